@@ -1,0 +1,33 @@
+# List the recipes.
+default:
+    @just --list
+
+# A whole mesh in one process, on loopback: the guided tour.
+demo:
+    cargo run --release -- demo
+
+# All tests; those of the bed skip themselves until `just testbed` has run once.
+test:
+    cargo test
+
+# What a reviewer would have to say otherwise: format, lints, documentation.
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# The figures of the README.
+bench:
+    cargo bench
+
+# Build etcd, kube-apiserver and istiod for the real test bed (once, 10 to 25 minutes, needs Go).
+testbed:
+    tests/testbed/bed build
+
+# The real test bed: our output against a real kube-apiserver and a real istiod.
+e2e:
+    cargo test --test bed -- --nocapture
+
+# Everything that CI runs.
+ci:
+    .ci/run
