@@ -2,7 +2,17 @@
 
 // words
 pub mod address;
+pub mod certificate;
 pub mod diagnostic;
 pub mod json;
+pub mod key;
+pub mod metadata;
 pub mod name;
 pub mod object;
+pub mod step;
+pub mod token;
+
+// what is known
+pub mod fact;
+pub mod lock;
+pub mod mesh;

@@ -1,0 +1,543 @@
+//! Advancing links: how far each link may go in this turn, by what the clusters show to be live.
+//!
+//! A secret sends live traffic the moment istiod reads it. So the move from joining to joined waits until both roots, the
+//! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a turn.
+//! The stage is pure: it sees the mesh, the lock and the news of [`accept`](crate::accept), and never asks anybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::accept::{Accepted, News, Showing, Standing, hides_our_roots};
+use crate::fact::{Known, Proxy};
+use crate::lock::{Lock, LockedLink, Stage};
+use crate::mesh::{Cluster, Credentials, Mesh, Reconciler, State};
+use crate::metadata::{Evidence, ReadState, RouteState, Shown};
+use crate::name::{ClusterName, Digest};
+use crate::step::{StepId, StepKind};
+
+/// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
+pub const DELETION_GUARD_PERCENT: usize = 30;
+/// Seconds between a credential's `nbf` and its epoch.
+pub const EPOCH_LEEWAY: i64 = 300;
+const HOUR: i64 = 3600;
+
+/// A link: who reads, and whom.
+pub type Link = (ClusterName, ClusterName);
+
+/// Outcomes of trying credentials against their peers, for direct mode.
+pub type Trials = BTreeMap<Link, Result<(), String>>;
+
+/// The lock of the next turn, and what kept links from moving.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Advanced {
+    /// The lock with the new stages.
+    pub lock: Lock,
+    /// What each step waits for.
+    pub waits: BTreeMap<StepId, Vec<String>>,
+    /// What is refused, by step.
+    pub refusals: BTreeMap<StepId, String>,
+    /// Links that moved.
+    pub moves: BTreeMap<Link, Move>,
+    /// Direct mode: credentials that must be tried before they are written, with the epoch they would have.
+    pub to_try: BTreeMap<Link, u32>,
+}
+
+/// A link's move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where it was; `None`: there was no link.
+    pub from: Option<Stage>,
+    /// Where it is; `None`: it is gone.
+    pub to: Option<Stage>,
+    /// What could not be proven because a cluster publishes no evidence.
+    pub unproven: Vec<String>,
+}
+
+/// What the stage needs beside mesh and news.
+pub struct Conditions<'a> {
+    /// Seconds since 1970; decides on epochs alone.
+    pub now: i64,
+    /// `--allow-delete`.
+    pub allow_delete: bool,
+    /// Outcomes of trials, in direct mode.
+    pub trials: &'a Trials,
+    /// In direct mode: why a reader's credentials cannot be made, naming the key's source.
+    pub missing_key: &'a dyn Fn(&Cluster) -> Option<String>,
+}
+
+/// Moves every link at most one stage.
+pub fn advance(mesh: &Mesh, accepted: &Accepted, conditions: &Conditions<'_>) -> Advanced {
+    let before = &accepted.lock;
+    let mut turn = Turn { mesh, accepted, conditions, advanced: Advanced { lock: before.clone(), ..Advanced::default() } };
+    turn.join();
+    turn.leave();
+    turn.guard();
+    turn.rotate();
+    turn.advanced
+}
+
+struct Turn<'a> {
+    mesh: &'a Mesh,
+    accepted: &'a Accepted,
+    conditions: &'a Conditions<'a>,
+    advanced: Advanced,
+}
+
+impl<'a> Turn<'a> {
+    fn known(&self, name: &ClusterName) -> Option<Known<'a>> {
+        Known::of(self.mesh, &self.accepted.lock, name)
+    }
+
+    fn news(&self, name: &ClusterName) -> Option<&'a News> {
+        self.accepted.news.get(name)
+    }
+
+    /// Links of this cluster keep their stage: it is paused, or its news are set aside.
+    fn stands_still(&self, name: &ClusterName) -> bool {
+        let paused = self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Paused);
+        paused || self.news(name).is_some_and(News::is_held_back)
+    }
+
+    fn is_rebuilt(&self, name: &ClusterName) -> bool {
+        self.news(name).is_some_and(|news| news.rebuilt)
+    }
+
+    fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
+        let links = self.advanced.lock.links.entry(link.0.clone()).or_default();
+        let entry = links.entry(link.1.clone()).or_insert(LockedLink { stage, unproven: false, epoch: None });
+        let from = self.accepted.lock.link(&link.0, &link.1).map(|link| link.stage);
+        entry.stage = stage;
+        entry.unproven = !unproven.is_empty();
+        if stage != Stage::Joined {
+            entry.epoch = None;
+        }
+        if from != Some(stage) {
+            self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
+        }
+    }
+
+    /// Wanted links: begun when both ends are known, joined when the gates are open.
+    fn join(&mut self) {
+        let mesh = self.mesh;
+        for reader in mesh.clusters.keys() {
+            for peer in mesh.peers_of(reader) {
+                let link = (reader.clone(), peer.name.clone());
+                let stage = self.accepted.lock.link(reader, &peer.name).map(|link| link.stage);
+                if self.stands_still(reader) || self.stands_still(&peer.name) {
+                    self.explain_stillness(&link, stage);
+                    continue;
+                }
+                if self.is_rebuilt(reader) || self.is_rebuilt(&peer.name) {
+                    continue;
+                }
+                match stage {
+                    None | Some(Stage::Leaving | Stage::LeavingTrust) => self.begin(&link),
+                    Some(Stage::Joining) => self.try_to_join(&link),
+                    Some(Stage::Joined) => {}
+                }
+            }
+        }
+    }
+
+    fn explain_stillness(&mut self, link: &Link, stage: Option<Stage>) {
+        if stage != Some(Stage::Joined) && self.renders_secret(&link.0) {
+            let held = [&link.0, &link.1].into_iter().find(|name| self.news(name).is_some_and(News::is_held_back));
+            let reason = match held {
+                Some(name) => format!("the trust change of `{name}` is held back"),
+                None => "a cluster of the link is paused".to_owned(),
+            };
+            self.wait(link, vec![reason]);
+        }
+    }
+
+    fn renders_secret(&self, reader: &ClusterName) -> bool {
+        self.mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
+    }
+
+    fn begin(&mut self, link: &Link) {
+        let unknown = [&link.0, &link.1].into_iter().find(|name| !self.accepted.lock.clusters.contains_key(*name));
+        match unknown {
+            None => {
+                self.set(link, Stage::Joining, Vec::new());
+                if self.renders_secret(&link.0) {
+                    self.wait(link, vec![format!("roots, network and route of `{}` to be live", link.1)]);
+                }
+            }
+            Some(name) if self.renders_secret(&link.0) => {
+                let reason = format!("`{name}` to be reached");
+                self.wait(link, vec![reason]);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn wait(&mut self, link: &Link, reasons: Vec<String>) {
+        self.advanced.waits.entry(StepId::secret(&link.0, &link.1)).or_default().extend(reasons);
+    }
+
+    fn try_to_join(&mut self, link: &Link) {
+        if !self.renders_secret(&link.0) {
+            self.set(link, Stage::Joined, Vec::new());
+            return;
+        }
+        let Some((reader, peer)) = self.known(&link.0).zip(self.known(&link.1)) else { return };
+        let mut gate = Gate::default();
+        self.judge(&reader, &peer, &mut gate);
+        if !gate.waits.is_empty() {
+            self.wait(link, gate.waits);
+            return;
+        }
+        let epoch = match &self.mesh.credentials {
+            Credentials::Relay => None,
+            Credentials::Direct { lifetime, .. } => {
+                let epoch = first_epoch(link, self.conditions.now, *lifetime);
+                match self.tried(link, epoch, &reader, &peer) {
+                    Ok(note) => gate.unproven.extend(note),
+                    Err(reason) => {
+                        self.wait(link, vec![reason]);
+                        return;
+                    }
+                }
+                Some(epoch)
+            }
+        };
+        self.set(link, Stage::Joined, gate.unproven);
+        if let Some(entry) = self.advanced.lock.links.get_mut(&link.0).and_then(|links| links.get_mut(&link.1)) {
+            entry.epoch = epoch;
+        }
+    }
+
+    /// Direct mode: a credential is tried against the peer before it is written. `Ok` may carry what stays unproven.
+    fn tried(&mut self, link: &Link, epoch: u32, reader: &Known<'_>, peer: &Known<'_>) -> Result<Option<String>, String> {
+        if let Some(reason) = (self.conditions.missing_key)(reader.cluster) {
+            return Err(reason);
+        }
+        if matches!(peer.cluster.endpoint, crate::address::Endpoint::File(_)) {
+            return Ok(Some(format!("the credential was not tried: `{}` is known from files", link.1)));
+        }
+        match self.conditions.trials.get(link) {
+            Some(Ok(())) => Ok(None),
+            Some(Err(reason)) => Err(format!("the credential to be accepted by `{}`: {reason}", link.1)),
+            None => {
+                self.advanced.to_try.insert(link.clone(), epoch);
+                Err(format!("the credential to be tried against `{}`", link.1))
+            }
+        }
+    }
+
+    fn judge(&self, reader: &Known<'_>, peer: &Known<'_>, gate: &mut Gate) {
+        let (c, p) = (&reader.cluster.name, &peer.cluster.name);
+        for known in [reader, peer] {
+            if known.proxy().is_none() {
+                gate.waits.push(format!("the private document of `{}`", known.cluster.name));
+            }
+        }
+        let relay = self.mesh.credentials == Credentials::Relay;
+        if relay && reader.locked.public.relay_ca.is_none() {
+            gate.waits.push(format!("the relay of `{c}` to publish its CA"));
+        }
+        let Some(proxy) = peer.proxy() else { return };
+        let share = reader.shares_roots_with(peer);
+        match self.showing(c) {
+            Ok(Some(evidence)) => {
+                if !share {
+                    gate.trusts(c, evidence, peer);
+                }
+                gate.network(reader, evidence, p, &proxy);
+                if relay {
+                    gate.route(c, evidence, peer, &proxy);
+                }
+                gate.prepared(reader.cluster, evidence);
+            }
+            Ok(None) => gate.unproven.push(format!("`{c}` publishes no evidence")),
+            Err(reason) => gate.waits.push(format!("evidence of `{c}`: {reason}")),
+        }
+        match self.showing(p) {
+            Ok(Some(evidence)) => {
+                if !share {
+                    gate.trusts(p, evidence, reader);
+                }
+                gate.prepared(peer.cluster, evidence);
+            }
+            Ok(None) if peer.cluster.reconciler == Reconciler::Deckhouse => {}
+            Ok(None) => gate.unproven.push(format!("`{p}` publishes no evidence")),
+            Err(reason) => gate.waits.push(format!("evidence of `{p}`: {reason}")),
+        }
+        if self.news(c).is_some_and(|news| hides_our_roots(reader.cluster, news)) {
+            gate.waits.push(format!("the standard mesh configuration of `{c}` to give up its `caCertificates`"));
+        }
+    }
+
+    /// This turn's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
+    fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, String> {
+        match self.news(name).map(|news| &news.evidence) {
+            Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
+            Some(Showing::NotPublished) => Ok(None),
+            Some(Showing::Unseen(reason)) => Err(reason.clone()),
+            None => Err("nobody asked".to_owned()),
+        }
+    }
+
+    /// Unwanted links: secret, then network and route, then trust and peers entry.
+    fn leave(&mut self) {
+        let before = &self.accepted.lock;
+        let links: Vec<(Link, Stage)> = before
+            .links
+            .iter()
+            .flat_map(|(reader, links)| links.iter().map(|(peer, link)| ((reader.clone(), peer.clone()), link.stage)))
+            .collect();
+        for (link, stage) in links {
+            let rebuilt = self.is_rebuilt(&link.0) || self.is_rebuilt(&link.1);
+            let wanted = self.mesh.links(&link.0, &link.1) && !rebuilt;
+            if wanted || self.stands_still(&link.0) || self.stands_still(&link.1) {
+                continue;
+            }
+            match stage {
+                Stage::Joining | Stage::Joined => self.set(&link, Stage::Leaving, Vec::new()),
+                Stage::Leaving => self.drop_network(&link),
+                Stage::LeavingTrust => self.drop_trust(&link),
+            }
+        }
+    }
+
+    /// What a reader shows of a peer that leaves: `Ok` with what is unproven, or what is waited for.
+    fn seen_gone(&self, link: &Link, is_gone: impl Fn(&Evidence, &Known<'_>) -> Result<bool, String>, what: &str) -> Result<Vec<String>, String> {
+        let (reader, peer) = link;
+        let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving);
+        match (self.showing(reader), self.known(peer)) {
+            (Ok(Some(evidence)), Some(peer)) => match is_gone(evidence, &peer) {
+                Ok(true) => Ok(Vec::new()),
+                Ok(false) => Err(format!("{what} of `{}` to be gone from `{reader}`", link.1)),
+                Err(reason) => Err(format!("`{reader}` to show whether {what} of `{}` is gone: {reason}", link.1)),
+            },
+            (Ok(_), _) => Ok(vec![format!("`{reader}` publishes no evidence")]),
+            (Err(_), _) if leaving => Ok(vec![format!("`{reader}` is leaving and does not answer")]),
+            (Err(reason), _) => Err(format!("evidence of `{reader}`: {reason}")),
+        }
+    }
+
+    fn drop_network(&mut self, link: &Link) {
+        let gone = self.seen_gone(
+            link,
+            |evidence, peer| shown(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id())),
+            "the remote secret",
+        );
+        match gone {
+            Ok(unproven) => self.set(link, Stage::LeavingTrust, unproven),
+            Err(reason) => self.wait_leaving(link, reason),
+        }
+    }
+
+    fn drop_trust(&mut self, link: &Link) {
+        let back = (link.1.clone(), link.0.clone());
+        let other = self.accepted.lock.link(&back.0, &back.1).map(|link| link.stage);
+        if other.is_some_and(|stage| stage != Stage::LeavingTrust) {
+            self.wait_leaving(link, format!("`{}` to let go of `{}`", back.0, back.1));
+            return;
+        }
+        for direction in [link, &back] {
+            let gone = self.seen_gone(
+                direction,
+                |evidence, peer| shown(&evidence.routes).map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id())),
+                "the route",
+            );
+            if let Err(reason) = gone {
+                self.wait_leaving(link, reason);
+                return;
+            }
+        }
+        if let Some(links) = self.advanced.lock.links.get_mut(&link.0) {
+            links.remove(&link.1);
+            if links.is_empty() {
+                self.advanced.lock.links.remove(&link.0);
+            }
+        }
+        self.advanced.moves.insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
+    }
+
+    fn wait_leaving(&mut self, link: &Link, reason: String) {
+        self.wait(link, vec![reason]);
+    }
+
+    /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.
+    fn guard(&mut self) {
+        let unexplained = |link: &Link| {
+            let explained = |name: &ClusterName| {
+                self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
+            };
+            !explained(&link.0) && !explained(&link.1)
+        };
+        let going: Vec<Link> = self
+            .advanced
+            .moves
+            .iter()
+            .filter(|(link, step)| step.to == Some(Stage::Leaving) && unexplained(link))
+            .map(|(link, _)| link.clone())
+            .collect();
+        let standing = self.accepted.lock.links.values().flat_map(BTreeMap::values).filter(|link| !link.stage.is_leaving()).count();
+        if self.conditions.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
+            return;
+        }
+        for link in going.clone() {
+            if let Some(old) = self.accepted.lock.link(&link.0, &link.1).cloned() {
+                self.advanced.lock.links.entry(link.0.clone()).or_default().insert(link.1.clone(), old);
+            }
+            self.advanced.moves.remove(&link);
+            let words = format!(
+                "{} of {standing} links would go and no cluster is `state: leaving`; if that is meant, apply with --allow-delete",
+                going.len()
+            );
+            self.advanced.refusals.insert(StepId::secret(&link.0, &link.1), words);
+        }
+    }
+
+    /// Direct mode: credentials past half of their life get a new epoch, nearest expiry first, at most 5 % of a reader's
+    /// secrets a turn and at least one.
+    fn rotate(&mut self) {
+        let Credentials::Direct { lifetime, accept_rotation_gap } = self.mesh.credentials else { return };
+        let hours = u32::try_from(self.conditions.now / HOUR).unwrap_or_default();
+        let half = u32::try_from(lifetime / HOUR / 2).unwrap_or(u32::MAX).max(1);
+        let readers: BTreeSet<ClusterName> = self.accepted.lock.links.keys().cloned().collect();
+        for reader in readers {
+            let Some(known) = self.known(&reader) else { continue };
+            if self.stands_still(&reader) || known.cluster.reconciler != Reconciler::Rendered {
+                continue;
+            }
+            let joined: Vec<_> = self.accepted.lock.links_of(&reader).filter(|(_, link)| link.stage == Stage::Joined).collect();
+            let mut due: Vec<(u32, &ClusterName)> = joined
+                .iter()
+                .filter_map(|(peer, link)| link.epoch.map(|epoch| (epoch, *peer)))
+                .filter(|(epoch, peer)| hours.saturating_sub(*epoch) >= half && self.mesh.links(&reader, peer))
+                .collect();
+            due.sort();
+            let most = (joined.len() / 20).max(1);
+            for (_, peer) in due.into_iter().take(most) {
+                let link = (reader.clone(), peer.clone());
+                match self.may_rotate(&known, peer, accept_rotation_gap, hours) {
+                    Ok(()) => {
+                        if let Some(entry) = self.advanced.lock.links.get_mut(&reader).and_then(|links| links.get_mut(peer)) {
+                            entry.epoch = Some(hours);
+                        }
+                    }
+                    Err(reason) => self.wait(&link, vec![reason]),
+                }
+            }
+        }
+    }
+
+    fn may_rotate(&mut self, reader: &Known<'_>, peer: &ClusterName, accept_gap: bool, epoch: u32) -> Result<(), String> {
+        let name = &reader.cluster.name;
+        let version = reader.locked.public.istio.as_ref().and_then(|istio| istio.version.as_deref());
+        if !accept_gap && !version.is_some_and(rotates_safely) {
+            let version = version.unwrap_or("of unknown version");
+            return Err(format!(
+                "istiod {version} of `{name}` may lose endpoints when a secret is rewritten (fixed in 1.30.4); update it, or set acceptRotationGap: true"
+            ));
+        }
+        let Some(known_peer) = self.known(peer) else { return Err(format!("`{peer}` to be reached")) };
+        match self.showing(name) {
+            Ok(Some(evidence)) => {
+                let id = known_peer.cluster_id();
+                let synced = shown(&evidence.reads)?.iter().any(|read| read.cluster_id == id && read.state == ReadState::Synced);
+                if !synced {
+                    return Err(format!("istiod of `{name}` to be synced with `{peer}` before its credential is renewed"));
+                }
+            }
+            Ok(None) => {}
+            Err(reason) => return Err(format!("evidence of `{name}`: {reason}")),
+        }
+        self.tried(&(name.clone(), peer.clone()), epoch, reader, &known_peer).map(|_| ())
+    }
+}
+
+/// Whether a rewritten remote secret is safe with this version of istiod: 1.30.4 and later (istio/istio#61043).
+pub fn rotates_safely(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (1, 30, 4)
+}
+
+/// The epoch of a link's first credential: up to a quarter of the lifetime back, by the link's hash, so that renewals spread.
+fn first_epoch(link: &Link, now: i64, lifetime: i64) -> u32 {
+    let digest = Digest::of(format!("{}/{}", link.0, link.1).as_bytes());
+    let hash = digest.bytes().iter().take(4).fold(0u32, |hash, byte| (hash << 8) | u32::from(*byte));
+    let spread = u32::try_from(lifetime / HOUR / 4).unwrap_or_default().max(1);
+    u32::try_from(now / HOUR).unwrap_or_default().saturating_sub(hash % spread)
+}
+
+fn shown<T>(shown: &Shown<T>) -> Result<&T, String> {
+    match shown {
+        Shown::Seen(value) => Ok(value),
+        Shown::Unknown(reason) => Err(reason.clone()),
+    }
+}
+
+/// What a move from joining to joined still lacks.
+#[derive(Default)]
+struct Gate {
+    waits: Vec<String>,
+    unproven: Vec<String>,
+}
+
+impl Gate {
+    /// `name` trusts all roots of `other`.
+    fn trusts(&mut self, name: &ClusterName, evidence: &Evidence, other: &Known<'_>) {
+        match shown(&evidence.trusts) {
+            Ok(trusts) if other.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => {}
+            Ok(_) => self.waits.push(format!("the root CA of `{}` to be live in `{name}`", other.cluster.name)),
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on roots: {reason}")),
+        }
+    }
+
+    fn network(&mut self, reader: &Known<'_>, evidence: &Evidence, peer: &ClusterName, proxy: &Proxy) {
+        let name = &reader.cluster.name;
+        let own = reader.proxy().map(|own| own.network);
+        if proxy.gateways.is_empty() || own.as_ref() == Some(&proxy.network) {
+            return;
+        }
+        let wanted: BTreeSet<_> = proxy.gateways.iter().collect();
+        match shown(&evidence.networks) {
+            Ok(networks) => {
+                let live = networks.iter().find(|network| network.name == proxy.network);
+                if live.is_none_or(|live| live.gateways.iter().collect::<BTreeSet<_>>() != wanted) {
+                    self.waits.push(format!("the network of `{peer}` to be live in `{name}`"));
+                }
+            }
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on networks: {reason}")),
+        }
+    }
+
+    fn route(&mut self, name: &ClusterName, evidence: &Evidence, peer: &Known<'_>, proxy: &Proxy) {
+        let id = peer.cluster_id();
+        let peer = &peer.cluster.name;
+        match shown(&evidence.routes) {
+            Ok(routes) => match routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host) {
+                Some(route) if route.state == RouteState::Ok => {}
+                Some(route) => {
+                    let reason = route.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                    self.waits.push(format!("the relay of `{name}` to be admitted by `{peer}`{reason}"));
+                }
+                None => self.waits.push(format!("the route to `{peer}` to be live in `{name}`")),
+            },
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on routes: {reason}")),
+        }
+    }
+
+    fn prepared(&mut self, cluster: &Cluster, evidence: &Evidence) {
+        let name = &cluster.name;
+        match shown(&evidence.prepared) {
+            _ if cluster.istio.prepared => {}
+            Ok(true) => {}
+            Ok(false) => self.waits.push(format!("istiod and proxies of `{name}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, PROXY_CONFIG_XDS_AGENT)")),
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on its preparation: {reason}")),
+        }
+    }
+}
+
+/// What the steps of one cluster wait for, fail by, or are refused for, from its standing.
+pub fn standing_words(news: &News, step: StepKind) -> Option<&Standing> {
+    match step {
+        StepKind::FetchCa => Some(&news.public),
+        StepKind::DiscoverProxy => Some(&news.private),
+        _ => None,
+    }
+}
