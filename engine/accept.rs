@@ -60,7 +60,8 @@ impl std::str::FromStr for Approval {
 impl Approvals {
     fn cover(&self, cluster: &ClusterName, digest: &Digest) -> bool {
         let named = |approval: &Approval| {
-            approval.cluster == *cluster && approval.digest.as_ref().is_none_or(|hex| digest.hex().starts_with(hex.as_str()))
+            approval.cluster == *cluster
+                && approval.digest.as_ref().is_none_or(|hex| digest.hex().starts_with(hex.as_str()))
         };
         self.all || self.named.iter().any(named)
     }
@@ -200,15 +201,22 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         let words = refusals.iter().map(|finding| finding.meaning.as_str()).collect::<Vec<_>>().join("; ");
         settled = settled.set_aside(&Standing::Refused(words));
         let digest = digest_of(name, &refusals);
-        accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings: refusals, verdict: Verdict::Refused });
+        accepted.trust_changes.push(TrustChange {
+            cluster: name.clone(),
+            digest,
+            findings: refusals,
+            verdict: Verdict::Refused,
+        });
     } else if !changes.is_empty() {
         changes.sort();
         let digest = digest_of(name, &changes);
         let approved = approvals.cover(name, &digest);
         let verdict = if approved { Verdict::Approved } else { Verdict::HeldBack };
         let known = lock.clusters.get(name);
-        let rebuilt = known.is_some_and(|known| entry.as_ref().is_some_and(|e| e.public.cluster_uuid != known.public.cluster_uuid));
-        let linked = lock.links.iter().any(|(reader, links)| (reader == name && !links.is_empty()) || links.contains_key(name));
+        let rebuilt = known
+            .is_some_and(|known| entry.as_ref().is_some_and(|e| e.public.cluster_uuid != known.public.cluster_uuid));
+        let linked =
+            lock.links.iter().any(|(reader, links)| (reader == name && !links.is_empty()) || links.contains_key(name));
         if !approved {
             settled = settled.set_aside(&Standing::HeldBack);
         } else if rebuilt && linked {
@@ -232,7 +240,12 @@ fn digest_of(cluster: &ClusterName, findings: &[TrustFinding]) -> Digest {
 
 impl News {
     fn silent(reason: &str) -> Self {
-        Self { public: Standing::NotAsked, private: Standing::NotAsked, evidence: Showing::Unseen(reason.to_owned()), rebuilt: false }
+        Self {
+            public: Standing::NotAsked,
+            private: Standing::NotAsked,
+            evidence: Showing::Unseen(reason.to_owned()),
+            rebuilt: false,
+        }
     }
 
     /// The whole news set aside for one reason.
@@ -293,7 +306,12 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn candidate(&self, cluster: &Cluster, known: Option<&LockedCluster>, observation: &Observation) -> Candidate {
-        let mut candidate = Candidate { news: News::silent("its public document was not read"), entry: None, changes: Vec::new(), refusals: Vec::new() };
+        let mut candidate = Candidate {
+            news: News::silent("its public document was not read"),
+            entry: None,
+            changes: Vec::new(),
+            refusals: Vec::new(),
+        };
         let document = match &observation.public {
             Ok(document) => document,
             Err(failure) => {
@@ -307,7 +325,10 @@ impl Judge<'_> {
             Err(error) => return candidate.failed(format!("its root CA is refused: {error}")),
         };
         if let Some(domain) = document.cluster_domain.as_ref().filter(|domain| **domain != cluster.cluster_domain) {
-            return candidate.failed(format!("it publishes cluster domain `{domain}` and the spec says `{}`", cluster.cluster_domain));
+            return candidate.failed(format!(
+                "it publishes cluster domain `{domain}` and the spec says `{}`",
+                cluster.cluster_domain
+            ));
         }
         let public = locked_public(document, roots);
         candidate.news.public = Standing::Current;
@@ -364,7 +385,8 @@ impl Candidate {
         };
         if known.cluster_uuid != new.cluster_uuid {
             let before = Some(known.cluster_uuid.to_string());
-            let meaning = "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew";
+            let meaning =
+                "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew";
             self.change("cluster UUID", before, Some(uuid), meaning.to_owned());
         }
         if known.authn_key != new.authn_key && !pinned_key {
@@ -401,7 +423,9 @@ impl Candidate {
         match pin {
             Some(pin) if pin == found => true,
             Some(pin) => {
-                let meaning = format!("the {what} contradicts the pin of the spec: pinned {pin}, found {found}; change the pin in a pull request if the new value is right");
+                let meaning = format!(
+                    "the {what} contradicts the pin of the spec: pinned {pin}, found {found}; change the pin in a pull request if the new value is right"
+                );
                 self.refusals.push(TrustFinding { what, before: Some(pin), after: Some(found.to_owned()), meaning });
                 false
             }
@@ -413,10 +437,18 @@ impl Candidate {
         self.changes.push(TrustFinding { what, before, after, meaning });
     }
 
-    fn take_private(&mut self, cluster: &Cluster, known: Option<&LockedCluster>, document: &PrivateDocument, entry: &mut LockedCluster) {
+    fn take_private(
+        &mut self,
+        cluster: &Cluster,
+        known: Option<&LockedCluster>,
+        document: &PrivateDocument,
+        entry: &mut LockedCluster,
+    ) {
         let known_private = known.and_then(|known| known.private.as_ref());
-        if let Some(gateway) = document.ingress_gateways.iter().find(|gateway| is_forbidden(cluster, &gateway.address)) {
-            let reason = format!("gateway {gateway} is an inside address; name its range in `allow.addresses` if that is meant");
+        if let Some(gateway) = document.ingress_gateways.iter().find(|gateway| is_forbidden(cluster, &gateway.address))
+        {
+            let reason =
+                format!("gateway {gateway} is an inside address; name its range in `allow.addresses` if that is meant");
             self.news.private = Standing::Failed(reason.clone());
             self.news.evidence = Showing::Unseen(reason);
             return;
@@ -458,7 +490,12 @@ impl Candidate {
             !allowed && known.is_none_or(|known| known.api_host != new.api_host)
         };
         if host_is_news && stated.is_none() {
-            self.change("api host", known.map(|known| known.api_host.to_string()), Some(new.api_host.to_string()), host_meaning);
+            self.change(
+                "api host",
+                known.map(|known| known.api_host.to_string()),
+                Some(new.api_host.to_string()),
+                host_meaning,
+            );
         }
         if let Some(known) = known {
             if known.api_ca != new.api_ca && cluster.api.ca.is_none() {
@@ -472,7 +509,9 @@ impl Candidate {
             }
         }
         let before: BTreeSet<&Gateway> = known.into_iter().flat_map(|known| &known.gateways).collect();
-        for gateway in new.gateways.iter().filter(|gateway| !before.contains(gateway) && is_outside(cluster, &gateway.address)) {
+        for gateway in
+            new.gateways.iter().filter(|gateway| !before.contains(gateway) && is_outside(cluster, &gateway.address))
+        {
             let meaning = "traffic for its network is sent to an address that the spec does not allow".to_owned();
             self.change("gateway", None, Some(gateway.to_string()), meaning);
         }
@@ -503,7 +542,10 @@ fn is_outside(cluster: &Cluster, host: &Host) -> bool {
 }
 
 fn locked_public(document: &PublicDocument, roots: Vec<RootCertificate>) -> LockedPublic {
-    let keys = document.authn_keys.iter().map(|key| (key.id.clone(), LockedKey { key: key.pem.clone(), scopes: key.scopes.clone() }));
+    let keys = document
+        .authn_keys
+        .iter()
+        .map(|key| (key.id.clone(), LockedKey { key: key.pem.clone(), scopes: key.scopes.clone() }));
     LockedPublic {
         cluster_uuid: document.cluster_uuid.clone(),
         authn_key: document.authn_key.clone(),
@@ -521,7 +563,8 @@ fn locked_public(document: &PublicDocument, roots: Vec<RootCertificate>) -> Lock
 /// Before first contact most failures mean that the cluster is still being set up; afterwards they are failures, except that
 /// a Deckhouse exporter serves empty fields and 503 while it starts.
 fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing {
-    let starting = cluster.reconciler == Reconciler::Deckhouse && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
+    let starting = cluster.reconciler == Reconciler::Deckhouse
+        && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
     if starting || (!reached && failure.is_waiting_before_first_contact()) {
         Standing::Waiting(failure.to_string())
     } else {
@@ -536,7 +579,8 @@ fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterNam
         let mut owners: BTreeMap<String, BTreeSet<&ClusterName>> = BTreeMap::new();
         let mut claims: BTreeMap<String, BTreeSet<&ClusterName>> = BTreeMap::new();
         for (name, cluster) in &mesh.clusters {
-            let known: BTreeSet<String> = lock.clusters.get(name).map(|known| value_of(cluster, known)).unwrap_or_default().into_iter().collect();
+            let known: BTreeSet<String> =
+                lock.clusters.get(name).map(|known| value_of(cluster, known)).unwrap_or_default().into_iter().collect();
             let entry = candidates.get(name).and_then(|candidate| candidate.entry.as_ref());
             for value in entry.map(|entry| value_of(cluster, entry)).unwrap_or_default() {
                 if !known.contains(&value) {
@@ -549,10 +593,16 @@ fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterNam
         }
         for (value, claimants) in &claims {
             for claimant in claimants {
-                let others = owners.get(value).into_iter().flatten().chain(claimants).filter(|other| *other != claimant);
+                let others =
+                    owners.get(value).into_iter().flatten().chain(claimants).filter(|other| *other != claimant);
                 if let Some(other) = others.min() {
-                    let meaning = format!("the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own; nothing of this cluster is taken until they differ");
-                    refused.push(((*claimant).clone(), TrustFinding { what, before: None, after: Some(value.clone()), meaning }));
+                    let meaning = format!(
+                        "the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own; nothing of this cluster is taken until they differ"
+                    );
+                    refused.push((
+                        (*claimant).clone(),
+                        TrustFinding { what, before: None, after: Some(value.clone()), meaning },
+                    ));
                 }
             }
         }
@@ -578,10 +628,15 @@ fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterNam
 /// Whether the standard mesh configuration of the cluster hides what we write.
 pub fn hides_our_roots(cluster: &Cluster, news: &News) -> bool {
     let Showing::Shown(evidence) = &news.evidence else { return false };
-    cluster.istio.config == MeshConfigTarget::SharedMeshConfig && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
+    cluster.istio.config == MeshConfigTarget::SharedMeshConfig
+        && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
 }
 
 /// The scopes a published key is admitted for: the cluster's own key for all, any other for metadata alone.
 pub fn admitted_scopes(own: bool) -> BTreeSet<Scope> {
-    if own { BTreeSet::from([Scope::Api, Scope::PrivateMulticluster]) } else { BTreeSet::from([Scope::PrivateMulticluster]) }
+    if own {
+        BTreeSet::from([Scope::Api, Scope::PrivateMulticluster])
+    } else {
+        BTreeSet::from([Scope::PrivateMulticluster])
+    }
 }

@@ -46,11 +46,7 @@ pub fn is_inward(address: IpAddr) -> bool {
 }
 
 fn is_inward_v4(v4: Ipv4Addr) -> bool {
-    v4.is_loopback()
-        || v4.is_link_local()
-        || v4.is_multicast()
-        || v4.is_broadcast()
-        || v4.octets()[0] == 0
+    v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0
 }
 
 /// The IPv4 address inside a mapped (`::ffff:0:0/96`), compatible (`::/96`), NAT64 (`64:ff9b::/96`, RFC 6052) or 6to4
@@ -70,24 +66,16 @@ impl FromStr for Host {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let invalid = |rule| InvalidName {
-            kind: "host",
-            text: text.to_owned(),
-            rule,
-        };
+        let invalid = |rule| InvalidName { kind: "host", text: text.to_owned(), rule };
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }
         if !is_dns_name(text) {
-            return Err(invalid(
-                "a lower-case DNS name without a final dot, or an IP address",
-            ));
+            return Err(invalid("a lower-case DNS name without a final dot, or an IP address"));
         }
         let last = text.rsplit('.').next().unwrap_or_default();
         if last.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(invalid(
-                "its last label begins with a digit, so resolvers may read it as a number",
-            ));
+            return Err(invalid("its last label begins with a digit, so resolvers may read it as a number"));
         }
         Ok(Self::Name(text.to_owned()))
     }
@@ -115,11 +103,7 @@ impl FromStr for ApiHost {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let invalid = |rule| InvalidName {
-            kind: "api host",
-            text: text.to_owned(),
-            rule,
-        };
+        let invalid = |rule| InvalidName { kind: "api host", text: text.to_owned(), rule };
         let rule = "`host` or `host:port`, without scheme and path, IPv6 in brackets";
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (address, rest) = rest.split_once(']').ok_or_else(|| invalid(rule))?;
@@ -136,13 +120,8 @@ impl FromStr for ApiHost {
             };
             (host.parse().map_err(|_| invalid(rule))?, port)
         };
-        let port = port.map(|port| {
-            parse_port(port).ok_or_else(|| invalid("its port is no number from 1 to 65535"))
-        });
-        Ok(Self {
-            host,
-            port: port.transpose()?.filter(|&port| port != 443),
-        })
+        let port = port.map(|port| parse_port(port).ok_or_else(|| invalid("its port is no number from 1 to 65535")));
+        Ok(Self { host, port: port.transpose()?.filter(|&port| port != 443) })
     }
 }
 
@@ -177,19 +156,10 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway from its wire form.
     pub fn new(address: &str, port: u64) -> Result<Self, InvalidName> {
-        let bad_port = || InvalidName {
-            kind: "gateway port",
-            text: port.to_string(),
-            rule: "a number from 1 to 65535",
-        };
-        let port = u16::try_from(port)
-            .ok()
-            .filter(|&port| port != 0)
-            .ok_or_else(bad_port)?;
-        Ok(Self {
-            address: address.parse()?,
-            port,
-        })
+        let bad_port =
+            || InvalidName { kind: "gateway port", text: port.to_string(), rule: "a number from 1 to 65535" };
+        let port = u16::try_from(port).ok().filter(|&port| port != 0).ok_or_else(bad_port)?;
+        Ok(Self { address: address.parse()?, port })
     }
 }
 
@@ -222,11 +192,7 @@ struct WireGateway {
 
 impl Serialize for Gateway {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        WireGateway {
-            address: self.address.to_string(),
-            port: self.port.into(),
-        }
-        .serialize(serializer)
+        WireGateway { address: self.address.to_string(), port: self.port.into() }.serialize(serializer)
     }
 }
 
@@ -248,9 +214,7 @@ impl Cidr {
     /// Whether the address lies in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (own, other, bits) = match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
-            }
+            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits()), u128::from(other.to_bits()), 32),
             (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
             _ => return false,
         };
@@ -268,18 +232,12 @@ impl FromStr for Cidr {
             text: text.to_owned(),
             rule: "an IP address, or one with `/` and a prefix length",
         };
-        let (address, prefix) = text
-            .split_once('/')
-            .map_or((text, None), |(a, p)| (a, Some(p)));
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
         let address: IpAddr = address.parse().map_err(|_| invalid())?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => bits,
-            Some(prefix) => prefix
-                .parse()
-                .ok()
-                .filter(|&prefix| prefix <= bits)
-                .ok_or_else(invalid)?,
+            Some(prefix) => prefix.parse().ok().filter(|&prefix| prefix <= bits).ok_or_else(invalid)?,
         };
         Ok(Self { address, prefix })
     }
@@ -311,9 +269,9 @@ impl HostPattern {
     pub fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Exact(own), host) => own == host,
-            (Self::Below(domain), Host::Name(name)) => name
-                .strip_suffix(domain.as_str())
-                .is_some_and(|rest| rest.ends_with('.')),
+            (Self::Below(domain), Host::Name(name)) => {
+                name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            }
             (Self::Below(_), Host::Address(_)) => false,
         }
     }
@@ -376,31 +334,22 @@ impl FromStr for Endpoint {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let invalid = |rule| InvalidName {
-            kind: "metadata endpoint",
-            text: text.to_owned(),
-            rule,
-        };
-        let rule = "`https://host[:port]/path` without user, query and fragment, or `file://` and a folder of the checkout";
+        let invalid = |rule| InvalidName { kind: "metadata endpoint", text: text.to_owned(), rule };
+        let rule =
+            "`https://host[:port]/path` without user, query and fragment, or `file://` and a folder of the checkout";
         let is_path = |path: &str| {
             path.split('/').all(|part| !matches!(part, "" | "." | ".."))
-                && path
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'))
+                && path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'))
         };
         let trimmed = text.strip_suffix('/').unwrap_or(text);
         if let Some(folder) = trimmed.strip_prefix("file://") {
             return if is_path(folder) {
                 Ok(Self::File(folder.to_owned()))
             } else {
-                Err(invalid(
-                    "after `file://` stands a folder below the checkout, without `.` and `..`",
-                ))
+                Err(invalid("after `file://` stands a folder below the checkout, without `.` and `..`"))
             };
         }
-        let rest = trimmed
-            .strip_prefix("https://")
-            .ok_or_else(|| invalid(rule))?;
+        let rest = trimmed.strip_prefix("https://").ok_or_else(|| invalid(rule))?;
         let (authority, path) = match rest.split_once('/') {
             Some((authority, path)) => (authority, format!("/{path}")),
             None => (rest, String::new()),
@@ -409,11 +358,7 @@ impl FromStr for Endpoint {
         if !path.is_empty() && !is_path(path.trim_start_matches('/')) || path.starts_with("//") {
             return Err(invalid(rule));
         }
-        Ok(Self::Https {
-            host,
-            port: port.unwrap_or(443),
-            path,
-        })
+        Ok(Self::Https { host, port: port.unwrap_or(443), path })
     }
 }
 
@@ -421,10 +366,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Https { host, port, path } => {
-                let authority = ApiHost {
-                    host: host.clone(),
-                    port: Some(*port).filter(|&port| port != 443),
-                };
+                let authority = ApiHost { host: host.clone(), port: Some(*port).filter(|&port| port != 443) };
                 write!(f, "https://{authority}{path}")
             }
             Self::File(folder) => write!(f, "file://{folder}"),
@@ -476,26 +418,12 @@ mod tests {
 
     #[test]
     fn numbers_in_disguise_are_no_hosts() {
-        for bad in [
-            "0x7f.1",
-            "127.1",
-            "2130706433",
-            "localhost.",
-            "a..b",
-            "",
-            "EXAMPLE.com",
-            "1.2.3.4.5",
-            "::1%lo",
-            "a b",
-        ] {
+        for bad in
+            ["0x7f.1", "127.1", "2130706433", "localhost.", "a..b", "", "EXAMPLE.com", "1.2.3.4.5", "::1%lo", "a b"]
+        {
             assert!(bad.parse::<Host>().is_err(), "{bad:?}");
         }
-        for good in [
-            "gw.example.com",
-            "203.0.113.7",
-            "2001:db8::1",
-            "xn--bcher-kva.example",
-        ] {
+        for good in ["gw.example.com", "203.0.113.7", "2001:db8::1", "xn--bcher-kva.example"] {
             assert_eq!(good.parse::<Host>().unwrap().to_string(), good);
         }
     }
@@ -522,13 +450,7 @@ mod tests {
         ] {
             assert!(inward.parse::<Host>().unwrap().is_inward(), "{inward}");
         }
-        for outward in [
-            "203.0.113.7",
-            "10.0.0.1",
-            "2001:db8::1",
-            "64:ff9b::cb00:7107",
-            "localhost.example.com",
-        ] {
+        for outward in ["203.0.113.7", "10.0.0.1", "2001:db8::1", "64:ff9b::cb00:7107", "localhost.example.com"] {
             assert!(!outward.parse::<Host>().unwrap().is_inward(), "{outward}");
         }
     }
@@ -587,47 +509,27 @@ mod tests {
             assert_eq!(good.parse::<Endpoint>().unwrap().to_string(), good);
         }
         assert_eq!(
-            "https://m.example/metadata/"
-                .parse::<Endpoint>()
-                .unwrap()
-                .url("public/public.json"),
+            "https://m.example/metadata/".parse::<Endpoint>().unwrap().url("public/public.json"),
             "https://m.example/metadata/public/public.json"
         );
     }
 
     #[test]
     fn a_range_contains_what_its_prefix_says() {
-        let contains = |range: &str, address: &str| {
-            range
-                .parse::<Cidr>()
-                .unwrap()
-                .contains(address.parse().unwrap())
-        };
-        assert!(
-            contains("203.0.113.0/24", "203.0.113.255")
-                && !contains("203.0.113.0/24", "203.0.114.0")
-        );
-        assert!(
-            contains("0.0.0.0/0", "8.8.8.8")
-                && contains("::/0", "2001:db8::1")
-                && !contains("::/0", "8.8.8.8")
-        );
+        let contains = |range: &str, address: &str| range.parse::<Cidr>().unwrap().contains(address.parse().unwrap());
+        assert!(contains("203.0.113.0/24", "203.0.113.255") && !contains("203.0.113.0/24", "203.0.114.0"));
+        assert!(contains("0.0.0.0/0", "8.8.8.8") && contains("::/0", "2001:db8::1") && !contains("::/0", "8.8.8.8"));
         assert!(contains("203.0.113.7", "::ffff:203.0.113.7"));
         assert!("203.0.113.0/33".parse::<Cidr>().is_err());
     }
 
     #[test]
     fn a_pattern_matches_names_below_it_only() {
-        let matches = |pattern: &str, host: &str| {
-            pattern
-                .parse::<HostPattern>()
-                .unwrap()
-                .matches(&host.parse().unwrap())
-        };
+        let matches =
+            |pattern: &str, host: &str| pattern.parse::<HostPattern>().unwrap().matches(&host.parse().unwrap());
         assert!(matches("*.east.example.com", "api.east.example.com"));
         assert!(
-            !matches("*.east.example.com", "east.example.com")
-                && !matches("*.east.example.com", "fooeast.example.com")
+            !matches("*.east.example.com", "east.example.com") && !matches("*.east.example.com", "fooeast.example.com")
         );
     }
 }

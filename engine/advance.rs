@@ -67,7 +67,8 @@ pub struct Conditions<'a> {
 /// Moves every link at most one stage.
 pub fn advance(mesh: &Mesh, accepted: &Accepted, conditions: &Conditions<'_>) -> Advanced {
     let before = &accepted.lock;
-    let mut turn = Turn { mesh, accepted, conditions, advanced: Advanced { lock: before.clone(), ..Advanced::default() } };
+    let mut turn =
+        Turn { mesh, accepted, conditions, advanced: Advanced { lock: before.clone(), ..Advanced::default() } };
     turn.join();
     turn.leave();
     turn.guard();
@@ -207,7 +208,13 @@ impl<'a> Turn<'a> {
     }
 
     /// Direct mode: a credential is tried against the peer before it is written. `Ok` may carry what stays unproven.
-    fn tried(&mut self, link: &Link, epoch: u32, reader: &Known<'_>, peer: &Known<'_>) -> Result<Option<String>, String> {
+    fn tried(
+        &mut self,
+        link: &Link,
+        epoch: u32,
+        reader: &Known<'_>,
+        peer: &Known<'_>,
+    ) -> Result<Option<String>, String> {
         if let Some(reason) = (self.conditions.missing_key)(reader.cluster) {
             return Err(reason);
         }
@@ -300,7 +307,12 @@ impl<'a> Turn<'a> {
     }
 
     /// What a reader shows of a peer that leaves: `Ok` with what is unproven, or what is waited for.
-    fn seen_gone(&self, link: &Link, is_gone: impl Fn(&Evidence, &Known<'_>) -> Result<bool, String>, what: &str) -> Result<Vec<String>, String> {
+    fn seen_gone(
+        &self,
+        link: &Link,
+        is_gone: impl Fn(&Evidence, &Known<'_>) -> Result<bool, String>,
+        what: &str,
+    ) -> Result<Vec<String>, String> {
         let (reader, peer) = link;
         let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving);
         match (self.showing(reader), self.known(peer)) {
@@ -318,7 +330,9 @@ impl<'a> Turn<'a> {
     fn drop_network(&mut self, link: &Link) {
         let gone = self.seen_gone(
             link,
-            |evidence, peer| shown(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id())),
+            |evidence, peer| {
+                shown(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
+            },
             "the remote secret",
         );
         match gone {
@@ -337,7 +351,10 @@ impl<'a> Turn<'a> {
         for direction in [link, &back] {
             let gone = self.seen_gone(
                 direction,
-                |evidence, peer| shown(&evidence.routes).map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id())),
+                |evidence, peer| {
+                    shown(&evidence.routes)
+                        .map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
+                },
                 "the route",
             );
             if let Err(reason) = gone {
@@ -351,7 +368,9 @@ impl<'a> Turn<'a> {
                 self.advanced.lock.links.remove(&link.0);
             }
         }
-        self.advanced.moves.insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
+        self.advanced
+            .moves
+            .insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
     }
 
     fn wait_leaving(&mut self, link: &Link, reason: String) {
@@ -362,7 +381,8 @@ impl<'a> Turn<'a> {
     fn guard(&mut self) {
         let unexplained = |link: &Link| {
             let explained = |name: &ClusterName| {
-                self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
+                self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving)
+                    || self.is_rebuilt(name)
             };
             !explained(&link.0) && !explained(&link.1)
         };
@@ -373,7 +393,14 @@ impl<'a> Turn<'a> {
             .filter(|(link, step)| step.to == Some(Stage::Leaving) && unexplained(link))
             .map(|(link, _)| link.clone())
             .collect();
-        let standing = self.accepted.lock.links.values().flat_map(BTreeMap::values).filter(|link| !link.stage.is_leaving()).count();
+        let standing = self
+            .accepted
+            .lock
+            .links
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter(|link| !link.stage.is_leaving())
+            .count();
         if self.conditions.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
             return;
         }
@@ -402,7 +429,8 @@ impl<'a> Turn<'a> {
             if self.stands_still(&reader) || known.cluster.reconciler != Reconciler::Rendered {
                 continue;
             }
-            let joined: Vec<_> = self.accepted.lock.links_of(&reader).filter(|(_, link)| link.stage == Stage::Joined).collect();
+            let joined: Vec<_> =
+                self.accepted.lock.links_of(&reader).filter(|(_, link)| link.stage == Stage::Joined).collect();
             let mut due: Vec<(u32, &ClusterName)> = joined
                 .iter()
                 .filter_map(|(peer, link)| link.epoch.map(|epoch| (epoch, *peer)))
@@ -414,7 +442,9 @@ impl<'a> Turn<'a> {
                 let link = (reader.clone(), peer.clone());
                 match self.may_rotate(&known, peer, accept_rotation_gap, hours) {
                     Ok(()) => {
-                        if let Some(entry) = self.advanced.lock.links.get_mut(&reader).and_then(|links| links.get_mut(peer)) {
+                        if let Some(entry) =
+                            self.advanced.lock.links.get_mut(&reader).and_then(|links| links.get_mut(peer))
+                        {
                             entry.epoch = Some(hours);
                         }
                     }
@@ -424,7 +454,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn may_rotate(&mut self, reader: &Known<'_>, peer: &ClusterName, accept_gap: bool, epoch: u32) -> Result<(), String> {
+    fn may_rotate(
+        &mut self,
+        reader: &Known<'_>,
+        peer: &ClusterName,
+        accept_gap: bool,
+        epoch: u32,
+    ) -> Result<(), String> {
         let name = &reader.cluster.name;
         let version = reader.locked.public.istio.as_ref().and_then(|istio| istio.version.as_deref());
         if !accept_gap && !version.is_some_and(rotates_safely) {
@@ -437,9 +473,12 @@ impl<'a> Turn<'a> {
         match self.showing(name) {
             Ok(Some(evidence)) => {
                 let id = known_peer.cluster_id();
-                let synced = shown(&evidence.reads)?.iter().any(|read| read.cluster_id == id && read.state == ReadState::Synced);
+                let synced =
+                    shown(&evidence.reads)?.iter().any(|read| read.cluster_id == id && read.state == ReadState::Synced);
                 if !synced {
-                    return Err(format!("istiod of `{name}` to be synced with `{peer}` before its credential is renewed"));
+                    return Err(format!(
+                        "istiod of `{name}` to be synced with `{peer}` before its credential is renewed"
+                    ));
                 }
             }
             Ok(None) => {}
@@ -510,14 +549,16 @@ impl Gate {
         let id = peer.cluster_id();
         let peer = &peer.cluster.name;
         match shown(&evidence.routes) {
-            Ok(routes) => match routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host) {
-                Some(route) if route.state == RouteState::Ok => {}
-                Some(route) => {
-                    let reason = route.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                    self.waits.push(format!("the relay of `{name}` to be admitted by `{peer}`{reason}"));
+            Ok(routes) => {
+                match routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host) {
+                    Some(route) if route.state == RouteState::Ok => {}
+                    Some(route) => {
+                        let reason = route.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                        self.waits.push(format!("the relay of `{name}` to be admitted by `{peer}`{reason}"));
+                    }
+                    None => self.waits.push(format!("the route to `{peer}` to be live in `{name}`")),
                 }
-                None => self.waits.push(format!("the route to `{peer}` to be live in `{name}`")),
-            },
+            }
             Err(reason) => self.waits.push(format!("evidence of `{name}` on routes: {reason}")),
         }
     }

@@ -45,9 +45,7 @@ pub enum CertificateError {
     #[error("not PEM certificates: {0}")]
     Pem(String),
     /// A private key beside the certificates.
-    #[error(
-        "the PEM holds a private key (`{0}`); take it out and replace that key, since it was published"
-    )]
+    #[error("the PEM holds a private key (`{0}`); take it out and replace that key, since it was published")]
     PrivateKey(String),
     /// A block that is no certificate.
     #[error("the PEM holds a block `{0}`, and only `CERTIFICATE` is wanted")]
@@ -76,8 +74,7 @@ pub fn parse_roots(pem: &str, now: i64) -> Result<Vec<RootCertificate>, Certific
     let roots = parse_roots_any_time(pem)?;
     for root in &roots {
         let when = |seconds| {
-            jiff::Timestamp::from_second(seconds)
-                .map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+            jiff::Timestamp::from_second(seconds).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
         };
         let rule = if now > root.not_after {
             format!("expired at {}", when(root.not_after))
@@ -86,10 +83,7 @@ pub fn parse_roots(pem: &str, now: i64) -> Result<Vec<RootCertificate>, Certific
         } else {
             continue;
         };
-        return Err(CertificateError::Rule {
-            subject: root.subject.clone(),
-            rule,
-        });
+        return Err(CertificateError::Rule { subject: root.subject.clone(), rule });
     }
     Ok(roots)
 }
@@ -122,13 +116,10 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
 }
 
 fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
-    let (rest, certificate) = X509Certificate::from_der(der)
-        .map_err(|error| CertificateError::Der(at, error.to_string()))?;
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|error| CertificateError::Der(at, error.to_string()))?;
     if !rest.is_empty() {
-        return Err(CertificateError::Der(
-            at,
-            "bytes follow the certificate".to_owned(),
-        ));
+        return Err(CertificateError::Der(at, "bytes follow the certificate".to_owned()));
     }
     let subject = certificate.subject().to_string();
     if let Some(rule) = broken_rule(&certificate) {
@@ -165,20 +156,14 @@ fn broken_rule(certificate: &X509Certificate<'_>) -> Option<String> {
         Err(error) => return Some(format!("broken key usage: {error}")),
     }
     match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => Some(format!(
-            "its RSA key has {} bits, and 2048 are the least",
-            key.key_size()
-        )),
-        Ok(PublicKey::EC(key)) if key.key_size() < 256 => Some(format!(
-            "its EC key has {} bits, and P-256 is the least",
-            key.key_size()
-        )),
-        Ok(PublicKey::RSA(_) | PublicKey::EC(_)) => None,
-        _ if certificate.public_key().algorithm.algorithm
-            == x509_parser::oid_registry::OID_SIG_ED25519 =>
-        {
-            None
+        Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => {
+            Some(format!("its RSA key has {} bits, and 2048 are the least", key.key_size()))
         }
+        Ok(PublicKey::EC(key)) if key.key_size() < 256 => {
+            Some(format!("its EC key has {} bits, and P-256 is the least", key.key_size()))
+        }
+        Ok(PublicKey::RSA(_) | PublicKey::EC(_)) => None,
+        _ if certificate.public_key().algorithm.algorithm == x509_parser::oid_registry::OID_SIG_ED25519 => None,
         Ok(_) => Some("its key is neither RSA nor EC nor Ed25519".to_owned()),
         Err(error) => Some(format!("its key is unreadable: {error}")),
     }

@@ -47,21 +47,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error at a place.
     pub fn error(at: Option<Location>, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            at,
-            message: message.into(),
-            hint: None,
-            excerpt: None,
-        }
+        Self { severity: Severity::Error, at, message: message.into(), hint: None, excerpt: None }
     }
 
     /// A warning at a place.
     pub fn warning(at: Option<Location>, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(at, message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(at, message) }
     }
 
     /// The same finding with a hint.
@@ -96,16 +87,13 @@ impl Diagnostics {
 
     /// Whether any finding is an error.
     pub fn has_errors(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.severity == Severity::Error)
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
     /// The findings by file, line and column; without a place first; a finding that came twice once.
     pub fn sorted(&self) -> Vec<&Diagnostic> {
         let mut sorted: Vec<_> = self.findings.iter().collect();
-        sorted
-            .sort_by(|a, b| (&a.at, a.severity, &a.message).cmp(&(&b.at, b.severity, &b.message)));
+        sorted.sort_by(|a, b| (&a.at, a.severity, &a.message).cmp(&(&b.at, b.severity, &b.message)));
         sorted.dedup();
         sorted
     }
@@ -121,23 +109,16 @@ impl Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(finding: Diagnostic) -> Self {
-        Self {
-            findings: vec![finding],
-        }
+        Self { findings: vec![finding] }
     }
 }
 
 /// The nearest of the candidates, if it is near enough to be what was meant: at most a third of the letters and one more differ.
-pub fn did_you_mean<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (edit_distance(text, candidate), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= candidate.chars().count().max(text.chars().count()) / 3 + 1
-        })
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(text.chars().count()) / 3 + 1)
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -167,36 +148,20 @@ mod tests {
 
     #[test]
     fn near_names_are_proposed_and_far_ones_are_not() {
-        assert_eq!(
-            did_you_mean("wset", ["east", "west", "north"]),
-            Some("west")
-        );
-        assert_eq!(
-            did_you_mean("metadat", ["metadata", "pin"]),
-            Some("metadata")
-        );
+        assert_eq!(did_you_mean("wset", ["east", "west", "north"]), Some("west"));
+        assert_eq!(did_you_mean("metadat", ["metadata", "pin"]), Some("metadata"));
         assert_eq!(did_you_mean("zzzz", ["east", "west"]), None);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 
     #[test]
     fn findings_come_by_place() {
-        let at = |line| {
-            Some(Location {
-                file: "specs/a.yaml".into(),
-                line,
-                column: 1,
-            })
-        };
+        let at = |line| Some(Location { file: "specs/a.yaml".into(), line, column: 1 });
         let mut all = Diagnostics::new();
         all.push(Diagnostic::error(at(9), "late"));
         all.push(Diagnostic::warning(at(2), "early"));
         all.push(Diagnostic::error(at(9), "late"));
-        let order: Vec<_> = all
-            .sorted()
-            .into_iter()
-            .map(|finding| finding.message.as_str())
-            .collect();
+        let order: Vec<_> = all.sorted().into_iter().map(|finding| finding.message.as_str()).collect();
         assert_eq!(order, ["early", "late"]);
         assert!(all.ok_or(Some(())).is_err());
     }

@@ -3,10 +3,7 @@
 use crate::address::{ApiHost, Gateway};
 use crate::lock::{Lock, LockedCluster};
 use crate::mesh::{Cluster, Mesh};
-use crate::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Namespace, NetworkName, Revision,
-    TrustDomain,
-};
+use crate::name::{ClusterDomain, ClusterId, ClusterName, ClusterUuid, Namespace, NetworkName, Revision, TrustDomain};
 
 /// A cluster whose public document is in the lock.
 #[derive(Debug, Clone, Copy)]
@@ -33,10 +30,7 @@ pub struct Proxy {
 impl<'a> Known<'a> {
     /// The facts of a cluster, when its public document is in the lock.
     pub fn of(mesh: &'a Mesh, lock: &'a Lock, name: &ClusterName) -> Option<Self> {
-        Some(Self {
-            cluster: mesh.clusters.get(name)?,
-            locked: lock.clusters.get(name)?,
-        })
+        Some(Self { cluster: mesh.clusters.get(name)?, locked: lock.clusters.get(name)? })
     }
 
     /// Its UUID.
@@ -47,49 +41,23 @@ impl<'a> Known<'a> {
     /// The ID it is known by: data key of remote secrets, `fromRegistry`, path of the relay. `Kubernetes`, Istio's
     /// default on every install, is never used; the name is.
     pub fn cluster_id(&self) -> ClusterId {
-        let published = self
-            .locked
-            .private
-            .as_ref()
-            .and_then(|private| private.cluster_id.clone());
+        let published = self.locked.private.as_ref().and_then(|private| private.cluster_id.clone());
         let stated = self.cluster.cluster_id.clone();
-        stated
-            .or(published)
-            .filter(|id| !id.is_istio_default())
-            .unwrap_or_else(|| ClusterId::from(&self.cluster.name))
+        stated.or(published).filter(|id| !id.is_istio_default()).unwrap_or_else(|| ClusterId::from(&self.cluster.name))
     }
 
     /// The ID its own istiod runs with.
     pub fn own_cluster_id(&self) -> ClusterId {
-        let published = self
-            .locked
-            .private
-            .as_ref()
-            .and_then(|private| private.cluster_id.clone());
-        published
-            .or_else(|| self.cluster.cluster_id.clone())
-            .unwrap_or_else(|| ClusterId::from(&self.cluster.name))
+        let published = self.locked.private.as_ref().and_then(|private| private.cluster_id.clone());
+        published.or_else(|| self.cluster.cluster_id.clone()).unwrap_or_else(|| ClusterId::from(&self.cluster.name))
     }
 
     /// What a reader needs to reach it, once all of it is known.
     pub fn proxy(&self) -> Option<Proxy> {
         let private = self.locked.private.as_ref();
-        let api_host = self
-            .cluster
-            .api
-            .host
-            .clone()
-            .or_else(|| private.map(|p| p.api_host.clone()))?;
-        let gateways = self
-            .cluster
-            .gateways
-            .clone()
-            .or_else(|| private.map(|p| p.gateways.clone()))?;
-        let network = self
-            .cluster
-            .network
-            .clone()
-            .or_else(|| private.map(|p| p.network.clone()))?;
+        let api_host = self.cluster.api.host.clone().or_else(|| private.map(|p| p.api_host.clone()))?;
+        let gateways = self.cluster.gateways.clone().or_else(|| private.map(|p| p.gateways.clone()))?;
+        let network = self.cluster.network.clone().or_else(|| private.map(|p| p.network.clone()))?;
         if private.is_none() && self.cluster.cluster_id.is_none() {
             return None;
         }
@@ -97,31 +65,14 @@ impl<'a> Known<'a> {
             return None;
         }
         let published_ca = private.and_then(|p| p.api_ca.clone());
-        let api_ca = self
-            .cluster
-            .api
-            .ca
-            .clone()
-            .or(published_ca)
-            .or_else(|| self.cluster.endpoint_ca.clone());
-        Some(Proxy {
-            api_host,
-            api_ca,
-            gateways,
-            network,
-        })
+        let api_ca = self.cluster.api.ca.clone().or(published_ca).or_else(|| self.cluster.endpoint_ca.clone());
+        Some(Proxy { api_host, api_ca, gateways, network })
     }
 
     /// Its trust domain: the spec's, the published one, else its DNS domain.
     pub fn trust_domain(&self) -> TrustDomain {
-        let stated = self
-            .cluster
-            .trust_domain
-            .clone()
-            .or_else(|| self.locked.public.trust_domain.clone());
-        stated
-            .or_else(|| self.cluster_domain().as_str().parse().ok())
-            .unwrap_or_else(cluster_local)
+        let stated = self.cluster.trust_domain.clone().or_else(|| self.locked.public.trust_domain.clone());
+        stated.or_else(|| self.cluster_domain().as_str().parse().ok()).unwrap_or_else(cluster_local)
     }
 
     /// Its DNS domain.
@@ -131,24 +82,13 @@ impl<'a> Known<'a> {
 
     /// The namespace of its istiod: published, else the spec's.
     pub fn istio_namespace(&self) -> &'a Namespace {
-        let published = self
-            .locked
-            .public
-            .istio
-            .as_ref()
-            .and_then(|istio| istio.namespace.as_ref());
+        let published = self.locked.public.istio.as_ref().and_then(|istio| istio.namespace.as_ref());
         published.unwrap_or(&self.cluster.istio.namespace)
     }
 
     /// Its revisions: published, else the spec's.
     pub fn revisions(&self) -> &'a [Revision] {
-        match self
-            .locked
-            .public
-            .istio
-            .as_ref()
-            .map(|istio| istio.revisions.as_slice())
-        {
+        match self.locked.public.istio.as_ref().map(|istio| istio.revisions.as_slice()) {
             Some(published) if !published.is_empty() => published,
             _ => &self.cluster.istio.revisions,
         }
@@ -156,15 +96,7 @@ impl<'a> Known<'a> {
 
     /// Whether both are in one root: then neither needs the other's.
     pub fn shares_roots_with(&self, other: &Known<'_>) -> bool {
-        let digests = |known: &Known<'_>| {
-            known
-                .locked
-                .public
-                .roots
-                .iter()
-                .map(|root| root.digest)
-                .collect::<Vec<_>>()
-        };
+        let digests = |known: &Known<'_>| known.locked.public.roots.iter().map(|root| root.digest).collect::<Vec<_>>();
         digests(self) == digests(other)
     }
 }

@@ -15,12 +15,8 @@ pub struct JsonError(String);
 pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|error| JsonError(error.to_string()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict
-        .deserialize(&mut deserializer)
-        .map_err(|error| JsonError(error.to_string()))?;
-    deserializer
-        .end()
-        .map_err(|error| JsonError(error.to_string()))?;
+    let value = Strict.deserialize(&mut deserializer).map_err(|error| JsonError(error.to_string()))?;
+    deserializer.end().map_err(|error| JsonError(error.to_string()))?;
     Ok(value)
 }
 
@@ -81,10 +77,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut fields = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             if fields.contains_key(&key) {
-                return Err(A::Error::custom(format!(
-                    "duplicate key `{}`",
-                    key.escape_debug()
-                )));
+                return Err(A::Error::custom(format!("duplicate key `{}`", key.escape_debug())));
             }
             fields.insert(key, map.next_value_seed(Self)?);
         }
@@ -114,10 +107,7 @@ mod tests {
         }
         assert!(parse_strict(b"\xff\xfe{\0}\0").is_err());
         for good in ["{\"a\":[1,-2,3.5,null,true,\"x\"]}", &deep(127)] {
-            assert_eq!(
-                parse_strict(good.as_bytes()).unwrap(),
-                serde_json::from_str::<Value>(good).unwrap()
-            );
+            assert_eq!(parse_strict(good.as_bytes()).unwrap(), serde_json::from_str::<Value>(good).unwrap());
         }
     }
 }

@@ -19,13 +19,10 @@ const PUBLIC_LABEL: &str = "ED25519 PUBLIC KEY";
 /// Label of private keys, as Deckhouse writes it.
 const PRIVATE_LABEL: &str = "ED25519 PRIVATE KEY";
 /// SubjectPublicKeyInfo of an Ed25519 key up to the 32 bytes of the point (RFC 8410, section 4).
-const SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// PKCS#8 version 1 of an Ed25519 key up to the 32 bytes of the seed (RFC 8410, section 7).
-const PKCS8_PREFIX: [u8; 16] = [
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// A text that is no usable key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,18 +67,12 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let fits = (1..=63).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
             && !text.starts_with('.');
         if fits {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidName {
-                kind: "key id",
-                text: text.to_owned(),
-                rule: "1 to 63 letters, digits, `-`, `_` or `.`",
-            })
+            Err(InvalidName { kind: "key id", text: text.to_owned(), rule: "1 to 63 letters, digits, `-`, `_` or `.`" })
         }
     }
 }
@@ -106,18 +97,14 @@ impl Serialize for KeyId {
 
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 /// The one PEM block of a text: its label and its DER.
 fn single_block(text: &str) -> Result<(String, Zeroizing<Vec<u8>>), KeyError> {
     let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
-    if trimmed.matches("-----BEGIN ").count() != 1
-        || !trimmed.starts_with("-----BEGIN ")
-        || !trimmed.ends_with("-----")
+    if trimmed.matches("-----BEGIN ").count() != 1 || !trimmed.starts_with("-----BEGIN ") || !trimmed.ends_with("-----")
     {
         return Err(if trimmed.contains("-----BEGIN ") {
             KeyError::NotAlone
@@ -148,18 +135,12 @@ impl PublicKey {
             label if label.ends_with("PRIVATE KEY") => return Err(KeyError::Private),
             _ => return Err(KeyError::Label(label, "public key")),
         }
-        let point = der
-            .strip_prefix(&SPKI_PREFIX)
-            .and_then(|point| <[u8; 32]>::try_from(point).ok());
+        let point = der.strip_prefix(&SPKI_PREFIX).and_then(|point| <[u8; 32]>::try_from(point).ok());
         Self::from_point(point.ok_or(KeyError::NotEd25519)?)
     }
 
     fn from_point(point: [u8; 32]) -> Result<Self, KeyError> {
-        if is_weak(&point) {
-            Err(KeyError::Weak)
-        } else {
-            Ok(Self(point))
-        }
+        if is_weak(&point) { Err(KeyError::Weak) } else { Ok(Self(point)) }
     }
 
     /// One PEM block with Deckhouse's label and one final newline.
@@ -184,9 +165,7 @@ impl PublicKey {
 
     /// Whether the signature is this key's over the message.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0)
-            .verify(message, signature)
-            .is_ok()
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
     }
 }
 
@@ -212,24 +191,18 @@ impl<'de> Deserialize<'de> for PublicKey {
 /// order 8 (Chalkias, Garillot, Nikolaenko: "Taming the many EdDSAs", table 6). Encodings of y >= p are refused apart.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
+    [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     [
-        1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        0, 0,
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
     ],
     [
-        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
     ],
     [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
-        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
-        0xfc, 0x05,
-    ],
-    [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
-        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
-        0x03, 0x7a,
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
     ],
 ];
 
@@ -255,12 +228,8 @@ impl PrivateKey {
     }
 
     fn of(pair: Ed25519KeyPair) -> Result<Self, KeyError> {
-        let point =
-            <[u8; 32]>::try_from(pair.public_key().as_ref()).map_err(|_| KeyError::NotEd25519)?;
-        Ok(Self {
-            public: PublicKey::from_point(point)?,
-            pair,
-        })
+        let point = <[u8; 32]>::try_from(pair.public_key().as_ref()).map_err(|_| KeyError::NotEd25519)?;
+        Ok(Self { public: PublicKey::from_point(point)?, pair })
     }
 
     /// Reads one PEM block, PKCS#8 version 1 or 2, with either label.
@@ -269,9 +238,7 @@ impl PrivateKey {
         if label != PRIVATE_LABEL && label != "PRIVATE KEY" {
             return Err(KeyError::Label(label, "private key"));
         }
-        Self::of(
-            Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| KeyError::NotEd25519)?,
-        )
+        Self::of(Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| KeyError::NotEd25519)?)
     }
 
     /// One PEM block, PKCS#8 version 1, with Deckhouse's label.
@@ -308,15 +275,9 @@ mod tests {
         let key = PrivateKey::generate(&[7; 32]).unwrap();
         let again = PrivateKey::from_pem(&key.to_pem().unwrap()).unwrap();
         assert_eq!(again.public(), key.public());
-        assert_eq!(
-            PublicKey::from_pem(&key.public().to_pem()).unwrap(),
-            *key.public()
-        );
+        assert_eq!(PublicKey::from_pem(&key.public().to_pem()).unwrap(), *key.public());
         let plain = key.public().to_pem().replace("ED25519 PUBLIC", "PUBLIC");
-        assert_eq!(
-            PublicKey::from_pem(&format!("\n {plain}\r\n")).unwrap(),
-            *key.public()
-        );
+        assert_eq!(PublicKey::from_pem(&format!("\n {plain}\r\n")).unwrap(), *key.public());
         assert!(key.public().verifies(b"message", &key.sign(b"message")));
         assert!(!key.public().verifies(b"another", &key.sign(b"message")));
         assert_eq!(format!("{key:?}"), "PrivateKey([redacted])");
@@ -326,26 +287,11 @@ mod tests {
     fn what_is_no_public_key_says_why() {
         let key = PrivateKey::generate(&[7; 32]).unwrap();
         let pem = key.public().to_pem();
-        assert_eq!(
-            PublicKey::from_pem(&key.to_pem().unwrap()),
-            Err(KeyError::Private)
-        );
-        assert_eq!(
-            PublicKey::from_pem(&format!("{pem}{pem}")),
-            Err(KeyError::NotAlone)
-        );
-        assert_eq!(
-            PublicKey::from_pem(&format!("{pem}junk")),
-            Err(KeyError::NotAlone)
-        );
-        assert!(matches!(
-            PublicKey::from_pem("<html>"),
-            Err(KeyError::Pem(_))
-        ));
-        assert_eq!(
-            PublicKey::from_pem(&encode("PUBLIC KEY", &key.public().spki()[..43])),
-            Err(KeyError::NotEd25519)
-        );
+        assert_eq!(PublicKey::from_pem(&key.to_pem().unwrap()), Err(KeyError::Private));
+        assert_eq!(PublicKey::from_pem(&format!("{pem}{pem}")), Err(KeyError::NotAlone));
+        assert_eq!(PublicKey::from_pem(&format!("{pem}junk")), Err(KeyError::NotAlone));
+        assert!(matches!(PublicKey::from_pem("<html>"), Err(KeyError::Pem(_))));
+        assert_eq!(PublicKey::from_pem(&encode("PUBLIC KEY", &key.public().spki()[..43])), Err(KeyError::NotEd25519));
     }
 
     #[test]

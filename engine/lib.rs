@@ -16,3 +16,7 @@ pub mod token;
 pub mod fact;
 pub mod lock;
 pub mod mesh;
+
+// stages
+pub mod diff;
+pub mod graph;

@@ -14,9 +14,7 @@ use crate::certificate::{RootCertificate, parse_roots_any_time};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::key::{KeyId, PublicKey};
 use crate::metadata::IstioFacts;
-use crate::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, NetworkName, TrustDomain,
-};
+use crate::name::{ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, NetworkName, TrustDomain};
 use crate::object::{YamlError, to_yaml};
 use crate::token::Scope;
 
@@ -171,9 +169,7 @@ impl Lock {
     pub const MESH_PATH: &'static str = "lock/mesh.yaml";
 
     /// Reads the lock from its files, by path. All findings at once.
-    pub fn parse<'a>(
-        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-    ) -> Result<Self, Diagnostics> {
+    pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Diagnostics> {
         let mut lock = Self::default();
         let mut findings = Diagnostics::new();
         for (path, bytes) in files {
@@ -206,14 +202,7 @@ impl Lock {
             let wire: WireLinks = read(path, text)?;
             same_name(path, &wire.reader, &reader)?;
             let links = wire.links.into_iter().map(|(peer, link)| {
-                (
-                    peer,
-                    LockedLink {
-                        stage: link.stage,
-                        unproven: link.unproven,
-                        epoch: link.epoch,
-                    },
-                )
+                (peer, LockedLink { stage: link.stage, unproven: link.unproven, epoch: link.epoch })
             });
             self.links.insert(reader, links.collect());
         } else {
@@ -227,41 +216,17 @@ impl Lock {
     pub fn to_files(&self) -> Result<BTreeMap<String, String>, YamlError> {
         let mut files = BTreeMap::new();
         if !self.engine_keys.is_empty() {
-            let keys = self
-                .engine_keys
-                .iter()
-                .map(|(id, key)| WireKey::new(id, key, &BTreeSet::new()))
-                .collect();
-            files.insert(
-                Self::MESH_PATH.to_owned(),
-                to_yaml(&WireMesh {
-                    version: LOCK_VERSION,
-                    engine_keys: keys,
-                })?,
-            );
+            let keys = self.engine_keys.iter().map(|(id, key)| WireKey::new(id, key, &BTreeSet::new())).collect();
+            files.insert(Self::MESH_PATH.to_owned(), to_yaml(&WireMesh { version: LOCK_VERSION, engine_keys: keys })?);
         }
         for (name, cluster) in &self.clusters {
-            files.insert(
-                Self::cluster_path(name),
-                to_yaml(&WireCluster::new(name, cluster))?,
-            );
+            files.insert(Self::cluster_path(name), to_yaml(&WireCluster::new(name, cluster))?);
         }
         for (reader, links) in self.links.iter().filter(|(_, links)| !links.is_empty()) {
             let links = links.iter().map(|(peer, link)| {
-                (
-                    peer.clone(),
-                    WireLink {
-                        stage: link.stage,
-                        unproven: link.unproven,
-                        epoch: link.epoch,
-                    },
-                )
+                (peer.clone(), WireLink { stage: link.stage, unproven: link.unproven, epoch: link.epoch })
             });
-            let wire = WireLinks {
-                version: LOCK_VERSION,
-                reader: reader.clone(),
-                links: links.collect(),
-            };
+            let wire = WireLinks { version: LOCK_VERSION, reader: reader.clone(), links: links.collect() };
             files.insert(Self::links_path(reader), to_yaml(&wire)?);
         }
         Ok(files)
@@ -341,17 +306,9 @@ struct WirePublic {
     root_ca: Vec<WireRoot>,
     #[serde(rename = "meshID", default, skip_serializing_if = "Option::is_none")]
     mesh_id: Option<MeshId>,
-    #[serde(
-        rename = "trustDomain",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "trustDomain", default, skip_serializing_if = "Option::is_none")]
     trust_domain: Option<TrustDomain>,
-    #[serde(
-        rename = "clusterDomain",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "clusterDomain", default, skip_serializing_if = "Option::is_none")]
     cluster_domain: Option<ClusterDomain>,
     #[serde(rename = "servingCA", default, skip_serializing_if = "Option::is_none")]
     serving_ca: Option<String>,
@@ -376,26 +333,14 @@ struct WirePrivate {
 
 impl WireKey {
     fn new(id: &KeyId, key: &PublicKey, scopes: &BTreeSet<Scope>) -> Self {
-        Self {
-            id: id.clone(),
-            pem: key.to_pem(),
-            sha256: key.fingerprint(),
-            scopes: scopes.clone(),
-        }
+        Self { id: id.clone(), pem: key.to_pem(), sha256: key.fingerprint(), scopes: scopes.clone() }
     }
 
     fn check(self, path: &str) -> Result<(KeyId, PublicKey), Diagnostic> {
-        let key = PublicKey::from_pem(&self.pem).map_err(|error| {
-            edited(
-                path,
-                &format!("the key `{}` is unreadable: {error}", self.id),
-            )
-        })?;
+        let key = PublicKey::from_pem(&self.pem)
+            .map_err(|error| edited(path, &format!("the key `{}` is unreadable: {error}", self.id)))?;
         if key.fingerprint() != self.sha256 {
-            return Err(edited(
-                path,
-                &format!("the key `{}` is not the one its sha256 names", self.id),
-            ));
+            return Err(edited(path, &format!("the key `{}` is not the one its sha256 names", self.id)));
         }
         Ok((self.id, key))
     }
@@ -414,16 +359,8 @@ impl WireCluster {
             cluster: name.clone(),
             public: WirePublic {
                 cluster_uuid: public.cluster_uuid.clone(),
-                authn_key: WireKey::new(
-                    &public.authn_key.id(),
-                    &public.authn_key,
-                    &BTreeSet::new(),
-                ),
-                authn_keys: public
-                    .authn_keys
-                    .iter()
-                    .map(|(id, key)| WireKey::new(id, &key.key, &key.scopes))
-                    .collect(),
+                authn_key: WireKey::new(&public.authn_key.id(), &public.authn_key, &BTreeSet::new()),
+                authn_keys: public.authn_keys.iter().map(|(id, key)| WireKey::new(id, &key.key, &key.scopes)).collect(),
                 root_ca: public.roots.iter().map(root).collect(),
                 mesh_id: public.mesh_id.clone(),
                 trust_domain: public.trust_domain.clone(),
@@ -452,24 +389,16 @@ impl WireCluster {
         }
         let mut roots = Vec::new();
         for wire in self.public.root_ca {
-            let parsed = parse_roots_any_time(&wire.pem).map_err(|error| {
-                edited(
-                    path,
-                    &format!("the root CA {} is unreadable: {error}", wire.sha256),
-                )
-            })?;
-            let same = |root: &RootCertificate| {
-                root.digest == wire.sha256 && root.not_after == wire.not_after.as_second()
-            };
+            let parsed = parse_roots_any_time(&wire.pem)
+                .map_err(|error| edited(path, &format!("the root CA {} is unreadable: {error}", wire.sha256)))?;
+            let same =
+                |root: &RootCertificate| root.digest == wire.sha256 && root.not_after == wire.not_after.as_second();
             match parsed.into_iter().next().filter(same) {
                 Some(root) => roots.push(root),
                 None => {
                     return Err(edited(
                         path,
-                        &format!(
-                            "a root CA is not the one that {} and its notAfter name",
-                            wire.sha256
-                        ),
+                        &format!("a root CA is not the one that {} and its notAfter name", wire.sha256),
                     ));
                 }
             }
@@ -501,11 +430,7 @@ impl WireCluster {
 }
 
 fn place(path: &str, line: usize, column: usize) -> Option<Location> {
-    Some(Location {
-        file: path.into(),
-        line,
-        column,
-    })
+    Some(Location { file: path.into(), line, column })
 }
 
 fn edited(path: &str, message: &str) -> Diagnostic {
@@ -517,52 +442,33 @@ fn same_name(path: &str, inside: &ClusterName, outside: &ClusterName) -> Result<
     if inside == outside {
         return Ok(());
     }
-    Err(edited(
-        path,
-        &format!("the file is named after `{outside}` and speaks of `{inside}`"),
-    ))
+    Err(edited(path, &format!("the file is named after `{outside}` and speaks of `{inside}`")))
 }
 
 fn text_of<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
     let text = std::str::from_utf8(bytes).map_err(|_| edited(path, "the file is not UTF-8"))?;
-    if let Some(line) = text
-        .lines()
-        .position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>"))
-    {
-        return Err(Diagnostic::error(place(path, line + 1, 1), "the file holds merge-conflict markers")
-            .hint("take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew"));
+    if let Some(line) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
+        return Err(Diagnostic::error(place(path, line + 1, 1), "the file holds merge-conflict markers").hint(
+            "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew",
+        ));
     }
     Ok(text)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Diagnostic> {
     let failed = |error: &serde_saphyr::Error| {
-        let (line, column) = error
-            .location()
-            .map_or((1, 1), |at| (at.line(), at.column()));
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let words = error.to_string();
-        let message = words
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ")
-            .to_owned();
+        let message = words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         let mut finding = edited(path, &format!("the lock cannot be read: {message}"));
-        finding.at = place(
-            path,
-            usize::try_from(line).unwrap_or(1),
-            usize::try_from(column).unwrap_or(1),
-        );
+        finding.at = place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1));
         finding
     };
     let version: WireVersion = serde_saphyr::from_str(text).map_err(|error| failed(&error))?;
     if version.version > LOCK_VERSION {
         return Err(Diagnostic::error(
             place(path, 1, 1),
-            format!(
-                "the lock has version {}, and this engine reads up to {LOCK_VERSION}",
-                version.version
-            ),
+            format!("the lock has version {}, and this engine reads up to {LOCK_VERSION}", version.version),
         )
         .hint("use the engine that wrote it, or a newer one"));
     }

@@ -8,8 +8,8 @@ use crate::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::diagnostic::Location;
 use crate::key::{KeyId, PublicKey};
 use crate::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace,
-    NetworkName, ObjectName, Revision, TrustDomain,
+    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, ObjectName,
+    Revision, TrustDomain,
 };
 
 /// A mesh and its clusters.
@@ -190,17 +190,7 @@ pub struct Components {
 }
 
 /// How the Services of exporter and api-proxy are exposed.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub enum Expose {
     /// A load balancer each.
     #[default]

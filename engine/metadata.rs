@@ -14,8 +14,7 @@ use crate::address::{ApiHost, Gateway};
 use crate::json::{JsonError, parse_strict};
 use crate::key::{KeyId, PublicKey};
 use crate::name::{
-    ClusterDomain, ClusterId, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision,
-    TrustDomain,
+    ClusterDomain, ClusterId, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 use crate::token::Scope;
 
@@ -239,17 +238,9 @@ struct WirePublic {
     root_ca: Option<String>,
     #[serde(rename = "meshID", default, skip_serializing_if = "Option::is_none")]
     mesh_id: Option<String>,
-    #[serde(
-        rename = "trustDomain",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "trustDomain", default, skip_serializing_if = "Option::is_none")]
     trust_domain: Option<String>,
-    #[serde(
-        rename = "clusterDomain",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "clusterDomain", default, skip_serializing_if = "Option::is_none")]
     cluster_domain: Option<String>,
     #[serde(rename = "servingCA", default, skip_serializing_if = "Option::is_none")]
     serving_ca: Option<String>,
@@ -282,36 +273,25 @@ fn field_error(field: &'static str) -> impl Fn(String) -> MetadataError {
 }
 
 /// A text field through its grammar; an empty one is an absent one.
-fn parsed<T: std::str::FromStr>(
-    field: &'static str,
-    text: Option<String>,
-) -> Result<Option<T>, MetadataError>
+fn parsed<T: std::str::FromStr>(field: &'static str, text: Option<String>) -> Result<Option<T>, MetadataError>
 where
     T::Err: std::fmt::Display,
 {
     text.filter(|text| !text.is_empty())
-        .map(|text| {
-            text.parse()
-                .map_err(|error: T::Err| field_error(field)(error.to_string()))
-        })
+        .map(|text| text.parse().map_err(|error: T::Err| field_error(field)(error.to_string())))
         .transpose()
 }
 
 fn pem_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
     match text.filter(|text| !text.is_empty()) {
-        Some(text) if text.len() > MAX_PEM => {
-            Err(field_error(field)(format!("more than {MAX_PEM} bytes")))
-        }
+        Some(text) if text.len() > MAX_PEM => Err(field_error(field)(format!("more than {MAX_PEM} bytes"))),
         text => Ok(text),
     }
 }
 
 fn at_most<T>(field: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, MetadataError> {
     if list.len() > most {
-        return Err(field_error(field)(format!(
-            "{} entries, at most {most} are read",
-            list.len()
-        )));
+        return Err(field_error(field)(format!("{} entries, at most {most} are read", list.len())));
     }
     Ok(list)
 }
@@ -327,14 +307,9 @@ fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T,
         let alone = |field: &&'static str| {
             let value = map.get(*field)?;
             let one = Value::Object([((*field).to_owned(), value.clone())].into_iter().collect());
-            serde_json::from_value::<T>(one)
-                .err()
-                .map(|error| field_error(field)(error.to_string()))
+            serde_json::from_value::<T>(one).err().map(|error| field_error(field)(error.to_string()))
         };
-        fields
-            .iter()
-            .find_map(alone)
-            .unwrap_or_else(|| field_error("document")(error.to_string()))
+        fields.iter().find_map(alone).unwrap_or_else(|| field_error("document")(error.to_string()))
     })
 }
 
@@ -356,10 +331,9 @@ impl PublicDocument {
         let wire: WirePublic = wire(parse_strict(bytes)?, &FIELDS)?;
         let cluster_uuid = parsed("clusterUUID", wire.cluster_uuid)?;
         let authn_key = match wire.authn_key_pub.filter(|pem| !pem.is_empty()) {
-            Some(pem) => Some(
-                PublicKey::from_pem(&pem)
-                    .map_err(|error| field_error("authnKeyPub")(error.to_string()))?,
-            ),
+            Some(pem) => {
+                Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.to_string()))?)
+            }
             None => None,
         };
         let root_ca = pem_field("rootCA", wire.root_ca)?;
@@ -367,16 +341,10 @@ impl PublicDocument {
         missing.extend(cluster_uuid.is_none().then_some("clusterUUID"));
         missing.extend(authn_key.is_none().then_some("authnKeyPub"));
         missing.extend(root_ca.is_none().then_some("rootCA"));
-        let (Some(cluster_uuid), Some(authn_key), Some(root_ca)) =
-            (cluster_uuid, authn_key, root_ca)
-        else {
+        let (Some(cluster_uuid), Some(authn_key), Some(root_ca)) = (cluster_uuid, authn_key, root_ca) else {
             return Ok(Reading::Incomplete(missing));
         };
-        let mut authn_keys = at_most(
-            "authnKeys",
-            wire.authn_keys.unwrap_or_default(),
-            MAX_AUTHN_KEYS,
-        )?;
+        let mut authn_keys = at_most("authnKeys", wire.authn_keys.unwrap_or_default(), MAX_AUTHN_KEYS)?;
         authn_keys.sort();
         authn_keys.dedup();
         Ok(Reading::Complete(Self {
@@ -414,27 +382,16 @@ impl PublicDocument {
 impl PrivateDocument {
     /// Reads the document.
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
-        const FIELDS: [&str; 6] = [
-            "ingressGateways",
-            "apiHost",
-            "clusterID",
-            "networkName",
-            "apiCA",
-            "evidence",
-        ];
+        const FIELDS: [&str; 6] = ["ingressGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
         let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
-        let gateways = wire
-            .ingress_gateways
-            .map(|list| at_most("ingressGateways", list, MAX_GATEWAYS))
-            .transpose()?;
+        let gateways = wire.ingress_gateways.map(|list| at_most("ingressGateways", list, MAX_GATEWAYS)).transpose()?;
         let api_host = parsed("apiHost", wire.api_host)?;
         let network_name = parsed("networkName", wire.network_name)?;
         let mut missing = Vec::new();
         missing.extend(gateways.is_none().then_some("ingressGateways"));
         missing.extend(api_host.is_none().then_some("apiHost"));
         missing.extend(network_name.is_none().then_some("networkName"));
-        let (Some(mut ingress_gateways), Some(api_host), Some(network_name)) =
-            (gateways, api_host, network_name)
+        let (Some(mut ingress_gateways), Some(api_host), Some(network_name)) = (gateways, api_host, network_name)
         else {
             return Ok(Reading::Incomplete(missing));
         };
@@ -488,9 +445,7 @@ impl Evidence {
         };
         let reasons: BTreeMap<String, String> = match map.remove("unknown") {
             Some(Value::Null) | None => BTreeMap::new(),
-            Some(reasons) => {
-                serde_json::from_value(reasons).map_err(|e| error(format!("unknown: {e}")))?
-            }
+            Some(reasons) => serde_json::from_value(reasons).map_err(|e| error(format!("unknown: {e}")))?,
         };
         fn shown<T: DeserializeOwned>(
             map: &mut serde_json::Map<String, Value>,
@@ -498,17 +453,10 @@ impl Evidence {
             key: &str,
         ) -> Result<Shown<T>, MetadataError> {
             match map.remove(key) {
-                Some(value) if !value.is_null() && !reasons.contains_key(key) => {
-                    serde_json::from_value(value)
-                        .map(Shown::Seen)
-                        .map_err(|e| field_error("evidence")(format!("{key}: {e}")))
-                }
-                _ => Ok(Shown::Unknown(
-                    reasons
-                        .get(key)
-                        .cloned()
-                        .unwrap_or_else(|| "not published".to_owned()),
-                )),
+                Some(value) if !value.is_null() && !reasons.contains_key(key) => serde_json::from_value(value)
+                    .map(Shown::Seen)
+                    .map_err(|e| field_error("evidence")(format!("{key}: {e}"))),
+                _ => Ok(Shown::Unknown(reasons.get(key).cloned().unwrap_or_else(|| "not published".to_owned()))),
             }
         }
         Ok(Self {

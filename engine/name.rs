@@ -191,15 +191,8 @@ impl Digest {
     /// All 64 hex digits.
     pub fn hex(&self) -> String {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| {
-            HEX.get(usize::from(nibble))
-                .copied()
-                .map_or('0', char::from)
-        };
-        self.0
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-            .collect()
+        let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().map_or('0', char::from);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// The digest as bytes.
@@ -229,10 +222,7 @@ impl FromStr for Digest {
             text: text.to_owned(),
             rule: "`sha256:` and 64 lower-case hex digits",
         };
-        let hex = text
-            .strip_prefix("sha256:")
-            .filter(|hex| hex.len() == 64)
-            .ok_or_else(invalid)?;
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64).ok_or_else(invalid)?;
         let mut out = [0; 32];
         for (slot, pair) in out.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
             for &digit in pair {
@@ -256,9 +246,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -285,33 +273,25 @@ fn is_lower_alphanumeric(byte: u8) -> bool {
 pub(crate) fn is_label(text: &str) -> bool {
     text.len() <= 63
         && ends_are(text, is_lower_alphanumeric)
-        && text
-            .bytes()
-            .all(|byte| is_lower_alphanumeric(byte) || byte == b'-')
+        && text.bytes().all(|byte| is_lower_alphanumeric(byte) || byte == b'-')
 }
 
 fn is_istio_label(text: &str) -> bool {
     text.len() <= 63
         && ends_are(text, |byte| byte.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn is_label_value(text: &str) -> bool {
     text.len() <= 63
         && ends_are(text, |byte| byte.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 fn is_trust_domain(text: &str) -> bool {
     text.len() <= 255
         && ends_are(text, is_lower_alphanumeric)
-        && text
-            .bytes()
-            .all(|byte| is_lower_alphanumeric(byte) || matches!(byte, b'-' | b'_' | b'.'))
+        && text.bytes().all(|byte| is_lower_alphanumeric(byte) || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// RFC 1123 subdomain, lower case, at most 253 characters, no final dot.
@@ -334,34 +314,12 @@ mod tests {
     #[test]
     fn each_grammar_has_an_inside_and_an_outside() {
         assert!("east-1".parse::<ClusterName>().is_ok());
-        for bad in [
-            "",
-            "East",
-            "-east",
-            "east-",
-            "a.b",
-            &"a".repeat(64),
-            "eäst",
-            "east\n",
-        ] {
+        for bad in ["", "East", "-east", "east-", "a.b", &"a".repeat(64), "eäst", "east\n"] {
             assert!(bad.parse::<ClusterName>().is_err(), "{bad:?}");
         }
-        assert!(
-            "Kubernetes"
-                .parse::<ClusterId>()
-                .unwrap()
-                .is_istio_default()
-        );
-        assert!(
-            "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31"
-                .parse::<ClusterUuid>()
-                .is_ok()
-        );
-        for bad in [
-            "2F0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31",
-            "2f0a77f05c6f4a659d210e6a1f8b9c31",
-            "aa-bb-cc",
-        ] {
+        assert!("Kubernetes".parse::<ClusterId>().unwrap().is_istio_default());
+        assert!("2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse::<ClusterUuid>().is_ok());
+        for bad in ["2F0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31", "2f0a77f05c6f4a659d210e6a1f8b9c31", "aa-bb-cc"] {
             assert!(bad.parse::<ClusterUuid>().is_err(), "{bad:?}");
         }
         assert!("cluster.local".parse::<ClusterDomain>().is_ok());
@@ -377,13 +335,7 @@ mod tests {
 
     #[test]
     fn an_error_shows_hostile_text_escaped_and_short() {
-        let error = format!("\u{1b}[31m{}", "x".repeat(500))
-            .parse::<ClusterName>()
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("\\u{1b}[31mxxx") && error.len() < 300,
-            "{error}"
-        );
+        let error = format!("\u{1b}[31m{}", "x".repeat(500)).parse::<ClusterName>().unwrap_err().to_string();
+        assert!(error.contains("\\u{1b}[31mxxx") && error.len() < 300, "{error}");
     }
 }

@@ -69,43 +69,27 @@ impl Object {
         let Value::Object(mut fields) = value else {
             return None;
         };
-        let (Value::String(api_version), Value::String(kind)) =
-            (fields.remove("apiVersion")?, fields.remove("kind")?)
+        let (Value::String(api_version), Value::String(kind)) = (fields.remove("apiVersion")?, fields.remove("kind")?)
         else {
             return None;
         };
         fields.get("metadata")?.get("name")?.as_str()?;
-        Some(Self {
-            api_version,
-            kind,
-            fields,
-        })
+        Some(Self { api_version, kind, fields })
     }
 
     /// The object's whole JSON form.
     pub fn to_value(&self) -> Value {
         let mut fields = self.fields.clone();
-        fields.insert(
-            "apiVersion".to_owned(),
-            Value::String(self.api_version.clone()),
-        );
+        fields.insert("apiVersion".to_owned(), Value::String(self.api_version.clone()));
         fields.insert("kind".to_owned(), Value::String(self.kind.clone()));
         Value::Object(fields)
     }
 
     /// Which object it is.
     pub fn id(&self) -> ObjectId {
-        let text = |key: &str| {
-            self.metadata(key)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
+        let text = |key: &str| self.metadata(key).and_then(Value::as_str).map(str::to_owned);
         ObjectId {
-            group: self
-                .api_version
-                .split_once('/')
-                .map_or("", |(group, _)| group)
-                .to_owned(),
+            group: self.api_version.split_once('/').map_or("", |(group, _)| group).to_owned(),
             kind: self.kind.clone(),
             namespace: text("namespace"),
             name: text("name").unwrap_or_default(),
@@ -171,8 +155,7 @@ pub struct YamlError(pub String);
 /// Writes any value as YAML that YAML 1.1 and 1.2 readers take alike. Lines are never folded.
 pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, YamlError> {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: 1_000_000 };
-    serde_saphyr::to_string_with_options(value, options)
-        .map_err(|error| YamlError(error.to_string()))
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError(error.to_string()))
 }
 
 /// The folder of a cluster's objects.

@@ -84,29 +84,19 @@ pub struct StepId {
 impl StepId {
     /// A step of one cluster.
     pub fn of(kind: StepKind, cluster: &ClusterName) -> Self {
-        Self {
-            cluster: cluster.clone(),
-            kind,
-            peer: None,
-        }
+        Self { cluster: cluster.clone(), kind, peer: None }
     }
 
     /// The secret that lets `reader` read `peer`.
     pub fn secret(reader: &ClusterName, peer: &ClusterName) -> Self {
-        Self {
-            cluster: reader.clone(),
-            kind: StepKind::RenderSecret,
-            peer: Some(peer.clone()),
-        }
+        Self { cluster: reader.clone(), kind: StepKind::RenderSecret, peer: Some(peer.clone()) }
     }
 }
 
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.cluster)?;
-        self.peer
-            .as_ref()
-            .map_or(Ok(()), |peer| write!(f, "/{peer}"))
+        self.peer.as_ref().map_or(Ok(()), |peer| write!(f, "/{peer}"))
     }
 }
 
@@ -133,20 +123,13 @@ impl FromStr for StepId {
         };
         let mut parts = text.split('/');
         let word = parts.next().unwrap_or_default();
-        let kind = StepKind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
-            .ok_or_else(invalid)?;
+        let kind = StepKind::ALL.into_iter().find(|kind| kind.as_str() == word).ok_or_else(invalid)?;
         let cluster = parts.next().ok_or_else(invalid)?.parse()?;
         let peer = parts.next().map(str::parse).transpose()?;
         if parts.next().is_some() || peer.is_some() != (kind == StepKind::RenderSecret) {
             return Err(invalid());
         }
-        Ok(Self {
-            cluster,
-            kind,
-            peer,
-        })
+        Ok(Self { cluster, kind, peer })
     }
 }
 
@@ -164,9 +147,6 @@ mod tests {
             };
             assert_eq!(step.to_string().parse::<StepId>().unwrap(), step);
         }
-        assert!(
-            "render-secret/east".parse::<StepId>().is_err()
-                && "render-trust/east/west".parse::<StepId>().is_err()
-        );
+        assert!("render-secret/east".parse::<StepId>().is_err() && "render-trust/east/west".parse::<StepId>().is_err());
     }
 }

@@ -33,13 +33,9 @@ impl FromStr for Scope {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [
-            Self::Api,
-            Self::PrivateFederation,
-            Self::PrivateMulticluster,
-        ]
-        .into_iter()
-        .find(|scope| scope.to_string() == text)
-        .ok_or(())
+        [Self::Api, Self::PrivateFederation, Self::PrivateMulticluster]
+            .into_iter()
+            .find(|scope| scope.to_string() == text)
+            .ok_or(())
     }
 }
