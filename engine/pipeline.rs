@@ -1,0 +1,388 @@
+//! The whole road on one page; every command walks a prefix of it.
+//!
+//! 1. [`Program::load`]: specs, templates and lock become a mesh and what is known of it.
+//! 2. Observing (an edge: [`observe`](crate::observe)) asks the clusters; [`Program::admits`] decides for whom a token may be minted.
+//! 3. [`Program::turn`]: news are accepted into the lock and links advance; or [`Program::locked`]: the lock as it is.
+//! 4. [`Program::plan`]: objects are rendered and compared with the tree.
+//! 5. [`Program::files`]: the plan as file changes, which the checkout's writer carries out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use crate::accept::{Accepted, Approvals, accept, engine_keys, hides_our_roots};
+use crate::address::Endpoint;
+use crate::advance::{Advanced, Conditions, EPOCH_LEEWAY, advance};
+use crate::compile::compile;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::graph::{Cycle, Graph};
+use crate::lock::{Lock, Stage};
+use crate::mesh::{Cluster, Credentials, Mesh, State};
+use crate::name::{ClusterName, Digest};
+use crate::object::{YamlError, rendered_folder};
+use crate::observe::Observed;
+use crate::plan::{Action, FileStep, Gathering, ObjectChange, Plan, Reason, compare, notes};
+use crate::render::{CredentialSource, RenderContext, RenderedCluster};
+use crate::spec::{self, Source};
+use crate::step::{StepId, StepKind};
+use crate::template::Templates;
+use crate::tree::{Tree, TreeError};
+
+/// Why a run ends before its plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The specs, templates or lock are wrong.
+    #[error("the checkout has findings")]
+    Findings(Diagnostics),
+    /// What the specs ask for is refused.
+    #[error("the checkout asks for what is refused")]
+    Refused(Diagnostics),
+    /// The tree cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Steps need each other in a circle.
+    #[error(transparent)]
+    Cycle(#[from] Cycle),
+    /// An object cannot be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+}
+
+/// What a run reads of a checkout.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// `specs/**`.
+    pub specs: Vec<Source>,
+    /// `templates/**`.
+    pub templates: Vec<Source>,
+    /// `lock/**`, by path.
+    pub lock: BTreeMap<String, Vec<u8>>,
+}
+
+impl Input {
+    /// A digest over the content of all of it and of the tree, by which a stored plan knows that nothing changed since.
+    pub fn digest(&self) -> Digest {
+        let mut text = Vec::new();
+        let files = self.specs.iter().chain(&self.templates).map(|source| (source.path.as_ref(), source.bytes.as_slice()));
+        let mut files: Vec<(&str, &[u8])> =
+            files.chain(self.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))).collect();
+        files.sort_unstable();
+        for (path, bytes) in files {
+            text.extend_from_slice(format!("{} {path} {}\n", Digest::of(bytes), bytes.len()).as_bytes());
+        }
+        Digest::of(&text)
+    }
+}
+
+/// A compiled checkout.
+#[derive(Debug)]
+pub struct Program {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// The lock as read.
+    pub lock: Lock,
+    /// Findings that do not stop the run.
+    pub warnings: Diagnostics,
+    templates: Templates,
+    lock_files: BTreeMap<String, Vec<u8>>,
+}
+
+/// How far a turn got before rendering.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    /// What was learned; `None` in a locked run.
+    pub accepted: Option<Accepted>,
+    /// The lock of the turn, with the links' new stages.
+    pub advanced: Advanced,
+}
+
+impl Program {
+    /// Reads and compiles a checkout. `file` gives other files of it, such as CA certificates.
+    pub fn load(input: &Input, file: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Self, Stop> {
+        let mut findings = Diagnostics::new();
+        let lock = Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let templates = Templates::load(&input.templates);
+        let compiled = spec::parse(&input.specs).and_then(|spec| compile(spec, file));
+        let lock = lock.map_err(|found| findings.extend(found)).ok();
+        let templates = templates.map_err(|found| findings.extend(found)).ok();
+        let compiled = compiled.map_err(|found| findings.extend(found)).ok();
+        let (Some(lock), Some(templates), Some((mesh, warnings))) = (lock, templates, compiled) else {
+            return Err(Stop::Findings(findings));
+        };
+        let program = Self { mesh, lock, warnings, templates, lock_files: input.lock.clone() };
+        program.refuse_vanished()?;
+        Ok(program)
+    }
+
+    /// A cluster that the lock knows and no spec declares did not leave: its document vanished.
+    fn refuse_vanished(&self) -> Result<(), Stop> {
+        let mut findings = Diagnostics::new();
+        let linked = self.lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()));
+        let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).collect();
+        for name in known.into_iter().filter(|name| !self.mesh.clusters.contains_key(*name)) {
+            findings.push(
+                Diagnostic::error(None, format!("cluster `{name}` is in the lock and no spec declares it"))
+                    .hint("restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone"),
+            );
+        }
+        if findings.has_errors() { Err(Stop::Refused(findings)) } else { Ok(()) }
+    }
+
+    /// The clusters for which a token may be minted, judged by public documents alone.
+    pub fn admits(&self, publics: &Observed, approvals: &Approvals, now: i64) -> (Lock, BTreeSet<ClusterName>) {
+        let accepted = accept(&self.mesh, &self.lock, publics, approvals, now);
+        let admitted = accepted.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone());
+        let admitted = admitted.collect();
+        (accepted.lock, admitted)
+    }
+
+    /// A turn on what was observed.
+    pub fn turn(&self, observed: &Observed, approvals: &Approvals, conditions: &Conditions<'_>) -> Turn {
+        let accepted = accept(&self.mesh, &self.lock, observed, approvals, conditions.now);
+        let mut advanced = advance(&self.mesh, &accepted, conditions);
+        self.forget_the_gone(&mut advanced.lock);
+        for (name, news) in &accepted.news {
+            if self.mesh.clusters.get(name).is_some_and(|cluster| hides_our_roots(cluster, news)) {
+                let words = "the standard mesh configuration has `caCertificates`, which hide ours; take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values";
+                advanced.refusals.insert(StepId::of(StepKind::RenderTrust, name), words.to_owned());
+            }
+        }
+        Turn { accepted: Some(accepted), advanced }
+    }
+
+    /// A locked run: nothing is asked and no link moves.
+    pub fn locked(&self) -> Turn {
+        Turn { accepted: None, advanced: Advanced { lock: self.lock.clone(), ..Advanced::default() } }
+    }
+
+    /// A leaving cluster that no link names any more is forgotten.
+    fn forget_the_gone(&self, lock: &mut Lock) {
+        let named: BTreeSet<&ClusterName> =
+            lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys())).collect();
+        let leaving = self.mesh.clusters.values().filter(|cluster| cluster.state == State::Leaving);
+        let gone: Vec<ClusterName> =
+            leaving.map(|cluster| &cluster.name).filter(|name| !named.contains(name)).cloned().collect();
+        for name in gone {
+            lock.clusters.remove(&name);
+        }
+    }
+
+    /// The objects of one cluster in a turn.
+    pub fn render(&self, turn: &Turn, credentials: &(dyn CredentialSource + Sync), cluster: &ClusterName) -> Result<RenderedCluster, Stop> {
+        let context = RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)?;
+        context.render(credentials, cluster).map_err(Stop::Findings)
+    }
+
+    /// Renders and compares every cluster, or `only` one.
+    pub fn plan(
+        &self,
+        turn: &Turn,
+        tree: &dyn Tree,
+        credentials: &(dyn CredentialSource + Sync),
+        only: Option<&ClusterName>,
+        progress: &(dyn Fn() + Sync),
+    ) -> Result<Plan, Stop> {
+        let lock = &turn.advanced.lock;
+        let context = RenderContext::new(&self.mesh, lock, &self.templates).map_err(Stop::Findings)?;
+        let wanted = |name: &&ClusterName| only.is_none_or(|only| only == *name);
+        let names: Vec<&ClusterName> = self.mesh.clusters.keys().filter(wanted).collect();
+        let compared: Vec<_> = names
+            .par_iter()
+            .map(|name| {
+                let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
+                let changes = compare(&self.mesh.name, name, &rendered, &tree.cluster_files(name.as_str())?)?;
+                let extra = extra_steps(&rendered, tree)?;
+                progress();
+                Ok((changes, extra, rendered.waiting, rendered.warnings))
+            })
+            .collect();
+        let mut findings = Diagnostics::new();
+        let mut gathering = Gathering {
+            mesh: &self.mesh,
+            news: turn.accepted.as_ref().map(|accepted| &accepted.news),
+            advanced: &turn.advanced,
+            rendering: self.missing_keys(lock),
+            refused: BTreeMap::new(),
+            objects: BTreeMap::new(),
+        };
+        let mut plan = Plan::default();
+        for result in compared {
+            match result {
+                Ok((changes, extra, waiting, warnings)) => {
+                    plan.warnings.extend(warnings);
+                    for (step, change) in changes.objects {
+                        gathering.objects.entry(step).or_default().push(change);
+                    }
+                    gathering.refused.extend(changes.refused);
+                    for (step, reason) in changes.withheld {
+                        gathering.rendering.entry(step).or_default().push(reason);
+                    }
+                    for (step, reason) in waiting {
+                        gathering.rendering.entry(step).or_default().push(reason);
+                    }
+                    plan.extra.extend(extra);
+                }
+                Err(Stop::Findings(found)) => findings.extend(found),
+                Err(stop) => return Err(stop),
+            }
+        }
+        if findings.has_errors() {
+            return Err(Stop::Findings(findings));
+        }
+        if only.is_none() {
+            self.sweep(tree, &mut gathering)?;
+        }
+        let graph = Graph::build(&self.mesh, lock)?;
+        let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
+        plan.steps = gathering.steps(order);
+        plan.trust_changes = turn.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();
+        plan.lock = self.lock_steps(lock)?;
+        plan.moves.clone_from(&turn.advanced.moves);
+        plan.notes = notes(&self.mesh, &plan.moves);
+        plan.next_turn = next_turn(&self.mesh, lock);
+        Ok(plan)
+    }
+
+    /// Without a key of the engine's own, clusters that speak HTTPS cannot be asked for their private documents.
+    fn missing_keys(&self, lock: &Lock) -> BTreeMap<StepId, Vec<String>> {
+        let asks = |cluster: &&Cluster| cluster.is_ours() && matches!(cluster.endpoint, Endpoint::Https { .. });
+        if !engine_keys(&self.mesh, lock).is_empty() {
+            return BTreeMap::new();
+        }
+        let words = "a key of the engine's own: `engine keys new`, or `engine apply --create-keys`";
+        let clusters = self.mesh.clusters.values().filter(asks);
+        clusters
+            .filter(|cluster| cluster.state == State::Active)
+            .map(|cluster| (StepId::of(StepKind::ExchangeKeys, &cluster.name), vec![words.to_owned()]))
+            .collect()
+    }
+
+    /// Folders of clusters that are neither declared nor known: an empty one of ours goes, anything else is refused.
+    fn sweep(&self, tree: &dyn Tree, gathering: &mut Gathering<'_>) -> Result<(), Stop> {
+        for folder in tree.clusters()? {
+            let Ok(name) = folder.parse::<ClusterName>() else { continue };
+            if self.mesh.clusters.contains_key(&name) {
+                continue;
+            }
+            let step = StepId::of(StepKind::RenderComponents, &name);
+            let files = tree.cluster_files(&folder)?;
+            let changes = compare(&self.mesh.name, &name, &RenderedCluster::default(), &files)?;
+            if changes.objects.iter().any(|(_, change)| !change.path.ends_with(crate::plan::KUSTOMIZATION)) {
+                let words = format!(
+                    "`rendered/{name}` holds objects of a cluster that neither spec nor lock knows; restore its document and lock, or delete the folder by hand"
+                );
+                gathering.refused.insert(step, words);
+                gathering.objects.entry(StepId::of(StepKind::RenderComponents, &name)).or_default();
+            } else {
+                let objects = changes.objects.into_iter().map(|(_, change)| change);
+                gathering.objects.entry(step).or_default().extend(objects);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_steps(&self, lock: &Lock) -> Result<Vec<FileStep>, YamlError> {
+        let new = lock.to_files()?;
+        let mut steps: Vec<FileStep> = new
+            .iter()
+            .filter_map(|(path, text)| match self.lock_files.get(path) {
+                Some(bytes) if bytes == text.as_bytes() => None,
+                Some(_) => Some(FileStep { path: path.clone(), action: Action::Update }),
+                None => Some(FileStep { path: path.clone(), action: Action::Create }),
+            })
+            .collect();
+        let gone = self.lock_files.keys().filter(|path| !new.contains_key(*path));
+        steps.extend(gone.map(|path| FileStep { path: path.clone(), action: Action::Delete }));
+        Ok(steps)
+    }
+
+    /// The plan as file changes: the lock first, then the tree.
+    pub fn files(&self, turn: &Turn, plan: &Plan, credentials: &(dyn CredentialSource + Sync)) -> Result<Vec<FileChange>, Stop> {
+        let mut changes = Vec::new();
+        let lock = turn.advanced.lock.to_files()?;
+        for step in &plan.lock {
+            changes.push(match lock.get(&step.path) {
+                Some(text) => FileChange::Write { path: step.path.clone(), text: text.clone() },
+                None => FileChange::Delete { path: step.path.clone() },
+            });
+        }
+        let mut by_cluster: BTreeMap<&ClusterName, Vec<&ObjectChange>> = BTreeMap::new();
+        for step in &plan.steps {
+            by_cluster.entry(&step.id.cluster).or_default().extend(&step.objects);
+        }
+        let context = RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)?;
+        let written: Result<Vec<Vec<FileChange>>, Stop> = by_cluster
+            .into_par_iter()
+            .filter(|(_, objects)| !objects.is_empty())
+            .map(|(name, objects)| self.cluster_writes(&context, credentials, name, &objects))
+            .collect();
+        changes.extend(written?.into_iter().flatten());
+        let extra: BTreeSet<&str> = plan.extra.iter().map(|step| step.path.as_str()).collect();
+        if !extra.is_empty() {
+            for name in self.mesh.clusters.keys() {
+                let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
+                let wanted = rendered.extra.into_iter().filter(|(path, _)| extra.contains(path.as_str()));
+                changes.extend(wanted.map(|(path, file)| FileChange::Write { path, text: file.text }));
+            }
+        }
+        Ok(changes)
+    }
+
+    fn cluster_writes(&self, context: &RenderContext<'_>, credentials: &(dyn CredentialSource + Sync), name: &ClusterName, objects: &[&ObjectChange]) -> Result<Vec<FileChange>, Stop> {
+        let mut texts = BTreeMap::new();
+        if self.mesh.clusters.contains_key(name) {
+            let folder = rendered_folder(name);
+            for rendered in context.render(credentials, name).map_err(Stop::Findings)?.objects {
+                let path = format!("{folder}/{}", rendered.object.id().file_name());
+                texts.insert(path, rendered.object);
+            }
+        }
+        let mut changes = Vec::with_capacity(objects.len());
+        for change in objects {
+            changes.push(match (change.reason, texts.get(&change.path)) {
+                (Reason::Missing | Reason::Differs, Some(object)) => {
+                    FileChange::Write { path: change.path.clone(), text: object.to_yaml()? }
+                }
+                _ => FileChange::Delete { path: change.path.clone() },
+            });
+        }
+        Ok(changes)
+    }
+}
+
+/// A change of one file of the checkout.
+#[derive(Clone, PartialEq, Eq)]
+pub enum FileChange {
+    /// The file will hold this text.
+    Write {
+        /// Path below the checkout.
+        path: String,
+        /// Its content.
+        text: String,
+    },
+    /// The file goes.
+    Delete {
+        /// Path below the checkout.
+        path: String,
+    },
+}
+
+fn extra_steps(rendered: &RenderedCluster, tree: &dyn Tree) -> Result<Vec<FileStep>, TreeError> {
+    let mut steps = Vec::new();
+    for (path, file) in &rendered.extra {
+        let action = match tree.file(path)? {
+            None => Action::Create,
+            Some(bytes) if bytes == file.text.as_bytes() => continue,
+            Some(_) => Action::Update,
+        };
+        steps.push(FileStep { path: path.clone(), action });
+    }
+    Ok(steps)
+}
+
+/// When credentials past half of their life want a turn, seconds since 1970.
+fn next_turn(mesh: &Mesh, lock: &Lock) -> Option<i64> {
+    let Credentials::Direct { lifetime, .. } = mesh.credentials else { return None };
+    let joined = lock.links.values().flat_map(BTreeMap::values).filter(|link| link.stage == Stage::Joined);
+    joined.filter_map(|link| link.epoch).map(|epoch| i64::from(epoch) * 3600 - EPOCH_LEEWAY + lifetime / 2).min()
+}

@@ -1,0 +1,399 @@
+//! The plan: what a turn would change, why, what it waits for and what it refuses. A value, whole before anything is touched.
+//!
+//! It holds ids, reasons and digests. Objects are rendered again, cluster by cluster, when they are printed or written, so a
+//! plan of a thousand clusters stays small.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::accept::{Standing, TrustChange, Verdict};
+use crate::advance::{Advanced, Link, Move};
+use crate::diagnostic::Diagnostic;
+use crate::diff::{FieldChange, diff};
+use crate::lock::Stage;
+use crate::mesh::{Mesh, Reconciler};
+use crate::name::{ClusterName, Digest, MeshName};
+use crate::object::{INPUTS_ANNOTATION, Object, YamlError};
+use crate::render::RenderedCluster;
+use crate::step::{StepId, StepKind};
+
+/// Version of the plan's JSON form.
+pub const PLAN_VERSION: u32 = 1;
+
+/// What a turn would change.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Trust changes, approved or not.
+    pub trust_changes: Vec<TrustChange>,
+    /// All steps, in the order of the graph.
+    pub steps: Vec<Step>,
+    /// Files of the lock that change.
+    pub lock: Vec<FileStep>,
+    /// Links that move.
+    pub moves: BTreeMap<Link, Move>,
+    /// Files beside the objects, such as Helm values.
+    pub extra: Vec<FileStep>,
+    /// What a reviewer should know and no step says.
+    pub notes: Vec<String>,
+    /// Oddities that rendering found.
+    pub warnings: Vec<Diagnostic>,
+    /// Direct mode: when the next turn is needed, seconds since 1970.
+    pub next_turn: Option<i64>,
+}
+
+/// A file that is not an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileStep {
+    /// Path below the checkout.
+    pub path: String,
+    /// What becomes of it.
+    pub action: Action,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Which.
+    pub id: StepId,
+    /// Objects that change with it.
+    pub objects: Vec<ObjectChange>,
+    /// How it stands.
+    pub standing: StepStanding,
+    /// What could not be proven.
+    pub unproven: Vec<String>,
+}
+
+/// How a step stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepStanding {
+    /// All it needs is there.
+    Ready,
+    /// It waits for these.
+    Waiting(Vec<String>),
+    /// Its cluster fails.
+    Failed(String),
+    /// It is held back or refused.
+    Refused(String),
+}
+
+/// An object that changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectChange {
+    /// Path of its file below the checkout.
+    pub path: String,
+    /// Kind and name.
+    pub object: String,
+    /// What becomes of it.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// SHA-256 of the file as it will be; of the old one for a deletion.
+    pub digest: Digest,
+}
+
+/// What becomes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// `+`
+    Create,
+    /// `~`
+    Update,
+    /// `-`
+    Delete,
+}
+
+impl Action {
+    /// Its sign in the text form.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Create => '+',
+            Self::Update => '~',
+            Self::Delete => '-',
+        }
+    }
+}
+
+/// Why an object changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    /// It is declared and not there.
+    Missing,
+    /// It is there and differs.
+    Differs,
+    /// It is there and no longer declared.
+    NoLongerDeclared,
+}
+
+/// Counts of a plan, objects each once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Objects to create.
+    pub create: usize,
+    /// Objects to update.
+    pub update: usize,
+    /// Objects to delete.
+    pub delete: usize,
+    /// Steps that wait.
+    pub waiting: usize,
+    /// Steps that are held back or refused.
+    pub refused: usize,
+    /// Steps whose cluster fails.
+    pub failed: usize,
+}
+
+impl Plan {
+    /// The counts.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for step in &self.steps {
+            for object in &step.objects {
+                match object.action {
+                    Action::Create => counts.create += 1,
+                    Action::Update => counts.update += 1,
+                    Action::Delete => counts.delete += 1,
+                }
+            }
+            match step.standing {
+                StepStanding::Ready => {}
+                StepStanding::Waiting(_) => counts.waiting += 1,
+                StepStanding::Failed(_) => counts.failed += 1,
+                StepStanding::Refused(_) => counts.refused += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether applying it would write anything.
+    pub fn changes_files(&self) -> bool {
+        !self.lock.is_empty() || !self.extra.is_empty() || self.steps.iter().any(|step| !step.objects.is_empty())
+    }
+
+    /// Whether a cluster's trust change, a guard or a foreign file is in the way.
+    pub fn is_refused(&self) -> bool {
+        self.trust_changes.iter().any(|change| change.verdict != Verdict::Approved) || self.counts().refused > 0
+    }
+}
+
+/// What changes in one cluster's folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterChanges {
+    /// Objects, by the step they first belong to.
+    pub objects: Vec<(StepId, ObjectChange)>,
+    /// Files that are in the way, with the words of the refusal.
+    pub refused: Vec<(StepId, String)>,
+    /// Secrets that cannot be made anew without a key; their files stay as they are.
+    pub withheld: Vec<(StepId, String)>,
+}
+
+/// Name of the file that lists the others.
+pub const KUSTOMIZATION: &str = "kustomization.yaml";
+
+/// Compares what is rendered for a cluster with the files of its folder, by name.
+pub fn compare(
+    mesh: &MeshName,
+    cluster: &ClusterName,
+    rendered: &RenderedCluster,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<ClusterChanges, YamlError> {
+    let mut changes = ClusterChanges::default();
+    let mut declared = BTreeSet::new();
+    let folder = crate::object::rendered_folder(cluster);
+    let fallback = StepId::of(StepKind::RenderComponents, cluster);
+    for rendered in &rendered.objects {
+        let name = rendered.object.id().file_name();
+        let path = format!("{folder}/{name}");
+        let text = rendered.object.to_yaml()?;
+        let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
+        let digest = Digest::of(text.as_bytes());
+        let change = |action, reason| ObjectChange {
+            path: path.clone(),
+            object: rendered.object.id().to_string(),
+            action,
+            reason,
+            digest,
+        };
+        match files.get(&name) {
+            None => changes.objects.push((step, change(Action::Create, Reason::Missing))),
+            Some(bytes) if bytes == text.as_bytes() => {}
+            Some(bytes) => match owner(mesh, bytes) {
+                Owner::Us => changes.objects.push((step, change(Action::Update, Reason::Differs))),
+                Owner::Other(who) => changes.refused.push((step, foreign(&path, &who))),
+            },
+        }
+        declared.insert(name);
+    }
+    for path in rendered.extra.keys() {
+        let Some(name) = path.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')) else { continue };
+        if let Some(Owner::Other(who)) = files.get(name).map(|bytes| owner(mesh, bytes)) {
+            changes.refused.push((fallback.clone(), foreign(path, &who)));
+        }
+        declared.insert(name.to_owned());
+    }
+    for (step, _) in &rendered.waiting {
+        declared.extend(step.peer.as_ref().map(secret_file));
+    }
+    for withheld in &rendered.withheld {
+        let name = withheld.id.file_name();
+        let object = files.get(&name).and_then(|bytes| parse(bytes));
+        let inputs = object.as_ref().and_then(|object| object.annotation(INPUTS_ANNOTATION));
+        if inputs != Some(withheld.inputs.to_string().as_str()) {
+            changes.withheld.push((withheld.step.clone(), withheld.reason.clone()));
+        }
+        declared.insert(name);
+    }
+    for (name, bytes) in files {
+        if declared.contains(name) {
+            continue;
+        }
+        if let Some(object) = parse(bytes).filter(|object| object.is_owned_by_tree_of(mesh)) {
+            let change = ObjectChange {
+                path: format!("{folder}/{name}"),
+                object: object.id().to_string(),
+                action: Action::Delete,
+                reason: Reason::NoLongerDeclared,
+                digest: Digest::of(bytes),
+            };
+            changes.objects.push((steps_of(&object).unwrap_or_else(|| fallback.clone()), change));
+        }
+    }
+    Ok(changes)
+}
+
+/// The file of the remote secret for a peer.
+pub fn secret_file(peer: &ClusterName) -> String {
+    format!("secret-istio-remote-secret-{peer}.yaml")
+}
+
+/// The object of a file, if it is one.
+pub fn parse(bytes: &[u8]) -> Option<Object> {
+    Object::from_value(serde_yaml::from_slice(bytes).ok()?)
+}
+
+fn first_step(steps: &[StepId]) -> Option<StepId> {
+    steps.iter().min_by_key(|step| step.kind).cloned()
+}
+
+/// The step a written object belongs to, from its annotation.
+fn steps_of(object: &Object) -> Option<StepId> {
+    let list = object.annotation(crate::object::STEPS_ANNOTATION)?;
+    let steps: Vec<StepId> = list.split(',').filter_map(|step| step.trim().parse().ok()).collect();
+    first_step(&steps)
+}
+
+enum Owner {
+    Us,
+    Other(String),
+}
+
+fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
+    let Some(object) = parse(bytes) else {
+        return Owner::Other("is no Kubernetes object".to_owned());
+    };
+    if object.is_owned_by_tree_of(mesh) {
+        return Owner::Us;
+    }
+    let label = |key| object.label(key).map(str::to_owned);
+    Owner::Other(match (label(crate::object::MANAGED_BY), label(crate::object::MESH_LABEL)) {
+        (Some(tool), Some(mesh)) => format!("belongs to {tool}, mesh `{mesh}`"),
+        (Some(tool), None) => format!("belongs to {tool}"),
+        (None, _) => "carries no owner's label".to_owned(),
+    })
+}
+
+fn foreign(path: &str, owner: &str) -> String {
+    format!(
+        "`{path}` is not ours: it {}; move it away, and the next turn writes ours",
+        owner.escape_debug()
+    )
+}
+
+/// The field-level differences of one changed object, from the file as it is and the object as it will be.
+pub fn fields(before: Option<&[u8]>, after: Option<&Object>) -> Vec<FieldChange> {
+    let before = before.and_then(parse);
+    diff(before.as_ref(), after)
+}
+
+/// Gathers steps: the graph's order, each with its objects and its standing.
+pub struct Gathering<'a> {
+    /// The mesh.
+    pub mesh: &'a Mesh,
+    /// Standings of the clusters' documents; `None` in a locked run.
+    pub news: Option<&'a BTreeMap<ClusterName, crate::accept::News>>,
+    /// Waits, refusals and moves of the links.
+    pub advanced: &'a Advanced,
+    /// Waits that rendering found.
+    pub rendering: BTreeMap<StepId, Vec<String>>,
+    /// Refusals that comparing found.
+    pub refused: BTreeMap<StepId, String>,
+    /// Objects that change, by step.
+    pub objects: BTreeMap<StepId, Vec<ObjectChange>>,
+}
+
+impl Gathering<'_> {
+    /// The steps in the given order; objects of steps that the order lacks come last.
+    pub fn steps<'s>(mut self, order: impl Iterator<Item = &'s StepId>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for id in order {
+            let objects = self.objects.remove(id).unwrap_or_default();
+            steps.push(self.step(id, objects));
+        }
+        for (id, objects) in std::mem::take(&mut self.objects) {
+            steps.push(self.step(&id, objects));
+        }
+        steps
+    }
+
+    fn step(&self, id: &StepId, objects: Vec<ObjectChange>) -> Step {
+        let unproven = id
+            .peer
+            .as_ref()
+            .and_then(|peer| self.advanced.moves.get(&(id.cluster.clone(), peer.clone())))
+            .map(|step| step.unproven.clone())
+            .unwrap_or_default();
+        Step { id: id.clone(), objects, standing: self.standing(id), unproven }
+    }
+
+    fn standing(&self, id: &StepId) -> StepStanding {
+        if let Some(words) = self.refused.get(id).or_else(|| self.advanced.refusals.get(id)) {
+            return StepStanding::Refused(words.clone());
+        }
+        let document = self.news.and_then(|news| news.get(&id.cluster)).and_then(|news| match id.kind {
+            StepKind::FetchCa => Some(&news.public),
+            StepKind::DiscoverProxy => Some(&news.private),
+            _ => None,
+        });
+        let paused = "its trust change is held back until it is approved";
+        match document {
+            Some(Standing::Waiting(reason)) => return StepStanding::Waiting(vec![reason.clone()]),
+            Some(Standing::Failed(reason)) => return StepStanding::Failed(reason.clone()),
+            Some(Standing::HeldBack) => return StepStanding::Refused(paused.to_owned()),
+            Some(Standing::Refused(reason)) => return StepStanding::Refused(reason.clone()),
+            Some(Standing::Current | Standing::NotAsked) | None => {}
+        }
+        let rendering = self.rendering.get(id).into_iter().flatten();
+        let waits: Vec<String> = self.advanced.waits.get(id).into_iter().flatten().chain(rendering).cloned().collect();
+        if waits.is_empty() { StepStanding::Ready } else { StepStanding::Waiting(waits) }
+    }
+}
+
+/// What a reviewer should know about the moves of a turn, beside the objects.
+pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
+    let rendered = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|c| c.reconciler == Reconciler::Rendered);
+    let mut notes = Vec::new();
+    for ((reader, peer), step) in moves {
+        if step.to == Some(Stage::Joined) && rendered(reader) {
+            notes.push(format!(
+                "services of the same namespace and name in `{reader}` and `{peer}` merge for clients in `{reader}`"
+            ));
+        }
+        if step.to.is_none() {
+            notes.push(format!(
+                "the roots of `{peer}` leave `{reader}`; connections that are pooled outlive a removed root until they close"
+            ));
+        }
+    }
+    notes
+}
