@@ -20,3 +20,5 @@ pub mod mesh;
 // stages
 pub mod diff;
 pub mod graph;
+pub mod template;
+pub mod render;

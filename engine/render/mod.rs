@@ -1,0 +1,441 @@
+//! Rendering: what the spec declares and the lock knows, as objects and files of one cluster.
+//!
+//! The stage is pure: it sees mesh, lock, templates and, in direct mode, a source of credentials; never an observation, a
+//! clock or a network. The stages of the links in the lock say everything; no gate is judged here.
+//!
+//! 1. [`RenderContext::new`] makes, once for all readers, what a peer looks like from outside.
+//! 2. [`RenderContext::render`] puts those pieces together for one reader, by its reconciler.
+//! 3. Every object gets our labels, its steps and its sync wave; what holds a document of its own (mesh configuration,
+//!    kubeconfig) is read back by another parser and compared with the model.
+
+mod mesh_config;
+mod multicluster;
+mod peers;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::fact::{Known, Proxy};
+use crate::key::PublicKey;
+use crate::lock::{Lock, Stage};
+use crate::mesh::{Cluster, Credentials, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
+use crate::name::{ClusterId, ClusterName, Digest, MeshName, TrustDomain};
+use crate::object::{
+    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE,
+    rendered_folder, to_yaml,
+};
+use crate::step::{StepId, StepKind};
+use crate::template::Templates;
+
+/// Most bytes of the data of a ConfigMap; Kubernetes refuses more than 1 MiB.
+pub const MAX_CONFIG_MAP: usize = 1_000_000;
+
+/// All output for one cluster.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RenderedCluster {
+    /// Kubernetes objects, sorted by id, one file each below `rendered/<cluster>/`.
+    pub objects: Vec<RenderedObject>,
+    /// Files that are no Kubernetes objects, by path below the checkout: `rendered/<cluster>/kustomization.yaml` and
+    /// what lies in `values/<cluster>/`.
+    pub extra: BTreeMap<String, ExtraFile>,
+    /// Steps whose input was never seen, with what they wait for.
+    pub waiting: Vec<(StepId, String)>,
+    /// Objects that a private key is missing for: where the file has these inputs it stays as it is, else it waits.
+    pub withheld: Vec<Withheld>,
+    /// What is odd and no error.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// An object and the steps it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenderedObject {
+    /// The object.
+    pub object: Object,
+    /// Its steps, in order.
+    pub steps: Vec<StepId>,
+}
+
+/// A file that is no Kubernetes object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraFile {
+    /// Its whole text.
+    pub text: String,
+    /// Its steps, in order; empty for the kustomization, which follows from all.
+    pub steps: Vec<StepId>,
+}
+
+/// An object that cannot be made without a private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// Which object.
+    pub id: ObjectId,
+    /// Its step.
+    pub step: StepId,
+    /// Value of [`INPUTS_ANNOTATION`](crate::object::INPUTS_ANNOTATION) it would have.
+    pub inputs: Digest,
+    /// Which source lacks the key.
+    pub reason: String,
+}
+
+/// What opens a peer's api-proxy, in direct mode.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The token.
+    Token(String),
+    /// There is no key to make it with; names the source that lacks it.
+    Missing(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("Token([redacted])"),
+            Self::Missing(source) => f.debug_tuple("Missing").field(source).finish(),
+        }
+    }
+}
+
+/// Where credentials of direct mode come from. Equal arguments give equal credentials.
+pub trait CredentialSource {
+    /// The token of the link from `reader` to `peer` that was made in the hour `epoch` since 1970.
+    fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential;
+
+    /// Public half of a cluster's key whose private half the engine holds.
+    fn public_key(&self, _cluster: &ClusterName) -> Option<PublicKey> {
+        None
+    }
+}
+
+/// A source without keys: relay mode, and `--locked`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCredentials;
+
+impl CredentialSource for NoCredentials {
+    fn credential(&self, reader: &ClusterName, _peer: &ClusterName, _epoch: u32) -> Credential {
+        Credential::Missing(format!("the private key of `{reader}` is not read by this run"))
+    }
+}
+
+/// Renders one cluster. To render many, make one [`RenderContext`] for all.
+pub fn render_cluster(
+    mesh: &Mesh,
+    lock: &Lock,
+    templates: &Templates,
+    credentials: &dyn CredentialSource,
+    cluster: &ClusterName,
+) -> Result<RenderedCluster, Diagnostics> {
+    RenderContext::new(mesh, lock, templates)?.render(credentials, cluster)
+}
+
+/// What all readers of a mesh share. Cheap to use from several threads.
+#[derive(Debug)]
+pub struct RenderContext<'a> {
+    mesh: &'a Mesh,
+    lock: &'a Lock,
+    templates: &'a Templates,
+    engine_keys: Vec<EngineKey>,
+    peers: BTreeMap<&'a ClusterName, Peer<'a>>,
+}
+
+/// A cluster as its readers see it.
+#[derive(Debug)]
+struct Peer<'a> {
+    known: Known<'a>,
+    cluster_id: ClusterId,
+    trust_domain: TrustDomain,
+    proxy: Option<Proxy>,
+    /// Its entry of `peers.json`.
+    entry: String,
+    /// Its entry of `routes.json`, once it is known how to reach it.
+    route: Option<String>,
+}
+
+/// A link of the reader at hand, its peer known.
+#[derive(Debug, Clone, Copy)]
+struct Link<'c> {
+    name: &'c ClusterName,
+    peer: &'c Peer<'c>,
+    stage: Stage,
+    epoch: Option<u32>,
+}
+
+/// The reader at hand.
+#[derive(Debug)]
+struct Reader<'c> {
+    mesh: &'c Mesh,
+    cluster: &'c Cluster,
+    known: Option<Known<'c>>,
+    engine_keys: &'c [EngineKey],
+    links: Vec<Link<'c>>,
+}
+
+impl<'a> RenderContext<'a> {
+    /// Makes the pieces that do not depend on the reader.
+    pub fn new(mesh: &'a Mesh, lock: &'a Lock, templates: &'a Templates) -> Result<Self, Diagnostics> {
+        let stated = mesh.engine_keys.iter().cloned();
+        let recorded = lock.engine_keys.iter();
+        let recorded = recorded.map(|(id, key)| EngineKey { id: id.clone(), key: key.clone() });
+        let mut engine_keys: Vec<_> = if mesh.engine_keys.is_empty() {
+            recorded.collect()
+        } else {
+            stated.collect()
+        };
+        engine_keys.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut peers = BTreeMap::new();
+        for name in mesh.clusters.keys() {
+            let Some(known) = Known::of(mesh, lock, name) else {
+                continue;
+            };
+            let cluster_id = known.cluster_id();
+            let proxy = known.proxy();
+            let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
+            let peer = Peer {
+                entry: peers::entry(name, &known).map_err(internal)?,
+                route: route.transpose().map_err(internal)?,
+                trust_domain: known.trust_domain(),
+                known,
+                cluster_id,
+                proxy,
+            };
+            peers.insert(name, peer);
+        }
+        Ok(Self { mesh, lock, templates, engine_keys, peers })
+    }
+
+    /// Renders one cluster; nothing for a name that the mesh does not have.
+    pub fn render(
+        &self,
+        credentials: &dyn CredentialSource,
+        cluster: &ClusterName,
+    ) -> Result<RenderedCluster, Diagnostics> {
+        let mut out = RenderedCluster::default();
+        let Some(cluster) = self.mesh.clusters.get(cluster) else {
+            return Ok(out);
+        };
+        if cluster.reconciler == Reconciler::External {
+            return Ok(out);
+        }
+        let reader = self.reader(cluster, &mut out);
+        let mut findings = Diagnostics::new();
+        if !self.is_gone(cluster) {
+            let rendered = match cluster.reconciler {
+                Reconciler::Rendered => self.rendered(&reader, credentials, &mut out),
+                Reconciler::Agent | Reconciler::Deckhouse => multicluster::render(&reader, &mut out),
+                Reconciler::External => Ok(()),
+            };
+            if let Err(failed) = rendered {
+                findings.extend(failed);
+            }
+        }
+        check_sizes(&reader, &out, &mut findings);
+        if findings.has_errors() {
+            return Err(findings);
+        }
+        out.objects.sort_by_cached_key(|rendered| rendered.object.id());
+        let path = format!("{}/kustomization.yaml", rendered_folder(&cluster.name));
+        out.extra.insert(path, kustomization(&reader, &out)?);
+        Ok(out)
+    }
+
+    /// Left for good: it is leaving and no link names it any more.
+    fn is_gone(&self, cluster: &Cluster) -> bool {
+        let reads = self.lock.links.get(&cluster.name).is_some_and(|links| !links.is_empty());
+        let is_read = || self.lock.links.values().any(|links| links.contains_key(&cluster.name));
+        cluster.state == State::Leaving && !reads && !is_read()
+    }
+
+    fn reader<'c>(&'c self, cluster: &'c Cluster, out: &mut RenderedCluster) -> Reader<'c> {
+        let mut links = Vec::new();
+        for (name, link) in self.lock.links_of(&cluster.name) {
+            if let Some(peer) = self.peers.get(name) {
+                links.push(Link { name, peer, stage: link.stage, epoch: link.epoch });
+            } else {
+                let reason = format!("nothing is known of `{name}` any more");
+                out.waiting.push((StepId::of(StepKind::FetchCa, name), reason));
+            }
+        }
+        let known = self.peers.get(&cluster.name).map(|own| own.known);
+        Reader { mesh: self.mesh, cluster, known, engine_keys: &self.engine_keys, links }
+    }
+
+    fn rendered(
+        &self,
+        reader: &Reader<'_>,
+        credentials: &dyn CredentialSource,
+        out: &mut RenderedCluster,
+    ) -> Result<(), Diagnostics> {
+        let _ = self.templates;
+        peers::render(reader, out)?;
+        match reader.cluster.istio.config {
+            MeshConfigTarget::None => {}
+            target => mesh_config::render(reader, target, out)?,
+        }
+        if self.mesh.credentials == Credentials::Relay {
+            peers::render_routes(reader, out);
+        }
+        secret::render(reader, credentials, out)
+    }
+}
+
+impl<'c> Reader<'c> {
+    fn step(&self, kind: StepKind) -> StepId {
+        StepId::of(kind, &self.cluster.name)
+    }
+
+    /// Links whose network and route are rendered, with what is needed to reach the peer.
+    fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c Proxy)> + use<'r, 'c> {
+        let live = self.links.iter().filter(|link| link.stage.has_network());
+        live.filter_map(|link| Some((link, link.peer.proxy.as_ref()?)))
+    }
+
+    /// An object of ours in the namespace of the cluster's istiod.
+    fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> Draft {
+        let mut draft = self.cluster_object(api_version, kind, name, steps);
+        let namespace = self.cluster.istio.namespace.as_str().into();
+        draft.metadata.insert("namespace".to_owned(), namespace);
+        draft
+    }
+
+    /// A cluster-scoped object of ours.
+    fn cluster_object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> Draft {
+        let mut metadata = Map::new();
+        metadata.insert("name".to_owned(), name.into());
+        Draft {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            metadata,
+            labels: ownership(&self.mesh.name),
+            annotations: step_annotations(&steps),
+            fields: Map::new(),
+            steps,
+        }
+    }
+
+    fn config_map(&self, name: &str, steps: Vec<StepId>, data: Vec<(&str, String)>) -> RenderedObject {
+        let data: Map<_, _> = data.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect();
+        self.object("v1", "ConfigMap", name, steps).field("data", data.into()).done()
+    }
+}
+
+/// An object in the making.
+struct Draft {
+    api_version: String,
+    kind: String,
+    metadata: Map<String, Value>,
+    labels: Map<String, Value>,
+    annotations: Map<String, Value>,
+    fields: Map<String, Value>,
+    steps: Vec<StepId>,
+}
+
+impl Draft {
+    fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn annotation(mut self, key: &str, value: String) -> Self {
+        self.annotations.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn field(mut self, key: &str, value: Value) -> Self {
+        self.fields.insert(key.to_owned(), value);
+        self
+    }
+
+    fn done(mut self) -> RenderedObject {
+        self.metadata.insert("labels".to_owned(), self.labels.into());
+        self.metadata.insert("annotations".to_owned(), self.annotations.into());
+        self.fields.insert("metadata".to_owned(), self.metadata.into());
+        let object = Object { api_version: self.api_version, kind: self.kind, fields: self.fields };
+        RenderedObject { object, steps: self.steps }
+    }
+}
+
+/// The labels by which our tree writer knows its own.
+fn ownership(mesh: &MeshName) -> Map<String, Value> {
+    let labels = [(MANAGED_BY, "isthmus"), (MESH_LABEL, mesh.as_str()), (OWNER_LABEL, "tree")];
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+}
+
+/// The steps of an object and the wave in which Argo CD syncs it: that of its first step.
+fn step_annotations(steps: &[StepId]) -> Map<String, Value> {
+    let list: Vec<_> = steps.iter().map(ToString::to_string).collect();
+    let wave = steps.iter().map(|step| step.kind.sync_wave()).min().unwrap_or_default();
+    let mut annotations = Map::new();
+    annotations.insert(STEPS_ANNOTATION.to_owned(), list.join(",").into());
+    annotations.insert(SYNC_WAVE.to_owned(), wave.to_string().into());
+    annotations
+}
+
+/// Kustomize's list of what lies beside it. Its labels say whose it is and reach no object.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kustomization<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    metadata: Value,
+    resources: Vec<String>,
+}
+
+fn kustomization(reader: &Reader<'_>, out: &RenderedCluster) -> Result<ExtraFile, Diagnostics> {
+    let rendered = out.objects.iter().map(|rendered| rendered.object.id().file_name());
+    let withheld = out.withheld.iter().map(|withheld| withheld.id.file_name());
+    let mut resources: Vec<_> = rendered.chain(withheld).collect();
+    resources.sort();
+    let labels = ownership(&reader.mesh.name);
+    let text = to_yaml(&Kustomization {
+        api_version: "kustomize.config.k8s.io/v1beta1",
+        kind: "Kustomization",
+        metadata: json!({ "name": reader.cluster.name, "labels": labels }),
+        resources,
+    });
+    Ok(ExtraFile { text: text.map_err(internal)?, steps: Vec::new() })
+}
+
+fn check_sizes(reader: &Reader<'_>, out: &RenderedCluster, findings: &mut Diagnostics) {
+    for rendered in out.objects.iter().filter(|rendered| rendered.object.kind == "ConfigMap") {
+        let data = rendered.object.fields.get("data").and_then(Value::as_object);
+        let bytes = data.into_iter().flatten().map(|(key, text)| key.len() + text.as_str().map_or(0, str::len));
+        check_size(reader, &format!("{}", rendered.object.id()), bytes.sum(), findings);
+    }
+    for (path, file) in &out.extra {
+        check_size(reader, path, file.text.len(), findings);
+    }
+}
+
+fn check_size(reader: &Reader<'_>, what: &str, bytes: usize, findings: &mut Diagnostics) {
+    if bytes <= MAX_CONFIG_MAP {
+        return;
+    }
+    let message = format!(
+        "`{what}` of cluster `{}` would have {bytes} bytes, and Kubernetes keeps at most {MAX_CONFIG_MAP} in one object: \
+         about 760 peers with RSA-2048 roots, more with EC roots",
+        reader.cluster.name
+    );
+    findings.push(
+        Diagnostic::error(Some(reader.cluster.at.clone()), message)
+            .hint("link fewer clusters with each other (`topology: pairs`), or give the clusters EC roots"),
+    );
+}
+
+/// A value that could not be written, or does not read back as what it was.
+fn internal(error: impl fmt::Display) -> Diagnostics {
+    Diagnostics::from(Diagnostic::error(None, error.to_string()))
+}
+
+/// Checks that another parser reads the text as the model it was written from.
+fn check_reads_back<T: Serialize>(model: &T, text: &str, what: &str) -> Result<(), Diagnostics> {
+    let wanted = serde_json::to_value(model).map_err(internal)?;
+    match serde_yaml::from_str::<Value>(text) {
+        Ok(read) if read == wanted => Ok(()),
+        Ok(_) => Err(internal(format!("{what} does not read back as it was meant, so it is not written"))),
+        Err(error) => Err(internal(format!("{what} does not read back, so it is not written: {error}"))),
+    }
+}

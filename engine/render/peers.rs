@@ -1,0 +1,184 @@
+//! Who may read a cluster, and how it reaches others: ConfigMaps `isthmus-peers` and `isthmus-routes`, and the RBAC by
+//! which the api-proxy lends each peer an identity of its own.
+//!
+//! The JSON has one peer a line, so that a diff shows which peer changed and an entry is made once for all readers.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Reader, RenderedCluster, internal};
+use crate::address::ApiHost;
+use crate::diagnostic::Diagnostics;
+use crate::fact::{Known, Proxy};
+use crate::key::{KeyId, PublicKey};
+use crate::name::{ClusterId, ClusterName, ClusterUuid, Namespace, Revision};
+use crate::step::StepKind;
+use crate::token::Scope;
+
+/// Name of the ConfigMap with the keys that may read a cluster.
+pub(super) const PEERS: &str = "isthmus-peers";
+/// Name of the ConfigMap with the routes of a relay.
+pub(super) const ROUTES: &str = "isthmus-routes";
+/// Group of all impersonated peers.
+const GROUP: &str = "istio-peers";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// A key in `peers.json` and `keys.json`.
+#[derive(Serialize)]
+pub(super) struct KeyEntry<'a> {
+    id: &'a KeyId,
+    pem: String,
+    scopes: Vec<Scope>,
+}
+
+impl<'a> KeyEntry<'a> {
+    fn new(id: &'a KeyId, key: &PublicKey, scopes: &[Scope]) -> Self {
+        Self { id, pem: key.to_pem(), scopes: scopes.to_vec() }
+    }
+}
+
+/// The engine's keys, which open private metadata and nothing else.
+pub(super) fn engine_keys<'a>(reader: &'a Reader<'_>) -> Vec<KeyEntry<'a>> {
+    let entry = |key: &'a crate::mesh::EngineKey| KeyEntry::new(&key.id, &key.key, &[Scope::PrivateMulticluster]);
+    reader.engine_keys.iter().map(entry).collect()
+}
+
+#[derive(Serialize)]
+struct PeerEntry<'a> {
+    name: &'a ClusterName,
+    #[serde(rename = "clusterUUID")]
+    cluster_uuid: &'a ClusterUuid,
+    keys: Vec<KeyEntry<'a>>,
+    namespaces: [&'a str; 1],
+    #[serde(rename = "istioNamespace")]
+    istio_namespace: &'a Namespace,
+    revisions: &'a [Revision],
+}
+
+/// A peer's entry of `peers.json`. Its own key opens everything; other keys that it published open private metadata
+/// only, whatever scopes they claim.
+pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, serde_json::Error> {
+    let public = &known.locked.public;
+    let own = &public.authn_key;
+    let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
+    let default_id = own.id();
+    let mut keys = vec![KeyEntry::new(
+        published_id.unwrap_or(&default_id),
+        own,
+        &[Scope::Api, Scope::PrivateMulticluster],
+    )];
+    let others = public.authn_keys.iter().filter(|(_, key)| key.key != *own);
+    keys.extend(others.map(|(id, key)| KeyEntry::new(id, &key.key, &[Scope::PrivateMulticluster])));
+    serde_json::to_string(&PeerEntry {
+        name,
+        cluster_uuid: known.uuid(),
+        keys,
+        namespaces: ["*"],
+        istio_namespace: known.istio_namespace(),
+        revisions: known.revisions(),
+    })
+}
+
+#[derive(Serialize)]
+struct RouteEntry<'a> {
+    #[serde(rename = "clusterID")]
+    cluster_id: &'a ClusterId,
+    #[serde(rename = "clusterUUID")]
+    cluster_uuid: &'a ClusterUuid,
+    #[serde(rename = "apiHost", serialize_with = "as_text")]
+    api_host: &'a ApiHost,
+    #[serde(rename = "apiCA")]
+    api_ca: Option<&'a str>,
+}
+
+fn as_text<S: serde::Serializer>(host: &ApiHost, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(host)
+}
+
+/// A peer's entry of `routes.json`; `apiCA: null` means a public CA.
+pub(super) fn route(known: &Known<'_>, cluster_id: &ClusterId, proxy: &Proxy) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&RouteEntry {
+        cluster_id,
+        cluster_uuid: known.uuid(),
+        api_host: &proxy.api_host,
+        api_ca: proxy.api_ca.as_deref(),
+    })
+}
+
+/// A JSON list with one entry a line.
+fn lines<'a>(entries: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::from("[");
+    for entry in entries {
+        text.push_str(if text.len() == 1 { "\n" } else { ",\n" });
+        text.push_str(entry);
+    }
+    text.push(']');
+    text
+}
+
+/// `isthmus-peers` and the RBAC of impersonation.
+pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
+    let step = reader.step(StepKind::ExchangeKeys);
+    if reader.engine_keys.is_empty() && reader.links.is_empty() {
+        let reason = "no key of the engine's is known yet; `engine apply --create-keys` makes one";
+        out.waiting.push((step, reason.to_owned()));
+        return Ok(());
+    }
+    let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
+    let peers = lines(reader.links.iter().map(|link| link.peer.entry.as_str()));
+    let text = format!("{{\"version\":1,\n\"self\":{own},\n\"peers\":{peers}}}\n");
+    out.objects.push(reader.config_map(PEERS, vec![step], vec![("peers.json", text)]));
+    if !reader.links.is_empty() {
+        impersonation(reader, out);
+    }
+    Ok(())
+}
+
+/// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
+fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    let users: Vec<_> = reader.links.iter().map(|link| format!("istio-peer:{}", link.peer.known.uuid())).collect();
+    let lend = json!([
+        { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
+        { "apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"] },
+    ]);
+    let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": reader.cluster.istio.namespace });
+    let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": GROUP });
+    for (name, rules, subject) in [("isthmus-impersonate", lend, account), (PEERS, peer_rules(), group)] {
+        let draft = |kind| {
+            let steps = vec![reader.step(StepKind::ExchangeKeys)];
+            reader.cluster_object("rbac.authorization.k8s.io/v1", kind, name, steps)
+        };
+        out.objects.push(draft("ClusterRole").field("rules", rules).done());
+        let role = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": name });
+        let binding = draft("ClusterRoleBinding").field("roleRef", role);
+        out.objects.push(binding.field("subjects", json!([subject])).done());
+    }
+}
+
+/// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and ConfigMaps, which it asks for
+/// too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
+pub(super) fn peer_rules() -> Value {
+    let read = |group: &str, resources: &[&str]| {
+        json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] })
+    };
+    json!([
+        read("", &["namespaces", "nodes", "pods", "services"]),
+        read("apiextensions.k8s.io", &["customresourcedefinitions"]),
+        read("discovery.k8s.io", &["endpointslices"]),
+        read("gateway.networking.k8s.io", &["gateways"]),
+        read("multicluster.x-k8s.io", &["serviceexports", "serviceimports"]),
+        read("networking.istio.io", &["workloadentries"]),
+        { "nonResourceURLs": ["/api"], "verbs": ["get"] },
+    ])
+}
+
+/// `isthmus-routes`, as soon as there is one.
+pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.as_deref()).peekable();
+    if routes.peek().is_none() {
+        return;
+    }
+    let text = format!("{{\"version\":1,\n\"routes\":{}}}\n", lines(routes));
+    let steps = vec![reader.step(StepKind::RenderRoutes)];
+    out.objects.push(reader.config_map(ROUTES, steps, vec![("routes.json", text)]));
+}

@@ -1,0 +1,228 @@
+//! Remote secrets: the switch that lets an istiod read a peer and sends it live traffic.
+//!
+//! istiod compares a kubeconfig's bytes and re-reads the whole cluster when they change, so the text is byte-stable. It
+//! holds exactly one cluster, user and context. In relay mode all secrets of a reader differ in the peer's cluster ID
+//! alone: the kubeconfig is written and read back once with a stand-in, and the ID is put into its places.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+use serde_json::{Map, json};
+
+use super::{Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal};
+use crate::diagnostic::Diagnostics;
+use crate::fact::Proxy;
+use crate::mesh::Credentials;
+use crate::name::{ClusterId, Digest};
+use crate::object::{INPUTS_ANNOTATION, ObjectId, to_yaml};
+use crate::step::StepId;
+
+/// Port of the relay's Service.
+const RELAY_PORT: u16 = 8443;
+/// A cluster ID that stands for any other while the text is made.
+const STAND_IN: &str = "isthmus-stand-in-for-the-cluster-id-of-a-peer-xq7v3k9w2m5r8t4z";
+
+#[derive(Serialize)]
+struct Kubeconfig<'a> {
+    #[serde(rename = "apiVersion")]
+    api_version: &'a str,
+    kind: &'a str,
+    clusters: [NamedCluster<'a>; 1],
+    users: [NamedUser<'a>; 1],
+    contexts: [NamedContext<'a>; 1],
+    #[serde(rename = "current-context")]
+    current_context: &'a str,
+}
+
+#[derive(Serialize)]
+struct NamedCluster<'a> {
+    name: &'a str,
+    cluster: Server<'a>,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    server: &'a str,
+    #[serde(rename = "certificate-authority-data", skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+}
+
+#[derive(Serialize)]
+struct NamedUser<'a> {
+    name: &'a str,
+    user: User<'a>,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NamedContext<'a> {
+    name: &'a str,
+    context: Context<'a>,
+}
+
+#[derive(Serialize)]
+struct Context<'a> {
+    cluster: &'a str,
+    user: &'a str,
+}
+
+/// A kubeconfig for one peer, read back before it is used. `ca` is PEM; without one the server's CA is a public one.
+fn kubeconfig(id: &str, server: &str, ca: Option<&str>, token: Option<&str>) -> Result<String, Diagnostics> {
+    let model = Kubeconfig {
+        api_version: "v1",
+        kind: "Config",
+        clusters: [NamedCluster { name: id, cluster: Server { server, ca: ca.map(|pem| BASE64.encode(pem)) } }],
+        users: [NamedUser { name: id, user: User { token } }],
+        contexts: [NamedContext { name: id, context: Context { cluster: id, user: id } }],
+        current_context: id,
+    };
+    let text = to_yaml(&model).map_err(internal)?;
+    check_reads_back(&model, &text, "a kubeconfig")?;
+    Ok(text)
+}
+
+/// Digest over the public inputs of a secret: a plan that holds no key sees by it that nothing changed.
+fn inputs(value: &serde_json::Value) -> Digest {
+    Digest::of(value.to_string().as_bytes())
+}
+
+/// The remote secrets of all links that are joined.
+pub(super) fn render(
+    reader: &Reader<'_>,
+    credentials: &dyn CredentialSource,
+    out: &mut RenderedCluster,
+) -> Result<(), Diagnostics> {
+    let relay = match reader.mesh.credentials {
+        Credentials::Relay => Relay::of(reader)?,
+        Credentials::Direct { .. } => None,
+    };
+    for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == crate::lock::Stage::Joined) {
+        match (&reader.mesh.credentials, &relay) {
+            (Credentials::Relay, Some(relay)) => {
+                let (text, inputs) = relay.kubeconfig(&link.peer.cluster_id)?;
+                out.objects.push(secret(reader, link, &text, inputs));
+            }
+            (Credentials::Relay, None) => {
+                let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
+                out.waiting.push((step(reader, link), reason));
+            }
+            (Credentials::Direct { lifetime, .. }, _) => direct(reader, link, proxy, *lifetime, credentials, out)?,
+        }
+    }
+    let lost = reader.links.iter().filter(|link| link.stage.has_network() && link.peer.proxy.is_none());
+    for link in lost {
+        let reason = format!("api host, gateways and network of `{}` are not known", link.name);
+        out.waiting.push((step(reader, link), reason));
+    }
+    Ok(())
+}
+
+fn step(reader: &Reader<'_>, link: &Link<'_>) -> StepId {
+    StepId::secret(&reader.cluster.name, link.name)
+}
+
+fn name(link: &Link<'_>) -> String {
+    format!("istio-remote-secret-{}", link.name)
+}
+
+fn secret(reader: &Reader<'_>, link: &Link<'_>, kubeconfig: &str, inputs: Digest) -> RenderedObject {
+    let id = link.peer.cluster_id.as_str();
+    let mut data = Map::new();
+    data.insert(id.to_owned(), BASE64.encode(kubeconfig).into());
+    reader
+        .object("v1", "Secret", &name(link), vec![step(reader, link)])
+        .label("istio/multiCluster", "true")
+        .annotation("networking.istio.io/cluster", id.to_owned())
+        .annotation(INPUTS_ANNOTATION, inputs.to_string())
+        .field("data", data.into())
+        .done()
+}
+
+/// What all kubeconfigs of a reader in relay mode share.
+struct Relay<'c> {
+    base: String,
+    ca: &'c str,
+    ca_digest: Digest,
+    /// The text between the places of the cluster ID; empty when the stand-in cannot be told from the rest.
+    pieces: Vec<String>,
+}
+
+impl<'c> Relay<'c> {
+    /// `None` while the cluster did not publish its relay's CA.
+    fn of(reader: &Reader<'c>) -> Result<Option<Self>, Diagnostics> {
+        let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {
+            return Ok(None);
+        };
+        let namespace = &reader.cluster.istio.namespace;
+        let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
+        let whole = kubeconfig(STAND_IN, &format!("{base}{STAND_IN}"), Some(ca), None)?;
+        let pieces = whole.split(STAND_IN).map(str::to_owned).collect();
+        Ok(Some(Self { base, ca, ca_digest: Digest::of(ca.as_bytes()), pieces }))
+    }
+
+    fn kubeconfig(&self, id: &ClusterId) -> Result<(String, Digest), Diagnostics> {
+        let server = format!("{}{id}", self.base);
+        let text = if is_plain(id.as_str()) {
+            self.pieces.join(id.as_str())
+        } else {
+            kubeconfig(id.as_str(), &server, Some(self.ca), None)?
+        };
+        let inputs = inputs(&json!({ "mode": "relay", "clusterID": id, "server": server, "ca": self.ca_digest }));
+        Ok((text, inputs))
+    }
+}
+
+/// Whether a cluster ID is written without quotes: it begins with a letter, has another character that no number, date
+/// or word of YAML 1.1 has in that place, and so needs none. All others take the long way.
+fn is_plain(id: &str) -> bool {
+    to_yaml(&id).is_ok_and(|text| text.trim_end() == id)
+}
+
+fn direct(
+    reader: &Reader<'_>,
+    link: &Link<'_>,
+    proxy: &Proxy,
+    lifetime: i64,
+    credentials: &dyn CredentialSource,
+    out: &mut RenderedCluster,
+) -> Result<(), Diagnostics> {
+    let step = step(reader, link);
+    let (Some(epoch), Some(known)) = (link.epoch, reader.known) else {
+        out.waiting.push((step, "its credential was not made yet".to_owned()));
+        return Ok(());
+    };
+    let id = &link.peer.cluster_id;
+    let server = format!("https://{}", proxy.api_host);
+    let inputs = inputs(&json!({
+        "mode": "direct",
+        "clusterID": id,
+        "server": server,
+        "ca": proxy.api_ca.as_ref().map(|pem| Digest::of(pem.as_bytes())),
+        "audience": link.peer.known.uuid(),
+        "subject": known.uuid(),
+        "key": known.locked.public.authn_key.fingerprint(),
+        "epoch": epoch,
+        "lifetime": lifetime,
+    }));
+    match credentials.credential(&reader.cluster.name, link.name, epoch) {
+        Credential::Token(token) => {
+            let text = kubeconfig(id.as_str(), &server, proxy.api_ca.as_deref(), Some(&token))?;
+            out.objects.push(secret(reader, link, &text, inputs));
+        }
+        Credential::Missing(reason) => {
+            let id = ObjectId {
+                group: String::new(),
+                kind: "Secret".to_owned(),
+                namespace: Some(reader.cluster.istio.namespace.to_string()),
+                name: name(link),
+            };
+            out.withheld.push(Withheld { id, step, inputs, reason });
+        }
+    }
+    Ok(())
+}
