@@ -1,6 +1,6 @@
 //! Findings about the input of a user, each with its place, its excerpt and a hint.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 /// A place in a file of the checkout. Lines and columns count from 1; columns count characters.
@@ -85,6 +85,15 @@ impl Diagnostics {
         self.findings.extend(other.findings);
     }
 
+    /// Gives each finding with a place and without an excerpt its line.
+    pub fn excerpts(&mut self, line: impl Fn(&Location) -> Option<String>) {
+        for finding in &mut self.findings {
+            if finding.excerpt.is_none() {
+                finding.excerpt = finding.at.as_ref().and_then(&line);
+            }
+        }
+    }
+
     /// Whether any finding is an error.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
@@ -111,6 +120,54 @@ impl From<Diagnostic> for Diagnostics {
     fn from(finding: Diagnostic) -> Self {
         Self { findings: vec![finding] }
     }
+}
+
+/// Most characters of a line that an excerpt shows.
+const EXCERPT_WIDTH: usize = 120;
+
+/// The findings as text without colour, one after the other, by place. Ends with a line feed unless there is none.
+pub fn render(findings: &Diagnostics) -> String {
+    findings.sorted().into_iter().map(render_one).collect::<Vec<_>>().join("\n")
+}
+
+fn render_one(finding: &Diagnostic) -> String {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let mut text = format!("{severity}: {}\n", harmless(&finding.message));
+    let number = finding.at.as_ref().map_or_else(String::new, |at| at.line.to_string());
+    let margin = " ".repeat(number.len());
+    if let Some(at) = &finding.at {
+        let _ = writeln!(text, "{margin}--> {}", harmless(&at.to_string()));
+        if let Some(excerpt) = &finding.excerpt {
+            let caret = at.column.saturating_sub(1);
+            // A line that is too long is shown from a little before the place on.
+            let skip = if caret < EXCERPT_WIDTH - 20 { 0 } else { caret - 20 };
+            let line: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
+            let line = harmless(line.trim_end());
+            let _ = writeln!(text, "{margin} |\n{number} | {line}\n{margin} | {}^", " ".repeat(caret - skip));
+        }
+    }
+    if let Some(hint) = &finding.hint {
+        let _ = writeln!(text, "{margin} = hint: {}", harmless(hint));
+    }
+    text
+}
+
+/// A text whose control characters cannot steer a terminal; as wide as before.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// The nearest of the candidates, if it is near enough to be what was meant: at most a third of the letters and one more differ.
@@ -152,6 +209,19 @@ mod tests {
         assert_eq!(did_you_mean("metadat", ["metadata", "pin"]), Some("metadata"));
         assert_eq!(did_you_mean("zzzz", ["east", "west"]), None);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_finding_is_shown_with_its_line_and_cannot_steer_a_terminal() {
+        let at = Location { file: "specs/a.yaml".into(), line: 12, column: 3 };
+        let mut finding = Diagnostic::error(Some(at), "unknown field `\u{1b}[2J`").hint("did you mean `b`?");
+        finding.excerpt = Some("\t a: 1\u{7}".to_owned());
+        let text = render(&finding.clone().into());
+        let expected = "error: unknown field `\u{fffd}[2J`\n  --> specs/a.yaml:12:3\n   |\n12 |   a: 1\u{fffd}\n   |   ^\n   = hint: did you mean `b`?\n";
+        assert_eq!(text, expected);
+        finding.at = finding.at.map(|at| Location { column: 5_000, ..at });
+        finding.excerpt = Some("x".repeat(10_000));
+        assert!(render(&finding.into()).lines().all(|line| line.chars().count() < 150));
     }
 
     #[test]

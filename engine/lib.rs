@@ -20,5 +20,6 @@ pub mod mesh;
 // stages
 pub mod diff;
 pub mod graph;
-pub mod template;
 pub mod render;
+pub mod spec;
+pub mod template;

@@ -1,0 +1,470 @@
+//! The fields of each kind of document.
+
+use std::sync::Arc;
+
+use super::read::{At, Fields, Reader, list, short};
+use super::tree::{Findings, Node};
+use super::{
+    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, PeerSpec, PinSpec, Spec,
+};
+use crate::address::Gateway;
+use crate::diagnostic::{Diagnostic, Location, did_you_mean};
+use crate::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::name::ClusterName;
+
+pub(super) const API: &str = "isthmus.dev/v1alpha1";
+const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
+const KINDS: [&str; 3] = ["Mesh", "Cluster", "IstioMulticluster"];
+/// Longest lifetime of a token: 14 days.
+const MAX_LIFETIME: i64 = 14 * 86_400;
+/// Shortest lifetime of a token: a token's epoch counts whole hours.
+const MIN_LIFETIME: i64 = 3_600;
+
+pub(super) const DOCUMENT: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
+pub(super) const MESH: &[&str] = &[
+    "meshID",
+    "topology",
+    "pairs",
+    "acceptForeignRoots",
+    "firstContact",
+    "credentials",
+    "encryption",
+    "engineKeys",
+    "requiredEngine",
+];
+pub(super) const CREDENTIALS: &[&str] = &["mode", "lifetime", "acceptRotationGap"];
+pub(super) const CLUSTER: &[&str] = &[
+    "mesh",
+    "reconciler",
+    "state",
+    "multicluster",
+    "metadata",
+    "pin",
+    "clusterDomain",
+    "clusterID",
+    "network",
+    "trustDomain",
+    "istio",
+    "gateways",
+    "flatNetwork",
+    "api",
+    "share",
+    "allow",
+    "key",
+];
+pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
+pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
+pub(super) const ISTIO: &[&str] = &["namespace", "revisions", "config", "dnsCapture", "prepared"];
+pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
+
+pub(super) const RECONCILERS: &[(&str, Reconciler)] = &[
+    ("rendered", Reconciler::Rendered),
+    ("agent", Reconciler::Agent),
+    ("deckhouse", Reconciler::Deckhouse),
+    ("external", Reconciler::External),
+];
+pub(super) const STATES: &[(&str, State)] =
+    &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving)];
+pub(super) const EXPOSES: &[(&str, Expose)] =
+    &[("LoadBalancer", Expose::LoadBalancer), ("NodePort", Expose::NodePort), ("ClusterIP", Expose::ClusterIP)];
+pub(super) const CONFIGS: &[(&str, MeshConfigTarget)] = &[
+    ("sharedMeshConfig", MeshConfigTarget::SharedMeshConfig),
+    ("helmValues", MeshConfigTarget::HelmValues),
+    ("istioOperator", MeshConfigTarget::IstioOperator),
+    ("sail", MeshConfigTarget::Sail),
+    ("none", MeshConfigTarget::None),
+];
+pub(super) const FIRST_CONTACTS: &[(&str, FirstContact)] =
+    &[("tls", FirstContact::Tls), ("approve", FirstContact::Approve)];
+
+/// Reads one document into the spec.
+pub(super) fn read(document: &Node, findings: &mut Findings, spec: &mut Spec) {
+    let mut reader = Reader { findings, lenient: false };
+    let before = (spec.meshes.len(), spec.clusters.len(), spec.peers.len());
+    let Some(fields) = reader.open_fields(document, "the document") else { return };
+    let kind = reader.required(&fields, "kind");
+    let kind = reader.text(kind);
+    let version = reader.required(&fields, "apiVersion");
+    let version = reader.text(version);
+    match (kind, version) {
+        (Some(kind), Some(version)) if known(&mut reader, &kind, &version) => {
+            reader.lenient = version.value == DECKHOUSE_API;
+            reader.fields(document, "the document", DOCUMENT);
+            match kind.value.as_str() {
+                "Mesh" => spec.meshes.extend(mesh(&mut reader, &fields)),
+                "Cluster" => spec.clusters.extend(cluster(&mut reader, &fields)),
+                _ => spec.peers.extend(peer(&mut reader, &fields)),
+            }
+        }
+        _ => {}
+    }
+    if before == (spec.meshes.len(), spec.clusters.len(), spec.peers.len()) {
+        spec.partial = true;
+    }
+}
+
+/// Whether the kind exists in the API version; reports it when not.
+fn known(reader: &mut Reader<'_>, kind: &At<String>, version: &At<String>) -> bool {
+    if !KINDS.contains(&kind.value.as_str()) {
+        let hint = match did_you_mean(&kind.value, KINDS) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known are {}; keep other files outside specs/", list(&KINDS)),
+        };
+        reader.error_hint(&kind.at, format!("`{}` is no kind of a spec", short(&kind.value)), hint);
+        return false;
+    }
+    let of_deckhouse = version.value == DECKHOUSE_API && kind.value == "IstioMulticluster";
+    if version.value != API && !of_deckhouse {
+        let message =
+            format!("`{}` is no API version of `{}` that this engine reads", short(&version.value), kind.value);
+        reader.error_hint(&version.at, message, format!("write `{API}`"));
+        return false;
+    }
+    true
+}
+
+fn name<T>(reader: &mut Reader<'_>, document: &Fields<'_>, known: &[&str]) -> Option<At<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let metadata = reader.required(document, "metadata")?;
+    let fields = reader.fields(metadata, "metadata", known)?;
+    let name = reader.required(&fields, "name");
+    reader.name(name)
+}
+
+fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
+    let name = name(reader, document, &["name"]);
+    let spec = reader.required(document, "spec")?;
+    let fields = reader.fields(spec, "the spec of a Mesh", MESH)?;
+    let (mut direct, mut lifetime, mut accept_rotation_gap) = (None, None, None);
+    if let Some(node) = fields.get("credentials")
+        && let Some(fields) = reader.fields(node, "credentials", CREDENTIALS)
+    {
+        direct = reader.choice(fields.get("mode"), &[("relay", false), ("direct", true)]);
+        lifetime = duration(reader, fields.get("lifetime"));
+        accept_rotation_gap = reader.flag(fields.get("acceptRotationGap"));
+    }
+    let mesh = MeshSpec {
+        mesh_id: reader.name(fields.get("meshID")),
+        by_pairs: reader.choice(fields.get("topology"), &[("full", false), ("pairs", true)]),
+        pairs: pairs(reader, fields.get("pairs")),
+        accept_foreign_roots: reader.flag(fields.get("acceptForeignRoots")),
+        first_contact: reader.choice(fields.get("firstContact"), FIRST_CONTACTS),
+        direct,
+        lifetime,
+        accept_rotation_gap,
+        encryption: encryption(reader, &fields),
+        engine_keys: engine_keys(reader, fields.get("engineKeys")),
+        required_engine: reader.text(fields.get("requiredEngine")),
+        name: name?,
+    };
+    Some(mesh)
+}
+
+/// `14d`, `36h` or `90m`, in seconds.
+fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<i64>> {
+    let At { value: text, at } = reader.text(node)?;
+    let unit = match text.chars().last() {
+        Some('d') => 86_400,
+        Some('h') => 3_600,
+        Some('m') => 60,
+        _ => 0,
+    };
+    let digits = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
+    let plain = unit != 0 && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let seconds = digits.parse::<i64>().ok().filter(|_| plain).and_then(|count| count.checked_mul(unit));
+    match seconds {
+        Some(value) if (MIN_LIFETIME..=MAX_LIFETIME).contains(&value) => Some(At { value, at }),
+        Some(_) => {
+            let message = format!("a lifetime of `{}`, and it may be from 1h to 14d", short(&text));
+            reader.error_hint(&at, message, "peers refuse tokens that live longer than 14 days");
+            None
+        }
+        None => {
+            let message = format!("`{}` is no duration: a whole number and `d`, `h` or `m`", short(&text));
+            reader.error_hint(&at, message, "write `14d`, `36h` or `90m`");
+            None
+        }
+    }
+}
+
+fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<[At<ClusterName>; 2]>>>> {
+    let items = reader.list(node)?;
+    let mut pairs = Vec::new();
+    for item in items.value {
+        let Some(names) = reader.names::<ClusterName>(Some(item)) else { continue };
+        let written = reader.list(Some(item)).map_or(0, |items| items.value.len());
+        match <[At<ClusterName>; 2]>::try_from(names.value) {
+            Ok(pair) => pairs.push(At { value: pair, at: names.at }),
+            Err(_) if written == 2 => {}
+            Err(_) => reader.error(&names.at, format!("{written} names stand here, and a pair has two")),
+        }
+    }
+    Some(At { value: pairs, at: items.at })
+}
+
+fn encryption(reader: &mut Reader<'_>, spec: &Fields<'_>) -> Option<Location> {
+    let node = spec.get("encryption")?;
+    let fields = reader.fields(node, "encryption", &["none", "sops", "externalSecrets"])?;
+    let mut refused = false;
+    for later in ["sops", "externalSecrets"] {
+        if let Some(at) = fields.key_at(later) {
+            refused = true;
+            let message = format!("encryption by `{later}` is not available in this version");
+            reader.error_hint(at, message, "write `none: {}`, which puts plain text into git, or use `mode: relay`");
+        }
+    }
+    if let Some(none) = fields.get("none") {
+        reader.fields(none, "encryption.none", &[]);
+    } else if !refused {
+        reader.error_hint(&node.at, "encryption says nothing", "write `none: {}`, or leave it out with `mode: relay`");
+        return None;
+    }
+    Some(node.at.clone())
+}
+
+fn engine_keys(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Vec<EngineKeySpec> {
+    let items = reader.list(node).map_or(&[][..], |items| items.value);
+    let mut keys = Vec::new();
+    for item in items {
+        let Some(fields) = reader.fields(item, "an engine key", &["id", "publicKey"]) else { continue };
+        let (id, public_key) = (reader.required(&fields, "id"), reader.required(&fields, "publicKey"));
+        if let (Some(id), Some(public_key)) = (reader.name(id), reader.text(public_key)) {
+            keys.push(EngineKeySpec { id, public_key });
+        }
+    }
+    keys
+}
+
+fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec> {
+    let name = name(reader, document, &["name"]);
+    let spec = reader.required(document, "spec")?;
+    let fields = reader.fields(spec, "the spec of a Cluster", CLUSTER)?;
+    let (mut endpoint, mut endpoint_ca) = (None, None);
+    if let Some(node) = reader.required(&fields, "metadata")
+        && let Some(fields) = reader.fields(node, "spec.metadata", &["endpoint", "ca"])
+    {
+        let node = reader.required(&fields, "endpoint");
+        endpoint = reader.name(node);
+        endpoint_ca = ca(reader, fields.get("ca"));
+    }
+    let (mut api_host, mut api_ca) = (None, None);
+    if let Some(node) = fields.get("api")
+        && let Some(fields) = reader.fields(node, "api", &["host", "ca"])
+    {
+        api_host = reader.name(fields.get("host"));
+        api_ca = ca(reader, fields.get("ca"));
+    }
+    let (mut allow_api_hosts, mut allow_addresses) = (Vec::new(), Vec::new());
+    if let Some(node) = fields.get("allow")
+        && let Some(fields) = reader.fields(node, "allow", &["apiHosts", "addresses"])
+    {
+        allow_api_hosts = reader.names(fields.get("apiHosts")).map_or_else(Vec::new, |all| all.value);
+        allow_addresses = reader.names(fields.get("addresses")).map_or_else(Vec::new, |all| all.value);
+    }
+    share(reader, fields.get("share"));
+    let cluster = ClusterSpec {
+        mesh: reader.name(fields.get("mesh")),
+        reconciler: reader.choice(fields.get("reconciler"), RECONCILERS),
+        state: reader.choice(fields.get("state"), STATES),
+        multicluster: multicluster(reader, &fields),
+        endpoint,
+        endpoint_ca,
+        pin: pin(reader, fields.get("pin")),
+        cluster_domain: reader.name(fields.get("clusterDomain")),
+        cluster_id: reader.name(fields.get("clusterID")),
+        network: reader.name(fields.get("network")),
+        trust_domain: reader.name(fields.get("trustDomain")),
+        istio: istio(reader, fields.get("istio")),
+        gateways: gateways(reader, fields.get("gateways")),
+        flat_network: reader.flag(fields.get("flatNetwork")),
+        api_host,
+        api_ca,
+        allow_api_hosts,
+        allow_addresses,
+        key: key(reader, fields.get("key")),
+        name: name?,
+    };
+    Some(cluster)
+}
+
+fn multicluster(reader: &mut Reader<'_>, spec: &Fields<'_>) -> Option<At<MulticlusterSpec>> {
+    let fields = reader.fields(spec.get("multicluster")?, "multicluster", MULTICLUSTER)?;
+    let replicas = reader.number(fields.get("replicas"), 1..=100);
+    let value = MulticlusterSpec {
+        enabled: reader.flag(fields.get("enabled")),
+        image: image(reader, fields.get("image")),
+        replicas: replicas.map(|all| all.map(|count| u16::try_from(count).unwrap_or(u16::MAX))),
+        expose: reader.choice(fields.get("expose"), EXPOSES),
+        api_host: reader.name(fields.get("apiHost")),
+        tls_secret: reader.name(fields.get("tlsSecret")),
+    };
+    Some(At { value, at: spec.key_at("multicluster").unwrap_or(&fields.at).clone() })
+}
+
+/// A container image: no spaces and nothing that a manifest would have to quote twice.
+fn image(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<String>> {
+    let image = reader.text(node)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
+    let fits = image.value.len() <= 512
+        && image.value.bytes().all(plain)
+        && image.value.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !fits {
+        let message = format!("`{}` is no image: registry, path, and tag or digest", short(&image.value));
+        reader.error_hint(&image.at, message, "for example `ghcr.io/isthmus-mesh/engine:0.1.0`");
+    }
+    fits.then_some(image)
+}
+
+fn ca(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
+    let node = node?;
+    let fields = reader.fields(node, "ca", &["file", "inline"])?;
+    match (fields.get("file"), fields.get("inline")) {
+        (Some(file), None) => path(reader, file).map(CaSpec::File),
+        (None, Some(inline)) => reader.text(Some(inline)).map(CaSpec::Inline),
+        (found, _) => {
+            let message =
+                if found.is_some() { "`file` and `inline` stand both" } else { "neither `file` nor `inline` stands" };
+            reader.error_hint(
+                &node.at,
+                format!("{message} in ca"),
+                "write `{file: east-ca.pem}` or `inline: |` and the PEM",
+            );
+            None
+        }
+    }
+}
+
+/// A path that stays inside the checkout.
+fn path(reader: &mut Reader<'_>, node: &Arc<Node>) -> Option<At<String>> {
+    let path = reader.text(Some(node))?;
+    let inside = path.value.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.value.contains(|c: char| c == '\\' || c.is_control());
+    if !inside {
+        let message = format!("`{}` is no path below the checkout", short(&path.value));
+        reader.error_hint(&path.at, message, "write it relative to the checkout, without `.` and `..`");
+    }
+    inside.then_some(path)
+}
+
+fn pin(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> PinSpec {
+    let Some(fields) = node.and_then(|node| reader.fields(node, "pin", PIN)) else { return PinSpec::default() };
+    PinSpec {
+        cluster_uuid: reader.name(fields.get("clusterUUID")),
+        authn_key: reader.name(fields.get("authnKey")),
+        root_ca: reader.names(fields.get("rootCA")).map_or_else(Vec::new, |all| all.value),
+    }
+}
+
+fn istio(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
+    let Some(fields) = node.and_then(|node| reader.fields(node, "istio", ISTIO)) else { return IstioSpec::default() };
+    IstioSpec {
+        namespace: reader.name(fields.get("namespace")),
+        revisions: reader.names(fields.get("revisions")),
+        config: reader.choice(fields.get("config"), CONFIGS),
+        dns_capture: reader.flag(fields.get("dnsCapture")),
+        prepared: reader.flag(fields.get("prepared")),
+    }
+}
+
+fn gateways(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Gateway>>>> {
+    let items = reader.list(node)?;
+    let mut gateways = Vec::new();
+    for item in items.value {
+        let Some(fields) = reader.fields(item, "a gateway", &["address", "port"]) else { continue };
+        let address = reader.required(&fields, "address");
+        let address = reader.name(address);
+        let port = match fields.get("port") {
+            Some(port) => reader.number(Some(port), 1..=65_535).and_then(|port| u16::try_from(port.value).ok()),
+            None => Some(15_443),
+        };
+        if let (Some(address), Some(port)) = (address, port) {
+            gateways.push(address.map(|address| Gateway { address, port }));
+        }
+    }
+    Some(At { value: gateways, at: items.at })
+}
+
+/// Only the default, since nothing enforces another share yet.
+fn share(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) {
+    let Some(fields) = node.and_then(|node| reader.fields(node, "share", &["namespaces", "except"])) else { return };
+    let hint = "write `{namespaces: [\"*\"], except: []}`, or leave it out";
+    let texts = |reader: &mut Reader<'_>, key| {
+        let items = reader.list(fields.get(key))?;
+        let texts = items.value.iter().filter_map(|item| reader.text(Some(item)));
+        Some(At { value: texts.map(|text| text.value).collect::<Vec<_>>(), at: items.at.clone() })
+    };
+    if let Some(namespaces) = texts(reader, "namespaces")
+        && namespaces.value != ["*"]
+    {
+        reader.error_hint(&namespaces.at, "sharing only some namespaces is not available in this version", hint);
+    }
+    if let Some(except) = texts(reader, "except")
+        && !except.value.is_empty()
+    {
+        reader.error_hint(&except.at, "excepting namespaces is not available in this version", hint);
+    }
+}
+
+fn key(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>> {
+    let node = node?;
+    let fields = reader.fields(node, "key", &["cluster", "file", "env", "sops"])?;
+    if let Some(at) = fields.key_at("sops") {
+        reader.error_hint(
+            at,
+            "a key in `sops` is not available in this version",
+            "write `file`, `env` or `cluster: {}`",
+        );
+        return None;
+    }
+    match (fields.get("cluster"), fields.get("file"), fields.get("env")) {
+        (Some(cluster), None, None) => {
+            reader.fields(cluster, "key.cluster", &[])?;
+            Some(At { value: KeySpec::Cluster, at: node.at.clone() })
+        }
+        (None, Some(file), None) => path(reader, file).map(|path| path.map(KeySpec::File)),
+        (None, None, Some(variable)) => {
+            let variable = reader.text(Some(variable))?;
+            let fits = variable.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && variable.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !fits {
+                reader
+                    .error(&variable.at, format!("`{}` is no name of an environment variable", short(&variable.value)));
+                return None;
+            }
+            Some(variable.map(KeySpec::Environment))
+        }
+        _ => {
+            reader.error(&node.at, "a key has exactly one source: `file`, `env` or `cluster: {}`");
+            None
+        }
+    }
+}
+
+fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
+    let known = ["name", "namespace", "labels", "annotations"];
+    let name = name(reader, document, &known);
+    let spec = reader.required(document, "spec")?;
+    let fields = reader.fields(spec, "the spec of an IstioMulticluster", PEER)?;
+    let mut endpoint_ca = None;
+    if let Some(node) = fields.get("metadata")
+        && let Some(fields) = reader.fields(node, "spec.metadata", &["ca", "insecureSkipVerify"])
+    {
+        endpoint_ca = reader.text(fields.get("ca"));
+        if let Some(At { value: true, at }) = reader.flag(fields.get("insecureSkipVerify")) {
+            let finding =
+                Diagnostic::error(Some(at), "`insecureSkipVerify: true` is refused: roots would be taken from anybody");
+            reader.findings.push(finding.hint("state the endpoint's CA in `metadata.ca`"));
+        }
+    }
+    let endpoint = reader.required(&fields, "metadataEndpoint");
+    let peer = PeerSpec {
+        endpoint: reader.name(endpoint),
+        endpoint_ca,
+        enable_ingress_gateway: reader.flag(fields.get("enableIngressGateway")),
+        name: name?,
+    };
+    Some(peer)
+}

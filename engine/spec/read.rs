@@ -1,0 +1,248 @@
+//! Trees → values with places. Each reading reports what is wrong and goes on with the next field.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::tree::{Content, Entry, Findings, Node};
+use crate::diagnostic::{Diagnostic, Location, did_you_mean};
+
+/// A value and the place it was written at.
+#[derive(Clone)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub at: Location,
+}
+
+impl<T: fmt::Debug> fmt::Debug for At<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} @ {}", self.value, self.at)
+    }
+}
+
+impl<T> At<T> {
+    /// Another value of the same place.
+    pub(crate) fn map<U>(self, with: impl FnOnce(T) -> U) -> At<U> {
+        At { value: with(self.value), at: self.at }
+    }
+}
+
+/// Collects the findings while a document is read.
+pub(super) struct Reader<'f> {
+    pub(super) findings: &'f mut Findings,
+    /// Unknown fields are warnings: the document belongs to an API of others that may be newer than this engine.
+    pub(super) lenient: bool,
+}
+
+/// The fields of a mapping.
+pub(super) struct Fields<'n> {
+    entries: &'n [Entry],
+    /// Where the mapping stands, for what is missing in it.
+    pub(super) at: Location,
+    what: &'static str,
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a field; `None` when it is not there.
+    pub(super) fn get(&self, key: &str) -> Option<&'n Arc<Node>> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// Where the key of a field stands.
+    pub(super) fn key_at(&self, key: &str) -> Option<&'n Location> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.key_at)
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn error(&mut self, at: &Location, message: impl Into<String>) {
+        self.findings.push(Diagnostic::error(Some(at.clone()), message));
+    }
+
+    pub(super) fn error_hint(&mut self, at: &Location, message: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(Diagnostic::error(Some(at.clone()), message).hint(hint));
+    }
+
+    /// The fields of a mapping, each of which must be known.
+    pub(super) fn fields<'n>(&mut self, node: &'n Node, what: &'static str, known: &[&str]) -> Option<Fields<'n>> {
+        let fields = self.open_fields(node, what)?;
+        for entry in fields.entries {
+            if known.contains(&entry.key.as_str()) || self.findings.is_full() {
+                continue;
+            }
+            let message = format!("unknown field `{}` in {what}", entry.key.escape_debug());
+            let hint = match did_you_mean(&entry.key, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if entry.key == "<<" => "merge keys are not part of YAML 1.2; write the fields out".to_owned(),
+                None => format!("known are {}", list(known)),
+            };
+            let at = Some(entry.key_at.clone());
+            let finding = if self.lenient { Diagnostic::warning(at, message) } else { Diagnostic::error(at, message) };
+            self.findings.push(finding.hint(hint));
+        }
+        Some(fields)
+    }
+
+    /// The fields of a mapping of which only some matter here.
+    pub(super) fn open_fields<'n>(&mut self, node: &'n Node, what: &'static str) -> Option<Fields<'n>> {
+        match &node.content {
+            Content::Map(entries) => Some(Fields { entries, at: node.at.clone(), what }),
+            Content::Null | Content::Scalar { .. } | Content::List(_) => {
+                self.error(&node.at, format!("{what} is {}, and a mapping is wanted", node.kind()));
+                None
+            }
+        }
+    }
+
+    /// A field that must be there.
+    pub(super) fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Arc<Node>> {
+        let found = fields.get(key);
+        if found.is_none() {
+            self.error(&fields.at, format!("`{key}` is missing in {}", fields.what));
+        }
+        found
+    }
+
+    /// A text, taken literally: `no`, `012` and `1.10` stay what they are.
+    pub(super) fn text(&mut self, node: Option<&Arc<Node>>) -> Option<At<String>> {
+        let node = node?;
+        match &node.content {
+            Content::Scalar { text, .. } => Some(At { value: text.clone(), at: node.at.clone() }),
+            Content::Null => {
+                self.error_hint(
+                    &node.at,
+                    "the value is empty, and a text is wanted",
+                    "fill it in, or leave the field out",
+                );
+                None
+            }
+            Content::List(_) | Content::Map(_) => {
+                self.error(&node.at, format!("{} stands here, and a text is wanted", node.kind()));
+                None
+            }
+        }
+    }
+
+    /// A text of a grammar.
+    pub(super) fn name<T>(&mut self, node: Option<&Arc<Node>>) -> Option<At<T>>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let At { value: text, at } = self.text(node)?;
+        if text.contains("PRIVATE KEY") {
+            self.error(&at, "a private key stands here; take it out and replace that key, since it was published");
+            return None;
+        }
+        match text.parse() {
+            Ok(value) => Some(At { value, at }),
+            Err(error) => {
+                let finding = Diagnostic::error(Some(at), error.to_string());
+                let near = [text.trim().to_owned(), text.trim().to_lowercase()];
+                let near = near.into_iter().find(|near| *near != text && near.parse::<T>().is_ok());
+                self.findings.push(match near {
+                    Some(near) => finding.hint(format!("did you mean `{near}`?")),
+                    None => finding,
+                });
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, without quotes.
+    pub(super) fn flag(&mut self, node: Option<&Arc<Node>>) -> Option<At<bool>> {
+        let node = node?;
+        let value = match &node.content {
+            Content::Scalar { text, plain: true } if text == "true" => true,
+            Content::Scalar { text, plain: true } if text == "false" => false,
+            _ => {
+                let shown = match &node.content {
+                    Content::Scalar { text, .. } => format!("`{}`", short(text)),
+                    _ => node.kind().to_owned(),
+                };
+                self.error_hint(
+                    &node.at,
+                    format!("{shown} stands here, and `true` or `false` is wanted"),
+                    "write `true` or `false`, without quotes",
+                );
+                return None;
+            }
+        };
+        Some(At { value, at: node.at.clone() })
+    }
+
+    /// A whole number in plain digits.
+    pub(super) fn number(&mut self, node: Option<&Arc<Node>>, range: RangeInclusive<u64>) -> Option<At<u64>> {
+        let node = node?;
+        let value = match &node.content {
+            Content::Scalar { text, plain: true }
+                if text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0')) =>
+            {
+                text.parse().ok().filter(|value| range.contains(value))
+            }
+            _ => None,
+        };
+        if value.is_none() {
+            let message = match &node.content {
+                Content::Scalar { text, .. } => format!("`{}` stands here", short(text)),
+                _ => format!("{} stands here", node.kind()),
+            };
+            let wanted = format!("a whole number from {} to {} is wanted", range.start(), range.end());
+            self.error(&node.at, format!("{message}, and {wanted}"));
+        }
+        value.map(|value| At { value, at: node.at.clone() })
+    }
+
+    /// One of some words.
+    pub(super) fn choice<T: Copy>(&mut self, node: Option<&Arc<Node>>, choices: &[(&str, T)]) -> Option<At<T>> {
+        let At { value: text, at } = self.text(node)?;
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(At { value: *value, at });
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let message = format!("`{}` is none of {}", short(&text), list(&words));
+        let finding = Diagnostic::error(Some(at), message);
+        self.findings.push(match did_you_mean(&text, words.iter().copied()) {
+            Some(near) => finding.hint(format!("did you mean `{near}`?")),
+            None => finding,
+        });
+        None
+    }
+
+    /// The items of a list.
+    pub(super) fn list<'n>(&mut self, node: Option<&'n Arc<Node>>) -> Option<At<&'n [Arc<Node>]>> {
+        let node = node?;
+        if let Content::List(items) = &node.content {
+            return Some(At { value: items, at: node.at.clone() });
+        }
+        self.error(&node.at, format!("{} stands here, and a list is wanted", node.kind()));
+        None
+    }
+
+    /// A list of texts of a grammar.
+    pub(super) fn names<T>(&mut self, node: Option<&Arc<Node>>) -> Option<At<Vec<At<T>>>>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let items = self.list(node)?;
+        Some(items.map(|items| items.iter().filter_map(|item| self.name(Some(item))).collect()))
+    }
+}
+
+/// Words in backquotes, separated by commas.
+pub(super) fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A text of a file, fit for a message.
+pub(super) fn short(text: &str) -> String {
+    let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    if text.chars().nth(80).is_some() {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,363 @@
+//! Text of a spec file → documents as trees in which every node knows its place.
+//!
+//! The steps: 1. limits and encodings, 2. merge-conflict markers, 3. the YAML parser's events, folded into trees.
+//! A document that is broken is reported and left out; the next `---` starts afresh, so that one slip does not hide
+//! the findings of the rest of the file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+
+/// Most bytes of one file.
+pub const MAX_FILE: usize = 1 << 20;
+/// Most nodes of one document, counted with every alias written out.
+const MAX_NODES: usize = 200_000;
+/// Deepest nesting; a spec needs 6.
+const MAX_DEPTH: usize = 64;
+/// Most findings of one file; more help nobody.
+const MAX_FINDINGS: usize = 100;
+
+/// A node of a document. Aliases share the node they name.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) at: Location,
+    pub(super) content: Content,
+    /// Nodes in it, itself and every alias written out included.
+    size: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Nothing at all, `~` or `null`.
+    Null,
+    /// A text; `plain` when written without quotes.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Arc<Node>>),
+    /// Entries in their order, keys unique.
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_at: Location,
+    pub(super) value: Arc<Node>,
+}
+
+impl Node {
+    /// What the node is, in words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.content {
+            Content::Null => "nothing",
+            Content::Scalar { .. } => "a single value",
+            Content::List(_) => "a list",
+            Content::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// The findings of one file, with an end.
+pub(super) struct Findings {
+    findings: Diagnostics,
+    count: usize,
+}
+
+impl Findings {
+    pub(super) fn new() -> Self {
+        Self { findings: Diagnostics::new(), count: 0 }
+    }
+
+    /// Whether further findings are of no use.
+    pub(super) fn is_full(&self) -> bool {
+        self.count > MAX_FINDINGS
+    }
+
+    /// Adds a finding; the one after the last is replaced by a word that there are more.
+    pub(super) fn push(&mut self, finding: Diagnostic) {
+        self.count += 1;
+        if self.count <= MAX_FINDINGS {
+            self.findings.push(finding);
+        } else if self.count == MAX_FINDINGS + 1 {
+            let file = finding.at.map_or_else(String::new, |at| format!(" `{}`", at.file));
+            self.findings.push(Diagnostic::error(
+                None,
+                format!("the file{file} has more than {MAX_FINDINGS} findings; the rest is left out"),
+            ));
+        }
+    }
+
+    pub(super) fn into_inner(self) -> Diagnostics {
+        self.findings
+    }
+}
+
+/// The text of a file, or the findings that forbid to read it as YAML.
+pub(super) fn text<'a>(path: &Arc<str>, bytes: &'a [u8], findings: &mut Findings) -> Option<&'a str> {
+    let place = |line, column| Location { file: path.clone(), line, column };
+    let start = Some(place(1, 1));
+    if bytes.len() > MAX_FILE {
+        let message = format!("the file has {} bytes, and a spec file may have at most {MAX_FILE}", bytes.len());
+        findings.push(Diagnostic::error(start, message).hint("split it into several files below specs/"));
+        return None;
+    }
+    if is_utf16(bytes) {
+        findings.push(Diagnostic::error(start, "the file is UTF-16, and specs are UTF-8").hint("save it as UTF-8"));
+        return None;
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+            let (line, column) = end_of(&before);
+            let message = "the file is not UTF-8: a byte here belongs to no character";
+            findings.push(Diagnostic::error(Some(place(line, column)), message).hint("save it as UTF-8"));
+            return None;
+        }
+    };
+    if let Some((before, _)) = text.split_once('\0') {
+        let (line, column) = end_of(before);
+        findings.push(Diagnostic::error(Some(place(line, column)), "the file holds a NUL byte, so it is no text"));
+        return None;
+    }
+    let mut conflicts = 0;
+    for (at, line) in text.lines().enumerate() {
+        if line.starts_with("<<<<<<<") || (conflicts == 0 && line.starts_with(">>>>>>>")) {
+            conflicts += 1;
+            let finding = Diagnostic::error(Some(place(at + 1, 1)), "the file holds merge conflict markers");
+            findings.push(finding.hint("settle the conflict and take the markers out"));
+        }
+    }
+    (conflicts == 0).then_some(text)
+}
+
+/// A byte order mark, or every other byte of the beginning zero.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let zeros = |parity: usize| {
+        let some = bytes.len() >= 4;
+        some && bytes.iter().take(64).enumerate().all(|(at, &byte)| at % 2 != parity || byte == 0)
+    };
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || zeros(0) || zeros(1)
+}
+
+/// Line and column after a text.
+fn end_of(text: &str) -> (usize, usize) {
+    let line = text.matches('\n').count() + 1;
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    (line, last.chars().count() + 1)
+}
+
+/// The documents of a text, empty ones left out.
+pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) -> Vec<Arc<Node>> {
+    let options = granit_parser::options! {
+        emit_comments: false,
+        emit_unresolved_aliases: true,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    let mut documents = Vec::new();
+    let mut builder = Builder::new(path);
+    while let Some(next) = parser.next_event() {
+        let step = match next {
+            Ok((Event::DocumentEnd, _)) => {
+                documents.extend(builder.take_root());
+                builder = Builder::new(path);
+                continue;
+            }
+            Ok((event, span)) => builder.event(event, &span, findings),
+            Err(error) => {
+                findings.push(words(path, text, &error));
+                Err(Broken)
+            }
+        };
+        if step.is_err() {
+            builder = Builder::new(path);
+            if findings.is_full() || !matches!(parser.proceed_next_document(), Ok(true)) {
+                break;
+            }
+        }
+    }
+    documents.retain(|node| !matches!(node.content, Content::Null));
+    documents
+}
+
+/// What the parser found wrong, in words, with the usual cause where there is one.
+fn words(path: &Arc<str>, text: &str, error: &ScanError) -> Diagnostic {
+    let at = place(path, error.marker());
+    let line = text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
+    let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
+    if let Some(column) = indent.chars().position(|c| c == '\t') {
+        let at = Location { column: column + 1, ..at };
+        return Diagnostic::error(Some(at), "a tab indents this line, and YAML wants spaces")
+            .hint("replace the tabs by spaces");
+    }
+    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        return Diagnostic::error(Some(at), format!("the document is nested deeper than {MAX_DEPTH} levels"));
+    }
+    let hint = match error.kind() {
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
+            Some("put quotes around a value that holds `: `, and check the indentation")
+        }
+        ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::SimpleKeyExpected => Some("check the indentation, and that each key is followed by `: `"),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => Some("close the quotes"),
+        _ => None,
+    };
+    let finding = Diagnostic::error(Some(at), format!("no YAML: {}", error.kind()));
+    match hint {
+        Some(hint) => finding.hint(hint),
+        None => finding,
+    }
+}
+
+fn place(path: &Arc<str>, mark: &Marker) -> Location {
+    Location { file: path.clone(), line: mark.line().max(1), column: mark.col() + 1 }
+}
+
+/// The document cannot be read further.
+struct Broken;
+
+/// Folds the events of one document into a tree, without recursion.
+struct Builder {
+    path: Arc<str>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Arc<Node>>,
+    root: Option<Arc<Node>>,
+    size: usize,
+}
+
+/// A collection whose end has not come yet.
+struct Open {
+    at: Location,
+    anchor: usize,
+    kind: OpenKind,
+}
+
+enum OpenKind {
+    List(Vec<Arc<Node>>),
+    Map { entries: Vec<Entry>, keys: BTreeMap<String, usize>, pending: Option<(String, Location, bool)> },
+}
+
+impl Builder {
+    fn new(path: &Arc<str>) -> Self {
+        Self { path: path.clone(), open: Vec::new(), anchors: HashMap::new(), root: None, size: 0 }
+    }
+
+    fn take_root(&mut self) -> Option<Arc<Node>> {
+        self.root.take()
+    }
+
+    fn event(&mut self, event: Event<'_>, span: &granit_parser::Span, findings: &mut Findings) -> Result<(), Broken> {
+        let at = place(&self.path, &span.start);
+        if let Some(tag) = event.tag()
+            && !tag.is_yaml_core_schema_tag("str")
+        {
+            let message = format!("the tag `{}` stands here, and specs have no tags", tag.original());
+            findings.push(Diagnostic::error(Some(at.clone()), message));
+        }
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let plain = style == ScalarStyle::Plain;
+                let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let content = if null { Content::Null } else { Content::Scalar { text: text.into_owned(), plain } };
+                self.put(Node { at, content, size: 1 }, anchor, findings)
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                self.open.push(Open { at, anchor, kind: OpenKind::List(Vec::new()) });
+                Ok(())
+            }
+            Event::MappingStart(_, anchor, _) => {
+                let kind = OpenKind::Map { entries: Vec::new(), keys: BTreeMap::new(), pending: None };
+                self.open.push(Open { at, anchor, kind });
+                Ok(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(open) = self.open.pop() else { return Ok(()) };
+                let content = match open.kind {
+                    OpenKind::List(items) => Content::List(items),
+                    OpenKind::Map { entries, .. } => Content::Map(entries),
+                };
+                let size = match &content {
+                    Content::List(items) => items.iter().map(|item| item.size).fold(1, usize::saturating_add),
+                    Content::Map(entries) => entries.iter().map(|e| e.value.size + 1).fold(1, usize::saturating_add),
+                    Content::Null | Content::Scalar { .. } => 1,
+                };
+                self.put(Node { at: open.at, content, size }, open.anchor, findings)
+            }
+            Event::Alias(id) => match self.anchors.get(&id).cloned() {
+                Some(node) => self.hang(node, &at, findings),
+                None => self.no_alias(at, "the alias stands inside the value it names", findings),
+            },
+            Event::UnresolvedAlias(name) => {
+                self.no_alias(at, format!("the alias `*{name}` names no anchor before it"), findings)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn no_alias(&mut self, at: Location, message: impl Into<String>, findings: &mut Findings) -> Result<(), Broken> {
+        findings.push(Diagnostic::error(Some(at.clone()), message));
+        self.hang(Arc::new(Node { at: at.clone(), content: Content::Null, size: 1 }), &at, findings)
+    }
+
+    fn put(&mut self, node: Node, anchor: usize, findings: &mut Findings) -> Result<(), Broken> {
+        let at = node.at.clone();
+        let node = Arc::new(node);
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.hang(node, &at, findings)
+    }
+
+    /// Hangs a finished node where it belongs. `at` is where it was written: that of the alias, when it is one.
+    fn hang(&mut self, node: Arc<Node>, at: &Location, findings: &mut Findings) -> Result<(), Broken> {
+        if matches!(node.content, Content::Scalar { .. } | Content::Null) || node.at != *at {
+            self.size = self.size.saturating_add(node.size);
+        }
+        if self.size > MAX_NODES {
+            let message = format!("the document has more than {MAX_NODES} values once its aliases are written out");
+            findings.push(Diagnostic::error(Some(at.clone()), message));
+            return Err(Broken);
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut open.kind {
+            OpenKind::List(items) => items.push(node),
+            OpenKind::Map { entries, keys, pending } => match pending.take() {
+                None => {
+                    let (key, usable) = match &node.content {
+                        Content::Scalar { text, .. } => (text.clone(), true),
+                        Content::Null => ("null".to_owned(), true),
+                        Content::List(_) | Content::Map(_) => (String::new(), false),
+                    };
+                    if !usable {
+                        let message = format!("{} stands as a key, and keys are texts", node.kind());
+                        findings.push(Diagnostic::error(Some(at.clone()), message));
+                    }
+                    *pending = Some((key, at.clone(), usable));
+                }
+                Some((key, key_at, usable)) => {
+                    let line = key_at.line;
+                    if let Some(first) = keys.get(&key).filter(|_| usable) {
+                        let message = format!("`{key}` stands twice, the first time in line {first}");
+                        findings.push(Diagnostic::error(Some(key_at), message).hint("take one of the two out"));
+                    } else if usable {
+                        keys.insert(key.clone(), line);
+                        entries.push(Entry { key, key_at, value: node });
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+}
