@@ -4,11 +4,13 @@
 pub mod address;
 pub mod certificate;
 pub mod diagnostic;
+pub mod failure;
 pub mod json;
 pub mod key;
 pub mod metadata;
 pub mod name;
 pub mod object;
+pub mod peers;
 pub mod step;
 pub mod token;
 
@@ -20,6 +22,7 @@ pub mod mesh;
 // stages
 pub mod diff;
 pub mod graph;
+pub mod observe;
 pub mod render;
 pub mod spec;
 pub mod template;
