@@ -20,9 +20,13 @@ pub mod lock;
 pub mod mesh;
 
 // stages
+pub mod accept;
+pub mod advance;
 pub mod diff;
 pub mod graph;
 pub mod observe;
+pub mod plan;
 pub mod render;
 pub mod spec;
 pub mod template;
+pub mod tree;

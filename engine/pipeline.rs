@@ -26,7 +26,7 @@ use crate::render::{CredentialSource, RenderContext, RenderedCluster};
 use crate::spec::{self, Source};
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
-use crate::tree::{Tree, TreeError};
+use crate::tree::{FileChange, Tree, TreeError};
 
 /// Why a run ends before its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -302,7 +302,7 @@ impl Program {
         let lock = turn.advanced.lock.to_files()?;
         for step in &plan.lock {
             changes.push(match lock.get(&step.path) {
-                Some(text) => FileChange::Write { path: step.path.clone(), text: text.clone() },
+                Some(text) => write(&step.path, text.clone()),
                 None => FileChange::Delete { path: step.path.clone() },
             });
         }
@@ -322,7 +322,7 @@ impl Program {
             for name in self.mesh.clusters.keys() {
                 let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
                 let wanted = rendered.extra.into_iter().filter(|(path, _)| extra.contains(path.as_str()));
-                changes.extend(wanted.map(|(path, file)| FileChange::Write { path, text: file.text }));
+                changes.extend(wanted.map(|(path, file)| write(&path, file.text)));
             }
         }
         Ok(changes)
@@ -340,9 +340,7 @@ impl Program {
         let mut changes = Vec::with_capacity(objects.len());
         for change in objects {
             changes.push(match (change.reason, texts.get(&change.path)) {
-                (Reason::Missing | Reason::Differs, Some(object)) => {
-                    FileChange::Write { path: change.path.clone(), text: object.to_yaml()? }
-                }
+                (Reason::Missing | Reason::Differs, Some(object)) => write(&change.path, object.to_yaml()?),
                 _ => FileChange::Delete { path: change.path.clone() },
             });
         }
@@ -350,21 +348,8 @@ impl Program {
     }
 }
 
-/// A change of one file of the checkout.
-#[derive(Clone, PartialEq, Eq)]
-pub enum FileChange {
-    /// The file will hold this text.
-    Write {
-        /// Path below the checkout.
-        path: String,
-        /// Its content.
-        text: String,
-    },
-    /// The file goes.
-    Delete {
-        /// Path below the checkout.
-        path: String,
-    },
+fn write(path: &str, text: String) -> FileChange {
+    FileChange::Write { path: path.to_owned(), bytes: text.into_bytes(), mode: 0o644 }
 }
 
 fn extra_steps(rendered: &RenderedCluster, tree: &dyn Tree) -> Result<Vec<FileStep>, TreeError> {

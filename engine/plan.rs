@@ -304,10 +304,7 @@ fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
 }
 
 fn foreign(path: &str, owner: &str) -> String {
-    format!(
-        "`{path}` is not ours: it {}; move it away, and the next turn writes ours",
-        owner.escape_debug()
-    )
+    format!("`{path}` is not ours: it {}; move it away, and the next turn writes ours", owner.escape_debug())
 }
 
 /// The field-level differences of one changed object, from the file as it is and the object as it will be.

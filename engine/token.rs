@@ -329,8 +329,12 @@ mod tests {
     fn a_minted_token_verifies_and_hides() {
         let key = PrivateKey::generate(&[3; 32]).unwrap();
         let kid = key.public().id();
-        let expected =
-            Expectation { audience: CALLEE, scope: Scope::PrivateMulticluster, now: 1001, max_lifetime: MAX_METADATA_LIFETIME };
+        let expected = Expectation {
+            audience: CALLEE,
+            scope: Scope::PrivateMulticluster,
+            now: 1001,
+            max_lifetime: MAX_METADATA_LIFETIME,
+        };
         let public = key.public().clone();
         let keys = move |sub: &str, _: Option<&str>| if sub == CALLER { vec![public.clone()] } else { vec![] };
         for kid in [None, Some(&kid)] {

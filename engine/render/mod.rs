@@ -26,8 +26,7 @@ use crate::lock::{Lock, Stage};
 use crate::mesh::{Cluster, Credentials, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
 use crate::name::{ClusterId, ClusterName, Digest, MeshName, TrustDomain};
 use crate::object::{
-    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE,
-    rendered_folder, to_yaml,
+    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE, rendered_folder, to_yaml,
 };
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
@@ -180,11 +179,7 @@ impl<'a> RenderContext<'a> {
         let stated = mesh.engine_keys.iter().cloned();
         let recorded = lock.engine_keys.iter();
         let recorded = recorded.map(|(id, key)| EngineKey { id: id.clone(), key: key.clone() });
-        let mut engine_keys: Vec<_> = if mesh.engine_keys.is_empty() {
-            recorded.collect()
-        } else {
-            stated.collect()
-        };
+        let mut engine_keys: Vec<_> = if mesh.engine_keys.is_empty() { recorded.collect() } else { stated.collect() };
         engine_keys.sort_by(|a, b| a.id.cmp(&b.id));
         let mut peers = BTreeMap::new();
         for name in mesh.clusters.keys() {

@@ -62,11 +62,8 @@ pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, ser
     let own = &public.authn_key;
     let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
     let default_id = own.id();
-    let mut keys = vec![KeyEntry::new(
-        published_id.unwrap_or(&default_id),
-        own,
-        &[Scope::Api, Scope::PrivateMulticluster],
-    )];
+    let mut keys =
+        vec![KeyEntry::new(published_id.unwrap_or(&default_id), own, &[Scope::Api, Scope::PrivateMulticluster])];
     let others = public.authn_keys.iter().filter(|(_, key)| key.key != *own);
     keys.extend(others.map(|(id, key)| KeyEntry::new(id, &key.key, &[Scope::PrivateMulticluster])));
     serde_json::to_string(&PeerEntry {
@@ -141,7 +138,8 @@ fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
         { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
         { "apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"] },
     ]);
-    let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": reader.cluster.istio.namespace });
+    let account =
+        json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": reader.cluster.istio.namespace });
     let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": GROUP });
     for (name, rules, subject) in [("isthmus-impersonate", lend, account), (PEERS, peer_rules(), group)] {
         let draft = |kind| {
@@ -158,9 +156,7 @@ fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
 /// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and ConfigMaps, which it asks for
 /// too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
 pub(super) fn peer_rules() -> Value {
-    let read = |group: &str, resources: &[&str]| {
-        json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] })
-    };
+    let read = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] });
     json!([
         read("", &["namespaces", "nodes", "pods", "services"]),
         read("apiextensions.k8s.io", &["customresourcedefinitions"]),

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Map, json};
 
-use super::{Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal};
+use super::{
+    Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal,
+};
 use crate::diagnostic::Diagnostics;
 use crate::fact::Proxy;
 use crate::mesh::Credentials;

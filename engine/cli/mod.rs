@@ -1,0 +1,134 @@
+//! The command line: arguments, commands, words and exit codes. The edge where clock, environment and terminal come in.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this edge reads the clock and the environment and hands them inwards as values"
+)]
+
+mod args;
+mod exit;
+mod facts;
+mod keys;
+mod report;
+mod session;
+mod status;
+mod stored;
+mod turn;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::Arguments;
+pub use exit::{Exit, Failure};
+pub use report::{Printer, plan_text};
+pub use session::{ENGINE_KEY_PATH, Session};
+pub use turn::{Mode, Request, Written};
+
+use args::{Command, GraphFormat, Keys, Output};
+
+/// Runs the engine with these arguments, the first being its name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _printed = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() });
+        }
+    };
+    let printer = Printer::new(arguments.quiet);
+    let exit = dispatch(&arguments, &printer).unwrap_or_else(|failure| report_failure(&arguments, &printer, &failure));
+    let exit = match printer.failure() {
+        Some(words) => {
+            printer.error(&words);
+            exit.and(Exit::Machine)
+        }
+        None => exit,
+    };
+    ExitCode::from(exit.code())
+}
+
+fn report_failure(arguments: &Arguments, printer: &Printer, failure: &Failure) -> Exit {
+    if failure.findings.sorted().is_empty() {
+        printer.error(&failure.message);
+    } else {
+        printer.findings(&failure.findings);
+    }
+    if arguments.output == Output::Json {
+        let findings: Vec<_> = failure.findings.sorted().into_iter().map(report::finding_json).collect();
+        let document = serde_json::json!({
+            "version": crate::plan::PLAN_VERSION, "exit": failure.exit.code(), "error": failure.message, "findings": findings,
+        });
+        printer.data(&format!("{document}\n"));
+    }
+    failure.exit
+}
+
+fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
+    if arguments.output == Output::Markdown {
+        return Err(refused("`--output markdown`"));
+    }
+    match &arguments.command {
+        Command::Plan(plan) => turn::plan(arguments, plan, printer),
+        Command::Apply(apply) => turn::apply(arguments, apply, printer),
+        Command::Status => status::run(arguments, printer),
+        Command::Graph { format } => graph(arguments, *format, printer),
+        Command::Keys { command: Keys::New } => keys::new(arguments, printer),
+        Command::Keys { command: Keys::List } => keys::list(arguments, printer),
+        Command::Keys { command: Keys::Other(words) } => Err(unknown("keys ", words)),
+        Command::Schema => {
+            printer.data(&format!("{:#}\n", crate::spec::schema()));
+            Ok(Exit::Done)
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "engine", &mut text);
+            printer.data(&String::from_utf8_lossy(&text));
+            Ok(Exit::Done)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut text);
+            rendered.map_err(|error| Failure::new(Exit::Machine, format!("writing the manual page: {error}")))?;
+            printer.data(&String::from_utf8_lossy(&text));
+            Ok(Exit::Done)
+        }
+        Command::Demo { keep } => crate::demo::run(keep.as_deref(), printer),
+        Command::Other(words) => Err(unknown("", words)),
+    }
+}
+
+/// Commands of the design that this version does not have.
+const OTHER_COMMANDS: [&str; 13] = [
+    "argocd", "doctor", "export", "import", "init", "invite", "manifests", "report", "revoke", "rotate", "serve", "verify", "watch",
+];
+
+fn refused(what: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{what} is not part of this version of the engine, {}", env!("CARGO_PKG_VERSION")))
+}
+
+fn unknown(before: &str, words: &[String]) -> Failure {
+    let word = words.first().map(String::as_str).unwrap_or_default();
+    if OTHER_COMMANDS.contains(&word) {
+        return refused(&format!("`engine {before}{word}`"));
+    }
+    let root = Arguments::command();
+    let command = if before.is_empty() { Some(&root) } else { root.find_subcommand(before.trim()) };
+    let names: Vec<&str> = command.into_iter().flat_map(clap::Command::get_subcommands).map(clap::Command::get_name).collect();
+    let hint = crate::diagnostic::did_you_mean(word, names.iter().copied());
+    let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Failure::new(Exit::Usage, format!("there is no command `{before}{}`{hint} (`engine --help` lists them)", word.escape_debug()))
+}
+
+fn graph(arguments: &Arguments, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
+    let session = Session::open(arguments, printer, false)?;
+    let graph = crate::graph::Graph::build(&session.program.mesh, &session.program.lock).map_err(crate::pipeline::Stop::Cycle)?;
+    let text = match format {
+        GraphFormat::Json => format!("{:#}\n", graph.to_json()),
+        _ if arguments.output == Output::Json => format!("{:#}\n", graph.to_json()),
+        GraphFormat::Dot => graph.to_dot(),
+        GraphFormat::Mermaid => graph.to_mermaid(),
+    };
+    printer.data(&text);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,379 @@
+//! What people and scripts read: plans as text and JSON, findings, progress. The only place that prints.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::accept::Verdict;
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::diff::{FieldChange, ValueChange};
+use crate::name::ClusterName;
+use crate::plan::{Action, PLAN_VERSION, Plan, Step, StepStanding};
+
+/// Most steps of one kind that are listed one by one without `-v` when they only wait.
+const MAX_WAITING_LISTED: usize = 12;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Writes data to stdout and talk to stderr.
+#[derive(Debug)]
+pub struct Printer {
+    quiet: bool,
+    data: Mutex<Option<std::io::Error>>,
+}
+
+impl Printer {
+    /// A printer; a quiet one says only what went wrong.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, data: Mutex::new(None) }
+    }
+
+    /// Data, to stdout. A closed pipe is remembered and nothing more is written.
+    pub fn data(&self, text: &str) {
+        if let Ok(mut failed) = self.data.lock()
+            && failed.is_none()
+        {
+            let mut out = anstream::stdout().lock();
+            *failed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
+        }
+    }
+
+    /// Why data could not be written, if it could not. A reader that went away is no failure.
+    pub fn failure(&self) -> Option<String> {
+        let failed = self.data.lock().ok()?.take()?;
+        (failed.kind() != std::io::ErrorKind::BrokenPipe).then(|| format!("writing to standard output: {failed}"))
+    }
+
+    /// Talk, to stderr, unless quiet.
+    pub fn talk(&self, text: &str) {
+        if !self.quiet {
+            self.alarm(text);
+        }
+    }
+
+    /// Talk that is also for the quiet.
+    pub fn alarm(&self, text: &str) {
+        let mut out = anstream::stderr().lock();
+        let _written = writeln!(out, "{text}");
+    }
+
+    /// An error in words.
+    pub fn error(&self, text: &str) {
+        self.alarm(&format!("{RED}error{RED:#}: {text}"));
+    }
+
+    /// All findings, and a line that counts them.
+    pub fn findings(&self, findings: &Diagnostics) {
+        let sorted = findings.sorted();
+        for finding in &sorted {
+            if finding.severity == Severity::Error || !self.quiet {
+                self.alarm(&finding_text(finding));
+            }
+        }
+        let errors = sorted.iter().filter(|finding| finding.severity == Severity::Error).count();
+        if errors > 1 {
+            self.alarm(&format!("{errors} errors; nothing was changed"));
+        }
+    }
+
+    /// A bar for work on `total` things, on a terminal alone.
+    pub fn progress(&self, words: &'static str, total: usize) -> Progress {
+        if self.quiet || total < 2 || !std::io::stderr().is_terminal() {
+            return Progress(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(u64::try_from(total).ok(), ProgressDrawTarget::stderr_with_hz(15));
+        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24.cyan/dim} {pos}/{len}") {
+            bar.set_style(style);
+        }
+        bar.set_message(words);
+        Progress(bar)
+    }
+}
+
+/// Progress of long work; gone from the terminal when dropped.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// One more is done.
+    pub fn step(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A finding with its place, its excerpt and its hint.
+pub fn finding_text(finding: &Diagnostic) -> String {
+    let (style, word) = match finding.severity {
+        Severity::Error => (RED, "error"),
+        Severity::Warning => (YELLOW, "warning"),
+    };
+    let mut text = format!("{style}{word}{style:#}: {}", finding.message);
+    if let Some(at) = &finding.at {
+        text.push_str(&format!("\n  {DIM}-->{DIM:#} {at}"));
+        if let Some(excerpt) = &finding.excerpt {
+            let gutter = at.line.to_string();
+            let pad = " ".repeat(gutter.len());
+            let caret = " ".repeat(at.column.saturating_sub(1).min(excerpt.chars().count()));
+            text.push_str(&format!("\n {pad} {DIM}|{DIM:#}\n {DIM}{gutter} |{DIM:#} {excerpt}\n {pad} {DIM}|{DIM:#} {caret}{style}^{style:#}"));
+        }
+    }
+    if let Some(hint) = &finding.hint {
+        text.push_str(&format!("\n  {CYAN}hint{CYAN:#}: {hint}"));
+    }
+    text
+}
+
+/// A finding as JSON.
+pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
+    let word = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let at = finding.at.as_ref();
+    serde_json::json!({
+        "severity": word, "message": finding.message, "hint": finding.hint, "file": at.map(|at| at.file.as_ref()),
+        "line": at.map(|at| at.line), "column": at.map(|at| at.column),
+    })
+}
+
+/// Field-level differences of an object of the plan, by cluster and path.
+pub type Fields<'a> = &'a dyn Fn(&ClusterName, &str) -> Vec<FieldChange>;
+
+/// The text form of a plan. `fields` renders an object again to show its differences.
+pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) -> String {
+    let mut out = format!("{BOLD}{title}{BOLD:#}\n");
+    trust_changes(plan, &mut out);
+    let mut shown = false;
+    for kind in crate::step::StepKind::ALL {
+        let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
+        let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.standing != StepStanding::Ready);
+        let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.standing, StepStanding::Waiting(_));
+        let (idle, busy): (Vec<&&Step>, Vec<&&Step>) = busy.partition(|step| only_waits(step));
+        let listed = if verbose { idle.len() } else { idle.len().min(MAX_WAITING_LISTED) };
+        for step in busy.iter().chain(idle.iter().take(listed)) {
+            if !shown {
+                out.push('\n');
+                shown = true;
+            }
+            step_text(step, fields, verbose, &mut out);
+        }
+        if idle.len() > listed {
+            out.push_str(&format!("  {DIM}… {} more {kind} steps wait (-v lists them){DIM:#}\n", idle.len() - listed));
+        }
+    }
+    if !plan.lock.is_empty() || !plan.extra.is_empty() {
+        out.push('\n');
+        let (list, more) = short_list(&plan.lock, verbose);
+        for file in list.iter().chain(&plan.extra) {
+            out.push_str(&format!("  {} {}\n", sign(file.action), file.path));
+        }
+        if more > 0 {
+            out.push_str(&format!("  {DIM}… {more} more files of the lock (-v lists them){DIM:#}\n"));
+        }
+    }
+    let (list, more) = short_list(&plan.notes, verbose);
+    for (at, note) in list.iter().enumerate() {
+        out.push_str(if at == 0 { "\n" } else { "" });
+        out.push_str(&format!("  {CYAN}note{CYAN:#} {note}\n"));
+    }
+    if more > 0 {
+        out.push_str(&format!("  {DIM}… {more} more notes (-v lists them){DIM:#}\n"));
+    }
+    out.push('\n');
+    out.push_str(&format!("{BOLD}{}{BOLD:#}\n", summary(plan)));
+    out
+}
+
+fn short_list<T>(list: &[T], verbose: bool) -> (&[T], usize) {
+    let most = if verbose { list.len() } else { list.len().min(MAX_WAITING_LISTED) };
+    (list.get(..most).unwrap_or(list), list.len() - most)
+}
+
+fn trust_changes(plan: &Plan, out: &mut String) {
+    for change in &plan.trust_changes {
+        let (style, word) = match change.verdict {
+            Verdict::HeldBack => (RED, "held back"),
+            Verdict::Approved => (GREEN, "accepted"),
+            Verdict::Refused => (RED, "refused"),
+        };
+        out.push_str(&format!("\n{style}! trust change of `{}`: {word}{style:#}\n", change.cluster));
+        for finding in &change.findings {
+            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", finding.what));
+            if let Some(before) = &finding.before {
+                out.push_str(&format!("      {RED}- {before}{RED:#}\n"));
+            }
+            if let Some(after) = &finding.after {
+                out.push_str(&format!("      {GREEN}+ {after}{GREEN:#}\n"));
+            }
+            out.push_str(&format!("      {}\n", finding.meaning));
+        }
+        if change.verdict == Verdict::HeldBack {
+            let digest = change.digest.short(12);
+            out.push_str(&format!("    if it is meant: {CYAN}engine apply --accept-trust {}@{digest}{CYAN:#}\n", change.cluster));
+        }
+    }
+}
+
+fn sign(action: Action) -> String {
+    let style = match action {
+        Action::Create => GREEN,
+        Action::Update => YELLOW,
+        Action::Delete => RED,
+    };
+    format!("{style}{}{style:#}", action.sign())
+}
+
+fn step_text(step: &Step, fields: Fields<'_>, verbose: bool, out: &mut String) {
+    let strongest = step.objects.iter().map(|object| object.action).max();
+    let (mark, words) = match (&step.standing, strongest) {
+        (StepStanding::Refused(reason), _) => (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {reason}")),
+        (StepStanding::Failed(reason), _) => (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {reason}")),
+        (StepStanding::Waiting(reasons), None) => (format!("{DIM}…{DIM:#}"), wait_words(reasons)),
+        (StepStanding::Waiting(reasons), Some(action)) => (sign(action), wait_words(reasons)),
+        (StepStanding::Ready, Some(action)) => (sign(action), String::new()),
+        (StepStanding::Ready, None) => (" ".to_owned(), String::new()),
+    };
+    out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{words}\n", step.id));
+    for reason in &step.unproven {
+        out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {reason}\n"));
+    }
+    for object in &step.objects {
+        out.push_str(&format!("    {} {}\n", sign(object.action), object.object));
+        let detailed = match object.action {
+            Action::Create => verbose || is_ours_to_review(&object.object),
+            Action::Update => true,
+            Action::Delete => verbose,
+        };
+        if detailed {
+            for change in fields(&step.id.cluster, &object.path) {
+                field_text(&change, verbose, out);
+            }
+        }
+    }
+}
+
+fn wait_words(reasons: &[String]) -> String {
+    format!("  {YELLOW}waits for{YELLOW:#} {}", reasons.join("; "))
+}
+
+/// New Deployments and roles are named only; what says who trusts whom is shown whole.
+fn is_ours_to_review(object: &str) -> bool {
+    object.starts_with("ConfigMap ") || object.starts_with("IstioMulticluster ")
+}
+
+fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
+    let bookkeeping = ["metadata.annotations", "metadata.labels", "metadata.name"];
+    if !verbose && bookkeeping.iter().any(|path| change.path.starts_with(path)) {
+        return;
+    }
+    match &change.change {
+        ValueChange::Added(value) => out.push_str(&format!("        {}: {GREEN}{value}{GREEN:#}\n", change.path)),
+        ValueChange::Removed(value) => out.push_str(&format!("        {}: {RED}{value} (removed){RED:#}\n", change.path)),
+        ValueChange::Changed(before, after) => {
+            out.push_str(&format!("        {}: {RED}{before}{RED:#} → {GREEN}{after}{GREEN:#}\n", change.path));
+        }
+        ValueChange::Lines(lines) => {
+            out.push_str(&format!("        {}:\n", change.path));
+            for line in lines {
+                let style = match line.chars().next() {
+                    Some('+') => GREEN,
+                    Some('-') => RED,
+                    _ => DIM,
+                };
+                out.push_str(&format!("          {style}{line}{style:#}\n"));
+            }
+        }
+    }
+}
+
+/// The last line: objects, each once.
+pub fn summary(plan: &Plan) -> String {
+    let counts = plan.counts();
+    let mut text = format!(
+        "Plan: {} to create, {} to update, {} to delete, {} waiting, {} refused.",
+        counts.create, counts.update, counts.delete, counts.waiting, counts.refused
+    );
+    if counts.failed > 0 {
+        text.push_str(&format!(" {} failed.", counts.failed));
+    }
+    if !plan.changes_files() && counts.waiting + counts.refused + counts.failed == 0 && plan.trust_changes.is_empty() {
+        text = "No changes. The checkout is what the specs ask for.".to_owned();
+    }
+    if let Some(time) = plan.next_turn.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+        text.push_str(&format!("\nnext turn needed by {}", time.strftime("%Y-%m-%d %H:%M UTC")));
+    }
+    text
+}
+
+/// The JSON form of a plan.
+pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Value {
+    use serde_json::json;
+    let standing = |step: &Step| match &step.standing {
+        StepStanding::Ready => json!({ "state": "ready" }),
+        StepStanding::Waiting(reasons) => json!({ "state": "waiting", "reasons": reasons }),
+        StepStanding::Failed(reason) => json!({ "state": "failed", "reasons": [reason] }),
+        StepStanding::Refused(reason) => json!({ "state": "refused", "reasons": [reason] }),
+    };
+    let verdict = |verdict| match verdict {
+        Verdict::HeldBack => "held back",
+        Verdict::Approved => "approved",
+        Verdict::Refused => "refused",
+    };
+    let steps: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let objects = step.objects.iter().map(|object| {
+                json!({
+                    "path": object.path, "object": object.object, "action": object.action, "reason": object.reason,
+                    "digest": object.digest, "fields": fields(&step.id.cluster, &object.path),
+                })
+            });
+            json!({ "step": step.id, "standing": standing(step), "unproven": step.unproven, "objects": objects.collect::<Vec<_>>() })
+        })
+        .collect();
+    let trust: Vec<_> = plan
+        .trust_changes
+        .iter()
+        .map(|change| {
+            let findings = change.findings.iter().map(|f| {
+                json!({ "what": f.what, "before": f.before, "after": f.after, "meaning": f.meaning })
+            });
+            json!({
+                "cluster": change.cluster, "digest": change.digest, "verdict": verdict(change.verdict),
+                "findings": findings.collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
+        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextTurn": plan.next_turn,
+    })
+}
+
+/// A table without lines, aligned, for people and for `awk`.
+pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING).set_header(head.to_vec());
+    for row in rows {
+        table.add_row(row.to_vec());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    format!("{}\n", text.join("\n"))
+}

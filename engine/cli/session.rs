@@ -1,0 +1,212 @@
+//! One run on one checkout: what was read, which keys are at hand, what time it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::args::Arguments;
+use super::exit::{Exit, Failure};
+use super::report::Printer;
+use crate::accept::engine_keys;
+use crate::advance::EPOCH_LEEWAY;
+use crate::checkout::{Checkout, CheckoutError, Limits};
+use crate::key::{KeyId, PrivateKey, PublicKey};
+use crate::lock::Lock;
+use crate::mesh::{Cluster, Credentials, KeySource};
+use crate::name::{ClusterName, Digest};
+use crate::pipeline::{Input, Program};
+use crate::render::{Credential, CredentialSource};
+use crate::spec::Source;
+use crate::token::{Claims, ISSUER, Scope, mint};
+use crate::tree::{Tree, TreeError};
+
+/// Where the engine's own private key lies.
+pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
+/// Environment variable that may hold it instead, as PEM.
+pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
+
+/// One run on one checkout.
+#[derive(Debug)]
+pub struct Session {
+    /// The checkout.
+    pub checkout: Checkout,
+    /// What was read of it.
+    pub input: Input,
+    /// The compiled specs and the lock.
+    pub program: Program,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+impl Session {
+    /// Reads and compiles the checkout. `narrow` leaves out the links of all readers but one.
+    pub fn load(checkout: Checkout, narrow: Option<&ClusterName>) -> Result<Self, Failure> {
+        let yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
+        let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<Source>, CheckoutError> {
+            let files = checkout.read_tree(folder, filter, Limits::SPECS)?;
+            Ok(files.into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect())
+        };
+        let own_links = narrow.map(Lock::links_path);
+        let lock_filter = |path: &str| {
+            yaml(path) && own_links.as_ref().is_none_or(|own| !path.starts_with("lock/links/") || path == own)
+        };
+        let input = Input {
+            specs: sources("specs", &yaml)?,
+            templates: sources("templates", &yaml)?,
+            lock: checkout.read_tree("lock", &lock_filter, Limits::OUTPUT)?,
+        };
+        let program = Program::load(&input, &|path| checkout.read(path).ok().flatten())?;
+        Ok(Self { checkout, input, program, now: jiff::Timestamp::now().as_second() })
+    }
+
+    /// The same from the command line.
+    pub fn open(arguments: &Arguments, printer: &Printer, narrow: bool) -> Result<Self, Failure> {
+        let checkout = Checkout::open(&arguments.directory)?;
+        let session = Self::load(checkout, arguments.cluster.as_ref().filter(|_| narrow))?;
+        printer.findings(&session.program.warnings);
+        if let Some(name) = &arguments.cluster
+            && !session.program.mesh.clusters.contains_key(name)
+        {
+            let known = session.program.mesh.clusters.keys().map(ClusterName::as_str);
+            let hint = crate::diagnostic::did_you_mean(name.as_str(), known);
+            let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return Err(Failure::new(Exit::Usage, format!("--cluster: no spec declares a cluster `{name}`{hint}")));
+        }
+        Ok(session)
+    }
+
+    /// The engine's private key, when it is at hand and is one that spec or lock know; else where it should be.
+    pub fn engine_key(&self, lock: &Lock) -> Result<(KeyId, PrivateKey), String> {
+        let known = engine_keys(&self.program.mesh, lock);
+        if known.is_empty() {
+            return Err("a key of the engine's own: `engine keys new`, or `engine apply --create-keys`".to_owned());
+        }
+        let (source, pem) = self.engine_key_pem()?;
+        let key = PrivateKey::from_pem(&pem).map_err(|error| format!("the engine's key in {source}: {error}"))?;
+        match known.into_iter().find(|(_, public)| public == key.public()) {
+            Some((id, _)) => Ok((id, key)),
+            None => Err(format!("the engine's key: {source} holds another one than spec and lock know")),
+        }
+    }
+
+    fn engine_key_pem(&self) -> Result<(String, Zeroizing<String>), String> {
+        if let Ok(pem) = std::env::var(ENGINE_KEY_VARIABLE) {
+            return Ok((format!("${ENGINE_KEY_VARIABLE}"), Zeroizing::new(pem)));
+        }
+        let pem = self.private_file(ENGINE_KEY_PATH)?;
+        let missing = || format!("the engine's private key, in {ENGINE_KEY_PATH} or ${ENGINE_KEY_VARIABLE}");
+        pem.map(|pem| (ENGINE_KEY_PATH.to_owned(), pem)).ok_or_else(missing)
+    }
+
+    fn private_file(&self, path: &str) -> Result<Option<Zeroizing<String>>, String> {
+        let found = self.checkout.read_private(path).map_err(|error| error.to_string())?;
+        let text = found.map(|found| String::from_utf8(found.bytes.to_vec()).map(Zeroizing::new));
+        text.transpose().map_err(|_| format!("{path} is not UTF-8"))
+    }
+
+    /// The private key of a cluster, where the engine may hold it.
+    pub fn cluster_key(&self, cluster: &Cluster) -> Result<PrivateKey, String> {
+        let name = &cluster.name;
+        let (source, pem) = match &cluster.key {
+            KeySource::Cluster => return Err(format!("the key of `{name}`, which never leaves the cluster; direct mode needs `key: {{file: …}}` or `{{env: …}}`")),
+            KeySource::File(path) => (path.clone(), self.private_file(path)?),
+            KeySource::Environment(variable) => {
+                (format!("${variable}"), std::env::var(variable).ok().map(Zeroizing::new))
+            }
+        };
+        let pem = pem.ok_or_else(|| format!("the private key of `{name}`, in {source}"))?;
+        PrivateKey::from_pem(&pem).map_err(|error| format!("the private key of `{name}` in {source}: {error}"))
+    }
+
+    /// Credentials of direct mode, as far as keys are at hand; none in a locked run.
+    pub fn credentials(&self, lock: &Lock, locked: bool) -> Credentialing {
+        let mut keys = BTreeMap::new();
+        if let (Credentials::Direct { .. }, false) = (&self.program.mesh.credentials, locked) {
+            for cluster in self.program.mesh.clusters.values().filter(|cluster| cluster.is_ours()) {
+                keys.insert(cluster.name.clone(), self.cluster_key(cluster));
+            }
+        }
+        let lifetime = match self.program.mesh.credentials {
+            Credentials::Direct { lifetime, .. } => lifetime,
+            Credentials::Relay => 0,
+        };
+        let uuids = lock.clusters.iter().map(|(name, locked)| (name.clone(), locked.public.cluster_uuid.to_string()));
+        Credentialing { keys, uuids: uuids.collect(), lifetime }
+    }
+
+    /// The digest of everything that a stored plan rests on beside its facts.
+    pub fn tree_digest(&self) -> Result<Digest, Failure> {
+        let files = self.checkout.read_tree("rendered", &|path| path.ends_with(".yaml"), Limits::OUTPUT)?;
+        let values = self.checkout.read_tree("values", &|path| path.ends_with(".yaml"), Limits::OUTPUT)?;
+        let mut text = String::new();
+        for (path, bytes) in files.iter().chain(&values) {
+            text.push_str(&format!("{} {path}\n", Digest::of(bytes)));
+        }
+        Ok(Digest::of(text.as_bytes()))
+    }
+}
+
+/// Credentials of direct mode, minted from the links' epochs.
+#[derive(Debug)]
+pub struct Credentialing {
+    keys: BTreeMap<ClusterName, Result<PrivateKey, String>>,
+    uuids: BTreeMap<ClusterName, String>,
+    lifetime: i64,
+}
+
+impl Credentialing {
+    /// Why a reader's credentials cannot be made, if they cannot.
+    pub fn missing(&self, cluster: &Cluster) -> Option<String> {
+        match self.keys.get(&cluster.name) {
+            Some(Ok(_)) => None,
+            Some(Err(reason)) => Some(reason.clone()),
+            None => Some(format!("key: this run reads no private key of `{}`", cluster.name)),
+        }
+    }
+}
+
+impl CredentialSource for Credentialing {
+    fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential {
+        let key = match self.keys.get(reader) {
+            Some(Ok(key)) => key,
+            Some(Err(reason)) => return Credential::Missing(reason.clone()),
+            None => return Credential::Missing("key".to_owned()),
+        };
+        let (Some(sub), Some(aud)) = (self.uuids.get(reader), self.uuids.get(peer)) else {
+            return Credential::Missing(format!("`{reader}` and `{peer}` to be known"));
+        };
+        let nbf = i64::from(epoch) * 3600 - EPOCH_LEEWAY;
+        let claims = Claims {
+            aud: aud.clone(),
+            exp: nbf + self.lifetime,
+            iss: ISSUER.to_owned(),
+            nbf,
+            scope: Scope::Api,
+            sub: sub.clone(),
+        };
+        Credential::Token(mint(key, &claims, None).expose().to_owned())
+    }
+
+    fn public_key(&self, cluster: &ClusterName) -> Option<PublicKey> {
+        self.keys.get(cluster)?.as_ref().ok().map(|key| key.public().clone())
+    }
+}
+
+impl Tree for Checkout {
+    fn clusters(&self) -> Result<Vec<String>, TreeError> {
+        self.list("rendered").map_err(|error| TreeError(error.to_string()))
+    }
+
+    fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
+        let folder = format!("rendered/{cluster}");
+        let prefix = format!("{folder}/");
+        let flat = |path: &str| path.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')) && path.ends_with(".yaml");
+        let files = self.read_tree(&folder, &flat, Limits::OUTPUT).map_err(|error| TreeError(error.to_string()))?;
+        Ok(files.into_iter().filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes))).collect())
+    }
+
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
+        self.read(path).map_err(|error| TreeError(error.to_string()))
+    }
+}

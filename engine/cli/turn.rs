@@ -1,0 +1,256 @@
+//! `engine plan` and `engine apply`: one turn of the road, printed or carried out.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::args::{self, Arguments, Output};
+use super::exit::{Exit, Failure};
+use super::report::{Printer, plan_json, plan_text};
+use super::session::{Credentialing, Session};
+use super::stored::Stored;
+use super::{facts, keys, refused};
+use crate::accept::{Approvals, engine_keys};
+use crate::advance::{Conditions, Trials};
+use crate::checkout::{Checkout, Guard};
+use crate::diff::FieldChange;
+use crate::lock::Lock;
+use crate::name::ClusterName;
+use crate::object::Object;
+use crate::observe::Observed;
+use crate::pipeline::Turn;
+use crate::plan::{Plan, fields};
+use crate::tree::Tree;
+
+/// Pause between two turns of `apply --wait`.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Where a turn's facts come from.
+#[derive(Debug)]
+pub enum Mode {
+    /// From the lock alone.
+    Locked,
+    /// From the clusters.
+    Fetch,
+    /// From a stored plan.
+    Stored(Observed),
+}
+
+/// What is asked of a turn.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Approved trust changes.
+    pub approvals: Approvals,
+    /// `--allow-delete`.
+    pub allow_delete: bool,
+    /// Only this cluster's files.
+    pub only: Option<ClusterName>,
+}
+
+/// A turn that was planned.
+pub struct Planned {
+    turn: Turn,
+    credentials: Credentialing,
+    /// The plan.
+    pub plan: Plan,
+    /// What was observed; `None` in a locked run.
+    pub observed: Option<Observed>,
+}
+
+/// What a turn wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Files written.
+    pub written: usize,
+    /// Files deleted.
+    pub deleted: usize,
+}
+
+impl Planned {
+    /// Plans a turn.
+    pub fn new(session: &Session, request: &Request, mode: Mode, printer: &Printer) -> Result<Self, Failure> {
+        let program = &session.program;
+        let (mut turn, observed) = match mode {
+            Mode::Locked => (program.locked(), None),
+            Mode::Stored(observed) => (facts::turn(session, request, &observed)?, Some(observed)),
+            Mode::Fetch => {
+                let observed = facts::observe(session, request, printer)?;
+                (facts::turn(session, request, &observed)?, Some(observed))
+            }
+        };
+        if let (Some(only), Some(_)) = (&request.only, &observed) {
+            turn.advanced.lock = narrowed(&program.lock, &turn.advanced.lock, only);
+        }
+        let credentials = session.credentials(&turn.advanced.lock, observed.is_none());
+        let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
+        let progress = printer.progress("comparing", total);
+        let plan = program.plan(&turn, &session.checkout, &credentials, request.only.as_ref(), &|| progress.step())?;
+        Ok(Self { turn, credentials, plan, observed })
+    }
+
+    /// How the run ends, apart from what is asked of changes and waits.
+    pub fn exit(&self) -> Exit {
+        let mut exit = Exit::Done;
+        if self.plan.is_refused() {
+            exit = exit.and(Exit::Refused);
+        }
+        if self.plan.counts().failed > 0 {
+            exit = exit.and(Exit::Partial);
+        }
+        exit
+    }
+
+    /// The plan as text or JSON.
+    pub fn show(&self, session: &Session, output: Output, verbose: bool) -> String {
+        let rendered: Mutex<Option<(ClusterName, BTreeMap<String, Object>)>> = Mutex::new(None);
+        let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
+            let before = session.checkout.file(path).ok().flatten();
+            let Ok(mut cache) = rendered.lock() else { return Vec::new() };
+            if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
+                let objects = session.program.render(&self.turn, &self.credentials, cluster).map(|all| all.objects);
+                let folder = crate::object::rendered_folder(cluster);
+                let named = objects.unwrap_or_default().into_iter().map(|rendered| {
+                    (format!("{folder}/{}", rendered.object.id().file_name()), rendered.object)
+                });
+                *cache = Some((cluster.clone(), named.collect()));
+            }
+            let after = cache.as_ref().and_then(|(_, objects)| objects.get(path));
+            fields(before.as_deref(), after)
+        };
+        let mesh = &session.program.mesh;
+        match output {
+            Output::Json => format!("{}\n", plan_json(&self.plan, mesh.name.as_str(), &object_fields)),
+            Output::Text | Output::Markdown => {
+                let clusters = mesh.clusters.len();
+                let title = format!("mesh {} · {clusters} cluster{}", mesh.name, if clusters == 1 { "" } else { "s" });
+                plan_text(&self.plan, &title, &object_fields, verbose)
+            }
+        }
+    }
+
+    /// Carries the plan out.
+    pub fn write(&self, session: &Session, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
+        let changes = session.program.files(&self.turn, &self.plan, &self.credentials)?;
+        let progress = printer.progress("writing", changes.len());
+        let committed = guard.commit(&changes, &|_| progress.step())?;
+        Ok(Written { written: committed.written, deleted: committed.deleted })
+    }
+
+    fn waits(&self) -> bool {
+        self.plan.counts().waiting > 0
+    }
+}
+
+/// The lock with the news of one cluster alone.
+fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
+    let mut lock = old.clone();
+    match new.clusters.get(only) {
+        Some(cluster) => lock.clusters.insert(only.clone(), cluster.clone()),
+        None => lock.clusters.remove(only),
+    };
+    match new.links.get(only) {
+        Some(links) => lock.links.insert(only.clone(), links.clone()),
+        None => lock.links.remove(only),
+    };
+    lock
+}
+
+fn target(to: &str) -> Result<(), Failure> {
+    match to {
+        "tree" => Ok(()),
+        "cluster" => Err(refused("`--to cluster`")),
+        other => Err(Failure::new(Exit::Usage, format!("--to {}: only `tree` is known", other.escape_debug()))),
+    }
+}
+
+fn request(arguments: &Arguments, approvals: &args::Approvals, has_lock: bool) -> Result<Request, Failure> {
+    let all = !has_lock || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
+    let parsed = approvals.parse(all).map_err(|words| Failure::new(Exit::Usage, words))?;
+    Ok(Request { approvals: parsed, allow_delete: approvals.allow_delete, only: arguments.cluster.clone() })
+}
+
+/// `engine plan`.
+pub fn plan(arguments: &Arguments, plan: &args::Plan, printer: &Printer) -> Result<Exit, Failure> {
+    target(&plan.to)?;
+    if plan.base.is_some() {
+        return Err(refused("`plan --base`"));
+    }
+    let session = Session::open(arguments, printer, plan.locked)?;
+    let request = request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
+    let mode = if plan.locked { Mode::Locked } else { Mode::Fetch };
+    let planned = Planned::new(&session, &request, mode, printer)?;
+    printer.data(&planned.show(&session, arguments.output, arguments.verbose));
+    for warning in &planned.plan.warnings {
+        printer.talk(&super::report::finding_text(warning));
+    }
+    let mut exit = planned.exit();
+    if plan.detailed_exitcode && planned.plan.changes_files() {
+        exit = exit.and(Exit::Changes);
+    }
+    if let Some(path) = &plan.out
+        && let Some(observed) = planned.observed
+    {
+        Stored::new(&session, &request, observed)?.write(path)?;
+        printer.talk(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));
+    }
+    Ok(exit)
+}
+
+/// `engine apply`.
+pub fn apply(arguments: &Arguments, apply: &args::Apply, printer: &Printer) -> Result<Exit, Failure> {
+    target(&apply.to)?;
+    let root = Checkout::open(&arguments.directory)?;
+    let guard = root.lock()?;
+    let deadline = apply.wait.map(|time| Instant::now() + time);
+    loop {
+        let (exit, waits, written) = one_turn(arguments, apply, &guard, printer)?;
+        let over = deadline.is_none_or(|deadline| Instant::now() + PAUSE >= deadline);
+        if !waits || over {
+            let unfinished = waits && apply.fail_on_wait;
+            return Ok(if unfinished { exit.and(Exit::Partial) } else { exit });
+        }
+        if written == Written::default() {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn one_turn(arguments: &Arguments, apply: &args::Apply, guard: &Guard<'_>, printer: &Printer) -> Result<(Exit, bool, Written), Failure> {
+    let mut session = Session::open(arguments, printer, apply.locked)?;
+    let mut request = request(arguments, &apply.approvals, !session.input.lock.is_empty())?;
+    if apply.create_keys && engine_keys(&session.program.mesh, &session.program.lock).is_empty() {
+        let id = keys::create(guard, &session.program.lock)?;
+        printer.talk(&format!("made the engine's key `{id}`: private half in {}, public half in {}", super::ENGINE_KEY_PATH, Lock::MESH_PATH));
+        session = Session::open(arguments, printer, false)?;
+    }
+    let mode = match (&apply.plan, apply.locked) {
+        (Some(path), _) => {
+            let (resumed, observed) = Stored::read(path)?.resume(&mut session, request)?;
+            request = resumed;
+            Mode::Stored(observed)
+        }
+        (None, true) => Mode::Locked,
+        (None, false) => Mode::Fetch,
+    };
+    let planned = Planned::new(&session, &request, mode, printer)?;
+    printer.data(&planned.show(&session, arguments.output, arguments.verbose));
+    for warning in &planned.plan.warnings {
+        printer.talk(&super::report::finding_text(warning));
+    }
+    let written = if planned.plan.changes_files() { planned.write(&session, guard, printer)? } else { Written::default() };
+    if written != Written::default() {
+        printer.talk(&format!("Applied: {} files written, {} deleted.", written.written, written.deleted));
+    }
+    Ok((planned.exit(), planned.waits(), written))
+}
+
+/// Conditions of a turn in this session.
+pub(super) fn conditions<'a>(
+    session: &Session,
+    request: &Request,
+    trials: &'a Trials,
+    missing_key: &'a dyn Fn(&crate::mesh::Cluster) -> Option<String>,
+) -> Conditions<'a> {
+    Conditions { now: session.now, allow_delete: request.allow_delete, trials, missing_key }
+}
