@@ -76,7 +76,7 @@ pub enum Failure {
         url: String,
     },
     /// Any other status but 200.
-    #[error("{url} answered with status {status}{}, and only 200 is taken; check the metadata-exporter", retry(.retry_after))]
+    #[error("{url} answered with status {status}{}, and only 200 is taken; check the metadata-exporter", retry(*.retry_after))]
     Status {
         /// What was to be read.
         url: String,
@@ -229,7 +229,7 @@ pub enum TlsFault {
     },
 }
 
-fn retry(seconds: &Option<u64>) -> String {
+fn retry(seconds: Option<u64>) -> String {
     seconds.map_or_else(String::new, |seconds| format!(" and asks for a pause of {seconds} s"))
 }
 

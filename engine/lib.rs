@@ -27,6 +27,10 @@ pub mod graph;
 pub mod observe;
 pub mod plan;
 pub mod render;
+pub mod signer;
 pub mod spec;
 pub mod template;
 pub mod tree;
+
+// edges
+pub mod cluster;

@@ -7,13 +7,18 @@
 //! A failure is a value and belongs to its cluster alone. What was observed is stored with a plan and read back equal; it
 //! holds no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::address::Endpoint;
+use crate::cluster::fetch::{Fetcher, Peer};
 pub use crate::failure::{Failure, TlsFault};
-use crate::metadata::{PrivateDocument, PublicDocument, Reading};
+use crate::mesh::{Cluster, Mesh, State};
+use crate::metadata::{MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading};
 use crate::name::ClusterName;
+use crate::signer::Signer;
 
 /// What was observed in a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,6 +39,7 @@ pub struct Observation {
 
 /// How reading a private document went.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one a cluster, and most are `Read`")]
 pub enum Private {
     /// Read.
     Read(PrivateDocument),
@@ -45,6 +51,176 @@ pub enum Private {
     HeldBack,
     /// Not asked for, since its public document was not read.
     NotAsked,
+}
+
+/// Public documents, or why they were not read, by cluster.
+pub type Publics = BTreeMap<ClusterName, Result<PublicDocument, Failure>>;
+/// Reads a file of the checkout by its path; `None`: it is not there. The error is in words.
+pub type ReadFile<'a> = &'a (dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Sync);
+/// Says for which clusters a token may be minted: those whose public document is accepted.
+pub type Judge<'a> = &'a (dyn Fn(&Publics) -> BTreeSet<ClusterName> + Sync);
+
+/// One document done, for whoever shows progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Whose it is.
+    pub cluster: &'a ClusterName,
+    /// [`PUBLIC_PATH`] or [`PRIVATE_PATH`].
+    pub document: &'static str,
+    /// Why it was not read.
+    pub failure: Option<&'a Failure>,
+}
+
+/// Observes all clusters of the mesh but those that are paused. Never fails as a whole.
+pub async fn observe(
+    mesh: &Mesh,
+    fetcher: &Fetcher,
+    files: ReadFile<'_>,
+    judge: Judge<'_>,
+    signer: &(dyn Signer + Sync),
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+) -> Observed {
+    let asking = Asking { fetcher, files, signer, progress };
+    let at_once = fetcher.limits().at_once.max(1);
+    let clusters = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let sources = clusters.map(|cluster| (cluster, asking.source(cluster)));
+    let publics: Vec<_> = stream::iter(sources.collect::<Vec<_>>())
+        .map(|(cluster, source)| asking.public(cluster, source))
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let mut sources = Vec::new();
+    let mut documents = Publics::new();
+    for (cluster, source, document) in publics {
+        sources.push((cluster, source));
+        documents.insert(cluster.name.clone(), document);
+    }
+    let admitted = judge(&documents);
+    let questions = sources.into_iter().map(|(cluster, source)| {
+        let admitted = admitted.contains(&cluster.name);
+        (cluster, source, documents.get(&cluster.name).and_then(|document| document.as_ref().ok()), admitted)
+    });
+    let mut privates: BTreeMap<ClusterName, Private> = stream::iter(questions.collect::<Vec<_>>())
+        .map(|(cluster, source, document, admitted)| asking.private(cluster, source, document, admitted))
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let clusters = documents.into_iter().map(|(name, public)| {
+        let private = privates.remove(&name).unwrap_or(Private::NotAsked);
+        (name, Observation { public, private })
+    });
+    Observed { clusters: clusters.collect() }
+}
+
+/// Where a cluster's documents come from.
+enum Source {
+    Peer(Peer),
+    Folder(String),
+}
+
+struct Asking<'a> {
+    fetcher: &'a Fetcher,
+    files: ReadFile<'a>,
+    signer: &'a (dyn Signer + Sync),
+    progress: &'a (dyn Fn(Progress<'_>) + Sync),
+}
+
+impl Asking<'_> {
+    /// One client for both documents, so that both come over one connection.
+    fn source(&self, cluster: &Cluster) -> Result<Source, Failure> {
+        match &cluster.endpoint {
+            Endpoint::File(folder) => Ok(Source::Folder(folder.clone())),
+            endpoint @ Endpoint::Https { .. } => {
+                let ca = cluster.endpoint_ca.as_deref();
+                self.fetcher.peer(endpoint, ca, &cluster.allow.addresses).map(Source::Peer)
+            }
+        }
+    }
+
+    async fn public<'c>(
+        &self,
+        cluster: &'c Cluster,
+        source: Result<Source, Failure>,
+    ) -> (&'c Cluster, Option<Source>, Result<PublicDocument, Failure>) {
+        let (source, bytes) = match source {
+            Ok(Source::Peer(peer)) => {
+                let bytes = peer.get(PUBLIC_PATH, None).await;
+                (Some(Source::Peer(peer)), bytes)
+            }
+            Ok(Source::Folder(folder)) => {
+                let bytes = self.file(&folder, PUBLIC_PATH);
+                (Some(Source::Folder(folder)), bytes)
+            }
+            Err(failure) => (None, Err(failure)),
+        };
+        let url = cluster.endpoint.url(PUBLIC_PATH);
+        let document = bytes.and_then(|bytes| whole(&url, PublicDocument::parse(&bytes)));
+        self.report(cluster, PUBLIC_PATH, document.as_ref().err());
+        (cluster, source, document)
+    }
+
+    async fn private(
+        &self,
+        cluster: &Cluster,
+        source: Option<Source>,
+        public: Option<&PublicDocument>,
+        admitted: bool,
+    ) -> (ClusterName, Private) {
+        let private = match (source, public) {
+            (None, _) | (_, None) => Private::NotAsked,
+            _ if !admitted => Private::HeldBack,
+            (Some(Source::Folder(folder)), _) => {
+                let url = cluster.endpoint.url(PRIVATE_PATH);
+                let bytes = self.file(&folder, PRIVATE_PATH);
+                match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse(&bytes))) {
+                    // a file says nothing of what is live now
+                    Ok(document) => Private::Read(PrivateDocument { evidence: None, ..document }),
+                    Err(failure) => Private::Failed(failure),
+                }
+            }
+            (Some(Source::Peer(peer)), Some(public)) => match self.signer.token(cluster, &public.cluster_uuid) {
+                Err(source) => Private::NoKey(source),
+                Ok(token) => {
+                    let url = cluster.endpoint.url(PRIVATE_PATH);
+                    let bytes = peer.get(PRIVATE_PATH, Some(&token)).await;
+                    match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse(&bytes))) {
+                        Ok(document) => Private::Read(document),
+                        Err(failure) => Private::Failed(failure),
+                    }
+                }
+            },
+        };
+        let failure = if let Private::Failed(failure) = &private { Some(failure) } else { None };
+        if failure.is_some() || matches!(private, Private::Read(_)) {
+            self.report(cluster, PRIVATE_PATH, failure);
+        }
+        (cluster.name.clone(), private)
+    }
+
+    fn file(&self, folder: &str, document: &str) -> Result<Vec<u8>, Failure> {
+        let path = format!("{folder}/{document}");
+        let limit = self.fetcher.limits().body;
+        match (self.files)(&path) {
+            Ok(Some(bytes)) if bytes.len() > limit => Err(Failure::TooLarge { url: path, limit }),
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Failure::FileMissing { path }),
+            Err(problem) => Err(Failure::FileUnreadable { path, problem }),
+        }
+    }
+
+    fn report(&self, cluster: &Cluster, document: &'static str, failure: Option<&Failure>) {
+        (self.progress)(Progress { cluster: &cluster.name, document, failure });
+    }
+}
+
+fn whole<T>(url: &str, reading: Result<Reading<T>, MetadataError>) -> Result<T, Failure> {
+    match reading {
+        Ok(Reading::Complete(document)) => Ok(document),
+        Ok(Reading::Incomplete(fields)) => {
+            Err(Failure::Incomplete { fields: fields.into_iter().map(str::to_owned).collect() })
+        }
+        Err(error) => Err(Failure::Format { url: url.to_owned(), problem: error.to_string() }),
+    }
 }
 
 /// A public document in a stored plan: its JSON text, or the failure.

@@ -1,0 +1,420 @@
+//! The one bounded fetcher: whatever a peer sends, or does not send, costs at most the [`Limits`].
+//!
+//! https only, GET only, HTTP/1.1, TLS 1.2 or newer, no redirections, no ambient proxies, no compression. Where the spec
+//! gives a CA, that CA alone is trusted. Addresses are judged when they are dialled, after the name was resolved, so that a
+//! name cannot lead inside by changing its answer. Only status 200 with JSON or plain text is taken.
+
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::time::{Instant, timeout_at};
+
+use crate::address::{Cidr, Endpoint, Host, is_inward};
+use crate::failure::{Failure, TlsFault, shown};
+use crate::token::Token;
+
+/// What a peer may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Resolving, connecting and the TLS handshake together.
+    pub connect: Duration,
+    /// From the connection to the end of the response's headers.
+    pub header: Duration,
+    /// The whole request.
+    pub total: Duration,
+    /// Grace before the least rate counts.
+    pub grace: Duration,
+    /// Least bytes of body a second.
+    pub rate: u64,
+    /// Most bytes of body.
+    pub body: usize,
+    /// Most header fields.
+    pub header_fields: usize,
+    /// Most bytes of header fields.
+    pub header_bytes: usize,
+    /// Most addresses of a name that are tried.
+    pub addresses: usize,
+    /// Most peers asked at a time.
+    pub at_once: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            header: Duration::from_secs(5),
+            total: Duration::from_secs(10),
+            grace: Duration::from_secs(1),
+            rate: 1024,
+            body: 1024 * 1024,
+            header_fields: 100,
+            header_bytes: 64 * 1024,
+            addresses: 8,
+            at_once: 64,
+        }
+    }
+}
+
+/// The addresses of a name, while they are looked up.
+pub type Looking = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
+/// Looks up the addresses of a name.
+pub type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
+
+/// Makes the clients of a turn.
+#[derive(Clone)]
+pub struct Fetcher {
+    limits: Limits,
+    lookup: Lookup,
+    system_roots: Arc<OnceLock<Arc<RootCertStore>>>,
+}
+
+/// A client for one cluster's metadata.
+#[derive(Debug)]
+pub struct Peer {
+    client: Client,
+    endpoint: Endpoint,
+    limits: Limits,
+    given_ca: bool,
+}
+
+impl Fetcher {
+    /// A fetcher that asks the system's resolver.
+    pub fn new(limits: Limits) -> Self {
+        let lookup: Lookup = Arc::new(|name| {
+            Box::pin(async move {
+                let found = tokio::net::lookup_host((name, 0)).await?;
+                Ok(found.map(|address| address.ip()).collect())
+            })
+        });
+        Self { limits, lookup, system_roots: Arc::default() }
+    }
+
+    /// The same with another resolver.
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        Self { lookup, ..self }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A client for an https endpoint. `ca` is PEM and then the only trust; `allow` are the ranges it must lie in, empty
+    /// for any outward address.
+    pub fn peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<Peer, Failure> {
+        let url = endpoint.to_string();
+        let client = |problem: String| Failure::Client { url: url.clone(), problem };
+        let Endpoint::Https { host, .. } = endpoint else {
+            return Err(client("it is a folder, and is read from the checkout".to_owned()));
+        };
+        if let Host::Address(address) = host {
+            vet(*address, allow).map_err(|error| error.failure(&url))?;
+        }
+        let roots = match ca {
+            Some(pem) => Arc::new(given_roots(pem).map_err(client)?),
+            None => self.system_roots().map_err(client)?,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| client(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let vetted = Vetted { lookup: self.lookup.clone(), allow: allow.into(), most: self.limits.addresses };
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(vetted)
+            .https_only(true)
+            .http1_only()
+            .http1_max_headers(self.limits.header_fields)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(self.limits.connect)
+            .pool_max_idle_per_host(2)
+            .user_agent(concat!("isthmus/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| client(innermost(&error).to_string()))?;
+        Ok(Peer { client, endpoint: endpoint.clone(), limits: self.limits.clone(), given_ca: ca.is_some() })
+    }
+
+    /// The system's roots, read once.
+    fn system_roots(&self) -> Result<Arc<RootCertStore>, String> {
+        let load = || {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(roots)
+        };
+        let roots = self.system_roots.get_or_init(load).clone();
+        if roots.is_empty() {
+            return Err("this machine has no CA certificates; install them, or give `metadata.ca`".to_owned());
+        }
+        Ok(roots)
+    }
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+fn given_roots(pem: &str) -> Result<RootCertStore, String> {
+    let refused = |problem: String| format!("`metadata.ca` is unusable: {problem}");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(refused("it holds no certificate".to_owned())) } else { Ok(roots) }
+}
+
+impl Peer {
+    /// Reads a document below the endpoint, with a token or without.
+    pub async fn get(&self, document: &str, token: Option<&Token>) -> Result<Vec<u8>, Failure> {
+        let url = self.endpoint.url(document);
+        let limits = &self.limits;
+        let begun = Instant::now();
+        let end = begun + limits.total;
+        let mut request = self
+            .client
+            .get(&url)
+            .header(ACCEPT, "application/json, text/plain;q=0.5")
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(token) = token {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|error| Failure::Client { url: url.clone(), problem: error.to_string() })?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let header_end = end.min(begun + limits.connect + limits.header);
+        let response = match timeout_at(header_end, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.request_failure(url, &error)),
+            Err(_) => return Err(Failure::TimedOut { url, seconds: seconds(header_end - begun) }),
+        };
+        self.judge_headers(&url, &response)?;
+        self.body(url, response, end).await
+    }
+
+    fn judge_headers(&self, url: &str, response: &Response) -> Result<(), Failure> {
+        let url = url.to_owned();
+        let headers = response.headers();
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if headers.len() > self.limits.header_fields || bytes > self.limits.header_bytes {
+            return Err(self.headers_too_large(url));
+        }
+        match response.status() {
+            StatusCode::OK => {}
+            status if status.is_redirection() && headers.contains_key(LOCATION) => {
+                return Err(Failure::Redirect { url, to: target(response) });
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(Failure::Unauthorized { url, status: response.status().as_u16() });
+            }
+            StatusCode::NOT_FOUND => return Err(Failure::NotFound { url }),
+            StatusCode::SERVICE_UNAVAILABLE => return Err(Failure::Unavailable { url }),
+            status => {
+                let retry_after = text(headers, &RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+                return Err(Failure::Status { url, status: status.as_u16(), retry_after });
+            }
+        }
+        if let Some(encoding) = text(headers, &CONTENT_ENCODING)
+            && !encoding.trim().eq_ignore_ascii_case("identity")
+        {
+            return Err(Failure::Encoded { url, encoding: shown(&encoding) });
+        }
+        if let Some(content_type) = text(headers, &CONTENT_TYPE) {
+            let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            if essence != "application/json" && essence != "text/plain" {
+                return Err(Failure::ContentType { url, content_type: shown(&content_type) });
+            }
+        }
+        if response.content_length().is_some_and(|length| length > self.limits.body as u64) {
+            return Err(Failure::TooLarge { url, limit: self.limits.body });
+        }
+        Ok(())
+    }
+
+    /// Reads the body; each byte must be there in time for the least rate, all of them before the end.
+    async fn body(&self, url: String, mut response: Response, end: Instant) -> Result<Vec<u8>, Failure> {
+        let Limits { rate, body: limit, grace, .. } = self.limits;
+        let begun = Instant::now();
+        let mut body = Vec::new();
+        loop {
+            let due = Duration::from_millis((body.len() as u64).saturating_mul(1000) / rate.max(1));
+            match timeout_at(end.min(begun + grace + due), response.chunk()).await {
+                Ok(Ok(Some(chunk))) if chunk.len() > limit - body.len() => {
+                    return Err(Failure::TooLarge { url, limit });
+                }
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+                Ok(Ok(None)) => return Ok(body),
+                Ok(Err(error)) => {
+                    return Err(Failure::Broken { url, problem: innermost(&error).to_string() });
+                }
+                Err(_) => return Err(Failure::TooSlow { url, rate, seconds: seconds(self.limits.total) }),
+            }
+        }
+    }
+
+    fn headers_too_large(&self, url: String) -> Failure {
+        Failure::HeadersTooLarge { url, count: self.limits.header_fields, bytes: self.limits.header_bytes }
+    }
+
+    /// A request that got no answer.
+    fn request_failure(&self, url: String, error: &reqwest::Error) -> Failure {
+        if let Some(refused) = find::<NotDialled>(error) {
+            return refused.failure(&url);
+        }
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return Failure::Tls { url, fault: tls_fault(tls, self.given_ca) };
+        }
+        if error.is_connect() && error.is_timeout() {
+            let problem = format!("no connection within {} s", seconds(self.limits.connect));
+            return Failure::NotReachable { url, problem };
+        }
+        match find::<hyper::Error>(error) {
+            Some(error) if error.is_parse_too_large() => self.headers_too_large(url),
+            Some(error) if error.is_parse() => Failure::Broken { url, problem: error.to_string() },
+            _ => Failure::NotReachable { url, problem: innermost(error).to_string() },
+        }
+    }
+}
+
+/// Whole seconds, rounded up.
+fn seconds(limit: Duration) -> u64 {
+    limit.as_secs() + u64::from(limit.subsec_nanos() > 0)
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// The host a redirection points at, and no more of what the peer wrote.
+fn target(response: &Response) -> String {
+    let location = text(response.headers(), &LOCATION).unwrap_or_default();
+    match response.url().join(&location) {
+        Ok(to) => shown(&format!("{}://{}", to.scheme(), to.host_str().unwrap_or_default())),
+        Err(_) => "a place that is no URL".to_owned(),
+    }
+}
+
+fn tls_fault(error: &rustls::Error, given_ca: bool) -> TlsFault {
+    let at = |time: &rustls_pki_types::UnixTime| {
+        let time = i64::try_from(time.as_secs()).ok().and_then(|time| jiff::Timestamp::from_second(time).ok());
+        time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
+    };
+    let unknown_time = || "an unknown time".to_owned();
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return TlsFault::Other { problem: shown(&error.to_string()) };
+    };
+    match certificate {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature if given_ca => TlsFault::NotByGivenCa,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownIssuer,
+        CertificateError::ExpiredContext { not_after, .. } => TlsFault::Expired { at: at(not_after) },
+        CertificateError::Expired => TlsFault::Expired { at: unknown_time() },
+        CertificateError::NotValidYetContext { not_before, .. } => TlsFault::NotYetValid { at: at(not_before) },
+        CertificateError::NotValidYet => TlsFault::NotYetValid { at: unknown_time() },
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            TlsFault::WrongName { presented: presented.iter().take(8).map(|name| shown(name)).collect() }
+        }
+        CertificateError::NotValidForName => TlsFault::WrongName { presented: Vec::new() },
+        other => TlsFault::Other { problem: shown(&format!("its certificate is refused: {other}")) },
+    }
+}
+
+/// Why no address was dialled.
+#[derive(Debug, thiserror::Error)]
+enum NotDialled {
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0} is {1}")]
+    Outside(IpAddr, &'static str),
+}
+
+impl NotDialled {
+    fn failure(&self, url: &str) -> Failure {
+        let url = url.to_owned();
+        match self {
+            Self::NotFound(problem) => Failure::NotResolved { url, problem: shown(problem) },
+            Self::Outside(address, why) => {
+                Failure::Outside { url, address: address.to_string(), why: (*why).to_owned() }
+            }
+        }
+    }
+}
+
+/// Whether an address may be dialled: inside `allow`, or outward where `allow` is empty.
+fn vet(address: IpAddr, allow: &[Cidr]) -> Result<(), NotDialled> {
+    if allow.iter().any(|range| range.contains(address)) {
+        Ok(())
+    } else if !allow.is_empty() {
+        Err(NotDialled::Outside(address, "outside `allow.addresses`"))
+    } else if is_inward(address) {
+        Err(NotDialled::Outside(address, "an inside address (loopback, link-local, multicast or unspecified)"))
+    } else {
+        Ok(())
+    }
+}
+
+/// A resolver that yields admitted addresses alone.
+struct Vetted {
+    lookup: Lookup,
+    allow: Arc<[Cidr]>,
+    most: usize,
+}
+
+impl Resolve for Vetted {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (allow, most) = (self.allow.clone(), self.most);
+        let looking = (self.lookup)(name.as_str().to_owned());
+        Box::pin(async move {
+            let found = looking.await.map_err(|error| NotDialled::NotFound(error.to_string()))?;
+            let mut refused = NotDialled::NotFound("the name has no address".to_owned());
+            let mut admitted = Vec::new();
+            for address in found {
+                match vet(address, &allow) {
+                    Ok(()) => admitted.push(SocketAddr::new(address, 0)),
+                    Err(error) => refused = error,
+                }
+            }
+            admitted.truncate(most);
+            if admitted.is_empty() {
+                return Err(refused.into());
+            }
+            Ok(Box::new(admitted.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The first error of a type in a chain. `io::Error` hides what it wraps from `source`, so it is opened by hand.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref::<T>() {
+        return Some(found);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = wrapped.map(|wrapped| wrapped as &(dyn Error + 'static));
+    wrapped.and_then(find).or_else(|| error.source().and_then(find))
+}
+
+/// The last error of a chain, which says what happened.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last
+}
