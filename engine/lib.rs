@@ -22,6 +22,7 @@ pub mod mesh;
 // stages
 pub mod accept;
 pub mod advance;
+pub mod demo;
 pub mod diff;
 pub mod graph;
 pub mod observe;
