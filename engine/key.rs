@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -18,7 +20,7 @@ use crate::name::{Digest, InvalidName};
 const PUBLIC_LABEL: &str = "ED25519 PUBLIC KEY";
 /// Label of private keys, as Deckhouse writes it.
 const PRIVATE_LABEL: &str = "ED25519 PRIVATE KEY";
-/// SubjectPublicKeyInfo of an Ed25519 key up to the 32 bytes of the point (RFC 8410, section 4).
+/// `SubjectPublicKeyInfo` of an Ed25519 key up to the 32 bytes of the point (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// PKCS#8 version 1 of an Ed25519 key up to the 32 bytes of the seed (RFC 8410, section 7).
 const PKCS8_PREFIX: [u8; 16] =
@@ -101,25 +103,39 @@ impl<'de> Deserialize<'de> for KeyId {
     }
 }
 
-/// The one PEM block of a text: its label and its DER.
+/// The one PEM block of a text: its label and its DER. Errors quote nothing but a label, since what is misread here may
+/// be a private key.
 fn single_block(text: &str) -> Result<(String, Zeroizing<Vec<u8>>), KeyError> {
-    let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
-    if trimmed.matches("-----BEGIN ").count() != 1 || !trimmed.starts_with("-----BEGIN ") || !trimmed.ends_with("-----")
-    {
-        return Err(if trimmed.contains("-----BEGIN ") {
-            KeyError::NotAlone
-        } else {
-            KeyError::Pem("no BEGIN line".to_owned())
-        });
+    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    if !text.contains("-----BEGIN ") {
+        return Err(KeyError::Pem("no BEGIN line".to_owned()));
     }
-    let block = pem::parse(trimmed).map_err(|error| KeyError::Pem(error.to_string()))?;
+    if text.matches("-----BEGIN ").count() != 1 || !text.starts_with("-----BEGIN ") {
+        return Err(KeyError::NotAlone);
+    }
+    let broken = |what: &str| KeyError::Pem(what.to_owned());
+    let (_, end) = text.rsplit_once("-----END ").ok_or_else(|| broken("no END line"))?;
+    let block = pem::parse(text).map_err(|_| broken("the base64 or the END line is broken"))?;
     let label = block.tag().to_owned();
+    if label.len() > 64 || !label.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b' ')) {
+        return Err(broken("the BEGIN line is broken"));
+    }
+    if block.headers().iter().next().is_some() {
+        return Err(broken("it has headers; encrypted keys are not read"));
+    }
+    if end.strip_suffix("-----") != Some(label.as_str()) {
+        return Err(KeyError::NotAlone);
+    }
     Ok((label, Zeroizing::new(block.into_contents())))
 }
 
+/// One block as Go's `pem.EncodeToMemory` writes it. A key's DER is at most 48 bytes, which is one line of base64.
 fn encode(label: &str, der: &[u8]) -> String {
-    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    pem::encode_config(&pem::Pem::new(label, der), config)
+    let mut text = String::with_capacity(160);
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    BASE64_STANDARD.encode_string(der, &mut text);
+    text.extend(["\n-----END ", label, "-----\n"]);
+    text
 }
 
 /// The public half of a key.
@@ -139,6 +155,15 @@ impl PublicKey {
         Self::from_point(point.ok_or(KeyError::NotEd25519)?)
     }
 
+    /// The key of test 1 in RFC 8032, section 7.1, whose private half is known to everybody. A verifier that knows no
+    /// key for a token checks this one and ignores the outcome, so that an unknown sender waits as long as a known one.
+    pub(crate) fn of_nobody() -> Self {
+        Self([
+            0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1,
+            0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+        ])
+    }
+
     fn from_point(point: [u8; 32]) -> Result<Self, KeyError> {
         if is_weak(&point) { Err(KeyError::Weak) } else { Ok(Self(point)) }
     }
@@ -148,17 +173,17 @@ impl PublicKey {
         encode(PUBLIC_LABEL, &self.spki())
     }
 
-    /// The SubjectPublicKeyInfo, DER.
+    /// The `SubjectPublicKeyInfo`, DER.
     pub fn spki(&self) -> Vec<u8> {
         [SPKI_PREFIX.as_slice(), &self.0].concat()
     }
 
-    /// The key's own id: the first 16 hex digits of the SHA-256 of its SubjectPublicKeyInfo.
+    /// The key's own id: the first 16 hex digits of the SHA-256 of its `SubjectPublicKeyInfo`.
     pub fn id(&self) -> KeyId {
         KeyId(self.fingerprint().short(16))
     }
 
-    /// The SHA-256 of its SubjectPublicKeyInfo.
+    /// The SHA-256 of its `SubjectPublicKeyInfo`.
     pub fn fingerprint(&self) -> Digest {
         Digest::of(&self.spki())
     }
@@ -188,7 +213,7 @@ impl<'de> Deserialize<'de> for PublicKey {
 }
 
 /// y coordinates of the points whose order divides 8, little-endian, without the sign bit: 0, 1, p - 1 and the two of
-/// order 8 (Chalkias, Garillot, Nikolaenko: "Taming the many EdDSAs", table 6). Encodings of y >= p are refused apart.
+/// order 8 (Chalkias, Garillot, Nikolaenko, "Taming the many `EdDSAs`", table 6). Encodings of y >= p are refused apart.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
     [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -290,8 +315,57 @@ mod tests {
         assert_eq!(PublicKey::from_pem(&key.to_pem().unwrap()), Err(KeyError::Private));
         assert_eq!(PublicKey::from_pem(&format!("{pem}{pem}")), Err(KeyError::NotAlone));
         assert_eq!(PublicKey::from_pem(&format!("{pem}junk")), Err(KeyError::NotAlone));
+        assert_eq!(PublicKey::from_pem(&format!("{}junk-----", pem.trim_end())), Err(KeyError::NotAlone));
+        assert_eq!(PublicKey::from_pem(&format!("junk\n{pem}")), Err(KeyError::NotAlone));
         assert!(matches!(PublicKey::from_pem("<html>"), Err(KeyError::Pem(_))));
         assert_eq!(PublicKey::from_pem(&encode("PUBLIC KEY", &key.public().spki()[..43])), Err(KeyError::NotEd25519));
+    }
+
+    #[test]
+    fn public_keys_are_written_as_go_writes_them() {
+        // RFC 8410, section 10.1, with Deckhouse's label.
+        let text = "-----BEGIN ED25519 PUBLIC KEY-----\n\
+                    MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+                    -----END ED25519 PUBLIC KEY-----\n";
+        let key = PublicKey::from_pem(text).unwrap();
+        assert_eq!(key.to_pem(), text);
+        assert_eq!(key.id().as_str(), &key.fingerprint().hex()[..16]);
+        assert_eq!(PublicKey::from_pem(text.trim_end()).unwrap(), key);
+        assert_eq!(PublicKey::from_pem(&text.replace('\n', "\r\n")).unwrap(), key);
+    }
+
+    #[test]
+    fn private_keys_of_both_versions_are_read() {
+        // RFC 8410, section 10.3: version 1, and version 2 with the public half.
+        let one = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+        let pem = |base64: &str| format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n");
+        let key = PrivateKey::from_pem(&pem(one)).unwrap();
+        assert_eq!(key.to_pem().unwrap().as_str(), pem(one).replace(" PRIVATE", " ED25519 PRIVATE"));
+        let seed = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
+        let two = BASE64_STANDARD.encode(seed.to_pkcs8().unwrap());
+        let read = PrivateKey::from_pem(&pem(&two)).unwrap();
+        assert_eq!(read.public(), PrivateKey::generate(&[9; 32]).unwrap().public());
+        let wrong = PrivateKey::from_pem(&key.public().to_pem()).unwrap_err();
+        assert_eq!(wrong.to_string(), "a PEM block `ED25519 PUBLIC KEY` is no private key");
+    }
+
+    #[test]
+    fn no_error_quotes_a_key() {
+        let secret = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+        for text in [
+            format!("-----BEGIN PRIVATE KEY----\n{secret}\n-----END PRIVATE KEY-----"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}\n\n-----END PRIVATE KEY-----"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}!\n-----END PRIVATE KEY-----"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END {secret}-----"),
+            format!("-----BEGIN PRIVATE KEY-----\nDEK-Info: {secret}\n\nAAAA\n-----END PRIVATE KEY-----"),
+            format!("-----BEGIN {secret}-----\n{secret}\n-----END {secret}-----"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----{secret}-----"),
+            secret.to_owned(),
+        ] {
+            for error in [PrivateKey::from_pem(&text).unwrap_err(), PublicKey::from_pem(&text).unwrap_err()] {
+                assert!(!format!("{error} {error:?}").contains(&secret[4..20]), "{error}");
+            }
+        }
     }
 
     #[test]

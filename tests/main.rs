@@ -3,3 +3,4 @@
 
 mod bad_input_specs;
 mod spec;
+mod token;
