@@ -1,0 +1,217 @@
+//! A small world to render: clusters with made-up roots and keys that are the same on every run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus::certificate::RootCertificate;
+use isthmus::diagnostic::Location;
+use isthmus::key::{PrivateKey, PublicKey};
+use isthmus::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
+use isthmus::mesh::{
+    Allow, Api, Cluster, Components, Credentials, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh, MeshConfigTarget, Pin,
+    Reconciler, State, Topology,
+};
+use isthmus::name::{ClusterName, Digest};
+use isthmus::render::{Credential, CredentialSource, RenderContext, RenderedCluster};
+use isthmus::template::Templates;
+use isthmus::token::Scope;
+
+pub struct World {
+    pub mesh: Mesh,
+    pub lock: Lock,
+}
+
+pub fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+pub fn key(seed: u8) -> PublicKey {
+    PrivateKey::generate(&[seed; 32]).unwrap().public().clone()
+}
+
+pub fn pem(words: &str) -> String {
+    let body: String = words.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+}
+
+pub fn root(of: &str) -> RootCertificate {
+    let pem = pem(&format!("root of {of}"));
+    let digest = Digest::of(pem.as_bytes());
+    let subject = "O=cluster.local".to_owned();
+    RootCertificate { pem, digest, not_after: 2_000_000_000, not_before: 0, subject, has_subject_key_id: true }
+}
+
+pub fn cluster(text: &str, line: usize) -> Cluster {
+    Cluster {
+        name: name(text),
+        at: Location { file: "specs/mesh.yaml".into(), line, column: 1 },
+        reconciler: Reconciler::Rendered,
+        state: State::Active,
+        components: Some(Components {
+            image: Some("registry.example.com/isthmus:0.1.0".to_owned()),
+            replicas: 2,
+            expose: Expose::LoadBalancer,
+            api_host: Some(format!("api.{text}.example.com").parse().unwrap()),
+            tls_secret: None,
+        }),
+        endpoint: format!("https://istio-metadata.{text}.example.com/metadata").parse().unwrap(),
+        endpoint_ca: None,
+        pin: Pin::default(),
+        cluster_domain: "cluster.local".parse().unwrap(),
+        cluster_id: None,
+        network: None,
+        trust_domain: None,
+        istio: Istio {
+            namespace: "istio-system".parse().unwrap(),
+            revisions: vec!["default".parse().unwrap()],
+            config: MeshConfigTarget::SharedMeshConfig,
+            dns_capture: true,
+            prepared: false,
+        },
+        gateways: None,
+        flat_network: false,
+        api: Api::default(),
+        allow: Allow::default(),
+        key: KeySource::Cluster,
+    }
+}
+
+/// What the cluster number `n` published.
+pub fn locked(text: &str, n: u8) -> LockedCluster {
+    let own = key(n + 1);
+    let (api, metadata) = (BTreeSet::from([Scope::Api]), BTreeSet::from([Scope::PrivateMulticluster]));
+    let all = api.union(&metadata).copied().collect();
+    let engine = key(200);
+    LockedCluster {
+        public: LockedPublic {
+            cluster_uuid: format!("00000000-0000-4000-8000-{n:012}").parse().unwrap(),
+            authn_keys: BTreeMap::from([
+                (own.id(), LockedKey { key: own.clone(), scopes: all }),
+                ("ci".parse().unwrap(), LockedKey { key: engine, scopes: api }),
+            ]),
+            authn_key: own,
+            roots: vec![root(text)],
+            mesh_id: None,
+            trust_domain: Some("cluster.local".parse().unwrap()),
+            cluster_domain: None,
+            serving_ca: None,
+            relay_ca: Some(pem(&format!("relay of {text}"))),
+            istio: None,
+        },
+        private: Some(LockedPrivate {
+            cluster_id: Some(text.parse().unwrap()),
+            network: format!("network-{text}").parse().unwrap(),
+            api_host: format!("api.{text}.example.com").parse().unwrap(),
+            api_ca: Some(pem(&format!("api of {text}"))),
+            gateways: vec![format!("203.0.113.{}", n + 1), format!("gw.{text}.example.com")]
+                .iter()
+                .map(|address| isthmus::address::Gateway::new(address, 15443).unwrap())
+                .collect(),
+        }),
+        standard_mesh_networks: None,
+    }
+}
+
+impl World {
+    /// Clusters of these names, all joined with all.
+    pub fn joined(names: &[&str]) -> Self {
+        let mut world = Self {
+            mesh: Mesh {
+                name: "shop".parse().unwrap(),
+                mesh_id: "shop".parse().unwrap(),
+                first_contact: FirstContact::Tls,
+                credentials: Credentials::Relay,
+                engine_keys: vec![EngineKey { id: "ci".parse().unwrap(), key: key(200) }],
+                clusters: BTreeMap::new(),
+                topology: Topology::Full,
+            },
+            lock: Lock::default(),
+        };
+        for (n, text) in names.iter().enumerate() {
+            world.mesh.clusters.insert(name(text), cluster(text, n * 10 + 8));
+            world.lock.clusters.insert(name(text), locked(text, u8::try_from(n).unwrap()));
+            for other in names.iter().filter(|other| *other != text) {
+                world.link(text, other, Stage::Joined);
+            }
+        }
+        world
+    }
+
+    pub fn link(&mut self, reader: &str, peer: &str, stage: Stage) {
+        let link = LockedLink { stage, unproven: false, epoch: Some(498_000) };
+        self.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
+    }
+
+    pub fn cluster(&mut self, text: &str) -> &mut Cluster {
+        self.mesh.clusters.get_mut(text).unwrap()
+    }
+
+    pub fn locked(&mut self, text: &str) -> &mut LockedCluster {
+        self.lock.clusters.get_mut(text).unwrap()
+    }
+
+    pub fn private(&mut self, text: &str) -> &mut LockedPrivate {
+        self.locked(text).private.as_mut().unwrap()
+    }
+
+    pub fn direct(&mut self) {
+        self.mesh.credentials = Credentials::Direct { lifetime: 14 * 86_400, accept_rotation_gap: false };
+    }
+
+    pub fn render(&self, cluster: &str) -> RenderedCluster {
+        self.try_render(cluster).unwrap_or_else(|findings| panic!("{findings}"))
+    }
+
+    pub fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
+        let templates = Templates::builtin();
+        let words = |findings: isthmus::diagnostic::Diagnostics| {
+            findings.sorted().iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join("\n")
+        };
+        let context = RenderContext::new(&self.mesh, &self.lock, &templates).map_err(words)?;
+        context.render(&Tokens, &name(cluster)).map_err(words)
+    }
+}
+
+/// Tokens that are none, but tell whose they would be. North lost its key.
+pub struct Tokens;
+
+impl CredentialSource for Tokens {
+    fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential {
+        if reader.as_str() == "north" {
+            return Credential::Missing("keys/north.key".to_owned());
+        }
+        Credential::Token(format!("token.of-{reader}-for-{peer}.{epoch}"))
+    }
+}
+
+/// All files of a cluster, by path.
+pub fn files(cluster: &str, rendered: &RenderedCluster) -> BTreeMap<String, String> {
+    let objects = rendered.objects.iter().map(|rendered| {
+        let path = format!("rendered/{cluster}/{}", rendered.object.id().file_name());
+        (path, rendered.object.to_yaml().unwrap())
+    });
+    let extra = rendered.extra.iter().map(|(path, file)| (path.clone(), file.text.clone()));
+    objects.chain(extra).collect()
+}
+
+/// The text of one file; fails when it is not there.
+pub fn file(rendered: &RenderedCluster, name: &str) -> String {
+    let files = files("c", rendered);
+    let found = files.iter().find(|(path, _)| path.rsplit('/').next() == Some(name));
+    found.unwrap_or_else(|| panic!("no {name} among {:?}", files.keys())).1.clone()
+}
+
+/// The files without those of components, as one text.
+pub fn page(files: &BTreeMap<String, String>) -> String {
+    files.iter().map(|(path, text)| format!("──── {path}\n{text}")).collect()
+}
+
+/// The kubeconfig of a remote secret.
+pub fn kubeconfig(rendered: &RenderedCluster, peer: &str) -> String {
+    use base64::Engine;
+    let wanted = format!("istio-remote-secret-{peer}");
+    let secret = rendered.objects.iter().find(|rendered| rendered.object.id().name == wanted).unwrap();
+    let data = secret.object.fields["data"].as_object().unwrap();
+    assert_eq!(data.len(), 1, "one key");
+    let text = data.values().next().unwrap().as_str().unwrap();
+    String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()
+}
