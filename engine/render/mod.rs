@@ -8,6 +8,8 @@
 //! 3. Every object gets our labels, its steps and its sync wave; what holds a document of its own (mesh configuration,
 //!    kubeconfig) is read back by another parser and compared with the model.
 
+mod components;
+mod identity;
 mod mesh_config;
 mod multicluster;
 mod peers;
@@ -139,6 +141,7 @@ pub struct RenderContext<'a> {
     templates: &'a Templates,
     engine_keys: Vec<EngineKey>,
     peers: BTreeMap<&'a ClusterName, Peer<'a>>,
+    components: components::Cache,
 }
 
 /// A cluster as its readers see it.
@@ -146,6 +149,8 @@ pub struct RenderContext<'a> {
 struct Peer<'a> {
     known: Known<'a>,
     cluster_id: ClusterId,
+    /// YAML takes the cluster ID for a text without quotes.
+    plain_id: bool,
     trust_domain: TrustDomain,
     proxy: Option<Proxy>,
     /// Its entry of `peers.json`.
@@ -193,13 +198,14 @@ impl<'a> RenderContext<'a> {
                 entry: peers::entry(name, &known).map_err(internal)?,
                 route: route.transpose().map_err(internal)?,
                 trust_domain: known.trust_domain(),
+                plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
                 known,
                 cluster_id,
                 proxy,
             };
             peers.insert(name, peer);
         }
-        Ok(Self { mesh, lock, templates, engine_keys, peers })
+        Ok(Self { mesh, lock, templates, engine_keys, peers, components: components::Cache::default() })
     }
 
     /// Renders one cluster; nothing for a name that the mesh does not have.
@@ -220,7 +226,8 @@ impl<'a> RenderContext<'a> {
         if !self.is_gone(cluster) {
             let rendered = match cluster.reconciler {
                 Reconciler::Rendered => self.rendered(&reader, credentials, &mut out),
-                Reconciler::Agent | Reconciler::Deckhouse => multicluster::render(&reader, &mut out),
+                Reconciler::Agent => self.agent(&reader, &mut out),
+                Reconciler::Deckhouse => multicluster::render(&reader, &mut out),
                 Reconciler::External => Ok(()),
             };
             if let Err(failed) = rendered {
@@ -264,16 +271,25 @@ impl<'a> RenderContext<'a> {
         credentials: &dyn CredentialSource,
         out: &mut RenderedCluster,
     ) -> Result<(), Diagnostics> {
-        let _ = self.templates;
+        components::render(reader, self.templates, &self.components, out)?;
         peers::render(reader, out)?;
         match reader.cluster.istio.config {
             MeshConfigTarget::None => {}
             target => mesh_config::render(reader, target, out)?,
         }
-        if self.mesh.credentials == Credentials::Relay {
-            peers::render_routes(reader, out);
+        match self.mesh.credentials {
+            Credentials::Relay => peers::render_routes(reader, out),
+            Credentials::Direct { .. } => identity::render(reader, credentials, out)?,
         }
         secret::render(reader, credentials, out)
+    }
+
+    fn agent(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
+        components::render(reader, self.templates, &self.components, out)?;
+        if reader.cluster.components.is_some() {
+            peers::render_rights_of_agent(reader, out);
+        }
+        multicluster::render(reader, out)
     }
 }
 

@@ -11,8 +11,10 @@ use crate::address::ApiHost;
 use crate::diagnostic::Diagnostics;
 use crate::fact::{Known, Proxy};
 use crate::key::{KeyId, PublicKey};
-use crate::name::{ClusterId, ClusterName, ClusterUuid, Namespace, Revision};
-use crate::step::StepKind;
+use crate::metadata::AuthnKey;
+use crate::name::{ClusterId, ClusterName, ClusterUuid};
+use crate::peers::{PEERS_FILE, PEERS_VERSION, PeerEntry};
+use crate::step::{StepId, StepKind};
 use crate::token::Scope;
 
 /// Name of the ConfigMap with the keys that may read a cluster.
@@ -21,38 +23,19 @@ pub(super) const PEERS: &str = "isthmus-peers";
 pub(super) const ROUTES: &str = "isthmus-routes";
 /// Group of all impersonated peers.
 const GROUP: &str = "istio-peers";
+/// Role of the api-proxy: the users that it may become.
+const IMPERSONATE: &str = "isthmus-impersonate";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const RBAC_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
-/// A key in `peers.json` and `keys.json`.
-#[derive(Serialize)]
-pub(super) struct KeyEntry<'a> {
-    id: &'a KeyId,
-    pem: String,
-    scopes: Vec<Scope>,
-}
-
-impl<'a> KeyEntry<'a> {
-    fn new(id: &'a KeyId, key: &PublicKey, scopes: &[Scope]) -> Self {
-        Self { id, pem: key.to_pem(), scopes: scopes.to_vec() }
-    }
+fn key(id: &KeyId, key: &PublicKey, scopes: &[Scope]) -> AuthnKey {
+    AuthnKey { id: id.clone(), pem: key.clone(), scopes: scopes.iter().copied().collect() }
 }
 
 /// The engine's keys, which open private metadata and nothing else.
-pub(super) fn engine_keys<'a>(reader: &'a Reader<'_>) -> Vec<KeyEntry<'a>> {
-    let entry = |key: &'a crate::mesh::EngineKey| KeyEntry::new(&key.id, &key.key, &[Scope::PrivateMulticluster]);
-    reader.engine_keys.iter().map(entry).collect()
-}
-
-#[derive(Serialize)]
-struct PeerEntry<'a> {
-    name: &'a ClusterName,
-    #[serde(rename = "clusterUUID")]
-    cluster_uuid: &'a ClusterUuid,
-    keys: Vec<KeyEntry<'a>>,
-    namespaces: [&'a str; 1],
-    #[serde(rename = "istioNamespace")]
-    istio_namespace: &'a Namespace,
-    revisions: &'a [Revision],
+pub(super) fn engine_keys(reader: &Reader<'_>) -> Vec<AuthnKey> {
+    let engine = reader.engine_keys.iter();
+    engine.map(|engine| key(&engine.id, &engine.key, &[Scope::PrivateMulticluster])).collect()
 }
 
 /// A peer's entry of `peers.json`. Its own key opens everything; other keys that it published open private metadata
@@ -62,17 +45,16 @@ pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, ser
     let own = &public.authn_key;
     let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
     let default_id = own.id();
-    let mut keys =
-        vec![KeyEntry::new(published_id.unwrap_or(&default_id), own, &[Scope::Api, Scope::PrivateMulticluster])];
+    let mut keys = vec![key(published_id.unwrap_or(&default_id), own, &[Scope::Api, Scope::PrivateMulticluster])];
     let others = public.authn_keys.iter().filter(|(_, key)| key.key != *own);
-    keys.extend(others.map(|(id, key)| KeyEntry::new(id, &key.key, &[Scope::PrivateMulticluster])));
+    keys.extend(others.map(|(id, other)| key(id, &other.key, &[Scope::PrivateMulticluster])));
     serde_json::to_string(&PeerEntry {
-        name,
-        cluster_uuid: known.uuid(),
+        name: name.clone(),
+        cluster_uuid: known.uuid().clone(),
         keys,
-        namespaces: ["*"],
-        istio_namespace: known.istio_namespace(),
-        revisions: known.revisions(),
+        namespaces: vec!["*".to_owned()],
+        istio_namespace: Some(known.istio_namespace().clone()),
+        revisions: known.revisions().to_vec(),
     })
 }
 
@@ -123,8 +105,8 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
     let peers = lines(reader.links.iter().map(|link| link.peer.entry.as_str()));
-    let text = format!("{{\"version\":1,\n\"self\":{own},\n\"peers\":{peers}}}\n");
-    out.objects.push(reader.config_map(PEERS, vec![step], vec![("peers.json", text)]));
+    let text = format!("{{\"version\":{PEERS_VERSION},\n\"self\":{own},\n\"peers\":{peers}}}\n");
+    out.objects.push(reader.config_map(PEERS, vec![step], vec![(PEERS_FILE, text)]));
     if !reader.links.is_empty() {
         impersonation(reader, out);
     }
@@ -134,21 +116,30 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
 /// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
 fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
     let users: Vec<_> = reader.links.iter().map(|link| format!("istio-peer:{}", link.peer.known.uuid())).collect();
-    let lend = json!([
+    let rules = json!([
         { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
         { "apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"] },
     ]);
-    let account =
-        json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": reader.cluster.istio.namespace });
+    let step = reader.step(StepKind::ExchangeKeys);
+    let role = reader.cluster_object(RBAC_VERSION, "ClusterRole", IMPERSONATE, vec![step.clone()]);
+    out.objects.push(role.field("rules", rules).done());
+    rights_of_peers(reader, &step, out);
+}
+
+/// In a cluster with an agent the users are the agent's to name; what they may do is known beforehand.
+pub(super) fn render_rights_of_agent(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    rights_of_peers(reader, &reader.step(StepKind::RenderComponents), out);
+}
+
+fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
+    let object = |kind, name| reader.cluster_object(RBAC_VERSION, kind, name, vec![step.clone()]);
+    out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());
+    let namespace = &reader.cluster.istio.namespace;
+    let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": namespace });
     let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": GROUP });
-    for (name, rules, subject) in [("isthmus-impersonate", lend, account), (PEERS, peer_rules(), group)] {
-        let draft = |kind| {
-            let steps = vec![reader.step(StepKind::ExchangeKeys)];
-            reader.cluster_object("rbac.authorization.k8s.io/v1", kind, name, steps)
-        };
-        out.objects.push(draft("ClusterRole").field("rules", rules).done());
+    for (name, subject) in [(IMPERSONATE, account), (PEERS, group)] {
         let role = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": name });
-        let binding = draft("ClusterRoleBinding").field("roleRef", role);
+        let binding = object("ClusterRoleBinding", name).field("roleRef", role);
         out.objects.push(binding.field("subjects", json!([subject])).done());
     }
 }

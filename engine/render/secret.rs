@@ -10,12 +10,14 @@ use serde::Serialize;
 use serde_json::{Map, json};
 
 use super::{
-    Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal,
+    Credential, CredentialSource, Link, Peer, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back,
+    internal,
 };
 use crate::diagnostic::Diagnostics;
 use crate::fact::Proxy;
+use crate::lock::Stage;
 use crate::mesh::Credentials;
-use crate::name::{ClusterId, Digest};
+use crate::name::Digest;
 use crate::object::{INPUTS_ANNOTATION, ObjectId, to_yaml};
 use crate::step::StepId;
 
@@ -23,6 +25,9 @@ use crate::step::StepId;
 const RELAY_PORT: u16 = 8443;
 /// A cluster ID that stands for any other while the text is made.
 const STAND_IN: &str = "isthmus-stand-in-for-the-cluster-id-of-a-peer-xq7v3k9w2m5r8t4z";
+
+/// Places of the cluster ID in a kubeconfig of relay mode.
+const PLACES: usize = 7;
 
 #[derive(Serialize)]
 struct Kubeconfig<'a> {
@@ -103,10 +108,10 @@ pub(super) fn render(
         Credentials::Relay => Relay::of(reader)?,
         Credentials::Direct { .. } => None,
     };
-    for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == crate::lock::Stage::Joined) {
+    for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
         match (&reader.mesh.credentials, &relay) {
             (Credentials::Relay, Some(relay)) => {
-                let (text, inputs) = relay.kubeconfig(&link.peer.cluster_id)?;
+                let (text, inputs) = relay.kubeconfig(link.peer)?;
                 out.objects.push(secret(reader, link, &text, inputs));
             }
             (Credentials::Relay, None) => {
@@ -150,7 +155,7 @@ struct Relay<'c> {
     base: String,
     ca: &'c str,
     ca_digest: Digest,
-    /// The text between the places of the cluster ID; empty when the stand-in cannot be told from the rest.
+    /// The text between the places of the cluster ID.
     pieces: Vec<String>,
 }
 
@@ -167,9 +172,10 @@ impl<'c> Relay<'c> {
         Ok(Some(Self { base, ca, ca_digest: Digest::of(ca.as_bytes()), pieces }))
     }
 
-    fn kubeconfig(&self, id: &ClusterId) -> Result<(String, Digest), Diagnostics> {
+    fn kubeconfig(&self, peer: &Peer<'_>) -> Result<(String, Digest), Diagnostics> {
+        let id = &peer.cluster_id;
         let server = format!("{}{id}", self.base);
-        let text = if is_plain(id.as_str()) {
+        let text = if peer.plain_id && self.pieces.len() == PLACES + 1 {
             self.pieces.join(id.as_str())
         } else {
             kubeconfig(id.as_str(), &server, Some(self.ca), None)?
@@ -177,12 +183,6 @@ impl<'c> Relay<'c> {
         let inputs = inputs(&json!({ "mode": "relay", "clusterID": id, "server": server, "ca": self.ca_digest }));
         Ok((text, inputs))
     }
-}
-
-/// Whether a cluster ID is written without quotes: it begins with a letter, has another character that no number, date
-/// or word of YAML 1.1 has in that place, and so needs none. All others take the long way.
-fn is_plain(id: &str) -> bool {
-    to_yaml(&id).is_ok_and(|text| text.trim_end() == id)
 }
 
 fn direct(

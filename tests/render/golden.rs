@@ -8,7 +8,9 @@ use super::world::{World, file, files, kubeconfig, page, root};
 /// Files of components are looked at on their own.
 fn without_components(world: &World, cluster: &str) -> String {
     let mut rendered = world.render(cluster);
-    rendered.objects.retain(|rendered| !rendered.steps.iter().any(|step| step.kind == isthmus::step::StepKind::RenderComponents));
+    rendered
+        .objects
+        .retain(|rendered| !rendered.steps.iter().any(|step| step.kind == isthmus::step::StepKind::RenderComponents));
     let mut files = files(cluster, &rendered);
     files.retain(|path, _| !path.ends_with("kustomization.yaml"));
     page(&files)
@@ -55,7 +57,11 @@ fn each_configuration_target() {
     }
     world.cluster("east").istio.config = MeshConfigTarget::None;
     let files = files("east", &world.render("east"));
-    assert!(files.keys().all(|path| path.starts_with("rendered/east/") && !path.contains("isthmus-mesh")), "{:?}", files.keys());
+    assert!(
+        files.keys().all(|path| path.starts_with("rendered/east/") && !path.contains("isthmus-mesh")),
+        "{:?}",
+        files.keys()
+    );
 }
 
 #[test]
@@ -82,7 +88,10 @@ fn a_missing_key_withholds_the_secret_and_names_its_inputs() {
     world.direct();
     let before = world.render("north").withheld;
     assert_eq!(before.len(), 1);
-    assert_eq!((before[0].id.to_string().as_str(), before[0].reason.as_str()), ("Secret istio-remote-secret-east", "keys/north.key"));
+    assert_eq!(
+        (before[0].id.to_string().as_str(), before[0].reason.as_str()),
+        ("Secret istio-remote-secret-east", "keys/north.key")
+    );
     assert_eq!(before[0].step.to_string(), "render-secret/north/east");
     let kustomization = file(&world.render("north"), "kustomization.yaml");
     assert!(kustomization.contains("secret-istio-remote-secret-east.yaml"), "what stays in the tree stays listed");
@@ -113,12 +122,31 @@ fn a_relay_without_a_ca_waits() {
 
 #[test]
 fn every_cluster_id_makes_the_kubeconfig_that_a_serializer_makes() {
-    for id in ["east", "a", "no", "Null", "123", "1e3", "0x1F", "2026-11-23", "Y", "1-2", "x-0", "on", "NaN", "East-1", "0b1", "12e03"] {
+    for id in [
+        "east",
+        "a",
+        "no",
+        "Null",
+        "123",
+        "1e3",
+        "0x1F",
+        "2026-11-23",
+        "Y",
+        "1-2",
+        "x-0",
+        "on",
+        "NaN",
+        "East-1",
+        "0b1",
+        "12e03",
+    ] {
         let mut world = World::joined(&["east", "west"]);
         world.private("west").cluster_id = Some(id.parse().unwrap());
         let text = kubeconfig(&world.render("east"), "west");
         let read: serde_json::Value = serde_yaml::from_str(&text).unwrap();
-        for place in ["/clusters/0/name", "/users/0/name", "/contexts/0/name", "/contexts/0/context/cluster", "/current-context"] {
+        for place in
+            ["/clusters/0/name", "/users/0/name", "/contexts/0/name", "/contexts/0/context/cluster", "/current-context"]
+        {
             assert_eq!(read.pointer(place).unwrap(), id, "{place} in {text}");
         }
         let server = format!("https://isthmus-relay.istio-system.svc:8443/to/{id}");
@@ -199,7 +227,11 @@ fn istios_default_cluster_id_is_only_used_at_home() {
     world.private("east").cluster_id = Some("Kubernetes".parse().unwrap());
     let home = file(&world.render("east"), "configmap-isthmus-mesh.yaml");
     let abroad = file(&world.render("west"), "configmap-isthmus-mesh.yaml");
-    assert!(home.contains("fromRegistry: Kubernetes") && !abroad.contains("Kubernetes") && abroad.contains("fromRegistry: east"));
+    assert!(
+        home.contains("fromRegistry: Kubernetes")
+            && !abroad.contains("Kubernetes")
+            && abroad.contains("fromRegistry: east")
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Rendering: goldens, stages, laws, and three YAML parsers that agree.
 
+mod components;
 mod golden;
 mod laws;
 mod parsers;

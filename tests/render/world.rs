@@ -7,40 +7,40 @@ use isthmus::diagnostic::Location;
 use isthmus::key::{PrivateKey, PublicKey};
 use isthmus::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
 use isthmus::mesh::{
-    Allow, Api, Cluster, Components, Credentials, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh, MeshConfigTarget, Pin,
-    Reconciler, State, Topology,
+    Allow, Api, Cluster, Components, Credentials, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh,
+    MeshConfigTarget, Pin, Reconciler, State, Topology,
 };
 use isthmus::name::{ClusterName, Digest};
 use isthmus::render::{Credential, CredentialSource, RenderContext, RenderedCluster};
 use isthmus::template::Templates;
 use isthmus::token::Scope;
 
-pub struct World {
-    pub mesh: Mesh,
-    pub lock: Lock,
+pub(crate) struct World {
+    pub(crate) mesh: Mesh,
+    pub(crate) lock: Lock,
 }
 
-pub fn name(text: &str) -> ClusterName {
+pub(crate) fn name(text: &str) -> ClusterName {
     text.parse().unwrap()
 }
 
-pub fn key(seed: u8) -> PublicKey {
+pub(crate) fn key(seed: u8) -> PublicKey {
     PrivateKey::generate(&[seed; 32]).unwrap().public().clone()
 }
 
-pub fn pem(words: &str) -> String {
+pub(crate) fn pem(words: &str) -> String {
     let body: String = words.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
-pub fn root(of: &str) -> RootCertificate {
+pub(crate) fn root(of: &str) -> RootCertificate {
     let pem = pem(&format!("root of {of}"));
     let digest = Digest::of(pem.as_bytes());
     let subject = "O=cluster.local".to_owned();
     RootCertificate { pem, digest, not_after: 2_000_000_000, not_before: 0, subject, has_subject_key_id: true }
 }
 
-pub fn cluster(text: &str, line: usize) -> Cluster {
+pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
     Cluster {
         name: name(text),
         at: Location { file: "specs/mesh.yaml".into(), line, column: 1 },
@@ -76,7 +76,7 @@ pub fn cluster(text: &str, line: usize) -> Cluster {
 }
 
 /// What the cluster number `n` published.
-pub fn locked(text: &str, n: u8) -> LockedCluster {
+pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
     let own = key(n + 1);
     let (api, metadata) = (BTreeSet::from([Scope::Api]), BTreeSet::from([Scope::PrivateMulticluster]));
     let all = api.union(&metadata).copied().collect();
@@ -113,7 +113,7 @@ pub fn locked(text: &str, n: u8) -> LockedCluster {
 
 impl World {
     /// Clusters of these names, all joined with all.
-    pub fn joined(names: &[&str]) -> Self {
+    pub(crate) fn joined(names: &[&str]) -> Self {
         let mut world = Self {
             mesh: Mesh {
                 name: "shop".parse().unwrap(),
@@ -136,32 +136,32 @@ impl World {
         world
     }
 
-    pub fn link(&mut self, reader: &str, peer: &str, stage: Stage) {
+    pub(crate) fn link(&mut self, reader: &str, peer: &str, stage: Stage) {
         let link = LockedLink { stage, unproven: false, epoch: Some(498_000) };
         self.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
     }
 
-    pub fn cluster(&mut self, text: &str) -> &mut Cluster {
+    pub(crate) fn cluster(&mut self, text: &str) -> &mut Cluster {
         self.mesh.clusters.get_mut(text).unwrap()
     }
 
-    pub fn locked(&mut self, text: &str) -> &mut LockedCluster {
+    pub(crate) fn locked(&mut self, text: &str) -> &mut LockedCluster {
         self.lock.clusters.get_mut(text).unwrap()
     }
 
-    pub fn private(&mut self, text: &str) -> &mut LockedPrivate {
+    pub(crate) fn private(&mut self, text: &str) -> &mut LockedPrivate {
         self.locked(text).private.as_mut().unwrap()
     }
 
-    pub fn direct(&mut self) {
+    pub(crate) fn direct(&mut self) {
         self.mesh.credentials = Credentials::Direct { lifetime: 14 * 86_400, accept_rotation_gap: false };
     }
 
-    pub fn render(&self, cluster: &str) -> RenderedCluster {
+    pub(crate) fn render(&self, cluster: &str) -> RenderedCluster {
         self.try_render(cluster).unwrap_or_else(|findings| panic!("{findings}"))
     }
 
-    pub fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
+    pub(crate) fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
         let templates = Templates::builtin();
         let words = |findings: isthmus::diagnostic::Diagnostics| {
             findings.sorted().iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join("\n")
@@ -172,7 +172,7 @@ impl World {
 }
 
 /// Tokens that are none, but tell whose they would be. North lost its key.
-pub struct Tokens;
+pub(crate) struct Tokens;
 
 impl CredentialSource for Tokens {
     fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential {
@@ -184,7 +184,7 @@ impl CredentialSource for Tokens {
 }
 
 /// All files of a cluster, by path.
-pub fn files(cluster: &str, rendered: &RenderedCluster) -> BTreeMap<String, String> {
+pub(crate) fn files(cluster: &str, rendered: &RenderedCluster) -> BTreeMap<String, String> {
     let objects = rendered.objects.iter().map(|rendered| {
         let path = format!("rendered/{cluster}/{}", rendered.object.id().file_name());
         (path, rendered.object.to_yaml().unwrap())
@@ -194,19 +194,19 @@ pub fn files(cluster: &str, rendered: &RenderedCluster) -> BTreeMap<String, Stri
 }
 
 /// The text of one file; fails when it is not there.
-pub fn file(rendered: &RenderedCluster, name: &str) -> String {
+pub(crate) fn file(rendered: &RenderedCluster, name: &str) -> String {
     let files = files("c", rendered);
     let found = files.iter().find(|(path, _)| path.rsplit('/').next() == Some(name));
     found.unwrap_or_else(|| panic!("no {name} among {:?}", files.keys())).1.clone()
 }
 
 /// The files without those of components, as one text.
-pub fn page(files: &BTreeMap<String, String>) -> String {
+pub(crate) fn page(files: &BTreeMap<String, String>) -> String {
     files.iter().map(|(path, text)| format!("──── {path}\n{text}")).collect()
 }
 
 /// The kubeconfig of a remote secret.
-pub fn kubeconfig(rendered: &RenderedCluster, peer: &str) -> String {
+pub(crate) fn kubeconfig(rendered: &RenderedCluster, peer: &str) -> String {
     use base64::Engine;
     let wanted = format!("istio-remote-secret-{peer}");
     let secret = rendered.objects.iter().find(|rendered| rendered.object.id().name == wanted).unwrap();

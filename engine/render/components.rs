@@ -1,0 +1,164 @@
+//! Exporter, api-proxy and relay (or agent): component templates with the values of one cluster.
+//!
+//! Most templates depend on few values, so their objects are made once for all clusters that agree on them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+
+use super::{Reader, RenderedCluster, RenderedObject, ownership, step_annotations};
+use crate::address::Endpoint;
+use crate::diagnostic::Diagnostics;
+use crate::mesh::{Components, Credentials, Reconciler};
+use crate::name::Revision;
+use crate::object::Object;
+use crate::step::StepKind;
+use crate::template::Templates;
+
+/// Files of every component, below its folder.
+const FILES: [&str; 6] = [
+    "deployment.yaml",
+    "networkpolicy.yaml",
+    "poddisruptionbudget.yaml",
+    "rbac.yaml",
+    "service.yaml",
+    "serviceaccount.yaml",
+];
+
+/// Where the serving certificate is mounted.
+const TLS: &str = "/etc/isthmus/tls";
+
+/// Objects by template and the values it got.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<HashMap<(String, String), Arc<Vec<Object>>>>);
+
+impl Cache {
+    fn objects(&self, templates: &Templates, name: String, context: &Value) -> Result<Arc<Vec<Object>>, Diagnostics> {
+        let key = (name, context.to_string());
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(objects) = lock().get(&key) {
+            return Ok(objects.clone());
+        }
+        let objects = Arc::new(templates.objects(&key.0, context)?);
+        lock().insert(key, objects.clone());
+        Ok(objects)
+    }
+}
+
+/// Renders the components of a cluster that has them. Without an image there is nothing to run.
+pub(super) fn render(
+    reader: &Reader<'_>,
+    templates: &Templates,
+    cache: &Cache,
+    out: &mut RenderedCluster,
+) -> Result<(), Diagnostics> {
+    let Some(components) = &reader.cluster.components else {
+        return Ok(());
+    };
+    let Some(image) = &components.image else {
+        return Ok(());
+    };
+    let third = match (reader.cluster.reconciler, &reader.mesh.credentials) {
+        (Reconciler::Agent, _) => Some("agent"),
+        (_, Credentials::Relay) => Some("relay"),
+        (_, Credentials::Direct { .. }) => None,
+    };
+    let mut findings = Diagnostics::new();
+    for role in ["exporter", "proxy"].into_iter().chain(third) {
+        let mut context = values(reader, components, image, role);
+        let own = (role == "agent").then_some("customresourcedefinition.yaml");
+        for file in FILES.into_iter().chain(own) {
+            if file == "deployment.yaml" {
+                context.insert("args".to_owned(), args(reader, components, role).into());
+            } else {
+                context.remove("args");
+            }
+            match cache.objects(templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
+                Ok(objects) => out.objects.extend(objects.iter().map(|object| adopt(reader, object.clone()))),
+                Err(failed) => findings.extend(failed),
+            }
+        }
+    }
+    findings.ok_or(Some(())).map(|_| ())
+}
+
+fn values(reader: &Reader<'_>, components: &Components, image: &str, role: &str) -> Map<String, Value> {
+    let issued = || format!("isthmus-{role}-tls");
+    let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
+    let name = |revision: &Revision| match revision.as_str() {
+        "default" => "istio".to_owned(),
+        revision => format!("istio-{revision}"),
+    };
+    let istio = &reader.cluster.istio;
+    let values = json!({
+        "namespace": istio.namespace,
+        "image": image,
+        "replicas": components.replicas,
+        "expose": components.expose,
+        "tls_secret": tls_secret,
+        "mesh_config_maps": istio.revisions.iter().map(name).collect::<Vec<_>>(),
+    });
+    match values {
+        Value::Object(values) => values,
+        _ => Map::new(),
+    }
+}
+
+/// The command line of a role; what is not said here the role finds out by itself.
+fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String> {
+    let cluster = reader.cluster;
+    let mut args = vec!["serve".to_owned(), role.to_owned()];
+    let mut flag = |name: &str, value: String| args.push(format!("--{name}={value}"));
+    flag("namespace", cluster.istio.namespace.to_string());
+    flag("log", "json".to_owned());
+    if matches!(role, "exporter" | "proxy") {
+        flag("tls-cert", format!("{TLS}/tls.crt"));
+        flag("tls-key", format!("{TLS}/tls.key"));
+    }
+    if role == "proxy" {
+        flag("audit-log", "-".to_owned());
+    }
+    if role != "exporter" {
+        return args;
+    }
+    match &cluster.endpoint {
+        Endpoint::Https { path, .. } if path.is_empty() => flag("path-prefix", "/".to_owned()),
+        Endpoint::Https { path, .. } => flag("path-prefix", path.clone()),
+        Endpoint::File(_) => {}
+    }
+    if let Some(host) = components.api_host.as_ref().or(cluster.api.host.as_ref()) {
+        flag("api-host", host.to_string());
+    }
+    flag("cluster-domain", cluster.cluster_domain.to_string());
+    if let Some(id) = &cluster.cluster_id {
+        flag("cluster-id", id.to_string());
+    }
+    if let Some(network) = &cluster.network {
+        flag("network", network.to_string());
+    }
+    for gateway in cluster.gateways.iter().flatten() {
+        flag("gateway", gateway.to_string());
+    }
+    if cluster.flat_network {
+        args.push("--flat-network".to_owned());
+    }
+    args
+}
+
+/// Puts our labels and annotations on an object of a template.
+fn adopt(reader: &Reader<'_>, mut object: Object) -> RenderedObject {
+    let steps = vec![reader.step(StepKind::RenderComponents)];
+    let added = [("labels", ownership(&reader.mesh.name)), ("annotations", step_annotations(&steps))];
+    if let Some(Value::Object(metadata)) = object.fields.get_mut("metadata") {
+        for (field, added) in added {
+            let entry = metadata.entry(field).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(map) = entry {
+                map.extend(added);
+            } else {
+                *entry = Value::Object(added);
+            }
+        }
+    }
+    RenderedObject { object, steps }
+}

@@ -1,0 +1,218 @@
+//! Component templates: what they render, and what an override may not change.
+
+use isthmus::diagnostic::{Diagnostic, Diagnostics};
+use isthmus::mesh::{Expose, Reconciler};
+use isthmus::render::{NoCredentials, render_cluster};
+use isthmus::spec::Source;
+use isthmus::template::Templates;
+use serde_json::Value;
+
+use super::world::{World, files, name, page};
+
+fn source(path: &str, text: &str) -> Source {
+    Source { path: path.into(), bytes: text.as_bytes().to_vec() }
+}
+
+fn builtin(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/templates/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn words(findings: &Diagnostics) -> String {
+    let line = |finding: &&Diagnostic| {
+        let at = finding.at.as_ref().map(ToString::to_string).unwrap_or_default();
+        let hint = finding.hint.as_deref().unwrap_or_default();
+        format!("{at}: {}\n  | {}\n  = {hint}\n", finding.message, finding.excerpt.as_deref().unwrap_or_default())
+    };
+    findings.sorted().iter().map(line).collect()
+}
+
+/// What comes of an override of a template: an error in words, or nothing.
+fn overridden(name_of: &str, text: &str) -> Option<String> {
+    let templates = match Templates::load(&[source(&format!("templates/{name_of}"), text)]) {
+        Ok(templates) => templates,
+        Err(findings) => return Some(words(&findings)),
+    };
+    let mut world = World::joined(&["east", "west"]);
+    if name_of.starts_with("agent") {
+        world.cluster("east").reconciler = Reconciler::Agent;
+    }
+    let rendered = render_cluster(&world.mesh, &world.lock, &templates, &NoCredentials, &name("east"));
+    rendered.err().map(|findings| words(&findings))
+}
+
+fn component_files(world: &World, cluster: &str, role: &str) -> String {
+    let mut files = files(cluster, &world.render(cluster));
+    let own = format!("isthmus-{role}");
+    files.retain(|path, text| {
+        path.ends_with(&format!("-{own}.yaml")) || text.contains(&format!("app.kubernetes.io/name: {own}\n"))
+    });
+    page(&files)
+}
+
+#[test]
+fn components_of_a_rendered_cluster() {
+    let mut world = World::joined(&["east", "west"]);
+    world.cluster("east").gateways = Some(vec![isthmus::address::Gateway::new("2001:db8::1", 15443).unwrap()]);
+    world.cluster("east").network = Some("network-1".parse().unwrap());
+    for role in ["exporter", "proxy", "relay"] {
+        insta::assert_snapshot!(role, component_files(&world, "east", role));
+    }
+}
+
+#[test]
+fn components_of_an_agents_cluster() {
+    let mut world = World::joined(&["east", "west"]);
+    world.cluster("east").reconciler = Reconciler::Agent;
+    world.cluster("east").istio.revisions = vec!["default".parse().unwrap(), "canary".parse().unwrap()];
+    insta::assert_snapshot!("agent_components", component_files(&world, "east", "agent"));
+    let objects = world.render("east").objects;
+    let deployments: Vec<_> = objects.iter().map(|r| r.object.id()).filter(|id| id.kind == "Deployment").collect();
+    assert_eq!(
+        deployments.iter().map(|id| id.name.as_str()).collect::<Vec<_>>(),
+        ["isthmus-agent", "isthmus-exporter", "isthmus-proxy"]
+    );
+}
+
+#[test]
+fn settings_reach_the_objects() {
+    let mut world = World::joined(&["east", "west"]);
+    world.direct();
+    let components = world.cluster("east").components.as_mut().unwrap();
+    components.replicas = 5;
+    components.expose = Expose::ClusterIP;
+    components.tls_secret = Some("own-certificate".parse().unwrap());
+    world.cluster("east").istio.namespace = "mesh-system".parse().unwrap();
+    let objects = world.render("east").objects;
+    let find = |kind: &str| {
+        objects.iter().map(|r| &r.object).find(|o| o.kind == kind && o.id().name == "isthmus-exporter").unwrap()
+    };
+    let deployment = Value::Object(find("Deployment").fields.clone());
+    assert_eq!(deployment.pointer("/spec/replicas").unwrap(), 5);
+    assert_eq!(deployment.pointer("/spec/template/spec/volumes/0/secret/secretName").unwrap(), "own-certificate");
+    assert_eq!(find("Service").fields["spec"]["type"], "ClusterIP");
+    assert!(objects.iter().all(|r| r.object.id().namespace.is_none_or(|namespace| namespace == "mesh-system")));
+    assert!(objects.iter().all(|r| r.object.id().name != "isthmus-relay"), "direct mode has no relay");
+}
+
+/// Pod Security Standard `restricted`, as far as our pods touch it.
+#[test]
+fn every_pod_is_confined() {
+    let mut world = World::joined(&["east", "west"]);
+    world.cluster("west").reconciler = Reconciler::Agent;
+    let mut pods = 0;
+    for cluster in ["east", "west"] {
+        for rendered in world.render(cluster).objects.iter().filter(|rendered| rendered.object.kind == "Deployment") {
+            let value = Value::Object(rendered.object.fields.clone());
+            let at = |path: &str| value.pointer(&format!("/spec/template{path}")).unwrap_or(&Value::Null).clone();
+            assert_eq!(at("/spec/securityContext/runAsNonRoot"), true);
+            assert_eq!(at("/spec/securityContext/runAsUser"), 65532);
+            assert_eq!(at("/spec/securityContext/seccompProfile/type"), "RuntimeDefault");
+            assert_eq!(at("/spec/containers/0/securityContext/capabilities"), serde_json::json!({ "drop": ["ALL"] }));
+            assert_eq!(at("/spec/containers/0/securityContext/readOnlyRootFilesystem"), true);
+            assert_eq!(at("/spec/containers/0/securityContext/allowPrivilegeEscalation"), false);
+            assert_eq!(at("/metadata/labels/sidecar.istio.io~1inject"), "false");
+            assert_eq!(at("/metadata/labels/istio.io~1dataplane-mode"), "none");
+            pods += 1;
+        }
+    }
+    assert_eq!(pods, 6);
+}
+
+/// What each account may do, as `verb group/resource[names]`.
+#[test]
+fn rights_are_these_and_no_others() {
+    let mut world = World::joined(&["east", "west"]);
+    world.cluster("west").reconciler = Reconciler::Agent;
+    let mut rights = Vec::new();
+    for cluster in ["east", "west"] {
+        for object in world.render(cluster).objects.iter().map(|rendered| &rendered.object) {
+            if !matches!(object.kind.as_str(), "Role" | "ClusterRole") {
+                continue;
+            }
+            for rule in object.fields["rules"].as_array().unwrap() {
+                let list = |key: &str| {
+                    let words = rule.get(key).and_then(Value::as_array).into_iter().flatten();
+                    words.map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(",")
+                };
+                let what = format!("{}{}/{}", list("nonResourceURLs"), list("apiGroups"), list("resources"));
+                rights.push(format!(
+                    "{} {}: {} {what} [{}]",
+                    object.kind,
+                    object.id().name,
+                    list("verbs"),
+                    list("resourceNames")
+                ));
+            }
+        }
+    }
+    assert!(rights.iter().all(|right| !right.contains('*')), "no wildcards");
+    rights.sort();
+    rights.dedup();
+    insta::assert_snapshot!("rights", rights.join("\n"));
+}
+
+#[test]
+fn an_override_may_change_resources() {
+    let text = builtin("exporter/deployment.yaml").replace("memory: 128Mi", "memory: 512Mi");
+    assert_eq!(overridden("exporter/deployment.yaml", &text), None);
+    let templates = Templates::load(&[source("templates/exporter/deployment.yaml", &text)]).unwrap();
+    let world = World::joined(&["east", "west"]);
+    let rendered = render_cluster(&world.mesh, &world.lock, &templates, &NoCredentials, &name("east")).unwrap();
+    assert!(page(&files("east", &rendered)).contains("512Mi"));
+}
+
+#[test]
+fn an_override_that_breaks_the_model_is_named_with_its_line() {
+    let own = builtin("exporter/deployment.yaml");
+    let rbac = builtin("proxy/rbac.yaml");
+    let cases: [(&str, String); 17] = [
+        ("exporter/deployment.yaml", own.replace("kind: Deployment", "kind: DaemonSet")),
+        ("exporter/deployment.yaml", own.replace("  name: isthmus-exporter", "  name: other")),
+        ("exporter/deployment.yaml", own.replace("{{ image|tojson }}", "evil:latest")),
+        (
+            "exporter/deployment.yaml",
+            own.replace("serviceAccountName: isthmus-exporter", "serviceAccountName: default"),
+        ),
+        ("exporter/deployment.yaml", own.replace("      volumes:", "      hostNetwork: true\n      volumes:")),
+        ("exporter/deployment.yaml", own.replace("privileged: false", "privileged: true")),
+        (
+            "exporter/deployment.yaml",
+            own.replace("            - ALL\n", "            - ALL\n            add: [NET_ADMIN]\n"),
+        ),
+        (
+            "exporter/deployment.yaml",
+            own.replace(
+                "      - name: tls\n        secret",
+                "      - name: root\n        hostPath: {path: /}\n      - name: tls\n        secret",
+            ),
+        ),
+        ("exporter/deployment.yaml", own.replace("        sidecar.istio.io/inject: \"false\"\n", "")),
+        ("exporter/deployment.yaml", own.replace("args: {{ args|tojson }}", "args: [serve, exporter]")),
+        ("exporter/deployment.yaml", format!("{own}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: extra}}\n")),
+        ("exporter/deployment.yaml", own.replace("{{ image|tojson }}", "{{ imagen|tojson }}")),
+        ("exporter/deployment.yaml", own.replace("{{ image|tojson }}", "{{ image|tojson }")),
+        ("exporter/deployment.yaml", own.replace("      containers:\n", "      containers: [\n")),
+        (
+            "exporter/deployment.yaml",
+            format!("{own}{{% for i in range(100000) %}}{{% for j in range(100) %}}{{% endfor %}}{{% endfor %}}"),
+        ),
+        ("exporter/deploymint.yaml", own.clone()),
+        ("proxy/rbac.yaml", rbac.replace("verbs: [get, watch]", "verbs: ['*']")),
+    ];
+    let mut page = String::new();
+    for (name, text) in cases {
+        let found = overridden(name, &text).unwrap_or_else(|| panic!("{name} was taken:\n{text}"));
+        assert!(found.starts_with("templates/"), "{found}");
+        page.push_str(&found);
+    }
+    insta::assert_snapshot!("broken_overrides", page);
+}
+
+#[test]
+fn a_copy_of_a_builtin_template_and_other_files_change_nothing() {
+    let files = [
+        source("templates/relay/service.yaml", &builtin("relay/service.yaml")),
+        source("templates/README.md", "no template"),
+    ];
+    assert!(Templates::load(&files).is_ok());
+}
