@@ -29,9 +29,12 @@ const FILES: [&str; 6] = [
 /// Where the serving certificate is mounted.
 const TLS: &str = "/etc/isthmus/tls";
 
-/// Objects by template and the values it got.
+/// A template's name and the values it got, as JSON.
+type Key = (String, String);
+
+/// Objects by template and values.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<(String, String), Arc<Vec<Object>>>>);
+pub(super) struct Cache(Mutex<HashMap<Key, Arc<Vec<Object>>>>);
 
 impl Cache {
     fn objects(&self, templates: &Templates, name: String, context: &Value) -> Result<Arc<Vec<Object>>, Diagnostics> {

@@ -1,4 +1,4 @@
-//! Who may read a cluster, and how it reaches others: ConfigMaps `isthmus-peers` and `isthmus-routes`, and the RBAC by
+//! Who may read a cluster, and how it reaches others: the objects `isthmus-peers` and `isthmus-routes`, and the RBAC by
 //! which the api-proxy lends each peer an identity of its own.
 //!
 //! The JSON has one peer a line, so that a diff shows which peer changed and an entry is made once for all readers.
@@ -144,8 +144,8 @@ fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster
     }
 }
 
-/// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and ConfigMaps, which it asks for
-/// too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
+/// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and mesh configuration, which it asks
+/// for too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
 pub(super) fn peer_rules() -> Value {
     let read = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] });
     json!([

@@ -98,10 +98,10 @@ impl Templates {
 
     fn add(&mut self, file: &Source) -> Result<(), Diagnostic> {
         let name = file.path.strip_prefix(TEMPLATE_FOLDER).map_or(&*file.path, |name| name.trim_start_matches('/'));
-        if !name.ends_with(".yaml") {
+        if std::path::Path::new(name).extension().is_none_or(|extension| extension != "yaml") {
             return Ok(());
         }
-        let at = |line| place(&file.path, line);
+        let at = |line| Some(place(&file.path, line));
         let Some((name, builtin)) = BUILTIN.into_iter().find(|(builtin, _)| *builtin == name) else {
             let hint = match did_you_mean(name, BUILTIN.iter().map(|(name, _)| *name)) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -210,12 +210,12 @@ fn failure(path: &str, text: &str, error: &minijinja::Error) -> Diagnostic {
     }
 }
 
-fn place(path: &str, line: usize) -> Option<Location> {
-    Some(Location { file: path.into(), line, column: 1 })
+fn place(path: &str, line: usize) -> Location {
+    Location { file: path.into(), line, column: 1 }
 }
 
 fn located(path: &str, text: &str, line: usize, message: &str) -> Diagnostic {
-    let mut finding = Diagnostic::error(place(path, line), message);
+    let mut finding = Diagnostic::error(Some(place(path, line)), message);
     finding.excerpt = text.lines().nth(line.saturating_sub(1)).map(str::to_owned);
     finding
 }
