@@ -143,7 +143,8 @@ fn render_one(finding: &Diagnostic) -> String {
         if let Some(excerpt) = &finding.excerpt {
             let caret = at.column.saturating_sub(1);
             // A line that is too long is shown from a little before the place on.
-            let skip = if caret < EXCERPT_WIDTH - 20 { 0 } else { caret - 20 };
+            let fits = excerpt.chars().nth(EXCERPT_WIDTH).is_none();
+            let skip = if fits || caret < EXCERPT_WIDTH - 20 { 0 } else { caret - 20 };
             let line: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
             let line = harmless(line.trim_end());
             let _ = writeln!(text, "{margin} |\n{number} | {line}\n{margin} | {}^", " ".repeat(caret - skip));
@@ -170,11 +171,15 @@ fn harmless(text: &str) -> String {
         .collect()
 }
 
-/// The nearest of the candidates, if it is near enough to be what was meant: at most a third of the letters and one more differ.
+/// The nearest of the candidates, if it is near enough to be what was meant: the text is its beginning, or at most a third
+/// of the letters and one more differ.
 pub fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
-        .map(|candidate| (edit_distance(text, candidate), candidate))
+        .map(|candidate| {
+            let begins = text.len() >= 3 && candidate.starts_with(text);
+            (if begins { 0 } else { edit_distance(text, candidate) }, candidate)
+        })
         .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(text.chars().count()) / 3 + 1)
         .min()
         .map(|(_, candidate)| candidate)
@@ -207,6 +212,7 @@ mod tests {
     fn near_names_are_proposed_and_far_ones_are_not() {
         assert_eq!(did_you_mean("wset", ["east", "west", "north"]), Some("west"));
         assert_eq!(did_you_mean("metadat", ["metadata", "pin"]), Some("metadata"));
+        assert_eq!(did_you_mean("net", ["key", "network"]), Some("network"));
         assert_eq!(did_you_mean("zzzz", ["east", "west"]), None);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
     }

@@ -23,6 +23,7 @@ pub mod mesh;
 pub mod accept;
 pub mod advance;
 pub mod demo;
+pub mod compile;
 pub mod diff;
 pub mod graph;
 pub mod observe;

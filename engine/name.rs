@@ -156,6 +156,27 @@ impl ClusterId {
     }
 }
 
+impl Namespace {
+    /// `istio-system`, where istiod runs unless a spec says otherwise.
+    pub fn istio_system() -> Self {
+        Self("istio-system".into())
+    }
+}
+
+impl Revision {
+    /// The revision that has no suffix in object names.
+    pub fn unnamed() -> Self {
+        Self("default".into())
+    }
+}
+
+impl ClusterDomain {
+    /// `cluster.local`, the domain of a Kubernetes cluster unless somebody chose another.
+    pub fn kubernetes_default() -> Self {
+        Self("cluster.local".into())
+    }
+}
+
 impl From<&ClusterName> for ClusterId {
     fn from(name: &ClusterName) -> Self {
         Self(name.0.clone())

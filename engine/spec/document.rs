@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::read::{At, Fields, Reader, list, short};
 use super::tree::{Findings, Node};
 use super::{
-    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, PeerSpec, PinSpec, Spec,
+    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
 use crate::address::Gateway;
 use crate::diagnostic::{Diagnostic, Location, did_you_mean};
@@ -13,7 +13,7 @@ use crate::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::name::ClusterName;
 
 pub(super) const API: &str = "isthmus.dev/v1alpha1";
-const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
+pub(super) const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
 const KINDS: [&str; 3] = ["Mesh", "Cluster", "IstioMulticluster"];
 /// Longest lifetime of a token: 14 days.
 const MAX_LIFETIME: i64 = 14 * 86_400;
@@ -190,16 +190,16 @@ fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<i64>
     }
 }
 
-fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<[At<ClusterName>; 2]>>>> {
+fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Pair>>>> {
     let items = reader.list(node)?;
     let mut pairs = Vec::new();
     for item in items.value {
         let Some(names) = reader.names::<ClusterName>(Some(item)) else { continue };
         let written = reader.list(Some(item)).map_or(0, |items| items.value.len());
-        match <[At<ClusterName>; 2]>::try_from(names.value) {
+        match Pair::try_from(names.value) {
             Ok(pair) => pairs.push(At { value: pair, at: names.at }),
             Err(_) if written == 2 => {}
-            Err(_) => reader.error(&names.at, format!("{written} names stand here, and a pair has two")),
+            Err(_) => reader.error(&names.at, format!("a pair has two names, and here stand {written}")),
         }
     }
     Some(At { value: pairs, at: items.at })
@@ -326,7 +326,7 @@ fn ca(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
         (None, Some(inline)) => reader.text(Some(inline)).map(CaSpec::Inline),
         (found, _) => {
             let message =
-                if found.is_some() { "`file` and `inline` stand both" } else { "neither `file` nor `inline` stands" };
+                if found.is_some() { "both `file` and `inline` stand" } else { "neither `file` nor `inline` stands" };
             reader.error_hint(
                 &node.at,
                 format!("{message} in ca"),
@@ -452,7 +452,7 @@ fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
     if let Some(node) = fields.get("metadata")
         && let Some(fields) = reader.fields(node, "spec.metadata", &["ca", "insecureSkipVerify"])
     {
-        endpoint_ca = reader.text(fields.get("ca"));
+        endpoint_ca = reader.text(fields.get("ca")).filter(|ca| !ca.value.is_empty());
         if let Some(At { value: true, at }) = reader.flag(fields.get("insecureSkipVerify")) {
             let finding =
                 Diagnostic::error(Some(at), "`insecureSkipVerify: true` is refused: roots would be taken from anybody");

@@ -12,7 +12,7 @@ mod read;
 mod schema;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,7 +59,12 @@ pub struct Spec {
     pub(crate) findings: Diagnostics,
     /// A document could not be read so far that its name is known; what refers to it is no finding.
     pub(crate) partial: bool,
+    /// Files with errors: what is missing in them may only be misspelt.
+    pub(crate) flawed: BTreeSet<Arc<str>>,
 }
+
+/// Two clusters that are to be linked.
+pub type Pair = [At<ClusterName>; 2];
 
 /// A `Mesh` document.
 #[derive(Debug, Clone)]
@@ -71,7 +76,7 @@ pub struct MeshSpec {
     /// `spec.topology`; `true` when it is `pairs`.
     pub by_pairs: Option<At<bool>>,
     /// `spec.pairs`, each of two names.
-    pub pairs: Option<At<Vec<At<[At<ClusterName>; 2]>>>>,
+    pub pairs: Option<At<Vec<At<Pair>>>>,
     /// `spec.acceptForeignRoots`.
     pub accept_foreign_roots: Option<At<bool>>,
     /// `spec.firstContact`.
@@ -220,6 +225,13 @@ pub struct PeerSpec {
     pub enable_ingress_gateway: Option<At<bool>>,
 }
 
+impl Spec {
+    /// Whether a field that is missing in the document at the place may be there, misspelt.
+    pub(crate) fn may_be_misspelt(&self, at: &Location) -> bool {
+        self.flawed.contains(&at.file)
+    }
+}
+
 /// The lines of the files.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Texts(BTreeMap<Arc<str>, Vec<String>>);
@@ -257,14 +269,16 @@ pub(crate) fn parse_all(sources: &[Source]) -> Spec {
         match tree::text(path, bytes, &mut findings) {
             None => spec.partial = true,
             Some(text) => {
-                for document in tree::documents(path, text, &mut findings) {
+                let (documents, whole) = tree::documents(path, text, &mut findings);
+                spec.partial |= !whole;
+                for document in documents {
                     document::read(&document, &mut findings, &mut spec);
                 }
             }
         }
         let findings = findings.into_inner();
         if findings.has_errors() {
-            spec.partial = true;
+            spec.flawed.insert(path.clone());
         }
         if bytes.len() <= MAX_FILE {
             spec.texts.add(path, bytes);

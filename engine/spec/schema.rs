@@ -1,6 +1,244 @@
-//! The JSON Schema of the documents.
+//! The JSON Schema of the documents: what editors complete and check. The engine's own reading is the authority; it also
+//! knows the grammar of names and what concerns several documents.
+
+#![allow(clippy::needless_pass_by_value, reason = "json! takes what it is given apart")]
+
+use serde_json::{Value, json};
+
+use super::document::{
+    API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EXPOSES, FIRST_CONTACTS, ISTIO, MESH, MULTICLUSTER,
+    PEER, PIN, RECONCILERS, STATES,
+};
+
+const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+const LABEL_VALUE: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+const DNS_NAME: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
+const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
+const PATH: &str = r"^(?!/)(?!.*(^|/)\.{0,2}(/|$))[^\\]+$";
 
 /// JSON Schema (draft 2020-12) of one document below `specs/`.
-pub fn schema() -> serde_json::Value {
-    serde_json::json!({})
+pub fn schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A document below specs/: Mesh, Cluster or IstioMulticluster",
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "properties": {
+            "apiVersion": { "enum": [API, DECKHOUSE_API] },
+            "kind": { "enum": ["Mesh", "Cluster", "IstioMulticluster"] },
+        },
+        "oneOf": [
+            document("Mesh", json!({ "const": API }), metadata(false), mesh()),
+            document("Cluster", json!({ "const": API }), metadata(false), cluster()),
+            document("IstioMulticluster", json!({ "const": API }), metadata(true), peer(true)),
+            document("IstioMulticluster", json!({ "const": DECKHOUSE_API }), metadata(true), peer(false)),
+        ],
+    })
+}
+
+/// An object with exactly these fields. `known` are those that the reading knows, in which the schema must agree.
+fn object(known: &[&str], required: &[&str], properties: Value) -> Value {
+    debug_assert!(
+        properties
+            .as_object()
+            .is_some_and(|all| { all.len() == known.len() && known.iter().all(|field| all.contains_key(*field)) }),
+        "the schema has other fields than {known:?}"
+    );
+    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+fn words<T>(choices: &[(&str, T)], default: &str, description: &str) -> Value {
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    json!({ "enum": words, "default": default, "description": description })
+}
+
+fn text(pattern: &str, description: &str) -> Value {
+    json!({ "type": "string", "pattern": pattern, "description": description })
+}
+
+fn plain(description: &str) -> Value {
+    json!({ "type": "string", "minLength": 1, "description": description })
+}
+
+fn flag(default: bool, description: &str) -> Value {
+    json!({ "type": "boolean", "default": default, "description": description })
+}
+
+fn many(item: Value, description: &str) -> Value {
+    json!({ "type": "array", "items": item, "description": description })
+}
+
+fn nothing() -> Value {
+    json!({ "type": "object", "maxProperties": 0 })
+}
+
+fn document(kind: &str, api: Value, metadata: Value, spec: Value) -> Value {
+    object(
+        DOCUMENT,
+        DOCUMENT,
+        json!({ "apiVersion": api, "kind": { "const": kind }, "metadata": metadata, "spec": spec }),
+    )
+}
+
+fn metadata(of_kubernetes: bool) -> Value {
+    let name = text(LABEL, "a DNS-1123 label: at most 63 of a-z, 0-9 and -");
+    if of_kubernetes {
+        let more = json!({ "name": name, "namespace": plain("ignored"), "labels": {}, "annotations": {} });
+        return object(&["name", "namespace", "labels", "annotations"], &["name"], more);
+    }
+    object(&["name"], &["name"], json!({ "name": name }))
+}
+
+fn mesh() -> Value {
+    let lifetime = text("^[0-9]+[dhm]$", "direct only: how long a token lives, 1h to 14d; default 14d");
+    let credentials = json!({
+        "mode": {
+            "enum": ["relay", "direct"],
+            "default": "relay",
+            "description": "relay: through the cluster's own relay, nothing in git is secret; direct: a token in the remote secret",
+        },
+        "lifetime": lifetime,
+        "acceptRotationGap": flag(false, "direct only: rotate although istiod before 1.30.4 may lose endpoints on it"),
+    });
+    let engine_key = json!({
+        "id": text("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$", "the key's id"),
+        "publicKey": plain("its public half, PEM"),
+    });
+    let pair = json!({ "type": "array", "items": text(LABEL, "name of a cluster"), "minItems": 2, "maxItems": 2 });
+    object(
+        MESH,
+        &[],
+        json!({
+            "meshID": text(LABEL_VALUE, "global.meshID of Istio; default: metadata.name"),
+            "topology": {
+                "enum": ["full", "pairs"],
+                "default": "full",
+                "description": "full: all clusters with all; pairs: those in `pairs`",
+            },
+            "pairs": many(pair, "with topology: pairs, the two clusters of each link"),
+            "acceptForeignRoots": flag(false, "must be true with two clusters or more: every root can sign every identity of every accepted trust domain"),
+            "firstContact": words(FIRST_CONTACTS, "tls", "tls: naming an endpoint whose TLS verifies is the approval; approve: ask there too"),
+            "credentials": object(CREDENTIALS, &[], credentials),
+            "encryption": {
+                "description": "direct only; `none: {}` puts plain text into git, others are not available in this version",
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["none"],
+                "properties": { "none": nothing() },
+            },
+            "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
+            "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
+        }),
+    )
+}
+
+fn cluster() -> Value {
+    let multicluster = json!({
+        "enabled": flag(true, "deploy exporter, api-proxy and relay; only with reconciler rendered or agent"),
+        "image": plain("image of the engine"),
+        "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2 },
+        "expose": words(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
+        "apiHost": plain("the api-proxy's public address, `host` or `host:port`"),
+        "tlsSecret": text(DNS_NAME, "Secret with the serving certificate; else the cluster's own serving CA issues one"),
+    });
+    let endpoint = text("^(https|file)://.+$", "https://…, or file:// and a folder below the checkout");
+    let pin = json!({
+        "clusterUUID": text("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "UID of the namespace kube-system"),
+        "authnKey": text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of the cluster's key"),
+        "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
+    });
+    let istio = json!({
+        "namespace": { "type": "string", "pattern": LABEL, "default": "istio-system" },
+        "revisions": {
+            "type": "array", "minItems": 1, "default": ["default"],
+            "items": text(LABEL, "a revision of the control plane"),
+        },
+        "config": words(CONFIGS, "sharedMeshConfig", "where roots and networks are written"),
+        "dnsCapture": flag(true, "proxies capture DNS, so that services of peers resolve"),
+        "prepared": flag(false, "somebody attests that istiod and all proxies are prepared"),
+    });
+    let gateway = json!({
+        "address": plain("IP address or DNS name"),
+        "port": { "type": "integer", "minimum": 1, "maximum": 65535, "default": 15443 },
+    });
+    let share = json!({
+        "namespaces": { "const": ["*"], "description": "others are not available in this version" },
+        "except": { "const": [], "description": "others are not available in this version" },
+    });
+    let allow = json!({
+        "apiHosts": many(plain("a host, or `*.` and a domain"), "hosts its api-proxy may have"),
+        "addresses": many(plain("an address, or a range in CIDR notation"), "ranges its gateways and endpoint must lie in"),
+    });
+    object(
+        CLUSTER,
+        &["metadata"],
+        json!({
+            "mesh": text(LABEL, "name of its Mesh; may be left out, since a checkout has one"),
+            "reconciler": words(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; agent: isthmus in the cluster; deckhouse: Deckhouse's own module; external: another team's checkout"),
+            "state": words(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step"),
+            "multicluster": object(MULTICLUSTER, &[], multicluster),
+            "metadata": object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })),
+            "pin": object(PIN, &[], pin),
+            "clusterDomain": { "type": "string", "pattern": DNS_NAME, "default": "cluster.local" },
+            "clusterID": {
+                "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", "not": { "const": "Kubernetes" },
+                "description": "default: what the cluster publishes",
+            },
+            "network": text(LABEL_VALUE, "default: what the cluster publishes"),
+            "trustDomain": text("^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$", "default: what the cluster publishes"),
+            "istio": object(ISTIO, &[], istio),
+            "gateways": many(object(&["address", "port"], &["address"], gateway), "override of the published gateways"),
+            "flatNetwork": flag(false, "pods reach each other without a gateway"),
+            "api": object(&["host", "ca"], &[], json!({ "host": plain("override of the published api host"), "ca": ca("override of the published CA") })),
+            "share": object(&["namespaces", "except"], &[], share),
+            "allow": object(&["apiHosts", "addresses"], &[], allow),
+            "key": {
+                "description": "where the private half of the cluster's key is; default: born in the cluster, never leaves it",
+                "type": "object",
+                "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
+                "properties": {
+                    "cluster": nothing(),
+                    "file": text(PATH, "path below the checkout"),
+                    "env": text("^[A-Za-z_][A-Za-z0-9_]*$", "name of an environment variable"),
+                },
+            },
+        }),
+    )
+}
+
+fn ca(description: &str) -> Value {
+    json!({
+        "description": description,
+        "type": "object",
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": { "file": text(PATH, "path below the checkout"), "inline": plain("PEM") },
+    })
+}
+
+/// `strict`: unknown fields are errors; those of Deckhouse may be newer than this engine.
+fn peer(strict: bool) -> Value {
+    let inner = json!({
+        "ca": plain("PEM"),
+        "insecureSkipVerify": { "const": false, "description": "true is refused" },
+    });
+    let mut metadata = object(&["ca", "insecureSkipVerify"], &[], inner);
+    let properties = json!({
+        "metadataEndpoint": text("^(https|file)://.+$", "the peer's metadata"),
+        "enableIngressGateway": flag(true, "false: pods reach each other without a gateway"),
+        "metadata": {},
+    });
+    let mut spec = object(PEER, &["metadataEndpoint"], properties);
+    for value in [&mut metadata, &mut spec] {
+        if let Some(all) = value.as_object_mut().filter(|_| !strict) {
+            all.remove("additionalProperties");
+        }
+    }
+    if let Some(slot) = spec.pointer_mut("/properties/metadata") {
+        *slot = metadata;
+    }
+    spec
 }

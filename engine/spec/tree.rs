@@ -152,8 +152,8 @@ fn end_of(text: &str) -> (usize, usize) {
     (line, last.chars().count() + 1)
 }
 
-/// The documents of a text, empty ones left out.
-pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) -> Vec<Arc<Node>> {
+/// The documents of a text, empty ones left out, and whether no broken one was.
+pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) -> (Vec<Arc<Node>>, bool) {
     let options = granit_parser::options! {
         emit_comments: false,
         emit_unresolved_aliases: true,
@@ -161,7 +161,7 @@ pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) ->
         block_nesting_limit: MAX_DEPTH,
     };
     let mut parser = Parser::new_from_str_with_options(text, options);
-    let mut documents = Vec::new();
+    let (mut documents, mut whole) = (Vec::new(), true);
     let mut builder = Builder::new(path);
     while let Some(next) = parser.next_event() {
         let step = match next {
@@ -177,6 +177,7 @@ pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) ->
             }
         };
         if step.is_err() {
+            whole = false;
             builder = Builder::new(path);
             if findings.is_full() || !matches!(parser.proceed_next_document(), Ok(true)) {
                 break;
@@ -184,7 +185,7 @@ pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) ->
         }
     }
     documents.retain(|node| !matches!(node.content, Content::Null));
-    documents
+    (documents, whole)
 }
 
 /// What the parser found wrong, in words, with the usual cause where there is one.
@@ -294,18 +295,18 @@ impl Builder {
             }
             Event::Alias(id) => match self.anchors.get(&id).cloned() {
                 Some(node) => self.hang(node, &at, findings),
-                None => self.no_alias(at, "the alias stands inside the value it names", findings),
+                None => self.no_alias(&at, "the alias stands inside the value it names", findings),
             },
             Event::UnresolvedAlias(name) => {
-                self.no_alias(at, format!("the alias `*{name}` names no anchor before it"), findings)
+                self.no_alias(&at, format!("the alias `*{name}` names no anchor before it"), findings)
             }
             _ => Ok(()),
         }
     }
 
-    fn no_alias(&mut self, at: Location, message: impl Into<String>, findings: &mut Findings) -> Result<(), Broken> {
+    fn no_alias(&mut self, at: &Location, message: impl Into<String>, findings: &mut Findings) -> Result<(), Broken> {
         findings.push(Diagnostic::error(Some(at.clone()), message));
-        self.hang(Arc::new(Node { at: at.clone(), content: Content::Null, size: 1 }), &at, findings)
+        self.hang(Arc::new(Node { at: at.clone(), content: Content::Null, size: 1 }), at, findings)
     }
 
     fn put(&mut self, node: Node, anchor: usize, findings: &mut Findings) -> Result<(), Broken> {
