@@ -289,6 +289,22 @@ fn certificates() {
     )));
 }
 
+#[rstest]
+#[case(
+    "    ca:\n      inline: |\n        -----BEGIN PRIVATE KEY-----\n        MC4CAQAwBQYDK2VwBCIEIFTwn1c8M6ZC5Xkr0sNZxsY9mTTTBtBXqUfYQJTgH6xV\n        -----END PRIVATE KEY-----\n"
+)]
+#[case(
+    "    ca: {inline: \"-----BEGIN PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIFTwn1c8M6ZC5Xkr0sNZxsY9mTTTBtBXqUfYQJTgH6xV\\n-----END PRIVATE KEY-----\"}\n"
+)]
+#[case(
+    "  pin:\n    authnKey: |\n        -----BEGIN PRIVATE KEY-----\n        MC4CAQAwBQYDK2VwBCIEIFTwn1c8M6ZC5Xkr0sNZxsY9mTTTBtBXqUfYQJTgH6xV\n        -----END PRIVATE KEY-----\n"
+)]
+#[case("  network:\n  MC4CAQAwBQYDK2VwBCIEIFTwn1c8M6ZC5Xkr0sNZxsY9mTTTBtBXqUfYQJTgH6xV\n")]
+fn a_private_key_in_a_spec_is_refused_and_not_repeated(#[case] lines: &str) {
+    let text = outcome(&checkout("", lines, ""));
+    assert!(text.starts_with("error: ") && !text.contains("MC4CAQ"), "{text}");
+}
+
 #[test]
 fn addresses() {
     insta::assert_snapshot!(outcome(&checkout(

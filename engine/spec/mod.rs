@@ -248,6 +248,7 @@ impl Texts {
         let line = self.0.get(&at.file)?.get(at.line.checked_sub(1)?)?;
         let key_material = line.trim().len() >= 40
             && line.trim().bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_'));
+        let key_material = key_material || (line.contains("PRIVATE KEY") && line.trim().len() > 40);
         (!line.trim().is_empty() && !key_material).then(|| line.clone())
     }
 }
