@@ -1,14 +1,19 @@
 //! Root CA certificates of peers, checked before anything trusts them.
 //!
-//! istiod pools all roots and refuses to start on one it cannot use, so a root is read with more care than TLS would:
-//! X.509 version 3, `CA:TRUE`, `keyCertSign`, valid now, RSA of 2048 bits or EC P-256 or better, nothing else in the PEM.
+//! istiod pools all roots and refuses to start on one it cannot use, so a root is read with more care than TLS would, and
+//! whatever Go's crypto/x509 does not read is refused: X.509 version 3 (RFC 5280), a positive serial number, `CA:TRUE`,
+//! `keyCertSign`, valid now, RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, or Ed25519; nothing else in the PEM but
+//! the explanatory text of RFC 7468. What is kept is written anew, so nothing of the text gets further.
 
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use crate::name::Digest;
 
+/// Largest RSA key in bits: what Go's crypto/tls takes.
+const MAX_RSA_BITS: usize = 8192;
 /// Most certificates in one bundle.
 pub const MAX_ROOTS: usize = 10;
 /// Most bytes of one bundle.
@@ -25,9 +30,9 @@ pub struct RootCertificate {
     pub not_after: i64,
     /// Beginning of validity, seconds since 1970.
     pub not_before: i64,
-    /// Subject, as RFC 4514 text.
+    /// Subject, nearly as in RFC 4514; control characters are escaped, so that it can be printed.
     pub subject: String,
-    /// It has a SubjectKeyIdentifier, so chains are found although subjects are equal.
+    /// It has a `SubjectKeyIdentifier`, so chains are found although subjects are equal.
     pub has_subject_key_id: bool,
 }
 
@@ -60,7 +65,7 @@ pub enum CertificateError {
     #[error("certificate {0} is unreadable: {1}")]
     Der(usize, String),
     /// A rule is broken.
-    #[error("`{subject}`: {rule}")]
+    #[error("root certificate `{}` is refused: {rule}", subject.chars().take(120).collect::<String>())]
     Rule {
         /// Subject of the certificate.
         subject: String,
@@ -93,26 +98,43 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     if pem.len() > MAX_BUNDLE {
         return Err(CertificateError::Size(pem.len()));
     }
-    let blocks = pem::parse_many(pem).map_err(|error| CertificateError::Pem(error.to_string()))?;
-    if pem.matches("-----BEGIN ").count() != blocks.len() {
+    let begins: Vec<&str> = pem.split("-----BEGIN ").skip(1).map(label).collect();
+    if let Some(private) = begins.iter().find(|label| label.contains("PRIVATE KEY")) {
+        return Err(CertificateError::PrivateKey((*private).to_owned()));
+    }
+    if begins.is_empty() && !pem.trim().is_empty() {
+        return Err(CertificateError::Pem("no BEGIN line".to_owned()));
+    }
+    // The parser's own words may quote the text, and what stands there may be secret.
+    let broken = || CertificateError::Pem("the base64 or an END line is broken".to_owned());
+    let blocks = pem::parse_many(pem).map_err(|_| broken())?;
+    if begins.len() != blocks.len() {
         return Err(CertificateError::Pem("a block is broken off".to_owned()));
+    }
+    if let Some(other) =
+        blocks.iter().zip(begins).find_map(|(block, label)| (block.tag() != "CERTIFICATE").then_some(label))
+    {
+        return Err(CertificateError::Label(other.to_owned()));
+    }
+    if blocks.is_empty() || blocks.len() > MAX_ROOTS {
+        return Err(CertificateError::Count(blocks.len()));
     }
     let mut roots = Vec::new();
     for (at, block) in blocks.iter().enumerate() {
-        match block.tag() {
-            "CERTIFICATE" => roots.push(root(at + 1, block.contents())?),
-            tag if tag.ends_with("PRIVATE KEY") => {
-                return Err(CertificateError::PrivateKey(tag.to_owned()));
-            }
-            tag => return Err(CertificateError::Label(tag.to_owned())),
+        if block.headers().iter().next().is_some() {
+            return Err(CertificateError::Pem("a block has headers or an empty line".to_owned()));
         }
-    }
-    if roots.is_empty() || roots.len() > MAX_ROOTS {
-        return Err(CertificateError::Count(roots.len()));
+        roots.push(root(at + 1, block.contents())?);
     }
     roots.sort_by_key(|root| root.digest);
     roots.dedup_by_key(|root| root.digest);
     Ok(roots)
+}
+
+/// The label that follows `-----BEGIN `, as far as it looks like one.
+fn label(text: &str) -> &str {
+    let end = text.bytes().take(64).take_while(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b' ')).count();
+    text.get(..end).unwrap_or_default()
 }
 
 fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
@@ -122,10 +144,11 @@ fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
         return Err(CertificateError::Der(at, "bytes follow the certificate".to_owned()));
     }
     let subject = certificate.subject().to_string();
+    let subject: String =
+        subject.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
     if let Some(rule) = broken_rule(&certificate) {
         return Err(CertificateError::Rule { subject, rule });
     }
-    let extensions = certificate.extensions();
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     Ok(RootCertificate {
         pem: pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config),
@@ -133,15 +156,19 @@ fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
         not_after: certificate.validity().not_after.timestamp(),
         not_before: certificate.validity().not_before.timestamp(),
         subject,
-        has_subject_key_id: extensions
-            .iter()
-            .any(|e| e.oid == x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER),
+        has_subject_key_id: certificate.extensions().iter().any(|e| e.oid == oid::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER),
     })
 }
 
 fn broken_rule(certificate: &X509Certificate<'_>) -> Option<String> {
     if certificate.version() != x509_parser::x509::X509Version::V3 {
         return Some("not an X.509 version 3 certificate".to_owned());
+    }
+    if certificate.raw_serial().first().is_none_or(|byte| byte & 0x80 != 0) {
+        return Some("its serial number is negative, which Go, and so istiod, does not read".to_owned());
+    }
+    if certificate.validity().not_after < certificate.validity().not_before {
+        return Some("it ends before it begins".to_owned());
     }
     match certificate.basic_constraints() {
         Ok(Some(constraints)) if constraints.value.ca => {}
@@ -155,15 +182,28 @@ fn broken_rule(certificate: &X509Certificate<'_>) -> Option<String> {
         Ok(_) => {}
         Err(error) => return Some(format!("broken key usage: {error}")),
     }
+    broken_key(certificate)
+}
+
+fn broken_key(certificate: &X509Certificate<'_>) -> Option<String> {
+    let algorithm = &certificate.public_key().algorithm;
+    if algorithm.algorithm == oid::OID_SIG_ED25519 {
+        return None;
+    }
     match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => {
             Some(format!("its RSA key has {} bits, and 2048 are the least", key.key_size()))
         }
-        Ok(PublicKey::EC(key)) if key.key_size() < 256 => {
-            Some(format!("its EC key has {} bits, and P-256 is the least", key.key_size()))
+        Ok(PublicKey::RSA(key)) if key.key_size() > MAX_RSA_BITS => {
+            Some(format!("its RSA key has {} bits, and {MAX_RSA_BITS} are the most", key.key_size()))
         }
-        Ok(PublicKey::RSA(_) | PublicKey::EC(_)) => None,
-        _ if certificate.public_key().algorithm.algorithm == x509_parser::oid_registry::OID_SIG_ED25519 => None,
+        Ok(PublicKey::RSA(_)) => None,
+        Ok(PublicKey::EC(_)) => {
+            let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+            let known = [oid::OID_EC_P256, oid::OID_NIST_EC_P384, oid::OID_NIST_EC_P521];
+            let fits = curve.is_some_and(|curve| known.contains(&curve));
+            (!fits).then(|| "its EC key is on another curve than P-256, P-384 and P-521".to_owned())
+        }
         Ok(_) => Some("its key is neither RSA nor EC nor Ed25519".to_owned()),
         Err(error) => Some(format!("its key is unreadable: {error}")),
     }
