@@ -22,8 +22,8 @@ pub mod mesh;
 // stages
 pub mod accept;
 pub mod advance;
-pub mod demo;
 pub mod compile;
+pub mod demo;
 pub mod diff;
 pub mod graph;
 pub mod observe;
