@@ -11,6 +11,7 @@ pub mod metadata;
 pub mod name;
 pub mod object;
 pub mod peers;
+pub mod spiffe;
 pub mod step;
 pub mod token;
 
@@ -36,3 +37,4 @@ pub mod tree;
 
 // edges
 pub mod cluster;
+pub mod server;

@@ -104,14 +104,9 @@ impl PeersFile {
     }
 
     /// Peers that publish this very key under this id for a scope: those in whose name its holder reads.
-    pub fn publishers_of<'a>(
-        &'a self,
-        id: &'a KeyId,
-        key: &'a PublicKey,
-        scope: Scope,
-    ) -> impl Iterator<Item = &'a PeerEntry> {
-        let publishes = move |own: &AuthnKey| own.id == *id && own.pem == *key && own.scopes.contains(&scope);
-        self.peers.iter().filter(move |peer| peer.keys.iter().any(publishes))
+    pub fn publishers_of(&self, id: &KeyId, key: &PublicKey, scope: Scope) -> Vec<&PeerEntry> {
+        let publishes = |own: &AuthnKey| own.id == *id && own.pem == *key && own.scopes.contains(&scope);
+        self.peers.iter().filter(|peer| peer.keys.iter().any(publishes)).collect()
     }
 }
 
@@ -138,8 +133,8 @@ mod tests {
         let file = PeersFile::parse(text(1, &[UUID]).as_bytes()).unwrap();
         assert_eq!(PeersFile::parse(&serde_json::to_vec(&file).unwrap()).unwrap(), file);
         let key = &file.own.keys[0];
-        assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::PrivateMulticluster).count(), 1);
-        assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::Api).count(), 0);
+        assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::PrivateMulticluster).len(), 1);
+        assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::Api).len(), 0);
         assert!(PeersFile::parse(b"{\"version\":1}").unwrap().peers.is_empty());
     }
 
