@@ -154,8 +154,13 @@ pub struct YamlError(pub String);
 
 /// Writes any value as YAML that YAML 1.1 and 1.2 readers take alike. Lines are never folded.
 pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, YamlError> {
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: 1_000_000 };
-    serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError(error.to_string()))
+    let write = |block: bool| {
+        let options = serde_saphyr::ser_options! { folded_wrap_chars: 1_000_000, prefer_block_scalars: block };
+        serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError(error.to_string()))
+    };
+    let text = write(true)?;
+    // A literal block that begins with a tab is read by some parsers and refused by libyaml: quotes then.
+    if text.contains('\t') { write(false) } else { Ok(text) }
 }
 
 /// The folder of a cluster's objects.

@@ -1,5 +1,7 @@
 //! Component templates: what they render, and what an override may not change.
 
+#![allow(clippy::disallowed_methods, reason = "the built-in templates are read as files")]
+
 use isthmus::diagnostic::{Diagnostic, Diagnostics};
 use isthmus::mesh::{Expose, Reconciler};
 use isthmus::render::{NoCredentials, render_cluster};

@@ -15,6 +15,7 @@ use isthmus::render::{Credential, CredentialSource, RenderContext, RenderedClust
 use isthmus::template::Templates;
 use isthmus::token::Scope;
 
+#[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) mesh: Mesh,
     pub(crate) lock: Lock,
