@@ -1,4 +1,4 @@
-//! Three parsers read what we write alike: serde's, PyYAML (YAML 1.1) and kubectl's (Go). Peers choose the hostile words.
+//! Three parsers read what we write alike: that of serde, that of Python (YAML 1.1) and that of kubectl (Go). Peers choose the hostile words.
 
 #![allow(clippy::disallowed_methods, reason = "the other parsers are other processes, and they read files")]
 
@@ -119,7 +119,7 @@ fn poison(world: &mut World, words: &[String]) {
         let public = &mut world.locked(name).public;
         public.relay_ca = Some(next().to_owned());
         public.trust_domain = next().parse().ok().or_else(|| public.trust_domain.clone());
-        public.roots[0].pem = next().to_owned();
+        next().clone_into(&mut public.roots[0].pem);
         let cluster = world.cluster(name);
         cluster.endpoint_ca = Some(next().to_owned());
         cluster.cluster_domain = next().parse().unwrap_or_else(|_| cluster.cluster_domain.clone());
@@ -262,7 +262,7 @@ fn kustomize_takes_every_folder() {
     world.cluster("south").reconciler = Reconciler::Deckhouse;
     world.cluster("south").components = None;
     world.cluster("west").state = isthmus::mesh::State::Leaving;
-    world.lock.links.values_mut().for_each(|links| drop(links.remove("west")));
+    world.lock.links.values_mut().for_each(|links| links.retain(|peer, _| peer.as_str() != "west"));
     world.lock.links.remove("west");
     let checkout = tempfile::tempdir().unwrap();
     for cluster in ["east", "north", "south", "west"] {

@@ -30,7 +30,7 @@ pub(crate) fn key(seed: u8) -> PublicKey {
 }
 
 pub(crate) fn pem(words: &str) -> String {
-    let body: String = words.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let body = Digest::of(words.as_bytes()).hex();
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
             network: format!("network-{text}").parse().unwrap(),
             api_host: format!("api.{text}.example.com").parse().unwrap(),
             api_ca: Some(pem(&format!("api of {text}"))),
-            gateways: vec![format!("203.0.113.{}", n + 1), format!("gw.{text}.example.com")]
+            gateways: [format!("203.0.113.{}", n + 1), format!("gw.{text}.example.com")]
                 .iter()
                 .map(|address| isthmus::address::Gateway::new(address, 15443).unwrap())
                 .collect(),
@@ -201,9 +201,13 @@ pub(crate) fn file(rendered: &RenderedCluster, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name} among {:?}", files.keys())).1.clone()
 }
 
-/// The files without those of components, as one text.
+/// The files as one text.
 pub(crate) fn page(files: &BTreeMap<String, String>) -> String {
-    files.iter().map(|(path, text)| format!("──── {path}\n{text}")).collect()
+    let mut page = String::new();
+    for (path, text) in files {
+        page.extend(["──── ", path, "\n", text]);
+    }
+    page
 }
 
 /// The kubeconfig of a remote secret.
