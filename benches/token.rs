@@ -30,9 +30,8 @@ fn token(criterion: &mut Criterion) {
     let header = format!("Bearer {}", mint(&key, &claims, Some(&id)).expose());
     let expected = Expectation { audience: AUDIENCE, scope, now: NOW, max_lifetime: scope.max_lifetime() };
     let public = key.public().clone();
-    let keys = |sub: &str, _: Option<&str>| -> Vec<PublicKey> {
-        if sub == SENDER { vec![public.clone()] } else { vec![] }
-    };
+    let keys =
+        |sub: &str, _: Option<&str>| -> Vec<PublicKey> { if sub == SENDER { vec![public.clone()] } else { vec![] } };
     let whole = || verify(black_box(&[header.as_str()]), &expected, &keys).unwrap();
 
     // The fastest form of the bare operation: the key is parsed once, the signature is decoded.
