@@ -316,7 +316,7 @@ impl Judge<'_> {
             Ok(document) => document,
             Err(failure) => {
                 candidate.news.public = standing_of(failure, known.is_some(), cluster);
-                candidate.news.private = Standing::Waiting("its public document was not read".to_owned());
+                candidate.news.private = Standing::Waiting("its public document".to_owned());
                 return candidate;
             }
         };
@@ -362,7 +362,7 @@ impl Judge<'_> {
 impl Candidate {
     fn failed(mut self, reason: String) -> Self {
         self.news.public = Standing::Failed(reason);
-        self.news.private = Standing::Waiting("its public document is not accepted".to_owned());
+        self.news.private = Standing::Waiting("its public document to be accepted".to_owned());
         self
     }
 
@@ -566,7 +566,7 @@ fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing 
     let starting = cluster.reconciler == Reconciler::Deckhouse
         && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
     if starting || (!reached && failure.is_waiting_before_first_contact()) {
-        Standing::Waiting(failure.to_string())
+        Standing::Waiting(format!("an answer: {failure}"))
     } else {
         Standing::Failed(failure.to_string())
     }

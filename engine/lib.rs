@@ -36,5 +36,9 @@ pub mod template;
 pub mod tree;
 
 // edges
+pub mod checkout;
+pub mod cli;
 pub mod cluster;
 pub mod server;
+pub mod pipeline;
+pub mod trial;

@@ -1,2 +1,5 @@
 //! The `engine` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    isthmus::cli::run(std::env::args_os())
+}

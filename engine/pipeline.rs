@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use crate::accept::{Accepted, Approvals, accept, engine_keys, hides_our_roots};
 use crate::address::Endpoint;
 use crate::advance::{Advanced, Conditions, EPOCH_LEEWAY, advance};
-use crate::compile::compile;
+use crate::checkout::FileChange;
+use crate::compile;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::graph::{Cycle, Graph};
 use crate::lock::{Lock, Stage};
@@ -23,10 +24,10 @@ use crate::object::{YamlError, rendered_folder};
 use crate::observe::Observed;
 use crate::plan::{Action, FileStep, Gathering, ObjectChange, Plan, Reason, compare, notes};
 use crate::render::{CredentialSource, RenderContext, RenderedCluster};
-use crate::spec::{self, Source};
+use crate::spec::Source;
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
-use crate::tree::{FileChange, Tree, TreeError};
+use crate::tree::{Tree, TreeError};
 
 /// Why a run ends before its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +64,8 @@ impl Input {
     /// A digest over the content of all of it and of the tree, by which a stored plan knows that nothing changed since.
     pub fn digest(&self) -> Digest {
         let mut text = Vec::new();
-        let files = self.specs.iter().chain(&self.templates).map(|source| (source.path.as_ref(), source.bytes.as_slice()));
+        let files =
+            self.specs.iter().chain(&self.templates).map(|source| (source.path.as_ref(), source.bytes.as_slice()));
         let mut files: Vec<(&str, &[u8])> =
             files.chain(self.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))).collect();
         files.sort_unstable();
@@ -102,7 +104,7 @@ impl Program {
         let mut findings = Diagnostics::new();
         let lock = Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
         let templates = Templates::load(&input.templates);
-        let compiled = spec::parse(&input.specs).and_then(|spec| compile(spec, file));
+        let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), file);
         let lock = lock.map_err(|found| findings.extend(found)).ok();
         let templates = templates.map_err(|found| findings.extend(found)).ok();
         let compiled = compiled.map_err(|found| findings.extend(found)).ok();
@@ -121,8 +123,9 @@ impl Program {
         let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).collect();
         for name in known.into_iter().filter(|name| !self.mesh.clusters.contains_key(*name)) {
             findings.push(
-                Diagnostic::error(None, format!("cluster `{name}` is in the lock and no spec declares it"))
-                    .hint("restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone"),
+                Diagnostic::error(None, format!("cluster `{name}` is in the lock and no spec declares it")).hint(
+                    "restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone",
+                ),
             );
         }
         if findings.has_errors() { Err(Stop::Refused(findings)) } else { Ok(()) }
@@ -168,7 +171,12 @@ impl Program {
     }
 
     /// The objects of one cluster in a turn.
-    pub fn render(&self, turn: &Turn, credentials: &(dyn CredentialSource + Sync), cluster: &ClusterName) -> Result<RenderedCluster, Stop> {
+    pub fn render(
+        &self,
+        turn: &Turn,
+        credentials: &(dyn CredentialSource + Sync),
+        cluster: &ClusterName,
+    ) -> Result<RenderedCluster, Stop> {
         let context = RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)?;
         context.render(credentials, cluster).map_err(Stop::Findings)
     }
@@ -297,7 +305,12 @@ impl Program {
     }
 
     /// The plan as file changes: the lock first, then the tree.
-    pub fn files(&self, turn: &Turn, plan: &Plan, credentials: &(dyn CredentialSource + Sync)) -> Result<Vec<FileChange>, Stop> {
+    pub fn files(
+        &self,
+        turn: &Turn,
+        plan: &Plan,
+        credentials: &(dyn CredentialSource + Sync),
+    ) -> Result<Vec<FileChange>, Stop> {
         let mut changes = Vec::new();
         let lock = turn.advanced.lock.to_files()?;
         for step in &plan.lock {
@@ -328,7 +341,13 @@ impl Program {
         Ok(changes)
     }
 
-    fn cluster_writes(&self, context: &RenderContext<'_>, credentials: &(dyn CredentialSource + Sync), name: &ClusterName, objects: &[&ObjectChange]) -> Result<Vec<FileChange>, Stop> {
+    fn cluster_writes(
+        &self,
+        context: &RenderContext<'_>,
+        credentials: &(dyn CredentialSource + Sync),
+        name: &ClusterName,
+        objects: &[&ObjectChange],
+    ) -> Result<Vec<FileChange>, Stop> {
         let mut texts = BTreeMap::new();
         if self.mesh.clusters.contains_key(name) {
             let folder = rendered_folder(name);

@@ -10,6 +10,8 @@
 
 mod bad_input_specs;
 mod certificate;
+mod checkout;
+mod kill;
 mod render;
 mod spec;
 mod token;

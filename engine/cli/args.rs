@@ -10,8 +10,10 @@ use crate::name::ClusterName;
 /// Joins Istio clusters that keep their own root CA into one mesh, from files in git.
 #[derive(Debug, Parser)]
 #[command(name = "engine", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done or only waiting · 1 failed · 2 changes (plan --detailed-exitcode) · 3 a cluster failed\n\
-    4 held back or refused · 5 busy · 6 files or network of this machine · 64 wrong usage")]
+#[command(
+    after_help = "Exit codes: 0 done or only waiting · 1 failed · 2 changes (plan --detailed-exitcode) · 3 a cluster failed\n\
+    4 held back or refused · 5 busy · 6 files or network of this machine · 64 wrong usage"
+)]
 pub struct Arguments {
     /// The checkout.
     #[arg(short = 'C', value_name = "DIR", global = true, default_value = ".", env = "ISTHMUS_CHECKOUT")]

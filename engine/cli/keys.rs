@@ -14,24 +14,27 @@ use crate::mesh::KeySource;
 pub fn new(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let checkout = Checkout::open(&arguments.directory)?;
     let guard = checkout.lock()?;
-    let session = Session::load(Checkout::open(&arguments.directory)?, None)?;
+    let session = Session::load(&checkout, None)?;
     if let Some((id, _)) = engine_keys(&session.program.mesh, &session.program.lock).into_iter().next() {
         return Err(Failure::new(
             Exit::Refused,
-            format!("spec or lock already know an engine key, `{id}`; the lock is the authority and no run replaces a recorded key"),
+            format!(
+                "spec or lock already know an engine key, `{id}`; the lock is the authority and no run replaces a recorded key"
+            ),
         ));
     }
     let id = create(&guard, &session.program.lock)?;
-    printer.talk(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
+    printer
+        .talk(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
     printer.talk("keep the private half where the job that turns the mesh finds it, and nowhere else");
     Ok(Exit::Done)
 }
 
 /// Makes the key and records it. A private half that is there already, from a run that was cut off, is taken up.
 pub fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Machine, format!("making the engine's key: {error}"));
-    let checkout = guard.checkout();
-    let key = match checkout.read_private(ENGINE_KEY_PATH)? {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Machine, format!("making the engine's key: {error}"));
+    let key = match guard.read_private(ENGINE_KEY_PATH)? {
         Some(found) => {
             let pem = std::str::from_utf8(&found.bytes).map_err(|error| failed(&error))?;
             PrivateKey::from_pem(pem).map_err(|error| failed(&error))?
@@ -40,7 +43,7 @@ pub fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> {
             let mut seed = zeroize::Zeroizing::new([0; 32]);
             aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| failed(&error))?;
             let key = PrivateKey::generate(&seed).map_err(|error| failed(&error))?;
-            if checkout.read("keys/.gitignore")?.is_none() {
+            if guard.read("keys/.gitignore")?.is_none() {
                 guard.write_private("keys/.gitignore", b"*\n")?;
             }
             guard.write_private(ENGINE_KEY_PATH, key.to_pem().map_err(|error| failed(&error))?.as_bytes())?;
@@ -61,7 +64,8 @@ pub fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> {
 
 /// Prints all keys and where their private halves are.
 pub fn list(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    let session = Session::open(arguments, printer, false)?;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments, printer, false)?;
     let lock = &session.program.lock;
     let mut rows = Vec::new();
     for (id, key) in engine_keys(&session.program.mesh, lock) {

@@ -4,15 +4,15 @@
     reason = "this edge reads the clock and the environment and hands them inwards as values"
 )]
 
-mod args;
-mod exit;
-mod facts;
-mod keys;
-mod report;
-mod session;
-mod status;
-mod stored;
-mod turn;
+pub mod args;
+pub mod exit;
+pub mod facts;
+pub mod keys;
+pub mod report;
+pub mod session;
+pub mod status;
+pub mod stored;
+pub mod turn;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -46,6 +46,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => exit,
     };
     ExitCode::from(exit.code())
+}
+
+/// Runs one command on a checkout, with the caller's printer.
+pub fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, Failure> {
+    let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
+    let parsed = Arguments::try_parse_from(before.into_iter().chain(words.iter().map(OsString::from)));
+    let arguments = parsed.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    Ok(dispatch(&arguments, printer).unwrap_or_else(|failure| report_failure(&arguments, printer, &failure)))
 }
 
 fn report_failure(arguments: &Arguments, printer: &Printer, failure: &Failure) -> Exit {
@@ -100,11 +108,26 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
 
 /// Commands of the design that this version does not have.
 const OTHER_COMMANDS: [&str; 13] = [
-    "argocd", "doctor", "export", "import", "init", "invite", "manifests", "report", "revoke", "rotate", "serve", "verify", "watch",
+    "argocd",
+    "doctor",
+    "export",
+    "import",
+    "init",
+    "invite",
+    "manifests",
+    "report",
+    "revoke",
+    "rotate",
+    "serve",
+    "verify",
+    "watch",
 ];
 
 fn refused(what: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{what} is not part of this version of the engine, {}", env!("CARGO_PKG_VERSION")))
+    Failure::new(
+        Exit::Usage,
+        format!("{what} is not part of this version of the engine, {}", env!("CARGO_PKG_VERSION")),
+    )
 }
 
 fn unknown(before: &str, words: &[String]) -> Failure {
@@ -114,15 +137,21 @@ fn unknown(before: &str, words: &[String]) -> Failure {
     }
     let root = Arguments::command();
     let command = if before.is_empty() { Some(&root) } else { root.find_subcommand(before.trim()) };
-    let names: Vec<&str> = command.into_iter().flat_map(clap::Command::get_subcommands).map(clap::Command::get_name).collect();
+    let names: Vec<&str> =
+        command.into_iter().flat_map(clap::Command::get_subcommands).map(clap::Command::get_name).collect();
     let hint = crate::diagnostic::did_you_mean(word, names.iter().copied());
     let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Failure::new(Exit::Usage, format!("there is no command `{before}{}`{hint} (`engine --help` lists them)", word.escape_debug()))
+    Failure::new(
+        Exit::Usage,
+        format!("there is no command `{before}{}`{hint} (`engine --help` lists them)", word.escape_debug()),
+    )
 }
 
 fn graph(arguments: &Arguments, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
-    let session = Session::open(arguments, printer, false)?;
-    let graph = crate::graph::Graph::build(&session.program.mesh, &session.program.lock).map_err(crate::pipeline::Stop::Cycle)?;
+    let checkout = crate::checkout::Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments, printer, false)?;
+    let graph = crate::graph::Graph::build(&session.program.mesh, &session.program.lock)
+        .map_err(crate::pipeline::Stop::Cycle)?;
     let text = match format {
         GraphFormat::Json => format!("{:#}\n", graph.to_json()),
         _ if arguments.output == Output::Json => format!("{:#}\n", graph.to_json()),

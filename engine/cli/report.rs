@@ -10,7 +10,7 @@ use crate::accept::Verdict;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::diff::{FieldChange, ValueChange};
 use crate::name::ClusterName;
-use crate::plan::{Action, PLAN_VERSION, Plan, Step, StepStanding};
+use crate::plan::{Action, FileStep, KUSTOMIZATION, PLAN_VERSION, Plan, Step, StepStanding};
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
@@ -177,7 +177,8 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     if !plan.lock.is_empty() || !plan.extra.is_empty() {
         out.push('\n');
         let (list, more) = short_list(&plan.lock, verbose);
-        for file in list.iter().chain(&plan.extra) {
+        let listed = |file: &&FileStep| verbose || !file.path.ends_with(KUSTOMIZATION);
+        for file in list.iter().chain(plan.extra.iter().filter(listed)) {
             out.push_str(&format!("  {} {}\n", sign(file.action), file.path));
         }
         if more > 0 {
@@ -222,7 +223,10 @@ fn trust_changes(plan: &Plan, out: &mut String) {
         }
         if change.verdict == Verdict::HeldBack {
             let digest = change.digest.short(12);
-            out.push_str(&format!("    if it is meant: {CYAN}engine apply --accept-trust {}@{digest}{CYAN:#}\n", change.cluster));
+            out.push_str(&format!(
+                "    if it is meant: {CYAN}engine apply --accept-trust {}@{digest}{CYAN:#}\n",
+                change.cluster
+            ));
         }
     }
 }
@@ -281,7 +285,9 @@ fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
     }
     match &change.change {
         ValueChange::Added(value) => out.push_str(&format!("        {}: {GREEN}{value}{GREEN:#}\n", change.path)),
-        ValueChange::Removed(value) => out.push_str(&format!("        {}: {RED}{value} (removed){RED:#}\n", change.path)),
+        ValueChange::Removed(value) => {
+            out.push_str(&format!("        {}: {RED}{value} (removed){RED:#}\n", change.path))
+        }
         ValueChange::Changed(before, after) => {
             out.push_str(&format!("        {}: {RED}{before}{RED:#} → {GREEN}{after}{GREEN:#}\n", change.path));
         }
@@ -349,9 +355,10 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
         .trust_changes
         .iter()
         .map(|change| {
-            let findings = change.findings.iter().map(|f| {
-                json!({ "what": f.what, "before": f.before, "after": f.after, "meaning": f.meaning })
-            });
+            let findings = change
+                .findings
+                .iter()
+                .map(|f| json!({ "what": f.what, "before": f.before, "after": f.after, "meaning": f.meaning }));
             json!({
                 "cluster": change.cluster, "digest": change.digest, "verdict": verdict(change.verdict),
                 "findings": findings.collect::<Vec<_>>(),
@@ -367,7 +374,7 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
 /// A table without lines, aligned, for people and for `awk`.
 pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(head.to_vec());
+    table.load_style(comfy_table::presets::NOTHING).set_header(head.to_vec());
     for row in rows {
         table.add_row(row.to_vec());
     }

@@ -28,9 +28,9 @@ pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
 
 /// One run on one checkout.
 #[derive(Debug)]
-pub struct Session {
+pub struct Session<'a> {
     /// The checkout.
-    pub checkout: Checkout,
+    pub checkout: &'a Checkout,
     /// What was read of it.
     pub input: Input,
     /// The compiled specs and the lock.
@@ -39,9 +39,9 @@ pub struct Session {
     pub now: i64,
 }
 
-impl Session {
+impl<'a> Session<'a> {
     /// Reads and compiles the checkout. `narrow` leaves out the links of all readers but one.
-    pub fn load(checkout: Checkout, narrow: Option<&ClusterName>) -> Result<Self, Failure> {
+    pub fn load(checkout: &'a Checkout, narrow: Option<&ClusterName>) -> Result<Self, Failure> {
         let yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
         let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<Source>, CheckoutError> {
             let files = checkout.read_tree(folder, filter, Limits::SPECS)?;
@@ -61,8 +61,12 @@ impl Session {
     }
 
     /// The same from the command line.
-    pub fn open(arguments: &Arguments, printer: &Printer, narrow: bool) -> Result<Self, Failure> {
-        let checkout = Checkout::open(&arguments.directory)?;
+    pub fn open(
+        checkout: &'a Checkout,
+        arguments: &Arguments,
+        printer: &Printer,
+        narrow: bool,
+    ) -> Result<Self, Failure> {
         let session = Self::load(checkout, arguments.cluster.as_ref().filter(|_| narrow))?;
         printer.findings(&session.program.warnings);
         if let Some(name) = &arguments.cluster
@@ -109,7 +113,11 @@ impl Session {
     pub fn cluster_key(&self, cluster: &Cluster) -> Result<PrivateKey, String> {
         let name = &cluster.name;
         let (source, pem) = match &cluster.key {
-            KeySource::Cluster => return Err(format!("the key of `{name}`, which never leaves the cluster; direct mode needs `key: {{file: …}}` or `{{env: …}}`")),
+            KeySource::Cluster => {
+                return Err(format!(
+                    "the key of `{name}`, which never leaves the cluster; direct mode needs `key: {{file: …}}` or `{{env: …}}`"
+                ));
+            }
             KeySource::File(path) => (path.clone(), self.private_file(path)?),
             KeySource::Environment(variable) => {
                 (format!("${variable}"), std::env::var(variable).ok().map(Zeroizing::new))
@@ -201,9 +209,13 @@ impl Tree for Checkout {
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
         let folder = format!("rendered/{cluster}");
         let prefix = format!("{folder}/");
-        let flat = |path: &str| path.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')) && path.ends_with(".yaml");
+        let flat =
+            |path: &str| path.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')) && path.ends_with(".yaml");
         let files = self.read_tree(&folder, &flat, Limits::OUTPUT).map_err(|error| TreeError(error.to_string()))?;
-        Ok(files.into_iter().filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes))).collect())
+        Ok(files
+            .into_iter()
+            .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes)))
+            .collect())
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {

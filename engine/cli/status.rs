@@ -7,6 +7,7 @@ use super::exit::{Exit, Failure};
 use super::report::{Printer, table};
 use super::session::Session;
 use crate::advance::EPOCH_LEEWAY;
+use crate::checkout::Checkout;
 use crate::lock::{LockedLink, Stage};
 use crate::mesh::{Credentials, Reconciler};
 use crate::name::ClusterName;
@@ -15,14 +16,18 @@ use crate::tree::Tree;
 
 /// Prints the state of each link.
 pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    let session = Session::open(arguments, printer, true)?;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments, printer, true)?;
     let mut rows = Vec::new();
     let mut documents = Vec::new();
     for reader in session.program.mesh.clusters.keys() {
         if arguments.cluster.as_ref().is_some_and(|only| only != reader) {
             continue;
         }
-        let files = session.checkout.cluster_files(reader.as_str()).map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
+        let files = session
+            .checkout
+            .cluster_files(reader.as_str())
+            .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
         for (peer, link) in session.program.lock.links_of(reader) {
             let row = Row::new(&session, reader, peer, link, files.contains_key(&secret_file(peer)));
             documents.push(json!({
@@ -54,7 +59,13 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(session: &Session, reader: &'a ClusterName, peer: &'a ClusterName, link: &'a LockedLink, in_tree: bool) -> Self {
+    fn new(
+        session: &Session<'_>,
+        reader: &'a ClusterName,
+        peer: &'a ClusterName,
+        link: &'a LockedLink,
+        in_tree: bool,
+    ) -> Self {
         let mesh = &session.program.mesh;
         let lifetime = match mesh.credentials {
             Credentials::Direct { lifetime, .. } => Some(lifetime),
@@ -108,7 +119,8 @@ impl<'a> Row<'a> {
 }
 
 fn date(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| "never".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| "never".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
 /// A date, and how near it is when it is near.

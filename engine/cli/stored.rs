@@ -41,7 +41,7 @@ fn digest_of(facts: &Observed) -> Digest {
 
 impl Stored {
     /// The plan of a turn.
-    pub fn new(session: &Session, request: &Request, facts: Observed) -> Result<Self, Failure> {
+    pub fn new(session: &Session<'_>, request: &Request, facts: Observed) -> Result<Self, Failure> {
         let accept = |approval: &Approval| match &approval.digest {
             Some(digest) => format!("{}@{digest}", approval.cluster),
             None => approval.cluster.to_string(),
@@ -65,7 +65,9 @@ impl Stored {
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
-        let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Machine, format!("writing the plan to {}: {error}", path.display()));
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(Exit::Machine, format!("writing the plan to {}: {error}", path.display()))
+        };
         let text = serde_json::to_string_pretty(self).map_err(|error| failed(&error))?;
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let mut file = file.map_err(|error| failed(&error))?;
@@ -80,7 +82,10 @@ impl Stored {
         let file = std::fs::File::open(path).and_then(|file| file.take(MAX_STORED).read_to_string(&mut text));
         file.map_err(|error| Failure::new(Exit::Machine, format!("reading the plan {shown}: {error}")))?;
         let broken = |error: &dyn std::fmt::Display| {
-            Failure::new(Exit::Failed, format!("{shown} is no plan of this engine: {error}; make a new one with `engine plan --out`"))
+            Failure::new(
+                Exit::Failed,
+                format!("{shown} is no plan of this engine: {error}; make a new one with `engine plan --out`"),
+            )
         };
         let stored: Self = serde_json::from_str(&text).map_err(|error| broken(&error))?;
         if stored.version != STORED_VERSION {
@@ -93,9 +98,12 @@ impl Stored {
     }
 
     /// The request and the facts, if nothing changed since; the session takes the plan's time.
-    pub fn resume(self, session: &mut Session, mut request: Request) -> Result<(Request, Observed), Failure> {
+    pub fn resume(self, session: &mut Session<'_>, mut request: Request) -> Result<(Request, Observed), Failure> {
         let stale = |what: &str| {
-            Failure::new(Exit::Refused, format!("the plan is stale: {what} changed since it was made; make a new one with `engine plan --out`"))
+            Failure::new(
+                Exit::Refused,
+                format!("the plan is stale: {what} changed since it was made; make a new one with `engine plan --out`"),
+            )
         };
         if self.engine != env!("CARGO_PKG_VERSION") {
             return Err(stale("the engine's version"));

@@ -69,7 +69,7 @@ pub struct Written {
 
 impl Planned {
     /// Plans a turn.
-    pub fn new(session: &Session, request: &Request, mode: Mode, printer: &Printer) -> Result<Self, Failure> {
+    pub fn new(session: &Session<'_>, request: &Request, mode: Mode, printer: &Printer) -> Result<Self, Failure> {
         let program = &session.program;
         let (mut turn, observed) = match mode {
             Mode::Locked => (program.locked(), None),
@@ -85,7 +85,7 @@ impl Planned {
         let credentials = session.credentials(&turn.advanced.lock, observed.is_none());
         let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
         let progress = printer.progress("comparing", total);
-        let plan = program.plan(&turn, &session.checkout, &credentials, request.only.as_ref(), &|| progress.step())?;
+        let plan = program.plan(&turn, session.checkout, &credentials, request.only.as_ref(), &|| progress.step())?;
         Ok(Self { turn, credentials, plan, observed })
     }
 
@@ -102,7 +102,7 @@ impl Planned {
     }
 
     /// The plan as text or JSON.
-    pub fn show(&self, session: &Session, output: Output, verbose: bool) -> String {
+    pub fn show(&self, session: &Session<'_>, output: Output, verbose: bool) -> String {
         let rendered: Mutex<Option<(ClusterName, BTreeMap<String, Object>)>> = Mutex::new(None);
         let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
             let before = session.checkout.file(path).ok().flatten();
@@ -110,9 +110,10 @@ impl Planned {
             if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
                 let objects = session.program.render(&self.turn, &self.credentials, cluster).map(|all| all.objects);
                 let folder = crate::object::rendered_folder(cluster);
-                let named = objects.unwrap_or_default().into_iter().map(|rendered| {
-                    (format!("{folder}/{}", rendered.object.id().file_name()), rendered.object)
-                });
+                let named = objects
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|rendered| (format!("{folder}/{}", rendered.object.id().file_name()), rendered.object));
                 *cache = Some((cluster.clone(), named.collect()));
             }
             let after = cache.as_ref().and_then(|(_, objects)| objects.get(path));
@@ -130,7 +131,7 @@ impl Planned {
     }
 
     /// Carries the plan out.
-    pub fn write(&self, session: &Session, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
+    pub fn write(&self, session: &Session<'_>, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
         let changes = session.program.files(&self.turn, &self.plan, &self.credentials)?;
         let progress = printer.progress("writing", changes.len());
         let committed = guard.commit(&changes, &|_| progress.step())?;
@@ -176,7 +177,8 @@ pub fn plan(arguments: &Arguments, plan: &args::Plan, printer: &Printer) -> Resu
     if plan.base.is_some() {
         return Err(refused("`plan --base`"));
     }
-    let session = Session::open(arguments, printer, plan.locked)?;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments, printer, plan.locked)?;
     let request = request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
     let mode = if plan.locked { Mode::Locked } else { Mode::Fetch };
     let planned = Planned::new(&session, &request, mode, printer)?;
@@ -216,13 +218,22 @@ pub fn apply(arguments: &Arguments, apply: &args::Apply, printer: &Printer) -> R
     }
 }
 
-fn one_turn(arguments: &Arguments, apply: &args::Apply, guard: &Guard<'_>, printer: &Printer) -> Result<(Exit, bool, Written), Failure> {
-    let mut session = Session::open(arguments, printer, apply.locked)?;
+fn one_turn(
+    arguments: &Arguments,
+    apply: &args::Apply,
+    guard: &Guard<'_>,
+    printer: &Printer,
+) -> Result<(Exit, bool, Written), Failure> {
+    let mut session = Session::open(guard, arguments, printer, apply.locked)?;
     let mut request = request(arguments, &apply.approvals, !session.input.lock.is_empty())?;
     if apply.create_keys && engine_keys(&session.program.mesh, &session.program.lock).is_empty() {
         let id = keys::create(guard, &session.program.lock)?;
-        printer.talk(&format!("made the engine's key `{id}`: private half in {}, public half in {}", super::ENGINE_KEY_PATH, Lock::MESH_PATH));
-        session = Session::open(arguments, printer, false)?;
+        printer.talk(&format!(
+            "made the engine's key `{id}`: private half in {}, public half in {}",
+            super::ENGINE_KEY_PATH,
+            Lock::MESH_PATH
+        ));
+        session = Session::open(guard, arguments, printer, false)?;
     }
     let mode = match (&apply.plan, apply.locked) {
         (Some(path), _) => {
@@ -238,7 +249,8 @@ fn one_turn(arguments: &Arguments, apply: &args::Apply, guard: &Guard<'_>, print
     for warning in &planned.plan.warnings {
         printer.talk(&super::report::finding_text(warning));
     }
-    let written = if planned.plan.changes_files() { planned.write(&session, guard, printer)? } else { Written::default() };
+    let written =
+        if planned.plan.changes_files() { planned.write(&session, guard, printer)? } else { Written::default() };
     if written != Written::default() {
         printer.talk(&format!("Applied: {} files written, {} deleted.", written.written, written.deleted));
     }
@@ -246,8 +258,8 @@ fn one_turn(arguments: &Arguments, apply: &args::Apply, guard: &Guard<'_>, print
 }
 
 /// Conditions of a turn in this session.
-pub(super) fn conditions<'a>(
-    session: &Session,
+pub fn conditions<'a>(
+    session: &Session<'_>,
     request: &Request,
     trials: &'a Trials,
     missing_key: &'a dyn Fn(&crate::mesh::Cluster) -> Option<String>,

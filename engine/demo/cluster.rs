@@ -94,8 +94,8 @@ pub struct SimulatedCluster {
 }
 
 impl SimulatedCluster {
-    /// A cluster whose key and UUID follow from a seed.
-    pub fn new(name: &str, seed: &[u8; 32], number: u8) -> Result<Self, SimulationError> {
+    /// A cluster whose key and UUID follow from a seed; `gateway` is the address of its east-west gateway.
+    pub fn new(name: &str, seed: &[u8; 32], gateway: &str) -> Result<Self, SimulationError> {
         let hex = Digest::of(seed).hex();
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
         let uuid = format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(12, 15), part(15, 18), part(18, 30));
@@ -108,7 +108,7 @@ impl SimulatedCluster {
             shows_evidence: true,
             key: PrivateKey::generate(seed)?.public().clone(),
             api_host: format!("api.{name}.example.com").parse()?,
-            gateways: vec![Gateway::new(&format!("203.0.113.{number}"), 15443)?],
+            gateways: vec![Gateway::new(gateway, 15443)?],
             network: format!("network-{name}").parse()?,
             live: BTreeMap::new(),
         })

@@ -1,0 +1,71 @@
+//! The only edge that touches the files of a checkout. It knows paths and bytes, and nothing of meshes.
+//!
+//! 1. `path`: which paths are taken at all, and how a folder is opened: name by name from the root, each with
+//!    `O_NOFOLLOW`, so that no symbolic link leads outside, not even one that appears in between.
+//! 2. `read`: a folder with everything below it, or one file, within limits.
+//! 3. `mutex`: one engine at a time.
+//! 4. `write`: many changes at once, each file whole or not at all.
+//! 5. `private`: key files, which only their owner may read and nobody replaces.
+#![allow(clippy::disallowed_methods, reason = "this edge is where files are touched")]
+
+mod error;
+mod mutex;
+mod path;
+mod private;
+mod read;
+mod write;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, openat};
+
+pub use error::{CheckoutError, Left};
+pub use mutex::Guard;
+pub use private::Private;
+pub use read::Limits;
+pub use write::{Committed, FileChange};
+
+/// How the names of our temporary files begin. One that is found was left by an engine that was killed.
+const TEMPORARY: &str = ".isthmus-tmp-";
+
+/// An open folder with a checkout in it. Paths below it are relative, with `/` between their names.
+pub struct Checkout {
+    dir: PathBuf,
+    root: Arc<OwnedFd>,
+    /// Temporary files of a killed engine that reading came across; the next commit removes them.
+    leftovers: Mutex<BTreeSet<String>>,
+}
+
+impl Checkout {
+    /// Opens the folder. `dir` itself may lead through symbolic links: it is the user's own word.
+    pub fn open(dir: &Path) -> Result<Self, CheckoutError> {
+        let root = openat(CWD, dir, path::FOLDER.difference(rustix::fs::OFlags::NOFOLLOW), Mode::empty())
+            .map_err(|cause| CheckoutError::io("open", &dir.to_string_lossy(), cause, Left::Untouched))?;
+        Ok(Self { dir: dir.to_path_buf(), root: Arc::new(root), leftovers: Mutex::default() })
+    }
+
+    /// The folder as it was named.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Remembers a temporary file of a killed engine.
+    fn note_leftover(&self, path: String) {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+    }
+
+    /// The temporary files remembered so far, which are then forgotten.
+    fn take_leftovers(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Checkout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkout").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,42 @@
+//! One engine at a time.
+//!
+//! The lock is the kernel's `flock` on the checkout's own folder: it needs no file, so nothing is written and nothing
+//! stale is left when its holder is killed.
+
+use std::ops::Deref;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, flock, openat};
+use rustix::io::Errno;
+
+use super::{Checkout, CheckoutError, Left, path};
+
+/// The right to change a checkout, for as long as it lives. Everything that reads works on it as well.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    pub(super) checkout: &'a Checkout,
+    /// Closing it frees the lock.
+    _lock: OwnedFd,
+}
+
+impl Checkout {
+    /// Takes the lock, without waiting: `Busy` when another engine, or another part of this one, holds it.
+    pub fn lock(&self) -> Result<Guard<'_>, CheckoutError> {
+        let fail = |cause| CheckoutError::io("lock", &self.dir.to_string_lossy(), cause, Left::Untouched);
+        // Opened anew, since a lock belongs to what `open` gave: one on `root` itself would let everyone here in.
+        let lock = openat(&self.root, ".", path::FOLDER, Mode::empty()).map_err(fail)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Guard { checkout: self, _lock: lock }),
+            Err(Errno::WOULDBLOCK) => Err(CheckoutError::Busy(self.dir.clone())),
+            Err(cause) => Err(fail(cause)),
+        }
+    }
+}
+
+impl Deref for Guard<'_> {
+    type Target = Checkout;
+
+    fn deref(&self) -> &Checkout {
+        self.checkout
+    }
+}

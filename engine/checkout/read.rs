@@ -1,0 +1,263 @@
+//! Reading: a folder with everything below it, or one file.
+//!
+//! Folders are listed first, one after the other and sorted, so that the first thing found wrong is always the same one.
+//! Then the files are read in parallel, a few hundred at a time, each folder opened again for them: however many folders
+//! there are, few files are open at once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+use rustix::buffer::spare_capacity;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{FileType, Mode, RawDir, fstat, openat};
+use rustix::io::Errno;
+
+use super::path::{self, Folders, join, kind_at, open_folder, shown, wrong_kind};
+use super::{Checkout, CheckoutError, Left, TEMPORARY};
+
+/// Files read by one task; fewer than this are read without any other thread.
+const BATCH: usize = 256;
+/// Deepest folder below the one that is read.
+const DEEPEST: usize = 32;
+/// Bytes of names fetched from the kernel at once.
+const NAMES_BUFFER: usize = 32 * 1024;
+
+/// What is read at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file: u64,
+    /// Number of files.
+    pub files: usize,
+    /// Bytes of all files together.
+    pub total: u64,
+}
+
+impl Limits {
+    /// For files that people write.
+    pub const SPECS: Self = Self { file: 1 << 20, files: 100_000, total: 256 << 20 };
+    /// For files that the engine writes, and for single files.
+    pub const OUTPUT: Self = Self { file: 16 << 20, files: 4_000_000, total: 16 << 30 };
+}
+
+/// A few files of one folder, to be read by one task.
+struct Batch {
+    folder: String,
+    names: Vec<String>,
+}
+
+/// One name in a folder.
+struct Entry {
+    name: String,
+    kind: FileType,
+}
+
+impl Checkout {
+    /// Reads a folder and everything below it: path from the checkout's root (`specs/east.yaml`) to bytes. The empty
+    /// path is the root; a folder that is not there is empty. `filter` is asked with the path of each file.
+    ///
+    /// Names that begin with a dot are skipped with all below them: editors keep their links and swap files there.
+    /// Symbolic links, devices, pipes and names that are not UTF-8 are errors, since skipping one could make an object
+    /// disappear. A file that is deleted while the folder is read is absent.
+    pub fn read_tree(
+        &self,
+        folder: &str,
+        filter: &dyn Fn(&str) -> bool,
+        limits: Limits,
+    ) -> Result<BTreeMap<String, Vec<u8>>, CheckoutError> {
+        let Some(open) = self.folder(folder)? else { return Ok(BTreeMap::new()) };
+        let mut walk = Walk { checkout: self, top: folder, filter, limits, batches: Vec::new(), files: 0 };
+        walk.folder(open.as_fd(), folder, 0)?;
+        let (batches, files) = (walk.batches, walk.files);
+
+        let total = AtomicU64::new(0);
+        let read = |batch: &Batch| self.read_batch(batch, folder, limits, &total);
+        // Gathered before the first error is picked, so that it is the first in the order of paths.
+        let found: Vec<Result<Vec<_>, _>> =
+            if files <= BATCH { batches.iter().map(read).collect() } else { batches.par_iter().map(read).collect() };
+        let mut all = Vec::with_capacity(files);
+        for batch in found {
+            all.extend(batch?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    /// Reads one file of up to 16 MiB; None when it, or a folder on its path, is not there.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CheckoutError> {
+        let (folder, name) = path::split(path)?;
+        let Some(folder) = self.folder(folder)? else { return Ok(None) };
+        Ok(read_file(folder.as_fd(), name, path, Limits::OUTPUT.file)?.map(|(bytes, _)| bytes))
+    }
+
+    /// The names in one folder, sorted, without those that begin with a dot; none when it is not there. Anything but
+    /// plain files and folders in it is an error.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>, CheckoutError> {
+        let Some(open) = self.folder(folder)? else { return Ok(Vec::new()) };
+        let entries = self.entries(open.as_fd(), folder)?;
+        entries
+            .into_iter()
+            .map(|Entry { name, kind }| match kind {
+                FileType::RegularFile | FileType::Directory => Ok(name),
+                _ => Err(wrong_kind(kind, &join(folder, &name), "plain file")),
+            })
+            .collect()
+    }
+
+    fn folder(&self, folder: &str) -> Result<Option<std::sync::Arc<rustix::fd::OwnedFd>>, CheckoutError> {
+        Folders::new(self).get(folder)
+    }
+
+    /// What one open folder holds, sorted by name.
+    fn entries(&self, folder: BorrowedFd<'_>, path: &str) -> Result<Vec<Entry>, CheckoutError> {
+        let fail = |cause| CheckoutError::io("list the folder", shown(path), cause, Left::Untouched);
+        let mut found = Vec::new();
+        let mut buffer = Vec::with_capacity(NAMES_BUFFER);
+        let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(fail)?;
+            let raw = entry.file_name().to_bytes();
+            if raw.starts_with(TEMPORARY.as_bytes()) {
+                self.note_leftover(join(path, &entry.file_name().to_string_lossy()));
+            }
+            if raw.starts_with(b".") {
+                continue;
+            }
+            let Ok(name) = std::str::from_utf8(raw) else {
+                let name = raw.escape_ascii().to_string();
+                return Err(CheckoutError::Name { folder: shown(path).to_owned(), name });
+            };
+            let kind = match entry.file_type() {
+                FileType::Unknown => match kind_at(folder, name).map_err(fail)? {
+                    Some(kind) => kind,
+                    None => continue,
+                },
+                kind => kind,
+            };
+            found.push(Entry { name: name.to_owned(), kind });
+        }
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    fn read_batch(
+        &self,
+        batch: &Batch,
+        top: &str,
+        limits: Limits,
+        total: &AtomicU64,
+    ) -> Result<Vec<(String, Vec<u8>)>, CheckoutError> {
+        let Some(folder) = self.folder(&batch.folder)? else { return Ok(Vec::new()) };
+        let mut files = Vec::with_capacity(batch.names.len());
+        for name in &batch.names {
+            let path = join(&batch.folder, name);
+            let Some((bytes, _)) = read_file(folder.as_fd(), name, &path, limits.file)? else { continue };
+            let size = bytes.len() as u64;
+            if total.fetch_add(size, Ordering::Relaxed).saturating_add(size) > limits.total {
+                return Err(CheckoutError::Limit {
+                    path: shown(top).to_owned(),
+                    limit: limits.total,
+                    unit: "bytes in all its files",
+                    advice: "move what does not belong there away",
+                });
+            }
+            files.push((path, bytes));
+        }
+        Ok(files)
+    }
+}
+
+/// The way through a folder and those below it.
+struct Walk<'a> {
+    checkout: &'a Checkout,
+    top: &'a str,
+    filter: &'a dyn Fn(&str) -> bool,
+    limits: Limits,
+    batches: Vec<Batch>,
+    files: usize,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, open: BorrowedFd<'_>, path: &str, depth: usize) -> Result<(), CheckoutError> {
+        if depth > DEEPEST {
+            return Err(self.over(DEEPEST, "folders in depth", "move the files up"));
+        }
+        let mut names = Vec::new();
+        let mut folders = Vec::new();
+        for Entry { name, kind } in self.checkout.entries(open, path)? {
+            match kind {
+                FileType::Directory => folders.push(name),
+                FileType::RegularFile if (self.filter)(&join(path, &name)) => names.push(name),
+                FileType::RegularFile => {}
+                _ => return Err(wrong_kind(kind, &join(path, &name), "plain file")),
+            }
+        }
+        self.files += names.len();
+        if self.files > self.limits.files {
+            return Err(self.over(self.limits.files, "files", "move what does not belong there away"));
+        }
+        let mut names = names.into_iter().peekable();
+        while names.peek().is_some() {
+            self.batches.push(Batch { folder: path.to_owned(), names: names.by_ref().take(BATCH).collect() });
+        }
+        for name in folders {
+            let below = join(path, &name);
+            if let Some(folder) = open_folder(open, &name, &below)? {
+                self.folder(folder.as_fd(), &below, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn over(&self, limit: usize, unit: &'static str, advice: &'static str) -> CheckoutError {
+        CheckoutError::Limit { path: shown(self.top).to_owned(), limit: limit as u64, unit, advice }
+    }
+}
+
+/// Reads one plain file and tells its mode; None when it is not there.
+pub(super) fn read_file(
+    folder: BorrowedFd<'_>,
+    name: &str,
+    path: &str,
+    limit: u64,
+) -> Result<Option<(Vec<u8>, u32)>, CheckoutError> {
+    let fail = |cause| CheckoutError::io("read", path, cause, Left::Untouched);
+    let file = match openat(folder, name, path::FILE, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        // A link, or a socket.
+        Err(cause @ (Errno::LOOP | Errno::NXIO)) => {
+            return match kind_at(folder, name) {
+                Ok(Some(kind)) if kind != FileType::RegularFile => Err(wrong_kind(kind, path, "plain file")),
+                _ => Err(fail(cause)),
+            };
+        }
+        Err(cause) => return Err(fail(cause)),
+    };
+    let stat = fstat(&file).map_err(fail)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::RegularFile {
+        return Err(wrong_kind(kind, path, "plain file"));
+    }
+    let over = || CheckoutError::Limit {
+        path: path.to_owned(),
+        limit,
+        unit: "bytes a file",
+        advice: "it is hardly what belongs there",
+    };
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if size > limit {
+        return Err(over());
+    }
+    // The size is known, so one call brings the whole file; what comes after less than that tells its end.
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(size.max(1));
+    while bytes.len() < size {
+        match rustix::io::read(&file, spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(cause) => return Err(fail(cause)),
+        }
+    }
+    Ok(Some((bytes, stat.st_mode & 0o777)))
+}

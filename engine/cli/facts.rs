@@ -1,0 +1,71 @@
+//! Facts of a turn: the clusters are asked, and what they say is judged.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::exit::{Exit, Failure};
+use super::report::Printer;
+use super::session::Session;
+use super::turn::{Request, conditions};
+use crate::advance::Trials;
+use crate::cluster::fetch::{Fetcher, Limits};
+use crate::lock::Lock;
+use crate::mesh::{Credentials, State};
+use crate::observe::{Observation, Observed, Private, Publics, observe as ask};
+use crate::pipeline::Turn;
+use crate::signer::EngineSigner;
+use crate::trial::try_credentials;
+
+/// Longest time in which one credential is tried against its peer.
+const TRIAL_TIME: Duration = Duration::from_secs(10);
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))
+}
+
+/// Asks all clusters that take part.
+pub fn observe(session: &Session<'_>, request: &Request, printer: &Printer) -> Result<Observed, Failure> {
+    let program = &session.program;
+    let active = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused).count();
+    let progress = printer.progress("asking clusters", active * 2);
+    let fetcher = Fetcher::new(Limits::default());
+    let files = |path: &str| session.checkout.read(path).map_err(|error| error.to_string());
+    let judged: Mutex<Lock> = Mutex::new(program.lock.clone());
+    let judge = |publics: &Publics| {
+        let observation = |public: &Result<_, _>| Observation { public: public.clone(), private: Private::NotAsked };
+        let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
+        let (lock, admitted) = program.admits(&Observed { clusters }, &request.approvals, session.now);
+        if let Ok(mut judged) = judged.lock() {
+            *judged = lock;
+        }
+        admitted
+    };
+    let engine = session.engine_key(&program.lock);
+    let owners = program.mesh.clusters.values();
+    let clusters = owners.filter_map(|cluster| Some((cluster.name.clone(), session.cluster_key(cluster).ok()?)));
+    let clock = || jiff::Timestamp::now().as_second();
+    let signer =
+        EngineSigner { mesh: &program.mesh, lock: &program.lock, engine, clusters: clusters.collect(), clock: &clock };
+    let observed = runtime()?.block_on(ask(&program.mesh, &fetcher, &files, &judge, &signer, &|_| progress.step()));
+    Ok(observed)
+}
+
+/// A turn on what was observed. In direct mode, credentials that the turn would write are tried against their peers first.
+pub fn turn(session: &Session<'_>, request: &Request, observed: &Observed) -> Result<Turn, Failure> {
+    let program = &session.program;
+    let mut trials = Trials::new();
+    loop {
+        let credentials = session.credentials(&program.lock, false);
+        let missing = |cluster: &crate::mesh::Cluster| credentials.missing(cluster);
+        let turn = program.turn(observed, &request.approvals, &conditions(session, request, &trials, &missing));
+        let to_try = &turn.advanced.to_try;
+        if program.mesh.credentials == Credentials::Relay || to_try.is_empty() {
+            return Ok(turn);
+        }
+        let credentials = session.credentials(&turn.advanced.lock, false);
+        let tried =
+            runtime()?.block_on(try_credentials(&program.mesh, &turn.advanced.lock, to_try, &credentials, TRIAL_TIME));
+        trials.extend(tried);
+    }
+}
