@@ -1,12 +1,13 @@
 //! Commits that are killed, refused or starved at every single system call.
 //!
 //! The child of each test is this test binary itself, asked for one of the ignored tests below, alone and under strace.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a child tells its parent")]
 #![allow(clippy::disallowed_methods, reason = "tests start themselves again and look at files by themselves")]
 
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,6 +23,9 @@ use crate::checkout::{commit, delete, folder, put, tree};
 const ROOT: &str = "ISTHMUS_TEST_ROOT";
 /// System calls that change something; the lock's comes first and tells where the work begins.
 const MUTATING: &str = "flock,openat,write,fchmod,mkdirat,renameat,renameat2,unlinkat,syncfs";
+
+/// More opens and writes than the main thread of a child makes.
+const PADDING: usize = 12;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -97,7 +101,9 @@ fn next_run(root: &Path) {
     let guard = checkout.lock().unwrap();
     let there = guard.read_tree("", &|_| true, Limits::OUTPUT).unwrap();
     let mut wanted = there.clone();
-    changes().iter().for_each(|change| apply(&mut wanted, change));
+    for change in changes() {
+        apply(&mut wanted, &change);
+    }
     let rest: Vec<_> =
         changes().into_iter().filter(|change| there.get(change.path()) != wanted.get(change.path())).collect();
     guard.commit(&rest, &|_| {}).unwrap();
@@ -107,8 +113,9 @@ fn next_run(root: &Path) {
 
 // Children and what they run under.
 
-fn root_of_child() -> PathBuf {
-    PathBuf::from(env::var_os(ROOT).expect("started by the tests of this file only"))
+/// None where one of the ignored tests is run by hand.
+fn root_of_child() -> Option<PathBuf> {
+    env::var_os(ROOT).map(PathBuf::from)
 }
 
 fn child(test: &str, root: &Path, wrapper: &[&str]) -> Command {
@@ -116,7 +123,6 @@ fn child(test: &str, root: &Path, wrapper: &[&str]) -> Command {
     let mut words: Vec<_> = wrapper.iter().map(Into::into).collect();
     words.push(exe.into_os_string());
     let mut command = Command::new(&words[0]);
-    // One thread: the test runs on the main one, so that the calls of a run are always the same in number and order.
     command.args(&words[1..]).args([
         "--exact",
         &format!("kill::{test}"),
@@ -124,7 +130,8 @@ fn child(test: &str, root: &Path, wrapper: &[&str]) -> Command {
         "--nocapture",
         "--test-threads=1",
     ]);
-    command.env(ROOT, root).stdin(Stdio::null());
+    // Cargo's search path for libraries costs dozens of calls at the start.
+    command.env(ROOT, root).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());
     command
 }
 
@@ -142,14 +149,38 @@ fn can(command: &[&str]) -> bool {
     works
 }
 
+/// What starts a command in mounts of its own, where there is such a thing.
+fn own_mounts() -> Option<&'static [&'static str]> {
+    const ROOT: &[&str] = &["unshare", "-m"];
+    const USER: &[&str] = &["unshare", "-r", "-m"];
+    const SUDO: &[&str] = &["sudo", "-n", "-E", "unshare", "-m"];
+    let works =
+        |words: &[&str]| Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|s| s.success());
+    if !rustix::process::getuid().is_root() {
+        if works(USER) {
+            return Some(USER);
+        } else if works(SUDO) {
+            return Some(SUDO);
+        }
+    }
+    can(&[ROOT, &["true"]].concat()).then_some(ROOT)
+}
+
 fn can_trace() -> bool {
-    can(&["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=openat", "true"])
+    can(&["strace", "-f", "-o", "/dev/null", "-e", "trace=openat", "true"])
 }
 
 #[test]
 #[ignore = "a child of the tests below"]
 fn commits() {
-    let done = commit(&root_of_child(), &changes());
+    let Some(root) = root_of_child() else { return };
+    // strace counts the calls of each thread by itself. After these, no number of a call of this thread is one of the
+    // main thread's too, so what is injected there happens here.
+    for _ in 0..PADDING {
+        drop(fs::File::open("/").unwrap());
+        std::io::stdout().write_all(b"\n").unwrap();
+    }
+    let done = commit(&root, &changes());
     if let Err(CheckoutError::Io { left, .. }) = &done {
         println!("left: {left:?}");
     }
@@ -159,16 +190,17 @@ fn commits() {
 #[test]
 #[ignore = "a child of the tests below"]
 fn holds_the_lock() {
-    let checkout = Checkout::open(&root_of_child()).unwrap();
+    let Some(root) = root_of_child() else { return };
+    let checkout = Checkout::open(&root).unwrap();
     let _guard = checkout.lock().unwrap();
     println!("\nlocked");
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_mins(1));
 }
 
 #[test]
 #[ignore = "a child of the tests below"]
 fn fills_the_disk() {
-    let root = root_of_child();
+    let Some(root) = root_of_child() else { return };
     before(&root);
     let tree_before = tree(&root);
     let mut changes = changes();
@@ -183,7 +215,7 @@ fn fills_the_disk() {
 #[test]
 #[ignore = "a child of the tests below"]
 fn may_not_write() {
-    let root = root_of_child();
+    let Some(root) = root_of_child() else { return };
     let tree_before = tree(&root);
     println!("{}", commit(&root, &changes()).unwrap_err());
     assert_eq!(tree(&root), tree_before);
@@ -191,7 +223,7 @@ fn may_not_write() {
     commit(&root, &[put("rendered/east/same.yaml", "same"), delete("none/at/all")]).unwrap();
 }
 
-/// A system call of a commit: its name, and its number among the calls of that name in the whole run.
+/// A system call of a commit: its name, and its number among the calls of that name in its thread.
 #[derive(Debug, Clone)]
 struct Point {
     name: String,
@@ -205,26 +237,39 @@ fn points() -> Vec<Point> {
     with_left_over(root.path());
     let log = log.path().join("log");
     let trace = format!("trace={MUTATING}");
-    let wrapper = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", log.to_str().unwrap(), "-e", &trace];
+    let wrapper = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &trace];
     let output = run("commits", root.path(), &wrapper);
     assert!(output.status.success(), "{output:?}");
-    let mut numbers = BTreeMap::new();
+    let log = fs::read_to_string(&log).unwrap();
+    let lines = || log.lines().map(|line| line.split_once(' ').unwrap());
+    let (thread, _) = lines().find(|(_, call)| call.trim_start().starts_with("flock(")).unwrap();
     let mut points = Vec::new();
-    for line in fs::read_to_string(&log).unwrap().lines() {
-        let Some((name, _)) = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('(')) else {
-            continue;
-        };
-        let number = numbers.entry(name.to_owned()).and_modify(|number| *number += 1).or_insert(1_usize);
-        points.push(Point { name: name.to_owned(), number: *number, line: line.to_owned() });
+    let mut numbers = BTreeMap::new();
+    let mut others = BTreeMap::new();
+    for (by, call) in lines() {
+        let Some((name, _)) = call.trim_start().split_once('(') else { continue };
+        let counts = if by == thread { &mut numbers } else { &mut others };
+        let number = counts.entry(name.to_owned()).and_modify(|number| *number += 1).or_insert(1_usize);
+        if by == thread {
+            points.push(Point { name: name.to_owned(), number: *number, line: call.to_owned() });
+        }
     }
     let first = points.iter().position(|point| point.name == "flock").unwrap();
     let last = points.iter().rposition(|point| point.name == "syncfs").unwrap();
     points.truncate(last + 1);
     points.drain(..first);
+    for Point { name, number, .. } in &points {
+        assert!(
+            others.get(name).is_none_or(|count| count < number),
+            "{name} {number} is a call of the main thread too"
+        );
+    }
     points
 }
 
 /// Runs the commit once for each point, with something injected there, and looks at the tree.
+///
+/// strace stops at the wanted calls alone where it only changes their result; a signal needs a stop at every call.
 fn at_each(points: &[Point], what: &str, look: impl Fn(&Point, &Path, &Output) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -235,8 +280,8 @@ fn at_each(points: &[Point], what: &str, look: impl Fn(&Point, &Path, &Output) +
                     with_left_over(root.path());
                     let inject = format!("inject={}:{what}:when={}", point.name, point.number);
                     let trace = format!("trace={}", point.name);
-                    let wrapper =
-                        ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+                    let fast = if what.starts_with("error") { "--seccomp-bpf" } else { "-f" };
+                    let wrapper = ["strace", "-f", fast, "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
                     let output = run("commits", root.path(), &wrapper);
                     look(point, root.path(), &output);
                 }
@@ -250,7 +295,9 @@ fn killed_at_any_call_every_file_is_whole_and_the_next_run_completes() {
     if !can_trace() {
         return;
     }
-    let (points, lawful) = (points(), lawful());
+    // A call that changes nothing leaves what the one before it left.
+    let reads = |point: &Point| point.name == "openat" && !point.line.contains("O_CREAT");
+    let (points, lawful): (Vec<_>, _) = (points().into_iter().filter(|point| !reads(point)).collect(), lawful());
     let seen: Vec<_> = lawful.iter().map(|_| AtomicUsize::new(0)).collect();
     at_each(&points, "signal=SIGKILL", |point, root, output| {
         assert!(!output.status.success(), "{point:?} was not reached: {output:?}");
@@ -272,7 +319,7 @@ fn an_error_of_any_call_leaves_whole_files_and_says_which() {
     let (points, lawful) = (points(), lawful());
     let staged = points.iter().position(|point| point.name.starts_with("renameat")).unwrap();
     let (early, late) = points.split_at(staged);
-    for error in ["ENOSPC", "EIO", "EROFS"] {
+    for error in ["ENOSPC", "EIO"] {
         at_each(early, &format!("error={error}"), |point, root, output| {
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(!output.status.success() && said.contains("left: Untouched"), "{point:?}: {output:?}");
@@ -328,28 +375,22 @@ fn a_killed_holder_frees_the_lock() {
 
 #[test]
 fn a_full_disk_changes_nothing() {
-    let namespace = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
-    if !can(&["unshare", namespace, "mount", "-t", "tmpfs", "none", "/mnt"]) {
-        return;
-    }
+    let Some(own_mounts) = own_mounts() else { return };
     for size in ["size=96k", "size=1m,nr_inodes=40"] {
         let root = folder();
         let mount = format!("mount -t tmpfs -o {size} none \"${ROOT}\" && exec \"$@\"");
-        let output = run("fills_the_disk", root.path(), &["unshare", namespace, "sh", "-c", &mount, "sh"]);
+        let output = run("fills_the_disk", root.path(), &[own_mounts, &["sh", "-c", &mount, "sh"]].concat());
         assert!(output.status.success(), "{size}: {output:?}");
     }
 }
 
 #[test]
 fn a_read_only_file_system_changes_nothing() {
-    let namespace = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
-    if !can(&["unshare", namespace, "mount", "-t", "tmpfs", "none", "/mnt"]) {
-        return;
-    }
+    let Some(own_mounts) = own_mounts() else { return };
     let root = folder();
     before(root.path());
     let mount = format!("mount --bind \"${ROOT}\" \"${ROOT}\" && mount -o remount,bind,ro \"${ROOT}\" && exec \"$@\"");
-    let output = run("may_not_write", root.path(), &["unshare", namespace, "sh", "-c", &mount, "sh"]);
+    let output = run("may_not_write", root.path(), &[own_mounts, &["sh", "-c", &mount, "sh"]].concat());
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     let wanted = "cannot write into the folder `lock`: Read-only file system (os error 30); nothing was changed: the file \
@@ -360,8 +401,9 @@ fn a_read_only_file_system_changes_nothing() {
 #[test]
 fn one_read_only_folder_changes_nothing() {
     // Root without its capabilities is held to the permission bits as everybody else is.
-    let drop_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
-    if !can(&[&drop_rights[..], &["true"]].concat()) {
+    let root_alone: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let drop_rights = if rustix::process::getuid().is_root() { root_alone } else { &["env"] };
+    if !can(&[drop_rights, &["true"]].concat()) {
         return;
     }
     for read_only in ["rendered/west/deep", "rendered", "rendered/east"] {
@@ -369,7 +411,7 @@ fn one_read_only_folder_changes_nothing() {
         before(root.path());
         let mode = |mode| fs::set_permissions(root.path().join(read_only), fs::Permissions::from_mode(mode)).unwrap();
         mode(0o555);
-        let output = run("may_not_write", root.path(), &drop_rights);
+        let output = run("may_not_write", root.path(), drop_rights);
         mode(0o755);
         assert!(output.status.success(), "{read_only}: {output:?}");
         let said = String::from_utf8_lossy(&output.stdout);
@@ -380,7 +422,7 @@ fn one_read_only_folder_changes_nothing() {
 
 #[test]
 fn modes_are_as_given_whatever_the_umask() {
-    for umask in ["000", "077", "777"] {
+    for umask in ["000", "077"] {
         let root = folder();
         before(root.path());
         let with = format!("umask {umask} && exec \"$@\"");

@@ -19,9 +19,9 @@ pub(super) const FOLDER: OFlags =
 /// How files are opened for reading: never through a symbolic link, and without waiting for the other end of a pipe.
 pub(super) const FILE: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
-/// Longest name of a file in bytes (NAME_MAX of Linux).
+/// Longest name of a file in bytes (`NAME_MAX` of Linux).
 const LONGEST_NAME: usize = 255;
-/// Longest path in bytes (PATH_MAX of Linux, without its NUL).
+/// Longest path in bytes (`PATH_MAX` of Linux, without its NUL).
 const LONGEST_PATH: usize = 4095;
 /// Folders kept open at once: well below the usual limit of 1024 open files.
 const OPEN_FOLDERS: usize = 256;
