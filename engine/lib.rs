@@ -39,6 +39,6 @@ pub mod tree;
 pub mod checkout;
 pub mod cli;
 pub mod cluster;
-pub mod server;
 pub mod pipeline;
+pub mod server;
 pub mod trial;

@@ -11,6 +11,7 @@
 mod bad_input_specs;
 mod certificate;
 mod checkout;
+mod demo;
 mod kill;
 mod render;
 mod spec;

@@ -119,6 +119,11 @@ impl SimulatedCluster {
         ClusterId::from(&self.name)
     }
 
+    /// Its network.
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
     /// Gives the cluster a new root CA, as a careless operator might.
     pub fn replace_root(&mut self) -> Result<(), SimulationError> {
         self.root = Authority::new(&format!("{} root CA, the second", self.name))?;
