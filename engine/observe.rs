@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -82,13 +83,10 @@ pub async fn observe(
 ) -> Observed {
     let asking = Asking { fetcher, files, signer, progress };
     let at_once = fetcher.limits().at_once.max(1);
+    // boxed one by one: a closure given to the stream itself would not be general enough in its lifetimes for `Send`
     let clusters = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
-    let sources = clusters.map(|cluster| (cluster, asking.source(cluster)));
-    let publics: Vec<_> = stream::iter(sources.collect::<Vec<_>>())
-        .map(|(cluster, source)| asking.public(cluster, source))
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
+    let publics: Vec<_> = clusters.map(|cluster| asking.public(cluster).boxed()).collect();
+    let publics: Vec<_> = stream::iter(publics).buffer_unordered(at_once).collect().await;
     let mut sources = Vec::new();
     let mut documents = Publics::new();
     for (cluster, source, document) in publics {
@@ -96,15 +94,12 @@ pub async fn observe(
         documents.insert(cluster.name.clone(), document);
     }
     let admitted = judge(&documents);
-    let questions = sources.into_iter().map(|(cluster, source)| {
-        let admitted = admitted.contains(&cluster.name);
-        (cluster, source, documents.get(&cluster.name).and_then(|document| document.as_ref().ok()), admitted)
+    let privates = sources.into_iter().map(|(cluster, source)| {
+        let document = documents.get(&cluster.name).and_then(|document| document.as_ref().ok());
+        asking.private(cluster, source, document, admitted.contains(&cluster.name)).boxed()
     });
-    let mut privates: BTreeMap<ClusterName, Private> = stream::iter(questions.collect::<Vec<_>>())
-        .map(|(cluster, source, document, admitted)| asking.private(cluster, source, document, admitted))
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
+    let privates: Vec<_> = privates.collect();
+    let mut privates: BTreeMap<_, _> = stream::iter(privates).buffer_unordered(at_once).collect().await;
     let clusters = documents.into_iter().map(|(name, public)| {
         let private = privates.remove(&name).unwrap_or(Private::NotAsked);
         (name, Observation { public, private })
@@ -137,12 +132,8 @@ impl Asking<'_> {
         }
     }
 
-    async fn public<'c>(
-        &self,
-        cluster: &'c Cluster,
-        source: Result<Source, Failure>,
-    ) -> (&'c Cluster, Option<Source>, Result<PublicDocument, Failure>) {
-        let (source, bytes) = match source {
+    async fn public<'c>(&self, cluster: &'c Cluster) -> (&'c Cluster, Option<Source>, Result<PublicDocument, Failure>) {
+        let (source, bytes) = match self.source(cluster) {
             Ok(Source::Peer(peer)) => {
                 let bytes = peer.get(PUBLIC_PATH, None).await;
                 (Some(Source::Peer(peer)), bytes)

@@ -13,6 +13,12 @@ mod certificate;
 mod checkout;
 mod demo;
 mod kill;
+mod fetch;
+mod observe;
 mod render;
 mod spec;
 mod token;
+
+mod support {
+    pub(crate) mod peer;
+}

@@ -329,7 +329,9 @@ fn tls_fault(error: &rustls::Error, given_ca: bool) -> TlsFault {
         CertificateError::NotValidYetContext { not_before, .. } => TlsFault::NotYetValid { at: at(not_before) },
         CertificateError::NotValidYet => TlsFault::NotYetValid { at: unknown_time() },
         CertificateError::NotValidForNameContext { presented, .. } => {
-            TlsFault::WrongName { presented: presented.iter().take(8).map(|name| shown(name)).collect() }
+            // shown as `DnsName("m.example")`
+            let name = |shown: &String| shown.split('"').nth(1).unwrap_or(shown).to_owned();
+            TlsFault::WrongName { presented: presented.iter().take(8).map(name).collect() }
         }
         CertificateError::NotValidForName => TlsFault::WrongName { presented: Vec::new() },
         other => TlsFault::Other { problem: shown(&format!("its certificate is refused: {other}")) },

@@ -1,0 +1,387 @@
+//! What a turn observes: in which order, of whom, with which token, and at what cost where peers are dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use isthmus::accept::{Approvals, accept};
+use isthmus::cluster::fetch::{Fetcher, Limits};
+use isthmus::compile::load;
+use isthmus::diagnostic::render;
+use isthmus::key::PrivateKey;
+use isthmus::lock::Lock;
+use isthmus::mesh::Mesh;
+use isthmus::metadata::{Evidence, PrivateDocument, PublicDocument, Reading};
+use isthmus::name::{ClusterName, ClusterUuid};
+use isthmus::observe::{Failure, Observation, Observed, Private, Progress, Publics, observe};
+use isthmus::signer::{EngineSigner, Signer};
+use isthmus::token::Token;
+use serde_json::{Value, json};
+
+use crate::bad_input_specs::source;
+use crate::fetch::to;
+use crate::support::peer::{self, Ca, Peer};
+
+const NOW: i64 = 1_800_000_000;
+const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
+const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/multicluster.json");
+const WEST: &str = include_str!("../fixtures/real/west/metadata/public/public.json");
+
+fn limits() -> Limits {
+    Limits { connect: Duration::from_millis(700), ..Limits::default() }
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+/// A mesh of clusters, each with further lines of its spec.
+fn mesh(clusters: &[(&str, String)], ca: &str) -> Mesh {
+    let mut text =
+        "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n"
+            .to_owned();
+    for (name, spec) in clusters {
+        let head = "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\n";
+        write!(text, "{head}metadata: {{name: {name}}}\nspec:\n{spec}").unwrap();
+    }
+    match load(&[source("specs/mesh.yaml", text)], "0.1.0", &|_| Some(ca.as_bytes().to_vec())) {
+        Ok((mesh, _)) => mesh,
+        Err(findings) => panic!("{}", render(&findings)),
+    }
+}
+
+fn spec(kind: &str, endpoint: &str, more: &str) -> String {
+    let rendered = "  multicluster: {image: example.com/isthmus:0.1.0, apiHost: api.example.com}\n";
+    let components = if matches!(kind, "rendered" | "agent") { rendered } else { "" };
+    let ca = if endpoint.starts_with("https") { ", ca: {file: ca.pem}" } else { "" };
+    format!(
+        "  reconciler: {kind}\n{components}  metadata: {{endpoint: '{endpoint}'{ca}}}\n  allow: {{addresses: [127.0.0.0/8]}}\n{more}"
+    )
+}
+
+fn public(text: &str) -> PublicDocument {
+    match PublicDocument::parse(text.as_bytes()).unwrap() {
+        Reading::Complete(document) => document,
+        Reading::Incomplete(fields) => panic!("{fields:?}"),
+    }
+}
+
+/// The lock after a first contact with these public documents.
+fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
+    let observation = |text| Observation { public: Ok(public(text)), private: Private::NotAsked };
+    let clusters = documents.iter().map(|(cluster, text)| (name(cluster), observation(text))).collect();
+    let accepted = accept(mesh, &Lock::default(), &Observed { clusters }, &Approvals::default(), NOW);
+    assert_eq!(accepted.lock.clusters.len(), documents.len(), "{:?}", accepted.news);
+    accepted.lock
+}
+
+/// The judge that the pipeline uses.
+fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet<ClusterName> + Sync + 'a {
+    move |publics| {
+        let observation = |public: &Result<PublicDocument, Failure>| Observation {
+            public: public.clone(),
+            private: Private::NotAsked,
+        };
+        let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
+        let accepted = accept(mesh, lock, &Observed { clusters }, &Approvals::default(), NOW);
+        accepted.news.into_iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name).collect()
+    }
+}
+
+fn signer<'a>(mesh: &'a Mesh, lock: &'a Lock, clusters: &[&str], engine: bool) -> EngineSigner<'a> {
+    let key = |seed| PrivateKey::generate(&[seed; 32]).unwrap();
+    let clusters = clusters.iter().zip(100..).map(|(cluster, seed)| (name(cluster), key(seed))).collect();
+    let engine = engine.then(|| ("ci".parse().unwrap(), key(1)));
+    EngineSigner { mesh, lock, engine: engine.ok_or("keys/engine.key is missing".to_owned()), clusters, clock: &|| NOW }
+}
+
+const QUIET: &(dyn Fn(Progress<'_>) + Sync) = &|_| {};
+const NO_FILES: &(dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Sync) = &|path| panic!("{path}");
+
+/// Header and claims of a token, unverified.
+fn opened(token: &str) -> (Value, Value) {
+    let mut parts = token.split('.').map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap());
+    let mut next = || serde_json::from_slice(&parts.next().unwrap()).unwrap_or_default();
+    (next(), next())
+}
+
+fn token_of(head: &str) -> Option<&str> {
+    head.lines().find_map(|line| line.strip_prefix("authorization: Bearer "))
+}
+
+/// Answers with the two documents.
+fn documents(public: String, private: String) -> impl Fn(&str) -> Vec<peer::Step> + Send + Sync {
+    move |head| peer::json(if head.contains("public.json") { &public } else { &private })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_healthy_clusters_do_not_wait_for_twenty_dead_ones_one_by_one() {
+    let ca = Ca::new("mesh");
+    let serving = ca.serving(&["*.healthy.example"]);
+    let peer = Peer::start(&serving, |head| {
+        // each cluster its own UUID, from the number in its host
+        let number: u32 = head.split("host: m").nth(1).unwrap()[..3].parse().unwrap();
+        let mut document: Value = serde_json::from_str(EAST).unwrap();
+        document["clusterUUID"] = json!(format!("00000000-0000-4000-8000-{number:012}"));
+        peer::json(if head.contains("public.json") { document.to_string() } else { EAST_PRIVATE.to_owned() })
+    })
+    .await;
+    // connected by the kernel, and never a word
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let healthy = (0..100).map(|n| (n, format!("m{n:03}.healthy.example:{}", peer.address.port())));
+    let dead = (100..120).map(|n| (n, format!("m{n:03}.dead.example:{}", deaf.local_addr().unwrap().port())));
+    let names: Vec<(String, String)> =
+        healthy.chain(dead).map(|(n, host)| (format!("c{:03}", (n * 37) % 120), host)).collect();
+    let clusters: Vec<(&str, String)> = names
+        .iter()
+        .map(|(name, host)| (name.as_str(), spec("external", &format!("https://{host}/metadata"), "")))
+        .collect();
+    let reader = ("reader", spec("rendered", "file://metadata/reader", ""));
+    let mesh = mesh(&[clusters, vec![reader]].concat(), &ca.pem);
+    let lock = lock(&mesh, &[("reader", WEST)]);
+    let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
+    let all = |publics: &Publics| publics.keys().cloned().collect::<BTreeSet<_>>();
+    let heard = Mutex::new(BTreeMap::<&str, usize>::new());
+    let progress = |progress: Progress<'_>| *heard.lock().unwrap().entry(progress.document).or_default() += 1;
+    let signer = signer(&mesh, &lock, &[], true);
+    let begun = Instant::now();
+    let observed = observe(&mesh, &fetcher, &|_| Ok(None), &all, &signer, &progress).await;
+    let took = begun.elapsed();
+    assert_eq!(observed.clusters.len(), 121);
+    for (name, host) in &names {
+        let Observation { public, private } = &observed.clusters[name.as_str()];
+        if host.contains("healthy") {
+            let number = host[1..4].parse::<u32>().unwrap();
+            assert!(public.as_ref().unwrap().cluster_uuid.as_str().ends_with(&format!("{number:012}")));
+            assert!(matches!(private, Private::Read(_)), "{private:?}");
+        } else {
+            assert!(matches!(public, Err(Failure::NotReachable { .. })), "{public:?}");
+            assert_eq!(private, &Private::NotAsked);
+        }
+    }
+    // twenty time-outs in a row would be 14 s
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert!(peer.connections() <= 200, "both documents over one connection, most times: {}", peer.connections());
+    let heard = heard.into_inner().unwrap();
+    assert_eq!((heard["public/public.json"], heard["private/multicluster.json"]), (121, 100));
+    // what was observed can be stored
+    let stored = serde_json::to_string(&observed).unwrap();
+    assert_eq!(serde_json::from_str::<Observed>(&stored).unwrap(), observed);
+}
+
+#[tokio::test]
+async fn no_more_peers_than_the_limit_are_asked_at_a_time() {
+    let ca = Ca::new("mesh");
+    let peer = Peer::start(&ca.serving(&["*.peers.example"]), |_| {
+        std::thread::sleep(Duration::from_millis(5));
+        peer::answer("404 Not Found", "connection: close\r\n", "").into_iter().chain([peer::Step::End]).collect()
+    })
+    .await;
+    let hosts: Vec<String> = (0..12).map(|n| format!("https://m{n}.peers.example:{}", peer.address.port())).collect();
+    let names: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
+    let clusters: Vec<_> =
+        names.iter().zip(&hosts).map(|(name, host)| (name.as_str(), spec("rendered", host, ""))).collect();
+    let mesh = mesh(&clusters, &ca.pem);
+    let fetcher = Fetcher::new(Limits { at_once: 3, ..limits() }).with_lookup(to(&["127.0.0.1"]));
+    let lock = Lock::default();
+    let observed =
+        observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer(&mesh, &lock, &[], true), QUIET).await;
+    assert!(observed.clusters.values().all(|one| matches!(one.public, Err(Failure::NotFound { .. }))), "{observed:?}");
+    assert!((2..=3).contains(&peer.most_open()), "{}", peer.most_open());
+}
+
+#[tokio::test]
+async fn a_token_is_minted_for_the_pinned_uuid_alone() {
+    let ca = Ca::new("mesh");
+    let serving = ca.serving(&["127.0.0.1"]);
+    let itself = Peer::start(&serving, documents(EAST.to_owned(), EAST_PRIVATE.to_owned())).await;
+    let mut changed: Value = serde_json::from_str(EAST).unwrap();
+    changed["clusterUUID"] = json!("00000000-0000-4000-8000-000000000001");
+    let another = Peer::start(&serving, documents(changed.to_string(), EAST_PRIVATE.to_owned())).await;
+    for (peer, is_east) in [(&itself, true), (&another, false)] {
+        let endpoint = format!("https://127.0.0.1:{}/metadata", peer.address.port());
+        let mesh = mesh(&[("east", spec("rendered", &endpoint, ""))], &ca.pem);
+        let lock = lock(&mesh, &[("east", EAST)]);
+        let signer = signer(&mesh, &lock, &[], true);
+        let fetcher = Fetcher::new(limits());
+        let judge = judge_by(&mesh, &lock);
+        let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer, QUIET).await;
+        let east = &observed.clusters["east"];
+        let requests = peer.requests();
+        if is_east {
+            assert!(matches!(east.private, Private::Read(_)), "{east:?}");
+            let (header, claims) = opened(token_of(&requests[1]).unwrap());
+            assert_eq!(header, json!({ "alg": "EdDSA", "kid": "ci" }));
+            let uuid = public(EAST).cluster_uuid.to_string();
+            let expected = json!({ "aud": uuid, "exp": NOW + 55, "iss": "d8-istio", "nbf": NOW - 5,
+                "scope": "private-multicluster", "sub": uuid });
+            assert_eq!(claims, expected);
+        } else {
+            assert_eq!(east.private, Private::HeldBack);
+            assert_eq!(requests.len(), 1, "the private document was asked for");
+            assert!(requests.iter().all(|head| token_of(head).is_none()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_cluster_keeps_its_own_failure() {
+    let ca = Ca::new("mesh");
+    let serving = ca.serving(&["*.peers.example"]);
+    let deep = format!("{}{}", "[".repeat(129), "]".repeat(129));
+    let twice = EAST.replacen('{', "{\"clusterUUID\":\"00000000-0000-4000-8000-000000000001\",", 1);
+    let weak = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n-----END PUBLIC KEY-----\n";
+    let with = |field: &str, value: Value| {
+        let mut document: Value = serde_json::from_str(EAST).unwrap();
+        document[field] = value;
+        document.to_string()
+    };
+    let table: Vec<(&str, String, &str)> = vec![
+        ("good", EAST.to_owned(), ""),
+        ("deep", deep, "recursion"),
+        ("twice", twice, "duplicate key"),
+        ("cut", EAST[..EAST.len() / 2].to_owned(), "EOF"),
+        ("trailing", format!("{EAST} {{}}"), "trailing"),
+        ("bom", format!("\u{feff}{EAST}"), "not JSON"),
+        ("html", "<html><title>Log in</title></html>".to_owned(), "not JSON"),
+        ("empty", with("rootCA", json!("")), "still lacks `rootCA`"),
+        ("weak", with("authnKeyPub", json!(weak)), "weak key"),
+        ("uuid", with("clusterUUID", json!("../../etc")), "clusterUUID"),
+        (
+            "error",
+            json!({ "error": "no such tenant" }).to_string(),
+            "still lacks `clusterUUID`, `authnKeyPub`, `rootCA`",
+        ),
+    ];
+    let bodies: BTreeMap<String, String> =
+        table.iter().map(|(name, body, _)| ((*name).to_owned(), body.clone())).collect();
+    let peer = Peer::start(&serving, move |head| {
+        let host = head.split("host: ").nth(1).unwrap().split('.').next().unwrap();
+        peer::json(if head.contains("public.json") { &bodies[host] } else { EAST_PRIVATE })
+    })
+    .await;
+    let port = peer.address.port();
+    let clusters: Vec<_> = table
+        .iter()
+        .map(|(name, ..)| (*name, spec("rendered", &format!("https://{name}.peers.example:{port}"), "")))
+        .collect();
+    let mesh = mesh(&clusters, &ca.pem);
+    let lock = Lock::default();
+    let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
+    let judge = judge_by(&mesh, &lock);
+    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], true), QUIET).await;
+    for (name, _, words) in &table {
+        let one = &observed.clusters[*name];
+        match &one.public {
+            Ok(_) => assert!(words.is_empty() && matches!(one.private, Private::Read(_)), "{name}: {one:?}"),
+            Err(failure) => {
+                assert!(!words.is_empty() && failure.to_string().contains(words), "{name}: {failure}");
+                assert_eq!(failure.is_waiting_before_first_contact(), words.contains("still lacks"), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_read_without_a_token_and_its_evidence_is_ignored() {
+    let Reading::Complete(mut private) = PrivateDocument::parse(EAST_PRIVATE.as_bytes()).unwrap() else { panic!() };
+    private.evidence = Some(Evidence::unknown("whatever"));
+    let folder = |path: &str| format!("file://{path}");
+    let clusters =
+        ["east", "half", "huge", "sick"].map(|name| (name, spec("external", &folder(&format!("metadata/{name}")), "")));
+    let mesh = mesh(&clusters, "");
+    let files = |path: &str| match path {
+        "metadata/east/public/public.json" | "metadata/half/public/public.json" => Ok(Some(EAST.into())),
+        "metadata/east/private/multicluster.json" => Ok(Some(private.to_json().into_bytes())),
+        "metadata/huge/public/public.json" => Ok(Some(vec![b' '; 1024 * 1024 + 1])),
+        "metadata/sick/public/public.json" => Err("permission denied".to_owned()),
+        _ => Ok(None),
+    };
+    let lock = Lock::default();
+    let all = |publics: &Publics| publics.keys().cloned().collect::<BTreeSet<_>>();
+    let fetcher = Fetcher::new(limits());
+    let observed = observe(&mesh, &fetcher, &files, &all, &signer(&mesh, &lock, &[], false), QUIET).await;
+    private.evidence = None;
+    assert_eq!(observed.clusters["east"].private, Private::Read(private));
+    let missing = Failure::FileMissing { path: "metadata/half/private/multicluster.json".to_owned() };
+    assert_eq!(observed.clusters["half"].private, Private::Failed(missing));
+    assert!(matches!(observed.clusters["huge"].public, Err(Failure::TooLarge { .. })));
+    let sick = observed.clusters["sick"].public.as_ref().unwrap_err().to_string();
+    assert!(sick.contains("metadata/sick/public/public.json") && sick.contains("permission denied"), "{sick}");
+}
+
+#[tokio::test]
+async fn a_paused_cluster_is_not_contacted_and_a_leaving_one_is() {
+    let ca = Ca::new("mesh");
+    let peer =
+        Peer::start(&ca.serving(&["*.peers.example"]), documents(EAST.to_owned(), EAST_PRIVATE.to_owned())).await;
+    let at = |name: &str| format!("https://{name}.peers.example:{}", peer.address.port());
+    let clusters = [
+        ("east", spec("rendered", &at("east"), "  state: leaving\n")),
+        ("west", spec("rendered", &at("west"), "  state: paused\n")),
+    ];
+    let mesh = mesh(&clusters, &ca.pem);
+    let lock = lock_of_east(&ca);
+    let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
+    let judge = judge_by(&mesh, &lock);
+    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], false), QUIET).await;
+    assert_eq!(observed.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), ["east"]);
+    assert_eq!(observed.clusters["east"].private, Private::NoKey("keys/engine.key is missing".to_owned()));
+    assert!(peer.requests().iter().all(|head| head.contains("host: east.peers.example")));
+}
+
+fn lock_of_east(ca: &Ca) -> Lock {
+    let mesh = mesh(&[("east", spec("rendered", "https://east.example", ""))], &ca.pem);
+    lock(&mesh, &[("east", EAST)])
+}
+
+#[test]
+fn the_engine_speaks_in_the_name_that_the_callee_knows() {
+    let https = |name: &str| format!("https://{name}.example");
+    let clusters = [
+        ("aaa", spec("rendered", &https("aaa"), "")),
+        ("agent", spec("agent", &https("agent"), "")),
+        ("deck", spec("deckhouse", &https("deck"), "")),
+        ("east", spec("rendered", &https("east"), "")),
+        ("other", spec("external", &https("other"), "")),
+        ("west", spec("rendered", &https("west"), "")),
+    ];
+    let mesh = mesh(&clusters, &Ca::new("mesh").pem);
+    // `aaa` is not known yet, so `east` is the first reader
+    let lock = lock(&mesh, &[("east", EAST), ("west", WEST)]);
+    let (east, west) = (public(EAST).cluster_uuid, public(WEST).cluster_uuid);
+    let callee: ClusterUuid = "00000000-0000-4000-8000-0000000000ff".parse().unwrap();
+    let who = |signer: &EngineSigner<'_>, name: &str| {
+        let token: Result<Token, String> = signer.token(&mesh.clusters[name], &callee);
+        token.map(|token| {
+            let (header, claims) = opened(token.expose());
+            assert_eq!(claims["aud"], callee.as_str());
+            (claims["sub"].as_str().unwrap().to_owned(), header["kid"].as_str().map(str::to_owned))
+        })
+    };
+    let with = |name: &ClusterUuid, kid: Option<&str>| Ok((name.to_string(), kid.map(str::to_owned)));
+    let full = signer(&mesh, &lock, &["west"], true);
+    assert_eq!(who(&full, "aaa"), with(&callee, Some("ci")));
+    assert_eq!(who(&full, "agent"), with(&callee, Some("ci")));
+    assert_eq!(who(&full, "other"), with(&east, Some("ci")));
+    assert_eq!(who(&full, "deck"), with(&west, None));
+    let keyless = signer(&mesh, &lock, &[], false);
+    assert!(who(&keyless, "aaa").unwrap_err().contains("keys/engine.key"));
+    assert!(
+        who(&keyless, "deck").unwrap_err().contains("authn") || who(&keyless, "deck").unwrap_err().contains("own keys")
+    );
+    let nobody = Lock::default();
+    assert!(who(&signer(&mesh, &nobody, &["west"], true), "other").unwrap_err().contains("known yet"));
+}
+
+#[test]
+fn observing_can_be_a_task_of_its_own() {
+    fn sent<T: Send>(_: &T) {}
+    let mesh = mesh(&[("east", spec("external", "file://metadata/east", ""))], "");
+    let (lock, fetcher) = (Lock::default(), Fetcher::new(limits()));
+    let signer = signer(&mesh, &lock, &[], false);
+    sent(&observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer, QUIET));
+}
