@@ -3,7 +3,7 @@
 //! Data of Secrets is never shown: a digest says whether it changed. Certificates and keys inside other texts are condensed
 //! to one line each, and texts of several lines are compared line by line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -73,21 +73,65 @@ impl Walk<'_> {
                     self.compare(&join(path, key), Some(value), None);
                 }
             }
-            (Some(Value::Array(a)), Some(Value::Array(b))) => {
-                for at in 0..a.len().max(b.len()) {
-                    self.compare(&format!("{path}[{at}]"), a.get(at), b.get(at));
+            (Some(Value::Array(a)), Some(Value::Array(b))) => self.compare_lists(path, a, b),
+            (None, Some(Value::Array(list))) if !list.is_empty() && by_name(list).is_some() => {
+                self.compare_lists(path, &[], list);
+            }
+            (Some(Value::String(a)), Some(Value::String(b))) => match (embedded(path, a), embedded(path, b)) {
+                (Some(a), Some(b)) if !self.hides(path) => self.compare(path, Some(&a), Some(&b)),
+                _ => self.leaf_change(path, before, after),
+            },
+            (None, Some(Value::String(text))) if !self.hides(path) => match embedded(path, text) {
+                Some(document) => self.compare(path, None, Some(&document)),
+                None => self.leaf_change(path, before, after),
+            },
+            (None, None) => {}
+            (before, after) => self.leaf_change(path, before, after),
+        }
+    }
+
+    fn leaf_change(&mut self, path: &str, before: Option<&Value>, after: Option<&Value>) {
+        let change = self.leaf(path, before, after);
+        self.changes.push(FieldChange { path: path.to_owned(), change });
+    }
+
+    fn hides(&self, path: &str) -> bool {
+        self.secret && (path.starts_with("data") || path.starts_with("stringData"))
+    }
+
+    /// Lists of named things are compared by name, lists of texts as sets, any other by place.
+    fn compare_lists(&mut self, path: &str, before: &[Value], after: &[Value]) {
+        if let (Some(before), Some(after)) = (by_name(before), by_name(after)) {
+            let names: BTreeSet<&&str> = before.keys().chain(after.keys()).collect();
+            for name in names {
+                let (old, new) = (before.get(*name).copied(), after.get(*name).copied());
+                let path = format!("{path}[{name}]");
+                match (old, new) {
+                    (Some(_), Some(_)) => self.compare(&path, old, new),
+                    _ => self.leaf_change(&path, old.map(without_name).as_ref(), new.map(without_name).as_ref()),
                 }
             }
-            (None, None) => {}
-            (before, after) => {
-                let change = self.leaf(path, before, after);
-                self.changes.push(FieldChange { path: path.to_owned(), change });
+            return;
+        }
+        let texts = |list: &[Value]| list.iter().all(Value::is_string);
+        let added: Vec<&Value> = after.iter().filter(|value| !before.contains(value)).collect();
+        let removed: Vec<&Value> = before.iter().filter(|value| !after.contains(value)).collect();
+        if texts(before) && texts(after) && !(added.is_empty() && removed.is_empty()) {
+            for value in removed {
+                self.leaf_change(path, Some(value), None);
             }
+            for value in added {
+                self.leaf_change(path, None, Some(value));
+            }
+            return;
+        }
+        for at in 0..before.len().max(after.len()) {
+            self.compare(&format!("{path}[{at}]"), before.get(at), after.get(at));
         }
     }
 
     fn leaf(&self, path: &str, before: Option<&Value>, after: Option<&Value>) -> ValueChange {
-        let hidden = self.secret && (path.starts_with("data") || path.starts_with("stringData"));
+        let hidden = self.hides(path);
         let show = |value: &Value| if hidden { masked(value) } else { shown(value) };
         match (before, after) {
             (Some(before), Some(after)) => {
@@ -111,6 +155,38 @@ impl Walk<'_> {
     }
 }
 
+/// The document inside a text whose key ends in `.json`.
+fn embedded(path: &str, text: &str) -> Option<Value> {
+    path.ends_with(".json\"]").then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// The elements of a list by what names them; `None` when one of them has no name, or two have one.
+fn by_name(list: &[Value]) -> Option<BTreeMap<&str, &Value>> {
+    let mut named = BTreeMap::new();
+    for value in list {
+        let name = NAMING.iter().find_map(|key| value.get(key)?.as_str())?;
+        if named.insert(name, value).is_some() {
+            return None;
+        }
+    }
+    Some(named)
+}
+
+/// Keys whose value names an element of a list.
+const NAMING: [&str; 3] = ["name", "clusterID", "id"];
+
+/// An element without the key that its path already says.
+fn without_name(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Value::Object(map) = &mut value
+        && let Some(key) = NAMING.iter().find(|key| map.contains_key(**key))
+        && map.len() > 1
+    {
+        map.remove(*key);
+    }
+    value
+}
+
 fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     match (path.is_empty(), plain) {
@@ -128,7 +204,23 @@ fn masked(value: &Value) -> String {
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => printable(&condense(text)),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| format!("{key} {}", brief(value))).collect::<Vec<_>>().join(" · ")
+        }
         other => printable(&condense(&other.to_string())),
+    }
+}
+
+/// A value inside a line.
+fn brief(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(&condense(text)).replace('\n', " ").trim().to_owned(),
+        Value::Array(list) => list.iter().map(brief).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            let fields: Vec<String> = map.iter().map(|(key, value)| format!("{key} {}", brief(value))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -216,6 +308,26 @@ mod tests {
         let text = format!("{changes:?}");
         assert!(text.contains("[secret ") && !text.contains("aGVsbG8") && !text.contains("d29ybGQ"), "{text}");
         assert!(matches!(&changes[0].change, ValueChange::Changed(before, after) if before != after));
+    }
+
+    #[test]
+    fn documents_inside_a_text_are_compared_by_the_names_of_their_elements() {
+        let peers = |names: &[&str]| {
+            let peers: Vec<_> = names.iter().map(|name| json!({"name": name, "keys": ["k"]})).collect();
+            object("ConfigMap", &json!({"peers.json": json!({"version": 1, "peers": peers}).to_string()}))
+        };
+        let changes = diff(Some(&peers(&["east", "north"])), Some(&peers(&["east", "west"])));
+        let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["data[\"peers.json\"].peers[north]", "data[\"peers.json\"].peers[west]"]);
+        assert_eq!(changes[1].change, ValueChange::Added("keys k".into()));
+    }
+
+    #[test]
+    fn lists_of_texts_are_compared_as_sets() {
+        let list = |items: &[&str]| object("ConfigMap", &json!({"list": items}));
+        let changes = diff(Some(&list(&["a", "b"])), Some(&list(&["b", "c"])));
+        assert_eq!(changes.len(), 2);
+        assert!(!diff(Some(&list(&["a", "b"])), Some(&list(&["b", "a"]))).is_empty());
     }
 
     #[test]

@@ -362,7 +362,11 @@ impl Gathering<'_> {
             StepKind::DiscoverProxy => Some(&news.private),
             _ => None,
         });
-        let paused = "its trust change is held back until it is approved";
+        let own = self.news.and_then(|news| news.get(&id.cluster)).filter(|_| id.kind == StepKind::DiscoverProxy);
+        if own.is_some_and(crate::accept::News::is_held_back) {
+            return StepStanding::Waiting(vec!["its trust change to be accepted".to_owned()]);
+        }
+        let paused = "its trust change is held back until it is accepted";
         match document {
             Some(Standing::Waiting(reason)) => return StepStanding::Waiting(vec![reason.clone()]),
             Some(Standing::Failed(reason)) => return StepStanding::Failed(reason.clone()),

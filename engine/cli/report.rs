@@ -10,7 +10,7 @@ use crate::accept::Verdict;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::diff::{FieldChange, ValueChange};
 use crate::name::ClusterName;
-use crate::plan::{Action, FileStep, KUSTOMIZATION, PLAN_VERSION, Plan, Step, StepStanding};
+use crate::plan::{Action, FileStep, KUSTOMIZATION, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
@@ -174,16 +174,15 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
             out.push_str(&format!("  {DIM}… {} more {kind} steps wait (-v lists them){DIM:#}\n", idle.len() - listed));
         }
     }
-    if !plan.lock.is_empty() || !plan.extra.is_empty() {
-        out.push('\n');
-        let (list, more) = short_list(&plan.lock, verbose);
-        let listed = |file: &&FileStep| verbose || !file.path.ends_with(KUSTOMIZATION);
-        for file in list.iter().chain(plan.extra.iter().filter(listed)) {
-            out.push_str(&format!("  {} {}\n", sign(file.action), file.path));
-        }
-        if more > 0 {
-            out.push_str(&format!("  {DIM}… {more} more files of the lock (-v lists them){DIM:#}\n"));
-        }
+    let (lock, more) = short_list(&plan.lock, verbose);
+    let listed = |file: &&FileStep| verbose || !file.path.ends_with(KUSTOMIZATION);
+    let files: Vec<&FileStep> = lock.iter().chain(plan.extra.iter().filter(listed)).collect();
+    out.push_str(if files.is_empty() { "" } else { "\n" });
+    for file in files {
+        out.push_str(&format!("  {} {}\n", sign(file.action), file.path));
+    }
+    if more > 0 {
+        out.push_str(&format!("  {DIM}… {more} more files of the lock (-v lists them){DIM:#}\n"));
     }
     let (list, more) = short_list(&plan.notes, verbose);
     for (at, note) in list.iter().enumerate() {
@@ -254,14 +253,18 @@ fn step_text(step: &Step, fields: Fields<'_>, verbose: bool, out: &mut String) {
     for reason in &step.unproven {
         out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {reason}\n"));
     }
-    for object in &step.objects {
+    let summarised =
+        |object: &&ObjectChange| !verbose && object.action != Action::Update && !is_reviewed(&object.object);
+    let (summary, listed): (Vec<&ObjectChange>, Vec<&ObjectChange>) = step.objects.iter().partition(summarised);
+    for action in [Action::Create, Action::Delete] {
+        let kinds = count_by_kind(summary.iter().filter(|object| object.action == action).copied());
+        if !kinds.is_empty() {
+            out.push_str(&format!("    {} {}\n", sign(action), kinds.join(", ")));
+        }
+    }
+    for object in listed {
         out.push_str(&format!("    {} {}\n", sign(object.action), object.object));
-        let detailed = match object.action {
-            Action::Create => verbose || is_ours_to_review(&object.object),
-            Action::Update => true,
-            Action::Delete => verbose,
-        };
-        if detailed {
+        if verbose || object.action != Action::Delete {
             for change in fields(&step.id.cluster, &object.path) {
                 field_text(&change, verbose, out);
             }
@@ -269,13 +272,30 @@ fn step_text(step: &Step, fields: Fields<'_>, verbose: bool, out: &mut String) {
     }
 }
 
+/// `Service ×3` and the like, in the order of the objects; a kind that is there once with its name.
+fn count_by_kind<'a>(objects: impl Iterator<Item = &'a ObjectChange>) -> Vec<String> {
+    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
+    for object in objects {
+        let (kind, name) = object.object.split_once(' ').unwrap_or((&object.object, ""));
+        match kinds.iter_mut().find(|(own, _)| *own == kind) {
+            Some((_, names)) => names.push(name),
+            None => kinds.push((kind, vec![name])),
+        }
+    }
+    let words = |(kind, names): (&str, Vec<&str>)| match names.as_slice() {
+        [name] => format!("{kind} {name}"),
+        names => format!("{kind} ×{}", names.len()),
+    };
+    kinds.into_iter().map(words).collect()
+}
+
 fn wait_words(reasons: &[String]) -> String {
     format!("  {YELLOW}waits for{YELLOW:#} {}", reasons.join("; "))
 }
 
-/// New Deployments and roles are named only; what says who trusts whom is shown whole.
-fn is_ours_to_review(object: &str) -> bool {
-    object.starts_with("ConfigMap ") || object.starts_with("IstioMulticluster ")
+/// Deployments, roles and the like are counted; what says who trusts, reads or reaches whom is shown whole.
+fn is_reviewed(object: &str) -> bool {
+    ["ConfigMap ", "IstioMulticluster ", "Secret ", "Gateway "].iter().any(|kind| object.starts_with(kind))
 }
 
 fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
@@ -283,16 +303,18 @@ fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
     if !verbose && bookkeeping.iter().any(|path| change.path.starts_with(path)) {
         return;
     }
+    let path = short_path(&change.path);
     match &change.change {
-        ValueChange::Added(value) => out.push_str(&format!("        {}: {GREEN}{value}{GREEN:#}\n", change.path)),
-        ValueChange::Removed(value) => {
-            out.push_str(&format!("        {}: {RED}{value} (removed){RED:#}\n", change.path))
-        }
+        ValueChange::Added(value) if !verbose && (value == "[]" || path.ends_with(".json › version")) => {}
+        ValueChange::Added(value) => out.push_str(&format!("        {GREEN}+ {path}: {value}{GREEN:#}\n")),
+        ValueChange::Removed(value) => out.push_str(&format!("        {RED}- {path}: {value}{RED:#}\n")),
         ValueChange::Changed(before, after) => {
-            out.push_str(&format!("        {}: {RED}{before}{RED:#} → {GREEN}{after}{GREEN:#}\n", change.path));
+            out.push_str(&format!(
+                "        {YELLOW}~ {path}{YELLOW:#}: {RED}{before}{RED:#} → {GREEN}{after}{GREEN:#}\n"
+            ));
         }
         ValueChange::Lines(lines) => {
-            out.push_str(&format!("        {}:\n", change.path));
+            out.push_str(&format!("        {path}:\n"));
             for line in lines {
                 let style = match line.chars().next() {
                     Some('+') => GREEN,
@@ -302,6 +324,16 @@ fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
                 out.push_str(&format!("          {style}{line}{style:#}\n"));
             }
         }
+    }
+}
+
+/// `peers.json › peers[west]` for a document inside a ConfigMap, else the path as it is.
+fn short_path(path: &str) -> String {
+    let inside = path.strip_prefix("data[\"").and_then(|rest| rest.split_once("\"]"));
+    match inside {
+        Some((file, "")) => file.to_owned(),
+        Some((file, rest)) => format!("{file} › {}", rest.trim_start_matches('.')),
+        None => path.to_owned(),
     }
 }
 

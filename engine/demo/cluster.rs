@@ -50,6 +50,8 @@ impl Authority {
         params.distinguished_name.push(DnType::OrganizationName, "cluster.local");
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2046, 1, 1);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key)?.pem().replace("\r\n", "\n");
         Ok(Self { issuer: Issuer::new(params, key), pem })
