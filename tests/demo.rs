@@ -15,7 +15,7 @@ fn the_tour_joins_three_clusters_and_takes_one_out_again() {
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let mut rest = text.as_str();
     for line in [
-        "+ Deployment isthmus-exporter",
+        "Deployment ×3",
         "+ ConfigMap isthmus-routes",
         "+ Secret istio-remote-secret-north",
         "No changes. The checkout is what the specs ask for.",
