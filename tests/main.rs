@@ -13,9 +13,11 @@ mod certificate;
 mod checkout;
 mod demo;
 mod kill;
+mod exporter;
 mod fetch;
 mod observe;
 mod render;
+mod server;
 mod spec;
 mod token;
 

@@ -16,7 +16,7 @@ use isthmus::lock::Lock;
 use isthmus::mesh::Mesh;
 use isthmus::metadata::{Evidence, PrivateDocument, PublicDocument, Reading};
 use isthmus::name::{ClusterName, ClusterUuid};
-use isthmus::observe::{Failure, Observation, Observed, Private, Progress, Publics, observe};
+use isthmus::observe::{Failure, Observation, Observed, Private, Progress, Publics, ReadFile, observe};
 use isthmus::signer::{EngineSigner, Signer};
 use isthmus::token::Token;
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ fn signer<'a>(mesh: &'a Mesh, lock: &'a Lock, clusters: &[&str], engine: bool) -
 }
 
 const QUIET: &(dyn Fn(Progress<'_>) + Sync) = &|_| {};
-const NO_FILES: &(dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Sync) = &|path| panic!("{path}");
+const NO_FILES: ReadFile<'static> = &|path| panic!("{path}");
 
 /// Header and claims of a token, unverified.
 fn opened(token: &str) -> (Value, Value) {
@@ -130,9 +130,9 @@ async fn a_hundred_healthy_clusters_do_not_wait_for_twenty_dead_ones_one_by_one(
     })
     .await;
     // connected by the kernel, and never a word
-    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let healthy = (0..100).map(|n| (n, format!("m{n:03}.healthy.example:{}", peer.address.port())));
-    let dead = (100..120).map(|n| (n, format!("m{n:03}.dead.example:{}", deaf.local_addr().unwrap().port())));
+    let dead = (100..120).map(|n| (n, format!("m{n:03}.dead.example:{}", mute.local_addr().unwrap().port())));
     let names: Vec<(String, String)> =
         healthy.chain(dead).map(|(n, host)| (format!("c{:03}", (n * 37) % 120), host)).collect();
     let clusters: Vec<(&str, String)> = names

@@ -1,0 +1,232 @@
+//! The HTTPS server: certificates exchanged while it serves, limits on whoever asks, a graceful end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use isthmus::server::{Body, Bound, BoxError, Certificates, Handler, Running, ServerLimits, TlsError, whole};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::peer::{Ca, Serving};
+
+/// Answers `/wait` after a while, fails at `/fail`, panics at `/panic`.
+#[derive(Default)]
+struct Rooms {
+    problems: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+impl Handler for Rooms {
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Result<Response<Body>, BoxError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        match request.uri().path() {
+            "/wait" => tokio::time::sleep(Duration::from_millis(400)).await,
+            "/hang" => std::future::pending().await,
+            "/fail" => return Err("a secret detail".into()),
+            "/panic" => panic!("a handler panics"),
+            _ => {}
+        }
+        Ok(Response::new(whole(format!("{:?} {}\n", request.version(), request.uri().path()))))
+    }
+
+    fn problem(&self, _: SocketAddr, _: &(dyn std::error::Error + 'static)) {
+        self.problems.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn limits() -> ServerLimits {
+    ServerLimits {
+        handshake: Duration::from_millis(300),
+        header: Duration::from_millis(300),
+        request: Some(Duration::from_millis(800)),
+        idle: Duration::from_millis(600),
+        ..ServerLimits::default()
+    }
+}
+
+struct Served {
+    ca: Ca,
+    certificates: Certificates,
+    rooms: Arc<Rooms>,
+    running: Running,
+}
+
+async fn serve(limits: ServerLimits) -> Served {
+    let ca = Ca::new("exporter");
+    let Serving { chain, key } = ca.serving(&["127.0.0.1"]);
+    let certificates = Certificates::from_pem(&chain, &key).unwrap();
+    let rooms = Arc::new(Rooms::default());
+    let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    assert_ne!(bound.address().port(), 0);
+    let running = bound.serve(&certificates, limits, rooms.clone());
+    Served { ca, certificates, rooms, running }
+}
+
+impl Served {
+    async fn connect(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(self.running.address()).await?;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// Sends bytes over HTTP/1.1 and reads to the end.
+    async fn say(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect(&["http/1.1"]).await.unwrap();
+        stream.write_all(bytes.as_ref()).await.unwrap();
+        let mut answer = Vec::new();
+        let _end_or_reset = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.say(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+    }
+}
+
+#[tokio::test]
+async fn alpn_decides_between_the_versions_and_none_means_the_older() {
+    let served = serve(limits()).await;
+    assert!(served.get("/room").await.ends_with("HTTP/1.1 /room\n"));
+    let mut old = served.connect(&[]).await.unwrap();
+    old.write_all(b"GET /old HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("HTTP/1.1 /old\n"), "{answer}");
+    let stream = served.connect(&["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("https://x/new").body(whole("")).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    assert_eq!(body, "HTTP/2.0 /new\n");
+}
+
+#[tokio::test]
+async fn an_error_is_a_500_without_its_words_and_a_panic_ends_one_connection() {
+    let served = serve(limits()).await;
+    let failed = served.get("/fail").await;
+    assert!(failed.starts_with("HTTP/1.1 500 ") && !failed.contains("secret"), "{failed}");
+    assert_eq!(served.get("/panic").await, "");
+    let late = served.get("/hang").await;
+    assert!(late.starts_with("HTTP/1.1 500 "), "{late}");
+    assert!(served.get("/room").await.starts_with("HTTP/1.1 200 "));
+    assert!(served.rooms.problems.load(Ordering::SeqCst) >= 2);
+}
+
+#[tokio::test]
+async fn requests_above_the_limits_never_reach_the_handler() {
+    let served = serve(limits()).await;
+    let long = served.get(&format!("/{}", "x".repeat(1100))).await;
+    assert!(long.starts_with("HTTP/1.1 414 "), "{long}");
+    let body = served.say("GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc").await;
+    assert!(body.starts_with("HTTP/1.1 413 "), "{body}");
+    let chunked = "GET / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n0\r\n\r\n";
+    assert!(served.say(chunked).await.starts_with("HTTP/1.1 413 "));
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(70));
+    assert!(served.say(many).await.starts_with("HTTP/1.1 431 "));
+    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(20_000));
+    assert!(served.say(large).await.starts_with("HTTP/1.1 431 "));
+    let smuggled = "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let smuggled = served.say(smuggled).await;
+    assert!(smuggled.is_empty() || smuggled.starts_with("HTTP/1.1 4"), "{smuggled}");
+    assert_eq!(served.rooms.asked.load(Ordering::SeqCst), 0);
+    let fits = format!("/{}", "x".repeat(1000));
+    assert!(served.get(&fits).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn whoever_says_nothing_is_cut_off_at_each_stage() {
+    let served = serve(limits()).await;
+    let begun = Instant::now();
+    // before TLS
+    let mut silent = TcpStream::connect(served.running.address()).await.unwrap();
+    let mut end = Vec::new();
+    let _reset = silent.read_to_end(&mut end).await;
+    assert!(end.is_empty() || end.len() < 32, "an alert at most: {end:?}");
+    // after TLS, in both versions; a header that never ends; a connection without a further request
+    for (alpn, bytes) in [
+        ("http/1.1", ""),
+        ("h2", ""),
+        ("h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("http/1.1", "GET / HTTP/1.1\r\nx: "),
+        ("http/1.1", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
+    ] {
+        let mut stream = served.connect(&[alpn]).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "still open: {alpn} {bytes:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    assert!(served.get("/room").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn one_address_has_a_limited_number_of_connections() {
+    let served = serve(ServerLimits { connections_of_one: 2, header: Duration::from_secs(5), ..limits() }).await;
+    let first = served.connect(&["http/1.1"]).await.unwrap();
+    let second = served.connect(&["http/1.1"]).await.unwrap();
+    assert!(served.connect(&["http/1.1"]).await.is_err());
+    drop((first, second));
+    let begun = Instant::now();
+    while served.connect(&["http/1.1"]).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "places are not given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_exchanged_without_a_failed_handshake() {
+    let served = serve(limits()).await;
+    let serial = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].as_ref().to_vec();
+    let mut before = serial(&served.connect(&["http/1.1"]).await.unwrap());
+    for _ in 0..20 {
+        let Serving { chain, key } = served.ca.serving(&["127.0.0.1"]);
+        served.certificates.replace(&chain, &key).unwrap();
+        let after = serial(&served.connect(&["http/1.1"]).await.unwrap());
+        assert_ne!(after, before);
+        before = after;
+    }
+    let (one, other) = (served.ca.serving(&["127.0.0.1"]), served.ca.serving(&["127.0.0.1"]));
+    assert!(matches!(served.certificates.replace(&one.chain, &other.key), Err(TlsError::Pair(_))));
+    assert!(matches!(served.certificates.replace("", &one.key), Err(TlsError::Chain(_))));
+    assert!(matches!(served.certificates.replace(&one.chain, ""), Err(TlsError::Key(_))));
+    assert_eq!(serial(&served.connect(&["http/1.1"]).await.unwrap()), before, "the old one stays");
+    assert!(!format!("{:?}", served.certificates).contains("KEY"));
+}
+
+#[tokio::test]
+async fn stopping_lets_answers_finish_and_takes_no_more() {
+    let served = serve(limits()).await;
+    let address = served.running.address();
+    let mut stream = served.connect(&["http/1.1"]).await.unwrap();
+    stream.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    while served.rooms.asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    served.running.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("/wait\n"), "{answer}");
+    assert!(TcpStream::connect(address).await.is_err());
+}
