@@ -159,7 +159,10 @@ impl<'a> Turn<'a> {
         match unknown {
             None => {
                 self.set(link, Stage::Joining, Vec::new());
-                if self.renders_secret(&link.0) {
+                if self.is_known_from_files(&link.0) && self.is_known_from_files(&link.1) {
+                    // nothing that a later turn could show: files have no evidence
+                    self.try_to_join(link);
+                } else if self.renders_secret(&link.0) {
                     self.wait(link, vec![format!("roots, network and route of `{}` to be live", link.1)]);
                 }
             }
@@ -169,6 +172,11 @@ impl<'a> Turn<'a> {
             }
             Some(_) => {}
         }
+    }
+
+    fn is_known_from_files(&self, name: &ClusterName) -> bool {
+        let endpoint = self.mesh.clusters.get(name).map(|cluster| &cluster.endpoint);
+        matches!(endpoint, Some(crate::address::Endpoint::File(_)))
     }
 
     fn wait(&mut self, link: &Link, reasons: Vec<String>) {

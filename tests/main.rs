@@ -12,13 +12,14 @@ mod bad_input_specs;
 mod certificate;
 mod checkout;
 mod demo;
-mod kill;
 mod exporter;
 mod fetch;
+mod kill;
 mod observe;
 mod render;
 mod server;
 mod spec;
+mod tidy;
 mod token;
 
 mod support {

@@ -1,0 +1,86 @@
+//! The shape of the code: pure stages stay pure, and no test file is forgotten.
+
+use std::path::Path;
+
+/// Words and stages that do no IO and know no clock.
+const PURE: [&str; 24] = [
+    "accept.rs",
+    "address.rs",
+    "advance.rs",
+    "certificate.rs",
+    "diagnostic.rs",
+    "diff.rs",
+    "fact.rs",
+    "failure.rs",
+    "graph.rs",
+    "json.rs",
+    "key.rs",
+    "lock.rs",
+    "mesh.rs",
+    "metadata.rs",
+    "name.rs",
+    "object.rs",
+    "peers.rs",
+    "plan.rs",
+    "signer.rs",
+    "spiffe.rs",
+    "step.rs",
+    "token.rs",
+    "tree.rs",
+    "pipeline.rs",
+];
+/// Folders of the same kind.
+const PURE_FOLDERS: [&str; 4] = ["spec", "compile", "render", "template"];
+
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn pure_stages_know_no_world() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine");
+    let mut files: Vec<(String, String)> =
+        PURE.iter().map(|name| ((*name).to_owned(), std::fs::read_to_string(engine.join(name)).unwrap())).collect();
+    for folder in PURE_FOLDERS {
+        files.extend(sources(&engine.join(folder)));
+    }
+    assert!(files.len() > 30);
+    for (name, text) in files {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for world in [
+            "std::fs",
+            "std::env",
+            "std::net::Tcp",
+            "tokio::",
+            "async fn",
+            "SystemTime::now",
+            "Timestamp::now",
+            "crate::cli",
+            "rand::fill",
+        ] {
+            assert!(!code.contains(world), "{name} is pure and speaks of `{world}`");
+        }
+    }
+}
+
+#[test]
+fn every_test_file_is_wired_in() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let main = std::fs::read_to_string(tests.join("main.rs")).unwrap();
+    for entry in std::fs::read_dir(&tests).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(module) = name.strip_suffix(".rs") else { continue };
+        if !["main", "bed"].contains(&module) {
+            assert!(main.contains(&format!("mod {module};")), "tests/{name} is in no `mod` list");
+        }
+    }
+}
