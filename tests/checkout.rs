@@ -398,6 +398,15 @@ fn keys_are_their_owners_alone_and_never_replaced() {
     assert!(matches!(checkout.read_private("keys/dangling"), Err(CheckoutError::Kind { .. })));
 }
 
+/// Tells a thread to end, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Another thread swaps a folder for a link that leads outside, again and again, while it is written to and read: as often
 /// as it takes for both to win now and then.
 #[test]
@@ -410,6 +419,8 @@ fn a_folder_swapped_for_a_link_never_leads_outside() {
     let over = AtomicBool::new(false);
     let (mut written, mut refused, mut read) = (0, 0, 0);
     std::thread::scope(|scope| {
+        // However the turns below end, the other thread ends with them.
+        let _end = Over(&over);
         scope.spawn(|| {
             let (dir, link) = (root.path().join("dir"), root.path().join("link"));
             while !over.load(Ordering::Relaxed) {
@@ -430,10 +441,9 @@ fn a_folder_swapped_for_a_link_never_leads_outside() {
                 read += 1;
                 assert!(files.values().all(|bytes| bytes != b"outside"));
             }
+            assert_eq!(tree(outside.path()), before);
         }
-        over.store(true, Ordering::Relaxed);
     });
-    assert_eq!(tree(outside.path()), before);
 }
 
 /// Changes of a small set of paths, as they come: contradictions are left to the code under test.

@@ -208,7 +208,7 @@ fn fills_the_disk() {
     let error = commit(&root, &changes).unwrap_err().to_string();
     assert!(error.contains("No space left on device"), "{error}");
     assert!(error.ends_with("nothing was changed: free some space on this disk and run again"), "{error}");
-    assert_eq!(tree(&root), tree_before);
+    assert!(tree(&root) == tree_before, "something was changed");
     next_run(&root);
 }
 
@@ -218,7 +218,7 @@ fn may_not_write() {
     let Some(root) = root_of_child() else { return };
     let tree_before = tree(&root);
     println!("{}", commit(&root, &changes()).unwrap_err());
-    assert_eq!(tree(&root), tree_before);
+    assert!(tree(&root) == tree_before, "something was changed");
     // What changes nothing needs no right to.
     commit(&root, &[put("rendered/east/same.yaml", "same"), delete("none/at/all")]).unwrap();
 }
