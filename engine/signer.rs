@@ -5,6 +5,7 @@
 //! beside its own. Deckhouse knows nothing but `authnKeyPub`, so there the reader's own key has to sign.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use crate::key::{KeyId, PrivateKey};
 use crate::lock::Lock;
@@ -25,8 +26,9 @@ pub trait Signer {
 pub struct EngineSigner<'a> {
     /// The mesh.
     pub mesh: &'a Mesh,
-    /// What was accepted before this turn: readers are those it knows.
-    pub lock: &'a Lock,
+    /// What is accepted: readers are those it knows. The judge of a turn may put newly accepted clusters in before the
+    /// first token is signed.
+    pub lock: &'a Mutex<Lock>,
     /// The engine's own key; else words that name its source and what makes one.
     pub engine: Result<(KeyId, PrivateKey), String>,
     /// Private halves of clusters' own keys, where a file or the environment holds them.
@@ -39,6 +41,7 @@ impl Signer for EngineSigner<'_> {
     fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, String> {
         let reader = || {
             self.readers(&cluster.name)
+                .into_iter()
                 .next()
                 .map(|(_, reader)| reader)
                 .ok_or_else(|| format!("no cluster of this checkout that reads `{}` is known yet", cluster.name))
@@ -49,7 +52,7 @@ impl Signer for EngineSigner<'_> {
                 Ok(self.mint(uuid, uuid, key, Some(id)))
             }
             Reconciler::External => match &self.engine {
-                Ok((id, key)) => Ok(self.mint(uuid, reader()?, key, Some(id))),
+                Ok((id, key)) => Ok(self.mint(uuid, &reader()?, key, Some(id))),
                 Err(missing) => self.as_reader(cluster, uuid).ok_or_else(|| missing.clone()),
             },
             Reconciler::Deckhouse => self.as_reader(cluster, uuid).ok_or_else(|| {
@@ -65,18 +68,19 @@ impl Signer for EngineSigner<'_> {
 
 impl EngineSigner<'_> {
     /// Known clusters of this checkout that read the cluster, in order of their names.
-    fn readers<'s>(&'s self, cluster: &'s ClusterName) -> impl Iterator<Item = (&'s ClusterName, &'s ClusterUuid)> {
-        let known = self.lock.clusters.iter().filter(move |(name, _)| {
+    fn readers(&self, cluster: &ClusterName) -> Vec<(ClusterName, ClusterUuid)> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock.clusters.iter().filter(|(name, _)| {
             let ours = self.mesh.clusters.get(*name).is_some_and(Cluster::is_ours);
-            ours && (self.mesh.links(name, cluster) || self.lock.link(name, cluster).is_some())
+            ours && (self.mesh.links(name, cluster) || lock.link(name, cluster).is_some())
         });
-        known.map(|(name, locked)| (name, &locked.public.cluster_uuid))
+        known.map(|(name, locked)| (name.clone(), locked.public.cluster_uuid.clone())).collect()
     }
 
     /// A token in the name of the first reader whose own key is here, which every kind of peer understands.
     fn as_reader(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Option<Token> {
-        let mut readers = self.readers(&cluster.name);
-        readers.find_map(|(name, reader)| Some(self.mint(uuid, reader, self.clusters.get(name)?, None)))
+        let mut readers = self.readers(&cluster.name).into_iter();
+        readers.find_map(|(name, reader)| Some(self.mint(uuid, &reader, self.clusters.get(&name)?, None)))
     }
 
     fn mint(&self, audience: &ClusterUuid, subject: &ClusterUuid, key: &PrivateKey, id: Option<&KeyId>) -> Token {

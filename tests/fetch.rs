@@ -340,6 +340,18 @@ async fn inside_addresses_are_not_dialled_whether_named_or_resolved(#[case] insi
 }
 
 #[tokio::test]
+async fn the_systems_resolver_is_asked_and_its_answers_are_judged() {
+    let ca = Ca::new("east");
+    let peer = Peer::start(&ca.serving(&["localhost"]), |_| json("{}")).await;
+    let endpoint = format!("https://localhost:{}", peer.address.port()).parse().unwrap();
+    let fetcher = Fetcher::new(limits());
+    let inside = fetcher.peer(&endpoint, Some(&ca.pem), &[]).unwrap().get(DOCUMENT, None).await;
+    assert!(matches!(inside, Err(Failure::Outside { .. })), "{inside:?}");
+    let allowed = fetcher.peer(&endpoint, Some(&ca.pem), &loopback()).unwrap().get(DOCUMENT, None).await;
+    assert_eq!(allowed.unwrap(), b"{}");
+}
+
+#[tokio::test]
 async fn a_name_is_judged_each_time_it_is_dialled_and_by_its_allowed_ranges() {
     let ca = Ca::new("east");
     let serving = ca.serving(&["m.east.example"]);

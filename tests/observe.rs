@@ -91,7 +91,8 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
     }
 }
 
-fn signer<'a>(mesh: &'a Mesh, lock: &'a Lock, clusters: &[&str], engine: bool) -> EngineSigner<'a> {
+fn signer<'a>(mesh: &'a Mesh, lock: &Lock, clusters: &[&str], engine: bool) -> EngineSigner<'a> {
+    let lock: &'static Mutex<Lock> = Box::leak(Box::new(Mutex::new(lock.clone())));
     let key = |seed| PrivateKey::generate(&[seed; 32]).unwrap();
     let clusters = clusters.iter().zip(100..).map(|(cluster, seed)| (name(cluster), key(seed))).collect();
     let engine = engine.then(|| ("ci".parse().unwrap(), key(1)));
@@ -384,4 +385,31 @@ fn observing_can_be_a_task_of_its_own() {
     let (lock, fetcher) = (Lock::default(), Fetcher::new(limits()));
     let signer = signer(&mesh, &lock, &[], false);
     sent(&observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer, QUIET));
+}
+
+#[tokio::test]
+async fn a_reader_that_was_accepted_in_this_turn_already_lends_its_name() {
+    let ca = Ca::new("mesh");
+    let peer = Peer::start(&ca.serving(&["*.peers.example"]), |head| {
+        let public = if head.contains("host: east") { EAST } else { WEST };
+        peer::json(if head.contains("public.json") { public } else { EAST_PRIVATE })
+    })
+    .await;
+    let at = |name: &str| format!("https://{name}.peers.example:{}", peer.address.port());
+    let clusters = [("east", spec("rendered", &at("east"), "")), ("other", spec("external", &at("other"), ""))];
+    let mesh = mesh(&clusters, &ca.pem);
+    let judged = Mutex::new(Lock::default());
+    let judge = |publics: &Publics| {
+        *judged.lock().unwrap() = lock(&mesh, &[("east", EAST), ("other", WEST)]);
+        publics.keys().cloned().collect::<BTreeSet<_>>()
+    };
+    let engine = Ok(("ci".parse().unwrap(), PrivateKey::generate(&[1; 32]).unwrap()));
+    let signer = EngineSigner { mesh: &mesh, lock: &judged, engine, clusters: BTreeMap::new(), clock: &|| NOW };
+    let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
+    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer, QUIET).await;
+    assert!(matches!(observed.clusters["other"].private, Private::Read(_)), "{observed:?}");
+    let heads = peer.requests();
+    let to_other = heads.iter().filter(|head| head.contains("host: other")).find_map(|head| token_of(head)).unwrap();
+    assert_eq!(opened(to_other).1["sub"], public(EAST).cluster_uuid.as_str());
+    assert_eq!(opened(to_other).1["aud"], public(WEST).cluster_uuid.as_str());
 }

@@ -46,7 +46,7 @@ pub fn observe(session: &Session<'_>, request: &Request, printer: &Printer) -> R
     let clusters = owners.filter_map(|cluster| Some((cluster.name.clone(), session.cluster_key(cluster).ok()?)));
     let clock = || jiff::Timestamp::now().as_second();
     let signer =
-        EngineSigner { mesh: &program.mesh, lock: &program.lock, engine, clusters: clusters.collect(), clock: &clock };
+        EngineSigner { mesh: &program.mesh, lock: &judged, engine, clusters: clusters.collect(), clock: &clock };
     let observed = runtime()?.block_on(ask(&program.mesh, &fetcher, &files, &judge, &signer, &|_| progress.step()));
     Ok(observed)
 }

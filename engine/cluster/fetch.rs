@@ -5,7 +5,7 @@
 //! name cannot lead inside by changing its answer. Only status 200 with JSON or plain text is taken.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -90,13 +90,7 @@ pub struct Peer {
 impl Fetcher {
     /// A fetcher that asks the system's resolver.
     pub fn new(limits: Limits) -> Self {
-        let lookup: Lookup = Arc::new(|name| {
-            Box::pin(async move {
-                let found = tokio::net::lookup_host((name, 0)).await?;
-                Ok(found.map(|address| address.ip()).collect())
-            })
-        });
-        Self { limits, lookup, system_roots: Arc::default() }
+        Self { limits, lookup: Arc::new(|name| Box::pin(ask_system(name))), system_roots: Arc::default() }
     }
 
     /// The same with another resolver.
@@ -170,6 +164,19 @@ impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").field("limits", &self.limits).finish_non_exhaustive()
     }
+}
+
+/// Asks the system's resolver on a thread of its own: it cannot be cut short, and one on the runtime's threads would hold
+/// up the runtime's end for as long as a dead name server does.
+async fn ask_system(name: String) -> std::io::Result<Vec<IpAddr>> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let ask = move || {
+        let found = (name.as_str(), 0).to_socket_addrs();
+        // nobody listens any more once the time is over
+        let _ = tell.send(found.map(|found| found.map(|address| address.ip()).collect()));
+    };
+    std::thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
+    told.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver gave up")))
 }
 
 fn given_roots(pem: &str) -> Result<RootCertStore, String> {
