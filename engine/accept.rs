@@ -199,7 +199,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     let mut settled = news;
     if !refusals.is_empty() {
         let words = refusals.iter().map(|finding| finding.meaning.as_str()).collect::<Vec<_>>().join("; ");
-        settled = settled.set_aside(&Standing::Refused(words));
+        settled = News::set_aside(&Standing::Refused(words));
         let digest = digest_of(name, &refusals);
         accepted.trust_changes.push(TrustChange {
             cluster: name.clone(),
@@ -218,9 +218,9 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         let linked =
             lock.links.iter().any(|(reader, links)| (reader == name && !links.is_empty()) || links.contains_key(name));
         if !approved {
-            settled = settled.set_aside(&Standing::HeldBack);
+            settled = News::set_aside(&Standing::HeldBack);
         } else if rebuilt && linked {
-            settled = settled.set_aside(&Standing::HeldBack);
+            settled = News::set_aside(&Standing::HeldBack);
             settled.rebuilt = true;
         } else if let Some(entry) = entry {
             accepted.lock.clusters.insert(name.clone(), entry);
@@ -249,7 +249,7 @@ impl News {
     }
 
     /// The whole news set aside for one reason.
-    fn set_aside(self, standing: &Standing) -> Self {
+    fn set_aside(standing: &Standing) -> Self {
         let evidence = Showing::Unseen("its trust change is held back".to_owned());
         Self { public: standing.clone(), private: standing.clone(), evidence, rebuilt: false }
     }

@@ -206,7 +206,7 @@ impl Lock {
             });
             self.links.insert(reader, links.collect());
         } else {
-            return Err(Diagnostic::error(place(path, 1, 1), "this file is not part of a lock")
+            return Err(Diagnostic::error(Some(place(path, 1, 1)), "this file is not part of a lock")
                 .hint("the lock holds `mesh.yaml`, `clusters/<cluster>.yaml` and `links/<cluster>.yaml`; move the file elsewhere"));
         }
         Ok(())
@@ -429,12 +429,12 @@ impl WireCluster {
     }
 }
 
-fn place(path: &str, line: usize, column: usize) -> Option<Location> {
-    Some(Location { file: path.into(), line, column })
+fn place(path: &str, line: usize, column: usize) -> Location {
+    Location { file: path.into(), line, column }
 }
 
 fn edited(path: &str, message: &str) -> Diagnostic {
-    Diagnostic::error(place(path, 1, 1), message)
+    Diagnostic::error(Some(place(path, 1, 1)), message)
         .hint("the lock is written by `engine apply` alone; restore the file with `git checkout` and let trust changes come by `engine apply --accept-trust`")
 }
 
@@ -448,7 +448,7 @@ fn same_name(path: &str, inside: &ClusterName, outside: &ClusterName) -> Result<
 fn text_of<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
     let text = std::str::from_utf8(bytes).map_err(|_| edited(path, "the file is not UTF-8"))?;
     if let Some(line) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
-        return Err(Diagnostic::error(place(path, line + 1, 1), "the file holds merge-conflict markers").hint(
+        return Err(Diagnostic::error(Some(place(path, line + 1, 1)), "the file holds merge-conflict markers").hint(
             "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew",
         ));
     }
@@ -461,13 +461,13 @@ fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Dia
         let words = error.to_string();
         let message = words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         let mut finding = edited(path, &format!("the lock cannot be read: {message}"));
-        finding.at = place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1));
+        finding.at = Some(place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1)));
         finding
     };
     let version: WireVersion = serde_saphyr::from_str(text).map_err(|error| failed(&error))?;
     if version.version > LOCK_VERSION {
         return Err(Diagnostic::error(
-            place(path, 1, 1),
+            Some(place(path, 1, 1)),
             format!("the lock has version {}, and this engine reads up to {LOCK_VERSION}", version.version),
         )
         .hint("use the engine that wrote it, or a newer one"));

@@ -155,7 +155,7 @@ impl Cluster {
 pub enum Reconciler {
     /// The engine renders every object; a GitOps tool syncs.
     Rendered,
-    /// isthmus inside the cluster reconciles IstioMulticluster objects.
+    /// isthmus inside the cluster reconciles `IstioMulticluster` objects.
     Agent,
     /// Deckhouse's own istio module.
     Deckhouse,

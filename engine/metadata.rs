@@ -421,6 +421,20 @@ impl PrivateDocument {
     }
 }
 
+/// A piece of evidence from its field and the reasons of what is unknown.
+fn shown<T: DeserializeOwned>(
+    map: &mut serde_json::Map<String, Value>,
+    reasons: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<Shown<T>, MetadataError> {
+    match map.remove(key) {
+        Some(value) if !value.is_null() && !reasons.contains_key(key) => {
+            serde_json::from_value(value).map(Shown::Seen).map_err(|e| field_error("evidence")(format!("{key}: {e}")))
+        }
+        _ => Ok(Shown::Unknown(reasons.get(key).cloned().unwrap_or_else(|| "not published".to_owned()))),
+    }
+}
+
 impl Evidence {
     /// Evidence of which nothing is known, for one reason.
     pub fn unknown(reason: &str) -> Self {
@@ -447,18 +461,6 @@ impl Evidence {
             Some(Value::Null) | None => BTreeMap::new(),
             Some(reasons) => serde_json::from_value(reasons).map_err(|e| error(format!("unknown: {e}")))?,
         };
-        fn shown<T: DeserializeOwned>(
-            map: &mut serde_json::Map<String, Value>,
-            reasons: &BTreeMap<String, String>,
-            key: &str,
-        ) -> Result<Shown<T>, MetadataError> {
-            match map.remove(key) {
-                Some(value) if !value.is_null() && !reasons.contains_key(key) => serde_json::from_value(value)
-                    .map(Shown::Seen)
-                    .map_err(|e| field_error("evidence")(format!("{key}: {e}"))),
-                _ => Ok(Shown::Unknown(reasons.get(key).cloned().unwrap_or_else(|| "not published".to_owned()))),
-            }
-        }
         Ok(Self {
             trusts: shown(&mut map, &reasons, "trusts")?,
             networks: shown(&mut map, &reasons, "networks")?,

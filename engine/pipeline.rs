@@ -192,8 +192,10 @@ impl Program {
     ) -> Result<Plan, Stop> {
         let lock = &turn.advanced.lock;
         let context = RenderContext::new(&self.mesh, lock, &self.templates).map_err(Stop::Findings)?;
-        let wanted = |name: &&ClusterName| only.is_none_or(|only| only == *name);
-        let names: Vec<&ClusterName> = self.mesh.clusters.keys().filter(wanted).collect();
+        // a paused cluster keeps its tree byte for byte, whatever its peers do
+        let clusters = self.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+        let names: Vec<&ClusterName> =
+            clusters.map(|cluster| &cluster.name).filter(|name| only.is_none_or(|only| only == *name)).collect();
         let compared: Vec<_> = names
             .par_iter()
             .map(|name| {

@@ -112,6 +112,7 @@ pub struct Plan {
 
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "one a flag")]
 pub struct Apply {
     /// A plan stored by `engine plan --out`.
     #[arg(value_name = "PLAN", conflicts_with_all = ["locked", "accept_trust", "create_keys"])]

@@ -34,21 +34,18 @@ pub fn new(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
 pub fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> {
     let failed =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Machine, format!("making the engine's key: {error}"));
-    let key = match guard.read_private(ENGINE_KEY_PATH)? {
-        Some(found) => {
-            let pem = std::str::from_utf8(&found.bytes).map_err(|error| failed(&error))?;
-            PrivateKey::from_pem(pem).map_err(|error| failed(&error))?
+    let key = if let Some(found) = guard.read_private(ENGINE_KEY_PATH)? {
+        let pem = std::str::from_utf8(&found.bytes).map_err(|error| failed(&error))?;
+        PrivateKey::from_pem(pem).map_err(|error| failed(&error))?
+    } else {
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| failed(&error))?;
+        let key = PrivateKey::generate(&seed).map_err(|error| failed(&error))?;
+        if guard.read("keys/.gitignore")?.is_none() {
+            guard.write_private("keys/.gitignore", b"*\n")?;
         }
-        None => {
-            let mut seed = zeroize::Zeroizing::new([0; 32]);
-            aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| failed(&error))?;
-            let key = PrivateKey::generate(&seed).map_err(|error| failed(&error))?;
-            if guard.read("keys/.gitignore")?.is_none() {
-                guard.write_private("keys/.gitignore", b"*\n")?;
-            }
-            guard.write_private(ENGINE_KEY_PATH, key.to_pem().map_err(|error| failed(&error))?.as_bytes())?;
-            key
-        }
+        guard.write_private(ENGINE_KEY_PATH, key.to_pem().map_err(|error| failed(&error))?.as_bytes())?;
+        key
     };
     let mut lock = lock.clone();
     let id = key.public().id();

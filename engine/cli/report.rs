@@ -348,7 +348,7 @@ pub fn summary(plan: &Plan) -> String {
         text.push_str(&format!(" {} failed.", counts.failed));
     }
     if !plan.changes_files() && counts.waiting + counts.refused + counts.failed == 0 && plan.trust_changes.is_empty() {
-        text = "No changes. The checkout is what the specs ask for.".to_owned();
+        "No changes. The checkout is what the specs ask for.".clone_into(&mut text);
     }
     if let Some(time) = plan.next_turn.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
         text.push_str(&format!("\nnext turn needed by {}", time.strftime("%Y-%m-%d %H:%M UTC")));

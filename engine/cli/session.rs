@@ -26,6 +26,10 @@ pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
 /// Environment variable that may hold it instead, as PEM.
 pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
 
+fn is_yaml(path: &str) -> bool {
+    matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")))
+}
+
 /// One run on one checkout.
 #[derive(Debug)]
 pub struct Session<'a> {
@@ -42,18 +46,17 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads and compiles the checkout. `narrow` leaves out the links of all readers but one.
     pub fn load(checkout: &'a Checkout, narrow: Option<&ClusterName>) -> Result<Self, Failure> {
-        let yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
         let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<Source>, CheckoutError> {
             let files = checkout.read_tree(folder, filter, Limits::SPECS)?;
             Ok(files.into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect())
         };
         let own_links = narrow.map(Lock::links_path);
         let lock_filter = |path: &str| {
-            yaml(path) && own_links.as_ref().is_none_or(|own| !path.starts_with("lock/links/") || path == own)
+            is_yaml(path) && own_links.as_ref().is_none_or(|own| !path.starts_with("lock/links/") || path == own)
         };
         let input = Input {
-            specs: sources("specs", &yaml)?,
-            templates: sources("templates", &yaml)?,
+            specs: sources("specs", &is_yaml)?,
+            templates: sources("templates", &is_yaml)?,
             lock: checkout.read_tree("lock", &lock_filter, Limits::OUTPUT)?,
         };
         let program = Program::load(&input, &|path| checkout.read(path).ok().flatten())?;
@@ -145,8 +148,8 @@ impl<'a> Session<'a> {
 
     /// The digest of everything that a stored plan rests on beside its facts.
     pub fn tree_digest(&self) -> Result<Digest, Failure> {
-        let files = self.checkout.read_tree("rendered", &|path| path.ends_with(".yaml"), Limits::OUTPUT)?;
-        let values = self.checkout.read_tree("values", &|path| path.ends_with(".yaml"), Limits::OUTPUT)?;
+        let files = self.checkout.read_tree("rendered", &is_yaml, Limits::OUTPUT)?;
+        let values = self.checkout.read_tree("values", &is_yaml, Limits::OUTPUT)?;
         let mut text = String::new();
         for (path, bytes) in files.iter().chain(&values) {
             text.push_str(&format!("{} {path}\n", Digest::of(bytes)));
@@ -209,8 +212,7 @@ impl Tree for Checkout {
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
         let folder = format!("rendered/{cluster}");
         let prefix = format!("{folder}/");
-        let flat =
-            |path: &str| path.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')) && path.ends_with(".yaml");
+        let flat = |path: &str| path.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')) && is_yaml(path);
         let files = self.read_tree(&folder, &flat, Limits::OUTPUT).map_err(|error| TreeError(error.to_string()))?;
         Ok(files
             .into_iter()

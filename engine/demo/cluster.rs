@@ -132,7 +132,7 @@ impl SimulatedCluster {
         Ok(())
     }
 
-    /// What a GitOps tool with pruning does: exactly these files become live. Returns how many objects changed.
+    /// What a `GitOps` tool with pruning does: exactly these files become live. Returns how many objects changed.
     pub fn sync(&mut self, files: &BTreeMap<String, Vec<u8>>) -> usize {
         let wanted: BTreeMap<String, Object> =
             files.iter().filter_map(|(name, bytes)| Some((name.clone(), parse(bytes)?))).collect();
