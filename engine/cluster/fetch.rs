@@ -173,7 +173,7 @@ async fn ask_system(name: String) -> std::io::Result<Vec<IpAddr>> {
     let ask = move || {
         let found = (name.as_str(), 0).to_socket_addrs();
         // nobody listens any more once the time is over
-        let _ = tell.send(found.map(|found| found.map(|address| address.ip()).collect()));
+        drop(tell.send(found.map(|found| found.map(|address| address.ip()).collect())));
     };
     std::thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
     told.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver gave up")))
