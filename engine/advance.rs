@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::accept::{Accepted, News, Showing, Standing, hides_our_roots};
+use crate::accept::{Accepted, News, Showing, hides_our_roots};
 use crate::fact::{Known, Proxy};
 use crate::lock::{Lock, LockedLink, Stage};
 use crate::mesh::{Cluster, Credentials, Mesh, Reconciler, State};
 use crate::metadata::{Evidence, ReadState, RouteState, Shown};
 use crate::name::{ClusterName, Digest};
-use crate::step::{StepId, StepKind};
+use crate::step::StepId;
 
 /// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
 pub const DELETION_GUARD_PERCENT: usize = 30;
@@ -257,7 +257,7 @@ impl<'a> Turn<'a> {
                 if !share {
                     gate.trusts(c, evidence, peer);
                 }
-                gate.network(reader, evidence, p, &proxy);
+                gate.network(reader, evidence, peer, &proxy);
                 if relay {
                     gate.route(c, evidence, peer, &proxy);
                 }
@@ -535,12 +535,13 @@ impl Gate {
         }
     }
 
-    fn network(&mut self, reader: &Known<'_>, evidence: &Evidence, peer: &ClusterName, proxy: &Proxy) {
+    fn network(&mut self, reader: &Known<'_>, evidence: &Evidence, peer: &Known<'_>, proxy: &Proxy) {
         let name = &reader.cluster.name;
         let own = reader.proxy().map(|own| own.network);
-        if proxy.gateways.is_empty() || own.as_ref() == Some(&proxy.network) {
+        if peer.cluster.flat_network || own.as_ref() == Some(&proxy.network) {
             return;
         }
+        let peer = &peer.cluster.name;
         let wanted: BTreeSet<_> = proxy.gateways.iter().collect();
         match shown(&evidence.networks) {
             Ok(networks) => {
@@ -579,14 +580,5 @@ impl Gate {
             Ok(false) => self.waits.push(format!("istiod and proxies of `{name}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, PROXY_CONFIG_XDS_AGENT)")),
             Err(reason) => self.waits.push(format!("evidence of `{name}` on its preparation: {reason}")),
         }
-    }
-}
-
-/// What the steps of one cluster wait for, fail by, or are refused for, from its standing.
-pub fn standing_words(news: &News, step: StepKind) -> Option<&Standing> {
-    match step {
-        StepKind::FetchCa => Some(&news.public),
-        StepKind::DiscoverProxy => Some(&news.private),
-        _ => None,
     }
 }
