@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-use super::{Reader, RenderedCluster, RenderedObject, ownership, step_annotations};
+use super::stencil::Stencil;
+use super::{Reader, RenderedCluster, RenderedObject, internal, ownership, step_annotations};
 use crate::address::Endpoint;
 use crate::diagnostic::Diagnostics;
 use crate::mesh::{Components, Credentials, Reconciler};
-use crate::name::Revision;
+use crate::name::{ClusterName, MeshName, Revision};
 use crate::object::Object;
-use crate::step::StepKind;
+use crate::step::{StepId, StepKind};
 use crate::template::Templates;
 
 /// Files of every component, below its folder.
@@ -34,18 +35,40 @@ type Key = (String, String);
 
 /// Objects by template and values.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<Key, Arc<Vec<Object>>>>);
+pub(super) struct Cache(Mutex<HashMap<Key, Arc<Vec<Made>>>>);
+
+/// An object of a template, and its text but for the cluster's name.
+#[derive(Debug)]
+struct Made {
+    object: Object,
+    yaml: Option<Stencil>,
+}
+
+/// Stands for the cluster's name in the step of an object.
+const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
 
 impl Cache {
-    fn objects(&self, templates: &Templates, name: String, context: &Value) -> Result<Arc<Vec<Object>>, Diagnostics> {
+    fn objects(
+        &self,
+        mesh: &MeshName,
+        templates: &Templates,
+        name: String,
+        context: &Value,
+    ) -> Result<Arc<Vec<Made>>, Diagnostics> {
         let key = (name, context.to_string());
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(objects) = lock().get(&key) {
             return Ok(objects.clone());
         }
-        let objects = Arc::new(templates.objects(&key.0, context)?);
-        lock().insert(key, objects.clone());
-        Ok(objects)
+        let stand_in = NAME.parse().map_err(internal)?;
+        let mut made = Vec::new();
+        for object in templates.objects(&key.0, context)? {
+            let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
+            made.push(Made { object, yaml: Stencil::cut(&text, &[(NAME, 1)]) });
+        }
+        let made = Arc::new(made);
+        lock().insert(key, made.clone());
+        Ok(made)
     }
 }
 
@@ -77,8 +100,12 @@ pub(super) fn render(
             } else {
                 context.remove("args");
             }
-            match cache.objects(templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
-                Ok(objects) => out.objects.extend(objects.iter().map(|object| adopt(reader, object.clone()))),
+            let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
+            match cache.objects(mesh, templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
+                Ok(made) => out.objects.extend(made.iter().map(|made| RenderedObject {
+                    yaml: made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()])),
+                    ..adopt(mesh, name, made.object.clone())
+                })),
                 Err(failed) => findings.extend(failed),
             }
         }
@@ -150,9 +177,9 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
 }
 
 /// Puts our labels and annotations on an object of a template.
-fn adopt(reader: &Reader<'_>, mut object: Object) -> RenderedObject {
-    let steps = vec![reader.step(StepKind::RenderComponents)];
-    let added = [("labels", ownership(&reader.mesh.name)), ("annotations", step_annotations(&steps))];
+fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object) -> RenderedObject {
+    let steps = vec![StepId::of(StepKind::RenderComponents, cluster)];
+    let added = [("labels", ownership(mesh)), ("annotations", step_annotations(&steps))];
     if let Some(Value::Object(metadata)) = object.fields.get_mut("metadata") {
         for (field, added) in added {
             let entry = metadata.entry(field).or_insert_with(|| Value::Object(Map::new()));
@@ -163,5 +190,5 @@ fn adopt(reader: &Reader<'_>, mut object: Object) -> RenderedObject {
             }
         }
     }
-    RenderedObject { object, steps }
+    RenderedObject { object, steps, yaml: None }
 }

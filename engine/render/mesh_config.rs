@@ -3,8 +3,13 @@
 //! In ConfigMap `isthmus-mesh` istiod merges it live (`SHARED_MESH_CONFIG`). The other targets are values files that an
 //! installer takes; they also carry the one-time switches. istiod skips a document that it cannot read and with it every
 //! peer's root, so each is read back before it is written.
+//!
+//! In a mesh of a thousand clusters each of a thousand documents has the same thousand roots but one. An entry is therefore
+//! written and read back once, and documents are put together from entries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +19,7 @@ use crate::address::Gateway;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::lock::Lock;
 use crate::mesh::MeshConfigTarget;
-use crate::name::{ClusterId, NetworkName, Revision, TrustDomain};
+use crate::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::object::to_yaml;
 use crate::step::StepKind;
 
@@ -29,11 +34,26 @@ const GATEWAY_PORT: u16 = 15443;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MeshConfig<'a> {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ca_certificates: Vec<CaCertificate<'a>>,
+    #[serde(serialize_with = "without_digests", skip_serializing_if = "BTreeMap::is_empty")]
+    ca_certificates: BTreeMap<Digest, CaCertificate<'a>>,
+    #[serde(flatten)]
+    rest: Rest<'a>,
+}
+
+/// What is small of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rest<'a> {
     default_config: DefaultConfig,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     trust_domain_aliases: BTreeSet<&'a TrustDomain>,
+}
+
+fn without_digests<S: serde::Serializer>(
+    roots: &BTreeMap<Digest, CaCertificate<'_>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(roots.values())
 }
 
 /// One root: istiod reads only the first block of `pem`.
@@ -63,22 +83,77 @@ enum AnyNetwork {
     Standard(Map<String, Value>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 struct Network {
     endpoints: BTreeSet<Registry>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     gateways: BTreeSet<Gateway>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Registry {
     from_registry: ClusterId,
 }
 
+/// Entries of documents, each written and read back once for all readers.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    roots: Texts<(Digest, Vec<TrustDomain>)>,
+    networks: Texts<(NetworkName, Network)>,
+}
+
+#[derive(Debug)]
+struct Texts<K>(Mutex<HashMap<K, Arc<str>>>);
+
+impl<K> Default for Texts<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq> Texts<K> {
+    fn text(&self, key: K, make: impl FnOnce(&K) -> Result<String, Diagnostics>) -> Result<Arc<str>, Diagnostics> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = lock().get(&key) {
+            return Ok(text.clone());
+        }
+        let text: Arc<str> = make(&key)?.into();
+        lock().insert(key, text.clone());
+        Ok(text)
+    }
+}
+
+impl Entries {
+    /// The same text as that of the whole value, put together from entries.
+    fn mesh_config(&self, mesh: &MeshConfig<'_>) -> Result<String, Diagnostics> {
+        let mut text = String::new();
+        for (digest, root) in &mesh.ca_certificates {
+            let domains = root.trust_domains.iter().map(|&domain| domain.clone()).collect();
+            let entry = self.roots.text((*digest, domains), |_| checked(&[root], "a root"))?;
+            text.push_str(if text.is_empty() { "caCertificates:\n" } else { "" });
+            text.push_str(&entry);
+        }
+        Ok(text + &checked(&mesh.rest, "the mesh configuration")?)
+    }
+
+    fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<String, Diagnostics> {
+        let mut text = String::from("networks:\n");
+        for (name, network) in networks {
+            let entry = self.networks.text((name.clone(), network.clone()), |(name, network)| {
+                let entry = checked(&BTreeMap::from([(name, network)]), "a network")?;
+                Ok(entry.lines().flat_map(|line| ["  ", line, "\n"]).collect())
+            })?;
+            text.push_str(&entry);
+        }
+        Ok(text)
+    }
+}
+
 /// Renders mesh configuration to its target, and the cross-network Gateway.
 pub(super) fn render(
     reader: &Reader<'_>,
+    entries: &Entries,
     target: MeshConfigTarget,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
@@ -86,10 +161,15 @@ pub(super) fn render(
     let ours = networks(reader);
     let steps = vec![reader.step(StepKind::RenderTrust), reader.step(StepKind::RenderNetworks)];
     if target == MeshConfigTarget::SharedMeshConfig {
-        let networks = MeshNetworks { networks: with_standard(reader, ours, out) };
-        let mut data = vec![("mesh", checked(&mesh, "the mesh configuration")?)];
-        if !networks.networks.is_empty() {
-            data.push(("meshNetworks", checked(&networks, "the mesh networks")?));
+        let mut data = vec![("mesh", entries.mesh_config(&mesh)?)];
+        if !ours.is_empty() {
+            data.push((
+                "meshNetworks",
+                match standard(reader, &ours, out) {
+                    Some(networks) => checked(&networks, "the mesh networks")?,
+                    None => entries.networks(&ours)?,
+                },
+            ));
         }
         out.objects.push(reader.config_map(CONFIG_MAP, steps, data));
     } else {
@@ -124,11 +204,11 @@ fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConf
     }
     let own_domain = reader.known.map(|known| known.trust_domain());
     let domains = reader.links.iter().map(|link| &link.peer.trust_domain);
-    MeshConfig {
-        ca_certificates: roots.into_values().collect(),
+    let rest = Rest {
         default_config: DefaultConfig { proxy_metadata: proxy_metadata(reader, target) },
         trust_domain_aliases: domains.filter(|domain| own_domain.as_ref() != Some(domain)).collect(),
-    }
+    };
+    MeshConfig { ca_certificates: roots, rest }
 }
 
 /// What every proxy needs. `ISTIO_META_NETWORK` is set only where the spec states the network: an install that knows its
@@ -174,35 +254,36 @@ fn own_network(reader: &Reader<'_>) -> Option<NetworkName> {
     reader.cluster.network.clone().or_else(published)
 }
 
-/// Ours and, since our document replaces the standard one, the networks of that. Ours win by name, and a registry of ours
-/// is in no other network.
-fn with_standard(
+/// Ours and, since our document replaces the standard one, the networks of that, if there are any. Ours win by name, and a
+/// registry of ours is in no other network.
+fn standard(
     reader: &Reader<'_>,
-    ours: BTreeMap<NetworkName, Network>,
+    ours: &BTreeMap<NetworkName, Network>,
     out: &mut RenderedCluster,
-) -> BTreeMap<String, AnyNetwork> {
-    let registries: BTreeSet<_> = ours.values().flat_map(|network| &network.endpoints).cloned().collect();
+) -> Option<MeshNetworks> {
+    let text = reader.known?.locked.standard_mesh_networks.as_deref()?;
+    let standard = match parse_standard(text) {
+        Ok(standard) => standard,
+        Err(reason) => {
+            out.warnings.push(broken_standard(reader, &reason));
+            return None;
+        }
+    };
+    let registries: BTreeSet<_> = ours.values().flat_map(|network| &network.endpoints).collect();
     let is_ours = |endpoint: &Value| {
         let name = endpoint.get("fromRegistry").and_then(Value::as_str);
         name.is_some_and(|name| registries.iter().any(|ours| ours.from_registry.as_str() == name))
     };
-    let mut all = BTreeMap::new();
-    let standard = reader.known.and_then(|known| known.locked.standard_mesh_networks.as_deref());
-    if let Some(text) = standard.filter(|_| !ours.is_empty()) {
-        match parse_standard(text) {
-            Ok(standard) => {
-                for (name, mut network) in standard {
-                    if let Some(Value::Array(endpoints)) = network.get_mut("endpoints") {
-                        endpoints.retain(|endpoint| !is_ours(endpoint));
-                    }
-                    all.insert(name, AnyNetwork::Standard(network));
-                }
-            }
-            Err(reason) => out.warnings.push(broken_standard(reader, &reason)),
+    let mut networks = BTreeMap::new();
+    for (name, mut network) in standard {
+        if let Some(Value::Array(endpoints)) = network.get_mut("endpoints") {
+            endpoints.retain(|endpoint| !is_ours(endpoint));
         }
+        networks.insert(name, AnyNetwork::Standard(network));
     }
-    all.extend(ours.into_iter().map(|(name, network)| (name.to_string(), AnyNetwork::Ours(network))));
-    all
+    let ours = ours.iter().map(|(name, network)| (name.to_string(), AnyNetwork::Ours(network.clone())));
+    networks.extend(ours);
+    Some(MeshNetworks { networks })
 }
 
 fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, String> {

@@ -14,7 +14,9 @@ mod mesh_config;
 mod multicluster;
 mod peers;
 mod secret;
+mod stencil;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -28,7 +30,8 @@ use crate::lock::{Lock, Stage};
 use crate::mesh::{Cluster, Credentials, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
 use crate::name::{ClusterId, ClusterName, Digest, MeshName, TrustDomain};
 use crate::object::{
-    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE, rendered_folder, to_yaml,
+    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE, YamlError, rendered_folder,
+    to_yaml,
 };
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
@@ -59,6 +62,23 @@ pub struct RenderedObject {
     pub object: Object,
     /// Its steps, in order.
     pub steps: Vec<StepId>,
+    /// Its canonical text, where that was cheaper to make together with others.
+    yaml: Option<String>,
+}
+
+impl RenderedObject {
+    /// The canonical text, equal to that of [`Object::to_yaml`].
+    pub fn to_yaml(&self) -> Result<Cow<'_, str>, YamlError> {
+        match &self.yaml {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.object.to_yaml().map(Cow::Owned),
+        }
+    }
+
+    /// The canonical text, equal to that of [`Object::to_yaml`].
+    pub fn into_yaml(self) -> Result<String, YamlError> {
+        self.yaml.map_or_else(|| self.object.to_yaml(), Ok)
+    }
 }
 
 /// A file that is no Kubernetes object.
@@ -142,6 +162,7 @@ pub struct RenderContext<'a> {
     engine_keys: Vec<EngineKey>,
     peers: BTreeMap<&'a ClusterName, Peer<'a>>,
     components: components::Cache,
+    entries: mesh_config::Entries,
 }
 
 /// A cluster as its readers see it.
@@ -205,7 +226,15 @@ impl<'a> RenderContext<'a> {
             };
             peers.insert(name, peer);
         }
-        Ok(Self { mesh, lock, templates, engine_keys, peers, components: components::Cache::default() })
+        Ok(Self {
+            mesh,
+            lock,
+            templates,
+            engine_keys,
+            peers,
+            components: components::Cache::default(),
+            entries: mesh_config::Entries::default(),
+        })
     }
 
     /// Renders one cluster; nothing for a name that the mesh does not have.
@@ -275,7 +304,7 @@ impl<'a> RenderContext<'a> {
         peers::render(reader, out)?;
         match reader.cluster.istio.config {
             MeshConfigTarget::None => {}
-            target => mesh_config::render(reader, target, out)?,
+            target => mesh_config::render(reader, &self.entries, target, out)?,
         }
         match self.mesh.credentials {
             Credentials::Relay => peers::render_routes(reader, out),
@@ -365,7 +394,7 @@ impl Draft {
         self.metadata.insert("annotations".to_owned(), self.annotations.into());
         self.fields.insert("metadata".to_owned(), self.metadata.into());
         let object = Object { api_version: self.api_version, kind: self.kind, fields: self.fields };
-        RenderedObject { object, steps: self.steps }
+        RenderedObject { object, steps: self.steps, yaml: None }
     }
 }
 

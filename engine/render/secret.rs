@@ -9,25 +9,28 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Map, json};
 
+use super::stencil::Stencil;
 use super::{
-    Credential, CredentialSource, Link, Peer, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back,
-    internal,
+    Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal,
 };
 use crate::diagnostic::Diagnostics;
 use crate::fact::Proxy;
 use crate::lock::Stage;
 use crate::mesh::Credentials;
-use crate::name::Digest;
+use crate::name::{ClusterName, Digest};
 use crate::object::{INPUTS_ANNOTATION, ObjectId, to_yaml};
 use crate::step::StepId;
 
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
-/// A cluster ID that stands for any other while the text is made.
-const STAND_IN: &str = "isthmus-stand-in-for-the-cluster-id-of-a-peer-xq7v3k9w2m5r8t4z";
-
-/// Places of the cluster ID in a kubeconfig of relay mode.
-const PLACES: usize = 7;
+/// Stands for a peer's cluster ID while the texts of a reader's secrets are made.
+const ID: &str = "stand-in-for-a-cluster-id-xq7v3k9w2m5r8t4z";
+/// Stands for a peer's name.
+const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
+/// Stands for the digest of the inputs.
+const INPUTS: &str = "sha256:stand-in-for-inputs-xq7v3k9w2m5r8t4z";
+/// Stands for the kubeconfig in base64, which no YAML puts into quotes: it begins with `apiVersion`.
+const DATA: &str = "YXBpVmVyc2lvstandinfordataxq7v3k9w2m5r8t4z";
 
 #[derive(Serialize)]
 struct Kubeconfig<'a> {
@@ -111,8 +114,7 @@ pub(super) fn render(
     for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
         match (&reader.mesh.credentials, &relay) {
             (Credentials::Relay, Some(relay)) => {
-                let (text, inputs) = relay.kubeconfig(link.peer)?;
-                out.objects.push(secret(reader, link, &text, inputs));
+                out.objects.push(relay.secret(reader, link)?);
             }
             (Credentials::Relay, None) => {
                 let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
@@ -133,30 +135,28 @@ fn step(reader: &Reader<'_>, link: &Link<'_>) -> StepId {
     StepId::secret(&reader.cluster.name, link.name)
 }
 
-fn name(link: &Link<'_>) -> String {
-    format!("istio-remote-secret-{}", link.name)
+fn object_name(peer: &ClusterName) -> String {
+    format!("istio-remote-secret-{peer}")
 }
 
-fn secret(reader: &Reader<'_>, link: &Link<'_>, kubeconfig: &str, inputs: Digest) -> RenderedObject {
-    let id = link.peer.cluster_id.as_str();
-    let mut data = Map::new();
-    data.insert(id.to_owned(), BASE64.encode(kubeconfig).into());
+fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, inputs: String) -> RenderedObject {
+    let steps = vec![StepId::secret(&reader.cluster.name, peer)];
     reader
-        .object("v1", "Secret", &name(link), vec![step(reader, link)])
+        .object("v1", "Secret", &object_name(peer), steps)
         .label("istio/multiCluster", "true")
         .annotation("networking.istio.io/cluster", id.to_owned())
-        .annotation(INPUTS_ANNOTATION, inputs.to_string())
-        .field("data", data.into())
+        .annotation(INPUTS_ANNOTATION, inputs)
+        .field("data", Map::from_iter([(id.to_owned(), data.into())]).into())
         .done()
 }
 
-/// What all kubeconfigs of a reader in relay mode share.
+/// What all secrets of a reader in relay mode share.
 struct Relay<'c> {
     base: String,
     ca: &'c str,
     ca_digest: Digest,
-    /// The text between the places of the cluster ID.
-    pieces: Vec<String>,
+    kubeconfig: Option<Stencil>,
+    secret: Option<Stencil>,
 }
 
 impl<'c> Relay<'c> {
@@ -167,21 +167,30 @@ impl<'c> Relay<'c> {
         };
         let namespace = &reader.cluster.istio.namespace;
         let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
-        let whole = kubeconfig(STAND_IN, &format!("{base}{STAND_IN}"), Some(ca), None)?;
-        let pieces = whole.split(STAND_IN).map(str::to_owned).collect();
-        Ok(Some(Self { base, ca, ca_digest: Digest::of(ca.as_bytes()), pieces }))
+        let text = kubeconfig(ID, &format!("{base}{ID}"), Some(ca), None)?;
+        let peer = NAME.parse().map_err(internal)?;
+        let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
+        Ok(Some(Self {
+            base,
+            ca,
+            ca_digest: Digest::of(ca.as_bytes()),
+            kubeconfig: Stencil::cut(&text, &[(ID, 7)]),
+            secret: Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]),
+        }))
     }
 
-    fn kubeconfig(&self, peer: &Peer<'_>) -> Result<(String, Digest), Diagnostics> {
-        let id = &peer.cluster_id;
+    fn secret(&self, reader: &Reader<'_>, link: &Link<'_>) -> Result<RenderedObject, Diagnostics> {
+        let id = &link.peer.cluster_id;
         let server = format!("{}{id}", self.base);
-        let text = if peer.plain_id && self.pieces.len() == PLACES + 1 {
-            self.pieces.join(id.as_str())
-        } else {
-            kubeconfig(id.as_str(), &server, Some(self.ca), None)?
-        };
         let inputs = inputs(&json!({ "mode": "relay", "clusterID": id, "server": server, "ca": self.ca_digest }));
-        Ok((text, inputs))
+        let text = match &self.kubeconfig {
+            Some(stencil) if link.peer.plain_id => stencil.fill(&[id.as_str()]),
+            _ => kubeconfig(id.as_str(), &server, Some(self.ca), None)?,
+        };
+        let (data, inputs) = (BASE64.encode(text), inputs.to_string());
+        let yaml = self.secret.as_ref().filter(|_| link.peer.plain_id);
+        let yaml = yaml.map(|stencil| stencil.fill(&[id.as_str(), link.name.as_str(), &inputs, &data]));
+        Ok(RenderedObject { yaml, ..secret(reader, link.name, id.as_str(), data, inputs) })
     }
 }
 
@@ -214,14 +223,14 @@ fn direct(
     match credentials.credential(&reader.cluster.name, link.name, epoch) {
         Credential::Token(token) => {
             let text = kubeconfig(id.as_str(), &server, proxy.api_ca.as_deref(), Some(&token))?;
-            out.objects.push(secret(reader, link, &text, inputs));
+            out.objects.push(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs.to_string()));
         }
         Credential::Missing(reason) => {
             let id = ObjectId {
                 group: String::new(),
                 kind: "Secret".to_owned(),
                 namespace: Some(reader.cluster.istio.namespace.to_string()),
-                name: name(link),
+                name: object_name(link.name),
             };
             out.withheld.push(Withheld { id, step, inputs, reason });
         }

@@ -152,6 +152,9 @@ fn every_cluster_id_makes_the_kubeconfig_that_a_serializer_makes() {
         let server = format!("https://isthmus-relay.istio-system.svc:8443/to/{id}");
         assert_eq!(read.pointer("/clusters/0/cluster/server").unwrap().as_str(), Some(server.as_str()));
         assert!(text.matches(id).count() >= 7);
+        for rendered in world.render("east").objects {
+            assert_eq!(rendered.to_yaml().unwrap(), rendered.object.to_yaml().unwrap(), "{id}");
+        }
     }
 }
 

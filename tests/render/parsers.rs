@@ -139,20 +139,21 @@ struct Files(BTreeMap<String, (String, Value)>);
 
 impl Files {
     fn add(&mut self, case: usize, world: &World, cluster: &str) {
-        let rendered = world.render(cluster);
-        for object in rendered.objects.iter().map(|rendered| &rendered.object) {
+        let all = world.render(cluster);
+        for rendered in &all.objects {
+            let object = &rendered.object;
             let name = format!("{case:03}-{cluster}-{}", object.id().file_name());
-            self.0.insert(name, (object.to_yaml().unwrap(), object.to_value()));
+            self.0.insert(name, (rendered.to_yaml().unwrap().into_owned(), object.to_value()));
             if object.id().name == "isthmus-mesh" {
                 for (key, text) in object.fields["data"].as_object().unwrap() {
                     self.embed(&format!("{case:03}-{cluster}-{key}.yaml"), text.as_str().unwrap());
                 }
             }
             if object.is_secret() {
-                self.embed(&format!("{case:03}-{cluster}-kubeconfig.yaml"), &kubeconfig(&rendered, "west"));
+                self.embed(&format!("{case:03}-{cluster}-kubeconfig.yaml"), &kubeconfig(&all, "west"));
             }
         }
-        for (path, file) in &rendered.extra {
+        for (path, file) in &all.extra {
             let name = format!("{case:03}-{}", path.replace('/', "-"));
             self.embed(&name, &file.text);
         }

@@ -188,7 +188,7 @@ impl CredentialSource for Tokens {
 pub(crate) fn files(cluster: &str, rendered: &RenderedCluster) -> BTreeMap<String, String> {
     let objects = rendered.objects.iter().map(|rendered| {
         let path = format!("rendered/{cluster}/{}", rendered.object.id().file_name());
-        (path, rendered.object.to_yaml().unwrap())
+        (path, rendered.to_yaml().unwrap().into_owned())
     });
     let extra = rendered.extra.iter().map(|(path, file)| (path.clone(), file.text.clone()));
     objects.chain(extra).collect()
