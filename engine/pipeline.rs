@@ -355,13 +355,13 @@ impl Program {
             let folder = rendered_folder(name);
             for rendered in context.render(credentials, name).map_err(Stop::Findings)?.objects {
                 let path = format!("{folder}/{}", rendered.object.id().file_name());
-                texts.insert(path, rendered.object);
+                texts.insert(path, rendered);
             }
         }
         let mut changes = Vec::with_capacity(objects.len());
         for change in objects {
             changes.push(match (change.reason, texts.get(&change.path)) {
-                (Reason::Missing | Reason::Differs, Some(object)) => write(&change.path, object.to_yaml()?),
+                (Reason::Missing | Reason::Differs, Some(rendered)) => write(&change.path, rendered.to_yaml()?.into_owned()),
                 _ => FileChange::Delete { path: change.path.clone() },
             });
         }

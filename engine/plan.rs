@@ -205,7 +205,7 @@ pub fn compare(
     for rendered in &rendered.objects {
         let name = rendered.object.id().file_name();
         let path = format!("{folder}/{name}");
-        let text = rendered.object.to_yaml()?;
+        let text = rendered.to_yaml()?;
         let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
         let digest = Digest::of(text.as_bytes());
         let change = |action, reason| ObjectChange {
