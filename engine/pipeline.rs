@@ -361,7 +361,9 @@ impl Program {
         let mut changes = Vec::with_capacity(objects.len());
         for change in objects {
             changes.push(match (change.reason, texts.get(&change.path)) {
-                (Reason::Missing | Reason::Differs, Some(rendered)) => write(&change.path, rendered.to_yaml()?.into_owned()),
+                (Reason::Missing | Reason::Differs, Some(rendered)) => {
+                    write(&change.path, rendered.to_yaml()?.into_owned())
+                }
                 _ => FileChange::Delete { path: change.path.clone() },
             });
         }
