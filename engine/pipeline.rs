@@ -20,10 +20,10 @@ use crate::graph::{Cycle, Graph};
 use crate::lock::{Lock, Stage};
 use crate::mesh::{Cluster, Credentials, Mesh, State};
 use crate::name::{ClusterName, Digest};
-use crate::object::{YamlError, rendered_folder};
+use crate::object::YamlError;
 use crate::observe::Observed;
 use crate::plan::{Action, FileStep, Gathering, ObjectChange, Plan, Reason, compare, notes};
-use crate::render::{CredentialSource, RenderContext, RenderedCluster};
+use crate::render::{CredentialSource, RenderContext, RenderedCluster, RenderedObject, VALUES_FILES, values_mark};
 use crate::spec::Source;
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
@@ -200,10 +200,11 @@ impl Program {
             .par_iter()
             .map(|name| {
                 let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
-                let changes = compare(&self.mesh.name, name, &rendered, &tree.cluster_files(name.as_str())?)?;
-                let extra = extra_steps(&rendered, tree)?;
+                let mut changes = compare(&self.mesh.name, name, &rendered, &tree.cluster_files(name.as_str())?)?;
+                let extra = extra_steps(&self.mesh, name, &rendered, tree)?;
+                changes.refused.extend(extra.refused);
                 progress();
-                Ok((changes, extra, rendered.waiting, rendered.warnings))
+                Ok((changes, extra.steps, rendered.waiting, rendered.warnings))
             })
             .collect();
         let mut findings = Diagnostics::new();
@@ -321,50 +322,56 @@ impl Program {
                 None => FileChange::Delete { path: step.path.clone() },
             });
         }
-        let mut by_cluster: BTreeMap<&ClusterName, Vec<&ObjectChange>> = BTreeMap::new();
-        for step in &plan.steps {
-            by_cluster.entry(&step.id.cluster).or_default().extend(&step.objects);
+        let mut by_cluster: BTreeMap<&str, ClusterFiles<'_>> = BTreeMap::new();
+        for step in plan.steps.iter().filter(|step| !step.objects.is_empty()) {
+            by_cluster.entry(step.id.cluster.as_str()).or_default().objects.extend(&step.objects);
+        }
+        for step in &plan.extra {
+            let cluster = step.path.split('/').nth(1).unwrap_or_default();
+            by_cluster.entry(cluster).or_default().extra.push(step);
         }
         let context = RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)?;
         let written: Result<Vec<Vec<FileChange>>, Stop> = by_cluster
             .into_par_iter()
-            .filter(|(_, objects)| !objects.is_empty())
-            .map(|(name, objects)| self.cluster_writes(&context, credentials, name, &objects))
+            .map(|(name, files)| {
+                let rendered = match self.mesh.clusters.get_key_value(name) {
+                    Some((name, _)) => context.render(credentials, name).map_err(Stop::Findings)?,
+                    None => RenderedCluster::default(),
+                };
+                files.writes(name, &rendered)
+            })
             .collect();
         changes.extend(written?.into_iter().flatten());
-        let extra: BTreeSet<&str> = plan.extra.iter().map(|step| step.path.as_str()).collect();
-        if !extra.is_empty() {
-            for name in self.mesh.clusters.keys() {
-                let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
-                let wanted = rendered.extra.into_iter().filter(|(path, _)| extra.contains(path.as_str()));
-                changes.extend(wanted.map(|(path, file)| write(&path, file.text)));
-            }
-        }
         Ok(changes)
     }
+}
 
-    fn cluster_writes(
-        &self,
-        context: &RenderContext<'_>,
-        credentials: &(dyn CredentialSource + Sync),
-        name: &ClusterName,
-        objects: &[&ObjectChange],
-    ) -> Result<Vec<FileChange>, Stop> {
-        let mut texts = BTreeMap::new();
-        if self.mesh.clusters.contains_key(name) {
-            let folder = rendered_folder(name);
-            for rendered in context.render(credentials, name).map_err(Stop::Findings)?.objects {
-                let path = format!("{folder}/{}", rendered.object.id().file_name());
-                texts.insert(path, rendered);
-            }
-        }
-        let mut changes = Vec::with_capacity(objects.len());
-        for change in objects {
-            changes.push(match (change.reason, texts.get(&change.path)) {
+/// What a plan changes in one cluster's files.
+#[derive(Default)]
+struct ClusterFiles<'a> {
+    objects: Vec<&'a ObjectChange>,
+    extra: Vec<&'a FileStep>,
+}
+
+impl ClusterFiles<'_> {
+    fn writes(&self, cluster: &str, rendered: &RenderedCluster) -> Result<Vec<FileChange>, Stop> {
+        let folder = format!("rendered/{cluster}");
+        let path_of = |rendered: &RenderedObject| format!("{folder}/{}", rendered.object.id().file_name());
+        let objects: BTreeMap<String, &RenderedObject> =
+            rendered.objects.iter().map(|rendered| (path_of(rendered), rendered)).collect();
+        let mut changes = Vec::with_capacity(self.objects.len() + self.extra.len());
+        for change in &self.objects {
+            changes.push(match (change.reason, objects.get(&change.path)) {
                 (Reason::Missing | Reason::Differs, Some(rendered)) => {
                     write(&change.path, rendered.to_yaml()?.into_owned())
                 }
                 _ => FileChange::Delete { path: change.path.clone() },
+            });
+        }
+        for step in &self.extra {
+            changes.push(match rendered.extra.get(&step.path) {
+                Some(file) => write(&step.path, file.text.clone()),
+                None => FileChange::Delete { path: step.path.clone() },
             });
         }
         Ok(changes)
@@ -375,17 +382,37 @@ fn write(path: &str, text: String) -> FileChange {
     FileChange::Write { path: path.to_owned(), bytes: text.into_bytes(), mode: 0o644 }
 }
 
-fn extra_steps(rendered: &RenderedCluster, tree: &dyn Tree) -> Result<Vec<FileStep>, TreeError> {
-    let mut steps = Vec::new();
+/// Files beside the objects that change. Values files that are not ours are in the way; ours go with their target.
+fn extra_steps(mesh: &Mesh, name: &ClusterName, rendered: &RenderedCluster, tree: &dyn Tree) -> Result<ExtraChanges, TreeError> {
+    let mark = values_mark(&mesh.name);
+    let mut changes = ExtraChanges::default();
     for (path, file) in &rendered.extra {
         let action = match tree.file(path)? {
             None => Action::Create,
             Some(bytes) if bytes == file.text.as_bytes() => continue,
+            Some(bytes) if path.starts_with("values/") && !bytes.starts_with(mark.as_bytes()) => {
+                let words = format!("`{path}` is not ours: it lacks our first line; move it away, and the next turn writes ours");
+                changes.refused.push((StepId::of(StepKind::RenderTrust, name), words));
+                continue;
+            }
             Some(_) => Action::Update,
         };
-        steps.push(FileStep { path: path.clone(), action });
+        changes.steps.push(FileStep { path: path.clone(), action });
     }
-    Ok(steps)
+    for file in VALUES_FILES {
+        let path = format!("values/{name}/{file}");
+        let ours = |bytes: Vec<u8>| bytes.starts_with(mark.as_bytes());
+        if !rendered.extra.contains_key(&path) && tree.file(&path)?.is_some_and(ours) {
+            changes.steps.push(FileStep { path, action: Action::Delete });
+        }
+    }
+    Ok(changes)
+}
+
+#[derive(Default)]
+struct ExtraChanges {
+    steps: Vec<FileStep>,
+    refused: Vec<(StepId, String)>,
 }
 
 /// When credentials past half of their life want a turn, seconds since 1970.

@@ -39,6 +39,14 @@ use crate::template::Templates;
 /// Most bytes of the data of a ConfigMap; Kubernetes refuses more than 1 MiB.
 pub const MAX_CONFIG_MAP: usize = 1_000_000;
 
+/// Names of the files below `values/<cluster>/`.
+pub const VALUES_FILES: [&str; 3] = ["helm-values.yaml", "istio-operator.yaml", "sail-istio.yaml"];
+
+/// How values files of a mesh begin: by this they are known to be ours.
+pub fn values_mark(mesh: &MeshName) -> String {
+    format!("# Written by isthmus for mesh {mesh}")
+}
+
 /// All output for one cluster.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RenderedCluster {
