@@ -233,11 +233,6 @@ impl Lock {
     }
 }
 
-#[derive(Deserialize)]
-struct WireVersion {
-    version: u32,
-}
-
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireMesh {
@@ -464,11 +459,12 @@ fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Dia
         finding.at = Some(place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1)));
         finding
     };
-    let version: WireVersion = serde_saphyr::from_str(text).map_err(|error| failed(&error))?;
-    if version.version > LOCK_VERSION {
+    // our own files begin with their version, so that a newer one is known before its fields are
+    let version = text.lines().find_map(|line| line.strip_prefix("version:")).and_then(|text| text.trim().parse().ok());
+    if let Some(version) = version.filter(|version: &u32| *version > LOCK_VERSION) {
         return Err(Diagnostic::error(
             Some(place(path, 1, 1)),
-            format!("the lock has version {}, and this engine reads up to {LOCK_VERSION}", version.version),
+            format!("the lock has version {version}, and this engine reads up to {LOCK_VERSION}"),
         )
         .hint("use the engine that wrote it, or a newer one"));
     }

@@ -153,7 +153,7 @@ impl Cluster {
 /// Who acts in a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reconciler {
-    /// The engine renders every object; a GitOps tool syncs.
+    /// The engine renders every object; a `GitOps` tool syncs.
     Rendered,
     /// isthmus inside the cluster reconciles `IstioMulticluster` objects.
     Agent,

@@ -383,7 +383,12 @@ fn write(path: &str, text: String) -> FileChange {
 }
 
 /// Files beside the objects that change. Values files that are not ours are in the way; ours go with their target.
-fn extra_steps(mesh: &Mesh, name: &ClusterName, rendered: &RenderedCluster, tree: &dyn Tree) -> Result<ExtraChanges, TreeError> {
+fn extra_steps(
+    mesh: &Mesh,
+    name: &ClusterName,
+    rendered: &RenderedCluster,
+    tree: &dyn Tree,
+) -> Result<ExtraChanges, TreeError> {
     let mark = values_mark(&mesh.name);
     let mut changes = ExtraChanges::default();
     for (path, file) in &rendered.extra {
@@ -391,7 +396,9 @@ fn extra_steps(mesh: &Mesh, name: &ClusterName, rendered: &RenderedCluster, tree
             None => Action::Create,
             Some(bytes) if bytes == file.text.as_bytes() => continue,
             Some(bytes) if path.starts_with("values/") && !bytes.starts_with(mark.as_bytes()) => {
-                let words = format!("`{path}` is not ours: it lacks our first line; move it away, and the next turn writes ours");
+                let words = format!(
+                    "`{path}` is not ours: it lacks our first line; move it away, and the next turn writes ours"
+                );
                 changes.refused.push((StepId::of(StepKind::RenderTrust, name), words));
                 continue;
             }

@@ -11,9 +11,13 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::diff::{FieldChange, ValueChange};
 use crate::name::ClusterName;
 use crate::plan::{Action, FileStep, KUSTOMIZATION, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
+use crate::step::StepKind;
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
+
+/// Most steps that write secrets which are listed one by one without `-v`.
+const MAX_SECRETS_LISTED: usize = 40;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -157,18 +161,34 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     let mut out = format!("{BOLD}{title}{BOLD:#}\n");
     trust_changes(plan, &mut out);
     let mut shown = false;
-    for kind in crate::step::StepKind::ALL {
+    for kind in StepKind::ALL {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
         let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.standing != StepStanding::Ready);
         let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.standing, StepStanding::Waiting(_));
         let (idle, busy): (Vec<&&Step>, Vec<&&Step>) = busy.partition(|step| only_waits(step));
         let listed = if verbose { idle.len() } else { idle.len().min(MAX_WAITING_LISTED) };
-        for step in busy.iter().chain(idle.iter().take(listed)) {
+        // secrets of a large mesh are all alike: who reads whom is the lock's to say
+        let most =
+            if verbose || kind != StepKind::RenderSecret { busy.len() } else { busy.len().min(MAX_SECRETS_LISTED) };
+        for step in busy.iter().take(most).chain(idle.iter().take(listed)) {
             if !shown {
                 out.push('\n');
                 shown = true;
             }
             step_text(step, fields, verbose, &mut out);
+        }
+        if busy.len() > most {
+            let rest = busy.iter().skip(most).flat_map(|step| &step.objects);
+            let words = [Action::Create, Action::Update, Action::Delete].map(|action| {
+                let count = rest.clone().filter(|object| object.action == action).count();
+                (count > 0).then(|| format!("{} {count}", sign(action)))
+            });
+            let words: Vec<String> = words.into_iter().flatten().collect();
+            out.push_str(&format!(
+                "  {DIM}… {} more {kind} steps{DIM:#}: {} (-v lists them)\n",
+                busy.len() - most,
+                words.join(", ")
+            ));
         }
         if idle.len() > listed {
             out.push_str(&format!("  {DIM}… {} more {kind} steps wait (-v lists them){DIM:#}\n", idle.len() - listed));

@@ -174,7 +174,8 @@ pub(super) fn render(
         out.objects.push(reader.config_map(CONFIG_MAP, steps, data));
     } else {
         let (name, values) = values(reader, target, &mesh, &ours)?;
-        let header = format!("{}; the next apply overwrites what is changed here.\n", super::values_mark(&reader.mesh.name));
+        let header =
+            format!("{}; the next apply overwrites what is changed here.\n", super::values_mark(&reader.mesh.name));
         let text = header + &checked(&values, "the values file")?;
         out.extra.insert(format!("values/{}/{name}", reader.cluster.name), ExtraFile { text, steps });
     }
