@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod bad_checkout;
 mod bad_input_specs;
 mod certificate;
 mod checkout;

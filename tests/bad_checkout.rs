@@ -1,0 +1,259 @@
+//! Bad documents, a bad lock and a bad folder, on the binary: exit code, words, and what is left as it was.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A checkout of two real clusters known from files.
+struct Checkout(tempfile::TempDir);
+
+const SPEC: &str = "apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {name: shop}
+spec: {acceptForeignRoots: true}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: Cluster
+metadata: {name: east}
+spec: {metadata: {endpoint: \"file://metadata/east\"}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: Cluster
+metadata: {name: west}
+spec: {metadata: {endpoint: \"file://metadata/west\"}}
+";
+
+impl Checkout {
+    fn new() -> Self {
+        let checkout = Self(tempfile::tempdir().unwrap());
+        for cluster in ["east", "west"] {
+            for document in ["public/public.json", "private/multicluster.json"] {
+                let real =
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/real/{cluster}/metadata/{document}"));
+                checkout.write(&format!("metadata/{cluster}/{document}"), &std::fs::read(real).unwrap());
+            }
+        }
+        checkout.write("specs/mesh.yaml", SPEC.as_bytes());
+        checkout
+    }
+
+    fn joined() -> Self {
+        let checkout = Self::new();
+        assert_eq!(checkout.engine(&["apply"]).0, 0);
+        checkout
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(path)).unwrap();
+        assert!(text.contains(from), "{path} has no {from:?}:\n{text}");
+        self.write(path, text.replacen(from, to, 1).as_bytes());
+    }
+
+    /// Exit code and everything that was printed.
+    fn engine(&self, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_engine"))
+            .env_clear()
+            .arg("-C")
+            .arg(self.0.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (output.status.code().unwrap_or(-1), text)
+    }
+
+    /// Path → content, of lock and tree.
+    fn output(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, found);
+                } else {
+                    found.insert(path.clone(), std::fs::read(&path).unwrap());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        for folder in ["lock", "rendered", "values"] {
+            walk(&self.path(folder), &mut found);
+        }
+        found
+    }
+
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], exit: i32, words: &[&str]) {
+        let before = self.output();
+        let (code, text) = self.engine(arguments);
+        assert_eq!(code, exit, "{text}");
+        for word in words {
+            assert!(text.contains(word), "`{word}` is missing in\n{text}");
+        }
+        assert!(!text.contains("panicked"), "{text}");
+        assert!(before == self.output(), "something was changed by\n{text}");
+    }
+}
+
+#[test]
+fn lying_metadata_costs_its_own_cluster_and_changes_nothing_that_stands() {
+    let public = "metadata/west/public/public.json";
+    let private = "metadata/west/private/multicluster.json";
+    let deep = format!("{{\"clusterUUID\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    let whole: [(&str, &[u8], &str); 7] = [
+        (public, b"<!DOCTYPE html><title>login</title>", "not JSON"),
+        (public, b"{\"clusterUUID\": \"7e7e", "not JSON"),
+        (public, deep.as_bytes(), "recursion limit"),
+        (public, b"{\"clusterUUID\":\"\",\"authnKeyPub\":\"\",\"rootCA\":\"\"}", "`clusterUUID`, `authnKeyPub`"),
+        (public, b"{\"clusterUUID\":\"a\",\"clusterUUID\":\"b\"}", "duplicate key `clusterUUID`"),
+        (
+            private,
+            b"{\"ingressGateways\":[],\"apiHost\":\"api.west.example.com\",\"networkName\":\"network-west\"}",
+            "ingressGateways",
+        ),
+        (private, b"\xff\xfe{\x00}\x00", "not JSON"),
+    ];
+    for (path, bytes, words) in whole {
+        let checkout = Checkout::joined();
+        checkout.write(path, bytes);
+        checkout.refuses(&["apply"], 3, &[words, "failed"]);
+    }
+}
+
+#[test]
+fn hostile_addresses_are_failures_of_their_cluster() {
+    let private = "metadata/west/private/multicluster.json";
+    for (from, to, words) in [
+        ("198.51.100.7", "169.254.169.254", "is an inside address"),
+        ("198.51.100.7", "0x7f.1", "resolvers may read it as a number"),
+        ("198.51.100.7", "localhost.", "is no host"),
+        ("15443", "0", "a number from 1 to 65535"),
+        ("api.west.example.com", "api.west.example.com/exec", "without scheme and path"),
+        ("api.west.example.com", "api.west.example.com\\nproxy-url: x", "without scheme and path"),
+    ] {
+        let checkout = Checkout::joined();
+        checkout.edit(private, from, to);
+        checkout.refuses(&["apply"], 3, &[words, "failed"]);
+    }
+}
+
+#[test]
+fn claims_to_what_is_anothers_are_refused_whole() {
+    let east: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(Checkout::new().path("metadata/east/public/public.json")).unwrap())
+            .unwrap();
+    let uuid = east["clusterUUID"].as_str().unwrap();
+    let checkout = Checkout::new();
+    let public = "metadata/west/public/public.json";
+    let mut west: serde_json::Value = serde_json::from_slice(&std::fs::read(checkout.path(public)).unwrap()).unwrap();
+    west["clusterUUID"] = uuid.into();
+    checkout.write(public, west.to_string().as_bytes());
+    let (code, text) = checkout.engine(&["apply"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(
+        text.contains("is also that of cluster `east`") && text.contains("is also that of cluster `west`"),
+        "{text}"
+    );
+    assert!(!checkout.path("lock/clusters/west.yaml").exists() && !checkout.path("lock/clusters/east.yaml").exists());
+
+    let checkout = Checkout::joined();
+    checkout.edit("metadata/west/private/multicluster.json", "\"clusterID\": \"west\"", "\"clusterID\": \"east\"");
+    checkout.refuses(&["apply"], 4, &["the cluster ID `east` is also that of cluster `east`"]);
+}
+
+#[test]
+fn a_lock_that_was_touched_stops_the_run() {
+    for (path, from, to, exit, words) in [
+        ("lock/clusters/west.yaml", "version: 1", "version: 2", 1, "the lock has version 2"),
+        ("lock/clusters/west.yaml", "sha256: \"sha256:", "sha256: \"sha256:00", 1, "lock/clusters/west.yaml:"),
+        (
+            "lock/clusters/west.yaml",
+            "cluster: west",
+            "cluster: north",
+            1,
+            "is named after `west` and speaks of `north`",
+        ),
+        ("lock/links/west.yaml", "stage: joined", "stage: enjoyed", 1, "lock/links/west.yaml:"),
+        ("lock/links/west.yaml", "version", "<<<<<<< HEAD\nversion", 1, "merge-conflict markers"),
+        ("specs/mesh.yaml", "apiVersion", ">>>>>>> theirs\napiVersion", 1, "merge"),
+        ("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}", 4, "cluster `west` is in the lock"),
+    ] {
+        let checkout = Checkout::joined();
+        let text = std::fs::read_to_string(checkout.path(path)).unwrap();
+        // which quotes the YAML writer chose is not at stake here
+        let (from, to) = if text.contains(from) {
+            (from.to_owned(), to.to_owned())
+        } else {
+            (from.replace('"', ""), to.replace('"', ""))
+        };
+        checkout.edit(path, &from, &to);
+        checkout.refuses(&["apply"], exit, &[words]);
+        checkout.refuses(&["plan", "--locked"], exit, &[words]);
+    }
+}
+
+#[test]
+fn roots_that_must_not_be_trusted_are_failures() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    let make = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (leaf, _) = make(&|params| params.is_ca = IsCa::ExplicitNoCa);
+    let (expired, _) = make(&|params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    let (good, key) = make(&|_| ());
+    for (pem, words) in [(leaf, "CA:FALSE"), (expired, "expired at 2021"), (format!("{good}{key}"), "private key")] {
+        let checkout = Checkout::joined();
+        let path = "metadata/west/public/public.json";
+        let mut document: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(checkout.path(path)).unwrap()).unwrap();
+        document["rootCA"] = pem.into();
+        checkout.write(path, document.to_string().as_bytes());
+        checkout.refuses(&["apply"], 3, &[words]);
+    }
+}
+
+#[test]
+fn a_foreign_file_is_refused_by_name_and_the_rest_goes_on() {
+    let checkout = Checkout::new();
+    let path = "rendered/east/configmap-isthmus-mesh.yaml";
+    checkout.write(path, b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: isthmus-mesh}\n");
+    let (code, text) = checkout.engine(&["apply"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains(&format!("`{path}` is not ours")), "{text}");
+    assert_eq!(std::fs::read(checkout.path(path)).unwrap().len(), 62);
+    assert!(checkout.path("rendered/west/configmap-isthmus-mesh.yaml").exists());
+}
+
+#[test]
+fn a_second_apply_touches_no_file() {
+    use std::os::unix::fs::MetadataExt as _;
+    let checkout = Checkout::joined();
+    let marks = || -> Vec<(PathBuf, u64, i64, i64)> {
+        let mark = |path: &PathBuf| {
+            let meta = std::fs::metadata(path).unwrap();
+            (path.clone(), meta.ino(), meta.mtime(), meta.mtime_nsec())
+        };
+        checkout.output().keys().map(mark).collect()
+    };
+    let before = marks();
+    let (code, text) = checkout.engine(&["apply"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("No changes."), "{text}");
+    assert_eq!(before, marks());
+}
