@@ -10,15 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use crate::accept::{Accepted, Approvals, accept, engine_keys, hides_our_roots};
-use crate::address::Endpoint;
+use crate::accept::{Accepted, Approvals, accept, hides_our_roots};
 use crate::advance::{Advanced, Conditions, EPOCH_LEEWAY, advance};
 use crate::checkout::FileChange;
 use crate::compile;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::graph::{Cycle, Graph};
 use crate::lock::{Lock, Stage};
-use crate::mesh::{Cluster, Credentials, Mesh, State};
+use crate::mesh::{Credentials, Mesh, State};
 use crate::name::{ClusterName, Digest};
 use crate::object::YamlError;
 use crate::observe::Observed;
@@ -212,7 +211,7 @@ impl Program {
             mesh: &self.mesh,
             news: turn.accepted.as_ref().map(|accepted| &accepted.news),
             advanced: &turn.advanced,
-            rendering: self.missing_keys(lock),
+            rendering: BTreeMap::new(),
             refused: BTreeMap::new(),
             objects: BTreeMap::new(),
         };
@@ -252,20 +251,6 @@ impl Program {
         plan.notes = notes(&self.mesh, &plan.moves);
         plan.next_turn = next_turn(&self.mesh, lock);
         Ok(plan)
-    }
-
-    /// Without a key of the engine's own, clusters that speak HTTPS cannot be asked for their private documents.
-    fn missing_keys(&self, lock: &Lock) -> BTreeMap<StepId, Vec<String>> {
-        let asks = |cluster: &&Cluster| cluster.is_ours() && matches!(cluster.endpoint, Endpoint::Https { .. });
-        if !engine_keys(&self.mesh, lock).is_empty() {
-            return BTreeMap::new();
-        }
-        let words = "a key of the engine's own: `engine keys new`, or `engine apply --create-keys`";
-        let clusters = self.mesh.clusters.values().filter(asks);
-        clusters
-            .filter(|cluster| cluster.state == State::Active)
-            .map(|cluster| (StepId::of(StepKind::ExchangeKeys, &cluster.name), vec![words.to_owned()]))
-            .collect()
     }
 
     /// Folders of clusters that are neither declared nor known: an empty one of ours goes, anything else is refused.

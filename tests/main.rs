@@ -12,6 +12,7 @@ mod bad_checkout;
 mod bad_input_specs;
 mod certificate;
 mod checkout;
+mod command_line;
 mod demo;
 mod exporter;
 mod fetch;
@@ -24,5 +25,6 @@ mod tidy;
 mod token;
 
 mod support {
+    pub(crate) mod checkout;
     pub(crate) mod peer;
 }

@@ -1,8 +1,8 @@
 //! Spec → Mesh: references, defaults, and the rules across clusters. Pure: files of the checkout come in as a function.
 //!
-//! 1. [`cluster`] fills in the defaults of each cluster and checks what concerns it alone,
+//! 1. `cluster` fills in the defaults of each cluster and checks what concerns it alone,
 //! 2. this module settles the Mesh document and who is linked with whom,
-//! 3. [`rules`] checks what concerns several clusters.
+//! 3. `rules` checks what concerns several clusters.
 //!
 //! All findings come at once. The result does not depend on the order of documents and files, but for the places.
 

@@ -45,7 +45,7 @@ fn engine_keys(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Dia
     let step = reader.step(StepKind::ExchangeKeys);
     let keys = peers::engine_keys(reader);
     if keys.is_empty() {
-        let reason = "no key of the engine's is known yet; `engine apply --create-keys` makes one";
+        let reason = "a key of the engine's own: `engine keys new`, or `engine apply --create-keys`";
         out.waiting.push((step, reason.to_owned()));
         return Ok(());
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Reader, RenderedCluster, internal};
-use crate::address::ApiHost;
+use crate::address::{ApiHost, Endpoint};
 use crate::diagnostic::Diagnostics;
 use crate::fact::{Known, Proxy};
 use crate::key::{KeyId, PublicKey};
@@ -99,7 +99,11 @@ fn lines<'a>(entries: impl Iterator<Item = &'a str>) -> String {
 pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
     let step = reader.step(StepKind::ExchangeKeys);
     if reader.engine_keys.is_empty() && reader.links.is_empty() {
-        let reason = "no key of the engine's is known yet; `engine apply --create-keys` makes one";
+        // files are read without a token
+        if matches!(reader.cluster.endpoint, Endpoint::File(_)) {
+            return Ok(());
+        }
+        let reason = "a key of the engine's own: `engine keys new`, or `engine apply --create-keys`";
         out.waiting.push((step, reason.to_owned()));
         return Ok(());
     }

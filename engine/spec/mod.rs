@@ -1,8 +1,8 @@
 //! What users write: the documents below `specs/`, field by field, each value with its place.
 //!
-//! 1. [`tree`] turns text into documents whose nodes know their places,
-//! 2. [`read`] turns nodes into values and collects what is wrong,
-//! 3. [`document`] knows the fields of each kind,
+//! 1. `tree` turns text into documents whose nodes know their places,
+//! 2. `read` turns nodes into values and collects what is wrong,
+//! 3. `document` knows the fields of each kind,
 //! 4. [`schema`](schema()) says the same as JSON Schema.
 //!
 //! References between documents, defaults and rules across clusters are [`compile`](crate::compile)'s.
