@@ -394,21 +394,15 @@ impl<'a> Turn<'a> {
             };
             !explained(&link.0) && !explained(&link.1)
         };
-        let going: Vec<Link> = self
-            .advanced
-            .moves
-            .iter()
-            .filter(|(link, step)| step.to == Some(Stage::Leaving) && unexplained(link))
-            .map(|(link, _)| link.clone())
-            .collect();
-        let standing = self
-            .accepted
-            .lock
-            .links
-            .values()
-            .flat_map(BTreeMap::values)
-            .filter(|link| !link.stage.is_leaving())
-            .count();
+        // all that the spec no longer wants counts, also what stands still this turn: a failing cluster must not make a
+        // removal look small
+        let links = self.accepted.lock.links.iter().flat_map(|(reader, links)| {
+            links.iter().map(move |(peer, link)| ((reader.clone(), peer.clone()), link.stage))
+        });
+        let standing: Vec<Link> = links.filter(|(_, stage)| !stage.is_leaving()).map(|(link, _)| link).collect();
+        let unwanted = |link: &&Link| !self.mesh.links(&link.0, &link.1) && unexplained(link);
+        let going: Vec<Link> = standing.iter().filter(unwanted).cloned().collect();
+        let standing = standing.len();
         if self.conditions.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
             return;
         }

@@ -17,6 +17,7 @@ mod demo;
 mod exporter;
 mod fetch;
 mod kill;
+mod laws;
 mod observe;
 mod render;
 mod server;
@@ -26,5 +27,8 @@ mod token;
 
 mod support {
     pub(crate) mod checkout;
+    pub(crate) mod naive;
     pub(crate) mod peer;
+    pub(crate) mod story;
+    pub(crate) mod world;
 }

@@ -1,0 +1,241 @@
+//! What happens to a mesh, in random order, and the law that is watched over after each event.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::naive::Naive;
+use super::world::{Declared, FAULTS, Fault, NAMES, Pairs, Turned, World};
+
+/// Most turns, each followed by a full sync, from anything to a turn that changes nothing while nothing waits; that last
+/// turn is counted. A newcomer takes three and so does a link that goes: components and keys, networks, secrets; secret,
+/// network, trust. One more for what the others learn of it, and the idle one.
+pub(crate) const MOST_TURNS: usize = 5;
+
+/// Something that happens. Numbers name clusters.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Turn,
+    Sync(usize),
+    SyncPartly(usize, Vec<Index>),
+    Fault(usize, Fault),
+    Mend(usize),
+    Lose(usize, Index),
+    Restore(usize),
+    Declare(usize, Declared),
+    Pair(usize, usize),
+}
+
+pub(crate) fn event(lossy: bool) -> impl Strategy<Value = Event> {
+    let cluster = || 0..NAMES.len();
+    let losses = u32::from(lossy) * 2;
+    prop_oneof![
+        8 => Just(Event::Turn),
+        6 => cluster().prop_map(Event::Sync),
+        6 => (cluster(), prop::collection::vec(any::<Index>(), 1..4)).prop_map(|(c, picks)| Event::SyncPartly(c, picks)),
+        2 => (cluster(), select(FAULTS.to_vec())).prop_map(|(c, fault)| Event::Fault(c, fault)),
+        2 => cluster().prop_map(Event::Mend),
+        losses => (cluster(), any::<Index>()).prop_map(|(c, pick)| Event::Lose(c, pick)),
+        losses => cluster().prop_map(Event::Restore),
+        3 => (cluster(), select(vec![Declared::Active, Declared::Active, Declared::Paused, Declared::Leaving]))
+            .prop_map(|(c, state)| Event::Declare(c, state)),
+        3 => (cluster(), cluster()).prop_map(|(a, b)| Event::Pair(a, b)),
+    ]
+}
+
+pub(crate) fn some_pairs() -> impl Strategy<Value = Option<Vec<(usize, usize)>>> {
+    prop::option::of(prop::collection::vec((0..NAMES.len(), 0..NAMES.len()), 0..8))
+}
+
+pub(crate) fn pairs_of(clusters: usize, pairs: &[(usize, usize)]) -> Pairs {
+    let pair = |(a, b): &(usize, usize)| (NAMES[a % clusters], NAMES[b % clusters]);
+    pairs.iter().map(pair).filter(|(a, b)| a != b).map(|(a, b)| (a.min(b), a.max(b))).collect()
+}
+
+/// A world and what happened to it.
+pub(crate) struct Story {
+    pub(crate) world: World,
+    lost: Vec<(&'static str, String, Vec<u8>)>,
+    /// Nothing was lost so far.
+    pub(crate) whole: bool,
+    /// Leaving clusters that did not answer, and so were taken as gone: what they still read is not asked for.
+    pub(crate) forsaken: BTreeSet<&'static str>,
+}
+
+impl Story {
+    pub(crate) fn new(clusters: usize, joined: bool, pairs: Option<&[(usize, usize)]>, allow_delete: bool) -> Self {
+        let pairs = pairs.map(|pairs| pairs_of(clusters, pairs));
+        let mut world = if joined {
+            World::joined(clusters, pairs)
+        } else {
+            let mut world = World::new(clusters);
+            world.wish.pairs = pairs;
+            world
+        };
+        world.allow_delete = allow_delete;
+        Self { world, lost: Vec::new(), whole: true, forsaken: BTreeSet::new() }
+    }
+
+    pub(crate) fn name(&self, number: usize) -> &'static str {
+        NAMES[number % self.world.live.len()]
+    }
+
+    pub(crate) fn tell(&mut self, event: &Event) -> Result<(), TestCaseError> {
+        match event {
+            Event::Turn => {
+                self.turn()?;
+            }
+            Event::Sync(cluster) => {
+                let cluster = self.name(*cluster);
+                for file in self.world.behind(cluster) {
+                    self.world.sync_file(cluster, &file);
+                    self.check_live()?;
+                }
+                self.forsaken.remove(cluster);
+            }
+            Event::SyncPartly(cluster, picks) => {
+                let cluster = self.name(*cluster);
+                for pick in picks {
+                    let behind = self.world.behind(cluster);
+                    if !behind.is_empty() {
+                        self.world.sync_file(cluster, pick.get(&behind).as_str());
+                        self.check_live()?;
+                    }
+                }
+            }
+            Event::Fault(cluster, fault) => {
+                let cluster = self.name(*cluster);
+                self.world.faults.insert(cluster, *fault);
+            }
+            Event::Mend(cluster) => {
+                let cluster = self.name(*cluster);
+                self.world.faults.remove(cluster);
+            }
+            Event::Lose(cluster, pick) => {
+                let cluster = self.name(*cluster);
+                let files: Vec<String> = self.world.live[cluster].keys().cloned().collect();
+                if !files.is_empty() {
+                    let file: &String = pick.get(&files);
+                    let bytes = self.world.live[cluster][file.as_str()].clone();
+                    self.world.put(cluster, file, None);
+                    self.lost.push((cluster, file.clone(), bytes));
+                    self.whole = false;
+                }
+            }
+            Event::Restore(number) => {
+                if !self.lost.is_empty() {
+                    let (cluster, file, bytes) = self.lost.remove(number % self.lost.len());
+                    self.world.put(cluster, &file, Some(bytes));
+                }
+            }
+            Event::Declare(cluster, state) => {
+                let cluster = self.name(*cluster);
+                self.world.wish.clusters.insert(cluster, *state);
+            }
+            Event::Pair(one, other) => {
+                let clusters = self.world.live.len();
+                if let Some(pairs) = &mut self.world.wish.pairs {
+                    for pair in pairs_of(clusters, &[(*one, *other)]) {
+                        if !pairs.remove(&pair) {
+                            pairs.insert(pair);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn turn(&mut self) -> Result<Turned, TestCaseError> {
+        let before = self.secrets();
+        let turned = self.world.turn();
+        for (reader, secrets) in self.secrets() {
+            for peer in secrets.difference(&before[reader]) {
+                let lacks = self.world.lacks(&turned.live, reader, peer);
+                prop_assert!(lacks.is_empty(), "secret {reader}/{peer} was put into the tree without {lacks:?}");
+                for end in [reader, peer.as_str()] {
+                    prop_assert!(
+                        turned.shown.contains(end),
+                        "{end} did not show its evidence, and {reader}/{peer} joined"
+                    );
+                }
+            }
+        }
+        for (cluster, state) in &self.world.wish.clusters {
+            if *state == Declared::Leaving && !turned.shown.contains(cluster) {
+                self.forsaken.insert(cluster);
+            }
+        }
+        Ok(turned)
+    }
+
+    /// The secrets in the tree.
+    fn secrets(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
+        let secrets = |name| {
+            let mut files = self.world.rendered(name);
+            files.retain(|file, _| file.starts_with("secret-"));
+            Naive::read(&files).secrets
+        };
+        self.world.names().into_iter().map(|name| (name, secrets(name))).collect()
+    }
+
+    /// What the tree would do.
+    pub(crate) fn rendered(&self) -> BTreeMap<&'static str, Naive> {
+        self.world.names().into_iter().map(|name| (name, Naive::read(&self.world.rendered(name)))).collect()
+    }
+
+    /// The law: what is live is enough for every secret that is live.
+    fn check_live(&self) -> Result<(), TestCaseError> {
+        if !self.whole {
+            return Ok(());
+        }
+        for (reader, naive) in self.world.naive.iter().filter(|(reader, _)| !self.forsaken.contains(*reader)) {
+            for peer in &naive.secrets {
+                let lacks = self.world.lacks(&self.world.naive, reader, peer);
+                prop_assert!(lacks.is_empty(), "secret {reader}/{peer} is live without {lacks:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// All is well again and everybody syncs: the mesh becomes what the spec says, soon.
+    pub(crate) fn end(mut self) -> Result<World, TestCaseError> {
+        self.world.faults.clear();
+        self.world.allow_delete = true;
+        for state in self.world.wish.clusters.values_mut().filter(|state| **state == Declared::Paused) {
+            *state = Declared::Active;
+        }
+        for turn in 1.. {
+            for cluster in 0..self.world.live.len() {
+                self.tell(&Event::Sync(cluster))?;
+            }
+            let turned = self.turn()?;
+            if turned.is_idle() {
+                break;
+            }
+            let steps = turned.plan.steps.iter().map(|step| (step.id.to_string(), &step.standing, &step.objects));
+            let steps: Vec<_> = steps
+                .filter(|(_, standing, objects)| {
+                    !objects.is_empty() || **standing != isthmus::plan::StepStanding::Ready
+                })
+                .collect();
+            prop_assert!(turn < MOST_TURNS, "turn {turn} is not idle: {steps:#?} {:?}", turned.plan.lock);
+        }
+        let world = self.world;
+        for reader in world.names() {
+            let links = |peer: &&&str| world.wish.links(reader, peer);
+            let wanted: BTreeSet<String> = NAMES.iter().filter(links).map(|peer| (*peer).to_owned()).collect();
+            prop_assert_eq!(&world.naive[reader].secrets, &wanted, "what {} reads", reader);
+            prop_assert_eq!(world.naive[reader].roots.len(), wanted.len());
+            prop_assert_eq!(world.naive[reader].admits.len(), wanted.len());
+            for peer in &wanted {
+                prop_assert_eq!(world.lacks(&world.naive, reader, peer), Vec::<&str>::new());
+            }
+            if world.wish.clusters[reader] == Declared::Leaving {
+                prop_assert_eq!(world.live[reader].len(), 0);
+            }
+        }
+        Ok(world)
+    }
+}
