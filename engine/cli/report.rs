@@ -16,6 +16,8 @@ use crate::step::StepKind;
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
 
+/// Most bytes of text in which fields of objects are shown without `-v`; beyond, objects are named only.
+const MAX_DETAILED_TEXT: usize = 120_000;
 /// Most steps that write secrets which are listed one by one without `-v`.
 const MAX_SECRETS_LISTED: usize = 40;
 
@@ -161,6 +163,7 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     let mut out = format!("{BOLD}{title}{BOLD:#}\n");
     trust_changes(plan, &mut out);
     let mut shown = false;
+    let mut named_only = 0;
     for kind in StepKind::ALL {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
         let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.standing != StepStanding::Ready);
@@ -175,7 +178,9 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
                 out.push('\n');
                 shown = true;
             }
-            step_text(step, fields, verbose, &mut out);
+            let detailed = verbose || out.len() < MAX_DETAILED_TEXT;
+            named_only += if detailed { 0 } else { step.objects.len() };
+            step_text(step, if detailed { Some(fields) } else { None }, verbose, &mut out);
         }
         if busy.len() > most {
             let rest = busy.iter().skip(most).flat_map(|step| &step.objects);
@@ -193,6 +198,9 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
         if idle.len() > listed {
             out.push_str(&format!("  {DIM}… {} more {kind} steps wait (-v lists them){DIM:#}\n", idle.len() - listed));
         }
+    }
+    if named_only > 0 {
+        out.push_str(&format!("\n  {DIM}fields of {named_only} more objects are not shown (-v shows them){DIM:#}\n"));
     }
     let (lock, more) = short_list(&plan.lock, verbose);
     let listed = |file: &&FileStep| verbose || !file.path.ends_with(KUSTOMIZATION);
@@ -259,7 +267,7 @@ fn sign(action: Action) -> String {
     format!("{style}{}{style:#}", action.sign())
 }
 
-fn step_text(step: &Step, fields: Fields<'_>, verbose: bool, out: &mut String) {
+fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
     let strongest = step.objects.iter().map(|object| object.action).max();
     let (mark, words) = match (&step.standing, strongest) {
         (StepStanding::Refused(reason), _) => (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {reason}")),
@@ -284,7 +292,7 @@ fn step_text(step: &Step, fields: Fields<'_>, verbose: bool, out: &mut String) {
     }
     for object in listed {
         out.push_str(&format!("    {} {}\n", sign(object.action), object.object));
-        if verbose || object.action != Action::Delete {
+        if let Some(fields) = fields.filter(|_| verbose || object.action != Action::Delete) {
             for change in fields(&step.id.cluster, &object.path) {
                 field_text(&change, verbose, out);
             }
