@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use isthmus::lock::{Lock, Stage};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -18,7 +19,8 @@ pub(crate) const MOST_TURNS: usize = 5;
 pub(crate) enum Event {
     Turn,
     Sync(usize),
-    SyncPartly(usize, Vec<Index>),
+    /// Files of these kinds, in this order; see [`KINDS`].
+    SyncPartly(usize, Vec<usize>),
     Fault(usize, Fault),
     Mend(usize),
     Lose(usize, Index),
@@ -27,21 +29,30 @@ pub(crate) enum Event {
     Pair(usize, usize),
 }
 
+/// Beginnings of file names. The last is all files.
+const KINDS: [&str; 5] =
+    ["configmap-isthmus-peers", "configmap-isthmus-mesh", "configmap-isthmus-routes", "secret-", ""];
+
+/// Some kinds of files, in any order. All files are rarely among them.
+pub(crate) fn some_kinds() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![20 => 0..KINDS.len() - 1, 1 => Just(KINDS.len() - 1)], 1..4)
+}
+
 pub(crate) fn event(lossy: bool) -> impl Strategy<Value = Event> {
     let cluster = || 0..NAMES.len();
     let losses = u32::from(lossy) * 2;
     prop_oneof![
-        8 => Just(Event::Turn),
-        6 => cluster().prop_map(Event::Sync),
-        6 => (cluster(), prop::collection::vec(any::<Index>(), 1..4)).prop_map(|(c, picks)| Event::SyncPartly(c, picks)),
-        2 => (cluster(), select(FAULTS.to_vec())).prop_map(|(c, fault)| Event::Fault(c, fault)),
-        2 => cluster().prop_map(Event::Mend),
-        losses => (cluster(), any::<Index>()).prop_map(|(c, pick)| Event::Lose(c, pick)),
-        losses => cluster().prop_map(Event::Restore),
-        3 => (cluster(), select(vec![Declared::Active, Declared::Active, Declared::Paused, Declared::Leaving]))
-            .prop_map(|(c, state)| Event::Declare(c, state)),
-        3 => (cluster(), cluster()).prop_map(|(a, b)| Event::Pair(a, b)),
-    ]
+            8 => Just(Event::Turn),
+            6 => cluster().prop_map(Event::Sync),
+    8 => (cluster(), some_kinds()).prop_map(|(c, kinds)| Event::SyncPartly(c, kinds)),
+            2 => (cluster(), select(FAULTS.to_vec())).prop_map(|(c, fault)| Event::Fault(c, fault)),
+            2 => cluster().prop_map(Event::Mend),
+            losses => (cluster(), any::<Index>()).prop_map(|(c, pick)| Event::Lose(c, pick)),
+            losses => cluster().prop_map(Event::Restore),
+            3 => (cluster(), select(vec![Declared::Active, Declared::Active, Declared::Paused, Declared::Leaving]))
+                .prop_map(|(c, state)| Event::Declare(c, state)),
+            3 => (cluster(), cluster()).prop_map(|(a, b)| Event::Pair(a, b)),
+        ]
 }
 
 pub(crate) fn some_pairs() -> impl Strategy<Value = Option<Vec<(usize, usize)>>> {
@@ -94,12 +105,11 @@ impl Story {
                 }
                 self.forsaken.remove(cluster);
             }
-            Event::SyncPartly(cluster, picks) => {
+            Event::SyncPartly(cluster, kinds) => {
                 let cluster = self.name(*cluster);
-                for pick in picks {
-                    let behind = self.world.behind(cluster);
-                    if !behind.is_empty() {
-                        self.world.sync_file(cluster, pick.get(&behind).as_str());
+                for kind in kinds {
+                    for file in self.world.behind(cluster).iter().filter(|file| file.starts_with(KINDS[*kind])) {
+                        self.world.sync_file(cluster, file);
                         self.check_live()?;
                     }
                 }
@@ -148,8 +158,9 @@ impl Story {
     }
 
     pub(crate) fn turn(&mut self) -> Result<Turned, TestCaseError> {
-        let before = self.secrets();
+        let (before, lock) = (self.secrets(), self.world.lock());
         let turned = self.world.turn();
+        self.check_moves(&lock, &turned)?;
         for (reader, secrets) in self.secrets() {
             for peer in secrets.difference(&before[reader]) {
                 let lacks = self.world.lacks(&turned.live, reader, peer);
@@ -168,6 +179,26 @@ impl Story {
             }
         }
         Ok(turned)
+    }
+
+    /// Links move one stage a turn; trust goes when both directions have let go.
+    fn check_moves(&self, before: &Lock, turned: &Turned) -> Result<(), TestCaseError> {
+        for ((reader, peer), step) in &turned.plan.moves {
+            use Stage::{Joined, Joining, Leaving, LeavingTrust};
+            let may = match step.from {
+                None => step.to == Some(Joining),
+                Some(Joining) => matches!(step.to, Some(Joined | Leaving)),
+                Some(Joined) => step.to == Some(Leaving),
+                Some(Leaving) => matches!(step.to, Some(LeavingTrust | Joining)),
+                Some(LeavingTrust) => matches!(step.to, None | Some(Joining)),
+            };
+            prop_assert!(may, "{reader}/{peer}: {step:?}");
+            prop_assert_eq!(before.link(reader, peer).map(|link| link.stage), step.from);
+            prop_assert_eq!(self.world.stage(reader.as_str(), peer.as_str()), step.to);
+            let back = before.link(peer, reader).map(|link| link.stage);
+            prop_assert!(step.to.is_some() || matches!(back, None | Some(LeavingTrust)), "{peer}/{reader} is {back:?}");
+        }
+        Ok(())
     }
 
     /// The secrets in the tree.
