@@ -5,13 +5,15 @@
 //!
 //! 1. Each cluster's documents become a candidate for its lock entry, or a reason to wait or to fail.
 //! 2. The candidate is compared with the entry and the pins: a changed identity, key, root or address is a trust change,
-//!    held back for that cluster alone until it is approved; a contradicted pin is refused.
+//!    held back for that cluster alone until it is approved; a contradicted pin is refused. The two documents are approved
+//!    one by one: the private one is read only when the public one is approved, so nobody can have seen both before.
 //! 3. Candidates are compared with each other: nobody takes what another cluster is known by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::address::{Gateway, Host};
 use crate::certificate::{RootCertificate, parse_roots};
+use crate::diagnostic::Diagnostic;
 use crate::fact::Known;
 use crate::key::{KeyId, PublicKey};
 use crate::lock::{Lock, LockedCluster, LockedKey, LockedPrivate, LockedPublic};
@@ -20,6 +22,9 @@ use crate::metadata::{Evidence, PrivateDocument, PublicDocument};
 use crate::name::{ClusterName, Digest, InvalidName};
 use crate::observe::{Failure, Observation, Observed, Private};
 use crate::token::Scope;
+
+/// Days before its end from which a root CA is warned of.
+pub const ROOT_WARNING_DAYS: i64 = 30;
 
 /// What was approved on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,8 +79,10 @@ pub struct Accepted {
     pub lock: Lock,
     /// The standing of each cluster that was judged.
     pub news: BTreeMap<ClusterName, News>,
-    /// Trust changes, approved or not, by cluster.
+    /// Trust changes, approved or not, by cluster; at most one a document.
     pub trust_changes: Vec<TrustChange>,
+    /// Roots that end soon, which only a run with a clock can know.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// What a turn learned of one cluster.
@@ -181,7 +188,28 @@ pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approva
         let Some(cluster) = mesh.clusters.get(&name) else { continue };
         settle(cluster, candidate, lock, approvals, &mut accepted);
     }
+    accepted.warnings = ending_roots(mesh, &accepted.lock, now);
     accepted
+}
+
+/// Warnings of roots that end within [`ROOT_WARNING_DAYS`], or have ended.
+fn ending_roots(mesh: &Mesh, lock: &Lock, now: i64) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    for (name, known) in &lock.clusters {
+        let at = mesh.clusters.get(name).map(|cluster| cluster.at.clone());
+        for root in known.public.roots.iter().filter(|root| root.days_left(now) < ROOT_WARNING_DAYS) {
+            let when = match root.days_left(now) {
+                days if days < 0 => "has expired".to_owned(),
+                1 => "ends in 1 day".to_owned(),
+                days => format!("ends in {days} days"),
+            };
+            let message = format!("root CA {} of `{name}` ({}) {when}", root.digest, root.subject);
+            warnings.push(Diagnostic::warning(at.clone(), message).hint(
+                "give the cluster a new root beside the old one; the new one is a trust change, to be accepted while both are valid",
+            ));
+        }
+    }
+    warnings
 }
 
 /// The engine's public keys: those of the spec, else those of the lock.
@@ -192,50 +220,102 @@ pub fn engine_keys(mesh: &Mesh, lock: &Lock) -> BTreeMap<KeyId, PublicKey> {
     mesh.engine_keys.iter().map(|key| (key.id.clone(), key.key.clone())).collect()
 }
 
-/// Decides on one candidate: into the lock, or set aside as a whole.
+/// Decides on one candidate: into the lock, or set aside.
 fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Approvals, accepted: &mut Accepted) {
-    let Candidate { news, entry, mut changes, refusals } = candidate;
     let name = &cluster.name;
-    let mut settled = news;
+    let Candidate { mut news, entry, mut changes, refusals } = candidate;
     if !refusals.is_empty() {
         let words = refusals.iter().map(|finding| finding.meaning.as_str()).collect::<Vec<_>>().join("; ");
-        settled = News::set_aside(&Standing::Refused(words));
-        let digest = digest_of(name, &refusals);
-        accepted.trust_changes.push(TrustChange {
-            cluster: name.clone(),
-            digest,
-            findings: refusals,
-            verdict: Verdict::Refused,
-        });
-    } else if !changes.is_empty() {
-        changes.sort();
-        let digest = digest_of(name, &changes);
-        let approved = approvals.cover(name, &digest);
+        let digest = digest_of(name, &refusals, &[]);
+        let change = TrustChange { cluster: name.clone(), digest, findings: refusals, verdict: Verdict::Refused };
+        accepted.trust_changes.push(change);
+        accepted.news.insert(name.clone(), News::set_aside(&Standing::Refused(words)));
+        return;
+    }
+    let Some(mut entry) = entry else {
+        accepted.news.insert(name.clone(), news);
+        return;
+    };
+    changes.sort();
+    let known = lock.clusters.get(name);
+    let linked =
+        lock.links.iter().any(|(reader, links)| (reader == name && !links.is_empty()) || links.contains_key(name));
+    let rebuilt = known.is_some_and(|known| known.public.cluster_uuid != entry.public.cluster_uuid);
+    let mut named = false;
+    let mut held = None;
+    for document in [Document::Public, Document::Private] {
+        let of_document = changes.iter().filter(|change| change.document == document);
+        let (approved_by_spec, open): (Vec<&Change>, Vec<&Change>) = of_document.partition(|change| change.stated);
+        let findings: Vec<TrustFinding> =
+            approved_by_spec.iter().chain(&open).map(|change| change.finding.clone()).collect();
+        if findings.is_empty() || held.is_some() {
+            continue;
+        }
+        let digest = digest_of(name, &findings, &trusted_values(&entry, document));
+        let is_named = approvals.cover(name, &digest);
+        let approved = is_named || open.is_empty();
+        named |= is_named;
         let verdict = if approved { Verdict::Approved } else { Verdict::HeldBack };
-        let known = lock.clusters.get(name);
-        let rebuilt = known
-            .is_some_and(|known| entry.as_ref().is_some_and(|e| e.public.cluster_uuid != known.public.cluster_uuid));
-        let linked =
-            lock.links.iter().any(|(reader, links)| (reader == name && !links.is_empty()) || links.contains_key(name));
+        accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
         if !approved {
-            settled = News::set_aside(&Standing::HeldBack);
-        } else if rebuilt && linked {
-            settled = News::set_aside(&Standing::HeldBack);
-            settled.rebuilt = true;
-        } else if let Some(entry) = entry {
+            held = Some(document);
+        }
+    }
+    let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
+    match held {
+        Some(Document::Public) => news = News::set_aside(&Standing::HeldBack),
+        _ if rebuilt && linked => {
+            let wait = Standing::Waiting("its links to leave, before it joins as the new cluster it is".to_owned());
+            news = News::set_aside(&wait);
+            news.evidence = Showing::Unseen("another cluster answers in its place".to_owned());
+            news.rebuilt = true;
+        }
+        Some(Document::Private) => {
+            let public = news.public;
+            news = News::set_aside(&Standing::HeldBack);
+            // what the public document changes was approved by itself, and is not asked for again
+            if named {
+                news.public = public;
+                entry.private = same.and_then(|known| known.private.clone());
+                entry.standard_mesh_networks = same.and_then(|known| known.standard_mesh_networks.clone());
+                accepted.lock.clusters.insert(name.clone(), entry);
+            }
+        }
+        None => {
             accepted.lock.clusters.insert(name.clone(), entry);
         }
-        accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings: changes, verdict });
-    } else if let Some(entry) = entry {
-        accepted.lock.clusters.insert(name.clone(), entry);
     }
-    accepted.news.insert(name.clone(), settled);
+    accepted.news.insert(name.clone(), news);
 }
 
-fn digest_of(cluster: &ClusterName, findings: &[TrustFinding]) -> Digest {
+/// Names a trust change: its findings, and all that is trusted with them, so that an approval covers what was shown and
+/// nothing else.
+fn digest_of(cluster: &ClusterName, findings: &[TrustFinding], trusted: &[String]) -> Digest {
     let lines = findings.iter().map(|f| (f.what, f.before.as_deref(), f.after.as_deref()));
-    let text = serde_json::to_string(&(cluster.as_str(), lines.collect::<Vec<_>>())).unwrap_or_default();
+    let text = serde_json::to_string(&(cluster.as_str(), lines.collect::<Vec<_>>(), trusted)).unwrap_or_default();
     Digest::of(text.as_bytes())
+}
+
+/// What an approval of a document lets in.
+fn trusted_values(entry: &LockedCluster, document: Document) -> Vec<String> {
+    let pem = |pem: &Option<String>| fingerprint(pem.as_ref()).unwrap_or_default();
+    match document {
+        Document::Public => {
+            let public = &entry.public;
+            let digests = public.roots.iter().map(|root| root.digest.to_string());
+            let own = [
+                public.cluster_uuid.to_string(),
+                public.authn_key.fingerprint().to_string(),
+                pem(&public.relay_ca),
+                public.trust_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ];
+            own.into_iter().chain(digests).collect()
+        }
+        Document::Private => entry.private.iter().fold(Vec::new(), |_, private| {
+            let id = private.cluster_id.as_ref().map(ToString::to_string).unwrap_or_default();
+            vec![id, private.api_host.to_string(), pem(&private.api_ca)]
+        }),
+    }
 }
 
 impl News {
@@ -256,7 +336,8 @@ impl News {
 
     /// Whether the cluster's links must keep their stage.
     pub fn is_held_back(&self) -> bool {
-        !self.rebuilt && matches!(self.public, Standing::HeldBack | Standing::Refused(_))
+        let held = |standing: &Standing| matches!(standing, Standing::HeldBack | Standing::Refused(_));
+        !self.rebuilt && (held(&self.public) || held(&self.private))
     }
 
     /// Whether a token may be minted for the cluster: its public document is what it should be.
@@ -293,8 +374,23 @@ fn showing(document: &PrivateDocument) -> Showing {
 struct Candidate {
     news: News,
     entry: Option<LockedCluster>,
-    changes: Vec<TrustFinding>,
+    changes: Vec<Change>,
     refusals: Vec<TrustFinding>,
+}
+
+/// One of a cluster's two documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Document {
+    Public,
+    Private,
+}
+
+/// A finding, where it was found, and whether the spec states the new value and so approves it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Change {
+    document: Document,
+    finding: TrustFinding,
+    stated: bool,
 }
 
 /// What all candidates of a turn are judged by.
@@ -378,43 +474,54 @@ impl Candidate {
         let Some(known) = known else {
             let all_pinned = pinned_uuid && pinned_key && pinned_roots;
             if judge.first_contact == FirstContact::Approve && !all_pinned {
-                let after = format!("UUID {uuid}, key {key}, root CA {}", list(&digests));
-                self.change("first contact", None, Some(after), "nobody has approved this cluster yet".to_owned());
+                let mut after = format!("UUID {uuid}, key {key}, root CA {}", list(&digests));
+                for (id, further) in new.authn_keys.iter().filter(|(id, further)| {
+                    further.key != new.authn_key && judge.engine_keys.get(*id) != Some(&further.key)
+                }) {
+                    after.push_str(&format!(", further key `{id}` {}", further.key.fingerprint()));
+                }
+                let meaning = "nobody has approved this cluster yet; its root signs for the whole mesh from then on";
+                self.change(Document::Public, "first contact", (None, Some(after)), meaning, false);
             }
             return;
         };
         if known.cluster_uuid != new.cluster_uuid {
-            let before = Some(known.cluster_uuid.to_string());
+            let values = (Some(known.cluster_uuid.to_string()), Some(uuid));
             let meaning =
                 "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew";
-            self.change("cluster UUID", before, Some(uuid), meaning.to_owned());
+            self.change(Document::Public, "cluster UUID", values, meaning, pinned_uuid);
         }
-        if known.authn_key != new.authn_key && !pinned_key {
-            let before = Some(known.authn_key.fingerprint().to_string());
-            self.change("authn key", before, Some(key), "whoever holds the new key speaks for this cluster".to_owned());
+        if known.authn_key != new.authn_key {
+            let values = (Some(known.authn_key.fingerprint().to_string()), Some(key));
+            let meaning = "whoever holds the new key speaks for this cluster";
+            self.change(Document::Public, "authn key", values, meaning, pinned_key);
         }
         for (id, added) in &new.authn_keys {
             let before = known.authn_keys.get(id);
             let is_engines = judge.engine_keys.get(id) == Some(&added.key);
             if !is_engines && added.key != new.authn_key && before.is_none_or(|before| before.key != added.key) {
                 let before = before.map(|before| before.key.fingerprint().to_string());
+                let values = (before, Some(added.key.fingerprint().to_string()));
                 let meaning = format!("a holder of the key `{id}` reads private metadata in this cluster's name");
-                self.change("further authn key", before, Some(added.key.fingerprint().to_string()), meaning);
+                self.change(Document::Public, "further authn key", values, &meaning, false);
             }
         }
         let old: BTreeSet<Digest> = known.roots.iter().map(|root| root.digest).collect();
-        if old != digests && !pinned_roots {
-            let meaning = "every root can sign every identity of its trust domain".to_owned();
-            self.change("root CA", Some(list(&old)), Some(list(&digests)), meaning);
+        if old != digests {
+            let meaning = "each root can sign every identity of every accepted trust domain";
+            self.change(Document::Public, "root CA", (Some(list(&old)), Some(list(&digests))), meaning, pinned_roots);
         }
-        if known.relay_ca.is_some() && known.relay_ca != new.relay_ca {
-            let meaning = "istiod sends its requests to whoever this CA vouches for".to_owned();
-            self.change("relay CA", fingerprint(known.relay_ca.as_ref()), fingerprint(new.relay_ca.as_ref()), meaning);
+        let relay = (fingerprint(known.relay_ca.as_ref()), fingerprint(new.relay_ca.as_ref()));
+        if relay.0.is_some() && relay.0 != relay.1 {
+            let meaning = "istiod sends its requests to whoever this CA vouches for";
+            self.change(Document::Public, "relay CA", relay, meaning, false);
         }
         if known.trust_domain.is_some() && known.trust_domain != new.trust_domain {
             let text = |domain: &Option<crate::name::TrustDomain>| domain.as_ref().map(ToString::to_string);
-            let meaning = "identities of this domain become acceptable".to_owned();
-            self.change("trust domain", text(&known.trust_domain), text(&new.trust_domain), meaning);
+            let stated = cluster.trust_domain.is_some() && cluster.trust_domain == new.trust_domain;
+            let meaning = "identities of this domain become acceptable";
+            let values = (text(&known.trust_domain), text(&new.trust_domain));
+            self.change(Document::Public, "trust domain", values, meaning, stated);
         }
     }
 
@@ -433,8 +540,16 @@ impl Candidate {
         }
     }
 
-    fn change(&mut self, what: &'static str, before: Option<String>, after: Option<String>, meaning: String) {
-        self.changes.push(TrustFinding { what, before, after, meaning });
+    fn change(
+        &mut self,
+        document: Document,
+        what: &'static str,
+        (before, after): (Option<String>, Option<String>),
+        meaning: &str,
+        stated: bool,
+    ) {
+        let finding = TrustFinding { what, before, after, meaning: meaning.to_owned() };
+        self.changes.push(Change { document, finding, stated });
     }
 
     fn take_private(
@@ -481,39 +596,39 @@ impl Candidate {
     }
 
     fn judge_private(&mut self, cluster: &Cluster, known: Option<&LockedPrivate>, new: &LockedPrivate) {
-        let host_meaning = "istiod's requests, with our credentials, go to this host".to_owned();
         let stated = cluster.api.host.as_ref();
         let allowed = cluster.allow.api_hosts.iter().any(|pattern| pattern.matches(&new.api_host.host));
-        let host_is_news = if cluster.allow.api_hosts.is_empty() {
-            known.is_some_and(|known| known.api_host != new.api_host)
-        } else {
-            !allowed && known.is_none_or(|known| known.api_host != new.api_host)
+        let host_is_news = match known {
+            Some(known) => known.api_host != new.api_host && !allowed,
+            // the spec's own word is used instead, when there is one
+            None => !cluster.allow.api_hosts.is_empty() && !allowed && stated.is_none(),
         };
-        if host_is_news && stated.is_none() {
-            self.change(
-                "api host",
-                known.map(|known| known.api_host.to_string()),
-                Some(new.api_host.to_string()),
-                host_meaning,
-            );
+        if host_is_news {
+            let values = (known.map(|known| known.api_host.to_string()), Some(new.api_host.to_string()));
+            let meaning = "istiod's requests, with our credentials, go to this host";
+            self.change(Document::Private, "api host", values, meaning, stated == Some(&new.api_host));
         }
         if let Some(known) = known {
-            if known.api_ca != new.api_ca && cluster.api.ca.is_none() {
-                let meaning = "whoever this CA vouches for is taken for the api-proxy".to_owned();
-                self.change("api CA", fingerprint(known.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()), meaning);
+            let values = (fingerprint(known.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()));
+            if values.0 != values.1 {
+                let stated = cluster.api.ca.is_some() && fingerprint(cluster.api.ca.as_ref()) == values.1;
+                let meaning = "whoever this CA vouches for is taken for the api-proxy";
+                self.change(Document::Private, "api CA", values, meaning, stated);
             }
-            if known.cluster_id != new.cluster_id && cluster.cluster_id.is_none() {
+            if known.cluster_id != new.cluster_id {
                 let text = |id: &Option<crate::name::ClusterId>| id.as_ref().map(ToString::to_string);
-                let meaning = "its endpoints are registered under another cluster ID".to_owned();
-                self.change("cluster ID", text(&known.cluster_id), text(&new.cluster_id), meaning);
+                let stated = cluster.cluster_id.is_some() && cluster.cluster_id == new.cluster_id;
+                let meaning = "its endpoints are registered under another cluster ID";
+                let values = (text(&known.cluster_id), text(&new.cluster_id));
+                self.change(Document::Private, "cluster ID", values, meaning, stated);
             }
         }
         let before: BTreeSet<&Gateway> = known.into_iter().flat_map(|known| &known.gateways).collect();
         for gateway in
             new.gateways.iter().filter(|gateway| !before.contains(gateway) && is_outside(cluster, &gateway.address))
         {
-            let meaning = "traffic for its network is sent to an address that the spec does not allow".to_owned();
-            self.change("gateway", None, Some(gateway.to_string()), meaning);
+            let meaning = "traffic for its network is sent to an address that the spec does not allow";
+            self.change(Document::Private, "gateway", (None, Some(gateway.to_string())), meaning, false);
         }
     }
 }
@@ -575,12 +690,14 @@ fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing 
 /// Values that belong to one cluster alone. Newcomers that clash with a known cluster are refused; two newcomers both.
 fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterName, Candidate>) {
     let mut refused: Vec<(ClusterName, TrustFinding)> = Vec::new();
-    let mut check = |what: &'static str, value_of: &dyn Fn(&Cluster, &LockedCluster) -> Vec<String>| {
+    let mut check = |what: &'static str,
+                     stated_by: &dyn Fn(&Cluster) -> Option<String>,
+                     value_of: &dyn Fn(&Cluster, &LockedCluster) -> Vec<String>| {
         let mut owners: BTreeMap<String, BTreeSet<&ClusterName>> = BTreeMap::new();
         let mut claims: BTreeMap<String, BTreeSet<&ClusterName>> = BTreeMap::new();
         for (name, cluster) in &mesh.clusters {
-            let known: BTreeSet<String> =
-                lock.clusters.get(name).map(|known| value_of(cluster, known)).unwrap_or_default().into_iter().collect();
+            let locked = lock.clusters.get(name).map(|known| value_of(cluster, known)).unwrap_or_default();
+            let known: BTreeSet<String> = locked.into_iter().chain(stated_by(cluster)).collect();
             let entry = candidates.get(name).and_then(|candidate| candidate.entry.as_ref());
             for value in entry.map(|entry| value_of(cluster, entry)).unwrap_or_default() {
                 if !known.contains(&value) {
@@ -593,8 +710,10 @@ fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterNam
         }
         for (value, claimants) in &claims {
             for claimant in claimants {
-                let others =
-                    owners.get(value).into_iter().flatten().chain(claimants).filter(|other| *other != claimant);
+                let flat = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|cluster| cluster.flat_network);
+                let shares = |other: &ClusterName| what == "network" && flat(claimant) && flat(other);
+                let others = owners.get(value).into_iter().flatten().chain(claimants);
+                let others = others.filter(|other| *other != claimant && !shares(other));
                 if let Some(other) = others.min() {
                     let meaning = format!(
                         "the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own; nothing of this cluster is taken until they differ"
@@ -607,16 +726,22 @@ fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterNam
             }
         }
     };
-    check("cluster UUID", &|_, entry| vec![entry.public.cluster_uuid.to_string()]);
-    check("authn key", &|_, entry| vec![entry.public.authn_key.fingerprint().to_string()]);
-    check("cluster ID", &|cluster, entry| {
-        let known = Known { cluster, locked: entry };
-        known.proxy().map(|_| known.cluster_id().to_string()).into_iter().collect()
+    check("cluster UUID", &|cluster| cluster.pin.cluster_uuid.as_ref().map(ToString::to_string), &|_, entry| {
+        vec![entry.public.cluster_uuid.to_string()]
     });
-    check("network", &|cluster, entry| {
+    check("authn key", &|cluster| cluster.pin.authn_key.map(|key| key.to_string()), &|_, entry| {
+        vec![entry.public.authn_key.fingerprint().to_string()]
+    });
+    // both the ID that others know it by and the one that its own istiod runs with
+    check("cluster ID", &|cluster| cluster.cluster_id.as_ref().map(ToString::to_string), &|cluster, entry| {
         let known = Known { cluster, locked: entry };
-        let network = known.proxy().filter(|_| !cluster.flat_network).map(|proxy| proxy.network.to_string());
-        network.into_iter().collect()
+        let own = Some(known.own_cluster_id()).filter(|id| !id.is_istio_default());
+        let ids = known.proxy().map(|_| [Some(known.cluster_id()), own]);
+        ids.into_iter().flatten().flatten().map(|id| id.to_string()).collect()
+    });
+    check("network", &|cluster| cluster.network.as_ref().map(ToString::to_string), &|cluster, entry| {
+        let known = Known { cluster, locked: entry };
+        known.proxy().map(|proxy| proxy.network.to_string()).into_iter().collect()
     });
     for (name, finding) in refused {
         if let Some(candidate) = candidates.get_mut(&name) {

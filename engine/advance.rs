@@ -322,7 +322,9 @@ impl<'a> Turn<'a> {
         what: &str,
     ) -> Result<Vec<String>, String> {
         let (reader, peer) = link;
-        let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving);
+        // a rebuilt cluster is a new one: the one that held the object is gone
+        let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving)
+            || self.is_rebuilt(reader);
         match (self.showing(reader), self.known(peer)) {
             (Ok(Some(evidence)), Some(peer)) => match is_gone(evidence, &peer) {
                 Ok(true) => Ok(Vec::new()),

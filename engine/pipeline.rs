@@ -246,6 +246,8 @@ impl Program {
         let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
         plan.steps = gathering.steps(order);
         plan.trust_changes = turn.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();
+        plan.warnings.extend(equal_subjects(lock));
+        plan.warnings.extend(turn.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
         plan.lock = self.lock_steps(lock)?;
         plan.moves.clone_from(&turn.advanced.moves);
         plan.notes = notes(&self.mesh, &plan.moves);
@@ -405,6 +407,28 @@ fn extra_steps(
 struct ExtraChanges {
     steps: Vec<FileStep>,
     refused: Vec<(StepId, String)>,
+}
+
+/// Warnings of different roots of one subject: without a `SubjectKeyIdentifier` issuers are told apart by trial alone.
+pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
+    let mut by_subject: BTreeMap<&str, BTreeMap<Digest, (&ClusterName, bool)>> = BTreeMap::new();
+    for (name, cluster) in &lock.clusters {
+        for root in &cluster.public.roots {
+            let same = by_subject.entry(root.subject.as_str()).or_default();
+            same.entry(root.digest).or_insert((name, root.has_subject_key_id));
+        }
+    }
+    let doubtful = by_subject.into_iter().filter(|(_, roots)| roots.len() > 1 && roots.values().any(|(_, id)| !id));
+    doubtful
+        .map(|(subject, roots)| {
+            let names: BTreeSet<&ClusterName> = roots.values().map(|(name, _)| *name).collect();
+            let names = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let message = format!("different root CAs of {names} have one subject, `{subject}`, and not all have a SubjectKeyIdentifier");
+            Diagnostic::warning(None, message).hint(
+                "a verifier that finds issuers by name may try the wrong root first; give each new root a subject of its own",
+            )
+        })
+        .collect()
 }
 
 /// When credentials past half of their life want a turn, seconds since 1970.

@@ -24,6 +24,7 @@ mod server;
 mod spec;
 mod tidy;
 mod token;
+mod trust;
 
 mod support {
     pub(crate) mod checkout;

@@ -1,0 +1,835 @@
+//! Trust: first contact, changes of what a cluster is trusted for, clusters that claim what is another's, bad roots, and
+//! what counts as waiting and what as failing.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use isthmus::accept::{Accepted, Approvals, Showing, Standing, TrustChange, Verdict, accept, hides_our_roots};
+use isthmus::advance::{Conditions, Trials, advance};
+use isthmus::certificate::parse_roots_any_time;
+use isthmus::compile;
+use isthmus::demo::cluster::{Authority, Fleet, SimulatedCluster};
+use isthmus::key::PrivateKey;
+use isthmus::lock::{Lock, LockedLink, Stage};
+use isthmus::mesh::Mesh;
+use isthmus::metadata::{AuthnKey, Evidence, PrivateDocument, PublicDocument, Shown, StandardMeshConfig};
+use isthmus::name::ClusterName;
+use isthmus::observe::{Failure, Observation, Observed, Private};
+use isthmus::pipeline::equal_subjects;
+use isthmus::spec::Source;
+
+use crate::support::peer::{Ca, Peer, Step, json};
+
+/// 2026-11-23.
+const NOW: i64 = 1_795_392_000;
+const NAMES: [&str; 5] = ["alfa", "bravo", "delta", "echo", "golf"];
+
+/// What clusters publish, and what the spec says of them.
+#[derive(Clone)]
+struct World {
+    documents: BTreeMap<ClusterName, (PublicDocument, PrivateDocument)>,
+    spec: BTreeMap<ClusterName, String>,
+    mesh: String,
+    lock: Lock,
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+fn simulated(of: &str, seed: u8) -> (PublicDocument, PrivateDocument) {
+    let mut cluster = SimulatedCluster::new(of, &[seed; 32], &format!("203.0.113.{seed}")).unwrap();
+    cluster.shows_evidence = false;
+    (cluster.public(), cluster.private(&Fleet::default()))
+}
+
+impl World {
+    /// Clusters that nobody contacted yet.
+    fn new(names: &[&str]) -> Self {
+        let seeds = 1u8..;
+        let documents = names.iter().zip(seeds).map(|(own, seed)| (name(own), simulated(own, seed)));
+        let spec = names.iter().map(|own| (name(own), String::new()));
+        Self { documents: documents.collect(), spec: spec.collect(), mesh: String::new(), lock: Lock::default() }
+    }
+
+    /// Clusters that are known.
+    fn known(names: &[&str]) -> Self {
+        let mut world = Self::new(names);
+        world.take(&[]);
+        assert_eq!(world.lock.clusters.len(), names.len());
+        world
+    }
+
+    fn public(&mut self, of: &str) -> &mut PublicDocument {
+        &mut self.documents.get_mut(of).unwrap().0
+    }
+
+    fn private(&mut self, of: &str) -> &mut PrivateDocument {
+        &mut self.documents.get_mut(of).unwrap().1
+    }
+
+    /// Lines of a cluster's spec, two spaces in.
+    fn says(&mut self, of: &str, lines: &str) {
+        self.spec.insert(name(of), lines.to_owned());
+    }
+
+    fn compiled(&self) -> Mesh {
+        let mut text = format!(
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec:\n  acceptForeignRoots: true\n{}",
+            self.mesh
+        );
+        for (own, lines) in &self.spec {
+            let endpoint = if lines.contains("endpoint:") {
+                String::new()
+            } else {
+                format!("  metadata: {{endpoint: \"https://m.{own}.example.com/metadata\"}}\n")
+            };
+            let reconciler = if lines.contains("reconciler:") {
+                String::new()
+            } else {
+                format!(
+                    "  reconciler: rendered\n  multicluster: {{image: example.com/engine, apiHost: api.{own}.example.com}}\n"
+                )
+            };
+            text.push_str(&format!(
+                "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {own}}}\nspec:\n{reconciler}{endpoint}{lines}"
+            ));
+        }
+        let source = Source { path: "specs/mesh.yaml".into(), bytes: text.clone().into_bytes() };
+        let (mesh, _) = compile::load(&[source], "0.1.0", &|_| None).unwrap_or_else(|found| {
+            panic!("{text}\n{:?}", found.sorted());
+        });
+        mesh
+    }
+
+    /// Both rounds of a turn: the private documents of those alone that may be asked.
+    fn turn(&self, approved: &[&str]) -> Accepted {
+        self.turn_with(approved, &BTreeMap::new())
+    }
+
+    /// The same where some observations are given.
+    fn turn_with(&self, approved: &[&str], given: &BTreeMap<ClusterName, Observation>) -> Accepted {
+        let mesh = self.compiled();
+        let approvals = Approvals { all: false, named: approved.iter().map(|text| text.parse().unwrap()).collect() };
+        let observe = |may_be_asked: &dyn Fn(&ClusterName) -> Option<bool>| {
+            let own = self.documents.iter().map(|(own, (public, private))| {
+                let private = match may_be_asked(own) {
+                    None => Private::NotAsked,
+                    Some(true) => Private::Read(private.clone()),
+                    Some(false) => Private::HeldBack,
+                };
+                (own.clone(), given.get(own).cloned().unwrap_or(Observation { public: Ok(public.clone()), private }))
+            });
+            Observed { clusters: own.collect() }
+        };
+        let first = accept(&mesh, &self.lock, &observe(&|_| None), &approvals, NOW);
+        let observed = observe(&|own| Some(first.news[own].may_be_asked()));
+        accept(&mesh, &self.lock, &observed, &approvals, NOW)
+    }
+
+    /// A turn whose lock is kept.
+    fn take(&mut self, approved: &[&str]) -> Accepted {
+        let accepted = self.turn(approved);
+        self.lock = accepted.lock.clone();
+        accepted
+    }
+}
+
+fn change_of<'a>(accepted: &'a Accepted, of: &str) -> &'a TrustChange {
+    let mut all = accepted.trust_changes.iter().filter(|change| change.cluster.as_str() == of);
+    all.next_back().unwrap_or_else(|| panic!("no trust change of {of}: {:?}", accepted.trust_changes))
+}
+
+fn file(lock: &Lock, of: &str) -> Option<String> {
+    lock.to_files().unwrap().remove(&Lock::cluster_path(&name(of)))
+}
+
+fn digest_of_root(pem: &str) -> String {
+    parse_roots_any_time(pem).unwrap()[0].digest.to_string()
+}
+
+/// Asserts that all news of a cluster are set aside, and that its neighbour's are taken.
+fn assert_held_back(case: &str, before: &Lock, accepted: &Accepted) {
+    let news = &accepted.news["alfa"];
+    assert_eq!(change_of(accepted, "alfa").verdict, Verdict::HeldBack, "{case}");
+    assert_eq!(file(before, "alfa"), file(&accepted.lock, "alfa"), "{case}: its entry stays byte for byte");
+    assert!(!news.may_be_asked() && news.is_held_back(), "{case}: {news:?}");
+    assert!(matches!(news.evidence, Showing::Unseen(_)), "{case}");
+    assert_ne!(file(before, "bravo"), file(&accepted.lock, "bravo"), "{case}: the neighbour's news are taken");
+    assert_eq!(accepted.news["bravo"].public, Standing::Current, "{case}");
+}
+
+/// Harmless news of every cluster but the last, as they come along with anything else.
+fn harmless_news(world: &mut World) {
+    for own in ["alfa", "bravo"] {
+        world.public(own).istio.as_mut().unwrap().version = Some("1.31.2".to_owned());
+        world.private(own).network_name = format!("new-{own}").parse().unwrap();
+    }
+}
+
+#[test]
+fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
+    let world = World::new(&["alfa"]);
+    let accepted = world.turn(&[]);
+    assert!(accepted.trust_changes.is_empty() && accepted.lock.clusters["alfa"].private.is_some());
+
+    let mut asked = world.clone();
+    asked.mesh = "  firstContact: approve\n".to_owned();
+    let held = asked.turn(&[]);
+    assert_eq!(change_of(&held, "alfa").findings[0].what, "first contact");
+    assert_eq!(held.lock, Lock::default());
+    assert!(!held.news["alfa"].may_be_asked());
+    for approval in ["alfa".to_owned(), format!("alfa@{}", change_of(&held, "alfa").digest.short(12))] {
+        let accepted = asked.turn(&[&approval]);
+        assert!(accepted.lock.clusters["alfa"].private.is_some(), "{approval}");
+        assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Approved);
+    }
+    assert_eq!(asked.turn(&["bravo", "alfa@00000000"]).lock, Lock::default());
+
+    let public = &world.documents["alfa"].0;
+    let pins = [
+        format!("clusterUUID: {}", public.cluster_uuid),
+        format!("authnKey: \"{}\"", public.authn_key.fingerprint()),
+        format!("rootCA: [\"{}\"]", digest_of_root(&public.root_ca)),
+    ];
+    asked.says("alfa", &format!("  pin: {{{}}}\n", pins.join(", ")));
+    assert!(asked.turn(&[]).lock.clusters["alfa"].private.is_some(), "three pins are an approval");
+    asked.says("alfa", &format!("  pin: {{{}}}\n", pins[..2].join(", ")));
+    assert_eq!(asked.turn(&[]).lock, Lock::default(), "two are none");
+
+    let mut files = world.clone();
+    files.says("alfa", "  metadata: {endpoint: \"file://metadata/alfa\"}\n");
+    files.private("alfa").evidence = Some(Evidence::unknown("a file"));
+    let accepted = files.turn(&[]);
+    assert!(accepted.trust_changes.is_empty());
+    assert_eq!(accepted.news["alfa"].evidence, Showing::NotPublished, "a file tells nothing of what is live");
+}
+
+type Change = fn(&mut World);
+type Case = (&'static str, &'static str, Change);
+type BoxedChange = Box<dyn Fn(&mut World)>;
+
+/// What is found, what the spec says of the cluster, and the change.
+const TRUST_CHANGES: [Case; 15] = [
+    ("cluster UUID", "", |w| w.public("alfa").cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap()),
+    ("authn key", "", |w| w.public("alfa").authn_key = PrivateKey::generate(&[99; 32]).unwrap().public().clone()),
+    ("further authn key", "", |w| {
+        let pem = PrivateKey::generate(&[98; 32]).unwrap().public().clone();
+        w.public("alfa").authn_keys.push(AuthnKey { id: "stranger".parse().unwrap(), pem, scopes: [].into() });
+    }),
+    ("root CA", "", |w| w.public("alfa").root_ca = Authority::new("another").unwrap().pem),
+    ("root CA", "", |w| {
+        let more = Authority::new("one more").unwrap().pem;
+        w.public("alfa").root_ca.push_str(&more);
+    }),
+    ("relay CA", "", |w| w.public("alfa").relay_ca = Some(Authority::new("another").unwrap().pem)),
+    ("relay CA", "", |w| w.public("alfa").relay_ca = None),
+    ("trust domain", "", |w| w.public("alfa").trust_domain = Some("other.example".parse().unwrap())),
+    ("cluster ID", "", |w| w.private("alfa").cluster_id = Some("other".parse().unwrap())),
+    ("api CA", "", |w| w.private("alfa").api_ca = Some(Authority::new("another").unwrap().pem)),
+    ("api CA", "", |w| w.private("alfa").api_ca = None),
+    ("api host", "", |w| w.private("alfa").api_host = "elsewhere.example.com".parse().unwrap()),
+    ("api host", "  allow: {apiHosts: [\"*.alfa.example.com\"]}\n", |w| {
+        w.private("alfa").api_host = "api.elsewhere.example.com".parse().unwrap();
+    }),
+    ("api host", "  api: {host: api.alfa.example.com}\n", |w| {
+        w.private("alfa").api_host = "api.elsewhere.example.com".parse().unwrap();
+    }),
+    ("gateway", "  allow: {addresses: [203.0.113.0/24]}\n", |w| {
+        w.private("alfa").ingress_gateways = vec![isthmus::address::Gateway::new("198.51.100.9", 15443).unwrap()];
+    }),
+];
+
+#[test]
+fn each_trust_change_is_held_back_alone_until_it_is_approved() {
+    for (what, spec, change) in TRUST_CHANGES {
+        let mut world = World::known(&["alfa", "bravo"]);
+        world.says("alfa", spec);
+        change(&mut world);
+        harmless_news(&mut world);
+        let held = world.turn(&[]);
+        assert_held_back(what, &world.lock, &held);
+        let found = change_of(&held, "alfa");
+        let named: Vec<_> = found.findings.iter().map(|finding| finding.what).collect();
+        assert_eq!(named, [what]);
+        assert_ne!(found.findings[0].before, found.findings[0].after, "{what}");
+        assert_eq!(found.digest, change_of(&world.turn(&[]), "alfa").digest, "{what}: the same on every run");
+
+        let wrong = world.turn(&["alfa@0123456789", "bravo"]);
+        assert_eq!(file(&world.lock, "alfa"), file(&wrong.lock, "alfa"), "{what}");
+        for approval in ["alfa".to_owned(), format!("alfa@{}", found.digest.short(8))] {
+            let taken = world.turn(&[&approval]);
+            assert_eq!(change_of(&taken, "alfa").verdict, Verdict::Approved, "{what}");
+            let entry = &taken.lock.clusters["alfa"];
+            assert_eq!(entry.public.istio.as_ref().unwrap().version.as_deref(), Some("1.31.2"), "{what}");
+            assert_eq!(entry.private.as_ref().unwrap().network.as_str(), "new-alfa", "{what}");
+            let mut after = world.clone();
+            after.lock = taken.lock;
+            assert!(after.turn(&[]).trust_changes.is_empty(), "{what}: approved once");
+        }
+    }
+}
+
+#[test]
+fn a_root_that_goes_is_a_change_and_so_is_a_key_that_takes_the_id_of_another() {
+    let mut world = World::new(&["alfa", "bravo"]);
+    let one = Authority::new("one more").unwrap().pem;
+    let alone = world.public("alfa").root_ca.clone();
+    world.public("alfa").root_ca.push_str(&one);
+    let key = |seed: u8| AuthnKey {
+        id: "further".parse().unwrap(),
+        pem: PrivateKey::generate(&[seed; 32]).unwrap().public().clone(),
+        scopes: [].into(),
+    };
+    world.public("alfa").authn_keys.push(key(50));
+    world.take(&[]);
+    let mut shorter = world.clone();
+    shorter.public("alfa").root_ca = alone;
+    assert_eq!(change_of(&shorter.turn(&[]), "alfa").findings[0].what, "root CA");
+    let mut swapped = world.clone();
+    *swapped.public("alfa").authn_keys.last_mut().unwrap() = key(51);
+    assert_eq!(change_of(&swapped.turn(&[]), "alfa").findings[0].what, "further authn key");
+    let mut fewer = world.clone();
+    fewer.public("alfa").authn_keys.pop();
+    assert!(fewer.turn(&[]).trust_changes.is_empty(), "a key that goes is no loss");
+}
+
+#[test]
+fn what_gives_nobody_more_power_is_taken_without_a_word() {
+    let changes: [(&str, Change); 8] = [
+        ("", harmless_news),
+        ("", |w| w.public("alfa").serving_ca = Some(Authority::new("another").unwrap().pem)),
+        ("", |w| w.public("alfa").mesh_id = Some("another".parse().unwrap())),
+        ("", |w| w.private("alfa").network_name = "another".parse().unwrap()),
+        ("", |w| {
+            w.private("alfa").ingress_gateways = vec![isthmus::address::Gateway::new("198.51.100.9", 15443).unwrap()];
+        }),
+        ("  allow: {addresses: [203.0.113.0/24]}\n", |w| {
+            w.private("alfa").ingress_gateways = vec![isthmus::address::Gateway::new("203.0.113.99", 15443).unwrap()];
+        }),
+        ("  allow: {apiHosts: [\"*.alfa.example.com\"]}\n", |w| {
+            w.private("alfa").api_host = "moved.alfa.example.com".parse().unwrap();
+        }),
+        ("", |w| {
+            let key = PrivateKey::generate(&[77; 32]).unwrap().public().clone();
+            w.lock.engine_keys.insert("ci".parse().unwrap(), key.clone());
+            w.public("alfa").authn_keys.push(AuthnKey { id: "ci".parse().unwrap(), pem: key, scopes: [].into() });
+        }),
+    ];
+    for (at, (spec, change)) in changes.into_iter().enumerate() {
+        let mut world = World::known(&["alfa", "bravo"]);
+        world.says("alfa", spec);
+        change(&mut world);
+        let accepted = world.turn(&[]);
+        assert!(accepted.trust_changes.is_empty(), "{at}: {:?}", accepted.trust_changes);
+        assert_eq!(accepted.news["alfa"].private, Standing::Current, "{at}");
+        assert_ne!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{at}");
+    }
+}
+
+#[test]
+fn changes_of_both_documents_are_approved_one_after_the_other() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
+    world.private("alfa").api_host = "elsewhere.example.com".parse().unwrap();
+    let first = format!("alfa@{}", change_of(&world.turn(&[]), "alfa").digest.short(12));
+    let half = world.take(&[&first]);
+    let verdicts: Vec<_> = half.trust_changes.iter().map(|change| change.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Approved, Verdict::HeldBack]);
+    assert!(half.news["alfa"].is_held_back(), "its links stand still");
+    assert_eq!(world.lock.clusters["alfa"].private.as_ref().unwrap().api_host.to_string(), "api.alfa.example.com");
+    let second = format!("alfa@{}", change_of(&half, "alfa").digest.short(12));
+    world.take(&[&second]);
+    assert_eq!(world.lock.clusters["alfa"].private.as_ref().unwrap().api_host.to_string(), "elsewhere.example.com");
+    assert!(world.turn(&[]).trust_changes.is_empty());
+}
+
+#[test]
+fn an_approval_by_digest_covers_what_was_shown_and_nothing_else() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
+    let shown = format!("alfa@{}", change_of(&world.turn(&[]), "alfa").digest.short(12));
+    world.public("alfa").root_ca = Authority::new("a third").unwrap().pem;
+    assert_eq!(change_of(&world.turn(&[&shown]), "alfa").verdict, Verdict::HeldBack);
+}
+
+#[test]
+fn changing_the_spec_in_a_pull_request_is_the_approval() {
+    let pem = Authority::new("another").unwrap().pem;
+    let indented = format!("        {}\n", pem.trim_end().replace('\n', "\n        "));
+    let key = PrivateKey::generate(&[99; 32]).unwrap().public().clone();
+    let uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10";
+    let cases: [(String, BoxedChange); 5] = [
+        (format!("  pin: {{clusterUUID: {uuid}}}\n"), {
+            Box::new(move |w| w.public("alfa").cluster_uuid = uuid.parse().unwrap())
+        }),
+        (format!("  pin: {{authnKey: \"{}\"}}\n", key.fingerprint()), {
+            Box::new(move |w| w.public("alfa").authn_key = key.clone())
+        }),
+        (format!("  pin: {{rootCA: [\"{}\"]}}\n", digest_of_root(&pem)), {
+            let pem = pem.clone();
+            Box::new(move |w| w.public("alfa").root_ca.clone_from(&pem))
+        }),
+        (
+            "  api: {host: elsewhere.example.com}\n".to_owned(),
+            Box::new(|w| w.private("alfa").api_host = "elsewhere.example.com".parse().unwrap()),
+        ),
+        (
+            format!("  api:\n    ca:\n      inline: |\n{indented}"),
+            Box::new(move |w| w.private("alfa").api_ca = Some(pem.clone())),
+        ),
+    ];
+    for (spec, change) in cases {
+        let mut world = World::known(&["alfa", "bravo"]);
+        change(&mut world);
+        assert_eq!(change_of(&world.turn(&[]), "alfa").verdict, Verdict::HeldBack, "{spec}");
+        world.says("alfa", &spec);
+        let accepted = world.turn(&[]);
+        assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Approved, "{spec}");
+        assert_ne!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{spec}");
+    }
+}
+
+#[test]
+fn no_approval_helps_against_a_pin() {
+    let pins = [
+        "clusterUUID: 0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".to_owned(),
+        format!("authnKey: \"sha256:{}\"", "ab".repeat(32)),
+        format!("rootCA: [\"sha256:{}\"]", "ab".repeat(32)),
+    ];
+    for pin in pins {
+        for mut world in [World::known(&["alfa", "bravo"]), World::new(&["alfa", "bravo"])] {
+            world.says("alfa", &format!("  pin: {{{pin}}}\n"));
+            harmless_news(&mut world);
+            let accepted = world.turn(&["alfa"]);
+            assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Refused, "{pin}");
+            assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{pin}");
+            let Standing::Refused(words) = &accepted.news["alfa"].public else { panic!("{pin}") };
+            assert!(words.contains("contradicts the pin") && !accepted.news["alfa"].may_be_asked());
+        }
+    }
+}
+
+#[test]
+fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    for (reader, peer) in [("alfa", "bravo"), ("bravo", "alfa")] {
+        let link = LockedLink { stage: Stage::Joined, unproven: true, epoch: None };
+        world.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
+    }
+    world.public("alfa").cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap();
+    let before = file(&world.lock, "alfa");
+    let mut stages = Vec::new();
+    for _ in 0..5 {
+        let accepted = world.turn(&["alfa"]);
+        let linked = !world.lock.links.is_empty();
+        assert_eq!(accepted.news["alfa"].rebuilt, linked);
+        assert_eq!(accepted.news["alfa"].may_be_asked(), !linked);
+        assert_eq!(file(&accepted.lock, "alfa") == before, linked, "the entry is replaced when no link is left");
+        let (trials, missing_key) = (Trials::new(), |_: &isthmus::mesh::Cluster| None);
+        let conditions = Conditions { now: NOW, allow_delete: false, trials: &trials, missing_key: &missing_key };
+        world.lock = advance(&world.compiled(), &accepted, &conditions).lock;
+        stages.push(world.lock.link(&name("alfa"), &name("bravo")).map(|link| link.stage));
+        if !linked {
+            break;
+        }
+    }
+    assert_eq!(stages, [Some(Stage::Leaving), Some(Stage::LeavingTrust), None, Some(Stage::Joining)]);
+}
+
+/// Gives the second cluster a value of the first.
+type Claim = fn(&mut World, &str, &str);
+const CLAIMS: [(&str, Claim); 4] = [
+    ("cluster UUID", |w, by, of| w.public(by).cluster_uuid = w.documents[of].0.cluster_uuid.clone()),
+    ("authn key", |w, by, of| w.public(by).authn_key = w.documents[of].0.authn_key.clone()),
+    ("cluster ID", |w, by, of| w.private(by).cluster_id = w.documents[of].1.cluster_id.clone()),
+    ("network", |w, by, of| w.private(by).network_name = w.documents[of].1.network_name.clone()),
+];
+
+fn refused(accepted: &Accepted) -> Vec<(&str, &str)> {
+    let refused = accepted.trust_changes.iter().filter(|change| change.verdict == Verdict::Refused);
+    refused.map(|change| (change.cluster.as_str(), change.findings[0].what)).collect()
+}
+
+#[test]
+fn nobody_takes_what_another_cluster_is_known_by() {
+    for (what, claim) in CLAIMS {
+        let mut newcomer = World::known(&["bravo"]);
+        newcomer.documents.insert(name("alfa"), simulated("alfa", 9));
+        newcomer.says("alfa", "");
+        claim(&mut newcomer, "alfa", "bravo");
+        let accepted = newcomer.turn(&["alfa", "bravo"]);
+        assert_eq!(refused(&accepted), [("alfa", what)], "a newcomer against a known cluster");
+        assert_eq!(accepted.lock, newcomer.lock, "{what}");
+
+        let mut both = World::new(&["alfa", "bravo", "delta"]);
+        claim(&mut both, "alfa", "bravo");
+        let accepted = both.turn(&["alfa", "bravo"]);
+        assert_eq!(refused(&accepted), [("alfa", what), ("bravo", what)], "two newcomers");
+        assert_eq!(accepted.lock.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), ["delta"]);
+
+        let mut turned = World::known(&["alfa", "bravo"]);
+        claim(&mut turned, "alfa", "bravo");
+        let accepted = turned.turn(&["alfa", "bravo"]);
+        assert_eq!(refused(&accepted), [("alfa", what)], "a known cluster that turns into another");
+        assert_eq!(accepted.lock, turned.lock, "{what}");
+        assert!(!accepted.news["alfa"].may_be_asked());
+    }
+}
+
+#[test]
+fn what_the_spec_states_of_a_cluster_is_taken_although_it_was_never_reached() {
+    let bravo = simulated("bravo", 2);
+    let stated = [
+        ("cluster UUID", format!("  pin: {{clusterUUID: {}}}\n", bravo.0.cluster_uuid)),
+        ("authn key", format!("  pin: {{authnKey: \"{}\"}}\n", bravo.0.authn_key.fingerprint())),
+        ("cluster ID", "  clusterID: bravo\n".to_owned()),
+        ("network", "  network: network-bravo\n".to_owned()),
+    ];
+    for ((what, lines), (_, claim)) in stated.into_iter().zip(CLAIMS) {
+        let mut world = World::new(&["alfa", "bravo"]);
+        world.says("bravo", &lines);
+        claim(&mut world, "alfa", "bravo");
+        let failure = Failure::NotFound { url: "u".to_owned() };
+        let down = Observation { public: Err(failure), private: Private::NotAsked };
+        let accepted = world.turn_with(&[], &BTreeMap::from([(name("bravo"), down)]));
+        assert_eq!(refused(&accepted), [("alfa", what)]);
+    }
+}
+
+#[test]
+fn the_verdicts_do_not_depend_on_the_names_that_clusters_have() {
+    // places: 0 is known, 1 claims its UUID, 2 and 3 claim one network, 4 is an honest newcomer
+    let mut orders = vec![vec![]];
+    for _ in 0..NAMES.len() {
+        orders = orders
+            .into_iter()
+            .flat_map(|order: Vec<usize>| {
+                let left = (0..NAMES.len()).filter(|at| !order.contains(at)).collect::<Vec<_>>();
+                left.into_iter().map(move |at| [order.clone(), vec![at]].concat())
+            })
+            .collect();
+    }
+    assert_eq!(orders.len(), 120);
+    let all = World::new(&NAMES);
+    for order in orders {
+        let named: Vec<&str> = order.iter().map(|at| NAMES[*at]).collect();
+        let mut world = all.clone();
+        world.lock.clusters = BTreeMap::new();
+        let mut alone = all.clone();
+        alone.documents.retain(|own, _| own.as_str() == named[0]);
+        world.lock = alone.turn(&[]).lock;
+        CLAIMS[0].1(&mut world, named[1], named[0]);
+        CLAIMS[3].1(&mut world, named[3], named[2]);
+        let accepted = world.turn(&[]);
+        let mut expected = vec![(named[1], "cluster UUID"), (named[2], "network"), (named[3], "network")];
+        expected.sort_unstable();
+        assert_eq!(refused(&accepted), expected, "{named:?}");
+        let mut taken = vec![named[0], named[4]];
+        taken.sort_unstable();
+        assert_eq!(accepted.lock.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), taken);
+    }
+}
+
+#[test]
+fn what_clusters_may_share() {
+    let mut root = World::new(&["alfa", "bravo"]);
+    root.public("bravo").root_ca = root.documents["alfa"].0.root_ca.clone();
+    assert!(root.turn(&[]).trust_changes.is_empty(), "one root for two clusters");
+
+    let mut default = World::new(&["alfa", "bravo"]);
+    for own in ["alfa", "bravo"] {
+        default.private(own).cluster_id = Some("Kubernetes".parse().unwrap());
+    }
+    assert!(default.turn(&[]).trust_changes.is_empty(), "Istio's default is nobody's; the names are used");
+    default.private("bravo").cluster_id = Some("alfa".parse().unwrap());
+    assert_eq!(refused(&default.turn(&[])), [("alfa", "cluster ID"), ("bravo", "cluster ID")]);
+
+    let mut flat = World::new(&["alfa", "bravo"]);
+    CLAIMS[3].1(&mut flat, "bravo", "alfa");
+    for own in ["alfa", "bravo"] {
+        flat.says(own, "  flatNetwork: true\n");
+    }
+    assert!(flat.turn(&[]).trust_changes.is_empty(), "two flat clusters are in one network");
+    flat.says("alfa", "");
+    assert_eq!(refused(&flat.turn(&[])), [("alfa", "network"), ("bravo", "network")], "flat on one side only");
+}
+
+#[test]
+fn the_id_that_the_own_istiod_runs_with_is_no_peers() {
+    let mut world = World::new(&["alfa", "bravo"]);
+    world.says("alfa", "  clusterID: renamed\n");
+    world.private("alfa").cluster_id = Some("bravo".parse().unwrap());
+    assert_eq!(refused(&world.turn(&[])), [("alfa", "cluster ID"), ("bravo", "cluster ID")]);
+}
+
+#[test]
+fn roots_and_domains_that_cannot_be_used_fail_and_change_nothing() {
+    let leaf = Authority::new("x").unwrap().serving().unwrap().0;
+    let cases: [(&str, BoxedChange); 3] = [
+        ("CA:FALSE", Box::new(move |w| w.public("alfa").root_ca.clone_from(&leaf))),
+        ("not PEM", Box::new(|w| w.public("alfa").root_ca = "<html>".to_owned())),
+        ("cluster domain", Box::new(|w| w.public("alfa").cluster_domain = Some("other.local".parse().unwrap()))),
+    ];
+    for (words, change) in cases {
+        for mut world in [World::known(&["alfa", "bravo"]), World::new(&["alfa", "bravo"])] {
+            change(&mut world);
+            let accepted = world.turn(&["alfa"]);
+            let Standing::Failed(reason) = &accepted.news["alfa"].public else { panic!("{words}") };
+            assert!(reason.contains(words), "{reason}");
+            assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
+            assert!(!accepted.news["alfa"].may_be_asked());
+        }
+    }
+}
+
+#[test]
+fn roots_that_end_are_warned_of_and_then_refused() {
+    let world = World::known(&["alfa"]);
+    let end = world.lock.clusters["alfa"].public.roots[0].not_after;
+    let observed = Observed {
+        clusters: BTreeMap::from([(
+            name("alfa"),
+            Observation { public: Ok(world.documents["alfa"].0.clone()), private: Private::NotAsked },
+        )]),
+    };
+    let at = |now| accept(&world.compiled(), &world.lock, &observed, &Approvals::default(), now);
+    assert!(at(end - 31 * 86_400).warnings.is_empty());
+    let soon = at(end - 3 * 86_400 - 9).warnings;
+    assert!(soon[0].message.contains("`alfa`") && soon[0].message.contains("ends in 3 days"), "{}", soon[0].message);
+    let late = at(end + 1);
+    assert!(late.warnings[0].message.contains("has expired"));
+    assert!(matches!(&late.news["alfa"].public, Standing::Failed(reason) if reason.contains("expired at")));
+    assert_eq!(late.lock, world.lock);
+}
+
+#[test]
+fn roots_that_verifiers_may_confuse_are_warned_of() {
+    let mut world = World::known(&["alfa", "bravo", "delta"]);
+    let subject = |world: &mut World, of: &str, has_subject_key_id| {
+        let root = &mut world.lock.clusters.get_mut(of).unwrap().public.roots[0];
+        root.subject = "O=cluster.local".to_owned();
+        root.has_subject_key_id = has_subject_key_id;
+    };
+    subject(&mut world, "alfa", true);
+    subject(&mut world, "bravo", true);
+    assert!(equal_subjects(&world.lock).is_empty(), "the identifiers tell them apart");
+    subject(&mut world, "bravo", false);
+    let warnings = equal_subjects(&world.lock);
+    assert_eq!(warnings.len(), 1);
+    let words = &warnings[0].message;
+    assert!(["`alfa`", "`bravo`", "O=cluster.local"].iter().all(|part| words.contains(part)), "{words}");
+    let shared = world.lock.clusters["alfa"].public.roots.clone();
+    world.lock.clusters.get_mut("bravo").unwrap().public.roots = shared;
+    assert!(equal_subjects(&world.lock).is_empty(), "one root of two clusters is one root");
+}
+
+fn failures() -> Vec<(Failure, bool)> {
+    let url = || "https://m.alfa.example.com/metadata/public/public.json".to_owned();
+    vec![
+        (Failure::NotResolved { url: url(), problem: "none".to_owned() }, true),
+        (Failure::NotReachable { url: url(), problem: "refused".to_owned() }, true),
+        (Failure::TimedOut { url: url(), seconds: 10 }, true),
+        (Failure::Unauthorized { url: url(), status: 401 }, true),
+        (Failure::Unauthorized { url: url(), status: 403 }, false),
+        (Failure::NotFound { url: url() }, true),
+        (Failure::Unavailable { url: url() }, true),
+        (Failure::Incomplete { fields: vec!["rootCA".to_owned()] }, true),
+        (Failure::FileMissing { path: "metadata/alfa".to_owned() }, true),
+        (Failure::FileUnreadable { path: "metadata/alfa".to_owned(), problem: "denied".to_owned() }, false),
+        (Failure::Status { url: url(), status: 500, retry_after: None }, false),
+        (Failure::Redirect { url: url(), to: "evil.example.com".to_owned() }, false),
+        (Failure::TooLarge { url: url(), limit: 1 }, false),
+        (Failure::ContentType { url: url(), content_type: "text/html".to_owned() }, false),
+        (Failure::Format { url: url(), problem: "not JSON".to_owned() }, false),
+    ]
+}
+
+#[test]
+fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
+    for (failure, waits) in failures() {
+        let starting = matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
+        for (known, deckhouse) in [(false, false), (true, false), (true, true)] {
+            let mut world = if known { World::known(&["alfa", "bravo"]) } else { World::new(&["alfa", "bravo"]) };
+            if deckhouse {
+                world.says("alfa", "  reconciler: deckhouse\n");
+            }
+            let expected = if known { deckhouse && starting } else { waits };
+            let public = Observation { public: Err(failure.clone()), private: Private::NotAsked };
+            let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), public)]));
+            let standing = &accepted.news["alfa"].public;
+            assert_eq!(matches!(standing, Standing::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
+            assert_eq!(matches!(standing, Standing::Failed(_)), !expected, "{failure:?} {known} {deckhouse}");
+            assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
+            assert_eq!(accepted.news["bravo"].public, Standing::Current);
+
+            let document = world.documents["alfa"].0.clone();
+            let private = Observation { public: Ok(document), private: Private::Failed(failure.clone()) };
+            let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), private)]));
+            let standing = &accepted.news["alfa"].private;
+            assert_eq!(matches!(standing, Standing::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
+            let kept = accepted.lock.clusters["alfa"].private.is_some();
+            assert_eq!(kept, known, "what was read before is not emptied");
+        }
+    }
+}
+
+#[test]
+fn a_peer_without_gateways_empties_nothing_unless_it_needs_none() {
+    let mut new = World::new(&["alfa"]);
+    new.private("alfa").ingress_gateways.clear();
+    let accepted = new.turn(&[]);
+    assert!(matches!(&accepted.news["alfa"].private, Standing::Waiting(reason) if reason.contains("ingressGateways")));
+    assert!(accepted.lock.clusters["alfa"].private.is_none());
+    new.says("alfa", "  flatNetwork: true\n");
+    let accepted = new.turn(&[]);
+    assert_eq!(accepted.news["alfa"].private, Standing::Current);
+    assert!(accepted.lock.clusters["alfa"].private.as_ref().unwrap().gateways.is_empty());
+
+    let mut known = World::known(&["alfa"]);
+    known.private("alfa").ingress_gateways.clear();
+    let accepted = known.turn(&[]);
+    assert!(matches!(accepted.news["alfa"].private, Standing::Failed(_)));
+    assert_eq!(accepted.lock, known.lock);
+}
+
+#[test]
+fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
+    let mut world = World::new(&["alfa", "bravo"]);
+    let standard = |ca_certificates| {
+        let networks = Some("networks: {}\n".to_owned());
+        let mut evidence = Evidence::unknown("not asked");
+        evidence.mesh_config = Shown::Seen(StandardMeshConfig { ca_certificates, mesh_networks: networks });
+        Some(evidence)
+    };
+    world.private("alfa").evidence = standard(false);
+    let accepted = world.take(&[]);
+    assert_eq!(accepted.lock.clusters["alfa"].standard_mesh_networks.as_deref(), Some("networks: {}\n"));
+    assert!(!hides_our_roots(&world.compiled().clusters["alfa"], &accepted.news["alfa"]));
+    world.private("alfa").evidence = Some(Evidence::unknown("the apiserver is away"));
+    assert_eq!(world.turn(&[]).lock, world.lock, "what is unknown changes nothing");
+    world.private("alfa").evidence = standard(true);
+    let mesh = world.compiled();
+    let accepted = world.turn(&[]);
+    assert!(hides_our_roots(&mesh.clusters["alfa"], &accepted.news["alfa"]));
+    let mut files = world.clone();
+    files.says("alfa", "  metadata: {endpoint: \"file://metadata/alfa\"}\n");
+    let accepted = files.turn(&[]);
+    assert!(!hides_our_roots(&files.compiled().clusters["alfa"], &accepted.news["alfa"]));
+}
+
+#[test]
+fn a_reviewer_reads_what_changed_what_it_means_and_what_to_do() {
+    let mut world = World::known(&["alfa", "bravo", "delta"]);
+    let public = world.public("alfa");
+    public.cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap();
+    world.private("bravo").api_host = "elsewhere.example.com".parse().unwrap();
+    CLAIMS[0].1(&mut world, "delta", "bravo");
+    let accepted = world.turn(&[]);
+    let plan = isthmus::plan::Plan { trust_changes: accepted.trust_changes, ..isthmus::plan::Plan::default() };
+    let text = isthmus::cli::report::plan_text(&plan, "mesh shop · 3 clusters", &|_, _| Vec::new(), false);
+    let mut text = anstream::adapter::strip_str(&text).to_string();
+    // roots are made anew on every run, and the digests cover them
+    for change in &plan.trust_changes {
+        text = text.replace(&change.digest.short(12), "DIGEST");
+    }
+    insta::assert_snapshot!(text);
+}
+
+/// A checkout with two clusters behind real TLS.
+struct Site {
+    folder: tempfile::TempDir,
+    documents: Arc<Mutex<BTreeMap<String, (PublicDocument, PrivateDocument)>>>,
+    peers: BTreeMap<String, Peer>,
+}
+
+impl Site {
+    async fn new(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::new(names);
+        let documents: BTreeMap<_, _> =
+            world.documents.into_iter().map(|(own, both)| (own.to_string(), both)).collect();
+        let documents = Arc::new(Mutex::new(documents));
+        std::fs::create_dir(folder.path().join("specs")).unwrap();
+        let mesh =
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n";
+        std::fs::write(folder.path().join("specs/mesh.yaml"), mesh).unwrap();
+        let mut peers = BTreeMap::new();
+        for own in names {
+            let ca = Ca::new(own);
+            let (all, key) = (documents.clone(), (*own).to_owned());
+            let script = move |head: &str| -> Vec<Step> {
+                let all = all.lock().unwrap();
+                let (public, private) = &all[&key];
+                json(if head.contains("/public/") { public.to_json() } else { private.to_json() })
+            };
+            let peer = Peer::start(&ca.serving(&["localhost", "127.0.0.1"]), script).await;
+            std::fs::write(folder.path().join(format!("{own}.pem")), &ca.pem).unwrap();
+            let spec = format!(
+                "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {own}}}\nspec:\n  reconciler: rendered\n  multicluster: {{image: example.com/engine, apiHost: api.{own}.example.com}}\n  metadata: {{endpoint: \"https://127.0.0.1:{}/metadata\", ca: {{file: {own}.pem}}}}\n  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n",
+                peer.address.port()
+            );
+            std::fs::write(folder.path().join(format!("specs/{own}.yaml")), spec).unwrap();
+            peers.insert((*own).to_owned(), peer);
+        }
+        Self { folder, documents, peers }
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        let output = command.arg("-C").arg(self.folder.path()).args(arguments).env_clear().output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    fn lock(&self, of: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(format!("lock/clusters/{of}.yaml"))).unwrap()
+    }
+
+    fn tokens(&self, of: &str) -> usize {
+        let authorized = |head: &&String| head.to_ascii_lowercase().contains("authorization:");
+        self.peers[of].requests().iter().filter(authorized).count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
+    let site = Site::new(&["alfa", "bravo"]).await;
+    let (code, text) = site.run(&["apply", "--create-keys"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (before, asked) = ((site.lock("alfa"), site.lock("bravo")), site.tokens("alfa"));
+    assert_eq!(asked, 1, "the private document was read with a token");
+    {
+        let mut all = site.documents.lock().unwrap();
+        for (public, _) in all.values_mut() {
+            public.istio.as_mut().unwrap().version = Some("1.31.2".to_owned());
+        }
+        all.get_mut("alfa").unwrap().0.root_ca = Authority::new("another").unwrap().pem;
+    }
+    let (code, text) = site.run(&["apply"]);
+    assert_eq!(code, Some(4), "{text}");
+    assert_eq!(site.lock("alfa"), before.0, "byte for byte");
+    assert_ne!(site.lock("bravo"), before.1);
+    assert_eq!(site.tokens("alfa"), asked, "no token for a cluster that is not what it was");
+    let command = text.lines().find_map(|line| line.split_once("--accept-trust ")).unwrap().1.trim();
+    let (code, text) = site.run(&["apply", "--accept-trust", "alfa@00000000"]);
+    assert_eq!((code, site.lock("alfa") == before.0), (Some(4), true), "{text}");
+    let (code, text) = site.run(&["apply", "--accept-trust", command]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("trust change of `alfa`: accepted"), "{text}");
+    assert_ne!(site.lock("alfa"), before.0);
+
+    // T-S01: a peer that claims another's UUID gets no token, whatever is approved
+    let asked = site.tokens("bravo");
+    {
+        let mut all = site.documents.lock().unwrap();
+        let uuid = all["alfa"].0.cluster_uuid.clone();
+        all.get_mut("bravo").unwrap().0.cluster_uuid = uuid;
+    }
+    let before = (site.lock("alfa"), site.lock("bravo"));
+    let (code, text) = site.run(&["apply", "--accept-trust", "bravo"]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("is also that of cluster `alfa`"), "{text}");
+    assert_eq!((site.lock("alfa"), site.lock("bravo"), site.tokens("bravo")), (before.0, before.1, asked));
+}
