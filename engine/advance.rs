@@ -19,6 +19,8 @@ pub const DELETION_GUARD_PERCENT: usize = 30;
 /// Seconds between a credential's `nbf` and its epoch.
 pub const EPOCH_LEEWAY: i64 = 300;
 const HOUR: i64 = 3600;
+/// Most renewals of a reader that are tried at a time: a peer that refuses its own must not hold up the others.
+const MAX_TRIALS: usize = 64;
 
 /// A link: who reads, and whom.
 pub type Link = (ClusterName, ClusterName);
@@ -422,12 +424,12 @@ impl<'a> Turn<'a> {
     }
 
     /// Direct mode: credentials past half of their life get a new epoch, nearest expiry first, at most 5 % of a reader's
-    /// secrets a turn and at least one.
+    /// secrets a turn and at least one. One that may not be renewed now gives its place to the next.
     fn rotate(&mut self) {
         let Credentials::Direct { lifetime, accept_rotation_gap } = self.mesh.credentials else { return };
-        let hours = u32::try_from(self.conditions.now / HOUR).unwrap_or_default();
-        let half = u32::try_from(lifetime / HOUR / 2).unwrap_or(u32::MAX).max(1);
-        let readers: BTreeSet<ClusterName> = self.accepted.lock.links.keys().cloned().collect();
+        let now = self.conditions.now;
+        let hours = u32::try_from(now / HOUR).unwrap_or_default();
+        let readers: Vec<ClusterName> = self.accepted.lock.links.keys().cloned().collect();
         for reader in readers {
             let Some(known) = self.known(&reader) else { continue };
             if self.stands_still(&reader) || known.cluster.reconciler != Reconciler::Rendered {
@@ -435,24 +437,38 @@ impl<'a> Turn<'a> {
             }
             let joined: Vec<_> =
                 self.accepted.lock.links_of(&reader).filter(|(_, link)| link.stage == Stage::Joined).collect();
+            let is_due = |epoch: u32, peer: &ClusterName| {
+                renewal(epoch, lifetime) <= now
+                    && self.mesh.links(&reader, peer)
+                    && !self.stands_still(peer)
+                    && !self.is_rebuilt(&reader)
+                    && !self.is_rebuilt(peer)
+            };
             let mut due: Vec<(u32, &ClusterName)> = joined
                 .iter()
                 .filter_map(|(peer, link)| link.epoch.map(|epoch| (epoch, *peer)))
-                .filter(|(epoch, peer)| hours.saturating_sub(*epoch) >= half && self.mesh.links(&reader, peer))
+                .filter(|(epoch, peer)| is_due(*epoch, peer))
                 .collect();
             due.sort();
-            let most = (joined.len() / 20).max(1);
-            for (_, peer) in due.into_iter().take(most) {
+            let mut left = (joined.len() / 20).max(1);
+            let mut trials = MAX_TRIALS;
+            for (_, peer) in due {
+                if left == 0 || trials == 0 {
+                    break;
+                }
                 let link = (reader.clone(), peer.clone());
-                match self.may_rotate(&known, peer, accept_rotation_gap, hours) {
-                    Ok(()) => {
-                        if let Some(entry) =
-                            self.advanced.lock.links.get_mut(&reader).and_then(|links| links.get_mut(peer))
-                        {
-                            entry.epoch = Some(hours);
-                        }
+                let renewed = self.may_rotate(&known, peer, accept_rotation_gap, hours);
+                if self.advanced.to_try.contains_key(&link) {
+                    trials -= 1;
+                }
+                let links = self.advanced.lock.links.get_mut(&reader);
+                match (renewed, links.and_then(|links| links.get_mut(peer))) {
+                    (Ok(()), Some(entry)) => {
+                        entry.epoch = Some(hours);
+                        left -= 1;
                     }
-                    Err(reason) => self.wait(&link, vec![reason]),
+                    (Ok(()), None) => {}
+                    (Err(reason), _) => self.wait(&link, vec![reason]),
                 }
             }
         }
@@ -490,6 +506,11 @@ impl<'a> Turn<'a> {
         }
         self.tried(&(name.clone(), peer.clone()), epoch, reader, &known_peer).map(|_| ())
     }
+}
+
+/// When a credential that was made in an epoch is due to be renewed: at half of its life, in whole hours. Seconds since 1970.
+pub fn renewal(epoch: u32, lifetime: i64) -> i64 {
+    (i64::from(epoch) + (lifetime / HOUR / 2).max(1)) * HOUR
 }
 
 /// Whether a rewritten remote secret is safe with this version of istiod: 1.30.4 and later (istio/istio#61043).

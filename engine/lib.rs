@@ -41,4 +41,3 @@ pub mod cli;
 pub mod cluster;
 pub mod pipeline;
 pub mod server;
-pub mod trial;

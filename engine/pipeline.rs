@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::accept::{Accepted, Approvals, accept, hides_our_roots};
-use crate::advance::{Advanced, Conditions, EPOCH_LEEWAY, advance};
+use crate::advance::{Advanced, Conditions, advance, renewal};
 use crate::checkout::FileChange;
 use crate::compile;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -435,5 +435,5 @@ pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
 fn next_turn(mesh: &Mesh, lock: &Lock) -> Option<i64> {
     let Credentials::Direct { lifetime, .. } = mesh.credentials else { return None };
     let joined = lock.links.values().flat_map(BTreeMap::values).filter(|link| link.stage == Stage::Joined);
-    joined.filter_map(|link| link.epoch).map(|epoch| i64::from(epoch) * 3600 - EPOCH_LEEWAY + lifetime / 2).min()
+    joined.filter_map(|link| link.epoch).map(|epoch| renewal(epoch, lifetime)).min()
 }

@@ -80,7 +80,14 @@ impl EngineSigner<'_> {
     /// A token in the name of the first reader whose own key is here, which every kind of peer understands.
     fn as_reader(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Option<Token> {
         let mut readers = self.readers(&cluster.name).into_iter();
-        readers.find_map(|(name, reader)| Some(self.mint(uuid, &reader, self.clusters.get(&name)?, None)))
+        readers.find_map(|(name, reader)| Some(self.mint(uuid, &reader, self.own_key(&name)?, None)))
+    }
+
+    /// The private half of the key that a cluster is recorded with: another would sign what every peer refuses.
+    fn own_key(&self, reader: &ClusterName) -> Option<&PrivateKey> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = &lock.clusters.get(reader)?.public.authn_key;
+        self.clusters.get(reader).filter(|key| key.public() == recorded)
     }
 
     fn mint(&self, audience: &ClusterUuid, subject: &ClusterUuid, key: &PrivateKey, id: Option<&KeyId>) -> Token {

@@ -14,6 +14,7 @@ mod certificate;
 mod checkout;
 mod command_line;
 mod demo;
+mod direct;
 mod exporter;
 mod fetch;
 mod kill;

@@ -1,23 +1,20 @@
 //! Facts of a turn: the clusters are asked, and what they say is judged.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use super::exit::{Exit, Failure};
 use super::report::Printer;
 use super::session::Session;
 use super::turn::{Request, conditions};
-use crate::advance::Trials;
+use crate::advance::{Link, Trials};
 use crate::cluster::fetch::{Fetcher, Limits};
+use crate::cluster::trial::try_credentials;
 use crate::lock::Lock;
-use crate::mesh::{Credentials, State};
+use crate::mesh::{Cluster, Credentials, State};
 use crate::observe::{Observation, Observed, Private, Publics, observe as ask};
 use crate::pipeline::Turn;
 use crate::signer::EngineSigner;
-use crate::trial::try_credentials;
-
-/// Longest time in which one credential is tried against its peer.
-const TRIAL_TIME: Duration = Duration::from_secs(10);
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -51,21 +48,33 @@ pub fn observe(session: &Session<'_>, request: &Request, printer: &Printer) -> R
     Ok(observed)
 }
 
-/// A turn on what was observed. In direct mode, credentials that the turn would write are tried against their peers first.
+/// A turn on what was observed. In direct mode, credentials that the turn would write are tried against their peers first;
+/// each is tried once, so the turns end.
 pub fn turn(session: &Session<'_>, request: &Request, observed: &Observed) -> Result<Turn, Failure> {
     let program = &session.program;
     let mut trials = Trials::new();
+    // keys are judged by what this turn accepts, which a first contact or an accepted key is part of
+    let recorded = match program.mesh.credentials {
+        Credentials::Direct { .. } => program.admits(observed, &request.approvals, session.now).0,
+        Credentials::Relay => Lock::default(),
+    };
+    let keys = session.credentials(&recorded, false)?;
+    let missing = |cluster: &Cluster| keys.missing(cluster);
     loop {
-        let credentials = session.credentials(&program.lock, false);
-        let missing = |cluster: &crate::mesh::Cluster| credentials.missing(cluster);
         let turn = program.turn(observed, &request.approvals, &conditions(session, request, &trials, &missing));
-        let to_try = &turn.advanced.to_try;
+        let to_try: BTreeMap<Link, u32> = turn
+            .advanced
+            .to_try
+            .iter()
+            .filter(|(link, _)| !trials.contains_key(*link))
+            .map(|(k, v)| (k.clone(), *v))
+            .collect();
         if program.mesh.credentials == Credentials::Relay || to_try.is_empty() {
             return Ok(turn);
         }
-        let credentials = session.credentials(&turn.advanced.lock, false);
-        let tried =
-            runtime()?.block_on(try_credentials(&program.mesh, &turn.advanced.lock, to_try, &credentials, TRIAL_TIME));
-        trials.extend(tried);
+        let lock = &turn.advanced.lock;
+        let credentials = session.credentials(lock, false)?;
+        let fetcher = Fetcher::new(Limits::default());
+        trials.extend(runtime()?.block_on(try_credentials(&program.mesh, lock, &to_try, &credentials, &fetcher)));
     }
 }

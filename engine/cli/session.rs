@@ -1,6 +1,6 @@
 //! One run on one checkout: what was read, which keys are at hand, what time it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -14,7 +14,8 @@ use crate::checkout::{Checkout, CheckoutError, Limits};
 use crate::key::{KeyId, PrivateKey, PublicKey};
 use crate::lock::Lock;
 use crate::mesh::{Cluster, Credentials, KeySource};
-use crate::name::{ClusterName, Digest};
+use crate::name::{ClusterName, ClusterUuid, Digest};
+use crate::object::rendered_folder;
 use crate::pipeline::{Input, Program};
 use crate::render::{Credential, CredentialSource};
 use crate::spec::Source;
@@ -131,19 +132,22 @@ impl<'a> Session<'a> {
     }
 
     /// Credentials of direct mode, as far as keys are at hand; none in a locked run.
-    pub fn credentials(&self, lock: &Lock, locked: bool) -> Credentialing {
-        let mut keys = BTreeMap::new();
-        if let (Credentials::Direct { .. }, false) = (&self.program.mesh.credentials, locked) {
-            for cluster in self.program.mesh.clusters.values().filter(|cluster| cluster.is_ours()) {
-                keys.insert(cluster.name.clone(), self.cluster_key(cluster));
+    pub fn credentials(&self, lock: &Lock, locked: bool) -> Result<Credentialing, Failure> {
+        let mut made = Credentialing::default();
+        let Credentials::Direct { lifetime, .. } = self.program.mesh.credentials else { return Ok(made) };
+        made.lifetime = lifetime;
+        for cluster in self.program.mesh.clusters.values().filter(|cluster| cluster.is_ours()) {
+            let name = &cluster.name;
+            made.files.insert(name.clone(), self.checkout.list(&rendered_folder(name))?.into_iter().collect());
+            if !locked {
+                made.keys.insert(name.clone(), self.cluster_key(cluster));
             }
         }
-        let lifetime = match self.program.mesh.credentials {
-            Credentials::Direct { lifetime, .. } => lifetime,
-            Credentials::Relay => 0,
-        };
-        let uuids = lock.clusters.iter().map(|(name, locked)| (name.clone(), locked.public.cluster_uuid.to_string()));
-        Credentialing { keys, uuids: uuids.collect(), lifetime }
+        let known = lock.clusters.iter();
+        made.known = known
+            .map(|(name, locked)| (name.clone(), (locked.public.cluster_uuid.clone(), locked.public.authn_key.clone())))
+            .collect();
+        Ok(made)
     }
 
     /// The digest of everything that a stored plan rests on beside its facts.
@@ -159,48 +163,67 @@ impl<'a> Session<'a> {
 }
 
 /// Credentials of direct mode, minted from the links' epochs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Credentialing {
     keys: BTreeMap<ClusterName, Result<PrivateKey, String>>,
-    uuids: BTreeMap<ClusterName, String>,
+    /// UUID and key of each cluster, as recorded.
+    known: BTreeMap<ClusterName, (ClusterUuid, PublicKey)>,
+    /// Names of the files in each cluster's folder.
+    files: BTreeMap<ClusterName, BTreeSet<String>>,
     lifetime: i64,
 }
 
 impl Credentialing {
     /// Why a reader's credentials cannot be made, if they cannot.
     pub fn missing(&self, cluster: &Cluster) -> Option<String> {
-        match self.keys.get(&cluster.name) {
-            Some(Ok(_)) => None,
-            Some(Err(reason)) => Some(reason.clone()),
-            None => Some(format!("key: this run reads no private key of `{}`", cluster.name)),
+        match self.known.get(&cluster.name) {
+            Some((_, recorded)) => self.key(&cluster.name, recorded).err(),
+            None => Some(format!("`{}` to be reached", cluster.name)),
+        }
+    }
+
+    /// The private half of the recorded key. Another would sign what every peer refuses.
+    fn key(&self, name: &ClusterName, recorded: &PublicKey) -> Result<&PrivateKey, String> {
+        match self.keys.get(name) {
+            Some(Ok(key)) if key.public() == recorded => Ok(key),
+            Some(Ok(key)) => Err(format!(
+                "the private key of `{name}`: the one at hand has id {}, the cluster publishes {}",
+                key.public().id(),
+                recorded.id()
+            )),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => Err("key".to_owned()),
         }
     }
 }
 
 impl CredentialSource for Credentialing {
     fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential {
-        let key = match self.keys.get(reader) {
-            Some(Ok(key)) => key,
-            Some(Err(reason)) => return Credential::Missing(reason.clone()),
-            None => return Credential::Missing("key".to_owned()),
-        };
-        let (Some(sub), Some(aud)) = (self.uuids.get(reader), self.uuids.get(peer)) else {
+        let (Some((sub, recorded)), Some((aud, _))) = (self.known.get(reader), self.known.get(peer)) else {
             return Credential::Missing(format!("`{reader}` and `{peer}` to be known"));
+        };
+        let key = match self.key(reader, recorded) {
+            Ok(key) => key,
+            Err(reason) => return Credential::Missing(reason),
         };
         let nbf = i64::from(epoch) * 3600 - EPOCH_LEEWAY;
         let claims = Claims {
-            aud: aud.clone(),
+            aud: aud.to_string(),
             exp: nbf + self.lifetime,
             iss: ISSUER.to_owned(),
             nbf,
             scope: Scope::Api,
-            sub: sub.clone(),
+            sub: sub.to_string(),
         };
         Credential::Token(mint(key, &claims, None).expose().to_owned())
     }
 
     fn public_key(&self, cluster: &ClusterName) -> Option<PublicKey> {
         self.keys.get(cluster)?.as_ref().ok().map(|key| key.public().clone())
+    }
+
+    fn is_in_tree(&self, cluster: &ClusterName, file: &str) -> bool {
+        self.files.get(cluster).is_some_and(|files| files.contains(file))
     }
 }
 

@@ -82,7 +82,7 @@ impl Planned {
         if let (Some(only), Some(_)) = (&request.only, &observed) {
             turn.advanced.lock = narrowed(&program.lock, &turn.advanced.lock, only);
         }
-        let credentials = session.credentials(&turn.advanced.lock, observed.is_none());
+        let credentials = session.credentials(&turn.advanced.lock, observed.is_none())?;
         let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
         let progress = printer.progress("comparing", total);
         let plan = program.plan(&turn, session.checkout, &credentials, request.only.as_ref(), &|| progress.step())?;

@@ -192,6 +192,11 @@ fn given_roots(pem: &str) -> Result<RootCertStore, String> {
 impl Peer {
     /// Reads a document below the endpoint, with a token or without.
     pub async fn get(&self, document: &str, token: Option<&Token>) -> Result<Vec<u8>, Failure> {
+        self.get_bearing(document, token.map(Token::expose)).await
+    }
+
+    /// The same with the text of a token, as a kubeconfig holds it.
+    pub async fn get_bearing(&self, document: &str, token: Option<&str>) -> Result<Vec<u8>, Failure> {
         let url = self.endpoint.url(document);
         let limits = &self.limits;
         let begun = Instant::now();
@@ -202,7 +207,7 @@ impl Peer {
             .header(ACCEPT, "application/json, text/plain;q=0.5")
             .header(ACCEPT_ENCODING, "identity");
         if let Some(token) = token {
-            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+            let value = HeaderValue::try_from(format!("Bearer {token}"));
             let mut value = value.map_err(|error| Failure::Client { url: url.clone(), problem: error.to_string() })?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);

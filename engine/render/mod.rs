@@ -138,6 +138,12 @@ pub trait CredentialSource {
     fn public_key(&self, _cluster: &ClusterName) -> Option<PublicKey> {
         None
     }
+
+    /// Whether a withheld object's file is there from an earlier turn. The kustomization lists it only then: Kustomize
+    /// fails on a file that is not there, and a list without one that is would have it pruned.
+    fn is_in_tree(&self, _cluster: &ClusterName, _file: &str) -> bool {
+        true
+    }
 }
 
 /// A source without keys: relay mode, and `--locked`.
@@ -277,7 +283,7 @@ impl<'a> RenderContext<'a> {
         }
         out.objects.sort_by_cached_key(|rendered| rendered.object.id());
         let path = format!("{}/kustomization.yaml", rendered_folder(&cluster.name));
-        out.extra.insert(path, kustomization(&reader, &out)?);
+        out.extra.insert(path, kustomization(&reader, credentials, &out)?);
         Ok(out)
     }
 
@@ -432,9 +438,14 @@ struct Kustomization<'a> {
     resources: Vec<String>,
 }
 
-fn kustomization(reader: &Reader<'_>, out: &RenderedCluster) -> Result<ExtraFile, Diagnostics> {
+fn kustomization(
+    reader: &Reader<'_>,
+    credentials: &dyn CredentialSource,
+    out: &RenderedCluster,
+) -> Result<ExtraFile, Diagnostics> {
     let rendered = out.objects.iter().map(|rendered| rendered.object.id().file_name());
     let withheld = out.withheld.iter().map(|withheld| withheld.id.file_name());
+    let withheld = withheld.filter(|file| credentials.is_in_tree(&reader.cluster.name, file));
     let mut resources: Vec<_> = rendered.chain(withheld).collect();
     resources.sort();
     let labels = ownership(&reader.mesh.name);

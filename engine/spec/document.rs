@@ -17,8 +17,8 @@ pub(super) const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
 const KINDS: [&str; 3] = ["Mesh", "Cluster", "IstioMulticluster"];
 /// Longest lifetime of a token: 14 days.
 const MAX_LIFETIME: i64 = 14 * 86_400;
-/// Shortest lifetime of a token: a token's epoch counts whole hours.
-const MIN_LIFETIME: i64 = 3_600;
+/// Shortest lifetime of a token: its epoch counts whole hours, and it is renewed at half of its life, while it is valid.
+const MIN_LIFETIME: i64 = 2 * 3_600;
 
 pub(super) const DOCUMENT: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
 pub(super) const MESH: &[&str] = &[
@@ -178,7 +178,7 @@ fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<i64>
     match seconds {
         Some(value) if (MIN_LIFETIME..=MAX_LIFETIME).contains(&value) => Some(At { value, at }),
         Some(_) => {
-            let message = format!("a lifetime of `{}`, and it may be from 1h to 14d", short(&text));
+            let message = format!("a lifetime of `{}`, and it may be from 2h to 14d", short(&text));
             reader.error_hint(&at, message, "peers refuse tokens that live longer than 14 days");
             None
         }

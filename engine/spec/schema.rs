@@ -90,7 +90,7 @@ fn metadata(of_kubernetes: bool) -> Value {
 }
 
 fn mesh() -> Value {
-    let lifetime = text("^[0-9]+[dhm]$", "direct only: how long a token lives, 1h to 14d; default 14d");
+    let lifetime = text("^[0-9]+[dhm]$", "direct only: how long a token lives, 2h to 14d; default 14d");
     let credentials = json!({
         "mode": {
             "enum": ["relay", "direct"],
