@@ -352,7 +352,12 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
     ];
     let mesh = mesh(&clusters, &Ca::new("mesh").pem);
     // `aaa` is not known yet, so `east` is the first reader
-    let lock = lock(&mesh, &[("east", EAST), ("west", WEST)]);
+    let mut lock = lock(&mesh, &[("east", EAST), ("west", WEST)]);
+    // another private half than the recorded one signs nothing
+    let deck = signer(&mesh, &lock, &["west"], true).token(&mesh.clusters["deck"], &public(WEST).cluster_uuid);
+    assert!(deck.unwrap_err().contains("own keys"));
+    let own = PrivateKey::generate(&[100; 32]).unwrap().public().clone();
+    lock.clusters.get_mut("west").unwrap().public.authn_key = own;
     let (east, west) = (public(EAST).cluster_uuid, public(WEST).cluster_uuid);
     let callee: ClusterUuid = "00000000-0000-4000-8000-0000000000ff".parse().unwrap();
     let who = |signer: &EngineSigner<'_>, name: &str| {
