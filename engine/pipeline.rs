@@ -242,7 +242,7 @@ impl Program {
         if only.is_none() {
             self.sweep(tree, &mut gathering)?;
         }
-        let graph = Graph::build(&self.mesh, lock)?;
+        let graph = Graph::build(&self.mesh, lock, only)?;
         let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
         plan.steps = gathering.steps(order);
         plan.trust_changes = turn.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();

@@ -144,7 +144,7 @@ proptest! {
         let turned = story.turn()?;
         let places = places(&turned);
         prop_assert_eq!(places.len(), turned.plan.steps.len(), "no step stands twice");
-        let graph = isthmus::graph::Graph::build(&story.world.load().mesh, &turned.turn.advanced.lock).unwrap();
+        let graph = isthmus::graph::Graph::build(&story.world.load().mesh, &turned.turn.advanced.lock, None).unwrap();
         for (before, after) in graph.edges() {
             prop_assert!(places[&before.to_string()] < places[&after.to_string()], "{before} before {after}");
         }

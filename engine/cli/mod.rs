@@ -150,7 +150,7 @@ fn unknown(before: &str, words: &[String]) -> Failure {
 fn graph(arguments: &Arguments, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
     let checkout = crate::checkout::Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments, printer, false)?;
-    let graph = crate::graph::Graph::build(&session.program.mesh, &session.program.lock)
+    let graph = crate::graph::Graph::build(&session.program.mesh, &session.program.lock, arguments.cluster.as_ref())
         .map_err(crate::pipeline::Stop::Cycle)?;
     let text = match format {
         GraphFormat::Json => format!("{:#}\n", graph.to_json()),
