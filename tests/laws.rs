@@ -536,3 +536,50 @@ fn a_pair_that_is_added_again_while_it_leaves_is_joined_again() {
         }
     }
 }
+
+/// All that can be live of a new pair, in every combination: a secret joins when nothing that it needs is missing, and only
+/// then.
+#[test]
+fn a_secret_waits_for_each_thing_that_it_needs() {
+    let mut story = Story::new(2, false, Some(&[]), false);
+    story.world.settle();
+    let old = story.world.live.clone();
+    story.world.wish.pairs = Some(pair("ash", "birch"));
+    story.turn().unwrap();
+    let checkout = story.world.checkout.clone();
+    let mesh = "configmap-isthmus-mesh.yaml";
+    let files = ["configmap-isthmus-peers.yaml", "configmap-isthmus-routes.yaml"];
+    let mut joined = 0;
+    for case in 0..144_usize {
+        story.world.checkout.clone_from(&checkout);
+        let mut rest = case;
+        let mut digit = |base: usize| {
+            let digit = rest % base;
+            rest /= base;
+            digit
+        };
+        for (cluster, peer) in [("ash", "birch"), ("birch", "ash")] {
+            let new = story.world.rendered(cluster);
+            for file in files {
+                let source = if digit(2) == 1 { &new } else { &old[cluster] };
+                story.world.put(cluster, file, source.get(file).cloned());
+            }
+            let whole = String::from_utf8(new[mesh].clone()).unwrap();
+            let elsewhere = whole.replace(&format!("network-{peer}"), "network-elsewhere");
+            let text = [None, Some(elsewhere), Some(whole)][digit(3)].clone();
+            story.world.put(cluster, mesh, text.map(String::into_bytes));
+        }
+        story.turn().unwrap();
+        for (reader, peer) in [("ash", "birch"), ("birch", "ash")] {
+            let lacks = story.world.lacks(&story.world.naive, reader, peer);
+            let stage = story.world.stage(reader, peer);
+            assert_eq!(
+                stage == Some(Stage::Joined),
+                lacks.is_empty(),
+                "{reader}/{peer} is {stage:?} and lacks {lacks:?}"
+            );
+            joined += usize::from(lacks.is_empty());
+        }
+    }
+    assert!(joined > 0);
+}
