@@ -10,6 +10,7 @@
 
 mod bad_checkout;
 mod bad_input_specs;
+mod bad_runs;
 mod certificate;
 mod checkout;
 mod command_line;
