@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{ApiHost, Gateway};
@@ -170,11 +171,24 @@ impl Lock {
 
     /// Reads the lock from its files, by path. All findings at once.
     pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Diagnostics> {
+        let files: Vec<_> = files.into_iter().collect();
+        let parsed: Vec<Result<Self, Diagnostic>> = files
+            .into_par_iter()
+            .map(|(path, bytes)| {
+                let mut one = Self::default();
+                one.parse_file(path, bytes).map(|()| one)
+            })
+            .collect();
         let mut lock = Self::default();
         let mut findings = Diagnostics::new();
-        for (path, bytes) in files {
-            if let Err(finding) = lock.parse_file(path, bytes) {
-                findings.push(finding);
+        for one in parsed {
+            match one {
+                Ok(one) => {
+                    lock.clusters.extend(one.clusters);
+                    lock.links.extend(one.links);
+                    lock.engine_keys.extend(one.engine_keys);
+                }
+                Err(finding) => findings.push(finding),
             }
         }
         findings.ok_or(Some(lock)).map(|(lock, _)| lock)

@@ -248,7 +248,9 @@ impl Program {
         plan.trust_changes = turn.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();
         plan.warnings.extend(equal_subjects(lock));
         plan.warnings.extend(turn.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
-        plan.lock = self.lock_steps(lock)?;
+        if turn.accepted.is_some() {
+            plan.lock = self.lock_steps(lock)?;
+        }
         plan.moves.clone_from(&turn.advanced.moves);
         plan.notes = notes(&self.mesh, &plan.moves);
         plan.next_turn = next_turn(&self.mesh, lock);

@@ -207,13 +207,12 @@ pub fn compare(
         let path = format!("{folder}/{name}");
         let text = rendered.to_yaml()?;
         let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
-        let digest = Digest::of(text.as_bytes());
         let change = |action, reason| ObjectChange {
             path: path.clone(),
             object: rendered.object.id().to_string(),
             action,
             reason,
-            digest,
+            digest: Digest::of(text.as_bytes()),
         };
         match files.get(&name) {
             None => changes.objects.push((step, change(Action::Create, Reason::Missing))),
