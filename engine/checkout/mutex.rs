@@ -15,8 +15,15 @@ use super::{Checkout, CheckoutError, Left, path};
 #[derive(Debug)]
 pub struct Guard<'a> {
     pub(super) checkout: &'a Checkout,
-    /// Closing it frees the lock.
-    _lock: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl Drop for Guard<'_> {
+    /// Unlocked by word: closing alone would leave the lock to a process that was forked in between and has not yet
+    /// closed its copy.
+    fn drop(&mut self) {
+        let _closing_frees_it_as_well = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Checkout {
@@ -26,7 +33,7 @@ impl Checkout {
         // Opened anew, since a lock belongs to what `open` gave: one on `root` itself would let everyone here in.
         let lock = openat(&self.root, ".", path::FOLDER, Mode::empty()).map_err(fail)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Guard { checkout: self, _lock: lock }),
+            Ok(()) => Ok(Guard { checkout: self, lock }),
             Err(Errno::WOULDBLOCK) => Err(CheckoutError::Busy(self.dir.clone())),
             Err(cause) => Err(fail(cause)),
         }
