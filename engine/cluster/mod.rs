@@ -1,6 +1,7 @@
-//! The edge towards clusters: the one bounded fetcher of metadata, and the trial of credentials.
+//! The edge towards clusters: the one bounded fetcher of metadata, the trial of credentials, and a role's own apiserver.
 
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
+pub mod access;
 pub mod fetch;
 pub mod trial;

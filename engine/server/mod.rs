@@ -7,11 +7,15 @@
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
 pub mod exporter;
+pub mod limits;
+pub mod log;
+pub mod role;
+pub mod telemetry;
 mod tls;
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -322,10 +326,7 @@ struct Place {
 
 impl Places {
     fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let of = match from.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-            v4 @ IpAddr::V4(_) => v4,
-        };
+        let of = limits::client_address(from);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(of).or_default();
         if *count >= self.most {

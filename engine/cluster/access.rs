@@ -1,0 +1,72 @@
+//! How a role reaches the apiserver of its own cluster.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// How long a connection to the apiserver may take to come up.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Why the apiserver cannot even be addressed. Whether it answers shows later, and is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The kubeconfig cannot be read.
+    #[error("cannot read the kubeconfig {path}: {reason}; name another with --kubeconfig")]
+    Kubeconfig {
+        /// Where it was looked for.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no kubeconfig, and this is no pod.
+    #[error("cannot find this cluster's apiserver: {0}; outside a pod, name a kubeconfig with --kubeconfig")]
+    InCluster(String),
+    /// Its TLS settings or credentials cannot be used.
+    #[error("cannot make a client for the apiserver {server}: {reason}; mend the kubeconfig")]
+    Client {
+        /// The apiserver.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The apiserver of the role's own cluster, and the role's own identity there.
+#[derive(Clone)]
+pub struct Access {
+    /// Reads and writes objects.
+    pub client: Client,
+    /// Address, CA and credentials.
+    pub config: Config,
+}
+
+impl Access {
+    /// From a kubeconfig, or, without one, from what every pod is given. Asks nobody yet.
+    pub async fn open(kubeconfig: Option<&Path>) -> Result<Self, AccessError> {
+        let mut config = match kubeconfig {
+            Some(path) => {
+                let broken = |error: kube::config::KubeconfigError| AccessError::Kubeconfig {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                };
+                let kubeconfig = Kubeconfig::read_from(path).map_err(broken)?;
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(broken)?
+            }
+            None => Config::incluster().map_err(|error| AccessError::InCluster(error.to_string()))?,
+        };
+        config.connect_timeout = Some(CONNECT);
+        config.proxy_url = None;
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config.clone())
+            .map_err(|error| AccessError::Client { server, reason: error.to_string() })?;
+        Ok(Self { client, config })
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Access({}, [redacted])", self.config.cluster_url)
+    }
+}

@@ -1,0 +1,368 @@
+//! What a client may cost, by name: `--limit NAME=VALUE`.
+//!
+//! | name | exporter | proxy, relay | what |
+//! |---|---|---|---|
+//! | `handshake` | 5s | 5s | TLS handshake |
+//! | `header` | 5s | 10s | from the connection, or the last answer, to the end of a request's headers |
+//! | `request` | 10s | 60s | a request that is no list and no watch |
+//! | `list` | – | 300s | a list |
+//! | `watch` | – | 30m | a watch; never longer than its token |
+//! | `stall` | – | 30s | a reader that takes nothing of a stream |
+//! | `idle` | 60s | 300s | a connection without a request |
+//! | `lame-duck` | 5s | 5s | still answering after SIGTERM, but not ready |
+//! | `drain` | 5s | 15s | what requests get to end after that |
+//! | `header-bytes`, `header-fields` | 16384, 64 | 16384, 64 | of a request |
+//! | `url`, `path` | 1024 | 8192, 2048 | bytes of a request's URL, and of its path alone |
+//! | `streams` | 16 | 250 | requests at a time on an HTTP/2 connection |
+//! | `connections`, `connections-per-address` | 1000, 32 | 10000, 100 | at a time |
+//! | `rate-per-address` | 5/10 | 20/100 | requests a second, and how many at once, before a token is looked at |
+//! | `rate-per-peer` | 2/10 | 100/200 | the same for whoever the token is of |
+//! | `watches-per-peer`, `watches` | – | 200, 5000 | at a time |
+//! | `upstream-connections` | – | 64 | to one origin, of 90 requests each |
+//!
+//! An address is an IPv4 address or an IPv6 /64.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::ServerLimits;
+
+/// Requests a second, and how many of them may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second, at least one.
+    pub per_second: u32,
+    /// How many at once, at least one.
+    pub burst: u32,
+}
+
+/// All limits of a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the module's table describes each")]
+pub struct Limits {
+    pub handshake: Duration,
+    pub header: Duration,
+    pub request: Duration,
+    pub list: Duration,
+    pub watch: Duration,
+    pub stall: Duration,
+    pub idle: Duration,
+    pub lame_duck: Duration,
+    pub drain: Duration,
+    pub header_bytes: u32,
+    pub header_fields: usize,
+    pub url: usize,
+    pub path: usize,
+    pub streams: u32,
+    pub connections: usize,
+    pub connections_per_address: usize,
+    pub rate_per_address: Rate,
+    pub rate_per_peer: Rate,
+    pub watches_per_peer: usize,
+    pub watches: usize,
+    pub upstream_connections: usize,
+}
+
+/// A `--limit` that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// No `=`.
+    #[error("--limit {0}: write NAME=VALUE, for example `watch=10m`")]
+    Form(String),
+    /// No such limit.
+    #[error("--limit {name}: there is no such limit{hint}")]
+    Name {
+        /// What was asked for.
+        name: String,
+        /// The nearest one, in words, or all.
+        hint: String,
+    },
+    /// A value that is none.
+    #[error("--limit {name}={value}: {rule}")]
+    Value {
+        /// The limit.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What is wanted.
+        rule: &'static str,
+    },
+}
+
+/// Names of all limits.
+const NAMES: [&str; 21] = [
+    "connections",
+    "connections-per-address",
+    "drain",
+    "handshake",
+    "header",
+    "header-bytes",
+    "header-fields",
+    "idle",
+    "lame-duck",
+    "list",
+    "path",
+    "rate-per-address",
+    "rate-per-peer",
+    "request",
+    "stall",
+    "streams",
+    "upstream-connections",
+    "url",
+    "watch",
+    "watches",
+    "watches-per-peer",
+];
+
+impl Limits {
+    /// Those of the metadata-exporter.
+    pub fn of_exporter() -> Self {
+        Self {
+            header: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+            idle: Duration::from_mins(1),
+            drain: Duration::from_secs(5),
+            url: 1024,
+            path: 1024,
+            streams: 16,
+            connections: 1000,
+            connections_per_address: 32,
+            rate_per_address: Rate { per_second: 5, burst: 10 },
+            rate_per_peer: Rate { per_second: 2, burst: 10 },
+            ..Self::of_proxy()
+        }
+    }
+
+    /// Those of api-proxy and relay.
+    pub fn of_proxy() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            header: Duration::from_secs(10),
+            request: Duration::from_mins(1),
+            list: Duration::from_mins(5),
+            watch: Duration::from_mins(30),
+            stall: Duration::from_secs(30),
+            idle: Duration::from_mins(5),
+            lame_duck: Duration::from_secs(5),
+            drain: Duration::from_secs(15),
+            header_bytes: 16 * 1024,
+            header_fields: 64,
+            url: 8 * 1024,
+            path: 2 * 1024,
+            streams: 250,
+            connections: 10_000,
+            connections_per_address: 100,
+            rate_per_address: Rate { per_second: 20, burst: 100 },
+            rate_per_peer: Rate { per_second: 100, burst: 200 },
+            watches_per_peer: 200,
+            watches: 5000,
+            upstream_connections: 64,
+        }
+    }
+
+    /// Sets one, written as `NAME=VALUE`.
+    pub fn set(&mut self, text: &str) -> Result<(), LimitError> {
+        let (name, value) = text.split_once('=').ok_or_else(|| LimitError::Form(text.to_owned()))?;
+        let wrong = |rule| LimitError::Value { name: name.to_owned(), value: value.to_owned(), rule };
+        let time = || {
+            duration(value).ok_or_else(|| wrong("a time above zero is wanted, such as `500ms`, `30s`, `10m` or `1h`"))
+        };
+        let count = || {
+            value
+                .parse()
+                .ok()
+                .filter(|n| (1..=10_000_000).contains(n))
+                .ok_or_else(|| wrong("a number from 1 to 10000000 is wanted"))
+        };
+        let number = || count().map(|n: u32| usize::try_from(n).unwrap_or(usize::MAX));
+        let rate = || {
+            let parts = value.split_once('/').and_then(|(each, burst)| Some((each.parse().ok()?, burst.parse().ok()?)));
+            parts
+                .filter(|(each, burst)| *each > 0 && *burst > 0)
+                .map(|(per_second, burst)| Rate { per_second, burst })
+                .ok_or_else(|| {
+                    wrong("two numbers above zero are wanted, requests a second and at once, such as `20/100`")
+                })
+        };
+        match name {
+            "handshake" => self.handshake = time()?,
+            "header" => self.header = time()?,
+            "request" => self.request = time()?,
+            "list" => self.list = time()?,
+            "watch" => self.watch = time()?,
+            "stall" => self.stall = time()?,
+            "idle" => self.idle = time()?,
+            "lame-duck" => self.lame_duck = time()?,
+            "drain" => self.drain = time()?,
+            "header-bytes" => self.header_bytes = count()?,
+            "header-fields" => self.header_fields = number()?,
+            "url" => self.url = number()?,
+            "path" => self.path = number()?,
+            "streams" => self.streams = count()?,
+            "connections" => self.connections = number()?,
+            "connections-per-address" => self.connections_per_address = number()?,
+            "rate-per-address" => self.rate_per_address = rate()?,
+            "rate-per-peer" => self.rate_per_peer = rate()?,
+            "watches-per-peer" => self.watches_per_peer = number()?,
+            "watches" => self.watches = number()?,
+            "upstream-connections" => self.upstream_connections = number()?,
+            _ => {
+                let near = crate::diagnostic::did_you_mean(name, NAMES.iter().copied());
+                let hint = near.map_or_else(
+                    || format!("; there are {}", NAMES.join(", ")),
+                    |near| format!("; did you mean `{near}`?"),
+                );
+                return Err(LimitError::Name { name: name.to_owned(), hint });
+            }
+        }
+        Ok(())
+    }
+
+    /// The part that the server itself enforces. `streaming`: answers may take as long as their handler lets them.
+    pub fn server(&self, streaming: bool) -> ServerLimits {
+        ServerLimits {
+            handshake: self.handshake,
+            header: self.header,
+            request: (!streaming).then_some(self.request),
+            idle: self.idle,
+            drain: self.drain,
+            connections: self.connections,
+            connections_of_one: self.connections_per_address,
+            header_fields: self.header_fields,
+            header_bytes: self.header_bytes,
+            url: self.url,
+            body: false,
+            streams: self.streams,
+        }
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().ok().filter(|n| (1..=10_000_000).contains(n))?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number * 60)),
+        "h" => Some(Duration::from_secs(number * 3600)),
+        _ => None,
+    }
+}
+
+/// The part of an address that limits are counted by: an IPv4 address, or an IPv6 /64.
+pub fn client_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Most buckets that are remembered; full ones are forgotten first.
+const MAX_BUCKETS: usize = 10_000;
+
+/// A token bucket for each key.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    rate: Rate,
+    filled: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Buckets that are full.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, filled: Mutex::default() }
+    }
+
+    /// Takes one from the bucket of a key, or says how long to wait for it.
+    pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        let (each, burst) = (f64::from(self.rate.per_second), f64::from(self.rate.burst));
+        let refilled = |bucket: &Bucket| {
+            (now.saturating_duration_since(bucket.at).as_secs_f64().mul_add(each, bucket.left)).min(burst)
+        };
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if filled.len() >= MAX_BUCKETS && !filled.contains_key(&key) {
+            filled.retain(|_, bucket| refilled(bucket) < burst);
+            if filled.len() >= MAX_BUCKETS {
+                return Err(Duration::from_secs(1));
+            }
+        }
+        let bucket = filled.entry(key).or_insert(Bucket { left: burst, at: now });
+        let left = refilled(bucket);
+        if left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - left) / each));
+        }
+        *bucket = Bucket { left: left - 1.0, at: now };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_can_be_set_and_only_those() {
+        for name in NAMES {
+            let mut limits = Limits::of_proxy();
+            let value = match name {
+                "rate-per-address" | "rate-per-peer" => "3/7",
+                "drain" | "handshake" | "header" | "idle" | "lame-duck" | "list" | "request" | "stall" | "watch" => {
+                    "77s"
+                }
+                _ => "77",
+            };
+            limits.set(&format!("{name}={value}")).unwrap();
+            assert_ne!(limits, Limits::of_proxy(), "{name}");
+        }
+        let error = |text: &str| Limits::of_proxy().set(text).unwrap_err().to_string();
+        assert_eq!(error("strems=1"), "--limit strems: there is no such limit; did you mean `streams`?");
+        assert!(error("watch").contains("NAME=VALUE"));
+        for wrong in [
+            "watch=0s",
+            "watch=5",
+            "watch=",
+            "watch=-1s",
+            "streams=0",
+            "streams=1s",
+            "rate-per-peer=1",
+            "rate-per-peer=0/1",
+        ] {
+            assert!(Limits::of_proxy().set(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let buckets = Buckets::new(Rate { per_second: 10, burst: 3 });
+        let start = Instant::now();
+        let taken = (0..5).filter(|_| buckets.take("a", start).is_ok()).count();
+        assert_eq!(taken, 3);
+        assert!(buckets.take("b", start).is_ok());
+        let wait = buckets.take("a", start).unwrap_err();
+        assert!(wait <= Duration::from_millis(100) && wait > Duration::from_millis(90), "{wait:?}");
+        assert!(buckets.take("a", start + Duration::from_millis(101)).is_ok());
+        assert!(buckets.take("a", start + Duration::from_millis(102)).is_err());
+        let later = (0..9).filter(|_| buckets.take("a", start + Duration::from_hours(1)).is_ok()).count();
+        assert_eq!(later, 3);
+    }
+
+    #[test]
+    fn buckets_do_not_grow_without_end() {
+        let buckets = Buckets::new(Rate { per_second: 1, burst: 2 });
+        let start = Instant::now();
+        assert!((0..MAX_BUCKETS).all(|key| buckets.take(key, start).is_ok()));
+        assert!(buckets.take(MAX_BUCKETS, start).is_err());
+        assert!(buckets.take(MAX_BUCKETS, start + Duration::from_secs(2)).is_ok());
+        assert_eq!(buckets.filled.lock().unwrap().len(), 1);
+    }
+}

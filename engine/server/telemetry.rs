@@ -1,0 +1,191 @@
+//! What a role says of itself on its second port, over plain HTTP: `/healthz`, `/readyz`, `/metrics`.
+//!
+//! Nothing there is secret, and nothing there is decided. `/readyz` lists each condition that does not hold.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// Connections at a time.
+const CONNECTIONS: usize = 64;
+/// Longest life of a connection.
+const LIFETIME: Duration = Duration::from_mins(1);
+
+/// Counters and gauges of a role.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Metrics {
+    /// A registry that knows the version alone.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        registry.register(
+            "isthmus_build",
+            "Version of the engine",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self(Arc::new(Mutex::new(registry)))
+    }
+
+    /// Adds metrics.
+    pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
+        add(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All metrics, in the text of `OpenMetrics`.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match prometheus_client::encoding::text::encode(&mut text, &registry) {
+            Ok(()) => text,
+            Err(std::fmt::Error) => String::new(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Conditions of being ready, by name. Without any, a role is not ready.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+
+impl Health {
+    /// Says whether a condition holds, and if not, why.
+    pub fn set(&self, condition: &'static str, state: Result<(), String>) {
+        let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = conditions.insert(condition, state.clone());
+        drop(conditions);
+        if before.as_ref() != Some(&state) {
+            match state {
+                Ok(()) => tracing::info!(condition, "holds"),
+                Err(reason) => tracing::warn!(condition, reason, "does not hold"),
+            }
+        }
+    }
+
+    /// What keeps the role from being ready; empty when it is.
+    pub fn failing(&self) -> Vec<(&'static str, String)> {
+        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if conditions.is_empty() {
+            return vec![("start", "nothing is known yet".to_owned())];
+        }
+        conditions.iter().filter_map(|(name, state)| Some((*name, state.clone().err()?))).collect()
+    }
+
+    /// Whether every condition holds.
+    pub fn is_ready(&self) -> bool {
+        self.failing().is_empty()
+    }
+}
+
+/// Answers on the second port for as long as the process lives.
+pub async fn serve(listener: TcpListener, metrics: Metrics, health: Health) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok((stream, _from)) = listener.accept().await else {
+            // out of descriptors, most likely
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (metrics, health) = (metrics.clone(), health.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = answer(request.method(), request.uri().path(), &metrics, &health);
+                async move { Ok::<_, std::convert::Infallible>(response) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_buf_size(16 * 1024);
+            // a client that breaks off concerns nobody
+            drop(timeout(LIFETIME, builder.serve_connection(TokioIo::new(stream), service)).await);
+        });
+    }
+}
+
+/// Binds the second port.
+pub async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn answer(method: &Method, path: &str, metrics: &Metrics, health: &Health) -> Response<Full<Bytes>> {
+    let text = |status: StatusCode, words: String| {
+        let mut response = Response::new(Full::new(Bytes::from(words)));
+        *response.status_mut() = status;
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        response
+    };
+    if method != Method::GET && method != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => {
+            let failing = health.failing();
+            if failing.is_empty() {
+                return text(StatusCode::OK, "ready\n".to_owned());
+            }
+            let lines: Vec<_> = failing.iter().map(|(name, reason)| format!("not ready: {name}: {reason}")).collect();
+            text(StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n")
+        }
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics.text());
+            let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_means_that_every_condition_holds() {
+        let (metrics, health) = (Metrics::new(), Health::default());
+        let status = |path| answer(&Method::GET, path, &metrics, &health).status();
+        assert_eq!(status("/healthz"), StatusCode::OK);
+        assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
+        health.set("apiserver", Ok(()));
+        assert_eq!(status("/readyz"), StatusCode::OK);
+        health.set("peers", Err("not read yet".to_owned()));
+        assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(health.failing(), [("peers", "not read yet".to_owned())]);
+        assert_eq!(status("/elsewhere"), StatusCode::NOT_FOUND);
+        assert_eq!(answer(&Method::POST, "/metrics", &metrics, &health).status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[test]
+    fn metrics_name_the_version() {
+        assert!(Metrics::new().text().contains(concat!(
+            "isthmus_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1"
+        )));
+    }
+}
