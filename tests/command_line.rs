@@ -174,7 +174,7 @@ fn what_this_version_lacks_is_refused_by_name() {
     for words in [
         vec!["watch"],
         vec!["argocd", "generate"],
-        vec!["serve", "relay"],
+        vec!["serve", "agent"],
         vec!["doctor"],
         vec!["keys", "rotate"],
         vec!["plan", "--to", "cluster"],

@@ -76,6 +76,12 @@ pub enum Command {
     },
     /// The manual page, as roff.
     Man,
+    /// Runs an in-cluster role.
+    Serve {
+        /// Which.
+        #[command(subcommand)]
+        role: Box<super::serve::Serve>,
+    },
     /// A whole mesh in one process, on loopback, with real TLS, real keys and real files.
     Demo {
         /// Keep the checkout in this directory, which must be empty or absent.

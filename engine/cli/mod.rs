@@ -9,6 +9,7 @@ pub mod exit;
 pub mod facts;
 pub mod keys;
 pub mod report;
+pub mod serve;
 pub mod session;
 pub mod status;
 pub mod stored;
@@ -101,13 +102,15 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
             printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
+        Command::Serve { role } => serve::run(role, printer),
         Command::Demo { keep } => crate::demo::run(keep.as_deref(), printer),
         Command::Other(words) => Err(unknown("", words)),
     }
 }
 
 /// Commands of the design that this version does not have.
-const OTHER_COMMANDS: [&str; 13] = [
+const OTHER_COMMANDS: [&str; 14] = [
+    "agent",
     "argocd",
     "doctor",
     "export",
@@ -115,10 +118,10 @@ const OTHER_COMMANDS: [&str; 13] = [
     "init",
     "invite",
     "manifests",
+    "probe",
     "report",
     "revoke",
     "rotate",
-    "serve",
     "verify",
     "watch",
 ];

@@ -9,6 +9,8 @@
 pub mod exporter;
 pub mod limits;
 pub mod log;
+pub mod proxy;
+pub mod relay;
 pub mod role;
 pub mod telemetry;
 mod tls;

@@ -28,10 +28,12 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::role::{Role, RoleError, Service};
 use super::{Body, BoxError, Handler, whole};
+use crate::address::{ApiHost, Gateway};
 use crate::key::KeyId;
 use crate::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Shown};
-use crate::name::{ClusterId, ClusterUuid, Digest, NetworkName};
+use crate::name::{ClusterDomain, ClusterId, ClusterUuid, Digest, MeshId, NetworkName};
 use crate::peers::{PeerEntry, PeersFile};
 use crate::spiffe::bundle;
 use crate::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
@@ -331,4 +333,33 @@ impl Handler for Exporter {
         }
         Ok(response.map(whole))
     }
+}
+
+/// What the exporter is told; all else it finds in its cluster.
+#[derive(Debug, Clone, Default)]
+pub struct ExporterOptions {
+    /// Path before `public/` and `private/`; `/` for none.
+    pub path_prefix: String,
+    /// Public address of the api-proxy.
+    pub api_host: Option<ApiHost>,
+    /// Gateways to publish instead of those that are found.
+    pub gateways: Vec<Gateway>,
+    /// Pods of all clusters reach each other without gateways.
+    pub flat_network: bool,
+    /// DNS domain of the cluster.
+    pub cluster_domain: Option<ClusterDomain>,
+    /// Cluster ID; else what istiod runs with.
+    pub cluster_id: Option<ClusterId>,
+    /// Network; else the label of Istio's namespace.
+    pub network: Option<NetworkName>,
+    /// Mesh ID.
+    pub mesh_id: Option<MeshId>,
+    /// UUID; else the UID of `kube-system`.
+    pub cluster_uuid: Option<ClusterUuid>,
+}
+
+/// Begins the role.
+pub async fn start(role: Role, _options: ExporterOptions) -> Result<Service<Exporter>, RoleError> {
+    role.stopping.requested().await;
+    Err(RoleError::Start("the exporter has no sources".to_owned()))
 }
