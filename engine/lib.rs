@@ -5,6 +5,7 @@ pub mod address;
 pub mod certificate;
 pub mod diagnostic;
 pub mod failure;
+pub mod identity;
 pub mod json;
 pub mod key;
 pub mod metadata;

@@ -12,7 +12,9 @@ pub mod log;
 pub mod proxy;
 pub mod relay;
 pub mod role;
+pub mod stream;
 pub mod telemetry;
+pub mod upstream;
 mod tls;
 
 use std::collections::HashMap;

@@ -1,0 +1,275 @@
+//! Answers that stream for long: passed on piece by piece, with an end to each.
+//!
+//! At most one piece waits for the reader, so a slow one slows its own stream and nothing else; one that takes nothing for
+//! too long is cut off. A stream ends cleanly only where its last event is complete: a reader that takes a clean end for
+//! the whole answer never sees half an event. All other ends are errors, which the client sees as a reset.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Body, BoxError};
+
+/// How a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The origin ended it.
+    Whole,
+    /// Its time was over, or the process ends.
+    Due,
+    /// The reader went away.
+    Left,
+    /// The reader took nothing for too long.
+    Stalled,
+    /// Whoever reads it is no longer admitted.
+    Revoked(&'static str),
+    /// The origin broke off.
+    Broken(String),
+}
+
+/// What came of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Bytes passed on.
+    pub bytes: u64,
+    /// How long it ran.
+    pub lasted: Duration,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// Where the events of a watch end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Framing {
+    /// One JSON event a line.
+    Lines,
+    /// Events with their length before them, four bytes, highest first: Kubernetes' protobuf.
+    Lengths,
+    /// No events; only the origin knows the end.
+    Whole,
+}
+
+impl Framing {
+    /// That of a watch with this content type.
+    pub fn of_watch(content_type: Option<&str>) -> Self {
+        match content_type {
+            Some(kind) if kind.starts_with("application/json") => Self::Lines,
+            Some(kind) if kind.starts_with("application/vnd.kubernetes.protobuf") => Self::Lengths,
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// Follows where events end.
+#[derive(Debug)]
+struct Border {
+    framing: Framing,
+    /// Bytes of the current event that are still to come; of its length while `length` is not full.
+    left: usize,
+    length: Vec<u8>,
+    clean: bool,
+}
+
+impl Border {
+    fn new(framing: Framing) -> Self {
+        let clean = framing != Framing::Whole;
+        Self { framing, left: 0, length: Vec::new(), clean }
+    }
+
+    fn pass(&mut self, mut piece: &[u8]) {
+        match self.framing {
+            Framing::Whole => {}
+            Framing::Lines => {
+                if let Some(last) = piece.last() {
+                    self.clean = *last == b'\n';
+                }
+            }
+            Framing::Lengths => {
+                while let Some((first, rest)) = piece.split_first() {
+                    if self.left > 0 {
+                        let taken = self.left.min(piece.len());
+                        self.left -= taken;
+                        piece = piece.get(taken..).unwrap_or_default();
+                    } else {
+                        self.length.push(*first);
+                        piece = rest;
+                        if let [a, b, c, d] = self.length[..] {
+                            self.left = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+                            self.length.clear();
+                        }
+                    }
+                    self.clean = self.left == 0 && self.length.is_empty();
+                }
+            }
+        }
+    }
+}
+
+/// Changes bytes on their way.
+pub trait Change: Send + 'static {
+    /// The next piece as it goes on; what is held back comes with a later one.
+    fn push(&mut self, piece: Bytes) -> Bytes;
+    /// What was still held back.
+    fn finish(&mut self) -> Bytes;
+}
+
+/// Changes nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct AsIs;
+
+impl Change for AsIs {
+    fn push(&mut self, piece: Bytes) -> Bytes {
+        piece
+    }
+
+    fn finish(&mut self) -> Bytes {
+        Bytes::new()
+    }
+}
+
+/// The bounds of a stream.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// When it ends at the latest.
+    pub until: Instant,
+    /// How long a reader may take nothing.
+    pub stall: Duration,
+    /// Where its events end.
+    pub framing: Framing,
+}
+
+/// Passes a body on. `due` ends it in good order, `revoked` at once; `ended` hears how it went, after which everything that
+/// `ended` owns is dropped.
+pub fn pass(
+    body: Body,
+    mut change: impl Change,
+    bounds: Bounds,
+    due: impl Future<Output = ()> + Send + 'static,
+    revoked: impl Future<Output = &'static str> + Send + 'static,
+    ended: impl FnOnce(Outcome) + Send + 'static,
+) -> Body {
+    let (sender, receiver) = mpsc::channel(1);
+    let begin = Instant::now();
+    tokio::spawn(async move {
+        let mut bytes = 0;
+        let outcome = run(body, &mut change, &bounds, due, revoked, &sender, &mut bytes).await;
+        let error = match &outcome {
+            Ended::Whole | Ended::Due | Ended::Left => None,
+            Ended::Stalled => Some("the reader took nothing for too long"),
+            Ended::Revoked(why) => Some(*why),
+            Ended::Broken(_) => Some("the origin broke off"),
+        };
+        ended(Outcome { bytes, lasted: begin.elapsed(), ended: outcome });
+        if let Some(error) = error {
+            // a reader that takes nothing gets the error when it reads again
+            drop(timeout(bounds.stall, sender.send(Err(BoxError::from(error)))).await);
+        }
+    });
+    Receiving(receiver).boxed_unsync()
+}
+
+async fn run(
+    mut body: Body,
+    change: &mut impl Change,
+    bounds: &Bounds,
+    due: impl Future<Output = ()>,
+    revoked: impl Future<Output = &'static str>,
+    sender: &mpsc::Sender<Result<Frame<Bytes>, BoxError>>,
+    bytes: &mut u64,
+) -> Ended {
+    let mut border = Border::new(bounds.framing.clone());
+    let (mut due, mut revoked) = (std::pin::pin!(due), std::pin::pin!(revoked));
+    let mut is_due = false;
+    loop {
+        if is_due && border.clean {
+            return Ended::Due;
+        }
+        let frame = tokio::select! {
+            biased;
+            why = revoked.as_mut() => return Ended::Revoked(why),
+            () = sender.closed() => return Ended::Left,
+            () = due.as_mut(), if !is_due => {
+                is_due = true;
+                continue;
+            }
+            // events that are not whole when the time is over would be half an answer
+            () = sleep_until(bounds.until) => {
+                return if border.clean { Ended::Due } else { Ended::Broken("its time was over".to_owned()) };
+            }
+            frame = body.frame() => frame,
+        };
+        let (piece, last) = match frame {
+            None => (change.finish(), true),
+            Some(Err(error)) => return Ended::Broken(error.to_string()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => (change.push(data), false),
+                Err(_trailers) => continue,
+            },
+        };
+        if !piece.is_empty() {
+            border.pass(&piece);
+            *bytes += piece.len() as u64;
+            tokio::select! {
+                biased;
+                why = revoked.as_mut() => return Ended::Revoked(why),
+                sent = timeout(bounds.stall, sender.send(Ok(Frame::data(piece)))) => match sent {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_gone)) => return Ended::Left,
+                    Err(_elapsed) => return Ended::Stalled,
+                },
+            }
+        }
+        if last {
+            return if border.framing == Framing::Whole || border.clean {
+                Ended::Whole
+            } else {
+                Ended::Broken("it ended within an event".to_owned())
+            };
+        }
+    }
+}
+
+/// The reader's end.
+struct Receiving(mpsc::Receiver<Result<Frame<Bytes>, BoxError>>);
+
+impl HttpBody for Receiving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn borders_are_where_events_end() {
+        let mut lines = Border::new(Framing::Lines);
+        assert!(lines.clean);
+        lines.pass(b"{\"type\":");
+        assert!(!lines.clean);
+        lines.pass(b"\"ADDED\"}\n");
+        assert!(lines.clean);
+
+        // every way to cut two events into two pieces
+        let events = [0, 0, 0, 3, b'a', b'b', b'c', 0, 0, 0, 0, 0, 0, 0, 1, b'd'];
+        let whole = [0, 7, 11, 16];
+        for at in 0..=events.len() {
+            let mut lengths = Border::new(Framing::Lengths);
+            lengths.pass(&events[..at]);
+            assert_eq!(lengths.clean, whole.contains(&at), "{at}");
+            lengths.pass(&events[at..]);
+            assert!(lengths.clean, "{at}");
+        }
+        assert!(!Border::new(Framing::Whole).clean);
+    }
+}

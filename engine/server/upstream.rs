@@ -1,0 +1,372 @@
+//! Connections to one origin that carry many long requests: an apiserver, or a peer's api-proxy.
+//!
+//! HTTP/2 where the origin offers it. An apiserver admits 100 streams on a connection, and a watch occupies its stream for
+//! half an hour, so requests are spread over as many connections as they need. A connection's window is as large as those
+//! of all its streams together: a watch that nobody reads fills its own window and holds up no other. Origins without
+//! HTTP/2 get a connection for each request.
+//!
+//! Nothing is retried but a request whose connection turned out to be closed before its head was sent. Redirects are the
+//! caller's to judge; none is followed. A peer that vanished without a word is found by pings within 30 s.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Body, BoxError};
+
+/// Addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 8;
+/// Window of one stream, bytes.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes of a response's header.
+const MAX_HEADER: u32 = 64 * 1024;
+
+/// Who is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What its certificate has to be for.
+    pub server_name: ServerName<'static>,
+}
+
+impl Origin {
+    /// An origin whose certificate is for its own host.
+    pub fn new(host: &str, port: u16) -> Result<Self, UpstreamError> {
+        let server_name = ServerName::try_from(host.to_owned())
+            .map_err(|_| UpstreamError::Connect(format!("`{host}` is neither a DNS name nor an address")))?;
+        Ok(Self { host: host.to_owned(), port, server_name })
+    }
+
+    fn authority(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+/// How much of the origin is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Requests at a time on one of HTTP/2.
+    pub streams: usize,
+    /// Until TCP is there.
+    pub connect: Duration,
+    /// Until TLS is there.
+    pub handshake: Duration,
+    /// A connection without a request, before it is closed.
+    pub idle: Duration,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            streams: 90,
+            connect: Duration::from_secs(3),
+            handshake: Duration::from_secs(5),
+            idle: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Why an origin gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection came about.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// Its certificate, or TLS itself.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// All connections are full.
+    #[error("all {0} connections are in use")]
+    Full(usize),
+    /// The connection broke before the head of an answer.
+    #[error("no answer: {0}")]
+    Broken(String),
+    /// It took too long.
+    #[error("no {0} in time")]
+    Timeout(&'static str),
+    /// It wanted to speak another protocol.
+    #[error("it answered with a change of protocol")]
+    Upgrade,
+    /// A request that cannot be written.
+    #[error("cannot write the request: {0}")]
+    Request(String),
+}
+
+/// Connections to one origin. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstream {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    origin: Origin,
+    tls: TlsConnector,
+    limits: UpstreamLimits,
+    shards: Mutex<Vec<Arc<Shard>>>,
+    /// One connection is opened at a time, so that a burst does not open more than it needs.
+    opening: tokio::sync::Mutex<()>,
+    /// Connections of HTTP/1.1, one a request.
+    singles: Arc<AtomicUsize>,
+}
+
+struct Shard {
+    sender: http2::SendRequest<Body>,
+    used: AtomicUsize,
+    idle_since: Mutex<Instant>,
+}
+
+/// A place on a connection, given back when dropped.
+enum Place {
+    Shard(Arc<Shard>),
+    Single(Arc<AtomicUsize>),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        match self {
+            Self::Shard(shard) => {
+                *shard.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                shard.used.fetch_sub(1, Ordering::AcqRel);
+            }
+            Self::Single(singles) => {
+                singles.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+enum Connection {
+    Shard(Arc<Shard>, Place),
+    Single(http1::SendRequest<Body>, Place),
+}
+
+impl Upstream {
+    /// Connects to nobody yet. `tls` should offer `h2` and `http/1.1` by ALPN.
+    pub fn new(origin: Origin, tls: Arc<ClientConfig>, limits: UpstreamLimits) -> Self {
+        let inner = Inner {
+            origin,
+            tls: TlsConnector::from(tls),
+            limits,
+            shards: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            singles: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Who is asked.
+    pub fn origin(&self) -> &Origin {
+        &self.inner.origin
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        let open = self.inner.shards.lock().unwrap_or_else(PoisonError::into_inner).len();
+        open + self.inner.singles.load(Ordering::Acquire)
+    }
+
+    /// Sends a request, of whose URI path and query count, and waits for the head of its answer. The body streams; dropping
+    /// it gives up the request.
+    pub async fn send(&self, request: Request<Body>, patience: Duration) -> Result<Response<Body>, UpstreamError> {
+        let answer = timeout(patience, self.exchange(request));
+        let (response, place) = answer.await.map_err(|_| UpstreamError::Timeout("answer"))??;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(UpstreamError::Upgrade);
+        }
+        Ok(response.map(|incoming| Placed { incoming, _place: place }.map_err(BoxError::from).boxed_unsync()))
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<(Response<Incoming>, Place), UpstreamError> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut request = Request::from_parts(head, body);
+        let mut again = true;
+        loop {
+            match self.inner.connection().await? {
+                Connection::Shard(shard, place) => {
+                    *request.uri_mut() = self.inner.uri(path.clone())?;
+                    match shard.sender.clone().try_send_request(request).await {
+                        Ok(response) => return Ok((response, place)),
+                        Err(mut failed) => {
+                            let unsent = failed.take_message();
+                            let error = failed.into_error();
+                            self.inner.forget(&shard);
+                            match unsent {
+                                Some(unsent) if again => request = unsent,
+                                _ => return Err(UpstreamError::Broken(words(&error))),
+                            }
+                            again = false;
+                        }
+                    }
+                }
+                Connection::Single(mut sender, place) => {
+                    *request.uri_mut() = Uri::from(path);
+                    let host = HeaderValue::try_from(self.inner.origin.authority())
+                        .map_err(|error| UpstreamError::Request(error.to_string()))?;
+                    request.headers_mut().insert(HOST, host);
+                    let sent = sender.send_request(request).await;
+                    return sent.map(|response| (response, place)).map_err(|error| UpstreamError::Broken(words(&error)));
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upstream({})", self.inner.origin.authority())
+    }
+}
+
+impl Inner {
+    fn uri(&self, path: PathAndQuery) -> Result<Uri, UpstreamError> {
+        let broken = |error: &dyn std::fmt::Display| UpstreamError::Request(error.to_string());
+        let authority: Authority = self.origin.authority().parse().map_err(|error| broken(&error))?;
+        let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query(path);
+        uri.build().map_err(|error| broken(&error))
+    }
+
+    /// A place on a connection that is there; connections that ended or idled too long are let go.
+    fn place(&self) -> Option<Connection> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        shards.retain(|shard| {
+            let idle = *shard.idle_since.lock().unwrap_or_else(PoisonError::into_inner) + self.limits.idle;
+            !shard.sender.is_closed() && (shard.used.load(Ordering::Acquire) > 0 || now < idle)
+        });
+        let free = |shard: &&Arc<Shard>| shard.used.load(Ordering::Acquire) < self.limits.streams;
+        let shard = shards.iter().find(free)?.clone();
+        shard.used.fetch_add(1, Ordering::AcqRel);
+        Some(Connection::Shard(shard.clone(), Place::Shard(shard)))
+    }
+
+    fn forget(&self, shard: &Arc<Shard>) {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.retain(|known| !Arc::ptr_eq(known, shard));
+    }
+
+    async fn connection(&self) -> Result<Connection, UpstreamError> {
+        if let Some(connection) = self.place() {
+            return Ok(connection);
+        }
+        let _turn = self.opening.lock().await;
+        if let Some(connection) = self.place() {
+            return Ok(connection);
+        }
+        let open = self.shards.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if open + self.singles.load(Ordering::Acquire) >= self.limits.connections {
+            return Err(UpstreamError::Full(self.limits.connections));
+        }
+        let stream = self.connect().await?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let (sender, connection) = timeout(self.limits.handshake, self.http2().handshake(TokioIo::new(stream)))
+                .await
+                .map_err(|_| UpstreamError::Timeout("HTTP/2 handshake"))?
+                .map_err(|error| UpstreamError::Connect(words(&error)))?;
+            // how it ends shows in the requests that it carries
+            tokio::spawn(async move { drop(connection.await) });
+            let shard = Arc::new(Shard { sender, used: AtomicUsize::new(1), idle_since: Mutex::new(Instant::now()) });
+            self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(shard.clone());
+            return Ok(Connection::Shard(shard.clone(), Place::Shard(shard)));
+        }
+        let (sender, connection) = timeout(self.limits.handshake, http1::handshake(TokioIo::new(stream)))
+            .await
+            .map_err(|_| UpstreamError::Timeout("HTTP/1.1 handshake"))?
+            .map_err(|error| UpstreamError::Connect(words(&error)))?;
+        tokio::spawn(async move { drop(connection.await) });
+        self.singles.fetch_add(1, Ordering::AcqRel);
+        Ok(Connection::Single(sender, Place::Single(self.singles.clone())))
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX / STREAM_WINDOW);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams.saturating_add(1)).min(i32::MAX.unsigned_abs()))
+            .max_header_list_size(MAX_HEADER)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true);
+        builder
+    }
+
+    async fn connect(&self) -> Result<TlsStream<TcpStream>, UpstreamError> {
+        let limits = &self.limits;
+        let stream = timeout(limits.connect, self.tcp())
+            .await
+            .map_err(|_| UpstreamError::Timeout("connection"))?
+            .map_err(|error| UpstreamError::Connect(error.to_string()))?;
+        let _best_effort = stream.set_nodelay(true);
+        let shaking = self.tls.connect(self.origin.server_name.clone(), stream);
+        let shaken = timeout(limits.handshake, shaking).await.map_err(|_| UpstreamError::Timeout("TLS handshake"))?;
+        shaken.map_err(|error| UpstreamError::Tls(error.to_string()))
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        let addresses: Vec<SocketAddr> =
+            lookup_host((self.origin.host.as_str(), self.origin.port)).await?.take(MAX_ADDRESSES).collect();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// An error with what led to it.
+fn words(error: &hyper::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// A body that holds its place on a connection.
+struct Placed {
+    incoming: Incoming,
+    _place: Place,
+}
+
+impl HttpBody for Placed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.incoming).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
