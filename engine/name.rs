@@ -328,6 +328,13 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
+impl Default for TrustDomain {
+    /// Istio's own default.
+    fn default() -> Self {
+        Self(Arc::from("cluster.local"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

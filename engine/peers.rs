@@ -59,6 +59,9 @@ pub struct PeerEntry {
     /// Its revisions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
+    /// Longest life of its tokens, seconds, where it needs more than others: Deckhouse's live 366 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_token_lifetime: Option<i64>,
 }
 
 /// A file that cannot be used.

@@ -51,6 +51,7 @@ fn peer(name: &str, id: &str, keys: Vec<AuthnKey>) -> PeerEntry {
         namespaces: vec!["*".to_owned()],
         istio_namespace: None,
         revisions: vec![],
+        max_token_lifetime: None,
     }
 }
 

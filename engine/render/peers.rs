@@ -55,6 +55,7 @@ pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, ser
         namespaces: vec!["*".to_owned()],
         istio_namespace: Some(known.istio_namespace().clone()),
         revisions: known.revisions().to_vec(),
+        max_token_lifetime: None,
     })
 }
 

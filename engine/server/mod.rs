@@ -14,8 +14,8 @@ pub mod relay;
 pub mod role;
 pub mod stream;
 pub mod telemetry;
-pub mod upstream;
 mod tls;
+pub mod upstream;
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -60,7 +60,11 @@ impl Origin {
     }
 
     fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -230,7 +234,9 @@ impl Upstream {
                         .map_err(|error| UpstreamError::Request(error.to_string()))?;
                     request.headers_mut().insert(HOST, host);
                     let sent = sender.send_request(request).await;
-                    return sent.map(|response| (response, place)).map_err(|error| UpstreamError::Broken(words(&error)));
+                    return sent
+                        .map(|response| (response, place))
+                        .map_err(|error| UpstreamError::Broken(words(&error)));
                 }
             }
         }
@@ -309,7 +315,9 @@ impl Inner {
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams.saturating_add(1)).min(i32::MAX.unsigned_abs()))
+            .initial_connection_window_size(
+                STREAM_WINDOW.saturating_mul(streams.saturating_add(1)).min(i32::MAX.unsigned_abs()),
+            )
             .max_header_list_size(MAX_HEADER)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
@@ -358,7 +366,10 @@ impl HttpBody for Placed {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Pin::new(&mut self.incoming).poll_frame(context)
     }
 

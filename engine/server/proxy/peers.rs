@@ -1,0 +1,137 @@
+//! Who may ask, as the cluster's ConfigMaps say at this moment.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::cluster::sources::{One, Source, follow_config_map};
+use crate::identity::{IDENTITY, IDENTITY_FILE, Identity};
+use crate::key::PublicKey;
+use crate::name::{ClusterUuid, Namespace, TrustDomain};
+use crate::peers::{PEERS_FILE, PeerEntry, PeersFile};
+use crate::server::role::Role;
+use crate::token::{KeyLookup, Scope};
+
+/// Name of the ConfigMap with the peers.
+pub const PEERS: &str = "isthmus-peers";
+
+/// Who is served, and whom they serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The cluster's own UUID, the audience of tokens; while it is unknown nobody is judged.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// The cluster's trust domain.
+    pub trust_domain: TrustDomain,
+    /// Namespace of the cluster's own Istio.
+    pub istio_namespace: Namespace,
+    /// The peers; `None` until they were read once.
+    pub peers: Option<PeersFile>,
+}
+
+impl Admission {
+    /// Whether this key of this peer opens the api-proxy.
+    pub fn admits(&self, peer: &ClusterUuid, key: &PublicKey) -> bool {
+        self.peer(peer)
+            .is_some_and(|entry| entry.keys.iter().any(|known| known.pem == *key && known.scopes.contains(&Scope::Api)))
+    }
+
+    /// A peer.
+    pub fn peer(&self, uuid: &ClusterUuid) -> Option<&PeerEntry> {
+        self.peers.as_ref()?.peer(uuid)
+    }
+}
+
+impl KeyLookup for Admission {
+    fn keys(&self, subject: &str, kid: Option<&str>) -> Vec<PublicKey> {
+        let entry = subject.parse().ok().and_then(|uuid: ClusterUuid| self.peer(&uuid));
+        let Some(entry) = entry else { return Vec::new() };
+        let mut keys: Vec<_> = match kid {
+            Some(kid) => entry.keys.iter().filter(|key| key.id.as_str() == kid).collect(),
+            // without a key id only the peer's own key signs, which stands first
+            None => entry.keys.first().into_iter().collect(),
+        };
+        keys.retain(|key| key.scopes.contains(&Scope::Api));
+        keys.into_iter().map(|key| key.pem.clone()).collect()
+    }
+
+    fn max_lifetime(&self, subject: &str, usual: i64) -> i64 {
+        let entry = subject.parse().ok().and_then(|uuid: ClusterUuid| self.peer(&uuid));
+        entry.and_then(|entry| entry.max_token_lifetime).unwrap_or(usual)
+    }
+}
+
+/// Follows both ConfigMaps. What cannot be read leaves what was read before, and the role is not ready.
+pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
+    let namespace = role.namespace.as_str();
+    let mut identity = follow_config_map(&role.access.client, namespace, IDENTITY);
+    let mut peers = follow_config_map(&role.access.client, namespace, PEERS);
+    let mut admission = Admission {
+        cluster_uuid: None,
+        trust_domain: TrustDomain::default(),
+        istio_namespace: role.namespace.clone(),
+        peers: None,
+    };
+    let (sender, receiver) = watch::channel(Arc::new(admission.clone()));
+    let (health, stopping) = (role.health.clone(), role.stopping.clone());
+    health.set("identity", Err("ConfigMap isthmus-identity was not read yet".to_owned()));
+    health.set("peers", Err("ConfigMap isthmus-peers was not read yet".to_owned()));
+    tokio::spawn(async move {
+        loop {
+            let read = read_identity(&identity.borrow_and_update());
+            health.set(
+                "identity",
+                read.map(|identity| {
+                    admission.cluster_uuid = identity.cluster_uuid;
+                    admission.trust_domain = identity.trust_domain.unwrap_or_default();
+                }),
+            );
+            let read = read_peers(&peers.borrow_and_update());
+            health.set("peers", read.map(|file| admission.peers = Some(file)));
+            sender.send_if_modified(|current| {
+                let changed = **current != admission;
+                if changed {
+                    *current = Arc::new(admission.clone());
+                }
+                changed
+            });
+            tokio::select! {
+                changed = identity.changed() => if changed.is_err() { return },
+                changed = peers.changed() => if changed.is_err() { return },
+                () = stopping.requested() => return,
+            }
+        }
+    });
+    receiver
+}
+
+type Data = std::collections::BTreeMap<String, String>;
+
+fn read_identity(source: &Source<Data>) -> Result<Identity, String> {
+    let data = match source.one() {
+        One::NotYet(problem) => return Err(not_yet(IDENTITY, problem)),
+        One::Absent => return Err(format!("there is no ConfigMap {IDENTITY}; the relay writes it")),
+        One::Present(data) => data,
+    };
+    let file = data.get(IDENTITY_FILE).ok_or_else(|| format!("ConfigMap {IDENTITY} has no {IDENTITY_FILE}"))?;
+    let identity = Identity::parse(file.as_bytes()).map_err(|error| error.to_string())?;
+    match &identity.cluster_uuid {
+        Some(_) => Ok(identity),
+        None => Err(format!("ConfigMap {IDENTITY} does not name the cluster's UUID yet")),
+    }
+}
+
+/// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
+fn read_peers(source: &Source<Data>) -> Result<PeersFile, String> {
+    let data = match source.one() {
+        One::NotYet(problem) => return Err(not_yet(PEERS, problem)),
+        One::Absent => return Ok(PeersFile::empty()),
+        One::Present(data) => data,
+    };
+    let file = data.get(PEERS_FILE).ok_or_else(|| format!("ConfigMap {PEERS} has no {PEERS_FILE}"))?;
+    PeersFile::parse(file.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn not_yet(name: &str, problem: Option<String>) -> String {
+    let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
+    format!("ConfigMap {name} was not read yet{why}")
+}
