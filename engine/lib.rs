@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod name;
 pub mod object;
 pub mod peers;
+pub mod routes;
 pub mod spiffe;
 pub mod step;
 pub mod token;

@@ -1,27 +1,19 @@
 //! ConfigMap `isthmus-identity`, which tells exporter and api-proxy whom they serve. In relay mode the relay writes it with
 //! the keys it made; in direct mode the engine holds the cluster's key, and therefore writes it.
 
-use serde_json::json;
-
-use super::{CredentialSource, Reader, RenderedCluster, Withheld, internal};
-use crate::diagnostic::Diagnostics;
+use super::{CredentialSource, Reader, RenderedCluster, Withheld};
+use crate::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
+use crate::metadata::AuthnKey;
 use crate::name::Digest;
 use crate::object::ObjectId;
 use crate::step::StepKind;
 use crate::token::Scope;
 
-/// Name of the ConfigMap.
-const IDENTITY: &str = "isthmus-identity";
-
 /// Renders it as soon as the public half of the cluster's key is known, from the lock or from the source of the key.
-pub(super) fn render(
-    reader: &Reader<'_>,
-    credentials: &dyn CredentialSource,
-    out: &mut RenderedCluster,
-) -> Result<(), Diagnostics> {
+pub(super) fn render(reader: &Reader<'_>, credentials: &dyn CredentialSource, out: &mut RenderedCluster) {
     let cluster = reader.cluster;
     if cluster.components.is_none() {
-        return Ok(());
+        return;
     }
     let step = reader.step(StepKind::RenderComponents);
     let recorded = reader.known.map(|known| known.locked.public.authn_key.clone());
@@ -37,17 +29,18 @@ pub(super) fn render(
             inputs: Digest::of(cluster.name.as_str().as_bytes()),
             reason: format!("the key of `{}` is known to neither lock nor this run", cluster.name),
         });
-        return Ok(());
+        return;
     };
-    let identity = serde_json::to_string_pretty(&json!({
-        "version": 1,
-        "clusterUUID": reader.known.map(|known| known.uuid().clone()),
-        "keys": [{ "id": key.id(), "pem": key.to_pem(), "scopes": [Scope::Api, Scope::PrivateMulticluster] }],
-        "trustDomain": cluster.trust_domain,
-        "istioNamespace": cluster.istio.namespace,
-        "network": cluster.network,
-    }));
-    let identity = identity.map_err(internal)? + "\n";
-    out.objects.push(reader.config_map(IDENTITY, vec![step], vec![("identity.json", identity)]));
-    Ok(())
+    let scopes = [Scope::Api, Scope::PrivateMulticluster].into();
+    let identity = Identity {
+        version: IDENTITY_VERSION,
+        cluster_uuid: reader.known.map(|known| known.uuid().clone()),
+        keys: vec![AuthnKey { id: key.id(), pem: key, scopes }],
+        trust_domain: cluster.trust_domain.clone(),
+        istio_namespace: Some(cluster.istio.namespace.clone()),
+        network: cluster.network.clone(),
+        serving_ca: None,
+        relay_ca: None,
+    };
+    out.objects.push(reader.config_map(IDENTITY, vec![step], vec![(IDENTITY_FILE, identity.to_json())]));
 }

@@ -322,7 +322,7 @@ impl<'a> RenderContext<'a> {
         }
         match self.mesh.credentials {
             Credentials::Relay => peers::render_routes(reader, out),
-            Credentials::Direct { .. } => identity::render(reader, credentials, out)?,
+            Credentials::Direct { .. } => identity::render(reader, credentials, out),
         }
         secret::render(reader, credentials, out)
     }

@@ -3,24 +3,22 @@
 //!
 //! The JSON has one peer a line, so that a diff shows which peer changed and an entry is made once for all readers.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Reader, RenderedCluster, internal};
-use crate::address::{ApiHost, Endpoint};
+use crate::address::Endpoint;
 use crate::diagnostic::Diagnostics;
 use crate::fact::{Known, Proxy};
 use crate::key::{KeyId, PublicKey};
 use crate::metadata::AuthnKey;
-use crate::name::{ClusterId, ClusterName, ClusterUuid};
+use crate::name::{ClusterId, ClusterName};
 use crate::peers::{PEERS_FILE, PEERS_VERSION, PeerEntry};
+use crate::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
 use crate::step::{StepId, StepKind};
 use crate::token::Scope;
 
 /// Name of the ConfigMap with the keys that may read a cluster.
 pub(super) const PEERS: &str = "isthmus-peers";
-/// Name of the ConfigMap with the routes of a relay.
-pub(super) const ROUTES: &str = "isthmus-routes";
 /// Group of all impersonated peers.
 const GROUP: &str = "istio-peers";
 /// Role of the api-proxy: the users that it may become.
@@ -59,29 +57,13 @@ pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, ser
     })
 }
 
-#[derive(Serialize)]
-struct RouteEntry<'a> {
-    #[serde(rename = "clusterID")]
-    cluster_id: &'a ClusterId,
-    #[serde(rename = "clusterUUID")]
-    cluster_uuid: &'a ClusterUuid,
-    #[serde(rename = "apiHost", serialize_with = "as_text")]
-    api_host: &'a ApiHost,
-    #[serde(rename = "apiCA")]
-    api_ca: Option<&'a str>,
-}
-
-fn as_text<S: serde::Serializer>(host: &ApiHost, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(host)
-}
-
 /// A peer's entry of `routes.json`; `apiCA: null` means a public CA.
 pub(super) fn route(known: &Known<'_>, cluster_id: &ClusterId, proxy: &Proxy) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&RouteEntry {
-        cluster_id,
-        cluster_uuid: known.uuid(),
-        api_host: &proxy.api_host,
-        api_ca: proxy.api_ca.as_deref(),
+    serde_json::to_string(&Route {
+        cluster_id: cluster_id.clone(),
+        cluster_uuid: known.uuid().clone(),
+        api_host: proxy.api_host.clone(),
+        api_ca: proxy.api_ca.clone(),
     })
 }
 
@@ -170,7 +152,7 @@ pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
     if routes.peek().is_none() {
         return;
     }
-    let text = format!("{{\"version\":1,\n\"routes\":{}}}\n", lines(routes));
+    let text = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":{}}}\n", lines(routes));
     let steps = vec![reader.step(StepKind::RenderRoutes)];
-    out.objects.push(reader.config_map(ROUTES, steps, vec![("routes.json", text)]));
+    out.objects.push(reader.config_map(ROUTES, steps, vec![(ROUTES_FILE, text)]));
 }
