@@ -14,13 +14,14 @@ pub enum LogForm {
 /// Begins to log. `filter` is in the form of `tracing_subscriber`'s `EnvFilter`, such as `info,isthmus=debug`; one that
 /// cannot be read is said and ignored. Control characters in logged values are escaped by the subscriber.
 pub fn begin(form: LogForm, filter: Option<&str>) {
-    let usual = || EnvFilter::new("info,kube=warn,hyper=warn,h2=warn,rustls=warn,tower=warn");
+    let usual = || EnvFilter::new("info,kube_client=warn,kube_runtime=error,hyper=warn,h2=warn,rustls=warn,tower=warn");
     let (filter, broken) = match filter.map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (usual(), Some(error.to_string())),
         None => (usual(), None),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
     let begun = match form {
         LogForm::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
         LogForm::Text => builder.with_target(false).try_init(),

@@ -199,7 +199,7 @@ fn an_override_that_breaks_the_model_is_named_with_its_line() {
             format!("{own}{{% for i in range(100000) %}}{{% for j in range(100) %}}{{% endfor %}}{{% endfor %}}"),
         ),
         ("exporter/deploymint.yaml", own.clone()),
-        ("proxy/rbac.yaml", rbac.replace("verbs: [get, watch]", "verbs: ['*']")),
+        ("proxy/rbac.yaml", rbac.replace("verbs: [get, list, watch]", "verbs: ['*']")),
     ];
     let mut page = String::new();
     for (name, text) in cases {
