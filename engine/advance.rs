@@ -198,7 +198,7 @@ impl<'a> Turn<'a> {
             return;
         }
         let epoch = match &self.mesh.credentials {
-            Credentials::Relay => None,
+            Credentials::Relay { .. } => None,
             Credentials::Direct { lifetime, .. } => {
                 let epoch = first_epoch(link, self.conditions.now, *lifetime);
                 match self.tried(link, epoch, &reader, &peer) {
@@ -248,7 +248,7 @@ impl<'a> Turn<'a> {
                 gate.waits.push(format!("the private document of `{}`", known.cluster.name));
             }
         }
-        let relay = self.mesh.credentials == Credentials::Relay;
+        let relay = self.mesh.credentials.is_relay();
         if relay && reader.locked.public.relay_ca.is_none() {
             gate.waits.push(format!("the relay of `{c}` to publish its CA"));
         }

@@ -83,7 +83,10 @@ pub enum FirstContact {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// Through the cluster's own relay; nothing in git is secret.
-    Relay,
+    Relay {
+        /// istiod shows the relay a token of its `ServiceAccount`, which it reads from a projected volume.
+        require_token: bool,
+    },
     /// By a token in the remote secret.
     Direct {
         /// Lifetime of a token in seconds, at most 14 days.
@@ -91,6 +94,13 @@ pub enum Credentials {
         /// Rotation is wanted although istiod before 1.30.4 may lose endpoints on it.
         accept_rotation_gap: bool,
     },
+}
+
+impl Credentials {
+    /// Whether istiod goes through the cluster's own relay.
+    pub fn is_relay(&self) -> bool {
+        matches!(self, Self::Relay { .. })
+    }
 }
 
 /// A key of the engine's own, which opens private metadata and nothing else.

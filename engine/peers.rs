@@ -11,7 +11,7 @@ use crate::json::{JsonError, parse_strict};
 use crate::key::{KeyId, PublicKey};
 use crate::metadata::AuthnKey;
 use crate::name::{ClusterName, ClusterUuid, Namespace, Revision};
-use crate::token::Scope;
+use crate::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 
 /// Key of the file in the ConfigMap.
 pub const PEERS_FILE: &str = "peers.json";
@@ -59,7 +59,7 @@ pub struct PeerEntry {
     /// Its revisions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
-    /// Longest life of its tokens, seconds, where it needs more than others: Deckhouse's live 366 days.
+    /// Longest lifetime of its `api` tokens in seconds, where it is not the usual one: Deckhouse signs for 366 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_token_lifetime: Option<i64>,
 }
@@ -76,6 +76,11 @@ pub enum PeersError {
     /// Written by a newer engine.
     #[error("`peers.json` has version {0}, and {PEERS_VERSION} is read; use a newer image here")]
     Version(u32),
+    /// A peer's tokens would live longer than any may.
+    #[error(
+        "`peers.json` gives `{0}` a maxTokenLifetime outside 1 to {MAX_DECKHOUSE_API_LIFETIME} seconds; render it again with `engine apply`"
+    )]
+    Lifetime(ClusterName),
     /// Two peers of one UUID: it would be unclear whose keys count.
     #[error("`peers.json` names the cluster UUID {0} twice; render it again with `engine apply`")]
     Twice(ClusterUuid),
@@ -93,6 +98,12 @@ impl PeersFile {
             serde_json::from_value(parse_strict(bytes)?).map_err(|error| PeersError::Field(error.to_string()))?;
         if file.version != PEERS_VERSION {
             return Err(PeersError::Version(file.version));
+        }
+        let outside = |peer: &&PeerEntry| {
+            peer.max_token_lifetime.is_some_and(|of| !(1..=MAX_DECKHOUSE_API_LIFETIME).contains(&of))
+        };
+        if let Some(peer) = file.peers.iter().find(outside) {
+            return Err(PeersError::Lifetime(peer.name.clone()));
         }
         let mut seen = BTreeSet::new();
         match file.peers.iter().find(|peer| !seen.insert(&peer.cluster_uuid)) {
@@ -139,6 +150,21 @@ mod tests {
         assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::PrivateMulticluster).len(), 1);
         assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::Api).len(), 0);
         assert!(PeersFile::parse(b"{\"version\":1}").unwrap().peers.is_empty());
+    }
+
+    #[test]
+    fn a_lifetime_of_tokens_has_a_bound() {
+        let with = |seconds: i64| {
+            let text = text(1, &[UUID]).replace("\"name\":", &format!("\"maxTokenLifetime\":{seconds},\"name\":"));
+            PeersFile::parse(text.as_bytes())
+        };
+        assert_eq!(
+            with(MAX_DECKHOUSE_API_LIFETIME).unwrap().peers[0].max_token_lifetime,
+            Some(MAX_DECKHOUSE_API_LIFETIME)
+        );
+        for seconds in [i64::MIN, 0, MAX_DECKHOUSE_API_LIFETIME + 1] {
+            assert!(matches!(with(seconds), Err(PeersError::Lifetime(_))), "{seconds}");
+        }
     }
 
     #[test]

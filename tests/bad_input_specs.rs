@@ -229,7 +229,7 @@ fn roots_of_others_must_be_accepted_aloud() {
 
 #[test]
 fn credentials() {
-    insta::assert_snapshot!(outcome(&checkout("  credentials: {mode: direct}\n", "", "")));
+    insta::assert_snapshot!(outcome(&checkout("  credentials: {mode: direct, requireToken: true}\n", "", "")));
     insta::assert_snapshot!(outcome(&checkout(
         "  credentials: {lifetime: 15d, acceptRotationGap: true}\n  encryption: {sops: {age: [age1xyz]}}\n",
         "  key: {sops: east.key}\n",

@@ -79,8 +79,18 @@ fn the_example_mesh_is_full_and_says_nothing_twice() {
     for name in example.clusters.keys() {
         assert_eq!(example.peers_of(name).count(), 2);
     }
-    assert_eq!(example.credentials, Credentials::Relay);
+    assert_eq!(example.credentials, Credentials::Relay { require_token: false });
     insta::assert_snapshot!(format!("{:#?}", example.clusters["north"]));
+}
+
+#[test]
+fn a_strict_relay_is_said_in_the_mesh() {
+    let mut sources = examples();
+    let text = String::from_utf8(sources[0].bytes.clone()).unwrap();
+    let strict = text.replacen("    mode: relay\n", "    mode: relay\n    requireToken: true\n", 1);
+    assert_ne!(strict, text);
+    sources[0].bytes = strict.into_bytes();
+    assert_eq!(mesh(&sources).credentials, Credentials::Relay { require_token: true });
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub fn turn(session: &Session<'_>, request: &Request, observed: &Observed) -> Re
     // keys are judged by what this turn accepts, which a first contact or an accepted key is part of
     let recorded = match program.mesh.credentials {
         Credentials::Direct { .. } => program.admits(observed, &request.approvals, session.now).0,
-        Credentials::Relay => Lock::default(),
+        Credentials::Relay { .. } => Lock::default(),
     };
     let keys = session.credentials(&recorded, false)?;
     let missing = |cluster: &Cluster| keys.missing(cluster);
@@ -69,7 +69,7 @@ pub fn turn(session: &Session<'_>, request: &Request, observed: &Observed) -> Re
             .filter(|(link, _)| !trials.contains_key(*link))
             .map(|(k, v)| (k.clone(), *v))
             .collect();
-        if program.mesh.credentials == Credentials::Relay || to_try.is_empty() {
+        if program.mesh.credentials.is_relay() || to_try.is_empty() {
             return Ok(turn);
         }
         let lock = &turn.advanced.lock;

@@ -69,7 +69,7 @@ impl<'a> Row<'a> {
         let mesh = &session.program.mesh;
         let lifetime = match mesh.credentials {
             Credentials::Direct { lifetime, .. } => Some(lifetime),
-            Credentials::Relay => None,
+            Credentials::Relay { .. } => None,
         };
         let credential_expires =
             lifetime.zip(link.epoch).map(|(lifetime, epoch)| i64::from(epoch) * 3600 - EPOCH_LEEWAY + lifetime);

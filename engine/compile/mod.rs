@@ -206,8 +206,14 @@ impl<'a> Compiler<'a> {
                     self.error(at, message, "take it out, or write `credentials: {mode: direct}`");
                 }
             }
-            return Credentials::Relay;
+            return Credentials::Relay {
+                require_token: mesh.require_token.as_ref().is_some_and(|required| required.value),
+            };
         };
+        if let Some(required) = &mesh.require_token {
+            let message = "`requireToken` says something of the relay, and the mode is direct";
+            self.error(&required.at, message, "take it out, or write `credentials: {mode: relay}`");
+        }
         if mesh.encryption.is_none() && !self.spec.may_be_misspelt(&direct.at) {
             self.error(
                 &direct.at,

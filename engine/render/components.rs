@@ -87,7 +87,7 @@ pub(super) fn render(
     };
     let third = match (reader.cluster.reconciler, &reader.mesh.credentials) {
         (Reconciler::Agent, _) => Some("agent"),
-        (_, Credentials::Relay) => Some("relay"),
+        (_, Credentials::Relay { .. }) => Some("relay"),
         (_, Credentials::Direct { .. }) => None,
     };
     let mut findings = Diagnostics::new();
@@ -127,6 +127,7 @@ fn values(reader: &Reader<'_>, components: &Components, image: &str, role: &str)
         "replicas": components.replicas,
         "expose": components.expose,
         "tls_secret": tls_secret,
+        "require_token": requires_token(reader),
         "mesh_config_maps": istio.revisions.iter().map(name).collect::<Vec<_>>(),
     });
     match values {
@@ -149,7 +150,24 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
     if role == "proxy" {
         flag("audit-log", "-".to_owned());
     }
+    if role == "proxy" {
+        return args;
+    }
+    if let Some(network) = &cluster.network {
+        flag("network", network.to_string());
+    }
     if role != "exporter" {
+        if components.tls_secret.is_none() {
+            for (name, host) in leaf_hosts(reader, components) {
+                flag(name, host);
+            }
+        }
+        if let Some(domain) = &cluster.trust_domain {
+            flag("trust-domain", domain.to_string());
+        }
+        if requires_token(reader) {
+            args.push("--require-token".to_owned());
+        }
         return args;
     }
     match &cluster.endpoint {
@@ -160,12 +178,10 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
     if let Some(host) = components.api_host.as_ref().or(cluster.api.host.as_ref()) {
         flag("api-host", host.to_string());
     }
+    flag("mesh-id", reader.mesh.mesh_id.to_string());
     flag("cluster-domain", cluster.cluster_domain.to_string());
     if let Some(id) = &cluster.cluster_id {
         flag("cluster-id", id.to_string());
-    }
-    if let Some(network) = &cluster.network {
-        flag("network", network.to_string());
     }
     for gateway in cluster.gateways.iter().flatten() {
         flag("gateway", gateway.to_string());
@@ -174,6 +190,27 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
         args.push("--flat-network".to_owned());
     }
     args
+}
+
+fn requires_token(reader: &Reader<'_>) -> bool {
+    matches!(reader.mesh.credentials, Credentials::Relay { require_token: true })
+}
+
+/// Names and addresses that the leaves are for which the relay issues: what peers ask for, and the Services.
+fn leaf_hosts(reader: &Reader<'_>, components: &Components) -> Vec<(&'static str, String)> {
+    let cluster = reader.cluster;
+    let endpoint = match &cluster.endpoint {
+        Endpoint::Https { host, .. } => Some(host),
+        Endpoint::File(_) => None,
+    };
+    let api_host = components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host);
+    let service = |role: &str| format!("isthmus-{role}.{}.svc", cluster.istio.namespace);
+    let mut hosts = Vec::new();
+    for (flag, role, public) in [("exporter-host", "exporter", endpoint), ("proxy-host", "proxy", api_host)] {
+        hosts.extend(public.map(|host| (flag, host.to_string())));
+        hosts.push((flag, service(role)));
+    }
+    hosts
 }
 
 /// Puts our labels and annotations on an object of a template.

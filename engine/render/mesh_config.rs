@@ -14,17 +14,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::secret::RELAY_TOKEN;
 use super::{ExtraFile, Reader, RenderedCluster, check_reads_back, internal};
 use crate::address::Gateway;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::lock::Lock;
-use crate::mesh::MeshConfigTarget;
+use crate::mesh::{Credentials, MeshConfigTarget};
 use crate::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::object::to_yaml;
 use crate::step::StepKind;
 
 /// Name of the ConfigMap that istiod merges.
 const CONFIG_MAP: &str = "isthmus-mesh";
+/// Audience of the tokens that istiod shows a strict relay; also the name of their volume.
+const RELAY_AUDIENCE: &str = "isthmus-relay";
 /// Name of the Gateway through which peers reach services of the cluster.
 const GATEWAY: &str = "isthmus-cross-network";
 /// Port of the Gateway's server; that of Istio's east-west gateway.
@@ -333,7 +336,14 @@ fn values(
     if !networks.is_empty() {
         global.insert("meshNetworks".to_owned(), serde_json::to_value(networks).map_err(internal)?);
     }
-    let switches = json!({ "ISTIO_MULTIROOT_MESH": "true" });
+    let mut switches = json!({ "ISTIO_MULTIROOT_MESH": "true" });
+    let mut pilot = Map::new();
+    if reader.mesh.credentials == (Credentials::Relay { require_token: true }) {
+        switches =
+            json!({ "ISTIO_MULTIROOT_MESH": "true", "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "tokenFile" });
+        pilot.extend(volume_of_relay_token());
+    }
+    pilot.insert("env".to_owned(), switches);
     let istio = &reader.cluster.istio;
     let revision = istio.revisions.first().map_or("default", Revision::as_str);
     Ok(match target {
@@ -343,7 +353,7 @@ fn values(
                 "apiVersion": "install.istio.io/v1alpha1",
                 "kind": "IstioOperator",
                 "metadata": { "name": "isthmus", "namespace": istio.namespace },
-                "spec": { "meshConfig": mesh, "values": { "global": global, "pilot": { "env": switches } } },
+                "spec": { "meshConfig": mesh, "values": { "global": global, "pilot": pilot } },
             }),
         ),
         MeshConfigTarget::Sail => (
@@ -352,13 +362,23 @@ fn values(
                 "apiVersion": "sailoperator.io/v1",
                 "kind": "Istio",
                 "metadata": { "name": revision },
-                "spec": { "values": { "meshConfig": mesh, "global": global, "pilot": { "env": switches } } },
+                "spec": { "values": { "meshConfig": mesh, "global": global, "pilot": pilot } },
             }),
         ),
         MeshConfigTarget::HelmValues | MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => {
-            ("helm-values.yaml", json!({ "env": switches, "global": global, "meshConfig": mesh }))
+            pilot.extend([("global".to_owned(), global.into()), ("meshConfig".to_owned(), mesh)]);
+            ("helm-values.yaml", pilot.into())
         }
     })
+}
+
+/// The volume of istiod's pod with the token that it shows the relay.
+fn volume_of_relay_token() -> [(String, Value); 2] {
+    let (folder, file) = RELAY_TOKEN.rsplit_once('/').unwrap_or_default();
+    let token = json!({ "audience": RELAY_AUDIENCE, "expirationSeconds": 3600, "path": file });
+    let volume = json!({ "name": RELAY_AUDIENCE, "projected": { "sources": [{ "serviceAccountToken": token }] } });
+    let mount = json!({ "name": RELAY_AUDIENCE, "mountPath": folder, "readOnly": true });
+    [("volumes".to_owned(), json!([volume])), ("volumeMounts".to_owned(), json!([mount]))]
 }
 
 /// The Gateway that passes the TLS of peers through to services of the cluster, where the cluster has gateways.

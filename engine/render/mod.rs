@@ -321,7 +321,7 @@ impl<'a> RenderContext<'a> {
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }
         match self.mesh.credentials {
-            Credentials::Relay => peers::render_routes(reader, out),
+            Credentials::Relay { .. } => peers::render_routes(reader, out),
             Credentials::Direct { .. } => identity::render(reader, credentials, out),
         }
         secret::render(reader, credentials, out)

@@ -10,12 +10,13 @@ use crate::address::Endpoint;
 use crate::diagnostic::Diagnostics;
 use crate::fact::{Known, Proxy};
 use crate::key::{KeyId, PublicKey};
+use crate::mesh::Reconciler;
 use crate::metadata::AuthnKey;
 use crate::name::{ClusterId, ClusterName};
 use crate::peers::{PEERS_FILE, PEERS_VERSION, PeerEntry};
 use crate::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
 use crate::step::{StepId, StepKind};
-use crate::token::Scope;
+use crate::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 
 /// Name of the ConfigMap with the keys that may read a cluster.
 pub(super) const PEERS: &str = "isthmus-peers";
@@ -23,6 +24,8 @@ pub(super) const PEERS: &str = "isthmus-peers";
 const GROUP: &str = "istio-peers";
 /// Role of the api-proxy: the users that it may become.
 const IMPERSONATE: &str = "isthmus-impersonate";
+/// Before the schema of all service accounts (9000), which no impersonated user matches, and global-default (9900).
+const FLOW_PRECEDENCE: u32 = 5000;
 const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
@@ -53,7 +56,7 @@ pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, ser
         namespaces: vec!["*".to_owned()],
         istio_namespace: Some(known.istio_namespace().clone()),
         revisions: known.revisions().to_vec(),
-        max_token_lifetime: None,
+        max_token_lifetime: (known.cluster.reconciler == Reconciler::Deckhouse).then_some(MAX_DECKHOUSE_API_LIFETIME),
     })
 }
 
@@ -113,6 +116,23 @@ fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
     rights_of_peers(reader, &step, out);
 }
 
+/// The apiserver gives each peer a queue of its own at a low priority: none starves another, or the cluster itself.
+fn flow_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
+    let every = json!(["*"]);
+    let spec = json!({
+        "distinguisherMethod": { "type": "ByUser" },
+        "matchingPrecedence": FLOW_PRECEDENCE,
+        "priorityLevelConfiguration": { "name": "workload-low" },
+        "rules": [{
+            "subjects": [{ "kind": "Group", "group": { "name": GROUP } }],
+            "resourceRules": [{ "verbs": every, "apiGroups": every, "resources": every, "clusterScope": true, "namespaces": every }],
+            "nonResourceRules": [{ "verbs": every, "nonResourceURLs": every }],
+        }],
+    });
+    let flow = reader.cluster_object("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", PEERS, vec![step.clone()]);
+    out.objects.push(flow.field("spec", spec).done());
+}
+
 /// In a cluster with an agent the users are the agent's to name; what they may do is known beforehand.
 pub(super) fn render_rights_of_agent(reader: &Reader<'_>, out: &mut RenderedCluster) {
     rights_of_peers(reader, &reader.step(StepKind::RenderComponents), out);
@@ -121,6 +141,7 @@ pub(super) fn render_rights_of_agent(reader: &Reader<'_>, out: &mut RenderedClus
 fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
     let object = |kind, name| reader.cluster_object(RBAC_VERSION, kind, name, vec![step.clone()]);
     out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());
+    flow_of_peers(reader, step, out);
     let namespace = &reader.cluster.istio.namespace;
     let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": namespace });
     let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": GROUP });

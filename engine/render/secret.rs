@@ -23,6 +23,8 @@ use crate::step::StepId;
 
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
+/// Where istiod finds the token that it shows the relay, when the spec asks for one: a projected volume of its pod.
+pub(super) const RELAY_TOKEN: &str = "/var/run/secrets/isthmus-relay/token";
 /// Stands for a peer's cluster ID while the texts of a reader's secrets are made.
 const ID: &str = "stand-in-for-a-cluster-id-xq7v3k9w2m5r8t4z";
 /// Stands for a peer's name.
@@ -67,6 +69,19 @@ struct NamedUser<'a> {
 struct User<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
+    #[serde(rename = "tokenFile", skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'a str>,
+}
+
+/// How istiod proves itself to the server of a kubeconfig.
+#[derive(Clone, Copy)]
+enum Proof<'a> {
+    /// Not at all: who reaches the relay is istiod.
+    None,
+    /// By this token.
+    Token(&'a str),
+    /// By the token in this file of istiod's pod, which client-go reads again each minute.
+    File(&'a str),
 }
 
 #[derive(Serialize)]
@@ -82,12 +97,17 @@ struct Context<'a> {
 }
 
 /// A kubeconfig for one peer, read back before it is used. `ca` is PEM; without one the server's CA is a public one.
-fn kubeconfig(id: &str, server: &str, ca: Option<&str>, token: Option<&str>) -> Result<String, Diagnostics> {
+fn kubeconfig(id: &str, server: &str, ca: Option<&str>, proof: Proof<'_>) -> Result<String, Diagnostics> {
+    let user = match proof {
+        Proof::None => User { token: None, token_file: None },
+        Proof::Token(token) => User { token: Some(token), token_file: None },
+        Proof::File(path) => User { token: None, token_file: Some(path) },
+    };
     let model = Kubeconfig {
         api_version: "v1",
         kind: "Config",
         clusters: [NamedCluster { name: id, cluster: Server { server, ca: ca.map(|pem| BASE64.encode(pem)) } }],
-        users: [NamedUser { name: id, user: User { token } }],
+        users: [NamedUser { name: id, user }],
         contexts: [NamedContext { name: id, context: Context { cluster: id, user: id } }],
         current_context: id,
     };
@@ -108,15 +128,15 @@ pub(super) fn render(
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
     let relay = match reader.mesh.credentials {
-        Credentials::Relay => Relay::of(reader)?,
+        Credentials::Relay { require_token } => Relay::of(reader, require_token)?,
         Credentials::Direct { .. } => None,
     };
     for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
         match (&reader.mesh.credentials, &relay) {
-            (Credentials::Relay, Some(relay)) => {
+            (Credentials::Relay { .. }, Some(relay)) => {
                 out.objects.push(relay.secret(reader, link)?);
             }
-            (Credentials::Relay, None) => {
+            (Credentials::Relay { .. }, None) => {
                 let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
                 out.waiting.push((step(reader, link), reason));
             }
@@ -155,25 +175,28 @@ struct Relay<'c> {
     base: String,
     ca: &'c str,
     ca_digest: Digest,
+    proof: Proof<'static>,
     kubeconfig: Option<Stencil>,
     secret: Option<Stencil>,
 }
 
 impl<'c> Relay<'c> {
     /// `None` while the cluster did not publish its relay's CA.
-    fn of(reader: &Reader<'c>) -> Result<Option<Self>, Diagnostics> {
+    fn of(reader: &Reader<'c>, require_token: bool) -> Result<Option<Self>, Diagnostics> {
         let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
         let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
-        let text = kubeconfig(ID, &format!("{base}{ID}"), Some(ca), None)?;
+        let proof = if require_token { Proof::File(RELAY_TOKEN) } else { Proof::None };
+        let text = kubeconfig(ID, &format!("{base}{ID}"), Some(ca), proof)?;
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
         Ok(Some(Self {
             base,
             ca,
             ca_digest: Digest::of(ca.as_bytes()),
+            proof,
             kubeconfig: Stencil::cut(&text, &[(ID, 7)]),
             secret: Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]),
         }))
@@ -182,10 +205,16 @@ impl<'c> Relay<'c> {
     fn secret(&self, reader: &Reader<'_>, link: &Link<'_>) -> Result<RenderedObject, Diagnostics> {
         let id = &link.peer.cluster_id;
         let server = format!("{}{id}", self.base);
-        let inputs = inputs(&json!({ "mode": "relay", "clusterID": id, "server": server, "ca": self.ca_digest }));
+        let ca = &self.ca_digest;
+        let inputs = inputs(&match self.proof {
+            Proof::File(path) => {
+                json!({ "mode": "relay", "clusterID": id, "server": server, "ca": ca, "tokenFile": path })
+            }
+            _ => json!({ "mode": "relay", "clusterID": id, "server": server, "ca": ca }),
+        });
         let text = match &self.kubeconfig {
             Some(stencil) if link.peer.plain_id => stencil.fill(&[id.as_str()]),
-            _ => kubeconfig(id.as_str(), &server, Some(self.ca), None)?,
+            _ => kubeconfig(id.as_str(), &server, Some(self.ca), self.proof)?,
         };
         let (data, inputs) = (BASE64.encode(text), inputs.to_string());
         let yaml = self.secret.as_ref().filter(|_| link.peer.plain_id);
@@ -222,7 +251,7 @@ fn direct(
     }));
     match credentials.credential(&reader.cluster.name, link.name, epoch) {
         Credential::Token(token) => {
-            let text = kubeconfig(id.as_str(), &server, proxy.api_ca.as_deref(), Some(&token))?;
+            let text = kubeconfig(id.as_str(), &server, proxy.api_ca.as_deref(), Proof::Token(&token))?;
             out.objects.push(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs.to_string()));
         }
         Credential::Missing(reason) => {

@@ -32,7 +32,7 @@ pub(super) const MESH: &[&str] = &[
     "engineKeys",
     "requiredEngine",
 ];
-pub(super) const CREDENTIALS: &[&str] = &["mode", "lifetime", "acceptRotationGap"];
+pub(super) const CREDENTIALS: &[&str] = &["mode", "requireToken", "lifetime", "acceptRotationGap"];
 pub(super) const CLUSTER: &[&str] = &[
     "mesh",
     "reconciler",
@@ -138,11 +138,12 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
     let name = name(reader, document, &["name"]);
     let spec = reader.required(document, "spec")?;
     let fields = reader.fields(spec, "the spec of a Mesh", MESH)?;
-    let (mut direct, mut lifetime, mut accept_rotation_gap) = (None, None, None);
+    let (mut direct, mut require_token, mut lifetime, mut accept_rotation_gap) = (None, None, None, None);
     if let Some(node) = fields.get("credentials")
         && let Some(fields) = reader.fields(node, "credentials", CREDENTIALS)
     {
         direct = reader.choice(fields.get("mode"), &[("relay", false), ("direct", true)]);
+        require_token = reader.flag(fields.get("requireToken"));
         lifetime = duration(reader, fields.get("lifetime"));
         accept_rotation_gap = reader.flag(fields.get("acceptRotationGap"));
     }
@@ -153,6 +154,7 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
         accept_foreign_roots: reader.flag(fields.get("acceptForeignRoots")),
         first_contact: reader.choice(fields.get("firstContact"), FIRST_CONTACTS),
         direct,
+        require_token,
         lifetime,
         accept_rotation_gap,
         encryption: encryption(reader, &fields),

@@ -83,6 +83,8 @@ pub struct MeshSpec {
     pub first_contact: Option<At<FirstContact>>,
     /// `spec.credentials.mode`; `true` when it is `direct`.
     pub direct: Option<At<bool>>,
+    /// `spec.credentials.requireToken`.
+    pub require_token: Option<At<bool>>,
     /// `spec.credentials.lifetime` in seconds.
     pub lifetime: Option<At<i64>>,
     /// `spec.credentials.acceptRotationGap`.

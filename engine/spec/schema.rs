@@ -97,6 +97,7 @@ fn mesh() -> Value {
             "default": "relay",
             "description": "relay: through the cluster's own relay, nothing in git is secret; direct: a token in the remote secret",
         },
+        "requireToken": flag(false, "relay only: istiod shows the relay a token of its ServiceAccount, from a volume that istiod must be given"),
         "lifetime": lifetime,
         "acceptRotationGap": flag(false, "direct only: rotate although istiod before 1.30.4 may lose endpoints on it"),
     });

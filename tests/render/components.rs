@@ -62,6 +62,42 @@ fn components_of_a_rendered_cluster() {
 }
 
 #[test]
+fn a_strict_relay_asks_whose_token_it_is() {
+    let mut world = World::joined(&["east", "west"]);
+    let plain = component_files(&world, "east", "relay");
+    world.strict();
+    let strict = component_files(&world, "east", "relay");
+    let added: Vec<_> = strict.lines().filter(|line| !plain.contains(line)).map(str::trim).collect();
+    assert_eq!(added, ["- authentication.k8s.io", "- tokenreviews", "- --require-token"]);
+    world.cluster("east").reconciler = Reconciler::Agent;
+    let agent = component_files(&world, "east", "agent");
+    assert!(agent.contains("--require-token") && agent.contains("tokenreviews"), "{agent}");
+}
+
+#[test]
+fn the_relay_issues_leaves_for_what_peers_ask_for() {
+    let hosts = |world: &World| {
+        let text = component_files(world, "east", "relay");
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+        lines.filter(|line| line.contains("-host=")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut world = World::joined(&["east", "west"]);
+    world.cluster("east").endpoint = "https://[2001:db8::7]:8443/metadata".parse().unwrap();
+    world.cluster("east").components.as_mut().unwrap().api_host = Some("203.0.113.8:6443".parse().unwrap());
+    assert_eq!(
+        hosts(&world),
+        [
+            "exporter-host=2001:db8::7",
+            "exporter-host=isthmus-exporter.istio-system.svc",
+            "proxy-host=203.0.113.8",
+            "proxy-host=isthmus-proxy.istio-system.svc",
+        ]
+    );
+    world.cluster("east").components.as_mut().unwrap().tls_secret = Some("own-certificate".parse().unwrap());
+    assert!(hosts(&world).is_empty(), "the user's own certificate serves");
+}
+
+#[test]
 fn components_of_an_agents_cluster() {
     let mut world = World::joined(&["east", "west"]);
     world.cluster("east").reconciler = Reconciler::Agent;

@@ -2,6 +2,7 @@
 
 use isthmus::lock::Stage;
 use isthmus::mesh::{MeshConfigTarget, Reconciler, State};
+use isthmus::render::RenderedCluster;
 
 use super::world::{World, file, files, kubeconfig, page, root};
 
@@ -61,6 +62,38 @@ fn each_configuration_target() {
         files.keys().all(|path| path.starts_with("rendered/east/") && !path.contains("isthmus-mesh")),
         "{:?}",
         files.keys()
+    );
+}
+
+#[test]
+fn a_strict_relay_wants_a_token_of_istiod() {
+    let mut world = World::joined(&["east", "north", "west"]);
+    let plain = secret_inputs(&world.render("east"));
+    world.strict();
+    let rendered = world.render("east");
+    insta::assert_snapshot!("kubeconfig_of_a_strict_relay", kubeconfig(&rendered, "west"));
+    assert_ne!(secret_inputs(&rendered), plain, "another kubeconfig has other inputs");
+    world.cluster("east").istio.config = MeshConfigTarget::HelmValues;
+    let path = "values/east/helm-values.yaml";
+    insta::assert_snapshot!("helm_values_for_a_strict_relay", world.render("east").extra[path].text);
+}
+
+fn secret_inputs(rendered: &RenderedCluster) -> String {
+    let text = file(rendered, "secret-istio-remote-secret-west.yaml");
+    text.lines().find(|line| line.contains("isthmus.dev/inputs")).unwrap().to_owned()
+}
+
+#[test]
+fn deckhouse_peers_may_sign_for_a_year() {
+    let mut world = World::joined(&["east", "north", "west"]);
+    world.cluster("west").reconciler = Reconciler::Deckhouse;
+    let peers = file(&world.render("east"), "configmap-isthmus-peers.yaml");
+    let lines: Vec<_> = peers.lines().filter(|line| line.contains("maxTokenLifetime")).collect();
+    assert_eq!(lines.len(), 1, "{peers}");
+    assert!(
+        lines[0].contains(r#""name":"west""#) && lines[0].contains(r#""maxTokenLifetime":34560000"#),
+        "{}",
+        lines[0]
     );
 }
 

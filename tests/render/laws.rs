@@ -1,7 +1,7 @@
 //! Laws: what a cluster's tree depends on, and what it does not.
 
 use isthmus::lock::Stage;
-use isthmus::mesh::{Credentials, MeshConfigTarget, Reconciler};
+use isthmus::mesh::{MeshConfigTarget, Reconciler};
 use isthmus::name::Digest;
 use isthmus::peers::PeersFile;
 use isthmus::token::Scope;
@@ -102,7 +102,7 @@ proptest! {
         let text = text(&world, reader);
         for (peer, link) in world.lock.links_of(&name(reader)) {
             let has_secret = text.contains(&format!("rendered/{reader}/secret-istio-remote-secret-{peer}.yaml"));
-            let no_key = reader == "north" && world.mesh.credentials != Credentials::Relay;
+            let no_key = reader == "north" && !world.mesh.credentials.is_relay();
             prop_assert_eq!(has_secret, link.stage == Stage::Joined && !no_key);
             if has_secret && world.mesh.clusters[reader].istio.config != MeshConfigTarget::None {
                 let root = &world.lock.clusters[peer].public.roots[0].pem;

@@ -223,7 +223,7 @@ fn three_parsers_agree_on_hostile_words() {
         let mut world = World::joined(&["east", "west"]);
         poison(&mut world, &words);
         match case % 4 {
-            0 => {}
+            0 => world.strict(),
             1 => world.cluster("east").reconciler = Reconciler::Agent,
             2 => world.direct(),
             _ => world.cluster("east").istio.config = MeshConfigTarget::Sail,

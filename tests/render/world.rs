@@ -120,7 +120,7 @@ impl World {
                 name: "shop".parse().unwrap(),
                 mesh_id: "shop".parse().unwrap(),
                 first_contact: FirstContact::Tls,
-                credentials: Credentials::Relay,
+                credentials: Credentials::Relay { require_token: false },
                 engine_keys: vec![EngineKey { id: "ci".parse().unwrap(), key: key(200) }],
                 clusters: BTreeMap::new(),
                 topology: Topology::Full,
@@ -152,6 +152,10 @@ impl World {
 
     pub(crate) fn private(&mut self, text: &str) -> &mut LockedPrivate {
         self.locked(text).private.as_mut().unwrap()
+    }
+
+    pub(crate) fn strict(&mut self) {
+        self.mesh.credentials = Credentials::Relay { require_token: true };
     }
 
     pub(crate) fn direct(&mut self) {
