@@ -24,6 +24,7 @@ mod observe;
 mod render;
 mod server;
 mod spec;
+mod spiffe;
 mod tidy;
 mod token;
 mod trust;
