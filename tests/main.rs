@@ -21,6 +21,7 @@ mod fetch;
 mod kill;
 mod laws;
 mod observe;
+mod policy;
 mod render;
 mod server;
 mod spec;

@@ -148,7 +148,7 @@ impl ApiRequest {
         let mut query = self.query.clone();
         query.timeout = None;
         query.timeout_seconds = match self.verb {
-            Verb::Watch => Some(query.timeout_seconds.unwrap_or(seconds).min(seconds).max(1)),
+            Verb::Watch => Some(query.timeout_seconds.filter(|&wish| wish > 0).unwrap_or(seconds).min(seconds).max(1)),
             Verb::Get | Verb::List => query.timeout_seconds,
         };
         let query = query.to_text();
