@@ -27,9 +27,9 @@ fn build() -> Option<PathBuf> {
     build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]).arg(&program).arg(".");
     build.env("CGO_ENABLED", "0").current_dir(format!("{}/tests/testbed/spiffe", env!("CARGO_MANIFEST_DIR")));
     let output = build.output();
-    let built = output.as_ref().is_ok_and(|output| output.status.success());
-    assert!(built || std::env::var_os("CI").is_none(), "{output:?}");
-    built.then_some(program)
+    let succeeded = output.as_ref().is_ok_and(|output| output.status.success());
+    assert!(succeeded || std::env::var_os("CI").is_none(), "{output:?}");
+    succeeded.then_some(program)
 }
 
 /// What go-spiffe reads: sequence, refresh hint, and each root by digest and kind of key.
