@@ -5,6 +5,7 @@
 //! the whole answer never sees half an event. All other ends are errors, which the client sees as a reset.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -155,23 +156,23 @@ pub fn pass(
     ended: impl FnOnce(Outcome) + Send + 'static,
 ) -> Body {
     let (sender, receiver) = mpsc::channel(1);
-    let begin = Instant::now();
+    let (end, begin) = (Arc::new(OnceLock::new()), Instant::now());
+    let receiving = Receiving { pieces: receiver, end: end.clone(), over: false };
     tokio::spawn(async move {
         let mut bytes = 0;
         let outcome = run(body, &mut change, &bounds, due, revoked, &sender, &mut bytes).await;
-        let error = match &outcome {
-            Ended::Whole | Ended::Due | Ended::Left => None,
-            Ended::Stalled => Some("the reader took nothing for too long"),
-            Ended::Revoked(why) => Some(*why),
-            Ended::Broken(_) => Some("the origin broke off"),
-        };
+        let known = end.set(match &outcome {
+            Ended::Whole | Ended::Due | Ended::Left => Ok(()),
+            Ended::Stalled => Err("the reader took nothing for too long"),
+            Ended::Revoked(why) => Err(*why),
+            Ended::Broken(_) => Err("the origin broke off"),
+        });
+        debug_assert!(known.is_ok(), "a stream ends once");
+        // the reader learns of the end by this
+        drop(sender);
         ended(Outcome { bytes, lasted: begin.elapsed(), ended: outcome });
-        if let Some(error) = error {
-            // a reader that takes nothing gets the error when it reads again
-            drop(timeout(bounds.stall, sender.send(Err(BoxError::from(error)))).await);
-        }
     });
-    Receiving(receiver).boxed_unsync()
+    receiving.boxed_unsync()
 }
 
 async fn run(
@@ -180,7 +181,7 @@ async fn run(
     bounds: &Bounds,
     due: impl Future<Output = ()>,
     revoked: impl Future<Output = &'static str>,
-    sender: &mpsc::Sender<Result<Frame<Bytes>, BoxError>>,
+    sender: &mpsc::Sender<Bytes>,
     bytes: &mut u64,
 ) -> Ended {
     let mut border = Border::new(bounds.framing.clone());
@@ -218,7 +219,7 @@ async fn run(
             tokio::select! {
                 biased;
                 why = revoked.as_mut() => return Ended::Revoked(why),
-                sent = timeout(bounds.stall, sender.send(Ok(Frame::data(piece)))) => match sent {
+                sent = timeout(bounds.stall, sender.send(piece)) => match sent {
                     Ok(Ok(())) => {}
                     Ok(Err(_gone)) => return Ended::Left,
                     Err(_elapsed) => return Ended::Stalled,
@@ -236,14 +237,33 @@ async fn run(
 }
 
 /// The reader's end.
-struct Receiving(mpsc::Receiver<Result<Frame<Bytes>, BoxError>>);
+struct Receiving {
+    pieces: mpsc::Receiver<Bytes>,
+    /// How it ended; a stream that stops without a word was cut.
+    end: Arc<OnceLock<Result<(), &'static str>>>,
+    over: bool,
+}
 
 impl HttpBody for Receiving {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.poll_recv(context)
+        let piece = std::task::ready!(self.pieces.poll_recv(context));
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let wrong = match (self.end.get(), &piece) {
+            // what still waits for a reader that is not admitted any more, or was too slow, is not given either
+            (Some(Err(why)), _) => Some(*why),
+            (None, None) => Some("the stream was cut"),
+            (Some(Ok(())), _) | (None, Some(_)) => None,
+        };
+        self.over = wrong.is_some() || piece.is_none();
+        Poll::Ready(match wrong {
+            Some(why) => Some(Err(BoxError::from(why))),
+            None => piece.map(|piece| Ok(Frame::data(piece))),
+        })
     }
 }
 

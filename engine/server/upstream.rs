@@ -5,8 +5,9 @@
 //! of all its streams together: a watch that nobody reads fills its own window and holds up no other. Origins without
 //! HTTP/2 get a connection for each request.
 //!
-//! Nothing is retried but a request whose connection turned out to be closed before its head was sent. Redirects are the
-//! caller's to judge; none is followed. A peer that vanished without a word is found by pings within 30 s.
+//! Nothing is retried but a request whose connection turned out to be closed before its head was sent; once, on a newer
+//! connection. Redirects are the caller's to judge; none is followed. An origin that vanished without a word is found by
+//! pings within 30 s over HTTP/2, by the system's probes within 60 s otherwise.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -39,6 +41,8 @@ const MAX_ADDRESSES: usize = 8;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes of a response's header.
 const MAX_HEADER: u32 = 64 * 1024;
+/// How long sent bytes may stay without an acknowledgement, and a silent connection without an answer to probes.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(50);
 
 /// Who is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +136,9 @@ struct Inner {
     tls: TlsConnector,
     limits: UpstreamLimits,
     shards: Mutex<Vec<Arc<Shard>>>,
-    /// One connection is opened at a time, so that a burst does not open more than it needs.
-    opening: tokio::sync::Mutex<()>,
+    /// One connection is opened at a time, so that a burst does not open more than it needs. When the last one failed, and
+    /// how: whoever waited for it fails with it, instead of trying in turn.
+    opening: tokio::sync::Mutex<Option<(Instant, UpstreamError)>>,
     /// Connections of HTTP/1.1, one a request.
     singles: Arc<AtomicUsize>,
 }
@@ -141,6 +146,7 @@ struct Inner {
 struct Shard {
     sender: http2::SendRequest<Body>,
     used: AtomicUsize,
+    opened: Instant,
     idle_since: Mutex<Instant>,
 }
 
@@ -209,9 +215,9 @@ impl Upstream {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut request = Request::from_parts(head, body);
-        let mut again = true;
+        let mut newer_than = None;
         loop {
-            match self.inner.connection().await? {
+            match self.inner.connection(newer_than).await? {
                 Connection::Shard(shard, place) => {
                     *request.uri_mut() = self.inner.uri(path.clone())?;
                     match shard.sender.clone().try_send_request(request).await {
@@ -219,12 +225,15 @@ impl Upstream {
                         Err(mut failed) => {
                             let unsent = failed.take_message();
                             let error = failed.into_error();
-                            self.inner.forget(&shard);
+                            // one stream that was reset says nothing about the others
+                            if unsent.is_some() || shard.sender.is_closed() {
+                                self.inner.forget(&shard);
+                            }
                             match unsent {
-                                Some(unsent) if again => request = unsent,
+                                Some(unsent) if newer_than.is_none() => request = unsent,
                                 _ => return Err(UpstreamError::Broken(words(&error))),
                             }
-                            again = false;
+                            newer_than = Some(Instant::now());
                         }
                     }
                 }
@@ -257,15 +266,18 @@ impl Inner {
         uri.build().map_err(|error| broken(&error))
     }
 
-    /// A place on a connection that is there; connections that ended or idled too long are let go.
-    fn place(&self) -> Option<Connection> {
+    /// A place on a connection that is there, opened after a moment; connections that ended or idled too long are let go.
+    fn place(&self, newer_than: Option<Instant>) -> Option<Connection> {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         shards.retain(|shard| {
             let idle = *shard.idle_since.lock().unwrap_or_else(PoisonError::into_inner) + self.limits.idle;
             !shard.sender.is_closed() && (shard.used.load(Ordering::Acquire) > 0 || now < idle)
         });
-        let free = |shard: &&Arc<Shard>| shard.used.load(Ordering::Acquire) < self.limits.streams;
+        let free = |shard: &&Arc<Shard>| {
+            shard.used.load(Ordering::Acquire) < self.limits.streams
+                && newer_than.is_none_or(|moment| moment <= shard.opened)
+        };
         let shard = shards.iter().find(free)?.clone();
         shard.used.fetch_add(1, Ordering::AcqRel);
         Some(Connection::Shard(shard.clone(), Place::Shard(shard)))
@@ -276,18 +288,29 @@ impl Inner {
         shards.retain(|known| !Arc::ptr_eq(known, shard));
     }
 
-    async fn connection(&self) -> Result<Connection, UpstreamError> {
-        if let Some(connection) = self.place() {
+    async fn connection(&self, newer_than: Option<Instant>) -> Result<Connection, UpstreamError> {
+        if let Some(connection) = self.place(newer_than) {
             return Ok(connection);
         }
-        let _turn = self.opening.lock().await;
-        if let Some(connection) = self.place() {
+        let asked = Instant::now();
+        let mut opening = self.opening.lock().await;
+        if let Some((_, error)) = opening.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.clone());
+        }
+        if let Some(connection) = self.place(newer_than) {
             return Ok(connection);
         }
         let open = self.shards.lock().unwrap_or_else(PoisonError::into_inner).len();
         if open + self.singles.load(Ordering::Acquire) >= self.limits.connections {
             return Err(UpstreamError::Full(self.limits.connections));
         }
+        let opened = self.open().await;
+        *opening = opened.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        opened
+    }
+
+    async fn open(&self) -> Result<Connection, UpstreamError> {
+        let opened = Instant::now();
         let stream = self.connect().await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = timeout(self.limits.handshake, self.http2().handshake(TokioIo::new(stream)))
@@ -296,7 +319,8 @@ impl Inner {
                 .map_err(|error| UpstreamError::Connect(words(&error)))?;
             // how it ends shows in the requests that it carries
             tokio::spawn(async move { drop(connection.await) });
-            let shard = Arc::new(Shard { sender, used: AtomicUsize::new(1), idle_since: Mutex::new(Instant::now()) });
+            let idle_since = Mutex::new(Instant::now());
+            let shard = Arc::new(Shard { sender, used: AtomicUsize::new(1), opened, idle_since });
             self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(shard.clone());
             return Ok(Connection::Shard(shard.clone(), Place::Shard(shard)));
         }
@@ -332,6 +356,10 @@ impl Inner {
             .map_err(|_| UpstreamError::Timeout("connection"))?
             .map_err(|error| UpstreamError::Connect(error.to_string()))?;
         let _best_effort = stream.set_nodelay(true);
+        let socket = SockRef::from(&stream);
+        let probes = TcpKeepalive::new().with_time(UNACKNOWLEDGED / 2).with_interval(UNACKNOWLEDGED / 10);
+        let _best_effort = socket.set_tcp_keepalive(&probes);
+        let _best_effort = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let shaking = self.tls.connect(self.origin.server_name.clone(), stream);
         let shaken = timeout(limits.handshake, shaking).await.map_err(|_| UpstreamError::Timeout("TLS handshake"))?;
         shaken.map_err(|error| UpstreamError::Tls(error.to_string()))

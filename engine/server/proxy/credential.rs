@@ -1,7 +1,7 @@
 //! The role's own identity towards its apiserver, which lends itself to nobody: it may impersonate the peers' users, and
 //! nothing else. A token from a file is read again all the time, since kubelets replace it; without one nothing is sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -13,7 +13,9 @@ use tokio::time::sleep;
 use crate::server::role::{Role, RoleError};
 
 /// How often the file is read.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(1);
+/// How soon it is read again when it holds no token: it may just be being written.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What requests are authorized with.
 #[derive(Clone)]
@@ -30,15 +32,10 @@ impl Credential {
         let auth: &AuthInfo = &role.access.config.auth_info;
         if let Some(path) = &auth.token_file {
             let path = PathBuf::from(path);
-            let (sender, receiver) = watch::channel(None);
-            refresh(&path, &sender, role);
-            let role = role.clone();
-            tokio::spawn(async move {
-                while !role.stopping.is_requested() && !sender.is_closed() {
-                    sleep(EVERY).await;
-                    refresh(&path, &sender, &role);
-                }
-            });
+            let first = read(&path);
+            role.health.set("credential", first.as_ref().map(|_| ()).map_err(Clone::clone));
+            let (sender, receiver) = watch::channel(first.ok());
+            tokio::spawn(follow(path, sender, role.clone()));
             return Ok(Self::Token(receiver));
         }
         if let Some(token) = &auth.token {
@@ -65,16 +62,30 @@ impl Credential {
     }
 }
 
-fn refresh(path: &PathBuf, sender: &watch::Sender<Option<HeaderValue>>, role: &Role) {
-    let read = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-    let token = read.map(zeroize::Zeroizing::new).and_then(|text| header(text.trim()));
-    role.health.set("credential", token.as_ref().map(|_| ()).map_err(Clone::clone));
-    let token = token.ok();
-    sender.send_if_modified(|current| {
-        let changed = *current != token;
-        *current = token;
-        changed
-    });
+/// Reads the file over and over. A token that is missing twice in a row is gone, and the old one is no longer used.
+async fn follow(path: PathBuf, sender: watch::Sender<Option<HeaderValue>>, role: Role) {
+    let mut missing = sender.borrow().is_none();
+    while !role.stopping.is_requested() && !sender.is_closed() {
+        sleep(if missing { AGAIN } else { EVERY }).await;
+        let token = read(&path);
+        let first_miss = token.is_err() && !missing;
+        missing = token.is_err();
+        if first_miss {
+            continue;
+        }
+        role.health.set("credential", token.as_ref().map(|_| ()).map_err(Clone::clone));
+        let token = token.ok();
+        sender.send_if_modified(|current| {
+            let changed = *current != token;
+            *current = token;
+            changed
+        });
+    }
+}
+
+fn read(path: &Path) -> Result<HeaderValue, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    header(zeroize::Zeroizing::new(text).trim())
 }
 
 fn header(token: &str) -> Result<HeaderValue, String> {

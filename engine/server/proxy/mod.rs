@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, future, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use kube::client::ConfigExt as _;
@@ -34,7 +34,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::audit::{AuditLog, Record};
 use self::credential::Credential;
@@ -72,7 +72,7 @@ pub struct ProxyOptions {
 /// How long the apiserver gets to end a watch by itself after its time.
 const GRACE: Duration = Duration::from_secs(10);
 /// How often the apiserver is asked whether it is ready.
-const PROBE_EVERY: Duration = Duration::from_secs(3);
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long it gets to say so.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -219,6 +219,8 @@ struct Asked {
     peer: ClusterUuid,
     name: String,
     key: PublicKey,
+    /// The answer's head alone is wanted.
+    head_only: bool,
     request: ApiRequest,
     admitted: Admitted,
     headers: HeaderMap,
@@ -281,6 +283,11 @@ impl Proxy {
             }
             error => bad(error.to_string()),
         })?;
+        let head_only = head.method == Method::HEAD;
+        if head_only && request.verb == request::Verb::Watch {
+            let words = "a watch has to be asked with GET";
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "denied", words, words));
+        }
         record.verb = Some(request.verb.as_str());
         if let Some(resource) = request.resource() {
             record.group = Some(resource.group.clone());
@@ -309,7 +316,7 @@ impl Proxy {
             None
         };
         let name = entry.name.to_string();
-        Ok(Asked { peer, name, key: verified.key, request, admitted, headers, seconds, place })
+        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place })
     }
 
     /// Answers a request that was admitted. The body is not bounded yet.
@@ -337,7 +344,8 @@ impl Proxy {
             headers.insert(AUTHORIZATION, authorization);
         }
         headers::impersonate(&mut headers, &asked.peer);
-        let request = Request::builder().uri(forward.path_and_query.as_str()).body(nothing());
+        let method = if asked.head_only { Method::HEAD } else { Method::GET };
+        let request = Request::builder().method(method).uri(forward.path_and_query.as_str()).body(nothing());
         let mut request =
             request.map_err(|error| failed(StatusCode::BAD_REQUEST, error.to_string(), "no such path"))?;
         *request.headers_mut() = headers;
@@ -352,6 +360,10 @@ impl Proxy {
         if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
             let reason = format!("the apiserver answered {}", response.status().as_u16());
             return Err(failed(StatusCode::BAD_GATEWAY, reason, "the apiserver answered oddly"));
+        }
+        // it would read as if the peer's own token was refused
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(gone("the apiserver refused the role's own credential".to_owned()));
         }
         let (head, body) = response.into_parts();
         let mut response = Response::new(body);
@@ -387,7 +399,9 @@ impl Proxy {
             }
         };
         response.map(|body| {
-            if hide {
+            if asked.head_only {
+                nothing()
+            } else if hide {
                 pass(body, HideNetwork::default(), bounds, due, revoked, ended)
             } else {
                 pass(body, AsIs, bounds, due, revoked, ended)
@@ -454,12 +468,15 @@ impl Handler for Proxy {
         record.status = response.status().as_u16();
         record.milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let peer = asked.as_ref().map(|asked| asked.name.clone()).or_else(|| record.peer.clone()).unwrap_or_default();
-        let judged = Judged { peer, decision: record.decision, code: record.status };
-        self.counts.requests.get_or_create(&judged).inc();
+        let count = |decision, code| {
+            self.counts.requests.get_or_create(&Judged { peer, decision, code }).inc();
+        };
         if !self.audit.record(&record).await {
+            count("not recorded", StatusCode::SERVICE_UNAVAILABLE.as_u16());
             let words = "requests cannot be recorded, so none is answered";
             return Ok(status_object(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", words));
         }
+        count(record.decision, record.status);
         Ok(match asked {
             Some(asked) => self.bound(asked, response, id, record),
             None => response,
@@ -481,7 +498,11 @@ async fn probe(upstream: Upstream, credential: Credential, role: Role) {
                     request.headers_mut().insert(AUTHORIZATION, authorization);
                 }
                 match upstream.send(request, PROBE_PATIENCE).await {
-                    Ok(response) if response.status() == StatusCode::OK => Ok(()),
+                    Ok(response) if response.status() == StatusCode::OK => {
+                        // a body that is read ends its stream in order, instead of resetting it each time
+                        drop(timeout(PROBE_PATIENCE, response.into_body().collect()).await);
+                        Ok(())
+                    }
                     Ok(response) => Err(format!("GET /readyz was answered with {}", response.status().as_u16())),
                     Err(error) => Err(error.to_string()),
                 }

@@ -35,8 +35,11 @@ impl Admission {
             .is_some_and(|entry| entry.keys.iter().any(|known| known.pem == *key && known.scopes.contains(&Scope::Api)))
     }
 
-    /// A peer.
+    /// A peer. The cluster itself is none, whatever the file says: its own keys open no apiserver.
     pub fn peer(&self, uuid: &ClusterUuid) -> Option<&PeerEntry> {
+        if self.cluster_uuid.as_ref() == Some(uuid) {
+            return None;
+        }
         self.peers.as_ref()?.peer(uuid)
     }
 }
