@@ -1,13 +1,42 @@
 //! The relay: holds the cluster's private key and takes its istiod to the peers' api-proxies.
+//!
+//! Its two halves share the key alone. One keeps the cluster's own objects in order ([`upkeep`]: the key is born here, the
+//! identity written, certificates issued). The other answers istiod: a request below `/to/<cluster ID>/` goes on to that
+//! peer ([`peers`], [`forward`]) with a token that istiod never sees. Whoever reaches the relay speaks for the cluster, so
+//! only istiod may: by NetworkPolicy, and strictly by its token ([`admit`]).
 
+mod admit;
+mod birth;
+mod forward;
+mod issue;
+mod peers;
+mod reach;
+mod store;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
+use self::admit::Door;
+use self::forward::Forwarder;
+use self::peers::{Counts, Peers};
+use self::upkeep::Keeper;
 use super::role::{Role, RoleError, Service};
 use super::{Body, BoxError, Handler};
+use crate::address::Host;
+use crate::cluster::sources::{One, Source, follow_config_map};
 use crate::name::{ClusterUuid, NetworkName, TrustDomain};
+use crate::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
+
+/// How often the objects of the own cluster are looked after.
+const UPKEEP: Duration = Duration::from_mins(1);
 
 /// What the relay is told; all else it finds in its cluster.
 #[derive(Debug, Clone, Default)]
@@ -27,17 +56,100 @@ pub struct RelayOptions {
 }
 
 /// The role.
-#[derive(Debug)]
-pub struct Relay;
+pub struct Relay {
+    forwarder: Forwarder,
+}
 
-impl Handler for Relay {
-    async fn handle(&self, _request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
-        Err("the relay has no key".into())
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Relay([redacted])")
     }
 }
 
-/// Begins the role.
-pub async fn start(role: Role, _options: RelayOptions) -> Result<Service<Relay>, RoleError> {
-    role.stopping.requested().await;
-    Err(RoleError::Start("the relay has no key".to_owned()))
+impl Handler for Relay {
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
+        let (head, _body) = request.into_parts();
+        Ok(self.forwarder.answer(&head).await)
+    }
+
+    fn problem(&self, from: SocketAddr, problem: &(dyn Error + 'static)) {
+        tracing::debug!(source = %from.ip(), %problem, "a connection failed");
+    }
+}
+
+/// Begins the role: once there is a key and a certificate, the relay serves.
+pub async fn start(role: Role, options: RelayOptions) -> Result<Service<Relay>, RoleError> {
+    start_with(role, options, UPKEEP).await
+}
+
+/// The same with another time between two looks at the own cluster's objects.
+pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> Result<Service<Relay>, RoleError> {
+    for (flag, hosts) in [("exporter-host", &options.exporter_hosts), ("proxy-host", &options.proxy_hosts)] {
+        if let Some(error) = hosts.iter().find_map(|host| host.parse::<Host>().err()) {
+            return Err(RoleError::Start(format!("--{flag}: {error}")));
+        }
+    }
+    let conditions =
+        [("key", "the cluster's key is not read yet"), ("identity", "not written yet"), ("routes", "not read yet")];
+    for (condition, reason) in conditions {
+        role.health.set(condition, Err(reason.to_owned()));
+    }
+    let door = options.require_token.then(|| Door::new(&role.access.client, &role.namespace));
+    let (mut keeper, credential) = Keeper::new(role.clone(), options);
+    if role.tls.is_some() {
+        keeper.serve_from(role.certificates_from_files()?);
+    }
+    let Some(certificates) = keeper.begin().await else {
+        return Err(RoleError::Start("asked to end before there was a key".to_owned()));
+    };
+    let counts = Counts::register(&role.metrics);
+    let peers = Arc::new(Peers::new(credential, role.limits.clone(), role.stopping.clone(), counts));
+    let routes = follow_config_map(&role.access.client, role.namespace.as_str(), ROUTES);
+    tokio::spawn(keeper.go_on(every));
+    tokio::spawn(follow_routes(role.clone(), routes, peers.clone()));
+    let forwarder = Forwarder { peers, door, limits: role.limits, stopping: role.stopping, streams: 0.into() };
+    Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
+}
+
+/// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
+async fn follow_routes(role: Role, mut routes: watch::Receiver<Source<BTreeMap<String, String>>>, peers: Arc<Peers>) {
+    let mut known = false;
+    let mut said = None;
+    loop {
+        let source = routes.borrow_and_update().clone();
+        let read = match source.one() {
+            One::NotYet(problem) => Err(problem.unwrap_or_else(|| "not read yet".to_owned())),
+            One::Absent => Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() }),
+            One::Present(data) => match data.get(ROUTES_FILE) {
+                None => Err(format!("ConfigMap `{ROUTES}` has no `{ROUTES_FILE}`; render it again")),
+                Some(text) => RoutesFile::parse(text.as_bytes()).map_err(|error| error.to_string()),
+            },
+        };
+        match read {
+            Ok(file) => {
+                known = true;
+                said = None;
+                peers.update(file);
+                role.health.set("routes", Ok(()));
+            }
+            Err(problem) => {
+                if said.as_ref() != Some(&problem) {
+                    tracing::warn!(problem, "the routes stay as they were");
+                }
+                if !known {
+                    role.health.set("routes", Err(problem.clone()));
+                }
+                said = Some(problem);
+            }
+        }
+        tokio::select! {
+            changed = routes.changed() => if changed.is_err() { return },
+            () = role.stopping.requested() => return,
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
