@@ -22,6 +22,7 @@ mod kill;
 mod laws;
 mod observe;
 mod policy;
+mod proxy;
 mod render;
 mod server;
 mod spec;
@@ -29,8 +30,10 @@ mod spiffe;
 mod tidy;
 mod token;
 mod trust;
+mod upstream;
 
 mod support {
+    pub(crate) mod apiserver;
     pub(crate) mod checkout;
     pub(crate) mod naive;
     pub(crate) mod peer;

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -254,6 +254,7 @@ impl<H: Handler> Server<H> {
     }
 
     async fn answer(&self, request: Request<Incoming>, from: SocketAddr, busy: Busy) -> Response<Counted> {
+        let head_only = request.method() == Method::HEAD;
         let response = if let Some(status) = self.limits.broken(&request) {
             refusal(status)
         } else {
@@ -267,6 +268,8 @@ impl<H: Handler> Server<H> {
                 refusal(StatusCode::INTERNAL_SERVER_ERROR)
             })
         };
+        // over HTTP/2 a body after all would be sent, and be an error to whoever asked
+        let response = if head_only { response.map(|_| whole(Bytes::new())) } else { response };
         response.map(|inner| Counted { inner, _busy: busy })
     }
 }

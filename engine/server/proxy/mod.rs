@@ -399,9 +399,7 @@ impl Proxy {
             }
         };
         response.map(|body| {
-            if asked.head_only {
-                nothing()
-            } else if hide {
+            if hide {
                 pass(body, HideNetwork::default(), bounds, due, revoked, ended)
             } else {
                 pass(body, AsIs, bounds, due, revoked, ended)
