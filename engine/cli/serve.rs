@@ -73,6 +73,7 @@ pub enum Log {
 
 /// Arguments of `serve exporter`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Exporter {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
@@ -108,6 +109,7 @@ pub struct Exporter {
 
 /// Arguments of `serve proxy`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Proxy {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
@@ -122,6 +124,7 @@ pub struct Proxy {
 
 /// Arguments of `serve relay`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Relay {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]

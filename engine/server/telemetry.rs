@@ -76,6 +76,8 @@ impl Health {
         if before.as_ref() != Some(&state) {
             match state {
                 Ok(()) => tracing::info!(condition, "holds"),
+                // how every role begins
+                Err(reason) if before.is_none() => tracing::debug!(condition, reason, "does not hold yet"),
                 Err(reason) => tracing::warn!(condition, reason, "does not hold"),
             }
         }
