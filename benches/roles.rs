@@ -235,7 +235,7 @@ async fn main() {
     }
     sleep(Duration::from_secs(1)).await;
     let each = role.memory().saturating_sub(before) / WATCHES as u64;
-    println!("{WATCHES} idle watches: {:.1} KiB each, {:.1} MiB in all", each as f64 / 1024.0, mib(role.memory()));
+    println!("{WATCHES} idle watches: {:.1} KiB each, {:.1} MiB in all", mib(each * 1024), mib(role.memory()));
     drop(open);
     drop(role);
     drop(running);
