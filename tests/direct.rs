@@ -80,7 +80,7 @@ impl Handler for Cluster {
             public: Ok(own.public()),
             evidence: private.evidence.clone(),
             private: Ok(private),
-            peers,
+            peers: Ok(peers),
             relations: fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect(),
             sequence: 1,
         };

@@ -97,7 +97,7 @@ fn published() -> Published {
         public: Ok(public),
         private: Ok(private),
         evidence: Some(evidence()),
-        peers: PeersFile {
+        peers: Ok(PeersFile {
             version: PEERS_VERSION,
             own: OwnKeys { keys: vec![authn("ci", ENGINE, &[SCOPE])] },
             peers: vec![
@@ -105,7 +105,7 @@ fn published() -> Published {
                 peer("south", SOUTH, vec![authn("south-1", SOUTH_KEY, &[Scope::Api]), theirs()]),
                 peer("west", WEST, vec![authn("west-1", WEST_KEY, &all), theirs()]),
             ],
-        },
+        }),
         relations: BTreeMap::from([
             (uuid(NORTH), relation("north")),
             (uuid(SOUTH), relation("south")),

@@ -306,7 +306,9 @@ async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
 
 const EVENT: &[u8] = b"{\"type\":\"ADDED\",\"object\":{}}\n";
 
-const EVENT_SAID: Result<Bytes, &str> = Ok(Bytes::from_static(EVENT));
+fn event() -> Result<Bytes, &'static str> {
+    Ok(Bytes::from_static(EVENT))
+}
 
 const PODS: &str = "/api/v1/pods?limit=500&resourceVersion=0";
 
@@ -427,15 +429,12 @@ async fn a_cluster_that_names_itself_as_a_peer_admits_itself_all_the_same_not() 
     assert_eq!(world.get(PODS, &of_south()).await.status(), StatusCode::NOT_FOUND);
 }
 
-/// Method, path, headers, status.
-type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16);
-
 #[tokio::test]
 async fn what_is_not_shared_never_reaches_the_apiserver() {
     let world = world().await;
     let client = world.client().await;
     let of_west = of_west();
-    let cases: [Case<'_>; 14] = [
+    let cases: [(Method, &str, &[(&str, &str)], u16); 14] = [
         (Method::POST, "/api/v1/pods", &[], 405),
         (Method::DELETE, "/api/v1/namespaces/a/pods/b", &[], 405),
         (Method::HEAD, "/api/v1/pods?watch=true", &[], 405),
@@ -515,7 +514,7 @@ async fn a_peer_that_goes_loses_its_watches_and_no_other_does() {
         assert!(next(watch.body_mut()).await.unwrap().is_err(), "an end would look like an answer");
     }
     assert!(begin.elapsed() < SOON);
-    world.said.send(EVENT_SAID).unwrap();
+    world.said.send(event()).unwrap();
     for watch in new.iter_mut().chain(&mut south_watches) {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -529,7 +528,7 @@ async fn a_peer_that_goes_loses_its_watches_and_no_other_does() {
     world.peers(&peers(&[west(&[authn("west-1", WEST_OLD, &["api"])]), south()]));
     sleep(Duration::from_millis(300)).await;
     assert_eq!(world.get(PODS, &by_west).await.status(), StatusCode::UNAUTHORIZED);
-    world.said.send(EVENT_SAID).unwrap();
+    world.said.send(event()).unwrap();
     for watch in &mut south_watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -560,7 +559,7 @@ async fn a_watch_that_breaks_is_an_error_and_one_that_ends_is_an_end() {
     assert!(next(broken.body_mut()).await.unwrap().is_err());
 
     let mut killed = client.watch(&of_west).await;
-    world.said.send(EVENT_SAID).unwrap();
+    world.said.send(event()).unwrap();
     assert_eq!(next(killed.body_mut()).await.unwrap().unwrap(), EVENT);
     world.apiserver.kill().await;
     assert!(next(killed.body_mut()).await.unwrap().is_err());
@@ -572,13 +571,13 @@ async fn a_watch_that_breaks_is_an_error_and_one_that_ends_is_an_end() {
     world.apiserver.revive().await;
     world.ready(Duration::from_secs(10)).await;
     let mut again = client.watch(&of_west).await;
-    world.said.send(EVENT_SAID).unwrap();
+    world.said.send(event()).unwrap();
     assert_eq!(next(again.body_mut()).await.unwrap().unwrap(), EVENT);
 }
 
 #[tokio::test]
 async fn a_watch_lasts_no_longer_than_its_limit_and_its_token() {
-    let world = world_with(Limits { watch: Duration::from_mins(10), ..limits() }, |_| None).await;
+    let world = world_with(Limits { watch: Duration::from_secs(600), ..limits() }, |_| None).await;
     let client = world.client().await;
     let asked_for = |path: &str| {
         let asked = world.apiserver.asked().into_iter().rev().find(|asked| asked.path.starts_with(path)).unwrap();
@@ -636,7 +635,7 @@ async fn many_watches_are_spread_and_readers_that_take_nothing_hold_up_nobody() 
 
     sleep(Duration::from_millis(300)).await;
     let begin = Instant::now();
-    world.said.send(EVENT_SAID).unwrap();
+    world.said.send(event()).unwrap();
     for watch in &mut watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -813,7 +812,7 @@ async fn a_proxy_that_ends_lets_its_watches_end_in_good_order() {
     let client = world.client().await;
     let of_west = of_west();
     let mut watches = join_all((0..20).map(|_| client.watch(&of_west))).await;
-    world.said.send(EVENT_SAID).unwrap();
+    world.said.send(event()).unwrap();
     for watch in &mut watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }

@@ -99,7 +99,7 @@ fn published(own: &SimulatedCluster, fleet: &Fleet) -> Published {
         public: Ok(own.public()),
         evidence: private.evidence.clone(),
         private: Ok(private),
-        peers: own.admitted(),
+        peers: Ok(own.admitted()),
         relations: fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect(),
         sequence: 1,
     }

@@ -1,0 +1,460 @@
+//! Objects of the role's own cluster, watched. "There is none", "it cannot be looked up" and "not looked up yet" are three
+//! different answers here, and none of them is ever an empty object.
+//!
+//! A watch is a LIST in pages and a WATCH from where that ended (Kubernetes API concepts, "Efficient detection of
+//! changes"). An object is read as the part of it that its reader names, so that a cluster of thousands of objects costs
+//! little. A watch that breaks keeps what it knew for [`GRACE`], and says at once that it is broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use http::StatusCode;
+use kube::Client;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Request;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long what was seen is held true while the apiserver cannot be asked.
+pub const GRACE: Duration = Duration::from_mins(10);
+/// One WATCH. Short, since a connection whose other end has vanished is noticed only when it is over.
+const WATCH_SECONDS: u32 = 60;
+/// What an answer may take beyond what was asked for.
+const SLACK: Duration = Duration::from_secs(5);
+/// A page of a LIST, to its last byte.
+const PAGE_TIME: Duration = Duration::from_secs(30);
+/// Objects of a page.
+const PAGE: u32 = 200;
+/// First and longest wait after a failure.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(10));
+
+/// What is known of something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source<T> {
+    /// Nobody has answered yet.
+    NotYet,
+    /// There is none.
+    Absent,
+    /// This is it.
+    Present(T),
+    /// It cannot be looked up, for this reason.
+    Failed(String),
+}
+
+impl<T> Source<T> {
+    /// The value where there is one.
+    pub fn present(&self) -> Option<&T> {
+        match self {
+            Self::Present(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value, or in words why there is none; `what` names it.
+    pub fn required(&self, what: &str) -> Result<&T, String> {
+        match self {
+            Self::Present(value) => Ok(value),
+            Self::Absent => Err(format!("there is no {what}")),
+            Self::NotYet => Err(format!("{what} was not read yet")),
+            Self::Failed(reason) => Err(format!("{what} cannot be read: {reason}")),
+        }
+    }
+
+    /// The value, `None` where there is none, or in words why that is not known.
+    pub fn optional(&self, what: &str) -> Result<Option<&T>, String> {
+        match self {
+            Self::Absent => Ok(None),
+            other => other.required(what).map(Some),
+        }
+    }
+}
+
+/// Where objects are, and which of them are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Path of the collection, such as `/api/v1/namespaces/istio-system/configmaps`.
+    pub path: String,
+    /// Field selector.
+    pub fields: Option<String>,
+    /// Label selector.
+    pub labels: Option<String>,
+}
+
+impl Place {
+    /// All objects of a collection.
+    pub fn all(path: impl Into<String>) -> Self {
+        Self { path: path.into(), fields: None, labels: None }
+    }
+
+    /// The object of a name. The selector is what a right on that name alone covers.
+    pub fn named(path: impl Into<String>, name: &str) -> Self {
+        Self { fields: Some(format!("metadata.name={name}")), ..Self::all(path) }
+    }
+
+    /// Objects that a label selector selects.
+    pub fn labelled(path: impl Into<String>, labels: &str) -> Self {
+        Self { labels: Some(labels.to_owned()), ..Self::all(path) }
+    }
+}
+
+/// Objects by namespace and name.
+pub type Objects<T> = BTreeMap<(String, String), Arc<T>>;
+
+/// Why objects cannot be watched at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// In words.
+    pub reason: String,
+    /// The apiserver answered, and refused.
+    pub refused: bool,
+}
+
+/// What a watch has seen.
+#[derive(Debug, Clone)]
+pub struct Seen<T> {
+    objects: Option<Objects<T>>,
+    problem: Option<(Problem, Instant)>,
+    /// When the apiserver last confirmed it.
+    confirmed: Option<Instant>,
+}
+
+/// Objects under watch. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watched<T> {
+    seen: watch::Receiver<Seen<T>>,
+    task: JoinHandle<()>,
+}
+
+impl<T> Drop for Watched<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<T> Watched<T> {
+    /// All of them; [`Source::Absent`] is not among the answers.
+    pub fn all(&self) -> Source<Objects<T>> {
+        let seen = self.seen.borrow();
+        match (&seen.objects, &seen.problem) {
+            (Some(objects), Some((_, since))) if since.elapsed() < GRACE => Source::Present(objects.clone()),
+            (_, Some((problem, _))) => Source::Failed(problem.reason.clone()),
+            (Some(objects), None) => Source::Present(objects.clone()),
+            (None, None) => Source::NotYet,
+        }
+    }
+
+    /// The one that was asked for by name.
+    pub fn one(&self) -> Source<Arc<T>> {
+        match self.all() {
+            Source::Present(objects) => objects.into_values().next().map_or(Source::Absent, Source::Present),
+            Source::Absent => Source::Absent,
+            Source::NotYet => Source::NotYet,
+            Source::Failed(reason) => Source::Failed(reason),
+        }
+    }
+
+    /// What is wrong at this moment, also while what was seen still counts.
+    pub fn problem(&self) -> Option<Problem> {
+        self.seen.borrow().problem.as_ref().map(|(problem, _)| problem.clone())
+    }
+
+    /// How long ago the apiserver confirmed it.
+    pub fn age(&self) -> Option<Duration> {
+        self.seen.borrow().confirmed.map(|at| at.elapsed())
+    }
+
+    /// Hears of each change.
+    pub fn changes(&self) -> watch::Receiver<Seen<T>> {
+        self.seen.clone()
+    }
+}
+
+/// Metadata of an object, as far as anybody here wants it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    /// Its namespace; empty where it has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its version.
+    pub resource_version: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Who set what, and when.
+    pub managed_fields: Vec<ManagedFields>,
+}
+
+/// What one writer set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ManagedFields {
+    /// When it last changed something of it, RFC 3339.
+    pub time: Option<String>,
+    /// The fields.
+    #[serde(rename = "fieldsV1")]
+    #[serde(deserialize_with = "names")]
+    pub fields_v1: BTreeSet<String>,
+}
+
+#[allow(clippy::zero_sized_map_values, reason = "the values are read past, not kept")]
+fn names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let fields = BTreeMap::<String, serde::de::IgnoredAny>::deserialize(deserializer)?;
+    Ok(fields.into_keys().collect())
+}
+
+/// An object as the apiserver sends it, in the part that is read.
+pub trait Watchable: DeserializeOwned + Clone + Send + Sync + 'static {
+    /// What is kept of it.
+    type Kept: PartialEq + Send + Sync + 'static;
+    /// Its metadata.
+    fn meta(&self) -> &Meta;
+    /// What is kept of it; nothing, where it is of no interest.
+    fn keep(self) -> Option<Self::Kept>;
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    next: Option<String>,
+}
+
+/// Why a LIST or a WATCH ended.
+enum Ended {
+    /// What was seen so far is too old to go on from.
+    Gone,
+    /// Something else.
+    Problem(Problem),
+}
+
+impl From<kube::Error> for Ended {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == StatusCode::GONE.as_u16() => Self::Gone,
+            kube::Error::Api(status) => {
+                let refused = matches!(status.code, 401 | 403 | 404);
+                let message = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
+                Self::Problem(Problem { reason: format!("{} {message}", status.code), refused })
+            }
+            error => Self::Problem(Problem { reason: in_full(&error), refused: false }),
+        }
+    }
+}
+
+/// An error with its causes.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn late(what: &str) -> Ended {
+    Ended::Problem(Problem { reason: format!("the apiserver took too long {what}"), refused: false })
+}
+
+/// Each object of a place once, page by page; nothing of it is held. Gives the version at which they stood.
+pub async fn each<T: Watchable>(client: &Client, place: &Place, mut look: impl FnMut(T)) -> Result<String, Problem> {
+    match pages(client, place, &mut look).await {
+        Ok(version) => Ok(version),
+        Err(Ended::Problem(problem)) => Err(problem),
+        Err(Ended::Gone) => Err(Problem { reason: "the list changed too fast to be read".to_owned(), refused: false }),
+    }
+}
+
+async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnMut(T)) -> Result<String, Ended> {
+    let mut next: Option<String> = None;
+    loop {
+        let params = ListParams {
+            label_selector: place.labels.clone(),
+            field_selector: place.fields.clone(),
+            limit: Some(PAGE),
+            continue_token: next.take(),
+            ..ListParams::default()
+        };
+        let request = Request::new(place.path.as_str())
+            .list(&params)
+            .map_err(|error| Ended::Problem(Problem { reason: error.to_string(), refused: false }))?;
+        let page = timeout(PAGE_TIME, client.request::<List<T>>(request)).await;
+        let page = page.map_err(|_| late("to list"))??;
+        page.items.into_iter().for_each(&mut *look);
+        match page.metadata.next.filter(|next| !next.is_empty()) {
+            Some(more) => next = Some(more),
+            None => return Ok(page.metadata.resource_version),
+        }
+    }
+}
+
+/// Watches a place from now on, until what is returned is dropped.
+/// `bell` rings after each change.
+pub fn watch_place<T: Watchable>(client: &Client, place: Place, bell: &Arc<Notify>) -> Watched<T::Kept> {
+    let (sender, seen) = watch::channel(Seen { objects: None, problem: None, confirmed: None });
+    let task = tokio::spawn(follow::<T>(client.clone(), place, Hearers { sender, bell: bell.clone() }));
+    Watched { seen, task }
+}
+
+/// Who hears of changes.
+struct Hearers<T> {
+    sender: watch::Sender<Seen<T>>,
+    bell: Arc<Notify>,
+}
+
+impl<T> Hearers<T> {
+    /// Changes what was seen; the closure says whether anybody should hear of it.
+    fn change(&self, change: impl FnOnce(&mut Seen<T>) -> bool) {
+        if self.sender.send_if_modified(change) {
+            self.bell.notify_one();
+        }
+    }
+}
+
+async fn follow<T: Watchable>(client: Client, place: Place, hearers: Hearers<T::Kept>) {
+    let mut wait = BACK_OFF.0;
+    let mut version: Option<String> = None;
+    loop {
+        let ended = match &mut version {
+            Some(version) => watch_on::<T>(&client, &place, version, &hearers, &mut wait).await,
+            None => list::<T>(&client, &place, &hearers).await.map(|listed| {
+                wait = BACK_OFF.0;
+                version = Some(listed);
+            }),
+        };
+        match ended {
+            Ok(()) => continue,
+            // from the start, at once: what is known stays known until then
+            Err(Ended::Gone) => version = None,
+            Err(Ended::Problem(problem)) => {
+                if problem.refused {
+                    version = None;
+                }
+                tracing::debug!(path = place.path, fields = place.fields, reason = problem.reason, "watch broke");
+                hearers.change(|seen| {
+                    let since = seen.problem.as_ref().map_or_else(Instant::now, |(_, since)| *since);
+                    let differs = seen.problem.as_ref().is_none_or(|(old, _)| *old != problem);
+                    seen.problem = Some((problem, since));
+                    differs
+                });
+            }
+        }
+        // a little apart, so that the watches of a role do not come back all at once
+        sleep(wait.mul_f64(0.75 + 0.5 * spread(&place))).await;
+        wait = (wait * 2).min(BACK_OFF.1);
+    }
+}
+
+/// A number from 0 to 1 of the place's own.
+fn spread(place: &Place) -> f64 {
+    let text = format!("{place:?}");
+    f64::from(text.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte))) / 255.0
+}
+
+async fn list<T: Watchable>(client: &Client, place: &Place, hearers: &Hearers<T::Kept>) -> Result<String, Ended> {
+    let mut objects = Objects::new();
+    let mut put = |object: T| {
+        let key = key(&object);
+        if let Some(kept) = object.keep() {
+            objects.insert(key, Arc::new(kept));
+        }
+    };
+    let version = pages(client, place, &mut put).await?;
+    hearers.change(|seen| {
+        let changed = seen.objects.as_ref() != Some(&objects) || seen.problem.is_some();
+        seen.objects = Some(objects);
+        seen.problem = None;
+        seen.confirmed = Some(Instant::now());
+        changed
+    });
+    Ok(version)
+}
+
+fn key<T: Watchable>(object: &T) -> (String, String) {
+    let meta = object.meta();
+    (meta.namespace.clone(), meta.name.clone())
+}
+
+/// One WATCH, to its end. `version` and `wait` follow what is seen.
+async fn watch_on<T: Watchable>(
+    client: &Client,
+    place: &Place,
+    version: &mut String,
+    hearers: &Hearers<T::Kept>,
+    wait: &mut Duration,
+) -> Result<(), Ended> {
+    let params = WatchParams {
+        label_selector: place.labels.clone(),
+        field_selector: place.fields.clone(),
+        timeout: Some(WATCH_SECONDS),
+        bookmarks: true,
+        send_initial_events: false,
+    };
+    let request = Request::new(place.path.as_str())
+        .watch(&params, version)
+        .map_err(|error| Ended::Problem(Problem { reason: error.to_string(), refused: false }))?;
+    let stream =
+        timeout(SLACK * 2, client.request_events::<T>(request)).await.map_err(|_| late("to begin a watch"))??;
+    let mut stream = std::pin::pin!(stream);
+    *wait = BACK_OFF.0;
+    let confirm = |seen: &mut Seen<T::Kept>| {
+        seen.confirmed = Some(Instant::now());
+        seen.problem.take().is_some()
+    };
+    hearers.change(confirm);
+    let until = Instant::now() + Duration::from_secs(WATCH_SECONDS.into()) + SLACK;
+    loop {
+        let event = tokio::time::timeout_at(until, stream.try_next()).await;
+        let event = event.map_err(|_| late("to end a watch"))??;
+        let (object, deleted) = match event {
+            None => return Ok(()),
+            Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => (object, false),
+            Some(WatchEvent::Deleted(object)) => (object, true),
+            Some(WatchEvent::Bookmark(bookmark)) => {
+                *version = bookmark.metadata.resource_version;
+                hearers.change(confirm);
+                continue;
+            }
+            Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
+        };
+        version.clone_from(&object.meta().resource_version);
+        let key = key(&object);
+        let kept = if deleted { None } else { object.keep() };
+        hearers.change(|seen| {
+            let objects = seen.objects.get_or_insert_default();
+            let changed = match kept {
+                None => objects.remove(&key).is_some(),
+                Some(kept) => {
+                    let differs = objects.get(&key).is_none_or(|old| **old != kept);
+                    if differs {
+                        objects.insert(key, Arc::new(kept));
+                    }
+                    differs
+                }
+            };
+            confirm(seen) || changed
+        });
+    }
+}
