@@ -23,6 +23,7 @@ mod laws;
 mod observe;
 mod policy;
 mod proxy;
+mod relay;
 mod render;
 mod server;
 mod spec;
@@ -36,6 +37,7 @@ mod support {
     pub(crate) mod apiserver;
     pub(crate) mod checkout;
     pub(crate) mod naive;
+    pub(crate) mod objects;
     pub(crate) mod peer;
     pub(crate) mod story;
     pub(crate) mod world;

@@ -133,7 +133,8 @@ async fn follow_routes(role: Role, mut routes: watch::Receiver<Source<BTreeMap<S
                 role.health.set("routes", Ok(()));
             }
             Err(problem) => {
-                if said.as_ref() != Some(&problem) {
+                let begins = source.seen.is_none() && source.problem.is_none();
+                if !begins && said.as_ref() != Some(&problem) {
                     tracing::warn!(problem, "the routes stay as they were");
                 }
                 if !known {

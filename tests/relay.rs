@@ -1,0 +1,469 @@
+//! The relay: a key that is born once, certificates for the roles, and istiod's way to its peers.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use isthmus::identity::Identity;
+use isthmus::key::PublicKey;
+use isthmus::name::Namespace;
+use isthmus::server::limits::Limits;
+use isthmus::server::relay::{Relay, RelayOptions, start_with};
+use isthmus::server::role::{Role, RoleError, Service, Stop};
+use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::{Bound, Running};
+use isthmus::token::{Expectation, Scope, Verified, verify};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::support::objects::Apiserver;
+use crate::support::peer::{Ca, Peer, Step, answer, json as json_answer};
+
+const NAMESPACES: &str = "/api/v1/namespaces";
+const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
+const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
+const OWN: &str = "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
+const WEST: &str = "7c1de4a2-93b5-4b0c-8a53-5b2a4e0f7d10";
+const EVERY: Duration = Duration::from_millis(100);
+
+async fn apiserver() -> Apiserver {
+    let apiserver = Apiserver::start().await;
+    apiserver.put(NAMESPACES, json!({ "metadata": { "name": "kube-system", "uid": OWN } }));
+    let labels = json!({ "topology.istio.io/network": "network-east" });
+    apiserver.put(NAMESPACES, json!({ "metadata": { "name": "istio-system", "uid": WEST, "labels": labels } }));
+    let mesh = json!({ "mesh": "trustDomain: east.example\n" });
+    apiserver.put(MAPS, json!({ "metadata": { "name": "istio" }, "data": mesh }));
+    apiserver
+}
+
+/// A relay that runs.
+struct Ran {
+    health: Health,
+    metrics: Metrics,
+    address: SocketAddr,
+    ca: String,
+    _stop: Stop,
+    _running: Running,
+}
+
+fn role(apiserver: &Apiserver) -> (Role, Stop) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let (stop, stopping) = Stop::new();
+    let role = Role {
+        namespace: Namespace::istio_system(),
+        limits: Limits { watches_per_peer: 2, drain: Duration::from_millis(100), ..Limits::of_proxy() },
+        access: apiserver.access(),
+        metrics: Metrics::new(),
+        health: Health::default(),
+        stopping,
+        tls: None,
+    };
+    (role, stop)
+}
+
+fn options() -> RelayOptions {
+    RelayOptions {
+        exporter_hosts: vec!["metadata.east.example.com".to_owned(), "203.0.113.7".to_owned()],
+        proxy_hosts: vec!["api.east.example.com".to_owned()],
+        ..RelayOptions::default()
+    }
+}
+
+async fn start(apiserver: &Apiserver, options: RelayOptions) -> Ran {
+    let (role, stop) = role(apiserver);
+    let (health, metrics, limits) = (role.health.clone(), role.metrics.clone(), role.limits.clone());
+    let started: Result<Service<Relay>, RoleError> =
+        timeout(Duration::from_secs(20), start_with(role, options, EVERY)).await.unwrap();
+    let service = started.unwrap();
+    let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = bound.address();
+    let running = bound.serve(&service.certificates, limits.server(true), service.handler);
+    let ca = identity(apiserver).map(|identity| identity.relay_ca.unwrap()).unwrap_or_default();
+    let ran = Ran { health, metrics, address, ca, _stop: stop, _running: running };
+    until("the relay to be ready", || ran.health.is_ready()).await;
+    ran
+}
+
+impl Ran {
+    fn client(&self) -> reqwest::Client {
+        let ca = reqwest::Certificate::from_pem(self.ca.as_bytes()).unwrap();
+        let name = "isthmus-relay.istio-system.svc";
+        reqwest::Client::builder().tls_certs_only([ca]).resolve(name, self.address).build().unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://isthmus-relay.istio-system.svc:{}{path}", self.address.port())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.client().get(self.url(path)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !holds() {
+        assert!(Instant::now() < end, "waited for {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn identity(apiserver: &Apiserver) -> Option<Identity> {
+    let map = apiserver.get(MAPS, "isthmus-identity")?;
+    Some(Identity::parse(map["data"]["identity.json"].as_str().unwrap().as_bytes()).unwrap())
+}
+
+fn data(secret: &Value, field: &str) -> String {
+    String::from_utf8(BASE64_STANDARD.decode(secret["data"][field].as_str().unwrap()).unwrap()).unwrap()
+}
+
+fn routes(apiserver: &Apiserver, routes: &[(&str, SocketAddr, &str)]) {
+    let route = |(id, address, ca): &(&str, SocketAddr, &str)| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", address.port()), "apiCA": ca });
+    let file = json!({ "version": 1, "routes": routes.iter().map(route).collect::<Vec<_>>() }).to_string();
+    apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file } }));
+}
+
+/// Judges the token of a request's head as a peer's api-proxy does.
+fn judged(head: &str, key: &PublicKey) -> Verified {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let values: Vec<&str> =
+        lines.filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).map(|(_, v)| v).collect();
+    let now = jiff::Timestamp::now().as_second();
+    let expected = Expectation { audience: WEST, scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
+    let id = key.id();
+    verify(&values, &expected, &move |sub: &str, kid: Option<&str>| {
+        assert_eq!((sub, kid), (OWN, Some(id.as_str())));
+        vec![key.clone()]
+    })
+    .unwrap()
+}
+
+fn path_of(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap()
+}
+
+const API_VERSIONS: &str = r#"{"kind":"APIVersions","versions":["v1"]}"#;
+
+/// A peer that answers `GET /api` as an apiserver, and all else by the script.
+async fn peer(ca: &Ca, script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Peer {
+    let answers = move |head: &str| if path_of(head) == "/api" { json_answer(API_VERSIONS) } else { script(head) };
+    Peer::start(&ca.serving(&["127.0.0.1"]), answers).await
+}
+
+fn up(metrics: &Metrics, id: &str) -> Option<String> {
+    let begin = format!("isthmus_relay_route_up{{cluster_id=\"{id}\",");
+    metrics.text().lines().find_map(|line| line.strip_prefix(&begin).map(str::to_owned))
+}
+
+#[tokio::test]
+async fn two_relays_that_begin_together_have_one_key() {
+    let apiserver = apiserver().await;
+    let (one, two) = tokio::join!(start(&apiserver, options()), start(&apiserver, options()));
+    let requests = apiserver.requests();
+    assert!(!requests.iter().any(|request| request.starts_with("DELETE") || request == &format!("GET {SECRETS}")));
+    assert!(!requests.iter().any(|request| request == &format!("PUT {SECRETS}/isthmus-authn")));
+
+    let secret = apiserver.get(SECRETS, "isthmus-authn").unwrap();
+    assert_eq!(secret["metadata"]["labels"]["isthmus.dev/owner"], "cluster");
+    assert!(data(&secret, "key.pem").starts_with("-----BEGIN ED25519 PRIVATE KEY-----"));
+    let identity = identity(&apiserver).unwrap();
+    assert_eq!(identity.cluster_uuid.unwrap().as_str(), OWN);
+    assert_eq!(identity.trust_domain.unwrap().as_str(), "east.example");
+    assert_eq!(identity.network.unwrap().as_str(), "network-east");
+    assert_eq!(identity.serving_ca.as_deref(), Some(data(&secret, "ca.crt").as_str()));
+    let key = isthmus::key::PrivateKey::from_pem(&data(&secret, "key.pem")).unwrap();
+    assert_eq!(identity.keys[0].pem, *key.public());
+    // both serve with the certificate of the one CA
+    for ran in [&one, &two] {
+        assert_eq!(ran.get("/to/west/api").await.0, 404);
+    }
+    for (name, hosts) in [("isthmus-exporter-tls", 4), ("isthmus-proxy-tls", 3)] {
+        let secret = apiserver.get(SECRETS, name).unwrap();
+        assert_eq!((&secret["type"], data(&secret, "ca.crt")), (&json!("kubernetes.io/tls"), one.ca.clone()));
+        let (_, pem) = x509_parser::pem::parse_x509_pem(data(&secret, "tls.crt").as_bytes()).unwrap();
+        let names = pem.parse_x509().unwrap().subject_alternative_name().unwrap().unwrap().value.general_names.len();
+        assert_eq!(names, hosts, "{name}");
+    }
+    let everything = format!("{} {:?}", one.metrics.text(), one.health.failing());
+    assert!(!everything.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn a_broken_secret_is_said_and_left_as_it_is() {
+    let apiserver = apiserver().await;
+    let broken =
+        json!({ "metadata": { "name": "isthmus-authn" }, "data": { "key.pem": BASE64_STANDARD.encode("c2VjcmV0") } });
+    apiserver.put(SECRETS, broken);
+    let before = apiserver.get(SECRETS, "isthmus-authn");
+    let (role, stop) = role(&apiserver);
+    let (health, begun) = (role.health.clone(), tokio::spawn(start_with(role, options(), EVERY)));
+    let said = |health: &Health| health.failing().into_iter().find(|(name, _)| *name == "key").unwrap().1;
+    until("the words", || health.failing().len() == 3 && said(&health).contains("broken")).await;
+    let words = said(&health);
+    assert!(words.contains("Secret `isthmus-authn` is broken: `key.pem`") && words.contains("put it back"), "{words}");
+    assert!(!words.contains("c2VjcmV0"), "{words}");
+    assert_eq!(apiserver.get(SECRETS, "isthmus-authn"), before);
+    assert!(apiserver.get(MAPS, "isthmus-identity").is_none());
+    stop.request();
+    assert!(matches!(begun.await.unwrap(), Err(RoleError::Start(_))));
+}
+
+#[tokio::test]
+async fn what_others_change_is_put_right_and_what_is_not_ours_is_left_alone() {
+    let apiserver = apiserver().await;
+    let foreign = json!({ "metadata": { "name": "isthmus-proxy-tls" }, "type": "kubernetes.io/tls", "data": {} });
+    apiserver.put(SECRETS, foreign);
+    let ran = start(&apiserver, options()).await;
+    let of = |name: &str| apiserver.get(SECRETS, name).map(|secret| secret["data"].clone());
+    let (authn, leaf) = (of("isthmus-authn"), of("isthmus-exporter-tls"));
+
+    let mut map = apiserver.get(MAPS, "isthmus-identity").unwrap();
+    let written = map["data"].clone();
+    map["data"] = json!({ "identity.json": "{}" });
+    apiserver.put(MAPS, map);
+    until("the identity", || apiserver.get(MAPS, "isthmus-identity").unwrap()["data"] == written).await;
+    apiserver.delete(MAPS, "isthmus-identity");
+    until("the identity", || apiserver.get(MAPS, "isthmus-identity").is_some()).await;
+    // a key that was deleted is the same afterwards
+    apiserver.delete(SECRETS, "isthmus-authn");
+    until("the key", || of("isthmus-authn").is_some()).await;
+    assert_eq!(of("isthmus-authn"), authn);
+    // what is good is not issued again
+    assert_eq!(of("isthmus-exporter-tls"), leaf);
+    assert_eq!(of("isthmus-proxy-tls"), Some(json!({})));
+    assert!(ran.health.is_ready());
+    // nothing is written while nothing changes
+    sleep(EVERY * 3).await;
+    let writes = |requests: Vec<String>| requests.iter().filter(|r| !r.starts_with("GET")).count();
+    let before = writes(apiserver.requests());
+    sleep(EVERY * 5).await;
+    assert_eq!(writes(apiserver.requests()), before);
+    // a relay that has its key goes on while the apiserver fails
+    apiserver.break_down(Some("/api"));
+    sleep(EVERY * 5).await;
+    assert!(ran.health.is_ready(), "{:?}", ran.health.failing());
+    apiserver.break_down(None);
+
+    // other hosts: another certificate, by the same CA
+    let hosts = RelayOptions { exporter_hosts: vec!["elsewhere.example.com".to_owned()], ..options() };
+    let again = start(&apiserver, hosts).await;
+    assert_eq!(again.ca, ran.ca);
+    until("another certificate", || of("isthmus-exporter-tls") != leaf).await;
+}
+
+#[tokio::test]
+async fn a_request_reaches_its_peer_with_our_token_and_nothing_else_of_istiod() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |head| match path_of(head) {
+        "/api/v1/pods?limit=500" => json_answer(r#"{"kind":"PodList","items":[]}"#),
+        "/elsewhere" => answer("302 Found", "location: https://127.0.0.1/\r\n", ""),
+        _ => answer("401 Unauthorized", "set-cookie: a=b\r\ncontent-type: application/json\r\n", "{}"),
+    })
+    .await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let host = format!("api_host=\"127.0.0.1:{}\",reason=\"\"}} 1", west.address.port());
+    assert_eq!(up(&ran.metrics, "west").unwrap(), host);
+
+    let sent = ran.client().get(ran.url("/to/west/api/v1/pods?limit=500"));
+    let sent =
+        sent.header("authorization", "Bearer istiods-own").header("cookie", "a=b").header("accept", "application/json");
+    let response = sent.send().await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.text().await.unwrap()),
+        (200, r#"{"kind":"PodList","items":[]}"#.to_owned())
+    );
+    let key = identity(&apiserver).unwrap().keys[0].pem.clone();
+    for head in west.requests() {
+        let verified = judged(&head, &key);
+        assert!(verified.claims.exp - verified.claims.nbf == 45 * 60, "{:?}", verified.claims);
+        assert!(!head.contains("istiods-own") && !head.contains("cookie"), "{head}");
+    }
+
+    let (status, _) = ran.get("/to/west/api/v1/nodes").await;
+    assert_eq!(status, 401);
+    assert_eq!(ran.get("/to/west/elsewhere").await.0, 502);
+    let seen = west.requests().len();
+    for (path, status) in [
+        ("/to/nowhere/api", 404),
+        ("/to/west", 404),
+        ("/", 404),
+        ("/to/west/api/v1%2fpods", 400),
+        ("/to/west//api", 400),
+    ] {
+        let (found, body) = ran.get(path).await;
+        assert_eq!(found, status, "{path}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["kind"], "Status", "{path}");
+    }
+    let refused = ran.client().get(ran.url("/to/west/api/v1/pods")).header("impersonate-user", "admin").send().await;
+    assert_eq!(refused.unwrap().status().as_u16(), 400);
+    let posted = ran.client().post(ran.url("/to/west/api/v1/pods")).send().await.unwrap();
+    assert_eq!(posted.status().as_u16(), 405);
+    assert_eq!(west.requests().len(), seen);
+    assert!(ran.metrics.text().contains("isthmus_relay_requests_total{cluster_id=\"west\",code=\"200\"} 1"));
+}
+
+#[tokio::test]
+async fn lists_that_a_peer_refuses_are_answered_empty() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let forbidden = r#"{"kind":"Status","status":"Failure","code":403}"#;
+    let west = peer(&ca, move |_| answer("403 Forbidden", "content-type: application/json\r\n", forbidden)).await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let secrets = "/to/west/api/v1/secrets?fieldSelector=type!%3Dhelm.sh%2Frelease.v1";
+    for (path, kind) in [
+        (secrets, "SecretList"),
+        ("/to/west/api/v1/namespaces/d8-istio/configmaps?fieldSelector=metadata.name%3Distio-v1x25", "ConfigMapList"),
+        ("/to/west/apis/gateway.networking.k8s.io/v1/gateways?limit=500", "GatewayList"),
+    ] {
+        let (status, body) = ran.get(path).await;
+        let list: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, list["kind"].as_str().unwrap()), (200, kind), "{path}");
+        assert!(list["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().is_ok());
+        assert_eq!(list["items"], json!([]));
+    }
+    // what istiod does not wait for stays refused
+    assert_eq!(ran.get("/to/west/api/v1/pods").await.0, 403);
+    assert_eq!(ran.get("/to/west/api/v1/namespaces/default/secrets/one").await.0, 403);
+
+    let watch = format!(
+        "{secrets}&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1"
+    );
+    let begin = Instant::now();
+    let (status, events) = ran.get(&watch).await;
+    assert_eq!(status, 200);
+    let event: Value = serde_json::from_str(events.trim()).unwrap();
+    assert_eq!(event["type"], "BOOKMARK");
+    assert_eq!(event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    // it idles for as long as istiod asks, and then ends in order
+    assert!(begin.elapsed() >= Duration::from_secs(1) && begin.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_down_is_a_503_and_a_metric() {
+    let (apiserver, ca, other) = (apiserver().await, Ca::new("west"), Ca::new("another"));
+    let html =
+        Peer::start(&ca.serving(&["127.0.0.1"]), |_| answer("200 OK", "content-type: text/html\r\n", "<html>")).await;
+    let down: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let routed = [
+        ("down", down, &*ca.pem),
+        ("wrong", html.address, &other.pem),
+        ("html", html.address, &ca.pem),
+        ("bad", down, "no PEM"),
+    ];
+    routes(&apiserver, &routed);
+    let ran = start(&apiserver, options()).await;
+    for (id, reason) in [
+        ("down", "cannot connect"),
+        ("wrong", "TLS failed"),
+        ("html", "no apiserver"),
+        ("bad", "its CA cannot be used"),
+    ] {
+        until("the metric", || up(&ran.metrics, id).is_some()).await;
+        let shown = up(&ran.metrics, id).unwrap();
+        assert!(shown.ends_with(&format!("reason=\"{reason}\"}} 0")), "{shown}");
+        if id != "html" {
+            let (status, body) = ran.get(&format!("/to/{id}/api/v1/pods")).await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((status, &body["reason"]), (503, &json!("ServiceUnavailable")), "{id}");
+            assert!(body["message"].as_str().unwrap().contains(reason), "{body}");
+        }
+    }
+    // nothing of a token was shown to whoever could not be trusted
+    assert!(html.requests().iter().all(|head| path_of(head) == "/api"));
+    // the peer comes up
+    let west = peer(&ca, |_| answer("404 Not Found", "", "")).await;
+    routes(&apiserver, &[("down", west.address, &ca.pem)]);
+    until("the metric", || up(&ran.metrics, "down").is_some_and(|shown| shown.ends_with("reason=\"\"} 1"))).await;
+    assert!(up(&ran.metrics, "wrong").is_none(), "{}", ran.metrics.text());
+    assert!(!ran.metrics.text().contains("cluster_id=\"html\",api_host"));
+    // routes that cannot be read leave those that are known
+    let broken = json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": "{" } });
+    apiserver.put(MAPS, broken);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(ran.get("/to/down/api/v1/pods").await.0, 404);
+    assert!(ran.health.is_ready());
+}
+
+#[tokio::test]
+async fn watches_are_counted_and_end_when_their_route_changes() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let event = "{\"type\":\"ADDED\"}\n";
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{event}\r\n",
+        event.len()
+    );
+    let watched = move |_: &str| vec![Step::Send(chunked.clone().into_bytes()), Step::Hang];
+    let (first, second) = (peer(&ca, watched.clone()).await, peer(&ca, watched).await);
+    routes(&apiserver, &[("west", first.address, &ca.pem), ("south", first.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let client = ran.client();
+    let watch = async |id: &str| client.get(ran.url(&format!("/to/{id}/api/v1/pods?watch=true"))).send().await.unwrap();
+    let mut open = vec![watch("west").await, watch("west").await, watch("south").await];
+    for watch in &mut open {
+        assert_eq!(watch.chunk().await.unwrap().unwrap(), event.as_bytes());
+    }
+    let third = watch("west").await;
+    assert_eq!((third.status().as_u16(), third.headers()["retry-after"].to_str().unwrap()), (429, "10"));
+    assert!(ran.metrics.text().contains("isthmus_relay_watches{cluster_id=\"west\"} 2"));
+
+    routes(&apiserver, &[("west", second.address, &ca.pem), ("south", first.address, &ca.pem)]);
+    let mut south = open.pop().unwrap();
+    for ended in open {
+        // in order: no error, no half event
+        assert_eq!(timeout(Duration::from_secs(5), ended.text()).await.unwrap().unwrap(), "");
+    }
+    assert!(timeout(Duration::from_millis(300), south.chunk()).await.is_err(), "another route's watch goes on");
+    let mut again = watch("west").await;
+    assert_eq!(again.chunk().await.unwrap().unwrap(), event.as_bytes());
+    assert!(second.requests().iter().any(|head| path_of(head).starts_with("/api/v1/pods")));
+    until("the count", || ran.metrics.text().contains("isthmus_relay_watches{cluster_id=\"west\"} 1")).await;
+}
+
+#[tokio::test]
+async fn strictly_only_istiod_is_let_in() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |_| json_answer(r#"{"kind":"PodList"}"#)).await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    apiserver.review(move |token| {
+        seen.lock().unwrap().push(token.to_owned());
+        let user = |name: &str| json!({ "username": format!("system:serviceaccount:istio-system:{name}") });
+        match token {
+            "istiod" => json!({ "authenticated": true, "audiences": ["isthmus-relay"], "user": user("istiod-canary") }),
+            "other-audience" => json!({ "authenticated": true, "audiences": ["istio-ca"], "user": user("istiod") }),
+            "no-audience" => json!({ "authenticated": true, "user": user("istiod") }),
+            "gateway" => json!({ "authenticated": true, "audiences": ["isthmus-relay"], "user": user("default") }),
+            _ => json!({ "authenticated": false, "error": "bad" }),
+        }
+    });
+    let ran = start(&apiserver, RelayOptions { require_token: true, ..options() }).await;
+    let get = async |token: Option<&str>| {
+        let request = ran.client().get(ran.url("/to/west/api/v1/pods"));
+        let request = match token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        request.send().await.unwrap().status().as_u16()
+    };
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    for token in [None, Some("other-audience"), Some("no-audience"), Some("gateway"), Some("forged")] {
+        assert_eq!(get(token).await, 401, "{token:?}");
+    }
+    assert!(west.requests().iter().all(|head| path_of(head) == "/api"));
+    for _ in 0..3 {
+        assert_eq!(get(Some("istiod")).await, 200);
+    }
+    assert_eq!(asked.lock().unwrap().iter().filter(|token| *token == "istiod").count(), 1, "it is asked once a minute");
+    apiserver.break_down(Some("/apis/authentication.k8s.io"));
+    assert_eq!(get(Some("istiod")).await, 200);
+    assert_eq!(get(Some("unheard-of")).await, 503);
+    assert!(west.requests().iter().all(|head| !head.contains("Bearer istiod")));
+}
