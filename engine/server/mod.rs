@@ -223,7 +223,8 @@ impl<H: Handler> Server<H> {
         let (server, counter) = (self.clone(), activity.clone());
         let service = service_fn(move |request| {
             let (server, busy) = (server.clone(), counter.begin());
-            async move { Ok::<_, std::convert::Infallible>(server.answer(request, from, busy).await) }
+            // boxed: hyper keeps the room of this future for as long as the answer's body lasts
+            Box::pin(async move { Ok::<_, std::convert::Infallible>(server.answer(request, from, busy).await) })
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut closing: Option<Instant> = None;

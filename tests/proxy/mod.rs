@@ -1,0 +1,319 @@
+//! The api-proxy over the wire: real TLS on both sides, a scripted apiserver behind it, tokens of real keys.
+
+mod admission;
+mod process;
+mod streams;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use isthmus::key::{KeyId, PrivateKey};
+use isthmus::server::limits::{Limits, Rate};
+use isthmus::server::proxy::Proxy;
+use isthmus::server::proxy::audit::AuditLog;
+use isthmus::server::role::{Role, Stop};
+use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::{Body, Bound, Certificates, Running, whole};
+use isthmus::token::{Claims, ISSUER, Scope, mint};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::support::apiserver::{Apiserver, Asked, answer, flood, json_answer, streaming};
+use crate::support::peer::{Ca, Serving};
+
+const NOW: i64 = 1_800_000_000;
+const OWN: &str = "00000000-0000-4000-8000-000000000001";
+const WEST: &str = "00000000-0000-4000-8000-00000000000b";
+const SOUTH: &str = "00000000-0000-4000-8000-00000000000c";
+const STRANGER: &str = "00000000-0000-4000-8000-00000000000d";
+const WEST_KEY: u8 = 2;
+const WEST_OLD: u8 = 3;
+const SOUTH_KEY: u8 = 4;
+const ENGINE: u8 = 5;
+const NAMESPACE: &str = "istio-system";
+const SOON: Duration = Duration::from_secs(5);
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::generate(&[seed; 32]).unwrap()
+}
+
+fn authn(id: &str, seed: u8, scopes: &[&str]) -> Value {
+    json!({"id": id, "pem": key(seed).public().to_pem(), "scopes": scopes})
+}
+
+fn west(keys: &[Value]) -> Value {
+    json!({"name": "west", "clusterUUID": WEST, "keys": keys, "namespaces": ["*"], "istioNamespace": NAMESPACE})
+}
+
+fn west_keys() -> Vec<Value> {
+    vec![
+        authn("west-1", WEST_KEY, &["api", "private-multicluster"]),
+        authn("west-0", WEST_OLD, &["api"]),
+        authn("ci", ENGINE, &["private-multicluster"]),
+    ]
+}
+
+fn south() -> Value {
+    json!({"name": "south", "clusterUUID": SOUTH, "keys": [authn("south-1", SOUTH_KEY, &["api"])], "namespaces": ["*"]})
+}
+
+fn peers(peers: &[Value]) -> String {
+    json!({"version": 1, "self": {"keys": [authn("own", ENGINE, &["private-multicluster"])]}, "peers": peers})
+        .to_string()
+}
+
+fn claims(sub: &str) -> Claims {
+    Claims {
+        aud: OWN.to_owned(),
+        exp: NOW + 2400,
+        iss: ISSUER.to_owned(),
+        nbf: NOW - 5,
+        scope: Scope::Api,
+        sub: sub.to_owned(),
+    }
+}
+
+fn token(seed: u8, claims: &Claims, kid: Option<&str>) -> String {
+    let kid: Option<KeyId> = kid.map(|kid| kid.parse().unwrap());
+    format!("Bearer {}", mint(&key(seed), claims, kid.as_ref()).expose())
+}
+
+fn of_west() -> String {
+    token(WEST_KEY, &claims(WEST), Some("west-1"))
+}
+
+fn of_south() -> String {
+    token(SOUTH_KEY, &claims(SOUTH), None)
+}
+
+/// Keeps the records, until it is broken.
+#[derive(Clone, Default)]
+struct Sink {
+    lines: Arc<Mutex<Vec<u8>>>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("the disk is full"));
+        }
+        self.lines.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn records(&self) -> Vec<Value> {
+        let lines = String::from_utf8(self.lines.lock().unwrap().clone()).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+struct World {
+    apiserver: Apiserver,
+    ca: Ca,
+    running: Running,
+    health: Health,
+    metrics: Metrics,
+    sink: Sink,
+    token_file: std::path::PathBuf,
+    /// Says events to all watches that were opened by [`watches`].
+    said: broadcast::Sender<Result<Bytes, &'static str>>,
+    _folder: tempfile::TempDir,
+    _stop: Stop,
+}
+
+fn limits() -> Limits {
+    let fast = Rate { per_second: 100_000, burst: 100_000 };
+    Limits { rate_per_address: fast, rate_per_peer: fast, lame_duck: Duration::from_millis(10), ..Limits::of_proxy() }
+}
+
+/// An apiserver whose watches give what is said.
+async fn apiserver(
+    said: &broadcast::Sender<Result<Bytes, &'static str>>,
+    script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
+) -> Apiserver {
+    let said = said.clone();
+    Apiserver::start(move |asked| {
+        if let Some(response) = script(asked) {
+            return Some(response);
+        }
+        if asked.path.contains("/configmaps") || !asked.path.contains("watch=true") {
+            return None;
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut events = said.subscribe();
+        tokio::spawn(async move {
+            while let Ok(event) = events.recv().await {
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(answer(200, &[("content-type", "application/json")], streaming(receiver)))
+    })
+    .await
+}
+
+/// An api-proxy that knows nobody yet.
+async fn unknowing(limits: Limits, script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static) -> World {
+    let said = broadcast::channel(64).0;
+    let apiserver = apiserver(&said, script).await;
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "of-the-role-0").unwrap();
+    let (stop, stopping) = Stop::new();
+    let role = Role {
+        namespace: NAMESPACE.parse().unwrap(),
+        limits: limits.clone(),
+        access: apiserver.access(&token_file),
+        metrics: Metrics::new(),
+        health: Health::default(),
+        stopping,
+        tls: None,
+    };
+    let sink = Sink::default();
+    let clock = || jiff::Timestamp::from_second(NOW).unwrap();
+    let proxy = Proxy::new(&role, AuditLog::to(sink.clone()), None, Arc::new(clock)).unwrap();
+    let ca = Ca::new("proxy");
+    let Serving { chain, key } = ca.serving(&["127.0.0.1"]);
+    let certificates = Certificates::from_pem(&chain, &key).unwrap();
+    let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let running = bound.serve(&certificates, limits.server(true), Arc::new(proxy));
+    let Role { health, metrics, .. } = role;
+    World { apiserver, ca, running, health, metrics, sink, token_file, said, _folder: folder, _stop: stop }
+}
+
+async fn world_with(
+    limits: Limits,
+    script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
+) -> World {
+    let world = unknowing(limits, script).await;
+    world.identity();
+    world.peers(&peers(&[west(&west_keys()), south()]));
+    world.ready(Duration::from_secs(10)).await;
+    world
+}
+
+async fn world() -> World {
+    world_with(limits(), |_| None).await
+}
+
+impl World {
+    fn identity(&self) {
+        let identity = json!({"version": 1, "clusterUUID": OWN, "trustDomain": "cluster.local"}).to_string();
+        self.apiserver.config_map(NAMESPACE, "isthmus-identity", Some(("identity.json", &identity)));
+    }
+
+    fn peers(&self, file: &str) {
+        self.apiserver.config_map(NAMESPACE, "isthmus-peers", Some(("peers.json", file)));
+    }
+
+    async fn until(&self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begin = Instant::now();
+        while !holds(self) {
+            assert!(begin.elapsed() < limit, "{what} took longer than {limit:?}: {:?}", self.health.failing());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn ready(&self, limit: Duration) {
+        self.until(limit, "being ready", |world| world.health.is_ready()).await;
+    }
+
+    async fn client(&self) -> Client {
+        Client::new(self.running.address(), &self.ca).await
+    }
+
+    async fn get(&self, path: &str, authorization: &str) -> Response<Bytes> {
+        self.client().await.whole(Method::GET, path, &[("authorization", authorization)]).await
+    }
+}
+
+/// One connection of HTTP/2 whose reader may leave some streams unread.
+struct Client(SendRequest<Body>);
+
+impl Client {
+    async fn new(address: SocketAddr, ca: &Ca) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(32 * 1024 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+        let mut request = Request::builder().method(method).uri(format!("https://127.0.0.1{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let sent = self.0.clone().send_request(request.body(whole("")).unwrap());
+        timeout(Duration::from_secs(20), sent).await.expect("an answer in time").unwrap()
+    }
+
+    async fn whole(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
+        let (head, body) = self.send(method, path, headers).await.into_parts();
+        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    }
+
+    async fn watch(&self, authorization: &str) -> Response<Incoming> {
+        let path = "/api/v1/pods?watch=true&resourceVersion=1&allowWatchBookmarks=true";
+        self.send(Method::GET, path, &[("authorization", authorization)]).await
+    }
+}
+
+/// The next piece of a body, its end, or its error.
+async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    loop {
+        let frame = timeout(SOON, body.frame()).await.expect("a frame in time")?;
+        match frame.map(|frame| frame.into_data().unwrap()) {
+            // HTTP/2 may end with a piece of nothing
+            Ok(piece) if piece.is_empty() => {}
+            other => return Some(other),
+        }
+    }
+}
+
+const EVENT: &[u8] = b"{\"type\":\"ADDED\",\"object\":{}}\n";
+
+const EVENT_SAID: Result<Bytes, &str> = Ok(Bytes::from_static(EVENT));
+
+const PODS: &str = "/api/v1/pods?limit=500&resourceVersion=0";
+
+fn list() -> Response<Body> {
+    json_answer(200, &json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": []}))
+}
