@@ -17,6 +17,8 @@ mod command_line;
 mod demo;
 mod direct;
 mod exporter;
+mod exporter_evidence;
+mod exporter_sources;
 mod fetch;
 mod kill;
 mod laws;
@@ -36,6 +38,7 @@ mod upstream;
 mod support {
     pub(crate) mod apiserver;
     pub(crate) mod checkout;
+    pub(crate) mod kube;
     pub(crate) mod naive;
     pub(crate) mod objects;
     pub(crate) mod peer;
