@@ -161,7 +161,10 @@ fn up(metrics: &Metrics, id: &str) -> Option<String> {
 #[tokio::test]
 async fn two_relays_that_begin_together_have_one_key() {
     let apiserver = apiserver().await;
-    let (one, two) = tokio::join!(start(&apiserver, options()), start(&apiserver, options()));
+    let mesh = json!({ "mesh": "trustDomain: canary.example\n" });
+    apiserver.put(MAPS, json!({ "metadata": { "name": "istio-canary" }, "data": mesh }));
+    let canary = || RelayOptions { revisions: vec!["canary".parse().unwrap()], ..options() };
+    let (one, two) = tokio::join!(start(&apiserver, canary()), start(&apiserver, canary()));
     let requests = apiserver.requests();
     assert!(!requests.iter().any(|request| request.starts_with("DELETE") || request == &format!("GET {SECRETS}")));
     assert!(!requests.iter().any(|request| request == &format!("PUT {SECRETS}/isthmus-authn")));
@@ -171,11 +174,14 @@ async fn two_relays_that_begin_together_have_one_key() {
     assert!(data(&secret, "key.pem").starts_with("-----BEGIN ED25519 PRIVATE KEY-----"));
     let identity = identity(&apiserver).unwrap();
     assert_eq!(identity.cluster_uuid.unwrap().as_str(), OWN);
-    assert_eq!(identity.trust_domain.unwrap().as_str(), "east.example");
+    assert_eq!(identity.trust_domain.unwrap().as_str(), "canary.example");
     assert_eq!(identity.network.unwrap().as_str(), "network-east");
     assert_eq!(identity.serving_ca.as_deref(), Some(data(&secret, "ca.crt").as_str()));
     let key = isthmus::key::PrivateKey::from_pem(&data(&secret, "key.pem")).unwrap();
     assert_eq!(identity.keys[0].pem, *key.public());
+    // nothing is read that is not of its revision, since its rights name that one
+    assert!(requests.iter().any(|request| request == &format!("GET {MAPS}/istio-canary")));
+    assert!(!requests.iter().any(|request| request == &format!("GET {MAPS}/istio")));
     // both serve with the certificate of the one CA
     for ran in [&one, &two] {
         assert_eq!(ran.get("/to/west/api").await.0, 404);

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Exit, Failure, Printer};
 use crate::address::{ApiHost, Gateway};
-use crate::name::{ClusterDomain, ClusterId, ClusterUuid, MeshId, Namespace, NetworkName, TrustDomain};
+use crate::name::{ClusterDomain, ClusterId, ClusterUuid, MeshId, Namespace, NetworkName, Revision, TrustDomain};
 use crate::server::Handler;
 use crate::server::exporter::{self, ExporterOptions};
 use crate::server::limits::Limits;
@@ -135,6 +135,9 @@ pub struct Relay {
     /// A name or address that the api-proxy's certificate is for; may be given several times.
     #[arg(long, value_name = "HOST", value_delimiter = ',', env = "ISTHMUS_PROXY_HOST")]
     pub proxy_host: Vec<String>,
+    /// A revision of the cluster's istiod, whose mesh configuration is read; may be given several times.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "ISTHMUS_REVISION")]
+    pub revision: Vec<Revision>,
     /// Trust domain; else what the mesh configuration says.
     #[arg(long, value_name = "DOMAIN", env = "ISTHMUS_TRUST_DOMAIN")]
     pub trust_domain: Option<TrustDomain>,
@@ -187,6 +190,7 @@ pub(super) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, Failure> {
             let options = RelayOptions {
                 exporter_hosts: arguments.exporter_host.clone(),
                 proxy_hosts: arguments.proxy_host.clone(),
+                revisions: arguments.revision.clone(),
                 trust_domain: arguments.trust_domain.clone(),
                 network: arguments.network.clone(),
                 cluster_uuid: arguments.cluster_uuid.clone(),

@@ -162,6 +162,9 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
                 flag(name, host);
             }
         }
+        if cluster.istio.revisions != [Revision::unnamed()] {
+            cluster.istio.revisions.iter().for_each(|revision| flag("revision", revision.to_string()));
+        }
         if let Some(domain) = &cluster.trust_domain {
             flag("trust-domain", domain.to_string());
         }

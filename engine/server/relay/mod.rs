@@ -32,7 +32,7 @@ use super::role::{Role, RoleError, Service};
 use super::{Body, BoxError, Handler};
 use crate::address::Host;
 use crate::cluster::sources::{One, Source, follow_config_map};
-use crate::name::{ClusterUuid, NetworkName, TrustDomain};
+use crate::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
 
 /// How often the objects of the own cluster are looked after.
@@ -45,6 +45,8 @@ pub struct RelayOptions {
     pub exporter_hosts: Vec<String>,
     /// Names and addresses that the api-proxy's certificate is for.
     pub proxy_hosts: Vec<String>,
+    /// Revisions of the cluster's istiod, whose mesh configuration is read; without any, the one without a suffix.
+    pub revisions: Vec<Revision>,
     /// Trust domain; else what the mesh configuration says.
     pub trust_domain: Option<TrustDomain>,
     /// Network; else the label of Istio's namespace.

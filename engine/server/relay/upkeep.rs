@@ -23,7 +23,7 @@ use super::store::{self, Store, Written};
 use super::{RelayOptions, now};
 use crate::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
 use crate::metadata::AuthnKey;
-use crate::name::{ClusterUuid, NetworkName, TrustDomain};
+use crate::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::server::Certificates;
 use crate::server::role::Role;
 use crate::token::Scope;
@@ -32,7 +32,7 @@ use crate::token::Scope;
 const ATTEMPTS: usize = 5;
 /// Shortest and longest pause while something is not in order yet.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// ConfigMap of the mesh configuration.
+/// ConfigMap of the mesh configuration, but for the suffix of its revision.
 const MESH_CONFIG: &str = "istio";
 /// Label of a namespace with the network of its cluster.
 const NETWORK_LABEL: &str = "topology.istio.io/network";
@@ -193,10 +193,21 @@ impl Keeper {
         if let Some(domain) = &self.options.trust_domain {
             return Ok(domain.clone());
         }
-        let map = store::read(&self.store.config_maps, MESH_CONFIG).await.map_err(|error| error.to_string())?;
-        let mesh = map.and_then(|map: ConfigMap| map.data).and_then(|mut data| data.remove("mesh"));
-        let unreadable = |what: String| format!("ConfigMap `{MESH_CONFIG}`: {what}; mend it, or say --trust-domain");
-        trust_domain_of(mesh.as_deref().unwrap_or_default()).map_err(unreadable)
+        let unnamed = [Revision::unnamed()];
+        let revisions: &[Revision] = if self.options.revisions.is_empty() { &unnamed } else { &self.options.revisions };
+        for revision in revisions {
+            let name = match revision.as_str() {
+                "default" => MESH_CONFIG.to_owned(),
+                revision => format!("{MESH_CONFIG}-{revision}"),
+            };
+            let map = store::read(&self.store.config_maps, &name).await.map_err(|error| error.to_string())?;
+            if let Some(map) = map {
+                let mesh = map.data.and_then(|mut data| data.remove("mesh")).unwrap_or_default();
+                let unreadable = |what| format!("ConfigMap `{name}`: {what}; mend it, or say --trust-domain");
+                return trust_domain_of(&mesh).map_err(unreadable);
+            }
+        }
+        trust_domain_of("")
     }
 
     async fn identity(&self, credential: &Credential) -> Result<(), String> {
