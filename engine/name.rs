@@ -161,6 +161,11 @@ impl Namespace {
     pub fn istio_system() -> Self {
         Self("istio-system".into())
     }
+
+    /// `d8-istio`, where Deckhouse runs its istiod.
+    pub fn of_deckhouse() -> Self {
+        Self("d8-istio".into())
+    }
 }
 
 impl Revision {

@@ -14,6 +14,7 @@ mod bad_runs;
 mod certificate;
 mod checkout;
 mod command_line;
+mod deckhouse;
 mod demo;
 mod direct;
 mod exporter;
@@ -38,6 +39,7 @@ mod upstream;
 mod support {
     pub(crate) mod apiserver;
     pub(crate) mod checkout;
+    pub(crate) mod deckhouse;
     pub(crate) mod kube;
     pub(crate) mod naive;
     pub(crate) mod objects;

@@ -23,7 +23,7 @@ impl<'a> Compiler<'a> {
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
         let api_ca = spec.api_ca.as_ref().and_then(|ca| self.certificates(ca));
         let key = self.key(spec, reconciler, direct);
-        let istio = self.istio(&spec.istio);
+        let istio = self.istio(&spec.istio, reconciler);
         self.addresses(spec);
         if let Some(id) = spec.cluster_id.as_ref().filter(|id| id.value.is_istio_default()) {
             let message = format!("`{}` is the cluster ID of every untouched Istio and names no cluster", id.value);
@@ -86,7 +86,7 @@ impl<'a> Compiler<'a> {
             cluster_id: None,
             network: None,
             trust_domain: None,
-            istio: self.istio(&IstioSpec::default()),
+            istio: self.istio(&IstioSpec::default(), Reconciler::External),
             gateways: None,
             flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),
             api: Api::default(),
@@ -162,7 +162,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn istio(&mut self, spec: &IstioSpec) -> Istio {
+    fn istio(&mut self, spec: &IstioSpec, reconciler: Reconciler) -> Istio {
         let mut revisions = Vec::new();
         if let Some(stated) = &spec.revisions {
             if stated.value.is_empty() {
@@ -180,10 +180,13 @@ impl<'a> Compiler<'a> {
         }
         revisions.sort();
         Istio {
-            namespace: spec
-                .namespace
-                .as_ref()
-                .map_or_else(Namespace::istio_system, |namespace| namespace.value.clone()),
+            namespace: spec.namespace.as_ref().map_or_else(
+                || match reconciler {
+                    Reconciler::Deckhouse => Namespace::of_deckhouse(),
+                    _ => Namespace::istio_system(),
+                },
+                |namespace| namespace.value.clone(),
+            ),
             revisions,
             config: spec.config.as_ref().map_or(MeshConfigTarget::SharedMeshConfig, |config| config.value),
             dns_capture: spec.dns_capture.as_ref().is_none_or(|capture| capture.value),

@@ -149,7 +149,7 @@ fn cluster() -> Value {
         "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
     });
     let istio = json!({
-        "namespace": { "type": "string", "pattern": LABEL, "default": "istio-system" },
+        "namespace": { "type": "string", "pattern": LABEL, "description": "default: istio-system, in a deckhouse cluster d8-istio" },
         "revisions": {
             "type": "array", "minItems": 1, "default": ["default"],
             "items": text(LABEL, "a revision of the control plane"),

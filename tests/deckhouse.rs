@@ -1,0 +1,512 @@
+//! Living with Deckhouse: both directions against a scripted peer that behaves as its binaries do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use isthmus::accept::Approvals;
+use isthmus::advance::{Conditions, Trials};
+use isthmus::cluster::access::Access;
+use isthmus::cluster::fetch::{Fetcher, Limits};
+use isthmus::key::{PrivateKey, PublicKey};
+use isthmus::lock::{Lock, Stage};
+use isthmus::metadata::{
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
+};
+use isthmus::name::ClusterName;
+use isthmus::observe::{Observation, Observed, Private, observe};
+use isthmus::peers::{PEERS_VERSION, PeerEntry, PeersFile};
+use isthmus::pipeline::{Input, Program};
+use isthmus::render::NoCredentials;
+use isthmus::server::exporter::{Exporter, Published};
+use isthmus::server::limits::Limits as RoleLimits;
+use isthmus::server::proxy::audit::AuditLog;
+use isthmus::server::proxy::{AuditTarget, Proxy};
+use isthmus::server::relay::{self, RelayOptions};
+use isthmus::server::role::{Role, Stop};
+use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::{Bound, Certificates, Running, ServerLimits};
+use isthmus::signer::EngineSigner;
+use isthmus::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
+use serde_json::{Value, json};
+
+use crate::bad_input_specs::source;
+use crate::support::apiserver::{Apiserver, Asked, json_answer};
+use crate::support::checkout::Checkout;
+use crate::support::deckhouse::{Cache, Deckhouse, NAMESPACE, Shows, get, serve};
+use crate::support::objects::Apiserver as Objects;
+use crate::support::peer::Ca;
+
+const NOW: i64 = 1_800_000_000;
+const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
+const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/multicluster.json");
+const DECK_ROOT: &str = include_str!("../fixtures/real/west/root-cert.pem");
+const OTHER_ROOT: &str = include_str!("../fixtures/real/east/root-cert.pem");
+const CONFIG_MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
+const DECK: &str = "7d1f0c52-3a1e-4a43-8f0e-55d2f0c9b7aa";
+
+fn east_public() -> PublicDocument {
+    let Reading::Complete(document) = PublicDocument::parse(EAST.as_bytes()).unwrap() else { panic!() };
+    PublicDocument { authn_key: east_key().public().clone(), ..document }
+}
+
+fn east_private() -> PrivateDocument {
+    let Reading::Complete(document) = PrivateDocument::parse(EAST_PRIVATE.as_bytes()).unwrap() else { panic!() };
+    document
+}
+
+fn east_key() -> PrivateKey {
+    PrivateKey::generate(&[41; 32]).unwrap()
+}
+
+fn east_uuid() -> String {
+    east_public().cluster_uuid.to_string()
+}
+
+fn deckhouse(now: impl Fn() -> i64 + Send + Sync + 'static) -> Arc<Deckhouse> {
+    Arc::new(Deckhouse {
+        uuid: DECK.to_owned(),
+        key: PrivateKey::generate(&[40; 32]).unwrap(),
+        root: DECK_ROOT.to_owned(),
+        other_root: OTHER_ROOT.to_owned(),
+        api_host: "istio-api.deck.example.com".to_owned(),
+        known: Mutex::new(BTreeMap::from([(east_uuid(), east_key().public().clone())])),
+        shows: Mutex::new(Shows::Whole),
+        now: Box::new(now),
+    })
+}
+
+/// Our entry of it in `peers.json`.
+fn entry(deck: &Deckhouse, max_token_lifetime: Option<i64>) -> PeerEntry {
+    let key = deck.key.public().clone();
+    PeerEntry {
+        name: "deck".parse().unwrap(),
+        cluster_uuid: DECK.parse().unwrap(),
+        keys: vec![AuthnKey { id: key.id(), pem: key, scopes: [Scope::Api, Scope::PrivateMulticluster].into() }],
+        namespaces: vec!["*".to_owned()],
+        istio_namespace: Some(NAMESPACE.parse().unwrap()),
+        revisions: vec!["v1x25".parse().unwrap()],
+        max_token_lifetime,
+    }
+}
+
+fn peers(deck: &Deckhouse, max_token_lifetime: Option<i64>) -> PeersFile {
+    PeersFile { version: PEERS_VERSION, peers: vec![entry(deck, max_token_lifetime)], ..PeersFile::empty() }
+}
+
+fn publish(exporter: &Exporter, published: Published) {
+    assert!(exporter.change(|current| *current = published));
+}
+
+/// One of our handlers behind TLS.
+async fn served<H: isthmus::server::Handler>(ca: &Ca, handler: Arc<H>) -> (Running, SocketAddr) {
+    let serving = ca.serving(&["127.0.0.1"]);
+    let certificates = Certificates::from_pem(&serving.chain, &serving.key).unwrap();
+    let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = bound.address();
+    (bound.serve(&certificates, ServerLimits::default(), handler), address)
+}
+
+// ---------------------------------------------------------------- it reads us
+
+#[tokio::test]
+async fn it_reads_our_exporter_each_minute() {
+    let clock = Arc::new(AtomicI64::new(NOW));
+    let now = |clock: &Arc<AtomicI64>| {
+        let clock = clock.clone();
+        move || clock.load(Ordering::SeqCst)
+    };
+    let deck = deckhouse(now(&clock));
+    let whole = Published {
+        cluster_uuid: Some(east_public().cluster_uuid),
+        public: Ok(east_public()),
+        private: Ok(east_private()),
+        evidence: None,
+        peers: Ok(peers(&deck, None)),
+        relations: BTreeMap::new(),
+        sequence: 1,
+    };
+    let ca = Ca::new("east");
+    let exporter = Arc::new(Exporter::new("/metadata", whole.clone(), now(&clock)));
+    let (_running, address) = served(&ca, exporter.clone()).await;
+    let mut cache = Cache::default();
+    for minute in 0..5 {
+        clock.store(NOW + 60 * minute, Ordering::SeqCst);
+        let (status, public) = get(address, &ca.pem, "/metadata/public/public.json", None).await;
+        cache.take_public((status, &public)).unwrap();
+        let token = deck.token(&east_uuid(), "private-multicluster");
+        let (status, private) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(&token)).await;
+        cache.take_private((status, &private), true).unwrap();
+    }
+    let private = cache.private.clone().unwrap();
+    assert_eq!(private["apiHost"], "api.east.example.com");
+    assert_eq!(private["networkName"], "network-east");
+    assert_eq!(private["ingressGateways"], json!([{ "address": "203.0.113.7", "port": 15443 }]));
+
+    // what is not complete is 503, which leaves what it has; it never sees an empty field
+    let before = cache.clone();
+    publish(&exporter, Published { private: Err("the gateways are not known".to_owned()), ..whole.clone() });
+    let token = deck.token(&east_uuid(), "private-multicluster");
+    let (status, body) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(&token)).await;
+    assert_eq!((status, cache.take_private((status, &body), true)), (503, Err("NonOKResponse")));
+    publish(&exporter, Published { public: Err("no root CA".to_owned()), ..whole.clone() });
+    let (status, body) = get(address, &ca.pem, "/metadata/public/public.json", None).await;
+    assert_eq!((status, cache.take_public((status, &body))), (503, Err("NonOKResponse")));
+    assert_eq!(cache, before);
+
+    // a flat network has no gateway, and says so with a list
+    let flat = PrivateDocument { ingress_gateways: vec![], ..east_private() };
+    publish(&exporter, Published { private: Ok(flat), ..whole.clone() });
+    let (status, body) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(&token)).await;
+    assert_eq!(cache.take_private((status, &body), true), Err("MissingIngressGateways"));
+    cache.take_private((status, &body), false).unwrap();
+
+    // a rebuilt cluster is another one to it
+    let rebuilt = PublicDocument { cluster_uuid: DECK.parse().unwrap(), ..east_public() };
+    publish(&exporter, Published { public: Ok(rebuilt), ..whole });
+    let (status, body) = get(address, &ca.pem, "/metadata/public/public.json", None).await;
+    assert_eq!(cache.take_public((status, &body)), Err("ClusterUUIDMismatch"));
+
+    // yesterday's token, a token for the API, and a stranger's are all one 401
+    let api = deck.token(&east_uuid(), "api");
+    clock.fetch_add(86_400, Ordering::SeqCst);
+    for token in [&token, &api] {
+        let (status, _) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(token)).await;
+        assert_eq!(status, 401);
+    }
+}
+
+// ---------------------------------------------------------------- the engine reads it
+
+/// The spec of `east`, which Deckhouse reads, and of `deck`.
+fn spec(deck: SocketAddr, ca: &str) -> String {
+    let ca = ca.trim_end().replace('\n', "\n        ");
+    format!(
+        "apiVersion: isthmus.dev/v1alpha1
+kind: Mesh
+metadata: {{name: shop}}
+spec: {{acceptForeignRoots: true}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: Cluster
+metadata: {{name: east}}
+spec:
+  multicluster: {{image: \"example.com/isthmus:0.1.0\", apiHost: api.east.example.com}}
+  metadata: {{endpoint: \"https://127.0.0.9/metadata\"}}
+  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}
+  key: {{file: keys/east.key}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: Cluster
+metadata: {{name: deck}}
+spec:
+  reconciler: deckhouse
+  metadata:
+    endpoint: \"https://{deck}/metadata\"
+    ca:
+      inline: |
+        {ca}
+  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}
+"
+    )
+}
+
+fn unix_time() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_waits_for_it_and_takes_nothing_empty_for_a_change() {
+    let deck = deckhouse(unix_time);
+    let ca = Ca::new("deck");
+    let exporter = serve(&ca, deck.exporter()).await;
+    let checkout = Checkout::new();
+    checkout.write("specs/mesh.yaml", spec(exporter.address, &ca.pem).as_bytes());
+    checkout.write("keys/east.key", east_key().to_pem().unwrap().as_bytes());
+    let lock = checkout.path("lock/clusters/deck.yaml");
+    let apply = |shows| {
+        *deck.shows.lock().unwrap() = shows;
+        tokio::task::block_in_place(|| checkout.engine(&["apply"]))
+    };
+    for shows in [Shows::Starting, Shows::Empty] {
+        let (code, text) = apply(shows);
+        assert_eq!(code, 0, "{shows:?}: {text}");
+        assert!(text.contains("deck") && !lock.exists(), "{shows:?}: {text}");
+    }
+    let (code, text) = apply(Shows::Whole);
+    assert_eq!(code, 0, "{text}");
+    let known = std::fs::read_to_string(&lock).unwrap();
+    assert!(known.contains(DECK), "{known}");
+    for shows in [Shows::Starting, Shows::Empty, Shows::Absent, Shows::Whole] {
+        let (code, text) = apply(shows);
+        assert_eq!(code, 0, "{shows:?}: {text}");
+        assert!(!text.contains("trust change"), "{shows:?}: {text}");
+        assert_eq!(std::fs::read_to_string(&lock).unwrap(), known, "{shows:?}");
+    }
+    let (code, text) = apply(Shows::OtherRoot);
+    assert_eq!(code, 4, "a root that is there and another is a trust change: {text}");
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), known);
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+/// What east shows once everything of deck is live in it.
+fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
+    let roots = |name: &str| lock.clusters[&self::name(name)].public.roots.iter().map(|root| root.digest);
+    let private = lock.clusters[&name("deck")].private.clone().unwrap();
+    let cluster_id = "deck".parse().unwrap();
+    let route = LiveRoute { cluster_id, api_host: deck.api_host.parse().unwrap(), state: RouteState::Ok, reason: None };
+    Evidence {
+        trusts: Shown::Seen(roots("east").chain(roots("deck")).collect()),
+        networks: Shown::Seen(vec![LiveNetwork { name: private.network.clone(), gateways: private.gateways.clone() }]),
+        reads: Shown::Seen(vec![]),
+        routes: Shown::Seen(vec![route]),
+        prepared: Shown::Seen(true),
+        credentials: Shown::Seen(vec![]),
+        mesh_config: Shown::Unknown("not looked at".to_owned()),
+    }
+}
+
+type Standing = Option<(Stage, bool)>;
+
+/// Stages of `east/deck` and `deck/east`, turn by turn, while deck shows this.
+async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> {
+    let deck = deckhouse(|| NOW);
+    let ca = Ca::new("deck");
+    let exporter = serve(&ca, deck.exporter()).await;
+    let text = spec(exporter.address, &ca.pem);
+    let mut lock = BTreeMap::new();
+    let mut stages = Vec::new();
+    let limits = Limits { connect: Duration::from_millis(500), ..Limits::default() };
+    let fetcher = Fetcher::new(limits);
+    for shows in shows {
+        *deck.shows.lock().unwrap() = shows;
+        let input =
+            Input { specs: vec![source("specs/mesh.yaml", text.clone())], templates: vec![], lock: lock.clone() };
+        let program = Program::load(&input, &|_| None).unwrap();
+        assert_eq!(program.mesh.clusters[&name("deck")].istio.namespace.as_str(), NAMESPACE);
+        // east is known by what it publishes, which is not fetched here
+        let mut east = Observation {
+            public: Ok(PublicDocument { relay_ca: Some(ca.pem.clone()), ..east_public() }),
+            private: Private::Read(PrivateDocument { evidence: None, ..east_private() }),
+        };
+        let ours = |publics: &BTreeMap<ClusterName, _>| {
+            let mut clusters: BTreeMap<ClusterName, Observation> = publics
+                .iter()
+                .map(|(name, public): (&ClusterName, &Result<PublicDocument, _>)| {
+                    (name.clone(), Observation { public: public.clone(), private: Private::NotAsked })
+                })
+                .collect();
+            clusters.insert(name("east"), Observation { private: Private::NotAsked, ..east.clone() });
+            Observed { clusters }
+        };
+        let recorded = Mutex::new(program.lock.clone());
+        let judge = |publics: &BTreeMap<ClusterName, Result<PublicDocument, _>>| -> BTreeSet<ClusterName> {
+            let (lock, admitted) = program.admits(&ours(publics), &Approvals::default(), NOW);
+            *recorded.lock().unwrap() = lock;
+            admitted
+        };
+        let signer = EngineSigner {
+            mesh: &program.mesh,
+            lock: &recorded,
+            engine: Err("no engine key".to_owned()),
+            clusters: BTreeMap::from([(name("east"), east_key())]),
+            clock: &|| NOW,
+        };
+        let mut observed = observe(&program.mesh, &fetcher, &|_| Ok(None), &judge, &signer, &|_| {}).await;
+        let known = program.lock.clusters.get(&name("deck")).is_some_and(|deck| deck.private.is_some());
+        if evidence && known {
+            let evidence = Some(east_shows(&deck, &program.lock));
+            east.private = Private::Read(PrivateDocument { evidence, ..east_private() });
+        }
+        observed.clusters.insert(name("east"), east);
+        let trials = Trials::new();
+        let conditions = Conditions { now: NOW, allow_delete: false, trials: &trials, missing_key: &|_| None };
+        let turn = program.turn(&observed, &Approvals::default(), &conditions);
+        let accepted = turn.accepted.as_ref().unwrap();
+        assert!(accepted.news.values().all(|news| !news.is_held_back()), "{shows:?}: {:?}", accepted.news);
+        let after = &turn.advanced.lock;
+        let stage =
+            |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
+        stages.push((stage("east", "deck"), stage("deck", "east")));
+        let rendered = program.render(&turn, &NoCredentials, &name("east")).unwrap();
+        let secret = rendered.objects.iter().any(|rendered| rendered.object.id().name == "istio-remote-secret-deck");
+        assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
+        lock = after.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+    }
+    let heads = exporter.requests();
+    let asked = heads.iter().filter(|head| head.contains("multicluster.json")).count();
+    assert_eq!(
+        asked,
+        shows.iter().filter(|shows| matches!(shows, Shows::Whole | Shows::Absent)).count(),
+        "with a token each time"
+    );
+    stages
+}
+
+#[tokio::test]
+async fn links_with_it_join_and_stay_joined_when_it_falls_silent() {
+    let (joining, joined) = (Some((Stage::Joining, false)), Some((Stage::Joined, false)));
+    let quiet = [Shows::Whole, Shows::Whole, Shows::Absent, Shows::Starting];
+    // its own links are not ours to prove: the cluster itself writes their secrets
+    let proven = [(joining, joining), (joined, joined), (joined, joined), (joined, joined)];
+    assert_eq!(stages(true, quiet).await, proven);
+    let unproven = stages(false, quiet).await;
+    assert_eq!(unproven.last(), Some(&(Some((Stage::Joined, true)), joined)), "{unproven:?}");
+}
+
+#[tokio::test]
+async fn a_link_with_it_waits_while_its_private_document_is_empty() {
+    let stages = stages(true, [Shows::Whole, Shows::Absent, Shows::Empty, Shows::Whole]).await;
+    assert_eq!(stages[0].0, Some((Stage::Joining, false)));
+    assert_eq!(stages[3].0, Some((Stage::Joined, false)), "{stages:?}");
+}
+
+// ---------------------------------------------------------------- it asks our api-proxy, and our relay asks its
+
+/// A role in a cluster of ours.
+fn role(access: Access) -> (Role, Stop) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let (stop, stopping) = Stop::new();
+    let role = Role {
+        namespace: "istio-system".parse().unwrap(),
+        limits: RoleLimits::of_proxy(),
+        access,
+        metrics: Metrics::new(),
+        health: Health::default(),
+        stopping,
+        tls: None,
+    };
+    (role, stop)
+}
+
+async fn until_ready(health: &Health) {
+    for _ in 0..200 {
+        if health.is_ready() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", health.failing());
+}
+
+/// Our api-proxy in a cluster whose `peers.json` gives deck this lifetime: answers, and what the apiserver was asked.
+async fn ask_proxy(deck: &Deckhouse, lifetime: Option<i64>, paths: &[&str]) -> (Vec<(u16, Value)>, Vec<Asked>) {
+    let apiserver = Apiserver::start(|asked| {
+        let own = asked.headers.get("impersonate-user").is_none();
+        let kind = if asked.path == "/api" { "APIVersions" } else { "List" };
+        let list = json!({ "kind": kind, "apiVersion": "v1", "metadata": {}, "items": [] });
+        (!own).then(|| json_answer(200, &list))
+    })
+    .await;
+    let identity = json!({ "version": 1, "clusterUUID": east_uuid(), "keys": [], "trustDomain": "cluster.local" });
+    apiserver.config_map("istio-system", "isthmus-identity", Some(("identity.json", &identity.to_string())));
+    let peers = serde_json::to_string(&peers(deck, lifetime)).unwrap();
+    apiserver.config_map("istio-system", "isthmus-peers", Some(("peers.json", &peers)));
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "the role's own").unwrap();
+    let (role, _stop) = role(apiserver.access(&token_file));
+    let audit = AuditLog::open(&AuditTarget::File(folder.path().join("audit.log"))).unwrap();
+    let clock = Arc::new(|| jiff::Timestamp::from_second(NOW).unwrap());
+    let proxy = Arc::new(Proxy::new(&role, audit, None, clock).unwrap());
+    until_ready(&role.health).await;
+    let ca = Ca::new("east");
+    let (_proxy, address) = served(&ca, proxy).await;
+    let token = deck.token(&east_uuid(), "api");
+    let mut answers = Vec::new();
+    for path in paths {
+        let (status, body) = get(address, &ca.pem, path, Some(&token)).await;
+        answers.push((status, serde_json::from_slice(&body).unwrap_or_default()));
+    }
+    (answers, apiserver.asked())
+}
+
+#[tokio::test]
+async fn a_token_of_366_days_opens_our_api_proxy_where_peers_json_says_so() {
+    let deck = deckhouse(|| NOW);
+    let config = "/api/v1/namespaces/d8-istio/configmaps?fieldSelector=metadata.name%3Distio-v1x25&limit=500";
+    let paths = [
+        "/api",
+        config,
+        "/api/v1/secrets?limit=500&resourceVersion=0",
+        "/apis/networking.istio.io/v1alpha3/workloadentries",
+        "/apis/gateway.networking.k8s.io/v1beta1/gateways",
+        "/api/v1/namespaces/d8-istio/secrets/d8-remote-authn-keypair",
+    ];
+    let (answers, asked) = ask_proxy(&deck, Some(MAX_DECKHOUSE_API_LIFETIME), &paths).await;
+    let statuses: Vec<u16> = answers.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 403], "{answers:?}");
+    assert_eq!(answers[0].1["kind"], "APIVersions", "its probe");
+    assert_eq!(answers[1].1["items"][0]["metadata"]["name"], "istio-v1x25");
+    assert_eq!(answers[1].1["items"][0]["metadata"]["namespace"], NAMESPACE);
+    assert_eq!((&answers[2].1["kind"], &answers[2].1["items"]), (&json!("SecretList"), &json!([])));
+    let passed_on: Vec<&str> = asked.iter().map(|asked| asked.path.as_str()).collect();
+    let wanted = [
+        "/api",
+        "/apis/networking.istio.io/v1alpha3/workloadentries",
+        "/apis/gateway.networking.k8s.io/v1beta1/gateways",
+    ];
+    assert_eq!(passed_on, wanted);
+    let user = format!("istio-peer:{DECK}");
+    assert!(asked.iter().all(|asked| asked.headers["impersonate-user"] == user.as_str()), "{asked:?}");
+
+    let (answers, asked) = ask_proxy(&deck, None, &["/api"]).await;
+    assert_eq!((answers[0].0, asked.len()), (401, 0), "14 days are the most for any other peer");
+}
+
+#[tokio::test]
+async fn our_relay_answers_empty_where_its_api_proxy_refuses() {
+    let deck = deckhouse(unix_time);
+    let deck_ca = Ca::new("deck");
+    let api_proxy = serve(&deck_ca, deck.api_proxy()).await;
+    let routes = json!({ "version": 1, "routes": [{
+        "clusterID": "deck", "clusterUUID": DECK, "apiHost": api_proxy.address.to_string(), "apiCA": deck_ca.pem,
+    }] });
+    let apiserver = Objects::start().await;
+    for name in ["kube-system", "istio-system"] {
+        apiserver.put("/api/v1/namespaces", json!({ "metadata": { "name": name, "uid": east_uuid() } }));
+    }
+    let file = json!({ "routes.json": routes.to_string() });
+    apiserver.put(CONFIG_MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": file }));
+    let (role, _stop) = role(apiserver.access());
+    let health = role.health.clone();
+    let service = relay::start(role, RelayOptions::default()).await.unwrap();
+    until_ready(&health).await;
+    // what our exporter would publish as `authnKeyPub`, deck learns within a minute
+    let identity = apiserver.get(CONFIG_MAPS, "isthmus-identity").unwrap();
+    let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
+    let key = PublicKey::from_pem(identity["keys"][0]["pem"].as_str().unwrap()).unwrap();
+    deck.known.lock().unwrap().insert(east_uuid(), key);
+    let ca = Ca::new("east");
+    let (_relay, address) = served(&ca, service.handler).await;
+    let ask = async |path: &str| {
+        let (status, body) = get(address, &ca.pem, &format!("/to/deck{path}"), None).await;
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    assert_eq!(ask("/api").await.1["kind"], "APIVersions");
+    let (status, services) = ask("/api/v1/services?limit=500").await;
+    assert_eq!(
+        (status, &services["items"][0]["asked"]),
+        (200, &json!("/api/v1/services")),
+        "what is not refused is its own"
+    );
+    for (path, kind) in [
+        ("/api/v1/secrets?limit=500&resourceVersion=0", "SecretList"),
+        ("/api/v1/namespaces/istio-system/configmaps?fieldSelector=metadata.name%3Distio", "ConfigMapList"),
+        ("/apis/gateway.networking.k8s.io/v1beta1/gateways", "GatewayList"),
+        ("/apis/gateway.networking.k8s.io/v1/gateways", "GatewayList"),
+    ] {
+        let (status, list) = ask(path).await;
+        assert_eq!((status, &list["kind"], &list["items"]), (200, &json!(kind), &json!([])), "{path}");
+        let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+        assert!(version.bytes().all(|byte| byte.is_ascii_digit()) && !version.is_empty(), "{path}: {list}");
+    }
+    let (status, _) = ask("/api/v1/namespaces/istio-system/secrets/one").await;
+    assert_eq!(status, 403, "an object by its name is refused as deck refuses it");
+}
