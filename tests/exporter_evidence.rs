@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isthmus::address::Gateway;
+use isthmus::certificate::parse_roots_any_time;
 use isthmus::cluster::watched::{Objects, Source, Watchable};
 use isthmus::metadata::{MAX_GATEWAYS, ReadState, RouteState, Shown};
+use isthmus::server::exporter::ExporterOptions;
+use isthmus::server::exporter::documents::{Facts, compose};
 use isthmus::server::exporter::evidence::{
     credentials, networks, parse_clusterz, parse_mesh, parse_mesh_networks, parse_networkz, parse_samples, prepared,
     reads, routes, trusts,
@@ -14,7 +17,9 @@ use isthmus::server::exporter::evidence::{
 use isthmus::server::exporter::gateways::{
     GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways,
 };
-use isthmus::server::exporter::objects::{Istiod, WireConfigMap, WireDeployment, WireMeshMap, WirePod};
+use isthmus::server::exporter::objects::{
+    Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod,
+};
 use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -313,4 +318,95 @@ fn objects_say_what_istio_reads_of_them() {
     let managed = json!([fields("f:data", "2026-01-01T00:00:00Z"), fields("f:metadata", "2026-06-01T00:00:00Z")]);
     let map = json!({"metadata": {"name": "m", "managedFields": managed}, "data": null});
     assert_eq!(kept::<WireConfigMap>(&map).unwrap().written, 1_767_225_600);
+}
+
+fn root(until: i32) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    params.self_signed(&key).unwrap().pem()
+}
+
+fn facts(roots: &str, written: u64) -> Facts {
+    let map = |file: &str, text: String, written| {
+        Source::Present(Arc::new(Data { data: BTreeMap::from([(file.to_owned(), text)]), written }))
+    };
+    let pem = isthmus::key::PrivateKey::generate(&[1; 32]).unwrap().public().to_pem();
+    let identity = json!({"version": 1, "keys": [{"id": "own", "pem": pem, "scopes": ["api"]}]}).to_string();
+    let uid = "00000000-0000-4000-8000-0000000000aa".to_owned();
+    Facts {
+        roots: map("root-cert.pem", roots.to_owned(), written),
+        identity: map("identity.json", identity, 0),
+        peers: Source::Absent,
+        routes: Source::Absent,
+        shared: Source::Absent,
+        standard: BTreeMap::new(),
+        deployments: Source::Present(Objects::from([(
+            (String::new(), "istiod".to_owned()),
+            Arc::new(Istiod { revision: "default".to_owned(), ..Istiod::default() }),
+        )])),
+        istiods: Source::NotYet,
+        kube_system: Source::Present(Arc::new(NamespaceFacts { uid, network: None })),
+        namespace: Source::Present(Arc::new(NamespaceFacts { uid: String::new(), network: Some("n".to_owned()) })),
+        gateways: Ok(vec![]),
+        serving: None,
+    }
+}
+
+#[test]
+fn the_sequence_rises_when_the_roots_change_and_an_expired_root_goes() {
+    let (short, long) = (root(2027), root(2040));
+    let expiry = |pem: &str| parse_roots_any_time(pem).unwrap()[0].not_after;
+    let both = facts(&format!("{short}{long}{long}"), 1_790_000_000);
+    let at = |facts: &Facts, now: i64| {
+        let published = compose(facts, &ExporterOptions::default(), &"istio-system".parse().unwrap(), now);
+        let roots = published.public.map(|public| parse_roots_any_time(&public.root_ca).unwrap().len());
+        (roots, published.sequence)
+    };
+    let end = expiry(&short);
+    assert_eq!(at(&both, 1_790_000_001), (Ok(2), 1_790_000_000), "each once");
+    assert_eq!(at(&both, end), at(&both, 1_790_000_001), "time alone changes nothing");
+    let after = at(&both, end + 1);
+    assert_eq!(after, (Ok(1), u64::try_from(end).unwrap() + 1));
+    assert_eq!(at(&both, end + 1_000_000), after);
+    // the last one stays, expired or not: a peer says what is wrong with it
+    assert_eq!(at(&facts(&short, 5), end + 1).0, Ok(1));
+    // the apiserver that does not say when it was written
+    assert!(at(&facts(&long, 0), 1_790_000_001).1 > 0);
+}
+
+#[test]
+fn what_contradicts_itself_is_not_published() {
+    let compose = |facts: &Facts, options: &ExporterOptions| {
+        compose(facts, options, &"istio-system".parse().unwrap(), 1_790_000_000)
+    };
+    let options = ExporterOptions {
+        api_host: Some("api.example".parse().unwrap()),
+        flat_network: true,
+        ..ExporterOptions::default()
+    };
+    let good = facts(&root(2040), 1);
+    let published = compose(&good, &options);
+    assert_eq!(published.private.unwrap().cluster_id.unwrap().as_str(), "Kubernetes", "Istio's default");
+    let reason = |facts: &Facts, options: &ExporterOptions| compose(facts, options).private.unwrap_err();
+    assert!(reason(&good, &ExporterOptions { flat_network: false, ..options.clone() }).contains("--flat-network"));
+    assert!(reason(&good, &ExporterOptions { api_host: None, ..options.clone() }).contains("--api-host"));
+    let uuid = "00000000-0000-4000-8000-0000000000bb".parse().ok();
+    assert!(compose(&good, &ExporterOptions { cluster_uuid: uuid.clone(), ..options.clone() }).private.is_ok());
+    let mut two = good.clone();
+    if let Source::Present(deployments) = &mut two.deployments {
+        let other = Istiod { cluster_id: Some("east".to_owned()), ..Istiod::default() };
+        deployments.insert((String::new(), "istiod-canary".to_owned()), Arc::new(other));
+    }
+    assert!(reason(&two, &options).contains("Kubernetes, east"));
+    for (source, word) in [(Source::NotYet, "not read yet"), (Source::Failed("403".to_owned()), "403")] {
+        assert!(reason(&Facts { namespace: source.clone(), ..good.clone() }, &options).contains(word));
+        assert!(compose(&Facts { kube_system: source, ..good.clone() }, &options).cluster_uuid.is_none());
+    }
+    // nobody is judged while it is not known who is admitted
+    assert!(compose(&Facts { peers: Source::NotYet, ..good.clone() }, &options).peers.is_err());
+    assert!(compose(&good, &options).peers.unwrap().peers.is_empty());
 }

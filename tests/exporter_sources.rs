@@ -444,3 +444,28 @@ async fn without_a_certificate_the_role_does_not_begin() {
     assert!(start(role.clone(), options).await.unwrap_err().to_string().contains("/nowhere/tls.crt"));
     assert!(start(role, ExporterOptions::default()).await.unwrap_err().to_string().contains("--api-host"));
 }
+
+#[tokio::test]
+async fn behind_node_ports_nodes_and_pods_are_looked_up() {
+    let mut world = World::new().await;
+    let mut service = gateway(&json!([]));
+    service["spec"] = json!({"type": "NodePort", "selector": {"istio": "eastwestgateway"},
+        "ports": [{"name": "tls", "port": 15443, "nodePort": 31443}]});
+    world.kube.put("services", service);
+    for (name, address) in [("one", "203.0.113.1"), ("two", "203.0.113.2")] {
+        let status = json!({"conditions": [{"type": "Ready", "status": "True"}],
+            "addresses": [{"type": "ExternalIP", "address": address}]});
+        world.kube.put("nodes", json!({"metadata": {"name": name}, "status": status}));
+    }
+    world.begin().await;
+    world
+        .until("no pod, no address", |world| format!("{:?}", world.published().private).contains("no address yet"))
+        .await;
+    let spec = json!({"nodeName": "two", "containers": [{"name": "istio-proxy"}]});
+    world.kube.put("pods", pod("gw", &json!({"istio": "eastwestgateway"}), &spec, "10.0.0.9"));
+    world.until("the node of the pod", |world| world.published().private.is_ok()).await;
+    assert_eq!(
+        world.private().ingress_gateways.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["203.0.113.2:31443"]
+    );
+}

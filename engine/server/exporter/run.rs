@@ -352,7 +352,10 @@ fn report(role: &Role, counts: &Counts, sources: &Sources, published: &Published
         let age = age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         counts.ages.get_or_create(&OfSource { source }).set(age);
     }
-    let broken = required.into_iter().find_map(|(source, problem, _)| Some(format!("{source}: {}", problem?)));
+    let broken = required.into_iter().find_map(|(source, problem, age)| {
+        let problem = problem.or_else(|| age.is_none().then(|| "not read yet".to_owned()))?;
+        Some(format!("{source}: {problem}"))
+    });
     role.health.set("apiserver", broken.map_or(Ok(()), Err));
     role.health.set("public", published.public.as_ref().map(|_| ()).map_err(Clone::clone));
     let admitted = published.peers.as_ref().map(|_| ()).map_err(Clone::clone);
