@@ -18,8 +18,14 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+#[path = "bed/join.rs"]
+mod join;
+#[path = "bed/proxy.rs"]
+mod proxy;
 
 use isthmus::metadata::{PrivateDocument, PublicDocument, Reading};
 use serde_json::Value;
@@ -28,10 +34,10 @@ use serde_json::Value;
 const SETTLE: Duration = Duration::from_secs(30);
 /// A mesh of `file://` endpoints is done in two turns; more than this is a mesh that never settles.
 const MOST_TURNS: usize = 6;
-/// Ports of the bed, as tests/testbed/bed counts them.
+/// Indexes of the bed: cluster I has the addresses 127.0.I.x and the ports of 127.0.0.1 from 20000 + 20 I on.
 const FIRST_PORT: u16 = 20_000;
 const PORTS_PER_INDEX: u16 = 20;
-const INDEXES: u16 = 256;
+const INDEXES: u16 = 254;
 
 const SPECS: &str = r#"apiVersion: isthmus.dev/v1alpha1
 kind: Mesh
@@ -68,6 +74,7 @@ const SITES: [Site; 2] = [
 
 #[test]
 fn rendered_folders_join_two_real_clusters() {
+    let _turn = one_at_a_time();
     let Some(bed) = Bed::start() else { return };
     let checkout = tempfile::tempdir().unwrap();
     fs::create_dir(checkout.path().join("specs")).unwrap();
@@ -195,19 +202,7 @@ struct Bed {
 impl Bed {
     /// Starts both clusters, or says why not.
     fn start() -> Option<Self> {
-        let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-        if std::env::var("ISTHMUS_BED").is_ok_and(|value| value == "later") {
-            eprintln!("bed: skipped, ISTHMUS_BED=later");
-            return None;
-        }
-        let missing = succeed(script("bed").arg("missing"));
-        if !missing.is_empty() {
-            let missing = missing.split_whitespace().collect::<Vec<_>>().join(", ");
-            assert!(!in_ci, "bed: {missing} must be built in CI: tests/testbed/bed build");
-            eprintln!("bed: skipped, not built: {missing}; build with: tests/testbed/bed build");
-            return None;
-        }
-        let bin = PathBuf::from(succeed(script("bed").arg("bin")).trim());
+        let bin = files_of_bed()?;
         let bed = Self { dir: tempfile::tempdir().unwrap(), index: free_index(), bin };
         thread::scope(|scope| {
             for site in &SITES {
@@ -325,9 +320,7 @@ impl Bed {
 
     /// Asks istiod until the answer holds.
     fn eventually(&self, site: &Site, path: &str, what: &str, holds: impl Fn(&Value) -> bool) {
-        let ports = succeed(script("bed").args(["ports", &self.index_of(site).to_string()]));
-        let port = ports.lines().find_map(|line| line.strip_prefix("istiod ")).unwrap();
-        let url = format!("http://127.0.0.1:{port}/{path}");
+        let url = format!("http://127.0.{}.10:8080/{path}", self.index_of(site));
         let until = Instant::now() + SETTLE;
         loop {
             let text =
@@ -342,6 +335,23 @@ impl Bed {
     }
 }
 
+/// The folder of the bed's binaries, or `None` where the bed is to be skipped, which CI does not allow.
+fn files_of_bed() -> Option<PathBuf> {
+    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    if std::env::var("ISTHMUS_BED").is_ok_and(|value| value == "later") {
+        eprintln!("bed: skipped, ISTHMUS_BED=later");
+        return None;
+    }
+    let missing = succeed(script("bed").arg("missing"));
+    if !missing.is_empty() {
+        let missing = missing.split_whitespace().collect::<Vec<_>>().join(", ");
+        assert!(!in_ci, "bed: {missing} must be built in CI: tests/testbed/bed build");
+        eprintln!("bed: skipped, not built: {missing}; build with: tests/testbed/bed build");
+        return None;
+    }
+    Some(PathBuf::from(succeed(script("bed").arg("bin")).trim()))
+}
+
 impl Drop for Bed {
     fn drop(&mut self) {
         let stopped = script("bed").arg("down").arg(self.dir.path()).output();
@@ -351,17 +361,28 @@ impl Drop for Bed {
     }
 }
 
-/// Two neighbouring indexes whose ports are free; where the search starts differs between processes.
+/// Beds run one after the other: two cores carry one well.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Two neighbouring indexes whose addresses are free; where the search starts differs between processes.
 fn free_index() -> u16 {
     let start = u16::try_from(std::process::id() % u32::from(INDEXES)).unwrap();
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let free = |address: String| TcpListener::bind(address).is_ok();
     (0..INDEXES)
-        .map(|offset| (start + offset) % (INDEXES - 1))
+        .map(|offset| (start + offset) % (INDEXES - 1) + 1)
         .find(|index| {
-            let first = FIRST_PORT + index * PORTS_PER_INDEX;
-            (first..first + 2 * PORTS_PER_INDEX).all(free)
+            [*index, index + 1].iter().all(|index| {
+                let first = FIRST_PORT + index * PORTS_PER_INDEX;
+                (first..first + PORTS_PER_INDEX).all(|port| free(format!("127.0.0.1:{port}")))
+                    && [(2, 6443), (3, 2379), (10, 8080), (20, 8443), (30, 8443), (40, 8443)]
+                        .iter()
+                        .all(|(host, port)| free(format!("127.0.{index}.{host}:{port}")))
+            })
         })
-        .expect("free ports for the bed")
+        .expect("free addresses for the bed")
 }
 
 fn read_json(path: &Path) -> Value {
