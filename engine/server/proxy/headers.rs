@@ -82,14 +82,17 @@ fn judge(name: &HeaderName, value: &HeaderValue) -> Result<(), HeaderRefused> {
         let words = value.to_str().unwrap_or("?").split(',').map(|word| word.trim().to_ascii_lowercase());
         words.into_iter().all(|word| allowed.contains(&word.as_str()))
     };
-    if name == UPGRADE
+    if plain == UPGRADE.as_str()
         || begins(&["sec-websocket-", "http2-settings", "x-stream-protocol-version"])
         || (plain == CONNECTION.as_str() && !says(&["keep-alive", "close", ""]))
-        || (name == TE && !says(&["trailers"]))
+        || (plain == TE.as_str() && !says(&["trailers"]))
     {
         return Err(HeaderRefused::Upgrade);
     }
-    if name == TRANSFER_ENCODING || name == EXPECT || (name == CONTENT_LENGTH && value != "0") {
+    if plain == TRANSFER_ENCODING.as_str()
+        || plain == EXPECT.as_str()
+        || (plain == CONTENT_LENGTH.as_str() && value != "0")
+    {
         return Err(HeaderRefused::Body);
     }
     Ok(())

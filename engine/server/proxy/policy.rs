@@ -15,7 +15,12 @@
 //! Any version of a group, for `get`, `list` and `watch`. No subresource, no object of a namespace that is not shared, no
 //! other verb. This is what an istiod asks a remote cluster of a multi-primary mesh for (istio.io/istio
 //! `pkg/kube/multicluster`, seen in the audit log of a real apiserver). It waits for every list that it begins: one that is
-//! refused keeps the whole cluster from syncing. So lists that nobody should see are answered as empty.
+//! refused keeps the whole cluster from syncing. So lists that nobody should see are answered as empty. For the same reason
+//! any revision's mesh configuration is answered, also of one that the peer began to run since it was last read: it is made
+//! here and says nothing but the trust domain, which the public document says too.
+//!
+//! A peer that is shared `*` sees all namespaces. One that is shared some sees what is in them, asked for each by itself;
+//! what spans all namespaces, the list of them too, is denied, since nothing takes the others out of an answer.
 //!
 //! Services are asked as JSON and lose the label by which istiod would take them for gateways: such a gateway would
 //! override the one that is published (istio.io/istio `pilot/pkg/serviceregistry/kube/controller/network.go`).
@@ -85,6 +90,9 @@ pub enum Denied {
     /// A namespace that the peer may not see.
     #[error("this namespace is not shared with this peer")]
     Namespace,
+    /// All namespaces at once, of which the peer may not see all.
+    #[error("not all namespaces are shared with this peer")]
+    AllNamespaces,
     /// Secrets by name, or ConfigMaps that are not the reader's mesh configuration.
     #[error("secrets and configuration are not shared with peers")]
     Private,
@@ -111,9 +119,15 @@ impl Policy {
             (group, name) => {
                 let known = PASSED_ON.iter().find(|(g, r, _)| *g == group && *r == name);
                 let (_, _, namespaced) = known.ok_or(Denied::Resource)?;
-                match &resource.namespace {
+                // a Namespace is judged as what is in it
+                let (within, namespaced) = match (group, name) {
+                    ("", "namespaces") if resource.namespace.is_none() => (&resource.name, true),
+                    _ => (&resource.namespace, *namespaced),
+                };
+                match within {
                     Some(_) if !namespaced => Err(Denied::Resource),
                     Some(namespace) if !shares(peer, namespace) => Err(Denied::Namespace),
+                    None if namespaced && !shares(peer, "*") => Err(Denied::AllNamespaces),
                     _ => Ok(self.forward(request, (group, name) == ("", "services"), seconds)),
                 }
             }
