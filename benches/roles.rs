@@ -1,7 +1,7 @@
-//! What the api-proxy costs: time added to a request over asking the same origin directly, and memory a watch.
+//! What api-proxy and relay cost: time added to a request over asking the same origin directly, and memory a watch.
 //!
-//! `cargo bench --bench roles`. The origin is a small HTTPS server in this process that stands for an apiserver; the role is
-//! the real binary in a process of its own. Figures are ratios or differences to the origin asked directly in the same run.
+//! `cargo bench --bench roles`. The origin is a small HTTPS server in this process that stands for an apiserver; the roles are
+//! the real binary in processes of their own. Figures are differences to the origin asked directly in the same run.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +13,10 @@
     missing_docs,
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
+
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../tests/support/objects.rs"]
+mod objects;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -36,6 +40,7 @@ use tokio::time::{interval, sleep};
 
 const OWN: &str = "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a1";
 const PEER: &str = "1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
+const RELAY: &str = "5e3d9a13-8f92-4d98-a054-3a9d4c2bcf64";
 const RATE: u32 = 500;
 const SECONDS: u32 = 10;
 const WATCHES: usize = 2000;
@@ -91,16 +96,17 @@ struct Role {
 }
 
 impl Role {
-    fn start(folder: &std::path::Path) -> Self {
+    fn start(folder: &std::path::Path, role: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
         command
-            .args(["serve", "proxy", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--audit-log=/dev/null"])
+            .args(["serve", role, "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"])
+            .args((role == "proxy").then_some("--audit-log=/dev/null"))
             .args(LIMITS.map(|limit| format!("--limit={limit}")))
-            .arg(format!("--kubeconfig={}", folder.join("kubeconfig").display()))
+            .arg(format!("--kubeconfig={}", folder.join(format!("{role}.kubeconfig")).display()))
             .arg(format!("--tls-cert={}", folder.join("tls.crt").display()))
             .arg(format!("--tls-key={}", folder.join("tls.key").display()))
             .stdout(Stdio::piped())
-            .stderr(fs::File::create(folder.join("log")).unwrap());
+            .stderr(fs::File::create(folder.join(format!("{role}.log"))).unwrap());
         let mut child = command.spawn().unwrap();
         let address = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
         Self { child, address }
@@ -162,6 +168,18 @@ fn quantile(times: &[Duration], q: f64) -> Duration {
     times[((times.len() - 1) as f64 * q) as usize]
 }
 
+fn kubeconfig(folder: &std::path::Path, role: &str, server: &str) {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{ "name": "a", "cluster": { "server": server, "certificate-authority": folder.join("tls.crt") } }],
+        "users": [{ "name": "a", "user": { "token": "x" } }],
+        "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
+    });
+    fs::write(folder.join(format!("{role}.kubeconfig")), config.to_string()).unwrap();
+}
+
+const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
+
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,11 +187,33 @@ async fn main() {
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     fs::write(folder.path().join("tls.crt"), &certificate).unwrap();
     fs::write(folder.path().join("tls.key"), &key).unwrap();
+
+    // the relay makes its key in its own cluster, which stands beside
+    let own = objects::Apiserver::start().await;
+    own.put("/api/v1/namespaces", json!({ "metadata": { "name": "kube-system", "uid": RELAY } }));
+    own.put("/api/v1/namespaces", json!({ "metadata": { "name": "istio-system", "uid": OWN } }));
+    own.put(MAPS, json!({ "metadata": { "name": "istio" }, "data": { "mesh": "trustDomain: cluster.local\n" } }));
+    kubeconfig(folder.path(), "relay", &own.access().config.cluster_url.to_string());
+    let relay = Role::start(folder.path(), "relay");
+    let mut identity = None;
+    for _ in 0..100 {
+        sleep(Duration::from_millis(100)).await;
+        identity = own.get(MAPS, "isthmus-identity");
+        if identity.is_some() {
+            break;
+        }
+    }
+    let identity = identity.expect("the relay writes its identity");
+    let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
+
     let pem = PrivateKey::generate(&[7; 32]).unwrap().public().to_pem();
+    let peer = |name: &str, uuid: &str, keys: Value| json!({ "name": name, "clusterUUID": uuid, "namespaces": ["*"], "keys": keys });
     let origin = Origin {
         identity: json!({ "version": 1, "clusterUUID": OWN }).to_string(),
-        peers: json!({ "version": 1, "peers": [{ "name": "east", "clusterUUID": PEER, "namespaces": ["*"],
-            "keys": [{ "id": "east", "pem": pem, "scopes": ["api"] }] }] })
+        peers: json!({ "version": 1, "peers": [
+            peer("east", PEER, json!([{ "id": "east", "pem": pem, "scopes": ["api"] }])),
+            peer("relay", RELAY, identity["keys"].clone()),
+        ] })
         .to_string(),
     };
     let mut limits = Limits::of_proxy();
@@ -186,58 +226,64 @@ async fn main() {
     let origin_address = bound.address();
     let running =
         bound.serve(&Certificates::from_pem(&certificate, &key).unwrap(), limits.server(true), Arc::new(origin));
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "a",
-        "clusters": [{ "name": "a", "cluster": { "server": format!("https://{origin_address}"),
-            "certificate-authority": folder.path().join("tls.crt") } }],
-        "users": [{ "name": "a", "user": { "token": "x" } }],
-        "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
-    });
-    fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
-    let role = Role::start(folder.path());
+    kubeconfig(folder.path(), "proxy", &format!("https://{origin_address}"));
+    let proxy = Role::start(folder.path(), "proxy");
+    let routes = json!({ "version": 1, "routes": [
+        { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate },
+    ] });
+    own.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": routes.to_string() } }));
+
     let client = || {
         let ca = Certificate::from_pem(certificate.as_bytes()).unwrap();
         Client::builder().tls_certs_only([ca]).build().unwrap()
     };
     let token = token();
-    let through = format!("https://{}/api/v1/services", role.address);
     let direct = format!("https://{origin_address}/api/v1/services");
-    for _ in 0..100 {
-        if client().get(&through).bearer_auth(&token).send().await.is_ok_and(|answer| answer.status() == 200) {
-            break;
+    let through_proxy = format!("https://{}/api/v1/services", proxy.address);
+    let through_both = format!("https://{}/to/west/api/v1/services", relay.address);
+    for url in [&through_proxy, &through_both] {
+        let mut status = None;
+        for _ in 0..200 {
+            status = client().get(url).bearer_auth(&token).send().await.ok().map(|answer| answer.status());
+            if status.is_some_and(|status| status == 200) {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
         }
-        sleep(Duration::from_millis(100)).await;
+        assert!(status.is_some_and(|status| status == 200), "{url}: {status:?}");
     }
     sleep(Duration::from_secs(2)).await;
-    let at_rest = role.memory();
-    println!("api-proxy at rest: {:.1} MiB", mib(at_rest));
+    println!("at rest: api-proxy {:.1} MiB, relay {:.1} MiB", mib(proxy.memory()), mib(relay.memory()));
 
     let asking = client();
-    let (bare, proxied) = (times(&asking, &direct, &token).await, times(&asking, &through, &token).await);
-    for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
-        let (bare, proxied) = (quantile(&bare, q), quantile(&proxied, q));
-        println!(
-            "{RATE} requests/s, {name}: origin {bare:.2?}, through the api-proxy {proxied:.2?}, added {:.2?}",
-            proxied.saturating_sub(bare)
-        );
+    let bare = times(&asking, &direct, &token).await;
+    for (name, url) in [("the api-proxy", &through_proxy), ("relay and api-proxy", &through_both)] {
+        let through = times(&asking, url, &token).await;
+        for (quantile_name, q) in [("p50", 0.5), ("p99", 0.99)] {
+            let (bare, through) = (quantile(&bare, q), quantile(&through, q));
+            let added = through.saturating_sub(bare);
+            println!(
+                "{RATE} requests/s, {quantile_name}: origin {bare:.2?}, through {name} {through:.2?}, added {added:.2?}"
+            );
+        }
     }
 
-    let before = role.memory();
+    let before = proxy.memory();
     let mut open = Vec::new();
     for _ in 0..WATCHES / 100 {
         let client = client();
         for _ in 0..100 {
-            let watch = client.get(format!("https://{}/api/v1/pods?watch=true", role.address)).bearer_auth(&token);
+            let watch = client.get(format!("https://{}/api/v1/pods?watch=true", proxy.address)).bearer_auth(&token);
             let answer = watch.send().await.unwrap();
             assert_eq!(answer.status(), 200);
             open.push(answer);
         }
     }
     sleep(Duration::from_secs(1)).await;
-    let each = role.memory().saturating_sub(before) / WATCHES as u64;
-    println!("{WATCHES} idle watches: {:.1} KiB each, {:.1} MiB in all", mib(each * 1024), mib(role.memory()));
+    let each = proxy.memory().saturating_sub(before) / WATCHES as u64;
+    println!("{WATCHES} idle watches: {:.1} KiB each, {:.1} MiB in all", mib(each * 1024), mib(proxy.memory()));
     drop(open);
-    drop(role);
+    drop((proxy, relay));
     drop(running);
 }
 
