@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{files_of_bed, free_index, one_at_a_time, script, succeed};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const MOST_TURNS: usize = 12;
 const ROLES: [(&str, u8); 3] = [("exporter", 20), ("proxy", 30), ("relay", 40)];
 
@@ -38,7 +38,7 @@ impl Cluster {
     }
 
     /// Asks, as the client of this cluster, for a service of any cluster.
-    fn ask(&self, of: &Cluster) -> Result<(u16, String), String> {
+    fn ask(&self, of: &Self) -> Result<(u16, String), String> {
         get(self.address(60, of.port), &format!("{}.shop.svc.cluster.local", of.app), "/")
     }
 
