@@ -4,6 +4,5 @@
 
 pub mod access;
 pub mod fetch;
-pub mod sources;
 pub mod trial;
 pub mod watched;

@@ -318,6 +318,35 @@ pub fn watch_place<T: Watchable>(client: &Client, place: Place, bell: &Arc<Notif
     Watched { seen, task }
 }
 
+/// Watches one ConfigMap for its data.
+pub fn watch_config_map(client: &Client, namespace: &str, name: &str, bell: &Arc<Notify>) -> Watched<Data> {
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    watch_place::<WireConfigMap>(client, Place::named(path, name), bell)
+}
+
+/// Data of a ConfigMap.
+pub type Data = BTreeMap<String, String>;
+
+/// A ConfigMap on the wire.
+#[derive(Clone, Deserialize)]
+struct WireConfigMap {
+    metadata: Meta,
+    #[serde(default)]
+    data: Option<Data>,
+}
+
+impl Watchable for WireConfigMap {
+    type Kept = Data;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn keep(self) -> Option<Data> {
+        Some(self.data.unwrap_or_default())
+    }
+}
+
 /// Who hears of changes.
 struct Hearers<T> {
     sender: watch::Sender<Seen<T>>,

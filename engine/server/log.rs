@@ -14,7 +14,7 @@ pub enum LogForm {
 /// Begins to log. `filter` is in the form of `tracing_subscriber`'s `EnvFilter`, such as `info,isthmus=debug`; one that
 /// cannot be read is said and ignored. Control characters in logged values are escaped by the subscriber.
 pub fn begin(form: LogForm, filter: Option<&str>) {
-    let usual = || EnvFilter::new("info,kube_client=warn,kube_runtime=error,hyper=warn,h2=warn,rustls=warn,tower=warn");
+    let usual = || EnvFilter::new("info,kube_client=warn,hyper=warn,h2=warn,rustls=warn,tower=warn");
     let (filter, broken) = match filter.map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (usual(), Some(error.to_string())),

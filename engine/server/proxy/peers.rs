@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::cluster::sources::{One, Source, follow_config_map};
+use crate::cluster::watched::{Data, Source, watch_config_map};
 use crate::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::key::PublicKey;
 use crate::name::{ClusterUuid, Namespace, TrustDomain};
@@ -66,8 +66,9 @@ impl KeyLookup for Admission {
 /// Follows both ConfigMaps. What cannot be read leaves what was read before, and the role is not ready.
 pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     let namespace = role.namespace.as_str();
-    let mut identity = follow_config_map(&role.access.client, namespace, IDENTITY);
-    let mut peers = follow_config_map(&role.access.client, namespace, PEERS);
+    let bell = Arc::new(Notify::new());
+    let identity = watch_config_map(&role.access.client, namespace, IDENTITY, &bell);
+    let peers = watch_config_map(&role.access.client, namespace, PEERS, &bell);
     let mut admission = Admission {
         cluster_uuid: None,
         trust_domain: TrustDomain::default(),
@@ -80,7 +81,7 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     health.set("peers", Err("ConfigMap isthmus-peers was not read yet".to_owned()));
     tokio::spawn(async move {
         loop {
-            let read = read_identity(&identity.borrow_and_update());
+            let read = read_identity(&identity.one());
             health.set(
                 "identity",
                 read.map(|identity| {
@@ -88,7 +89,7 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
                     admission.trust_domain = identity.trust_domain.unwrap_or_default();
                 }),
             );
-            let read = read_peers(&peers.borrow_and_update());
+            let read = read_peers(&peers.one());
             health.set("peers", read.map(|file| admission.peers = Some(file)));
             sender.send_if_modified(|current| {
                 let changed = **current != admission;
@@ -98,8 +99,7 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
                 changed
             });
             tokio::select! {
-                changed = identity.changed() => if changed.is_err() { return },
-                changed = peers.changed() => if changed.is_err() { return },
+                () = bell.notified() => {}
                 () = stopping.requested() => return,
             }
         }
@@ -107,14 +107,8 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     receiver
 }
 
-type Data = std::collections::BTreeMap<String, String>;
-
-fn read_identity(source: &Source<Data>) -> Result<Identity, String> {
-    let data = match source.one() {
-        One::NotYet(problem) => return Err(not_yet(IDENTITY, problem)),
-        One::Absent => return Err(format!("there is no ConfigMap {IDENTITY}; the relay writes it")),
-        One::Present(data) => data,
-    };
+fn read_identity(source: &Source<Arc<Data>>) -> Result<Identity, String> {
+    let data = source.required(&format!("ConfigMap {IDENTITY}, which the relay writes"))?;
     let file = data.get(IDENTITY_FILE).ok_or_else(|| format!("ConfigMap {IDENTITY} has no {IDENTITY_FILE}"))?;
     let identity = Identity::parse(file.as_bytes()).map_err(|error| error.to_string())?;
     match &identity.cluster_uuid {
@@ -124,17 +118,8 @@ fn read_identity(source: &Source<Data>) -> Result<Identity, String> {
 }
 
 /// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-fn read_peers(source: &Source<Data>) -> Result<PeersFile, String> {
-    let data = match source.one() {
-        One::NotYet(problem) => return Err(not_yet(PEERS, problem)),
-        One::Absent => return Ok(PeersFile::empty()),
-        One::Present(data) => data,
-    };
+fn read_peers(source: &Source<Arc<Data>>) -> Result<PeersFile, String> {
+    let Some(data) = source.optional(&format!("ConfigMap {PEERS}"))? else { return Ok(PeersFile::empty()) };
     let file = data.get(PEERS_FILE).ok_or_else(|| format!("ConfigMap {PEERS} has no {PEERS_FILE}"))?;
     PeersFile::parse(file.as_bytes()).map_err(|error| error.to_string())
-}
-
-fn not_yet(name: &str, problem: Option<String>) -> String {
-    let why = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
-    format!("ConfigMap {name} was not read yet{why}")
 }

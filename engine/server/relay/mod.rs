@@ -1,9 +1,9 @@
 //! The relay: holds the cluster's private key and takes its istiod to the peers' api-proxies.
 //!
-//! Its two halves share the key alone. One keeps the cluster's own objects in order ([`upkeep`]: the key is born here, the
+//! Its two halves share the key alone. One keeps the cluster's own objects in order (`upkeep`: the key is born here, the
 //! identity written, certificates issued). The other answers istiod: a request below `/to/<cluster ID>/` goes on to that
-//! peer ([`peers`], [`forward`]) with a token that istiod never sees. Whoever reaches the relay speaks for the cluster, so
-//! only istiod may: by NetworkPolicy, and strictly by its token ([`admit`]).
+//! peer (`peers`, `forward`) with a token that istiod never sees. Whoever reaches the relay speaks for the cluster, so
+//! only istiod may: by NetworkPolicy, and strictly by its token (`admit`).
 
 mod admit;
 mod birth;
@@ -14,7 +14,6 @@ mod reach;
 mod store;
 mod upkeep;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use self::admit::Door;
 use self::forward::Forwarder;
@@ -31,7 +30,7 @@ use self::upkeep::Keeper;
 use super::role::{Role, RoleError, Service};
 use super::{Body, BoxError, Handler};
 use crate::address::Host;
-use crate::cluster::sources::{One, Source, follow_config_map};
+use crate::cluster::watched::{Data, Source, Watched, watch_config_map};
 use crate::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
 
@@ -106,27 +105,27 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     };
     let counts = Counts::register(&role.metrics);
     let peers = Arc::new(Peers::new(credential, role.limits.clone(), role.stopping.clone(), counts));
-    let routes = follow_config_map(&role.access.client, role.namespace.as_str(), ROUTES);
+    let bell = Arc::new(Notify::new());
+    let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &bell);
     tokio::spawn(keeper.go_on(every));
-    tokio::spawn(follow_routes(role.clone(), routes, peers.clone()));
+    tokio::spawn(follow_routes(role.clone(), routes, bell, peers.clone()));
     let forwarder = Forwarder { peers, door, limits: role.limits, stopping: role.stopping, streams: 0.into() };
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
 }
 
 /// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
-async fn follow_routes(role: Role, mut routes: watch::Receiver<Source<BTreeMap<String, String>>>, peers: Arc<Peers>) {
+async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, peers: Arc<Peers>) {
     let mut known = false;
     let mut said = None;
     loop {
-        let source = routes.borrow_and_update().clone();
-        let read = match source.one() {
-            One::NotYet(problem) => Err(problem.unwrap_or_else(|| "not read yet".to_owned())),
-            One::Absent => Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() }),
-            One::Present(data) => match data.get(ROUTES_FILE) {
+        let source = routes.one();
+        let read = source.optional(&format!("ConfigMap `{ROUTES}`")).and_then(|data| match data {
+            None => Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() }),
+            Some(data) => match data.get(ROUTES_FILE) {
                 None => Err(format!("ConfigMap `{ROUTES}` has no `{ROUTES_FILE}`; render it again")),
                 Some(text) => RoutesFile::parse(text.as_bytes()).map_err(|error| error.to_string()),
             },
-        };
+        });
         match read {
             Ok(file) => {
                 known = true;
@@ -135,7 +134,7 @@ async fn follow_routes(role: Role, mut routes: watch::Receiver<Source<BTreeMap<S
                 role.health.set("routes", Ok(()));
             }
             Err(problem) => {
-                let begins = source.seen.is_none() && source.problem.is_none();
+                let begins = source == Source::NotYet;
                 if !begins && said.as_ref() != Some(&problem) {
                     tracing::warn!(problem, "the routes stay as they were");
                 }
@@ -146,7 +145,7 @@ async fn follow_routes(role: Role, mut routes: watch::Receiver<Source<BTreeMap<S
             }
         }
         tokio::select! {
-            changed = routes.changed() => if changed.is_err() { return },
+            () = bell.notified() => {}
             () = role.stopping.requested() => return,
         }
     }
