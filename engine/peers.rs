@@ -13,6 +13,10 @@ use crate::metadata::AuthnKey;
 use crate::name::{ClusterName, ClusterUuid, Namespace, Revision};
 use crate::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 
+/// Name of the ConfigMap.
+pub const PEERS: &str = "isthmus-peers";
+/// Group of all users that the api-proxy becomes for peers.
+pub const PEERS_GROUP: &str = "istio-peers";
 /// Key of the file in the ConfigMap.
 pub const PEERS_FILE: &str = "peers.json";
 /// The version that is written and read.
@@ -62,6 +66,11 @@ pub struct PeerEntry {
     /// Longest lifetime of its `api` tokens in seconds, where it is not the usual one: Deckhouse signs for 366 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_token_lifetime: Option<i64>,
+}
+
+/// The user that the api-proxy becomes for a peer.
+pub fn user_of(peer: &ClusterUuid) -> String {
+    format!("istio-peer:{peer}")
 }
 
 /// A file that cannot be used.

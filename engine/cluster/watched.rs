@@ -167,11 +167,6 @@ impl<T> Watched<T> {
     pub fn age(&self) -> Option<Duration> {
         self.seen.borrow().confirmed.map(|at| at.elapsed())
     }
-
-    /// Hears of each change.
-    pub fn changes(&self) -> watch::Receiver<Seen<T>> {
-        self.seen.clone()
-    }
 }
 
 /// Metadata of an object, as far as anybody here wants it.

@@ -13,15 +13,11 @@ use crate::key::{KeyId, PublicKey};
 use crate::mesh::Reconciler;
 use crate::metadata::AuthnKey;
 use crate::name::{ClusterId, ClusterName};
-use crate::peers::{PEERS_FILE, PEERS_VERSION, PeerEntry};
+use crate::peers::{PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
 use crate::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
 use crate::step::{StepId, StepKind};
 use crate::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 
-/// Name of the ConfigMap with the keys that may read a cluster.
-pub(super) const PEERS: &str = "isthmus-peers";
-/// Group of all impersonated peers.
-const GROUP: &str = "istio-peers";
 /// Role of the api-proxy: the users that it may become.
 const IMPERSONATE: &str = "isthmus-impersonate";
 /// Before the schema of all service accounts (9000), which no impersonated user matches, and global-default (9900).
@@ -105,10 +101,10 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
 
 /// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
 fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
-    let users: Vec<_> = reader.links.iter().map(|link| format!("istio-peer:{}", link.peer.known.uuid())).collect();
+    let users: Vec<_> = reader.links.iter().map(|link| user_of(link.peer.known.uuid())).collect();
     let rules = json!([
         { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
-        { "apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"] },
+        { "apiGroups": [""], "resources": ["groups"], "resourceNames": [PEERS_GROUP], "verbs": ["impersonate"] },
     ]);
     let step = reader.step(StepKind::ExchangeKeys);
     let role = reader.cluster_object(RBAC_VERSION, "ClusterRole", IMPERSONATE, vec![step.clone()]);
@@ -124,7 +120,7 @@ fn flow_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) 
         "matchingPrecedence": FLOW_PRECEDENCE,
         "priorityLevelConfiguration": { "name": "workload-low" },
         "rules": [{
-            "subjects": [{ "kind": "Group", "group": { "name": GROUP } }],
+            "subjects": [{ "kind": "Group", "group": { "name": PEERS_GROUP } }],
             "resourceRules": [{ "verbs": every, "apiGroups": every, "resources": every, "clusterScope": true, "namespaces": every }],
             "nonResourceRules": [{ "verbs": every, "nonResourceURLs": every }],
         }],
@@ -144,7 +140,7 @@ fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster
     flow_of_peers(reader, step, out);
     let namespace = &reader.cluster.istio.namespace;
     let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": namespace });
-    let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": GROUP });
+    let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": PEERS_GROUP });
     for (name, subject) in [(IMPERSONATE, account), (PEERS, group)] {
         let role = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": name });
         let binding = object("ClusterRoleBinding", name).field("roleRef", role);

@@ -15,13 +15,11 @@ use crate::cluster::watched::{Objects, Source};
 use crate::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::metadata::{AuthnKey, IstioFacts, PrivateDocument, PublicDocument};
 use crate::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
-use crate::peers::{PEERS_FILE, PeersFile};
+use crate::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::routes::{ROUTES, ROUTES_FILE, RoutesFile};
 
 /// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
 pub const ROOT_CA: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
-/// ConfigMap with the peers.
-pub const PEERS: &str = "isthmus-peers";
 
 /// All that was found in the cluster.
 #[derive(Debug, Clone)]

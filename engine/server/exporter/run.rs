@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::role::{Role, RoleError, Service};
-use super::documents::{Facts, PEERS, ROOT_CA, compose};
+use super::documents::{Facts, ROOT_CA, compose};
 use super::evidence::SHARED_MESH_CONFIG;
 use super::gateways::{Hosts, NETWORK_LABEL, Settling, WireNode, WireService, behind_nodes, gateways};
 use super::look::{ISTIO_TOKEN, Pods, look};
@@ -26,6 +26,7 @@ use crate::cluster::watched::{Place, Source, Watchable, Watched, each, watch_pla
 use crate::identity::IDENTITY;
 use crate::metadata::Evidence;
 use crate::name::{ClusterDomain, ClusterId, ClusterUuid, MeshId, NetworkName};
+use crate::peers::PEERS;
 use crate::routes::ROUTES;
 
 /// How often everything is looked at again without a cause: certificates expire, watches grow old.

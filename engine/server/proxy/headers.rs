@@ -10,9 +10,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::name::ClusterUuid;
+use crate::peers::{PEERS_GROUP, user_of};
 
-/// Group of all impersonated peers.
-pub const GROUP: &str = "istio-peers";
 /// Most bytes of a User-Agent that go on.
 const MAX_USER_AGENT: usize = 200;
 /// Most bytes of an Accept.
@@ -101,9 +100,9 @@ fn judge(name: &HeaderName, value: &HeaderValue) -> Result<(), HeaderRefused> {
 /// Makes a request one of a peer's user.
 pub fn impersonate(headers: &mut HeaderMap, peer: &ClusterUuid) {
     // a UUID has no character that a header cannot have
-    if let Ok(user) = HeaderValue::try_from(format!("istio-peer:{peer}")) {
+    if let Ok(user) = HeaderValue::try_from(user_of(peer)) {
         headers.insert("impersonate-user", user);
-        headers.insert("impersonate-group", HeaderValue::from_static(GROUP));
+        headers.insert("impersonate-group", HeaderValue::from_static(PEERS_GROUP));
     }
 }
 

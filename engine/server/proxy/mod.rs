@@ -25,7 +25,7 @@ use futures_util::{StreamExt as _, future, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use kube::client::ConfigExt as _;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -46,7 +46,7 @@ use super::limits::{Buckets, Limits, client_address};
 use super::role::{Role, RoleError, Service, Stopping};
 use super::stream::{AsIs, Bounds, Ended, Framing, Outcome, pass};
 use super::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits};
-use super::{Body, BoxError, Handler, whole};
+use super::{Body, BoxError, Handler, nothing, whole};
 use crate::key::PublicKey;
 use crate::name::ClusterUuid;
 use crate::token::{Expectation, Scope, verify};
@@ -406,10 +406,6 @@ impl Proxy {
             }
         })
     }
-}
-
-fn nothing() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 fn ended_record(record: Record, outcome: &Outcome, time: String) -> Record {

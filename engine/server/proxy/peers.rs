@@ -8,12 +8,9 @@ use crate::cluster::watched::{Data, Source, watch_config_map};
 use crate::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::key::PublicKey;
 use crate::name::{ClusterUuid, Namespace, TrustDomain};
-use crate::peers::{PEERS_FILE, PeerEntry, PeersFile};
+use crate::peers::{PEERS, PEERS_FILE, PeerEntry, PeersFile};
 use crate::server::role::Role;
 use crate::token::{KeyLookup, Scope};
-
-/// Name of the ConfigMap with the peers.
-pub const PEERS: &str = "isthmus-peers";
 
 /// Who is served, and whom they serve.
 #[derive(Debug, Clone, PartialEq, Eq)]

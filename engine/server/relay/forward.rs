@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
 use tokio::time::{Instant, sleep};
 
 use super::admit::{Door, NotAdmitted};
@@ -24,7 +22,7 @@ use crate::server::proxy::synthetic::Synthetic;
 use crate::server::proxy::{headers, idling, status_object};
 use crate::server::role::Stopping;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
-use crate::server::{upstream::UpstreamError, whole};
+use crate::server::{nothing, upstream::UpstreamError, whole};
 
 /// How long a stream that is due gets to end its last event.
 const GRACE: Duration = Duration::from_secs(10);
@@ -231,10 +229,6 @@ impl Forwarder {
         };
         response.map(|body| pass(body, AsIs, bounds, due, std::future::pending(), ended))
     }
-}
-
-fn nothing() -> Body {
-    Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Whether a path can be read in one way only: nothing escaped, nothing empty but its end, no dot segments.
