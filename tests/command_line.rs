@@ -172,13 +172,11 @@ fn json_is_one_document_with_a_version_also_on_failure() {
 fn what_this_version_lacks_is_refused_by_name() {
     let checkout = Checkout::joined();
     for words in [
-        vec!["watch"],
-        vec!["argocd", "generate"],
         vec!["serve", "agent"],
         vec!["doctor"],
         vec!["keys", "rotate"],
         vec!["plan", "--to", "cluster"],
-        vec!["plan", "--base", "main"],
+        vec!["verify"],
     ] {
         checkout.refuses(&words, 64, &["is not part of this version"]);
     }

@@ -53,8 +53,12 @@ pub enum Command {
     Plan(Plan),
     /// Carry a plan out.
     Apply(Apply),
+    /// Take a turn whenever the checkout or the metadata change, and on time.
+    Watch(super::watch::Watch),
     /// State of each link, from lock and tree.
     Status,
+    /// The mesh as one HTML page.
+    Report(super::picture::Report),
     /// The graph of steps.
     Graph {
         /// Form of the graph.
@@ -66,6 +70,26 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Keys,
+    },
+    /// Write a first spec from what the clusters of kubeconfig contexts show.
+    Init(super::init::Init),
+    /// Print what another team needs to declare a cluster of ours.
+    Invite(super::invite::Invite),
+    /// Write a cluster's metadata as a signed bundle.
+    Export(super::bundle::Export),
+    /// Check a bundle and put it where a `file://` endpoint reads.
+    Import(super::bundle::Import),
+    /// The Argo CD config-management plugin.
+    Argocd {
+        /// What to do.
+        #[command(subcommand)]
+        command: super::argocd::Argocd,
+    },
+    /// What Argo CD and Flux are installed with.
+    Manifests {
+        /// For which.
+        #[command(subcommand)]
+        command: super::manifests::Manifests,
     },
     /// JSON Schema of the specs.
     Schema,

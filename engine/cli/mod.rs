@@ -4,16 +4,23 @@
     reason = "this edge reads the clock and the environment and hands them inwards as values"
 )]
 
+pub mod argocd;
 pub mod args;
+pub mod bundle;
 pub mod exit;
 pub mod facts;
+pub mod init;
+pub mod invite;
 pub mod keys;
+pub mod manifests;
+pub mod picture;
 pub mod report;
 pub mod serve;
 pub mod session;
 pub mod status;
 pub mod stored;
 pub mod turn;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -80,11 +87,19 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     match &arguments.command {
         Command::Plan(plan) => turn::plan(arguments, plan, printer),
         Command::Apply(apply) => turn::apply(arguments, apply, printer),
+        Command::Watch(watch) => watch::run(arguments, watch, printer),
         Command::Status => status::run(arguments, printer),
+        Command::Report(report) => picture::run(arguments, report, printer),
         Command::Graph { format } => graph(arguments, *format, printer),
         Command::Keys { command: Keys::New } => keys::new(arguments, printer),
         Command::Keys { command: Keys::List } => keys::list(arguments, printer),
         Command::Keys { command: Keys::Other(words) } => Err(unknown("keys ", words)),
+        Command::Init(init) => init::run(arguments, init, printer),
+        Command::Invite(invite) => invite::run(arguments, invite, printer),
+        Command::Export(export) => bundle::export(arguments, export, printer),
+        Command::Import(import) => bundle::import(arguments, import, printer),
+        Command::Argocd { command } => argocd::run(arguments, command, printer),
+        Command::Manifests { command } => manifests::run(arguments, command, printer),
         Command::Schema => {
             printer.data(&format!("{:#}\n", crate::spec::schema()));
             Ok(Exit::Done)
@@ -109,22 +124,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
 }
 
 /// Commands of the design that this version does not have.
-const OTHER_COMMANDS: [&str; 14] = [
-    "agent",
-    "argocd",
-    "doctor",
-    "export",
-    "import",
-    "init",
-    "invite",
-    "manifests",
-    "probe",
-    "report",
-    "revoke",
-    "rotate",
-    "verify",
-    "watch",
-];
+const OTHER_COMMANDS: [&str; 6] = ["agent", "doctor", "probe", "revoke", "rotate", "verify"];
 
 fn refused(what: &str) -> Failure {
     Failure::new(
