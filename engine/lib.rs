@@ -29,6 +29,7 @@ pub mod compile;
 pub mod demo;
 pub mod diff;
 pub mod graph;
+pub mod invite;
 pub mod observe;
 pub mod plan;
 pub mod render;

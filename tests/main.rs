@@ -21,6 +21,7 @@ mod exporter;
 mod exporter_evidence;
 mod exporter_sources;
 mod fetch;
+mod invite;
 mod kill;
 mod laws;
 mod observe;

@@ -1,14 +1,103 @@
 //! `engine invite`: what another team needs to declare a cluster of ours.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 
-use super::{Arguments, Exit, Failure, Printer, refused};
+use super::args::Output;
+use super::{Arguments, Exit, Failure, Printer, Session};
+use crate::checkout::Checkout;
+use crate::invite::{Form, Invitation};
+use crate::name::ClusterName;
 
 /// Arguments of `invite`.
 #[derive(Debug, Args)]
-pub struct Invite {}
+pub struct Invite {
+    /// The cluster that they are to declare.
+    #[arg(value_name = "CLUSTER")]
+    pub name: ClusterName,
+    /// Who reads it: `deckhouse` gets only what its CRD knows.
+    #[arg(long = "for", value_enum, default_value_t = Reader::Isthmus)]
+    pub reader: Reader,
+    /// `IstioMulticluster`, or the `Cluster` of a checkout, with `reconciler: external`.
+    #[arg(long = "as", value_enum, default_value_t = As::Multicluster)]
+    pub form: As,
+    /// Print only UUID and fingerprints, also of another team's cluster: what both sides compare.
+    #[arg(long, conflicts_with_all = ["reader", "form"])]
+    pub fingerprint: bool,
+}
+
+/// Who reads an invitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reader {
+    /// isthmus.
+    Isthmus,
+    /// Deckhouse's istio module.
+    Deckhouse,
+}
+
+/// Kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum As {
+    /// `IstioMulticluster`.
+    Multicluster,
+    /// `Cluster`.
+    Cluster,
+}
 
 /// `engine invite`.
-pub fn run(_arguments: &Arguments, _invite: &Invite, _printer: &Printer) -> Result<Exit, Failure> {
-    Err(refused("`engine invite`"))
+pub fn run(arguments: &Arguments, invite: &Invite, printer: &Printer) -> Result<Exit, Failure> {
+    let form = match (invite.reader, invite.form) {
+        (Reader::Isthmus, As::Multicluster) => Form::Multicluster,
+        (Reader::Isthmus, As::Cluster) => Form::Cluster,
+        (Reader::Deckhouse, As::Multicluster) => Form::Deckhouse,
+        (Reader::Deckhouse, As::Cluster) => {
+            let words =
+                "--as cluster is a document of isthmus' own, and Deckhouse knows none; leave one of the two out";
+            return Err(Failure::new(Exit::Usage, words));
+        }
+    };
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments, printer, false)?;
+    let (mesh, lock) = (&session.program.mesh, &session.program.lock);
+    let cluster = mesh.clusters.get(&invite.name).ok_or_else(|| {
+        let near = crate::diagnostic::did_you_mean(invite.name.as_str(), mesh.clusters.keys().map(ClusterName::as_str));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Failure::new(Exit::Usage, format!("no spec declares a cluster `{}`{hint}", invite.name))
+    })?;
+    let failed = |error: crate::invite::InviteError| Failure::new(Exit::Failed, error.to_string());
+    let locked = lock.clusters.get(&invite.name);
+    let invitation = match invite.fingerprint {
+        true => Invitation::known(cluster, locked),
+        false => Invitation::ours(cluster, locked),
+    };
+    let invitation = invitation.map_err(failed)?;
+    let document = match invite.fingerprint {
+        true => None,
+        false => Some(invitation.document(&mesh.name, form).map_err(failed)?),
+    };
+    if arguments.output == Output::Json {
+        let json = json!({
+            "version": 1, "cluster": invitation.name, "endpoint": invitation.endpoint.to_string(),
+            "clusterUUID": invitation.uuid, "authnKey": invitation.authn_key, "rootCA": invitation.roots,
+            "endpointCA": invitation.ca_digests(), "fingerprint": invitation.fingerprint(), "words": invitation.words(),
+            "document": document,
+        });
+        printer.data(&format!("{json}\n"));
+        return Ok(Exit::Done);
+    }
+    match document {
+        Some(document) => {
+            printer.data(&document);
+            printer.talk(&format!(
+                "compare by telephone, after they have it: {} (`engine invite {} --fingerprint`)",
+                invitation.words(),
+                invitation.name
+            ));
+        }
+        None => {
+            let lines = invitation.facts().into_iter().map(|(name, value)| format!("{name:<14} {value}\n"));
+            printer.data(&lines.collect::<String>());
+        }
+    }
+    Ok(Exit::Done)
 }

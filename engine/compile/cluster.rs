@@ -10,7 +10,7 @@ use crate::mesh::{
     Allow, Api, Cluster, Components, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::name::{ClusterDomain, Namespace, Revision};
-use crate::spec::{CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec};
+use crate::spec::{CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
 
 /// Replicas of exporter, api-proxy and relay when the spec states none.
 const DEFAULT_REPLICAS: u16 = 2;
@@ -38,11 +38,7 @@ impl<'a> Compiler<'a> {
             components,
             endpoint: endpoint.value.clone(),
             endpoint_ca,
-            pin: Pin {
-                cluster_uuid: spec.pin.cluster_uuid.as_ref().map(|uuid| uuid.value.clone()),
-                authn_key: spec.pin.authn_key.as_ref().map(|key| key.value),
-                root_ca: spec.pin.root_ca.iter().map(|root| root.value).collect(),
-            },
+            pin: pin(&spec.pin),
             cluster_domain: spec
                 .cluster_domain
                 .as_ref()
@@ -81,7 +77,7 @@ impl<'a> Compiler<'a> {
             components: None,
             endpoint: endpoint.value.clone(),
             endpoint_ca,
-            pin: Pin::default(),
+            pin: pin(&spec.pin),
             cluster_domain: domain.map_or_else(ClusterDomain::kubernetes_default, Clone::clone),
             cluster_id: None,
             network: None,
@@ -269,6 +265,14 @@ impl<'a> Compiler<'a> {
                 None
             }
         }
+    }
+}
+
+fn pin(spec: &PinSpec) -> Pin {
+    Pin {
+        cluster_uuid: spec.cluster_uuid.as_ref().map(|uuid| uuid.value.clone()),
+        authn_key: spec.authn_key.as_ref().map(|key| key.value),
+        root_ca: spec.root_ca.iter().map(|root| root.value).collect(),
     }
 }
 

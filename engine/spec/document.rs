@@ -12,8 +12,10 @@ use crate::diagnostic::{Diagnostic, Location, did_you_mean};
 use crate::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::name::ClusterName;
 
-pub(super) const API: &str = "isthmus.dev/v1alpha1";
-pub(super) const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
+/// API version of our documents.
+pub const API: &str = "isthmus.dev/v1alpha1";
+/// API version of Deckhouse's `IstioMulticluster`.
+pub const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
 const KINDS: [&str; 3] = ["Mesh", "Cluster", "IstioMulticluster"];
 /// Longest lifetime of a token: 14 days.
 const MAX_LIFETIME: i64 = 14 * 86_400;
@@ -55,7 +57,9 @@ pub(super) const CLUSTER: &[&str] = &[
 pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
 pub(super) const ISTIO: &[&str] = &["namespace", "revisions", "config", "dnsCapture", "prepared"];
-pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
+pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata", "pin"];
+/// The same in Deckhouse's API, which knows no pin.
+const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
 
 pub(super) const RECONCILERS: &[(&str, Reconciler)] = &[
     ("rendered", Reconciler::Rendered),
@@ -449,7 +453,8 @@ fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
     let known = ["name", "namespace", "labels", "annotations"];
     let name = name(reader, document, &known);
     let spec = reader.required(document, "spec")?;
-    let fields = reader.fields(spec, "the spec of an IstioMulticluster", PEER)?;
+    let known = if reader.lenient { DECKHOUSE_PEER } else { PEER };
+    let fields = reader.fields(spec, "the spec of an IstioMulticluster", known)?;
     let mut endpoint_ca = None;
     if let Some(node) = fields.get("metadata")
         && let Some(fields) = reader.fields(node, "spec.metadata", &["ca", "insecureSkipVerify"])
@@ -466,6 +471,7 @@ fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
         endpoint: reader.name(endpoint),
         endpoint_ca,
         enable_ingress_gateway: reader.flag(fields.get("enableIngressGateway")),
+        pin: if reader.lenient { PinSpec::default() } else { pin(reader, fields.get("pin")) },
         name: name?,
     };
     Some(peer)

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub use document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
 pub use read::At;
 pub use schema::schema;
 pub use tree::MAX_FILE;
@@ -225,6 +226,8 @@ pub struct PeerSpec {
     pub endpoint_ca: Option<At<String>>,
     /// `spec.enableIngressGateway`; `false` says that pods reach each other without a gateway.
     pub enable_ingress_gateway: Option<At<bool>>,
+    /// `spec.pin`, of our own API group alone.
+    pub pin: PinSpec,
 }
 
 impl Spec {

@@ -143,11 +143,6 @@ fn cluster() -> Value {
         "tlsSecret": text(DNS_NAME, "Secret with the serving certificate; else the cluster's own serving CA issues one"),
     });
     let endpoint = text("^(https|file)://.+$", "https://…, or file:// and a folder below the checkout");
-    let pin = json!({
-        "clusterUUID": text("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "UID of the namespace kube-system"),
-        "authnKey": text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of the cluster's key"),
-        "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
-    });
     let istio = json!({
         "namespace": { "type": "string", "pattern": LABEL, "description": "default: istio-system, in a deckhouse cluster d8-istio" },
         "revisions": {
@@ -179,7 +174,7 @@ fn cluster() -> Value {
             "state": words(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step"),
             "multicluster": object(MULTICLUSTER, &[], multicluster),
             "metadata": object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })),
-            "pin": object(PIN, &[], pin),
+            "pin": pin(),
             "clusterDomain": { "type": "string", "pattern": DNS_NAME, "default": "cluster.local" },
             "clusterID": {
                 "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", "not": { "const": "Kubernetes" },
@@ -220,6 +215,15 @@ fn ca(description: &str) -> Value {
     })
 }
 
+fn pin() -> Value {
+    let pin = json!({
+        "clusterUUID": text("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "UID of the namespace kube-system"),
+        "authnKey": text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of the cluster's key"),
+        "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
+    });
+    object(PIN, &[], pin)
+}
+
 /// `strict`: unknown fields are errors; those of Deckhouse may be newer than this engine.
 fn peer(strict: bool) -> Value {
     let inner = json!({
@@ -231,6 +235,7 @@ fn peer(strict: bool) -> Value {
         "metadataEndpoint": text("^(https|file)://.+$", "the peer's metadata"),
         "enableIngressGateway": flag(true, "false: pods reach each other without a gateway"),
         "metadata": {},
+        "pin": if strict { pin() } else { json!({ "description": "not known to Deckhouse, and not read here" }) },
     });
     let mut spec = object(PEER, &["metadataEndpoint"], properties);
     for value in [&mut metadata, &mut spec] {

@@ -1,0 +1,243 @@
+//! `engine invite`: what is printed, and two teams that join by nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use isthmus::demo::cluster::{Fleet, SimulatedCluster};
+use isthmus::demo::exporters::{Exporters, SharedFleet, locked};
+use isthmus::name::ClusterName;
+use isthmus::spec::Source;
+use serde_json::Value;
+
+use crate::support::checkout::Checkout;
+
+/// Turns, alternately, until both sides have nothing to do: each learns of the other one turn later.
+const MOST_TURNS: usize = 8;
+
+/// A team with a checkout and a cluster of its own.
+struct Team {
+    name: &'static str,
+    peer: &'static str,
+    folder: tempfile::TempDir,
+}
+
+/// What a run printed, and how it ended.
+struct Said {
+    code: i32,
+    data: String,
+    talk: String,
+}
+
+impl Team {
+    fn new(name: &'static str, peer: &'static str, exporters: &Exporters, fleet: &SharedFleet) -> Self {
+        let cluster: ClusterName = name.parse().unwrap();
+        let address = exporters.address(&cluster).unwrap();
+        let ca = locked(fleet, |fleet| fleet.clusters[&cluster].serving.pem.clone());
+        let team = Self { name, peer, folder: tempfile::tempdir().unwrap() };
+        team.write(
+            "specs/mesh.yaml",
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n",
+        );
+        team.write(
+            &format!("specs/clusters/{name}.yaml"),
+            &format!(
+                "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  multicluster: {{image: \"ghcr.io/isthmus-mesh/engine:0.1.0\", apiHost: api.{name}.example.com}}\n  metadata: {{endpoint: \"https://{address}/metadata\", ca: {{file: ca.pem}}}}\n  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24, 198.51.100.0/24]}}\n"
+            ),
+        );
+        team.write("ca.pem", &ca);
+        team
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn engine(&self, arguments: &[&str]) -> Said {
+        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
+        let output = engine.env_clear().arg("-C").arg(self.folder.path()).args(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap(), data: text(output.stdout), talk: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn does(&self, arguments: &[&str]) -> String {
+        let Said { code, data, talk } = self.engine(arguments);
+        assert_eq!(code, 0, "{} {arguments:?}\n{data}\n{talk}", self.name);
+        data
+    }
+
+    /// Files of the cluster's folder.
+    fn rendered(&self) -> BTreeMap<String, Vec<u8>> {
+        let folder = self.folder.path().join("rendered").join(self.name);
+        let files = std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+        files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+    }
+
+    fn secret(&self) -> String {
+        format!("secret-istio-remote-secret-{}.yaml", self.peer)
+    }
+
+    /// What this team's GitOps tool does.
+    fn sync(&self, fleet: &SharedFleet) {
+        let files = self.rendered();
+        locked(fleet, |fleet| fleet.clusters.get_mut(&self.name.parse::<ClusterName>().unwrap()).unwrap().sync(&files));
+    }
+
+    fn stage(&self, reader: &str, peer: &str) -> Option<String> {
+        let lock: Value = serde_yaml_of(&self.folder.path().join(format!("lock/links/{reader}.yaml")))?;
+        Some(lock["links"][peer]["stage"].as_str()?.to_owned())
+    }
+}
+
+fn serde_yaml_of(path: &Path) -> Option<Value> {
+    serde_yaml::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+#[test]
+fn two_teams_join_by_their_invitations_alone() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut fleet = Fleet::default();
+    for (name, seed, gateway) in [("east", 1, "203.0.113.7"), ("west", 2, "198.51.100.7")] {
+        let cluster = SimulatedCluster::new(name, &[seed; 32], gateway).unwrap();
+        fleet.clusters.insert(cluster.name.clone(), cluster);
+    }
+    let fleet: SharedFleet = Arc::new(Mutex::new(fleet));
+    let mut exporters = runtime.block_on(Exporters::new(fleet.clone())).unwrap();
+    let teams = [Team::new("east", "west", &exporters, &fleet), Team::new("west", "east", &exporters, &fleet)];
+
+    // nobody is invited to what nobody has seen
+    for team in &teams {
+        let said = team.engine(&["invite", team.name]);
+        assert_eq!((said.code, said.data.as_str()), (1, ""), "{}", said.talk);
+        assert!(said.talk.contains(&format!("`{}` was never reached", team.name)), "{}", said.talk);
+    }
+    // each brings up its own cluster, and invites the other
+    for _ in 0..2 {
+        for team in &teams {
+            team.does(&["apply", "--create-keys"]);
+            team.sync(&fleet);
+            runtime.block_on(exporters.follow()).unwrap();
+        }
+    }
+    let [east, west] = &teams;
+    let words: Vec<String> = teams.iter().map(|team| team.does(&["invite", team.name, "--fingerprint"])).collect();
+    for (team, other) in [(east, west), (west, east)] {
+        let document = team.does(&["invite", team.name, "--as", "cluster"]);
+        other.write(&format!("specs/clusters/{}.yaml", team.name), &document);
+    }
+    // before anything is fetched, each says of the other what the other says of itself
+    assert_eq!(west.does(&["invite", "east", "--fingerprint"]), words[0]);
+    assert_eq!(east.does(&["invite", "west", "--fingerprint"]), words[1]);
+
+    let mut taken = 0;
+    loop {
+        let mut idle = true;
+        for team in &teams {
+            let before = team.rendered();
+            team.does(&["apply"]);
+            idle &= before == team.rendered();
+            for (reader, peer) in [(team.name, team.peer)] {
+                let joined = team.stage(reader, peer).as_deref() == Some("joined");
+                assert_eq!(joined, team.rendered().contains_key(&team.secret()), "{reader}/{peer}");
+            }
+            team.sync(&fleet);
+            runtime.block_on(exporters.follow()).unwrap();
+        }
+        taken += 1;
+        if idle {
+            break;
+        }
+        assert!(taken < MOST_TURNS, "{}", east.engine(&["plan"]).data);
+    }
+    for team in &teams {
+        assert_eq!(team.stage(team.name, team.peer).as_deref(), Some("joined"));
+        assert!(team.rendered().contains_key(&team.secret()));
+        // the other's folder and links are the other's
+        assert!(!team.folder.path().join("rendered").join(team.peer).exists());
+        let plan = team.does(&["plan", "--detailed-exitcode"]);
+        assert!(plan.contains("No changes"), "{plan}");
+        assert!(!plan.contains("unproven"), "{plan}");
+        let status = team.does(&["status"]);
+        assert!(status.contains("proven") && !status.contains("unproven"), "{status}");
+    }
+    // each engine has a key of its own
+    let engines: Vec<_> = teams.iter().map(|team| std::fs::read(team.folder.path().join("lock/mesh.yaml"))).collect();
+    assert_ne!(engines[0].as_ref().unwrap(), engines[1].as_ref().unwrap());
+    // after first contact the lock says the same words as the invitation did
+    assert_eq!(west.does(&["invite", "east", "--fingerprint"]), words[0]);
+    let said = east.engine(&["invite", "west"]);
+    assert_eq!(said.code, 1);
+    assert!(said.talk.contains("`west` belongs to another checkout"), "{}", said.talk);
+}
+
+/// A checkout of recorded metadata that is reached over https, by its lock.
+fn reached() -> Checkout {
+    let checkout = Checkout::joined();
+    checkout.edit(
+        "specs/mesh.yaml",
+        "metadata: {endpoint: \"file://metadata/east\"}",
+        "multicluster: {image: \"ghcr.io/isthmus-mesh/engine:0.1.0\", apiHost: api.east.example.com}, metadata: {endpoint: \"https://istio-metadata.east.example.com/metadata\", ca: {file: east.pem}}",
+    );
+    checkout.write("east.pem", include_bytes!("../fixtures/real/east/api-ca.crt"));
+    checkout
+}
+
+#[test]
+fn an_invitation_says_what_to_declare_and_what_to_compare() {
+    let checkout = reached();
+    let (code, text) = checkout.engine(&["invite", "east", "-q"]);
+    assert_eq!(code, 0, "{text}");
+    insta::assert_snapshot!("multicluster", text);
+    let (code, text) = checkout.engine(&["invite", "east", "-q", "--for", "deckhouse"]);
+    assert_eq!(code, 0, "{text}");
+    insta::assert_snapshot!("deckhouse", text);
+    let (code, text) = checkout.engine(&["invite", "east", "-q", "--as", "cluster"]);
+    assert_eq!(code, 0, "{text}");
+    insta::assert_snapshot!("cluster", text);
+    let (code, text) = checkout.engine(&["invite", "east", "-q", "--output", "json"]);
+    assert_eq!(code, 0, "{text}");
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["words"].as_str().unwrap().split(' ').count(), 8);
+}
+
+/// All three forms are read by our own compiler, and pin the same cluster.
+#[test]
+fn an_invitation_compiles_where_it_is_put() {
+    let checkout = reached();
+    let mesh = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: theirs}\nspec: {acceptForeignRoots: true}\n---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: own}\nspec: {metadata: {endpoint: \"file://metadata/own\"}}\n";
+    let mut pins = Vec::new();
+    for form in [&[][..], &["--as", "cluster"], &["--for", "deckhouse"]] {
+        let (code, text) = checkout.engine(&[&["invite", "east", "-q"], form].concat());
+        assert_eq!(code, 0, "{text}");
+        let source = |path: &str, text: &str| Source { path: path.into(), bytes: text.as_bytes().to_vec() };
+        let sources = [source("specs/mesh.yaml", mesh), source("specs/east.yaml", &text)];
+        let (mesh, warnings) = isthmus::compile::load(&sources, "0.1.0", &|_| None).unwrap();
+        assert!(warnings.sorted().is_empty(), "{warnings:?}");
+        let east = &mesh.clusters[&"east".parse::<ClusterName>().unwrap()];
+        assert!(!east.is_ours());
+        assert_eq!(east.endpoint.to_string(), "https://istio-metadata.east.example.com/metadata");
+        pins.push(east.pin.clone());
+    }
+    assert_eq!(pins[0], pins[1]);
+    assert!(pins[0].cluster_uuid.is_some() && pins[0].authn_key.is_some() && pins[0].root_ca.len() == 1);
+    assert_eq!(pins[2], isthmus::mesh::Pin::default(), "Deckhouse's CRD knows no pin");
+}
+
+#[test]
+fn what_cannot_be_invited_to_is_said() {
+    let checkout = reached();
+    checkout.refuses(&["invite", "west"], 1, &["files of this checkout", "engine export west"]);
+    checkout.refuses(&["invite", "eats"], 64, &["no spec declares a cluster `eats`; did you mean `east`?"]);
+    checkout.refuses(&["invite", "east", "--for", "deckhouse", "--as", "cluster"], 64, &["Deckhouse knows none"]);
+    checkout.edit(
+        "specs/mesh.yaml",
+        "https://istio-metadata.east.example.com/",
+        "https://istio-metadata.east.example.com:8443/",
+    );
+    checkout.refuses(&["invite", "east", "--for", "deckhouse"], 1, &["admits no port", "serve it by name on 443"]);
+    assert_eq!(checkout.engine(&["invite", "east"]).0, 0);
+}
