@@ -81,7 +81,7 @@ impl Team {
         format!("secret-istio-remote-secret-{}.yaml", self.peer)
     }
 
-    /// What this team's GitOps tool does.
+    /// What this team's `GitOps` tool does.
     fn sync(&self, fleet: &SharedFleet) {
         let files = self.rendered();
         locked(fleet, |fleet| fleet.clusters.get_mut(&self.name.parse::<ClusterName>().unwrap()).unwrap().sync(&files));
@@ -140,10 +140,8 @@ fn two_teams_join_by_their_invitations_alone() {
             let before = team.rendered();
             team.does(&["apply"]);
             idle &= before == team.rendered();
-            for (reader, peer) in [(team.name, team.peer)] {
-                let joined = team.stage(reader, peer).as_deref() == Some("joined");
-                assert_eq!(joined, team.rendered().contains_key(&team.secret()), "{reader}/{peer}");
-            }
+            let joined = team.stage(team.name, team.peer).as_deref() == Some("joined");
+            assert_eq!(joined, team.rendered().contains_key(&team.secret()), "{}", team.name);
             team.sync(&fleet);
             runtime.block_on(exporters.follow()).unwrap();
         }

@@ -66,15 +66,10 @@ pub fn run(arguments: &Arguments, invite: &Invite, printer: &Printer) -> Result<
     })?;
     let failed = |error: crate::invite::InviteError| Failure::new(Exit::Failed, error.to_string());
     let locked = lock.clusters.get(&invite.name);
-    let invitation = match invite.fingerprint {
-        true => Invitation::known(cluster, locked),
-        false => Invitation::ours(cluster, locked),
-    };
+    let invitation =
+        if invite.fingerprint { Invitation::known(cluster, locked) } else { Invitation::ours(cluster, locked) };
     let invitation = invitation.map_err(failed)?;
-    let document = match invite.fingerprint {
-        true => None,
-        false => Some(invitation.document(&mesh.name, form).map_err(failed)?),
-    };
+    let document = (!invite.fingerprint).then(|| invitation.document(&mesh.name, form)).transpose().map_err(failed)?;
     if arguments.output == Output::Json {
         let json = json!({
             "version": 1, "cluster": invitation.name, "endpoint": invitation.endpoint.to_string(),
@@ -85,19 +80,17 @@ pub fn run(arguments: &Arguments, invite: &Invite, printer: &Printer) -> Result<
         printer.data(&format!("{json}\n"));
         return Ok(Exit::Done);
     }
-    match document {
-        Some(document) => {
-            printer.data(&document);
-            printer.talk(&format!(
-                "compare by telephone, after they have it: {} (`engine invite {} --fingerprint`)",
-                invitation.words(),
-                invitation.name
-            ));
-        }
-        None => {
-            let lines = invitation.facts().into_iter().map(|(name, value)| format!("{name:<14} {value}\n"));
-            printer.data(&lines.collect::<String>());
-        }
+    if let Some(document) = document {
+        printer.data(&document);
+        printer.talk(&format!(
+            "compare by telephone, after they have it: {} (`engine invite {} --fingerprint`)",
+            invitation.words(),
+            invitation.name
+        ));
+    } else {
+        let lines: Vec<String> =
+            invitation.facts().into_iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect();
+        printer.data(&lines.concat());
     }
     Ok(Exit::Done)
 }
