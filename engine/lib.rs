@@ -37,10 +37,12 @@ pub mod signer;
 pub mod spec;
 pub mod template;
 pub mod tree;
+pub mod watch;
 
 // edges
 pub mod checkout;
 pub mod cli;
 pub mod cluster;
+pub mod git;
 pub mod pipeline;
 pub mod server;

@@ -1,0 +1,227 @@
+//! Commits of exactly the named files.
+//!
+//! The commit's tree is made in an index of its own, from the commit below it and the files' bytes on disk; hooks, filters and
+//! whatever else is staged have no part in it. Then the branch moves, if it is still where it was, and the real index
+//! learns of these files alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::run::Kind;
+use super::{GitError, Oid, Repository, branch_name};
+
+/// In whose name commits are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    name: String,
+    mail: String,
+}
+
+impl std::str::FromStr for Author {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = || format!("`{}` is no author; write `NAME <MAIL>`", text.escape_debug());
+        let (name, mail) = text.trim().split_once('<').ok_or_else(words)?;
+        let mail = mail.strip_suffix('>').ok_or_else(words)?;
+        let odd = |part: &str| part.is_empty() || part.contains(['<', '>', '\n', '\0']);
+        let (name, mail) = (name.trim(), mail.trim());
+        if odd(name) || odd(mail) { Err(words()) } else { Ok(Self { name: name.to_owned(), mail: mail.to_owned() }) }
+    }
+}
+
+/// Where a commit goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// On top of what is checked out.
+    Head,
+    /// To a branch of its own, which always is what is checked out and one commit more.
+    Branch(String),
+}
+
+/// How long to wait for somebody else's hold on the index.
+const INDEX_WAIT: Duration = Duration::from_secs(30);
+/// Mode of all files that are committed.
+const MODE: &str = "100644";
+
+/// Removes itself.
+struct OwnIndex(PathBuf);
+
+impl Drop for OwnIndex {
+    fn drop(&mut self) {
+        // git may not have made it
+        drop(std::fs::remove_file(&self.0));
+        drop(std::fs::remove_file(self.0.with_extension("lock")));
+    }
+}
+
+impl Repository {
+    /// Which of these files, and which other ones that the checked out commit has in `places`, differ from it. `on_disk` are
+    /// all plain files in `places`.
+    pub fn differing(&self, places: &[&str], on_disk: &BTreeSet<String>) -> Result<BTreeSet<String>, GitError> {
+        let known = match self.state()?.head {
+            Some(head) => self.blobs(&head, places)?,
+            None => BTreeMap::new(),
+        };
+        let paths: Vec<&String> = on_disk.iter().collect();
+        let hashed = self.hash(&paths, false)?;
+        let mut differing: BTreeSet<String> = known.keys().filter(|path| !on_disk.contains(*path)).cloned().collect();
+        differing.extend(hashed.into_iter().filter(|(path, oid)| known.get(path) != Some(oid)).map(|(path, _)| path));
+        Ok(differing)
+    }
+
+    /// The blobs that files would be, byte for byte.
+    fn hash(&self, paths: &[&String], write: bool) -> Result<Vec<(String, Oid)>, GitError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(odd) = paths.iter().find(|path| path.contains('\n')) {
+            return Err(GitError::Refused(format!("`{}` has a line break in its name", odd.escape_debug())));
+        }
+        let input: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([b'\n'])).collect();
+        let words = ["hash-object", "--no-filters", "--stdin-paths"];
+        let kind = if write { Kind::Write } else { Kind::Read };
+        let said = self.git(kind, "hashing files").words(words).words(write.then_some("-w")).input(input).done()?;
+        let oids = said.text().lines().map(Oid::parse).collect::<Result<Vec<_>, _>>()?;
+        if oids.len() != paths.len() {
+            return Err(GitError::Refused(
+                "a file changed while it was committed; the next turn commits it".to_owned(),
+            ));
+        }
+        Ok(paths.iter().map(|path| (*path).clone()).zip(oids).collect())
+    }
+
+    /// Commits these files as they are on disk; one that is not there is removed. Nothing else changes, staged or not.
+    /// `None`: the commit below is like that already.
+    pub fn commit(
+        &self,
+        paths: &BTreeSet<String>,
+        message: &str,
+        author: &Author,
+        target: &Target,
+    ) -> Result<Option<Oid>, GitError> {
+        let state = self.state()?;
+        if let Some(busy) = state.busy {
+            return Err(GitError::Busy(busy.to_owned()));
+        }
+        if *target == Target::Head && state.branch.is_none() {
+            return Err(GitError::Refused(
+                "no branch is checked out, so a commit would be lost; `git switch` to one, or name one with --branch"
+                    .to_owned(),
+            ));
+        }
+        self.await_index()?;
+        let (there, gone): (Vec<&String>, Vec<&String>) =
+            paths.iter().partition(|path| self.checkout.join(path).is_file());
+        let blobs = self.hash(&there, true)?;
+        let mut info = Vec::new();
+        for (path, oid) in &blobs {
+            info.extend_from_slice(format!("{MODE} {oid}\t{}\0", self.below_top(path)).as_bytes());
+        }
+        let zero = "0".repeat(state.head.as_ref().map_or(40, |head| head.as_str().len()));
+        for path in gone {
+            info.extend_from_slice(format!("0 {zero}\t{}\0", self.below_top(path)).as_bytes());
+        }
+        let Some(commit) = self.commit_of(&info, state.head.as_ref(), message, author)? else { return Ok(None) };
+        let action = "moving the branch";
+        match target {
+            Target::Head => {
+                let old = state.head.as_ref().map_or_else(|| zero.clone(), Oid::to_string);
+                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", "HEAD", commit.as_str(), &old])?;
+                let told = self.git(Kind::Write, "telling the index").words(["update-index", "-z", "--index-info"]);
+                told.input(info).done()?;
+            }
+            Target::Branch(name) => {
+                let reference = format!("refs/heads/{}", branch_name(name)?);
+                if state.branch.as_deref() == Some(name.as_str()) {
+                    let words = format!("--branch {name} is what is checked out; leave it out, or name another");
+                    return Err(GitError::Refused(words));
+                }
+                let before =
+                    self.git(Kind::Read, action).words(["rev-parse", "--verify", "--quiet", &reference]).outcome()?;
+                if before.ok && self.is_like(before.text().trim(), &commit)? {
+                    return Ok(None);
+                }
+                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", &reference, commit.as_str()])?;
+            }
+        }
+        Ok(Some(commit))
+    }
+
+    /// Whether two commits have one tree and the same commit below.
+    fn is_like(&self, one: &str, other: &Oid) -> Result<bool, GitError> {
+        let of = |commit: &str| {
+            let words = ["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")];
+            let tree = self.git(Kind::Read, "comparing commits").words(words).outcome()?;
+            let words = ["rev-parse", "--verify", "--quiet", &format!("{commit}^")];
+            let below = self.git(Kind::Read, "comparing commits").words(words).outcome()?;
+            Ok::<_, GitError>((tree.text(), below.text()))
+        };
+        Ok(of(one)? == of(other.as_str())?)
+    }
+
+    /// A commit that is the one below and these entries; `None` when it would be like the one below.
+    fn commit_of(
+        &self,
+        info: &[u8],
+        below: Option<&Oid>,
+        message: &str,
+        author: &Author,
+    ) -> Result<Option<Oid>, GitError> {
+        let action = "making a commit";
+        let index = OwnIndex(self.git_dir.join(format!("isthmus-index-{}", std::process::id())));
+        let with =
+            |words: &[&str]| self.git(Kind::Write, action).env("GIT_INDEX_FILE", &index.0).words(words.iter().copied());
+        match below {
+            Some(below) => with(&["read-tree", below.as_str()]).done()?,
+            None => with(&["read-tree", "--empty"]).done()?,
+        };
+        with(&["update-index", "-z", "--index-info"]).input(info.to_vec()).done()?;
+        let tree = Oid::parse(&with(&["write-tree"]).done()?.text())?;
+        if let Some(below) = below {
+            let words = ["rev-parse", "--verify", &format!("{below}^{{tree}}")];
+            if Oid::parse(&self.ok(Kind::Read, action, &words)?.text())? == tree {
+                return Ok(None);
+            }
+        }
+        let parents: Vec<&str> = below.into_iter().flat_map(|below| ["-p", below.as_str()]).collect();
+        let made = self
+            .git(Kind::Write, action)
+            .env("GIT_AUTHOR_NAME", &author.name)
+            .env("GIT_AUTHOR_EMAIL", &author.mail)
+            .env("GIT_COMMITTER_NAME", &author.name)
+            .env("GIT_COMMITTER_EMAIL", &author.mail)
+            .words(["commit-tree", "--no-gpg-sign", "-F", "-"])
+            .words(parents)
+            .words([tree.as_str()]);
+        Oid::parse(&made.input(message.as_bytes().to_vec()).done()?.text()).map(Some)
+    }
+
+    /// Whether the index says that the work tree goes without this file, as in a sparse checkout.
+    pub fn is_left_out(&self, path: &str) -> bool {
+        let words = ["--literal-pathspecs", "ls-files", "-t", "--", path];
+        let said = self.git(Kind::Read, "reading the index").words(words).outcome();
+        said.is_ok_and(|said| said.text().starts_with("S "))
+    }
+
+    /// Waits until nobody holds the index. It is never taken away from anybody.
+    fn await_index(&self) -> Result<(), GitError> {
+        let lock = self.git_dir.join("index.lock");
+        let end = Instant::now() + INDEX_WAIT;
+        let mut pause = Duration::from_millis(20);
+        while lock.exists() {
+            if Instant::now() >= end {
+                let words = format!(
+                    "`{}` is there for over {} s: git is at work, or was killed; when no git runs any more, remove that file",
+                    lock.display(),
+                    INDEX_WAIT.as_secs()
+                );
+                return Err(GitError::Busy(words));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+}

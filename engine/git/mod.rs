@@ -1,0 +1,200 @@
+//! The edge to git, through its command line: the only place that runs `git`.
+//!
+//! 1. `run`: one command, with nothing of the repository's own choosing in it: no hooks, no fsmonitor, no filters, no pager,
+//!    no editor, no prompt, no system configuration, few protocols, and limits on time and bytes.
+//! 2. `read`: what a revision holds, from the object database, never through the work tree.
+//! 3. `commit`: exactly the named files become a commit, whatever else is staged or changed.
+//! 4. `remote`: fetches, fast-forwards and pushes. These may start what the user's or the repository's configuration names to
+//!    reach a remote, such as ssh or a credential helper: there is no other way to reach it.
+#![allow(clippy::disallowed_methods, reason = "this edge runs git")]
+
+mod commit;
+mod read;
+mod remote;
+mod run;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use commit::{Author, Target};
+pub use remote::{Pull, Push};
+use run::{Kind, Said, git};
+
+/// Why git did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GitError {
+    /// There is no git on this machine.
+    #[error("cannot run git: {0}; install git 2.30 or newer")]
+    Missing(String),
+    /// git does not trust the folder's owner.
+    #[error(
+        "git does not trust `{0}`: it belongs to another user; change its owner, or run `git config --global --add safe.directory {0}`"
+    )]
+    Owner(String),
+    /// It took too long.
+    #[error("{action}: git took longer than {seconds} s and was ended; look whether the remote or the disk hangs")]
+    TimedOut {
+        /// What was being done.
+        action: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
+    /// It gave more than is taken.
+    #[error("{action}: git gave more than {limit} bytes")]
+    TooMuch {
+        /// What was being done.
+        action: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// Somebody else is at work in the repository.
+    #[error("{0}; nothing is committed until that is done")]
+    Busy(String),
+    /// The repository is not in a state for it.
+    #[error("{0}")]
+    Refused(String),
+    /// git refused.
+    #[error("{action}: git said: {said}")]
+    Failed {
+        /// What was being done.
+        action: &'static str,
+        /// The first lines of what it said, without passwords.
+        said: String,
+    },
+}
+
+/// An object's name, in hex.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oid(String);
+
+impl Oid {
+    fn parse(text: &str) -> Result<Self, GitError> {
+        let text = text.trim();
+        if (text.len() == 40 || text.len() == 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(GitError::Refused(format!("git named an object as `{}`", text.escape_debug())))
+    }
+
+    /// Its first digits, as people write them.
+    pub fn short(&self) -> &str {
+        self.0.get(..10).unwrap_or(&self.0)
+    }
+
+    /// All its digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A repository and its work tree, with the checkout in it.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// The checkout: the work tree or a folder in it.
+    checkout: PathBuf,
+    /// Path of the checkout below the work tree: empty, or ending in a slash.
+    prefix: String,
+    /// git's folder of this work tree.
+    git_dir: PathBuf,
+}
+
+/// Where a repository stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The commit that is checked out; `None` before the first one.
+    pub head: Option<Oid>,
+    /// The branch that is checked out; `None`: detached.
+    pub branch: Option<String>,
+    /// What somebody is in the middle of, in words.
+    pub busy: Option<&'static str>,
+}
+
+impl Repository {
+    /// The repository that a checkout lies in; `None` when it lies in none.
+    pub fn discover(checkout: &Path) -> Result<Option<Self>, GitError> {
+        let action = "looking for the repository";
+        let words = ["rev-parse", "--is-inside-work-tree", "--absolute-git-dir", "--show-prefix"];
+        let said = git(checkout, Kind::Read, action).words(words).outcome()?;
+        if !said.ok {
+            if said.errors.contains("dubious ownership") {
+                return Err(GitError::Owner(checkout.display().to_string()));
+            }
+            let absent = ["not a git repository", "must be run in a work tree"];
+            return if absent.iter().any(|words| said.errors.contains(words)) {
+                Ok(None)
+            } else {
+                Err(said.failed(action))
+            };
+        }
+        let text = said.text();
+        let mut lines = text.lines();
+        if lines.next() != Some("true") {
+            return Ok(None);
+        }
+        let (git_dir, prefix) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        Ok(Some(Self { checkout: checkout.to_owned(), prefix: prefix.to_owned(), git_dir: PathBuf::from(git_dir) }))
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> Result<State, GitError> {
+        let action = "reading what is checked out";
+        let head =
+            self.git(Kind::Read, action).words(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).outcome()?;
+        let branch = self.git(Kind::Read, action).words(["symbolic-ref", "--quiet", "HEAD"]).outcome()?;
+        let branch = branch.ok.then(|| branch.text().trim().strip_prefix("refs/heads/").map(str::to_owned)).flatten();
+        let head = if head.ok { Some(Oid::parse(&head.text())?) } else { None };
+        Ok(State { head, branch, busy: self.busy() })
+    }
+
+    /// What somebody is in the middle of, in words.
+    fn busy(&self) -> Option<&'static str> {
+        const SIGNS: [(&str, &str); 6] = [
+            ("MERGE_HEAD", "a merge is under way"),
+            ("rebase-merge", "a rebase is under way"),
+            ("rebase-apply", "a rebase is under way"),
+            ("CHERRY_PICK_HEAD", "a cherry-pick is under way"),
+            ("REVERT_HEAD", "a revert is under way"),
+            ("BISECT_LOG", "a bisect is under way"),
+        ];
+        SIGNS.into_iter().find(|(name, _)| self.git_dir.join(name).exists()).map(|(_, words)| words)
+    }
+
+    /// git's folder of this work tree, in which `index.lock` comes and goes.
+    pub fn index_folder(&self) -> &Path {
+        &self.git_dir
+    }
+
+    fn git(&self, kind: Kind, action: &'static str) -> run::Git {
+        git(&self.checkout, kind, action)
+    }
+
+    /// A path of the checkout as git knows it, from the top of the work tree.
+    fn below_top(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    fn ok(&self, kind: Kind, action: &'static str, words: &[&str]) -> Result<Said, GitError> {
+        let said = self.git(kind, action).words(words.iter().copied()).outcome()?;
+        if said.ok { Ok(said) } else { Err(said.failed(action)) }
+    }
+}
+
+/// A name of a branch that is no option and no odd revision.
+fn branch_name(name: &str) -> Result<&str, GitError> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
+    let bad = name.is_empty()
+        || name.starts_with(['-', '/', '.'])
+        || name.ends_with(['/', '.'])
+        || name.contains("..")
+        || name.contains("@{")
+        || name.contains("//")
+        || name.split('/').any(|part| part.to_ascii_lowercase().strip_suffix(".lock").is_some())
+        || name.chars().any(odd);
+    if bad { Err(GitError::Refused(format!("`{}` is no name for a branch", name.escape_debug()))) } else { Ok(name) }
+}

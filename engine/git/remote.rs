@@ -1,0 +1,273 @@
+//! Fetching, fast-forwarding and pushing.
+
+use std::collections::BTreeSet;
+
+use super::run::Kind;
+use super::{GitError, Oid, Repository, branch_name};
+
+/// What a pull did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pull {
+    /// The remote has nothing that is not here.
+    Unchanged,
+    /// The checkout moved.
+    Moved {
+        /// From there.
+        from: Oid,
+        /// To the remote's commit.
+        to: Oid,
+        /// Commits of our own that were dropped, since the next turn makes them anew.
+        dropped: usize,
+        /// The remote's branch was rewritten.
+        rewritten: bool,
+    },
+}
+
+/// What a push did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Push {
+    /// The remote has it.
+    Done,
+    /// The remote has other commits.
+    Rejected(String),
+}
+
+/// A branch and its remote.
+struct Upstream {
+    remote: String,
+    branch: String,
+    /// The reference here that follows it.
+    tracking: String,
+}
+
+impl Repository {
+    fn upstream(&self, branch: &str) -> Result<Upstream, GitError> {
+        let read = |name: String| {
+            let said =
+                self.git(Kind::Read, "reading the branch's remote").words(["config", "--get", &name]).outcome()?;
+            Ok::<_, GitError>(said.ok.then(|| said.text().trim().to_owned()).filter(|text| !text.is_empty()))
+        };
+        let remote = read(format!("branch.{branch}.remote"))?.unwrap_or_else(|| "origin".to_owned());
+        let merge = read(format!("branch.{branch}.merge"))?;
+        let theirs = merge.as_deref().and_then(|merge| merge.strip_prefix("refs/heads/")).unwrap_or(branch).to_owned();
+        let odd = remote.is_empty() || remote.starts_with('-') || remote == "." || remote.contains("::");
+        if odd {
+            return Err(GitError::Refused(format!("`{}` is no remote to pull from or push to", remote.escape_debug())));
+        }
+        let tracking = format!("refs/remotes/{remote}/{}", branch_name(&theirs)?);
+        Ok(Upstream { remote, branch: theirs, tracking })
+    }
+
+    fn known(&self, reference: &str) -> Result<Option<Oid>, GitError> {
+        let words = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{reference}^{{commit}}")];
+        let said = self.git(Kind::Read, "reading a reference").words(words).outcome()?;
+        if said.ok { Oid::parse(&said.text()).map(Some) } else { Ok(None) }
+    }
+
+    /// Takes the remote's commits of the branch that is checked out. Files in `ours` are generated: they never stand in the
+    /// way, and commits that change nothing else are dropped, for the next turn makes them anew. What a person changed or
+    /// committed is never touched: then it is an error.
+    pub fn pull(&self, ours: &[&str]) -> Result<Pull, GitError> {
+        let state = self.state()?;
+        if let Some(busy) = state.busy {
+            return Err(GitError::Busy(busy.to_owned()));
+        }
+        let (Some(head), Some(branch)) = (state.head, state.branch) else {
+            return Err(GitError::Refused(
+                "no branch is checked out, so there is nothing to pull; `git switch` to one".to_owned(),
+            ));
+        };
+        let upstream = self.upstream(&branch)?;
+        let before = self.known(&upstream.tracking)?;
+        let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
+        let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
+        self.git(Kind::Remote, "fetching").words(words).words(["--end-of-options", &upstream.remote, &spec]).done()?;
+        let Some(theirs) = self.known(&upstream.tracking)? else { return Ok(Pull::Unchanged) };
+        if theirs == head || self.is_ancestor(&theirs, &head)? {
+            return Ok(Pull::Unchanged);
+        }
+        if self.is_ancestor(&head, &theirs)? {
+            self.move_to(&head, &theirs, ours)?;
+            return Ok(Pull::Moved { from: head, to: theirs, dropped: 0, rewritten: false });
+        }
+        // nothing here but what the remote had: it was rewritten, and we follow
+        let rewritten = before.as_ref().is_some_and(|before| !self.is_ancestor(before, &theirs).unwrap_or(true));
+        let base = if rewritten { before } else { self.merge_base(&head, &theirs)? };
+        let dropped = match &base {
+            Some(base) if *base == head => 0,
+            Some(base) if self.is_ancestor(base, &head)? => self.own_commits(base, &head, ours)?,
+            _ => {
+                let words = "the remote's branch and this one have grown apart; bring them together with `git rebase`, then go on";
+                return Err(GitError::Refused(words.to_owned()));
+            }
+        };
+        self.move_to(&head, &theirs, ours)?;
+        Ok(Pull::Moved { from: head, to: theirs, dropped, rewritten })
+    }
+
+    fn is_ancestor(&self, one: &Oid, other: &Oid) -> Result<bool, GitError> {
+        let words = ["merge-base", "--is-ancestor", one.as_str(), other.as_str()];
+        Ok(self.git(Kind::Read, "comparing commits").words(words).outcome()?.ok)
+    }
+
+    fn merge_base(&self, one: &Oid, other: &Oid) -> Result<Option<Oid>, GitError> {
+        let said =
+            self.git(Kind::Read, "comparing commits").words(["merge-base", one.as_str(), other.as_str()]).outcome()?;
+        if said.ok { Oid::parse(said.text().lines().next().unwrap_or_default()).map(Some) } else { Ok(None) }
+    }
+
+    /// Counts the commits on top of one; an error when any of them changes more than what is generated.
+    fn own_commits(&self, base: &Oid, head: &Oid, ours: &[&str]) -> Result<usize, GitError> {
+        let action = "looking at commits that were not pushed";
+        let range = format!("{base}..{head}");
+        let count = self.ok(Kind::Read, action, &["rev-list", "--count", &range])?.text();
+        let log = ["log", "-z", "--no-ext-diff", "--no-textconv", "--format=", "--name-only", "-m", &range];
+        let said = self.ok(Kind::Read, action, &log)?;
+        let prefixes: Vec<String> = ours.iter().map(|place| format!("{}/", self.below_top(place))).collect();
+        if let Some(other) =
+            said.names().find(|path| !prefixes.iter().any(|prefix| path.trim_start().starts_with(prefix)))
+        {
+            return Err(GitError::Refused(format!(
+                "commits here that were not pushed change `{}`, and the remote has others; bring them together with `git rebase`, then go on",
+                other.trim().escape_debug()
+            )));
+        }
+        Ok(count.trim().parse().unwrap_or_default())
+    }
+
+    /// Moves branch, index and work tree. Generated files are put back to what is committed first.
+    fn move_to(&self, from: &Oid, to: &Oid, ours: &[&str]) -> Result<(), GitError> {
+        let action = "moving to the remote's commit";
+        let no_filters = self.no_filters()?;
+        let words =
+            ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--no-ext-diff", from.as_str(), to.as_str()];
+        let moving: BTreeSet<String> = self.ok(Kind::Read, action, &words)?.names().collect();
+        let prefixes: Vec<String> = ours.iter().map(|place| format!("{}/", self.below_top(place))).collect();
+        let ours: Vec<&String> =
+            moving.iter().filter(|path| prefixes.iter().any(|prefix| path.starts_with(prefix))).collect();
+        if !ours.is_empty() {
+            self.put_back(from, &ours, &no_filters)?;
+        }
+        let told = self.git(Kind::Write, action).words(&no_filters);
+        let said = told.words(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
+        if !said.ok {
+            let words = "changes in the work tree that were not committed stand in the way of the remote's commits; commit or stash them";
+            return Err(GitError::Refused(format!("{words} (git said: {})", super::run::git_words(&said))));
+        }
+        let words = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
+        self.ok(Kind::Write, action, &words).map(drop)
+    }
+
+    /// Puts generated files back to what a commit holds, and removes those that it does not hold.
+    fn put_back(&self, commit: &Oid, paths: &[&String], no_filters: &[String]) -> Result<(), GitError> {
+        let action = "putting generated files back";
+        let list: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([0])).collect();
+        let top = self.ok(Kind::Read, action, &["rev-parse", "--show-toplevel"])?.text();
+        let top = std::path::PathBuf::from(top.trim_end_matches('\n'));
+        let mut words =
+            vec!["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", "--name-only", commit.as_str(), "--"];
+        let named: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
+        let mut held = BTreeSet::new();
+        for some in named.chunks(500) {
+            words.truncate(8);
+            words.extend(some);
+            held.extend(self.ok(Kind::Read, action, &words)?.names());
+        }
+        for path in paths.iter().filter(|path| !held.contains(path.as_str())) {
+            // one that is not there is as it should be
+            drop(std::fs::remove_file(top.join(path.as_str())));
+        }
+        let kept: Vec<u8> = held.iter().flat_map(|path| path.bytes().chain([0])).collect();
+        // the index may have been told of something else
+        let reset = self.git(Kind::Write, action).words(["--literal-pathspecs", "reset", "--quiet", commit.as_str()]);
+        let reset = reset.words(["--pathspec-from-file=-", "--pathspec-file-nul"]).input(list).outcome()?;
+        drop(reset);
+        if !kept.is_empty() {
+            let put = git_at(&top, action).words(no_filters).words(["checkout-index", "--force", "-z", "--stdin"]);
+            put.input(kept).done()?;
+        }
+        Ok(())
+    }
+
+    /// Settings that turn each filter off which any configuration names, so that nothing is started for a file.
+    fn no_filters(&self) -> Result<Vec<String>, GitError> {
+        let words = [
+            "config",
+            "--name-only",
+            "-z",
+            "--get-regexp",
+            r"^(filter|merge|diff)\..*\.(clean|smudge|process|required|driver|command|textconv)$",
+        ];
+        let said = self.git(Kind::Write, "reading the configuration").words(words).outcome()?;
+        let mut settings = Vec::new();
+        for name in said.names() {
+            let off = if name.ends_with(".required") { "false" } else { "" };
+            settings.extend(["-c".to_owned(), format!("{}={off}", name.trim())]);
+        }
+        Ok(settings)
+    }
+
+    /// Pushes what is checked out to its upstream, or a branch of ours to one of the same name.
+    pub fn push(&self, branch: Option<&str>) -> Result<Push, GitError> {
+        let state = self.state()?;
+        let (source, upstream, lease) = match (branch, state.branch) {
+            (Some(name), current) => {
+                let name = branch_name(name)?;
+                let remote = self.upstream(current.as_deref().unwrap_or(name))?.remote;
+                let tracking = format!("refs/remotes/{remote}/{name}");
+                let before = self.known(&tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
+                let lease = format!("--force-with-lease=refs/heads/{name}:{before}");
+                (format!("refs/heads/{name}"), Upstream { remote, branch: name.to_owned(), tracking }, Some(lease))
+            }
+            (None, Some(current)) => ("HEAD".to_owned(), self.upstream(&current)?, None),
+            (None, None) => {
+                let words = "no branch is checked out, so there is nothing to push to; `git switch` to one, or name one with --branch";
+                return Err(GitError::Refused(words.to_owned()));
+            }
+        };
+        let spec = format!("{source}:refs/heads/{}", upstream.branch);
+        if lease.is_some() {
+            // what the lease is about: the branch as the remote has it now
+            let follow = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
+            let words = [
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-recurse-submodules",
+                "--end-of-options",
+                &upstream.remote,
+                &follow,
+            ];
+            let _it_may_not_have_it_yet = self.git(Kind::Remote, "fetching").words(words).outcome()?;
+        }
+        let before = self.known(&upstream.tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
+        let lease = lease.map(|_| format!("--force-with-lease=refs/heads/{}:{before}", upstream.branch));
+        let words = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no"];
+        let pushing = self.git(Kind::Remote, "pushing").words(words).words(lease);
+        let said = pushing.words(["--end-of-options", &upstream.remote, &spec]).outcome()?;
+        if said.ok {
+            return Ok(Push::Done);
+        }
+        let text = said.text();
+        let rejected = text.lines().find(|line| line.starts_with('!'));
+        let raced = [
+            "fetch first",
+            "non-fast-forward",
+            "stale info",
+            "failed to update ref",
+            "cannot lock ref",
+            "incorrect old value",
+        ];
+        match rejected {
+            Some(line) if raced.iter().any(|words| line.contains(words) || said.errors.contains(words)) => {
+                Ok(Push::Rejected(line.trim_start_matches('!').trim().replace('\t', " ")))
+            }
+            Some(line) => Err(GitError::Failed { action: "pushing", said: line.replace('\t', " ") }),
+            None => Err(said.failed("pushing")),
+        }
+    }
+}
+
+fn git_at(folder: &std::path::Path, action: &'static str) -> super::run::Git {
+    super::run::git(folder, Kind::Write, action)
+}
