@@ -20,6 +20,7 @@ use crate::mesh::{Cluster, Mesh, State};
 use crate::metadata::{MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading};
 use crate::name::ClusterName;
 use crate::signer::Signer;
+use crate::token::Token;
 
 /// What was observed in a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -81,14 +82,33 @@ pub async fn observe(
     signer: &(dyn Signer + Sync),
     progress: &(dyn Fn(Progress<'_>) + Sync),
 ) -> Observed {
-    let asking = Asking { fetcher, files, signer, progress };
+    let whom = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let whom = whom.map(|cluster| cluster.name.clone()).collect();
+    observe_again(mesh, fetcher, files, judge, signer, progress, &whom, &Observed::default()).await
+}
+
+/// Observes some clusters anew; of all others, and of documents that did not change since, `before` is what holds.
+#[allow(clippy::too_many_arguments, reason = "one an edge of the world")]
+pub async fn observe_again(
+    mesh: &Mesh,
+    fetcher: &Fetcher,
+    files: ReadFile<'_>,
+    judge: Judge<'_>,
+    signer: &(dyn Signer + Sync),
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    whom: &BTreeSet<ClusterName>,
+    before: &Observed,
+) -> Observed {
+    let asking = Asking { fetcher, files, signer, progress, before };
     let at_once = fetcher.limits().at_once.max(1);
     // boxed one by one: a closure given to the stream itself would not be general enough in its lifetimes for `Send`
-    let clusters = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let clusters = whom.iter().filter_map(|name| mesh.clusters.get(name));
     let publics: Vec<_> = clusters.map(|cluster| asking.public(cluster).boxed()).collect();
     let publics: Vec<_> = stream::iter(publics).buffer_unordered(at_once).collect().await;
     let mut sources = Vec::new();
-    let mut documents = Publics::new();
+    let others = before.clusters.iter().filter(|(name, _)| mesh.clusters.contains_key(*name) && !whom.contains(*name));
+    let mut observed: BTreeMap<_, _> = others.map(|(name, one)| (name.clone(), one.clone())).collect();
+    let mut documents: Publics = observed.iter().map(|(name, one)| (name.clone(), one.public.clone())).collect();
     for (cluster, source, document) in publics {
         sources.push((cluster, source));
         documents.insert(cluster.name.clone(), document);
@@ -100,11 +120,12 @@ pub async fn observe(
     });
     let privates: Vec<_> = privates.collect();
     let mut privates: BTreeMap<_, _> = stream::iter(privates).buffer_unordered(at_once).collect().await;
-    let clusters = documents.into_iter().map(|(name, public)| {
+    let asked = documents.into_iter().filter(|(name, _)| whom.contains(name));
+    observed.extend(asked.map(|(name, public)| {
         let private = privates.remove(&name).unwrap_or(Private::NotAsked);
         (name, Observation { public, private })
-    });
-    Observed { clusters: clusters.collect() }
+    }));
+    Observed { clusters: observed }
 }
 
 /// Where a cluster's documents come from.
@@ -118,6 +139,7 @@ struct Asking<'a> {
     files: ReadFile<'a>,
     signer: &'a (dyn Signer + Sync),
     progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    before: &'a Observed,
 }
 
 impl Asking<'_> {
@@ -133,19 +155,20 @@ impl Asking<'_> {
     }
 
     async fn public<'c>(&self, cluster: &'c Cluster) -> (&'c Cluster, Option<Source>, Result<PublicDocument, Failure>) {
-        let (source, bytes) = match self.source(cluster) {
+        let url = cluster.endpoint.url(PUBLIC_PATH);
+        let parsed = |bytes: Vec<u8>| whole(&url, PublicDocument::parse(&bytes));
+        let (source, document) = match self.source(cluster) {
             Ok(Source::Peer(peer)) => {
-                let bytes = peer.get(PUBLIC_PATH, None).await;
-                (Some(Source::Peer(peer)), bytes)
+                let known = self.before.clusters.get(&cluster.name).and_then(|before| before.public.as_ref().ok());
+                let document = read(&peer, PUBLIC_PATH, None, known, &parsed).await;
+                (Some(Source::Peer(peer)), document)
             }
             Ok(Source::Folder(folder)) => {
-                let bytes = self.file(&folder, PUBLIC_PATH);
-                (Some(Source::Folder(folder)), bytes)
+                let document = self.file(&folder, PUBLIC_PATH).and_then(parsed);
+                (Some(Source::Folder(folder)), document)
             }
             Err(failure) => (None, Err(failure)),
         };
-        let url = cluster.endpoint.url(PUBLIC_PATH);
-        let document = bytes.and_then(|bytes| whole(&url, PublicDocument::parse(&bytes)));
         self.report(cluster, PUBLIC_PATH, document.as_ref().err());
         (cluster, source, document)
     }
@@ -173,8 +196,12 @@ impl Asking<'_> {
                 Err(source) => Private::NoKey(source),
                 Ok(token) => {
                     let url = cluster.endpoint.url(PRIVATE_PATH);
-                    let bytes = peer.get(PRIVATE_PATH, Some(&token)).await;
-                    match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse(&bytes))) {
+                    let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse(&bytes));
+                    let known = match self.before.clusters.get(&cluster.name).map(|before| &before.private) {
+                        Some(Private::Read(document)) => Some(document),
+                        _ => None,
+                    };
+                    match read(&peer, PRIVATE_PATH, Some(&token), known, &parsed).await {
                         Ok(document) => Private::Read(document),
                         Err(failure) => Private::Failed(failure),
                     }
@@ -201,6 +228,25 @@ impl Asking<'_> {
 
     fn report(&self, cluster: &Cluster, document: &'static str, failure: Option<&Failure>) {
         (self.progress)(Progress { cluster: &cluster.name, document, failure });
+    }
+}
+
+/// Reads a document; the one that is known when the peer says that it is still that one.
+async fn read<T: Clone>(
+    peer: &Peer,
+    path: &'static str,
+    token: Option<&Token>,
+    known: Option<&T>,
+    parsed: &(dyn Fn(Vec<u8>) -> Result<T, Failure> + Sync),
+) -> Result<T, Failure> {
+    let Some(known) = known else {
+        peer.forget(path);
+        let bytes = peer.get_if_changed(path, token).await?;
+        return parsed(bytes.unwrap_or_default());
+    };
+    match peer.get_if_changed(path, token).await? {
+        None => Ok(known.clone()),
+        Some(bytes) => parsed(bytes),
     }
 }
 

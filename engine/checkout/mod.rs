@@ -5,7 +5,8 @@
 //! 2. `read`: a folder with everything below it, or one file, within limits.
 //! 3. `mutex`: one engine at a time.
 //! 4. `write`: many changes at once, each file whole or not at all.
-//! 5. `private`: key files, which only their owner may read and nobody replaces.
+//! 5. `stamp`: whether a folder may have changed.
+//! 6. `private`: key files, which only their owner may read and nobody replaces.
 #![allow(clippy::disallowed_methods, reason = "this edge is where files are touched")]
 
 mod error;
@@ -13,6 +14,7 @@ mod mutex;
 mod path;
 mod private;
 mod read;
+mod stamp;
 mod write;
 
 use std::collections::BTreeSet;
@@ -27,6 +29,7 @@ pub use error::{CheckoutError, Left};
 pub use mutex::Guard;
 pub use private::Private;
 pub use read::Limits;
+pub use stamp::Stamps;
 pub use write::{Committed, FileChange};
 
 /// How the names of our temporary files begin. One that is found was left by an engine that was killed.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use rustix::buffer::spare_capacity;
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{FileType, Mode, RawDir, fstat, openat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, RawDir, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
 use super::path::{self, Folders, join, kind_at, open_folder, shown, wrong_kind};
@@ -99,6 +99,7 @@ impl Checkout {
             .into_iter()
             .map(|Entry { name, kind }| match kind {
                 FileType::RegularFile | FileType::Directory => Ok(name),
+                FileType::Symlink if volume(open.as_fd(), &name).is_some() => Ok(name),
                 _ => Err(wrong_kind(kind, &join(folder, &name), "plain file")),
             })
             .collect()
@@ -187,8 +188,11 @@ impl Walk<'_> {
         for Entry { name, kind } in self.checkout.entries(open, path)? {
             match kind {
                 FileType::Directory => folders.push(name),
-                FileType::RegularFile if (self.filter)(&join(path, &name)) => names.push(name),
-                FileType::RegularFile => {}
+                FileType::Symlink if volume(open, &name).is_none() => {
+                    return Err(wrong_kind(kind, &join(path, &name), "plain file"));
+                }
+                FileType::RegularFile | FileType::Symlink if (self.filter)(&join(path, &name)) => names.push(name),
+                FileType::RegularFile | FileType::Symlink => {}
                 _ => return Err(wrong_kind(kind, &join(path, &name), "plain file")),
             }
         }
@@ -214,6 +218,20 @@ impl Walk<'_> {
     }
 }
 
+/// The folder that holds a file of a pod's volume. The kubelet lays volumes out so that all files change at once:
+/// `name` is a link to `..data/name`, and `..data` a link to a folder beside it, `..2026_11_23_…`. Exactly this is
+/// followed, one name at a time, so it cannot lead outside.
+fn volume(folder: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
+    let target = readlinkat(folder, name, Vec::new()).ok()?;
+    if target.to_bytes().strip_prefix(b"..data/") != Some(name.as_bytes()) {
+        return None;
+    }
+    let data = readlinkat(folder, "..data", Vec::new()).ok()?;
+    let is_beside = data.to_bytes().starts_with(b"..") && data.to_bytes().len() > 2 && !data.to_bytes().contains(&b'/');
+    let open = is_beside.then(|| openat(folder, &data, path::FOLDER, Mode::empty()).ok())??;
+    matches!(kind_at(open.as_fd(), name), Ok(Some(FileType::RegularFile))).then_some(open)
+}
+
 /// Reads one plain file and tells its mode; None when it is not there.
 pub(super) fn read_file(
     folder: BorrowedFd<'_>,
@@ -226,6 +244,9 @@ pub(super) fn read_file(
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
         // A link, or a socket.
+        Err(Errno::LOOP) if let Some(volume) = volume(folder, name) => {
+            return read_file(volume.as_fd(), name, path, limit);
+        }
         Err(cause @ (Errno::LOOP | Errno::NXIO)) => {
             return match kind_at(folder, name) {
                 Ok(Some(kind)) if kind != FileType::RegularFile => Err(wrong_kind(kind, path, "plain file")),

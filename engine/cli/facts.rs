@@ -1,6 +1,6 @@
 //! Facts of a turn: the clusters are asked, and what they say is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use super::exit::{Exit, Failure};
@@ -12,21 +12,45 @@ use crate::cluster::fetch::{Fetcher, Limits};
 use crate::cluster::trial::try_credentials;
 use crate::lock::Lock;
 use crate::mesh::{Cluster, Credentials, State};
-use crate::observe::{Observation, Observed, Private, Publics, observe as ask};
+use crate::name::ClusterName;
+use crate::observe::{Observation, Observed, Private, Progress, Publics, observe_again};
 use crate::pipeline::Turn;
 use crate::signer::EngineSigner;
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// A runtime for a turn's questions.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     built.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))
 }
 
 /// Asks all clusters that take part.
 pub fn observe(session: &Session<'_>, request: &Request, printer: &Printer) -> Result<Observed, Failure> {
+    let clusters = session.program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let whom: BTreeSet<ClusterName> = clusters.map(|cluster| cluster.name.clone()).collect();
+    let progress = printer.progress("asking clusters", whom.len() * 2);
+    let asking = Asking { fetcher: &Fetcher::new(Limits::default()), whom: &whom, before: &Observed::default() };
+    Ok(runtime()?.block_on(ask(session, request, &asking, &|_| progress.step())))
+}
+
+/// Whom to ask, and what is known.
+pub struct Asking<'a> {
+    /// Asks.
+    pub fetcher: &'a Fetcher,
+    /// Only these.
+    pub whom: &'a BTreeSet<ClusterName>,
+    /// What was observed before, of them and of all others.
+    pub before: &'a Observed,
+}
+
+/// Asks some clusters; of the others, what is known holds.
+pub async fn ask(
+    session: &Session<'_>,
+    request: &Request,
+    asking: &Asking<'_>,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+) -> Observed {
     let program = &session.program;
-    let active = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused).count();
-    let progress = printer.progress("asking clusters", active * 2);
-    let fetcher = Fetcher::new(Limits::default());
+    let Asking { fetcher, whom, before } = asking;
     let files = |path: &str| session.checkout.read(path).map_err(|error| error.to_string());
     let judged: Mutex<Lock> = Mutex::new(program.lock.clone());
     let judge = |publics: &Publics| {
@@ -44,8 +68,7 @@ pub fn observe(session: &Session<'_>, request: &Request, printer: &Printer) -> R
     let clock = || jiff::Timestamp::now().as_second();
     let signer =
         EngineSigner { mesh: &program.mesh, lock: &judged, engine, clusters: clusters.collect(), clock: &clock };
-    let observed = runtime()?.block_on(ask(&program.mesh, &fetcher, &files, &judge, &signer, &|_| progress.step()));
-    Ok(observed)
+    observe_again(&program.mesh, fetcher, &files, &judge, &signer, progress, whom, before).await
 }
 
 /// A turn on what was observed. In direct mode, credentials that the turn would write are tried against their peers first;

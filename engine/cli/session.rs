@@ -1,5 +1,6 @@
 //! One run on one checkout: what was read, which keys are at hand, what time it is.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,7 +40,9 @@ pub struct Session<'a> {
     /// What was read of it.
     pub input: Input,
     /// The compiled specs and the lock.
-    pub program: Program,
+    pub program: Arc<Program>,
+    /// Other files that the specs name and that were looked for, such as CA certificates.
+    pub files: BTreeSet<String>,
     /// Seconds since 1970.
     pub now: i64,
 }
@@ -60,8 +63,18 @@ impl<'a> Session<'a> {
             templates: sources("templates", &is_yaml)?,
             lock: checkout.read_tree("lock", &lock_filter, Limits::OUTPUT)?,
         };
-        let program = Program::load(&input, &|path| checkout.read(path).ok().flatten())?;
-        Ok(Self { checkout, input, program, now: jiff::Timestamp::now().as_second() })
+        let files = RefCell::new(BTreeSet::new());
+        let program = Program::load(&input, &|path| {
+            files.borrow_mut().insert(path.to_owned());
+            checkout.read(path).ok().flatten()
+        })?;
+        let now = jiff::Timestamp::now().as_second();
+        Ok(Self { checkout, input, program: Arc::new(program), files: files.into_inner(), now })
+    }
+
+    /// A session on what was compiled before, to ask and to sign.
+    pub fn resumed(checkout: &'a Checkout, program: Arc<Program>, now: i64) -> Self {
+        Self { checkout, input: Input::default(), program, files: BTreeSet::new(), now }
     }
 
     /// The same from the command line.

@@ -4,15 +4,16 @@
 //! gives a CA, that CA alone is trusted. Addresses are judged when they are dialled, after the name was resolved, so that a
 //! name cannot lead inside by changing its answer. Only status 200 with JSON or plain text is taken.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::address::{Cidr, Endpoint, Host, is_inward};
 use crate::failure::{Failure, TlsFault, shown};
+use crate::name::Digest;
 use crate::token::Token;
 
 /// What a peer may cost.
@@ -76,21 +78,45 @@ pub struct Fetcher {
     limits: Limits,
     lookup: Lookup,
     system_roots: Arc<OnceLock<Arc<RootCertStore>>>,
+    kept: Option<Kept>,
 }
 
-/// A client for one cluster's metadata.
-#[derive(Debug)]
+/// Clients that outlive a turn, by all that makes them.
+type Kept = Arc<Mutex<BTreeMap<Digest, Peer>>>;
+
+/// A client for one cluster's metadata. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Peer {
     client: Client,
     endpoint: Endpoint,
     limits: Limits,
     given_ca: bool,
+    /// Entity tags of the documents as last read (RFC 9110, section 8.8.3).
+    tags: Arc<Mutex<BTreeMap<&'static str, HeaderValue>>>,
 }
+
+/// Longest entity tag that is kept, in bytes.
+const LONGEST_TAG: usize = 256;
 
 impl Fetcher {
     /// A fetcher that asks the system's resolver.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, lookup: Arc::new(|name| Box::pin(ask_system(name))), system_roots: Arc::default() }
+        let lookup: Lookup = Arc::new(|name| Box::pin(ask_system(name)));
+        Self { limits, lookup, system_roots: Arc::default(), kept: None }
+    }
+
+    /// A fetcher for many turns: connections stay open, and documents are asked for only as far as they changed.
+    #[must_use]
+    pub fn keeping(self) -> Self {
+        Self { kept: Some(Kept::default()), ..self }
+    }
+
+    /// Lets go of all kept clients but those of these endpoints.
+    pub fn keep_only(&self, endpoints: &BTreeSet<String>) {
+        if let Some(kept) = &self.kept {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.retain(|_, peer| endpoints.contains(&peer.endpoint.to_string()));
+        }
     }
 
     /// The same with another resolver.
@@ -107,6 +133,17 @@ impl Fetcher {
     /// A client for an https endpoint. `ca` is PEM and then the only trust; `allow` are the ranges it must lie in, empty
     /// for any outward address.
     pub fn peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<Peer, Failure> {
+        let Some(kept) = &self.kept else { return self.new_peer(endpoint, ca, allow) };
+        let made_of = Digest::of(format!("{endpoint}\n{allow:?}\n{}", ca.unwrap_or_default()).as_bytes());
+        if let Some(peer) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&made_of) {
+            return Ok(peer.clone());
+        }
+        let peer = self.new_peer(endpoint, ca, allow)?;
+        kept.lock().unwrap_or_else(PoisonError::into_inner).insert(made_of, peer.clone());
+        Ok(peer)
+    }
+
+    fn new_peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<Peer, Failure> {
         let url = endpoint.to_string();
         let client = |problem: String| Failure::Client { url: url.clone(), problem };
         let Endpoint::Https { host, .. } = endpoint else {
@@ -142,7 +179,8 @@ impl Fetcher {
             .user_agent(concat!("isthmus/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| client(innermost(&error).to_string()))?;
-        Ok(Peer { client, endpoint: endpoint.clone(), limits: self.limits.clone(), given_ca: ca.is_some() })
+        let limits = self.limits.clone();
+        Ok(Peer { client, endpoint: endpoint.clone(), limits, given_ca: ca.is_some(), tags: Arc::default() })
     }
 
     /// The system's roots, read once.
@@ -195,8 +233,52 @@ impl Peer {
         self.get_bearing(document, token.map(Token::expose)).await
     }
 
+    /// The same, unless the peer says that the document is still the one that was read last: then `None`. Whoever asks
+    /// so has that one.
+    pub async fn get_if_changed(
+        &self,
+        document: &'static str,
+        token: Option<&Token>,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let known = self.tags().get(document).cloned();
+        match self.request(document, token.map(Token::expose), known).await? {
+            Answer::Unchanged => Ok(None),
+            Answer::Document(bytes, tag) => {
+                match tag.filter(|tag| tag.len() <= LONGEST_TAG) {
+                    Some(tag) => self.tags().insert(document, tag),
+                    None => self.tags().remove(document),
+                };
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    /// Forgets that a document was read, so that the next time all of it comes.
+    pub fn forget(&self, document: &str) {
+        self.tags().remove(document);
+    }
+
+    fn tags(&self) -> MutexGuard<'_, BTreeMap<&'static str, HeaderValue>> {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The same with the text of a token, as a kubeconfig holds it.
     pub async fn get_bearing(&self, document: &str, token: Option<&str>) -> Result<Vec<u8>, Failure> {
+        match self.request(document, token, None).await? {
+            Answer::Document(bytes, _) => Ok(bytes),
+            // nobody said that anything was known
+            Answer::Unchanged => {
+                Err(Failure::Status { url: self.endpoint.url(document), status: 304, retry_after: None })
+            }
+        }
+    }
+
+    async fn request(
+        &self,
+        document: &str,
+        token: Option<&str>,
+        known: Option<HeaderValue>,
+    ) -> Result<Answer, Failure> {
         let url = self.endpoint.url(document);
         let limits = &self.limits;
         let begun = Instant::now();
@@ -212,14 +294,22 @@ impl Peer {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
+        let asked_for_changes = known.is_some();
+        if let Some(known) = known {
+            request = request.header(IF_NONE_MATCH, known);
+        }
         let header_end = end.min(begun + limits.connect + limits.header);
         let response = match timeout_at(header_end, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.request_failure(url, &error)),
             Err(_) => return Err(Failure::TimedOut { url, seconds: seconds(header_end - begun) }),
         };
+        if asked_for_changes && response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Answer::Unchanged);
+        }
         self.judge_headers(&url, &response)?;
-        self.body(url, response, end).await
+        let tag = response.headers().get(ETAG).cloned();
+        Ok(Answer::Document(self.body(url, response, end).await?, tag))
     }
 
     fn judge_headers(&self, url: &str, response: &Response) -> Result<(), Failure> {
@@ -304,6 +394,14 @@ impl Peer {
             _ => Failure::NotReachable { url, problem: innermost(error).to_string() },
         }
     }
+}
+
+/// What came of a request.
+enum Answer {
+    /// The document is the one whose tag was sent.
+    Unchanged,
+    /// The document and its tag.
+    Document(Vec<u8>, Option<HeaderValue>),
 }
 
 /// Whole seconds, rounded up.

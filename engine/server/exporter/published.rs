@@ -158,7 +158,7 @@ fn spiffe_bundle(published: &Published, request: &Parts) -> Response<Bytes> {
     }
 }
 
-/// A public document with its ETag (RFC 9110, section 8.8.3), or 304.
+/// A document with its ETag (RFC 9110, section 8.8.3), or 304.
 fn tagged(json: String, request: &Parts) -> Response<Bytes> {
     let tag = format!("\"{}\"", Digest::of(json.as_bytes()).short(32));
     let known = request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -199,10 +199,7 @@ fn private(published: &Published, request: &Parts, now: i64) -> Response<Bytes> 
     let mut response = match &published.private {
         Ok(document) => {
             let evidence = published.evidence.as_ref().map(|evidence| visible(evidence, &reader, &published.relations));
-            let json = PrivateDocument { evidence, ..document.clone() }.to_json();
-            let mut response = Response::new(Bytes::from(json));
-            response.headers_mut().insert(CONTENT_TYPE, JSON);
-            response
+            tagged(PrivateDocument { evidence, ..document.clone() }.to_json(), request)
         }
         Err(reason) => incomplete(reason),
     };
