@@ -36,6 +36,7 @@ mod tidy;
 mod token;
 mod trust;
 mod upstream;
+mod watch;
 
 mod support {
     pub(crate) mod apiserver;

@@ -189,7 +189,8 @@ impl Surroundings {
             for folder in differing {
                 let within = |path: &&String| Path::new(path).parent() == Some(Path::new(folder)) || *path == folder;
                 // editors make and unmake files of their own beside
-                let shown = |path: &&String| path.ends_with(".yaml") || self.dir.join(path).exists();
+                let is_yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
+                let shown = |path: &&String| is_yaml(path) || self.dir.join(path).exists();
                 let files: Vec<String> = named.iter().filter(within).filter(shown).cloned().collect();
                 if files.is_empty() { changed.push(folder.clone()) } else { changed.extend(files) }
             }
