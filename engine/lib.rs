@@ -2,6 +2,7 @@
 
 // words
 pub mod address;
+pub mod argocd;
 pub mod certificate;
 pub mod diagnostic;
 pub mod failure;

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod argocd;
 mod bad_checkout;
 mod bad_input_specs;
 mod bad_runs;

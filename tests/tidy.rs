@@ -7,6 +7,7 @@ const PURE: [&str; 25] = [
     "accept.rs",
     "address.rs",
     "advance.rs",
+    "argocd.rs",
     "certificate.rs",
     "diagnostic.rs",
     "diff.rs",

@@ -70,7 +70,8 @@ fn report_failure(arguments: &Arguments, printer: &Printer, failure: &Failure) -
     } else {
         printer.findings(&failure.findings);
     }
-    if arguments.output == Output::Json {
+    // an empty stdout is what Argo CD's plugin promises of a failure
+    if arguments.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
         let findings: Vec<_> = failure.findings.sorted().into_iter().map(report::finding_json).collect();
         let document = serde_json::json!({
             "version": crate::plan::PLAN_VERSION, "exit": failure.exit.code(), "error": failure.message, "findings": findings,

@@ -28,7 +28,7 @@ pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
 /// Environment variable that may hold it instead, as PEM.
 pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
 
-fn is_yaml(path: &str) -> bool {
+pub(super) fn is_yaml(path: &str) -> bool {
     matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")))
 }
 

@@ -1,0 +1,300 @@
+//! The config-management plugin as a process: what it prints is what `rendered/` holds, or nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::checkout::Checkout;
+
+const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
+const EAST: &str = r#"[{"name":"cluster","string":"east"}]"#;
+
+/// Runs the plugin in a folder as Argo CD does: the working directory is the Application's, and no variable but these.
+fn plugin(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Output {
+    Command::new(ENGINE)
+        .args(["argocd", command])
+        .current_dir(folder)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn generated(checkout: &Checkout, cluster: &str) -> String {
+    let output = plugin(&checkout.path(""), "generate", &[("PARAM_CLUSTER", cluster)]);
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{talk}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The files of a cluster's folder in the order of their names.
+fn tree(checkout: &Checkout, cluster: &str) -> BTreeMap<String, String> {
+    let folder = std::fs::read_dir(checkout.path(&format!("rendered/{cluster}"))).unwrap();
+    let files = folder.map(|entry| entry.unwrap().path());
+    let named = files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path));
+    named
+        .filter(|(name, _)| name != "kustomization.yaml")
+        .map(|(name, path)| (name, std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// The texts of a stream. A line `---` ends one; PEM ends with dashes too.
+fn texts(stream: &str) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    for line in stream.split_inclusive('\n') {
+        if line == "---\n" {
+            texts.push(String::new());
+        } else {
+            texts.last_mut().unwrap().push_str(line);
+        }
+    }
+    texts.retain(|text| !text.is_empty());
+    texts
+}
+
+/// Documents of a stream, as a YAML reader takes them.
+fn documents(stream: &str) -> Vec<Value> {
+    texts(stream).iter().map(|text| serde_yaml::from_str(text).unwrap()).collect()
+}
+
+#[track_caller]
+fn fails(checkout: &Checkout, variables: &[(&str, &str)], exit: i32, words: &str) {
+    let output = plugin(&checkout.path(""), "generate", variables);
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(exit), "{talk}");
+    assert!(talk.contains(words), "{talk}");
+    assert!(!talk.contains("panicked"), "{talk}");
+    assert!(output.stdout.is_empty(), "a failure printed {}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_stream_holds_the_files_of_the_tree() {
+    let checkout = Checkout::joined();
+    for cluster in ["east", "west"] {
+        let stream = generated(&checkout, cluster);
+        let files = tree(&checkout, cluster);
+        assert!(files.len() > 3, "{:?}", files.keys());
+        assert_eq!(texts(&stream).len(), files.len());
+        for text in texts(&stream) {
+            assert!(files.values().any(|file| *file == text), "{text}");
+        }
+        let kinds: Vec<String> = documents(&stream)
+            .iter()
+            .map(|object| {
+                format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+            })
+            .collect();
+        let mut sorted = documents(&stream);
+        sorted.sort_by_key(|object| {
+            let api = object["apiVersion"].as_str().unwrap();
+            let group = api.split_once('/').map_or("", |(group, _)| group).to_owned();
+            (group, object["kind"].to_string(), object["metadata"]["name"].to_string())
+        });
+        assert_eq!(documents(&stream), sorted, "{kinds:?}");
+    }
+    // the tree is not what is read: without it, the same
+    let before = generated(&checkout, "east");
+    std::fs::remove_dir_all(checkout.path("rendered")).unwrap();
+    std::fs::remove_dir_all(checkout.path("metadata")).unwrap();
+    assert_eq!(generated(&checkout, "east"), before);
+}
+
+#[test]
+fn the_cluster_is_a_parameter_a_variable_or_a_flag() {
+    let checkout = Checkout::joined();
+    let wanted = generated(&checkout, "east");
+    for variables in [
+        vec![("ARGOCD_APP_PARAMETERS", EAST)],
+        vec![("ARGOCD_APP_PARAMETERS", EAST), ("PARAM_CLUSTER", "east"), ("ARGOCD_ENV_CLUSTER", "")],
+        vec![("ARGOCD_ENV_CLUSTER", "east"), ("ARGOCD_APP_PARAMETERS", "null")],
+        vec![("PARAM_CLUSTER", "east"), ("PARAM_MESH", "shop"), ("KUBE_VERSION", "1.34.0")],
+    ] {
+        let output = plugin(&checkout.path(""), "generate", &variables);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted, "{variables:?}");
+    }
+    assert_eq!(checkout.engine(&["argocd", "generate", "--cluster", "east"]), (0, wanted));
+    fails(&checkout, &[], 64, "which cluster?");
+    fails(&checkout, &[("PARAM_CLUSTER", "esat")], 64, "did you mean `east`?");
+    fails(&checkout, &[("PARAM_CLUSTER", "east"), ("ARGOCD_ENV_CLUSTER", "west")], 64, "say it once");
+    fails(&checkout, &[("PARAM_CLUSTER", "east"), ("PARAM_MESH", "bazaar")], 64, "this checkout holds `shop`");
+    fails(
+        &checkout,
+        &[("ARGOCD_APP_PARAMETERS", r#"[{"name":"klaster","string":"east"}]"#)],
+        64,
+        "no parameter `klaster`",
+    );
+    for form in ["json", "markdown"] {
+        let output = Command::new(ENGINE).args(["argocd", "generate", "--output", form]).env_clear().output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn every_failure_prints_nothing() {
+    let checkout = Checkout::joined();
+    let east = [("PARAM_CLUSTER", "east")];
+    let lock = std::fs::read(checkout.path("lock/clusters/west.yaml")).unwrap();
+    // cut at many places: never half an answer
+    for part in 1..40 {
+        checkout.write("lock/clusters/west.yaml", &lock[..lock.len() * part / 40]);
+        let output = plugin(&checkout.path(""), "generate", &east);
+        assert!(!output.status.success() && output.stdout.is_empty(), "cut at {part} of 40");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+    }
+    checkout.write("lock/clusters/west.yaml", &lock);
+    let links = std::fs::read(checkout.path("lock/links/east.yaml")).unwrap();
+    checkout.write("lock/links/east.yaml", b"<<<<<<< HEAD\n");
+    fails(&checkout, &east, 1, "merge-conflict markers");
+    checkout.write("lock/links/east.yaml", &links);
+    checkout.write("templates/exporter/deployment.yaml", b"{{ nothing(");
+    fails(&checkout, &east, 1, "templates/exporter/deployment.yaml");
+    std::fs::remove_dir_all(checkout.path("templates")).unwrap();
+    let specs = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
+    for (broken, exit, words) in [
+        (specs.replace("acceptForeignRoots: true", "acceptForeignRoots: false"), 1, "acceptForeignRoots"),
+        (specs.replace("kind: Mesh", "kind: Mush"), 1, "Mesh"),
+        (specs.split("---\n").take(2).collect::<Vec<_>>().join("---\n"), 4, "`west` is in the lock"),
+        (specs.replace("spec: {acc", "spec: {requiredEngine: \"9.9\", acc"), 1, "9.9"),
+    ] {
+        checkout.write("specs/mesh.yaml", broken.as_bytes());
+        fails(&checkout, &east, exit, words);
+    }
+    std::fs::remove_file(checkout.path("specs/mesh.yaml")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", checkout.path("specs/mesh.yaml")).unwrap();
+    fails(&checkout, &east, 1, "specs/mesh.yaml");
+    let nowhere = tempfile::tempdir().unwrap();
+    let output = plugin(nowhere.path(), "generate", &east);
+    assert!(!output.status.success() && output.stdout.is_empty());
+}
+
+#[test]
+fn the_answer_is_the_same_everywhere_and_asks_nobody() {
+    let checkout = Checkout::joined();
+    let wanted = generated(&checkout, "east");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let status = Command::new("cp").arg("-a").arg(checkout.path(".")).arg(elsewhere.path()).status().unwrap();
+    assert!(status.success());
+    let run = format!("exec {ENGINE} argocd generate --cluster east");
+    for (prefix, script) in [
+        (vec!["sh", "-c"], format!("umask 077; cd {} && {run}", elsewhere.path().display())),
+        (vec!["sh", "-c"], format!("cd / && {run} -C {}", elsewhere.path().display())),
+        (vec!["unshare", "-r", "-n", "sh", "-c"], format!("cd {} && {run}", elsewhere.path().display())),
+    ] {
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).arg(&script).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
+        let output = command.env("LC_ALL", "tr_TR.UTF-8").env("TZ", "Pacific/Apia").output().unwrap();
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        if prefix[0] == "unshare" && talk.starts_with("unshare:") {
+            assert!(std::env::var_os("CI").is_none(), "no network namespace to be had: {talk}");
+            continue;
+        }
+        assert!(output.status.success(), "{talk}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
+    }
+    // it is no writer
+    let before = checkout.output();
+    let _same = generated(&checkout, "east");
+    assert!(before == checkout.output());
+}
+
+#[test]
+fn waiting_links_and_dead_peers_are_no_failure() {
+    let checkout = Checkout::joined();
+    let two = generated(&checkout, "east");
+    let specs = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
+    let third = "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: north}\nspec: {metadata: {endpoint: \"file://metadata/north\"}}\n";
+    checkout.write("specs/mesh.yaml", (specs + third).as_bytes());
+    assert_eq!(generated(&checkout, "east"), two, "a peer that nobody reached changes nothing");
+    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    assert_eq!(generated(&checkout, "east"), two);
+    // before the first turn there is what needs no peer
+    let fresh = Checkout::new();
+    let first = generated(&fresh, "east");
+    assert_eq!(fresh.engine(&["apply", "--locked"]).0, 0);
+    assert_eq!(texts(&first), tree(&fresh, "east").into_values().collect::<Vec<_>>());
+    let peers = Checkout::new();
+    let specs = std::fs::read_to_string(peers.path("specs/mesh.yaml")).unwrap();
+    peers.write("specs/mesh.yaml", specs.split_inclusive("---\n").take(2).collect::<String>().as_bytes());
+    peers.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {reconciler: deckhouse, ");
+    fails(&peers, &[("PARAM_CLUSTER", "east")], 4, "nothing is rendered for `east` yet");
+}
+
+#[test]
+fn only_a_cluster_that_has_left_gets_nothing() {
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {state: leaving, ");
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let (code, text) = checkout.engine(&["apply"]);
+        assert_eq!(code, 0, "{text}");
+        let stream = generated(&checkout, "east");
+        assert_eq!(documents(&stream).len(), tree(&checkout, "east").len());
+        streams.push(stream);
+    }
+    assert!(!streams[0].is_empty() && !streams[0].contains("istio-remote-secret-west"), "{}", streams[0]);
+    assert!(streams[0].contains("isthmus-peers"));
+    assert_eq!(streams[7], "");
+}
+
+#[test]
+fn a_paused_cluster_keeps_what_it_has() {
+    let checkout = Checkout::joined();
+    let before = generated(&checkout, "east");
+    checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {state: paused, ");
+    checkout.edit(
+        "specs/mesh.yaml",
+        "acceptForeignRoots: true",
+        "acceptForeignRoots: true, credentials: {mode: relay, requireToken: true}",
+    );
+    assert_eq!(documents(&generated(&checkout, "east")).len(), documents(&before).len());
+    for object in documents(&generated(&checkout, "east")) {
+        assert!(documents(&before).contains(&object), "{object}");
+    }
+    checkout.write("rendered/east/configmap-mine.yaml", b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mine}\n");
+    fails(&checkout, &[("PARAM_CLUSTER", "east")], 4, "configmap-mine.yaml");
+    std::fs::remove_dir_all(checkout.path("rendered/east")).unwrap();
+    fails(&checkout, &[("PARAM_CLUSTER", "east")], 4, "an empty answer would delete");
+}
+
+#[test]
+fn other_modes_are_refused_by_name() {
+    let checkout = Checkout::joined();
+    let mesh = "spec: {acceptForeignRoots: true";
+    checkout.edit(
+        "specs/mesh.yaml",
+        mesh,
+        &format!("{mesh}, credentials: {{mode: direct}}, encryption: {{none: {{}}}}"),
+    );
+    let keyed = "metadata: {endpoint";
+    for cluster in ["east", "west"] {
+        let from = format!("name: {cluster}}}\nspec: {{{keyed}");
+        let components = format!("{{image: isthmus, apiHost: api.{cluster}.example.com, tlsSecret: isthmus-tls}}");
+        let to = format!(
+            "name: {cluster}}}\nspec: {{key: {{env: KEY_{}}}, multicluster: {components}, {keyed}",
+            cluster.to_uppercase()
+        );
+        checkout.edit("specs/mesh.yaml", &from, &to);
+    }
+    fails(&checkout, &[("PARAM_CLUSTER", "east")], 4, "rendered/east");
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
+    fails(&checkout, &[("PARAM_CLUSTER", "west")], 4, "`external`");
+}
+
+#[test]
+fn parameters_are_announced_whatever_the_checkout_holds() {
+    let checkout = Checkout::joined();
+    let announced = |folder: &Path| -> Value {
+        let output = plugin(folder, "parameters", &[("ARGOCD_APP_NAME", "isthmus-east")]);
+        assert_eq!(output.status.code(), Some(0));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let known = announced(&checkout.path(""));
+    assert!(known[0]["tooltip"].as_str().unwrap().ends_with("one of east, west"), "{known}");
+    assert_eq!(known[1]["string"], "shop");
+    checkout.write("specs/mesh.yaml", b"kind: [");
+    assert_eq!(announced(&checkout.path(""))[0]["name"], "cluster");
+    assert_eq!(announced(tempfile::tempdir().unwrap().path())[1]["name"], "mesh");
+}
