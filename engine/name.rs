@@ -146,6 +146,23 @@ name_type! {
     ObjectName, "object name", is_dns_name, "at most 253 of a-z, 0-9, `-` and `.`, beginning and ending with a letter or digit"
 }
 
+impl ClusterName {
+    /// The name nearest to any text: lower case, with `-` for whatever a label does not admit.
+    pub fn near(text: &str) -> Self {
+        let parts = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+        let label: String = parts.collect::<Vec<_>>().join("-").to_ascii_lowercase().chars().take(50).collect();
+        let label = label.trim_matches('-');
+        Self(if label.is_empty() { "cluster".into() } else { label.into() })
+    }
+}
+
+impl MeshName {
+    /// A mesh that nobody has named.
+    pub fn unnamed() -> Self {
+        Self("mesh".into())
+    }
+}
+
 impl ClusterId {
     /// Istio's default, which every untouched install has and which therefore names no cluster.
     pub const ISTIO_DEFAULT: &'static str = "Kubernetes";

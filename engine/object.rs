@@ -18,6 +18,10 @@ pub const OWNER_LABEL: &str = "isthmus.dev/owner";
 pub const STEPS_ANNOTATION: &str = "isthmus.dev/steps";
 /// Annotation with the SHA-256 of the public inputs of a secret.
 pub const INPUTS_ANNOTATION: &str = "isthmus.dev/inputs";
+/// Annotation that gives a remote secret made by hand to a mesh, by its name: ours takes its place.
+pub const ADOPT_ANNOTATION: &str = "isthmus.dev/adopt";
+/// Label by which istiod knows a remote secret.
+pub const REMOTE_SECRET_LABEL: &str = "istio/multiCluster";
 /// Argo CD's ordering annotation.
 pub const SYNC_WAVE: &str = "argocd.argoproj.io/sync-wave";
 
@@ -116,6 +120,16 @@ impl Object {
         self.label(MANAGED_BY) == Some("isthmus")
             && self.label(MESH_LABEL) == Some(mesh.as_str())
             && self.label(OWNER_LABEL) == Some("tree")
+    }
+
+    /// Whether the object is a remote secret, as istiod reads them.
+    pub fn is_remote_secret(&self) -> bool {
+        self.is_secret() && self.label(REMOTE_SECRET_LABEL) == Some("true")
+    }
+
+    /// Whether it is a remote secret made by hand that somebody gave to this mesh.
+    pub fn is_given_to(&self, mesh: &MeshName) -> bool {
+        self.is_remote_secret() && self.annotation(ADOPT_ANNOTATION) == Some(mesh.as_str())
     }
 
     /// Whether the object is a Secret, whose data is never shown.

@@ -291,7 +291,7 @@ fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
     let Some(object) = parse(bytes) else {
         return Owner::Other("is no Kubernetes object".to_owned());
     };
-    if object.is_owned_by_tree_of(mesh) {
+    if object.is_owned_by_tree_of(mesh) || object.is_given_to(mesh) {
         return Owner::Us;
     }
     let label = |key| object.label(key).map(str::to_owned);

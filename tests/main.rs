@@ -22,6 +22,7 @@ mod exporter;
 mod exporter_evidence;
 mod exporter_sources;
 mod fetch;
+mod init;
 mod invite;
 mod kill;
 mod laws;

@@ -13,11 +13,12 @@ use crate::accept::engine_keys;
 use crate::advance::EPOCH_LEEWAY;
 use crate::checkout::{Checkout, CheckoutError, Limits};
 use crate::key::{KeyId, PrivateKey, PublicKey};
-use crate::lock::Lock;
-use crate::mesh::{Cluster, Credentials, KeySource};
+use crate::lock::{Lock, Stage};
+use crate::mesh::{Cluster, Credentials, KeySource, Reconciler};
 use crate::name::{ClusterName, ClusterUuid, Digest};
 use crate::object::rendered_folder;
 use crate::pipeline::{Input, Program};
+use crate::plan::{parse, secret_file};
 use crate::render::{Credential, CredentialSource};
 use crate::spec::Source;
 use crate::token::{Claims, ISSUER, Scope, mint};
@@ -45,6 +46,8 @@ pub struct Session<'a> {
     pub files: BTreeSet<String>,
     /// Seconds since 1970.
     pub now: i64,
+    /// The only reader whose links were read.
+    narrow: Option<ClusterName>,
 }
 
 impl<'a> Session<'a> {
@@ -69,12 +72,19 @@ impl<'a> Session<'a> {
             checkout.read(path).ok().flatten()
         })?;
         let now = jiff::Timestamp::now().as_second();
-        Ok(Self { checkout, input, program: Arc::new(program), files: files.into_inner(), now })
+        Ok(Self {
+            checkout,
+            input,
+            program: Arc::new(program),
+            files: files.into_inner(),
+            now,
+            narrow: narrow.cloned(),
+        })
     }
 
     /// A session on what was compiled before, to ask and to sign.
     pub fn resumed(checkout: &'a Checkout, program: Arc<Program>, now: i64) -> Self {
-        Self { checkout, input: Input::default(), program, files: BTreeSet::new(), now }
+        Self { checkout, input: Input::default(), program, files: BTreeSet::new(), now, narrow: None }
     }
 
     /// The same from the command line.
@@ -146,7 +156,7 @@ impl<'a> Session<'a> {
 
     /// Credentials of direct mode, as far as keys are at hand; none in a locked run.
     pub fn credentials(&self, lock: &Lock, locked: bool) -> Result<Credentialing, Failure> {
-        let mut made = Credentialing::default();
+        let mut made = Credentialing { given: self.given(lock)?, ..Credentialing::default() };
         let Credentials::Direct { lifetime, .. } = self.program.mesh.credentials else { return Ok(made) };
         made.lifetime = lifetime;
         for cluster in self.program.mesh.clusters.values().filter(|cluster| cluster.is_ours()) {
@@ -161,6 +171,34 @@ impl<'a> Session<'a> {
             .map(|(name, locked)| (name.clone(), (locked.public.cluster_uuid.clone(), locked.public.authn_key.clone())))
             .collect();
         Ok(made)
+    }
+
+    /// Remote secrets made by hand, given to this mesh, of links whose own secret is not written yet. Only folders with
+    /// such links are looked into, and there only files of those names.
+    fn given(&self, lock: &Lock) -> Result<BTreeMap<ClusterName, Vec<String>>, Failure> {
+        let mesh = &self.program.mesh;
+        let mut given = BTreeMap::new();
+        let readers = mesh.clusters.values().filter(|cluster| cluster.reconciler == Reconciler::Rendered);
+        let readers = readers.map(|cluster| &cluster.name);
+        for reader in readers.filter(|reader| self.narrow.as_ref().is_none_or(|only| only == *reader)) {
+            let joined = |peer: &ClusterName| lock.link(reader, peer).is_some_and(|link| link.stage == Stage::Joined);
+            let peers = mesh.clusters.keys().filter(|peer| mesh.links(reader, peer) && !joined(peer));
+            let wanted: BTreeSet<String> = peers.map(secret_file).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let mut files = Vec::new();
+            for file in self.checkout.list(&rendered_folder(reader))?.into_iter().filter(|file| wanted.contains(file)) {
+                let bytes = self.checkout.read(&format!("{}/{file}", rendered_folder(reader)))?.unwrap_or_default();
+                if parse(&bytes).is_some_and(|object| object.is_given_to(&mesh.name)) {
+                    files.push(file);
+                }
+            }
+            if !files.is_empty() {
+                given.insert(reader.clone(), files);
+            }
+        }
+        Ok(given)
     }
 
     /// The digest of everything that a stored plan rests on beside its facts.
@@ -183,6 +221,8 @@ pub struct Credentialing {
     known: BTreeMap<ClusterName, (ClusterUuid, PublicKey)>,
     /// Names of the files in each cluster's folder.
     files: BTreeMap<ClusterName, BTreeSet<String>>,
+    /// Remote secrets made by hand that ours will take the places of.
+    given: BTreeMap<ClusterName, Vec<String>>,
     lifetime: i64,
 }
 
@@ -237,6 +277,10 @@ impl CredentialSource for Credentialing {
 
     fn is_in_tree(&self, cluster: &ClusterName, file: &str) -> bool {
         self.files.get(cluster).is_some_and(|files| files.contains(file))
+    }
+
+    fn given(&self, cluster: &ClusterName) -> Vec<String> {
+        self.given.get(cluster).cloned().unwrap_or_default()
     }
 }
 

@@ -4,5 +4,6 @@
 
 pub mod access;
 pub mod fetch;
+pub mod survey;
 pub mod trial;
 pub mod watched;

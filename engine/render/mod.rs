@@ -144,6 +144,12 @@ pub trait CredentialSource {
     fn is_in_tree(&self, _cluster: &ClusterName, _file: &str) -> bool {
         true
     }
+
+    /// Files of a cluster's folder with remote secrets made by hand that were given to this mesh: the kustomization lists
+    /// them until ours take their places, or they would be pruned.
+    fn given(&self, _cluster: &ClusterName) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A source without keys: relay mode, and `--locked`.
@@ -446,8 +452,10 @@ fn kustomization(
     let rendered = out.objects.iter().map(|rendered| rendered.object.id().file_name());
     let withheld = out.withheld.iter().map(|withheld| withheld.id.file_name());
     let withheld = withheld.filter(|file| credentials.is_in_tree(&reader.cluster.name, file));
-    let mut resources: Vec<_> = rendered.chain(withheld).collect();
+    let given = credentials.given(&reader.cluster.name);
+    let mut resources: Vec<_> = rendered.chain(withheld).chain(given).collect();
     resources.sort();
+    resources.dedup();
     let labels = ownership(&reader.mesh.name);
     let text = to_yaml(&Kustomization {
         api_version: "kustomize.config.k8s.io/v1beta1",

@@ -194,7 +194,8 @@ fn roots(facts: &Facts, now: i64) -> Result<(Vec<RootCertificate>, u64), String>
     Ok((valid, if written == 0 { begun.max(left) } else { written.max(left) }))
 }
 
-fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
+/// Version, revisions and namespace of Istio.
+pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
     let revisions: BTreeSet<_> = istiods.iter().filter_map(|istiod| istiod.revision.parse().ok()).collect();
     let numbers = |version: &str| -> Vec<u64> {
         let parts = version.split(|c: char| !c.is_ascii_digit()).take(3);
@@ -206,7 +207,7 @@ fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
 }
 
 /// What istiod runs with; Istio's own default where it is told nothing.
-fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, String> {
+pub fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, String> {
     let ids: BTreeSet<&str> =
         istiods.iter().map(|istiod| istiod.cluster_id.as_deref().unwrap_or(ClusterId::ISTIO_DEFAULT)).collect();
     match (ids.first(), ids.len()) {

@@ -1,0 +1,437 @@
+//! `engine init` against apiservers that hold what real ones do.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use crate::support::kube::Kube;
+
+const EAST_ROOT: &str = include_str!("../fixtures/real/east/root-cert.pem");
+const WEST_ROOT: &str = include_str!("../fixtures/real/west/root-cert.pem");
+const EAST: &str = "4a0283e9-7b05-4319-b3a1-22adee3e5bfb";
+const WEST: &str = "9b1fd2aa-4a1c-4f7e-8a53-0d6f5f1b7c02";
+/// What must be nowhere: neither printed nor written.
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LW9mLWEtcmVtb3RlLWNsdXN0ZXI";
+const CA_KEY: &str = "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCnNlY3JldA==";
+
+/// Clusters, the kubeconfig that leads to them, and an empty checkout.
+struct World {
+    runtime: tokio::runtime::Runtime,
+    folder: tempfile::TempDir,
+    contexts: Vec<(String, String)>,
+}
+
+struct Said {
+    code: i32,
+    data: String,
+    talk: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("checkout")).unwrap();
+        Self { runtime, folder, contexts: Vec::new() }
+    }
+
+    fn kube(&mut self, context: &str) -> Kube {
+        let kube = self.runtime.block_on(Kube::start());
+        self.contexts.push((context.to_owned(), format!("http://{}", kube.address)));
+        kube
+    }
+
+    /// The server of a context.
+    fn server(&self, context: &str) -> &str {
+        &self.contexts.iter().find(|(name, _)| name == context).unwrap().1
+    }
+
+    fn path(&self, path: &str) -> std::path::PathBuf {
+        self.folder.path().join("checkout").join(path)
+    }
+
+    fn text(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        std::fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        std::fs::write(self.path(path), text).unwrap();
+    }
+
+    fn engine(&self, arguments: &[&str]) -> Said {
+        let kubeconfig = self.folder.path().join("kubeconfig");
+        let all = |what: &str, value: &dyn Fn(&(String, String)) -> Value| {
+            let items = self.contexts.iter().map(|one| json!({ "name": one.0, what: value(one) }));
+            items.collect::<Vec<_>>()
+        };
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config",
+            "clusters": all("cluster", &|(_, server)| json!({ "server": server })),
+            "users": all("user", &|_| json!({ "token": TOKEN })),
+            "contexts": all("context", &|(name, _)| json!({ "cluster": name, "user": name })),
+        });
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
+        let engine = engine.env_clear().env("KUBECONFIG", &kubeconfig).arg("-C").arg(self.path(""));
+        let output = engine.args(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let said = Said { code: output.status.code().unwrap(), data: text(output.stdout), talk: text(output.stderr) };
+        for secret in [TOKEN, CA_KEY, &BASE64.encode(TOKEN)] {
+            assert!(!said.data.contains(secret) && !said.talk.contains(secret), "{}{}", said.data, said.talk);
+            for (path, bytes) in files(&self.path("")) {
+                // a file that was there before keeps what it holds
+                let held = String::from_utf8_lossy(&bytes).contains(secret);
+                assert!(!held || path.contains("rendered/"), "{path} holds a secret");
+            }
+        }
+        said
+    }
+
+    #[track_caller]
+    fn does(&self, code: i32, arguments: &[&str]) -> Said {
+        let said = self.engine(arguments);
+        assert_eq!(said.code, code, "{arguments:?}\n{}\n{}", said.data, said.talk);
+        said
+    }
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.insert(entry.path().display().to_string(), std::fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+/// What `istioctl create-remote-secret --name=ID` makes.
+fn remote_secret(name: &str, id: &str, server: &str) -> Value {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": id, "preferences": {},
+        "clusters": [{ "name": id, "cluster": { "certificate-authority-data": "LS0t", "server": server } }],
+        "contexts": [{ "name": id, "context": { "cluster": id, "user": id } }],
+        "users": [{ "name": id, "user": { "token": TOKEN } }],
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "data": { id: BASE64.encode(kubeconfig.to_string()) },
+        "metadata": {
+            "name": name, "namespace": "istio-system", "labels": { "istio/multiCluster": "true" },
+            "annotations": { "networking.istio.io/cluster": id },
+        },
+    })
+}
+
+/// A cluster with Istio as its charts install it, and an east-west gateway.
+fn istio(kube: &Kube, id: &str, uuid: &str, root: &str, gateway: &str) {
+    let network = format!("network-{id}");
+    let own = if id == "Kubernetes" { json!({}) } else { json!({ "topology.istio.io/network": network }) };
+    kube.put("namespaces", json!({ "metadata": { "name": "kube-system", "uid": uuid } }));
+    kube.put("namespaces", json!({ "metadata": { "name": "istio-system", "uid": "x", "labels": own } }));
+    kube.put(
+        "deployments",
+        json!({
+            "metadata": {
+                "name": "istiod", "namespace": "istio-system",
+                "labels": { "app": "istiod", "istio.io/rev": "default", "app.kubernetes.io/version": "1.31.1" },
+            },
+            "spec": { "template": { "spec": { "containers": [{
+                "name": "discovery", "image": "docker.io/istio/pilot:1.31.1",
+                "env": [{ "name": "CLUSTER_ID", "value": id }, { "name": "POD_NAME", "valueFrom": {} }],
+            }] } } },
+        }),
+    );
+    kube.put(
+        "configmaps",
+        json!({ "metadata": { "name": "istio-ca-root-cert", "namespace": "istio-system" }, "data": { "root-cert.pem": root } }),
+    );
+    kube.put(
+        "configmaps",
+        json!({
+            "metadata": { "name": "istio", "namespace": "istio-system" },
+            "data": { "mesh": "trustDomain: cluster.local\ndefaultConfig:\n  meshId: shop\n" },
+        }),
+    );
+    kube.put(
+        "secrets",
+        json!({ "metadata": { "name": "cacerts", "namespace": "istio-system" }, "data": { "ca-key.pem": CA_KEY } }),
+    );
+    if !gateway.is_empty() {
+        kube.put(
+            "services",
+            json!({
+                "metadata": {
+                    "name": "istio-eastwestgateway", "namespace": "istio-system",
+                    "labels": { "istio": "eastwestgateway", "topology.istio.io/network": network },
+                },
+                "spec": { "type": "LoadBalancer", "ports": [{ "name": "tls", "port": 15443 }] },
+                "status": { "loadBalancer": { "ingress": [{ "ip": gateway }] } },
+            }),
+        );
+    }
+}
+
+/// isthmus runs there already, and is reached.
+fn installed(kube: &Kube, uuid: &str, host: &str) {
+    let key = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/real/east/authn-pub.pem"));
+    let ca = include_str!("../fixtures/real/east/api-ca.crt");
+    let identity = json!({
+        "version": 1, "clusterUUID": uuid, "servingCA": ca,
+        "keys": [{ "id": "first", "pem": key.unwrap(), "scopes": ["api", "private-multicluster"] }],
+    });
+    kube.put(
+        "configmaps",
+        json!({
+            "metadata": { "name": "isthmus-identity", "namespace": "istio-system" },
+            "data": { "identity.json": identity.to_string() },
+        }),
+    );
+    for name in ["isthmus-exporter", "isthmus-proxy"] {
+        kube.put(
+            "services",
+            json!({
+                "metadata": { "name": name, "namespace": "istio-system", "labels": { "app.kubernetes.io/name": name } },
+                "spec": { "type": "LoadBalancer" },
+                "status": { "loadBalancer": { "ingress": [{ "hostname": format!("{name}.{host}") }] } },
+            }),
+        );
+    }
+}
+
+/// Every place that a run's findings name, as `file:line`.
+fn places(talk: &str) -> Vec<String> {
+    let lines = talk.lines().filter_map(|line| line.trim_start().strip_prefix("--> "));
+    let mut places: Vec<String> = lines.map(|place| place.rsplit_once(':').unwrap().0.to_owned()).collect();
+    places.sort();
+    places
+}
+
+fn two_clusters() -> (World, Kube, Kube) {
+    let mut world = World::new();
+    let east = world.kube("admin@east");
+    let west = world.kube("gke_shop_europe-west1_west");
+    istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
+    istio(&west, "Kubernetes", WEST, WEST_ROOT, "");
+    (world, east, west)
+}
+
+#[test]
+fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
+    let (world, ..) = two_clusters();
+    let said = world.does(0, &["init"]);
+    let servers = [world.server("admin@east"), world.server("gke_shop_europe-west1_west")];
+    let stable = |text: &str| text.replace(servers[0], "http://EAST").replace(servers[1], "http://WEST");
+    insta::assert_snapshot!("said", format!("{}\n{}", said.data, said.talk));
+    insta::assert_snapshot!("mesh", world.text("specs/mesh.yaml"));
+    insta::assert_snapshot!("east", stable(&world.text("specs/clusters/east.yaml")));
+    insta::assert_snapshot!("west", stable(&world.text("specs/clusters/west.yaml")));
+
+    // the findings of a plan are exactly the lines that init asked for
+    let fill_in: Vec<String> = ["specs/clusters/east.yaml", "specs/clusters/west.yaml", "specs/mesh.yaml"]
+        .iter()
+        .flat_map(|path| {
+            let lines = world.text(path).lines().map(str::to_owned).collect::<Vec<_>>();
+            let asked = lines.into_iter().enumerate().filter(|(_, line)| line.contains("# fill in: "));
+            asked.map(|(at, _)| format!("{path}:{}", at + 1)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(fill_in.len(), 5, "endpoint and api host of both, and the consent");
+    let said = world.does(1, &["plan"]);
+    assert_eq!(places(&said.talk), fill_in, "{}", said.talk);
+
+    // filled in, it compiles, and nothing more is said
+    for name in ["east", "west"] {
+        let path = format!("specs/clusters/{name}.yaml");
+        let text = world.text(&path);
+        let text = text.replace("apiHost: #", &format!("apiHost: api.{name}.example.com #"));
+        world.write(
+            &path,
+            &text.replace("endpoint: #", &format!("endpoint: https://metadata.{name}.invalid/metadata #")),
+        );
+    }
+    world.write("specs/mesh.yaml", &world.text("specs/mesh.yaml").replace("Roots: false", "Roots: true"));
+    let said = world.does(0, &["plan"]);
+    assert!(said.data.contains("render-components/east") && !said.talk.contains("-->"), "{}{}", said.data, said.talk);
+}
+
+#[test]
+fn where_isthmus_runs_already_nothing_is_left_to_fill_in() {
+    let mut world = World::new();
+    let east = world.kube("east");
+    istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
+    installed(&east, EAST, "east.invalid");
+    let said = world.does(0, &["init", "--context", "east", "--mesh", "market", "--accept-foreign-roots"]);
+    assert!(!said.talk.contains("fill in"), "{}", said.talk);
+    insta::assert_snapshot!(
+        "installed",
+        world.text("specs/clusters/east.yaml").replace(world.server("east"), "http://EAST")
+    );
+    let mesh = world.text("specs/mesh.yaml");
+    assert!(mesh.contains("name: market # --mesh\n") && mesh.contains("meshID: shop # meshId of east\n"), "{mesh}");
+    let said = world.does(0, &["plan"]);
+    assert!(!said.talk.contains("-->"), "{}", said.talk);
+}
+
+#[test]
+fn nothing_is_ever_overwritten() {
+    let (world, ..) = two_clusters();
+    world.write("specs/clusters/old.yaml", "# mine\n");
+    let before = files(&world.path(""));
+    let said = world.does(4, &["init"]);
+    assert!(said.talk.contains("specs/clusters/old.yaml; nothing was written"), "{}", said.talk);
+    assert_eq!(files(&world.path("")), before);
+    std::fs::remove_file(world.path("specs/clusters/old.yaml")).unwrap();
+    world.write(".gitignore", "target\n");
+    world.does(0, &["init"]);
+    assert_eq!(world.text(".gitignore"), "target\n");
+    assert!(world.text(".gitattributes").contains("/rendered/**"));
+    world.does(4, &["init"]);
+}
+
+#[test]
+fn a_context_that_cannot_be_reached_costs_only_itself() {
+    let (mut world, east, west) = two_clusters();
+    world.contexts.push(("gone".to_owned(), "http://127.0.0.1:1".to_owned()));
+    let said = world.does(3, &["init", "--output", "json"]);
+    let json: Value = serde_json::from_str(&said.data).unwrap();
+    assert_eq!(json["unreachable"][0]["context"], "gone");
+    assert!(said.talk.contains("cannot look into the cluster of context `gone`"), "{}", said.talk);
+    assert_eq!(json["written"], json!(["specs/clusters/east.yaml", "specs/clusters/west.yaml", "specs/mesh.yaml"]));
+    assert_eq!(json["clusters"][0]["clusterUUID"], EAST);
+    assert_eq!(json["fillIn"].as_array().unwrap().len(), 5);
+
+    // rights that are missing cost what they hide
+    std::fs::remove_dir_all(world.path("specs")).unwrap();
+    east.refuse("secrets");
+    east.refuse("istio-ca-root-cert");
+    let said = world.does(0, &["init", "--context", "admin@east"]);
+    let text = world.text("specs/clusters/east.yaml");
+    assert!(text.contains("# rootCA: not found: 403 the fake says no"), "{text}");
+    assert!(said.talk.contains("remote secrets of `east` could not be listed: 403"), "{}", said.talk);
+
+    // where nobody can be asked, nothing is written
+    std::fs::remove_dir_all(world.path("specs")).unwrap();
+    west.refuse("deployments");
+    let said = world.does(1, &["init", "--context", "gone", "--context", "gke_shop_europe-west1_west"]);
+    assert!(said.talk.contains("403 the fake says no") && said.talk.contains("nothing was written"), "{}", said.talk);
+    assert!(!world.path("specs").exists());
+    let said = world.does(64, &["init", "--context", "admin@eats"]);
+    assert!(said.talk.contains("did you mean `admin@east`?"), "{}", said.talk);
+    world.does(6, &["init", "--kubeconfig", "/nowhere/at/all"]);
+}
+
+#[test]
+fn an_empty_cluster_and_a_second_context_are_no_clusters() {
+    let (mut world, ..) = two_clusters();
+    world.kube("empty");
+    let server = world.server("admin@east").to_owned();
+    world.contexts.push(("viewer@east".to_owned(), server));
+    let said = world.does(0, &["init"]);
+    assert!(said.talk.contains("context `empty`: no istiod there"), "{}", said.talk);
+    assert!(said.talk.contains("context `viewer@east` leads to the cluster of `admin@east`"), "{}", said.talk);
+    assert_eq!(std::fs::read_dir(world.path("specs/clusters")).unwrap().count(), 2);
+}
+
+#[test]
+fn hand_made_secrets_keep_their_cluster_ids_and_are_taken_over_in_a_stated_order() {
+    let (world, east, west) = two_clusters();
+    let server = |context: &str| world.server(context).to_owned();
+    // as istioctl names them, and under a name of somebody's own
+    east.put(
+        "secrets",
+        remote_secret("istio-remote-secret-prod-west", "prod-west", &server("gke_shop_europe-west1_west")),
+    );
+    west.put("secrets", remote_secret("reach-east", "east", "https://another.name.of.east:6443"));
+    east.put("secrets", remote_secret("istio-remote-secret-far", "far", "https://far.example.com"));
+    let said = world.does(0, &["init", "--adopt", "--accept-foreign-roots"]);
+    // west is called what east calls it
+    let text = world.text("specs/clusters/prod-west.yaml");
+    assert!(text.contains("  clusterID: prod-west # data key of the remote secrets of admin@east\n"), "{text}");
+    assert!(
+        text.contains("istio-system/reach-east, key east, leads to east: it is taken from istiod just before"),
+        "{text}"
+    );
+    assert!(
+        world.text("specs/clusters/east.yaml").contains("clusterID: east # data key of the remote secrets of gke_")
+    );
+    for words in [
+        "`east` reads `prod-west`: no hand is needed.",
+        "kubectl --context gke_shop_europe-west1_west -n istio-system label secret reach-east istio/multiCluster-\n",
+        "kubectl --context gke_shop_europe-west1_west -n istio-system delete secret reach-east",
+        "note: remote secret `istio-remote-secret-far` of `east` leads to `far`, which no context here does; it stays",
+    ] {
+        assert!(said.talk.contains(words), "{words}\n{}", said.talk);
+    }
+    let label = said.talk.find("label secret").unwrap();
+    assert!(label < said.talk.find("delete secret").unwrap());
+    assert!(said.talk.find("until nothing waits").unwrap() < label, "first all else is live");
+}
+
+/// Links that exist are the links that are wanted, when not all do.
+#[test]
+fn pairs_are_what_is_linked_by_hand() {
+    let (mut world, east, _west) = two_clusters();
+    let north = world.kube("north");
+    istio(&north, "north", "0f4c1a52-9c70-4d0f-9d5e-6a1b0c2d3e4f", WEST_ROOT, "192.0.2.7");
+    let server = world.server("north").to_owned();
+    east.put("secrets", remote_secret("istio-remote-secret-north", "north", &server));
+    world.does(0, &["init", "--adopt"]);
+    assert!(world.text("specs/mesh.yaml").contains("  topology: pairs\n  pairs:\n  - [east, north]\n"));
+}
+
+/// A remote secret that lies in the tree is given to the mesh: listed until ours takes its place, then replaced.
+#[test]
+fn a_hand_made_secret_in_the_tree_stays_until_ours_takes_its_place() {
+    let (world, east, west) = two_clusters();
+    let secret = |server: &str| remote_secret("istio-remote-secret-west", "west", server);
+    let server = world.server("gke_shop_europe-west1_west").to_owned();
+    east.put("secrets", secret(&server));
+    west.put("secrets", remote_secret("istio-remote-secret-east", "east", world.server("admin@east")));
+    world.write("rendered/east/by-hand.yaml", &serde_yaml::to_string(&secret(&server)).unwrap());
+    world.does(0, &["init", "--adopt", "--accept-foreign-roots", "--mesh", "shop"]);
+    assert!(!world.path("rendered/east/by-hand.yaml").exists());
+    let path = "rendered/east/secret-istio-remote-secret-west.yaml";
+    let given = world.text(path);
+    assert!(given.contains("isthmus.dev/adopt: shop") && !given.contains("managed-by"), "{given}");
+
+    // from here on the clusters are those of the fixtures, read from files
+    for name in ["east", "west"] {
+        for document in ["public/public.json", "private/multicluster.json"] {
+            let real = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/real/{name}/metadata/{document}"));
+            world.write(&format!("metadata/{name}/{document}"), &std::fs::read_to_string(real).unwrap());
+        }
+        let path = format!("specs/clusters/{name}.yaml");
+        let text = world.text(&path).replace("apiHost: #", &format!("apiHost: api.{name}.example.com #"));
+        let text = text.replace("endpoint: #", &format!("endpoint: file://metadata/{name} #"));
+        // the fixtures' own UUIDs
+        let pins = text.lines().filter(|line| !line.contains("clusterUUID")).map(|line| format!("{line}\n"));
+        world.write(&path, &pins.collect::<String>());
+    }
+    world.write("later.txt", &world.text("specs/clusters/west.yaml"));
+    world.write(
+        "specs/clusters/west.yaml",
+        &world.text("later.txt").replace("file://metadata/west", "file://metadata/later"),
+    );
+    world.does(0, &["apply"]);
+    assert_eq!(world.text(path), given, "nothing takes its place yet");
+    let listed = world.text("rendered/east/kustomization.yaml");
+    assert!(listed.contains("- secret-istio-remote-secret-west.yaml\n"), "{listed}");
+    world.does(0, &["apply", "--locked"]);
+    assert_eq!(world.text("rendered/east/kustomization.yaml"), listed);
+
+    world.write("specs/clusters/west.yaml", &world.text("later.txt"));
+    let said = world.does(0, &["plan"]);
+    assert!(said.data.contains("~ Secret istio-remote-secret-west"), "{}", said.data);
+    world.does(0, &["apply"]);
+    let ours = world.text(path);
+    assert!(ours.contains("isthmus-relay.istio-system.svc") || ours.contains("managed-by: isthmus"), "{ours}");
+    assert!(ours.contains("  west: ") && !ours.contains("isthmus.dev/adopt"), "{ours}");
+    assert!(world.text("rendered/east/kustomization.yaml").contains("- secret-istio-remote-secret-west.yaml\n"));
+}
