@@ -288,6 +288,52 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     accepted.news.insert(name.clone(), news);
 }
 
+/// The trust changes that lie between two locks: what a pull request that changes the lock itself asks a reviewer to
+/// accept. Merging it accepts them.
+pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
+    let engine_keys = engine_keys(mesh, after);
+    let judge = Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, now: 0 };
+    let mut changes = Vec::new();
+    for (name, entry) in &after.clusters {
+        let Some(cluster) = mesh.clusters.get(name) else { continue };
+        let known = before.clusters.get(name);
+        let news = News::silent("nobody was asked");
+        let mut candidate = Candidate { news, entry: None, changes: Vec::new(), refusals: Vec::new() };
+        candidate.judge_public(&judge, cluster, known.map(|known| &known.public), &entry.public);
+        if let (Some(old), Some(new)) = (known.and_then(|known| known.private.as_ref()), &entry.private) {
+            let id = |private: &crate::lock::LockedPrivate| private.cluster_id.as_ref().map(ToString::to_string);
+            let values = [
+                ("cluster ID", id(old), id(new), "istiod knows the cluster by it"),
+                (
+                    "api host",
+                    Some(old.api_host.to_string()),
+                    Some(new.api_host.to_string()),
+                    "istiod's requests, and the tokens with them, go there",
+                ),
+                (
+                    "api CA",
+                    fingerprint(old.api_ca.as_ref()),
+                    fingerprint(new.api_ca.as_ref()),
+                    "whoever this CA vouches for answers as the cluster's apiserver",
+                ),
+            ];
+            for (what, before, after, meaning) in values {
+                if before != after {
+                    candidate.change(Document::Private, what, (before, after), meaning, false);
+                }
+            }
+        }
+        let findings: Vec<TrustFinding> = candidate.changes.into_iter().map(|change| change.finding).collect();
+        if !findings.is_empty() {
+            let mut trusted = trusted_values(entry, Document::Public);
+            trusted.extend(trusted_values(entry, Document::Private));
+            let digest = digest_of(name, &findings, &trusted);
+            changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Approved });
+        }
+    }
+    changes
+}
+
 /// Names a trust change: its findings, and all that is trusted with them, so that an approval covers what was shown and
 /// nothing else.
 fn digest_of(cluster: &ClusterName, findings: &[TrustFinding], trusted: &[String]) -> Digest {

@@ -29,6 +29,7 @@ mod laws;
 mod observe;
 mod policy;
 mod proxy;
+mod pull_requests;
 mod relay;
 mod render;
 mod server;

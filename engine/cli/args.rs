@@ -132,8 +132,8 @@ pub struct Plan {
     /// Exit with 2 when there are changes.
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Plan the difference to this revision.
-    #[arg(long, value_name = "REF", hide = true)]
+    /// Plan the difference to what this revision renders; asks nobody, as --locked.
+    #[arg(long, value_name = "REF", conflicts_with_all = ["out", "accept_trust"])]
     pub base: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]

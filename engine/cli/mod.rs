@@ -6,6 +6,7 @@
 
 pub mod argocd;
 pub mod args;
+pub mod base;
 pub mod bundle;
 pub mod exit;
 pub mod facts;
@@ -13,6 +14,7 @@ pub mod init;
 pub mod invite;
 pub mod keys;
 pub mod manifests;
+pub mod markdown;
 pub mod picture;
 pub mod report;
 pub mod serve;
@@ -78,12 +80,18 @@ fn report_failure(arguments: &Arguments, printer: &Printer, failure: &Failure) -
         });
         printer.data(&format!("{document}\n"));
     }
+    if arguments.output == Output::Markdown && failure.exit != Exit::Usage {
+        printer.data(&markdown::findings_markdown(&failure.message, &failure.findings.sorted()));
+    }
     failure.exit
 }
 
 fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    if arguments.output == Output::Markdown {
-        return Err(refused("`--output markdown`"));
+    if arguments.output == Output::Markdown && !matches!(arguments.command, Command::Plan(_)) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--output markdown is for `engine plan`; this command has text and json",
+        ));
     }
     match &arguments.command {
         Command::Plan(plan) => turn::plan(arguments, plan, printer),

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::args::{self, Arguments, Output};
+use super::base::Base;
 use super::exit::{Exit, Failure};
+use super::markdown::plan_markdown;
 use super::report::{Printer, plan_json, plan_text};
 use super::session::{Credentialing, Session};
 use super::stored::Stored;
@@ -16,6 +18,7 @@ use crate::advance::{Conditions, Trials};
 use crate::checkout::{Checkout, Guard};
 use crate::diff::FieldChange;
 use crate::lock::Lock;
+use crate::mesh::Mesh;
 use crate::name::ClusterName;
 use crate::object::Object;
 use crate::observe::Observed;
@@ -35,6 +38,8 @@ pub enum Mode {
     Fetch,
     /// From a stored plan.
     Stored(Observed),
+    /// From the lock alone, compared with what a revision renders.
+    Base(Box<Base>),
 }
 
 /// What is asked of a turn.
@@ -52,6 +57,7 @@ pub struct Request {
 pub struct Planned {
     turn: Turn,
     credentials: Credentialing,
+    base: Option<Box<Base>>,
     /// The plan.
     pub plan: Plan,
     /// What was observed; `None` in a locked run.
@@ -71,8 +77,13 @@ impl Planned {
     /// Plans a turn.
     pub fn new(session: &Session<'_>, request: &Request, mode: Mode, printer: &Printer) -> Result<Self, Failure> {
         let program = &session.program;
+        let mut base = None;
         let (mut turn, observed) = match mode {
             Mode::Locked => (program.locked(), None),
+            Mode::Base(read) => {
+                base = Some(read);
+                (program.locked(), None)
+            }
             Mode::Stored(observed) => (facts::turn(session, request, &observed)?, Some(observed)),
             Mode::Fetch => {
                 let observed = facts::observe(session, request, printer)?;
@@ -85,8 +96,15 @@ impl Planned {
         let credentials = session.credentials(&turn.advanced.lock, observed.is_none())?;
         let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
         let progress = printer.progress("comparing", total);
-        let plan = program.plan(&turn, session.checkout, &credentials, request.only.as_ref(), &|| progress.step())?;
-        Ok(Self { turn, credentials, plan, observed })
+        let tree: &dyn Tree = match &base {
+            Some(base) => base.tree(),
+            None => session.checkout,
+        };
+        let mut plan = program.plan(&turn, tree, &credentials, request.only.as_ref(), &|| progress.step())?;
+        if let Some(base) = &base {
+            base.compare_lock(session, &mut plan);
+        }
+        Ok(Self { turn, credentials, base, plan, observed })
     }
 
     /// How the run ends, apart from what is asked of changes and waits.
@@ -104,8 +122,12 @@ impl Planned {
     /// The plan as text or JSON.
     pub fn show(&self, session: &Session<'_>, output: Output, verbose: bool) -> String {
         let rendered: Mutex<Option<(ClusterName, BTreeMap<String, Object>)>> = Mutex::new(None);
+        let tree: &dyn Tree = match &self.base {
+            Some(base) => base.tree(),
+            None => session.checkout,
+        };
         let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
-            let before = session.checkout.file(path).ok().flatten();
+            let before = tree.file(path).ok().flatten();
             let Ok(mut cache) = rendered.lock() else { return Vec::new() };
             if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
                 let objects = session.program.render(&self.turn, &self.credentials, cluster).map(|all| all.objects);
@@ -122,11 +144,8 @@ impl Planned {
         let mesh = &session.program.mesh;
         match output {
             Output::Json => format!("{}\n", plan_json(&self.plan, mesh.name.as_str(), &object_fields)),
-            Output::Text | Output::Markdown => {
-                let clusters = mesh.clusters.len();
-                let title = format!("mesh {} · {clusters} cluster{}", mesh.name, if clusters == 1 { "" } else { "s" });
-                plan_text(&self.plan, &title, &object_fields, verbose)
-            }
+            Output::Text => plan_text(&self.plan, &title(mesh), &object_fields, verbose),
+            Output::Markdown => plan_markdown(&self.plan, &title(mesh), &object_fields),
         }
     }
 
@@ -141,6 +160,11 @@ impl Planned {
     fn waits(&self) -> bool {
         self.plan.counts().waiting > 0
     }
+}
+
+fn title(mesh: &Mesh) -> String {
+    let clusters = mesh.clusters.len();
+    format!("mesh {} · {clusters} cluster{}", mesh.name, if clusters == 1 { "" } else { "s" })
 }
 
 /// The lock with the news of one cluster alone.
@@ -174,13 +198,15 @@ fn request(arguments: &Arguments, approvals: &args::Approvals, has_lock: bool) -
 /// `engine plan`.
 pub fn plan(arguments: &Arguments, plan: &args::Plan, printer: &Printer) -> Result<Exit, Failure> {
     target(&plan.to)?;
-    if plan.base.is_some() {
-        return Err(refused("`plan --base`"));
-    }
     let checkout = Checkout::open(&arguments.directory)?;
-    let session = Session::open(&checkout, arguments, printer, plan.locked)?;
+    let locked = plan.locked || plan.base.is_some();
+    let session = Session::open(&checkout, arguments, printer, locked && plan.base.is_none())?;
     let request = request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
-    let mode = if plan.locked { Mode::Locked } else { Mode::Fetch };
+    let mode = match &plan.base {
+        Some(revision) => Mode::Base(Box::new(Base::read(&session, revision)?)),
+        None if locked => Mode::Locked,
+        None => Mode::Fetch,
+    };
     let planned = Planned::new(&session, &request, mode, printer)?;
     printer.data(&planned.show(&session, arguments.output, arguments.verbose));
     for warning in &planned.plan.warnings {

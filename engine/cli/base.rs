@@ -1,0 +1,137 @@
+//! `engine plan --base REF`: what a revision renders, as the tree that the checkout is compared with.
+//!
+//! Both sides are locked runs: nobody is asked and no key is needed. What the checkout's specs, templates and lock render is
+//! compared with what those of the revision render, so a change of specs alone shows all that it will change.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::exit::{Exit, Failure};
+use super::session::Session;
+use crate::accept::between;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::git::{GitError, Repository};
+use crate::lock::Lock;
+use crate::object::rendered_folder;
+use crate::pipeline::{Input, Program, Stop};
+use crate::plan::{Action, FileStep, Plan};
+use crate::render::NoCredentials;
+use crate::spec::Source;
+use crate::tree::Tree;
+
+/// A revision: what it renders, and its lock.
+#[derive(Debug, Default)]
+pub struct Base {
+    files: BTreeMap<String, Vec<u8>>,
+    lock: Lock,
+    lock_files: BTreeMap<String, Vec<u8>>,
+}
+
+fn is_yaml(path: &str) -> bool {
+    matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")))
+}
+
+impl Base {
+    /// Renders a revision of the repository that the checkout lies in.
+    pub fn read(session: &Session<'_>, revision: &str) -> Result<Self, Failure> {
+        let dir = session.checkout.dir();
+        let failed = |error: GitError| Failure::new(Exit::Machine, format!("--base: {error}"));
+        let repository = Repository::discover(dir)
+            .map_err(failed)?
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("--base: {} is in no git work tree", dir.display())))?;
+        // one commit for all that is read, whatever moves meanwhile
+        let commit =
+            repository.resolve(revision).map_err(|error| Failure::new(Exit::Usage, format!("--base: {error}")))?;
+        let places = ["specs", "templates", "lock", "rendered"];
+        let mut files = repository.files_at(commit.as_str(), &places).map_err(failed)?;
+        files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
+        let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
+            let below =
+                files.range(format!("{folder}/")..).take_while(|(path, _)| path.starts_with(&format!("{folder}/")));
+            below.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+        };
+        let sources = |folder: &str| {
+            take(folder, &files)
+                .into_iter()
+                .map(|(path, bytes)| Source { path: Arc::from(path), bytes })
+                .collect::<Vec<_>>()
+        };
+        let specs = sources("specs");
+        if specs.is_empty() {
+            // the first commit of a checkout is a change as well
+            return Ok(Self::default());
+        }
+        let input = Input { specs, templates: sources("templates"), lock: take("lock", &files) };
+        let broken = RefCell::new(None);
+        let other = |path: &str| match repository.files_at(commit.as_str(), &[path]) {
+            Ok(mut found) => found.remove(path),
+            Err(error) => {
+                broken.borrow_mut().get_or_insert(error);
+                None
+            }
+        };
+        let program = Program::load(&input, &other).map_err(|stop| at_revision(stop, revision))?;
+        if let Some(error) = broken.into_inner() {
+            return Err(failed(error));
+        }
+        let mut rendered = BTreeMap::new();
+        for cluster in program.mesh.clusters.keys() {
+            let objects = program
+                .render(&program.locked(), &NoCredentials, cluster)
+                .map_err(|stop| at_revision(stop, revision))?;
+            let folder = rendered_folder(cluster);
+            for object in &objects.objects {
+                let text = object.to_yaml().map_err(Stop::Yaml)?.into_owned();
+                rendered.insert(format!("{folder}/{}", object.object.id().file_name()), text.into_bytes());
+            }
+            rendered.extend(objects.extra.into_iter().map(|(path, file)| (path, file.text.into_bytes())));
+            // what only a key can make is what was committed
+            for withheld in &objects.withheld {
+                let path = format!("{folder}/{}", withheld.id.file_name());
+                if let Some(bytes) = files.remove(&path) {
+                    rendered.insert(path, bytes);
+                }
+            }
+        }
+        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock })
+    }
+
+    /// The tree as the revision renders it.
+    pub fn tree(&self) -> &dyn Tree {
+        &self.files
+    }
+
+    /// Adds to a plan what changes in the lock.
+    pub fn compare_lock(&self, session: &Session<'_>, plan: &mut Plan) {
+        let program = &session.program;
+        plan.trust_changes = between(&program.mesh, &self.lock, &program.lock);
+        let now = &session.input.lock;
+        let step = |path: &String, action| FileStep { path: path.clone(), action };
+        plan.lock = now
+            .iter()
+            .filter_map(|(path, bytes)| match self.lock_files.get(path) {
+                Some(before) if before == bytes => None,
+                Some(_) => Some(step(path, Action::Update)),
+                None => Some(step(path, Action::Create)),
+            })
+            .chain(
+                self.lock_files.keys().filter(|path| !now.contains_key(*path)).map(|path| step(path, Action::Delete)),
+            )
+            .collect();
+    }
+}
+
+/// Findings in a revision's files are not in the checkout's: their places say so.
+fn at_revision(stop: Stop, revision: &str) -> Failure {
+    let (Stop::Findings(findings) | Stop::Refused(findings)) = stop else { return stop.into() };
+    let mut moved = Diagnostics::new();
+    for finding in findings.sorted() {
+        let mut finding: Diagnostic = finding.clone();
+        if let Some(at) = &mut finding.at {
+            at.file = Arc::from(format!("{revision}:{}", at.file));
+        }
+        moved.push(finding);
+    }
+    Failure { findings: moved, ..Failure::new(Exit::Failed, format!("--base: `{revision}` has findings")) }
+}

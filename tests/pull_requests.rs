@@ -1,0 +1,182 @@
+//! `engine plan --base REF` and `--output markdown`: what a pull request shows, without a key and without network.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::support::checkout::Checkout;
+
+fn git(checkout: &Checkout, words: &[&str]) {
+    let author = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"];
+    let mut command = Command::new("git");
+    command.arg("-C").arg(checkout.path("")).args(author).args(words);
+    let done = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A joined checkout as the first commit of branch main.
+fn committed() -> Checkout {
+    let checkout = Checkout::joined();
+    git(&checkout, &["init", "-q", "-b", "main"]);
+    git(&checkout, &["add", "-A"]);
+    git(&checkout, &["commit", "-qm", "one"]);
+    checkout
+}
+
+const STATED: &str = "file://metadata/east\"}, gateways: [{address: 203.0.113.9, port: 15443}]";
+
+#[test]
+fn a_change_of_specs_shows_what_it_will_change_and_nothing_else() {
+    let checkout = committed();
+    let (code, said) = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("No changes"), "{said}");
+    checkout.edit("specs/mesh.yaml", "file://metadata/east\"}", STATED);
+    let before = checkout.output();
+    let (code, said) = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("203.0.113.9") && said.contains("render-trust/west"), "{said}");
+    assert!(!said.contains("render-secret"), "{said}");
+    assert!(before == checkout.output());
+    // drift of the tree is not what a pull request is about
+    checkout.write("rendered/west/configmap-isthmus-mesh.yaml", b"by hand");
+    assert_eq!(checkout.engine(&["plan", "--base", "main"]).1, said);
+    let (code, markdown) = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]);
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(markdown);
+    let (code, json) = checkout.engine(&["plan", "--base", "main", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["counts"]["update"]), (0, &1.into()), "{json}");
+}
+
+#[test]
+fn a_changed_lock_is_a_trust_change_on_top() {
+    let checkout = committed();
+    let lock = std::fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
+    let uuid = lock.split("clusterUUID: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    checkout.write("lock/clusters/west.yaml", lock.replace(&uuid, "00000000-1111-4222-8333-444444444444").as_bytes());
+    let (code, said) = checkout.engine(&["plan", "--base", "main"]);
+    assert_eq!(code, 0, "{said}");
+    let first = said.lines().find(|line| line.starts_with('!')).unwrap();
+    assert!(first.contains("trust change of `west`"), "{said}");
+    let (_, markdown) = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]);
+    assert!(
+        markdown.contains("Trust change of `west`: accepted") && markdown.contains("Merging this accepts `west@"),
+        "{markdown}"
+    );
+    assert!(markdown.contains(&uuid) && markdown.contains("lock/clusters/west.yaml"));
+}
+
+#[test]
+fn files_that_specs_name_and_findings_come_from_the_revision() {
+    let checkout = committed();
+    // a CA that only the revision has
+    checkout.edit("specs/mesh.yaml", "file://metadata/east\"}", "file://metadata/east\", ca: {file: ca/east.pem}}");
+    let ca = std::fs::read_to_string(checkout.path("lock/clusters/east.yaml")).unwrap();
+    let pem: Vec<&str> = ca
+        .split("-----BEGIN CERTIFICATE-----")
+        .nth(1)
+        .unwrap()
+        .split("-----END")
+        .next()
+        .unwrap()
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let pem = pem.join("\n");
+    checkout
+        .write("ca/east.pem", format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n").as_bytes());
+    git(&checkout, &["add", "-A"]);
+    git(&checkout, &["commit", "-qm", "with a CA"]);
+    std::fs::remove_dir_all(checkout.path("ca")).unwrap();
+    checkout.edit("specs/mesh.yaml", ", ca: {file: ca/east.pem}", "");
+    let (code, said) = checkout.engine(&["plan", "--base", "HEAD"]);
+    assert_eq!(code, 0, "{said}");
+    // a revision whose specs are wrong is named with its places
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
+    git(&checkout, &["add", "-A"]);
+    git(&checkout, &["commit", "-qm", "wrong"]);
+    checkout.edit("specs/mesh.yaml", "acceptForeignRots", "acceptForeignRoots");
+    let (code, said) = checkout.engine(&["plan", "--base", "HEAD"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("HEAD:specs/mesh.yaml:4"), "{said}");
+    let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
+    assert!(code == 1 && said.contains("## :x: No plan") && said.contains("`HEAD:specs/mesh.yaml:4"), "{said}");
+    checkout.refuses(&["plan", "--base", "no-such"], 64, &["there is no revision `no-such`", "git fetch"]);
+    checkout.refuses(&["plan", "--base", "--output"], 64, &["--base"]);
+    checkout.refuses(&["plan", "--base=--all"], 64, &["there is no revision"]);
+    checkout.refuses(&["plan", "--base", "HEAD", "--out", "x"], 64, &["--out"]);
+    checkout.refuses(&["status", "--output", "markdown"], 64, &["`engine plan`"]);
+    let elsewhere = Checkout::joined();
+    elsewhere.refuses(&["plan", "--base", "HEAD"], 64, &["in no git work tree"]);
+}
+
+#[test]
+fn the_checkout_may_be_a_folder_of_the_repository() {
+    let checkout = Checkout::joined();
+    let outer = tempfile::tempdir().unwrap();
+    let inner = outer.path().join("teams/mesh");
+    std::fs::create_dir_all(inner.parent().unwrap()).unwrap();
+    assert!(Command::new("cp").arg("-a").arg(checkout.path("")).arg(&inner).status().unwrap().success());
+    let run = |words: &[&str]| {
+        let done = Command::new("git")
+            .arg("-C")
+            .arg(outer.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(done.status.success());
+    };
+    run(&["init", "-q", "-b", "main"]);
+    run(&["add", "-A"]);
+    run(&["commit", "-qm", "one"]);
+    let engine = |words: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_engine"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .arg("-C")
+            .arg(&inner)
+            .args(words)
+            .output()
+            .unwrap();
+        (
+            done.status.code().unwrap(),
+            String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap(),
+        )
+    };
+    let (code, said) = engine(&["plan", "--base", "main", "--detailed-exitcode"]);
+    assert_eq!(code, 0, "{said}");
+    let spec = std::fs::read_to_string(inner.join("specs/mesh.yaml")).unwrap();
+    std::fs::write(inner.join("specs/mesh.yaml"), spec.replace("file://metadata/east\"}", STATED)).unwrap();
+    let (code, said) = engine(&["plan", "--base", "main", "--detailed-exitcode"]);
+    assert!(code == 2 && said.contains("203.0.113.9"), "{code} {said}");
+}
+
+#[test]
+fn a_pull_request_that_points_inside_makes_nobody_be_asked() {
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let address = inside.local_addr().unwrap();
+    let checkout = committed();
+    let endpoint = format!(
+        "https://{address}/metadata\"}}, multicluster: {{image: x/y:1, apiHost: a.example.com}}, allow: {{addresses: [127.0.0.0/8]}}"
+    );
+    checkout.edit("specs/mesh.yaml", "file://metadata/east\"}", &endpoint);
+    for words in [
+        &["plan", "--locked"][..],
+        &["plan", "--base", "main"],
+        &["plan", "--base", "main", "--output", "markdown"],
+        &["plan", "--locked", "--output", "markdown"],
+        &["apply", "--locked"],
+        &["status"],
+    ] {
+        let (code, said) = checkout.engine(words);
+        assert!(code == 0 && !said.contains("error"), "{words:?}: {code} {said}");
+        assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{words:?} asked somebody");
+    }
+    // the same endpoint is asked as soon as a plan may ask: the listener would have noticed
+    let (_, said) = checkout.engine(&["plan"]);
+    assert!(inside.accept().is_ok(), "{said}");
+}
