@@ -33,6 +33,7 @@ pub mod draft;
 pub mod graph;
 pub mod invite;
 pub mod observe;
+pub mod picture;
 pub mod plan;
 pub mod render;
 pub mod signer;

@@ -34,7 +34,7 @@ const PURE: [&str; 28] = [
     "pipeline.rs",
 ];
 /// Folders of the same kind.
-const PURE_FOLDERS: [&str; 4] = ["spec", "compile", "render", "template"];
+const PURE_FOLDERS: [&str; 5] = ["spec", "compile", "picture", "render", "template"];
 
 fn sources(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();

@@ -1,10 +1,18 @@
 //! `engine report`: the mesh as one HTML page.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Arguments, Exit, Failure, Printer, refused};
+use super::args::Output;
+use super::turn::{Mode, Planned, Request};
+use super::{Arguments, Exit, Failure, Printer, Session};
+use crate::checkout::Checkout;
+use crate::name::ClusterName;
+use crate::object::rendered_folder;
+use crate::observe::{Observation, Private};
+use crate::picture::Picture;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -12,9 +20,65 @@ pub struct Report {
     /// Where the page is written; `-` is stdout.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Ask the clusters first. Nothing in the checkout changes.
+    #[arg(long)]
+    pub fetch: bool,
 }
 
 /// `engine report`.
-pub fn run(_arguments: &Arguments, _report: &Report, _printer: &Printer) -> Result<Exit, Failure> {
-    Err(refused("`engine report`"))
+pub fn run(arguments: &Arguments, report: &Report, printer: &Printer) -> Result<Exit, Failure> {
+    let to_stdout = report.html.as_deref() == Some(Path::new("-"));
+    match (&report.html, arguments.output) {
+        (None, Output::Json) => {}
+        (Some(_), Output::Json) if to_stdout => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "--html - and --output json both want stdout; name a file for the page",
+            ));
+        }
+        (None, _) => {
+            return Err(Failure::new(Exit::Usage, "say where the page goes: `--html FILE`, or `--html -` for stdout"));
+        }
+        (Some(_), _) => {}
+    }
+    if arguments.cluster.is_some() {
+        return Err(Failure::new(Exit::Usage, "--cluster: the picture is of the whole mesh; filter in the page"));
+    }
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments, printer, false)?;
+    let mut read_at = BTreeMap::new();
+    let planned = if report.fetch {
+        let planned = Planned::new(&session, &Request::default(), Mode::Fetch, printer)?;
+        let observed = planned.observed.iter().flat_map(|observed| &observed.clusters);
+        let whole = observed.filter(|(_, observation)| is_whole(observation));
+        read_at = whole.map(|(name, _)| (name.clone(), session.now)).collect();
+        Some(planned)
+    } else {
+        None
+    };
+    let exit = planned.as_ref().map_or(Exit::Done, Planned::exit);
+    let program = &session.program;
+    let plan = planned.as_ref().map(|planned| &planned.plan);
+    let picture = Picture::new(&program.mesh, &program.lock, plan, &rendered_files(&checkout), &read_at, session.now);
+    if let Some(path) = report.html.as_deref().filter(|_| !to_stdout) {
+        std::fs::write(path, picture.html())
+            .map_err(|error| Failure::new(Exit::Machine, format!("writing {}: {error}", path.display())))?;
+        printer.talk(&format!("wrote {}; it opens in any browser and asks nobody for anything", path.display()));
+    } else if to_stdout {
+        printer.data(&picture.html());
+    }
+    if arguments.output == Output::Json {
+        printer.data(&format!("{}\n", picture.json()));
+    }
+    Ok(exit)
+}
+
+/// Both documents were read.
+fn is_whole(observation: &Observation) -> bool {
+    observation.public.is_ok() && matches!(observation.private, Private::Read(_))
+}
+
+/// Names of the files in a cluster's rendered folder. One that cannot be read counts as empty: what is missing is drawn.
+pub fn rendered_files(checkout: &Checkout) -> impl Fn(&ClusterName) -> BTreeSet<String> + '_ {
+    |name| checkout.list(&rendered_folder(name)).unwrap_or_default().into_iter().collect()
 }

@@ -6,11 +6,8 @@ use super::args::{Arguments, Output};
 use super::exit::{Exit, Failure};
 use super::report::{Printer, table};
 use super::session::Session;
-use crate::advance::EPOCH_LEEWAY;
 use crate::checkout::Checkout;
-use crate::lock::{LockedLink, Stage};
-use crate::mesh::{Credentials, Reconciler};
-use crate::name::ClusterName;
+use crate::picture::LinkFacts;
 use crate::plan::secret_file;
 use crate::tree::Tree;
 
@@ -29,12 +26,13 @@ pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
             .cluster_files(reader.as_str())
             .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
         for (peer, link) in session.program.lock.links_of(reader) {
-            let row = Row::new(&session, reader, peer, link, files.contains_key(&secret_file(peer)));
+            let in_tree = files.contains_key(&secret_file(peer));
+            let facts = LinkFacts::new(&session.program.mesh, &session.program.lock, (reader, peer), link, in_tree);
             documents.push(json!({
-                "reader": reader, "peer": peer, "stage": link.stage, "unproven": link.unproven, "secretInTree": row.in_tree,
-                "credentialExpires": row.credential_expires.map(date), "rootExpires": row.root_expires.map(date),
+                "reader": reader, "peer": peer, "stage": link.stage, "unproven": link.unproven, "secretInTree": in_tree,
+                "credentialExpires": facts.credential_expires.map(date), "rootExpires": facts.root_expires.map(date),
             }));
-            rows.push(row.cells(session.now));
+            rows.push(Row(facts).cells(session.now));
         }
     }
     if arguments.output == Output::Json {
@@ -47,73 +45,24 @@ pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-struct Row<'a> {
-    reader: &'a ClusterName,
-    peer: &'a ClusterName,
-    link: &'a LockedLink,
-    in_tree: bool,
-    rendered: bool,
-    relay: bool,
-    credential_expires: Option<i64>,
-    root_expires: Option<i64>,
-}
+struct Row<'a>(LinkFacts<'a>);
 
-impl<'a> Row<'a> {
-    fn new(
-        session: &Session<'_>,
-        reader: &'a ClusterName,
-        peer: &'a ClusterName,
-        link: &'a LockedLink,
-        in_tree: bool,
-    ) -> Self {
-        let mesh = &session.program.mesh;
-        let lifetime = match mesh.credentials {
-            Credentials::Direct { lifetime, .. } => Some(lifetime),
-            Credentials::Relay { .. } => None,
-        };
-        let credential_expires =
-            lifetime.zip(link.epoch).map(|(lifetime, epoch)| i64::from(epoch) * 3600 - EPOCH_LEEWAY + lifetime);
-        let roots = session.program.lock.clusters.get(peer).map(|locked| &locked.public.roots);
-        Self {
-            reader,
-            peer,
-            link,
-            in_tree,
-            rendered: mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
-            relay: lifetime.is_none(),
-            credential_expires,
-            root_expires: roots.and_then(|roots| roots.iter().map(|root| root.not_after).min()),
-        }
-    }
-
+impl Row<'_> {
     fn cells(&self, now: i64) -> [String; 7] {
-        let evidence = match (self.link.stage, self.link.unproven) {
-            (_, true) => "unproven",
-            (Stage::Joined, false) if self.rendered => "proven",
-            (Stage::Joined, false) => "in the cluster",
-            (Stage::Joining, false) => "awaited",
-            (Stage::Leaving | Stage::LeavingTrust, false) => "as it leaves",
-        };
-        let secret = match (self.rendered, self.link.stage, self.in_tree) {
-            (false, _, _) => "not ours",
-            (true, Stage::Joined, true) => "in the tree",
-            (true, Stage::Joined, false) => "missing: run engine apply",
-            (true, _, true) => "still in the tree",
-            (true, _, false) => "none",
-        };
-        let credential = match (self.relay, self.credential_expires) {
+        let Self(link) = self;
+        let credential = match (link.relay, link.credential_expires) {
             (true, _) => "relay".to_owned(),
             (false, Some(expires)) => until(expires, now),
             (false, None) => "none".to_owned(),
         };
         [
-            self.reader.to_string(),
-            self.peer.to_string(),
-            self.link.stage.as_str().to_owned(),
-            evidence.to_owned(),
-            secret.to_owned(),
+            link.reader.to_string(),
+            link.peer.to_string(),
+            link.link.stage.as_str().to_owned(),
+            link.evidence().to_owned(),
+            link.secret().to_owned(),
             credential,
-            self.root_expires.map_or_else(|| "unknown".to_owned(), |expires| until(expires, now)),
+            link.root_expires.map_or_else(|| "unknown".to_owned(), |expires| until(expires, now)),
         ]
     }
 }

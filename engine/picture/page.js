@@ -1,0 +1,3 @@
+"use strict";
+const picture = JSON.parse(document.getElementById("picture").textContent);
+document.getElementById("page").textContent = picture.mesh;
