@@ -70,6 +70,11 @@ pub trait Handler: Send + Sync + 'static {
     fn problem(&self, from: SocketAddr, problem: &(dyn Error + 'static)) {
         let _ = (from, problem);
     }
+
+    /// Brings to an end what is still to be done once nothing is answered any more.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// What a client may cost. The defaults are those of the metadata-exporter.

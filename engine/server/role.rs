@@ -234,6 +234,7 @@ where
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
+    let handler = service.handler.clone();
     let running = bound.serve(&service.certificates, server_limits, service.handler);
     tracing::info!(address = %running.address(), "serving");
     tokio::select! {
@@ -246,6 +247,7 @@ where
         sleep(lame_duck).await;
         end.request();
         running.stop().await;
+        handler.finish().await;
     };
     // a second signal ends at once
     tokio::select! {

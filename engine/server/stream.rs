@@ -168,9 +168,9 @@ pub fn pass(
             Ended::Broken(_) => Err("the origin broke off"),
         });
         debug_assert!(known.is_ok(), "a stream ends once");
-        // the reader learns of the end by this
-        drop(sender);
         ended(Outcome { bytes, lasted: begin.elapsed(), ended: outcome });
+        // the reader learns of the end by this, when it is recorded already
+        drop(sender);
     });
     receiving.boxed_unsync()
 }

@@ -103,6 +103,25 @@ impl AuditLog {
         }
     }
 
+    /// Waits until everything before it is written, if the sink takes it in time.
+    pub async fn flush(&self) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (written, outcome) = oneshot::channel();
+            match self.queue.try_send(Waiting { line: Vec::new(), written: Some(written) }) {
+                Ok(()) => {
+                    // what was not taken in time was said by the writer
+                    let _in_time = tokio::time::timeout_at(end, outcome).await;
+                    return;
+                }
+                Err(TrySendError::Full(_)) if tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
     fn enqueue(&self, record: &Record, written: Option<oneshot::Sender<bool>>) -> bool {
         let Ok(mut line) = serde_json::to_vec(record) else { return false };
         line.push(b'\n');

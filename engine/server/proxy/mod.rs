@@ -434,6 +434,10 @@ async fn revoked(mut admission: watch::Receiver<Arc<Admission>>, peer: ClusterUu
 }
 
 impl Handler for Proxy {
+    async fn finish(&self) {
+        self.audit.flush().await;
+    }
+
     async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, BoxError> {
         let begin = Instant::now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
