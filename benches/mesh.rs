@@ -13,7 +13,6 @@
     reason = "a benchmark"
 )]
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ mod bad_input_specs;
 mod bad_runs;
 mod certificate;
 mod checkout;
+mod ci_templates;
 mod command_line;
 mod deckhouse;
 mod demo;

@@ -1,0 +1,251 @@
+//! The GitHub Action and the GitLab template: their own steps, run in a sealed environment with a code host that records.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::checkout::Checkout;
+
+fn read(path: &str) -> Value {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    serde_yaml::from_str(&text).unwrap()
+}
+
+fn script(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A place with a bare remote, a clone of it that is a checkout, and a code host's command that records its calls.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(checkout: &Checkout) -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        place.git(".", &["init", "-q", "--bare", "-b", "main", "remote.git"]);
+        place.git(".", &["clone", "-q", "remote.git", "clone"]);
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", checkout.path("").display()))
+            .arg(place.path("clone"))
+            .status();
+        assert!(copied.unwrap().success());
+        place.git("clone", &["switch", "-qc", "main"]);
+        place.git("clone", &["add", "-A"]);
+        place.git("clone", &["commit", "-qm", "one"]);
+        place.git("clone", &["push", "-q", "-u", "origin", "main"]);
+        std::fs::create_dir(place.path("bin")).unwrap();
+        // remembers what is posted; says that one comment is there once one was posted
+        script(
+            &place.path("bin/gh"),
+            "#!/usr/bin/env bash\nset -eu\nroot=$(dirname \"$0\")/..\nprintf '%s\\n' \"$*\" >>\"$root/calls\"\nfor word in \"$@\"; do case $word in body=@*) cp \"${word#body=@}\" \"$root/posted\";; esac; done\ncase \"$*\" in *--paginate*) [ ! -e \"$root/posted\" ] || echo 17;; esac\n",
+        );
+        script(
+            &place.path("bin/curl"),
+            "#!/usr/bin/env bash\nset -eu\nroot=$(dirname \"$0\")/..\nprintf '%s\\n' \"$*\" >>\"$root/calls\"\nfor word in \"$@\"; do case $word in body@*) cp \"${word#body@}\" \"$root/posted\"; exit;; esac; done\nif [ -e \"$root/posted\" ]; then python3 -c 'import json,sys; print(json.dumps([{\"id\": 17, \"body\": open(sys.argv[1]).read()}]))' \"$root/posted\"; else echo '[]'; fi\n",
+        );
+        place
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn git(&self, at: &str, words: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(self.path(at)).args(["-c", "user.name=a", "-c", "user.email=a@example.com"]).args(words);
+        let done = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Runs a line of a template as a runner does.
+    fn run(&self, line: &str, environment: &[(&str, &str)]) -> (i32, String) {
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("bash");
+        command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", line]).env_clear().env("PATH", path);
+        command.current_dir(self.path("clone")).env("HOME", self.folder.path()).envs(environment.iter().copied());
+        let done = command.output().unwrap();
+        let text = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (done.status.code().unwrap(), text)
+    }
+
+    fn posted(&self) -> String {
+        std::fs::read_to_string(self.path("posted")).unwrap_or_default()
+    }
+
+    fn calls(&self) -> String {
+        std::fs::read_to_string(self.path("calls")).unwrap_or_default()
+    }
+}
+
+/// The steps of the action by name: what they run, and the names of their environment.
+fn steps() -> BTreeMap<String, (String, Vec<String>)> {
+    let action = read("action.yml");
+    assert_eq!(action["runs"]["using"], "composite");
+    let steps = action["runs"]["steps"].as_array().unwrap().iter().map(|step| {
+        assert_eq!(step["shell"], "bash", "each step of a composite action names its shell");
+        let names = step["env"].as_object().map(|env| env.keys().cloned().collect()).unwrap_or_default();
+        (step["name"].as_str().unwrap().to_owned(), (step["run"].as_str().unwrap().to_owned(), names))
+    });
+    steps.collect()
+}
+
+const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const STATED: &str = "file://metadata/east\"}, gateways: [{address: 203.0.113.9, port: 15443}]";
+
+#[test]
+fn the_action_comments_once_and_again_in_place_without_any_key() {
+    let checkout = Checkout::joined();
+    let place = Place::new(&checkout);
+    let (run, names) = &steps()["Plan"];
+    assert!(!names.iter().any(|name| name.contains("KEY")), "{names:?}");
+    let summary = place.path("summary");
+    let environment = [
+        ("ENGINE", ENGINE),
+        ("CHECKOUT", "."),
+        ("BASE", "origin/main"),
+        ("GH_TOKEN", "t"),
+        ("PULL_REQUEST", "7"),
+        ("HOST", "github"),
+        ("GITHUB_ACTION_PATH", ROOT),
+        ("GITHUB_REPOSITORY", "o/r"),
+        ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
+    ];
+    assert!(names.iter().all(|name| environment.iter().any(|(known, _)| known == name)), "{names:?}");
+    let spec = place.path("clone/specs/mesh.yaml");
+    let text = std::fs::read_to_string(&spec).unwrap();
+    std::fs::write(&spec, text.replace("file://metadata/east\"}", STATED)).unwrap();
+    let (code, said) = place.run(run, &environment);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        place.posted().starts_with("<!-- isthmus plan of . -->\n## mesh shop")
+            && place.posted().contains("203.0.113.9")
+    );
+    assert!(place.calls().contains("api --silent repos/o/r/issues/7/comments"), "{}", place.calls());
+    // findings are a comment too, at the same place, and the job fails
+    std::fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap();
+    let (code, said) = place.run(run, &environment);
+    assert_eq!(code, 1, "{said}");
+    assert!(place.calls().contains("--method PATCH repos/o/r/issues/comments/17"), "{}", place.calls());
+    assert!(place.posted().contains("No plan") && place.posted().contains("acceptForeignRots"));
+    assert_eq!(std::fs::read_to_string(&summary).unwrap().matches("<!-- isthmus plan").count(), 2);
+    // a revision that is not there
+    std::fs::write(&spec, &text).unwrap();
+    let (code, _) = place.run(run, &[&environment[..], &[("BASE", "origin/none")]].concat());
+    assert!(code == 64 && place.posted().contains("ended with 64"));
+    // without a token, as for a fork, the summary has it
+    let calls = place.calls();
+    let (code, said) = place.run(run, &[&environment[..], &[("GH_TOKEN", "")]].concat());
+    assert!(code == 0 && said.contains("summary") && place.calls() == calls, "{said}");
+}
+
+#[test]
+fn the_action_takes_turns_until_all_is_pushed() {
+    let place = Place::new(&Checkout::new());
+    let (run, names) = &steps()["Turn"];
+    let environment = [
+        ("ENGINE", ENGINE),
+        ("CHECKOUT", "."),
+        ("FOR", "20s"),
+        ("BRANCH", "main"),
+        ("ISTHMUS_AUTHOR", "mesh <mesh@example.com>"),
+        ("ISTHMUS_ENGINE_KEY", ""),
+        ("GITHUB_ACTION_PATH", ROOT),
+    ];
+    assert!(names.iter().all(|name| environment.iter().any(|(known, _)| known == name)), "{names:?}");
+    let (code, said) = place.run(run, &environment);
+    assert_eq!(code, 0, "{said}");
+    let log = place.git("remote.git", &["log", "-1", "--format=%an <%ae>%n%B", "main"]);
+    assert!(
+        log.starts_with("mesh <mesh@example.com>\nrendered: east, west") && log.contains("no link -> joined"),
+        "{log}"
+    );
+    assert!(place.git("clone", &["status", "--porcelain"]).is_empty());
+    // a second one has nothing to do; a runner that checked a commit out goes on top of the branch
+    let head = place.git("remote.git", &["rev-parse", "main"]);
+    place.git("clone", &["checkout", "-q", "--detach", "HEAD~1"]);
+    let (code, said) = place.run(run, &environment);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(place.git("remote.git", &["rev-parse", "main"]), head);
+    let (code, said) = place.run(&steps()["Neither"].0, &[("COMMAND", "aply")]);
+    assert!(code == 64 && said.contains("aply"));
+}
+
+#[test]
+fn the_gitlab_template_does_the_same() {
+    let template = read("examples/gitlab/isthmus.gitlab-ci.yml");
+    let job = |name: &str| {
+        let lines = template[name]["script"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned());
+        lines.collect::<Vec<_>>().join("\n").replace("/usr/local/lib/isthmus", &format!("{ROOT}/ci"))
+    };
+    let plan = template["isthmus-plan"]["variables"].as_object().unwrap();
+    assert!(plan.keys().all(|name| !name.contains("KEY")));
+    assert_eq!(template["isthmus-turn"]["resource_group"], "isthmus-turn");
+    let place = Place::new(&Checkout::joined());
+    let spec = place.path("clone/specs/mesh.yaml");
+    let text = std::fs::read_to_string(&spec).unwrap();
+    std::fs::write(&spec, text.replace("file://metadata/east\"}", STATED)).unwrap();
+    let environment = [
+        ("ENGINE", ENGINE),
+        ("HOST", "gitlab"),
+        ("BASE", "origin/main"),
+        ("GITLAB_TOKEN", "t"),
+        ("CI_API_V4_URL", "https://gitlab.example.com/api/v4"),
+        ("CI_PROJECT_ID", "3"),
+        ("CI_MERGE_REQUEST_IID", "7"),
+    ];
+    for (calls, wanted) in [(1, "--data-urlencode body@"), (2, "--request PUT")] {
+        let (code, said) = place.run(&job("isthmus-plan"), &environment);
+        assert!(code == 0 && place.posted().contains("203.0.113.9"), "{calls} {said}");
+        assert!(place.calls().lines().last().unwrap().contains(wanted), "{}", place.calls());
+    }
+    assert!(place.calls().contains("https://gitlab.example.com/api/v4/projects/3/merge_requests/7/notes/17"));
+
+    let place = Place::new(&Checkout::new());
+    place.git("clone", &["checkout", "-q", "--detach"]);
+    let remote = place.path("remote.git");
+    let line = job("isthmus-turn");
+    let line = line.lines().map(|line| {
+        // the one thing that a test cannot have is the code host's address
+        if line.starts_with("git remote set-url") {
+            format!("git remote set-url --push origin {}", remote.display())
+        } else {
+            line.to_owned()
+        }
+    });
+    let line = line.collect::<Vec<_>>().join("\n");
+    let (code, said) = place.run(&line, &[("ENGINE", ENGINE), ("BRANCH", "main"), ("FOR", "20s")]);
+    assert_eq!(code, 0, "{said}");
+    assert!(place.git("remote.git", &["log", "-1", "--format=%B", "main"]).contains("rendered: east, west"));
+}
+
+#[test]
+fn the_workflow_example_gives_the_key_to_the_turn_alone_and_pins_what_it_uses() {
+    let workflow = read("examples/github/isthmus.yaml");
+    assert_eq!(workflow["permissions"], serde_json::json!({}));
+    let inputs = read("action.yml")["inputs"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    for (name, job) in workflow["jobs"].as_object().unwrap() {
+        let text = job.to_string();
+        assert_eq!(text.contains("ISTHMUS_ENGINE_KEY"), name == "turn", "{name}");
+        assert_eq!(text.contains("\"contents\":\"write\""), name == "turn", "{name}");
+        for step in job["steps"].as_array().unwrap() {
+            let uses = step["uses"].as_str().unwrap();
+            let (what, revision) = uses.split_once('@').unwrap();
+            assert!(
+                revision == "REVISION" || (revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())),
+                "{uses}"
+            );
+            if what == "OWNER/isthmus" {
+                assert!(step["with"].as_object().unwrap().keys().all(|input| inputs.contains(input)), "{step}");
+            }
+        }
+    }
+    assert!(!workflow.to_string().contains("pull_request_target"));
+}
