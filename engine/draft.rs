@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::name::{ClusterName, MeshName, NetworkName};
+use crate::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::object::{YamlError, to_yaml};
 use crate::survey::{Adoption, Installer, Named, Survey, Way};
 
@@ -252,14 +252,33 @@ fn cluster_page(cluster: &Named, all: &[Named], options: &Options) -> Result<Pag
     page.line(0, "metadata:");
     page.field(1, "name", name.value.as_str(), &name.from)?;
     page.line(0, "spec:");
+    let deckhouse = survey.namespace == Namespace::of_deckhouse();
     let folder = crate::object::rendered_folder(&name.value);
-    page.comment(
-        1,
-        &format!("The engine renders every object below {folder}/, and a GitOps tool brings them into the cluster."),
-    );
-    page.line(1, "reconciler: rendered");
-    page.gap();
-    contact(&mut page, name.value.as_str(), survey)?;
+    if deckhouse {
+        page.comment(
+            1,
+            &format!(
+                "Deckhouse's own istio module acts in this cluster: the engine renders IstioMulticluster objects below {folder}/. \
+                 Deckhouse admits only the own keys of clusters that read it: one of those has to state `key: {{file: …}}`."
+            ),
+        );
+        page.line(1, "reconciler: deckhouse");
+        page.gap();
+        page.comment(1, "Where Deckhouse's metadata-exporter is reached; its CRD admits no port.");
+        page.line(1, "metadata:");
+        let example = format!("for example https://istio-metadata.{}.example.com/metadata", name.value);
+        page.fill_in(2, "endpoint", &format!("`istio-metadata` of the cluster's public domain template, {example}"));
+    } else {
+        page.comment(
+            1,
+            &format!(
+                "The engine renders every object below {folder}/, and a GitOps tool brings them into the cluster."
+            ),
+        );
+        page.line(1, "reconciler: rendered");
+        page.gap();
+        contact(&mut page, name.value.as_str(), survey)?;
+    }
     page.gap();
     pins(&mut page, survey)?;
     page.gap();
@@ -269,7 +288,9 @@ fn cluster_page(cluster: &Named, all: &[Named], options: &Options) -> Result<Pag
     } else if let Err(reason) = &survey.cluster_id {
         page.comment(1, &format!("clusterID: not found: {reason}"));
     }
-    network(&mut page, cluster, all)?;
+    if !deckhouse {
+        network(&mut page, cluster, all)?;
+    }
     if let Some(domain) = &survey.trust_domain {
         page.field(1, "trustDomain", domain.value.as_str(), &format!("trustDomain of {}", domain.from))?;
     }
@@ -359,12 +380,16 @@ fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
     );
     let key = &survey.installed.authn_key;
     let rooted = survey.roots.as_ref().is_ok_and(|roots| !roots.value.is_empty());
-    if survey.uuid.is_err() && key.is_none() && !rooted {
+    let deckhouse = survey.namespace == Namespace::of_deckhouse();
+    if (deckhouse || survey.uuid.is_err()) && key.is_none() && !rooted {
         page.line(1, "pin: {}");
     } else {
         page.line(1, "pin:");
     }
     match &survey.uuid {
+        _ if deckhouse => {
+            page.comment(2, "clusterUUID: Deckhouse gives out one of its own; the lock pins it at first contact.");
+        }
         Ok(uuid) => page.field(2, "clusterUUID", uuid.as_str(), "UID of namespace kube-system")?,
         Err(reason) => page.comment(2, &format!("clusterUUID: not found: {reason}")),
     }
@@ -372,6 +397,12 @@ fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
         Some(key) => {
             let from = format!("ConfigMap {}/{}", survey.namespace, crate::identity::IDENTITY);
             page.field(2, "authnKey", &key.to_string(), &from)?;
+        }
+        None if deckhouse => {
+            page.comment(
+                2,
+                "authnKey: Deckhouse keeps it in a Secret, which is not read; the lock pins it at first contact.",
+            );
         }
         None => {
             page.comment(2, "authnKey: born in the cluster with the first sync; the lock pins it at first contact.");
@@ -447,6 +478,9 @@ fn istio(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> 
     if !survey.revisions.is_empty() {
         let names: Result<Vec<_>, _> = survey.revisions.iter().map(|revision| scalar(revision.as_str())).collect();
         page.line(2, &format!("revisions: [{}]", names?.join(", ")));
+    }
+    if survey.namespace == Namespace::of_deckhouse() {
+        return Ok(());
     }
     match &survey.own_roots {
         Ok(true) => {

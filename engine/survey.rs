@@ -313,17 +313,36 @@ pub enum Way {
     ByHand,
 }
 
-/// Remote secrets of a cluster: those that can be taken over, and names of clusters that are read and not looked into.
-pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<(ClusterName, String, String)>) {
+/// A remote secret that stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// The cluster that has it.
+    pub reader: ClusterName,
+    /// Its name.
+    pub secret: String,
+    /// Why it stays, in words.
+    pub why: String,
+}
+
+/// Remote secrets that were made by hand and lead to clusters that were looked into; and those that stay.
+pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<Stranger>) {
     let (mut found, mut strangers) = (Vec::new(), Vec::new());
     let surveys: Vec<Survey> = clusters.iter().map(|cluster| cluster.survey.clone()).collect();
     for (at, reader) in clusters.iter().enumerate() {
         let secrets = reader.survey.secrets.iter().flatten();
         for secret in secrets.filter(|secret| secret.managed_by.as_deref() != Some("isthmus")) {
+            let mut stays = |why| {
+                let (reader, secret) = (reader.name.value.clone(), secret.name.clone());
+                strangers.push(Stranger { reader, secret, why });
+            };
+            if let Some(owner) = &secret.managed_by {
+                stays(format!("it belongs to `{}`, which has to let go of it first", owner.escape_debug()));
+                continue;
+            }
             for (id, server) in &secret.clusters {
                 let peer = leads_to(&surveys, at, id, server.as_deref()).and_then(|peer| clusters.get(peer));
                 let Some(peer) = peer else {
-                    strangers.push((reader.name.value.clone(), secret.name.clone(), id.clone()));
+                    stays(format!("it leads to `{}`, which no context here does", id.escape_debug()));
                     continue;
                 };
                 let same_name = secret.name == format!("istio-remote-secret-{}", peer.name.value);
@@ -347,4 +366,111 @@ pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<(ClusterName, String
         }
     }
     (found, strangers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cluster whose only facts are those that names follow from.
+    fn survey(context: &str, id: &str, secrets: &[(&str, &[(&str, &str)])]) -> Survey {
+        let number = context.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let secret = |(name, clusters): &(&str, &[(&str, &str)])| RemoteSecret {
+            name: (*name).to_owned(),
+            clusters: clusters.iter().map(|(id, server)| ((*id).to_owned(), Some((*server).to_owned()))).collect(),
+            managed_by: None,
+        };
+        Survey {
+            context: context.to_owned(),
+            server: format!("https://{context}.example.com:443/"),
+            uuid: Ok(format!("00000000-0000-4000-8000-{:012x}", number & 0xffff_ffff_ffff).parse().unwrap()),
+            namespace: Namespace::istio_system(),
+            other_namespaces: Vec::new(),
+            revisions: Vec::new(),
+            version: None,
+            cluster_id: Ok(id.parse().unwrap()),
+            installer: Installer::Helm,
+            switched: true,
+            network: None,
+            gateways: Ok(Vec::new()),
+            gateway_services: Vec::new(),
+            unlabelled: Vec::new(),
+            roots: Err("none".to_owned()),
+            trust_domain: None,
+            mesh_id: None,
+            own_roots: Ok(false),
+            own_networks: false,
+            installed: Installed::default(),
+            secrets: Ok(secrets.iter().map(secret).collect()),
+        }
+    }
+
+    fn names(surveys: Vec<Survey>) -> Vec<(String, String)> {
+        let (named, _) = name_all(surveys);
+        named.iter().map(|one| (one.name.value.to_string(), one.effective_id().to_string())).collect()
+    }
+
+    fn pair(name: &str, id: &str) -> (String, String) {
+        (name.to_owned(), id.to_owned())
+    }
+
+    #[test]
+    fn a_name_is_made_of_what_people_call_a_context() {
+        for (context, name) in [
+            ("kind-east", "kind-east"),
+            ("admin@east.example.com", "east-example-com"),
+            ("arn:aws:eks:eu-west-1:123456789012:cluster/prod_east", "prod-east"),
+            ("gke_shop_europe-west1_west", "west"),
+            ("Größe", "gr-e"),
+            ("@", "cluster"),
+        ] {
+            assert_eq!(from_context(context).value.as_str(), name);
+        }
+    }
+
+    #[test]
+    fn istiods_name_comes_before_the_contexts_and_the_peers_before_both() {
+        let east = survey("a", "east", &[("x", &[("prod-west", "https://b.example.com")])]);
+        let west = survey("b", "west", &[]);
+        assert_eq!(names(vec![east, west]), [pair("east", "east"), pair("prod-west", "prod-west")]);
+        // Istio's default names nobody, and neither does the UID that istioctl takes for a name
+        let uid = "4a0283e9-7b05-4319-b3a1-22adee3e5bfb";
+        let east = survey("a", "Kubernetes", &[("x", &[(uid, "https://b.example.com")])]);
+        assert_eq!(names(vec![east, survey("b", "Kubernetes", &[])]), [pair("a", "a"), pair("b", uid)]);
+    }
+
+    #[test]
+    fn what_two_clusters_would_share_neither_gets() {
+        let both = || vec![survey("a", "cluster1", &[]), survey("b", "cluster1", &[])];
+        assert_eq!(names(both()), [pair("a", "a"), pair("b", "b")]);
+        let alike = vec![survey("u@c", "Kubernetes", &[]), survey("v@c", "Kubernetes", &[])];
+        assert_eq!(names(alike), [pair("c", "c"), pair("c-2", "c-2")]);
+    }
+
+    #[test]
+    fn each_remote_secret_has_its_way() {
+        let secrets: &[(&str, &[(&str, &str)])] = &[
+            ("istio-remote-secret-west", &[("west", "https://elsewhere")]),
+            ("all", &[("north", "https://n.example.com"), ("far", "https://far")]),
+            ("mine", &[("south", "https://s.example.com")]),
+        ];
+        let west = survey("w", "west", &[("old", &[("front", "https://e.example.com")])]);
+        let south = survey("s", "south", &[("istio-remote-secret-east", &[("east", "https://e.example.com")])]);
+        let surveys = vec![survey("e", "east", secrets), west, survey("n", "north", &[]), south];
+        let (found, strangers) = adoptions(&name_all(surveys).0);
+        let ways: Vec<_> = found.iter().map(|one| (one.secret.as_str(), one.peer.as_str(), one.way)).collect();
+        assert_eq!(
+            ways,
+            [
+                ("istio-remote-secret-west", "west", Way::InPlace),
+                ("all", "north", Way::ByHand),
+                ("mine", "south", Way::Switch),
+                // east is known by two IDs, of which one stays
+                ("old", "east", Way::ByHand),
+                ("istio-remote-secret-east", "east", Way::InPlace),
+            ]
+        );
+        assert_eq!(strangers.len(), 1);
+        assert!(strangers[0].why.contains("`far`"));
+    }
 }

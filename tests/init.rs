@@ -365,7 +365,7 @@ fn hand_made_secrets_keep_their_cluster_ids_and_are_taken_over_in_a_stated_order
         "`east` reads `prod-west`: no hand is needed.",
         "kubectl --context gke_shop_europe-west1_west -n istio-system label secret reach-east istio/multiCluster-\n",
         "kubectl --context gke_shop_europe-west1_west -n istio-system delete secret reach-east",
-        "note: remote secret `istio-remote-secret-far` of `east` leads to `far`, which no context here does; it stays",
+        "note: remote secret `istio-remote-secret-far` of `east` stays as it is: it leads to `far`, which no context here does",
     ] {
         assert!(said.talk.contains(words), "{words}\n{}", said.talk);
     }
@@ -434,4 +434,28 @@ fn a_hand_made_secret_in_the_tree_stays_until_ours_takes_its_place() {
     assert!(ours.contains("isthmus-relay.istio-system.svc") || ours.contains("managed-by: isthmus"), "{ours}");
     assert!(ours.contains("  west: ") && !ours.contains("isthmus.dev/adopt"), "{ours}");
     assert!(world.text("rendered/east/kustomization.yaml").contains("- secret-istio-remote-secret-west.yaml\n"));
+}
+
+/// Where Deckhouse's own module acts, nothing of ours is deployed.
+#[test]
+fn a_deckhouse_cluster_stays_deckhouses() {
+    let mut world = World::new();
+    let kube = world.kube("main");
+    kube.put("namespaces", json!({ "metadata": { "name": "kube-system", "uid": EAST } }));
+    let labels = json!({ "app": "istiod", "istio.io/rev": "v1x25" });
+    kube.put(
+        "deployments",
+        json!({ "metadata": { "name": "istiod-v1x25", "namespace": "d8-istio", "labels": labels } }),
+    );
+    let mut secret = remote_secret("istio-remote-secret-far", "far", "https://api.far.example.com");
+    secret["metadata"]["namespace"] = json!("d8-istio");
+    secret["metadata"]["labels"]["heritage"] = json!("deckhouse");
+    kube.put("secrets", secret);
+    let said = world.does(0, &["init", "--adopt"]);
+    assert!(said.talk.contains("stays as it is: it belongs to `deckhouse`"), "{}", said.talk);
+    let text = world.text("specs/clusters/main.yaml");
+    insta::assert_snapshot!("deckhouse", text.replace(world.server("main"), "http://MAIN"));
+    let text = text.replace("endpoint: #", "endpoint: https://istio-metadata.main.invalid/metadata #");
+    world.write("specs/clusters/main.yaml", &text);
+    world.does(0, &["plan"]);
 }

@@ -16,7 +16,7 @@ use crate::draft::{Draft, Options, draft, quoted};
 use crate::name::{ClusterName, MeshName};
 use crate::object::{ADOPT_ANNOTATION, Object, rendered_folder};
 use crate::plan::parse;
-use crate::survey::{Adoption, Looked, Named, Survey, Way, adoptions, name_all};
+use crate::survey::{Adoption, Looked, Named, Stranger, Survey, Way, adoptions, name_all};
 
 /// Clusters that are looked into at a time.
 const AT_ONCE: usize = 16;
@@ -243,7 +243,7 @@ fn annotated(mut object: Object, mesh: &MeshName) -> Object {
     object
 }
 
-fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[(ClusterName, String, String)], adopt: bool) -> Vec<String> {
+fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool) -> Vec<String> {
     let mut notes = Vec::new();
     for (context, first) in &seen.twice {
         notes.push(format!("context `{}` leads to the cluster of `{}`", context.escape_debug(), first.escape_debug()));
@@ -259,12 +259,8 @@ fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[(ClusterName, String, S
             notes.push(format!("remote secrets of `{}` could not be listed: {reason}", cluster.name.value));
         }
     }
-    for (reader, secret, id) in strangers {
-        notes.push(format!(
-            "remote secret `{}` of `{reader}` leads to `{}`, which no context here does; it stays as it is",
-            secret.escape_debug(),
-            id.escape_debug()
-        ));
+    for Stranger { reader, secret, why } in strangers {
+        notes.push(format!("remote secret `{}` of `{reader}` stays as it is: {why}", secret.escape_debug()));
     }
     if !adopt && !secrets.is_empty() {
         notes.push(format!(

@@ -217,7 +217,9 @@ impl WireSecret {
             Some(short(&server)).filter(|server| !server.is_empty())
         };
         let clusters = self.data.iter().map(|(id, text)| (id.clone(), server(text))).collect();
-        let managed_by = self.metadata.labels.get(crate::object::MANAGED_BY).cloned();
+        let owner = |label: &str| self.metadata.labels.get(label).cloned();
+        // Deckhouse marks what is its own by `heritage`
+        let managed_by = owner(crate::object::MANAGED_BY).or_else(|| owner("heritage"));
         RemoteSecret { name: self.metadata.name, clusters, managed_by }
     }
 }
