@@ -30,6 +30,7 @@ pub mod compile;
 pub mod demo;
 pub mod diff;
 pub mod draft;
+pub mod gitops;
 pub mod graph;
 pub mod invite;
 pub mod observe;

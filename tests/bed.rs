@@ -22,6 +22,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+#[path = "bed/argocd.rs"]
+mod argocd;
 #[path = "bed/init.rs"]
 mod init;
 #[path = "bed/join.rs"]
