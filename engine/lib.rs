@@ -3,6 +3,7 @@
 // words
 pub mod address;
 pub mod argocd;
+pub mod bundle;
 pub mod certificate;
 pub mod diagnostic;
 pub mod failure;

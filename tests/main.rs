@@ -12,6 +12,7 @@ mod argocd;
 mod bad_checkout;
 mod bad_input_specs;
 mod bad_runs;
+mod bundle;
 mod certificate;
 mod checkout;
 mod ci_templates;
