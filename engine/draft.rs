@@ -156,7 +156,7 @@ fn mesh_ids(clusters: &[Named]) -> BTreeMap<&str, Vec<&str>> {
     let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for cluster in clusters {
         if let Some(id) = &cluster.survey.mesh_id {
-            ids.entry(id).or_default().push(cluster.name.value.as_str());
+            ids.entry(id.as_str()).or_default().push(cluster.name.value.as_str());
         }
     }
     ids

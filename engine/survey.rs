@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::address::{ApiHost, Gateway};
 use crate::certificate::RootCertificate;
-use crate::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, Revision, TrustDomain};
+use crate::name::{ClusterId, ClusterName, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision, TrustDomain};
 
 /// What a value is, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Survey {
     /// Trust domain.
     pub trust_domain: Option<Found<TrustDomain>>,
     /// Mesh ID.
-    pub mesh_id: Option<String>,
+    pub mesh_id: Option<MeshId>,
     /// The standard mesh configuration has `caCertificates`, which would hide ours; or why that cannot be told.
     pub own_roots: Result<bool, String>,
     /// It has `meshNetworks`.

@@ -20,6 +20,7 @@ mod command_line;
 mod deckhouse;
 mod demo;
 mod direct;
+mod draft;
 mod exporter;
 mod exporter_evidence;
 mod exporter_sources;

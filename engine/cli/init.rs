@@ -293,7 +293,7 @@ fn cells(cluster: &Named) -> [String; 7] {
     [
         survey.context.escape_debug().to_string(),
         name.value.to_string(),
-        format!("{} {}", survey.version.as_deref().unwrap_or("?"), revisions.join(",")),
+        format!("{} {}", survey.version.as_deref().unwrap_or("?").escape_debug(), revisions.join(",")),
         or(survey.network.as_ref().map(|network| network.value.to_string())),
         gateways,
         or(roots),

@@ -181,7 +181,10 @@ impl<'a> Session<'a> {
         let readers = mesh.clusters.values().filter(|cluster| cluster.reconciler == Reconciler::Rendered);
         let readers = readers.map(|cluster| &cluster.name);
         for reader in readers.filter(|reader| self.narrow.as_ref().is_none_or(|only| only == *reader)) {
-            let joined = |peer: &ClusterName| lock.link(reader, peer).is_some_and(|link| link.stage == Stage::Joined);
+            let links = lock.links.get(reader);
+            let joined = |peer: &ClusterName| {
+                links.and_then(|links| links.get(peer)).is_some_and(|link| link.stage == Stage::Joined)
+            };
             let peers = mesh.clusters.keys().filter(|peer| mesh.links(reader, peer) && !joined(peer));
             let wanted: BTreeSet<String> = peers.map(secret_file).collect();
             if wanted.is_empty() {

@@ -357,7 +357,7 @@ impl Asking {
             roots,
             trust_domain: trust_domain
                 .and_then(|(name, domain)| Some(Found::new(domain.parse().ok()?, format!("ConfigMap {name}")))),
-            mesh_id: says(|map| map.mesh_id.as_ref()).map(|(_, id)| id),
+            mesh_id: says(|map| map.mesh_id.as_ref()).and_then(|(_, id)| id.parse().ok()),
             own_roots: match &config {
                 crate::metadata::Shown::Seen(config) => Ok(config.ca_certificates),
                 crate::metadata::Shown::Unknown(reason) => Err(reason.clone()),
@@ -458,11 +458,20 @@ impl Asking {
         let address = |name: &str| services.iter().find(|one| one.metadata.name == name)?.address();
         Installed {
             authn_key: identity.as_ref().and_then(|known| known.keys.first()).map(|key| key.pem.fingerprint()),
-            serving_ca: identity.and_then(|known| known.serving_ca).filter(|pem| !pem.is_empty()),
+            serving_ca: identity.and_then(|known| certificates(&known.serving_ca?)),
             exporter: address("isthmus-exporter"),
             proxy: address("isthmus-proxy"),
         }
     }
+}
+
+/// Certificates, each block written anew; nothing, where anything else stands among them.
+fn certificates(text: &str) -> Option<String> {
+    let blocks = pem::parse_many(text).ok()?;
+    let all = !blocks.is_empty() && blocks.iter().all(|block| block.tag() == "CERTIFICATE");
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let written = |block: &pem::Pem| pem::encode_config(&pem::Pem::new("CERTIFICATE", block.contents()), config);
+    all.then(|| blocks.iter().map(written).collect())
 }
 
 /// An object of which only the name matters.

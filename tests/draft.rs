@@ -1,0 +1,137 @@
+//! Whatever clusters show, the draft is a spec: its findings are the lines that it asks to fill in, and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus::address::Gateway;
+use isthmus::certificate::RootCertificate;
+use isthmus::compile;
+use isthmus::draft::{Draft, Options, draft, quoted};
+use isthmus::name::{Digest, Namespace};
+use isthmus::spec::Source;
+use isthmus::survey::{Found, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
+use proptest::prelude::*;
+
+/// Text as a stranger might write it: line breaks, comments, quotes, tags, control characters.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z][a-z0-9-]{0,12}",
+        "(yes|no|null|012|1e3|~|: x|- x|# x|'|\"|\\{|&a|\\*a|!!int 3)",
+        "[a-z]{0,3}[\\x00-\\x1f\"'#:\u{85}\u{2028}\u{feff}]{1,3}[a-z:]{0,3}",
+        "\\PC{0,20}",
+    ]
+}
+
+fn id() -> impl Strategy<Value = String> {
+    prop_oneof![Just("Kubernetes".to_owned()), "(east|west|no|012|1e3)", "[A-Za-z0-9]([A-Za-z0-9-]{0,8}[A-Za-z0-9])?"]
+}
+
+fn secret() -> impl Strategy<Value = RemoteSecret> {
+    let clusters = prop::collection::btree_map(prop_oneof![id(), text()], prop::option::of(text()), 0..3);
+    let owner = prop::option::weighted(0.2, text());
+    (text(), clusters, owner).prop_map(|(name, clusters, managed_by)| RemoteSecret { name, clusters, managed_by })
+}
+
+prop_compose! {
+    fn survey()(
+        (context, server, reason, version) in (text(), text(), text(), prop::option::of(text())),
+        (uuid, namespace, network, mesh) in (0..6_u8, 0..3_usize, prop::option::of(0..3_u8), prop::option::of(id())),
+        (cluster_id, secrets) in (prop::option::of(id()), prop::option::of(prop::collection::vec(secret(), 0..3))),
+        (gateways, roots, own_roots) in (prop::option::of(0..3_u8), prop::option::of(text()), prop::option::of(any::<bool>())),
+        (installed, switched, own_networks, words) in (any::<bool>(), any::<bool>(), any::<bool>(), prop::collection::vec(text(), 0..3)),
+    ) -> Survey {
+        let root = |subject: String| RootCertificate {
+            pem: String::new(), digest: Digest::of(subject.as_bytes()), not_after: i64::MAX, not_before: 0, subject, has_subject_key_id: true,
+        };
+        let namespaces = ["istio-system", "d8-istio", "no"];
+        let address = |host: &str| format!("{host}.example.com").parse().unwrap();
+        Survey {
+            server,
+            uuid: if uuid == 0 { Err(reason.clone()) } else { Ok(format!("00000000-0000-4000-8000-00000000000{uuid}").parse().unwrap()) },
+            namespace: namespaces[namespace].parse::<Namespace>().unwrap(),
+            other_namespaces: words.clone(),
+            revisions: ["default", "no", "1-31"][..namespace].iter().map(|one| one.parse().unwrap()).collect(),
+            version,
+            cluster_id: cluster_id.map_or_else(|| Err(reason.clone()), |id| Ok(id.parse().unwrap())),
+            installer: if switched { Installer::Helm } else { Installer::IstioOperator },
+            switched,
+            network: network.map(|number| Found::new(format!("network-{number}").parse().unwrap(), reason.clone())),
+            gateways: gateways.map_or_else(
+                || Err(reason.clone()),
+                |count| Ok((0..count).map(|at| Gateway::new(&format!("203.0.113.{at}"), 15443).unwrap()).collect()),
+            ),
+            gateway_services: words.clone(),
+            unlabelled: words,
+            roots: roots.map_or_else(|| Err(reason.clone()), |subject| Ok(Found::new(vec![root(subject)], reason.clone()))),
+            trust_domain: own_networks.then(|| Found::new("cluster.local".parse().unwrap(), reason.clone())),
+            mesh_id: mesh.map(|id| id.parse().unwrap()),
+            own_roots: own_roots.ok_or_else(|| reason.clone()),
+            own_networks,
+            installed: if installed {
+                let ca = include_str!("../fixtures/real/east/api-ca.crt").to_owned();
+                Installed { authn_key: None, serving_ca: Some(ca), exporter: Some(address(&format!("m{}", context.len()))), proxy: Some(address("a")) }
+            } else {
+                Installed::default()
+            },
+            secrets: secrets.ok_or(reason),
+            context,
+        }
+    }
+}
+
+fn findings(draft: &Draft) -> BTreeSet<(String, usize, String)> {
+    let sources: Vec<Source> = draft
+        .files
+        .iter()
+        .map(|(path, text)| Source { path: path.as_str().into(), bytes: text.clone().into_bytes() })
+        .collect();
+    let found = match compile::load(&sources, env!("CARGO_PKG_VERSION"), &|_| None) {
+        Ok((mesh, _)) => {
+            assert_eq!(mesh.name, draft.mesh);
+            return BTreeSet::new();
+        }
+        Err(found) => found,
+    };
+    let errors = found.sorted().into_iter().filter(|one| one.severity == isthmus::diagnostic::Severity::Error);
+    let place = |one: &isthmus::diagnostic::Diagnostic| {
+        let at = one.at.clone().unwrap();
+        (at.file.to_string(), at.line, one.message.clone())
+    };
+    errors.map(place).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_draft_is_a_spec_whatever_clusters_show(
+        surveys in prop::collection::vec(survey(), 1..5),
+        accept_foreign_roots in any::<bool>(),
+        adopt in any::<bool>(),
+    ) {
+        let mut contexts = BTreeSet::new();
+        let surveys: Vec<Survey> = surveys.into_iter().filter(|one| contexts.insert(one.context.clone())).collect();
+        let (named, _) = name_all(surveys);
+        let names: BTreeSet<_> = named.iter().map(|one| one.name.value.clone()).collect();
+        prop_assert_eq!(names.len(), named.len(), "two clusters of one name");
+        let (found, _) = adoptions(&named);
+        let options = Options { mesh: None, accept_foreign_roots, adoptions: if adopt { found } else { Vec::new() } };
+        let draft = draft(&named, &options).unwrap();
+        prop_assert_eq!(draft.files.len(), named.len() + 1);
+        let asked: BTreeMap<(String, usize), &str> =
+            draft.fill_in.iter().map(|one| ((one.path.clone(), one.line), one.field.as_str())).collect();
+        for (path, line, message) in findings(&draft) {
+            // clusters may well contradict each other: that is said where it stands
+            let contradiction = ["has the ", "is flat", "flat"].iter().any(|words| message.contains(words));
+            prop_assert!(
+                contradiction || asked.contains_key(&(path.clone(), line)),
+                "{}:{}: {}\n{}", path, line, message, draft.files[&path]
+            );
+        }
+    }
+
+    #[test]
+    fn a_quoted_word_is_one_word_for_a_shell(word in "[^\\x00]{0,20}") {
+        let output = std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(&word))).output().unwrap();
+        prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+    }
+}
