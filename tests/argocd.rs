@@ -200,6 +200,53 @@ fn the_answer_is_the_same_everywhere_and_asks_nobody() {
 }
 
 #[test]
+fn no_key_is_read_no_process_started_and_nobody_asked() {
+    if Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        return;
+    }
+    let checkout = Checkout::joined();
+    let canary = "CANARY-OF-A-PRIVATE-KEY";
+    for key in ["keys/engine.key", "keys/east.key"] {
+        checkout.write(key, canary.as_bytes());
+    }
+    let trace = checkout.path("trace");
+    for (cluster, exit) in [("east", 0), ("nobody", 64)] {
+        let output = Command::new("strace")
+            .args(["-f", "-e", "trace=open,openat,openat2,socket,execve,fork,vfork", "-o"])
+            .arg(&trace)
+            .args([ENGINE, "argocd", "generate", "--cluster", cluster])
+            .current_dir(checkout.path(""))
+            .env("ISTHMUS_ENGINE_KEY", canary)
+            .output()
+            .unwrap();
+        let [data, talk] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(output.status.code(), Some(exit), "{talk}");
+        assert!(!data.contains(canary) && !talk.contains(canary));
+        let calls = std::fs::read_to_string(&trace).unwrap();
+        assert_eq!(calls.matches("execve(").count(), 1, "{calls}");
+        for call in ["socket(", "fork(", "\"keys"] {
+            assert!(!calls.contains(call), "{call} in\n{calls}");
+        }
+        assert!(calls.contains("\"specs\""), "{calls}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let checkout = Checkout::joined();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = Command::new(ENGINE)
+        .args(["argocd", "generate", "--cluster", "east"])
+        .current_dir(checkout.path(""))
+        .stdout(full)
+        .output()
+        .unwrap()
+        .status;
+    assert_eq!(status.code(), Some(6));
+}
+
+#[test]
 fn waiting_links_and_dead_peers_are_no_failure() {
     let checkout = Checkout::joined();
     let two = generated(&checkout, "east");

@@ -29,6 +29,7 @@ mod init;
 mod invite;
 mod kill;
 mod laws;
+mod manifests;
 mod observe;
 mod policy;
 mod proxy;

@@ -1,0 +1,95 @@
+//! What `engine manifests` prints, and what it refuses.
+
+use serde_json::Value;
+
+use crate::support::checkout::Checkout;
+
+const REPO: &str = "https://git.example.com/platform.git";
+
+fn printed(checkout: &Checkout, words: &[&str]) -> String {
+    let (code, text) = checkout.engine(&[&["-q", "manifests"], words].concat());
+    assert_eq!(code, 0, "{text}");
+    text
+}
+
+fn objects(stream: &str) -> Vec<Value> {
+    stream.split("\n---\n").map(|text| serde_yaml::from_str(text).unwrap()).collect()
+}
+
+#[test]
+fn what_argo_cd_is_installed_with() {
+    let checkout = Checkout::new();
+    let image = "registry.example.com/isthmus:0.1.0";
+    let words = ["argocd", "--image", image, "--repo", REPO, "--path", "mesh/shop", "--destination", "west=west-prod"];
+    insta::assert_snapshot!(printed(&checkout, &words));
+    let one = printed(&checkout, &["argocd", "--repo", REPO, "--sync", "directory", "--cluster", "east"]);
+    insta::assert_snapshot!("the_folder_of_one_cluster", one);
+}
+
+#[test]
+fn the_sidecar_has_no_way_out_but_its_socket() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
+        .args(["manifests", "argocd", "--image", "isthmus:1", "--namespace", "gitops"])
+        .current_dir(nowhere.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    let all = objects(&String::from_utf8(output.stdout).unwrap());
+    assert!(all.iter().all(|object| object["metadata"]["namespace"] == "gitops"));
+    let plugin: Value = serde_yaml::from_str(all[0]["data"]["plugin.yaml"].as_str().unwrap()).unwrap();
+    assert!(plugin["spec"].get("discover").is_none() && plugin["spec"].get("version").is_none());
+    let pod = &all[1]["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let sidecar = &pod["containers"][0];
+    let security = &sidecar["securityContext"];
+    assert_eq!((&security["runAsUser"], &security["readOnlyRootFilesystem"]), (&999.into(), &true.into()));
+    assert_eq!(security["capabilities"]["drop"][0], "ALL");
+    let mounts = sidecar["volumeMounts"].as_array().unwrap();
+    let volume = |path: &str| {
+        let mount = mounts.iter().find(|mount| mount["mountPath"] == path).unwrap_or_else(|| panic!("{path}"));
+        let volumes = pod["volumes"].as_array().unwrap();
+        volumes.iter().find(|volume| volume["name"] == mount["name"]).cloned()
+    };
+    for own in ["/tmp", "/var/run/secrets/kubernetes.io/serviceaccount"] {
+        assert!(volume(own).unwrap().get("emptyDir").is_some(), "{own} is shared");
+    }
+    // these are argocd-repo-server's own
+    assert!(volume("/var/run/argocd").is_none() && volume("/home/argocd/cmp-server/plugins").is_none());
+}
+
+#[test]
+fn what_flux_is_told() {
+    let checkout = Checkout::new();
+    let words = ["flux", "--repo", REPO, "--revision", "refs/tags/v1", "--secret", "git"];
+    insta::assert_snapshot!(printed(&checkout, &[&words[..], &["--cluster", "east"]].concat()));
+    // one Flux for all: each cluster by its kubeconfig
+    let all = objects(&printed(&checkout, &[&words[..], &["--destination", "west=west-admin"]].concat()));
+    let secrets: Vec<&str> =
+        all[1..].iter().map(|object| object["spec"]["kubeConfig"]["secretRef"]["name"].as_str().unwrap()).collect();
+    assert_eq!(secrets, [["east-kubeconfig"; 4], ["west-admin"; 4]].concat());
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let checkout = Checkout::new();
+    for (words, exit, text) in [
+        (&["argocd"][..], 64, "what is wanted?"),
+        (&["argocd", "--image", "a b"], 64, "--image"),
+        (&["argocd", "--image", "a", "--sync", "directory"], 64, "needs no plugin"),
+        (&["argocd", "--repo", "https://user:password@git.example.com/x"], 64, "holds a password"),
+        (&["argocd", "--repo", REPO, "--path", "../other"], 64, "--path"),
+        (&["argocd", "--repo", REPO, "--path", "/abs"], 64, "--path"),
+        (&["argocd", "--repo", REPO, "--destination", "esat=x"], 64, "did you mean `east`?"),
+        (&["argocd", "--repo", REPO, "--destination", "east=x", "--destination", "east=y"], 64, "twice"),
+        (&["argocd", "--repo", REPO, "--cluster", "esat"], 64, "did you mean `east`?"),
+        (&["flux"], 64, "--repo"),
+        (&["flux", "--repo", REPO, "--destination", "east=UPPER"], 64, "--destination"),
+        (&["flux", "--repo", REPO, "--output", "json"], 64, "are YAML"),
+    ] {
+        checkout.refuses(&[&["manifests"], words].concat(), exit, &[text]);
+    }
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
+    checkout.refuses(&["manifests", "argocd", "--repo", REPO, "--cluster", "west"], 4, &["its own team's checkout"]);
+    assert!(!printed(&checkout, &["argocd", "--repo", REPO]).contains("west"));
+}
