@@ -20,6 +20,10 @@ check:
 bench:
     cargo bench
 
+# What the page's tests in Chromium need beside Chromium and node; without it they skip themselves.
+browser:
+    npm ci --prefix tests/browser --no-audit --no-fund
+
 # Build etcd, kube-apiserver and istiod for the real test bed (once, 10 to 25 minutes, needs Go).
 testbed:
     tests/testbed/bed build

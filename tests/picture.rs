@@ -1,0 +1,199 @@
+//! The mesh as a picture: how clusters and links are judged, and what the page is made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus::name::ClusterName;
+use isthmus::picture::{Health, Picture};
+use isthmus::plan::Plan;
+use serde_json::Value;
+
+use crate::support::checkout::Checkout;
+use crate::support::world::{Declared, Fault, NAMES, World};
+
+/// A time at which all certificates are valid, seconds since 1970.
+const NOW: i64 = 1_790_000_000;
+
+/// The picture of a world, with what a turn found.
+pub(crate) fn drawn(world: &World, plan: Option<&Plan>, now: i64) -> Picture {
+    let files = |name: &ClusterName| world.folder(name.as_str()).into_keys().collect::<BTreeSet<_>>();
+    let read_at: BTreeMap<ClusterName, i64> =
+        world.names().into_iter().map(|name| (name.parse().unwrap(), now - 90)).collect();
+    Picture::new(&world.load().mesh, &world.lock(), plan, &files, &read_at, now)
+}
+
+/// Three clusters, all joined.
+pub(crate) fn joined() -> Picture {
+    let mut world = World::joined(3, None);
+    let turned = world.turn();
+    drawn(&world, Some(&turned.plan), NOW)
+}
+
+/// Three clusters, of which the last began to misbehave while all were joining.
+pub(crate) fn with_fault(fault: Fault) -> Picture {
+    let mut world = World::new(3);
+    world.turn();
+    world.sync_all();
+    world.faults.insert(NAMES[2], fault);
+    for _ in 0..4 {
+        world.turn();
+        world.sync(NAMES[0]);
+        world.sync(NAMES[1]);
+    }
+    let turned = world.turn();
+    drawn(&world, Some(&turned.plan), NOW)
+}
+
+fn link<'a>(picture: &'a Picture, reader: &str, peer: &str) -> &'a isthmus::picture::LinkPicture {
+    &picture.links[reader][peer]
+}
+
+#[test]
+fn a_joined_mesh_is_all_joined_and_says_little_of_each_link() {
+    let picture = joined();
+    assert_eq!(picture.counts.clusters, BTreeMap::from([(Health::Joined, 3)]));
+    assert_eq!(picture.counts.links, BTreeMap::from([(Health::Joined, 6)]));
+    let json: Value = serde_json::from_str(&picture.json()).unwrap();
+    assert_eq!(json["links"]["ash"]["birch"], serde_json::json!({ "state": "joined" }));
+    let ash = &json["clusters"]["ash"];
+    assert_eq!((&ash["network"], &ash["clusterId"]), (&"network-ash".into(), &"ash".into()));
+    assert_eq!(ash["readAt"], NOW - 90);
+    assert!(ash["roots"][0]["expires"].as_i64().unwrap() > NOW);
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_breaks_the_links_that_are_not_joined() {
+    let picture = with_fault(Fault::Down);
+    assert_eq!(picture.clusters["cedar"].state, Health::Broken);
+    assert!(picture.clusters["cedar"].reasons[0].contains("did not answer within 10 s"), "{:?}", picture.clusters);
+    assert_eq!(link(&picture, "ash", "birch").state, Health::Joined);
+    for (reader, peer) in [("ash", "cedar"), ("cedar", "ash"), ("birch", "cedar"), ("cedar", "birch")] {
+        let link = link(&picture, reader, peer);
+        assert_eq!((link.state, link.stage), (Health::Broken, Some("joining")), "{reader} → {peer}");
+        assert!(link.reasons.iter().any(|reason| reason.contains("did not answer within 10 s")), "{link:?}");
+    }
+}
+
+#[test]
+fn joined_links_of_a_cluster_that_does_not_answer_are_at_risk() {
+    let mut world = World::joined(3, None);
+    world.faults.insert("cedar", Fault::Down);
+    let turned = world.turn();
+    let picture = drawn(&world, Some(&turned.plan), NOW);
+    assert_eq!(picture.counts.links, BTreeMap::from([(Health::AtRisk, 4), (Health::Joined, 2)]));
+}
+
+#[test]
+fn a_trust_change_that_is_held_back_comes_with_the_words_that_accept_it() {
+    let mut world = World::joined(2, None);
+    world.faults.insert("birch", Fault::OtherRoot);
+    let turned = world.turn();
+    let picture = drawn(&world, Some(&turned.plan), NOW);
+    let birch = &picture.clusters["birch"];
+    assert_eq!(birch.state, Health::Broken);
+    let change = birch.trust_change.as_ref().unwrap();
+    let accept: isthmus::accept::Approval = change.accept.as_ref().unwrap().parse().unwrap();
+    assert_eq!(accept.cluster.as_str(), "birch");
+    assert!(accept.digest.is_some() && !change.findings.is_empty());
+    assert_eq!(picture.clusters["ash"].state, Health::Joined);
+}
+
+#[test]
+fn what_ends_is_at_risk_first_and_broken_then() {
+    let world = World::joined(2, None);
+    let end = world.lock().clusters[&"ash".parse::<ClusterName>().unwrap()].public.roots[0].not_after;
+    for (now, health) in [(end - 31 * 86_400, Health::Joined), (end - 86_400, Health::AtRisk), (end, Health::Broken)] {
+        let picture = drawn(&world, None, now);
+        assert_eq!(picture.clusters["ash"].state, health, "{} s before the end", end - now);
+        assert_eq!(link(&picture, "birch", "ash").state, health);
+    }
+}
+
+#[test]
+fn a_joined_link_without_its_secret_is_broken() {
+    let mut world = World::joined(2, None);
+    world.checkout.remove("rendered/ash/secret-istio-remote-secret-birch.yaml").unwrap();
+    let picture = drawn(&world, None, NOW);
+    assert_eq!(link(&picture, "ash", "birch").state, Health::Broken);
+    assert!(link(&picture, "ash", "birch").reasons[0].contains("engine apply"));
+    assert_eq!(link(&picture, "birch", "ash").state, Health::Joined);
+}
+
+#[test]
+fn leaving_and_paused_clusters_are_what_they_are() {
+    let mut world = World::joined(3, None);
+    world.wish.clusters.insert("birch", Declared::Paused);
+    world.wish.clusters.insert("cedar", Declared::Leaving);
+    let turned = world.turn();
+    let picture = drawn(&world, Some(&turned.plan), NOW);
+    assert_eq!(picture.clusters["birch"].state, Health::Paused);
+    assert_eq!(picture.clusters["cedar"].state, Health::Leaving);
+    assert_eq!(link(&picture, "ash", "birch").state, Health::Joined);
+    assert_eq!(link(&picture, "ash", "cedar").state, Health::Leaving);
+}
+
+#[test]
+fn links_that_are_wanted_and_not_begun_are_drawn_too() {
+    let world = World::new(2);
+    let picture = drawn(&world, None, NOW);
+    assert_eq!(picture.counts.clusters, BTreeMap::from([(Health::Waiting, 2)]));
+    assert_eq!(link(&picture, "ash", "birch").stage, Some("none"));
+    assert_eq!(picture.counts.links, BTreeMap::from([(Health::Waiting, 2)]));
+}
+
+#[test]
+fn no_word_of_a_cluster_ends_the_element_that_holds_it() {
+    let mut picture = joined();
+    picture.clusters.get_mut("ash").unwrap().reasons = vec![
+        "</script><script>alert(1)</script>".to_owned(),
+        "<!--<script>".to_owned(),
+        "{{script}} {{style}}".to_owned(),
+    ];
+    let page = picture.html();
+    assert_eq!(page.matches("</script>").count(), 2, "the picture and our own");
+    assert!(!page.contains("alert(1)</script>") && !page.contains("<!--"));
+    assert!(page.contains("{{script}} {{style}}"), "what a cluster says is no place of the page");
+    let (_, rest) = page.split_once("<script type=\"application/json\" id=\"picture\">").unwrap();
+    let (json, _) = rest.split_once("</script>").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(json).unwrap(), serde_json::from_str::<Value>(&picture.json()).unwrap());
+}
+
+#[test]
+fn the_page_allows_nothing_but_itself() {
+    let picture = joined();
+    let policy = |page: &str| {
+        page.split("Content-Security-Policy\" content=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let (page, live) = (picture.html(), picture.live_html());
+    for part in
+        ["default-src 'none'", "style-src 'sha256-", "script-src 'sha256-", "connect-src 'none'", "base-uri 'none'"]
+    {
+        assert!(policy(&page).contains(part), "{part}");
+    }
+    assert!(policy(&live).contains("connect-src 'self'") && !policy(&live).contains("unsafe"));
+    assert!(live.contains("<html lang=\"en\" data-live>") && !page.contains("<html lang=\"en\" data-live>"));
+    for loads in [" src=", "@import", "url(", "//cdn", "innerHTML", "eval("] {
+        assert!(!page.contains(loads), "{loads}");
+    }
+}
+
+#[test]
+fn report_writes_the_page_and_changes_nothing() {
+    let checkout = Checkout::joined();
+    let before = checkout.output();
+    let file = checkout.path("mesh.html");
+    let (code, text) = checkout.engine(&["report", "--html", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("\"east\":{\"west\":"), "{page}");
+    let (code, stdout) = checkout.engine(&["report", "--html", "-"]);
+    assert!(code == 0 && stdout.ends_with("</html>\n"), "{stdout}");
+    let (code, text) = checkout.engine(&["--output", "json", "report", "--fetch"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["asked"], &json["mesh"]), (0, &true.into(), &"shop".into()));
+    assert!(json["clusters"]["east"]["readAt"].is_i64(), "{text}");
+    assert!(before == checkout.output());
+    checkout.refuses(&["report"], 64, &["--html FILE"]);
+    checkout.refuses(&["--output", "json", "report", "--html", "-"], 64, &["both want stdout"]);
+    checkout.refuses(&["--cluster", "east", "report", "--html", "-"], 64, &["whole mesh"]);
+    checkout.refuses(&["report", "--html", "/nowhere/mesh.html"], 6, &["writing /nowhere/mesh.html"]);
+}
