@@ -199,10 +199,52 @@ fn the_answer_is_the_same_everywhere_and_asks_nobody() {
     assert!(before == checkout.output());
 }
 
+fn can_trace() -> bool {
+    let can = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok();
+    assert!(can || std::env::var_os("CI").is_none(), "strace is missing");
+    can
+}
+
+/// Each of the first calls of a kind fails once: the answer is whole, or there is none and the code is not 0.
+#[test]
+fn a_fault_of_the_machine_never_halves_an_answer() {
+    if !can_trace() {
+        return;
+    }
+    let checkout = Checkout::joined();
+    let wanted = generated(&checkout, "east");
+    let (mut whole, mut failed) = (0, 0);
+    for (call, error, most) in [
+        ("openat", "EIO", 70),
+        ("read", "EIO", 60),
+        ("getdents64", "EIO", 20),
+        ("fstat", "EACCES", 60),
+        ("write", "ENOSPC", 2),
+    ] {
+        for number in 1..=most {
+            let output = Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+                .args(["-e", &format!("inject={call}:error={error}:when={number}")])
+                .args([ENGINE, "argocd", "generate", "--cluster", "east"])
+                .current_dir(checkout.path(""))
+                .output()
+                .unwrap();
+            if output.status.success() {
+                whole += 1;
+                assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted, "{call} {number}");
+            } else {
+                failed += 1;
+                let data = String::from_utf8_lossy(&output.stdout);
+                assert!(data.is_empty(), "{call} {number}: {} bytes and {}", data.len(), output.status);
+            }
+        }
+    }
+    assert!(failed > 12, "{failed} failed, {whole} were whole: the faults hit nothing");
+}
+
 #[test]
 fn no_key_is_read_no_process_started_and_nobody_asked() {
-    if Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+    if !can_trace() {
         return;
     }
     let checkout = Checkout::joined();
