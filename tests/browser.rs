@@ -81,6 +81,7 @@ fn the_page_works_in_a_real_browser() {
 
     let three = joined();
     write("three.html", &three.html());
+    write("files.html", &Picture { asked: false, ..three.clone() }.html());
     let broken = with_fault(Fault::Down);
     write("broken.html", &broken.html());
     let names = |count: usize| (1..=count).map(|at| format!("site-{at:03}")).collect::<Vec<_>>();

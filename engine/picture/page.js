@@ -112,7 +112,14 @@ function lonelyTroubles(state) {
   return groups;
 }
 
+/** The state and the words of the headline. Files alone cannot say that a cluster is well, and so it is said whose word this is. */
 function verdict() {
+  const [state, words] = judged();
+  if (shown.picture.asked || state === "broken" || state === "paused") return [state, words];
+  return [state, `By the files, ${words[0].toLowerCase()}${words.slice(1)}`];
+}
+
+function judged() {
   const { clusters, links } = shown.picture.counts;
   const total = shown.order.length;
   const linkCount = Object.values(links).reduce((sum, count) => sum + count, 0);

@@ -15,7 +15,7 @@ const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const folder = process.argv[2];
 const address = (name) => pathToFileURL(path.join(folder, `${name}.html`)).href;
 const root = typeof process.getuid === "function" && process.getuid() === 0;
-const browser = await chromium.launch({ executablePath: process.env.ISTHMUS_CHROMIUM, args: root ? ["--no-sandbox"] : [] });
+const browser = await chromium.launch({ executablePath: process.env.ISTHMUS_CHROMIUM, args: ["--disable-dev-shm-usage", ...(root ? ["--no-sandbox"] : [])] });
 
 /** Opens a page; whatever it says, asks for or throws fails the check. */
 async function open(where, options, work) {
@@ -89,6 +89,11 @@ await check("a cluster that does not answer is the headline, with its reason", (
   assert.equal(await focused(page), "details");
   assert.match(await text(page, "#details"), /Broken[\s\S]*10 s/);
   assert.match(await text(page, "#details"), /Metadata read/);
+}));
+
+await check("where nobody was asked the page says so", () => offline("files", {}, async (page) => {
+  assert.equal(await text(page, "h1"), "By the files, all 3 clusters are joined");
+  assert.match(await text(page, "#when"), /no cluster was asked/);
 }));
 
 await check("a broken link is drawn apart and says why", () => offline("broken", {}, async (page) => {
