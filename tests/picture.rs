@@ -123,6 +123,8 @@ fn leaving_and_paused_clusters_are_what_they_are() {
     let mut world = World::joined(3, None);
     world.wish.clusters.insert("birch", Declared::Paused);
     world.wish.clusters.insert("cedar", Declared::Leaving);
+    let before = drawn(&world, None, NOW);
+    assert_eq!(link(&before, "ash", "cedar").state, Health::Leaving, "before any turn");
     let turned = world.turn();
     let picture = drawn(&world, Some(&turned.plan), NOW);
     assert_eq!(picture.clusters["birch"].state, Health::Paused);

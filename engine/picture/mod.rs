@@ -405,6 +405,8 @@ impl Drawing<'_> {
         };
         let facts = LinkFacts::new(self.mesh, self.lock, (reader, peer), locked, in_tree);
         match locked.stage {
+            // no longer asked for: it leaves with the next turn, and what it lacks is no fault
+            Stage::Joined if state == Health::Joined && !self.mesh.links(reader, peer) => state = Health::Leaving,
             Stage::Joined => state = state.min(self.joined(&facts, &mut reasons)),
             Stage::Joining => state = self.unjoined(state.min(Health::Waiting), reader, peer, &mut reasons),
             Stage::Leaving | Stage::LeavingTrust if state == Health::Broken => {}
