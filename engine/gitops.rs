@@ -86,8 +86,9 @@ pub fn plugin_config(namespace: &str) -> Result<Object, YamlError> {
     Ok(object("v1", "ConfigMap", metadata, vec![("data", json!({"plugin.yaml": plugin()?}))]))
 }
 
-/// What `argocd-repo-server` gets beside its own container. As a strategic merge patch or by server-side apply it adds to
-/// the Deployment that is there.
+/// What `argocd-repo-server` gets beside its own container: a strategic merge patch of the Deployment that is there. It must
+/// not be applied, not even server-side: kubectl would first take over the fields of whoever installed Argo CD with a plain
+/// `kubectl apply`, and then drop those that are not in here.
 ///
 /// The sidecar has its own `/tmp`, since a shared one lets plugins read each other's checkouts; no way to write elsewhere;
 /// and an empty folder where the token of the pod's `ServiceAccount` would be, because the admission controller mounts none

@@ -59,6 +59,16 @@ fn the_sidecar_has_no_way_out_but_its_socket() {
 }
 
 #[test]
+fn each_part_is_to_be_had_alone() {
+    let checkout = Checkout::new();
+    let all = ["argocd", "--image", "isthmus:1", "--repo", REPO];
+    let parts =
+        ["config", "sidecar", "applications"].map(|part| printed(&checkout, &[&all[..], &["--part", part]].concat()));
+    assert_eq!(parts.join("---\n"), printed(&checkout, &all));
+    checkout.refuses(&["manifests", "argocd", "--part", "sidecar", "--repo", REPO], 64, &["what is wanted?"]);
+}
+
+#[test]
 fn what_flux_is_told() {
     let checkout = Checkout::new();
     let words = ["flux", "--repo", REPO, "--revision", "refs/tags/v1", "--secret", "git"];

@@ -18,7 +18,7 @@ use crate::pipeline::Stop;
 pub enum Manifests {
     /// The plugin's sidecar and the Applications.
     ///
-    /// With --image: the plugin's configuration and the sidecar of argocd-repo-server, for `kubectl apply --server-side`.
+    /// With --image: the plugin's configuration, and the sidecar as a patch of the Deployment argocd-repo-server.
     /// With --repo: one `ApplicationSet` for all clusters, or with --cluster the Application of one.
     Argocd(Argocd),
     /// `GitRepository` and `Kustomization` objects.
@@ -54,6 +54,9 @@ pub struct Argocd {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub from: From,
+    /// Only this part of it.
+    #[arg(long, value_enum)]
+    pub part: Option<Part>,
     /// What is synced: the plugin's answer, or the folder `rendered/<cluster>/`.
     #[arg(long, value_enum, default_value_t = Synced::Plugin)]
     pub sync: Synced,
@@ -63,6 +66,17 @@ pub struct Argocd {
     /// The Applications' project.
     #[arg(long, value_name = "PROJECT", default_value = "default")]
     pub project: String,
+}
+
+/// A part of what Argo CD is installed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The `ConfigMap` with the plugin's configuration.
+    Config,
+    /// The patch of argocd-repo-server.
+    Sidecar,
+    /// The `ApplicationSet` or Application.
+    Applications,
 }
 
 /// Arguments of `manifests flux`.
@@ -111,11 +125,12 @@ pub fn run(arguments: &Arguments, manifests: &Manifests, printer: &Printer) -> R
 type Made = (Vec<Object>, Vec<String>);
 
 fn for_argocd(arguments: &Arguments, argocd: &Argocd, printer: &Printer) -> Result<Made, Failure> {
-    let Argocd { image, repo, from, sync, namespace, project } = argocd;
+    let Argocd { image, repo, from, part, sync, namespace, project } = argocd;
     named("--namespace", namespace)?;
     named("--project", project)?;
     let mut objects = Vec::new();
     let mut talk = Vec::new();
+    let wanted = |this: Part| part.is_none_or(|part| part == this);
     if let Some(image) = image {
         if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(usage("--image is the reference of an image, such as registry.example.com/isthmus:0.1.0"));
@@ -123,14 +138,20 @@ fn for_argocd(arguments: &Arguments, argocd: &Argocd, printer: &Printer) -> Resu
         if *sync == Synced::Directory {
             return Err(usage("--sync directory needs no plugin, so leave --image away"));
         }
-        objects.push(gitops::plugin_config(namespace).map_err(Stop::Yaml)?);
-        objects.push(gitops::sidecar(namespace, image).map_err(Stop::Yaml)?);
-        talk.push(
-            "the Deployment is what the sidecar adds to the one that is there: kubectl apply --server-side -f -"
-                .to_owned(),
-        );
+        if wanted(Part::Config) {
+            objects.push(gitops::plugin_config(namespace).map_err(Stop::Yaml)?);
+        }
+        if wanted(Part::Sidecar) {
+            objects.push(gitops::sidecar(namespace, image).map_err(Stop::Yaml)?);
+        }
+        if part.is_none() {
+            talk.push(format!(
+                "the Deployment is a patch, not to be applied: --part sidecar prints it alone, for `kubectl --namespace \
+                 {namespace} patch deployment argocd-repo-server --patch-file FILE`"
+            ));
+        }
     }
-    if let Some(repo) = repo {
+    if let Some(repo) = repo.as_ref().filter(|_| wanted(Part::Applications)) {
         let checkout = Checkout::open(&arguments.directory)?;
         let session = Session::open(&checkout, arguments, printer, true)?;
         let mesh = &session.program.mesh;
@@ -153,7 +174,7 @@ fn for_argocd(arguments: &Arguments, argocd: &Argocd, printer: &Printer) -> Resu
     }
     if objects.is_empty() {
         return Err(usage(
-            "what is wanted? --image IMAGE for the plugin's sidecar, --repo URL for the Applications, or both",
+            "what is wanted? --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both",
         ));
     }
     Ok((objects, talk))

@@ -239,6 +239,45 @@ fn argo_cd_reads_every_application() {
     }
 }
 
+/// The patch adds to the Deployment that is there, twice as once.
+#[test]
+fn the_sidecar_is_added_to_argo_cds_repo_server() {
+    let _turn = one_at_a_time();
+    let Some(repository) = Repository::new() else { return };
+    let own = serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "argocd-repo-server", "namespace": "argocd"},
+        "spec": {"template": {"spec": {
+            "containers": [{"name": "argocd-repo-server", "image": "quay.io/argoproj/argocd:v3.2.5"}],
+            "volumes": [{"name": "var-files", "emptyDir": {}}, {"name": "plugins", "emptyDir": {}}],
+        }}},
+    });
+    let (deployment, patch) =
+        (repository.dir.path().join("deployment.json"), repository.dir.path().join("sidecar.yaml"));
+    fs::write(&deployment, own.to_string()).unwrap();
+    fs::write(&patch, repository.engine(&["manifests", "argocd", "--image", "isthmus:1", "--part", "sidecar"]))
+        .unwrap();
+    let search = format!("PATH={}:{}", std::env::var("PATH").unwrap_or_default(), repository.bin.display());
+    let patched = || {
+        let mut kubectl = Command::new("env");
+        kubectl.arg(&search).args(["kubectl", "patch", "--local", "--output", "json", "--filename"]).arg(&deployment);
+        succeed(kubectl.arg("--patch-file").arg(&patch))
+    };
+    let once = patched();
+    let pod: Value = serde_json::from_str(&once).unwrap();
+    let pod = &pod["spec"]["template"]["spec"];
+    let names = |of: &str| -> BTreeSet<String> {
+        pod[of].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("containers"), ["argocd-repo-server", "isthmus"].map(str::to_owned).into());
+    let sidecar =
+        pod["containers"].as_array().unwrap().iter().find(|container| container["name"] == "isthmus").unwrap();
+    for mount in sidecar["volumeMounts"].as_array().unwrap() {
+        assert!(names("volumes").contains(mount["name"].as_str().unwrap()), "{mount} has no volume");
+    }
+    fs::write(&deployment, &once).unwrap();
+    assert_eq!(patched(), once);
+}
+
 /// Trust before networks before secrets, and back: by Argo CD's own sort of the waves that our objects carry.
 #[test]
 fn argo_cd_applies_and_prunes_in_the_order_of_trust() {
