@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::exit::{Exit, Failure};
 use super::report::Printer;
-use super::session::Session;
+use super::session::{Credentialing, Session};
 use super::turn::{Request, conditions};
 use crate::advance::{Link, Trials};
 use crate::cluster::fetch::{Fetcher, Limits};
@@ -77,11 +77,13 @@ pub fn turn(session: &Session<'_>, request: &Request, observed: &Observed) -> Re
     let program = &session.program;
     let mut trials = Trials::new();
     // keys are judged by what this turn accepts, which a first contact or an accepted key is part of
-    let recorded = match program.mesh.credentials {
-        Credentials::Direct { .. } => program.admits(observed, &request.approvals, session.now).0,
-        Credentials::Relay { .. } => Lock::default(),
+    let keys = match program.mesh.credentials {
+        Credentials::Direct { .. } => {
+            let recorded = program.admits(observed, &request.approvals, session.now).0;
+            session.credentials(&recorded, false)?
+        }
+        Credentials::Relay { .. } => Credentialing::default(),
     };
-    let keys = session.credentials(&recorded, false)?;
     let missing = |cluster: &Cluster| keys.missing(cluster);
     loop {
         let turn = program.turn(observed, &request.approvals, &conditions(session, request, &trials, &missing));
