@@ -148,6 +148,12 @@ fn a_watch_makes_what_apply_makes_and_its_own_writes_make_no_turn() {
     assert_eq!(relative(&checkout), relative(&applied));
     assert!(watch.get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(watch.get("/readyz").starts_with("HTTP/1.1 200"));
+    let page = watch.get("/");
+    assert!(page.contains("content-type: text/html") && page.contains("data-live") && page.contains("east"), "{page}");
+    let picture = watch.get("/picture.json");
+    let picture: serde_json::Value = serde_json::from_str(picture.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(picture["counts"]["links"]["joined"], 2, "{picture}");
+    assert!(picture["clusters"]["east"]["readAt"].is_i64());
     let (code, said) = watch.end();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("start; news of east, west: 26 files written"), "{said}");

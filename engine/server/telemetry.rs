@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -98,8 +100,26 @@ impl Health {
     }
 }
 
+/// A page beside the probes: its content type and its body.
+pub struct Page {
+    /// Content type.
+    pub kind: &'static str,
+    /// Body.
+    pub body: Bytes,
+    /// What the page may load.
+    pub policy: Option<&'static str>,
+}
+
+/// Gives the page at a path.
+pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
+
 /// Answers on the second port for as long as the process lives.
 pub async fn serve(listener: TcpListener, metrics: Metrics, health: Health) {
+    serve_with(listener, metrics, health, Arc::new(|_| None)).await;
+}
+
+/// The same with pages of one's own.
+pub async fn serve_with(listener: TcpListener, metrics: Metrics, health: Health, pages: Pages) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -108,11 +128,11 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, health: Health) {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (metrics, health) = (metrics.clone(), health.clone());
+        let (metrics, health, pages) = (metrics.clone(), health.clone(), pages.clone());
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(request.method(), request.uri().path(), &metrics, &health);
+                let response = answer(request.method(), request.uri().path(), &metrics, &health, &pages);
                 async move { Ok::<_, std::convert::Infallible>(response) }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
@@ -130,7 +150,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-fn answer(method: &Method, path: &str, metrics: &Metrics, health: &Health) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, metrics: &Metrics, health: &Health, pages: &Pages) -> Response<Full<Bytes>> {
     let text = |status: StatusCode, words: String| {
         let mut response = Response::new(Full::new(Bytes::from(words)));
         *response.status_mut() = status;
@@ -159,8 +179,24 @@ fn answer(method: &Method, path: &str, metrics: &Metrics, health: &Health) -> Re
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
+        _ => match pages(path) {
+            Some(page) => shown(page),
+            None => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
+        },
     }
+}
+
+fn shown(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(page.body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Some(policy) = page.policy {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    }
+    response
 }
 
 #[cfg(test)]
@@ -170,7 +206,8 @@ mod tests {
     #[test]
     fn ready_means_that_every_condition_holds() {
         let (metrics, health) = (Metrics::new(), Health::default());
-        let status = |path| answer(&Method::GET, path, &metrics, &health).status();
+        let pages: Pages = Arc::new(|_| None);
+        let status = |path| answer(&Method::GET, path, &metrics, &health, &pages).status();
         assert_eq!(status("/healthz"), StatusCode::OK);
         assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
         health.set("apiserver", Ok(()));
@@ -179,7 +216,10 @@ mod tests {
         assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(health.failing(), [("peers", "not read yet".to_owned())]);
         assert_eq!(status("/elsewhere"), StatusCode::NOT_FOUND);
-        assert_eq!(answer(&Method::POST, "/metrics", &metrics, &health).status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            answer(&Method::POST, "/metrics", &metrics, &health, &pages).status(),
+            StatusCode::METHOD_NOT_ALLOWED
+        );
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,11 +16,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use super::contacts::Contacts;
 use crate::checkout::Guard;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::picture::rendered_files;
 use crate::lock::Stage;
 use crate::name::Digest;
+use crate::picture::Picture;
 use crate::pipeline::Program;
 use crate::plan::Plan;
-use crate::server::telemetry::{self, Health, Metrics};
+use crate::server::telemetry::{self, Health, Metrics, Page};
 
 type Labelled<L> = Family<L, Gauge<i64, AtomicI64>>;
 
@@ -55,7 +59,28 @@ pub(super) struct Pages {
     root_ends: Labelled<OfCluster>,
     commits: Counter<u64, AtomicU64>,
     lost: Counter<u64, AtomicU64>,
+    picture: Arc<Mutex<Option<Picture>>>,
     noted: BTreeSet<Digest>,
+    is_served: bool,
+}
+
+/// The page of the mesh, and the value that it follows. Written when they are asked for, since few are.
+fn page(path: &str, picture: Option<&Picture>) -> Option<Page> {
+    // who frames a page can make a person click on what they do not see
+    let policy = Some("frame-ancestors 'none'");
+    match (path, picture) {
+        ("/", Some(picture)) => {
+            Some(Page { kind: "text/html; charset=utf-8", body: picture.live_html().into(), policy })
+        }
+        ("/", None) => {
+            let body = Bytes::from_static(b"no turn was taken yet; /readyz says why\n");
+            Some(Page { kind: "text/plain; charset=utf-8", body, policy })
+        }
+        ("/picture.json", Some(picture)) => {
+            Some(Page { kind: "application/json", body: picture.json().into(), policy: None })
+        }
+        _ => None,
+    }
 }
 
 impl Pages {
@@ -72,7 +97,9 @@ impl Pages {
             root_ends: Family::default(),
             commits: Counter::default(),
             lost: Counter::default(),
+            picture: Arc::default(),
             noted: BTreeSet::new(),
+            is_served: false,
         };
         pages.health.set("turn", Err("no turn was taken yet".to_owned()));
         pages.metrics.register(|registry| {
@@ -93,11 +120,15 @@ impl Pages {
     }
 
     /// Begins to serve; gives the bound address.
-    pub(super) async fn serve(&self, address: SocketAddr) -> Result<SocketAddr, Failure> {
+    pub(super) async fn serve(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
         let (listener, bound) = telemetry::bind(address)
             .await
             .map_err(|error| Failure::new(Exit::Machine, format!("cannot listen on --http {address}: {error}")))?;
-        tokio::spawn(telemetry::serve(listener, self.metrics.clone(), self.health.clone()));
+        self.is_served = true;
+        let picture = self.picture.clone();
+        let pages =
+            Arc::new(move |path: &str| page(path, picture.lock().unwrap_or_else(PoisonError::into_inner).as_ref()));
+        tokio::spawn(telemetry::serve_with(listener, self.metrics.clone(), self.health.clone(), pages));
         Ok(bound)
     }
 
@@ -137,7 +168,12 @@ impl Pages {
     }
 
     /// Shows the mesh as the last turn left it.
-    pub(super) fn publish(&self, program: &Program, plan: &Plan, contacts: &Contacts, _guard: &Guard<'_>, _now: i64) {
+    pub(super) fn publish(&self, program: &Program, plan: &Plan, contacts: &Contacts, guard: &Guard<'_>, now: i64) {
+        if self.is_served {
+            let files = rendered_files(guard);
+            let drawn = Picture::new(&program.mesh, &program.lock, Some(plan), &files, &contacts.read_at, now);
+            *self.picture.lock().unwrap_or_else(PoisonError::into_inner) = Some(drawn);
+        }
         self.links.clear();
         for link in program.lock.links.values().flat_map(std::collections::BTreeMap::values) {
             self.links.get_or_create(&OfStage { stage: link.stage.as_str() }).inc();

@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
         let pace = Pace { every: watch.every, poll: watch.poll, pull: watch.pull, ..Pace::default() };
         let poll_waiting = pace.poll_waiting.min(watch.poll);
         let look = if checkout.is_remote() { surroundings.look_every(pace.look) } else { pace.look };
-        let pages = Pages::new();
+        let mut pages = Pages::new();
         if let Some(address) = watch.http {
             let bound = runtime.block_on(pages.serve(address))?;
             printer.data(&format!("{bound}\n"));
