@@ -21,6 +21,7 @@ mod command_line;
 mod deckhouse;
 mod demo;
 mod direct;
+mod disaster;
 mod draft;
 mod exporter;
 mod exporter_evidence;

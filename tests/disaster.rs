@@ -1,0 +1,303 @@
+//! The bad days of `docs/disaster.md`: its own commands, run as they stand there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use isthmus::demo::cluster::Authority;
+use isthmus::key::PrivateKey;
+
+#[path = "../benches/support/checkout.rs"]
+mod large;
+
+use crate::support::checkout::Checkout;
+
+/// A checkout in a repository of its own, and a shell that has the engine.
+struct Day {
+    folder: tempfile::TempDir,
+}
+
+impl Day {
+    /// The two clusters of the fixtures, joined and committed.
+    fn joined() -> Self {
+        let checkout = Checkout::new();
+        let (code, said) = checkout.engine(&["apply", "--create-keys"]);
+        assert_eq!(code, 0, "{said}");
+        let day = Self { folder: tempfile::tempdir().unwrap() };
+        let copied =
+            Command::new("cp").arg("-a").arg(format!("{}/.", checkout.path("").display())).arg(day.path("")).status();
+        assert!(copied.unwrap().success());
+        day.begin();
+        day
+    }
+
+    fn begin(&self) {
+        fs::write(self.path(".gitattributes"), "/lock/** -merge\n/rendered/** -merge\n").unwrap();
+        fs::write(self.path(".gitignore"), "/keys/\n/bin/\n/.gitconfig\n").unwrap();
+        fs::create_dir(self.path("bin")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_engine"), self.path("bin/engine")).unwrap();
+        fs::write(
+            self.path(".gitconfig"),
+            "[user]\n\tname = a\n\temail = a@example.com\n[init]\n\tdefaultBranch = main\n",
+        )
+        .unwrap();
+        self.shell("git init -q && git add -A && git commit -qm first");
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// Runs a line; exit code and all that was said.
+    fn run_in(&self, folder: &Path, line: &str) -> (i32, String) {
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("bash");
+        command.args(["--noprofile", "--norc", "-c", line]).env_clear().env("PATH", path).env("HOME", self.path(""));
+        let done = command.current_dir(folder).output().unwrap();
+        let text = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (done.status.code().unwrap(), text)
+    }
+
+    fn run(&self, line: &str) -> (i32, String) {
+        self.run_in(&self.path(""), line)
+    }
+
+    #[track_caller]
+    fn shell(&self, line: &str) -> String {
+        let (code, said) = self.run(line);
+        assert_eq!(code, 0, "{line}: {said}");
+        said
+    }
+
+    fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(path)).unwrap();
+        assert!(text.contains(from), "{path} has no {from:?}:\n{text}");
+        fs::write(self.path(path), text.replace(from, to)).unwrap();
+    }
+
+    /// Runs the commands of a section; words in capitals come from `word`. Gives each command's end.
+    fn follow(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, i32, String)> {
+        let mut last = String::new();
+        let mut ends = Vec::new();
+        for command in commands(section) {
+            let line = word(&command, &last);
+            assert!(!line.contains("DIGEST") && !line.contains("GOOD"), "{line}");
+            let (code, said) = self.run(&line);
+            if let Some(digest) = digest(&said) {
+                last = digest;
+            }
+            ends.push((line, code, said));
+        }
+        ends
+    }
+}
+
+/// The commands of a section of the page.
+fn commands(section: &str) -> Vec<String> {
+    let page = include_str!("../docs/disaster.md");
+    let body = page.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let lines = body.split("```console\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap().lines());
+    let commands: Vec<String> = lines.map(|line| line.strip_prefix("$ ").unwrap().to_owned()).collect();
+    assert!(!commands.is_empty());
+    commands
+}
+
+/// What a plan prints for an approval.
+fn digest(said: &str) -> Option<String> {
+    Some(said.split("--accept-trust west@").nth(1)?.split_whitespace().next()?.to_owned())
+}
+
+fn with_digest(command: &str, digest: &str) -> String {
+    command.replace("DIGEST", digest)
+}
+
+fn as_it_stands(command: &str, _: &str) -> String {
+    command.to_owned()
+}
+
+#[track_caller]
+fn all_done(ends: &[(String, i32, String)]) {
+    for (line, code, said) in ends {
+        assert_eq!(*code, 0, "{line}: {said}");
+    }
+}
+
+/// Another key, root and UUID for west, as its metadata would show them.
+fn change_west(day: &Day, key: bool, rest: bool) {
+    let path = "metadata/west/public/public.json";
+    let mut document: serde_json::Value = serde_json::from_slice(&fs::read(day.path(path)).unwrap()).unwrap();
+    if key {
+        document["authnKeyPub"] = PrivateKey::generate(&[9; 32]).unwrap().public().to_pem().into();
+    }
+    if rest {
+        document["clusterUUID"] = "00000000-1111-4222-8333-444444444444".into();
+        document["rootCA"] = Authority::new("west, rebuilt").unwrap().pem.into();
+    }
+    fs::write(day.path(path), document.to_string()).unwrap();
+}
+
+#[test]
+fn the_engines_key_is_lost() {
+    let day = Day::joined();
+    let before = fs::read_to_string(day.path("lock/mesh.yaml")).unwrap();
+    fs::remove_file(day.path("keys/engine.key")).unwrap();
+    let (code, said) = day.run("engine keys new");
+    assert!(code == 4 && said.contains("already know an engine key"), "{said}");
+    let listed = day.shell("engine keys list");
+    assert!(listed.contains("keys/engine.key or $ISTHMUS_ENGINE_KEY"), "{listed}");
+    all_done(&day.follow("The engine's key is lost", &as_it_stands));
+    let after = fs::read_to_string(day.path("lock/mesh.yaml")).unwrap();
+    assert_ne!(before, after);
+    let id =
+        |lock: &str| lock.split("id: ").nth(1).unwrap().split_whitespace().next().unwrap().trim_matches('"').to_owned();
+    let peers = fs::read_to_string(day.path("rendered/east/configmap-isthmus-peers.yaml")).unwrap();
+    assert!(peers.contains(&id(&after)) && !peers.contains(&id(&before)), "{peers}");
+    assert!(day.shell("git status --porcelain").is_empty());
+    assert!(day.shell("engine keys list").contains("at hand"));
+}
+
+#[test]
+fn a_clusters_key_is_lost() {
+    let day = Day::joined();
+    change_west(&day, true, false);
+    let ends = day.follow("A cluster's key is lost", &with_digest);
+    assert!(
+        ends[0].1 == 4 && ends[0].2.contains("trust change of `west`: held back") && ends[0].2.contains("authn key")
+    );
+    all_done(&ends[1..]);
+}
+
+#[test]
+fn the_repository_was_reverted() {
+    let day = Day::joined();
+    day.edit(
+        "specs/mesh.yaml",
+        "file://metadata/east\"}",
+        "file://metadata/east\"}, gateways: [{address: 203.0.113.99, port: 15443}]",
+    );
+    change_west(&day, true, false);
+    assert_eq!(day.run("engine apply --accept-trust west").0, 0);
+    day.shell("git add -A && git commit -qm 'last good state'");
+    let good = day.shell("git rev-parse HEAD").trim().to_owned();
+    let tree = day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'");
+    day.shell("git checkout -q HEAD~1 -- specs lock rendered && git commit -qm 'reverted'");
+    assert_ne!(tree, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'"));
+    // what a turn on it shows: a trust change, since the cluster is of today
+    assert_eq!(day.run("engine plan").0, 4);
+    all_done(&day.follow("The repository was reverted to last month", &|command, _| command.replace("GOOD", &good)));
+    assert_eq!(tree, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'"));
+    assert_eq!(day.run("engine plan --detailed-exitcode").0, 0);
+}
+
+#[test]
+fn a_cluster_was_rebuilt() {
+    let day = Day::joined();
+    let before = fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
+    change_west(&day, true, true);
+    let ends = day.follow("A cluster was rebuilt under its name", &with_digest);
+    assert!(ends[0].1 == 4 && ends[0].2.contains("cluster UUID"), "{}", ends[0].2);
+    // the first turn takes its secret away
+    assert!(ends[1].2.contains("- Secret istio-remote-secret-west"), "{}", ends[1].2);
+    let status = &ends.last().unwrap().2;
+    assert!(status.matches("joined").count() == 2, "{status}");
+    assert_eq!(day.run("engine plan --detailed-exitcode").0, 0);
+    let after = fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
+    assert_ne!(before, after);
+}
+
+#[test]
+fn a_cluster_of_forty_is_dead() {
+    let day = Day { folder: tempfile::tempdir().unwrap() };
+    large::checkout(&day.path(""), 40);
+    day.begin();
+    assert_eq!(day.run("engine apply").0, 0);
+    fs::remove_dir_all(day.path("metadata/c0007")).unwrap();
+    // the others go on
+    day.edit(
+        "specs/mesh.yaml",
+        "file://metadata/c0001\"}",
+        "file://metadata/c0001\"}\n  gateways: [{address: 203.0.113.99, port: 15443}]",
+    );
+    let (code, said) = day.run("engine apply");
+    assert!(code == 3 && said.contains("fetch-ca/c0007") && said.contains("failed"), "{code} {said}");
+    let mesh = |cluster: &str| {
+        fs::read_to_string(day.path(&format!("rendered/{cluster}/configmap-isthmus-mesh.yaml"))).unwrap()
+    };
+    assert!(mesh("c0039").contains("203.0.113.99") && mesh("c0007").contains("203.0.113.99"));
+    assert!(day.path("rendered/c0039/secret-istio-remote-secret-c0007.yaml").exists());
+    let ends = day.follow("A cluster of forty is dead", &as_it_stands);
+    all_done(&ends);
+    assert!(!day.path("rendered/c0039/secret-istio-remote-secret-c0007.yaml").exists());
+    assert!(!mesh("c0039").contains("c0007"));
+    // its document may go now
+    let text = fs::read_to_string(day.path("specs/mesh.yaml")).unwrap();
+    let kept: Vec<&str> = text.split("---\n").filter(|document| !document.contains("c0007")).collect();
+    fs::write(day.path("specs/mesh.yaml"), kept.join("---\n")).unwrap();
+    assert_eq!(day.run("engine apply").0, 0);
+    assert!(!day.path("rendered/c0007").exists());
+}
+
+#[test]
+fn two_turns_at_once() {
+    let day = Day::joined();
+    let held = isthmus::checkout::Checkout::open(&day.path("")).unwrap();
+    let guard = held.lock().unwrap();
+    let (code, said) = day.run("engine apply");
+    assert!(code == 5 && said.contains("another engine works in"), "{said}");
+    drop(guard);
+    // two clones of one remote, each with something to commit
+    day.shell("git clone -q --bare . bin/remote.git && git clone -q bin/remote.git bin/one && git clone -q bin/remote.git bin/two");
+    let gateway = |clone: &str, cluster: &str, address: &str| {
+        let spec = format!("bin/{clone}/specs/mesh.yaml");
+        let text = format!("file://metadata/{cluster}\"}}, gateways: [{{address: {address}, port: 15443}}]");
+        day.edit(&spec, &format!("file://metadata/{cluster}\"}}"), &text);
+        (day.path(&format!("bin/{clone}")), address.to_owned())
+    };
+    let (one, _) = gateway("one", "east", "203.0.113.98");
+    let (two, _) = gateway("two", "west", "203.0.113.99");
+    // the specs of both are on main; each clone has rendered its own alone
+    for clone in [&one, &two] {
+        assert_eq!(day.run_in(clone, "git commit -qam spec && engine apply --locked -q").0, 0);
+    }
+    assert_eq!(day.run_in(&one, "git push -q").0, 0);
+    assert_eq!(day.run_in(&two, "git pull -q --rebase --autostash && git push -q").0, 0);
+    for line in commands("Two turns at once") {
+        let (code, said) = day.run_in(&one, &line);
+        assert!(code == 0 && said.contains("the push was rejected") && said.contains("pulled"), "{code} {said}");
+        let (code, said) = day.run_in(&two, &line);
+        assert_eq!(code, 0, "{said}");
+    }
+    let show =
+        |path: &str| day.shell(&format!("git -C bin/remote.git show main:rendered/{path}/configmap-isthmus-mesh.yaml"));
+    assert!(show("west").contains("203.0.113.98") && show("east").contains("203.0.113.99"));
+    let (code, said) = day.run_in(&two, "git status --porcelain && engine plan --locked --detailed-exitcode");
+    assert!(code == 0 && !said.contains(" M "), "{said}");
+}
+
+#[test]
+fn a_merge_conflict_in_the_lock() {
+    let day = Day::joined();
+    day.shell("git switch -qc work");
+    day.edit("metadata/east/private/multicluster.json", "15443", "15444");
+    assert_eq!(day.run("engine apply").0, 0);
+    day.shell("git add -A && git commit -qm work && git switch -q main");
+    day.edit("metadata/east/private/multicluster.json", "15443", "15445");
+    assert_eq!(day.run("engine apply").0, 0);
+    day.shell("git add -A && git commit -qm main && git switch -q work");
+    let (code, said) = day.run("git merge -q main");
+    assert!(code != 0 && said.contains("lock/clusters/east.yaml"), "{said}");
+    // the attributes keep marks out of the files; without them the engine names the line
+    let lock = fs::read_to_string(day.path("lock/clusters/east.yaml")).unwrap();
+    assert!(!lock.contains("<<<<<<<"));
+    fs::write(day.path("lock/clusters/east.yaml"), format!("<<<<<<< HEAD\n{lock}")).unwrap();
+    let (code, said) = day.run("engine plan --locked");
+    assert!(
+        code == 1 && said.contains("merge-conflict markers") && said.contains("lock/clusters/east.yaml:1"),
+        "{said}"
+    );
+    day.shell("git checkout main -- metadata");
+    all_done(&day.follow("A merge conflict in `lock/`", &as_it_stands));
+    assert!(day.shell("git status --porcelain").is_empty());
+    assert!(day.shell("git show HEAD:lock/clusters/east.yaml").contains("15445"));
+    assert_eq!(day.run("engine plan --detailed-exitcode").0, 0);
+}
