@@ -27,6 +27,7 @@ mod exporter;
 mod exporter_evidence;
 mod exporter_sources;
 mod fetch;
+mod git;
 mod init;
 mod invite;
 mod kill;

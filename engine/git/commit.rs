@@ -125,12 +125,14 @@ impl Repository {
         }
         let Some(commit) = self.commit_of(&info, state.head.as_ref(), message, author)? else { return Ok(None) };
         let action = "moving the branch";
+        let no_filters = self.no_filters()?;
         match target {
             Target::Head => {
                 let old = state.head.as_ref().map_or_else(|| zero.clone(), Oid::to_string);
                 self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", "HEAD", commit.as_str(), &old])?;
-                let told = self.git(Kind::Write, "telling the index").words(["update-index", "-z", "--index-info"]);
-                told.input(info).done()?;
+                // git compares files that are as new as the index with what is in it, and would start filters for that
+                let told = self.git(Kind::Write, "telling the index").words(no_filters);
+                told.words(["update-index", "-z", "--index-info"]).input(info).done()?;
             }
             Target::Branch(name) => {
                 let reference = format!("refs/heads/{}", branch_name(name)?);

@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use super::run::Kind;
 use super::{GitError, Oid, Repository, branch_name};
 
+/// What a remote runs when it is fetched from: git's own program, whatever `remote.*.uploadpack` names.
+const UPLOAD: &str = "--upload-pack=git-upload-pack";
+/// What a remote runs when it is pushed to: git's own program, whatever `remote.*.receivepack` names.
+const RECEIVE: &str = "--receive-pack=git-receive-pack";
+
 /// What a pull did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pull {
@@ -80,7 +85,7 @@ impl Repository {
         let upstream = self.upstream(&branch)?;
         let before = self.known(&upstream.tracking)?;
         let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
-        let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
+        let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
         self.git(Kind::Remote, "fetching").words(words).words(["--end-of-options", &upstream.remote, &spec]).done()?;
         let Some(theirs) = self.known(&upstream.tracking)? else { return Ok(Pull::Unchanged) };
         if theirs == head || self.is_ancestor(&theirs, &head)? {
@@ -179,7 +184,8 @@ impl Repository {
         }
         let kept: Vec<u8> = held.iter().flat_map(|path| path.bytes().chain([0])).collect();
         // the index may have been told of something else
-        let reset = self.git(Kind::Write, action).words(["--literal-pathspecs", "reset", "--quiet", commit.as_str()]);
+        let reset = self.git(Kind::Write, action).words(no_filters);
+        let reset = reset.words(["--literal-pathspecs", "reset", "--quiet", commit.as_str()]);
         let reset = reset.words(["--pathspec-from-file=-", "--pathspec-file-nul"]).input(list).outcome()?;
         drop(reset);
         if !kept.is_empty() {
@@ -190,7 +196,7 @@ impl Repository {
     }
 
     /// Settings that turn each filter off which any configuration names, so that nothing is started for a file.
-    fn no_filters(&self) -> Result<Vec<String>, GitError> {
+    pub(super) fn no_filters(&self) -> Result<Vec<String>, GitError> {
         let words = [
             "config",
             "--name-only",
@@ -234,6 +240,7 @@ impl Repository {
                 "--quiet",
                 "--no-tags",
                 "--no-recurse-submodules",
+                UPLOAD,
                 "--end-of-options",
                 &upstream.remote,
                 &follow,
@@ -242,7 +249,7 @@ impl Repository {
         }
         let before = self.known(&upstream.tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
         let lease = lease.map(|_| format!("--force-with-lease=refs/heads/{}:{before}", upstream.branch));
-        let words = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no"];
+        let words = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no", RECEIVE];
         let pushing = self.git(Kind::Remote, "pushing").words(words).words(lease);
         let said = pushing.words(["--end-of-options", &upstream.remote, &spec]).outcome()?;
         if said.ok {

@@ -23,7 +23,7 @@ const MOST_SHOWN: usize = 600;
 /// What a command does, which decides what it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Reads; takes no lock, and reads no configuration of the user's.
+    /// Reads; takes no lock. The user's own configuration is read, for `safe.directory` is believed from there alone.
     Read,
     /// Writes objects, the index or references.
     Write,
