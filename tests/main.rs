@@ -48,6 +48,7 @@ mod token;
 mod trust;
 mod upstream;
 mod watch;
+mod watch_git;
 
 mod support {
     pub(crate) mod apiserver;

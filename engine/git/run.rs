@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -66,7 +67,14 @@ impl Said {
 /// A command in a folder. `action` says in an error what was being done.
 pub(super) fn git(folder: &Path, kind: Kind, action: &'static str) -> Git {
     let mut command = Command::new("git");
-    command.current_dir(folder).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // a group of its own, so that it can be ended with its children
+    command
+        .process_group(0)
+        .current_dir(folder)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let keep = |command: &mut Command, names: &[&str]| {
         for name in names {
             if let Some(value) = std::env::var_os(name) {
@@ -197,7 +205,10 @@ fn wait(child: &mut Child, limit: Duration) -> Option<bool> {
             Ok(Some(status)) => return Some(status.success()),
             Ok(None) if Instant::now() < end => {}
             Ok(None) | Err(_) => {
-                // it may have ended by itself just now
+                // with all that it started, such as ssh; it may have ended by itself just now
+                if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                    let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                }
                 drop(child.kill());
                 drop(child.wait());
                 return None;

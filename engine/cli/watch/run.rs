@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
                     self.complaint = Some(words);
                 }
                 let retried = matches!(failure.exit, Exit::Busy | Exit::Machine);
-                let over = self.watch.limit.is_none_or(|limit| now >= limit) && failure.exit != Exit::Busy;
+                let over = self.watch.limit.is_none_or(|limit| now >= limit);
                 if self.watch.once && (!retried || over) {
                     self.scheduler.on_event(Event::Stop, now);
                 } else if retried {
