@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// Runs git as a person would, without this machine's configuration.
 #[track_caller]
-fn git(dir: &Path, words: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, words: &[&str]) -> String {
     let said = Command::new("git")
         .current_dir(dir)
         .env_clear()

@@ -9,23 +9,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::git::git;
 use crate::support::checkout::Checkout;
 use crate::watch::Watch;
-
-#[track_caller]
-fn git(dir: &Path, words: &[&str]) -> String {
-    let said = Command::new("git")
-        .current_dir(dir)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")])
-        .args(["-c", "user.name=person", "-c", "user.email=person@example.com", "-c", "protocol.file.allow=always"])
-        .args(words)
-        .output()
-        .unwrap();
-    assert!(said.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&said.stderr));
-    String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
-}
 
 fn engine(dir: &Path, words: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
@@ -326,7 +312,7 @@ fn a_submodule_commits_in_itself_and_a_hostile_one_starts_nothing() {
     fs::create_dir(&outer).unwrap();
     git(&outer, &["init", "-q", "-b", "main"]);
     let url = format!("file://{}", remote.path("remote.git").display());
-    git(&outer, &["submodule", "--quiet", "add", &url, "mesh"]);
+    git(&outer, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &url, "mesh"]);
     git(&outer, &["commit", "-qm", "outer"]);
     let inner = outer.join("mesh");
     state_gateway(&inner, "east", "203.0.113.12");
