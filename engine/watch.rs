@@ -44,7 +44,7 @@ impl Default for Pace {
             poll: Duration::from_secs(30),
             poll_waiting: Duration::from_secs(5),
             back_off: Duration::from_mins(5),
-            look: Duration::from_mins(1),
+            look: Duration::from_mins(2),
             pull: None,
             index_lock: Duration::from_secs(30),
         }
@@ -246,6 +246,14 @@ impl Scheduler {
             Event::Asked(answers) => self.asked(answers, now),
             Event::Pulled => self.next_pull = self.pace.pull.map(|pull| now + pull),
             Event::Stop => self.stopping = true,
+        }
+    }
+
+    /// From now on looks come this often.
+    pub fn look_every(&mut self, look: Duration) {
+        if look != self.pace.look {
+            self.next_look = self.next_look.saturating_sub(self.pace.look) + look;
+            self.pace.look = look;
         }
     }
 

@@ -294,6 +294,36 @@ fn two_thousand_files_of_a_checkout_by_git_are_one_turn() {
 }
 
 #[test]
+fn where_no_events_can_be_had_looks_find_what_changed() {
+    let checkout = Checkout::joined();
+    let talk = checkout.path("talk");
+    let mut command = Command::new("strace");
+    let refuse =
+        ["-f", "-qq", "-o", "/dev/null", "-e", "trace=inotify_init1", "-e", "inject=inotify_init1:error=EMFILE"];
+    let mut child = command
+        .args(refuse)
+        .arg(env!("CARGO_BIN_EXE_engine"))
+        .arg("-C")
+        .arg(checkout.path(""))
+        .arg("watch")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&talk).unwrap())
+        .spawn()
+        .unwrap();
+    sleep(Duration::from_secs(3));
+    state_gateway(&checkout, "203.0.113.9");
+    let begin = Instant::now();
+    while checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0 != 0 {
+        assert!(begin.elapsed() < PATIENCE, "nobody looked");
+        sleep(Duration::from_millis(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = fs::read_to_string(&talk).unwrap();
+    assert!(said.contains("looking at the files every 2 s instead"), "{said}");
+}
+
+#[test]
 fn another_engine_is_waited_for() {
     let checkout = Checkout::joined();
     let watch = watch(&checkout, &[]);

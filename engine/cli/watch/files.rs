@@ -123,8 +123,8 @@ impl Surroundings {
     }
 
     /// How often to look without events.
-    pub(super) fn look_every(&self, usual: Duration) -> Duration {
-        if self.blind.is_some() { BLIND_LOOK.min(usual) } else { usual }
+    pub(super) fn look_every(&self, usual: Duration, checkout: &Checkout) -> Duration {
+        if self.blind.is_some() || checkout.is_remote() { BLIND_LOOK.min(usual) } else { usual }
     }
 
     /// Sorts paths of events. Gives whether any of them matters, and whether git's index lock is among them.
@@ -174,7 +174,8 @@ impl Surroundings {
 
     /// What differs from the last look: files that events named, else folders.
     pub(super) fn look(&mut self, checkout: &Checkout) -> Result<Vec<String>, CheckoutError> {
-        let touched = self.touched.take();
+        // a look that no event asked for is at everything: there may be changes that nobody told
+        let touched = self.touched.take().filter(|touched| !touched.is_empty());
         let named = std::mem::take(&mut self.named);
         let all = FOLDERS.iter().map(|folder| (*folder).to_owned()).chain(self.others.iter().cloned());
         let places: Vec<String> =
@@ -213,6 +214,30 @@ impl Surroundings {
             .get(place)
             .map(|stamps| stamps.values().fold(0_u64, |all, one| all.rotate_left(1) ^ one))
             .unwrap_or_default()
+    }
+
+    /// Hears nothing of the tree for the time of a turn, which opens every file of it: the kernel would tell of each.
+    pub(super) fn stop_listening_to_tree(&mut self) {
+        let tree = self.tree();
+        if let Some(watcher) = self.watcher.as_mut().filter(|_| self.watched.remove(&(tree.clone(), true))) {
+            // it may have gone by itself
+            drop(watcher.unwatch(&tree));
+        }
+    }
+
+    /// Hears of the tree again.
+    pub(super) fn listen_to_tree(&mut self) {
+        let tree = self.tree();
+        if let Some(watcher) = &mut self.watcher
+            && !self.watched.contains(&(tree.clone(), true))
+            && watcher.watch(&tree, RecursiveMode::Recursive).is_ok()
+        {
+            self.watched.insert((tree, true));
+        }
+    }
+
+    fn tree(&self) -> PathBuf {
+        std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone()).join("rendered")
     }
 
     /// Where to tell of happenings.

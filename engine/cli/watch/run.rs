@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
         let surroundings = Surroundings::new(&dir, tell);
         let pace = Pace { every: watch.every, poll: watch.poll, pull: watch.pull, ..Pace::default() };
         let poll_waiting = pace.poll_waiting.min(watch.poll);
-        let look = if checkout.is_remote() { surroundings.look_every(pace.look) } else { pace.look };
+        let look = surroundings.look_every(pace.look, &checkout);
         let mut pages = Pages::new();
         if let Some(address) = watch.http {
             let bound = runtime.block_on(pages.serve(address))?;
@@ -232,6 +232,7 @@ impl<'a> Run<'a> {
     fn turn(&mut self, causes: Causes) {
         let begun = Instant::now();
         let ended = self.try_turn(&causes);
+        self.surroundings.listen_to_tree();
         let now = self.begun.elapsed();
         match ended {
             Ok(Ended::Turned(awaited)) => {
@@ -291,6 +292,7 @@ impl<'a> Run<'a> {
             return Ok(Ended::Postponed { at_once: true });
         }
         let observed = Observed::clone(&self.contacts.observed);
+        self.surroundings.stop_listening_to_tree();
         let quiet = Printer::new(true);
         let planned = Planned::new(&session, &Request::default(), Mode::Stored(observed), &quiet)?;
         let exit = planned.exit();
@@ -325,6 +327,7 @@ impl<'a> Run<'a> {
         }
         let git = self.history.as_ref().map(History::index_folder);
         if let Some(words) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
+            self.scheduler.look_every(self.surroundings.look_every(Pace::default().look, session.checkout));
             self.complain_softly(&words);
         }
     }
