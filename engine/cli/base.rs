@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
-use super::session::Session;
+use super::session::{Session, is_yaml};
 use crate::accept::between;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::git::{GitError, Repository};
@@ -26,10 +26,6 @@ pub struct Base {
     files: BTreeMap<String, Vec<u8>>,
     lock: Lock,
     lock_files: BTreeMap<String, Vec<u8>>,
-}
-
-fn is_yaml(path: &str) -> bool {
-    matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")))
 }
 
 impl Base {

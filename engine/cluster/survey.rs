@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::access::AccessError;
+use super::watched::in_full;
 use super::watched::{Meta, Objects, Place, Source, Watchable};
 use crate::address::{ApiHost, Gateway, Host};
 use crate::certificate::{RootCertificate, parse_roots_any_time};
@@ -67,7 +68,7 @@ impl Contexts {
         };
         let path =
             file.map_or_else(|| "of $KUBECONFIG or ~/.kube/config".to_owned(), |path| path.display().to_string());
-        let kubeconfig = read.map_err(|error| AccessError::Kubeconfig { path, reason: in_full(&error) })?;
+        let kubeconfig = read.map_err(|error| AccessError::Kubeconfig { path, reason: causes(&error) })?;
         Ok(Self { kubeconfig })
     }
 
@@ -82,7 +83,7 @@ impl Contexts {
         let asked = timeout(ALL, async {
             let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await;
-            let mut config = config.map_err(|error| in_full(&error))?;
+            let mut config = config.map_err(|error| causes(&error))?;
             config.connect_timeout = Some(CONNECT);
             let server = config.cluster_url.to_string();
             let client = Client::try_from(config).map_err(|error| of_client(&error))?;
@@ -106,18 +107,9 @@ impl std::fmt::Debug for Contexts {
     }
 }
 
-/// An error with its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    short(&text)
+/// An error with its causes, cut short.
+fn causes(error: &dyn std::error::Error) -> String {
+    short(&in_full(error))
 }
 
 /// What a credential plugin printed is part of its error, and may be a token: it is not repeated.
@@ -126,7 +118,7 @@ fn of_client(error: &kube::Error) -> String {
         kube::Error::Auth(_) => {
             "the credentials of its kubeconfig cannot be had; try `kubectl get namespaces` with this context".to_owned()
         }
-        error => in_full(error),
+        error => causes(error),
     }
 }
 

@@ -69,6 +69,13 @@ impl Repository {
         if said.ok { Oid::parse(&said.text()).map(Some) } else { Ok(None) }
     }
 
+    /// Fetches a branch of a remote to the reference here that follows it.
+    fn fetch(&self, upstream: &Upstream) -> super::run::Git {
+        let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
+        let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
+        self.git(Kind::Remote, "fetching").words(words).words(["--end-of-options", &upstream.remote, &spec])
+    }
+
     /// Takes the remote's commits of the branch that is checked out. Files in `ours` are generated: they never stand in the
     /// way, and commits that change nothing else are dropped, for the next turn makes them anew. What a person changed or
     /// committed is never touched: then it is an error.
@@ -84,9 +91,7 @@ impl Repository {
         };
         let upstream = self.upstream(&branch)?;
         let before = self.known(&upstream.tracking)?;
-        let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
-        let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
-        self.git(Kind::Remote, "fetching").words(words).words(["--end-of-options", &upstream.remote, &spec]).done()?;
+        self.fetch(&upstream).done()?;
         let Some(theirs) = self.known(&upstream.tracking)? else { return Ok(Pull::Unchanged) };
         if theirs == head || self.is_ancestor(&theirs, &head)? {
             return Ok(Pull::Unchanged);
@@ -216,39 +221,27 @@ impl Repository {
     /// Pushes what is checked out to its upstream, or a branch of ours to one of the same name.
     pub fn push(&self, branch: Option<&str>) -> Result<Push, GitError> {
         let state = self.state()?;
-        let (source, upstream, lease) = match (branch, state.branch) {
+        let (source, upstream) = match (branch, state.branch) {
             (Some(name), current) => {
                 let name = branch_name(name)?;
                 let remote = self.upstream(current.as_deref().unwrap_or(name))?.remote;
                 let tracking = format!("refs/remotes/{remote}/{name}");
-                let before = self.known(&tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
-                let lease = format!("--force-with-lease=refs/heads/{name}:{before}");
-                (format!("refs/heads/{name}"), Upstream { remote, branch: name.to_owned(), tracking }, Some(lease))
+                (format!("refs/heads/{name}"), Upstream { remote, branch: name.to_owned(), tracking })
             }
-            (None, Some(current)) => ("HEAD".to_owned(), self.upstream(&current)?, None),
+            (None, Some(current)) => ("HEAD".to_owned(), self.upstream(&current)?),
             (None, None) => {
                 let words = "no branch is checked out, so there is nothing to push to; `git switch` to one, or name one with --branch";
                 return Err(GitError::Refused(words.to_owned()));
             }
         };
         let spec = format!("{source}:refs/heads/{}", upstream.branch);
-        if lease.is_some() {
+        let mut lease = None;
+        if branch.is_some() {
             // what the lease is about: the branch as the remote has it now
-            let follow = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
-            let words = [
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                "--no-recurse-submodules",
-                UPLOAD,
-                "--end-of-options",
-                &upstream.remote,
-                &follow,
-            ];
-            let _it_may_not_have_it_yet = self.git(Kind::Remote, "fetching").words(words).outcome()?;
+            let _it_may_not_have_it_yet = self.fetch(&upstream).outcome()?;
+            let before = self.known(&upstream.tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
+            lease = Some(format!("--force-with-lease=refs/heads/{}:{before}", upstream.branch));
         }
-        let before = self.known(&upstream.tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
-        let lease = lease.map(|_| format!("--force-with-lease=refs/heads/{}:{before}", upstream.branch));
         let words = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no", RECEIVE];
         let pushing = self.git(Kind::Remote, "pushing").words(words).words(lease);
         let said = pushing.words(["--end-of-options", &upstream.remote, &spec]).outcome()?;
