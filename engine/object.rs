@@ -6,7 +6,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::name::{ClusterName, MeshName};
+use crate::name::MeshName;
 
 /// Label that names the tool, with value `isthmus`.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -178,7 +178,7 @@ pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, YamlError> {
 }
 
 /// The folder of a cluster's objects.
-pub fn rendered_folder(cluster: &ClusterName) -> String {
+pub fn rendered_folder(cluster: impl fmt::Display) -> String {
     format!("rendered/{cluster}")
 }
 

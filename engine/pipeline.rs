@@ -6,7 +6,9 @@
 //! 4. [`Program::plan`]: objects are rendered and compared with the tree.
 //! 5. [`Program::files`]: the plan as file changes, which the checkout's writer carries out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -19,14 +21,17 @@ use crate::graph::{Cycle, Graph};
 use crate::lock::{Lock, Stage};
 use crate::mesh::{Credentials, Mesh, State};
 use crate::name::{ClusterName, Digest};
-use crate::object::YamlError;
+use crate::object::{YamlError, rendered_folder};
 use crate::observe::Observed;
-use crate::plan::{Action, FileStep, Gathering, ObjectChange, Plan, Reason, compare, notes};
-use crate::render::{CredentialSource, RenderContext, RenderedCluster, RenderedObject, VALUES_FILES, values_mark};
+use crate::plan::{Action, CompareError, FileStep, Gathering, NewText, ObjectChange, Plan, Step, compare, notes};
+use crate::render::{CredentialSource, RenderContext, RenderedCluster, VALUES_FILES, values_mark};
 use crate::spec::Source;
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
-use crate::tree::{Tree, TreeError};
+use crate::tree::{File, Tree, TreeError};
+
+/// Most bytes of new texts that a plan keeps; what is beyond is rendered again when it is written.
+const MAX_KEPT_TEXT: usize = 32 << 20;
 
 /// Why a run ends before its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +51,15 @@ pub enum Stop {
     /// An object cannot be written as YAML.
     #[error(transparent)]
     Yaml(#[from] YamlError),
+}
+
+impl From<CompareError> for Stop {
+    fn from(error: CompareError) -> Self {
+        match error {
+            CompareError::Tree(error) => error.into(),
+            CompareError::Yaml(error) => error.into(),
+        }
+    }
 }
 
 /// What a run reads of a checkout.
@@ -100,8 +114,20 @@ pub struct Turn {
 impl Program {
     /// Reads and compiles a checkout. `file` gives other files of it, such as CA certificates.
     pub fn load(input: &Input, file: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Self, Stop> {
+        Self::load_after(None, input, file)
+    }
+
+    /// The same, with the lock of what was compiled before where its files are the same.
+    pub fn load_after(
+        before: Option<&Self>,
+        input: &Input,
+        file: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Self, Stop> {
         let mut findings = Diagnostics::new();
-        let lock = Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let lock = match before.filter(|before| before.lock_files == input.lock) {
+            Some(before) => Ok(before.lock.clone()),
+            None => Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
+        };
         let templates = Templates::load(&input.templates);
         let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), file);
         let lock = lock.map_err(|found| findings.extend(found)).ok();
@@ -176,8 +202,12 @@ impl Program {
         credentials: &(dyn CredentialSource + Sync),
         cluster: &ClusterName,
     ) -> Result<RenderedCluster, Stop> {
-        let context = RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)?;
-        context.render(credentials, cluster).map_err(Stop::Findings)
+        self.context(turn)?.render(credentials, cluster).map_err(Stop::Findings)
+    }
+
+    /// What the objects of all clusters in a turn share.
+    pub fn context<'a>(&'a self, turn: &'a Turn) -> Result<RenderContext<'a>, Stop> {
+        RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)
     }
 
     /// Renders and compares every cluster, or `only` one.
@@ -190,22 +220,27 @@ impl Program {
         progress: &(dyn Fn() + Sync),
     ) -> Result<Plan, Stop> {
         let lock = &turn.advanced.lock;
-        let context = RenderContext::new(&self.mesh, lock, &self.templates).map_err(Stop::Findings)?;
+        let context = self.context(turn)?;
         // a paused cluster keeps its tree byte for byte, whatever its peers do
         let clusters = self.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
         let names: Vec<&ClusterName> =
             clusters.map(|cluster| &cluster.name).filter(|name| only.is_none_or(|only| only == *name)).collect();
-        let compared: Vec<_> = names
-            .par_iter()
-            .map(|name| {
-                let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
-                let mut changes = compare(&self.mesh.name, name, &rendered, &tree.cluster_files(name.as_str())?)?;
-                let extra = extra_steps(&self.mesh, name, &rendered, tree)?;
-                changes.refused.extend(extra.refused);
-                progress();
-                Ok((changes, extra.steps, rendered.waiting, rendered.warnings))
-            })
-            .collect();
+        let room = Room(AtomicUsize::new(MAX_KEPT_TEXT));
+        let one = |name: &&ClusterName| {
+            let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
+            let files = tree.files_to_compare(name.as_str())?;
+            let mut changes = compare(&self.mesh.name, name, &rendered, tree, &files)?;
+            let mut extra = extra_steps(&self.mesh, name, &rendered, tree, &files)?;
+            changes.refused.extend(extra.refused);
+            let objects = changes.objects.iter_mut().map(|(_, change)| &mut change.text);
+            room.take(objects.chain(extra.steps.iter_mut().map(|step| &mut step.text)));
+            progress();
+            Ok((changes, extra.steps, rendered.waiting, rendered.warnings))
+        };
+        let compare_all = || names.par_iter().map(one).collect::<Vec<Result<_, Stop>>>();
+        let lock_steps = || turn.accepted.as_ref().map(|_| self.lock_steps(lock)).transpose();
+        let beside = || (Graph::build(&self.mesh, lock, only), lock_steps());
+        let (compared, (graph, lock_steps)) = rayon::join(compare_all, beside);
         let mut findings = Diagnostics::new();
         let mut gathering = Gathering {
             mesh: &self.mesh,
@@ -242,15 +277,13 @@ impl Program {
         if only.is_none() {
             self.sweep(tree, &mut gathering)?;
         }
-        let graph = Graph::build(&self.mesh, lock, only)?;
+        let graph = graph?;
         let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
         plan.steps = gathering.steps(order);
         plan.trust_changes = turn.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();
         plan.warnings.extend(equal_subjects(lock));
         plan.warnings.extend(turn.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
-        if turn.accepted.is_some() {
-            plan.lock = self.lock_steps(lock)?;
-        }
+        plan.lock = lock_steps?.unwrap_or_default();
         plan.moves.clone_from(&turn.advanced.moves);
         plan.notes = notes(&self.mesh, &plan.moves);
         plan.next_turn = next_turn(&self.mesh, lock);
@@ -265,8 +298,8 @@ impl Program {
                 continue;
             }
             let step = StepId::of(StepKind::RenderComponents, &name);
-            let files = tree.cluster_files(&folder)?;
-            let changes = compare(&self.mesh.name, &name, &RenderedCluster::default(), &files)?;
+            let files = tree.files_to_compare(name.as_str())?;
+            let changes = compare(&self.mesh.name, &name, &RenderedCluster::default(), tree, &files)?;
             if changes.objects.iter().any(|(_, change)| !change.path.ends_with(crate::plan::KUSTOMIZATION)) {
                 let words = format!(
                     "`rendered/{name}` holds objects of a cluster that neither spec nor lock knows; restore its document and lock, or delete the folder by hand"
@@ -283,51 +316,56 @@ impl Program {
 
     fn lock_steps(&self, lock: &Lock) -> Result<Vec<FileStep>, YamlError> {
         let new = lock.to_files()?;
-        let mut steps: Vec<FileStep> = new
-            .iter()
-            .filter_map(|(path, text)| match self.lock_files.get(path) {
-                Some(bytes) if bytes == text.as_bytes() => None,
-                Some(_) => Some(FileStep { path: path.clone(), action: Action::Update }),
-                None => Some(FileStep { path: path.clone(), action: Action::Create }),
-            })
-            .collect();
         let gone = self.lock_files.keys().filter(|path| !new.contains_key(*path));
-        steps.extend(gone.map(|path| FileStep { path: path.clone(), action: Action::Delete }));
-        Ok(steps)
+        let gone: Vec<FileStep> =
+            gone.map(|path| FileStep { path: path.clone(), action: Action::Delete, text: None }).collect();
+        let changed = new.into_iter().filter_map(|(path, text)| {
+            let action = match self.lock_files.get(&path) {
+                Some(bytes) if bytes == text.as_bytes() => return None,
+                Some(_) => Action::Update,
+                None => Action::Create,
+            };
+            Some(FileStep { path, action, text: Some(NewText(text)) })
+        });
+        Ok(changed.chain(gone).collect())
     }
 
-    /// The plan as file changes: the lock first, then the tree.
+    /// The plan as file changes: the lock first, then the tree. Takes the texts out of it.
     pub fn files(
         &self,
         turn: &Turn,
-        plan: &Plan,
+        plan: &mut Plan,
         credentials: &(dyn CredentialSource + Sync),
     ) -> Result<Vec<FileChange>, Stop> {
-        let mut changes = Vec::new();
-        let lock = turn.advanced.lock.to_files()?;
-        for step in &plan.lock {
-            changes.push(match lock.get(&step.path) {
-                Some(text) => write(&step.path, text.clone()),
-                None => FileChange::Delete { path: step.path.clone() },
-            });
+        let mut changes: Vec<FileChange> =
+            plan.lock.iter_mut().map(|step| change(&step.path, step.text.take().map(|text| text.0))).collect();
+        let mut by_cluster: BTreeMap<&str, Vec<Pending<'_>>> = BTreeMap::new();
+        for Step { id, objects, .. } in &mut plan.steps {
+            for ObjectChange { path, action, text, .. } in objects {
+                by_cluster.entry(id.cluster.as_str()).or_default().push((path, *action, text));
+            }
         }
-        let mut by_cluster: BTreeMap<&str, ClusterFiles<'_>> = BTreeMap::new();
-        for step in plan.steps.iter().filter(|step| !step.objects.is_empty()) {
-            by_cluster.entry(step.id.cluster.as_str()).or_default().objects.extend(&step.objects);
+        for FileStep { path, action, text } in &mut plan.extra {
+            let path: &str = path;
+            let cluster = path.split('/').nth(1).unwrap_or_default();
+            by_cluster.entry(cluster).or_default().push((path, *action, text));
         }
-        for step in &plan.extra {
-            let cluster = step.path.split('/').nth(1).unwrap_or_default();
-            by_cluster.entry(cluster).or_default().extra.push(step);
-        }
-        let context = RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)?;
+        let context = self.context(turn)?;
         let written: Result<Vec<Vec<FileChange>>, Stop> = by_cluster
             .into_par_iter()
             .map(|(name, files)| {
-                let rendered = match self.mesh.clusters.get_key_value(name) {
-                    Some((name, _)) => context.render(credentials, name).map_err(Stop::Findings)?,
-                    None => RenderedCluster::default(),
+                let lacks_text = |(_, action, text): &Pending<'_>| *action != Action::Delete && text.is_none();
+                let texts = match self.mesh.clusters.get_key_value(name) {
+                    Some((name, _)) if files.iter().any(lacks_text) => {
+                        texts(name, context.render(credentials, name).map_err(Stop::Findings)?)?
+                    }
+                    _ => BTreeMap::new(),
                 };
-                files.writes(name, &rendered)
+                let one = |(path, action, text): Pending<'_>| match action {
+                    Action::Delete => change(path, None),
+                    _ => change(path, text.take().map(|text| text.0).or_else(|| texts.get(path).cloned())),
+                };
+                Ok(files.into_iter().map(one).collect())
             })
             .collect();
         changes.extend(written?.into_iter().flatten());
@@ -335,40 +373,41 @@ impl Program {
     }
 }
 
-/// What a plan changes in one cluster's files.
-#[derive(Default)]
-struct ClusterFiles<'a> {
-    objects: Vec<&'a ObjectChange>,
-    extra: Vec<&'a FileStep>,
+/// A file that changes: its path, what becomes of it, and its new text where the plan kept it.
+type Pending<'a> = (&'a str, Action, &'a mut Option<NewText>);
+
+/// All files of a rendered cluster by path.
+fn texts(cluster: &ClusterName, rendered: RenderedCluster) -> Result<BTreeMap<String, String>, YamlError> {
+    let folder = rendered_folder(cluster);
+    let objects = rendered.objects.into_iter();
+    let objects =
+        objects.map(|rendered| Ok((format!("{folder}/{}", rendered.id().file_name()), rendered.into_yaml()?)));
+    let extra = rendered.extra.into_iter().map(|(path, file)| Ok((path, file.text)));
+    objects.chain(extra).collect()
 }
 
-impl ClusterFiles<'_> {
-    fn writes(&self, cluster: &str, rendered: &RenderedCluster) -> Result<Vec<FileChange>, Stop> {
-        let folder = format!("rendered/{cluster}");
-        let path_of = |rendered: &RenderedObject| format!("{folder}/{}", rendered.object.id().file_name());
-        let objects: BTreeMap<String, &RenderedObject> =
-            rendered.objects.iter().map(|rendered| (path_of(rendered), rendered)).collect();
-        let mut changes = Vec::with_capacity(self.objects.len() + self.extra.len());
-        for change in &self.objects {
-            changes.push(match (change.reason, objects.get(&change.path)) {
-                (Reason::Missing | Reason::Differs, Some(rendered)) => {
-                    write(&change.path, rendered.to_yaml()?.into_owned())
-                }
-                _ => FileChange::Delete { path: change.path.clone() },
-            });
-        }
-        for step in &self.extra {
-            changes.push(match rendered.extra.get(&step.path) {
-                Some(file) => write(&step.path, file.text.clone()),
-                None => FileChange::Delete { path: step.path.clone() },
-            });
-        }
-        Ok(changes)
+/// A file gets this text, or goes.
+fn change(path: &str, text: Option<String>) -> FileChange {
+    match text {
+        Some(text) => FileChange::Write { path: path.to_owned(), bytes: text.into_bytes(), mode: 0o644 },
+        None => FileChange::Delete { path: path.to_owned() },
     }
 }
 
-fn write(path: &str, text: String) -> FileChange {
-    FileChange::Write { path: path.to_owned(), bytes: text.into_bytes(), mode: 0o644 }
+/// Room for the new texts of a plan.
+struct Room(AtomicUsize);
+
+impl Room {
+    /// Takes these texts in, or drops them where they would be too many.
+    fn take<'t>(&self, texts: impl Iterator<Item = &'t mut Option<NewText>>) {
+        for text in texts {
+            let size = text.as_ref().map_or(0, |text| text.0.len());
+            let take = |left: usize| left.checked_sub(size);
+            if self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+                *text = None;
+            }
+        }
+    }
 }
 
 /// Files beside the objects that change. Values files that are not ours are in the way; ours go with their target.
@@ -377,13 +416,21 @@ fn extra_steps(
     name: &ClusterName,
     rendered: &RenderedCluster,
     tree: &dyn Tree,
+    files: &BTreeMap<String, File>,
 ) -> Result<ExtraChanges, TreeError> {
     let mark = values_mark(&mesh.name);
+    let folder = format!("{}/", rendered_folder(name));
     let mut changes = ExtraChanges::default();
     for (path, file) in &rendered.extra {
-        let action = match tree.file(path)? {
+        let found = match path.strip_prefix(&folder).map(|name| files.get(name)) {
+            Some(Some(File::Kept { digest, .. })) if *digest == Digest::of(file.text.as_bytes()) => continue,
+            Some(Some(File::Read(bytes))) => Some(Cow::Borrowed(bytes.as_slice())),
+            Some(None) => None,
+            Some(Some(File::Kept { .. })) | None => tree.file(path)?.map(Cow::Owned),
+        };
+        let action = match found {
             None => Action::Create,
-            Some(bytes) if bytes == file.text.as_bytes() => continue,
+            Some(bytes) if *bytes == *file.text.as_bytes() => continue,
             Some(bytes) if path.starts_with("values/") && !bytes.starts_with(mark.as_bytes()) => {
                 let words = format!(
                     "`{path}` is not ours: it lacks our first line; move it away, and the next turn writes ours"
@@ -393,13 +440,14 @@ fn extra_steps(
             }
             Some(_) => Action::Update,
         };
-        changes.steps.push(FileStep { path: path.clone(), action });
+        let text = Some(NewText(file.text.clone()));
+        changes.steps.push(FileStep { path: path.clone(), action, text });
     }
     for file in VALUES_FILES {
         let path = format!("values/{name}/{file}");
         let ours = |bytes: Vec<u8>| bytes.starts_with(mark.as_bytes());
         if !rendered.extra.contains_key(&path) && tree.file(&path)?.is_some_and(ours) {
-            changes.steps.push(FileStep { path, action: Action::Delete });
+            changes.steps.push(FileStep { path, action: Action::Delete, text: None });
         }
     }
     Ok(changes)

@@ -1,9 +1,11 @@
 //! The plan: what a turn would change, why, what it waits for and what it refuses. A value, whole before anything is touched.
 //!
-//! It holds ids, reasons and digests. Objects are rendered again, cluster by cluster, when they are printed or written, so a
-//! plan of a thousand clusters stays small.
+//! It holds ids, reasons and digests, and the new texts up to a limit. What is beyond is rendered again, cluster by cluster,
+//! when it is printed or written, so a plan of a thousand clusters stays small.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -15,8 +17,9 @@ use crate::lock::Stage;
 use crate::mesh::{Mesh, Reconciler};
 use crate::name::{ClusterName, Digest, MeshName};
 use crate::object::{INPUTS_ANNOTATION, Object, YamlError};
-use crate::render::RenderedCluster;
+use crate::render::{RenderedCluster, RenderedObject};
 use crate::step::{StepId, StepKind};
+use crate::tree::{File, Tree, TreeError};
 
 /// Version of the plan's JSON form.
 pub const PLAN_VERSION: u32 = 1;
@@ -49,6 +52,19 @@ pub struct FileStep {
     pub path: String,
     /// What becomes of it.
     pub action: Action,
+    /// Its new content, where that is at hand.
+    #[serde(skip)]
+    pub text: Option<NewText>,
+}
+
+/// The new content of a file. Shows nothing of it: it may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewText(pub String);
+
+impl fmt::Debug for NewText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes]", self.0.len())
+    }
 }
 
 /// One step of a plan.
@@ -90,6 +106,8 @@ pub struct ObjectChange {
     pub reason: Reason,
     /// SHA-256 of the file as it will be; of the old one for a deletion.
     pub digest: Digest,
+    /// Its new content, while a plan is small enough to keep it; else it is rendered again.
+    pub text: Option<NewText>,
 }
 
 /// What becomes of a file.
@@ -191,43 +209,54 @@ pub struct ClusterChanges {
 /// Name of the file that lists the others.
 pub const KUSTOMIZATION: &str = "kustomization.yaml";
 
-/// Compares what is rendered for a cluster with the files of its folder, by name.
+/// Why a cluster could not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// Its folder cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// An object cannot be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+}
+
+/// Compares what is rendered for a cluster with the files of its folder in the tree, by name.
 pub fn compare(
     mesh: &MeshName,
     cluster: &ClusterName,
     rendered: &RenderedCluster,
-    files: &BTreeMap<String, Vec<u8>>,
-) -> Result<ClusterChanges, YamlError> {
+    tree: &dyn Tree,
+    files: &BTreeMap<String, File>,
+) -> Result<ClusterChanges, CompareError> {
     let mut changes = ClusterChanges::default();
     let mut declared = BTreeSet::new();
     let folder = crate::object::rendered_folder(cluster);
     let fallback = StepId::of(StepKind::RenderComponents, cluster);
     for rendered in &rendered.objects {
-        let name = rendered.object.id().file_name();
-        let path = format!("{folder}/{name}");
-        let text = rendered.to_yaml()?;
-        let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
-        let change = |action, reason| ObjectChange {
-            path: path.clone(),
-            object: rendered.object.id().to_string(),
-            action,
-            reason,
-            digest: Digest::of(text.as_bytes()),
-        };
-        match files.get(&name) {
-            None => changes.objects.push((step, change(Action::Create, Reason::Missing))),
-            Some(bytes) if bytes == text.as_bytes() => {}
-            Some(bytes) => match owner(mesh, bytes) {
-                Owner::Us => changes.objects.push((step, change(Action::Update, Reason::Differs))),
-                Owner::Other(who) => changes.refused.push((step, foreign(&path, &who))),
-            },
+        let name = rendered.id().file_name();
+        let note_same = || tree.note_ours(cluster.as_str(), &name, rendered.inputs());
+        let found = compare_object(mesh, rendered, files.get(&name), &note_same)?;
+        if found != Found::Same {
+            let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
+            let path = format!("{folder}/{name}");
+            match found {
+                Found::Same => {}
+                Found::Foreign(owner) => changes.refused.push((step, foreign(&path, &owner))),
+                Found::Changes { action, reason, digest, text } => {
+                    let (object, text) = (rendered.id().to_string(), Some(NewText(text)));
+                    changes.objects.push((step, ObjectChange { path, object, action, reason, digest, text }));
+                }
+            }
         }
         declared.insert(name);
     }
     for path in rendered.extra.keys() {
         let Some(name) = path.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')) else { continue };
-        if let Some(Owner::Other(who)) = files.get(name).map(|bytes| owner(mesh, bytes)) {
-            changes.refused.push((fallback.clone(), foreign(path, &who)));
+        if let Some(File::Read(bytes)) = files.get(name) {
+            match owner(mesh, bytes) {
+                Owner::Us => tree.note_ours(cluster.as_str(), name, None),
+                Owner::Other(who) => changes.refused.push((fallback.clone(), foreign(path, &who))),
+            }
         }
         declared.insert(name.to_owned());
     }
@@ -236,29 +265,86 @@ pub fn compare(
     }
     for withheld in &rendered.withheld {
         let name = withheld.id.file_name();
-        let object = files.get(&name).and_then(|bytes| parse(bytes));
+        let bytes = files.get(&name).map(|file| bytes_of(tree, &folder, &name, file)).transpose()?.flatten();
+        let object = bytes.and_then(|bytes| parse(&bytes));
         let inputs = object.as_ref().and_then(|object| object.annotation(INPUTS_ANNOTATION));
         if inputs != Some(withheld.inputs.to_string().as_str()) {
             changes.withheld.push((withheld.step.clone(), withheld.reason.clone()));
         }
         declared.insert(name);
     }
-    for (name, bytes) in files {
-        if declared.contains(name) {
-            continue;
-        }
-        if let Some(object) = parse(bytes).filter(|object| object.is_owned_by_tree_of(mesh)) {
+    for (name, file) in files.iter().filter(|(name, _)| !declared.contains(*name)) {
+        let Some(bytes) = bytes_of(tree, &folder, name, file)? else { continue };
+        if let Some(object) = parse(&bytes).filter(|object| object.is_owned_by_tree_of(mesh)) {
             let change = ObjectChange {
                 path: format!("{folder}/{name}"),
                 object: object.id().to_string(),
                 action: Action::Delete,
                 reason: Reason::NoLongerDeclared,
-                digest: Digest::of(bytes),
+                digest: Digest::of(&bytes),
+                text: None,
             };
             changes.objects.push((steps_of(&object).unwrap_or_else(|| fallback.clone()), change));
         }
     }
     Ok(changes)
+}
+
+/// How an object stands to its file.
+#[derive(PartialEq)]
+enum Found {
+    Same,
+    Changes {
+        action: Action,
+        reason: Reason,
+        digest: Digest,
+        text: String,
+    },
+    /// Somebody else's file is in the way.
+    Foreign(String),
+}
+
+/// Compares an object with its file. The text is not made where the file is known to hold what these inputs give.
+fn compare_object(
+    mesh: &MeshName,
+    rendered: &RenderedObject,
+    file: Option<&File>,
+    note_same: &dyn Fn(),
+) -> Result<Found, YamlError> {
+    if let Some(File::Kept { made_of: made_of @ Some(_), .. }) = file
+        && *made_of == rendered.inputs()
+    {
+        return Ok(Found::Same);
+    }
+    let text = rendered.to_yaml()?;
+    let digest = || Digest::of(text.as_bytes());
+    let (action, reason, digest) = match file {
+        Some(File::Read(bytes)) if bytes == text.as_bytes() => {
+            note_same();
+            return Ok(Found::Same);
+        }
+        Some(File::Read(bytes)) => match owner(mesh, bytes) {
+            Owner::Us => (Action::Update, Reason::Differs, digest()),
+            Owner::Other(who) => return Ok(Found::Foreign(who)),
+        },
+        Some(File::Kept { digest: kept, .. }) => match digest() {
+            same if same == *kept => {
+                note_same();
+                return Ok(Found::Same);
+            }
+            digest => (Action::Update, Reason::Differs, digest),
+        },
+        None => (Action::Create, Reason::Missing, digest()),
+    };
+    Ok(Found::Changes { action, reason, digest, text: text.into_owned() })
+}
+
+/// The bytes of a file of a cluster's folder; `None` when it is gone by now.
+fn bytes_of<'f>(tree: &dyn Tree, folder: &str, name: &str, file: &'f File) -> Result<Option<Cow<'f, [u8]>>, TreeError> {
+    Ok(match file {
+        File::Read(bytes) => Some(Cow::Borrowed(bytes)),
+        File::Kept { .. } => tree.file(&format!("{folder}/{name}"))?.map(Cow::Owned),
+    })
 }
 
 /// The file of the remote secret for a peer.

@@ -2,10 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use crate::name::Digest;
+
 /// A tree that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TreeError(pub String);
+
+/// A file that is to be compared with what is rendered for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum File {
+    /// Its bytes.
+    Read(Vec<u8>),
+    /// It was not read: it is one of ours, and still holds what it held.
+    Kept {
+        /// The SHA-256 of its bytes.
+        digest: Digest,
+        /// The [inputs](crate::render::RenderedObject::inputs) that give these bytes, if they are known.
+        made_of: Option<Digest>,
+    },
+}
 
 /// Files by folder. Reading one cluster's folder at a time keeps a plan of many clusters small.
 pub trait Tree: Sync {
@@ -17,6 +33,14 @@ pub trait Tree: Sync {
 
     /// One file of the checkout by its path.
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError>;
+
+    /// The same files as [`cluster_files`](Self::cluster_files), where a tree that remembers need not read them all.
+    fn files_to_compare(&self, cluster: &str) -> Result<BTreeMap<String, File>, TreeError> {
+        Ok(self.cluster_files(cluster)?.into_iter().map(|(name, bytes)| (name, File::Read(bytes))).collect())
+    }
+
+    /// Told of a file of a cluster's folder that is ours, and of the inputs that its bytes are made of.
+    fn note_ours(&self, _cluster: &str, _name: &str, _made_of: Option<Digest>) {}
 }
 
 /// A tree in memory: path below the checkout → bytes.

@@ -335,7 +335,7 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
             |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
         stages.push((stage("east", "deck"), stage("deck", "east")));
         let rendered = program.render(&turn, &NoCredentials, &name("east")).unwrap();
-        let secret = rendered.objects.iter().any(|rendered| rendered.object.id().name == "istio-remote-secret-deck");
+        let secret = rendered.objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
         assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
         lock = after.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
     }

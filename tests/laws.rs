@@ -170,8 +170,8 @@ proptest! {
         let program = world.load();
         let plan_of = |world: &World, program: &isthmus::pipeline::Program| {
             let turn = program.locked();
-            let plan = program.plan(&turn, &world.checkout, &NoCredentials, None, &|| {}).unwrap();
-            let files = program.files(&turn, &plan, &NoCredentials).unwrap();
+            let mut plan = program.plan(&turn, &world.checkout, &NoCredentials, None, &|| {}).unwrap();
+            let files = program.files(&turn, &mut plan, &NoCredentials).unwrap();
             (format!("{:?}", plan.steps), plan.lock, plan.extra, files)
         };
         let first = plan_of(world, &program);

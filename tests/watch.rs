@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Watch {
     child: Child,
     http: String,
+    printed: Arc<Mutex<String>>,
 }
 
 impl Drop for Watch {
@@ -47,9 +49,18 @@ impl Watch {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        // the rest is read, so that the watch never waits for us
-        std::thread::spawn(move || drop(std::io::copy(&mut stdout, &mut std::io::sink())));
-        Self { child, http: line.trim().to_owned() }
+        let printed = Arc::new(Mutex::new(String::new()));
+        // the rest is read as it comes, so that the watch never waits for us
+        let sink = printed.clone();
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| sink.lock().unwrap().push_str(&(line + "\n")));
+        });
+        Self { child, http: line.trim().to_owned(), printed }
+    }
+
+    /// What it printed so far.
+    fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
@@ -291,6 +302,52 @@ fn two_thousand_files_of_a_checkout_by_git_are_one_turn() {
     let watch = watch(&checkout, &["--commit"]);
     assert_eq!(watch.turns_of(|| git(&["switch", "-q", "other"])), 1);
     assert!(fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap().contains("203.0.113.9"));
+}
+
+#[test]
+fn a_watch_prints_what_differed_though_it_is_written_by_then() {
+    let checkout = Checkout::joined();
+    let watch = watch(&checkout, &[]);
+    assert_eq!(watch.turns_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
+    let before = watch.printed().len();
+    let spec = checkout.path("specs/mesh.yaml");
+    let text = fs::read_to_string(&spec).unwrap().replace("203.0.113.1", "203.0.113.2");
+    assert_eq!(watch.turns_of(|| fs::write(&spec, text).unwrap()), 1);
+    let printed = watch.printed().split_off(before);
+    for line in ["-     - address: \"203.0.113.1\"", "+     - address: \"203.0.113.2\""] {
+        assert!(printed.contains(line), "{line} in {printed}");
+    }
+}
+
+/// What a watch remembers of the tree hides nothing that others do to it.
+#[test]
+fn a_watch_that_remembers_the_tree_mends_it_all_the_same() {
+    let checkout = Checkout::joined();
+    let watch = watch(&checkout, &[]);
+    // until what it remembers counts
+    sleep(Duration::from_millis(2_500));
+    let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
+    let peers = checkout.path("rendered/east/configmap-isthmus-peers.yaml");
+    let files = checkout.output();
+    assert_eq!(watch.turns_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
+    // a byte for another, as a slip of an editor would
+    let text = fs::read_to_string(&secret).unwrap();
+    watch.turns_of(|| fs::write(&secret, text.replacen("\"3\"", "\"4\"", 1)).unwrap());
+    assert_eq!(fs::read_to_string(&secret).unwrap(), text);
+    // a text that belongs to another file of ours
+    watch.turns_of(|| fs::copy(&secret, &peers).map(drop).unwrap());
+    assert_eq!(fs::read(&peers).unwrap(), files[&peers]);
+    watch.turns_of(|| fs::remove_file(&peers).unwrap());
+    assert_eq!(fs::read(&peers).unwrap(), files[&peers]);
+    // what was read long ago is still known to be ours when it goes
+    let spec = checkout.path("specs/mesh.yaml");
+    let text = fs::read_to_string(&spec).unwrap();
+    let leaving = text.replacen("file://metadata/west\"}", "file://metadata/west\"}, state: leaving", 1);
+    assert_ne!(leaving, text);
+    watch.turns_of(|| fs::write(&spec, leaving).unwrap());
+    watch.until("the secret to go", |_| !secret.exists());
+    sleep(QUIET);
+    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0, 0);
 }
 
 #[test]

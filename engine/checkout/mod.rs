@@ -28,8 +28,8 @@ use rustix::fs::{CWD, Mode, openat};
 pub use error::{CheckoutError, Left};
 pub use mutex::Guard;
 pub use private::Private;
-pub use read::Limits;
-pub use stamp::Stamps;
+pub use read::{Found, Known, Limits};
+pub use stamp::{FileStamp, Stamps};
 pub use write::{Committed, FileChange};
 
 /// How the names of our temporary files begin. One that is found was left by an engine that was killed.

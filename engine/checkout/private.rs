@@ -39,7 +39,8 @@ impl Checkout {
         let (folder, name) = split(path)?;
         let Some(folder) = Folders::new(self).get(folder)? else { return Ok(None) };
         let found = read_file(folder.as_fd(), name, path, LONGEST)?;
-        Ok(found.map(|(bytes, mode)| Private { bytes: Zeroizing::new(bytes), open_to_others: mode & 0o077 != 0 }))
+        Ok(found
+            .map(|(bytes, stat)| Private { bytes: Zeroizing::new(bytes), open_to_others: stat.st_mode & 0o077 != 0 }))
     }
 }
 

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, RawDir, fstat, openat, readlinkat};
+use rustix::fs::{FileType, Mode, RawDir, Stat, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
 use super::path::{self, Folders, join, kind_at, open_folder, shown, wrong_kind};
+use super::stamp::FileStamp;
 use super::{Checkout, CheckoutError, Left, TEMPORARY};
 
 /// Files read by one task; fewer than this are read without any other thread.
@@ -41,6 +42,18 @@ impl Limits {
     pub const OUTPUT: Self = Self { file: 16 << 20, files: 4_000_000, total: 16 << 30 };
 }
 
+/// Whether the file of this path and stamp is known, so that it need not be read.
+pub type Known<'a> = &'a (dyn Fn(&str, &FileStamp) -> bool + Sync);
+
+/// A file that was found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What the system says of it, from before it was read.
+    pub stamp: FileStamp,
+    /// Its bytes, unless it was known.
+    pub bytes: Option<Vec<u8>>,
+}
+
 /// A few files of one folder, to be read by one task.
 struct Batch {
     folder: String,
@@ -66,13 +79,25 @@ impl Checkout {
         filter: &dyn Fn(&str) -> bool,
         limits: Limits,
     ) -> Result<BTreeMap<String, Vec<u8>>, CheckoutError> {
+        let found = self.read_unless(folder, filter, limits, None)?;
+        Ok(found.into_iter().filter_map(|(path, found)| Some((path, found.bytes?))).collect())
+    }
+
+    /// The same, with each file's stamp, and without the bytes of files that are `known` by path and stamp.
+    pub fn read_unless(
+        &self,
+        folder: &str,
+        filter: &dyn Fn(&str) -> bool,
+        limits: Limits,
+        known: Option<Known<'_>>,
+    ) -> Result<BTreeMap<String, Found>, CheckoutError> {
         let Some(open) = self.folder(folder)? else { return Ok(BTreeMap::new()) };
         let mut walk = Walk { checkout: self, top: folder, filter, limits, batches: Vec::new(), files: 0 };
         walk.folder(open.as_fd(), folder, 0)?;
         let (batches, files) = (walk.batches, walk.files);
 
         let total = AtomicU64::new(0);
-        let read = |batch: &Batch| self.read_batch(batch, folder, limits, &total);
+        let read = |batch: &Batch| self.read_batch(batch, folder, limits, &total, known);
         // Gathered before the first error is picked, so that it is the first in the order of paths.
         let found: Vec<Result<Vec<_>, _>> =
             if files <= BATCH { batches.iter().map(read).collect() } else { batches.par_iter().map(read).collect() };
@@ -147,12 +172,19 @@ impl Checkout {
         top: &str,
         limits: Limits,
         total: &AtomicU64,
-    ) -> Result<Vec<(String, Vec<u8>)>, CheckoutError> {
+        known: Option<Known<'_>>,
+    ) -> Result<Vec<(String, Found)>, CheckoutError> {
         let Some(folder) = self.folder(&batch.folder)? else { return Ok(Vec::new()) };
         let mut files = Vec::with_capacity(batch.names.len());
         for name in &batch.names {
             let path = join(&batch.folder, name);
-            let Some((bytes, _)) = read_file(folder.as_fd(), name, &path, limits.file)? else { continue };
+            if let Some(known) = known
+                && let Some(stamp) = FileStamp::at(folder.as_fd(), name).filter(|stamp| known(&path, stamp))
+            {
+                files.push((path, Found { stamp, bytes: None }));
+                continue;
+            }
+            let Some((bytes, stat)) = read_file(folder.as_fd(), name, &path, limits.file)? else { continue };
             let size = bytes.len() as u64;
             if total.fetch_add(size, Ordering::Relaxed).saturating_add(size) > limits.total {
                 return Err(CheckoutError::Limit {
@@ -162,7 +194,7 @@ impl Checkout {
                     advice: "move what does not belong there away",
                 });
             }
-            files.push((path, bytes));
+            files.push((path, Found { stamp: FileStamp::of(&stat), bytes: Some(bytes) }));
         }
         Ok(files)
     }
@@ -232,13 +264,13 @@ fn volume(folder: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
     matches!(kind_at(open.as_fd(), name), Ok(Some(FileType::RegularFile))).then_some(open)
 }
 
-/// Reads one plain file and tells its mode; None when it is not there.
+/// Reads one plain file, with what the system said of it before; None when it is not there.
 pub(super) fn read_file(
     folder: BorrowedFd<'_>,
     name: &str,
     path: &str,
     limit: u64,
-) -> Result<Option<(Vec<u8>, u32)>, CheckoutError> {
+) -> Result<Option<(Vec<u8>, Stat)>, CheckoutError> {
     let fail = |cause| CheckoutError::io("read", path, cause, Left::Untouched);
     let file = match openat(folder, name, path::FILE, Mode::empty()) {
         Ok(file) => file,
@@ -280,5 +312,5 @@ pub(super) fn read_file(
             Err(cause) => return Err(fail(cause)),
         }
     }
-    Ok(Some((bytes, stat.st_mode & 0o777)))
+    Ok(Some((bytes, stat)))
 }

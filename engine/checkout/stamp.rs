@@ -1,6 +1,6 @@
 //! Stamps: whether a folder may have changed, without reading a file.
 //!
-//! A stamp is a hash of the names in one folder with each one's inode, size and times, as `stat` tells them. Equal stamps
+//! A [`FileStamp`] is what `stat` says of one file. The stamp of a folder is a hash of the names in one folder with each one's inode, size and times, as `stat` tells them. Equal stamps
 //! mean that nothing changed; different ones, that something may have. Names of a pod's volumes (`..data`) and of our own
 //! temporary files are treated as the reader treats them.
 
@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::AsFd as _;
 
 use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, FileType, Mode, RawDir, fstatfs, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, RawDir, Stat, fstatfs, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::path::{FOLDER, Folders, join};
@@ -20,8 +20,46 @@ const DEEPEST: usize = 33;
 /// Bytes of names fetched from the kernel at once.
 const NAMES_BUFFER: usize = 32 * 1024;
 
+/// Coarsest tick of a file system's times, that of FAT, in nanoseconds.
+const COARSEST_TICK: i128 = 2_000_000_000;
+
 /// Stamps by folder, the folder itself among them.
 pub type Stamps = BTreeMap<String, u64>;
+
+/// What tells one state of a file from another: inode, size and times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    inode: u64,
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: i128,
+    /// Nanoseconds since 1970. No program can set it.
+    changed: i128,
+}
+
+impl FileStamp {
+    pub(super) fn of(stat: &Stat) -> Self {
+        let time = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self {
+            inode: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    /// That of a plain file; `None` when none is there.
+    pub(super) fn at(folder: BorrowedFd<'_>, name: &str) -> Option<Self> {
+        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Self::of(&stat))
+    }
+
+    /// Whether a change at or after this time, in nanoseconds since 1970, would show. File systems count time in ticks of
+    /// up to 2 s, so a file that just changed may change again and keep its stamp; git calls such an entry racy.
+    pub fn is_settled_at(&self, time: i128) -> bool {
+        self.modified.max(self.changed) + COARSEST_TICK < time
+    }
+}
 
 impl Checkout {
     /// The stamps of a folder and of those below it; none when it is not there. The empty path is the root, without what
@@ -57,7 +95,7 @@ fn stamp(open: BorrowedFd<'_>, path: &str, depth: usize, stamps: &mut Stamps) ->
         }
         if raw == b"..data" {
             let target = readlinkat(open, &name, Vec::new()).unwrap_or_default();
-            names.push((name, target.to_bytes().to_vec(), [0; 4]));
+            names.push((name, target.to_bytes().to_vec(), None));
             continue;
         }
         if raw.starts_with(b".") {
@@ -71,19 +109,12 @@ fn stamp(open: BorrowedFd<'_>, path: &str, depth: usize, stamps: &mut Stamps) ->
         if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
             // its own times tell of its content, which has a stamp of its own
             folders.push(name.to_string_lossy().into_owned());
-            names.push((name, Vec::new(), [0; 4]));
+            names.push((name, Vec::new(), None));
             continue;
         }
-        let time = |seconds: i64, nanos: u64| seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(nanos);
-        let numbers = [
-            found.st_ino,
-            found.st_size.cast_unsigned(),
-            time(found.st_mtime, found.st_mtime_nsec),
-            time(found.st_ctime, found.st_ctime_nsec),
-        ];
-        names.push((name, Vec::new(), numbers));
+        names.push((name, Vec::new(), Some(FileStamp::of(&found))));
     }
-    names.sort_unstable();
+    names.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
     let mut hasher = DefaultHasher::new();
     names.hash(&mut hasher);
     stamps.insert(path.to_owned(), hasher.finish());

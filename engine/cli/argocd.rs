@@ -77,11 +77,11 @@ fn generate(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, words));
     };
     let checkout = Checkout::open(&arguments.directory)?;
-    let mut session = Session::load(&checkout, Some(&name))?;
+    let mut session = Session::load(&checkout, Some(&name), None)?;
     let state = session.program.mesh.clusters.get(&name).map(|cluster| cluster.state);
     if state == Some(State::Leaving) {
         // whether it has left is told by the links of all readers
-        session = Session::load(&checkout, None)?;
+        session = Session::load(&checkout, None, None)?;
     }
     let program = &session.program;
     printer.findings(&program.warnings);

@@ -79,7 +79,7 @@ impl Base {
             let folder = rendered_folder(cluster);
             for object in &objects.objects {
                 let text = object.to_yaml().map_err(Stop::Yaml)?.into_owned();
-                rendered.insert(format!("{folder}/{}", object.object.id().file_name()), text.into_bytes());
+                rendered.insert(format!("{folder}/{}", object.id().file_name()), text.into_bytes());
             }
             rendered.extend(objects.extra.into_iter().map(|(path, file)| (path, file.text.into_bytes())));
             // what only a key can make is what was committed
@@ -103,7 +103,7 @@ impl Base {
         let program = &session.program;
         plan.trust_changes = between(&program.mesh, &self.lock, &program.lock);
         let now = &session.input.lock;
-        let step = |path: &String, action| FileStep { path: path.clone(), action };
+        let step = |path: &String, action| FileStep { path: path.clone(), action, text: None };
         plan.lock = now
             .iter()
             .filter_map(|(path, bytes)| match self.lock_files.get(path) {

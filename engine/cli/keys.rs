@@ -14,7 +14,7 @@ use crate::mesh::KeySource;
 pub fn new(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let checkout = Checkout::open(&arguments.directory)?;
     let guard = checkout.lock()?;
-    let session = Session::load(&checkout, None)?;
+    let session = Session::load(&checkout, None, None)?;
     if let Some((id, _)) = engine_keys(&session.program.mesh, &session.program.lock).into_iter().next() {
         return Err(Failure::new(
             Exit::Refused,

@@ -379,6 +379,7 @@ mod tests {
                 action: [Action::Create, Action::Update, Action::Delete][index % 3],
                 reason: Reason::Missing,
                 digest: Digest::of(b"x"),
+                text: None,
             };
             let step = |kind, standing| Step {
                 id: StepId::of(kind, &name(at)),

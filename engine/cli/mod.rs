@@ -15,6 +15,7 @@ pub mod invite;
 pub mod keys;
 pub mod manifests;
 pub mod markdown;
+mod memory;
 pub mod picture;
 pub mod report;
 pub mod serve;

@@ -8,10 +8,11 @@ use zeroize::Zeroizing;
 
 use super::args::Arguments;
 use super::exit::{Exit, Failure};
+use super::memory::Memory;
 use super::report::Printer;
 use crate::accept::engine_keys;
 use crate::advance::EPOCH_LEEWAY;
-use crate::checkout::{Checkout, CheckoutError, Limits};
+use crate::checkout::{Checkout, CheckoutError, FileChange, Limits};
 use crate::key::{KeyId, PrivateKey, PublicKey};
 use crate::lock::{Lock, Stage};
 use crate::mesh::{Cluster, Credentials, KeySource, Reconciler};
@@ -22,7 +23,7 @@ use crate::plan::{parse, secret_file};
 use crate::render::{Credential, CredentialSource};
 use crate::spec::Source;
 use crate::token::{Claims, ISSUER, Scope, mint};
-use crate::tree::{Tree, TreeError};
+use crate::tree::{File, Tree, TreeError};
 
 /// Where the engine's own private key lies.
 pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
@@ -31,6 +32,12 @@ pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
 
 pub(super) fn is_yaml(path: &str) -> bool {
     matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")))
+}
+
+/// Whether a path is that of a YAML file in this folder itself.
+pub(super) fn is_yaml_of(folder: &str, path: &str) -> bool {
+    let name = path.strip_prefix(folder).and_then(|name| name.strip_prefix('/'));
+    name.is_some_and(|name| !name.contains('/') && is_yaml(name))
 }
 
 /// One run on one checkout.
@@ -46,13 +53,20 @@ pub struct Session<'a> {
     pub files: BTreeSet<String>,
     /// Seconds since 1970.
     pub now: i64,
+    /// What is remembered of the tree.
+    memory: Option<Arc<Memory>>,
     /// The only reader whose links were read.
     narrow: Option<ClusterName>,
 }
 
 impl<'a> Session<'a> {
-    /// Reads and compiles the checkout. `narrow` leaves out the links of all readers but one.
-    pub fn load(checkout: &'a Checkout, narrow: Option<&ClusterName>) -> Result<Self, Failure> {
+    /// Reads and compiles the checkout. `narrow` leaves out the links of all readers but one; `before` is what was compiled
+    /// of it before.
+    pub fn load(
+        checkout: &'a Checkout,
+        narrow: Option<&ClusterName>,
+        before: Option<&Program>,
+    ) -> Result<Self, Failure> {
         let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<Source>, CheckoutError> {
             let files = checkout.read_tree(folder, filter, Limits::SPECS)?;
             Ok(files.into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect())
@@ -67,7 +81,7 @@ impl<'a> Session<'a> {
             lock: checkout.read_tree("lock", &lock_filter, Limits::OUTPUT)?,
         };
         let files = RefCell::new(BTreeSet::new());
-        let program = Program::load(&input, &|path| {
+        let program = Program::load_after(before, &input, &|path| {
             files.borrow_mut().insert(path.to_owned());
             checkout.read(path).ok().flatten()
         })?;
@@ -78,13 +92,29 @@ impl<'a> Session<'a> {
             program: Arc::new(program),
             files: files.into_inner(),
             now,
+            memory: None,
             narrow: narrow.cloned(),
         })
     }
 
     /// A session on what was compiled before, to ask and to sign.
     pub fn resumed(checkout: &'a Checkout, program: Arc<Program>, now: i64) -> Self {
-        Self { checkout, input: Input::default(), program, files: BTreeSet::new(), now, narrow: None }
+        Self { checkout, input: Input::default(), program, files: BTreeSet::new(), now, memory: None, narrow: None }
+    }
+
+    /// Remembers the tree from turn to turn. A remote file system's times are not ours to judge.
+    pub fn remember(&mut self, memory: &Arc<Memory>) {
+        memory.belongs_to(&self.program.mesh.name);
+        self.memory = (!self.checkout.is_remote()).then(|| memory.clone());
+    }
+
+    /// Remembers what was written.
+    pub fn note_written(&self, changes: &[FileChange]) {
+        for change in changes {
+            if let (Some(memory), FileChange::Write { path, bytes, .. }) = (&self.memory, change) {
+                memory.note_written(path, bytes);
+            }
+        }
     }
 
     /// The same from the command line.
@@ -94,7 +124,7 @@ impl<'a> Session<'a> {
         printer: &Printer,
         narrow: bool,
     ) -> Result<Self, Failure> {
-        let session = Self::load(checkout, arguments.cluster.as_ref().filter(|_| narrow))?;
+        let session = Self::load(checkout, arguments.cluster.as_ref().filter(|_| narrow), None)?;
         printer.findings(&session.program.warnings);
         if let Some(name) = &arguments.cluster
             && !session.program.mesh.clusters.contains_key(name)
@@ -293,17 +323,41 @@ impl Tree for Checkout {
     }
 
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
-        let folder = format!("rendered/{cluster}");
-        let prefix = format!("{folder}/");
-        let flat = |path: &str| path.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')) && is_yaml(path);
-        let files = self.read_tree(&folder, &flat, Limits::OUTPUT).map_err(|error| TreeError(error.to_string()))?;
-        Ok(files
-            .into_iter()
-            .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes)))
-            .collect())
+        let folder = rendered_folder(cluster);
+        let filter = |path: &str| is_yaml_of(&folder, path);
+        let files = self.read_tree(&folder, &filter, Limits::OUTPUT).map_err(|error| TreeError(error.to_string()))?;
+        Ok(files.into_iter().filter_map(|(path, bytes)| Some((path.rsplit_once('/')?.1.to_owned(), bytes))).collect())
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
         self.read(path).map_err(|error| TreeError(error.to_string()))
+    }
+}
+
+/// The tree of the checkout, with what is remembered of it.
+impl Tree for Session<'_> {
+    fn clusters(&self) -> Result<Vec<String>, TreeError> {
+        self.checkout.clusters()
+    }
+
+    fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
+        self.checkout.cluster_files(cluster)
+    }
+
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
+        self.checkout.file(path)
+    }
+
+    fn files_to_compare(&self, cluster: &str) -> Result<BTreeMap<String, File>, TreeError> {
+        match &self.memory {
+            Some(memory) => memory.files(self.checkout, cluster).map_err(|error| TreeError(error.to_string())),
+            None => self.checkout.files_to_compare(cluster),
+        }
+    }
+
+    fn note_ours(&self, cluster: &str, name: &str, made_of: Option<Digest>) {
+        if let Some(memory) = &self.memory {
+            memory.note_ours(cluster, name, made_of);
+        }
     }
 }

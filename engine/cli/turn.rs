@@ -1,9 +1,12 @@
 //! `engine plan` and `engine apply`: one turn of the road, printed or carried out.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
 
 use super::args::{self, Arguments, Output};
 use super::base::Base;
@@ -20,14 +23,17 @@ use crate::diff::FieldChange;
 use crate::lock::Lock;
 use crate::mesh::Mesh;
 use crate::name::ClusterName;
-use crate::object::Object;
 use crate::observe::Observed;
 use crate::pipeline::Turn;
-use crate::plan::{Plan, fields};
+use crate::plan::{Action, Plan, fields};
+use crate::render::RenderedCluster;
 use crate::tree::Tree;
 
 /// Pause between two turns of `apply --wait`.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Most files of which it is kept how they were.
+const MOST_KEPT: usize = 100;
 
 /// Where a turn's facts come from.
 #[derive(Debug)]
@@ -58,6 +64,8 @@ pub struct Planned {
     turn: Turn,
     credentials: Credentialing,
     base: Option<Box<Base>>,
+    /// Files as they were, once they are about to be replaced.
+    replaced: BTreeMap<String, Vec<u8>>,
     /// The plan.
     pub plan: Plan,
     /// What was observed; `None` in a locked run.
@@ -96,15 +104,12 @@ impl Planned {
         let credentials = session.credentials(&turn.advanced.lock, observed.is_none())?;
         let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
         let progress = printer.progress("comparing", total);
-        let tree: &dyn Tree = match &base {
-            Some(base) => base.tree(),
-            None => session.checkout,
-        };
+        let tree: &dyn Tree = base.as_ref().map_or(session, |base| base.tree());
         let mut plan = program.plan(&turn, tree, &credentials, request.only.as_ref(), &|| progress.step())?;
         if let Some(base) = &base {
             base.compare_lock(session, &mut plan);
         }
-        Ok(Self { turn, credentials, base, plan, observed })
+        Ok(Self { turn, credentials, base, replaced: BTreeMap::new(), plan, observed })
     }
 
     /// How the run ends, apart from what is asked of changes and waits.
@@ -121,25 +126,25 @@ impl Planned {
 
     /// The plan as text or JSON.
     pub fn show(&self, session: &Session<'_>, output: Output, verbose: bool) -> String {
-        let rendered: Mutex<Option<(ClusterName, BTreeMap<String, Object>)>> = Mutex::new(None);
-        let tree: &dyn Tree = match &self.base {
-            Some(base) => base.tree(),
-            None => session.checkout,
-        };
+        let rendered: Mutex<Option<(ClusterName, RenderedCluster)>> = Mutex::new(None);
+        let tree: &dyn Tree = self.base.as_ref().map_or(session, |base| base.tree());
+        let context = OnceCell::new();
         let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
-            let before = tree.file(path).ok().flatten();
+            let before = match self.replaced.get(path) {
+                Some(bytes) => Some(bytes.clone()),
+                None => tree.file(path).ok().flatten(),
+            };
             let Ok(mut cache) = rendered.lock() else { return Vec::new() };
             if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
-                let objects = session.program.render(&self.turn, &self.credentials, cluster).map(|all| all.objects);
-                let folder = crate::object::rendered_folder(cluster);
-                let named = objects
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|rendered| (format!("{folder}/{}", rendered.object.id().file_name()), rendered.object));
-                *cache = Some((cluster.clone(), named.collect()));
+                let context = context.get_or_init(|| session.program.context(&self.turn).ok());
+                let all = context.as_ref().and_then(|context| context.render(&self.credentials, cluster).ok());
+                *cache = Some((cluster.clone(), all.unwrap_or_default()));
             }
-            let after = cache.as_ref().and_then(|(_, objects)| objects.get(path));
-            fields(before.as_deref(), after)
+            let file = path.rsplit('/').next().unwrap_or_default();
+            let objects = cache.iter().flat_map(|(_, rendered)| &rendered.objects);
+            let after = objects.into_iter().find(|rendered| rendered.id().file_name() == file);
+            let after = after.and_then(|rendered| rendered.object().ok());
+            fields(before.as_deref(), after.as_deref())
         };
         let mesh = &session.program.mesh;
         match output {
@@ -149,11 +154,22 @@ impl Planned {
         }
     }
 
+    /// Keeps the files that the plan replaces or deletes, up to a limit, so that [`show`](Self::show) can tell what was
+    /// different after they were written.
+    pub fn keep_replaced(&mut self, session: &Session<'_>) {
+        let objects = self.plan.steps.iter().flat_map(|step| &step.objects);
+        let paths: Vec<&String> =
+            objects.filter(|object| object.action != Action::Create).map(|object| &object.path).collect();
+        let read = |path: &&String| Some(((*path).clone(), session.checkout.read(path).ok().flatten()?));
+        self.replaced = paths.par_iter().take(MOST_KEPT).filter_map(read).collect();
+    }
+
     /// Carries the plan out.
-    pub fn write(&self, session: &Session<'_>, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
-        let changes = session.program.files(&self.turn, &self.plan, &self.credentials)?;
+    pub fn write(&mut self, session: &Session<'_>, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
+        let changes = session.program.files(&self.turn, &mut self.plan, &self.credentials)?;
         let progress = printer.progress("writing", changes.len());
         let committed = guard.commit(&changes, &|_| progress.step())?;
+        session.note_written(&changes);
         Ok(Written { written: committed.written, deleted: committed.deleted })
     }
 
@@ -270,7 +286,7 @@ fn one_turn(
         (None, true) => Mode::Locked,
         (None, false) => Mode::Fetch,
     };
-    let planned = Planned::new(&session, &request, mode, printer)?;
+    let mut planned = Planned::new(&session, &request, mode, printer)?;
     printer.data(&planned.show(&session, arguments.output, arguments.verbose));
     for warning in &planned.plan.warnings {
         printer.talk(&super::report::finding_text(warning));

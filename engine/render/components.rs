@@ -102,9 +102,9 @@ pub(super) fn render(
             }
             let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
             match cache.objects(mesh, templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
-                Ok(made) => out.objects.extend(made.iter().map(|made| RenderedObject {
-                    yaml: made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()])),
-                    ..adopt(mesh, name, made.object.clone())
+                Ok(made) => out.objects.extend(made.iter().map(|made| {
+                    let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
+                    adopt(mesh, name, made.object.clone()).with_yaml(yaml)
                 })),
                 Err(failed) => findings.extend(failed),
             }
@@ -230,5 +230,5 @@ fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object) -> Rendered
             }
         }
     }
-    RenderedObject { object, steps, yaml: None }
+    RenderedObject::new(object, steps)
 }

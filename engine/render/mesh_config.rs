@@ -103,6 +103,8 @@ struct Registry {
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     roots: Texts<(Digest, Vec<TrustDomain>)>,
+    /// By the value as JSON.
+    rests: Texts<String>,
     networks: Texts<(NetworkName, Network)>,
 }
 
@@ -137,7 +139,8 @@ impl Entries {
             text.push_str(if text.is_empty() { "caCertificates:\n" } else { "" });
             text.push_str(&entry);
         }
-        Ok(text + &checked(&mesh.rest, "the mesh configuration")?)
+        let rest = serde_json::to_string(&mesh.rest).map_err(internal)?;
+        Ok(text + &self.rests.text(rest, |_| checked(&mesh.rest, "the mesh configuration"))?)
     }
 
     fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<String, Diagnostics> {

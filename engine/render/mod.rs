@@ -10,16 +10,18 @@
 
 mod components;
 mod identity;
+mod listing;
 mod mesh_config;
 mod multicluster;
 mod peers;
+mod rendered;
 mod secret;
 mod stencil;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use rendered::RenderedObject;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -30,8 +32,7 @@ use crate::lock::{Lock, Stage};
 use crate::mesh::{Cluster, Credentials, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
 use crate::name::{ClusterId, ClusterName, Digest, MeshName, TrustDomain};
 use crate::object::{
-    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE, YamlError, rendered_folder,
-    to_yaml,
+    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE, rendered_folder, to_yaml,
 };
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
@@ -61,32 +62,6 @@ pub struct RenderedCluster {
     pub withheld: Vec<Withheld>,
     /// What is odd and no error.
     pub warnings: Vec<Diagnostic>,
-}
-
-/// An object and the steps it comes from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RenderedObject {
-    /// The object.
-    pub object: Object,
-    /// Its steps, in order.
-    pub steps: Vec<StepId>,
-    /// Its canonical text, where that was cheaper to make together with others.
-    yaml: Option<String>,
-}
-
-impl RenderedObject {
-    /// The canonical text, equal to that of [`Object::to_yaml`].
-    pub fn to_yaml(&self) -> Result<Cow<'_, str>, YamlError> {
-        match &self.yaml {
-            Some(text) => Ok(Cow::Borrowed(text)),
-            None => self.object.to_yaml().map(Cow::Owned),
-        }
-    }
-
-    /// The canonical text, equal to that of [`Object::to_yaml`].
-    pub fn into_yaml(self) -> Result<String, YamlError> {
-        self.yaml.map_or_else(|| self.object.to_yaml(), Ok)
-    }
 }
 
 /// A file that is no Kubernetes object.
@@ -195,9 +170,9 @@ struct Peer<'a> {
     trust_domain: TrustDomain,
     proxy: Option<Proxy>,
     /// Its entry of `peers.json`.
-    entry: String,
+    entry: listing::Entry,
     /// Its entry of `routes.json`, once it is known how to reach it.
-    route: Option<String>,
+    route: Option<listing::Entry>,
 }
 
 /// A link of the reader at hand, its peer known.
@@ -236,8 +211,8 @@ impl<'a> RenderContext<'a> {
             let proxy = known.proxy();
             let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
             let peer = Peer {
-                entry: peers::entry(name, &known).map_err(internal)?,
-                route: route.transpose().map_err(internal)?,
+                entry: listing::Entry::new(&peers::entry(name, &known).map_err(internal)?),
+                route: route.transpose().map_err(internal)?.map(|route| listing::Entry::new(&route)),
                 trust_domain: known.trust_domain(),
                 plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
                 known,
@@ -287,7 +262,7 @@ impl<'a> RenderContext<'a> {
         if findings.has_errors() {
             return Err(findings);
         }
-        out.objects.sort_by_cached_key(|rendered| rendered.object.id());
+        out.objects.sort_by(|a, b| a.id().cmp(b.id()));
         let path = format!("{}/kustomization.yaml", rendered_folder(&cluster.name));
         out.extra.insert(path, kustomization(&reader, credentials, &out)?);
         Ok(out)
@@ -327,7 +302,7 @@ impl<'a> RenderContext<'a> {
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }
         match self.mesh.credentials {
-            Credentials::Relay { .. } => peers::render_routes(reader, out),
+            Credentials::Relay { .. } => peers::render_routes(reader, out)?,
             Credentials::Direct { .. } => identity::render(reader, credentials, out),
         }
         secret::render(reader, credentials, out)
@@ -376,9 +351,26 @@ impl<'c> Reader<'c> {
         }
     }
 
+    /// A ConfigMap of ours that lists peers below this key.
+    fn listing(
+        &self,
+        name: &str,
+        step: StepId,
+        key: &'static str,
+        head: String,
+        entries: Vec<listing::Entry>,
+    ) -> Result<RenderedObject, Diagnostics> {
+        let frame = self.object("v1", "ConfigMap", name, vec![step]).done();
+        let object = frame.object().map_err(internal)?.into_owned();
+        let listing = listing::Listing::new(object, key, head, entries);
+        Ok(RenderedObject::listing(frame.id().clone(), frame.steps, listing))
+    }
+
     fn config_map(&self, name: &str, steps: Vec<StepId>, data: Vec<(&str, String)>) -> RenderedObject {
-        let data: Map<_, _> = data.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect();
-        self.object("v1", "ConfigMap", name, steps).field("data", data.into()).done()
+        let data: BTreeMap<_, _> = data.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
+        let object = self.object("v1", "ConfigMap", name, steps).done();
+        let yaml = object.object().ok().and_then(|object| listing::yaml(&object, &data));
+        object.with_data(&data).with_yaml(yaml)
     }
 }
 
@@ -414,7 +406,7 @@ impl Draft {
         self.metadata.insert("annotations".to_owned(), self.annotations.into());
         self.fields.insert("metadata".to_owned(), self.metadata.into());
         let object = Object { api_version: self.api_version, kind: self.kind, fields: self.fields };
-        RenderedObject { object, steps: self.steps, yaml: None }
+        RenderedObject::new(object, self.steps)
     }
 }
 
@@ -449,7 +441,7 @@ fn kustomization(
     credentials: &dyn CredentialSource,
     out: &RenderedCluster,
 ) -> Result<ExtraFile, Diagnostics> {
-    let rendered = out.objects.iter().map(|rendered| rendered.object.id().file_name());
+    let rendered = out.objects.iter().map(|rendered| rendered.id().file_name());
     let withheld = out.withheld.iter().map(|withheld| withheld.id.file_name());
     let withheld = withheld.filter(|file| credentials.is_in_tree(&reader.cluster.name, file));
     let given = credentials.given(&reader.cluster.name);
@@ -467,10 +459,10 @@ fn kustomization(
 }
 
 fn check_sizes(reader: &Reader<'_>, out: &RenderedCluster, findings: &mut Diagnostics) {
-    for rendered in out.objects.iter().filter(|rendered| rendered.object.kind == "ConfigMap") {
-        let data = rendered.object.fields.get("data").and_then(Value::as_object);
-        let bytes = data.into_iter().flatten().map(|(key, text)| key.len() + text.as_str().map_or(0, str::len));
-        check_size(reader, &format!("{}", rendered.object.id()), bytes.sum(), findings);
+    for rendered in &out.objects {
+        if let Some(bytes) = rendered.config_map_bytes() {
+            check_size(reader, &rendered.id().to_string(), bytes, findings);
+        }
     }
     for (path, file) in &out.extra {
         check_size(reader, path, file.text.len(), findings);

@@ -66,17 +66,6 @@ pub(super) fn route(known: &Known<'_>, cluster_id: &ClusterId, proxy: &Proxy) ->
     })
 }
 
-/// A JSON list with one entry a line.
-fn lines<'a>(entries: impl Iterator<Item = &'a str>) -> String {
-    let mut text = String::from("[");
-    for entry in entries {
-        text.push_str(if text.len() == 1 { "\n" } else { ",\n" });
-        text.push_str(entry);
-    }
-    text.push(']');
-    text
-}
-
 /// `isthmus-peers` and the RBAC of impersonation.
 pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
     let step = reader.step(StepKind::ExchangeKeys);
@@ -90,9 +79,9 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
         return Ok(());
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
-    let peers = lines(reader.links.iter().map(|link| link.peer.entry.as_str()));
-    let text = format!("{{\"version\":{PEERS_VERSION},\n\"self\":{own},\n\"peers\":{peers}}}\n");
-    out.objects.push(reader.config_map(PEERS, vec![step], vec![(PEERS_FILE, text)]));
+    let head = format!("{{\"version\":{PEERS_VERSION},\n\"self\":{own},\n\"peers\":");
+    let peers = reader.links.iter().map(|link| link.peer.entry.clone()).collect();
+    out.objects.push(reader.listing(PEERS, step, PEERS_FILE, head, peers)?);
     if !reader.links.is_empty() {
         impersonation(reader, out);
     }
@@ -164,12 +153,12 @@ pub(super) fn peer_rules() -> Value {
 }
 
 /// `isthmus-routes`, as soon as there is one.
-pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
-    let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.as_deref()).peekable();
-    if routes.peek().is_none() {
-        return;
+pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
+    let routes: Vec<_> = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).collect();
+    if routes.is_empty() {
+        return Ok(());
     }
-    let text = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":{}}}\n", lines(routes));
-    let steps = vec![reader.step(StepKind::RenderRoutes)];
-    out.objects.push(reader.config_map(ROUTES, steps, vec![(ROUTES_FILE, text)]));
+    let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");
+    out.objects.push(reader.listing(ROUTES, reader.step(StepKind::RenderRoutes), ROUTES_FILE, head, routes)?);
+    Ok(())
 }

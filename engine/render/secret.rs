@@ -4,6 +4,8 @@
 //! holds exactly one cluster, user and context. In relay mode all secrets of a reader differ in the peer's cluster ID
 //! alone: the kubeconfig is written and read back once with a stand-in, and the ID is put into its places.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
@@ -17,7 +19,7 @@ use crate::diagnostic::Diagnostics;
 use crate::fact::Proxy;
 use crate::lock::Stage;
 use crate::mesh::Credentials;
-use crate::name::{ClusterName, Digest};
+use crate::name::{ClusterId, ClusterName, Digest};
 use crate::object::{INPUTS_ANNOTATION, ObjectId, to_yaml};
 use crate::step::StepId;
 
@@ -159,6 +161,15 @@ fn object_name(peer: &ClusterName) -> String {
     format!("istio-remote-secret-{peer}")
 }
 
+fn object_id(reader: &Reader<'_>, peer: &ClusterName) -> ObjectId {
+    ObjectId {
+        group: String::new(),
+        kind: "Secret".to_owned(),
+        namespace: Some(reader.cluster.istio.namespace.to_string()),
+        name: object_name(peer),
+    }
+}
+
 fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, inputs: String) -> RenderedObject {
     let steps = vec![StepId::secret(&reader.cluster.name, peer)];
     reader
@@ -170,14 +181,70 @@ fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, input
         .done()
 }
 
-/// What all secrets of a reader in relay mode share.
+/// How a reader in relay mode reaches its peers: what their secrets share.
 struct Relay<'c> {
-    base: String,
+    place: Place,
     ca: &'c str,
-    ca_digest: Digest,
-    proof: Proof<'static>,
-    kubeconfig: Option<Stencil>,
-    secret: Option<Stencil>,
+    shared: Option<Arc<Shared>>,
+}
+
+/// Where the relay is and what it asks for.
+#[derive(Debug, Clone, PartialEq)]
+struct Place {
+    base: String,
+    ca: Digest,
+    /// File of the token that istiod shows.
+    token_file: Option<&'static str>,
+}
+
+impl Place {
+    fn inputs(&self, id: &ClusterId) -> Digest {
+        let (server, ca) = (format!("{}{id}", self.base), &self.ca);
+        inputs(&match self.token_file {
+            Some(path) => json!({ "mode": "relay", "clusterID": id, "server": server, "ca": ca, "tokenFile": path }),
+            None => json!({ "mode": "relay", "clusterID": id, "server": server, "ca": ca }),
+        })
+    }
+
+    fn proof(&self) -> Proof<'static> {
+        self.token_file.map_or(Proof::None, Proof::File)
+    }
+}
+
+/// The texts that the secrets of one reader are filled into.
+#[derive(Debug, PartialEq)]
+struct Shared {
+    place: Place,
+    kubeconfig: Stencil,
+    secret: Stencil,
+    /// A digest over all of these.
+    inputs: Digest,
+}
+
+/// A remote secret of relay mode: texts of its reader, and what is filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Filled {
+    shared: Arc<Shared>,
+    id: ClusterId,
+    peer: ClusterName,
+}
+
+impl Filled {
+    /// The canonical text.
+    pub(super) fn text(&self) -> String {
+        let id = self.id.as_str();
+        let data = BASE64.encode(self.shared.kubeconfig.fill(&[id]));
+        let inputs = self.shared.place.inputs(&self.id).to_string();
+        self.shared.secret.fill(&[id, self.peer.as_str(), &inputs, &data])
+    }
+
+    /// A digest over all that the text is made of.
+    pub(super) fn inputs(&self) -> Digest {
+        // neither name holds a NUL
+        let parts =
+            [self.shared.inputs.bytes().as_slice(), self.id.as_str().as_bytes(), &[0], self.peer.as_str().as_bytes()];
+        Digest::of(&parts.concat())
+    }
 }
 
 impl<'c> Relay<'c> {
@@ -188,38 +255,30 @@ impl<'c> Relay<'c> {
         };
         let namespace = &reader.cluster.istio.namespace;
         let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
-        let proof = if require_token { Proof::File(RELAY_TOKEN) } else { Proof::None };
-        let text = kubeconfig(ID, &format!("{base}{ID}"), Some(ca), proof)?;
+        let place = Place { base, ca: Digest::of(ca.as_bytes()), token_file: require_token.then_some(RELAY_TOKEN) };
+        let text = kubeconfig(ID, &format!("{}{ID}", place.base), Some(ca), place.proof())?;
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
-        Ok(Some(Self {
-            base,
-            ca,
-            ca_digest: Digest::of(ca.as_bytes()),
-            proof,
-            kubeconfig: Stencil::cut(&text, &[(ID, 7)]),
-            secret: Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]),
-        }))
+        let stencils =
+            Stencil::cut(&text, &[(ID, 7)]).zip(Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]));
+        let shared = stencils.map(|stencils| {
+            let inputs = Digest::of(format!("{place:?} {stencils:?}").as_bytes());
+            let (kubeconfig, secret) = stencils;
+            Arc::new(Shared { place: place.clone(), kubeconfig, secret, inputs })
+        });
+        Ok(Some(Self { place, ca, shared }))
     }
 
     fn secret(&self, reader: &Reader<'_>, link: &Link<'_>) -> Result<RenderedObject, Diagnostics> {
         let id = &link.peer.cluster_id;
-        let server = format!("{}{id}", self.base);
-        let ca = &self.ca_digest;
-        let inputs = inputs(&match self.proof {
-            Proof::File(path) => {
-                json!({ "mode": "relay", "clusterID": id, "server": server, "ca": ca, "tokenFile": path })
-            }
-            _ => json!({ "mode": "relay", "clusterID": id, "server": server, "ca": ca }),
-        });
-        let text = match &self.kubeconfig {
-            Some(stencil) if link.peer.plain_id => stencil.fill(&[id.as_str()]),
-            _ => kubeconfig(id.as_str(), &server, Some(self.ca), self.proof)?,
-        };
-        let (data, inputs) = (BASE64.encode(text), inputs.to_string());
-        let yaml = self.secret.as_ref().filter(|_| link.peer.plain_id);
-        let yaml = yaml.map(|stencil| stencil.fill(&[id.as_str(), link.name.as_str(), &inputs, &data]));
-        Ok(RenderedObject { yaml, ..secret(reader, link.name, id.as_str(), data, inputs) })
+        if let Some(shared) = self.shared.as_ref().filter(|_| link.peer.plain_id) {
+            let filled = Filled { shared: shared.clone(), id: id.clone(), peer: link.name.clone() };
+            return Ok(RenderedObject::secret(object_id(reader, link.name), step(reader, link), filled));
+        }
+        let server = format!("{}{id}", self.place.base);
+        let text = kubeconfig(id.as_str(), &server, Some(self.ca), self.place.proof())?;
+        let inputs = self.place.inputs(id).to_string();
+        Ok(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs))
     }
 }
 
@@ -255,12 +314,7 @@ fn direct(
             out.objects.push(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs.to_string()));
         }
         Credential::Missing(reason) => {
-            let id = ObjectId {
-                group: String::new(),
-                kind: "Secret".to_owned(),
-                namespace: Some(reader.cluster.istio.namespace.to_string()),
-                name: object_name(link.name),
-            };
+            let id = object_id(reader, link.name);
             out.withheld.push(Withheld { id, step, inputs, reason });
         }
     }

@@ -3,7 +3,7 @@
 //! A mesh of a thousand clusters has a million remote secrets, and serializing each costs more than all else.
 
 /// A text with places.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Stencil {
     /// Text, and the place that follows it.
     parts: Vec<(String, Option<usize>)>,

@@ -104,7 +104,8 @@ fn components_of_an_agents_cluster() {
     world.cluster("east").istio.revisions = vec!["default".parse().unwrap(), "canary".parse().unwrap()];
     insta::assert_snapshot!("agent_components", component_files(&world, "east", "agent"));
     let objects = world.render("east").objects;
-    let deployments: Vec<_> = objects.iter().map(|r| r.object.id()).filter(|id| id.kind == "Deployment").collect();
+    let deployments: Vec<_> =
+        objects.iter().map(isthmus::render::RenderedObject::id).filter(|id| id.kind == "Deployment").collect();
     assert_eq!(
         deployments.iter().map(|id| id.name.as_str()).collect::<Vec<_>>(),
         ["isthmus-agent", "isthmus-exporter", "isthmus-proxy"]
@@ -122,14 +123,18 @@ fn settings_reach_the_objects() {
     world.cluster("east").istio.namespace = "mesh-system".parse().unwrap();
     let objects = world.render("east").objects;
     let find = |kind: &str| {
-        objects.iter().map(|r| &r.object).find(|o| o.kind == kind && o.id().name == "isthmus-exporter").unwrap()
+        objects
+            .iter()
+            .map(|r| r.object().unwrap())
+            .find(|o| o.kind == kind && o.id().name == "isthmus-exporter")
+            .unwrap()
     };
     let deployment = Value::Object(find("Deployment").fields.clone());
     assert_eq!(deployment.pointer("/spec/replicas").unwrap(), 5);
     assert_eq!(deployment.pointer("/spec/template/spec/volumes/0/secret/secretName").unwrap(), "own-certificate");
     assert_eq!(find("Service").fields["spec"]["type"], "ClusterIP");
-    assert!(objects.iter().all(|r| r.object.id().namespace.is_none_or(|namespace| namespace == "mesh-system")));
-    assert!(objects.iter().all(|r| r.object.id().name != "isthmus-relay"), "direct mode has no relay");
+    assert!(objects.iter().all(|r| r.id().namespace.as_ref().is_none_or(|namespace| namespace == "mesh-system")));
+    assert!(objects.iter().all(|r| r.id().name != "isthmus-relay"), "direct mode has no relay");
 }
 
 /// Pod Security Standard `restricted`, as far as our pods touch it.
@@ -139,8 +144,8 @@ fn every_pod_is_confined() {
     world.cluster("west").reconciler = Reconciler::Agent;
     let mut pods = 0;
     for cluster in ["east", "west"] {
-        for rendered in world.render(cluster).objects.iter().filter(|rendered| rendered.object.kind == "Deployment") {
-            let value = Value::Object(rendered.object.fields.clone());
+        for rendered in world.render(cluster).objects.iter().filter(|rendered| rendered.id().kind == "Deployment") {
+            let value = Value::Object(rendered.object().unwrap().fields.clone());
             let at = |path: &str| value.pointer(&format!("/spec/template{path}")).unwrap_or(&Value::Null).clone();
             assert_eq!(at("/spec/securityContext/runAsNonRoot"), true);
             assert_eq!(at("/spec/securityContext/runAsUser"), 65532);
@@ -163,7 +168,8 @@ fn rights_are_these_and_no_others() {
     world.cluster("west").reconciler = Reconciler::Agent;
     let mut rights = Vec::new();
     for cluster in ["east", "west"] {
-        for object in world.render(cluster).objects.iter().map(|rendered| &rendered.object) {
+        let all = world.render(cluster);
+        for object in all.objects.iter().map(|rendered| rendered.object().unwrap()) {
             if !matches!(object.kind.as_str(), "Role" | "ClusterRole") {
                 continue;
             }

@@ -104,7 +104,7 @@ fn direct_mode_writes_tokens_and_no_routes() {
     let rendered = world.render("east");
     insta::assert_snapshot!("secret_of_direct_mode", file(&rendered, "secret-istio-remote-secret-west.yaml"));
     insta::assert_snapshot!("kubeconfig_of_direct_mode", kubeconfig(&rendered, "west"));
-    assert!(rendered.objects.iter().all(|rendered| rendered.object.id().name != "isthmus-routes"));
+    assert!(rendered.objects.iter().all(|rendered| rendered.id().name != "isthmus-routes"));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_relay_without_a_ca_waits() {
     let rendered = world.render("east");
     let (step, reason) = &rendered.waiting[0];
     assert_eq!(format!("{step}: {reason}"), "render-secret/east/west: the relay CA of `east` is not published yet");
-    assert!(rendered.objects.iter().all(|rendered| !rendered.object.is_secret()));
+    assert!(rendered.objects.iter().all(|rendered| !rendered.object().unwrap().is_secret()));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn every_cluster_id_makes_the_kubeconfig_that_a_serializer_makes() {
         assert_eq!(read.pointer("/clusters/0/cluster/server").unwrap().as_str(), Some(server.as_str()));
         assert!(text.matches(id).count() >= 7);
         for rendered in world.render("east").objects {
-            assert_eq!(rendered.to_yaml().unwrap(), rendered.object.to_yaml().unwrap(), "{id}");
+            assert_eq!(rendered.to_yaml().unwrap(), rendered.object().unwrap().to_yaml().unwrap(), "{id}");
         }
     }
 }
@@ -254,7 +254,7 @@ fn clusters_of_one_flat_network_share_it_without_gateways() {
     }
     insta::assert_snapshot!("flat_seen_from_outside", file(&world.render("west"), "configmap-isthmus-mesh.yaml"));
     insta::assert_snapshot!("flat_seen_from_inside", file(&world.render("east"), "configmap-isthmus-mesh.yaml"));
-    assert!(world.render("east").objects.iter().all(|rendered| rendered.object.kind != "Gateway"));
+    assert!(world.render("east").objects.iter().all(|rendered| rendered.id().kind != "Gateway"));
 }
 
 #[test]

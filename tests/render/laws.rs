@@ -120,9 +120,9 @@ proptest! {
     fn every_object_is_marked_and_listed(world in world(), cluster in 0..4usize) {
         let cluster = NAMES[cluster];
         let rendered = world.render(cluster);
-        let mut names: Vec<_> = rendered.objects.iter().map(|rendered| rendered.object.id().file_name()).collect();
+        let mut names: Vec<_> = rendered.objects.iter().map(|rendered| rendered.id().file_name()).collect();
         for rendered in &rendered.objects {
-            let object = &rendered.object;
+            let object = rendered.object().unwrap();
             prop_assert!(object.is_owned_by_tree_of(&world.mesh.name));
             let steps: Vec<_> = object.annotation("isthmus.dev/steps").unwrap().split(',').map(str::to_owned).collect();
             prop_assert_eq!(steps, rendered.steps.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -146,9 +146,9 @@ proptest! {
 fn peers_json_is_what_the_exporter_reads() {
     let mut world = World::joined(&NAMES);
     let rendered = world.render("east");
-    let map = rendered.objects.iter().find(|rendered| rendered.object.id().name == "isthmus-peers").unwrap();
+    let map = rendered.objects.iter().find(|rendered| rendered.id().name == "isthmus-peers").unwrap();
     let text = |object: &isthmus::object::Object| object.fields["data"]["peers.json"].as_str().unwrap().to_owned();
-    let file = PeersFile::parse(text(&map.object).as_bytes()).unwrap();
+    let file = PeersFile::parse(text(&map.object().unwrap()).as_bytes()).unwrap();
     assert_eq!(file.own.keys.len(), 1);
     let names: Vec<_> = file.peers.iter().map(|peer| peer.name.as_str()).collect();
     assert_eq!(names, ["north", "south", "west"]);
@@ -160,8 +160,8 @@ fn peers_json_is_what_the_exporter_reads() {
     }
     world.lock.links.clear();
     let empty = world.render("east");
-    let map = empty.objects.iter().find(|rendered| rendered.object.id().name == "isthmus-peers").unwrap();
-    assert!(PeersFile::parse(text(&map.object).as_bytes()).unwrap().peers.is_empty());
+    let map = empty.objects.iter().find(|rendered| rendered.id().name == "isthmus-peers").unwrap();
+    assert!(PeersFile::parse(text(&map.object().unwrap()).as_bytes()).unwrap().peers.is_empty());
 }
 
 /// The kubeconfig of relay mode changes with the reader's relay and the peer's ID, and with nothing else.
@@ -169,7 +169,14 @@ fn peers_json_is_what_the_exporter_reads() {
 fn a_relay_secret_outlives_what_its_peer_changes() {
     let inputs = |world: &World| {
         let rendered = world.render("east");
-        let secret = rendered.objects.iter().find(|rendered| rendered.object.is_secret()).unwrap().object.clone();
+        let secret = rendered
+            .objects
+            .iter()
+            .find(|rendered| rendered.object().unwrap().is_secret())
+            .unwrap()
+            .object()
+            .unwrap()
+            .into_owned();
         (Digest::of(secret.to_yaml().unwrap().as_bytes()), secret.annotation("isthmus.dev/inputs").unwrap().to_owned())
     };
     let mut world = World::joined(&["east", "west"]);

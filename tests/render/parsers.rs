@@ -141,7 +141,7 @@ impl Files {
     fn add(&mut self, case: usize, world: &World, cluster: &str) {
         let all = world.render(cluster);
         for rendered in &all.objects {
-            let object = &rendered.object;
+            let object = rendered.object().unwrap();
             let name = format!("{case:03}-{cluster}-{}", object.id().file_name());
             self.0.insert(name, (rendered.to_yaml().unwrap().into_owned(), object.to_value()));
             if object.id().name == "isthmus-mesh" {

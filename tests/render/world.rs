@@ -191,7 +191,7 @@ impl CredentialSource for Tokens {
 /// All files of a cluster, by path.
 pub(crate) fn files(cluster: &str, rendered: &RenderedCluster) -> BTreeMap<String, String> {
     let objects = rendered.objects.iter().map(|rendered| {
-        let path = format!("rendered/{cluster}/{}", rendered.object.id().file_name());
+        let path = format!("rendered/{cluster}/{}", rendered.id().file_name());
         (path, rendered.to_yaml().unwrap().into_owned())
     });
     let extra = rendered.extra.iter().map(|(path, file)| (path.clone(), file.text.clone()));
@@ -218,8 +218,8 @@ pub(crate) fn page(files: &BTreeMap<String, String>) -> String {
 pub(crate) fn kubeconfig(rendered: &RenderedCluster, peer: &str) -> String {
     use base64::Engine;
     let wanted = format!("istio-remote-secret-{peer}");
-    let secret = rendered.objects.iter().find(|rendered| rendered.object.id().name == wanted).unwrap();
-    let data = secret.object.fields["data"].as_object().unwrap();
+    let secret = rendered.objects.iter().find(|rendered| rendered.id().name == wanted).unwrap();
+    let data = secret.object().unwrap().fields["data"].as_object().unwrap().clone();
     assert_eq!(data.len(), 1, "one key");
     let text = data.values().next().unwrap().as_str().unwrap();
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()

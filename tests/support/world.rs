@@ -384,8 +384,8 @@ impl World {
             missing_key: &|_| None,
         };
         let turn = program.turn(observed, &self.approvals, &conditions);
-        let plan = program.plan(&turn, &self.checkout, &NoCredentials, None, &|| {}).unwrap();
-        for change in program.files(&turn, &plan, &NoCredentials).unwrap() {
+        let mut plan = program.plan(&turn, &self.checkout, &NoCredentials, None, &|| {}).unwrap();
+        for change in program.files(&turn, &mut plan, &NoCredentials).unwrap() {
             match change {
                 FileChange::Write { path, bytes, .. } => self.checkout.insert(path, bytes),
                 FileChange::Delete { path } => self.checkout.remove(&path),

@@ -216,30 +216,6 @@ impl Surroundings {
             .unwrap_or_default()
     }
 
-    /// Hears nothing of the tree for the time of a turn, which opens every file of it: the kernel would tell of each.
-    pub(super) fn stop_listening_to_tree(&mut self) {
-        let tree = self.tree();
-        if let Some(watcher) = self.watcher.as_mut().filter(|_| self.watched.remove(&(tree.clone(), true))) {
-            // it may have gone by itself
-            drop(watcher.unwatch(&tree));
-        }
-    }
-
-    /// Hears of the tree again.
-    pub(super) fn listen_to_tree(&mut self) {
-        let tree = self.tree();
-        if let Some(watcher) = &mut self.watcher
-            && !self.watched.contains(&(tree.clone(), true))
-            && watcher.watch(&tree, RecursiveMode::Recursive).is_ok()
-        {
-            self.watched.insert((tree, true));
-        }
-    }
-
-    fn tree(&self) -> PathBuf {
-        std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone()).join("rendered")
-    }
-
     /// Where to tell of happenings.
     pub(super) fn tell(&self) -> &Tell {
         &self.tell

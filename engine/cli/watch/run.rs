@@ -16,6 +16,7 @@ use crate::checkout::{Checkout, Guard};
 use crate::cli::args::{Arguments, Output};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::facts;
+use crate::cli::memory::Memory;
 use crate::cli::report::{Printer, finding_text};
 use crate::cli::session::Session;
 use crate::cli::turn::{Mode, Planned, Request, Written};
@@ -56,6 +57,7 @@ pub(super) struct Run<'a> {
     history: Option<History>,
     live: Live,
     pages: Pages,
+    memory: Arc<Memory>,
     /// The checkout as last compiled; gone once a turn wrote another lock.
     program: Option<Arc<Program>>,
     /// What was said of the last turn, so that the same is not said again.
@@ -108,6 +110,7 @@ impl<'a> Run<'a> {
             history,
             live: Live::new(arguments.quiet || watch.once),
             pages,
+            memory: Arc::default(),
             program: None,
             said: None,
             complaint: None,
@@ -200,7 +203,7 @@ impl<'a> Run<'a> {
             return Ok(program.clone());
         }
         let checkout = Checkout::open(&self.arguments.directory)?;
-        let program = Session::load(&checkout, None)?.program;
+        let program = Session::load(&checkout, None, self.program.as_deref())?.program;
         self.program = Some(program.clone());
         Ok(program)
     }
@@ -232,7 +235,6 @@ impl<'a> Run<'a> {
     fn turn(&mut self, causes: Causes) {
         let begun = Instant::now();
         let ended = self.try_turn(&causes);
-        self.surroundings.listen_to_tree();
         let now = self.begun.elapsed();
         match ended {
             Ok(Ended::Turned(awaited)) => {
@@ -282,7 +284,8 @@ impl<'a> Run<'a> {
         if let Some(history) = &mut self.history {
             history.ready()?;
         }
-        let session = Session::load(&guard, None)?;
+        let mut session = Session::load(&guard, None, self.program.as_deref())?;
+        session.remember(&self.memory);
         self.program = Some(session.program.clone());
         self.follow(&session);
         let marks = marks(&session, &|place| self.surroundings.stamp(place));
@@ -292,17 +295,17 @@ impl<'a> Run<'a> {
             return Ok(Ended::Postponed { at_once: true });
         }
         let observed = Observed::clone(&self.contacts.observed);
-        self.surroundings.stop_listening_to_tree();
         let quiet = Printer::new(true);
-        let planned = Planned::new(&session, &Request::default(), Mode::Stored(observed), &quiet)?;
+        let mut planned = Planned::new(&session, &Request::default(), Mode::Stored(observed), &quiet)?;
         let exit = planned.exit();
+        planned.keep_replaced(&session);
         let written =
             if planned.plan.changes_files() { planned.write(&session, &guard, &quiet)? } else { Written::default() };
         if written != Written::default() {
             self.surroundings.wrote(&guard)?;
         }
         self.show(&session, &planned, written, causes);
-        let program = if written == Written::default() {
+        let program = if planned.plan.lock.is_empty() {
             session.program.clone()
         } else {
             self.program = None;
