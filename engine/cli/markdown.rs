@@ -27,63 +27,125 @@ const LARGEST_FOLD: usize = 16_000;
 const MOST_LISTED: usize = 25;
 
 /// Blocks within a budget.
+#[derive(Default)]
 struct Comment {
     text: String,
     used: usize,
+    /// Kept free for what comes later and matters more.
+    kept_free: usize,
     /// What was left out, and how often.
     left_out: BTreeMap<&'static str, usize>,
 }
 
 impl Comment {
+    /// Characters that a block may have.
+    fn room(&self) -> usize {
+        MOST.saturating_sub(RESERVED + self.kept_free + self.used)
+    }
+
     /// Adds a block when all of it fits.
-    fn block(&mut self, what: &'static str, block: &str) -> bool {
+    fn add(&mut self, block: &str) -> bool {
         let length = block.chars().count();
-        if self.used + length > MOST - RESERVED {
-            *self.left_out.entry(what).or_default() += 1;
-            return false;
+        let fits = length <= self.room();
+        if fits {
+            self.text.push_str(block);
+            self.used += length;
         }
-        self.text.push_str(block);
-        self.used += length;
-        true
+        fits
+    }
+
+    /// Adds a block, or counts it as left out.
+    fn block(&mut self, what: &'static str, block: &str) {
+        if !self.add(block) {
+            self.leave_out(what);
+        }
+    }
+
+    fn leave_out(&mut self, what: &'static str) {
+        *self.left_out.entry(what).or_default() += 1;
+    }
+
+    /// Adds each thing in full as long as the rest still fits in short, else in short. `names` are those of the details
+    /// and of the thing when they are left out.
+    fn each<'t, T>(
+        &mut self,
+        names: [&'static str; 2],
+        things: &'t [T],
+        short: impl Fn(&'t T) -> String,
+        full: impl Fn(&'t T, usize) -> String,
+    ) {
+        let lines: Vec<String> = things.iter().map(short).collect();
+        let mut after: usize = lines.iter().map(|line| line.chars().count()).sum();
+        let kept_free = self.kept_free;
+        for (thing, line) in things.iter().zip(&lines) {
+            after -= line.chars().count();
+            self.kept_free = kept_free + after;
+            let room = self.room();
+            // what cannot even be named does not keep the first ones from being told
+            let in_full = full(thing, room);
+            if self.add(&in_full) {
+                continue;
+            }
+            self.kept_free = kept_free;
+            let [details, name] = names;
+            let name = if self.add(line) { details } else { name };
+            self.leave_out(name);
+        }
+        self.kept_free = kept_free;
     }
 }
 
 /// The plan as Markdown of at most [`MOST`] characters.
 pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
-    let mut comment = Comment { text: String::new(), used: 0, left_out: BTreeMap::new() };
-    comment.block(
-        "the title",
-        &format!("## {}\n\n**{}**\n", escaped(title), escaped(&summary(plan)).replace('\n', "<br>")),
-    );
-    for change in &plan.trust_changes {
-        if !comment.block("details of a trust change", &trust_change(change, true)) {
-            comment.block("trust change", &trust_change(change, false));
-        }
+    let mut comment = Comment::default();
+    let mut head = format!("## {}\n\n**{}**\n", code(&short(title)), summary(plan).replace('\n', "<br>"));
+    if !plan.trust_changes.is_empty() {
+        let (all, waiting) =
+            (plan.trust_changes.len(), plan.trust_changes.iter().filter(|change| is_held_back(change)));
+        head.push_str(&format!("\n**{all} trust change{}, {} held back**\n", plural(all), waiting.count()));
     }
+    comment.block("the title", &head);
     let of = |pick: fn(&StepStanding) -> Option<String>| -> Vec<(&Step, String)> {
         plan.steps.iter().filter_map(|step| Some((step, pick(&step.standing)?))).collect()
     };
     let refused = of(|standing| if let StepStanding::Refused(words) = standing { Some(words.clone()) } else { None });
     let failed = of(|standing| if let StepStanding::Failed(words) = standing { Some(words.clone()) } else { None });
     let waiting = of(|standing| if let StepStanding::Waiting(all) = standing { Some(all.join("; ")) } else { None });
-    listed(&mut comment, "### :no_entry: Refused", "refused step", &refused);
-    listed(&mut comment, "### :x: Failed", "failed step", &failed);
+    let lists = [
+        ("refused step", listed("### :no_entry: Refused", &refused)),
+        ("failed step", listed("### :x: Failed", &failed)),
+    ];
+    comment.kept_free = lists.iter().flat_map(|(_, (lines, _))| lines).map(|line| line.chars().count()).sum();
+    comment.each(
+        ["details of a trust change", "trust change"],
+        &plan.trust_changes,
+        trust_change_in_short,
+        |change, _| trust_change(change),
+    );
+    comment.kept_free = 0;
+    for (what, (lines, more)) in lists {
+        for line in lines {
+            comment.block(what, &line);
+        }
+        if more > 0 {
+            *comment.left_out.entry(what).or_default() += more;
+        }
+    }
 
     let mut clusters: BTreeMap<&ClusterName, Vec<&ObjectChange>> = BTreeMap::new();
     for step in &plan.steps {
         clusters.entry(&step.id.cluster).or_default().extend(&step.objects);
     }
-    clusters.retain(|_, objects| !objects.is_empty());
+    let clusters: Vec<_> = clusters.into_iter().filter(|(_, objects)| !objects.is_empty()).collect();
     if !clusters.is_empty() {
         comment.block("the heading of the changes", "\n### Changes\n");
     }
-    for (cluster, objects) in clusters {
-        let fits = MOST.saturating_sub(RESERVED + comment.used).min(LARGEST_FOLD);
-        let block = cluster_block(cluster, &objects, fields, fits);
-        if !comment.block("details of a cluster", &block) {
-            comment.block("cluster", &format!("\n* {} {}\n", code(cluster.as_str()), counted(&objects)));
-        }
-    }
+    comment.each(
+        ["details of a cluster", "cluster"],
+        &clusters,
+        |(cluster, objects)| format!("\n* {} {}\n", code(cluster.as_str()), counted(objects)),
+        |(cluster, objects), room| cluster_block(cluster, objects, fields, room.min(LARGEST_FOLD)),
+    );
     let files: Vec<&FileStep> =
         plan.lock.iter().chain(plan.extra.iter().filter(|file| !file.path.ends_with(KUSTOMIZATION))).collect();
     if !files.is_empty() {
@@ -118,15 +180,18 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
 
 /// Findings that stopped a plan, as Markdown.
 pub fn findings_markdown(message: &str, findings: &[&Diagnostic]) -> String {
-    let mut comment = Comment { text: String::new(), used: 0, left_out: BTreeMap::new() };
+    let mut comment = Comment::default();
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    let title =
-        if errors == 0 { escaped(message) } else { format!("{errors} error{}; nothing was planned", plural(errors)) };
-    comment.block("the title", &format!("## :x: No plan\n\n**{title}**\n\n"));
+    let title = if errors == 0 {
+        code(&short(message))
+    } else {
+        format!("**{errors} error{}; nothing was planned**", plural(errors))
+    };
+    comment.block("the title", &format!("## :x: No plan\n\n{title}\n\n"));
     for finding in findings {
-        let at = finding.at.as_ref().map(|at| format!(" in {}", code(&at.to_string()))).unwrap_or_default();
-        let hint = finding.hint.as_ref().map(|hint| format!("<br>hint: {}", code(hint))).unwrap_or_default();
-        comment.block("finding", &format!("* {}{at}{hint}\n", code(&finding.message)));
+        let at = finding.at.as_ref().map(|at| format!(" in {}", code(&short(&at.to_string())))).unwrap_or_default();
+        let hint = finding.hint.as_ref().map(|hint| format!("<br>hint: {}", code(&short(hint)))).unwrap_or_default();
+        comment.block("finding", &format!("* {}{at}{hint}\n", code(&short(&finding.message))));
     }
     if let Some(count) = comment.left_out.get("finding") {
         comment.text.push_str(&format!("\n_{count} more findings are left out._\n"));
@@ -134,43 +199,60 @@ pub fn findings_markdown(message: &str, findings: &[&Diagnostic]) -> String {
     comment.text
 }
 
-fn trust_change(change: &TrustChange, whole: bool) -> String {
-    let (sign, word) = match change.verdict {
-        Verdict::HeldBack => (":warning:", "held back"),
-        Verdict::Approved => (":white_check_mark:", "accepted"),
-        Verdict::Refused => (":no_entry:", "refused"),
-    };
-    let mut text = format!("\n### {sign} Trust change of {}: {word}\n", code(change.cluster.as_str()));
-    for finding in &change.findings {
-        text.push_str(&format!("\n**{}**: {}\n", escaped(finding.what), code(&finding.meaning)));
-        if whole {
-            let before = finding.before.iter().map(|value| format!("- {value}"));
-            let after = finding.after.iter().map(|value| format!("+ {value}"));
-            text.push_str(&fence("diff", &before.chain(after).collect::<Vec<_>>()));
-        }
-    }
+fn is_held_back(change: &TrustChange) -> bool {
+    change.verdict == Verdict::HeldBack
+}
+
+/// The sign of a verdict, its word, and what to do about it.
+fn verdict(change: &TrustChange) -> (&'static str, &'static str, String) {
     let name = format!("{}@{}", change.cluster, change.digest.short(12));
     match change.verdict {
         Verdict::HeldBack => {
-            text.push_str(&format!("\nIf it is meant: {}\n", code(&format!("engine apply --accept-trust {name}"))));
+            let command = code(&format!("engine apply --accept-trust {name}"));
+            (":warning:", "held back", format!("If it is meant: {command}"))
         }
-        Verdict::Approved => text.push_str(&format!("\nMerging this accepts {}.\n", code(&name))),
-        Verdict::Refused => {}
+        Verdict::Approved => (":white_check_mark:", "accepted", format!("Merging this accepts {}.", code(&name))),
+        Verdict::Refused => (":no_entry:", "refused", String::new()),
+    }
+}
+
+fn trust_change(change: &TrustChange) -> String {
+    let (sign, word, advice) = verdict(change);
+    let mut text = format!("\n### {sign} Trust change of {}: {word}\n", code(change.cluster.as_str()));
+    for finding in &change.findings {
+        text.push_str(&format!("\n**{}**: {}\n", finding.what, code(&short(&finding.meaning))));
+        let before = finding.before.iter().map(|value| format!("- {value}"));
+        let after = finding.after.iter().map(|value| format!("+ {value}"));
+        text.push_str(&fence("diff", &before.chain(after).collect::<Vec<_>>()));
+    }
+    if !advice.is_empty() {
+        text.push_str(&format!("\n{advice}\n"));
     }
     text
 }
 
-fn listed(comment: &mut Comment, heading: &str, what: &'static str, steps: &[(&Step, String)]) {
+fn trust_change_in_short(change: &TrustChange) -> String {
+    let (sign, word, advice) = verdict(change);
+    let what: Vec<&str> = change.findings.iter().map(|finding| finding.what).collect();
+    let advice = if advice.is_empty() { advice } else { format!(". {advice}") };
+    format!("\n* {sign} Trust change of {}: {word}: {}{advice}\n", code(change.cluster.as_str()), what.join(", "))
+}
+
+/// The lines of a list, and how many steps it leaves out.
+fn listed(heading: &str, steps: &[(&Step, String)]) -> (Vec<String>, usize) {
     if steps.is_empty() {
-        return;
+        return (Vec::new(), 0);
     }
-    comment.block(what, &format!("\n{heading}\n\n"));
-    for (step, words) in steps.iter().take(MOST_LISTED) {
-        comment.block(what, &format!("* {}: {}\n", code(&step.id.to_string()), code(words)));
-    }
-    if steps.len() > MOST_LISTED {
-        *comment.left_out.entry(what).or_default() += steps.len() - MOST_LISTED;
-    }
+    let line = |(step, words): &(&Step, String)| format!("* {}: {}\n", code(&step.id.to_string()), code(&short(words)));
+    let lines = steps.iter().take(MOST_LISTED).map(line);
+    let lines = std::iter::once(format!("\n{heading}\n\n")).chain(lines).collect();
+    (lines, steps.len().saturating_sub(MOST_LISTED))
+}
+
+/// A text of somebody's within the limit of one value.
+fn short(text: &str) -> String {
+    let short: String = text.chars().take(LONGEST_VALUE).collect();
+    if short.len() < text.len() { format!("{short}…") } else { short }
 }
 
 fn cluster_block(cluster: &ClusterName, objects: &[&ObjectChange], fields: Fields<'_>, most: usize) -> String {
@@ -198,7 +280,7 @@ fn cluster_block(cluster: &ClusterName, objects: &[&ObjectChange], fields: Field
     if named > 0 {
         lines.push(format!("# fields of {named} objects are left out"));
     }
-    fold(&format!("{} {}", html_code(cluster.as_str()), counted(objects)), &fence("diff", &lines))
+    fold(&format!("{} {}", html_code(cluster), counted(objects)), &fence("diff", &lines))
 }
 
 /// The sign of an object in a diff: GitHub colours `+`, `-` and `!`.
@@ -211,20 +293,18 @@ fn object_sign(action: Action) -> char {
 }
 
 fn field_lines(change: &FieldChange) -> Vec<String> {
-    let value = |text: &String| {
-        let short: String = text.chars().take(LONGEST_VALUE).collect();
-        if short.len() < text.len() { format!("{short}…") } else { short }
-    };
     let path = &change.path;
     match &change.change {
-        ValueChange::Added(after) => vec![format!("+   {path}: {}", value(after))],
-        ValueChange::Removed(before) => vec![format!("-   {path}: {}", value(before))],
+        ValueChange::Added(after) => vec![format!("+   {path}: {}", short(after))],
+        ValueChange::Removed(before) => vec![format!("-   {path}: {}", short(before))],
         ValueChange::Changed(before, after) => {
-            vec![format!("-   {path}: {}", value(before)), format!("+   {path}: {}", value(after))]
+            vec![format!("-   {path}: {}", short(before)), format!("+   {path}: {}", short(after))]
         }
         ValueChange::Lines(lines) => {
             let sign = |line: &String| line.chars().next().filter(|c| matches!(c, '+' | '-')).unwrap_or(' ');
-            let own = lines.iter().map(|line| format!("{}     {}", sign(line), value(&line.chars().skip(1).collect())));
+            let own = lines
+                .iter()
+                .map(|line| format!("{}     {}", sign(line), short(&line.chars().skip(1).collect::<String>())));
             std::iter::once(format!("    {path}:")).chain(own).collect()
         }
     }
@@ -281,31 +361,9 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
 }
 
-fn html_code(text: &str) -> String {
-    format!("<code>{}</code>", escaped(text))
-}
-
-/// Text outside code: nothing in it is Markdown or HTML.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in plain_but_lines(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '@' => out.push_str("&#64;"),
-            '`' | '*' | '_' | '[' | ']' | '\\' | '#' | '|' | '~' | '!' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn plain_but_lines(text: &str) -> String {
-    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+/// A name in code, in HTML. Names hold none of its signs.
+fn html_code(name: &ClusterName) -> String {
+    format!("<code>{name}</code>")
 }
 
 #[cfg(test)]
@@ -398,7 +456,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_word_of_anybody_gets_out_of_its_code_and_all_fits(
-            words in "([`~<>@#\\[\\]()!*_\\\\\n\r a-z/:.-]|</details>|```|\u{202e}){0,60}",
+            words in "([`~<>@#\\[\\]()!*_\\\\\n\r a-z/:.-]|</details>|```|\u{202e}|https://|www\\.|#1){0,60}",
             clusters in 1_usize..60,
             objects in 0_usize..8,
         ) {
@@ -409,12 +467,55 @@ mod tests {
             let text = plan_markdown(&plan_of(&words, clusters, objects), &words, &fields);
             prop_assert!(text.chars().count() <= MOST);
             let outside = outside_code(&text);
-            prop_assert!(!outside.contains('@'), "{outside}");
+            prop_assert_eq!(links(&outside), None, "{}", outside);
             prop_assert_eq!(outside.matches("<details>").count(), outside.matches("</details>").count());
             prop_assert_eq!(text.matches("Trust change of").count(), 1);
             let left: String = outside.replace("<details>", "").replace("</details>", "").replace("<summary>", "")
                 .replace("</summary>", "").replace("<code>", "").replace("</code>", "").replace("<br>", "");
             prop_assert!(!left.contains('<') , "{left}");
+        }
+
+        #[test]
+        fn nor_does_a_word_of_a_finding(
+            words in prop::collection::vec("([`<>@#\\[\\]()!*_\\\\\n a-z/:.-]|</details>|https://|www\\.|#1){0,60}", 0..60),
+            repeated in 1_usize..40,
+        ) {
+            let all: Vec<Diagnostic> = words.iter()
+                .map(|words| Diagnostic::error(None, words.repeat(repeated)).hint(words.clone()))
+                .collect();
+            let message = words.concat();
+            let text = findings_markdown(&message, &all.iter().collect::<Vec<_>>());
+            prop_assert!(text.chars().count() <= MOST);
+            let outside = outside_code(&text);
+            prop_assert_eq!(links(&outside), None, "{}", outside);
+            prop_assert!(!outside.replace("<br>", "").contains('<') , "{outside}");
+        }
+    }
+
+    /// What a code host makes a link of, wherever it stands outside code.
+    fn links(outside: &str) -> Option<&'static str> {
+        ["@", "http", "www.", "#1", "](", "!["].into_iter().find(|link| outside.contains(link))
+    }
+
+    #[test]
+    fn every_trust_change_is_named_and_refusals_beside_them() {
+        for (count, words) in [(5, 300), (80, 300), (300, 30_000)] {
+            let words = "w".repeat(words);
+            let fields = |_: &ClusterName, _: &str| Vec::new();
+            let mut plan = plan_of(&words, 30, 3);
+            let one = plan.trust_changes[0].clone();
+            let other = |at: usize| TrustChange { cluster: format!("d{at}").parse().unwrap(), ..one.clone() };
+            plan.trust_changes = (0..count).map(other).collect();
+            let text = plan_markdown(&plan, "mesh", &fields);
+            assert!(text.chars().count() <= MOST);
+            for at in 0..count {
+                assert!(text.contains(&format!("engine apply --accept-trust d{at}@")), "{at} of {count}");
+            }
+            assert!(text.contains(&format!("**{count} trust changes, {count} held back**")));
+            let listed =
+                text.lines().filter(|line| line.starts_with("* `render-trust/") || line.starts_with("* `fetch-ca/"));
+            assert_eq!(listed.count(), 2 * MOST_LISTED, "{count}");
+            assert!(!text.contains("× trust change"), "{count}");
         }
     }
 
