@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::support::checkout::Checkout;
+use crate::watch::state_gateway;
 
 fn git(checkout: &Checkout, words: &[&str]) {
     let author = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"];
@@ -93,16 +94,27 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     checkout.edit("specs/mesh.yaml", ", ca: {file: ca/east.pem}", "");
     let (code, said) = checkout.engine(&["plan", "--base", "HEAD"]);
     assert_eq!(code, 0, "{said}");
-    // a revision whose specs are wrong is named with its places
+    // what mends a revision whose specs are wrong is compared with what was last rendered there
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
     git(&checkout, &["add", "-A"]);
     git(&checkout, &["commit", "-qm", "wrong"]);
     checkout.edit("specs/mesh.yaml", "acceptForeignRots", "acceptForeignRoots");
+    let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--detailed-exitcode"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("No changes") && said.contains("HEAD:specs/mesh.yaml:4"), "{said}");
+    state_gateway(&checkout, "203.0.113.77");
+    let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
+    assert!(code == 0 && said.contains("203.0.113.77") && said.contains("warning: the specs of `HEAD`"), "{said}");
+    // without a whole lock there is nothing to compare with
+    let lock = std::fs::read_to_string(checkout.path("lock/clusters/east.yaml")).unwrap();
+    checkout.write("lock/clusters/east.yaml", b"<<<<<<< ours\n");
+    git(&checkout, &["commit", "-qam", "worse"]);
+    checkout.write("lock/clusters/east.yaml", lock.as_bytes());
     let (code, said) = checkout.engine(&["plan", "--base", "HEAD"]);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("HEAD:specs/mesh.yaml:4"), "{said}");
+    assert!(said.contains("HEAD:lock/clusters/east.yaml:1"), "{said}");
     let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
-    assert!(code == 1 && said.contains("## :x: No plan") && said.contains("`HEAD:specs/mesh.yaml:4"), "{said}");
+    assert!(code == 1 && said.contains("## :x: No plan") && said.contains("`HEAD:lock/clusters/east.yaml:1"), "{said}");
     checkout.refuses(&["plan", "--base", "no-such"], 64, &["there is no revision `no-such`", "git fetch"]);
     checkout.refuses(&["plan", "--base", "--output"], 64, &["--base"]);
     checkout.refuses(&["plan", "--base=--all"], 64, &["there is no revision"]);

@@ -128,7 +128,7 @@ fn with_gateway(spec: &str, address: &str) -> String {
     text
 }
 
-fn state_gateway(checkout: &Checkout, address: &str) {
+pub(crate) fn state_gateway(checkout: &Checkout, address: &str) {
     let spec = checkout.path("specs/mesh.yaml");
     fs::write(&spec, with_gateway(&fs::read_to_string(&spec).unwrap(), address)).unwrap();
 }

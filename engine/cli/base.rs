@@ -1,7 +1,8 @@
 //! `engine plan --base REF`: what a revision renders, as the tree that the checkout is compared with.
 //!
 //! Both sides are locked runs: nobody is asked and no key is needed. What the checkout's specs, templates and lock render is
-//! compared with what those of the revision render, so a change of specs alone shows all that it will change.
+//! compared with what those of the revision render, so a change of specs alone shows all that it will change. Where the
+//! revision's specs have findings, the change that mends them is compared with what was last rendered and committed there.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use super::exit::{Exit, Failure};
 use super::session::{Session, is_yaml};
 use crate::accept::between;
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::git::{GitError, Repository};
 use crate::lock::Lock;
 use crate::object::rendered_folder;
@@ -26,6 +27,8 @@ pub struct Base {
     files: BTreeMap<String, Vec<u8>>,
     lock: Lock,
     lock_files: BTreeMap<String, Vec<u8>>,
+    /// Why the revision cannot be rendered.
+    unrendered: Option<Diagnostic>,
 }
 
 impl Base {
@@ -39,7 +42,7 @@ impl Base {
         // one commit for all that is read, whatever moves meanwhile
         let commit =
             repository.resolve(revision).map_err(|error| Failure::new(Exit::Usage, format!("--base: {error}")))?;
-        let places = ["specs", "templates", "lock", "rendered"];
+        let places = ["specs", "templates", "lock", "rendered", "values"];
         let mut files = repository.files_at(commit.as_str(), &places).map_err(failed)?;
         files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
         let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
@@ -67,10 +70,14 @@ impl Base {
                 None
             }
         };
-        let program = Program::load(&input, &other).map_err(|stop| at_revision(stop, revision))?;
+        let loaded = Program::load(&input, &other);
         if let Some(error) = broken.into_inner() {
             return Err(failed(error));
         }
+        let program = match loaded {
+            Ok(program) => program,
+            Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
+        };
         let mut rendered = BTreeMap::new();
         for cluster in program.mesh.clusters.keys() {
             let objects = program
@@ -90,7 +97,34 @@ impl Base {
                 }
             }
         }
-        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock })
+        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock, unrendered: None })
+    }
+
+    /// A revision that cannot be rendered: the files that it holds. Its lock has to be whole.
+    fn as_committed(
+        mut files: BTreeMap<String, Vec<u8>>,
+        lock_files: BTreeMap<String, Vec<u8>>,
+        stop: Stop,
+        revision: &str,
+    ) -> Result<Self, Failure> {
+        let lock = Lock::parse(lock_files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let (Ok(lock), Stop::Findings(findings) | Stop::Refused(findings)) = (lock, &stop) else {
+            return Err(at_revision(stop, revision));
+        };
+        let first = findings.sorted().into_iter().find(|finding| finding.severity == Severity::Error);
+        let first = first.map(|finding| {
+            let at = finding.at.as_ref().map(|at| format!("{revision}:{at}: ")).unwrap_or_default();
+            format!(": {at}{}", finding.message)
+        });
+        let unrendered = Diagnostic::warning(
+            None,
+            format!(
+                "the specs of `{revision}` have findings, so this is compared with what was last rendered there{}",
+                first.unwrap_or_default()
+            ),
+        );
+        files.retain(|path, _| path.starts_with("rendered/") || path.starts_with("values/"));
+        Ok(Self { files, lock, lock_files, unrendered: Some(unrendered) })
     }
 
     /// The tree as the revision renders it.
@@ -98,9 +132,10 @@ impl Base {
         &self.files
     }
 
-    /// Adds to a plan what changes in the lock.
+    /// Adds to a plan what changes in the lock, and what it could not be compared with.
     pub fn compare_lock(&self, session: &Session<'_>, plan: &mut Plan) {
         let program = &session.program;
+        plan.warnings.extend(self.unrendered.clone());
         plan.trust_changes = between(&program.mesh, &self.lock, &program.lock);
         let now = &session.input.lock;
         let step = |path: &String, action| FileStep { path: path.clone(), action, text: None };
