@@ -119,6 +119,24 @@ fn a_sparse_checkout_deletes_nothing() {
 }
 
 #[test]
+fn a_linked_work_tree_commits_to_its_own_branch() {
+    let remote = Remote::of(&Checkout::joined());
+    let clone = remote.clone("clone", &[]);
+    let linked = remote.path("linked");
+    git(&clone, &["worktree", "add", "-q", "-b", "other", &linked.to_string_lossy()]);
+    state_gateway(&linked, "east", "203.0.113.6");
+    git(&linked, &["commit", "-qam", "spec"]);
+    let (code, said) = engine(&linked, &["watch", "--once", "--commit"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(git(&linked, &["log", "-1", "--format=%s"]).starts_with("rendered: west"));
+    assert_eq!(git(&linked, &["status", "--porcelain"]), "");
+    let (code, said) = engine(&linked, &["plan", "--base", "main"]);
+    assert!(code == 0 && said.contains("203.0.113.6"), "{said}");
+    assert_eq!(git(&clone, &["rev-parse", "main"]), remote.main(), "the other tree's branch stays");
+    assert_eq!(git(&clone, &["status", "--porcelain"]), "");
+}
+
+#[test]
 fn a_detached_head_is_said_and_a_branch_of_its_own_is_taken() {
     let remote = Remote::of(&Checkout::joined());
     let clone = remote.clone("clone", &[]);
