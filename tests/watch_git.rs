@@ -323,6 +323,35 @@ fn a_watch_that_is_killed_at_any_time_leaves_nothing_uncommitted_to_the_next() {
     is_pushed(&remote, &clone, "203.0.113.31");
 }
 
+/// Between the index and the branch: what is staged by then is what stands on disk, never what was there before.
+#[test]
+fn a_watch_that_is_killed_before_the_branch_moves_leaves_an_index_that_brings_nothing_back() {
+    let remote = Remote::of(&Checkout::joined());
+    let clone = remote.clone("clone", &[]);
+    state_gateway(&clone, "east", "203.0.113.5");
+    let real = Command::new("sh").args(["-c", "command -v git"]).output().unwrap().stdout;
+    let real = String::from_utf8(real).unwrap();
+    let shim = remote.path("bin/git");
+    fs::create_dir(remote.path("bin")).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" update-ref \"*) kill -9 $PPID; exit 1;; esac\nexec {} \"$@\"\n",
+        real.trim()
+    );
+    fs::write(&shim, script).unwrap();
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", remote.path("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+    let ended = command.env("PATH", path).arg("-C").arg(&clone).args(ONCE).output().unwrap().status;
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9));
+    let west = "rendered/west/configmap-isthmus-mesh.yaml";
+    assert_eq!(git(&clone, &["diff", "--name-only", "--", west]), "", "the index holds what is on disk");
+    assert_eq!(git(&clone, &["diff", "--cached", "--name-only", "--", west]), west);
+    let (code, said) = engine(&clone, &ONCE);
+    assert_eq!(code, 0, "{said}");
+    git(&clone, &["commit", "-qm", "spec", "--", "specs"]);
+    assert_eq!(git(&clone, &["status", "--porcelain"]), "");
+}
+
 #[test]
 fn a_submodule_commits_in_itself_and_a_hostile_one_starts_nothing() {
     let remote = Remote::of(&Checkout::joined());

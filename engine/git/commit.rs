@@ -1,8 +1,8 @@
 //! Commits of exactly the named files.
 //!
 //! The commit's tree is made in an index of its own, from the commit below it and the files' bytes on disk; hooks, filters and
-//! whatever else is staged have no part in it. Then the branch moves, if it is still where it was, and the real index
-//! learns of these files alone.
+//! whatever else is staged have no part in it. Then the real index learns of these files alone, and the branch moves if it is
+//! still where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -129,10 +129,12 @@ impl Repository {
         match target {
             Target::Head => {
                 let old = state.head.as_ref().map_or_else(|| zero.clone(), Oid::to_string);
-                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", "HEAD", commit.as_str(), &old])?;
-                // git compares files that are as new as the index with what is in it, and would start filters for that
+                // First the index: whoever is killed in between leaves files staged that the next turn commits. The other way
+                // round the index would hold the files from before, and a person's next commit would bring them back. git
+                // compares files that are as new as the index with what is in it, and would start filters for that.
                 let told = self.git(Kind::Write, "telling the index").words(no_filters);
                 told.words(["update-index", "-z", "--index-info"]).input(info).done()?;
+                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", "HEAD", commit.as_str(), &old])?;
             }
             Target::Branch(name) => {
                 let reference = format!("refs/heads/{}", branch_name(name)?);
