@@ -125,7 +125,7 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
     let (code, said) = place.run(run, &environment);
     assert_eq!(code, 0, "{said}");
     assert!(
-        place.posted().starts_with("<!-- isthmus plan of . -->\n## mesh shop")
+        place.posted().starts_with("<!-- isthmus plan of . -->\n## `mesh shop")
             && place.posted().contains("203.0.113.9")
     );
     assert!(place.calls().contains("api --silent repos/o/r/issues/7/comments"), "{}", place.calls());
