@@ -1,8 +1,8 @@
 //! Stamps: whether a folder may have changed, without reading a file.
 //!
-//! A [`FileStamp`] is what `stat` says of one file. The stamp of a folder is a hash of the names in one folder with each one's inode, size and times, as `stat` tells them. Equal stamps
-//! mean that nothing changed; different ones, that something may have. Names of a pod's volumes (`..data`) and of our own
-//! temporary files are treated as the reader treats them.
+//! A [`FileStamp`] is what `stat` says of one file: inode, size and times. The stamp of a folder is a hash of the names in it,
+//! each with its file's stamp. Equal stamps mean that nothing changed; different ones, that something may have. Names of a
+//! pod's volumes (`..data`) and of our own temporary files are treated as the reader treats them.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

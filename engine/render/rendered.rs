@@ -89,9 +89,7 @@ impl RenderedObject {
     pub fn into_yaml(self) -> Result<String, YamlError> {
         match self.content {
             Content::Whole { yaml: Some(text), .. } => Ok(text),
-            Content::Whole { object, yaml: None } => object.to_yaml(),
-            Content::Secret(filled) => Ok(filled.text()),
-            Content::Listing(listing) => listing.yaml(),
+            _ => self.to_yaml().map(Cow::into_owned),
         }
     }
 
