@@ -234,7 +234,7 @@ pub fn compare(
     let fallback = StepId::of(StepKind::RenderComponents, cluster);
     for rendered in &rendered.objects {
         let name = rendered.id().file_name();
-        let note_same = || tree.note_ours(cluster.as_str(), &name, rendered.inputs());
+        let note_same = || tree.note_ours(cluster.as_str(), &name, &|| rendered.inputs());
         let found = compare_object(mesh, rendered, files.get(&name), &note_same)?;
         if found != Found::Same {
             let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
@@ -254,7 +254,7 @@ pub fn compare(
         let Some(name) = path.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')) else { continue };
         if let Some(File::Read(bytes)) = files.get(name) {
             match owner(mesh, bytes) {
-                Owner::Us => tree.note_ours(cluster.as_str(), name, None),
+                Owner::Us => tree.note_ours(cluster.as_str(), name, &|| None),
                 Owner::Other(who) => changes.refused.push((fallback.clone(), foreign(path, &who))),
             }
         }

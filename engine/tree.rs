@@ -40,7 +40,7 @@ pub trait Tree: Sync {
     }
 
     /// Told of a file of a cluster's folder that is ours, and of the inputs that its bytes are made of.
-    fn note_ours(&self, _cluster: &str, _name: &str, _made_of: Option<Digest>) {}
+    fn note_ours(&self, _cluster: &str, _name: &str, _made_of: &dyn Fn() -> Option<Digest>) {}
 }
 
 /// A tree in memory: path below the checkout → bytes.

@@ -355,9 +355,9 @@ impl Tree for Session<'_> {
         }
     }
 
-    fn note_ours(&self, cluster: &str, name: &str, made_of: Option<Digest>) {
+    fn note_ours(&self, cluster: &str, name: &str, made_of: &dyn Fn() -> Option<Digest>) {
         if let Some(memory) = &self.memory {
-            memory.note_ours(cluster, name, made_of);
+            memory.note_ours(cluster, name, made_of());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! ConfigMap `isthmus-identity`, which tells exporter and api-proxy whom they serve. In relay mode the relay writes it with
 //! the keys it made; in direct mode the engine holds the cluster's key, and therefore writes it.
 
-use super::{CredentialSource, Reader, RenderedCluster, Withheld};
+use super::{CredentialSource, Piece, Reader, RenderedCluster, Withheld};
 use crate::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
 use crate::metadata::AuthnKey;
 use crate::name::Digest;
@@ -42,5 +42,5 @@ pub(super) fn render(reader: &Reader<'_>, credentials: &dyn CredentialSource, ou
         serving_ca: None,
         relay_ca: None,
     };
-    out.objects.push(reader.config_map(IDENTITY, vec![step], vec![(IDENTITY_FILE, identity.to_json())]));
+    out.objects.push(reader.config_map(IDENTITY, vec![step], [(IDENTITY_FILE, vec![Piece::new(identity.to_json())])]));
 }

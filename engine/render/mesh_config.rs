@@ -9,13 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::secret::RELAY_TOKEN;
-use super::{ExtraFile, Reader, RenderedCluster, check_reads_back, internal};
+use super::{ExtraFile, Piece, Reader, RenderedCluster, check_reads_back, internal};
 use crate::address::Gateway;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::lock::Lock;
@@ -102,57 +102,68 @@ struct Registry {
 /// Entries of documents, each written and read back once for all readers.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    roots: Texts<(Digest, Vec<TrustDomain>)>,
+    roots: Pieces<Digest, Vec<TrustDomain>>,
     /// By the value as JSON.
-    rests: Texts<String>,
-    networks: Texts<(NetworkName, Network)>,
+    rests: Pieces<String, ()>,
+    networks: Pieces<NetworkName, Network>,
 }
 
+/// Pieces by a name and by what is not the same for all readers of it.
 #[derive(Debug)]
-struct Texts<K>(Mutex<HashMap<K, Arc<str>>>);
+struct Pieces<K, V>(Mutex<HashMap<K, Vec<(V, Piece)>>>);
 
-impl<K> Default for Texts<K> {
+impl<K, V> Default for Pieces<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Hash + Eq> Texts<K> {
-    fn text(&self, key: K, make: impl FnOnce(&K) -> Result<String, Diagnostics>) -> Result<Arc<str>, Diagnostics> {
+impl<K: Clone + Hash + Eq, V> Pieces<K, V> {
+    /// The piece of this name and of the value that `is_it`; else it is made.
+    fn piece(
+        &self,
+        key: &K,
+        is_it: impl Fn(&V) -> bool,
+        make: impl FnOnce() -> Result<(V, String), Diagnostics>,
+    ) -> Result<Piece, Diagnostics> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = lock().get(&key) {
-            return Ok(text.clone());
+        if let Some((_, piece)) = lock().get(key).and_then(|all| all.iter().find(|(value, _)| is_it(value))) {
+            return Ok(piece.clone());
         }
-        let text: Arc<str> = make(&key)?.into();
-        lock().insert(key, text.clone());
-        Ok(text)
+        let (value, text) = make()?;
+        let piece = Piece::new(text);
+        lock().entry(key.clone()).or_default().push((value, piece.clone()));
+        Ok(piece)
     }
 }
 
 impl Entries {
     /// The same text as that of the whole value, put together from entries.
-    fn mesh_config(&self, mesh: &MeshConfig<'_>) -> Result<String, Diagnostics> {
-        let mut text = String::new();
+    fn mesh_config(&self, mesh: &MeshConfig<'_>) -> Result<Vec<Piece>, Diagnostics> {
+        let mut pieces = Vec::with_capacity(mesh.ca_certificates.len() + 2);
+        if !mesh.ca_certificates.is_empty() {
+            pieces.push(Piece::new("caCertificates:\n"));
+        }
         for (digest, root) in &mesh.ca_certificates {
-            let domains = root.trust_domains.iter().map(|&domain| domain.clone()).collect();
-            let entry = self.roots.text((*digest, domains), |_| checked(&[root], "a root"))?;
-            text.push_str(if text.is_empty() { "caCertificates:\n" } else { "" });
-            text.push_str(&entry);
+            let domains = || root.trust_domains.iter().copied();
+            let entry = || Ok((domains().cloned().collect(), checked(&[root], "a root")?));
+            pieces.push(self.roots.piece(digest, |found| found.iter().eq(domains()), entry)?);
         }
         let rest = serde_json::to_string(&mesh.rest).map_err(internal)?;
-        Ok(text + &self.rests.text(rest, |_| checked(&mesh.rest, "the mesh configuration"))?)
+        pieces.push(self.rests.piece(&rest, |()| true, || Ok(((), checked(&mesh.rest, "the mesh configuration")?)))?);
+        Ok(pieces)
     }
 
-    fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<String, Diagnostics> {
-        let mut text = String::from("networks:\n");
+    fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<Vec<Piece>, Diagnostics> {
+        let mut pieces = vec![Piece::new("networks:\n")];
         for (name, network) in networks {
-            let entry = self.networks.text((name.clone(), network.clone()), |(name, network)| {
+            let entry = || {
                 let entry = checked(&BTreeMap::from([(name, network)]), "a network")?;
-                Ok(entry.lines().flat_map(|line| ["  ", line, "\n"]).collect())
-            })?;
-            text.push_str(&entry);
+                Ok((network.clone(), entry.lines().flat_map(|line| ["  ", line, "\n"]).collect()))
+            };
+            pieces.push(self.networks.piece(name, |found| found == network, entry)?);
         }
-        Ok(text)
+        Ok(pieces)
     }
 }
 
@@ -169,13 +180,11 @@ pub(super) fn render(
     if target == MeshConfigTarget::SharedMeshConfig {
         let mut data = vec![("mesh", entries.mesh_config(&mesh)?)];
         if !ours.is_empty() {
-            data.push((
-                "meshNetworks",
-                match standard(reader, &ours, out) {
-                    Some(networks) => checked(&networks, "the mesh networks")?,
-                    None => entries.networks(&ours)?,
-                },
-            ));
+            let networks = match standard(reader, &ours, out) {
+                Some(networks) => vec![Piece::new(checked(&networks, "the mesh networks")?)],
+                None => entries.networks(&ours)?,
+            };
+            data.push(("meshNetworks", networks));
         }
         out.objects.push(reader.config_map(CONFIG_MAP, steps, data));
     } else {

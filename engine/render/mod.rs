@@ -10,10 +10,10 @@
 
 mod components;
 mod identity;
-mod listing;
 mod mesh_config;
 mod multicluster;
 mod peers;
+mod pieces;
 mod rendered;
 mod secret;
 mod stencil;
@@ -21,6 +21,7 @@ mod stencil;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pieces::{Piece, PiecedConfigMap};
 pub use rendered::RenderedObject;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -158,6 +159,7 @@ pub struct RenderContext<'a> {
     peers: BTreeMap<&'a ClusterName, Peer<'a>>,
     components: components::Cache,
     entries: mesh_config::Entries,
+    kubeconfigs: secret::Kubeconfigs,
 }
 
 /// A cluster as its readers see it.
@@ -170,9 +172,9 @@ struct Peer<'a> {
     trust_domain: TrustDomain,
     proxy: Option<Proxy>,
     /// Its entry of `peers.json`.
-    entry: listing::Entry,
+    entry: Piece,
     /// Its entry of `routes.json`, once it is known how to reach it.
-    route: Option<listing::Entry>,
+    route: Option<Piece>,
 }
 
 /// A link of the reader at hand, its peer known.
@@ -211,8 +213,8 @@ impl<'a> RenderContext<'a> {
             let proxy = known.proxy();
             let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
             let peer = Peer {
-                entry: listing::Entry::new(&peers::entry(name, &known).map_err(internal)?),
-                route: route.transpose().map_err(internal)?.map(|route| listing::Entry::new(&route)),
+                entry: Piece::new(peers::entry(name, &known).map_err(internal)?),
+                route: route.transpose().map_err(internal)?.map(Piece::new),
                 trust_domain: known.trust_domain(),
                 plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
                 known,
@@ -229,6 +231,7 @@ impl<'a> RenderContext<'a> {
             peers,
             components: components::Cache::default(),
             entries: mesh_config::Entries::default(),
+            kubeconfigs: secret::Kubeconfigs::default(),
         })
     }
 
@@ -302,10 +305,10 @@ impl<'a> RenderContext<'a> {
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }
         match self.mesh.credentials {
-            Credentials::Relay { .. } => peers::render_routes(reader, out)?,
+            Credentials::Relay { .. } => peers::render_routes(reader, out),
             Credentials::Direct { .. } => identity::render(reader, credentials, out),
         }
-        secret::render(reader, credentials, out)
+        secret::render(reader, &self.kubeconfigs, credentials, out)
     }
 
     fn agent(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
@@ -351,26 +354,15 @@ impl<'c> Reader<'c> {
         }
     }
 
-    /// A ConfigMap of ours that lists peers below this key.
-    fn listing(
+    /// A ConfigMap of ours with these texts.
+    fn config_map(
         &self,
         name: &str,
-        step: StepId,
-        key: &'static str,
-        head: String,
-        entries: Vec<listing::Entry>,
-    ) -> Result<RenderedObject, Diagnostics> {
-        let frame = self.object("v1", "ConfigMap", name, vec![step]).done();
-        let object = frame.object().map_err(internal)?.into_owned();
-        let listing = listing::Listing::new(object, key, head, entries);
-        Ok(RenderedObject::listing(frame.id().clone(), frame.steps, listing))
-    }
-
-    fn config_map(&self, name: &str, steps: Vec<StepId>, data: Vec<(&str, String)>) -> RenderedObject {
-        let data: BTreeMap<_, _> = data.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
-        let object = self.object("v1", "ConfigMap", name, steps).done();
-        let yaml = object.object().ok().and_then(|object| listing::yaml(&object, &data));
-        object.with_data(&data).with_yaml(yaml)
+        steps: Vec<StepId>,
+        data: impl IntoIterator<Item = (&'static str, Vec<Piece>)>,
+    ) -> RenderedObject {
+        let (frame, steps) = self.object("v1", "ConfigMap", name, steps).object();
+        RenderedObject::pieced(frame.id(), steps, PiecedConfigMap::new(frame, data.into_iter().collect()))
     }
 }
 
@@ -401,12 +393,16 @@ impl Draft {
         self
     }
 
-    fn done(mut self) -> RenderedObject {
+    fn done(self) -> RenderedObject {
+        let (object, steps) = self.object();
+        RenderedObject::new(object, steps)
+    }
+
+    fn object(mut self) -> (Object, Vec<StepId>) {
         self.metadata.insert("labels".to_owned(), self.labels.into());
         self.metadata.insert("annotations".to_owned(), self.annotations.into());
         self.fields.insert("metadata".to_owned(), self.metadata.into());
-        let object = Object { api_version: self.api_version, kind: self.kind, fields: self.fields };
-        RenderedObject::new(object, self.steps)
+        (Object { api_version: self.api_version, kind: self.kind, fields: self.fields }, self.steps)
     }
 }
 

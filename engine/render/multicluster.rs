@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Reader, RenderedCluster, internal, peers};
+use super::{Piece, Reader, RenderedCluster, internal, peers};
 use crate::diagnostic::Diagnostics;
 use crate::lock::Stage;
 use crate::mesh::Reconciler;
@@ -50,6 +50,6 @@ fn engine_keys(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Dia
         return Ok(());
     }
     let keys = serde_json::to_string_pretty(&json!({ "version": 1, "keys": keys })).map_err(internal)?;
-    out.objects.push(reader.config_map(ENGINE, vec![step], vec![("keys.json", keys + "\n")]));
+    out.objects.push(reader.config_map(ENGINE, vec![step], [("keys.json", vec![Piece::new(keys + "\n")])]));
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Reader, RenderedCluster, internal};
+use super::{Piece, Reader, RenderedCluster, internal};
 use crate::address::Endpoint;
 use crate::diagnostic::Diagnostics;
 use crate::fact::{Known, Proxy};
@@ -80,8 +80,8 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
     let head = format!("{{\"version\":{PEERS_VERSION},\n\"self\":{own},\n\"peers\":");
-    let peers = reader.links.iter().map(|link| link.peer.entry.clone()).collect();
-    out.objects.push(reader.listing(PEERS, step, PEERS_FILE, head, peers)?);
+    let peers = reader.links.iter().map(|link| link.peer.entry.clone());
+    out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Piece::list(head, peers))]));
     if !reader.links.is_empty() {
         impersonation(reader, out);
     }
@@ -153,12 +153,11 @@ pub(super) fn peer_rules() -> Value {
 }
 
 /// `isthmus-routes`, as soon as there is one.
-pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
-    let routes: Vec<_> = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).collect();
-    if routes.is_empty() {
-        return Ok(());
+pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).peekable();
+    if routes.peek().is_some() {
+        let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");
+        let step = reader.step(StepKind::RenderRoutes);
+        out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Piece::list(head, routes))]));
     }
-    let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");
-    out.objects.push(reader.listing(ROUTES, reader.step(StepKind::RenderRoutes), ROUTES_FILE, head, routes)?);
-    Ok(())
 }

@@ -1,9 +1,8 @@
 //! One rendered object: made whole, or a text that is filled in only when somebody wants to read it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use super::listing::{Listing, with_data};
+use super::pieces::PiecedConfigMap;
 use super::secret::Filled;
 use crate::name::Digest;
 use crate::object::{Object, ObjectId, YamlError};
@@ -25,8 +24,8 @@ enum Content {
     Whole { object: Object, yaml: Option<String> },
     /// A remote secret of relay mode. A mesh of a thousand clusters has a million of them.
     Secret(Filled),
-    /// A ConfigMap that lists peers.
-    Listing(Listing),
+    /// A ConfigMap of long texts.
+    Pieced(PiecedConfigMap),
 }
 
 impl RenderedObject {
@@ -46,16 +45,8 @@ impl RenderedObject {
         Self { id, steps: vec![step], content: Content::Secret(filled) }
     }
 
-    pub(super) fn listing(id: ObjectId, steps: Vec<StepId>, listing: Listing) -> Self {
-        Self { id, steps, content: Content::Listing(listing) }
-    }
-
-    /// With these texts as its data.
-    pub(super) fn with_data(mut self, data: &BTreeMap<String, String>) -> Self {
-        if let Content::Whole { object, .. } = self.content {
-            self.content = Content::Whole { object: with_data(object, data), yaml: None };
-        }
-        self
+    pub(super) fn pieced(id: ObjectId, steps: Vec<StepId>, config_map: PiecedConfigMap) -> Self {
+        Self { id, steps, content: Content::Pieced(config_map) }
     }
 
     /// Which object it is.
@@ -71,7 +62,7 @@ impl RenderedObject {
                 let object = parse(filled.text().as_bytes());
                 object.map(Cow::Owned).ok_or_else(|| YamlError(format!("{} does not read back", self.id)))
             }
-            Content::Listing(listing) => Ok(Cow::Owned(listing.object())),
+            Content::Pieced(config_map) => Ok(Cow::Owned(config_map.object())),
         }
     }
 
@@ -81,7 +72,7 @@ impl RenderedObject {
             Content::Whole { yaml: Some(text), .. } => Ok(Cow::Borrowed(text)),
             Content::Whole { object, yaml: None } => object.to_yaml().map(Cow::Owned),
             Content::Secret(filled) => Ok(Cow::Owned(filled.text())),
-            Content::Listing(listing) => listing.yaml().map(Cow::Owned),
+            Content::Pieced(config_map) => config_map.yaml().map(Cow::Owned),
         }
     }
 
@@ -93,13 +84,14 @@ impl RenderedObject {
         }
     }
 
-    /// A digest over everything that the text is made of, where that is cheaper to have than the text: objects of equal
-    /// inputs have equal texts.
+    /// A digest over everything that the text is made of, which is cheaper to have than the text: objects of equal inputs
+    /// have equal texts. `None` where the text is there already, or cannot be made.
     pub fn inputs(&self) -> Option<Digest> {
         match &self.content {
-            Content::Whole { .. } => None,
+            Content::Whole { yaml: Some(_), .. } => None,
+            Content::Whole { object, yaml: None } => serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes)),
             Content::Secret(filled) => Some(filled.inputs()),
-            Content::Listing(listing) => Some(listing.inputs()),
+            Content::Pieced(config_map) => Some(config_map.inputs()),
         }
     }
 
@@ -108,7 +100,7 @@ impl RenderedObject {
         let object = match &self.content {
             Content::Whole { object, .. } => object,
             Content::Secret(_) => return None,
-            Content::Listing(listing) => return Some(listing.bytes()),
+            Content::Pieced(config_map) => return Some(config_map.bytes()),
         };
         let data = object.fields.get("data").filter(|_| object.kind == "ConfigMap")?.as_object();
         Some(data.into_iter().flatten().map(|(key, text)| key.len() + text.as_str().map_or(0, str::len)).sum())

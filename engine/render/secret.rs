@@ -1,10 +1,11 @@
 //! Remote secrets: the switch that lets an istiod read a peer and sends it live traffic.
 //!
 //! istiod compares a kubeconfig's bytes and re-reads the whole cluster when they change, so the text is byte-stable. It
-//! holds exactly one cluster, user and context. In relay mode all secrets of a reader differ in the peer's cluster ID
-//! alone: the kubeconfig is written and read back once with a stand-in, and the ID is put into its places.
+//! holds exactly one cluster, user and context. In relay mode kubeconfigs differ in the peer's cluster ID and the CA of the
+//! reader's relay alone: one is written and read back with stand-ins, and these are put into its places.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,6 +30,8 @@ const RELAY_PORT: u16 = 8443;
 pub(super) const RELAY_TOKEN: &str = "/var/run/secrets/isthmus-relay/token";
 /// Stands for a peer's cluster ID while the texts of a reader's secrets are made.
 const ID: &str = "stand-in-for-a-cluster-id-xq7v3k9w2m5r8t4z";
+/// Stands for the CA of a reader's relay: it begins as PEM does, so YAML treats its base64 alike.
+const CA: &str = "-----BEGIN STAND-IN-xq7v3k9w2m5r8t4z";
 /// Stands for a peer's name.
 const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
 /// Stands for the digest of the inputs.
@@ -123,14 +126,37 @@ fn inputs(value: &serde_json::Value) -> Digest {
     Digest::of(value.to_string().as_bytes())
 }
 
+/// Kubeconfigs of relay mode, each written and read back once for all readers.
+#[derive(Debug, Default)]
+pub(super) struct Kubeconfigs(Mutex<HashMap<RelayKey, Option<Arc<Stencil>>>>);
+
+/// The base of a relay's URLs, and the file of the token that istiod shows.
+type RelayKey = (String, Option<&'static str>);
+
+impl Kubeconfigs {
+    /// That of the relay at this place, for a cluster ID and the base64 of a CA.
+    fn stencil(&self, place: &Place) -> Result<Option<Arc<Stencil>>, Diagnostics> {
+        let key = (place.base.clone(), place.token_file);
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = lock().get(&key) {
+            return Ok(found.clone());
+        }
+        let text = kubeconfig(ID, &format!("{}{ID}", place.base), Some(CA), place.proof())?;
+        let stencil = Stencil::cut(&text, &[(ID, 7), (&BASE64.encode(CA), 1)]).map(Arc::new);
+        lock().insert(key, stencil.clone());
+        Ok(stencil)
+    }
+}
+
 /// The remote secrets of all links that are joined.
 pub(super) fn render(
     reader: &Reader<'_>,
+    kubeconfigs: &Kubeconfigs,
     credentials: &dyn CredentialSource,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
     let relay = match reader.mesh.credentials {
-        Credentials::Relay { require_token } => Relay::of(reader, require_token)?,
+        Credentials::Relay { require_token } => Relay::of(reader, kubeconfigs, require_token)?,
         Credentials::Direct { .. } => None,
     };
     for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
@@ -215,7 +241,9 @@ impl Place {
 #[derive(Debug, PartialEq)]
 struct Shared {
     place: Place,
-    kubeconfig: Stencil,
+    /// The relay's CA in base64.
+    ca: String,
+    kubeconfig: Arc<Stencil>,
     secret: Stencil,
     /// A digest over all of these.
     inputs: Digest,
@@ -233,7 +261,7 @@ impl Filled {
     /// The canonical text.
     pub(super) fn text(&self) -> String {
         let id = self.id.as_str();
-        let data = BASE64.encode(self.shared.kubeconfig.fill(&[id]));
+        let data = BASE64.encode(self.shared.kubeconfig.fill(&[id, &self.shared.ca]));
         let inputs = self.shared.place.inputs(&self.id).to_string();
         self.shared.secret.fill(&[id, self.peer.as_str(), &inputs, &data])
     }
@@ -249,22 +277,19 @@ impl Filled {
 
 impl<'c> Relay<'c> {
     /// `None` while the cluster did not publish its relay's CA.
-    fn of(reader: &Reader<'c>, require_token: bool) -> Result<Option<Self>, Diagnostics> {
+    fn of(reader: &Reader<'c>, kubeconfigs: &Kubeconfigs, require_token: bool) -> Result<Option<Self>, Diagnostics> {
         let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
         let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
         let place = Place { base, ca: Digest::of(ca.as_bytes()), token_file: require_token.then_some(RELAY_TOKEN) };
-        let text = kubeconfig(ID, &format!("{}{ID}", place.base), Some(ca), place.proof())?;
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
-        let stencils =
-            Stencil::cut(&text, &[(ID, 7)]).zip(Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]));
-        let shared = stencils.map(|stencils| {
-            let inputs = Digest::of(format!("{place:?} {stencils:?}").as_bytes());
-            let (kubeconfig, secret) = stencils;
-            Arc::new(Shared { place: place.clone(), kubeconfig, secret, inputs })
+        let secret = Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
+        let shared = kubeconfigs.stencil(&place)?.zip(secret).map(|(kubeconfig, secret)| {
+            let inputs = Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes());
+            Arc::new(Shared { place: place.clone(), ca: BASE64.encode(ca), kubeconfig, secret, inputs })
         });
         Ok(Some(Self { place, ca, shared }))
     }
