@@ -68,9 +68,17 @@ pub struct Conditions<'a> {
 
 /// Moves every link at most one stage.
 pub fn advance(mesh: &Mesh, accepted: &Accepted, conditions: &Conditions<'_>) -> Advanced {
-    let before = &accepted.lock;
-    let mut turn =
-        Turn { mesh, accepted, conditions, advanced: Advanced { lock: before.clone(), ..Advanced::default() } };
+    let paused = mesh.clusters.values().filter(|cluster| cluster.state == State::Paused).map(|cluster| &cluster.name);
+    let news =
+        |is_so: fn(&News) -> bool| accepted.news.iter().filter(move |(_, news)| is_so(news)).map(|(name, _)| name);
+    let mut turn = Turn {
+        mesh,
+        accepted,
+        conditions,
+        still: paused.chain(news(News::is_held_back)).collect(),
+        rebuilt: news(|news| news.rebuilt).collect(),
+        advanced: Advanced { lock: accepted.lock.clone(), ..Advanced::default() },
+    };
     turn.join();
     turn.leave();
     turn.guard();
@@ -82,6 +90,10 @@ struct Turn<'a> {
     mesh: &'a Mesh,
     accepted: &'a Accepted,
     conditions: &'a Conditions<'a>,
+    /// Clusters whose links keep their stage: paused, or their news are set aside.
+    still: BTreeSet<&'a ClusterName>,
+    /// Clusters with an approved new identity.
+    rebuilt: BTreeSet<&'a ClusterName>,
     advanced: Advanced,
 }
 
@@ -94,14 +106,12 @@ impl<'a> Turn<'a> {
         self.accepted.news.get(name)
     }
 
-    /// Links of this cluster keep their stage: it is paused, or its news are set aside.
     fn stands_still(&self, name: &ClusterName) -> bool {
-        let paused = self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Paused);
-        paused || self.news(name).is_some_and(News::is_held_back)
+        self.still.contains(name)
     }
 
     fn is_rebuilt(&self, name: &ClusterName) -> bool {
-        self.news(name).is_some_and(|news| news.rebuilt)
+        self.rebuilt.contains(name)
     }
 
     fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
@@ -122,27 +132,30 @@ impl<'a> Turn<'a> {
     fn join(&mut self) {
         let mesh = self.mesh;
         for reader in mesh.clusters.keys() {
+            let links = self.accepted.lock.links.get(reader);
             for peer in mesh.peers_of(reader) {
+                let stage = links.and_then(|links| links.get(&peer.name)).map(|link| link.stage);
+                if stage == Some(Stage::Joined) {
+                    continue;
+                }
                 let link = (reader.clone(), peer.name.clone());
-                let stage = self.accepted.lock.link(reader, &peer.name).map(|link| link.stage);
                 if self.stands_still(reader) || self.stands_still(&peer.name) {
-                    self.explain_stillness(&link, stage);
+                    self.explain_stillness(&link);
                     continue;
                 }
                 if self.is_rebuilt(reader) || self.is_rebuilt(&peer.name) {
                     continue;
                 }
                 match stage {
-                    None | Some(Stage::Leaving | Stage::LeavingTrust) => self.begin(&link),
                     Some(Stage::Joining) => self.try_to_join(&link),
-                    Some(Stage::Joined) => {}
+                    _ => self.begin(&link),
                 }
             }
         }
     }
 
-    fn explain_stillness(&mut self, link: &Link, stage: Option<Stage>) {
-        if stage != Some(Stage::Joined) && self.renders_secret(&link.0) {
+    fn explain_stillness(&mut self, link: &Link) {
+        if self.renders_secret(&link.0) {
             let held = [&link.0, &link.1].into_iter().find(|name| self.news(name).is_some_and(News::is_held_back));
             let reason = match held {
                 Some(name) => format!("the trust change of `{name}` is held back"),
@@ -296,18 +309,15 @@ impl<'a> Turn<'a> {
 
     /// Unwanted links: secret, then network and route, then trust and peers entry.
     fn leave(&mut self) {
-        let before = &self.accepted.lock;
-        let links: Vec<(Link, Stage)> = before
-            .links
-            .iter()
-            .flat_map(|(reader, links)| links.iter().map(|(peer, link)| ((reader.clone(), peer.clone()), link.stage)))
-            .collect();
-        for (link, stage) in links {
-            let rebuilt = self.is_rebuilt(&link.0) || self.is_rebuilt(&link.1);
-            let wanted = self.mesh.links(&link.0, &link.1) && !rebuilt;
-            if wanted || self.stands_still(&link.0) || self.stands_still(&link.1) {
+        let accepted = self.accepted;
+        let links = accepted.lock.links.iter().flat_map(|(reader, links)| links.iter().map(move |link| (reader, link)));
+        for (reader, (peer, LockedLink { stage, .. })) in links {
+            let rebuilt = self.is_rebuilt(reader) || self.is_rebuilt(peer);
+            let wanted = self.mesh.links(reader, peer) && !rebuilt;
+            if wanted || self.stands_still(reader) || self.stands_still(peer) {
                 continue;
             }
+            let link = (reader.clone(), peer.clone());
             match stage {
                 Stage::Joining | Stage::Joined => self.set(&link, Stage::Leaving, Vec::new()),
                 Stage::Leaving => self.drop_network(&link),
@@ -391,30 +401,28 @@ impl<'a> Turn<'a> {
 
     /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.
     fn guard(&mut self) {
-        let unexplained = |link: &Link| {
-            let explained = |name: &ClusterName| {
-                self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving)
-                    || self.is_rebuilt(name)
-            };
-            !explained(&link.0) && !explained(&link.1)
+        let explained = |name: &ClusterName| {
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
         };
         // all that the spec no longer wants counts, also what stands still this turn: a failing cluster must not make a
         // removal look small
-        let links = self.accepted.lock.links.iter().flat_map(|(reader, links)| {
-            links.iter().map(move |(peer, link)| ((reader.clone(), peer.clone()), link.stage))
-        });
-        let standing: Vec<Link> = links.filter(|(_, stage)| !stage.is_leaving()).map(|(link, _)| link).collect();
-        let unwanted = |link: &&Link| !self.mesh.links(&link.0, &link.1) && unexplained(link);
-        let going: Vec<Link> = standing.iter().filter(unwanted).cloned().collect();
-        let standing = standing.len();
+        let (mut standing, mut going) = (0_usize, Vec::new());
+        for (reader, links) in &self.accepted.lock.links {
+            for (peer, _) in links.iter().filter(|(_, link)| !link.stage.is_leaving()) {
+                standing += 1;
+                if !self.mesh.links(reader, peer) && !explained(reader) && !explained(peer) {
+                    going.push((reader.clone(), peer.clone()));
+                }
+            }
+        }
         if self.conditions.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
             return;
         }
-        for link in going.clone() {
+        for link in &going {
             if let Some(old) = self.accepted.lock.link(&link.0, &link.1).cloned() {
                 self.advanced.lock.links.entry(link.0.clone()).or_default().insert(link.1.clone(), old);
             }
-            self.advanced.moves.remove(&link);
+            self.advanced.moves.remove(link);
             let words = format!(
                 "{} of {standing} links would go and no cluster is `state: leaving`; if that is meant, apply with --allow-delete",
                 going.len()

@@ -33,32 +33,38 @@ pub struct Mesh {
 
 impl Mesh {
     /// The clusters that the spec wants this one to be linked with, in order. Leaving clusters are linked with none.
-    pub fn peers_of<'a>(&'a self, reader: &'a ClusterName) -> impl Iterator<Item = &'a Cluster> {
-        let candidates: Box<dyn Iterator<Item = &Cluster>> = match &self.topology {
-            Topology::Full => Box::new(self.clusters.values()),
-            Topology::Pairs(pairs) => {
-                let names = pairs.get(reader).into_iter().flatten();
-                Box::new(names.filter_map(|name| self.clusters.get(name)))
+    pub fn peers_of<'a>(&'a self, reader: &ClusterName) -> impl Iterator<Item = &'a Cluster> {
+        let candidates: Box<dyn Iterator<Item = &Cluster>> = match (self.clusters.get_key_value(reader), &self.topology)
+        {
+            (None, _) => Box::new(std::iter::empty()),
+            (Some((_, reader)), Topology::Full) => {
+                Box::new(self.clusters.values().filter(move |peer| may_link(reader, peer)))
+            }
+            (Some((name, reader)), Topology::Pairs(pairs)) => {
+                let names = pairs.get(name).into_iter().flatten();
+                let peers = names.filter_map(|name| self.clusters.get(name));
+                Box::new(peers.filter(move |peer| may_link(reader, peer)))
             }
         };
-        candidates.filter(move |peer| self.links(reader, &peer.name))
+        candidates
     }
 
     /// Whether the spec wants the two to be linked. Clusters of other checkouts are never linked with each other.
     pub fn links(&self, one: &ClusterName, other: &ClusterName) -> bool {
-        let (Some(a), Some(b)) = (self.clusters.get(one), self.clusters.get(other)) else {
-            return false;
-        };
         let joined = match &self.topology {
             Topology::Full => true,
             Topology::Pairs(pairs) => pairs.get(one).is_some_and(|peers| peers.contains(other)),
         };
-        joined
-            && one != other
-            && a.state != State::Leaving
-            && b.state != State::Leaving
-            && (a.reconciler != Reconciler::External || b.reconciler != Reconciler::External)
+        joined && self.clusters.get(one).zip(self.clusters.get(other)).is_some_and(|(one, other)| may_link(one, other))
     }
+}
+
+/// Whether two clusters may be linked, whatever the topology.
+fn may_link(one: &Cluster, other: &Cluster) -> bool {
+    one.name != other.name
+        && one.state != State::Leaving
+        && other.state != State::Leaving
+        && (one.reconciler != Reconciler::External || other.reconciler != Reconciler::External)
 }
 
 /// Who is linked with whom.
