@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -100,6 +101,8 @@ pub struct Program {
     pub warnings: Diagnostics,
     templates: Templates,
     lock_files: BTreeMap<String, Vec<u8>>,
+    /// Whether the lock's files are as we write them, once somebody asked.
+    lock_is_canonical: OnceLock<bool>,
 }
 
 /// How far a turn got before rendering.
@@ -124,7 +127,9 @@ impl Program {
         file: &dyn Fn(&str) -> Option<Vec<u8>>,
     ) -> Result<Self, Stop> {
         let mut findings = Diagnostics::new();
-        let lock = match before.filter(|before| before.lock_files == input.lock) {
+        let same = before.filter(|before| before.lock_files == input.lock);
+        let lock_is_canonical = same.map_or_else(OnceLock::new, |before| before.lock_is_canonical.clone());
+        let lock = match same {
             Some(before) => Ok(before.lock.clone()),
             None => Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
         };
@@ -136,7 +141,8 @@ impl Program {
         let (Some(lock), Some(templates), Some((mesh, warnings))) = (lock, templates, compiled) else {
             return Err(Stop::Findings(findings));
         };
-        let program = Self { mesh, lock, warnings, templates, lock_files: input.lock.clone() };
+        let lock_files = input.lock.clone();
+        let program = Self { mesh, lock, warnings, templates, lock_files, lock_is_canonical };
         program.refuse_vanished()?;
         Ok(program)
     }
@@ -315,6 +321,10 @@ impl Program {
     }
 
     fn lock_steps(&self, lock: &Lock) -> Result<Vec<FileStep>, YamlError> {
+        let is_same = self.lock == *lock;
+        if is_same && self.lock_is_canonical.get() == Some(&true) {
+            return Ok(Vec::new());
+        }
         let new = lock.to_files()?;
         let gone = self.lock_files.keys().filter(|path| !new.contains_key(*path));
         let gone: Vec<FileStep> =
@@ -327,7 +337,11 @@ impl Program {
             };
             Some(FileStep { path, action, text: Some(NewText(text)) })
         });
-        Ok(changed.chain(gone).collect())
+        let steps: Vec<FileStep> = changed.chain(gone).collect();
+        if is_same {
+            self.lock_is_canonical.get_or_init(|| steps.is_empty());
+        }
+        Ok(steps)
     }
 
     /// The plan as file changes: the lock first, then the tree. Takes the texts out of it.
