@@ -254,6 +254,30 @@ fn left_overs_of_a_killed_engine_are_not_read_and_then_swept() {
     assert_eq!(paths, [".isthmus-tmp-3", "lock", "lock/a"]);
     checkout.read_tree("", &all, Limits::OUTPUT).unwrap();
     assert_eq!(checkout.lock().unwrap().commit(&[], &|_| {}).unwrap().swept, 1);
+    // one that came after the folder was read, and is in the way of ours
+    checkout.read_tree("lock", &all, Limits::OUTPUT).unwrap();
+    fs::write(root.path().join("lock/.isthmus-tmp-0"), "half").unwrap();
+    let done = checkout.lock().unwrap().commit(&[put("lock/a", "b")], &|_| {}).unwrap();
+    assert_eq!(done, Committed { written: 1, swept: 1, ..Committed::default() });
+    // what was read under the lock is not listed again
+    let guard = checkout.lock().unwrap();
+    guard.read_tree("lock", &all, Limits::OUTPUT).unwrap();
+    assert_eq!(guard.commit(&[put("lock/a", "c")], &|_| {}).unwrap().written, 1);
+    assert_eq!(guard.commit(&[put("lock/a", "d")], &|_| {}).unwrap().written, 1);
+}
+
+#[test]
+fn an_open_file_keeps_what_it_held() {
+    let root = folder();
+    fs::write(root.path().join("a"), "one").unwrap();
+    let checkout = Checkout::open(root.path()).unwrap();
+    let open = checkout.open_file("a").unwrap().unwrap();
+    commit(root.path(), &[put("a", "two")]).unwrap();
+    assert_eq!(open.read().unwrap(), b"one");
+    assert_eq!(open.read().unwrap(), b"one", "from its beginning each time");
+    assert_eq!(checkout.read("a").unwrap().unwrap(), b"two");
+    assert!(checkout.open_file("b").unwrap().is_none());
+    assert!(checkout.open_file(".").is_err());
 }
 
 #[test]

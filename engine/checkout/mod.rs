@@ -28,7 +28,7 @@ use rustix::fs::{CWD, Mode, openat};
 pub use error::{CheckoutError, Left};
 pub use mutex::Guard;
 pub use private::Private;
-pub use read::{Found, Known, Limits};
+pub use read::{Found, Known, Limits, OpenFile};
 pub use stamp::{FileStamp, Stamps};
 pub use write::{Committed, FileChange};
 
@@ -39,8 +39,17 @@ const TEMPORARY: &str = ".isthmus-tmp-";
 pub struct Checkout {
     dir: PathBuf,
     root: Arc<OwnedFd>,
-    /// Temporary files of a killed engine that reading came across; the next commit removes them.
-    leftovers: Mutex<BTreeSet<String>>,
+    /// What reading came across; the next commit removes what is left over.
+    seen: Mutex<Seen>,
+}
+
+/// What reading came across.
+#[derive(Default)]
+struct Seen {
+    /// Folders that were listed since the lock was taken.
+    folders: BTreeSet<String>,
+    /// Temporary files of a killed engine in them.
+    leftovers: BTreeSet<String>,
 }
 
 impl Checkout {
@@ -48,7 +57,7 @@ impl Checkout {
     pub fn open(dir: &Path) -> Result<Self, CheckoutError> {
         let root = openat(CWD, dir, path::FOLDER.difference(rustix::fs::OFlags::NOFOLLOW), Mode::empty())
             .map_err(|cause| CheckoutError::io("open", &dir.to_string_lossy(), cause, Left::Untouched))?;
-        Ok(Self { dir: dir.to_path_buf(), root: Arc::new(root), leftovers: Mutex::default() })
+        Ok(Self { dir: dir.to_path_buf(), root: Arc::new(root), seen: Mutex::default() })
     }
 
     /// The folder as it was named.
@@ -56,14 +65,20 @@ impl Checkout {
         &self.dir
     }
 
-    /// Remembers a temporary file of a killed engine.
-    fn note_leftover(&self, path: String) {
-        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+    /// Remembers a folder that was listed, and the temporary files of a killed engine in it.
+    fn note_listed(&self, folder: &str, leftovers: Vec<String>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.folders.insert(folder.to_owned());
+        seen.leftovers.extend(leftovers);
     }
 
-    /// The temporary files remembered so far, which are then forgotten.
-    fn take_leftovers(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner))
+    fn forget_listed(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).folders.clear();
+    }
+
+    /// What was remembered so far, which is then forgotten.
+    fn take_seen(&self) -> Seen {
+        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -33,7 +33,11 @@ impl Checkout {
         // Opened anew, since a lock belongs to what `open` gave: one on `root` itself would let everyone here in.
         let lock = openat(&self.root, ".", path::FOLDER, Mode::empty()).map_err(fail)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Guard { checkout: self, lock }),
+            Ok(()) => {
+                // what was listed before may have changed since
+                self.forget_listed();
+                Ok(Guard { checkout: self, lock })
+            }
             Err(Errno::WOULDBLOCK) => Err(CheckoutError::Busy(self.dir.clone())),
             Err(cause) => Err(fail(cause)),
         }

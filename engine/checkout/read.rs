@@ -110,9 +110,14 @@ impl Checkout {
 
     /// Reads one file of up to 16 MiB; None when it, or a folder on its path, is not there.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CheckoutError> {
+        self.open_file(path)?.map(|file| file.read()).transpose()
+    }
+
+    /// Opens one file of up to 16 MiB; None when it, or a folder on its path, is not there.
+    pub fn open_file(&self, path: &str) -> Result<Option<OpenFile>, CheckoutError> {
         let (folder, name) = path::split(path)?;
         let Some(folder) = self.folder(folder)? else { return Ok(None) };
-        Ok(read_file(folder.as_fd(), name, path, Limits::OUTPUT.file)?.map(|(bytes, _)| bytes))
+        open_file(folder.as_fd(), name, path, Limits::OUTPUT.file)
     }
 
     /// The names in one folder, sorted, without those that begin with a dot; none when it is not there. Anything but
@@ -137,14 +142,14 @@ impl Checkout {
     /// What one open folder holds, sorted by name.
     fn entries(&self, folder: BorrowedFd<'_>, path: &str) -> Result<Vec<Entry>, CheckoutError> {
         let fail = |cause| CheckoutError::io("list the folder", shown(path), cause, Left::Untouched);
-        let mut found = Vec::new();
+        let (mut found, mut leftovers) = (Vec::new(), Vec::new());
         let mut buffer = Vec::with_capacity(NAMES_BUFFER);
         let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(fail)?;
             let raw = entry.file_name().to_bytes();
             if raw.starts_with(TEMPORARY.as_bytes()) {
-                self.note_leftover(join(path, &entry.file_name().to_string_lossy()));
+                leftovers.push(join(path, &entry.file_name().to_string_lossy()));
             }
             if raw.starts_with(b".") {
                 continue;
@@ -162,6 +167,7 @@ impl Checkout {
             };
             found.push(Entry { name: name.to_owned(), kind });
         }
+        self.note_listed(path, leftovers);
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
@@ -271,13 +277,18 @@ pub(super) fn read_file(
     path: &str,
     limit: u64,
 ) -> Result<Option<(Vec<u8>, Stat)>, CheckoutError> {
+    let file = open_file(folder, name, path, limit)?;
+    file.map(|file| Ok((file.read()?, file.stat))).transpose()
+}
+
+fn open_file(folder: BorrowedFd<'_>, name: &str, path: &str, limit: u64) -> Result<Option<OpenFile>, CheckoutError> {
     let fail = |cause| CheckoutError::io("read", path, cause, Left::Untouched);
     let file = match openat(folder, name, path::FILE, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
         // A link, or a socket.
         Err(Errno::LOOP) if let Some(volume) = volume(folder, name) => {
-            return read_file(volume.as_fd(), name, path, limit);
+            return open_file(volume.as_fd(), name, path, limit);
         }
         Err(cause @ (Errno::LOOP | Errno::NXIO)) => {
             return match kind_at(folder, name) {
@@ -292,25 +303,39 @@ pub(super) fn read_file(
     if kind != FileType::RegularFile {
         return Err(wrong_kind(kind, path, "plain file"));
     }
-    let over = || CheckoutError::Limit {
-        path: path.to_owned(),
-        limit,
-        unit: "bytes a file",
-        advice: "it is hardly what belongs there",
-    };
-    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    if size > limit {
-        return Err(over());
+    if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > limit {
+        return Err(CheckoutError::Limit {
+            path: path.to_owned(),
+            limit,
+            unit: "bytes a file",
+            advice: "it is hardly what belongs there",
+        });
     }
-    // The size is known, so one call brings the whole file; what comes after less than that tells its end.
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let mut bytes = Vec::with_capacity(size.max(1));
-    while bytes.len() < size {
-        match rustix::io::read(&file, spare_capacity(&mut bytes)) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(cause) => return Err(fail(cause)),
+    Ok(Some(OpenFile { path: path.to_owned(), file, stat }))
+}
+
+/// A plain file that is open. What it held can be read also once another file has taken its place.
+#[derive(Debug)]
+pub struct OpenFile {
+    path: String,
+    file: OwnedFd,
+    stat: Stat,
+}
+
+impl OpenFile {
+    /// Reads it from its beginning.
+    pub fn read(&self) -> Result<Vec<u8>, CheckoutError> {
+        // The size is known, so one call brings the whole file; what comes after less than that tells its end.
+        let size = usize::try_from(self.stat.st_size).unwrap_or(usize::MAX);
+        let mut bytes = Vec::with_capacity(size.max(1));
+        while bytes.len() < size {
+            let at = bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(cause) => return Err(CheckoutError::io("read", &self.path, cause, Left::Untouched)),
+            }
         }
+        Ok(bytes)
     }
-    Ok(Some((bytes, stat)))
 }

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use super::path::{self, Folders, join, kind_at, open_folder, shown, split, split_for_writing, wrong_kind};
 use super::read::read_file;
-use super::{Checkout, CheckoutError, Guard, Left, TEMPORARY};
+use super::{Checkout, CheckoutError, Guard, Left, Seen, TEMPORARY};
 
 /// Mode of the folders that are made.
 const FOLDER_MODE: u32 = 0o755;
@@ -243,8 +243,8 @@ impl<'a> Commit<'a> {
 
     /// Removes the temporary files of killed engines: those seen while reading, and those in the folders at hand.
     fn sweep(&mut self) -> Result<(), CheckoutError> {
-        let mut leftovers = self.checkout.take_leftovers();
-        for folder in &self.touched {
+        let Seen { folders: seen, mut leftovers } = self.checkout.take_seen();
+        for folder in self.touched.iter().filter(|folder| !seen.contains(**folder)) {
             if let Some(open) = self.folders.get(folder)? {
                 leftovers.extend(temporaries(open.as_fd(), folder)?);
             }

@@ -6,8 +6,6 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
 use super::args::{self, Arguments, Output};
 use super::base::Base;
 use super::exit::{Exit, Failure};
@@ -18,7 +16,7 @@ use super::stored::Stored;
 use super::{facts, keys, refused};
 use crate::accept::{Approvals, engine_keys};
 use crate::advance::{Conditions, Trials};
-use crate::checkout::{Checkout, Guard};
+use crate::checkout::{Checkout, Guard, OpenFile};
 use crate::diff::FieldChange;
 use crate::lock::Lock;
 use crate::mesh::Mesh;
@@ -32,7 +30,7 @@ use crate::tree::Tree;
 /// Pause between two turns of `apply --wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Most files of which it is kept how they were.
+/// Most files of which it is kept how they were; each is an open file.
 const MOST_KEPT: usize = 100;
 
 /// Where a turn's facts come from.
@@ -64,8 +62,8 @@ pub struct Planned {
     turn: Turn,
     credentials: Credentialing,
     base: Option<Box<Base>>,
-    /// Files as they were, once they are about to be replaced.
-    replaced: BTreeMap<String, Vec<u8>>,
+    /// Files as they were, once they are about to be replaced. Open, they keep what they held.
+    replaced: BTreeMap<String, OpenFile>,
     /// The plan.
     pub plan: Plan,
     /// What was observed; `None` in a locked run.
@@ -131,7 +129,7 @@ impl Planned {
         let context = OnceCell::new();
         let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
             let before = match self.replaced.get(path) {
-                Some(bytes) => Some(bytes.clone()),
+                Some(file) => file.read().ok(),
                 None => tree.file(path).ok().flatten(),
             };
             let Ok(mut cache) = rendered.lock() else { return Vec::new() };
@@ -160,8 +158,8 @@ impl Planned {
         let objects = self.plan.steps.iter().flat_map(|step| &step.objects);
         let paths: Vec<&String> =
             objects.filter(|object| object.action != Action::Create).map(|object| &object.path).collect();
-        let read = |path: &&String| Some(((*path).clone(), session.checkout.read(path).ok().flatten()?));
-        self.replaced = paths.par_iter().take(MOST_KEPT).filter_map(read).collect();
+        let open = |path: &String| Some((path.clone(), session.checkout.open_file(path).ok().flatten()?));
+        self.replaced = paths.into_iter().take(MOST_KEPT).filter_map(open).collect();
     }
 
     /// Carries the plan out.
