@@ -116,16 +116,4 @@ fn main() {
         "{count} clusters: idle watch: {share:.2} % of a core (target ≤ 0.1 %), {:.1} MiB resident (target ≤ 30 MiB)",
         watch.resident()
     );
-    drop(watch);
-    let mut command = engine(&["watch"]);
-    command.env("MALLOC_ARENA_MAX", "2").env("MALLOC_TRIM_THRESHOLD_", "524288");
-    let watch = Watch(command.spawn().unwrap());
-    std::thread::sleep(Duration::from_secs(5));
-    let slowest = (20..24).map(|round| edit(folder.path(), &text, round)).max().unwrap();
-    std::thread::sleep(Duration::from_secs(5));
-    println!(
-        "{count} clusters: the same with MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=524288: {:.1} MiB resident, slowest edit {:.0} ms",
-        watch.resident(),
-        slowest.as_secs_f64() * 1e3
-    );
 }
