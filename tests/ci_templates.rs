@@ -47,7 +47,20 @@ impl Place {
         );
         script(
             &place.path("bin/curl"),
-            "#!/usr/bin/env bash\nset -eu\nroot=$(dirname \"$0\")/..\nprintf '%s\\n' \"$*\" >>\"$root/calls\"\nfor word in \"$@\"; do case $word in body@*) cp \"${word#body@}\" \"$root/posted\"; exit;; esac; done\nif [ -e \"$root/posted\" ]; then python3 -c 'import json,sys; print(json.dumps([{\"id\": 17, \"body\": open(sys.argv[1]).read()}]))' \"$root/posted\"; else echo '[]'; fi\n",
+            r#"#!/usr/bin/env bash
+set -eu
+root=$(dirname "$0")/..
+printf '%s\n' "$*" >>"$root/calls"
+for word in "$@"; do case $word in body@*) cp "${word#body@}" "$root/posted"; exit;; esac; done
+case "$*" in */user) echo '{"id": 5}'; exit;; esac
+# somebody else's comment begins like ours
+python3 -c '
+import json, os, sys
+notes = [{"id": 16, "body": "<!-- isthmus plan of . -->\n:white_check_mark:", "author": {"id": 6}}]
+if os.path.exists(sys.argv[1]):
+    notes.append({"id": 17, "body": open(sys.argv[1]).read(), "author": {"id": 5}})
+print(json.dumps(notes))' "$root/posted"
+"#,
         );
         place
     }
@@ -201,12 +214,15 @@ fn the_gitlab_template_does_the_same() {
         ("CI_PROJECT_ID", "3"),
         ("CI_MERGE_REQUEST_IID", "7"),
     ];
-    for (calls, wanted) in [(1, "--data-urlencode body@"), (2, "--request PUT")] {
+    for again in [false, true] {
         let (code, said) = place.run(&job("isthmus-plan"), &environment);
-        assert!(code == 0 && place.posted().contains("203.0.113.9"), "{calls} {said}");
-        assert!(place.calls().lines().last().unwrap().contains(wanted), "{}", place.calls());
+        assert!(code == 0 && place.posted().contains("203.0.113.9"), "{again} {said}");
+        let calls = place.calls();
+        let last = calls.lines().last().unwrap();
+        assert!(last.contains("--data-urlencode body@") && last.contains("--request PUT") == again, "{calls}");
     }
     assert!(place.calls().contains("https://gitlab.example.com/api/v4/projects/3/merge_requests/7/notes/17"));
+    assert!(!place.calls().contains("notes/16"), "the comment of somebody else stays theirs");
 
     let place = Place::new(&Checkout::new());
     place.git("clone", &["checkout", "-q", "--detach"]);
