@@ -33,20 +33,16 @@ pub struct Mesh {
 
 impl Mesh {
     /// The clusters that the spec wants this one to be linked with, in order. Leaving clusters are linked with none.
-    pub fn peers_of<'a>(&'a self, reader: &ClusterName) -> impl Iterator<Item = &'a Cluster> {
-        let candidates: Box<dyn Iterator<Item = &Cluster>> = match (self.clusters.get_key_value(reader), &self.topology)
-        {
-            (None, _) => Box::new(std::iter::empty()),
-            (Some((_, reader)), Topology::Full) => {
-                Box::new(self.clusters.values().filter(move |peer| may_link(reader, peer)))
+    pub fn peers_of<'a>(&'a self, reader: &ClusterName) -> Box<dyn Iterator<Item = &'a Cluster> + 'a> {
+        let Some(reader) = self.clusters.get(reader) else { return Box::new(std::iter::empty()) };
+        let may_link = move |peer: &&Cluster| may_link(reader, peer);
+        match &self.topology {
+            Topology::Full => Box::new(self.clusters.values().filter(may_link)),
+            Topology::Pairs(pairs) => {
+                let names = pairs.get(&reader.name).into_iter().flatten();
+                Box::new(names.filter_map(|name| self.clusters.get(name)).filter(may_link))
             }
-            (Some((name, reader)), Topology::Pairs(pairs)) => {
-                let names = pairs.get(name).into_iter().flatten();
-                let peers = names.filter_map(|name| self.clusters.get(name));
-                Box::new(peers.filter(move |peer| may_link(reader, peer)))
-            }
-        };
-        candidates
+        }
     }
 
     /// Whether the spec wants the two to be linked. Clusters of other checkouts are never linked with each other.
