@@ -2,11 +2,11 @@
 //!
 //! Most templates depend on few values, so their objects are made once for all clusters that agree on them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::memo::Memo;
 use super::stencil::Stencil;
 use super::{Reader, RenderedCluster, RenderedObject, internal, ownership, step_annotations};
 use crate::address::Endpoint;
@@ -34,12 +34,11 @@ const TLS: &str = "/etc/isthmus/tls";
 type Key = (String, String);
 
 /// Objects by template and values.
-#[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<Key, Arc<Vec<Made>>>>);
+pub(super) type Cache = Memo<Key, Arc<Vec<Made>>>;
 
 /// An object of a template, and its text but for the cluster's name.
 #[derive(Debug)]
-struct Made {
+pub(super) struct Made {
     object: Object,
     yaml: Option<Stencil>,
 }
@@ -47,29 +46,23 @@ struct Made {
 /// Stands for the cluster's name in the step of an object.
 const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
 
-impl Cache {
-    fn objects(
-        &self,
-        mesh: &MeshName,
-        templates: &Templates,
-        name: String,
-        context: &Value,
-    ) -> Result<Arc<Vec<Made>>, Diagnostics> {
-        let key = (name, context.to_string());
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(objects) = lock().get(&key) {
-            return Ok(objects.clone());
-        }
+/// The objects of a template with these values.
+fn objects(
+    cache: &Cache,
+    mesh: &MeshName,
+    templates: &Templates,
+    name: String,
+    context: &Value,
+) -> Result<Arc<Vec<Made>>, Diagnostics> {
+    cache.get((name, context.to_string()), |(name, _)| {
         let stand_in = NAME.parse().map_err(internal)?;
         let mut made = Vec::new();
-        for object in templates.objects(&key.0, context)? {
+        for object in templates.objects(name, context)? {
             let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
             made.push(Made { object, yaml: Stencil::cut(&text, &[(NAME, 1)]) });
         }
-        let made = Arc::new(made);
-        lock().insert(key, made.clone());
-        Ok(made)
-    }
+        Ok(Arc::new(made))
+    })
 }
 
 /// Renders the components of a cluster that has them. Without an image there is nothing to run.
@@ -101,7 +94,7 @@ pub(super) fn render(
                 context.remove("args");
             }
             let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
-            match cache.objects(mesh, templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
+            match objects(cache, mesh, templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
                 Ok(made) => out.objects.extend(made.iter().map(|made| {
                     let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
                     adopt(mesh, name, made.object.clone()).with_yaml(yaml)

@@ -7,13 +7,12 @@
 //! In a mesh of a thousand clusters each of a thousand documents has the same thousand roots but one. An entry is therefore
 //! written and read back once, and documents are put together from entries.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::memo::Memo;
 use super::secret::RELAY_TOKEN;
 use super::{ExtraFile, Piece, Reader, RenderedCluster, check_reads_back, internal};
 use crate::address::Gateway;
@@ -102,39 +101,10 @@ struct Registry {
 /// Entries of documents, each written and read back once for all readers.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    roots: Pieces<Digest, Vec<TrustDomain>>,
+    roots: Memo<(Digest, Vec<TrustDomain>), Piece>,
     /// By the value as JSON.
-    rests: Pieces<String, ()>,
-    networks: Pieces<NetworkName, Network>,
-}
-
-/// Pieces by a name and by what is not the same for all readers of it.
-#[derive(Debug)]
-struct Pieces<K, V>(Mutex<HashMap<K, Vec<(V, Piece)>>>);
-
-impl<K, V> Default for Pieces<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Clone + Hash + Eq, V> Pieces<K, V> {
-    /// The piece of this name and of the value that `is_it`; else it is made.
-    fn piece(
-        &self,
-        key: &K,
-        is_it: impl Fn(&V) -> bool,
-        make: impl FnOnce() -> Result<(V, String), Diagnostics>,
-    ) -> Result<Piece, Diagnostics> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, piece)) = lock().get(key).and_then(|all| all.iter().find(|(value, _)| is_it(value))) {
-            return Ok(piece.clone());
-        }
-        let (value, text) = make()?;
-        let piece = Piece::new(text);
-        lock().entry(key.clone()).or_default().push((value, piece.clone()));
-        Ok(piece)
-    }
+    rests: Memo<String, Piece>,
+    networks: Memo<(NetworkName, Network), Piece>,
 }
 
 impl Entries {
@@ -145,23 +115,23 @@ impl Entries {
             pieces.push(Piece::new("caCertificates:\n"));
         }
         for (digest, root) in &mesh.ca_certificates {
-            let domains = || root.trust_domains.iter().copied();
-            let entry = || Ok((domains().cloned().collect(), checked(&[root], "a root")?));
-            pieces.push(self.roots.piece(digest, |found| found.iter().eq(domains()), entry)?);
+            let domains = root.trust_domains.iter().map(|&domain| domain.clone()).collect();
+            let entry = |_: &_| checked(&[root], "a root").map(Piece::new);
+            pieces.push(self.roots.get((*digest, domains), entry)?);
         }
         let rest = serde_json::to_string(&mesh.rest).map_err(internal)?;
-        pieces.push(self.rests.piece(&rest, |()| true, || Ok(((), checked(&mesh.rest, "the mesh configuration")?)))?);
+        pieces.push(self.rests.get(rest, |_| checked(&mesh.rest, "the mesh configuration").map(Piece::new))?);
         Ok(pieces)
     }
 
     fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<Vec<Piece>, Diagnostics> {
         let mut pieces = vec![Piece::new("networks:\n")];
         for (name, network) in networks {
-            let entry = || {
+            let entry = |(name, network): &(NetworkName, Network)| {
                 let entry = checked(&BTreeMap::from([(name, network)]), "a network")?;
-                Ok((network.clone(), entry.lines().flat_map(|line| ["  ", line, "\n"]).collect()))
+                Ok(Piece::new(entry.lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>()))
             };
-            pieces.push(self.networks.piece(name, |found| found == network, entry)?);
+            pieces.push(self.networks.get((name.clone(), network.clone()), entry)?);
         }
         Ok(pieces)
     }

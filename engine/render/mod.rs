@@ -10,6 +10,7 @@
 
 mod components;
 mod identity;
+mod memo;
 mod mesh_config;
 mod multicluster;
 mod peers;

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::stencil::Stencil;
 use crate::name::Digest;
 use crate::object::{Object, YamlError};
 
 /// Of a text in the data of a ConfigMap, in the canonical form.
 const INDENTATION: &str = "    ";
+/// How such a text begins.
+const BLOCK: &str = "|\n    ";
 
 /// A part of a text, made once for all readers. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,11 +74,11 @@ impl PiecedConfigMap {
 
     pub(super) fn object(&self) -> Object {
         let text = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.0.text.as_str()).collect();
-        self.filled(self.data.values().map(text))
+        self.with_texts(self.data.values().map(text))
     }
 
     /// The object with these texts as its data.
-    fn filled(&self, texts: impl Iterator<Item = String>) -> Object {
+    fn with_texts(&self, texts: impl Iterator<Item = String>) -> Object {
         let mut object = self.frame.clone();
         let data: Map<_, _> = self.data.keys().map(|key| (*key).to_owned()).zip(texts.map(Value::from)).collect();
         object.fields.insert("data".to_owned(), Value::Object(data));
@@ -84,35 +87,18 @@ impl PiecedConfigMap {
 
     /// The canonical text.
     pub(super) fn yaml(&self) -> Result<String, YamlError> {
-        let places = (0..self.data.len()).map(place);
-        let text = self.filled(places).to_yaml()?;
-        self.fill(&text).map_or_else(|| self.object().to_yaml(), Ok)
+        self.filled().map_or_else(|| self.object().to_yaml(), Ok)
     }
 
-    /// The canonical text with stand-ins, filled. `None` for texts that YAML would write in another way.
-    fn fill(&self, text: &str) -> Option<String> {
-        let mut rest = text;
-        let pieces = || self.data.values().flatten();
-        let length: Option<usize> = pieces().map(|piece| piece.0.indented.as_ref().map(String::len)).sum();
-        let mut filled = String::with_capacity(length? + text.len());
-        for (at, pieces) in self.data.values().enumerate() {
-            let (before, after) = rest.split_once(&place(at))?;
-            before.ends_with(&format!("|\n{INDENTATION}")).then_some(())?;
-            filled.push_str(before);
-            let mut last = None;
-            for Piece(part) in pieces.iter().filter(|piece| !piece.0.text.is_empty()) {
-                match (last, part.text.chars().next()) {
-                    (None, Some(' ' | '\n')) | (Some(' ' | '\n'), Some('\n')) => return None,
-                    _ => filled.push_str(part.indented.as_deref()?),
-                }
-                last = part.text.chars().next_back();
-            }
-            last.filter(|last| *last == '\n')?;
-            filled.truncate(filled.len() - INDENTATION.len());
-            rest = after;
-        }
-        filled.push_str(rest);
-        Some(filled)
+    /// The canonical text, its blocks put into that of stand-ins. `None` where YAML would write a text in another way.
+    fn filled(&self) -> Option<String> {
+        let blocks: Option<Vec<String>> = self.data.values().map(|pieces| block(pieces)).collect();
+        let blocks = blocks?;
+        let text = self.with_texts((0..blocks.len()).map(stand_in)).to_yaml().ok()?;
+        let places: Vec<String> = (0..blocks.len()).map(|at| format!("{BLOCK}{}", stand_in(at))).collect();
+        let places: Vec<(&str, usize)> = places.iter().map(|place| (place.as_str(), 1)).collect();
+        let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
+        Some(Stencil::cut(&text, &places)?.fill(&blocks))
     }
 
     /// A digest over all that the text is made of.
@@ -126,8 +112,26 @@ impl PiecedConfigMap {
     }
 }
 
+/// The text of these pieces as a block scalar; `None` where YAML would write it in another way.
+fn block(pieces: &[Piece]) -> Option<String> {
+    let length: Option<usize> = pieces.iter().map(|piece| piece.0.indented.as_ref().map(String::len)).sum();
+    let mut block = String::with_capacity(BLOCK.len() + length?);
+    block.push_str(BLOCK);
+    let mut last = None;
+    for Piece(part) in pieces.iter().filter(|piece| !piece.0.text.is_empty()) {
+        match (last, part.text.chars().next()) {
+            (None, Some(' ' | '\n')) | (Some(' ' | '\n'), Some('\n')) => return None,
+            _ => block.push_str(part.indented.as_deref()?),
+        }
+        last = part.text.chars().next_back();
+    }
+    last.filter(|last| *last == '\n')?;
+    block.truncate(block.len() - INDENTATION.len());
+    Some(block)
+}
+
 /// Stands for a text.
-fn place(at: usize) -> String {
+fn stand_in(at: usize) -> String {
     format!("stand-in-{at}-for-a-text-xq7v3k9w2m5r8t4z\n")
 }
 
@@ -198,7 +202,6 @@ mod tests {
         let texts: Vec<String> = list.iter().map(|piece| piece.0.text.clone()).collect();
         assert_eq!(texts.concat(), "{\"a\":1,\n\"b\":[\n{\"c\": 1},\n{}]}\n");
         let config_map = config_map(&[("k", texts)]);
-        let stencil = config_map.filled(std::iter::once(place(0))).to_yaml().unwrap();
-        assert_eq!(config_map.fill(&stencil), Some(config_map.object().to_yaml().unwrap()));
+        assert_eq!(config_map.filled(), Some(config_map.object().to_yaml().unwrap()));
     }
 }

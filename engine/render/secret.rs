@@ -4,14 +4,14 @@
 //! holds exactly one cluster, user and context. In relay mode kubeconfigs differ in the peer's cluster ID and the CA of the
 //! reader's relay alone: one is written and read back with stand-ins, and these are put into its places.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Map, json};
 
+use super::memo::Memo;
 use super::stencil::Stencil;
 use super::{
     Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal,
@@ -126,27 +126,8 @@ fn inputs(value: &serde_json::Value) -> Digest {
     Digest::of(value.to_string().as_bytes())
 }
 
-/// Kubeconfigs of relay mode, each written and read back once for all readers.
-#[derive(Debug, Default)]
-pub(super) struct Kubeconfigs(Mutex<HashMap<RelayKey, Option<Arc<Stencil>>>>);
-
-/// The base of a relay's URLs, and the file of the token that istiod shows.
-type RelayKey = (String, Option<&'static str>);
-
-impl Kubeconfigs {
-    /// That of the relay at this place, for a cluster ID and the base64 of a CA.
-    fn stencil(&self, place: &Place) -> Result<Option<Arc<Stencil>>, Diagnostics> {
-        let key = (place.base.clone(), place.token_file);
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().get(&key) {
-            return Ok(found.clone());
-        }
-        let text = kubeconfig(ID, &format!("{}{ID}", place.base), Some(CA), place.proof())?;
-        let stencil = Stencil::cut(&text, &[(ID, 7), (&BASE64.encode(CA), 1)]).map(Arc::new);
-        lock().insert(key, stencil.clone());
-        Ok(stencil)
-    }
-}
+/// Kubeconfigs of relay mode by the base of a relay's URLs and the file of the token that istiod shows.
+pub(super) type Kubeconfigs = Memo<(String, Option<&'static str>), Option<Arc<Stencil>>>;
 
 /// The remote secrets of all links that are joined.
 pub(super) fn render(
@@ -235,6 +216,14 @@ impl Place {
     fn proof(&self) -> Proof<'static> {
         self.token_file.map_or(Proof::None, Proof::File)
     }
+
+    /// A kubeconfig of the relay at this place, for a cluster ID and the base64 of a CA.
+    fn kubeconfig(&self, all: &Kubeconfigs) -> Result<Option<Arc<Stencil>>, Diagnostics> {
+        all.get((self.base.clone(), self.token_file), |_| {
+            let text = kubeconfig(ID, &format!("{}{ID}", self.base), Some(CA), self.proof())?;
+            Ok(Stencil::cut(&text, &[(ID, 7), (&BASE64.encode(CA), 1)]).map(Arc::new))
+        })
+    }
 }
 
 /// The texts that the secrets of one reader are filled into.
@@ -287,7 +276,7 @@ impl<'c> Relay<'c> {
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
         let secret = Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
-        let shared = kubeconfigs.stencil(&place)?.zip(secret).map(|(kubeconfig, secret)| {
+        let shared = place.kubeconfig(kubeconfigs)?.zip(secret).map(|(kubeconfig, secret)| {
             let inputs = Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes());
             Arc::new(Shared { place: place.clone(), ca: BASE64.encode(ca), kubeconfig, secret, inputs })
         });
