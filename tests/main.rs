@@ -46,6 +46,7 @@ mod spiffe;
 mod tidy;
 mod token;
 mod trust;
+mod upgrade;
 mod upstream;
 mod watch;
 mod watch_git;

@@ -37,6 +37,25 @@ impl Checkout {
         checkout
     }
 
+    /// A copy of a folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        fn copy(from: &Path, to: &Path) {
+            std::fs::create_dir_all(to).unwrap();
+            for entry in std::fs::read_dir(from).unwrap() {
+                let entry = entry.unwrap();
+                let to = to.join(entry.file_name());
+                if entry.path().is_dir() {
+                    copy(&entry.path(), &to);
+                } else {
+                    std::fs::copy(entry.path(), to).unwrap();
+                }
+            }
+        }
+        let checkout = Self(tempfile::tempdir().unwrap());
+        copy(folder, checkout.0.path());
+        checkout
+    }
+
     pub(crate) fn joined() -> Self {
         let checkout = Self::new();
         assert_eq!(checkout.engine(&["apply"]).0, 0);
