@@ -60,7 +60,7 @@ fn lock(folder: &Path, count: usize) {
         };
         lock.clusters
             .insert(name.clone(), LockedCluster { public, private: Some(private), standard_mesh_networks: None });
-        let link = LockedLink { stage: Stage::Joined, unproven: true, epoch: None };
+        let link = LockedLink { stage: Stage::Joined, unproven: true };
         let peers = names.iter().filter(|peer| *peer != name);
         lock.links.insert(name.clone(), peers.map(|peer| (peer.clone(), link.clone())).collect());
     }

@@ -9,24 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::accept::{Accepted, News, Showing, hides_our_roots};
 use crate::fact::{Known, Proxy};
 use crate::lock::{Lock, LockedLink, Stage};
-use crate::mesh::{Cluster, Credentials, Mesh, Reconciler, State};
-use crate::metadata::{Evidence, ReadState, RouteState, Shown};
-use crate::name::{ClusterName, Digest};
+use crate::mesh::{Cluster, Mesh, Reconciler, State};
+use crate::metadata::{Evidence, RouteState, Shown};
+use crate::name::ClusterName;
 use crate::step::StepId;
 
 /// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
 pub const DELETION_GUARD_PERCENT: usize = 30;
-/// Seconds between a credential's `nbf` and its epoch.
-pub const EPOCH_LEEWAY: i64 = 300;
-const HOUR: i64 = 3600;
-/// Most renewals of a reader that are tried at a time: a peer that refuses its own must not hold up the others.
-const MAX_TRIALS: usize = 64;
 
 /// A link: who reads, and whom.
 pub type Link = (ClusterName, ClusterName);
-
-/// Outcomes of trying credentials against their peers, for direct mode.
-pub type Trials = BTreeMap<Link, Result<(), String>>;
 
 /// The lock of the next turn, and what kept links from moving.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,8 +31,6 @@ pub struct Advanced {
     pub refusals: BTreeMap<StepId, String>,
     /// Links that moved.
     pub moves: BTreeMap<Link, Move>,
-    /// Direct mode: credentials that must be tried before they are written, with the epoch they would have.
-    pub to_try: BTreeMap<Link, u32>,
 }
 
 /// A link's move.
@@ -54,27 +44,15 @@ pub struct Move {
     pub unproven: Vec<String>,
 }
 
-/// What the stage needs beside mesh and news.
-pub struct Conditions<'a> {
-    /// Seconds since 1970; decides on epochs alone.
-    pub now: i64,
-    /// `--allow-delete`.
-    pub allow_delete: bool,
-    /// Outcomes of trials, in direct mode.
-    pub trials: &'a Trials,
-    /// In direct mode: why a reader's credentials cannot be made, naming the key's source.
-    pub missing_key: &'a dyn Fn(&Cluster) -> Option<String>,
-}
-
-/// Moves every link at most one stage.
-pub fn advance(mesh: &Mesh, accepted: &Accepted, conditions: &Conditions<'_>) -> Advanced {
+/// Moves every link at most one stage. `allow_delete` lifts the deletion guard.
+pub fn advance(mesh: &Mesh, accepted: &Accepted, allow_delete: bool) -> Advanced {
     let paused = mesh.clusters.values().filter(|cluster| cluster.state == State::Paused).map(|cluster| &cluster.name);
     let news =
         |is_so: fn(&News) -> bool| accepted.news.iter().filter(move |(_, news)| is_so(news)).map(|(name, _)| name);
     let mut turn = Turn {
         mesh,
         accepted,
-        conditions,
+        allow_delete,
         still: paused.chain(news(News::is_held_back)).collect(),
         rebuilt: news(|news| news.rebuilt).collect(),
         advanced: Advanced { lock: accepted.lock.clone(), ..Advanced::default() },
@@ -82,14 +60,13 @@ pub fn advance(mesh: &Mesh, accepted: &Accepted, conditions: &Conditions<'_>) ->
     turn.join();
     turn.leave();
     turn.guard();
-    turn.rotate();
     turn.advanced
 }
 
 struct Turn<'a> {
     mesh: &'a Mesh,
     accepted: &'a Accepted,
-    conditions: &'a Conditions<'a>,
+    allow_delete: bool,
     /// Clusters whose links keep their stage: paused, or their news are set aside.
     still: BTreeSet<&'a ClusterName>,
     /// Clusters with an approved new identity.
@@ -116,13 +93,10 @@ impl<'a> Turn<'a> {
 
     fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
         let links = self.advanced.lock.links.entry(link.0.clone()).or_default();
-        let entry = links.entry(link.1.clone()).or_insert(LockedLink { stage, unproven: false, epoch: None });
+        let entry = links.entry(link.1.clone()).or_insert(LockedLink { stage, unproven: false });
         let from = self.accepted.lock.link(&link.0, &link.1).map(|link| link.stage);
         entry.stage = stage;
         entry.unproven = !unproven.is_empty();
-        if stage != Stage::Joined {
-            entry.epoch = None;
-        }
         if from != Some(stage) {
             self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
         }
@@ -210,48 +184,7 @@ impl<'a> Turn<'a> {
             self.wait(link, gate.waits);
             return;
         }
-        let epoch = match &self.mesh.credentials {
-            Credentials::Relay { .. } => None,
-            Credentials::Direct { lifetime, .. } => {
-                let epoch = first_epoch(link, self.conditions.now, *lifetime);
-                match self.tried(link, epoch, &reader, &peer) {
-                    Ok(note) => gate.unproven.extend(note),
-                    Err(reason) => {
-                        self.wait(link, vec![reason]);
-                        return;
-                    }
-                }
-                Some(epoch)
-            }
-        };
         self.set(link, Stage::Joined, gate.unproven);
-        if let Some(entry) = self.advanced.lock.links.get_mut(&link.0).and_then(|links| links.get_mut(&link.1)) {
-            entry.epoch = epoch;
-        }
-    }
-
-    /// Direct mode: a credential is tried against the peer before it is written. `Ok` may carry what stays unproven.
-    fn tried(
-        &mut self,
-        link: &Link,
-        epoch: u32,
-        reader: &Known<'_>,
-        peer: &Known<'_>,
-    ) -> Result<Option<String>, String> {
-        if let Some(reason) = (self.conditions.missing_key)(reader.cluster) {
-            return Err(reason);
-        }
-        if matches!(peer.cluster.endpoint, crate::address::Endpoint::File(_)) {
-            return Ok(Some(format!("the credential was not tried: `{}` is known from files", link.1)));
-        }
-        match self.conditions.trials.get(link) {
-            Some(Ok(())) => Ok(None),
-            Some(Err(reason)) => Err(format!("the credential to be accepted by `{}`: {reason}", link.1)),
-            None => {
-                self.advanced.to_try.insert(link.clone(), epoch);
-                Err(format!("the credential to be tried against `{}`", link.1))
-            }
-        }
     }
 
     fn judge(&self, reader: &Known<'_>, peer: &Known<'_>, gate: &mut Gate) {
@@ -261,8 +194,7 @@ impl<'a> Turn<'a> {
                 gate.waits.push(format!("the private document of `{}`", known.cluster.name));
             }
         }
-        let relay = self.mesh.credentials.is_relay();
-        if relay && reader.locked.public.relay_ca.is_none() {
+        if reader.locked.public.relay_ca.is_none() {
             gate.waits.push(format!("the relay of `{c}` to publish its CA"));
         }
         let Some(proxy) = peer.proxy() else { return };
@@ -273,9 +205,7 @@ impl<'a> Turn<'a> {
                     gate.trusts(c, evidence, peer);
                 }
                 gate.network(reader, evidence, peer, &proxy);
-                if relay {
-                    gate.route(c, evidence, peer, &proxy);
-                }
+                gate.route(c, evidence, peer, &proxy);
                 gate.prepared(reader.cluster, evidence);
             }
             Ok(None) => gate.unproven.push(format!("`{c}` publishes no evidence")),
@@ -415,7 +345,7 @@ impl<'a> Turn<'a> {
                 }
             }
         }
-        if self.conditions.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
+        if self.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
             return;
         }
         for link in &going {
@@ -430,110 +360,6 @@ impl<'a> Turn<'a> {
             self.advanced.refusals.insert(StepId::secret(&link.0, &link.1), words);
         }
     }
-
-    /// Direct mode: credentials past half of their life get a new epoch, nearest expiry first, at most 5 % of a reader's
-    /// secrets a turn and at least one. One that may not be renewed now gives its place to the next.
-    fn rotate(&mut self) {
-        let Credentials::Direct { lifetime, accept_rotation_gap } = self.mesh.credentials else { return };
-        let now = self.conditions.now;
-        let hours = u32::try_from(now / HOUR).unwrap_or_default();
-        let readers: Vec<ClusterName> = self.accepted.lock.links.keys().cloned().collect();
-        for reader in readers {
-            let Some(known) = self.known(&reader) else { continue };
-            if self.stands_still(&reader) || known.cluster.reconciler != Reconciler::Rendered {
-                continue;
-            }
-            let joined: Vec<_> =
-                self.accepted.lock.links_of(&reader).filter(|(_, link)| link.stage == Stage::Joined).collect();
-            let is_due = |epoch: u32, peer: &ClusterName| {
-                renewal(epoch, lifetime) <= now
-                    && self.mesh.links(&reader, peer)
-                    && !self.stands_still(peer)
-                    && !self.is_rebuilt(&reader)
-                    && !self.is_rebuilt(peer)
-            };
-            let mut due: Vec<(u32, &ClusterName)> = joined
-                .iter()
-                .filter_map(|(peer, link)| link.epoch.map(|epoch| (epoch, *peer)))
-                .filter(|(epoch, peer)| is_due(*epoch, peer))
-                .collect();
-            due.sort();
-            let mut left = (joined.len() / 20).max(1);
-            let mut trials = MAX_TRIALS;
-            for (_, peer) in due {
-                if left == 0 || trials == 0 {
-                    break;
-                }
-                let link = (reader.clone(), peer.clone());
-                let renewed = self.may_rotate(&known, peer, accept_rotation_gap, hours);
-                if self.advanced.to_try.contains_key(&link) {
-                    trials -= 1;
-                }
-                let links = self.advanced.lock.links.get_mut(&reader);
-                match (renewed, links.and_then(|links| links.get_mut(peer))) {
-                    (Ok(()), Some(entry)) => {
-                        entry.epoch = Some(hours);
-                        left -= 1;
-                    }
-                    (Ok(()), None) => {}
-                    (Err(reason), _) => self.wait(&link, vec![reason]),
-                }
-            }
-        }
-    }
-
-    fn may_rotate(
-        &mut self,
-        reader: &Known<'_>,
-        peer: &ClusterName,
-        accept_gap: bool,
-        epoch: u32,
-    ) -> Result<(), String> {
-        let name = &reader.cluster.name;
-        let version = reader.locked.public.istio.as_ref().and_then(|istio| istio.version.as_deref());
-        if !accept_gap && !version.is_some_and(rotates_safely) {
-            let version = version.unwrap_or("of unknown version");
-            return Err(format!(
-                "istiod {version} of `{name}` may lose endpoints when a secret is rewritten (fixed in 1.30.4); update it, or set acceptRotationGap: true"
-            ));
-        }
-        let Some(known_peer) = self.known(peer) else { return Err(format!("`{peer}` to be reached")) };
-        match self.showing(name) {
-            Ok(Some(evidence)) => {
-                let id = known_peer.cluster_id();
-                let synced =
-                    shown(&evidence.reads)?.iter().any(|read| read.cluster_id == id && read.state == ReadState::Synced);
-                if !synced {
-                    return Err(format!(
-                        "istiod of `{name}` to be synced with `{peer}` before its credential is renewed"
-                    ));
-                }
-            }
-            Ok(None) => {}
-            Err(reason) => return Err(format!("evidence of `{name}`: {reason}")),
-        }
-        self.tried(&(name.clone(), peer.clone()), epoch, reader, &known_peer).map(|_| ())
-    }
-}
-
-/// When a credential that was made in an epoch is due to be renewed: at half of its life, in whole hours. Seconds since 1970.
-pub fn renewal(epoch: u32, lifetime: i64) -> i64 {
-    (i64::from(epoch) + (lifetime / HOUR / 2).max(1)) * HOUR
-}
-
-/// Whether a rewritten remote secret is safe with this version of istiod: 1.30.4 and later (istio/istio#61043).
-pub fn rotates_safely(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= (1, 30, 4)
-}
-
-/// The epoch of a link's first credential: up to a quarter of the lifetime back, by the link's hash, so that renewals spread.
-fn first_epoch(link: &Link, now: i64, lifetime: i64) -> u32 {
-    let digest = Digest::of(format!("{}/{}", link.0, link.1).as_bytes());
-    let hash = digest.bytes().iter().take(4).fold(0u32, |hash, byte| (hash << 8) | u32::from(*byte));
-    let spread = u32::try_from(lifetime / HOUR / 4).unwrap_or_default().max(1);
-    u32::try_from(now / HOUR).unwrap_or_default().saturating_sub(hash % spread)
 }
 
 fn shown<T>(shown: &Shown<T>) -> Result<&T, String> {

@@ -25,6 +25,8 @@ impl fmt::Display for Location {
 pub enum Severity {
     /// Nothing is planned or written until it is mended.
     Error,
+    /// The same, and it is no mistake: what is asked for is refused (exit code 4).
+    Refusal,
     /// It is said and the work goes on.
     Warning,
 }
@@ -48,6 +50,11 @@ impl Diagnostic {
     /// An error at a place.
     pub fn error(at: Option<Location>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, at, message: message.into(), hint: None, excerpt: None }
+    }
+
+    /// A refusal at a place.
+    pub fn refusal(at: Option<Location>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Refusal, ..Self::error(at, message) }
     }
 
     /// A warning at a place.
@@ -94,9 +101,14 @@ impl Diagnostics {
         }
     }
 
-    /// Whether any finding is an error.
+    /// Whether any finding is an error or a refusal.
     pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+        self.findings.iter().any(|finding| finding.severity != Severity::Warning)
+    }
+
+    /// Whether what stops the run are refusals alone.
+    pub fn are_refusals(&self) -> bool {
+        self.has_errors() && !self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
     /// The findings by file, line and column; without a place first; a finding that came twice once.
@@ -133,6 +145,7 @@ pub fn render(findings: &Diagnostics) -> String {
 fn render_one(finding: &Diagnostic) -> String {
     let severity = match finding.severity {
         Severity::Error => "error",
+        Severity::Refusal => "refused",
         Severity::Warning => "warning",
     };
     let mut text = format!("{severity}: {}\n", harmless(&finding.message));

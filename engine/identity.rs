@@ -1,6 +1,6 @@
 //! `identity.json` of ConfigMap `isthmus-identity`: whom exporter and api-proxy serve.
 //!
-//! The relay or the agent writes it beside the keys it made; with direct credentials the engine does. It holds nothing
+//! The relay writes it beside the keys it made. It holds nothing
 //! secret. Unknown fields are ignored, so that a newer relay may serve an older exporter; an unknown version is an error.
 
 use serde::{Deserialize, Serialize};

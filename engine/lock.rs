@@ -95,6 +95,9 @@ pub struct LockedPrivate {
     pub gateways: Vec<Gateway>,
 }
 
+/// The way out of direct credentials.
+pub(crate) const LEAVE_DIRECT: &str = "leave with the version before: set `state: leaving` on every cluster and apply until nothing is left; then take `credentials` and `encryption` out of the Mesh and join with relay, using this version";
+
 /// A link: how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedLink {
@@ -102,8 +105,6 @@ pub struct LockedLink {
     pub stage: Stage,
     /// Its last move was made without evidence.
     pub unproven: bool,
-    /// Direct mode: whole hours since 1970 when its credential was made.
-    pub epoch: Option<u32>,
 }
 
 /// Stages of a link from reader c to peer p. Each has in c: the entry of p in `isthmus-peers` and p's roots, and …
@@ -215,9 +216,16 @@ impl Lock {
         } else if let Some(reader) = name("lock/links/") {
             let wire: WireLinks = read(path, text)?;
             same_name(path, &wire.reader, &reader)?;
-            let links = wire.links.into_iter().map(|(peer, link)| {
-                (peer, LockedLink { stage: link.stage, unproven: link.unproven, epoch: link.epoch })
-            });
+            if let Some((peer, _)) = wire.links.iter().find(|(_, link)| link.epoch.is_some()) {
+                let message = format!(
+                    "the remote secret of `{reader}` for `{peer}` holds a direct credential, which this version does not have"
+                );
+                let line = text.lines().position(|line| line.trim_start().starts_with("epoch:"));
+                let at = place(path, line.map_or(1, |line| line + 1), 1);
+                return Err(Diagnostic::refusal(Some(at), message).hint(LEAVE_DIRECT));
+            }
+            let links = wire.links.into_iter();
+            let links = links.map(|(peer, link)| (peer, LockedLink { stage: link.stage, unproven: link.unproven }));
             self.links.insert(reader, links.collect());
         } else {
             return Err(Diagnostic::error(Some(place(path, 1, 1)), "this file is not part of a lock")
@@ -238,7 +246,7 @@ impl Lock {
         }
         for (reader, links) in self.links.iter().filter(|(_, links)| !links.is_empty()) {
             let links = links.iter().map(|(peer, link)| {
-                (peer.clone(), WireLink { stage: link.stage, unproven: link.unproven, epoch: link.epoch })
+                (peer.clone(), WireLink { stage: link.stage, unproven: link.unproven, epoch: None })
             });
             let wire = WireLinks { version: LOCK_VERSION, reader: reader.clone(), links: links.collect() };
             files.insert(Self::links_path(reader), to_yaml(&wire)?);
@@ -268,7 +276,8 @@ struct WireLink {
     stage: Stage,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unproven: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Of a direct credential, by which a lock of version 0.1 is known to have some. Never written.
+    #[serde(default, skip_serializing)]
     epoch: Option<u32>,
 }
 

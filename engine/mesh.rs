@@ -21,8 +21,8 @@ pub struct Mesh {
     pub mesh_id: MeshId,
     /// How first contact is approved.
     pub first_contact: FirstContact,
-    /// How istiod is let through to peers.
-    pub credentials: Credentials,
+    /// istiod shows the relay a token of its `ServiceAccount`, which it reads from a projected volume.
+    pub require_token: bool,
     /// The engine's keys that the spec states; empty: those of `lock/mesh.yaml`.
     pub engine_keys: Vec<EngineKey>,
     /// All clusters, also those that are paused or leaving.
@@ -81,30 +81,6 @@ pub enum FirstContact {
     Approve,
 }
 
-/// How istiod is let through to peers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// Through the cluster's own relay; nothing in git is secret.
-    Relay {
-        /// istiod shows the relay a token of its `ServiceAccount`, which it reads from a projected volume.
-        require_token: bool,
-    },
-    /// By a token in the remote secret.
-    Direct {
-        /// Lifetime of a token in seconds, at most 14 days.
-        lifetime: i64,
-        /// Rotation is wanted although istiod before 1.30.4 may lose endpoints on it.
-        accept_rotation_gap: bool,
-    },
-}
-
-impl Credentials {
-    /// Whether istiod goes through the cluster's own relay.
-    pub fn is_relay(&self) -> bool {
-        matches!(self, Self::Relay { .. })
-    }
-}
-
 /// A key of the engine's own, which opens private metadata and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineKey {
@@ -156,7 +132,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether the engine, or an agent or Deckhouse for it, acts in the cluster from this checkout.
+    /// Whether the engine, or Deckhouse for it, acts in the cluster from this checkout.
     pub fn is_ours(&self) -> bool {
         self.reconciler != Reconciler::External
     }
@@ -167,8 +143,6 @@ impl Cluster {
 pub enum Reconciler {
     /// The engine renders every object; a `GitOps` tool syncs.
     Rendered,
-    /// isthmus inside the cluster reconciles `IstioMulticluster` objects.
-    Agent,
     /// Deckhouse's own istio module.
     Deckhouse,
     /// Another team's checkout.

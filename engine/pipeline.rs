@@ -14,18 +14,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use crate::accept::{Accepted, Approvals, accept, hides_our_roots};
-use crate::advance::{Advanced, Conditions, advance, renewal};
+use crate::advance::{Advanced, advance};
 use crate::checkout::FileChange;
 use crate::compile;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::graph::{Cycle, Graph};
-use crate::lock::{Lock, Stage};
-use crate::mesh::{Credentials, Mesh, State};
+use crate::lock::Lock;
+use crate::mesh::{Mesh, State};
 use crate::name::{ClusterName, Digest};
 use crate::object::{YamlError, rendered_folder};
 use crate::observe::Observed;
 use crate::plan::{Action, CompareError, FileStep, Gathering, NewText, ObjectChange, Plan, Step, compare, notes};
-use crate::render::{CredentialSource, RenderContext, RenderedCluster, VALUES_FILES, values_mark};
+use crate::render::{Given, RenderContext, RenderedCluster, VALUES_FILES, values_mark};
 use crate::spec::Source;
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
@@ -40,9 +40,6 @@ pub enum Stop {
     /// The specs, templates or lock are wrong.
     #[error("the checkout has findings")]
     Findings(Diagnostics),
-    /// What the specs ask for is refused.
-    #[error("the checkout asks for what is refused")]
-    Refused(Diagnostics),
     /// The tree cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -154,12 +151,12 @@ impl Program {
         let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).collect();
         for name in known.into_iter().filter(|name| !self.mesh.clusters.contains_key(*name)) {
             findings.push(
-                Diagnostic::error(None, format!("cluster `{name}` is in the lock and no spec declares it")).hint(
+                Diagnostic::refusal(None, format!("cluster `{name}` is in the lock and no spec declares it")).hint(
                     "restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone",
                 ),
             );
         }
-        if findings.has_errors() { Err(Stop::Refused(findings)) } else { Ok(()) }
+        if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
     }
 
     /// The clusters for which a token may be minted, judged by public documents alone.
@@ -170,10 +167,10 @@ impl Program {
         (accepted.lock, admitted)
     }
 
-    /// A turn on what was observed.
-    pub fn turn(&self, observed: &Observed, approvals: &Approvals, conditions: &Conditions<'_>) -> Turn {
-        let accepted = accept(&self.mesh, &self.lock, observed, approvals, conditions.now);
-        let mut advanced = advance(&self.mesh, &accepted, conditions);
+    /// A turn on what was observed. `allow_delete` lifts the deletion guard; `now` is in seconds since 1970.
+    pub fn turn(&self, observed: &Observed, approvals: &Approvals, allow_delete: bool, now: i64) -> Turn {
+        let accepted = accept(&self.mesh, &self.lock, observed, approvals, now);
+        let mut advanced = advance(&self.mesh, &accepted, allow_delete);
         self.forget_the_gone(&mut advanced.lock);
         for (name, news) in &accepted.news {
             if self.mesh.clusters.get(name).is_some_and(|cluster| hides_our_roots(cluster, news)) {
@@ -202,18 +199,13 @@ impl Program {
     }
 
     /// The objects of one cluster in a turn.
-    pub fn render(
-        &self,
-        turn: &Turn,
-        credentials: &(dyn CredentialSource + Sync),
-        cluster: &ClusterName,
-    ) -> Result<RenderedCluster, Stop> {
-        self.context(turn)?.render(credentials, cluster).map_err(Stop::Findings)
+    pub fn render(&self, turn: &Turn, given: &Given, cluster: &ClusterName) -> Result<RenderedCluster, Stop> {
+        self.context(turn, given)?.render(cluster).map_err(Stop::Findings)
     }
 
     /// What the objects of all clusters in a turn share.
-    pub fn context<'a>(&'a self, turn: &'a Turn) -> Result<RenderContext<'a>, Stop> {
-        RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates).map_err(Stop::Findings)
+    pub fn context<'a>(&'a self, turn: &'a Turn, given: &'a Given) -> Result<RenderContext<'a>, Stop> {
+        RenderContext::new(&self.mesh, &turn.advanced.lock, &self.templates, given).map_err(Stop::Findings)
     }
 
     /// Renders and compares every cluster, or `only` one.
@@ -221,19 +213,19 @@ impl Program {
         &self,
         turn: &Turn,
         tree: &dyn Tree,
-        credentials: &(dyn CredentialSource + Sync),
+        given: &Given,
         only: Option<&ClusterName>,
         progress: &(dyn Fn() + Sync),
     ) -> Result<Plan, Stop> {
         let lock = &turn.advanced.lock;
-        let context = self.context(turn)?;
+        let context = self.context(turn, given)?;
         // a paused cluster keeps its tree byte for byte, whatever its peers do
         let clusters = self.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
         let names: Vec<&ClusterName> =
             clusters.map(|cluster| &cluster.name).filter(|name| only.is_none_or(|only| only == *name)).collect();
         let room = Room(AtomicUsize::new(MAX_KEPT_TEXT));
         let one = |name: &&ClusterName| {
-            let rendered = context.render(credentials, name).map_err(Stop::Findings)?;
+            let rendered = context.render(name).map_err(Stop::Findings)?;
             let files = tree.files_to_compare(name.as_str())?;
             let mut changes = compare(&self.mesh.name, name, &rendered, tree, &files)?;
             let mut extra = extra_steps(&self.mesh, name, &rendered, tree, &files)?;
@@ -265,9 +257,6 @@ impl Program {
                         gathering.objects.entry(step).or_default().push(change);
                     }
                     gathering.refused.extend(changes.refused);
-                    for (step, reason) in changes.withheld {
-                        gathering.rendering.entry(step).or_default().push(reason);
-                    }
                     for (step, reason) in waiting {
                         gathering.rendering.entry(step).or_default().push(reason);
                     }
@@ -292,7 +281,6 @@ impl Program {
         plan.lock = lock_steps?.unwrap_or_default();
         plan.moves.clone_from(&turn.advanced.moves);
         plan.notes = notes(&self.mesh, &plan.moves);
-        plan.next_turn = next_turn(&self.mesh, lock);
         Ok(plan)
     }
 
@@ -345,12 +333,7 @@ impl Program {
     }
 
     /// The plan as file changes: the lock first, then the tree. Takes the texts out of it.
-    pub fn files(
-        &self,
-        turn: &Turn,
-        plan: &mut Plan,
-        credentials: &(dyn CredentialSource + Sync),
-    ) -> Result<Vec<FileChange>, Stop> {
+    pub fn files(&self, turn: &Turn, plan: &mut Plan, given: &Given) -> Result<Vec<FileChange>, Stop> {
         let mut changes: Vec<FileChange> =
             plan.lock.iter_mut().map(|step| change(&step.path, step.text.take().map(|text| text.0))).collect();
         let mut by_cluster: BTreeMap<&str, Vec<Pending<'_>>> = BTreeMap::new();
@@ -364,14 +347,14 @@ impl Program {
             let cluster = path.split('/').nth(1).unwrap_or_default();
             by_cluster.entry(cluster).or_default().push((path, *action, text));
         }
-        let context = self.context(turn)?;
+        let context = self.context(turn, given)?;
         let written: Result<Vec<Vec<FileChange>>, Stop> = by_cluster
             .into_par_iter()
             .map(|(name, files)| {
                 let lacks_text = |(_, action, text): &Pending<'_>| *action != Action::Delete && text.is_none();
                 let texts = match self.mesh.clusters.get_key_value(name) {
                     Some((name, _)) if files.iter().any(lacks_text) => {
-                        texts(name, context.render(credentials, name).map_err(Stop::Findings)?)?
+                        texts(name, context.render(name).map_err(Stop::Findings)?)?
                     }
                     _ => BTreeMap::new(),
                 };
@@ -493,11 +476,4 @@ pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
             )
         })
         .collect()
-}
-
-/// When credentials past half of their life want a turn, seconds since 1970.
-fn next_turn(mesh: &Mesh, lock: &Lock) -> Option<i64> {
-    let Credentials::Direct { lifetime, .. } = mesh.credentials else { return None };
-    let joined = lock.links.values().flat_map(BTreeMap::values).filter(|link| link.stage == Stage::Joined);
-    joined.filter_map(|link| link.epoch).map(|epoch| renewal(epoch, lifetime)).min()
 }

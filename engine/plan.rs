@@ -16,7 +16,7 @@ use crate::diff::{FieldChange, diff};
 use crate::lock::Stage;
 use crate::mesh::{Mesh, Reconciler};
 use crate::name::{ClusterName, Digest, MeshName};
-use crate::object::{INPUTS_ANNOTATION, Object, YamlError};
+use crate::object::{Object, YamlError};
 use crate::render::{RenderedCluster, RenderedObject};
 use crate::step::{StepId, StepKind};
 use crate::tree::{File, Tree, TreeError};
@@ -41,8 +41,9 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Oddities that rendering found.
     pub warnings: Vec<Diagnostic>,
-    /// Direct mode: when the next turn is needed, seconds since 1970.
-    pub next_turn: Option<i64>,
+    /// When the next run is needed at the latest though nothing changes, seconds since 1970; `None`: only when something
+    /// changes.
+    pub next_run: Option<i64>,
 }
 
 /// A file that is not an object.
@@ -202,8 +203,6 @@ pub struct ClusterChanges {
     pub objects: Vec<(StepId, ObjectChange)>,
     /// Files that are in the way, with the words of the refusal.
     pub refused: Vec<(StepId, String)>,
-    /// Secrets that cannot be made anew without a key; their files stay as they are.
-    pub withheld: Vec<(StepId, String)>,
 }
 
 /// Name of the file that lists the others.
@@ -262,16 +261,6 @@ pub fn compare(
     }
     for (step, _) in &rendered.waiting {
         declared.extend(step.peer.as_ref().map(secret_file));
-    }
-    for withheld in &rendered.withheld {
-        let name = withheld.id.file_name();
-        let bytes = files.get(&name).map(|file| bytes_of(tree, &folder, &name, file)).transpose()?.flatten();
-        let object = bytes.and_then(|bytes| parse(&bytes));
-        let inputs = object.as_ref().and_then(|object| object.annotation(INPUTS_ANNOTATION));
-        if inputs != Some(withheld.inputs.to_string().as_str()) {
-            changes.withheld.push((withheld.step.clone(), withheld.reason.clone()));
-        }
-        declared.insert(name);
     }
     for (name, file) in files.iter().filter(|(name, _)| !declared.contains(*name)) {
         let Some(bytes) = bytes_of(tree, &folder, name, file)? else { continue };

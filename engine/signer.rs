@@ -47,7 +47,7 @@ impl Signer for EngineSigner<'_> {
                 .ok_or_else(|| format!("no cluster of this checkout that reads `{}` is known yet", cluster.name))
         };
         match cluster.reconciler {
-            Reconciler::Rendered | Reconciler::Agent => {
+            Reconciler::Rendered => {
                 let (id, key) = self.engine.as_ref().map_err(Clone::clone)?;
                 Ok(self.mint(uuid, uuid, key, Some(id)))
             }
@@ -58,7 +58,7 @@ impl Signer for EngineSigner<'_> {
             Reconciler::Deckhouse => self.as_reader(cluster, uuid).ok_or_else(|| {
                 format!(
                     "Deckhouse admits only the clusters' own keys: state `key: {{file: …}}` or `key: {{env: …}}` for a \
-                     cluster that reads `{}`, or use `reconciler: agent`",
+                     cluster that reads `{}`",
                     cluster.name
                 )
             }),

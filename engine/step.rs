@@ -8,7 +8,7 @@ use crate::name::{ClusterName, InvalidName};
 /// The kinds of steps, in the order in which one cluster goes through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StepKind {
-    /// Exporter, api-proxy, relay or agent.
+    /// Exporter, api-proxy and relay.
     RenderComponents,
     /// UUID, authn keys and root CAs from the public document.
     FetchCa,

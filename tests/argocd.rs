@@ -348,25 +348,7 @@ fn a_paused_cluster_keeps_what_it_has() {
 }
 
 #[test]
-fn other_modes_are_refused_by_name() {
-    let checkout = Checkout::joined();
-    let mesh = "spec: {acceptForeignRoots: true";
-    checkout.edit(
-        "specs/mesh.yaml",
-        mesh,
-        &format!("{mesh}, credentials: {{mode: direct}}, encryption: {{none: {{}}}}"),
-    );
-    let keyed = "metadata: {endpoint";
-    for cluster in ["east", "west"] {
-        let from = format!("name: {cluster}}}\nspec: {{{keyed}");
-        let components = format!("{{image: isthmus, apiHost: api.{cluster}.example.com, tlsSecret: isthmus-tls}}");
-        let to = format!(
-            "name: {cluster}}}\nspec: {{key: {{env: KEY_{}}}, multicluster: {components}, {keyed}",
-            cluster.to_uppercase()
-        );
-        checkout.edit("specs/mesh.yaml", &from, &to);
-    }
-    fails(&checkout, &[("PARAM_CLUSTER", "east")], 4, "rendered/east");
+fn a_cluster_of_another_checkout_is_refused_by_name() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
     fails(&checkout, &[("PARAM_CLUSTER", "west")], 4, "`external`");

@@ -79,11 +79,8 @@ fn specs_that_contradict_themselves() {
         (with("name: west", "name: West"), "`West`"),
         (with("file://metadata/west\"", "file://metadata/west\", ca: {file: nowhere.pem}"), "nowhere.pem"),
         (
-            with(
-                "acceptForeignRoots: true",
-                "acceptForeignRoots: true, encryption: {sops: {age: []}}, credentials: {mode: direct}",
-            ),
-            "sops",
+            with("name: west}\nspec:\n", "name: west}\nspec:\n  reconciler: agent\n"),
+            "`reconciler: agent` is not part of this version",
         ),
     ] {
         spec_is_refused(spec.as_bytes(), &["specs/mesh.yaml:", words]);

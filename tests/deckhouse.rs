@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use isthmus::accept::Approvals;
-use isthmus::advance::{Conditions, Trials};
 use isthmus::cluster::access::Access;
 use isthmus::cluster::fetch::{Fetcher, Limits};
 use isthmus::key::{PrivateKey, PublicKey};
@@ -19,7 +18,7 @@ use isthmus::name::ClusterName;
 use isthmus::observe::{Observation, Observed, Private, observe};
 use isthmus::peers::{PEERS_VERSION, PeerEntry, PeersFile};
 use isthmus::pipeline::{Input, Program};
-use isthmus::render::NoCredentials;
+use isthmus::render::Given;
 use isthmus::server::exporter::{Exporter, Published};
 use isthmus::server::limits::Limits as RoleLimits;
 use isthmus::server::proxy::audit::AuditLog;
@@ -325,16 +324,14 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
             east.private = Private::Read(PrivateDocument { evidence, ..east_private() });
         }
         observed.clusters.insert(name("east"), east);
-        let trials = Trials::new();
-        let conditions = Conditions { now: NOW, allow_delete: false, trials: &trials, missing_key: &|_| None };
-        let turn = program.turn(&observed, &Approvals::default(), &conditions);
+        let turn = program.turn(&observed, &Approvals::default(), false, NOW);
         let accepted = turn.accepted.as_ref().unwrap();
         assert!(accepted.news.values().all(|news| !news.is_held_back()), "{shows:?}: {:?}", accepted.news);
         let after = &turn.advanced.lock;
         let stage =
             |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
         stages.push((stage("east", "deck"), stage("deck", "east")));
-        let rendered = program.render(&turn, &NoCredentials, &name("east")).unwrap();
+        let rendered = program.render(&turn, &Given::new(), &name("east")).unwrap();
         let secret = rendered.objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
         assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
         lock = after.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::lock::Stage;
 use isthmus::plan::Action;
-use isthmus::render::NoCredentials;
+use isthmus::render::Given;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -79,7 +79,7 @@ fn needed(world: &World) -> Vec<(String, String)> {
 /// Files that a locked run would change, the lock's among them.
 fn locked_changes(world: &World) -> Vec<String> {
     let program = world.load();
-    let plan = program.plan(&program.locked(), &world.checkout, &NoCredentials, None, &|| {}).unwrap();
+    let plan = program.plan(&program.locked(), &world.checkout, &Given::new(), None, &|| {}).unwrap();
     let objects = plan.steps.into_iter().flat_map(|step| step.objects).map(|object| object.path);
     objects.chain(plan.lock.into_iter().chain(plan.extra).map(|file| file.path)).collect()
 }
@@ -170,8 +170,8 @@ proptest! {
         let program = world.load();
         let plan_of = |world: &World, program: &isthmus::pipeline::Program| {
             let turn = program.locked();
-            let mut plan = program.plan(&turn, &world.checkout, &NoCredentials, None, &|| {}).unwrap();
-            let files = program.files(&turn, &mut plan, &NoCredentials).unwrap();
+            let mut plan = program.plan(&turn, &world.checkout, &Given::new(), None, &|| {}).unwrap();
+            let files = program.files(&turn, &mut plan, &Given::new()).unwrap();
             (format!("{:?}", plan.steps), plan.lock, plan.extra, files)
         };
         let first = plan_of(world, &program);
@@ -181,9 +181,7 @@ proptest! {
             world.faults.insert(name, fault);
         }
         let observed = world.observe(&program);
-        let trials = isthmus::advance::Trials::new();
-        let conditions = isthmus::advance::Conditions { now: 1, allow_delete: true, trials: &trials, missing_key: &|_| None };
-        program.turn(&observed, &world.approvals, &conditions);
+        program.turn(&observed, &world.approvals, true, 1);
         prop_assert!(first == plan_of(world, &program), "after something was observed");
         prop_assert!(first == plan_of(world, &world.load()), "loaded again");
     }

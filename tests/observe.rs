@@ -55,7 +55,7 @@ fn mesh(clusters: &[(&str, String)], ca: &str) -> Mesh {
 
 fn spec(kind: &str, endpoint: &str, more: &str) -> String {
     let rendered = "  multicluster: {image: example.com/isthmus:0.1.0, apiHost: api.example.com}\n";
-    let components = if matches!(kind, "rendered" | "agent") { rendered } else { "" };
+    let components = if kind == "rendered" { rendered } else { "" };
     let ca = if endpoint.starts_with("https") { ", ca: {file: ca.pem}" } else { "" };
     format!(
         "  reconciler: {kind}\n{components}  metadata: {{endpoint: '{endpoint}'{ca}}}\n  allow: {{addresses: [127.0.0.0/8]}}\n{more}"
@@ -344,7 +344,6 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
     let https = |name: &str| format!("https://{name}.example");
     let clusters = [
         ("aaa", spec("rendered", &https("aaa"), "")),
-        ("agent", spec("agent", &https("agent"), "")),
         ("deck", spec("deckhouse", &https("deck"), "")),
         ("east", spec("rendered", &https("east"), "")),
         ("other", spec("external", &https("other"), "")),
@@ -371,7 +370,6 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
     let with = |name: &ClusterUuid, kid: Option<&str>| Ok((name.to_string(), kid.map(str::to_owned)));
     let full = signer(&mesh, &lock, &["west"], true);
     assert_eq!(who(&full, "aaa"), with(&callee, Some("ci")));
-    assert_eq!(who(&full, "agent"), with(&callee, Some("ci")));
     assert_eq!(who(&full, "other"), with(&east, Some("ci")));
     assert_eq!(who(&full, "deck"), with(&west, None));
     let keyless = signer(&mesh, &lock, &[], false);

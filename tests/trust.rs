@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use isthmus::accept::{Accepted, Approvals, Showing, Standing, TrustChange, Verdict, accept, hides_our_roots};
-use isthmus::advance::{Conditions, Trials, advance};
+use isthmus::advance::advance;
 use isthmus::certificate::parse_roots_any_time;
 use isthmus::compile;
 use isthmus::demo::cluster::{Authority, Fleet, SimulatedCluster};
@@ -415,7 +415,7 @@ fn no_approval_helps_against_a_pin() {
 fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
     let mut world = World::known(&["alfa", "bravo"]);
     for (reader, peer) in [("alfa", "bravo"), ("bravo", "alfa")] {
-        let link = LockedLink { stage: Stage::Joined, unproven: true, epoch: None };
+        let link = LockedLink { stage: Stage::Joined, unproven: true };
         world.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
     }
     world.public("alfa").cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap();
@@ -427,9 +427,7 @@ fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
         assert_eq!(accepted.news["alfa"].rebuilt, linked);
         assert_eq!(accepted.news["alfa"].may_be_asked(), !linked);
         assert_eq!(file(&accepted.lock, "alfa") == before, linked, "the entry is replaced when no link is left");
-        let (trials, missing_key) = (Trials::new(), |_: &isthmus::mesh::Cluster| None);
-        let conditions = Conditions { now: NOW, allow_delete: false, trials: &trials, missing_key: &missing_key };
-        world.lock = advance(&world.compiled(), &accepted, &conditions).lock;
+        world.lock = advance(&world.compiled(), &accepted, false).lock;
         stages.push(world.lock.link(&name("alfa"), &name("bravo")).map(|link| link.stage));
         if !linked {
             break;

@@ -20,7 +20,7 @@ use crate::name::ClusterName;
 use crate::object::{Object, rendered_folder};
 use crate::pipeline::{Input, Program, Stop};
 use crate::plan::KUSTOMIZATION;
-use crate::render::{NoCredentials, RenderedCluster, RenderedObject};
+use crate::render::{Given, RenderedCluster, RenderedObject};
 use crate::spec::Source;
 use crate::step::StepId;
 use crate::tree::Tree;
@@ -93,7 +93,7 @@ fn generate(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let documents = if cluster.state == State::Paused {
         kept(&checkout, &program.mesh, &name)?
     } else {
-        let rendered = program.render(&program.locked(), &NoCredentials, &name)?;
+        let rendered = program.render(&program.locked(), &Given::new(), &name)?;
         refuse_lost(program, cluster, &rendered)?;
         let texts: Result<Vec<String>, _> = rendered.objects.into_iter().map(RenderedObject::into_yaml).collect();
         texts.map_err(Stop::Yaml)?
@@ -121,15 +121,6 @@ fn served<'a>(mesh: &'a Mesh, name: &ClusterName) -> Result<&'a Cluster, Failure
         let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         return Err(Failure::new(Exit::Usage, format!("no spec declares a cluster `{name}`{hint}")));
     };
-    if !mesh.credentials.is_relay() {
-        let words = format!(
-            "the remote secrets of mesh `{}` hold credentials (`credentials.mode: direct`), and the plugin neither mints nor \
-             decrypts; sync the folder {} with an Application of its own: `engine manifests argocd --sync directory`",
-            mesh.name,
-            rendered_folder(name)
-        );
-        return Err(Failure::new(Exit::Refused, words));
-    }
     if cluster.reconciler == Reconciler::External {
         let words = format!("`{name}` is `external`: its own team's checkout renders it, and nothing is rendered here");
         return Err(Failure::new(Exit::Refused, words));

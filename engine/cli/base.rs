@@ -17,7 +17,7 @@ use crate::lock::Lock;
 use crate::object::rendered_folder;
 use crate::pipeline::{Input, Program, Stop};
 use crate::plan::{Action, FileStep, Plan};
-use crate::render::NoCredentials;
+use crate::render::Given;
 use crate::spec::Source;
 use crate::tree::Tree;
 
@@ -81,7 +81,7 @@ impl Base {
         let mut rendered = BTreeMap::new();
         for cluster in program.mesh.clusters.keys() {
             let objects = program
-                .render(&program.locked(), &NoCredentials, cluster)
+                .render(&program.locked(), &Given::new(), cluster)
                 .map_err(|stop| at_revision(stop, revision))?;
             let folder = rendered_folder(cluster);
             for object in &objects.objects {
@@ -89,13 +89,6 @@ impl Base {
                 rendered.insert(format!("{folder}/{}", object.id().file_name()), text.into_bytes());
             }
             rendered.extend(objects.extra.into_iter().map(|(path, file)| (path, file.text.into_bytes())));
-            // what only a key can make is what was committed
-            for withheld in &objects.withheld {
-                let path = format!("{folder}/{}", withheld.id.file_name());
-                if let Some(bytes) = files.remove(&path) {
-                    rendered.insert(path, bytes);
-                }
-            }
         }
         Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock, unrendered: None })
     }
@@ -108,10 +101,10 @@ impl Base {
         revision: &str,
     ) -> Result<Self, Failure> {
         let lock = Lock::parse(lock_files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
-        let (Ok(lock), Stop::Findings(findings) | Stop::Refused(findings)) = (lock, &stop) else {
+        let (Ok(lock), Stop::Findings(findings)) = (lock, &stop) else {
             return Err(at_revision(stop, revision));
         };
-        let first = findings.sorted().into_iter().find(|finding| finding.severity == Severity::Error);
+        let first = findings.sorted().into_iter().find(|finding| finding.severity != Severity::Warning);
         let first = first.map(|finding| {
             let at = finding.at.as_ref().map(|at| format!("{revision}:{at}: ")).unwrap_or_default();
             format!(": {at}{}", finding.message)
@@ -155,7 +148,7 @@ impl Base {
 
 /// Findings in a revision's files are not in the checkout's: their places say so.
 fn at_revision(stop: Stop, revision: &str) -> Failure {
-    let (Stop::Findings(findings) | Stop::Refused(findings)) = stop else { return stop.into() };
+    let Stop::Findings(findings) = stop else { return stop.into() };
     let mut moved = Diagnostics::new();
     for finding in findings.sorted() {
         let mut finding: Diagnostic = finding.clone();

@@ -63,14 +63,12 @@ impl Failure {
 impl From<Stop> for Failure {
     fn from(stop: Stop) -> Self {
         let exit = match &stop {
+            Stop::Findings(findings) if findings.are_refusals() => Exit::Refused,
             Stop::Findings(_) | Stop::Cycle(_) | Stop::Yaml(_) => Exit::Failed,
-            Stop::Refused(_) => Exit::Refused,
             Stop::Tree(_) => Exit::Machine,
         };
         match stop {
-            Stop::Findings(findings) | Stop::Refused(findings) => {
-                Self { exit, message: "the checkout has findings".to_owned(), findings }
-            }
+            Stop::Findings(findings) => Self { exit, message: "the checkout has findings".to_owned(), findings },
             other => Self::new(exit, other.to_string()),
         }
     }

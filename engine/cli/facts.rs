@@ -1,20 +1,17 @@
 //! Facts of a turn: the clusters are asked, and what they say is judged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use super::exit::{Exit, Failure};
 use super::report::Printer;
-use super::session::{Credentialing, Session};
-use super::turn::{Request, conditions};
-use crate::advance::{Link, Trials};
+use super::session::Session;
+use super::turn::Request;
 use crate::cluster::fetch::{Fetcher, Limits};
-use crate::cluster::trial::try_credentials;
 use crate::lock::Lock;
-use crate::mesh::{Cluster, Credentials, State};
+use crate::mesh::State;
 use crate::name::ClusterName;
 use crate::observe::{Observation, Observed, Private, Progress, Publics, observe_again};
-use crate::pipeline::Turn;
 use crate::signer::EngineSigner;
 
 /// A runtime for a turn's questions.
@@ -69,37 +66,4 @@ pub async fn ask(
     let signer =
         EngineSigner { mesh: &program.mesh, lock: &judged, engine, clusters: clusters.collect(), clock: &clock };
     observe_again(&program.mesh, fetcher, &files, &judge, &signer, progress, whom, before).await
-}
-
-/// A turn on what was observed. In direct mode, credentials that the turn would write are tried against their peers first;
-/// each is tried once, so the turns end.
-pub fn turn(session: &Session<'_>, request: &Request, observed: &Observed) -> Result<Turn, Failure> {
-    let program = &session.program;
-    let mut trials = Trials::new();
-    // keys are judged by what this turn accepts, which a first contact or an accepted key is part of
-    let keys = match program.mesh.credentials {
-        Credentials::Direct { .. } => {
-            let recorded = program.admits(observed, &request.approvals, session.now).0;
-            session.credentials(&recorded, false)?
-        }
-        Credentials::Relay { .. } => Credentialing::default(),
-    };
-    let missing = |cluster: &Cluster| keys.missing(cluster);
-    loop {
-        let turn = program.turn(observed, &request.approvals, &conditions(session, request, &trials, &missing));
-        let to_try: BTreeMap<Link, u32> = turn
-            .advanced
-            .to_try
-            .iter()
-            .filter(|(link, _)| !trials.contains_key(*link))
-            .map(|(k, v)| (k.clone(), *v))
-            .collect();
-        if program.mesh.credentials.is_relay() || to_try.is_empty() {
-            return Ok(turn);
-        }
-        let lock = &turn.advanced.lock;
-        let credentials = session.credentials(lock, false)?;
-        let fetcher = Fetcher::new(Limits::default());
-        trials.extend(runtime()?.block_on(try_credentials(&program.mesh, lock, &to_try, &credentials, &fetcher)));
-    }
 }

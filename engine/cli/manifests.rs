@@ -157,11 +157,6 @@ fn for_argocd(arguments: &Arguments, argocd: &Argocd, printer: &Printer) -> Resu
         let mesh = &session.program.mesh;
         let source = source(repo, from)?;
         let sync = match sync {
-            Synced::Plugin if !mesh.credentials.is_relay() => {
-                let words =
-                    "the plugin serves relay meshes, and this one is `credentials.mode: direct`; use --sync directory";
-                return Err(Failure::new(Exit::Refused, words));
-            }
             Synced::Plugin => Sync::Plugin,
             Synced::Directory => Sync::Directory,
         };

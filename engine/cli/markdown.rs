@@ -181,7 +181,7 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
 /// Findings that stopped a plan, as Markdown.
 pub fn findings_markdown(message: &str, findings: &[&Diagnostic]) -> String {
     let mut comment = Comment::default();
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = findings.iter().filter(|finding| finding.severity != Severity::Warning).count();
     let title = if errors == 0 {
         code(&short(message))
     } else {

@@ -79,11 +79,11 @@ impl Printer {
     pub fn findings(&self, findings: &Diagnostics) {
         let sorted = findings.sorted();
         for finding in &sorted {
-            if finding.severity == Severity::Error || !self.quiet {
+            if finding.severity != Severity::Warning || !self.quiet {
                 self.alarm(&finding_text(finding));
             }
         }
-        let errors = sorted.iter().filter(|finding| finding.severity == Severity::Error).count();
+        let errors = sorted.iter().filter(|finding| finding.severity != Severity::Warning).count();
         if errors > 1 {
             self.alarm(&format!("{errors} errors; nothing was changed"));
         }
@@ -124,6 +124,7 @@ impl Drop for Progress {
 pub fn finding_text(finding: &Diagnostic) -> String {
     let (style, word) = match finding.severity {
         Severity::Error => (RED, "error"),
+        Severity::Refusal => (RED, "refused"),
         Severity::Warning => (YELLOW, "warning"),
     };
     let mut text = format!("{style}{word}{style:#}: {}", finding.message);
@@ -146,6 +147,7 @@ pub fn finding_text(finding: &Diagnostic) -> String {
 pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
     let word = match finding.severity {
         Severity::Error => "error",
+        Severity::Refusal => "refused",
         Severity::Warning => "warning",
     };
     let at = finding.at.as_ref();
@@ -378,8 +380,8 @@ pub fn summary(plan: &Plan) -> String {
     if !plan.changes_files() && counts.waiting + counts.refused + counts.failed == 0 && plan.trust_changes.is_empty() {
         "No changes. The checkout is what the specs ask for.".clone_into(&mut text);
     }
-    if let Some(time) = plan.next_turn.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
-        text.push_str(&format!("\nnext turn needed by {}", time.strftime("%Y-%m-%d %H:%M UTC")));
+    if let Some(time) = plan.next_run.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+        text.push_str(&format!("\nnext run needed by {}", time.strftime("%Y-%m-%d %H:%M UTC")));
     }
     text
 }
@@ -427,7 +429,7 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
         .collect();
     json!({
         "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
-        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextTurn": plan.next_turn,
+        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextRun": plan.next_run,
     })
 }
 

@@ -10,19 +10,19 @@ use super::args::Arguments;
 use super::exit::{Exit, Failure};
 use super::memory::Memory;
 use super::report::Printer;
+use super::turn::Request;
 use crate::accept::engine_keys;
-use crate::advance::EPOCH_LEEWAY;
 use crate::checkout::{Checkout, CheckoutError, FileChange, Limits};
-use crate::key::{KeyId, PrivateKey, PublicKey};
+use crate::key::{KeyId, PrivateKey};
 use crate::lock::{Lock, Stage};
-use crate::mesh::{Cluster, Credentials, KeySource, Reconciler};
-use crate::name::{ClusterName, ClusterUuid, Digest};
+use crate::mesh::{Cluster, KeySource, Reconciler};
+use crate::name::{ClusterName, Digest};
 use crate::object::rendered_folder;
-use crate::pipeline::{Input, Program};
+use crate::observe::Observed;
+use crate::pipeline::{Input, Program, Turn};
 use crate::plan::{parse, secret_file};
-use crate::render::{Credential, CredentialSource};
+use crate::render::Given;
 use crate::spec::Source;
-use crate::token::{Claims, ISSUER, Scope, mint};
 use crate::tree::{File, Tree, TreeError};
 
 /// Where the engine's own private key lies.
@@ -102,6 +102,11 @@ impl<'a> Session<'a> {
         Self { checkout, input: Input::default(), program, files: BTreeSet::new(), now, memory: None, narrow: None }
     }
 
+    /// A turn on what was observed.
+    pub fn turn(&self, request: &Request, observed: &Observed) -> Turn {
+        self.program.turn(observed, &request.approvals, request.allow_delete, self.now)
+    }
+
     /// Remembers the tree from turn to turn. A remote file system's times are not ours to judge.
     pub fn remember(&mut self, memory: &Arc<Memory>) {
         memory.belongs_to(&self.program.mesh.name);
@@ -171,9 +176,7 @@ impl<'a> Session<'a> {
         let name = &cluster.name;
         let (source, pem) = match &cluster.key {
             KeySource::Cluster => {
-                return Err(format!(
-                    "the key of `{name}`, which never leaves the cluster; direct mode needs `key: {{file: …}}` or `{{env: …}}`"
-                ));
+                return Err(format!("the key of `{name}`, which never leaves the cluster"));
             }
             KeySource::File(path) => (path.clone(), self.private_file(path)?),
             KeySource::Environment(variable) => {
@@ -184,30 +187,11 @@ impl<'a> Session<'a> {
         PrivateKey::from_pem(&pem).map_err(|error| format!("the private key of `{name}` in {source}: {error}"))
     }
 
-    /// Credentials of direct mode, as far as keys are at hand; none in a locked run.
-    pub fn credentials(&self, lock: &Lock, locked: bool) -> Result<Credentialing, Failure> {
-        let mut made = Credentialing { given: self.given(lock)?, ..Credentialing::default() };
-        let Credentials::Direct { lifetime, .. } = self.program.mesh.credentials else { return Ok(made) };
-        made.lifetime = lifetime;
-        for cluster in self.program.mesh.clusters.values().filter(|cluster| cluster.is_ours()) {
-            let name = &cluster.name;
-            made.files.insert(name.clone(), self.checkout.list(&rendered_folder(name))?.into_iter().collect());
-            if !locked {
-                made.keys.insert(name.clone(), self.cluster_key(cluster));
-            }
-        }
-        let known = lock.clusters.iter();
-        made.known = known
-            .map(|(name, locked)| (name.clone(), (locked.public.cluster_uuid.clone(), locked.public.authn_key.clone())))
-            .collect();
-        Ok(made)
-    }
-
     /// Remote secrets made by hand, given to this mesh, of links whose own secret is not written yet. Only folders with
     /// such links are looked into, and there only files of those names.
-    fn given(&self, lock: &Lock) -> Result<BTreeMap<ClusterName, Vec<String>>, Failure> {
+    pub fn given(&self, lock: &Lock) -> Result<Given, Failure> {
         let mesh = &self.program.mesh;
-        let mut given = BTreeMap::new();
+        let mut given = Given::new();
         let readers = mesh.clusters.values().filter(|cluster| cluster.reconciler == Reconciler::Rendered);
         let readers = readers.map(|cluster| &cluster.name);
         for reader in readers.filter(|reader| self.narrow.as_ref().is_none_or(|only| only == *reader)) {
@@ -243,77 +227,6 @@ impl<'a> Session<'a> {
             text.push_str(&format!("{} {path}\n", Digest::of(bytes)));
         }
         Ok(Digest::of(text.as_bytes()))
-    }
-}
-
-/// Credentials of direct mode, minted from the links' epochs.
-#[derive(Debug, Default)]
-pub struct Credentialing {
-    keys: BTreeMap<ClusterName, Result<PrivateKey, String>>,
-    /// UUID and key of each cluster, as recorded.
-    known: BTreeMap<ClusterName, (ClusterUuid, PublicKey)>,
-    /// Names of the files in each cluster's folder.
-    files: BTreeMap<ClusterName, BTreeSet<String>>,
-    /// Remote secrets made by hand that ours will take the places of.
-    given: BTreeMap<ClusterName, Vec<String>>,
-    lifetime: i64,
-}
-
-impl Credentialing {
-    /// Why a reader's credentials cannot be made, if they cannot.
-    pub fn missing(&self, cluster: &Cluster) -> Option<String> {
-        match self.known.get(&cluster.name) {
-            Some((_, recorded)) => self.key(&cluster.name, recorded).err(),
-            None => Some(format!("`{}` to be reached", cluster.name)),
-        }
-    }
-
-    /// The private half of the recorded key. Another would sign what every peer refuses.
-    fn key(&self, name: &ClusterName, recorded: &PublicKey) -> Result<&PrivateKey, String> {
-        match self.keys.get(name) {
-            Some(Ok(key)) if key.public() == recorded => Ok(key),
-            Some(Ok(key)) => Err(format!(
-                "the private key of `{name}`: the one at hand has id {}, the cluster publishes {}",
-                key.public().id(),
-                recorded.id()
-            )),
-            Some(Err(reason)) => Err(reason.clone()),
-            None => Err("key".to_owned()),
-        }
-    }
-}
-
-impl CredentialSource for Credentialing {
-    fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential {
-        let (Some((sub, recorded)), Some((aud, _))) = (self.known.get(reader), self.known.get(peer)) else {
-            return Credential::Missing(format!("`{reader}` and `{peer}` to be known"));
-        };
-        let key = match self.key(reader, recorded) {
-            Ok(key) => key,
-            Err(reason) => return Credential::Missing(reason),
-        };
-        let nbf = i64::from(epoch) * 3600 - EPOCH_LEEWAY;
-        let claims = Claims {
-            aud: aud.to_string(),
-            exp: nbf + self.lifetime,
-            iss: ISSUER.to_owned(),
-            nbf,
-            scope: Scope::Api,
-            sub: sub.to_string(),
-        };
-        Credential::Token(mint(key, &claims, None).expose().to_owned())
-    }
-
-    fn public_key(&self, cluster: &ClusterName) -> Option<PublicKey> {
-        self.keys.get(cluster)?.as_ref().ok().map(|key| key.public().clone())
-    }
-
-    fn is_in_tree(&self, cluster: &ClusterName, file: &str) -> bool {
-        self.files.get(cluster).is_some_and(|files| files.contains(file))
-    }
-
-    fn given(&self, cluster: &ClusterName) -> Vec<String> {
-        self.given.get(cluster).cloned().unwrap_or_default()
     }
 }
 

@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
             let facts = LinkFacts::new(&session.program.mesh, &session.program.lock, (reader, peer), link, in_tree);
             documents.push(json!({
                 "reader": reader, "peer": peer, "stage": link.stage, "unproven": link.unproven, "secretInTree": in_tree,
-                "credentialExpires": facts.credential_expires.map(date), "rootExpires": facts.root_expires.map(date),
+                "rootExpires": facts.root_expires.map(date),
             }));
             rows.push(Row(facts).cells(session.now));
         }
@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     } else if rows.is_empty() {
         printer.talk("no links yet; `engine apply` begins them");
     } else {
-        printer.data(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "CREDENTIAL", "PEER'S ROOT CA"], rows));
+        printer.data(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
     }
     Ok(Exit::Done)
 }
@@ -48,20 +48,14 @@ pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
 struct Row<'a>(LinkFacts<'a>);
 
 impl Row<'_> {
-    fn cells(&self, now: i64) -> [String; 7] {
+    fn cells(&self, now: i64) -> [String; 6] {
         let Self(link) = self;
-        let credential = match (link.relay, link.credential_expires) {
-            (true, _) => "relay".to_owned(),
-            (false, Some(expires)) => until(expires, now),
-            (false, None) => "none".to_owned(),
-        };
         [
             link.reader.to_string(),
             link.peer.to_string(),
             link.link.stage.as_str().to_owned(),
             link.evidence().to_owned(),
             link.secret().to_owned(),
-            credential,
             link.root_expires.map_or_else(|| "unknown".to_owned(), |expires| until(expires, now)),
         ]
     }

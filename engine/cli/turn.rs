@@ -11,11 +11,10 @@ use super::base::Base;
 use super::exit::{Exit, Failure};
 use super::markdown::plan_markdown;
 use super::report::{Printer, plan_json, plan_text};
-use super::session::{Credentialing, Session};
+use super::session::Session;
 use super::stored::Stored;
 use super::{facts, keys, refused};
 use crate::accept::{Approvals, engine_keys};
-use crate::advance::{Conditions, Trials};
 use crate::checkout::{Checkout, Guard, OpenFile};
 use crate::diff::FieldChange;
 use crate::lock::Lock;
@@ -24,7 +23,7 @@ use crate::name::ClusterName;
 use crate::observe::Observed;
 use crate::pipeline::Turn;
 use crate::plan::{Action, Plan, fields};
-use crate::render::RenderedCluster;
+use crate::render::{Given, RenderedCluster};
 use crate::tree::Tree;
 
 /// Pause between two turns of `apply --wait`.
@@ -60,7 +59,7 @@ pub struct Request {
 /// A turn that was planned.
 pub struct Planned {
     turn: Turn,
-    credentials: Credentialing,
+    given: Given,
     base: Option<Box<Base>>,
     /// Files as they were, once they are about to be replaced. Open, they keep what they held.
     replaced: BTreeMap<String, OpenFile>,
@@ -90,24 +89,24 @@ impl Planned {
                 base = Some(read);
                 (program.locked(), None)
             }
-            Mode::Stored(observed) => (facts::turn(session, request, &observed)?, Some(observed)),
+            Mode::Stored(observed) => (session.turn(request, &observed), Some(observed)),
             Mode::Fetch => {
                 let observed = facts::observe(session, request, printer)?;
-                (facts::turn(session, request, &observed)?, Some(observed))
+                (session.turn(request, &observed), Some(observed))
             }
         };
         if let (Some(only), Some(_)) = (&request.only, &observed) {
             turn.advanced.lock = narrowed(&program.lock, &turn.advanced.lock, only);
         }
-        let credentials = session.credentials(&turn.advanced.lock, observed.is_none())?;
+        let given = session.given(&turn.advanced.lock)?;
         let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
         let progress = printer.progress("comparing", total);
         let tree: &dyn Tree = base.as_ref().map_or(session, |base| base.tree());
-        let mut plan = program.plan(&turn, tree, &credentials, request.only.as_ref(), &|| progress.step())?;
+        let mut plan = program.plan(&turn, tree, &given, request.only.as_ref(), &|| progress.step())?;
         if let Some(base) = &base {
             base.compare_lock(session, &mut plan);
         }
-        Ok(Self { turn, credentials, base, replaced: BTreeMap::new(), plan, observed })
+        Ok(Self { turn, given, base, replaced: BTreeMap::new(), plan, observed })
     }
 
     /// How the run ends, apart from what is asked of changes and waits.
@@ -134,8 +133,8 @@ impl Planned {
             };
             let Ok(mut cache) = rendered.lock() else { return Vec::new() };
             if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
-                let context = context.get_or_init(|| session.program.context(&self.turn).ok());
-                let all = context.as_ref().and_then(|context| context.render(&self.credentials, cluster).ok());
+                let context = context.get_or_init(|| session.program.context(&self.turn, &self.given).ok());
+                let all = context.as_ref().and_then(|context| context.render(cluster).ok());
                 *cache = Some((cluster.clone(), all.unwrap_or_default()));
             }
             let file = path.rsplit('/').next().unwrap_or_default();
@@ -164,7 +163,7 @@ impl Planned {
 
     /// Carries the plan out.
     pub fn write(&mut self, session: &Session<'_>, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
-        let changes = session.program.files(&self.turn, &mut self.plan, &self.credentials)?;
+        let changes = session.program.files(&self.turn, &mut self.plan, &self.given)?;
         let progress = printer.progress("writing", changes.len());
         let committed = guard.commit(&changes, &|_| progress.step())?;
         session.note_written(&changes);
@@ -295,14 +294,4 @@ fn one_turn(
         printer.talk(&format!("Applied: {} files written, {} deleted.", written.written, written.deleted));
     }
     Ok((planned.exit(), planned.waits(), written))
-}
-
-/// Conditions of a turn in this session.
-pub fn conditions<'a>(
-    session: &Session<'_>,
-    request: &Request,
-    trials: &'a Trials,
-    missing_key: &'a dyn Fn(&crate::mesh::Cluster) -> Option<String>,
-) -> Conditions<'a> {
-    Conditions { now: session.now, allow_delete: request.allow_delete, trials, missing_key }
 }

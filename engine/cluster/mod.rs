@@ -1,9 +1,8 @@
-//! The edge towards clusters: the one bounded fetcher of metadata, the trial of credentials, and a role's own apiserver.
+//! The edge towards clusters: the one bounded fetcher of metadata, and a role's own apiserver.
 
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
 pub mod access;
 pub mod fetch;
 pub mod survey;
-pub mod trial;
 pub mod watched;

@@ -17,12 +17,12 @@ const DEFAULT_REPLICAS: u16 = 2;
 
 impl<'a> Compiler<'a> {
     /// A cluster from its document; `None` when its endpoint was reported.
-    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec, direct: bool) -> Option<Draft<'a>> {
+    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec) -> Option<Draft<'a>> {
         let reconciler = spec.reconciler.as_ref().map_or(Reconciler::Rendered, |reconciler| reconciler.value);
-        let components = self.components(spec, reconciler, direct);
+        let components = self.components(spec, reconciler);
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
         let api_ca = spec.api_ca.as_ref().and_then(|ca| self.certificates(ca));
-        let key = self.key(spec, reconciler, direct);
+        let key = self.key(spec, reconciler);
         let istio = self.istio(&spec.istio, reconciler);
         self.addresses(spec);
         if let Some(id) = spec.cluster_id.as_ref().filter(|id| id.value.is_istio_default()) {
@@ -92,13 +92,13 @@ impl<'a> Compiler<'a> {
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
     }
 
-    fn components(&mut self, spec: &ClusterSpec, reconciler: Reconciler, direct: bool) -> Option<Components> {
-        let ours = matches!(reconciler, Reconciler::Rendered | Reconciler::Agent);
+    fn components(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> Option<Components> {
+        let ours = reconciler == Reconciler::Rendered;
         let nothing = MulticlusterSpec::default();
         let stated = spec.multicluster.as_ref();
         if let Some(stated) = stated.filter(|_| !ours) {
             let message = format!("`multicluster` stands here, and nothing is deployed into `{}`", spec.name.value);
-            self.error(&stated.at, message, "take it out, or let the reconciler be `rendered` or `agent`");
+            self.error(&stated.at, message, "take it out, or let the reconciler be `rendered`");
         }
         let wanted = stated.map_or(&nothing, |stated| &stated.value);
         if !ours || wanted.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
@@ -123,12 +123,6 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        if direct && reconciler == Reconciler::Rendered && wanted.tls_secret.is_none() && !self.spec.may_be_misspelt(at)
-        {
-            let message = format!("`multicluster.tlsSecret` is missing in `{name}`, and direct credentials need it");
-            let hint = "name the Secret with the serving certificate of exporter and api-proxy, or use `mode: relay`";
-            self.error(at, message, hint);
-        }
         Some(Components {
             image: wanted.image.as_ref().map(|image| image.value.clone()),
             replicas: wanted.replicas.as_ref().map_or(DEFAULT_REPLICAS, |replicas| replicas.value),
@@ -138,18 +132,13 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn key(&mut self, spec: &ClusterSpec, reconciler: Reconciler, direct: bool) -> KeySource {
+    fn key(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> KeySource {
         let name = &spec.name.value;
         let source = spec.key.as_ref().map_or(&KeySpec::Cluster, |key| &key.value);
         let at = spec.key.as_ref().map_or(&spec.name.at, |key| &key.at);
         if spec.key.is_some() && reconciler == Reconciler::External {
             let message = format!("`key` stands here, and the key of `{name}` belongs to another checkout");
             self.error(at, message, "take it out");
-        }
-        if direct && reconciler == Reconciler::Rendered && *source == KeySpec::Cluster && !self.spec.may_be_misspelt(at)
-        {
-            let message = format!("the key of `{name}` is born in the cluster, and direct credentials are signed here");
-            self.error(at, message, format!("write `key: {{file: keys/{name}.key}}`, or use `mode: relay`"));
         }
         match source {
             KeySpec::Cluster => KeySource::Cluster,

@@ -13,15 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::key::PublicKey;
-use crate::mesh::{Credentials, EngineKey, FirstContact, Mesh, Reconciler, Topology};
+use crate::mesh::{EngineKey, FirstContact, Mesh, Reconciler, Topology};
 use crate::name::{ClusterName, MeshId};
 use crate::spec::{At, ClusterSpec, MeshSpec, Source, Spec, parse_all};
 
 /// A file of the checkout by its path below it; `None` when there is none.
 pub type Files<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
-
-/// Lifetime of a credential when the spec states none: 14 days, in seconds.
-const DEFAULT_LIFETIME: i64 = 14 * 86_400;
 
 /// Reads and compiles in one go, so that the findings of both come at once. `engine_version` is that of the running
 /// engine, for `requiredEngine`. The mesh comes with warnings.
@@ -70,7 +67,7 @@ impl<'a> Compiler<'a> {
             name: mesh.name.value.clone(),
             mesh_id: mesh.mesh_id.as_ref().map_or_else(|| MeshId::from(&mesh.name.value), |id| id.value.clone()),
             first_contact: mesh.first_contact.as_ref().map_or(FirstContact::Tls, |first| first.value),
-            credentials: self.credentials(mesh),
+            require_token: mesh.require_token.as_ref().is_some_and(|required| required.value),
             engine_keys: self.engine_keys(mesh),
             topology: self.topology(mesh, &drafts),
             clusters: drafts.iter().map(|draft| (draft.cluster.name.clone(), draft.cluster.clone())).collect(),
@@ -119,8 +116,7 @@ impl<'a> Compiler<'a> {
         let mut drafts: Vec<Draft<'a>> = Vec::new();
         for cluster in &spec.clusters {
             self.mesh_of(cluster, mesh);
-            let direct = mesh.is_some_and(|mesh| mesh.direct.as_ref().is_some_and(|direct| direct.value));
-            drafts.extend(self.cluster(cluster, direct));
+            drafts.extend(self.cluster(cluster));
         }
         let domain = drafts.iter().min_by_key(|draft| &draft.cluster.name);
         let domain = domain.map(|draft| draft.cluster.cluster_domain.clone());
@@ -190,41 +186,6 @@ impl<'a> Compiler<'a> {
             "joining clusters makes each trust the roots of the others, and `acceptForeignRoots: true` is not said",
             "every root can sign every identity of every accepted trust domain; write `acceptForeignRoots: true` if that is wanted",
         );
-    }
-
-    fn credentials(&mut self, mesh: &MeshSpec) -> Credentials {
-        let direct = mesh.direct.as_ref().filter(|direct| direct.value);
-        let Some(direct) = direct else {
-            let only_direct = [
-                ("lifetime", mesh.lifetime.as_ref().map(|at| &at.at)),
-                ("acceptRotationGap", mesh.accept_rotation_gap.as_ref().map(|at| &at.at)),
-                ("encryption", mesh.encryption.as_ref()),
-            ];
-            for (field, at) in only_direct {
-                if let Some(at) = at {
-                    let message = format!("`{field}` says something of direct credentials, and the mode is relay");
-                    self.error(at, message, "take it out, or write `credentials: {mode: direct}`");
-                }
-            }
-            return Credentials::Relay {
-                require_token: mesh.require_token.as_ref().is_some_and(|required| required.value),
-            };
-        };
-        if let Some(required) = &mesh.require_token {
-            let message = "`requireToken` says something of the relay, and the mode is direct";
-            self.error(&required.at, message, "take it out, or write `credentials: {mode: relay}`");
-        }
-        if mesh.encryption.is_none() && !self.spec.may_be_misspelt(&direct.at) {
-            self.error(
-                &direct.at,
-                "direct credentials put secrets into git, and `encryption` is not said",
-                "write `encryption: {none: {}}` if plain text is wanted there, or use `mode: relay`",
-            );
-        }
-        Credentials::Direct {
-            lifetime: mesh.lifetime.as_ref().map_or(DEFAULT_LIFETIME, |lifetime| lifetime.value),
-            accept_rotation_gap: mesh.accept_rotation_gap.as_ref().is_some_and(|accepted| accepted.value),
-        }
     }
 
     /// By id.

@@ -97,7 +97,7 @@ impl Compiler<'_> {
             let all = drafts.iter().filter(|draft| draft.cluster.reconciler == wanted);
             all.map(|draft| &draft.cluster.name).collect()
         };
-        let (agents, deckhouses) = (of(Reconciler::Agent), of(Reconciler::Deckhouse));
+        let deckhouses = of(Reconciler::Deckhouse);
         let nobody_ours = !drafts.iter().any(|draft| draft.cluster.is_ours());
         for draft in drafts {
             let cluster = &draft.cluster;
@@ -118,10 +118,9 @@ impl Compiler<'_> {
                     }
                 }
                 Endpoint::File(_) => {
-                    let agent = reader(&agents).map(|reader| ("agent", reader));
-                    if let Some((kind, reader)) = agent.or_else(|| Some(("deckhouse", reader(&deckhouses)?))) {
+                    if let Some(reader) = reader(&deckhouses) {
                         let message = format!(
-                            "the endpoint is a folder of the checkout, and the `{kind}` cluster `{reader}` must read it"
+                            "the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it"
                         );
                         self.error(
                             &draft.endpoint_at,

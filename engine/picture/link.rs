@@ -1,8 +1,7 @@
 //! One link as mesh and lock tell it, for tables and pictures alike.
 
-use crate::advance::EPOCH_LEEWAY;
 use crate::lock::{Lock, LockedLink, Stage};
-use crate::mesh::{Credentials, Mesh, Reconciler};
+use crate::mesh::{Mesh, Reconciler};
 use crate::name::ClusterName;
 
 /// What mesh, lock and tree say of a link from reader to peer.
@@ -18,10 +17,6 @@ pub struct LinkFacts<'a> {
     pub in_tree: bool,
     /// The engine renders the reader's objects, and so the secret.
     pub rendered: bool,
-    /// Nothing in the secret ends; istiod goes through the cluster's own relay.
-    pub relay: bool,
-    /// Direct mode: when the credential ends, seconds since 1970.
-    pub credential_expires: Option<i64>,
     /// When the first of the peer's root CAs ends, seconds since 1970.
     pub root_expires: Option<i64>,
 }
@@ -35,19 +30,12 @@ impl<'a> LinkFacts<'a> {
         link: &'a LockedLink,
         in_tree: bool,
     ) -> Self {
-        let lifetime = match mesh.credentials {
-            Credentials::Direct { lifetime, .. } => Some(lifetime),
-            Credentials::Relay { .. } => None,
-        };
-        let expires = |(lifetime, epoch)| i64::from(epoch) * 3600 - EPOCH_LEEWAY + lifetime;
         Self {
             reader,
             peer,
             link,
             in_tree,
             rendered: mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
-            relay: lifetime.is_none(),
-            credential_expires: lifetime.zip(link.epoch).map(expires),
             root_expires: first_root_end(lock, peer),
         }
     }

@@ -25,8 +25,6 @@ use crate::step::StepKind;
 pub const PICTURE_VERSION: u32 = 1;
 
 const DAY: i64 = 86_400;
-/// A credential that ends sooner than this was not renewed in time; direct mode renews at half of the lifetime.
-const CREDENTIAL_WARNING: i64 = DAY;
 
 /// The mesh as it is drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,8 +36,6 @@ pub struct Picture {
     pub engine: &'static str,
     /// Name of the mesh.
     pub mesh: String,
-    /// `relay` or `direct`.
-    pub credentials: &'static str,
     /// When it was made, seconds since 1970.
     pub generated_at: i64,
     /// A turn was taken for it. Without one it knows specs, lock and tree alone, and no cluster was asked.
@@ -88,7 +84,7 @@ pub struct Counts {
 pub struct ClusterPicture {
     /// How it is.
     pub state: Health,
-    /// Who acts in it: `rendered`, `agent`, `deckhouse` or `external`.
+    /// Who acts in it: `rendered`, `deckhouse` or `external`.
     pub reconciler: &'static str,
     /// Why it is not well, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -179,9 +175,6 @@ pub struct LinkPicture {
     /// Where the remote secret is; absent: `in the tree`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<&'static str>,
-    /// Direct mode: when the credential ends, seconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credential_expires: Option<i64>,
     /// Why it is not well, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -227,7 +220,6 @@ impl Picture {
             version: PICTURE_VERSION,
             engine: env!("CARGO_PKG_VERSION"),
             mesh: mesh.name.to_string(),
-            credentials: if mesh.credentials.is_relay() { "relay" } else { "direct" },
             generated_at: now,
             asked: plan.is_some(),
             counts,
@@ -355,7 +347,6 @@ fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, findings: &Finding
         state,
         reconciler: match cluster.reconciler {
             Reconciler::Rendered => "rendered",
-            Reconciler::Agent => "agent",
             Reconciler::Deckhouse => "deckhouse",
             Reconciler::External => "external",
         },
@@ -398,7 +389,6 @@ impl Drawing<'_> {
                 stage: Some("none"),
                 evidence: Some("awaited"),
                 secret: Some("none"),
-                credential_expires: None,
                 reasons,
                 unproven,
             };
@@ -417,7 +407,6 @@ impl Drawing<'_> {
             stage: Some(locked.stage.as_str()).filter(|_| locked.stage != Stage::Joined),
             evidence: Some(facts.evidence()).filter(|words| *words != "proven"),
             secret: Some(facts.secret()).filter(|words| *words != "in the tree"),
-            credential_expires: facts.credential_expires,
             reasons,
             unproven,
         }
@@ -450,15 +439,12 @@ impl Drawing<'_> {
         if facts.lacks_secret() {
             note(Health::Broken, "its remote secret is missing in the tree; `engine apply` writes it".to_owned());
         }
-        for (end, soon, what) in [
-            (facts.credential_expires, CREDENTIAL_WARNING, "its credential".to_owned()),
-            (facts.root_expires, ROOT_WARNING_DAYS * DAY, format!("a root CA of `{}`", facts.peer)),
-        ] {
-            match end {
-                Some(end) if end <= self.now => note(Health::Broken, format!("{what} has ended")),
-                Some(end) if end - self.now < soon => note(Health::AtRisk, format!("{what} ends soon")),
-                _ => {}
+        match facts.root_expires {
+            Some(end) if end <= self.now => note(Health::Broken, format!("a root CA of `{}` has ended", facts.peer)),
+            Some(end) if end - self.now < ROOT_WARNING_DAYS * DAY => {
+                note(Health::AtRisk, format!("a root CA of `{}` ends soon", facts.peer));
             }
+            _ => {}
         }
         for end in [facts.reader, facts.peer].into_iter().filter(|end| self.is(end, Health::Broken)) {
             note(Health::AtRisk, format!("`{end}` is broken; the link was joined before and may still work"));

@@ -303,7 +303,7 @@ function clusterDetails(name) {
       ...roots.flatMap(([root, ends]) => [["Root CA ends", ends.words, ends.near], ["Root CA", el("span", { title: `SHA-256 ${root.sha256}` }, root.subject, " ", mono(root.sha256.slice(0, 12)))]]),
       ["Istio", cluster.istio], ["Network", cluster.network], ["Gateways", (cluster.gateways || []).join(", ")], ["API host", cluster.apiHost],
       ["Trust domain", cluster.trustDomain], ["Cluster ID", cluster.clusterId], ["UUID", cluster.uuid && mono(cluster.uuid)],
-      ["Acts in it", { "rendered": "a GitOps tool, on rendered files", "agent": "its agent", "deckhouse": "Deckhouse", "external": "another team’s checkout" }[cluster.reconciler]],
+      ["Acts in it", { "rendered": "a GitOps tool, on rendered files", "deckhouse": "Deckhouse", "external": "another team’s checkout" }[cluster.reconciler]],
       ["Endpoint", mono(cluster.endpoint)],
     ]), ...linkTable(name)].filter(Boolean);
 }
@@ -328,7 +328,6 @@ function linkDetails({ reader, peer }) {
   const link = linkOf(reader, peer);
   const back = linkOf(peer, reader);
   const to = (name) => el("button", { type: "button", class: "textual", onclick: () => choose({ cluster: name }, true) }, name);
-  const credential = link.credentialExpires ? expiry(link.credentialExpires, DAY) : null;
   const end = firstEnd(shown.picture.clusters[peer] || {});
   const root = end === null ? null : expiry(end, 30 * DAY);
   return [el("h2", {}, to(reader), " → ", to(peer)), tag(link.state, null, true),
@@ -337,7 +336,6 @@ function linkDetails({ reader, peer }) {
     facts([
       ["Stage", { "none": "no link yet", "leaving-trust": "leaving, trust last" }[link.stage] || link.stage || "joined"],
       ["Evidence", link.evidence || "proven"], ["Remote secret", link.secret || "in the tree"],
-      ["Credential ends", credential ? credential.words : shown.picture.credentials === "relay" ? "never: the relay signs its own" : "none yet", credential && credential.near],
       ["Peer’s root CA ends", root && root.words, root && root.near],
     ]),
     back && el("h3", {}, "The other way"),
@@ -380,7 +378,7 @@ function drawStage() {
 
 function draw() {
   $("mesh").textContent = shown.picture.mesh;
-  $("made").textContent = `isthmus ${shown.picture.engine} · ${minute(shown.picture.generatedAt)} · ${shown.picture.credentials} credentials`;
+  $("made").textContent = `isthmus ${shown.picture.engine} · ${minute(shown.picture.generatedAt)}`;
   drawAge();
   drawHero();
   drawChips();

@@ -1,4 +1,4 @@
-//! Exporter, api-proxy and relay (or agent): component templates with the values of one cluster.
+//! Exporter, api-proxy and relay: component templates with the values of one cluster.
 //!
 //! Most templates depend on few values, so their objects are made once for all clusters that agree on them.
 
@@ -11,7 +11,7 @@ use super::stencil::Stencil;
 use super::{Reader, RenderedCluster, RenderedObject, internal, ownership, step_annotations};
 use crate::address::Endpoint;
 use crate::diagnostic::Diagnostics;
-use crate::mesh::{Components, Credentials, Reconciler};
+use crate::mesh::Components;
 use crate::name::{ClusterName, MeshName, Revision};
 use crate::object::Object;
 use crate::step::{StepId, StepKind};
@@ -78,16 +78,10 @@ pub(super) fn render(
     let Some(image) = &components.image else {
         return Ok(());
     };
-    let third = match (reader.cluster.reconciler, &reader.mesh.credentials) {
-        (Reconciler::Agent, _) => Some("agent"),
-        (_, Credentials::Relay { .. }) => Some("relay"),
-        (_, Credentials::Direct { .. }) => None,
-    };
     let mut findings = Diagnostics::new();
-    for role in ["exporter", "proxy"].into_iter().chain(third) {
+    for role in ["exporter", "proxy", "relay"] {
         let mut context = values(reader, components, image, role);
-        let own = (role == "agent").then_some("customresourcedefinition.yaml");
-        for file in FILES.into_iter().chain(own) {
+        for file in FILES {
             if file == "deployment.yaml" {
                 context.insert("args".to_owned(), args(reader, components, role).into());
             } else {
@@ -120,7 +114,7 @@ fn values(reader: &Reader<'_>, components: &Components, image: &str, role: &str)
         "replicas": components.replicas,
         "expose": components.expose,
         "tls_secret": tls_secret,
-        "require_token": requires_token(reader),
+        "require_token": reader.mesh.require_token,
         "mesh_config_maps": istio.revisions.iter().map(name).collect::<Vec<_>>(),
     });
     match values {
@@ -161,7 +155,7 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
         if let Some(domain) = &cluster.trust_domain {
             flag("trust-domain", domain.to_string());
         }
-        if requires_token(reader) {
+        if reader.mesh.require_token {
             args.push("--require-token".to_owned());
         }
         return args;
@@ -186,10 +180,6 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
         args.push("--flat-network".to_owned());
     }
     args
-}
-
-fn requires_token(reader: &Reader<'_>) -> bool {
-    matches!(reader.mesh.credentials, Credentials::Relay { require_token: true })
 }
 
 /// Names and addresses that the leaves are for which the relay issues: what peers ask for, and the Services.

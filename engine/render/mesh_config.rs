@@ -18,7 +18,7 @@ use super::{ExtraFile, Piece, Reader, RenderedCluster, check_reads_back, interna
 use crate::address::Gateway;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::lock::Lock;
-use crate::mesh::{Credentials, MeshConfigTarget};
+use crate::mesh::MeshConfigTarget;
 use crate::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::object::to_yaml;
 use crate::step::StepKind;
@@ -320,7 +320,7 @@ fn values(
     }
     let mut switches = json!({ "ISTIO_MULTIROOT_MESH": "true" });
     let mut pilot = Map::new();
-    if reader.mesh.credentials == (Credentials::Relay { require_token: true }) {
+    if reader.mesh.require_token {
         switches =
             json!({ "ISTIO_MULTIROOT_MESH": "true", "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "tokenFile" });
         pilot.extend(volume_of_relay_token());

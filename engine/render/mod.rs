@@ -1,7 +1,7 @@
 //! Rendering: what the spec declares and the lock knows, as objects and files of one cluster.
 //!
-//! The stage is pure: it sees mesh, lock, templates and, in direct mode, a source of credentials; never an observation, a
-//! clock or a network. The stages of the links in the lock say everything; no gate is judged here.
+//! The stage is pure: it sees mesh, lock, templates and which files of the tree it takes the places of; never an observation,
+//! a clock, a key or a network. The stages of the links in the lock say everything; no gate is judged here.
 //!
 //! 1. [`RenderContext::new`] makes, once for all readers, what a peer looks like from outside.
 //! 2. [`RenderContext::render`] puts those pieces together for one reader, by its reconciler.
@@ -9,7 +9,6 @@
 //!    kubeconfig) is read back by another parser and compared with the model.
 
 mod components;
-mod identity;
 mod memo;
 mod mesh_config;
 mod multicluster;
@@ -29,12 +28,11 @@ use serde_json::{Map, Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::fact::{Known, Proxy};
-use crate::key::PublicKey;
 use crate::lock::{Lock, Stage};
-use crate::mesh::{Cluster, Credentials, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
-use crate::name::{ClusterId, ClusterName, Digest, MeshName, TrustDomain};
+use crate::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
+use crate::name::{ClusterId, ClusterName, MeshName, TrustDomain};
 use crate::object::{
-    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, ObjectId, STEPS_ANNOTATION, SYNC_WAVE, rendered_folder, to_yaml,
+    MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, STEPS_ANNOTATION, SYNC_WAVE, rendered_folder, to_yaml,
 };
 use crate::step::{StepId, StepKind};
 use crate::template::Templates;
@@ -60,8 +58,6 @@ pub struct RenderedCluster {
     pub extra: BTreeMap<String, ExtraFile>,
     /// Steps whose input was never seen, with what they wait for.
     pub waiting: Vec<(StepId, String)>,
-    /// Objects that a private key is missing for: where the file has these inputs it stays as it is, else it waits.
-    pub withheld: Vec<Withheld>,
     /// What is odd and no error.
     pub warnings: Vec<Diagnostic>,
 }
@@ -75,79 +71,18 @@ pub struct ExtraFile {
     pub steps: Vec<StepId>,
 }
 
-/// An object that cannot be made without a private key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Withheld {
-    /// Which object.
-    pub id: ObjectId,
-    /// Its step.
-    pub step: StepId,
-    /// Value of [`INPUTS_ANNOTATION`](crate::object::INPUTS_ANNOTATION) it would have.
-    pub inputs: Digest,
-    /// Which source lacks the key.
-    pub reason: String,
-}
-
-/// What opens a peer's api-proxy, in direct mode.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// The token.
-    Token(String),
-    /// There is no key to make it with; names the source that lacks it.
-    Missing(String),
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Token(_) => f.write_str("Token([redacted])"),
-            Self::Missing(source) => f.debug_tuple("Missing").field(source).finish(),
-        }
-    }
-}
-
-/// Where credentials of direct mode come from. Equal arguments give equal credentials.
-pub trait CredentialSource {
-    /// The token of the link from `reader` to `peer` that was made in the hour `epoch` since 1970.
-    fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential;
-
-    /// Public half of a cluster's key whose private half the engine holds.
-    fn public_key(&self, _cluster: &ClusterName) -> Option<PublicKey> {
-        None
-    }
-
-    /// Whether a withheld object's file is there from an earlier turn. The kustomization lists it only then: Kustomize
-    /// fails on a file that is not there, and a list without one that is would have it pruned.
-    fn is_in_tree(&self, _cluster: &ClusterName, _file: &str) -> bool {
-        true
-    }
-
-    /// Files of a cluster's folder with remote secrets made by hand that were given to this mesh: the kustomization lists
-    /// them until ours take their places, or they would be pruned.
-    fn given(&self, _cluster: &ClusterName) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// A source without keys: relay mode, and `--locked`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoCredentials;
-
-impl CredentialSource for NoCredentials {
-    fn credential(&self, reader: &ClusterName, _peer: &ClusterName, _epoch: u32) -> Credential {
-        Credential::Missing(format!("the private key of `{reader}` is not read by this run"))
-    }
-}
+/// Files of each cluster's folder with remote secrets made by hand that were given to this mesh: the kustomization lists them
+/// until ours take their places, or they would be pruned.
+pub type Given = BTreeMap<ClusterName, Vec<String>>;
 
 /// Renders one cluster. To render many, make one [`RenderContext`] for all.
 pub fn render_cluster(
     mesh: &Mesh,
     lock: &Lock,
     templates: &Templates,
-    credentials: &dyn CredentialSource,
     cluster: &ClusterName,
 ) -> Result<RenderedCluster, Diagnostics> {
-    RenderContext::new(mesh, lock, templates)?.render(credentials, cluster)
+    RenderContext::new(mesh, lock, templates, &Given::new())?.render(cluster)
 }
 
 /// What all readers of a mesh share. Cheap to use from several threads.
@@ -156,6 +91,7 @@ pub struct RenderContext<'a> {
     mesh: &'a Mesh,
     lock: &'a Lock,
     templates: &'a Templates,
+    given: &'a Given,
     engine_keys: Vec<EngineKey>,
     peers: BTreeMap<&'a ClusterName, Peer<'a>>,
     components: components::Cache,
@@ -184,7 +120,6 @@ struct Link<'c> {
     name: &'c ClusterName,
     peer: &'c Peer<'c>,
     stage: Stage,
-    epoch: Option<u32>,
 }
 
 /// The reader at hand.
@@ -199,7 +134,12 @@ struct Reader<'c> {
 
 impl<'a> RenderContext<'a> {
     /// Makes the pieces that do not depend on the reader.
-    pub fn new(mesh: &'a Mesh, lock: &'a Lock, templates: &'a Templates) -> Result<Self, Diagnostics> {
+    pub fn new(
+        mesh: &'a Mesh,
+        lock: &'a Lock,
+        templates: &'a Templates,
+        given: &'a Given,
+    ) -> Result<Self, Diagnostics> {
         let stated = mesh.engine_keys.iter().cloned();
         let recorded = lock.engine_keys.iter();
         let recorded = recorded.map(|(id, key)| EngineKey { id: id.clone(), key: key.clone() });
@@ -228,6 +168,7 @@ impl<'a> RenderContext<'a> {
             mesh,
             lock,
             templates,
+            given,
             engine_keys,
             peers,
             components: components::Cache::default(),
@@ -237,11 +178,7 @@ impl<'a> RenderContext<'a> {
     }
 
     /// Renders one cluster; nothing for a name that the mesh does not have.
-    pub fn render(
-        &self,
-        credentials: &dyn CredentialSource,
-        cluster: &ClusterName,
-    ) -> Result<RenderedCluster, Diagnostics> {
+    pub fn render(&self, cluster: &ClusterName) -> Result<RenderedCluster, Diagnostics> {
         let mut out = RenderedCluster::default();
         let Some(cluster) = self.mesh.clusters.get(cluster) else {
             return Ok(out);
@@ -253,9 +190,11 @@ impl<'a> RenderContext<'a> {
         let mut findings = Diagnostics::new();
         if !self.is_gone(cluster) {
             let rendered = match cluster.reconciler {
-                Reconciler::Rendered => self.rendered(&reader, credentials, &mut out),
-                Reconciler::Agent => self.agent(&reader, &mut out),
-                Reconciler::Deckhouse => multicluster::render(&reader, &mut out),
+                Reconciler::Rendered => self.rendered(&reader, &mut out),
+                Reconciler::Deckhouse => {
+                    multicluster::render(&reader, &mut out);
+                    Ok(())
+                }
                 Reconciler::External => Ok(()),
             };
             if let Err(failed) = rendered {
@@ -268,7 +207,7 @@ impl<'a> RenderContext<'a> {
         }
         out.objects.sort_by(|a, b| a.id().cmp(b.id()));
         let path = format!("{}/kustomization.yaml", rendered_folder(&cluster.name));
-        out.extra.insert(path, kustomization(&reader, credentials, &out)?);
+        out.extra.insert(path, kustomization(&reader, self.given, &out)?);
         Ok(out)
     }
 
@@ -283,7 +222,7 @@ impl<'a> RenderContext<'a> {
         let mut links = Vec::new();
         for (name, link) in self.lock.links_of(&cluster.name) {
             if let Some(peer) = self.peers.get(name) {
-                links.push(Link { name, peer, stage: link.stage, epoch: link.epoch });
+                links.push(Link { name, peer, stage: link.stage });
             } else {
                 let reason = format!("nothing is known of `{name}` any more");
                 out.waiting.push((StepId::of(StepKind::FetchCa, name), reason));
@@ -293,31 +232,15 @@ impl<'a> RenderContext<'a> {
         Reader { mesh: self.mesh, cluster, known, engine_keys: &self.engine_keys, links }
     }
 
-    fn rendered(
-        &self,
-        reader: &Reader<'_>,
-        credentials: &dyn CredentialSource,
-        out: &mut RenderedCluster,
-    ) -> Result<(), Diagnostics> {
+    fn rendered(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
         components::render(reader, self.templates, &self.components, out)?;
         peers::render(reader, out)?;
         match reader.cluster.istio.config {
             MeshConfigTarget::None => {}
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }
-        match self.mesh.credentials {
-            Credentials::Relay { .. } => peers::render_routes(reader, out),
-            Credentials::Direct { .. } => identity::render(reader, credentials, out),
-        }
-        secret::render(reader, &self.kubeconfigs, credentials, out)
-    }
-
-    fn agent(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
-        components::render(reader, self.templates, &self.components, out)?;
-        if reader.cluster.components.is_some() {
-            peers::render_rights_of_agent(reader, out);
-        }
-        multicluster::render(reader, out)
+        peers::render_routes(reader, out);
+        secret::render(reader, &self.kubeconfigs, out)
     }
 }
 
@@ -433,16 +356,10 @@ struct Kustomization<'a> {
     resources: Vec<String>,
 }
 
-fn kustomization(
-    reader: &Reader<'_>,
-    credentials: &dyn CredentialSource,
-    out: &RenderedCluster,
-) -> Result<ExtraFile, Diagnostics> {
+fn kustomization(reader: &Reader<'_>, given: &Given, out: &RenderedCluster) -> Result<ExtraFile, Diagnostics> {
     let rendered = out.objects.iter().map(|rendered| rendered.id().file_name());
-    let withheld = out.withheld.iter().map(|withheld| withheld.id.file_name());
-    let withheld = withheld.filter(|file| credentials.is_in_tree(&reader.cluster.name, file));
-    let given = credentials.given(&reader.cluster.name);
-    let mut resources: Vec<_> = rendered.chain(withheld).chain(given).collect();
+    let given = given.get(&reader.cluster.name).into_iter().flatten().cloned();
+    let mut resources: Vec<_> = rendered.chain(given).collect();
     resources.sort();
     resources.dedup();
     let labels = ownership(&reader.mesh.name);

@@ -118,11 +118,6 @@ fn flow_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) 
     out.objects.push(flow.field("spec", spec).done());
 }
 
-/// In a cluster with an agent the users are the agent's to name; what they may do is known beforehand.
-pub(super) fn render_rights_of_agent(reader: &Reader<'_>, out: &mut RenderedCluster) {
-    rights_of_peers(reader, &reader.step(StepKind::RenderComponents), out);
-}
-
 fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
     let object = |kind, name| reader.cluster_object(RBAC_VERSION, kind, name, vec![step.clone()]);
     out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());

@@ -1,8 +1,8 @@
 //! Remote secrets: the switch that lets an istiod read a peer and sends it live traffic.
 //!
 //! istiod compares a kubeconfig's bytes and re-reads the whole cluster when they change, so the text is byte-stable. It
-//! holds exactly one cluster, user and context. In relay mode kubeconfigs differ in the peer's cluster ID and the CA of the
-//! reader's relay alone: one is written and read back with stand-ins, and these are put into its places.
+//! holds exactly one cluster, user and context. Kubeconfigs differ in the peer's cluster ID and the CA of the reader's relay
+//! alone: one is written and read back with stand-ins, and these are put into its places.
 
 use std::sync::Arc;
 
@@ -13,13 +13,9 @@ use serde_json::{Map, json};
 
 use super::memo::Memo;
 use super::stencil::Stencil;
-use super::{
-    Credential, CredentialSource, Link, Reader, RenderedCluster, RenderedObject, Withheld, check_reads_back, internal,
-};
+use super::{Link, Reader, RenderedCluster, RenderedObject, check_reads_back, internal};
 use crate::diagnostic::Diagnostics;
-use crate::fact::Proxy;
 use crate::lock::Stage;
-use crate::mesh::Credentials;
 use crate::name::{ClusterId, ClusterName, Digest};
 use crate::object::{INPUTS_ANNOTATION, ObjectId, to_yaml};
 use crate::step::StepId;
@@ -60,8 +56,8 @@ struct NamedCluster<'a> {
 #[derive(Serialize)]
 struct Server<'a> {
     server: &'a str,
-    #[serde(rename = "certificate-authority-data", skip_serializing_if = "Option::is_none")]
-    ca: Option<String>,
+    #[serde(rename = "certificate-authority-data")]
+    ca: String,
 }
 
 #[derive(Serialize)]
@@ -72,21 +68,9 @@ struct NamedUser<'a> {
 
 #[derive(Serialize)]
 struct User<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<&'a str>,
+    /// File of the token in istiod's pod, which client-go reads again each minute; none: who reaches the relay is istiod.
     #[serde(rename = "tokenFile", skip_serializing_if = "Option::is_none")]
     token_file: Option<&'a str>,
-}
-
-/// How istiod proves itself to the server of a kubeconfig.
-#[derive(Clone, Copy)]
-enum Proof<'a> {
-    /// Not at all: who reaches the relay is istiod.
-    None,
-    /// By this token.
-    Token(&'a str),
-    /// By the token in this file of istiod's pod, which client-go reads again each minute.
-    File(&'a str),
 }
 
 #[derive(Serialize)]
@@ -101,18 +85,13 @@ struct Context<'a> {
     user: &'a str,
 }
 
-/// A kubeconfig for one peer, read back before it is used. `ca` is PEM; without one the server's CA is a public one.
-fn kubeconfig(id: &str, server: &str, ca: Option<&str>, proof: Proof<'_>) -> Result<String, Diagnostics> {
-    let user = match proof {
-        Proof::None => User { token: None, token_file: None },
-        Proof::Token(token) => User { token: Some(token), token_file: None },
-        Proof::File(path) => User { token: None, token_file: Some(path) },
-    };
+/// A kubeconfig for one peer, read back before it is used. `ca` is PEM.
+fn kubeconfig(id: &str, server: &str, ca: &str, token_file: Option<&str>) -> Result<String, Diagnostics> {
     let model = Kubeconfig {
         api_version: "v1",
         kind: "Config",
-        clusters: [NamedCluster { name: id, cluster: Server { server, ca: ca.map(|pem| BASE64.encode(pem)) } }],
-        users: [NamedUser { name: id, user }],
+        clusters: [NamedCluster { name: id, cluster: Server { server, ca: BASE64.encode(ca) } }],
+        users: [NamedUser { name: id, user: User { token_file } }],
         contexts: [NamedContext { name: id, context: Context { cluster: id, user: id } }],
         current_context: id,
     };
@@ -126,30 +105,23 @@ fn inputs(value: &serde_json::Value) -> Digest {
     Digest::of(value.to_string().as_bytes())
 }
 
-/// Kubeconfigs of relay mode by the base of a relay's URLs and the file of the token that istiod shows.
+/// Kubeconfigs by the base of a relay's URLs and the file of the token that istiod shows.
 pub(super) type Kubeconfigs = Memo<(String, Option<&'static str>), Option<Arc<Stencil>>>;
 
 /// The remote secrets of all links that are joined.
 pub(super) fn render(
     reader: &Reader<'_>,
     kubeconfigs: &Kubeconfigs,
-    credentials: &dyn CredentialSource,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
-    let relay = match reader.mesh.credentials {
-        Credentials::Relay { require_token } => Relay::of(reader, kubeconfigs, require_token)?,
-        Credentials::Direct { .. } => None,
-    };
-    for (link, proxy) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
-        match (&reader.mesh.credentials, &relay) {
-            (Credentials::Relay { .. }, Some(relay)) => {
-                out.objects.push(relay.secret(reader, link)?);
-            }
-            (Credentials::Relay { .. }, None) => {
+    let relay = Relay::of(reader, kubeconfigs)?;
+    for (link, _) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
+        match &relay {
+            Some(relay) => out.objects.push(relay.secret(reader, link)?),
+            None => {
                 let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
                 out.waiting.push((step(reader, link), reason));
             }
-            (Credentials::Direct { lifetime, .. }, _) => direct(reader, link, proxy, *lifetime, credentials, out)?,
         }
     }
     let lost = reader.links.iter().filter(|link| link.stage.has_network() && link.peer.proxy.is_none());
@@ -188,7 +160,7 @@ fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, input
         .done()
 }
 
-/// How a reader in relay mode reaches its peers: what their secrets share.
+/// How a reader reaches its peers: what their secrets share.
 struct Relay<'c> {
     place: Place,
     ca: &'c str,
@@ -213,14 +185,10 @@ impl Place {
         })
     }
 
-    fn proof(&self) -> Proof<'static> {
-        self.token_file.map_or(Proof::None, Proof::File)
-    }
-
     /// A kubeconfig of the relay at this place, for a cluster ID and the base64 of a CA.
     fn kubeconfig(&self, all: &Kubeconfigs) -> Result<Option<Arc<Stencil>>, Diagnostics> {
         all.get((self.base.clone(), self.token_file), |_| {
-            let text = kubeconfig(ID, &format!("{}{ID}", self.base), Some(CA), self.proof())?;
+            let text = kubeconfig(ID, &format!("{}{ID}", self.base), CA, self.token_file)?;
             Ok(Stencil::cut(&text, &[(ID, 7), (&BASE64.encode(CA), 1)]).map(Arc::new))
         })
     }
@@ -238,7 +206,7 @@ struct Shared {
     inputs: Digest,
 }
 
-/// A remote secret of relay mode: texts of its reader, and what is filled in.
+/// A remote secret: texts of its reader, and what is filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Filled {
     shared: Arc<Shared>,
@@ -266,13 +234,14 @@ impl Filled {
 
 impl<'c> Relay<'c> {
     /// `None` while the cluster did not publish its relay's CA.
-    fn of(reader: &Reader<'c>, kubeconfigs: &Kubeconfigs, require_token: bool) -> Result<Option<Self>, Diagnostics> {
+    fn of(reader: &Reader<'c>, kubeconfigs: &Kubeconfigs) -> Result<Option<Self>, Diagnostics> {
         let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
         let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
-        let place = Place { base, ca: Digest::of(ca.as_bytes()), token_file: require_token.then_some(RELAY_TOKEN) };
+        let place =
+            Place { base, ca: Digest::of(ca.as_bytes()), token_file: reader.mesh.require_token.then_some(RELAY_TOKEN) };
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
         let secret = Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
@@ -290,47 +259,8 @@ impl<'c> Relay<'c> {
             return Ok(RenderedObject::secret(object_id(reader, link.name), step(reader, link), filled));
         }
         let server = format!("{}{id}", self.place.base);
-        let text = kubeconfig(id.as_str(), &server, Some(self.ca), self.place.proof())?;
+        let text = kubeconfig(id.as_str(), &server, self.ca, self.place.token_file)?;
         let inputs = self.place.inputs(id).to_string();
         Ok(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs))
     }
-}
-
-fn direct(
-    reader: &Reader<'_>,
-    link: &Link<'_>,
-    proxy: &Proxy,
-    lifetime: i64,
-    credentials: &dyn CredentialSource,
-    out: &mut RenderedCluster,
-) -> Result<(), Diagnostics> {
-    let step = step(reader, link);
-    let (Some(epoch), Some(known)) = (link.epoch, reader.known) else {
-        out.waiting.push((step, "its credential was not made yet".to_owned()));
-        return Ok(());
-    };
-    let id = &link.peer.cluster_id;
-    let server = format!("https://{}", proxy.api_host);
-    let inputs = inputs(&json!({
-        "mode": "direct",
-        "clusterID": id,
-        "server": server,
-        "ca": proxy.api_ca.as_ref().map(|pem| Digest::of(pem.as_bytes())),
-        "audience": link.peer.known.uuid(),
-        "subject": known.uuid(),
-        "key": known.locked.public.authn_key.fingerprint(),
-        "epoch": epoch,
-        "lifetime": lifetime,
-    }));
-    match credentials.credential(&reader.cluster.name, link.name, epoch) {
-        Credential::Token(token) => {
-            let text = kubeconfig(id.as_str(), &server, proxy.api_ca.as_deref(), Proof::Token(&token))?;
-            out.objects.push(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs.to_string()));
-        }
-        Credential::Missing(reason) => {
-            let id = object_id(reader, link.name);
-            out.withheld.push(Withheld { id, step, inputs, reason });
-        }
-    }
-    Ok(())
 }

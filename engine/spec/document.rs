@@ -8,7 +8,7 @@ use super::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
 use crate::address::Gateway;
-use crate::diagnostic::{Diagnostic, Location, did_you_mean};
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::name::ClusterName;
 
@@ -17,10 +17,6 @@ pub const API: &str = "isthmus.dev/v1alpha1";
 /// API version of Deckhouse's `IstioMulticluster`.
 pub const DECKHOUSE_API: &str = "deckhouse.io/v1alpha1";
 const KINDS: [&str; 3] = ["Mesh", "Cluster", "IstioMulticluster"];
-/// Longest lifetime of a token: 14 days.
-const MAX_LIFETIME: i64 = 14 * 86_400;
-/// Shortest lifetime of a token: its epoch counts whole hours, and it is renewed at half of its life, while it is valid.
-const MIN_LIFETIME: i64 = 2 * 3_600;
 
 pub(super) const DOCUMENT: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
 pub(super) const MESH: &[&str] = &[
@@ -30,11 +26,12 @@ pub(super) const MESH: &[&str] = &[
     "acceptForeignRoots",
     "firstContact",
     "credentials",
-    "encryption",
     "engineKeys",
     "requiredEngine",
 ];
-pub(super) const CREDENTIALS: &[&str] = &["mode", "requireToken", "lifetime", "acceptRotationGap"];
+pub(super) const CREDENTIALS: &[&str] = &["mode", "requireToken"];
+/// Fields of direct credentials, which version 0.1 had.
+const DIRECT_CREDENTIALS: [&str; 2] = ["lifetime", "acceptRotationGap"];
 pub(super) const CLUSTER: &[&str] = &[
     "mesh",
     "reconciler",
@@ -61,12 +58,8 @@ pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "
 /// The same in Deckhouse's API, which knows no pin.
 const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
 
-pub(super) const RECONCILERS: &[(&str, Reconciler)] = &[
-    ("rendered", Reconciler::Rendered),
-    ("agent", Reconciler::Agent),
-    ("deckhouse", Reconciler::Deckhouse),
-    ("external", Reconciler::External),
-];
+pub(super) const RECONCILERS: &[(&str, Reconciler)] =
+    &[("rendered", Reconciler::Rendered), ("deckhouse", Reconciler::Deckhouse), ("external", Reconciler::External)];
 pub(super) const STATES: &[(&str, State)] =
     &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving)];
 pub(super) const EXPOSES: &[(&str, Expose)] =
@@ -141,15 +134,18 @@ where
 fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
     let name = name(reader, document, &["name"]);
     let spec = reader.required(document, "spec")?;
-    let fields = reader.fields(spec, "the spec of a Mesh", MESH)?;
-    let (mut direct, mut require_token, mut lifetime, mut accept_rotation_gap) = (None, None, None, None);
+    let fields = reader.fields_after(spec, "the spec of a Mesh", MESH, &["encryption"])?;
+    let mut require_token = None;
     if let Some(node) = fields.get("credentials")
-        && let Some(fields) = reader.fields(node, "credentials", CREDENTIALS)
+        && let Some(fields) = reader.fields_after(node, "credentials", CREDENTIALS, &DIRECT_CREDENTIALS)
     {
-        direct = reader.choice(fields.get("mode"), &[("relay", false), ("direct", true)]);
+        match fields.get("mode") {
+            Some(mode) if mode.is_text("direct") => reader.refuse_direct(&mode.at, "`mode: direct`"),
+            mode => {
+                reader.choice(mode, &[("relay", ())]);
+            }
+        }
         require_token = reader.flag(fields.get("requireToken"));
-        lifetime = duration(reader, fields.get("lifetime"));
-        accept_rotation_gap = reader.flag(fields.get("acceptRotationGap"));
     }
     let mesh = MeshSpec {
         mesh_id: reader.name(fields.get("meshID")),
@@ -157,43 +153,12 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
         pairs: pairs(reader, fields.get("pairs")),
         accept_foreign_roots: reader.flag(fields.get("acceptForeignRoots")),
         first_contact: reader.choice(fields.get("firstContact"), FIRST_CONTACTS),
-        direct,
         require_token,
-        lifetime,
-        accept_rotation_gap,
-        encryption: encryption(reader, &fields),
         engine_keys: engine_keys(reader, fields.get("engineKeys")),
         required_engine: reader.text(fields.get("requiredEngine")),
         name: name?,
     };
     Some(mesh)
-}
-
-/// `14d`, `36h` or `90m`, in seconds.
-fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<i64>> {
-    let At { value: text, at } = reader.text(node)?;
-    let unit = match text.chars().last() {
-        Some('d') => 86_400,
-        Some('h') => 3_600,
-        Some('m') => 60,
-        _ => 0,
-    };
-    let digits = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
-    let plain = unit != 0 && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let seconds = digits.parse::<i64>().ok().filter(|_| plain).and_then(|count| count.checked_mul(unit));
-    match seconds {
-        Some(value) if (MIN_LIFETIME..=MAX_LIFETIME).contains(&value) => Some(At { value, at }),
-        Some(_) => {
-            let message = format!("a lifetime of `{}`, and it may be from 2h to 14d", short(&text));
-            reader.error_hint(&at, message, "peers refuse tokens that live longer than 14 days");
-            None
-        }
-        None => {
-            let message = format!("`{}` is no duration: a whole number and `d`, `h` or `m`", short(&text));
-            reader.error_hint(&at, message, "write `14d`, `36h` or `90m`");
-            None
-        }
-    }
 }
 
 fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Pair>>>> {
@@ -211,24 +176,13 @@ fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<
     Some(At { value: pairs, at: items.at })
 }
 
-fn encryption(reader: &mut Reader<'_>, spec: &Fields<'_>) -> Option<Location> {
-    let node = spec.get("encryption")?;
-    let fields = reader.fields(node, "encryption", &["none", "sops", "externalSecrets"])?;
-    let mut refused = false;
-    for later in ["sops", "externalSecrets"] {
-        if let Some(at) = fields.key_at(later) {
-            refused = true;
-            let message = format!("encryption by `{later}` is not available in this version");
-            reader.error_hint(at, message, "write `none: {}`, which puts plain text into git, or use `mode: relay`");
-        }
-    }
-    if let Some(none) = fields.get("none") {
-        reader.fields(none, "encryption.none", &[]);
-    } else if !refused {
-        reader.error_hint(&node.at, "encryption says nothing", "write `none: {}`, or leave it out with `mode: relay`");
+fn reconciler(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Reconciler>> {
+    if let Some(node) = node.filter(|node| node.is_text("agent")) {
+        let hint = "use `rendered` and let a GitOps tool sync, or the engine of the version that rendered it";
+        reader.error_hint(&node.at, "`reconciler: agent` is not part of this version", hint);
         return None;
     }
-    Some(node.at.clone())
+    reader.choice(node, RECONCILERS)
 }
 
 fn engine_keys(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Vec<EngineKeySpec> {
@@ -273,7 +227,7 @@ fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec
     share(reader, fields.get("share"));
     let cluster = ClusterSpec {
         mesh: reader.name(fields.get("mesh")),
-        reconciler: reader.choice(fields.get("reconciler"), RECONCILERS),
+        reconciler: reconciler(reader, fields.get("reconciler")),
         state: reader.choice(fields.get("state"), STATES),
         multicluster: multicluster(reader, &fields),
         endpoint,

@@ -82,16 +82,8 @@ pub struct MeshSpec {
     pub accept_foreign_roots: Option<At<bool>>,
     /// `spec.firstContact`.
     pub first_contact: Option<At<FirstContact>>,
-    /// `spec.credentials.mode`; `true` when it is `direct`.
-    pub direct: Option<At<bool>>,
     /// `spec.credentials.requireToken`.
     pub require_token: Option<At<bool>>,
-    /// `spec.credentials.lifetime` in seconds.
-    pub lifetime: Option<At<i64>>,
-    /// `spec.credentials.acceptRotationGap`.
-    pub accept_rotation_gap: Option<At<bool>>,
-    /// `spec.encryption`, which can only be `none: {}` so far.
-    pub encryption: Option<Location>,
     /// `spec.engineKeys`: id and PEM.
     pub engine_keys: Vec<EngineKeySpec>,
     /// `spec.requiredEngine`.

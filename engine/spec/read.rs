@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::tree::{Content, Entry, Findings, Node};
 use crate::diagnostic::{Diagnostic, Location, did_you_mean};
+use crate::lock::LEAVE_DIRECT;
 
 /// A value and the place it was written at.
 #[derive(Clone)]
@@ -68,9 +69,24 @@ impl Reader<'_> {
 
     /// The fields of a mapping, each of which must be known.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, what: &'static str, known: &[&str]) -> Option<Fields<'n>> {
+        self.fields_after(node, what, known, &[])
+    }
+
+    /// The same for a mapping that had other fields in an earlier version: those are refused, with the way out.
+    pub(super) fn fields_after<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &'static str,
+        known: &[&str],
+        former: &[&str],
+    ) -> Option<Fields<'n>> {
         let fields = self.open_fields(node, what)?;
         for entry in fields.entries {
             if known.contains(&entry.key.as_str()) || self.findings.is_full() {
+                continue;
+            }
+            if former.contains(&entry.key.as_str()) {
+                self.refuse_direct(&entry.key_at, &format!("`{}`", entry.key));
                 continue;
             }
             let message = format!("unknown field `{}` in {what}", entry.key.escape_debug());
@@ -84,6 +100,12 @@ impl Reader<'_> {
             self.findings.push(finding.hint(hint));
         }
         Some(fields)
+    }
+
+    /// Refuses what belongs to direct credentials.
+    pub(super) fn refuse_direct(&mut self, at: &Location, what: &str) {
+        let message = format!("{what} belongs to direct credentials, which this version does not have");
+        self.findings.push(Diagnostic::refusal(Some(at.clone()), message).hint(LEAVE_DIRECT));
     }
 
     /// The fields of a mapping of which only some matter here.

@@ -90,16 +90,13 @@ fn metadata(of_kubernetes: bool) -> Value {
 }
 
 fn mesh() -> Value {
-    let lifetime = text("^[0-9]+[dhm]$", "direct only: how long a token lives, 2h to 14d; default 14d");
     let credentials = json!({
         "mode": {
-            "enum": ["relay", "direct"],
+            "enum": ["relay"],
             "default": "relay",
-            "description": "relay: through the cluster's own relay, nothing in git is secret; direct: a token in the remote secret",
+            "description": "through the cluster's own relay; nothing in git is secret",
         },
-        "requireToken": flag(false, "relay only: istiod shows the relay a token of its ServiceAccount, from a volume that istiod must be given"),
-        "lifetime": lifetime,
-        "acceptRotationGap": flag(false, "direct only: rotate although istiod before 1.30.4 may lose endpoints on it"),
+        "requireToken": flag(false, "istiod shows the relay a token of its ServiceAccount, from a volume that istiod must be given"),
     });
     let engine_key = json!({
         "id": text("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$", "the key's id"),
@@ -120,13 +117,6 @@ fn mesh() -> Value {
             "acceptForeignRoots": flag(false, "must be true with two clusters or more: every root can sign every identity of every accepted trust domain"),
             "firstContact": words(FIRST_CONTACTS, "tls", "tls: naming an endpoint whose TLS verifies is the approval; approve: ask there too"),
             "credentials": object(CREDENTIALS, &[], credentials),
-            "encryption": {
-                "description": "direct only; `none: {}` puts plain text into git, others are not available in this version",
-                "type": "object",
-                "additionalProperties": false,
-                "required": ["none"],
-                "properties": { "none": nothing() },
-            },
             "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
             "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
         }),
@@ -135,7 +125,7 @@ fn mesh() -> Value {
 
 fn cluster() -> Value {
     let multicluster = json!({
-        "enabled": flag(true, "deploy exporter, api-proxy and relay; only with reconciler rendered or agent"),
+        "enabled": flag(true, "deploy exporter, api-proxy and relay; only with reconciler rendered"),
         "image": plain("image of the engine"),
         "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2 },
         "expose": words(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
@@ -170,7 +160,7 @@ fn cluster() -> Value {
         &["metadata"],
         json!({
             "mesh": text(LABEL, "name of its Mesh; may be left out, since a checkout has one"),
-            "reconciler": words(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; agent: isthmus in the cluster; deckhouse: Deckhouse's own module; external: another team's checkout"),
+            "reconciler": words(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
             "state": words(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step"),
             "multicluster": object(MULTICLUSTER, &[], multicluster),
             "metadata": object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })),

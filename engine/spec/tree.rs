@@ -29,6 +29,13 @@ pub(super) struct Node {
     size: usize,
 }
 
+impl Node {
+    /// Whether it is this text.
+    pub(super) fn is_text(&self, wanted: &str) -> bool {
+        matches!(&self.content, Content::Scalar { text, .. } if text == wanted)
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Content {
     /// Nothing at all, `~` or `null`.

@@ -31,14 +31,7 @@ macro_rules! builtin {
 }
 
 /// The templates that are compiled in, by relative name.
-const BUILTIN: [(&str, &str); 25] = builtin![
-    "agent/customresourcedefinition.yaml",
-    "agent/deployment.yaml",
-    "agent/networkpolicy.yaml",
-    "agent/poddisruptionbudget.yaml",
-    "agent/rbac.yaml",
-    "agent/service.yaml",
-    "agent/serviceaccount.yaml",
+const BUILTIN: [(&str, &str); 18] = builtin![
     "exporter/deployment.yaml",
     "exporter/networkpolicy.yaml",
     "exporter/poddisruptionbudget.yaml",

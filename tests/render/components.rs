@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "the built-in templates are read as files")]
 
 use isthmus::diagnostic::{Diagnostic, Diagnostics};
-use isthmus::mesh::{Expose, Reconciler};
-use isthmus::render::{NoCredentials, render_cluster};
+use isthmus::mesh::Expose;
+use isthmus::render::render_cluster;
 use isthmus::spec::Source;
 use isthmus::template::Templates;
 use serde_json::Value;
@@ -34,11 +34,8 @@ fn overridden(name_of: &str, text: &str) -> Option<String> {
         Ok(templates) => templates,
         Err(findings) => return Some(words(&findings)),
     };
-    let mut world = World::joined(&["east", "west"]);
-    if name_of.starts_with("agent") {
-        world.cluster("east").reconciler = Reconciler::Agent;
-    }
-    let rendered = render_cluster(&world.mesh, &world.lock, &templates, &NoCredentials, &name("east"));
+    let world = World::joined(&["east", "west"]);
+    let rendered = render_cluster(&world.mesh, &world.lock, &templates, &name("east"));
     rendered.err().map(|findings| words(&findings))
 }
 
@@ -69,9 +66,6 @@ fn a_strict_relay_asks_whose_token_it_is() {
     let strict = component_files(&world, "east", "relay");
     let added: Vec<_> = strict.lines().filter(|line| !plain.contains(line)).map(str::trim).collect();
     assert_eq!(added, ["- authentication.k8s.io", "- tokenreviews", "- --require-token"]);
-    world.cluster("east").reconciler = Reconciler::Agent;
-    let agent = component_files(&world, "east", "agent");
-    assert!(agent.contains("--require-token") && agent.contains("tokenreviews"), "{agent}");
 }
 
 #[test]
@@ -98,24 +92,8 @@ fn the_relay_issues_leaves_for_what_peers_ask_for() {
 }
 
 #[test]
-fn components_of_an_agents_cluster() {
-    let mut world = World::joined(&["east", "west"]);
-    world.cluster("east").reconciler = Reconciler::Agent;
-    world.cluster("east").istio.revisions = vec!["default".parse().unwrap(), "canary".parse().unwrap()];
-    insta::assert_snapshot!("agent_components", component_files(&world, "east", "agent"));
-    let objects = world.render("east").objects;
-    let deployments: Vec<_> =
-        objects.iter().map(isthmus::render::RenderedObject::id).filter(|id| id.kind == "Deployment").collect();
-    assert_eq!(
-        deployments.iter().map(|id| id.name.as_str()).collect::<Vec<_>>(),
-        ["isthmus-agent", "isthmus-exporter", "isthmus-proxy"]
-    );
-}
-
-#[test]
 fn settings_reach_the_objects() {
     let mut world = World::joined(&["east", "west"]);
-    world.direct();
     let components = world.cluster("east").components.as_mut().unwrap();
     components.replicas = 5;
     components.expose = Expose::ClusterIP;
@@ -134,14 +112,12 @@ fn settings_reach_the_objects() {
     assert_eq!(deployment.pointer("/spec/template/spec/volumes/0/secret/secretName").unwrap(), "own-certificate");
     assert_eq!(find("Service").fields["spec"]["type"], "ClusterIP");
     assert!(objects.iter().all(|r| r.id().namespace.as_ref().is_none_or(|namespace| namespace == "mesh-system")));
-    assert!(objects.iter().all(|r| r.id().name != "isthmus-relay"), "direct mode has no relay");
 }
 
 /// Pod Security Standard `restricted`, as far as our pods touch it.
 #[test]
 fn every_pod_is_confined() {
-    let mut world = World::joined(&["east", "west"]);
-    world.cluster("west").reconciler = Reconciler::Agent;
+    let world = World::joined(&["east", "west"]);
     let mut pods = 0;
     for cluster in ["east", "west"] {
         for rendered in world.render(cluster).objects.iter().filter(|rendered| rendered.id().kind == "Deployment") {
@@ -164,8 +140,7 @@ fn every_pod_is_confined() {
 /// What each account may do, as `verb group/resource[names]`.
 #[test]
 fn rights_are_these_and_no_others() {
-    let mut world = World::joined(&["east", "west"]);
-    world.cluster("west").reconciler = Reconciler::Agent;
+    let world = World::joined(&["east", "west"]);
     let mut rights = Vec::new();
     for cluster in ["east", "west"] {
         let all = world.render(cluster);
@@ -201,7 +176,7 @@ fn an_override_may_change_resources() {
     assert_eq!(overridden("exporter/deployment.yaml", &text), None);
     let templates = Templates::load(&[source("templates/exporter/deployment.yaml", &text)]).unwrap();
     let world = World::joined(&["east", "west"]);
-    let rendered = render_cluster(&world.mesh, &world.lock, &templates, &NoCredentials, &name("east")).unwrap();
+    let rendered = render_cluster(&world.mesh, &world.lock, &templates, &name("east")).unwrap();
     assert!(page(&files("east", &rendered)).contains("512Mi"));
 }
 

@@ -1,4 +1,4 @@
-//! What a cluster's tree looks like, by reconciler, configuration target and credential mode.
+//! What a cluster's tree looks like, by reconciler and configuration target.
 
 use isthmus::lock::Stage;
 use isthmus::mesh::{MeshConfigTarget, Reconciler, State};
@@ -27,13 +27,11 @@ fn two_clusters_in_relay_mode() {
 #[test]
 fn each_reconciler_of_three_clusters() {
     let mut world = World::joined(&["east", "north", "south", "west"]);
-    world.cluster("north").reconciler = Reconciler::Agent;
     world.cluster("south").reconciler = Reconciler::External;
     world.cluster("south").endpoint_ca = Some("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned());
     world.cluster("west").reconciler = Reconciler::Deckhouse;
     world.cluster("west").flat_network = true;
     world.cluster("west").components = None;
-    insta::assert_snapshot!("agent", without_components(&world, "north"));
     insta::assert_snapshot!("deckhouse", without_components(&world, "west"));
     assert!(files("south", &world.render("south")).is_empty(), "nothing is written for another team's cluster");
     insta::assert_snapshot!("rendered_beside_others", file(&world.render("east"), "configmap-isthmus-mesh.yaml"));
@@ -95,41 +93,6 @@ fn deckhouse_peers_may_sign_for_a_year() {
         "{}",
         lines[0]
     );
-}
-
-#[test]
-fn direct_mode_writes_tokens_and_no_routes() {
-    let mut world = World::joined(&["east", "north", "west"]);
-    world.direct();
-    let rendered = world.render("east");
-    insta::assert_snapshot!("secret_of_direct_mode", file(&rendered, "secret-istio-remote-secret-west.yaml"));
-    insta::assert_snapshot!("kubeconfig_of_direct_mode", kubeconfig(&rendered, "west"));
-    assert!(rendered.objects.iter().all(|rendered| rendered.id().name != "isthmus-routes"));
-}
-
-#[test]
-fn a_public_ca_is_not_named() {
-    let mut world = World::joined(&["east", "west"]);
-    world.direct();
-    world.private("west").api_ca = None;
-    assert!(!kubeconfig(&world.render("east"), "west").contains("certificate-authority-data"));
-}
-
-#[test]
-fn a_missing_key_withholds_the_secret_and_names_its_inputs() {
-    let mut world = World::joined(&["east", "north"]);
-    world.direct();
-    let before = world.render("north").withheld;
-    assert_eq!(before.len(), 1);
-    assert_eq!(
-        (before[0].id.to_string().as_str(), before[0].reason.as_str()),
-        ("Secret istio-remote-secret-east", "keys/north.key")
-    );
-    assert_eq!(before[0].step.to_string(), "render-secret/north/east");
-    let kustomization = file(&world.render("north"), "kustomization.yaml");
-    assert!(kustomization.contains("secret-istio-remote-secret-east.yaml"), "what stays in the tree stays listed");
-    world.lock.links.get_mut("north").unwrap().get_mut("east").unwrap().epoch = Some(498_001);
-    assert_ne!(world.render("north").withheld[0].inputs, before[0].inputs, "another epoch is another secret");
 }
 
 #[test]

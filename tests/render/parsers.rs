@@ -224,8 +224,8 @@ fn three_parsers_agree_on_hostile_words() {
         poison(&mut world, &words);
         match case % 4 {
             0 => world.strict(),
-            1 => world.cluster("east").reconciler = Reconciler::Agent,
-            2 => world.direct(),
+            1 => world.cluster("east").reconciler = Reconciler::Deckhouse,
+            2 => world.cluster("east").istio.config = MeshConfigTarget::HelmValues,
             _ => world.cluster("east").istio.config = MeshConfigTarget::Sail,
         }
         if case % 8 == 4 {
@@ -259,7 +259,6 @@ fn three_parsers_agree_on_hostile_words() {
 #[test]
 fn kustomize_takes_every_folder() {
     let mut world = World::joined(&["east", "north", "south", "west"]);
-    world.cluster("north").reconciler = Reconciler::Agent;
     world.cluster("south").reconciler = Reconciler::Deckhouse;
     world.cluster("south").components = None;
     world.cluster("west").state = isthmus::mesh::State::Leaving;

@@ -7,11 +7,11 @@ use isthmus::diagnostic::Location;
 use isthmus::key::{PrivateKey, PublicKey};
 use isthmus::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
 use isthmus::mesh::{
-    Allow, Api, Cluster, Components, Credentials, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh,
-    MeshConfigTarget, Pin, Reconciler, State, Topology,
+    Allow, Api, Cluster, Components, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh, MeshConfigTarget, Pin,
+    Reconciler, State, Topology,
 };
 use isthmus::name::{ClusterName, Digest};
-use isthmus::render::{Credential, CredentialSource, RenderContext, RenderedCluster};
+use isthmus::render::{Given, RenderContext, RenderedCluster};
 use isthmus::template::Templates;
 use isthmus::token::Scope;
 
@@ -120,7 +120,7 @@ impl World {
                 name: "shop".parse().unwrap(),
                 mesh_id: "shop".parse().unwrap(),
                 first_contact: FirstContact::Tls,
-                credentials: Credentials::Relay { require_token: false },
+                require_token: false,
                 engine_keys: vec![EngineKey { id: "ci".parse().unwrap(), key: key(200) }],
                 clusters: BTreeMap::new(),
                 topology: Topology::Full,
@@ -138,7 +138,7 @@ impl World {
     }
 
     pub(crate) fn link(&mut self, reader: &str, peer: &str, stage: Stage) {
-        let link = LockedLink { stage, unproven: false, epoch: Some(498_000) };
+        let link = LockedLink { stage, unproven: false };
         self.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
     }
 
@@ -155,11 +155,7 @@ impl World {
     }
 
     pub(crate) fn strict(&mut self) {
-        self.mesh.credentials = Credentials::Relay { require_token: true };
-    }
-
-    pub(crate) fn direct(&mut self) {
-        self.mesh.credentials = Credentials::Direct { lifetime: 14 * 86_400, accept_rotation_gap: false };
+        self.mesh.require_token = true;
     }
 
     pub(crate) fn render(&self, cluster: &str) -> RenderedCluster {
@@ -171,20 +167,9 @@ impl World {
         let words = |findings: isthmus::diagnostic::Diagnostics| {
             findings.sorted().iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join("\n")
         };
-        let context = RenderContext::new(&self.mesh, &self.lock, &templates).map_err(words)?;
-        context.render(&Tokens, &name(cluster)).map_err(words)
-    }
-}
-
-/// Tokens that are none, but tell whose they would be. North lost its key.
-pub(crate) struct Tokens;
-
-impl CredentialSource for Tokens {
-    fn credential(&self, reader: &ClusterName, peer: &ClusterName, epoch: u32) -> Credential {
-        if reader.as_str() == "north" {
-            return Credential::Missing("keys/north.key".to_owned());
-        }
-        Credential::Token(format!("token.of-{reader}-for-{peer}.{epoch}"))
+        let given = Given::new();
+        let context = RenderContext::new(&self.mesh, &self.lock, &templates, &given).map_err(words)?;
+        context.render(&name(cluster)).map_err(words)
     }
 }
 

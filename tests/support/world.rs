@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::accept::Approvals;
-use isthmus::advance::{Conditions, Trials};
 use isthmus::checkout::FileChange;
 use isthmus::demo::cluster::{Fleet, SimulatedCluster};
 use isthmus::failure::Failure;
@@ -15,7 +14,7 @@ use isthmus::name::ClusterName;
 use isthmus::observe::{Observation, Observed, Private};
 use isthmus::pipeline::{Input, Program, Turn};
 use isthmus::plan::Plan;
-use isthmus::render::NoCredentials;
+use isthmus::render::Given;
 use isthmus::spec::Source;
 
 use super::naive::{Files, Naive, squeeze};
@@ -376,16 +375,9 @@ impl World {
         };
         let shown = self.names().into_iter().filter(is_seen).collect();
         let live = self.naive.clone();
-        let trials = Trials::new();
-        let conditions = Conditions {
-            now: CERTIFICATES_ARE_VALID,
-            allow_delete: self.allow_delete,
-            trials: &trials,
-            missing_key: &|_| None,
-        };
-        let turn = program.turn(observed, &self.approvals, &conditions);
-        let mut plan = program.plan(&turn, &self.checkout, &NoCredentials, None, &|| {}).unwrap();
-        for change in program.files(&turn, &mut plan, &NoCredentials).unwrap() {
+        let turn = program.turn(observed, &self.approvals, self.allow_delete, CERTIFICATES_ARE_VALID);
+        let mut plan = program.plan(&turn, &self.checkout, &Given::new(), None, &|| {}).unwrap();
+        for change in program.files(&turn, &mut plan, &Given::new()).unwrap() {
             match change {
                 FileChange::Write { path, bytes, .. } => self.checkout.insert(path, bytes),
                 FileChange::Delete { path } => self.checkout.remove(&path),

@@ -154,7 +154,7 @@ pub(super) async fn look(facts: &Facts, pods: &Pods, istio_token: &Path, own: &R
         Err(reason) => Shown::Unknown(reason),
     };
     let routes = match ready(&pods.relays, "list of the relay's pods") {
-        // with direct credentials there is no relay, and nothing that it could route
+        // no relay is deployed yet, and there is nothing that it could route
         Ok(relays) if relays.is_empty() && facts.routes == Source::Absent => Shown::Seen(Vec::new()),
         Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
         Err(reason) => Shown::Unknown(reason),

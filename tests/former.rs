@@ -1,0 +1,65 @@
+//! What an earlier version had and this one has not: refused at its place, with a way out, and nothing is touched.
+
+use crate::support::checkout::Checkout;
+
+const WAY_OUT: &str = "leave with the version before: ";
+
+/// Every command that plans, writes or generates stops with this code and says all of this.
+fn nothing_happens(checkout: &Checkout, exit: i32, words: &[&str]) {
+    for arguments in [
+        &["plan"][..],
+        &["plan", "--locked"],
+        &["apply"],
+        &["apply", "--locked", "--allow-delete"],
+        &["status"],
+        &["graph"],
+        &["watch", "--once"],
+        &["argocd", "generate", "--cluster", "east"],
+        &["manifests", "flux", "--repo", "https://git.example.com/mesh.git"],
+    ] {
+        checkout.refuses(arguments, exit, words);
+    }
+}
+
+#[test]
+fn direct_credentials_in_a_spec_are_refused_with_the_way_out() {
+    let checkout = Checkout::joined();
+    checkout.edit(
+        "specs/mesh.yaml",
+        "spec: {acceptForeignRoots: true}",
+        "spec:\n  acceptForeignRoots: true\n  credentials: {mode: direct, lifetime: 14d}\n  encryption: {none: {}}",
+    );
+    nothing_happens(
+        &checkout,
+        4,
+        &[
+            "specs/mesh.yaml:6:23",
+            "`mode: direct` belongs to direct credentials, which this version does not have",
+            "specs/mesh.yaml:6:31",
+            "specs/mesh.yaml:7:3",
+            WAY_OUT,
+        ],
+    );
+    let mistake = "acceptForeignRoots: true\n  acceptForeignRots: true";
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", mistake);
+    checkout.refuses(&["plan"], 1, &[WAY_OUT, "did you mean `acceptForeignRoots`?"]);
+}
+
+#[test]
+fn direct_credentials_in_a_lock_are_refused_with_the_way_out() {
+    let checkout = Checkout::joined();
+    checkout.edit("lock/links/east.yaml", "stage: joined", "stage: joined\n    epoch: 497222");
+    let place = "lock/links/east.yaml:6:1";
+    nothing_happens(
+        &checkout,
+        4,
+        &[place, "the remote secret of `east` for `west` holds a direct credential", WAY_OUT],
+    );
+}
+
+#[test]
+fn an_agent_is_refused_where_the_spec_names_it() {
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {reconciler: agent, ");
+    nothing_happens(&checkout, 1, &["specs/mesh.yaml:9:20", "`reconciler: agent` is not part of this version"]);
+}
