@@ -62,7 +62,7 @@ pub async fn ask(
     let engine = session.engine_key(&program.lock);
     let owners = program.mesh.clusters.values();
     let clusters = owners.filter_map(|cluster| Some((cluster.name.clone(), session.cluster_key(cluster).ok()?)));
-    let clock = || jiff::Timestamp::now().as_second();
+    let clock = || super::clock::now().as_second();
     let signer =
         EngineSigner { mesh: &program.mesh, lock: &judged, engine, clusters: clusters.collect(), clock: &clock };
     observe_again(&program.mesh, fetcher, &files, &judge, &signer, progress, whom, before).await

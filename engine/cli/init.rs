@@ -161,7 +161,7 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, Failure> {
 
 /// Looks through all contexts at once.
 fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, Failure> {
-    let now = jiff::Timestamp::now().as_second();
+    let now = super::clock::now().as_second();
     let progress = printer.progress("looking into clusters", names.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime =

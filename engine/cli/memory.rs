@@ -61,7 +61,7 @@ impl Memory {
             let known = before.get(&key(path)).filter(|known| known.is_ours);
             known.is_some_and(|known| known.stamp == Some(self.hasher.hash_one(stamp)))
         };
-        let now = jiff::Timestamp::now().as_nanosecond();
+        let now = super::clock::real().as_nanosecond();
         let filter = |path: &str| is_yaml_of(&folder, path);
         let found = checkout.read_unless(&folder, &filter, Limits::OUTPUT, Some(&is_known))?;
         let mut files = BTreeMap::new();

@@ -8,6 +8,7 @@ pub mod argocd;
 pub mod args;
 pub mod base;
 pub mod bundle;
+pub(crate) mod clock;
 pub mod exit;
 pub mod facts;
 pub mod init;

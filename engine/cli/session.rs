@@ -85,7 +85,7 @@ impl<'a> Session<'a> {
             files.borrow_mut().insert(path.to_owned());
             checkout.read(path).ok().flatten()
         })?;
-        let now = jiff::Timestamp::now().as_second();
+        let now = super::clock::now().as_second();
         Ok(Self {
             checkout,
             input,

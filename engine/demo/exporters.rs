@@ -84,7 +84,7 @@ impl Handler for Exporter {
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
         let published = locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet)));
         let published = published.ok_or("the cluster is gone")?;
-        let now = jiff::Timestamp::now().as_second();
+        let now = crate::cli::clock::now().as_second();
         let (parts, _body) = request.into_parts();
         Ok(respond(&published, PATH_PREFIX, &parts, now).map(whole))
     }

@@ -54,7 +54,7 @@ impl Contacts {
         let (dir, tell, handle) = (self.dir.clone(), self.tell.clone(), self.runtime.clone());
         let (fetcher, before) = (self.fetcher.clone(), self.observed.clone());
         let asking = move || {
-            let now = jiff::Timestamp::now().as_second();
+            let now = crate::cli::clock::now().as_second();
             let observed = Checkout::open(&dir).map(|checkout| {
                 let session = Session::resumed(&checkout, program, now);
                 let asking = Asking { fetcher: &fetcher, whom: &whom, before: &before };

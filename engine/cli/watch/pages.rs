@@ -144,7 +144,7 @@ impl Pages {
         self.turns.get_or_create(&Outcome { outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
         if outcome != "failed" && outcome != "busy" {
-            self.last_turn.set(jiff::Timestamp::now().as_second());
+            self.last_turn.set(crate::cli::clock::now().as_second());
             self.health.set("turn", Ok(()));
         }
     }

@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
                     let pause = if self.live.is_shown() { pause.min(REDRAW) } else { pause };
                     match told.recv_timeout(pause) {
                         Ok(happening) => self.happened(happening),
-                        Err(RecvTimeoutError::Timeout) => self.live.redraw(jiff::Timestamp::now().as_second()),
+                        Err(RecvTimeoutError::Timeout) => self.live.redraw(crate::cli::clock::now().as_second()),
                         Err(RecvTimeoutError::Disconnected) => break,
                     }
                     // whatever came together is taken together
@@ -312,7 +312,7 @@ impl<'a> Run<'a> {
             self.program()?
         };
         self.exit = exit;
-        let now = jiff::Timestamp::now().as_second();
+        let now = crate::cli::clock::now().as_second();
         self.live.turned(&program, &planned.plan, &self.contacts, now);
         self.pages.publish(&program, &planned.plan, &self.contacts, &guard, now);
         if !self.record(&guard, &planned.plan, causes)? {
@@ -373,7 +373,7 @@ impl<'a> Run<'a> {
         if same && written == Written::default() && !self.arguments.verbose {
             return;
         }
-        let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+        let time = crate::cli::clock::now().to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string();
         let words = if written == Written::default() {
             format!("{time} {causes}: {}", crate::cli::report::summary(plan))
         } else {
