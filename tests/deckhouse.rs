@@ -31,7 +31,7 @@ use isthmus::signer::EngineSigner;
 use isthmus::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use serde_json::{Value, json};
 
-use crate::bad_input_specs::source;
+use crate::bad::specs::source;
 use crate::support::apiserver::{Apiserver, Asked, json_answer};
 use crate::support::checkout::Checkout;
 use crate::support::deckhouse::{Cache, Deckhouse, NAMESPACE, Shows, get, serve};

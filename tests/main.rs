@@ -9,9 +9,7 @@
 )]
 
 mod argocd;
-mod bad_checkout;
-mod bad_input_specs;
-mod bad_runs;
+mod bad;
 mod browser;
 mod bundle;
 mod certificate;
@@ -23,8 +21,6 @@ mod demo;
 mod disaster;
 mod draft;
 mod exporter;
-mod exporter_evidence;
-mod exporter_sources;
 mod fetch;
 mod former;
 mod git;
@@ -49,7 +45,6 @@ mod trust;
 mod upgrade;
 mod upstream;
 mod watch;
-mod watch_git;
 
 mod support {
     pub(crate) mod apiserver;

@@ -21,7 +21,7 @@ use isthmus::signer::{EngineSigner, Signer};
 use isthmus::token::Token;
 use serde_json::{Value, json};
 
-use crate::bad_input_specs::source;
+use crate::bad::specs::source;
 use crate::fetch::to;
 use crate::support::peer::{self, Ca, Peer};
 

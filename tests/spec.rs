@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde::Deserialize as _;
 
-use crate::bad_input_specs::source;
+use crate::bad::specs::source;
 
 fn findings(sources: &[Source]) -> String {
     match parse(sources) {

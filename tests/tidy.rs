@@ -77,15 +77,39 @@ fn pure_stages_know_no_world() {
     }
 }
 
+/// A file of a target that no `mod` of the files above it names is compiled by nobody.
 #[test]
 fn every_test_file_is_wired_in() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let main = std::fs::read_to_string(tests.join("main.rs")).unwrap();
-    for entry in std::fs::read_dir(&tests).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let Some(module) = name.strip_suffix(".rs") else { continue };
-        if !["main", "bed"].contains(&module) {
-            assert!(main.contains(&format!("mod {module};")), "tests/{name} is in no `mod` list");
+    for (path, _) in sources(&tests) {
+        let path = Path::new(&path);
+        let (folder, name) = (path.parent().unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        if folder == tests && ["main", "bed"].contains(&name) {
+            continue;
         }
+        // a folder's own file is named by what is above the folder
+        let (above, name) = match name {
+            "mod" => (folder.parent().unwrap(), folder.file_name().unwrap().to_str().unwrap()),
+            _ => (folder, name),
+        };
+        let own = [above.join("mod.rs"), above.with_extension("rs"), tests.join("main.rs")];
+        let parent = own.iter().find(|parent| parent.exists()).unwrap();
+        let named = format!("mod {name};");
+        assert!(
+            std::fs::read_to_string(parent).unwrap().contains(&named),
+            "expected `{named}` in {}, for {}",
+            parent.display(),
+            path.display()
+        );
+    }
+}
+
+/// A pinned time holds for all of a command, so the command line asks one function for it.
+#[test]
+fn the_command_line_asks_one_clock() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/cli");
+    for (path, text) in sources(&folder) {
+        let asks = ["Timestamp::now", "Zoned::now", "SystemTime::now"].iter().any(|clock| text.contains(clock));
+        assert!(!asks || path.ends_with("/clock.rs"), "{path} asks the machine for the time, not `cli::clock`");
     }
 }
