@@ -2,31 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::{ENGINE, Ran, TestEnvironment};
 
-const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
 const EAST: &str = r#"[{"name":"cluster","string":"east"}]"#;
 
-/// Runs the plugin in a folder as Argo CD does: the working directory is the Application's, and no variable but these.
-fn plugin(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Output {
-    Command::new(ENGINE)
-        .args(["argocd", command])
-        .current_dir(folder)
-        .env_clear()
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap()
+/// Runs the plugin in a folder as Argo CD does: the working directory is the Application's, and it says these variables.
+fn plugin(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Ran {
+    let environment = TestEnvironment::new();
+    let mut plugin = environment.command();
+    environment.end(plugin.args(["argocd", command]).current_dir(folder).envs(variables.iter().copied()))
 }
 
 fn generated(checkout: &Checkout, cluster: &str) -> String {
-    let output = plugin(&checkout.path(""), "generate", &[("PARAM_CLUSTER", cluster)]);
-    let talk = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{talk}");
-    String::from_utf8(output.stdout).unwrap()
+    plugin(&checkout.path(""), "generate", &[("PARAM_CLUSTER", cluster)]).done()
 }
 
 /// The files of a cluster's folder in the order of their names.
@@ -61,12 +53,11 @@ fn documents(stream: &str) -> Vec<Value> {
 
 #[track_caller]
 fn fails(checkout: &Checkout, variables: &[(&str, &str)], exit: i32, words: &str) {
-    let output = plugin(&checkout.path(""), "generate", variables);
-    let talk = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(exit), "{talk}");
-    assert!(talk.contains(words), "{talk}");
-    assert!(!talk.contains("panicked"), "{talk}");
-    assert!(output.stdout.is_empty(), "a failure printed {}", String::from_utf8_lossy(&output.stdout));
+    let ran = plugin(&checkout.path(""), "generate", variables);
+    assert_eq!(ran.code, exit, "{ran}");
+    assert!(ran.stderr.contains(words), "{ran}");
+    assert!(!ran.stderr.contains("panicked"), "{ran}");
+    assert!(ran.stdout.is_empty(), "a failure printed {ran}");
 }
 
 #[test]
@@ -111,10 +102,11 @@ fn the_cluster_is_a_parameter_a_variable_or_a_flag() {
         vec![("ARGOCD_ENV_CLUSTER", "east"), ("ARGOCD_APP_PARAMETERS", "null")],
         vec![("PARAM_CLUSTER", "east"), ("PARAM_MESH", "shop"), ("KUBE_VERSION", "1.34.0")],
     ] {
-        let output = plugin(&checkout.path(""), "generate", &variables);
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted, "{variables:?}");
+        let ran = plugin(&checkout.path(""), "generate", &variables);
+        assert_eq!(ran.stdout, wanted, "{variables:?}");
     }
-    assert_eq!(checkout.engine(&["argocd", "generate", "--cluster", "east"]), (0, wanted));
+    let ran = checkout.engine(&["argocd", "generate", "--cluster", "east"]);
+    assert_eq!((ran.code, ran.stdout, ran.stderr.as_str()), (0, wanted, ""));
     fails(&checkout, &[], 64, "which cluster?");
     fails(&checkout, &[("PARAM_CLUSTER", "esat")], 64, "did you mean `east`?");
     fails(&checkout, &[("PARAM_CLUSTER", "east"), ("ARGOCD_ENV_CLUSTER", "west")], 64, "say it once");
@@ -126,8 +118,8 @@ fn the_cluster_is_a_parameter_a_variable_or_a_flag() {
         "no parameter `klaster`",
     );
     for form in ["json", "markdown"] {
-        let output = Command::new(ENGINE).args(["argocd", "generate", "--output", form]).env_clear().output().unwrap();
-        assert!(!output.status.success() && output.stdout.is_empty());
+        let ran = TestEnvironment::new().run(&["argocd", "generate", "--output", form]);
+        assert!(ran.code > 0 && ran.stdout.is_empty(), "{ran}");
     }
 }
 
@@ -139,9 +131,9 @@ fn every_failure_prints_nothing() {
     // cut at many places: never half an answer
     for part in 1..40 {
         checkout.write("lock/clusters/west.yaml", &lock[..lock.len() * part / 40]);
-        let output = plugin(&checkout.path(""), "generate", &east);
-        assert!(!output.status.success() && output.stdout.is_empty(), "cut at {part} of 40");
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+        let ran = plugin(&checkout.path(""), "generate", &east);
+        assert!(ran.code > 0 && ran.stdout.is_empty(), "cut at {part} of 40: {ran}");
+        assert!(!ran.stderr.contains("panicked"), "{ran}");
     }
     checkout.write("lock/clusters/west.yaml", &lock);
     let links = std::fs::read(checkout.path("lock/links/east.yaml")).unwrap();
@@ -165,33 +157,30 @@ fn every_failure_prints_nothing() {
     std::os::unix::fs::symlink("/etc/passwd", checkout.path("specs/mesh.yaml")).unwrap();
     fails(&checkout, &east, 1, "specs/mesh.yaml");
     let nowhere = tempfile::tempdir().unwrap();
-    let output = plugin(nowhere.path(), "generate", &east);
-    assert!(!output.status.success() && output.stdout.is_empty());
+    let ran = plugin(nowhere.path(), "generate", &east);
+    assert!(ran.code > 0 && ran.stdout.is_empty(), "{ran}");
 }
 
 #[test]
 fn the_answer_is_the_same_everywhere_and_asks_nobody() {
     let checkout = Checkout::joined();
     let wanted = generated(&checkout, "east");
-    let elsewhere = tempfile::tempdir().unwrap();
-    let status = Command::new("cp").arg("-a").arg(checkout.path(".")).arg(elsewhere.path()).status().unwrap();
-    assert!(status.success());
+    let environment = TestEnvironment::new().with("LC_ALL", "tr_TR.UTF-8").with("TZ", "Pacific/Apia");
+    let environment = environment.with("PATH", "/usr/bin:/bin").with("HOME", "/nonexistent");
+    let elsewhere = environment.path("elsewhere");
+    environment.end(environment.program("cp").arg("-a").arg(checkout.path(".")).arg(&elsewhere)).done();
     let run = format!("exec {ENGINE} argocd generate --cluster east");
     for (prefix, script) in [
-        (vec!["sh", "-c"], format!("umask 077; cd {} && {run}", elsewhere.path().display())),
-        (vec!["sh", "-c"], format!("cd / && {run} -C {}", elsewhere.path().display())),
-        (vec!["unshare", "-r", "-n", "sh", "-c"], format!("cd {} && {run}", elsewhere.path().display())),
+        (vec!["sh", "-c"], format!("umask 077; cd {} && {run}", elsewhere.display())),
+        (vec!["sh", "-c"], format!("cd / && {run} -C {}", elsewhere.display())),
+        (vec!["unshare", "-r", "-n", "sh", "-c"], format!("cd {} && {run}", elsewhere.display())),
     ] {
-        let mut command = Command::new(prefix[0]);
-        command.args(&prefix[1..]).arg(&script).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
-        let output = command.env("LC_ALL", "tr_TR.UTF-8").env("TZ", "Pacific/Apia").output().unwrap();
-        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
-        if prefix[0] == "unshare" && talk.starts_with("unshare:") {
-            assert!(std::env::var_os("CI").is_none(), "no network namespace to be had: {talk}");
+        let ran = environment.end(environment.program(prefix[0]).args(&prefix[1..]).arg(&script));
+        if prefix[0] == "unshare" && ran.stderr.starts_with("unshare:") {
+            assert!(std::env::var_os("CI").is_none(), "no network namespace to be had: {ran}");
             continue;
         }
-        assert!(output.status.success(), "{talk}");
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
+        assert_eq!(ran.done(), wanted);
     }
     // it is no writer
     let before = checkout.output();
@@ -200,7 +189,8 @@ fn the_answer_is_the_same_everywhere_and_asks_nobody() {
 }
 
 fn can_trace() -> bool {
-    let can = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok();
+    let environment = TestEnvironment::new().with_tools();
+    let can = environment.program("strace").args(["-o", "/dev/null", "true"]).output().is_ok();
     assert!(can || std::env::var_os("CI").is_none(), "strace is missing");
     can
 }
@@ -213,6 +203,7 @@ fn a_fault_of_the_machine_never_halves_an_answer() {
     }
     let checkout = Checkout::joined();
     let wanted = generated(&checkout, "east");
+    let environment = &checkout.environment;
     let (mut whole, mut failed) = (0, 0);
     for (call, error, most) in [
         ("openat", "EIO", 70),
@@ -222,20 +213,17 @@ fn a_fault_of_the_machine_never_halves_an_answer() {
         ("write", "ENOSPC", 2),
     ] {
         for number in 1..=most {
-            let output = Command::new("strace")
-                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
-                .args(["-e", &format!("inject={call}:error={error}:when={number}")])
-                .args([ENGINE, "argocd", "generate", "--cluster", "east"])
-                .current_dir(checkout.path(""))
-                .output()
-                .unwrap();
-            if output.status.success() {
+            let (trace, fault) = (format!("trace={call}"), format!("inject={call}:error={error}:when={number}"));
+            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &fault];
+            let mut command = environment.wrapped(&strace);
+            command.args(["argocd", "generate", "--cluster", "east"]).current_dir(checkout.path(""));
+            let ran = environment.end(&mut command);
+            if ran.code == 0 {
                 whole += 1;
-                assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted, "{call} {number}");
+                assert_eq!(ran.stdout, wanted, "{call} {number}");
             } else {
                 failed += 1;
-                let data = String::from_utf8_lossy(&output.stdout);
-                assert!(data.is_empty(), "{call} {number}: {} bytes and {}", data.len(), output.status);
+                assert!(ran.stdout.is_empty(), "{call} {number}: {} bytes and {}", ran.stdout.len(), ran.code);
             }
         }
     }
@@ -252,19 +240,15 @@ fn no_key_is_read_no_process_started_and_nobody_asked() {
     for key in ["keys/engine.key", "keys/east.key"] {
         checkout.write(key, canary.as_bytes());
     }
+    let environment = &checkout.environment;
     let trace = checkout.path("trace");
     for (cluster, exit) in [("east", 0), ("nobody", 64)] {
-        let output = Command::new("strace")
-            .args(["-f", "-e", "trace=open,openat,openat2,socket,execve,fork,vfork", "-o"])
-            .arg(&trace)
-            .args([ENGINE, "argocd", "generate", "--cluster", cluster])
-            .current_dir(checkout.path(""))
-            .env("ISTHMUS_ENGINE_KEY", canary)
-            .output()
-            .unwrap();
-        let [data, talk] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        assert_eq!(output.status.code(), Some(exit), "{talk}");
-        assert!(!data.contains(canary) && !talk.contains(canary));
+        let strace = ["strace", "-f", "-e", "trace=open,openat,openat2,socket,execve,fork,vfork", "-o"];
+        let mut command = environment.wrapped(&[&strace[..], &[trace.to_str().unwrap()]].concat());
+        command.args(["argocd", "generate", "--cluster", cluster]).current_dir(checkout.path(""));
+        let ran = environment.end(command.env("ISTHMUS_ENGINE_KEY", canary));
+        assert_eq!(ran.code, exit, "{ran}");
+        assert!(!ran.says(canary));
         let calls = std::fs::read_to_string(&trace).unwrap();
         assert_eq!(calls.matches("execve(").count(), 1, "{calls}");
         for call in ["socket(", "fork(", "\"keys"] {
@@ -278,14 +262,9 @@ fn no_key_is_read_no_process_started_and_nobody_asked() {
 fn an_answer_that_cannot_be_written_is_a_failure() {
     let checkout = Checkout::joined();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let status = Command::new(ENGINE)
-        .args(["argocd", "generate", "--cluster", "east"])
-        .current_dir(checkout.path(""))
-        .stdout(full)
-        .output()
-        .unwrap()
-        .status;
-    assert_eq!(status.code(), Some(6));
+    let mut command = checkout.environment.command();
+    command.args(["argocd", "generate", "--cluster", "east"]).current_dir(checkout.path("")).stdout(full);
+    assert_eq!(checkout.environment.end(&mut command).code, 6);
 }
 
 #[test]
@@ -296,12 +275,12 @@ fn waiting_links_and_dead_peers_are_no_failure() {
     let third = "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: north}\nspec: {metadata: {endpoint: \"file://metadata/north\"}}\n";
     checkout.write("specs/mesh.yaml", (specs + third).as_bytes());
     assert_eq!(generated(&checkout, "east"), two, "a peer that nobody reached changes nothing");
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
     assert_eq!(generated(&checkout, "east"), two);
     // before the first turn there is what needs no peer
     let fresh = Checkout::new();
     let first = generated(&fresh, "east");
-    assert_eq!(fresh.engine(&["apply", "--locked"]).0, 0);
+    fresh.engine(&["apply", "--locked"]).done();
     assert_eq!(texts(&first), tree(&fresh, "east").into_values().collect::<Vec<_>>());
     let peers = Checkout::new();
     let specs = std::fs::read_to_string(peers.path("specs/mesh.yaml")).unwrap();
@@ -316,8 +295,7 @@ fn only_a_cluster_that_has_left_gets_nothing() {
     checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {state: leaving, ");
     let mut streams = Vec::new();
     for _ in 0..8 {
-        let (code, text) = checkout.engine(&["apply"]);
-        assert_eq!(code, 0, "{text}");
+        checkout.engine(&["apply"]).done();
         let stream = generated(&checkout, "east");
         assert_eq!(documents(&stream).len(), tree(&checkout, "east").len());
         streams.push(stream);
@@ -358,9 +336,8 @@ fn a_cluster_of_another_checkout_is_refused_by_name() {
 fn parameters_are_announced_whatever_the_checkout_holds() {
     let checkout = Checkout::joined();
     let announced = |folder: &Path| -> Value {
-        let output = plugin(folder, "parameters", &[("ARGOCD_APP_NAME", "isthmus-east")]);
-        assert_eq!(output.status.code(), Some(0));
-        serde_json::from_slice(&output.stdout).unwrap()
+        let ran = plugin(folder, "parameters", &[("ARGOCD_APP_NAME", "isthmus-east")]);
+        serde_json::from_str(&ran.done()).unwrap()
     };
     let known = announced(&checkout.path(""));
     assert!(known[0]["tooltip"].as_str().unwrap().ends_with("one of east, west"), "{known}");

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 #[path = "bed/argocd.rs"]
 mod argocd;
+#[path = "support/environment.rs"]
+#[allow(dead_code, reason = "the bed needs less of it than the other tests")]
+mod environment;
 #[path = "bed/init.rs"]
 mod init;
 #[path = "bed/join.rs"]
@@ -31,6 +34,7 @@ mod join;
 #[path = "bed/proxy.rs"]
 mod proxy;
 
+use environment::TestEnvironment;
 use isthmus::metadata::{PrivateDocument, PublicDocument, Reading};
 use serde_json::Value;
 
@@ -166,11 +170,10 @@ fn recorded_metadata_is_read_and_written_alike() {
 
 /// Turns until a turn leaves every file as it was.
 fn apply_until_settled(checkout: &Path) {
+    let environment = TestEnvironment::new().real_time();
     let mut before = files(checkout);
     for _ in 0..MOST_TURNS {
-        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
-        engine.env_clear().env("HOME", checkout).arg("-C").arg(checkout).args(["apply", "--create-keys"]);
-        let said = succeed(&mut engine);
+        let said = environment.run_on(checkout, &["apply", "--create-keys"]).done();
         let after = files(checkout);
         if before == after {
             return;

@@ -39,7 +39,7 @@ fn signed(bundle: &Bundle, by: u8) -> String {
 fn sides() -> (Checkout, Checkout) {
     let (there, here) = (Checkout::new(), Checkout::new());
     fs::remove_dir_all(here.path("metadata/west")).unwrap();
-    assert_eq!(there.engine(&["apply", "--create-keys"]).0, 0);
+    there.engine(&["apply", "--create-keys"]).done();
     (there, here)
 }
 
@@ -48,27 +48,26 @@ fn metadata_crosses_the_gap_and_joins() {
     let (there, here) = sides();
     let file = here.path("west.bundle");
     let file = file.to_str().unwrap();
-    let (code, said) = there.engine(&["export", "west", "--out", file]);
-    assert_eq!(code, 0, "{said}");
-    let fingerprint = said.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap().to_owned();
+    let ran = there.engine(&["export", "west", "--out", file]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let fingerprint = ran.stderr.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap().to_owned();
     // it is never overwritten
-    assert!(there.engine(&["export", "west", "--out", file]).0 == 6);
+    assert!(there.engine(&["export", "west", "--out", file]).code == 6);
     // before: west is waited for
-    let (code, said) = here.engine(&["apply"]);
-    assert!(code == 0 && said.contains("waits for"), "{said}");
+    let said = here.engine(&["apply"]).done();
+    assert!(said.contains("waits for"), "{said}");
     // nobody said who signs
     here.refuses(&["import", file], 4, &["nobody said yet who signs", &fingerprint]);
     here.refuses(&["import", file, "--signer", &format!("sha256:{}", "0".repeat(64))], 4, &["not what --signer names"]);
     assert!(!here.path("metadata/west").exists());
-    let (code, said) = here.engine(&["import", file, "--signer", &fingerprint]);
-    assert_eq!(code, 0, "{said}");
-    assert_eq!(here.engine(&["apply"]).0, 0);
-    let (code, said) = here.engine(&["status"]);
-    assert!(code == 0 && said.matches("joined").count() == 2 && said.contains("unproven"), "{said}");
+    here.engine(&["import", file, "--signer", &fingerprint]).done();
+    here.engine(&["apply"]).done();
+    let said = here.engine(&["status"]).done();
+    assert!(said.matches("joined").count() == 2 && said.contains("unproven"), "{said}");
     // the same again changes nothing, and needs no word of the signer
     let before = here.output();
-    let (code, said) = here.engine(&["import", file, "--output", "json"]);
-    assert!(code == 0 && said.contains("\"written\":0"), "{said}");
+    let said = here.engine(&["import", file, "--output", "json"]).done();
+    assert!(said.contains("\"written\":0"), "{said}");
     assert!(before == here.output());
     // without evidence, whatever was there: a file cannot say what is live
     assert!(!fs::read_to_string(here.path("metadata/west/private/multicluster.json")).unwrap().contains("evidence"));
@@ -98,7 +97,7 @@ fn what_is_not_as_it_should_be_is_refused_with_nothing_written() {
     import(&signed(&bundle("west", 1000), 2), &signer, 4, &["not what --signer names"]);
     // another cluster under this name: it claims the UUID and the keys of east
     let disguised = Bundle { cluster: "west".parse().unwrap(), ..bundle("east", 1000) };
-    assert_eq!(here.engine(&["apply"]).0, 0);
+    here.engine(&["apply"]).done();
     import(&signed(&disguised, 1), &signer, 4, &["east"]);
     import(
         &signed(&Bundle { cluster: "north".parse().unwrap(), ..bundle("west", 1000) }, 1),
@@ -128,24 +127,25 @@ fn later_bundles_are_of_the_same_signer_and_not_older_and_trust_changes_are_held
     let name = file.to_str().unwrap();
     let fingerprint = key(1).public().fingerprint().to_string();
     fs::write(&file, signed(&bundle("west", 1000), 1)).unwrap();
-    assert_eq!(here.engine(&["import", name, "--signer", &fingerprint]).0, 0);
-    assert_eq!(here.engine(&["apply"]).0, 0);
+    here.engine(&["import", name, "--signer", &fingerprint]).done();
+    here.engine(&["apply"]).done();
     fs::write(&file, signed(&bundle("west", 999), 1)).unwrap();
     here.refuses(&["import", name], 4, &["1 s before", "--allow-older"]);
-    assert_eq!(here.engine(&["import", name, "--allow-older"]).0, 0);
+    here.engine(&["import", name, "--allow-older"]).done();
     fs::write(&file, signed(&bundle("west", 2000), 2)).unwrap();
     here.refuses(&["import", name], 4, &[&fingerprint, &key(2).public().fingerprint().to_string()]);
     // another root of the same cluster: taken as a file, held back by apply until somebody accepts it
     let mut changed = bundle("west", 3000);
     changed.public.root_ca = isthmus::demo::cluster::Authority::new("west's new root").unwrap().pem;
     fs::write(&file, signed(&changed, 1)).unwrap();
-    let (code, said) = here.engine(&["import", name]);
-    assert!(code == 0 && said.contains("! root CA") && said.contains("--accept-trust west@"), "{code} {said}");
+    let ran = here.engine(&["import", name]);
+    let said = &ran.stderr;
+    assert!(ran.code == 0 && said.contains("! root CA") && said.contains("--accept-trust west@"), "{ran}");
     let approval = said.split("--accept-trust ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let before = here.output();
-    assert_eq!(here.engine(&["apply"]).0, 4);
+    assert_eq!(here.engine(&["apply"]).code, 4);
     assert!(before == here.output());
-    assert_eq!(here.engine(&["apply", "--accept-trust", &approval]).0, 0);
+    here.engine(&["apply", "--accept-trust", &approval]).done();
     assert!(before != here.output());
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::{ENGINE, Ran, TestEnvironment};
 
 fn read(path: &str) -> Value {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
@@ -21,25 +21,20 @@ fn script(path: &Path, text: &str) {
 
 /// A place with a bare remote, a clone of it that is a checkout, and a code host's command that records its calls.
 struct Place {
-    folder: tempfile::TempDir,
+    environment: TestEnvironment,
 }
 
 impl Place {
     fn new(checkout: &Checkout) -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let place = Self { environment: TestEnvironment::new().with_tools() };
         place.git(".", &["init", "-q", "--bare", "-b", "main", "remote.git"]);
         place.git(".", &["clone", "-q", "remote.git", "clone"]);
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg(format!("{}/.", checkout.path("").display()))
-            .arg(place.path("clone"))
-            .status();
-        assert!(copied.unwrap().success());
+        let mut copy = place.environment.program("cp");
+        place.environment.end(copy.arg("-a").arg(checkout.path(".")).arg(place.path("clone"))).done();
         place.git("clone", &["switch", "-qc", "main"]);
         place.git("clone", &["add", "-A"]);
         place.git("clone", &["commit", "-qm", "one"]);
         place.git("clone", &["push", "-q", "-u", "origin", "main"]);
-        std::fs::create_dir(place.path("bin")).unwrap();
         // remembers what is posted; says that one comment is there once one was posted
         script(
             &place.path("bin/gh"),
@@ -66,26 +61,18 @@ print(json.dumps(notes))' "$root/posted"
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.environment.path(path)
     }
 
     fn git(&self, at: &str, words: &[&str]) -> String {
-        let mut command = Command::new("git");
-        command.arg("-C").arg(self.path(at)).args(["-c", "user.name=a", "-c", "user.email=a@example.com"]).args(words);
-        let done = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
-        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
+        self.environment.git(&self.path(at), words)
     }
 
     /// Runs a line of a template as a runner does.
-    fn run(&self, line: &str, environment: &[(&str, &str)]) -> (i32, String) {
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new("bash");
-        command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", line]).env_clear().env("PATH", path);
-        command.current_dir(self.path("clone")).env("HOME", self.folder.path()).envs(environment.iter().copied());
-        let done = command.output().unwrap();
-        let text = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        (done.status.code().unwrap(), text)
+    fn run(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
+        let mut command = self.environment.program("bash");
+        command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", line]).envs(variables.iter().copied());
+        self.environment.end(command.current_dir(self.path("clone")))
     }
 
     fn posted(&self) -> String {
@@ -109,7 +96,6 @@ fn steps() -> BTreeMap<String, (String, Vec<String>)> {
     steps.collect()
 }
 
-const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const STATED: &str = "file://metadata/east\"}, gateways: [{address: 203.0.113.9, port: 15443}]";
 
@@ -135,8 +121,7 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
     let spec = place.path("clone/specs/mesh.yaml");
     let text = std::fs::read_to_string(&spec).unwrap();
     std::fs::write(&spec, text.replace("file://metadata/east\"}", STATED)).unwrap();
-    let (code, said) = place.run(run, &environment);
-    assert_eq!(code, 0, "{said}");
+    place.run(run, &environment).done();
     assert!(
         place.posted().starts_with("<!-- isthmus plan of . -->\n## `mesh shop")
             && place.posted().contains("203.0.113.9")
@@ -144,19 +129,19 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
     assert!(place.calls().contains("api --silent repos/o/r/issues/7/comments"), "{}", place.calls());
     // findings are a comment too, at the same place, and the job fails
     std::fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap();
-    let (code, said) = place.run(run, &environment);
-    assert_eq!(code, 1, "{said}");
+    let ran = place.run(run, &environment);
+    assert_eq!(ran.code, 1, "{ran}");
     assert!(place.calls().contains("--method PATCH repos/o/r/issues/comments/17"), "{}", place.calls());
     assert!(place.posted().contains("No plan") && place.posted().contains("acceptForeignRots"));
     assert_eq!(std::fs::read_to_string(&summary).unwrap().matches("<!-- isthmus plan").count(), 2);
     // a revision that is not there
     std::fs::write(&spec, &text).unwrap();
-    let (code, _) = place.run(run, &[&environment[..], &[("BASE", "origin/none")]].concat());
-    assert!(code == 64 && place.posted().contains("ended with 64"));
+    let ran = place.run(run, &[&environment[..], &[("BASE", "origin/none")]].concat());
+    assert!(ran.code == 64 && place.posted().contains("ended with 64"));
     // without a token, as for a fork, the summary has it
     let calls = place.calls();
-    let (code, said) = place.run(run, &[&environment[..], &[("GH_TOKEN", "")]].concat());
-    assert!(code == 0 && said.contains("summary") && place.calls() == calls, "{said}");
+    let ran = place.run(run, &[&environment[..], &[("GH_TOKEN", "")]].concat());
+    assert!(ran.code == 0 && ran.stderr.contains("summary") && place.calls() == calls, "{ran}");
 }
 
 #[test]
@@ -173,8 +158,7 @@ fn the_action_takes_turns_until_all_is_pushed() {
         ("GITHUB_ACTION_PATH", ROOT),
     ];
     assert!(names.iter().all(|name| environment.iter().any(|(known, _)| known == name)), "{names:?}");
-    let (code, said) = place.run(run, &environment);
-    assert_eq!(code, 0, "{said}");
+    place.run(run, &environment).done();
     let log = place.git("remote.git", &["log", "-1", "--format=%an <%ae>%n%B", "main"]);
     assert!(
         log.starts_with("mesh <mesh@example.com>\nrendered: east, west") && log.contains("no link -> joined"),
@@ -184,11 +168,10 @@ fn the_action_takes_turns_until_all_is_pushed() {
     // a second one has nothing to do; a runner that checked a commit out goes on top of the branch
     let head = place.git("remote.git", &["rev-parse", "main"]);
     place.git("clone", &["checkout", "-q", "--detach", "HEAD~1"]);
-    let (code, said) = place.run(run, &environment);
-    assert_eq!(code, 0, "{said}");
+    place.run(run, &environment).done();
     assert_eq!(place.git("remote.git", &["rev-parse", "main"]), head);
-    let (code, said) = place.run(&steps()["Neither"].0, &[("COMMAND", "aply")]);
-    assert!(code == 64 && said.contains("aply"));
+    let ran = place.run(&steps()["Neither"].0, &[("COMMAND", "aply")]);
+    assert!(ran.code == 64 && ran.stdout.contains("aply"), "{ran}");
 }
 
 #[test]
@@ -215,8 +198,8 @@ fn the_gitlab_template_does_the_same() {
         ("CI_MERGE_REQUEST_IID", "7"),
     ];
     for again in [false, true] {
-        let (code, said) = place.run(&job("isthmus-plan"), &environment);
-        assert!(code == 0 && place.posted().contains("203.0.113.9"), "{again} {said}");
+        let ran = place.run(&job("isthmus-plan"), &environment);
+        assert!(ran.code == 0 && place.posted().contains("203.0.113.9"), "{again} {ran}");
         let calls = place.calls();
         let last = calls.lines().last().unwrap();
         assert!(last.contains("--data-urlencode body@") && last.contains("--request PUT") == again, "{calls}");
@@ -237,8 +220,7 @@ fn the_gitlab_template_does_the_same() {
         }
     });
     let line = line.collect::<Vec<_>>().join("\n");
-    let (code, said) = place.run(&line, &[("ENGINE", ENGINE), ("BRANCH", "main"), ("FOR", "20s")]);
-    assert_eq!(code, 0, "{said}");
+    place.run(&line, &[("ENGINE", ENGINE), ("BRANCH", "main"), ("FOR", "20s")]).done();
     assert!(place.git("remote.git", &["log", "-1", "--format=%B", "main"]).contains("rendered: east, west"));
 }
 

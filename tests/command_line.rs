@@ -1,15 +1,13 @@
 //! What the commands promise: locked runs, stored plans, one engine at a time, guards, and words for what is not there.
 
-use std::process::Command;
+use std::path::PathBuf;
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::{ENGINE, TestEnvironment};
 
-const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
-
-fn copy(from: &Checkout) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let status = Command::new("cp").arg("-a").arg(from.path(".")).arg(folder.path()).status().unwrap();
-    assert!(status.success());
+fn copy(from: &Checkout, environment: &TestEnvironment) -> PathBuf {
+    let folder = environment.path("elsewhere");
+    environment.end(environment.program("cp").arg("-a").arg(from.path(".")).arg(&folder)).done();
     folder
 }
 
@@ -18,28 +16,24 @@ fn a_locked_plan_is_the_same_everywhere_and_asks_nobody() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "name: shop}\nspec: {", "name: shop}\nspec: {meshID: bazaar, ");
     std::fs::remove_dir_all(checkout.path("metadata")).unwrap();
-    let plain = checkout.engine(&["plan", "--locked"]);
-    assert_eq!(plain.0, 0, "{}", plain.1);
-    let elsewhere = copy(&checkout);
-    let script = format!("umask 077; cd / && exec {ENGINE} -C {} plan --locked", elsewhere.path().display());
+    let plain = checkout.engine(&["plan", "--locked"]).done();
+    let environment = TestEnvironment::new().with("LC_ALL", "tr_TR.UTF-8").with("TZ", "Pacific/Apia");
+    let environment = environment.with("PATH", "/usr/bin:/bin").with("HOME", "/nonexistent");
+    let elsewhere = copy(&checkout, &environment);
+    let script = format!("umask 077; cd / && exec {ENGINE} -C {} plan --locked", elsewhere.display());
     for prefix in [vec!["sh", "-c"], vec!["unshare", "-r", "-n", "sh", "-c"]] {
-        let mut command = Command::new(prefix[0]);
-        command.args(&prefix[1..]).arg(&script).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
-        let output = command.env("LC_ALL", "tr_TR.UTF-8").env("TZ", "Pacific/Apia").output().unwrap();
-        let refused = String::from_utf8_lossy(&output.stderr).into_owned();
-        if prefix[0] == "unshare" && refused.starts_with("unshare:") {
-            assert!(std::env::var_os("CI").is_none(), "no network namespace to be had: {refused}");
+        let ran = environment.end(environment.program(prefix[0]).args(&prefix[1..]).arg(&script));
+        if prefix[0] == "unshare" && ran.stderr.starts_with("unshare:") {
+            assert!(std::env::var_os("CI").is_none(), "no network namespace to be had: {ran}");
             continue;
         }
-        assert!(output.status.success(), "{refused}");
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), plain.1);
+        assert_eq!(ran.done(), plain);
     }
-    assert_eq!(checkout.engine(&["apply", "--locked"]).0, 0);
+    checkout.engine(&["apply", "--locked"]).done();
     let tree = checkout.output();
-    let again = Command::new(ENGINE).arg("-C").arg(elsewhere.path()).args(["apply", "--locked"]).output().unwrap();
-    assert!(again.status.success());
+    environment.run_on(&elsewhere, &["apply", "--locked"]).done();
     for (path, bytes) in tree {
-        let other = elsewhere.path().join(path.strip_prefix(checkout.path("")).unwrap());
+        let other = elsewhere.join(path.strip_prefix(checkout.path("")).unwrap());
         assert_eq!(std::fs::read(other).unwrap(), bytes);
     }
 }
@@ -49,30 +43,23 @@ fn a_stored_plan_does_exactly_what_it_said_or_nothing() {
     let checkout = Checkout::new();
     let file = checkout.path("plan.json");
     let file = file.to_str().unwrap();
-    assert_eq!(checkout.engine(&["plan", "--out", file, "--detailed-exitcode"]).0, 2);
+    assert_eq!(checkout.engine(&["plan", "--out", file, "--detailed-exitcode"]).code, 2);
     assert!(checkout.output().is_empty());
-    let kept = copy(&checkout);
+    let environment = TestEnvironment::new();
+    let kept = copy(&checkout, &environment);
     std::fs::rename(checkout.path("metadata"), checkout.path("moved")).unwrap();
-    let (code, text) = checkout.engine(&["apply", file]);
-    assert_eq!(code, 0, "{text}");
+    checkout.engine(&["apply", file]).done();
     assert!(checkout.path("rendered/east/secret-istio-remote-secret-west.yaml").exists());
     checkout.refuses(&["apply", file], 4, &["the plan is stale"]);
 
-    let edited = std::fs::read_to_string(kept.path().join("plan.json"))
-        .unwrap()
-        .replace("api.west.example.com", "evil.example.com");
-    std::fs::write(kept.path().join("plan.json"), &edited).unwrap();
+    let edited =
+        std::fs::read_to_string(kept.join("plan.json")).unwrap().replace("api.west.example.com", "evil.example.com");
+    std::fs::write(kept.join("plan.json"), &edited).unwrap();
     assert!(edited.contains("evil.example.com") && !edited.contains("PRIVATE KEY"));
-    let output = Command::new(ENGINE)
-        .arg("-C")
-        .arg(kept.path())
-        .arg("apply")
-        .arg(kept.path().join("plan.json"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("its facts were changed"));
-    assert!(!kept.path().join("rendered").exists());
+    let ran = environment.run_on(&kept, &["apply", kept.join("plan.json").to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(ran.stderr.contains("its facts were changed"), "{ran}");
+    assert!(!kept.join("rendered").exists());
 }
 
 #[test]
@@ -81,26 +68,26 @@ fn the_second_engine_on_a_checkout_is_told_to_wait() {
     let held = isthmus::checkout::Checkout::open(&checkout.path("")).unwrap();
     let guard = held.lock().unwrap();
     checkout.refuses(&["apply"], 5, &["another engine works in"]);
-    assert_eq!(checkout.engine(&["plan"]).0, 0);
+    checkout.engine(&["plan"]).done();
     drop(guard);
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
 }
 
 #[test]
 fn a_pair_taken_away_needs_a_word_and_leaves_in_order() {
     let checkout = Checkout::new();
     checkout.edit("specs/mesh.yaml", "spec: {", "spec: {topology: pairs, pairs: [[east, west]], ");
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
     checkout.edit("specs/mesh.yaml", "[[east, west]]", "[]");
-    checkout.refuses(&["apply"], 4, &["links would go", "--allow-delete"]);
+    checkout.shows(&["apply"], 4, &["links would go", "--allow-delete"]);
     let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
     let routes = checkout.path("rendered/east/configmap-isthmus-routes.yaml");
     let peers = checkout.path("rendered/east/configmap-isthmus-peers.yaml");
-    assert_eq!(checkout.engine(&["apply", "--allow-delete"]).0, 0);
+    checkout.engine(&["apply", "--allow-delete"]).done();
     assert!(!secret.exists() && routes.exists() && peers.exists());
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
     assert!(!routes.exists() && peers.exists());
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
     assert!(!peers.exists());
     assert!(
         !std::fs::read_to_string(checkout.path("rendered/east/configmap-isthmus-mesh.yaml"))
@@ -116,18 +103,18 @@ fn a_paused_cluster_keeps_every_byte_and_a_leaving_one_goes() {
     checkout.refuses(&["apply"], 1, &["dummy", "specs/mesh.yaml:"]);
     checkout.edit("specs/mesh.yaml", "dummy: 1, ", "");
     std::fs::remove_dir_all(checkout.path("metadata/west")).unwrap();
-    checkout.refuses(&["apply"], 0, &["No changes."]);
+    checkout.shows(&["apply"], 0, &["No changes."]);
     checkout.edit("specs/mesh.yaml", "state: paused", "state: leaving");
     for _ in 0..3 {
-        assert_eq!(checkout.engine(&["apply"]).0, 0);
+        checkout.engine(&["apply"]).done();
     }
     let left: Vec<_> = checkout.output().into_keys().filter(|path| path.to_string_lossy().contains("west")).collect();
     assert_eq!(left, [checkout.path("rendered/west/kustomization.yaml")]);
-    checkout.refuses(&["apply"], 0, &["No changes."]);
+    checkout.shows(&["apply"], 0, &["No changes."]);
     let text = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
     let at = text.rfind("---\n").unwrap();
     checkout.write("specs/mesh.yaml", &text.as_bytes()[..at]);
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
     assert!(!checkout.path("rendered/west").exists());
 }
 
@@ -135,18 +122,18 @@ fn a_paused_cluster_keeps_every_byte_and_a_leaving_one_goes() {
 fn keys_are_made_once_and_only_when_asked_for() {
     use std::os::unix::fs::PermissionsExt as _;
     let checkout = Checkout::new();
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    checkout.engine(&["apply"]).done();
     assert!(!checkout.path("keys").exists() && !checkout.path("lock/mesh.yaml").exists());
-    assert_eq!(checkout.engine(&["keys", "new"]).0, 0);
+    checkout.engine(&["keys", "new"]).done();
     let mode = |path: &str| std::fs::metadata(checkout.path(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("keys"), mode("keys/engine.key")), (0o700, 0o600));
     assert_eq!(std::fs::read(checkout.path("keys/.gitignore")).unwrap(), b"*\n");
     checkout.refuses(&["keys", "new"], 4, &["no run replaces a recorded key"]);
-    let (code, text) = checkout.engine(&["keys", "list"]);
-    assert!(code == 0 && text.contains("at hand") && text.contains("in the cluster"), "{text}");
-    assert_eq!(checkout.engine(&["apply"]).0, 0);
+    let text = checkout.engine(&["keys", "list"]).done();
+    assert!(text.contains("at hand") && text.contains("in the cluster"), "{text}");
+    checkout.engine(&["apply"]).done();
     std::fs::remove_dir_all(checkout.path("keys")).unwrap();
-    checkout.refuses(&["apply", "--create-keys"], 0, &["No changes."]);
+    checkout.shows(&["apply", "--create-keys"], 0, &["No changes."]);
     assert!(!checkout.path("keys").exists());
 }
 
@@ -154,9 +141,8 @@ fn keys_are_made_once_and_only_when_asked_for() {
 fn json_is_one_document_with_a_version_also_on_failure() {
     let checkout = Checkout::joined();
     let document = |arguments: &[&str]| -> (i32, serde_json::Value) {
-        let output =
-            Command::new(ENGINE).env_clear().arg("-C").arg(checkout.path("")).args(arguments).output().unwrap();
-        (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+        let ran = checkout.engine(arguments);
+        (ran.code, serde_json::from_str(&ran.stdout).unwrap())
     };
     for command in [vec!["plan"], vec!["status"], vec!["keys", "list"], vec!["plan", "--locked"]] {
         let (code, value) = document(&[&["--output", "json"], command.as_slice()].concat());
@@ -200,7 +186,7 @@ fn the_small_commands_print_what_they_say() {
         (vec!["status"], "joined  unproven  in the tree"),
         (vec!["--help"], "Exit codes:"),
     ] {
-        let (code, text) = checkout.engine(&arguments);
-        assert!(code == 0 && text.contains(word), "{arguments:?}: {text}");
+        let text = checkout.engine(&arguments).done();
+        assert!(text.contains(word), "{arguments:?}: {text}");
     }
 }

@@ -1,18 +1,12 @@
 //! The demo: the main job, whole, on loopback.
 
-use std::process::Command;
+use crate::support::environment::TestEnvironment;
 
 #[test]
 fn the_tour_joins_three_clusters_and_takes_one_out_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_engine"))
-        .args(["demo", "--keep"])
-        .arg(folder.path().join("checkout"))
-        .env_clear()
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let environment = TestEnvironment::new();
+    let checkout = environment.path("checkout");
+    let text = environment.run(&["demo", "--keep", checkout.to_str().unwrap()]).done();
     let mut rest = text.as_str();
     for line in [
         "Deployment ×3",
@@ -32,6 +26,6 @@ fn the_tour_joins_three_clusters_and_takes_one_out_again() {
         let at = rest.find(line).unwrap_or_else(|| panic!("`{line}` is missing, or too early, in\n{text}"));
         rest = &rest[at + line.len()..];
     }
-    assert!(folder.path().join("checkout/rendered/east/secret-istio-remote-secret-west.yaml").exists());
-    assert!(!folder.path().join("checkout/rendered/east/secret-istio-remote-secret-north.yaml").exists());
+    assert!(checkout.join("rendered/east/secret-istio-remote-secret-west.yaml").exists());
+    assert!(!checkout.join("rendered/east/secret-istio-remote-secret-north.yaml").exists());
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use isthmus::demo::cluster::Authority;
 use isthmus::key::PrivateKey;
@@ -11,33 +10,38 @@ use isthmus::key::PrivateKey;
 mod large;
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::{ENGINE, Ran, TestEnvironment};
 
 /// A checkout in a repository of its own, and a shell that has the engine.
 struct Day {
-    folder: tempfile::TempDir,
+    environment: TestEnvironment,
 }
 
 impl Day {
     /// The two clusters of the fixtures, joined and committed.
     fn joined() -> Self {
         let checkout = Checkout::new();
-        let (code, said) = checkout.engine(&["apply", "--create-keys"]);
-        assert_eq!(code, 0, "{said}");
-        let day = Self { folder: tempfile::tempdir().unwrap() };
-        let copied =
-            Command::new("cp").arg("-a").arg(format!("{}/.", checkout.path("").display())).arg(day.path("")).status();
-        assert!(copied.unwrap().success());
+        checkout.engine(&["apply", "--create-keys"]).done();
+        let day = Self::new();
+        let mut copy = day.environment.program("cp");
+        day.environment.end(copy.arg("-a").arg(checkout.path(".")).arg(day.path(""))).done();
         day.begin();
         day
     }
 
+    fn new() -> Self {
+        let environment = TestEnvironment::new().with_tools();
+        fs::create_dir(environment.path("day")).unwrap();
+        Self { environment }
+    }
+
     fn begin(&self) {
         fs::write(self.path(".gitattributes"), "/lock/** -merge\n/rendered/** -merge\n").unwrap();
-        fs::write(self.path(".gitignore"), "/keys/\n/bin/\n/.gitconfig\n").unwrap();
+        fs::write(self.path(".gitignore"), "/keys/\n/bin/\n").unwrap();
         fs::create_dir(self.path("bin")).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_engine"), self.path("bin/engine")).unwrap();
+        self.environment.link("engine", Path::new(ENGINE));
         fs::write(
-            self.path(".gitconfig"),
+            self.environment.path("home/.gitconfig"),
             "[user]\n\tname = a\n\temail = a@example.com\n[init]\n\tdefaultBranch = main\n",
         )
         .unwrap();
@@ -45,28 +49,24 @@ impl Day {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.environment.path("day").join(path)
     }
 
-    /// Runs a line; exit code and all that was said.
-    fn run_in(&self, folder: &Path, line: &str) -> (i32, String) {
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new("bash");
-        command.args(["--noprofile", "--norc", "-c", line]).env_clear().env("PATH", path).env("HOME", self.path(""));
-        let done = command.current_dir(folder).output().unwrap();
-        let text = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        (done.status.code().unwrap(), text)
+    /// Runs a line of a shell.
+    fn run_in(&self, folder: &Path, line: &str) -> Ran {
+        let mut command = self.environment.program("bash");
+        self.environment.end(command.args(["--noprofile", "--norc", "-c", line]).current_dir(folder))
     }
 
-    fn run(&self, line: &str) -> (i32, String) {
+    fn run(&self, line: &str) -> Ran {
         self.run_in(&self.path(""), line)
     }
 
     #[track_caller]
     fn shell(&self, line: &str) -> String {
-        let (code, said) = self.run(line);
-        assert_eq!(code, 0, "{line}: {said}");
-        said
+        let ran = self.run(line);
+        assert_eq!(ran.code, 0, "{line}: {ran}");
+        ran.stdout
     }
 
     fn edit(&self, path: &str, from: &str, to: &str) {
@@ -76,17 +76,17 @@ impl Day {
     }
 
     /// Runs the commands of a section; words in capitals come from `word`. Gives each command's end.
-    fn follow(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, i32, String)> {
+    fn follow(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, Ran)> {
         let mut last = String::new();
         let mut ends = Vec::new();
         for command in commands(section) {
             let line = word(&command, &last);
             assert!(!line.contains("DIGEST") && !line.contains("GOOD"), "{line}");
-            let (code, said) = self.run(&line);
-            if let Some(digest) = digest(&said) {
+            let ran = self.run(&line);
+            if let Some(digest) = digest(&ran.stdout) {
                 last = digest;
             }
-            ends.push((line, code, said));
+            ends.push((line, ran));
         }
         ends
     }
@@ -116,9 +116,9 @@ fn as_it_stands(command: &str, _: &str) -> String {
 }
 
 #[track_caller]
-fn all_done(ends: &[(String, i32, String)]) {
-    for (line, code, said) in ends {
-        assert_eq!(*code, 0, "{line}: {said}");
+fn all_done(ends: &[(String, Ran)]) {
+    for (line, ran) in ends {
+        assert_eq!(ran.code, 0, "{line}: {ran}");
     }
 }
 
@@ -141,8 +141,8 @@ fn the_engines_key_is_lost() {
     let day = Day::joined();
     let before = fs::read_to_string(day.path("lock/mesh.yaml")).unwrap();
     fs::remove_file(day.path("keys/engine.key")).unwrap();
-    let (code, said) = day.run("engine keys new");
-    assert!(code == 4 && said.contains("already know an engine key"), "{said}");
+    let ran = day.run("engine keys new");
+    assert!(ran.code == 4 && ran.stderr.contains("already know an engine key"), "{ran}");
     let listed = day.shell("engine keys list");
     assert!(listed.contains("keys/engine.key or $ISTHMUS_ENGINE_KEY"), "{listed}");
     all_done(&day.follow("The engine's key is lost", &as_it_stands));
@@ -161,9 +161,9 @@ fn a_clusters_key_is_lost() {
     let day = Day::joined();
     change_west(&day, true, false);
     let ends = day.follow("A cluster's key is lost", &with_digest);
-    assert!(
-        ends[0].1 == 4 && ends[0].2.contains("trust change of `west`: held back") && ends[0].2.contains("authn key")
-    );
+    let (_, held) = &ends[0];
+    assert_eq!(held.code, 4, "{held}");
+    assert!(held.stdout.contains("trust change of `west`: held back") && held.stdout.contains("authn key"), "{held}");
     all_done(&ends[1..]);
 }
 
@@ -176,17 +176,17 @@ fn the_repository_was_reverted() {
         "file://metadata/east\"}, gateways: [{address: 203.0.113.99, port: 15443}]",
     );
     change_west(&day, true, false);
-    assert_eq!(day.run("engine apply --accept-trust west").0, 0);
+    day.shell("engine apply --accept-trust west");
     day.shell("git add -A && git commit -qm 'last good state'");
     let good = day.shell("git rev-parse HEAD").trim().to_owned();
     let tree = day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'");
     day.shell("git checkout -q HEAD~1 -- specs lock rendered && git commit -qm 'reverted'");
     assert_ne!(tree, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'"));
     // what a turn on it shows: a trust change, since the cluster is of today
-    assert_eq!(day.run("engine plan").0, 4);
+    assert_eq!(day.run("engine plan").code, 4);
     all_done(&day.follow("The repository was reverted to last month", &|command, _| command.replace("GOOD", &good)));
     assert_eq!(tree, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'"));
-    assert_eq!(day.run("engine plan --detailed-exitcode").0, 0);
+    day.shell("engine plan --detailed-exitcode");
 }
 
 #[test]
@@ -195,22 +195,22 @@ fn a_cluster_was_rebuilt() {
     let before = fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
     change_west(&day, true, true);
     let ends = day.follow("A cluster was rebuilt under its name", &with_digest);
-    assert!(ends[0].1 == 4 && ends[0].2.contains("cluster UUID"), "{}", ends[0].2);
+    assert!(ends[0].1.code == 4 && ends[0].1.stdout.contains("cluster UUID"), "{}", ends[0].1);
     // the first turn takes its secret away
-    assert!(ends[1].2.contains("- Secret istio-remote-secret-west"), "{}", ends[1].2);
-    let status = &ends.last().unwrap().2;
+    assert!(ends[1].1.stdout.contains("- Secret istio-remote-secret-west"), "{}", ends[1].1);
+    let status = &ends.last().unwrap().1.stdout;
     assert!(status.matches("joined").count() == 2, "{status}");
-    assert_eq!(day.run("engine plan --detailed-exitcode").0, 0);
+    day.shell("engine plan --detailed-exitcode");
     let after = fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
     assert_ne!(before, after);
 }
 
 #[test]
 fn a_cluster_of_forty_is_dead() {
-    let day = Day { folder: tempfile::tempdir().unwrap() };
+    let day = Day::new();
     large::checkout(&day.path(""), 40);
     day.begin();
-    assert_eq!(day.run("engine apply").0, 0);
+    day.shell("engine apply");
     fs::remove_dir_all(day.path("metadata/c0007")).unwrap();
     // the others go on
     day.edit(
@@ -218,8 +218,8 @@ fn a_cluster_of_forty_is_dead() {
         "file://metadata/c0001\"}",
         "file://metadata/c0001\"}\n  gateways: [{address: 203.0.113.99, port: 15443}]",
     );
-    let (code, said) = day.run("engine apply");
-    assert!(code == 3 && said.contains("fetch-ca/c0007") && said.contains("failed"), "{code} {said}");
+    let ran = day.run("engine apply");
+    assert!(ran.code == 3 && ran.stdout.contains("fetch-ca/c0007  failed"), "{ran}");
     let mesh = |cluster: &str| {
         fs::read_to_string(day.path(&format!("rendered/{cluster}/configmap-isthmus-mesh.yaml"))).unwrap()
     };
@@ -233,7 +233,7 @@ fn a_cluster_of_forty_is_dead() {
     let text = fs::read_to_string(day.path("specs/mesh.yaml")).unwrap();
     let kept: Vec<&str> = text.split("---\n").filter(|document| !document.contains("c0007")).collect();
     fs::write(day.path("specs/mesh.yaml"), kept.join("---\n")).unwrap();
-    assert_eq!(day.run("engine apply").0, 0);
+    day.shell("engine apply");
     assert!(!day.path("rendered/c0007").exists());
 }
 
@@ -242,8 +242,8 @@ fn two_turns_at_once() {
     let day = Day::joined();
     let held = isthmus::checkout::Checkout::open(&day.path("")).unwrap();
     let guard = held.lock().unwrap();
-    let (code, said) = day.run("engine apply");
-    assert!(code == 5 && said.contains("another engine works in"), "{said}");
+    let ran = day.run("engine apply");
+    assert!(ran.code == 5 && ran.stderr.contains("another engine works in"), "{ran}");
     drop(guard);
     // two clones of one remote, each with something to commit
     day.shell("git clone -q --bare . bin/remote.git && git clone -q bin/remote.git bin/one && git clone -q bin/remote.git bin/two");
@@ -257,21 +257,21 @@ fn two_turns_at_once() {
     let (two, _) = gateway("two", "west", "203.0.113.99");
     // the specs of both are on main; each clone has rendered its own alone
     for clone in [&one, &two] {
-        assert_eq!(day.run_in(clone, "git commit -qam spec && engine apply --locked -q").0, 0);
+        assert_eq!(day.run_in(clone, "git commit -qam spec && engine apply --locked -q").code, 0);
     }
-    assert_eq!(day.run_in(&one, "git push -q").0, 0);
-    assert_eq!(day.run_in(&two, "git pull -q --rebase --autostash && git push -q").0, 0);
+    assert_eq!(day.run_in(&one, "git push -q").code, 0);
+    assert_eq!(day.run_in(&two, "git pull -q --rebase --autostash && git push -q").code, 0);
     for line in commands("Two turns at once") {
-        let (code, said) = day.run_in(&one, &line);
-        assert!(code == 0 && said.contains("the push was rejected") && said.contains("pulled"), "{code} {said}");
-        let (code, said) = day.run_in(&two, &line);
-        assert_eq!(code, 0, "{said}");
+        let ran = day.run_in(&one, &line);
+        let said = &ran.stderr;
+        assert!(ran.code == 0 && said.contains("the push was rejected") && said.contains("pulled"), "{ran}");
+        day.run_in(&two, &line).done();
     }
     let show =
         |path: &str| day.shell(&format!("git -C bin/remote.git show main:rendered/{path}/configmap-isthmus-mesh.yaml"));
     assert!(show("west").contains("203.0.113.98") && show("east").contains("203.0.113.99"));
-    let (code, said) = day.run_in(&two, "git status --porcelain && engine plan --locked --detailed-exitcode");
-    assert!(code == 0 && !said.contains(" M "), "{said}");
+    let ran = day.run_in(&two, "git status --porcelain && engine plan --locked --detailed-exitcode");
+    assert!(ran.code == 0 && !ran.stdout.contains(" M "), "{ran}");
 }
 
 #[test]
@@ -279,25 +279,24 @@ fn a_merge_conflict_in_the_lock() {
     let day = Day::joined();
     day.shell("git switch -qc work");
     day.edit("metadata/east/private/multicluster.json", "15443", "15444");
-    assert_eq!(day.run("engine apply").0, 0);
+    day.shell("engine apply");
     day.shell("git add -A && git commit -qm work && git switch -q main");
     day.edit("metadata/east/private/multicluster.json", "15443", "15445");
-    assert_eq!(day.run("engine apply").0, 0);
+    day.shell("engine apply");
     day.shell("git add -A && git commit -qm main && git switch -q work");
-    let (code, said) = day.run("git merge -q main");
-    assert!(code != 0 && said.contains("lock/clusters/east.yaml"), "{said}");
+    let ran = day.run("git merge -q main");
+    assert!(ran.code != 0 && ran.says("lock/clusters/east.yaml"), "{ran}");
     // the attributes keep marks out of the files; without them the engine names the line
     let lock = fs::read_to_string(day.path("lock/clusters/east.yaml")).unwrap();
     assert!(!lock.contains("<<<<<<<"));
     fs::write(day.path("lock/clusters/east.yaml"), format!("<<<<<<< HEAD\n{lock}")).unwrap();
-    let (code, said) = day.run("engine plan --locked");
-    assert!(
-        code == 1 && said.contains("merge-conflict markers") && said.contains("lock/clusters/east.yaml:1"),
-        "{said}"
-    );
+    let ran = day.run("engine plan --locked");
+    assert_eq!(ran.code, 1, "{ran}");
+    let said = &ran.stderr;
+    assert!(said.contains("merge-conflict markers") && said.contains("lock/clusters/east.yaml:1"), "{ran}");
     day.shell("git checkout main -- metadata");
     all_done(&day.follow("A merge conflict in `lock/`", &as_it_stands));
     assert!(day.shell("git status --porcelain").is_empty());
     assert!(day.shell("git show HEAD:lock/clusters/east.yaml").contains("15445"));
-    assert_eq!(day.run("engine plan --detailed-exitcode").0, 0);
+    day.shell("engine plan --detailed-exitcode");
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::kube::Kube;
 
 const EAST_ROOT: &str = include_str!("../fixtures/real/east/root-cert.pem");
@@ -21,22 +21,17 @@ const CA_KEY: &str = "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCnNlY3JldA==";
 /// Clusters, the kubeconfig that leads to them, and an empty checkout.
 struct World {
     runtime: tokio::runtime::Runtime,
-    folder: tempfile::TempDir,
+    environment: TestEnvironment,
     contexts: Vec<(String, String)>,
-}
-
-struct Said {
-    code: i32,
-    data: String,
-    talk: String,
 }
 
 impl World {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("checkout")).unwrap();
-        Self { runtime, folder, contexts: Vec::new() }
+        let mut environment = TestEnvironment::new();
+        environment.set("KUBECONFIG", environment.path("kubeconfig"));
+        std::fs::create_dir(environment.path("checkout")).unwrap();
+        Self { runtime, environment, contexts: Vec::new() }
     }
 
     fn kube(&mut self, context: &str) -> Kube {
@@ -51,7 +46,7 @@ impl World {
     }
 
     fn path(&self, path: &str) -> std::path::PathBuf {
-        self.folder.path().join("checkout").join(path)
+        self.environment.path("checkout").join(path)
     }
 
     fn text(&self, path: &str) -> String {
@@ -63,8 +58,8 @@ impl World {
         std::fs::write(self.path(path), text).unwrap();
     }
 
-    fn engine(&self, arguments: &[&str]) -> Said {
-        let kubeconfig = self.folder.path().join("kubeconfig");
+    fn engine(&self, arguments: &[&str]) -> Ran {
+        let kubeconfig = self.environment.path("kubeconfig");
         let all = |what: &str, value: &dyn Fn(&(String, String)) -> Value| {
             let items = self.contexts.iter().map(|one| json!({ "name": one.0, what: value(one) }));
             items.collect::<Vec<_>>()
@@ -76,13 +71,9 @@ impl World {
             "contexts": all("context", &|(name, _)| json!({ "cluster": name, "user": name })),
         });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
-        let engine = engine.env_clear().env("KUBECONFIG", &kubeconfig).arg("-C").arg(self.path(""));
-        let output = engine.args(arguments).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let said = Said { code: output.status.code().unwrap(), data: text(output.stdout), talk: text(output.stderr) };
+        let said = self.environment.run_on(&self.path(""), arguments);
         for secret in [TOKEN, CA_KEY, &BASE64.encode(TOKEN)] {
-            assert!(!said.data.contains(secret) && !said.talk.contains(secret), "{}{}", said.data, said.talk);
+            assert!(!said.says(secret), "{said}");
             for (path, bytes) in files(&self.path("")) {
                 // a file that was there before keeps what it holds
                 let held = String::from_utf8_lossy(&bytes).contains(secret);
@@ -93,9 +84,9 @@ impl World {
     }
 
     #[track_caller]
-    fn does(&self, code: i32, arguments: &[&str]) -> Said {
+    fn does(&self, code: i32, arguments: &[&str]) -> Ran {
         let said = self.engine(arguments);
-        assert_eq!(said.code, code, "{arguments:?}\n{}\n{}", said.data, said.talk);
+        assert_eq!(said.code, code, "{arguments:?}\n{said}");
         said
     }
 }
@@ -228,7 +219,7 @@ fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
     let said = world.does(0, &["init"]);
     let servers = [world.server("admin@east"), world.server("gke_shop_europe-west1_west")];
     let stable = |text: &str| text.replace(servers[0], "http://EAST").replace(servers[1], "http://WEST");
-    insta::assert_snapshot!("said", format!("{}\n{}", said.data, said.talk));
+    insta::assert_snapshot!("said", format!("{}\n{}", said.stdout, said.stderr));
     insta::assert_snapshot!("mesh", world.text("specs/mesh.yaml"));
     insta::assert_snapshot!("east", stable(&world.text("specs/clusters/east.yaml")));
     insta::assert_snapshot!("west", stable(&world.text("specs/clusters/west.yaml")));
@@ -244,7 +235,7 @@ fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
         .collect();
     assert_eq!(fill_in.len(), 5, "endpoint and api host of both, and the consent");
     let said = world.does(1, &["plan"]);
-    assert_eq!(places(&said.talk), fill_in, "{}", said.talk);
+    assert_eq!(places(&said.stderr), fill_in, "{}", said.stderr);
 
     // filled in, it compiles, and nothing more is said
     for name in ["east", "west"] {
@@ -258,7 +249,12 @@ fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
     }
     world.write("specs/mesh.yaml", &world.text("specs/mesh.yaml").replace("Roots: false", "Roots: true"));
     let said = world.does(0, &["plan"]);
-    assert!(said.data.contains("render-components/east") && !said.talk.contains("-->"), "{}{}", said.data, said.talk);
+    assert!(
+        said.stdout.contains("render-components/east") && !said.stderr.contains("-->"),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
 }
 
 #[test]
@@ -268,7 +264,7 @@ fn where_isthmus_runs_already_nothing_is_left_to_fill_in() {
     istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
     installed(&east, EAST, "east.invalid");
     let said = world.does(0, &["init", "--context", "east", "--mesh", "market", "--accept-foreign-roots"]);
-    assert!(!said.talk.contains("fill in"), "{}", said.talk);
+    assert!(!said.stderr.contains("fill in"), "{}", said.stderr);
     insta::assert_snapshot!(
         "installed",
         world.text("specs/clusters/east.yaml").replace(world.server("east"), "http://EAST")
@@ -276,7 +272,7 @@ fn where_isthmus_runs_already_nothing_is_left_to_fill_in() {
     let mesh = world.text("specs/mesh.yaml");
     assert!(mesh.contains("name: market # --mesh\n") && mesh.contains("meshID: shop # meshId of east\n"), "{mesh}");
     let said = world.does(0, &["plan"]);
-    assert!(!said.talk.contains("-->"), "{}", said.talk);
+    assert!(!said.stderr.contains("-->"), "{}", said.stderr);
 }
 
 #[test]
@@ -285,7 +281,7 @@ fn nothing_is_ever_overwritten() {
     world.write("specs/clusters/old.yaml", "# mine\n");
     let before = files(&world.path(""));
     let said = world.does(4, &["init"]);
-    assert!(said.talk.contains("specs/clusters/old.yaml; nothing was written"), "{}", said.talk);
+    assert!(said.stderr.contains("specs/clusters/old.yaml; nothing was written"), "{}", said.stderr);
     assert_eq!(files(&world.path("")), before);
     std::fs::remove_file(world.path("specs/clusters/old.yaml")).unwrap();
     world.write(".gitignore", "target\n");
@@ -300,9 +296,9 @@ fn a_context_that_cannot_be_reached_costs_only_itself() {
     let (mut world, east, west) = two_clusters();
     world.contexts.push(("gone".to_owned(), "http://127.0.0.1:1".to_owned()));
     let said = world.does(3, &["init", "--output", "json"]);
-    let json: Value = serde_json::from_str(&said.data).unwrap();
+    let json: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(json["unreachable"][0]["context"], "gone");
-    assert!(said.talk.contains("cannot look into the cluster of context `gone`"), "{}", said.talk);
+    assert!(said.stderr.contains("cannot look into the cluster of context `gone`"), "{}", said.stderr);
     assert_eq!(json["written"], json!(["specs/clusters/east.yaml", "specs/clusters/west.yaml", "specs/mesh.yaml"]));
     assert_eq!(json["clusters"][0]["clusterUUID"], EAST);
     assert_eq!(json["fillIn"].as_array().unwrap().len(), 5);
@@ -314,16 +310,20 @@ fn a_context_that_cannot_be_reached_costs_only_itself() {
     let said = world.does(0, &["init", "--context", "admin@east"]);
     let text = world.text("specs/clusters/east.yaml");
     assert!(text.contains("# rootCA: not found: 403 the fake says no"), "{text}");
-    assert!(said.talk.contains("remote secrets of `east` could not be listed: 403"), "{}", said.talk);
+    assert!(said.stderr.contains("remote secrets of `east` could not be listed: 403"), "{}", said.stderr);
 
     // where nobody can be asked, nothing is written
     std::fs::remove_dir_all(world.path("specs")).unwrap();
     west.refuse("deployments");
     let said = world.does(1, &["init", "--context", "gone", "--context", "gke_shop_europe-west1_west"]);
-    assert!(said.talk.contains("403 the fake says no") && said.talk.contains("nothing was written"), "{}", said.talk);
+    assert!(
+        said.stderr.contains("403 the fake says no") && said.stderr.contains("nothing was written"),
+        "{}",
+        said.stderr
+    );
     assert!(!world.path("specs").exists());
     let said = world.does(64, &["init", "--context", "admin@eats"]);
-    assert!(said.talk.contains("did you mean `admin@east`?"), "{}", said.talk);
+    assert!(said.stderr.contains("did you mean `admin@east`?"), "{}", said.stderr);
     world.does(6, &["init", "--kubeconfig", "/nowhere/at/all"]);
 }
 
@@ -334,8 +334,8 @@ fn an_empty_cluster_and_a_second_context_are_no_clusters() {
     let server = world.server("admin@east").to_owned();
     world.contexts.push(("viewer@east".to_owned(), server));
     let said = world.does(0, &["init"]);
-    assert!(said.talk.contains("context `empty`: no istiod there"), "{}", said.talk);
-    assert!(said.talk.contains("context `viewer@east` leads to the cluster of `admin@east`"), "{}", said.talk);
+    assert!(said.stderr.contains("context `empty`: no istiod there"), "{}", said.stderr);
+    assert!(said.stderr.contains("context `viewer@east` leads to the cluster of `admin@east`"), "{}", said.stderr);
     assert_eq!(std::fs::read_dir(world.path("specs/clusters")).unwrap().count(), 2);
 }
 
@@ -367,11 +367,11 @@ fn hand_made_secrets_keep_their_cluster_ids_and_are_taken_over_in_a_stated_order
         "kubectl --context gke_shop_europe-west1_west -n istio-system delete secret reach-east",
         "note: remote secret `istio-remote-secret-far` of `east` stays as it is: it leads to `far`, which no context here does",
     ] {
-        assert!(said.talk.contains(words), "{words}\n{}", said.talk);
+        assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);
     }
-    let label = said.talk.find("label secret").unwrap();
-    assert!(label < said.talk.find("delete secret").unwrap());
-    assert!(said.talk.find("until nothing waits").unwrap() < label, "first all else is live");
+    let label = said.stderr.find("label secret").unwrap();
+    assert!(label < said.stderr.find("delete secret").unwrap());
+    assert!(said.stderr.find("until nothing waits").unwrap() < label, "first all else is live");
 }
 
 /// Links that exist are the links that are wanted, when not all do.
@@ -428,7 +428,7 @@ fn a_hand_made_secret_in_the_tree_stays_until_ours_takes_its_place() {
 
     world.write("specs/clusters/west.yaml", &world.text("later.txt"));
     let said = world.does(0, &["plan"]);
-    assert!(said.data.contains("~ Secret istio-remote-secret-west"), "{}", said.data);
+    assert!(said.stdout.contains("~ Secret istio-remote-secret-west"), "{}", said.stdout);
     world.does(0, &["apply"]);
     let ours = world.text(path);
     assert!(ours.contains("isthmus-relay.istio-system.svc") || ours.contains("managed-by: isthmus"), "{ours}");
@@ -452,7 +452,7 @@ fn a_deckhouse_cluster_stays_deckhouses() {
     secret["metadata"]["labels"]["heritage"] = json!("deckhouse");
     kube.put("secrets", secret);
     let said = world.does(0, &["init", "--adopt"]);
-    assert!(said.talk.contains("stays as it is: it belongs to `deckhouse`"), "{}", said.talk);
+    assert!(said.stderr.contains("stays as it is: it belongs to `deckhouse`"), "{}", said.stderr);
     let text = world.text("specs/clusters/main.yaml");
     insta::assert_snapshot!("deckhouse", text.replace(world.server("main"), "http://MAIN"));
     let text = text.replace("endpoint: #", "endpoint: https://istio-metadata.main.invalid/metadata #");

@@ -1,8 +1,7 @@
 //! `engine invite`: what is printed, and two teams that join by nothing else.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use isthmus::demo::cluster::{Fleet, SimulatedCluster};
@@ -12,6 +11,7 @@ use isthmus::spec::Source;
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::{Ran, TestEnvironment};
 
 /// Turns, alternately, until both sides have nothing to do: each learns of the other one turn later.
 const MOST_TURNS: usize = 8;
@@ -20,14 +20,7 @@ const MOST_TURNS: usize = 8;
 struct Team {
     name: &'static str,
     peer: &'static str,
-    folder: tempfile::TempDir,
-}
-
-/// What a run printed, and how it ended.
-struct Said {
-    code: i32,
-    data: String,
-    talk: String,
+    environment: TestEnvironment,
 }
 
 impl Team {
@@ -35,7 +28,8 @@ impl Team {
         let cluster: ClusterName = name.parse().unwrap();
         let address = exporters.address(&cluster).unwrap();
         let ca = locked(fleet, |fleet| fleet.clusters[&cluster].serving.pem.clone());
-        let team = Self { name, peer, folder: tempfile::tempdir().unwrap() };
+        // the exporters of the other go by the real clock
+        let team = Self { name, peer, environment: TestEnvironment::new().real_time() };
         team.write(
             "specs/mesh.yaml",
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n",
@@ -50,29 +44,30 @@ impl Team {
         team
     }
 
+    fn path(&self, path: &str) -> PathBuf {
+        self.environment.path("checkout").join(path)
+    }
+
     fn write(&self, path: &str, text: &str) {
-        let path = self.folder.path().join(path);
+        let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn engine(&self, arguments: &[&str]) -> Said {
-        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
-        let output = engine.env_clear().arg("-C").arg(self.folder.path()).args(arguments).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { code: output.status.code().unwrap(), data: text(output.stdout), talk: text(output.stderr) }
+    fn engine(&self, arguments: &[&str]) -> Ran {
+        self.environment.run_on(&self.path(""), arguments)
     }
 
     #[track_caller]
     fn does(&self, arguments: &[&str]) -> String {
-        let Said { code, data, talk } = self.engine(arguments);
-        assert_eq!(code, 0, "{} {arguments:?}\n{data}\n{talk}", self.name);
-        data
+        let ran = self.engine(arguments);
+        assert_eq!(ran.code, 0, "{} {arguments:?}\n{ran}", self.name);
+        ran.stdout
     }
 
     /// Files of the cluster's folder.
     fn rendered(&self) -> BTreeMap<String, Vec<u8>> {
-        let folder = self.folder.path().join("rendered").join(self.name);
+        let folder = self.path("rendered").join(self.name);
         let files = std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
         files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
     }
@@ -88,7 +83,7 @@ impl Team {
     }
 
     fn stage(&self, reader: &str, peer: &str) -> Option<String> {
-        let lock: Value = serde_yaml_of(&self.folder.path().join(format!("lock/links/{reader}.yaml")))?;
+        let lock: Value = serde_yaml_of(&self.path(&format!("lock/links/{reader}.yaml")))?;
         Some(lock["links"][peer]["stage"].as_str()?.to_owned())
     }
 }
@@ -112,8 +107,8 @@ fn two_teams_join_by_their_invitations_alone() {
     // nobody is invited to what nobody has seen
     for team in &teams {
         let said = team.engine(&["invite", team.name]);
-        assert_eq!((said.code, said.data.as_str()), (1, ""), "{}", said.talk);
-        assert!(said.talk.contains(&format!("`{}` was never reached", team.name)), "{}", said.talk);
+        assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said}");
+        assert!(said.stderr.contains(&format!("`{}` was never reached", team.name)), "{}", said.stderr);
     }
     // each brings up its own cluster, and invites the other
     for _ in 0..2 {
@@ -149,13 +144,13 @@ fn two_teams_join_by_their_invitations_alone() {
         if idle {
             break;
         }
-        assert!(taken < MOST_TURNS, "{}", east.engine(&["plan"]).data);
+        assert!(taken < MOST_TURNS, "{}", east.engine(&["plan"]));
     }
     for team in &teams {
         assert_eq!(team.stage(team.name, team.peer).as_deref(), Some("joined"));
         assert!(team.rendered().contains_key(&team.secret()));
         // the other's folder and links are the other's
-        assert!(!team.folder.path().join("rendered").join(team.peer).exists());
+        assert!(!team.path("rendered").join(team.peer).exists());
         let plan = team.does(&["plan", "--detailed-exitcode"]);
         assert!(plan.contains("No changes"), "{plan}");
         assert!(!plan.contains("unproven"), "{plan}");
@@ -163,13 +158,13 @@ fn two_teams_join_by_their_invitations_alone() {
         assert!(status.contains("proven") && !status.contains("unproven"), "{status}");
     }
     // each engine has a key of its own
-    let engines: Vec<_> = teams.iter().map(|team| std::fs::read(team.folder.path().join("lock/mesh.yaml"))).collect();
+    let engines: Vec<_> = teams.iter().map(|team| std::fs::read(team.path("lock/mesh.yaml"))).collect();
     assert_ne!(engines[0].as_ref().unwrap(), engines[1].as_ref().unwrap());
     // after first contact the lock says the same words as the invitation did
     assert_eq!(west.does(&["invite", "east", "--fingerprint"]), words[0]);
     let said = east.engine(&["invite", "west"]);
     assert_eq!(said.code, 1);
-    assert!(said.talk.contains("`west` belongs to another checkout"), "{}", said.talk);
+    assert!(said.stderr.contains("`west` belongs to another checkout"), "{}", said.stderr);
 }
 
 /// A checkout of recorded metadata that is reached over https, by its lock.
@@ -187,17 +182,13 @@ fn reached() -> Checkout {
 #[test]
 fn an_invitation_says_what_to_declare_and_what_to_compare() {
     let checkout = reached();
-    let (code, text) = checkout.engine(&["invite", "east", "-q"]);
-    assert_eq!(code, 0, "{text}");
+    let text = checkout.engine(&["invite", "east", "-q"]).done();
     insta::assert_snapshot!("multicluster", text);
-    let (code, text) = checkout.engine(&["invite", "east", "-q", "--for", "deckhouse"]);
-    assert_eq!(code, 0, "{text}");
+    let text = checkout.engine(&["invite", "east", "-q", "--for", "deckhouse"]).done();
     insta::assert_snapshot!("deckhouse", text);
-    let (code, text) = checkout.engine(&["invite", "east", "-q", "--as", "cluster"]);
-    assert_eq!(code, 0, "{text}");
+    let text = checkout.engine(&["invite", "east", "-q", "--as", "cluster"]).done();
     insta::assert_snapshot!("cluster", text);
-    let (code, text) = checkout.engine(&["invite", "east", "-q", "--output", "json"]);
-    assert_eq!(code, 0, "{text}");
+    let text = checkout.engine(&["invite", "east", "-q", "--output", "json"]).done();
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["words"].as_str().unwrap().split(' ').count(), 8);
 }
@@ -209,8 +200,7 @@ fn an_invitation_compiles_where_it_is_put() {
     let mesh = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: theirs}\nspec: {acceptForeignRoots: true}\n---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: own}\nspec: {metadata: {endpoint: \"file://metadata/own\"}}\n";
     let mut pins = Vec::new();
     for form in [&[][..], &["--as", "cluster"], &["--for", "deckhouse"]] {
-        let (code, text) = checkout.engine(&[&["invite", "east", "-q"], form].concat());
-        assert_eq!(code, 0, "{text}");
+        let text = checkout.engine(&[&["invite", "east", "-q"], form].concat()).done();
         let source = |path: &str, text: &str| Source { path: path.into(), bytes: text.as_bytes().to_vec() };
         let sources = [source("specs/mesh.yaml", mesh), source("specs/east.yaml", &text)];
         let (mesh, warnings) = isthmus::compile::load(&sources, "0.1.0", &|_| None).unwrap();
@@ -237,5 +227,5 @@ fn what_cannot_be_invited_to_is_said() {
         "https://istio-metadata.east.example.com:8443/",
     );
     checkout.refuses(&["invite", "east", "--for", "deckhouse"], 1, &["admits no port", "serve it by name on 443"]);
-    assert_eq!(checkout.engine(&["invite", "east"]).0, 0);
+    checkout.engine(&["invite", "east"]).done();
 }

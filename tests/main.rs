@@ -36,6 +36,7 @@ mod proxy;
 mod pull_requests;
 mod relay;
 mod render;
+mod sealed;
 mod server;
 mod spec;
 mod spiffe;
@@ -50,6 +51,7 @@ mod support {
     pub(crate) mod apiserver;
     pub(crate) mod checkout;
     pub(crate) mod deckhouse;
+    pub(crate) mod environment;
     pub(crate) mod kube;
     pub(crate) mod naive;
     pub(crate) mod objects;

@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::TestEnvironment;
 
 const REPO: &str = "https://git.example.com/platform.git";
 
 fn printed(checkout: &Checkout, words: &[&str]) -> String {
-    let (code, text) = checkout.engine(&[&["-q", "manifests"], words].concat());
-    assert_eq!(code, 0, "{text}");
-    text
+    let ran = checkout.engine(&[&["-q", "manifests"], words].concat());
+    assert_eq!(ran.stderr, "");
+    ran.done()
 }
 
 fn objects(stream: &str) -> Vec<Value> {
@@ -28,14 +29,9 @@ fn what_argo_cd_is_installed_with() {
 
 #[test]
 fn the_sidecar_has_no_way_out_but_its_socket() {
-    let nowhere = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
-        .args(["manifests", "argocd", "--image", "isthmus:1", "--namespace", "gitops"])
-        .current_dir(nowhere.path())
-        .env_clear()
-        .output()
-        .unwrap();
-    let all = objects(&String::from_utf8(output.stdout).unwrap());
+    let nowhere = TestEnvironment::new();
+    let ran = nowhere.run(&["manifests", "argocd", "--image", "isthmus:1", "--namespace", "gitops"]);
+    let all = objects(&ran.done());
     assert!(all.iter().all(|object| object["metadata"]["namespace"] == "gitops"));
     let plugin: Value = serde_yaml::from_str(all[0]["data"]["plugin.yaml"].as_str().unwrap()).unwrap();
     assert!(plugin["spec"].get("discover").is_none() && plugin["spec"].get("version").is_none());

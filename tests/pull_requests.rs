@@ -2,25 +2,16 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::process::Command;
 
 use crate::support::checkout::Checkout;
 use crate::watch::state_gateway;
 
-fn git(checkout: &Checkout, words: &[&str]) {
-    let author = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"];
-    let mut command = Command::new("git");
-    command.arg("-C").arg(checkout.path("")).args(author).args(words);
-    let done = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
-    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// A joined checkout as the first commit of branch main.
 fn committed() -> Checkout {
     let checkout = Checkout::joined();
-    git(&checkout, &["init", "-q", "-b", "main"]);
-    git(&checkout, &["add", "-A"]);
-    git(&checkout, &["commit", "-qm", "one"]);
+    checkout.git(&["init", "-q", "-b", "main"]);
+    checkout.git(&["add", "-A"]);
+    checkout.git(&["commit", "-qm", "one"]);
     checkout
 }
 
@@ -29,25 +20,25 @@ const STATED: &str = "file://metadata/east\"}, gateways: [{address: 203.0.113.9,
 #[test]
 fn a_change_of_specs_shows_what_it_will_change_and_nothing_else() {
     let checkout = committed();
-    let (code, said) = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]);
-    assert_eq!(code, 0, "{said}");
+    let said = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]).done();
     assert!(said.contains("No changes"), "{said}");
     checkout.edit("specs/mesh.yaml", "file://metadata/east\"}", STATED);
     let before = checkout.output();
-    let (code, said) = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]);
-    assert_eq!(code, 2, "{said}");
+    let ran = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]);
+    assert_eq!(ran.code, 2, "{ran}");
+    let said = &ran.stdout;
     assert!(said.contains("203.0.113.9") && said.contains("render-trust/west"), "{said}");
     assert!(!said.contains("render-secret"), "{said}");
     assert!(before == checkout.output());
     // drift of the tree is not what a pull request is about
     checkout.write("rendered/west/configmap-isthmus-mesh.yaml", b"by hand");
-    assert_eq!(checkout.engine(&["plan", "--base", "main"]).1, said);
-    let (code, markdown) = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]);
-    assert_eq!(code, 0);
+    let again = checkout.engine(&["plan", "--base", "main"]);
+    assert_eq!((again.stdout, again.stderr), (ran.stdout, ran.stderr));
+    let markdown = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
     insta::assert_snapshot!(markdown);
-    let (code, json) = checkout.engine(&["plan", "--base", "main", "--output", "json"]);
+    let json = checkout.engine(&["plan", "--base", "main", "--output", "json"]).done();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((code, &json["counts"]["update"]), (0, &1.into()), "{json}");
+    assert_eq!(json["counts"]["update"], 1, "{json}");
 }
 
 #[test]
@@ -56,11 +47,10 @@ fn a_changed_lock_is_a_trust_change_on_top() {
     let lock = std::fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
     let uuid = lock.split("clusterUUID: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     checkout.write("lock/clusters/west.yaml", lock.replace(&uuid, "00000000-1111-4222-8333-444444444444").as_bytes());
-    let (code, said) = checkout.engine(&["plan", "--base", "main"]);
-    assert_eq!(code, 0, "{said}");
+    let said = checkout.engine(&["plan", "--base", "main"]).done();
     let first = said.lines().find(|line| line.starts_with('!')).unwrap();
     assert!(first.contains("trust change of `west`"), "{said}");
-    let (_, markdown) = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]);
+    let markdown = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
     assert!(
         markdown.contains("Trust change of `west`: accepted") && markdown.contains("Merging this accepts `west@"),
         "{markdown}"
@@ -88,33 +78,37 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     let pem = pem.join("\n");
     checkout
         .write("ca/east.pem", format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n").as_bytes());
-    git(&checkout, &["add", "-A"]);
-    git(&checkout, &["commit", "-qm", "with a CA"]);
+    checkout.git(&["add", "-A"]);
+    checkout.git(&["commit", "-qm", "with a CA"]);
     std::fs::remove_dir_all(checkout.path("ca")).unwrap();
     checkout.edit("specs/mesh.yaml", ", ca: {file: ca/east.pem}", "");
-    let (code, said) = checkout.engine(&["plan", "--base", "HEAD"]);
-    assert_eq!(code, 0, "{said}");
+    checkout.engine(&["plan", "--base", "HEAD"]).done();
     // what mends a revision whose specs are wrong is compared with what was last rendered there
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
-    git(&checkout, &["add", "-A"]);
-    git(&checkout, &["commit", "-qm", "wrong"]);
+    checkout.git(&["add", "-A"]);
+    checkout.git(&["commit", "-qm", "wrong"]);
     checkout.edit("specs/mesh.yaml", "acceptForeignRots", "acceptForeignRoots");
-    let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--detailed-exitcode"]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("No changes") && said.contains("HEAD:specs/mesh.yaml:4"), "{said}");
+    let ran = checkout.engine(&["plan", "--base", "HEAD", "--detailed-exitcode"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stdout.contains("No changes") && ran.stderr.contains("HEAD:specs/mesh.yaml:4"), "{ran}");
     state_gateway(&checkout, "203.0.113.77");
-    let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
-    assert!(code == 0 && said.contains("203.0.113.77") && said.contains("warning: the specs of `HEAD`"), "{said}");
+    let ran = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
+    assert!(ran.code == 0 && ran.stdout.contains("203.0.113.77"), "{ran}");
+    assert!(ran.stderr.contains("warning: the specs of `HEAD`"), "{ran}");
     // without a whole lock there is nothing to compare with
     let lock = std::fs::read_to_string(checkout.path("lock/clusters/east.yaml")).unwrap();
     checkout.write("lock/clusters/east.yaml", b"<<<<<<< ours\n");
-    git(&checkout, &["commit", "-qam", "worse"]);
+    checkout.git(&["commit", "-qam", "worse"]);
     checkout.write("lock/clusters/east.yaml", lock.as_bytes());
-    let (code, said) = checkout.engine(&["plan", "--base", "HEAD"]);
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("HEAD:lock/clusters/east.yaml:1"), "{said}");
-    let (code, said) = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
-    assert!(code == 1 && said.contains("## :x: No plan") && said.contains("`HEAD:lock/clusters/east.yaml:1"), "{said}");
+    let ran = checkout.engine(&["plan", "--base", "HEAD"]);
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(ran.stderr.contains("HEAD:lock/clusters/east.yaml:1"), "{ran}");
+    let ran = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
+    let said = &ran.stdout;
+    assert!(
+        ran.code == 1 && said.contains("## :x: No plan") && said.contains("`HEAD:lock/clusters/east.yaml:1"),
+        "{ran}"
+    );
     checkout.refuses(&["plan", "--base", "no-such"], 64, &["there is no revision `no-such`", "git fetch"]);
     checkout.refuses(&["plan", "--base", "--output"], 64, &["--base"]);
     checkout.refuses(&["plan", "--base=--all"], 64, &["there is no revision"]);
@@ -127,43 +121,21 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
 #[test]
 fn the_checkout_may_be_a_folder_of_the_repository() {
     let checkout = Checkout::joined();
-    let outer = tempfile::tempdir().unwrap();
-    let inner = outer.path().join("teams/mesh");
+    let environment = &checkout.environment;
+    let outer = environment.path("outer");
+    let inner = outer.join("teams/mesh");
     std::fs::create_dir_all(inner.parent().unwrap()).unwrap();
-    assert!(Command::new("cp").arg("-a").arg(checkout.path("")).arg(&inner).status().unwrap().success());
-    let run = |words: &[&str]| {
-        let done = Command::new("git")
-            .arg("-C")
-            .arg(outer.path())
-            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
-            .args(words)
-            .output()
-            .unwrap();
-        assert!(done.status.success());
-    };
-    run(&["init", "-q", "-b", "main"]);
-    run(&["add", "-A"]);
-    run(&["commit", "-qm", "one"]);
-    let engine = |words: &[&str]| {
-        let done = Command::new(env!("CARGO_BIN_EXE_engine"))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .arg("-C")
-            .arg(&inner)
-            .args(words)
-            .output()
-            .unwrap();
-        (
-            done.status.code().unwrap(),
-            String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap(),
-        )
-    };
-    let (code, said) = engine(&["plan", "--base", "main", "--detailed-exitcode"]);
-    assert_eq!(code, 0, "{said}");
+    environment.end(environment.program("cp").arg("-a").arg(checkout.path("")).arg(&inner)).done();
+    let git = |words: &[&str]| environment.git(&outer, words);
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-qm", "one"]);
+    let engine = |words: &[&str]| environment.run_on(&inner, words);
+    engine(&["plan", "--base", "main", "--detailed-exitcode"]).done();
     let spec = std::fs::read_to_string(inner.join("specs/mesh.yaml")).unwrap();
     std::fs::write(inner.join("specs/mesh.yaml"), spec.replace("file://metadata/east\"}", STATED)).unwrap();
-    let (code, said) = engine(&["plan", "--base", "main", "--detailed-exitcode"]);
-    assert!(code == 2 && said.contains("203.0.113.9"), "{code} {said}");
+    let ran = engine(&["plan", "--base", "main", "--detailed-exitcode"]);
+    assert!(ran.code == 2 && ran.stdout.contains("203.0.113.9"), "{ran}");
 }
 
 #[test]
@@ -184,11 +156,11 @@ fn a_pull_request_that_points_inside_makes_nobody_be_asked() {
         &["apply", "--locked"],
         &["status"],
     ] {
-        let (code, said) = checkout.engine(words);
-        assert!(code == 0 && !said.contains("error"), "{words:?}: {code} {said}");
+        let ran = checkout.engine(words);
+        assert!(ran.code == 0 && !ran.says("error"), "{words:?}: {ran}");
         assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{words:?} asked somebody");
     }
     // the same endpoint is asked as soon as a plan may ask: the listener would have noticed
-    let (_, said) = checkout.engine(&["plan"]);
+    let said = checkout.engine(&["plan"]);
     assert!(inside.accept().is_ok(), "{said}");
 }

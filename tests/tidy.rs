@@ -37,6 +37,9 @@ const PURE: [&str; 29] = [
 /// Folders of the same kind.
 const PURE_FOLDERS: [&str; 5] = ["spec", "compile", "picture", "render", "template"];
 
+/// Tests of what is about to go.
+const STILL_UNSEALED: [&str; 1] = ["direct.rs"];
+
 fn sources(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -102,6 +105,18 @@ fn every_test_file_is_wired_in() {
             path.display()
         );
     }
+}
+
+/// Who runs the binary by its path runs it with the environment of the machine.
+#[test]
+fn the_binary_is_run_in_a_sealed_environment_alone() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let word = ["CARGO_BIN_EXE", "engine"].join("_");
+    let named = |(path, text): (String, String)| text.contains(&word).then_some(path);
+    let named: Vec<String> = sources(&tests).into_iter().filter_map(named).collect();
+    let named: Vec<&str> = named.iter().map(|path| path.rsplit("/tests/").next().unwrap()).collect();
+    let named: Vec<&str> = named.into_iter().filter(|path| !STILL_UNSEALED.contains(path)).collect();
+    assert_eq!(named, ["support/environment.rs"]);
 }
 
 /// A pinned time holds for all of a command, so the command line asks one function for it.

@@ -2,7 +2,6 @@
 //! what counts as waiting and what as failing.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use isthmus::accept::{Accepted, Approvals, Showing, Standing, TrustChange, Verdict, accept, hides_our_roots};
@@ -19,6 +18,7 @@ use isthmus::observe::{Failure, Observation, Observed, Private};
 use isthmus::pipeline::equal_subjects;
 use isthmus::spec::Source;
 
+use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::peer::{Ca, Peer, Step, json};
 
 /// 2026-11-23.
@@ -737,22 +737,23 @@ fn a_reviewer_reads_what_changed_what_it_means_and_what_to_do() {
 
 /// A checkout with two clusters behind real TLS.
 struct Site {
-    folder: tempfile::TempDir,
+    environment: TestEnvironment,
     documents: Arc<Mutex<BTreeMap<String, (PublicDocument, PrivateDocument)>>>,
     peers: BTreeMap<String, Peer>,
 }
 
 impl Site {
     async fn new(names: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let environment = TestEnvironment::new();
+        let folder = environment.path("checkout");
         let world = World::new(names);
         let documents: BTreeMap<_, _> =
             world.documents.into_iter().map(|(own, both)| (own.to_string(), both)).collect();
         let documents = Arc::new(Mutex::new(documents));
-        std::fs::create_dir(folder.path().join("specs")).unwrap();
+        std::fs::create_dir_all(folder.join("specs")).unwrap();
         let mesh =
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n";
-        std::fs::write(folder.path().join("specs/mesh.yaml"), mesh).unwrap();
+        std::fs::write(folder.join("specs/mesh.yaml"), mesh).unwrap();
         let mut peers = BTreeMap::new();
         for own in names {
             let ca = Ca::new(own);
@@ -763,26 +764,23 @@ impl Site {
                 json(if head.contains("/public/") { public.to_json() } else { private.to_json() })
             };
             let peer = Peer::start(&ca.serving(&["localhost", "127.0.0.1"]), script).await;
-            std::fs::write(folder.path().join(format!("{own}.pem")), &ca.pem).unwrap();
+            std::fs::write(folder.join(format!("{own}.pem")), &ca.pem).unwrap();
             let spec = format!(
                 "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {own}}}\nspec:\n  reconciler: rendered\n  multicluster: {{image: example.com/engine, apiHost: api.{own}.example.com}}\n  metadata: {{endpoint: \"https://127.0.0.1:{}/metadata\", ca: {{file: {own}.pem}}}}\n  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n",
                 peer.address.port()
             );
-            std::fs::write(folder.path().join(format!("specs/{own}.yaml")), spec).unwrap();
+            std::fs::write(folder.join(format!("specs/{own}.yaml")), spec).unwrap();
             peers.insert((*own).to_owned(), peer);
         }
-        Self { folder, documents, peers }
+        Self { environment, documents, peers }
     }
 
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-        let output = command.arg("-C").arg(self.folder.path()).args(arguments).env_clear().output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).unwrap())
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.environment.run_on(&self.environment.path("checkout"), arguments)
     }
 
     fn lock(&self, of: &str) -> Vec<u8> {
-        std::fs::read(self.folder.path().join(format!("lock/clusters/{of}.yaml"))).unwrap()
+        std::fs::read(self.environment.path(&format!("checkout/lock/clusters/{of}.yaml"))).unwrap()
     }
 
     fn tokens(&self, of: &str) -> usize {
@@ -794,8 +792,7 @@ impl Site {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
     let site = Site::new(&["alfa", "bravo"]).await;
-    let (code, text) = site.run(&["apply", "--create-keys"]);
-    assert_eq!(code, Some(0), "{text}");
+    site.run(&["apply", "--create-keys"]).done();
     let (before, asked) = ((site.lock("alfa"), site.lock("bravo")), site.tokens("alfa"));
     assert_eq!(asked, 1, "the private document was read with a token");
     {
@@ -805,16 +802,15 @@ async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
         }
         all.get_mut("alfa").unwrap().0.root_ca = Authority::new("another").unwrap().pem;
     }
-    let (code, text) = site.run(&["apply"]);
-    assert_eq!(code, Some(4), "{text}");
+    let held = site.run(&["apply"]);
+    assert_eq!(held.code, 4, "{held}");
     assert_eq!(site.lock("alfa"), before.0, "byte for byte");
     assert_ne!(site.lock("bravo"), before.1);
     assert_eq!(site.tokens("alfa"), asked, "no token for a cluster that is not what it was");
-    let command = text.lines().find_map(|line| line.split_once("--accept-trust ")).unwrap().1.trim();
-    let (code, text) = site.run(&["apply", "--accept-trust", "alfa@00000000"]);
-    assert_eq!((code, site.lock("alfa") == before.0), (Some(4), true), "{text}");
-    let (code, text) = site.run(&["apply", "--accept-trust", command]);
-    assert_eq!(code, Some(0), "{text}");
+    let command = held.stdout.lines().find_map(|line| line.split_once("--accept-trust ")).unwrap().1.trim();
+    let ran = site.run(&["apply", "--accept-trust", "alfa@00000000"]);
+    assert_eq!((ran.code, site.lock("alfa") == before.0), (4, true), "{ran}");
+    let text = site.run(&["apply", "--accept-trust", command]).done();
     assert!(text.contains("trust change of `alfa`: accepted"), "{text}");
     assert_ne!(site.lock("alfa"), before.0);
 
@@ -826,8 +822,8 @@ async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
         all.get_mut("bravo").unwrap().0.cluster_uuid = uuid;
     }
     let before = (site.lock("alfa"), site.lock("bravo"));
-    let (code, text) = site.run(&["apply", "--accept-trust", "bravo"]);
-    assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("is also that of cluster `alfa`"), "{text}");
+    let ran = site.run(&["apply", "--accept-trust", "bravo"]);
+    assert_eq!(ran.code, 4, "{ran}");
+    assert!(ran.stdout.contains("is also that of cluster `alfa`"), "{ran}");
     assert_eq!((site.lock("alfa"), site.lock("bravo"), site.tokens("bravo")), (before.0, before.1, asked));
 }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::environment::{ENGINE, TestEnvironment};
 use super::{files_of_bed, one_at_a_time, succeed};
 
-const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
 const REPOSITORY: &str = "https://git.example.com/platform.git";
 /// Where the checkout lies in the repository.
 const FOLDER: &str = "mesh/shop";
@@ -48,7 +48,7 @@ impl Repository {
     }
 
     fn engine(&self, words: &[&str]) -> String {
-        succeed(Command::new(ENGINE).arg("-C").arg(self.checkout()).args(words))
+        TestEnvironment::new().real_time().run_on(&self.checkout(), words).done()
     }
 
     fn application(&self, cluster: &str) -> String {

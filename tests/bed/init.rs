@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::environment::TestEnvironment;
 use super::{Bed, SITES, Site, apply_until_settled, one_at_a_time, succeed};
 
 /// How long istiod is watched before it is said that it does nothing.
@@ -129,13 +130,12 @@ fn init_finds_real_clusters_and_takes_over_their_secrets() {
     bed.reads(west, "reach-east");
 
     let checkout = tempfile::tempdir().unwrap();
-    let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
-    engine.env_clear().env("KUBECONFIG", &kubeconfig).arg("-C").arg(checkout.path());
+    let environment = TestEnvironment::new().real_time().with("KUBECONFIG", &kubeconfig);
     let begun = Instant::now();
-    let output = engine.args(["init", "--adopt", "--accept-foreign-roots"]).output().unwrap();
+    let ran = environment.run_on(checkout.path(), &["init", "--adopt", "--accept-foreign-roots"]);
     eprintln!("bed: looked into two clusters in {:?}", begun.elapsed());
-    let (data, talk) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert!(output.status.success(), "{data}{talk}");
+    assert_eq!(ran.code, 0, "{ran}");
+    let (data, talk) = (&ran.stdout, &ran.stderr);
     let token = of_west.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap();
     for site in &SITES {
         let path = checkout.path().join(format!("specs/clusters/{}.yaml", site.name));
@@ -177,11 +177,11 @@ fn init_finds_real_clusters_and_takes_over_their_secrets() {
         let path = format!("{}:{}", std::env::var("PATH").unwrap_or_default(), bed.bin.display());
         succeed(Command::new("sh").env("PATH", path).env("KUBECONFIG", &kubeconfig).args(["-c", command]));
     };
-    run(printed(&talk, "label secret reach-east"));
+    run(printed(talk, "label secret reach-east"));
     bed.eventually(west, "debug/clusterz", "no remote cluster", |clusters| clusters.as_array().unwrap().len() == 1);
     bed.take_over(west, &rendered(west));
     bed.reads(west, "istio-remote-secret-east");
-    run(printed(&talk, "delete secret reach-east"));
+    run(printed(talk, "delete secret reach-east"));
     thread::sleep(NOTHING);
     bed.reads(west, "istio-remote-secret-east");
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use super::environment::{ENGINE, TestEnvironment};
 use super::{files_of_bed, free_index, one_at_a_time, script, succeed};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -211,11 +212,8 @@ impl Mesh {
     }
 
     fn engine(&self, words: &[&str]) -> (i32, String) {
-        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
-        engine.env_clear().env("HOME", self.dir.path()).arg("-C").arg(self.checkout()).args(words);
-        let output = engine.output().unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        (output.status.code().unwrap(), text)
+        let ran = TestEnvironment::new().real_time().run_on(&self.checkout(), words);
+        (ran.code, ran.stdout + &ran.stderr)
     }
 
     fn turn(&self) -> String {
@@ -338,7 +336,7 @@ impl Mesh {
             script("bed")
                 .args(["run", role, cluster.name, &cluster.index.to_string()])
                 .arg(self.dir.path())
-                .arg(env!("CARGO_BIN_EXE_engine"))
+                .arg(ENGINE)
                 .args(&words),
         );
     }

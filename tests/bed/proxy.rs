@@ -13,6 +13,7 @@ use isthmus::token::{Claims, ISSUER, Scope, mint};
 use reqwest::{Certificate, Client, Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::environment::TestEnvironment;
 use super::{files_of_bed, free_index, one_at_a_time, script, succeed};
 
 const OWN: &str = "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a1";
@@ -23,6 +24,7 @@ const NORTH: &str = "3c1b88f1-6d70-4b76-8e32-1f7b2a9cad42";
 struct Site {
     dir: tempfile::TempDir,
     bin: PathBuf,
+    environment: TestEnvironment,
     proxy: Option<Child>,
     address: String,
     probes: String,
@@ -41,7 +43,9 @@ impl Site {
                 .arg(dir.path()),
         );
         let client = Client::builder().build().unwrap();
-        let mut site = Self { dir, bin, proxy: None, address: String::new(), probes: String::new(), client };
+        let environment = TestEnvironment::new().real_time();
+        let (address, probes) = (String::new(), String::new());
+        let mut site = Self { dir, bin, environment, proxy: None, address, probes, client };
         site.rights();
         site.certificate();
         site.write_peers(&[EAST, NORTH]);
@@ -123,9 +127,8 @@ impl Site {
 
     fn run(&mut self) {
         let path = |name: &str| self.dir.path().join(name);
-        let mut proxy = Command::new(env!("CARGO_BIN_EXE_engine"));
+        let mut proxy = self.environment.command();
         proxy
-            .env_clear()
             .args(["serve", "proxy", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"])
             .args([
                 "--limit=rate-per-address=100000/100000",

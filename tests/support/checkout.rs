@@ -1,11 +1,18 @@
-//! A checkout in a temporary folder, and the engine on it with an empty environment.
+//! A checkout in a sealed environment, and the engine on it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::environment::{Ran, TestEnvironment};
+
 /// A checkout of two real clusters known from files.
-pub(crate) struct Checkout(tempfile::TempDir);
+pub(crate) struct Checkout {
+    pub(crate) environment: TestEnvironment,
+}
+
+/// Where it lies in its environment.
+const FOLDER: &str = "checkout";
 
 const SPEC: &str = "apiVersion: isthmus.dev/v1alpha1
 kind: Mesh
@@ -25,7 +32,11 @@ spec: {metadata: {endpoint: \"file://metadata/west\"}}
 
 impl Checkout {
     pub(crate) fn new() -> Self {
-        let checkout = Self(tempfile::tempdir().unwrap());
+        Self::in_environment(TestEnvironment::new())
+    }
+
+    pub(crate) fn in_environment(environment: TestEnvironment) -> Self {
+        let checkout = Self { environment };
         for cluster in ["east", "west"] {
             for document in ["public/public.json", "private/multicluster.json"] {
                 let real =
@@ -58,12 +69,12 @@ impl Checkout {
 
     pub(crate) fn joined() -> Self {
         let checkout = Self::new();
-        assert_eq!(checkout.engine(&["apply"]).0, 0);
+        checkout.engine(&["apply"]).done();
         checkout
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
+        self.environment.path(FOLDER).join(path)
     }
 
     pub(crate) fn write(&self, path: &str, bytes: &[u8]) {
@@ -78,17 +89,23 @@ impl Checkout {
         self.write(path, text.replacen(from, to, 1).as_bytes());
     }
 
-    /// Exit code and everything that was printed.
-    pub(crate) fn engine(&self, arguments: &[&str]) -> (i32, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_engine"))
-            .env_clear()
-            .arg("-C")
-            .arg(self.0.path())
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        (output.status.code().unwrap_or(-1), text)
+    /// A command of the engine on this checkout.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.environment.command();
+        command.arg("-C").arg(self.path("")).args(arguments);
+        command
+    }
+
+    /// Runs the engine on it.
+    #[track_caller]
+    pub(crate) fn engine(&self, arguments: &[&str]) -> Ran {
+        self.environment.end(&mut self.command(arguments))
+    }
+
+    /// Runs git in it.
+    #[track_caller]
+    pub(crate) fn git(&self, words: &[&str]) -> String {
+        self.environment.git(&self.path(""), words)
     }
 
     /// Path → content, of lock and tree.
@@ -110,15 +127,33 @@ impl Checkout {
         found
     }
 
+    /// A run that says these words on stderr, and changes nothing.
     #[track_caller]
-    pub(crate) fn refuses(&self, arguments: &[&str], exit: i32, words: &[&str]) {
-        let before = self.output();
-        let (code, text) = self.engine(arguments);
-        assert_eq!(code, exit, "{text}");
+    pub(crate) fn refuses(&self, arguments: &[&str], exit: i32, words: &[&str]) -> Ran {
+        let ran = self.changes_nothing(arguments, exit);
         for word in words {
-            assert!(text.contains(word), "`{word}` is missing in\n{text}");
+            assert!(ran.stderr.contains(word), "`{word}` is missing on stderr in\n{ran}");
         }
-        assert!(!text.contains("panicked"), "{text}");
-        assert!(before == self.output(), "something was changed by\n{text}");
+        ran
+    }
+
+    /// A run that shows these words on stdout, as a plan does, and changes nothing.
+    #[track_caller]
+    pub(crate) fn shows(&self, arguments: &[&str], exit: i32, words: &[&str]) -> Ran {
+        let ran = self.changes_nothing(arguments, exit);
+        for word in words {
+            assert!(ran.stdout.contains(word), "`{word}` is missing on stdout in\n{ran}");
+        }
+        ran
+    }
+
+    #[track_caller]
+    fn changes_nothing(&self, arguments: &[&str], exit: i32) -> Ran {
+        let before = self.output();
+        let ran = self.engine(arguments);
+        assert_eq!(ran.code, exit, "{ran}");
+        assert!(!ran.says("panicked"), "{ran}");
+        assert!(before == self.output(), "something was changed by\n{ran}");
+        ran
     }
 }

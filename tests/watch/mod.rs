@@ -5,15 +5,14 @@
 mod git;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::support::checkout::Checkout;
+use crate::support::environment::{Ran, Running, TestEnvironment};
 
 /// Longer than the quiet that follows the last event, so that a turn that was to come has come.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -22,47 +21,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A watch that ends with its value.
 pub(crate) struct Watch {
-    child: Child,
+    running: Running,
     http: String,
-    printed: Arc<Mutex<String>>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // it may have ended by itself
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+    _environment: TestEnvironment,
 }
 
 impl Watch {
     pub(crate) fn on(dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_engine"))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .arg("-C")
-            .arg(dir)
-            .args(["watch", "--http", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        let printed = Arc::new(Mutex::new(String::new()));
-        // the rest is read as it comes, so that the watch never waits for us
-        let sink = printed.clone();
-        std::thread::spawn(move || {
-            stdout.lines().map_while(Result::ok).for_each(|line| sink.lock().unwrap().push_str(&(line + "\n")));
-        });
-        Self { child, http: line.trim().to_owned(), printed }
+        // hooks and filters of a repository would find whatever they need
+        let environment = TestEnvironment::new().real_time().with_tools();
+        let mut command = environment.command();
+        command.arg("-C").arg(dir).args(["watch", "--http", "127.0.0.1:0"]).args(arguments);
+        let running = environment.spawn(&mut command);
+        let http = running.line(0);
+        Self { running, http, _environment: environment }
     }
 
     /// What it printed so far.
     fn printed(&self) -> String {
-        self.printed.lock().unwrap().clone()
+        self.running.stdout()
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
@@ -105,13 +82,10 @@ impl Watch {
         self.turns() - before
     }
 
-    /// Ends it as a service manager does; gives exit code and what it said.
-    pub(crate) fn end(mut self) -> (i32, String) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        (self.child.wait().unwrap().code().unwrap_or(-1), text)
+    /// Ends it as a service manager does.
+    pub(crate) fn end(self) -> Ran {
+        self.running.terminate();
+        self.running.wait()
     }
 }
 
@@ -167,9 +141,9 @@ fn a_watch_makes_what_apply_makes_and_its_own_writes_make_no_turn() {
     let picture: serde_json::Value = serde_json::from_str(picture.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!(picture["counts"]["links"]["joined"], 2, "{picture}");
     assert!(picture["clusters"]["east"]["readAt"].is_i64());
-    let (code, said) = watch.end();
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("start; news of east, west: 26 files written"), "{said}");
+    let ran = watch.end();
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("start; news of east, west: 26 files written"), "{ran}");
 }
 
 #[test]
@@ -224,9 +198,9 @@ fn findings_are_said_once_the_tree_stays_and_a_repaired_file_is_taken() {
     watch.turns_of(|| fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap());
     assert_eq!(watch.turns_of(|| fs::write(&spec, &text).unwrap()), 1);
     assert!(watch.get("/readyz").starts_with("HTTP/1.1 200"));
-    let (code, said) = watch.end();
-    assert_eq!(code, 0);
-    assert_eq!(said.matches("acceptForeignRots").count(), 2, "the finding and its excerpt, once:\n{said}");
+    let ran = watch.end();
+    assert_eq!(ran.code, 0);
+    assert_eq!(ran.stderr.matches("acceptForeignRots").count(), 2, "the finding and its excerpt, once:\n{ran}");
 }
 
 #[test]
@@ -249,7 +223,7 @@ fn a_pods_volumes_are_read_and_their_swap_is_one_turn() {
         fs::remove_dir_all(checkout.path("specs/..2026_11_23_10_00_00.1")).unwrap();
     });
     assert_eq!(turns, 1);
-    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0, 0);
+    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
     // any other link is refused as ever
     symlink("/etc/hostname", checkout.path("specs/x.yaml")).unwrap();
     checkout.refuses(&["plan", "--locked"], 1, &["symbolic link", "specs/x.yaml"]);
@@ -274,22 +248,13 @@ fn a_checkout_that_is_swapped_as_a_whole_is_one_turn() {
         fs::rename(place.path().join("next"), &current).unwrap();
     });
     assert_eq!(turns, 1);
-    assert_eq!(two.engine(&["plan", "--locked", "--detailed-exitcode"]).0, 0);
+    assert_eq!(two.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
 }
 
 #[test]
 fn two_thousand_files_of_a_checkout_by_git_are_one_turn() {
     let checkout = Checkout::joined();
-    let git = |words: &[&str]| {
-        let done = Command::new("git")
-            .arg("-C")
-            .arg(checkout.path(""))
-            .args(["-c", "user.name=a", "-c", "user.email=a@example.com"])
-            .args(words)
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-    };
+    let git = |words: &[&str]| drop(checkout.git(words));
     git(&["init", "-q", "-b", "main"]);
     git(&["add", "-A"]);
     git(&["commit", "-qm", "one"]);
@@ -354,51 +319,44 @@ fn a_watch_that_remembers_the_tree_mends_it_all_the_same() {
     watch.turns_of(|| fs::write(&spec, leaving).unwrap());
     watch.until("the secret to go", |_| !secret.exists());
     sleep(QUIET);
-    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0, 0);
+    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
 }
 
 /// strace and the watch in it, which would go on without it.
-struct Traced(Child);
+struct Traced(Running);
 
 impl Drop for Traced {
     fn drop(&mut self) {
         let strace = self.0.id();
         let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).unwrap_or_default();
-        let ended = Command::new("kill").args(children.split_whitespace()).status();
-        if !ended.is_ok_and(|status| status.success()) {
-            drop(self.0.kill());
+        let mut ends = false;
+        for child in children.split_whitespace() {
+            let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+            ends |= rustix::process::kill_process(child, rustix::process::Signal::TERM).is_ok();
         }
-        drop(self.0.wait());
+        // it ends with the last of them
+        if ends {
+            self.0.join();
+        }
     }
 }
 
 #[test]
 fn where_no_events_can_be_had_looks_find_what_changed() {
     let checkout = Checkout::joined();
-    let talk = checkout.path("talk");
-    let mut command = Command::new("strace");
-    let refuse =
-        ["-f", "-qq", "-o", "/dev/null", "-e", "trace=inotify_init1", "-e", "inject=inotify_init1:error=EMFILE"];
-    let child = command
-        .args(refuse)
-        .arg(env!("CARGO_BIN_EXE_engine"))
-        .arg("-C")
-        .arg(checkout.path(""))
-        .arg("watch")
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&talk).unwrap())
-        .spawn()
-        .unwrap();
-    let watch = Traced(child);
+    let environment = TestEnvironment::new().real_time().with_tools();
+    let trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=inotify_init1"];
+    let refuse = ["-e", "inject=inotify_init1:error=EMFILE"];
+    let mut command = environment.wrapped(&[&trace[..], &refuse].concat());
+    let watch = Traced(environment.spawn(command.arg("-C").arg(checkout.path("")).arg("watch")));
     sleep(Duration::from_secs(3));
     state_gateway(&checkout, "203.0.113.9");
     let begin = Instant::now();
-    while checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0 != 0 {
+    while checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code != 0 {
         assert!(begin.elapsed() < PATIENCE, "nobody looked");
         sleep(Duration::from_millis(200));
     }
-    drop(watch);
-    let said = fs::read_to_string(&talk).unwrap();
+    let said = watch.0.stderr();
     assert!(said.contains("looking at the files every 2 s instead"), "{said}");
 }
 
@@ -411,28 +369,27 @@ fn another_engine_is_waited_for() {
     let guard = held.lock().unwrap();
     state_gateway(&checkout, "203.0.113.9");
     watch.until("word of the other one", |watch| watch.get("/metrics").contains("outcome=\"busy\""));
-    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0, 2);
+    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 2);
     drop(guard);
-    watch.until("the turn", |_| checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0 == 0);
+    watch.until("the turn", |_| checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code == 0);
 }
 
 #[test]
 fn once_is_one_turn_with_the_code_of_apply() {
     let checkout = Checkout::new();
-    let (code, said) = checkout.engine(&["watch", "--once"]);
-    assert_eq!(code, 0, "{said}");
-    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).0, 0);
+    checkout.engine(&["watch", "--once"]).done();
+    assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
     // a trust change is held back, the other cluster goes on
     let documents = checkout.path("metadata/west/public/public.json");
     let other = fs::read_to_string(&documents).unwrap();
     let uuid = other.split("clusterUUID\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     fs::write(&documents, other.replace(&uuid, "00000000-1111-4222-8333-444444444444")).unwrap();
-    let (code, said) = checkout.engine(&["watch", "--once"]);
-    assert_eq!(code, 4, "{said}");
+    let ran = checkout.engine(&["watch", "--once"]);
+    assert_eq!(ran.code, 4, "{ran}");
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
-    assert_eq!(checkout.engine(&["watch", "--once"]).0, 1);
-    assert_eq!(checkout.engine(&["watch", "--push"]).0, 64);
-    assert_eq!(checkout.engine(&["watch", "--cluster", "east"]).0, 64);
-    let (code, said) = checkout.engine(&["watch", "--once", "--commit"]);
-    assert!(code == 64 && said.contains("git"), "{code} {said}");
+    assert_eq!(checkout.engine(&["watch", "--once"]).code, 1);
+    assert_eq!(checkout.engine(&["watch", "--push"]).code, 64);
+    assert_eq!(checkout.engine(&["watch", "--cluster", "east"]).code, 64);
+    let ran = checkout.engine(&["watch", "--once", "--commit"]);
+    assert!(ran.code == 64 && ran.stderr.contains("git"), "{ran}");
 }
