@@ -1,7 +1,11 @@
 //! Findings about the input of a user, each with its place, its excerpt and a hint.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::text::{View, cut, visible};
 
 /// A place in a file of the checkout. Lines and columns count from 1; columns count characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,54 +138,55 @@ impl From<Diagnostic> for Diagnostics {
     }
 }
 
-/// Most characters of a line that an excerpt shows.
+/// Columns of a line that an excerpt shows.
 const EXCERPT_WIDTH: usize = 120;
+/// Most characters of a message, a path or a hint.
+const LONGEST_WORDS: usize = 4_000;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const DIM: Style = Style::new().dimmed();
 
 /// The findings as text without colour, one after the other, by place. Ends with a line feed unless there is none.
 pub fn render(findings: &Diagnostics) -> String {
-    findings.sorted().into_iter().map(render_one).collect::<Vec<_>>().join("\n")
+    let texts = findings.sorted().into_iter().map(|finding| format!("{}\n", finding.text()));
+    anstream::adapter::strip_str(&texts.collect::<Vec<_>>().join("\n")).to_string()
 }
 
-fn render_one(finding: &Diagnostic) -> String {
-    let severity = match finding.severity {
-        Severity::Error => "error",
-        Severity::Refusal => "refused",
-        Severity::Warning => "warning",
-    };
-    let mut text = format!("{severity}: {}\n", harmless(&finding.message));
-    let number = finding.at.as_ref().map_or_else(String::new, |at| at.line.to_string());
-    let margin = " ".repeat(number.len());
-    if let Some(at) = &finding.at {
-        let _ = writeln!(text, "{margin}--> {}", harmless(&at.to_string()));
-        if let Some(excerpt) = &finding.excerpt {
-            let caret = at.column.saturating_sub(1);
-            // A line that is too long is shown from a little before the place on.
-            let fits = excerpt.chars().nth(EXCERPT_WIDTH).is_none();
-            let skip = if fits || caret < EXCERPT_WIDTH - 20 { 0 } else { caret - 20 };
-            let line: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
-            let line = harmless(line.trim_end());
-            let _ = writeln!(text, "{margin} |\n{number} | {line}\n{margin} | {}^", " ".repeat(caret - skip));
-        }
-    }
-    if let Some(hint) = &finding.hint {
-        let _ = writeln!(text, "{margin} = hint: {}", harmless(hint));
-    }
-    text
-}
-
-/// A text whose control characters cannot steer a terminal; as wide as before.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '\u{fffd}'
-            } else {
-                c
+impl Diagnostic {
+    /// The finding as people read it, with styles: a line for the message, the place with its line of the file, a line for
+    /// the hint. No words in it, whoever wrote them, steer a terminal or begin a line.
+    pub fn text(&self) -> String {
+        let (style, word) = match self.severity {
+            Severity::Error => (RED, "error"),
+            Severity::Refusal => (RED, "refused"),
+            Severity::Warning => (YELLOW, "warning"),
+        };
+        let mut lines = vec![format!("{style}{word}{style:#}: {}", words(&self.message))];
+        let number = self.at.as_ref().map_or_else(|| " ".to_owned(), |at| at.line.to_string());
+        let margin = " ".repeat(number.len());
+        if let Some(at) = &self.at {
+            let (file, line, column) = (words(&at.file), at.line, at.column);
+            lines.push(format!("{margin}{DIM}-->{DIM:#} {file}:{line}:{column}"));
+            if let Some(excerpt) = &self.excerpt {
+                let View { text, before } = View::new(excerpt, at.column.saturating_sub(1), EXCERPT_WIDTH);
+                let gap = if text.is_empty() { "" } else { " " };
+                lines.push(format!("{margin} {DIM}|{DIM:#}"));
+                lines.push(format!("{DIM}{number} |{DIM:#}{gap}{text}"));
+                lines.push(format!("{margin} {DIM}|{DIM:#} {}{style}^{style:#}", " ".repeat(before)));
             }
-        })
-        .collect()
+        }
+        if let Some(hint) = &self.hint {
+            lines.push(format!("{margin} {DIM}={DIM:#} {CYAN}hint{CYAN:#}: {}", words(hint)));
+        }
+        lines.join("\n")
+    }
+}
+
+/// Words of a finding, in one line.
+fn words(text: &str) -> String {
+    cut(&visible(text), LONGEST_WORDS).into_owned()
 }
 
 /// The nearest of the candidates, if it is near enough to be what was meant: the text is its beginning, or at most a third
@@ -219,6 +224,8 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -232,15 +239,47 @@ mod tests {
 
     #[test]
     fn a_finding_is_shown_with_its_line_and_cannot_steer_a_terminal() {
-        let at = Location { file: "specs/a.yaml".into(), line: 12, column: 3 };
-        let mut finding = Diagnostic::error(Some(at), "unknown field `\u{1b}[2J`").hint("did you mean `b`?");
-        finding.excerpt = Some("\t a: 1\u{7}".to_owned());
-        let text = render(&finding.clone().into());
-        let expected = "error: unknown field `\u{fffd}[2J`\n  --> specs/a.yaml:12:3\n   |\n12 |   a: 1\u{fffd}\n   |   ^\n   = hint: did you mean `b`?\n";
-        assert_eq!(text, expected);
-        finding.at = finding.at.map(|at| Location { column: 5_000, ..at });
-        finding.excerpt = Some("x".repeat(10_000));
-        assert!(render(&finding.into()).lines().all(|line| line.chars().count() < 150));
+        let at = Location { file: "specs/\u{202e}a.yaml".into(), line: 12, column: 3 };
+        let mut finding =
+            Diagnostic::error(Some(at), "unknown field `\u{1b}[2J`\nerror: x").hint("did you mean `b`?\r");
+        finding.excerpt = Some("\t a: 1\u{7} ".to_owned());
+        let expected = r"error: unknown field `\u{1b}[2J`\nerror: x
+  --> specs/\u{202e}a.yaml:12:3
+   |
+12 |      a: 1\u{7}
+   |      ^
+   = hint: did you mean `b`?\r
+";
+        assert_eq!(render(&finding.clone().into()), expected);
+        assert!(finding.text().starts_with("\u{1b}[1m\u{1b}[31merror\u{1b}[0m: unknown"), "{:?}", finding.text());
+        finding.at = None;
+        assert!(render(&finding.into()).ends_with("\n  = hint: did you mean `b`?\\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_wrote_it_a_finding_has_its_lines_and_no_others(
+            words in prop::array::uniform4(prop_oneof!["[ -~]{0,40}", r"[\x00-\xa0\u{61c}\u{2000}-\u{206f}\u{e0000}-\u{e00ff}日\u{301}]{0,300}", "(error: x\n){0,900}"]),
+            column in 0..2_000_usize,
+            parts in 0..8_usize,
+        ) {
+            let [message, hint, excerpt, file] = words;
+            let at = (parts & 1 > 0).then(|| Location { file: file.into(), line: 7, column });
+            let lines = [2, 5, 1, 1].map(|lines| lines + parts / 4);
+            let lines = lines[usize::from(at.is_none()) * 2 + usize::from(parts & 2 > 0)];
+            let mut finding = Diagnostic::error(at, message);
+            finding.excerpt = (parts & 2 > 0).then_some(excerpt);
+            finding.hint = (parts & 4 > 0).then_some(hint);
+            let text = finding.text();
+            prop_assert_eq!(text.lines().count(), lines);
+            let odd = |c: char| c != '\n' && (c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c));
+            let plain = render(&finding.into());
+            prop_assert!(!plain.contains(odd), "{plain:?}");
+            for line in plain.lines() {
+                let excerpt = line.starts_with("7 |") || line.starts_with("  |");
+                prop_assert!(line.chars().count() <= if excerpt { 2 * EXCERPT_WIDTH + 10 } else { LONGEST_WORDS + 20 }, "{line:?}");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::name::Digest;
 use crate::object::Object;
+use crate::text::visible_lines;
 
 /// Most lines shown of one text; the rest is counted.
 const MAX_LINES: usize = 40;
@@ -224,17 +225,9 @@ fn brief(value: &Value) -> String {
     }
 }
 
-/// Control characters, as a peer might send them to a terminal, are shown escaped.
+/// What would steer a terminal, as a peer might send it, is shown escaped.
 fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c != '\n' && c.is_control() {
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    visible_lines(text).into_owned()
 }
 
 /// Each PEM block of a text as one line with its label and digest, whether its lines end in `\n` or in an escaped one.

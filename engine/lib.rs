@@ -17,6 +17,7 @@ pub mod peers;
 pub mod routes;
 pub mod spiffe;
 pub mod step;
+mod text;
 pub mod token;
 
 // what is known

@@ -40,6 +40,7 @@ mod sealed;
 mod server;
 mod spec;
 mod spiffe;
+mod terminal;
 mod tidy;
 mod token;
 mod trust;

@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments, init: &Init, printer: &Printer) -> Result<Exit
     if arguments.output == Output::Json {
         printer.data(&format!("{}\n", document(&seen, &draft, &secrets, &notes, written)));
     } else {
-        printer.data(&overview(&seen));
+        printer.show(&overview(&seen));
         for note in &notes {
             printer.talk(&format!("note: {note}"));
         }

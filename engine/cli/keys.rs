@@ -95,7 +95,7 @@ pub fn list(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     } else if rows.is_empty() {
         printer.talk("no keys yet; `engine keys new` makes the engine's");
     } else {
-        printer.data(&super::report::table(&["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"], rows));
+        printer.show(&super::report::table(&["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"], rows));
     }
     Ok(Exit::Done)
 }

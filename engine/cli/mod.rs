@@ -41,11 +41,20 @@ use args::{Command, GraphFormat, Keys, Output};
 
 /// Runs the engine with these arguments, the first being its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _printed = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() });
+            // words of a script may be of somebody else, and the error repeats them
+            let shown = words.iter().map(|word| crate::text::visible(&word.to_string_lossy()).into_owned());
+            let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
+            let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
+            if error.use_stderr() {
+                printer.alarm(text.trim_end());
+                return ExitCode::from(Exit::Usage.code());
+            }
+            printer.show(&text);
+            return ExitCode::from(Exit::Done.code());
         }
     };
     let printer = Printer::new(arguments.quiet);

@@ -1,17 +1,20 @@
 //! What people and scripts read: plans as text and JSON, findings, progress. The only place that prints.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::args::Output;
 use crate::accept::Verdict;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::diff::{FieldChange, ValueChange};
 use crate::name::ClusterName;
 use crate::plan::{Action, FileStep, KUSTOMIZATION, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
 use crate::step::StepKind;
+use crate::text::{visible, visible_but_styles, visible_lines};
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
@@ -41,12 +44,30 @@ impl Printer {
         Self { quiet, data: Mutex::new(None) }
     }
 
-    /// Data, to stdout. A closed pipe is remembered and nothing more is written.
+    /// Data, to stdout: byte by byte, but on a terminal nothing that steers it.
     pub fn data(&self, text: &str) {
+        let text = if std::io::stdout().is_terminal() { visible_lines(text) } else { Cow::Borrowed(text) };
+        self.write(&mut std::io::stdout().lock(), &text);
+    }
+
+    /// What a person asked for, to stdout, with styles.
+    pub fn show(&self, text: &str) {
+        self.write(&mut anstream::stdout().lock(), &visible_but_styles(text));
+    }
+
+    /// What was asked for in this form: text is for people, the rest is data.
+    pub fn form(&self, form: Output, text: &str) {
+        match form {
+            Output::Text => self.show(text),
+            Output::Json | Output::Markdown => self.data(text),
+        }
+    }
+
+    /// A closed pipe is remembered and nothing more is written.
+    fn write(&self, out: &mut impl Write, text: &str) {
         if let Ok(mut failed) = self.data.lock()
             && failed.is_none()
         {
-            let mut out = anstream::stdout().lock();
             *failed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
         }
     }
@@ -67,25 +88,25 @@ impl Printer {
     /// Talk that is also for the quiet.
     pub fn alarm(&self, text: &str) {
         let mut out = anstream::stderr().lock();
-        let _written = writeln!(out, "{text}");
+        let _written = writeln!(out, "{}", visible_but_styles(text));
     }
 
     /// An error in words.
     pub fn error(&self, text: &str) {
-        self.alarm(&format!("{RED}error{RED:#}: {text}"));
+        self.alarm(&Diagnostic::error(None, text).text());
     }
 
     /// All findings, and a line that counts them.
     pub fn findings(&self, findings: &Diagnostics) {
         let sorted = findings.sorted();
-        for finding in &sorted {
-            if finding.severity != Severity::Warning || !self.quiet {
-                self.alarm(&finding_text(finding));
-            }
+        let shown = sorted.iter().filter(|finding| finding.severity != Severity::Warning || !self.quiet);
+        let texts: Vec<String> = shown.map(|finding| finding.text()).collect();
+        if !texts.is_empty() {
+            self.alarm(&texts.join("\n\n"));
         }
         let errors = sorted.iter().filter(|finding| finding.severity != Severity::Warning).count();
         if errors > 1 {
-            self.alarm(&format!("{errors} errors; nothing was changed"));
+            self.alarm(&format!("\n{errors} errors; nothing was changed"));
         }
     }
 
@@ -120,29 +141,6 @@ impl Drop for Progress {
     }
 }
 
-/// A finding with its place, its excerpt and its hint.
-pub fn finding_text(finding: &Diagnostic) -> String {
-    let (style, word) = match finding.severity {
-        Severity::Error => (RED, "error"),
-        Severity::Refusal => (RED, "refused"),
-        Severity::Warning => (YELLOW, "warning"),
-    };
-    let mut text = format!("{style}{word}{style:#}: {}", finding.message);
-    if let Some(at) = &finding.at {
-        text.push_str(&format!("\n  {DIM}-->{DIM:#} {at}"));
-        if let Some(excerpt) = &finding.excerpt {
-            let gutter = at.line.to_string();
-            let pad = " ".repeat(gutter.len());
-            let caret = " ".repeat(at.column.saturating_sub(1).min(excerpt.chars().count()));
-            text.push_str(&format!("\n {pad} {DIM}|{DIM:#}\n {DIM}{gutter} |{DIM:#} {excerpt}\n {pad} {DIM}|{DIM:#} {caret}{style}^{style:#}"));
-        }
-    }
-    if let Some(hint) = &finding.hint {
-        text.push_str(&format!("\n  {CYAN}hint{CYAN:#}: {hint}"));
-    }
-    text
-}
-
 /// A finding as JSON.
 pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
     let word = match finding.severity {
@@ -162,7 +160,7 @@ pub type Fields<'a> = &'a dyn Fn(&ClusterName, &str) -> Vec<FieldChange>;
 
 /// The text form of a plan. `fields` renders an object again to show its differences.
 pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) -> String {
-    let mut out = format!("{BOLD}{title}{BOLD:#}\n");
+    let mut out = format!("{BOLD}{}{BOLD:#}\n", visible(title));
     trust_changes(plan, &mut out);
     let mut shown = false;
     let mut named_only = 0;
@@ -209,7 +207,7 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     let files: Vec<&FileStep> = lock.iter().chain(plan.extra.iter().filter(listed)).collect();
     out.push_str(if files.is_empty() { "" } else { "\n" });
     for file in files {
-        out.push_str(&format!("  {} {}\n", sign(file.action), file.path));
+        out.push_str(&format!("  {} {}\n", sign(file.action), visible(&file.path)));
     }
     if more > 0 {
         out.push_str(&format!("  {DIM}… {more} more files of the lock (-v lists them){DIM:#}\n"));
@@ -217,7 +215,7 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     let (list, more) = short_list(&plan.notes, verbose);
     for (at, note) in list.iter().enumerate() {
         out.push_str(if at == 0 { "\n" } else { "" });
-        out.push_str(&format!("  {CYAN}note{CYAN:#} {note}\n"));
+        out.push_str(&format!("  {CYAN}note{CYAN:#} {}\n", visible(note)));
     }
     if more > 0 {
         out.push_str(&format!("  {DIM}… {more} more notes (-v lists them){DIM:#}\n"));
@@ -241,14 +239,14 @@ fn trust_changes(plan: &Plan, out: &mut String) {
         };
         out.push_str(&format!("\n{style}! trust change of `{}`: {word}{style:#}\n", change.cluster));
         for finding in &change.findings {
-            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", finding.what));
+            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", visible(finding.what)));
             if let Some(before) = &finding.before {
-                out.push_str(&format!("      {RED}- {before}{RED:#}\n"));
+                out.push_str(&format!("      {RED}- {}{RED:#}\n", visible(before)));
             }
             if let Some(after) = &finding.after {
-                out.push_str(&format!("      {GREEN}+ {after}{GREEN:#}\n"));
+                out.push_str(&format!("      {GREEN}+ {}{GREEN:#}\n", visible(after)));
             }
-            out.push_str(&format!("      {}\n", finding.meaning));
+            out.push_str(&format!("      {}\n", visible(&finding.meaning)));
         }
         if change.verdict == Verdict::HeldBack {
             let digest = change.digest.short(12);
@@ -272,8 +270,12 @@ fn sign(action: Action) -> String {
 fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
     let strongest = step.objects.iter().map(|object| object.action).max();
     let (mark, words) = match (&step.standing, strongest) {
-        (StepStanding::Refused(reason), _) => (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {reason}")),
-        (StepStanding::Failed(reason), _) => (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {reason}")),
+        (StepStanding::Refused(reason), _) => {
+            (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {}", visible(reason)))
+        }
+        (StepStanding::Failed(reason), _) => {
+            (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {}", visible(reason)))
+        }
         (StepStanding::Waiting(reasons), None) => (format!("{DIM}…{DIM:#}"), wait_words(reasons)),
         (StepStanding::Waiting(reasons), Some(action)) => (sign(action), wait_words(reasons)),
         (StepStanding::Ready, Some(action)) => (sign(action), String::new()),
@@ -281,7 +283,7 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
     };
     out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{words}\n", step.id));
     for reason in &step.unproven {
-        out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {reason}\n"));
+        out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(reason)));
     }
     let summarised =
         |object: &&ObjectChange| !verbose && object.action != Action::Update && !is_reviewed(&object.object);
@@ -289,11 +291,11 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
     for action in [Action::Create, Action::Delete] {
         let kinds = count_by_kind(summary.iter().filter(|object| object.action == action).copied());
         if !kinds.is_empty() {
-            out.push_str(&format!("    {} {}\n", sign(action), kinds.join(", ")));
+            out.push_str(&format!("    {} {}\n", sign(action), visible(&kinds.join(", "))));
         }
     }
     for object in listed {
-        out.push_str(&format!("    {} {}\n", sign(object.action), object.object));
+        out.push_str(&format!("    {} {}\n", sign(object.action), visible(&object.object)));
         if let Some(fields) = fields.filter(|_| verbose || object.action != Action::Delete) {
             for change in fields(&step.id.cluster, &object.path) {
                 field_text(&change, verbose, out);
@@ -320,7 +322,7 @@ fn count_by_kind<'a>(objects: impl Iterator<Item = &'a ObjectChange>) -> Vec<Str
 }
 
 fn wait_words(reasons: &[String]) -> String {
-    format!("  {YELLOW}waits for{YELLOW:#} {}", reasons.join("; "))
+    format!("  {YELLOW}waits for{YELLOW:#} {}", visible(&reasons.join("; ")))
 }
 
 /// Deployments, roles and the like are counted; what says who trusts, reads or reaches whom is shown whole.
@@ -334,13 +336,16 @@ fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
         return;
     }
     let path = short_path(&change.path);
+    let path = visible(&path);
     match &change.change {
         ValueChange::Added(value) if !verbose && (value == "[]" || path.ends_with(".json › version")) => {}
-        ValueChange::Added(value) => out.push_str(&format!("        {GREEN}+ {path}: {value}{GREEN:#}\n")),
-        ValueChange::Removed(value) => out.push_str(&format!("        {RED}- {path}: {value}{RED:#}\n")),
+        ValueChange::Added(value) => out.push_str(&format!("        {GREEN}+ {path}: {}{GREEN:#}\n", visible(value))),
+        ValueChange::Removed(value) => out.push_str(&format!("        {RED}- {path}: {}{RED:#}\n", visible(value))),
         ValueChange::Changed(before, after) => {
             out.push_str(&format!(
-                "        {YELLOW}~ {path}{YELLOW:#}: {RED}{before}{RED:#} → {GREEN}{after}{GREEN:#}\n"
+                "        {YELLOW}~ {path}{YELLOW:#}: {RED}{}{RED:#} → {GREEN}{}{GREEN:#}\n",
+                visible(before),
+                visible(after)
             ));
         }
         ValueChange::Lines(lines) => {
@@ -351,7 +356,7 @@ fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
                     Some('-') => RED,
                     _ => DIM,
                 };
-                out.push_str(&format!("          {style}{line}{style:#}\n"));
+                out.push_str(&format!("          {style}{}{style:#}\n", visible(line)));
             }
         }
     }
@@ -438,11 +443,77 @@ pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(head.to_vec());
     for row in rows {
-        table.add_row(row.to_vec());
+        table.add_row(row.iter().map(|cell| visible(cell)).collect::<Vec<_>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     format!("{}\n", text.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accept::{TrustChange, TrustFinding};
+    use crate::name::Digest;
+    use crate::plan::Reason;
+    use crate::step::StepId;
+
+    /// A plan that says these words wherever it may say words of somebody else.
+    fn told(words: &str) -> String {
+        let name: ClusterName = "east".parse().unwrap();
+        let words = || words.to_owned();
+        let mut plan = Plan { notes: vec![words()], ..Plan::default() };
+        let finding = TrustFinding { what: "root CA", before: Some(words()), after: Some(words()), meaning: words() };
+        for verdict in [Verdict::HeldBack, Verdict::Refused] {
+            let findings = vec![finding.clone()];
+            plan.trust_changes.push(TrustChange { cluster: name.clone(), digest: Digest::of(b"x"), findings, verdict });
+        }
+        let object = ObjectChange {
+            path: words(),
+            object: format!("ConfigMap {}", words()),
+            action: Action::Update,
+            reason: Reason::Missing,
+            digest: Digest::of(b"x"),
+            text: None,
+        };
+        for standing in [
+            StepStanding::Refused(words()),
+            StepStanding::Failed(words()),
+            StepStanding::Waiting(vec![words(), words()]),
+        ] {
+            let id = StepId::of(StepKind::RenderTrust, &name);
+            plan.steps.push(Step { id, objects: vec![object.clone()], standing, unproven: vec![words()] });
+        }
+        let changes = [
+            ValueChange::Added(words()),
+            ValueChange::Removed(words()),
+            ValueChange::Changed(words(), words()),
+            ValueChange::Lines(vec![format!("+ {}", words())]),
+        ];
+        let fields = |_: &ClusterName, _: &str| {
+            changes.iter().map(|change| FieldChange { path: words(), change: change.clone() }).collect()
+        };
+        plan_text(&plan, &words(), &fields, true)
+    }
+
+    #[test]
+    fn whatever_a_plan_repeats_its_lines_and_styles_are_ours() {
+        let shape = |text: &str| {
+            let count = |c| text.matches(c).count();
+            (text.lines().count(), count('\u{1b}'), count('\r'), count('\u{202e}'))
+        };
+        let harmless = told("x");
+        assert!(harmless.matches('x').count() > 30, "{harmless}");
+        let evil = told("\u{1b}[31mx\u{1b}[2J\nerror: \r\u{202e}");
+        assert_eq!(shape(&evil), shape(&harmless), "{evil:?}");
+        assert_eq!(visible_but_styles(&evil), evil);
+    }
+
+    #[test]
+    fn a_table_keeps_a_row_in_a_line() {
+        let text = table(&["A", "B"], vec![["a\u{1b}[2J\nb".to_owned(), "c".to_owned()]]);
+        assert_eq!(text, "A              B\na\\u{1b}[2J\\nb  c\n");
+    }
 }

@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     } else if rows.is_empty() {
         printer.talk("no links yet; `engine apply` begins them");
     } else {
-        printer.data(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
+        printer.show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
     }
     Ok(Exit::Done)
 }

@@ -221,9 +221,9 @@ pub fn plan(arguments: &Arguments, plan: &args::Plan, printer: &Printer) -> Resu
         None => Mode::Fetch,
     };
     let planned = Planned::new(&session, &request, mode, printer)?;
-    printer.data(&planned.show(&session, arguments.output, arguments.verbose));
+    printer.form(arguments.output, &planned.show(&session, arguments.output, arguments.verbose));
     for warning in &planned.plan.warnings {
-        printer.talk(&super::report::finding_text(warning));
+        printer.talk(&warning.text());
     }
     let mut exit = planned.exit();
     if plan.detailed_exitcode && planned.plan.changes_files() {
@@ -284,9 +284,9 @@ fn one_turn(
         (None, false) => Mode::Fetch,
     };
     let mut planned = Planned::new(&session, &request, mode, printer)?;
-    printer.data(&planned.show(&session, arguments.output, arguments.verbose));
+    printer.form(arguments.output, &planned.show(&session, arguments.output, arguments.verbose));
     for warning in &planned.plan.warnings {
-        printer.talk(&super::report::finding_text(warning));
+        printer.talk(&warning.text());
     }
     let written =
         if planned.plan.changes_files() { planned.write(&session, guard, printer)? } else { Written::default() };

@@ -44,9 +44,9 @@ pub fn run(keep: Option<&Path>, printer: &Printer) -> Result<Exit, Failure> {
     let mut tour = Tour::new(&folder.path, printer, &runtime)?;
     tour.walk()?;
     if folder.temporary {
-        printer.data(&format!("\n{DIM}The checkout was temporary; `--keep DIR` keeps it.{DIM:#}\n"));
+        printer.show(&format!("\n{DIM}The checkout was temporary; `--keep DIR` keeps it.{DIM:#}\n"));
     } else {
-        printer.data(&format!("\nThe checkout is in {}.\n", folder.path.display()));
+        printer.show(&format!("\nThe checkout is in {}.\n", folder.path.display()));
     }
     Ok(Exit::Done)
 }
@@ -186,20 +186,20 @@ impl<'a> Tour<'a> {
     }
 
     fn say(&self, words: &str) {
-        self.printer.data(&format!("{words}\n"));
+        self.printer.show(&format!("{words}\n"));
     }
 
     fn chapter(&mut self, words: &str) {
         self.chapter += 1;
-        self.printer.data(&format!("\n{CYAN}━━ {}. {words}{CYAN:#}\n\n", self.chapter));
+        self.printer.show(&format!("\n{CYAN}━━ {}. {words}{CYAN:#}\n\n", self.chapter));
     }
 
     /// Runs the engine as a user would, on this checkout.
     fn command(&self, shown: &str, arguments: &[&str]) -> Result<(), Failure> {
-        self.printer.data(&format!("\n{BOLD}$ engine {shown}{BOLD:#}\n"));
+        self.printer.show(&format!("\n{BOLD}$ engine {shown}{BOLD:#}\n"));
         let exit = cli::run_on(self.checkout.dir(), arguments, self.printer)?;
         if exit != Exit::Done {
-            self.printer.data(&format!("{DIM}(exit code {}){DIM:#}\n", exit.code()));
+            self.printer.show(&format!("{DIM}(exit code {}){DIM:#}\n", exit.code()));
         }
         Ok(())
     }
@@ -217,7 +217,7 @@ impl<'a> Tour<'a> {
         }
         self.runtime.block_on(self.exporters.follow()).map_err(|error| broken(&error))?;
         let words = if words.is_empty() { "nothing to do".to_owned() } else { words.join(", ") };
-        self.printer.data(&format!("{DIM}synced: {words}{DIM:#}\n"));
+        self.printer.show(&format!("{DIM}synced: {words}{DIM:#}\n"));
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl<'a> Tour<'a> {
             return Err(Failure::new(Exit::Failed, format!("`{path}` holds a secret that git would track")));
         }
         let count = files.len();
-        self.printer.data(&format!("\n{GREEN}✓{GREEN:#} {count} files that git would track, and none of them holds a private key, a token or a credential.\n"));
+        self.printer.show(&format!("\n{GREEN}✓{GREEN:#} {count} files that git would track, and none of them holds a private key, a token or a credential.\n"));
         Ok(())
     }
 }

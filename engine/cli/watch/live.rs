@@ -13,6 +13,7 @@ use crate::mesh::State;
 use crate::name::ClusterName;
 use crate::pipeline::Program;
 use crate::plan::{Plan, StepStanding};
+use crate::text::visible_but_styles;
 
 /// Rows that are left to what is printed above and below.
 const KEPT_ROWS: usize = 6;
@@ -153,7 +154,7 @@ impl Live {
             let well = rest.iter().filter(|row| row.health == Health::Well).count();
             drawn.push_str(&format!("{DIM}… {} more, {well} of them well{DIM:#}\n", rest.len()));
         }
-        bar.set_message(drawn);
+        bar.set_message(visible_but_styles(&drawn).into_owned());
         bar.tick();
     }
 }

@@ -17,9 +17,10 @@ use crate::cli::args::{Arguments, Output};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::facts;
 use crate::cli::memory::Memory;
-use crate::cli::report::{Printer, finding_text};
+use crate::cli::report::Printer;
 use crate::cli::session::Session;
 use crate::cli::turn::{Mode, Planned, Request, Written};
+use crate::diagnostic::Diagnostic;
 use crate::name::{ClusterName, Digest};
 use crate::observe::Observed;
 use crate::pipeline::Program;
@@ -252,7 +253,7 @@ impl<'a> Run<'a> {
                 self.pages.turned(failure.exit, begun.elapsed());
                 self.pages.fail(&failure.message);
                 let findings = !failure.findings.sorted().is_empty();
-                let words: Vec<String> = failure.findings.sorted().into_iter().map(finding_text).collect();
+                let words: Vec<String> = failure.findings.sorted().into_iter().map(Diagnostic::text).collect();
                 let words = if findings { words.join("\n") } else { failure.message.clone() };
                 if self.complaint.as_ref() != Some(&words) {
                     self.live.hide(|| {
@@ -382,10 +383,11 @@ impl<'a> Run<'a> {
         self.live.hide(|| {
             self.printer.talk(&words);
             if self.arguments.output == Output::Json || written != Written::default() || !same {
-                self.printer.data(&planned.show(session, self.arguments.output, self.arguments.verbose));
+                let form = self.arguments.output;
+                self.printer.form(form, &planned.show(session, form, self.arguments.verbose));
             }
             for warning in &plan.warnings {
-                self.printer.talk(&finding_text(warning));
+                self.printer.talk(&warning.text());
             }
         });
     }
