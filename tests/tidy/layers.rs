@@ -1,0 +1,175 @@
+//! The layers: a folder imports only what lies below it, and of that what the table says.
+
+use std::collections::BTreeSet;
+
+use super::graph::Import;
+
+/// A folder of the crate, its layer from the ground up, and the folders it may import.
+type Layer = (&'static str, u8, &'static [&'static str]);
+
+const PIPELINE_AND_BELOW: &[&str] =
+    &["types", "checkout", "git", "wire", "server", "model", "cluster", "spec", "istio", "pipeline"];
+
+pub(super) const LAYERS: &[Layer] = &[
+    ("types", 1, &[]),
+    ("checkout", 1, &["types"]),
+    ("git", 1, &["types"]),
+    ("wire", 2, &["types"]),
+    ("server", 2, &["types"]),
+    ("model", 3, &["types", "wire"]),
+    ("cluster", 3, &["types", "wire"]),
+    ("spec", 4, &["types", "model"]),
+    ("istio", 4, &["types", "wire", "cluster"]),
+    ("pipeline", 5, &["types", "checkout", "wire", "model", "cluster", "spec", "istio"]),
+    ("roles", 6, PIPELINE_AND_BELOW),
+    ("onboarding", 6, PIPELINE_AND_BELOW),
+    ("gitops", 6, PIPELINE_AND_BELOW),
+    ("report", 6, PIPELINE_AND_BELOW),
+    (
+        "session",
+        7,
+        &[
+            "types",
+            "checkout",
+            "git",
+            "wire",
+            "server",
+            "model",
+            "cluster",
+            "spec",
+            "istio",
+            "pipeline",
+            "roles",
+            "onboarding",
+            "gitops",
+            "report",
+        ],
+    ),
+    (
+        "simulation",
+        7,
+        &[
+            "types",
+            "checkout",
+            "git",
+            "wire",
+            "server",
+            "model",
+            "cluster",
+            "spec",
+            "istio",
+            "pipeline",
+            "roles",
+            "onboarding",
+            "gitops",
+            "report",
+        ],
+    ),
+    (
+        "watch",
+        8,
+        &[
+            "types",
+            "checkout",
+            "git",
+            "wire",
+            "server",
+            "model",
+            "cluster",
+            "spec",
+            "istio",
+            "pipeline",
+            "roles",
+            "onboarding",
+            "gitops",
+            "report",
+            "session",
+        ],
+    ),
+    (
+        "cli",
+        9,
+        &[
+            "types",
+            "checkout",
+            "git",
+            "wire",
+            "server",
+            "model",
+            "cluster",
+            "spec",
+            "istio",
+            "pipeline",
+            "roles",
+            "onboarding",
+            "gitops",
+            "report",
+            "session",
+            "simulation",
+            "watch",
+        ],
+    ),
+];
+
+/// The roles; what they share lies beside them in `roles/` and knows none of them.
+const ROLES: [&str; 3] = ["roles/exporter", "roles/proxy", "roles/relay"];
+
+/// Files at the top, which only declare the folders and start the command line.
+const TOP: [&str; 2] = ["lib.rs", "main.rs"];
+
+/// Every import that the layers do not allow, and every file in no layer.
+pub(super) fn breaches<'a>(files: impl Iterator<Item = &'a str>, imports: &[Import]) -> Vec<String> {
+    let strangers: BTreeSet<&str> =
+        files.filter(|path| !TOP.contains(path)).map(top).filter(|top| layer(top).is_none()).collect();
+    let mut found: Vec<String> =
+        strangers.into_iter().map(|top| format!("{top}: no layer has it; tests/tidy/layers.rs lists them")).collect();
+    for import in imports {
+        if let Some(why) = breach(&import.from, &import.to) {
+            found.push(format!("{}:{} imports {}: {why}: {}", import.from, import.line, import.to, import.names()));
+        }
+    }
+    found
+}
+
+/// Why one file may not import another.
+fn breach(from: &str, to: &str) -> Option<String> {
+    if TOP.contains(&from) {
+        return None;
+    }
+    if TOP.contains(&to) {
+        return Some("upward, to the crate's root".to_owned());
+    }
+    if top(from) == top(to) {
+        let role = |path: &str| ROLES.into_iter().find(|role| is_in(path, role));
+        return match (role(from), role(to)) {
+            (Some(from), Some(to)) if from != to => Some(format!("sideways, from {from} to {to}")),
+            (None, Some(to)) if from != "roles/mod.rs" => Some(format!("upward, from what roles share to {to}")),
+            _ => None,
+        };
+    }
+    // a file in no layer is told of by itself
+    let ((from, below, may), (to, above, _)) = (layer(top(from))?, layer(top(to))?);
+    if may.contains(to) {
+        None
+    } else if above > below {
+        Some(format!("upward, from {from} ({below}) to {to} ({above})"))
+    } else if above == below {
+        Some(format!("sideways, from {from} to {to} (both {below})"))
+    } else {
+        Some(format!("{from} may import {}, not {to}", may.join(", ")))
+    }
+}
+
+fn layer(folder: &str) -> Option<&'static Layer> {
+    LAYERS.iter().find(|(name, ..)| *name == folder)
+}
+
+/// A path's folder at the top, or the file that lies there.
+fn top(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
+/// Whether a file lies in a folder, or is the file that a folder would be if it were one.
+pub(super) fn is_in(path: &str, place: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+}
