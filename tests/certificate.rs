@@ -207,7 +207,7 @@ fn it_ends_before_it_begins() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(crate::support::law::cases(300))]
 
     /// Whatever a peer makes of a certificate's bytes, it is an error or a root that reads the same again.
     #[test]

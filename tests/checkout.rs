@@ -481,7 +481,7 @@ fn changes() -> impl Strategy<Value = Vec<FileChange>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::law::cases(200))]
 
     /// Commits one after the other give what a map gives, the same commit again nothing, and no empty folder is left.
     #[test]

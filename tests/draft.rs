@@ -100,7 +100,7 @@ fn findings(draft: &Draft) -> BTreeSet<(String, usize, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::law::cases(200))]
 
     #[test]
     fn a_draft_is_a_spec_whatever_clusters_show(

@@ -10,15 +10,12 @@ use isthmus::render::Given;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::support::law::cases;
 use crate::support::story::{Event, MOST_TURNS, Story, event, pairs_of, some_kinds, some_pairs};
 use crate::support::world::{Declared, FAULTS, Fault, NAMES, Pairs, Turned, World, name};
 
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config(64))]
+    #![proptest_config(cases(64))]
 
     /// Also: no turn puts a secret into the tree without evidence, and the mesh converges.
     #[test]
@@ -94,7 +91,7 @@ fn after(clusters: usize, pairs: Option<&[(usize, usize)]>, events: &[Event]) ->
 }
 
 proptest! {
-    #![proptest_config(config(24))]
+    #![proptest_config(cases(24))]
 
     /// What moves without a sync is a link on its way out whose objects were never synced, or one that comes back while
     /// they are still live; each such link moves at most three times.

@@ -54,6 +54,7 @@ mod support {
     pub(crate) mod deckhouse;
     pub(crate) mod environment;
     pub(crate) mod kube;
+    pub(crate) mod law;
     pub(crate) mod naive;
     pub(crate) mod objects;
     pub(crate) mod peer;

@@ -675,7 +675,7 @@ fn mutate(token: &str, mutations: &[Mutation]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::law::cases(4000))]
 
     #[test]
     fn no_mutated_token_is_accepted(mutations in mutations(), kid in any::<bool>()) {

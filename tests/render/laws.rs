@@ -61,7 +61,7 @@ fn text(world: &World, cluster: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::law::cases(48))]
 
     /// Rendering is a function: the same world gives the same bytes, in whatever order it was put together.
     #[test]

@@ -228,7 +228,9 @@ impl<'ast> Visit<'ast> for Reader {
         module.push(text(&item.ident));
         self.scope = self.source.scopes.len();
         self.source.scopes.push(Scope { module, ..Scope::default() });
-        items.iter().for_each(|item| self.visit_item(item));
+        for item in items {
+            self.visit_item(item);
+        }
         self.scope = outer;
     }
 
