@@ -16,6 +16,14 @@ check:
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+# What nothing needs: items that neither the binary nor a test reaches, dependencies nobody names.
+dead-code:
+    ci/dead-code
+
+# Licences, banned crates and sources of all dependencies.
+deny:
+    ci/deny
+
 # The figures of the README.
 bench:
     cargo bench
@@ -31,6 +39,10 @@ testbed:
 # The real test bed: our output against a real kube-apiserver and a real istiod.
 e2e:
     cargo test --test bed -- --nocapture
+
+# What takes longer than CI may: laws on many more cases, and a mesh of 1,000 clusters.
+drill:
+    ci/drill
 
 # Everything that CI runs.
 ci:
