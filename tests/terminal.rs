@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rstest::rstest;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -27,12 +27,9 @@ fn on_a_terminal(checkout: &Checkout, arguments: &[&str]) -> (i32, String) {
         let open = OpenOptions::new().read(true).write(true).custom_flags(noctty).open(&name);
         Stdio::from(open.unwrap())
     };
-    let mut child = Command::new(env!("CARGO_BIN_EXE_engine"))
-        .env_clear()
+    let mut child = checkout
+        .command(arguments)
         .env("TERM", "xterm-256color")
-        .arg("-C")
-        .arg(checkout.path(""))
-        .args(arguments)
         .stdin(other_end())
         .stdout(other_end())
         .stderr(other_end())
@@ -77,8 +74,9 @@ fn is_shown_harmless(checkout: &Checkout, arguments: &[&str], exit: i32, words: 
     let (code, text) = on_a_terminal(checkout, arguments);
     assert_eq!(code, exit, "{text}");
     steers_nothing(&text, true);
-    let (code, piped) = checkout.engine(arguments);
-    assert_eq!(code, exit, "{piped}");
+    let piped = checkout.engine(arguments);
+    assert_eq!(piped.code, exit, "{piped}");
+    let piped = [piped.stdout, piped.stderr].concat();
     steers_nothing(&piped, false);
     for word in words {
         assert!(text.contains(word) && piped.contains(word), "`{word}` is missing in\n{text}\n{piped}");
@@ -91,7 +89,7 @@ fn colours_are_for_terminals() {
     let (_, text) = on_a_terminal(&checkout, &["plan"]);
     assert!(text.contains("\u{1b}[32m+\u{1b}[0m") && text.contains("Plan: "), "{text:?}");
     steers_nothing(&text, true);
-    let (_, piped) = checkout.engine(&["plan"]);
+    let piped = checkout.engine(&["plan"]).stdout;
     assert!(piped.contains("Plan: ") && !piped.contains('\u{1b}'), "{piped:?}");
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
     let (_, text) = on_a_terminal(&checkout, &["plan"]);

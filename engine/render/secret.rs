@@ -116,12 +116,11 @@ pub(super) fn render(
 ) -> Result<(), Diagnostics> {
     let relay = Relay::of(reader, kubeconfigs)?;
     for (link, _) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
-        match &relay {
-            Some(relay) => out.objects.push(relay.secret(reader, link)?),
-            None => {
-                let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
-                out.waiting.push((step(reader, link), reason));
-            }
+        if let Some(relay) = &relay {
+            out.objects.push(relay.secret(reader, link)?);
+        } else {
+            let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
+            out.waiting.push((step(reader, link), reason));
         }
     }
     let lost = reader.links.iter().filter(|link| link.stage.has_network() && link.peer.proxy.is_none());

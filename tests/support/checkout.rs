@@ -62,8 +62,8 @@ impl Checkout {
                 }
             }
         }
-        let checkout = Self(tempfile::tempdir().unwrap());
-        copy(folder, checkout.0.path());
+        let checkout = Self { environment: TestEnvironment::new() };
+        copy(folder, &checkout.path(""));
         checkout
     }
 
