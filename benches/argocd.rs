@@ -19,10 +19,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use isthmus::certificate::parse_roots_any_time;
-use isthmus::lock::{Lock, LockedCluster, LockedLink, LockedPrivate, LockedPublic, Stage};
-use isthmus::metadata::{PrivateDocument, PublicDocument, Reading};
-use isthmus::name::ClusterName;
+use isthmus::model::lock::{Lock, LockedCluster, LockedLink, LockedPrivate, LockedPublic, Stage};
+use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::types::name::ClusterName;
+use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
 
 const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
 const CLUSTER: &str = "c0042";

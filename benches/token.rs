@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
-use isthmus::key::{PrivateKey, PublicKey};
-use isthmus::token::{Claims, Expectation, ISSUER, Scope, mint, verify};
+use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::token::{Claims, Expectation, ISSUER, Scope, mint, verify};
 
 const AUDIENCE: &str = "0a1b2c3d-0000-4000-8000-00000000ea57";
 const SENDER: &str = "0a1b2c3d-0000-4000-8000-000000003e57";

@@ -1,55 +1,37 @@
 //! isthmus joins Istio clusters that each keep their own root CA into one mesh, from files in git.
+//!
+//! The modules in reading order, from the ground up. A module imports only modules above it in this list.
 
-// words
-pub mod address;
-pub mod argocd;
-pub mod bundle;
-pub mod certificate;
-pub mod diagnostic;
-pub mod failure;
-pub mod identity;
-pub mod json;
-pub mod key;
-pub mod metadata;
-pub mod name;
-pub mod object;
-pub mod peers;
-pub mod routes;
-pub mod spiffe;
-pub mod step;
-mod text;
-pub mod token;
+// values, and the edges that know nothing of meshes
+pub mod types;
 
-// what is known
-pub mod fact;
-pub mod lock;
-pub mod mesh;
+pub mod checkout;
+pub mod git;
 
-// stages
-pub mod accept;
-pub mod advance;
-pub mod compile;
-pub mod demo;
-pub mod diff;
-pub mod draft;
-pub mod gitops;
-pub mod graph;
-pub mod invite;
-pub mod observe;
-pub mod picture;
-pub mod plan;
-pub mod render;
-pub mod signer;
+// what crosses a border, and the small HTTPS server
+pub mod server;
+pub mod wire;
+
+// what is true, and how clusters are asked
+pub mod cluster;
+pub mod model;
+
+// what users write, and what istiod shows
+pub mod istio;
 pub mod spec;
-pub mod survey;
-pub mod template;
-pub mod tree;
+
+// the road from specs to files
+pub mod pipeline;
+
+// what stands on it
+pub mod gitops;
+pub mod onboarding;
+pub mod report;
+pub mod roles;
+
+// one run on one checkout, runs on events, the command line
+pub mod session;
+pub mod simulation;
 pub mod watch;
 
-// edges
-pub mod checkout;
 pub mod cli;
-pub mod cluster;
-pub mod git;
-pub mod pipeline;
-pub mod server;

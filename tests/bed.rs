@@ -35,7 +35,7 @@ mod join;
 mod proxy;
 
 use environment::TestEnvironment;
-use isthmus::metadata::{PrivateDocument, PublicDocument, Reading};
+use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
 use serde_json::Value;
 
 /// How long istiod may take to show a change; it takes about a second.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use isthmus::picture::{Health, LinkPicture, Picture};
+use isthmus::report::picture::{Health, LinkPicture, Picture};
 
 use crate::picture::{joined, with_fault};
 use crate::support::world::Fault;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use isthmus::bundle::{Bundle, BundleError, Sealed};
-use isthmus::key::PrivateKey;
-use isthmus::metadata::{PrivateDocument, PublicDocument, Reading};
+use isthmus::types::key::PrivateKey;
+use isthmus::wire::bundle::{Bundle, BundleError, Sealed};
+use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
 use proptest::prelude::*;
 
 use crate::support::checkout::Checkout;
@@ -136,7 +136,7 @@ fn later_bundles_are_of_the_same_signer_and_not_older_and_trust_changes_are_held
     here.refuses(&["import", name], 4, &[&fingerprint, &key(2).public().fingerprint().to_string()]);
     // another root of the same cluster: taken as a file, held back by apply until somebody accepts it
     let mut changed = bundle("west", 3000);
-    changed.public.root_ca = isthmus::demo::cluster::Authority::new("west's new root").unwrap().pem;
+    changed.public.root_ca = isthmus::simulation::cluster::Authority::new("west's new root").unwrap().pem;
     fs::write(&file, signed(&changed, 1)).unwrap();
     let ran = here.engine(&["import", name]);
     let said = &ran.stderr;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use isthmus::certificate::{
+use isthmus::types::certificate::{
     CertificateError, MAX_BUNDLE, MAX_ROOTS, RootCertificate, parse_roots, parse_roots_any_time,
 };
-use isthmus::name::Digest;
+use isthmus::types::name::Digest;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm, date_time_ymd,

@@ -6,29 +6,30 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use isthmus::accept::Approvals;
 use isthmus::cluster::access::Access;
 use isthmus::cluster::fetch::{Fetcher, Limits};
-use isthmus::key::{PrivateKey, PublicKey};
-use isthmus::lock::{Lock, Stage};
-use isthmus::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
-};
-use isthmus::name::ClusterName;
-use isthmus::observe::{Observation, Observed, Private, observe};
-use isthmus::peers::{PEERS_VERSION, PeerEntry, PeersFile};
+use isthmus::model::lock::{Lock, Stage};
+use isthmus::pipeline::accept::Approvals;
+use isthmus::pipeline::observe::signer::EngineSigner;
+use isthmus::pipeline::observe::{Observation, Observed, Private, observe};
+use isthmus::pipeline::render::Given;
 use isthmus::pipeline::{Input, Program};
-use isthmus::render::Given;
-use isthmus::server::exporter::{Exporter, Published};
+use isthmus::roles::exporter::{Exporter, Published};
+use isthmus::roles::proxy::audit::AuditLog;
+use isthmus::roles::proxy::{AuditTarget, Proxy};
+use isthmus::roles::relay;
+use isthmus::roles::relay::RelayOptions;
+use isthmus::roles::role::{Role, Stop};
 use isthmus::server::limits::Limits as RoleLimits;
-use isthmus::server::proxy::audit::AuditLog;
-use isthmus::server::proxy::{AuditTarget, Proxy};
-use isthmus::server::relay::{self, RelayOptions};
-use isthmus::server::role::{Role, Stop};
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Certificates, Running, ServerLimits};
-use isthmus::signer::EngineSigner;
-use isthmus::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
+use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::name::ClusterName;
+use isthmus::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
+use isthmus::wire::metadata::{
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
+};
+use isthmus::wire::peers::{PEERS_VERSION, PeerEntry, PeersFile};
 use serde_json::{Value, json};
 
 use crate::bad::specs::source;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use isthmus::demo::cluster::Authority;
-use isthmus::key::PrivateKey;
+use isthmus::simulation::cluster::Authority;
+use isthmus::types::key::PrivateKey;
 
 #[path = "../benches/support/checkout.rs"]
 mod large;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::address::Gateway;
-use isthmus::certificate::RootCertificate;
-use isthmus::compile;
-use isthmus::draft::{Draft, Options, draft, quoted};
-use isthmus::name::{Digest, Namespace};
+use isthmus::onboarding::draft::{Draft, Options, draft, quoted};
+use isthmus::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
+use isthmus::pipeline::compile;
 use isthmus::spec::Source;
-use isthmus::survey::{Found, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
+use isthmus::types::address::Gateway;
+use isthmus::types::certificate::RootCertificate;
+use isthmus::types::name::{Digest, Namespace};
 use proptest::prelude::*;
 
 /// Text as a stranger might write it: line breaks, comments, quotes, tags, control characters.
@@ -91,8 +91,8 @@ fn findings(draft: &Draft) -> BTreeSet<(String, usize, String)> {
         }
         Err(found) => found,
     };
-    let errors = found.sorted().into_iter().filter(|one| one.severity == isthmus::diagnostic::Severity::Error);
-    let place = |one: &isthmus::diagnostic::Diagnostic| {
+    let errors = found.sorted().into_iter().filter(|one| one.severity == isthmus::types::diagnostic::Severity::Error);
+    let place = |one: &isthmus::types::diagnostic::Diagnostic| {
         let at = one.at.clone().unwrap();
         (at.file.to_string(), at.line, one.message.clone())
     };

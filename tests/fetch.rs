@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus::address::{Cidr, Endpoint};
 use isthmus::cluster::fetch::{Fetcher, Limits, Lookup};
-use isthmus::failure::{Failure, TlsFault};
-use isthmus::key::PrivateKey;
-use isthmus::token::{Claims, ISSUER, Scope, Token, mint};
+use isthmus::types::address::{Cidr, Endpoint};
+use isthmus::types::key::PrivateKey;
+use isthmus::types::token::{Claims, ISSUER, Scope, Token, mint};
+use isthmus::wire::failure::{Failure, TlsFault};
 use rstest::rstest;
 
 use crate::support::peer::{Ca, Peer, Step, answer, json, send};

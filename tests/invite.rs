@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use isthmus::demo::cluster::{Fleet, SimulatedCluster};
-use isthmus::demo::exporters::{Exporters, SharedFleet, locked};
-use isthmus::name::ClusterName;
+use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
+use isthmus::simulation::exporters::{Exporters, SharedFleet, locked};
 use isthmus::spec::Source;
+use isthmus::types::name::ClusterName;
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
@@ -203,7 +203,7 @@ fn an_invitation_compiles_where_it_is_put() {
         let text = checkout.engine(&[&["invite", "east", "-q"], form].concat()).done();
         let source = |path: &str, text: &str| Source { path: path.into(), bytes: text.as_bytes().to_vec() };
         let sources = [source("specs/mesh.yaml", mesh), source("specs/east.yaml", &text)];
-        let (mesh, warnings) = isthmus::compile::load(&sources, "0.1.0", &|_| None).unwrap();
+        let (mesh, warnings) = isthmus::pipeline::compile::load(&sources, "0.1.0", &|_| None).unwrap();
         assert!(warnings.sorted().is_empty(), "{warnings:?}");
         let east = &mesh.clusters[&"east".parse::<ClusterName>().unwrap()];
         assert!(!east.is_ours());
@@ -212,7 +212,7 @@ fn an_invitation_compiles_where_it_is_put() {
     }
     assert_eq!(pins[0], pins[1]);
     assert!(pins[0].cluster_uuid.is_some() && pins[0].authn_key.is_some() && pins[0].root_ca.len() == 1);
-    assert_eq!(pins[2], isthmus::mesh::Pin::default(), "Deckhouse's CRD knows no pin");
+    assert_eq!(pins[2], isthmus::model::mesh::Pin::default(), "Deckhouse's CRD knows no pin");
 }
 
 #[test]

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::lock::Stage;
-use isthmus::plan::Action;
-use isthmus::render::Given;
+use isthmus::model::lock::Stage;
+use isthmus::pipeline::plan::Action;
+use isthmus::pipeline::render::Given;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -106,7 +106,7 @@ proptest! {
             if !turned.plan.changes_files() {
                 break;
             }
-            let comes_or_goes = |link: &isthmus::advance::Move| {
+            let comes_or_goes = |link: &isthmus::pipeline::advance::Move| {
                 link.from.is_some_and(Stage::is_leaving) || link.to.is_none_or(|stage| stage != Stage::Joining)
             };
             prop_assert!(repeated == 0 || turned.plan.moves.values().all(comes_or_goes), "{:?}", turned.plan.moves);
@@ -141,7 +141,7 @@ proptest! {
         let turned = story.turn()?;
         let places = places(&turned);
         prop_assert_eq!(places.len(), turned.plan.steps.len(), "no step stands twice");
-        let graph = isthmus::graph::Graph::build(&story.world.load().mesh, &turned.turn.advanced.lock, None).unwrap();
+        let graph = isthmus::pipeline::plan::graph::Graph::build(&story.world.load().mesh, &turned.turn.advanced.lock, None).unwrap();
         for (before, after) in graph.edges() {
             prop_assert!(places[&before.to_string()] < places[&after.to_string()], "{before} before {after}");
         }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::name::ClusterName;
-use isthmus::picture::{Health, Picture};
-use isthmus::plan::Plan;
+use isthmus::pipeline::plan::Plan;
+use isthmus::report::picture::{Health, Picture};
+use isthmus::types::name::ClusterName;
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
@@ -43,7 +43,7 @@ pub(crate) fn with_fault(fault: Fault) -> Picture {
     drawn(&world, Some(&turned.plan), NOW)
 }
 
-fn link<'a>(picture: &'a Picture, reader: &str, peer: &str) -> &'a isthmus::picture::LinkPicture {
+fn link<'a>(picture: &'a Picture, reader: &str, peer: &str) -> &'a isthmus::report::picture::LinkPicture {
     &picture.links[reader][peer]
 }
 
@@ -91,7 +91,7 @@ fn a_trust_change_that_is_held_back_comes_with_the_words_that_accept_it() {
     let birch = &picture.clusters["birch"];
     assert_eq!(birch.state, Health::Broken);
     let change = birch.trust_change.as_ref().unwrap();
-    let accept: isthmus::accept::Approval = change.accept.as_ref().unwrap().parse().unwrap();
+    let accept: isthmus::pipeline::accept::Approval = change.accept.as_ref().unwrap().parse().unwrap();
     assert_eq!(accept.cluster.as_str(), "birch");
     assert!(accept.digest.is_some() && !change.findings.is_empty());
     assert_eq!(picture.clusters["ash"].state, Health::Joined);

@@ -1,11 +1,12 @@
 //! What the api-proxy lets peers ask: paths, queries, headers, and the answers that it makes itself.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use isthmus::peers::PeerEntry;
-use isthmus::server::proxy::headers::{self, HeaderRefused};
-use isthmus::server::proxy::policy::{Admitted, Denied, PASSED_ON, Policy};
-use isthmus::server::proxy::request::{ApiRequest, RequestError, Resource, Verb};
-use isthmus::server::proxy::synthetic::Synthetic;
+use isthmus::roles::api::headers;
+use isthmus::roles::api::headers::HeaderRefused;
+use isthmus::roles::api::request::{ApiRequest, RequestError, Resource, Verb};
+use isthmus::roles::api::synthetic::Synthetic;
+use isthmus::roles::proxy::policy::{Admitted, Denied, PASSED_ON, Policy};
+use isthmus::wire::peers::PeerEntry;
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use isthmus::identity::Identity;
-use isthmus::key::PublicKey;
-use isthmus::name::Namespace;
+use isthmus::roles::relay::{Relay, RelayOptions, start_with};
+use isthmus::roles::role::{Role, RoleError, Service, Stop};
 use isthmus::server::limits::Limits;
-use isthmus::server::relay::{Relay, RelayOptions, start_with};
-use isthmus::server::role::{Role, RoleError, Service, Stop};
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Running};
-use isthmus::token::{Expectation, Scope, Verified, verify};
+use isthmus::types::key::PublicKey;
+use isthmus::types::name::Namespace;
+use isthmus::types::token::{Expectation, Scope, Verified, verify};
+use isthmus::wire::identity::Identity;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -177,7 +177,7 @@ async fn two_relays_that_begin_together_have_one_key() {
     assert_eq!(identity.trust_domain.unwrap().as_str(), "canary.example");
     assert_eq!(identity.network.unwrap().as_str(), "network-east");
     assert_eq!(identity.serving_ca.as_deref(), Some(data(&secret, "ca.crt").as_str()));
-    let key = isthmus::key::PrivateKey::from_pem(&data(&secret, "key.pem")).unwrap();
+    let key = isthmus::types::key::PrivateKey::from_pem(&data(&secret, "key.pem")).unwrap();
     assert_eq!(identity.keys[0].pem, *key.public());
     // nothing is read that is not of its revision, since its rights name that one
     assert!(requests.iter().any(|request| request == &format!("GET {MAPS}/istio-canary")));

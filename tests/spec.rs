@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use isthmus::compile::load;
-use isthmus::diagnostic::{Location, render};
-use isthmus::mesh::{Mesh, Reconciler};
+use isthmus::model::mesh::{Mesh, Reconciler};
+use isthmus::pipeline::compile::load;
 use isthmus::spec::{Source, parse, schema};
+use isthmus::types::diagnostic::{Location, render};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rstest::rstest;

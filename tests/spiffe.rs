@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use isthmus::certificate::parse_roots_any_time;
-use isthmus::spiffe::bundle;
+use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::wire::spiffe::bundle;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, SignatureAlgorithm};
 use serde_json::Value;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
-use isthmus::key::{KeyError, KeyId, PrivateKey, PublicKey};
-use isthmus::token::{
+use isthmus::types::key::{KeyError, KeyId, PrivateKey, PublicKey};
+use isthmus::types::token::{
     Claims, Expectation, ISSUER, KeyLookup, MAX_API_LIFETIME, MAX_DECKHOUSE_API_LIFETIME, MAX_METADATA_LIFETIME,
     MAX_TOKEN, Rejected, Scope, Verified, mint, verify,
 };

@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use isthmus::accept::{Accepted, Approvals, Showing, Standing, TrustChange, Verdict, accept, hides_our_roots};
-use isthmus::advance::advance;
-use isthmus::certificate::parse_roots_any_time;
-use isthmus::compile;
-use isthmus::demo::cluster::{Authority, Fleet, SimulatedCluster};
-use isthmus::key::PrivateKey;
-use isthmus::lock::{Lock, LockedLink, Stage};
-use isthmus::mesh::Mesh;
-use isthmus::metadata::{AuthnKey, Evidence, PrivateDocument, PublicDocument, Shown, StandardMeshConfig};
-use isthmus::name::ClusterName;
-use isthmus::observe::{Failure, Observation, Observed, Private};
+use isthmus::model::lock::{Lock, LockedLink, Stage};
+use isthmus::model::mesh::Mesh;
+use isthmus::pipeline::accept::{
+    Accepted, Approvals, Showing, Standing, TrustChange, Verdict, accept, hides_our_roots,
+};
+use isthmus::pipeline::advance::advance;
+use isthmus::pipeline::compile;
 use isthmus::pipeline::equal_subjects;
+use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
+use isthmus::simulation::cluster::{Authority, Fleet, SimulatedCluster};
 use isthmus::spec::Source;
+use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::types::key::PrivateKey;
+use isthmus::types::name::ClusterName;
+use isthmus::wire::metadata::{AuthnKey, Evidence, PrivateDocument, PublicDocument, Shown, StandardMeshConfig};
 
 use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::peer::{Ca, Peer, Step, json};
@@ -237,7 +239,8 @@ const TRUST_CHANGES: [Case; 15] = [
         w.private("alfa").api_host = "api.elsewhere.example.com".parse().unwrap();
     }),
     ("gateway", "  allow: {addresses: [203.0.113.0/24]}\n", |w| {
-        w.private("alfa").ingress_gateways = vec![isthmus::address::Gateway::new("198.51.100.9", 15443).unwrap()];
+        w.private("alfa").ingress_gateways =
+            vec![isthmus::types::address::Gateway::new("198.51.100.9", 15443).unwrap()];
     }),
 ];
 
@@ -303,10 +306,12 @@ fn what_gives_nobody_more_power_is_taken_without_a_word() {
         ("", |w| w.public("alfa").mesh_id = Some("another".parse().unwrap())),
         ("", |w| w.private("alfa").network_name = "another".parse().unwrap()),
         ("", |w| {
-            w.private("alfa").ingress_gateways = vec![isthmus::address::Gateway::new("198.51.100.9", 15443).unwrap()];
+            w.private("alfa").ingress_gateways =
+                vec![isthmus::types::address::Gateway::new("198.51.100.9", 15443).unwrap()];
         }),
         ("  allow: {addresses: [203.0.113.0/24]}\n", |w| {
-            w.private("alfa").ingress_gateways = vec![isthmus::address::Gateway::new("203.0.113.99", 15443).unwrap()];
+            w.private("alfa").ingress_gateways =
+                vec![isthmus::types::address::Gateway::new("203.0.113.99", 15443).unwrap()];
         }),
         ("  allow: {apiHosts: [\"*.alfa.example.com\"]}\n", |w| {
             w.private("alfa").api_host = "moved.alfa.example.com".parse().unwrap();
@@ -725,8 +730,11 @@ fn a_reviewer_reads_what_changed_what_it_means_and_what_to_do() {
     world.private("bravo").api_host = "elsewhere.example.com".parse().unwrap();
     CLAIMS[0].1(&mut world, "delta", "bravo");
     let accepted = world.turn(&[]);
-    let plan = isthmus::plan::Plan { trust_changes: accepted.trust_changes, ..isthmus::plan::Plan::default() };
-    let text = isthmus::cli::report::plan_text(&plan, "mesh shop · 3 clusters", &|_, _| Vec::new(), false);
+    let plan = isthmus::pipeline::plan::Plan {
+        trust_changes: accepted.trust_changes,
+        ..isthmus::pipeline::plan::Plan::default()
+    };
+    let text = isthmus::report::text::plan_text(&plan, "mesh shop · 3 clusters", &|_, _| Vec::new(), false);
     let mut text = anstream::adapter::strip_str(&text).to_string();
     // roots are made anew on every run, and the digests cover them
     for change in &plan.trust_changes {

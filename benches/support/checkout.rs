@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use isthmus::address::Gateway;
-use isthmus::demo::cluster::Authority;
-use isthmus::key::PrivateKey;
-use isthmus::metadata::{IstioFacts, PrivateDocument, PublicDocument};
-use isthmus::name::Digest;
+use isthmus::simulation::cluster::Authority;
+use isthmus::types::address::Gateway;
+use isthmus::types::key::PrivateKey;
+use isthmus::types::name::Digest;
+use isthmus::wire::metadata::{IstioFacts, PrivateDocument, PublicDocument};
 
 /// A checkout of `count` clusters that know each other from files.
 pub(crate) fn checkout(folder: &Path, count: usize) {

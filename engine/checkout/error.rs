@@ -40,7 +40,7 @@ pub enum CheckoutError {
         /// The name, its odd bytes escaped.
         name: String,
     },
-    /// A limit of [`super::Limits`], or of depth, was passed.
+    /// A limit of [`crate::checkout::Limits`], or of depth, was passed.
     #[error("`{}` is over the limit of {limit} {unit}; {advice}", .path.escape_debug())]
     Limit {
         /// The file or folder.

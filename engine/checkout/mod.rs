@@ -25,12 +25,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, openat};
 
-pub use error::{CheckoutError, Left};
-pub use mutex::Guard;
-pub use private::Private;
-pub use read::{Found, Known, Limits, OpenFile};
-pub use stamp::{FileStamp, Stamps};
-pub use write::{Committed, FileChange};
+pub use crate::checkout::error::{CheckoutError, Left};
+pub use crate::checkout::mutex::Guard;
+pub use crate::checkout::private::Private;
+pub use crate::checkout::read::{Found, Known, Limits, OpenFile};
+pub use crate::checkout::stamp::{FileStamp, Stamps};
+pub use crate::checkout::write::{Committed, FileChange};
 
 /// How the names of our temporary files begin. One that is found was left by an engine that was killed.
 const TEMPORARY: &str = ".isthmus-tmp-";

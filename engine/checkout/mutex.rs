@@ -9,7 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, flock, openat};
 use rustix::io::Errno;
 
-use super::{Checkout, CheckoutError, Left, path};
+use crate::checkout::{Checkout, CheckoutError, Left, path};
 
 /// The right to change a checkout, for as long as it lives. Everything that reads works on it as well.
 #[derive(Debug)]

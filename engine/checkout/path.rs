@@ -11,7 +11,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
-use super::{Checkout, CheckoutError, Left, TEMPORARY};
+use crate::checkout::{Checkout, CheckoutError, Left, TEMPORARY};
 
 /// How folders are opened: never through a symbolic link.
 pub(super) const FOLDER: OFlags =

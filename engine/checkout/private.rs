@@ -8,10 +8,10 @@ use rustix::fs::{AtFlags, Mode, RenameFlags, fchmod, fsync, linkat, mkdirat, ope
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::path::{Folders, open_folder, split, split_for_writing};
-use super::read::read_file;
-use super::write::{NEW_FILE, fill, temporary};
-use super::{Checkout, CheckoutError, Guard, Left};
+use crate::checkout::path::{Folders, open_folder, split, split_for_writing};
+use crate::checkout::read::read_file;
+use crate::checkout::write::{NEW_FILE, fill, temporary};
+use crate::checkout::{Checkout, CheckoutError, Guard, Left};
 
 /// Bytes of a key file at most.
 const LONGEST: u64 = 64 * 1024;

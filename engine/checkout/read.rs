@@ -13,9 +13,10 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, RawDir, Stat, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::path::{self, Folders, join, kind_at, open_folder, shown, wrong_kind};
-use super::stamp::FileStamp;
-use super::{Checkout, CheckoutError, Left, TEMPORARY};
+use crate::checkout::path;
+use crate::checkout::path::{Folders, join, kind_at, open_folder, shown, wrong_kind};
+use crate::checkout::stamp::FileStamp;
+use crate::checkout::{Checkout, CheckoutError, Left, TEMPORARY};
 
 /// Files read by one task; fewer than this are read without any other thread.
 const BATCH: usize = 256;

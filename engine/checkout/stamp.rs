@@ -12,8 +12,8 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RawDir, Stat, fstatfs, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::path::{FOLDER, Folders, join};
-use super::{Checkout, CheckoutError, Left, TEMPORARY};
+use crate::checkout::path::{FOLDER, Folders, join};
+use crate::checkout::{Checkout, CheckoutError, Left, TEMPORARY};
 
 /// Deepest folder below the one that is stamped; the reader refuses deeper ones.
 const DEEPEST: usize = 33;
@@ -68,7 +68,7 @@ impl Checkout {
         let mut stamps = Stamps::new();
         let Some(open) = Folders::new(self).get(folder)? else { return Ok(stamps) };
         stamp(open.as_fd(), folder, 0, &mut stamps).map_err(|cause| {
-            CheckoutError::io("look at the folder", super::path::shown(folder), cause, Left::Untouched)
+            CheckoutError::io("look at the folder", crate::checkout::path::shown(folder), cause, Left::Untouched)
         })?;
         Ok(stamps)
     }

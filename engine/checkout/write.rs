@@ -21,9 +21,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::path::{self, Folders, join, kind_at, open_folder, shown, split, split_for_writing, wrong_kind};
-use super::read::read_file;
-use super::{Checkout, CheckoutError, Guard, Left, Seen, TEMPORARY};
+use crate::checkout::path;
+use crate::checkout::path::{Folders, join, kind_at, open_folder, shown, split, split_for_writing, wrong_kind};
+use crate::checkout::read::read_file;
+use crate::checkout::{Checkout, CheckoutError, Guard, Left, Seen, TEMPORARY};
 
 /// Mode of the folders that are made.
 const FOLDER_MODE: u32 = 0o755;

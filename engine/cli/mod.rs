@@ -1,43 +1,115 @@
-//! The command line: arguments, commands, words and exit codes. The edge where clock, environment and terminal come in.
+//! The command line: arguments, commands, messages and exit codes. The edge where clock, environment and terminal come in.
+//!
+//! A command is a file of `commands`, a variant of `Command` and an arm of `dispatch`.
 #![allow(
     clippy::disallowed_methods,
     reason = "this edge reads the clock and the environment and hands them inwards as values"
 )]
 
-pub mod argocd;
-pub mod args;
-pub mod base;
-pub mod bundle;
-pub(crate) mod clock;
-pub mod exit;
-pub mod facts;
-pub mod init;
-pub mod invite;
-pub mod keys;
-pub mod manifests;
-pub mod markdown;
-mod memory;
-pub mod picture;
-pub mod report;
-pub mod serve;
-pub mod session;
-pub mod status;
-pub mod stored;
-pub mod turn;
-pub mod watch;
+mod commands;
+mod global;
+mod unknown;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, Subcommand};
 
-pub use args::Arguments;
-pub use exit::{Exit, Failure};
-pub use report::{Printer, plan_text};
-pub use session::{ENGINE_KEY_PATH, Session};
-pub use turn::{Mode, Request, Written};
+use self::commands::{apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, report, serve, status};
+use self::global::Global;
+use self::unknown::unknown;
+use crate::report::format::Output;
+use crate::report::markdown::findings_markdown;
+use crate::report::text::{Printer, finding_json};
+use crate::session::exit::{Exit, Failure};
+use crate::watch::{self, Watch};
 
-use args::{Command, GraphFormat, Keys, Output};
+/// Joins Istio clusters that keep their own root CA into one mesh, from files in git.
+#[derive(Debug, Parser)]
+#[command(name = "engine", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done or only waiting · 1 failed · 2 changes (plan --detailed-exitcode) · 3 a cluster failed\n\
+    4 held back or refused · 5 busy · 6 files or network of this machine · 64 wrong usage"
+)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fetch, compile, compare and print what a turn would change.
+    Plan(plan::Plan),
+    /// Carry a plan out.
+    Apply(apply::Apply),
+    /// Take a turn whenever the checkout or the metadata change, and on time.
+    Watch(Watch),
+    /// State of each link, from lock and tree.
+    Status,
+    /// The mesh as one HTML page.
+    Report(report::Report),
+    /// The graph of steps.
+    Graph {
+        /// Form of the graph.
+        #[arg(long, value_enum, default_value_t = graph::GraphFormat::Dot)]
+        format: graph::GraphFormat,
+    },
+    /// Authn key pairs.
+    Keys {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: keys::Keys,
+    },
+    /// Write a first spec from what the clusters of kubeconfig contexts show.
+    Init(init::Init),
+    /// Print what another team needs to declare a cluster of ours.
+    Invite(invite::Invite),
+    /// Write a cluster's metadata as a signed bundle.
+    Export(bundle::Export),
+    /// Check a bundle and put it where a `file://` endpoint reads.
+    Import(bundle::Import),
+    /// The Argo CD config-management plugin.
+    Argocd {
+        /// What to do.
+        #[command(subcommand)]
+        command: argocd::Argocd,
+    },
+    /// What Argo CD and Flux are installed with.
+    Manifests {
+        /// For which.
+        #[command(subcommand)]
+        command: manifests::Manifests,
+    },
+    /// JSON Schema of the specs.
+    Schema,
+    /// Completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page, as roff.
+    Man,
+    /// Runs an in-cluster role.
+    Serve {
+        /// Which.
+        #[command(subcommand)]
+        role: Box<serve::Serve>,
+    },
+    /// A whole mesh in one process, on loopback, with real TLS, real keys and real files.
+    Demo {
+        /// Keep the checkout in this directory, which must be empty or absent.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
+    /// Commands of the design that this version does not have.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
 
 /// Runs the engine with these arguments, the first being its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -46,7 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // words of a script may be of somebody else, and the error repeats them
-            let shown = words.iter().map(|word| crate::text::visible(&word.to_string_lossy()).into_owned());
+            let shown = words.iter().map(|word| crate::types::text::visible(&word.to_string_lossy()).into_owned());
             let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
             if error.use_stderr() {
@@ -57,7 +129,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(Exit::Done.code());
         }
     };
-    let printer = Printer::new(arguments.quiet);
+    let printer = Printer::new(arguments.global.quiet);
     let exit = dispatch(&arguments, &printer).unwrap_or_else(|failure| report_failure(&arguments, &printer, &failure));
     let exit = match printer.failure() {
         Some(words) => {
@@ -70,7 +142,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs one command on a checkout, with the caller's printer.
-pub fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, Failure> {
+fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, Failure> {
     let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
     let parsed = Arguments::try_parse_from(before.into_iter().chain(words.iter().map(OsString::from)));
     let arguments = parsed.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
@@ -84,42 +156,41 @@ fn report_failure(arguments: &Arguments, printer: &Printer, failure: &Failure) -
         printer.findings(&failure.findings);
     }
     // an empty stdout is what Argo CD's plugin promises of a failure
-    if arguments.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
-        let findings: Vec<_> = failure.findings.sorted().into_iter().map(report::finding_json).collect();
+    if arguments.global.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
+        let findings: Vec<_> = failure.findings.sorted().into_iter().map(finding_json).collect();
         let document = serde_json::json!({
-            "version": crate::plan::PLAN_VERSION, "exit": failure.exit.code(), "error": failure.message, "findings": findings,
+            "version": crate::pipeline::plan::PLAN_VERSION, "exit": failure.exit.code(), "error": failure.message, "findings": findings,
         });
         printer.data(&format!("{document}\n"));
     }
-    if arguments.output == Output::Markdown && failure.exit != Exit::Usage {
-        printer.data(&markdown::findings_markdown(&failure.message, &failure.findings.sorted()));
+    if arguments.global.output == Output::Markdown && failure.exit != Exit::Usage {
+        printer.data(&findings_markdown(&failure.message, &failure.findings.sorted()));
     }
     failure.exit
 }
 
 fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    if arguments.output == Output::Markdown && !matches!(arguments.command, Command::Plan(_)) {
+    let global = &arguments.global;
+    if global.output == Output::Markdown && !matches!(arguments.command, Command::Plan(_)) {
         return Err(Failure::new(
             Exit::Usage,
             "--output markdown is for `engine plan`; this command has text and json",
         ));
     }
     match &arguments.command {
-        Command::Plan(plan) => turn::plan(arguments, plan, printer),
-        Command::Apply(apply) => turn::apply(arguments, apply, printer),
-        Command::Watch(watch) => watch::run(arguments, watch, printer),
-        Command::Status => status::run(arguments, printer),
-        Command::Report(report) => picture::run(arguments, report, printer),
-        Command::Graph { format } => graph(arguments, *format, printer),
-        Command::Keys { command: Keys::New } => keys::new(arguments, printer),
-        Command::Keys { command: Keys::List } => keys::list(arguments, printer),
-        Command::Keys { command: Keys::Other(words) } => Err(unknown("keys ", words)),
-        Command::Init(init) => init::run(arguments, init, printer),
-        Command::Invite(invite) => invite::run(arguments, invite, printer),
-        Command::Export(export) => bundle::export(arguments, export, printer),
-        Command::Import(import) => bundle::import(arguments, import, printer),
-        Command::Argocd { command } => argocd::run(arguments, command, printer),
-        Command::Manifests { command } => manifests::run(arguments, command, printer),
+        Command::Plan(plan) => plan::run(global, plan, printer),
+        Command::Apply(apply) => apply::run(global, apply, printer),
+        Command::Watch(watch) => watch::run(&global.watched(), watch, printer),
+        Command::Status => status::run(global, printer),
+        Command::Report(report) => report::run(global, report, printer),
+        Command::Graph { format } => graph::run(global, *format, printer),
+        Command::Keys { command } => keys::run(global, command, printer),
+        Command::Init(init) => init::run(global, init, printer),
+        Command::Invite(invite) => invite::run(global, invite, printer),
+        Command::Export(export) => bundle::export(global, export, printer),
+        Command::Import(import) => bundle::import(global, import, printer),
+        Command::Argocd { command } => argocd::run(global, command, printer),
+        Command::Manifests { command } => manifests::run(global, command, printer),
         Command::Schema => {
             printer.data(&format!("{:#}\n", crate::spec::schema()));
             Ok(Exit::Done)
@@ -138,49 +209,21 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Serve { role } => serve::run(role, printer),
-        Command::Demo { keep } => crate::demo::run(keep.as_deref(), printer),
-        Command::Other(words) => Err(unknown("", words)),
+        Command::Demo { keep } => demo::run(keep.as_deref(), printer, &run_on),
+        Command::Other(words) => Err(unknown::<Command>("", words)),
     }
 }
 
-/// Commands of the design that this version does not have.
-const OTHER_COMMANDS: [&str; 6] = ["agent", "doctor", "probe", "revoke", "rotate", "verify"];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn refused(what: &str) -> Failure {
-    Failure::new(
-        Exit::Usage,
-        format!("{what} is not part of this version of the engine, {}", env!("CARGO_PKG_VERSION")),
-    )
-}
-
-fn unknown(before: &str, words: &[String]) -> Failure {
-    let word = words.first().map(String::as_str).unwrap_or_default();
-    if OTHER_COMMANDS.contains(&word) {
-        return refused(&format!("`engine {before}{word}`"));
+    #[test]
+    fn what_is_refused_by_name_does_not_exist() {
+        let root = Arguments::command();
+        for path in unknown::NOT_HERE {
+            let found = path.split(' ').try_fold(&root, |command, word| command.find_subcommand(word));
+            assert!(found.is_none(), "`engine {path}` exists");
+        }
     }
-    let root = Arguments::command();
-    let command = if before.is_empty() { Some(&root) } else { root.find_subcommand(before.trim()) };
-    let names: Vec<&str> =
-        command.into_iter().flat_map(clap::Command::get_subcommands).map(clap::Command::get_name).collect();
-    let hint = crate::diagnostic::did_you_mean(word, names.iter().copied());
-    let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Failure::new(
-        Exit::Usage,
-        format!("there is no command `{before}{}`{hint} (`engine --help` lists them)", word.escape_debug()),
-    )
-}
-
-fn graph(arguments: &Arguments, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
-    let checkout = crate::checkout::Checkout::open(&arguments.directory)?;
-    let session = Session::open(&checkout, arguments, printer, false)?;
-    let graph = crate::graph::Graph::build(&session.program.mesh, &session.program.lock, arguments.cluster.as_ref())
-        .map_err(crate::pipeline::Stop::Cycle)?;
-    let text = match format {
-        GraphFormat::Json => format!("{:#}\n", graph.to_json()),
-        _ if arguments.output == Output::Json => format!("{:#}\n", graph.to_json()),
-        GraphFormat::Dot => graph.to_dot(),
-        GraphFormat::Mermaid => graph.to_mermaid(),
-    };
-    printer.data(&text);
-    Ok(Exit::Done)
 }

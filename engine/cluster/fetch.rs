@@ -20,10 +20,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout_at};
 
-use crate::address::{Cidr, Endpoint, Host, is_inward};
-use crate::failure::{Failure, TlsFault, shown};
-use crate::name::Digest;
-use crate::token::Token;
+use crate::types::address::{Cidr, Endpoint, Host, is_inward};
+use crate::types::name::Digest;
+use crate::types::token::Token;
+use crate::wire::failure::{Failure, TlsFault, shown};
 
 /// What a peer may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,5 +4,4 @@
 
 pub mod access;
 pub mod fetch;
-pub mod survey;
 pub mod watched;

@@ -5,6 +5,7 @@
 //! changes"). An object is read as the part of it that its reader names, so that a cluster of thousands of objects costs
 //! little. A watch that breaks keeps what it knew for [`GRACE`], and says at once that it is broken.
 
+use crate::types::cause::in_full;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -253,20 +254,6 @@ impl From<kube::Error> for Ended {
             error => Self::Problem(Problem { reason: in_full(&error), refused: false }),
         }
     }
-}
-
-/// An error with its causes.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 fn late(what: &str) -> Ended {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::run::Kind;
-use super::{GitError, Oid, Repository, branch_name};
+use crate::git::run::Kind;
+use crate::git::{GitError, Oid, Repository, branch_name};
 
 /// In whose name commits are made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,9 +16,9 @@ mod run;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use commit::{Author, Target};
-pub use remote::{Pull, Push};
-use run::{Kind, Said, git};
+pub use crate::git::commit::{Author, Target};
+pub use crate::git::remote::{Pull, Push};
+use crate::git::run::{Kind, Said, git};
 
 /// Why git did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::run::Kind;
-use super::{GitError, Oid, Repository};
+use crate::git::run::Kind;
+use crate::git::{GitError, Oid, Repository};
 
 /// Most files that are read of a revision.
 const MOST_FILES: usize = 1_000_000;

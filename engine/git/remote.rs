@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::run::Kind;
-use super::{GitError, Oid, Repository, branch_name};
+use crate::git::run::Kind;
+use crate::git::{GitError, Oid, Repository, branch_name};
 
 /// What a remote runs when it is fetched from: git's own program, whatever `remote.*.uploadpack` names.
 const UPLOAD: &str = "--upload-pack=git-upload-pack";
@@ -70,7 +70,7 @@ impl Repository {
     }
 
     /// Fetches a branch of a remote to the reference here that follows it.
-    fn fetch(&self, upstream: &Upstream) -> super::run::Git {
+    fn fetch(&self, upstream: &Upstream) -> crate::git::run::Git {
         let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
         let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
         self.git(Kind::Remote, "fetching").words(words).words(["--end-of-options", &upstream.remote, &spec])
@@ -162,7 +162,7 @@ impl Repository {
         let said = told.words(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
         if !said.ok {
             let words = "changes in the work tree that were not committed stand in the way of the remote's commits; commit or stash them";
-            return Err(GitError::Refused(format!("{words} (git said: {})", super::run::git_words(&said))));
+            return Err(GitError::Refused(format!("{words} (git said: {})", crate::git::run::git_words(&said))));
         }
         let words = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
         self.ok(Kind::Write, action, &words).map(drop)
@@ -268,6 +268,6 @@ impl Repository {
     }
 }
 
-fn git_at(folder: &std::path::Path, action: &'static str) -> super::run::Git {
-    super::run::git(folder, Kind::Write, action)
+fn git_at(folder: &std::path::Path, action: &'static str) -> crate::git::run::Git {
+    crate::git::run::git(folder, Kind::Write, action)
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::GitError;
+use crate::git::GitError;
 
 /// Longest run of a command that stays on this machine.
 const LOCAL: Duration = Duration::from_mins(1);

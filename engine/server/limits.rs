@@ -28,7 +28,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ServerLimits;
+use crate::server::ServerLimits;
 
 /// Requests a second, and how many of them may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Limits {
             "watches" => self.watches = number()?,
             "upstream-connections" => self.upstream_connections = number()?,
             _ => {
-                let near = crate::diagnostic::did_you_mean(name, NAMES.iter().copied());
+                let near = crate::types::diagnostic::did_you_mean(name, NAMES.iter().copied());
                 let hint = near.map_or_else(
                     || format!("; there are {}", NAMES.join(", ")),
                     |near| format!("; did you mean `{near}`?"),

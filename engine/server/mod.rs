@@ -6,12 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
-pub mod exporter;
 pub mod limits;
 pub mod log;
-pub mod proxy;
-pub mod relay;
-pub mod role;
 pub mod stream;
 pub mod telemetry;
 mod tls;
@@ -40,7 +36,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-pub use tls::{Certificates, TlsError};
+pub use crate::server::tls::{Certificates, TlsError};
 
 /// An error of any kind.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -53,7 +49,7 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// A body with nothing in it.
-fn nothing() -> Body {
+pub(crate) fn nothing() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 

@@ -15,7 +15,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Body, BoxError};
+use crate::server::{Body, BoxError};
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

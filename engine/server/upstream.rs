@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Body, BoxError};
+use crate::server::{Body, BoxError};
 
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;

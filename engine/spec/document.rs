@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::read::{At, Fields, Reader, list, short};
-use super::tree::{Findings, Node};
-use super::{
+use crate::model::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::spec::read::{At, Fields, Reader, list, short};
+use crate::spec::tree::{Findings, Node};
+use crate::spec::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
-use crate::address::Gateway;
-use crate::diagnostic::{Diagnostic, did_you_mean};
-use crate::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
-use crate::name::ClusterName;
+use crate::types::address::Gateway;
+use crate::types::diagnostic::{Diagnostic, did_you_mean};
+use crate::types::name::ClusterName;
 
 /// API version of our documents.
 pub const API: &str = "isthmus.dev/v1alpha1";

@@ -5,7 +5,7 @@
 //! 3. `document` knows the fields of each kind,
 //! 4. [`schema`](schema()) says the same as JSON Schema.
 //!
-//! References between documents, defaults and rules across clusters are [`compile`](crate::compile)'s.
+//! References between documents, defaults and rules across clusters are [`compile`](crate::pipeline::compile)'s.
 
 mod document;
 mod read;
@@ -16,16 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
-pub use read::At;
-pub use schema::schema;
-pub use tree::MAX_FILE;
+pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
+pub use crate::spec::read::At;
+pub use crate::spec::schema::schema;
+pub use crate::spec::tree::MAX_FILE;
 
-use crate::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
-use crate::diagnostic::{Diagnostics, Location};
-use crate::key::KeyId;
-use crate::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
-use crate::name::{
+use crate::model::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
+use crate::types::diagnostic::{Diagnostics, Location};
+use crate::types::key::KeyId;
+use crate::types::name::{
     ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, ObjectName,
     Revision, TrustDomain,
 };

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::tree::{Content, Entry, Findings, Node};
-use crate::diagnostic::{Diagnostic, Location, did_you_mean};
-use crate::lock::LEAVE_DIRECT;
+use crate::model::lock::LEAVE_DIRECT;
+use crate::spec::tree::{Content, Entry, Findings, Node};
+use crate::types::diagnostic::{Diagnostic, Location, did_you_mean};
 
 /// A value and the place it was written at.
 #[derive(Clone)]

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::document::{
+use crate::spec::document::{
     API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EXPOSES, FIRST_CONTACTS, ISTIO, MESH, MULTICLUSTER,
     PEER, PIN, RECONCILERS, STATES,
 };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 
 /// Most bytes of one file.
 pub const MAX_FILE: usize = 1 << 20;

@@ -85,7 +85,7 @@ fn specs_that_contradict_themselves() {
         spec_is_refused(spec.as_bytes(), &["specs/mesh.yaml:", words]);
     }
     let checkout = Checkout::joined();
-    let key = isthmus::key::PrivateKey::generate(&[5; 32]).unwrap().to_pem().unwrap();
+    let key = isthmus::types::key::PrivateKey::generate(&[5; 32]).unwrap().to_pem().unwrap();
     checkout.write("ca.pem", key.as_bytes());
     checkout.edit("specs/mesh.yaml", "file://metadata/west\"", "file://metadata/west\", ca: {file: ca.pem}");
     checkout.refuses(&["apply"], 1, &["private key", "ca.pem"]);

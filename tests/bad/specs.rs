@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use isthmus::compile::load;
-use isthmus::diagnostic::render;
+use isthmus::pipeline::compile::load;
 use isthmus::spec::{Source, parse};
+use isthmus::types::diagnostic::render;
 use rstest::rstest;
 
 /// A spec file.

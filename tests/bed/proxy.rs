@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use isthmus::key::PrivateKey;
-use isthmus::token::{Claims, ISSUER, Scope, mint};
+use isthmus::types::key::PrivateKey;
+use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use reqwest::{Certificate, Client, Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -4,22 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus::address::Gateway;
-use isthmus::certificate::parse_roots_any_time;
 use isthmus::cluster::watched::{Objects, Source, Watchable};
-use isthmus::metadata::{MAX_GATEWAYS, ReadState, RouteState, Shown};
-use isthmus::server::exporter::ExporterOptions;
-use isthmus::server::exporter::documents::{Facts, compose};
-use isthmus::server::exporter::evidence::{
+use isthmus::istio::gateways::{GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways};
+use isthmus::istio::objects::{Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod};
+use isthmus::roles::exporter::ExporterOptions;
+use isthmus::roles::exporter::documents::{Facts, compose};
+use isthmus::roles::exporter::evidence::{
     credentials, networks, parse_clusterz, parse_mesh, parse_mesh_networks, parse_networkz, parse_samples, prepared,
     reads, routes, trusts,
 };
-use isthmus::server::exporter::gateways::{
-    GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways,
-};
-use isthmus::server::exporter::objects::{
-    Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod,
-};
+use isthmus::types::address::Gateway;
+use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::wire::metadata::{MAX_GATEWAYS, ReadState, RouteState, Shown};
 use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -175,7 +171,7 @@ fn a_root_is_trusted_when_every_istiod_has_it() {
     let root = include_str!("../../fixtures/real/east/root-cert.pem");
     let both = mesh(&[root, "broken"]).unwrap();
     assert_eq!(both.len(), 1);
-    let own = Ok(BTreeSet::from([isthmus::name::Digest::of(b"own")]));
+    let own = Ok(BTreeSet::from([isthmus::types::name::Digest::of(b"own")]));
     let count = |all| trusts(&answers(all), &own).seen().map(BTreeSet::len);
     assert_eq!(count(vec![Ok(both.clone()), Ok(both.clone())]), Some(2));
     assert_eq!(count(vec![Ok(both), mesh(&[])]), Some(1));
@@ -334,7 +330,7 @@ fn facts(roots: &str, written: u64) -> Facts {
     let map = |file: &str, text: String, written| {
         Source::Present(Arc::new(Data { data: BTreeMap::from([(file.to_owned(), text)]), written }))
     };
-    let pem = isthmus::key::PrivateKey::generate(&[1; 32]).unwrap().public().to_pem();
+    let pem = isthmus::types::key::PrivateKey::generate(&[1; 32]).unwrap().public().to_pem();
     let identity = json!({"version": 1, "keys": [{"id": "own", "pem": pem, "scopes": ["api"]}]}).to_string();
     let uid = "00000000-0000-4000-8000-0000000000aa".to_owned();
     Facts {

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use isthmus::key::{KeyId, PrivateKey};
-use isthmus::metadata::{
+use isthmus::roles::exporter::{Audit, Published, Relation, respond};
+use isthmus::types::key::{KeyId, PrivateKey};
+use isthmus::types::name::{ClusterUuid, Digest};
+use isthmus::types::token::{Claims, ISSUER, Rejected, Scope, mint};
+use isthmus::wire::metadata::{
     AuthnKey, CredentialUse, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
     Reading, RouteState, Shown, StandardMeshConfig,
 };
-use isthmus::name::{ClusterUuid, Digest};
-use isthmus::peers::{OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
-use isthmus::server::exporter::{Audit, Published, Relation, respond};
-use isthmus::token::{Claims, ISSUER, Rejected, Scope, mint};
+use isthmus::wire::peers::{OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
 use rstest::rstest;
 
 const NOW: i64 = 1_800_000_000;

@@ -2,11 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "the built-in templates are read as files")]
 
-use isthmus::diagnostic::{Diagnostic, Diagnostics};
-use isthmus::mesh::Expose;
-use isthmus::render::render_cluster;
+use isthmus::model::mesh::Expose;
+use isthmus::pipeline::render::render_cluster;
+use isthmus::pipeline::template::Templates;
 use isthmus::spec::Source;
-use isthmus::template::Templates;
+use isthmus::types::diagnostic::{Diagnostic, Diagnostics};
 use serde_json::Value;
 
 use super::world::{World, files, name, page};
@@ -51,7 +51,7 @@ fn component_files(world: &World, cluster: &str, role: &str) -> String {
 #[test]
 fn components_of_a_rendered_cluster() {
     let mut world = World::joined(&["east", "west"]);
-    world.cluster("east").gateways = Some(vec![isthmus::address::Gateway::new("2001:db8::1", 15443).unwrap()]);
+    world.cluster("east").gateways = Some(vec![isthmus::types::address::Gateway::new("2001:db8::1", 15443).unwrap()]);
     world.cluster("east").network = Some("network-1".parse().unwrap());
     for role in ["exporter", "proxy", "relay"] {
         insta::assert_snapshot!(role, component_files(&world, "east", role));

@@ -1,17 +1,17 @@
 //! What a cluster's tree looks like, by reconciler and configuration target.
 
-use isthmus::lock::Stage;
-use isthmus::mesh::{MeshConfigTarget, Reconciler, State};
-use isthmus::render::RenderedCluster;
+use isthmus::model::lock::Stage;
+use isthmus::model::mesh::{MeshConfigTarget, Reconciler, State};
+use isthmus::pipeline::render::RenderedCluster;
 
 use super::world::{World, file, files, kubeconfig, page, root};
 
 /// Files of components are looked at on their own.
 fn without_components(world: &World, cluster: &str) -> String {
     let mut rendered = world.render(cluster);
-    rendered
-        .objects
-        .retain(|rendered| !rendered.steps.iter().any(|step| step.kind == isthmus::step::StepKind::RenderComponents));
+    rendered.objects.retain(|rendered| {
+        !rendered.steps.iter().any(|step| step.kind == isthmus::types::step::StepKind::RenderComponents)
+    });
     let mut files = files(cluster, &rendered);
     files.retain(|path, _| !path.ends_with("kustomization.yaml"));
     page(&files)
@@ -98,7 +98,7 @@ fn deckhouse_peers_may_sign_for_a_year() {
 #[test]
 fn the_first_turn_knows_nobody() {
     let mut world = World::joined(&["east", "west"]);
-    world.lock = isthmus::lock::Lock::default();
+    world.lock = isthmus::model::lock::Lock::default();
     insta::assert_snapshot!("first_turn", without_components(&world, "east"));
     world.mesh.engine_keys.clear();
     let rendered = world.render("east");

@@ -1,10 +1,10 @@
 //! Laws: what a cluster's tree depends on, and what it does not.
 
-use isthmus::lock::Stage;
-use isthmus::mesh::{MeshConfigTarget, Reconciler};
-use isthmus::name::Digest;
-use isthmus::peers::PeersFile;
-use isthmus::token::Scope;
+use isthmus::model::lock::Stage;
+use isthmus::model::mesh::{MeshConfigTarget, Reconciler};
+use isthmus::types::name::Digest;
+use isthmus::types::token::Scope;
+use isthmus::wire::peers::PeersFile;
 use proptest::prelude::*;
 
 use super::world::{World, files, key, name, page};
@@ -150,7 +150,8 @@ fn peers_json_is_what_the_exporter_reads() {
     let mut world = World::joined(&NAMES);
     let rendered = world.render("east");
     let map = rendered.objects.iter().find(|rendered| rendered.id().name == "isthmus-peers").unwrap();
-    let text = |object: &isthmus::object::Object| object.fields["data"]["peers.json"].as_str().unwrap().to_owned();
+    let text =
+        |object: &isthmus::types::object::Object| object.fields["data"]["peers.json"].as_str().unwrap().to_owned();
     let file = PeersFile::parse(text(&map.object().unwrap()).as_bytes()).unwrap();
     assert_eq!(file.own.keys.len(), 1);
     let names: Vec<_> = file.peers.iter().map(|peer| peer.name.as_str()).collect();

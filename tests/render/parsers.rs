@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use isthmus::address::Gateway;
-use isthmus::lock::Stage;
-use isthmus::mesh::{MeshConfigTarget, Reconciler};
+use isthmus::model::lock::Stage;
+use isthmus::model::mesh::{MeshConfigTarget, Reconciler};
+use isthmus::types::address::Gateway;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -261,7 +261,7 @@ fn kustomize_takes_every_folder() {
     let mut world = World::joined(&["east", "north", "south", "west"]);
     world.cluster("south").reconciler = Reconciler::Deckhouse;
     world.cluster("south").components = None;
-    world.cluster("west").state = isthmus::mesh::State::Leaving;
+    world.cluster("west").state = isthmus::model::mesh::State::Leaving;
     world.lock.links.values_mut().for_each(|links| links.retain(|peer, _| peer.as_str() != "west"));
     world.lock.links.remove("west");
     let checkout = tempfile::tempdir().unwrap();

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::certificate::RootCertificate;
-use isthmus::diagnostic::Location;
-use isthmus::key::{PrivateKey, PublicKey};
-use isthmus::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
-use isthmus::mesh::{
+use isthmus::model::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
+use isthmus::model::mesh::{
     Allow, Api, Cluster, Components, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh, MeshConfigTarget, Pin,
     Reconciler, State, Topology,
 };
-use isthmus::name::{ClusterName, Digest};
-use isthmus::render::{Given, RenderContext, RenderedCluster};
-use isthmus::template::Templates;
-use isthmus::token::Scope;
+use isthmus::pipeline::render::{Given, RenderContext, RenderedCluster};
+use isthmus::pipeline::template::Templates;
+use isthmus::types::certificate::RootCertificate;
+use isthmus::types::diagnostic::Location;
+use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::name::{ClusterName, Digest};
+use isthmus::types::token::Scope;
 
 #[derive(Debug, Clone)]
 pub(crate) struct World {
@@ -105,7 +105,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
             api_ca: Some(pem(&format!("api of {text}"))),
             gateways: [format!("203.0.113.{}", n + 1), format!("gw.{text}.example.com")]
                 .iter()
-                .map(|address| isthmus::address::Gateway::new(address, 15443).unwrap())
+                .map(|address| isthmus::types::address::Gateway::new(address, 15443).unwrap())
                 .collect(),
         }),
         standard_mesh_networks: None,
@@ -164,7 +164,7 @@ impl World {
 
     pub(crate) fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
         let templates = Templates::builtin();
-        let words = |findings: isthmus::diagnostic::Diagnostics| {
+        let words = |findings: isthmus::types::diagnostic::Diagnostics| {
             findings.sorted().iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join("\n")
         };
         let given = Given::new();

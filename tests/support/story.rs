@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::lock::{Lock, Stage};
+use isthmus::model::lock::{Lock, Stage};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -248,7 +248,7 @@ impl Story {
             let steps = turned.plan.steps.iter().map(|step| (step.id.to_string(), &step.standing, &step.objects));
             let steps: Vec<_> = steps
                 .filter(|(_, standing, objects)| {
-                    !objects.is_empty() || **standing != isthmus::plan::StepStanding::Ready
+                    !objects.is_empty() || **standing != isthmus::pipeline::plan::StepStanding::Ready
                 })
                 .collect();
             prop_assert!(turn < MOST_TURNS, "turn {turn} is not idle: {steps:#?} {:?}", turned.plan.lock);

@@ -3,19 +3,19 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::accept::Approvals;
 use isthmus::checkout::FileChange;
-use isthmus::demo::cluster::{Fleet, SimulatedCluster};
-use isthmus::failure::Failure;
-use isthmus::key::PrivateKey;
-use isthmus::lock::{Lock, Stage};
-use isthmus::metadata::{Evidence, PrivateDocument, PublicDocument, Shown};
-use isthmus::name::ClusterName;
-use isthmus::observe::{Observation, Observed, Private};
+use isthmus::model::lock::{Lock, Stage};
+use isthmus::pipeline::accept::Approvals;
+use isthmus::pipeline::observe::{Observation, Observed, Private};
+use isthmus::pipeline::plan::Plan;
+use isthmus::pipeline::render::Given;
 use isthmus::pipeline::{Input, Program, Turn};
-use isthmus::plan::Plan;
-use isthmus::render::Given;
+use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
 use isthmus::spec::Source;
+use isthmus::types::key::PrivateKey;
+use isthmus::types::name::ClusterName;
+use isthmus::wire::failure::Failure;
+use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Shown};
 
 use super::naive::{Files, Naive, squeeze};
 
@@ -327,7 +327,7 @@ impl World {
     fn document(&self, cluster: &SimulatedCluster) -> PrivateDocument {
         let mut document = cluster.private(&self.fleet);
         if let Some(address) = self.gateways.get(cluster.name.as_str()) {
-            document.ingress_gateways = vec![isthmus::address::Gateway::new(address, 15443).unwrap()];
+            document.ingress_gateways = vec![isthmus::types::address::Gateway::new(address, 15443).unwrap()];
         }
         document
     }

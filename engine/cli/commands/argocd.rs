@@ -1,0 +1,182 @@
+//! `engine argocd`: the config-management plugin.
+//!
+//! All or nothing: what is printed is one text, made before the first byte goes out, and every failure ends with a code that
+//! is not 0 and an empty stdout. Argo CD takes an empty stdout with code 0 for "delete everything", so that comes of a
+//! cluster that has left and of nothing else. Argo CD shows and caches stderr; nothing secret is ever on it, because no key
+//! is read.
+
+use std::collections::BTreeSet;
+
+use clap::Subcommand;
+
+use crate::checkout::{Checkout, Limits};
+use crate::cli::global::Global;
+use crate::gitops::argocd::{Parameters, announcement};
+use crate::model::layout::KUSTOMIZATION;
+use crate::model::layout::is_yaml;
+use crate::model::layout::rendered_folder;
+use crate::model::lock::{Lock, Stage};
+use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
+use crate::model::tree::Tree;
+use crate::pipeline::render::{Given, RenderedCluster, RenderedObject};
+use crate::pipeline::{Input, Program, Stop};
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::exit::Exit;
+use crate::session::exit::Failure;
+use crate::session::session::Session;
+use crate::spec::Source;
+use crate::types::name::ClusterName;
+use crate::types::object::Object;
+use crate::types::step::StepId;
+
+/// Commands of `argocd`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Argocd {
+    /// One cluster's objects on stdout, from specs, templates and lock alone.
+    ///
+    /// The cluster is named by --cluster or by the Application's parameter `cluster`. Nothing is asked, minted, encrypted or
+    /// decrypted. A failure ends with a code that is not 0 and nothing on stdout.
+    Generate,
+    /// The parameters that an Application may set.
+    Parameters,
+}
+
+/// `engine argocd`.
+pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Exit, Failure> {
+    if arguments.output != Output::Text {
+        let words = "argocd prints what Argo CD reads, in one form; leave --output away";
+        return Err(Failure::new(Exit::Usage, words));
+    }
+    match argocd {
+        Argocd::Generate => generate(arguments, printer),
+        Argocd::Parameters => {
+            printer.data(&format!("{}\n", parameters(arguments)));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Announces what is known; a checkout with errors shows them when objects are asked for, not while a form is drawn.
+fn parameters(arguments: &Global) -> String {
+    let mesh = Checkout::open(&arguments.directory).ok().and_then(|checkout| {
+        let specs = checkout.read_tree("specs", &is_yaml, Limits::SPECS).ok()?;
+        let specs = specs.into_iter().map(|(path, bytes)| Source { path: path.into(), bytes }).collect();
+        let input = Input { specs, ..Input::default() };
+        Program::load(&input, &|path| checkout.read(path).ok().flatten()).ok().map(|program| program.mesh)
+    });
+    let own = |mesh: &Mesh| -> Vec<ClusterName> {
+        let own = mesh.clusters.values().filter(|cluster| cluster.reconciler != Reconciler::External);
+        own.map(|cluster| cluster.name.clone()).collect()
+    };
+    let clusters = mesh.as_ref().map(own).unwrap_or_default();
+    announcement(mesh.as_ref().map(|mesh| &mesh.name), clusters.iter())
+}
+
+fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let asked = Parameters::read(arguments.cluster.as_ref(), &variable)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let Some(name) = asked.cluster else {
+        let words = "which cluster? give the Application the parameter `cluster`, or use --cluster NAME";
+        return Err(Failure::new(Exit::Usage, words));
+    };
+    let checkout = Checkout::open(&arguments.directory)?;
+    let mut session = Session::load(&checkout, Some(&name), None)?;
+    let state = session.program.mesh.clusters.get(&name).map(|cluster| cluster.state);
+    if state == Some(State::Leaving) {
+        // whether it has left is told by the links of all readers
+        session = Session::load(&checkout, None, None)?;
+    }
+    let program = &session.program;
+    printer.findings(&program.warnings);
+    if let Some(mesh) = asked.mesh.filter(|mesh| *mesh != program.mesh.name) {
+        let words = format!("the Application asks for mesh `{mesh}`, and this checkout holds `{}`", program.mesh.name);
+        return Err(Failure::new(Exit::Usage, words));
+    }
+    let cluster = served(&program.mesh, &name)?;
+    let documents = if cluster.state == State::Paused {
+        kept(&checkout, &program.mesh, &name)?
+    } else {
+        let rendered = program.render(&program.locked(), &Given::new(), &name)?;
+        refuse_lost(program, cluster, &rendered)?;
+        let texts: Result<Vec<String>, _> = rendered.objects.into_iter().map(RenderedObject::into_yaml).collect();
+        texts.map_err(Stop::Yaml)?
+    };
+    if documents.is_empty() {
+        if !has_left(program, cluster) {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "nothing is rendered for `{name}` yet, and an empty answer would delete what is there; take a turn with \
+                     `engine apply` and commit it, or set `state: leaving` to take the cluster out"
+                ),
+            ));
+        }
+        printer.talk(&format!("`{name}` has left the mesh; nothing of ours belongs into it"));
+    }
+    printer.data(&documents.join("---\n"));
+    Ok(Exit::Done)
+}
+
+/// The cluster, when the plugin can serve it.
+fn served<'a>(mesh: &'a Mesh, name: &ClusterName) -> Result<&'a Cluster, Failure> {
+    let Some(cluster) = mesh.clusters.get(name) else {
+        let hint = crate::types::diagnostic::did_you_mean(name.as_str(), mesh.clusters.keys().map(ClusterName::as_str));
+        let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        return Err(Failure::new(Exit::Usage, format!("no spec declares a cluster `{name}`{hint}")));
+    };
+    if cluster.reconciler == Reconciler::External {
+        let words = format!("`{name}` is `external`: its own team's checkout renders it, and nothing is rendered here");
+        return Err(Failure::new(Exit::Refused, words));
+    }
+    Ok(cluster)
+}
+
+/// What a paused cluster keeps: the files of its folder, byte for byte.
+fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<String>, Failure> {
+    let folder = rendered_folder(name);
+    let files = checkout.cluster_files(name.as_str()).map_err(Stop::Tree)?;
+    let mut texts = Vec::new();
+    for (file, bytes) in files.into_iter().filter(|(file, _)| file != KUSTOMIZATION) {
+        let text = String::from_utf8(bytes).ok();
+        let value = text.as_deref().and_then(|text| serde_yaml::from_str(text).ok());
+        let is_ours = value.and_then(Object::from_value).is_some_and(|object| object.is_owned_by_tree_of(&mesh.name));
+        let Some(text) = text.filter(|_| is_ours) else {
+            let words =
+                format!("`{folder}/{file}` of the paused cluster is no object of ours; restore it or move it away");
+            return Err(Failure::new(Exit::Refused, words));
+        };
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
+/// A link that was joined has its secret. A lock that says so and does not hold what the secret is made of was edited or cut
+/// short, and what is missing from the answer would be deleted.
+fn refuse_lost(program: &Program, cluster: &Cluster, rendered: &RenderedCluster) -> Result<(), Failure> {
+    if cluster.reconciler != Reconciler::Rendered {
+        return Ok(());
+    }
+    let made: BTreeSet<&StepId> = rendered.objects.iter().flat_map(|rendered| &rendered.steps).collect();
+    let joined = program.lock.links_of(&cluster.name).filter(|(_, link)| link.stage == Stage::Joined);
+    match joined.map(|(peer, _)| peer).find(|peer| !made.contains(&StepId::secret(&cluster.name, peer))) {
+        None => Ok(()),
+        Some(peer) => Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "`{}` is joined with `{peer}`, and the lock does not hold what its remote secret is made of; restore {} and {}",
+                cluster.name,
+                Lock::cluster_path(peer),
+                Lock::cluster_path(&cluster.name)
+            ),
+        )),
+    }
+}
+
+/// It is leaving, and no link names it any more.
+fn has_left(program: &Program, cluster: &Cluster) -> bool {
+    let links = &program.lock.links;
+    let reads = links.get(&cluster.name).is_some_and(|links| !links.is_empty());
+    cluster.state == State::Leaving && !reads && !links.values().any(|links| links.contains_key(&cluster.name))
+}

@@ -1,0 +1,287 @@
+//! The demo: a whole mesh in one process, on loopback, as a guided tour.
+//!
+//! Three simulated clusters, each with its own root CA, its own keys and a real exporter over TLS; a real checkout in a
+//! temporary folder; and the engine itself, run as a user would run it. Only Kubernetes and Istio are left out: what would
+//! be live there follows from the files that were synced.
+#![allow(clippy::disallowed_methods, reason = "this edge makes a checkout of its own and asks the clock")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::checkout::{Checkout, FileChange, Limits};
+use crate::model::tree::Tree;
+use crate::report::text::Printer;
+use crate::session::exit::Exit;
+use crate::session::exit::Failure;
+use crate::simulation::cluster::{Fleet, SimulatedCluster};
+use crate::simulation::exporters::{Exporters, SharedFleet, locked};
+use crate::types::name::ClusterName;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const GREEN: Style = AnsiColor::Green.on_default();
+
+/// The example mesh of the repository: path and text.
+const SPECS: [(&str, &str); 4] = [
+    ("specs/mesh.yaml", include_str!("../../../specs/mesh.yaml")),
+    ("specs/clusters/east.yaml", include_str!("../../../specs/clusters/east.yaml")),
+    ("specs/clusters/north.yaml", include_str!("../../../specs/clusters/north.yaml")),
+    ("specs/clusters/west.yaml", include_str!("../../../specs/clusters/west.yaml")),
+];
+/// Clusters of the example, with the address of their gateways.
+const CLUSTERS: [(&str, &str); 3] = [("east", "203.0.113.7"), ("north", "192.0.2.7"), ("west", "198.51.100.7")];
+
+/// Runs one command of the engine on a checkout, as a user would.
+type Engine<'a> = &'a dyn Fn(&Path, &[&str], &Printer) -> Result<Exit, Failure>;
+
+/// Runs the tour. The checkout is kept in `keep`, which must be empty or absent; else it is temporary.
+pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) -> Result<Exit, Failure> {
+    let folder = Folder::new(keep)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| broken(&e))?;
+    let mut tour = Tour::new(&folder.path, printer, &runtime, engine)?;
+    tour.walk()?;
+    if folder.temporary {
+        printer.show(&format!("\n{DIM}The checkout was temporary; `--keep DIR` keeps it.{DIM:#}\n"));
+    } else {
+        printer.show(&format!("\nThe checkout is in {}.\n", folder.path.display()));
+    }
+    Ok(Exit::Done)
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Machine, format!("running the demo: {error}"))
+}
+
+/// The folder of the checkout.
+struct Folder {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Folder {
+    fn new(keep: Option<&Path>) -> Result<Self, Failure> {
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).map_err(|error| broken(&error))?;
+        let name = format!("isthmus-demo-{}", crate::types::name::Digest::of(&random).short(12));
+        let path = keep.map_or_else(|| std::env::temp_dir().join(name), Path::to_path_buf);
+        std::fs::create_dir_all(&path).map_err(|error| broken(&error))?;
+        let mut entries = std::fs::read_dir(&path).map_err(|error| broken(&error))?;
+        if entries.next().is_some() {
+            return Err(Failure::new(Exit::Usage, format!("--keep {}: the folder is not empty", path.display())));
+        }
+        Ok(Self { path, temporary: keep.is_none() })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _removed = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+struct Tour<'a> {
+    checkout: Checkout,
+    printer: &'a Printer,
+    engine: Engine<'a>,
+    runtime: &'a tokio::runtime::Runtime,
+    fleet: SharedFleet,
+    exporters: Exporters,
+    chapter: usize,
+}
+
+impl<'a> Tour<'a> {
+    fn new(
+        path: &Path,
+        printer: &'a Printer,
+        runtime: &'a tokio::runtime::Runtime,
+        engine: Engine<'a>,
+    ) -> Result<Self, Failure> {
+        let mut fleet = Fleet::default();
+        for (name, gateway) in CLUSTERS {
+            let mut seed = zeroize::Zeroizing::new([0; 32]);
+            aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| broken(&error))?;
+            let cluster = SimulatedCluster::new(name, &seed, gateway).map_err(|error| broken(&error))?;
+            fleet.clusters.insert(cluster.name.clone(), cluster);
+        }
+        let fleet = Arc::new(Mutex::new(fleet));
+        let exporters = runtime.block_on(Exporters::new(fleet.clone())).map_err(|error| broken(&error))?;
+        let checkout = Checkout::open(path)?;
+        let tour = Self { checkout, printer, engine, runtime, fleet, exporters, chapter: 0 };
+        tour.write_specs()?;
+        Ok(tour)
+    }
+
+    /// The example specs, with the endpoints on loopback and the CA of each exporter, as an operator would add it.
+    fn write_specs(&self) -> Result<(), Failure> {
+        let mut files: BTreeMap<String, String> =
+            SPECS.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        for (name, _) in CLUSTERS {
+            let cluster: ClusterName = name.parse().map_err(|error| broken(&error))?;
+            let address = self.exporters.address(&cluster).ok_or_else(|| broken(&"no address"))?;
+            let ca = locked(&self.fleet, |fleet| fleet.clusters.get(&cluster).map(|own| own.serving.pem.clone()));
+            if let Some(text) = files.get_mut(&format!("specs/clusters/{name}.yaml")) {
+                let public = format!("endpoint: https://istio-metadata.{name}.example.com/metadata");
+                let local = format!("endpoint: https://{address}/metadata\n    ca: {{file: {name}-ca.pem}}");
+                *text = text.replace(&public, &local).replace("    addresses: [", "    addresses: [127.0.0.0/8, ");
+            }
+            files.insert(format!("{name}-ca.pem"), ca.unwrap_or_default());
+        }
+        let changes: Vec<FileChange> = files
+            .into_iter()
+            .map(|(path, text)| FileChange::Write { path, bytes: text.into_bytes(), mode: 0o644 })
+            .collect();
+        self.checkout.lock()?.commit(&changes, &|_| ())?;
+        Ok(())
+    }
+
+    fn walk(&mut self) -> Result<(), Failure> {
+        self.say("isthmus joins Istio clusters that each keep their own root CA into one mesh, from files in git.");
+        self.say("Here are three of them, simulated on loopback, and a checkout whose specs/ declare them.");
+
+        self.chapter("Nothing is deployed yet: the first plan renders the components and waits");
+        self.command("apply --create-keys", &["apply", "--create-keys"])?;
+
+        self.chapter("A GitOps tool syncs: exporter, api-proxy and relay start, and keys are exchanged");
+        self.sync()?;
+        self.say(
+            "Each cluster now publishes its root CA, its key, its gateways; the engine's key opens the private part.",
+        );
+        self.command("apply", &["apply"])?;
+
+        self.chapter("Synced again, each cluster shows what is live in it: roots, networks, routes");
+        self.sync()?;
+        self.say("A remote secret sends live traffic, so it is written only now, when both sides are seen to trust each other.");
+        self.command("apply", &["apply"])?;
+
+        self.chapter("The mesh is joined");
+        self.sync()?;
+        self.command("plan --detailed-exitcode", &["plan", "--detailed-exitcode"])?;
+        self.command("status", &["status"])?;
+
+        self.chapter("A cluster goes down: its last good state stays, the others do not notice");
+        self.change("north", |cluster| cluster.up = false)?;
+        self.command("plan", &["plan"])?;
+        self.change("north", |cluster| cluster.up = true)?;
+
+        self.chapter("A cluster changes its root CA: that is held back until somebody accepts it");
+        self.replace_root("west")?;
+        self.command("apply", &["apply"])?;
+        self.command("apply --accept-trust west", &["apply", "--accept-trust", "west"])?;
+        self.sync()?;
+
+        self.chapter("A cluster leaves: secrets first, then networks, then trust, each when the last is seen gone");
+        self.edit(
+            "specs/clusters/north.yaml",
+            "  reconciler: rendered\n",
+            "  reconciler: rendered\n  state: leaving\n",
+        )?;
+        self.say("specs/clusters/north.yaml now says `state: leaving`.");
+        for _ in 0..3 {
+            self.command("apply", &["apply"])?;
+            self.sync()?;
+        }
+        self.command("plan", &["plan"])?;
+        self.command("status", &["status"])?;
+
+        self.prove_that_nothing_is_secret()
+    }
+
+    fn say(&self, words: &str) {
+        self.printer.show(&format!("{words}\n"));
+    }
+
+    fn chapter(&mut self, words: &str) {
+        self.chapter += 1;
+        self.printer.show(&format!("\n{CYAN}━━ {}. {words}{CYAN:#}\n\n", self.chapter));
+    }
+
+    /// Runs the engine as a user would, on this checkout.
+    fn command(&self, shown: &str, arguments: &[&str]) -> Result<(), Failure> {
+        self.printer.show(&format!("\n{BOLD}$ engine {shown}{BOLD:#}\n"));
+        let exit = (self.engine)(self.checkout.dir(), arguments, self.printer)?;
+        if exit != Exit::Done {
+            self.printer.show(&format!("{DIM}(exit code {}){DIM:#}\n", exit.code()));
+        }
+        Ok(())
+    }
+
+    /// What Argo CD or Flux would do: exactly what is rendered becomes live in each cluster that is up.
+    fn sync(&mut self) -> Result<(), Failure> {
+        let names: Vec<ClusterName> = locked(&self.fleet, |fleet| fleet.clusters.keys().cloned().collect());
+        let mut words = Vec::new();
+        for name in names {
+            let files = self.checkout.cluster_files(name.as_str()).map_err(|error| broken(&error))?;
+            let changed = locked(&self.fleet, |fleet| {
+                fleet.clusters.get_mut(&name).filter(|cluster| cluster.up).map(|cluster| cluster.sync(&files))
+            });
+            words.extend(changed.filter(|changed| *changed > 0).map(|changed| format!("{name} ({changed} objects)")));
+        }
+        self.runtime.block_on(self.exporters.follow()).map_err(|error| broken(&error))?;
+        let words = if words.is_empty() { "nothing to do".to_owned() } else { words.join(", ") };
+        self.printer.show(&format!("{DIM}synced: {words}{DIM:#}\n"));
+        Ok(())
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut SimulatedCluster)) -> Result<(), Failure> {
+        let cluster: ClusterName = name.parse().map_err(|error| broken(&error))?;
+        locked(&self.fleet, |fleet| {
+            if let Some(cluster) = fleet.clusters.get_mut(&cluster) {
+                change(cluster);
+            }
+        });
+        self.runtime.block_on(self.exporters.follow()).map_err(|error| broken(&error))
+    }
+
+    fn replace_root(&mut self, name: &str) -> Result<(), Failure> {
+        let mut made = Ok(());
+        self.change(name, |cluster| made = cluster.replace_root())?;
+        made.map_err(|error| broken(&error))
+    }
+
+    fn edit(&self, path: &str, from: &str, to: &str) -> Result<(), Failure> {
+        let bytes = self.checkout.read(path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).replacen(from, to, 1);
+        let change = FileChange::Write { path: path.to_owned(), bytes: text.into_bytes(), mode: 0o644 };
+        self.checkout.lock()?.commit(&[change], &|_| ())?;
+        Ok(())
+    }
+
+    /// Every file that git would track, searched for private keys, tokens and credentials in kubeconfigs.
+    fn prove_that_nothing_is_secret(&self) -> Result<(), Failure> {
+        let ignored = |path: &str| !path.starts_with("keys/");
+        let files = self.checkout.read_tree("", &ignored, Limits::OUTPUT)?;
+        let found: Vec<&String> =
+            files.iter().filter(|(_, bytes)| holds_a_secret(bytes)).map(|(path, _)| path).collect();
+        if let Some(path) = found.first() {
+            return Err(Failure::new(Exit::Failed, format!("`{path}` holds a secret that git would track")));
+        }
+        let count = files.len();
+        self.printer.show(&format!("\n{GREEN}✓{GREEN:#} {count} files that git would track, and none of them holds a private key, a token or a credential.\n"));
+        Ok(())
+    }
+}
+
+/// Whether the bytes, or base64 inside them, hold a private key, a token or a kubeconfig's credential.
+fn holds_a_secret(bytes: &[u8]) -> bool {
+    use base64::Engine as _;
+    let text = String::from_utf8_lossy(bytes);
+    let telling = |text: &str| {
+        text.contains("PRIVATE KEY-----")
+            || text.contains("eyJhbGciOi")
+            || ["token:", "password:", "client-key-data:"].iter().any(|key| {
+                text.lines().any(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| !rest.trim().is_empty()))
+            })
+    };
+    let encoded = text
+        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=')))
+        .filter(|word| word.len() > 40);
+    let mut decoded = encoded.filter_map(|word| base64::engine::general_purpose::STANDARD.decode(word).ok());
+    telling(&text) || decoded.any(|bytes| telling(&String::from_utf8_lossy(&bytes)))
+}

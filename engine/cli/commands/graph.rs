@@ -1,0 +1,39 @@
+//! `engine graph`: the graph of steps.
+
+use clap::ValueEnum;
+
+use crate::checkout::Checkout;
+use crate::cli::global::Global;
+use crate::pipeline::Stop;
+use crate::pipeline::plan::graph::Graph;
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::exit::{Exit, Failure};
+use crate::session::session::Session;
+
+/// Forms of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Graphviz.
+    Dot,
+    /// Mermaid, as code hosts draw it.
+    Mermaid,
+    /// All steps and edges.
+    Json,
+}
+
+/// `engine graph`.
+pub(crate) fn run(arguments: &Global, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
+    let graph =
+        Graph::build(&session.program.mesh, &session.program.lock, arguments.cluster.as_ref()).map_err(Stop::Cycle)?;
+    let text = match format {
+        GraphFormat::Json => format!("{:#}\n", graph.to_json()),
+        _ if arguments.output == Output::Json => format!("{:#}\n", graph.to_json()),
+        GraphFormat::Dot => graph.to_dot(),
+        GraphFormat::Mermaid => graph.to_mermaid(),
+    };
+    printer.data(&text);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,409 @@
+//! `engine init`: a first spec from what clusters show.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::checkout::{Checkout, FileChange, Limits};
+use crate::cli::global::Global;
+use crate::model::layout::rendered_folder;
+use crate::onboarding::draft::{Draft, Options, draft, quoted};
+use crate::onboarding::kubeconfig::Contexts;
+use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Way, adoptions, name_all};
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::report::text::table;
+use crate::session::exit::Exit;
+use crate::session::exit::Failure;
+use crate::types::name::{ClusterName, MeshName};
+use crate::types::object::parse;
+use crate::types::object::{ADOPT_ANNOTATION, Object};
+
+/// Clusters that are looked into at a time.
+const AT_ONCE: usize = 16;
+/// What git is to leave alone, and how it treats what the engine writes.
+const GIT_FILES: [(&str, &str); 2] = [
+    (".gitignore", "/keys/\n"),
+    (
+        ".gitattributes",
+        "# Written by `engine apply`: reviewed as plans, never merged line by line (apply makes them anew).\n\
+         /lock/**     linguist-generated -merge\n/rendered/** linguist-generated -merge\n",
+    ),
+];
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are looked into.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Vec<String>,
+    /// The kubeconfig; without it, $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Name of the mesh; without it, the meshId that the clusters agree on.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mesh: Option<MeshName>,
+    /// Say in the spec that each cluster may trust the roots of the others.
+    #[arg(long)]
+    pub(crate) accept_foreign_roots: bool,
+    /// Take over remote secrets that were made by hand, in the order that is printed.
+    #[arg(long)]
+    pub(crate) adopt: bool,
+}
+
+/// What was seen through all contexts.
+struct Seen {
+    clusters: Vec<Named>,
+    /// Contexts without Istio.
+    without: Vec<String>,
+    /// Contexts that could not be asked, and why.
+    unreachable: Vec<(String, String)>,
+    /// Contexts that lead where another does.
+    twice: Vec<(String, String)>,
+}
+
+/// `engine init`.
+pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<Exit, Failure> {
+    let checkout = Checkout::open(&arguments.directory)?;
+    let guard = checkout.lock()?;
+    in_the_way(&checkout, init)?;
+    let contexts =
+        Contexts::read(init.kubeconfig.as_deref()).map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
+    let seen = look(&contexts, &chosen(&contexts, init)?, printer)?;
+    let (secrets, strangers) = adoptions(&seen.clusters);
+    let options = Options {
+        mesh: init.mesh.clone(),
+        accept_foreign_roots: init.accept_foreign_roots,
+        adoptions: if init.adopt { secrets.clone() } else { Vec::new() },
+    };
+    let failed = |error: crate::types::object::YamlError| Failure::new(Exit::Failed, error.to_string());
+    let draft = draft(&seen.clusters, &options).map_err(failed)?;
+    let written = !seen.clusters.is_empty();
+    let mut notes = notes(&seen, &secrets, &strangers, init.adopt);
+    if written {
+        let mut changes: Vec<FileChange> = draft.files.iter().map(|(path, text)| write(path, text)).collect();
+        for (path, text) in GIT_FILES {
+            if checkout.read(path)?.is_none() {
+                changes.push(write(path, text));
+            } else {
+                notes.push(format!("{path} is there already; see that it has: {}", text.lines().last().unwrap_or("")));
+            }
+        }
+        if init.adopt {
+            changes.extend(give(&checkout, &draft.mesh, &options.adoptions, &mut notes)?);
+        }
+        guard.commit(&changes, &|_| ())?;
+    }
+    if arguments.output == Output::Json {
+        printer.data(&format!("{}\n", document(&seen, &draft, &secrets, &notes, written)));
+    } else {
+        printer.show(&overview(&seen));
+        for note in &notes {
+            printer.talk(&format!("note: {note}"));
+        }
+        if written {
+            printer.talk(&next_steps(&draft, &options.adoptions));
+        }
+    }
+    for (context, reason) in &seen.unreachable {
+        printer.error(&format!("cannot look into the cluster of context `{}`: {reason}", context.escape_debug()));
+    }
+    if !written {
+        printer.error("no context leads to a cluster with Istio; nothing was written");
+        return Ok(Exit::Failed);
+    }
+    Ok(if seen.unreachable.is_empty() { Exit::Done } else { Exit::Partial })
+}
+
+fn write(path: &str, text: &str) -> FileChange {
+    FileChange::Write { path: path.to_owned(), bytes: text.as_bytes().to_vec(), mode: 0o644 }
+}
+
+/// A checkout that has specs has begun: nothing of it is overwritten, and nothing is written beside it.
+fn in_the_way(checkout: &Checkout, init: &Init) -> Result<(), Failure> {
+    let is_yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
+    let there: Vec<String> = checkout.read_tree("specs", &is_yaml, Limits::SPECS)?.into_keys().collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    let mut words = format!(
+        "this checkout has specs already, and `engine init` overwrites nothing: {}; nothing was written",
+        there.join(", ")
+    );
+    if init.adopt {
+        words += &format!(
+            "; to give a remote secret below rendered/ to this mesh, annotate it with {ADOPT_ANNOTATION}: MESH (docs/onboarding.md)"
+        );
+    }
+    Err(Failure::new(Exit::Refused, words))
+}
+
+fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, Failure> {
+    let names = contexts.names();
+    if init.context.is_empty() {
+        if names.is_empty() {
+            return Err(Failure::new(Exit::Usage, "the kubeconfig has no context; name another with --kubeconfig"));
+        }
+        return Ok(names);
+    }
+    for wanted in &init.context {
+        if !names.contains(wanted) {
+            let near = crate::types::diagnostic::did_you_mean(wanted, names.iter().map(String::as_str));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let words = format!("--context: the kubeconfig has no context `{}`{hint}", wanted.escape_debug());
+            return Err(Failure::new(Exit::Usage, words));
+        }
+    }
+    let mut wanted = init.context.clone();
+    wanted.sort();
+    wanted.dedup();
+    Ok(wanted)
+}
+
+/// Looks through all contexts at once.
+fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, Failure> {
+    let now = crate::session::clock::now().as_second();
+    let progress = printer.progress("looking into clusters", names.len());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))?;
+    let looking = futures_util::stream::iter(names.iter().map(|name| {
+        let progress = &progress;
+        async move {
+            let looked = contexts.look(name, now).await;
+            progress.step();
+            (name.clone(), looked)
+        }
+    }));
+    let mut looked: BTreeMap<String, Looked> = runtime.block_on(looking.buffer_unordered(AT_ONCE).collect());
+    let (mut surveys, mut without, mut unreachable) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        match looked.remove(name) {
+            Some(Looked::Istio(survey)) => surveys.push(*survey),
+            Some(Looked::NoIstio) => without.push(name.clone()),
+            Some(Looked::Unreachable(reason)) => unreachable.push((name.clone(), reason)),
+            None => {}
+        }
+    }
+    let (clusters, twice) = name_all(surveys);
+    Ok(Seen { clusters, without, unreachable, twice })
+}
+
+/// Gives remote secrets made by hand that lie in the tree to this mesh: an annotation, under the name that ours will have.
+fn give(
+    checkout: &Checkout,
+    mesh: &MeshName,
+    adoptions: &[Adoption],
+    notes: &mut Vec<String>,
+) -> Result<Vec<FileChange>, Failure> {
+    let mut changes = Vec::new();
+    let readers: std::collections::BTreeSet<&ClusterName> = adoptions.iter().map(|one| &one.reader).collect();
+    for reader in readers {
+        let folder = rendered_folder(reader);
+        let is_yaml = |file: &String| matches!(file.rsplit_once('.'), Some((_, "yaml" | "yml")));
+        for file in checkout.list(&folder)?.into_iter().filter(is_yaml) {
+            let path = format!("{folder}/{file}");
+            let bytes = checkout.read(&path)?.unwrap_or_default();
+            let object = parse(&bytes).filter(|object| !object.is_owned_by_tree_of(mesh));
+            let Some(object) = object else {
+                continue;
+            };
+            if file == crate::model::layout::KUSTOMIZATION {
+                notes.push(format!("`{path}` is not ours; move it away before `engine apply`, which writes its own"));
+            }
+            if !object.is_remote_secret() {
+                continue;
+            }
+            let name = object.id().name;
+            let known = adoptions.iter().find(|one| one.reader == *reader && one.secret == name);
+            if known.is_none_or(|one| one.way != Way::InPlace) {
+                notes.push(format!(
+                    "`{path}` holds a remote secret under another name or key than ours; it stays as it is"
+                ));
+                continue;
+            }
+            let given = annotated(object, mesh);
+            let canonical = format!("{folder}/{}", given.id().file_name());
+            let text = given.to_yaml().map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+            changes.push(write(&canonical, &text));
+            if canonical != path {
+                changes.push(FileChange::Delete { path });
+            }
+        }
+    }
+    Ok(changes)
+}
+
+fn annotated(mut object: Object, mesh: &MeshName) -> Object {
+    if let Some(Value::Object(metadata)) = object.fields.get_mut("metadata") {
+        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+        if let Value::Object(annotations) = annotations {
+            annotations.insert(ADOPT_ANNOTATION.to_owned(), mesh.to_string().into());
+        }
+    }
+    object
+}
+
+fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (context, first) in &seen.twice {
+        notes.push(format!("context `{}` leads to the cluster of `{}`", context.escape_debug(), first.escape_debug()));
+    }
+    for context in &seen.without {
+        notes.push(format!(
+            "context `{}`: no istiod there (a Deployment labelled app=istiod); left out",
+            context.escape_debug()
+        ));
+    }
+    for cluster in &seen.clusters {
+        if let Err(reason) = &cluster.survey.secrets {
+            notes.push(format!("remote secrets of `{}` could not be listed: {reason}", cluster.name.value));
+        }
+    }
+    for Stranger { reader, secret, why } in strangers {
+        notes.push(format!("remote secret `{}` of `{reader}` stays as it is: {why}", secret.escape_debug()));
+    }
+    if !adopt && !secrets.is_empty() {
+        notes.push(format!(
+            "{} remote secret{} made by hand; `engine init --adopt` takes them over in a safe order",
+            secrets.len(),
+            if secrets.len() == 1 { " was" } else { "s were" }
+        ));
+    }
+    notes
+}
+
+fn cells(cluster: &Named) -> [String; 7] {
+    let Named { name, survey, .. } = cluster;
+    let revisions: Vec<&str> = survey.revisions.iter().map(crate::types::name::Revision::as_str).collect();
+    let or = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
+    let gateways = match &survey.gateways {
+        Ok(gateways) if gateways.is_empty() => "none".to_owned(),
+        Ok(gateways) => gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        Err(_) => "?".to_owned(),
+    };
+    let roots = survey
+        .roots
+        .as_ref()
+        .ok()
+        .map(|roots| roots.value.iter().map(|root| root.digest.short(12)).collect::<Vec<_>>().join(","));
+    let secrets = survey.secrets.as_ref().ok().map(|secrets| {
+        let ids: Vec<&str> = secrets.iter().flat_map(|secret| secret.clusters.keys()).map(String::as_str).collect();
+        if ids.is_empty() { "none".to_owned() } else { ids.join(",").escape_debug().to_string() }
+    });
+    [
+        survey.context.escape_debug().to_string(),
+        name.value.to_string(),
+        format!("{} {}", survey.version.as_deref().unwrap_or("?").escape_debug(), revisions.join(",")),
+        or(survey.network.as_ref().map(|network| network.value.to_string())),
+        gateways,
+        or(roots),
+        or(secrets),
+    ]
+}
+
+fn overview(seen: &Seen) -> String {
+    let rows: Vec<_> = seen.clusters.iter().map(cells).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    table(&["CONTEXT", "CLUSTER", "ISTIO", "NETWORK", "GATEWAYS", "ROOT CA", "REMOTE SECRETS"], rows)
+}
+
+fn next_steps(draft: &Draft, adoptions: &[Adoption]) -> String {
+    let mut text = format!("wrote {}\n\nnext:\n", draft.files.keys().cloned().collect::<Vec<_>>().join(", "));
+    let mut step = 0;
+    let mut say = |words: &str| {
+        step += 1;
+        text.push_str(&format!("  {step}. {words}\n"));
+    };
+    if !draft.fill_in.is_empty() {
+        let lines =
+            draft.fill_in.iter().map(|one| format!("\n       {}:{} {}: {}", one.path, one.line, one.field, one.words));
+        say(&format!("fill in what could not be found:{}", lines.collect::<String>()));
+    }
+    say("engine plan, which names whatever is still missing");
+    say(
+        "engine apply --create-keys; commit; let the GitOps tool sync rendered/; engine apply again, until nothing waits",
+    );
+    for (_, words) in steps_of(adoptions) {
+        say(&words);
+    }
+    text.trim_end().to_owned()
+}
+
+/// The stated order of taking over, in words with commands, each with the secret it is about.
+fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
+    let mut steps = Vec::new();
+    for one in adoptions {
+        let Adoption { reader, peer, context, namespace, secret, id, way } = one;
+        let kubectl = format!("kubectl --context {} -n {namespace}", quoted(context));
+        let (secret, file) = (quoted(secret), format!("rendered/{reader}/{}", crate::model::layout::secret_file(peer)));
+        let words = match way {
+            Way::InPlace => format!(
+                "`{reader}` reads `{peer}`: no hand is needed. The turn that joins the link writes {file} under the same name \
+                 and key, and the sync replaces the old secret in one write (without a GitOps tool: \
+                 kubectl --context {} apply --server-side --force-conflicts -k rendered/{reader})",
+                quoted(context)
+            ),
+            Way::Switch => format!(
+                "`{reader}` reads `{peer}`: when a turn has written {file}, and directly before it is synced:\n       \
+                 {kubectl} label secret {secret} istio/multiCluster-\n     sync; when istiod has read ours:\n       \
+                 {kubectl} delete secret {secret}"
+            ),
+            Way::ByHand => format!(
+                "`{reader}` reads `{peer}` as `{}`, in secret {secret} with another or a further key: make one secret of each key, or \
+                 take that key out directly before {file} is synced; two secrets for one cluster make istiod count its endpoints twice",
+                id.escape_debug()
+            ),
+        };
+        steps.push((secret, words));
+    }
+    steps
+}
+
+fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], written: bool) -> Value {
+    let clusters = seen.clusters.iter().map(|cluster| {
+        let Survey { context, server, version, revisions, namespace, network, gateways, .. } = &cluster.survey;
+        let roots = cluster
+            .survey
+            .roots
+            .as_ref()
+            .ok()
+            .map(|roots| roots.value.iter().map(|root| root.digest).collect::<Vec<_>>());
+        let remote = cluster.survey.secrets.as_ref().ok();
+        let remote = remote
+            .map(|all| all.iter().map(|one| json!({ "name": one.name, "clusters": one.clusters })).collect::<Vec<_>>());
+        json!({
+            "context": context, "server": server, "name": cluster.name.value, "clusterID": cluster.effective_id(),
+            "clusterUUID": cluster.survey.uuid.as_ref().ok(), "namespace": namespace, "version": version,
+            "revisions": revisions, "network": network.as_ref().map(|found| &found.value), "gateways": gateways.as_ref().ok(), "rootCA": roots,
+            "trustDomain": cluster.survey.trust_domain.as_ref().map(|found| &found.value), "remoteSecrets": remote,
+        })
+    });
+    let unreachable = seen.unreachable.iter().map(|(context, reason)| json!({ "context": context, "reason": reason }));
+    let steps = steps_of(secrets);
+    let taken = secrets.iter().zip(&steps).map(|(one, (_, words))| {
+        let way = match one.way {
+            Way::InPlace => "inPlace",
+            Way::Switch => "switch",
+            Way::ByHand => "byHand",
+        };
+        json!({
+            "reader": one.reader, "peer": one.peer, "secret": one.secret, "clusterID": one.id, "way": way, "step": words,
+        })
+    });
+    let fill_in = draft
+        .fill_in
+        .iter()
+        .map(|one| json!({ "path": one.path, "line": one.line, "field": one.field, "what": one.words }));
+    json!({
+        "version": 1, "mesh": draft.mesh, "clusters": clusters.collect::<Vec<_>>(), "withoutIstio": seen.without,
+        "unreachable": unreachable.collect::<Vec<_>>(), "handMade": taken.collect::<Vec<_>>(),
+        "fillIn": fill_in.collect::<Vec<_>>(), "notes": notes,
+        "written": if written { draft.files.keys().collect() } else { Vec::new() },
+    })
+}

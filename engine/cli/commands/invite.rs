@@ -1,0 +1,101 @@
+//! `engine invite`: what another team needs to declare a cluster of ours.
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::checkout::Checkout;
+use crate::cli::global::Global;
+use crate::onboarding::invite::{Form, Invitation};
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::exit::Exit;
+use crate::session::exit::Failure;
+use crate::session::session::Session;
+use crate::types::name::ClusterName;
+
+/// Arguments of `invite`.
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// The cluster that they are to declare.
+    #[arg(value_name = "CLUSTER")]
+    pub(crate) name: ClusterName,
+    /// Who reads it: `deckhouse` gets only what its CRD knows.
+    #[arg(long = "for", value_enum, default_value_t = Reader::Isthmus)]
+    pub(crate) reader: Reader,
+    /// `IstioMulticluster`, or the `Cluster` of a checkout, with `reconciler: external`.
+    #[arg(long = "as", value_enum, default_value_t = As::Multicluster)]
+    pub(crate) form: As,
+    /// Print only UUID and fingerprints, also of another team's cluster: what both sides compare.
+    #[arg(long, conflicts_with_all = ["reader", "form"])]
+    pub(crate) fingerprint: bool,
+}
+
+/// Who reads an invitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reader {
+    /// isthmus.
+    Isthmus,
+    /// Deckhouse's istio module.
+    Deckhouse,
+}
+
+/// Kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum As {
+    /// `IstioMulticluster`.
+    Multicluster,
+    /// `Cluster`.
+    Cluster,
+}
+
+/// `engine invite`.
+pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Result<Exit, Failure> {
+    let form = match (invite.reader, invite.form) {
+        (Reader::Isthmus, As::Multicluster) => Form::Multicluster,
+        (Reader::Isthmus, As::Cluster) => Form::Cluster,
+        (Reader::Deckhouse, As::Multicluster) => Form::Deckhouse,
+        (Reader::Deckhouse, As::Cluster) => {
+            let words =
+                "--as cluster is a document of isthmus' own, and Deckhouse knows none; leave one of the two out";
+            return Err(Failure::new(Exit::Usage, words));
+        }
+    };
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
+    let (mesh, lock) = (&session.program.mesh, &session.program.lock);
+    let cluster = mesh.clusters.get(&invite.name).ok_or_else(|| {
+        let near =
+            crate::types::diagnostic::did_you_mean(invite.name.as_str(), mesh.clusters.keys().map(ClusterName::as_str));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Failure::new(Exit::Usage, format!("no spec declares a cluster `{}`{hint}", invite.name))
+    })?;
+    let failed = |error: crate::onboarding::invite::InviteError| Failure::new(Exit::Failed, error.to_string());
+    let locked = lock.clusters.get(&invite.name);
+    let invitation =
+        if invite.fingerprint { Invitation::known(cluster, locked) } else { Invitation::ours(cluster, locked) };
+    let invitation = invitation.map_err(failed)?;
+    let document = (!invite.fingerprint).then(|| invitation.document(&mesh.name, form)).transpose().map_err(failed)?;
+    if arguments.output == Output::Json {
+        let json = json!({
+            "version": 1, "cluster": invitation.name, "endpoint": invitation.endpoint.to_string(),
+            "clusterUUID": invitation.uuid, "authnKey": invitation.authn_key, "rootCA": invitation.roots,
+            "endpointCA": invitation.ca_digests(), "fingerprint": invitation.fingerprint(), "words": invitation.words(),
+            "document": document,
+        });
+        printer.data(&format!("{json}\n"));
+        return Ok(Exit::Done);
+    }
+    if let Some(document) = document {
+        printer.data(&document);
+        printer.talk(&format!(
+            "compare by telephone, after they have it: {} (`engine invite {} --fingerprint`)",
+            invitation.words(),
+            invitation.name
+        ));
+    } else {
+        let lines: Vec<String> =
+            invitation.facts().into_iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect();
+        printer.data(&lines.concat());
+    }
+    Ok(Exit::Done)
+}

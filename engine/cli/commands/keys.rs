@@ -1,0 +1,126 @@
+//! `engine keys`: the engine's own key, and where all private halves are.
+
+use clap::Subcommand;
+
+use crate::checkout::{Checkout, FileChange, Guard};
+use crate::cli::global::Global;
+use crate::cli::unknown::unknown;
+use crate::model::known::engine_keys;
+use crate::model::lock::Lock;
+use crate::model::mesh::KeySource;
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::exit::{Exit, Failure};
+use crate::session::session::{ENGINE_KEY_PATH, Session};
+use crate::types::key::PrivateKey;
+
+/// Commands of `keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make the engine's key: its private half in keys/engine.key, its public half in lock/mesh.yaml.
+    New,
+    /// All keys that spec and lock know, and where their private halves are.
+    List,
+    /// Commands that this version does not have.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// `engine keys`.
+pub(crate) fn run(arguments: &Global, keys: &Keys, printer: &Printer) -> Result<Exit, Failure> {
+    match keys {
+        Keys::New => new(arguments, printer),
+        Keys::List => list(arguments, printer),
+        Keys::Other(words) => Err(unknown::<Keys>("keys ", words)),
+    }
+}
+
+/// Makes the engine's key: the private half in `keys/engine.key`, the public half in `lock/mesh.yaml`.
+fn new(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let checkout = Checkout::open(&arguments.directory)?;
+    let guard = checkout.lock()?;
+    let session = Session::load(&checkout, None, None)?;
+    if let Some((id, _)) = engine_keys(&session.program.mesh, &session.program.lock).into_iter().next() {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "spec or lock already know an engine key, `{id}`; the lock is the authority and no run replaces a recorded key"
+            ),
+        ));
+    }
+    let id = create(&guard, &session.program.lock)?;
+    printer
+        .talk(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
+    printer.talk("keep the private half where the job that turns the mesh finds it, and nowhere else");
+    Ok(Exit::Done)
+}
+
+/// Makes the key and records it. A private half that is there already, from a run that was cut off, is taken up.
+pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Machine, format!("making the engine's key: {error}"));
+    let key = if let Some(found) = guard.read_private(ENGINE_KEY_PATH)? {
+        let pem = std::str::from_utf8(&found.bytes).map_err(|error| failed(&error))?;
+        PrivateKey::from_pem(pem).map_err(|error| failed(&error))?
+    } else {
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| failed(&error))?;
+        let key = PrivateKey::generate(&seed).map_err(|error| failed(&error))?;
+        if guard.read("keys/.gitignore")?.is_none() {
+            guard.write_private("keys/.gitignore", b"*\n")?;
+        }
+        guard.write_private(ENGINE_KEY_PATH, key.to_pem().map_err(|error| failed(&error))?.as_bytes())?;
+        key
+    };
+    let mut lock = lock.clone();
+    let id = key.public().id();
+    lock.engine_keys.insert(id.clone(), key.public().clone());
+    let files = lock.to_files().map_err(|error| failed(&error))?;
+    let text = files.get(Lock::MESH_PATH).cloned().unwrap_or_default();
+    guard.commit(
+        &[FileChange::Write { path: Lock::MESH_PATH.to_owned(), bytes: text.into_bytes(), mode: 0o644 }],
+        &|_| (),
+    )?;
+    Ok(id.to_string())
+}
+
+/// Prints all keys and where their private halves are.
+fn list(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
+    let lock = &session.program.lock;
+    let mut rows = Vec::new();
+    for (id, key) in engine_keys(&session.program.mesh, lock) {
+        let private = match session.engine_key(lock) {
+            Ok((found, _)) if found == id => "at hand".to_owned(),
+            Ok(_) => "another one is at hand".to_owned(),
+            Err(reason) => format!("missing: {reason}"),
+        };
+        rows.push(["engine".to_owned(), id.to_string(), key.fingerprint().to_string(), private]);
+    }
+    for (name, locked) in &lock.clusters {
+        let Some(cluster) = session.program.mesh.clusters.get(name) else { continue };
+        let private = match (&cluster.key, session.cluster_key(cluster)) {
+            (KeySource::Cluster, _) => "in the cluster".to_owned(),
+            (_, Ok(key)) if *key.public() == locked.public.authn_key => "at hand".to_owned(),
+            (_, Ok(_)) => "another one is at hand".to_owned(),
+            (_, Err(reason)) => format!("missing: {reason}"),
+        };
+        let key = &locked.public.authn_key;
+        rows.push([name.to_string(), key.id().to_string(), key.fingerprint().to_string(), private]);
+    }
+    if arguments.output == Output::Json {
+        let keys: Vec<_> = rows
+            .iter()
+            .map(|[owner, id, fingerprint, private]| {
+                serde_json::json!({ "owner": owner, "id": id, "fingerprint": fingerprint, "private": private })
+            })
+            .collect();
+        printer.data(&format!("{}\n", serde_json::json!({ "version": 1, "keys": keys })));
+    } else if rows.is_empty() {
+        printer.talk("no keys yet; `engine keys new` makes the engine's");
+    } else {
+        printer.show(&crate::report::text::table(&["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"], rows));
+    }
+    Ok(Exit::Done)
+}

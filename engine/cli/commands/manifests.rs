@@ -1,0 +1,263 @@
+//! `engine manifests`: what Argo CD and Flux are installed with, as YAML on stdout.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::checkout::Checkout;
+use crate::cli::global::Global;
+use crate::gitops::manifests as gitops;
+use crate::gitops::manifests::{Destination, Source, Sync};
+use crate::model::mesh::{Cluster, Mesh, Reconciler};
+use crate::pipeline::Stop;
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::exit::Exit;
+use crate::session::exit::Failure;
+use crate::session::session::Session;
+use crate::types::name::{ClusterName, ObjectName};
+use crate::types::object::Object;
+
+/// Commands of `manifests`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Manifests {
+    /// The plugin's sidecar and the Applications.
+    ///
+    /// With --image: the plugin's configuration, and the sidecar as a patch of the Deployment argocd-repo-server.
+    /// With --repo: one `ApplicationSet` for all clusters, or with --cluster the Application of one.
+    Argocd(Argocd),
+    /// `GitRepository` and `Kustomization` objects.
+    ///
+    /// With --cluster: for the Flux that runs in that cluster. Else for one Flux that reaches all clusters.
+    Flux(Flux),
+}
+
+/// Where the checkout lies, as Argo CD or Flux sees it.
+#[derive(Debug, Args)]
+pub(crate) struct From {
+    /// Branch, tag or commit.
+    #[arg(long, value_name = "REVISION", default_value = "main")]
+    pub(crate) revision: String,
+    /// Folder of the checkout in the repository.
+    #[arg(long, value_name = "FOLDER", default_value = "")]
+    pub(crate) path: String,
+    /// Name of a cluster over there: in Argo CD the cluster's, by default the same; in Flux its Secret with a
+    /// kubeconfig, by default `<cluster>-kubeconfig`.
+    #[arg(long, value_name = "CLUSTER=NAME")]
+    pub(crate) destination: Vec<String>,
+}
+
+/// Arguments of `manifests argocd`.
+#[derive(Debug, Args)]
+pub(crate) struct Argocd {
+    /// Image with `engine` on its PATH, for the sidecar.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// URL of the repository, for the Applications.
+    #[arg(long, value_name = "URL")]
+    pub(crate) repo: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub(crate) from: From,
+    /// Only this part of it.
+    #[arg(long, value_enum)]
+    pub(crate) part: Option<Part>,
+    /// What is synced: the plugin's answer, or the folder `rendered/<cluster>/`.
+    #[arg(long, value_enum, default_value_t = Synced::Plugin)]
+    pub(crate) sync: Synced,
+    /// Argo CD's namespace.
+    #[arg(long, value_name = "NAMESPACE", default_value = "argocd")]
+    pub(crate) namespace: String,
+    /// The Applications' project.
+    #[arg(long, value_name = "PROJECT", default_value = "default")]
+    pub(crate) project: String,
+}
+
+/// A part of what Argo CD is installed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The `ConfigMap` with the plugin's configuration.
+    Config,
+    /// The patch of argocd-repo-server.
+    Sidecar,
+    /// The `ApplicationSet` or Application.
+    Applications,
+}
+
+/// Arguments of `manifests flux`.
+#[derive(Debug, Args)]
+pub(crate) struct Flux {
+    /// URL of the repository.
+    #[arg(long, value_name = "URL")]
+    pub(crate) repo: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub(crate) from: From,
+    /// Secret with credentials for the repository.
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Option<String>,
+    /// Flux's namespace.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flux-system")]
+    pub(crate) namespace: String,
+}
+
+/// What Argo CD syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Synced {
+    /// What `engine argocd generate` prints.
+    Plugin,
+    /// The folder of the cluster.
+    Directory,
+}
+
+/// `engine manifests`.
+pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) -> Result<Exit, Failure> {
+    if arguments.output != Output::Text {
+        return Err(usage("manifests are YAML; leave --output away"));
+    }
+    let (objects, talk) = match manifests {
+        Manifests::Argocd(argocd) => for_argocd(arguments, argocd, printer)?,
+        Manifests::Flux(flux) => for_flux(arguments, flux, printer)?,
+    };
+    let texts: Result<Vec<String>, _> = objects.iter().map(Object::to_yaml).collect();
+    printer.data(&texts.map_err(Stop::Yaml)?.join("---\n"));
+    for line in talk {
+        printer.talk(&line);
+    }
+    Ok(Exit::Done)
+}
+
+type Made = (Vec<Object>, Vec<String>);
+
+fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Made, Failure> {
+    let Argocd { image, repo, from, part, sync, namespace, project } = argocd;
+    named("--namespace", namespace)?;
+    named("--project", project)?;
+    let mut objects = Vec::new();
+    let mut talk = Vec::new();
+    let wanted = |this: Part| part.is_none_or(|part| part == this);
+    if let Some(image) = image {
+        if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(usage("--image is the reference of an image, such as registry.example.com/isthmus:0.1.0"));
+        }
+        if *sync == Synced::Directory {
+            return Err(usage("--sync directory needs no plugin, so leave --image away"));
+        }
+        if wanted(Part::Config) {
+            objects.push(gitops::plugin_config(namespace).map_err(Stop::Yaml)?);
+        }
+        if wanted(Part::Sidecar) {
+            objects.push(gitops::sidecar(namespace, image).map_err(Stop::Yaml)?);
+        }
+        if part.is_none() {
+            talk.push(format!(
+                "the Deployment is a patch, not to be applied: --part sidecar prints it alone, for `kubectl --namespace \
+                 {namespace} patch deployment argocd-repo-server --patch-file FILE`"
+            ));
+        }
+    }
+    if let Some(repo) = repo.as_ref().filter(|_| wanted(Part::Applications)) {
+        let checkout = Checkout::open(&arguments.directory)?;
+        let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, true)?;
+        let mesh = &session.program.mesh;
+        let source = source(repo, from)?;
+        let sync = match sync {
+            Synced::Plugin => Sync::Plugin,
+            Synced::Directory => Sync::Directory,
+        };
+        let destinations = destinations(mesh, arguments.cluster.as_ref(), from)?;
+        let place = (namespace.as_str(), project.as_str());
+        objects.push(match (&arguments.cluster, destinations.as_slice()) {
+            (Some(_), [one]) => gitops::application(mesh, &source, sync, place, one),
+            _ => gitops::application_set(mesh, &source, sync, place, &destinations),
+        });
+    }
+    if objects.is_empty() {
+        return Err(usage(
+            "what is wanted? --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both",
+        ));
+    }
+    Ok((objects, talk))
+}
+
+fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Made, Failure> {
+    let Flux { repo, from, secret, namespace } = flux;
+    named("--namespace", namespace)?;
+    if let Some(secret) = secret {
+        named("--secret", secret)?;
+    }
+    let source = source(repo, from)?;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, true)?;
+    let mesh = &session.program.mesh;
+    let mut objects = vec![gitops::git_repository(mesh, &source, namespace, secret.as_deref())];
+    for mut destination in destinations(mesh, arguments.cluster.as_ref(), from)? {
+        if destination.name.is_none() && arguments.cluster.is_none() {
+            destination.name = Some(gitops::kubeconfig_secret(&destination.cluster.name));
+        }
+        if let Some(secret) = &destination.name {
+            named("--destination", secret)?;
+        }
+        objects.extend(gitops::kustomizations(mesh, &source, namespace, &destination));
+    }
+    Ok((objects, Vec::new()))
+}
+
+/// The clusters that are rendered here, or the one that was named.
+fn destinations<'a>(mesh: &'a Mesh, only: Option<&ClusterName>, from: &From) -> Result<Vec<Destination<'a>>, Failure> {
+    let mut names = BTreeMap::new();
+    for text in &from.destination {
+        let (cluster, name) = text.split_once('=').ok_or_else(|| usage("--destination is CLUSTER=NAME"))?;
+        let known: Option<&Cluster> = cluster.parse().ok().and_then(|name: ClusterName| mesh.clusters.get(&name));
+        let Some(known) = known else {
+            let hint = crate::types::diagnostic::did_you_mean(cluster, mesh.clusters.keys().map(ClusterName::as_str));
+            let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return Err(usage(format!("--destination: no spec declares a cluster `{}`{hint}", cluster.escape_debug())));
+        };
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(usage(format!("--destination: `{}` has no name", known.name)));
+        }
+        if names.insert(&known.name, name.to_owned()).is_some() {
+            return Err(usage(format!("--destination names `{}` twice", known.name)));
+        }
+    }
+    let rendered = mesh.clusters.values().filter(|cluster| cluster.reconciler != Reconciler::External);
+    let rendered: Vec<Destination<'_>> = rendered
+        .filter(|cluster| only.is_none_or(|only| cluster.name == *only))
+        .map(|cluster| Destination { cluster, name: names.get(&cluster.name).cloned() })
+        .collect();
+    if rendered.is_empty() {
+        let words = "nothing is rendered for it here: the cluster is `external`, its own team's checkout renders it";
+        return Err(Failure::new(Exit::Refused, words));
+    }
+    Ok(rendered)
+}
+
+fn source(repository: &str, from: &From) -> Result<Source, Failure> {
+    if repository.is_empty() || repository.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(usage("--repo is the URL of a repository"));
+    }
+    let authority = repository.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    if authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':')) {
+        return Err(usage("--repo holds a password, which manifests do not keep secret; give it to the GitOps tool"));
+    }
+    if from.revision.is_empty() || from.revision.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(usage("--revision is a branch, a tag or a commit"));
+    }
+    let path = from.path.trim_start_matches("./").trim_end_matches('/');
+    let path = if path == "." { "" } else { path };
+    let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.chars().any(char::is_control);
+    if !path.is_empty() && !path.split('/').all(plain) {
+        return Err(usage("--path is a folder of the repository, relative to its root"));
+    }
+    Ok(Source { repository: repository.to_owned(), revision: from.revision.clone(), path: path.to_owned() })
+}
+
+fn named(flag: &str, text: &str) -> Result<(), Failure> {
+    let parsed = text.parse::<ObjectName>();
+    parsed.map(|_| ()).map_err(|error| usage(format!("{flag}: {error}")))
+}
+
+fn usage(words: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, words)
+}

@@ -1,0 +1,68 @@
+//! `engine plan`: the road up to the plan, printed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::approvals::{self, Approvals};
+use crate::checkout::Checkout;
+use crate::cli::global::Global;
+use crate::report::text::Printer;
+use crate::session::base::Base;
+use crate::session::exit::{Exit, Failure};
+use crate::session::planned::{Mode, Planned};
+use crate::session::session::Session;
+use crate::session::stored_plan::Stored;
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Ask nobody: a pure function of specs, templates, lock and tree.
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// What the mesh is compared with.
+    #[arg(long, value_name = "WHERE", default_value = "tree")]
+    pub(crate) to: String,
+    /// Store the plan for `engine apply FILE`.
+    #[arg(long, value_name = "FILE", conflicts_with = "locked")]
+    pub(crate) out: Option<PathBuf>,
+    /// Exit with 2 when there are changes.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+    /// Plan the difference to what this revision renders; asks nobody, as --locked.
+    #[arg(long, value_name = "REF", conflicts_with_all = ["out", "accept_trust"])]
+    pub(crate) base: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub(crate) approvals: Approvals,
+}
+
+/// `engine plan`.
+pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<Exit, Failure> {
+    approvals::target(&plan.to)?;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let locked = plan.locked || plan.base.is_some();
+    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, locked && plan.base.is_none())?;
+    let request = approvals::request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
+    let mode = match &plan.base {
+        Some(revision) => Mode::Base(Box::new(Base::read(&session, revision)?)),
+        None if locked => Mode::Locked,
+        None => Mode::Fetch,
+    };
+    let planned = Planned::new(&session, &request, mode, printer)?;
+    printer.form(arguments.output, &planned.show(&session, arguments.output, arguments.verbose));
+    for warning in &planned.plan.warnings {
+        printer.talk(&warning.text());
+    }
+    let mut exit = planned.exit();
+    if plan.detailed_exitcode && planned.plan.changes_files() {
+        exit = exit.and(Exit::Changes);
+    }
+    if let Some(path) = &plan.out
+        && let Some(observed) = planned.observed
+    {
+        Stored::new(&session, &request, observed)?.write(path)?;
+        printer.talk(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));
+    }
+    Ok(exit)
+}

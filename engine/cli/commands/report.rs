@@ -1,0 +1,81 @@
+//! `engine report`: the mesh as one HTML page.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::checkout::Checkout;
+use crate::cli::global::Global;
+use crate::pipeline::observe::{Observation, Private};
+use crate::report::format::Output;
+use crate::report::picture::Picture;
+use crate::report::text::Printer;
+use crate::session::exit::Exit;
+use crate::session::exit::Failure;
+use crate::session::planned::{Mode, Planned, Request};
+use crate::session::session::{Session, rendered_files};
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Where the page is written; `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Ask the clusters first. Nothing in the checkout changes.
+    #[arg(long)]
+    pub(crate) fetch: bool,
+}
+
+/// `engine report`.
+pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Result<Exit, Failure> {
+    let to_stdout = report.html.as_deref() == Some(Path::new("-"));
+    match (&report.html, arguments.output) {
+        (None, Output::Json) => {}
+        (Some(_), Output::Json) if to_stdout => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "--html - and --output json both want stdout; name a file for the page",
+            ));
+        }
+        (None, _) => {
+            return Err(Failure::new(Exit::Usage, "say where the page goes: `--html FILE`, or `--html -` for stdout"));
+        }
+        (Some(_), _) => {}
+    }
+    if arguments.cluster.is_some() {
+        return Err(Failure::new(Exit::Usage, "--cluster: the picture is of the whole mesh; filter in the page"));
+    }
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
+    let mut read_at = BTreeMap::new();
+    let planned = if report.fetch {
+        let planned = Planned::new(&session, &Request::default(), Mode::Fetch, printer)?;
+        let observed = planned.observed.iter().flat_map(|observed| &observed.clusters);
+        let whole = observed.filter(|(_, observation)| is_whole(observation));
+        read_at = whole.map(|(name, _)| (name.clone(), session.now)).collect();
+        Some(planned)
+    } else {
+        None
+    };
+    let exit = planned.as_ref().map_or(Exit::Done, Planned::exit);
+    let program = &session.program;
+    let plan = planned.as_ref().map(|planned| &planned.plan);
+    let picture = Picture::new(&program.mesh, &program.lock, plan, &rendered_files(&checkout), &read_at, session.now);
+    if let Some(path) = report.html.as_deref().filter(|_| !to_stdout) {
+        std::fs::write(path, picture.html())
+            .map_err(|error| Failure::new(Exit::Machine, format!("writing {}: {error}", path.display())))?;
+        printer.talk(&format!("wrote {}; it opens in any browser and asks nobody for anything", path.display()));
+    } else if to_stdout {
+        printer.data(&picture.html());
+    }
+    if arguments.output == Output::Json {
+        printer.data(&format!("{}\n", picture.json()));
+    }
+    Ok(exit)
+}
+
+/// Both documents were read.
+fn is_whole(observation: &Observation) -> bool {
+    observation.public.is_ok() && matches!(observation.private, Private::Read(_))
+}

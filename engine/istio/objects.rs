@@ -1,0 +1,310 @@
+//! The parts of Kubernetes objects that the exporter reads, and what it keeps of them. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cluster::watched::{Meta, Watchable};
+use crate::istio::gateways::{Condition, is_ready};
+
+/// Label of a revision of istiod, and of a pod that is injected by one.
+const REVISION_LABEL: &str = "istio.io/rev";
+const VERSION_LABEL: &str = "app.kubernetes.io/version";
+/// Container of a proxy.
+const PROXY_CONTAINER: &str = "istio-proxy";
+/// What lets a proxy take foreign roots while it runs.
+const XDS_AGENT: &str = "PROXY_CONFIG_XDS_AGENT";
+/// The whole configuration of a proxy, as injection writes it.
+const PROXY_CONFIG: &str = "PROXY_CONFIG";
+const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
+
+/// A ConfigMap, and when its data was last written, in seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Data {
+    /// Its data.
+    pub data: BTreeMap<String, String>,
+    /// When one of its writers last changed it; 0 where the apiserver does not say.
+    pub written: u64,
+}
+
+/// A ConfigMap on the wire.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WireConfigMap {
+    metadata: Meta,
+    #[serde(default)]
+    data: Option<BTreeMap<String, String>>,
+}
+
+impl Watchable for WireConfigMap {
+    type Kept = Data;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn keep(self) -> Option<Data> {
+        let writers = self.metadata.managed_fields.iter().filter(|writer| writer.fields_v1.contains("f:data"));
+        let times = writers.filter_map(|writer| writer.time.as_ref()?.parse::<jiff::Timestamp>().ok());
+        let written = times.filter_map(|time| u64::try_from(time.as_second()).ok()).max().unwrap_or(0);
+        Some(Data { data: self.data.unwrap_or_default(), written })
+    }
+}
+
+/// What is kept of a ConfigMap with Istio's mesh configuration, which may hold a thousand roots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshMap {
+    /// Whether its `mesh` has `caCertificates`; or why that cannot be told.
+    pub ca_certificates: Result<bool, String>,
+    /// `trustDomain` of its `mesh`.
+    pub trust_domain: Option<String>,
+    /// `defaultConfig.meshId` of its `mesh`.
+    pub mesh_id: Option<String>,
+    /// `meshNetworks`.
+    pub mesh_networks: Option<String>,
+}
+
+/// Such a ConfigMap on the wire.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WireMeshMap(WireConfigMap);
+
+impl Watchable for WireMeshMap {
+    type Kept = MeshMap;
+
+    fn meta(&self) -> &Meta {
+        &self.0.metadata
+    }
+
+    fn keep(self) -> Option<MeshMap> {
+        let mut data = self.0.data.unwrap_or_default();
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+        let mesh = data.remove("mesh").unwrap_or_default();
+        let (ca_certificates, trust_domain, mesh_id) = match serde_yaml::from_str::<Value>(&mesh) {
+            Ok(mesh) => {
+                let roots = mesh.get("caCertificates").and_then(Value::as_array);
+                (
+                    Ok(roots.is_some_and(|roots| !roots.is_empty())),
+                    text(&mesh, "trustDomain"),
+                    mesh.get("defaultConfig").and_then(|config| text(config, "meshId")),
+                )
+            }
+            Err(_) => (Err("its `mesh` is no YAML".to_owned()), None, None),
+        };
+        Some(MeshMap { ca_certificates, trust_domain, mesh_id, mesh_networks: data.remove("meshNetworks") })
+    }
+}
+
+/// What is kept of a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// Its UID.
+    pub uid: String,
+    /// Its network.
+    pub network: Option<String>,
+}
+
+/// A namespace on the wire.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WireNamespace {
+    metadata: Meta,
+}
+
+impl Watchable for WireNamespace {
+    type Kept = NamespaceFacts;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn keep(mut self) -> Option<NamespaceFacts> {
+        let network = self.metadata.labels.remove(super::gateways::NETWORK_LABEL).filter(|name| !name.is_empty());
+        Some(NamespaceFacts { uid: self.metadata.uid, network })
+    }
+}
+
+/// An istiod: what its Deployment or its pod says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Istiod {
+    /// Its revision, `default` where none is named.
+    pub revision: String,
+    /// Its version, for example `1.31.1`.
+    pub version: Option<String>,
+    /// `CLUSTER_ID`.
+    pub cluster_id: Option<String>,
+    /// `SHARED_MESH_CONFIG`.
+    pub shared_mesh_config: Option<String>,
+    /// `ISTIO_MULTIROOT_MESH`.
+    pub multiroot: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+    node_name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    name: String,
+    image: String,
+    env: Vec<Variable>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Variable {
+    name: String,
+    value: String,
+}
+
+impl Container {
+    fn variable(&self, name: &str) -> Option<&str> {
+        let value = self.env.iter().find(|variable| variable.name == name).map(|variable| variable.value.as_str());
+        value.filter(|value| !value.is_empty())
+    }
+}
+
+/// Whether Go's `strconv.ParseBool` reads it as true, which is how Istio reads its switches.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+fn istiod(labels: &BTreeMap<String, String>, spec: &PodSpec) -> Istiod {
+    let container = spec.containers.iter().find(|one| one.name == "discovery").or(spec.containers.first());
+    let variable = |name: &str| container.and_then(|one| one.variable(name)).map(ToOwned::to_owned);
+    let tag = || {
+        let image = container?.image.split('@').next()?;
+        let (_, tag) = image.rsplit('/').next()?.split_once(':')?;
+        // a build without proxy tools is named by a suffix
+        Some(tag.trim_end_matches("-distroless").trim_end_matches("-debug").to_owned())
+    };
+    let is_version = |text: &String| text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.');
+    Istiod {
+        revision: labels
+            .get(REVISION_LABEL)
+            .cloned()
+            .or_else(|| variable("REVISION"))
+            .unwrap_or_else(|| "default".to_owned()),
+        version: labels.get(VERSION_LABEL).cloned().filter(is_version).or_else(|| tag().filter(is_version)),
+        cluster_id: variable("CLUSTER_ID"),
+        shared_mesh_config: variable("SHARED_MESH_CONFIG"),
+        multiroot: variable("ISTIO_MULTIROOT_MESH").is_some_and(|value| is_true(&value)),
+    }
+}
+
+/// A Deployment of istiod on the wire.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WireDeployment {
+    metadata: Meta,
+    #[serde(default)]
+    spec: DeploymentSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct DeploymentSpec {
+    replicas: Option<u32>,
+    template: PodTemplate,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct PodTemplate {
+    spec: PodSpec,
+}
+
+impl Watchable for WireDeployment {
+    type Kept = Istiod;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    /// One that was scaled to nothing is none.
+    fn keep(self) -> Option<Istiod> {
+        (self.spec.replicas != Some(0)).then(|| istiod(&self.metadata.labels, &self.spec.template.spec))
+    }
+}
+
+/// A pod that is asked for evidence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its address.
+    pub address: String,
+    /// Whether it is ready. One about which no kubelet says anything counts as ready while it runs.
+    pub ready: bool,
+    /// What it says where it is an istiod.
+    pub istiod: Istiod,
+}
+
+/// A pod on the wire.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WirePod {
+    metadata: Meta,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatus {
+    phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+    conditions: Vec<Condition>,
+}
+
+impl WirePod {
+    fn is_ready(&self) -> bool {
+        let told = self.status.conditions.iter().any(|condition| condition.kind == "Ready");
+        self.status.phase == "Running" && (!told || is_ready(&self.status.conditions))
+    }
+
+    /// The node of a pod that is ready.
+    pub fn ready_on(&self) -> Option<&str> {
+        (self.is_ready() && !self.spec.node_name.is_empty()).then_some(self.spec.node_name.as_str())
+    }
+
+    /// Whether it has a proxy that cannot take foreign roots until it is started anew. The switch may be in the container's
+    /// environment, in the whole configuration that injection writes there, or in the pod's own annotation.
+    pub fn lacks_xds_agent(&self) -> bool {
+        let containers = self.spec.containers.iter().chain(&self.spec.init_containers);
+        let Some(proxy) = containers.into_iter().find(|one| one.name == PROXY_CONTAINER) else { return false };
+        let metadata = |text: &str| {
+            let config: Option<Value> = serde_yaml::from_str(text).ok();
+            let value = config?.get("proxyMetadata")?.get(XDS_AGENT)?.clone();
+            Some(value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(is_true)))
+        };
+        let stated = proxy
+            .variable(XDS_AGENT)
+            .map(is_true)
+            .or_else(|| proxy.variable(PROXY_CONFIG).and_then(metadata))
+            .or_else(|| self.metadata.annotations.get(PROXY_CONFIG_ANNOTATION).and_then(|text| metadata(text)));
+        stated != Some(true)
+    }
+
+    /// Its namespace and name.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.metadata.namespace, self.metadata.name)
+    }
+}
+
+impl Watchable for WirePod {
+    type Kept = PodFacts;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    /// One that runs and has an address.
+    fn keep(self) -> Option<PodFacts> {
+        let ready = self.is_ready();
+        let runs = self.status.phase == "Running" && !self.status.pod_ip.is_empty();
+        runs.then(|| PodFacts { istiod: istiod(&self.metadata.labels, &self.spec), address: self.status.pod_ip, ready })
+    }
+}

@@ -1,0 +1,37 @@
+//! Where things lie in a checkout, and how files of ours are known.
+
+use std::fmt;
+
+use crate::types::name::{ClusterName, MeshName};
+
+/// Name of the file that lists the others.
+pub const KUSTOMIZATION: &str = "kustomization.yaml";
+
+/// The file of the remote secret for a peer.
+pub fn secret_file(peer: &ClusterName) -> String {
+    format!("secret-istio-remote-secret-{peer}.yaml")
+}
+
+/// The folder of a cluster's objects.
+pub fn rendered_folder(cluster: impl fmt::Display) -> String {
+    format!("rendered/{cluster}")
+}
+
+/// Names of the files below `values/<cluster>/`.
+pub const VALUES_FILES: [&str; 3] = ["helm-values.yaml", "istio-operator.yaml", "sail-istio.yaml"];
+
+/// How values files of a mesh begin: by this they are known to be ours.
+pub fn values_mark(mesh: &MeshName) -> String {
+    format!("# Written by isthmus for mesh {mesh}")
+}
+
+/// Whether a path is that of a YAML file.
+pub(crate) fn is_yaml(path: &str) -> bool {
+    matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")))
+}
+
+/// Whether a path is that of a YAML file in this folder itself.
+pub(crate) fn is_yaml_of(folder: &str, path: &str) -> bool {
+    let name = path.strip_prefix(folder).and_then(|name| name.strip_prefix('/'));
+    name.is_some_and(|name| !name.contains('/') && is_yaml(name))
+}

@@ -1,0 +1,74 @@
+//! One link as mesh and lock tell it, for tables and pictures alike.
+
+use crate::model::lock::{Lock, LockedLink, Stage};
+use crate::model::mesh::{Mesh, Reconciler};
+use crate::types::name::ClusterName;
+
+/// What mesh, lock and tree say of a link from reader to peer.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkFacts<'a> {
+    /// Who reads.
+    pub reader: &'a ClusterName,
+    /// Who is read.
+    pub peer: &'a ClusterName,
+    /// How far the link has come.
+    pub link: &'a LockedLink,
+    /// The remote secret lies in the reader's folder.
+    pub in_tree: bool,
+    /// The engine renders the reader's objects, and so the secret.
+    pub rendered: bool,
+    /// When the first of the peer's root CAs ends, seconds since 1970.
+    pub root_expires: Option<i64>,
+}
+
+impl<'a> LinkFacts<'a> {
+    /// The facts of one link.
+    pub fn new(
+        mesh: &Mesh,
+        lock: &Lock,
+        (reader, peer): (&'a ClusterName, &'a ClusterName),
+        link: &'a LockedLink,
+        in_tree: bool,
+    ) -> Self {
+        Self {
+            reader,
+            peer,
+            link,
+            in_tree,
+            rendered: mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
+            root_expires: first_root_end(lock, peer),
+        }
+    }
+
+    /// What the link's last move rests on, in a word.
+    pub fn evidence(&self) -> &'static str {
+        match (self.link.stage, self.link.unproven) {
+            (_, true) => "unproven",
+            (Stage::Joined, false) if self.rendered => "proven",
+            (Stage::Joined, false) => "in the cluster",
+            (Stage::Joining, false) => "awaited",
+            (Stage::Leaving | Stage::LeavingTrust, false) => "as it leaves",
+        }
+    }
+
+    /// Where the remote secret is, in words.
+    pub fn secret(&self) -> &'static str {
+        match (self.rendered, self.link.stage, self.in_tree) {
+            (false, _, _) => "not ours",
+            (true, Stage::Joined, true) => "in the tree",
+            (true, Stage::Joined, false) => "missing: run engine apply",
+            (true, _, true) => "still in the tree",
+            (true, _, false) => "none",
+        }
+    }
+
+    /// The link is joined, its secret is ours to render, and it is not there.
+    pub fn lacks_secret(&self) -> bool {
+        self.rendered && self.link.stage == Stage::Joined && !self.in_tree
+    }
+}
+
+/// When the first of a cluster's root CAs ends, seconds since 1970.
+pub fn first_root_end(lock: &Lock, name: &ClusterName) -> Option<i64> {
+    lock.clusters.get(name)?.public.roots.iter().map(|root| root.not_after).min()
+}

@@ -1,0 +1,497 @@
+//! The lock: what was learned from each cluster and accepted, and how far each link has come.
+//!
+//! It is to the mesh what `Cargo.lock` is to a build. `lock/clusters/<cluster>.yaml` holds a cluster's documents without
+//! evidence and without times; `lock/links/<reader>.yaml` holds the stages of that reader's links; `lock/mesh.yaml` holds
+//! public halves of the engine's keys. Only `apply` writes it. Each certificate and key stands beside its SHA-256, so that
+//! an edit by hand that changes one of them is found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::types::address::{ApiHost, Gateway};
+use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::types::key::{KeyId, PublicKey};
+use crate::types::name::{
+    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, NetworkName, TrustDomain,
+};
+use crate::types::object::{YamlError, to_yaml};
+use crate::types::token::Scope;
+use crate::wire::metadata::IstioFacts;
+
+/// Version of the lock's format that this engine writes, and the newest it reads.
+pub const LOCK_VERSION: u32 = 1;
+/// Where the lock lies in a checkout.
+pub const LOCK_FOLDER: &str = "lock";
+
+/// Everything that was learned and accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lock {
+    /// What each cluster published.
+    pub clusters: BTreeMap<ClusterName, LockedCluster>,
+    /// Per reader, its links by peer.
+    pub links: BTreeMap<ClusterName, BTreeMap<ClusterName, LockedLink>>,
+    /// Public halves of the engine's keys.
+    pub engine_keys: BTreeMap<KeyId, PublicKey>,
+}
+
+/// What a cluster published, as accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedCluster {
+    /// From its public document.
+    pub public: LockedPublic,
+    /// From its private document, when it was read.
+    pub private: Option<LockedPrivate>,
+    /// `meshNetworks` of Istio's standard configuration, which ours replace and therefore take up.
+    pub standard_mesh_networks: Option<String>,
+}
+
+/// A public document, as accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedPublic {
+    /// UID of `kube-system`.
+    pub cluster_uuid: ClusterUuid,
+    /// The cluster's own key.
+    pub authn_key: PublicKey,
+    /// All keys that speak for it, by id, with their scopes.
+    pub authn_keys: BTreeMap<KeyId, LockedKey>,
+    /// Root CAs, sorted by digest.
+    pub roots: Vec<RootCertificate>,
+    /// Mesh ID.
+    pub mesh_id: Option<MeshId>,
+    /// Trust domain.
+    pub trust_domain: Option<TrustDomain>,
+    /// DNS domain.
+    pub cluster_domain: Option<ClusterDomain>,
+    /// CA of exporter and api-proxy, PEM.
+    pub serving_ca: Option<String>,
+    /// CA of the relay, PEM.
+    pub relay_ca: Option<String>,
+    /// Facts on Istio.
+    pub istio: Option<IstioFacts>,
+}
+
+/// A key and its scopes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedKey {
+    /// The public half.
+    pub key: PublicKey,
+    /// What it may ask for.
+    pub scopes: BTreeSet<Scope>,
+}
+
+/// A private document, as accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedPrivate {
+    /// Cluster ID as published.
+    pub cluster_id: Option<ClusterId>,
+    /// Network.
+    pub network: NetworkName,
+    /// Address of the api-proxy.
+    pub api_host: ApiHost,
+    /// CA of the api-proxy, PEM.
+    pub api_ca: Option<String>,
+    /// East-west gateways, sorted.
+    pub gateways: Vec<Gateway>,
+}
+
+/// The way out of direct credentials.
+pub(crate) const LEAVE_DIRECT: &str = "leave with the version before: set `state: leaving` on every cluster and apply until nothing is left; then take `credentials` and `encryption` out of the Mesh and join with relay, using this version";
+
+/// A link: how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedLink {
+    /// The stage.
+    pub stage: Stage,
+    /// Its last move was made without evidence.
+    pub unproven: bool,
+}
+
+/// Stages of a link from reader c to peer p. Each has in c: the entry of p in `isthmus-peers` and p's roots, and …
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// … p's network and the route to p.
+    Joining,
+    /// … those and the remote secret: traffic flows.
+    Joined,
+    /// … p's network and the route to p; the secret is gone.
+    Leaving,
+    /// … nothing more. The entry goes once both directions are here.
+    LeavingTrust,
+}
+
+impl Stage {
+    /// The stage as it is written in the lock.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Leaving => "leaving",
+            Self::LeavingTrust => "leaving-trust",
+        }
+    }
+
+    /// Whether network and route are rendered.
+    pub fn has_network(self) -> bool {
+        self != Self::LeavingTrust
+    }
+
+    /// Whether the link is on its way out.
+    pub fn is_leaving(self) -> bool {
+        matches!(self, Self::Leaving | Self::LeavingTrust)
+    }
+}
+
+impl Lock {
+    /// The link from reader to peer.
+    pub fn link(&self, reader: &ClusterName, peer: &ClusterName) -> Option<&LockedLink> {
+        self.links.get(reader)?.get(peer)
+    }
+
+    /// The links of a reader, by peer.
+    pub fn links_of<'a>(
+        &'a self,
+        reader: &ClusterName,
+    ) -> impl Iterator<Item = (&'a ClusterName, &'a LockedLink)> + use<'a> {
+        self.links.get(reader).into_iter().flatten()
+    }
+
+    /// Path of a cluster's file.
+    pub fn cluster_path(cluster: &ClusterName) -> String {
+        format!("lock/clusters/{cluster}.yaml")
+    }
+
+    /// Path of a reader's links.
+    pub fn links_path(reader: &ClusterName) -> String {
+        format!("lock/links/{reader}.yaml")
+    }
+
+    /// Path of the engine's public keys.
+    pub const MESH_PATH: &'static str = "lock/mesh.yaml";
+
+    /// Reads the lock from its files, by path. All findings at once.
+    pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Diagnostics> {
+        let files: Vec<_> = files.into_iter().collect();
+        let parsed: Vec<Result<Self, Diagnostic>> = files
+            .into_par_iter()
+            .map(|(path, bytes)| {
+                let mut one = Self::default();
+                one.parse_file(path, bytes).map(|()| one)
+            })
+            .collect();
+        let mut lock = Self::default();
+        let mut findings = Diagnostics::new();
+        for one in parsed {
+            match one {
+                Ok(one) => {
+                    lock.clusters.extend(one.clusters);
+                    lock.links.extend(one.links);
+                    lock.engine_keys.extend(one.engine_keys);
+                }
+                Err(finding) => findings.push(finding),
+            }
+        }
+        findings.ok_or(Some(lock)).map(|(lock, _)| lock)
+    }
+
+    fn parse_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), Diagnostic> {
+        let text = text_of(path, bytes)?;
+        if path == Self::MESH_PATH {
+            let wire: WireMesh = read(path, text)?;
+            for key in wire.engine_keys {
+                let key = key.check(path)?;
+                self.engine_keys.insert(key.0, key.1);
+            }
+            return Ok(());
+        }
+        let name = |folder: &str| {
+            let name = path.strip_prefix(folder)?.strip_suffix(".yaml")?;
+            name.parse::<ClusterName>().ok()
+        };
+        if let Some(cluster) = name("lock/clusters/") {
+            let wire: WireCluster = read(path, text)?;
+            same_name(path, &wire.cluster, &cluster)?;
+            self.clusters.insert(cluster, wire.check(path)?);
+        } else if let Some(reader) = name("lock/links/") {
+            let wire: WireLinks = read(path, text)?;
+            same_name(path, &wire.reader, &reader)?;
+            if let Some((peer, _)) = wire.links.iter().find(|(_, link)| link.epoch.is_some()) {
+                let message = format!(
+                    "the remote secret of `{reader}` for `{peer}` holds a direct credential, which this version does not have"
+                );
+                let line = text.lines().position(|line| line.trim_start().starts_with("epoch:"));
+                let at = place(path, line.map_or(1, |line| line + 1), 1);
+                return Err(Diagnostic::refusal(Some(at), message).hint(LEAVE_DIRECT));
+            }
+            let links = wire.links.into_iter();
+            let links = links.map(|(peer, link)| (peer, LockedLink { stage: link.stage, unproven: link.unproven }));
+            self.links.insert(reader, links.collect());
+        } else {
+            return Err(Diagnostic::error(Some(place(path, 1, 1)), "this file is not part of a lock")
+                .hint("the lock holds `mesh.yaml`, `clusters/<cluster>.yaml` and `links/<cluster>.yaml`; move the file elsewhere"));
+        }
+        Ok(())
+    }
+
+    /// The files of the lock by path. Equal locks give equal bytes.
+    pub fn to_files(&self) -> Result<BTreeMap<String, String>, YamlError> {
+        let mut files = BTreeMap::new();
+        if !self.engine_keys.is_empty() {
+            let keys = self.engine_keys.iter().map(|(id, key)| WireKey::new(id, key, &BTreeSet::new())).collect();
+            files.insert(Self::MESH_PATH.to_owned(), to_yaml(&WireMesh { version: LOCK_VERSION, engine_keys: keys })?);
+        }
+        for (name, cluster) in &self.clusters {
+            files.insert(Self::cluster_path(name), to_yaml(&WireCluster::new(name, cluster))?);
+        }
+        for (reader, links) in self.links.iter().filter(|(_, links)| !links.is_empty()) {
+            let links = links.iter().map(|(peer, link)| {
+                (peer.clone(), WireLink { stage: link.stage, unproven: link.unproven, epoch: None })
+            });
+            let wire = WireLinks { version: LOCK_VERSION, reader: reader.clone(), links: links.collect() };
+            files.insert(Self::links_path(reader), to_yaml(&wire)?);
+        }
+        Ok(files)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireMesh {
+    version: u32,
+    engine_keys: Vec<WireKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireLinks {
+    version: u32,
+    reader: ClusterName,
+    links: BTreeMap<ClusterName, WireLink>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireLink {
+    stage: Stage,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unproven: bool,
+    /// Of a direct credential, by which a lock of version 0.1 is known to have some. Never written.
+    #[serde(default, skip_serializing)]
+    epoch: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireKey {
+    id: KeyId,
+    pem: String,
+    sha256: Digest,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    scopes: BTreeSet<Scope>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireRoot {
+    pem: String,
+    sha256: Digest,
+    not_after: jiff::Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireCluster {
+    version: u32,
+    cluster: ClusterName,
+    public: WirePublic,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    private: Option<WirePrivate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    standard_mesh_networks: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePublic {
+    #[serde(rename = "clusterUUID")]
+    cluster_uuid: ClusterUuid,
+    #[serde(rename = "authnKey")]
+    authn_key: WireKey,
+    #[serde(rename = "authnKeys", default, skip_serializing_if = "Vec::is_empty")]
+    authn_keys: Vec<WireKey>,
+    #[serde(rename = "rootCA")]
+    root_ca: Vec<WireRoot>,
+    #[serde(rename = "meshID", default, skip_serializing_if = "Option::is_none")]
+    mesh_id: Option<MeshId>,
+    #[serde(rename = "trustDomain", default, skip_serializing_if = "Option::is_none")]
+    trust_domain: Option<TrustDomain>,
+    #[serde(rename = "clusterDomain", default, skip_serializing_if = "Option::is_none")]
+    cluster_domain: Option<ClusterDomain>,
+    #[serde(rename = "servingCA", default, skip_serializing_if = "Option::is_none")]
+    serving_ca: Option<String>,
+    #[serde(rename = "relayCA", default, skip_serializing_if = "Option::is_none")]
+    relay_ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    istio: Option<IstioFacts>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePrivate {
+    #[serde(rename = "clusterID", default, skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<ClusterId>,
+    network: NetworkName,
+    #[serde(rename = "apiHost")]
+    api_host: ApiHost,
+    #[serde(rename = "apiCA", default, skip_serializing_if = "Option::is_none")]
+    api_ca: Option<String>,
+    gateways: Vec<Gateway>,
+}
+
+impl WireKey {
+    fn new(id: &KeyId, key: &PublicKey, scopes: &BTreeSet<Scope>) -> Self {
+        Self { id: id.clone(), pem: key.to_pem(), sha256: key.fingerprint(), scopes: scopes.clone() }
+    }
+
+    fn check(self, path: &str) -> Result<(KeyId, PublicKey), Diagnostic> {
+        let key = PublicKey::from_pem(&self.pem)
+            .map_err(|error| edited(path, &format!("the key `{}` is unreadable: {error}", self.id)))?;
+        if key.fingerprint() != self.sha256 {
+            return Err(edited(path, &format!("the key `{}` is not the one its sha256 names", self.id)));
+        }
+        Ok((self.id, key))
+    }
+}
+
+impl WireCluster {
+    fn new(name: &ClusterName, cluster: &LockedCluster) -> Self {
+        let public = &cluster.public;
+        let root = |root: &RootCertificate| WireRoot {
+            pem: root.pem.clone(),
+            sha256: root.digest,
+            not_after: jiff::Timestamp::from_second(root.not_after).unwrap_or(jiff::Timestamp::MAX),
+        };
+        Self {
+            version: LOCK_VERSION,
+            cluster: name.clone(),
+            public: WirePublic {
+                cluster_uuid: public.cluster_uuid.clone(),
+                authn_key: WireKey::new(&public.authn_key.id(), &public.authn_key, &BTreeSet::new()),
+                authn_keys: public.authn_keys.iter().map(|(id, key)| WireKey::new(id, &key.key, &key.scopes)).collect(),
+                root_ca: public.roots.iter().map(root).collect(),
+                mesh_id: public.mesh_id.clone(),
+                trust_domain: public.trust_domain.clone(),
+                cluster_domain: public.cluster_domain.clone(),
+                serving_ca: public.serving_ca.clone(),
+                relay_ca: public.relay_ca.clone(),
+                istio: public.istio.clone(),
+            },
+            private: cluster.private.as_ref().map(|private| WirePrivate {
+                cluster_id: private.cluster_id.clone(),
+                network: private.network.clone(),
+                api_host: private.api_host.clone(),
+                api_ca: private.api_ca.clone(),
+                gateways: private.gateways.clone(),
+            }),
+            standard_mesh_networks: cluster.standard_mesh_networks.clone(),
+        }
+    }
+
+    fn check(self, path: &str) -> Result<LockedCluster, Diagnostic> {
+        let mut authn_keys = BTreeMap::new();
+        for key in self.public.authn_keys {
+            let scopes = key.scopes.clone();
+            let (id, key) = key.check(path)?;
+            authn_keys.insert(id, LockedKey { key, scopes });
+        }
+        let mut roots = Vec::new();
+        for wire in self.public.root_ca {
+            let parsed = parse_roots_any_time(&wire.pem)
+                .map_err(|error| edited(path, &format!("the root CA {} is unreadable: {error}", wire.sha256)))?;
+            let same =
+                |root: &RootCertificate| root.digest == wire.sha256 && root.not_after == wire.not_after.as_second();
+            match parsed.into_iter().next().filter(same) {
+                Some(root) => roots.push(root),
+                None => {
+                    return Err(edited(
+                        path,
+                        &format!("a root CA is not the one that {} and its notAfter name", wire.sha256),
+                    ));
+                }
+            }
+        }
+        let (_, authn_key) = self.public.authn_key.check(path)?;
+        Ok(LockedCluster {
+            public: LockedPublic {
+                cluster_uuid: self.public.cluster_uuid,
+                authn_key,
+                authn_keys,
+                roots,
+                mesh_id: self.public.mesh_id,
+                trust_domain: self.public.trust_domain,
+                cluster_domain: self.public.cluster_domain,
+                serving_ca: self.public.serving_ca,
+                relay_ca: self.public.relay_ca,
+                istio: self.public.istio,
+            },
+            private: self.private.map(|private| LockedPrivate {
+                cluster_id: private.cluster_id,
+                network: private.network,
+                api_host: private.api_host,
+                api_ca: private.api_ca,
+                gateways: private.gateways,
+            }),
+            standard_mesh_networks: self.standard_mesh_networks,
+        })
+    }
+}
+
+fn place(path: &str, line: usize, column: usize) -> Location {
+    Location { file: path.into(), line, column }
+}
+
+fn edited(path: &str, message: &str) -> Diagnostic {
+    Diagnostic::error(Some(place(path, 1, 1)), message)
+        .hint("the lock is written by `engine apply` alone; restore the file with `git checkout` and let trust changes come by `engine apply --accept-trust`")
+}
+
+fn same_name(path: &str, inside: &ClusterName, outside: &ClusterName) -> Result<(), Diagnostic> {
+    if inside == outside {
+        return Ok(());
+    }
+    Err(edited(path, &format!("the file is named after `{outside}` and speaks of `{inside}`")))
+}
+
+fn text_of<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
+    let text = std::str::from_utf8(bytes).map_err(|_| edited(path, "the file is not UTF-8"))?;
+    if let Some(line) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
+        return Err(Diagnostic::error(Some(place(path, line + 1, 1)), "the file holds merge-conflict markers").hint(
+            "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew",
+        ));
+    }
+    Ok(text)
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Diagnostic> {
+    let failed = |error: &serde_saphyr::Error| {
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        let words = error.to_string();
+        let message = words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let mut finding = edited(path, &format!("the lock cannot be read: {message}"));
+        finding.at = Some(place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1)));
+        finding
+    };
+    // our own files begin with their version, so that a newer one is known before its fields are
+    let version = text.lines().find_map(|line| line.strip_prefix("version:")).and_then(|text| text.trim().parse().ok());
+    if let Some(version) = version.filter(|version: &u32| *version > LOCK_VERSION) {
+        return Err(Diagnostic::error(
+            Some(place(path, 1, 1)),
+            format!("the lock has version {version}, and this engine reads up to {LOCK_VERSION}"),
+        )
+        .hint("use the engine that wrote it, or a newer one"));
+    }
+    serde_saphyr::from_str(text).map_err(|error| failed(&error))
+}

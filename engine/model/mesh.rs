@@ -1,0 +1,259 @@
+//! What is true: the mesh that the specs declare, with every default filled in and every reference resolved.
+//!
+//! A [`Mesh`] is made by [`compile`](crate::pipeline::compile) alone. A dangling reference cannot be expressed in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
+use crate::types::diagnostic::Location;
+use crate::types::key::{KeyId, PublicKey};
+use crate::types::name::{
+    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, ObjectName,
+    Revision, TrustDomain,
+};
+
+/// A mesh and its clusters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// Its name.
+    pub name: MeshName,
+    /// `global.meshID` of Istio.
+    pub mesh_id: MeshId,
+    /// How first contact is approved.
+    pub first_contact: FirstContact,
+    /// istiod shows the relay a token of its `ServiceAccount`, which it reads from a projected volume.
+    pub require_token: bool,
+    /// The engine's keys that the spec states; empty: those of `lock/mesh.yaml`.
+    pub engine_keys: Vec<EngineKey>,
+    /// All clusters, also those that are paused or leaving.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// Who is linked with whom, when not all with all. Symmetric.
+    pub topology: Topology,
+}
+
+impl Mesh {
+    /// The clusters that the spec wants this one to be linked with, in order. Leaving clusters are linked with none.
+    pub fn peers_of<'a>(&'a self, reader: &ClusterName) -> Box<dyn Iterator<Item = &'a Cluster> + 'a> {
+        let Some(reader) = self.clusters.get(reader) else { return Box::new(std::iter::empty()) };
+        let may_link = move |peer: &&Cluster| may_link(reader, peer);
+        match &self.topology {
+            Topology::Full => Box::new(self.clusters.values().filter(may_link)),
+            Topology::Pairs(pairs) => {
+                let names = pairs.get(&reader.name).into_iter().flatten();
+                Box::new(names.filter_map(|name| self.clusters.get(name)).filter(may_link))
+            }
+        }
+    }
+
+    /// Whether the spec wants the two to be linked. Clusters of other checkouts are never linked with each other.
+    pub fn links(&self, one: &ClusterName, other: &ClusterName) -> bool {
+        let joined = match &self.topology {
+            Topology::Full => true,
+            Topology::Pairs(pairs) => pairs.get(one).is_some_and(|peers| peers.contains(other)),
+        };
+        joined && self.clusters.get(one).zip(self.clusters.get(other)).is_some_and(|(one, other)| may_link(one, other))
+    }
+}
+
+/// Whether two clusters may be linked, whatever the topology.
+fn may_link(one: &Cluster, other: &Cluster) -> bool {
+    one.name != other.name
+        && one.state != State::Leaving
+        && other.state != State::Leaving
+        && (one.reconciler != Reconciler::External || other.reconciler != Reconciler::External)
+}
+
+/// Who is linked with whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topology {
+    /// All with all.
+    Full,
+    /// Each cluster's peers; symmetric.
+    Pairs(BTreeMap<ClusterName, BTreeSet<ClusterName>>),
+}
+
+/// How the first contact with a cluster is approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstContact {
+    /// Naming an endpoint whose TLS verifies, or a `file://`, is the approval.
+    Tls,
+    /// First contact, too, is a trust change that waits for `--accept-trust`.
+    Approve,
+}
+
+/// A key of the engine's own, which opens private metadata and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineKey {
+    /// Its id, the `kid` of tokens.
+    pub id: KeyId,
+    /// Its public half.
+    pub key: PublicKey,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name in the checkout.
+    pub name: ClusterName,
+    /// Where it is declared.
+    pub at: Location,
+    /// Who acts in it.
+    pub reconciler: Reconciler,
+    /// Whether it takes part.
+    pub state: State,
+    /// Exporter, api-proxy and relay, when `multicluster.enabled`.
+    pub components: Option<Components>,
+    /// Where its metadata is read.
+    pub endpoint: Endpoint,
+    /// The only roots trusted for its endpoint; PEM, one or more certificates.
+    pub endpoint_ca: Option<String>,
+    /// What must be found there.
+    pub pin: Pin,
+    /// DNS domain.
+    pub cluster_domain: ClusterDomain,
+    /// Cluster ID stated by the spec.
+    pub cluster_id: Option<ClusterId>,
+    /// Network stated by the spec.
+    pub network: Option<NetworkName>,
+    /// Trust domain stated by the spec.
+    pub trust_domain: Option<TrustDomain>,
+    /// Its Istio.
+    pub istio: Istio,
+    /// Gateways stated by the spec.
+    pub gateways: Option<Vec<Gateway>>,
+    /// Its pods reach others, and are reached, without a gateway.
+    pub flat_network: bool,
+    /// The api-proxy stated by the spec.
+    pub api: Api,
+    /// What it may say of addresses.
+    pub allow: Allow,
+    /// Where the private half of its key is.
+    pub key: KeySource,
+}
+
+impl Cluster {
+    /// Whether the engine, or Deckhouse for it, acts in the cluster from this checkout.
+    pub fn is_ours(&self) -> bool {
+        self.reconciler != Reconciler::External
+    }
+}
+
+/// Who acts in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reconciler {
+    /// The engine renders every object; a `GitOps` tool syncs.
+    Rendered,
+    /// Deckhouse's own istio module.
+    Deckhouse,
+    /// Another team's checkout.
+    External,
+}
+
+/// Whether a cluster takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It takes part.
+    Active,
+    /// Kept as it is, not contacted.
+    Paused,
+    /// On its way out, step by step.
+    Leaving,
+}
+
+/// What is deployed into a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Components {
+    /// Image of the engine.
+    pub image: Option<String>,
+    /// Replicas of exporter, api-proxy and relay.
+    pub replicas: u16,
+    /// How exporter and api-proxy are reached from outside.
+    pub expose: Expose,
+    /// The api-proxy's public address.
+    pub api_host: Option<ApiHost>,
+    /// Secret with the serving certificate; else the cluster's own serving CA issues one.
+    pub tls_secret: Option<ObjectName>,
+}
+
+/// How the Services of exporter and api-proxy are exposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub enum Expose {
+    /// A load balancer each.
+    #[default]
+    LoadBalancer,
+    /// Node ports.
+    NodePort,
+    /// Cluster IPs, behind an ingress of the user's own that passes TLS through.
+    ClusterIP,
+}
+
+/// Values that must be found, and that thereby approve themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pin {
+    /// The cluster's UUID.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// SHA-256 of the SubjectPublicKeyInfo of its authn key.
+    pub authn_key: Option<Digest>,
+    /// SHA-256 of the DER of each of its root CAs; empty: not pinned.
+    pub root_ca: BTreeSet<Digest>,
+}
+
+/// The Istio of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Istio {
+    /// Where istiod runs.
+    pub namespace: Namespace,
+    /// Revisions of the control plane; `default` has no suffix in object names.
+    pub revisions: Vec<Revision>,
+    /// Where roots and networks are written.
+    pub config: MeshConfigTarget,
+    /// Whether proxies capture DNS, so that services of peers resolve.
+    pub dns_capture: bool,
+    /// Somebody attests that istiod and all proxies are prepared.
+    pub prepared: bool,
+}
+
+/// Where roots and networks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MeshConfigTarget {
+    /// ConfigMap `isthmus-mesh`, which istiod merges live.
+    SharedMeshConfig,
+    /// A values file for Istio's Helm charts.
+    HelmValues,
+    /// An IstioOperator overlay.
+    IstioOperator,
+    /// A patch of Sail's Istio resource.
+    Sail,
+    /// Nowhere: somebody else does it.
+    None,
+}
+
+/// The api-proxy, as the spec states it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Api {
+    /// Its address.
+    pub host: Option<ApiHost>,
+    /// Its CA, PEM.
+    pub ca: Option<String>,
+}
+
+/// What a cluster may say of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allow {
+    /// Hosts its api-proxy may have; empty: any change is a trust change.
+    pub api_hosts: Vec<HostPattern>,
+    /// Ranges its gateways and endpoint must lie in; also lifts the ban on inward addresses for them. Empty: any
+    /// outward address.
+    pub addresses: Vec<Cidr>,
+}
+
+/// Where the private half of a cluster's key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// Born in the cluster, never leaves it.
+    Cluster,
+    /// A file below the checkout.
+    File(String),
+    /// An environment variable.
+    Environment(String),
+}

@@ -1,0 +1,8 @@
+//! What is true: the mesh that the specs declare, the lock of what was learned, and how both lie in a checkout.
+
+pub mod known;
+pub mod layout;
+pub mod link_status;
+pub mod lock;
+pub mod mesh;
+pub mod tree;

@@ -1,0 +1,70 @@
+//! The tree of rendered files, as the pure stages see it: folders and bytes, wherever they lie.
+
+use std::collections::BTreeMap;
+
+use crate::types::name::Digest;
+
+/// A tree that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TreeError(pub String);
+
+/// A file that is to be compared with what is rendered for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum File {
+    /// Its bytes.
+    Read(Vec<u8>),
+    /// It was not read: it is one of ours, and still holds what it held.
+    Kept {
+        /// The SHA-256 of its bytes.
+        digest: Digest,
+        /// The [inputs](crate::pipeline::render::RenderedObject::inputs) that give these bytes, if they are known.
+        made_of: Option<Digest>,
+    },
+}
+
+/// Files by folder. Reading one cluster's folder at a time keeps a plan of many clusters small.
+pub trait Tree: Sync {
+    /// Names of the folders below `rendered/`.
+    fn clusters(&self) -> Result<Vec<String>, TreeError>;
+
+    /// The YAML files of one cluster's folder by name; a missing folder is empty.
+    fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError>;
+
+    /// One file of the checkout by its path.
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError>;
+
+    /// The same files as [`cluster_files`](Self::cluster_files), where a tree that remembers need not read them all.
+    fn files_to_compare(&self, cluster: &str) -> Result<BTreeMap<String, File>, TreeError> {
+        Ok(self.cluster_files(cluster)?.into_iter().map(|(name, bytes)| (name, File::Read(bytes))).collect())
+    }
+
+    /// Told of a file of a cluster's folder that is ours, and of the inputs that its bytes are made of.
+    fn note_ours(&self, _cluster: &str, _name: &str, _made_of: &dyn Fn() -> Option<Digest>) {}
+}
+
+/// A tree in memory: path below the checkout → bytes.
+impl Tree for BTreeMap<String, Vec<u8>> {
+    fn clusters(&self) -> Result<Vec<String>, TreeError> {
+        let mut names: Vec<String> = self
+            .keys()
+            .filter_map(|path| path.strip_prefix("rendered/")?.split_once('/'))
+            .map(|(cluster, _)| cluster.to_owned())
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
+        let prefix = format!("rendered/{cluster}/");
+        let files = self.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        Ok(files
+            .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone())))
+            .filter(|(name, _)| !name.contains('/'))
+            .collect())
+    }
+
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
+        Ok(self.get(path).cloned())
+    }
+}

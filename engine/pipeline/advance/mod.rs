@@ -1,0 +1,435 @@
+//! Advancing links: how far each link may go in this turn, by what the clusters show to be live.
+//!
+//! A secret sends live traffic the moment istiod reads it. So the move from joining to joined waits until both roots, the
+//! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a turn.
+//! The stage is pure: it sees the mesh, the lock and the news of [`accept`](crate::pipeline::accept), and never asks anybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::known::{Known, Proxy};
+use crate::model::lock::{Lock, LockedLink, Stage};
+use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
+use crate::pipeline::accept::{Accepted, News, Showing, hides_our_roots};
+use crate::types::name::ClusterName;
+use crate::types::step::StepId;
+use crate::wire::metadata::{Evidence, RouteState, Shown};
+
+/// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
+pub const DELETION_GUARD_PERCENT: usize = 30;
+
+/// A link: who reads, and whom.
+pub type Link = (ClusterName, ClusterName);
+
+/// The lock of the next turn, and what kept links from moving.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Advanced {
+    /// The lock with the new stages.
+    pub lock: Lock,
+    /// What each step waits for.
+    pub waits: BTreeMap<StepId, Vec<String>>,
+    /// What is refused, by step.
+    pub refusals: BTreeMap<StepId, String>,
+    /// Links that moved.
+    pub moves: BTreeMap<Link, Move>,
+}
+
+/// A link's move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where it was; `None`: there was no link.
+    pub from: Option<Stage>,
+    /// Where it is; `None`: it is gone.
+    pub to: Option<Stage>,
+    /// What could not be proven because a cluster publishes no evidence.
+    pub unproven: Vec<String>,
+}
+
+/// Moves every link at most one stage. `allow_delete` lifts the deletion guard.
+pub fn advance(mesh: &Mesh, accepted: &Accepted, allow_delete: bool) -> Advanced {
+    let paused = mesh.clusters.values().filter(|cluster| cluster.state == State::Paused).map(|cluster| &cluster.name);
+    let news =
+        |is_so: fn(&News) -> bool| accepted.news.iter().filter(move |(_, news)| is_so(news)).map(|(name, _)| name);
+    let mut turn = Turn {
+        mesh,
+        accepted,
+        allow_delete,
+        still: paused.chain(news(News::is_held_back)).collect(),
+        rebuilt: news(|news| news.rebuilt).collect(),
+        advanced: Advanced { lock: accepted.lock.clone(), ..Advanced::default() },
+    };
+    turn.join();
+    turn.leave();
+    turn.guard();
+    turn.advanced
+}
+
+struct Turn<'a> {
+    mesh: &'a Mesh,
+    accepted: &'a Accepted,
+    allow_delete: bool,
+    /// Clusters whose links keep their stage: paused, or their news are set aside.
+    still: BTreeSet<&'a ClusterName>,
+    /// Clusters with an approved new identity.
+    rebuilt: BTreeSet<&'a ClusterName>,
+    advanced: Advanced,
+}
+
+impl<'a> Turn<'a> {
+    fn known(&self, name: &ClusterName) -> Option<Known<'a>> {
+        Known::of(self.mesh, &self.accepted.lock, name)
+    }
+
+    fn news(&self, name: &ClusterName) -> Option<&'a News> {
+        self.accepted.news.get(name)
+    }
+
+    fn stands_still(&self, name: &ClusterName) -> bool {
+        self.still.contains(name)
+    }
+
+    fn is_rebuilt(&self, name: &ClusterName) -> bool {
+        self.rebuilt.contains(name)
+    }
+
+    fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
+        let links = self.advanced.lock.links.entry(link.0.clone()).or_default();
+        let entry = links.entry(link.1.clone()).or_insert(LockedLink { stage, unproven: false });
+        let from = self.accepted.lock.link(&link.0, &link.1).map(|link| link.stage);
+        entry.stage = stage;
+        entry.unproven = !unproven.is_empty();
+        if from != Some(stage) {
+            self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
+        }
+    }
+
+    /// Wanted links: begun when both ends are known, joined when the gates are open.
+    fn join(&mut self) {
+        let mesh = self.mesh;
+        for reader in mesh.clusters.keys() {
+            let links = self.accepted.lock.links.get(reader);
+            for peer in mesh.peers_of(reader) {
+                let stage = links.and_then(|links| links.get(&peer.name)).map(|link| link.stage);
+                if stage == Some(Stage::Joined) {
+                    continue;
+                }
+                let link = (reader.clone(), peer.name.clone());
+                if self.stands_still(reader) || self.stands_still(&peer.name) {
+                    self.explain_stillness(&link);
+                    continue;
+                }
+                if self.is_rebuilt(reader) || self.is_rebuilt(&peer.name) {
+                    continue;
+                }
+                match stage {
+                    Some(Stage::Joining) => self.try_to_join(&link),
+                    _ => self.begin(&link),
+                }
+            }
+        }
+    }
+
+    fn explain_stillness(&mut self, link: &Link) {
+        if self.renders_secret(&link.0) {
+            let held = [&link.0, &link.1].into_iter().find(|name| self.news(name).is_some_and(News::is_held_back));
+            let reason = match held {
+                Some(name) => format!("the trust change of `{name}` is held back"),
+                None => "a cluster of the link is paused".to_owned(),
+            };
+            self.wait(link, vec![reason]);
+        }
+    }
+
+    fn renders_secret(&self, reader: &ClusterName) -> bool {
+        self.mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
+    }
+
+    fn begin(&mut self, link: &Link) {
+        let unknown = [&link.0, &link.1].into_iter().find(|name| !self.accepted.lock.clusters.contains_key(*name));
+        match unknown {
+            None => {
+                self.set(link, Stage::Joining, Vec::new());
+                if self.is_known_from_files(&link.0) && self.is_known_from_files(&link.1) {
+                    // nothing that a later turn could show: files have no evidence
+                    self.try_to_join(link);
+                } else if self.renders_secret(&link.0) {
+                    self.wait(link, vec![format!("roots, network and route of `{}` to be live", link.1)]);
+                }
+            }
+            Some(name) if self.renders_secret(&link.0) => {
+                let reason = format!("`{name}` to be reached");
+                self.wait(link, vec![reason]);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn is_known_from_files(&self, name: &ClusterName) -> bool {
+        let endpoint = self.mesh.clusters.get(name).map(|cluster| &cluster.endpoint);
+        matches!(endpoint, Some(crate::types::address::Endpoint::File(_)))
+    }
+
+    fn wait(&mut self, link: &Link, reasons: Vec<String>) {
+        self.advanced.waits.entry(StepId::secret(&link.0, &link.1)).or_default().extend(reasons);
+    }
+
+    fn try_to_join(&mut self, link: &Link) {
+        if !self.renders_secret(&link.0) {
+            self.set(link, Stage::Joined, Vec::new());
+            return;
+        }
+        let Some((reader, peer)) = self.known(&link.0).zip(self.known(&link.1)) else { return };
+        let mut gate = Gate::default();
+        self.judge(&reader, &peer, &mut gate);
+        if !gate.waits.is_empty() {
+            self.wait(link, gate.waits);
+            return;
+        }
+        self.set(link, Stage::Joined, gate.unproven);
+    }
+
+    fn judge(&self, reader: &Known<'_>, peer: &Known<'_>, gate: &mut Gate) {
+        let (c, p) = (&reader.cluster.name, &peer.cluster.name);
+        for known in [reader, peer] {
+            if known.proxy().is_none() {
+                gate.waits.push(format!("the private document of `{}`", known.cluster.name));
+            }
+        }
+        if reader.locked.public.relay_ca.is_none() {
+            gate.waits.push(format!("the relay of `{c}` to publish its CA"));
+        }
+        let Some(proxy) = peer.proxy() else { return };
+        let share = reader.shares_roots_with(peer);
+        match self.showing(c) {
+            Ok(Some(evidence)) => {
+                if !share {
+                    gate.trusts(c, evidence, peer);
+                }
+                gate.network(reader, evidence, peer, &proxy);
+                gate.route(c, evidence, peer, &proxy);
+                gate.prepared(reader.cluster, evidence);
+            }
+            Ok(None) => gate.unproven.push(format!("`{c}` publishes no evidence")),
+            Err(reason) => gate.waits.push(format!("evidence of `{c}`: {reason}")),
+        }
+        match self.showing(p) {
+            Ok(Some(evidence)) => {
+                if !share {
+                    gate.trusts(p, evidence, reader);
+                }
+                gate.prepared(peer.cluster, evidence);
+            }
+            Ok(None) if peer.cluster.reconciler == Reconciler::Deckhouse => {}
+            Ok(None) => gate.unproven.push(format!("`{p}` publishes no evidence")),
+            Err(reason) => gate.waits.push(format!("evidence of `{p}`: {reason}")),
+        }
+        if self.news(c).is_some_and(|news| hides_our_roots(reader.cluster, news)) {
+            gate.waits.push(format!("the standard mesh configuration of `{c}` to give up its `caCertificates`"));
+        }
+    }
+
+    /// This turn's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
+    fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, String> {
+        match self.news(name).map(|news| &news.evidence) {
+            Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
+            Some(Showing::NotPublished) => Ok(None),
+            Some(Showing::Unseen(reason)) => Err(reason.clone()),
+            None => Err("nobody asked".to_owned()),
+        }
+    }
+
+    /// Unwanted links: secret, then network and route, then trust and peers entry.
+    fn leave(&mut self) {
+        let accepted = self.accepted;
+        let links = accepted.lock.links.iter().flat_map(|(reader, links)| links.iter().map(move |link| (reader, link)));
+        for (reader, (peer, LockedLink { stage, .. })) in links {
+            let rebuilt = self.is_rebuilt(reader) || self.is_rebuilt(peer);
+            let wanted = self.mesh.links(reader, peer) && !rebuilt;
+            if wanted || self.stands_still(reader) || self.stands_still(peer) {
+                continue;
+            }
+            let link = (reader.clone(), peer.clone());
+            match stage {
+                Stage::Joining | Stage::Joined => self.set(&link, Stage::Leaving, Vec::new()),
+                Stage::Leaving => self.drop_network(&link),
+                Stage::LeavingTrust => self.drop_trust(&link),
+            }
+        }
+    }
+
+    /// What a reader shows of a peer that leaves: `Ok` with what is unproven, or what is waited for.
+    fn seen_gone(
+        &self,
+        link: &Link,
+        is_gone: impl Fn(&Evidence, &Known<'_>) -> Result<bool, String>,
+        what: &str,
+    ) -> Result<Vec<String>, String> {
+        let (reader, peer) = link;
+        // a rebuilt cluster is a new one: the one that held the object is gone
+        let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving)
+            || self.is_rebuilt(reader);
+        match (self.showing(reader), self.known(peer)) {
+            (Ok(Some(evidence)), Some(peer)) => match is_gone(evidence, &peer) {
+                Ok(true) => Ok(Vec::new()),
+                Ok(false) => Err(format!("{what} of `{}` to be gone from `{reader}`", link.1)),
+                Err(reason) => Err(format!("`{reader}` to show whether {what} of `{}` is gone: {reason}", link.1)),
+            },
+            (Ok(_), _) => Ok(vec![format!("`{reader}` publishes no evidence")]),
+            (Err(_), _) if leaving => Ok(vec![format!("`{reader}` is leaving and does not answer")]),
+            (Err(reason), _) => Err(format!("evidence of `{reader}`: {reason}")),
+        }
+    }
+
+    fn drop_network(&mut self, link: &Link) {
+        let gone = self.seen_gone(
+            link,
+            |evidence, peer| {
+                shown(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
+            },
+            "the remote secret",
+        );
+        match gone {
+            Ok(unproven) => self.set(link, Stage::LeavingTrust, unproven),
+            Err(reason) => self.wait_leaving(link, reason),
+        }
+    }
+
+    fn drop_trust(&mut self, link: &Link) {
+        let back = (link.1.clone(), link.0.clone());
+        let other = self.accepted.lock.link(&back.0, &back.1).map(|link| link.stage);
+        if other.is_some_and(|stage| stage != Stage::LeavingTrust) {
+            self.wait_leaving(link, format!("`{}` to let go of `{}`", back.0, back.1));
+            return;
+        }
+        for direction in [link, &back] {
+            let gone = self.seen_gone(
+                direction,
+                |evidence, peer| {
+                    shown(&evidence.routes)
+                        .map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
+                },
+                "the route",
+            );
+            if let Err(reason) = gone {
+                self.wait_leaving(link, reason);
+                return;
+            }
+        }
+        if let Some(links) = self.advanced.lock.links.get_mut(&link.0) {
+            links.remove(&link.1);
+            if links.is_empty() {
+                self.advanced.lock.links.remove(&link.0);
+            }
+        }
+        self.advanced
+            .moves
+            .insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
+    }
+
+    fn wait_leaving(&mut self, link: &Link, reason: String) {
+        self.wait(link, vec![reason]);
+    }
+
+    /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.
+    fn guard(&mut self) {
+        let explained = |name: &ClusterName| {
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
+        };
+        // all that the spec no longer wants counts, also what stands still this turn: a failing cluster must not make a
+        // removal look small
+        let (mut standing, mut going) = (0_usize, Vec::new());
+        for (reader, links) in &self.accepted.lock.links {
+            for (peer, _) in links.iter().filter(|(_, link)| !link.stage.is_leaving()) {
+                standing += 1;
+                if !self.mesh.links(reader, peer) && !explained(reader) && !explained(peer) {
+                    going.push((reader.clone(), peer.clone()));
+                }
+            }
+        }
+        if self.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
+            return;
+        }
+        for link in &going {
+            if let Some(old) = self.accepted.lock.link(&link.0, &link.1).cloned() {
+                self.advanced.lock.links.entry(link.0.clone()).or_default().insert(link.1.clone(), old);
+            }
+            self.advanced.moves.remove(link);
+            let words = format!(
+                "{} of {standing} links would go and no cluster is `state: leaving`; if that is meant, apply with --allow-delete",
+                going.len()
+            );
+            self.advanced.refusals.insert(StepId::secret(&link.0, &link.1), words);
+        }
+    }
+}
+
+fn shown<T>(shown: &Shown<T>) -> Result<&T, String> {
+    match shown {
+        Shown::Seen(value) => Ok(value),
+        Shown::Unknown(reason) => Err(reason.clone()),
+    }
+}
+
+/// What a move from joining to joined still lacks.
+#[derive(Default)]
+struct Gate {
+    waits: Vec<String>,
+    unproven: Vec<String>,
+}
+
+impl Gate {
+    /// `name` trusts all roots of `other`.
+    fn trusts(&mut self, name: &ClusterName, evidence: &Evidence, other: &Known<'_>) {
+        match shown(&evidence.trusts) {
+            Ok(trusts) if other.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => {}
+            Ok(_) => self.waits.push(format!("the root CA of `{}` to be live in `{name}`", other.cluster.name)),
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on roots: {reason}")),
+        }
+    }
+
+    fn network(&mut self, reader: &Known<'_>, evidence: &Evidence, peer: &Known<'_>, proxy: &Proxy) {
+        let name = &reader.cluster.name;
+        let own = reader.proxy().map(|own| own.network);
+        if peer.cluster.flat_network || own.as_ref() == Some(&proxy.network) {
+            return;
+        }
+        let peer = &peer.cluster.name;
+        let wanted: BTreeSet<_> = proxy.gateways.iter().collect();
+        match shown(&evidence.networks) {
+            Ok(networks) => {
+                let live = networks.iter().find(|network| network.name == proxy.network);
+                if live.is_none_or(|live| live.gateways.iter().collect::<BTreeSet<_>>() != wanted) {
+                    self.waits.push(format!("the network of `{peer}` to be live in `{name}`"));
+                }
+            }
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on networks: {reason}")),
+        }
+    }
+
+    fn route(&mut self, name: &ClusterName, evidence: &Evidence, peer: &Known<'_>, proxy: &Proxy) {
+        let id = peer.cluster_id();
+        let peer = &peer.cluster.name;
+        match shown(&evidence.routes) {
+            Ok(routes) => {
+                match routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host) {
+                    Some(route) if route.state == RouteState::Ok => {}
+                    Some(route) => {
+                        let reason = route.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                        self.waits.push(format!("the relay of `{name}` to be admitted by `{peer}`{reason}"));
+                    }
+                    None => self.waits.push(format!("the route to `{peer}` to be live in `{name}`")),
+                }
+            }
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on routes: {reason}")),
+        }
+    }
+
+    fn prepared(&mut self, cluster: &Cluster, evidence: &Evidence) {
+        let name = &cluster.name;
+        match shown(&evidence.prepared) {
+            _ if cluster.istio.prepared => {}
+            Ok(true) => {}
+            Ok(false) => self.waits.push(format!("istiod and proxies of `{name}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, PROXY_CONFIG_XDS_AGENT)")),
+            Err(reason) => self.waits.push(format!("evidence of `{name}` on its preparation: {reason}")),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! One cluster: its defaults, its files, and what concerns it alone.
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::model::mesh::{
+    Allow, Api, Cluster, Components, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
+};
+use crate::pipeline::compile::{Compiler, Draft};
+use crate::spec::{CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
+use crate::types::address::{Cidr, Endpoint, Host};
+use crate::types::certificate::{CertificateError, MAX_BUNDLE};
+use crate::types::diagnostic::{Diagnostic, Location};
+use crate::types::name::{ClusterDomain, Namespace, Revision};
+
+/// Replicas of exporter, api-proxy and relay when the spec states none.
+const DEFAULT_REPLICAS: u16 = 2;
+
+impl<'a> Compiler<'a> {
+    /// A cluster from its document; `None` when its endpoint was reported.
+    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec) -> Option<Draft<'a>> {
+        let reconciler = spec.reconciler.as_ref().map_or(Reconciler::Rendered, |reconciler| reconciler.value);
+        let components = self.components(spec, reconciler);
+        let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
+        let api_ca = spec.api_ca.as_ref().and_then(|ca| self.certificates(ca));
+        let key = self.key(spec, reconciler);
+        let istio = self.istio(&spec.istio, reconciler);
+        self.addresses(spec);
+        if let Some(id) = spec.cluster_id.as_ref().filter(|id| id.value.is_istio_default()) {
+            let message = format!("`{}` is the cluster ID of every untouched Istio and names no cluster", id.value);
+            self.error(&id.at, message, format!("leave clusterID out; peers then know it as `{}`", spec.name.value));
+        }
+        let endpoint = spec.endpoint.as_ref()?;
+        let cluster = Cluster {
+            name: spec.name.value.clone(),
+            at: spec.name.at.clone(),
+            reconciler,
+            state: spec.state.as_ref().map_or(State::Active, |state| state.value),
+            components,
+            endpoint: endpoint.value.clone(),
+            endpoint_ca,
+            pin: pin(&spec.pin),
+            cluster_domain: spec
+                .cluster_domain
+                .as_ref()
+                .map_or_else(ClusterDomain::kubernetes_default, |domain| domain.value.clone()),
+            cluster_id: spec.cluster_id.as_ref().map(|id| id.value.clone()),
+            network: spec.network.as_ref().map(|network| network.value.clone()),
+            trust_domain: spec.trust_domain.as_ref().map(|domain| domain.value.clone()),
+            istio,
+            gateways: spec.gateways.as_ref().map(|gateways| {
+                let mut gateways: Vec<_> = gateways.value.iter().map(|gateway| gateway.value.clone()).collect();
+                gateways.sort();
+                gateways.dedup();
+                gateways
+            }),
+            flat_network: spec.flat_network.as_ref().is_some_and(|flat| flat.value),
+            api: Api { host: spec.api_host.as_ref().map(|host| host.value.clone()), ca: api_ca },
+            allow: Allow {
+                api_hosts: spec.allow_api_hosts.iter().map(|pattern| pattern.value.clone()).collect(),
+                addresses: spec.allow_addresses.iter().map(|range| range.value).collect(),
+            },
+            key,
+        };
+        Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: Some(spec) })
+    }
+
+    /// A peer of the clusters of this checkout from an `IstioMulticluster`, which states no domain of its own.
+    pub(super) fn peer(&mut self, spec: &PeerSpec, domain: Option<&ClusterDomain>) -> Option<Draft<'a>> {
+        let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.pem(&ca.at, &ca.value));
+        let endpoint = spec.endpoint.as_ref()?;
+        self.endpoint_address(endpoint, &[]);
+        let cluster = Cluster {
+            name: spec.name.value.clone(),
+            at: spec.name.at.clone(),
+            reconciler: Reconciler::External,
+            state: State::Active,
+            components: None,
+            endpoint: endpoint.value.clone(),
+            endpoint_ca,
+            pin: pin(&spec.pin),
+            cluster_domain: domain.map_or_else(ClusterDomain::kubernetes_default, Clone::clone),
+            cluster_id: None,
+            network: None,
+            trust_domain: None,
+            istio: self.istio(&IstioSpec::default(), Reconciler::External),
+            gateways: None,
+            flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),
+            api: Api::default(),
+            allow: Allow::default(),
+            key: KeySource::Cluster,
+        };
+        Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
+    }
+
+    fn components(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> Option<Components> {
+        let ours = reconciler == Reconciler::Rendered;
+        let nothing = MulticlusterSpec::default();
+        let stated = spec.multicluster.as_ref();
+        if let Some(stated) = stated.filter(|_| !ours) {
+            let message = format!("`multicluster` stands here, and nothing is deployed into `{}`", spec.name.value);
+            self.error(&stated.at, message, "take it out, or let the reconciler be `rendered`");
+        }
+        let wanted = stated.map_or(&nothing, |stated| &stated.value);
+        if !ours || wanted.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
+            return None;
+        }
+        let at = stated.map_or(&spec.name.at, |stated| &stated.at);
+        let name = &spec.name.value;
+        if spec.endpoint.as_ref().is_some_and(|endpoint| matches!(endpoint.value, Endpoint::Https { .. })) {
+            let needed = [
+                ("image", wanted.image.is_some(), "`image: ghcr.io/isthmus-mesh/engine:0.1.0`"),
+                (
+                    "apiHost",
+                    wanted.api_host.is_some(),
+                    "`apiHost: api.east.example.com`, the api-proxy's public address",
+                ),
+            ];
+            for (field, there, example) in needed {
+                if !there && !self.spec.may_be_misspelt(at) {
+                    let message =
+                        format!("`multicluster.{field}` is missing in `{name}`, into which components are rendered");
+                    self.error(at, message, format!("write for example {example}"));
+                }
+            }
+        }
+        Some(Components {
+            image: wanted.image.as_ref().map(|image| image.value.clone()),
+            replicas: wanted.replicas.as_ref().map_or(DEFAULT_REPLICAS, |replicas| replicas.value),
+            expose: wanted.expose.as_ref().map_or(Expose::LoadBalancer, |expose| expose.value),
+            api_host: wanted.api_host.as_ref().map(|host| host.value.clone()),
+            tls_secret: wanted.tls_secret.as_ref().map(|secret| secret.value.clone()),
+        })
+    }
+
+    fn key(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> KeySource {
+        let name = &spec.name.value;
+        let source = spec.key.as_ref().map_or(&KeySpec::Cluster, |key| &key.value);
+        let at = spec.key.as_ref().map_or(&spec.name.at, |key| &key.at);
+        if spec.key.is_some() && reconciler == Reconciler::External {
+            let message = format!("`key` stands here, and the key of `{name}` belongs to another checkout");
+            self.error(at, message, "take it out");
+        }
+        match source {
+            KeySpec::Cluster => KeySource::Cluster,
+            KeySpec::File(path) => KeySource::File(path.clone()),
+            KeySpec::Environment(variable) => KeySource::Environment(variable.clone()),
+        }
+    }
+
+    fn istio(&mut self, spec: &IstioSpec, reconciler: Reconciler) -> Istio {
+        let mut revisions = Vec::new();
+        if let Some(stated) = &spec.revisions {
+            if stated.value.is_empty() {
+                self.error(&stated.at, "`revisions` is empty", "leave it out for `default`, or name the revisions");
+            }
+            for revision in &stated.value {
+                if revisions.contains(&revision.value) {
+                    self.error(&revision.at, format!("revision `{}` stands twice", revision.value), "take one out");
+                }
+                revisions.push(revision.value.clone());
+            }
+        }
+        if revisions.is_empty() {
+            revisions.push(Revision::unnamed());
+        }
+        revisions.sort();
+        Istio {
+            namespace: spec.namespace.as_ref().map_or_else(
+                || match reconciler {
+                    Reconciler::Deckhouse => Namespace::of_deckhouse(),
+                    _ => Namespace::istio_system(),
+                },
+                |namespace| namespace.value.clone(),
+            ),
+            revisions,
+            config: spec.config.as_ref().map_or(MeshConfigTarget::SharedMeshConfig, |config| config.value),
+            dns_capture: spec.dns_capture.as_ref().is_none_or(|capture| capture.value),
+            prepared: spec.prepared.as_ref().is_some_and(|prepared| prepared.value),
+        }
+    }
+
+    /// What the spec says of addresses must not contradict itself.
+    fn addresses(&mut self, spec: &ClusterSpec) {
+        let ranges: Vec<Cidr> = spec.allow_addresses.iter().map(|range| range.value).collect();
+        if let Some(endpoint) = &spec.endpoint {
+            self.endpoint_address(endpoint, &ranges);
+        }
+        if let Some(gateways) = spec.gateways.as_ref().filter(|gateways| gateways.value.is_empty())
+            && !spec.flat_network.as_ref().is_some_and(|flat| flat.value)
+            && !self.spec.may_be_misspelt(&gateways.at)
+        {
+            let message = format!("`{}` has no gateway, and its network is not flat", spec.name.value);
+            self.error(&gateways.at, message, "state its gateways, leave them out, or say `flatNetwork: true`");
+        }
+        for gateway in spec.gateways.iter().flat_map(|gateways| &gateways.value) {
+            self.address(&gateway.at, "the gateway", &gateway.value.address, &ranges);
+        }
+        let of_components = spec.multicluster.as_ref().and_then(|stated| stated.value.api_host.as_ref());
+        for host in spec.api_host.iter().chain(of_components) {
+            let allowed = &spec.allow_api_hosts;
+            if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.value.matches(&host.value.host)) {
+                let message = format!("the api host `{}` matches nothing in `allow.apiHosts`", host.value);
+                self.error(&host.at, message, "add it there, or correct it");
+            }
+        }
+    }
+
+    fn endpoint_address(&mut self, endpoint: &crate::spec::At<Endpoint>, ranges: &[Cidr]) {
+        if let Endpoint::Https { host, .. } = &endpoint.value {
+            self.address(&endpoint.at, "the endpoint", host, ranges);
+        }
+    }
+
+    fn address(&mut self, at: &Location, what: &str, host: &Host, ranges: &[Cidr]) {
+        let allowed = match host {
+            Host::Address(address) => ranges.iter().any(|range| range.contains(*address)),
+            Host::Name(_) => ranges.iter().any(|range| range.contains(std::net::Ipv4Addr::LOCALHOST.into())),
+        };
+        if host.is_inward() && !allowed {
+            let message = format!("{what} `{host}` is an inward address, which each machine takes for itself");
+            self.error(at, message, "correct it, or name its range in `allow.addresses` if it is meant");
+        } else if matches!(host, Host::Address(_)) && !ranges.is_empty() && !allowed {
+            let message = format!("{what} `{host}` lies in no range of `allow.addresses`");
+            self.error(at, message, "add its range there, or correct it");
+        }
+    }
+
+    /// The certificates of a CA, each PEM block written anew.
+    fn certificates(&mut self, ca: &CaSpec) -> Option<String> {
+        match ca {
+            CaSpec::Inline(pem) => self.pem(&pem.at, &pem.value),
+            CaSpec::File(path) => {
+                let Some(bytes) = (self.files)(&path.value) else {
+                    let message = format!("the CA file `{}` is not in the checkout, or cannot be read", path.value);
+                    self.error(&path.at, message, "the path is relative to the checkout");
+                    return None;
+                };
+                let Ok(text) = String::from_utf8(bytes) else {
+                    let message = format!("the CA file `{}` is no text, and PEM is wanted", path.value);
+                    self.error(&path.at, message, "`openssl x509 -inform der -in FILE` prints it as PEM");
+                    return None;
+                };
+                self.pem(&path.at, &text)
+            }
+        }
+    }
+
+    fn pem(&mut self, at: &Location, text: &str) -> Option<String> {
+        match certificates(text) {
+            Ok(pem) => Some(pem),
+            Err(error) => {
+                let message = format!("the CA is unusable: {error}");
+                self.findings.push(Diagnostic::error(Some(at.clone()), message));
+                None
+            }
+        }
+    }
+}
+
+fn pin(spec: &PinSpec) -> Pin {
+    Pin {
+        cluster_uuid: spec.cluster_uuid.as_ref().map(|uuid| uuid.value.clone()),
+        authn_key: spec.authn_key.as_ref().map(|key| key.value),
+        root_ca: spec.root_ca.iter().map(|root| root.value).collect(),
+    }
+}
+
+fn certificates(text: &str) -> Result<String, CertificateError> {
+    if text.len() > MAX_BUNDLE {
+        return Err(CertificateError::Size(text.len()));
+    }
+    if let Some(label) = text.split("-----BEGIN ").skip(1).find_map(|block| {
+        let (label, _) = block.split_once("-----")?;
+        (label.len() <= 40 && label.ends_with("PRIVATE KEY")).then_some(label)
+    }) {
+        return Err(CertificateError::PrivateKey(label.to_owned()));
+    }
+    let blocks = pem::parse_many(text).map_err(|error| CertificateError::Pem(error.to_string()))?;
+    if blocks.is_empty() || text.matches("-----BEGIN ").count() != blocks.len() {
+        return Err(CertificateError::Pem("no whole block `CERTIFICATE`".to_owned()));
+    }
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let mut written = String::new();
+    for (at, block) in blocks.iter().enumerate() {
+        if block.tag() != "CERTIFICATE" {
+            return Err(CertificateError::Label(block.tag().to_owned()));
+        }
+        match X509Certificate::from_der(block.contents()) {
+            Ok(([], _)) => {}
+            Ok(_) => return Err(CertificateError::Der(at + 1, "bytes follow the certificate".to_owned())),
+            Err(error) => return Err(CertificateError::Der(at + 1, error.to_string())),
+        }
+        written += &pem::encode_config(&pem::Pem::new("CERTIFICATE", block.contents()), config);
+    }
+    Ok(written)
+}

@@ -1,0 +1,281 @@
+//! Spec → Mesh: references, defaults, and the rules across clusters. Pure: files of the checkout come in as a function.
+//!
+//! 1. `cluster` fills in the defaults of each cluster and checks what concerns it alone,
+//! 2. this module settles the Mesh document and who is linked with whom,
+//! 3. `rules` checks what concerns several clusters.
+//!
+//! All findings come at once. The result does not depend on the order of documents and files, but for the places.
+
+mod cluster;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::mesh::{EngineKey, FirstContact, Mesh, Reconciler, Topology};
+use crate::spec::{At, ClusterSpec, MeshSpec, Source, Spec, parse_all};
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
+use crate::types::key::PublicKey;
+use crate::types::name::{ClusterName, MeshId};
+
+/// A file of the checkout by its path below it; `None` when there is none.
+pub type Files<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+
+/// Reads and compiles in one go, so that the findings of both come at once. `engine_version` is that of the running
+/// engine, for `requiredEngine`. The mesh comes with warnings.
+pub fn load(sources: &[Source], engine_version: &str, files: Files<'_>) -> Result<(Mesh, Diagnostics), Diagnostics> {
+    compile(&parse_all(sources), engine_version, files)
+}
+
+/// Compiles documents that were read. The warnings of the reading are among those of the result.
+pub fn compile(spec: &Spec, engine_version: &str, files: Files<'_>) -> Result<(Mesh, Diagnostics), Diagnostics> {
+    let mut compiler = Compiler { spec, files, findings: spec.findings.clone() };
+    let mesh = compiler.mesh(engine_version);
+    let mut findings = compiler.findings;
+    findings.excerpts(|at| spec.texts.line(at));
+    findings.ok_or(mesh)
+}
+
+struct Compiler<'a> {
+    spec: &'a Spec,
+    files: Files<'a>,
+    findings: Diagnostics,
+}
+
+/// A cluster with its defaults, and where its parts were stated.
+struct Draft<'a> {
+    cluster: crate::model::mesh::Cluster,
+    endpoint_at: Location,
+    /// Its document; none when it is an `IstioMulticluster`.
+    spec: Option<&'a ClusterSpec>,
+}
+
+impl<'a> Compiler<'a> {
+    fn error(&mut self, at: &Location, message: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(Diagnostic::error(Some(at.clone()), message).hint(hint));
+    }
+
+    /// The mesh, as far as it can be told; the findings say whether it holds.
+    fn mesh(&mut self, engine_version: &str) -> Option<Mesh> {
+        let mesh = self.the_mesh();
+        let drafts = self.drafts(mesh);
+        self.duplicates(&drafts);
+        self.cluster_domains(&drafts);
+        let mesh = mesh?;
+        self.required_engine(mesh, engine_version);
+        self.foreign_roots(mesh);
+        let result = Mesh {
+            name: mesh.name.value.clone(),
+            mesh_id: mesh.mesh_id.as_ref().map_or_else(|| MeshId::from(&mesh.name.value), |id| id.value.clone()),
+            first_contact: mesh.first_contact.as_ref().map_or(FirstContact::Tls, |first| first.value),
+            require_token: mesh.require_token.as_ref().is_some_and(|required| required.value),
+            engine_keys: self.engine_keys(mesh),
+            topology: self.topology(mesh, &drafts),
+            clusters: drafts.iter().map(|draft| (draft.cluster.name.clone(), draft.cluster.clone())).collect(),
+        };
+        self.links(&result, &drafts);
+        // A cluster that is left out was reported.
+        Some(result)
+    }
+
+    fn the_mesh(&mut self) -> Option<&'a MeshSpec> {
+        let spec = self.spec;
+        let none = spec.meshes.is_empty() && spec.clusters.is_empty() && spec.peers.is_empty();
+        let hint = "write a Mesh into specs/mesh.yaml and each Cluster into a file of its own below specs/clusters/";
+        match spec.meshes.as_slice() {
+            [] if spec.partial => None,
+            [] if none => {
+                let message = "no specification found below specs/";
+                self.findings.push(Diagnostic::error(None, message).hint(hint));
+                None
+            }
+            [] => {
+                self.findings.push(Diagnostic::error(None, "no Mesh document found below specs/").hint(hint));
+                None
+            }
+            [mesh] => Some(mesh),
+            meshes => {
+                // The first by name, so that the order of files changes nothing.
+                let first = meshes.iter().min_by_key(|mesh| (&mesh.name.value, &mesh.name.at))?;
+                for other in meshes.iter().filter(|mesh| mesh.name.at != first.name.at) {
+                    let (name, first) = (&other.name.value, &first.name);
+                    let message = format!("a second Mesh `{name}` beside `{}` at {}", first.value, first.at);
+                    self.error(
+                        &other.name.at,
+                        message,
+                        "this version plans one mesh per checkout; move the other one to a checkout of its own",
+                    );
+                }
+                Some(first)
+            }
+        }
+    }
+
+    /// All clusters by name, of two with one name the first.
+    fn drafts(&mut self, mesh: Option<&'a MeshSpec>) -> Vec<Draft<'a>> {
+        let spec = self.spec;
+        let mut drafts: Vec<Draft<'a>> = Vec::new();
+        for cluster in &spec.clusters {
+            self.mesh_of(cluster, mesh);
+            drafts.extend(self.cluster(cluster));
+        }
+        let domain = drafts.iter().min_by_key(|draft| &draft.cluster.name);
+        let domain = domain.map(|draft| draft.cluster.cluster_domain.clone());
+        for peer in &spec.peers {
+            drafts.extend(self.peer(peer, domain.as_ref()));
+        }
+        let mut names: BTreeMap<&ClusterName, &Location> = BTreeMap::new();
+        let places = spec.clusters.iter().map(|c| &c.name).chain(spec.peers.iter().map(|p| &p.name));
+        let mut places: Vec<_> = places.collect();
+        places.sort_by(|a, b| a.at.cmp(&b.at));
+        for name in places {
+            if let Some(first) = names.insert(&name.value, &name.at) {
+                let message = format!("two clusters are named `{}`, the other at {first}", name.value);
+                self.error(&name.at, message, "give one of them another name");
+            }
+        }
+        drafts.sort_by(|a, b| (&a.cluster.name, &a.cluster.at).cmp(&(&b.cluster.name, &b.cluster.at)));
+        drafts.dedup_by(|a, b| a.cluster.name == b.cluster.name);
+        drafts
+    }
+
+    fn mesh_of(&mut self, cluster: &ClusterSpec, mesh: Option<&MeshSpec>) {
+        let names: Vec<&str> = self.spec.meshes.iter().map(|mesh| mesh.name.value.as_str()).collect();
+        let Some(mesh) = mesh else { return };
+        match &cluster.mesh {
+            None if names.len() > 1 => {
+                let message = format!("`{}` says not which mesh it is in, and there are several", cluster.name.value);
+                self.error(&cluster.name.at, message, format!("write `mesh: {}` into its spec", mesh.name.value));
+            }
+            Some(stated) if !names.contains(&stated.value.as_str()) && !self.spec.partial => {
+                let near = did_you_mean(stated.value.as_str(), names.iter().copied());
+                let hint = format!("did you mean `{}`?", near.unwrap_or(mesh.name.value.as_str()));
+                self.error(&stated.at, format!("no Mesh is named `{}`", stated.value), hint);
+            }
+            _ => {}
+        }
+    }
+
+    fn required_engine(&mut self, mesh: &MeshSpec, engine_version: &str) {
+        let Some(required) = &mesh.required_engine else { return };
+        let minor = |version: &str| {
+            let mut parts = version.split('.').map(str::to_owned);
+            Some((parts.next()?, parts.next()?))
+        };
+        let mut parts = required.value.split('.');
+        let plain =
+            |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+        if !(plain(parts.next()) && plain(parts.next()) && parts.next().is_none()) {
+            let message = format!("`{}` is no minor version", required.value.escape_debug());
+            self.error(&required.at, message, "write major and minor, for example `\"0.1\"`");
+        } else if minor(&required.value) != minor(engine_version) {
+            let message = format!("this checkout requires engine {}, and this is {engine_version}", required.value);
+            self.error(&required.at, message, format!("use an engine {}, or change requiredEngine", required.value));
+        }
+    }
+
+    fn foreign_roots(&mut self, mesh: &MeshSpec) {
+        let accepted = mesh.accept_foreign_roots.as_ref();
+        let alone = self.spec.clusters.len() + self.spec.peers.len() < 2;
+        let at = accepted.map_or(&mesh.name.at, |accepted| &accepted.at);
+        let misspelt = accepted.is_none() && self.spec.may_be_misspelt(at);
+        if alone || misspelt || accepted.is_some_and(|accepted| accepted.value) {
+            return;
+        }
+        self.error(
+            at,
+            "joining clusters makes each trust the roots of the others, and `acceptForeignRoots: true` is not said",
+            "every root can sign every identity of every accepted trust domain; write `acceptForeignRoots: true` if that is wanted",
+        );
+    }
+
+    /// By id.
+    fn engine_keys(&mut self, mesh: &MeshSpec) -> Vec<EngineKey> {
+        let mut keys: Vec<(EngineKey, &Location)> = Vec::new();
+        for stated in &mesh.engine_keys {
+            let id = &stated.id.value;
+            let key = match PublicKey::from_pem(&stated.public_key.value) {
+                Ok(key) => key,
+                Err(error) => {
+                    let message = format!("the engine key `{id}` is unusable: {error}");
+                    self.error(&stated.public_key.at, message, "`engine keys list` prints the public half");
+                    continue;
+                }
+            };
+            if let Some((_, first)) = keys.iter().find(|(known, _)| known.id == *id || known.key == key) {
+                let message = format!("the engine key `{id}` has the id or the key of another one at {first}");
+                self.error(&stated.id.at, message, "take one of the two out");
+                continue;
+            }
+            keys.push((EngineKey { id: id.clone(), key }, &stated.id.at));
+        }
+        let mut keys: Vec<EngineKey> = keys.into_iter().map(|(key, _)| key).collect();
+        keys.sort_by(|a, b| a.id.cmp(&b.id));
+        keys
+    }
+
+    fn topology(&mut self, mesh: &MeshSpec, drafts: &[Draft<'_>]) -> Topology {
+        if !mesh.by_pairs.as_ref().is_some_and(|by_pairs| by_pairs.value) {
+            if let Some(pairs) = &mesh.pairs {
+                self.error(&pairs.at, "`pairs` stands here, and the topology is full", "write `topology: pairs`");
+            }
+            return Topology::Full;
+        }
+        let mut linked: BTreeMap<ClusterName, BTreeSet<ClusterName>> = BTreeMap::new();
+        let mut link = |one: &ClusterName, other: &ClusterName| {
+            linked.entry(one.clone()).or_default().insert(other.clone());
+            linked.entry(other.clone()).or_default().insert(one.clone());
+        };
+        let own = |draft: &&Draft<'_>| draft.cluster.reconciler != Reconciler::External;
+        for peer in drafts.iter().filter(|draft| draft.spec.is_none()) {
+            for reader in drafts.iter().filter(own) {
+                link(&reader.cluster.name, &peer.cluster.name);
+            }
+        }
+        let Some(pairs) = &mesh.pairs else {
+            if let Some(by_pairs) = &mesh.by_pairs
+                && !self.spec.may_be_misspelt(&by_pairs.at)
+            {
+                self.error(
+                    &by_pairs.at,
+                    "the topology is pairs, and `pairs` is missing",
+                    "write `pairs: [[east, west]]`",
+                );
+            }
+            return Topology::Pairs(linked);
+        };
+        let spec = self.spec;
+        let names = spec.clusters.iter().map(|c| &c.name.value).chain(spec.peers.iter().map(|p| &p.name.value));
+        let names: BTreeSet<&str> = names.map(ClusterName::as_str).collect();
+        let external: BTreeSet<&ClusterName> =
+            drafts.iter().filter(|draft| !own(draft)).map(|draft| &draft.cluster.name).collect();
+        for pair in &pairs.value {
+            let [one, other] = &pair.value;
+            let known = self.names_somebody(one, &names) & self.names_somebody(other, &names);
+            if one.value == other.value {
+                self.error(&pair.at, format!("`{}` is paired with itself", one.value), "a pair has two clusters");
+            } else if external.contains(&one.value) && external.contains(&other.value) {
+                let message = format!("`{}` and `{}` are both of other checkouts", one.value, other.value);
+                self.error(
+                    &pair.at,
+                    message,
+                    "such clusters are never linked with each other from here; take the pair out",
+                );
+            } else if known {
+                link(&one.value, &other.value);
+            }
+        }
+        Topology::Pairs(linked)
+    }
+
+    fn names_somebody(&mut self, name: &At<ClusterName>, names: &BTreeSet<&str>) -> bool {
+        let known = names.contains(name.value.as_str());
+        if !known && !self.spec.partial {
+            let hint = match did_you_mean(name.value.as_str(), names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write a Cluster document of that name, or take the pair out".to_owned(),
+            };
+            self.error(&name.at, format!("the pair names `{}`, and no cluster has that name", name.value), hint);
+        }
+        known
+    }
+}

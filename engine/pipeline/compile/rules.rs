@@ -1,0 +1,152 @@
+//! What concerns several clusters: values that only one may have, and what a link asks of both its ends.
+
+use std::collections::BTreeMap;
+
+use crate::model::mesh::{Mesh, Reconciler};
+use crate::pipeline::compile::{Compiler, Draft};
+use crate::spec::KeySpec;
+use crate::types::address::Endpoint;
+use crate::types::diagnostic::{Diagnostic, Location};
+use crate::types::name::{ClusterName, NetworkName};
+
+impl Compiler<'_> {
+    /// Values that two clusters must not share. Each finding names both places.
+    pub(super) fn duplicates(&mut self, drafts: &[Draft<'_>]) {
+        // What of which value, and who states it where.
+        let mut stated: BTreeMap<(&str, String), Vec<(&ClusterName, &Location)>> = BTreeMap::new();
+        for draft in drafts {
+            let mut state = |what, value: String, at| {
+                stated.entry((what, value)).or_default().push((&draft.cluster.name, at));
+            };
+            state("metadata endpoint", draft.cluster.endpoint.to_string(), &draft.endpoint_at);
+            let Some(spec) = draft.spec else { continue };
+            if let Some(id) = &spec.cluster_id {
+                state("cluster ID", id.value.to_string(), &id.at);
+            }
+            if let Some(network) = spec.network.as_ref().filter(|_| !draft.cluster.flat_network) {
+                state("network", network.value.to_string(), &network.at);
+            }
+            if let Some(uuid) = &spec.pin.cluster_uuid {
+                state("cluster UUID", uuid.value.to_string(), &uuid.at);
+            }
+            if let Some(key) = &spec.pin.authn_key {
+                state("authn key", key.value.to_string(), &key.at);
+            }
+            match spec.key.as_ref().map(|key| (&key.value, &key.at)) {
+                Some((KeySpec::File(path), at)) => state("key file", path.clone(), at),
+                Some((KeySpec::Environment(variable), at)) => state("key variable", variable.clone(), at),
+                Some((KeySpec::Cluster, _)) | None => {}
+            }
+        }
+        for ((what, value), mut who) in stated {
+            who.sort_by_key(|(_, at)| *at);
+            let Some(((first, first_at), others)) = who.split_first() else { continue };
+            for (name, at) in others {
+                let message = format!("`{name}` has the {what} `{value}` of `{first}` at {first_at}");
+                let hint = match what {
+                    "network" => {
+                        "clusters in one network reach each other directly: say `flatNetwork: true` in both, or give each its own"
+                    }
+                    "metadata endpoint" => "two documents declare one cluster, or one endpoint is a slip",
+                    _ => "each cluster has its own; correct one of the two",
+                };
+                self.findings.push(Diagnostic::error(Some((*at).clone()), message).hint(hint));
+            }
+        }
+        self.flat_beside_own(drafts);
+    }
+
+    /// A network that one cluster calls flat and another its own.
+    fn flat_beside_own(&mut self, drafts: &[Draft<'_>]) {
+        let networks = |flat: bool| {
+            let of = drafts.iter().filter(move |draft| draft.cluster.flat_network == flat);
+            of.filter_map(|draft| Some((draft.spec?.network.as_ref()?, &draft.cluster.name)))
+        };
+        // Of several the first by name.
+        let flat: BTreeMap<&NetworkName, _> =
+            networks(true).map(|(network, name)| (&network.value, (name, &network.at))).rev().collect();
+        for (network, name) in networks(false) {
+            if let Some((other, at)) = flat.get(&network.value) {
+                let message =
+                    format!("`{name}` shares the network `{}` with `{other}` at {at}, which is flat", network.value);
+                self.error(&network.at, message, "say `flatNetwork: true` here too, or give each its own network");
+            }
+        }
+    }
+
+    /// A service's name holds the domain, so that two domains never merge.
+    pub(super) fn cluster_domains(&mut self, drafts: &[Draft<'_>]) {
+        let mut domains = drafts.iter().filter_map(|draft| Some((&draft.cluster, draft.spec?)));
+        let Some((first, _)) = domains.next() else { return };
+        for (cluster, spec) in domains {
+            if cluster.cluster_domain == first.cluster_domain {
+                continue;
+            }
+            let at = spec.cluster_domain.as_ref().map_or(&spec.name.at, |domain| &domain.at);
+            let message = format!(
+                "`{}` has the cluster domain `{}`, and `{}` at {} has `{}`",
+                cluster.name, cluster.cluster_domain, first.name, first.at, first.cluster_domain
+            );
+            self.error(at, message, "services only merge between clusters of one domain");
+        }
+    }
+
+    /// What a link asks of its ends. Only clusters of which something is asked are looked at, since links are many.
+    pub(super) fn links(&mut self, mesh: &Mesh, drafts: &[Draft<'_>]) {
+        let of = |wanted: Reconciler| -> Vec<&ClusterName> {
+            let all = drafts.iter().filter(|draft| draft.cluster.reconciler == wanted);
+            all.map(|draft| &draft.cluster.name).collect()
+        };
+        let deckhouses = of(Reconciler::Deckhouse);
+        let nobody_ours = !drafts.iter().any(|draft| draft.cluster.is_ours());
+        for draft in drafts {
+            let cluster = &draft.cluster;
+            self.enabled(mesh, draft);
+            let reader = |readers: &[&ClusterName]| {
+                readers.iter().find(|reader| mesh.links(reader, &cluster.name)).map(ToString::to_string)
+            };
+            match &cluster.endpoint {
+                Endpoint::Https { port: 443, .. } => {}
+                Endpoint::Https { port, .. } => {
+                    if let Some(reader) = reader(&deckhouses) {
+                        let message = format!(
+                            "the endpoint has port {port}, and the `deckhouse` cluster `{reader}` must read it"
+                        );
+                        let hint =
+                            "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443";
+                        self.error(&draft.endpoint_at, message, hint);
+                    }
+                }
+                Endpoint::File(_) => {
+                    if let Some(reader) = reader(&deckhouses) {
+                        let message = format!(
+                            "the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it"
+                        );
+                        self.error(
+                            &draft.endpoint_at,
+                            message,
+                            "publish the metadata under https://, or link the two not",
+                        );
+                    }
+                }
+            }
+            if draft.spec.is_none() && nobody_ours {
+                let message =
+                    format!("`{}` has nobody to be a peer of: the checkout has no cluster of its own", cluster.name);
+                let finding = Diagnostic::warning(Some(cluster.at.clone()), message);
+                self.findings.push(finding.hint("declare the own cluster by a Cluster document"));
+            }
+        }
+    }
+
+    /// A cluster without components has no links.
+    fn enabled(&mut self, mesh: &Mesh, draft: &Draft<'_>) {
+        let name = &draft.cluster.name;
+        let stated = draft.spec.and_then(|spec| spec.multicluster.as_ref()?.value.enabled.as_ref());
+        let Some(off) = stated.filter(|enabled| !enabled.value && draft.cluster.is_ours()) else { return };
+        if let Some(peer) = mesh.peers_of(name).next() {
+            let message = format!("`{name}` deploys no components, and it is linked with `{}`", peer.name);
+            self.error(&off.at, message, "leave `enabled` out, or let nobody be linked with the cluster");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Observing: what each cluster publishes, read once in a turn.
+//!
+//! 1. The public documents of all clusters that take part, 64 at a time.
+//! 2. Acceptance judges them: only for a cluster that is what it should be is a token minted.
+//! 3. The private documents of those, 64 at a time.
+//!
+//! A failure is a value and belongs to its cluster alone. What was observed is stored with a plan and read back equal; it
+//! holds no secret.
+
+pub mod signer;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::cluster::fetch::{Fetcher, Peer};
+use crate::model::mesh::{Cluster, Mesh, State};
+use crate::pipeline::observe::signer::Signer;
+use crate::types::address::Endpoint;
+use crate::types::name::ClusterName;
+use crate::types::token::Token;
+pub use crate::wire::failure::{Failure, TlsFault};
+use crate::wire::metadata::{MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading};
+
+/// What was observed in a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Observed {
+    /// By cluster; a cluster that nobody asked is not in it.
+    pub clusters: BTreeMap<ClusterName, Observation>,
+}
+
+/// What was observed of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Its public document.
+    #[serde(with = "public")]
+    pub public: Result<PublicDocument, Failure>,
+    /// Its private document.
+    pub private: Private,
+}
+
+/// How reading a private document went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one a cluster, and most are `Read`")]
+pub enum Private {
+    /// Read.
+    Read(PrivateDocument),
+    /// Asked for, and not read.
+    Failed(Failure),
+    /// Not asked for, since no token could be signed; says where the key should be.
+    NoKey(String),
+    /// Not asked for, since its public document is not accepted.
+    HeldBack,
+    /// Not asked for, since its public document was not read.
+    NotAsked,
+}
+
+/// Public documents, or why they were not read, by cluster.
+pub type Publics = BTreeMap<ClusterName, Result<PublicDocument, Failure>>;
+/// Reads a file of the checkout by its path; `None`: it is not there. The error is in words.
+pub type ReadFile<'a> = &'a (dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Sync);
+/// Says for which clusters a token may be minted: those whose public document is accepted.
+pub type Judge<'a> = &'a (dyn Fn(&Publics) -> BTreeSet<ClusterName> + Sync);
+
+/// One document done, for whoever shows progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Whose it is.
+    pub cluster: &'a ClusterName,
+    /// [`PUBLIC_PATH`] or [`PRIVATE_PATH`].
+    pub document: &'static str,
+    /// Why it was not read.
+    pub failure: Option<&'a Failure>,
+}
+
+/// Observes all clusters of the mesh but those that are paused. Never fails as a whole.
+pub async fn observe(
+    mesh: &Mesh,
+    fetcher: &Fetcher,
+    files: ReadFile<'_>,
+    judge: Judge<'_>,
+    signer: &(dyn Signer + Sync),
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+) -> Observed {
+    let whom = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let whom = whom.map(|cluster| cluster.name.clone()).collect();
+    observe_again(mesh, fetcher, files, judge, signer, progress, &whom, &Observed::default()).await
+}
+
+/// Observes some clusters anew; of all others, and of documents that did not change since, `before` is what holds.
+#[allow(clippy::too_many_arguments, reason = "one an edge of the world")]
+pub async fn observe_again(
+    mesh: &Mesh,
+    fetcher: &Fetcher,
+    files: ReadFile<'_>,
+    judge: Judge<'_>,
+    signer: &(dyn Signer + Sync),
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    whom: &BTreeSet<ClusterName>,
+    before: &Observed,
+) -> Observed {
+    let asking = Asking { fetcher, files, signer, progress, before };
+    let at_once = fetcher.limits().at_once.max(1);
+    // boxed one by one: a closure given to the stream itself would not be general enough in its lifetimes for `Send`
+    let clusters = whom.iter().filter_map(|name| mesh.clusters.get(name));
+    let publics: Vec<_> = clusters.map(|cluster| asking.public(cluster).boxed()).collect();
+    let publics: Vec<_> = stream::iter(publics).buffer_unordered(at_once).collect().await;
+    let mut sources = Vec::new();
+    let others = before.clusters.iter().filter(|(name, _)| mesh.clusters.contains_key(*name) && !whom.contains(*name));
+    let mut observed: BTreeMap<_, _> = others.map(|(name, one)| (name.clone(), one.clone())).collect();
+    let mut documents: Publics = observed.iter().map(|(name, one)| (name.clone(), one.public.clone())).collect();
+    for (cluster, source, document) in publics {
+        sources.push((cluster, source));
+        documents.insert(cluster.name.clone(), document);
+    }
+    let admitted = judge(&documents);
+    let privates = sources.into_iter().map(|(cluster, source)| {
+        let document = documents.get(&cluster.name).and_then(|document| document.as_ref().ok());
+        asking.private(cluster, source, document, admitted.contains(&cluster.name)).boxed()
+    });
+    let privates: Vec<_> = privates.collect();
+    let mut privates: BTreeMap<_, _> = stream::iter(privates).buffer_unordered(at_once).collect().await;
+    let asked = documents.into_iter().filter(|(name, _)| whom.contains(name));
+    observed.extend(asked.map(|(name, public)| {
+        let private = privates.remove(&name).unwrap_or(Private::NotAsked);
+        (name, Observation { public, private })
+    }));
+    Observed { clusters: observed }
+}
+
+/// Where a cluster's documents come from.
+enum Source {
+    Peer(Peer),
+    Folder(String),
+}
+
+struct Asking<'a> {
+    fetcher: &'a Fetcher,
+    files: ReadFile<'a>,
+    signer: &'a (dyn Signer + Sync),
+    progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    before: &'a Observed,
+}
+
+impl Asking<'_> {
+    /// One client for both documents, so that both come over one connection.
+    fn source(&self, cluster: &Cluster) -> Result<Source, Failure> {
+        match &cluster.endpoint {
+            Endpoint::File(folder) => Ok(Source::Folder(folder.clone())),
+            endpoint @ Endpoint::Https { .. } => {
+                let ca = cluster.endpoint_ca.as_deref();
+                self.fetcher.peer(endpoint, ca, &cluster.allow.addresses).map(Source::Peer)
+            }
+        }
+    }
+
+    async fn public<'c>(&self, cluster: &'c Cluster) -> (&'c Cluster, Option<Source>, Result<PublicDocument, Failure>) {
+        let url = cluster.endpoint.url(PUBLIC_PATH);
+        let parsed = |bytes: Vec<u8>| whole(&url, PublicDocument::parse(&bytes));
+        let (source, document) = match self.source(cluster) {
+            Ok(Source::Peer(peer)) => {
+                let known = self.before.clusters.get(&cluster.name).and_then(|before| before.public.as_ref().ok());
+                let document = read(&peer, PUBLIC_PATH, None, known, &parsed).await;
+                (Some(Source::Peer(peer)), document)
+            }
+            Ok(Source::Folder(folder)) => {
+                let document = self.file(&folder, PUBLIC_PATH).and_then(parsed);
+                (Some(Source::Folder(folder)), document)
+            }
+            Err(failure) => (None, Err(failure)),
+        };
+        self.report(cluster, PUBLIC_PATH, document.as_ref().err());
+        (cluster, source, document)
+    }
+
+    async fn private(
+        &self,
+        cluster: &Cluster,
+        source: Option<Source>,
+        public: Option<&PublicDocument>,
+        admitted: bool,
+    ) -> (ClusterName, Private) {
+        let private = match (source, public) {
+            (None, _) | (_, None) => Private::NotAsked,
+            _ if !admitted => Private::HeldBack,
+            (Some(Source::Folder(folder)), _) => {
+                let url = cluster.endpoint.url(PRIVATE_PATH);
+                let bytes = self.file(&folder, PRIVATE_PATH);
+                match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse(&bytes))) {
+                    // a file says nothing of what is live now
+                    Ok(document) => Private::Read(PrivateDocument { evidence: None, ..document }),
+                    Err(failure) => Private::Failed(failure),
+                }
+            }
+            (Some(Source::Peer(peer)), Some(public)) => match self.signer.token(cluster, &public.cluster_uuid) {
+                Err(source) => Private::NoKey(source),
+                Ok(token) => {
+                    let url = cluster.endpoint.url(PRIVATE_PATH);
+                    let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse(&bytes));
+                    let known = match self.before.clusters.get(&cluster.name).map(|before| &before.private) {
+                        Some(Private::Read(document)) => Some(document),
+                        _ => None,
+                    };
+                    match read(&peer, PRIVATE_PATH, Some(&token), known, &parsed).await {
+                        Ok(document) => Private::Read(document),
+                        Err(failure) => Private::Failed(failure),
+                    }
+                }
+            },
+        };
+        let failure = if let Private::Failed(failure) = &private { Some(failure) } else { None };
+        if failure.is_some() || matches!(private, Private::Read(_)) {
+            self.report(cluster, PRIVATE_PATH, failure);
+        }
+        (cluster.name.clone(), private)
+    }
+
+    fn file(&self, folder: &str, document: &str) -> Result<Vec<u8>, Failure> {
+        let path = format!("{folder}/{document}");
+        let limit = self.fetcher.limits().body;
+        match (self.files)(&path) {
+            Ok(Some(bytes)) if bytes.len() > limit => Err(Failure::TooLarge { url: path, limit }),
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Failure::FileMissing { path }),
+            Err(problem) => Err(Failure::FileUnreadable { path, problem }),
+        }
+    }
+
+    fn report(&self, cluster: &Cluster, document: &'static str, failure: Option<&Failure>) {
+        (self.progress)(Progress { cluster: &cluster.name, document, failure });
+    }
+}
+
+/// Reads a document; the one that is known when the peer says that it is still that one.
+async fn read<T: Clone>(
+    peer: &Peer,
+    path: &'static str,
+    token: Option<&Token>,
+    known: Option<&T>,
+    parsed: &(dyn Fn(Vec<u8>) -> Result<T, Failure> + Sync),
+) -> Result<T, Failure> {
+    let Some(known) = known else {
+        peer.forget(path);
+        let bytes = peer.get_if_changed(path, token).await?;
+        return parsed(bytes.unwrap_or_default());
+    };
+    match peer.get_if_changed(path, token).await? {
+        None => Ok(known.clone()),
+        Some(bytes) => parsed(bytes),
+    }
+}
+
+fn whole<T>(url: &str, reading: Result<Reading<T>, MetadataError>) -> Result<T, Failure> {
+    match reading {
+        Ok(Reading::Complete(document)) => Ok(document),
+        Ok(Reading::Incomplete(fields)) => {
+            Err(Failure::Incomplete { fields: fields.into_iter().map(str::to_owned).collect() })
+        }
+        Err(error) => Err(Failure::Format { url: url.to_owned(), problem: error.to_string() }),
+    }
+}
+
+/// A public document in a stored plan: its JSON text, or the failure.
+mod public {
+    use super::{Deserialize, Deserializer, Failure, PublicDocument, Serialize, Serializer, complete};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    enum Stored {
+        Read(String),
+        Failed(Failure),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        public: &Result<PublicDocument, Failure>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let stored = match public {
+            Ok(document) => Stored::Read(document.to_json()),
+            Err(failure) => Stored::Failed(failure.clone()),
+        };
+        stored.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Result<PublicDocument, Failure>, D::Error> {
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Read(text) => Ok(complete(PublicDocument::parse(text.as_bytes()))?),
+            Stored::Failed(failure) => Err(failure),
+        })
+    }
+}
+
+fn complete<T, M: std::fmt::Display, E: serde::de::Error>(reading: Result<Reading<T>, M>) -> Result<T, E> {
+    match reading {
+        Ok(Reading::Complete(document)) => Ok(document),
+        Ok(Reading::Incomplete(fields)) => Err(E::custom(format!("a stored document lacks {}", fields.join(", ")))),
+        Err(error) => Err(E::custom(format!("a stored document is broken: {error}"))),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum StoredPrivate {
+    Read(String),
+    Failed(Failure),
+    NoKey(String),
+    HeldBack,
+    NotAsked,
+}
+
+impl Serialize for Private {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stored = match self {
+            Self::Read(document) => StoredPrivate::Read(document.to_json()),
+            Self::Failed(failure) => StoredPrivate::Failed(failure.clone()),
+            Self::NoKey(source) => StoredPrivate::NoKey(source.clone()),
+            Self::HeldBack => StoredPrivate::HeldBack,
+            Self::NotAsked => StoredPrivate::NotAsked,
+        };
+        stored.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Private {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match StoredPrivate::deserialize(deserializer)? {
+            StoredPrivate::Read(text) => Self::Read(complete(PrivateDocument::parse(text.as_bytes()))?),
+            StoredPrivate::Failed(failure) => Self::Failed(failure),
+            StoredPrivate::NoKey(source) => Self::NoKey(source),
+            StoredPrivate::HeldBack => Self::HeldBack,
+            StoredPrivate::NotAsked => Self::NotAsked,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EAST: &str = include_str!("../../../fixtures/real/east/metadata/public/public.json");
+    const EAST_PRIVATE: &str = include_str!("../../../fixtures/real/east/metadata/private/multicluster.json");
+
+    #[test]
+    fn what_was_observed_is_stored_and_read_back_equal() {
+        let Reading::Complete(public) = PublicDocument::parse(EAST.as_bytes()).unwrap() else { panic!() };
+        let Reading::Complete(mut private) = PrivateDocument::parse(EAST_PRIVATE.as_bytes()).unwrap() else { panic!() };
+        private.evidence = Some(crate::wire::metadata::Evidence::unknown("a reason"));
+        let failure = Failure::NotFound { url: "https://m.example/private/multicluster.json".to_owned() };
+        let ok = |private| Observation { public: Ok(public.clone()), private };
+        let all = [
+            ok(Private::Read(private)),
+            ok(Private::Failed(failure.clone())),
+            ok(Private::NoKey("keys/engine.key".to_owned())),
+            ok(Private::HeldBack),
+            Observation { public: Err(failure), private: Private::NotAsked },
+        ];
+        let clusters = all.into_iter().enumerate().map(|(at, one)| (format!("c{at}").parse().unwrap(), one));
+        let observed = Observed { clusters: clusters.collect() };
+        let text = serde_json::to_string(&observed).unwrap();
+        assert_eq!(serde_json::from_str::<Observed>(&text).unwrap(), observed);
+        assert!(serde_json::from_str::<Observed>(&text.replace("clusterUUID", "clusterUUIDs")).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! Signing tokens for private metadata: in whose name, with which key, for how long.
+//!
+//! A cluster of the checkout knows the engine's key as one of its own, so the engine speaks there in the cluster's own name.
+//! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
+//! beside its own. Deckhouse knows nothing but `authnKeyPub`, so there the reader's own key has to sign.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::model::lock::Lock;
+use crate::model::mesh::{Cluster, Mesh, Reconciler};
+use crate::types::key::{KeyId, PrivateKey};
+use crate::types::name::{ClusterName, ClusterUuid};
+use crate::types::token::{Claims, ISSUER, METADATA_LIFETIME, Scope, Token, mint};
+
+/// Seconds by which a token begins before now, so that a callee whose clock is slow admits it.
+const EARLY: i64 = 5;
+
+/// Signs tokens that open private metadata.
+pub trait Signer {
+    /// A token for a cluster that published this UUID. The error says which key is missing, and where it should be.
+    fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, String>;
+}
+
+/// The engine as a signer. Its keys were read by the command line, which also gives the clock.
+pub struct EngineSigner<'a> {
+    /// The mesh.
+    pub mesh: &'a Mesh,
+    /// What is accepted: readers are those it knows. The judge of a turn may put newly accepted clusters in before the
+    /// first token is signed.
+    pub lock: &'a Mutex<Lock>,
+    /// The engine's own key; else words that name its source and what makes one.
+    pub engine: Result<(KeyId, PrivateKey), String>,
+    /// Private halves of clusters' own keys, where a file or the environment holds them.
+    pub clusters: BTreeMap<ClusterName, PrivateKey>,
+    /// Seconds since 1970, asked for each token: many slow peers can outlast a token.
+    pub clock: &'a (dyn Fn() -> i64 + Sync),
+}
+
+impl Signer for EngineSigner<'_> {
+    fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, String> {
+        let reader = || {
+            self.readers(&cluster.name)
+                .into_iter()
+                .next()
+                .map(|(_, reader)| reader)
+                .ok_or_else(|| format!("no cluster of this checkout that reads `{}` is known yet", cluster.name))
+        };
+        match cluster.reconciler {
+            Reconciler::Rendered => {
+                let (id, key) = self.engine.as_ref().map_err(Clone::clone)?;
+                Ok(self.mint(uuid, uuid, key, Some(id)))
+            }
+            Reconciler::External => match &self.engine {
+                Ok((id, key)) => Ok(self.mint(uuid, &reader()?, key, Some(id))),
+                Err(missing) => self.as_reader(cluster, uuid).ok_or_else(|| missing.clone()),
+            },
+            Reconciler::Deckhouse => self.as_reader(cluster, uuid).ok_or_else(|| {
+                format!(
+                    "Deckhouse admits only the clusters' own keys: state `key: {{file: …}}` or `key: {{env: …}}` for a \
+                     cluster that reads `{}`",
+                    cluster.name
+                )
+            }),
+        }
+    }
+}
+
+impl EngineSigner<'_> {
+    /// Known clusters of this checkout that read the cluster, in order of their names.
+    fn readers(&self, cluster: &ClusterName) -> Vec<(ClusterName, ClusterUuid)> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock.clusters.iter().filter(|(name, _)| {
+            let ours = self.mesh.clusters.get(*name).is_some_and(Cluster::is_ours);
+            ours && (self.mesh.links(name, cluster) || lock.link(name, cluster).is_some())
+        });
+        known.map(|(name, locked)| (name.clone(), locked.public.cluster_uuid.clone())).collect()
+    }
+
+    /// A token in the name of the first reader whose own key is here, which every kind of peer understands.
+    fn as_reader(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Option<Token> {
+        let mut readers = self.readers(&cluster.name).into_iter();
+        readers.find_map(|(name, reader)| Some(self.mint(uuid, &reader, self.own_key(&name)?, None)))
+    }
+
+    /// The private half of the key that a cluster is recorded with: another would sign what every peer refuses.
+    fn own_key(&self, reader: &ClusterName) -> Option<&PrivateKey> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = &lock.clusters.get(reader)?.public.authn_key;
+        self.clusters.get(reader).filter(|key| key.public() == recorded)
+    }
+
+    fn mint(&self, audience: &ClusterUuid, subject: &ClusterUuid, key: &PrivateKey, id: Option<&KeyId>) -> Token {
+        let begin = (self.clock)() - EARLY;
+        let claims = Claims {
+            aud: audience.to_string(),
+            exp: begin + METADATA_LIFETIME,
+            iss: ISSUER.to_owned(),
+            nbf: begin,
+            scope: Scope::PrivateMulticluster,
+            sub: subject.to_string(),
+        };
+        mint(key, &claims, id)
+    }
+}

@@ -1,0 +1,217 @@
+//! Exporter, api-proxy and relay: component templates with the values of one cluster.
+//!
+//! Most templates depend on few values, so their objects are made once for all clusters that agree on them.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::model::mesh::Components;
+use crate::pipeline::render::memo::Memo;
+use crate::pipeline::render::stencil::Stencil;
+use crate::pipeline::render::{Reader, RenderedCluster, RenderedObject, internal, ownership, step_annotations};
+use crate::pipeline::template::Templates;
+use crate::types::address::Endpoint;
+use crate::types::diagnostic::Diagnostics;
+use crate::types::name::{ClusterName, MeshName, Revision};
+use crate::types::object::Object;
+use crate::types::step::{StepId, StepKind};
+
+/// Files of every component, below its folder.
+const FILES: [&str; 6] = [
+    "deployment.yaml",
+    "networkpolicy.yaml",
+    "poddisruptionbudget.yaml",
+    "rbac.yaml",
+    "service.yaml",
+    "serviceaccount.yaml",
+];
+
+/// Where the serving certificate is mounted.
+const TLS: &str = "/etc/isthmus/tls";
+
+/// A template's name and the values it got, as JSON.
+type Key = (String, String);
+
+/// Objects by template and values.
+pub(super) type Cache = Memo<Key, Arc<Vec<Made>>>;
+
+/// An object of a template, and its text but for the cluster's name.
+#[derive(Debug)]
+pub(super) struct Made {
+    object: Object,
+    yaml: Option<Stencil>,
+}
+
+/// Stands for the cluster's name in the step of an object.
+const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
+
+/// The objects of a template with these values.
+fn objects(
+    cache: &Cache,
+    mesh: &MeshName,
+    templates: &Templates,
+    name: String,
+    context: &Value,
+) -> Result<Arc<Vec<Made>>, Diagnostics> {
+    cache.get((name, context.to_string()), |(name, _)| {
+        let stand_in = NAME.parse().map_err(internal)?;
+        let mut made = Vec::new();
+        for object in templates.objects(name, context)? {
+            let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
+            made.push(Made { object, yaml: Stencil::cut(&text, &[(NAME, 1)]) });
+        }
+        Ok(Arc::new(made))
+    })
+}
+
+/// Renders the components of a cluster that has them. Without an image there is nothing to run.
+pub(super) fn render(
+    reader: &Reader<'_>,
+    templates: &Templates,
+    cache: &Cache,
+    out: &mut RenderedCluster,
+) -> Result<(), Diagnostics> {
+    let Some(components) = &reader.cluster.components else {
+        return Ok(());
+    };
+    let Some(image) = &components.image else {
+        return Ok(());
+    };
+    let mut findings = Diagnostics::new();
+    for role in ["exporter", "proxy", "relay"] {
+        let mut context = values(reader, components, image, role);
+        for file in FILES {
+            if file == "deployment.yaml" {
+                context.insert("args".to_owned(), args(reader, components, role).into());
+            } else {
+                context.remove("args");
+            }
+            let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
+            match objects(cache, mesh, templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
+                Ok(made) => out.objects.extend(made.iter().map(|made| {
+                    let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
+                    adopt(mesh, name, made.object.clone()).with_yaml(yaml)
+                })),
+                Err(failed) => findings.extend(failed),
+            }
+        }
+    }
+    findings.ok_or(Some(())).map(|_| ())
+}
+
+fn values(reader: &Reader<'_>, components: &Components, image: &str, role: &str) -> Map<String, Value> {
+    let issued = || format!("isthmus-{role}-tls");
+    let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
+    let name = |revision: &Revision| match revision.as_str() {
+        "default" => "istio".to_owned(),
+        revision => format!("istio-{revision}"),
+    };
+    let istio = &reader.cluster.istio;
+    let values = json!({
+        "namespace": istio.namespace,
+        "image": image,
+        "replicas": components.replicas,
+        "expose": components.expose,
+        "tls_secret": tls_secret,
+        "require_token": reader.mesh.require_token,
+        "mesh_config_maps": istio.revisions.iter().map(name).collect::<Vec<_>>(),
+    });
+    match values {
+        Value::Object(values) => values,
+        _ => Map::new(),
+    }
+}
+
+/// The command line of a role; what is not said here the role finds out by itself.
+fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String> {
+    let cluster = reader.cluster;
+    let mut args = vec!["serve".to_owned(), role.to_owned()];
+    let mut flag = |name: &str, value: String| args.push(format!("--{name}={value}"));
+    flag("namespace", cluster.istio.namespace.to_string());
+    flag("log", "json".to_owned());
+    if matches!(role, "exporter" | "proxy") {
+        flag("tls-cert", format!("{TLS}/tls.crt"));
+        flag("tls-key", format!("{TLS}/tls.key"));
+    }
+    if role == "proxy" {
+        flag("audit-log", "-".to_owned());
+    }
+    if role == "proxy" {
+        return args;
+    }
+    if let Some(network) = &cluster.network {
+        flag("network", network.to_string());
+    }
+    if role != "exporter" {
+        if components.tls_secret.is_none() {
+            for (name, host) in leaf_hosts(reader, components) {
+                flag(name, host);
+            }
+        }
+        if cluster.istio.revisions != [Revision::unnamed()] {
+            cluster.istio.revisions.iter().for_each(|revision| flag("revision", revision.to_string()));
+        }
+        if let Some(domain) = &cluster.trust_domain {
+            flag("trust-domain", domain.to_string());
+        }
+        if reader.mesh.require_token {
+            args.push("--require-token".to_owned());
+        }
+        return args;
+    }
+    match &cluster.endpoint {
+        Endpoint::Https { path, .. } if path.is_empty() => flag("path-prefix", "/".to_owned()),
+        Endpoint::Https { path, .. } => flag("path-prefix", path.clone()),
+        Endpoint::File(_) => {}
+    }
+    if let Some(host) = components.api_host.as_ref().or(cluster.api.host.as_ref()) {
+        flag("api-host", host.to_string());
+    }
+    flag("mesh-id", reader.mesh.mesh_id.to_string());
+    flag("cluster-domain", cluster.cluster_domain.to_string());
+    if let Some(id) = &cluster.cluster_id {
+        flag("cluster-id", id.to_string());
+    }
+    for gateway in cluster.gateways.iter().flatten() {
+        flag("gateway", gateway.to_string());
+    }
+    if cluster.flat_network {
+        args.push("--flat-network".to_owned());
+    }
+    args
+}
+
+/// Names and addresses that the leaves are for which the relay issues: what peers ask for, and the Services.
+fn leaf_hosts(reader: &Reader<'_>, components: &Components) -> Vec<(&'static str, String)> {
+    let cluster = reader.cluster;
+    let endpoint = match &cluster.endpoint {
+        Endpoint::Https { host, .. } => Some(host),
+        Endpoint::File(_) => None,
+    };
+    let api_host = components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host);
+    let service = |role: &str| format!("isthmus-{role}.{}.svc", cluster.istio.namespace);
+    let mut hosts = Vec::new();
+    for (flag, role, public) in [("exporter-host", "exporter", endpoint), ("proxy-host", "proxy", api_host)] {
+        hosts.extend(public.map(|host| (flag, host.to_string())));
+        hosts.push((flag, service(role)));
+    }
+    hosts
+}
+
+/// Puts our labels and annotations on an object of a template.
+fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object) -> RenderedObject {
+    let steps = vec![StepId::of(StepKind::RenderComponents, cluster)];
+    let added = [("labels", ownership(mesh)), ("annotations", step_annotations(&steps))];
+    if let Some(Value::Object(metadata)) = object.fields.get_mut("metadata") {
+        for (field, added) in added {
+            let entry = metadata.entry(field).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(map) = entry {
+                map.extend(added);
+            } else {
+                *entry = Value::Object(added);
+            }
+        }
+    }
+    RenderedObject::new(object, steps)
+}

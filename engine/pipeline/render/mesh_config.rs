@@ -1,0 +1,392 @@
+//! Mesh configuration: foreign roots, networks and what proxies need, for each place it can be written to.
+//!
+//! In ConfigMap `isthmus-mesh` istiod merges it live (`SHARED_MESH_CONFIG`). The other targets are values files that an
+//! installer takes; they also carry the one-time switches. istiod skips a document that it cannot read and with it every
+//! peer's root, so each is read back before it is written.
+//!
+//! In a mesh of a thousand clusters each of a thousand documents has the same thousand roots but one. An entry is therefore
+//! written and read back once, and documents are put together from entries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::model::lock::Lock;
+use crate::model::mesh::MeshConfigTarget;
+use crate::pipeline::render::memo::Memo;
+use crate::pipeline::render::secret::RELAY_TOKEN;
+use crate::pipeline::render::{ExtraFile, Piece, Reader, RenderedCluster, check_reads_back, internal};
+use crate::types::address::Gateway;
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::types::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
+use crate::types::object::to_yaml;
+use crate::types::step::StepKind;
+
+/// Name of the ConfigMap that istiod merges.
+const CONFIG_MAP: &str = "isthmus-mesh";
+/// Audience of the tokens that istiod shows a strict relay; also the name of their volume.
+const RELAY_AUDIENCE: &str = "isthmus-relay";
+/// Name of the Gateway through which peers reach services of the cluster.
+const GATEWAY: &str = "isthmus-cross-network";
+/// Port of the Gateway's server; that of Istio's east-west gateway.
+const GATEWAY_PORT: u16 = 15443;
+
+/// The part of Istio's `MeshConfig` that is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MeshConfig<'a> {
+    #[serde(serialize_with = "without_digests", skip_serializing_if = "BTreeMap::is_empty")]
+    ca_certificates: BTreeMap<Digest, CaCertificate<'a>>,
+    #[serde(flatten)]
+    rest: Rest<'a>,
+}
+
+/// What is small of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rest<'a> {
+    default_config: DefaultConfig,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    trust_domain_aliases: BTreeSet<&'a TrustDomain>,
+}
+
+fn without_digests<S: serde::Serializer>(
+    roots: &BTreeMap<Digest, CaCertificate<'_>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(roots.values())
+}
+
+/// One root: istiod reads only the first block of `pem`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CaCertificate<'a> {
+    pem: &'a str,
+    trust_domains: BTreeSet<&'a TrustDomain>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DefaultConfig {
+    proxy_metadata: BTreeMap<&'static str, String>,
+}
+
+/// Istio's `MeshNetworks`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct MeshNetworks {
+    networks: BTreeMap<String, AnyNetwork>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+enum AnyNetwork {
+    Ours(Network),
+    Standard(Map<String, Value>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
+struct Network {
+    endpoints: BTreeSet<Registry>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    gateways: BTreeSet<Gateway>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Registry {
+    from_registry: ClusterId,
+}
+
+/// Entries of documents, each written and read back once for all readers.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    roots: Memo<(Digest, Vec<TrustDomain>), Piece>,
+    /// By the value as JSON.
+    rests: Memo<String, Piece>,
+    networks: Memo<(NetworkName, Network), Piece>,
+}
+
+impl Entries {
+    /// The same text as that of the whole value, put together from entries.
+    fn mesh_config(&self, mesh: &MeshConfig<'_>) -> Result<Vec<Piece>, Diagnostics> {
+        let mut pieces = Vec::with_capacity(mesh.ca_certificates.len() + 2);
+        if !mesh.ca_certificates.is_empty() {
+            pieces.push(Piece::new("caCertificates:\n"));
+        }
+        for (digest, root) in &mesh.ca_certificates {
+            let domains = root.trust_domains.iter().map(|&domain| domain.clone()).collect();
+            let entry = |_: &_| checked(&[root], "a root").map(Piece::new);
+            pieces.push(self.roots.get((*digest, domains), entry)?);
+        }
+        let rest = serde_json::to_string(&mesh.rest).map_err(internal)?;
+        pieces.push(self.rests.get(rest, |_| checked(&mesh.rest, "the mesh configuration").map(Piece::new))?);
+        Ok(pieces)
+    }
+
+    fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<Vec<Piece>, Diagnostics> {
+        let mut pieces = vec![Piece::new("networks:\n")];
+        for (name, network) in networks {
+            let entry = |(name, network): &(NetworkName, Network)| {
+                let entry = checked(&BTreeMap::from([(name, network)]), "a network")?;
+                Ok(Piece::new(entry.lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>()))
+            };
+            pieces.push(self.networks.get((name.clone(), network.clone()), entry)?);
+        }
+        Ok(pieces)
+    }
+}
+
+/// Renders mesh configuration to its target, and the cross-network Gateway.
+pub(super) fn render(
+    reader: &Reader<'_>,
+    entries: &Entries,
+    target: MeshConfigTarget,
+    out: &mut RenderedCluster,
+) -> Result<(), Diagnostics> {
+    let mesh = mesh_config(reader, target);
+    let ours = networks(reader);
+    let steps = vec![reader.step(StepKind::RenderTrust), reader.step(StepKind::RenderNetworks)];
+    if target == MeshConfigTarget::SharedMeshConfig {
+        let mut data = vec![("mesh", entries.mesh_config(&mesh)?)];
+        if !ours.is_empty() {
+            let networks = match standard(reader, &ours, out) {
+                Some(networks) => vec![Piece::new(checked(&networks, "the mesh networks")?)],
+                None => entries.networks(&ours)?,
+            };
+            data.push(("meshNetworks", networks));
+        }
+        out.objects.push(reader.config_map(CONFIG_MAP, steps, data));
+    } else {
+        let (name, values) = values(reader, target, &mesh, &ours)?;
+        let header = format!(
+            "{}; the next apply overwrites what is changed here.\n",
+            crate::model::layout::values_mark(&reader.mesh.name)
+        );
+        let text = header + &checked(&values, "the values file")?;
+        out.extra.insert(format!("values/{}/{name}", reader.cluster.name), ExtraFile { text, steps });
+    }
+    gateway(reader, out);
+    Ok(())
+}
+
+fn checked<T: Serialize>(model: &T, what: &str) -> Result<String, Diagnostics> {
+    let text = to_yaml(model).map_err(internal)?;
+    check_reads_back(model, &text, what)?;
+    Ok(text)
+}
+
+fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConfig<'r> {
+    let own_roots = reader.known.map_or(&[][..], |known| known.locked.public.roots.as_slice());
+    let own: BTreeSet<_> = own_roots.iter().map(|root| root.digest).collect();
+    let mut roots = BTreeMap::new();
+    for link in &reader.links {
+        for root in link.peer.known.locked.public.roots.iter().filter(|root| !own.contains(&root.digest)) {
+            let entry = CaCertificate { pem: &root.pem, trust_domains: BTreeSet::new() };
+            let entry: &mut CaCertificate<'_> = roots.entry(root.digest).or_insert(entry);
+            entry.trust_domains.insert(&link.peer.trust_domain);
+        }
+    }
+    let own_domain = reader.known.map(|known| known.trust_domain());
+    let domains = reader.links.iter().map(|link| &link.peer.trust_domain);
+    let rest = Rest {
+        default_config: DefaultConfig { proxy_metadata: proxy_metadata(reader, target) },
+        trust_domain_aliases: domains.filter(|domain| own_domain.as_ref() != Some(domain)).collect(),
+    };
+    MeshConfig { ca_certificates: roots, rest }
+}
+
+/// What every proxy needs. `ISTIO_META_NETWORK` is set only where the spec states the network: an install that knows its
+/// network (`global.network`) sets it in every proxy by itself, and what the cluster publishes may come from there. The
+/// values files set `global.network` instead.
+fn proxy_metadata(reader: &Reader<'_>, target: MeshConfigTarget) -> BTreeMap<&'static str, String> {
+    let mut metadata = BTreeMap::from([("PROXY_CONFIG_XDS_AGENT", "true".to_owned())]);
+    if reader.cluster.istio.dns_capture {
+        metadata.insert("ISTIO_META_DNS_CAPTURE", "true".to_owned());
+    }
+    if let (MeshConfigTarget::SharedMeshConfig, Some(network)) = (target, &reader.cluster.network) {
+        metadata.insert("ISTIO_META_NETWORK", network.to_string());
+    }
+    metadata
+}
+
+/// The cluster's own network and those of its peers. Clusters of one network are listed in it together.
+///
+/// The own network has no gateways: a proxy that does not know its network would be sent through them to its neighbours
+/// (Istio 1.30, pull request 58613). Neither have networks that are reached without.
+fn networks(reader: &Reader<'_>) -> BTreeMap<NetworkName, Network> {
+    let own = own_network(reader);
+    let mut networks: BTreeMap<NetworkName, Network> = BTreeMap::new();
+    for (link, proxy) in reader.reachable() {
+        let network = networks.entry(proxy.network.clone()).or_default();
+        network.endpoints.insert(Registry { from_registry: link.peer.cluster_id.clone() });
+        if !link.peer.known.cluster.flat_network && own.as_ref() != Some(&proxy.network) {
+            network.gateways.extend(proxy.gateways.iter().cloned());
+        }
+    }
+    if networks.is_empty() {
+        return networks;
+    }
+    if let (Some(own), Some(known)) = (own, reader.known) {
+        let registry = Registry { from_registry: known.own_cluster_id() };
+        networks.entry(own).or_default().endpoints.insert(registry);
+    }
+    networks
+}
+
+fn own_network(reader: &Reader<'_>) -> Option<NetworkName> {
+    let published = || reader.known?.locked.private.as_ref().map(|private| private.network.clone());
+    reader.cluster.network.clone().or_else(published)
+}
+
+/// Ours and, since our document replaces the standard one, the networks of that, if there are any. Ours win by name, and a
+/// registry of ours is in no other network.
+fn standard(
+    reader: &Reader<'_>,
+    ours: &BTreeMap<NetworkName, Network>,
+    out: &mut RenderedCluster,
+) -> Option<MeshNetworks> {
+    let text = reader.known?.locked.standard_mesh_networks.as_deref()?;
+    let standard = match parse_standard(text) {
+        Ok(standard) => standard,
+        Err(reason) => {
+            out.warnings.push(broken_standard(reader, &reason));
+            return None;
+        }
+    };
+    let registries: BTreeSet<_> = ours.values().flat_map(|network| &network.endpoints).collect();
+    let is_ours = |endpoint: &Value| {
+        let name = endpoint.get("fromRegistry").and_then(Value::as_str);
+        name.is_some_and(|name| registries.iter().any(|ours| ours.from_registry.as_str() == name))
+    };
+    let mut networks = BTreeMap::new();
+    for (name, mut network) in standard {
+        if let Some(Value::Array(endpoints)) = network.get_mut("endpoints") {
+            endpoints.retain(|endpoint| !is_ours(endpoint));
+        }
+        networks.insert(name, AnyNetwork::Standard(network));
+    }
+    let ours = ours.iter().map(|(name, network)| (name.to_string(), AnyNetwork::Ours(network.clone())));
+    networks.extend(ours);
+    Some(MeshNetworks { networks })
+}
+
+fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, String> {
+    let document: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let networks = match document {
+        Value::Object(mut document) => document.remove("networks").unwrap_or(Value::Null),
+        Value::Null => Value::Null,
+        _ => return Err("it is no mapping".to_owned()),
+    };
+    let networks = match networks {
+        Value::Object(networks) => networks,
+        Value::Null => Map::new(),
+        _ => return Err("`networks` is no mapping".to_owned()),
+    };
+    let network = |(name, network)| match network {
+        Value::Object(network) => Ok((name, network)),
+        _ => Err(format!("network `{name}` is no mapping")),
+    };
+    networks.into_iter().map(network).collect()
+}
+
+fn broken_standard(reader: &Reader<'_>, reason: &str) -> Diagnostic {
+    let reason: String = reason.chars().take(200).flat_map(char::escape_debug).collect();
+    let file = Lock::cluster_path(&reader.cluster.name).into();
+    let message = format!(
+        "`meshNetworks` of the standard mesh configuration of `{}` cannot be read and is left out: {reason}",
+        reader.cluster.name
+    );
+    Diagnostic::warning(Some(Location { file, line: 1, column: 1 }), message)
+        .hint("mend it where Istio was installed; istiod skips it too")
+}
+
+/// The values file of a target: its name and its content.
+fn values(
+    reader: &Reader<'_>,
+    target: MeshConfigTarget,
+    mesh: &MeshConfig<'_>,
+    networks: &BTreeMap<NetworkName, Network>,
+) -> Result<(&'static str, Value), Diagnostics> {
+    let mesh = serde_json::to_value(mesh).map_err(internal)?;
+    let mut global = Map::new();
+    global.insert("meshID".to_owned(), reader.mesh.mesh_id.as_str().into());
+    if let Some(network) = &reader.cluster.network {
+        global.insert("network".to_owned(), network.as_str().into());
+    }
+    if let Some(id) = &reader.cluster.cluster_id {
+        global.insert("multiCluster".to_owned(), json!({ "clusterName": id }));
+    }
+    if !networks.is_empty() {
+        global.insert("meshNetworks".to_owned(), serde_json::to_value(networks).map_err(internal)?);
+    }
+    let mut switches = json!({ "ISTIO_MULTIROOT_MESH": "true" });
+    let mut pilot = Map::new();
+    if reader.mesh.require_token {
+        switches =
+            json!({ "ISTIO_MULTIROOT_MESH": "true", "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "tokenFile" });
+        pilot.extend(volume_of_relay_token());
+    }
+    pilot.insert("env".to_owned(), switches);
+    let istio = &reader.cluster.istio;
+    let revision = istio.revisions.first().map_or("default", Revision::as_str);
+    Ok(match target {
+        MeshConfigTarget::IstioOperator => (
+            "istio-operator.yaml",
+            json!({
+                "apiVersion": "install.istio.io/v1alpha1",
+                "kind": "IstioOperator",
+                "metadata": { "name": "isthmus", "namespace": istio.namespace },
+                "spec": { "meshConfig": mesh, "values": { "global": global, "pilot": pilot } },
+            }),
+        ),
+        MeshConfigTarget::Sail => (
+            "sail-istio.yaml",
+            json!({
+                "apiVersion": "sailoperator.io/v1",
+                "kind": "Istio",
+                "metadata": { "name": revision },
+                "spec": { "values": { "meshConfig": mesh, "global": global, "pilot": pilot } },
+            }),
+        ),
+        MeshConfigTarget::HelmValues | MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => {
+            pilot.extend([("global".to_owned(), global.into()), ("meshConfig".to_owned(), mesh)]);
+            ("helm-values.yaml", pilot.into())
+        }
+    })
+}
+
+/// The volume of istiod's pod with the token that it shows the relay.
+fn volume_of_relay_token() -> [(String, Value); 2] {
+    let (folder, file) = RELAY_TOKEN.rsplit_once('/').unwrap_or_default();
+    let token = json!({ "audience": RELAY_AUDIENCE, "expirationSeconds": 3600, "path": file });
+    let volume = json!({ "name": RELAY_AUDIENCE, "projected": { "sources": [{ "serviceAccountToken": token }] } });
+    let mount = json!({ "name": RELAY_AUDIENCE, "mountPath": folder, "readOnly": true });
+    [("volumes".to_owned(), json!([volume])), ("volumeMounts".to_owned(), json!([mount]))]
+}
+
+/// The Gateway that passes the TLS of peers through to services of the cluster, where the cluster has gateways.
+fn gateway(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    let cluster = reader.cluster;
+    let published = || Some(&reader.known?.locked.private.as_ref()?.gateways);
+    let has_gateways = cluster.gateways.as_ref().or_else(published).is_some_and(|gateways| !gateways.is_empty());
+    if cluster.flat_network || !has_gateways || reader.reachable().next().is_none() {
+        return;
+    }
+    // `*.local` is Istio's own choice for the default domain: it takes in `clusterset.local`, too.
+    let hosts = match cluster.cluster_domain.as_str() {
+        "cluster.local" => "*.local".to_owned(),
+        domain => format!("*.{domain}"),
+    };
+    let spec = json!({
+        "selector": { "istio": "eastwestgateway" },
+        "servers": [{
+            "hosts": [hosts],
+            "port": { "name": "tls", "number": GATEWAY_PORT, "protocol": "TLS" },
+            "tls": { "mode": "AUTO_PASSTHROUGH" },
+        }],
+    });
+    let steps = vec![reader.step(StepKind::RenderNetworks)];
+    let draft = reader.object("networking.istio.io/v1", "Gateway", GATEWAY, steps);
+    out.objects.push(draft.field("spec", spec).done());
+}

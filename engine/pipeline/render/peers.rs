@@ -1,0 +1,158 @@
+//! Who may read a cluster, and how it reaches others: the objects `isthmus-peers` and `isthmus-routes`, and the RBAC by
+//! which the api-proxy lends each peer an identity of its own.
+//!
+//! The JSON has one peer a line, so that a diff shows which peer changed and an entry is made once for all readers.
+
+use serde_json::{Value, json};
+
+use crate::model::known::{Known, Proxy};
+use crate::model::mesh::Reconciler;
+use crate::pipeline::render::{Piece, Reader, RenderedCluster, internal};
+use crate::types::address::Endpoint;
+use crate::types::diagnostic::Diagnostics;
+use crate::types::key::{KeyId, PublicKey};
+use crate::types::name::{ClusterId, ClusterName};
+use crate::types::step::{StepId, StepKind};
+use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
+use crate::wire::metadata::AuthnKey;
+use crate::wire::peers::{PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
+use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
+
+/// Role of the api-proxy: the users that it may become.
+const IMPERSONATE: &str = "isthmus-impersonate";
+/// Before the schema of all service accounts (9000), which no impersonated user matches, and global-default (9900).
+const FLOW_PRECEDENCE: u32 = 5000;
+const RBAC: &str = "rbac.authorization.k8s.io";
+const RBAC_VERSION: &str = "rbac.authorization.k8s.io/v1";
+
+fn key(id: &KeyId, key: &PublicKey, scopes: &[Scope]) -> AuthnKey {
+    AuthnKey { id: id.clone(), pem: key.clone(), scopes: scopes.iter().copied().collect() }
+}
+
+/// The engine's keys, which open private metadata and nothing else.
+pub(super) fn engine_keys(reader: &Reader<'_>) -> Vec<AuthnKey> {
+    let engine = reader.engine_keys.iter();
+    engine.map(|engine| key(&engine.id, &engine.key, &[Scope::PrivateMulticluster])).collect()
+}
+
+/// A peer's entry of `peers.json`. Its own key opens everything; other keys that it published open private metadata
+/// only, whatever scopes they claim.
+pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, serde_json::Error> {
+    let public = &known.locked.public;
+    let own = &public.authn_key;
+    let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
+    let default_id = own.id();
+    let mut keys = vec![key(published_id.unwrap_or(&default_id), own, &[Scope::Api, Scope::PrivateMulticluster])];
+    let others = public.authn_keys.iter().filter(|(_, key)| key.key != *own);
+    keys.extend(others.map(|(id, other)| key(id, &other.key, &[Scope::PrivateMulticluster])));
+    serde_json::to_string(&PeerEntry {
+        name: name.clone(),
+        cluster_uuid: known.uuid().clone(),
+        keys,
+        namespaces: vec!["*".to_owned()],
+        istio_namespace: Some(known.istio_namespace().clone()),
+        revisions: known.revisions().to_vec(),
+        max_token_lifetime: (known.cluster.reconciler == Reconciler::Deckhouse).then_some(MAX_DECKHOUSE_API_LIFETIME),
+    })
+}
+
+/// A peer's entry of `routes.json`; `apiCA: null` means a public CA.
+pub(super) fn route(known: &Known<'_>, cluster_id: &ClusterId, proxy: &Proxy) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Route {
+        cluster_id: cluster_id.clone(),
+        cluster_uuid: known.uuid().clone(),
+        api_host: proxy.api_host.clone(),
+        api_ca: proxy.api_ca.clone(),
+    })
+}
+
+/// `isthmus-peers` and the RBAC of impersonation.
+pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
+    let step = reader.step(StepKind::ExchangeKeys);
+    if reader.engine_keys.is_empty() && reader.links.is_empty() {
+        // files are read without a token
+        if matches!(reader.cluster.endpoint, Endpoint::File(_)) {
+            return Ok(());
+        }
+        let reason = "a key of the engine's own: `engine keys new`, or `engine apply --create-keys`";
+        out.waiting.push((step, reason.to_owned()));
+        return Ok(());
+    }
+    let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
+    let head = format!("{{\"version\":{PEERS_VERSION},\n\"self\":{own},\n\"peers\":");
+    let peers = reader.links.iter().map(|link| link.peer.entry.clone());
+    out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Piece::list(head, peers))]));
+    if !reader.links.is_empty() {
+        impersonation(reader, out);
+    }
+    Ok(())
+}
+
+/// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
+fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    let users: Vec<_> = reader.links.iter().map(|link| user_of(link.peer.known.uuid())).collect();
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
+        { "apiGroups": [""], "resources": ["groups"], "resourceNames": [PEERS_GROUP], "verbs": ["impersonate"] },
+    ]);
+    let step = reader.step(StepKind::ExchangeKeys);
+    let role = reader.cluster_object(RBAC_VERSION, "ClusterRole", IMPERSONATE, vec![step.clone()]);
+    out.objects.push(role.field("rules", rules).done());
+    rights_of_peers(reader, &step, out);
+}
+
+/// The apiserver gives each peer a queue of its own at a low priority: none starves another, or the cluster itself.
+fn flow_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
+    let every = json!(["*"]);
+    let spec = json!({
+        "distinguisherMethod": { "type": "ByUser" },
+        "matchingPrecedence": FLOW_PRECEDENCE,
+        "priorityLevelConfiguration": { "name": "workload-low" },
+        "rules": [{
+            "subjects": [{ "kind": "Group", "group": { "name": PEERS_GROUP } }],
+            "resourceRules": [{ "verbs": every, "apiGroups": every, "resources": every, "clusterScope": true, "namespaces": every }],
+            "nonResourceRules": [{ "verbs": every, "nonResourceURLs": every }],
+        }],
+    });
+    let flow = reader.cluster_object("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", PEERS, vec![step.clone()]);
+    out.objects.push(flow.field("spec", spec).done());
+}
+
+fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
+    let object = |kind, name| reader.cluster_object(RBAC_VERSION, kind, name, vec![step.clone()]);
+    out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());
+    flow_of_peers(reader, step, out);
+    let namespace = &reader.cluster.istio.namespace;
+    let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": namespace });
+    let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": PEERS_GROUP });
+    for (name, subject) in [(IMPERSONATE, account), (PEERS, group)] {
+        let role = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": name });
+        let binding = object("ClusterRoleBinding", name).field("roleRef", role);
+        out.objects.push(binding.field("subjects", json!([subject])).done());
+    }
+}
+
+/// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and mesh configuration, which it asks
+/// for too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
+pub(super) fn peer_rules() -> Value {
+    let read = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] });
+    json!([
+        read("", &["namespaces", "nodes", "pods", "services"]),
+        read("apiextensions.k8s.io", &["customresourcedefinitions"]),
+        read("discovery.k8s.io", &["endpointslices"]),
+        read("gateway.networking.k8s.io", &["gateways"]),
+        read("multicluster.x-k8s.io", &["serviceexports", "serviceimports"]),
+        read("networking.istio.io", &["workloadentries"]),
+        { "nonResourceURLs": ["/api"], "verbs": ["get"] },
+    ])
+}
+
+/// `isthmus-routes`, as soon as there is one.
+pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
+    let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).peekable();
+    if routes.peek().is_some() {
+        let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");
+        let step = reader.step(StepKind::RenderRoutes);
+        out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Piece::list(head, routes))]));
+    }
+}

@@ -1,0 +1,207 @@
+//! ConfigMaps of long texts, put together from pieces that readers share.
+//!
+//! Such a text differs from reader to reader and from turn to turn in few pieces. It is made only when somebody reads it,
+//! and then without a serializer: YAML writes a long text as it is but for the indentation, which each piece has at hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::pipeline::render::stencil::Stencil;
+use crate::types::name::Digest;
+use crate::types::object::{Object, YamlError};
+
+/// Of a text in the data of a ConfigMap, in the canonical form.
+const INDENTATION: &str = "    ";
+/// How such a text begins.
+const BLOCK: &str = "|\n    ";
+
+/// A part of a text, made once for all readers. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Piece(Arc<Part>);
+
+#[derive(Debug, PartialEq)]
+struct Part {
+    text: String,
+    /// The same with the indentation behind each line's end; `None` where YAML would write it in another way.
+    indented: Option<String>,
+    digest: Digest,
+}
+
+impl Piece {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let is_plain = text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte))
+            && !text.contains("\n\n")
+            && !text.contains(" \n");
+        let indented = is_plain.then(|| text.replace('\n', &format!("\n{INDENTATION}")));
+        let digest = Digest::of(text.as_bytes());
+        Self(Arc::new(Part { text, indented, digest }))
+    }
+
+    /// A JSON object that ends with a list of one entry a line: what comes before the list, and the entries.
+    pub(super) fn list(head: String, entries: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let (first, next) = (Self::new("\n"), Self::new(",\n"));
+        let mut pieces = vec![Self::new(head + "[")];
+        for entry in entries {
+            pieces.push(if pieces.len() == 1 { first.clone() } else { next.clone() });
+            pieces.push(entry);
+        }
+        pieces.push(Self::new("]}\n"));
+        pieces
+    }
+}
+
+/// A ConfigMap of texts in pieces, by key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct PiecedConfigMap {
+    /// The object without its data.
+    frame: Object,
+    data: BTreeMap<&'static str, Vec<Piece>>,
+}
+
+impl PiecedConfigMap {
+    pub(super) fn new(frame: Object, data: BTreeMap<&'static str, Vec<Piece>>) -> Self {
+        Self { frame, data }
+    }
+
+    /// Bytes of the data.
+    pub(super) fn bytes(&self) -> usize {
+        let pieces = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.0.text.len()).sum::<usize>();
+        self.data.iter().map(|(key, text)| key.len() + pieces(text)).sum()
+    }
+
+    pub(super) fn object(&self) -> Object {
+        let text = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.0.text.as_str()).collect();
+        self.with_texts(self.data.values().map(text))
+    }
+
+    /// The object with these texts as its data.
+    fn with_texts(&self, texts: impl Iterator<Item = String>) -> Object {
+        let mut object = self.frame.clone();
+        let data: Map<_, _> = self.data.keys().map(|key| (*key).to_owned()).zip(texts.map(Value::from)).collect();
+        object.fields.insert("data".to_owned(), Value::Object(data));
+        object
+    }
+
+    /// The canonical text.
+    pub(super) fn yaml(&self) -> Result<String, YamlError> {
+        self.filled().map_or_else(|| self.object().to_yaml(), Ok)
+    }
+
+    /// The canonical text, its blocks put into that of stand-ins. `None` where YAML would write a text in another way.
+    fn filled(&self) -> Option<String> {
+        let blocks: Option<Vec<String>> = self.data.values().map(|pieces| block(pieces)).collect();
+        let blocks = blocks?;
+        let text = self.with_texts((0..blocks.len()).map(stand_in)).to_yaml().ok()?;
+        let places: Vec<String> = (0..blocks.len()).map(|at| format!("{BLOCK}{}", stand_in(at))).collect();
+        let places: Vec<(&str, usize)> = places.iter().map(|place| (place.as_str(), 1)).collect();
+        let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
+        Some(Stencil::cut(&text, &places)?.fill(&blocks))
+    }
+
+    /// A digest over all that the text is made of.
+    pub(super) fn inputs(&self) -> Digest {
+        let mut all = format!("{:?}", self.frame).into_bytes();
+        for (key, pieces) in &self.data {
+            all.extend(format!(" {key:?} {} ", pieces.len()).into_bytes());
+            all.extend(pieces.iter().flat_map(|piece| *piece.0.digest.bytes()));
+        }
+        Digest::of(&all)
+    }
+}
+
+/// The text of these pieces as a block scalar; `None` where YAML would write it in another way.
+fn block(pieces: &[Piece]) -> Option<String> {
+    let length: Option<usize> = pieces.iter().map(|piece| piece.0.indented.as_ref().map(String::len)).sum();
+    let mut block = String::with_capacity(BLOCK.len() + length?);
+    block.push_str(BLOCK);
+    let mut last = None;
+    for Piece(part) in pieces.iter().filter(|piece| !piece.0.text.is_empty()) {
+        match (last, part.text.chars().next()) {
+            (None, Some(' ' | '\n')) | (Some(' ' | '\n'), Some('\n')) => return None,
+            _ => block.push_str(part.indented.as_deref()?),
+        }
+        last = part.text.chars().next_back();
+    }
+    last.filter(|last| *last == '\n')?;
+    block.truncate(block.len() - INDENTATION.len());
+    Some(block)
+}
+
+/// Stands for a text.
+fn stand_in(at: usize) -> String {
+    format!("stand-in-{at}-for-a-text-xq7v3k9w2m5r8t4z\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config_map(data: &[(&'static str, Vec<String>)]) -> PiecedConfigMap {
+        let frame = Object::from_value(serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "isthmus-peers", "labels": { "a": "b" } },
+        }));
+        let pieces = |texts: &Vec<String>| texts.iter().map(Piece::new).collect();
+        PiecedConfigMap::new(frame.unwrap(), data.iter().map(|(key, texts)| (*key, pieces(texts))).collect())
+    }
+
+    /// What texts may hold, and what YAML minds.
+    fn text() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "a",
+            "b: c",
+            " ",
+            "\n",
+            "- ",
+            "#",
+            "\t",
+            "é",
+            "{\"",
+            "'",
+            "|",
+            "%",
+            "stand-in-0",
+        ]);
+        prop::collection::vec(word, 0..4).prop_map(|words| words.concat())
+    }
+
+    fn texts() -> impl Strategy<Value = Vec<String>> {
+        let end = prop::sample::select(vec!["", "\n", "a\n"]);
+        (prop::collection::vec(text(), 0..5), end).prop_map(|(mut texts, end)| {
+            texts.push(end.to_owned());
+            texts
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_is_that_of_the_serializer(one in texts(), two in texts()) {
+            let config_map = config_map(&[("a.json", one.clone()), ("b", two.clone())]);
+            let object = config_map.object();
+            prop_assert_eq!(&object.fields["data"]["a.json"], &one.concat());
+            prop_assert_eq!(&object.fields["data"]["b"], &two.concat());
+            prop_assert_eq!(config_map.yaml().unwrap(), object.to_yaml().unwrap());
+            prop_assert_eq!(config_map.bytes(), "a.jsonb".len() + one.concat().len() + two.concat().len());
+        }
+
+        #[test]
+        fn equal_inputs_mean_equal_texts(all in prop::collection::vec(prop::collection::vec("[ab]{0,2}", 0..4), 2..5)) {
+            for (one, other) in all.iter().zip(all.iter().skip(1)) {
+                let (one, other) = (config_map(&[("k", one.clone())]), config_map(&[("k", other.clone())]));
+                prop_assert_eq!(one.inputs() == other.inputs(), one == other);
+            }
+        }
+    }
+
+    #[test]
+    fn long_lists_take_the_short_way() {
+        let list = Piece::list("{\"a\":1,\n\"b\":".to_owned(), [Piece::new("{\"c\": 1}"), Piece::new("{}")]);
+        let texts: Vec<String> = list.iter().map(|piece| piece.0.text.clone()).collect();
+        assert_eq!(texts.concat(), "{\"a\":1,\n\"b\":[\n{\"c\": 1},\n{}]}\n");
+        let config_map = config_map(&[("k", texts)]);
+        assert_eq!(config_map.filled(), Some(config_map.object().to_yaml().unwrap()));
+    }
+}

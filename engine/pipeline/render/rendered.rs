@@ -1,0 +1,108 @@
+//! One rendered object: made whole, or a text that is filled in only when somebody wants to read it.
+
+use std::borrow::Cow;
+
+use crate::pipeline::render::pieces::PiecedConfigMap;
+use crate::pipeline::render::secret::Filled;
+use crate::types::name::Digest;
+use crate::types::object::parse;
+use crate::types::object::{Object, ObjectId, YamlError};
+use crate::types::step::StepId;
+
+/// An object and the steps it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenderedObject {
+    id: ObjectId,
+    /// Its steps, in order.
+    pub steps: Vec<StepId>,
+    content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    /// The object, and its canonical text where that was cheaper to make in another way.
+    Whole { object: Object, yaml: Option<String> },
+    /// A remote secret of relay mode. A mesh of a thousand clusters has a million of them.
+    Secret(Filled),
+    /// A ConfigMap of long texts.
+    Pieced(PiecedConfigMap),
+}
+
+impl RenderedObject {
+    pub(super) fn new(object: Object, steps: Vec<StepId>) -> Self {
+        Self { id: object.id(), steps, content: Content::Whole { object, yaml: None } }
+    }
+
+    /// With its canonical text.
+    pub(super) fn with_yaml(mut self, text: Option<String>) -> Self {
+        if let Content::Whole { yaml, .. } = &mut self.content {
+            *yaml = text;
+        }
+        self
+    }
+
+    pub(super) fn secret(id: ObjectId, step: StepId, filled: Filled) -> Self {
+        Self { id, steps: vec![step], content: Content::Secret(filled) }
+    }
+
+    pub(super) fn pieced(id: ObjectId, steps: Vec<StepId>, config_map: PiecedConfigMap) -> Self {
+        Self { id, steps, content: Content::Pieced(config_map) }
+    }
+
+    /// Which object it is.
+    pub fn id(&self) -> &ObjectId {
+        &self.id
+    }
+
+    /// The object itself.
+    pub fn object(&self) -> Result<Cow<'_, Object>, YamlError> {
+        match &self.content {
+            Content::Whole { object, .. } => Ok(Cow::Borrowed(object)),
+            Content::Secret(filled) => {
+                let object = parse(filled.text().as_bytes());
+                object.map(Cow::Owned).ok_or_else(|| YamlError(format!("{} does not read back", self.id)))
+            }
+            Content::Pieced(config_map) => Ok(Cow::Owned(config_map.object())),
+        }
+    }
+
+    /// The canonical text, equal to that of [`Object::to_yaml`].
+    pub fn to_yaml(&self) -> Result<Cow<'_, str>, YamlError> {
+        match &self.content {
+            Content::Whole { yaml: Some(text), .. } => Ok(Cow::Borrowed(text)),
+            Content::Whole { object, yaml: None } => object.to_yaml().map(Cow::Owned),
+            Content::Secret(filled) => Ok(Cow::Owned(filled.text())),
+            Content::Pieced(config_map) => config_map.yaml().map(Cow::Owned),
+        }
+    }
+
+    /// The canonical text, equal to that of [`Object::to_yaml`].
+    pub fn into_yaml(self) -> Result<String, YamlError> {
+        match self.content {
+            Content::Whole { yaml: Some(text), .. } => Ok(text),
+            _ => self.to_yaml().map(Cow::into_owned),
+        }
+    }
+
+    /// A digest over everything that the text is made of, which is cheaper to have than the text: objects of equal inputs
+    /// have equal texts. `None` where the text is there already, or cannot be made.
+    pub fn inputs(&self) -> Option<Digest> {
+        match &self.content {
+            Content::Whole { yaml: Some(_), .. } => None,
+            Content::Whole { object, yaml: None } => serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes)),
+            Content::Secret(filled) => Some(filled.inputs()),
+            Content::Pieced(config_map) => Some(config_map.inputs()),
+        }
+    }
+
+    /// Bytes of the data of a ConfigMap.
+    pub(super) fn config_map_bytes(&self) -> Option<usize> {
+        let object = match &self.content {
+            Content::Whole { object, .. } => object,
+            Content::Secret(_) => return None,
+            Content::Pieced(config_map) => return Some(config_map.bytes()),
+        };
+        let data = object.fields.get("data").filter(|_| object.kind == "ConfigMap")?.as_object();
+        Some(data.into_iter().flatten().map(|(key, text)| key.len() + text.as_str().map_or(0, str::len)).sum())
+    }
+}

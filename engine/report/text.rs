@@ -1,0 +1,520 @@
+//! What people and scripts read: plans as text and JSON, findings, progress. The only place that prints.
+
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::model::layout::KUSTOMIZATION;
+use crate::pipeline::accept::Verdict;
+use crate::pipeline::plan::diff::{FieldChange, ValueChange};
+use crate::pipeline::plan::{Action, FileStep, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
+use crate::report::format::Output;
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::types::name::ClusterName;
+use crate::types::step::StepKind;
+use crate::types::text::{visible, visible_but_styles, visible_lines};
+
+/// Most steps of one kind that are listed one by one without `-v` when they only wait.
+const MAX_WAITING_LISTED: usize = 12;
+
+/// Most bytes of text in which fields of objects are shown without `-v`; beyond, objects are named only.
+const MAX_DETAILED_TEXT: usize = 120_000;
+/// Most steps that write secrets which are listed one by one without `-v`.
+const MAX_SECRETS_LISTED: usize = 40;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Writes data to stdout and talk to stderr.
+#[derive(Debug)]
+pub struct Printer {
+    quiet: bool,
+    data: Mutex<Option<std::io::Error>>,
+}
+
+impl Printer {
+    /// A printer; a quiet one says only what went wrong.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, data: Mutex::new(None) }
+    }
+
+    /// Data, to stdout: byte by byte, but on a terminal nothing that steers it.
+    pub fn data(&self, text: &str) {
+        let text = if std::io::stdout().is_terminal() { visible_lines(text) } else { Cow::Borrowed(text) };
+        self.write(&mut std::io::stdout().lock(), &text);
+    }
+
+    /// What a person asked for, to stdout, with styles.
+    pub fn show(&self, text: &str) {
+        self.write(&mut anstream::stdout().lock(), &visible_but_styles(text));
+    }
+
+    /// What was asked for in this form: text is for people, the rest is data.
+    pub fn form(&self, form: Output, text: &str) {
+        match form {
+            Output::Text => self.show(text),
+            Output::Json | Output::Markdown => self.data(text),
+        }
+    }
+
+    /// A closed pipe is remembered and nothing more is written.
+    fn write(&self, out: &mut impl Write, text: &str) {
+        if let Ok(mut failed) = self.data.lock()
+            && failed.is_none()
+        {
+            *failed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
+        }
+    }
+
+    /// Why data could not be written, if it could not. A reader that went away is no failure.
+    pub fn failure(&self) -> Option<String> {
+        let failed = self.data.lock().ok()?.take()?;
+        (failed.kind() != std::io::ErrorKind::BrokenPipe).then(|| format!("writing to standard output: {failed}"))
+    }
+
+    /// Talk, to stderr, unless quiet.
+    pub fn talk(&self, text: &str) {
+        if !self.quiet {
+            self.alarm(text);
+        }
+    }
+
+    /// Talk that is also for the quiet.
+    pub fn alarm(&self, text: &str) {
+        let mut out = anstream::stderr().lock();
+        let _written = writeln!(out, "{}", visible_but_styles(text));
+    }
+
+    /// An error in words.
+    pub fn error(&self, text: &str) {
+        self.alarm(&Diagnostic::error(None, text).text());
+    }
+
+    /// All findings, and a line that counts them.
+    pub fn findings(&self, findings: &Diagnostics) {
+        let sorted = findings.sorted();
+        let shown = sorted.iter().filter(|finding| finding.severity != Severity::Warning || !self.quiet);
+        let texts: Vec<String> = shown.map(|finding| finding.text()).collect();
+        if !texts.is_empty() {
+            self.alarm(&texts.join("\n\n"));
+        }
+        let errors = sorted.iter().filter(|finding| finding.severity != Severity::Warning).count();
+        if errors > 1 {
+            self.alarm(&format!("\n{errors} errors; nothing was changed"));
+        }
+    }
+
+    /// A bar for work on `total` things, on a terminal alone.
+    pub fn progress(&self, words: &'static str, total: usize) -> Progress {
+        if self.quiet || total < 2 || !std::io::stderr().is_terminal() {
+            return Progress(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(u64::try_from(total).ok(), ProgressDrawTarget::stderr_with_hz(15));
+        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24.cyan/dim} {pos}/{len}") {
+            bar.set_style(style);
+        }
+        bar.set_message(words);
+        Progress(bar)
+    }
+}
+
+/// Progress of long work; gone from the terminal when dropped.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// One more is done.
+    pub fn step(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A finding as JSON.
+pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
+    let word = match finding.severity {
+        Severity::Error => "error",
+        Severity::Refusal => "refused",
+        Severity::Warning => "warning",
+    };
+    let at = finding.at.as_ref();
+    serde_json::json!({
+        "severity": word, "message": finding.message, "hint": finding.hint, "file": at.map(|at| at.file.as_ref()),
+        "line": at.map(|at| at.line), "column": at.map(|at| at.column),
+    })
+}
+
+/// Field-level differences of an object of the plan, by cluster and path.
+pub type Fields<'a> = &'a dyn Fn(&ClusterName, &str) -> Vec<FieldChange>;
+
+/// The text form of a plan. `fields` renders an object again to show its differences.
+pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) -> String {
+    let mut out = format!("{BOLD}{}{BOLD:#}\n", visible(title));
+    trust_changes(plan, &mut out);
+    let mut shown = false;
+    let mut named_only = 0;
+    for kind in StepKind::ALL {
+        let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
+        let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.standing != StepStanding::Ready);
+        let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.standing, StepStanding::Waiting(_));
+        let (idle, busy): (Vec<&&Step>, Vec<&&Step>) = busy.partition(|step| only_waits(step));
+        let listed = if verbose { idle.len() } else { idle.len().min(MAX_WAITING_LISTED) };
+        // secrets of a large mesh are all alike: who reads whom is the lock's to say
+        let most =
+            if verbose || kind != StepKind::RenderSecret { busy.len() } else { busy.len().min(MAX_SECRETS_LISTED) };
+        for step in busy.iter().take(most).chain(idle.iter().take(listed)) {
+            if !shown {
+                out.push('\n');
+                shown = true;
+            }
+            let detailed = verbose || out.len() < MAX_DETAILED_TEXT;
+            named_only += if detailed { 0 } else { step.objects.len() };
+            step_text(step, if detailed { Some(fields) } else { None }, verbose, &mut out);
+        }
+        if busy.len() > most {
+            let rest = busy.iter().skip(most).flat_map(|step| &step.objects);
+            let words = [Action::Create, Action::Update, Action::Delete].map(|action| {
+                let count = rest.clone().filter(|object| object.action == action).count();
+                (count > 0).then(|| format!("{} {count}", sign(action)))
+            });
+            let words: Vec<String> = words.into_iter().flatten().collect();
+            out.push_str(&format!(
+                "  {DIM}… {} more {kind} steps{DIM:#}: {} (-v lists them)\n",
+                busy.len() - most,
+                words.join(", ")
+            ));
+        }
+        if idle.len() > listed {
+            out.push_str(&format!("  {DIM}… {} more {kind} steps wait (-v lists them){DIM:#}\n", idle.len() - listed));
+        }
+    }
+    if named_only > 0 {
+        out.push_str(&format!("\n  {DIM}fields of {named_only} more objects are not shown (-v shows them){DIM:#}\n"));
+    }
+    let (lock, more) = short_list(&plan.lock, verbose);
+    let listed = |file: &&FileStep| verbose || !file.path.ends_with(KUSTOMIZATION);
+    let files: Vec<&FileStep> = lock.iter().chain(plan.extra.iter().filter(listed)).collect();
+    out.push_str(if files.is_empty() { "" } else { "\n" });
+    for file in files {
+        out.push_str(&format!("  {} {}\n", sign(file.action), visible(&file.path)));
+    }
+    if more > 0 {
+        out.push_str(&format!("  {DIM}… {more} more files of the lock (-v lists them){DIM:#}\n"));
+    }
+    let (list, more) = short_list(&plan.notes, verbose);
+    for (at, note) in list.iter().enumerate() {
+        out.push_str(if at == 0 { "\n" } else { "" });
+        out.push_str(&format!("  {CYAN}note{CYAN:#} {}\n", visible(note)));
+    }
+    if more > 0 {
+        out.push_str(&format!("  {DIM}… {more} more notes (-v lists them){DIM:#}\n"));
+    }
+    out.push('\n');
+    out.push_str(&format!("{BOLD}{}{BOLD:#}\n", summary(plan)));
+    out
+}
+
+fn short_list<T>(list: &[T], verbose: bool) -> (&[T], usize) {
+    let most = if verbose { list.len() } else { list.len().min(MAX_WAITING_LISTED) };
+    (list.get(..most).unwrap_or(list), list.len() - most)
+}
+
+fn trust_changes(plan: &Plan, out: &mut String) {
+    for change in &plan.trust_changes {
+        let (style, word) = match change.verdict {
+            Verdict::HeldBack => (RED, "held back"),
+            Verdict::Approved => (GREEN, "accepted"),
+            Verdict::Refused => (RED, "refused"),
+        };
+        out.push_str(&format!("\n{style}! trust change of `{}`: {word}{style:#}\n", change.cluster));
+        for finding in &change.findings {
+            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", visible(finding.what)));
+            if let Some(before) = &finding.before {
+                out.push_str(&format!("      {RED}- {}{RED:#}\n", visible(before)));
+            }
+            if let Some(after) = &finding.after {
+                out.push_str(&format!("      {GREEN}+ {}{GREEN:#}\n", visible(after)));
+            }
+            out.push_str(&format!("      {}\n", visible(&finding.meaning)));
+        }
+        if change.verdict == Verdict::HeldBack {
+            let digest = change.digest.short(12);
+            out.push_str(&format!(
+                "    if it is meant: {CYAN}engine apply --accept-trust {}@{digest}{CYAN:#}\n",
+                change.cluster
+            ));
+        }
+    }
+}
+
+fn sign(action: Action) -> String {
+    let style = match action {
+        Action::Create => GREEN,
+        Action::Update => YELLOW,
+        Action::Delete => RED,
+    };
+    format!("{style}{}{style:#}", action.sign())
+}
+
+fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
+    let strongest = step.objects.iter().map(|object| object.action).max();
+    let (mark, words) = match (&step.standing, strongest) {
+        (StepStanding::Refused(reason), _) => {
+            (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {}", visible(reason)))
+        }
+        (StepStanding::Failed(reason), _) => {
+            (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {}", visible(reason)))
+        }
+        (StepStanding::Waiting(reasons), None) => (format!("{DIM}…{DIM:#}"), wait_words(reasons)),
+        (StepStanding::Waiting(reasons), Some(action)) => (sign(action), wait_words(reasons)),
+        (StepStanding::Ready, Some(action)) => (sign(action), String::new()),
+        (StepStanding::Ready, None) => (" ".to_owned(), String::new()),
+    };
+    out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{words}\n", step.id));
+    for reason in &step.unproven {
+        out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(reason)));
+    }
+    let summarised =
+        |object: &&ObjectChange| !verbose && object.action != Action::Update && !is_reviewed(&object.object);
+    let (summary, listed): (Vec<&ObjectChange>, Vec<&ObjectChange>) = step.objects.iter().partition(summarised);
+    for action in [Action::Create, Action::Delete] {
+        let kinds = count_by_kind(summary.iter().filter(|object| object.action == action).copied());
+        if !kinds.is_empty() {
+            out.push_str(&format!("    {} {}\n", sign(action), visible(&kinds.join(", "))));
+        }
+    }
+    for object in listed {
+        out.push_str(&format!("    {} {}\n", sign(object.action), visible(&object.object)));
+        if let Some(fields) = fields.filter(|_| verbose || object.action != Action::Delete) {
+            for change in fields(&step.id.cluster, &object.path) {
+                field_text(&change, verbose, out);
+            }
+        }
+    }
+}
+
+/// `Service ×3` and the like, in the order of the objects; a kind that is there once with its name.
+fn count_by_kind<'a>(objects: impl Iterator<Item = &'a ObjectChange>) -> Vec<String> {
+    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
+    for object in objects {
+        let (kind, name) = object.object.split_once(' ').unwrap_or((&object.object, ""));
+        match kinds.iter_mut().find(|(own, _)| *own == kind) {
+            Some((_, names)) => names.push(name),
+            None => kinds.push((kind, vec![name])),
+        }
+    }
+    let words = |(kind, names): (&str, Vec<&str>)| match names.as_slice() {
+        [name] => format!("{kind} {name}"),
+        names => format!("{kind} ×{}", names.len()),
+    };
+    kinds.into_iter().map(words).collect()
+}
+
+fn wait_words(reasons: &[String]) -> String {
+    format!("  {YELLOW}waits for{YELLOW:#} {}", visible(&reasons.join("; ")))
+}
+
+/// Deployments, roles and the like are counted; what says who trusts, reads or reaches whom is shown whole.
+fn is_reviewed(object: &str) -> bool {
+    ["ConfigMap ", "IstioMulticluster ", "Secret ", "Gateway "].iter().any(|kind| object.starts_with(kind))
+}
+
+fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
+    let bookkeeping = ["metadata.annotations", "metadata.labels", "metadata.name"];
+    if !verbose && bookkeeping.iter().any(|path| change.path.starts_with(path)) {
+        return;
+    }
+    let path = short_path(&change.path);
+    let path = visible(&path);
+    match &change.change {
+        ValueChange::Added(value) if !verbose && (value == "[]" || path.ends_with(".json › version")) => {}
+        ValueChange::Added(value) => out.push_str(&format!("        {GREEN}+ {path}: {}{GREEN:#}\n", visible(value))),
+        ValueChange::Removed(value) => out.push_str(&format!("        {RED}- {path}: {}{RED:#}\n", visible(value))),
+        ValueChange::Changed(before, after) => {
+            out.push_str(&format!(
+                "        {YELLOW}~ {path}{YELLOW:#}: {RED}{}{RED:#} → {GREEN}{}{GREEN:#}\n",
+                visible(before),
+                visible(after)
+            ));
+        }
+        ValueChange::Lines(lines) => {
+            out.push_str(&format!("        {path}:\n"));
+            for line in lines {
+                let style = match line.chars().next() {
+                    Some('+') => GREEN,
+                    Some('-') => RED,
+                    _ => DIM,
+                };
+                out.push_str(&format!("          {style}{}{style:#}\n", visible(line)));
+            }
+        }
+    }
+}
+
+/// `peers.json › peers[west]` for a document inside a ConfigMap, else the path as it is.
+fn short_path(path: &str) -> String {
+    let inside = path.strip_prefix("data[\"").and_then(|rest| rest.split_once("\"]"));
+    match inside {
+        Some((file, "")) => file.to_owned(),
+        Some((file, rest)) => format!("{file} › {}", rest.trim_start_matches('.')),
+        None => path.to_owned(),
+    }
+}
+
+/// The last line: objects, each once.
+pub fn summary(plan: &Plan) -> String {
+    let counts = plan.counts();
+    let mut text = format!(
+        "Plan: {} to create, {} to update, {} to delete, {} waiting, {} refused.",
+        counts.create, counts.update, counts.delete, counts.waiting, counts.refused
+    );
+    if counts.failed > 0 {
+        text.push_str(&format!(" {} failed.", counts.failed));
+    }
+    if !plan.changes_files() && counts.waiting + counts.refused + counts.failed == 0 && plan.trust_changes.is_empty() {
+        "No changes. The checkout is what the specs ask for.".clone_into(&mut text);
+    }
+    if let Some(time) = plan.next_run.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+        text.push_str(&format!("\nnext run needed by {}", time.strftime("%Y-%m-%d %H:%M UTC")));
+    }
+    text
+}
+
+/// The JSON form of a plan.
+pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Value {
+    use serde_json::json;
+    let standing = |step: &Step| match &step.standing {
+        StepStanding::Ready => json!({ "state": "ready" }),
+        StepStanding::Waiting(reasons) => json!({ "state": "waiting", "reasons": reasons }),
+        StepStanding::Failed(reason) => json!({ "state": "failed", "reasons": [reason] }),
+        StepStanding::Refused(reason) => json!({ "state": "refused", "reasons": [reason] }),
+    };
+    let verdict = |verdict| match verdict {
+        Verdict::HeldBack => "held back",
+        Verdict::Approved => "approved",
+        Verdict::Refused => "refused",
+    };
+    let steps: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let objects = step.objects.iter().map(|object| {
+                json!({
+                    "path": object.path, "object": object.object, "action": object.action, "reason": object.reason,
+                    "digest": object.digest, "fields": fields(&step.id.cluster, &object.path),
+                })
+            });
+            json!({ "step": step.id, "standing": standing(step), "unproven": step.unproven, "objects": objects.collect::<Vec<_>>() })
+        })
+        .collect();
+    let trust: Vec<_> = plan
+        .trust_changes
+        .iter()
+        .map(|change| {
+            let findings = change
+                .findings
+                .iter()
+                .map(|f| json!({ "what": f.what, "before": f.before, "after": f.after, "meaning": f.meaning }));
+            json!({
+                "cluster": change.cluster, "digest": change.digest, "verdict": verdict(change.verdict),
+                "findings": findings.collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
+        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextRun": plan.next_run,
+    })
+}
+
+/// A table without lines, aligned, for people and for `awk`.
+pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(head.to_vec());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| visible(cell)).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    format!("{}\n", text.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::accept::{TrustChange, TrustFinding};
+    use crate::pipeline::plan::Reason;
+    use crate::types::name::Digest;
+    use crate::types::step::StepId;
+
+    /// A plan that says these words wherever it may say words of somebody else.
+    fn told(words: &str) -> String {
+        let name: ClusterName = "east".parse().unwrap();
+        let words = || words.to_owned();
+        let mut plan = Plan { notes: vec![words()], ..Plan::default() };
+        let finding = TrustFinding { what: "root CA", before: Some(words()), after: Some(words()), meaning: words() };
+        for verdict in [Verdict::HeldBack, Verdict::Refused] {
+            let findings = vec![finding.clone()];
+            plan.trust_changes.push(TrustChange { cluster: name.clone(), digest: Digest::of(b"x"), findings, verdict });
+        }
+        let object = ObjectChange {
+            path: words(),
+            object: format!("ConfigMap {}", words()),
+            action: Action::Update,
+            reason: Reason::Missing,
+            digest: Digest::of(b"x"),
+            text: None,
+        };
+        for standing in [
+            StepStanding::Refused(words()),
+            StepStanding::Failed(words()),
+            StepStanding::Waiting(vec![words(), words()]),
+        ] {
+            let id = StepId::of(StepKind::RenderTrust, &name);
+            plan.steps.push(Step { id, objects: vec![object.clone()], standing, unproven: vec![words()] });
+        }
+        let changes = [
+            ValueChange::Added(words()),
+            ValueChange::Removed(words()),
+            ValueChange::Changed(words(), words()),
+            ValueChange::Lines(vec![format!("+ {}", words())]),
+        ];
+        let fields = |_: &ClusterName, _: &str| {
+            changes.iter().map(|change| FieldChange { path: words(), change: change.clone() }).collect()
+        };
+        plan_text(&plan, &words(), &fields, true)
+    }
+
+    #[test]
+    fn whatever_a_plan_repeats_its_lines_and_styles_are_ours() {
+        let shape = |text: &str| {
+            let count = |c| text.matches(c).count();
+            (text.lines().count(), count('\u{1b}'), count('\r'), count('\u{202e}'))
+        };
+        let harmless = told("x");
+        assert!(harmless.matches('x').count() > 30, "{harmless}");
+        let evil = told("\u{1b}[31mx\u{1b}[2J\nerror: \r\u{202e}");
+        assert_eq!(shape(&evil), shape(&harmless), "{evil:?}");
+        assert_eq!(visible_but_styles(&evil), evil);
+    }
+
+    #[test]
+    fn a_table_keeps_a_row_in_a_line() {
+        let text = table(&["A", "B"], vec![["a\u{1b}[2J\nb".to_owned(), "c".to_owned()]]);
+        assert_eq!(text, "A              B\na\\u{1b}[2J\\nb  c\n");
+    }
+}

@@ -1,0 +1,121 @@
+//! Headers, by lists of what is allowed: what goes to the apiserver and what comes back are made anew.
+//!
+//! A request that tries to say who it is, or to change how the connection is spoken, is refused whole: underscores and any
+//! case count too (CVE-2025-64484 of oauth2-proxy, golang/go#50580, CVE-2018-1002105 of Kubernetes are the reasons).
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, IF_NONE_MATCH, TE, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::types::name::ClusterUuid;
+use crate::wire::peers::{PEERS_GROUP, user_of};
+
+/// Most bytes of a User-Agent that go on.
+const MAX_USER_AGENT: usize = 200;
+/// Most bytes of an Accept.
+const MAX_ACCEPT: usize = 1024;
+
+/// Why a request is refused for its headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum HeaderRefused {
+    /// It says who it is.
+    #[error("a header that claims an identity")]
+    Identity,
+    /// It wants another protocol.
+    #[error("a header that asks for another protocol")]
+    Upgrade,
+    /// It has a body, or might.
+    #[error("a header that announces a body")]
+    Body,
+    /// A header twice that may come once.
+    #[error("a header twice")]
+    Twice,
+    /// A value that cannot be passed on.
+    #[error("a header with a value that cannot be passed on")]
+    Value,
+}
+
+/// The headers of a request as they go on, without who asks. `json`: nothing but JSON can be used.
+pub fn upstream(incoming: &HeaderMap, json: bool) -> Result<HeaderMap, HeaderRefused> {
+    for (name, value) in incoming {
+        judge(name, value)?;
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let accept = single(incoming, &ACCEPT)?;
+    if json {
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    } else if let Some(accept) = accept {
+        if accept.len() > MAX_ACCEPT {
+            return Err(HeaderRefused::Value);
+        }
+        headers.insert(ACCEPT, accept.clone());
+    }
+    if let Some(tag) = single(incoming, &IF_NONE_MATCH)? {
+        headers.insert(IF_NONE_MATCH, tag.clone());
+    }
+    if let Some(agent) = single(incoming, &USER_AGENT)? {
+        let agent: Vec<u8> = agent.as_bytes().iter().copied().take(MAX_USER_AGENT).collect();
+        headers.insert(USER_AGENT, HeaderValue::from_bytes(&agent).map_err(|_| HeaderRefused::Value)?);
+    }
+    Ok(headers)
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, HeaderRefused> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(HeaderRefused::Twice),
+        (value, None) => Ok(value),
+    }
+}
+
+fn judge(name: &HeaderName, value: &HeaderValue) -> Result<(), HeaderRefused> {
+    let plain = name.as_str().replace('_', "-");
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| plain.starts_with(prefix));
+    if begins(&["impersonate-", "x-remote-", "x-forwarded-", "x-real-ip", "forwarded", "proxy-"]) {
+        return Err(HeaderRefused::Identity);
+    }
+    let says = |allowed: &[&str]| {
+        let words = value.to_str().unwrap_or("?").split(',').map(|word| word.trim().to_ascii_lowercase());
+        words.into_iter().all(|word| allowed.contains(&word.as_str()))
+    };
+    if plain == UPGRADE.as_str()
+        || begins(&["sec-websocket-", "http2-settings", "x-stream-protocol-version"])
+        || (plain == CONNECTION.as_str() && !says(&["keep-alive", "close", ""]))
+        || (plain == TE.as_str() && !says(&["trailers"]))
+    {
+        return Err(HeaderRefused::Upgrade);
+    }
+    if plain == TRANSFER_ENCODING.as_str()
+        || plain == EXPECT.as_str()
+        || (plain == CONTENT_LENGTH.as_str() && value != "0")
+    {
+        return Err(HeaderRefused::Body);
+    }
+    Ok(())
+}
+
+/// Makes a request one of a peer's user.
+pub fn impersonate(headers: &mut HeaderMap, peer: &ClusterUuid) {
+    // a UUID has no character that a header cannot have
+    if let Ok(user) = HeaderValue::try_from(user_of(peer)) {
+        headers.insert("impersonate-user", user);
+        headers.insert("impersonate-group", HeaderValue::from_static(PEERS_GROUP));
+    }
+}
+
+/// Headers of answers that come back.
+const ANSWERED: [&str; 8] =
+    ["audit-id", "cache-control", "content-type", "date", "etag", "last-modified", "retry-after", "warning"];
+
+/// The headers of an answer as they come back.
+pub fn answer(incoming: &HeaderMap) -> HeaderMap {
+    let allowed = incoming.iter().filter(|(name, _)| ANSWERED.contains(&name.as_str()));
+    let mut headers = HeaderMap::new();
+    for (name, value) in allowed {
+        headers.append(name.clone(), value.clone());
+    }
+    headers
+}

@@ -1,0 +1,5 @@
+//! What a peer may ask of an apiserver, and what is answered in its place; for the api-proxy and the relay.
+
+pub mod headers;
+pub mod request;
+pub mod synthetic;

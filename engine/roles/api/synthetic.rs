@@ -1,0 +1,120 @@
+//! Answers that are made here: empty lists, and a mesh configuration that says the trust domain alone.
+//!
+//! They are JSON. A client that prefers protobuf accepts JSON too: it sends both and reads what the answer's content type
+//! says (k8s.io/client-go). A watch gives what there is and then idles; one that begins with a list (`sendInitialEvents`)
+//! gets the bookmark that ends the list, without which client-go waits for ever (KEP-3157).
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::roles::api::request::{ApiRequest, Resource, Verb};
+use crate::types::name::{Digest, TrustDomain};
+
+/// A list that is made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synthetic {
+    api_version: String,
+    /// Of one object.
+    kind: String,
+    /// Changes with the content, so that a client that resumes after a change lists again.
+    resource_version: u64,
+    object: Option<Value>,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON; of a watch the first events, a line each.
+    pub body: Bytes,
+    /// After that the answer stays open and says nothing.
+    pub idles: bool,
+}
+
+/// Lists that an istiod waits for and a peer's api-proxy may refuse: group, resource, kind.
+const REFUSABLE: [(&str, &str, &str); 6] = [
+    ("", "secrets", "Secret"),
+    ("", "configmaps", "ConfigMap"),
+    ("gateway.networking.k8s.io", "gateways", "Gateway"),
+    ("multicluster.x-k8s.io", "serviceexports", "ServiceExport"),
+    ("multicluster.x-k8s.io", "serviceimports", "ServiceImport"),
+    ("networking.istio.io", "workloadentries", "WorkloadEntry"),
+];
+
+impl Synthetic {
+    /// A list of a resource that has nothing in it.
+    pub fn empty_list(resource: &Resource) -> Self {
+        let known = REFUSABLE.iter().find(|(g, r, _)| *g == resource.group && *r == resource.resource);
+        let kind = known.map_or("Secret", |(_, _, kind)| kind).to_owned();
+        Self { api_version: resource.api_version(), kind, resource_version: 1, object: None }
+    }
+
+    /// The empty list for one that a peer's api-proxy refused, where istiod would wait for it for ever.
+    pub fn for_refused(request: &ApiRequest) -> Option<Self> {
+        let resource = request.resource().filter(|resource| resource.subresource.is_none())?;
+        let known = REFUSABLE.iter().any(|(g, r, _)| *g == resource.group && *r == resource.resource);
+        (known && request.verb != Verb::Get).then(|| Self::empty_list(resource))
+    }
+
+    /// A mesh configuration with nothing but the trust domain.
+    pub fn mesh_config(namespace: &str, name: &str, trust_domain: &TrustDomain) -> Self {
+        let digest = Digest::of(trust_domain.as_str().as_bytes()).short(12);
+        let resource_version = u64::from_str_radix(&digest, 16).unwrap_or(0) + 1;
+        let object = json!({
+            "kind": "ConfigMap",
+            "apiVersion": "v1",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": "00000000-0000-4000-8000-000000000000",
+                "resourceVersion": resource_version.to_string(),
+                "creationTimestamp": "1970-01-01T00:00:00Z",
+            },
+            "data": { "mesh": format!("trustDomain: \"{trust_domain}\"\n") },
+        });
+        Self { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned(), resource_version, object: Some(object) }
+    }
+
+    /// The answer to a list or a watch.
+    pub fn answer(&self, request: &ApiRequest) -> Answer {
+        let version = self.resource_version.to_string();
+        if request.verb != Verb::Watch {
+            let list = json!({
+                "kind": format!("{}List", self.kind),
+                "apiVersion": self.api_version,
+                "metadata": { "resourceVersion": version },
+                "items": self.object.iter().collect::<Vec<_>>(),
+            });
+            return Answer { status: 200, body: Bytes::from(format!("{list}\n")), idles: false };
+        }
+        let from = request.query.resource_version.as_deref().unwrap_or_default();
+        let initial = request.query.send_initial_events == Some(true);
+        if !initial && !from.is_empty() && from != "0" && from != version {
+            let gone = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
+                "message": "the list has changed since; list it again",
+            });
+            return Answer { status: 410, body: Bytes::from(format!("{gone}\n")), idles: false };
+        }
+        let mut lines = String::new();
+        if (initial || from != version)
+            && let Some(object) = &self.object
+        {
+            lines.push_str(&format!("{}\n", json!({ "type": "ADDED", "object": object })));
+        }
+        if initial {
+            let bookmark = json!({ "type": "BOOKMARK", "object": {
+                "kind": self.kind,
+                "apiVersion": self.api_version,
+                "metadata": {
+                    "resourceVersion": version,
+                    "creationTimestamp": null,
+                    "annotations": { "k8s.io/initial-events-end": "true" },
+                },
+            } });
+            lines.push_str(&format!("{bookmark}\n"));
+        }
+        Answer { status: 200, body: Bytes::from(lines), idles: true }
+    }
+}

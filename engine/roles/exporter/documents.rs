@@ -1,0 +1,287 @@
+//! What is published, from what was found: each document complete, or in words why not. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use x509_parser::pem::Pem;
+
+use crate::cluster::watched::{Objects, Source};
+use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
+use crate::roles::exporter::evidence::{Configured, SHARED_MESH_CONFIG, parse_mesh_networks};
+use crate::roles::exporter::published::{Published, Relation};
+use crate::roles::exporter::run::ExporterOptions;
+use crate::types::address::Gateway;
+use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
+use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
+use crate::wire::metadata::{AuthnKey, IstioFacts, PrivateDocument, PublicDocument};
+use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
+use crate::wire::routes::{ROUTES, ROUTES_FILE, RoutesFile};
+
+/// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
+pub const ROOT_CA: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
+
+/// All that was found in the cluster.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// `istio-ca-root-cert`.
+    pub roots: Source<Arc<Data>>,
+    /// `isthmus-identity`.
+    pub identity: Source<Arc<Data>>,
+    /// `isthmus-peers`.
+    pub peers: Source<Arc<Data>>,
+    /// `isthmus-routes`.
+    pub routes: Source<Arc<Data>>,
+    /// `isthmus-mesh`.
+    pub shared: Source<Arc<MeshMap>>,
+    /// `istio` and those of other revisions.
+    pub standard: BTreeMap<String, Source<Arc<MeshMap>>>,
+    /// Deployments of istiod.
+    pub deployments: Source<Objects<Istiod>>,
+    /// Pods of istiod that run.
+    pub istiods: Source<Objects<PodFacts>>,
+    /// Namespace `kube-system`.
+    pub kube_system: Source<Arc<NamespaceFacts>>,
+    /// Istio's namespace.
+    pub namespace: Source<Arc<NamespaceFacts>>,
+    /// Gateways.
+    pub gateways: Result<Vec<Gateway>, String>,
+    /// The chain that the exporter itself serves, PEM.
+    pub serving: Option<String>,
+}
+
+/// What is published of it at a time, in seconds since 1970.
+pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, now: i64) -> Published {
+    let cluster_uuid = uuid(facts, options);
+    let peers = peers(facts);
+    let roots = roots(facts, now);
+    let identity = identity(facts, &cluster_uuid);
+    let istiods = facts.istiods();
+    let public = || {
+        let (identity, keys) = identity.clone()?;
+        let roots = roots.as_ref().map_err(Clone::clone)?;
+        let mut authn_keys = keys.clone();
+        // those that read in the cluster's own name
+        let own = peers.clone()?.own.keys.into_iter();
+        authn_keys.extend(own.filter(|key| keys.iter().all(|known| known.id != key.id)));
+        let serving_ca = serving_ca(facts, &identity);
+        Ok(PublicDocument {
+            cluster_uuid: cluster_uuid.clone()?,
+            authn_key: keys.first().map(|key| key.pem.clone()).ok_or_else(|| no_key(IDENTITY))?,
+            root_ca: roots.0.iter().map(|root| with_newline(&root.pem)).collect(),
+            mesh_id: options.mesh_id.clone().or_else(|| facts.standard_says(|map| map.mesh_id.as_ref())?.parse().ok()),
+            trust_domain: identity
+                .trust_domain
+                .clone()
+                .or_else(|| facts.standard_says(|map| map.trust_domain.as_ref())?.parse().ok()),
+            cluster_domain: options.cluster_domain.clone(),
+            serving_ca,
+            relay_ca: identity.relay_ca.filter(|pem| !pem.is_empty()),
+            authn_keys,
+            istio: Some(istio(&istiods.clone()?, namespace)),
+        })
+    };
+    let private = || {
+        let (identity, _) = identity.clone()?;
+        let api_host = options.api_host.clone().ok_or("the address of the api-proxy is not known: say --api-host")?;
+        let cluster_id = match &options.cluster_id {
+            Some(id) => id.clone(),
+            None => cluster_id(&istiods.clone()?)?,
+        };
+        Ok(PrivateDocument {
+            ingress_gateways: ingress(facts, options)?,
+            api_host,
+            cluster_id: Some(cluster_id),
+            network_name: network(facts, options, &identity)?,
+            api_ca: serving_ca(facts, &identity),
+            evidence: None,
+        })
+    };
+    Published {
+        public: public(),
+        private: cluster_uuid.clone().and_then(|_| private()),
+        cluster_uuid: cluster_uuid.ok(),
+        evidence: None,
+        relations: relations(facts),
+        peers,
+        sequence: roots.map(|(_, sequence)| sequence).unwrap_or_default(),
+    }
+}
+
+impl Facts {
+    /// Every istiod that there is to be: those of Deployments, else of pods.
+    fn istiods(&self) -> Result<Vec<Istiod>, String> {
+        let deployments = self.deployments.required("list of istiod's Deployments")?;
+        if !deployments.is_empty() {
+            return Ok(deployments.values().map(|one| (**one).clone()).collect());
+        }
+        let pods = self.istiods.required("list of istiod's pods")?;
+        if pods.is_empty() {
+            return Err("there is no istiod: neither a Deployment nor a pod has the label app=istiod".to_owned());
+        }
+        Ok(pods.values().map(|pod| pod.istiod.clone()).collect())
+    }
+
+    fn standard_says<'a>(&'a self, get: impl Fn(&'a MeshMap) -> Option<&'a String>) -> Option<&'a String> {
+        self.standard.values().filter_map(Source::present).find_map(|map| get(map))
+    }
+
+    /// Networks that are configured, ours over the standard ones.
+    pub fn configured(&self) -> Configured {
+        let texts = self.standard_says(|map| map.mesh_networks.as_ref()).into_iter();
+        let texts = texts.chain(self.shared.present().and_then(|map| map.mesh_networks.as_ref()));
+        texts.flat_map(|text| parse_mesh_networks(text)).map(|(name, (gateways, _))| (name, gateways)).collect()
+    }
+}
+
+fn no_key(name: &str) -> String {
+    format!("ConfigMap {name} names no key")
+}
+
+fn with_newline(pem: &str) -> String {
+    format!("{}\n", pem.trim_end())
+}
+
+fn file<'a>(source: &'a Source<Arc<Data>>, name: &str, file: &str) -> Result<&'a str, String> {
+    let data = source.required(&format!("ConfigMap {name}"))?;
+    data.data.get(file).map(String::as_str).ok_or_else(|| format!("ConfigMap {name} has no {file}"))
+}
+
+fn uuid(facts: &Facts, options: &ExporterOptions) -> Result<ClusterUuid, String> {
+    if let Some(uuid) = &options.cluster_uuid {
+        return Ok(uuid.clone());
+    }
+    let uid = &facts.kube_system.required("namespace kube-system")?.uid;
+    uid.parse().map_err(|error| format!("the UID of namespace kube-system: {error}"))
+}
+
+/// The identity, which must be this cluster's, and its keys.
+fn identity(facts: &Facts, own: &Result<ClusterUuid, String>) -> Result<(Identity, Vec<AuthnKey>), String> {
+    let text = file(&facts.identity, IDENTITY, IDENTITY_FILE)?;
+    let identity = Identity::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    match (&identity.cluster_uuid, own) {
+        (Some(named), Ok(own)) if named != own => {
+            Err(format!("ConfigMap {IDENTITY} is that of cluster {named}, and this is {own}"))
+        }
+        _ if identity.keys.is_empty() => Err(no_key(IDENTITY)),
+        _ => Ok((identity.clone(), identity.keys)),
+    }
+}
+
+/// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
+fn peers(facts: &Facts) -> Result<PeersFile, String> {
+    if facts.peers == Source::Absent {
+        return Ok(PeersFile::empty());
+    }
+    PeersFile::parse(file(&facts.peers, PEERS, PEERS_FILE)?.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// The roots to publish, and the sequence of their bundle.
+///
+/// An expired root is left out while another is valid. The sequence is the time, in seconds, of the last change: when the
+/// ConfigMap's data was last written, or when a root that is left out expired. All replicas say the same, also after a
+/// restart, and it does not fall.
+fn roots(facts: &Facts, now: i64) -> Result<(Vec<RootCertificate>, u64), String> {
+    let text = file(&facts.roots, ROOT_CA.0, ROOT_CA.1)?;
+    let all = parse_roots_any_time(text).map_err(|error| format!("ConfigMap {}: {error}", ROOT_CA.0))?;
+    let written = facts.roots.present().map_or(0, |data| data.written);
+    let begun = all.iter().filter_map(|root| u64::try_from(root.not_before).ok()).max().unwrap_or(0);
+    let (valid, expired): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|root| now <= root.not_after);
+    if valid.is_empty() {
+        return Ok((all, written.max(begun)));
+    }
+    let left = expired.iter().filter_map(|root| u64::try_from(root.not_after + 1).ok()).max().unwrap_or(0);
+    Ok((valid, if written == 0 { begun.max(left) } else { written.max(left) }))
+}
+
+/// Version, revisions and namespace of Istio.
+pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
+    let revisions: BTreeSet<_> = istiods.iter().filter_map(|istiod| istiod.revision.parse().ok()).collect();
+    let numbers = |version: &str| -> Vec<u64> {
+        let parts = version.split(|c: char| !c.is_ascii_digit()).take(3);
+        parts.map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    // the oldest: it has the bugs that somebody has to live with
+    let version = istiods.iter().filter_map(|istiod| istiod.version.clone()).min_by_key(|version| numbers(version));
+    IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()) }
+}
+
+/// What istiod runs with; Istio's own default where it is told nothing.
+pub fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, String> {
+    let ids: BTreeSet<&str> =
+        istiods.iter().map(|istiod| istiod.cluster_id.as_deref().unwrap_or(ClusterId::ISTIO_DEFAULT)).collect();
+    match (ids.first(), ids.len()) {
+        (Some(id), 1) => id.parse().map_err(|error| format!("CLUSTER_ID of istiod: {error}")),
+        _ => Err(format!("istiods run with different cluster IDs: {}", ids.into_iter().collect::<Vec<_>>().join(", "))),
+    }
+}
+
+fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, String> {
+    if let Some(network) = &options.network {
+        return Ok(network.clone());
+    }
+    let label = &facts.namespace.required("Istio's namespace")?.network;
+    match (label, &identity.network) {
+        (Some(label), _) => label.parse().map_err(|error| format!("label of Istio's namespace: {error}")),
+        (None, Some(network)) => Ok(network.clone()),
+        (None, None) => Err(format!(
+            "the network is not known: label Istio's namespace with {}",
+            crate::istio::gateways::NETWORK_LABEL
+        )),
+    }
+}
+
+fn ingress(facts: &Facts, options: &ExporterOptions) -> Result<Vec<Gateway>, String> {
+    let mut stated = options.gateways.clone();
+    if !stated.is_empty() {
+        stated.sort();
+        stated.dedup();
+        return Ok(stated);
+    }
+    let found = facts.gateways.clone()?;
+    if found.is_empty() && !options.flat_network {
+        let label = crate::istio::gateways::NETWORK_LABEL;
+        return Err(format!("no Service has the label {label}: deploy an east-west gateway, or say --flat-network"));
+    }
+    Ok(found)
+}
+
+/// The serving CA, where it made what is served: who brings another certificate brings another CA, too.
+fn serving_ca(facts: &Facts, identity: &Identity) -> Option<String> {
+    let ca = identity.serving_ca.as_ref().filter(|pem| !pem.is_empty())?;
+    match &facts.serving {
+        Some(chain) if !made_by(ca, chain) => None,
+        _ => Some(ca.clone()),
+    }
+}
+
+/// Whether a CA of a bundle made the first certificate of a chain.
+fn made_by(bundle: &str, chain: &str) -> bool {
+    let read = |text: &str| Pem::iter_from_buffer(text.as_bytes()).flatten().collect::<Vec<_>>();
+    let (authorities, chain) = (read(bundle), read(chain));
+    let Some(Ok(leaf)) = chain.first().map(Pem::parse_x509) else { return false };
+    authorities
+        .iter()
+        .filter_map(|pem| pem.parse_x509().ok())
+        .any(|ca| leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok())
+}
+
+/// How evidence names each peer.
+fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
+    let routes = file(&facts.routes, ROUTES, ROUTES_FILE).ok();
+    let routes = routes.and_then(|text| RoutesFile::parse(text.as_bytes()).ok()).map(|file| file.routes);
+    let texts = [facts.shared.present().and_then(|map| map.mesh_networks.as_deref())].into_iter();
+    let texts = texts.chain([facts.standard_says(|map| map.mesh_networks.as_ref()).map(String::as_str)]);
+    let networks: Vec<_> = texts.flatten().flat_map(parse_mesh_networks).collect();
+    let network = |id: &ClusterId| {
+        let of = networks.iter().find(|(_, (_, registries))| registries.contains(id.as_str()));
+        of.and_then(|(name, _)| name.parse().ok())
+    };
+    let relation = |id: ClusterId| Relation { network: network(&id), cluster_id: id };
+    routes.into_iter().flatten().map(|route| (route.cluster_uuid, relation(route.cluster_id))).collect()
+}
+
+/// Whether our ConfigMap is there, which istiod has to be told of.
+pub fn shared(facts: &Facts) -> Result<bool, String> {
+    facts.shared.optional(&format!("ConfigMap {SHARED_MESH_CONFIG}")).map(|map| map.is_some())
+}

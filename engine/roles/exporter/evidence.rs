@@ -1,0 +1,340 @@
+//! Evidence: what is live, folded from what each istiod, api-proxy and relay of the cluster says. Pure.
+//!
+//! What one istiod does not say is not live, since any of them may serve a proxy: a root counts when all have it, a remote
+//! cluster is in its worst state, a network has the gateways that all agree on. The shapes are those of Istio's
+//! `pilot/pkg/xds/debug.go`: `/debug/clusterz`, `/debug/networkz`, `/debug/mesh`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cluster::watched::Source;
+use crate::istio::objects::{Istiod, MeshMap};
+use crate::types::address::{Gateway, Host};
+use crate::types::certificate::parse_roots_any_time;
+use crate::types::name::{ClusterId, Digest, NetworkName};
+use crate::wire::metadata::{
+    CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown, StandardMeshConfig,
+};
+
+/// The ConfigMap that istiod merges into its mesh configuration.
+pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
+/// Metric of the api-proxy: when a peer last used a key.
+pub const LAST_USED: &str = "isthmus_proxy_credential_last_used_seconds";
+/// Metric of the relay: whether a route works.
+pub const ROUTE_UP: &str = "isthmus_relay_route_up";
+
+/// What one pod answered, or why it did not.
+pub type Answer<T> = (String, Result<T, String>);
+
+#[derive(Deserialize)]
+struct WireCluster {
+    id: String,
+    #[serde(rename = "secretName", default)]
+    secret: String,
+    #[serde(rename = "syncStatus", default)]
+    status: String,
+}
+
+/// Remote clusters from `/debug/clusterz`; the cluster's own entry has no secret.
+pub fn parse_clusterz(bytes: &[u8]) -> Result<BTreeMap<ClusterId, ReadState>, String> {
+    let all: Vec<WireCluster> = serde_json::from_slice(bytes).map_err(|error| format!("/debug/clusterz: {error}"))?;
+    let remote = all.into_iter().filter(|cluster| !cluster.secret.is_empty());
+    // an ID that is none of ours comes from a secret of another's making
+    let known = remote.filter_map(|cluster| {
+        let state = match cluster.status.as_str() {
+            "synced" => ReadState::Synced,
+            "timeout" => ReadState::Timeout,
+            // `closed`, too, is still there
+            _ => ReadState::Syncing,
+        };
+        Some((cluster.id.parse().ok()?, state))
+    });
+    let mut worst: BTreeMap<ClusterId, ReadState> = BTreeMap::new();
+    for (id, state) in known {
+        let entry = worst.entry(id).or_insert(state);
+        *entry = worse(*entry, state);
+    }
+    Ok(worst)
+}
+
+fn worse(one: ReadState, other: ReadState) -> ReadState {
+    match (one, other) {
+        (ReadState::Timeout, _) | (_, ReadState::Timeout) => ReadState::Timeout,
+        (ReadState::Syncing, _) | (_, ReadState::Syncing) => ReadState::Syncing,
+        _ => ReadState::Synced,
+    }
+}
+
+#[derive(Deserialize)]
+struct WireMesh {
+    #[serde(rename = "caCertificates", default)]
+    roots: Vec<WireRoot>,
+}
+
+#[derive(Deserialize)]
+struct WireRoot {
+    #[serde(default)]
+    pem: String,
+}
+
+/// Digests of the foreign roots of `/debug/mesh`. Istio reads the first certificate of an entry, so an entry is one root.
+pub fn parse_mesh(bytes: &[u8]) -> Result<BTreeSet<Digest>, String> {
+    let mesh: WireMesh = serde_json::from_slice(bytes).map_err(|error| format!("/debug/mesh: {error}"))?;
+    let first = |root: &WireRoot| pem::parse_many(&root.pem).ok()?.first().map(|block| Digest::of(block.contents()));
+    Ok(mesh.roots.iter().filter_map(first).collect())
+}
+
+#[derive(Deserialize)]
+struct WireNetworkGateway {
+    #[serde(rename = "Network")]
+    network: String,
+    #[serde(rename = "Addr")]
+    address: String,
+    #[serde(rename = "Port", default)]
+    port: u64,
+}
+
+/// Gateways by network, from `/debug/networkz`. Names are resolved there. A port of 0 is that of an ambient gateway.
+pub fn parse_networkz(bytes: &[u8]) -> Result<BTreeMap<NetworkName, BTreeSet<Gateway>>, String> {
+    let all: Option<Vec<WireNetworkGateway>> =
+        serde_json::from_slice(bytes).map_err(|error| format!("/debug/networkz: {error}"))?;
+    let mut networks: BTreeMap<NetworkName, BTreeSet<Gateway>> = BTreeMap::new();
+    for gateway in all.unwrap_or_default() {
+        if let (Ok(network), Ok(gateway)) = (gateway.network.parse(), Gateway::new(&gateway.address, gateway.port)) {
+            networks.entry(network).or_default().insert(gateway);
+        }
+    }
+    Ok(networks)
+}
+
+/// All answers, or who did not give one.
+fn every<'a, T>(who: &str, answers: &'a [Answer<T>]) -> Result<Vec<&'a T>, String> {
+    if answers.is_empty() {
+        return Err(format!("no pod of {who} is running"));
+    }
+    let of = |(pod, answer): &'_ Answer<T>| answer.as_ref().map_err(|reason| format!("{pod}: {reason}")).err();
+    match answers.iter().find_map(of) {
+        Some(reason) => Err(reason),
+        None => Ok(answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect()),
+    }
+}
+
+fn shown<T>(value: Result<T, String>) -> Shown<T> {
+    match value {
+        Ok(value) => Shown::Seen(value),
+        Err(reason) => Shown::Unknown(reason),
+    }
+}
+
+/// Remote clusters, each in the worst state of all istiods; one that another istiod has not taken up is not in step.
+pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Shown<Vec<Read>> {
+    shown(every("istiod", answers).map(|all| {
+        let ids: BTreeSet<&ClusterId> = all.iter().flat_map(|one| one.keys()).collect();
+        let state = |id: &ClusterId| {
+            let states = all.iter().map(|one| one.get(id).copied().unwrap_or(ReadState::Syncing));
+            states.reduce(worse).unwrap_or(ReadState::Syncing)
+        };
+        ids.into_iter().map(|id| Read { cluster_id: id.clone(), state: state(id) }).collect()
+    }))
+}
+
+/// Roots that every istiod has in effect; its own ones it always has.
+pub fn trusts(answers: &[Answer<BTreeSet<Digest>>], own: &Result<BTreeSet<Digest>, String>) -> Shown<BTreeSet<Digest>> {
+    shown(every("istiod", answers).and_then(|all| {
+        let own = own.clone()?;
+        let common =
+            all.iter().skip(1).fold(all.first().map(|first| (*first).clone()).unwrap_or_default(), |common, one| {
+                common.intersection(one).copied().collect()
+            });
+        Ok(common.union(&own).copied().collect())
+    }))
+}
+
+/// Gateways as they are configured, by network. They may be names.
+pub type Configured = BTreeMap<String, BTreeSet<Gateway>>;
+
+/// Networks of a `meshNetworks` text, with their gateways and the registries in them. A text that is none has none, as for
+/// istiod.
+pub fn parse_mesh_networks(text: &str) -> BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)> {
+    let document: Value = serde_yaml::from_str(text).unwrap_or_default();
+    let Some(networks) = document.get("networks").and_then(Value::as_object) else { return BTreeMap::new() };
+    let list = |network: &Value, key: &str| network.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let gateway = |value: &Value| {
+        let address = value.get("address").and_then(Value::as_str)?;
+        Gateway::new(address, value.get("port").and_then(Value::as_u64)?).ok()
+    };
+    let registry = |value: &Value| value.get("fromRegistry").and_then(Value::as_str).map(ToOwned::to_owned);
+    let network = |network: &Value| {
+        let gateways = list(network, "gateways").iter().filter_map(gateway).collect();
+        (gateways, list(network, "endpoints").iter().filter_map(registry).collect())
+    };
+    networks.iter().map(|(name, value)| (name.clone(), network(value))).collect()
+}
+
+/// Networks in effect in every istiod. Where names are configured, istiod shows the addresses behind them: the names count as
+/// live as soon as there are such addresses.
+pub fn networks(
+    answers: &[Answer<BTreeMap<NetworkName, BTreeSet<Gateway>>>],
+    configured: &Configured,
+) -> Shown<Vec<LiveNetwork>> {
+    shown(every("istiod", answers).map(|all| {
+        let names: BTreeSet<&NetworkName> = all.iter().flat_map(|one| one.keys()).collect();
+        let empty = BTreeSet::new();
+        let live = |name: &NetworkName| {
+            let configured = configured.get(name.as_str()).unwrap_or(&empty);
+            let mut seen = all.iter().map(|one| named(one.get(name).unwrap_or(&empty), configured));
+            let first = seen.next().unwrap_or_default();
+            seen.fold(first, |common, one| common.intersection(&one).cloned().collect())
+        };
+        let networks = names.into_iter().map(|name| (name.clone(), live(name)));
+        let networks = networks.filter(|(_, gateways)| !gateways.is_empty());
+        networks.map(|(name, gateways)| LiveNetwork { name, gateways: gateways.into_iter().collect() }).collect()
+    }))
+}
+
+/// Gateways that an istiod shows, with names in the place of the addresses that it resolved them to.
+fn named(seen: &BTreeSet<Gateway>, configured: &BTreeSet<Gateway>) -> BTreeSet<Gateway> {
+    let is_name = |gateway: &&Gateway| matches!(gateway.address, Host::Name(_));
+    let names: Vec<&Gateway> = configured.iter().filter(is_name).collect();
+    if names.is_empty() {
+        return seen.clone();
+    }
+    let (literal, resolved): (BTreeSet<_>, BTreeSet<_>) =
+        seen.iter().partition(|gateway| configured.contains(*gateway));
+    let live = names.into_iter().filter(|name| resolved.iter().any(|gateway| gateway.port == name.port));
+    literal.into_iter().chain(live).cloned().collect()
+}
+
+/// Both switches are in every istiod, in the Deployments that make the next ones, and no proxy awaits its restart. The
+/// switch that names our ConfigMap is wanted once that is there.
+pub fn prepared(
+    deployments: Result<Vec<&Istiod>, String>,
+    pods: Result<Vec<&Istiod>, String>,
+    shared: Result<bool, String>,
+    lacking: Result<usize, String>,
+) -> Shown<bool> {
+    let judge = || {
+        let (deployments, pods, shared) = (deployments?, pods?, shared?);
+        if pods.is_empty() {
+            return Err("no pod of istiod is running".to_owned());
+        }
+        let named = |istiod: &Istiod| istiod.shared_mesh_config.as_deref() == Some(SHARED_MESH_CONFIG);
+        let switched = |istiod: &&Istiod| istiod.multiroot && (!shared || named(istiod));
+        if !deployments.iter().chain(&pods).all(switched) {
+            return Ok(false);
+        }
+        Ok(lacking? == 0)
+    };
+    shown(judge())
+}
+
+/// A line of a metrics page: the value of a metric and its labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Value.
+    pub value: f64,
+}
+
+/// Samples of one metric in the text formats of Prometheus and `OpenMetrics`.
+pub fn parse_samples(text: &str, metric: &str) -> Vec<Sample> {
+    text.lines().filter_map(|line| sample(line.strip_prefix(metric)?)).collect()
+}
+
+fn sample(rest: &str) -> Option<Sample> {
+    let mut labels = BTreeMap::new();
+    let Some(mut rest) = rest.strip_prefix('{') else {
+        // another metric whose name only begins alike is none of ours
+        return Some(Sample { labels, value: rest.strip_prefix(' ')?.split(' ').next()?.parse().ok()? });
+    };
+    while !rest.starts_with('}') {
+        let (name, after) = rest.split_once("=\"")?;
+        let mut value = String::new();
+        let mut chars = after.char_indices();
+        let end = loop {
+            match chars.next()? {
+                (at, '"') => break at,
+                (_, '\\') => match chars.next()?.1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, other) => value.push(other),
+            }
+        };
+        labels.insert(name.to_owned(), value);
+        rest = after.get(end + 1..)?;
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+    let value = rest.strip_prefix("} ")?.split(' ').next()?.parse().ok()?;
+    Some(Sample { labels, value })
+}
+
+/// The key that each peer used last, at any api-proxy.
+pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<CredentialUse>> {
+    shown(every("the api-proxy", answers).map(|all| {
+        let mut newest: BTreeMap<_, (f64, CredentialUse)> = BTreeMap::new();
+        for sample in all.into_iter().flatten() {
+            let label = |name: &str| sample.labels.get(name).map(String::as_str).unwrap_or_default();
+            let (Ok(uuid), Ok(key_id)) = (label("cluster_uuid").parse(), label("key_id").parse()) else { continue };
+            let used = CredentialUse { cluster_uuid: uuid, key_id };
+            let entry = newest.entry(used.cluster_uuid.clone()).or_insert((f64::MIN, used.clone()));
+            if sample.value > entry.0 {
+                *entry = (sample.value, used);
+            }
+        }
+        newest.into_values().map(|(_, used)| used).collect()
+    }))
+}
+
+/// Routes: one works when every relay says so.
+pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<LiveRoute>> {
+    shown(every("the relay", answers).map(|all| {
+        let relays = all.len();
+        let mut found: BTreeMap<_, Vec<(bool, String)>> = BTreeMap::new();
+        for sample in all.into_iter().flatten() {
+            let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
+            let (Ok(id), Ok(host)) = (label("cluster_id").parse(), label("api_host").parse()) else { continue };
+            let said: (ClusterId, crate::types::address::ApiHost) = (id, host);
+            found.entry(said).or_default().push((sample.value > 0.0, label("reason")));
+        }
+        let route = |((cluster_id, api_host), said): ((ClusterId, _), Vec<(bool, String)>)| {
+            let refused = said.iter().find(|(up, _)| !up).map(|(_, reason)| reason.clone());
+            let reason = refused.or_else(|| (said.len() < relays).then(|| "a relay does not have it yet".to_owned()));
+            let state = if reason.is_some() { RouteState::Failed } else { RouteState::Ok };
+            LiveRoute { cluster_id, api_host, state, reason: reason.filter(|reason| !reason.is_empty()) }
+        };
+        found.into_iter().map(route).collect()
+    }))
+}
+
+/// What the standard mesh configuration says, over the ConfigMaps of all revisions. The first one's networks count, which
+/// is that of the default revision where there is one.
+pub fn mesh_config(maps: &BTreeMap<String, Source<Arc<MeshMap>>>) -> Shown<StandardMeshConfig> {
+    let mut all = StandardMeshConfig { ca_certificates: false, mesh_networks: None };
+    for (name, source) in maps {
+        let what = format!("ConfigMap {name}");
+        let map = match source.optional(&what) {
+            Ok(Some(map)) => map,
+            Ok(None) => continue,
+            Err(reason) => return Shown::Unknown(reason),
+        };
+        match &map.ca_certificates {
+            Ok(has) => all.ca_certificates |= has,
+            Err(reason) => return Shown::Unknown(format!("{what}: {reason}")),
+        }
+        if all.mesh_networks.is_none() {
+            all.mesh_networks.clone_from(&map.mesh_networks);
+        }
+    }
+    Shown::Seen(all)
+}
+
+/// Digests of the cluster's own roots.
+pub fn own_roots(pem: &str) -> Result<BTreeSet<Digest>, String> {
+    let roots = parse_roots_any_time(pem).map_err(|error| error.to_string())?;
+    Ok(roots.into_iter().map(|root| root.digest).collect())
+}

@@ -1,0 +1,13 @@
+//! The metadata-exporter: what a cluster says of itself, and who may hear it.
+//!
+//! Sources are watched ([`crate::cluster::watched`]); [`documents`] composes what is published of them, [`evidence`] folds what
+//! pods say; [`respond`] answers from that, without IO.
+
+pub mod documents;
+pub mod evidence;
+mod look;
+mod published;
+mod run;
+
+pub use crate::roles::exporter::published::{Answered, Audit, BUNDLE_PATH, Exporter, Published, Relation, respond};
+pub use crate::roles::exporter::run::{ExporterOptions, start};

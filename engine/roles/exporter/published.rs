@@ -1,0 +1,409 @@
+//! The metadata-exporter: what a cluster says of itself, complete or not at all, and to whom.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `<prefix>/public/public.json` | the public document, with an ETag |
+//! | `<prefix>/public/spiffe-bundle-endpoint` | its root CAs as a SPIFFE bundle |
+//! | `<prefix>/private/multicluster.json` | the private document, with a token |
+//! | `/healthz`, `/readyz` | for probes |
+//!
+//! What is not known yet is 503 with Retry-After. A refused token is one uniform 401, whatever is wrong with it; the reason
+//! is in the response's [`Audit`] alone.
+//!
+//! **Who sees which evidence.** The cluster's own engine (`self` keys) sees all of it. A peer sees `trusts`, which are
+//! digests of public certificates, and `prepared`; of `reads`, `routes`, `networks` and `credentials` the entries about
+//! itself; never `meshConfig`, whose text names others. Whoever signs with a key that several peers publish, an engine that
+//! reads for all of them, sees what concerns each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::server::limits::{Buckets, Rate, client_address};
+use crate::server::{Body, BoxError, Handler, whole};
+use crate::types::key::KeyId;
+use crate::types::name::{ClusterId, ClusterUuid, Digest, NetworkName};
+use crate::types::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
+use crate::wire::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Shown};
+use crate::wire::peers::{PeerEntry, PeersFile};
+use crate::wire::spiffe::bundle;
+
+/// Path of the SPIFFE bundle below the prefix.
+pub const BUNDLE_PATH: &str = "public/spiffe-bundle-endpoint";
+/// Seconds after which to ask again for what is not known yet.
+const RETRY: HeaderValue = HeaderValue::from_static("5");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// What a cluster publishes at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// UID of `kube-system`, the audience of tokens; while it is unknown no private document is given.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// The public document, or why it is not complete.
+    pub public: Result<PublicDocument, String>,
+    /// The private document, or why it is not complete. Its evidence is [`evidence`](Self::evidence).
+    pub private: Result<PrivateDocument, String>,
+    /// What is live.
+    pub evidence: Option<Evidence>,
+    /// Who may read, or why that is not known; until then nobody is judged.
+    pub peers: Result<PeersFile, String>,
+    /// How evidence names each peer, as ConfigMap `isthmus-routes` and the mesh configuration tell.
+    pub relations: BTreeMap<ClusterUuid, Relation>,
+    /// Rises with each change of the root CAs.
+    pub sequence: u64,
+}
+
+/// A peer as evidence names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its cluster ID.
+    pub cluster_id: ClusterId,
+    /// Its network, when the mesh configuration has one for it.
+    pub network: Option<NetworkName>,
+}
+
+/// How a request for a private document was judged: an extension of its response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// In whose name was asked; only of tokens that verified.
+    pub subject: Option<String>,
+    /// The key id of such a token.
+    pub key: Option<String>,
+    /// Why the token was refused.
+    pub rejected: Option<Rejected>,
+}
+
+/// Whose evidence is wanted.
+enum Reader<'a> {
+    Own,
+    Peers(Vec<&'a PeerEntry>),
+}
+
+/// Answers a request, from its head alone. `prefix` is empty or begins with a slash; `now` is in seconds since 1970.
+pub fn respond(published: &Published, prefix: &str, request: &Parts, now: i64) -> Response<Bytes> {
+    let path = request.uri.path();
+    let document = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/'));
+    let answer: fn(&Published, &Parts, i64) -> Response<Bytes> = match (path, document) {
+        ("/healthz", _) => |_, _, _| text(StatusCode::OK, "ok"),
+        ("/readyz", _) => |published, _, _| ready(published),
+        (_, Some(PUBLIC_PATH)) => |published, request, _| public(published, request),
+        (_, Some(BUNDLE_PATH)) => |published, request, _| spiffe_bundle(published, request),
+        (_, Some(PRIVATE_PATH)) => private,
+        _ => |_, _, _| text(StatusCode::NOT_FOUND, "not found"),
+    };
+    let mut response = if request.method == Method::GET || request.method == Method::HEAD {
+        answer(published, request, now)
+    } else {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+    };
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if response.status() != StatusCode::NOT_MODIFIED {
+        let length = HeaderValue::from(response.body().len());
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    if request.method == Method::HEAD {
+        *response.body_mut() = Bytes::new();
+    }
+    response
+}
+
+fn text(status: StatusCode, words: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("{words}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}
+
+/// 503: not known yet.
+fn incomplete(reason: &str) -> Response<Bytes> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {reason}"));
+    response.headers_mut().insert(RETRY_AFTER, RETRY);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn ready(published: &Published) -> Response<Bytes> {
+    match (&published.public, &published.private, &published.cluster_uuid) {
+        (Ok(_), Ok(_), Some(_)) => text(StatusCode::OK, "ready"),
+        (Err(_), ..) => incomplete("the public document is not complete"),
+        _ => incomplete("the private document is not complete"),
+    }
+}
+
+fn public(published: &Published, request: &Parts) -> Response<Bytes> {
+    match &published.public {
+        Ok(document) => tagged(document.to_json(), request),
+        Err(reason) => incomplete(reason),
+    }
+}
+
+fn spiffe_bundle(published: &Published, request: &Parts) -> Response<Bytes> {
+    let roots = published.public.as_ref().map_err(Clone::clone);
+    match roots.and_then(|document| bundle(&document.root_ca, published.sequence).map_err(|error| error.to_string())) {
+        Ok(json) => tagged(json, request),
+        Err(reason) => incomplete(&reason),
+    }
+}
+
+/// A document with its ETag (RFC 9110, section 8.8.3), or 304.
+fn tagged(json: String, request: &Parts) -> Response<Bytes> {
+    let tag = format!("\"{}\"", Digest::of(json.as_bytes()).short(32));
+    let known = request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut known = known.flat_map(|value| value.split(',')).map(|value| value.trim().trim_start_matches("W/"));
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let unchanged = known.any(|value| value == tag || value == "*");
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(ETAG, tag);
+    }
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        headers.insert(CONTENT_TYPE, JSON);
+        *response.body_mut() = json.into();
+    }
+    response
+}
+
+fn private(published: &Published, request: &Parts, now: i64) -> Response<Bytes> {
+    let Some(own) = &published.cluster_uuid else { return incomplete("the cluster's UUID is not known yet") };
+    let peers = match &published.peers {
+        Ok(peers) => peers,
+        Err(reason) => return incomplete(reason),
+    };
+    let (reader, audit) = match admit(peers, own, request, now) {
+        Ok(admitted) => admitted,
+        Err(rejected) => {
+            let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            let audit = Audit { subject: None, key: None, rejected: Some(rejected) };
+            response.extensions_mut().insert(audit);
+            return response;
+        }
+    };
+    let mut response = match &published.private {
+        Ok(document) => {
+            let evidence = published.evidence.as_ref().map(|evidence| visible(evidence, &reader, &published.relations));
+            tagged(PrivateDocument { evidence, ..document.clone() }.to_json(), request)
+        }
+        Err(reason) => incomplete(reason),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(audit);
+    response
+}
+
+/// Who asks, when the token admits it.
+fn admit<'a>(
+    peers: &'a PeersFile,
+    own: &ClusterUuid,
+    request: &Parts,
+    now: i64,
+) -> Result<(Reader<'a>, Audit), Rejected> {
+    const SCOPE: Scope = Scope::PrivateMulticluster;
+    let headers = request.headers.get_all(AUTHORIZATION).iter();
+    let authorization: Vec<&str> = headers.map(|value| value.to_str().unwrap_or_default()).collect();
+    let expected = Expectation { audience: own.as_str(), scope: SCOPE, now, max_lifetime: MAX_METADATA_LIFETIME };
+    let peer_of = |subject: &str| subject.parse().ok().and_then(|uuid: ClusterUuid| peers.peer(&uuid));
+    let keys = |subject: &str, kid: Option<&str>| {
+        let named = |key: &&AuthnKey| kid == Some(key.id.as_str()) && key.scopes.contains(&SCOPE);
+        let keys: Vec<&AuthnKey> = match kid {
+            _ if subject == own.as_str() => peers.own.keys.iter().filter(named).collect(),
+            Some(_) => peer_of(subject).into_iter().flat_map(|peer| &peer.keys).filter(named).collect(),
+            // without a key id only the peer's own key signs, which stands first
+            None => {
+                let first = peer_of(subject).and_then(|peer| peer.keys.first());
+                first.into_iter().filter(|key| key.scopes.contains(&SCOPE)).collect()
+            }
+        };
+        keys.into_iter().map(|key| key.pem.clone()).collect()
+    };
+    let verified = verify(&authorization, &expected, &keys)?;
+    let subject = verified.claims.sub;
+    let reader = if subject == own.as_str() {
+        Reader::Own
+    } else {
+        let asking = peer_of(&subject);
+        let id: Option<KeyId> = verified.kid.as_ref().and_then(|kid| kid.parse().ok());
+        let mut readers = id.map(|id| peers.publishers_of(&id, &verified.key, SCOPE)).unwrap_or_default();
+        readers.retain(|peer| peer.cluster_uuid.as_str() != subject);
+        readers.extend(asking);
+        Reader::Peers(readers)
+    };
+    Ok((reader, Audit { subject: Some(subject), key: verified.kid, rejected: None }))
+}
+
+/// The part of the evidence that a reader may see.
+fn visible(evidence: &Evidence, reader: &Reader<'_>, relations: &BTreeMap<ClusterUuid, Relation>) -> Evidence {
+    let Reader::Peers(readers) = reader else { return evidence.clone() };
+    let related: Option<Vec<&Relation>> = readers.iter().map(|peer| relations.get(&peer.cluster_uuid)).collect();
+    let ids = related.as_ref().map(|related| related.iter().map(|one| &one.cluster_id).collect::<BTreeSet<_>>());
+    let networks =
+        related.and_then(|related| related.iter().map(|one| one.network.as_ref()).collect::<Option<BTreeSet<_>>>());
+    let uuids: BTreeSet<&ClusterUuid> = readers.iter().map(|peer| &peer.cluster_uuid).collect();
+    Evidence {
+        trusts: evidence.trusts.clone(),
+        networks: about(&evidence.networks, networks.as_ref(), |network| &network.name),
+        reads: about(&evidence.reads, ids.as_ref(), |read| &read.cluster_id),
+        routes: about(&evidence.routes, ids.as_ref(), |route| &route.cluster_id),
+        prepared: evidence.prepared.clone(),
+        credentials: about(&evidence.credentials, Some(&uuids), |used| &used.cluster_uuid),
+        mesh_config: Shown::Unknown("shown to the cluster's own engine alone".to_owned()),
+    }
+}
+
+/// Entries about the readers. Where it is not known how evidence names a reader, an empty list would claim that nothing
+/// about it is live, so nothing is said at all.
+fn about<T: Clone, N: Ord>(
+    shown: &Shown<Vec<T>>,
+    names: Option<&BTreeSet<&N>>,
+    name_of: impl Fn(&T) -> &N,
+) -> Shown<Vec<T>> {
+    match (shown, names) {
+        (Shown::Unknown(reason), _) => Shown::Unknown(reason.clone()),
+        (Shown::Seen(_), None) => {
+            Shown::Unknown("this cluster does not know the reader's cluster ID or network yet".to_owned())
+        }
+        (Shown::Seen(list), Some(names)) => {
+            Shown::Seen(list.iter().filter(|entry| names.contains(name_of(entry))).cloned().collect())
+        }
+    }
+}
+
+/// The role: answers from the newest [`Published`].
+pub struct Exporter {
+    prefix: String,
+    published: RwLock<Arc<Published>>,
+    clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    rates: Option<Rates>,
+    heard: Box<Listener>,
+}
+
+/// Requests a second, by who asks.
+struct Rates {
+    addresses: Buckets<IpAddr>,
+    peers: Buckets<String>,
+}
+
+/// A request and how it was answered.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// Who asked.
+    pub from: SocketAddr,
+    /// Which document: `public`, `bundle`, `private`, or `other`.
+    pub what: &'static str,
+    /// The status.
+    pub status: StatusCode,
+    /// How a token was judged.
+    pub audit: Option<&'a Audit>,
+}
+
+/// Hears of each answer.
+type Listener = dyn Fn(&Answered<'_>) + Send + Sync;
+
+impl Exporter {
+    /// An exporter below a path prefix. `clock` gives seconds since 1970.
+    pub fn new(prefix: &str, published: Published, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self {
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            published: RwLock::new(Arc::new(published)),
+            clock: Box::new(clock),
+            rates: None,
+            heard: Box::new(|_| {}),
+        }
+    }
+
+    /// The same with a listener for each answer.
+    #[must_use]
+    pub fn with_listener(self, heard: impl Fn(&Answered<'_>) + Send + Sync + 'static) -> Self {
+        Self { heard: Box::new(heard), ..self }
+    }
+
+    /// The same with limits of requests: of each address before a token is looked at, then of whoever the token is of.
+    #[must_use]
+    pub fn with_rates(self, address: Rate, peer: Rate) -> Self {
+        Self { rates: Some(Rates { addresses: Buckets::new(address), peers: Buckets::new(peer) }), ..self }
+    }
+
+    /// Changes what is published from now on; says whether that was a change.
+    pub fn change(&self, change: impl FnOnce(&mut Published)) -> bool {
+        let mut current = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Published::clone(&current);
+        change(&mut next);
+        let differs = **current != next;
+        if differs {
+            *current = Arc::new(next);
+        }
+        differs
+    }
+
+    /// What is published.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn answer(&self, head: &Parts, what: &str, from: SocketAddr) -> Response<Bytes> {
+        let limited = |rates: &Rates| match what {
+            "other" => Ok(()),
+            _ => rates.addresses.take(client_address(from.ip()), Instant::now()),
+        };
+        if let Err(wait) = self.rates.as_ref().map_or(Ok(()), limited) {
+            return too_many(wait);
+        }
+        let response = respond(&self.published(), &self.prefix, head, (self.clock)());
+        let subject = response.extensions().get::<Audit>().and_then(|audit| audit.subject.clone());
+        match subject.zip(self.rates.as_ref()).map(|(subject, rates)| rates.peers.take(subject, Instant::now())) {
+            Some(Err(wait)) => too_many(wait),
+            _ => response,
+        }
+    }
+}
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+fn too_many(wait: Duration) -> Response<Bytes> {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "too many requests");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Handler for Exporter {
+    async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, BoxError> {
+        let (head, _body) = request.into_parts();
+        let below = head.uri.path().strip_prefix(&self.prefix).and_then(|path| path.strip_prefix('/'));
+        let what = match below {
+            Some(PUBLIC_PATH) => "public",
+            Some(BUNDLE_PATH) => "bundle",
+            Some(PRIVATE_PATH) => "private",
+            _ => "other",
+        };
+        let response = self.answer(&head, what, from);
+        let audit = response.extensions().get::<Audit>();
+        (self.heard)(&Answered { from, what, status: response.status(), audit });
+        Ok(response.map(whole))
+    }
+
+    fn problem(&self, from: SocketAddr, problem: &(dyn std::error::Error + 'static)) {
+        tracing::debug!(%from, problem, "a connection ended in an error");
+    }
+}

@@ -1,0 +1,100 @@
+//! The role's own identity towards its apiserver, which lends itself to nobody: it may impersonate the peers' users, and
+//! nothing else. A token from a file is read again all the time, since kubelets replace it; without one nothing is sent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::HeaderValue;
+use kube::config::AuthInfo;
+use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::roles::role::{Role, RoleError};
+
+/// How often the file is read.
+const EVERY: Duration = Duration::from_secs(1);
+/// How soon it is read again when it holds no token: it may just be being written.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What requests are authorized with.
+#[derive(Clone)]
+pub enum Credential {
+    /// A client certificate, which TLS has shown already.
+    Certificate,
+    /// A token, while there is one.
+    Token(watch::Receiver<Option<HeaderValue>>),
+}
+
+impl Credential {
+    /// That of the role's kubeconfig, or of its pod.
+    pub fn of(role: &Role) -> Result<Self, RoleError> {
+        let auth: &AuthInfo = &role.access.config.auth_info;
+        if let Some(path) = &auth.token_file {
+            let path = PathBuf::from(path);
+            let first = read(&path);
+            role.health.set("credential", first.as_ref().map(|_| ()).map_err(Clone::clone));
+            let (sender, receiver) = watch::channel(first.ok());
+            tokio::spawn(follow(path, sender, role.clone()));
+            return Ok(Self::Token(receiver));
+        }
+        if let Some(token) = &auth.token {
+            let token = header(token.expose_secret()).map_err(RoleError::Start)?;
+            role.health.set("credential", Ok(()));
+            return Ok(Self::Token(watch::channel(Some(token)).1));
+        }
+        if auth.client_certificate.is_some() || auth.client_certificate_data.is_some() {
+            role.health.set("credential", Ok(()));
+            return Ok(Self::Certificate);
+        }
+        Err(RoleError::Start(
+            "the kubeconfig holds neither a token, nor a token file, nor a client certificate; give the role one of them"
+                .to_owned(),
+        ))
+    }
+
+    /// The value of `Authorization`, none with a certificate, or an error while there is no token.
+    pub fn authorization(&self) -> Result<Option<HeaderValue>, &'static str> {
+        match self {
+            Self::Certificate => Ok(None),
+            Self::Token(token) => token.borrow().clone().map(Some).ok_or("the role's own token is missing"),
+        }
+    }
+}
+
+/// Reads the file over and over. A token that is missing twice in a row is gone, and the old one is no longer used.
+async fn follow(path: PathBuf, sender: watch::Sender<Option<HeaderValue>>, role: Role) {
+    let mut missing = sender.borrow().is_none();
+    while !role.stopping.is_requested() && !sender.is_closed() {
+        sleep(if missing { AGAIN } else { EVERY }).await;
+        let token = read(&path);
+        let first_miss = token.is_err() && !missing;
+        missing = token.is_err();
+        if first_miss {
+            continue;
+        }
+        role.health.set("credential", token.as_ref().map(|_| ()).map_err(Clone::clone));
+        let token = token.ok();
+        sender.send_if_modified(|current| {
+            let changed = *current != token;
+            *current = token;
+            changed
+        });
+    }
+}
+
+fn read(path: &Path) -> Result<HeaderValue, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    header(zeroize::Zeroizing::new(text).trim())
+}
+
+fn header(token: &str) -> Result<HeaderValue, String> {
+    if token.is_empty() {
+        return Err("the role's own token is empty".to_owned());
+    }
+    let text = zeroize::Zeroizing::new(format!("Bearer {token}"));
+    let mut value =
+        HeaderValue::from_str(&text).map_err(|_| "the role's own token has characters that no token has".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}

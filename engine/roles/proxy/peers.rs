@@ -1,0 +1,122 @@
+//! Who may ask, as the cluster's ConfigMaps say at this moment.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+
+use crate::cluster::watched::{Data, Source, watch_config_map};
+use crate::roles::role::Role;
+use crate::types::key::PublicKey;
+use crate::types::name::{ClusterUuid, Namespace, TrustDomain};
+use crate::types::token::{KeyLookup, Scope};
+use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
+use crate::wire::peers::{PEERS, PEERS_FILE, PeerEntry, PeersFile};
+
+/// Who is served, and whom they serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The cluster's own UUID, the audience of tokens; while it is unknown nobody is judged.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// The cluster's trust domain.
+    pub trust_domain: TrustDomain,
+    /// Namespace of the cluster's own Istio.
+    pub istio_namespace: Namespace,
+    /// The peers; `None` until they were read once.
+    pub peers: Option<PeersFile>,
+}
+
+impl Admission {
+    /// Whether this key of this peer opens the api-proxy.
+    pub fn admits(&self, peer: &ClusterUuid, key: &PublicKey) -> bool {
+        self.peer(peer)
+            .is_some_and(|entry| entry.keys.iter().any(|known| known.pem == *key && known.scopes.contains(&Scope::Api)))
+    }
+
+    /// A peer. The cluster itself is none, whatever the file says: its own keys open no apiserver.
+    pub fn peer(&self, uuid: &ClusterUuid) -> Option<&PeerEntry> {
+        if self.cluster_uuid.as_ref() == Some(uuid) {
+            return None;
+        }
+        self.peers.as_ref()?.peer(uuid)
+    }
+}
+
+impl KeyLookup for Admission {
+    fn keys(&self, subject: &str, kid: Option<&str>) -> Vec<PublicKey> {
+        let entry = subject.parse().ok().and_then(|uuid: ClusterUuid| self.peer(&uuid));
+        let Some(entry) = entry else { return Vec::new() };
+        let mut keys: Vec<_> = match kid {
+            Some(kid) => entry.keys.iter().filter(|key| key.id.as_str() == kid).collect(),
+            // without a key id only the peer's own key signs, which stands first
+            None => entry.keys.first().into_iter().collect(),
+        };
+        keys.retain(|key| key.scopes.contains(&Scope::Api));
+        keys.into_iter().map(|key| key.pem.clone()).collect()
+    }
+
+    fn max_lifetime(&self, subject: &str, usual: i64) -> i64 {
+        let entry = subject.parse().ok().and_then(|uuid: ClusterUuid| self.peer(&uuid));
+        entry.and_then(|entry| entry.max_token_lifetime).unwrap_or(usual)
+    }
+}
+
+/// Follows both ConfigMaps. What cannot be read leaves what was read before, and the role is not ready.
+pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
+    let namespace = role.namespace.as_str();
+    let bell = Arc::new(Notify::new());
+    let identity = watch_config_map(&role.access.client, namespace, IDENTITY, &bell);
+    let peers = watch_config_map(&role.access.client, namespace, PEERS, &bell);
+    let mut admission = Admission {
+        cluster_uuid: None,
+        trust_domain: TrustDomain::default(),
+        istio_namespace: role.namespace.clone(),
+        peers: None,
+    };
+    let (sender, receiver) = watch::channel(Arc::new(admission.clone()));
+    let (health, stopping) = (role.health.clone(), role.stopping.clone());
+    health.set("identity", Err("ConfigMap isthmus-identity was not read yet".to_owned()));
+    health.set("peers", Err("ConfigMap isthmus-peers was not read yet".to_owned()));
+    tokio::spawn(async move {
+        loop {
+            let read = read_identity(&identity.one());
+            health.set(
+                "identity",
+                read.map(|identity| {
+                    admission.cluster_uuid = identity.cluster_uuid;
+                    admission.trust_domain = identity.trust_domain.unwrap_or_default();
+                }),
+            );
+            let read = read_peers(&peers.one());
+            health.set("peers", read.map(|file| admission.peers = Some(file)));
+            sender.send_if_modified(|current| {
+                let changed = **current != admission;
+                if changed {
+                    *current = Arc::new(admission.clone());
+                }
+                changed
+            });
+            tokio::select! {
+                () = bell.notified() => {}
+                () = stopping.requested() => return,
+            }
+        }
+    });
+    receiver
+}
+
+fn read_identity(source: &Source<Arc<Data>>) -> Result<Identity, String> {
+    let data = source.required(&format!("ConfigMap {IDENTITY}, which the relay writes"))?;
+    let file = data.get(IDENTITY_FILE).ok_or_else(|| format!("ConfigMap {IDENTITY} has no {IDENTITY_FILE}"))?;
+    let identity = Identity::parse(file.as_bytes()).map_err(|error| error.to_string())?;
+    match &identity.cluster_uuid {
+        Some(_) => Ok(identity),
+        None => Err(format!("ConfigMap {IDENTITY} does not name the cluster's UUID yet")),
+    }
+}
+
+/// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
+fn read_peers(source: &Source<Arc<Data>>) -> Result<PeersFile, String> {
+    let Some(data) = source.optional(&format!("ConfigMap {PEERS}"))? else { return Ok(PeersFile::empty()) };
+    let file = data.get(PEERS_FILE).ok_or_else(|| format!("ConfigMap {PEERS} has no {PEERS_FILE}"))?;
+    PeersFile::parse(file.as_bytes()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,176 @@
+//! Who may ask what. What is not in the table is denied.
+//!
+//! | resource | group | answer |
+//! |---|---|---|
+//! | `namespaces`, `nodes`, `pods`, `services` | core | the apiserver's |
+//! | `endpointslices` | `discovery.k8s.io` | the apiserver's |
+//! | `customresourcedefinitions` | `apiextensions.k8s.io` | the apiserver's |
+//! | `gateways` | `gateway.networking.k8s.io` | the apiserver's |
+//! | `workloadentries` | `networking.istio.io` | the apiserver's |
+//! | `serviceexports`, `serviceimports` | `multicluster.x-k8s.io` | the apiserver's |
+//! | `/api` | | the apiserver's; peers probe with it |
+//! | `secrets` | core | lists and watches: always empty, made here |
+//! | `configmaps` | core | the reader's mesh configuration: the trust domain alone, made here |
+//!
+//! Any version of a group, for `get`, `list` and `watch`. No subresource, no object of a namespace that is not shared, no
+//! other verb. This is what an istiod asks a remote cluster of a multi-primary mesh for (istio.io/istio
+//! `pkg/kube/multicluster`, seen in the audit log of a real apiserver). It waits for every list that it begins: one that is
+//! refused keeps the whole cluster from syncing. So lists that nobody should see are answered as empty. For the same reason
+//! any revision's mesh configuration is answered, also of one that the peer began to run since it was last read: it is made
+//! here and says nothing but the trust domain, which the public document says too.
+//!
+//! A peer that is shared `*` sees all namespaces. One that is shared some sees what is in them, asked for each by itself;
+//! what spans all namespaces, the list of them too, is denied, since nothing takes the others out of an answer.
+//!
+//! Services are asked as JSON and lose the label by which istiod would take them for gateways: such a gateway would
+//! override the one that is published (istio.io/istio `pilot/pkg/serviceregistry/kube/controller/network.go`).
+
+use crate::roles::api::request::{ApiRequest, Resource, Target, Verb};
+use crate::roles::api::synthetic::Synthetic;
+use crate::types::name::{Namespace, TrustDomain};
+use crate::wire::peers::PeerEntry;
+
+/// Resources that are passed on: group, resource, whether its objects are in namespaces.
+pub const PASSED_ON: [(&str, &str, bool); 10] = [
+    ("", "namespaces", false),
+    ("", "nodes", false),
+    ("", "pods", true),
+    ("", "services", true),
+    ("apiextensions.k8s.io", "customresourcedefinitions", false),
+    ("discovery.k8s.io", "endpointslices", true),
+    ("gateway.networking.k8s.io", "gateways", true),
+    ("multicluster.x-k8s.io", "serviceexports", true),
+    ("multicluster.x-k8s.io", "serviceimports", true),
+    ("networking.istio.io", "workloadentries", true),
+];
+
+/// What a cluster lets its peers see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Its trust domain, for the mesh configuration that is made here.
+    pub trust_domain: TrustDomain,
+    /// Where a peer is taken to have its istiod while it does not say.
+    pub istio_namespace: Namespace,
+}
+
+/// An answer to a request that may be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// The apiserver's.
+    Forward(Forward),
+    /// Made here.
+    Synthetic(Synthetic),
+}
+
+/// How a request goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Path and query, written anew from what was understood.
+    pub path_and_query: String,
+    /// Its answer lasts.
+    pub watch: bool,
+    /// Its answer may be long.
+    pub list: bool,
+    /// Its answer has to be JSON without the label `topology.istio.io/network`.
+    pub hide_network: bool,
+}
+
+/// Why a request may not be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Denied {
+    /// Not in the table.
+    #[error("this resource is not shared with peers")]
+    Resource,
+    /// A part or an action of an object.
+    #[error("subresources are not shared with peers")]
+    Subresource,
+    /// No version, or not of this form.
+    #[error("this is no version of an API")]
+    Version,
+    /// A namespace that the peer may not see.
+    #[error("this namespace is not shared with this peer")]
+    Namespace,
+    /// All namespaces at once, of which the peer may not see all.
+    #[error("not all namespaces are shared with this peer")]
+    AllNamespaces,
+    /// Secrets by name, or ConfigMaps that are not the reader's mesh configuration.
+    #[error("secrets and configuration are not shared with peers")]
+    Private,
+}
+
+impl Policy {
+    /// Judges a request of a peer. `seconds`: how long a watch of it may last.
+    pub fn admit(&self, request: &ApiRequest, peer: &PeerEntry, seconds: u64) -> Result<Admitted, Denied> {
+        let resource = match &request.target {
+            Target::ApiVersions => return Ok(self.forward(request, false, seconds)),
+            Target::Resource(resource) => resource,
+        };
+        if resource.subresource.is_some() {
+            return Err(Denied::Subresource);
+        }
+        if !is_version(&resource.version) {
+            return Err(Denied::Version);
+        }
+        match (resource.group.as_str(), resource.resource.as_str()) {
+            ("", "secrets" | "configmaps") if resource.version != "v1" => Err(Denied::Version),
+            ("", "secrets") if request.verb != Verb::Get => Ok(Admitted::Synthetic(Synthetic::empty_list(resource))),
+            ("", "configmaps") => self.mesh_config(request, resource, peer).map(Admitted::Synthetic),
+            ("", "secrets") => Err(Denied::Private),
+            (group, name) => {
+                let known = PASSED_ON.iter().find(|(g, r, _)| *g == group && *r == name);
+                let (_, _, namespaced) = known.ok_or(Denied::Resource)?;
+                // a Namespace is judged as what is in it
+                let (within, namespaced) = match (group, name) {
+                    ("", "namespaces") if resource.namespace.is_none() => (&resource.name, true),
+                    _ => (&resource.namespace, *namespaced),
+                };
+                match within {
+                    Some(_) if !namespaced => Err(Denied::Resource),
+                    Some(namespace) if !shares(peer, namespace) => Err(Denied::Namespace),
+                    None if namespaced && !shares(peer, "*") => Err(Denied::AllNamespaces),
+                    _ => Ok(self.forward(request, (group, name) == ("", "services"), seconds)),
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::unused_self, reason = "how a request goes on belongs to the policy")]
+    fn forward(&self, request: &ApiRequest, hide_network: bool, seconds: u64) -> Admitted {
+        Admitted::Forward(Forward {
+            path_and_query: request.path_and_query(seconds),
+            watch: request.verb == Verb::Watch,
+            list: request.verb == Verb::List,
+            hide_network,
+        })
+    }
+
+    /// istiod watches ConfigMap `istio` or `istio-<revision>` of its own namespace by a field selector.
+    fn mesh_config(&self, request: &ApiRequest, resource: &Resource, peer: &PeerEntry) -> Result<Synthetic, Denied> {
+        let selected = request.query.field_selector.as_deref().and_then(|text| text.strip_prefix("metadata.name="));
+        let name = selected.filter(|name| *name == "istio" || name.strip_prefix("istio-").is_some_and(is_label));
+        let own = peer.istio_namespace.as_ref().unwrap_or(&self.istio_namespace);
+        match (&resource.namespace, name, request.verb) {
+            (Some(namespace), Some(name), Verb::List | Verb::Watch) if namespace == own.as_str() => {
+                Ok(Synthetic::mesh_config(namespace, name, &self.trust_domain))
+            }
+            _ => Err(Denied::Private),
+        }
+    }
+}
+
+fn shares(peer: &PeerEntry, namespace: &str) -> bool {
+    peer.namespaces.iter().any(|shared| shared == "*" || shared == namespace)
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// `v1`, `v1beta1`, `v1alpha3`.
+fn is_version(text: &str) -> bool {
+    let digits = |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.strip_prefix('v').is_some_and(|rest| {
+        let parts = ["alpha", "beta"].iter().find_map(|stage| rest.split_once(stage));
+        parts.map_or_else(|| digits(rest), |(major, minor)| digits(major) && digits(minor))
+    })
+}

@@ -1,0 +1,139 @@
+//! The strict option: whoever asks shows a ServiceAccount's token of audience `isthmus-relay`, and has to be istiod.
+//!
+//! Any pod may have a token of any audience projected for its own account, so the audience alone says nothing: the account
+//! has to be an istiod's (`istiod`, or `istiod-<revision>`) of the relay's namespace. A token of another audience is never
+//! taken, so istiod's own token for the apiserver does not have to be shown here. Judgements are kept for a minute at most.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::time::timeout;
+
+use crate::roles::relay::store;
+use crate::types::name::{Digest, Namespace};
+
+/// The audience of the tokens.
+pub(super) const AUDIENCE: &str = "isthmus-relay";
+/// How long a token counts as good.
+const GOOD_FOR: Duration = Duration::from_mins(1);
+/// How long it counts as bad.
+const BAD_FOR: Duration = Duration::from_secs(5);
+/// How long the apiserver may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most judgements that are kept.
+const MAX_KEPT: usize = 1000;
+/// Most bytes of a token.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotAdmitted {
+    /// The token is missing, or bad, or somebody else's.
+    Refused,
+    /// The apiserver did not say.
+    Unknown(String),
+}
+
+/// Judges tokens.
+pub(super) struct Door {
+    reviews: Api<TokenReview>,
+    namespace: Namespace,
+    kept: Mutex<HashMap<Digest, (bool, Instant)>>,
+}
+
+impl Door {
+    pub(super) fn new(client: &Client, namespace: &Namespace) -> Self {
+        Self { reviews: Api::all(client.clone()), namespace: namespace.clone(), kept: Mutex::default() }
+    }
+
+    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<(), NotAdmitted> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(NotAdmitted::Refused) };
+        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        let token = token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN).ok_or(NotAdmitted::Refused)?;
+        let digest = Digest::of(token.as_bytes());
+        let good = if let Some(good) = self.kept(&digest) {
+            good
+        } else {
+            let good = self.ask(token).await.map_err(NotAdmitted::Unknown)?;
+            self.keep(digest, good);
+            good
+        };
+        if good { Ok(()) } else { Err(NotAdmitted::Refused) }
+    }
+
+    fn kept(&self, digest: &Digest) -> Option<bool> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(digest).filter(|(_, until)| Instant::now() < *until).map(|(good, _)| *good)
+    }
+
+    fn keep(&self, digest: Digest, good: bool) {
+        let now = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_KEPT {
+            kept.retain(|_, (_, until)| now < *until);
+        }
+        if kept.len() < MAX_KEPT {
+            kept.insert(digest, (good, now + if good { GOOD_FOR } else { BAD_FOR }));
+        }
+    }
+
+    async fn ask(&self, token: &str) -> Result<bool, String> {
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let params = PostParams::default();
+        let asked = timeout(PATIENCE, self.reviews.create(&params, &review)).await;
+        let answer = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))?.map_err(store::reason)?;
+        Ok(answer.status.is_some_and(|status| is_istiod(&status, &self.namespace)))
+    }
+}
+
+/// Whether a review says that this is an istiod of the namespace. An apiserver that knows no audiences leaves them out, and
+/// then the token was not judged for ours.
+fn is_istiod(status: &TokenReviewStatus, namespace: &Namespace) -> bool {
+    let audience = status.audiences.as_ref().is_some_and(|audiences| audiences.iter().any(|a| a == AUDIENCE));
+    let user = status.user.as_ref().and_then(|user| user.username.as_deref()).unwrap_or_default();
+    let account = user.strip_prefix(&format!("system:serviceaccount:{namespace}:")).unwrap_or_default();
+    status.authenticated == Some(true) && audience && (account == "istiod" || account.starts_with("istiod-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::authentication::v1::UserInfo;
+
+    use super::*;
+
+    #[test]
+    fn only_an_istiod_of_the_namespace_with_our_audience_is_let_in() {
+        let judge = |authenticated, audience: Option<&str>, user: &str| {
+            let status = TokenReviewStatus {
+                authenticated,
+                audiences: audience.map(|audience| vec![audience.to_owned()]),
+                user: Some(UserInfo { username: Some(user.to_owned()), ..UserInfo::default() }),
+                ..TokenReviewStatus::default()
+            };
+            is_istiod(&status, &Namespace::istio_system())
+        };
+        let (istiod, ours) = ("system:serviceaccount:istio-system:istiod", Some(AUDIENCE));
+        assert!(judge(Some(true), ours, istiod));
+        assert!(judge(Some(true), ours, &format!("{istiod}-canary")));
+        for (authenticated, audience, user) in [
+            (Some(false), ours, istiod),
+            (None, ours, istiod),
+            (Some(true), None, istiod),
+            (Some(true), Some("istio-ca"), istiod),
+            (Some(true), ours, "system:serviceaccount:default:istiod"),
+            (Some(true), ours, "system:serviceaccount:istio-system:istiodx"),
+            (Some(true), ours, "system:serviceaccount:istio-system:default"),
+            (Some(true), ours, "istiod"),
+        ] {
+            assert!(!judge(authenticated, audience, user), "{authenticated:?} {audience:?} {user}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The cluster's key and its serving CA: Secret `isthmus-authn`, born here once.
+//!
+//! The Secret is created and never replaced. Of two relays that begin together the apiserver lets one create it, and the
+//! other reads that one's. Peers know the cluster by this key, so one that cannot be read is an error for a person to mend,
+//! and no reason to make another; one that was deleted while a relay ran is written again as it was.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use rustls::crypto::SecureRandom;
+use zeroize::Zeroizing;
+
+use crate::roles::relay::issue::{Authority, IssueError};
+use crate::roles::relay::store;
+use crate::roles::relay::store::{Store, StoreError, Written};
+use crate::types::key::PrivateKey;
+use crate::types::name::ClusterUuid;
+
+/// Name of the Secret.
+pub(super) const AUTHN: &str = "isthmus-authn";
+const KEY: &str = "key.pem";
+const CA: &str = "ca.crt";
+const CA_KEY: &str = "ca.key";
+/// How often a Secret that was created and deleted by others is looked for.
+const ATTEMPTS: usize = 5;
+
+/// The cluster's key and its serving CA.
+pub(super) struct Authn {
+    pub(super) key: PrivateKey,
+    pub(super) authority: Authority,
+}
+
+impl fmt::Debug for Authn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authn([redacted])")
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BirthError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "Secret `{AUTHN}` is broken: {0}; put it back as it was, since peers know this cluster by its key; \
+         only if it is lost for good, delete it, and every peer has to accept the new key"
+    )]
+    Broken(String),
+    #[error("cannot make a key: {0}")]
+    Make(String),
+    #[error("Secret `{AUTHN}` is created and deleted again by somebody else; find out who")]
+    Unsteady,
+}
+
+/// The key as the cluster has it. When there is none, `held` is written, or else a new one.
+pub(super) async fn born(
+    store: &Store,
+    uuid: &ClusterUuid,
+    held: Option<&Authn>,
+    now: i64,
+) -> Result<Authn, BirthError> {
+    for _ in 0..ATTEMPTS {
+        if let Some(secret) = store::read(&store.secrets, AUTHN).await? {
+            return parse(&secret);
+        }
+        let made;
+        let authn = if let Some(held) = held {
+            held
+        } else {
+            made = make(uuid, now)?;
+            &made
+        };
+        if store::create(&store.secrets, AUTHN, &secret(store, authn)?).await? == Written::Done {
+            tracing::info!(key = %authn.key.public().id(), again = held.is_some(), "wrote Secret {AUTHN}");
+        }
+        // read in any case: what counts is what the apiserver holds
+    }
+    Err(BirthError::Unsteady)
+}
+
+fn make(uuid: &ClusterUuid, now: i64) -> Result<Authn, BirthError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    let random: &dyn SecureRandom = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(seed.as_mut_slice()).map_err(|_| BirthError::Make("the system gives no random bytes".to_owned()))?;
+    let key = PrivateKey::generate(&seed).map_err(|error| BirthError::Make(error.to_string()))?;
+    let authority =
+        Authority::new(&format!("isthmus {uuid}"), now).map_err(|error| BirthError::Make(error.to_string()))?;
+    Ok(Authn { key, authority })
+}
+
+fn secret(store: &Store, authn: &Authn) -> Result<Secret, BirthError> {
+    let key = authn.key.to_pem().map_err(|error| BirthError::Make(error.to_string()))?;
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let data: BTreeMap<_, _> = [
+        (KEY.to_owned(), bytes(&key)),
+        (CA.to_owned(), bytes(authn.authority.pem())),
+        (CA_KEY.to_owned(), bytes(authn.authority.key_pem())),
+    ]
+    .into();
+    Ok(Secret { metadata: store.own(AUTHN), data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() })
+}
+
+fn parse(secret: &Secret) -> Result<Authn, BirthError> {
+    let broken = |field: &str, reason: &str| BirthError::Broken(format!("`{field}`: {reason}"));
+    let text = |field: &str| {
+        let value = secret.data.as_ref().and_then(|data| data.get(field));
+        let value = value.ok_or_else(|| broken(field, "it is missing"))?;
+        String::from_utf8(value.0.clone()).map(Zeroizing::new).map_err(|_| broken(field, "it is no text"))
+    };
+    let key = PrivateKey::from_pem(&text(KEY)?).map_err(|error| broken(KEY, &error.to_string()))?;
+    let authority = Authority::read(&text(CA)?, text(CA_KEY)?).map_err(|error: IssueError| match error {
+        IssueError::Key(_) => broken(CA_KEY, &error.to_string()),
+        error => broken(CA, &error.to_string()),
+    })?;
+    Ok(Authn { key, authority })
+}

@@ -1,0 +1,258 @@
+//! One request: `/to/<cluster ID>/…` of istiod becomes `/…` of the peer's api-proxy, with a token of this cluster.
+//!
+//! Nothing is retried; istiod does that. A list that a peer refuses although istiod waits for it (an older api-proxy's 403
+//! on secrets, mesh configuration, gateways and the like) is answered empty here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use tokio::time::{Instant, sleep};
+
+use crate::roles::api::headers;
+use crate::roles::api::request::{ApiRequest, Verb};
+use crate::roles::api::synthetic::Synthetic;
+use crate::roles::proxy::{idling, status_object};
+use crate::roles::relay::admit::{Door, NotAdmitted};
+use crate::roles::relay::peers::{Answered, Peer, Peers, WatchPlace};
+use crate::roles::relay::reach;
+use crate::roles::role::Stopping;
+use crate::server::Body;
+use crate::server::limits::Limits;
+use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
+use crate::server::{nothing, upstream::UpstreamError, whole};
+
+/// How long a stream that is due gets to end its last event.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Takes requests to peers.
+pub(super) struct Forwarder {
+    pub(super) peers: Arc<Peers>,
+    pub(super) door: Option<Door>,
+    pub(super) limits: Limits,
+    pub(super) stopping: Stopping,
+    pub(super) streams: AtomicU64,
+}
+
+/// What is asked of a peer.
+struct Asked {
+    peer: Arc<Peer>,
+    path_and_query: String,
+    /// `None`: a path that is no resource; it goes on as it is.
+    api: Option<ApiRequest>,
+    watch: bool,
+    list: bool,
+    headers: HeaderMap,
+    place: Option<WatchPlace>,
+}
+
+/// An answer that is none of the peer's.
+struct Refusal {
+    status: StatusCode,
+    reason: &'static str,
+    message: String,
+    retry_after: Option<u64>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), retry_after: None }
+    }
+
+    fn response(&self) -> Response<Body> {
+        let mut response = status_object(self.status, self.reason, &self.message);
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"))),
+            _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl Forwarder {
+    /// Answers a request.
+    pub(super) async fn answer(&self, head: &Parts) -> Response<Body> {
+        let mut known = String::new();
+        let outcome = match self.judge(head, &mut known).await {
+            Ok(asked) => self.forward(head, asked).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = outcome.unwrap_or_else(|refusal| {
+            tracing::debug!(peer = known, status = refusal.status.as_u16(), reason = refusal.message, "not answered");
+            refusal.response()
+        });
+        let answered = Answered { cluster_id: known, code: response.status().as_u16() };
+        self.peers.counts.requests.get_or_create(&answered).inc();
+        response
+    }
+
+    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refusal> {
+        if let Some(door) = &self.door {
+            door.admit(&head.headers).await.map_err(|not| match not {
+                NotAdmitted::Refused => Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"),
+                NotAdmitted::Unknown(problem) => {
+                    tracing::warn!(problem, "cannot judge a token");
+                    let words = "the apiserver cannot be asked about the token";
+                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", words)
+                }
+            })?;
+        }
+        if head.method != Method::GET && head.method != Method::HEAD {
+            let words = "peers are only read";
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", words));
+        }
+        let path = head.uri.path();
+        let not_found = |words: String| Refusal::new(StatusCode::NOT_FOUND, "NotFound", words);
+        let target = path.strip_prefix("/to/").and_then(|rest| rest.split_once('/').map(|(id, _)| id));
+        let id = target.ok_or_else(|| not_found("there is /to/<cluster ID>/… here".to_owned()))?;
+        let peer = self.peers.get(id).ok_or_else(|| not_found("no route to a cluster of this ID".to_owned()))?;
+        peer.route.cluster_id.as_str().clone_into(known);
+
+        let path = path.get("/to/".len() + id.len()..).unwrap_or_default();
+        let bad = |words: &str| Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", words);
+        if !is_plain(path, self.limits.path) {
+            return Err(bad("the path is not in its normal form"));
+        }
+        let query = head.uri.query();
+        let api = ApiRequest::parse(&head.method, path, query, self.limits.path).ok();
+        let watch = match &api {
+            Some(api) => api.verb == Verb::Watch,
+            None => query.is_some_and(|query| query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1")),
+        };
+        let list = api.as_ref().is_some_and(|api| api.verb == Verb::List);
+        let mut incoming = head.headers.clone();
+        incoming.remove(AUTHORIZATION);
+        let headers = headers::upstream(&incoming, false).map_err(|refused| bad(&refused.to_string()))?;
+        let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        let place = if watch {
+            let full = || Refusal {
+                retry_after: Some(10),
+                ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "too many watches are open")
+            };
+            Some(self.peers.place(&peer).ok_or_else(full)?)
+        } else {
+            None
+        };
+        Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
+    }
+
+    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
+        let id = &asked.peer.route.cluster_id;
+        let unavailable = |reason: &str| {
+            let words = format!("cluster `{id}` is not reached: {reason}");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", words)
+        };
+        let upstream = asked.peer.upstream.as_ref().map_err(|reason| unavailable(reason))?;
+        let authorization =
+            self.peers.authorization(&asked.peer).map_err(|_| unavailable("this cluster has no key yet"))?;
+        let request = Request::builder().method(head.method.clone()).uri(asked.path_and_query.as_str());
+        let mut request = request.body(nothing()).map_err(|_| unavailable("the request cannot be written"))?;
+        request.headers_mut().clone_from(&asked.headers);
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+        let patience = if asked.list { self.limits.list } else { self.limits.request };
+        let response = upstream.send(request, patience).await.map_err(|error| {
+            tracing::debug!(peer = %id, problem = %error, "no answer");
+            match error {
+                UpstreamError::Timeout("answer") => Refusal::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "Timeout",
+                    format!("cluster `{id}` did not answer in time"),
+                ),
+                error => unavailable(reach::reason(&error)),
+            }
+        })?;
+        let status = response.status();
+        // nobody follows a peer to another place with istiod's requests
+        if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED) {
+            let words = format!("cluster `{id}` answered {}", status.as_u16());
+            return Err(Refusal::new(StatusCode::BAD_GATEWAY, "ServiceUnavailable", words));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            asked.peer.forget_token();
+        }
+        if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+            && let Some(api) = &asked.api
+            && let Some(synthetic) = Synthetic::for_refused(api)
+        {
+            tracing::debug!(peer = %id, path = asked.path_and_query, status = status.as_u16(), "refused; answered empty");
+            let answer = synthetic.answer(api);
+            let asks_for = api.query.timeout_seconds.map_or(self.limits.watch, Duration::from_secs);
+            let idles = answer.idles.then(|| asks_for.min(self.limits.watch));
+            let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
+            let mut response = Response::new(body);
+            *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return Ok(self.bound(response, asked, idles));
+        }
+        let (head, body) = response.into_parts();
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = headers::answer(&head.headers);
+        Ok(self.bound(response, asked, None))
+    }
+
+    /// Gives an answer's body its bounds.
+    fn bound(&self, response: Response<Body>, asked: Asked, lasts: Option<Duration>) -> Response<Body> {
+        let watch = asked.watch && response.status() == StatusCode::OK;
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
+        let lasts = lasts.unwrap_or(if watch { self.limits.watch } else { self.limits.list });
+        let grace = if watch { GRACE } else { Duration::ZERO };
+        let bounds = Bounds { until: Instant::now() + lasts + grace, stall: self.limits.stall, framing };
+        // watches that end together come back together, so they end one after the other
+        let place = self.streams.fetch_add(1, Ordering::Relaxed) % 16;
+        let spread = self.limits.drain * u32::try_from(place).unwrap_or(0) / 20;
+        let (stopping, gone) = (self.stopping.clone(), asked.peer.gone());
+        let due = async move {
+            tokio::select! {
+                () = sleep(lasts), if watch => {}
+                () = gone => {}
+                () = async { stopping.requested().await; sleep(spread).await } => {}
+            }
+        };
+        let (peer, place) = (asked.peer.route.cluster_id.clone(), asked.place);
+        let ended = move |outcome: crate::server::stream::Outcome| {
+            drop(place);
+            match outcome.ended {
+                Ended::Stalled | Ended::Broken(_) => {
+                    tracing::info!(%peer, watch, ended = ?outcome.ended, bytes = outcome.bytes, "a stream broke off");
+                }
+                ended => tracing::debug!(%peer, watch, ?ended, bytes = outcome.bytes, "a stream ended"),
+            }
+        };
+        response.map(|body| pass(body, AsIs, bounds, due, std::future::pending(), ended))
+    }
+}
+
+/// Whether a path can be read in one way only: nothing escaped, nothing empty but its end, no dot segments.
+fn is_plain(path: &str, max: usize) -> bool {
+    let segment = |segment: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'~');
+        segment != "." && segment != ".." && segment.bytes().all(plain)
+    };
+    path.len() <= max && !path.contains("//") && path.split('/').all(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for plain in ["/", "/api", "/api/v1/namespaces/istio-system/configmaps", "/openapi/v3/", "/apis/a.b/v1/x:y"] {
+            assert!(is_plain(plain, 2048), "{plain}");
+        }
+        let long = format!("/{}", "a".repeat(2048));
+        for other in ["//api", "/api/../secret", "/api/./v1", "/a%2fb", "/a\\b", "/a;b", "/é", &long] {
+            assert!(!is_plain(other, 2048), "{other}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The serving CA and the certificates that it issues: ECDSA on P-256, ten years and ninety days.
+//!
+//! Pure but for the random keys: the clock comes in. A certificate is issued again when two thirds of its life are over,
+//! when the CA or the hosts that it is for are others, and when it cannot be read; else it stays as it is.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
+
+use crate::server::Certificates;
+
+const DAY: i64 = 86_400;
+/// Life of a CA.
+pub(super) const CA_LIFE: i64 = 3650 * DAY;
+/// Life of a certificate.
+pub(super) const LEAF_LIFE: i64 = 90 * DAY;
+/// By how much clocks may differ.
+const BACKDATE: i64 = 3600;
+
+/// What cannot be issued, or issued with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum IssueError {
+    /// The CA certificate.
+    #[error("the CA certificate cannot be used: {0}")]
+    Certificate(String),
+    /// The CA's key.
+    #[error("the CA's key cannot be used: {0}")]
+    Key(String),
+    /// The library.
+    #[error("cannot issue a certificate: {0}")]
+    Issue(String),
+}
+
+/// A CA.
+pub(super) struct Authority {
+    pem: String,
+    key: Zeroizing<String>,
+    issuer: Issuer<'static, KeyPair>,
+    not_after: i64,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority([redacted])")
+    }
+}
+
+/// A certificate and its key, PEM.
+pub(super) struct Leaf {
+    pub(super) chain: String,
+    pub(super) key: Zeroizing<String>,
+}
+
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leaf([redacted])")
+    }
+}
+
+fn new_key() -> Result<KeyPair, IssueError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| IssueError::Issue(error.to_string()))
+}
+
+fn validity(params: &mut CertificateParams, from: i64, to: i64) {
+    let since_1970 = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(from);
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(to);
+}
+
+fn common_name(params: &mut CertificateParams, name: &str) {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    params.distinguished_name = subject;
+}
+
+/// The first certificate of a PEM text.
+fn der_of(pem: &str) -> Option<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok()
+}
+
+impl Authority {
+    /// A new one.
+    pub(super) fn new(name: &str, now: i64) -> Result<Self, IssueError> {
+        let key = new_key()?;
+        let mut params = CertificateParams::default();
+        common_name(&mut params, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        validity(&mut params, now - BACKDATE, now + CA_LIFE);
+        let pem = params.self_signed(&key).map_err(|error| IssueError::Issue(error.to_string()))?.pem();
+        Self::read(&pem, Zeroizing::new(key.serialize_pem()))
+    }
+
+    /// One that was written down.
+    pub(super) fn read(pem: &str, key: Zeroizing<String>) -> Result<Self, IssueError> {
+        let unusable = |reason: &str| IssueError::Certificate(reason.to_owned());
+        let roots =
+            crate::types::certificate::parse_roots_any_time(pem).map_err(|error| unusable(&error.to_string()))?;
+        let [root] = &roots[..] else { return Err(unusable("there has to be exactly one")) };
+        // the parser's words may quote the key
+        let pair = KeyPair::from_pem(&key).map_err(|_| IssueError::Key("it is no PKCS#8 key in PEM".to_owned()))?;
+        let der = der_of(&root.pem).ok_or_else(|| unusable("it is no PEM"))?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| unusable(&error.to_string()))?;
+        if certificate.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
+            return Err(IssueError::Key("it is not the key of the CA certificate".to_owned()));
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(&error.to_string()))?;
+        Ok(Self { pem: root.pem.clone(), key, issuer, not_after: root.not_after })
+    }
+
+    /// The certificate.
+    pub(super) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The key.
+    pub(super) fn key_pem(&self) -> &str {
+        &self.key
+    }
+
+    /// Issues a certificate for these hosts.
+    pub(super) fn issue(&self, name: &str, hosts: &BTreeSet<String>, now: i64) -> Result<Leaf, IssueError> {
+        let failed = |error: rcgen::Error| IssueError::Issue(error.to_string());
+        if self.not_after <= now {
+            return Err(IssueError::Certificate("it has expired".to_owned()));
+        }
+        let key = new_key()?;
+        let mut params = CertificateParams::new(hosts.iter().cloned().collect::<Vec<_>>()).map_err(failed)?;
+        common_name(&mut params, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        validity(&mut params, now - BACKDATE, (now + LEAF_LIFE).min(self.not_after));
+        let chain = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
+        Ok(Leaf { chain, key: Zeroizing::new(key.serialize_pem()) })
+    }
+
+    /// Why a certificate has to be issued again; `None` while it is good.
+    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: i64) -> Option<&'static str> {
+        if Certificates::from_pem(&leaf.chain, &leaf.key).is_err() {
+            return Some("it cannot be served");
+        }
+        let (Some(der), Some(ca)) = (der_of(&leaf.chain), der_of(&self.pem)) else { return Some("it is no PEM") };
+        let (Ok((_, certificate)), Ok((_, ca))) = (X509Certificate::from_der(&der), X509Certificate::from_der(&ca))
+        else {
+            return Some("it cannot be read");
+        };
+        if certificate.verify_signature(Some(ca.public_key())).is_err() {
+            return Some("the CA is another");
+        }
+        if hosts_of(&certificate) != *hosts {
+            return Some("it is for other hosts");
+        }
+        let (from, to) = (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+        if now < from || now >= from + (to - from) / 3 * 2 {
+            return Some("two thirds of its life are over");
+        }
+        None
+    }
+}
+
+fn hosts_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return BTreeSet::new() };
+    let host = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            address.map_or_else(|_| "?".to_owned(), |address| address.to_string())
+        }
+        _ => "?".to_owned(),
+    };
+    names.value.general_names.iter().map(host).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_000_000;
+
+    fn hosts(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_issued_again_for_a_reason_only() {
+        let ca = Authority::new("isthmus test", NOW).unwrap();
+        let wanted = hosts(&["api.east.example.com", "203.0.113.7", "2001:db8::1"]);
+        let leaf = ca.issue("isthmus-proxy", &wanted, NOW).unwrap();
+        assert_eq!(ca.stale(&leaf, &wanted, NOW), None);
+        assert_eq!(ca.stale(&leaf, &wanted, NOW + 59 * DAY), None);
+        assert_eq!(ca.stale(&leaf, &wanted, NOW + 60 * DAY), Some("two thirds of its life are over"));
+        assert_eq!(ca.stale(&leaf, &wanted, NOW - DAY), Some("two thirds of its life are over"));
+        assert_eq!(ca.stale(&leaf, &hosts(&["api.east.example.com"]), NOW), Some("it is for other hosts"));
+        // a CA of the same name is another
+        let other = Authority::new("isthmus test", NOW).unwrap();
+        assert_eq!(other.stale(&leaf, &wanted, NOW), Some("the CA is another"));
+        let again = Authority::read(ca.pem(), Zeroizing::new(ca.key_pem().to_owned())).unwrap();
+        assert_eq!(again.stale(&leaf, &wanted, NOW), None);
+        let second = again.issue("isthmus-proxy", &wanted, NOW).unwrap();
+        assert_eq!(ca.stale(&second, &wanted, NOW), None);
+        let mixed = Leaf { chain: leaf.chain, key: second.key };
+        assert_eq!(ca.stale(&mixed, &wanted, NOW), Some("it cannot be served"));
+    }
+
+    #[test]
+    fn a_ca_is_read_with_its_own_key_only_and_shows_nothing() {
+        let (one, two) = (Authority::new("one", NOW).unwrap(), Authority::new("two", NOW).unwrap());
+        let mixed = Authority::read(one.pem(), Zeroizing::new(two.key_pem().to_owned())).unwrap_err();
+        assert!(matches!(mixed, IssueError::Key(_)), "{mixed}");
+        let secret = "MIGHAgEAMBMGByqGSM49";
+        let broken = format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n");
+        let error = Authority::read(one.pem(), Zeroizing::new(broken)).unwrap_err();
+        assert!(!format!("{error} {error:?} {one:?}").contains(secret));
+        assert!(matches!(one.issue("late", &hosts(&["a"]), NOW + CA_LIFE), Err(IssueError::Certificate(_))));
+        let last = one.issue("last", &hosts(&["a"]), NOW + CA_LIFE - DAY).unwrap();
+        assert!(x509_parser::pem::parse_x509_pem(last.chain.as_bytes()).is_ok());
+    }
+}

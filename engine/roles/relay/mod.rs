@@ -1,0 +1,157 @@
+//! The relay: holds the cluster's private key and takes its istiod to the peers' api-proxies.
+//!
+//! Its two halves share the key alone. One keeps the cluster's own objects in order (`upkeep`: the key is born here, the
+//! identity written, certificates issued). The other answers istiod: a request below `/to/<cluster ID>/` goes on to that
+//! peer (`peers`, `forward`) with a token that istiod never sees. Whoever reaches the relay speaks for the cluster, so
+//! only istiod may: by NetworkPolicy, and strictly by its token (`admit`).
+
+mod admit;
+mod birth;
+mod forward;
+mod issue;
+mod peers;
+mod reach;
+mod store;
+mod upkeep;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+
+use crate::cluster::watched::{Data, Source, Watched, watch_config_map};
+use crate::roles::relay::admit::Door;
+use crate::roles::relay::forward::Forwarder;
+use crate::roles::relay::peers::{Counts, Peers};
+use crate::roles::relay::upkeep::Keeper;
+use crate::roles::role::{Role, RoleError, Service};
+use crate::server::{Body, BoxError, Handler};
+use crate::types::address::Host;
+use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
+use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
+
+/// How often the objects of the own cluster are looked after.
+const UPKEEP: Duration = Duration::from_mins(1);
+
+/// What the relay is told; all else it finds in its cluster.
+#[derive(Debug, Clone, Default)]
+pub struct RelayOptions {
+    /// Names and addresses that the exporter's certificate is for.
+    pub exporter_hosts: Vec<String>,
+    /// Names and addresses that the api-proxy's certificate is for.
+    pub proxy_hosts: Vec<String>,
+    /// Revisions of the cluster's istiod, whose mesh configuration is read; without any, the one without a suffix.
+    pub revisions: Vec<Revision>,
+    /// Trust domain; else what the mesh configuration says.
+    pub trust_domain: Option<TrustDomain>,
+    /// Network; else the label of Istio's namespace.
+    pub network: Option<NetworkName>,
+    /// UUID; else the UID of `kube-system`.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// Whoever asks must show a ServiceAccount's token of audience `isthmus-relay`.
+    pub require_token: bool,
+}
+
+/// The role.
+pub struct Relay {
+    forwarder: Forwarder,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Relay([redacted])")
+    }
+}
+
+impl Handler for Relay {
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
+        let (head, _body) = request.into_parts();
+        Ok(self.forwarder.answer(&head).await)
+    }
+
+    fn problem(&self, from: SocketAddr, problem: &(dyn Error + 'static)) {
+        tracing::debug!(source = %from.ip(), %problem, "a connection failed");
+    }
+}
+
+/// Begins the role: once there is a key and a certificate, the relay serves.
+pub async fn start(role: Role, options: RelayOptions) -> Result<Service<Relay>, RoleError> {
+    start_with(role, options, UPKEEP).await
+}
+
+/// The same with another time between two looks at the own cluster's objects.
+pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> Result<Service<Relay>, RoleError> {
+    for (flag, hosts) in [("exporter-host", &options.exporter_hosts), ("proxy-host", &options.proxy_hosts)] {
+        if let Some(error) = hosts.iter().find_map(|host| host.parse::<Host>().err()) {
+            return Err(RoleError::Start(format!("--{flag}: {error}")));
+        }
+    }
+    let conditions =
+        [("key", "the cluster's key is not read yet"), ("identity", "not written yet"), ("routes", "not read yet")];
+    for (condition, reason) in conditions {
+        role.health.set(condition, Err(reason.to_owned()));
+    }
+    let door = options.require_token.then(|| Door::new(&role.access.client, &role.namespace));
+    let (mut keeper, credential) = Keeper::new(role.clone(), options);
+    if role.tls.is_some() {
+        keeper.serve_from(role.certificates_from_files()?);
+    }
+    let Some(certificates) = keeper.begin().await else {
+        return Err(RoleError::Start("asked to end before there was a key".to_owned()));
+    };
+    let counts = Counts::register(&role.metrics);
+    let peers = Arc::new(Peers::new(credential, role.limits.clone(), role.stopping.clone(), counts));
+    let bell = Arc::new(Notify::new());
+    let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &bell);
+    tokio::spawn(keeper.go_on(every));
+    tokio::spawn(follow_routes(role.clone(), routes, bell, peers.clone()));
+    let forwarder = Forwarder { peers, door, limits: role.limits, stopping: role.stopping, streams: 0.into() };
+    Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
+}
+
+/// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
+async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, peers: Arc<Peers>) {
+    let mut known = false;
+    let mut said = None;
+    loop {
+        let source = routes.one();
+        let read = source.optional(&format!("ConfigMap `{ROUTES}`")).and_then(|data| match data {
+            None => Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() }),
+            Some(data) => match data.get(ROUTES_FILE) {
+                None => Err(format!("ConfigMap `{ROUTES}` has no `{ROUTES_FILE}`; render it again")),
+                Some(text) => RoutesFile::parse(text.as_bytes()).map_err(|error| error.to_string()),
+            },
+        });
+        match read {
+            Ok(file) => {
+                known = true;
+                said = None;
+                peers.update(file);
+                role.health.set("routes", Ok(()));
+            }
+            Err(problem) => {
+                let begins = source == Source::NotYet;
+                if !begins && said.as_ref() != Some(&problem) {
+                    tracing::warn!(problem, "the routes stay as they were");
+                }
+                if !known {
+                    role.health.set("routes", Err(problem.clone()));
+                }
+                said = Some(problem);
+            }
+        }
+        tokio::select! {
+            () = bell.notified() => {}
+            () = role.stopping.requested() => return,
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

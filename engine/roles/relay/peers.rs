@@ -1,0 +1,335 @@
+//! The peers of the routes: connections to each, its token, and how many watches are open.
+//!
+//! A peer lives as long as its route stays the same. When the route changes or goes, its watches end in good order, and
+//! istiod's next request finds the new one.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use http::HeaderValue;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::sync::watch;
+
+use crate::roles::relay::upkeep::Credential;
+use crate::roles::relay::{now, reach};
+use crate::roles::role::Stopping;
+use crate::server::limits::Limits;
+use crate::server::telemetry::Metrics;
+use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
+use crate::types::key::KeyId;
+use crate::types::name::{ClusterId, ClusterUuid};
+use crate::types::token::{Claims, ISSUER, Scope, mint};
+use crate::wire::routes::{Route, RoutesFile};
+
+/// Seconds that a token lives.
+pub(super) const TOKEN_LIFE: i64 = 40 * 60;
+/// Seconds after which another is made.
+pub(super) const TOKEN_RENEWED: i64 = 5 * 60;
+/// Seconds by which the peer's clock may be behind.
+const TOKEN_BACKDATE: i64 = 5 * 60;
+
+/// Labels of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RouteUp {
+    pub(super) cluster_id: String,
+    pub(super) api_host: String,
+    /// Why it is not up; short, and never the peer's own words.
+    pub(super) reason: String,
+}
+
+/// Labels of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfPeer {
+    pub(super) cluster_id: String,
+}
+
+/// Labels of answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Answered {
+    pub(super) cluster_id: String,
+    pub(super) code: u16,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    pub(super) route_up: Family<RouteUp, Gauge>,
+    pub(super) requests: Family<Answered, Counter>,
+    pub(super) watches: Family<OfPeer, Gauge>,
+    pub(super) token_age: Family<OfPeer, Gauge>,
+}
+
+impl Counts {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let counts = Self::default();
+        metrics.register(|registry| {
+            let up = "Whether the peer answers GET /api as an apiserver does";
+            registry.register("isthmus_relay_route_up", up, counts.route_up.clone());
+            registry.register("isthmus_relay_requests", "Requests by peer and answer", counts.requests.clone());
+            registry.register("isthmus_relay_watches", "Watches that are open", counts.watches.clone());
+            let age = "Age of the token in use, at the last look at the peer";
+            registry.register("isthmus_relay_token_age_seconds", age, counts.token_age.clone());
+        });
+        counts
+    }
+}
+
+/// A token as a header, and what it was made with.
+struct Minted {
+    header: HeaderValue,
+    at: i64,
+    key: KeyId,
+    own: ClusterUuid,
+}
+
+/// A peer.
+pub(super) struct Peer {
+    pub(super) route: Route,
+    /// Connections, or why there can be none.
+    pub(super) upstream: Result<Upstream, &'static str>,
+    token: Mutex<Option<Minted>>,
+    gone: watch::Sender<bool>,
+    /// What is shown of it.
+    shown: Mutex<Option<RouteUp>>,
+    watches: AtomicUsize,
+    gauge: Gauge,
+    pub(super) age: Gauge,
+}
+
+/// No token can be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NoKey;
+
+/// A place among the watches, given back when dropped.
+pub(super) struct WatchPlace {
+    peer: Arc<Peer>,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for WatchPlace {
+    fn drop(&mut self) {
+        self.peer.watches.fetch_sub(1, Ordering::AcqRel);
+        self.all.fetch_sub(1, Ordering::AcqRel);
+        self.peer.gauge.dec();
+    }
+}
+
+/// All peers.
+pub(super) struct Peers {
+    table: RwLock<BTreeMap<ClusterId, Arc<Peer>>>,
+    credential: watch::Receiver<Option<Arc<Credential>>>,
+    watches: Arc<AtomicUsize>,
+    limits: Limits,
+    stopping: Stopping,
+    pub(super) counts: Counts,
+}
+
+impl Peers {
+    pub(super) fn new(
+        credential: watch::Receiver<Option<Arc<Credential>>>,
+        limits: Limits,
+        stopping: Stopping,
+        counts: Counts,
+    ) -> Self {
+        Self { table: RwLock::default(), credential, watches: Arc::default(), limits, stopping, counts }
+    }
+
+    /// The peer of an ID.
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Peer>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Takes over these routes. What is the same stays, with its connections.
+    pub(super) fn update(self: &Arc<Self>, file: RoutesFile) {
+        let mut fresh = Vec::new();
+        {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let mut old = std::mem::take(&mut *table);
+            for route in file.routes {
+                let id = route.cluster_id.clone();
+                let peer = match old.remove(&id) {
+                    Some(peer) if peer.route == route => peer,
+                    changed => {
+                        if let Some(changed) = changed {
+                            self.leave(&changed);
+                        }
+                        let peer = Arc::new(self.peer(route));
+                        fresh.push(peer.clone());
+                        peer
+                    }
+                };
+                table.insert(id, peer);
+            }
+            for gone in old.values() {
+                self.leave(gone);
+                self.forget(gone);
+            }
+        }
+        for peer in fresh {
+            tracing::info!(peer = %peer.route.cluster_id, api_host = %peer.route.api_host, "a route");
+            tokio::spawn(reach::follow(self.clone(), peer, self.stopping.clone()));
+        }
+    }
+
+    fn leave(&self, peer: &Peer) {
+        tracing::info!(peer = %peer.route.cluster_id, api_host = %peer.route.api_host, "a route has gone or changed");
+        peer.gone.send_replace(true);
+        if let Some(shown) = peer.shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.counts.route_up.remove(&shown);
+        }
+    }
+
+    /// Shows whether a peer is up, and says whether that is news.
+    pub(super) fn show(&self, peer: &Peer, outcome: &Result<(), String>) -> bool {
+        let fresh = RouteUp {
+            cluster_id: peer.route.cluster_id.to_string(),
+            api_host: peer.route.api_host.to_string(),
+            reason: outcome.as_ref().err().cloned().unwrap_or_default(),
+        };
+        let mut shown = peer.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        // its successor may have the same labels
+        if peer.is_gone() || shown.as_ref() == Some(&fresh) {
+            return false;
+        }
+        if let Some(old) = shown.take() {
+            self.counts.route_up.remove(&old);
+        }
+        self.counts.route_up.get_or_create(&fresh).set(i64::from(outcome.is_ok()));
+        *shown = Some(fresh);
+        true
+    }
+
+    /// What is counted of a peer goes with it.
+    fn forget(&self, peer: &Peer) {
+        let of_peer = OfPeer { cluster_id: peer.route.cluster_id.to_string() };
+        self.counts.watches.remove(&of_peer);
+        self.counts.token_age.remove(&of_peer);
+    }
+
+    fn peer(&self, route: Route) -> Peer {
+        let of_peer = OfPeer { cluster_id: route.cluster_id.to_string() };
+        let upstream = connect(&route, &self.limits);
+        if let Err(reason) = upstream {
+            tracing::warn!(peer = %route.cluster_id, reason, "this route cannot be used");
+        }
+        Peer {
+            upstream,
+            token: Mutex::default(),
+            gone: watch::channel(false).0,
+            shown: Mutex::default(),
+            watches: AtomicUsize::new(0),
+            gauge: self.counts.watches.get_or_create(&of_peer).clone(),
+            age: self.counts.token_age.get_or_create(&of_peer).clone(),
+            route,
+        }
+    }
+
+    /// The `Authorization` for a peer.
+    pub(super) fn authorization(&self, peer: &Peer) -> Result<HeaderValue, NoKey> {
+        let credential = self.credential.borrow().clone().ok_or(NoKey)?;
+        let (now, key) = (now(), credential.authn.key.public().id());
+        let mut token = peer.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(minted) = &*token
+            && (0..TOKEN_RENEWED).contains(&(now - minted.at))
+            && minted.key == key
+            && minted.own == credential.uuid
+        {
+            return Ok(minted.header.clone());
+        }
+        let claims = Claims {
+            aud: peer.route.cluster_uuid.to_string(),
+            exp: now + TOKEN_LIFE,
+            iss: ISSUER.to_owned(),
+            nbf: now - TOKEN_BACKDATE,
+            scope: Scope::Api,
+            sub: credential.uuid.to_string(),
+        };
+        let text =
+            zeroize::Zeroizing::new(format!("Bearer {}", mint(&credential.authn.key, &claims, Some(&key)).expose()));
+        let mut header = HeaderValue::from_str(&text).map_err(|_| NoKey)?;
+        header.set_sensitive(true);
+        *token = Some(Minted { header: header.clone(), at: now, key, own: credential.uuid.clone() });
+        Ok(header)
+    }
+
+    /// A place for a watch, while there is one.
+    pub(super) fn place(&self, peer: &Arc<Peer>) -> Option<WatchPlace> {
+        let up_to = |most: usize| move |open: usize| (open < most).then_some(open + 1);
+        let (acquired, relaxed) = (Ordering::AcqRel, Ordering::Acquire);
+        self.watches.fetch_update(acquired, relaxed, up_to(self.limits.watches)).ok()?;
+        if peer.watches.fetch_update(acquired, relaxed, up_to(self.limits.watches_per_peer)).is_err() {
+            self.watches.fetch_sub(1, acquired);
+            return None;
+        }
+        peer.gauge.inc();
+        Some(WatchPlace { peer: peer.clone(), all: self.watches.clone() })
+    }
+}
+
+impl Peer {
+    /// Waits until the route has changed or gone.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut gone = self.gone.subscribe();
+        async move { drop(gone.wait_for(|gone| *gone).await) }
+    }
+
+    /// Whether the route has changed or gone.
+    pub(super) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
+    /// Seconds since the token in use was made.
+    pub(super) fn token_age(&self) -> Option<i64> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|minted| now() - minted.at)
+    }
+
+    /// The peer did not take the token; another is made for the next request.
+    pub(super) fn forget_token(&self) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Connections of a route, which come about later.
+fn connect(route: &Route, limits: &Limits) -> Result<Upstream, &'static str> {
+    let roots = match &route.api_ca {
+        None => public_roots()?,
+        Some(pem) => Arc::new(given_roots(pem).ok_or("its CA cannot be used")?),
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|_| "TLS is not to be had")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let port = route.api_host.port.unwrap_or(443);
+    let origin = Origin::new(&route.api_host.host.to_string(), port).map_err(|_| "its host cannot be used")?;
+    let limits = UpstreamLimits { connections: limits.upstream_connections, ..UpstreamLimits::default() };
+    Ok(Upstream::new(origin, Arc::new(tls), limits))
+}
+
+/// The system's roots, read once.
+fn public_roots() -> Result<Arc<RootCertStore>, &'static str> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    if roots.is_empty() { Err("it needs public CAs, and this image has none") } else { Ok(roots.clone()) }
+}
+
+fn given_roots(pem: &str) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.ok()?).ok()?;
+    }
+    (!roots.is_empty()).then_some(roots)
+}

@@ -1,0 +1,378 @@
+//! What the relay keeps in order in its own cluster, looked after every minute:
+//!
+//! 1. the key and the serving CA ([`birth`]);
+//! 2. ConfigMap `isthmus-identity`, by which exporter and api-proxy know whom they serve;
+//! 3. the serving certificates of exporter, api-proxy and of the relay itself ([`issue`](super::issue)).
+//!
+//! An object of that name that is not ours is left alone and said. What was once in order stays in use while the apiserver
+//! fails: a relay that has its key goes on working.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace as NamespaceObject, Secret};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use zeroize::Zeroizing;
+
+use crate::roles::relay::birth;
+use crate::roles::relay::birth::Authn;
+use crate::roles::relay::issue::Leaf;
+use crate::roles::relay::store;
+use crate::roles::relay::store::{Store, Written};
+use crate::roles::relay::{RelayOptions, now};
+use crate::roles::role::Role;
+use crate::server::Certificates;
+use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
+use crate::types::token::Scope;
+use crate::wire::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
+use crate::wire::metadata::AuthnKey;
+
+/// Attempts at an object that others write at the same time.
+const ATTEMPTS: usize = 5;
+/// Shortest and longest pause while something is not in order yet.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// ConfigMap of the mesh configuration, but for the suffix of its revision.
+const MESH_CONFIG: &str = "istio";
+/// Label of a namespace with the network of its cluster.
+const NETWORK_LABEL: &str = "topology.istio.io/network";
+
+/// Who this cluster is to its peers.
+#[derive(Debug)]
+pub(super) struct Credential {
+    pub(super) uuid: ClusterUuid,
+    pub(super) authn: Authn,
+}
+
+/// Keeps things in order.
+pub(super) struct Keeper {
+    role: Role,
+    store: Store,
+    options: RelayOptions,
+    credential: watch::Sender<Option<Arc<Credential>>>,
+    certificates: Option<Certificates>,
+    /// Digest of what is served, so that a change is seen.
+    served: Option<crate::types::name::Digest>,
+    /// What went wrong last, by what it is about.
+    said: BTreeMap<&'static str, String>,
+    /// Conditions that held once.
+    held: BTreeSet<&'static str>,
+}
+
+impl Keeper {
+    pub(super) fn new(role: Role, options: RelayOptions) -> (Self, watch::Receiver<Option<Arc<Credential>>>) {
+        let store = Store::new(&role.access.client, &role.namespace);
+        let (credential, seen) = watch::channel(None);
+        let (said, held) = (BTreeMap::new(), BTreeSet::new());
+        (Self { role, store, options, credential, certificates: None, served: None, said, held }, seen)
+    }
+
+    /// Works until there is a certificate to serve with; `None` when the process is to end before.
+    pub(super) async fn begin(&mut self) -> Option<Certificates> {
+        let mut pause = RETRY.0;
+        loop {
+            self.turn().await;
+            if let Some(certificates) = &self.certificates {
+                return Some(certificates.clone());
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.role.stopping.requested() => return None,
+            }
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// Goes on for as long as the process lives.
+    pub(super) async fn go_on(mut self, every: Duration) {
+        let mut pause = RETRY.0;
+        loop {
+            let wait = if self.said.is_empty() { every } else { pause };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.role.stopping.requested() => return,
+            }
+            self.turn().await;
+            pause = if self.said.is_empty() { RETRY.0 } else { (pause * 2).min(RETRY.1.max(every)) };
+        }
+    }
+
+    async fn turn(&mut self) {
+        let born = self.birth().await;
+        self.note("key", born);
+        let Some(credential) = self.credential.borrow().clone() else { return };
+        let identity = self.identity(&credential).await;
+        self.note("identity", identity);
+        for (about, name, hosts) in self.leaves() {
+            let issued = self.leaf(&credential.authn, name, &hosts).await;
+            let outcome = match issued {
+                Ok(leaf) if about == "certificate" => self.serve(&leaf),
+                Ok(_) => Ok(()),
+                Err(problem) => {
+                    if about == "certificate" && self.certificates.is_none() {
+                        // peers of this cluster's istiod are reached with a certificate that only this process knows
+                        let own = credential.authn.authority.issue(name, &hosts, now());
+                        drop(own.map(|leaf| self.serve(&leaf)));
+                    }
+                    Err(problem)
+                }
+            };
+            self.note(about, outcome);
+        }
+    }
+
+    /// Says what goes wrong and what is well again, each once. What held once is still in use, so it stays a condition met.
+    fn note(&mut self, about: &'static str, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => {
+                if self.said.remove(about).is_some() {
+                    tracing::info!(about, "in order again");
+                }
+                if matches!(about, "key" | "identity") {
+                    self.held.insert(about);
+                    self.role.health.set(about, Ok(()));
+                }
+            }
+            Err(problem) => {
+                if self.said.get(about) != Some(&problem) {
+                    tracing::warn!(about, problem, "not in order");
+                }
+                if matches!(about, "key" | "identity") && !self.held.contains(about) {
+                    self.role.health.set(about, Err(problem.clone()));
+                }
+                self.said.insert(about, problem);
+            }
+        }
+    }
+
+    async fn birth(&self) -> Result<(), String> {
+        let known = self.credential.borrow().clone();
+        let uuid = match (&known, &self.options.cluster_uuid) {
+            (Some(known), _) => known.uuid.clone(),
+            (None, Some(uuid)) => uuid.clone(),
+            (None, None) => self.uuid().await?,
+        };
+        let held = known.as_ref().map(|known| &known.authn);
+        let authn = birth::born(&self.store, &uuid, held, now()).await.map_err(|error| error.to_string())?;
+        let same = held.is_some_and(|held| {
+            held.key.public() == authn.key.public() && held.authority.pem() == authn.authority.pem()
+        });
+        if !same {
+            let key = authn.key.public().id();
+            if held.is_some() {
+                tracing::warn!(%key, "Secret {} was replaced by somebody; this cluster has another key now", birth::AUTHN);
+            } else {
+                tracing::info!(%key, cluster = %uuid, "the cluster's key is known");
+            }
+            self.credential.send_replace(Some(Arc::new(Credential { uuid, authn })));
+        }
+        Ok(())
+    }
+
+    async fn uuid(&self) -> Result<ClusterUuid, String> {
+        let object = store::read(&self.store.namespaces, "kube-system").await.map_err(|error| error.to_string())?;
+        let uid = object.and_then(|object: NamespaceObject| object.metadata.uid);
+        let uid =
+            uid.ok_or("namespace `kube-system` has no UID, so this cluster's is not known; say --cluster-uuid")?;
+        uid.parse().map_err(|error| format!("namespace `kube-system`: {error}; say --cluster-uuid"))
+    }
+
+    async fn network(&self) -> Result<Option<NetworkName>, String> {
+        if let Some(network) = &self.options.network {
+            return Ok(Some(network.clone()));
+        }
+        let name = self.store.namespace.as_str();
+        let object = store::read(&self.store.namespaces, name).await.map_err(|error| error.to_string())?;
+        let labels = object.and_then(|object: NamespaceObject| object.metadata.labels).unwrap_or_default();
+        let label = labels.get(NETWORK_LABEL).filter(|label| !label.is_empty());
+        let network = label.map(|label| label.parse()).transpose();
+        network.map_err(|error| format!("label `{NETWORK_LABEL}` of namespace `{name}`: {error}"))
+    }
+
+    async fn trust_domain(&self) -> Result<TrustDomain, String> {
+        if let Some(domain) = &self.options.trust_domain {
+            return Ok(domain.clone());
+        }
+        let unnamed = [Revision::unnamed()];
+        let revisions: &[Revision] = if self.options.revisions.is_empty() { &unnamed } else { &self.options.revisions };
+        for revision in revisions {
+            let name = match revision.as_str() {
+                "default" => MESH_CONFIG.to_owned(),
+                revision => format!("{MESH_CONFIG}-{revision}"),
+            };
+            let map = store::read(&self.store.config_maps, &name).await.map_err(|error| error.to_string())?;
+            if let Some(map) = map {
+                let mesh = map.data.and_then(|mut data| data.remove("mesh")).unwrap_or_default();
+                let unreadable = |what| format!("ConfigMap `{name}`: {what}; mend it, or say --trust-domain");
+                return trust_domain_of(&mesh).map_err(unreadable);
+            }
+        }
+        trust_domain_of("")
+    }
+
+    async fn identity(&self, credential: &Credential) -> Result<(), String> {
+        let public = credential.authn.key.public();
+        let scopes = [Scope::Api, Scope::PrivateMulticluster].into();
+        let ca = credential.authn.authority.pem().to_owned();
+        let identity = Identity {
+            version: IDENTITY_VERSION,
+            cluster_uuid: Some(credential.uuid.clone()),
+            keys: vec![AuthnKey { id: public.id(), pem: public.clone(), scopes }],
+            trust_domain: Some(self.trust_domain().await?),
+            istio_namespace: Some(self.store.namespace.clone()),
+            network: self.network().await?,
+            serving_ca: Some(ca.clone()),
+            relay_ca: Some(ca),
+        };
+        let data: BTreeMap<_, _> = [(IDENTITY_FILE.to_owned(), identity.to_json())].into();
+        for _ in 0..ATTEMPTS {
+            let found = store::read(&self.store.config_maps, IDENTITY).await.map_err(|error| error.to_string())?;
+            let written = match found {
+                None => {
+                    let metadata = self.store.own(IDENTITY);
+                    let fresh = ConfigMap { metadata, data: Some(data.clone()), ..ConfigMap::default() };
+                    store::create(&self.store.config_maps, IDENTITY, &fresh).await
+                }
+                Some(found) if !store::is_own(&found.metadata) => return Err(foreign("ConfigMap", IDENTITY)),
+                Some(found) if found.data.as_ref() == Some(&data) => return Ok(()),
+                Some(mut found) => {
+                    found.data = Some(data.clone());
+                    found.binary_data = None;
+                    store::replace(&self.store.config_maps, IDENTITY, &found).await
+                }
+            };
+            if written.map_err(|error| error.to_string())? == Written::Done {
+                tracing::info!("wrote ConfigMap {IDENTITY}");
+                return Ok(());
+            }
+        }
+        Err(format!("ConfigMap `{IDENTITY}` changes faster than it can be written; find out who else writes it"))
+    }
+
+    /// What each certificate is about, its Secret, and its hosts.
+    fn leaves(&self) -> Vec<(&'static str, &'static str, BTreeSet<String>)> {
+        let hosts = |service: &str, more: &[String]| -> BTreeSet<String> {
+            let name = format!("{service}.{}.svc", self.store.namespace);
+            let canonical =
+                |host: &String| host.parse().map_or_else(|_| host.clone(), |host: std::net::IpAddr| host.to_string());
+            [format!("{name}.cluster.local"), name].into_iter().chain(more.iter().map(canonical)).collect()
+        };
+        let mut leaves = vec![
+            (
+                "certificate of the exporter",
+                "isthmus-exporter-tls",
+                hosts("isthmus-exporter", &self.options.exporter_hosts),
+            ),
+            ("certificate of the api-proxy", "isthmus-proxy-tls", hosts("isthmus-proxy", &self.options.proxy_hosts)),
+        ];
+        if self.role.tls.is_none() {
+            leaves.push(("certificate", "isthmus-relay-tls", hosts("isthmus-relay", &[])));
+        }
+        leaves
+    }
+
+    /// The certificate in a Secret, issued if it has to be.
+    async fn leaf(&self, authn: &Authn, name: &'static str, hosts: &BTreeSet<String>) -> Result<Leaf, String> {
+        let authority = &authn.authority;
+        for _ in 0..ATTEMPTS {
+            let found: Option<Secret> =
+                store::read(&self.store.secrets, name).await.map_err(|error| error.to_string())?;
+            let why = match &found {
+                None => "there was none",
+                Some(found) if !store::is_own(&found.metadata) => return Err(foreign("Secret", name)),
+                Some(found) => match leaf_of(found) {
+                    None => "it could not be read",
+                    Some(leaf) => match authority.stale(&leaf, hosts, now()) {
+                        None => return Ok(leaf),
+                        Some(why) => why,
+                    },
+                },
+            };
+            let common_name = name.trim_end_matches("-tls");
+            let leaf = authority.issue(common_name, hosts, now()).map_err(|error| error.to_string())?;
+            let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+            let data: BTreeMap<_, _> = [
+                ("tls.crt".to_owned(), bytes(&leaf.chain)),
+                ("tls.key".to_owned(), bytes(&leaf.key)),
+                ("ca.crt".to_owned(), bytes(authority.pem())),
+            ]
+            .into();
+            let written = match found {
+                None => {
+                    let type_ = Some("kubernetes.io/tls".to_owned());
+                    let fresh = Secret { metadata: self.store.own(name), data: Some(data), type_, ..Secret::default() };
+                    store::create(&self.store.secrets, name, &fresh).await
+                }
+                Some(mut found) => {
+                    found.data = Some(data);
+                    store::replace(&self.store.secrets, name, &found).await
+                }
+            };
+            if written.map_err(|error| error.to_string())? == Written::Done {
+                tracing::info!(secret = name, why, "issued a certificate");
+                return Ok(leaf);
+            }
+        }
+        Err(format!("Secret `{name}` changes faster than it can be written; find out who else writes it"))
+    }
+
+    /// Shows a certificate from now on.
+    fn serve(&mut self, leaf: &Leaf) -> Result<(), String> {
+        let digest = crate::types::name::Digest::of(leaf.chain.as_bytes());
+        if self.served == Some(digest) {
+            return Ok(());
+        }
+        let words = |error: crate::server::TlsError| error.to_string();
+        match &self.certificates {
+            Some(certificates) => certificates.replace(&leaf.chain, &leaf.key).map_err(words)?,
+            None => self.certificates = Some(Certificates::from_pem(&leaf.chain, &leaf.key).map_err(words)?),
+        }
+        self.served = Some(digest);
+        Ok(())
+    }
+
+    /// Serves with certificates that come from elsewhere.
+    pub(super) fn serve_from(&mut self, certificates: Certificates) {
+        self.certificates = Some(certificates);
+    }
+}
+
+fn foreign(kind: &str, name: &str) -> String {
+    format!("{kind} `{name}` is not ours, and is left alone; delete it, or give it the labels of objects of isthmus")
+}
+
+fn leaf_of(secret: &Secret) -> Option<Leaf> {
+    let data = secret.data.as_ref()?;
+    let text = |field: &str| String::from_utf8(data.get(field)?.0.clone()).ok();
+    Some(Leaf { chain: text("tls.crt")?, key: Zeroizing::new(text("tls.key")?) })
+}
+
+/// `trustDomain` of a mesh configuration, whose default is `cluster.local` (istio/api `mesh/v1alpha1/config.proto`).
+fn trust_domain_of(mesh: &str) -> Result<TrustDomain, String> {
+    #[derive(serde::Deserialize, Default)]
+    struct Mesh {
+        #[serde(rename = "trustDomain", default)]
+        trust_domain: Option<String>,
+    }
+    let mesh: Option<Mesh> =
+        serde_yaml::from_str(mesh).map_err(|error| format!("`mesh` is no YAML mapping: {error}"))?;
+    let domain = mesh.unwrap_or_default().trust_domain.filter(|domain| !domain.is_empty());
+    domain.as_deref().unwrap_or("cluster.local").parse().map_err(|error| format!("`trustDomain`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trust_domain_is_istios_own_unless_the_mesh_says_another() {
+        let domain = |mesh: &str| trust_domain_of(mesh).map(|domain| domain.to_string());
+        assert_eq!(domain(""), Ok("cluster.local".to_owned()));
+        assert_eq!(domain("enableTracing: true\ntrustDomain: \"\"\n"), Ok("cluster.local".to_owned()));
+        assert_eq!(domain("trustDomain: shop.example\nrootNamespace: istio-system\n"), Ok("shop.example".to_owned()));
+        assert!(domain("trustDomain: Shop/Example").is_err());
+        assert!(domain("- a list").is_err());
+    }
+}

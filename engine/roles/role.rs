@@ -1,0 +1,260 @@
+//! What all in-cluster roles have in common: how they begin, are watched, and end.
+//!
+//! A role binds its two ports first and names them on stdout, one a line: the port it serves on, then the one for probes and
+//! metrics. It answers once its start is through. On SIGTERM it says that it is not ready, answers for a little longer,
+//! since load balancers need to notice, then lets requests end and exits.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::cluster::access::{Access, AccessError};
+use crate::server::limits::Limits;
+use crate::server::telemetry;
+use crate::server::telemetry::{Health, Metrics};
+use crate::server::{Bound, Certificates, Handler, TlsError};
+use crate::types::name::{Digest, Namespace};
+
+/// How often certificate files are looked at.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a role does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}; choose another with --{flag}")]
+    Listen {
+        /// The flag that says which.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The apiserver cannot be addressed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A certificate cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file cannot be read.
+    #[error("cannot read {what} {path}: {source}")]
+    File {
+        /// What the file holds.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals of the system cannot be heard.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// Something that only this role needs.
+    #[error("{0}")]
+    Start(String),
+}
+
+/// Where the serving certificate is.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// What every role is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Kubeconfig of its own cluster; without one, what a pod is given.
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of Istio and of the role.
+    pub namespace: Namespace,
+    /// Where it serves.
+    pub listen: SocketAddr,
+    /// Where probes and metrics are.
+    pub metrics_listen: SocketAddr,
+    /// Its serving certificate, where files hold it.
+    pub tls: Option<TlsFiles>,
+    /// Its limits.
+    pub limits: Limits,
+    /// Whether answers may take as long as they like.
+    pub streaming: bool,
+}
+
+/// What a role has to work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// Namespace of Istio and of the role.
+    pub namespace: Namespace,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its own cluster's apiserver.
+    pub access: Access,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Whether it is ready.
+    pub health: Health,
+    /// Whether it is to end.
+    pub stopping: Stopping,
+    /// Its serving certificate, where files hold it.
+    pub tls: Option<TlsFiles>,
+}
+
+/// What a role's start gives.
+#[derive(Debug)]
+pub struct Service<H> {
+    /// Answers requests.
+    pub handler: Arc<H>,
+    /// What handshakes are shown.
+    pub certificates: Certificates,
+}
+
+/// Whether the process is to end.
+#[derive(Debug, Clone)]
+pub struct Stopping(watch::Receiver<bool>);
+
+/// Says that the process is to end.
+#[derive(Debug)]
+pub struct Stop(watch::Sender<bool>);
+
+impl Stop {
+    /// A pair.
+    pub fn new() -> (Self, Stopping) {
+        let (stop, seen) = watch::channel(false);
+        (Self(stop), Stopping(seen))
+    }
+
+    /// From now on everything ends.
+    pub fn request(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stopping {
+    /// Waits until the process is to end. A dropped [`Stop`] is one that was requested.
+    pub async fn requested(&self) {
+        let mut receiver = self.0.clone();
+        drop(receiver.wait_for(|stop| *stop).await);
+    }
+
+    /// Whether it is to end.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+}
+
+impl Role {
+    /// The certificate of `--tls-cert` and `--tls-key`, which is read again when the files change.
+    pub fn certificates_from_files(&self) -> Result<Certificates, RoleError> {
+        let Some(files) = self.tls.clone() else {
+            return Err(RoleError::Start(
+                "a serving certificate is wanted; name it with --tls-cert and --tls-key".to_owned(),
+            ));
+        };
+        let (chain, key) = read_pair(&files)?;
+        let certificates = Certificates::from_pem(&chain, &key)?;
+        let seen = digest(&chain, &key);
+        tokio::spawn(follow(files, certificates.clone(), seen, self.stopping.clone()));
+        Ok(certificates)
+    }
+}
+
+fn read(what: &'static str, path: &Path) -> Result<String, RoleError> {
+    std::fs::read_to_string(path).map_err(|source| RoleError::File { what, path: path.display().to_string(), source })
+}
+
+fn read_pair(files: &TlsFiles) -> Result<(String, zeroize::Zeroizing<String>), RoleError> {
+    let chain = read("the serving certificate", &files.certificate)?;
+    Ok((chain, zeroize::Zeroizing::new(read("the serving key", &files.key)?)))
+}
+
+fn digest(chain: &str, key: &str) -> Digest {
+    Digest::of(format!("{}{}", Digest::of(chain.as_bytes()), Digest::of(key.as_bytes())).as_bytes())
+}
+
+/// Shows the certificate that is in the files. A pair that does not fit is one half of a change: the old one stays.
+async fn follow(files: TlsFiles, certificates: Certificates, mut seen: Digest, stopping: Stopping) {
+    let mut said = None;
+    while !stopping.is_requested() {
+        sleep(CERTIFICATES_EVERY).await;
+        let outcome = read_pair(&files).and_then(|(chain, key)| {
+            let found = digest(&chain, &key);
+            if found != seen {
+                certificates.replace(&chain, &key)?;
+                tracing::info!(file = %files.certificate.display(), "serving another certificate from now on");
+                seen = found;
+            }
+            Ok(())
+        });
+        let problem = outcome.err().map(|error| error.to_string());
+        if problem != said {
+            if let Some(problem) = &problem {
+                tracing::warn!(problem, "the serving certificate stays as it was");
+            }
+            said = problem;
+        }
+    }
+}
+
+/// Runs a role until SIGTERM or SIGINT. `announce` gets the two bound addresses, one a line.
+pub async fn run<H, F>(
+    settings: Settings,
+    announce: impl FnOnce(&str),
+    start: impl FnOnce(Role) -> F,
+) -> Result<(), RoleError>
+where
+    H: Handler,
+    F: Future<Output = Result<Service<H>, RoleError>>,
+{
+    let listen = |flag, address| move |source| RoleError::Listen { flag, address, source };
+    let bound = Bound::to(settings.listen).await.map_err(listen("listen", settings.listen))?;
+    let (probes, second) =
+        telemetry::bind(settings.metrics_listen).await.map_err(listen("metrics-listen", settings.metrics_listen))?;
+    announce(&format!("{}\n{second}\n", bound.address()));
+    let mut terminate = signal(SignalKind::terminate()).map_err(RoleError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RoleError::Signals)?;
+
+    let (end, stopping) = Stop::new();
+    let (metrics, health) = (Metrics::new(), Health::default());
+    tokio::spawn(telemetry::serve(probes, metrics.clone(), health.clone()));
+    let Settings { kubeconfig, namespace, limits, tls, streaming, .. } = settings;
+    let access = Access::open(kubeconfig.as_deref()).await?;
+    let (lame_duck, server_limits) = (limits.lame_duck, limits.server(streaming));
+    let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls };
+    let service = tokio::select! {
+        started = start(role) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let handler = service.handler.clone();
+    let running = bound.serve(&service.certificates, server_limits, service.handler);
+    tracing::info!(address = %running.address(), "serving");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending: no longer ready, and answering for {lame_duck:?} more");
+    health.set("ending", Err("the process was asked to end".to_owned()));
+    let ending = async {
+        sleep(lame_duck).await;
+        end.request();
+        running.stop().await;
+        handler.finish().await;
+    };
+    // a second signal ends at once
+    tokio::select! {
+        () = ending => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `engine plan --base REF`: what a revision renders, as the tree that the checkout is compared with.
+//!
+//! Both sides are locked runs: nobody is asked and no key is needed. What the checkout's specs, templates and lock render is
+//! compared with what those of the revision render, so a change of specs alone shows all that it will change. Where the
+//! revision's specs have findings, the change that mends them is compared with what was last rendered and committed there.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::git::{GitError, Repository};
+use crate::model::layout::is_yaml;
+use crate::model::layout::rendered_folder;
+use crate::model::lock::Lock;
+use crate::model::tree::Tree;
+use crate::pipeline::accept::between;
+use crate::pipeline::plan::{Action, FileStep, Plan};
+use crate::pipeline::render::Given;
+use crate::pipeline::{Input, Program, Stop};
+use crate::session::exit::{Exit, Failure};
+use crate::session::session::Session;
+use crate::spec::Source;
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
+
+/// A revision: what it renders, and its lock.
+#[derive(Debug, Default)]
+pub struct Base {
+    files: BTreeMap<String, Vec<u8>>,
+    lock: Lock,
+    lock_files: BTreeMap<String, Vec<u8>>,
+    /// Why the revision cannot be rendered.
+    unrendered: Option<Diagnostic>,
+}
+
+impl Base {
+    /// Renders a revision of the repository that the checkout lies in.
+    pub fn read(session: &Session<'_>, revision: &str) -> Result<Self, Failure> {
+        let dir = session.checkout.dir();
+        let failed = |error: GitError| Failure::new(Exit::Machine, format!("--base: {error}"));
+        let repository = Repository::discover(dir)
+            .map_err(failed)?
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("--base: {} is in no git work tree", dir.display())))?;
+        // one commit for all that is read, whatever moves meanwhile
+        let commit =
+            repository.resolve(revision).map_err(|error| Failure::new(Exit::Usage, format!("--base: {error}")))?;
+        let places = ["specs", "templates", "lock", "rendered", "values"];
+        let mut files = repository.files_at(commit.as_str(), &places).map_err(failed)?;
+        files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
+        let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
+            let below =
+                files.range(format!("{folder}/")..).take_while(|(path, _)| path.starts_with(&format!("{folder}/")));
+            below.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+        };
+        let sources = |folder: &str| {
+            take(folder, &files)
+                .into_iter()
+                .map(|(path, bytes)| Source { path: Arc::from(path), bytes })
+                .collect::<Vec<_>>()
+        };
+        let specs = sources("specs");
+        if specs.is_empty() {
+            // the first commit of a checkout is a change as well
+            return Ok(Self::default());
+        }
+        let input = Input { specs, templates: sources("templates"), lock: take("lock", &files) };
+        let broken = RefCell::new(None);
+        let other = |path: &str| match repository.files_at(commit.as_str(), &[path]) {
+            Ok(mut found) => found.remove(path),
+            Err(error) => {
+                broken.borrow_mut().get_or_insert(error);
+                None
+            }
+        };
+        let loaded = Program::load(&input, &other);
+        if let Some(error) = broken.into_inner() {
+            return Err(failed(error));
+        }
+        let program = match loaded {
+            Ok(program) => program,
+            Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
+        };
+        let mut rendered = BTreeMap::new();
+        for cluster in program.mesh.clusters.keys() {
+            let objects = program
+                .render(&program.locked(), &Given::new(), cluster)
+                .map_err(|stop| at_revision(stop, revision))?;
+            let folder = rendered_folder(cluster);
+            for object in &objects.objects {
+                let text = object.to_yaml().map_err(Stop::Yaml)?.into_owned();
+                rendered.insert(format!("{folder}/{}", object.id().file_name()), text.into_bytes());
+            }
+            rendered.extend(objects.extra.into_iter().map(|(path, file)| (path, file.text.into_bytes())));
+        }
+        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock, unrendered: None })
+    }
+
+    /// A revision that cannot be rendered: the files that it holds. Its lock has to be whole.
+    fn as_committed(
+        mut files: BTreeMap<String, Vec<u8>>,
+        lock_files: BTreeMap<String, Vec<u8>>,
+        stop: Stop,
+        revision: &str,
+    ) -> Result<Self, Failure> {
+        let lock = Lock::parse(lock_files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let (Ok(lock), Stop::Findings(findings)) = (lock, &stop) else {
+            return Err(at_revision(stop, revision));
+        };
+        let first = findings.sorted().into_iter().find(|finding| finding.severity != Severity::Warning);
+        let first = first.map(|finding| {
+            let at = finding.at.as_ref().map(|at| format!("{revision}:{at}: ")).unwrap_or_default();
+            format!(": {at}{}", finding.message)
+        });
+        let unrendered = Diagnostic::warning(
+            None,
+            format!(
+                "the specs of `{revision}` have findings, so this is compared with what was last rendered there{}",
+                first.unwrap_or_default()
+            ),
+        );
+        files.retain(|path, _| path.starts_with("rendered/") || path.starts_with("values/"));
+        Ok(Self { files, lock, lock_files, unrendered: Some(unrendered) })
+    }
+
+    /// The tree as the revision renders it.
+    pub fn tree(&self) -> &dyn Tree {
+        &self.files
+    }
+
+    /// Adds to a plan what changes in the lock, and what it could not be compared with.
+    pub fn compare_lock(&self, session: &Session<'_>, plan: &mut Plan) {
+        let program = &session.program;
+        plan.warnings.extend(self.unrendered.clone());
+        plan.trust_changes = between(&program.mesh, &self.lock, &program.lock);
+        let now = &session.input.lock;
+        let step = |path: &String, action| FileStep { path: path.clone(), action, text: None };
+        plan.lock = now
+            .iter()
+            .filter_map(|(path, bytes)| match self.lock_files.get(path) {
+                Some(before) if before == bytes => None,
+                Some(_) => Some(step(path, Action::Update)),
+                None => Some(step(path, Action::Create)),
+            })
+            .chain(
+                self.lock_files.keys().filter(|path| !now.contains_key(*path)).map(|path| step(path, Action::Delete)),
+            )
+            .collect();
+    }
+}
+
+/// Findings in a revision's files are not in the checkout's: their places say so.
+fn at_revision(stop: Stop, revision: &str) -> Failure {
+    let Stop::Findings(findings) = stop else { return stop.into() };
+    let mut moved = Diagnostics::new();
+    for finding in findings.sorted() {
+        let mut finding: Diagnostic = finding.clone();
+        if let Some(at) = &mut finding.at {
+            at.file = Arc::from(format!("{revision}:{}", at.file));
+        }
+        moved.push(finding);
+    }
+    Failure { findings: moved, ..Failure::new(Exit::Failed, format!("--base: `{revision}` has findings")) }
+}

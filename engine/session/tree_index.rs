@@ -1,0 +1,218 @@
+//! What the files of the tree held when they were last read, so that a turn reads again only those that changed since.
+//!
+//! Two things are remembered of a file: the SHA-256 of its bytes, and its stamp. While the stamp of one of ours is the same
+//! the file is not opened. When it is not, the file is read, and bytes of the same digest are ours without being parsed. A
+//! stamp counts only if it was old enough when it was taken: a file may change twice within one tick of the file system's
+//! clock. git's index works alike.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::checkout::{Checkout, CheckoutError, FileStamp, Limits};
+use crate::model::layout::is_yaml_of;
+use crate::model::layout::rendered_folder;
+use crate::model::tree::File;
+use crate::types::name::{Digest, MeshName};
+
+/// What is remembered of a tree.
+#[derive(Debug, Default)]
+pub struct Memory {
+    clusters: Mutex<Clusters>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Clusters {
+    /// Whose files are ours.
+    mesh: Option<MeshName>,
+    folders: BTreeMap<String, Folder>,
+}
+
+/// By a hash of the file's name: there are tens of thousands of them.
+type Folder = HashMap<u64, Remembered>;
+
+/// What is remembered of a file.
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    digest: Digest,
+    /// The inputs that its bytes are made of, if they are known.
+    made_of: Option<Digest>,
+    /// A hash of its stamp, if that counts.
+    stamp: Option<u64>,
+    is_ours: bool,
+}
+
+impl Memory {
+    /// Forgets everything that was remembered for a mesh of another name: its files are not ours.
+    pub fn belongs_to(&self, mesh: &MeshName) {
+        let mut clusters = self.clusters();
+        if clusters.mesh.as_ref() != Some(mesh) {
+            *clusters = Clusters { mesh: Some(mesh.clone()), folders: BTreeMap::new() };
+        }
+    }
+
+    /// The YAML files of one cluster's folder by name.
+    pub fn files(&self, checkout: &Checkout, cluster: &str) -> Result<BTreeMap<String, File>, CheckoutError> {
+        let folder = rendered_folder(cluster);
+        let before = self.clusters().folders.remove(cluster).unwrap_or_default();
+        let key = |path: &str| self.hasher.hash_one(path.rsplit('/').next());
+        let is_known = |path: &str, stamp: &FileStamp| {
+            let known = before.get(&key(path)).filter(|known| known.is_ours);
+            known.is_some_and(|known| known.stamp == Some(self.hasher.hash_one(stamp)))
+        };
+        let now = crate::session::clock::real().as_nanosecond();
+        let filter = |path: &str| is_yaml_of(&folder, path);
+        let found = checkout.read_unless(&folder, &filter, Limits::OUTPUT, Some(&is_known))?;
+        let mut files = BTreeMap::new();
+        let mut after = Folder::with_capacity(found.len());
+        for (path, found) in found {
+            let known = before.get(&key(&path)).copied();
+            let (remembered, file) = match (found.bytes, known) {
+                (None, Some(known)) => (known, File::Kept { digest: known.digest, made_of: known.made_of }),
+                (bytes, known) => {
+                    let bytes = bytes.unwrap_or_default();
+                    let digest = Digest::of(&bytes);
+                    let same = known.filter(|known| known.is_ours && known.digest == digest);
+                    let made_of = same.and_then(|known| known.made_of);
+                    let stamp = found.stamp.is_settled_at(now).then(|| self.hasher.hash_one(found.stamp));
+                    let file = if same.is_some() { File::Kept { digest, made_of } } else { File::Read(bytes) };
+                    (Remembered { digest, made_of, stamp, is_ours: same.is_some() }, file)
+                }
+            };
+            after.insert(key(&path), remembered);
+            files.extend(path.rsplit_once('/').map(|(_, name)| (name.to_owned(), file)));
+        }
+        self.clusters().folders.insert(cluster.to_owned(), after);
+        Ok(files)
+    }
+
+    /// A file is ours, and its bytes are made of these inputs.
+    pub fn note_ours(&self, cluster: &str, name: &str, made_of: Option<Digest>) {
+        let key = self.hasher.hash_one(Some(name));
+        if let Some(known) = self.clusters().folders.get_mut(cluster).and_then(|folder| folder.get_mut(&key)) {
+            known.is_ours = true;
+            known.made_of = made_of;
+        }
+    }
+
+    /// These bytes were written to a file of `rendered/`.
+    pub fn note_written(&self, path: &str, bytes: &[u8]) {
+        let mut parts = path.split('/');
+        let (Some("rendered"), Some(cluster), name @ Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return;
+        };
+        let remembered = Remembered { digest: Digest::of(bytes), made_of: None, stamp: None, is_ours: true };
+        let key = self.hasher.hash_one(name);
+        self.clusters().folders.entry(cluster.to_owned()).or_default().insert(key, remembered);
+    }
+
+    fn clusters(&self) -> MutexGuard<'_, Clusters> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::tree::Tree as _;
+
+    /// What happens to a file between two turns.
+    #[derive(Debug, Clone)]
+    enum Change {
+        /// We write it.
+        Ours(usize, u8),
+        /// Somebody else does, at the same length.
+        Foreign(usize, u8),
+        Delete(usize),
+        /// A turn finds it to be ours.
+        Noted(usize),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let file = 0..3_usize;
+        prop_oneof![
+            (file.clone(), 0..3_u8).prop_map(|(file, text)| Change::Ours(file, text)),
+            (file.clone(), 0..3_u8).prop_map(|(file, text)| Change::Foreign(file, text)),
+            file.clone().prop_map(Change::Delete),
+            file.prop_map(Change::Noted),
+        ]
+    }
+
+    fn mesh() -> MeshName {
+        "north".parse().unwrap()
+    }
+
+    proptest! {
+        /// However fast files change, what is kept is what stands there.
+        #[test]
+        fn what_is_kept_is_what_stands_there(turns in prop::collection::vec(prop::collection::vec(change(), 0..4), 1..6)) {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("rendered/east");
+            fs::create_dir_all(&folder).unwrap();
+            let checkout = Checkout::open(dir.path()).unwrap();
+            let memory = Memory::default();
+            memory.belongs_to(&mesh());
+            for changes in turns {
+                for change in changes {
+                    let name = |file: usize| format!("{file}.yaml");
+                    match change {
+                        Change::Ours(file, text) => {
+                            fs::write(folder.join(name(file)), [text]).unwrap();
+                            memory.note_written(&format!("rendered/east/{}", name(file)), &[text]);
+                        }
+                        Change::Foreign(file, text) => fs::write(folder.join(name(file)), [text]).unwrap(),
+                        Change::Delete(file) => drop(fs::remove_file(folder.join(name(file)))),
+                        Change::Noted(file) => memory.note_ours("east", &name(file), None),
+                    }
+                }
+                let read = checkout.cluster_files("east").unwrap();
+                let found = memory.files(&checkout, "east").unwrap();
+                prop_assert!(read.keys().eq(found.keys()));
+                for (name, file) in found {
+                    match file {
+                        File::Read(bytes) => prop_assert_eq!(&bytes, &read[&name]),
+                        File::Kept { digest, .. } => prop_assert_eq!(digest, Digest::of(&read[&name])),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_again_until_its_stamp_counts_and_when_it_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rendered/east/a.yaml");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "one").unwrap();
+        let checkout = Checkout::open(dir.path()).unwrap();
+        let memory = Memory::default();
+        memory.belongs_to(&mesh());
+        let made_of = Some(Digest::of(b"inputs"));
+        let look = || memory.files(&checkout, "east").unwrap().remove("a.yaml").unwrap();
+        let counts = || memory.clusters().folders["east"].values().all(|known| known.stamp.is_some());
+        assert_eq!(look(), File::Read(b"one".to_vec()));
+        memory.note_ours("east", "a.yaml", made_of);
+        assert!(!counts(), "it may change within this tick and keep its stamp");
+        let kept = File::Kept { digest: Digest::of(b"one"), made_of };
+        assert_eq!(look(), kept, "its bytes are the same");
+        std::thread::sleep(Duration::from_millis(2_100));
+        assert_eq!(look(), kept);
+        assert!(counts());
+        assert_eq!(look(), kept);
+        fs::write(&path, "two").unwrap();
+        assert_eq!(look(), File::Read(b"two".to_vec()));
+        fs::write(&path, "one").unwrap();
+        assert_eq!(look(), File::Read(b"one".to_vec()), "whose it is has to be found out again");
+        memory.note_ours("east", "a.yaml", made_of);
+        memory.belongs_to(&"south".parse().unwrap());
+        assert_eq!(look(), File::Read(b"one".to_vec()), "another mesh's files are not ours");
+    }
+}

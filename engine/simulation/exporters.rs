@@ -1,0 +1,106 @@
+//! The exporters of the simulated clusters: real TLS on loopback, real tokens, the responder of the exporter role.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::roles::exporter::{Published, Relation, respond};
+use crate::server::{Body, Bound, BoxError, Certificates, Handler, Running, ServerLimits, whole};
+use crate::simulation::cluster::{Fleet, SimulatedCluster};
+use crate::types::name::ClusterName;
+
+/// Path of the documents, as in the example specs.
+const PATH_PREFIX: &str = "/metadata";
+
+/// All simulated clusters, shared with their servers.
+pub type SharedFleet = Arc<Mutex<Fleet>>;
+
+/// The servers of a fleet: each answers once its exporter is deployed, for as long as its cluster is up.
+#[derive(Debug)]
+pub struct Exporters {
+    fleet: SharedFleet,
+    addresses: BTreeMap<ClusterName, SocketAddr>,
+    running: BTreeMap<ClusterName, Running>,
+}
+
+impl Exporters {
+    /// Reserves an address on loopback for each cluster.
+    pub async fn new(fleet: SharedFleet) -> Result<Self, BoxError> {
+        let names: Vec<ClusterName> = locked(&fleet, |fleet| fleet.clusters.keys().cloned().collect());
+        let mut bound = Vec::new();
+        for name in names {
+            bound.push((name, Bound::to(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?));
+        }
+        let addresses = bound.iter().map(|(name, bound)| (name.clone(), bound.address())).collect();
+        Ok(Self { fleet, addresses, running: BTreeMap::new() })
+    }
+
+    /// Where a cluster's exporter is, or will be.
+    pub fn address(&self, cluster: &ClusterName) -> Option<SocketAddr> {
+        self.addresses.get(cluster).copied()
+    }
+
+    /// Starts the servers of clusters that are up and have an exporter, and stops the others.
+    pub async fn follow(&mut self) -> Result<(), BoxError> {
+        for (name, address) in self.addresses.clone() {
+            let wanted = locked(&self.fleet, |fleet| {
+                let cluster = fleet.clusters.get(&name).filter(|cluster| cluster.up && cluster.has_components())?;
+                Some(cluster.serving.serving())
+            });
+            match (wanted, self.running.contains_key(&name)) {
+                (Some(serving), false) => {
+                    let (chain, key) = serving?;
+                    let certificates = Certificates::from_pem(&chain, &key)?;
+                    let handler = Arc::new(Exporter { fleet: self.fleet.clone(), name: name.clone() });
+                    let server = Bound::to(address).await?.serve(&certificates, ServerLimits::default(), handler);
+                    self.running.insert(name, server);
+                }
+                (None, true) => {
+                    if let Some(server) = self.running.remove(&name) {
+                        server.stop().await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does something with the fleet.
+pub fn locked<T>(fleet: &SharedFleet, work: impl FnOnce(&mut Fleet) -> T) -> T {
+    work(&mut fleet.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+struct Exporter {
+    fleet: SharedFleet,
+    name: ClusterName,
+}
+
+impl Handler for Exporter {
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
+        let published = locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet)));
+        let published = published.ok_or("the cluster is gone")?;
+        let now = crate::session::clock::now().as_second();
+        let (parts, _body) = request.into_parts();
+        Ok(respond(&published, PATH_PREFIX, &parts, now).map(whole))
+    }
+}
+
+fn published(own: &SimulatedCluster, fleet: &Fleet) -> Published {
+    let private = own.private(fleet);
+    let relation =
+        |peer: &SimulatedCluster| Relation { cluster_id: peer.cluster_id(), network: Some(peer.network().clone()) };
+    Published {
+        cluster_uuid: Some(own.uuid.clone()),
+        public: Ok(own.public()),
+        evidence: private.evidence.clone(),
+        private: Ok(private),
+        peers: Ok(own.admitted()),
+        relations: fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect(),
+        sequence: 1,
+    }
+}

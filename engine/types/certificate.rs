@@ -1,0 +1,210 @@
+//! Root CA certificates of peers, checked before anything trusts them.
+//!
+//! istiod pools all roots and refuses to start on one it cannot use, so a root is read with more care than TLS would, and
+//! whatever Go's crypto/x509 does not read is refused: X.509 version 3 (RFC 5280), a positive serial number, `CA:TRUE`,
+//! `keyCertSign`, valid now, RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, or Ed25519; nothing else in the PEM but
+//! the explanatory text of RFC 7468. What is kept is written anew, so nothing of the text gets further.
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry as oid;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+use crate::types::name::Digest;
+
+/// Largest RSA key in bits: what Go's crypto/tls takes.
+const MAX_RSA_BITS: usize = 8192;
+/// Most certificates in one bundle.
+pub const MAX_ROOTS: usize = 10;
+/// Most bytes of one bundle.
+pub const MAX_BUNDLE: usize = 64 * 1024;
+
+/// A root CA certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootCertificate {
+    /// One PEM block, label `CERTIFICATE`, line feeds.
+    pub pem: String,
+    /// SHA-256 of its DER.
+    pub digest: Digest,
+    /// End of validity, seconds since 1970.
+    pub not_after: i64,
+    /// Beginning of validity, seconds since 1970.
+    pub not_before: i64,
+    /// Subject, nearly as in RFC 4514; control characters are escaped, so that it can be printed.
+    pub subject: String,
+    /// It has a `SubjectKeyIdentifier`, so chains are found although subjects are equal.
+    pub has_subject_key_id: bool,
+}
+
+impl RootCertificate {
+    /// Whole days until it ends; negative when it has ended.
+    pub fn days_left(&self, now: i64) -> i64 {
+        (self.not_after - now).div_euclid(86_400)
+    }
+}
+
+/// A bundle that must not be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// No PEM, or a broken block.
+    #[error("not PEM certificates: {0}")]
+    Pem(String),
+    /// A private key beside the certificates.
+    #[error("the PEM holds a private key (`{0}`); take it out and replace that key, since it was published")]
+    PrivateKey(String),
+    /// A block that is no certificate.
+    #[error("the PEM holds a block `{0}`, and only `CERTIFICATE` is wanted")]
+    Label(String),
+    /// Too many, or none.
+    #[error("{0} certificates, and 1 to {MAX_ROOTS} are wanted")]
+    Count(usize),
+    /// Too large.
+    #[error("{0} bytes, and at most {MAX_BUNDLE} are read")]
+    Size(usize),
+    /// Broken DER.
+    #[error("certificate {0} is unreadable: {1}")]
+    Der(usize, String),
+    /// A rule is broken.
+    #[error("root certificate `{}` is refused: {rule}", subject.chars().take(120).collect::<String>())]
+    Rule {
+        /// Subject of the certificate.
+        subject: String,
+        /// The broken rule.
+        rule: String,
+    },
+}
+
+/// Reads a bundle whose certificates must be valid at `now`, seconds since 1970. Sorted by digest, each once.
+pub fn parse_roots(pem: &str, now: i64) -> Result<Vec<RootCertificate>, CertificateError> {
+    let roots = parse_roots_any_time(pem)?;
+    for root in &roots {
+        let when = |seconds| {
+            jiff::Timestamp::from_second(seconds).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+        };
+        let rule = if now > root.not_after {
+            format!("expired at {}", when(root.not_after))
+        } else if now < root.not_before {
+            format!("not valid before {}", when(root.not_before))
+        } else {
+            continue;
+        };
+        return Err(CertificateError::Rule { subject: root.subject.clone(), rule });
+    }
+    Ok(roots)
+}
+
+/// The same without the clock, for runs that must not know one.
+pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, CertificateError> {
+    if pem.len() > MAX_BUNDLE {
+        return Err(CertificateError::Size(pem.len()));
+    }
+    let begins: Vec<&str> = pem.split("-----BEGIN ").skip(1).map(label).collect();
+    if let Some(private) = begins.iter().find(|label| label.contains("PRIVATE KEY")) {
+        return Err(CertificateError::PrivateKey((*private).to_owned()));
+    }
+    if begins.is_empty() && !pem.trim().is_empty() {
+        return Err(CertificateError::Pem("no BEGIN line".to_owned()));
+    }
+    // The parser's own words may quote the text, and what stands there may be secret.
+    let broken = || CertificateError::Pem("the base64 or an END line is broken".to_owned());
+    let blocks = pem::parse_many(pem).map_err(|_| broken())?;
+    if begins.len() != blocks.len() {
+        return Err(CertificateError::Pem("a block is broken off".to_owned()));
+    }
+    if let Some(other) =
+        blocks.iter().zip(begins).find_map(|(block, label)| (block.tag() != "CERTIFICATE").then_some(label))
+    {
+        return Err(CertificateError::Label(other.to_owned()));
+    }
+    if blocks.is_empty() || blocks.len() > MAX_ROOTS {
+        return Err(CertificateError::Count(blocks.len()));
+    }
+    let mut roots = Vec::new();
+    for (at, block) in blocks.iter().enumerate() {
+        if block.headers().iter().next().is_some() {
+            return Err(CertificateError::Pem("a block has headers or an empty line".to_owned()));
+        }
+        roots.push(root(at + 1, block.contents())?);
+    }
+    roots.sort_by_key(|root| root.digest);
+    roots.dedup_by_key(|root| root.digest);
+    Ok(roots)
+}
+
+/// The label that follows `-----BEGIN `, as far as it looks like one.
+fn label(text: &str) -> &str {
+    let end = text.bytes().take(64).take_while(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b' ')).count();
+    text.get(..end).unwrap_or_default()
+}
+
+fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|error| CertificateError::Der(at, error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(CertificateError::Der(at, "bytes follow the certificate".to_owned()));
+    }
+    let subject = certificate.subject().to_string();
+    let subject: String =
+        subject.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    if let Some(rule) = broken_rule(&certificate) {
+        return Err(CertificateError::Rule { subject, rule });
+    }
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    Ok(RootCertificate {
+        pem: pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config),
+        digest: Digest::of(der),
+        not_after: certificate.validity().not_after.timestamp(),
+        not_before: certificate.validity().not_before.timestamp(),
+        subject,
+        has_subject_key_id: certificate.extensions().iter().any(|e| e.oid == oid::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER),
+    })
+}
+
+fn broken_rule(certificate: &X509Certificate<'_>) -> Option<String> {
+    if certificate.version() != x509_parser::x509::X509Version::V3 {
+        return Some("not an X.509 version 3 certificate".to_owned());
+    }
+    if certificate.raw_serial().first().is_none_or(|byte| byte & 0x80 != 0) {
+        return Some("its serial number is negative, which Go, and so istiod, does not read".to_owned());
+    }
+    if certificate.validity().not_after < certificate.validity().not_before {
+        return Some("it ends before it begins".to_owned());
+    }
+    match certificate.basic_constraints() {
+        Ok(Some(constraints)) if constraints.value.ca => {}
+        Ok(_) => return Some("not a CA certificate (CA:FALSE)".to_owned()),
+        Err(error) => return Some(format!("broken basic constraints: {error}")),
+    }
+    match certificate.key_usage() {
+        Ok(Some(usage)) if !usage.value.key_cert_sign() => {
+            return Some("its key usage lacks keyCertSign".to_owned());
+        }
+        Ok(_) => {}
+        Err(error) => return Some(format!("broken key usage: {error}")),
+    }
+    broken_key(certificate)
+}
+
+fn broken_key(certificate: &X509Certificate<'_>) -> Option<String> {
+    let algorithm = &certificate.public_key().algorithm;
+    if algorithm.algorithm == oid::OID_SIG_ED25519 {
+        return None;
+    }
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => {
+            Some(format!("its RSA key has {} bits, and 2048 are the least", key.key_size()))
+        }
+        Ok(PublicKey::RSA(key)) if key.key_size() > MAX_RSA_BITS => {
+            Some(format!("its RSA key has {} bits, and {MAX_RSA_BITS} are the most", key.key_size()))
+        }
+        Ok(PublicKey::RSA(_)) => None,
+        Ok(PublicKey::EC(_)) => {
+            let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+            let known = [oid::OID_EC_P256, oid::OID_NIST_EC_P384, oid::OID_NIST_EC_P521];
+            let fits = curve.is_some_and(|curve| known.contains(&curve));
+            (!fits).then(|| "its EC key is on another curve than P-256, P-384 and P-521".to_owned())
+        }
+        Ok(_) => Some("its key is neither RSA nor EC nor Ed25519".to_owned()),
+        Err(error) => Some(format!("its key is unreadable: {error}")),
+    }
+}

@@ -1,0 +1,14 @@
+//! Values that everything speaks of: one type for each kind of name, key, address and object. They know nothing of ours.
+
+pub mod address;
+pub(crate) mod cause;
+pub mod certificate;
+pub mod diagnostic;
+pub mod duration;
+pub mod json;
+pub mod key;
+pub mod name;
+pub mod object;
+pub mod step;
+pub mod text;
+pub mod token;

@@ -1,0 +1,388 @@
+//! Tokens: minting, and the one strict verifier that every server uses.
+//!
+//! A token is a compact JWS (RFC 7515, RFC 8037) with Deckhouse's claims. The verifier is stricter than Deckhouse's: it
+//! follows RFC 8725 and refuses whatever two readers could take in two ways. It judges in this order:
+//!
+//! 1. one `Authorization` value, `Bearer ` exactly, at most [`MAX_TOKEN`] bytes, three segments of unpadded base64url;
+//! 2. the header: strict JSON, `alg` of Ed25519, nothing that brings its own key or changes what is signed;
+//! 3. the key, chosen by `sub` and `kid`, the only claim that is read before the signature is known to be good;
+//! 4. the signature; where no key is known, one is checked against a key of nobody, so that both take equally long;
+//! 5. the claims, each required and typed, and the times.
+//!
+//! [`Rejected`] is for the audit log alone: whoever asked sees the same 401 for every reason.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::types::json::parse_strict;
+use crate::types::key::{KeyId, PrivateKey, PublicKey};
+use crate::types::name::{ClusterUuid, InvalidName};
+
+/// `iss` of every token, as Deckhouse writes it.
+pub const ISSUER: &str = "d8-istio";
+/// Most bytes of a token.
+pub const MAX_TOKEN: usize = 8 * 1024;
+/// Seconds by which the clocks of two clusters may differ.
+pub const LEEWAY: i64 = 60;
+/// How long a token for a private document lives that we mint, seconds.
+pub const METADATA_LIFETIME: i64 = 60;
+/// Longest life of one that is admitted, seconds.
+pub const MAX_METADATA_LIFETIME: i64 = 5 * 60;
+/// The same for peers that are known to need more.
+pub const MAX_DECKHOUSE_METADATA_LIFETIME: i64 = 10 * 60;
+/// Longest life of a token for the api-proxy, seconds.
+pub const MAX_API_LIFETIME: i64 = 14 * 86_400;
+/// The same for `deckhouse` peers, whose tokens live 366 days.
+pub const MAX_DECKHOUSE_API_LIFETIME: i64 = 400 * 86_400;
+
+/// What a token asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Scope {
+    /// Kubernetes through the api-proxy.
+    #[serde(rename = "api")]
+    Api,
+    /// `private/federation.json`.
+    #[serde(rename = "private-federation")]
+    PrivateFederation,
+    /// `private/multicluster.json`.
+    #[serde(rename = "private-multicluster")]
+    PrivateMulticluster,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 3] = [Self::Api, Self::PrivateFederation, Self::PrivateMulticluster];
+
+    /// The scope as it stands in a token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::PrivateFederation => "private-federation",
+            Self::PrivateMulticluster => "private-multicluster",
+        }
+    }
+
+    /// Longest `exp - nbf` of its tokens, seconds.
+    pub fn max_lifetime(self) -> i64 {
+        match self {
+            Self::Api => MAX_API_LIFETIME,
+            Self::PrivateFederation | Self::PrivateMulticluster => MAX_METADATA_LIFETIME,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| InvalidName {
+            kind: "scope",
+            text: text.to_owned(),
+            rule: "one of `api`, `private-federation`, `private-multicluster`",
+        })
+    }
+}
+
+/// What a token says. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Claims {
+    /// UUID of the cluster that is asked.
+    pub aud: String,
+    /// Valid until.
+    pub exp: i64,
+    /// [`ISSUER`].
+    pub iss: String,
+    /// Valid from.
+    pub nbf: i64,
+    /// What for; one scope.
+    pub scope: Scope,
+    /// UUID of the cluster that asks.
+    pub sub: String,
+}
+
+/// A minted token. It shows itself through [`Token::expose`] only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// The token itself, for a header or a kubeconfig.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token([redacted])")
+    }
+}
+
+/// Makes a token. The same key, claims and id give the same bytes. The header names `EdDSA`, since Deckhouse answers the
+/// newer name `Ed25519` (RFC 9864) with 401; claims stand in Deckhouse's order.
+pub fn mint(key: &PrivateKey, claims: &Claims, kid: Option<&KeyId>) -> Token {
+    let header = match kid {
+        None => r#"{"alg":"EdDSA"}"#.to_owned(),
+        // A key id has no quote and no backslash.
+        Some(kid) => format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#),
+    };
+    // Fields are written in the order they are declared; texts and integers cannot fail to be written.
+    let payload = serde_json::to_string(claims).unwrap_or_default();
+    let mut token = Zeroizing::new(String::with_capacity(512));
+    BASE64_URL_SAFE_NO_PAD.encode_string(header, &mut token);
+    token.push('.');
+    BASE64_URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+    let signature = key.sign(token.as_bytes());
+    token.push('.');
+    BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Token(token)
+}
+
+/// Who may ask: the peers that a server knows.
+pub trait KeyLookup {
+    /// The keys that are admitted for that cluster and the scope of this request: with `kid` the one of that id, without
+    /// it the cluster's own, which are its `authnKeyPub`. None for a cluster, id or scope that is not admitted.
+    fn keys(&self, subject: &str, kid: Option<&str>) -> Vec<PublicKey>;
+
+    /// Longest `exp - nbf` of that cluster's tokens, seconds; `usual` is the server's limit.
+    fn max_lifetime(&self, _subject: &str, usual: i64) -> i64 {
+        usual
+    }
+}
+
+impl<F: Fn(&str, Option<&str>) -> Vec<PublicKey>> KeyLookup for F {
+    fn keys(&self, subject: &str, kid: Option<&str>) -> Vec<PublicKey> {
+        self(subject, kid)
+    }
+}
+
+/// What a server wants of a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Expectation<'a> {
+    /// UUID of the server's own cluster.
+    pub audience: &'a str,
+    /// What the asked path is about.
+    pub scope: Scope,
+    /// Now, seconds since 1970.
+    pub now: i64,
+    /// Longest `exp - nbf`, seconds: [`Scope::max_lifetime`], unless [`KeyLookup::max_lifetime`] says otherwise.
+    pub max_lifetime: i64,
+}
+
+/// A token that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What it says; `claims.sub`, a canonical UUID, is who asks.
+    pub claims: Claims,
+    /// The key id it names.
+    pub kid: Option<String>,
+    /// The key that signed it.
+    pub key: PublicKey,
+}
+
+/// Why a token is refused, for the audit log; never for whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Rejected {
+    /// No `Authorization` header.
+    #[error("no Authorization header")]
+    Missing,
+    /// More than one.
+    #[error("several Authorization headers")]
+    SeveralHeaders,
+    /// Not `Bearer `, byte for byte.
+    #[error("not a Bearer authorization")]
+    Scheme,
+    /// More than [`MAX_TOKEN`] bytes.
+    #[error("token longer than {MAX_TOKEN} bytes")]
+    TooLong,
+    /// Not three segments.
+    #[error("not three segments")]
+    Segments,
+    /// A segment is no unpadded base64url.
+    #[error("a segment is not unpadded base64url")]
+    Encoding,
+    /// The header is no JSON object, or has a key twice or in another case.
+    #[error("header is not a strict JSON object")]
+    Header,
+    /// `alg` is missing or not Ed25519.
+    #[error("algorithm is not EdDSA")]
+    Algorithm,
+    /// A header that brings its own key or changes what is signed.
+    #[error("header has a forbidden parameter (crit, b64, jwk, jku or x5*)")]
+    Parameter,
+    /// `kid` is no text, or no key id of ours.
+    #[error("kid is not a key id")]
+    KeyId,
+    /// The payload is no JSON, so not even `sub` can be read.
+    #[error("payload is not JSON")]
+    Payload,
+    /// `sub` is missing or not a canonical UUID.
+    #[error("sub is not a canonical UUID")]
+    Subject,
+    /// No such cluster, or no such key of it, or not for this scope.
+    #[error("no key is admitted for this sub, kid and scope")]
+    UnknownKey,
+    /// Not signed by that key.
+    #[error("bad signature")]
+    Signature,
+    /// Signed, but not a strict JSON object with claims of the right types.
+    #[error("claims are not a strict JSON object")]
+    Claims,
+    /// `iss` is missing or another.
+    #[error("iss is not {ISSUER}")]
+    Issuer,
+    /// `aud` is missing, no text, or another cluster.
+    #[error("aud is not this cluster")]
+    Audience,
+    /// `scope` is missing or another.
+    #[error("scope is not the one of this path")]
+    Scope,
+    /// `exp` is missing or no integer.
+    #[error("exp is not an integer")]
+    ExpiryType,
+    /// `nbf` is missing or no integer.
+    #[error("nbf is not an integer")]
+    NotBeforeType,
+    /// `exp` is before `nbf`.
+    #[error("exp is before nbf")]
+    Order,
+    /// It lives longer than its scope allows.
+    #[error("lifetime is above the limit")]
+    Lifetime,
+    /// `nbf` is in the future.
+    #[error("not valid yet")]
+    NotYet,
+    /// `exp` is in the past.
+    #[error("expired")]
+    Expired,
+}
+
+/// Judges the `Authorization` values of one request. Pure: the clock is in `expected`, the peers are in `keys`.
+pub fn verify(values: &[&str], expected: &Expectation<'_>, keys: &dyn KeyLookup) -> Result<Verified, Rejected> {
+    let token = bearer(values)?;
+    let (signed, signature) = token.rsplit_once('.').ok_or(Rejected::Segments)?;
+    let (header, payload) = signed.split_once('.').ok_or(Rejected::Segments)?;
+    if payload.contains('.') {
+        return Err(Rejected::Segments);
+    }
+    let header = decode(header)?;
+    let payload = decode(payload)?;
+    let signature = decode(signature)?;
+
+    let kid = kid_of(&header)?;
+    let sub = subject_of(&payload)?;
+    let candidates = keys.keys(&sub, kid.as_deref());
+    if candidates.is_empty() {
+        let _ = PublicKey::of_nobody().verifies(signed.as_bytes(), &signature);
+        return Err(Rejected::UnknownKey);
+    }
+    let key =
+        candidates.into_iter().find(|key| key.verifies(signed.as_bytes(), &signature)).ok_or(Rejected::Signature)?;
+
+    let claims = claims_of(&payload, expected, keys.max_lifetime(&sub, expected.max_lifetime))?;
+    Ok(Verified { claims, kid, key })
+}
+
+fn bearer<'a>(values: &[&'a str]) -> Result<&'a str, Rejected> {
+    let value = match values {
+        [] => return Err(Rejected::Missing),
+        [value] => value,
+        _ => return Err(Rejected::SeveralHeaders),
+    };
+    let token = value.strip_prefix("Bearer ").ok_or(Rejected::Scheme)?;
+    if token.len() > MAX_TOKEN { Err(Rejected::TooLong) } else { Ok(token) }
+}
+
+/// Unpadded base64url; the engine refuses white space, the other alphabet and bits after the last byte.
+fn decode(segment: &str) -> Result<Vec<u8>, Rejected> {
+    BASE64_URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejected::Encoding)
+}
+
+/// An object whose keys no reader takes for one of `known` in another case, as Go's encoding/json would.
+fn strict_object(bytes: &[u8], known: &[&str]) -> Option<Map<String, Value>> {
+    let Ok(Value::Object(fields)) = parse_strict(bytes) else { return None };
+    // Both ways, since ſ and the Kelvin sign fold to s and k in one of them only.
+    let fold = |text: &str| text.to_uppercase().to_lowercase();
+    let ambiguous = |key: &String| !known.contains(&key.as_str()) && known.contains(&fold(key).as_str());
+    if fields.keys().any(ambiguous) { None } else { Some(fields) }
+}
+
+fn kid_of(header: &[u8]) -> Result<Option<String>, Rejected> {
+    let header = strict_object(header, &["alg", "kid", "crit", "b64", "jwk", "jku"]).ok_or(Rejected::Header)?;
+    match header.get("alg") {
+        Some(Value::String(alg)) if alg == "EdDSA" || alg == "Ed25519" => {}
+        _ => return Err(Rejected::Algorithm),
+    }
+    let forbidden =
+        |key: &String| matches!(key.as_str(), "crit" | "b64" | "jwk" | "jku") || key.to_lowercase().starts_with("x5");
+    if header.keys().any(forbidden) {
+        return Err(Rejected::Parameter);
+    }
+    match header.get("kid") {
+        None => Ok(None),
+        Some(Value::String(kid)) if kid.parse::<KeyId>().is_ok() => Ok(Some(kid.clone())),
+        Some(_) => Err(Rejected::KeyId),
+    }
+}
+
+/// Who the token says it is from. Not to be believed before the signature is checked.
+fn subject_of(payload: &[u8]) -> Result<String, Rejected> {
+    #[derive(Deserialize)]
+    struct Unverified<'a> {
+        #[serde(borrow)]
+        sub: Option<Cow<'a, str>>,
+    }
+    match serde_json::from_slice(payload) {
+        Ok(Unverified { sub: Some(sub) }) if sub.parse::<ClusterUuid>().is_ok() => Ok(sub.into_owned()),
+        Ok(_) => Err(Rejected::Subject),
+        Err(_) => Err(Rejected::Payload),
+    }
+}
+
+fn claims_of(payload: &[u8], expected: &Expectation<'_>, max_lifetime: i64) -> Result<Claims, Rejected> {
+    let known = ["aud", "exp", "iat", "iss", "jti", "nbf", "scope", "sub"];
+    let claims = strict_object(payload, &known).ok_or(Rejected::Claims)?;
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let integer = |name: &str| claims.get(name).and_then(Value::as_i64);
+
+    if text("iss") != Some(ISSUER) {
+        return Err(Rejected::Issuer);
+    }
+    if text("aud") != Some(expected.audience) {
+        return Err(Rejected::Audience);
+    }
+    let sub = text("sub").ok_or(Rejected::Subject)?.to_owned();
+    if text("scope") != Some(expected.scope.as_str()) {
+        return Err(Rejected::Scope);
+    }
+    let exp = integer("exp").ok_or(Rejected::ExpiryType)?;
+    let nbf = integer("nbf").ok_or(Rejected::NotBeforeType)?;
+    if claims.contains_key("iat") && integer("iat").is_none() || claims.contains_key("jti") && text("jti").is_none() {
+        return Err(Rejected::Claims);
+    }
+    if exp < nbf {
+        return Err(Rejected::Order);
+    }
+    if exp.saturating_sub(nbf) > max_lifetime {
+        return Err(Rejected::Lifetime);
+    }
+    if nbf > expected.now.saturating_add(LEEWAY) {
+        return Err(Rejected::NotYet);
+    }
+    if exp < expected.now.saturating_sub(LEEWAY) {
+        return Err(Rejected::Expired);
+    }
+    Ok(Claims { aud: expected.audience.to_owned(), exp, iss: ISSUER.to_owned(), nbf, scope: expected.scope, sub })
+}

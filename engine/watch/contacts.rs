@@ -1,0 +1,113 @@
+//! Asks clusters beside everything else, and keeps what each answered last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::checkout::Checkout;
+use crate::cluster::fetch::{Fetcher, Limits};
+use crate::model::mesh::{Cluster, State};
+use crate::pipeline::Program;
+use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::session::facts;
+use crate::session::facts::Asking;
+use crate::session::planned::Request;
+use crate::session::session::Session;
+use crate::types::name::ClusterName;
+use crate::watch::event::{Answers, Happening, Tell};
+use crate::watch::scheduler::Answer;
+
+/// The clusters as somebody to ask.
+pub(super) struct Contacts {
+    dir: PathBuf,
+    tell: Tell,
+    runtime: tokio::runtime::Handle,
+    fetcher: Fetcher,
+    /// The last answers.
+    pub(super) observed: Arc<Observed>,
+    /// When each cluster last answered whole, seconds since 1970.
+    pub(super) read_at: BTreeMap<ClusterName, i64>,
+}
+
+impl Contacts {
+    pub(super) fn new(dir: PathBuf, tell: Tell, runtime: tokio::runtime::Handle) -> Self {
+        let fetcher = Fetcher::new(Limits::default()).keeping();
+        Self { dir, tell, runtime, fetcher, observed: Arc::default(), read_at: BTreeMap::new() }
+    }
+
+    /// Asks; the answers are told as a happening.
+    pub(super) fn ask(&self, program: Arc<Program>, whom: BTreeSet<ClusterName>) {
+        let endpoints = program.mesh.clusters.values().map(|cluster| cluster.endpoint.to_string());
+        self.fetcher.keep_only(&endpoints.collect());
+        let (dir, tell, handle) = (self.dir.clone(), self.tell.clone(), self.runtime.clone());
+        let (fetcher, before) = (self.fetcher.clone(), self.observed.clone());
+        let asking = move || {
+            let now = crate::session::clock::now().as_second();
+            let observed = Checkout::open(&dir).map(|checkout| {
+                let session = Session::resumed(&checkout, program, now);
+                let asking = Asking { fetcher: &fetcher, whom: &whom, before: &before };
+                handle.block_on(facts::ask(&session, &Request::default(), &asking, &|_| {}))
+            });
+            // without the checkout there is nothing to ask for; the next look says so
+            let observed = observed.unwrap_or_else(|_| Observed::clone(&before));
+            tell.send(Happening::Asked(Answers { whom, observed, at: now }));
+        };
+        self.runtime.spawn_blocking(asking);
+    }
+
+    /// Takes answers in.
+    pub(super) fn take(&mut self, answers: Answers) -> BTreeMap<ClusterName, Answer> {
+        let Answers { whom, mut observed, at } = answers;
+        let mut known = Observed::clone(&self.observed);
+        let mut told = BTreeMap::new();
+        for name in whom {
+            let Some(observation) = observed.clusters.remove(&name) else {
+                told.insert(name, Answer { news: false, failed: false });
+                continue;
+            };
+            let failed = is_failure(&observation);
+            if !failed {
+                self.read_at.insert(name.clone(), at);
+            }
+            let before = known.clusters.insert(name.clone(), observation);
+            let news = before.as_ref() != known.clusters.get(&name);
+            told.insert(name, Answer { news, failed });
+        }
+        self.observed = Arc::new(known);
+        told
+    }
+
+    /// Forgets clusters that take no part any more.
+    pub(super) fn keep(&mut self, names: &BTreeMap<ClusterName, u64>) {
+        if self.observed.clusters.keys().any(|name| !names.contains_key(name)) {
+            let mut known = Observed::clone(&self.observed);
+            known.clusters.retain(|name, _| names.contains_key(name));
+            self.observed = Arc::new(known);
+        }
+        self.read_at.retain(|name, _| names.contains_key(name));
+    }
+}
+
+fn is_failure(observation: &Observation) -> bool {
+    observation.public.is_err() || matches!(observation.private, Private::Failed(_))
+}
+
+/// By cluster that takes part, a mark of all that decides how it is asked and judged.
+pub(super) fn marks(session: &Session<'_>, stamp: &dyn Fn(&str) -> u64) -> BTreeMap<ClusterName, u64> {
+    let program = &session.program;
+    let key = session.engine_key(&program.lock).map(|(id, _)| id).map_err(|_| ());
+    let mark = |cluster: &Cluster| {
+        let mut hasher = DefaultHasher::new();
+        let locked = program.lock.clusters.get(&cluster.name).map(|locked| &locked.public);
+        let asked =
+            (&cluster.endpoint, &cluster.endpoint_ca, &cluster.allow, &cluster.pin, &cluster.key, cluster.reconciler);
+        format!("{asked:?} {:?} {locked:?} {key:?}", cluster.state == State::Leaving).hash(&mut hasher);
+        if let crate::types::address::Endpoint::File(folder) = &cluster.endpoint {
+            stamp(folder).hash(&mut hasher);
+        }
+        hasher.finish()
+    };
+    let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    clusters.map(|cluster| (cluster.name.clone(), mark(cluster))).collect()
+}

@@ -1,0 +1,43 @@
+//! What happens outside of a watch, and how it is told.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use crate::pipeline::observe::Observed;
+use crate::types::name::ClusterName;
+
+/// Something that happened outside.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// Files changed.
+    Files(Vec<PathBuf>),
+    /// Events were lost.
+    Lost,
+    /// Clusters answered.
+    Asked(Answers),
+    /// The process is to end.
+    Stop,
+}
+
+/// Answers of some clusters.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// Who was asked.
+    pub(super) whom: BTreeSet<ClusterName>,
+    /// What was observed, of all.
+    pub(super) observed: Observed,
+    /// When, in seconds since 1970.
+    pub(super) at: i64,
+}
+
+/// Where happenings are told; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Tell(pub(super) mpsc::Sender<Happening>);
+
+impl Tell {
+    pub(super) fn send(&self, happening: Happening) {
+        // nobody listens any more when the watch ends
+        drop(self.0.send(happening));
+    }
+}

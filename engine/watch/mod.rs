@@ -1,0 +1,36 @@
+//! `engine watch`: a turn whenever the checkout or the metadata change, and on time.
+//!
+//! 1. `run`: the loop. What happens outside becomes an event of the pure [scheduler](crate::watch::scheduler), whose next action it does.
+//! 2. `files`: what differs in the checkout since the last look, and who wakes us.
+//! 3. `contacts`: asks clusters beside everything else.
+//! 4. `history`: commits, pulls and pushes.
+//! 5. `live`: the table on a terminal; `pages`: health, metrics and the page over HTTP.
+#![allow(clippy::disallowed_methods, reason = "this edge asks the clock")]
+
+mod contacts;
+mod event;
+mod files;
+mod history;
+mod live;
+mod options;
+mod pages;
+mod run;
+pub mod scheduler;
+
+use std::sync::mpsc;
+
+pub use self::options::{Flags, Watch};
+
+use self::event::Tell;
+use self::run::Run;
+use crate::report::text::Printer;
+use crate::session::exit::{Exit, Failure};
+
+/// `engine watch`.
+pub fn run(flags: &Flags, watch: &Watch, printer: &Printer) -> Result<Exit, Failure> {
+    if flags.narrowed {
+        return Err(Failure::new(Exit::Usage, "--cluster: a watch takes turns for the whole mesh; leave it out"));
+    }
+    let (tell, told) = mpsc::channel();
+    Run::new(flags, watch, printer, Tell(tell))?.until_stopped(&told)
+}

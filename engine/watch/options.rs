@@ -1,0 +1,60 @@
+//! What a watch is told on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::report::format::Output;
+use crate::types::duration::duration;
+
+/// The flags that every command has, as far as a watch obeys them.
+#[derive(Debug)]
+pub struct Flags {
+    /// The checkout.
+    pub directory: PathBuf,
+    /// Form of the data on stdout.
+    pub output: Output,
+    /// `--cluster` was given.
+    pub narrowed: bool,
+    /// Less talk.
+    pub quiet: bool,
+    /// More talk.
+    pub verbose: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Commit what turns write: lock/, rendered/ and values/, and nothing else.
+    #[arg(long)]
+    pub commit: bool,
+    /// Author and committer of the commits.
+    #[arg(long, value_name = "NAME <MAIL>", default_value = "isthmus <isthmus@localhost>", env = "ISTHMUS_AUTHOR")]
+    pub author: String,
+    /// Push each commit. A push that is rejected takes the remote's commits, turns again and commits anew.
+    #[arg(long, requires = "commit")]
+    pub push: bool,
+    /// Commit to this branch instead of the one that is checked out, for a pull request.
+    #[arg(long, value_name = "NAME", requires = "commit")]
+    pub branch: Option<String>,
+    /// Take the remote's commits this often: `30s`, `5m`.
+    #[arg(long, value_name = "INTERVAL", value_parser = duration)]
+    pub pull: Option<Duration>,
+    /// Serve /healthz, /readyz, /metrics and the mesh as a page, in plain HTTP. The bound address is the first line on stdout.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Take a turn at least this often.
+    #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "15m")]
+    pub every: Duration,
+    /// Ask each cluster for news this often.
+    #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "30s")]
+    pub poll: Duration,
+    /// End after one turn, with the exit code of `apply`.
+    #[arg(long)]
+    pub once: bool,
+    /// With --once: turn until nothing waits, or until this time is over.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "once")]
+    pub limit: Option<Duration>,
+}

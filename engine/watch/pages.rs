@@ -1,0 +1,199 @@
+//! What a watch says of itself over HTTP: health, metrics, and the mesh as a page.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::checkout::Guard;
+use crate::model::lock::Stage;
+use crate::pipeline::Program;
+use crate::pipeline::plan::Plan;
+use crate::report::picture::Picture;
+use crate::server::telemetry::{self, Health, Metrics, Page};
+use crate::session::exit::{Exit, Failure};
+use crate::session::session::rendered_files;
+use crate::types::name::Digest;
+use crate::watch::contacts::Contacts;
+
+type Labelled<L> = Family<L, Gauge<i64, AtomicI64>>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCluster {
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStage {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStanding {
+    standing: &'static str,
+}
+
+/// What is served.
+pub(super) struct Pages {
+    metrics: Metrics,
+    health: Health,
+    turns: Family<Outcome, Counter<u64, AtomicU64>>,
+    seconds: Histogram,
+    last_turn: Gauge<i64, AtomicI64>,
+    links: Labelled<OfStage>,
+    steps: Labelled<OfStanding>,
+    read: Labelled<OfCluster>,
+    root_ends: Labelled<OfCluster>,
+    commits: Counter<u64, AtomicU64>,
+    lost: Counter<u64, AtomicU64>,
+    picture: Arc<Mutex<Option<Picture>>>,
+    noted: BTreeSet<Digest>,
+    is_served: bool,
+}
+
+/// The page of the mesh, and the value that it follows. Written when they are asked for, since few are.
+fn page(path: &str, picture: Option<&Picture>) -> Option<Page> {
+    // who frames a page can make a person click on what they do not see
+    let policy = Some("frame-ancestors 'none'");
+    match (path, picture) {
+        ("/", Some(picture)) => {
+            Some(Page { kind: "text/html; charset=utf-8", body: picture.live_html().into(), policy })
+        }
+        ("/", None) => {
+            let body = Bytes::from_static(b"no turn was taken yet; /readyz says why\n");
+            Some(Page { kind: "text/plain; charset=utf-8", body, policy })
+        }
+        ("/picture.json", Some(picture)) => {
+            Some(Page { kind: "application/json", body: picture.json().into(), policy: None })
+        }
+        _ => None,
+    }
+}
+
+impl Pages {
+    pub(super) fn new() -> Self {
+        let pages = Self {
+            metrics: Metrics::new(),
+            health: Health::default(),
+            turns: Family::default(),
+            seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
+            last_turn: Gauge::default(),
+            links: Family::default(),
+            steps: Family::default(),
+            read: Family::default(),
+            root_ends: Family::default(),
+            commits: Counter::default(),
+            lost: Counter::default(),
+            picture: Arc::default(),
+            noted: BTreeSet::new(),
+            is_served: false,
+        };
+        pages.health.set("turn", Err("no turn was taken yet".to_owned()));
+        pages.metrics.register(|registry| {
+            registry.register("isthmus_turns", "Turns, by how they ended", pages.turns.clone());
+            registry.register("isthmus_turn_seconds", "How long a turn took", pages.seconds.clone());
+            let help = "When the last turn ended, seconds since 1970";
+            registry.register("isthmus_last_turn_timestamp_seconds", help, pages.last_turn.clone());
+            registry.register("isthmus_links", "Links, by stage", pages.links.clone());
+            registry.register("isthmus_steps", "Steps that are not done, by why", pages.steps.clone());
+            let help = "When a cluster's metadata was last read, seconds since 1970";
+            registry.register("isthmus_cluster_read_timestamp_seconds", help, pages.read.clone());
+            let help = "When the first of a cluster's root CAs ends, seconds since 1970";
+            registry.register("isthmus_cluster_root_end_timestamp_seconds", help, pages.root_ends.clone());
+            registry.register("isthmus_commits", "Commits made", pages.commits.clone());
+            registry.register("isthmus_lost_events", "Times that events of files were lost", pages.lost.clone());
+        });
+        pages
+    }
+
+    /// Begins to serve; gives the bound address.
+    pub(super) async fn serve(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
+        let (listener, bound) = telemetry::bind(address)
+            .await
+            .map_err(|error| Failure::new(Exit::Machine, format!("cannot listen on --http {address}: {error}")))?;
+        self.is_served = true;
+        let picture = self.picture.clone();
+        let pages =
+            Arc::new(move |path: &str| page(path, picture.lock().unwrap_or_else(PoisonError::into_inner).as_ref()));
+        tokio::spawn(telemetry::serve_with(listener, self.metrics.clone(), self.health.clone(), pages));
+        Ok(bound)
+    }
+
+    /// A turn ended.
+    pub(super) fn turned(&self, exit: Exit, took: Duration) {
+        let outcome = match exit {
+            Exit::Done | Exit::Changes => "done",
+            Exit::Partial => "partial",
+            Exit::Refused => "refused",
+            Exit::Busy => "busy",
+            Exit::Failed | Exit::Machine | Exit::Usage => "failed",
+        };
+        self.turns.get_or_create(&Outcome { outcome }).inc();
+        self.seconds.observe(took.as_secs_f64());
+        if outcome != "failed" && outcome != "busy" {
+            self.last_turn.set(crate::session::clock::now().as_second());
+            self.health.set("turn", Ok(()));
+        }
+    }
+
+    /// A turn could not be taken.
+    pub(super) fn fail(&self, words: &str) {
+        self.health.set("turn", Err(words.to_owned()));
+    }
+
+    pub(super) fn count_commit(&self) {
+        self.commits.inc();
+    }
+
+    pub(super) fn count_lost(&self) {
+        self.lost.inc();
+    }
+
+    /// Whether this is said for the first time.
+    pub(super) fn note(&mut self, words: Digest) -> bool {
+        self.noted.insert(words)
+    }
+
+    /// Shows the mesh as the last turn left it.
+    pub(super) fn publish(&self, program: &Program, plan: &Plan, contacts: &Contacts, guard: &Guard<'_>, now: i64) {
+        if self.is_served {
+            let files = rendered_files(guard);
+            let drawn = Picture::new(&program.mesh, &program.lock, Some(plan), &files, &contacts.read_at, now);
+            *self.picture.lock().unwrap_or_else(PoisonError::into_inner) = Some(drawn);
+        }
+        self.links.clear();
+        for link in program.lock.links.values().flat_map(std::collections::BTreeMap::values) {
+            self.links.get_or_create(&OfStage { stage: link.stage.as_str() }).inc();
+        }
+        for stage in [Stage::Joining, Stage::Joined, Stage::Leaving, Stage::LeavingTrust] {
+            let _there = self.links.get_or_create(&OfStage { stage: stage.as_str() });
+        }
+        let counts = plan.counts();
+        for (standing, count) in [("waiting", counts.waiting), ("refused", counts.refused), ("failed", counts.failed)] {
+            self.steps.get_or_create(&OfStanding { standing }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.read.clear();
+        for (name, at) in &contacts.read_at {
+            self.read.get_or_create(&OfCluster { cluster: name.to_string() }).set(*at);
+        }
+        self.root_ends.clear();
+        for (name, locked) in &program.lock.clusters {
+            if let Some(end) = locked.public.roots.iter().map(|root| root.not_after).min() {
+                self.root_ends.get_or_create(&OfCluster { cluster: name.to_string() }).set(end);
+            }
+        }
+    }
+}

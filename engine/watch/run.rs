@@ -1,0 +1,404 @@
+//! The loop of a watch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::checkout::{Checkout, Guard};
+use crate::pipeline::Program;
+use crate::pipeline::observe::Observed;
+use crate::pipeline::plan::{Plan, StepStanding};
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::exit::{Exit, Failure};
+use crate::session::facts;
+use crate::session::planned::{Mode, Planned, Request, Written};
+use crate::session::session::Session;
+use crate::session::tree_index::Memory;
+use crate::types::diagnostic::Diagnostic;
+use crate::types::name::{ClusterName, Digest};
+use crate::watch::contacts::{Contacts, marks};
+use crate::watch::event::{Happening, Tell};
+use crate::watch::files::Surroundings;
+use crate::watch::history::{History, Recorded};
+use crate::watch::live::Live;
+use crate::watch::options::{Flags, Watch};
+use crate::watch::pages::Pages;
+use crate::watch::scheduler::{Causes, Event, Next, Pace, Scheduler};
+
+/// Most turns that a rejected push makes in a row.
+const MOST_REJECTED: u32 = 8;
+/// How often the table on a terminal is drawn anew.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// A watch.
+pub(super) struct Run<'a> {
+    flags: &'a Flags,
+    watch: &'a Watch,
+    printer: &'a Printer,
+    begun: Instant,
+    scheduler: Scheduler,
+    runtime: tokio::runtime::Runtime,
+    surroundings: Surroundings,
+    contacts: Contacts,
+    history: Option<History>,
+    live: Live,
+    pages: Pages,
+    memory: Arc<Memory>,
+    /// The checkout as last compiled; gone once a turn wrote another lock.
+    program: Option<Arc<Program>>,
+    /// What was said of the last turn, so that the same is not said again.
+    said: Option<Digest>,
+    /// Words that were said of what stands in the way, for the same reason.
+    complaint: Option<String>,
+    rejected: u32,
+    exit: Exit,
+}
+
+/// How a turn ended.
+enum Ended {
+    /// It was taken; these clusters are waited for, and this was written.
+    Turned(BTreeSet<ClusterName>),
+    /// It could not begin, or has to come again at once.
+    Postponed { at_once: bool },
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(flags: &'a Flags, watch: &'a Watch, printer: &'a Printer, tell: Tell) -> Result<Self, Failure> {
+        let dir = flags.directory.clone();
+        let checkout = Checkout::open(&dir)?;
+        let history = History::open(&dir, watch)?;
+        let runtime = facts::runtime()?;
+        stop_on_signals(&runtime, tell.clone());
+        let surroundings = Surroundings::new(&dir, tell);
+        let pace = Pace { every: watch.every, poll: watch.poll, pull: watch.pull, ..Pace::default() };
+        let poll_waiting = pace.poll_waiting.min(watch.poll);
+        let look = surroundings.look_every(pace.look, &checkout);
+        let mut pages = Pages::new();
+        if let Some(address) = watch.http {
+            let bound = runtime.block_on(pages.serve(address))?;
+            printer.data(&format!("{bound}\n"));
+        }
+        let contacts = Contacts::new(dir, surroundings.tell().clone(), runtime.handle().clone());
+        Ok(Self {
+            flags,
+            watch,
+            printer,
+            begun: Instant::now(),
+            scheduler: Scheduler::new(Pace { poll_waiting, look, ..pace }),
+            runtime,
+            surroundings,
+            contacts,
+            history,
+            live: Live::new(flags.quiet || watch.once),
+            pages,
+            memory: Arc::default(),
+            program: None,
+            said: None,
+            complaint: None,
+            rejected: 0,
+            exit: Exit::Done,
+        })
+    }
+
+    /// Runs until a signal comes, or with `--once` until it is done.
+    pub(super) fn until_stopped(mut self, told: &Receiver<Happening>) -> Result<Exit, Failure> {
+        self.look()?;
+        loop {
+            let now = self.begun.elapsed();
+            match self.scheduler.next(now) {
+                Next::Stop => break,
+                Next::Turn(causes) => self.turn(causes),
+                Next::Look => {
+                    // the turn says what is wrong with the checkout
+                    let changed = self.look().unwrap_or_else(|failure| vec![failure.message]);
+                    self.scheduler.on_event(Event::Looked(changed), self.begun.elapsed());
+                }
+                Next::Ask(whom) => self.ask(whom),
+                Next::Pull => self.pull(),
+                Next::Sleep(until) => {
+                    let pause = until.saturating_sub(now);
+                    let pause = if self.live.is_shown() { pause.min(REDRAW) } else { pause };
+                    match told.recv_timeout(pause) {
+                        Ok(happening) => self.happened(happening),
+                        Err(RecvTimeoutError::Timeout) => self.live.redraw(crate::session::clock::now().as_second()),
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
+                    // whatever came together is taken together
+                    while let Ok(happening) = told.try_recv() {
+                        self.happened(happening);
+                    }
+                }
+            }
+        }
+        self.live.clear();
+        // questions that are still open are not waited for
+        self.runtime.shutdown_background();
+        Ok(self.exit)
+    }
+
+    fn happened(&mut self, happening: Happening) {
+        let now = self.begun.elapsed();
+        match happening {
+            Happening::Stop => self.scheduler.on_event(Event::Stop, now),
+            Happening::Lost => {
+                self.surroundings.lost();
+                self.pages.count_lost();
+                self.scheduler.on_event(Event::Touched, now);
+            }
+            Happening::Files(paths) => {
+                let sorted = self.surroundings.sort(&paths);
+                if let Some(lock) = sorted.index_lock {
+                    self.scheduler.on_event(Event::Index { locked: lock.exists() }, now);
+                }
+                if sorted.matters {
+                    self.scheduler.on_event(Event::Touched, now);
+                }
+            }
+            Happening::Asked(answers) => {
+                let told = self.contacts.take(answers);
+                self.live.asked(&self.contacts);
+                self.scheduler.on_event(Event::Asked(told), now);
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<Vec<String>, Failure> {
+        let checkout = Checkout::open(&self.flags.directory)?;
+        Ok(self.surroundings.look(&checkout)?)
+    }
+
+    fn ask(&mut self, whom: BTreeSet<ClusterName>) {
+        match self.program() {
+            Ok(program) => self.contacts.ask(program, whom),
+            Err(failure) => {
+                // nobody can be asked; what is known holds until the checkout compiles again
+                self.complain(&failure.message);
+                let same =
+                    whom.into_iter().map(|name| (name, crate::watch::scheduler::Answer { news: false, failed: false }));
+                self.scheduler.on_event(Event::Asked(same.collect()), self.begun.elapsed());
+            }
+        }
+    }
+
+    fn program(&mut self) -> Result<Arc<Program>, Failure> {
+        if let Some(program) = &self.program {
+            return Ok(program.clone());
+        }
+        let checkout = Checkout::open(&self.flags.directory)?;
+        let program = Session::load(&checkout, None, self.program.as_deref())?.program;
+        self.program = Some(program.clone());
+        Ok(program)
+    }
+
+    /// Says what is in the way, once.
+    fn complain(&mut self, words: &str) {
+        if self.complaint.as_deref() != Some(words) {
+            self.live.hide(|| self.printer.error(words));
+            self.complaint = Some(words.to_owned());
+        }
+    }
+
+    fn pull(&mut self) {
+        if let Some(history) = &mut self.history {
+            match history.pull() {
+                Ok(words) => {
+                    for words in words {
+                        self.live.hide(|| self.printer.talk(&words));
+                    }
+                }
+                Err(failure) => self.complain(&failure.message),
+            }
+        }
+        self.scheduler.on_event(Event::Pulled, self.begun.elapsed());
+        self.surroundings.lost();
+        self.scheduler.on_event(Event::Touched, self.begun.elapsed());
+    }
+
+    fn turn(&mut self, causes: Causes) {
+        let begun = Instant::now();
+        let ended = self.try_turn(&causes);
+        let now = self.begun.elapsed();
+        match ended {
+            Ok(Ended::Turned(awaited)) => {
+                self.complaint = None;
+                self.pages.turned(self.exit, begun.elapsed());
+                let over = self.watch.limit.is_none_or(|limit| now >= limit);
+                if self.watch.once && (awaited.is_empty() || over) {
+                    self.scheduler.on_event(Event::Stop, now);
+                }
+                self.scheduler.on_event(Event::Turned { awaited }, now);
+            }
+            Ok(Ended::Postponed { at_once }) => self.scheduler.on_event(Event::Postponed { causes, at_once }, now),
+            Err(failure) => {
+                self.exit = failure.exit;
+                self.pages.turned(failure.exit, begun.elapsed());
+                self.pages.fail(&failure.message);
+                let findings = !failure.findings.sorted().is_empty();
+                let words: Vec<String> = failure.findings.sorted().into_iter().map(Diagnostic::text).collect();
+                let words = if findings { words.join("\n") } else { failure.message.clone() };
+                if self.complaint.as_ref() != Some(&words) {
+                    self.live.hide(|| {
+                        if findings {
+                            self.printer.findings(&failure.findings);
+                        } else {
+                            self.printer.error(&failure.message);
+                        }
+                    });
+                    self.complaint = Some(words);
+                }
+                let retried = matches!(failure.exit, Exit::Busy | Exit::Machine);
+                let over = self.watch.limit.is_none_or(|limit| now >= limit);
+                if self.watch.once && (!retried || over) {
+                    self.scheduler.on_event(Event::Stop, now);
+                } else if retried {
+                    self.scheduler.on_event(Event::Postponed { causes, at_once: false }, now);
+                } else {
+                    // what is wrong is in the files: the next change of them is the next chance
+                    self.scheduler.on_event(Event::Turned { awaited: BTreeSet::new() }, now);
+                }
+            }
+        }
+    }
+
+    fn try_turn(&mut self, causes: &Causes) -> Result<Ended, Failure> {
+        let checkout = Checkout::open(&self.flags.directory)?;
+        let guard = checkout.lock()?;
+        if let Some(history) = &mut self.history {
+            history.ready()?;
+        }
+        let mut session = Session::load(&guard, None, self.program.as_deref())?;
+        session.remember(&self.memory);
+        self.program = Some(session.program.clone());
+        self.follow(&session);
+        let marks = marks(&session, &|place| self.surroundings.stamp(place));
+        self.contacts.keep(&marks);
+        self.scheduler.on_event(Event::Known(marks), self.begun.elapsed());
+        if self.scheduler.must_ask_first() {
+            return Ok(Ended::Postponed { at_once: true });
+        }
+        let observed = Observed::clone(&self.contacts.observed);
+        let quiet = Printer::new(true);
+        let mut planned = Planned::new(&session, &Request::default(), Mode::Stored(observed), &quiet)?;
+        let exit = planned.exit();
+        planned.keep_replaced(&session);
+        let written =
+            if planned.plan.changes_files() { planned.write(&session, &guard, &quiet)? } else { Written::default() };
+        if written != Written::default() {
+            self.surroundings.wrote(&guard)?;
+        }
+        self.show(&session, &planned, written, causes);
+        let program = if planned.plan.lock.is_empty() {
+            session.program.clone()
+        } else {
+            self.program = None;
+            self.program()?
+        };
+        self.exit = exit;
+        let now = crate::session::clock::now().as_second();
+        self.live.turned(&program, &planned.plan, &self.contacts, now);
+        self.pages.publish(&program, &planned.plan, &self.contacts, &guard, now);
+        if !self.record(&guard, &planned.plan, causes)? {
+            return Ok(Ended::Postponed { at_once: true });
+        }
+        Ok(Ended::Turned(awaited(&planned.plan)))
+    }
+
+    fn follow(&mut self, session: &Session<'_>) {
+        let mut others = session.files.clone();
+        for cluster in session.program.mesh.clusters.values() {
+            if let crate::types::address::Endpoint::File(folder) = &cluster.endpoint {
+                others.insert(folder.clone());
+            }
+        }
+        let git = self.history.as_ref().map(History::index_folder);
+        if let Some(words) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
+            self.scheduler.look_every(self.surroundings.look_every(Pace::default().look, session.checkout));
+            self.complain_softly(&words);
+        }
+    }
+
+    fn complain_softly(&mut self, words: &str) {
+        let digest = Digest::of(words.as_bytes());
+        if self.pages.note(digest) {
+            self.live.hide(|| self.printer.talk(words));
+        }
+    }
+
+    /// Commits and pushes. `false`: the remote moved on, its commits are here now, and the turn has to be taken again.
+    fn record(&mut self, guard: &Guard<'_>, plan: &Plan, causes: &Causes) -> Result<bool, Failure> {
+        let Some(history) = &mut self.history else { return Ok(true) };
+        match history.record(guard, plan, causes, self.rejected < MOST_REJECTED)? {
+            Recorded::Nothing => {}
+            Recorded::Done(words) => {
+                self.rejected = 0;
+                self.pages.count_commit();
+                self.live.hide(|| self.printer.talk(&words));
+            }
+            Recorded::Again(words) => {
+                self.rejected += 1;
+                self.live.hide(|| self.printer.talk(&words));
+                self.program = None;
+                self.surroundings.wrote(guard)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Prints a turn, unless the same was printed before.
+    fn show(&mut self, session: &Session<'_>, planned: &Planned, written: Written, causes: &Causes) {
+        let plan = &planned.plan;
+        let standings: Vec<_> = plan.steps.iter().filter(|step| step.standing != StepStanding::Ready).collect();
+        let standings: Vec<_> = standings.iter().map(|step| (&step.id, &step.standing)).collect();
+        let digest = Digest::of(format!("{standings:?} {:?}", plan.trust_changes).as_bytes());
+        let same = self.said.replace(digest) == Some(digest);
+        if same && written == Written::default() && !self.flags.verbose {
+            return;
+        }
+        let time = crate::session::clock::now().to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string();
+        let words = if written == Written::default() {
+            format!("{time} {causes}: {}", crate::report::text::summary(plan))
+        } else {
+            format!("{time} {causes}: {} files written, {} deleted", written.written, written.deleted)
+        };
+        self.live.hide(|| {
+            self.printer.talk(&words);
+            if self.flags.output == Output::Json || written != Written::default() || !same {
+                let form = self.flags.output;
+                self.printer.form(form, &planned.show(session, form, self.flags.verbose));
+            }
+            for warning in &plan.warnings {
+                self.printer.talk(&warning.text());
+            }
+        });
+    }
+}
+
+/// Clusters that steps wait for: those of waiting links, on both ends.
+fn awaited(plan: &Plan) -> BTreeSet<ClusterName> {
+    let waiting = plan.steps.iter().filter(|step| matches!(step.standing, StepStanding::Waiting(_)));
+    waiting.flat_map(|step| std::iter::once(step.id.cluster.clone()).chain(step.id.peer.clone())).collect()
+}
+
+fn stop_on_signals(runtime: &tokio::runtime::Runtime, tell: Tell) {
+    use tokio::signal::unix::{SignalKind, signal};
+    runtime.spawn(async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell.send(Happening::Stop);
+        // a second one ends at once
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+}

@@ -1,0 +1,584 @@
+//! When to do what: the scheduler of `engine watch`. Pure: events and the time come in as values, one next action comes out.
+//!
+//! 1. Events of files only wake: after a quiet while, the checkout is looked at, and only what differs from the last look
+//!    asks for a turn. So own writes cause none, and neither does a storm of events without a change.
+//! 2. Clusters are asked each at its own pace; one that fails is asked less and less often. News ask for a turn.
+//! 3. A turn is also due on time. There is one turn at a time, and what comes meanwhile makes one more.
+//!
+//! Times are [`Duration`]s since the watch began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::types::name::ClusterName;
+
+/// How long things may take, and how often they are done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// Quiet that must follow the last event of a file.
+    pub debounce: Duration,
+    /// Longest time that events of files may put a look off.
+    pub at_most: Duration,
+    /// Between two turns that nothing asks for.
+    pub every: Duration,
+    /// Between two questions to a cluster.
+    pub poll: Duration,
+    /// The same while links wait for it.
+    pub poll_waiting: Duration,
+    /// Longest pause after failures.
+    pub back_off: Duration,
+    /// Between two looks at the checkout without any event: where events get lost, such as on NFS, this finds changes.
+    pub look: Duration,
+    /// Between two pulls.
+    pub pull: Option<Duration>,
+    /// Longest wait for git to let go of its index; whoever holds it longer is taken for dead.
+    pub index_lock: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_millis(500),
+            at_most: Duration::from_secs(5),
+            every: Duration::from_mins(15),
+            poll: Duration::from_secs(30),
+            poll_waiting: Duration::from_secs(5),
+            back_off: Duration::from_mins(5),
+            look: Duration::from_mins(2),
+            pull: None,
+            index_lock: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Files changed, or events were lost.
+    Touched,
+    /// git took its index, or let it go.
+    Index {
+        /// Whether it is taken now.
+        locked: bool,
+    },
+    /// The checkout was looked at; these differ from the last look.
+    Looked(Vec<String>),
+    /// The clusters that take part, each with a mark of how it is asked. A new or changed one is asked before the next turn.
+    Known(BTreeMap<ClusterName, u64>),
+    /// A turn could not begin, or must be taken again.
+    Postponed {
+        /// Why it was wanted.
+        causes: Causes,
+        /// Whether it should come at once, such as after a question to a new cluster; else after a growing pause.
+        at_once: bool,
+    },
+    /// A turn is over.
+    Turned {
+        /// Clusters that links wait for.
+        awaited: BTreeSet<ClusterName>,
+    },
+    /// Clusters were asked.
+    Asked(BTreeMap<ClusterName, Answer>),
+    /// The remote was asked for commits.
+    Pulled,
+    /// The watch is to end.
+    Stop,
+}
+
+/// How asking a cluster went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it differs from the one before.
+    pub news: bool,
+    /// Whether it is a failure.
+    pub failed: bool,
+}
+
+/// Why a turn is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Causes {
+    /// The watch began.
+    pub start: bool,
+    /// It was time.
+    pub time: bool,
+    /// What changed in the checkout.
+    pub files: BTreeSet<String>,
+    /// Clusters that publish something else.
+    pub news: BTreeSet<ClusterName>,
+}
+
+impl Causes {
+    fn join(&mut self, other: Self) {
+        self.start |= other.start;
+        self.time |= other.time;
+        self.files.extend(other.files);
+        self.news.extend(other.news);
+    }
+}
+
+impl std::fmt::Display for Causes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MOST: usize = 3;
+        let list = |names: Vec<&str>| match names.len() {
+            0..=MOST => names.join(", "),
+            many => {
+                let first = names.get(..MOST).unwrap_or_default().join(", ");
+                format!("{first} and {} more", many - MOST)
+            }
+        };
+        let mut words = Vec::new();
+        if self.start {
+            words.push("start".to_owned());
+        }
+        if !self.files.is_empty() {
+            words.push(format!("changed: {}", list(self.files.iter().map(String::as_str).collect())));
+        }
+        if !self.news.is_empty() {
+            words.push(format!("news of {}", list(self.news.iter().map(ClusterName::as_str).collect())));
+        }
+        if self.time && words.is_empty() {
+            words.push("it is time".to_owned());
+        }
+        f.write_str(&words.join("; "))
+    }
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Take a turn.
+    Turn(Causes),
+    /// Look what changed in the checkout.
+    Look,
+    /// Ask these clusters, beside everything else.
+    Ask(BTreeSet<ClusterName>),
+    /// Ask the remote for commits.
+    Pull,
+    /// Nothing until this time, unless an event comes.
+    Sleep(Duration),
+    /// End.
+    Stop,
+}
+
+/// A cluster as somebody to ask.
+#[derive(Debug, Clone)]
+struct Contact {
+    mark: u64,
+    due: Duration,
+    failures: u32,
+    asking: bool,
+    /// Never answered as it is asked now.
+    fresh: bool,
+}
+
+/// The scheduler.
+#[derive(Debug)]
+pub struct Scheduler {
+    pace: Pace,
+    /// First and last event of files since the last look.
+    touched: Option<(Duration, Duration)>,
+    index_locked: Option<Duration>,
+    wanted: Option<Causes>,
+    not_before: Duration,
+    postponed: u32,
+    contacts: BTreeMap<ClusterName, Contact>,
+    awaited: BTreeSet<ClusterName>,
+    next_turn: Duration,
+    next_look: Duration,
+    next_pull: Option<Duration>,
+    stopping: bool,
+}
+
+impl Scheduler {
+    /// A scheduler that wants a turn at once.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            touched: None,
+            index_locked: None,
+            wanted: Some(Causes { start: true, ..Causes::default() }),
+            not_before: Duration::ZERO,
+            postponed: 0,
+            contacts: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            next_turn: pace.every,
+            next_look: pace.look,
+            next_pull: pace.pull.map(|_| Duration::ZERO),
+            stopping: false,
+            pace,
+        }
+    }
+
+    /// Takes note of something that happened.
+    pub fn on_event(&mut self, event: Event, now: Duration) {
+        match event {
+            Event::Touched => {
+                let first = self.touched.map_or(now, |(first, _)| first);
+                self.touched = Some((first, now));
+            }
+            Event::Index { locked: false } => self.index_locked = None,
+            Event::Index { locked: true } => self.index_locked = self.index_locked.or(Some(now)),
+            Event::Looked(changed) => {
+                self.next_look = now + self.pace.look;
+                if !changed.is_empty() {
+                    self.want(Causes { files: changed.into_iter().collect(), ..Causes::default() });
+                    // whoever changed something is not made to wait for an earlier failure
+                    self.not_before = now;
+                }
+            }
+            Event::Known(marks) => self.know(&marks, now),
+            Event::Postponed { causes, at_once } => {
+                self.want(causes);
+                if !at_once {
+                    self.postponed = self.postponed.saturating_add(1);
+                    self.not_before = now + self.backed_off(Duration::from_secs(1), self.postponed - 1);
+                }
+            }
+            Event::Turned { awaited } => {
+                self.postponed = 0;
+                self.next_turn = now + self.pace.every;
+                for name in awaited.difference(&self.awaited) {
+                    if let Some(contact) = self.contacts.get_mut(name).filter(|contact| contact.failures == 0) {
+                        contact.due = contact.due.min(now + self.pace.poll_waiting);
+                    }
+                }
+                self.awaited = awaited;
+            }
+            Event::Asked(answers) => self.asked(answers, now),
+            Event::Pulled => self.next_pull = self.pace.pull.map(|pull| now + pull),
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    /// From now on looks come this often.
+    pub fn look_every(&mut self, look: Duration) {
+        if look != self.pace.look {
+            self.next_look = self.next_look.saturating_sub(self.pace.look) + look;
+            self.pace.look = look;
+        }
+    }
+
+    /// Whether a cluster has to be asked before a turn makes sense.
+    pub fn must_ask_first(&self) -> bool {
+        self.contacts.values().any(|contact| contact.fresh)
+    }
+
+    fn want(&mut self, causes: Causes) {
+        self.wanted.get_or_insert_default().join(causes);
+    }
+
+    fn know(&mut self, marks: &BTreeMap<ClusterName, u64>, now: Duration) {
+        self.contacts.retain(|name, _| marks.contains_key(name));
+        for (name, mark) in marks {
+            let known = self.contacts.get(name).is_some_and(|contact| contact.mark == *mark);
+            if !known {
+                // an answer that is still to come was asked for in another way
+                let asking = self.contacts.get(name).is_some_and(|contact| contact.asking);
+                let contact = Contact { mark: *mark, due: now, failures: 0, asking, fresh: true };
+                self.contacts.insert(name.clone(), contact);
+            }
+        }
+    }
+
+    fn asked(&mut self, answers: BTreeMap<ClusterName, Answer>, now: Duration) {
+        let mut news = BTreeSet::new();
+        for (name, answer) in answers {
+            let pause = if self.awaited.contains(&name) { self.pace.poll_waiting } else { self.pace.poll };
+            let Some(failures) = self.contacts.get(&name).map(|contact| contact.failures) else { continue };
+            let failures = if answer.failed { failures.saturating_add(1) } else { 0 };
+            let pause = if answer.failed { self.backed_off(pause, failures - 1) } else { pause };
+            if let Some(contact) = self.contacts.get_mut(&name) {
+                (contact.failures, contact.asking, contact.fresh) = (failures, false, false);
+                contact.due = now + pause;
+            }
+            if answer.news {
+                news.insert(name);
+            }
+        }
+        if !news.is_empty() {
+            self.want(Causes { news, ..Causes::default() });
+        }
+    }
+
+    /// A pause that doubles with each failure.
+    fn backed_off(&self, pause: Duration, failures: u32) -> Duration {
+        pause.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(self.pace.back_off.max(pause))
+    }
+
+    /// What to do now. Whoever is told to do something tells the outcome before asking again, but for [`Next::Ask`], whose
+    /// outcome may come later.
+    pub fn next(&mut self, now: Duration) -> Next {
+        if self.stopping {
+            return Next::Stop;
+        }
+        let mut sleep = self.next_turn.min(self.next_look);
+        let index_free = self.index_locked.map(|since| since + self.pace.index_lock);
+        if let Some(free) = index_free.filter(|free| now < *free) {
+            // git is at work: what is on disk is half of something
+            sleep = sleep.min(free);
+        } else {
+            if let Some((first, last)) = self.touched {
+                let due = (last + self.pace.debounce).min(first + self.pace.at_most);
+                if due <= now {
+                    self.touched = None;
+                    return Next::Look;
+                }
+                sleep = sleep.min(due);
+            }
+            if self.next_look <= now {
+                self.next_look = now + self.pace.look;
+                return Next::Look;
+            }
+            if let Some(due) = self.next_pull {
+                if due <= now {
+                    self.next_pull = self.pace.pull.map(|pull| now + pull);
+                    return Next::Pull;
+                }
+                sleep = sleep.min(due);
+            }
+        }
+        let mut due = BTreeSet::new();
+        for (name, contact) in &mut self.contacts {
+            if !contact.asking && contact.due <= now {
+                contact.asking = true;
+                due.insert(name.clone());
+            }
+        }
+        if !due.is_empty() {
+            return Next::Ask(due);
+        }
+        sleep = self
+            .contacts
+            .values()
+            .filter(|contact| !contact.asking)
+            .map(|contact| contact.due)
+            .fold(sleep, Duration::min);
+        if self.next_turn <= now {
+            self.next_turn = now + self.pace.every;
+            self.want(Causes { time: true, ..Causes::default() });
+        }
+        let held = index_free.is_some_and(|free| now < free) || self.must_ask_first();
+        match &self.wanted {
+            Some(_) if held => {}
+            Some(_) if self.not_before > now => sleep = sleep.min(self.not_before),
+            Some(_) => return Next::Turn(self.wanted.take().unwrap_or_default()),
+            None => {}
+        }
+        Next::Sleep(sleep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn name(text: &str) -> ClusterName {
+        text.parse().unwrap()
+    }
+
+    /// Runs a scheduler over events at their times, answering looks, questions and turns at once; gives the turns.
+    struct Run {
+        scheduler: Scheduler,
+        /// What the next look finds.
+        changed: Vec<String>,
+        turns: Vec<(Duration, String)>,
+        looks: usize,
+        asked: Vec<(Duration, BTreeSet<ClusterName>)>,
+        pulls: Vec<Duration>,
+        answer: fn(&ClusterName, Duration) -> Answer,
+        awaited: BTreeSet<ClusterName>,
+    }
+
+    impl Run {
+        fn new(pace: Pace) -> Self {
+            Self {
+                scheduler: Scheduler::new(pace),
+                changed: Vec::new(),
+                turns: Vec::new(),
+                looks: 0,
+                asked: Vec::new(),
+                pulls: Vec::new(),
+                answer: |_, _| Answer { news: false, failed: false },
+                awaited: BTreeSet::new(),
+            }
+        }
+
+        /// Does what is to be done up to a time; every action takes no time.
+        fn until(&mut self, from: Duration, to: Duration) {
+            let mut now = from;
+            let mut steps = 0;
+            loop {
+                steps += 1;
+                assert!(steps < 100_000, "it never sleeps");
+                match self.scheduler.next(now) {
+                    Next::Turn(causes) => {
+                        self.turns.push((now, causes.to_string()));
+                        self.scheduler.on_event(Event::Turned { awaited: self.awaited.clone() }, now);
+                    }
+                    Next::Look => {
+                        self.looks += 1;
+                        self.scheduler.on_event(Event::Looked(std::mem::take(&mut self.changed)), now);
+                    }
+                    Next::Ask(names) => {
+                        let answers = names.iter().map(|name| (name.clone(), (self.answer)(name, now))).collect();
+                        self.asked.push((now, names));
+                        self.scheduler.on_event(Event::Asked(answers), now);
+                    }
+                    Next::Pull => {
+                        self.pulls.push(now);
+                        self.scheduler.on_event(Event::Pulled, now);
+                    }
+                    Next::Sleep(until) if until > to => return,
+                    Next::Sleep(until) => {
+                        assert!(until > now, "it sleeps until now");
+                        now = until;
+                    }
+                    Next::Stop => return,
+                }
+            }
+        }
+
+        fn touch(&mut self, now: Duration, changed: &[&str]) {
+            self.changed.extend(changed.iter().map(|path| (*path).to_owned()));
+            self.scheduler.on_event(Event::Touched, now);
+        }
+    }
+
+    #[test]
+    fn a_storm_of_events_is_a_look_after_quiet_or_after_five_seconds() {
+        let mut run = Run::new(Pace::default());
+        run.until(at(0), at(0));
+        assert_eq!(run.turns, [(at(0), "start".to_owned())]);
+        // 2,000 files in 200 ms
+        for event in 0..8000 {
+            run.touch(at(1000 + event / 40), if event == 0 { &["specs"] } else { &[] });
+        }
+        run.until(at(1200), at(10_000));
+        assert_eq!(run.turns[1..], [(at(1699), "changed: specs".to_owned())]);
+        // and one that never ends
+        let mut run = Run::new(Pace::default());
+        run.until(at(0), at(0));
+        for event in 0..600 {
+            run.touch(at(1000 + event * 100), &["rendered/east"]);
+            run.until(at(1000 + event * 100), at(1000 + event * 100 + 99));
+        }
+        let times: Vec<Duration> = run.turns[1..].iter().map(|(time, _)| *time).collect();
+        assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + at(5000)), "{times:?}");
+        assert!((11..=13).contains(&times.len()), "{times:?}");
+    }
+
+    #[test]
+    fn events_without_a_change_are_no_turn() {
+        let mut run = Run::new(Pace::default());
+        run.until(at(0), at(0));
+        for second in 1..100 {
+            run.touch(at(second * 1000), &[]);
+            run.until(at(second * 1000), at(second * 1000 + 999));
+        }
+        assert_eq!(run.turns.len(), 1);
+        assert!(run.looks >= 99);
+    }
+
+    #[test]
+    fn nothing_is_read_while_git_holds_its_index_unless_it_is_taken_for_dead() {
+        let mut run = Run::new(Pace::default());
+        run.until(at(0), at(0));
+        run.scheduler.on_event(Event::Index { locked: true }, at(1000));
+        run.touch(at(1000), &["specs"]);
+        run.until(at(1000), at(20_000));
+        assert_eq!((run.turns.len(), run.looks), (1, 0));
+        run.scheduler.on_event(Event::Index { locked: false }, at(20_000));
+        run.until(at(20_000), at(20_001));
+        assert_eq!(run.turns.last().unwrap().0, at(20_000));
+        run.scheduler.on_event(Event::Index { locked: true }, at(30_000));
+        run.touch(at(30_000), &["specs"]);
+        run.until(at(30_000), at(70_000));
+        assert_eq!(run.turns.last().unwrap().0, at(60_000));
+    }
+
+    #[test]
+    fn new_clusters_are_asked_before_the_turn_and_failing_ones_less_and_less() {
+        let mut run =
+            Run::new(Pace { every: Duration::from_hours(24), look: Duration::from_hours(24), ..Pace::default() });
+        run.answer = |name, _| Answer { news: false, failed: name.as_str() == "dead" };
+        let marks: BTreeMap<_, _> = [(name("dead"), 1), (name("well"), 1)].into();
+        run.scheduler.on_event(Event::Known(marks.clone()), at(0));
+        run.until(at(0), at(3_600_000));
+        assert_eq!(run.asked[0].1.len(), 2);
+        assert_eq!(run.turns.len(), 1);
+        let times = |who: &str| -> Vec<u64> {
+            let asked = run.asked.iter().filter(|(_, names)| names.contains(&name(who)));
+            asked.map(|(time, _)| time.as_secs()).collect()
+        };
+        assert_eq!(times("dead")[..6], [0, 30, 90, 210, 450, 750]);
+        assert_eq!(times("well")[..4], [0, 30, 60, 90]);
+        // the same ones again ask nobody; another mark does, and holds the turn up
+        let asked = run.asked.len();
+        run.scheduler.on_event(Event::Known(marks), at(3_600_001));
+        assert!(matches!(run.scheduler.next(at(3_600_001)), Next::Sleep(_)));
+        run.scheduler.on_event(Event::Known([(name("dead"), 1), (name("well"), 2)].into()), at(3_600_002));
+        run.touch(at(3_600_002), &["specs"]);
+        let Next::Ask(names) = run.scheduler.next(at(3_600_002)) else { panic!() };
+        assert_eq!(names, [name("well")].into());
+        run.until(at(3_600_002), at(3_620_000));
+        assert_eq!((run.turns.len(), run.asked.len()), (1, asked));
+        run.scheduler
+            .on_event(Event::Asked([(name("well"), Answer { news: true, failed: false })].into()), at(3_620_001));
+        run.until(at(3_620_001), at(3_620_001));
+        assert_eq!(run.turns[1].1, "changed: specs; news of well");
+    }
+
+    #[test]
+    fn clusters_that_links_wait_for_are_asked_more_often() {
+        let mut run = Run::new(Pace::default());
+        run.awaited = [name("east")].into();
+        run.scheduler.on_event(Event::Known([(name("east"), 1), (name("west"), 1)].into()), at(0));
+        run.until(at(0), at(29_000));
+        let asked = |who: &str| run.asked.iter().filter(|(_, names)| names.contains(&name(who))).count();
+        assert_eq!((asked("east"), asked("west")), (6, 1));
+    }
+
+    #[test]
+    fn turns_and_pulls_come_on_time_and_a_turn_that_cannot_begin_comes_again() {
+        let pace = Pace { pull: Some(Duration::from_mins(1)), ..Pace::default() };
+        let mut run = Run::new(pace);
+        run.until(at(0), Duration::from_hours(1));
+        assert_eq!(run.turns.len(), 5);
+        assert_eq!(run.pulls.len(), 61);
+        assert_eq!(run.turns[1].1, "it is time");
+
+        let mut scheduler = Scheduler::new(Pace::default());
+        let mut now = Duration::ZERO;
+        let mut tries = Vec::new();
+        while tries.len() < 12 {
+            match scheduler.next(now) {
+                Next::Turn(causes) => {
+                    tries.push(now.as_secs());
+                    scheduler.on_event(Event::Postponed { causes, at_once: false }, now);
+                }
+                Next::Look => scheduler.on_event(Event::Looked(Vec::new()), now),
+                Next::Sleep(until) => now = until,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(tries[..9], [0, 1, 3, 7, 15, 31, 63, 127, 255]);
+        assert_eq!(tries[11] - tries[10], 300);
+    }
+
+    #[test]
+    fn what_comes_during_a_turn_makes_exactly_one_more() {
+        let mut run = Run::new(Pace::default());
+        let Next::Turn(_) = run.scheduler.next(at(0)) else { panic!() };
+        for event in 0..50 {
+            run.touch(at(100 + event), &["specs"]);
+        }
+        run.scheduler.on_event(Event::Turned { awaited: BTreeSet::new() }, at(2000));
+        run.until(at(2000), at(60_000));
+        assert_eq!(run.turns, [(at(2000), "changed: specs".to_owned())]);
+        run.scheduler.on_event(Event::Stop, at(60_001));
+        assert_eq!(run.scheduler.next(at(60_001)), Next::Stop);
+    }
+}

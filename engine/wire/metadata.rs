@@ -1,0 +1,516 @@
+//! The documents a metadata-exporter publishes: Deckhouse's wire format, plus fields of ours that older readers ignore.
+//!
+//! `public/public.json` names the cluster, its key and its root CA; `private/multicluster.json`, behind a token, its
+//! api-proxy, gateways and network. A required field that is empty or absent is [`Reading::Incomplete`]: the peer is still
+//! starting, and one waits. Anything else that breaks a grammar or a limit is a [`MetadataError`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::types::address::{ApiHost, Gateway};
+use crate::types::json::{JsonError, parse_strict};
+use crate::types::key::{KeyId, PublicKey};
+use crate::types::name::{
+    ClusterDomain, ClusterId, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision, TrustDomain,
+};
+use crate::types::token::Scope;
+
+/// Path of the public document below an endpoint.
+pub const PUBLIC_PATH: &str = "public/public.json";
+/// Path of the private document below an endpoint.
+pub const PRIVATE_PATH: &str = "private/multicluster.json";
+/// Most gateways a peer may publish.
+pub const MAX_GATEWAYS: usize = 64;
+/// Most authn keys a peer may publish.
+pub const MAX_AUTHN_KEYS: usize = 16;
+/// Most bytes of one PEM field.
+pub const MAX_PEM: usize = 64 * 1024;
+
+/// A document as far as it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading<T> {
+    /// All that is required is there.
+    Complete(T),
+    /// These required fields are empty or absent.
+    Incomplete(Vec<&'static str>),
+}
+
+/// A document that breaks the format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// Not JSON, or JSON that two readers could take differently.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A field whose value breaks its grammar.
+    #[error("{field}: {problem}")]
+    Field {
+        /// The field, in the spelling of the document.
+        field: &'static str,
+        /// What is wrong with its value.
+        problem: String,
+    },
+}
+
+/// `public/public.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicDocument {
+    /// UID of the `kube-system` namespace.
+    pub cluster_uuid: ClusterUuid,
+    /// The cluster's own key, `authnKeyPub`.
+    pub authn_key: PublicKey,
+    /// Root CA certificates as published, PEM; not yet checked as certificates.
+    pub root_ca: String,
+    /// Mesh ID.
+    pub mesh_id: Option<MeshId>,
+    /// Trust domain.
+    pub trust_domain: Option<TrustDomain>,
+    /// DNS domain.
+    pub cluster_domain: Option<ClusterDomain>,
+    /// CA of the serving certificates of exporter and api-proxy, PEM.
+    pub serving_ca: Option<String>,
+    /// CA of the relay's serving certificate, PEM.
+    pub relay_ca: Option<String>,
+    /// All keys that speak for the cluster or for an engine that reads in its name.
+    pub authn_keys: Vec<AuthnKey>,
+    /// Facts on Istio.
+    pub istio: Option<IstioFacts>,
+}
+
+/// A key and what it may be used for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AuthnKey {
+    /// The `kid` of its tokens.
+    pub id: KeyId,
+    /// Its public half.
+    pub pem: PublicKey,
+    /// What it may ask for.
+    pub scopes: BTreeSet<Scope>,
+}
+
+/// Facts on a cluster's Istio.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IstioFacts {
+    /// Version of the control plane, for example `1.31.1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its revisions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<Revision>,
+    /// Its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+}
+
+/// `private/multicluster.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateDocument {
+    /// Public addresses of the east-west gateways, sorted; empty: none are deployed.
+    pub ingress_gateways: Vec<Gateway>,
+    /// Address of the api-proxy.
+    pub api_host: ApiHost,
+    /// Cluster ID; older exporters omit it.
+    pub cluster_id: Option<ClusterId>,
+    /// Network.
+    pub network_name: NetworkName,
+    /// CA of the api-proxy, PEM.
+    pub api_ca: Option<String>,
+    /// What is live in the cluster; absent from older exporters and other implementations.
+    pub evidence: Option<Evidence>,
+}
+
+/// A piece of evidence, or why the exporter could not learn it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown<T> {
+    /// Seen.
+    Seen(T),
+    /// Not known, for this reason; whoever needs it waits.
+    Unknown(String),
+}
+
+/// What is live in a cluster, as it publishes it itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// SHA-256 of the DER of each root in effect, the cluster's own among them.
+    pub trusts: Shown<BTreeSet<Digest>>,
+    /// Networks in effect.
+    pub networks: Shown<Vec<LiveNetwork>>,
+    /// Remote clusters of every istiod, worst state of all.
+    pub reads: Shown<Vec<Read>>,
+    /// Routes of the relay.
+    pub routes: Shown<Vec<LiveRoute>>,
+    /// istiod has both switches and no injected proxy lacks `PROXY_CONFIG_XDS_AGENT`.
+    pub prepared: Shown<bool>,
+    /// Key id each peer last used at the api-proxy.
+    pub credentials: Shown<Vec<CredentialUse>>,
+    /// What the standard mesh configuration says.
+    pub mesh_config: Shown<StandardMeshConfig>,
+}
+
+/// A network in effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveNetwork {
+    /// Its name.
+    pub name: NetworkName,
+    /// Its gateways.
+    pub gateways: Vec<Gateway>,
+}
+
+/// A remote cluster as istiod sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// Data key of the remote secret.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: ClusterId,
+    /// Its state.
+    pub state: ReadState,
+}
+
+/// States of `/debug/clusterz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadState {
+    /// All informers are in step.
+    Synced,
+    /// Not yet.
+    Syncing,
+    /// Given up for now.
+    Timeout,
+}
+
+/// A route of the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRoute {
+    /// The peer.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: ClusterId,
+    /// Where it is sent.
+    #[serde(rename = "apiHost")]
+    pub api_host: ApiHost,
+    /// Whether `GET /api` was answered with 200.
+    pub state: RouteState,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a route works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteState {
+    /// `GET /api` was answered with 200.
+    Ok,
+    /// It was not.
+    Failed,
+}
+
+/// The key a peer last used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialUse {
+    /// The peer.
+    #[serde(rename = "clusterUUID")]
+    pub cluster_uuid: ClusterUuid,
+    /// The key.
+    #[serde(rename = "keyID")]
+    pub key_id: KeyId,
+}
+
+/// The parts of Istio's standard mesh configuration that meet ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StandardMeshConfig {
+    /// It has `caCertificates`, which hide ours.
+    pub ca_certificates: bool,
+    /// Its `meshNetworks`, which ours replace.
+    pub mesh_networks: Option<String>,
+}
+
+#[derive(Deserialize, Serialize, Default)]
+struct WirePublic {
+    #[serde(rename = "clusterUUID", default)]
+    cluster_uuid: Option<String>,
+    #[serde(rename = "authnKeyPub", default)]
+    authn_key_pub: Option<String>,
+    #[serde(rename = "rootCA", default)]
+    root_ca: Option<String>,
+    #[serde(rename = "meshID", default, skip_serializing_if = "Option::is_none")]
+    mesh_id: Option<String>,
+    #[serde(rename = "trustDomain", default, skip_serializing_if = "Option::is_none")]
+    trust_domain: Option<String>,
+    #[serde(rename = "clusterDomain", default, skip_serializing_if = "Option::is_none")]
+    cluster_domain: Option<String>,
+    #[serde(rename = "servingCA", default, skip_serializing_if = "Option::is_none")]
+    serving_ca: Option<String>,
+    #[serde(rename = "relayCA", default, skip_serializing_if = "Option::is_none")]
+    relay_ca: Option<String>,
+    #[serde(rename = "authnKeys", default, skip_serializing_if = "Option::is_none")]
+    authn_keys: Option<Vec<AuthnKey>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    istio: Option<IstioFacts>,
+}
+
+#[derive(Deserialize, Serialize, Default)]
+struct WirePrivate {
+    #[serde(rename = "ingressGateways", default)]
+    ingress_gateways: Option<Vec<Gateway>>,
+    #[serde(rename = "apiHost", default)]
+    api_host: Option<String>,
+    #[serde(rename = "clusterID", default, skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<String>,
+    #[serde(rename = "networkName", default)]
+    network_name: Option<String>,
+    #[serde(rename = "apiCA", default, skip_serializing_if = "Option::is_none")]
+    api_ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Value>,
+}
+
+fn field_error(field: &'static str) -> impl Fn(String) -> MetadataError {
+    move |problem| MetadataError::Field { field, problem }
+}
+
+/// A text field through its grammar; an empty one is an absent one.
+fn parsed<T: std::str::FromStr>(field: &'static str, text: Option<String>) -> Result<Option<T>, MetadataError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.filter(|text| !text.is_empty())
+        .map(|text| text.parse().map_err(|error: T::Err| field_error(field)(error.to_string())))
+        .transpose()
+}
+
+fn pem_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) if text.len() > MAX_PEM => Err(field_error(field)(format!("more than {MAX_PEM} bytes"))),
+        text => Ok(text),
+    }
+}
+
+fn at_most<T>(field: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, MetadataError> {
+    if list.len() > most {
+        return Err(field_error(field)(format!("{} entries, at most {most} are read", list.len())));
+    }
+    Ok(list)
+}
+
+/// Reads each known field of a document by itself, so that an error names its field; unknown fields are ignored.
+fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T, MetadataError> {
+    let Value::Object(mut map) = value else {
+        return Err(field_error("document")("not an object".to_owned()));
+    };
+    map.retain(|key, _| fields.contains(&key.as_str()));
+    let whole = Value::Object(map.clone());
+    serde_json::from_value(whole).map_err(|error| {
+        let alone = |field: &&'static str| {
+            let value = map.get(*field)?;
+            let one = Value::Object([((*field).to_owned(), value.clone())].into_iter().collect());
+            serde_json::from_value::<T>(one).err().map(|error| field_error(field)(error.to_string()))
+        };
+        fields.iter().find_map(alone).unwrap_or_else(|| field_error("document")(error.to_string()))
+    })
+}
+
+impl PublicDocument {
+    /// Reads the document.
+    pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
+        const FIELDS: [&str; 10] = [
+            "clusterUUID",
+            "authnKeyPub",
+            "rootCA",
+            "meshID",
+            "trustDomain",
+            "clusterDomain",
+            "servingCA",
+            "relayCA",
+            "authnKeys",
+            "istio",
+        ];
+        let wire: WirePublic = wire(parse_strict(bytes)?, &FIELDS)?;
+        let cluster_uuid = parsed("clusterUUID", wire.cluster_uuid)?;
+        let authn_key = match wire.authn_key_pub.filter(|pem| !pem.is_empty()) {
+            Some(pem) => {
+                Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.to_string()))?)
+            }
+            None => None,
+        };
+        let root_ca = pem_field("rootCA", wire.root_ca)?;
+        let mut missing = Vec::new();
+        missing.extend(cluster_uuid.is_none().then_some("clusterUUID"));
+        missing.extend(authn_key.is_none().then_some("authnKeyPub"));
+        missing.extend(root_ca.is_none().then_some("rootCA"));
+        let (Some(cluster_uuid), Some(authn_key), Some(root_ca)) = (cluster_uuid, authn_key, root_ca) else {
+            return Ok(Reading::Incomplete(missing));
+        };
+        let mut authn_keys = at_most("authnKeys", wire.authn_keys.unwrap_or_default(), MAX_AUTHN_KEYS)?;
+        authn_keys.sort();
+        authn_keys.dedup();
+        Ok(Reading::Complete(Self {
+            cluster_uuid,
+            authn_key,
+            root_ca,
+            mesh_id: parsed("meshID", wire.mesh_id)?,
+            trust_domain: parsed("trustDomain", wire.trust_domain)?,
+            cluster_domain: parsed("clusterDomain", wire.cluster_domain)?,
+            serving_ca: pem_field("servingCA", wire.serving_ca)?,
+            relay_ca: pem_field("relayCA", wire.relay_ca)?,
+            authn_keys,
+            istio: wire.istio,
+        }))
+    }
+
+    /// The document as it is published: two-space JSON, Deckhouse's fields first.
+    pub fn to_json(&self) -> String {
+        let wire = WirePublic {
+            cluster_uuid: Some(self.cluster_uuid.to_string()),
+            authn_key_pub: Some(self.authn_key.to_pem()),
+            root_ca: Some(self.root_ca.clone()),
+            mesh_id: self.mesh_id.as_ref().map(ToString::to_string),
+            trust_domain: self.trust_domain.as_ref().map(ToString::to_string),
+            cluster_domain: self.cluster_domain.as_ref().map(ToString::to_string),
+            serving_ca: self.serving_ca.clone(),
+            relay_ca: self.relay_ca.clone(),
+            authn_keys: (!self.authn_keys.is_empty()).then(|| self.authn_keys.clone()),
+            istio: self.istio.clone(),
+        };
+        serde_json::to_string_pretty(&wire).unwrap_or_default()
+    }
+}
+
+impl PrivateDocument {
+    /// Reads the document.
+    pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
+        const FIELDS: [&str; 6] = ["ingressGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
+        let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
+        let gateways = wire.ingress_gateways.map(|list| at_most("ingressGateways", list, MAX_GATEWAYS)).transpose()?;
+        let api_host = parsed("apiHost", wire.api_host)?;
+        let network_name = parsed("networkName", wire.network_name)?;
+        let mut missing = Vec::new();
+        missing.extend(gateways.is_none().then_some("ingressGateways"));
+        missing.extend(api_host.is_none().then_some("apiHost"));
+        missing.extend(network_name.is_none().then_some("networkName"));
+        let (Some(mut ingress_gateways), Some(api_host), Some(network_name)) = (gateways, api_host, network_name)
+        else {
+            return Ok(Reading::Incomplete(missing));
+        };
+        ingress_gateways.sort();
+        ingress_gateways.dedup();
+        Ok(Reading::Complete(Self {
+            ingress_gateways,
+            api_host,
+            cluster_id: parsed("clusterID", wire.cluster_id)?,
+            network_name,
+            api_ca: pem_field("apiCA", wire.api_ca)?,
+            evidence: wire.evidence.map(Evidence::parse).transpose()?,
+        }))
+    }
+
+    /// The document as it is published: two-space JSON, Deckhouse's fields first.
+    pub fn to_json(&self) -> String {
+        let wire = WirePrivate {
+            ingress_gateways: Some(self.ingress_gateways.clone()),
+            api_host: Some(self.api_host.to_string()),
+            cluster_id: self.cluster_id.as_ref().map(ToString::to_string),
+            network_name: Some(self.network_name.to_string()),
+            api_ca: self.api_ca.clone(),
+            evidence: self.evidence.as_ref().map(Evidence::to_value),
+        };
+        serde_json::to_string_pretty(&wire).unwrap_or_default()
+    }
+}
+
+/// A piece of evidence from its field and the reasons of what is unknown.
+fn shown<T: DeserializeOwned>(
+    map: &mut serde_json::Map<String, Value>,
+    reasons: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<Shown<T>, MetadataError> {
+    match map.remove(key) {
+        Some(value) if !value.is_null() && !reasons.contains_key(key) => {
+            serde_json::from_value(value).map(Shown::Seen).map_err(|e| field_error("evidence")(format!("{key}: {e}")))
+        }
+        _ => Ok(Shown::Unknown(reasons.get(key).cloned().unwrap_or_else(|| "not published".to_owned()))),
+    }
+}
+
+impl Evidence {
+    /// Evidence of which nothing is known, for one reason.
+    pub fn unknown(reason: &str) -> Self {
+        fn unknown<T>(reason: &str) -> Shown<T> {
+            Shown::Unknown(reason.to_owned())
+        }
+        Self {
+            trusts: unknown(reason),
+            networks: unknown(reason),
+            reads: unknown(reason),
+            routes: unknown(reason),
+            prepared: unknown(reason),
+            credentials: unknown(reason),
+            mesh_config: unknown(reason),
+        }
+    }
+
+    fn parse(value: Value) -> Result<Self, MetadataError> {
+        let error = field_error("evidence");
+        let Value::Object(mut map) = value else {
+            return Err(error("not an object".to_owned()));
+        };
+        let reasons: BTreeMap<String, String> = match map.remove("unknown") {
+            Some(Value::Null) | None => BTreeMap::new(),
+            Some(reasons) => serde_json::from_value(reasons).map_err(|e| error(format!("unknown: {e}")))?,
+        };
+        Ok(Self {
+            trusts: shown(&mut map, &reasons, "trusts")?,
+            networks: shown(&mut map, &reasons, "networks")?,
+            reads: shown(&mut map, &reasons, "reads")?,
+            routes: shown(&mut map, &reasons, "routes")?,
+            prepared: shown(&mut map, &reasons, "prepared")?,
+            credentials: shown(&mut map, &reasons, "credentials")?,
+            mesh_config: shown(&mut map, &reasons, "meshConfig")?,
+        })
+    }
+
+    fn to_value(&self) -> Value {
+        let mut map = serde_json::Map::new();
+        let mut reasons = serde_json::Map::new();
+        let mut put = |key: &str, shown: Result<Value, &String>| match shown {
+            Ok(value) => {
+                map.insert(key.to_owned(), value);
+            }
+            Err(reason) => {
+                map.insert(key.to_owned(), Value::Null);
+                reasons.insert(key.to_owned(), Value::String(reason.clone()));
+            }
+        };
+        put("trusts", self.trusts.wire());
+        put("networks", self.networks.wire());
+        put("reads", self.reads.wire());
+        put("routes", self.routes.wire());
+        put("prepared", self.prepared.wire());
+        put("credentials", self.credentials.wire());
+        put("meshConfig", self.mesh_config.wire());
+        map.insert("unknown".to_owned(), Value::Object(reasons));
+        Value::Object(map)
+    }
+}
+
+impl<T: Serialize> Shown<T> {
+    fn wire(&self) -> Result<Value, &String> {
+        match self {
+            Self::Seen(value) => Ok(serde_json::to_value(value).unwrap_or_default()),
+            Self::Unknown(reason) => Err(reason),
+        }
+    }
+}
+
+impl<T> Shown<T> {
+    /// The value, when it was seen.
+    pub fn seen(&self) -> Option<&T> {
+        match self {
+            Self::Seen(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What crosses a border between clusters, engines and roles, each document with its reader and its writer.
+
+pub mod bundle;
+pub mod failure;
+pub mod identity;
+pub mod metadata;
+pub mod peers;
+pub mod routes;
+pub mod spiffe;

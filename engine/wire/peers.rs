@@ -1,0 +1,186 @@
+//! `peers.json` of ConfigMap `isthmus-peers`: who may read a cluster, with which keys, for which scopes and namespaces.
+//!
+//! The engine renders it, exporter and api-proxy read it. Unknown fields are ignored, so that a newer engine may serve an
+//! older exporter; an unknown version is an error.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::json::{JsonError, parse_strict};
+use crate::types::key::{KeyId, PublicKey};
+use crate::types::name::{ClusterName, ClusterUuid, Namespace, Revision};
+use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
+use crate::wire::metadata::AuthnKey;
+
+/// Name of the ConfigMap.
+pub const PEERS: &str = "isthmus-peers";
+/// Group of all users that the api-proxy becomes for peers.
+pub const PEERS_GROUP: &str = "istio-peers";
+/// Key of the file in the ConfigMap.
+pub const PEERS_FILE: &str = "peers.json";
+/// The version that is written and read.
+pub const PEERS_VERSION: u32 = 1;
+
+/// All who may read a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeersFile {
+    /// [`PEERS_VERSION`].
+    pub version: u32,
+    /// Keys that read in the cluster's own name: the engine's.
+    #[serde(rename = "self", default)]
+    pub own: OwnKeys,
+    /// The peers.
+    #[serde(default)]
+    pub peers: Vec<PeerEntry>,
+}
+
+/// Keys that read in the cluster's own name; its UUID need not be known to write them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OwnKeys {
+    /// The keys.
+    #[serde(default)]
+    pub keys: Vec<AuthnKey>,
+}
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerEntry {
+    /// Its name in the checkout that wrote the file.
+    pub name: ClusterName,
+    /// Its UUID, the `sub` of its tokens.
+    #[serde(rename = "clusterUUID")]
+    pub cluster_uuid: ClusterUuid,
+    /// Its keys. The first is its own, `authnKeyPub`: a token without `kid` is checked against that one.
+    pub keys: Vec<AuthnKey>,
+    /// Namespaces it may see; `*` means all.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Namespace of its istiod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub istio_namespace: Option<Namespace>,
+    /// Its revisions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<Revision>,
+    /// Longest lifetime of its `api` tokens in seconds, where it is not the usual one: Deckhouse signs for 366 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_token_lifetime: Option<i64>,
+}
+
+/// The user that the api-proxy becomes for a peer.
+pub fn user_of(peer: &ClusterUuid) -> String {
+    format!("istio-peer:{peer}")
+}
+
+/// A file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeersError {
+    /// Not JSON as we read it.
+    #[error("cannot read `peers.json`: {0}; render ConfigMap `isthmus-peers` again with `engine apply`")]
+    Json(#[from] JsonError),
+    /// A field of a wrong type or grammar.
+    #[error("cannot read `peers.json`: {0}; render ConfigMap `isthmus-peers` again with `engine apply`")]
+    Field(String),
+    /// Written by a newer engine.
+    #[error("`peers.json` has version {0}, and {PEERS_VERSION} is read; use a newer image here")]
+    Version(u32),
+    /// A peer's tokens would live longer than any may.
+    #[error(
+        "`peers.json` gives `{0}` a maxTokenLifetime outside 1 to {MAX_DECKHOUSE_API_LIFETIME} seconds; render it again with `engine apply`"
+    )]
+    Lifetime(ClusterName),
+    /// Two peers of one UUID: it would be unclear whose keys count.
+    #[error("`peers.json` names the cluster UUID {0} twice; render it again with `engine apply`")]
+    Twice(ClusterUuid),
+}
+
+impl PeersFile {
+    /// A file that admits nobody.
+    pub fn empty() -> Self {
+        Self { version: PEERS_VERSION, own: OwnKeys::default(), peers: Vec::new() }
+    }
+
+    /// Reads the file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PeersError> {
+        let file: Self =
+            serde_json::from_value(parse_strict(bytes)?).map_err(|error| PeersError::Field(error.to_string()))?;
+        if file.version != PEERS_VERSION {
+            return Err(PeersError::Version(file.version));
+        }
+        let outside = |peer: &&PeerEntry| {
+            peer.max_token_lifetime.is_some_and(|of| !(1..=MAX_DECKHOUSE_API_LIFETIME).contains(&of))
+        };
+        if let Some(peer) = file.peers.iter().find(outside) {
+            return Err(PeersError::Lifetime(peer.name.clone()));
+        }
+        let mut seen = BTreeSet::new();
+        match file.peers.iter().find(|peer| !seen.insert(&peer.cluster_uuid)) {
+            Some(peer) => Err(PeersError::Twice(peer.cluster_uuid.clone())),
+            None => Ok(file),
+        }
+    }
+
+    /// The peer of a UUID.
+    pub fn peer(&self, uuid: &ClusterUuid) -> Option<&PeerEntry> {
+        self.peers.iter().find(|peer| peer.cluster_uuid == *uuid)
+    }
+
+    /// Peers that publish this very key under this id for a scope: those in whose name its holder reads.
+    pub fn publishers_of(&self, id: &KeyId, key: &PublicKey, scope: Scope) -> Vec<&PeerEntry> {
+        let publishes = |own: &AuthnKey| own.id == *id && own.pem == *key && own.scopes.contains(&scope);
+        self.peers.iter().filter(|peer| peer.keys.iter().any(publishes)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::key::PrivateKey;
+
+    const UUID: &str = "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
+
+    fn text(version: u32, uuids: &[&str]) -> String {
+        let pem = PrivateKey::generate(&[7; 32]).unwrap().public().to_pem();
+        let key = serde_json::json!({"id": "ci", "pem": pem, "scopes": ["private-multicluster"]});
+        let peer = |uuid: &&str| {
+            serde_json::json!({"name": "west", "clusterUUID": uuid, "keys": [key], "namespaces": ["*"],
+                "istioNamespace": "istio-system", "revisions": ["default"], "later": true})
+        };
+        let peers: Vec<_> = uuids.iter().map(peer).collect();
+        serde_json::json!({"version": version, "self": {"keys": [key]}, "peers": peers}).to_string()
+    }
+
+    #[test]
+    fn a_file_reads_what_it_writes() {
+        let file = PeersFile::parse(text(1, &[UUID]).as_bytes()).unwrap();
+        assert_eq!(PeersFile::parse(&serde_json::to_vec(&file).unwrap()).unwrap(), file);
+        let key = &file.own.keys[0];
+        assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::PrivateMulticluster).len(), 1);
+        assert_eq!(file.publishers_of(&key.id, &key.pem, Scope::Api).len(), 0);
+        assert!(PeersFile::parse(b"{\"version\":1}").unwrap().peers.is_empty());
+    }
+
+    #[test]
+    fn a_lifetime_of_tokens_has_a_bound() {
+        let with = |seconds: i64| {
+            let text = text(1, &[UUID]).replace("\"name\":", &format!("\"maxTokenLifetime\":{seconds},\"name\":"));
+            PeersFile::parse(text.as_bytes())
+        };
+        assert_eq!(
+            with(MAX_DECKHOUSE_API_LIFETIME).unwrap().peers[0].max_token_lifetime,
+            Some(MAX_DECKHOUSE_API_LIFETIME)
+        );
+        for seconds in [i64::MIN, 0, MAX_DECKHOUSE_API_LIFETIME + 1] {
+            assert!(matches!(with(seconds), Err(PeersError::Lifetime(_))), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_could_be_read_in_two_ways_is_refused() {
+        assert!(matches!(PeersFile::parse(text(1, &[UUID, UUID]).as_bytes()), Err(PeersError::Twice(_))));
+        assert!(matches!(PeersFile::parse(text(2, &[UUID]).as_bytes()), Err(PeersError::Version(2))));
+        assert!(matches!(PeersFile::parse(b"{\"version\":1,\"version\":1}"), Err(PeersError::Json(_))));
+        assert!(matches!(PeersFile::parse(text(1, &["x"]).as_bytes()), Err(PeersError::Field(_))));
+    }
+}

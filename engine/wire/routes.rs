@@ -1,0 +1,113 @@
+//! `routes.json` of ConfigMap `isthmus-routes`: which peers a relay reaches, where, and whom it takes for them.
+//!
+//! The engine renders it, the relay reads it. It holds nothing secret. Unknown fields are ignored, so that a newer engine
+//! may serve an older relay; an unknown version, and a cluster ID that comes twice, are errors.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::types::address::ApiHost;
+use crate::types::json::{JsonError, parse_strict};
+use crate::types::name::{ClusterId, ClusterUuid};
+
+/// Name of the ConfigMap.
+pub const ROUTES: &str = "isthmus-routes";
+/// Key of the file in it.
+pub const ROUTES_FILE: &str = "routes.json";
+/// The version that is written and read.
+pub const ROUTES_VERSION: u32 = 1;
+
+/// All routes of a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutesFile {
+    /// [`ROUTES_VERSION`].
+    pub version: u32,
+    /// The routes.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// The way to a peer's api-proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The ID the peer is known by, which is the path below `/to/`.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: ClusterId,
+    /// Its UUID, for which tokens are made.
+    #[serde(rename = "clusterUUID")]
+    pub cluster_uuid: ClusterUuid,
+    /// Address of its api-proxy.
+    #[serde(rename = "apiHost", serialize_with = "to_text", deserialize_with = "from_text")]
+    pub api_host: ApiHost,
+    /// CA of its api-proxy, PEM; `None` is a public one.
+    #[serde(rename = "apiCA", default)]
+    pub api_ca: Option<String>,
+}
+
+fn to_text<S: Serializer>(host: &ApiHost, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(host)
+}
+
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ApiHost, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+/// A file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RoutesError {
+    /// Not JSON as we read it.
+    #[error("cannot read `routes.json`: {0}; render ConfigMap `isthmus-routes` again")]
+    Json(#[from] JsonError),
+    /// A field of a wrong type or grammar.
+    #[error("cannot read `routes.json`: {0}; render ConfigMap `isthmus-routes` again")]
+    Field(String),
+    /// Written by a newer engine.
+    #[error("`routes.json` has version {0}, and {ROUTES_VERSION} is read; use a newer image here")]
+    Version(u32),
+    /// Two routes for one ID.
+    #[error("`routes.json` has two routes to cluster ID `{0}`; render ConfigMap `isthmus-routes` again")]
+    Twice(ClusterId),
+}
+
+impl RoutesFile {
+    /// Reads the file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RoutesError> {
+        let file: Self =
+            serde_json::from_value(parse_strict(bytes)?).map_err(|error| RoutesError::Field(error.to_string()))?;
+        if file.version != ROUTES_VERSION {
+            return Err(RoutesError::Version(file.version));
+        }
+        let mut seen = BTreeSet::new();
+        match file.routes.iter().find(|route| !seen.insert(&route.cluster_id)) {
+            Some(twice) => Err(RoutesError::Twice(twice.cluster_id.clone())),
+            None => Ok(file),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EAST: &str = r#"{"clusterID":"east","clusterUUID":"2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31",
+        "apiHost":"api.east.example.com:6443","apiCA":null,"later":1}"#;
+
+    #[test]
+    fn a_file_reads_what_it_writes_and_says_what_is_wrong() {
+        let file = |routes: &str| format!("{{\"version\":1,\"routes\":[{routes}]}}");
+        let routes = RoutesFile::parse(file(EAST).as_bytes()).unwrap();
+        assert_eq!(routes.routes[0].api_host.port, Some(6443));
+        let written = serde_json::to_vec(&routes).unwrap();
+        assert_eq!(RoutesFile::parse(&written).unwrap(), routes);
+        assert!(RoutesFile::parse(b"{\"version\":1}").unwrap().routes.is_empty());
+
+        let twice = RoutesFile::parse(file(&format!("{EAST},{EAST}")).as_bytes()).unwrap_err();
+        assert!(twice.to_string().contains("two routes to cluster ID `east`"), "{twice}");
+        assert_eq!(RoutesFile::parse(b"{\"version\":2}"), Err(RoutesError::Version(2)));
+        for (from, to) in [("api.east", "https://api"), ("\"east\"", "\"ea/st\""), ("2f0a", "2F0A")] {
+            assert!(matches!(RoutesFile::parse(file(&EAST.replace(from, to)).as_bytes()), Err(RoutesError::Field(_))));
+        }
+        assert!(matches!(RoutesFile::parse(b"{\"version\":1,\"version\":1}"), Err(RoutesError::Json(_))));
+    }
+}
