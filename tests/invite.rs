@@ -101,7 +101,7 @@ fn two_teams_join_by_their_invitations_alone() {
         fleet.clusters.insert(cluster.name.clone(), cluster);
     }
     let fleet: SharedFleet = Arc::new(Mutex::new(fleet));
-    let mut exporters = runtime.block_on(Exporters::new(fleet.clone())).unwrap();
+    let mut exporters = runtime.block_on(Exporters::new(fleet.clone(), || jiff::Timestamp::now().as_second())).unwrap();
     let teams = [Team::new("east", "west", &exporters, &fleet), Team::new("west", "east", &exporters, &fleet)];
 
     // nobody is invited to what nobody has seen

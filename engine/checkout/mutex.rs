@@ -9,7 +9,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, flock, openat};
 use rustix::io::Errno;
 
-use crate::checkout::{Checkout, CheckoutError, Left, path};
+use crate::checkout::flags::FOLDER;
+use crate::checkout::{Checkout, CheckoutError, Left};
 
 /// The right to change a checkout, for as long as it lives. Everything that reads works on it as well.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Checkout {
     pub fn lock(&self) -> Result<Guard<'_>, CheckoutError> {
         let fail = |cause| CheckoutError::io("lock", &self.dir.to_string_lossy(), cause, Left::Untouched);
         // Opened anew, since a lock belongs to what `open` gave: one on `root` itself would let everyone here in.
-        let lock = openat(&self.root, ".", path::FOLDER, Mode::empty()).map_err(fail)?;
+        let lock = openat(&self.root, ".", FOLDER, Mode::empty()).map_err(fail)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 // what was listed before may have changed since

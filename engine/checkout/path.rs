@@ -8,17 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, openat, statat};
 use rustix::io::Errno;
 
-use crate::checkout::{Checkout, CheckoutError, Left, TEMPORARY};
+use crate::checkout::flags::{FOLDER, TEMPORARY};
+use crate::checkout::{Checkout, CheckoutError, Left};
 
-/// How folders are opened: never through a symbolic link.
-pub(super) const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// How files are opened for reading: never through a symbolic link, and without waiting for the other end of a pipe.
-pub(super) const FILE: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 /// Longest name of a file in bytes (`NAME_MAX` of Linux).
 const LONGEST_NAME: usize = 255;
 /// Longest path in bytes (`PATH_MAX` of Linux, without its NUL).

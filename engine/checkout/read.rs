@@ -13,10 +13,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, RawDir, Stat, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
+use crate::checkout::flags::{FILE, FOLDER, TEMPORARY};
 use crate::checkout::path;
 use crate::checkout::path::{Folders, join, kind_at, open_folder, shown, wrong_kind};
 use crate::checkout::stamp::FileStamp;
-use crate::checkout::{Checkout, CheckoutError, Left, TEMPORARY};
+use crate::checkout::{Checkout, CheckoutError, Left};
 
 /// Files read by one task; fewer than this are read without any other thread.
 const BATCH: usize = 256;
@@ -267,7 +268,7 @@ fn volume(folder: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
     }
     let data = readlinkat(folder, "..data", Vec::new()).ok()?;
     let is_beside = data.to_bytes().starts_with(b"..") && data.to_bytes().len() > 2 && !data.to_bytes().contains(&b'/');
-    let open = is_beside.then(|| openat(folder, &data, path::FOLDER, Mode::empty()).ok())??;
+    let open = is_beside.then(|| openat(folder, &data, FOLDER, Mode::empty()).ok())??;
     matches!(kind_at(open.as_fd(), name), Ok(Some(FileType::RegularFile))).then_some(open)
 }
 
@@ -284,7 +285,7 @@ pub(super) fn read_file(
 
 fn open_file(folder: BorrowedFd<'_>, name: &str, path: &str, limit: u64) -> Result<Option<OpenFile>, CheckoutError> {
     let fail = |cause| CheckoutError::io("read", path, cause, Left::Untouched);
-    let file = match openat(folder, name, path::FILE, Mode::empty()) {
+    let file = match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
         // A link, or a socket.

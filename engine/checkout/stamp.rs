@@ -12,8 +12,10 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RawDir, Stat, fstatfs, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use crate::checkout::path::{FOLDER, Folders, join};
-use crate::checkout::{Checkout, CheckoutError, Left, TEMPORARY};
+use crate::checkout::flags::FOLDER;
+use crate::checkout::flags::TEMPORARY;
+use crate::checkout::path::{Folders, join};
+use crate::checkout::{Checkout, CheckoutError, Left};
 
 /// Deepest folder below the one that is stamped; the reader refuses deeper ones.
 const DEEPEST: usize = 33;

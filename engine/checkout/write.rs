@@ -21,10 +21,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::checkout::path;
+use crate::checkout::flags::{FOLDER, TEMPORARY};
+use crate::checkout::opened::Seen;
 use crate::checkout::path::{Folders, join, kind_at, open_folder, shown, split, split_for_writing, wrong_kind};
 use crate::checkout::read::read_file;
-use crate::checkout::{Checkout, CheckoutError, Guard, Left, Seen, TEMPORARY};
+use crate::checkout::{Checkout, CheckoutError, Guard, Left};
 
 /// Mode of the folders that are made.
 const FOLDER_MODE: u32 = 0o755;
@@ -411,7 +412,7 @@ pub(super) fn fill(file: &OwnedFd, bytes: &[u8], mode: u32) -> Result<(), Errno>
 /// The paths of the temporary files in an open folder.
 fn temporaries(folder: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, CheckoutError> {
     let fail = |cause| CheckoutError::io("list the folder", shown(path), cause, Left::Untouched);
-    let listed = openat(folder, ".", path::FOLDER, Mode::empty()).map_err(fail)?;
+    let listed = openat(folder, ".", FOLDER, Mode::empty()).map_err(fail)?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = RawDir::new(&listed, buffer.spare_capacity_mut());
     let mut found = Vec::new();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::git::GitError;
+use crate::git::error::GitError;
 
 /// Longest run of a command that stays on this machine.
 const LOCAL: Duration = Duration::from_mins(1);

@@ -1,4 +1,7 @@
 //! Reading a cluster's Istio: its objects and the debug endpoints of its istiod, for exporter and onboarding alike.
 
+pub mod debug;
 pub mod gateways;
+pub mod installed;
+pub mod mesh_config;
 pub mod objects;

@@ -258,3 +258,8 @@ where
     }
     Ok(())
 }
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

@@ -28,7 +28,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::server::ServerLimits;
+use crate::server::server_limits::ServerLimits;
 
 /// Requests a second, and how many of them may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

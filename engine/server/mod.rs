@@ -8,6 +8,7 @@
 
 pub mod limits;
 pub mod log;
+mod server_limits;
 pub mod stream;
 pub mod telemetry;
 mod tls;
@@ -28,14 +29,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
+pub use crate::server::server_limits::ServerLimits;
 pub use crate::server::tls::{Certificates, TlsError};
 
 /// An error of any kind.
@@ -70,55 +71,6 @@ pub trait Handler: Send + Sync + 'static {
     /// Brings to an end what is still to be done once nothing is answered any more.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         async {}
-    }
-}
-
-/// What a client may cost. The defaults are those of the metadata-exporter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerLimits {
-    /// TLS handshake.
-    pub handshake: Duration,
-    /// From the connection, or the end of the last answer, to the end of a request's headers (HTTP/1.1); to the first
-    /// request (HTTP/2).
-    pub header: Duration,
-    /// A request from its headers to the end of its answer; `None`: without end, for watches.
-    pub request: Option<Duration>,
-    /// A connection without any request.
-    pub idle: Duration,
-    /// What a closing connection gets to finish its answers.
-    pub drain: Duration,
-    /// Connections at a time.
-    pub connections: usize,
-    /// Connections at a time from one IPv4 address or one IPv6 /64.
-    pub connections_of_one: usize,
-    /// Header fields of a request.
-    pub header_fields: usize,
-    /// Bytes of a request's header; at least 8192.
-    pub header_bytes: u32,
-    /// Bytes of a request's URL.
-    pub url: usize,
-    /// Whether a request may have a body.
-    pub body: bool,
-    /// Requests at a time on an HTTP/2 connection.
-    pub streams: u32,
-}
-
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(5),
-            header: Duration::from_secs(5),
-            request: Some(Duration::from_secs(10)),
-            idle: Duration::from_mins(1),
-            drain: Duration::from_secs(5),
-            connections: 1000,
-            connections_of_one: 32,
-            header_fields: 64,
-            header_bytes: 16 * 1024,
-            url: 1024,
-            body: false,
-            streams: 16,
-        }
     }
 }
 
@@ -278,43 +230,6 @@ impl<H: Handler> Server<H> {
         // over HTTP/2 a body after all would be sent, and be an error to whoever asked
         let response = if head_only { response.map(|_| whole(Bytes::new())) } else { response };
         response.map(|inner| Counted { inner, _busy: busy })
-    }
-}
-
-impl ServerLimits {
-    fn builder(&self, h2: bool) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header)
-            .max_headers(self.header_fields)
-            .max_buf_size(usize::try_from(self.header_bytes).unwrap_or(usize::MAX).max(8192));
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .max_concurrent_streams(self.streams)
-            .max_header_list_size(self.header_bytes)
-            .initial_stream_window_size(64 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(64);
-        if h2 { builder.http2_only() } else { builder.http1_only() }
-    }
-
-    /// The status for a request that is over a limit.
-    fn broken<B: HttpBody>(&self, request: &Request<B>) -> Option<StatusCode> {
-        let uri = request.uri();
-        let url = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
-        if url > self.url {
-            return Some(StatusCode::URI_TOO_LONG);
-        }
-        if request.headers().len() > self.header_fields {
-            return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        }
-        (!self.body && !request.body().is_end_stream()).then_some(StatusCode::PAYLOAD_TOO_LARGE)
     }
 }
 

@@ -409,3 +409,16 @@ impl HttpBody for Placed {
         self.incoming.size_hint()
     }
 }
+
+/// An error in a word or two, without the peer's own.
+pub(crate) fn reason(error: &UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::Connect(_) => "cannot connect",
+        UpstreamError::Tls(_) => "TLS failed",
+        UpstreamError::Full(_) => "all connections are in use",
+        UpstreamError::Broken(_) => "the connection broke",
+        UpstreamError::Timeout(_) => "timed out",
+        UpstreamError::Upgrade => "wants another protocol",
+        UpstreamError::Request(_) => "the request cannot be written",
+    }
+}

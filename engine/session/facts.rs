@@ -10,7 +10,7 @@ use crate::pipeline::observe::signer::EngineSigner;
 use crate::pipeline::observe::{Observation, Observed, Private, Progress, Publics, observe_again};
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
-use crate::session::planned::Request;
+use crate::session::request::Request;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 

@@ -9,7 +9,6 @@ use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
 use crate::model::tree::Tree;
 use crate::pipeline::Turn;
-use crate::pipeline::accept::Approvals;
 use crate::pipeline::observe::Observed;
 use crate::pipeline::plan::diff::FieldChange;
 use crate::pipeline::plan::{Action, Plan, fields};
@@ -20,6 +19,7 @@ use crate::report::text::{Printer, plan_json, plan_text};
 use crate::session::base::Base;
 use crate::session::exit::{Exit, Failure};
 use crate::session::facts;
+use crate::session::request::Request;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 
@@ -37,17 +37,6 @@ pub enum Mode {
     Stored(Observed),
     /// From the lock alone, compared with what a revision renders.
     Base(Box<Base>),
-}
-
-/// What is asked of a turn.
-#[derive(Debug, Clone, Default)]
-pub struct Request {
-    /// Approved trust changes.
-    pub approvals: Approvals,
-    /// `--allow-delete`.
-    pub allow_delete: bool,
-    /// Only this cluster's files.
-    pub only: Option<ClusterName>,
 }
 
 /// A turn that was planned.

@@ -19,7 +19,7 @@ use crate::pipeline::render::Given;
 use crate::pipeline::{Input, Program, Turn};
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
-use crate::session::planned::Request;
+use crate::session::request::Request;
 use crate::session::tree_index::Memory;
 use crate::spec::Source;
 use crate::types::key::{KeyId, PrivateKey};

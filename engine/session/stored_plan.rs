@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::accept::{Approval, Approvals};
 use crate::pipeline::observe::Observed;
 use crate::session::exit::{Exit, Failure};
-use crate::session::planned::Request;
+use crate::session::request::Request;
 use crate::session::session::Session;
 use crate::types::name::{ClusterName, Digest};
 

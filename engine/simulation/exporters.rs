@@ -15,6 +15,9 @@ use crate::types::name::ClusterName;
 /// Path of the documents, as in the example specs.
 const PATH_PREFIX: &str = "/metadata";
 
+/// Seconds since 1970, asked for at each request.
+pub type Clock = fn() -> i64;
+
 /// All simulated clusters, shared with their servers.
 pub type SharedFleet = Arc<Mutex<Fleet>>;
 
@@ -22,20 +25,21 @@ pub type SharedFleet = Arc<Mutex<Fleet>>;
 #[derive(Debug)]
 pub struct Exporters {
     fleet: SharedFleet,
+    clock: Clock,
     addresses: BTreeMap<ClusterName, SocketAddr>,
     running: BTreeMap<ClusterName, Running>,
 }
 
 impl Exporters {
     /// Reserves an address on loopback for each cluster.
-    pub async fn new(fleet: SharedFleet) -> Result<Self, BoxError> {
+    pub async fn new(fleet: SharedFleet, clock: Clock) -> Result<Self, BoxError> {
         let names: Vec<ClusterName> = locked(&fleet, |fleet| fleet.clusters.keys().cloned().collect());
         let mut bound = Vec::new();
         for name in names {
             bound.push((name, Bound::to(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?));
         }
         let addresses = bound.iter().map(|(name, bound)| (name.clone(), bound.address())).collect();
-        Ok(Self { fleet, addresses, running: BTreeMap::new() })
+        Ok(Self { fleet, clock, addresses, running: BTreeMap::new() })
     }
 
     /// Where a cluster's exporter is, or will be.
@@ -54,7 +58,8 @@ impl Exporters {
                 (Some(serving), false) => {
                     let (chain, key) = serving?;
                     let certificates = Certificates::from_pem(&chain, &key)?;
-                    let handler = Arc::new(Exporter { fleet: self.fleet.clone(), name: name.clone() });
+                    let handler =
+                        Arc::new(Exporter { fleet: self.fleet.clone(), clock: self.clock, name: name.clone() });
                     let server = Bound::to(address).await?.serve(&certificates, ServerLimits::default(), handler);
                     self.running.insert(name, server);
                 }
@@ -77,6 +82,7 @@ pub fn locked<T>(fleet: &SharedFleet, work: impl FnOnce(&mut Fleet) -> T) -> T {
 
 struct Exporter {
     fleet: SharedFleet,
+    clock: Clock,
     name: ClusterName,
 }
 
@@ -84,7 +90,7 @@ impl Handler for Exporter {
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
         let published = locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet)));
         let published = published.ok_or("the cluster is gone")?;
-        let now = crate::session::clock::now().as_second();
+        let now = (self.clock)();
         let (parts, _body) = request.into_parts();
         Ok(respond(&published, PATH_PREFIX, &parts, now).map(whole))
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::model::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
-use crate::spec::read::{At, Fields, Reader, list, short};
-use crate::spec::tree::{Findings, Node};
-use crate::spec::{
+use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
+use crate::spec::read::{At, Fields, Reader, list, short};
+use crate::spec::tree::{Findings, Node};
 use crate::types::address::Gateway;
 use crate::types::diagnostic::{Diagnostic, did_you_mean};
 use crate::types::name::ClusterName;

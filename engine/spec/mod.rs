@@ -2,253 +2,27 @@
 //!
 //! 1. `tree` turns text into documents whose nodes know their places,
 //! 2. `read` turns nodes into values and collects what is wrong,
-//! 3. `document` knows the fields of each kind,
+//! 3. `document` knows the fields of each kind, and makes of them what is `declared`,
 //! 4. [`schema`](schema()) says the same as JSON Schema.
 //!
 //! References between documents, defaults and rules across clusters are [`compile`](crate::pipeline::compile)'s.
 
+mod declared;
 mod document;
 mod read;
 mod schema;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::Arc;
-
+pub use crate::spec::declared::{
+    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
+    Source, Spec,
+};
 pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
 pub use crate::spec::read::At;
 pub use crate::spec::schema::schema;
 pub use crate::spec::tree::MAX_FILE;
 
-use crate::model::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
-use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
-use crate::types::diagnostic::{Diagnostics, Location};
-use crate::types::key::KeyId;
-use crate::types::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, ObjectName,
-    Revision, TrustDomain,
-};
-
-/// A spec file as it was read.
-#[derive(Clone)]
-pub struct Source {
-    /// Path relative to the checkout, for example `specs/mesh.yaml`.
-    pub path: Arc<str>,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} bytes)", self.path, self.bytes.len())
-    }
-}
-
-/// All documents of a checkout, in the order of files and documents.
-#[derive(Debug, Clone, Default)]
-pub struct Spec {
-    /// `Mesh` documents.
-    pub meshes: Vec<MeshSpec>,
-    /// `Cluster` documents.
-    pub clusters: Vec<ClusterSpec>,
-    /// `IstioMulticluster` documents.
-    pub peers: Vec<PeerSpec>,
-    /// The lines of the files, for excerpts.
-    pub(crate) texts: Texts,
-    /// Findings of the reading; only warnings when [`parse`] succeeded.
-    pub(crate) findings: Diagnostics,
-    /// A document could not be read so far that its name is known; what refers to it is no finding.
-    pub(crate) partial: bool,
-    /// Files with errors: what is missing in them may only be misspelt.
-    pub(crate) flawed: BTreeSet<Arc<str>>,
-}
-
-/// Two clusters that are to be linked.
-pub type Pair = [At<ClusterName>; 2];
-
-/// A `Mesh` document.
-#[derive(Debug, Clone)]
-pub struct MeshSpec {
-    /// `metadata.name`.
-    pub name: At<MeshName>,
-    /// `spec.meshID`.
-    pub mesh_id: Option<At<MeshId>>,
-    /// `spec.topology`; `true` when it is `pairs`.
-    pub by_pairs: Option<At<bool>>,
-    /// `spec.pairs`, each of two names.
-    pub pairs: Option<At<Vec<At<Pair>>>>,
-    /// `spec.acceptForeignRoots`.
-    pub accept_foreign_roots: Option<At<bool>>,
-    /// `spec.firstContact`.
-    pub first_contact: Option<At<FirstContact>>,
-    /// `spec.credentials.requireToken`.
-    pub require_token: Option<At<bool>>,
-    /// `spec.engineKeys`: id and PEM.
-    pub engine_keys: Vec<EngineKeySpec>,
-    /// `spec.requiredEngine`.
-    pub required_engine: Option<At<String>>,
-}
-
-/// An entry of `spec.engineKeys`.
-#[derive(Debug, Clone)]
-pub struct EngineKeySpec {
-    /// Its id.
-    pub id: At<KeyId>,
-    /// Its public half, PEM.
-    pub public_key: At<String>,
-}
-
-/// A `Cluster` document.
-#[derive(Debug, Clone)]
-pub struct ClusterSpec {
-    /// `metadata.name`.
-    pub name: At<ClusterName>,
-    /// `spec.mesh`.
-    pub mesh: Option<At<MeshName>>,
-    /// `spec.reconciler`.
-    pub reconciler: Option<At<Reconciler>>,
-    /// `spec.state`.
-    pub state: Option<At<State>>,
-    /// `spec.multicluster`.
-    pub multicluster: Option<At<MulticlusterSpec>>,
-    /// `spec.metadata.endpoint`; `None` only when it was reported as missing or wrong.
-    pub endpoint: Option<At<Endpoint>>,
-    /// `spec.metadata.ca`.
-    pub endpoint_ca: Option<CaSpec>,
-    /// `spec.pin`.
-    pub pin: PinSpec,
-    /// `spec.clusterDomain`.
-    pub cluster_domain: Option<At<ClusterDomain>>,
-    /// `spec.clusterID`.
-    pub cluster_id: Option<At<ClusterId>>,
-    /// `spec.network`.
-    pub network: Option<At<NetworkName>>,
-    /// `spec.trustDomain`.
-    pub trust_domain: Option<At<TrustDomain>>,
-    /// `spec.istio`.
-    pub istio: IstioSpec,
-    /// `spec.gateways`.
-    pub gateways: Option<At<Vec<At<Gateway>>>>,
-    /// `spec.flatNetwork`.
-    pub flat_network: Option<At<bool>>,
-    /// `spec.api.host`.
-    pub api_host: Option<At<ApiHost>>,
-    /// `spec.api.ca`.
-    pub api_ca: Option<CaSpec>,
-    /// `spec.allow.apiHosts`.
-    pub allow_api_hosts: Vec<At<HostPattern>>,
-    /// `spec.allow.addresses`.
-    pub allow_addresses: Vec<At<Cidr>>,
-    /// `spec.key`.
-    pub key: Option<At<KeySpec>>,
-}
-
-/// `spec.multicluster` of a `Cluster`.
-#[derive(Debug, Clone, Default)]
-pub struct MulticlusterSpec {
-    /// `enabled`.
-    pub enabled: Option<At<bool>>,
-    /// `image`.
-    pub image: Option<At<String>>,
-    /// `replicas`.
-    pub replicas: Option<At<u16>>,
-    /// `expose`.
-    pub expose: Option<At<Expose>>,
-    /// `apiHost`.
-    pub api_host: Option<At<ApiHost>>,
-    /// `tlsSecret`.
-    pub tls_secret: Option<At<ObjectName>>,
-}
-
-/// `spec.pin` of a `Cluster`.
-#[derive(Debug, Clone, Default)]
-pub struct PinSpec {
-    /// `clusterUUID`.
-    pub cluster_uuid: Option<At<ClusterUuid>>,
-    /// `authnKey`.
-    pub authn_key: Option<At<Digest>>,
-    /// `rootCA`.
-    pub root_ca: Vec<At<Digest>>,
-}
-
-/// `spec.istio` of a `Cluster`.
-#[derive(Debug, Clone, Default)]
-pub struct IstioSpec {
-    /// `namespace`.
-    pub namespace: Option<At<Namespace>>,
-    /// `revisions`.
-    pub revisions: Option<At<Vec<At<Revision>>>>,
-    /// `config`.
-    pub config: Option<At<MeshConfigTarget>>,
-    /// `dnsCapture`.
-    pub dns_capture: Option<At<bool>>,
-    /// `prepared`.
-    pub prepared: Option<At<bool>>,
-}
-
-/// Certificates, in a file of the checkout or in the spec.
-#[derive(Debug, Clone)]
-pub enum CaSpec {
-    /// A path below the checkout.
-    File(At<String>),
-    /// PEM.
-    Inline(At<String>),
-}
-
-/// `spec.key` of a `Cluster`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySpec {
-    /// Born in the cluster.
-    Cluster,
-    /// A path below the checkout.
-    File(String),
-    /// An environment variable.
-    Environment(String),
-}
-
-/// An `IstioMulticluster` document, of either API group: a peer of the clusters of this checkout.
-#[derive(Debug, Clone)]
-pub struct PeerSpec {
-    /// `metadata.name`.
-    pub name: At<ClusterName>,
-    /// `spec.metadataEndpoint`; `None` only when it was reported as missing or wrong.
-    pub endpoint: Option<At<Endpoint>>,
-    /// `spec.metadata.ca`, PEM.
-    pub endpoint_ca: Option<At<String>>,
-    /// `spec.enableIngressGateway`; `false` says that pods reach each other without a gateway.
-    pub enable_ingress_gateway: Option<At<bool>>,
-    /// `spec.pin`, of our own API group alone.
-    pub pin: PinSpec,
-}
-
-impl Spec {
-    /// Whether a field that is missing in the document at the place may be there, misspelt.
-    pub(crate) fn may_be_misspelt(&self, at: &Location) -> bool {
-        self.flawed.contains(&at.file)
-    }
-}
-
-/// The lines of the files.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Texts(BTreeMap<Arc<str>, Vec<String>>);
-
-impl Texts {
-    fn add(&mut self, path: &Arc<str>, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        self.0.insert(path.clone(), text.split('\n').map(|line| line.trim_end_matches('\r').to_owned()).collect());
-    }
-
-    /// The line of a place; none when it may hold key material.
-    pub(crate) fn line(&self, at: &Location) -> Option<String> {
-        let line = self.0.get(&at.file)?.get(at.line.checked_sub(1)?)?;
-        let key_material = line.trim().len() >= 40
-            && line.trim().bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_'));
-        let key_material = key_material || (line.contains("PRIVATE KEY") && line.trim().len() > 40);
-        (!line.trim().is_empty() && !key_material).then(|| line.clone())
-    }
-}
+use crate::types::diagnostic::Diagnostics;
 
 /// Reads all documents. All findings of all files come at once, each with its place and the line it is in.
 pub fn parse(sources: &[Source]) -> Result<Spec, Diagnostics> {

@@ -12,7 +12,7 @@ use crate::pipeline::Program;
 use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::session::facts;
 use crate::session::facts::Asking;
-use crate::session::planned::Request;
+use crate::session::request::Request;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 use crate::watch::event::{Answers, Happening, Tell};

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isthmus::cluster::watched::{Objects, Source, Watchable};
+use isthmus::istio::debug::{parse_clusterz, parse_mesh, parse_networkz, parse_samples};
 use isthmus::istio::gateways::{GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways};
+use isthmus::istio::mesh_config::parse_mesh_networks;
 use isthmus::istio::objects::{Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod};
 use isthmus::roles::exporter::ExporterOptions;
 use isthmus::roles::exporter::documents::{Facts, compose};
-use isthmus::roles::exporter::evidence::{
-    credentials, networks, parse_clusterz, parse_mesh, parse_mesh_networks, parse_networkz, parse_samples, prepared,
-    reads, routes, trusts,
-};
+use isthmus::roles::exporter::evidence::{credentials, networks, prepared, reads, routes, trusts};
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::wire::metadata::{MAX_GATEWAYS, ReadState, RouteState, Shown};

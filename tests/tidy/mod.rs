@@ -60,7 +60,6 @@ fn engine() -> Vec<(String, String)> {
 }
 
 #[test]
-#[ignore = "until all folders of the layers are there"]
 fn the_engine_keeps_its_shape() {
     let files = engine();
     let places: Vec<&str> =

@@ -15,7 +15,6 @@ pub(super) const PURE: &[&str] = &[
     "pipeline/template",
     "pipeline/render",
     "pipeline/plan",
-    "pipeline/law",
     "onboarding/survey",
     "onboarding/draft",
     "onboarding/invite",

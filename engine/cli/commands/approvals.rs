@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::global::Global;
 use crate::pipeline::accept::Approval;
 use crate::session::exit::{Exit, Failure, not_here};
-use crate::session::planned::Request;
+use crate::session::request::Request;
 
 /// What is approved.
 #[derive(Debug, Args, Default)]

@@ -15,7 +15,7 @@ use crate::report::text::Printer;
 use crate::session::exit::Exit;
 use crate::session::exit::Failure;
 use crate::session::facts;
-use crate::session::planned::Request;
+use crate::session::request::Request;
 use crate::session::session::Session;
 use crate::types::address::Endpoint;
 use crate::types::key::PublicKey;

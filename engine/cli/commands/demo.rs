@@ -14,6 +14,7 @@ use anstyle::{AnsiColor, Style};
 use crate::checkout::{Checkout, FileChange, Limits};
 use crate::model::tree::Tree;
 use crate::report::text::Printer;
+use crate::session::clock;
 use crate::session::exit::Exit;
 use crate::session::exit::Failure;
 use crate::simulation::cluster::{Fleet, SimulatedCluster};
@@ -111,7 +112,9 @@ impl<'a> Tour<'a> {
             fleet.clusters.insert(cluster.name.clone(), cluster);
         }
         let fleet = Arc::new(Mutex::new(fleet));
-        let exporters = runtime.block_on(Exporters::new(fleet.clone())).map_err(|error| broken(&error))?;
+        let exporters = runtime
+            .block_on(Exporters::new(fleet.clone(), || clock::now().as_second()))
+            .map_err(|error| broken(&error))?;
         let checkout = Checkout::open(path)?;
         let tour = Self { checkout, printer, engine, runtime, fleet, exporters, chapter: 0 };
         tour.write_specs()?;

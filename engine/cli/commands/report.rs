@@ -13,7 +13,8 @@ use crate::report::picture::Picture;
 use crate::report::text::Printer;
 use crate::session::exit::Exit;
 use crate::session::exit::Failure;
-use crate::session::planned::{Mode, Planned, Request};
+use crate::session::planned::{Mode, Planned};
+use crate::session::request::Request;
 use crate::session::session::{Session, rendered_files};
 
 /// Arguments of `report`.

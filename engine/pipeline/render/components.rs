@@ -7,9 +7,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::model::mesh::Components;
+use crate::pipeline::render::check::internal;
+use crate::pipeline::render::draft::{ownership, step_annotations};
 use crate::pipeline::render::memo::Memo;
+use crate::pipeline::render::output::RenderedCluster;
+use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::stencil::Stencil;
-use crate::pipeline::render::{Reader, RenderedCluster, RenderedObject, internal, ownership, step_annotations};
 use crate::pipeline::template::Templates;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;

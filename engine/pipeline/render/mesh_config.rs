@@ -14,9 +14,12 @@ use serde_json::{Map, Value, json};
 
 use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
+use crate::pipeline::render::check::{check_reads_back, internal};
+use crate::pipeline::render::kubeconfig::RELAY_TOKEN;
 use crate::pipeline::render::memo::Memo;
-use crate::pipeline::render::secret::RELAY_TOKEN;
-use crate::pipeline::render::{ExtraFile, Piece, Reader, RenderedCluster, check_reads_back, internal};
+use crate::pipeline::render::output::{ExtraFile, RenderedCluster};
+use crate::pipeline::render::pieces::Piece;
+use crate::pipeline::render::reader::Reader;
 use crate::types::address::Gateway;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};

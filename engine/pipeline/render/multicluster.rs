@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::model::lock::Stage;
-use crate::pipeline::render::{Reader, RenderedCluster};
+use crate::pipeline::render::output::RenderedCluster;
+use crate::pipeline::render::reader::Reader;
 use crate::types::step::StepKind;
 
 /// API version of Deckhouse's IstioMulticluster.

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::model::known::{Known, Proxy};
 use crate::model::mesh::Reconciler;
-use crate::pipeline::render::{Piece, Reader, RenderedCluster, internal};
+use crate::pipeline::render::check::internal;
+use crate::pipeline::render::output::RenderedCluster;
+use crate::pipeline::render::pieces::Piece;
+use crate::pipeline::render::reader::Reader;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::key::{KeyId, PublicKey};

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::pipeline::render::filled::Filled;
 use crate::pipeline::render::pieces::PiecedConfigMap;
-use crate::pipeline::render::secret::Filled;
 use crate::types::name::Digest;
 use crate::types::object::parse;
 use crate::types::object::{Object, ObjectId, YamlError};

@@ -2,4 +2,5 @@
 
 pub mod headers;
 pub mod request;
+pub mod status;
 pub mod synthetic;

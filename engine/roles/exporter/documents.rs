@@ -1,25 +1,23 @@
 //! What is published, from what was found: each document complete, or in words why not. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x509_parser::pem::Pem;
 
 use crate::cluster::watched::{Objects, Source};
+use crate::istio::installed::{ROOT_CA, cluster_id, istio};
+use crate::istio::mesh_config::{Configured, SHARED_MESH_CONFIG, parse_mesh_networks};
 use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
-use crate::roles::exporter::evidence::{Configured, SHARED_MESH_CONFIG, parse_mesh_networks};
+use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{Published, Relation};
-use crate::roles::exporter::run::ExporterOptions;
 use crate::types::address::Gateway;
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
-use crate::wire::metadata::{AuthnKey, IstioFacts, PrivateDocument, PublicDocument};
+use crate::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument};
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, RoutesFile};
-
-/// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
-pub const ROOT_CA: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
 
 /// All that was found in the cluster.
 #[derive(Debug, Clone)]
@@ -192,28 +190,6 @@ fn roots(facts: &Facts, now: i64) -> Result<(Vec<RootCertificate>, u64), String>
     }
     let left = expired.iter().filter_map(|root| u64::try_from(root.not_after + 1).ok()).max().unwrap_or(0);
     Ok((valid, if written == 0 { begun.max(left) } else { written.max(left) }))
-}
-
-/// Version, revisions and namespace of Istio.
-pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
-    let revisions: BTreeSet<_> = istiods.iter().filter_map(|istiod| istiod.revision.parse().ok()).collect();
-    let numbers = |version: &str| -> Vec<u64> {
-        let parts = version.split(|c: char| !c.is_ascii_digit()).take(3);
-        parts.map(|part| part.parse().unwrap_or(0)).collect()
-    };
-    // the oldest: it has the bugs that somebody has to live with
-    let version = istiods.iter().filter_map(|istiod| istiod.version.clone()).min_by_key(|version| numbers(version));
-    IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()) }
-}
-
-/// What istiod runs with; Istio's own default where it is told nothing.
-pub fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, String> {
-    let ids: BTreeSet<&str> =
-        istiods.iter().map(|istiod| istiod.cluster_id.as_deref().unwrap_or(ClusterId::ISTIO_DEFAULT)).collect();
-    match (ids.first(), ids.len()) {
-        (Some(id), 1) => id.parse().map_err(|error| format!("CLUSTER_ID of istiod: {error}")),
-        _ => Err(format!("istiods run with different cluster IDs: {}", ids.into_iter().collect::<Vec<_>>().join(", "))),
-    }
 }
 
 fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, String> {

@@ -1,26 +1,18 @@
 //! Evidence: what is live, folded from what each istiod, api-proxy and relay of the cluster says. Pure.
 //!
 //! What one istiod does not say is not live, since any of them may serve a proxy: a root counts when all have it, a remote
-//! cluster is in its worst state, a network has the gateways that all agree on. The shapes are those of Istio's
-//! `pilot/pkg/xds/debug.go`: `/debug/clusterz`, `/debug/networkz`, `/debug/mesh`.
+//! cluster is in its worst state, a network has the gateways that all agree on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use crate::cluster::watched::Source;
-use crate::istio::objects::{Istiod, MeshMap};
+use crate::istio::debug::{Sample, worse};
+use crate::istio::mesh_config::{Configured, SHARED_MESH_CONFIG};
+use crate::istio::objects::Istiod;
 use crate::types::address::{Gateway, Host};
 use crate::types::certificate::parse_roots_any_time;
 use crate::types::name::{ClusterId, Digest, NetworkName};
-use crate::wire::metadata::{
-    CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown, StandardMeshConfig,
-};
+use crate::wire::metadata::{CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown};
 
-/// The ConfigMap that istiod merges into its mesh configuration.
-pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
 /// Metric of the api-proxy: when a peer last used a key.
 pub const LAST_USED: &str = "isthmus_proxy_credential_last_used_seconds";
 /// Metric of the relay: whether a route works.
@@ -28,87 +20,6 @@ pub const ROUTE_UP: &str = "isthmus_relay_route_up";
 
 /// What one pod answered, or why it did not.
 pub type Answer<T> = (String, Result<T, String>);
-
-#[derive(Deserialize)]
-struct WireCluster {
-    id: String,
-    #[serde(rename = "secretName", default)]
-    secret: String,
-    #[serde(rename = "syncStatus", default)]
-    status: String,
-}
-
-/// Remote clusters from `/debug/clusterz`; the cluster's own entry has no secret.
-pub fn parse_clusterz(bytes: &[u8]) -> Result<BTreeMap<ClusterId, ReadState>, String> {
-    let all: Vec<WireCluster> = serde_json::from_slice(bytes).map_err(|error| format!("/debug/clusterz: {error}"))?;
-    let remote = all.into_iter().filter(|cluster| !cluster.secret.is_empty());
-    // an ID that is none of ours comes from a secret of another's making
-    let known = remote.filter_map(|cluster| {
-        let state = match cluster.status.as_str() {
-            "synced" => ReadState::Synced,
-            "timeout" => ReadState::Timeout,
-            // `closed`, too, is still there
-            _ => ReadState::Syncing,
-        };
-        Some((cluster.id.parse().ok()?, state))
-    });
-    let mut worst: BTreeMap<ClusterId, ReadState> = BTreeMap::new();
-    for (id, state) in known {
-        let entry = worst.entry(id).or_insert(state);
-        *entry = worse(*entry, state);
-    }
-    Ok(worst)
-}
-
-fn worse(one: ReadState, other: ReadState) -> ReadState {
-    match (one, other) {
-        (ReadState::Timeout, _) | (_, ReadState::Timeout) => ReadState::Timeout,
-        (ReadState::Syncing, _) | (_, ReadState::Syncing) => ReadState::Syncing,
-        _ => ReadState::Synced,
-    }
-}
-
-#[derive(Deserialize)]
-struct WireMesh {
-    #[serde(rename = "caCertificates", default)]
-    roots: Vec<WireRoot>,
-}
-
-#[derive(Deserialize)]
-struct WireRoot {
-    #[serde(default)]
-    pem: String,
-}
-
-/// Digests of the foreign roots of `/debug/mesh`. Istio reads the first certificate of an entry, so an entry is one root.
-pub fn parse_mesh(bytes: &[u8]) -> Result<BTreeSet<Digest>, String> {
-    let mesh: WireMesh = serde_json::from_slice(bytes).map_err(|error| format!("/debug/mesh: {error}"))?;
-    let first = |root: &WireRoot| pem::parse_many(&root.pem).ok()?.first().map(|block| Digest::of(block.contents()));
-    Ok(mesh.roots.iter().filter_map(first).collect())
-}
-
-#[derive(Deserialize)]
-struct WireNetworkGateway {
-    #[serde(rename = "Network")]
-    network: String,
-    #[serde(rename = "Addr")]
-    address: String,
-    #[serde(rename = "Port", default)]
-    port: u64,
-}
-
-/// Gateways by network, from `/debug/networkz`. Names are resolved there. A port of 0 is that of an ambient gateway.
-pub fn parse_networkz(bytes: &[u8]) -> Result<BTreeMap<NetworkName, BTreeSet<Gateway>>, String> {
-    let all: Option<Vec<WireNetworkGateway>> =
-        serde_json::from_slice(bytes).map_err(|error| format!("/debug/networkz: {error}"))?;
-    let mut networks: BTreeMap<NetworkName, BTreeSet<Gateway>> = BTreeMap::new();
-    for gateway in all.unwrap_or_default() {
-        if let (Ok(network), Ok(gateway)) = (gateway.network.parse(), Gateway::new(&gateway.address, gateway.port)) {
-            networks.entry(network).or_default().insert(gateway);
-        }
-    }
-    Ok(networks)
-}
 
 /// All answers, or who did not give one.
 fn every<'a, T>(who: &str, answers: &'a [Answer<T>]) -> Result<Vec<&'a T>, String> {
@@ -151,27 +62,6 @@ pub fn trusts(answers: &[Answer<BTreeSet<Digest>>], own: &Result<BTreeSet<Digest
             });
         Ok(common.union(&own).copied().collect())
     }))
-}
-
-/// Gateways as they are configured, by network. They may be names.
-pub type Configured = BTreeMap<String, BTreeSet<Gateway>>;
-
-/// Networks of a `meshNetworks` text, with their gateways and the registries in them. A text that is none has none, as for
-/// istiod.
-pub fn parse_mesh_networks(text: &str) -> BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)> {
-    let document: Value = serde_yaml::from_str(text).unwrap_or_default();
-    let Some(networks) = document.get("networks").and_then(Value::as_object) else { return BTreeMap::new() };
-    let list = |network: &Value, key: &str| network.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let gateway = |value: &Value| {
-        let address = value.get("address").and_then(Value::as_str)?;
-        Gateway::new(address, value.get("port").and_then(Value::as_u64)?).ok()
-    };
-    let registry = |value: &Value| value.get("fromRegistry").and_then(Value::as_str).map(ToOwned::to_owned);
-    let network = |network: &Value| {
-        let gateways = list(network, "gateways").iter().filter_map(gateway).collect();
-        (gateways, list(network, "endpoints").iter().filter_map(registry).collect())
-    };
-    networks.iter().map(|(name, value)| (name.clone(), network(value))).collect()
 }
 
 /// Networks in effect in every istiod. Where names are configured, istiod shows the addresses behind them: the names count as
@@ -231,48 +121,6 @@ pub fn prepared(
     shown(judge())
 }
 
-/// A line of a metrics page: the value of a metric and its labels.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Value.
-    pub value: f64,
-}
-
-/// Samples of one metric in the text formats of Prometheus and `OpenMetrics`.
-pub fn parse_samples(text: &str, metric: &str) -> Vec<Sample> {
-    text.lines().filter_map(|line| sample(line.strip_prefix(metric)?)).collect()
-}
-
-fn sample(rest: &str) -> Option<Sample> {
-    let mut labels = BTreeMap::new();
-    let Some(mut rest) = rest.strip_prefix('{') else {
-        // another metric whose name only begins alike is none of ours
-        return Some(Sample { labels, value: rest.strip_prefix(' ')?.split(' ').next()?.parse().ok()? });
-    };
-    while !rest.starts_with('}') {
-        let (name, after) = rest.split_once("=\"")?;
-        let mut value = String::new();
-        let mut chars = after.char_indices();
-        let end = loop {
-            match chars.next()? {
-                (at, '"') => break at,
-                (_, '\\') => match chars.next()?.1 {
-                    'n' => value.push('\n'),
-                    other => value.push(other),
-                },
-                (_, other) => value.push(other),
-            }
-        };
-        labels.insert(name.to_owned(), value);
-        rest = after.get(end + 1..)?;
-        rest = rest.strip_prefix(',').unwrap_or(rest);
-    }
-    let value = rest.strip_prefix("} ")?.split(' ').next()?.parse().ok()?;
-    Some(Sample { labels, value })
-}
-
 /// The key that each peer used last, at any api-proxy.
 pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<CredentialUse>> {
     shown(every("the api-proxy", answers).map(|all| {
@@ -309,28 +157,6 @@ pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<LiveRoute>> {
         };
         found.into_iter().map(route).collect()
     }))
-}
-
-/// What the standard mesh configuration says, over the ConfigMaps of all revisions. The first one's networks count, which
-/// is that of the default revision where there is one.
-pub fn mesh_config(maps: &BTreeMap<String, Source<Arc<MeshMap>>>) -> Shown<StandardMeshConfig> {
-    let mut all = StandardMeshConfig { ca_certificates: false, mesh_networks: None };
-    for (name, source) in maps {
-        let what = format!("ConfigMap {name}");
-        let map = match source.optional(&what) {
-            Ok(Some(map)) => map,
-            Ok(None) => continue,
-            Err(reason) => return Shown::Unknown(reason),
-        };
-        match &map.ca_certificates {
-            Ok(has) => all.ca_certificates |= has,
-            Err(reason) => return Shown::Unknown(format!("{what}: {reason}")),
-        }
-        if all.mesh_networks.is_none() {
-            all.mesh_networks.clone_from(&map.mesh_networks);
-        }
-    }
-    Shown::Seen(all)
 }
 
 /// Digests of the cluster's own roots.

@@ -17,12 +17,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cluster::watched::{Objects, Source};
+use crate::istio::debug::{parse_clusterz, parse_mesh, parse_networkz, parse_samples};
+use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
 use crate::roles::exporter::documents::{Facts, shared};
 use crate::roles::exporter::evidence;
-use crate::roles::exporter::evidence::{
-    LAST_USED, ROUTE_UP, parse_clusterz, parse_mesh, parse_networkz, parse_samples,
-};
+use crate::roles::exporter::evidence::{LAST_USED, ROUTE_UP};
 use crate::wire::metadata::{Evidence, Shown};
 
 /// Where a pod finds the token of audience `istio-ca` that istiod takes.
@@ -132,7 +132,7 @@ async fn ask<T, F: Future<Output = Result<Bytes, String>>>(
 /// Evidence of this moment.
 pub(super) async fn look(facts: &Facts, pods: &Pods, istio_token: &Path, own: &Result<String, String>) -> Evidence {
     let own = own.clone().and_then(|pem| evidence::own_roots(&pem));
-    let mesh_config = evidence::mesh_config(&facts.standard);
+    let mesh_config = mesh_config(&facts.standard);
     let istiods = facts.istiods.required("list of istiod's pods");
     let token = token(istio_token);
     let (trusts, networks, reads) = match istiods {

@@ -6,8 +6,10 @@
 pub mod documents;
 pub mod evidence;
 mod look;
+mod options;
 mod published;
 mod run;
 
+pub use crate::roles::exporter::options::ExporterOptions;
 pub use crate::roles::exporter::published::{Answered, Audit, BUNDLE_PATH, Exporter, Published, Relation, respond};
-pub use crate::roles::exporter::run::{ExporterOptions, start};
+pub use crate::roles::exporter::run::start;

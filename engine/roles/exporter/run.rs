@@ -15,15 +15,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::watched::{Place, Source, Watchable, Watched, each, watch_place};
 use crate::istio::gateways::{Hosts, NETWORK_LABEL, Settling, WireNode, WireService, behind_nodes, gateways};
+use crate::istio::installed::ROOT_CA;
+use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::istio::objects::{WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
-use crate::roles::exporter::documents::{Facts, ROOT_CA, compose};
-use crate::roles::exporter::evidence::SHARED_MESH_CONFIG;
+use crate::roles::exporter::documents::{Facts, compose};
 use crate::roles::exporter::look::{ISTIO_TOKEN, Pods, look};
+use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{Answered, Exporter, Published};
+use crate::roles::role::now;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::parse_roots_any_time;
-use crate::types::name::{ClusterDomain, ClusterId, ClusterUuid, MeshId, NetworkName};
 use crate::wire::identity::IDENTITY;
 use crate::wire::metadata::Evidence;
 use crate::wire::peers::PEERS;
@@ -39,29 +40,6 @@ const LIVELY: Duration = Duration::from_secs(30);
 const COUNT: Duration = Duration::from_secs(10);
 /// How often the nodes of gateways behind node ports are looked up.
 const HOSTS: Duration = Duration::from_secs(5);
-
-/// What the exporter is told; all else it finds in its cluster.
-#[derive(Debug, Clone, Default)]
-pub struct ExporterOptions {
-    /// Path before `public/` and `private/`; `/` for none.
-    pub path_prefix: String,
-    /// Public address of the api-proxy.
-    pub api_host: Option<ApiHost>,
-    /// Gateways to publish instead of those that are found.
-    pub gateways: Vec<Gateway>,
-    /// Pods of all clusters reach each other without gateways.
-    pub flat_network: bool,
-    /// DNS domain of the cluster.
-    pub cluster_domain: Option<ClusterDomain>,
-    /// Cluster ID; else what istiod runs with.
-    pub cluster_id: Option<ClusterId>,
-    /// Network; else the label of Istio's namespace.
-    pub network: Option<NetworkName>,
-    /// Mesh ID.
-    pub mesh_id: Option<MeshId>,
-    /// UUID; else the UID of `kube-system`.
-    pub cluster_uuid: Option<ClusterUuid>,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -104,10 +82,6 @@ impl Counts {
         });
         counts
     }
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
 }
 
 /// Begins the role.

@@ -4,6 +4,7 @@
 //! answered. A stream gets a second line when it ends.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -12,7 +13,14 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::roles::proxy::AuditTarget;
+/// Where requests are recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
 
 /// Records that wait to be written.
 const QUEUE: usize = 4096;

@@ -12,30 +12,28 @@ pub mod policy;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, future, stream};
+use futures_util::future;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use kube::client::ConfigExt as _;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::roles::api::headers;
 use crate::roles::api::request::{self, ApiRequest};
-use crate::roles::proxy::audit::{AuditLog, Record};
+use crate::roles::api::status::{idling, status_object};
+use crate::roles::proxy::audit::{AuditLog, AuditTarget, Record};
 use crate::roles::proxy::credential::Credential;
 use crate::roles::proxy::hide::HideNetwork;
 use crate::roles::proxy::peers::Admission;
@@ -48,15 +46,6 @@ use crate::server::{Body, BoxError, Handler, nothing, whole};
 use crate::types::key::PublicKey;
 use crate::types::name::ClusterUuid;
 use crate::types::token::{Expectation, Scope, verify};
-
-/// Where requests are recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditTarget {
-    /// Standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
 
 /// What the api-proxy is told.
 #[derive(Debug, Clone)]
@@ -192,24 +181,6 @@ impl Refusal {
         }
         response
     }
-}
-
-/// An answer in the words of Kubernetes, so that its clients understand it.
-pub(super) fn status_object(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
-    let object = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": status.as_u16(),
-    });
-    let mut response = Response::new(whole(format!("{object}\n")));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// A body that gives these bytes and then says nothing.
-pub(super) fn idling(first: Bytes) -> Body {
-    let first = stream::iter((!first.is_empty()).then(|| Ok::<_, BoxError>(Frame::data(first))));
-    StreamBody::new(first.chain(stream::pending())).boxed_unsync()
 }
 
 /// A request whose sender is known and may ask it.

@@ -14,15 +14,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::roles::api::headers;
 use crate::roles::api::request::{ApiRequest, Verb};
+use crate::roles::api::status::{idling, status_object};
 use crate::roles::api::synthetic::Synthetic;
-use crate::roles::proxy::{idling, status_object};
 use crate::roles::relay::admit::{Door, NotAdmitted};
 use crate::roles::relay::peers::{Answered, Peer, Peers, WatchPlace};
-use crate::roles::relay::reach;
 use crate::roles::role::Stopping;
 use crate::server::Body;
 use crate::server::limits::Limits;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
+use crate::server::upstream::reason;
 use crate::server::{nothing, upstream::UpstreamError, whole};
 
 /// How long a stream that is due gets to end its last event.
@@ -166,7 +166,7 @@ impl Forwarder {
                     "Timeout",
                     format!("cluster `{id}` did not answer in time"),
                 ),
-                error => unavailable(reach::reason(&error)),
+                error => unavailable(reason(&error)),
             }
         })?;
         let status = response.status();

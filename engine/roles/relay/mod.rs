@@ -9,10 +9,13 @@ mod admit;
 mod birth;
 mod forward;
 mod issue;
+mod options;
 mod peers;
 mod reach;
 mod store;
 mod upkeep;
+
+pub use crate::roles::relay::options::RelayOptions;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -31,30 +34,10 @@ use crate::roles::relay::upkeep::Keeper;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::{Body, BoxError, Handler};
 use crate::types::address::Host;
-use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
 
 /// How often the objects of the own cluster are looked after.
 const UPKEEP: Duration = Duration::from_mins(1);
-
-/// What the relay is told; all else it finds in its cluster.
-#[derive(Debug, Clone, Default)]
-pub struct RelayOptions {
-    /// Names and addresses that the exporter's certificate is for.
-    pub exporter_hosts: Vec<String>,
-    /// Names and addresses that the api-proxy's certificate is for.
-    pub proxy_hosts: Vec<String>,
-    /// Revisions of the cluster's istiod, whose mesh configuration is read; without any, the one without a suffix.
-    pub revisions: Vec<Revision>,
-    /// Trust domain; else what the mesh configuration says.
-    pub trust_domain: Option<TrustDomain>,
-    /// Network; else the label of Istio's namespace.
-    pub network: Option<NetworkName>,
-    /// UUID; else the UID of `kube-system`.
-    pub cluster_uuid: Option<ClusterUuid>,
-    /// Whoever asks must show a ServiceAccount's token of audience `isthmus-relay`.
-    pub require_token: bool,
-}
 
 /// The role.
 pub struct Relay {
@@ -104,7 +87,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         return Err(RoleError::Start("asked to end before there was a key".to_owned()));
     };
     let counts = Counts::register(&role.metrics);
-    let peers = Arc::new(Peers::new(credential, role.limits.clone(), role.stopping.clone(), counts));
+    let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts));
     let bell = Arc::new(Notify::new());
     let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &bell);
     tokio::spawn(keeper.go_on(every));
@@ -130,7 +113,9 @@ async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, pee
             Ok(file) => {
                 known = true;
                 said = None;
-                peers.update(file);
+                for peer in peers.update(file) {
+                    tokio::spawn(reach::follow(peers.clone(), peer, role.stopping.clone()));
+                }
                 role.health.set("routes", Ok(()));
             }
             Err(problem) => {
@@ -149,9 +134,4 @@ async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, pee
             () = role.stopping.requested() => return,
         }
     }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
 }

@@ -18,8 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use tokio::sync::watch;
 
 use crate::roles::relay::upkeep::Credential;
-use crate::roles::relay::{now, reach};
-use crate::roles::role::Stopping;
+use crate::roles::role::now;
 use crate::server::limits::Limits;
 use crate::server::telemetry::Metrics;
 use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
@@ -127,18 +126,12 @@ pub(super) struct Peers {
     credential: watch::Receiver<Option<Arc<Credential>>>,
     watches: Arc<AtomicUsize>,
     limits: Limits,
-    stopping: Stopping,
     pub(super) counts: Counts,
 }
 
 impl Peers {
-    pub(super) fn new(
-        credential: watch::Receiver<Option<Arc<Credential>>>,
-        limits: Limits,
-        stopping: Stopping,
-        counts: Counts,
-    ) -> Self {
-        Self { table: RwLock::default(), credential, watches: Arc::default(), limits, stopping, counts }
+    pub(super) fn new(credential: watch::Receiver<Option<Arc<Credential>>>, limits: Limits, counts: Counts) -> Self {
+        Self { table: RwLock::default(), credential, watches: Arc::default(), limits, counts }
     }
 
     /// The peer of an ID.
@@ -146,8 +139,9 @@ impl Peers {
         self.table.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Takes over these routes. What is the same stays, with its connections.
-    pub(super) fn update(self: &Arc<Self>, file: RoutesFile) {
+    /// Takes over these routes, and gives the peers that are new. What is the same stays, with its connections.
+    #[must_use]
+    pub(super) fn update(&self, file: RoutesFile) -> Vec<Arc<Peer>> {
         let mut fresh = Vec::new();
         {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -172,10 +166,10 @@ impl Peers {
                 self.forget(gone);
             }
         }
-        for peer in fresh {
+        for peer in &fresh {
             tracing::info!(peer = %peer.route.cluster_id, api_host = %peer.route.api_host, "a route");
-            tokio::spawn(reach::follow(self.clone(), peer, self.stopping.clone()));
         }
+        fresh
     }
 
     fn leave(&self, peer: &Peer) {

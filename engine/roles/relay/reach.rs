@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::roles::relay::peers::{Peer, Peers};
 use crate::roles::role::Stopping;
-use crate::server::upstream::UpstreamError;
+use crate::server::upstream::reason;
 use crate::server::{Body, whole};
 use crate::wire::routes::Route;
 
@@ -49,19 +49,6 @@ pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stoppin
             () = peer.gone() => return,
             () = stopping.requested() => return,
         }
-    }
-}
-
-/// An error in a word or two, without the peer's own.
-pub(super) fn reason(error: &UpstreamError) -> &'static str {
-    match error {
-        UpstreamError::Connect(_) => "cannot connect",
-        UpstreamError::Tls(_) => "TLS failed",
-        UpstreamError::Full(_) => "all connections are in use",
-        UpstreamError::Broken(_) => "the connection broke",
-        UpstreamError::Timeout(_) => "timed out",
-        UpstreamError::Upgrade => "wants another protocol",
-        UpstreamError::Request(_) => "the request cannot be written",
     }
 }
 

@@ -17,13 +17,14 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use crate::roles::relay::RelayOptions;
 use crate::roles::relay::birth;
 use crate::roles::relay::birth::Authn;
 use crate::roles::relay::issue::Leaf;
 use crate::roles::relay::store;
 use crate::roles::relay::store::{Store, Written};
-use crate::roles::relay::{RelayOptions, now};
 use crate::roles::role::Role;
+use crate::roles::role::now;
 use crate::server::Certificates;
 use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::types::token::Scope;

@@ -1,0 +1,134 @@
+//! What istiod shows of itself: the debug endpoints of Istio's `pilot/pkg/xds/debug.go` (`/debug/clusterz`, `/debug/networkz`,
+//! `/debug/mesh`), and pages of metrics. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::types::address::Gateway;
+use crate::types::name::{ClusterId, Digest, NetworkName};
+use crate::wire::metadata::ReadState;
+
+#[derive(Deserialize)]
+struct WireCluster {
+    id: String,
+    #[serde(rename = "secretName", default)]
+    secret: String,
+    #[serde(rename = "syncStatus", default)]
+    status: String,
+}
+
+/// Remote clusters from `/debug/clusterz`; the cluster's own entry has no secret.
+pub fn parse_clusterz(bytes: &[u8]) -> Result<BTreeMap<ClusterId, ReadState>, String> {
+    let all: Vec<WireCluster> = serde_json::from_slice(bytes).map_err(|error| format!("/debug/clusterz: {error}"))?;
+    let remote = all.into_iter().filter(|cluster| !cluster.secret.is_empty());
+    // an ID that is none of ours comes from a secret of another's making
+    let known = remote.filter_map(|cluster| {
+        let state = match cluster.status.as_str() {
+            "synced" => ReadState::Synced,
+            "timeout" => ReadState::Timeout,
+            // `closed`, too, is still there
+            _ => ReadState::Syncing,
+        };
+        Some((cluster.id.parse().ok()?, state))
+    });
+    let mut worst: BTreeMap<ClusterId, ReadState> = BTreeMap::new();
+    for (id, state) in known {
+        let entry = worst.entry(id).or_insert(state);
+        *entry = worse(*entry, state);
+    }
+    Ok(worst)
+}
+
+/// The worse of two states.
+pub(crate) fn worse(one: ReadState, other: ReadState) -> ReadState {
+    match (one, other) {
+        (ReadState::Timeout, _) | (_, ReadState::Timeout) => ReadState::Timeout,
+        (ReadState::Syncing, _) | (_, ReadState::Syncing) => ReadState::Syncing,
+        _ => ReadState::Synced,
+    }
+}
+
+#[derive(Deserialize)]
+struct WireMesh {
+    #[serde(rename = "caCertificates", default)]
+    roots: Vec<WireRoot>,
+}
+
+#[derive(Deserialize)]
+struct WireRoot {
+    #[serde(default)]
+    pem: String,
+}
+
+/// Digests of the foreign roots of `/debug/mesh`. Istio reads the first certificate of an entry, so an entry is one root.
+pub fn parse_mesh(bytes: &[u8]) -> Result<BTreeSet<Digest>, String> {
+    let mesh: WireMesh = serde_json::from_slice(bytes).map_err(|error| format!("/debug/mesh: {error}"))?;
+    let first = |root: &WireRoot| pem::parse_many(&root.pem).ok()?.first().map(|block| Digest::of(block.contents()));
+    Ok(mesh.roots.iter().filter_map(first).collect())
+}
+
+#[derive(Deserialize)]
+struct WireNetworkGateway {
+    #[serde(rename = "Network")]
+    network: String,
+    #[serde(rename = "Addr")]
+    address: String,
+    #[serde(rename = "Port", default)]
+    port: u64,
+}
+
+/// Gateways by network, from `/debug/networkz`. Names are resolved there. A port of 0 is that of an ambient gateway.
+pub fn parse_networkz(bytes: &[u8]) -> Result<BTreeMap<NetworkName, BTreeSet<Gateway>>, String> {
+    let all: Option<Vec<WireNetworkGateway>> =
+        serde_json::from_slice(bytes).map_err(|error| format!("/debug/networkz: {error}"))?;
+    let mut networks: BTreeMap<NetworkName, BTreeSet<Gateway>> = BTreeMap::new();
+    for gateway in all.unwrap_or_default() {
+        if let (Ok(network), Ok(gateway)) = (gateway.network.parse(), Gateway::new(&gateway.address, gateway.port)) {
+            networks.entry(network).or_default().insert(gateway);
+        }
+    }
+    Ok(networks)
+}
+
+/// A line of a metrics page: the value of a metric and its labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Value.
+    pub value: f64,
+}
+
+/// Samples of one metric in the text formats of Prometheus and `OpenMetrics`.
+pub fn parse_samples(text: &str, metric: &str) -> Vec<Sample> {
+    text.lines().filter_map(|line| sample(line.strip_prefix(metric)?)).collect()
+}
+
+fn sample(rest: &str) -> Option<Sample> {
+    let mut labels = BTreeMap::new();
+    let Some(mut rest) = rest.strip_prefix('{') else {
+        // another metric whose name only begins alike is none of ours
+        return Some(Sample { labels, value: rest.strip_prefix(' ')?.split(' ').next()?.parse().ok()? });
+    };
+    while !rest.starts_with('}') {
+        let (name, after) = rest.split_once("=\"")?;
+        let mut value = String::new();
+        let mut chars = after.char_indices();
+        let end = loop {
+            match chars.next()? {
+                (at, '"') => break at,
+                (_, '\\') => match chars.next()?.1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, other) => value.push(other),
+            }
+        };
+        labels.insert(name.to_owned(), value);
+        rest = after.get(end + 1..)?;
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+    let value = rest.strip_prefix("} ")?.split(' ').next()?.parse().ok()?;
+    Some(Sample { labels, value })
+}

@@ -1,0 +1,32 @@
+//! The Istio that is installed: its root CA, version, revisions and cluster ID. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::istio::objects::Istiod;
+use crate::types::name::{ClusterId, Namespace};
+use crate::wire::metadata::IstioFacts;
+
+/// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
+pub const ROOT_CA: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
+
+/// Version, revisions and namespace of Istio.
+pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
+    let revisions: BTreeSet<_> = istiods.iter().filter_map(|istiod| istiod.revision.parse().ok()).collect();
+    let numbers = |version: &str| -> Vec<u64> {
+        let parts = version.split(|c: char| !c.is_ascii_digit()).take(3);
+        parts.map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    // the oldest: it has the bugs that somebody has to live with
+    let version = istiods.iter().filter_map(|istiod| istiod.version.clone()).min_by_key(|version| numbers(version));
+    IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()) }
+}
+
+/// What istiod runs with; Istio's own default where it is told nothing.
+pub fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, String> {
+    let ids: BTreeSet<&str> =
+        istiods.iter().map(|istiod| istiod.cluster_id.as_deref().unwrap_or(ClusterId::ISTIO_DEFAULT)).collect();
+    match (ids.first(), ids.len()) {
+        (Some(id), 1) => id.parse().map_err(|error| format!("CLUSTER_ID of istiod: {error}")),
+        _ => Err(format!("istiods run with different cluster IDs: {}", ids.into_iter().collect::<Vec<_>>().join(", "))),
+    }
+}

@@ -1,0 +1,57 @@
+//! The mesh configuration that istiod goes by: the standard one, ours that it merges, and the networks in both. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::cluster::watched::Source;
+use crate::istio::objects::MeshMap;
+use crate::types::address::Gateway;
+use crate::wire::metadata::{Shown, StandardMeshConfig};
+
+/// The ConfigMap that istiod merges into its mesh configuration.
+pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
+
+/// Gateways as they are configured, by network. They may be names.
+pub type Configured = BTreeMap<String, BTreeSet<Gateway>>;
+
+/// Networks of a `meshNetworks` text, with their gateways and the registries in them. A text that is none has none, as for
+/// istiod.
+pub fn parse_mesh_networks(text: &str) -> BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)> {
+    let document: Value = serde_yaml::from_str(text).unwrap_or_default();
+    let Some(networks) = document.get("networks").and_then(Value::as_object) else { return BTreeMap::new() };
+    let list = |network: &Value, key: &str| network.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let gateway = |value: &Value| {
+        let address = value.get("address").and_then(Value::as_str)?;
+        Gateway::new(address, value.get("port").and_then(Value::as_u64)?).ok()
+    };
+    let registry = |value: &Value| value.get("fromRegistry").and_then(Value::as_str).map(ToOwned::to_owned);
+    let network = |network: &Value| {
+        let gateways = list(network, "gateways").iter().filter_map(gateway).collect();
+        (gateways, list(network, "endpoints").iter().filter_map(registry).collect())
+    };
+    networks.iter().map(|(name, value)| (name.clone(), network(value))).collect()
+}
+
+/// What the standard mesh configuration says, over the ConfigMaps of all revisions. The first one's networks count, which
+/// is that of the default revision where there is one.
+pub fn mesh_config(maps: &BTreeMap<String, Source<Arc<MeshMap>>>) -> Shown<StandardMeshConfig> {
+    let mut all = StandardMeshConfig { ca_certificates: false, mesh_networks: None };
+    for (name, source) in maps {
+        let what = format!("ConfigMap {name}");
+        let map = match source.optional(&what) {
+            Ok(Some(map)) => map,
+            Ok(None) => continue,
+            Err(reason) => return Shown::Unknown(reason),
+        };
+        match &map.ca_certificates {
+            Ok(has) => all.ca_certificates |= has,
+            Err(reason) => return Shown::Unknown(format!("{what}: {reason}")),
+        }
+        if all.mesh_networks.is_none() {
+            all.mesh_networks.clone_from(&map.mesh_networks);
+        }
+    }
+    Shown::Seen(all)
+}

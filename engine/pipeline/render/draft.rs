@@ -1,0 +1,64 @@
+//! An object of ours in the making, with the labels and annotations that each of them has.
+
+use serde_json::{Map, Value};
+
+use crate::pipeline::render::rendered::RenderedObject;
+use crate::types::name::MeshName;
+use crate::types::object::{MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, STEPS_ANNOTATION, SYNC_WAVE};
+use crate::types::step::StepId;
+
+/// An object in the making.
+pub(super) struct Draft {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) metadata: Map<String, Value>,
+    pub(super) labels: Map<String, Value>,
+    pub(super) annotations: Map<String, Value>,
+    pub(super) fields: Map<String, Value>,
+    pub(super) steps: Vec<StepId>,
+}
+
+impl Draft {
+    pub(super) fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub(super) fn annotation(mut self, key: &str, value: String) -> Self {
+        self.annotations.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub(super) fn field(mut self, key: &str, value: Value) -> Self {
+        self.fields.insert(key.to_owned(), value);
+        self
+    }
+
+    pub(super) fn done(self) -> RenderedObject {
+        let (object, steps) = self.object();
+        RenderedObject::new(object, steps)
+    }
+
+    pub(super) fn object(mut self) -> (Object, Vec<StepId>) {
+        self.metadata.insert("labels".to_owned(), self.labels.into());
+        self.metadata.insert("annotations".to_owned(), self.annotations.into());
+        self.fields.insert("metadata".to_owned(), self.metadata.into());
+        (Object { api_version: self.api_version, kind: self.kind, fields: self.fields }, self.steps)
+    }
+}
+
+/// The labels by which our tree writer knows its own.
+pub(super) fn ownership(mesh: &MeshName) -> Map<String, Value> {
+    let labels = [(MANAGED_BY, "isthmus"), (MESH_LABEL, mesh.as_str()), (OWNER_LABEL, "tree")];
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+}
+
+/// The steps of an object and the wave in which Argo CD syncs it: that of its first step.
+pub(super) fn step_annotations(steps: &[StepId]) -> Map<String, Value> {
+    let list: Vec<_> = steps.iter().map(ToString::to_string).collect();
+    let wave = steps.iter().map(|step| step.kind.sync_wave()).min().unwrap_or_default();
+    let mut annotations = Map::new();
+    annotations.insert(STEPS_ANNOTATION.to_owned(), list.join(",").into());
+    annotations.insert(SYNC_WAVE.to_owned(), wave.to_string().into());
+    annotations
+}

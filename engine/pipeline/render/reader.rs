@@ -1,0 +1,91 @@
+//! The reader at hand, its links, and its peers as all readers see them.
+
+use serde_json::Map;
+
+use crate::model::known::{Known, Proxy};
+use crate::model::lock::Stage;
+use crate::model::mesh::{Cluster, EngineKey, Mesh};
+use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
+use crate::pipeline::render::pieces::{Piece, PiecedConfigMap};
+use crate::pipeline::render::rendered::RenderedObject;
+use crate::types::name::{ClusterId, ClusterName, TrustDomain};
+use crate::types::step::{StepId, StepKind};
+
+/// A cluster as its readers see it.
+#[derive(Debug)]
+pub(super) struct Peer<'a> {
+    pub(super) known: Known<'a>,
+    pub(super) cluster_id: ClusterId,
+    /// YAML takes the cluster ID for a text without quotes.
+    pub(super) plain_id: bool,
+    pub(super) trust_domain: TrustDomain,
+    pub(super) proxy: Option<Proxy>,
+    /// Its entry of `peers.json`.
+    pub(super) entry: Piece,
+    /// Its entry of `routes.json`, once it is known how to reach it.
+    pub(super) route: Option<Piece>,
+}
+
+/// A link of the reader at hand, its peer known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link<'c> {
+    pub(super) name: &'c ClusterName,
+    pub(super) peer: &'c Peer<'c>,
+    pub(super) stage: Stage,
+}
+
+/// The reader at hand.
+#[derive(Debug)]
+pub(super) struct Reader<'c> {
+    pub(super) mesh: &'c Mesh,
+    pub(super) cluster: &'c Cluster,
+    pub(super) known: Option<Known<'c>>,
+    pub(super) engine_keys: &'c [EngineKey],
+    pub(super) links: Vec<Link<'c>>,
+}
+
+impl<'c> Reader<'c> {
+    pub(super) fn step(&self, kind: StepKind) -> StepId {
+        StepId::of(kind, &self.cluster.name)
+    }
+
+    /// Links whose network and route are rendered, with what is needed to reach the peer.
+    pub(super) fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c Proxy)> + use<'r, 'c> {
+        let live = self.links.iter().filter(|link| link.stage.has_network());
+        live.filter_map(|link| Some((link, link.peer.proxy.as_ref()?)))
+    }
+
+    /// An object of ours in the namespace of the cluster's istiod.
+    pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> Draft {
+        let mut draft = self.cluster_object(api_version, kind, name, steps);
+        let namespace = self.cluster.istio.namespace.as_str().into();
+        draft.metadata.insert("namespace".to_owned(), namespace);
+        draft
+    }
+
+    /// A cluster-scoped object of ours.
+    pub(super) fn cluster_object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> Draft {
+        let mut metadata = Map::new();
+        metadata.insert("name".to_owned(), name.into());
+        Draft {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            metadata,
+            labels: ownership(&self.mesh.name),
+            annotations: step_annotations(&steps),
+            fields: Map::new(),
+            steps,
+        }
+    }
+
+    /// A ConfigMap of ours with these texts.
+    pub(super) fn config_map(
+        &self,
+        name: &str,
+        steps: Vec<StepId>,
+        data: impl IntoIterator<Item = (&'static str, Vec<Piece>)>,
+    ) -> RenderedObject {
+        let (frame, steps) = self.object("v1", "ConfigMap", name, steps).object();
+        RenderedObject::pieced(frame.id(), steps, PiecedConfigMap::new(frame, data.into_iter().collect()))
+    }
+}

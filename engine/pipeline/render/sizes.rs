@@ -1,0 +1,34 @@
+//! How large what is rendered may be.
+
+use crate::pipeline::render::output::RenderedCluster;
+use crate::pipeline::render::reader::Reader;
+use crate::types::diagnostic::{Diagnostic, Diagnostics};
+
+/// Most bytes of the data of a ConfigMap; Kubernetes refuses more than 1 MiB.
+pub const MAX_CONFIG_MAP: usize = 1_000_000;
+
+pub(super) fn check_sizes(reader: &Reader<'_>, out: &RenderedCluster, findings: &mut Diagnostics) {
+    for rendered in &out.objects {
+        if let Some(bytes) = rendered.config_map_bytes() {
+            check_size(reader, &rendered.id().to_string(), bytes, findings);
+        }
+    }
+    for (path, file) in &out.extra {
+        check_size(reader, path, file.text.len(), findings);
+    }
+}
+
+fn check_size(reader: &Reader<'_>, what: &str, bytes: usize, findings: &mut Diagnostics) {
+    if bytes <= MAX_CONFIG_MAP {
+        return;
+    }
+    let message = format!(
+        "`{what}` of cluster `{}` would have {bytes} bytes, and Kubernetes keeps at most {MAX_CONFIG_MAP} in one object: \
+         about 760 peers with RSA-2048 roots, more with EC roots",
+        reader.cluster.name
+    );
+    findings.push(
+        Diagnostic::error(Some(reader.cluster.at.clone()), message)
+            .hint("link fewer clusters with each other (`topology: pairs`), or give the clusters EC roots"),
+    );
+}

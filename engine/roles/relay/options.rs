@@ -1,0 +1,22 @@
+//! What the relay is told on its command line.
+
+use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
+
+/// What the relay is told; all else it finds in its cluster.
+#[derive(Debug, Clone, Default)]
+pub struct RelayOptions {
+    /// Names and addresses that the exporter's certificate is for.
+    pub exporter_hosts: Vec<String>,
+    /// Names and addresses that the api-proxy's certificate is for.
+    pub proxy_hosts: Vec<String>,
+    /// Revisions of the cluster's istiod, whose mesh configuration is read; without any, the one without a suffix.
+    pub revisions: Vec<Revision>,
+    /// Trust domain; else what the mesh configuration says.
+    pub trust_domain: Option<TrustDomain>,
+    /// Network; else the label of Istio's namespace.
+    pub network: Option<NetworkName>,
+    /// UUID; else the UID of `kube-system`.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// Whoever asks must show a ServiceAccount's token of audience `isthmus-relay`.
+    pub require_token: bool,
+}
