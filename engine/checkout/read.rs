@@ -45,7 +45,7 @@ impl Limits {
 }
 
 /// Whether the file of this path and stamp is known, so that it need not be read.
-pub type Known<'a> = &'a (dyn Fn(&str, &FileStamp) -> bool + Sync);
+pub(super) type Known<'a> = &'a (dyn Fn(&str, &FileStamp) -> bool + Sync);
 
 /// A file that was found.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The whole road on one page; every command walks a prefix of it.
 //!
 //! 1. [`Program::load`]: specs, templates and lock become a mesh and what is known of it.
-//! 2. Observing (an edge: [`observe`](crate::pipeline::observe)) asks the clusters; [`Program::admits`] decides for whom a token may be minted.
+//! 2. Observing (an edge: [`observe`]) asks the clusters; [`Program::admits`] decides for whom a token may be minted.
 //! 3. [`Program::turn`]: news are accepted into the lock and links advance; or [`Program::locked`]: the lock as it is.
 //! 4. [`Program::plan`]: objects are rendered and compared with the tree.
 //! 5. [`Program::files`]: the plan as file changes, which the checkout's writer carries out.

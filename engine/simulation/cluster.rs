@@ -150,11 +150,6 @@ impl SimulatedCluster {
         };
     }
 
-    /// The names of the files whose objects are live.
-    pub fn live_files(&self) -> impl Iterator<Item = &str> {
-        self.live.keys().map(String::as_str)
-    }
-
     fn data(&self, name: &str, key: &str) -> Option<&str> {
         let find = |object: &&Object| object.kind == "ConfigMap" && object.id().name == name;
         self.live.values().find(find)?.fields.get("data")?.get(key)?.as_str()
@@ -185,11 +180,6 @@ impl SimulatedCluster {
         let listed = mesh.get("caCertificates").and_then(Value::as_array).cloned().unwrap_or_default();
         let pems = listed.iter().filter_map(|entry| entry.get("pem")?.as_str()).chain([self.root.pem.as_str()]);
         pems.filter_map(|pem| parse_roots_any_time(pem).ok()).flatten().map(|root| root.digest).collect()
-    }
-
-    /// The digest of its own root.
-    pub fn root_digest(&self) -> Option<Digest> {
-        parse_roots_any_time(&self.root.pem).ok()?.first().map(|root| root.digest)
     }
 
     /// Networks in effect.

@@ -35,8 +35,6 @@ pub const LEEWAY: i64 = 60;
 pub const METADATA_LIFETIME: i64 = 60;
 /// Longest life of one that is admitted, seconds.
 pub const MAX_METADATA_LIFETIME: i64 = 5 * 60;
-/// The same for peers that are known to need more.
-pub const MAX_DECKHOUSE_METADATA_LIFETIME: i64 = 10 * 60;
 /// Longest life of a token for the api-proxy, seconds.
 pub const MAX_API_LIFETIME: i64 = 14 * 86_400;
 /// The same for `deckhouse` peers, whose tokens live 366 days.

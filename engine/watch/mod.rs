@@ -1,6 +1,6 @@
 //! `engine watch`: a turn whenever the checkout or the metadata change, and on time.
 //!
-//! 1. `run`: the loop. What happens outside becomes an event of the pure [scheduler](crate::watch::scheduler), whose next action it does.
+//! 1. `run`: the loop. What happens outside becomes an event of the pure [scheduler], whose next action it does.
 //! 2. `files`: what differs in the checkout since the last look, and who wakes us.
 //! 3. `contacts`: asks clusters beside everything else.
 //! 4. `history`: commits, pulls and pushes.

@@ -123,12 +123,15 @@ fn the_binary_is_run_in_a_sealed_environment_alone() {
     assert_eq!(named, ["support/environment.rs"]);
 }
 
-/// A pinned time holds for all of a command, so the command line asks one function for it.
+/// A pinned time holds for all of a command, so commands ask one function for it. Roles judge what others made, by the real one.
 #[test]
-fn the_command_line_asks_one_clock() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/cli");
-    for (path, text) in sources(&folder) {
-        let asks = ["Timestamp::now", "Zoned::now", "SystemTime::now"].iter().any(|clock| text.contains(clock));
-        assert!(!asks || path == "clock.rs", "{path} asks the machine for the time, not `cli::clock`");
+fn commands_ask_one_clock() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine");
+    for folder in ["cli", "session", "simulation", "watch"] {
+        for (path, text) in sources(&engine.join(folder)) {
+            let asks = ["Timestamp::now", "Zoned::now", "SystemTime::now"].iter().any(|clock| text.contains(clock));
+            let path = format!("{folder}/{path}");
+            assert!(!asks || path == "session/clock.rs", "{path} asks the machine for the time, not `session::clock`");
+        }
     }
 }

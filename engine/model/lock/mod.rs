@@ -23,9 +23,6 @@ use crate::wire::metadata::IstioFacts;
 
 /// Version of the lock's format that this engine writes, and the newest it reads.
 pub const LOCK_VERSION: u32 = 1;
-/// Where the lock lies in a checkout.
-pub const LOCK_FOLDER: &str = "lock";
-
 /// Everything that was learned and accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lock {

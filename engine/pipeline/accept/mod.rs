@@ -21,7 +21,6 @@ use crate::types::certificate::{RootCertificate, parse_roots};
 use crate::types::diagnostic::Diagnostic;
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{ClusterName, Digest, InvalidName};
-use crate::types::token::Scope;
 use crate::wire::metadata::{Evidence, PrivateDocument, PublicDocument};
 
 /// Days before its end from which a root CA is warned of.
@@ -794,13 +793,4 @@ pub fn hides_our_roots(cluster: &Cluster, news: &News) -> bool {
     let Showing::Shown(evidence) = &news.evidence else { return false };
     cluster.istio.config == MeshConfigTarget::SharedMeshConfig
         && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
-}
-
-/// The scopes a published key is admitted for: the cluster's own key for all, any other for metadata alone.
-pub fn admitted_scopes(own: bool) -> BTreeSet<Scope> {
-    if own {
-        BTreeSet::from([Scope::Api, Scope::PrivateMulticluster])
-    } else {
-        BTreeSet::from([Scope::PrivateMulticluster])
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A secret sends live traffic the moment istiod reads it. So the move from joining to joined waits until both roots, the
 //! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a turn.
-//! The stage is pure: it sees the mesh, the lock and the news of [`accept`](crate::pipeline::accept), and never asks anybody.
+//! The stage is pure: it sees the mesh, the lock and the news of [`accept`](mod@crate::pipeline::accept), and never asks anybody.
 
 use std::collections::{BTreeMap, BTreeSet};
 

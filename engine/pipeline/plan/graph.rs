@@ -80,7 +80,8 @@ impl Graph {
     }
 
     /// A graph of these steps and edges (`before`, `after`).
-    pub fn from_edges(
+    #[cfg(test)]
+    fn from_edges(
         nodes: impl IntoIterator<Item = StepId>,
         edges: impl IntoIterator<Item = (StepId, StepId)>,
     ) -> Result<Self, Cycle> {
@@ -106,16 +107,6 @@ impl Graph {
             before.sort_unstable();
             before.into_iter().filter_map(move |from| self.graph.node_weight(from).zip(self.graph.node_weight(*index)))
         })
-    }
-
-    /// Number of steps.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// Whether there is no step.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
     }
 
     fn clusters(&self) -> usize {

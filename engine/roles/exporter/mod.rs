@@ -11,5 +11,5 @@ mod published;
 mod run;
 
 pub use crate::roles::exporter::options::ExporterOptions;
-pub use crate::roles::exporter::published::{Answered, Audit, BUNDLE_PATH, Exporter, Published, Relation, respond};
+pub use crate::roles::exporter::published::{Audit, Exporter, Published, Relation, respond};
 pub use crate::roles::exporter::run::start;

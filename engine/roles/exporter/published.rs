@@ -39,7 +39,7 @@ use crate::wire::peers::{PeerEntry, PeersFile};
 use crate::wire::spiffe::bundle;
 
 /// Path of the SPIFFE bundle below the prefix.
-pub const BUNDLE_PATH: &str = "public/spiffe-bundle-endpoint";
+pub(super) const BUNDLE_PATH: &str = "public/spiffe-bundle-endpoint";
 /// Seconds after which to ask again for what is not known yet.
 const RETRY: HeaderValue = HeaderValue::from_static("5");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
