@@ -1,6 +1,6 @@
 //! Living with Deckhouse: both directions against a scripted peer that behaves as its binaries do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use isthmus::cluster::access::Access;
 use isthmus::cluster::fetch::{Fetcher, Limits};
+use isthmus::model::keyring::Keyring;
 use isthmus::model::lock::{Lock, Stage};
-use isthmus::pipeline::accept::Approvals;
+use isthmus::pipeline::accept::{Approvals, accept};
 use isthmus::pipeline::observe::signer::EngineSigner;
-use isthmus::pipeline::observe::{Observation, Observed, Private, observe};
-use isthmus::pipeline::render::Given;
-use isthmus::pipeline::{Input, Program};
+use isthmus::pipeline::observe::{Ask, Observation, Observed, Private, everybody, publics};
+use isthmus::pipeline::{Facts, Input, Program, Request, Until};
 use isthmus::roles::exporter::{Exporter, Published};
 use isthmus::roles::proxy::Proxy;
 use isthmus::roles::proxy::audit::AuditLog;
@@ -40,6 +40,7 @@ use crate::support::deckhouse::{Cache, Deckhouse, NAMESPACE, Shows, get, serve};
 use crate::support::environment::TestEnvironment;
 use crate::support::objects::Apiserver as Objects;
 use crate::support::peer::Ca;
+use crate::support::road;
 
 const NOW: i64 = 1_800_000_000;
 const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
@@ -308,35 +309,33 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
             clusters.insert(name("east"), Observation { private: Private::NotAsked, ..east.clone() });
             Observed { clusters }
         };
-        let recorded = Mutex::new(program.lock.clone());
-        let judge = |publics: &BTreeMap<ClusterName, Result<PublicDocument, _>>| -> BTreeSet<ClusterName> {
-            let (lock, admitted) = program.admits(&ours(publics), &Approvals::default(), NOW);
-            *recorded.lock().unwrap() = lock;
-            admitted
-        };
-        let signer = EngineSigner {
-            mesh: &program.mesh,
-            lock: &recorded,
+        let (whom, before) = (everybody(&program.mesh), Observed::default());
+        let ask = Ask { whom: &whom, before: &before, fetcher: &fetcher, files: &|_| Ok(None), progress: &|_| {} };
+        let asked = publics(&program.mesh, ask).await;
+        let judged = accept(&program.mesh, &program.lock, &ours(asked.publics()), &Approvals::default(), NOW);
+        let admitted = judged.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone());
+        let keyring = Keyring {
             engine: Err("no engine key".to_owned()),
-            clusters: BTreeMap::from([(name("east"), east_key())]),
-            clock: &|| NOW,
+            clusters: BTreeMap::from([(name("east"), Ok(east_key()))]),
         };
-        let mut observed = observe(&program.mesh, &fetcher, &|_| Ok(None), &judge, &signer, &|_| {}).await;
+        let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| NOW };
+        let mut observed = asked.privates(&admitted.collect(), &signer).await;
         let known = program.lock.clusters.get(&name("deck")).is_some_and(|deck| deck.private.is_some());
         if evidence && known {
             let evidence = Some(east_shows(&deck, &program.lock));
             east.private = Private::Read(PrivateDocument { evidence, ..east_private() });
         }
         observed.clusters.insert(name("east"), east);
-        let turn = program.turn(&observed, &Approvals::default(), false, NOW);
-        let accepted = turn.accepted.as_ref().unwrap();
+        let mut rendered = BTreeMap::new();
+        let (request, facts) = (Request::default(), Facts::Stored(observed));
+        let run = road::take(&program, &request, facts, Until::Rendered(&mut rendered), &BTreeMap::new(), NOW);
+        let accepted = run.decided.accepted.as_ref().unwrap();
         assert!(accepted.news.values().all(|news| !news.is_held_back()), "{shows:?}: {:?}", accepted.news);
-        let after = &turn.advanced.lock;
+        let after = &run.decided.advanced.lock;
         let stage =
             |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
         stages.push((stage("east", "deck"), stage("deck", "east")));
-        let rendered = program.render(&turn, &Given::new(), &name("east")).unwrap();
-        let secret = rendered.objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
+        let secret = rendered["east"].objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
         assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
         lock = after.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
     }

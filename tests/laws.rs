@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::Stage;
 use isthmus::pipeline::plan::Action;
-use isthmus::pipeline::render::Given;
+use isthmus::pipeline::{Facts, Request, Until};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::support::law::cases;
+use crate::support::road;
 use crate::support::story::{Event, MOST_TURNS, Story, event, pairs_of, some_kinds, some_pairs};
 use crate::support::world::{Declared, FAULTS, Fault, NAMES, Pairs, Turned, World, name};
 
@@ -76,7 +77,7 @@ fn needed(world: &World) -> Vec<(String, String)> {
 /// Files that a locked run would change, the lock's among them.
 fn locked_changes(world: &World) -> Vec<String> {
     let program = world.load();
-    let plan = program.plan(&program.locked(), &world.checkout, &Given::new(), None, &|| {}).unwrap();
+    let plan = road::take(&program, &Request::default(), Facts::Locked, Until::Planned, &world.checkout, 1).plan;
     let objects = plan.steps.into_iter().flat_map(|step| step.objects).map(|object| object.path);
     objects.chain(plan.lock.into_iter().chain(plan.extra).map(|file| file.path)).collect()
 }
@@ -166,9 +167,8 @@ proptest! {
         }
         let program = world.load();
         let plan_of = |world: &World, program: &isthmus::pipeline::Program| {
-            let turn = program.locked();
-            let mut plan = program.plan(&turn, &world.checkout, &Given::new(), None, &|| {}).unwrap();
-            let files = program.files(&turn, &mut plan, &Given::new()).unwrap();
+            let (run, files) = road::written(program, &Request::default(), Facts::Locked, &world.checkout, 1);
+            let plan = run.plan;
             (format!("{:?}", plan.steps), plan.lock, plan.extra, files)
         };
         let first = plan_of(world, &program);
@@ -178,7 +178,8 @@ proptest! {
             world.faults.insert(name, fault);
         }
         let observed = world.observe(&program);
-        program.turn(&observed, &world.approvals, true, 1);
+        let request = Request { approvals: world.approvals.clone(), allow_delete: true, only: None };
+        road::take(&program, &request, Facts::Stored(observed), Until::Planned, &world.checkout, 1);
         prop_assert!(first == plan_of(world, &program), "after something was observed");
         prop_assert!(first == plan_of(world, &world.load()), "loaded again");
     }

@@ -58,6 +58,7 @@ mod support {
     pub(crate) mod naive;
     pub(crate) mod objects;
     pub(crate) mod peer;
+    pub(crate) mod road;
     pub(crate) mod story;
     pub(crate) mod world;
 }

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use isthmus::cluster::fetch::{Fetcher, Limits};
+use isthmus::model::keyring::Keyring;
 use isthmus::model::lock::Lock;
 use isthmus::model::mesh::Mesh;
 use isthmus::pipeline::accept::{Approvals, accept};
 use isthmus::pipeline::compile::load;
 use isthmus::pipeline::observe::signer::{EngineSigner, Signer};
-use isthmus::pipeline::observe::{Failure, Observation, Observed, Private, Progress, Publics, ReadFile, observe};
+use isthmus::pipeline::observe::{
+    Ask, Failure, Observation, Observed, Private, Progress, Publics, ReadFile, everybody, publics,
+};
 use isthmus::types::diagnostic::render;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::{ClusterName, ClusterUuid};
@@ -24,6 +27,7 @@ use serde_json::{Value, json};
 use crate::bad::specs::source;
 use crate::fetch::to;
 use crate::support::peer::{self, Ca, Peer};
+use crate::support::road::observe;
 
 const NOW: i64 = 1_800_000_000;
 const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
@@ -92,11 +96,12 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
 }
 
 fn signer<'a>(mesh: &'a Mesh, lock: &Lock, clusters: &[&str], engine: bool) -> EngineSigner<'a> {
-    let lock: &'static Mutex<Lock> = Box::leak(Box::new(Mutex::new(lock.clone())));
+    let lock: &'static Lock = Box::leak(Box::new(lock.clone()));
     let key = |seed| PrivateKey::generate(&[seed; 32]).unwrap();
-    let clusters = clusters.iter().zip(100..).map(|(cluster, seed)| (name(cluster), key(seed))).collect();
-    let engine = engine.then(|| ("ci".parse().unwrap(), key(1)));
-    EngineSigner { mesh, lock, engine: engine.ok_or("keys/engine.key is missing".to_owned()), clusters, clock: &|| NOW }
+    let clusters = clusters.iter().zip(100..).map(|(cluster, seed)| (name(cluster), Ok(key(seed)))).collect();
+    let engine = engine.then(|| ("ci".parse().unwrap(), key(1))).ok_or("keys/engine.key is missing".to_owned());
+    let keyring: &'static Keyring = Box::leak(Box::new(Keyring { engine, clusters }));
+    EngineSigner { mesh, lock, keyring, clock: &|| NOW }
 }
 
 const QUIET: &(dyn Fn(Progress<'_>) + Sync) = &|_| {};
@@ -401,15 +406,13 @@ async fn a_reader_that_was_accepted_in_this_turn_already_lends_its_name() {
     let at = |name: &str| format!("https://{name}.peers.example:{}", peer.address.port());
     let clusters = [("east", spec("rendered", &at("east"), "")), ("other", spec("external", &at("other"), ""))];
     let mesh = mesh(&clusters, &ca.pem);
-    let judged = Mutex::new(Lock::default());
-    let judge = |publics: &Publics| {
-        *judged.lock().unwrap() = lock(&mesh, &[("east", EAST), ("other", WEST)]);
-        publics.keys().cloned().collect::<BTreeSet<_>>()
-    };
-    let engine = Ok(("ci".parse().unwrap(), PrivateKey::generate(&[1; 32]).unwrap()));
-    let signer = EngineSigner { mesh: &mesh, lock: &judged, engine, clusters: BTreeMap::new(), clock: &|| NOW };
     let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
-    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer, QUIET).await;
+    let (whom, before) = (everybody(&mesh), Observed::default());
+    let ask = Ask { whom: &whom, before: &before, fetcher: &fetcher, files: NO_FILES, progress: QUIET };
+    let asked = publics(&mesh, ask).await;
+    // what was accepted of the public documents is what the signer knows
+    let judged = lock(&mesh, &[("east", EAST), ("other", WEST)]);
+    let observed = asked.privates(&whom, &signer(&mesh, &judged, &[], true)).await;
     assert!(matches!(observed.clusters["other"].private, Private::Read(_)), "{observed:?}");
     let heads = peer.requests();
     let to_other = heads.iter().filter(|head| head.contains("host: other")).find_map(|head| token_of(head)).unwrap();

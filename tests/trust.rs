@@ -11,8 +11,8 @@ use isthmus::pipeline::accept::{
 };
 use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
-use isthmus::pipeline::equal_subjects;
 use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
+use isthmus::pipeline::plan::clusters::equal_subjects;
 use isthmus::simulation::cluster::{Authority, Fleet, SimulatedCluster};
 use isthmus::spec::Source;
 use isthmus::types::certificate::parse_roots_any_time;

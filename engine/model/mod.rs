@@ -1,5 +1,6 @@
 //! What is true: the mesh that the specs declare, the lock of what was learned, and how both lie in a checkout.
 
+pub mod keyring;
 pub mod known;
 pub mod layout;
 pub mod link_status;

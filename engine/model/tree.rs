@@ -31,6 +31,11 @@ pub trait Tree: Sync {
     /// The YAML files of one cluster's folder by name; a missing folder is empty.
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError>;
 
+    /// The names of all files of one cluster's folder; a missing folder is empty.
+    fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
+        Ok(self.cluster_files(cluster)?.into_keys().collect())
+    }
+
     /// One file of the checkout by its path.
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError>;
 

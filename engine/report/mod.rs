@@ -1,5 +1,6 @@
 //! How plans, findings and meshes are shown: text, JSON, Markdown and the page.
 
+pub mod bars;
 pub mod format;
 pub mod markdown;
 pub mod picture;

@@ -13,10 +13,8 @@ use crate::model::layout::is_yaml;
 use crate::model::layout::rendered_folder;
 use crate::model::lock::Lock;
 use crate::model::tree::Tree;
-use crate::pipeline::accept::between;
-use crate::pipeline::plan::{Action, FileStep, Plan};
-use crate::pipeline::render::Given;
-use crate::pipeline::{Input, Program, Stop};
+use crate::pipeline::meter::Unmetered;
+use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, run};
 use crate::session::exit::{Exit, Failure};
 use crate::session::session::Session;
 use crate::spec::Source;
@@ -79,12 +77,13 @@ impl Base {
             Ok(program) => program,
             Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
         };
+        let world = World { now: session.now, tree: &files, base: None, narrow: None, meter: &Unmetered };
+        let mut clusters = BTreeMap::new();
+        run(&program, &Request::default(), Facts::Locked, Until::Rendered(&mut clusters), &world)
+            .map_err(|stop| at_revision(stop, revision))?;
         let mut rendered = BTreeMap::new();
-        for cluster in program.mesh.clusters.keys() {
-            let objects = program
-                .render(&program.locked(), &Given::new(), cluster)
-                .map_err(|stop| at_revision(stop, revision))?;
-            let folder = rendered_folder(cluster);
+        for (cluster, objects) in clusters {
+            let folder = rendered_folder(&cluster);
             for object in &objects.objects {
                 let text = object.to_yaml().map_err(Stop::Yaml)?.into_owned();
                 rendered.insert(format!("{folder}/{}", object.id().file_name()), text.into_bytes());
@@ -121,29 +120,19 @@ impl Base {
         Ok(Self { files, lock, lock_files, unrendered: Some(unrendered) })
     }
 
+    /// What a plan is compared with.
+    pub fn compared(&self) -> pipeline::Base<'_> {
+        pipeline::Base { tree: &self.files, lock: &self.lock, lock_files: &self.lock_files }
+    }
+
     /// The tree as the revision renders it.
     pub fn tree(&self) -> &dyn Tree {
         &self.files
     }
 
-    /// Adds to a plan what changes in the lock, and what it could not be compared with.
-    pub fn compare_lock(&self, session: &Session<'_>, plan: &mut Plan) {
-        let program = &session.program;
-        plan.warnings.extend(self.unrendered.clone());
-        plan.trust_changes = between(&program.mesh, &self.lock, &program.lock);
-        let now = &session.input.lock;
-        let step = |path: &String, action| FileStep { path: path.clone(), action, text: None };
-        plan.lock = now
-            .iter()
-            .filter_map(|(path, bytes)| match self.lock_files.get(path) {
-                Some(before) if before == bytes => None,
-                Some(_) => Some(step(path, Action::Update)),
-                None => Some(step(path, Action::Create)),
-            })
-            .chain(
-                self.lock_files.keys().filter(|path| !now.contains_key(*path)).map(|path| step(path, Action::Delete)),
-            )
-            .collect();
+    /// Why the revision cannot be rendered, if it cannot.
+    pub fn unrendered(&self) -> Option<&Diagnostic> {
+        self.unrendered.as_ref()
     }
 }
 

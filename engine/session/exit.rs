@@ -62,10 +62,13 @@ impl Failure {
 
 impl From<Stop> for Failure {
     fn from(stop: Stop) -> Self {
+        if let Stop::Checkout(error) = stop {
+            return error.into();
+        }
         let exit = match &stop {
             Stop::Findings(findings) if findings.are_refusals() => Exit::Refused,
             Stop::Findings(_) | Stop::Cycle(_) | Stop::Yaml(_) => Exit::Failed,
-            Stop::Tree(_) => Exit::Machine,
+            Stop::Tree(_) | Stop::Checkout(_) => Exit::Machine,
         };
         match stop {
             Stop::Findings(findings) => Self { exit, message: "the checkout has findings".to_owned(), findings },

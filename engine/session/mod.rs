@@ -8,8 +8,8 @@ pub mod base;
 pub mod clock;
 pub mod exit;
 pub mod facts;
+pub mod keys;
 pub mod planned;
-pub mod request;
 #[expect(clippy::module_inception, reason = "the file is named by what it defines")]
 pub mod session;
 pub mod stored_plan;

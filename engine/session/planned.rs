@@ -1,161 +1,134 @@
-//! `engine plan` and `engine apply`: one turn of the road, printed or carried out.
+//! A run on a checkout: from where its facts come, where it goes, and how it is shown.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::checkout::{Guard, OpenFile};
-use crate::model::lock::Lock;
+use crate::checkout::{Checkout, FileChange, Guard, OpenFile};
+use crate::cluster::fetch::{Fetcher, Limits};
 use crate::model::mesh::Mesh;
 use crate::model::tree::Tree;
-use crate::pipeline::Turn;
-use crate::pipeline::observe::Observed;
+use crate::pipeline::meter::{Meter, Stage};
+use crate::pipeline::observe::{Observed, everybody};
 use crate::pipeline::plan::diff::FieldChange;
 use crate::pipeline::plan::{Action, Plan, fields};
-use crate::pipeline::render::{Given, RenderedCluster};
+use crate::pipeline::render::RenderedCluster;
+use crate::pipeline::sink::Sink;
+use crate::pipeline::{Facts, Program, Request, Run, Stop, Until, World, Written, run};
+use crate::report::bars::Bars;
 use crate::report::format::Output;
 use crate::report::markdown::plan_markdown;
 use crate::report::text::{Printer, plan_json, plan_text};
 use crate::session::base::Base;
 use crate::session::exit::{Exit, Failure};
-use crate::session::facts;
-use crate::session::request::Request;
+use crate::session::facts::{self, Contact};
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 
 /// Most files of which it is kept how they were; each is an open file.
 const MOST_KEPT: usize = 100;
 
-/// Where a turn's facts come from.
+/// Where the facts of a run come from.
 #[derive(Debug)]
-pub enum Mode {
+pub enum Mode<'a> {
     /// From the lock alone.
     Locked,
     /// From the clusters.
     Fetch,
-    /// From a stored plan.
+    /// They were observed before.
     Stored(Observed),
     /// From the lock alone, compared with what a revision renders.
-    Base(Box<Base>),
+    Base(&'a Base),
 }
 
-/// A turn that was planned.
-pub struct Planned {
-    turn: Turn,
-    given: Given,
-    base: Option<Box<Base>>,
-    /// Files as they were, once they are about to be replaced. Open, they keep what they held.
-    replaced: BTreeMap<String, OpenFile>,
-    /// The plan.
-    pub plan: Plan,
-    /// What was observed; `None` in a locked run.
-    pub observed: Option<Observed>,
+/// Takes a run as far as `until` says.
+pub fn take(
+    session: &Session<'_>,
+    request: &Request,
+    mode: Mode<'_>,
+    until: Until<'_>,
+    printer: &Printer,
+) -> Result<Run, Failure> {
+    let program: &Program = &session.program;
+    let meter = Bars::new(printer);
+    let base = if let Mode::Base(base) = &mode { Some(*base) } else { None };
+    let world = World {
+        now: session.now,
+        tree: session,
+        base: base.map(Base::compared),
+        narrow: session.narrow(),
+        meter: &meter,
+    };
+    let road = |facts: Facts<'_>| run(program, request, facts, until, &world);
+    let mut taken = match mode {
+        Mode::Locked | Mode::Base(_) => road(Facts::Locked),
+        Mode::Stored(observed) => road(Facts::Stored(observed)),
+        Mode::Fetch => {
+            let (keyring, runtime) = (session.keyring(), facts::runtime()?);
+            let (checkout, fetcher) = (session.checkout, Fetcher::new(Limits::default()));
+            let contact = Contact { checkout, keyring: &keyring, fetcher: &fetcher, runtime: runtime.handle() };
+            contact.with(&everybody(&program.mesh), &Observed::default(), &meter, road)
+        }
+    }?;
+    taken.plan.warnings.extend(base.and_then(Base::unrendered).cloned());
+    Ok(taken)
 }
 
-/// What a turn wrote.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Files written.
-    pub written: usize,
-    /// Files deleted.
-    pub deleted: usize,
+/// How a run ends by its plan, apart from what is asked of changes and waits.
+pub fn exit_of(plan: &Plan) -> Exit {
+    let mut exit = Exit::Done;
+    if plan.is_refused() {
+        exit = exit.and(Exit::Refused);
+    }
+    if plan.counts().failed > 0 {
+        exit = exit.and(Exit::Partial);
+    }
+    exit
 }
 
-impl Planned {
-    /// Plans a turn.
-    pub fn new(session: &Session<'_>, request: &Request, mode: Mode, printer: &Printer) -> Result<Self, Failure> {
-        let program = &session.program;
-        let mut base = None;
-        let (mut turn, observed) = match mode {
-            Mode::Locked => (program.locked(), None),
-            Mode::Base(read) => {
-                base = Some(read);
-                (program.locked(), None)
-            }
-            Mode::Stored(observed) => (session.turn(request, &observed), Some(observed)),
-            Mode::Fetch => {
-                let observed = facts::observe(session, request, printer)?;
-                (session.turn(request, &observed), Some(observed))
-            }
+/// Files as they were before they were replaced. Open, they keep what they held.
+pub type Replaced = BTreeMap<String, OpenFile>;
+
+/// Keeps the files that a plan replaces or deletes, up to a limit, so that it can be shown after they were written.
+pub fn keep_replaced(checkout: &Checkout, plan: &Plan) -> Replaced {
+    let objects = plan.steps.iter().flat_map(|step| &step.objects);
+    let paths = objects.filter(|object| object.action != Action::Create).map(|object| &object.path);
+    let open = |path: &String| Some((path.clone(), checkout.open_file(path).ok().flatten()?));
+    paths.take(MOST_KEPT).filter_map(open).collect()
+}
+
+/// The plan of a run as text, JSON or Markdown. `tree` is what it was compared with.
+pub fn shown(
+    program: &Program,
+    run: &Run,
+    tree: &dyn Tree,
+    replaced: &Replaced,
+    (output, verbose): (Output, bool),
+) -> String {
+    let rendered: Mutex<Option<(ClusterName, RenderedCluster)>> = Mutex::new(None);
+    let rendering = OnceCell::new();
+    let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
+        let before = match replaced.get(path) {
+            Some(file) => file.read().ok(),
+            None => tree.file(path).ok().flatten(),
         };
-        if let (Some(only), Some(_)) = (&request.only, &observed) {
-            turn.advanced.lock = narrowed(&program.lock, &turn.advanced.lock, only);
+        let Ok(mut cache) = rendered.lock() else { return Vec::new() };
+        if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
+            let rendering = rendering.get_or_init(|| run.rendering(program).ok());
+            let all = rendering.as_ref().and_then(|rendering| rendering.render(cluster).ok());
+            *cache = Some((cluster.clone(), all.unwrap_or_default()));
         }
-        let given = session.given(&turn.advanced.lock)?;
-        let total = if request.only.is_some() { 1 } else { program.mesh.clusters.len() };
-        let progress = printer.progress("comparing", total);
-        let tree: &dyn Tree = base.as_ref().map_or(session, |base| base.tree());
-        let mut plan = program.plan(&turn, tree, &given, request.only.as_ref(), &|| progress.step())?;
-        if let Some(base) = &base {
-            base.compare_lock(session, &mut plan);
-        }
-        Ok(Self { turn, given, base, replaced: BTreeMap::new(), plan, observed })
-    }
-
-    /// How the run ends, apart from what is asked of changes and waits.
-    pub fn exit(&self) -> Exit {
-        let mut exit = Exit::Done;
-        if self.plan.is_refused() {
-            exit = exit.and(Exit::Refused);
-        }
-        if self.plan.counts().failed > 0 {
-            exit = exit.and(Exit::Partial);
-        }
-        exit
-    }
-
-    /// The plan as text or JSON.
-    pub fn show(&self, session: &Session<'_>, output: Output, verbose: bool) -> String {
-        let rendered: Mutex<Option<(ClusterName, RenderedCluster)>> = Mutex::new(None);
-        let tree: &dyn Tree = self.base.as_ref().map_or(session, |base| base.tree());
-        let context = OnceCell::new();
-        let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
-            let before = match self.replaced.get(path) {
-                Some(file) => file.read().ok(),
-                None => tree.file(path).ok().flatten(),
-            };
-            let Ok(mut cache) = rendered.lock() else { return Vec::new() };
-            if cache.as_ref().is_none_or(|(name, _)| name != cluster) {
-                let context = context.get_or_init(|| session.program.context(&self.turn, &self.given).ok());
-                let all = context.as_ref().and_then(|context| context.render(cluster).ok());
-                *cache = Some((cluster.clone(), all.unwrap_or_default()));
-            }
-            let file = path.rsplit('/').next().unwrap_or_default();
-            let objects = cache.iter().flat_map(|(_, rendered)| &rendered.objects);
-            let after = objects.into_iter().find(|rendered| rendered.id().file_name() == file);
-            let after = after.and_then(|rendered| rendered.object().ok());
-            fields(before.as_deref(), after.as_deref())
-        };
-        let mesh = &session.program.mesh;
-        match output {
-            Output::Json => format!("{}\n", plan_json(&self.plan, mesh.name.as_str(), &object_fields)),
-            Output::Text => plan_text(&self.plan, &title(mesh), &object_fields, verbose),
-            Output::Markdown => plan_markdown(&self.plan, &title(mesh), &object_fields),
-        }
-    }
-
-    /// Keeps the files that the plan replaces or deletes, up to a limit, so that [`show`](Self::show) can tell what was
-    /// different after they were written.
-    pub fn keep_replaced(&mut self, session: &Session<'_>) {
-        let objects = self.plan.steps.iter().flat_map(|step| &step.objects);
-        let paths: Vec<&String> =
-            objects.filter(|object| object.action != Action::Create).map(|object| &object.path).collect();
-        let open = |path: &String| Some((path.clone(), session.checkout.open_file(path).ok().flatten()?));
-        self.replaced = paths.into_iter().take(MOST_KEPT).filter_map(open).collect();
-    }
-
-    /// Carries the plan out.
-    pub fn write(&mut self, session: &Session<'_>, guard: &Guard<'_>, printer: &Printer) -> Result<Written, Failure> {
-        let changes = session.program.files(&self.turn, &mut self.plan, &self.given)?;
-        let progress = printer.progress("writing", changes.len());
-        let committed = guard.commit(&changes, &|_| progress.step())?;
-        session.note_written(&changes);
-        Ok(Written { written: committed.written, deleted: committed.deleted })
-    }
-
-    /// Whether anything waits.
-    pub fn waits(&self) -> bool {
-        self.plan.counts().waiting > 0
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let objects = cache.iter().flat_map(|(_, rendered)| &rendered.objects);
+        let after = objects.into_iter().find(|rendered| rendered.id().file_name() == file);
+        let after = after.and_then(|rendered| rendered.object().ok());
+        fields(before.as_deref(), after.as_deref())
+    };
+    let mesh = &program.mesh;
+    match output {
+        Output::Json => format!("{}\n", plan_json(&run.plan, mesh.name.as_str(), &object_fields)),
+        Output::Text => plan_text(&run.plan, &title(mesh), &object_fields, verbose),
+        Output::Markdown => plan_markdown(&run.plan, &title(mesh), &object_fields),
     }
 }
 
@@ -164,16 +137,25 @@ fn title(mesh: &Mesh) -> String {
     format!("mesh {} · {clusters} cluster{}", mesh.name, if clusters == 1 { "" } else { "s" })
 }
 
-/// The lock with the news of one cluster alone.
-fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
-    let mut lock = old.clone();
-    match new.clusters.get(only) {
-        Some(cluster) => lock.clusters.insert(only.clone(), cluster.clone()),
-        None => lock.clusters.remove(only),
-    };
-    match new.links.get(only) {
-        Some(links) => lock.links.insert(only.clone(), links.clone()),
-        None => lock.links.remove(only),
-    };
-    lock
+/// The checkout as a sink.
+pub struct TreeSink<'a, F> {
+    /// The session, which remembers what was written.
+    pub session: &'a Session<'a>,
+    /// The checkout, locked.
+    pub guard: &'a Guard<'a>,
+    /// Sees the plan before it is written.
+    pub planned: F,
+}
+
+impl<F: FnMut(&Program, &Run)> Sink for TreeSink<'_, F> {
+    fn planned(&mut self, program: &Program, run: &Run) {
+        (self.planned)(program, run);
+    }
+
+    fn write(&mut self, changes: &[FileChange], meter: &dyn Meter) -> Result<Written, Stop> {
+        meter.begin(Stage::Writing, changes.len());
+        let committed = self.guard.commit(changes, &|_| meter.step())?;
+        self.session.note_written(changes);
+        Ok(Written { written: committed.written, deleted: committed.deleted })
+    }
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::Request;
 use crate::pipeline::accept::{Approval, Approvals};
 use crate::pipeline::observe::Observed;
 use crate::session::exit::{Exit, Failure};
-use crate::session::request::Request;
 use crate::session::session::Session;
 use crate::types::name::{ClusterName, Digest};
 

@@ -10,9 +10,8 @@ use crate::cluster::fetch::{Fetcher, Limits};
 use crate::model::mesh::{Cluster, State};
 use crate::pipeline::Program;
 use crate::pipeline::observe::{Observation, Observed, Private};
-use crate::session::facts;
-use crate::session::facts::Asking;
-use crate::session::request::Request;
+use crate::session::facts::Contact;
+use crate::session::keys::keyring;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 use crate::watch::event::{Answers, Happening, Tell};
@@ -44,13 +43,14 @@ impl Contacts {
         let (fetcher, before) = (self.fetcher.clone(), self.observed.clone());
         let asking = move || {
             let now = crate::session::clock::now().as_second();
-            let observed = Checkout::open(&dir).map(|checkout| {
-                let session = Session::resumed(&checkout, program, now);
-                let asking = Asking { fetcher: &fetcher, whom: &whom, before: &before };
-                handle.block_on(facts::ask(&session, &Request::default(), &asking, &|_| {}))
-            });
+            let asked = |checkout: Checkout| {
+                let keyring = keyring(&checkout, &program);
+                let contact = Contact { checkout: &checkout, keyring: &keyring, fetcher: &fetcher, runtime: &handle };
+                contact.observe(&program, &whom, &before).ok()
+            };
+            let observed = Checkout::open(&dir).ok().and_then(asked);
             // without the checkout there is nothing to ask for; the next look says so
-            let observed = observed.unwrap_or_else(|_| Observed::clone(&before));
+            let observed = observed.unwrap_or_else(|| Observed::clone(&before));
             tell.send(Happening::Asked(Answers { whom, observed, at: now }));
         };
         self.runtime.spawn_blocking(asking);
@@ -96,7 +96,7 @@ fn is_failure(observation: &Observation) -> bool {
 /// By cluster that takes part, a mark of all that decides how it is asked and judged.
 pub(super) fn marks(session: &Session<'_>, stamp: &dyn Fn(&str) -> u64) -> BTreeMap<ClusterName, u64> {
     let program = &session.program;
-    let key = session.engine_key(&program.lock).map(|(id, _)| id).map_err(|_| ());
+    let key = session.keyring().engine.map(|(id, _)| id).map_err(|_| ());
     let mark = |cluster: &Cluster| {
         let mut hasher = DefaultHasher::new();
         let locked = program.lock.clusters.get(&cluster.name).map(|locked| &locked.public);

@@ -22,7 +22,7 @@ use std::sync::mpsc;
 pub use self::options::{Flags, Watch};
 
 use self::event::Tell;
-use self::run::Run;
+use self::run::Watcher;
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
 
@@ -32,5 +32,5 @@ pub fn run(flags: &Flags, watch: &Watch, printer: &Printer) -> Result<Exit, Fail
         return Err(Failure::new(Exit::Usage, "--cluster: a watch takes turns for the whole mesh; leave it out"));
     }
     let (tell, told) = mpsc::channel();
-    Run::new(flags, watch, printer, Tell(tell))?.until_stopped(&told)
+    Watcher::new(flags, watch, printer, Tell(tell))?.until_stopped(&told)
 }

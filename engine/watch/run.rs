@@ -6,15 +6,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::checkout::{Checkout, Guard};
-use crate::pipeline::Program;
 use crate::pipeline::observe::Observed;
 use crate::pipeline::plan::{Plan, StepStanding};
+use crate::pipeline::{Program, Request, Run, Until, Written};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
 use crate::session::facts;
-use crate::session::planned::{Mode, Planned, Written};
-use crate::session::request::Request;
+use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
 use crate::session::session::Session;
 use crate::session::tree_index::Memory;
 use crate::types::diagnostic::Diagnostic;
@@ -34,7 +33,7 @@ const MOST_REJECTED: u32 = 8;
 const REDRAW: Duration = Duration::from_secs(1);
 
 /// A watch.
-pub(super) struct Run<'a> {
+pub(super) struct Watcher<'a> {
     flags: &'a Flags,
     watch: &'a Watch,
     printer: &'a Printer,
@@ -65,7 +64,7 @@ enum Ended {
     Postponed { at_once: bool },
 }
 
-impl<'a> Run<'a> {
+impl<'a> Watcher<'a> {
     pub(super) fn new(flags: &'a Flags, watch: &'a Watch, printer: &'a Printer, tell: Tell) -> Result<Self, Failure> {
         let dir = flags.directory.clone();
         let checkout = Checkout::open(&dir)?;
@@ -281,16 +280,19 @@ impl<'a> Run<'a> {
         }
         let observed = Observed::clone(&self.contacts.observed);
         let quiet = Printer::new(true);
-        let mut planned = Planned::new(&session, &Request::default(), Mode::Stored(observed), &quiet)?;
-        let exit = planned.exit();
-        planned.keep_replaced(&session);
-        let written =
-            if planned.plan.changes_files() { planned.write(&session, &guard, &quiet)? } else { Written::default() };
+        let mut replaced = Replaced::new();
+        let mut sink = TreeSink {
+            session: &session,
+            guard: &guard,
+            planned: |_: &Program, run: &Run| replaced = keep_replaced(session.checkout, &run.plan),
+        };
+        let taken = take(&session, &Request::default(), Mode::Stored(observed), Until::Written(&mut sink), &quiet)?;
+        let (exit, written) = (exit_of(&taken.plan), taken.written);
         if written != Written::default() {
             self.surroundings.wrote(&guard)?;
         }
-        self.show(&session, &planned, written, causes);
-        let program = if planned.plan.lock.is_empty() {
+        self.show(&session, &taken, &replaced, causes);
+        let program = if taken.plan.lock.is_empty() {
             session.program.clone()
         } else {
             self.program = None;
@@ -298,12 +300,12 @@ impl<'a> Run<'a> {
         };
         self.exit = exit;
         let now = crate::session::clock::now().as_second();
-        self.live.turned(&program, &planned.plan, &self.contacts, now);
-        self.pages.publish(&program, &planned.plan, &self.contacts, &guard, now);
-        if !self.record(&guard, &planned.plan, causes)? {
+        self.live.turned(&program, &taken.plan, &self.contacts, now);
+        self.pages.publish(&program, &taken.plan, &self.contacts, &guard, now);
+        if !self.record(&guard, &taken.plan, causes)? {
             return Ok(Ended::Postponed { at_once: true });
         }
-        Ok(Ended::Turned(awaited(&planned.plan)))
+        Ok(Ended::Turned(awaited(&taken.plan)))
     }
 
     fn follow(&mut self, session: &Session<'_>) {
@@ -349,8 +351,8 @@ impl<'a> Run<'a> {
     }
 
     /// Prints a turn, unless the same was printed before.
-    fn show(&mut self, session: &Session<'_>, planned: &Planned, written: Written, causes: &Causes) {
-        let plan = &planned.plan;
+    fn show(&mut self, session: &Session<'_>, taken: &Run, replaced: &Replaced, causes: &Causes) {
+        let (plan, written) = (&taken.plan, taken.written);
         let standings: Vec<_> = plan.steps.iter().filter(|step| step.standing != StepStanding::Ready).collect();
         let standings: Vec<_> = standings.iter().map(|step| (&step.id, &step.standing)).collect();
         let digest = Digest::of(format!("{standings:?} {:?}", plan.trust_changes).as_bytes());
@@ -367,8 +369,8 @@ impl<'a> Run<'a> {
         self.live.hide(|| {
             self.printer.talk(&words);
             if self.flags.output == Output::Json || written != Written::default() || !same {
-                let form = self.flags.output;
-                self.printer.form(form, &planned.show(session, form, self.flags.verbose));
+                let form = (self.flags.output, self.flags.verbose);
+                self.printer.form(self.flags.output, &shown(&session.program, taken, session, replaced, form));
             }
             for warning in &plan.warnings {
                 self.printer.talk(&warning.text());

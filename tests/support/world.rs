@@ -3,13 +3,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::checkout::FileChange;
 use isthmus::model::lock::{Lock, Stage};
-use isthmus::pipeline::accept::Approvals;
+use isthmus::pipeline::accept::{Approvals, accept};
 use isthmus::pipeline::observe::{Observation, Observed, Private};
 use isthmus::pipeline::plan::Plan;
-use isthmus::pipeline::render::Given;
-use isthmus::pipeline::{Input, Program, Turn};
+use isthmus::pipeline::{self, Decided, Input, Program, Request};
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
 use isthmus::spec::Source;
 use isthmus::types::key::PrivateKey;
@@ -18,6 +16,7 @@ use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Shown};
 
 use super::naive::{Files, Naive, squeeze};
+use super::road;
 
 /// Names of clusters, of which a world takes the first.
 pub(crate) const NAMES: [&str; 5] = ["ash", "birch", "cedar", "dogwood", "elm"];
@@ -135,7 +134,7 @@ pub(crate) fn sources(files: &[(String, Vec<String>)]) -> Vec<Source> {
 /// A turn that was taken.
 #[derive(Debug)]
 pub(crate) struct Turned {
-    pub(crate) turn: Turn,
+    pub(crate) turn: Decided,
     pub(crate) plan: Plan,
     /// What was live when the clusters were asked, and which of them showed all of it.
     pub(crate) live: BTreeMap<&'static str, Naive>,
@@ -346,11 +345,12 @@ impl World {
             (cluster.name.clone(), Observation { public: self.public(cluster), private: Private::NotAsked })
         };
         let mut observed = Observed { clusters: asked.map(public).collect() };
-        let (_, admitted) = program.admits(&observed, &self.approvals, CERTIFICATES_ARE_VALID);
+        let judged = accept(&program.mesh, &program.lock, &observed, &self.approvals, CERTIFICATES_ARE_VALID);
         for (name, observation) in &mut observed.clusters {
             if observation.public.is_ok() {
                 let cluster = &self.fleet.clusters[name];
-                observation.private = if admitted.contains(name) { self.private(cluster) } else { Private::HeldBack };
+                observation.private =
+                    if judged.news[name].may_be_asked() { self.private(cluster) } else { Private::HeldBack };
             }
         }
         observed
@@ -375,15 +375,11 @@ impl World {
         };
         let shown = self.names().into_iter().filter(is_seen).collect();
         let live = self.naive.clone();
-        let turn = program.turn(observed, &self.approvals, self.allow_delete, CERTIFICATES_ARE_VALID);
-        let mut plan = program.plan(&turn, &self.checkout, &Given::new(), None, &|| {}).unwrap();
-        for change in program.files(&turn, &mut plan, &Given::new()).unwrap() {
-            match change {
-                FileChange::Write { path, bytes, .. } => self.checkout.insert(path, bytes),
-                FileChange::Delete { path } => self.checkout.remove(&path),
-            };
-        }
-        Turned { turn, plan, live, shown }
+        let request = Request { approvals: self.approvals.clone(), allow_delete: self.allow_delete, only: None };
+        let facts = pipeline::Facts::Stored(observed.clone());
+        let (run, changes) = road::written(program, &request, facts, &self.checkout, CERTIFICATES_ARE_VALID);
+        road::apply(&mut self.checkout, changes);
+        Turned { turn: run.decided, plan: run.plan, live, shown }
     }
 
     /// What kustomize makes of a cluster's folder: the files that its kustomization lists.

@@ -338,3 +338,18 @@ fn a_file_that_is_no_rust() {
     let error = check(vec![("types/a.rs".into(), "fn".into())], &[]).err();
     assert_eq!(error.as_deref(), Some("types/a.rs: unexpected end of input, expected identifier"));
 }
+
+#[test]
+fn a_stage_that_is_called_from_outside() {
+    let files = [
+        ("cli/mod.rs", "fn f() { crate::pipeline::accept::accept(); crate::pipeline::plan::fields(); }"),
+        ("session/mod.rs", "use crate::pipeline::accept::Accepted;"),
+        ("pipeline/mod.rs", "fn run() { accept::accept(); }"),
+        ("pipeline/accept/mod.rs", "pub struct Accepted; pub fn accept() {}"),
+        ("pipeline/plan/mod.rs", "pub fn fields() {}"),
+    ];
+    assert_eq!(
+        found(&files).stages,
+        ["cli/mod.rs:1 calls a stage of pipeline/accept/mod.rs, not the road in pipeline/mod.rs: accept"]
+    );
+}

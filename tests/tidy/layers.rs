@@ -173,3 +173,38 @@ fn top(path: &str) -> &str {
 pub(super) fn is_in(path: &str, place: &str) -> bool {
     path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
 }
+
+/// The stages of the road.
+const STAGES: [&str; 8] = [
+    "pipeline/accept",
+    "pipeline/advance",
+    "pipeline/apply",
+    "pipeline/compile",
+    "pipeline/observe",
+    "pipeline/plan",
+    "pipeline/render",
+    "pipeline/template",
+];
+
+/// Functions of stages' files that do none of their work: what differs between two objects, and who takes part in a mesh.
+const NO_STAGE: [&str; 2] = ["everybody", "fields"];
+
+/// Calls of stages from outside of `pipeline/`: `pipeline/mod.rs` alone calls them.
+pub(super) fn stage_calls(imports: &[Import]) -> Vec<String> {
+    let from_outside = imports
+        .iter()
+        .filter(|import| top(&import.from) != "pipeline" && STAGES.into_iter().any(|stage| is_in(&import.to, stage)));
+    let calls = from_outside.flat_map(|import| {
+        let functions = import.names.iter().filter(|name| {
+            let is_work = name.starts_with(char::is_lowercase) || *name == "RenderContext" || *name == "*";
+            is_work && !NO_STAGE.contains(&name.as_str())
+        });
+        functions.map(move |name| {
+            format!(
+                "{}:{} calls a stage of {}, not the road in pipeline/mod.rs: {name}",
+                import.from, import.line, import.to
+            )
+        })
+    });
+    calls.collect()
+}

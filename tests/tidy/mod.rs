@@ -22,6 +22,7 @@ struct Findings {
     circles: Vec<String>,
     layers: Vec<String>,
     purity: Vec<String>,
+    stages: Vec<String>,
 }
 
 /// Checks files, given as path below the crate's folder and text.
@@ -32,6 +33,7 @@ fn check(files: Vec<(String, String)>, admitted: &[(&str, &str, &str)]) -> Resul
         circles: graph::circles(&imports),
         layers: layers::breaches(read.paths.iter().map(String::as_str), &imports),
         purity: purity::breaches(&read, admitted),
+        stages: layers::stage_calls(&imports),
     })
 }
 
@@ -71,7 +73,7 @@ fn the_engine_keeps_its_shape() {
         );
     }
     let found = check(files, purity::ADMITTED).unwrap();
-    let all = [found.circles, found.layers, found.purity].concat();
+    let all = [found.circles, found.layers, found.purity, found.stages].concat();
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
@@ -80,7 +82,9 @@ fn the_engine_keeps_its_shape() {
 fn the_list_of_work() {
     if std::env::var("TIDY").is_ok_and(|wish| wish == "print") {
         let found = check(engine(), purity::ADMITTED).unwrap();
-        for (check, list) in [("circles", found.circles), ("layers", found.layers), ("purity", found.purity)] {
+        for (check, list) in
+            [("circles", found.circles), ("layers", found.layers), ("purity", found.purity), ("stages", found.stages)]
+        {
             println!("\n{check}: {}\n{}", list.len(), list.join("\n"));
         }
     }

@@ -11,10 +11,12 @@ use crate::checkout::{Checkout, Guard};
 use crate::cli::global::Global;
 use crate::model::known::engine_keys;
 use crate::model::lock::Lock;
+use crate::pipeline::{Program, Run, Until, Written};
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
-use crate::session::planned::{Mode, Planned, Written};
-use crate::session::session::{ENGINE_KEY_PATH, Session};
+use crate::session::keys::ENGINE_KEY_PATH;
+use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, shown, take};
+use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 use crate::types::duration::duration;
 
@@ -93,15 +95,20 @@ fn one_turn(
         (None, true) => Mode::Locked,
         (None, false) => Mode::Fetch,
     };
-    let mut planned = Planned::new(&session, &request, mode, printer)?;
-    printer.form(arguments.output, &planned.show(&session, arguments.output, arguments.verbose));
-    for warning in &planned.plan.warnings {
-        printer.talk(&warning.text());
+    let form = (arguments.output, arguments.verbose);
+    let mut sink = TreeSink {
+        session: &session,
+        guard,
+        planned: |program: &Program, run: &Run| {
+            printer.form(arguments.output, &shown(program, run, &session, &Replaced::new(), form));
+            for warning in &run.plan.warnings {
+                printer.talk(&warning.text());
+            }
+        },
+    };
+    let run = take(&session, &request, mode, Until::Written(&mut sink), printer)?;
+    if run.written != Written::default() {
+        printer.talk(&format!("Applied: {} files written, {} deleted.", run.written.written, run.written.deleted));
     }
-    let written =
-        if planned.plan.changes_files() { planned.write(&session, guard, printer)? } else { Written::default() };
-    if written != Written::default() {
-        printer.talk(&format!("Applied: {} files written, {} deleted.", written.written, written.deleted));
-    }
-    Ok((planned.exit(), planned.waits(), written))
+    Ok((exit_of(&run.plan), run.plan.counts().waiting > 0, run.written))
 }

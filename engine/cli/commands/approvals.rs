@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 use clap::Args;
 
 use crate::cli::global::Global;
+use crate::pipeline::Request;
 use crate::pipeline::accept::Approval;
 use crate::session::exit::{Exit, Failure, not_here};
-use crate::session::request::Request;
 
 /// What is approved.
 #[derive(Debug, Args, Default)]

@@ -5,7 +5,7 @@
 //! cluster that has left and of nothing else. Argo CD shows and caches stderr; nothing secret is ever on it, because no key
 //! is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 
@@ -18,12 +18,13 @@ use crate::model::layout::rendered_folder;
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
 use crate::model::tree::Tree;
-use crate::pipeline::render::{Given, RenderedCluster, RenderedObject};
-use crate::pipeline::{Input, Program, Stop};
+use crate::pipeline::render::{RenderedCluster, RenderedObject};
+use crate::pipeline::{Input, Program, Request, Stop, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::exit::Exit;
 use crate::session::exit::Failure;
+use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::spec::Source;
 use crate::types::name::ClusterName;
@@ -98,7 +99,10 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let documents = if cluster.state == State::Paused {
         kept(&checkout, &program.mesh, &name)?
     } else {
-        let rendered = program.render(&program.locked(), &Given::new(), &name)?;
+        let mut rendered = BTreeMap::new();
+        let request = Request { only: Some(name.clone()), ..Request::default() };
+        take(&session, &request, Mode::Locked, Until::Rendered(&mut rendered), printer)?;
+        let rendered = rendered.remove(&name).unwrap_or_default();
         refuse_lost(program, cluster, &rendered)?;
         let texts: Result<Vec<String>, _> = rendered.objects.into_iter().map(RenderedObject::into_yaml).collect();
         texts.map_err(Stop::Yaml)?

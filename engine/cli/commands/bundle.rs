@@ -7,15 +7,17 @@ use serde_json::json;
 
 use crate::checkout::{Checkout, FileChange};
 use crate::cli::global::Global;
+use crate::cluster::fetch::{Fetcher, Limits};
 use crate::model::mesh::Cluster;
-use crate::pipeline::accept::{Approvals, Verdict, accept};
+use crate::pipeline::accept::Verdict;
 use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::exit::Exit;
 use crate::session::exit::Failure;
-use crate::session::facts;
-use crate::session::request::Request;
+use crate::session::facts::{self, Contact};
+use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::types::address::Endpoint;
 use crate::types::key::PublicKey;
@@ -69,16 +71,14 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let name = &cluster(&session, &export.name)?.name;
-    let (id, key) = session
-        .engine_key(&session.program.lock)
+    let keyring = session.keyring();
+    let (id, key) = keyring
+        .engine
+        .as_ref()
         .map_err(|missing| Failure::new(Exit::Failed, format!("signing the bundle needs {missing}")))?;
-    let asking = facts::Asking {
-        fetcher: &crate::cluster::fetch::Fetcher::new(crate::cluster::fetch::Limits::default()),
-        whom: &[name.clone()].into(),
-        before: &Observed::default(),
-    };
-    let request = Request::default();
-    let mut observed = facts::runtime()?.block_on(facts::ask(&session, &request, &asking, &|_| {}));
+    let (fetcher, runtime) = (Fetcher::new(Limits::default()), facts::runtime()?);
+    let contact = Contact { checkout: &checkout, keyring: &keyring, fetcher: &fetcher, runtime: runtime.handle() };
+    let mut observed = contact.observe(&session.program, &[name.clone()].into(), &Observed::default())?;
     let Some(observation) = observed.clusters.remove(name) else {
         return Err(Failure::new(Exit::Failed, format!("`{name}` was not asked")));
     };
@@ -98,7 +98,7 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     };
     let mesh = session.program.mesh.name.clone();
     let bundle = Bundle { mesh, cluster: name.clone(), created: session.now, public, private };
-    let text = bundle.sign(&id, &key);
+    let text = bundle.sign(id, key);
     match &export.out {
         None => printer.data(&text),
         Some(path) => write_new(path, &text)?,
@@ -229,8 +229,8 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
 
     let observation = Observation { public: Ok(bundle.public.clone()), private: Private::Read(bundle.private.clone()) };
     let observed = Observed { clusters: [(name.clone(), observation)].into() };
-    let program = &session.program;
-    let accepted = accept(&program.mesh, &program.lock, &observed, &Approvals::default(), session.now);
+    let decided = take(&session, &Request::default(), Mode::Stored(observed), Until::Decided, printer)?.decided;
+    let accepted = decided.accepted.unwrap_or_default();
     let news = accepted.news.get(name);
     let refused = news.and_then(|news| {
         [&news.public, &news.private].into_iter().find_map(|standing| match standing {

@@ -4,11 +4,11 @@ use clap::ValueEnum;
 
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
-use crate::pipeline::Stop;
-use crate::pipeline::plan::graph::Graph;
+use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
+use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 
 /// Forms of the graph.
@@ -26,8 +26,10 @@ pub(crate) enum GraphFormat {
 pub(crate) fn run(arguments: &Global, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
-    let graph =
-        Graph::build(&session.program.mesh, &session.program.lock, arguments.cluster.as_ref()).map_err(Stop::Cycle)?;
+    let request = Request { only: arguments.cluster.clone(), ..Request::default() };
+    let mut graph = None;
+    take(&session, &request, Mode::Locked, Until::Ordered(&mut graph), printer)?;
+    let Some(graph) = graph else { return Ok(Exit::Done) };
     let text = match format {
         GraphFormat::Json => format!("{:#}\n", graph.to_json()),
         _ if arguments.output == Output::Json => format!("{:#}\n", graph.to_json()),

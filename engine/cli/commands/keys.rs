@@ -11,7 +11,8 @@ use crate::model::mesh::KeySource;
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
-use crate::session::session::{ENGINE_KEY_PATH, Session};
+use crate::session::keys::ENGINE_KEY_PATH;
+use crate::session::session::Session;
 use crate::types::key::PrivateKey;
 
 /// Commands of `keys`.
@@ -89,10 +90,11 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let lock = &session.program.lock;
+    let keyring = session.keyring();
     let mut rows = Vec::new();
     for (id, key) in engine_keys(&session.program.mesh, lock) {
-        let private = match session.engine_key(lock) {
-            Ok((found, _)) if found == id => "at hand".to_owned(),
+        let private = match &keyring.engine {
+            Ok((found, _)) if *found == id => "at hand".to_owned(),
             Ok(_) => "another one is at hand".to_owned(),
             Err(reason) => format!("missing: {reason}"),
         };
@@ -100,11 +102,11 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     }
     for (name, locked) in &lock.clusters {
         let Some(cluster) = session.program.mesh.clusters.get(name) else { continue };
-        let private = match (&cluster.key, session.cluster_key(cluster)) {
-            (KeySource::Cluster, _) => "in the cluster".to_owned(),
-            (_, Ok(key)) if *key.public() == locked.public.authn_key => "at hand".to_owned(),
-            (_, Ok(_)) => "another one is at hand".to_owned(),
-            (_, Err(reason)) => format!("missing: {reason}"),
+        let private = match (&cluster.key, keyring.clusters.get(name)) {
+            (KeySource::Cluster, _) | (_, None) => "in the cluster".to_owned(),
+            (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => "at hand".to_owned(),
+            (_, Some(Ok(_))) => "another one is at hand".to_owned(),
+            (_, Some(Err(reason))) => format!("missing: {reason}"),
         };
         let key = &locked.public.authn_key;
         rows.push([name.to_string(), key.id().to_string(), key.fingerprint().to_string(), private]);

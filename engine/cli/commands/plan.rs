@@ -7,10 +7,12 @@ use clap::Args;
 use super::approvals::{self, Approvals};
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
+use crate::model::tree::Tree;
+use crate::pipeline::Until;
 use crate::report::text::Printer;
 use crate::session::base::Base;
 use crate::session::exit::{Exit, Failure};
-use crate::session::planned::{Mode, Planned};
+use crate::session::planned::{Mode, Replaced, exit_of, shown, take};
 use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 
@@ -44,22 +46,25 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     let locked = plan.locked || plan.base.is_some();
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, locked && plan.base.is_none())?;
     let request = approvals::request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
-    let mode = match &plan.base {
-        Some(revision) => Mode::Base(Box::new(Base::read(&session, revision)?)),
+    let base = plan.base.as_ref().map(|revision| Base::read(&session, revision)).transpose()?;
+    let mode = match &base {
+        Some(base) => Mode::Base(base),
         None if locked => Mode::Locked,
         None => Mode::Fetch,
     };
-    let planned = Planned::new(&session, &request, mode, printer)?;
-    printer.form(arguments.output, &planned.show(&session, arguments.output, arguments.verbose));
-    for warning in &planned.plan.warnings {
+    let run = take(&session, &request, mode, Until::Planned, printer)?;
+    let tree = base.as_ref().map_or(&session as &dyn Tree, Base::tree);
+    let form = (arguments.output, arguments.verbose);
+    printer.form(arguments.output, &shown(&session.program, &run, tree, &Replaced::new(), form));
+    for warning in &run.plan.warnings {
         printer.talk(&warning.text());
     }
-    let mut exit = planned.exit();
-    if plan.detailed_exitcode && planned.plan.changes_files() {
+    let mut exit = exit_of(&run.plan);
+    if plan.detailed_exitcode && run.plan.changes_files() {
         exit = exit.and(Exit::Changes);
     }
     if let Some(path) = &plan.out
-        && let Some(observed) = planned.observed
+        && let Some(observed) = run.observed
     {
         Stored::new(&session, &request, observed)?.write(path)?;
         printer.talk(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));

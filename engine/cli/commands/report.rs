@@ -8,13 +8,13 @@ use clap::Args;
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
 use crate::pipeline::observe::{Observation, Private};
+use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::picture::Picture;
 use crate::report::text::Printer;
 use crate::session::exit::Exit;
 use crate::session::exit::Failure;
-use crate::session::planned::{Mode, Planned};
-use crate::session::request::Request;
+use crate::session::planned::{Mode, exit_of, take};
 use crate::session::session::{Session, rendered_files};
 
 /// Arguments of `report`.
@@ -51,17 +51,17 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let mut read_at = BTreeMap::new();
     let planned = if report.fetch {
-        let planned = Planned::new(&session, &Request::default(), Mode::Fetch, printer)?;
-        let observed = planned.observed.iter().flat_map(|observed| &observed.clusters);
+        let run = take(&session, &Request::default(), Mode::Fetch, Until::Planned, printer)?;
+        let observed = run.observed.iter().flat_map(|observed| &observed.clusters);
         let whole = observed.filter(|(_, observation)| is_whole(observation));
         read_at = whole.map(|(name, _)| (name.clone(), session.now)).collect();
-        Some(planned)
+        Some(run)
     } else {
         None
     };
-    let exit = planned.as_ref().map_or(Exit::Done, Planned::exit);
+    let exit = planned.as_ref().map_or(Exit::Done, |run| exit_of(&run.plan));
     let program = &session.program;
-    let plan = planned.as_ref().map(|planned| &planned.plan);
+    let plan = planned.as_ref().map(|run| &run.plan);
     let picture = Picture::new(&program.mesh, &program.lock, plan, &rendered_files(&checkout), &read_at, session.now);
     if let Some(path) = report.html.as_deref().filter(|_| !to_stdout) {
         std::fs::write(path, picture.html())

@@ -4,6 +4,8 @@
 //! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a turn.
 //! The stage is pure: it sees the mesh, the lock and the news of [`accept`](mod@crate::pipeline::accept), and never asks anybody.
 
+pub(crate) mod gone;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::known::{Known, Proxy};

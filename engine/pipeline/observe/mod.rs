@@ -1,7 +1,7 @@
 //! Observing: what each cluster publishes, read once in a turn.
 //!
 //! 1. The public documents of all clusters that take part, 64 at a time.
-//! 2. Acceptance judges them: only for a cluster that is what it should be is a token minted.
+//! 2. Acceptance judges them, outside: only for a cluster that is what it should be is a token minted.
 //! 3. The private documents of those, 64 at a time.
 //!
 //! A failure is a value and belongs to its cluster alone. What was observed is stored with a plan and read back equal; it
@@ -61,9 +61,6 @@ pub enum Private {
 pub type Publics = BTreeMap<ClusterName, Result<PublicDocument, Failure>>;
 /// Reads a file of the checkout by its path; `None`: it is not there. The error is in words.
 pub type ReadFile<'a> = &'a (dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Sync);
-/// Says for which clusters a token may be minted: those whose public document is accepted.
-pub type Judge<'a> = &'a (dyn Fn(&Publics) -> BTreeSet<ClusterName> + Sync);
-
 /// One document done, for whoever shows progress.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
@@ -75,59 +72,84 @@ pub struct Progress<'a> {
     pub failure: Option<&'a Failure>,
 }
 
-/// Observes all clusters of the mesh but those that are paused. Never fails as a whole.
-pub async fn observe(
-    mesh: &Mesh,
-    fetcher: &Fetcher,
-    files: ReadFile<'_>,
-    judge: Judge<'_>,
-    signer: &(dyn Signer + Sync),
-    progress: &(dyn Fn(Progress<'_>) + Sync),
-) -> Observed {
-    let whom = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
-    let whom = whom.map(|cluster| cluster.name.clone()).collect();
-    observe_again(mesh, fetcher, files, judge, signer, progress, &whom, &Observed::default()).await
+/// Whom to ask, by what, and what is known.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Only these.
+    pub whom: &'a BTreeSet<ClusterName>,
+    /// What was observed before, of them and of all others: it holds for documents that did not change, and for all others.
+    pub before: &'a Observed,
+    /// Reads peers.
+    pub fetcher: &'a Fetcher,
+    /// Reads folders of the checkout.
+    pub files: ReadFile<'a>,
+    /// Sees each document that is done.
+    pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
 }
 
-/// Observes some clusters anew; of all others, and of documents that did not change since, `before` is what holds.
-#[allow(clippy::too_many_arguments, reason = "one an edge of the world")]
-pub async fn observe_again(
-    mesh: &Mesh,
-    fetcher: &Fetcher,
-    files: ReadFile<'_>,
-    judge: Judge<'_>,
-    signer: &(dyn Signer + Sync),
-    progress: &(dyn Fn(Progress<'_>) + Sync),
-    whom: &BTreeSet<ClusterName>,
-    before: &Observed,
-) -> Observed {
-    let asking = Asking { fetcher, files, signer, progress, before };
-    let at_once = fetcher.limits().at_once.max(1);
+/// Everybody that takes part in a mesh: all clusters but those that are paused.
+pub fn everybody(mesh: &Mesh) -> BTreeSet<ClusterName> {
+    let clusters = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    clusters.map(|cluster| cluster.name.clone()).collect()
+}
+
+/// Public documents that were read, and what leads to the private ones.
+pub struct Asked<'a> {
+    ask: Ask<'a>,
+    sources: Vec<(&'a Cluster, Option<Source>)>,
+    documents: Publics,
+    others: BTreeMap<ClusterName, Observation>,
+}
+
+/// Reads the public documents. Never fails as a whole.
+pub async fn publics<'a>(mesh: &'a Mesh, ask: Ask<'a>) -> Asked<'a> {
+    let at_once = ask.fetcher.limits().at_once.max(1);
     // boxed one by one: a closure given to the stream itself would not be general enough in its lifetimes for `Send`
-    let clusters = whom.iter().filter_map(|name| mesh.clusters.get(name));
-    let publics: Vec<_> = clusters.map(|cluster| asking.public(cluster).boxed()).collect();
+    let clusters = ask.whom.iter().filter_map(|name| mesh.clusters.get(name));
+    let publics: Vec<_> = clusters.map(|cluster| ask.public(cluster).boxed()).collect();
     let publics: Vec<_> = stream::iter(publics).buffer_unordered(at_once).collect().await;
+    let known = ask.before.clusters.iter();
+    let others = known.filter(|(name, _)| mesh.clusters.contains_key(*name) && !ask.whom.contains(*name));
+    let others: BTreeMap<_, _> = others.map(|(name, one)| (name.clone(), one.clone())).collect();
+    let mut documents: Publics = others.iter().map(|(name, one)| (name.clone(), one.public.clone())).collect();
     let mut sources = Vec::new();
-    let others = before.clusters.iter().filter(|(name, _)| mesh.clusters.contains_key(*name) && !whom.contains(*name));
-    let mut observed: BTreeMap<_, _> = others.map(|(name, one)| (name.clone(), one.clone())).collect();
-    let mut documents: Publics = observed.iter().map(|(name, one)| (name.clone(), one.public.clone())).collect();
     for (cluster, source, document) in publics {
         sources.push((cluster, source));
         documents.insert(cluster.name.clone(), document);
     }
-    let admitted = judge(&documents);
-    let privates = sources.into_iter().map(|(cluster, source)| {
-        let document = documents.get(&cluster.name).and_then(|document| document.as_ref().ok());
-        asking.private(cluster, source, document, admitted.contains(&cluster.name)).boxed()
-    });
-    let privates: Vec<_> = privates.collect();
-    let mut privates: BTreeMap<_, _> = stream::iter(privates).buffer_unordered(at_once).collect().await;
-    let asked = documents.into_iter().filter(|(name, _)| whom.contains(name));
-    observed.extend(asked.map(|(name, public)| {
-        let private = privates.remove(&name).unwrap_or(Private::NotAsked);
-        (name, Observation { public, private })
-    }));
-    Observed { clusters: observed }
+    Asked { ask, sources, documents, others }
+}
+
+impl Asked<'_> {
+    /// The public documents of all clusters, those that were not asked again among them.
+    pub fn publics(&self) -> &Publics {
+        &self.documents
+    }
+
+    /// The same as if nothing but public documents were known.
+    pub fn observed(&self) -> Observed {
+        let observation = |public: &Result<_, _>| Observation { public: public.clone(), private: Private::NotAsked };
+        let clusters = self.documents.iter().map(|(name, public)| (name.clone(), observation(public)));
+        Observed { clusters: clusters.collect() }
+    }
+
+    /// Reads the private documents of those that are admitted. Never fails as a whole.
+    pub async fn privates(self, admitted: &BTreeSet<ClusterName>, signer: &(dyn Signer + Sync)) -> Observed {
+        let Self { ask, sources, documents, others: mut observed } = self;
+        let at_once = ask.fetcher.limits().at_once.max(1);
+        let privates = sources.into_iter().map(|(cluster, source)| {
+            let document = documents.get(&cluster.name).and_then(|document| document.as_ref().ok());
+            ask.private(cluster, source, document, admitted.contains(&cluster.name).then_some(signer)).boxed()
+        });
+        let privates: Vec<_> = privates.collect();
+        let mut privates: BTreeMap<_, _> = stream::iter(privates).buffer_unordered(at_once).collect().await;
+        let asked = documents.into_iter().filter(|(name, _)| ask.whom.contains(name));
+        observed.extend(asked.map(|(name, public)| {
+            let private = privates.remove(&name).unwrap_or(Private::NotAsked);
+            (name, Observation { public, private })
+        }));
+        Observed { clusters: observed }
+    }
 }
 
 /// Where a cluster's documents come from.
@@ -136,15 +158,7 @@ enum Source {
     Folder(String),
 }
 
-struct Asking<'a> {
-    fetcher: &'a Fetcher,
-    files: ReadFile<'a>,
-    signer: &'a (dyn Signer + Sync),
-    progress: &'a (dyn Fn(Progress<'_>) + Sync),
-    before: &'a Observed,
-}
-
-impl Asking<'_> {
+impl Ask<'_> {
     /// One client for both documents, so that both come over one connection.
     fn source(&self, cluster: &Cluster) -> Result<Source, Failure> {
         match &cluster.endpoint {
@@ -180,12 +194,12 @@ impl Asking<'_> {
         cluster: &Cluster,
         source: Option<Source>,
         public: Option<&PublicDocument>,
-        admitted: bool,
+        signer: Option<&(dyn Signer + Sync)>,
     ) -> (ClusterName, Private) {
-        let private = match (source, public) {
-            (None, _) | (_, None) => Private::NotAsked,
-            _ if !admitted => Private::HeldBack,
-            (Some(Source::Folder(folder)), _) => {
+        let private = match (source, public, signer) {
+            (None, _, _) | (_, None, _) => Private::NotAsked,
+            (_, _, None) => Private::HeldBack,
+            (Some(Source::Folder(folder)), _, _) => {
                 let url = cluster.endpoint.url(PRIVATE_PATH);
                 let bytes = self.file(&folder, PRIVATE_PATH);
                 match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse(&bytes))) {
@@ -194,7 +208,8 @@ impl Asking<'_> {
                     Err(failure) => Private::Failed(failure),
                 }
             }
-            (Some(Source::Peer(peer)), Some(public)) => match self.signer.token(cluster, &public.cluster_uuid) {
+            (Some(Source::Peer(peer)), Some(public), Some(signer)) => match signer.token(cluster, &public.cluster_uuid)
+            {
                 Err(source) => Private::NoKey(source),
                 Ok(token) => {
                     let url = cluster.endpoint.url(PRIVATE_PATH);

@@ -4,9 +4,7 @@
 //! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
 //! beside its own. Deckhouse knows nothing but `authnKeyPub`, so there the reader's own key has to sign.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
+use crate::model::keyring::Keyring;
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::types::key::{KeyId, PrivateKey};
@@ -22,17 +20,14 @@ pub trait Signer {
     fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, String>;
 }
 
-/// The engine as a signer. Its keys were read by the command line, which also gives the clock.
+/// The engine as a signer. Its keys were read by whoever began the run, who also gives the clock.
 pub struct EngineSigner<'a> {
     /// The mesh.
     pub mesh: &'a Mesh,
-    /// What is accepted: readers are those it knows. The judge of a turn may put newly accepted clusters in before the
-    /// first token is signed.
-    pub lock: &'a Mutex<Lock>,
-    /// The engine's own key; else words that name its source and what makes one.
-    pub engine: Result<(KeyId, PrivateKey), String>,
-    /// Private halves of clusters' own keys, where a file or the environment holds them.
-    pub clusters: BTreeMap<ClusterName, PrivateKey>,
+    /// What is accepted: readers are those it knows.
+    pub lock: &'a Lock,
+    /// Private keys.
+    pub keyring: &'a Keyring,
     /// Seconds since 1970, asked for each token: many slow peers can outlast a token.
     pub clock: &'a (dyn Fn() -> i64 + Sync),
 }
@@ -48,10 +43,10 @@ impl Signer for EngineSigner<'_> {
         };
         match cluster.reconciler {
             Reconciler::Rendered => {
-                let (id, key) = self.engine.as_ref().map_err(Clone::clone)?;
+                let (id, key) = self.keyring.engine.as_ref().map_err(Clone::clone)?;
                 Ok(self.mint(uuid, uuid, key, Some(id)))
             }
-            Reconciler::External => match &self.engine {
+            Reconciler::External => match &self.keyring.engine {
                 Ok((id, key)) => Ok(self.mint(uuid, &reader()?, key, Some(id))),
                 Err(missing) => self.as_reader(cluster, uuid).ok_or_else(|| missing.clone()),
             },
@@ -69,10 +64,9 @@ impl Signer for EngineSigner<'_> {
 impl EngineSigner<'_> {
     /// Known clusters of this checkout that read the cluster, in order of their names.
     fn readers(&self, cluster: &ClusterName) -> Vec<(ClusterName, ClusterUuid)> {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock.clusters.iter().filter(|(name, _)| {
+        let known = self.lock.clusters.iter().filter(|(name, _)| {
             let ours = self.mesh.clusters.get(*name).is_some_and(Cluster::is_ours);
-            ours && (self.mesh.links(name, cluster) || lock.link(name, cluster).is_some())
+            ours && (self.mesh.links(name, cluster) || self.lock.link(name, cluster).is_some())
         });
         known.map(|(name, locked)| (name.clone(), locked.public.cluster_uuid.clone())).collect()
     }
@@ -85,9 +79,8 @@ impl EngineSigner<'_> {
 
     /// The private half of the key that a cluster is recorded with: another would sign what every peer refuses.
     fn own_key(&self, reader: &ClusterName) -> Option<&PrivateKey> {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let recorded = &lock.clusters.get(reader)?.public.authn_key;
-        self.clusters.get(reader).filter(|key| key.public() == recorded)
+        let recorded = &self.lock.clusters.get(reader)?.public.authn_key;
+        self.keyring.clusters.get(reader)?.as_ref().ok().filter(|key| key.public() == recorded)
     }
 
     fn mint(&self, audience: &ClusterUuid, subject: &ClusterUuid, key: &PrivateKey, id: Option<&KeyId>) -> Token {

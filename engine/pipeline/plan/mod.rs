@@ -3,6 +3,7 @@
 //! It holds ids, reasons and digests, and the new texts up to a limit. What is beyond is rendered again, cluster by cluster,
 //! when it is printed or written, so a plan of a thousand clusters stays small.
 
+pub mod clusters;
 pub mod diff;
 pub mod graph;
 

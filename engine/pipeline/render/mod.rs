@@ -12,6 +12,7 @@ mod check;
 mod components;
 mod draft;
 mod filled;
+mod given;
 mod kubeconfig;
 mod kustomization;
 mod memo;
@@ -28,6 +29,7 @@ mod stencil;
 
 use std::collections::BTreeMap;
 
+pub(crate) use self::given::given;
 pub use self::output::{ExtraFile, Given, RenderedCluster};
 pub use self::rendered::RenderedObject;
 pub use self::sizes::MAX_CONFIG_MAP;

@@ -1,0 +1,32 @@
+//! What is forgotten, and what is refused, once all links have moved.
+
+use std::collections::BTreeSet;
+
+use crate::model::lock::Lock;
+use crate::model::mesh::{Mesh, State};
+use crate::pipeline::accept::{Accepted, hides_our_roots};
+use crate::pipeline::advance::Advanced;
+use crate::types::name::ClusterName;
+use crate::types::step::{StepId, StepKind};
+
+/// A leaving cluster that no link names any more is forgotten.
+pub(crate) fn forget_the_gone(mesh: &Mesh, lock: &mut Lock) {
+    let named: BTreeSet<&ClusterName> =
+        lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys())).collect();
+    let leaving = mesh.clusters.values().filter(|cluster| cluster.state == State::Leaving);
+    let gone: Vec<ClusterName> =
+        leaving.map(|cluster| &cluster.name).filter(|name| !named.contains(name)).cloned().collect();
+    for name in gone {
+        lock.clusters.remove(&name);
+    }
+}
+
+/// A standard mesh configuration that hides ours is refused for its cluster.
+pub(crate) fn refuse_hidden_roots(mesh: &Mesh, accepted: &Accepted, advanced: &mut Advanced) {
+    for (name, news) in &accepted.news {
+        if mesh.clusters.get(name).is_some_and(|cluster| hides_our_roots(cluster, news)) {
+            let words = "the standard mesh configuration has `caCertificates`, which hide ours; take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values";
+            advanced.refusals.insert(StepId::of(StepKind::RenderTrust, name), words.to_owned());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A compiled checkout: what specs, templates and lock say together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use crate::checkout::CheckoutError;
+use crate::model::lock::Lock;
+use crate::model::mesh::Mesh;
+use crate::model::tree::TreeError;
+use crate::pipeline::compile;
+use crate::pipeline::plan::CompareError;
+use crate::pipeline::plan::graph::Cycle;
+use crate::pipeline::template::Templates;
+use crate::spec::Source;
+use crate::types::diagnostic::{Diagnostic, Diagnostics};
+use crate::types::name::{ClusterName, Digest};
+use crate::types::object::YamlError;
+
+/// Why a run ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// The specs, templates or lock are wrong.
+    #[error("the checkout has findings")]
+    Findings(Diagnostics),
+    /// The tree cannot be written.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError),
+    /// The tree cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Steps need each other in a circle.
+    #[error(transparent)]
+    Cycle(#[from] Cycle),
+    /// An object cannot be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+}
+
+impl From<CompareError> for Stop {
+    fn from(error: CompareError) -> Self {
+        match error {
+            CompareError::Tree(error) => error.into(),
+            CompareError::Yaml(error) => error.into(),
+        }
+    }
+}
+
+/// What a run reads of a checkout.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// `specs/**`.
+    pub specs: Vec<Source>,
+    /// `templates/**`.
+    pub templates: Vec<Source>,
+    /// `lock/**`, by path.
+    pub lock: BTreeMap<String, Vec<u8>>,
+}
+
+impl Input {
+    /// A digest over the content of all of it and of the tree, by which a stored plan knows that nothing changed since.
+    pub fn digest(&self) -> Digest {
+        let mut text = Vec::new();
+        let files =
+            self.specs.iter().chain(&self.templates).map(|source| (source.path.as_ref(), source.bytes.as_slice()));
+        let mut files: Vec<(&str, &[u8])> =
+            files.chain(self.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))).collect();
+        files.sort_unstable();
+        for (path, bytes) in files {
+            text.extend_from_slice(format!("{} {path} {}\n", Digest::of(bytes), bytes.len()).as_bytes());
+        }
+        Digest::of(&text)
+    }
+}
+
+/// A compiled checkout.
+#[derive(Debug)]
+pub struct Program {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// The lock as read.
+    pub lock: Lock,
+    /// Findings that do not stop the run.
+    pub warnings: Diagnostics,
+    pub(super) templates: Templates,
+    pub(super) lock_files: BTreeMap<String, Vec<u8>>,
+    /// Whether the lock's files are as we write them, once somebody asked.
+    pub(super) lock_is_canonical: OnceLock<bool>,
+}
+
+impl Program {
+    /// Reads and compiles a checkout. `file` gives other files of it, such as CA certificates.
+    pub fn load(input: &Input, file: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Self, Stop> {
+        Self::load_after(None, input, file)
+    }
+
+    /// The same, with the lock of what was compiled before where its files are the same.
+    pub fn load_after(
+        before: Option<&Self>,
+        input: &Input,
+        file: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Self, Stop> {
+        let mut findings = Diagnostics::new();
+        let same = before.filter(|before| before.lock_files == input.lock);
+        let lock_is_canonical = same.map_or_else(OnceLock::new, |before| before.lock_is_canonical.clone());
+        let lock = match same {
+            Some(before) => Ok(before.lock.clone()),
+            None => Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
+        };
+        let templates = Templates::load(&input.templates);
+        let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), file);
+        let lock = lock.map_err(|found| findings.extend(found)).ok();
+        let templates = templates.map_err(|found| findings.extend(found)).ok();
+        let compiled = compiled.map_err(|found| findings.extend(found)).ok();
+        let (Some(lock), Some(templates), Some((mesh, warnings))) = (lock, templates, compiled) else {
+            return Err(Stop::Findings(findings));
+        };
+        let lock_files = input.lock.clone();
+        let program = Self { mesh, lock, warnings, templates, lock_files, lock_is_canonical };
+        program.refuse_vanished()?;
+        Ok(program)
+    }
+
+    /// A cluster that the lock knows and no spec declares did not leave: its document vanished.
+    fn refuse_vanished(&self) -> Result<(), Stop> {
+        let mut findings = Diagnostics::new();
+        let linked = self.lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()));
+        let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).collect();
+        for name in known.into_iter().filter(|name| !self.mesh.clusters.contains_key(*name)) {
+            findings.push(
+                Diagnostic::refusal(None, format!("cluster `{name}` is in the lock and no spec declares it")).hint(
+                    "restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone",
+                ),
+            );
+        }
+        if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
+    }
+}

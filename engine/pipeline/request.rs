@@ -1,0 +1,86 @@
+//! What a run is asked for, as values: where facts come from, how far to go, and what it needs of the world.
+
+use std::collections::BTreeMap;
+
+use tokio::runtime::Handle;
+
+use crate::model::keyring::Keyring;
+use crate::model::lock::Lock;
+use crate::model::tree::Tree;
+use crate::pipeline::accept::Approvals;
+use crate::pipeline::meter::Meter;
+use crate::pipeline::observe::{Ask, Observed};
+use crate::pipeline::plan::graph::Graph;
+use crate::pipeline::render::RenderedCluster;
+use crate::pipeline::sink::Sink;
+use crate::types::name::ClusterName;
+
+/// What is asked of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Approved trust changes.
+    pub approvals: Approvals,
+    /// `--allow-delete`.
+    pub allow_delete: bool,
+    /// Only this cluster's files.
+    pub only: Option<ClusterName>,
+}
+
+/// Where a run's facts come from.
+pub enum Facts<'a> {
+    /// From the lock alone.
+    Locked,
+    /// They were observed before.
+    Stored(Observed),
+    /// From the clusters.
+    Ask {
+        /// Whom, with what is known of them.
+        ask: Ask<'a>,
+        /// Private keys, which were read once.
+        keyring: &'a Keyring,
+        /// Seconds since 1970, asked for each token: many slow peers can outlast a token.
+        clock: &'a (dyn Fn() -> i64 + Sync),
+        /// Where the questions run.
+        runtime: &'a Handle,
+    },
+}
+
+/// How far a run goes.
+pub enum Until<'a> {
+    /// Until the facts are there.
+    Observed,
+    /// Until it is decided what the lock will be.
+    Decided,
+    /// Until the steps are in order.
+    Ordered(&'a mut Option<Graph>),
+    /// Until the objects are there.
+    Rendered(&'a mut BTreeMap<ClusterName, RenderedCluster>),
+    /// Until the plan is there.
+    Planned,
+    /// To its end: the plan is carried out.
+    Written(&'a mut dyn Sink),
+}
+
+/// What a run needs of the world.
+pub struct World<'a> {
+    /// Seconds since 1970.
+    pub now: i64,
+    /// The rendered files of the checkout.
+    pub tree: &'a dyn Tree,
+    /// What the plan is compared with, when it is not the checkout's own tree.
+    pub base: Option<Base<'a>>,
+    /// The only reader whose links were read.
+    pub narrow: Option<&'a ClusterName>,
+    /// Sees how far long work has come.
+    pub meter: &'a dyn Meter,
+}
+
+/// What a plan is compared with.
+pub struct Base<'a> {
+    /// Its rendered files.
+    pub tree: &'a dyn Tree,
+    /// Its lock.
+    pub lock: &'a Lock,
+    /// The files of its lock, by path.
+    pub lock_files: &'a BTreeMap<String, Vec<u8>>,
+}

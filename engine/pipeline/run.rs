@@ -1,0 +1,49 @@
+//! What a run has come to, stage by stage.
+
+use crate::pipeline::accept::Accepted;
+use crate::pipeline::advance::Advanced;
+use crate::pipeline::observe::Observed;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::program::{Program, Stop};
+use crate::pipeline::render::{Given, RenderContext};
+
+/// What a run has decided before anything is rendered.
+#[derive(Debug, Clone, Default)]
+pub struct Decided {
+    /// What was learned; `None` in a locked run.
+    pub accepted: Option<Accepted>,
+    /// The lock as it will be, with the links' new stages.
+    pub advanced: Advanced,
+}
+
+/// What a run wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Files written.
+    pub written: usize,
+    /// Files deleted.
+    pub deleted: usize,
+}
+
+/// A run, as far as it was taken. What no stage came to is empty.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// What was observed; `None` in a locked run.
+    pub observed: Option<Observed>,
+    /// What was decided of it.
+    pub decided: Decided,
+    /// Remote secrets made by hand that ours take the places of.
+    pub given: Given,
+    /// The plan.
+    pub plan: Plan,
+    /// What was written.
+    pub written: Written,
+}
+
+impl Run {
+    /// What the objects of all clusters share, to render some of them: for a run that ends there, and to show fields again.
+    pub fn rendering<'a>(&'a self, program: &'a Program) -> Result<RenderContext<'a>, Stop> {
+        let lock = &self.decided.advanced.lock;
+        RenderContext::new(&program.mesh, lock, &program.templates, &self.given).map_err(Stop::Findings)
+    }
+}
