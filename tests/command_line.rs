@@ -190,3 +190,12 @@ fn the_small_commands_print_what_they_say() {
         assert!(text.contains(word), "{arguments:?}: {text}");
     }
 }
+
+#[test]
+fn a_checkout_that_is_not_there_is_named() {
+    let checkout = Checkout::new();
+    let folder = checkout.path("nowhere");
+    let ran = checkout.environment.run_on(&folder, &["plan"]);
+    let expected = format!("error: there is no folder `{}`; name the checkout with `-C DIR`\n", folder.display());
+    assert_eq!((ran.code, ran.stderr), (6, expected));
+}

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-/// A failure at the files of a checkout. `Busy` ends the engine with 5, `Io` with 6, every other one with 1.
+/// A failure at the files of a checkout. `Busy` ends the engine with 5, `Io` and `Absent` with 6, every other one with 1.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError {
     /// Another engine holds the lock.
     #[error("another engine works in {}; wait until it is done and run this one again", .0.display())]
     Busy(PathBuf),
+    /// There is no folder to look into.
+    #[error("there is no folder `{}`; name the checkout with `-C DIR`", .0.display())]
+    Absent(PathBuf),
     /// A path that is not taken, whatever is there.
     #[error("the path `{}` is refused: {why}", .path.escape_debug())]
     Outside {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, openat};
+use rustix::io::Errno;
 
 use crate::checkout::error::{CheckoutError, Left};
 use crate::checkout::flags::FOLDER;
@@ -31,8 +32,13 @@ pub(super) struct Seen {
 impl Checkout {
     /// Opens the folder. `dir` itself may lead through symbolic links: it is the user's own word.
     pub fn open(dir: &Path) -> Result<Self, CheckoutError> {
-        let root = openat(CWD, dir, FOLDER.difference(rustix::fs::OFlags::NOFOLLOW), Mode::empty())
-            .map_err(|cause| CheckoutError::io("open", &dir.to_string_lossy(), cause, Left::Untouched))?;
+        let root =
+            openat(CWD, dir, FOLDER.difference(rustix::fs::OFlags::NOFOLLOW), Mode::empty()).map_err(|cause| {
+                match cause {
+                    Errno::NOENT => CheckoutError::Absent(dir.to_path_buf()),
+                    cause => CheckoutError::io("open", &dir.to_string_lossy(), cause, Left::Untouched),
+                }
+            })?;
         Ok(Self { dir: dir.to_path_buf(), root: Arc::new(root), seen: Mutex::default() })
     }
 

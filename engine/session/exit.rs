@@ -81,7 +81,7 @@ impl From<CheckoutError> for Failure {
     fn from(error: CheckoutError) -> Self {
         let exit = match &error {
             CheckoutError::Busy(_) => Exit::Busy,
-            CheckoutError::Io { .. } => Exit::Machine,
+            CheckoutError::Io { .. } | CheckoutError::Absent(_) => Exit::Machine,
             _ => Exit::Failed,
         };
         Self::new(exit, error.to_string())
