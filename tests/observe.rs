@@ -11,7 +11,8 @@ use isthmus::cluster::fetch::{Fetcher, Limits};
 use isthmus::model::keyring::Keyring;
 use isthmus::model::lock::Lock;
 use isthmus::model::mesh::Mesh;
-use isthmus::pipeline::accept::{Approvals, accept};
+use isthmus::model::trust::Approvals;
+use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::compile::load;
 use isthmus::pipeline::observe::signer::{EngineSigner, Signer};
 use isthmus::pipeline::observe::{

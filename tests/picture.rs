@@ -91,7 +91,7 @@ fn a_trust_change_that_is_held_back_comes_with_the_words_that_accept_it() {
     let birch = &picture.clusters["birch"];
     assert_eq!(birch.state, Health::Broken);
     let change = birch.trust_change.as_ref().unwrap();
-    let accept: isthmus::pipeline::accept::Approval = change.accept.as_ref().unwrap().parse().unwrap();
+    let accept: isthmus::model::trust::Approval = change.accept.as_ref().unwrap().parse().unwrap();
     assert_eq!(accept.cluster.as_str(), "birch");
     assert!(accept.digest.is_some() && !change.findings.is_empty());
     assert_eq!(picture.clusters["ash"].state, Health::Joined);

@@ -6,13 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use isthmus::model::lock::{Lock, LockedLink, Stage};
 use isthmus::model::mesh::Mesh;
-use isthmus::pipeline::accept::{
-    Accepted, Approvals, Showing, Standing, TrustChange, Verdict, accept, hides_our_roots,
-};
+use isthmus::model::trust::{Approvals, TrustChange, Verdict};
+use isthmus::pipeline::accept::{Accepted, Showing, Standing, accept, equal_subjects, hides_our_roots};
 use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
 use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
-use isthmus::pipeline::plan::clusters::equal_subjects;
 use isthmus::simulation::cluster::{Authority, Fleet, SimulatedCluster};
 use isthmus::spec::Source;
 use isthmus::types::certificate::parse_roots_any_time;

@@ -7,3 +7,4 @@ pub mod link_status;
 pub mod lock;
 pub mod mesh;
 pub mod tree;
+pub mod trust;

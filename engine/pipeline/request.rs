@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use crate::model::keyring::Keyring;
 use crate::model::lock::Lock;
 use crate::model::tree::Tree;
-use crate::pipeline::accept::Approvals;
+use crate::model::trust::Approvals;
 use crate::pipeline::meter::Meter;
 use crate::pipeline::observe::{Ask, Observed};
 use crate::pipeline::plan::graph::Graph;

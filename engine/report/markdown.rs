@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::layout::KUSTOMIZATION;
-use crate::pipeline::accept::{TrustChange, Verdict};
+use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, FileStep, ObjectChange, Plan, Step, StepStanding};
 use crate::report::text::{Fields, summary};
@@ -372,7 +372,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::accept::TrustFinding;
+    use crate::model::trust::TrustFinding;
     use crate::pipeline::plan::Reason;
     use crate::types::name::Digest;
     use crate::types::step::{StepId, StepKind};

@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::layout::KUSTOMIZATION;
-use crate::pipeline::accept::Verdict;
+use crate::model::trust::Verdict;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, FileStep, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
 use crate::report::format::Output;
@@ -456,7 +456,7 @@ pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::accept::{TrustChange, TrustFinding};
+    use crate::model::trust::{TrustChange, TrustFinding};
     use crate::pipeline::plan::Reason;
     use crate::types::name::Digest;
     use crate::types::step::StepId;

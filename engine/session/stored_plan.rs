@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::trust::{Approval, Approvals};
 use crate::pipeline::Request;
-use crate::pipeline::accept::{Approval, Approvals};
 use crate::pipeline::observe::Observed;
 use crate::session::exit::{Exit, Failure};
 use crate::session::session::Session;

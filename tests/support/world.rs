@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::{Lock, Stage};
-use isthmus::pipeline::accept::{Approvals, accept};
+use isthmus::model::trust::Approvals;
+use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::observe::{Observation, Observed, Private};
 use isthmus::pipeline::plan::Plan;
 use isthmus::pipeline::{self, Decided, Input, Program, Request};

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use clap::Args;
 
 use crate::cli::global::Global;
+use crate::model::trust::Approval;
 use crate::pipeline::Request;
-use crate::pipeline::accept::Approval;
 use crate::session::exit::{Exit, Failure, not_here};
 
 /// What is approved.
@@ -22,8 +22,8 @@ pub(crate) struct Approvals {
 
 impl Approvals {
     /// The approvals as values. `all` needs a terminal or a checkout without a lock.
-    pub(crate) fn parse(&self, all_is_allowed: bool) -> Result<crate::pipeline::accept::Approvals, String> {
-        let mut approvals = crate::pipeline::accept::Approvals::default();
+    pub(crate) fn parse(&self, all_is_allowed: bool) -> Result<crate::model::trust::Approvals, String> {
+        let mut approvals = crate::model::trust::Approvals::default();
         for text in &self.accept_trust {
             if text == "all" && all_is_allowed {
                 approvals.all = true;

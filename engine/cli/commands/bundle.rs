@@ -9,7 +9,7 @@ use crate::checkout::{Checkout, FileChange};
 use crate::cli::global::Global;
 use crate::cluster::fetch::{Fetcher, Limits};
 use crate::model::mesh::Cluster;
-use crate::pipeline::accept::Verdict;
+use crate::model::trust::Verdict;
 use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::pipeline::{Request, Until};
 use crate::report::format::Output;

@@ -2,7 +2,7 @@
 //! graph.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -11,13 +11,14 @@ use crate::model::layout::{KUSTOMIZATION, VALUES_FILES, rendered_folder, values_
 use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
 use crate::model::tree::{File, Tree, TreeError};
+use crate::pipeline::accept::equal_subjects;
 use crate::pipeline::meter::{Meter, Stage};
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{Action, FileStep, Gathering, NewText, Plan, compare, notes};
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
 use crate::pipeline::run::Decided;
-use crate::types::diagnostic::{Diagnostic, Diagnostics};
+use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;
 use crate::types::step::{StepId, StepKind};
@@ -225,26 +226,4 @@ fn extra_steps(
 struct ExtraChanges {
     steps: Vec<FileStep>,
     refused: Vec<(StepId, String)>,
-}
-
-/// Warnings of different roots of one subject: without a `SubjectKeyIdentifier` issuers are told apart by trial alone.
-pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
-    let mut by_subject: BTreeMap<&str, BTreeMap<Digest, (&ClusterName, bool)>> = BTreeMap::new();
-    for (name, cluster) in &lock.clusters {
-        for root in &cluster.public.roots {
-            let same = by_subject.entry(root.subject.as_str()).or_default();
-            same.entry(root.digest).or_insert((name, root.has_subject_key_id));
-        }
-    }
-    let doubtful = by_subject.into_iter().filter(|(_, roots)| roots.len() > 1 && roots.values().any(|(_, id)| !id));
-    doubtful
-        .map(|(subject, roots)| {
-            let names: BTreeSet<&ClusterName> = roots.values().map(|(name, _)| *name).collect();
-            let names = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let message = format!("different root CAs of {names} have one subject, `{subject}`, and not all have a SubjectKeyIdentifier");
-            Diagnostic::warning(None, message).hint(
-                "a verifier that finds issuers by name may try the wrong root first; give each new root a subject of its own",
-            )
-        })
-        .collect()
 }

@@ -3,7 +3,7 @@
 //! It holds ids, reasons and digests, and the new texts up to a limit. What is beyond is rendered again, cluster by cluster,
 //! when it is printed or written, so a plan of a thousand clusters stays small.
 
-pub mod clusters;
+pub(crate) mod clusters;
 pub mod diff;
 pub mod graph;
 
@@ -17,7 +17,8 @@ use crate::model::layout::secret_file;
 use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::model::tree::{File, Tree, TreeError};
-use crate::pipeline::accept::{Standing, TrustChange, Verdict};
+use crate::model::trust::{TrustChange, Verdict};
+use crate::pipeline::accept::Standing;
 use crate::pipeline::advance::{Advanced, Link, Move};
 use crate::pipeline::plan::diff::{FieldChange, diff};
 use crate::pipeline::render::{RenderedCluster, RenderedObject};

@@ -1,0 +1,349 @@
+//! A candidate for a cluster's lock entry, judged by the entry as it is and by what the spec states and pins.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::outcome::{News, Showing, Standing};
+use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic};
+use crate::model::mesh::{Cluster, FirstContact, Reconciler};
+use crate::model::trust::TrustFinding;
+use crate::pipeline::observe::{Failure, Observation, Private};
+use crate::types::address::{Gateway, Host};
+use crate::types::certificate::{RootCertificate, parse_roots};
+use crate::types::key::{KeyId, PublicKey};
+use crate::types::name::Digest;
+use crate::wire::metadata::{PrivateDocument, PublicDocument};
+
+/// A cluster's next lock entry, and what speaks against it.
+pub(super) struct Candidate {
+    pub(super) news: News,
+    pub(super) entry: Option<LockedCluster>,
+    pub(super) changes: Vec<Change>,
+    pub(super) refusals: Vec<TrustFinding>,
+}
+
+/// One of a cluster's two documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Document {
+    Public,
+    Private,
+}
+
+/// A finding, where it was found, and whether the spec states the new value and so approves it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Change {
+    pub(super) document: Document,
+    pub(super) finding: TrustFinding,
+    pub(super) stated: bool,
+}
+
+/// What all candidates of a turn are judged by.
+pub(super) struct Judge<'a> {
+    pub(super) first_contact: FirstContact,
+    pub(super) engine_keys: &'a BTreeMap<KeyId, PublicKey>,
+    pub(super) now: i64,
+}
+
+impl Judge<'_> {
+    pub(super) fn candidate(
+        &self,
+        cluster: &Cluster,
+        known: Option<&LockedCluster>,
+        observation: &Observation,
+    ) -> Candidate {
+        let mut candidate = Candidate {
+            news: News::silent("its public document was not read"),
+            entry: None,
+            changes: Vec::new(),
+            refusals: Vec::new(),
+        };
+        let document = match &observation.public {
+            Ok(document) => document,
+            Err(failure) => {
+                candidate.news.public = standing_of(failure, known.is_some(), cluster);
+                candidate.news.private = Standing::Waiting("its public document".to_owned());
+                return candidate;
+            }
+        };
+        let roots = match parse_roots(&document.root_ca, self.now) {
+            Ok(roots) => roots,
+            Err(error) => return candidate.failed(format!("its root CA is refused: {error}")),
+        };
+        if let Some(domain) = document.cluster_domain.as_ref().filter(|domain| **domain != cluster.cluster_domain) {
+            return candidate.failed(format!(
+                "it publishes cluster domain `{domain}` and the spec says `{}`",
+                cluster.cluster_domain
+            ));
+        }
+        let public = locked_public(document, roots);
+        candidate.news.public = Standing::Current;
+        candidate.judge_public(self, cluster, known.map(|known| &known.public), &public);
+        let same = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid);
+        let mut entry = LockedCluster {
+            public,
+            private: same.and_then(|known| known.private.clone()),
+            standard_mesh_networks: same.and_then(|known| known.standard_mesh_networks.clone()),
+        };
+        match &observation.private {
+            Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
+            Private::Failed(failure) => {
+                candidate.news.private = standing_of(failure, entry.private.is_some(), cluster);
+                candidate.news.evidence = Showing::Unseen(failure.to_string());
+            }
+            Private::NoKey(source) => {
+                candidate.news.private = Standing::Waiting(source.clone());
+                candidate.news.evidence = Showing::Unseen(source.clone());
+            }
+            Private::HeldBack | Private::NotAsked => {
+                candidate.news.private = Standing::NotAsked;
+                candidate.news.evidence = Showing::Unseen("its private document was not asked for".to_owned());
+            }
+        }
+        candidate.entry = Some(entry);
+        candidate
+    }
+}
+
+impl Candidate {
+    fn failed(mut self, reason: String) -> Self {
+        self.news.public = Standing::Failed(reason);
+        self.news.private = Standing::Waiting("its public document to be accepted".to_owned());
+        self
+    }
+
+    pub(super) fn judge_public(
+        &mut self,
+        judge: &Judge<'_>,
+        cluster: &Cluster,
+        known: Option<&LockedPublic>,
+        new: &LockedPublic,
+    ) {
+        let pin = &cluster.pin;
+        let uuid = new.cluster_uuid.to_string();
+        let key = new.authn_key.fingerprint().to_string();
+        let digests: BTreeSet<Digest> = new.roots.iter().map(|root| root.digest).collect();
+        let pinned_uuid = self.pinned("cluster UUID", pin.cluster_uuid.as_ref().map(ToString::to_string), &uuid);
+        let pinned_key = self.pinned("authn key", pin.authn_key.map(|digest| digest.to_string()), &key);
+        let pinned_roots = (!pin.root_ca.is_empty()).then(|| list(&pin.root_ca));
+        let pinned_roots = self.pinned("root CA", pinned_roots, &list(&digests));
+        let Some(known) = known else {
+            let all_pinned = pinned_uuid && pinned_key && pinned_roots;
+            if judge.first_contact == FirstContact::Approve && !all_pinned {
+                let mut after = format!("UUID {uuid}, key {key}, root CA {}", list(&digests));
+                for (id, further) in new.authn_keys.iter().filter(|(id, further)| {
+                    further.key != new.authn_key && judge.engine_keys.get(*id) != Some(&further.key)
+                }) {
+                    after.push_str(&format!(", further key `{id}` {}", further.key.fingerprint()));
+                }
+                let meaning = "nobody has approved this cluster yet; its root signs for the whole mesh from then on";
+                self.change(Document::Public, "first contact", (None, Some(after)), meaning, false);
+            }
+            return;
+        };
+        if known.cluster_uuid != new.cluster_uuid {
+            let values = (Some(known.cluster_uuid.to_string()), Some(uuid));
+            let meaning =
+                "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew";
+            self.change(Document::Public, "cluster UUID", values, meaning, pinned_uuid);
+        }
+        if known.authn_key != new.authn_key {
+            let values = (Some(known.authn_key.fingerprint().to_string()), Some(key));
+            let meaning = "whoever holds the new key speaks for this cluster";
+            self.change(Document::Public, "authn key", values, meaning, pinned_key);
+        }
+        for (id, added) in &new.authn_keys {
+            let before = known.authn_keys.get(id);
+            let is_engines = judge.engine_keys.get(id) == Some(&added.key);
+            if !is_engines && added.key != new.authn_key && before.is_none_or(|before| before.key != added.key) {
+                let before = before.map(|before| before.key.fingerprint().to_string());
+                let values = (before, Some(added.key.fingerprint().to_string()));
+                let meaning = format!("a holder of the key `{id}` reads private metadata in this cluster's name");
+                self.change(Document::Public, "further authn key", values, &meaning, false);
+            }
+        }
+        let old: BTreeSet<Digest> = known.roots.iter().map(|root| root.digest).collect();
+        if old != digests {
+            let meaning = "each root can sign every identity of every accepted trust domain";
+            self.change(Document::Public, "root CA", (Some(list(&old)), Some(list(&digests))), meaning, pinned_roots);
+        }
+        let relay = (fingerprint(known.relay_ca.as_ref()), fingerprint(new.relay_ca.as_ref()));
+        if relay.0.is_some() && relay.0 != relay.1 {
+            let meaning = "istiod sends its requests to whoever this CA vouches for";
+            self.change(Document::Public, "relay CA", relay, meaning, false);
+        }
+        if known.trust_domain.is_some() && known.trust_domain != new.trust_domain {
+            let text = |domain: &Option<crate::types::name::TrustDomain>| domain.as_ref().map(ToString::to_string);
+            let stated = cluster.trust_domain.is_some() && cluster.trust_domain == new.trust_domain;
+            let meaning = "identities of this domain become acceptable";
+            let values = (text(&known.trust_domain), text(&new.trust_domain));
+            self.change(Document::Public, "trust domain", values, meaning, stated);
+        }
+    }
+
+    /// Whether a pinned value was found; a contradicted pin is a refusal.
+    fn pinned(&mut self, what: &'static str, pin: Option<String>, found: &str) -> bool {
+        match pin {
+            Some(pin) if pin == found => true,
+            Some(pin) => {
+                let meaning = format!(
+                    "the {what} contradicts the pin of the spec: pinned {pin}, found {found}; change the pin in a pull request if the new value is right"
+                );
+                self.refusals.push(TrustFinding { what, before: Some(pin), after: Some(found.to_owned()), meaning });
+                false
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn change(
+        &mut self,
+        document: Document,
+        what: &'static str,
+        (before, after): (Option<String>, Option<String>),
+        meaning: &str,
+        stated: bool,
+    ) {
+        let finding = TrustFinding { what, before, after, meaning: meaning.to_owned() };
+        self.changes.push(Change { document, finding, stated });
+    }
+
+    fn take_private(
+        &mut self,
+        cluster: &Cluster,
+        known: Option<&LockedCluster>,
+        document: &PrivateDocument,
+        entry: &mut LockedCluster,
+    ) {
+        let known_private = known.and_then(|known| known.private.as_ref());
+        if let Some(gateway) = document.ingress_gateways.iter().find(|gateway| is_forbidden(cluster, &gateway.address))
+        {
+            let reason =
+                format!("gateway {gateway} is an inside address; name its range in `allow.addresses` if that is meant");
+            self.news.private = Standing::Failed(reason.clone());
+            self.news.evidence = Showing::Unseen(reason);
+            return;
+        }
+        if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
+            let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
+            self.news.private = standing_of(&failure, known_private.is_some(), cluster);
+            self.news.evidence = Showing::Unseen("it publishes no ingress gateway".to_owned());
+            return;
+        }
+        let new = LockedPrivate {
+            cluster_id: document.cluster_id.clone(),
+            network: document.network_name.clone(),
+            api_host: document.api_host.clone(),
+            api_ca: document.api_ca.clone(),
+            gateways: document.ingress_gateways.clone(),
+        };
+        self.judge_private(cluster, known_private, &new);
+        self.news.private = Standing::Current;
+        self.news.evidence = match cluster.endpoint {
+            crate::types::address::Endpoint::File(_) => Showing::NotPublished,
+            crate::types::address::Endpoint::Https { .. } => showing(document),
+        };
+        if let Showing::Shown(evidence) = &self.news.evidence
+            && let Some(standard) = evidence.mesh_config.seen()
+        {
+            entry.standard_mesh_networks.clone_from(&standard.mesh_networks);
+        }
+        entry.private = Some(new);
+    }
+
+    fn judge_private(&mut self, cluster: &Cluster, known: Option<&LockedPrivate>, new: &LockedPrivate) {
+        let stated = cluster.api.host.as_ref();
+        let allowed = cluster.allow.api_hosts.iter().any(|pattern| pattern.matches(&new.api_host.host));
+        let host_is_news = match known {
+            Some(known) => known.api_host != new.api_host && !allowed,
+            // the spec's own word is used instead, when there is one
+            None => !cluster.allow.api_hosts.is_empty() && !allowed && stated.is_none(),
+        };
+        if host_is_news {
+            let values = (known.map(|known| known.api_host.to_string()), Some(new.api_host.to_string()));
+            let meaning = "istiod's requests, with our credentials, go to this host";
+            self.change(Document::Private, "api host", values, meaning, stated == Some(&new.api_host));
+        }
+        if let Some(known) = known {
+            let values = (fingerprint(known.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()));
+            if values.0 != values.1 {
+                let stated = cluster.api.ca.is_some() && fingerprint(cluster.api.ca.as_ref()) == values.1;
+                let meaning = "whoever this CA vouches for is taken for the api-proxy";
+                self.change(Document::Private, "api CA", values, meaning, stated);
+            }
+            if known.cluster_id != new.cluster_id {
+                let text = |id: &Option<crate::types::name::ClusterId>| id.as_ref().map(ToString::to_string);
+                let stated = cluster.cluster_id.is_some() && cluster.cluster_id == new.cluster_id;
+                let meaning = "its endpoints are registered under another cluster ID";
+                let values = (text(&known.cluster_id), text(&new.cluster_id));
+                self.change(Document::Private, "cluster ID", values, meaning, stated);
+            }
+        }
+        let before: BTreeSet<&Gateway> = known.into_iter().flat_map(|known| &known.gateways).collect();
+        for gateway in
+            new.gateways.iter().filter(|gateway| !before.contains(gateway) && is_outside(cluster, &gateway.address))
+        {
+            let meaning = "traffic for its network is sent to an address that the spec does not allow";
+            self.change(Document::Private, "gateway", (None, Some(gateway.to_string())), meaning, false);
+        }
+    }
+}
+
+fn list(digests: &BTreeSet<Digest>) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn fingerprint(pem: Option<&String>) -> Option<String> {
+    pem.map(|pem| Digest::of(pem.trim().as_bytes()).to_string())
+}
+
+fn in_ranges(cluster: &Cluster, host: &Host) -> bool {
+    match host {
+        Host::Address(address) => cluster.allow.addresses.iter().any(|range| range.contains(*address)),
+        Host::Name(_) => cluster.allow.api_hosts.iter().any(|pattern| pattern.matches(host)),
+    }
+}
+
+fn is_forbidden(cluster: &Cluster, host: &Host) -> bool {
+    host.is_inward() && !in_ranges(cluster, host)
+}
+
+fn is_outside(cluster: &Cluster, host: &Host) -> bool {
+    !cluster.allow.addresses.is_empty() && !in_ranges(cluster, host)
+}
+
+fn locked_public(document: &PublicDocument, roots: Vec<RootCertificate>) -> LockedPublic {
+    let keys = document
+        .authn_keys
+        .iter()
+        .map(|key| (key.id.clone(), LockedKey { key: key.pem.clone(), scopes: key.scopes.clone() }));
+    LockedPublic {
+        cluster_uuid: document.cluster_uuid.clone(),
+        authn_key: document.authn_key.clone(),
+        authn_keys: keys.collect(),
+        roots,
+        mesh_id: document.mesh_id.clone(),
+        trust_domain: document.trust_domain.clone(),
+        cluster_domain: document.cluster_domain.clone(),
+        serving_ca: document.serving_ca.clone(),
+        relay_ca: document.relay_ca.clone(),
+        istio: document.istio.clone(),
+    }
+}
+
+/// Before first contact most failures mean that the cluster is still being set up; afterwards they are failures, except that
+/// a Deckhouse exporter serves empty fields and 503 while it starts.
+fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing {
+    let starting = cluster.reconciler == Reconciler::Deckhouse
+        && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
+    if starting || (!reached && failure.is_waiting_before_first_contact()) {
+        Standing::Waiting(format!("an answer: {failure}"))
+    } else {
+        Standing::Failed(failure.to_string())
+    }
+}
+
+pub(super) fn showing(document: &PrivateDocument) -> Showing {
+    match &document.evidence {
+        Some(evidence) => Showing::Shown(Box::new(evidence.clone())),
+        None => Showing::NotPublished,
+    }
+}

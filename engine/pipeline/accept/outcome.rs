@@ -1,0 +1,99 @@
+//! What a turn learned of each cluster.
+
+use std::collections::BTreeMap;
+
+use crate::model::lock::Lock;
+use crate::model::mesh::{Cluster, MeshConfigTarget};
+use crate::model::trust::TrustChange;
+use crate::types::diagnostic::Diagnostic;
+use crate::types::name::ClusterName;
+use crate::wire::metadata::Evidence;
+
+/// What a turn learned of each cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// The lock with all that was accepted; links are as they were.
+    pub lock: Lock,
+    /// The standing of each cluster that was judged.
+    pub news: BTreeMap<ClusterName, News>,
+    /// Trust changes, approved or not, by cluster; at most one a document.
+    pub trust_changes: Vec<TrustChange>,
+    /// Roots that end soon, which only a run with a clock can know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// What a turn learned of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Of its public document.
+    pub public: Standing,
+    /// Of its private document.
+    pub private: Standing,
+    /// What it shows to be live.
+    pub evidence: Showing,
+    /// An approved new identity: its links leave before the new one joins.
+    pub rebuilt: bool,
+}
+
+/// How a document fared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Read and accepted.
+    Current,
+    /// Not there yet, and never was: one waits for this.
+    Waiting(String),
+    /// It was there before and is not now, or it breaks the format.
+    Failed(String),
+    /// Its trust change is not approved.
+    HeldBack,
+    /// It contradicts a pin, or claims what is another's.
+    Refused(String),
+    /// Nobody asked: the cluster is paused, or the run is locked.
+    NotAsked,
+}
+
+/// Evidence as far as it was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Showing {
+    /// This turn's evidence.
+    Shown(Box<Evidence>),
+    /// The document was read and has no such field: moves go on, unproven.
+    NotPublished,
+    /// No document was read this turn, for this reason: moves wait.
+    Unseen(String),
+}
+
+impl News {
+    pub(super) fn silent(reason: &str) -> Self {
+        Self {
+            public: Standing::NotAsked,
+            private: Standing::NotAsked,
+            evidence: Showing::Unseen(reason.to_owned()),
+            rebuilt: false,
+        }
+    }
+
+    /// The whole news set aside for one reason.
+    pub(super) fn set_aside(standing: &Standing) -> Self {
+        let evidence = Showing::Unseen("its trust change is held back".to_owned());
+        Self { public: standing.clone(), private: standing.clone(), evidence, rebuilt: false }
+    }
+
+    /// Whether the cluster's links must keep their stage.
+    pub fn is_held_back(&self) -> bool {
+        let held = |standing: &Standing| matches!(standing, Standing::HeldBack | Standing::Refused(_));
+        !self.rebuilt && (held(&self.public) || held(&self.private))
+    }
+
+    /// Whether a token may be minted for the cluster: its public document is what it should be.
+    pub fn may_be_asked(&self) -> bool {
+        self.public == Standing::Current
+    }
+}
+
+/// Whether the standard mesh configuration of the cluster hides what we write.
+pub fn hides_our_roots(cluster: &Cluster, news: &News) -> bool {
+    let Showing::Shown(evidence) = &news.evidence else { return false };
+    cluster.istio.config == MeshConfigTarget::SharedMeshConfig
+        && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
+}
