@@ -1,0 +1,144 @@
+//! Answering what was admitted: made here, or by the apiserver as the peer's own user; and bounding the body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::roles::api::headers;
+use crate::roles::api::request;
+use crate::roles::api::status::idling;
+use crate::roles::proxy::audit::Record;
+use crate::roles::proxy::hide::HideNetwork;
+use crate::roles::proxy::judge::Asked;
+use crate::roles::proxy::peers::Admission;
+use crate::roles::proxy::policy::{Admitted, Forward};
+use crate::roles::proxy::refusal::Refusal;
+use crate::roles::proxy::state::Proxy;
+use crate::server::stream::{AsIs, Bounds, Ended, Framing, Outcome, pass};
+use crate::server::upstream::UpstreamError;
+use crate::server::{Body, nothing, whole};
+use crate::types::key::PublicKey;
+use crate::types::name::ClusterUuid;
+
+/// How long the apiserver gets to end a watch by itself after its time.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Proxy {
+    /// Answers a request that was admitted. The body is not bounded yet.
+    pub(super) async fn answer(&self, asked: &Asked) -> Result<Response<Body>, Refusal> {
+        match &asked.admitted {
+            Admitted::Synthetic(synthetic) => {
+                let answer = synthetic.answer(&asked.request);
+                let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
+                let mut response = Response::new(body);
+                *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Ok(response)
+            }
+            Admitted::Forward(forward) => self.forward(asked, forward).await,
+        }
+    }
+
+    async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Response<Body>, Refusal> {
+        let failed = |status, reason: String, words| Refusal::new(status, "failed", reason, words);
+        let words = "the apiserver does not answer";
+        let gone =
+            |reason: String| failed(StatusCode::SERVICE_UNAVAILABLE, reason, words).later(Duration::from_secs(1));
+        let mut headers = asked.headers.clone();
+        if let Some(authorization) = self.credential.authorization().map_err(|reason| gone(reason.to_owned()))? {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        headers::impersonate(&mut headers, &asked.peer);
+        let method = if asked.head_only { Method::HEAD } else { Method::GET };
+        let request = Request::builder().method(method).uri(forward.path_and_query.as_str()).body(nothing());
+        let mut request =
+            request.map_err(|error| failed(StatusCode::BAD_REQUEST, error.to_string(), "no such path"))?;
+        *request.headers_mut() = headers;
+        let patience = if forward.list { self.limits.list } else { self.limits.request };
+        let response = self.upstream.send(request, patience).await.map_err(|error| match error {
+            UpstreamError::Timeout(_) => failed(StatusCode::GATEWAY_TIMEOUT, error.to_string(), words),
+            UpstreamError::Upgrade => {
+                failed(StatusCode::BAD_GATEWAY, error.to_string(), "the apiserver answered oddly")
+            }
+            error => gone(error.to_string()),
+        })?;
+        if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
+            let reason = format!("the apiserver answered {}", response.status().as_u16());
+            return Err(failed(StatusCode::BAD_GATEWAY, reason, "the apiserver answered oddly"));
+        }
+        // it would read as if the peer's own token was refused
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(gone("the apiserver refused the role's own credential".to_owned()));
+        }
+        let (head, body) = response.into_parts();
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = headers::answer(&head.headers);
+        Ok(response)
+    }
+
+    /// Bounds an answer's body.
+    pub(super) fn bound(&self, asked: Asked, response: Response<Body>, id: u64, record: Record) -> Response<Body> {
+        let watch = asked.request.verb == request::Verb::Watch && response.status() == StatusCode::OK;
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
+        let lasts = match (&asked.admitted, watch) {
+            (Admitted::Synthetic(_), true) => Duration::from_secs(asked.seconds),
+            (_, true) => Duration::from_secs(asked.seconds) + GRACE,
+            (_, false) => self.limits.list,
+        };
+        let bounds = Bounds { until: Instant::now() + lasts, stall: self.limits.stall, framing };
+        // watches that end together come back together, so they end one after the other
+        let (stopping, spread) = (self.stopping.clone(), self.limits.drain * u32::try_from(id % 16).unwrap_or(0) / 20);
+        let due = async move {
+            stopping.requested().await;
+            sleep(spread).await;
+        };
+        let hide = matches!(&asked.admitted, Admitted::Forward(Forward { hide_network: true, .. }));
+        let revoked = revoked(self.admission.clone(), asked.peer.clone(), asked.key.clone());
+        let (audit, clock, place) = (self.audit.clone(), self.clock.clone(), asked.place);
+        let ended = move |outcome: Outcome| {
+            drop(place);
+            if watch {
+                audit.note(&ended_record(record, &outcome, clock().to_string()));
+            }
+        };
+        response.map(|body| {
+            if hide {
+                pass(body, HideNetwork::default(), bounds, due, revoked, ended)
+            } else {
+                pass(body, AsIs, bounds, due, revoked, ended)
+            }
+        })
+    }
+}
+
+fn ended_record(record: Record, outcome: &Outcome, time: String) -> Record {
+    let reason = match &outcome.ended {
+        Ended::Whole => "the apiserver ended it".to_owned(),
+        Ended::Due => "its time was over".to_owned(),
+        Ended::Left => "the peer ended it".to_owned(),
+        Ended::Stalled => "the peer took nothing for too long".to_owned(),
+        Ended::Revoked(why) => (*why).to_owned(),
+        Ended::Broken(why) => format!("the apiserver broke off: {why}"),
+    };
+    let milliseconds = u64::try_from(outcome.lasted.as_millis()).unwrap_or(u64::MAX);
+    Record { time, event: "ended", reason: Some(reason), milliseconds, bytes: Some(outcome.bytes), ..record }
+}
+
+/// Waits until a key is no longer one of a peer that is admitted.
+async fn revoked(mut admission: watch::Receiver<Arc<Admission>>, peer: ClusterUuid, key: PublicKey) -> &'static str {
+    loop {
+        if !admission.borrow_and_update().admits(&peer, &key) {
+            return "the peer or its key is no longer admitted";
+        }
+        if admission.changed().await.is_err() {
+            future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Whether a request is answered: who asks, how often, and what.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::roles::api::headers;
+use crate::roles::api::request::{self, ApiRequest};
+use crate::roles::proxy::audit::Record;
+use crate::roles::proxy::metrics::{OfPeer, Used};
+use crate::roles::proxy::policy::{Admitted, Forward, Policy};
+use crate::roles::proxy::refusal::Refusal;
+use crate::roles::proxy::state::Proxy;
+use crate::roles::watches::WatchPlace;
+use crate::server::limits::client_address;
+use crate::types::key::PublicKey;
+use crate::types::name::ClusterUuid;
+use crate::types::token::{Expectation, Scope, verify};
+
+/// A request whose sender is known and may ask it.
+pub(super) struct Asked {
+    pub(super) peer: ClusterUuid,
+    pub(super) name: String,
+    pub(super) key: PublicKey,
+    /// The answer's head alone is wanted.
+    pub(super) head_only: bool,
+    pub(super) request: ApiRequest,
+    pub(super) admitted: Admitted,
+    pub(super) headers: HeaderMap,
+    /// How long a watch may last.
+    pub(super) seconds: u64,
+    pub(super) place: Option<WatchPlace>,
+}
+
+impl Proxy {
+    /// Judges a request, and writes into the record what it learns on the way.
+    pub(super) fn judge(&self, head: &Parts, from: SocketAddr, record: &mut Record) -> Result<Asked, Refusal> {
+        let busy = |wait| {
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "limited", "too many requests", "too many requests").later(wait)
+        };
+        self.of_address.take(client_address(from.ip()), std::time::Instant::now()).map_err(busy)?;
+        let admission = self.admission.borrow().clone();
+        let (Some(own), Some(_)) = (&admission.cluster_uuid, &admission.peers) else {
+            let words = "not ready";
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready",
+                "identity or peers are not known",
+                words,
+            )
+            .later(Duration::from_secs(5)));
+        };
+        let values = head.headers.get_all(AUTHORIZATION).iter();
+        let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+        let now = (self.clock)().as_second();
+        let expected =
+            Expectation { audience: own.as_str(), scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
+        let unauthorized =
+            |reason: String| Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", reason, "unauthorized");
+        let verified =
+            verify(&values, &expected, &*admission).map_err(|rejected| unauthorized(rejected.to_string()))?;
+        let peer: ClusterUuid =
+            verified.claims.sub.parse().map_err(|_| unauthorized("sub is not a UUID".to_owned()))?;
+        let entry = admission.peer(&peer).ok_or_else(|| unauthorized("the peer has gone".to_owned()))?;
+        let signed = entry.keys.iter().find(|key| key.pem == verified.key);
+        record.peer = Some(entry.name.to_string());
+        record.cluster_uuid = Some(peer.to_string());
+        record.key_id = signed.map(|key| key.id.to_string());
+        self.of_peer.take(peer.clone(), std::time::Instant::now()).map_err(busy)?;
+        if let Some(key_id) = record.key_id.clone() {
+            self.counts.last_used.get_or_create(&Used { cluster_uuid: peer.to_string(), key_id }).set(now);
+        }
+
+        let bad =
+            |reason: String| Refusal::new(StatusCode::BAD_REQUEST, "denied", reason, "this request is not understood");
+        let path = head.uri.path();
+        let parsed = ApiRequest::parse(&head.method, path, head.uri.query(), self.limits.path);
+        let request = parsed.map_err(|error| match error {
+            request::RequestError::Method => {
+                let words = "peers only read";
+                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "denied", error.to_string(), words)
+            }
+            request::RequestError::NoSuchPath => {
+                let words = "this resource is not shared with peers";
+                Refusal::new(StatusCode::FORBIDDEN, "denied", error.to_string(), words)
+            }
+            error => bad(error.to_string()),
+        })?;
+        let head_only = head.method == Method::HEAD;
+        if head_only && request.verb == request::Verb::Watch {
+            let words = "a watch has to be asked with GET";
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "denied", words, words));
+        }
+        record.verb = Some(request.verb.as_str());
+        if let Some(resource) = request.resource() {
+            record.group = Some(resource.group.clone());
+            record.version = Some(resource.version.clone());
+            record.resource = Some(match &resource.subresource {
+                Some(subresource) => format!("{}/{subresource}", resource.resource),
+                None => resource.resource.clone(),
+            });
+            record.namespace.clone_from(&resource.namespace);
+            record.name.clone_from(&resource.name);
+        }
+        let left = u64::try_from(verified.claims.exp.saturating_sub(now)).unwrap_or(0).max(1);
+        let seconds = self.limits.watch.as_secs().min(left).max(1);
+        let policy =
+            Policy { trust_domain: admission.trust_domain.clone(), istio_namespace: admission.istio_namespace.clone() };
+        let admitted = policy.admit(&request, entry, seconds).map_err(|denied| {
+            Refusal::new(StatusCode::FORBIDDEN, "denied", denied.to_string(), "this is not shared with peers")
+        })?;
+        let json = matches!(&admitted, Admitted::Forward(Forward { hide_network: true, .. }));
+        let headers = headers::upstream(&head.headers, json).map_err(|refused| bad(refused.to_string()))?;
+        let place = if request.verb == request::Verb::Watch {
+            let gauge = self.counts.watches.get_or_create(&OfPeer { peer: entry.name.to_string() }).clone();
+            let taken = self.watches.take(&peer, &self.limits, gauge);
+            Some(taken.ok_or_else(|| busy(Duration::from_secs(10)))?)
+        } else {
+            None
+        };
+        let name = entry.name.to_string();
+        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place })
+    }
+}

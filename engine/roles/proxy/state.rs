@@ -1,0 +1,138 @@
+//! The api-proxy as it stands: what it is told, what it keeps, and its connections to the apiserver.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use kube::client::ConfigExt as _;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::roles::proxy::audit::{AuditLog, AuditTarget};
+use crate::roles::proxy::credential::Credential;
+use crate::roles::proxy::metrics::Counts;
+use crate::roles::proxy::peers::{Admission, follow};
+use crate::roles::role::{Role, RoleError, Stopping};
+use crate::roles::watches::Watches;
+use crate::server::limits::{Buckets, Limits};
+use crate::server::nothing;
+use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
+use crate::types::name::ClusterUuid;
+
+/// How often the apiserver is asked whether it is ready.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// How long it gets to say so.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the api-proxy is told.
+#[derive(Debug, Clone)]
+pub struct ProxyOptions {
+    /// Where each request is recorded before it is answered.
+    pub audit_log: AuditTarget,
+    /// The apiserver; else the kubeconfig's server.
+    pub upstream: Option<http::Uri>,
+}
+
+/// The role.
+pub struct Proxy {
+    pub(super) admission: watch::Receiver<Arc<Admission>>,
+    pub(super) upstream: Upstream,
+    pub(super) credential: Credential,
+    pub(super) limits: Limits,
+    pub(super) of_address: Buckets<IpAddr>,
+    pub(super) of_peer: Buckets<ClusterUuid>,
+    pub(super) watches: Arc<Watches>,
+    pub(super) audit: AuditLog,
+    pub(super) counts: Counts,
+    pub(super) stopping: Stopping,
+    pub(super) clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
+    pub(super) requests: AtomicU64,
+}
+
+impl Proxy {
+    /// A proxy with another clock and another sink of its records.
+    pub fn new(
+        role: &Role,
+        audit: AuditLog,
+        upstream: Option<&http::Uri>,
+        clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
+    ) -> Result<Self, RoleError> {
+        role.health.set("apiserver", Err("not asked yet".to_owned()));
+        let credential = Credential::of(role)?;
+        let upstream = apiserver(role, upstream)?;
+        let counts = Counts::default();
+        role.metrics.register(|registry| {
+            let Counts { requests, watches, last_used } = counts.clone();
+            registry.register("isthmus_proxy_requests", "Requests of peers", requests);
+            registry.register("isthmus_proxy_watches", "Watches that are open", watches);
+            let help = "When a peer last used a key, seconds since 1970";
+            registry.register("isthmus_proxy_credential_last_used_seconds", help, last_used);
+        });
+        tokio::spawn(probe(upstream.clone(), credential.clone(), role.clone()));
+        let limits = role.limits.clone();
+        Ok(Self {
+            admission: follow(role),
+            upstream,
+            credential,
+            of_address: Buckets::new(limits.rate_per_address),
+            of_peer: Buckets::new(limits.rate_per_peer),
+            limits,
+            watches: Arc::default(),
+            audit,
+            counts,
+            stopping: role.stopping.clone(),
+            clock,
+            requests: AtomicU64::new(0),
+        })
+    }
+}
+
+/// Connections to the apiserver of a role's own cluster.
+fn apiserver(role: &Role, url: Option<&http::Uri>) -> Result<Upstream, RoleError> {
+    let config = &role.access.config;
+    let url = url.unwrap_or(&config.cluster_url);
+    let broken = |error: &dyn std::fmt::Display| RoleError::Start(format!("cannot use the apiserver {url}: {error}"));
+    if url.scheme() != Some(&http::uri::Scheme::HTTPS) {
+        return Err(broken(&"it has to be reached by https://"));
+    }
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let mut origin = Origin::new(host, url.port_u16().unwrap_or(443)).map_err(|error| broken(&error))?;
+    if let Some(name) = &config.tls_server_name {
+        origin.server_name = Origin::new(name, 443).map_err(|error| broken(&error))?.server_name;
+    }
+    let mut tls = config.rustls_client_config().map_err(|error| broken(&error))?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let limits = UpstreamLimits { connections: role.limits.upstream_connections, ..UpstreamLimits::default() };
+    Ok(Upstream::new(origin, Arc::new(tls), limits))
+}
+
+/// Asks the apiserver whether it is ready, for as long as the role lives.
+async fn probe(upstream: Upstream, credential: Credential, role: Role) {
+    while !role.stopping.is_requested() {
+        let request = Request::builder().uri("/readyz").body(nothing());
+        let outcome = match (request, credential.authorization()) {
+            (Ok(mut request), Ok(authorization)) => {
+                if let Some(authorization) = authorization {
+                    request.headers_mut().insert(AUTHORIZATION, authorization);
+                }
+                match upstream.send(request, PROBE_PATIENCE).await {
+                    Ok(response) if response.status() == StatusCode::OK => {
+                        // a body that is read ends its stream in order, instead of resetting it each time
+                        drop(timeout(PROBE_PATIENCE, response.into_body().collect()).await);
+                        Ok(())
+                    }
+                    Ok(response) => Err(format!("GET /readyz was answered with {}", response.status().as_u16())),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            (_, Err(missing)) => Err(missing.to_owned()),
+            (Err(error), _) => Err(error.to_string()),
+        };
+        role.health.set("apiserver", outcome);
+        sleep(PROBE_EVERY).await;
+    }
+}
