@@ -1,7 +1,10 @@
 //! Before anything of ours runs: what the clusters of a kubeconfig show, the first spec that is drafted from it, and what
 //! another team needs to declare a cluster of ours.
 
+mod asking;
 pub mod draft;
 pub mod invite;
 pub mod kubeconfig;
+mod secrets;
+mod shown;
 pub mod survey;

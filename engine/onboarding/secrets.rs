@@ -1,0 +1,87 @@
+//! Secrets of a cluster, in the part that is read: labels, data keys and the server of each kubeconfig; of `cacerts` the
+//! root certificate.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::cluster::watched::Meta;
+use crate::onboarding::asking::short;
+use crate::onboarding::survey::RemoteSecret;
+
+/// A Secret, in the part that is read. Data stays base64 until it is looked at.
+#[derive(Clone, Deserialize)]
+pub(super) struct WireSecret {
+    metadata: Meta,
+    #[serde(default)]
+    data: BTreeMap<String, Entry>,
+}
+
+/// An entry of a Secret, base64.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+struct Entry(Zeroizing<String>);
+
+impl From<String> for Entry {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+/// A Secret of which one public entry is read.
+#[derive(Clone, Deserialize)]
+pub(super) struct WireRoot {
+    #[serde(default)]
+    data: RootEntry,
+}
+
+impl WireRoot {
+    /// The entry, base64.
+    pub(super) fn into_root(self) -> Option<String> {
+        self.data.root
+    }
+}
+
+#[derive(Clone, Default, Deserialize)]
+struct RootEntry {
+    #[serde(default, rename = "root-cert.pem")]
+    root: Option<String>,
+}
+
+/// A kubeconfig, without its users.
+#[derive(Deserialize)]
+struct WireKubeconfig {
+    #[serde(default)]
+    clusters: Vec<WireCluster>,
+}
+
+#[derive(Deserialize)]
+struct WireCluster {
+    cluster: WireServer,
+}
+
+#[derive(Deserialize)]
+struct WireServer {
+    #[serde(default)]
+    server: String,
+}
+
+impl WireSecret {
+    /// What is kept of it: names, and the server of each kubeconfig.
+    pub(super) fn keep(self) -> RemoteSecret {
+        let server = |Entry(text): &Entry| {
+            let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).ok()?);
+            let kubeconfig: WireKubeconfig = serde_yaml::from_slice(&bytes).ok()?;
+            let server = kubeconfig.clusters.into_iter().next()?.cluster.server;
+            Some(short(&server)).filter(|server| !server.is_empty())
+        };
+        let clusters = self.data.iter().map(|(id, text)| (id.clone(), server(text))).collect();
+        let owner = |label: &str| self.metadata.labels.get(label).cloned();
+        // Deckhouse marks what is its own by `heritage`
+        let managed_by = owner(crate::types::object::MANAGED_BY).or_else(|| owner("heritage"));
+        RemoteSecret { name: self.metadata.name, clusters, managed_by }
+    }
+}

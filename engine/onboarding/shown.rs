@@ -1,0 +1,272 @@
+//! What a cluster shows of its Istio, gathered from its answers.
+//!
+//! The same objects as the exporter's, read by its own types.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+
+use crate::cluster::watched::{Meta, Objects, Place, Source, Watchable as _};
+use crate::istio::gateways::{GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways};
+use crate::istio::installed::{ROOT_CA, cluster_id, istio};
+use crate::istio::mesh_config::{SHARED_MESH_CONFIG, mesh_config, parse_mesh_networks};
+use crate::istio::objects::{Istiod, MeshMap, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
+use crate::onboarding::asking::Asking;
+use crate::onboarding::secrets::{WireRoot, WireSecret};
+use crate::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey};
+use crate::types::address::{ApiHost, Gateway, Host};
+use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::name::Namespace;
+use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
+
+impl Asking {
+    /// What the cluster shows; nothing, where it has no istiod.
+    pub(super) async fn survey(&self, context: &str, server: &str, now: i64) -> Result<Option<Survey>, String> {
+        let istiods = self.list::<WireDeployment>(&Place::labelled("/apis/apps/v1/deployments", "app=istiod")).await?;
+        let mut planes: BTreeMap<String, Vec<(Istiod, Installer)>> = BTreeMap::new();
+        for deployment in istiods {
+            let meta = deployment.meta();
+            let by_operator = meta.labels.contains_key("install.operator.istio.io/owning-resource");
+            let installer = if by_operator { Installer::IstioOperator } else { Installer::Helm };
+            let namespace = meta.namespace.clone();
+            if let Some(istiod) = deployment.keep() {
+                planes.entry(namespace).or_default().push((istiod, installer));
+            }
+        }
+        let Some(namespace) = chosen(&planes) else { return Ok(None) };
+        let plane = planes.remove(namespace.as_str()).unwrap_or_default();
+        let installer = plane.first().map_or(Installer::Helm, |(_, installer)| *installer);
+        let istiods: Vec<Istiod> = plane.into_iter().map(|(istiod, _)| istiod).collect();
+        let facts = istio(&istiods, &namespace);
+        let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
+        let (kube_system, own, roots, standard, services, secrets, ours) = tokio::join!(
+            self.one::<WireNamespace>("/api/v1/namespaces", "kube-system"),
+            self.one::<WireNamespace>("/api/v1/namespaces", namespace.as_str()),
+            self.roots(&namespace, &maps, now),
+            self.standard(&maps, &istiods),
+            self.gateways(),
+            self.secrets(&namespace),
+            self.installed(&namespace, &maps),
+        );
+        let uuid = kube_system.and_then(|found| {
+            let uid = found.ok_or("there is no namespace kube-system")?.uid.clone();
+            uid.parse().map_err(|error| format!("the UID of namespace kube-system: {error}"))
+        });
+        let says = |get: fn(&MeshMap) -> Option<&String>| {
+            let maps = standard.iter().filter_map(|(name, map)| Some((name, map.present()?)));
+            maps.into_iter().find_map(|(name, map)| Some((name, get(map)?.clone())))
+        };
+        let own_cluster = cluster_id(&istiods);
+        let label = || {
+            let network = own.ok().flatten()?.network.as_ref()?.parse().ok()?;
+            Some(Found::new(network, format!("label {NETWORK_LABEL} of namespace {namespace}")))
+        };
+        let meshes = says(|map| map.mesh_networks.as_ref());
+        let configured = || {
+            let (id, (map, text)) = (own_cluster.as_ref().ok()?, meshes.as_ref()?);
+            let networks = parse_mesh_networks(text);
+            let (name, _) = networks.iter().find(|(_, (_, registries))| registries.contains(id.as_str()))?;
+            Some(Found::new(name.parse().ok()?, format!("meshNetworks of ConfigMap {map}")))
+        };
+        let config = mesh_config(&standard);
+        let trust_domain = says(|map| map.trust_domain.as_ref());
+        let (found, gateway_services, unlabelled) = services;
+        Ok(Some(Survey {
+            context: context.to_owned(),
+            server: server.to_owned(),
+            uuid,
+            other_namespaces: planes.into_keys().collect(),
+            revisions: facts.revisions,
+            version: facts.version,
+            installer,
+            switched: istiods.iter().all(is_switched),
+            network: label().or_else(configured),
+            gateways: found,
+            gateway_services,
+            unlabelled,
+            roots,
+            trust_domain: trust_domain
+                .and_then(|(name, domain)| Some(Found::new(domain.parse().ok()?, format!("ConfigMap {name}")))),
+            mesh_id: says(|map| map.mesh_id.as_ref()).and_then(|(_, id)| id.parse().ok()),
+            own_roots: match &config {
+                crate::wire::metadata::Shown::Seen(config) => Ok(config.ca_certificates),
+                crate::wire::metadata::Shown::Unknown(reason) => Err(reason.clone()),
+            },
+            own_networks: meshes.is_some_and(|(_, text)| !parse_mesh_networks(&text).is_empty()),
+            installed: ours,
+            secrets,
+            cluster_id: own_cluster,
+            namespace,
+        }))
+    }
+
+    /// The cluster's roots: the ConfigMap that istiod gives each namespace, else the public entry of `cacerts`.
+    async fn roots(&self, namespace: &Namespace, maps: &str, now: i64) -> Result<Found<Vec<RootCertificate>>, String> {
+        let (name, file) = ROOT_CA;
+        let map = self.one::<WireConfigMap>(maps, name).await?;
+        if let Some(text) = map.as_ref().and_then(|map| map.data.get(file)) {
+            return Ok(Found::new(valid(text, now)?, format!("ConfigMap {namespace}/{name}")));
+        }
+        let place = Place::named(format!("/api/v1/namespaces/{namespace}/secrets"), "cacerts");
+        let secret = self.list::<WireRoot>(&place).await?.into_iter().next();
+        let root = secret.and_then(WireRoot::into_root).ok_or_else(|| {
+            format!("neither ConfigMap {namespace}/{name} nor Secret {namespace}/cacerts holds a root certificate")
+        })?;
+        let text = BASE64.decode(root).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+        Ok(Found::new(valid(&text, now)?, format!("Secret {namespace}/cacerts, root-cert.pem")))
+    }
+
+    /// The standard mesh configuration of each revision.
+    async fn standard(&self, maps: &str, istiods: &[Istiod]) -> BTreeMap<String, Source<Arc<MeshMap>>> {
+        let mut all = BTreeMap::new();
+        for istiod in istiods {
+            let revision = istiod.revision.as_str();
+            let name = if revision == "default" { "istio".to_owned() } else { format!("istio-{revision}") };
+            if all.contains_key(&name) {
+                continue;
+            }
+            let source = match self.one::<WireMeshMap>(maps, &name).await {
+                Ok(Some(map)) => Source::Present(map),
+                Ok(None) => Source::Absent,
+                Err(reason) => Source::Failed(reason),
+            };
+            all.insert(name, source);
+        }
+        all
+    }
+
+    /// East-west gateways, their Services, and Services that lack the label.
+    async fn gateways(&self) -> (Result<Vec<Gateway>, String>, Vec<String>, Vec<String>) {
+        let services = self.objects::<WireService>(&Place::labelled("/api/v1/services", NETWORK_LABEL)).await;
+        let by_name = self.list::<Named>(&Place::labelled("/api/v1/services", "istio=eastwestgateway")).await;
+        let services = match services {
+            Ok(services) => services,
+            Err(reason) => return (Err(format!("Services cannot be listed: {reason}")), Vec::new(), Vec::new()),
+        };
+        let name = |(namespace, name): &(String, String)| format!("{namespace}/{name}");
+        let names: Vec<String> = services.keys().map(name).collect();
+        let by_name = by_name.unwrap_or_default().into_iter().map(|one| (one.metadata.namespace, one.metadata.name));
+        let unlabelled = by_name.filter(|key| !services.contains_key(key)).map(|key| name(&key)).collect();
+        let found = self.addresses(services).await;
+        (found, names, unlabelled)
+    }
+
+    async fn addresses(&self, services: Objects<GatewayService>) -> Result<Vec<Gateway>, String> {
+        let (mut nodes, mut hosts) = (Source::NotYet, Hosts::new());
+        if behind_nodes(&services) {
+            nodes = match self.objects::<WireNode>(&Place::all("/api/v1/nodes")).await {
+                Ok(found) => Source::Present(found),
+                Err(reason) => Source::Failed(reason),
+            };
+            for (key, service) in services.iter().filter(|(_, service)| service.is_behind_nodes()) {
+                let labels: Vec<_> = service.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &labels.join(","));
+                let source = match self.list::<WirePod>(&place).await {
+                    Ok(_) if labels.is_empty() => Source::Failed("the Service has no selector".to_owned()),
+                    Ok(pods) => Source::Present(pods.iter().filter_map(WirePod::ready_on).map(str::to_owned).collect()),
+                    Err(reason) => Source::Failed(reason),
+                };
+                hosts.insert(key.clone(), source);
+            }
+        }
+        gateways(&Source::Present(services), &nodes, &hosts)
+    }
+
+    async fn secrets(&self, namespace: &Namespace) -> Result<Vec<RemoteSecret>, String> {
+        let place = Place::labelled(format!("/api/v1/namespaces/{namespace}/secrets"), "istio/multiCluster=true");
+        let mut secrets: Vec<_> = self.list::<WireSecret>(&place).await?.into_iter().map(WireSecret::keep).collect();
+        secrets.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(secrets)
+    }
+
+    async fn installed(&self, namespace: &Namespace, maps: &str) -> Installed {
+        let identity = self.one::<WireConfigMap>(maps, IDENTITY).await.ok().flatten();
+        let identity = identity.and_then(|map| Identity::parse(map.data.get(IDENTITY_FILE)?.as_bytes()).ok());
+        let services = format!("/api/v1/namespaces/{namespace}/services");
+        let place = Place::labelled(services, "app.kubernetes.io/name in (isthmus-exporter,isthmus-proxy)");
+        let services = self.list::<OurService>(&place).await.unwrap_or_default();
+        let address = |name: &str| services.iter().find(|one| one.metadata.name == name)?.address();
+        Installed {
+            authn_key: identity.as_ref().and_then(|known| known.keys.first()).map(|key| key.pem.fingerprint()),
+            serving_ca: identity.and_then(|known| certificates(&known.serving_ca?)),
+            exporter: address("isthmus-exporter"),
+            proxy: address("isthmus-proxy"),
+        }
+    }
+}
+
+/// Whether istiod is told of our ConfigMap and of several roots.
+fn is_switched(istiod: &Istiod) -> bool {
+    istiod.multiroot && istiod.shared_mesh_config.as_deref() == Some(SHARED_MESH_CONFIG)
+}
+
+/// `istio-system` where there is one, else the first.
+fn chosen(planes: &BTreeMap<String, Vec<(Istiod, Installer)>>) -> Option<Namespace> {
+    let usual = Namespace::istio_system();
+    let names = planes.keys().filter_map(|name| name.parse::<Namespace>().ok());
+    let mut names: Vec<Namespace> = names.collect();
+    names.sort_by_key(|name| *name != usual);
+    names.into_iter().next()
+}
+
+/// Roots that have not expired; all, where all have.
+fn valid(text: &str, now: i64) -> Result<Vec<RootCertificate>, String> {
+    let all = parse_roots_any_time(text).map_err(|error| error.to_string())?;
+    let (valid, expired): (Vec<_>, Vec<_>) = all.into_iter().partition(|root| now <= root.not_after);
+    let mut roots = if valid.is_empty() { expired } else { valid };
+    roots.sort_by_key(|root| root.digest);
+    Ok(roots)
+}
+
+/// Certificates, each block written anew; nothing, where anything else stands among them.
+fn certificates(text: &str) -> Option<String> {
+    let blocks = pem::parse_many(text).ok()?;
+    let all = !blocks.is_empty() && blocks.iter().all(|block| block.tag() == "CERTIFICATE");
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let written = |block: &pem::Pem| pem::encode_config(&pem::Pem::new("CERTIFICATE", block.contents()), config);
+    all.then(|| blocks.iter().map(written).collect())
+}
+
+/// An object of which only the name matters.
+#[derive(Deserialize)]
+struct Named {
+    metadata: Meta,
+}
+
+/// A Service of ours, in the part that says where it is reached.
+#[derive(Deserialize)]
+struct OurService {
+    metadata: Meta,
+    #[serde(default)]
+    status: OurStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct OurStatus {
+    load_balancer: OurBalancer,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OurBalancer {
+    ingress: Vec<OurIngress>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OurIngress {
+    ip: String,
+    hostname: String,
+}
+
+impl OurService {
+    fn address(&self) -> Option<ApiHost> {
+        let first = self.status.load_balancer.ingress.first()?;
+        let host: Host = if first.hostname.is_empty() { &first.ip } else { &first.hostname }.parse().ok()?;
+        Some(ApiHost { host, port: None })
+    }
+}
