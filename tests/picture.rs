@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::pipeline::plan::Plan;
+use isthmus::report::health::{Judge, Row};
 use isthmus::report::picture::{Health, Picture};
 use isthmus::types::name::ClusterName;
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
-use crate::support::world::{Declared, Fault, NAMES, World};
+use crate::support::world::{Declared, FAULTS, Fault, NAMES, World};
 
 /// A time at which all certificates are valid, seconds since 1970.
 const NOW: i64 = 1_790_000_000;
@@ -131,6 +132,73 @@ fn leaving_and_paused_clusters_are_what_they_are() {
     assert_eq!(picture.clusters["cedar"].state, Health::Leaving);
     assert_eq!(link(&picture, "ash", "birch").state, Health::Joined);
     assert_eq!(link(&picture, "ash", "cedar").state, Health::Leaving);
+}
+
+/// The rows of the table and the page of one moment, which have to say the same.
+fn rows_as_on_the_page(world: &World, plan: Option<&Plan>, now: i64) -> Vec<Row> {
+    let (program, lock) = (world.load(), world.lock());
+    let picture = drawn(world, plan, now);
+    let in_tree = |reader: &ClusterName, peer: &ClusterName| {
+        world.folder(reader.as_str()).contains_key(&isthmus::model::layout::secret_file(peer))
+    };
+    let rows = Judge::new(&program.mesh, &lock, plan, now).rows(&in_tree);
+    assert_eq!(rows.len(), picture.clusters.len());
+    for row in &rows {
+        let cluster = &picture.clusters[row.name.as_str()];
+        let links = &picture.links[row.name.as_str()];
+        assert_eq!(row.links, links.len(), "{row:?}");
+        if row.health == cluster.state {
+            continue;
+        }
+        // then it is one of its links, and the page does not think better of that one
+        assert!(row.health < cluster.state, "{row:?}, {cluster:?}");
+        let told = |reason: &String| row.note.contains(reason.as_str());
+        assert!(
+            links.values().any(|link| link.state <= row.health && link.reasons.iter().any(told)),
+            "{row:?}, {links:?}"
+        );
+    }
+    rows
+}
+
+#[test]
+fn the_table_says_of_every_cluster_what_the_page_says() {
+    for fault in FAULTS {
+        for joined in [false, true] {
+            let mut world = if joined { World::joined(3, None) } else { World::new(3) };
+            world.faults.insert("cedar", fault);
+            for _ in 0..3 {
+                let turned = world.turn();
+                rows_as_on_the_page(&world, Some(&turned.plan), NOW);
+                world.sync("ash");
+                world.sync("birch");
+            }
+        }
+    }
+    let mut world = World::joined(4, None);
+    world.wish.clusters.insert("birch", Declared::Paused);
+    world.wish.clusters.insert("cedar", Declared::Leaving);
+    for _ in 0..3 {
+        let turned = world.turn();
+        let rows = rows_as_on_the_page(&world, Some(&turned.plan), NOW);
+        let state = |name: &str| rows.iter().find(|row| row.name.as_str() == name).unwrap().health;
+        assert_eq!((state("ash"), state("birch"), state("cedar")), (Health::Joined, Health::Paused, Health::Leaving));
+        world.sync("ash");
+    }
+}
+
+#[test]
+fn the_table_too_says_that_a_root_ends_or_a_secret_is_missing() {
+    let mut world = World::joined(2, None);
+    let end = world.lock().clusters[&"ash".parse::<ClusterName>().unwrap()].public.roots[0].not_after;
+    for (now, health) in [(end - 31 * 86_400, Health::Joined), (end - 86_400, Health::AtRisk), (end, Health::Broken)] {
+        let rows = rows_as_on_the_page(&world, None, now);
+        assert_eq!(rows.iter().find(|row| row.name.as_str() == "ash").unwrap().health, health);
+    }
+    world.checkout.remove("rendered/ash/secret-istio-remote-secret-birch.yaml").unwrap();
+    let rows = rows_as_on_the_page(&world, None, NOW);
+    assert_eq!((rows[0].name.as_str(), rows[0].health, rows[0].joined), ("ash", Health::Broken, 1));
+    assert!(rows[0].note.contains("remote secret is missing"), "{rows:?}");
 }
 
 #[test]

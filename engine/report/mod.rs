@@ -2,6 +2,7 @@
 
 pub mod bars;
 pub mod format;
+pub mod health;
 pub mod markdown;
 pub mod picture;
 pub mod text;

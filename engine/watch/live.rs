@@ -6,13 +6,12 @@ use std::io::IsTerminal as _;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::model::lock::Stage;
-use crate::model::mesh::State;
 use crate::pipeline::Program;
-use crate::pipeline::plan::{Plan, StepStanding};
+use crate::pipeline::plan::Plan;
+use crate::report::health::{Health, Judge, Row};
 use crate::report::text::table;
 use crate::types::name::ClusterName;
-use crate::types::text::visible_but_styles;
+use crate::types::text::{cut, visible_but_styles};
 use crate::watch::contacts::Contacts;
 
 /// Rows that are left to what is printed above and below.
@@ -25,46 +24,13 @@ const LONGEST_NOTE: usize = 72;
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
-/// How a cluster is, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Health {
-    Refused,
-    Failed,
-    Waiting,
-    Leaving,
-    Paused,
-    Well,
-}
-
-impl Health {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Refused => "held back",
-            Self::Failed => "failed",
-            Self::Waiting => "waiting",
-            Self::Leaving => "leaving",
-            Self::Paused => "paused",
-            Self::Well => "well",
-        }
+fn style(health: Health) -> Style {
+    match health {
+        Health::Broken => AnsiColor::Red.on_default(),
+        Health::AtRisk | Health::Waiting | Health::Leaving => AnsiColor::Yellow.on_default(),
+        Health::Paused => DIM,
+        Health::Joined => AnsiColor::Green.on_default(),
     }
-
-    fn style(self) -> Style {
-        match self {
-            Self::Refused | Self::Failed => AnsiColor::Red.on_default(),
-            Self::Waiting | Self::Leaving => AnsiColor::Yellow.on_default(),
-            Self::Paused => DIM,
-            Self::Well => AnsiColor::Green.on_default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Row {
-    name: ClusterName,
-    health: Health,
-    joined: usize,
-    links: usize,
-    note: String,
 }
 
 /// The table.
@@ -120,7 +86,8 @@ impl Live {
         self.turned_at = now;
         let clusters = program.mesh.clusters.len();
         self.title = format!("mesh {} · {clusters} cluster{}", program.mesh.name, if clusters == 1 { "" } else { "s" });
-        self.rows = rows(program, plan);
+        // the turn that has just been taken wrote the secrets that were missing, or its plan says why it did not
+        self.rows = Judge::new(&program.mesh, &program.lock, Some(plan), now).rows(&|_, _| true);
         self.redraw(now);
     }
 
@@ -135,7 +102,7 @@ impl Live {
                 row.health.word().to_owned(),
                 format!("{}/{}", row.joined, row.links),
                 ago(self.read_at.get(&row.name).copied()),
-                row.note.clone(),
+                cut(&row.note, LONGEST_NOTE).into_owned(),
             ]
         });
         let text = table(&["CLUSTER", "STATE", "JOINED", "READ", ""], cells.collect());
@@ -145,14 +112,14 @@ impl Live {
         drawn.push_str(&format!("{DIM}{}{DIM:#}\n", lines.next().unwrap_or_default()));
         for (row, line) in self.rows.iter().zip(lines) {
             // the word is coloured where it stands, so that the columns stay aligned
-            let (word, style) = (row.health.word(), row.health.style());
+            let (word, style) = (row.health.word(), style(row.health));
             drawn.push_str(&line.replacen(word, &format!("{style}{word}{style:#}"), 1));
             drawn.push('\n');
         }
         if self.rows.len() > most {
             let rest = self.rows.get(most..).unwrap_or_default();
-            let well = rest.iter().filter(|row| row.health == Health::Well).count();
-            drawn.push_str(&format!("{DIM}… {} more, {well} of them well{DIM:#}\n", rest.len()));
+            let joined = rest.iter().filter(|row| row.health == Health::Joined).count();
+            drawn.push_str(&format!("{DIM}… {} more, {joined} of them joined{DIM:#}\n", rest.len()));
         }
         bar.set_message(visible_but_styles(&drawn).into_owned());
         bar.tick();
@@ -165,40 +132,4 @@ fn words_ago(seconds: i64) -> String {
         seconds @ 120..7200 => format!("{} min ago", seconds / 60),
         seconds => format!("{} h ago", seconds / 3600),
     }
-}
-
-fn rows(program: &Program, plan: &Plan) -> Vec<Row> {
-    let mut rows: BTreeMap<&ClusterName, Row> = BTreeMap::new();
-    for cluster in program.mesh.clusters.values() {
-        let name = &cluster.name;
-        let links: Vec<_> = program.lock.links_of(name).collect();
-        let health = match cluster.state {
-            State::Paused => Health::Paused,
-            State::Leaving => Health::Leaving,
-            State::Active => Health::Well,
-        };
-        let joined = links.iter().filter(|(_, link)| link.stage == Stage::Joined).count();
-        let wanted = program.mesh.peers_of(name).count().max(links.len());
-        let row = Row { name: name.clone(), health, joined, links: wanted, note: String::new() };
-        rows.insert(name, row);
-    }
-    for step in &plan.steps {
-        let (health, note) = match &step.standing {
-            StepStanding::Ready => continue,
-            StepStanding::Waiting(reasons) => {
-                (Health::Waiting, format!("{}: waits for {}", step.id, reasons.join("; ")))
-            }
-            StepStanding::Failed(reason) => (Health::Failed, reason.clone()),
-            StepStanding::Refused(reason) => (Health::Refused, reason.clone()),
-        };
-        let Some(row) = rows.get_mut(&step.id.cluster) else { continue };
-        if health < row.health || row.note.is_empty() {
-            row.health = row.health.min(health);
-            let short: String = note.chars().take(LONGEST_NOTE).collect();
-            row.note = if short.len() < note.len() { format!("{short}…") } else { short };
-        }
-    }
-    let mut rows: Vec<Row> = rows.into_values().collect();
-    rows.sort_by(|a, b| (a.health, &a.name).cmp(&(b.health, &b.name)));
-    rows
 }

@@ -19,6 +19,7 @@ pub(super) const PURE: &[&str] = &[
     "onboarding/draft",
     "onboarding/invite",
     "gitops",
+    "report/health",
     "report/picture",
     "watch/scheduler",
 ];

@@ -1,0 +1,312 @@
+//! How clusters and links are: judged once, for the table of a watch and for the page alike.
+//!
+//! [`Judge::cluster`] and [`Judge::link`] are the only places that say of a cluster or a link how it is; [`Judge::rows`] puts
+//! a cluster and its links into one line.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::model::link_status::{LinkFacts, first_root_end};
+use crate::model::lock::{Lock, LockedLink, Stage};
+use crate::model::mesh::{Cluster, Mesh, State};
+use crate::pipeline::accept::{ROOT_WARNING_DAYS, Verdict};
+use crate::pipeline::plan::{Plan, StepStanding};
+use crate::types::name::ClusterName;
+use crate::types::step::{StepId, StepKind};
+
+const DAY: i64 = 86_400;
+
+/// How a cluster or a link is, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Somebody has to do something: it fails, is refused, is held back, or lacks what it should have.
+    Broken,
+    /// It works and will not for long: what it rests on ends soon, or an end of the link is broken.
+    AtRisk,
+    /// It waits for something that is on its way.
+    Waiting,
+    /// It is on its way out.
+    Leaving,
+    /// It is kept as it is.
+    Paused,
+    /// All is as the specs ask. Of a cluster: what it publishes is read and accepted.
+    Joined,
+}
+
+impl Health {
+    /// The state in a word, as the page says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::AtRisk => "at risk",
+            Self::Waiting => "waiting",
+            Self::Leaving => "leaving",
+            Self::Paused => "paused",
+            Self::Joined => "joined",
+        }
+    }
+}
+
+/// How a cluster is, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterHealth {
+    /// How it is.
+    pub health: Health,
+    /// Why it is not well, in words, each with how bad it is by itself.
+    pub reasons: Vec<(Health, String)>,
+}
+
+/// How a link is, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkHealth {
+    /// How it is.
+    pub health: Health,
+    /// How it is when nothing is held against it that its ends are blamed for already.
+    pub own: Health,
+    /// Why it is not well, in words.
+    pub reasons: Vec<String>,
+}
+
+/// A cluster and its links in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The cluster.
+    pub name: ClusterName,
+    /// How it is; or the worst of its own links, where that is worse and it is no fault of the other end.
+    pub health: Health,
+    /// Links from it that are joined.
+    pub joined: usize,
+    /// All links from it that are wanted or not yet gone.
+    pub links: usize,
+    /// The worst reason, empty when there is none.
+    pub note: String,
+}
+
+/// Judges clusters and links by mesh, lock and what the last turn found.
+pub struct Judge<'a> {
+    mesh: &'a Mesh,
+    lock: &'a Lock,
+    found: Found<'a>,
+    clusters: BTreeMap<&'a ClusterName, ClusterHealth>,
+    now: i64,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge of one moment. `plan` is what the last turn found, `now` the time in seconds since 1970.
+    pub fn new(mesh: &'a Mesh, lock: &'a Lock, plan: Option<&'a Plan>, now: i64) -> Self {
+        let found = plan.map(Found::new).unwrap_or_default();
+        let judged = mesh.clusters.values().map(|cluster| (&cluster.name, found.cluster(lock, cluster, now)));
+        let clusters = judged.collect();
+        Self { mesh, lock, found, clusters, now }
+    }
+
+    /// How a cluster of the mesh is.
+    pub fn cluster(&self, name: &ClusterName) -> Option<&ClusterHealth> {
+        self.clusters.get(name)
+    }
+
+    /// What could not be proven in a link's last move.
+    pub fn unproven(&self, reader: &ClusterName, peer: &ClusterName) -> &[String] {
+        self.found.unproven.get(&(reader, peer)).copied().unwrap_or_default()
+    }
+
+    /// All links from a cluster that are wanted, and all that are not yet gone.
+    pub fn peers(&self, reader: &ClusterName) -> BTreeSet<&'a ClusterName> {
+        let wanted = self.mesh.peers_of(reader).map(|peer| &peer.name);
+        wanted.chain(self.lock.links_of(reader).map(|(peer, _)| peer)).collect()
+    }
+
+    /// How a link is. `in_tree` says whether its remote secret lies in the reader's folder.
+    pub fn link(&self, reader: &ClusterName, peer: &ClusterName, in_tree: bool) -> LinkHealth {
+        let found = self.found.links.get(&(reader, peer));
+        let state = found.map_or(Health::Joined, |(health, _)| *health);
+        let reasons = found.map(|(_, reasons)| reasons.clone()).unwrap_or_default();
+        let link = LinkHealth { health: state, own: state, reasons };
+        let Some(locked) = self.lock.link(reader, peer) else {
+            let mut link = link;
+            if link.reasons.is_empty() {
+                link.reasons.push("no link yet; `engine apply` begins it".to_owned());
+            }
+            return self.to_be_joined(link, reader, peer);
+        };
+        match locked.stage {
+            // no longer asked for: it leaves with the next turn, and what it lacks is no fault
+            Stage::Joined if state == Health::Joined && !self.mesh.links(reader, peer) => link.is(Health::Leaving),
+            Stage::Joined => self.joined(link, reader, peer, locked, in_tree),
+            Stage::Joining => self.to_be_joined(link, reader, peer),
+            Stage::Leaving | Stage::LeavingTrust if state == Health::Broken => link,
+            Stage::Leaving | Stage::LeavingTrust => link.is(Health::Leaving),
+        }
+    }
+
+    fn is(&self, name: &ClusterName, health: Health) -> bool {
+        self.clusters.get(name).is_some_and(|cluster| cluster.health == health)
+    }
+
+    /// A link that is to be joined: broken when an end is, since no waiting helps it; still when an end is paused.
+    fn to_be_joined(&self, link: LinkHealth, reader: &ClusterName, peer: &ClusterName) -> LinkHealth {
+        let state = link.health.min(Health::Waiting);
+        let mut link = link.is(state);
+        if let Some(end) = [reader, peer].into_iter().find(|end| self.is(end, Health::Broken)) {
+            let why = self.clusters.get(end).and_then(|cluster| cluster.reasons.first());
+            if let Some((_, why)) = why.filter(|(_, why)| !link.reasons.iter().any(|reason| reason.contains(why))) {
+                link.reasons.push(format!("`{end}`: {why}"));
+            }
+            return LinkHealth { health: Health::Broken, ..link };
+        }
+        let paused = [reader, peer].into_iter().any(|end| self.is(end, Health::Paused));
+        if paused && state != Health::Broken { link.is(Health::Paused) } else { link }
+    }
+
+    /// A joined link: broken without its secret or past its end, at risk where it may soon be.
+    fn joined(
+        &self,
+        mut link: LinkHealth,
+        reader: &ClusterName,
+        peer: &ClusterName,
+        locked: &LockedLink,
+        in_tree: bool,
+    ) -> LinkHealth {
+        let facts = LinkFacts::new(self.mesh, self.lock, (reader, peer), locked, in_tree);
+        if facts.lacks_secret() {
+            link.own = Health::Broken;
+            link.blame(Health::Broken, "its remote secret is missing in the tree; `engine apply` writes it".to_owned());
+        }
+        match facts.root_expires {
+            Some(end) if end <= self.now => link.blame(Health::Broken, format!("a root CA of `{peer}` has ended")),
+            Some(end) if end - self.now < ROOT_WARNING_DAYS * DAY => {
+                link.blame(Health::AtRisk, format!("a root CA of `{peer}` ends soon"));
+            }
+            _ => {}
+        }
+        for end in [reader, peer].into_iter().filter(|end| self.is(end, Health::Broken)) {
+            link.blame(Health::AtRisk, format!("`{end}` is broken; the link was joined before and may still work"));
+        }
+        link
+    }
+
+    /// A line for each cluster, the worst first. `in_tree` says of reader and peer whether the remote secret is there.
+    pub fn rows(&self, in_tree: &dyn Fn(&ClusterName, &ClusterName) -> bool) -> Vec<Row> {
+        let row = |(name, cluster): (&&ClusterName, &ClusterHealth)| self.row(name, cluster, in_tree);
+        let mut rows: Vec<Row> = self.clusters.iter().map(row).collect();
+        rows.sort_by(|a, b| (a.health, &a.name).cmp(&(b.health, &b.name)));
+        rows
+    }
+
+    fn row(
+        &self,
+        name: &ClusterName,
+        cluster: &ClusterHealth,
+        in_tree: &dyn Fn(&ClusterName, &ClusterName) -> bool,
+    ) -> Row {
+        let worst = cluster.reasons.iter().min_by_key(|(health, _)| *health);
+        let mut row = Row {
+            name: name.clone(),
+            health: cluster.health,
+            joined: self.lock.links_of(name).filter(|(_, link)| link.stage == Stage::Joined).count(),
+            links: 0,
+            note: worst.map(|(_, words)| words.clone()).unwrap_or_default(),
+        };
+        for peer in self.peers(name) {
+            row.links += 1;
+            let link = self.link(name, peer, in_tree(name, peer));
+            // that a link leaves or is kept as it is says nothing of the cluster at its end
+            if link.own <= Health::Waiting && (link.own < row.health || row.note.is_empty()) {
+                row.health = row.health.min(link.own);
+                row.note = match link.own {
+                    Health::Waiting => {
+                        format!("{}: waits for {}", StepId::secret(name, peer), link.reasons.join("; "))
+                    }
+                    _ => link.reasons.join("; "),
+                };
+            }
+        }
+        row
+    }
+}
+
+impl LinkHealth {
+    /// The same link in a state of its own.
+    fn is(self, health: Health) -> Self {
+        Self { health, own: health, ..self }
+    }
+
+    /// Adds what makes it worse.
+    fn blame(&mut self, health: Health, words: String) {
+        self.health = self.health.min(health);
+        self.reasons.push(words);
+    }
+}
+
+/// What a plan found, by what it is about.
+#[derive(Default)]
+struct Found<'a> {
+    clusters: BTreeMap<&'a ClusterName, Vec<(Health, String)>>,
+    links: BTreeMap<(&'a ClusterName, &'a ClusterName), (Health, Vec<String>)>,
+    unproven: BTreeMap<(&'a ClusterName, &'a ClusterName), &'a [String]>,
+    /// Clusters with a trust change that is not accepted.
+    distrusted: BTreeSet<&'a ClusterName>,
+}
+
+impl<'a> Found<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let mut found = Self::default();
+        let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
+        found.distrusted.extend(open.map(|change| &change.cluster));
+        for step in &plan.steps {
+            let (health, reasons) = match &step.standing {
+                StepStanding::Ready => (Health::Joined, Vec::new()),
+                StepStanding::Waiting(reasons) => (Health::Waiting, reasons.clone()),
+                StepStanding::Failed(reason) | StepStanding::Refused(reason) => (Health::Broken, vec![reason.clone()]),
+            };
+            let Some(peer) = &step.id.peer else {
+                let all = found.clusters.entry(&step.id.cluster).or_default();
+                for reason in reasons {
+                    let waits = health == Health::Waiting && step.id.kind != StepKind::FetchCa;
+                    let words = if waits { format!("{} waits for {reason}", step.id.kind) } else { reason };
+                    if !all.iter().any(|(_, known)| *known == words) {
+                        all.push((health, words));
+                    }
+                }
+                continue;
+            };
+            let link = (&step.id.cluster, peer);
+            if !step.unproven.is_empty() {
+                found.unproven.insert(link, &step.unproven);
+            }
+            if health != Health::Joined {
+                found.links.insert(link, (health, reasons));
+            }
+        }
+        found
+    }
+
+    fn cluster(&self, lock: &Lock, cluster: &Cluster, now: i64) -> ClusterHealth {
+        let name = &cluster.name;
+        let mut health = match cluster.state {
+            State::Active => Health::Joined,
+            State::Paused => Health::Paused,
+            State::Leaving => Health::Leaving,
+        };
+        let mut reasons = self.clusters.get(name).cloned().unwrap_or_default();
+        if !lock.clusters.contains_key(name) && reasons.is_empty() && cluster.state == State::Active {
+            reasons.push((Health::Waiting, "it was never read".to_owned()));
+        }
+        match first_root_end(lock, name).filter(|_| cluster.state != State::Leaving) {
+            Some(end) if end <= now => reasons.push((Health::Broken, "a root CA has ended".to_owned())),
+            Some(end) if end - now < ROOT_WARNING_DAYS * DAY => {
+                reasons.push((Health::AtRisk, "a root CA ends soon".to_owned()));
+            }
+            _ => {}
+        }
+        for (reason, _) in &reasons {
+            health = health.min(*reason);
+        }
+        if self.distrusted.contains(name) {
+            health = Health::Broken;
+        }
+        ClusterHealth { health, reasons }
+    }
+}
