@@ -6,4 +6,4 @@ pub mod exporter;
 pub mod proxy;
 pub mod relay;
 pub mod role;
-pub(crate) mod watches;
+mod watches;

@@ -1,27 +1,33 @@
-//! How many watches are open, of each peer and of all.
+//! Places for watches. A watch is held for half an hour, so each role bounds how many are open: of one peer, and of all.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::server::limits::Limits;
-use crate::types::name::ClusterUuid;
 
-/// Watches that are open.
-#[derive(Debug, Default)]
-pub(crate) struct Watches(Mutex<HashMap<ClusterUuid, usize>>);
+/// Watches that are open, by peer.
+#[derive(Debug)]
+pub(crate) struct Watches<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
 
-/// One of them.
-pub(crate) struct WatchPlace {
-    watches: Arc<Watches>,
-    peer: ClusterUuid,
+/// A place for one of them, given back when dropped.
+pub(crate) struct WatchPlace<K: Eq + Hash> {
+    watches: Arc<Watches<K>>,
+    peer: K,
     gauge: Gauge,
 }
 
-impl Watches {
-    /// A place for one more watch of a peer, unless it or all peers together have as many as they may.
-    pub(crate) fn take(self: &Arc<Self>, peer: &ClusterUuid, limits: &Limits, gauge: Gauge) -> Option<WatchPlace> {
+impl<K: Eq + Hash> Default for Watches<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Watches<K> {
+    /// A place for a watch of a peer, while there is one. `gauge` shows how many the peer has.
+    pub(crate) fn take(self: &Arc<Self>, peer: &K, limits: &Limits, gauge: Gauge) -> Option<WatchPlace<K>> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_peer = open.get(peer).copied().unwrap_or_default();
         if of_peer >= limits.watches_per_peer || open.values().sum::<usize>() >= limits.watches {
@@ -33,7 +39,7 @@ impl Watches {
     }
 }
 
-impl Drop for WatchPlace {
+impl<K: Eq + Hash> Drop for WatchPlace<K> {
     fn drop(&mut self) {
         let mut open = self.watches.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.peer) {
@@ -43,5 +49,27 @@ impl Drop for WatchPlace {
             }
         }
         self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_of_its_peer_and_of_all_and_comes_back() {
+        let limits = Limits { watches_per_peer: 2, watches: 3, ..Limits::of_proxy() };
+        let (watches, gauge) = (Arc::<Watches<u64>>::default(), Gauge::default());
+        let take = |peer: u64| watches.take(&peer, &limits, gauge.clone());
+        let (first, second) = (take(1).unwrap(), take(1).unwrap());
+        assert!(take(1).is_none(), "the peer has all of its own");
+        let other = take(2).unwrap();
+        assert!(take(2).is_none(), "there is none left for anybody");
+        assert_eq!(gauge.get(), 3);
+        drop(first);
+        assert!(take(1).is_some() && take(2).is_some(), "dropped at once, and taken again");
+        drop((second, other));
+        assert_eq!(gauge.get(), 0);
+        assert!(watches.0.lock().unwrap().is_empty(), "nothing is kept of who has none");
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Asked {
     pub(super) headers: HeaderMap,
     /// How long a watch may last.
     pub(super) seconds: u64,
-    pub(super) place: Option<WatchPlace>,
+    pub(super) place: Option<WatchPlace<ClusterUuid>>,
 }
 
 impl Proxy {

@@ -45,7 +45,7 @@ pub struct Proxy {
     pub(super) limits: Limits,
     pub(super) of_address: Buckets<IpAddr>,
     pub(super) of_peer: Buckets<ClusterUuid>,
-    pub(super) watches: Arc<Watches>,
+    pub(super) watches: Arc<Watches<ClusterUuid>>,
     pub(super) audit: AuditLog,
     pub(super) counts: Counts,
     pub(super) stopping: Stopping,

@@ -17,8 +17,9 @@ use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::status::{idling, status_object};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::relay::admit::{Door, NotAdmitted};
-use crate::roles::relay::peers::{Answered, Peer, Peers, WatchPlace};
+use crate::roles::relay::peers::{Answered, Peer, Peers};
 use crate::roles::role::Stopping;
+use crate::roles::watches::WatchPlace;
 use crate::server::Body;
 use crate::server::limits::Limits;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
@@ -46,7 +47,7 @@ struct Asked {
     watch: bool,
     list: bool,
     headers: HeaderMap,
-    place: Option<WatchPlace>,
+    place: Option<WatchPlace<u64>>,
 }
 
 /// An answer that is none of the peer's.

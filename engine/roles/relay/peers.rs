@@ -4,7 +4,7 @@
 //! istiod's next request finds the new one.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use http::HeaderValue;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::roles::relay::upkeep::Credential;
 use crate::roles::role::now;
+use crate::roles::watches::{WatchPlace, Watches};
 use crate::server::limits::Limits;
 use crate::server::telemetry::Metrics;
 use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
@@ -97,7 +98,9 @@ pub(super) struct Peer {
     gone: watch::Sender<bool>,
     /// What is shown of it.
     shown: Mutex<Option<RouteUp>>,
-    watches: AtomicUsize,
+    /// A number of its own: when a route changes, the watches of the old one end beside those of the new one, and count
+    /// apart.
+    number: u64,
     gauge: Gauge,
     pub(super) age: Gauge,
 }
@@ -106,32 +109,27 @@ pub(super) struct Peer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoKey;
 
-/// A place among the watches, given back when dropped.
-pub(super) struct WatchPlace {
-    peer: Arc<Peer>,
-    all: Arc<AtomicUsize>,
-}
-
-impl Drop for WatchPlace {
-    fn drop(&mut self) {
-        self.peer.watches.fetch_sub(1, Ordering::AcqRel);
-        self.all.fetch_sub(1, Ordering::AcqRel);
-        self.peer.gauge.dec();
-    }
-}
-
 /// All peers.
 pub(super) struct Peers {
     table: RwLock<BTreeMap<ClusterId, Arc<Peer>>>,
     credential: watch::Receiver<Option<Arc<Credential>>>,
-    watches: Arc<AtomicUsize>,
+    watches: Arc<Watches<u64>>,
+    /// How many peers there were so far.
+    numbers: AtomicU64,
     limits: Limits,
     pub(super) counts: Counts,
 }
 
 impl Peers {
     pub(super) fn new(credential: watch::Receiver<Option<Arc<Credential>>>, limits: Limits, counts: Counts) -> Self {
-        Self { table: RwLock::default(), credential, watches: Arc::default(), limits, counts }
+        Self {
+            table: RwLock::default(),
+            credential,
+            watches: Arc::default(),
+            numbers: AtomicU64::default(),
+            limits,
+            counts,
+        }
     }
 
     /// The peer of an ID.
@@ -218,7 +216,7 @@ impl Peers {
             token: Mutex::default(),
             gone: watch::channel(false).0,
             shown: Mutex::default(),
-            watches: AtomicUsize::new(0),
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
             gauge: self.counts.watches.get_or_create(&of_peer).clone(),
             age: self.counts.token_age.get_or_create(&of_peer).clone(),
             route,
@@ -254,16 +252,8 @@ impl Peers {
     }
 
     /// A place for a watch, while there is one.
-    pub(super) fn place(&self, peer: &Arc<Peer>) -> Option<WatchPlace> {
-        let up_to = |most: usize| move |open: usize| (open < most).then_some(open + 1);
-        let (acquired, relaxed) = (Ordering::AcqRel, Ordering::Acquire);
-        self.watches.fetch_update(acquired, relaxed, up_to(self.limits.watches)).ok()?;
-        if peer.watches.fetch_update(acquired, relaxed, up_to(self.limits.watches_per_peer)).is_err() {
-            self.watches.fetch_sub(1, acquired);
-            return None;
-        }
-        peer.gauge.inc();
-        Some(WatchPlace { peer: peer.clone(), all: self.watches.clone() })
+    pub(super) fn place(&self, peer: &Peer) -> Option<WatchPlace<u64>> {
+        self.watches.take(&peer.number, &self.limits, peer.gauge.clone())
     }
 }
 
