@@ -8,18 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls::CertificateError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::cluster::tls;
 use crate::types::address::{Cidr, Endpoint, Host, is_inward};
 use crate::types::name::Digest;
 use crate::types::token::Token;
@@ -77,7 +76,6 @@ pub type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
 pub struct Fetcher {
     limits: Limits,
     lookup: Lookup,
-    system_roots: Arc<OnceLock<Arc<RootCertStore>>>,
     kept: Option<Kept>,
 }
 
@@ -102,7 +100,7 @@ impl Fetcher {
     /// A fetcher that asks the system's resolver.
     pub fn new(limits: Limits) -> Self {
         let lookup: Lookup = Arc::new(|name| Box::pin(ask_system(name)));
-        Self { limits, lookup, system_roots: Arc::default(), kept: None }
+        Self { limits, lookup, kept: None }
     }
 
     /// A fetcher for many turns: connections stay open, and documents are asked for only as far as they changed.
@@ -153,16 +151,15 @@ impl Fetcher {
             vet(*address, allow).map_err(|error| error.failure(&url))?;
         }
         let roots = match ca {
-            Some(pem) => Arc::new(given_roots(pem).map_err(client)?),
-            None => self.system_roots().map_err(client)?,
+            Some(pem) => {
+                let given = tls::given_roots(pem);
+                Arc::new(given.map_err(|problem| client(format!("`metadata.ca` is unusable: {problem}")))?)
+            }
+            None => tls::system_roots().ok_or_else(|| {
+                client("this machine has no CA certificates; install them, or give `metadata.ca`".to_owned())
+            })?,
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| client(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let tls = tls::client(roots, tls::HTTP_1).map_err(|error| client(error.to_string()))?;
         let vetted = Vetted { lookup: self.lookup.clone(), allow: allow.into(), most: self.limits.addresses };
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -181,20 +178,6 @@ impl Fetcher {
             .map_err(|error| client(innermost(&error).to_string()))?;
         let limits = self.limits.clone();
         Ok(Peer { client, endpoint: endpoint.clone(), limits, given_ca: ca.is_some(), tags: Arc::default() })
-    }
-
-    /// The system's roots, read once.
-    fn system_roots(&self) -> Result<Arc<RootCertStore>, String> {
-        let load = || {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Arc::new(roots)
-        };
-        let roots = self.system_roots.get_or_init(load).clone();
-        if roots.is_empty() {
-            return Err("this machine has no CA certificates; install them, or give `metadata.ca`".to_owned());
-        }
-        Ok(roots)
     }
 }
 
@@ -215,16 +198,6 @@ async fn ask_system(name: String) -> std::io::Result<Vec<IpAddr>> {
     };
     std::thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
     told.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver gave up")))
-}
-
-fn given_roots(pem: &str) -> Result<RootCertStore, String> {
-    let refused = |problem: String| format!("`metadata.ca` is unusable: {problem}");
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(refused("it holds no certificate".to_owned())) } else { Ok(roots) }
 }
 
 impl Peer {

@@ -4,4 +4,5 @@
 
 pub mod access;
 pub mod fetch;
+pub(crate) mod tls;
 pub mod watched;

@@ -5,18 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use http::HeaderValue;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::sync::watch;
 
+use crate::cluster::tls;
 use crate::roles::relay::upkeep::Credential;
 use crate::roles::role::now;
 use crate::roles::watches::{WatchPlace, Watches};
@@ -283,37 +281,12 @@ impl Peer {
 /// Connections of a route, which come about later.
 fn connect(route: &Route, limits: &Limits) -> Result<Upstream, &'static str> {
     let roots = match &route.api_ca {
-        None => public_roots()?,
-        Some(pem) => Arc::new(given_roots(pem).ok_or("its CA cannot be used")?),
+        None => tls::system_roots().ok_or("it needs public CAs, and this image has none")?,
+        Some(pem) => Arc::new(tls::given_roots(pem).map_err(|_| "its CA cannot be used")?),
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|_| "TLS is not to be had")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let tls = tls::client(roots, tls::HTTP_2_OR_1).map_err(|_| "TLS is not to be had")?;
     let port = route.api_host.port.unwrap_or(443);
     let origin = Origin::new(&route.api_host.host.to_string(), port).map_err(|_| "its host cannot be used")?;
     let limits = UpstreamLimits { connections: limits.upstream_connections, ..UpstreamLimits::default() };
     Ok(Upstream::new(origin, Arc::new(tls), limits))
-}
-
-/// The system's roots, read once.
-fn public_roots() -> Result<Arc<RootCertStore>, &'static str> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let roots = ROOTS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
-    });
-    if roots.is_empty() { Err("it needs public CAs, and this image has none") } else { Ok(roots.clone()) }
-}
-
-fn given_roots(pem: &str) -> Option<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots.add(certificate.ok()?).ok()?;
-    }
-    (!roots.is_empty()).then_some(roots)
 }

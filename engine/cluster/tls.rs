@@ -1,0 +1,44 @@
+//! TLS towards others, for whoever asks clusters: versions, roots and protocols.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+/// What is offered by ALPN where HTTP/1.1 alone is spoken.
+pub(crate) const HTTP_1: &[&[u8]] = &[b"http/1.1"];
+/// What is offered where HTTP/2 is wanted and HTTP/1.1 will do.
+pub(crate) const HTTP_2_OR_1: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// TLS 1.2 or newer towards servers that these roots vouch for, without a certificate of our own.
+pub(crate) fn client(roots: Arc<RootCertStore>, protocols: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(tls)
+}
+
+/// The roots of a PEM text, at least one.
+pub(crate) fn given_roots(pem: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
+}
+
+/// The system's roots, read once; `None` where it has none.
+pub(crate) fn system_roots() -> Option<Arc<RootCertStore>> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let load = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    };
+    Some(ROOTS.get_or_init(load).clone()).filter(|roots| !roots.is_empty())
+}
