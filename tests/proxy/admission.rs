@@ -143,6 +143,7 @@ async fn what_is_not_shared_never_reaches_the_apiserver() {
         let headers: Vec<_> = headers.iter().copied().chain([("authorization", of_west.as_str())]).collect();
         let response = client.whole(method.clone(), path, &headers).await;
         assert_eq!(response.status().as_u16(), *status, "{method} {path} {headers:?}");
+        assert_eq!(response.headers().contains_key("allow"), *status == 405, "RFC 9110, section 15.5.6");
         if *method != Method::HEAD {
             let object: Value = serde_json::from_slice(response.body()).unwrap();
             assert_eq!((&object["kind"], &object["code"]), (&json!("Status"), &json!(status)));

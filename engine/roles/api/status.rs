@@ -1,8 +1,11 @@
 //! Answers in the place of an apiserver's.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -11,7 +14,7 @@ use serde_json::json;
 use crate::server::{Body, BoxError, whole};
 
 /// An answer in the words of Kubernetes, so that its clients understand it.
-pub(crate) fn status_object(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
+fn status_object(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
     let object = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": status.as_u16(),
@@ -20,6 +23,58 @@ pub(crate) fn status_object(status: StatusCode, reason: &str, message: &str) -> 
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A request that is not answered as asked, for whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Status of the answer, from which its reason follows.
+    pub(crate) status: StatusCode,
+    /// Why.
+    pub(crate) message: Cow<'static, str>,
+    /// When asking again makes sense.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refused {
+    /// A refusal that asking again does not mend.
+    pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into(), retry_after: None }
+    }
+
+    /// The same for a request that may be asked again after this time.
+    pub(crate) fn later(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    /// The answer.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = status_object(self.status, reason(self.status), &self.message);
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"))),
+            _ => {}
+        }
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        response
+    }
+}
+
+/// The reason of a status as an apiserver gives it (k8s.io/apimachinery `StatusReason`).
+fn reason(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::UNAUTHORIZED => "Unauthorized",
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
+        StatusCode::GATEWAY_TIMEOUT => "Timeout",
+        _ => "ServiceUnavailable",
+    }
 }
 
 /// A body that gives these bytes and then says nothing.

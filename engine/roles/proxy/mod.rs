@@ -26,7 +26,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::roles::api::status::status_object;
+use crate::roles::api::status::Refused;
 use crate::roles::proxy::audit::{AuditLog, Record};
 use crate::roles::proxy::metrics::Judged;
 use crate::roles::role::{Role, RoleError, Service};
@@ -72,7 +72,7 @@ impl Handler for Proxy {
             Err(refusal) => {
                 record.decision = refusal.decision;
                 record.reason = Some(refusal.reason.clone());
-                (refusal.response(), None)
+                (refusal.answer.response(), None)
             }
         };
         record.status = response.status().as_u16();
@@ -84,7 +84,7 @@ impl Handler for Proxy {
         if !self.audit.record(&record).await {
             count("not recorded", StatusCode::SERVICE_UNAVAILABLE.as_u16());
             let words = "requests cannot be recorded, so none is answered";
-            return Ok(status_object(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", words));
+            return Ok(Refused::new(StatusCode::SERVICE_UNAVAILABLE, words).response());
         }
         count(record.decision, record.status);
         Ok(match asked {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use crate::roles::api::headers;
 use crate::roles::api::request::{ApiRequest, Verb};
-use crate::roles::api::status::{idling, status_object};
+use crate::roles::api::status::{Refused, idling};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::relay::admit::{Door, NotAdmitted};
 use crate::roles::relay::peers::{Answered, Peer, Peers};
@@ -50,34 +50,6 @@ struct Asked {
     place: Option<WatchPlace<u64>>,
 }
 
-/// An answer that is none of the peer's.
-struct Refusal {
-    status: StatusCode,
-    reason: &'static str,
-    message: String,
-    retry_after: Option<u64>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into(), retry_after: None }
-    }
-
-    fn response(&self) -> Response<Body> {
-        let mut response = status_object(self.status, self.reason, &self.message);
-        let headers = response.headers_mut();
-        match self.status {
-            StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"))),
-            _ => {}
-        }
-        if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-}
-
 impl Forwarder {
     /// Answers a request.
     pub(super) async fn answer(&self, head: &Parts) -> Response<Body> {
@@ -87,7 +59,7 @@ impl Forwarder {
             Err(refusal) => Err(refusal),
         };
         let response = outcome.unwrap_or_else(|refusal| {
-            tracing::debug!(peer = known, status = refusal.status.as_u16(), reason = refusal.message, "not answered");
+            tracing::debug!(peer = known, status = refusal.status.as_u16(), reason = %refusal.message, "not answered");
             refusal.response()
         });
         let answered = Answered { cluster_id: known, code: response.status().as_u16() };
@@ -95,32 +67,32 @@ impl Forwarder {
         response
     }
 
-    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refusal> {
+    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refused> {
         if let Some(door) = &self.door {
             door.admit(&head.headers).await.map_err(|not| match not {
-                NotAdmitted::Refused => Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"),
+                NotAdmitted::Refused => Refused::new(StatusCode::UNAUTHORIZED, "Unauthorized"),
                 NotAdmitted::Unknown(problem) => {
                     tracing::warn!(problem, "cannot judge a token");
                     let words = "the apiserver cannot be asked about the token";
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", words)
+                    Refused::new(StatusCode::SERVICE_UNAVAILABLE, words)
                 }
             })?;
         }
         if head.method != Method::GET && head.method != Method::HEAD {
             let words = "peers are only read";
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", words));
+            return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, words));
         }
         let path = head.uri.path();
-        let not_found = |words: String| Refusal::new(StatusCode::NOT_FOUND, "NotFound", words);
+        let not_found = |words: String| Refused::new(StatusCode::NOT_FOUND, words);
         let target = path.strip_prefix("/to/").and_then(|rest| rest.split_once('/').map(|(id, _)| id));
         let id = target.ok_or_else(|| not_found("there is /to/<cluster ID>/… here".to_owned()))?;
         let peer = self.peers.get(id).ok_or_else(|| not_found("no route to a cluster of this ID".to_owned()))?;
         peer.route.cluster_id.as_str().clone_into(known);
 
         let path = path.get("/to/".len() + id.len()..).unwrap_or_default();
-        let bad = |words: &str| Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", words);
+        let bad = |words: String| Refused::new(StatusCode::BAD_REQUEST, words);
         if !is_plain(path, self.limits.path) {
-            return Err(bad("the path is not in its normal form"));
+            return Err(bad("the path is not in its normal form".to_owned()));
         }
         let query = head.uri.query();
         let api = ApiRequest::parse(&head.method, path, query, self.limits.path).ok();
@@ -131,12 +103,11 @@ impl Forwarder {
         let list = api.as_ref().is_some_and(|api| api.verb == Verb::List);
         let mut incoming = head.headers.clone();
         incoming.remove(AUTHORIZATION);
-        let headers = headers::upstream(&incoming, false).map_err(|refused| bad(&refused.to_string()))?;
+        let headers = headers::upstream(&incoming, false).map_err(|refused| bad(refused.to_string()))?;
         let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let place = if watch {
-            let full = || Refusal {
-                retry_after: Some(10),
-                ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "too many watches are open")
+            let full = || {
+                Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many watches are open").later(Duration::from_secs(10))
             };
             Some(self.peers.place(&peer).ok_or_else(full)?)
         } else {
@@ -145,11 +116,11 @@ impl Forwarder {
         Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
     }
 
-    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
+    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refused> {
         let id = &asked.peer.route.cluster_id;
         let unavailable = |reason: &str| {
             let words = format!("cluster `{id}` is not reached: {reason}");
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", words)
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, words)
         };
         let upstream = asked.peer.upstream.as_ref().map_err(|reason| unavailable(reason))?;
         let authorization =
@@ -162,11 +133,9 @@ impl Forwarder {
         let response = upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
             match error {
-                UpstreamError::Timeout("answer") => Refusal::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "Timeout",
-                    format!("cluster `{id}` did not answer in time"),
-                ),
+                UpstreamError::Timeout("answer") => {
+                    Refused::new(StatusCode::GATEWAY_TIMEOUT, format!("cluster `{id}` did not answer in time"))
+                }
                 error => unavailable(reason(&error)),
             }
         })?;
@@ -174,7 +143,7 @@ impl Forwarder {
         // nobody follows a peer to another place with istiod's requests
         if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED) {
             let words = format!("cluster `{id}` answered {}", status.as_u16());
-            return Err(Refusal::new(StatusCode::BAD_GATEWAY, "ServiceUnavailable", words));
+            return Err(Refused::new(StatusCode::BAD_GATEWAY, words));
         }
         if status == StatusCode::UNAUTHORIZED {
             asked.peer.forget_token();
