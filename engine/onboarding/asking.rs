@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::cluster::watched::{Objects, Place, Watchable};
 use crate::types::cause::in_full;
+use crate::types::text::cut;
 
 /// One answer, to its last byte. Credential plugins that ask a cloud are part of the first one.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -132,9 +133,5 @@ pub(super) fn of_client(error: &kube::Error) -> String {
 
 /// A text of an apiserver, cut short and without control characters.
 pub(super) fn short(text: &str) -> String {
-    let mut short: String = text.chars().take(WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(WORDS).is_some() {
-        short.push('…');
-    }
-    short
+    cut(&text.replace(char::is_control, " "), WORDS).into_owned()
 }

@@ -13,6 +13,7 @@ use crate::pipeline::plan::{Action, FileStep, ObjectChange, Plan, Step, StepStan
 use crate::report::text::{Fields, summary};
 use crate::types::diagnostic::{Diagnostic, Severity};
 use crate::types::name::ClusterName;
+use crate::types::text::cut;
 
 /// Most characters of a comment on GitHub; elsewhere it is more.
 pub const MOST: usize = 65_536;
@@ -252,8 +253,7 @@ fn listed(heading: &str, steps: &[(&Step, String)]) -> (Vec<String>, usize) {
 
 /// A text of somebody's within the limit of one value.
 fn short(text: &str) -> String {
-    let short: String = text.chars().take(LONGEST_VALUE).collect();
-    if short.len() < text.len() { format!("{short}…") } else { short }
+    cut(text, LONGEST_VALUE).into_owned()
 }
 
 fn cluster_block(cluster: &ClusterName, objects: &[&ObjectChange], fields: Fields<'_>, most: usize) -> String {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::model::lock::LEAVE_DIRECT;
 use crate::spec::tree::{Content, Entry, Findings, Node};
 use crate::types::diagnostic::{Diagnostic, Location, did_you_mean};
+use crate::types::text::{LONGEST_QUOTED, quoted};
 
 /// A value and the place it was written at.
 #[derive(Clone)]
@@ -262,9 +263,5 @@ pub(super) fn list(words: &[&str]) -> String {
 
 /// A text of a file, fit for a message.
 pub(super) fn short(text: &str) -> String {
-    let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() {
-        short.push('…');
-    }
-    short
+    quoted(text, LONGEST_QUOTED)
 }

@@ -11,6 +11,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use crate::types::name::Digest;
+use crate::types::text::{LONGEST_OF_PEER, cut};
 
 /// Largest RSA key in bits: what Go's crypto/tls takes.
 const MAX_RSA_BITS: usize = 8192;
@@ -65,7 +66,7 @@ pub enum CertificateError {
     #[error("certificate {0} is unreadable: {1}")]
     Der(usize, String),
     /// A rule is broken.
-    #[error("root certificate `{}` is refused: {rule}", subject.chars().take(120).collect::<String>())]
+    #[error("root certificate `{}` is refused: {rule}", cut(subject, LONGEST_OF_PEER))]
     Rule {
         /// Subject of the certificate.
         subject: String,

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::types::text::{LONGEST_QUOTED, quoted};
+
 /// A text that is no name of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is no {kind}: {rule}", shorten(.text))]
+#[error("`{}` is no {kind}: {rule}", quoted(.text, LONGEST_QUOTED))]
 pub struct InvalidName {
     /// What was wanted, for example `cluster name`.
     pub kind: &'static str,
@@ -17,14 +19,6 @@ pub struct InvalidName {
     pub text: String,
     /// The rule of the grammar.
     pub rule: &'static str,
-}
-
-fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() {
-        short.push('…');
-    }
-    short
 }
 
 macro_rules! name_type {

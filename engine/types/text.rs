@@ -85,6 +85,22 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// Most characters of a text that is repeated because it is not what was wanted in its place.
+pub(crate) const LONGEST_QUOTED: usize = 80;
+/// Most characters of what a peer wrote.
+pub(crate) const LONGEST_OF_PEER: usize = 120;
+
+/// The first characters of a text as a literal has them, control characters and quotation marks as escapes, and a sign when
+/// there were more: for a text of others between the words of a message of ours.
+pub(crate) fn quoted(text: &str, most: usize) -> String {
+    let first = text.char_indices().nth(most).map_or(text, |(at, _)| text.get(..at).unwrap_or_default());
+    let mut quoted: String = first.chars().flat_map(char::escape_debug).collect();
+    if first.len() < text.len() {
+        quoted.push('…');
+    }
+    quoted
+}
+
 /// Columns that a view that is not moved has at least behind the place.
 const BEHIND: usize = 20;
 

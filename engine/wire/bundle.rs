@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use crate::types::name::{ClusterName, InvalidName, MeshName};
+use crate::wire::failure::shown;
 use crate::wire::metadata::{MetadataError, PrivateDocument, PublicDocument, Reading};
 
 /// Type of the payload.
@@ -108,7 +109,7 @@ impl Sealed {
         only(&envelope, &["payloadType", "payload", "signatures"])?;
         let kind = text(&envelope, "payloadType")?;
         if kind != PAYLOAD_TYPE {
-            return Err(BundleError::Other(format!("`{}`", kind.escape_debug().take(100).collect::<String>())));
+            return Err(BundleError::Other(format!("`{}`", shown(kind))));
         }
         let payload = decoded(&envelope, "payload")?;
         let Some([signature]) = envelope.get("signatures").and_then(Value::as_array).map(Vec::as_slice) else {
@@ -159,7 +160,7 @@ fn decoded(value: &Value, field: &'static str) -> Result<Vec<u8>, BundleError> {
 fn only(value: &Value, known: &[&str]) -> Result<(), BundleError> {
     let fields = value.as_object().ok_or(BundleError::Field("signatures"))?.keys();
     match fields.into_iter().find(|field| !known.contains(&field.as_str())) {
-        Some(field) => Err(BundleError::Unknown(field.escape_debug().take(100).collect())),
+        Some(field) => Err(BundleError::Unknown(shown(field))),
         None => Ok(()),
     }
 }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::text::{LONGEST_OF_PEER, quoted};
+
 /// Why a document was not read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "camelCase")]
@@ -240,13 +242,9 @@ fn list(items: &[String]) -> String {
     items.iter().map(|item| format!("`{}`", shown(item))).collect::<Vec<_>>().join(", ")
 }
 
-/// A peer's text for people: escaped, at most 120 characters.
+/// A peer's text for people: escaped, and not long.
 pub fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(120).flat_map(char::escape_debug).collect();
-    if text.chars().nth(120).is_some() {
-        short.push('…');
-    }
-    short
+    quoted(text, LONGEST_OF_PEER)
 }
 
 impl Failure {

@@ -25,6 +25,7 @@ use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
+use crate::types::text::quoted;
 
 /// Name of the ConfigMap that istiod merges.
 const CONFIG_MAP: &str = "isthmus-mesh";
@@ -34,6 +35,8 @@ const RELAY_AUDIENCE: &str = "isthmus-relay";
 const GATEWAY: &str = "isthmus-cross-network";
 /// Port of the Gateway's server; that of Istio's east-west gateway.
 const GATEWAY_PORT: u16 = 15443;
+/// Most characters of what is wrong with a cluster's standard mesh configuration.
+const LONGEST_REASON: usize = 200;
 
 /// The part of Istio's `MeshConfig` that is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -294,7 +297,7 @@ fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, St
 }
 
 fn broken_standard(reader: &Reader<'_>, reason: &str) -> Diagnostic {
-    let reason: String = reason.chars().take(200).flat_map(char::escape_debug).collect();
+    let reason = quoted(reason, LONGEST_REASON);
     let file = Lock::cluster_path(&reader.cluster.name).into();
     let message = format!(
         "`meshNetworks` of the standard mesh configuration of `{}` cannot be read and is left out: {reason}",

@@ -3,6 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::types::object::Object;
+use crate::types::text::cut;
+
+/// Most characters of a field's value that is asked for.
+const LONGEST_VALUE: usize = 120;
 
 /// Where an override breaks the model.
 #[derive(Debug)]
@@ -113,8 +117,8 @@ fn same(wanted: Option<&Value>, found: Option<&Value>, field: &str, id: &str) ->
         return Ok(());
     }
     let wanted = wanted.map_or_else(|| "none".to_owned(), Value::to_string);
-    let short: String = wanted.chars().take(120).collect();
-    broken(format!("`{field}` of `{id}` must stay as the built-in template has it: {short}"), field)
+    let wanted = cut(&wanted, LONGEST_VALUE);
+    broken(format!("`{field}` of `{id}` must stay as the built-in template has it: {wanted}"), field)
 }
 
 /// Every field that is wanted is there with its value; more may be there.
