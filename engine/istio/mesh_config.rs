@@ -13,6 +13,11 @@ use crate::wire::metadata::{Shown, StandardMeshConfig};
 /// The ConfigMap that istiod merges into its mesh configuration.
 pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
 
+/// The ConfigMap of a revision's standard mesh configuration.
+pub fn standard_config_map(revision: &str) -> String {
+    if revision == "default" { "istio".to_owned() } else { format!("istio-{revision}") }
+}
+
 /// Gateways as they are configured, by network. They may be names.
 pub type Configured = BTreeMap<String, BTreeSet<Gateway>>;
 

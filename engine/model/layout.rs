@@ -9,7 +9,12 @@ pub const KUSTOMIZATION: &str = "kustomization.yaml";
 
 /// The file of the remote secret for a peer.
 pub fn secret_file(peer: &ClusterName) -> String {
-    format!("secret-istio-remote-secret-{peer}.yaml")
+    format!("secret-{}.yaml", secret_name(peer))
+}
+
+/// Name of the remote secret that lets a cluster read a peer; that of `istioctl create-remote-secret`.
+pub fn secret_name(peer: &ClusterName) -> String {
+    format!("istio-remote-secret-{peer}")
 }
 
 /// The folder of a cluster's objects.
@@ -18,7 +23,13 @@ pub fn rendered_folder(cluster: impl fmt::Display) -> String {
 }
 
 /// Names of the files below `values/<cluster>/`.
-pub const VALUES_FILES: [&str; 3] = ["helm-values.yaml", "istio-operator.yaml", "sail-istio.yaml"];
+pub const VALUES_FILES: [&str; 3] = [HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE];
+/// That of them for the chart `istiod`.
+pub const HELM_FILE: &str = "helm-values.yaml";
+/// That for `istioctl install`.
+pub const ISTIO_OPERATOR_FILE: &str = "istio-operator.yaml";
+/// That for the Sail operator.
+pub const SAIL_FILE: &str = "sail-istio.yaml";
 
 /// How values files of a mesh begin: by this they are known to be ours.
 pub fn values_mark(mesh: &MeshName) -> String {

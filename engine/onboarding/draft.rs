@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE};
 use crate::onboarding::survey::{Adoption, Installer, Named, Survey, Way};
 use crate::types::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::types::object::{YamlError, to_yaml};
@@ -485,8 +486,8 @@ fn istio(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> 
     match &survey.own_roots {
         Ok(true) => {
             let (value, file) = match survey.installer {
-                Installer::Helm => ("helmValues", "helm-values.yaml"),
-                Installer::IstioOperator => ("istioOperator", "istio-operator.yaml"),
+                Installer::Helm => ("helmValues", HELM_FILE),
+                Installer::IstioOperator => ("istioOperator", ISTIO_OPERATOR_FILE),
             };
             page.comment(
                 2,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::cluster::watched::{Meta, Objects, Place, Source, Watchable as _};
 use crate::istio::gateways::{GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways};
 use crate::istio::installed::{ROOT_CA, cluster_id, istio};
-use crate::istio::mesh_config::{SHARED_MESH_CONFIG, mesh_config, parse_mesh_networks};
+use crate::istio::mesh_config::{SHARED_MESH_CONFIG, mesh_config, parse_mesh_networks, standard_config_map};
 use crate::istio::objects::{Istiod, MeshMap, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::onboarding::asking::Asking;
 use crate::onboarding::secrets::{WireRoot, WireSecret};
@@ -20,7 +20,9 @@ use crate::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Surve
 use crate::types::address::{ApiHost, Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::name::Namespace;
+use crate::types::object::REMOTE_SECRET_LABEL;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
+use crate::wire::names::{EXPORTER, PROXY};
 
 impl Asking {
     /// What the cluster shows; nothing, where it has no istiod.
@@ -124,7 +126,7 @@ impl Asking {
         let mut all = BTreeMap::new();
         for istiod in istiods {
             let revision = istiod.revision.as_str();
-            let name = if revision == "default" { "istio".to_owned() } else { format!("istio-{revision}") };
+            let name = standard_config_map(revision);
             if all.contains_key(&name) {
                 continue;
             }
@@ -176,7 +178,8 @@ impl Asking {
     }
 
     async fn secrets(&self, namespace: &Namespace) -> Result<Vec<RemoteSecret>, String> {
-        let place = Place::labelled(format!("/api/v1/namespaces/{namespace}/secrets"), "istio/multiCluster=true");
+        let place =
+            Place::labelled(format!("/api/v1/namespaces/{namespace}/secrets"), &format!("{REMOTE_SECRET_LABEL}=true"));
         let mut secrets: Vec<_> = self.list::<WireSecret>(&place).await?.into_iter().map(WireSecret::keep).collect();
         secrets.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(secrets)
@@ -186,14 +189,14 @@ impl Asking {
         let identity = self.one::<WireConfigMap>(maps, IDENTITY).await.ok().flatten();
         let identity = identity.and_then(|map| Identity::parse(map.data.get(IDENTITY_FILE)?.as_bytes()).ok());
         let services = format!("/api/v1/namespaces/{namespace}/services");
-        let place = Place::labelled(services, "app.kubernetes.io/name in (isthmus-exporter,isthmus-proxy)");
+        let place = Place::labelled(services, &format!("app.kubernetes.io/name in ({EXPORTER},{PROXY})"));
         let services = self.list::<OurService>(&place).await.unwrap_or_default();
         let address = |name: &str| services.iter().find(|one| one.metadata.name == name)?.address();
         Installed {
             authn_key: identity.as_ref().and_then(|known| known.keys.first()).map(|key| key.pem.fingerprint()),
             serving_ca: identity.and_then(|known| certificates(&known.serving_ca?)),
-            exporter: address("isthmus-exporter"),
-            proxy: address("isthmus-proxy"),
+            exporter: address(EXPORTER),
+            proxy: address(PROXY),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::layout::secret_name;
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::RootCertificate;
 use crate::types::name::{
@@ -347,7 +348,7 @@ pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<Stranger>) {
                     stays(format!("it leads to `{}`, which no context here does", id.escape_debug()));
                     continue;
                 };
-                let same_name = secret.name == format!("istio-remote-secret-{}", peer.name.value);
+                let same_name = secret.name == secret_name(&peer.name.value);
                 let way = if peer.effective_id().as_str() != id || secret.clusters.len() > 1 {
                     Way::ByHand
                 } else if same_name {

@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::Value;
 
+use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::parse_roots_any_time;
 use crate::types::key::{PrivateKey, PublicKey};
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, InvalidName, NetworkName};
-use crate::types::object::Object;
-use crate::types::object::parse;
+use crate::types::object::{Object, REMOTE_SECRET_LABEL, parse};
 use crate::types::token::Scope;
 use crate::wire::metadata::{
     AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
     RouteState, Shown, StandardMeshConfig,
 };
-use crate::wire::peers::PeersFile;
+use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
+use crate::wire::routes::{ROUTES, ROUTES_FILE};
 
 /// Something of a simulated cluster that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +158,7 @@ impl SimulatedCluster {
 
     /// Who is admitted, by what is live.
     pub fn admitted(&self) -> PeersFile {
-        let file = self.data("isthmus-peers", "peers.json").and_then(|text| PeersFile::parse(text.as_bytes()).ok());
+        let file = self.data(PEERS, PEERS_FILE).and_then(|text| PeersFile::parse(text.as_bytes()).ok());
         file.unwrap_or_else(PeersFile::empty)
     }
 
@@ -176,7 +177,7 @@ impl SimulatedCluster {
     /// Digests of the roots in effect, its own among them.
     pub fn trusts(&self) -> BTreeSet<Digest> {
         let mesh: Value =
-            self.data("isthmus-mesh", "mesh").and_then(|text| serde_yaml::from_str(text).ok()).unwrap_or_default();
+            self.data(SHARED_MESH_CONFIG, "mesh").and_then(|text| serde_yaml::from_str(text).ok()).unwrap_or_default();
         let listed = mesh.get("caCertificates").and_then(Value::as_array).cloned().unwrap_or_default();
         let pems = listed.iter().filter_map(|entry| entry.get("pem")?.as_str()).chain([self.root.pem.as_str()]);
         pems.filter_map(|pem| parse_roots_any_time(pem).ok()).flatten().map(|root| root.digest).collect()
@@ -185,7 +186,7 @@ impl SimulatedCluster {
     /// Networks in effect.
     pub fn networks(&self) -> Vec<LiveNetwork> {
         let document: Value = self
-            .data("isthmus-mesh", "meshNetworks")
+            .data(SHARED_MESH_CONFIG, "meshNetworks")
             .and_then(|text| serde_yaml::from_str(text).ok())
             .unwrap_or_default();
         let networks = document.get("networks").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -198,10 +199,8 @@ impl SimulatedCluster {
 
     /// Cluster IDs that the relay has a route to, with their api hosts.
     pub fn routes(&self) -> Vec<(ClusterId, ApiHost)> {
-        let document: Value = self
-            .data("isthmus-routes", "routes.json")
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
+        let document: Value =
+            self.data(ROUTES, ROUTES_FILE).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let routes = document.get("routes").and_then(Value::as_array).cloned().unwrap_or_default();
         let parse = |route: &Value| {
             let text = |key: &str| route.get(key)?.as_str();
@@ -212,7 +211,7 @@ impl SimulatedCluster {
 
     /// Cluster IDs that istiod reads, by live remote secrets.
     pub fn reads(&self) -> BTreeSet<ClusterId> {
-        let secrets = self.live.values().filter(|object| object.label("istio/multiCluster") == Some("true"));
+        let secrets = self.live.values().filter(|object| object.label(REMOTE_SECRET_LABEL) == Some("true"));
         let keys = secrets.filter_map(|object| object.fields.get("data")?.as_object().map(|data| data.keys().cloned()));
         keys.flatten().filter_map(|key| key.parse().ok()).collect()
     }

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod failure;
 pub mod identity;
 pub mod metadata;
+pub mod names;
 pub mod peers;
 pub mod routes;
 pub mod spiffe;

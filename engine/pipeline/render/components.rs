@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::istio::mesh_config::standard_config_map;
 use crate::model::mesh::Components;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::draft::{ownership, step_annotations};
@@ -107,10 +108,7 @@ pub(super) fn render(
 fn values(reader: &Reader<'_>, components: &Components, image: &str, role: &str) -> Map<String, Value> {
     let issued = || format!("isthmus-{role}-tls");
     let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
-    let name = |revision: &Revision| match revision.as_str() {
-        "default" => "istio".to_owned(),
-        revision => format!("istio-{revision}"),
-    };
+    let name = |revision: &Revision| standard_config_map(revision.as_str());
     let istio = &reader.cluster.istio;
     let values = json!({
         "namespace": istio.namespace,

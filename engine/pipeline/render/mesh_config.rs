@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::istio::mesh_config::SHARED_MESH_CONFIG;
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE};
 use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
 use crate::pipeline::render::check::{check_reads_back, internal};
@@ -26,11 +28,8 @@ use crate::types::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
 use crate::types::text::quoted;
+use crate::wire::names::RELAY_AUDIENCE;
 
-/// Name of the ConfigMap that istiod merges.
-const CONFIG_MAP: &str = "isthmus-mesh";
-/// Audience of the tokens that istiod shows a strict relay; also the name of their volume.
-const RELAY_AUDIENCE: &str = "isthmus-relay";
 /// Name of the Gateway through which peers reach services of the cluster.
 const GATEWAY: &str = "isthmus-cross-network";
 /// Port of the Gateway's server; that of Istio's east-west gateway.
@@ -162,7 +161,7 @@ pub(super) fn render(
             };
             data.push(("meshNetworks", networks));
         }
-        out.objects.push(reader.config_map(CONFIG_MAP, steps, data));
+        out.objects.push(reader.config_map(SHARED_MESH_CONFIG, steps, data));
     } else {
         let (name, values) = values(reader, target, &mesh, &ours)?;
         let header = format!(
@@ -338,7 +337,7 @@ fn values(
     let revision = istio.revisions.first().map_or("default", Revision::as_str);
     Ok(match target {
         MeshConfigTarget::IstioOperator => (
-            "istio-operator.yaml",
+            ISTIO_OPERATOR_FILE,
             json!({
                 "apiVersion": "install.istio.io/v1alpha1",
                 "kind": "IstioOperator",
@@ -347,7 +346,7 @@ fn values(
             }),
         ),
         MeshConfigTarget::Sail => (
-            "sail-istio.yaml",
+            SAIL_FILE,
             json!({
                 "apiVersion": "sailoperator.io/v1",
                 "kind": "Istio",
@@ -357,7 +356,7 @@ fn values(
         ),
         MeshConfigTarget::HelmValues | MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => {
             pilot.extend([("global".to_owned(), global.into()), ("meshConfig".to_owned(), mesh)]);
-            ("helm-values.yaml", pilot.into())
+            (HELM_FILE, pilot.into())
         }
     })
 }
@@ -366,6 +365,7 @@ fn values(
 fn volume_of_relay_token() -> [(String, Value); 2] {
     let (folder, file) = RELAY_TOKEN.rsplit_once('/').unwrap_or_default();
     let token = json!({ "audience": RELAY_AUDIENCE, "expirationSeconds": 3600, "path": file });
+    // the volume is called as its tokens are
     let volume = json!({ "name": RELAY_AUDIENCE, "projected": { "sources": [{ "serviceAccountToken": token }] } });
     let mount = json!({ "name": RELAY_AUDIENCE, "mountPath": folder, "readOnly": true });
     [("volumes".to_owned(), json!([volume])), ("volumeMounts".to_owned(), json!([mount]))]

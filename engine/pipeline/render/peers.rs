@@ -18,6 +18,7 @@ use crate::types::name::{ClusterId, ClusterName};
 use crate::types::step::{StepId, StepKind};
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
+use crate::wire::names::PROXY;
 use crate::wire::peers::{PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
 
@@ -126,7 +127,7 @@ fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster
     out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());
     flow_of_peers(reader, step, out);
     let namespace = &reader.cluster.istio.namespace;
-    let account = json!({ "kind": "ServiceAccount", "name": "isthmus-proxy", "namespace": namespace });
+    let account = json!({ "kind": "ServiceAccount", "name": PROXY, "namespace": namespace });
     let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": PEERS_GROUP });
     for (name, subject) in [(IMPERSONATE, account), (PEERS, group)] {
         let role = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": name });

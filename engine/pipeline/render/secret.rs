@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Map;
 
+use crate::model::layout::secret_name;
 use crate::model::lock::Stage;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::filled::{Filled, ID, Kubeconfigs, Place, Shared};
@@ -20,8 +21,9 @@ use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::stencil::Stencil;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
-use crate::types::object::{INPUTS_ANNOTATION, ObjectId};
+use crate::types::object::{INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
 use crate::types::step::StepId;
+use crate::wire::names::RELAY;
 
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
@@ -59,24 +61,20 @@ fn step(reader: &Reader<'_>, link: &Link<'_>) -> StepId {
     StepId::secret(&reader.cluster.name, link.name)
 }
 
-fn object_name(peer: &ClusterName) -> String {
-    format!("istio-remote-secret-{peer}")
-}
-
 fn object_id(reader: &Reader<'_>, peer: &ClusterName) -> ObjectId {
     ObjectId {
         group: String::new(),
         kind: "Secret".to_owned(),
         namespace: Some(reader.cluster.istio.namespace.to_string()),
-        name: object_name(peer),
+        name: secret_name(peer),
     }
 }
 
 fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, inputs: String) -> RenderedObject {
     let steps = vec![StepId::secret(&reader.cluster.name, peer)];
     reader
-        .object("v1", "Secret", &object_name(peer), steps)
-        .label("istio/multiCluster", "true")
+        .object("v1", "Secret", &secret_name(peer), steps)
+        .label(REMOTE_SECRET_LABEL, "true")
         .annotation("networking.istio.io/cluster", id.to_owned())
         .annotation(INPUTS_ANNOTATION, inputs)
         .field("data", Map::from_iter([(id.to_owned(), data.into())]).into())
@@ -97,7 +95,7 @@ impl<'c> Relay<'c> {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
-        let base = format!("https://isthmus-relay.{namespace}.svc:{RELAY_PORT}/to/");
+        let base = format!("https://{RELAY}.{namespace}.svc:{RELAY_PORT}/to/");
         let place =
             Place { base, ca: Digest::of(ca.as_bytes()), token_file: reader.mesh.require_token.then_some(RELAY_TOKEN) };
         let peer = NAME.parse().map_err(internal)?;

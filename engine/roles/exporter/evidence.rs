@@ -13,11 +13,6 @@ use crate::types::certificate::parse_roots_any_time;
 use crate::types::name::{ClusterId, Digest, NetworkName};
 use crate::wire::metadata::{CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown};
 
-/// Metric of the api-proxy: when a peer last used a key.
-pub const LAST_USED: &str = "isthmus_proxy_credential_last_used_seconds";
-/// Metric of the relay: whether a route works.
-pub const ROUTE_UP: &str = "isthmus_relay_route_up";
-
 /// What one pod answered, or why it did not.
 pub type Answer<T> = (String, Result<T, String>);
 

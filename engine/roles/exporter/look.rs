@@ -22,8 +22,8 @@ use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
 use crate::roles::exporter::documents::{Facts, shared};
 use crate::roles::exporter::evidence;
-use crate::roles::exporter::evidence::{LAST_USED, ROUTE_UP};
 use crate::wire::metadata::{Evidence, Shown};
+use crate::wire::names::{LAST_USED, ROUTE_UP};
 
 /// Where a pod finds the token of audience `istio-ca` that istiod takes.
 pub(super) const ISTIO_TOKEN: &str = "/var/run/secrets/isthmus/istio-token";

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::cluster::watched::{Place, Source, Watchable, Watched, each, watch_place};
 use crate::istio::gateways::{Hosts, NETWORK_LABEL, Settling, WireNode, WireService, behind_nodes, gateways};
 use crate::istio::installed::ROOT_CA;
-use crate::istio::mesh_config::SHARED_MESH_CONFIG;
+use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
 use crate::istio::objects::{WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::roles::exporter::documents::{Facts, compose};
 use crate::roles::exporter::look::{ISTIO_TOKEN, Pods, look};
@@ -27,6 +27,7 @@ use crate::roles::role::{Role, RoleError, Service};
 use crate::types::certificate::parse_roots_any_time;
 use crate::wire::identity::IDENTITY;
 use crate::wire::metadata::Evidence;
+use crate::wire::names::{PROXY, RELAY};
 use crate::wire::peers::PEERS;
 use crate::wire::routes::ROUTES;
 
@@ -173,8 +174,8 @@ impl Sources {
             standard: BTreeMap::new(),
             deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, "app=istiod"), &bell),
             istiods: pods("app=istiod"),
-            proxies: pods("app.kubernetes.io/name=isthmus-proxy"),
-            relays: pods("app.kubernetes.io/name in (isthmus-relay,isthmus-agent)"),
+            proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
+            relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
             kube_system: namespace("kube-system"),
             namespace: namespace(role.namespace.as_str()),
             services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &bell),
@@ -194,9 +195,7 @@ impl Sources {
         if let Source::Present(pods) = self.istiods.all() {
             wanted.extend(pods.values().map(|pod| pod.istiod.revision.clone()));
         }
-        let name =
-            |revision: String| if revision == "default" { "istio".to_owned() } else { format!("istio-{revision}") };
-        let wanted: BTreeSet<String> = wanted.into_iter().map(name).collect();
+        let wanted: BTreeSet<String> = wanted.iter().map(|revision| standard_config_map(revision)).collect();
         if !wanted.is_empty() {
             self.standard.retain(|name, _| wanted.contains(name));
         }

@@ -22,6 +22,7 @@ use crate::server::limits::{Buckets, Limits};
 use crate::server::nothing;
 use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
 use crate::types::name::ClusterUuid;
+use crate::wire::names::LAST_USED;
 
 /// How often the apiserver is asked whether it is ready.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -70,7 +71,7 @@ impl Proxy {
             registry.register("isthmus_proxy_requests", "Requests of peers", requests);
             registry.register("isthmus_proxy_watches", "Watches that are open", watches);
             let help = "When a peer last used a key, seconds since 1970";
-            registry.register("isthmus_proxy_credential_last_used_seconds", help, last_used);
+            registry.register(LAST_USED, help, last_used);
         });
         tokio::spawn(probe(upstream.clone(), credential.clone(), role.clone()));
         let limits = role.limits.clone();

@@ -17,9 +17,8 @@ use tokio::time::timeout;
 
 use crate::roles::relay::store;
 use crate::types::name::{Digest, Namespace};
+use crate::wire::names::RELAY_AUDIENCE;
 
-/// The audience of the tokens.
-pub(super) const AUDIENCE: &str = "isthmus-relay";
 /// How long a token counts as good.
 const GOOD_FOR: Duration = Duration::from_mins(1);
 /// How long it counts as bad.
@@ -85,7 +84,7 @@ impl Door {
     }
 
     async fn ask(&self, token: &str) -> Result<bool, String> {
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![RELAY_AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let params = PostParams::default();
         let asked = timeout(PATIENCE, self.reviews.create(&params, &review)).await;
@@ -97,7 +96,7 @@ impl Door {
 /// Whether a review says that this is an istiod of the namespace. An apiserver that knows no audiences leaves them out, and
 /// then the token was not judged for ours.
 fn is_istiod(status: &TokenReviewStatus, namespace: &Namespace) -> bool {
-    let audience = status.audiences.as_ref().is_some_and(|audiences| audiences.iter().any(|a| a == AUDIENCE));
+    let audience = status.audiences.as_ref().is_some_and(|audiences| audiences.iter().any(|a| a == RELAY_AUDIENCE));
     let user = status.user.as_ref().and_then(|user| user.username.as_deref()).unwrap_or_default();
     let account = user.strip_prefix(&format!("system:serviceaccount:{namespace}:")).unwrap_or_default();
     status.authenticated == Some(true) && audience && (account == "istiod" || account.starts_with("istiod-"))
@@ -120,7 +119,7 @@ mod tests {
             };
             is_istiod(&status, &Namespace::istio_system())
         };
-        let (istiod, ours) = ("system:serviceaccount:istio-system:istiod", Some(AUDIENCE));
+        let (istiod, ours) = ("system:serviceaccount:istio-system:istiod", Some(RELAY_AUDIENCE));
         assert!(judge(Some(true), ours, istiod));
         assert!(judge(Some(true), ours, &format!("{istiod}-canary")));
         for (authenticated, audience, user) in [

@@ -24,6 +24,7 @@ use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterUuid};
 use crate::types::token::{Claims, ISSUER, Scope, mint};
+use crate::wire::names::ROUTE_UP;
 use crate::wire::routes::{Route, RoutesFile};
 
 /// Seconds that a token lives.
@@ -69,7 +70,7 @@ impl Counts {
         let counts = Self::default();
         metrics.register(|registry| {
             let up = "Whether the peer answers GET /api as an apiserver does";
-            registry.register("isthmus_relay_route_up", up, counts.route_up.clone());
+            registry.register(ROUTE_UP, up, counts.route_up.clone());
             registry.register("isthmus_relay_requests", "Requests by peer and answer", counts.requests.clone());
             registry.register("isthmus_relay_watches", "Watches that are open", counts.watches.clone());
             let age = "Age of the token in use, at the last look at the peer";

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use crate::istio::gateways::NETWORK_LABEL;
 use crate::roles::relay::RelayOptions;
 use crate::roles::relay::birth;
 use crate::roles::relay::birth::Authn;
@@ -30,6 +31,7 @@ use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::types::token::Scope;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
 use crate::wire::metadata::AuthnKey;
+use crate::wire::names::{EXPORTER, PROXY, RELAY};
 
 /// Attempts at an object that others write at the same time.
 const ATTEMPTS: usize = 5;
@@ -37,8 +39,6 @@ const ATTEMPTS: usize = 5;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// ConfigMap of the mesh configuration, but for the suffix of its revision.
 const MESH_CONFIG: &str = "istio";
-/// Label of a namespace with the network of its cluster.
-const NETWORK_LABEL: &str = "topology.istio.io/network";
 
 /// Who this cluster is to its peers.
 #[derive(Debug)]
@@ -261,15 +261,11 @@ impl Keeper {
             [format!("{name}.cluster.local"), name].into_iter().chain(more.iter().map(canonical)).collect()
         };
         let mut leaves = vec![
-            (
-                "certificate of the exporter",
-                "isthmus-exporter-tls",
-                hosts("isthmus-exporter", &self.options.exporter_hosts),
-            ),
-            ("certificate of the api-proxy", "isthmus-proxy-tls", hosts("isthmus-proxy", &self.options.proxy_hosts)),
+            ("certificate of the exporter", "isthmus-exporter-tls", hosts(EXPORTER, &self.options.exporter_hosts)),
+            ("certificate of the api-proxy", "isthmus-proxy-tls", hosts(PROXY, &self.options.proxy_hosts)),
         ];
         if self.role.tls.is_none() {
-            leaves.push(("certificate", "isthmus-relay-tls", hosts("isthmus-relay", &[])));
+            leaves.push(("certificate", "isthmus-relay-tls", hosts(RELAY, &[])));
         }
         leaves
     }
