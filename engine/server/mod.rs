@@ -8,6 +8,7 @@
 
 pub mod limits;
 pub mod log;
+pub mod runtime;
 mod server_limits;
 pub mod stream;
 pub mod telemetry;
