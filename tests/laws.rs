@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::Stage;
+use isthmus::model::needs::{Row, Scope};
 use isthmus::pipeline::plan::Action;
 use isthmus::pipeline::{Facts, Request, Until};
+use isthmus::types::step::{StepId, StepKind};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -145,6 +147,15 @@ proptest! {
         let graph = isthmus::pipeline::plan::graph::Graph::build(&story.world.load().mesh, &turned.turn.advanced.lock, None).unwrap();
         for (before, after) in graph.edges() {
             prop_assert!(places[&before.to_string()] < places[&after.to_string()], "{before} before {after}");
+            prop_assert!(Row::of(before.kind).wave <= Row::of(after.kind).wave, "{after} is synced before {before}");
+        }
+        for secret in graph.order().filter(|step| step.kind == StepKind::RenderSecret) {
+            for need in Row::of(StepKind::RenderSecret).needs {
+                let cluster = if need.of == Scope::Own { Some(&secret.cluster) } else { secret.peer.as_ref() };
+                let needed = StepId::of(need.step, cluster.unwrap());
+                let place = places.get(&needed.to_string());
+                prop_assert!(place.is_some_and(|place| *place < places[&secret.to_string()]), "{needed} before {secret}");
+            }
         }
         for (before, after) in needed(&story.world) {
             prop_assert!(places[&before] < places[&after], "{before} before {after}");

@@ -1,11 +1,13 @@
 //! Trust: first contact, changes of what a cluster is trusted for, clusters that claim what is another's, bad roots, and
 //! what counts as waiting and what as failing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use isthmus::model::known::Known;
 use isthmus::model::lock::{Lock, LockedLink, Stage};
 use isthmus::model::mesh::Mesh;
+use isthmus::model::needs::{Condition, Row};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
 use isthmus::pipeline::accept::{Accepted, Showing, Standing, accept, equal_subjects, hides_our_roots};
 use isthmus::pipeline::advance::advance;
@@ -15,8 +17,11 @@ use isthmus::simulation::cluster::{Authority, Fleet, SimulatedCluster};
 use isthmus::spec::Source;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::key::PrivateKey;
-use isthmus::types::name::ClusterName;
-use isthmus::wire::metadata::{AuthnKey, Evidence, PrivateDocument, PublicDocument, Shown, StandardMeshConfig};
+use isthmus::types::name::{ClusterName, Digest};
+use isthmus::types::step::{StepId, StepKind};
+use isthmus::wire::metadata::{
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, RouteState, Shown, StandardMeshConfig,
+};
 
 use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::peer::{Ca, Peer, Step, json};
@@ -411,6 +416,84 @@ fn no_approval_helps_against_a_pin() {
             let Standing::Refused(words) = &accepted.news["alfa"].public else { panic!("{pin}") };
             assert!(words.contains("contradicts the pin") && !accepted.news["alfa"].may_be_asked());
         }
+    }
+}
+
+/// A run in which `alfa` is about to read `bravo` and all that this needs is live.
+fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
+    let mut accepted = world.turn(&[]);
+    let link = LockedLink { stage: Stage::Joining, unproven: false };
+    accepted.lock.links.entry(name("alfa")).or_default().insert(name("bravo"), link);
+    let roots = accepted.lock.clusters.values().flat_map(|locked| &locked.public.roots).map(|root| root.digest);
+    let roots: BTreeSet<Digest> = roots.collect();
+    for (own, other) in [("alfa", "bravo"), ("bravo", "alfa")] {
+        let other = Known::of(mesh, &accepted.lock, &name(other)).unwrap();
+        let (id, proxy) = (other.cluster_id(), other.proxy().unwrap());
+        let route = LiveRoute { cluster_id: id, api_host: proxy.api_host, state: RouteState::Ok, reason: None };
+        let evidence = Evidence {
+            trusts: Shown::Seen(roots.clone()),
+            networks: Shown::Seen(vec![LiveNetwork { name: proxy.network, gateways: proxy.gateways }]),
+            reads: Shown::Seen(Vec::new()),
+            routes: Shown::Seen(vec![route]),
+            prepared: Shown::Seen(true),
+            credentials: Shown::Seen(Vec::new()),
+            mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+        };
+        accepted.news.get_mut(own).unwrap().evidence = Showing::Shown(Box::new(evidence));
+    }
+    accepted
+}
+
+/// Takes one condition away.
+fn without(condition: Condition, accepted: &mut Accepted) {
+    let (reader, peer) = match condition {
+        Condition::ReaderDocument => return accepted.lock.clusters.get_mut("alfa").unwrap().private = None,
+        Condition::PeerDocument => return accepted.lock.clusters.get_mut("bravo").unwrap().private = None,
+        Condition::RelayCa => return accepted.lock.clusters.get_mut("alfa").unwrap().public.relay_ca = None,
+        _ => ("alfa", "bravo"),
+    };
+    let showing = |accepted: &mut Accepted, of: &str, change: &dyn Fn(&mut Evidence)| {
+        let Showing::Shown(evidence) = &mut accepted.news.get_mut(of).unwrap().evidence else { panic!("{of}") };
+        change(evidence);
+    };
+    let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
+    let unseen = Showing::Unseen("it does not answer".to_owned());
+    match condition {
+        Condition::ReaderDocument | Condition::PeerDocument | Condition::RelayCa => {}
+        Condition::ReaderEvidence => accepted.news.get_mut(reader).unwrap().evidence = unseen,
+        Condition::PeerEvidence => accepted.news.get_mut(peer).unwrap().evidence = unseen,
+        Condition::PeerRootsInReader => showing(accepted, reader, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
+        Condition::ReaderRootsInPeer => showing(accepted, peer, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
+        Condition::PeerNetwork => showing(accepted, reader, &|it| it.networks = Shown::Seen(Vec::new())),
+        Condition::Route => showing(accepted, reader, &|it| it.routes = Shown::Seen(Vec::new())),
+        Condition::Admission => showing(accepted, reader, &|it| {
+            let Shown::Seen(routes) = &mut it.routes else { panic!("no routes") };
+            routes[0].state = RouteState::Failed;
+        }),
+        Condition::ReaderPrepared => showing(accepted, reader, &|it| it.prepared = Shown::Seen(false)),
+        Condition::PeerPrepared => showing(accepted, peer, &|it| it.prepared = Shown::Seen(false)),
+        Condition::RootsNotHidden => showing(accepted, reader, &|it| it.mesh_config = Shown::Seen(hides.clone())),
+    }
+}
+
+#[test]
+fn a_link_waits_for_each_condition_of_the_table_by_itself() {
+    let world = World::known(&["alfa", "bravo"]);
+    let mesh = world.compiled();
+    let (reader, peer) = (name("alfa"), name("bravo"));
+    let step = StepId::secret(&reader, &peer);
+    let joined = LockedLink { stage: Stage::Joined, unproven: false };
+    let open = advance(&mesh, &at_the_gate(&world, &mesh), false);
+    assert_eq!((open.lock.link(&reader, &peer), open.waits.get(&step)), (Some(&joined), None));
+    let mut reasons = BTreeSet::new();
+    for condition in Row::of(StepKind::RenderSecret).conditions() {
+        let mut accepted = at_the_gate(&world, &mesh);
+        without(condition, &mut accepted);
+        let advanced = advance(&mesh, &accepted, false);
+        assert_eq!(advanced.lock.link(&reader, &peer).unwrap().stage, Stage::Joining, "{condition:?}");
+        let waits = advanced.waits.get(&step).cloned().unwrap_or_default();
+        assert_eq!(waits.len(), 1, "{condition:?}: {waits:?}");
+        assert!(reasons.insert(waits[0].clone()), "{condition:?} is told of as another: {waits:?}");
     }
 }
 

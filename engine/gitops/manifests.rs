@@ -1,6 +1,6 @@
 //! What Argo CD and Flux are told about a checkout: the plugin and its sidecar, Applications, Kustomizations.
 //!
-//! The objects of a cluster carry sync waves: components, trust, networks, secrets. Argo CD applies them in that order and
+//! The objects of a cluster carry the sync waves of [`needs`](crate::model::needs). Argo CD applies them in that order and
 //! prunes in the opposite one. Flux knows no waves, so each cluster gets one Kustomization a wave, each after the last.
 //! None of what is here may delete a cluster's objects as a side effect: a cluster leaves by `state: leaving`, step by step,
 //! and an Application or Kustomization that goes away leaves behind what it applied.
@@ -11,6 +11,7 @@ use crate::gitops::argocd::PLUGIN;
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::layout::rendered_folder;
 use crate::model::mesh::{Cluster, Mesh};
+use crate::model::needs::Wave;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::{MESH_LABEL, Object, SYNC_WAVE, YamlError, to_yaml};
 
@@ -18,8 +19,6 @@ use crate::types::object::{MESH_LABEL, Object, SYNC_WAVE, YamlError, to_yaml};
 const PLUGIN_CONFIG: &str = "isthmus-plugin";
 /// The user as whom Argo CD's plugin server runs (Argo CD, "Config Management Plugins").
 const PLUGIN_USER: u32 = 999;
-/// The parts of a cluster that Flux applies one after the other, and their waves.
-pub const PARTS: [(&str, i32); 4] = [("components", 0), ("trust", 1), ("networks", 2), ("secrets", 3)];
 
 /// Where the checkout lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,11 +248,10 @@ pub fn git_repository(mesh: &Mesh, source: &Source, namespace: &str, secret: Opt
 /// of it what belongs to the others.
 pub fn kustomizations(mesh: &Mesh, source: &Source, namespace: &str, destination: &Destination<'_>) -> Vec<Object> {
     let cluster = &destination.cluster.name;
-    let part_name = |part: &str| format!("isthmus-{cluster}-{part}");
     let mut before: Option<String> = None;
-    let mut objects = Vec::with_capacity(PARTS.len());
-    for (part, wave) in PARTS {
-        let name = part_name(part);
+    let mut objects = Vec::with_capacity(Wave::ALL.len());
+    for wave in Wave::ALL {
+        let name = format!("isthmus-{cluster}-{wave}");
         let mut spec = json!({
             "interval": "10m",
             "retryInterval": "1m",
@@ -280,9 +278,9 @@ pub fn kustomizations(mesh: &Mesh, source: &Source, namespace: &str, destination
 }
 
 /// Kustomize's patch that takes every object of another wave away. The patch has to name an object; its target decides.
-fn not_of_wave(wave: i32) -> Value {
+fn not_of_wave(wave: Wave) -> Value {
     json!({
-        "target": {"annotationSelector": format!("{SYNC_WAVE}!={wave}")},
+        "target": {"annotationSelector": format!("{SYNC_WAVE}!={}", wave.number())},
         "patch": "$patch: delete\napiVersion: v1\nkind: Any\nmetadata:\n  name: any\n",
     })
 }

@@ -6,5 +6,6 @@ pub mod layout;
 pub mod link_status;
 pub mod lock;
 pub mod mesh;
+pub mod needs;
 pub mod tree;
 pub mod trust;

@@ -52,16 +52,6 @@ impl StepKind {
             Self::RenderSecret => "render-secret",
         }
     }
-
-    /// Argo CD's sync wave for the objects of the step: components, trust, networks, secrets.
-    pub fn sync_wave(self) -> i32 {
-        match self {
-            Self::RenderComponents | Self::FetchCa => 0,
-            Self::ExchangeKeys | Self::DiscoverProxy | Self::RenderTrust => 1,
-            Self::RenderNetworks | Self::RenderRoutes => 2,
-            Self::RenderSecret => 3,
-        }
-    }
 }
 
 impl fmt::Display for StepKind {

@@ -4,17 +4,20 @@
 //! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a turn.
 //! The stage is pure: it sees the mesh, the lock and the news of [`accept`](mod@crate::pipeline::accept), and never asks anybody.
 
+mod gate;
 pub(crate) mod gone;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::known::{Known, Proxy};
+use self::gate::{End, Gate, seen};
+use crate::model::known::Known;
 use crate::model::lock::{Lock, LockedLink, Stage};
-use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
+use crate::model::mesh::{Mesh, State};
+use crate::model::needs::Row;
 use crate::pipeline::accept::{Accepted, News, Showing, hides_our_roots};
 use crate::types::name::ClusterName;
-use crate::types::step::StepId;
-use crate::wire::metadata::{Evidence, RouteState, Shown};
+use crate::types::step::{StepId, StepKind};
+use crate::wire::metadata::Evidence;
 
 /// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
 pub const DELETION_GUARD_PERCENT: usize = 30;
@@ -142,7 +145,7 @@ impl<'a> Turn<'a> {
     }
 
     fn renders_secret(&self, reader: &ClusterName) -> bool {
-        self.mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
+        Row::of(StepKind::RenderSecret).place.holds(self.mesh.clusters.get(reader))
     }
 
     fn begin(&mut self, link: &Link) {
@@ -179,54 +182,18 @@ impl<'a> Turn<'a> {
             self.set(link, Stage::Joined, Vec::new());
             return;
         }
-        let Some((reader, peer)) = self.known(&link.0).zip(self.known(&link.1)) else { return };
-        let mut gate = Gate::default();
-        self.judge(&reader, &peer, &mut gate);
-        if !gate.waits.is_empty() {
-            self.wait(link, gate.waits);
+        let Some((reader, peer)) = self.end(&link.0).zip(self.end(&link.1)) else { return };
+        let hides_our_roots = self.news(&link.0).is_some_and(|news| hides_our_roots(reader.known.cluster, news));
+        let findings = Gate { reader, peer, hides_our_roots }.judge();
+        if !findings.waits.is_empty() {
+            self.wait(link, findings.waits);
             return;
         }
-        self.set(link, Stage::Joined, gate.unproven);
+        self.set(link, Stage::Joined, findings.unproven);
     }
 
-    fn judge(&self, reader: &Known<'_>, peer: &Known<'_>, gate: &mut Gate) {
-        let (c, p) = (&reader.cluster.name, &peer.cluster.name);
-        for known in [reader, peer] {
-            if known.proxy().is_none() {
-                gate.waits.push(format!("the private document of `{}`", known.cluster.name));
-            }
-        }
-        if reader.locked.public.relay_ca.is_none() {
-            gate.waits.push(format!("the relay of `{c}` to publish its CA"));
-        }
-        let Some(proxy) = peer.proxy() else { return };
-        let share = reader.shares_roots_with(peer);
-        match self.showing(c) {
-            Ok(Some(evidence)) => {
-                if !share {
-                    gate.trusts(c, evidence, peer);
-                }
-                gate.network(reader, evidence, peer, &proxy);
-                gate.route(c, evidence, peer, &proxy);
-                gate.prepared(reader.cluster, evidence);
-            }
-            Ok(None) => gate.unproven.push(format!("`{c}` publishes no evidence")),
-            Err(reason) => gate.waits.push(format!("evidence of `{c}`: {reason}")),
-        }
-        match self.showing(p) {
-            Ok(Some(evidence)) => {
-                if !share {
-                    gate.trusts(p, evidence, reader);
-                }
-                gate.prepared(peer.cluster, evidence);
-            }
-            Ok(None) if peer.cluster.reconciler == Reconciler::Deckhouse => {}
-            Ok(None) => gate.unproven.push(format!("`{p}` publishes no evidence")),
-            Err(reason) => gate.waits.push(format!("evidence of `{p}`: {reason}")),
-        }
-        if self.news(c).is_some_and(|news| hides_our_roots(reader.cluster, news)) {
-            gate.waits.push(format!("the standard mesh configuration of `{c}` to give up its `caCertificates`"));
-        }
+    fn end(&self, name: &ClusterName) -> Option<End<'a>> {
+        Some(End { known: self.known(name)?, showing: self.showing(name) })
     }
 
     /// This turn's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
@@ -285,7 +252,7 @@ impl<'a> Turn<'a> {
         let gone = self.seen_gone(
             link,
             |evidence, peer| {
-                shown(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
+                seen(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
             },
             "the remote secret",
         );
@@ -306,7 +273,7 @@ impl<'a> Turn<'a> {
             let gone = self.seen_gone(
                 direction,
                 |evidence, peer| {
-                    shown(&evidence.routes)
+                    seen(&evidence.routes)
                         .map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
                 },
                 "the route",
@@ -360,78 +327,6 @@ impl<'a> Turn<'a> {
                 going.len()
             );
             self.advanced.refusals.insert(StepId::secret(&link.0, &link.1), words);
-        }
-    }
-}
-
-fn shown<T>(shown: &Shown<T>) -> Result<&T, String> {
-    match shown {
-        Shown::Seen(value) => Ok(value),
-        Shown::Unknown(reason) => Err(reason.clone()),
-    }
-}
-
-/// What a move from joining to joined still lacks.
-#[derive(Default)]
-struct Gate {
-    waits: Vec<String>,
-    unproven: Vec<String>,
-}
-
-impl Gate {
-    /// `name` trusts all roots of `other`.
-    fn trusts(&mut self, name: &ClusterName, evidence: &Evidence, other: &Known<'_>) {
-        match shown(&evidence.trusts) {
-            Ok(trusts) if other.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => {}
-            Ok(_) => self.waits.push(format!("the root CA of `{}` to be live in `{name}`", other.cluster.name)),
-            Err(reason) => self.waits.push(format!("evidence of `{name}` on roots: {reason}")),
-        }
-    }
-
-    fn network(&mut self, reader: &Known<'_>, evidence: &Evidence, peer: &Known<'_>, proxy: &Proxy) {
-        let name = &reader.cluster.name;
-        let own = reader.proxy().map(|own| own.network);
-        if peer.cluster.flat_network || own.as_ref() == Some(&proxy.network) {
-            return;
-        }
-        let peer = &peer.cluster.name;
-        let wanted: BTreeSet<_> = proxy.gateways.iter().collect();
-        match shown(&evidence.networks) {
-            Ok(networks) => {
-                let live = networks.iter().find(|network| network.name == proxy.network);
-                if live.is_none_or(|live| live.gateways.iter().collect::<BTreeSet<_>>() != wanted) {
-                    self.waits.push(format!("the network of `{peer}` to be live in `{name}`"));
-                }
-            }
-            Err(reason) => self.waits.push(format!("evidence of `{name}` on networks: {reason}")),
-        }
-    }
-
-    fn route(&mut self, name: &ClusterName, evidence: &Evidence, peer: &Known<'_>, proxy: &Proxy) {
-        let id = peer.cluster_id();
-        let peer = &peer.cluster.name;
-        match shown(&evidence.routes) {
-            Ok(routes) => {
-                match routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host) {
-                    Some(route) if route.state == RouteState::Ok => {}
-                    Some(route) => {
-                        let reason = route.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                        self.waits.push(format!("the relay of `{name}` to be admitted by `{peer}`{reason}"));
-                    }
-                    None => self.waits.push(format!("the route to `{peer}` to be live in `{name}`")),
-                }
-            }
-            Err(reason) => self.waits.push(format!("evidence of `{name}` on routes: {reason}")),
-        }
-    }
-
-    fn prepared(&mut self, cluster: &Cluster, evidence: &Evidence) {
-        let name = &cluster.name;
-        match shown(&evidence.prepared) {
-            _ if cluster.istio.prepared => {}
-            Ok(true) => {}
-            Ok(false) => self.waits.push(format!("istiod and proxies of `{name}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, PROXY_CONFIG_XDS_AGENT)")),
-            Err(reason) => self.waits.push(format!("evidence of `{name}` on its preparation: {reason}")),
         }
     }
 }

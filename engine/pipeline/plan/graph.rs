@@ -12,7 +12,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use rustc_hash::FxHashMap;
 
 use crate::model::lock::Lock;
-use crate::model::mesh::{Mesh, Reconciler};
+use crate::model::mesh::{Cluster, Mesh};
+use crate::model::needs::{Row, Scope};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
@@ -35,44 +36,23 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The steps of a mesh: of the links that the spec wants, and of those that the lock still has. With `only`, the steps
-    /// of one cluster and those they need.
+    /// The steps of a mesh, as the table of [`needs`](crate::model::needs) has them: of the links that the spec wants, and of
+    /// those that the lock still has. With `only`, the steps of one cluster and those they need.
     pub fn build(mesh: &Mesh, lock: &Lock, only: Option<&ClusterName>) -> Result<Self, Cycle> {
+        let drawn = StepKind::ALL.map(|kind| (kind, Row::of(kind).drawn()));
         let mut edges = Edges::default();
-        let wanted = |name: &ClusterName| only.is_none_or(|only| only == name);
-        for (name, cluster) in mesh.clusters.iter().filter(|(name, _)| wanted(name)) {
-            edges.node(StepId::of(StepKind::FetchCa, name));
-            edges.after(StepKind::DiscoverProxy, name, StepKind::FetchCa, name);
-            let rendered = cluster.reconciler == Reconciler::Rendered;
-            if cluster.reconciler != Reconciler::External {
-                edges.after(StepKind::DiscoverProxy, name, StepKind::ExchangeKeys, name);
-            }
-            if cluster.components.is_some() {
-                edges.after(StepKind::FetchCa, name, StepKind::RenderComponents, name);
-            }
+        for (name, cluster) in mesh.clusters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+            let wanted = mesh.peers_of(name).map(|peer| (&peer.name, Some(peer)));
             let leaving = lock.links.get(name).into_iter().flat_map(|links| links.keys());
-            let peers: BTreeSet<&ClusterName> = mesh.peers_of(name).map(|peer| &peer.name).chain(leaving).collect();
-            for peer in peers {
-                if cluster.reconciler != Reconciler::External {
-                    edges.after(StepKind::ExchangeKeys, name, StepKind::FetchCa, peer);
-                }
-                if !rendered {
-                    continue;
-                }
-                edges.after(StepKind::RenderTrust, name, StepKind::FetchCa, peer);
-                edges.after(StepKind::RenderNetworks, name, StepKind::DiscoverProxy, peer);
-                edges.after(StepKind::RenderRoutes, name, StepKind::DiscoverProxy, peer);
-                let secret = StepId::secret(name, peer);
-                for kind in
-                    [StepKind::DiscoverProxy, StepKind::RenderTrust, StepKind::RenderNetworks, StepKind::RenderRoutes]
-                {
-                    edges.add(StepId::of(kind, name), secret.clone());
-                }
-                if mesh.clusters.get(peer).is_some_and(|peer| peer.reconciler == Reconciler::Rendered) {
-                    edges.add(StepId::of(StepKind::RenderTrust, peer), secret.clone());
-                }
-                if mesh.clusters.get(peer).is_some_and(|peer| peer.reconciler != Reconciler::External) {
-                    edges.add(StepId::of(StepKind::ExchangeKeys, peer), secret);
+            let peers = wanted.chain(leaving.map(|peer| (peer, mesh.clusters.get(peer))));
+            let here = Surroundings { own: (name, Some(cluster)), peers: &peers.collect() };
+            for (kind, needs) in drawn.iter().filter(|(kind, _)| Row::of(*kind).place.holds(Some(cluster))) {
+                if *kind == StepKind::RenderSecret {
+                    for (peer, declared) in here.peers {
+                        here.draw(&StepId::secret(name, peer), Some((peer, *declared)), needs, &mut edges);
+                    }
+                } else {
+                    here.draw(&StepId::of(*kind, name), None, needs, &mut edges);
                 }
             }
         }
@@ -199,6 +179,34 @@ impl Graph {
     }
 }
 
+/// A cluster and what is declared of it, if anything is.
+type Declared<'a> = (&'a ClusterName, Option<&'a Cluster>);
+
+/// A cluster and its peers.
+struct Surroundings<'a> {
+    own: Declared<'a>,
+    peers: &'a BTreeMap<&'a ClusterName, Option<&'a Cluster>>,
+}
+
+impl Surroundings<'_> {
+    /// The edges to one step from all that it needs, as far as there are such steps.
+    fn draw(&self, step: &StepId, peer: Option<Declared<'_>>, needs: &[(StepKind, Scope)], edges: &mut Edges) {
+        for (needed, of) in needs {
+            let place = Row::of(*needed).place;
+            let mut from = |(name, declared): Declared<'_>| {
+                if place.holds(declared) {
+                    edges.add(StepId::of(*needed, name), step.clone());
+                }
+            };
+            match of {
+                Scope::Own => from(self.own),
+                Scope::Peer => peer.into_iter().for_each(from),
+                Scope::EachPeer => self.peers.iter().for_each(|(name, declared)| from((name, *declared))),
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Drawing {
     /// Id, label, group.
@@ -224,10 +232,6 @@ impl Edges {
     fn add(&mut self, before: StepId, after: StepId) {
         let edge = (self.node(before), self.node(after));
         self.edges.push(edge);
-    }
-
-    fn after(&mut self, kind: StepKind, cluster: &ClusterName, needs: StepKind, of: &ClusterName) {
-        self.add(StepId::of(needs, of), StepId::of(kind, cluster));
     }
 
     /// The graph, its nodes by kind, cluster and peer.

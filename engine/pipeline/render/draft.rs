@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::model::needs::{Row, Wave};
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::MeshName;
 use crate::types::object::{MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, STEPS_ANNOTATION, SYNC_WAVE};
@@ -56,9 +57,9 @@ pub(super) fn ownership(mesh: &MeshName) -> Map<String, Value> {
 /// The steps of an object and the wave in which Argo CD syncs it: that of its first step.
 pub(super) fn step_annotations(steps: &[StepId]) -> Map<String, Value> {
     let list: Vec<_> = steps.iter().map(ToString::to_string).collect();
-    let wave = steps.iter().map(|step| step.kind.sync_wave()).min().unwrap_or_default();
+    let wave = steps.iter().map(|step| Row::of(step.kind).wave).min().unwrap_or(Wave::Components);
     let mut annotations = Map::new();
     annotations.insert(STEPS_ANNOTATION.to_owned(), list.join(",").into());
-    annotations.insert(SYNC_WAVE.to_owned(), wave.to_string().into());
+    annotations.insert(SYNC_WAVE.to_owned(), wave.number().to_string().into());
     annotations
 }

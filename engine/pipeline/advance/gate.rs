@@ -1,0 +1,221 @@
+//! The gate of a link: what a move from joining to joined still lacks, by what both ends show.
+//!
+//! It judges what the table of [`needs`](crate::model::needs) lists for a remote secret, all of it and nothing else.
+
+use std::collections::BTreeSet;
+
+use crate::model::known::{Known, Proxy};
+use crate::model::mesh::Reconciler;
+use crate::model::needs::{Condition, Row};
+use crate::types::step::StepKind;
+use crate::wire::metadata::{Evidence, RouteState, Shown};
+
+/// One end of a link.
+pub(super) struct End<'a> {
+    /// What is known of the cluster.
+    pub(super) known: Known<'a>,
+    /// This run's evidence; `None`: it publishes none; an error says why it was not seen.
+    pub(super) showing: Result<Option<&'a Evidence>, String>,
+}
+
+/// A link at the gate.
+pub(super) struct Gate<'a> {
+    /// Who reads.
+    pub(super) reader: End<'a>,
+    /// Who is read.
+    pub(super) peer: End<'a>,
+    /// The standard mesh configuration of the reader hides what is written for it.
+    pub(super) hides_our_roots: bool,
+}
+
+/// What the gate found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What the link waits for; it may pass when this is empty.
+    pub(super) waits: Vec<String>,
+    /// What could not be proven because a cluster publishes no evidence.
+    pub(super) unproven: Vec<String>,
+}
+
+/// What a condition lacks.
+enum Lack {
+    /// It is not so yet, or nobody knows.
+    Wait(String),
+    /// Nobody can show it.
+    Unproven(String),
+}
+
+type Judged = Result<(), Lack>;
+
+fn wait(reason: String) -> Judged {
+    Err(Lack::Wait(reason))
+}
+
+impl Gate<'_> {
+    /// Judges every condition of the table, in its order.
+    pub(super) fn judge(&self) -> Findings {
+        let proxy = self.peer.known.proxy();
+        let mut findings = Findings::default();
+        for condition in Row::of(StepKind::RenderSecret).conditions() {
+            match self.meets(condition, proxy.as_ref()) {
+                Ok(()) => {}
+                Err(Lack::Wait(reason)) => findings.waits.push(reason),
+                Err(Lack::Unproven(reason)) => findings.unproven.push(reason),
+            }
+        }
+        findings
+    }
+
+    fn meets(&self, condition: Condition, proxy: Option<&Proxy>) -> Judged {
+        let Self { reader, peer, .. } = self;
+        match (condition, proxy) {
+            (Condition::ReaderDocument, _) => reader.document(),
+            (Condition::PeerDocument, _) => peer.document(),
+            (Condition::RelayCa, _) => reader.relay_ca(),
+            // nobody knows yet what would have to be seen
+            (_, None) => Ok(()),
+            (Condition::ReaderEvidence, Some(_)) => reader.evidence(),
+            (Condition::PeerRootsInReader, Some(_)) => reader.trusts(peer),
+            (Condition::PeerNetwork, Some(proxy)) => reader.network(peer, proxy),
+            (Condition::Route, Some(proxy)) => reader.route(peer, proxy),
+            (Condition::Admission, Some(proxy)) => reader.admission(peer, proxy),
+            (Condition::ReaderPrepared, Some(_)) => reader.prepared(),
+            // a Deckhouse that answers for its private document trusts and is prepared: its own module sees to both
+            (Condition::PeerEvidence, Some(_)) if peer.known.cluster.reconciler == Reconciler::Deckhouse => {
+                peer.evidence_if_any()
+            }
+            (Condition::PeerEvidence, Some(_)) => peer.evidence(),
+            (Condition::ReaderRootsInPeer, Some(_)) => peer.trusts(reader),
+            (Condition::PeerPrepared, Some(_)) => peer.prepared(),
+            (Condition::RootsNotHidden, Some(_)) => self.roots_not_hidden(),
+        }
+    }
+
+    fn roots_not_hidden(&self) -> Judged {
+        if !self.hides_our_roots {
+            return Ok(());
+        }
+        let name = self.reader.name();
+        wait(format!("the standard mesh configuration of `{name}` to give up its `caCertificates`"))
+    }
+}
+
+/// Each condition that rests on evidence holds while there is none: that there is none is a condition of its own.
+impl End<'_> {
+    fn name(&self) -> &str {
+        self.known.cluster.name.as_str()
+    }
+
+    fn shown(&self) -> Option<&Evidence> {
+        self.showing.as_ref().ok().copied().flatten()
+    }
+
+    fn document(&self) -> Judged {
+        if self.known.proxy().is_some() {
+            return Ok(());
+        }
+        wait(format!("the private document of `{}`", self.name()))
+    }
+
+    fn relay_ca(&self) -> Judged {
+        if self.known.locked.public.relay_ca.is_some() {
+            return Ok(());
+        }
+        wait(format!("the relay of `{}` to publish its CA", self.name()))
+    }
+
+    fn evidence(&self) -> Judged {
+        match &self.showing {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Lack::Unproven(format!("`{}` publishes no evidence", self.name()))),
+            Err(reason) => wait(format!("evidence of `{}`: {reason}", self.name())),
+        }
+    }
+
+    fn evidence_if_any(&self) -> Judged {
+        match &self.showing {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(_) => self.evidence(),
+        }
+    }
+
+    /// It trusts all roots of the other, unless both are in one root.
+    fn trusts(&self, other: &Self) -> Judged {
+        let Some(evidence) = self.shown().filter(|_| !self.known.shares_roots_with(&other.known)) else {
+            return Ok(());
+        };
+        match seen(&evidence.trusts) {
+            Ok(trusts) if other.known.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => Ok(()),
+            Ok(_) => wait(format!("the root CA of `{}` to be live in `{}`", other.name(), self.name())),
+            Err(reason) => wait(format!("evidence of `{}` on roots: {reason}", self.name())),
+        }
+    }
+
+    fn network(&self, peer: &Self, proxy: &Proxy) -> Judged {
+        let own = self.known.proxy().map(|own| own.network);
+        let Some(evidence) = self.shown() else { return Ok(()) };
+        if peer.known.cluster.flat_network || own.as_ref() == Some(&proxy.network) {
+            return Ok(());
+        }
+        let wanted: BTreeSet<_> = proxy.gateways.iter().collect();
+        match seen(&evidence.networks) {
+            Ok(networks) => {
+                let live = networks.iter().find(|network| network.name == proxy.network);
+                if live.is_some_and(|live| live.gateways.iter().collect::<BTreeSet<_>>() == wanted) {
+                    return Ok(());
+                }
+                wait(format!("the network of `{}` to be live in `{}`", peer.name(), self.name()))
+            }
+            Err(reason) => wait(format!("evidence of `{}` on networks: {reason}", self.name())),
+        }
+    }
+
+    fn route(&self, peer: &Self, proxy: &Proxy) -> Judged {
+        let Some(evidence) = self.shown() else { return Ok(()) };
+        match seen(&evidence.routes) {
+            Ok(_) if self.state_of_route(peer, proxy).is_some() => Ok(()),
+            Ok(_) => wait(format!("the route to `{}` to be live in `{}`", peer.name(), self.name())),
+            Err(reason) => wait(format!("evidence of `{}` on routes: {reason}", self.name())),
+        }
+    }
+
+    /// The peer answers what comes over the route; without the route there is nothing to say of it.
+    fn admission(&self, peer: &Self, proxy: &Proxy) -> Judged {
+        match self.state_of_route(peer, proxy) {
+            Some((RouteState::Ok, _)) | None => Ok(()),
+            Some((_, reason)) => {
+                let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+                wait(format!("the relay of `{}` to be admitted by `{}`{reason}", self.name(), peer.name()))
+            }
+        }
+    }
+
+    /// How the route to the peer fares, and why.
+    fn state_of_route(&self, peer: &Self, proxy: &Proxy) -> Option<(RouteState, Option<&str>)> {
+        let id = peer.known.cluster_id();
+        let routes = seen(&self.shown()?.routes).ok()?;
+        let route = routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host)?;
+        Some((route.state, route.reason.as_deref()))
+    }
+
+    fn prepared(&self) -> Judged {
+        let Some(evidence) = self.shown().filter(|_| !self.known.cluster.istio.prepared) else { return Ok(()) };
+        let name = self.name();
+        match seen(&evidence.prepared) {
+            Ok(true) => Ok(()),
+            Ok(false) => wait(format!(
+                "istiod and proxies of `{name}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, \
+                 PROXY_CONFIG_XDS_AGENT)"
+            )),
+            Err(reason) => wait(format!("evidence of `{name}` on its preparation: {reason}")),
+        }
+    }
+}
+
+/// A field of evidence, or why it is unknown.
+pub(super) fn seen<T>(shown: &Shown<T>) -> Result<&T, String> {
+    match shown {
+        Shown::Seen(value) => Ok(value),
+        Shown::Unknown(reason) => Err(reason.clone()),
+    }
+}
