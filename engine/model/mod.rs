@@ -3,6 +3,7 @@
 pub mod keyring;
 pub mod known;
 pub mod layout;
+pub mod link;
 pub mod link_status;
 pub mod lock;
 pub mod mesh;

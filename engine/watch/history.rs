@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkout::{Guard, Limits};
 use crate::git::{Author, GitError, Pull, Push, Repository, Target};
+use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::pipeline::plan::{Action, Plan};
 use crate::session::exit::{Exit, Failure};
@@ -204,7 +205,7 @@ fn message(plan: &Plan, paths: &BTreeSet<String>, causes: &[String]) -> String {
     let moves: Vec<String> = plan
         .moves
         .iter()
-        .map(|((reader, peer), link)| {
+        .map(|(Link { reader, peer }, link)| {
             let stage = |stage: Option<Stage>| stage.map_or("no link", Stage::as_str);
             format!("* {reader} reads {peer}: {} -> {}", stage(link.from), stage(link.to))
         })

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use isthmus::model::link::Link;
 use isthmus::model::lock::{Lock, Stage};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -183,7 +184,7 @@ impl Story {
 
     /// Links move one stage a turn; trust goes when both directions have let go.
     fn check_moves(&self, before: &Lock, turned: &Turned) -> Result<(), TestCaseError> {
-        for ((reader, peer), step) in &turned.plan.moves {
+        for (Link { reader, peer }, step) in &turned.plan.moves {
             use Stage::{Joined, Joining, Leaving, LeavingTrust};
             let may = match step.from {
                 None => step.to == Some(Joining),

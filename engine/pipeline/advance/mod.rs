@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::gate::{End, Gate, seen};
 use crate::model::known::Known;
+use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, State};
 use crate::model::needs::Row;
@@ -21,9 +22,6 @@ use crate::wire::metadata::Evidence;
 
 /// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
 pub const DELETION_GUARD_PERCENT: usize = 30;
-
-/// A link: who reads, and whom.
-pub type Link = (ClusterName, ClusterName);
 
 /// The lock of the next turn, and what kept links from moving.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -97,9 +95,9 @@ impl<'a> Turn<'a> {
     }
 
     fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
-        let links = self.advanced.lock.links.entry(link.0.clone()).or_default();
-        let entry = links.entry(link.1.clone()).or_insert(LockedLink { stage, unproven: false });
-        let from = self.accepted.lock.link(&link.0, &link.1).map(|link| link.stage);
+        let links = self.advanced.lock.links.entry(link.reader.clone()).or_default();
+        let entry = links.entry(link.peer.clone()).or_insert(LockedLink { stage, unproven: false });
+        let from = self.accepted.lock.link(&link.reader, &link.peer).map(|link| link.stage);
         entry.stage = stage;
         entry.unproven = !unproven.is_empty();
         if from != Some(stage) {
@@ -117,7 +115,7 @@ impl<'a> Turn<'a> {
                 if stage == Some(Stage::Joined) {
                     continue;
                 }
-                let link = (reader.clone(), peer.name.clone());
+                let link = Link::new(reader, &peer.name);
                 if self.stands_still(reader) || self.stands_still(&peer.name) {
                     self.explain_stillness(&link);
                     continue;
@@ -134,8 +132,8 @@ impl<'a> Turn<'a> {
     }
 
     fn explain_stillness(&mut self, link: &Link) {
-        if self.renders_secret(&link.0) {
-            let held = [&link.0, &link.1].into_iter().find(|name| self.news(name).is_some_and(News::is_held_back));
+        if self.renders_secret(&link.reader) {
+            let held = link.ends().into_iter().find(|name| self.news(name).is_some_and(News::is_held_back));
             let reason = match held {
                 Some(name) => format!("the trust change of `{name}` is held back"),
                 None => "a cluster of the link is paused".to_owned(),
@@ -149,18 +147,18 @@ impl<'a> Turn<'a> {
     }
 
     fn begin(&mut self, link: &Link) {
-        let unknown = [&link.0, &link.1].into_iter().find(|name| !self.accepted.lock.clusters.contains_key(*name));
+        let unknown = link.ends().into_iter().find(|name| !self.accepted.lock.clusters.contains_key(*name));
         match unknown {
             None => {
                 self.set(link, Stage::Joining, Vec::new());
-                if self.is_known_from_files(&link.0) && self.is_known_from_files(&link.1) {
+                if self.is_known_from_files(&link.reader) && self.is_known_from_files(&link.peer) {
                     // nothing that a later turn could show: files have no evidence
                     self.try_to_join(link);
-                } else if self.renders_secret(&link.0) {
-                    self.wait(link, vec![format!("roots, network and route of `{}` to be live", link.1)]);
+                } else if self.renders_secret(&link.reader) {
+                    self.wait(link, vec![format!("roots, network and route of `{}` to be live", link.peer)]);
                 }
             }
-            Some(name) if self.renders_secret(&link.0) => {
+            Some(name) if self.renders_secret(&link.reader) => {
                 let reason = format!("`{name}` to be reached");
                 self.wait(link, vec![reason]);
             }
@@ -174,16 +172,16 @@ impl<'a> Turn<'a> {
     }
 
     fn wait(&mut self, link: &Link, reasons: Vec<String>) {
-        self.advanced.waits.entry(StepId::secret(&link.0, &link.1)).or_default().extend(reasons);
+        self.advanced.waits.entry(link.secret()).or_default().extend(reasons);
     }
 
     fn try_to_join(&mut self, link: &Link) {
-        if !self.renders_secret(&link.0) {
+        if !self.renders_secret(&link.reader) {
             self.set(link, Stage::Joined, Vec::new());
             return;
         }
-        let Some((reader, peer)) = self.end(&link.0).zip(self.end(&link.1)) else { return };
-        let hides_our_roots = self.news(&link.0).is_some_and(|news| hides_our_roots(reader.known.cluster, news));
+        let Some((reader, peer)) = self.end(&link.reader).zip(self.end(&link.peer)) else { return };
+        let hides_our_roots = self.news(&link.reader).is_some_and(|news| hides_our_roots(reader.known.cluster, news));
         let findings = Gate { reader, peer, hides_our_roots }.judge();
         if !findings.waits.is_empty() {
             self.wait(link, findings.waits);
@@ -216,7 +214,7 @@ impl<'a> Turn<'a> {
             if wanted || self.stands_still(reader) || self.stands_still(peer) {
                 continue;
             }
-            let link = (reader.clone(), peer.clone());
+            let link = Link::new(reader, peer);
             match stage {
                 Stage::Joining | Stage::Joined => self.set(&link, Stage::Leaving, Vec::new()),
                 Stage::Leaving => self.drop_network(&link),
@@ -232,15 +230,15 @@ impl<'a> Turn<'a> {
         is_gone: impl Fn(&Evidence, &Known<'_>) -> Result<bool, String>,
         what: &str,
     ) -> Result<Vec<String>, String> {
-        let (reader, peer) = link;
+        let Link { reader, peer: name } = link;
         // a rebuilt cluster is a new one: the one that held the object is gone
         let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving)
             || self.is_rebuilt(reader);
-        match (self.showing(reader), self.known(peer)) {
+        match (self.showing(reader), self.known(name)) {
             (Ok(Some(evidence)), Some(peer)) => match is_gone(evidence, &peer) {
                 Ok(true) => Ok(Vec::new()),
-                Ok(false) => Err(format!("{what} of `{}` to be gone from `{reader}`", link.1)),
-                Err(reason) => Err(format!("`{reader}` to show whether {what} of `{}` is gone: {reason}", link.1)),
+                Ok(false) => Err(format!("{what} of `{name}` to be gone from `{reader}`")),
+                Err(reason) => Err(format!("`{reader}` to show whether {what} of `{name}` is gone: {reason}")),
             },
             (Ok(_), _) => Ok(vec![format!("`{reader}` publishes no evidence")]),
             (Err(_), _) if leaving => Ok(vec![format!("`{reader}` is leaving and does not answer")]),
@@ -263,10 +261,10 @@ impl<'a> Turn<'a> {
     }
 
     fn drop_trust(&mut self, link: &Link) {
-        let back = (link.1.clone(), link.0.clone());
-        let other = self.accepted.lock.link(&back.0, &back.1).map(|link| link.stage);
+        let back = link.back();
+        let other = self.accepted.lock.link(&back.reader, &back.peer).map(|link| link.stage);
         if other.is_some_and(|stage| stage != Stage::LeavingTrust) {
-            self.wait_leaving(link, format!("`{}` to let go of `{}`", back.0, back.1));
+            self.wait_leaving(link, format!("`{}` to let go of `{}`", back.reader, back.peer));
             return;
         }
         for direction in [link, &back] {
@@ -283,10 +281,10 @@ impl<'a> Turn<'a> {
                 return;
             }
         }
-        if let Some(links) = self.advanced.lock.links.get_mut(&link.0) {
-            links.remove(&link.1);
+        if let Some(links) = self.advanced.lock.links.get_mut(&link.reader) {
+            links.remove(&link.peer);
             if links.is_empty() {
-                self.advanced.lock.links.remove(&link.0);
+                self.advanced.lock.links.remove(&link.reader);
             }
         }
         self.advanced
@@ -310,7 +308,7 @@ impl<'a> Turn<'a> {
             for (peer, _) in links.iter().filter(|(_, link)| !link.stage.is_leaving()) {
                 standing += 1;
                 if !self.mesh.links(reader, peer) && !explained(reader) && !explained(peer) {
-                    going.push((reader.clone(), peer.clone()));
+                    going.push(Link::new(reader, peer));
                 }
             }
         }
@@ -318,15 +316,15 @@ impl<'a> Turn<'a> {
             return;
         }
         for link in &going {
-            if let Some(old) = self.accepted.lock.link(&link.0, &link.1).cloned() {
-                self.advanced.lock.links.entry(link.0.clone()).or_default().insert(link.1.clone(), old);
+            if let Some(old) = self.accepted.lock.link(&link.reader, &link.peer).cloned() {
+                self.advanced.lock.links.entry(link.reader.clone()).or_default().insert(link.peer.clone(), old);
             }
             self.advanced.moves.remove(link);
             let words = format!(
                 "{} of {standing} links would go and no cluster is `state: leaving`; if that is meant, apply with --allow-delete",
                 going.len()
             );
-            self.advanced.refusals.insert(StepId::secret(&link.0, &link.1), words);
+            self.advanced.refusals.insert(link.secret(), words);
         }
     }
 }

@@ -14,12 +14,13 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::layout::secret_file;
+use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::model::tree::{File, Tree, TreeError};
 use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::accept::Standing;
-use crate::pipeline::advance::{Advanced, Link, Move};
+use crate::pipeline::advance::{Advanced, Move};
 use crate::pipeline::plan::diff::{FieldChange, diff};
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
 use crate::types::diagnostic::Diagnostic;
@@ -412,12 +413,8 @@ impl Gathering<'_> {
     }
 
     fn step(&self, id: &StepId, objects: Vec<ObjectChange>) -> Step {
-        let unproven = id
-            .peer
-            .as_ref()
-            .and_then(|peer| self.advanced.moves.get(&(id.cluster.clone(), peer.clone())))
-            .map(|step| step.unproven.clone())
-            .unwrap_or_default();
+        let step = Link::of(id).and_then(|link| self.advanced.moves.get(&link));
+        let unproven = step.map(|step| step.unproven.clone()).unwrap_or_default();
         Step { id: id.clone(), objects, standing: self.standing(id), unproven }
     }
 
@@ -452,7 +449,7 @@ impl Gathering<'_> {
 pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
     let rendered = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|c| c.reconciler == Reconciler::Rendered);
     let mut notes = Vec::new();
-    for ((reader, peer), step) in moves {
+    for (Link { reader, peer }, step) in moves {
         if step.to == Some(Stage::Joined) && rendered(reader) {
             notes.push(format!(
                 "services of the same namespace and name in `{reader}` and `{peer}` merge for clients in `{reader}`"
