@@ -1,0 +1,43 @@
+//! The guard against deletions that nobody declared.
+
+use crate::model::link::Link;
+use crate::model::mesh::State;
+use crate::pipeline::advance::links::Links;
+use crate::types::name::ClusterName;
+
+/// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
+pub const DELETION_GUARD_PERCENT: usize = 30;
+
+impl Links<'_> {
+    /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.
+    pub(super) fn guard(&mut self) {
+        let explained = |name: &ClusterName| {
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
+        };
+        // all that the spec no longer wants counts, also what stands still this turn: a failing cluster must not make a
+        // removal look small
+        let (mut standing, mut going) = (0_usize, Vec::new());
+        for (reader, links) in &self.accepted.lock.links {
+            for (peer, _) in links.iter().filter(|(_, link)| !link.stage.is_leaving()) {
+                standing += 1;
+                if !self.mesh.links(reader, peer) && !explained(reader) && !explained(peer) {
+                    going.push(Link::new(reader, peer));
+                }
+            }
+        }
+        if self.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
+            return;
+        }
+        for link in &going {
+            if let Some(old) = self.accepted.lock.link(&link.reader, &link.peer).cloned() {
+                self.advanced.lock.links.entry(link.reader.clone()).or_default().insert(link.peer.clone(), old);
+            }
+            self.advanced.moves.remove(link);
+            let words = format!(
+                "{} of {standing} links would go and no cluster is `state: leaving`; if that is meant, apply with --allow-delete",
+                going.len()
+            );
+            self.advanced.refusals.insert(link.secret(), words);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The links of a mesh while they are moved: what is known of both ends, and what became of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::known::Known;
+use crate::model::link::Link;
+use crate::model::lock::{Lock, LockedLink, Stage};
+use crate::model::mesh::Mesh;
+use crate::pipeline::accept::{Accepted, News, Showing};
+use crate::types::name::ClusterName;
+use crate::types::step::StepId;
+use crate::wire::metadata::Evidence;
+
+/// The lock of the next turn, and what kept links from moving.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Advanced {
+    /// The lock with the new stages.
+    pub lock: Lock,
+    /// What each step waits for.
+    pub waits: BTreeMap<StepId, Vec<String>>,
+    /// What is refused, by step.
+    pub refusals: BTreeMap<StepId, String>,
+    /// Links that moved.
+    pub moves: BTreeMap<Link, Move>,
+}
+
+/// A link's move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where it was; `None`: there was no link.
+    pub from: Option<Stage>,
+    /// Where it is; `None`: it is gone.
+    pub to: Option<Stage>,
+    /// What could not be proven because a cluster publishes no evidence.
+    pub unproven: Vec<String>,
+}
+
+/// All links, with what decides how far each of them may go.
+pub(super) struct Links<'a> {
+    pub(super) mesh: &'a Mesh,
+    pub(super) accepted: &'a Accepted,
+    pub(super) allow_delete: bool,
+    /// Clusters whose links keep their stage: paused, or their news are set aside.
+    pub(super) still: BTreeSet<&'a ClusterName>,
+    /// Clusters with an approved new identity.
+    pub(super) rebuilt: BTreeSet<&'a ClusterName>,
+    pub(super) advanced: Advanced,
+}
+
+impl<'a> Links<'a> {
+    pub(super) fn known(&self, name: &ClusterName) -> Option<Known<'a>> {
+        Known::of(self.mesh, &self.accepted.lock, name)
+    }
+
+    pub(super) fn news(&self, name: &ClusterName) -> Option<&'a News> {
+        self.accepted.news.get(name)
+    }
+
+    pub(super) fn stands_still(&self, name: &ClusterName) -> bool {
+        self.still.contains(name)
+    }
+
+    pub(super) fn is_rebuilt(&self, name: &ClusterName) -> bool {
+        self.rebuilt.contains(name)
+    }
+
+    pub(super) fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
+        let links = self.advanced.lock.links.entry(link.reader.clone()).or_default();
+        let entry = links.entry(link.peer.clone()).or_insert(LockedLink { stage, unproven: false });
+        let from = self.accepted.lock.link(&link.reader, &link.peer).map(|link| link.stage);
+        entry.stage = stage;
+        entry.unproven = !unproven.is_empty();
+        if from != Some(stage) {
+            self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
+        }
+    }
+
+    pub(super) fn wait(&mut self, link: &Link, reasons: Vec<String>) {
+        self.advanced.waits.entry(link.secret()).or_default().extend(reasons);
+    }
+
+    /// This turn's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
+    pub(super) fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, String> {
+        match self.news(name).map(|news| &news.evidence) {
+            Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
+            Some(Showing::NotPublished) => Ok(None),
+            Some(Showing::Unseen(reason)) => Err(reason.clone()),
+            None => Err("nobody asked".to_owned()),
+        }
+    }
+}
