@@ -1,0 +1,191 @@
+//! Comparing what is rendered with the files of the tree, object by object.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::layout::{rendered_folder, secret_file};
+use crate::model::tree::{File, Tree, TreeError};
+use crate::pipeline::plan::diff::{FieldChange, diff};
+use crate::pipeline::plan::{Action, NewText, ObjectChange, Reason};
+use crate::pipeline::render::{RenderedCluster, RenderedObject};
+use crate::types::name::{ClusterName, Digest, MeshName};
+use crate::types::object::{MANAGED_BY, MESH_LABEL, Object, STEPS_ANNOTATION, YamlError, parse};
+use crate::types::step::{StepId, StepKind};
+
+/// What changes in one cluster's folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterChanges {
+    /// Objects, by the step they first belong to.
+    pub objects: Vec<(StepId, ObjectChange)>,
+    /// Files that are in the way, with the words of the refusal.
+    pub refused: Vec<(StepId, String)>,
+}
+
+/// Why a cluster could not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// Its folder cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// An object cannot be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+}
+
+/// Compares what is rendered for a cluster with the files of its folder in the tree, by name.
+pub fn compare(
+    mesh: &MeshName,
+    cluster: &ClusterName,
+    rendered: &RenderedCluster,
+    tree: &dyn Tree,
+    files: &BTreeMap<String, File>,
+) -> Result<ClusterChanges, CompareError> {
+    let mut changes = ClusterChanges::default();
+    let mut declared = BTreeSet::new();
+    let folder = rendered_folder(cluster);
+    let fallback = StepId::of(StepKind::RenderComponents, cluster);
+    for rendered in &rendered.objects {
+        let name = rendered.id().file_name();
+        let note_same = || tree.note_ours(cluster.as_str(), &name, &|| rendered.inputs());
+        let found = compare_object(mesh, rendered, files.get(&name), &note_same)?;
+        if found != Found::Same {
+            let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
+            let path = format!("{folder}/{name}");
+            match found {
+                Found::Same => {}
+                Found::Foreign(owner) => changes.refused.push((step, foreign(&path, &owner))),
+                Found::Changes { action, reason, digest, text } => {
+                    let (object, text) = (rendered.id().to_string(), Some(NewText(text)));
+                    changes.objects.push((step, ObjectChange { path, object, action, reason, digest, text }));
+                }
+            }
+        }
+        declared.insert(name);
+    }
+    for path in rendered.extra.keys() {
+        let Some(name) = path.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')) else { continue };
+        if let Some(File::Read(bytes)) = files.get(name) {
+            match owner(mesh, bytes) {
+                Owner::Us => tree.note_ours(cluster.as_str(), name, &|| None),
+                Owner::Other(who) => changes.refused.push((fallback.clone(), foreign(path, &who))),
+            }
+        }
+        declared.insert(name.to_owned());
+    }
+    for (step, _) in &rendered.waiting {
+        declared.extend(step.peer.as_ref().map(secret_file));
+    }
+    for (name, file) in files.iter().filter(|(name, _)| !declared.contains(*name)) {
+        let Some(bytes) = bytes_of(tree, &folder, name, file)? else { continue };
+        if let Some(object) = parse(&bytes).filter(|object| object.is_owned_by_tree_of(mesh)) {
+            let change = ObjectChange {
+                path: format!("{folder}/{name}"),
+                object: object.id().to_string(),
+                action: Action::Delete,
+                reason: Reason::NoLongerDeclared,
+                digest: Digest::of(&bytes),
+                text: None,
+            };
+            changes.objects.push((steps_of(&object).unwrap_or_else(|| fallback.clone()), change));
+        }
+    }
+    Ok(changes)
+}
+
+/// How an object stands to its file.
+#[derive(PartialEq)]
+enum Found {
+    Same,
+    Changes {
+        action: Action,
+        reason: Reason,
+        digest: Digest,
+        text: String,
+    },
+    /// Somebody else's file is in the way.
+    Foreign(String),
+}
+
+/// Compares an object with its file. The text is not made where the file is known to hold what these inputs give.
+fn compare_object(
+    mesh: &MeshName,
+    rendered: &RenderedObject,
+    file: Option<&File>,
+    note_same: &dyn Fn(),
+) -> Result<Found, YamlError> {
+    if let Some(File::Kept { made_of: made_of @ Some(_), .. }) = file
+        && *made_of == rendered.inputs()
+    {
+        return Ok(Found::Same);
+    }
+    let text = rendered.to_yaml()?;
+    let digest = || Digest::of(text.as_bytes());
+    let (action, reason, digest) = match file {
+        Some(File::Read(bytes)) if bytes == text.as_bytes() => {
+            note_same();
+            return Ok(Found::Same);
+        }
+        Some(File::Read(bytes)) => match owner(mesh, bytes) {
+            Owner::Us => (Action::Update, Reason::Differs, digest()),
+            Owner::Other(who) => return Ok(Found::Foreign(who)),
+        },
+        Some(File::Kept { digest: kept, .. }) => match digest() {
+            same if same == *kept => {
+                note_same();
+                return Ok(Found::Same);
+            }
+            digest => (Action::Update, Reason::Differs, digest),
+        },
+        None => (Action::Create, Reason::Missing, digest()),
+    };
+    Ok(Found::Changes { action, reason, digest, text: text.into_owned() })
+}
+
+/// The bytes of a file of a cluster's folder; `None` when it is gone by now.
+fn bytes_of<'f>(tree: &dyn Tree, folder: &str, name: &str, file: &'f File) -> Result<Option<Cow<'f, [u8]>>, TreeError> {
+    Ok(match file {
+        File::Read(bytes) => Some(Cow::Borrowed(bytes)),
+        File::Kept { .. } => tree.file(&format!("{folder}/{name}"))?.map(Cow::Owned),
+    })
+}
+
+fn first_step(steps: &[StepId]) -> Option<StepId> {
+    steps.iter().min_by_key(|step| step.kind).cloned()
+}
+
+/// The step a written object belongs to, from its annotation.
+fn steps_of(object: &Object) -> Option<StepId> {
+    let list = object.annotation(STEPS_ANNOTATION)?;
+    let steps: Vec<StepId> = list.split(',').filter_map(|step| step.trim().parse().ok()).collect();
+    first_step(&steps)
+}
+
+enum Owner {
+    Us,
+    Other(String),
+}
+
+fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
+    let Some(object) = parse(bytes) else {
+        return Owner::Other("is no Kubernetes object".to_owned());
+    };
+    if object.is_owned_by_tree_of(mesh) || object.is_given_to(mesh) {
+        return Owner::Us;
+    }
+    let label = |key| object.label(key).map(str::to_owned);
+    Owner::Other(match (label(MANAGED_BY), label(MESH_LABEL)) {
+        (Some(tool), Some(mesh)) => format!("belongs to {tool}, mesh `{mesh}`"),
+        (Some(tool), None) => format!("belongs to {tool}"),
+        (None, _) => "carries no owner's label".to_owned(),
+    })
+}
+
+fn foreign(path: &str, owner: &str) -> String {
+    format!("`{path}` is not ours: it {}; move it away, and the next turn writes ours", owner.escape_debug())
+}
+
+/// The field-level differences of one changed object, from the file as it is and the object as it will be.
+pub fn fields(before: Option<&[u8]>, after: Option<&Object>) -> Vec<FieldChange> {
+    let before = before.and_then(parse);
+    diff(before.as_ref(), after)
+}
