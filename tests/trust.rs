@@ -9,7 +9,7 @@ use isthmus::model::lock::{Lock, LockedLink, Stage};
 use isthmus::model::mesh::Mesh;
 use isthmus::model::needs::{Condition, Row};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
-use isthmus::pipeline::accept::{Accepted, Showing, Standing, accept, equal_subjects, hides_our_roots};
+use isthmus::pipeline::accept::{Accepted, Showing, Standing, UnseenReason, accept, equal_subjects, hides_our_roots};
 use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
 use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
@@ -25,6 +25,7 @@ use isthmus::wire::metadata::{
 
 use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::peer::{Ca, Peer, Step, json};
+use crate::support::world::Fault;
 
 /// 2026-11-23.
 const NOW: i64 = 1_795_392_000;
@@ -182,7 +183,7 @@ fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
     let mut asked = world.clone();
     asked.mesh = "  firstContact: approve\n".to_owned();
     let held = asked.turn(&[]);
-    assert_eq!(change_of(&held, "alfa").findings[0].what, "first contact");
+    assert_eq!(change_of(&held, "alfa").findings[0].what.as_str(), "first contact");
     assert_eq!(held.lock, Lock::default());
     assert!(!held.news["alfa"].may_be_asked());
     for approval in ["alfa".to_owned(), format!("alfa@{}", change_of(&held, "alfa").digest.short(12))] {
@@ -257,7 +258,7 @@ fn each_trust_change_is_held_back_alone_until_it_is_approved() {
         let held = world.turn(&[]);
         assert_held_back(what, &world.lock, &held);
         let found = change_of(&held, "alfa");
-        let named: Vec<_> = found.findings.iter().map(|finding| finding.what).collect();
+        let named: Vec<_> = found.findings.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(named, [what]);
         assert_ne!(found.findings[0].before, found.findings[0].after, "{what}");
         assert_eq!(found.digest, change_of(&world.turn(&[]), "alfa").digest, "{what}: the same on every run");
@@ -292,10 +293,10 @@ fn a_root_that_goes_is_a_change_and_so_is_a_key_that_takes_the_id_of_another() {
     world.take(&[]);
     let mut shorter = world.clone();
     shorter.public("alfa").root_ca = alone;
-    assert_eq!(change_of(&shorter.turn(&[]), "alfa").findings[0].what, "root CA");
+    assert_eq!(change_of(&shorter.turn(&[]), "alfa").findings[0].what.as_str(), "root CA");
     let mut swapped = world.clone();
     *swapped.public("alfa").authn_keys.last_mut().unwrap() = key(51);
-    assert_eq!(change_of(&swapped.turn(&[]), "alfa").findings[0].what, "further authn key");
+    assert_eq!(change_of(&swapped.turn(&[]), "alfa").findings[0].what.as_str(), "further authn key");
     let mut fewer = world.clone();
     fewer.public("alfa").authn_keys.pop();
     assert!(fewer.turn(&[]).trust_changes.is_empty(), "a key that goes is no loss");
@@ -414,7 +415,7 @@ fn no_approval_helps_against_a_pin() {
             assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Refused, "{pin}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{pin}");
             let Standing::Refused(words) = &accepted.news["alfa"].public else { panic!("{pin}") };
-            assert!(words.contains("contradicts the pin") && !accepted.news["alfa"].may_be_asked());
+            assert!(words.to_string().contains("contradicts the pin") && !accepted.news["alfa"].may_be_asked());
         }
     }
 }
@@ -457,7 +458,7 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         change(evidence);
     };
     let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
-    let unseen = Showing::Unseen("it does not answer".to_owned());
+    let unseen = Showing::Unseen(UnseenReason::PublicDocument);
     match condition {
         Condition::ReaderDocument | Condition::PeerDocument | Condition::RelayCa => {}
         Condition::ReaderEvidence => accepted.news.get_mut(reader).unwrap().evidence = unseen,
@@ -533,7 +534,7 @@ const CLAIMS: [(&str, Claim); 4] = [
 
 fn refused(accepted: &Accepted) -> Vec<(&str, &str)> {
     let refused = accepted.trust_changes.iter().filter(|change| change.verdict == Verdict::Refused);
-    refused.map(|change| (change.cluster.as_str(), change.findings[0].what)).collect()
+    refused.map(|change| (change.cluster.as_str(), change.findings[0].what.as_str())).collect()
 }
 
 #[test]
@@ -661,7 +662,7 @@ fn roots_and_domains_that_cannot_be_used_fail_and_change_nothing() {
             change(&mut world);
             let accepted = world.turn(&["alfa"]);
             let Standing::Failed(reason) = &accepted.news["alfa"].public else { panic!("{words}") };
-            assert!(reason.contains(words), "{reason}");
+            assert!(reason.to_string().contains(words), "{reason}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
             assert!(!accepted.news["alfa"].may_be_asked());
         }
@@ -684,7 +685,7 @@ fn roots_that_end_are_warned_of_and_then_refused() {
     assert!(soon[0].message.contains("`alfa`") && soon[0].message.contains("ends in 3 days"), "{}", soon[0].message);
     let late = at(end + 1);
     assert!(late.warnings[0].message.contains("has expired"));
-    assert!(matches!(&late.news["alfa"].public, Standing::Failed(reason) if reason.contains("expired at")));
+    assert!(matches!(&late.news["alfa"].public, Standing::Failed(reason) if reason.to_string().contains("expired at")));
     assert_eq!(late.lock, world.lock);
 }
 
@@ -764,7 +765,9 @@ fn a_peer_without_gateways_empties_nothing_unless_it_needs_none() {
     let mut new = World::new(&["alfa"]);
     new.private("alfa").ingress_gateways.clear();
     let accepted = new.turn(&[]);
-    assert!(matches!(&accepted.news["alfa"].private, Standing::Waiting(reason) if reason.contains("ingressGateways")));
+    assert!(
+        matches!(&accepted.news["alfa"].private, Standing::Waiting(reason) if reason.to_string().contains("ingressGateways"))
+    );
     assert!(accepted.lock.clusters["alfa"].private.is_none());
     new.says("alfa", "  flatNetwork: true\n");
     let accepted = new.turn(&[]);
@@ -822,6 +825,34 @@ fn a_reviewer_reads_what_changed_what_it_means_and_what_to_do() {
         text = text.replace(&change.digest.short(12), "DIGEST");
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_program_reads_reasons_by_their_codes() {
+    let mut world = crate::support::world::World::joined(3, None);
+    let [first, second, ..] = world.names()[..] else { panic!("three clusters") };
+    world.faults.insert(first, Fault::Down);
+    world.faults.insert(second, Fault::OtherRoot);
+    let plan = world.turn().plan;
+    let json = isthmus::report::text::plan_json(&plan, "shop", &|_, _| Vec::new());
+    let finding = &json["trustChanges"][0]["findings"][0];
+    assert_eq!((&finding["field"], &finding["code"]), (&"root-ca".into(), &"root-ca-changed".into()), "{json:#}");
+    assert_eq!((&finding["message"], &finding["hint"]), (&finding["meaning"], &serde_json::Value::Null));
+    let steps = json["steps"].as_array().unwrap();
+    let why = |kind: StepKind, cluster: &str| {
+        let id = serde_json::to_value(StepId::of(kind, &cluster.parse().unwrap())).unwrap();
+        let step = steps.iter().find(|step| step["step"] == id).unwrap();
+        let why = &step["standing"]["explanations"][0];
+        let sentence = match why["hint"].as_str() {
+            Some(hint) => format!("{}; {hint}", why["message"].as_str().unwrap()),
+            None => why["message"].as_str().unwrap().to_owned(),
+        };
+        assert_eq!(step["standing"]["reasons"][0], sentence, "people read the same");
+        why["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(why(StepKind::FetchCa, first), "peer-timed-out");
+    assert_eq!(why(StepKind::FetchCa, second), "trust-change-held-back");
+    assert_eq!(why(StepKind::DiscoverProxy, second), "trust-change-held-back");
 }
 
 /// A checkout with two clusters behind real TLS.

@@ -1,5 +1,9 @@
 //! Trust changes: what a cluster is trusted for and changed, what becomes of it, and what was approved.
 
+use std::fmt;
+
+use crate::types::explanation::{Code, Explanation};
+use crate::types::key::KeyId;
 use crate::types::name::{ClusterName, Digest, InvalidName};
 
 /// What was approved on the command line.
@@ -56,7 +60,7 @@ pub struct TrustChange {
     pub cluster: ClusterName,
     /// Names exactly this change; `--accept-trust NAME@DIGEST`.
     pub digest: Digest,
-    /// What changed, in words.
+    /// What changed.
     pub findings: Vec<TrustFinding>,
     /// What becomes of it.
     pub verdict: Verdict,
@@ -65,14 +69,229 @@ pub struct TrustChange {
 /// One thing that changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrustFinding {
-    /// What changed, for example `root CA`.
-    pub what: &'static str,
+    /// What changed.
+    pub what: TrustField,
     /// The value in the lock.
     pub before: Option<String>,
     /// The value published now.
     pub after: Option<String>,
-    /// What it means, in a reviewer's words.
-    pub meaning: String,
+    /// What that means.
+    pub meaning: TrustMeaning,
+}
+
+/// What a cluster is trusted for and can change. In the order of their names, which is that of findings in a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrustField {
+    /// The CA of its api-proxy.
+    ApiCa,
+    /// Where its api-proxy is reached.
+    ApiHost,
+    /// The key that speaks for it.
+    AuthnKey,
+    /// The ID that istiod knows it by.
+    ClusterId,
+    /// Its UUID.
+    ClusterUuid,
+    /// All of it, for the first time.
+    FirstContact,
+    /// A key of a further engine.
+    FurtherAuthnKey,
+    /// Where traffic for its network is sent.
+    Gateway,
+    /// Its network.
+    Network,
+    /// The CA of its relay.
+    RelayCa,
+    /// Its root CAs.
+    RootCa,
+    /// Its trust domain.
+    TrustDomain,
+}
+
+impl TrustField {
+    /// Its name for people, which digests of trust changes cover.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiCa => "api CA",
+            Self::ApiHost => "api host",
+            Self::AuthnKey => "authn key",
+            Self::ClusterId => "cluster ID",
+            Self::ClusterUuid => "cluster UUID",
+            Self::FirstContact => "first contact",
+            Self::FurtherAuthnKey => "further authn key",
+            Self::Gateway => "gateway",
+            Self::Network => "network",
+            Self::RelayCa => "relay CA",
+            Self::RootCa => "root CA",
+            Self::TrustDomain => "trust domain",
+        }
+    }
+
+    /// Its name for machines.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::ApiCa => "api-ca",
+            Self::ApiHost => "api-host",
+            Self::AuthnKey => "authn-key",
+            Self::ClusterId => "cluster-id",
+            Self::ClusterUuid => "cluster-uuid",
+            Self::FirstContact => "first-contact",
+            Self::FurtherAuthnKey => "further-authn-key",
+            Self::Gateway => "gateway",
+            Self::Network => "network",
+            Self::RelayCa => "relay-ca",
+            Self::RootCa => "root-ca",
+            Self::TrustDomain => "trust-domain",
+        }
+    }
+}
+
+impl fmt::Display for TrustField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a finding means.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrustMeaning {
+    /// Nobody has approved the cluster yet.
+    FirstContact,
+    /// Another UUID.
+    ClusterUuid,
+    /// Another key.
+    AuthnKey,
+    /// A further key that is new or another.
+    FurtherAuthnKey {
+        /// Its ID.
+        id: KeyId,
+    },
+    /// Other roots.
+    RootCa,
+    /// Another CA of the relay.
+    RelayCa,
+    /// Another trust domain.
+    TrustDomain,
+    /// An api host that the spec does not allow: another one than before, or the first.
+    ApiHost {
+        /// Whether one was known before.
+        known: bool,
+    },
+    /// Another CA of the api-proxy.
+    ApiCa,
+    /// Another cluster ID.
+    ClusterId,
+    /// A gateway at an address that the spec does not allow.
+    Gateway,
+    /// Another api host in a lock that a pull request changes.
+    ApiHostInLock,
+    /// Another CA of the api-proxy in a lock that a pull request changes.
+    ApiCaInLock,
+    /// Another cluster ID in a lock that a pull request changes.
+    ClusterIdInLock,
+    /// Another value than the spec pins.
+    ContradictsPin {
+        /// What is pinned.
+        what: TrustField,
+        /// To which value.
+        pinned: String,
+        /// What is published.
+        found: String,
+    },
+    /// A value that another cluster is known by.
+    ClaimedByAnother {
+        /// What is claimed.
+        what: TrustField,
+        /// The value.
+        value: String,
+        /// The other cluster.
+        other: ClusterName,
+    },
+}
+
+impl TrustMeaning {
+    /// What the finding is about.
+    pub fn field(&self) -> TrustField {
+        match self {
+            Self::FirstContact => TrustField::FirstContact,
+            Self::ClusterUuid => TrustField::ClusterUuid,
+            Self::AuthnKey => TrustField::AuthnKey,
+            Self::FurtherAuthnKey { .. } => TrustField::FurtherAuthnKey,
+            Self::RootCa => TrustField::RootCa,
+            Self::RelayCa => TrustField::RelayCa,
+            Self::TrustDomain => TrustField::TrustDomain,
+            Self::ApiHost { .. } | Self::ApiHostInLock => TrustField::ApiHost,
+            Self::ApiCa | Self::ApiCaInLock => TrustField::ApiCa,
+            Self::ClusterId | Self::ClusterIdInLock => TrustField::ClusterId,
+            Self::Gateway => TrustField::Gateway,
+            Self::ContradictsPin { what, .. } | Self::ClaimedByAnother { what, .. } => *what,
+        }
+    }
+
+    /// What the finding is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::FirstContact => Code::FirstContact,
+            Self::ClusterUuid => Code::ClusterUuidChanged,
+            Self::AuthnKey => Code::AuthnKeyChanged,
+            Self::FurtherAuthnKey { .. } => Code::FurtherAuthnKeyChanged,
+            Self::RootCa => Code::RootCaChanged,
+            Self::RelayCa => Code::RelayCaChanged,
+            Self::TrustDomain => Code::TrustDomainChanged,
+            Self::ApiHost { known: true } | Self::ApiHostInLock => Code::ApiHostChanged,
+            Self::ApiHost { known: false } => Code::ApiHostNotAllowed,
+            Self::ApiCa | Self::ApiCaInLock => Code::ApiCaChanged,
+            Self::ClusterId | Self::ClusterIdInLock => Code::ClusterIdChanged,
+            Self::Gateway => Code::GatewayNotAllowed,
+            Self::ContradictsPin { .. } => Code::ContradictsPin,
+            Self::ClaimedByAnother { .. } => Code::ClaimedByAnother,
+        }
+    }
+
+    /// The meaning for people and machines alike.
+    pub fn explanation(&self) -> Explanation {
+        let message = match self {
+            Self::FirstContact => {
+                "nobody has approved this cluster yet; its root signs for the whole mesh from then on".to_owned()
+            }
+            Self::ClusterUuid => {
+                "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew"
+                    .to_owned()
+            }
+            Self::AuthnKey => "whoever holds the new key speaks for this cluster".to_owned(),
+            Self::FurtherAuthnKey { id } => {
+                format!("a holder of the key `{id}` reads private metadata in this cluster's name")
+            }
+            Self::RootCa => "each root can sign every identity of every accepted trust domain".to_owned(),
+            Self::RelayCa => "istiod sends its requests to whoever this CA vouches for".to_owned(),
+            Self::TrustDomain => "identities of this domain become acceptable".to_owned(),
+            Self::ApiHost { .. } => "istiod's requests, with our credentials, go to this host".to_owned(),
+            Self::ApiCa => "whoever this CA vouches for is taken for the api-proxy".to_owned(),
+            Self::ClusterId => "its endpoints are registered under another cluster ID".to_owned(),
+            Self::Gateway => "traffic for its network is sent to an address that the spec does not allow".to_owned(),
+            Self::ApiHostInLock => "istiod's requests, and the tokens with them, go there".to_owned(),
+            Self::ApiCaInLock => "whoever this CA vouches for answers as the cluster's apiserver".to_owned(),
+            Self::ClusterIdInLock => "istiod knows the cluster by it".to_owned(),
+            Self::ContradictsPin { what, pinned, found } => {
+                format!("the {what} contradicts the pin of the spec: pinned {pinned}, found {found}")
+            }
+            Self::ClaimedByAnother { what, value, other } => format!(
+                "the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own"
+            ),
+        };
+        let hint = match self {
+            Self::ContradictsPin { .. } => Some("change the pin in a pull request if the new value is right"),
+            Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
+            _ => None,
+        };
+        Explanation { code: self.code(), message, hint: hint.map(str::to_owned) }
+    }
+}
+
+impl fmt::Display for TrustMeaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
 }
 
 /// What becomes of a trust change.
@@ -84,4 +303,37 @@ pub enum Verdict {
     Approved,
     /// No approval can help: the spec has to change.
     Refused,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const ALL: [TrustField; 12] = [
+        TrustField::ApiCa,
+        TrustField::ApiHost,
+        TrustField::AuthnKey,
+        TrustField::ClusterId,
+        TrustField::ClusterUuid,
+        TrustField::FirstContact,
+        TrustField::FurtherAuthnKey,
+        TrustField::Gateway,
+        TrustField::Network,
+        TrustField::RelayCa,
+        TrustField::RootCa,
+        TrustField::TrustDomain,
+    ];
+
+    #[test]
+    fn fields_sort_as_their_names_do_and_no_code_is_respelt() {
+        let names: Vec<&str> = ALL.iter().map(|field| field.as_str()).collect();
+        assert!(names.is_sorted() && ALL.is_sorted(), "the digest of a trust change covers the order");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        let codes: Vec<&str> = ALL.iter().map(|field| field.code()).collect();
+        let released = "api-ca api-host authn-key cluster-id cluster-uuid first-contact further-authn-key gateway \
+            network relay-ca root-ca trust-domain";
+        assert_eq!(codes, released.split_whitespace().collect::<Vec<_>>());
+    }
 }

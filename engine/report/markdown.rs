@@ -222,7 +222,7 @@ fn trust_change(change: &TrustChange) -> String {
     let (sign, word, advice) = verdict(change);
     let mut text = format!("\n### {sign} Trust change of {}: {word}\n", code(change.cluster.as_str()));
     for finding in &change.findings {
-        text.push_str(&format!("\n**{}**: {}\n", finding.what, code(&short(&finding.meaning))));
+        text.push_str(&format!("\n**{}**: {}\n", finding.what, code(&short(&finding.meaning.to_string()))));
         let before = finding.before.iter().map(|value| format!("- {value}"));
         let after = finding.after.iter().map(|value| format!("+ {value}"));
         text.push_str(&fence("diff", &before.chain(after).collect::<Vec<_>>()));
@@ -235,7 +235,7 @@ fn trust_change(change: &TrustChange) -> String {
 
 fn trust_change_in_short(change: &TrustChange) -> String {
     let (sign, word, advice) = verdict(change);
-    let what: Vec<&str> = change.findings.iter().map(|finding| finding.what).collect();
+    let what: Vec<&str> = change.findings.iter().map(|finding| finding.what.as_str()).collect();
     let advice = if advice.is_empty() { advice } else { format!(". {advice}") };
     format!("\n* {sign} Trust change of {}: {word}: {}{advice}\n", code(change.cluster.as_str()), what.join(", "))
 }
@@ -372,7 +372,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::trust::TrustFinding;
+    use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
     use crate::pipeline::plan::Reason;
     use crate::types::name::Digest;
     use crate::types::step::{StepId, StepKind};
@@ -423,8 +423,9 @@ mod tests {
     fn plan_of(words: &str, clusters: usize, objects: usize) -> Plan {
         let name = |at: usize| format!("c{at}").parse::<ClusterName>().unwrap();
         let mut plan = Plan::default();
-        let finding =
-            TrustFinding { what: "root CA", before: Some(words.to_owned()), after: None, meaning: words.to_owned() };
+        let (pinned, found) = (words.to_owned(), words.to_owned());
+        let meaning = TrustMeaning::ContradictsPin { what: TrustField::RootCa, pinned, found };
+        let finding = TrustFinding { what: TrustField::RootCa, before: Some(words.to_owned()), after: None, meaning };
         plan.trust_changes.push(TrustChange {
             cluster: name(0),
             digest: Digest::of(b"x"),
@@ -444,6 +445,7 @@ mod tests {
                 id: StepId::of(kind, &name(at)),
                 objects: (0..objects).map(object).collect(),
                 standing,
+                explanations: Vec::new(),
                 unproven: Vec::new(),
             };
             plan.steps.push(step(StepKind::RenderTrust, StepStanding::Refused(words.to_owned())));

@@ -13,6 +13,7 @@ use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, FileStep, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
 use crate::report::format::Output;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
 use crate::types::text::{visible, visible_but_styles, visible_lines};
@@ -240,14 +241,14 @@ fn trust_changes(plan: &Plan, out: &mut String) {
         };
         out.push_str(&format!("\n{style}! trust change of `{}`: {word}{style:#}\n", change.cluster));
         for finding in &change.findings {
-            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", visible(finding.what)));
+            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", visible(finding.what.as_str())));
             if let Some(before) = &finding.before {
                 out.push_str(&format!("      {RED}- {}{RED:#}\n", visible(before)));
             }
             if let Some(after) = &finding.after {
                 out.push_str(&format!("      {GREEN}+ {}{GREEN:#}\n", visible(after)));
             }
-            out.push_str(&format!("      {}\n", visible(&finding.meaning)));
+            out.push_str(&format!("      {}\n", visible(&finding.meaning.to_string())));
         }
         if change.verdict == Verdict::HeldBack {
             let digest = change.digest.short(12);
@@ -397,9 +398,15 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
     use serde_json::json;
     let standing = |step: &Step| match &step.standing {
         StepStanding::Ready => json!({ "state": "ready" }),
-        StepStanding::Waiting(reasons) => json!({ "state": "waiting", "reasons": reasons }),
-        StepStanding::Failed(reason) => json!({ "state": "failed", "reasons": [reason] }),
-        StepStanding::Refused(reason) => json!({ "state": "refused", "reasons": [reason] }),
+        StepStanding::Waiting(reasons) => {
+            json!({ "state": "waiting", "reasons": reasons, "explanations": step.explanations })
+        }
+        StepStanding::Failed(reason) => {
+            json!({ "state": "failed", "reasons": [reason], "explanations": step.explanations })
+        }
+        StepStanding::Refused(reason) => {
+            json!({ "state": "refused", "reasons": [reason], "explanations": step.explanations })
+        }
     };
     let verdict = |verdict| match verdict {
         Verdict::HeldBack => "held back",
@@ -423,10 +430,14 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
         .trust_changes
         .iter()
         .map(|change| {
-            let findings = change
-                .findings
-                .iter()
-                .map(|f| json!({ "what": f.what, "before": f.before, "after": f.after, "meaning": f.meaning }));
+            let findings = change.findings.iter().map(|finding| {
+                let Explanation { code, message, hint } = finding.meaning.explanation();
+                json!({
+                    "what": finding.what.as_str(), "before": finding.before, "after": finding.after,
+                    "meaning": finding.meaning.to_string(),
+                    "field": finding.what.code(), "code": code, "message": message, "hint": hint,
+                })
+            });
             json!({
                 "cluster": change.cluster, "digest": change.digest, "verdict": verdict(change.verdict),
                 "findings": findings.collect::<Vec<_>>(),
@@ -456,7 +467,7 @@ pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::trust::{TrustChange, TrustFinding};
+    use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning};
     use crate::pipeline::plan::Reason;
     use crate::types::name::Digest;
     use crate::types::step::StepId;
@@ -466,7 +477,9 @@ mod tests {
         let name: ClusterName = "east".parse().unwrap();
         let words = || words.to_owned();
         let mut plan = Plan { notes: vec![words()], ..Plan::default() };
-        let finding = TrustFinding { what: "root CA", before: Some(words()), after: Some(words()), meaning: words() };
+        let what = TrustField::RootCa;
+        let meaning = TrustMeaning::ContradictsPin { what, pinned: words(), found: words() };
+        let finding = TrustFinding { what, before: Some(words()), after: Some(words()), meaning };
         for verdict in [Verdict::HeldBack, Verdict::Refused] {
             let findings = vec![finding.clone()];
             plan.trust_changes.push(TrustChange { cluster: name.clone(), digest: Digest::of(b"x"), findings, verdict });
@@ -485,7 +498,8 @@ mod tests {
             StepStanding::Waiting(vec![words(), words()]),
         ] {
             let id = StepId::of(StepKind::RenderTrust, &name);
-            plan.steps.push(Step { id, objects: vec![object.clone()], standing, unproven: vec![words()] });
+            let objects = vec![object.clone()];
+            plan.steps.push(Step { id, objects, standing, explanations: Vec::new(), unproven: vec![words()] });
         }
         let changes = [
             ValueChange::Added(words()),

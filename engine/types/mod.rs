@@ -5,6 +5,7 @@ pub(crate) mod cause;
 pub mod certificate;
 pub mod diagnostic;
 pub mod duration;
+pub mod explanation;
 pub mod json;
 pub mod key;
 pub mod name;

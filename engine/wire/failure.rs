@@ -3,16 +3,18 @@
 //!
 //! Text of a peer (a content type, the host of a redirect) is shown short and escaped. No failure holds a token.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::types::explanation::{Code, Explanation};
 use crate::types::text::{LONGEST_OF_PEER, quoted};
 
 /// Why a document was not read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Failure {
     /// The name of the host has no address.
-    #[error("cannot find the host of {url}: {problem}; check `metadata.endpoint` and its DNS record")]
     NotResolved {
         /// What was to be read.
         url: String,
@@ -20,9 +22,6 @@ pub enum Failure {
         problem: String,
     },
     /// No connection.
-    #[error(
-        "cannot reach {url}: {problem}; check that the metadata-exporter runs and that its address is open to this machine"
-    )]
     NotReachable {
         /// What was to be read.
         url: String,
@@ -30,7 +29,6 @@ pub enum Failure {
         problem: String,
     },
     /// Connected, and no complete response header within the limit.
-    #[error("{url} did not answer within {seconds} s; check that the metadata-exporter is healthy")]
     TimedOut {
         /// What was to be read.
         url: String,
@@ -38,7 +36,6 @@ pub enum Failure {
         seconds: u64,
     },
     /// TLS was not agreed on.
-    #[error("cannot trust the server of {url}: {fault}")]
     Tls {
         /// What was to be read.
         url: String,
@@ -46,7 +43,6 @@ pub enum Failure {
         fault: TlsFault,
     },
     /// The address may not be dialled.
-    #[error("refused to connect to {url}: {address} is {why}; list its range in `allow.addresses` if that is intended")]
     Outside {
         /// What was to be read.
         url: String,
@@ -56,9 +52,6 @@ pub enum Failure {
         why: String,
     },
     /// 401 or 403.
-    #[error(
-        "{url} does not admit our token (status {status}); check that ConfigMap `isthmus-peers` with our key is synced there and that both clocks agree"
-    )]
     Unauthorized {
         /// What was to be read.
         url: String,
@@ -66,19 +59,16 @@ pub enum Failure {
         status: u16,
     },
     /// 404.
-    #[error("{url} is not there (status 404); check the path of `metadata.endpoint`")]
     NotFound {
         /// What was to be read.
         url: String,
     },
     /// 503.
-    #[error("{url} is not ready (status 503); it is asked again on the next turn")]
     Unavailable {
         /// What was to be read.
         url: String,
     },
     /// Any other status but 200.
-    #[error("{url} answered with status {status}{}, and only 200 is taken; check the metadata-exporter", retry(*.retry_after))]
     Status {
         /// What was to be read.
         url: String,
@@ -88,9 +78,6 @@ pub enum Failure {
         retry_after: Option<u64>,
     },
     /// A redirection, which is never followed.
-    #[error(
-        "{url} redirects to {to}, and redirections are not followed; name the final address in `metadata.endpoint`"
-    )]
     Redirect {
         /// What was to be read.
         url: String,
@@ -98,7 +85,6 @@ pub enum Failure {
         to: String,
     },
     /// A body above the limit.
-    #[error("{url} sends more than {limit} bytes; check that it is a metadata-exporter")]
     TooLarge {
         /// What was to be read.
         url: String,
@@ -106,9 +92,6 @@ pub enum Failure {
         limit: usize,
     },
     /// Response headers above a limit.
-    #[error(
-        "{url} sends more than {count} header fields or {bytes} bytes of them; check that it is a metadata-exporter"
-    )]
     HeadersTooLarge {
         /// What was to be read.
         url: String,
@@ -118,9 +101,6 @@ pub enum Failure {
         bytes: usize,
     },
     /// A body below the least rate, or not done within the total time.
-    #[error(
-        "{url} sends its body too slowly (at least {rate} bytes/s and all within {seconds} s); check its network and load"
-    )]
     TooSlow {
         /// What was to be read.
         url: String,
@@ -130,7 +110,6 @@ pub enum Failure {
         seconds: u64,
     },
     /// The answer ended before its end, or is no HTTP.
-    #[error("the answer of {url} is broken: {problem}; check what stands between it and this machine")]
     Broken {
         /// What was to be read.
         url: String,
@@ -138,7 +117,6 @@ pub enum Failure {
         problem: String,
     },
     /// A compressed body, which was not asked for.
-    #[error("{url} sends its body encoded as `{encoding}`, which was not asked for; switch compression off there")]
     Encoded {
         /// What was to be read.
         url: String,
@@ -146,9 +124,6 @@ pub enum Failure {
         encoding: String,
     },
     /// Neither JSON nor plain text.
-    #[error(
-        "{url} sends `{content_type}` instead of JSON, perhaps a log-in or error page; check that `metadata.endpoint` is reachable without a browser log-in"
-    )]
     ContentType {
         /// What was to be read.
         url: String,
@@ -156,7 +131,6 @@ pub enum Failure {
         content_type: String,
     },
     /// A document that breaks the format.
-    #[error("the document at {url} is refused: {problem}; check the version of the exporter")]
     Format {
         /// What was to be read.
         url: String,
@@ -164,19 +138,16 @@ pub enum Failure {
         problem: String,
     },
     /// Required fields are empty or absent: the peer is starting.
-    #[error("the document still lacks {}; the peer's exporter fills it in once it has learned it", list(.fields))]
     Incomplete {
         /// The fields, in the spelling of the document.
         fields: Vec<String>,
     },
     /// A file of a `file://` endpoint is not there.
-    #[error("the file {path} is not there yet; put the peer's document there")]
     FileMissing {
         /// Its path below the checkout.
         path: String,
     },
     /// A file of a `file://` endpoint cannot be read.
-    #[error("cannot read the file {path}: {problem}")]
     FileUnreadable {
         /// Its path below the checkout.
         path: String,
@@ -184,7 +155,6 @@ pub enum Failure {
         problem: String,
     },
     /// No client could be made, because of this machine or the spec's CA.
-    #[error("cannot prepare the request for {url}: {problem}")]
     Client {
         /// What was to be read.
         url: String,
@@ -194,42 +164,81 @@ pub enum Failure {
 }
 
 /// What is wrong with a server's certificate or its TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "camelCase")]
 pub enum TlsFault {
     /// Signed by none of the trusted roots.
-    #[error("its certificate is signed by no CA we trust; give the CA of its exporter in `metadata.ca`")]
     UnknownIssuer,
     /// Signed by none of the roots of `metadata.ca`, which alone counts when it is given.
-    #[error(
-        "its certificate is not signed by the CA in `metadata.ca`, which alone counts; renew `metadata.ca` or the certificate"
-    )]
     NotByGivenCa,
     /// Ended.
-    #[error("its certificate ended at {at}; renew it there, and check this machine's clock")]
     Expired {
         /// When, RFC 3339; `an unknown time`, when TLS did not say.
         at: String,
     },
     /// Not begun.
-    #[error("its certificate begins at {at}; check both clocks")]
     NotYetValid {
         /// When, RFC 3339.
         at: String,
     },
     /// For other names.
-    #[error("its certificate is not for this host but for {}; correct `metadata.endpoint` or the certificate", list(.presented))]
     WrongName {
         /// Names in the certificate.
         presented: Vec<String>,
     },
     /// Anything else.
-    #[error("{problem}; check its TLS with `openssl s_client -connect HOST:PORT`")]
     Other {
         /// The library's words.
         problem: String,
     },
 }
+
+impl TlsFault {
+    /// The fault for people and machines alike.
+    pub fn explanation(&self) -> Explanation {
+        match self {
+            Self::UnknownIssuer => {
+                Explanation::new(Code::CertificateUnknownIssuer, "its certificate is signed by no CA we trust")
+                    .hint("give the CA of its exporter in `metadata.ca`")
+            }
+            Self::NotByGivenCa => {
+                let message = "its certificate is not signed by the CA in `metadata.ca`, which alone counts";
+                Explanation::new(Code::CertificateNotByGivenCa, message).hint("renew `metadata.ca` or the certificate")
+            }
+            Self::Expired { at } => {
+                Explanation::new(Code::CertificateExpired, format!("its certificate ended at {at}"))
+                    .hint("renew it there, and check this machine's clock")
+            }
+            Self::NotYetValid { at } => {
+                Explanation::new(Code::CertificateNotYetValid, format!("its certificate begins at {at}"))
+                    .hint("check both clocks")
+            }
+            Self::WrongName { presented } => {
+                let message = format!("its certificate is not for this host but for {}", list(presented));
+                Explanation::new(Code::CertificateWrongName, message)
+                    .hint("correct `metadata.endpoint` or the certificate")
+            }
+            Self::Other { problem } => Explanation::new(Code::TlsFailed, problem)
+                .hint("check its TLS with `openssl s_client -connect HOST:PORT`"),
+        }
+    }
+}
+
+impl fmt::Display for TlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
+}
+
+impl std::error::Error for TlsFault {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 fn retry(seconds: Option<u64>) -> String {
     seconds.map_or_else(String::new, |seconds| format!(" and asks for a pause of {seconds} s"))
@@ -248,6 +257,107 @@ pub fn shown(text: &str) -> String {
 }
 
 impl Failure {
+    /// What the failure is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotResolved { .. } => Code::HostNotFound,
+            Self::NotReachable { .. } => Code::PeerUnreachable,
+            Self::TimedOut { .. } => Code::PeerTimedOut,
+            Self::Tls { fault, .. } => fault.explanation().code,
+            Self::Outside { .. } => Code::AddressNotAllowed,
+            Self::Unauthorized { .. } => Code::TokenNotAdmitted,
+            Self::NotFound { .. } => Code::DocumentNotFound,
+            Self::Unavailable { .. } => Code::PeerNotReady,
+            Self::Status { .. } => Code::UnexpectedStatus,
+            Self::Redirect { .. } => Code::RedirectNotFollowed,
+            Self::TooLarge { .. } => Code::AnswerTooLarge,
+            Self::HeadersTooLarge { .. } => Code::HeadersTooLarge,
+            Self::TooSlow { .. } => Code::AnswerTooSlow,
+            Self::Broken { .. } => Code::AnswerBroken,
+            Self::Encoded { .. } => Code::AnswerEncoded,
+            Self::ContentType { .. } => Code::AnswerNotJson,
+            Self::Format { .. } => Code::DocumentMalformed,
+            Self::Incomplete { .. } => Code::DocumentIncomplete,
+            Self::FileMissing { .. } => Code::FileMissing,
+            Self::FileUnreadable { .. } => Code::FileUnreadable,
+            Self::Client { .. } => Code::RequestNotPrepared,
+        }
+    }
+
+    /// What is the matter.
+    fn message(&self) -> String {
+        match self {
+            Self::NotResolved { url, problem } => format!("cannot find the host of {url}: {problem}"),
+            Self::NotReachable { url, problem } => format!("cannot reach {url}: {problem}"),
+            Self::TimedOut { url, seconds } => format!("{url} did not answer within {seconds} s"),
+            Self::Tls { url, fault } => {
+                format!("cannot trust the server of {url}: {}", fault.explanation().message)
+            }
+            Self::Outside { url, address, why } => format!("refused to connect to {url}: {address} is {why}"),
+            Self::Unauthorized { url, status } => format!("{url} does not admit our token (status {status})"),
+            Self::NotFound { url } => format!("{url} is not there (status 404)"),
+            Self::Unavailable { url } => format!("{url} is not ready (status 503)"),
+            Self::Status { url, status, retry_after } => {
+                format!("{url} answered with status {status}{}, and only 200 is taken", retry(*retry_after))
+            }
+            Self::Redirect { url, to } => format!("{url} redirects to {to}, and redirections are not followed"),
+            Self::TooLarge { url, limit } => format!("{url} sends more than {limit} bytes"),
+            Self::HeadersTooLarge { url, count, bytes } => {
+                format!("{url} sends more than {count} header fields or {bytes} bytes of them")
+            }
+            Self::TooSlow { url, rate, seconds } => {
+                format!("{url} sends its body too slowly (at least {rate} bytes/s and all within {seconds} s)")
+            }
+            Self::Broken { url, problem } => format!("the answer of {url} is broken: {problem}"),
+            Self::Encoded { url, encoding } => {
+                format!("{url} sends its body encoded as `{encoding}`, which was not asked for")
+            }
+            Self::ContentType { url, content_type } => {
+                format!("{url} sends `{content_type}` instead of JSON, perhaps a log-in or error page")
+            }
+            Self::Format { url, problem } => format!("the document at {url} is refused: {problem}"),
+            Self::Incomplete { fields } => format!("the document still lacks {}", list(fields)),
+            Self::FileMissing { path } => format!("the file {path} is not there yet"),
+            Self::FileUnreadable { path, problem } => format!("cannot read the file {path}: {problem}"),
+            Self::Client { url, problem } => format!("cannot prepare the request for {url}: {problem}"),
+        }
+    }
+
+    /// What to do about it.
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotResolved { .. } => "check `metadata.endpoint` and its DNS record",
+            Self::NotReachable { .. } => {
+                "check that the metadata-exporter runs and that its address is open to this machine"
+            }
+            Self::TimedOut { .. } => "check that the metadata-exporter is healthy",
+            Self::Tls { fault, .. } => return fault.explanation().hint,
+            Self::Outside { .. } => "list its range in `allow.addresses` if that is intended",
+            Self::Unauthorized { .. } => {
+                "check that ConfigMap `isthmus-peers` with our key is synced there and that both clocks agree"
+            }
+            Self::NotFound { .. } => "check the path of `metadata.endpoint`",
+            Self::Unavailable { .. } => "it is asked again on the next turn",
+            Self::Status { .. } => "check the metadata-exporter",
+            Self::Redirect { .. } => "name the final address in `metadata.endpoint`",
+            Self::TooLarge { .. } | Self::HeadersTooLarge { .. } => "check that it is a metadata-exporter",
+            Self::TooSlow { .. } => "check its network and load",
+            Self::Broken { .. } => "check what stands between it and this machine",
+            Self::Encoded { .. } => "switch compression off there",
+            Self::ContentType { .. } => "check that `metadata.endpoint` is reachable without a browser log-in",
+            Self::Format { .. } => "check the version of the exporter",
+            Self::Incomplete { .. } => "the peer's exporter fills it in once it has learned it",
+            Self::FileMissing { .. } => "put the peer's document there",
+            Self::FileUnreadable { .. } | Self::Client { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// The failure for people and machines alike.
+    pub fn explanation(&self) -> Explanation {
+        Explanation { code: self.code(), message: self.message(), hint: self.hint() }
+    }
+
     /// Whether this is what a peer looks like before it is set up: no DNS record, nobody listening, no answer in time,
     /// an unknown issuer, 401, 404, 503, empty fields, a file not there. Before first contact one waits for its end;
     /// a broken format or limit has failed from the first turn.
@@ -300,6 +410,17 @@ mod tests {
             assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), failure);
             assert!(failure.to_string().contains("; "), "{failure}");
         }
+    }
+
+    #[test]
+    fn the_code_of_tls_is_that_of_its_fault() {
+        let failure = Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer };
+        assert_eq!(failure.code(), Code::CertificateUnknownIssuer);
+        let words = "cannot trust the server of https://m.example/public/public.json: its certificate is signed by no CA we \
+            trust; give the CA of its exporter in `metadata.ca`";
+        assert_eq!(failure.to_string(), words);
+        let failure = Failure::NotReachable { url: url(), problem: "refused".to_owned() };
+        assert_eq!(failure.explanation().code.as_str(), "peer-unreachable");
     }
 
     #[test]

@@ -234,9 +234,8 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
     let news = accepted.news.get(name);
     let refused = news.and_then(|news| {
         [&news.public, &news.private].into_iter().find_map(|standing| match standing {
-            crate::pipeline::accept::Standing::Refused(reason) | crate::pipeline::accept::Standing::Failed(reason) => {
-                Some(reason.clone())
-            }
+            crate::pipeline::accept::Standing::Refused(refusals) => Some(refusals.to_string()),
+            crate::pipeline::accept::Standing::Failed(reason) => Some(reason.to_string()),
             _ => None,
         })
     });

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{News, Showing, Standing};
+use super::reasons::{FailReason, UnseenReason, WaitReason};
 use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
-use crate::model::trust::TrustFinding;
+use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, Private};
 use crate::types::address::{Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots};
@@ -51,7 +52,7 @@ impl Judge<'_> {
         observation: &Observation,
     ) -> Candidate {
         let mut candidate = Candidate {
-            news: News::silent("its public document was not read"),
+            news: News::silent(UnseenReason::PublicDocument),
             entry: None,
             changes: Vec::new(),
             refusals: Vec::new(),
@@ -60,19 +61,19 @@ impl Judge<'_> {
             Ok(document) => document,
             Err(failure) => {
                 candidate.news.public = standing_of(failure, known.is_some(), cluster);
-                candidate.news.private = Standing::Waiting("its public document".to_owned());
+                candidate.news.private = Standing::Waiting(WaitReason::PublicDocument);
                 return candidate;
             }
         };
         let roots = match parse_roots(&document.root_ca, self.now) {
             Ok(roots) => roots,
-            Err(error) => return candidate.failed(format!("its root CA is refused: {error}")),
+            Err(error) => return candidate.failed(FailReason::RootCa(error)),
         };
         if let Some(domain) = document.cluster_domain.as_ref().filter(|domain| **domain != cluster.cluster_domain) {
-            return candidate.failed(format!(
-                "it publishes cluster domain `{domain}` and the spec says `{}`",
-                cluster.cluster_domain
-            ));
+            return candidate.failed(FailReason::ClusterDomain {
+                published: domain.clone(),
+                stated: cluster.cluster_domain.clone(),
+            });
         }
         let public = locked_public(document, roots);
         candidate.news.public = Standing::Current;
@@ -87,15 +88,15 @@ impl Judge<'_> {
             Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
             Private::Failed(failure) => {
                 candidate.news.private = standing_of(failure, entry.private.is_some(), cluster);
-                candidate.news.evidence = Showing::Unseen(failure.to_string());
+                candidate.news.evidence = Showing::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
             Private::NoKey(source) => {
-                candidate.news.private = Standing::Waiting(source.clone());
-                candidate.news.evidence = Showing::Unseen(source.clone());
+                candidate.news.private = Standing::Waiting(WaitReason::Key { source: source.clone() });
+                candidate.news.evidence = Showing::Unseen(UnseenReason::Key { source: source.clone() });
             }
             Private::HeldBack | Private::NotAsked => {
                 candidate.news.private = Standing::NotAsked;
-                candidate.news.evidence = Showing::Unseen("its private document was not asked for".to_owned());
+                candidate.news.evidence = Showing::Unseen(UnseenReason::PrivateDocumentNotAsked);
             }
         }
         candidate.entry = Some(entry);
@@ -104,9 +105,9 @@ impl Judge<'_> {
 }
 
 impl Candidate {
-    fn failed(mut self, reason: String) -> Self {
+    fn failed(mut self, reason: FailReason) -> Self {
         self.news.public = Standing::Failed(reason);
-        self.news.private = Standing::Waiting("its public document to be accepted".to_owned());
+        self.news.private = Standing::Waiting(WaitReason::PublicDocumentAccepted);
         self
     }
 
@@ -121,10 +122,11 @@ impl Candidate {
         let uuid = new.cluster_uuid.to_string();
         let key = new.authn_key.fingerprint().to_string();
         let digests: BTreeSet<Digest> = new.roots.iter().map(|root| root.digest).collect();
-        let pinned_uuid = self.pinned("cluster UUID", pin.cluster_uuid.as_ref().map(ToString::to_string), &uuid);
-        let pinned_key = self.pinned("authn key", pin.authn_key.map(|digest| digest.to_string()), &key);
+        let pinned_uuid =
+            self.pinned(TrustField::ClusterUuid, pin.cluster_uuid.as_ref().map(ToString::to_string), &uuid);
+        let pinned_key = self.pinned(TrustField::AuthnKey, pin.authn_key.map(|digest| digest.to_string()), &key);
         let pinned_roots = (!pin.root_ca.is_empty()).then(|| list(&pin.root_ca));
-        let pinned_roots = self.pinned("root CA", pinned_roots, &list(&digests));
+        let pinned_roots = self.pinned(TrustField::RootCa, pinned_roots, &list(&digests));
         let Some(known) = known else {
             let all_pinned = pinned_uuid && pinned_key && pinned_roots;
             if judge.first_contact == FirstContact::Approve && !all_pinned {
@@ -134,21 +136,17 @@ impl Candidate {
                 }) {
                     after.push_str(&format!(", further key `{id}` {}", further.key.fingerprint()));
                 }
-                let meaning = "nobody has approved this cluster yet; its root signs for the whole mesh from then on";
-                self.change(Document::Public, "first contact", (None, Some(after)), meaning, false);
+                self.change(Document::Public, (None, Some(after)), TrustMeaning::FirstContact, false);
             }
             return;
         };
         if known.cluster_uuid != new.cluster_uuid {
             let values = (Some(known.cluster_uuid.to_string()), Some(uuid));
-            let meaning =
-                "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew";
-            self.change(Document::Public, "cluster UUID", values, meaning, pinned_uuid);
+            self.change(Document::Public, values, TrustMeaning::ClusterUuid, pinned_uuid);
         }
         if known.authn_key != new.authn_key {
             let values = (Some(known.authn_key.fingerprint().to_string()), Some(key));
-            let meaning = "whoever holds the new key speaks for this cluster";
-            self.change(Document::Public, "authn key", values, meaning, pinned_key);
+            self.change(Document::Public, values, TrustMeaning::AuthnKey, pinned_key);
         }
         for (id, added) in &new.authn_keys {
             let before = known.authn_keys.get(id);
@@ -156,38 +154,34 @@ impl Candidate {
             if !is_engines && added.key != new.authn_key && before.is_none_or(|before| before.key != added.key) {
                 let before = before.map(|before| before.key.fingerprint().to_string());
                 let values = (before, Some(added.key.fingerprint().to_string()));
-                let meaning = format!("a holder of the key `{id}` reads private metadata in this cluster's name");
-                self.change(Document::Public, "further authn key", values, &meaning, false);
+                let meaning = TrustMeaning::FurtherAuthnKey { id: id.clone() };
+                self.change(Document::Public, values, meaning, false);
             }
         }
         let old: BTreeSet<Digest> = known.roots.iter().map(|root| root.digest).collect();
         if old != digests {
-            let meaning = "each root can sign every identity of every accepted trust domain";
-            self.change(Document::Public, "root CA", (Some(list(&old)), Some(list(&digests))), meaning, pinned_roots);
+            self.change(Document::Public, (Some(list(&old)), Some(list(&digests))), TrustMeaning::RootCa, pinned_roots);
         }
         let relay = (fingerprint(known.relay_ca.as_ref()), fingerprint(new.relay_ca.as_ref()));
         if relay.0.is_some() && relay.0 != relay.1 {
-            let meaning = "istiod sends its requests to whoever this CA vouches for";
-            self.change(Document::Public, "relay CA", relay, meaning, false);
+            self.change(Document::Public, relay, TrustMeaning::RelayCa, false);
         }
         if known.trust_domain.is_some() && known.trust_domain != new.trust_domain {
             let text = |domain: &Option<crate::types::name::TrustDomain>| domain.as_ref().map(ToString::to_string);
             let stated = cluster.trust_domain.is_some() && cluster.trust_domain == new.trust_domain;
-            let meaning = "identities of this domain become acceptable";
             let values = (text(&known.trust_domain), text(&new.trust_domain));
-            self.change(Document::Public, "trust domain", values, meaning, stated);
+            self.change(Document::Public, values, TrustMeaning::TrustDomain, stated);
         }
     }
 
     /// Whether a pinned value was found; a contradicted pin is a refusal.
-    fn pinned(&mut self, what: &'static str, pin: Option<String>, found: &str) -> bool {
+    fn pinned(&mut self, what: TrustField, pin: Option<String>, found: &str) -> bool {
         match pin {
             Some(pin) if pin == found => true,
             Some(pin) => {
-                let meaning = format!(
-                    "the {what} contradicts the pin of the spec: pinned {pin}, found {found}; change the pin in a pull request if the new value is right"
-                );
-                self.refusals.push(TrustFinding { what, before: Some(pin), after: Some(found.to_owned()), meaning });
+                let found = found.to_owned();
+                let meaning = TrustMeaning::ContradictsPin { what, pinned: pin.clone(), found: found.clone() };
+                self.refusals.push(TrustFinding { what, before: Some(pin), after: Some(found), meaning });
                 false
             }
             None => false,
@@ -197,12 +191,11 @@ impl Candidate {
     pub(super) fn change(
         &mut self,
         document: Document,
-        what: &'static str,
         (before, after): (Option<String>, Option<String>),
-        meaning: &str,
+        meaning: TrustMeaning,
         stated: bool,
     ) {
-        let finding = TrustFinding { what, before, after, meaning: meaning.to_owned() };
+        let finding = TrustFinding { what: meaning.field(), before, after, meaning };
         self.changes.push(Change { document, finding, stated });
     }
 
@@ -216,16 +209,15 @@ impl Candidate {
         let known_private = known.and_then(|known| known.private.as_ref());
         if let Some(gateway) = document.ingress_gateways.iter().find(|gateway| is_forbidden(cluster, &gateway.address))
         {
-            let reason =
-                format!("gateway {gateway} is an inside address; name its range in `allow.addresses` if that is meant");
+            let reason = FailReason::GatewayInside { gateway: gateway.clone() };
             self.news.private = Standing::Failed(reason.clone());
-            self.news.evidence = Showing::Unseen(reason);
+            self.news.evidence = Showing::Unseen(UnseenReason::Refused(reason));
             return;
         }
         if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
             self.news.private = standing_of(&failure, known_private.is_some(), cluster);
-            self.news.evidence = Showing::Unseen("it publishes no ingress gateway".to_owned());
+            self.news.evidence = Showing::Unseen(UnseenReason::NoGateway);
             return;
         }
         let new = LockedPrivate {
@@ -259,30 +251,31 @@ impl Candidate {
         };
         if host_is_news {
             let values = (known.map(|known| known.api_host.to_string()), Some(new.api_host.to_string()));
-            let meaning = "istiod's requests, with our credentials, go to this host";
-            self.change(Document::Private, "api host", values, meaning, stated == Some(&new.api_host));
+            self.change(
+                Document::Private,
+                values,
+                TrustMeaning::ApiHost { known: known.is_some() },
+                stated == Some(&new.api_host),
+            );
         }
         if let Some(known) = known {
             let values = (fingerprint(known.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()));
             if values.0 != values.1 {
                 let stated = cluster.api.ca.is_some() && fingerprint(cluster.api.ca.as_ref()) == values.1;
-                let meaning = "whoever this CA vouches for is taken for the api-proxy";
-                self.change(Document::Private, "api CA", values, meaning, stated);
+                self.change(Document::Private, values, TrustMeaning::ApiCa, stated);
             }
             if known.cluster_id != new.cluster_id {
                 let text = |id: &Option<crate::types::name::ClusterId>| id.as_ref().map(ToString::to_string);
                 let stated = cluster.cluster_id.is_some() && cluster.cluster_id == new.cluster_id;
-                let meaning = "its endpoints are registered under another cluster ID";
                 let values = (text(&known.cluster_id), text(&new.cluster_id));
-                self.change(Document::Private, "cluster ID", values, meaning, stated);
+                self.change(Document::Private, values, TrustMeaning::ClusterId, stated);
             }
         }
         let before: BTreeSet<&Gateway> = known.into_iter().flat_map(|known| &known.gateways).collect();
         for gateway in
             new.gateways.iter().filter(|gateway| !before.contains(gateway) && is_outside(cluster, &gateway.address))
         {
-            let meaning = "traffic for its network is sent to an address that the spec does not allow";
-            self.change(Document::Private, "gateway", (None, Some(gateway.to_string())), meaning, false);
+            self.change(Document::Private, (None, Some(gateway.to_string())), TrustMeaning::Gateway, false);
         }
     }
 }
@@ -335,9 +328,9 @@ fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing 
     let starting = cluster.reconciler == Reconciler::Deckhouse
         && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
     if starting || (!reached && failure.is_waiting_before_first_contact()) {
-        Standing::Waiting(format!("an answer: {failure}"))
+        Standing::Waiting(WaitReason::Answer(failure.clone()))
     } else {
-        Standing::Failed(failure.to_string())
+        Standing::Failed(FailReason::NotRead(failure.clone()))
     }
 }
 

@@ -6,13 +6,13 @@ use super::candidate::Candidate;
 use crate::model::known::Known;
 use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, Mesh};
-use crate::model::trust::TrustFinding;
+use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::types::name::ClusterName;
 
 /// Values that belong to one cluster alone. Newcomers that clash with a known cluster are refused; two newcomers both.
 pub(super) fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap<ClusterName, Candidate>) {
     let mut refused: Vec<(ClusterName, TrustFinding)> = Vec::new();
-    let mut check = |what: &'static str,
+    let mut check = |what: TrustField,
                      stated_by: &dyn Fn(&Cluster) -> Option<String>,
                      value_of: &dyn Fn(&Cluster, &LockedCluster) -> Vec<String>| {
         let mut owners: BTreeMap<String, BTreeSet<&ClusterName>> = BTreeMap::new();
@@ -33,13 +33,12 @@ pub(super) fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap
         for (value, claimants) in &claims {
             for claimant in claimants {
                 let flat = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|cluster| cluster.flat_network);
-                let shares = |other: &ClusterName| what == "network" && flat(claimant) && flat(other);
+                let shares = |other: &ClusterName| what == TrustField::Network && flat(claimant) && flat(other);
                 let others = owners.get(value).into_iter().flatten().chain(claimants);
                 let others = others.filter(|other| *other != claimant && !shares(other));
                 if let Some(other) = others.min() {
-                    let meaning = format!(
-                        "the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own; nothing of this cluster is taken until they differ"
-                    );
+                    let meaning =
+                        TrustMeaning::ClaimedByAnother { what, value: value.clone(), other: (*other).clone() };
                     refused.push((
                         (*claimant).clone(),
                         TrustFinding { what, before: None, after: Some(value.clone()), meaning },
@@ -48,20 +47,22 @@ pub(super) fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap
             }
         }
     };
-    check("cluster UUID", &|cluster| cluster.pin.cluster_uuid.as_ref().map(ToString::to_string), &|_, entry| {
-        vec![entry.public.cluster_uuid.to_string()]
-    });
-    check("authn key", &|cluster| cluster.pin.authn_key.map(|key| key.to_string()), &|_, entry| {
+    check(
+        TrustField::ClusterUuid,
+        &|cluster| cluster.pin.cluster_uuid.as_ref().map(ToString::to_string),
+        &|_, entry| vec![entry.public.cluster_uuid.to_string()],
+    );
+    check(TrustField::AuthnKey, &|cluster| cluster.pin.authn_key.map(|key| key.to_string()), &|_, entry| {
         vec![entry.public.authn_key.fingerprint().to_string()]
     });
     // both the ID that others know it by and the one that its own istiod runs with
-    check("cluster ID", &|cluster| cluster.cluster_id.as_ref().map(ToString::to_string), &|cluster, entry| {
+    check(TrustField::ClusterId, &|cluster| cluster.cluster_id.as_ref().map(ToString::to_string), &|cluster, entry| {
         let known = Known { cluster, locked: entry };
         let own = Some(known.own_cluster_id()).filter(|id| !id.is_istio_default());
         let ids = known.proxy().map(|_| [Some(known.cluster_id()), own]);
         ids.into_iter().flatten().flatten().map(|id| id.to_string()).collect()
     });
-    check("network", &|cluster| cluster.network.as_ref().map(ToString::to_string), &|cluster, entry| {
+    check(TrustField::Network, &|cluster| cluster.network.as_ref().map(ToString::to_string), &|cluster, entry| {
         let known = Known { cluster, locked: entry };
         known.proxy().map(|proxy| proxy.network.to_string()).into_iter().collect()
     });

@@ -12,9 +12,11 @@
 mod candidate;
 mod clashes;
 mod outcome;
+mod reasons;
 mod warnings;
 
 pub use outcome::{Accepted, News, Showing, Standing, hides_our_roots};
+pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 pub use warnings::{ROOT_WARNING_DAYS, equal_subjects};
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 use crate::model::known::engine_keys;
 use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, FirstContact, Mesh, State};
-use crate::model::trust::{Approvals, TrustChange, TrustFinding, Verdict};
+use crate::model::trust::{Approvals, TrustChange, TrustFinding, TrustMeaning, Verdict};
 use crate::pipeline::accept::candidate::{Candidate, Change, Document, Judge, fingerprint, showing};
 use crate::pipeline::accept::clashes::refuse_clashes;
 use crate::pipeline::accept::warnings::ending_roots;
@@ -38,7 +40,7 @@ pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approva
     for cluster in mesh.clusters.values() {
         let observation = observed.clusters.get(&cluster.name);
         let news = match (cluster.state, observation) {
-            (State::Paused, _) | (_, None) => News::silent("nobody asked"),
+            (State::Paused, _) | (_, None) => News::silent(UnseenReason::NotAsked),
             (State::Leaving, Some(observation)) => farewell(lock.clusters.get(&cluster.name), observation),
             (State::Active, Some(observation)) => {
                 let judged = judge.candidate(cluster, lock.clusters.get(&cluster.name), observation);
@@ -64,7 +66,7 @@ fn farewell(known: Option<&LockedCluster>, observation: &Observation) -> News {
         (Ok(document), Some(known)) => document.cluster_uuid == known.public.cluster_uuid,
         _ => false,
     };
-    let mut news = News::silent("it is leaving and does not answer");
+    let mut news = News::silent(UnseenReason::Leaving);
     if itself {
         news.public = Standing::Current;
         if let Private::Read(document) = &observation.private {
@@ -80,11 +82,11 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     let name = &cluster.name;
     let Candidate { mut news, entry, mut changes, refusals } = candidate;
     if !refusals.is_empty() {
-        let words = refusals.iter().map(|finding| finding.meaning.as_str()).collect::<Vec<_>>().join("; ");
         let digest = digest_of(name, &refusals, &[]);
-        let change = TrustChange { cluster: name.clone(), digest, findings: refusals, verdict: Verdict::Refused };
+        let findings = refusals.clone();
+        let change = TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused };
         accepted.trust_changes.push(change);
-        accepted.news.insert(name.clone(), News::set_aside(&Standing::Refused(words)));
+        accepted.news.insert(name.clone(), News::set_aside(&Standing::Refused(Refusals(refusals))));
         return;
     }
     let Some(mut entry) = entry else {
@@ -120,9 +122,9 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     match held {
         Some(Document::Public) => news = News::set_aside(&Standing::HeldBack),
         _ if rebuilt && linked => {
-            let wait = Standing::Waiting("its links to leave, before it joins as the new cluster it is".to_owned());
+            let wait = Standing::Waiting(WaitReason::LinksToLeave);
             news = News::set_aside(&wait);
-            news.evidence = Showing::Unseen("another cluster answers in its place".to_owned());
+            news.evidence = Showing::Unseen(UnseenReason::Rebuilt);
             news.rebuilt = true;
         }
         Some(Document::Private) => {
@@ -152,29 +154,19 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
     for (name, entry) in &after.clusters {
         let Some(cluster) = mesh.clusters.get(name) else { continue };
         let known = before.clusters.get(name);
-        let news = News::silent("nobody was asked");
+        let news = News::silent(UnseenReason::NotAsked);
         let mut candidate = Candidate { news, entry: None, changes: Vec::new(), refusals: Vec::new() };
         candidate.judge_public(&judge, cluster, known.map(|known| &known.public), &entry.public);
         if let (Some(old), Some(new)) = (known.and_then(|known| known.private.as_ref()), &entry.private) {
             let id = |private: &crate::model::lock::LockedPrivate| private.cluster_id.as_ref().map(ToString::to_string);
             let values = [
-                ("cluster ID", id(old), id(new), "istiod knows the cluster by it"),
-                (
-                    "api host",
-                    Some(old.api_host.to_string()),
-                    Some(new.api_host.to_string()),
-                    "istiod's requests, and the tokens with them, go there",
-                ),
-                (
-                    "api CA",
-                    fingerprint(old.api_ca.as_ref()),
-                    fingerprint(new.api_ca.as_ref()),
-                    "whoever this CA vouches for answers as the cluster's apiserver",
-                ),
+                (id(old), id(new), TrustMeaning::ClusterIdInLock),
+                (Some(old.api_host.to_string()), Some(new.api_host.to_string()), TrustMeaning::ApiHostInLock),
+                (fingerprint(old.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()), TrustMeaning::ApiCaInLock),
             ];
-            for (what, before, after, meaning) in values {
+            for (before, after, meaning) in values {
                 if before != after {
-                    candidate.change(Document::Private, what, (before, after), meaning, false);
+                    candidate.change(Document::Private, (before, after), meaning, false);
                 }
             }
         }
@@ -192,7 +184,7 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
 /// Names a trust change: its findings, and all that is trusted with them, so that an approval covers what was shown and
 /// nothing else.
 fn digest_of(cluster: &ClusterName, findings: &[TrustFinding], trusted: &[String]) -> Digest {
-    let lines = findings.iter().map(|f| (f.what, f.before.as_deref(), f.after.as_deref()));
+    let lines = findings.iter().map(|f| (f.what.as_str(), f.before.as_deref(), f.after.as_deref()));
     let text = serde_json::to_string(&(cluster.as_str(), lines.collect::<Vec<_>>(), trusted)).unwrap_or_default();
     Digest::of(text.as_bytes())
 }

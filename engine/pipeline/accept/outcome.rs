@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, MeshConfigTarget};
 use crate::model::trust::TrustChange;
 use crate::types::diagnostic::Diagnostic;
+use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 use crate::wire::metadata::Evidence;
 
@@ -41,13 +43,13 @@ pub enum Standing {
     /// Read and accepted.
     Current,
     /// Not there yet, and never was: one waits for this.
-    Waiting(String),
+    Waiting(WaitReason),
     /// It was there before and is not now, or it breaks the format.
-    Failed(String),
+    Failed(FailReason),
     /// Its trust change is not approved.
     HeldBack,
     /// It contradicts a pin, or claims what is another's.
-    Refused(String),
+    Refused(Refusals),
     /// Nobody asked: the cluster is paused, or the run is locked.
     NotAsked,
 }
@@ -60,22 +62,37 @@ pub enum Showing {
     /// The document was read and has no such field: moves go on, unproven.
     NotPublished,
     /// No document was read this turn, for this reason: moves wait.
-    Unseen(String),
+    Unseen(UnseenReason),
+}
+
+impl Standing {
+    /// Why the document is not accepted, for people and machines alike; nothing, where it is or nobody asked.
+    pub fn explanations(&self) -> Vec<Explanation> {
+        match self {
+            Self::Current | Self::NotAsked => Vec::new(),
+            Self::Waiting(reason) => vec![reason.explanation()],
+            Self::Failed(reason) => vec![reason.explanation()],
+            Self::HeldBack => {
+                vec![Explanation::new(Code::TrustChangeHeldBack, "its trust change is held back until it is accepted")]
+            }
+            Self::Refused(refusals) => refusals.explanations(),
+        }
+    }
 }
 
 impl News {
-    pub(super) fn silent(reason: &str) -> Self {
+    pub(super) fn silent(reason: UnseenReason) -> Self {
         Self {
             public: Standing::NotAsked,
             private: Standing::NotAsked,
-            evidence: Showing::Unseen(reason.to_owned()),
+            evidence: Showing::Unseen(reason),
             rebuilt: false,
         }
     }
 
     /// The whole news set aside for one reason.
     pub(super) fn set_aside(standing: &Standing) -> Self {
-        let evidence = Showing::Unseen("its trust change is held back".to_owned());
+        let evidence = Showing::Unseen(UnseenReason::HeldBack);
         Self { public: standing.clone(), private: standing.clone(), evidence, rebuilt: false }
     }
 

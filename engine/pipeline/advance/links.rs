@@ -84,7 +84,7 @@ impl<'a> Links<'a> {
         match self.news(name).map(|news| &news.evidence) {
             Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
             Some(Showing::NotPublished) => Ok(None),
-            Some(Showing::Unseen(reason)) => Err(reason.clone()),
+            Some(Showing::Unseen(reason)) => Err(reason.to_string()),
             None => Err("nobody asked".to_owned()),
         }
     }

@@ -18,6 +18,7 @@ use crate::model::link::Link;
 use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::advance::Move;
 use crate::types::diagnostic::Diagnostic;
+use crate::types::explanation::Explanation;
 use crate::types::name::Digest;
 use crate::types::step::StepId;
 
@@ -80,6 +81,8 @@ pub struct Step {
     pub objects: Vec<ObjectChange>,
     /// How it stands.
     pub standing: StepStanding,
+    /// Why it stands so, for machines, as far as the reason has a code.
+    pub explanations: Vec<Explanation>,
     /// What could not be proven.
     pub unproven: Vec<String>,
 }

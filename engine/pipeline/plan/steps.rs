@@ -8,6 +8,7 @@ use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
 use crate::pipeline::advance::{Advanced, Move};
 use crate::pipeline::plan::{ObjectChange, Step, StepStanding};
+use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
@@ -44,12 +45,13 @@ impl Gathering<'_> {
     fn step(&self, id: &StepId, objects: Vec<ObjectChange>) -> Step {
         let step = Link::of(id).and_then(|link| self.advanced.moves.get(&link));
         let unproven = step.map(|step| step.unproven.clone()).unwrap_or_default();
-        Step { id: id.clone(), objects, standing: self.standing(id), unproven }
+        let (standing, explanations) = self.standing(id);
+        Step { id: id.clone(), objects, standing, explanations, unproven }
     }
 
-    fn standing(&self, id: &StepId) -> StepStanding {
+    fn standing(&self, id: &StepId) -> (StepStanding, Vec<Explanation>) {
         if let Some(words) = self.refused.get(id).or_else(|| self.advanced.refusals.get(id)) {
-            return StepStanding::Refused(words.clone());
+            return (StepStanding::Refused(words.clone()), Vec::new());
         }
         let document = self.news.and_then(|news| news.get(&id.cluster)).and_then(|news| match id.kind {
             StepKind::FetchCa => Some(&news.public),
@@ -58,19 +60,22 @@ impl Gathering<'_> {
         });
         let own = self.news.and_then(|news| news.get(&id.cluster)).filter(|_| id.kind == StepKind::DiscoverProxy);
         if own.is_some_and(News::is_held_back) {
-            return StepStanding::Waiting(vec!["its trust change to be accepted".to_owned()]);
+            let why = Explanation::new(Code::TrustChangeHeldBack, "its trust change to be accepted");
+            return (StepStanding::Waiting(vec![why.to_string()]), vec![why]);
         }
-        let paused = "its trust change is held back until it is accepted";
+        let explanations = document.map(Standing::explanations).unwrap_or_default();
+        let sentences: Vec<String> = explanations.iter().map(ToString::to_string).collect();
         match document {
-            Some(Standing::Waiting(reason)) => return StepStanding::Waiting(vec![reason.clone()]),
-            Some(Standing::Failed(reason)) => return StepStanding::Failed(reason.clone()),
-            Some(Standing::HeldBack) => return StepStanding::Refused(paused.to_owned()),
-            Some(Standing::Refused(reason)) => return StepStanding::Refused(reason.clone()),
+            Some(Standing::Waiting(_)) => return (StepStanding::Waiting(sentences), explanations),
+            Some(Standing::Failed(_)) => return (StepStanding::Failed(sentences.join("; ")), explanations),
+            Some(Standing::HeldBack | Standing::Refused(_)) => {
+                return (StepStanding::Refused(sentences.join("; ")), explanations);
+            }
             Some(Standing::Current | Standing::NotAsked) | None => {}
         }
         let rendering = self.rendering.get(id).into_iter().flatten();
         let waits: Vec<String> = self.advanced.waits.get(id).into_iter().flatten().chain(rendering).cloned().collect();
-        if waits.is_empty() { StepStanding::Ready } else { StepStanding::Waiting(waits) }
+        (if waits.is_empty() { StepStanding::Ready } else { StepStanding::Waiting(waits) }, Vec::new())
     }
 }
 

@@ -233,10 +233,10 @@ fn drawn_trust(plan: &Plan) -> BTreeMap<&ClusterName, TrustPicture> {
         let held_back = change.verdict == Verdict::HeldBack;
         let accept = held_back.then(|| format!("{}@{}", change.cluster, change.digest.short(12)));
         let findings = change.findings.iter().map(|finding| FindingPicture {
-            what: finding.what,
+            what: finding.what.as_str(),
             before: finding.before.clone(),
             after: finding.after.clone(),
-            meaning: finding.meaning.clone(),
+            meaning: finding.meaning.to_string(),
         });
         let drawn = found.entry(&change.cluster).or_insert(TrustPicture { accept: None, findings: Vec::new() });
         drawn.accept = drawn.accept.take().or(accept);

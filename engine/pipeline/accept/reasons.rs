@@ -1,0 +1,209 @@
+//! Why a document was not accepted, and why nothing is known of what a cluster shows.
+
+use std::fmt;
+
+use crate::model::trust::TrustFinding;
+use crate::types::address::Gateway;
+use crate::types::certificate::CertificateError;
+use crate::types::explanation::{Code, Explanation};
+use crate::types::name::ClusterDomain;
+use crate::wire::failure::Failure;
+
+/// What a document waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    /// An answer, which the peer is not set up to give yet.
+    Answer(Failure),
+    /// A private document: the public one.
+    PublicDocument,
+    /// A private document: that the public one is accepted.
+    PublicDocumentAccepted,
+    /// A key to sign a token with.
+    Key {
+        /// Where the key should be.
+        source: String,
+    },
+    /// The links of the cluster that was there before.
+    LinksToLeave,
+}
+
+impl WaitReason {
+    /// What the reason is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Answer(failure) => failure.code(),
+            Self::PublicDocument => Code::PublicDocumentNotRead,
+            Self::PublicDocumentAccepted => Code::PublicDocumentNotAccepted,
+            Self::Key { .. } => Code::KeyMissing,
+            Self::LinksToLeave => Code::LinksStillLeaving,
+        }
+    }
+
+    /// The reason for people and machines alike.
+    pub fn explanation(&self) -> Explanation {
+        let message = match self {
+            Self::Answer(failure) => {
+                let failure = failure.explanation();
+                return Explanation { message: format!("an answer: {}", failure.message), ..failure };
+            }
+            Self::PublicDocument => "its public document",
+            Self::PublicDocumentAccepted => "its public document to be accepted",
+            Self::Key { source } => source,
+            Self::LinksToLeave => "its links to leave, before it joins as the new cluster it is",
+        };
+        Explanation::new(self.code(), message)
+    }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
+}
+
+/// Why a document was not taken although nothing of it is a trust change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailReason {
+    /// It was not read.
+    NotRead(Failure),
+    /// Its root CA cannot be trusted.
+    RootCa(CertificateError),
+    /// It publishes another cluster domain than the spec says.
+    ClusterDomain {
+        /// The one it publishes.
+        published: ClusterDomain,
+        /// The spec's.
+        stated: ClusterDomain,
+    },
+    /// A gateway at an inside address that the spec does not name.
+    GatewayInside {
+        /// The gateway.
+        gateway: Gateway,
+    },
+}
+
+impl FailReason {
+    /// What the reason is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotRead(failure) => failure.code(),
+            Self::RootCa(_) => Code::RootCaRefused,
+            Self::ClusterDomain { .. } => Code::ClusterDomainDiffers,
+            Self::GatewayInside { .. } => Code::GatewayInside,
+        }
+    }
+
+    /// The reason for people and machines alike.
+    pub fn explanation(&self) -> Explanation {
+        match self {
+            Self::NotRead(failure) => failure.explanation(),
+            Self::RootCa(error) => Explanation::new(self.code(), format!("its root CA is refused: {error}")),
+            Self::ClusterDomain { published, stated } => Explanation::new(
+                self.code(),
+                format!("it publishes cluster domain `{published}` and the spec says `{stated}`"),
+            ),
+            Self::GatewayInside { gateway } => {
+                Explanation::new(self.code(), format!("gateway {gateway} is an inside address"))
+                    .hint("name its range in `allow.addresses` if that is meant")
+            }
+        }
+    }
+}
+
+impl fmt::Display for FailReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
+}
+
+/// What no approval can help with: findings that only the specs can settle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals(pub Vec<TrustFinding>);
+
+impl Refusals {
+    /// Each for people and machines alike.
+    pub fn explanations(&self) -> Vec<Explanation> {
+        self.0.iter().map(|finding| finding.meaning.explanation()).collect()
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, finding) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("; ")?;
+            }
+            finding.meaning.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing is known of what a cluster shows to be live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnseenReason {
+    /// The cluster is paused, or nobody asked for it.
+    NotAsked,
+    /// It is leaving, and does not answer as itself.
+    Leaving,
+    /// Its public document was not read.
+    PublicDocument,
+    /// Its private document was not asked for.
+    PrivateDocumentNotAsked,
+    /// Its private document was not read.
+    PrivateDocument(Failure),
+    /// No token could be signed for its private document.
+    Key {
+        /// Where the key should be.
+        source: String,
+    },
+    /// Its private document is not taken.
+    Refused(FailReason),
+    /// It publishes no gateway.
+    NoGateway,
+    /// Its trust change is held back.
+    HeldBack,
+    /// Another cluster answers in its place.
+    Rebuilt,
+}
+
+impl UnseenReason {
+    /// What the reason is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotAsked => Code::NotAsked,
+            Self::Leaving => Code::LeavingAndSilent,
+            Self::PublicDocument => Code::PublicDocumentNotRead,
+            Self::PrivateDocumentNotAsked => Code::PrivateDocumentNotAsked,
+            Self::PrivateDocument(failure) => failure.code(),
+            Self::Key { .. } => Code::KeyMissing,
+            Self::Refused(reason) => reason.code(),
+            Self::NoGateway => Code::GatewayMissing,
+            Self::HeldBack => Code::TrustChangeHeldBack,
+            Self::Rebuilt => Code::AnotherClusterAnswers,
+        }
+    }
+
+    /// The reason for people and machines alike.
+    pub fn explanation(&self) -> Explanation {
+        let message = match self {
+            Self::PrivateDocument(failure) => return failure.explanation(),
+            Self::Refused(reason) => return reason.explanation(),
+            Self::NotAsked => "nobody asked",
+            Self::Leaving => "it is leaving and does not answer",
+            Self::PublicDocument => "its public document was not read",
+            Self::PrivateDocumentNotAsked => "its private document was not asked for",
+            Self::Key { source } => source,
+            Self::NoGateway => "it publishes no ingress gateway",
+            Self::HeldBack => "its trust change is held back",
+            Self::Rebuilt => "another cluster answers in its place",
+        };
+        Explanation::new(self.code(), message)
+    }
+}
+
+impl fmt::Display for UnseenReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
+}
