@@ -334,7 +334,7 @@ fn changes_that_contradict_each_other_are_refused() {
 fn errors_of_the_system_say_what_to_do_next() {
     let root = folder();
     let missing = Checkout::open(&root.path().join("none")).unwrap_err().to_string();
-    assert!(missing.starts_with("cannot open `"), "{missing}");
+    assert!(missing.starts_with("there is no folder `") && missing.contains("-C DIR"), "{missing}");
     let error = CheckoutError::Io {
         action: "write",
         path: "rendered/east/a.yaml".into(),

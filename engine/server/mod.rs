@@ -8,7 +8,6 @@
 
 pub mod limits;
 pub mod log;
-pub mod runtime;
 mod server_limits;
 pub mod stream;
 pub mod telemetry;

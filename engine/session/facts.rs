@@ -14,7 +14,7 @@ use crate::session::clock;
 use crate::session::exit::{Exit, Failure};
 use crate::types::name::ClusterName;
 
-/// A runtime for a run's questions.
+/// Threads for what waits for the network.
 pub fn runtime() -> Result<Runtime, Failure> {
     let built = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     built.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))

@@ -15,8 +15,8 @@ use crate::checkout::{Checkout, FileChange, Limits};
 use crate::model::tree::Tree;
 use crate::report::text::Printer;
 use crate::session::clock;
-use crate::session::exit::Exit;
-use crate::session::exit::Failure;
+use crate::session::exit::{Exit, Failure};
+use crate::session::facts;
 use crate::simulation::cluster::{Fleet, SimulatedCluster};
 use crate::simulation::exporters::{Exporters, SharedFleet, locked};
 use crate::types::name::ClusterName;
@@ -42,8 +42,7 @@ type Engine<'a> = &'a dyn Fn(&Path, &[&str], &Printer) -> Result<Exit, Failure>;
 /// Runs the tour. The checkout is kept in `keep`, which must be empty or absent; else it is temporary.
 pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) -> Result<Exit, Failure> {
     let folder = Folder::new(keep)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| broken(&e))?;
+    let runtime = facts::runtime()?;
     let mut tour = Tour::new(&folder.path, printer, &runtime, engine)?;
     tour.walk()?;
     if folder.temporary {

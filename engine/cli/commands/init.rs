@@ -16,8 +16,8 @@ use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Way, 
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::report::text::table;
-use crate::session::exit::Exit;
-use crate::session::exit::Failure;
+use crate::session::exit::{Exit, Failure};
+use crate::session::facts;
 use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::parse;
 use crate::types::object::{ADOPT_ANNOTATION, Object};
@@ -167,9 +167,7 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, Failure> {
 fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, Failure> {
     let now = crate::session::clock::now().as_second();
     let progress = printer.progress("looking into clusters", names.len());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))?;
+    let runtime = facts::runtime()?;
     let looking = futures_util::stream::iter(names.iter().map(|name| {
         let progress = &progress;
         async move {

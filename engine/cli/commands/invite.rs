@@ -8,8 +8,7 @@ use crate::cli::global::Global;
 use crate::onboarding::invite::{Form, Invitation};
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::Exit;
-use crate::session::exit::Failure;
+use crate::session::exit::{Exit, Failure};
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 

@@ -12,8 +12,7 @@ use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::picture::Picture;
 use crate::report::text::Printer;
-use crate::session::exit::Exit;
-use crate::session::exit::Failure;
+use crate::session::exit::{Exit, Failure};
 use crate::session::planned::{Mode, exit_of, take};
 use crate::session::session::{Session, rendered_files};
 

@@ -18,8 +18,8 @@ use crate::roles::role::{Role, RoleError, Service, Settings, TlsFiles, run as ru
 use crate::server::Handler;
 use crate::server::limits::Limits;
 use crate::server::log::{self, LogForm};
-use crate::session::exit::Exit;
-use crate::session::exit::Failure;
+use crate::session::exit::{Exit, Failure};
+use crate::session::facts;
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterUuid, MeshId, Namespace, NetworkName, Revision, TrustDomain,
@@ -238,9 +238,7 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
     };
     // a second provider may have come with a dependency; ours is the one
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))?;
+    let runtime = facts::runtime()?;
     let run = runtime.block_on(run_role(settings, |line| printer.data(line), start));
     runtime.shutdown_background();
     match run {
