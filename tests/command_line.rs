@@ -192,6 +192,13 @@ fn the_small_commands_print_what_they_say() {
 }
 
 #[test]
+fn writing_to_the_tree_takes_yes_and_asks_nothing() {
+    let checkout = Checkout::joined();
+    let without = checkout.engine(&["apply", "--locked"]).done();
+    assert_eq!(checkout.engine(&["apply", "--locked", "--yes"]).done(), without);
+}
+
+#[test]
 fn a_checkout_that_is_not_there_is_named() {
     let checkout = Checkout::new();
     let folder = checkout.path("nowhere");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Arg, ArgAction, Args};
 
 use super::approvals::{self, Approvals};
 use super::keys;
@@ -25,6 +25,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
+#[command(arg(yes()))]
 #[allow(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(crate) struct Apply {
     /// A plan stored by `engine plan --out`.
@@ -48,6 +49,14 @@ pub(crate) struct Apply {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub(crate) approvals: Approvals,
+}
+
+/// `--yes`, which scripts say; nothing reads it, since writing to the tree never asks.
+fn yes() -> Arg {
+    Arg::new("yes")
+        .long("yes")
+        .action(ArgAction::SetTrue)
+        .help("Do not ask before writing. Writing to the tree never asks")
 }
 
 /// `engine apply`.
