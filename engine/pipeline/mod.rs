@@ -1,4 +1,4 @@
-//! The road from specs to files, on one page. [`run`] calls each stage once; every command walks it as far as it needs.
+//! The road from specs to files, on one page. [`run()`] calls each stage once; every command walks it as far as it needs.
 //!
 //! 1. `observe`: clusters publish; their public documents are judged before a token is minted for a private one.
 //! 2. `accept`: what is harmless goes into the lock, trust changes are held back.
