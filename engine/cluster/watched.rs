@@ -101,6 +101,18 @@ impl Place {
     pub fn labelled(path: impl Into<String>, labels: &str) -> Self {
         Self { labels: Some(labels.to_owned()), ..Self::all(path) }
     }
+
+    /// The request for at most [`PAGE`] objects: the first ones, or those that follow a page's token.
+    pub(crate) fn page(&self, after: Option<String>) -> Result<http::Request<Vec<u8>>, String> {
+        let params = ListParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            limit: Some(PAGE),
+            continue_token: after,
+            ..ListParams::default()
+        };
+        Request::new(self.path.as_str()).list(&params).map_err(|error| error.to_string())
+    }
 }
 
 /// Objects by namespace and name.
@@ -272,16 +284,7 @@ pub async fn each<T: Watchable>(client: &Client, place: &Place, mut look: impl F
 async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnMut(T)) -> Result<String, Ended> {
     let mut next: Option<String> = None;
     loop {
-        let params = ListParams {
-            label_selector: place.labels.clone(),
-            field_selector: place.fields.clone(),
-            limit: Some(PAGE),
-            continue_token: next.take(),
-            ..ListParams::default()
-        };
-        let request = Request::new(place.path.as_str())
-            .list(&params)
-            .map_err(|error| Ended::Problem(Problem { reason: error.to_string(), refused: false }))?;
+        let request = place.page(next.take()).map_err(|reason| Ended::Problem(Problem { reason, refused: false }))?;
         let page = timeout(PAGE_TIME, client.request::<List<T>>(request)).await;
         let page = page.map_err(|_| late("to list"))??;
         page.items.into_iter().for_each(&mut *look);

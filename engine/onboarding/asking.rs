@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Limited};
 use kube::Client;
-use kube::api::ListParams;
 use kube::client::Body;
-use kube::core::Request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -23,8 +21,6 @@ const ANSWER: Duration = Duration::from_secs(15);
 const MOST: usize = 16 * 1024 * 1024;
 /// All answers of one cluster.
 const MOST_OF_ALL: usize = 64 * 1024 * 1024;
-/// Objects of a page.
-const PAGE: u32 = 200;
 /// Longest words of an apiserver that are repeated.
 const WORDS: usize = 240;
 
@@ -65,15 +61,7 @@ impl Asking {
     pub(super) async fn list<T: DeserializeOwned>(&self, place: &Place) -> Result<Vec<T>, String> {
         let (mut all, mut next) = (Vec::new(), None);
         loop {
-            let params = ListParams {
-                label_selector: place.labels.clone(),
-                field_selector: place.fields.clone(),
-                limit: Some(PAGE),
-                continue_token: next.take(),
-                ..ListParams::default()
-            };
-            let request = Request::new(place.path.as_str()).list(&params).map_err(|error| error.to_string())?;
-            let page = timeout(ANSWER, self.page::<T>(request)).await;
+            let page = timeout(ANSWER, self.page::<T>(place.page(next.take())?)).await;
             let page = page.map_err(|_| format!("no answer in {} seconds", ANSWER.as_secs()))??;
             all.extend(page.items);
             match page.metadata.next.filter(|next| !next.is_empty()) {
