@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use crate::model::known::{Known, Proxy};
 use crate::model::mesh::Reconciler;
 use crate::model::needs::{Condition, Row};
+use crate::pipeline::accept::UnseenReason;
 use crate::types::step::StepKind;
 use crate::wire::metadata::{Evidence, RouteState, Shown};
 
@@ -15,7 +16,7 @@ pub(super) struct End<'a> {
     /// What is known of the cluster.
     pub(super) known: Known<'a>,
     /// This run's evidence; `None`: it publishes none; an error says why it was not seen.
-    pub(super) showing: Result<Option<&'a Evidence>, String>,
+    pub(super) showing: Result<Option<&'a Evidence>, &'a UnseenReason>,
 }
 
 /// A link at the gate.

@@ -6,7 +6,7 @@ use crate::pipeline::advance::links::Links;
 use crate::types::name::ClusterName;
 
 /// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
-pub const DELETION_GUARD_PERCENT: usize = 30;
+const DELETION_GUARD_PERCENT: usize = 30;
 
 impl Links<'_> {
     /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.

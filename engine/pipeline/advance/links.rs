@@ -6,7 +6,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::Mesh;
-use crate::pipeline::accept::{Accepted, News, Showing};
+use crate::pipeline::accept::{Accepted, News, Showing, UnseenReason};
 use crate::types::name::ClusterName;
 use crate::types::step::StepId;
 use crate::wire::metadata::Evidence;
@@ -80,12 +80,12 @@ impl<'a> Links<'a> {
     }
 
     /// This turn's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
-    pub(super) fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, String> {
+    pub(super) fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, &'a UnseenReason> {
         match self.news(name).map(|news| &news.evidence) {
             Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
             Some(Showing::NotPublished) => Ok(None),
-            Some(Showing::Unseen(reason)) => Err(reason.to_string()),
-            None => Err("nobody asked".to_owned()),
+            Some(Showing::Unseen(reason)) => Err(reason),
+            None => Err(&UnseenReason::NotAsked),
         }
     }
 }

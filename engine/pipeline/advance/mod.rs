@@ -15,7 +15,6 @@ use self::links::Links;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, News};
 
-pub use self::guard::DELETION_GUARD_PERCENT;
 pub use self::links::{Advanced, Move};
 
 /// Moves every link at most one stage. `allow_delete` lifts the deletion guard.
