@@ -175,12 +175,8 @@ impl<'a> Judge<'a> {
             link.own = Health::Broken;
             link.blame(Health::Broken, "its remote secret is missing in the tree; `engine apply` writes it".to_owned());
         }
-        match facts.root_expires {
-            Some(end) if end <= self.now => link.blame(Health::Broken, format!("a root CA of `{peer}` has ended")),
-            Some(end) if end - self.now < ROOT_WARNING_DAYS * DAY => {
-                link.blame(Health::AtRisk, format!("a root CA of `{peer}` ends soon"));
-            }
-            _ => {}
+        if let Some((health, ends)) = root_end(facts.root_expires, self.now) {
+            link.blame(health, format!("a root CA of `{peer}` {ends}"));
         }
         for end in [reader, peer].into_iter().filter(|end| self.is(end, Health::Broken)) {
             link.blame(Health::AtRisk, format!("`{end}` is broken; the link was joined before and may still work"));
@@ -225,6 +221,15 @@ impl<'a> Judge<'a> {
             }
         }
         row
+    }
+}
+
+/// How bad it is that a root CA ends at a time, and the words for it; `None` while that is far away.
+fn root_end(end: Option<i64>, now: i64) -> Option<(Health, &'static str)> {
+    match end? - now {
+        ..=0 => Some((Health::Broken, "has ended")),
+        left if left < ROOT_WARNING_DAYS * DAY => Some((Health::AtRisk, "ends soon")),
+        _ => None,
     }
 }
 
@@ -295,12 +300,9 @@ impl<'a> Found<'a> {
         if !lock.clusters.contains_key(name) && reasons.is_empty() && cluster.state == State::Active {
             reasons.push((Health::Waiting, "it was never read".to_owned()));
         }
-        match first_root_end(lock, name).filter(|_| cluster.state != State::Leaving) {
-            Some(end) if end <= now => reasons.push((Health::Broken, "a root CA has ended".to_owned())),
-            Some(end) if end - now < ROOT_WARNING_DAYS * DAY => {
-                reasons.push((Health::AtRisk, "a root CA ends soon".to_owned()));
-            }
-            _ => {}
+        let end = first_root_end(lock, name).filter(|_| cluster.state != State::Leaving);
+        if let Some((health, ends)) = root_end(end, now) {
+            reasons.push((health, format!("a root CA {ends}")));
         }
         for (reason, _) in &reasons {
             health = health.min(*reason);
