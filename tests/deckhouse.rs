@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use isthmus::cluster::access::Access;
 use isthmus::cluster::fetch::{Fetcher, Limits};
-use isthmus::model::keyring::Keyring;
+use isthmus::model::keyring::{KeyProblem, Keyring};
 use isthmus::model::lock::{Lock, Stage};
 use isthmus::model::trust::Approvals;
 use isthmus::pipeline::accept::accept;
@@ -316,7 +316,7 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
         let judged = accept(&program.mesh, &program.lock, &ours(asked.publics()), &Approvals::default(), NOW);
         let admitted = judged.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone());
         let keyring = Keyring {
-            engine: Err("no engine key".to_owned()),
+            engine: Err(KeyProblem::NoEngineKey),
             clusters: BTreeMap::from([(name("east"), Ok(east_key()))]),
         };
         let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| NOW };

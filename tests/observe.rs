@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use isthmus::checkout::{CheckoutError, Left};
 use isthmus::cluster::fetch::{Fetcher, Limits};
-use isthmus::model::keyring::Keyring;
+use isthmus::model::keyring::{KeyProblem, Keyring};
 use isthmus::model::lock::Lock;
 use isthmus::model::mesh::Mesh;
 use isthmus::model::trust::Approvals;
@@ -100,7 +101,7 @@ fn signer<'a>(mesh: &'a Mesh, lock: &Lock, clusters: &[&str], engine: bool) -> E
     let lock: &'static Lock = Box::leak(Box::new(lock.clone()));
     let key = |seed| PrivateKey::generate(&[seed; 32]).unwrap();
     let clusters = clusters.iter().zip(100..).map(|(cluster, seed)| (name(cluster), Ok(key(seed)))).collect();
-    let engine = engine.then(|| ("ci".parse().unwrap(), key(1))).ok_or("keys/engine.key is missing".to_owned());
+    let engine = engine.then(|| ("ci".parse().unwrap(), key(1))).ok_or(KeyProblem::NoEngineKey);
     let keyring: &'static Keyring = Box::leak(Box::new(Keyring { engine, clusters }));
     EngineSigner { mesh, lock, keyring, clock: &|| NOW }
 }
@@ -304,7 +305,12 @@ async fn a_folder_is_read_without_a_token_and_its_evidence_is_ignored() {
         "metadata/east/public/public.json" | "metadata/half/public/public.json" => Ok(Some(EAST.into())),
         "metadata/east/private/multicluster.json" => Ok(Some(private.to_json().into_bytes())),
         "metadata/huge/public/public.json" => Ok(Some(vec![b' '; 1024 * 1024 + 1])),
-        "metadata/sick/public/public.json" => Err("permission denied".to_owned()),
+        "metadata/sick/public/public.json" => Err(CheckoutError::Io {
+            action: "read",
+            path: path.to_owned(),
+            cause: std::io::ErrorKind::PermissionDenied.into(),
+            left: Left::Untouched,
+        }),
         _ => Ok(None),
     };
     let lock = Lock::default();
@@ -336,7 +342,7 @@ async fn a_paused_cluster_is_not_contacted_and_a_leaving_one_is() {
     let judge = judge_by(&mesh, &lock);
     let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], false), QUIET).await;
     assert_eq!(observed.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), ["east"]);
-    assert_eq!(observed.clusters["east"].private, Private::NoKey("keys/engine.key is missing".to_owned()));
+    assert_eq!(observed.clusters["east"].private, Private::NoKey(KeyProblem::NoEngineKey));
     assert!(peer.requests().iter().all(|head| head.contains("host: east.peers.example")));
 }
 
@@ -360,13 +366,13 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
     let mut lock = lock(&mesh, &[("east", EAST), ("west", WEST)]);
     // another private half than the recorded one signs nothing
     let deck = signer(&mesh, &lock, &["west"], true).token(&mesh.clusters["deck"], &public(WEST).cluster_uuid);
-    assert!(deck.unwrap_err().contains("own keys"));
+    assert_eq!(deck.unwrap_err(), KeyProblem::OnlyClusterKeys { peer: name("deck") });
     let own = PrivateKey::generate(&[100; 32]).unwrap().public().clone();
     lock.clusters.get_mut("west").unwrap().public.authn_key = own;
     let (east, west) = (public(EAST).cluster_uuid, public(WEST).cluster_uuid);
     let callee: ClusterUuid = "00000000-0000-4000-8000-0000000000ff".parse().unwrap();
     let who = |signer: &EngineSigner<'_>, name: &str| {
-        let token: Result<Token, String> = signer.token(&mesh.clusters[name], &callee);
+        let token: Result<Token, KeyProblem> = signer.token(&mesh.clusters[name], &callee);
         token.map(|token| {
             let (header, claims) = opened(token.expose());
             assert_eq!(claims["aud"], callee.as_str());
@@ -379,12 +385,11 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
     assert_eq!(who(&full, "other"), with(&east, Some("ci")));
     assert_eq!(who(&full, "deck"), with(&west, None));
     let keyless = signer(&mesh, &lock, &[], false);
-    assert!(who(&keyless, "aaa").unwrap_err().contains("keys/engine.key"));
-    assert!(
-        who(&keyless, "deck").unwrap_err().contains("authn") || who(&keyless, "deck").unwrap_err().contains("own keys")
-    );
-    let nobody = Lock::default();
-    assert!(who(&signer(&mesh, &nobody, &["west"], true), "other").unwrap_err().contains("known yet"));
+    assert_eq!(who(&keyless, "aaa"), Err(KeyProblem::NoEngineKey));
+    assert_eq!(who(&keyless, "deck"), Err(KeyProblem::OnlyClusterKeys { peer: name("deck") }));
+    let empty = Lock::default();
+    let unread = who(&signer(&mesh, &empty, &["west"], true), "other");
+    assert_eq!(unread, Err(KeyProblem::NoReader { peer: name("other") }));
 }
 
 #[test]

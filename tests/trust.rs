@@ -494,7 +494,7 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
         assert_eq!(advanced.lock.link(&reader, &peer).unwrap().stage, Stage::Joining, "{condition:?}");
         let waits = advanced.waits.get(&step).cloned().unwrap_or_default();
         assert_eq!(waits.len(), 1, "{condition:?}: {waits:?}");
-        assert!(reasons.insert(waits[0].clone()), "{condition:?} is told of as another: {waits:?}");
+        assert!(reasons.insert(waits[0].to_string()), "{condition:?} is told of as another: {waits:?}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Trust changes: what a cluster is trusted for and changed, what becomes of it, and what was approved.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::fmt;
 
 use crate::types::explanation::{Code, Explanation};
@@ -282,7 +284,20 @@ impl TrustMeaning {
         let hint = match self {
             Self::ContradictsPin { .. } => Some("change the pin in a pull request if the new value is right"),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
-            _ => None,
+            Self::FirstContact
+            | Self::ClusterUuid
+            | Self::AuthnKey
+            | Self::FurtherAuthnKey { .. }
+            | Self::RootCa
+            | Self::RelayCa
+            | Self::TrustDomain
+            | Self::ApiHost { .. }
+            | Self::ApiCa
+            | Self::ClusterId
+            | Self::Gateway
+            | Self::ApiHostInLock
+            | Self::ApiCaInLock
+            | Self::ClusterIdInLock => None,
         };
         Explanation { code: self.code(), message, hint: hint.map(str::to_owned) }
     }

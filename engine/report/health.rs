@@ -12,7 +12,8 @@ use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, State};
 use crate::model::trust::Verdict;
 use crate::pipeline::accept::ROOT_WARNING_DAYS;
-use crate::pipeline::plan::{Plan, StepStanding};
+use crate::pipeline::advance::Unproven;
+use crate::pipeline::plan::{Plan, StepState};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
@@ -109,7 +110,7 @@ impl<'a> Judge<'a> {
     }
 
     /// What could not be proven in a link's last move.
-    pub fn unproven(&self, reader: &ClusterName, peer: &ClusterName) -> &[String] {
+    pub fn unproven(&self, reader: &ClusterName, peer: &ClusterName) -> &[Unproven] {
         self.found.unproven.get(&(reader, peer)).copied().unwrap_or_default()
     }
 
@@ -251,7 +252,7 @@ impl LinkHealth {
 struct Found<'a> {
     clusters: BTreeMap<&'a ClusterName, Vec<(Health, String)>>,
     links: BTreeMap<(&'a ClusterName, &'a ClusterName), (Health, Vec<String>)>,
-    unproven: BTreeMap<(&'a ClusterName, &'a ClusterName), &'a [String]>,
+    unproven: BTreeMap<(&'a ClusterName, &'a ClusterName), &'a [Unproven]>,
     /// Clusters with a trust change that is not accepted.
     distrusted: BTreeSet<&'a ClusterName>,
 }
@@ -262,10 +263,10 @@ impl<'a> Found<'a> {
         let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
         found.distrusted.extend(open.map(|change| &change.cluster));
         for step in &plan.steps {
-            let (health, reasons) = match &step.standing {
-                StepStanding::Ready => (Health::Joined, Vec::new()),
-                StepStanding::Waiting(reasons) => (Health::Waiting, reasons.clone()),
-                StepStanding::Failed(reason) | StepStanding::Refused(reason) => (Health::Broken, vec![reason.clone()]),
+            let (health, reasons) = match &step.state {
+                StepState::Ready => (Health::Joined, Vec::new()),
+                StepState::Waiting(_) => (Health::Waiting, step.state.sentences()),
+                StepState::Failed(_) | StepState::Refused(_) => (Health::Broken, vec![step.state.line()]),
             };
             let Some(peer) = &step.id.peer else {
                 let all = found.clusters.entry(&step.id.cluster).or_default();

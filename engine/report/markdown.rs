@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{Action, FileStep, ObjectChange, Plan, Step, StepStanding};
+use crate::pipeline::plan::{Action, FileStep, ObjectChange, Plan, Step, StepState};
 use crate::report::text::{Fields, summary};
 use crate::types::diagnostic::{Diagnostic, Severity};
 use crate::types::name::ClusterName;
@@ -107,12 +107,13 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
         head.push_str(&format!("\n**{all} trust change{}, {} held back**\n", plural(all), waiting.count()));
     }
     comment.block("the title", &head);
-    let of = |pick: fn(&StepStanding) -> Option<String>| -> Vec<(&Step, String)> {
-        plan.steps.iter().filter_map(|step| Some((step, pick(&step.standing)?))).collect()
+    let of = |is_so: fn(&StepState) -> bool| -> Vec<(&Step, String)> {
+        let steps = plan.steps.iter().filter(|step| is_so(&step.state));
+        steps.map(|step| (step, step.state.line())).collect()
     };
-    let refused = of(|standing| if let StepStanding::Refused(words) = standing { Some(words.clone()) } else { None });
-    let failed = of(|standing| if let StepStanding::Failed(words) = standing { Some(words.clone()) } else { None });
-    let waiting = of(|standing| if let StepStanding::Waiting(all) = standing { Some(all.join("; ")) } else { None });
+    let refused = of(|state| matches!(state, StepState::Refused(_)));
+    let failed = of(|state| matches!(state, StepState::Failed(_)));
+    let waiting = of(|state| matches!(state, StepState::Waiting(_)));
     let lists = [
         ("refused step", listed("### :no_entry: Refused", &refused)),
         ("failed step", listed("### :x: Failed", &failed)),
@@ -374,6 +375,7 @@ mod tests {
     use super::*;
     use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
     use crate::pipeline::plan::Reason;
+    use crate::types::explanation::{Code, Explanation};
     use crate::types::name::Digest;
     use crate::types::step::{StepId, StepKind};
 
@@ -441,16 +443,16 @@ mod tests {
                 digest: Digest::of(b"x"),
                 text: None,
             };
-            let step = |kind, standing| Step {
+            let why = || vec![Explanation::new(Code::NotAsked, words)];
+            let step = |kind, state| Step {
                 id: StepId::of(kind, &name(at)),
                 objects: (0..objects).map(object).collect(),
-                standing,
-                explanations: Vec::new(),
+                state,
                 unproven: Vec::new(),
             };
-            plan.steps.push(step(StepKind::RenderTrust, StepStanding::Refused(words.to_owned())));
-            plan.steps.push(step(StepKind::FetchCa, StepStanding::Failed(words.to_owned())));
-            plan.steps.push(step(StepKind::RenderRoutes, StepStanding::Waiting(vec![words.to_owned()])));
+            plan.steps.push(step(StepKind::RenderTrust, StepState::Refused(why())));
+            plan.steps.push(step(StepKind::FetchCa, StepState::Failed(why())));
+            plan.steps.push(step(StepKind::RenderRoutes, StepState::Waiting(why())));
         }
         plan.notes.push(words.to_owned());
         plan

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::trust::Verdict;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{Action, FileStep, ObjectChange, PLAN_VERSION, Plan, Step, StepStanding};
+use crate::pipeline::plan::{Action, FileStep, ObjectChange, PLAN_VERSION, Plan, Step, StepState};
 use crate::report::format::Output;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::Explanation;
@@ -168,8 +168,8 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     let mut named_only = 0;
     for kind in StepKind::ALL {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
-        let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.standing != StepStanding::Ready);
-        let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.standing, StepStanding::Waiting(_));
+        let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.state != StepState::Ready);
+        let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.state, StepState::Waiting(_));
         let (idle, busy): (Vec<&&Step>, Vec<&&Step>) = busy.partition(|step| only_waits(step));
         let listed = if verbose { idle.len() } else { idle.len().min(MAX_WAITING_LISTED) };
         // secrets of a large mesh are all alike: who reads whom is the lock's to say
@@ -271,21 +271,21 @@ fn sign(action: Action) -> String {
 
 fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
     let strongest = step.objects.iter().map(|object| object.action).max();
-    let (mark, words) = match (&step.standing, strongest) {
-        (StepStanding::Refused(reason), _) => {
-            (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {}", visible(reason)))
+    let (mark, words) = match (&step.state, strongest) {
+        (StepState::Refused(_), _) => {
+            (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {}", visible(&step.state.line())))
         }
-        (StepStanding::Failed(reason), _) => {
-            (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {}", visible(reason)))
+        (StepState::Failed(_), _) => {
+            (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {}", visible(&step.state.line())))
         }
-        (StepStanding::Waiting(reasons), None) => (format!("{DIM}…{DIM:#}"), wait_words(reasons)),
-        (StepStanding::Waiting(reasons), Some(action)) => (sign(action), wait_words(reasons)),
-        (StepStanding::Ready, Some(action)) => (sign(action), String::new()),
-        (StepStanding::Ready, None) => (" ".to_owned(), String::new()),
+        (StepState::Waiting(_), None) => (format!("{DIM}…{DIM:#}"), wait_words(&step.state.sentences())),
+        (StepState::Waiting(_), Some(action)) => (sign(action), wait_words(&step.state.sentences())),
+        (StepState::Ready, Some(action)) => (sign(action), String::new()),
+        (StepState::Ready, None) => (" ".to_owned(), String::new()),
     };
     out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{words}\n", step.id));
     for reason in &step.unproven {
-        out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(reason)));
+        out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(&reason.to_string())));
     }
     let summarised =
         |object: &&ObjectChange| !verbose && object.action != Action::Update && !is_reviewed(&object.object);
@@ -396,17 +396,13 @@ pub fn summary(plan: &Plan) -> String {
 /// The JSON form of a plan.
 pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Value {
     use serde_json::json;
-    let standing = |step: &Step| match &step.standing {
-        StepStanding::Ready => json!({ "state": "ready" }),
-        StepStanding::Waiting(reasons) => {
-            json!({ "state": "waiting", "reasons": reasons, "explanations": step.explanations })
+    let state = |step: &Step| match &step.state {
+        StepState::Ready => json!({ "state": "ready" }),
+        StepState::Waiting(why) => {
+            json!({ "state": "waiting", "reasons": step.state.sentences(), "explanations": why })
         }
-        StepStanding::Failed(reason) => {
-            json!({ "state": "failed", "reasons": [reason], "explanations": step.explanations })
-        }
-        StepStanding::Refused(reason) => {
-            json!({ "state": "refused", "reasons": [reason], "explanations": step.explanations })
-        }
+        StepState::Failed(why) => json!({ "state": "failed", "reasons": [step.state.line()], "explanations": why }),
+        StepState::Refused(why) => json!({ "state": "refused", "reasons": [step.state.line()], "explanations": why }),
     };
     let verdict = |verdict| match verdict {
         Verdict::HeldBack => "held back",
@@ -423,7 +419,8 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
                     "digest": object.digest, "fields": fields(&step.id.cluster, &object.path),
                 })
             });
-            json!({ "step": step.id, "standing": standing(step), "unproven": step.unproven, "objects": objects.collect::<Vec<_>>() })
+            let unproven: Vec<String> = step.unproven.iter().map(ToString::to_string).collect();
+            json!({ "step": step.id, "standing": state(step), "unproven": unproven, "objects": objects.collect::<Vec<_>>() })
         })
         .collect();
     let trust: Vec<_> = plan
@@ -468,7 +465,9 @@ pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String
 mod tests {
     use super::*;
     use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning};
+    use crate::pipeline::advance::Unproven;
     use crate::pipeline::plan::Reason;
+    use crate::types::explanation::Code;
     use crate::types::name::Digest;
     use crate::types::step::StepId;
 
@@ -492,14 +491,18 @@ mod tests {
             digest: Digest::of(b"x"),
             text: None,
         };
-        for standing in [
-            StepStanding::Refused(words()),
-            StepStanding::Failed(words()),
-            StepStanding::Waiting(vec![words(), words()]),
-        ] {
+        let why = || Explanation::new(Code::NotAsked, words()).hint(words());
+        for state in
+            [StepState::Refused(vec![why()]), StepState::Failed(vec![why()]), StepState::Waiting(vec![why(), why()])]
+        {
             let id = StepId::of(StepKind::RenderTrust, &name);
             let objects = vec![object.clone()];
-            plan.steps.push(Step { id, objects, standing, explanations: Vec::new(), unproven: vec![words()] });
+            plan.steps.push(Step {
+                id,
+                objects,
+                state,
+                unproven: vec![Unproven::NoEvidence { cluster: name.clone() }],
+            });
         }
         let changes = [
             ValueChange::Added(words()),

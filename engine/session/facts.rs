@@ -41,7 +41,7 @@ impl Contact<'_> {
         meter: &dyn Meter,
         work: impl FnOnce(Facts<'_>) -> T,
     ) -> T {
-        let files = |path: &str| self.checkout.read(path).map_err(|error| error.to_string());
+        let files = |path: &str| self.checkout.read(path);
         let progress = |_: crate::pipeline::observe::Progress<'_>| meter.step();
         let clock = || clock::now().as_second();
         meter.begin(Stage::Asking, whom.len() * 2);

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::checkout::Checkout;
-use crate::model::keyring::Keyring;
+use crate::model::keyring::{KeyOwner, KeyProblem, Keyring};
 use crate::model::known::engine_keys;
 use crate::model::mesh::{Cluster, KeySource};
 use crate::pipeline::Program;
@@ -24,44 +24,61 @@ pub fn keyring(checkout: &Checkout, program: &Program) -> Keyring {
 }
 
 /// The engine's private key, when it is at hand and is one that spec or lock know; else where it should be.
-fn engine_key(checkout: &Checkout, program: &Program) -> Result<(KeyId, PrivateKey), String> {
+fn engine_key(checkout: &Checkout, program: &Program) -> Result<(KeyId, PrivateKey), KeyProblem> {
     let known = engine_keys(&program.mesh, &program.lock);
     if known.is_empty() {
-        return Err("a key of the engine's own: `engine keys new`, or `engine apply --create-keys`".to_owned());
+        return Err(KeyProblem::NoEngineKey);
     }
     let (source, pem) = engine_key_pem(checkout)?;
-    let key = PrivateKey::from_pem(&pem).map_err(|error| format!("the engine's key in {source}: {error}"))?;
+    let key = usable(KeyOwner::Engine, &source, &pem)?;
     match known.into_iter().find(|(_, public)| public == key.public()) {
         Some((id, _)) => Ok((id, key)),
-        None => Err(format!("the engine's key: {source} holds another one than spec and lock know")),
+        None => Err(KeyProblem::Another { source }),
     }
 }
 
-fn engine_key_pem(checkout: &Checkout) -> Result<(String, Zeroizing<String>), String> {
+fn engine_key_pem(checkout: &Checkout) -> Result<(String, Zeroizing<String>), KeyProblem> {
     if let Ok(pem) = std::env::var(ENGINE_KEY_VARIABLE) {
         return Ok((format!("${ENGINE_KEY_VARIABLE}"), Zeroizing::new(pem)));
     }
-    let pem = private_file(checkout, ENGINE_KEY_PATH)?;
-    let missing = || format!("the engine's private key, in {ENGINE_KEY_PATH} or ${ENGINE_KEY_VARIABLE}");
+    let pem = private_file(checkout, KeyOwner::Engine, ENGINE_KEY_PATH)?;
+    let source = || format!("{ENGINE_KEY_PATH} or ${ENGINE_KEY_VARIABLE}");
+    let missing = || KeyProblem::Missing { owner: KeyOwner::Engine, source: source() };
     pem.map(|pem| (ENGINE_KEY_PATH.to_owned(), pem)).ok_or_else(missing)
 }
 
-fn private_file(checkout: &Checkout, path: &str) -> Result<Option<Zeroizing<String>>, String> {
-    let found = checkout.read_private(path).map_err(|error| error.to_string())?;
-    let text = found.map(|found| String::from_utf8(found.bytes.to_vec()).map(Zeroizing::new));
-    text.transpose().map_err(|_| format!("{path} is not UTF-8"))
+fn private_file(checkout: &Checkout, owner: KeyOwner, path: &str) -> Result<Option<Zeroizing<String>>, KeyProblem> {
+    let unusable = |problem: String| KeyProblem::Unusable { owner, source: path.to_owned(), problem };
+    match checkout.read_private(path) {
+        Ok(None) => Ok(None),
+        Ok(Some(found)) => match String::from_utf8(found.bytes.to_vec()) {
+            Ok(text) => Ok(Some(Zeroizing::new(text))),
+            Err(_) => Err(unusable("it is not UTF-8".to_owned())),
+        },
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+fn usable(owner: KeyOwner, source: &str, pem: &str) -> Result<PrivateKey, KeyProblem> {
+    PrivateKey::from_pem(pem).map_err(|error| KeyProblem::Unusable {
+        owner,
+        source: source.to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 /// The private key of a cluster, where the engine may hold it.
-fn cluster_key(checkout: &Checkout, cluster: &Cluster) -> Result<PrivateKey, String> {
-    let name = &cluster.name;
+fn cluster_key(checkout: &Checkout, cluster: &Cluster) -> Result<PrivateKey, KeyProblem> {
+    let owner = || KeyOwner::Cluster(cluster.name.clone());
     let (source, pem) = match &cluster.key {
         KeySource::Cluster => {
-            return Err(format!("the key of `{name}`, which never leaves the cluster"));
+            return Err(KeyProblem::StaysInCluster { cluster: cluster.name.clone() });
         }
-        KeySource::File(path) => (path.clone(), private_file(checkout, path)?),
+        KeySource::File(path) => (path.clone(), private_file(checkout, owner(), path)?),
         KeySource::Environment(variable) => (format!("${variable}"), std::env::var(variable).ok().map(Zeroizing::new)),
     };
-    let pem = pem.ok_or_else(|| format!("the private key of `{name}`, in {source}"))?;
-    PrivateKey::from_pem(&pem).map_err(|error| format!("the private key of `{name}` in {source}: {error}"))
+    match pem {
+        Some(pem) => usable(owner(), &source, &pem),
+        None => Err(KeyProblem::Missing { owner: owner(), source }),
+    }
 }

@@ -109,6 +109,58 @@ codes! {
     GatewayMissing = "gateway-missing",
     /// A trust change waits to be accepted.
     TrustChangeHeldBack = "trust-change-held-back",
+    /// A private key is there and cannot be used.
+    KeyUnusable = "key-unusable",
+    /// The engine's private key is another one than spec and lock know.
+    KeyNotKnown = "key-not-known",
+    /// The peer admits the own keys of clusters alone.
+    ClusterKeyNeeded = "cluster-key-needed",
+    /// No cluster is known in whose name the engine could ask.
+    ReaderNotKnown = "reader-not-known",
+
+    // moving links
+    /// A cluster was never reached.
+    ClusterNotReached = "cluster-not-reached",
+    /// A cluster is paused.
+    ClusterPaused = "cluster-paused",
+    /// The link begins in this run.
+    LinkBegins = "link-begins",
+    /// A private document was never accepted.
+    PrivateDocumentMissing = "private-document-missing",
+    /// The relay has no CA yet.
+    RelayCaMissing = "relay-ca-missing",
+    /// Evidence was not seen in this run.
+    EvidenceNotSeen = "evidence-not-seen",
+    /// A cluster could not learn a field of its evidence.
+    EvidenceUnknown = "evidence-unknown",
+    /// A root CA is not live.
+    RootCaNotLive = "root-ca-not-live",
+    /// A network is not live.
+    NetworkNotLive = "network-not-live",
+    /// A route of the relay is not live.
+    RouteNotLive = "route-not-live",
+    /// The peer does not admit the relay.
+    RelayNotAdmitted = "relay-not-admitted",
+    /// istiod or proxies lack settings.
+    IstioNotPrepared = "istio-not-prepared",
+    /// The standard mesh configuration hides root CAs.
+    RootCasHidden = "root-cas-hidden",
+    /// An object that left the tree is still seen.
+    WithdrawnObjectStillThere = "withdrawn-object-still-there",
+    /// Whether an object that left the tree is still there is not known.
+    WithdrawnObjectUnknown = "withdrawn-object-unknown",
+    /// The other direction of the pair still reads.
+    OtherDirectionStillThere = "other-direction-still-there",
+    /// More links would go than the guard lets pass.
+    TooManyDeletions = "too-many-deletions",
+
+    // rendering and comparing
+    /// A link names a cluster of which the lock holds nothing.
+    ClusterNotInLock = "cluster-not-in-lock",
+    /// A file of somebody else is in the way.
+    FileNotOurs = "file-not-ours",
+    /// A folder of a cluster that neither spec nor lock knows.
+    FolderOfUnknownCluster = "folder-of-unknown-cluster",
 
     // trust changes
     /// A cluster that nobody has approved yet.
@@ -212,6 +264,12 @@ mod tests {
             not-asked leaving-and-silent public-document-not-read public-document-not-accepted \
             private-document-not-asked key-missing links-still-leaving another-cluster-answers root-ca-refused \
             cluster-domain-differs gateway-inside gateway-missing trust-change-held-back \
+            key-unusable key-not-known cluster-key-needed reader-not-known \
+            cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
+            evidence-not-seen evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
+            istio-not-prepared root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
+            other-direction-still-there too-many-deletions \
+            cluster-not-in-lock file-not-ours folder-of-unknown-cluster \
             first-contact cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
             cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another";

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkout::{Checkout, Guard};
 use crate::pipeline::observe::Observed;
-use crate::pipeline::plan::{Plan, StepStanding};
+use crate::pipeline::plan::{Plan, StepState};
 use crate::pipeline::{Program, Request, Run, Until, Written};
 use crate::report::format::Output;
 use crate::report::text::Printer;
@@ -353,8 +353,8 @@ impl<'a> Watcher<'a> {
     /// Prints a turn, unless the same was printed before.
     fn show(&mut self, session: &Session<'_>, taken: &Run, replaced: &Replaced, causes: &Causes) {
         let (plan, written) = (&taken.plan, taken.written);
-        let standings: Vec<_> = plan.steps.iter().filter(|step| step.standing != StepStanding::Ready).collect();
-        let standings: Vec<_> = standings.iter().map(|step| (&step.id, &step.standing)).collect();
+        let standings: Vec<_> = plan.steps.iter().filter(|step| step.state != StepState::Ready).collect();
+        let standings: Vec<_> = standings.iter().map(|step| (&step.id, &step.state)).collect();
         let digest = Digest::of(format!("{standings:?} {:?}", plan.trust_changes).as_bytes());
         let same = self.said.replace(digest) == Some(digest);
         if same && written == Written::default() && !self.flags.verbose {
@@ -381,7 +381,7 @@ impl<'a> Watcher<'a> {
 
 /// Clusters that steps wait for: those of waiting links, on both ends.
 fn awaited(plan: &Plan) -> BTreeSet<ClusterName> {
-    let waiting = plan.steps.iter().filter(|step| matches!(step.standing, StepStanding::Waiting(_)));
+    let waiting = plan.steps.iter().filter(|step| matches!(step.state, StepState::Waiting(_)));
     waiting.flat_map(|step| std::iter::once(step.id.cluster.clone()).chain(step.id.peer.clone())).collect()
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Text of a peer (a content type, the host of a redirect) is shown short and escaped. No failure holds a token.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

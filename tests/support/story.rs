@@ -246,10 +246,10 @@ impl Story {
             if turned.is_idle() {
                 break;
             }
-            let steps = turned.plan.steps.iter().map(|step| (step.id.to_string(), &step.standing, &step.objects));
+            let steps = turned.plan.steps.iter().map(|step| (step.id.to_string(), &step.state, &step.objects));
             let steps: Vec<_> = steps
                 .filter(|(_, standing, objects)| {
-                    !objects.is_empty() || **standing != isthmus::pipeline::plan::StepStanding::Ready
+                    !objects.is_empty() || **standing != isthmus::pipeline::plan::StepState::Ready
                 })
                 .collect();
             prop_assert!(turn < MOST_TURNS, "turn {turn} is not idle: {steps:#?} {:?}", turned.plan.lock);

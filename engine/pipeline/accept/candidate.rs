@@ -90,9 +90,9 @@ impl Judge<'_> {
                 candidate.news.private = standing_of(failure, entry.private.is_some(), cluster);
                 candidate.news.evidence = Showing::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
-            Private::NoKey(source) => {
-                candidate.news.private = Standing::Waiting(WaitReason::Key { source: source.clone() });
-                candidate.news.evidence = Showing::Unseen(UnseenReason::Key { source: source.clone() });
+            Private::NoKey(problem) => {
+                candidate.news.private = Standing::Waiting(WaitReason::Key(problem.clone()));
+                candidate.news.evidence = Showing::Unseen(UnseenReason::Key(problem.clone()));
             }
             Private::HeldBack | Private::NotAsked => {
                 candidate.news.private = Standing::NotAsked;

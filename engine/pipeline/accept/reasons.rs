@@ -1,7 +1,10 @@
 //! Why a document was not accepted, and why nothing is known of what a cluster shows.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::fmt;
 
+use crate::model::keyring::KeyProblem;
 use crate::model::trust::TrustFinding;
 use crate::types::address::Gateway;
 use crate::types::certificate::CertificateError;
@@ -19,10 +22,7 @@ pub enum WaitReason {
     /// A private document: that the public one is accepted.
     PublicDocumentAccepted,
     /// A key to sign a token with.
-    Key {
-        /// Where the key should be.
-        source: String,
-    },
+    Key(KeyProblem),
     /// The links of the cluster that was there before.
     LinksToLeave,
 }
@@ -34,7 +34,7 @@ impl WaitReason {
             Self::Answer(failure) => failure.code(),
             Self::PublicDocument => Code::PublicDocumentNotRead,
             Self::PublicDocumentAccepted => Code::PublicDocumentNotAccepted,
-            Self::Key { .. } => Code::KeyMissing,
+            Self::Key(problem) => problem.code(),
             Self::LinksToLeave => Code::LinksStillLeaving,
         }
     }
@@ -46,9 +46,9 @@ impl WaitReason {
                 let failure = failure.explanation();
                 return Explanation { message: format!("an answer: {}", failure.message), ..failure };
             }
+            Self::Key(problem) => return problem.explanation(),
             Self::PublicDocument => "its public document",
             Self::PublicDocumentAccepted => "its public document to be accepted",
-            Self::Key { source } => source,
             Self::LinksToLeave => "its links to leave, before it joins as the new cluster it is",
         };
         Explanation::new(self.code(), message)
@@ -153,10 +153,7 @@ pub enum UnseenReason {
     /// Its private document was not read.
     PrivateDocument(Failure),
     /// No token could be signed for its private document.
-    Key {
-        /// Where the key should be.
-        source: String,
-    },
+    Key(KeyProblem),
     /// Its private document is not taken.
     Refused(FailReason),
     /// It publishes no gateway.
@@ -176,7 +173,7 @@ impl UnseenReason {
             Self::PublicDocument => Code::PublicDocumentNotRead,
             Self::PrivateDocumentNotAsked => Code::PrivateDocumentNotAsked,
             Self::PrivateDocument(failure) => failure.code(),
-            Self::Key { .. } => Code::KeyMissing,
+            Self::Key(problem) => problem.code(),
             Self::Refused(reason) => reason.code(),
             Self::NoGateway => Code::GatewayMissing,
             Self::HeldBack => Code::TrustChangeHeldBack,
@@ -189,11 +186,11 @@ impl UnseenReason {
         let message = match self {
             Self::PrivateDocument(failure) => return failure.explanation(),
             Self::Refused(reason) => return reason.explanation(),
+            Self::Key(problem) => return problem.explanation(),
             Self::NotAsked => "nobody asked",
             Self::Leaving => "it is leaving and does not answer",
             Self::PublicDocument => "its public document was not read",
             Self::PrivateDocumentNotAsked => "its private document was not asked for",
-            Self::Key { source } => source,
             Self::NoGateway => "it publishes no ingress gateway",
             Self::HeldBack => "its trust change is held back",
             Self::Rebuilt => "another cluster answers in its place",

@@ -8,6 +8,8 @@ use crate::model::known::{Known, Proxy};
 use crate::model::mesh::Reconciler;
 use crate::model::needs::{Condition, Row};
 use crate::pipeline::accept::UnseenReason;
+use crate::pipeline::advance::reasons::{EvidenceField, LinkWait, Unproven};
+use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
 use crate::wire::metadata::{Evidence, RouteState, Shown};
 
@@ -33,22 +35,22 @@ pub(super) struct Gate<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// What the link waits for; it may pass when this is empty.
-    pub(super) waits: Vec<String>,
+    pub(super) waits: Vec<LinkWait>,
     /// What could not be proven because a cluster publishes no evidence.
-    pub(super) unproven: Vec<String>,
+    pub(super) unproven: Vec<Unproven>,
 }
 
 /// What a condition lacks.
 enum Lack {
     /// It is not so yet, or nobody knows.
-    Wait(String),
+    Wait(LinkWait),
     /// Nobody can show it.
-    Unproven(String),
+    Unproven(Unproven),
 }
 
 type Judged = Result<(), Lack>;
 
-fn wait(reason: String) -> Judged {
+fn wait(reason: LinkWait) -> Judged {
     Err(Lack::Wait(reason))
 }
 
@@ -96,15 +98,14 @@ impl Gate<'_> {
         if !self.hides_our_roots {
             return Ok(());
         }
-        let name = self.reader.name();
-        wait(format!("the standard mesh configuration of `{name}` to give up its `caCertificates`"))
+        wait(LinkWait::HiddenRootCas { cluster: self.reader.name() })
     }
 }
 
 /// Each condition that rests on evidence holds while there is none: that there is none is a condition of its own.
 impl End<'_> {
-    fn name(&self) -> &str {
-        self.known.cluster.name.as_str()
+    fn name(&self) -> ClusterName {
+        self.known.cluster.name.clone()
     }
 
     fn shown(&self) -> Option<&Evidence> {
@@ -115,21 +116,21 @@ impl End<'_> {
         if self.known.proxy().is_some() {
             return Ok(());
         }
-        wait(format!("the private document of `{}`", self.name()))
+        wait(LinkWait::PrivateDocument { cluster: self.name() })
     }
 
     fn relay_ca(&self) -> Judged {
         if self.known.locked.public.relay_ca.is_some() {
             return Ok(());
         }
-        wait(format!("the relay of `{}` to publish its CA", self.name()))
+        wait(LinkWait::RelayCa { cluster: self.name() })
     }
 
     fn evidence(&self) -> Judged {
         match &self.showing {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Lack::Unproven(format!("`{}` publishes no evidence", self.name()))),
-            Err(reason) => wait(format!("evidence of `{}`: {reason}", self.name())),
+            Ok(None) => Err(Lack::Unproven(Unproven::NoEvidence { cluster: self.name() })),
+            Err(reason) => wait(LinkWait::Evidence { cluster: self.name(), reason: (*reason).clone() }),
         }
     }
 
@@ -147,8 +148,8 @@ impl End<'_> {
         };
         match seen(&evidence.trusts) {
             Ok(trusts) if other.known.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => Ok(()),
-            Ok(_) => wait(format!("the root CA of `{}` to be live in `{}`", other.name(), self.name())),
-            Err(reason) => wait(format!("evidence of `{}` on roots: {reason}", self.name())),
+            Ok(_) => wait(LinkWait::RootCa { of: other.name(), within: self.name() }),
+            Err(reason) => self.unknown(EvidenceField::Roots, reason),
         }
     }
 
@@ -165,9 +166,9 @@ impl End<'_> {
                 if live.is_some_and(|live| live.gateways.iter().collect::<BTreeSet<_>>() == wanted) {
                     return Ok(());
                 }
-                wait(format!("the network of `{}` to be live in `{}`", peer.name(), self.name()))
+                wait(LinkWait::Network { of: peer.name(), within: self.name() })
             }
-            Err(reason) => wait(format!("evidence of `{}` on networks: {reason}", self.name())),
+            Err(reason) => self.unknown(EvidenceField::Networks, reason),
         }
     }
 
@@ -175,8 +176,8 @@ impl End<'_> {
         let Some(evidence) = self.shown() else { return Ok(()) };
         match seen(&evidence.routes) {
             Ok(_) if self.state_of_route(peer, proxy).is_some() => Ok(()),
-            Ok(_) => wait(format!("the route to `{}` to be live in `{}`", peer.name(), self.name())),
-            Err(reason) => wait(format!("evidence of `{}` on routes: {reason}", self.name())),
+            Ok(_) => wait(LinkWait::Route { to: peer.name(), within: self.name() }),
+            Err(reason) => self.unknown(EvidenceField::Routes, reason),
         }
     }
 
@@ -185,8 +186,8 @@ impl End<'_> {
         match self.state_of_route(peer, proxy) {
             Some((RouteState::Ok, _)) | None => Ok(()),
             Some((_, reason)) => {
-                let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-                wait(format!("the relay of `{}` to be admitted by `{}`{reason}", self.name(), peer.name()))
+                let reason = reason.map(str::to_owned);
+                wait(LinkWait::Admission { reader: self.name(), peer: peer.name(), reason })
             }
         }
     }
@@ -201,22 +202,22 @@ impl End<'_> {
 
     fn prepared(&self) -> Judged {
         let Some(evidence) = self.shown().filter(|_| !self.known.cluster.istio.prepared) else { return Ok(()) };
-        let name = self.name();
         match seen(&evidence.prepared) {
             Ok(true) => Ok(()),
-            Ok(false) => wait(format!(
-                "istiod and proxies of `{name}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, \
-                 PROXY_CONFIG_XDS_AGENT)"
-            )),
-            Err(reason) => wait(format!("evidence of `{name}` on its preparation: {reason}")),
+            Ok(false) => wait(LinkWait::Preparation { cluster: self.name() }),
+            Err(reason) => self.unknown(EvidenceField::Preparation, reason),
         }
+    }
+
+    fn unknown(&self, field: EvidenceField, reason: &str) -> Judged {
+        wait(LinkWait::Unknown { cluster: self.name(), field, reason: reason.to_owned() })
     }
 }
 
-/// A field of evidence, or why it is unknown.
-pub(super) fn seen<T>(shown: &Shown<T>) -> Result<&T, String> {
+/// A field of evidence, or why it is unknown, in the text of its cluster.
+pub(super) fn seen<T>(shown: &Shown<T>) -> Result<&T, &str> {
     match shown {
         Shown::Seen(value) => Ok(value),
-        Shown::Unknown(reason) => Err(reason.clone()),
+        Shown::Unknown(reason) => Err(reason),
     }
 }

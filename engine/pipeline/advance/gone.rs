@@ -6,6 +6,7 @@ use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, hides_our_roots};
 use crate::pipeline::advance::Advanced;
+use crate::pipeline::advance::reasons::AdvanceRefusal;
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
@@ -25,8 +26,7 @@ pub(crate) fn forget_the_gone(mesh: &Mesh, lock: &mut Lock) {
 pub(crate) fn refuse_hidden_roots(mesh: &Mesh, accepted: &Accepted, advanced: &mut Advanced) {
     for (name, news) in &accepted.news {
         if mesh.clusters.get(name).is_some_and(|cluster| hides_our_roots(cluster, news)) {
-            let words = "the standard mesh configuration has `caCertificates`, which hide ours; take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values";
-            advanced.refusals.insert(StepId::of(StepKind::RenderTrust, name), words.to_owned());
+            advanced.refusals.insert(StepId::of(StepKind::RenderTrust, name), AdvanceRefusal::HiddenRootCas);
         }
     }
 }

@@ -3,9 +3,10 @@
 use crate::model::link::Link;
 use crate::model::mesh::State;
 use crate::pipeline::advance::links::Links;
+use crate::pipeline::advance::reasons::AdvanceRefusal;
 use crate::types::name::ClusterName;
 
-/// Most links of the mesh, in percent, that may go in a turn without being explained by `state: leaving`.
+/// Most links of the mesh, in percent, that may go in a run without being explained by `state: leaving`.
 const DELETION_GUARD_PERCENT: usize = 30;
 
 impl Links<'_> {
@@ -14,18 +15,18 @@ impl Links<'_> {
         let explained = |name: &ClusterName| {
             self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
         };
-        // all that the spec no longer wants counts, also what stands still this turn: a failing cluster must not make a
+        // all that the spec no longer wants counts, also what keeps its stage in this run: a failing cluster must not make a
         // removal look small
-        let (mut standing, mut going) = (0_usize, Vec::new());
+        let (mut all, mut going) = (0_usize, Vec::new());
         for (reader, links) in &self.accepted.lock.links {
             for (peer, _) in links.iter().filter(|(_, link)| !link.stage.is_leaving()) {
-                standing += 1;
+                all += 1;
                 if !self.mesh.links(reader, peer) && !explained(reader) && !explained(peer) {
                     going.push(Link::new(reader, peer));
                 }
             }
         }
-        if self.allow_delete || going.len() * 100 <= standing * DELETION_GUARD_PERCENT {
+        if self.allow_delete || going.len() * 100 <= all * DELETION_GUARD_PERCENT {
             return;
         }
         for link in &going {
@@ -33,11 +34,8 @@ impl Links<'_> {
                 self.advanced.lock.links.entry(link.reader.clone()).or_default().insert(link.peer.clone(), old);
             }
             self.advanced.moves.remove(link);
-            let words = format!(
-                "{} of {standing} links would go and no cluster is `state: leaving`; if that is meant, apply with --allow-delete",
-                going.len()
-            );
-            self.advanced.refusals.insert(link.secret(), words);
+            let refusal = AdvanceRefusal::TooManyDeletions { going: going.len(), of: all };
+            self.advanced.refusals.insert(link.secret(), refusal);
         }
     }
 }

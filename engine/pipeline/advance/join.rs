@@ -6,6 +6,7 @@ use crate::model::needs::Row;
 use crate::pipeline::accept::{News, hides_our_roots};
 use crate::pipeline::advance::gate::{End, Gate};
 use crate::pipeline::advance::links::Links;
+use crate::pipeline::advance::reasons::LinkWait;
 use crate::types::address::Endpoint;
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
@@ -22,8 +23,8 @@ impl<'a> Links<'a> {
                     continue;
                 }
                 let link = Link::new(reader, &peer.name);
-                if self.stands_still(reader) || self.stands_still(&peer.name) {
-                    self.explain_stillness(&link);
+                if self.keeps_stages(reader) || self.keeps_stages(&peer.name) {
+                    self.explain_kept_stage(&link);
                     continue;
                 }
                 if self.is_rebuilt(reader) || self.is_rebuilt(&peer.name) {
@@ -37,14 +38,14 @@ impl<'a> Links<'a> {
         }
     }
 
-    fn explain_stillness(&mut self, link: &Link) {
+    fn explain_kept_stage(&mut self, link: &Link) {
         if self.renders_secret(&link.reader) {
-            let held = link.ends().into_iter().find(|name| self.news(name).is_some_and(News::is_held_back));
-            let reason = match held {
-                Some(name) => format!("the trust change of `{name}` is held back"),
-                None => "a cluster of the link is paused".to_owned(),
-            };
-            self.wait(link, vec![reason]);
+            let is_held_back = |name: &&ClusterName| self.news(name).is_some_and(News::is_held_back);
+            let held = link.ends().into_iter().find(is_held_back).cloned();
+            let paused = link.ends().into_iter().find(|name| self.keeps_stages(name)).cloned();
+            let reason = held.map(|cluster| LinkWait::TrustChange { cluster });
+            let reason = reason.or(paused.map(|cluster| LinkWait::Paused { cluster }));
+            self.wait(link, reason.into_iter().collect());
         }
     }
 
@@ -58,15 +59,14 @@ impl<'a> Links<'a> {
             None => {
                 self.set(link, Stage::Joining, Vec::new());
                 if self.is_known_from_files(&link.reader) && self.is_known_from_files(&link.peer) {
-                    // nothing that a later turn could show: files have no evidence
+                    // nothing that a later run could show: files have no evidence
                     self.try_to_join(link);
                 } else if self.renders_secret(&link.reader) {
-                    self.wait(link, vec![format!("roots, network and route of `{}` to be live", link.peer)]);
+                    self.wait(link, vec![LinkWait::FirstEvidence { peer: link.peer.clone() }]);
                 }
             }
             Some(name) if self.renders_secret(&link.reader) => {
-                let reason = format!("`{name}` to be reached");
-                self.wait(link, vec![reason]);
+                self.wait(link, vec![LinkWait::NotReached { cluster: name.clone() }]);
             }
             Some(_) => {}
         }

@@ -6,6 +6,7 @@ use crate::model::lock::{LockedLink, Stage};
 use crate::model::mesh::State;
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
+use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
 use crate::wire::metadata::Evidence;
 
 impl Links<'_> {
@@ -16,7 +17,7 @@ impl Links<'_> {
         for (reader, (peer, LockedLink { stage, .. })) in links {
             let rebuilt = self.is_rebuilt(reader) || self.is_rebuilt(peer);
             let wanted = self.mesh.links(reader, peer) && !rebuilt;
-            if wanted || self.stands_still(reader) || self.stands_still(peer) {
+            if wanted || self.keeps_stages(reader) || self.keeps_stages(peer) {
                 continue;
             }
             let link = Link::new(reader, peer);
@@ -32,36 +33,35 @@ impl Links<'_> {
     fn seen_gone(
         &self,
         link: &Link,
-        is_gone: impl Fn(&Evidence, &Known<'_>) -> Result<bool, String>,
-        what: &str,
-    ) -> Result<Vec<String>, String> {
+        object: Withdrawn,
+        is_gone: impl for<'e> Fn(&'e Evidence, &Known<'_>) -> Result<bool, &'e str>,
+    ) -> Result<Vec<Unproven>, LinkWait> {
         let Link { reader, peer: name } = link;
+        let (cluster, peer_name) = (reader.clone(), name.clone());
         // a rebuilt cluster is a new one: the one that held the object is gone
         let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving)
             || self.is_rebuilt(reader);
         match (self.showing(reader), self.known(name)) {
             (Ok(Some(evidence)), Some(peer)) => match is_gone(evidence, &peer) {
                 Ok(true) => Ok(Vec::new()),
-                Ok(false) => Err(format!("{what} of `{name}` to be gone from `{reader}`")),
-                Err(reason) => Err(format!("`{reader}` to show whether {what} of `{name}` is gone: {reason}")),
+                Ok(false) => Err(LinkWait::StillThere { object, peer: peer_name, reader: cluster }),
+                Err(reason) => {
+                    Err(LinkWait::MaybeThere { object, peer: peer_name, reader: cluster, reason: reason.to_owned() })
+                }
             },
-            (Ok(_), _) => Ok(vec![format!("`{reader}` publishes no evidence")]),
-            (Err(_), _) if leaving => Ok(vec![format!("`{reader}` is leaving and does not answer")]),
-            (Err(reason), _) => Err(format!("evidence of `{reader}`: {reason}")),
+            (Ok(_), _) => Ok(vec![Unproven::NoEvidence { cluster }]),
+            (Err(_), _) if leaving => Ok(vec![Unproven::LeavingAndSilent { cluster }]),
+            (Err(reason), _) => Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
         }
     }
 
     fn drop_network(&mut self, link: &Link) {
-        let gone = self.seen_gone(
-            link,
-            |evidence, peer| {
-                seen(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
-            },
-            "the remote secret",
-        );
+        let gone = self.seen_gone(link, Withdrawn::Secret, |evidence, peer| {
+            seen(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
+        });
         match gone {
             Ok(unproven) => self.set(link, Stage::LeavingTrust, unproven),
-            Err(reason) => self.wait_leaving(link, reason),
+            Err(reason) => self.wait(link, vec![reason]),
         }
     }
 
@@ -69,20 +69,15 @@ impl Links<'_> {
         let back = link.back();
         let other = self.accepted.lock.link(&back.reader, &back.peer).map(|link| link.stage);
         if other.is_some_and(|stage| stage != Stage::LeavingTrust) {
-            self.wait_leaving(link, format!("`{}` to let go of `{}`", back.reader, back.peer));
+            self.wait(link, vec![LinkWait::OtherDirection { reader: back.reader, peer: back.peer }]);
             return;
         }
         for direction in [link, &back] {
-            let gone = self.seen_gone(
-                direction,
-                |evidence, peer| {
-                    seen(&evidence.routes)
-                        .map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
-                },
-                "the route",
-            );
+            let gone = self.seen_gone(direction, Withdrawn::Route, |evidence, peer| {
+                seen(&evidence.routes).map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
+            });
             if let Err(reason) = gone {
-                self.wait_leaving(link, reason);
+                self.wait(link, vec![reason]);
                 return;
             }
         }
@@ -95,9 +90,5 @@ impl Links<'_> {
         self.advanced
             .moves
             .insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
-    }
-
-    fn wait_leaving(&mut self, link: &Link, reason: String) {
-        self.wait(link, vec![reason]);
     }
 }

@@ -7,19 +7,20 @@ use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::Mesh;
 use crate::pipeline::accept::{Accepted, News, Showing, UnseenReason};
+use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::StepId;
 use crate::wire::metadata::Evidence;
 
-/// The lock of the next turn, and what kept links from moving.
+/// The lock of the next run, and what kept links from moving.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Advanced {
     /// The lock with the new stages.
     pub lock: Lock,
     /// What each step waits for.
-    pub waits: BTreeMap<StepId, Vec<String>>,
+    pub waits: BTreeMap<StepId, Vec<LinkWait>>,
     /// What is refused, by step.
-    pub refusals: BTreeMap<StepId, String>,
+    pub refusals: BTreeMap<StepId, AdvanceRefusal>,
     /// Links that moved.
     pub moves: BTreeMap<Link, Move>,
 }
@@ -32,7 +33,7 @@ pub struct Move {
     /// Where it is; `None`: it is gone.
     pub to: Option<Stage>,
     /// What could not be proven because a cluster publishes no evidence.
-    pub unproven: Vec<String>,
+    pub unproven: Vec<Unproven>,
 }
 
 /// All links, with what decides how far each of them may go.
@@ -40,7 +41,7 @@ pub(super) struct Links<'a> {
     pub(super) mesh: &'a Mesh,
     pub(super) accepted: &'a Accepted,
     pub(super) allow_delete: bool,
-    /// Clusters whose links keep their stage: paused, or their news are set aside.
+    /// Clusters whose links keep their stage: paused, or what they published is held back.
     pub(super) still: BTreeSet<&'a ClusterName>,
     /// Clusters with an approved new identity.
     pub(super) rebuilt: BTreeSet<&'a ClusterName>,
@@ -56,7 +57,7 @@ impl<'a> Links<'a> {
         self.accepted.news.get(name)
     }
 
-    pub(super) fn stands_still(&self, name: &ClusterName) -> bool {
+    pub(super) fn keeps_stages(&self, name: &ClusterName) -> bool {
         self.still.contains(name)
     }
 
@@ -64,7 +65,7 @@ impl<'a> Links<'a> {
         self.rebuilt.contains(name)
     }
 
-    pub(super) fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<String>) {
+    pub(super) fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<Unproven>) {
         let links = self.advanced.lock.links.entry(link.reader.clone()).or_default();
         let entry = links.entry(link.peer.clone()).or_insert(LockedLink { stage, unproven: false });
         let from = self.accepted.lock.link(&link.reader, &link.peer).map(|link| link.stage);
@@ -75,11 +76,11 @@ impl<'a> Links<'a> {
         }
     }
 
-    pub(super) fn wait(&mut self, link: &Link, reasons: Vec<String>) {
+    pub(super) fn wait(&mut self, link: &Link, reasons: Vec<LinkWait>) {
         self.advanced.waits.entry(link.secret()).or_default().extend(reasons);
     }
 
-    /// This turn's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
+    /// This run's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
     pub(super) fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, &'a UnseenReason> {
         match self.news(name).map(|news| &news.evidence) {
             Some(Showing::Shown(evidence)) => Ok(Some(evidence)),

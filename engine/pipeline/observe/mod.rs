@@ -15,7 +15,9 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::checkout::CheckoutError;
 use crate::cluster::fetch::{Fetcher, Peer};
+use crate::model::keyring::KeyProblem;
 use crate::model::mesh::{Cluster, Mesh, State};
 use crate::pipeline::observe::signer::Signer;
 use crate::types::address::Endpoint;
@@ -49,8 +51,8 @@ pub enum Private {
     Read(PrivateDocument),
     /// Asked for, and not read.
     Failed(Failure),
-    /// Not asked for, since no token could be signed; says where the key should be.
-    NoKey(String),
+    /// Not asked for, since no token could be signed.
+    NoKey(KeyProblem),
     /// Not asked for, since its public document is not accepted.
     HeldBack,
     /// Not asked for, since its public document was not read.
@@ -59,8 +61,8 @@ pub enum Private {
 
 /// Public documents, or why they were not read, by cluster.
 pub type Publics = BTreeMap<ClusterName, Result<PublicDocument, Failure>>;
-/// Reads a file of the checkout by its path; `None`: it is not there. The error is in words.
-pub type ReadFile<'a> = &'a (dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Sync);
+/// Reads a file of the checkout by its path; `None`: it is not there.
+pub type ReadFile<'a> = &'a (dyn Fn(&str) -> Result<Option<Vec<u8>>, CheckoutError> + Sync);
 /// One document done, for whoever shows progress.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
@@ -210,7 +212,7 @@ impl Ask<'_> {
             }
             (Some(Source::Peer(peer)), Some(public), Some(signer)) => match signer.token(cluster, &public.cluster_uuid)
             {
-                Err(source) => Private::NoKey(source),
+                Err(problem) => Private::NoKey(problem),
                 Ok(token) => {
                     let url = cluster.endpoint.url(PRIVATE_PATH);
                     let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse(&bytes));
@@ -239,7 +241,7 @@ impl Ask<'_> {
             Ok(Some(bytes)) if bytes.len() > limit => Err(Failure::TooLarge { url: path, limit }),
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(Failure::FileMissing { path }),
-            Err(problem) => Err(Failure::FileUnreadable { path, problem }),
+            Err(error) => Err(Failure::FileUnreadable { path, problem: error.to_string() }),
         }
     }
 
@@ -322,7 +324,7 @@ fn complete<T, M: std::fmt::Display, E: serde::de::Error>(reading: Result<Readin
 enum StoredPrivate {
     Read(String),
     Failed(Failure),
-    NoKey(String),
+    NoKey(KeyProblem),
     HeldBack,
     NotAsked,
 }
@@ -332,7 +334,7 @@ impl Serialize for Private {
         let stored = match self {
             Self::Read(document) => StoredPrivate::Read(document.to_json()),
             Self::Failed(failure) => StoredPrivate::Failed(failure.clone()),
-            Self::NoKey(source) => StoredPrivate::NoKey(source.clone()),
+            Self::NoKey(problem) => StoredPrivate::NoKey(problem.clone()),
             Self::HeldBack => StoredPrivate::HeldBack,
             Self::NotAsked => StoredPrivate::NotAsked,
         };
@@ -345,7 +347,7 @@ impl<'de> Deserialize<'de> for Private {
         Ok(match StoredPrivate::deserialize(deserializer)? {
             StoredPrivate::Read(text) => Self::Read(complete(PrivateDocument::parse(text.as_bytes()))?),
             StoredPrivate::Failed(failure) => Self::Failed(failure),
-            StoredPrivate::NoKey(source) => Self::NoKey(source),
+            StoredPrivate::NoKey(problem) => Self::NoKey(problem),
             StoredPrivate::HeldBack => Self::HeldBack,
             StoredPrivate::NotAsked => Self::NotAsked,
         })
@@ -355,6 +357,7 @@ impl<'de> Deserialize<'de> for Private {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::keyring::KeyOwner;
 
     const EAST: &str = include_str!("../../../fixtures/real/east/metadata/public/public.json");
     const EAST_PRIVATE: &str = include_str!("../../../fixtures/real/east/metadata/private/multicluster.json");
@@ -369,7 +372,11 @@ mod tests {
         let all = [
             ok(Private::Read(private)),
             ok(Private::Failed(failure.clone())),
-            ok(Private::NoKey("keys/engine.key".to_owned())),
+            ok(Private::NoKey(KeyProblem::NoEngineKey)),
+            ok(Private::NoKey(KeyProblem::Missing {
+                owner: KeyOwner::Cluster("east".parse().unwrap()),
+                source: "$KEY".to_owned(),
+            })),
             ok(Private::HeldBack),
             Observation { public: Err(failure), private: Private::NotAsked },
         ];

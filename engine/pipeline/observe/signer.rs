@@ -4,7 +4,7 @@
 //! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
 //! beside its own. Deckhouse knows nothing but `authnKeyPub`, so there the reader's own key has to sign.
 
-use crate::model::keyring::Keyring;
+use crate::model::keyring::{KeyProblem, Keyring};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::types::key::{KeyId, PrivateKey};
@@ -16,8 +16,8 @@ const EARLY: i64 = 5;
 
 /// Signs tokens that open private metadata.
 pub trait Signer {
-    /// A token for a cluster that published this UUID. The error says which key is missing, and where it should be.
-    fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, String>;
+    /// A token for a cluster that published this UUID. The error says which key is missing.
+    fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, KeyProblem>;
 }
 
 /// The engine as a signer. Its keys were read by whoever began the run, who also gives the clock.
@@ -33,13 +33,13 @@ pub struct EngineSigner<'a> {
 }
 
 impl Signer for EngineSigner<'_> {
-    fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, String> {
+    fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, KeyProblem> {
         let reader = || {
             self.readers(&cluster.name)
                 .into_iter()
                 .next()
                 .map(|(_, reader)| reader)
-                .ok_or_else(|| format!("no cluster of this checkout that reads `{}` is known yet", cluster.name))
+                .ok_or_else(|| KeyProblem::NoReader { peer: cluster.name.clone() })
         };
         match cluster.reconciler {
             Reconciler::Rendered => {
@@ -50,13 +50,9 @@ impl Signer for EngineSigner<'_> {
                 Ok((id, key)) => Ok(self.mint(uuid, &reader()?, key, Some(id))),
                 Err(missing) => self.as_reader(cluster, uuid).ok_or_else(|| missing.clone()),
             },
-            Reconciler::Deckhouse => self.as_reader(cluster, uuid).ok_or_else(|| {
-                format!(
-                    "Deckhouse admits only the clusters' own keys: state `key: {{file: …}}` or `key: {{env: …}}` for a \
-                     cluster that reads `{}`",
-                    cluster.name
-                )
-            }),
+            Reconciler::Deckhouse => {
+                self.as_reader(cluster, uuid).ok_or_else(|| KeyProblem::OnlyClusterKeys { peer: cluster.name.clone() })
+            }
         }
     }
 }

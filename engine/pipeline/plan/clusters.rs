@@ -14,7 +14,7 @@ use crate::model::tree::{File, Tree, TreeError};
 use crate::pipeline::accept::equal_subjects;
 use crate::pipeline::meter::{Meter, Stage};
 use crate::pipeline::plan::graph::Graph;
-use crate::pipeline::plan::{Action, FileStep, Gathering, NewText, Plan, compare, notes};
+use crate::pipeline::plan::{Action, CompareRefusal, FileStep, Gathering, NewText, Plan, compare, notes};
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
 use crate::pipeline::run::Decided;
@@ -114,10 +114,7 @@ fn sweep(mesh: &Mesh, tree: &dyn Tree, gathering: &mut Gathering<'_>) -> Result<
         let files = tree.files_to_compare(name.as_str())?;
         let changes = compare(&mesh.name, &name, &RenderedCluster::default(), tree, &files)?;
         if changes.objects.iter().any(|(_, change)| !change.path.ends_with(KUSTOMIZATION)) {
-            let words = format!(
-                "`rendered/{name}` holds objects of a cluster that neither spec nor lock knows; restore its document and lock, or delete the folder by hand"
-            );
-            gathering.refused.insert(step, words);
+            gathering.refused.insert(step, CompareRefusal::UnknownCluster { cluster: name.clone() });
             gathering.objects.entry(StepId::of(StepKind::RenderComponents, &name)).or_default();
         } else {
             let objects = changes.objects.into_iter().map(|(_, change)| change);
@@ -201,10 +198,8 @@ fn extra_steps(
             None => Action::Create,
             Some(bytes) if *bytes == *file.text.as_bytes() => continue,
             Some(bytes) if path.starts_with("values/") && !bytes.starts_with(mark.as_bytes()) => {
-                let words = format!(
-                    "`{path}` is not ours: it lacks our first line; move it away, and the next turn writes ours"
-                );
-                changes.refused.push((StepId::of(StepKind::RenderTrust, name), words));
+                let refusal = CompareRefusal::ForeignValues { path: path.clone() };
+                changes.refused.push((StepId::of(StepKind::RenderTrust, name), refusal));
                 continue;
             }
             Some(_) => Action::Update,
@@ -225,5 +220,5 @@ fn extra_steps(
 #[derive(Default)]
 struct ExtraChanges {
     steps: Vec<FileStep>,
-    refused: Vec<(StepId, String)>,
+    refused: Vec<(StepId, CompareRefusal)>,
 }

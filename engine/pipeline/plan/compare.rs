@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::layout::{rendered_folder, secret_file};
 use crate::model::tree::{File, Tree, TreeError};
 use crate::pipeline::plan::diff::{FieldChange, diff};
-use crate::pipeline::plan::{Action, NewText, ObjectChange, Reason};
+use crate::pipeline::plan::{Action, CompareRefusal, Foreigner, NewText, ObjectChange, Reason};
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
 use crate::types::name::{ClusterName, Digest, MeshName};
 use crate::types::object::{MANAGED_BY, MESH_LABEL, Object, STEPS_ANNOTATION, YamlError, parse};
@@ -17,8 +17,8 @@ use crate::types::step::{StepId, StepKind};
 pub struct ClusterChanges {
     /// Objects, by the step they first belong to.
     pub objects: Vec<(StepId, ObjectChange)>,
-    /// Files that are in the way, with the words of the refusal.
-    pub refused: Vec<(StepId, String)>,
+    /// Files that are in the way.
+    pub refused: Vec<(StepId, CompareRefusal)>,
 }
 
 /// Why a cluster could not be compared.
@@ -53,7 +53,7 @@ pub fn compare(
             let path = format!("{folder}/{name}");
             match found {
                 Found::Same => {}
-                Found::Foreign(owner) => changes.refused.push((step, foreign(&path, &owner))),
+                Found::Foreign(owner) => changes.refused.push((step, CompareRefusal::Foreign { path, owner })),
                 Found::Changes { action, reason, digest, text } => {
                     let (object, text) = (rendered.id().to_string(), Some(NewText(text)));
                     changes.objects.push((step, ObjectChange { path, object, action, reason, digest, text }));
@@ -67,7 +67,10 @@ pub fn compare(
         if let Some(File::Read(bytes)) = files.get(name) {
             match owner(mesh, bytes) {
                 Owner::Us => tree.note_ours(cluster.as_str(), name, &|| None),
-                Owner::Other(who) => changes.refused.push((fallback.clone(), foreign(path, &who))),
+                Owner::Other(owner) => {
+                    let refusal = CompareRefusal::Foreign { path: path.clone(), owner };
+                    changes.refused.push((fallback.clone(), refusal));
+                }
             }
         }
         declared.insert(name.to_owned());
@@ -92,7 +95,7 @@ pub fn compare(
     Ok(changes)
 }
 
-/// How an object stands to its file.
+/// How an object compares with its file.
 #[derive(PartialEq)]
 enum Found {
     Same,
@@ -103,7 +106,7 @@ enum Found {
         text: String,
     },
     /// Somebody else's file is in the way.
-    Foreign(String),
+    Foreign(Foreigner),
 }
 
 /// Compares an object with its file. The text is not made where the file is known to hold what these inputs give.
@@ -162,26 +165,21 @@ fn steps_of(object: &Object) -> Option<StepId> {
 
 enum Owner {
     Us,
-    Other(String),
+    Other(Foreigner),
 }
 
 fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
     let Some(object) = parse(bytes) else {
-        return Owner::Other("is no Kubernetes object".to_owned());
+        return Owner::Other(Foreigner::NoObject);
     };
     if object.is_owned_by_tree_of(mesh) || object.is_given_to(mesh) {
         return Owner::Us;
     }
     let label = |key| object.label(key).map(str::to_owned);
     Owner::Other(match (label(MANAGED_BY), label(MESH_LABEL)) {
-        (Some(tool), Some(mesh)) => format!("belongs to {tool}, mesh `{mesh}`"),
-        (Some(tool), None) => format!("belongs to {tool}"),
-        (None, _) => "carries no owner's label".to_owned(),
+        (Some(tool), mesh) => Foreigner::Tool { tool, mesh },
+        (None, _) => Foreigner::Unlabelled,
     })
-}
-
-fn foreign(path: &str, owner: &str) -> String {
-    format!("`{path}` is not ours: it {}; move it away, and the next turn writes ours", owner.escape_debug())
 }
 
 /// The field-level differences of one changed object, from the file as it is and the object as it will be.

@@ -1,4 +1,4 @@
-//! The plan: what a turn would change, why, what it waits for and what it refuses. A value, whole before anything is touched.
+//! The plan: what a run would change, why, what it waits for and what it refuses. A value, whole before anything is touched.
 //!
 //! It holds ids, reasons and digests, and the new texts up to a limit. What is beyond is rendered again, cluster by cluster,
 //! when it is printed or written, so a plan of a thousand clusters stays small.
@@ -7,6 +7,7 @@ pub(crate) mod clusters;
 mod compare;
 pub mod diff;
 pub mod graph;
+mod reasons;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -16,19 +17,20 @@ use serde::Serialize;
 
 use crate::model::link::Link;
 use crate::model::trust::{TrustChange, Verdict};
-use crate::pipeline::advance::Move;
+use crate::pipeline::advance::{Move, Unproven};
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::Explanation;
 use crate::types::name::Digest;
 use crate::types::step::StepId;
 
 pub use self::compare::{ClusterChanges, CompareError, compare, fields};
+pub use self::reasons::{CompareRefusal, Foreigner};
 pub use self::steps::{Gathering, notes};
 
 /// Version of the plan's JSON form.
 pub const PLAN_VERSION: u32 = 1;
 
-/// What a turn would change.
+/// What a run would change.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Trust changes, approved or not.
@@ -79,25 +81,43 @@ pub struct Step {
     pub id: StepId,
     /// Objects that change with it.
     pub objects: Vec<ObjectChange>,
-    /// How it stands.
-    pub standing: StepStanding,
-    /// Why it stands so, for machines, as far as the reason has a code.
-    pub explanations: Vec<Explanation>,
+    /// Whether it can be done.
+    pub state: StepState,
     /// What could not be proven.
-    pub unproven: Vec<String>,
+    pub unproven: Vec<Unproven>,
 }
 
-/// How a step stands.
+/// Whether a step can be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StepStanding {
+pub enum StepState {
     /// All it needs is there.
     Ready,
     /// It waits for these.
-    Waiting(Vec<String>),
+    Waiting(Vec<Explanation>),
     /// Its cluster fails.
-    Failed(String),
+    Failed(Vec<Explanation>),
     /// It is held back or refused.
-    Refused(String),
+    Refused(Vec<Explanation>),
+}
+
+impl StepState {
+    /// Why it cannot be done; nothing, where it can.
+    pub fn explanations(&self) -> &[Explanation] {
+        match self {
+            Self::Ready => &[],
+            Self::Waiting(reasons) | Self::Failed(reasons) | Self::Refused(reasons) => reasons,
+        }
+    }
+
+    /// Each reason as a sentence.
+    pub fn sentences(&self) -> Vec<String> {
+        self.explanations().iter().map(ToString::to_string).collect()
+    }
+
+    /// All reasons in one line.
+    pub fn line(&self) -> String {
+        self.sentences().join("; ")
+    }
 }
 
 /// An object that changes.
@@ -181,11 +201,11 @@ impl Plan {
                     Action::Delete => counts.delete += 1,
                 }
             }
-            match step.standing {
-                StepStanding::Ready => {}
-                StepStanding::Waiting(_) => counts.waiting += 1,
-                StepStanding::Failed(_) => counts.failed += 1,
-                StepStanding::Refused(_) => counts.refused += 1,
+            match step.state {
+                StepState::Ready => {}
+                StepState::Waiting(_) => counts.waiting += 1,
+                StepState::Failed(_) => counts.failed += 1,
+                StepState::Refused(_) => counts.refused += 1,
             }
         }
         counts

@@ -1,29 +1,32 @@
 //! The steps of a plan, each with its objects and what it waits for, and what a reviewer should know beside them.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeMap;
 
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
-use crate::pipeline::advance::{Advanced, Move};
-use crate::pipeline::plan::{ObjectChange, Step, StepStanding};
+use crate::pipeline::advance::{AdvanceRefusal, Advanced, LinkWait, Move};
+use crate::pipeline::plan::{CompareRefusal, ObjectChange, Step, StepState};
+use crate::pipeline::render::RenderWait;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
-/// Gathers steps: the graph's order, each with its objects and its standing.
+/// Gathers steps: the graph's order, each with its objects and its state.
 pub struct Gathering<'a> {
     /// The mesh.
     pub mesh: &'a Mesh,
-    /// Standings of the clusters' documents; `None` in a locked run.
+    /// States of the clusters' documents; `None` in a locked run.
     pub news: Option<&'a BTreeMap<ClusterName, News>>,
     /// Waits, refusals and moves of the links.
     pub advanced: &'a Advanced,
     /// Waits that rendering found.
-    pub rendering: BTreeMap<StepId, Vec<String>>,
+    pub rendering: BTreeMap<StepId, Vec<RenderWait>>,
     /// Refusals that comparing found.
-    pub refused: BTreeMap<StepId, String>,
+    pub refused: BTreeMap<StepId, CompareRefusal>,
     /// Objects that change, by step.
     pub objects: BTreeMap<StepId, Vec<ObjectChange>>,
 }
@@ -45,41 +48,46 @@ impl Gathering<'_> {
     fn step(&self, id: &StepId, objects: Vec<ObjectChange>) -> Step {
         let step = Link::of(id).and_then(|link| self.advanced.moves.get(&link));
         let unproven = step.map(|step| step.unproven.clone()).unwrap_or_default();
-        let (standing, explanations) = self.standing(id);
-        Step { id: id.clone(), objects, standing, explanations, unproven }
+        Step { id: id.clone(), objects, state: self.state(id), unproven }
     }
 
-    fn standing(&self, id: &StepId) -> (StepStanding, Vec<Explanation>) {
-        if let Some(words) = self.refused.get(id).or_else(|| self.advanced.refusals.get(id)) {
-            return (StepStanding::Refused(words.clone()), Vec::new());
+    fn state(&self, id: &StepId) -> StepState {
+        let compared = self.refused.get(id).map(CompareRefusal::explanation);
+        let refusal = compared.or_else(|| self.advanced.refusals.get(id).map(AdvanceRefusal::explanation));
+        if let Some(refusal) = refusal {
+            return StepState::Refused(vec![refusal]);
         }
         let document = self.news.and_then(|news| news.get(&id.cluster)).and_then(|news| match id.kind {
             StepKind::FetchCa => Some(&news.public),
             StepKind::DiscoverProxy => Some(&news.private),
-            _ => None,
+            StepKind::RenderComponents
+            | StepKind::ExchangeKeys
+            | StepKind::RenderTrust
+            | StepKind::RenderNetworks
+            | StepKind::RenderRoutes
+            | StepKind::RenderSecret => None,
         });
         let own = self.news.and_then(|news| news.get(&id.cluster)).filter(|_| id.kind == StepKind::DiscoverProxy);
         if own.is_some_and(News::is_held_back) {
             let why = Explanation::new(Code::TrustChangeHeldBack, "its trust change to be accepted");
-            return (StepStanding::Waiting(vec![why.to_string()]), vec![why]);
+            return StepState::Waiting(vec![why]);
         }
         let explanations = document.map(Standing::explanations).unwrap_or_default();
-        let sentences: Vec<String> = explanations.iter().map(ToString::to_string).collect();
         match document {
-            Some(Standing::Waiting(_)) => return (StepStanding::Waiting(sentences), explanations),
-            Some(Standing::Failed(_)) => return (StepStanding::Failed(sentences.join("; ")), explanations),
-            Some(Standing::HeldBack | Standing::Refused(_)) => {
-                return (StepStanding::Refused(sentences.join("; ")), explanations);
-            }
+            Some(Standing::Waiting(_)) => return StepState::Waiting(explanations),
+            Some(Standing::Failed(_)) => return StepState::Failed(explanations),
+            Some(Standing::HeldBack | Standing::Refused(_)) => return StepState::Refused(explanations),
             Some(Standing::Current | Standing::NotAsked) | None => {}
         }
-        let rendering = self.rendering.get(id).into_iter().flatten();
-        let waits: Vec<String> = self.advanced.waits.get(id).into_iter().flatten().chain(rendering).cloned().collect();
-        (if waits.is_empty() { StepStanding::Ready } else { StepStanding::Waiting(waits) }, Vec::new())
+        let advancing = self.advanced.waits.get(id).into_iter().flatten().map(LinkWait::explanation);
+        let rendering = self.rendering.get(id).into_iter().flatten().map(RenderWait::explanation);
+        let mut waits: Vec<Explanation> = advancing.collect();
+        waits.extend(rendering);
+        if waits.is_empty() { StepState::Ready } else { StepState::Waiting(waits) }
     }
 }
 
-/// What a reviewer should know about the moves of a turn, beside the objects.
+/// What a reviewer should know about the moves of a run, beside the objects.
 pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
     let rendered = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|c| c.reconciler == Reconciler::Rendered);
     let mut notes = Vec::new();

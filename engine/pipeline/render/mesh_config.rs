@@ -276,27 +276,40 @@ fn standard(
     Some(MeshNetworks { networks })
 }
 
-fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, String> {
-    let document: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+/// Why the standard `meshNetworks` of a cluster are left out.
+#[derive(Debug, thiserror::Error)]
+enum BrokenStandard {
+    #[error(transparent)]
+    Yaml(#[from] serde_yaml::Error),
+    #[error("it is no mapping")]
+    NoMapping,
+    #[error("`networks` is no mapping")]
+    Networks,
+    #[error("network `{name}` is no mapping")]
+    Network { name: String },
+}
+
+fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, BrokenStandard> {
+    let document: Value = serde_yaml::from_str(text)?;
     let networks = match document {
         Value::Object(mut document) => document.remove("networks").unwrap_or(Value::Null),
         Value::Null => Value::Null,
-        _ => return Err("it is no mapping".to_owned()),
+        _ => return Err(BrokenStandard::NoMapping),
     };
     let networks = match networks {
         Value::Object(networks) => networks,
         Value::Null => Map::new(),
-        _ => return Err("`networks` is no mapping".to_owned()),
+        _ => return Err(BrokenStandard::Networks),
     };
     let network = |(name, network)| match network {
         Value::Object(network) => Ok((name, network)),
-        _ => Err(format!("network `{name}` is no mapping")),
+        _ => Err(BrokenStandard::Network { name }),
     };
     networks.into_iter().map(network).collect()
 }
 
-fn broken_standard(reader: &Reader<'_>, reason: &str) -> Diagnostic {
-    let reason = quoted(reason, LONGEST_REASON);
+fn broken_standard(reader: &Reader<'_>, reason: &BrokenStandard) -> Diagnostic {
+    let reason = quoted(&reason.to_string(), LONGEST_REASON);
     let file = Lock::cluster_path(&reader.cluster.name).into();
     let message = format!(
         "`meshNetworks` of the standard mesh configuration of `{}` cannot be read and is left out: {reason}",

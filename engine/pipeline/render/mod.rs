@@ -22,6 +22,7 @@ mod output;
 mod peers;
 mod pieces;
 mod reader;
+mod reasons;
 mod rendered;
 mod secret;
 mod sizes;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use self::given::given;
 pub use self::output::{ExtraFile, Given, RenderedCluster};
+pub use self::reasons::RenderWait;
 pub use self::rendered::RenderedObject;
 pub use self::sizes::MAX_CONFIG_MAP;
 
@@ -165,7 +167,7 @@ impl<'a> RenderContext<'a> {
             if let Some(peer) = self.peers.get(name) {
                 links.push(Link { name, peer, stage: link.stage });
             } else {
-                let reason = format!("nothing is known of `{name}` any more");
+                let reason = RenderWait::NotInLock { cluster: name.clone() };
                 out.waiting.push((StepId::of(StepKind::FetchCa, name), reason));
             }
         }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::model::lock::Stage;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reasons::RenderWait;
 use crate::types::step::StepKind;
 
 /// API version of Deckhouse's IstioMulticluster.
@@ -15,7 +16,7 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) {
     let step = reader.step(StepKind::ExchangeKeys);
     let name = &reader.cluster.name;
     if reader.known.is_none() {
-        out.waiting.push((step, format!("`{name}` was never reached; its IstioMulticluster objects follow then")));
+        out.waiting.push((step, RenderWait::NotReached { cluster: name.clone() }));
         return;
     }
     let declared = reader.links.iter().filter(|link| matches!(link.stage, Stage::Joining | Stage::Joined));

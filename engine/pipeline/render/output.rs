@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::pipeline::render::reasons::RenderWait;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::name::ClusterName;
@@ -16,7 +17,7 @@ pub struct RenderedCluster {
     /// what lies in `values/<cluster>/`.
     pub extra: BTreeMap<String, ExtraFile>,
     /// Steps whose input was never seen, with what they wait for.
-    pub waiting: Vec<(StepId, String)>,
+    pub waiting: Vec<(StepId, RenderWait)>,
     /// What is odd and no error.
     pub warnings: Vec<Diagnostic>,
 }

@@ -11,6 +11,7 @@ use crate::pipeline::render::check::internal;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::pieces::Piece;
 use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::key::{KeyId, PublicKey};
@@ -78,8 +79,7 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
         if matches!(reader.cluster.endpoint, Endpoint::File(_)) {
             return Ok(());
         }
-        let reason = "a key of the engine's own: `engine keys new`, or `engine apply --create-keys`";
-        out.waiting.push((step, reason.to_owned()));
+        out.waiting.push((step, RenderWait::EngineKey));
         return Ok(());
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;

@@ -17,6 +17,7 @@ use crate::pipeline::render::filled::{Filled, ID, Kubeconfigs, Place, Shared};
 use crate::pipeline::render::kubeconfig::{RELAY_TOKEN, kubeconfig};
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::{Link, Reader};
+use crate::pipeline::render::reasons::RenderWait;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::stencil::Stencil;
 use crate::types::diagnostic::Diagnostics;
@@ -45,14 +46,12 @@ pub(super) fn render(
         if let Some(relay) = &relay {
             out.objects.push(relay.secret(reader, link)?);
         } else {
-            let reason = format!("the relay CA of `{}` is not published yet", reader.cluster.name);
-            out.waiting.push((step(reader, link), reason));
+            out.waiting.push((step(reader, link), RenderWait::RelayCa { cluster: reader.cluster.name.clone() }));
         }
     }
     let lost = reader.links.iter().filter(|link| link.stage.has_network() && link.peer.proxy.is_none());
     for link in lost {
-        let reason = format!("api host, gateways and network of `{}` are not known", link.name);
-        out.waiting.push((step(reader, link), reason));
+        out.waiting.push((step(reader, link), RenderWait::PrivateDocument { cluster: link.name.clone() }));
     }
     Ok(())
 }

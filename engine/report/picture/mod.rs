@@ -293,7 +293,7 @@ fn drawn_link(
         evidence: Some("awaited"),
         secret: Some("none"),
         reasons: judged.reasons,
-        unproven: judge.unproven(reader, peer).to_vec(),
+        unproven: judge.unproven(reader, peer).iter().map(ToString::to_string).collect(),
     };
     let Some(locked) = lock.link(reader, peer) else { return drawn };
     let facts = LinkFacts::new(mesh, lock, (reader, peer), locked, in_tree);

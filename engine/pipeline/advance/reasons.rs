@@ -1,0 +1,305 @@
+//! Why a link keeps its stage, what of a move could not be proven, and what is refused.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::fmt;
+
+use crate::pipeline::accept::UnseenReason;
+use crate::types::explanation::{Code, Explanation};
+use crate::types::name::ClusterName;
+
+/// What a link waits for before it moves to its next stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkWait {
+    /// A cluster that the lock does not know yet.
+    NotReached {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// A cluster whose trust change is not accepted.
+    TrustChange {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// A cluster that is `state: paused`.
+    Paused {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// The link begins: what it needs is written in this run and can be live only after it.
+    FirstEvidence {
+        /// The peer.
+        peer: ClusterName,
+    },
+    /// A private document that was never accepted.
+    PrivateDocument {
+        /// Whose.
+        cluster: ClusterName,
+    },
+    /// The reader's relay has no CA yet.
+    RelayCa {
+        /// The reader.
+        cluster: ClusterName,
+    },
+    /// Evidence that was not seen in this run.
+    Evidence {
+        /// Whose.
+        cluster: ClusterName,
+        /// Why it was not seen.
+        reason: UnseenReason,
+    },
+    /// A field of evidence that its cluster could not learn.
+    Unknown {
+        /// Whose.
+        cluster: ClusterName,
+        /// Which.
+        field: EvidenceField,
+        /// Why, in the cluster's own text.
+        reason: String,
+    },
+    /// A root CA that is not live.
+    RootCa {
+        /// Whose root CA.
+        of: ClusterName,
+        /// Where it is not live.
+        within: ClusterName,
+    },
+    /// A network that is not live with the gateways it should have.
+    Network {
+        /// Whose network.
+        of: ClusterName,
+        /// Where it is not live.
+        within: ClusterName,
+    },
+    /// A route of the relay that is not live.
+    Route {
+        /// Where it leads.
+        to: ClusterName,
+        /// Where it is not live.
+        within: ClusterName,
+    },
+    /// A relay that its peer does not admit.
+    Admission {
+        /// Whose relay.
+        reader: ClusterName,
+        /// Who does not admit it.
+        peer: ClusterName,
+        /// What the relay says of it.
+        reason: Option<String>,
+    },
+    /// An Istio without the settings that a mesh of several roots needs.
+    Preparation {
+        /// Whose.
+        cluster: ClusterName,
+    },
+    /// A standard mesh configuration that hides the root CAs written for it.
+    HiddenRootCas {
+        /// Whose.
+        cluster: ClusterName,
+    },
+    /// An object that left the tree and is still seen.
+    StillThere {
+        /// Which.
+        object: Withdrawn,
+        /// Of which peer.
+        peer: ClusterName,
+        /// In which cluster.
+        reader: ClusterName,
+    },
+    /// An object that left the tree, of which its cluster cannot say whether it is there.
+    MaybeThere {
+        /// Which.
+        object: Withdrawn,
+        /// Of which peer.
+        peer: ClusterName,
+        /// In which cluster.
+        reader: ClusterName,
+        /// Why, in the cluster's own text.
+        reason: String,
+    },
+    /// The other direction of the pair, which still reads.
+    OtherDirection {
+        /// Who reads in it.
+        reader: ClusterName,
+        /// Who is read in it.
+        peer: ClusterName,
+    },
+}
+
+/// A field of evidence that decides over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvidenceField {
+    /// Root CAs that istiod trusts.
+    Roots,
+    /// Networks that istiod knows.
+    Networks,
+    /// Routes of the relay.
+    Routes,
+    /// Settings of istiod and proxies.
+    Preparation,
+}
+
+impl fmt::Display for EvidenceField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Roots => "roots",
+            Self::Networks => "networks",
+            Self::Routes => "routes",
+            Self::Preparation => "its preparation",
+        })
+    }
+}
+
+/// An object that a leaving link takes out of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// The remote secret.
+    Secret,
+    /// The route of the relay.
+    Route,
+}
+
+impl fmt::Display for Withdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "the remote secret",
+            Self::Route => "the route",
+        })
+    }
+}
+
+impl LinkWait {
+    /// What the reason is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotReached { .. } => Code::ClusterNotReached,
+            Self::TrustChange { .. } => Code::TrustChangeHeldBack,
+            Self::Paused { .. } => Code::ClusterPaused,
+            Self::FirstEvidence { .. } => Code::LinkBegins,
+            Self::PrivateDocument { .. } => Code::PrivateDocumentMissing,
+            Self::RelayCa { .. } => Code::RelayCaMissing,
+            Self::Evidence { .. } => Code::EvidenceNotSeen,
+            Self::Unknown { .. } => Code::EvidenceUnknown,
+            Self::RootCa { .. } => Code::RootCaNotLive,
+            Self::Network { .. } => Code::NetworkNotLive,
+            Self::Route { .. } => Code::RouteNotLive,
+            Self::Admission { .. } => Code::RelayNotAdmitted,
+            Self::Preparation { .. } => Code::IstioNotPrepared,
+            Self::HiddenRootCas { .. } => Code::RootCasHidden,
+            Self::StillThere { .. } => Code::WithdrawnObjectStillThere,
+            Self::MaybeThere { .. } => Code::WithdrawnObjectUnknown,
+            Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
+        }
+    }
+
+    /// The reason for people and machines alike; it reads on after "waits for".
+    pub fn explanation(&self) -> Explanation {
+        let explain = |message: String| Explanation::new(self.code(), message);
+        match self {
+            Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached")),
+            Self::TrustChange { cluster } => explain(format!("the trust change of `{cluster}` to be accepted")),
+            Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`")),
+            Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live")),
+            Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`")),
+            Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA")),
+            Self::Evidence { cluster, reason } => {
+                let Explanation { message, hint, .. } = reason.explanation();
+                Explanation { hint, ..explain(format!("evidence of `{cluster}`: {message}")) }
+            }
+            Self::Unknown { cluster, field, reason } => {
+                explain(format!("evidence of `{cluster}` on {field}: {reason}"))
+            }
+            Self::RootCa { of, within } => explain(format!("the root CA of `{of}` to be live in `{within}`")),
+            Self::Network { of, within } => explain(format!("the network of `{of}` to be live in `{within}`")),
+            Self::Route { to, within } => explain(format!("the route to `{to}` to be live in `{within}`")),
+            Self::Admission { reader, peer, reason } => {
+                let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                explain(format!("the relay of `{reader}` to be admitted by `{peer}`{reason}"))
+            }
+            Self::Preparation { cluster } => explain(format!(
+                "istiod and proxies of `{cluster}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, \
+                 PROXY_CONFIG_XDS_AGENT)"
+            )),
+            Self::HiddenRootCas { cluster } => {
+                explain(format!("the standard mesh configuration of `{cluster}` to give up its `caCertificates`"))
+            }
+            Self::StillThere { object, peer, reader } => {
+                explain(format!("{object} of `{peer}` to be gone from `{reader}`"))
+            }
+            Self::MaybeThere { object, peer, reader, reason } => {
+                explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}"))
+            }
+            Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to let go of `{peer}`")),
+        }
+    }
+}
+
+impl fmt::Display for LinkWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explanation().fmt(f)
+    }
+}
+
+/// Why a move of a link rests on less than evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unproven {
+    /// A cluster publishes no evidence.
+    NoEvidence {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// A cluster is leaving and does not answer.
+    LeavingAndSilent {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEvidence { cluster } => write!(f, "`{cluster}` publishes no evidence"),
+            Self::LeavingAndSilent { cluster } => write!(f, "`{cluster}` is leaving and does not answer"),
+        }
+    }
+}
+
+/// What is refused once all links have moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdvanceRefusal {
+    /// More links would go than the guard lets pass.
+    TooManyDeletions {
+        /// Links that would go.
+        going: usize,
+        /// All links that are there.
+        of: usize,
+    },
+    /// The standard mesh configuration hides the root CAs written for it.
+    HiddenRootCas,
+}
+
+impl AdvanceRefusal {
+    /// What the reason is called by machines.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TooManyDeletions { .. } => Code::TooManyDeletions,
+            Self::HiddenRootCas => Code::RootCasHidden,
+        }
+    }
+
+    /// The reason for people and machines alike; it reads on after "refused:".
+    pub fn explanation(&self) -> Explanation {
+        match self {
+            Self::TooManyDeletions { going, of } => Explanation::new(
+                self.code(),
+                format!("{going} of {of} links would go and no cluster is `state: leaving`"),
+            )
+            .hint("if that is meant, apply with --allow-delete"),
+            Self::HiddenRootCas => Explanation::new(
+                self.code(),
+                "the standard mesh configuration has `caCertificates`, which hide ours",
+            )
+            .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values"),
+        }
+    }
+}
