@@ -327,16 +327,16 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
             east.private = Private::Read(PrivateDocument { evidence, ..east_private() });
         }
         observed.clusters.insert(name("east"), east);
-        let mut rendered = BTreeMap::new();
         let (request, facts) = (Request::default(), Facts::Stored(observed));
-        let run = road::take(&program, &request, facts, Until::Rendered(&mut rendered), &BTreeMap::new(), NOW);
+        let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
         let accepted = run.decided.accepted.as_ref().unwrap();
         assert!(accepted.news.values().all(|news| !news.is_held_back()), "{shows:?}: {:?}", accepted.news);
         let after = &run.decided.advanced.lock;
         let stage =
             |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
         stages.push((stage("east", "deck"), stage("deck", "east")));
-        let secret = rendered["east"].objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
+        let secret =
+            run.rendered["east"].objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
         assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
         lock = after.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
     }

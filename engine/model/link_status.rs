@@ -1,18 +1,15 @@
 //! One link as mesh and lock tell it, for tables and pictures alike.
 
+use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::types::name::ClusterName;
 
-/// What mesh, lock and tree say of a link from reader to peer.
+/// What mesh, lock and tree say of a link.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkFacts<'a> {
-    /// Who reads.
-    pub reader: &'a ClusterName,
-    /// Who is read.
-    pub peer: &'a ClusterName,
-    /// How far the link has come.
-    pub link: &'a LockedLink,
+    /// How far it has come.
+    pub locked: &'a LockedLink,
     /// The remote secret lies in the reader's folder.
     pub in_tree: bool,
     /// The engine renders the reader's objects, and so the secret.
@@ -23,26 +20,19 @@ pub struct LinkFacts<'a> {
 
 impl<'a> LinkFacts<'a> {
     /// The facts of one link.
-    pub fn new(
-        mesh: &Mesh,
-        lock: &Lock,
-        (reader, peer): (&'a ClusterName, &'a ClusterName),
-        link: &'a LockedLink,
-        in_tree: bool,
-    ) -> Self {
+    pub fn new(mesh: &Mesh, lock: &Lock, link: &Link, locked: &'a LockedLink, in_tree: bool) -> Self {
+        let reader = mesh.clusters.get(&link.reader);
         Self {
-            reader,
-            peer,
-            link,
+            locked,
             in_tree,
-            rendered: mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
-            root_expires: first_root_end(lock, peer),
+            rendered: reader.is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
+            root_expires: first_root_end(lock, &link.peer),
         }
     }
 
     /// What the link's last move rests on, in a word.
     pub fn evidence(&self) -> &'static str {
-        match (self.link.stage, self.link.unproven) {
+        match (self.locked.stage, self.locked.unproven) {
             (_, true) => "unproven",
             (Stage::Joined, false) if self.rendered => "proven",
             (Stage::Joined, false) => "in the cluster",
@@ -53,7 +43,7 @@ impl<'a> LinkFacts<'a> {
 
     /// Where the remote secret is, in words.
     pub fn secret(&self) -> &'static str {
-        match (self.rendered, self.link.stage, self.in_tree) {
+        match (self.rendered, self.locked.stage, self.in_tree) {
             (false, _, _) => "not ours",
             (true, Stage::Joined, true) => "in the tree",
             (true, Stage::Joined, false) => "missing: run engine apply",
@@ -64,7 +54,7 @@ impl<'a> LinkFacts<'a> {
 
     /// The link is joined, its secret is ours to render, and it is not there.
     pub fn lacks_secret(&self) -> bool {
-        self.rendered && self.link.stage == Stage::Joined && !self.in_tree
+        self.rendered && self.locked.stage == Stage::Joined && !self.in_tree
     }
 }
 

@@ -8,5 +8,4 @@ pub mod link_status;
 pub mod lock;
 pub mod mesh;
 pub mod needs;
-pub mod tree;
 pub mod trust;

@@ -22,6 +22,7 @@ pub mod request;
 pub mod run;
 pub mod sink;
 pub mod template;
+pub mod tree;
 
 use std::collections::BTreeSet;
 
@@ -76,20 +77,20 @@ pub fn run(
     }
     match until {
         Until::Decided => return Ok(run),
-        Until::Ordered(graph) => {
-            *graph = Some(Graph::build(mesh, &run.decided.advanced.lock, only)?);
+        Until::Ordered => {
+            run.graph = Some(Graph::build(mesh, &run.decided.advanced.lock, only)?);
             return Ok(run);
         }
         _ => {}
     }
 
     run.given = render::given(mesh, &run.decided.advanced.lock, world.tree, world.narrow)?;
-    if let Until::Rendered(rendered) = until {
+    if let Until::Rendered = until {
         let rendering = run.rendering(program)?;
-        for name in mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)) {
-            rendered.insert(name.clone(), rendering.render(name).map_err(Stop::Findings)?);
-        }
-        return Ok(run);
+        let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
+        let one = |name: &ClusterName| Ok((name.clone(), rendering.render(name).map_err(Stop::Findings)?));
+        let rendered = names.map(one).collect::<Result<_, Stop>>()?;
+        return Ok(Run { rendered, ..run });
     }
 
     let tree = world.base.as_ref().map_or(world.tree, |base| base.tree);

@@ -6,13 +6,11 @@ use tokio::runtime::Handle;
 
 use crate::model::keyring::Keyring;
 use crate::model::lock::Lock;
-use crate::model::tree::Tree;
 use crate::model::trust::Approvals;
 use crate::pipeline::meter::Meter;
 use crate::pipeline::observe::{Ask, Observed};
-use crate::pipeline::plan::graph::Graph;
-use crate::pipeline::render::RenderedCluster;
 use crate::pipeline::sink::Sink;
+use crate::pipeline::tree::Tree;
 use crate::types::name::ClusterName;
 
 /// What is asked of a run.
@@ -52,9 +50,9 @@ pub enum Until<'a> {
     /// Until it is decided what the lock will be.
     Decided,
     /// Until the steps are in order.
-    Ordered(&'a mut Option<Graph>),
+    Ordered,
     /// Until the objects are there.
-    Rendered(&'a mut BTreeMap<ClusterName, RenderedCluster>),
+    Rendered,
     /// Until the plan is there.
     Planned,
     /// To its end: the plan is carried out.

@@ -1,11 +1,15 @@
 //! What a run has come to, stage by stage.
 
+use std::collections::BTreeMap;
+
 use crate::pipeline::accept::Accepted;
 use crate::pipeline::advance::Advanced;
 use crate::pipeline::observe::Observed;
 use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::program::{Program, Stop};
-use crate::pipeline::render::{Given, RenderContext};
+use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
+use crate::types::name::ClusterName;
 
 /// What a run has decided before anything is rendered.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +36,12 @@ pub struct Run {
     pub observed: Option<Observed>,
     /// What was decided of it.
     pub decided: Decided,
+    /// The steps in their order, where the run ended with that.
+    pub graph: Option<Graph>,
     /// Remote secrets made by hand that ours take the places of.
     pub given: Given,
+    /// The objects of each cluster, where the run ended with them: a plan keeps only what differs.
+    pub rendered: BTreeMap<ClusterName, RenderedCluster>,
     /// The plan.
     pub plan: Plan,
     /// What was written.

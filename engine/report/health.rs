@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::model::link::Link;
 use crate::model::link_status::{LinkFacts, first_root_end};
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, State};
@@ -110,8 +111,8 @@ impl<'a> Judge<'a> {
     }
 
     /// What could not be proven in a link's last move.
-    pub fn unproven(&self, reader: &ClusterName, peer: &ClusterName) -> &[Unproven] {
-        self.found.unproven.get(&(reader, peer)).copied().unwrap_or_default()
+    pub fn unproven(&self, link: &Link) -> &[Unproven] {
+        self.found.unproven.get(link).copied().unwrap_or_default()
     }
 
     /// All links from a cluster that are wanted, and all that are not yet gone.
@@ -121,25 +122,26 @@ impl<'a> Judge<'a> {
     }
 
     /// How a link is. `in_tree` says whether its remote secret lies in the reader's folder.
-    pub fn link(&self, reader: &ClusterName, peer: &ClusterName, in_tree: bool) -> LinkHealth {
-        let found = self.found.links.get(&(reader, peer));
+    pub fn link(&self, link: &Link, in_tree: bool) -> LinkHealth {
+        let found = self.found.links.get(link);
         let state = found.map_or(Health::Joined, |(health, _)| *health);
         let reasons = found.map(|(_, reasons)| reasons.clone()).unwrap_or_default();
-        let link = LinkHealth { health: state, own: state, reasons };
-        let Some(locked) = self.lock.link(reader, peer) else {
-            let mut link = link;
-            if link.reasons.is_empty() {
-                link.reasons.push("no link yet; `engine apply` begins it".to_owned());
+        let mut judged = LinkHealth { health: state, own: state, reasons };
+        let Some(locked) = self.lock.link(&link.reader, &link.peer) else {
+            if judged.reasons.is_empty() {
+                judged.reasons.push("no link yet; `engine apply` begins it".to_owned());
             }
-            return self.to_be_joined(link, reader, peer);
+            return self.to_be_joined(judged, link);
         };
         match locked.stage {
-            // no longer asked for: it leaves with the next turn, and what it lacks is no fault
-            Stage::Joined if state == Health::Joined && !self.mesh.links(reader, peer) => link.is(Health::Leaving),
-            Stage::Joined => self.joined(link, reader, peer, locked, in_tree),
-            Stage::Joining => self.to_be_joined(link, reader, peer),
-            Stage::Leaving | Stage::LeavingTrust if state == Health::Broken => link,
-            Stage::Leaving | Stage::LeavingTrust => link.is(Health::Leaving),
+            // no longer asked for: it leaves with the next run, and what it lacks is no fault
+            Stage::Joined if state == Health::Joined && !self.mesh.links(&link.reader, &link.peer) => {
+                judged.is(Health::Leaving)
+            }
+            Stage::Joined => self.joined(judged, link, locked, in_tree),
+            Stage::Joining => self.to_be_joined(judged, link),
+            Stage::Leaving | Stage::LeavingTrust if state == Health::Broken => judged,
+            Stage::Leaving | Stage::LeavingTrust => judged.is(Health::Leaving),
         }
     }
 
@@ -148,41 +150,35 @@ impl<'a> Judge<'a> {
     }
 
     /// A link that is to be joined: broken when an end is, since no waiting helps it; still when an end is paused.
-    fn to_be_joined(&self, link: LinkHealth, reader: &ClusterName, peer: &ClusterName) -> LinkHealth {
-        let state = link.health.min(Health::Waiting);
-        let mut link = link.is(state);
-        if let Some(end) = [reader, peer].into_iter().find(|end| self.is(end, Health::Broken)) {
+    fn to_be_joined(&self, judged: LinkHealth, link: &Link) -> LinkHealth {
+        let state = judged.health.min(Health::Waiting);
+        let mut judged = judged.is(state);
+        if let Some(end) = link.ends().into_iter().find(|end| self.is(end, Health::Broken)) {
             let why = self.clusters.get(end).and_then(|cluster| cluster.reasons.first());
-            if let Some((_, why)) = why.filter(|(_, why)| !link.reasons.iter().any(|reason| reason.contains(why))) {
-                link.reasons.push(format!("`{end}`: {why}"));
+            if let Some((_, why)) = why.filter(|(_, why)| !judged.reasons.iter().any(|reason| reason.contains(why))) {
+                judged.reasons.push(format!("`{end}`: {why}"));
             }
-            return LinkHealth { health: Health::Broken, ..link };
+            return LinkHealth { health: Health::Broken, ..judged };
         }
-        let paused = [reader, peer].into_iter().any(|end| self.is(end, Health::Paused));
-        if paused && state != Health::Broken { link.is(Health::Paused) } else { link }
+        let paused = link.ends().into_iter().any(|end| self.is(end, Health::Paused));
+        if paused && state != Health::Broken { judged.is(Health::Paused) } else { judged }
     }
 
     /// A joined link: broken without its secret or past its end, at risk where it may soon be.
-    fn joined(
-        &self,
-        mut link: LinkHealth,
-        reader: &ClusterName,
-        peer: &ClusterName,
-        locked: &LockedLink,
-        in_tree: bool,
-    ) -> LinkHealth {
-        let facts = LinkFacts::new(self.mesh, self.lock, (reader, peer), locked, in_tree);
+    fn joined(&self, mut judged: LinkHealth, link: &Link, locked: &LockedLink, in_tree: bool) -> LinkHealth {
+        let facts = LinkFacts::new(self.mesh, self.lock, link, locked, in_tree);
         if facts.lacks_secret() {
-            link.own = Health::Broken;
-            link.blame(Health::Broken, "its remote secret is missing in the tree; `engine apply` writes it".to_owned());
+            judged.own = Health::Broken;
+            judged
+                .blame(Health::Broken, "its remote secret is missing in the tree; `engine apply` writes it".to_owned());
         }
         if let Some((health, ends)) = root_end(facts.root_expires, self.now) {
-            link.blame(health, format!("a root CA of `{peer}` {ends}"));
+            judged.blame(health, format!("a root CA of `{}` {ends}", link.peer));
         }
-        for end in [reader, peer].into_iter().filter(|end| self.is(end, Health::Broken)) {
-            link.blame(Health::AtRisk, format!("`{end}` is broken; the link was joined before and may still work"));
+        for end in link.ends().into_iter().filter(|end| self.is(end, Health::Broken)) {
+            judged.blame(Health::AtRisk, format!("`{end}` is broken; the link was joined before and may still work"));
         }
-        link
+        judged
     }
 
     /// A line for each cluster, the worst first. `in_tree` says of reader and peer whether the remote secret is there.
@@ -209,7 +205,7 @@ impl<'a> Judge<'a> {
         };
         for peer in self.peers(name) {
             row.links += 1;
-            let link = self.link(name, peer, in_tree(name, peer));
+            let link = self.link(&Link::new(name, peer), in_tree(name, peer));
             // that a link leaves or is kept as it is says nothing of the cluster at its end
             if link.own <= Health::Waiting && (link.own < row.health || row.note.is_empty()) {
                 row.health = row.health.min(link.own);
@@ -251,8 +247,8 @@ impl LinkHealth {
 #[derive(Default)]
 struct Found<'a> {
     clusters: BTreeMap<&'a ClusterName, Vec<(Health, String)>>,
-    links: BTreeMap<(&'a ClusterName, &'a ClusterName), (Health, Vec<String>)>,
-    unproven: BTreeMap<(&'a ClusterName, &'a ClusterName), &'a [Unproven]>,
+    links: BTreeMap<Link, (Health, Vec<String>)>,
+    unproven: BTreeMap<Link, &'a [Unproven]>,
     /// Clusters with a trust change that is not accepted.
     distrusted: BTreeSet<&'a ClusterName>,
 }
@@ -268,7 +264,7 @@ impl<'a> Found<'a> {
                 StepState::Waiting(_) => (Health::Waiting, step.state.sentences()),
                 StepState::Failed(_) | StepState::Refused(_) => (Health::Broken, vec![step.state.line()]),
             };
-            let Some(peer) = &step.id.peer else {
+            let Some(link) = Link::of(&step.id) else {
                 let all = found.clusters.entry(&step.id.cluster).or_default();
                 for reason in reasons {
                     let waits = health == Health::Waiting && step.id.kind != StepKind::FetchCa;
@@ -279,9 +275,8 @@ impl<'a> Found<'a> {
                 }
                 continue;
             };
-            let link = (&step.id.cluster, peer);
             if !step.unproven.is_empty() {
-                found.unproven.insert(link, &step.unproven);
+                found.unproven.insert(link.clone(), &step.unproven);
             }
             if health != Health::Joined {
                 found.links.insert(link, (health, reasons));

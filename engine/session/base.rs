@@ -12,8 +12,8 @@ use crate::git::{GitError, Repository};
 use crate::model::layout::is_yaml;
 use crate::model::layout::rendered_folder;
 use crate::model::lock::Lock;
-use crate::model::tree::Tree;
 use crate::pipeline::meter::Unmetered;
+use crate::pipeline::tree::Tree;
 use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, run};
 use crate::session::exit::{Exit, Failure};
 use crate::session::session::Session;
@@ -78,11 +78,10 @@ impl Base {
             Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
         };
         let world = World { now: session.now, tree: &files, base: None, narrow: None, meter: &Unmetered };
-        let mut clusters = BTreeMap::new();
-        run(&program, &Request::default(), Facts::Locked, Until::Rendered(&mut clusters), &world)
+        let run = run(&program, &Request::default(), Facts::Locked, Until::Rendered, &world)
             .map_err(|stop| at_revision(stop, revision))?;
         let mut rendered = BTreeMap::new();
-        for (cluster, objects) in clusters {
+        for (cluster, objects) in run.rendered {
             let folder = rendered_folder(&cluster);
             for object in &objects.objects {
                 let text = object.to_yaml().map_err(Stop::Yaml)?.into_owned();

@@ -9,7 +9,7 @@ use crate::model::keyring::Keyring;
 use crate::model::layout::rendered_folder;
 use crate::model::layout::{is_yaml, is_yaml_of};
 use crate::model::lock::Lock;
-use crate::model::tree::{File, Tree, TreeError};
+use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::pipeline::{Input, Program};
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
@@ -134,22 +134,22 @@ impl<'a> Session<'a> {
 
 impl Tree for Checkout {
     fn clusters(&self) -> Result<Vec<String>, TreeError> {
-        self.list("rendered").map_err(|error| TreeError(error.to_string()))
+        Ok(self.list("rendered")?)
     }
 
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
         let folder = rendered_folder(cluster);
         let filter = |path: &str| is_yaml_of(&folder, path);
-        let files = self.read_tree(&folder, &filter, Limits::OUTPUT).map_err(|error| TreeError(error.to_string()))?;
+        let files = self.read_tree(&folder, &filter, Limits::OUTPUT)?;
         Ok(files.into_iter().filter_map(|(path, bytes)| Some((path.rsplit_once('/')?.1.to_owned(), bytes))).collect())
     }
 
     fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
-        self.list(&rendered_folder(cluster)).map_err(|error| TreeError(error.to_string()))
+        Ok(self.list(&rendered_folder(cluster))?)
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
-        self.read(path).map_err(|error| TreeError(error.to_string()))
+        Ok(self.read(path)?)
     }
 }
 
@@ -173,7 +173,7 @@ impl Tree for Session<'_> {
 
     fn files_to_compare(&self, cluster: &str) -> Result<BTreeMap<String, File>, TreeError> {
         match &self.memory {
-            Some(memory) => memory.files(self.checkout, cluster).map_err(|error| TreeError(error.to_string())),
+            Some(memory) => Ok(memory.files(self.checkout, cluster)?),
             None => self.checkout.files_to_compare(cluster),
         }
     }

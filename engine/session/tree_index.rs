@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::checkout::{Checkout, CheckoutError, FileStamp, Limits};
 use crate::model::layout::is_yaml_of;
 use crate::model::layout::rendered_folder;
-use crate::model::tree::File;
+use crate::pipeline::tree::File;
 use crate::types::name::{Digest, MeshName};
 
 /// What is remembered of a tree.
@@ -122,7 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::tree::Tree as _;
+    use crate::pipeline::tree::Tree as _;
 
     /// What happens to a file between two turns.
     #[derive(Debug, Clone)]

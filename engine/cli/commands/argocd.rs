@@ -5,7 +5,7 @@
 //! cluster that has left and of nothing else. Argo CD shows and caches stderr; nothing secret is ever on it, because no key
 //! is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use clap::Subcommand;
 
@@ -17,8 +17,8 @@ use crate::model::layout::is_yaml;
 use crate::model::layout::rendered_folder;
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
-use crate::model::tree::Tree;
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
+use crate::pipeline::tree::Tree;
 use crate::pipeline::{Input, Program, Request, Stop, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
@@ -98,10 +98,9 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let documents = if cluster.state == State::Paused {
         kept(&checkout, &program.mesh, &name)?
     } else {
-        let mut rendered = BTreeMap::new();
         let request = Request { only: Some(name.clone()), ..Request::default() };
-        take(&session, &request, Mode::Locked, Until::Rendered(&mut rendered), printer)?;
-        let rendered = rendered.remove(&name).unwrap_or_default();
+        let mut run = take(&session, &request, Mode::Locked, Until::Rendered, printer)?;
+        let rendered = run.rendered.remove(&name).unwrap_or_default();
         refuse_lost(program, cluster, &rendered)?;
         let texts: Result<Vec<String>, _> = rendered.objects.into_iter().map(RenderedObject::into_yaml).collect();
         texts.map_err(Stop::Yaml)?

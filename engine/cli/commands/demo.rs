@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use anstyle::{AnsiColor, Style};
 
 use crate::checkout::{Checkout, FileChange, Limits};
-use crate::model::tree::Tree;
+use crate::pipeline::tree::Tree;
 use crate::report::text::Printer;
 use crate::session::clock;
 use crate::session::exit::{Exit, Failure};

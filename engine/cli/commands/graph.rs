@@ -27,9 +27,8 @@ pub(crate) fn run(arguments: &Global, format: GraphFormat, printer: &Printer) ->
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let request = Request { only: arguments.cluster.clone(), ..Request::default() };
-    let mut graph = None;
-    take(&session, &request, Mode::Locked, Until::Ordered(&mut graph), printer)?;
-    let Some(graph) = graph else { return Ok(Exit::Done) };
+    let run = take(&session, &request, Mode::Locked, Until::Ordered, printer)?;
+    let Some(graph) = run.graph else { return Ok(Exit::Done) };
     let text = match format {
         GraphFormat::Json => format!("{:#}\n", graph.to_json()),
         _ if arguments.output == Output::Json => format!("{:#}\n", graph.to_json()),

@@ -5,20 +5,25 @@ use serde_json::json;
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
 use crate::model::layout::secret_file;
-use crate::model::tree::Tree;
+use crate::model::link::Link;
+use crate::pipeline::tree::Tree;
+use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::picture::LinkFacts;
 use crate::report::text::{Printer, table};
 use crate::session::exit::{Exit, Failure};
+use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 
 /// Prints the state of each link.
 pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, true)?;
+    let run = take(&session, &Request::default(), Mode::Locked, Until::Decided, printer)?;
+    let (mesh, lock) = (&session.program.mesh, &run.decided.advanced.lock);
     let mut rows = Vec::new();
     let mut documents = Vec::new();
-    for reader in session.program.mesh.clusters.keys() {
+    for reader in mesh.clusters.keys() {
         if arguments.cluster.as_ref().is_some_and(|only| only != reader) {
             continue;
         }
@@ -26,14 +31,14 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure
             .checkout
             .cluster_files(reader.as_str())
             .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
-        for (peer, link) in session.program.lock.links_of(reader) {
-            let in_tree = files.contains_key(&secret_file(peer));
-            let facts = LinkFacts::new(&session.program.mesh, &session.program.lock, (reader, peer), link, in_tree);
+        for (peer, locked) in lock.links_of(reader) {
+            let (link, in_tree) = (Link::new(reader, peer), files.contains_key(&secret_file(peer)));
+            let facts = LinkFacts::new(mesh, lock, &link, locked, in_tree);
             documents.push(json!({
-                "reader": reader, "peer": peer, "stage": link.stage, "unproven": link.unproven, "secretInTree": in_tree,
+                "reader": reader, "peer": peer, "stage": locked.stage, "unproven": locked.unproven, "secretInTree": in_tree,
                 "rootExpires": facts.root_expires.map(date),
             }));
-            rows.push(Row(facts).cells(session.now));
+            rows.push(cells(&link, &facts, session.now));
         }
     }
     if arguments.output == Output::Json {
@@ -46,20 +51,15 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-struct Row<'a>(LinkFacts<'a>);
-
-impl Row<'_> {
-    fn cells(&self, now: i64) -> [String; 6] {
-        let Self(link) = self;
-        [
-            link.reader.to_string(),
-            link.peer.to_string(),
-            link.link.stage.as_str().to_owned(),
-            link.evidence().to_owned(),
-            link.secret().to_owned(),
-            link.root_expires.map_or_else(|| "unknown".to_owned(), |expires| until(expires, now)),
-        ]
-    }
+fn cells(link: &Link, facts: &LinkFacts<'_>, now: i64) -> [String; 6] {
+    [
+        link.reader.to_string(),
+        link.peer.to_string(),
+        facts.locked.stage.as_str().to_owned(),
+        facts.evidence().to_owned(),
+        facts.secret().to_owned(),
+        facts.root_expires.map_or_else(|| "unknown".to_owned(), |expires| until(expires, now)),
+    ]
 }
 
 fn date(seconds: i64) -> String {

@@ -10,7 +10,6 @@ use rayon::prelude::*;
 use crate::model::layout::{KUSTOMIZATION, VALUES_FILES, rendered_folder, values_mark};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
-use crate::model::tree::{File, Tree, TreeError};
 use crate::pipeline::accept::equal_subjects;
 use crate::pipeline::meter::{Meter, Stage};
 use crate::pipeline::plan::graph::Graph;
@@ -18,6 +17,7 @@ use crate::pipeline::plan::{Action, CompareRefusal, FileStep, Gathering, NewText
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
 use crate::pipeline::run::Decided;
+use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;

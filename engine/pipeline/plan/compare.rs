@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::layout::{rendered_folder, secret_file};
-use crate::model::tree::{File, Tree, TreeError};
 use crate::pipeline::plan::diff::{FieldChange, diff};
 use crate::pipeline::plan::{Action, CompareRefusal, Foreigner, NewText, ObjectChange, Reason};
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
+use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::types::name::{ClusterName, Digest, MeshName};
 use crate::types::object::{MANAGED_BY, MESH_LABEL, Object, STEPS_ANNOTATION, YamlError, parse};
 use crate::types::step::{StepId, StepKind};
@@ -22,7 +22,7 @@ pub struct ClusterChanges {
 }
 
 /// Why a cluster could not be compared.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     /// Its folder cannot be read.
     #[error(transparent)]

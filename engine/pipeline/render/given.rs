@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::model::layout::{rendered_folder, secret_file};
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
-use crate::model::tree::{Tree, TreeError};
 use crate::pipeline::render::output::Given;
+use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
 use crate::types::object::parse;
 

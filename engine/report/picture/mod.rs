@@ -15,6 +15,7 @@ pub use crate::report::health::Health;
 
 use crate::model::known::Known;
 use crate::model::layout::secret_file;
+use crate::model::link::Link;
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::model::trust::Verdict;
@@ -190,7 +191,7 @@ impl Picture {
         for reader in mesh.clusters.keys() {
             let files = files(reader);
             let drawn = judge.peers(reader).into_iter().map(|peer| {
-                let link = drawn_link(mesh, lock, &judge, (reader, peer), files.contains(&secret_file(peer)));
+                let link = drawn_link(mesh, lock, &judge, &Link::new(reader, peer), files.contains(&secret_file(peer)));
                 *counts.links.entry(link.state).or_default() += 1;
                 (peer.to_string(), link)
             });
@@ -279,24 +280,18 @@ fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &Judge<'_>)
     }
 }
 
-fn drawn_link(
-    mesh: &Mesh,
-    lock: &Lock,
-    judge: &Judge<'_>,
-    (reader, peer): (&ClusterName, &ClusterName),
-    in_tree: bool,
-) -> LinkPicture {
-    let judged = judge.link(reader, peer, in_tree);
+fn drawn_link(mesh: &Mesh, lock: &Lock, judge: &Judge<'_>, link: &Link, in_tree: bool) -> LinkPicture {
+    let judged = judge.link(link, in_tree);
     let drawn = LinkPicture {
         state: judged.health,
         stage: Some("none"),
         evidence: Some("awaited"),
         secret: Some("none"),
         reasons: judged.reasons,
-        unproven: judge.unproven(reader, peer).iter().map(ToString::to_string).collect(),
+        unproven: judge.unproven(link).iter().map(ToString::to_string).collect(),
     };
-    let Some(locked) = lock.link(reader, peer) else { return drawn };
-    let facts = LinkFacts::new(mesh, lock, (reader, peer), locked, in_tree);
+    let Some(locked) = lock.link(&link.reader, &link.peer) else { return drawn };
+    let facts = LinkFacts::new(mesh, lock, link, locked, in_tree);
     LinkPicture {
         stage: Some(locked.stage.as_str()).filter(|_| locked.stage != Stage::Joined),
         evidence: Some(facts.evidence()).filter(|words| *words != "proven"),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkout::CheckoutError;
 use crate::types::name::Digest;
 
 /// A tree that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TreeError(pub String);
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TreeError(#[from] CheckoutError);
 
 /// A file that is to be compared with what is rendered for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
