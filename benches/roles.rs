@@ -33,6 +33,7 @@ use hyper::body::{Frame, Incoming};
 use isthmus::server::limits::Limits;
 use isthmus::server::{Body, Bound, BoxError, Certificates, Handler, whole};
 use isthmus::types::key::PrivateKey;
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
@@ -128,10 +129,10 @@ impl Drop for Role {
 }
 
 fn token() -> String {
-    let now = jiff::Timestamp::now().as_second();
+    let now = Timestamp::from(jiff::Timestamp::now());
     let claims = Claims {
         aud: OWN.to_owned(),
-        exp: now + 2400,
+        exp: now + Duration::from_mins(40),
         iss: ISSUER.to_owned(),
         nbf: now,
         scope: Scope::Api,

@@ -9,18 +9,19 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, Expectation, ISSUER, Scope, mint, verify};
 
 const AUDIENCE: &str = "0a1b2c3d-0000-4000-8000-00000000ea57";
 const SENDER: &str = "0a1b2c3d-0000-4000-8000-000000003e57";
-const NOW: i64 = 1_800_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 fn token(criterion: &mut Criterion) {
     let key = PrivateKey::generate(&[7; 32]).unwrap();
     let scope = Scope::PrivateMulticluster;
     let claims = Claims {
         aud: AUDIENCE.to_owned(),
-        exp: NOW + 60,
+        exp: NOW + std::time::Duration::from_mins(1),
         iss: ISSUER.to_owned(),
         nbf: NOW,
         scope,

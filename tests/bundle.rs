@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use isthmus::types::key::PrivateKey;
+use isthmus::types::time::Timestamp;
 use isthmus::wire::bundle::{Bundle, BundleError, Sealed};
 use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
 use proptest::prelude::*;
@@ -24,7 +25,13 @@ fn bundle(cluster: &str, created: i64) -> Bundle {
     else {
         panic!()
     };
-    Bundle { mesh: "theirs".parse().unwrap(), cluster: cluster.parse().unwrap(), created, public, private }
+    Bundle {
+        mesh: "theirs".parse().unwrap(),
+        cluster: cluster.parse().unwrap(),
+        created: Timestamp::from_seconds(created),
+        public,
+        private,
+    }
 }
 
 fn key(seed: u8) -> PrivateKey {

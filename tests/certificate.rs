@@ -1,6 +1,7 @@
 //! A corpus of PEMs that peers may publish as their root, good and bad.
 
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -8,13 +9,17 @@ use isthmus::types::certificate::{
     CertificateError, MAX_BUNDLE, MAX_ROOTS, RootCertificate, parse_roots, parse_roots_any_time,
 };
 use isthmus::types::name::Digest;
+use isthmus::types::time::{DAY, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm, date_time_ymd,
 };
 
 /// 2027-01-15, within the life of every certificate here but those made not to be.
-const NOW: i64 = 1_800_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+/// 2026 to 2036, as test certificates are valid.
+const BEGIN: Timestamp = Timestamp::from_seconds(1_767_225_600);
+const END: Timestamp = Timestamp::from_seconds(2_082_758_400);
 
 fn fixture(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pem").join(name);
@@ -98,12 +103,12 @@ fn what_is_known_of_a_root() {
     let certificate = sign(&params("east\u{1b}[31m"), &PKCS_ECDSA_P256_SHA256);
     let [known] = <[RootCertificate; 1]>::try_from(parse_roots(&certificate.pem(), NOW).unwrap()).unwrap();
     assert_eq!(known.digest, Digest::of(certificate.der()));
-    assert_eq!((known.not_before, known.not_after), (1_767_225_600, 2_082_758_400));
+    assert_eq!((known.not_before, known.not_after), (BEGIN, END));
     assert_eq!(known.subject, r"O=east\u{1b}[31m");
     assert!(known.has_subject_key_id);
-    assert_eq!(known.days_left(known.not_after - 30 * 86_400), 30);
-    assert_eq!(known.days_left(known.not_after - 1), 0);
-    assert_eq!(known.days_left(known.not_after + 1), -1);
+    assert_eq!(known.days_left(known.not_after - DAY * 30), 30);
+    assert_eq!(known.days_left(known.not_after - Duration::from_secs(1)), 0);
+    assert_eq!(known.days_left(known.not_after + Duration::from_secs(1)), -1);
     let [old] = <[RootCertificate; 1]>::try_from(parse_roots(&fixture("rsa-2048.pem"), NOW).unwrap()).unwrap();
     assert!(old.subject.contains("CN=rsa-2048"));
 }
@@ -111,12 +116,12 @@ fn what_is_known_of_a_root() {
 #[test]
 fn the_life_of_a_root_is_judged_to_the_second() {
     let pem = root("east");
-    let (begin, end) = (1_767_225_600, 2_082_758_400);
+    let (begin, end) = (BEGIN, END);
     assert!(parse_roots(&pem, begin).is_ok());
     assert!(parse_roots(&pem, end).is_ok());
-    let early = parse_roots(&pem, begin - 1).unwrap_err().to_string();
+    let early = parse_roots(&pem, begin - Duration::from_secs(1)).unwrap_err().to_string();
     assert!(early.contains("not valid before 2026-01-01T00:00:00Z"), "{early}");
-    let late = parse_roots(&pem, end + 1).unwrap_err().to_string();
+    let late = parse_roots(&pem, end + Duration::from_secs(1)).unwrap_err().to_string();
     assert!(late.contains("expired at 2036-01-01T00:00:00Z"), "{late}");
     // One expired root beside a good one is an error too: which one signs is not known here.
     let other = with(|params| params.not_after = date_time_ymd(2026, 6, 1));

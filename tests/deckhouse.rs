@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use isthmus::cluster::access::Access;
 use isthmus::cluster::fetch::{Fetcher, Limits};
@@ -27,6 +27,7 @@ use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Certificates, Running, ServerLimits};
 use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::ClusterName;
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use isthmus::wire::metadata::{
     AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
@@ -43,7 +44,7 @@ use crate::support::objects::Apiserver as Objects;
 use crate::support::peer::Ca;
 use crate::support::road;
 
-const NOW: i64 = 1_800_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
 const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/multicluster.json");
 const DECK_ROOT: &str = include_str!("../fixtures/real/west/root-cert.pem");
@@ -69,7 +70,7 @@ fn east_uuid() -> String {
     east_public().cluster_uuid.to_string()
 }
 
-fn deckhouse(now: impl Fn() -> i64 + Send + Sync + 'static) -> Arc<Deckhouse> {
+fn deckhouse(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Arc<Deckhouse> {
     Arc::new(Deckhouse {
         uuid: DECK.to_owned(),
         key: PrivateKey::generate(&[40; 32]).unwrap(),
@@ -83,7 +84,7 @@ fn deckhouse(now: impl Fn() -> i64 + Send + Sync + 'static) -> Arc<Deckhouse> {
 }
 
 /// Our entry of it in `peers.json`.
-fn entry(deck: &Deckhouse, max_token_lifetime: Option<i64>) -> PeerEntry {
+fn entry(deck: &Deckhouse, max_token_lifetime: Option<Duration>) -> PeerEntry {
     let key = deck.key.public().clone();
     PeerEntry {
         name: "deck".parse().unwrap(),
@@ -96,7 +97,7 @@ fn entry(deck: &Deckhouse, max_token_lifetime: Option<i64>) -> PeerEntry {
     }
 }
 
-fn peers(deck: &Deckhouse, max_token_lifetime: Option<i64>) -> PeersFile {
+fn peers(deck: &Deckhouse, max_token_lifetime: Option<Duration>) -> PeersFile {
     PeersFile { version: PEERS_VERSION, peers: vec![entry(deck, max_token_lifetime)], ..PeersFile::empty() }
 }
 
@@ -117,10 +118,10 @@ async fn served<H: isthmus::server::Handler>(ca: &Ca, handler: Arc<H>) -> (Runni
 
 #[tokio::test]
 async fn it_reads_our_exporter_each_minute() {
-    let clock = Arc::new(AtomicI64::new(NOW));
+    let clock = Arc::new(AtomicI64::new(NOW.as_seconds()));
     let now = |clock: &Arc<AtomicI64>| {
         let clock = clock.clone();
-        move || clock.load(Ordering::SeqCst)
+        move || Timestamp::from_seconds(clock.load(Ordering::SeqCst))
     };
     let deck = deckhouse(now(&clock));
     let whole = Published {
@@ -137,7 +138,7 @@ async fn it_reads_our_exporter_each_minute() {
     let (_running, address) = served(&ca, exporter.clone()).await;
     let mut cache = Cache::default();
     for minute in 0..5 {
-        clock.store(NOW + 60 * minute, Ordering::SeqCst);
+        clock.store(NOW.as_seconds() + 60 * minute, Ordering::SeqCst);
         let (status, public) = get(address, &ca.pem, "/metadata/public/public.json", None).await;
         cache.take_public((status, &public)).unwrap();
         let token = deck.token(&east_uuid(), "private-multicluster");
@@ -217,9 +218,8 @@ spec:
     )
 }
 
-fn unix_time() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_secs()).unwrap()
+fn unix_time() -> Timestamp {
+    jiff::Timestamp::now().into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -397,7 +397,7 @@ async fn until_ready(health: &Health) {
 }
 
 /// Our api-proxy in a cluster whose `peers.json` gives deck this lifetime: answers, and what the apiserver was asked.
-async fn ask_proxy(deck: &Deckhouse, lifetime: Option<i64>, paths: &[&str]) -> (Vec<(u16, Value)>, Vec<Asked>) {
+async fn ask_proxy(deck: &Deckhouse, lifetime: Option<Duration>, paths: &[&str]) -> (Vec<(u16, Value)>, Vec<Asked>) {
     let apiserver = Apiserver::start(|asked| {
         let own = asked.headers.get("impersonate-user").is_none();
         let kind = if asked.path == "/api" { "APIVersions" } else { "List" };
@@ -414,7 +414,7 @@ async fn ask_proxy(deck: &Deckhouse, lifetime: Option<i64>, paths: &[&str]) -> (
     std::fs::write(&token_file, "the role's own").unwrap();
     let (role, _stop) = role(apiserver.access(&token_file));
     let audit = AuditLog::open(&AuditTarget::File(folder.path().join("audit.log"))).unwrap();
-    let clock = Arc::new(|| jiff::Timestamp::from_second(NOW).unwrap());
+    let clock = Arc::new(|| jiff::Timestamp::from_second(NOW.as_seconds()).unwrap());
     let proxy = Arc::new(Proxy::new(&role, audit, None, clock).unwrap());
     until_ready(&role.health).await;
     let ca = Ca::new("east");

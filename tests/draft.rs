@@ -9,6 +9,7 @@ use isthmus::spec::Source;
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::RootCertificate;
 use isthmus::types::name::{Digest, Namespace};
+use isthmus::types::time::Timestamp;
 use proptest::prelude::*;
 
 /// Text as a stranger might write it: line breaks, comments, quotes, tags, control characters.
@@ -40,7 +41,7 @@ prop_compose! {
         (installed, switched, own_networks, words) in (any::<bool>(), any::<bool>(), any::<bool>(), prop::collection::vec(text(), 0..3)),
     ) -> Survey {
         let root = |subject: String| RootCertificate {
-            pem: String::new(), digest: Digest::of(subject.as_bytes()), not_after: i64::MAX, not_before: 0, subject, has_subject_key_id: true,
+            pem: String::new(), digest: Digest::of(subject.as_bytes()), not_after: Timestamp::NO_END, not_before: Timestamp::EPOCH, subject, has_subject_key_id: true,
         };
         let namespaces = ["istio-system", "d8-istio", "no"];
         let address = |host: &str| format!("{host}.example.com").parse().unwrap();

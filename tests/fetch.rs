@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use isthmus::cluster::fetch::{Fetcher, Limits, Lookup};
 use isthmus::types::address::{Cidr, Endpoint};
 use isthmus::types::key::PrivateKey;
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, Token, mint};
 use isthmus::wire::failure::{Failure, TlsFault};
 use rstest::rstest;
@@ -44,9 +45,9 @@ fn endpoint(peer: &Peer) -> Endpoint {
 fn token() -> Token {
     let claims = Claims {
         aud: "callee".to_owned(),
-        exp: 60,
+        exp: Timestamp::from_seconds(60),
         iss: ISSUER.to_owned(),
-        nbf: 0,
+        nbf: Timestamp::EPOCH,
         scope: Scope::PrivateMulticluster,
         sub: "caller".to_owned(),
     };

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::checkout::Checkout;
 use crate::support::environment::{Ran, TestEnvironment};
+use isthmus::types::time::Timestamp;
 
 /// Turns, alternately, until both sides have nothing to do: each learns of the other one turn later.
 const MOST_TURNS: usize = 8;
@@ -101,7 +102,8 @@ fn two_teams_join_by_their_invitations_alone() {
         fleet.clusters.insert(cluster.name.clone(), cluster);
     }
     let fleet: SharedFleet = Arc::new(Mutex::new(fleet));
-    let mut exporters = runtime.block_on(Exporters::new(fleet.clone(), || jiff::Timestamp::now().as_second())).unwrap();
+    let mut exporters =
+        runtime.block_on(Exporters::new(fleet.clone(), || Timestamp::from(jiff::Timestamp::now()))).unwrap();
     let teams = [Team::new("east", "west", &exporters, &fleet), Team::new("west", "east", &exporters, &fleet)];
 
     // nobody is invited to what nobody has seen

@@ -16,6 +16,7 @@ use crate::support::law::cases;
 use crate::support::road;
 use crate::support::story::{Event, MOST_TURNS, Story, event, pairs_of, some_kinds, some_pairs};
 use crate::support::world::{Declared, FAULTS, Fault, NAMES, Pairs, Turned, World, name};
+use isthmus::types::time::Timestamp;
 
 proptest! {
     #![proptest_config(cases(64))]
@@ -79,7 +80,9 @@ fn needed(world: &World) -> Vec<(String, String)> {
 /// Files that a locked run would change, the lock's among them.
 fn locked_changes(world: &World) -> Vec<String> {
     let program = world.load();
-    let plan = road::take(&program, &Request::default(), Facts::Locked, Until::Planned, &world.checkout, 1).plan;
+    let plan =
+        road::take(&program, &Request::default(), Facts::Locked, Until::Planned, &world.checkout, Timestamp::EPOCH)
+            .plan;
     let objects = plan.steps.into_iter().flat_map(|step| step.objects).map(|object| object.path);
     objects.chain(plan.lock.into_iter().chain(plan.extra).map(|file| file.path)).collect()
 }
@@ -178,7 +181,7 @@ proptest! {
         }
         let program = world.load();
         let plan_of = |world: &World, program: &isthmus::pipeline::Program| {
-            let (run, files) = road::written(program, &Request::default(), Facts::Locked, &world.checkout, 1);
+            let (run, files) = road::written(program, &Request::default(), Facts::Locked, &world.checkout, Timestamp::EPOCH);
             let plan = run.plan;
             (format!("{:?}", plan.steps), plan.lock, plan.extra, files)
         };
@@ -190,7 +193,7 @@ proptest! {
         }
         let observed = world.observe(&program);
         let request = Request { approvals: world.approvals.clone(), allow_delete: true, only: None };
-        road::take(&program, &request, Facts::Stored(observed), Until::Planned, &world.checkout, 1);
+        road::take(&program, &request, Facts::Stored(observed), Until::Planned, &world.checkout, Timestamp::EPOCH);
         prop_assert!(first == plan_of(world, &program), "after something was observed");
         prop_assert!(first == plan_of(world, &world.load()), "loaded again");
     }

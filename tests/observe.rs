@@ -22,6 +22,7 @@ use isthmus::pipeline::observe::{
 use isthmus::types::diagnostic::render;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::{ClusterName, ClusterUuid};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::Token;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reading};
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ use crate::fetch::to;
 use crate::support::peer::{self, Ca, Peer};
 use crate::support::road::observe;
 
-const NOW: i64 = 1_800_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
 const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/multicluster.json");
 const WEST: &str = include_str!("../fixtures/real/west/metadata/public/public.json");
@@ -224,7 +225,7 @@ async fn a_token_is_minted_for_the_pinned_uuid_alone() {
             let (header, claims) = opened(token_of(&requests[1]).unwrap());
             assert_eq!(header, json!({ "alg": "EdDSA", "kid": "ci" }));
             let uuid = public(EAST).cluster_uuid.to_string();
-            let expected = json!({ "aud": uuid, "exp": NOW + 55, "iss": "d8-istio", "nbf": NOW - 5,
+            let expected = json!({ "aud": uuid, "exp": NOW + Duration::from_secs(55), "iss": "d8-istio", "nbf": NOW - Duration::from_secs(5),
                 "scope": "private-multicluster", "sub": uuid });
             assert_eq!(claims, expected);
         } else {

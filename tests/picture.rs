@@ -1,6 +1,7 @@
 //! The mesh as a picture: how clusters and links are judged, and what the page is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use isthmus::pipeline::plan::Plan;
 use isthmus::report::health::{Judge, Row};
@@ -10,15 +11,16 @@ use serde_json::Value;
 
 use crate::support::checkout::Checkout;
 use crate::support::world::{Declared, FAULTS, Fault, NAMES, World};
+use isthmus::types::time::{DAY, Timestamp};
 
 /// A time at which all certificates are valid, seconds since 1970.
-const NOW: i64 = 1_790_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
 /// The picture of a world, with what a turn found.
-pub(crate) fn drawn(world: &World, plan: Option<&Plan>, now: i64) -> Picture {
+pub(crate) fn drawn(world: &World, plan: Option<&Plan>, now: Timestamp) -> Picture {
     let files = |name: &ClusterName| world.folder(name.as_str()).into_keys().collect::<BTreeSet<_>>();
-    let read_at: BTreeMap<ClusterName, i64> =
-        world.names().into_iter().map(|name| (name.parse().unwrap(), now - 90)).collect();
+    let read_at: BTreeMap<ClusterName, Timestamp> =
+        world.names().into_iter().map(|name| (name.parse().unwrap(), now - Duration::from_secs(90))).collect();
     Picture::new(&world.load().mesh, &world.lock(), plan, &files, &read_at, now)
 }
 
@@ -57,8 +59,8 @@ fn a_joined_mesh_is_all_joined_and_says_little_of_each_link() {
     assert_eq!(json["links"]["ash"]["birch"], serde_json::json!({ "state": "joined" }));
     let ash = &json["clusters"]["ash"];
     assert_eq!((&ash["network"], &ash["clusterId"]), (&"network-ash".into(), &"ash".into()));
-    assert_eq!(ash["readAt"], NOW - 90);
-    assert!(ash["roots"][0]["expires"].as_i64().unwrap() > NOW);
+    assert_eq!(ash["readAt"], NOW.as_seconds() - 90);
+    assert!(ash["roots"][0]["expires"].as_i64().unwrap() > NOW.as_seconds());
 }
 
 #[test]
@@ -102,9 +104,9 @@ fn a_trust_change_that_is_held_back_comes_with_the_words_that_accept_it() {
 fn what_ends_is_at_risk_first_and_broken_then() {
     let world = World::joined(2, None);
     let end = world.lock().clusters[&"ash".parse::<ClusterName>().unwrap()].public.roots[0].not_after;
-    for (now, health) in [(end - 31 * 86_400, Health::Joined), (end - 86_400, Health::AtRisk), (end, Health::Broken)] {
+    for (now, health) in [(end - DAY * 31, Health::Joined), (end - DAY, Health::AtRisk), (end, Health::Broken)] {
         let picture = drawn(&world, None, now);
-        assert_eq!(picture.clusters["ash"].state, health, "{} s before the end", end - now);
+        assert_eq!(picture.clusters["ash"].state, health, "{} s before the end", end.since(now).as_secs());
         assert_eq!(link(&picture, "birch", "ash").state, health);
     }
 }
@@ -135,7 +137,7 @@ fn leaving_and_paused_clusters_are_what_they_are() {
 }
 
 /// The rows of the table and the page of one moment, which have to say the same.
-fn rows_as_on_the_page(world: &World, plan: Option<&Plan>, now: i64) -> Vec<Row> {
+fn rows_as_on_the_page(world: &World, plan: Option<&Plan>, now: Timestamp) -> Vec<Row> {
     let (program, lock) = (world.load(), world.lock());
     let picture = drawn(world, plan, now);
     let in_tree = |reader: &ClusterName, peer: &ClusterName| {
@@ -191,7 +193,7 @@ fn the_table_says_of_every_cluster_what_the_page_says() {
 fn the_table_too_says_that_a_root_ends_or_a_secret_is_missing() {
     let mut world = World::joined(2, None);
     let end = world.lock().clusters[&"ash".parse::<ClusterName>().unwrap()].public.roots[0].not_after;
-    for (now, health) in [(end - 31 * 86_400, Health::Joined), (end - 86_400, Health::AtRisk), (end, Health::Broken)] {
+    for (now, health) in [(end - DAY * 31, Health::Joined), (end - DAY, Health::AtRisk), (end, Health::Broken)] {
         let rows = rows_as_on_the_page(&world, None, now);
         assert_eq!(rows.iter().find(|row| row.name.as_str() == "ash").unwrap().health, health);
     }

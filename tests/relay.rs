@@ -13,6 +13,7 @@ use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Running};
 use isthmus::types::key::PublicKey;
 use isthmus::types::name::Namespace;
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Expectation, Scope, Verified, verify};
 use isthmus::wire::identity::Identity;
 use serde_json::{Value, json};
@@ -131,7 +132,7 @@ fn judged(head: &str, key: &PublicKey) -> Verified {
     let lines = head.lines().filter_map(|line| line.split_once(": "));
     let values: Vec<&str> =
         lines.filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).map(|(_, v)| v).collect();
-    let now = jiff::Timestamp::now().as_second();
+    let now = Timestamp::from(jiff::Timestamp::now());
     let expected = Expectation { audience: WEST, scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
     let id = key.id();
     verify(&values, &expected, &move |sub: &str, kid: Option<&str>| {
@@ -286,7 +287,7 @@ async fn a_request_reaches_its_peer_with_our_token_and_nothing_else_of_istiod() 
     let key = identity(&apiserver).unwrap().keys[0].pem.clone();
     for head in west.requests() {
         let verified = judged(&head, &key);
-        assert!(verified.claims.exp - verified.claims.nbf == 45 * 60, "{:?}", verified.claims);
+        assert!(verified.claims.exp.since(verified.claims.nbf) == Duration::from_mins(45), "{:?}", verified.claims);
         assert!(!head.contains("istiods-own") && !head.contains("cookie"), "{head}");
     }
 

@@ -1,11 +1,13 @@
 //! The verifier against a table of tokens, and against mutations of a good one.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use isthmus::types::key::{KeyError, KeyId, PrivateKey, PublicKey};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{
     Claims, Expectation, ISSUER, KeyLookup, MAX_API_LIFETIME, MAX_DECKHOUSE_API_LIFETIME, MAX_METADATA_LIFETIME,
     MAX_TOKEN, Rejected, Scope, Verified, mint, verify,
@@ -52,17 +54,23 @@ impl KeyLookup for Peers {
         }
     }
 
-    fn max_lifetime(&self, subject: &str, usual: i64) -> i64 {
+    fn max_lifetime(&self, subject: &str, usual: Duration) -> Duration {
         if self.asked == Scope::Api && subject == NORTH { MAX_DECKHOUSE_API_LIFETIME } else { usual }
     }
 }
 
 fn judge(scope: Scope, values: &[&str]) -> Result<Verified, Rejected> {
-    let expected = Expectation { audience: EAST, scope, now: NOW, max_lifetime: scope.max_lifetime() };
+    let expected =
+        Expectation { audience: EAST, scope, now: Timestamp::from_seconds(NOW), max_lifetime: scope.max_lifetime() };
     verify(values, &expected, &Peers::new(scope))
 }
 
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap()
+}
+
 fn claims_for(sub: &str, scope: Scope, nbf: i64, exp: i64) -> Claims {
+    let [nbf, exp] = [nbf, exp].map(Timestamp::from_seconds);
     Claims { aud: EAST.to_owned(), exp, iss: ISSUER.to_owned(), nbf, scope, sub: sub.to_owned() }
 }
 
@@ -495,6 +503,7 @@ fn claims(table: &mut Table, peers: &Peers) {
 }
 
 fn times(table: &mut Table, peers: &Peers) {
+    let longest = seconds(MAX_METADATA_LIFETIME);
     let mut row = |nbf: i64, exp: i64, wanted| {
         let payload = with(&[("nbf", &nbf.to_string()), ("exp", &exp.to_string())]);
         let name = format!("nbf {:+} exp {:+}", nbf.saturating_sub(NOW), exp.saturating_sub(NOW));
@@ -508,9 +517,9 @@ fn times(table: &mut Table, peers: &Peers) {
     row(NOW + 60, NOW + 120, Ok(()));
     row(NOW + 61, NOW + 120, Err(Rejected::NotYet));
     row(NOW + 10, NOW + 9, Err(Rejected::Order));
-    row(NOW, NOW + MAX_METADATA_LIFETIME - 1, Ok(()));
-    row(NOW, NOW + MAX_METADATA_LIFETIME, Ok(()));
-    row(NOW, NOW + MAX_METADATA_LIFETIME + 1, Err(Rejected::Lifetime));
+    row(NOW, NOW + longest - 1, Ok(()));
+    row(NOW, NOW + longest, Ok(()));
+    row(NOW, NOW + longest + 1, Err(Rejected::Lifetime));
     row(0, 0, Err(Rejected::Expired));
     row(0, NOW + 60, Err(Rejected::Lifetime));
     row(-60, -1, Err(Rejected::Expired));
@@ -537,12 +546,12 @@ fn scopes(table: &mut Table, peers: &Peers) {
     row("federation for api", api, &peers.west, &claims(WEST, federation, 60), None, Err(Rejected::Scope));
     row("engine for metadata", metadata, &peers.engine, &claims(EAST, metadata, 60), Some(&ci), Ok(()));
     row("engine for api", api, &peers.engine, &claims(EAST, api, 60), Some(&ci), Err(Rejected::UnknownKey));
-    row("14 days", api, &peers.west, &claims(WEST, api, MAX_API_LIFETIME), None, Ok(()));
+    row("14 days", api, &peers.west, &claims(WEST, api, seconds(MAX_API_LIFETIME)), None, Ok(()));
     row(
         "14 days and a second",
         api,
         &peers.west,
-        &claims(WEST, api, MAX_API_LIFETIME + 1),
+        &claims(WEST, api, seconds(MAX_API_LIFETIME) + 1),
         None,
         Err(Rejected::Lifetime),
     );
@@ -555,7 +564,7 @@ fn scopes(table: &mut Table, peers: &Peers) {
         Err(Rejected::Lifetime),
     );
     row("366 days of a Deckhouse peer", api, &peers.north, &claims(NORTH, api, 366 * 86_400), None, Ok(()));
-    let long = claims(NORTH, api, MAX_DECKHOUSE_API_LIFETIME + 1);
+    let long = claims(NORTH, api, seconds(MAX_DECKHOUSE_API_LIFETIME) + 1);
     row("above 400 days of a Deckhouse peer", api, &peers.north, &long, None, Err(Rejected::Lifetime));
     let elsewhere = Claims { aud: WEST.to_owned(), ..claims(WEST, metadata, 60) };
     row("for another cluster", metadata, &peers.west, &elsewhere, None, Err(Rejected::Audience));
@@ -702,7 +711,7 @@ proptest! {
         let peers = Peers::new(Scope::PrivateMulticluster);
         let claims = claims_for(WEST, scope, NOW - age, NOW - age + life);
         let token = mint(&peers.west, &claims, None);
-        let lives = age >= -60 && NOW <= claims.exp + 60 && life <= scope.max_lifetime();
+        let lives = age >= -60 && age <= life + 60 && life <= seconds(scope.max_lifetime());
         let verdict = judge(scope, &[&format!("Bearer {}", token.expose())]);
         prop_assert_eq!(verdict.is_ok(), lives, "{:?}", verdict);
     }

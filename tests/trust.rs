@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use isthmus::model::known::Known;
 use isthmus::model::lock::{Lock, LockedLink, Stage};
@@ -19,6 +20,7 @@ use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::{ClusterName, Digest};
 use isthmus::types::step::{StepId, StepKind};
+use isthmus::types::time::{DAY, Timestamp};
 use isthmus::wire::metadata::{
     AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, RouteState, Shown, StandardMeshConfig,
 };
@@ -28,7 +30,7 @@ use crate::support::peer::{Ca, Peer, Step, json};
 use crate::support::world::Fault;
 
 /// 2026-11-23.
-const NOW: i64 = 1_795_392_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_795_392_000);
 const NAMES: [&str; 5] = ["alfa", "bravo", "delta", "echo", "golf"];
 
 /// What clusters publish, and what the spec says of them.
@@ -680,13 +682,29 @@ fn roots_that_end_are_warned_of_and_then_refused() {
         )]),
     };
     let at = |now| accept(&world.compiled(), &world.lock, &observed, &Approvals::default(), now);
-    assert!(at(end - 31 * 86_400).warnings.is_empty());
-    let soon = at(end - 3 * 86_400 - 9).warnings;
+    assert!(at(end - DAY * 31).warnings.is_empty());
+    let soon = at(end - DAY * 3 - Duration::from_secs(9)).warnings;
     assert!(soon[0].message.contains("`alfa`") && soon[0].message.contains("ends in 3 days"), "{}", soon[0].message);
-    let late = at(end + 1);
+    let late = at(end + Duration::from_secs(1));
     assert!(late.warnings[0].message.contains("has expired"));
     assert!(matches!(&late.news["alfa"].public, Standing::Failed(reason) if reason.to_string().contains("expired at")));
     assert_eq!(late.lock, world.lock);
+}
+
+#[test]
+fn a_root_that_has_no_end_is_read_back_from_the_lock() {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31) + Duration::from_secs(86_399);
+    let mut world = World::new(&["alfa"]);
+    world.public("alfa").root_ca = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    world.take(&[]);
+    assert_eq!(world.lock.clusters["alfa"].public.roots[0].not_after, Timestamp::NO_END);
+    let files = world.lock.to_files().unwrap();
+    assert!(files[&Lock::cluster_path(&name("alfa"))].contains(r#"notAfter: "9999-12-31T23:59:59Z""#), "{files:?}");
+    let read = Lock::parse(files.iter().map(|(path, text)| (path.as_str(), text.as_bytes())));
+    assert_eq!(read.unwrap_or_else(|found| panic!("{:?}", found.sorted())), world.lock);
 }
 
 #[test]

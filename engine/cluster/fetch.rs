@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::cluster::tls;
 use crate::types::address::{Cidr, Endpoint, Host, is_inward};
 use crate::types::name::Digest;
+use crate::types::time::Timestamp;
 use crate::types::token::Token;
 use crate::wire::failure::{Failure, TlsFault, shown};
 
@@ -396,10 +397,7 @@ fn target(response: &Response) -> String {
 }
 
 fn tls_fault(error: &rustls::Error, given_ca: bool) -> TlsFault {
-    let at = |time: &rustls_pki_types::UnixTime| {
-        let time = i64::try_from(time.as_secs()).ok().and_then(|time| jiff::Timestamp::from_second(time).ok());
-        time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
-    };
+    let at = |time: &rustls_pki_types::UnixTime| (Timestamp::EPOCH + Duration::from_secs(time.as_secs())).to_string();
     let unknown_time = || "an unknown time".to_owned();
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return TlsFault::Other { problem: shown(&error.to_string()) };

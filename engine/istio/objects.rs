@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cluster::watched::{Meta, Watchable};
 use crate::istio::gateways::{Condition, is_ready};
+use crate::types::time::Timestamp;
 
 /// Label of a revision of istiod, and of a pod that is injected by one.
 const REVISION_LABEL: &str = "istio.io/rev";
@@ -19,13 +20,13 @@ const XDS_AGENT: &str = "PROXY_CONFIG_XDS_AGENT";
 const PROXY_CONFIG: &str = "PROXY_CONFIG";
 const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
 
-/// A ConfigMap, and when its data was last written, in seconds since 1970.
+/// A ConfigMap, and when its data was last written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Data {
     /// Its data.
     pub data: BTreeMap<String, String>,
-    /// When one of its writers last changed it; 0 where the apiserver does not say.
-    pub written: u64,
+    /// When one of its writers last changed it; `None` where the apiserver does not say.
+    pub written: Option<Timestamp>,
 }
 
 /// A ConfigMap on the wire.
@@ -45,8 +46,8 @@ impl Watchable for WireConfigMap {
 
     fn keep(self) -> Option<Data> {
         let writers = self.metadata.managed_fields.iter().filter(|writer| writer.fields_v1.contains("f:data"));
-        let times = writers.filter_map(|writer| writer.time.as_ref()?.parse::<jiff::Timestamp>().ok());
-        let written = times.filter_map(|time| u64::try_from(time.as_second()).ok()).max().unwrap_or(0);
+        let times = writers.filter_map(|writer| writer.time.as_ref()?.parse::<Timestamp>().ok());
+        let written = times.max();
         Some(Data { data: self.data.unwrap_or_default(), written })
     }
 }

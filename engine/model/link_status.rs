@@ -4,6 +4,7 @@ use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 /// What mesh, lock and tree say of a link.
 #[derive(Debug, Clone, Copy)]
@@ -14,8 +15,8 @@ pub struct LinkFacts<'a> {
     pub in_tree: bool,
     /// The engine renders the reader's objects, and so the secret.
     pub rendered: bool,
-    /// When the first of the peer's root CAs ends, seconds since 1970.
-    pub root_expires: Option<i64>,
+    /// When the first of the peer's root CAs ends.
+    pub root_expires: Option<Timestamp>,
 }
 
 impl<'a> LinkFacts<'a> {
@@ -58,7 +59,7 @@ impl<'a> LinkFacts<'a> {
     }
 }
 
-/// When the first of a cluster's root CAs ends, seconds since 1970.
-pub fn first_root_end(lock: &Lock, name: &ClusterName) -> Option<i64> {
+/// When the first of a cluster's root CAs ends.
+pub fn first_root_end(lock: &Lock, name: &ClusterName) -> Option<Timestamp> {
     lock.clusters.get(name)?.public.roots.iter().map(|root| root.not_after).min()
 }

@@ -413,8 +413,7 @@ fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
         Ok(roots) => {
             page.line(2, &format!("rootCA: # {}", plain(&roots.from)));
             for root in &roots.value {
-                let until = jiff::Timestamp::from_second(root.not_after)
-                    .map_or_else(|_| "for ever".to_owned(), |time| format!("until {}", time.strftime("%Y-%m-%d")));
+                let until = root.not_after.date().map_or_else(|| "for ever".to_owned(), |date| format!("until {date}"));
                 page.item(2, &root.digest.to_string(), &format!("{}, {until}", root.subject))?;
             }
         }

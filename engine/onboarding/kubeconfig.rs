@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::cluster::access::AccessError;
 use crate::onboarding::asking::{Asking, causes, of_client};
 use crate::onboarding::survey::Looked;
+use crate::types::time::Timestamp;
 
 /// A connection to the apiserver.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -41,8 +42,8 @@ impl Contexts {
         names.into_iter().cloned().collect()
     }
 
-    /// What the cluster of a context shows, at a time in seconds since 1970.
-    pub async fn look(&self, context: &str, now: i64) -> Looked {
+    /// What the cluster of a context shows, at a time.
+    pub async fn look(&self, context: &str, now: Timestamp) -> Looked {
         let asked = timeout(ALL, async {
             let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await;

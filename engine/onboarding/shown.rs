@@ -21,12 +21,13 @@ use crate::types::address::{ApiHost, Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::name::Namespace;
 use crate::types::object::REMOTE_SECRET_LABEL;
+use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::wire::names::{EXPORTER, PROXY};
 
 impl Asking {
     /// What the cluster shows; nothing, where it has no istiod.
-    pub(super) async fn survey(&self, context: &str, server: &str, now: i64) -> Result<Option<Survey>, String> {
+    pub(super) async fn survey(&self, context: &str, server: &str, now: Timestamp) -> Result<Option<Survey>, String> {
         let istiods = self.list::<WireDeployment>(&Place::labelled("/apis/apps/v1/deployments", "app=istiod")).await?;
         let mut planes: BTreeMap<String, Vec<(Istiod, Installer)>> = BTreeMap::new();
         for deployment in istiods {
@@ -106,7 +107,12 @@ impl Asking {
     }
 
     /// The cluster's roots: the ConfigMap that istiod gives each namespace, else the public entry of `cacerts`.
-    async fn roots(&self, namespace: &Namespace, maps: &str, now: i64) -> Result<Found<Vec<RootCertificate>>, String> {
+    async fn roots(
+        &self,
+        namespace: &Namespace,
+        maps: &str,
+        now: Timestamp,
+    ) -> Result<Found<Vec<RootCertificate>>, String> {
         let (name, file) = ROOT_CA;
         let map = self.one::<WireConfigMap>(maps, name).await?;
         if let Some(text) = map.as_ref().and_then(|map| map.data.get(file)) {
@@ -216,7 +222,7 @@ fn chosen(planes: &BTreeMap<String, Vec<(Istiod, Installer)>>) -> Option<Namespa
 }
 
 /// Roots that have not expired; all, where all have.
-fn valid(text: &str, now: i64) -> Result<Vec<RootCertificate>, String> {
+fn valid(text: &str, now: Timestamp) -> Result<Vec<RootCertificate>, String> {
     let all = parse_roots_any_time(text).map_err(|error| error.to_string())?;
     let (valid, expired): (Vec<_>, Vec<_>) = all.into_iter().partition(|root| now <= root.not_after);
     let mut roots = if valid.is_empty() { expired } else { valid };

@@ -12,6 +12,7 @@ use crate::pipeline::observe::{Ask, Observed};
 use crate::pipeline::sink::Sink;
 use crate::pipeline::tree::Tree;
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 /// What is asked of a run.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +37,8 @@ pub enum Facts<'a> {
         ask: Ask<'a>,
         /// Private keys, which were read once.
         keyring: &'a Keyring,
-        /// Seconds since 1970, asked for each token: many slow peers can outlast a token.
-        clock: &'a (dyn Fn() -> i64 + Sync),
+        /// The time, asked for each token: many slow peers can outlast a token.
+        clock: &'a (dyn Fn() -> Timestamp + Sync),
         /// Where the questions run.
         runtime: &'a Handle,
     },
@@ -61,8 +62,8 @@ pub enum Until<'a> {
 
 /// What a run needs of the world.
 pub struct World<'a> {
-    /// Seconds since 1970.
-    pub now: i64,
+    /// The time.
+    pub now: Timestamp,
     /// The rendered files of the checkout.
     pub tree: &'a dyn Tree,
     /// What the plan is compared with, when it is not the checkout's own tree.

@@ -12,13 +12,12 @@ use crate::model::link_status::{LinkFacts, first_root_end};
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, State};
 use crate::model::trust::Verdict;
-use crate::pipeline::accept::ROOT_WARNING_DAYS;
+use crate::pipeline::accept::ROOT_WARNING;
 use crate::pipeline::advance::Unproven;
 use crate::pipeline::plan::{Plan, StepState};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
-
-const DAY: i64 = 86_400;
+use crate::types::time::Timestamp;
 
 /// How a cluster or a link is, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -93,12 +92,12 @@ pub struct Judge<'a> {
     lock: &'a Lock,
     found: Found<'a>,
     clusters: BTreeMap<&'a ClusterName, ClusterHealth>,
-    now: i64,
+    now: Timestamp,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of one moment. `plan` is what the last turn found, `now` the time in seconds since 1970.
-    pub fn new(mesh: &'a Mesh, lock: &'a Lock, plan: Option<&'a Plan>, now: i64) -> Self {
+    /// A judge of one moment. `plan` is what the last turn found, `now` the time.
+    pub fn new(mesh: &'a Mesh, lock: &'a Lock, plan: Option<&'a Plan>, now: Timestamp) -> Self {
         let found = plan.map(Found::new).unwrap_or_default();
         let judged = mesh.clusters.values().map(|cluster| (&cluster.name, found.cluster(lock, cluster, now)));
         let clusters = judged.collect();
@@ -222,10 +221,10 @@ impl<'a> Judge<'a> {
 }
 
 /// How bad it is that a root CA ends at a time, and the words for it; `None` while that is far away.
-fn root_end(end: Option<i64>, now: i64) -> Option<(Health, &'static str)> {
-    match end? - now {
-        ..=0 => Some((Health::Broken, "has ended")),
-        left if left < ROOT_WARNING_DAYS * DAY => Some((Health::AtRisk, "ends soon")),
+fn root_end(end: Option<Timestamp>, now: Timestamp) -> Option<(Health, &'static str)> {
+    match end? {
+        end if end <= now => Some((Health::Broken, "has ended")),
+        end if end < now + ROOT_WARNING => Some((Health::AtRisk, "ends soon")),
         _ => None,
     }
 }
@@ -285,7 +284,7 @@ impl<'a> Found<'a> {
         found
     }
 
-    fn cluster(&self, lock: &Lock, cluster: &Cluster, now: i64) -> ClusterHealth {
+    fn cluster(&self, lock: &Lock, cluster: &Cluster, now: Timestamp) -> ClusterHealth {
         let name = &cluster.name;
         let mut health = match cluster.state {
             State::Active => Health::Joined,

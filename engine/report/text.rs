@@ -387,9 +387,6 @@ pub fn summary(plan: &Plan) -> String {
     if !plan.changes_files() && counts.waiting + counts.refused + counts.failed == 0 && plan.trust_changes.is_empty() {
         "No changes. The checkout is what the specs ask for.".clone_into(&mut text);
     }
-    if let Some(time) = plan.next_run.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
-        text.push_str(&format!("\nnext run needed by {}", time.strftime("%Y-%m-%d %H:%M UTC")));
-    }
     text
 }
 
@@ -441,9 +438,10 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
             })
         })
         .collect();
+    // nothing needs a run at a time of its own; the field stays for those who read it
     json!({
         "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
-        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextRun": plan.next_run,
+        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextRun": null,
     })
 }
 

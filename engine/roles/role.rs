@@ -21,6 +21,7 @@ use crate::server::telemetry;
 use crate::server::telemetry::{Health, Metrics};
 use crate::server::{Bound, Certificates, Handler, TlsError};
 use crate::types::name::{Digest, Namespace};
+use crate::types::time::Timestamp;
 
 /// How often certificate files are looked at.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
@@ -259,7 +260,7 @@ where
     Ok(())
 }
 
-/// Seconds since 1970.
-pub(crate) fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
+/// The time.
+pub(crate) fn now() -> Timestamp {
+    jiff::Timestamp::now().into()
 }

@@ -43,7 +43,7 @@ impl Contact<'_> {
     ) -> T {
         let files = |path: &str| self.checkout.read(path);
         let progress = |_: crate::pipeline::observe::Progress<'_>| meter.step();
-        let clock = || clock::now().as_second();
+        let clock = clock::now;
         meter.begin(Stage::Asking, whom.len() * 2);
         let ask = Ask { whom, before, fetcher: self.fetcher, files: &files, progress: &progress };
         work(Facts::Ask { ask, keyring: self.keyring, clock: &clock, runtime: self.runtime })
@@ -56,8 +56,7 @@ impl Contact<'_> {
         whom: &BTreeSet<ClusterName>,
         before: &Observed,
     ) -> Result<Observed, Stop> {
-        let world =
-            World { now: clock::now().as_second(), tree: self.checkout, base: None, narrow: None, meter: &Unmetered };
+        let world = World { now: clock::now(), tree: self.checkout, base: None, narrow: None, meter: &Unmetered };
         let asked = |facts: Facts<'_>| run(program, &Request::default(), facts, Until::Observed, &world);
         Ok(self.with(whom, before, &Unmetered, asked)?.observed.unwrap_or_default())
     }

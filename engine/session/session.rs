@@ -17,6 +17,7 @@ use crate::session::keys::keyring;
 use crate::session::tree_index::Memory;
 use crate::spec::Source;
 use crate::types::name::{ClusterName, Digest};
+use crate::types::time::Timestamp;
 
 /// One run on one checkout.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub struct Session<'a> {
     pub program: Arc<Program>,
     /// Other files that the specs name and that were looked for, such as CA certificates.
     pub files: BTreeSet<String>,
-    /// Seconds since 1970.
-    pub now: i64,
+    /// When it began.
+    pub now: Timestamp,
     /// What is remembered of the tree.
     memory: Option<Arc<Memory>>,
     /// The only reader whose links were read.
@@ -63,7 +64,7 @@ impl<'a> Session<'a> {
             files.borrow_mut().insert(path.to_owned());
             checkout.read(path).ok().flatten()
         })?;
-        let now = crate::session::clock::now().as_second();
+        let now = crate::session::clock::now();
         Ok(Self {
             checkout,
             input,

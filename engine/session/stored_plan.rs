@@ -10,6 +10,7 @@ use crate::pipeline::observe::Observed;
 use crate::session::exit::{Exit, Failure};
 use crate::session::session::Session;
 use crate::types::name::{ClusterName, Digest};
+use crate::types::time::Timestamp;
 
 const STORED_VERSION: u32 = 1;
 const MAX_STORED: u64 = 1 << 30;
@@ -24,8 +25,8 @@ pub struct Stored {
     input: Digest,
     /// Digest of the rendered files.
     tree: Digest,
-    /// Seconds since 1970.
-    time: i64,
+    /// When it was made.
+    time: Timestamp,
     cluster: Option<ClusterName>,
     accept_all: bool,
     accept: Vec<String>,

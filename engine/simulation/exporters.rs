@@ -11,12 +11,13 @@ use crate::roles::exporter::{Published, Relation, respond};
 use crate::server::{Body, Bound, BoxError, Certificates, Handler, Running, ServerLimits, whole};
 use crate::simulation::cluster::{Fleet, SimulatedCluster};
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 /// Path of the documents, as in the example specs.
 const PATH_PREFIX: &str = "/metadata";
 
-/// Seconds since 1970, asked for at each request.
-pub type Clock = fn() -> i64;
+/// The time, asked for at each request.
+pub type Clock = fn() -> Timestamp;
 
 /// All simulated clusters, shared with their servers.
 pub type SharedFleet = Arc<Mutex<Fleet>>;

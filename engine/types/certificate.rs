@@ -12,6 +12,7 @@ use x509_parser::public_key::PublicKey;
 
 use crate::types::name::Digest;
 use crate::types::text::{LONGEST_OF_PEER, cut};
+use crate::types::time::Timestamp;
 
 /// Largest RSA key in bits: what Go's crypto/tls takes.
 const MAX_RSA_BITS: usize = 8192;
@@ -27,10 +28,10 @@ pub struct RootCertificate {
     pub pem: String,
     /// SHA-256 of its DER.
     pub digest: Digest,
-    /// End of validity, seconds since 1970.
-    pub not_after: i64,
-    /// Beginning of validity, seconds since 1970.
-    pub not_before: i64,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// Beginning of validity.
+    pub not_before: Timestamp,
     /// Subject, nearly as in RFC 4514; control characters are escaped, so that it can be printed.
     pub subject: String,
     /// It has a `SubjectKeyIdentifier`, so chains are found although subjects are equal.
@@ -39,8 +40,8 @@ pub struct RootCertificate {
 
 impl RootCertificate {
     /// Whole days until it ends; negative when it has ended.
-    pub fn days_left(&self, now: i64) -> i64 {
-        (self.not_after - now).div_euclid(86_400)
+    pub fn days_left(&self, now: Timestamp) -> i64 {
+        now.days_until(self.not_after)
     }
 }
 
@@ -75,17 +76,14 @@ pub enum CertificateError {
     },
 }
 
-/// Reads a bundle whose certificates must be valid at `now`, seconds since 1970. Sorted by digest, each once.
-pub fn parse_roots(pem: &str, now: i64) -> Result<Vec<RootCertificate>, CertificateError> {
+/// Reads a bundle whose certificates must be valid at `now`. Sorted by digest, each once.
+pub fn parse_roots(pem: &str, now: Timestamp) -> Result<Vec<RootCertificate>, CertificateError> {
     let roots = parse_roots_any_time(pem)?;
     for root in &roots {
-        let when = |seconds| {
-            jiff::Timestamp::from_second(seconds).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
-        };
         let rule = if now > root.not_after {
-            format!("expired at {}", when(root.not_after))
+            format!("expired at {}", root.not_after)
         } else if now < root.not_before {
-            format!("not valid before {}", when(root.not_before))
+            format!("not valid before {}", root.not_before)
         } else {
             continue;
         };
@@ -154,8 +152,8 @@ fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
     Ok(RootCertificate {
         pem: pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config),
         digest: Digest::of(der),
-        not_after: certificate.validity().not_after.timestamp(),
-        not_before: certificate.validity().not_before.timestamp(),
+        not_after: Timestamp::from_seconds(certificate.validity().not_after.timestamp()),
+        not_before: Timestamp::from_seconds(certificate.validity().not_before.timestamp()),
         subject,
         has_subject_key_id: certificate.extensions().iter().any(|e| e.oid == oid::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER),
     })

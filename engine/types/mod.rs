@@ -12,4 +12,5 @@ pub mod name;
 pub mod object;
 pub mod step;
 pub mod text;
+pub mod time;
 pub mod token;

@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -24,21 +25,22 @@ use zeroize::Zeroizing;
 use crate::types::json::parse_strict;
 use crate::types::key::{KeyId, PrivateKey, PublicKey};
 use crate::types::name::{ClusterUuid, InvalidName};
+use crate::types::time::Timestamp;
 
 /// `iss` of every token, as Deckhouse writes it.
 pub const ISSUER: &str = "d8-istio";
 /// Most bytes of a token.
 pub const MAX_TOKEN: usize = 8 * 1024;
-/// Seconds by which the clocks of two clusters may differ.
-pub const LEEWAY: i64 = 60;
-/// How long a token for a private document lives that we mint, seconds.
-pub const METADATA_LIFETIME: i64 = 60;
-/// Longest life of one that is admitted, seconds.
-pub const MAX_METADATA_LIFETIME: i64 = 5 * 60;
-/// Longest life of a token for the api-proxy, seconds.
-pub const MAX_API_LIFETIME: i64 = 14 * 86_400;
+/// By how much the clocks of two clusters may differ.
+pub const LEEWAY: Duration = Duration::from_mins(1);
+/// How long a token for a private document lives that we mint.
+pub const METADATA_LIFETIME: Duration = Duration::from_mins(1);
+/// Longest life of one that is admitted.
+pub const MAX_METADATA_LIFETIME: Duration = Duration::from_mins(5);
+/// Longest life of a token for the api-proxy.
+pub const MAX_API_LIFETIME: Duration = Duration::from_hours(14 * 24);
 /// The same for `deckhouse` peers, whose tokens live 366 days.
-pub const MAX_DECKHOUSE_API_LIFETIME: i64 = 400 * 86_400;
+pub const MAX_DECKHOUSE_API_LIFETIME: Duration = Duration::from_hours(400 * 24);
 
 /// What a token asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -67,8 +69,8 @@ impl Scope {
         }
     }
 
-    /// Longest `exp - nbf` of its tokens, seconds.
-    pub fn max_lifetime(self) -> i64 {
+    /// Longest `exp - nbf` of its tokens.
+    pub fn max_lifetime(self) -> Duration {
         match self {
             Self::Api => MAX_API_LIFETIME,
             Self::PrivateFederation | Self::PrivateMulticluster => MAX_METADATA_LIFETIME,
@@ -94,17 +96,17 @@ impl FromStr for Scope {
     }
 }
 
-/// What a token says. Times are seconds since 1970.
+/// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claims {
     /// UUID of the cluster that is asked.
     pub aud: String,
     /// Valid until.
-    pub exp: i64,
+    pub exp: Timestamp,
     /// [`ISSUER`].
     pub iss: String,
     /// Valid from.
-    pub nbf: i64,
+    pub nbf: Timestamp,
     /// What for; one scope.
     pub scope: Scope,
     /// UUID of the cluster that asks.
@@ -154,8 +156,8 @@ pub trait KeyLookup {
     /// it the cluster's own, which are its `authnKeyPub`. None for a cluster, id or scope that is not admitted.
     fn keys(&self, subject: &str, kid: Option<&str>) -> Vec<PublicKey>;
 
-    /// Longest `exp - nbf` of that cluster's tokens, seconds; `usual` is the server's limit.
-    fn max_lifetime(&self, _subject: &str, usual: i64) -> i64 {
+    /// Longest `exp - nbf` of that cluster's tokens; `usual` is the server's limit.
+    fn max_lifetime(&self, _subject: &str, usual: Duration) -> Duration {
         usual
     }
 }
@@ -173,10 +175,10 @@ pub struct Expectation<'a> {
     pub audience: &'a str,
     /// What the asked path is about.
     pub scope: Scope,
-    /// Now, seconds since 1970.
-    pub now: i64,
-    /// Longest `exp - nbf`, seconds: [`Scope::max_lifetime`], unless [`KeyLookup::max_lifetime`] says otherwise.
-    pub max_lifetime: i64,
+    /// Now.
+    pub now: Timestamp,
+    /// Longest `exp - nbf`: [`Scope::max_lifetime`], unless [`KeyLookup::max_lifetime`] says otherwise.
+    pub max_lifetime: Duration,
 }
 
 /// A token that is good.
@@ -349,7 +351,7 @@ fn subject_of(payload: &[u8]) -> Result<String, Rejected> {
     }
 }
 
-fn claims_of(payload: &[u8], expected: &Expectation<'_>, max_lifetime: i64) -> Result<Claims, Rejected> {
+fn claims_of(payload: &[u8], expected: &Expectation<'_>, max_lifetime: Duration) -> Result<Claims, Rejected> {
     let known = ["aud", "exp", "iat", "iss", "jti", "nbf", "scope", "sub"];
     let claims = strict_object(payload, &known).ok_or(Rejected::Claims)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
@@ -365,21 +367,21 @@ fn claims_of(payload: &[u8], expected: &Expectation<'_>, max_lifetime: i64) -> R
     if text("scope") != Some(expected.scope.as_str()) {
         return Err(Rejected::Scope);
     }
-    let exp = integer("exp").ok_or(Rejected::ExpiryType)?;
-    let nbf = integer("nbf").ok_or(Rejected::NotBeforeType)?;
+    let exp = integer("exp").map(Timestamp::from_seconds).ok_or(Rejected::ExpiryType)?;
+    let nbf = integer("nbf").map(Timestamp::from_seconds).ok_or(Rejected::NotBeforeType)?;
     if claims.contains_key("iat") && integer("iat").is_none() || claims.contains_key("jti") && text("jti").is_none() {
         return Err(Rejected::Claims);
     }
     if exp < nbf {
         return Err(Rejected::Order);
     }
-    if exp.saturating_sub(nbf) > max_lifetime {
+    if exp.since(nbf) > max_lifetime {
         return Err(Rejected::Lifetime);
     }
-    if nbf > expected.now.saturating_add(LEEWAY) {
+    if nbf > expected.now + LEEWAY {
         return Err(Rejected::NotYet);
     }
-    if exp < expected.now.saturating_sub(LEEWAY) {
+    if exp < expected.now - LEEWAY {
         return Err(Rejected::Expired);
     }
     Ok(Claims { aud: expected.audience.to_owned(), exp, iss: ISSUER.to_owned(), nbf, scope: expected.scope, sub })

@@ -14,6 +14,7 @@ use crate::session::facts::Contact;
 use crate::session::keys::keyring;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 use crate::watch::event::{Answers, Happening, Tell};
 use crate::watch::scheduler::Answer;
 
@@ -25,8 +26,8 @@ pub(super) struct Contacts {
     fetcher: Fetcher,
     /// The last answers.
     pub(super) observed: Arc<Observed>,
-    /// When each cluster last answered whole, seconds since 1970.
-    pub(super) read_at: BTreeMap<ClusterName, i64>,
+    /// When each cluster last answered whole.
+    pub(super) read_at: BTreeMap<ClusterName, Timestamp>,
 }
 
 impl Contacts {
@@ -42,7 +43,7 @@ impl Contacts {
         let (dir, tell, handle) = (self.dir.clone(), self.tell.clone(), self.runtime.clone());
         let (fetcher, before) = (self.fetcher.clone(), self.observed.clone());
         let asking = move || {
-            let now = crate::session::clock::now().as_second();
+            let now = crate::session::clock::now();
             let asked = |checkout: Checkout| {
                 let keyring = keyring(&checkout, &program);
                 let contact = Contact { checkout: &checkout, keyring: &keyring, fetcher: &fetcher, runtime: &handle };

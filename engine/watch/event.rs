@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use crate::pipeline::observe::Observed;
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(super) struct Answers {
     pub(super) whom: BTreeSet<ClusterName>,
     /// What was observed, of all.
     pub(super) observed: Observed,
-    /// When, in seconds since 1970.
-    pub(super) at: i64,
+    /// When.
+    pub(super) at: Timestamp,
 }
 
 /// Where happenings are told; cheap to clone.

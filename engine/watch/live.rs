@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,6 +13,7 @@ use crate::report::health::{Health, Judge, Row};
 use crate::report::text::table;
 use crate::types::name::ClusterName;
 use crate::types::text::{cut, visible_but_styles};
+use crate::types::time::Timestamp;
 use crate::watch::contacts::Contacts;
 
 /// Rows that are left to what is printed above and below.
@@ -38,8 +40,8 @@ pub(super) struct Live {
     bar: Option<ProgressBar>,
     title: String,
     rows: Vec<Row>,
-    read_at: BTreeMap<ClusterName, i64>,
-    turned_at: i64,
+    read_at: BTreeMap<ClusterName, Timestamp>,
+    turned_at: Timestamp,
 }
 
 impl Live {
@@ -50,7 +52,7 @@ impl Live {
             bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar
         });
-        Self { bar, title: String::new(), rows: Vec::new(), read_at: BTreeMap::new(), turned_at: 0 }
+        Self { bar, title: String::new(), rows: Vec::new(), read_at: BTreeMap::new(), turned_at: Timestamp::EPOCH }
     }
 
     /// Whether there is a terminal to draw on.
@@ -78,7 +80,7 @@ impl Live {
     }
 
     /// A turn was taken.
-    pub(super) fn turned(&mut self, program: &Program, plan: &Plan, contacts: &Contacts, now: i64) {
+    pub(super) fn turned(&mut self, program: &Program, plan: &Plan, contacts: &Contacts, now: Timestamp) {
         if self.bar.is_none() {
             return;
         }
@@ -91,11 +93,11 @@ impl Live {
         self.redraw(now);
     }
 
-    pub(super) fn redraw(&mut self, now: i64) {
+    pub(super) fn redraw(&mut self, now: Timestamp) {
         let Some(bar) = &self.bar else { return };
         let height = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(USUAL_HEIGHT, |size| size.ws_row.into());
         let most = height.saturating_sub(KEPT_ROWS).max(1);
-        let ago = |seconds: Option<i64>| seconds.map_or_else(|| "never".to_owned(), |at| words_ago(now - at));
+        let ago = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| words_ago(now.since(at)));
         let cells = self.rows.iter().take(most).map(|row| {
             [
                 row.name.to_string(),
@@ -107,8 +109,11 @@ impl Live {
         });
         let text = table(&["CLUSTER", "STATE", "JOINED", "READ", ""], cells.collect());
         let mut lines = text.lines();
-        let mut drawn =
-            format!("\n{BOLD}{}{BOLD:#} {DIM}· last turn {}{DIM:#}\n", self.title, words_ago(now - self.turned_at));
+        let mut drawn = format!(
+            "\n{BOLD}{}{BOLD:#} {DIM}· last turn {}{DIM:#}\n",
+            self.title,
+            words_ago(now.since(self.turned_at))
+        );
         drawn.push_str(&format!("{DIM}{}{DIM:#}\n", lines.next().unwrap_or_default()));
         for (row, line) in self.rows.iter().zip(lines) {
             // the word is coloured where it stands, so that the columns stay aligned
@@ -126,8 +131,8 @@ impl Live {
     }
 }
 
-fn words_ago(seconds: i64) -> String {
-    match seconds.max(0) {
+fn words_ago(ago: Duration) -> String {
+    match ago.as_secs() {
         seconds @ 0..120 => format!("{seconds} s ago"),
         seconds @ 120..7200 => format!("{} min ago", seconds / 60),
         seconds => format!("{} h ago", seconds / 3600),

@@ -22,6 +22,7 @@ use crate::server::telemetry::{self, Health, Metrics, Page};
 use crate::session::exit::{Exit, Failure};
 use crate::session::session::rendered_files;
 use crate::types::name::Digest;
+use crate::types::time::Timestamp;
 use crate::watch::contacts::Contacts;
 
 type Labelled<L> = Family<L, Gauge<i64, AtomicI64>>;
@@ -144,7 +145,7 @@ impl Pages {
         self.turns.get_or_create(&Outcome { outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
         if outcome != "failed" && outcome != "busy" {
-            self.last_turn.set(crate::session::clock::now().as_second());
+            self.last_turn.set(crate::session::clock::now().as_seconds());
             self.health.set("turn", Ok(()));
         }
     }
@@ -168,7 +169,14 @@ impl Pages {
     }
 
     /// Shows the mesh as the last turn left it.
-    pub(super) fn publish(&self, program: &Program, plan: &Plan, contacts: &Contacts, guard: &Guard<'_>, now: i64) {
+    pub(super) fn publish(
+        &self,
+        program: &Program,
+        plan: &Plan,
+        contacts: &Contacts,
+        guard: &Guard<'_>,
+        now: Timestamp,
+    ) {
         if self.is_served {
             let files = rendered_files(guard);
             let drawn = Picture::new(&program.mesh, &program.lock, Some(plan), &files, &contacts.read_at, now);
@@ -187,12 +195,12 @@ impl Pages {
         }
         self.read.clear();
         for (name, at) in &contacts.read_at {
-            self.read.get_or_create(&OfCluster { cluster: name.to_string() }).set(*at);
+            self.read.get_or_create(&OfCluster { cluster: name.to_string() }).set(at.as_seconds());
         }
         self.root_ends.clear();
         for (name, locked) in &program.lock.clusters {
             if let Some(end) = locked.public.roots.iter().map(|root| root.not_after).min() {
-                self.root_ends.get_or_create(&OfCluster { cluster: name.to_string() }).set(end);
+                self.root_ends.get_or_create(&OfCluster { cluster: name.to_string() }).set(end.as_seconds());
             }
         }
     }

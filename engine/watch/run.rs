@@ -122,7 +122,7 @@ impl<'a> Watcher<'a> {
                     let pause = if self.live.is_shown() { pause.min(REDRAW) } else { pause };
                     match told.recv_timeout(pause) {
                         Ok(happening) => self.happened(happening),
-                        Err(RecvTimeoutError::Timeout) => self.live.redraw(crate::session::clock::now().as_second()),
+                        Err(RecvTimeoutError::Timeout) => self.live.redraw(crate::session::clock::now()),
                         Err(RecvTimeoutError::Disconnected) => break,
                     }
                     // whatever came together is taken together
@@ -299,7 +299,7 @@ impl<'a> Watcher<'a> {
             self.program()?
         };
         self.exit = exit;
-        let now = crate::session::clock::now().as_second();
+        let now = crate::session::clock::now();
         self.live.turned(&program, &taken.plan, &self.contacts, now);
         self.pages.publish(&program, &taken.plan, &self.contacts, &guard, now);
         if !self.record(&guard, &taken.plan, causes)? {
@@ -360,7 +360,7 @@ impl<'a> Watcher<'a> {
         if same && written == Written::default() && !self.flags.verbose {
             return;
         }
-        let time = crate::session::clock::now().to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string();
+        let time = crate::session::clock::wall_clock();
         let words = if written == Written::default() {
             format!("{time} {causes}: {}", crate::report::text::summary(plan))
         } else {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use crate::types::name::{ClusterName, InvalidName, MeshName};
+use crate::types::time::Timestamp;
 use crate::wire::failure::shown;
 use crate::wire::metadata::{MetadataError, PrivateDocument, PublicDocument, Reading};
 
@@ -29,8 +30,8 @@ pub struct Bundle {
     pub mesh: MeshName,
     /// The cluster's name there.
     pub cluster: ClusterName,
-    /// When it was made, seconds since 1970.
-    pub created: i64,
+    /// When it was made.
+    pub created: Timestamp,
     /// The cluster's public document.
     pub public: PublicDocument,
     /// Its private document, without evidence: a file cannot say what is live.
@@ -133,6 +134,7 @@ impl Sealed {
         }
         only(&payload, &["version", "mesh", "cluster", "clusterUUID", "created", "public", "private"])?;
         let created = payload.get("created").and_then(Value::as_i64).ok_or(BundleError::Field("created"))?;
+        let created = Timestamp::from_seconds(created);
         let public = whole("its public document", PublicDocument::parse(text(&payload, "public")?.as_bytes()))?;
         let private = whole("its private document", PrivateDocument::parse(text(&payload, "private")?.as_bytes()))?;
         if text(&payload, "clusterUUID")? != public.cluster_uuid.as_str() {

@@ -4,12 +4,14 @@
 //! older exporter; an unknown version is an error.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{ClusterName, ClusterUuid, Namespace, Revision};
+use crate::types::time::optional_seconds;
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
 
@@ -63,9 +65,9 @@ pub struct PeerEntry {
     /// Its revisions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
-    /// Longest lifetime of its `api` tokens in seconds, where it is not the usual one: Deckhouse signs for 366 days.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_token_lifetime: Option<i64>,
+    /// Longest lifetime of its `api` tokens, in whole seconds, where it is not the usual one: Deckhouse signs for 366 days.
+    #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub max_token_lifetime: Option<Duration>,
 }
 
 /// The user that the api-proxy becomes for a peer.
@@ -87,7 +89,8 @@ pub enum PeersError {
     Version(u32),
     /// A peer's tokens would live longer than any may.
     #[error(
-        "`peers.json` gives `{0}` a maxTokenLifetime outside 1 to {MAX_DECKHOUSE_API_LIFETIME} seconds; render it again with `engine apply`"
+        "`peers.json` gives `{0}` a maxTokenLifetime outside 1 to {longest} seconds; render it again with `engine apply`",
+        longest = MAX_DECKHOUSE_API_LIFETIME.as_secs()
     )]
     Lifetime(ClusterName),
     /// Two peers of one UUID: it would be unclear whose keys count.
@@ -109,7 +112,8 @@ impl PeersFile {
             return Err(PeersError::Version(file.version));
         }
         let outside = |peer: &&PeerEntry| {
-            peer.max_token_lifetime.is_some_and(|of| !(1..=MAX_DECKHOUSE_API_LIFETIME).contains(&of))
+            peer.max_token_lifetime
+                .is_some_and(|of| !(Duration::from_secs(1)..=MAX_DECKHOUSE_API_LIFETIME).contains(&of))
         };
         if let Some(peer) = file.peers.iter().find(outside) {
             return Err(PeersError::Lifetime(peer.name.clone()));
@@ -163,15 +167,13 @@ mod tests {
 
     #[test]
     fn a_lifetime_of_tokens_has_a_bound() {
+        let longest = i64::try_from(MAX_DECKHOUSE_API_LIFETIME.as_secs()).unwrap();
         let with = |seconds: i64| {
             let text = text(1, &[UUID]).replace("\"name\":", &format!("\"maxTokenLifetime\":{seconds},\"name\":"));
             PeersFile::parse(text.as_bytes())
         };
-        assert_eq!(
-            with(MAX_DECKHOUSE_API_LIFETIME).unwrap().peers[0].max_token_lifetime,
-            Some(MAX_DECKHOUSE_API_LIFETIME)
-        );
-        for seconds in [i64::MIN, 0, MAX_DECKHOUSE_API_LIFETIME + 1] {
+        assert_eq!(with(longest).unwrap().peers[0].max_token_lifetime, Some(MAX_DECKHOUSE_API_LIFETIME));
+        for seconds in [i64::MIN, 0, longest + 1] {
             assert!(matches!(with(seconds), Err(PeersError::Lifetime(_))), "{seconds}");
         }
     }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use isthmus::types::key::PrivateKey;
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use reqwest::{Certificate, Client, Method, StatusCode};
 use serde_json::{Value, json};
@@ -200,12 +201,12 @@ fn key_of(uuid: &str) -> PrivateKey {
 }
 
 fn token_of(peer: &str, audience: &str) -> String {
-    let now = jiff::Timestamp::now().as_second();
+    let now = Timestamp::from(jiff::Timestamp::now());
     let claims = Claims {
         aud: audience.to_owned(),
-        exp: now + 2400,
+        exp: now + Duration::from_mins(40),
         iss: ISSUER.to_owned(),
-        nbf: now - 60,
+        nbf: now - Duration::from_mins(1),
         scope: Scope::Api,
         sub: peer.to_owned(),
     };

@@ -14,6 +14,7 @@ use isthmus::roles::exporter::documents::{Facts, compose};
 use isthmus::roles::exporter::evidence::{credentials, networks, prepared, reads, routes, trusts};
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::types::time::Timestamp;
 use isthmus::wire::metadata::{MAX_GATEWAYS, ReadState, RouteState, Shown};
 use rstest::rstest;
 use serde::de::DeserializeOwned;
@@ -312,7 +313,7 @@ fn objects_say_what_istio_reads_of_them() {
     let fields = |name: &str, time: &str| json!({"time": time, "fieldsV1": {name: {".": {}}}});
     let managed = json!([fields("f:data", "2026-01-01T00:00:00Z"), fields("f:metadata", "2026-06-01T00:00:00Z")]);
     let map = json!({"metadata": {"name": "m", "managedFields": managed}, "data": null});
-    assert_eq!(kept::<WireConfigMap>(&map).unwrap().written, 1_767_225_600);
+    assert_eq!(kept::<WireConfigMap>(&map).unwrap().written, Some(Timestamp::from_seconds(1_767_225_600)));
 }
 
 fn root(until: i32) -> String {
@@ -325,7 +326,7 @@ fn root(until: i32) -> String {
     params.self_signed(&key).unwrap().pem()
 }
 
-fn facts(roots: &str, written: u64) -> Facts {
+fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
     let map = |file: &str, text: String, written| {
         Source::Present(Arc::new(Data { data: BTreeMap::from([(file.to_owned(), text)]), written }))
     };
@@ -334,7 +335,7 @@ fn facts(roots: &str, written: u64) -> Facts {
     let uid = "00000000-0000-4000-8000-0000000000aa".to_owned();
     Facts {
         roots: map("root-cert.pem", roots.to_owned(), written),
-        identity: map("identity.json", identity, 0),
+        identity: map("identity.json", identity, None),
         peers: Source::Absent,
         routes: Source::Absent,
         shared: Source::Absent,
@@ -355,35 +356,37 @@ fn facts(roots: &str, written: u64) -> Facts {
 fn the_sequence_rises_when_the_roots_change_and_an_expired_root_goes() {
     let (short, long) = (root(2027), root(2040));
     let expiry = |pem: &str| parse_roots_any_time(pem).unwrap()[0].not_after;
-    let both = facts(&format!("{short}{long}{long}"), 1_790_000_000);
-    let at = |facts: &Facts, now: i64| {
+    let begin = Timestamp::from_seconds(1_790_000_000);
+    let second = Duration::from_secs(1);
+    let both = facts(&format!("{short}{long}{long}"), Some(begin));
+    let at = |facts: &Facts, now: Timestamp| {
         let published = compose(facts, &ExporterOptions::default(), &"istio-system".parse().unwrap(), now);
         let roots = published.public.map(|public| parse_roots_any_time(&public.root_ca).unwrap().len());
         (roots, published.sequence)
     };
     let end = expiry(&short);
-    assert_eq!(at(&both, 1_790_000_001), (Ok(2), 1_790_000_000), "each once");
-    assert_eq!(at(&both, end), at(&both, 1_790_000_001), "time alone changes nothing");
-    let after = at(&both, end + 1);
-    assert_eq!(after, (Ok(1), u64::try_from(end).unwrap() + 1));
-    assert_eq!(at(&both, end + 1_000_000), after);
+    assert_eq!(at(&both, begin + second), (Ok(2), 1_790_000_000), "each once");
+    assert_eq!(at(&both, end), at(&both, begin + second), "time alone changes nothing");
+    let after = at(&both, end + second);
+    assert_eq!(after, (Ok(1), u64::try_from(end.as_seconds()).unwrap() + 1));
+    assert_eq!(at(&both, end + second * 1_000_000), after);
     // the last one stays, expired or not: a peer says what is wrong with it
-    assert_eq!(at(&facts(&short, 5), end + 1).0, Ok(1));
+    assert_eq!(at(&facts(&short, Some(Timestamp::from_seconds(5))), end + second).0, Ok(1));
     // the apiserver that does not say when it was written
-    assert!(at(&facts(&long, 0), 1_790_000_001).1 > 0);
+    assert!(at(&facts(&long, None), begin + second).1 > 0);
 }
 
 #[test]
 fn what_contradicts_itself_is_not_published() {
     let compose = |facts: &Facts, options: &ExporterOptions| {
-        compose(facts, options, &"istio-system".parse().unwrap(), 1_790_000_000)
+        compose(facts, options, &"istio-system".parse().unwrap(), Timestamp::from_seconds(1_790_000_000))
     };
     let options = ExporterOptions {
         api_host: Some("api.example".parse().unwrap()),
         flat_network: true,
         ..ExporterOptions::default()
     };
-    let good = facts(&root(2040), 1);
+    let good = facts(&root(2040), Some(Timestamp::EPOCH));
     let published = compose(&good, &options);
     assert_eq!(published.private.unwrap().cluster_id.unwrap().as_str(), "Kubernetes", "Istio's default");
     let reason = |facts: &Facts, options: &ExporterOptions| compose(facts, options).private.unwrap_err();

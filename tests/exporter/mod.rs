@@ -4,12 +4,14 @@ mod evidence;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use isthmus::roles::exporter::{Audit, Published, Relation, respond};
 use isthmus::types::key::{KeyId, PrivateKey};
 use isthmus::types::name::{ClusterUuid, Digest};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Rejected, Scope, mint};
 use isthmus::wire::metadata::{
     AuthnKey, CredentialUse, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
@@ -18,7 +20,7 @@ use isthmus::wire::metadata::{
 use isthmus::wire::peers::{OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
 use rstest::rstest;
 
-const NOW: i64 = 1_800_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const NORTH: &str = "00000000-0000-4000-8000-00000000000a";
 const WEST: &str = "00000000-0000-4000-8000-00000000000b";
 const SOUTH: &str = "00000000-0000-4000-8000-00000000000c";
@@ -123,7 +125,14 @@ fn own() -> String {
 }
 
 fn claims(sub: &str) -> Claims {
-    Claims { aud: own(), exp: NOW + 55, iss: ISSUER.to_owned(), nbf: NOW - 5, scope: SCOPE, sub: sub.to_owned() }
+    Claims {
+        aud: own(),
+        exp: NOW + Duration::from_secs(55),
+        iss: ISSUER.to_owned(),
+        nbf: NOW - Duration::from_secs(5),
+        scope: SCOPE,
+        sub: sub.to_owned(),
+    }
 }
 
 fn bearer(seed: u8, claims: &Claims, kid: Option<&str>) -> String {
@@ -286,7 +295,10 @@ fn who_may_read(#[case] seed: u8, #[case] sub: String, #[case] kid: Option<&str>
 #[test]
 fn every_refusal_looks_the_same() {
     let good = bearer(WEST_KEY, &claims(WEST), None);
-    let at = |nbf: i64, exp: i64| bearer(WEST_KEY, &Claims { nbf, exp, ..claims(WEST) }, None);
+    let at = |nbf: i64, exp: i64| {
+        let [nbf, exp] = [nbf, exp].map(|seconds| Timestamp::from_seconds(NOW.as_seconds() + seconds));
+        bearer(WEST_KEY, &Claims { nbf, exp, ..claims(WEST) }, None)
+    };
     let (long, cut) = (format!("Bearer {}", "a.".repeat(9000)), good[..good.len() - 4].to_owned());
     let basic = "Basic d2VzdDp4".to_owned();
     let values = [
@@ -299,9 +311,9 @@ fn every_refusal_looks_the_same() {
         (vec![bearer(WEST_KEY, &claims(STRANGER), None)], Rejected::UnknownKey),
         (vec![bearer(NORTH_KEY, &claims(WEST), None)], Rejected::Signature),
         (vec![cut], Rejected::Encoding),
-        (vec![at(NOW - 200, NOW - 100)], Rejected::Expired),
-        (vec![at(NOW + 100, NOW + 200)], Rejected::NotYet),
-        (vec![at(NOW - 5, NOW + 9000)], Rejected::Lifetime),
+        (vec![at(-200, -100)], Rejected::Expired),
+        (vec![at(100, 200)], Rejected::NotYet),
+        (vec![at(-5, 9000)], Rejected::Lifetime),
         (vec![bearer(WEST_KEY, &Claims { aud: WEST.to_owned(), ..claims(WEST) }, None)], Rejected::Audience),
         (vec![bearer(WEST_KEY, &Claims { scope: Scope::Api, ..claims(WEST) }, None)], Rejected::Scope),
         (vec![bearer(WEST_KEY, &Claims { iss: "other".to_owned(), ..claims(WEST) }, None)], Rejected::Issuer),

@@ -18,6 +18,7 @@ use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Running};
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterUuid;
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use isthmus::wire::metadata::{Evidence, PrivateDocument, ReadState, Reading, RouteState, Shown};
 use rstest::rstest;
@@ -173,9 +174,16 @@ impl World {
 }
 
 fn bearer(seed: u8, kid: &str, sub: &str) -> String {
-    let now = jiff::Timestamp::now().as_second();
+    let now = Timestamp::from(jiff::Timestamp::now());
     let (aud, iss, sub) = (OWN.to_owned(), ISSUER.to_owned(), sub.to_owned());
-    let claims = Claims { aud, exp: now + 50, iss, nbf: now - 5, scope: Scope::PrivateMulticluster, sub };
+    let claims = Claims {
+        aud,
+        exp: now + Duration::from_secs(50),
+        iss,
+        nbf: now - Duration::from_secs(5),
+        scope: Scope::PrivateMulticluster,
+        sub,
+    };
     format!("Bearer {}", mint(&key(seed), &claims, Some(&kid.parse().unwrap())).expose())
 }
 

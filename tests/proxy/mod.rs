@@ -24,6 +24,7 @@ use isthmus::server::limits::{Limits, Rate};
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Body, Bound, Certificates, Running, whole};
 use isthmus::types::key::{KeyId, PrivateKey};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -37,7 +38,7 @@ use tokio_rustls::TlsConnector;
 use crate::support::apiserver::{Apiserver, Asked, answer, flood, json_answer, streaming};
 use crate::support::peer::{Ca, Serving};
 
-const NOW: i64 = 1_800_000_000;
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const OWN: &str = "00000000-0000-4000-8000-000000000001";
 const WEST: &str = "00000000-0000-4000-8000-00000000000b";
 const SOUTH: &str = "00000000-0000-4000-8000-00000000000c";
@@ -81,9 +82,9 @@ fn peers(peers: &[Value]) -> String {
 fn claims(sub: &str) -> Claims {
     Claims {
         aud: OWN.to_owned(),
-        exp: NOW + 2400,
+        exp: NOW + Duration::from_mins(40),
         iss: ISSUER.to_owned(),
-        nbf: NOW - 5,
+        nbf: NOW - Duration::from_secs(5),
         scope: Scope::Api,
         sub: sub.to_owned(),
     }
@@ -194,7 +195,7 @@ async fn unknowing(limits: Limits, script: impl Fn(&Asked) -> Option<Response<Bo
         tls: None,
     };
     let sink = Sink::default();
-    let clock = || jiff::Timestamp::from_second(NOW).unwrap();
+    let clock = || jiff::Timestamp::from_second(NOW.as_seconds()).unwrap();
     let proxy = Proxy::new(&role, AuditLog::to(sink.clone()), None, Arc::new(clock)).unwrap();
     let ca = Ca::new("proxy");
     let Serving { chain, key } = ca.serving(&["127.0.0.1"]);

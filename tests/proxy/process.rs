@@ -5,6 +5,7 @@ use tokio::task::{block_in_place, spawn_blocking};
 
 use super::*;
 use crate::support::environment::{Running, TestEnvironment};
+use isthmus::types::time::Timestamp;
 
 /// Watches that are opened.
 const WATCHES: usize = 1000;
@@ -58,8 +59,12 @@ async fn a_thousand_idle_watches_cost_little_and_all_end_in_order() {
     let _metrics: SocketAddr = metrics.parse().unwrap();
 
     // the token's times count from now here
-    let now = jiff::Timestamp::now().as_second();
-    let by_south = token(SOUTH_KEY, &Claims { nbf: now - 5, exp: now + 2400, ..claims(SOUTH) }, None);
+    let now = Timestamp::from(jiff::Timestamp::now());
+    let by_south = token(
+        SOUTH_KEY,
+        &Claims { nbf: now - Duration::from_secs(5), exp: now + Duration::from_mins(40), ..claims(SOUTH) },
+        None,
+    );
     let begin = Instant::now();
     let mut clients = vec![Client::new(listening, &ca).await];
     while clients[0].watch(&by_south).await.status() != StatusCode::OK {

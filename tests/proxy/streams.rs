@@ -90,7 +90,7 @@ async fn a_watch_lasts_no_longer_than_its_limit_and_its_token() {
             asked.path.split(['?', '&']).find_map(|pair| pair.strip_prefix("timeoutSeconds=").map(str::to_owned));
         seconds.unwrap().parse::<u64>().unwrap()
     };
-    let short = token(WEST_KEY, &Claims { exp: NOW + 70, ..claims(WEST) }, None);
+    let short = token(WEST_KEY, &Claims { exp: NOW + Duration::from_secs(70), ..claims(WEST) }, None);
     for (authorization, wish, expected) in [
         (&of_west(), "", 600),
         (&of_west(), "&timeoutSeconds=30", 30),
@@ -104,7 +104,7 @@ async fn a_watch_lasts_no_longer_than_its_limit_and_its_token() {
         assert_eq!(asked_for("/api/v1/nodes"), expected, "{wish}");
     }
     // what is made here ends by itself, and in good order
-    let ending = token(WEST_KEY, &Claims { exp: NOW + 1, ..claims(WEST) }, None);
+    let ending = token(WEST_KEY, &Claims { exp: NOW + Duration::from_secs(1), ..claims(WEST) }, None);
     let path =
         "/api/v1/secrets?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut secrets = client.send(Method::GET, path, &[("authorization", &ending)]).await;

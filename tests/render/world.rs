@@ -13,6 +13,7 @@ use isthmus::types::certificate::RootCertificate;
 use isthmus::types::diagnostic::Location;
 use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::{ClusterName, Digest};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::Scope;
 
 #[derive(Debug, Clone)]
@@ -38,7 +39,14 @@ pub(crate) fn root(of: &str) -> RootCertificate {
     let pem = pem(&format!("root of {of}"));
     let digest = Digest::of(pem.as_bytes());
     let subject = "O=cluster.local".to_owned();
-    RootCertificate { pem, digest, not_after: 2_000_000_000, not_before: 0, subject, has_subject_key_id: true }
+    RootCertificate {
+        pem,
+        digest,
+        not_after: Timestamp::from_seconds(2_000_000_000),
+        not_before: Timestamp::EPOCH,
+        subject,
+        has_subject_key_id: true,
+    }
 }
 
 pub(crate) fn cluster(text: &str, line: usize) -> Cluster {

@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::time::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -20,9 +22,9 @@ use serde_json::{Value, json};
 use super::peer::{self, Step, answer};
 
 /// Lifetime of its tokens for private metadata, seconds.
-pub(crate) const METADATA_LIFETIME: i64 = 60;
+pub(crate) const METADATA_LIFETIME: Duration = Duration::from_mins(1);
 /// Lifetime of its tokens for the API, seconds.
-pub(crate) const API_LIFETIME: i64 = 366 * 86_400;
+pub(crate) const API_LIFETIME: Duration = Duration::from_hours(366 * 24);
 /// Where its istiod runs.
 pub(crate) const NAMESPACE: &str = "d8-istio";
 const TEXT: &str = "content-type: text/plain; charset=utf-8\r\n";
@@ -53,7 +55,7 @@ pub(crate) struct Deckhouse {
     /// Peers it knows by UUID: `authnKeyPub` alone.
     pub(crate) known: Mutex<BTreeMap<String, PublicKey>>,
     pub(crate) shows: Mutex<Shows>,
-    pub(crate) now: Box<dyn Fn() -> i64 + Send + Sync>,
+    pub(crate) now: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Deckhouse {
@@ -88,8 +90,9 @@ impl Deckhouse {
         let now = (self.now)();
         // a Go map, which is written in the order of its keys
         let claims = format!(
-            r#"{{"aud":"{audience}","exp":{},"iss":"d8-istio","nbf":{now},"scope":"{scope}","sub":"{}"}}"#,
-            now + lifetime,
+            r#"{{"aud":"{audience}","exp":{},"iss":"d8-istio","nbf":{},"scope":"{scope}","sub":"{}"}}"#,
+            (now + lifetime).as_seconds(),
+            now.as_seconds(),
             self.uuid
         );
         let text = [r#"{"alg":"EdDSA"}"#, &claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".");
@@ -114,7 +117,7 @@ impl Deckhouse {
         if claims["scope"] != scope {
             return Err("wrong scope");
         }
-        if claims["exp"].as_i64().ok_or("exp is no integer")? < (self.now)() {
+        if claims["exp"].as_i64().ok_or("exp is no integer")? < (self.now)().as_seconds() {
             return Err("token has expired");
         }
         let subject = claims["sub"].as_str().ok_or("no subject")?;

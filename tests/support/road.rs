@@ -10,6 +10,7 @@ use isthmus::pipeline::observe::signer::Signer;
 use isthmus::pipeline::observe::{Ask, Observed, Progress, Publics, ReadFile, everybody, publics};
 use isthmus::pipeline::sink::Sink;
 use isthmus::pipeline::{Facts, Program, Request, Run, Stop, Until, World, Written, run};
+use isthmus::types::time::Timestamp;
 
 use super::naive::Files;
 
@@ -33,7 +34,7 @@ pub(crate) fn take(
     facts: Facts<'_>,
     until: Until<'_>,
     tree: &Files,
-    now: i64,
+    now: Timestamp,
 ) -> Run {
     run(program, request, facts, until, &World { now, tree, base: None, narrow: None, meter: &Unmetered }).unwrap()
 }
@@ -44,7 +45,7 @@ pub(crate) fn written(
     request: &Request,
     facts: Facts<'_>,
     tree: &Files,
-    now: i64,
+    now: Timestamp,
 ) -> (Run, Vec<FileChange>) {
     let mut changes = Changes::default();
     let run = take(program, request, facts, Until::Written(&mut changes), tree, now);

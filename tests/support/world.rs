@@ -13,6 +13,7 @@ use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
 use isthmus::spec::Source;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterName;
+use isthmus::types::time::Timestamp;
 use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Shown};
 
@@ -22,7 +23,7 @@ use super::road;
 /// Names of clusters, of which a world takes the first.
 pub(crate) const NAMES: [&str; 5] = ["ash", "birch", "cedar", "dogwood", "elm"];
 /// A time at which all certificates are valid, seconds since 1970.
-const CERTIFICATES_ARE_VALID: i64 = 1_790_000_000;
+const CERTIFICATES_ARE_VALID: Timestamp = Timestamp::from_seconds(1_790_000_000);
 const KUSTOMIZATION: &str = "kustomization.yaml";
 
 thread_local! {

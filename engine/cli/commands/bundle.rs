@@ -220,7 +220,7 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
         && bundle.created < before.created
         && !import.allow_older
     {
-        let seconds = before.created - bundle.created;
+        let seconds = before.created.since(bundle.created).as_secs();
         return refuse(format!(
             "was made {seconds} s before the one that was taken last, and an old one may bring back what was revoked; give --allow-older if that is meant"
         ));

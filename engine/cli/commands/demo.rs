@@ -111,9 +111,7 @@ impl<'a> Tour<'a> {
             fleet.clusters.insert(cluster.name.clone(), cluster);
         }
         let fleet = Arc::new(Mutex::new(fleet));
-        let exporters = runtime
-            .block_on(Exporters::new(fleet.clone(), || clock::now().as_second()))
-            .map_err(|error| broken(&error))?;
+        let exporters = runtime.block_on(Exporters::new(fleet.clone(), clock::now)).map_err(|error| broken(&error))?;
         let checkout = Checkout::open(path)?;
         let tour = Self { checkout, printer, engine, runtime, fleet, exporters, chapter: 0 };
         tour.write_specs()?;

@@ -165,7 +165,7 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, Failure> {
 
 /// Looks through all contexts at once.
 fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, Failure> {
-    let now = crate::session::clock::now().as_second();
+    let now = crate::session::clock::now();
     let progress = printer.progress("looking into clusters", names.len());
     let runtime = facts::runtime()?;
     let looking = futures_util::stream::iter(names.iter().map(|name| {

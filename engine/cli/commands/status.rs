@@ -14,6 +14,7 @@ use crate::report::text::{Printer, table};
 use crate::session::exit::{Exit, Failure};
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
+use crate::types::time::Timestamp;
 
 /// Prints the state of each link.
 pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-fn cells(link: &Link, facts: &LinkFacts<'_>, now: i64) -> [String; 6] {
+fn cells(link: &Link, facts: &LinkFacts<'_>, now: Timestamp) -> [String; 6] {
     [
         link.reader.to_string(),
         link.peer.to_string(),
@@ -62,16 +63,15 @@ fn cells(link: &Link, facts: &LinkFacts<'_>, now: i64) -> [String; 6] {
     ]
 }
 
-fn date(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds)
-        .map_or_else(|_| "never".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
+fn date(time: Timestamp) -> String {
+    time.date().unwrap_or_else(|| "never".to_owned())
 }
 
 /// A date, and how near it is when it is near.
-fn until(seconds: i64, now: i64) -> String {
-    match (seconds - now).div_euclid(86_400) {
-        days if days < 0 => format!("{} (expired)", date(seconds)),
-        days if days < 30 => format!("{} (in {days} days)", date(seconds)),
-        _ => date(seconds),
+fn until(end: Timestamp, now: Timestamp) -> String {
+    match now.days_until(end) {
+        days if days < 0 => format!("{} (expired)", date(end)),
+        days if days < 30 => format!("{} (in {days} days)", date(end)),
+        _ => date(end),
     }
 }

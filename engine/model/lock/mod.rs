@@ -18,6 +18,7 @@ use crate::types::name::{
     ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, NetworkName, TrustDomain,
 };
 use crate::types::object::{YamlError, to_yaml};
+use crate::types::time::{Timestamp, rfc3339};
 use crate::types::token::Scope;
 use crate::wire::metadata::IstioFacts;
 
@@ -295,7 +296,8 @@ struct WireKey {
 struct WireRoot {
     pem: String,
     sha256: Digest,
-    not_after: jiff::Timestamp,
+    #[serde(with = "rfc3339")]
+    not_after: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -366,11 +368,8 @@ impl WireKey {
 impl WireCluster {
     fn new(name: &ClusterName, cluster: &LockedCluster) -> Self {
         let public = &cluster.public;
-        let root = |root: &RootCertificate| WireRoot {
-            pem: root.pem.clone(),
-            sha256: root.digest,
-            not_after: jiff::Timestamp::from_second(root.not_after).unwrap_or(jiff::Timestamp::MAX),
-        };
+        let root =
+            |root: &RootCertificate| WireRoot { pem: root.pem.clone(), sha256: root.digest, not_after: root.not_after };
         Self {
             version: LOCK_VERSION,
             cluster: name.clone(),
@@ -408,8 +407,7 @@ impl WireCluster {
         for wire in self.public.root_ca {
             let parsed = parse_roots_any_time(&wire.pem)
                 .map_err(|error| edited(path, &format!("the root CA {} is unreadable: {error}", wire.sha256)))?;
-            let same =
-                |root: &RootCertificate| root.digest == wire.sha256 && root.not_after == wire.not_after.as_second();
+            let same = |root: &RootCertificate| root.digest == wire.sha256 && root.not_after == wire.not_after;
             match parsed.into_iter().next().filter(same) {
                 Some(root) => roots.push(root),
                 None => {

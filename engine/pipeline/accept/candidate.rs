@@ -12,6 +12,7 @@ use crate::types::address::{Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::Digest;
+use crate::types::time::Timestamp;
 use crate::wire::metadata::{PrivateDocument, PublicDocument};
 
 /// A cluster's next lock entry, and what speaks against it.
@@ -41,7 +42,7 @@ pub(super) struct Change {
 pub(super) struct Judge<'a> {
     pub(super) first_contact: FirstContact,
     pub(super) engine_keys: &'a BTreeMap<KeyId, PublicKey>,
-    pub(super) now: i64,
+    pub(super) now: Timestamp,
 }
 
 impl Judge<'_> {

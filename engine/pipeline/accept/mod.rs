@@ -17,7 +17,7 @@ mod warnings;
 
 pub use outcome::{Accepted, News, Showing, Standing, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
-pub use warnings::{ROOT_WARNING_DAYS, equal_subjects};
+pub use warnings::{ROOT_WARNING, equal_subjects};
 
 use std::collections::BTreeMap;
 
@@ -30,9 +30,10 @@ use crate::pipeline::accept::clashes::refuse_clashes;
 use crate::pipeline::accept::warnings::ending_roots;
 use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::types::name::{ClusterName, Digest};
+use crate::types::time::Timestamp;
 
-/// Judges what was observed. `now` is in seconds since 1970 and decides on the validity of root CAs alone.
-pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approvals, now: i64) -> Accepted {
+/// Judges what was observed. `now` decides on the validity of root CAs alone.
+pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approvals, now: Timestamp) -> Accepted {
     let mut accepted = Accepted { lock: lock.clone(), ..Accepted::default() };
     let engine_keys = engine_keys(mesh, lock);
     let judge = Judge { first_contact: mesh.first_contact, engine_keys: &engine_keys, now };
@@ -149,7 +150,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
 /// accept. Merging it accepts them.
 pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
     let engine_keys = engine_keys(mesh, after);
-    let judge = Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, now: 0 };
+    let judge = Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, now: Timestamp::EPOCH };
     let mut changes = Vec::new();
     for (name, entry) in &after.clusters {
         let Some(cluster) = mesh.clusters.get(name) else { continue };

@@ -1,21 +1,23 @@
 //! Warnings of root CAs in the lock: that they end soon, or cannot be told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::name::{ClusterName, Digest};
+use crate::types::time::Timestamp;
 
-/// Days before its end from which a root CA is warned of.
-pub const ROOT_WARNING_DAYS: i64 = 30;
+/// How long before its end a root CA is warned of.
+pub const ROOT_WARNING: Duration = Duration::from_hours(30 * 24);
 
-/// Warnings of roots that end within [`ROOT_WARNING_DAYS`], or have ended.
-pub(super) fn ending_roots(mesh: &Mesh, lock: &Lock, now: i64) -> Vec<Diagnostic> {
+/// Warnings of roots that end within [`ROOT_WARNING`], or have ended.
+pub(super) fn ending_roots(mesh: &Mesh, lock: &Lock, now: Timestamp) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for (name, known) in &lock.clusters {
         let at = mesh.clusters.get(name).map(|cluster| cluster.at.clone());
-        for root in known.public.roots.iter().filter(|root| root.days_left(now) < ROOT_WARNING_DAYS) {
+        for root in known.public.roots.iter().filter(|root| root.not_after < now + ROOT_WARNING) {
             let when = match root.days_left(now) {
                 days if days < 0 => "has expired".to_owned(),
                 1 => "ends in 1 day".to_owned(),

@@ -4,15 +4,18 @@
 //! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
 //! beside its own. Deckhouse knows nothing but `authnKeyPub`, so there the reader's own key has to sign.
 
+use std::time::Duration;
+
 use crate::model::keyring::{KeyProblem, Keyring};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::types::key::{KeyId, PrivateKey};
 use crate::types::name::{ClusterName, ClusterUuid};
+use crate::types::time::Timestamp;
 use crate::types::token::{Claims, ISSUER, METADATA_LIFETIME, Scope, Token, mint};
 
-/// Seconds by which a token begins before now, so that a callee whose clock is slow admits it.
-const EARLY: i64 = 5;
+/// By how much a token begins before now, so that a callee whose clock is slow admits it.
+const EARLY: Duration = Duration::from_secs(5);
 
 /// Signs tokens that open private metadata.
 pub trait Signer {
@@ -28,8 +31,8 @@ pub struct EngineSigner<'a> {
     pub lock: &'a Lock,
     /// Private keys.
     pub keyring: &'a Keyring,
-    /// Seconds since 1970, asked for each token: many slow peers can outlast a token.
-    pub clock: &'a (dyn Fn() -> i64 + Sync),
+    /// The time, asked for each token: many slow peers can outlast a token.
+    pub clock: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
 impl Signer for EngineSigner<'_> {

@@ -47,9 +47,6 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Oddities that rendering found.
     pub warnings: Vec<Diagnostic>,
-    /// When the next run is needed at the latest though nothing changes, seconds since 1970; `None`: only when something
-    /// changes.
-    pub next_run: Option<i64>,
 }
 
 /// A file that is not an object.

@@ -22,6 +22,7 @@ use crate::model::trust::Verdict;
 use crate::pipeline::plan::Plan;
 use crate::report::health::Judge;
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 /// Version of the picture's JSON form.
 pub const PICTURE_VERSION: u32 = 1;
@@ -37,7 +38,7 @@ pub struct Picture {
     /// Name of the mesh.
     pub mesh: String,
     /// When it was made, seconds since 1970.
-    pub generated_at: i64,
+    pub generated_at: Timestamp,
     /// A turn was taken for it. Without one it knows specs, lock and tree alone, and no cluster was asked.
     pub asked: bool,
     /// How many there are of each state.
@@ -102,7 +103,7 @@ pub struct ClusterPicture {
     pub roots: Vec<RootPicture>,
     /// When its metadata was last read whole, seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub read_at: Option<i64>,
+    pub read_at: Option<Timestamp>,
 }
 
 /// A root CA.
@@ -114,7 +115,7 @@ pub struct RootPicture {
     /// SHA-256 of its DER, hex.
     pub sha256: String,
     /// When it ends, seconds since 1970.
-    pub expires: i64,
+    pub expires: Timestamp,
 }
 
 /// A trust change that is not accepted.
@@ -167,14 +168,14 @@ pub struct LinkPicture {
 
 impl Picture {
     /// Draws the mesh. `plan` is what the last turn found, `files` gives the names of the files in a cluster's rendered
-    /// folder, `read_at` says when each cluster's metadata was last read, and `now` is the time; both in seconds since 1970.
+    /// folder, `read_at` says when each cluster's metadata was last read, and `now` is the time.
     pub fn new(
         mesh: &Mesh,
         lock: &Lock,
         plan: Option<&Plan>,
         files: &dyn Fn(&ClusterName) -> BTreeSet<String>,
-        read_at: &BTreeMap<ClusterName, i64>,
-        now: i64,
+        read_at: &BTreeMap<ClusterName, Timestamp>,
+        now: Timestamp,
     ) -> Self {
         let judge = Judge::new(mesh, lock, plan, now);
         let mut trust = plan.map(drawn_trust).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use x509_parser::pem::Pem;
 
@@ -14,6 +15,7 @@ use crate::roles::exporter::published::{Published, Relation};
 use crate::types::address::Gateway;
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
+use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument};
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
@@ -48,8 +50,8 @@ pub struct Facts {
     pub serving: Option<String>,
 }
 
-/// What is published of it at a time, in seconds since 1970.
-pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, now: i64) -> Published {
+/// What is published of it at a time.
+pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, now: Timestamp) -> Published {
     let cluster_uuid = uuid(facts, options);
     let peers = peers(facts);
     let roots = roots(facts, now);
@@ -179,17 +181,18 @@ fn peers(facts: &Facts) -> Result<PeersFile, String> {
 /// An expired root is left out while another is valid. The sequence is the time, in seconds, of the last change: when the
 /// ConfigMap's data was last written, or when a root that is left out expired. All replicas say the same, also after a
 /// restart, and it does not fall.
-fn roots(facts: &Facts, now: i64) -> Result<(Vec<RootCertificate>, u64), String> {
+fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), String> {
     let text = file(&facts.roots, ROOT_CA.0, ROOT_CA.1)?;
     let all = parse_roots_any_time(text).map_err(|error| format!("ConfigMap {}: {error}", ROOT_CA.0))?;
-    let written = facts.roots.present().map_or(0, |data| data.written);
-    let begun = all.iter().filter_map(|root| u64::try_from(root.not_before).ok()).max().unwrap_or(0);
+    let sequence = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_seconds()).ok()).unwrap_or(0);
+    let written = facts.roots.present().and_then(|data| data.written);
+    let begun = all.iter().map(|root| root.not_before).max();
     let (valid, expired): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|root| now <= root.not_after);
     if valid.is_empty() {
-        return Ok((all, written.max(begun)));
+        return Ok((all, sequence(written.max(begun))));
     }
-    let left = expired.iter().filter_map(|root| u64::try_from(root.not_after + 1).ok()).max().unwrap_or(0);
-    Ok((valid, if written == 0 { begun.max(left) } else { written.max(left) }))
+    let left = expired.iter().map(|root| root.not_after + Duration::from_secs(1)).max();
+    Ok((valid, sequence(written.or(begun).max(left))))
 }
 
 fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, String> {

@@ -33,6 +33,7 @@ use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Body, BoxError, Handler, whole};
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterUuid, Digest, NetworkName};
+use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
 use crate::wire::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Shown};
 use crate::wire::peers::{PeerEntry, PeersFile};
@@ -90,11 +91,11 @@ enum Reader<'a> {
     Peers(Vec<&'a PeerEntry>),
 }
 
-/// Answers a request, from its head alone. `prefix` is empty or begins with a slash; `now` is in seconds since 1970.
-pub fn respond(published: &Published, prefix: &str, request: &Parts, now: i64) -> Response<Bytes> {
+/// Answers a request, from its head alone. `prefix` is empty or begins with a slash.
+pub fn respond(published: &Published, prefix: &str, request: &Parts, now: Timestamp) -> Response<Bytes> {
     let path = request.uri.path();
     let document = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/'));
-    let answer: fn(&Published, &Parts, i64) -> Response<Bytes> = match (path, document) {
+    let answer: fn(&Published, &Parts, Timestamp) -> Response<Bytes> = match (path, document) {
         ("/healthz", _) => |_, _, _| text(StatusCode::OK, "ok"),
         ("/readyz", _) => |published, _, _| ready(published),
         (_, Some(PUBLIC_PATH)) => |published, request, _| public(published, request),
@@ -179,7 +180,7 @@ fn tagged(json: String, request: &Parts) -> Response<Bytes> {
     response
 }
 
-fn private(published: &Published, request: &Parts, now: i64) -> Response<Bytes> {
+fn private(published: &Published, request: &Parts, now: Timestamp) -> Response<Bytes> {
     let Some(own) = &published.cluster_uuid else { return incomplete("the cluster's UUID is not known yet") };
     let peers = match &published.peers {
         Ok(peers) => peers,
@@ -213,7 +214,7 @@ fn admit<'a>(
     peers: &'a PeersFile,
     own: &ClusterUuid,
     request: &Parts,
-    now: i64,
+    now: Timestamp,
 ) -> Result<(Reader<'a>, Audit), Rejected> {
     const SCOPE: Scope = Scope::PrivateMulticluster;
     let headers = request.headers.get_all(AUTHORIZATION).iter();
@@ -289,7 +290,7 @@ fn about<T: Clone, N: Ord>(
 pub struct Exporter {
     prefix: String,
     published: RwLock<Arc<Published>>,
-    clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     rates: Option<Rates>,
     heard: Box<Listener>,
 }
@@ -317,8 +318,8 @@ pub struct Answered<'a> {
 type Listener = dyn Fn(&Answered<'_>) + Send + Sync;
 
 impl Exporter {
-    /// An exporter below a path prefix. `clock` gives seconds since 1970.
-    pub fn new(prefix: &str, published: Published, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+    /// An exporter below a path prefix. `clock` gives the time.
+    pub fn new(prefix: &str, published: Published, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self {
             prefix: prefix.trim_end_matches('/').to_owned(),
             published: RwLock::new(Arc::new(published)),

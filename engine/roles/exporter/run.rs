@@ -305,7 +305,7 @@ async fn publish(
             *current = Published { evidence, ..published };
         });
         if changed {
-            counts.changed.set(now());
+            counts.changed.set(now().as_seconds());
             tracing::info!("what is published has changed");
         }
         let pods = sources.pods(lacking.borrow_and_update().clone());

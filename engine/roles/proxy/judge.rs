@@ -18,6 +18,7 @@ use crate::roles::watches::WatchPlace;
 use crate::server::limits::client_address;
 use crate::types::key::PublicKey;
 use crate::types::name::ClusterUuid;
+use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, Scope, verify};
 
 /// A request whose sender is known and may ask it.
@@ -55,7 +56,7 @@ impl Proxy {
         };
         let values = head.headers.get_all(AUTHORIZATION).iter();
         let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
-        let now = (self.clock)().as_second();
+        let now = Timestamp::from((self.clock)());
         let expected =
             Expectation { audience: own.as_str(), scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
         let unauthorized =
@@ -71,7 +72,7 @@ impl Proxy {
         record.key_id = signed.map(|key| key.id.to_string());
         self.of_peer.take(peer.clone(), std::time::Instant::now()).map_err(busy)?;
         if let Some(key_id) = record.key_id.clone() {
-            self.counts.last_used.get_or_create(&Used { cluster_uuid: peer.to_string(), key_id }).set(now);
+            self.counts.last_used.get_or_create(&Used { cluster_uuid: peer.to_string(), key_id }).set(now.as_seconds());
         }
 
         let bad =
@@ -105,7 +106,7 @@ impl Proxy {
             record.namespace.clone_from(&resource.namespace);
             record.name.clone_from(&resource.name);
         }
-        let left = u64::try_from(verified.claims.exp.saturating_sub(now)).unwrap_or(0).max(1);
+        let left = verified.claims.exp.since(now).as_secs().max(1);
         let seconds = self.limits.watch.as_secs().min(left).max(1);
         let policy =
             Policy { trust_domain: admission.trust_domain.clone(), istio_namespace: admission.istio_namespace.clone() };

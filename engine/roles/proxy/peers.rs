@@ -1,6 +1,7 @@
 //! Who may ask, as the cluster's ConfigMaps say at this moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -54,7 +55,7 @@ impl KeyLookup for Admission {
         keys.into_iter().map(|key| key.pem.clone()).collect()
     }
 
-    fn max_lifetime(&self, subject: &str, usual: i64) -> i64 {
+    fn max_lifetime(&self, subject: &str, usual: Duration) -> Duration {
         let entry = subject.parse().ok().and_then(|uuid: ClusterUuid| self.peer(&uuid));
         entry.and_then(|entry| entry.max_token_lifetime).unwrap_or(usual)
     }

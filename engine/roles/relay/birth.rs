@@ -17,6 +17,7 @@ use crate::roles::relay::store;
 use crate::roles::relay::store::{Store, StoreError, Written};
 use crate::types::key::PrivateKey;
 use crate::types::name::ClusterUuid;
+use crate::types::time::Timestamp;
 
 /// Name of the Secret.
 pub(super) const AUTHN: &str = "isthmus-authn";
@@ -59,7 +60,7 @@ pub(super) async fn born(
     store: &Store,
     uuid: &ClusterUuid,
     held: Option<&Authn>,
-    now: i64,
+    now: Timestamp,
 ) -> Result<Authn, BirthError> {
     for _ in 0..ATTEMPTS {
         if let Some(secret) = store::read(&store.secrets, AUTHN).await? {
@@ -80,7 +81,7 @@ pub(super) async fn born(
     Err(BirthError::Unsteady)
 }
 
-fn make(uuid: &ClusterUuid, now: i64) -> Result<Authn, BirthError> {
+fn make(uuid: &ClusterUuid, now: Timestamp) -> Result<Authn, BirthError> {
     let mut seed = Zeroizing::new([0; 32]);
     let random: &dyn SecureRandom = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     random.fill(seed.as_mut_slice()).map_err(|_| BirthError::Make("the system gives no random bytes".to_owned()))?;

@@ -20,14 +20,14 @@ use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 use crate::server::Certificates;
+use crate::types::time::Timestamp;
 
-const DAY: i64 = 86_400;
 /// Life of a CA.
-pub(super) const CA_LIFE: i64 = 3650 * DAY;
+pub(super) const CA_LIFE: Duration = Duration::from_hours(3650 * 24);
 /// Life of a certificate.
-pub(super) const LEAF_LIFE: i64 = 90 * DAY;
+pub(super) const LEAF_LIFE: Duration = Duration::from_hours(90 * 24);
 /// By how much clocks may differ.
-const BACKDATE: i64 = 3600;
+const BACKDATE: Duration = Duration::from_hours(1);
 
 /// What cannot be issued, or issued with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(super) struct Authority {
     pem: String,
     key: Zeroizing<String>,
     issuer: Issuer<'static, KeyPair>,
-    not_after: i64,
+    not_after: Timestamp,
 }
 
 impl fmt::Debug for Authority {
@@ -73,10 +73,10 @@ fn new_key() -> Result<KeyPair, IssueError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| IssueError::Issue(error.to_string()))
 }
 
-fn validity(params: &mut CertificateParams, from: i64, to: i64) {
-    let since_1970 = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(from);
-    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(to);
+fn validity(params: &mut CertificateParams, from: Timestamp, to: Timestamp) {
+    let date_time = |time: Timestamp| rcgen::date_time_ymd(1970, 1, 1) + time.since(Timestamp::EPOCH);
+    params.not_before = date_time(from);
+    params.not_after = date_time(to);
 }
 
 fn common_name(params: &mut CertificateParams, name: &str) {
@@ -92,7 +92,7 @@ fn der_of(pem: &str) -> Option<CertificateDer<'static>> {
 
 impl Authority {
     /// A new one.
-    pub(super) fn new(name: &str, now: i64) -> Result<Self, IssueError> {
+    pub(super) fn new(name: &str, now: Timestamp) -> Result<Self, IssueError> {
         let key = new_key()?;
         let mut params = CertificateParams::default();
         common_name(&mut params, name);
@@ -131,7 +131,7 @@ impl Authority {
     }
 
     /// Issues a certificate for these hosts.
-    pub(super) fn issue(&self, name: &str, hosts: &BTreeSet<String>, now: i64) -> Result<Leaf, IssueError> {
+    pub(super) fn issue(&self, name: &str, hosts: &BTreeSet<String>, now: Timestamp) -> Result<Leaf, IssueError> {
         let failed = |error: rcgen::Error| IssueError::Issue(error.to_string());
         if self.not_after <= now {
             return Err(IssueError::Certificate("it has expired".to_owned()));
@@ -148,7 +148,7 @@ impl Authority {
     }
 
     /// Why a certificate has to be issued again; `None` while it is good.
-    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: i64) -> Option<&'static str> {
+    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: Timestamp) -> Option<&'static str> {
         if Certificates::from_pem(&leaf.chain, &leaf.key).is_err() {
             return Some("it cannot be served");
         }
@@ -163,8 +163,10 @@ impl Authority {
         if hosts_of(&certificate) != *hosts {
             return Some("it is for other hosts");
         }
-        let (from, to) = (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
-        if now < from || now >= from + (to - from) / 3 * 2 {
+        let validity = certificate.validity();
+        let [from, to] =
+            [validity.not_before, validity.not_after].map(|time| Timestamp::from_seconds(time.timestamp()));
+        if now < from || now >= from + to.since(from) / 3 * 2 {
             return Some("two thirds of its life are over");
         }
         None
@@ -188,8 +190,9 @@ fn hosts_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::time::DAY;
 
-    const NOW: i64 = 1_795_000_000;
+    const NOW: Timestamp = Timestamp::from_seconds(1_795_000_000);
 
     fn hosts(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -201,8 +204,8 @@ mod tests {
         let wanted = hosts(&["api.east.example.com", "203.0.113.7", "2001:db8::1"]);
         let leaf = ca.issue("isthmus-proxy", &wanted, NOW).unwrap();
         assert_eq!(ca.stale(&leaf, &wanted, NOW), None);
-        assert_eq!(ca.stale(&leaf, &wanted, NOW + 59 * DAY), None);
-        assert_eq!(ca.stale(&leaf, &wanted, NOW + 60 * DAY), Some("two thirds of its life are over"));
+        assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 59), None);
+        assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 60), Some("two thirds of its life are over"));
         assert_eq!(ca.stale(&leaf, &wanted, NOW - DAY), Some("two thirds of its life are over"));
         assert_eq!(ca.stale(&leaf, &hosts(&["api.east.example.com"]), NOW), Some("it is for other hosts"));
         // a CA of the same name is another

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use http::HeaderValue;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -23,16 +24,17 @@ use crate::server::telemetry::Metrics;
 use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterUuid};
+use crate::types::time::Timestamp;
 use crate::types::token::{Claims, ISSUER, Scope, mint};
 use crate::wire::names::ROUTE_UP;
 use crate::wire::routes::{Route, RoutesFile};
 
-/// Seconds that a token lives.
-pub(super) const TOKEN_LIFE: i64 = 40 * 60;
-/// Seconds after which another is made.
-pub(super) const TOKEN_RENEWED: i64 = 5 * 60;
-/// Seconds by which the peer's clock may be behind.
-const TOKEN_BACKDATE: i64 = 5 * 60;
+/// How long a token lives.
+pub(super) const TOKEN_LIFE: Duration = Duration::from_mins(40);
+/// The age at which another is made.
+pub(super) const TOKEN_RENEWED: Duration = Duration::from_mins(5);
+/// By how much the peer's clock may be behind.
+const TOKEN_BACKDATE: Duration = Duration::from_mins(5);
 
 /// Labels of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,7 +85,7 @@ impl Counts {
 /// A token as a header, and what it was made with.
 struct Minted {
     header: HeaderValue,
-    at: i64,
+    at: Timestamp,
     key: KeyId,
     own: ClusterUuid,
 }
@@ -228,7 +230,7 @@ impl Peers {
         let (now, key) = (now(), credential.authn.key.public().id());
         let mut token = peer.token.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(minted) = &*token
-            && (0..TOKEN_RENEWED).contains(&(now - minted.at))
+            && (minted.at..minted.at + TOKEN_RENEWED).contains(&now)
             && minted.key == key
             && minted.own == credential.uuid
         {
@@ -268,9 +270,9 @@ impl Peer {
         *self.gone.borrow()
     }
 
-    /// Seconds since the token in use was made.
-    pub(super) fn token_age(&self) -> Option<i64> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|minted| now() - minted.at)
+    /// How long ago the token in use was made.
+    pub(super) fn token_age(&self) -> Option<Duration> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|minted| now().since(minted.at))
     }
 
     /// The peer did not take the token; another is made for the next request.

@@ -35,7 +35,7 @@ pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stoppin
             () = stopping.requested() => return,
         };
         if let Some(age) = peer.token_age().filter(|_| !peer.is_gone()) {
-            peer.age.set(age);
+            peer.age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         }
         if peers.show(&peer, &outcome) {
             let Route { cluster_id, api_host, .. } = &peer.route;
