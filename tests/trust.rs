@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use isthmus::model::known::Known;
 use isthmus::model::lock::{Lock, LockedLink, Stage};
-use isthmus::model::mesh::Mesh;
+use isthmus::model::mesh::{EvidenceField, Mesh};
 use isthmus::model::needs::{Condition, Row};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
 use isthmus::pipeline::accept::{Accepted, Showing, Standing, UnseenReason, accept, equal_subjects, hides_our_roots};
@@ -22,7 +22,8 @@ use isthmus::types::name::{ClusterName, Digest};
 use isthmus::types::step::{StepId, StepKind};
 use isthmus::types::time::{DAY, Timestamp};
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, RouteState, Shown, StandardMeshConfig,
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
+    StandardMeshConfig,
 };
 
 use crate::support::environment::{Ran, TestEnvironment};
@@ -447,6 +448,72 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
     accepted
 }
 
+#[test]
+fn what_is_not_published_is_unknown_unless_the_spec_says_that_nothing_will_come() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    world.private("alfa").evidence = None;
+    assert_eq!(world.turn(&[]).news["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
+    world.says("alfa", "  evidence: {attested: [reads]}\n");
+    assert_eq!(world.turn(&[]).news["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
+    for rule in ["none", "{attested: [reads, trusts, networks, routes, prepared]}"] {
+        world.says("alfa", &format!("  evidence: {rule}\n"));
+        assert_eq!(world.turn(&[]).news["alfa"].evidence, Showing::NotPublished, "{rule}");
+    }
+}
+
+#[test]
+fn evidence_that_is_not_understood_is_unknown_and_freezes_nothing_else() {
+    use serde_json::json;
+    let mut document = World::known(&["alfa"]).private("alfa").clone();
+    document.evidence = Some(Evidence::unknown("closed"));
+    let whole: serde_json::Value = serde_json::from_str(&document.to_json()).unwrap();
+    let read = |evidence: serde_json::Value| {
+        let mut text = whole.clone();
+        text["evidence"] = evidence;
+        let Reading::Complete(document) = PrivateDocument::parse(text.to_string().as_bytes()).unwrap() else {
+            panic!()
+        };
+        document.evidence
+    };
+    assert_eq!(read(serde_json::Value::Null), None);
+    for odd in
+        [json!(1), json!([]), json!("x"), json!({"unknown": 1}), json!({}), json!({"reads": 7, "prepared": "yes"})]
+    {
+        let evidence = read(odd.clone()).unwrap();
+        assert!(evidence.reads.seen().is_none() && evidence.prepared.seen().is_none(), "{odd}");
+    }
+    let reads = json!([{"clusterID": "bravo", "state": "synced"}, {"clusterID": "a b", "state": "synced"}, 7]);
+    let evidence = read(json!({"reads": reads, "prepared": true, "trusts": ["x"]})).unwrap();
+    assert_eq!(evidence.reads.seen().unwrap().len(), 1);
+    assert_eq!(evidence.prepared.seen(), Some(&true));
+    assert_eq!(evidence.trusts.seen(), Some(&BTreeSet::new()));
+}
+
+#[test]
+fn an_attested_field_may_stay_unknown_and_no_other() {
+    let world = World::known(&["alfa", "bravo"]);
+    let fields: [(EvidenceField, fn(&mut Evidence)); 4] = [
+        (EvidenceField::Trusts, |it| it.trusts = Shown::Unknown("closed".to_owned())),
+        (EvidenceField::Networks, |it| it.networks = Shown::Unknown("closed".to_owned())),
+        (EvidenceField::Routes, |it| it.routes = Shown::Unknown("closed".to_owned())),
+        (EvidenceField::Prepared, |it| it.prepared = Shown::Unknown("closed".to_owned())),
+    ];
+    for (unknown, hide) in fields {
+        for attested in EvidenceField::ALL {
+            let mut world = world.clone();
+            world.says("alfa", &format!("  evidence: {{attested: [{attested}]}}\n"));
+            let mesh = world.compiled();
+            let mut accepted = at_the_gate(&world, &mesh);
+            let Showing::Shown(evidence) = &mut accepted.news.get_mut("alfa").unwrap().evidence else { panic!() };
+            hide(evidence);
+            let advanced = advance(&mesh, &accepted, false);
+            let link = advanced.lock.link(&name("alfa"), &name("bravo")).unwrap();
+            let expected = if unknown == attested { (Stage::Joined, true) } else { (Stage::Joining, false) };
+            assert_eq!((link.stage, link.unproven), expected, "{unknown} is unknown, {attested} attested");
+        }
+    }
+}
+
 /// Takes one condition away.
 fn without(condition: Condition, accepted: &mut Accepted) {
     let (reader, peer) = match condition {
@@ -506,6 +573,9 @@ fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
     for (reader, peer) in [("alfa", "bravo"), ("bravo", "alfa")] {
         let link = LockedLink { stage: Stage::Joined, unproven: true };
         world.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
+    }
+    for own in ["alfa", "bravo"] {
+        world.says(own, "  evidence: none\n");
     }
     world.public("alfa").cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap();
     let before = file(&world.lock, "alfa");

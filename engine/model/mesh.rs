@@ -3,6 +3,7 @@
 //! A [`Mesh`] is made by [`compile`](crate::pipeline::compile) alone. A dangling reference cannot be expressed in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::Location;
@@ -129,6 +130,72 @@ pub struct Cluster {
     pub allow: Allow,
     /// Where the private half of its key is.
     pub key: KeySource,
+    /// Whether its links wait for what it shows to be live.
+    pub evidence: EvidenceRule,
+}
+
+/// Whether the links of a cluster wait for what it shows to be live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EvidenceRule {
+    /// They do: what it does not publish is unknown.
+    Required,
+    /// It shows nothing; what it shows all the same is judged.
+    None,
+    /// They do, but for these fields, of which somebody attests that they are as they should be.
+    Attested(BTreeSet<EvidenceField>),
+}
+
+/// A field of evidence that decides over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EvidenceField {
+    /// Remote clusters that istiod reads.
+    Reads,
+    /// Root CAs that istiod trusts.
+    Trusts,
+    /// Networks that istiod knows.
+    Networks,
+    /// Routes of the relay.
+    Routes,
+    /// Settings of istiod and proxies.
+    Prepared,
+}
+
+impl EvidenceField {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Reads, Self::Trusts, Self::Networks, Self::Routes, Self::Prepared];
+
+    /// Its name in documents and specs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Trusts => "trusts",
+            Self::Networks => "networks",
+            Self::Routes => "routes",
+            Self::Prepared => "prepared",
+        }
+    }
+}
+
+impl fmt::Display for EvidenceField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl EvidenceRule {
+    /// Whether a link waits while the field is unknown.
+    pub fn requires(&self, field: EvidenceField) -> bool {
+        match self {
+            Self::Required => true,
+            Self::None => false,
+            Self::Attested(fields) => !fields.contains(&field),
+        }
+    }
+
+    /// Whether a document without any evidence is one to wait for.
+    pub fn requires_any(&self) -> bool {
+        EvidenceField::ALL.into_iter().any(|field| self.requires(field))
+    }
 }
 
 impl Cluster {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::model::mesh::{EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::spec::read::At;
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::{Diagnostics, Location};
@@ -126,6 +126,8 @@ pub struct ClusterSpec {
     pub allow_addresses: Vec<At<Cidr>>,
     /// `spec.key`.
     pub key: Option<At<KeySpec>>,
+    /// `spec.evidence`.
+    pub evidence: Option<At<EvidenceRule>>,
 }
 
 /// `spec.multicluster` of a `Cluster`.
@@ -204,6 +206,10 @@ pub struct PeerSpec {
     pub enable_ingress_gateway: Option<At<bool>>,
     /// `spec.pin`, of our own API group alone.
     pub pin: PinSpec,
+    /// `spec.evidence`, of our own API group alone.
+    pub evidence: Option<At<EvidenceRule>>,
+    /// It is of Deckhouse's API group.
+    pub of_deckhouse: bool,
 }
 
 impl Spec {

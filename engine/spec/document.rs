@@ -1,8 +1,9 @@
 //! The fields of each kind of document.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::mesh::{Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::model::mesh::{EvidenceField, EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
@@ -50,12 +51,13 @@ pub(super) const CLUSTER: &[&str] = &[
     "share",
     "allow",
     "key",
+    "evidence",
 ];
 pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
 pub(super) const ISTIO: &[&str] = &["namespace", "revisions", "config", "dnsCapture", "prepared"];
-pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata", "pin"];
-/// The same in Deckhouse's API, which knows no pin.
+pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata", "pin", "evidence"];
+/// The same in Deckhouse's API, which knows neither pin nor evidence.
 const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
 
 pub(super) const RECONCILERS: &[(&str, Reconciler)] =
@@ -70,6 +72,15 @@ pub(super) const CONFIGS: &[(&str, MeshConfigTarget)] = &[
     ("istioOperator", MeshConfigTarget::IstioOperator),
     ("sail", MeshConfigTarget::Sail),
     ("none", MeshConfigTarget::None),
+];
+/// Whether nothing is shown.
+pub(super) const EVIDENCE: &[(&str, bool)] = &[("required", false), ("none", true)];
+pub(super) const EVIDENCE_FIELDS: &[(&str, EvidenceField)] = &[
+    ("reads", EvidenceField::Reads),
+    ("trusts", EvidenceField::Trusts),
+    ("networks", EvidenceField::Networks),
+    ("routes", EvidenceField::Routes),
+    ("prepared", EvidenceField::Prepared),
 ];
 pub(super) const FIRST_CONTACTS: &[(&str, FirstContact)] =
     &[("tls", FirstContact::Tls), ("approve", FirstContact::Approve)];
@@ -245,9 +256,25 @@ fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec
         allow_api_hosts,
         allow_addresses,
         key: key(reader, fields.get("key")),
+        evidence: evidence(reader, fields.get("evidence")),
         name: name?,
     };
     Some(cluster)
+}
+
+/// `required`, `none`, or `{attested: […]}` with the fields that somebody attests.
+fn evidence(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<EvidenceRule>> {
+    let node = node?;
+    if !node.is_mapping() {
+        let rule = reader.choice(Some(node), EVIDENCE)?;
+        return Some(rule.map(|none| if none { EvidenceRule::None } else { EvidenceRule::Required }));
+    }
+    let fields = reader.fields(node, "evidence", &["attested"])?;
+    let attested = reader.required(&fields, "attested");
+    let items = reader.list(attested)?;
+    let found: Vec<_> = items.value.iter().map(|item| reader.choice(Some(item), EVIDENCE_FIELDS)).collect();
+    let attested: Option<BTreeSet<EvidenceField>> = found.into_iter().map(|field| Some(field?.value)).collect();
+    Some(At { value: EvidenceRule::Attested(attested?), at: node.at.clone() })
 }
 
 fn multicluster(reader: &mut Reader<'_>, spec: &Fields<'_>) -> Option<At<MulticlusterSpec>> {
@@ -426,6 +453,8 @@ fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
         endpoint_ca,
         enable_ingress_gateway: reader.flag(fields.get("enableIngressGateway")),
         pin: if reader.lenient { PinSpec::default() } else { pin(reader, fields.get("pin")) },
+        evidence: if reader.lenient { None } else { evidence(reader, fields.get("evidence")) },
+        of_deckhouse: reader.lenient,
         name: name?,
     };
     Some(peer)

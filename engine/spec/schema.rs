@@ -6,8 +6,8 @@
 use serde_json::{Value, json};
 
 use crate::spec::document::{
-    API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EXPOSES, FIRST_CONTACTS, ISTIO, MESH, MULTICLUSTER,
-    PEER, PIN, RECONCILERS, STATES,
+    API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES, FIRST_CONTACTS,
+    ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, STATES,
 };
 
 const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
@@ -178,6 +178,7 @@ fn cluster() -> Value {
             "api": object(&["host", "ca"], &[], json!({ "host": plain("override of the published api host"), "ca": ca("override of the published CA") })),
             "share": object(&["namespaces", "except"], &[], share),
             "allow": object(&["apiHosts", "addresses"], &[], allow),
+            "evidence": evidence(),
             "key": {
                 "description": "where the private half of the cluster's key is; default: born in the cluster, never leaves it",
                 "type": "object",
@@ -214,6 +215,15 @@ fn pin() -> Value {
     object(PIN, &[], pin)
 }
 
+fn evidence() -> Value {
+    let fields: Vec<&str> = EVIDENCE_FIELDS.iter().map(|(word, _)| *word).collect();
+    let attested = json!({ "attested": many(json!({ "enum": fields }), "fields that somebody attests, such as those behind a closed debug port") });
+    json!({
+        "description": "required: links wait for what the cluster shows to be live; none: it shows nothing; default: required, none for a file:// endpoint and for Deckhouse",
+        "oneOf": [{ "enum": EVIDENCE.iter().map(|(word, _)| *word).collect::<Vec<_>>() }, object(&["attested"], &["attested"], attested)],
+    })
+}
+
 /// `strict`: unknown fields are errors; those of Deckhouse may be newer than this engine.
 fn peer(strict: bool) -> Value {
     let inner = json!({
@@ -226,6 +236,7 @@ fn peer(strict: bool) -> Value {
         "enableIngressGateway": flag(true, "false: pods reach each other without a gateway"),
         "metadata": {},
         "pin": if strict { pin() } else { json!({ "description": "not known to Deckhouse, and not read here" }) },
+        "evidence": if strict { evidence() } else { json!({ "description": "not known to Deckhouse, and not read here" }) },
     });
     let mut spec = object(PEER, &["metadataEndpoint"], properties);
     for value in [&mut metadata, &mut spec] {

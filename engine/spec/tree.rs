@@ -30,6 +30,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether it has keys.
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.content, Content::Map(_))
+    }
+
     /// Whether it is this text.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
         matches!(&self.content, Content::Scalar { text, .. } if text == wanted)

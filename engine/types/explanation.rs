@@ -131,6 +131,8 @@ codes! {
     RelayCaMissing = "relay-ca-missing",
     /// Evidence was not seen in this run.
     EvidenceNotSeen = "evidence-not-seen",
+    /// A cluster publishes no evidence, and the spec does not say that it never will.
+    EvidenceMissing = "evidence-missing",
     /// A cluster could not learn a field of its evidence.
     EvidenceUnknown = "evidence-unknown",
     /// A root CA is not live.
@@ -266,7 +268,7 @@ mod tests {
             cluster-domain-differs gateway-inside gateway-missing trust-change-held-back \
             key-unusable key-not-known cluster-key-needed reader-not-known \
             cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
-            evidence-not-seen evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
+            evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
             istio-not-prepared root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
             other-direction-still-there too-many-deletions \
             cluster-not-in-lock file-not-ours folder-of-unknown-cluster \

@@ -403,7 +403,7 @@ impl PrivateDocument {
             cluster_id: parsed("clusterID", wire.cluster_id)?,
             network_name,
             api_ca: pem_field("apiCA", wire.api_ca)?,
-            evidence: wire.evidence.map(Evidence::parse).transpose()?,
+            evidence: wire.evidence.map(Evidence::parse),
         }))
     }
 
@@ -421,17 +421,40 @@ impl PrivateDocument {
     }
 }
 
-/// A piece of evidence from its field and the reasons of what is unknown.
-fn shown<T: DeserializeOwned>(
-    map: &mut serde_json::Map<String, Value>,
-    reasons: &BTreeMap<String, String>,
-    key: &str,
-) -> Result<Shown<T>, MetadataError> {
-    match map.remove(key) {
-        Some(value) if !value.is_null() && !reasons.contains_key(key) => {
-            serde_json::from_value(value).map(Shown::Seen).map_err(|e| field_error("evidence")(format!("{key}: {e}")))
+/// The fields of evidence as they were published, and the reasons of what is unknown.
+struct Fields {
+    map: serde_json::Map<String, Value>,
+    reasons: BTreeMap<String, String>,
+}
+
+impl Fields {
+    /// The value of a field, or why it is unknown. What is absent, null or said to be unknown is unknown.
+    fn take(&mut self, key: &str) -> Result<Value, String> {
+        match (self.map.remove(key), self.reasons.get(key)) {
+            (_, Some(reason)) => Err(reason.clone()),
+            (Some(Value::Null) | None, None) => Err("not published".to_owned()),
+            (Some(value), None) => Ok(value),
         }
-        _ => Ok(Shown::Unknown(reasons.get(key).cloned().unwrap_or_else(|| "not published".to_owned()))),
+    }
+
+    /// A piece of evidence; what is not understood is unknown, and holds back nothing else.
+    fn shown<T: DeserializeOwned>(&mut self, key: &str) -> Shown<T> {
+        match self.take(key).map(serde_json::from_value) {
+            Ok(Ok(value)) => Shown::Seen(value),
+            Ok(Err(error)) => Shown::Unknown(format!("published and not understood: {error}")),
+            Err(reason) => Shown::Unknown(reason),
+        }
+    }
+
+    /// A list; what is not understood in it can be no value that this engine wrote, and does not hide the others.
+    fn list<T: DeserializeOwned, L: FromIterator<T>>(&mut self, key: &str) -> Shown<L> {
+        match self.take(key) {
+            Ok(Value::Array(items)) => {
+                Shown::Seen(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+            }
+            Ok(_) => Shown::Unknown("published and not understood: expected a list".to_owned()),
+            Err(reason) => Shown::Unknown(reason),
+        }
     }
 }
 
@@ -452,24 +475,31 @@ impl Evidence {
         }
     }
 
-    fn parse(value: Value) -> Result<Self, MetadataError> {
-        let error = field_error("evidence");
+    fn parse(value: Value) -> Self {
         let Value::Object(mut map) = value else {
-            return Err(error("not an object".to_owned()));
+            return Self::unknown("published and not understood: expected an object");
         };
         let reasons: BTreeMap<String, String> = match map.remove("unknown") {
+            Some(Value::Object(reasons)) => {
+                let text = |reason: Value| match reason {
+                    Value::String(text) => text,
+                    _ => "not published".to_owned(),
+                };
+                reasons.into_iter().map(|(key, reason)| (key, text(reason))).collect()
+            }
             Some(Value::Null) | None => BTreeMap::new(),
-            Some(reasons) => serde_json::from_value(reasons).map_err(|e| error(format!("unknown: {e}")))?,
+            Some(_) => return Self::unknown("published and not understood: expected reasons by field in `unknown`"),
         };
-        Ok(Self {
-            trusts: shown(&mut map, &reasons, "trusts")?,
-            networks: shown(&mut map, &reasons, "networks")?,
-            reads: shown(&mut map, &reasons, "reads")?,
-            routes: shown(&mut map, &reasons, "routes")?,
-            prepared: shown(&mut map, &reasons, "prepared")?,
-            credentials: shown(&mut map, &reasons, "credentials")?,
-            mesh_config: shown(&mut map, &reasons, "meshConfig")?,
-        })
+        let mut fields = Fields { map, reasons };
+        Self {
+            trusts: fields.list("trusts"),
+            networks: fields.list("networks"),
+            reads: fields.list("reads"),
+            routes: fields.list("routes"),
+            prepared: fields.shown("prepared"),
+            credentials: fields.list("credentials"),
+            mesh_config: fields.shown("meshConfig"),
+        }
     }
 
     fn to_value(&self) -> Value {

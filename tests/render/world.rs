@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
 use isthmus::model::mesh::{
-    Allow, Api, Cluster, Components, EngineKey, Expose, FirstContact, Istio, KeySource, Mesh, MeshConfigTarget, Pin,
-    Reconciler, State, Topology,
+    Allow, Api, Cluster, Components, EngineKey, EvidenceRule, Expose, FirstContact, Istio, KeySource, Mesh,
+    MeshConfigTarget, Pin, Reconciler, State, Topology,
 };
 use isthmus::pipeline::render::{Given, RenderContext, RenderedCluster};
 use isthmus::pipeline::template::Templates;
@@ -81,6 +81,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         api: Api::default(),
         allow: Allow::default(),
         key: KeySource::Cluster,
+        evidence: EvidenceRule::Required,
     }
 }
 

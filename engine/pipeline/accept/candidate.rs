@@ -8,7 +8,7 @@ use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, Private};
-use crate::types::address::{Gateway, Host};
+use crate::types::address::{Endpoint, Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::Digest;
@@ -230,10 +230,7 @@ impl Candidate {
         };
         self.judge_private(cluster, known_private, &new);
         self.news.private = Standing::Current;
-        self.news.evidence = match cluster.endpoint {
-            crate::types::address::Endpoint::File(_) => Showing::NotPublished,
-            crate::types::address::Endpoint::Https { .. } => showing(document),
-        };
+        self.news.evidence = showing(cluster, document);
         if let Showing::Shown(evidence) = &self.news.evidence
             && let Some(standard) = evidence.mesh_config.seen()
         {
@@ -335,9 +332,15 @@ fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing 
     }
 }
 
-pub(super) fn showing(document: &PrivateDocument) -> Showing {
+/// What a document shows. An exporter that has just started and one that knows of no evidence publish the same: nothing. So
+/// nothing is unknown, unless the spec says that nothing will come.
+pub(super) fn showing(cluster: &Cluster, document: &PrivateDocument) -> Showing {
+    if matches!(cluster.endpoint, Endpoint::File(_)) {
+        return Showing::NotPublished;
+    }
     match &document.evidence {
         Some(evidence) => Showing::Shown(Box::new(evidence.clone())),
+        None if cluster.evidence.requires_any() => Showing::Unseen(UnseenReason::NoEvidence),
         None => Showing::NotPublished,
     }
 }

@@ -42,7 +42,7 @@ pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approva
         let observation = observed.clusters.get(&cluster.name);
         let news = match (cluster.state, observation) {
             (State::Paused, _) | (_, None) => News::silent(UnseenReason::NotAsked),
-            (State::Leaving, Some(observation)) => farewell(lock.clusters.get(&cluster.name), observation),
+            (State::Leaving, Some(observation)) => farewell(cluster, lock.clusters.get(&cluster.name), observation),
             (State::Active, Some(observation)) => {
                 let judged = judge.candidate(cluster, lock.clusters.get(&cluster.name), observation);
                 let news = judged.news.clone();
@@ -62,7 +62,7 @@ pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approva
 }
 
 /// A leaving cluster is no longer judged; what it shows still counts, if it is still itself.
-fn farewell(known: Option<&LockedCluster>, observation: &Observation) -> News {
+fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Observation) -> News {
     let itself = match (&observation.public, known) {
         (Ok(document), Some(known)) => document.cluster_uuid == known.public.cluster_uuid,
         _ => false,
@@ -72,7 +72,7 @@ fn farewell(known: Option<&LockedCluster>, observation: &Observation) -> News {
         news.public = Standing::Current;
         if let Private::Read(document) = &observation.private {
             news.private = Standing::Current;
-            news.evidence = showing(document);
+            news.evidence = showing(cluster, document);
         }
     }
     news

@@ -59,7 +59,7 @@ pub enum Standing {
 pub enum Showing {
     /// This turn's evidence.
     Shown(Box<Evidence>),
-    /// The document was read and has no such field: moves go on, unproven.
+    /// The document was read and shows nothing, as the spec says: moves go on, unproven.
     NotPublished,
     /// No document was read this turn, for this reason: moves wait.
     Unseen(UnseenReason),

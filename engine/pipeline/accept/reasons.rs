@@ -162,6 +162,8 @@ pub enum UnseenReason {
     HeldBack,
     /// Another cluster answers in its place.
     Rebuilt,
+    /// Its private document shows nothing, and the spec does not say that it never will.
+    NoEvidence,
 }
 
 impl UnseenReason {
@@ -178,6 +180,7 @@ impl UnseenReason {
             Self::NoGateway => Code::GatewayMissing,
             Self::HeldBack => Code::TrustChangeHeldBack,
             Self::Rebuilt => Code::AnotherClusterAnswers,
+            Self::NoEvidence => Code::EvidenceMissing,
         }
     }
 
@@ -194,6 +197,11 @@ impl UnseenReason {
             Self::NoGateway => "it publishes no ingress gateway",
             Self::HeldBack => "its trust change is held back",
             Self::Rebuilt => "another cluster answers in its place",
+            Self::NoEvidence => {
+                return Explanation::new(self.code(), "its private document shows nothing of what is live").hint(
+                    "its exporter starts or is older than evidence; say `evidence: none` if it will never show any",
+                );
+            }
         };
         Explanation::new(self.code(), message)
     }

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use crate::model::known::{Known, Proxy};
-use crate::model::mesh::Reconciler;
+use crate::model::mesh::{EvidenceField, Reconciler};
 use crate::model::needs::{Condition, Row};
 use crate::pipeline::accept::UnseenReason;
-use crate::pipeline::advance::reasons::{EvidenceField, LinkWait, Unproven};
+use crate::pipeline::advance::reasons::{LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
 use crate::wire::metadata::{Evidence, RouteState, Shown};
@@ -146,10 +146,10 @@ impl End<'_> {
         let Some(evidence) = self.shown().filter(|_| !self.known.shares_roots_with(&other.known)) else {
             return Ok(());
         };
-        match seen(&evidence.trusts) {
+        match self.field(EvidenceField::Trusts, &evidence.trusts) {
             Ok(trusts) if other.known.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => Ok(()),
             Ok(_) => wait(LinkWait::RootCa { of: other.name(), within: self.name() }),
-            Err(reason) => self.unknown(EvidenceField::Roots, reason),
+            Err(lack) => Err(lack),
         }
     }
 
@@ -160,7 +160,7 @@ impl End<'_> {
             return Ok(());
         }
         let wanted: BTreeSet<_> = proxy.gateways.iter().collect();
-        match seen(&evidence.networks) {
+        match self.field(EvidenceField::Networks, &evidence.networks) {
             Ok(networks) => {
                 let live = networks.iter().find(|network| network.name == proxy.network);
                 if live.is_some_and(|live| live.gateways.iter().collect::<BTreeSet<_>>() == wanted) {
@@ -168,16 +168,16 @@ impl End<'_> {
                 }
                 wait(LinkWait::Network { of: peer.name(), within: self.name() })
             }
-            Err(reason) => self.unknown(EvidenceField::Networks, reason),
+            Err(lack) => Err(lack),
         }
     }
 
     fn route(&self, peer: &Self, proxy: &Proxy) -> Judged {
         let Some(evidence) = self.shown() else { return Ok(()) };
-        match seen(&evidence.routes) {
+        match self.field(EvidenceField::Routes, &evidence.routes) {
             Ok(_) if self.state_of_route(peer, proxy).is_some() => Ok(()),
             Ok(_) => wait(LinkWait::Route { to: peer.name(), within: self.name() }),
-            Err(reason) => self.unknown(EvidenceField::Routes, reason),
+            Err(lack) => Err(lack),
         }
     }
 
@@ -202,15 +202,23 @@ impl End<'_> {
 
     fn prepared(&self) -> Judged {
         let Some(evidence) = self.shown().filter(|_| !self.known.cluster.istio.prepared) else { return Ok(()) };
-        match seen(&evidence.prepared) {
+        match self.field(EvidenceField::Prepared, &evidence.prepared) {
             Ok(true) => Ok(()),
             Ok(false) => wait(LinkWait::Preparation { cluster: self.name() }),
-            Err(reason) => self.unknown(EvidenceField::Preparation, reason),
+            Err(lack) => Err(lack),
         }
     }
 
-    fn unknown(&self, field: EvidenceField, reason: &str) -> Judged {
-        wait(LinkWait::Unknown { cluster: self.name(), field, reason: reason.to_owned() })
+    /// A field that was seen. One that is unknown waits, unless the spec says that it stays so.
+    fn field<'e, T>(&self, field: EvidenceField, shown: &'e Shown<T>) -> Result<&'e T, Lack> {
+        let cluster = self.name();
+        match seen(shown) {
+            Ok(value) => Ok(value),
+            Err(reason) if self.known.cluster.evidence.requires(field) => {
+                Err(Lack::Wait(LinkWait::Unknown { cluster, field, reason: reason.to_owned() }))
+            }
+            Err(_) => Err(Lack::Unproven(Unproven::Attested { cluster, field })),
+        }
     }
 }
 

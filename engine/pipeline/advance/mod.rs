@@ -17,7 +17,7 @@ use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, News};
 
 pub use self::links::{Advanced, Move};
-pub use self::reasons::{AdvanceRefusal, EvidenceField, LinkWait, Unproven, Withdrawn};
+pub use self::reasons::{AdvanceRefusal, LinkWait, Unproven, Withdrawn};
 
 /// Moves every link at most one stage. `allow_delete` lifts the deletion guard.
 pub fn advance(mesh: &Mesh, accepted: &Accepted, allow_delete: bool) -> Advanced {

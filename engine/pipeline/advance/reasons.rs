@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::model::mesh::EvidenceField;
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
@@ -126,30 +127,6 @@ pub enum LinkWait {
     },
 }
 
-/// A field of evidence that decides over a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EvidenceField {
-    /// Root CAs that istiod trusts.
-    Roots,
-    /// Networks that istiod knows.
-    Networks,
-    /// Routes of the relay.
-    Routes,
-    /// Settings of istiod and proxies.
-    Preparation,
-}
-
-impl fmt::Display for EvidenceField {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Roots => "roots",
-            Self::Networks => "networks",
-            Self::Routes => "routes",
-            Self::Preparation => "its preparation",
-        })
-    }
-}
-
 /// An object that a leaving link takes out of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withdrawn {
@@ -207,7 +184,7 @@ impl LinkWait {
                 Explanation { hint, ..explain(format!("evidence of `{cluster}`: {message}")) }
             }
             Self::Unknown { cluster, field, reason } => {
-                explain(format!("evidence of `{cluster}` on {field}: {reason}"))
+                explain(format!("evidence of `{cluster}` on `{field}`: {reason}"))
             }
             Self::RootCa { of, within } => explain(format!("the root CA of `{of}` to be live in `{within}`")),
             Self::Network { of, within } => explain(format!("the network of `{of}` to be live in `{within}`")),
@@ -248,6 +225,13 @@ pub enum Unproven {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// A cluster cannot show a field, and somebody attests it.
+    Attested {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The field.
+        field: EvidenceField,
+    },
     /// A cluster is leaving and does not answer.
     LeavingAndSilent {
         /// The cluster.
@@ -259,6 +243,9 @@ impl fmt::Display for Unproven {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoEvidence { cluster } => write!(f, "`{cluster}` publishes no evidence"),
+            Self::Attested { cluster, field } => {
+                write!(f, "`{cluster}` does not show `{field}`, and its spec attests it")
+            }
             Self::LeavingAndSilent { cluster } => write!(f, "`{cluster}` is leaving and does not answer"),
         }
     }

@@ -3,10 +3,10 @@
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::mesh::{
-    Allow, Api, Cluster, Components, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
+    Allow, Api, Cluster, Components, EvidenceRule, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::pipeline::compile::{Compiler, Draft};
-use crate::spec::{CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
+use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
 use crate::types::certificate::{CertificateError, MAX_BUNDLE};
 use crate::types::diagnostic::{Diagnostic, Location};
@@ -60,6 +60,7 @@ impl<'a> Compiler<'a> {
                 addresses: spec.allow_addresses.iter().map(|range| range.value).collect(),
             },
             key,
+            evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, reconciler == Reconciler::Deckhouse),
         };
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: Some(spec) })
     }
@@ -88,8 +89,22 @@ impl<'a> Compiler<'a> {
             api: Api::default(),
             allow: Allow::default(),
             key: KeySource::Cluster,
+            evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, spec.of_deckhouse),
         };
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
+    }
+
+    /// What the spec says; without a word, files and what Deckhouse publishes show nothing.
+    fn evidence(&mut self, spec: Option<&At<EvidenceRule>>, endpoint: &Endpoint, of_deckhouse: bool) -> EvidenceRule {
+        let is_file = matches!(endpoint, Endpoint::File(_));
+        let Some(spec) = spec else {
+            return if is_file || of_deckhouse { EvidenceRule::None } else { EvidenceRule::Required };
+        };
+        if is_file && spec.value.requires_any() {
+            let message = "evidence is required, and a file says nothing of what is live now";
+            self.error(&spec.at, message, "leave `evidence` out, or read the metadata over https://");
+        }
+        spec.value.clone()
     }
 
     fn components(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> Option<Components> {
