@@ -5,8 +5,9 @@ use isthmus::roles::api::headers;
 use isthmus::roles::api::headers::HeaderRefused;
 use isthmus::roles::api::request::{ApiRequest, RequestError, Resource, Verb};
 use isthmus::roles::api::synthetic::Synthetic;
-use isthmus::roles::proxy::policy::{Admitted, Denied, PASSED_ON, Policy};
+use isthmus::roles::proxy::policy::{Admitted, Denied, Policy};
 use isthmus::wire::peers::PeerEntry;
+use isthmus::wire::shared::{SHARED, Shared};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -104,7 +105,7 @@ fn the_table_is_the_whole_of_what_is_passed_on() {
     let admitted: Vec<&String> =
         paths.iter().filter(|path| policy().admit(&parse(path).unwrap(), &everything, 60).is_ok()).collect();
     let mut wanted: Vec<String> = Vec::new();
-    for (group, resource, namespaced) in PASSED_ON {
+    for Shared { group, resource, namespaced, .. } in SHARED {
         let base = if group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{group}/v1") };
         wanted.push(format!("{base}/{resource}"));
         if namespaced {
@@ -260,7 +261,7 @@ proptest! {
         prop_assert_eq!(&again.query.field_selector, &request.query.field_selector);
         prop_assert!(request.verb != Verb::Watch || again.query.timeout_seconds.unwrap() <= seconds);
         if let Some(resource) = request.resource() {
-            prop_assert!(PASSED_ON.iter().any(|(g, r, _)| *g == resource.group && *r == resource.resource));
+            prop_assert!(Shared::of(&resource.group, &resource.resource).is_some());
             prop_assert!(resource.subresource.is_none());
         }
     }

@@ -18,8 +18,13 @@ pub(crate) fn client(roots: Arc<RootCertStore>, protocols: &[&[u8]]) -> Result<C
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    tls.alpn_protocols = offered(protocols);
     Ok(tls)
+}
+
+/// Protocols as a configuration holds them.
+pub(crate) fn offered(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|protocol| protocol.to_vec()).collect()
 }
 
 /// The roots of a PEM text, at least one.

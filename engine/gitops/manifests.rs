@@ -8,11 +8,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::gitops::argocd::PLUGIN;
-use crate::model::layout::KUSTOMIZATION;
-use crate::model::layout::rendered_folder;
+use crate::model::layout::{KUSTOMIZATION, rendered_folder};
 use crate::model::mesh::{Cluster, Mesh};
 use crate::model::needs::Wave;
 use crate::types::name::{ClusterName, Digest};
+use crate::types::object::PART_OF;
 use crate::types::object::{MESH_LABEL, Object, SYNC_WAVE, YamlError, to_yaml};
 
 /// Name of the `ConfigMap` that holds `plugin.yaml`.
@@ -81,7 +81,7 @@ pub fn plugin() -> Result<String, YamlError> {
 pub fn plugin_config(namespace: &str) -> Result<Object, YamlError> {
     let metadata = json!({
         "name": PLUGIN_CONFIG, "namespace": namespace,
-        "labels": {"app.kubernetes.io/part-of": "argocd", "app.kubernetes.io/name": PLUGIN_CONFIG},
+        "labels": {PART_OF: "argocd", "app.kubernetes.io/name": PLUGIN_CONFIG},
     });
     Ok(object("v1", "ConfigMap", metadata, vec![("data", json!({"plugin.yaml": plugin()?}))]))
 }
@@ -154,7 +154,7 @@ impl Application<'_> {
             }
             // the kustomization is no object, and Kustomize would not take an empty one
             Sync::Directory => {
-                let folder = source.folder(&format!("rendered/{}", self.cluster));
+                let folder = source.folder(&rendered_folder(self.cluster));
                 (folder, "directory", json!({"exclude": KUSTOMIZATION}))
             }
         };

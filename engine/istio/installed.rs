@@ -9,6 +9,9 @@ use crate::wire::metadata::IstioFacts;
 /// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
 pub const ROOT_CA: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
 
+/// What selects the Deployments and pods of istiod.
+pub const ISTIOD: &str = "app=istiod";
+
 /// Version, revisions and namespace of Istio.
 pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
     let revisions: BTreeSet<_> = istiods.iter().filter_map(|istiod| istiod.revision.parse().ok()).collect();

@@ -8,14 +8,27 @@ use serde_json::Value;
 use crate::cluster::watched::Source;
 use crate::istio::objects::MeshMap;
 use crate::types::address::Gateway;
+use crate::types::name::Revision;
 use crate::wire::metadata::{Shown, StandardMeshConfig};
 
 /// The ConfigMap that istiod merges into its mesh configuration.
 pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
 
+/// The ConfigMap of the standard mesh configuration of the revision without a name; others add theirs.
+const STANDARD: &str = "istio";
+
 /// The ConfigMap of a revision's standard mesh configuration.
 pub fn standard_config_map(revision: &str) -> String {
-    if revision == "default" { "istio".to_owned() } else { format!("istio-{revision}") }
+    if revision == Revision::UNNAMED { STANDARD.to_owned() } else { format!("{STANDARD}-{revision}") }
+}
+
+/// Whether a ConfigMap may be that of a revision's standard mesh configuration, by its name.
+pub fn is_standard_config_map(name: &str) -> bool {
+    name == STANDARD
+        || name
+            .strip_prefix(STANDARD)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|revision| revision.parse::<Revision>().is_ok())
 }
 
 /// Gateways as they are configured, by network. They may be names.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cluster::watched::{Meta, Watchable};
 use crate::istio::gateways::{Condition, is_ready};
+use crate::types::name::Revision;
 use crate::types::time::Timestamp;
 
 /// Label of a revision of istiod, and of a pod that is injected by one.
@@ -14,8 +15,10 @@ const REVISION_LABEL: &str = "istio.io/rev";
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// Container of a proxy.
 const PROXY_CONTAINER: &str = "istio-proxy";
-/// What lets a proxy take foreign roots while it runs.
-const XDS_AGENT: &str = "PROXY_CONFIG_XDS_AGENT";
+/// Variable of istiod that lets it take more than one root.
+pub const MULTIROOT: &str = "ISTIO_MULTIROOT_MESH";
+/// Variable of a proxy that lets it take foreign roots while it runs.
+pub const XDS_AGENT: &str = "PROXY_CONFIG_XDS_AGENT";
 /// The whole configuration of a proxy, as injection writes it.
 const PROXY_CONFIG: &str = "PROXY_CONFIG";
 const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
@@ -188,11 +191,11 @@ fn istiod(labels: &BTreeMap<String, String>, spec: &PodSpec) -> Istiod {
             .get(REVISION_LABEL)
             .cloned()
             .or_else(|| variable("REVISION"))
-            .unwrap_or_else(|| "default".to_owned()),
+            .unwrap_or_else(|| Revision::UNNAMED.to_owned()),
         version: labels.get(VERSION_LABEL).cloned().filter(is_version).or_else(|| tag().filter(is_version)),
         cluster_id: variable("CLUSTER_ID"),
         shared_mesh_config: variable("SHARED_MESH_CONFIG"),
-        multiroot: variable("ISTIO_MULTIROOT_MESH").is_some_and(|value| is_true(&value)),
+        multiroot: variable(MULTIROOT).is_some_and(|value| is_true(&value)),
     }
 }
 

@@ -77,7 +77,7 @@ impl<'a> Known<'a> {
     /// Its trust domain: the spec's, the published one, else its DNS domain.
     pub fn trust_domain(&self) -> TrustDomain {
         let stated = self.cluster.trust_domain.clone().or_else(|| self.locked.public.trust_domain.clone());
-        stated.or_else(|| self.cluster_domain().as_str().parse().ok()).unwrap_or_else(cluster_local)
+        stated.or_else(|| self.cluster_domain().as_str().parse().ok()).unwrap_or_default()
     }
 
     /// Its DNS domain.
@@ -104,11 +104,6 @@ impl<'a> Known<'a> {
         let digests = |known: &Known<'_>| known.locked.public.roots.iter().map(|root| root.digest).collect::<Vec<_>>();
         digests(self) == digests(other)
     }
-}
-
-fn cluster_local() -> TrustDomain {
-    #[allow(clippy::expect_used, reason = "a constant")]
-    "cluster.local".parse().expect("a trust domain")
 }
 
 /// The engine's public keys: those of the spec, else those of the lock.

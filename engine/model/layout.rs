@@ -4,6 +4,24 @@ use std::fmt;
 
 use crate::types::name::{ClusterName, MeshName};
 
+/// Folder of what is wanted.
+pub const SPECS: &str = "specs";
+/// Folder of templates that stand in for ours.
+pub const TEMPLATES: &str = "templates";
+/// Folder of what was learned and accepted.
+pub const LOCK: &str = "lock";
+/// Folder of the objects, a folder for each cluster.
+pub const RENDERED: &str = "rendered";
+/// Folder of what an installation of Istio takes up, a folder for each cluster.
+pub const VALUES: &str = "values";
+/// Folder of private keys, which git does not see.
+pub const KEYS: &str = "keys";
+
+/// Whether a path lies below one of the folders.
+pub fn is_below(folder: &str, path: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Name of the file that lists the others.
 pub const KUSTOMIZATION: &str = "kustomization.yaml";
 
@@ -19,7 +37,12 @@ pub fn secret_name(peer: &ClusterName) -> String {
 
 /// The folder of a cluster's objects.
 pub fn rendered_folder(cluster: impl fmt::Display) -> String {
-    format!("rendered/{cluster}")
+    format!("{RENDERED}/{cluster}")
+}
+
+/// The path of a file below `values/<cluster>/`.
+pub fn values_file(cluster: &ClusterName, file: &str) -> String {
+    format!("{VALUES}/{cluster}/{file}")
 }
 
 /// Names of the files below `values/<cluster>/`.

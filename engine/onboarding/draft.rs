@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::istio::installed::ISTIOD;
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE};
 use crate::onboarding::survey::{Adoption, Installer, Named, Survey, Way};
 use crate::types::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::types::object::{YamlError, to_yaml};
+use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
 
 /// Longest line of a comment that stands alone.
 const WIDTH: usize = 118;
@@ -326,12 +328,12 @@ fn contact(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError
     page.field(2, "image", &format!("{IMAGE}:{}", env!("CARGO_PKG_VERSION")), "the version that wrote this")?;
     match &installed.proxy {
         Some(host) => {
-            page.field(2, "apiHost", &host.to_string(), &format!("Service {namespace}/isthmus-proxy"))?;
+            page.field(2, "apiHost", &host.to_string(), &format!("Service {namespace}/{PROXY}"))?;
         }
         None => page.fill_in(
             2,
             "apiHost",
-            &format!("where peers are to reach Service {namespace}/isthmus-proxy, for example api.{name}.example.com"),
+            &format!("where peers are to reach Service {namespace}/{PROXY}, for example api.{name}.example.com"),
         ),
     }
     page.comment(2, "Or NodePort, or ClusterIP behind an ingress that passes TLS through.");
@@ -341,14 +343,14 @@ fn contact(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError
     page.line(1, "metadata:");
     match &installed.exporter {
         Some(host) => {
-            let from = format!("Service {namespace}/isthmus-exporter");
+            let from = format!("Service {namespace}/{EXPORTER}");
             page.field(2, "endpoint", &format!("https://{host}/metadata"), &from)?;
         }
         None => page.fill_in(
             2,
             "endpoint",
             &format!(
-                "where Service {namespace}/isthmus-exporter is to be reached, for example https://istio-metadata.{name}.example.com/metadata"
+                "where Service {namespace}/{EXPORTER} is to be reached, for example https://istio-metadata.{name}.example.com/metadata"
             ),
         ),
     }
@@ -391,7 +393,7 @@ fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
         _ if deckhouse => {
             page.comment(2, "clusterUUID: Deckhouse gives out one of its own; the lock pins it at first contact.");
         }
-        Ok(uuid) => page.field(2, "clusterUUID", uuid.as_str(), "UID of namespace kube-system")?,
+        Ok(uuid) => page.field(2, "clusterUUID", uuid.as_str(), &format!("UID of namespace {UUID_NAMESPACE}"))?,
         Err(reason) => page.comment(2, &format!("clusterUUID: not found: {reason}")),
     }
     match key {
@@ -471,7 +473,7 @@ fn istio(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> 
     page.gap();
     page.comment(1, &format!("Istio {version}"));
     page.line(1, "istio:");
-    page.field(2, "namespace", survey.namespace.as_str(), "Deployments labelled app=istiod")?;
+    page.field(2, "namespace", survey.namespace.as_str(), &format!("Deployments labelled {ISTIOD}"))?;
     if !survey.other_namespaces.is_empty() {
         page.comment(2, &format!("further control planes, left alone: in {}", survey.other_namespaces.join(", ")));
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::cluster::watched::{Meta, Objects, Place, Source, Watchable as _};
 use crate::istio::gateways::{GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways};
-use crate::istio::installed::{ROOT_CA, cluster_id, istio};
+use crate::istio::installed::{ISTIOD, ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, mesh_config, parse_mesh_networks, standard_config_map};
 use crate::istio::objects::{Istiod, MeshMap, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::onboarding::asking::Asking;
@@ -23,12 +23,12 @@ use crate::types::name::Namespace;
 use crate::types::object::REMOTE_SECRET_LABEL;
 use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
-use crate::wire::names::{EXPORTER, PROXY};
+use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
 
 impl Asking {
     /// What the cluster shows; nothing, where it has no istiod.
     pub(super) async fn survey(&self, context: &str, server: &str, now: Timestamp) -> Result<Option<Survey>, String> {
-        let istiods = self.list::<WireDeployment>(&Place::labelled("/apis/apps/v1/deployments", "app=istiod")).await?;
+        let istiods = self.list::<WireDeployment>(&Place::labelled("/apis/apps/v1/deployments", ISTIOD)).await?;
         let mut planes: BTreeMap<String, Vec<(Istiod, Installer)>> = BTreeMap::new();
         for deployment in istiods {
             let meta = deployment.meta();
@@ -46,7 +46,7 @@ impl Asking {
         let facts = istio(&istiods, &namespace);
         let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
         let (kube_system, own, roots, standard, services, secrets, ours) = tokio::join!(
-            self.one::<WireNamespace>("/api/v1/namespaces", "kube-system"),
+            self.one::<WireNamespace>("/api/v1/namespaces", UUID_NAMESPACE),
             self.one::<WireNamespace>("/api/v1/namespaces", namespace.as_str()),
             self.roots(&namespace, &maps, now),
             self.standard(&maps, &istiods),
@@ -55,8 +55,8 @@ impl Asking {
             self.installed(&namespace, &maps),
         );
         let uuid = kube_system.and_then(|found| {
-            let uid = found.ok_or("there is no namespace kube-system")?.uid.clone();
-            uid.parse().map_err(|error| format!("the UID of namespace kube-system: {error}"))
+            let uid = found.ok_or_else(|| format!("there is no namespace {UUID_NAMESPACE}"))?.uid.clone();
+            uid.parse().map_err(|error| format!("the UID of namespace {UUID_NAMESPACE}: {error}"))
         });
         let says = |get: fn(&MeshMap) -> Option<&String>| {
             let maps = standard.iter().filter_map(|(name, map)| Some((name, map.present()?)));

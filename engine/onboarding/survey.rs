@@ -9,6 +9,7 @@ use crate::types::certificate::RootCertificate;
 use crate::types::name::{
     ClusterId, ClusterName, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
+use crate::types::object::MANAGER;
 
 /// What a value is, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,7 +334,7 @@ pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<Stranger>) {
     let surveys: Vec<Survey> = clusters.iter().map(|cluster| cluster.survey.clone()).collect();
     for (at, reader) in clusters.iter().enumerate() {
         let secrets = reader.survey.secrets.iter().flatten();
-        for secret in secrets.filter(|secret| secret.managed_by.as_deref() != Some("isthmus")) {
+        for secret in secrets.filter(|secret| secret.managed_by.as_deref() != Some(MANAGER)) {
             let mut stays = |why| {
                 let (reader, secret) = (reader.name.value.clone(), secret.name.clone());
                 strangers.push(Stranger { reader, secret, why });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::checkout::CheckoutError;
+use crate::model::layout::{RENDERED, rendered_folder};
 use crate::types::name::Digest;
 
 /// A tree that could not be read.
@@ -54,7 +55,7 @@ impl Tree for BTreeMap<String, Vec<u8>> {
     fn clusters(&self) -> Result<Vec<String>, TreeError> {
         let mut names: Vec<String> = self
             .keys()
-            .filter_map(|path| path.strip_prefix("rendered/")?.split_once('/'))
+            .filter_map(|path| path.strip_prefix(RENDERED)?.strip_prefix('/')?.split_once('/'))
             .map(|(cluster, _)| cluster.to_owned())
             .collect();
         names.dedup();
@@ -62,7 +63,7 @@ impl Tree for BTreeMap<String, Vec<u8>> {
     }
 
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
-        let prefix = format!("rendered/{cluster}/");
+        let prefix = format!("{}/", rendered_folder(cluster));
         let files = self.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         Ok(files
             .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone())))

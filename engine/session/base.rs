@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::git::{GitError, Repository};
-use crate::model::layout::is_yaml;
-use crate::model::layout::rendered_folder;
+use crate::model::layout::{LOCK, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
 use crate::pipeline::meter::Unmetered;
 use crate::pipeline::tree::Tree;
@@ -41,7 +40,7 @@ impl Base {
         // one commit for all that is read, whatever moves meanwhile
         let commit =
             repository.resolve(revision).map_err(|error| Failure::new(Exit::Usage, format!("--base: {error}")))?;
-        let places = ["specs", "templates", "lock", "rendered", "values"];
+        let places = [SPECS, TEMPLATES, LOCK, RENDERED, VALUES];
         let mut files = repository.files_at(commit.as_str(), &places).map_err(failed)?;
         files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
         let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
@@ -55,12 +54,12 @@ impl Base {
                 .map(|(path, bytes)| Source { path: Arc::from(path), bytes })
                 .collect::<Vec<_>>()
         };
-        let specs = sources("specs");
+        let specs = sources(SPECS);
         if specs.is_empty() {
             // the first commit of a checkout is a change as well
             return Ok(Self::default());
         }
-        let input = Input { specs, templates: sources("templates"), lock: take("lock", &files) };
+        let input = Input { specs, templates: sources(TEMPLATES), lock: take(LOCK, &files) };
         let broken = RefCell::new(None);
         let other = |path: &str| match repository.files_at(commit.as_str(), &[path]) {
             Ok(mut found) => found.remove(path),
@@ -115,7 +114,7 @@ impl Base {
                 first.unwrap_or_default()
             ),
         );
-        files.retain(|path, _| path.starts_with("rendered/") || path.starts_with("values/"));
+        files.retain(|path, _| is_below(RENDERED, path) || is_below(VALUES, path));
         Ok(Self { files, lock, lock_files, unrendered: Some(unrendered) })
     }
 

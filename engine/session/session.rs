@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use crate::checkout::{Checkout, CheckoutError, FileChange, Limits};
 use crate::model::keyring::Keyring;
-use crate::model::layout::rendered_folder;
-use crate::model::layout::{is_yaml, is_yaml_of};
+use crate::model::layout::{LOCK, RENDERED, SPECS, TEMPLATES, VALUES, is_yaml, is_yaml_of, rendered_folder};
 use crate::model::lock::Lock;
 use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::pipeline::{Input, Program};
@@ -52,12 +51,12 @@ impl<'a> Session<'a> {
         };
         let own_links = narrow.map(Lock::links_path);
         let lock_filter = |path: &str| {
-            is_yaml(path) && own_links.as_ref().is_none_or(|own| !path.starts_with("lock/links/") || path == own)
+            is_yaml(path) && own_links.as_ref().is_none_or(|own| !path.starts_with(Lock::LINKS) || path == own)
         };
         let input = Input {
-            specs: sources("specs", &is_yaml)?,
-            templates: sources("templates", &is_yaml)?,
-            lock: checkout.read_tree("lock", &lock_filter, Limits::OUTPUT)?,
+            specs: sources(SPECS, &is_yaml)?,
+            templates: sources(TEMPLATES, &is_yaml)?,
+            lock: checkout.read_tree(LOCK, &lock_filter, Limits::OUTPUT)?,
         };
         let files = RefCell::new(BTreeSet::new());
         let program = Program::load_after(before, &input, &|path| {
@@ -123,8 +122,8 @@ impl<'a> Session<'a> {
 
     /// The digest of everything that a stored plan rests on beside its facts.
     pub fn tree_digest(&self) -> Result<Digest, Failure> {
-        let files = self.checkout.read_tree("rendered", &is_yaml, Limits::OUTPUT)?;
-        let values = self.checkout.read_tree("values", &is_yaml, Limits::OUTPUT)?;
+        let files = self.checkout.read_tree(RENDERED, &is_yaml, Limits::OUTPUT)?;
+        let values = self.checkout.read_tree(VALUES, &is_yaml, Limits::OUTPUT)?;
         let mut text = String::new();
         for (path, bytes) in files.iter().chain(&values) {
             text.push_str(&format!("{} {path}\n", Digest::of(bytes)));
@@ -135,7 +134,7 @@ impl<'a> Session<'a> {
 
 impl Tree for Checkout {
     fn clusters(&self) -> Result<Vec<String>, TreeError> {
-        Ok(self.list("rendered")?)
+        Ok(self.list(RENDERED)?)
     }
 
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {

@@ -10,8 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::checkout::{Checkout, CheckoutError, FileStamp, Limits};
-use crate::model::layout::is_yaml_of;
-use crate::model::layout::rendered_folder;
+use crate::model::layout::{RENDERED, is_yaml_of, rendered_folder};
 use crate::pipeline::tree::File;
 use crate::types::name::{Digest, MeshName};
 
@@ -99,7 +98,7 @@ impl Memory {
     /// These bytes were written to a file of `rendered/`.
     pub fn note_written(&self, path: &str, bytes: &[u8]) {
         let mut parts = path.split('/');
-        let (Some("rendered"), Some(cluster), name @ Some(_), None) =
+        let (Some(RENDERED), Some(cluster), name @ Some(_), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return;

@@ -157,6 +157,11 @@ impl MeshName {
     }
 }
 
+/// Deckhouse's module of Istio: its namespace, and who its tokens say they are from.
+pub(crate) const DECKHOUSE_ISTIO: &str = "d8-istio";
+/// The domain of a cluster unless somebody chose another, in DNS and in identities.
+const CLUSTER_LOCAL: &str = "cluster.local";
+
 impl ClusterId {
     /// Istio's default, which every untouched install has and which therefore names no cluster.
     pub const ISTIO_DEFAULT: &'static str = "Kubernetes";
@@ -175,21 +180,24 @@ impl Namespace {
 
     /// `d8-istio`, where Deckhouse runs its istiod.
     pub fn of_deckhouse() -> Self {
-        Self("d8-istio".into())
+        Self(DECKHOUSE_ISTIO.into())
     }
 }
 
 impl Revision {
+    /// What the revision is called that has no suffix in object names.
+    pub const UNNAMED: &'static str = "default";
+
     /// The revision that has no suffix in object names.
     pub fn unnamed() -> Self {
-        Self("default".into())
+        Self(Self::UNNAMED.into())
     }
 }
 
 impl ClusterDomain {
     /// `cluster.local`, the domain of a Kubernetes cluster unless somebody chose another.
     pub fn kubernetes_default() -> Self {
-        Self("cluster.local".into())
+        Self(CLUSTER_LOCAL.into())
     }
 }
 
@@ -347,7 +355,7 @@ fn is_uuid(text: &str) -> bool {
 impl Default for TrustDomain {
     /// Istio's own default.
     fn default() -> Self {
-        Self(Arc::from("cluster.local"))
+        Self(Arc::from(CLUSTER_LOCAL))
     }
 }
 

@@ -8,12 +8,20 @@ use serde_json::{Map, Value};
 
 use crate::types::name::MeshName;
 
-/// Label that names the tool, with value `isthmus`.
+/// Label that names the tool; [`MANAGER`] in objects of ours.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The tool, as the label names it.
+pub const MANAGER: &str = "isthmus";
+/// Label of Kubernetes that names what an object is part of.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Label that names the mesh.
 pub const MESH_LABEL: &str = "isthmus.dev/mesh";
-/// Label that names the writer: `tree`, `agent` or `cluster`; each prunes only its own.
+/// Label that names the writer, [`OF_TREE`] or [`OF_CLUSTER`]; each prunes only its own.
 pub const OWNER_LABEL: &str = "isthmus.dev/owner";
+/// The writer of the objects that are rendered into a checkout.
+pub const OF_TREE: &str = "tree";
+/// The writer of the objects that a role makes in its own cluster.
+pub const OF_CLUSTER: &str = "cluster";
 /// Annotation that lists the steps an object comes from.
 pub const STEPS_ANNOTATION: &str = "isthmus.dev/steps";
 /// Annotation with the SHA-256 of the public inputs of a secret.
@@ -117,9 +125,9 @@ impl Object {
 
     /// Whether the tree writer of this mesh wrote the object and may change or delete it.
     pub fn is_owned_by_tree_of(&self, mesh: &MeshName) -> bool {
-        self.label(MANAGED_BY) == Some("isthmus")
+        self.label(MANAGED_BY) == Some(MANAGER)
             && self.label(MESH_LABEL) == Some(mesh.as_str())
-            && self.label(OWNER_LABEL) == Some("tree")
+            && self.label(OWNER_LABEL) == Some(OF_TREE)
     }
 
     /// Whether the object is a remote secret, as istiod reads them.

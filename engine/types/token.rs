@@ -24,11 +24,11 @@ use zeroize::Zeroizing;
 
 use crate::types::json::parse_strict;
 use crate::types::key::{KeyId, PrivateKey, PublicKey};
-use crate::types::name::{ClusterUuid, InvalidName};
+use crate::types::name::{ClusterUuid, DECKHOUSE_ISTIO, InvalidName};
 use crate::types::time::Timestamp;
 
 /// `iss` of every token, as Deckhouse writes it.
-pub const ISSUER: &str = "d8-istio";
+pub const ISSUER: &str = DECKHOUSE_ISTIO;
 /// Most bytes of a token.
 pub const MAX_TOKEN: usize = 8 * 1024;
 /// By how much the clocks of two clusters may differ.

@@ -12,12 +12,13 @@ use notify::event::{Event, EventKind, Flag};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::checkout::{Checkout, CheckoutError, Stamps};
+use crate::model::layout::{KEYS, LOCK, RENDERED, SPECS, TEMPLATES, VALUES};
 use crate::watch::event::{Happening, Tell};
 
 /// Folders that a turn reads or writes.
-pub(super) const FOLDERS: [&str; 6] = ["specs", "templates", "keys", "lock", "rendered", "values"];
+pub(super) const FOLDERS: [&str; 6] = [SPECS, TEMPLATES, KEYS, LOCK, RENDERED, VALUES];
 /// Folders that a turn writes.
-pub(super) const OUTPUT: [&str; 3] = ["lock", "rendered", "values"];
+pub(super) const OUTPUT: [&str; 3] = [LOCK, RENDERED, VALUES];
 /// Between two looks where no events come.
 const BLIND_LOOK: Duration = Duration::from_secs(2);
 /// Most paths that are remembered between two looks, to name them.

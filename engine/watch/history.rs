@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkout::{Guard, Limits};
 use crate::git::{Author, GitError, Pull, Push, Repository, Target};
+use crate::model::layout::{RENDERED, is_below};
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::pipeline::plan::{Action, Plan};
@@ -200,7 +201,7 @@ fn written(plan: &Plan) -> BTreeSet<String> {
 /// The message of a commit: what changed, and why.
 fn message(plan: &Plan, paths: &BTreeSet<String>, causes: &[String]) -> String {
     let part = |path: &String| path.split('/').nth(1).map(str::to_owned);
-    let rendered = paths.iter().filter(|path| path.starts_with("rendered/"));
+    let rendered = paths.iter().filter(|path| is_below(RENDERED, path));
     let clusters: BTreeSet<String> = rendered.filter_map(part).collect();
     let moves: Vec<String> = plan
         .moves

@@ -7,4 +7,5 @@ pub mod metadata;
 pub mod names;
 pub mod peers;
 pub mod routes;
+pub mod shared;
 pub mod spiffe;

@@ -1,14 +1,30 @@
 //! Names that must be the same where an object is rendered and where it is read: of services, tokens and metrics.
 
+use crate::types::name::Namespace;
+
 /// The metadata-exporter's Service, account and `app.kubernetes.io/name`.
 pub const EXPORTER: &str = "isthmus-exporter";
 /// The same of the api-proxy.
 pub const PROXY: &str = "isthmus-proxy";
 /// The same of the relay.
 pub const RELAY: &str = "isthmus-relay";
+/// What each role is called on a command line, and its Service.
+pub const ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PROXY), ("relay", RELAY)];
 /// Audience of the tokens that istiod shows a strict relay.
 pub const RELAY_AUDIENCE: &str = "isthmus-relay";
 /// Metric of the api-proxy: when a peer last used a key. The exporter reads it.
 pub const LAST_USED: &str = "isthmus_proxy_credential_last_used_seconds";
 /// Metric of the relay: whether a route works. The exporter reads it.
 pub const ROUTE_UP: &str = "isthmus_relay_route_up";
+/// The namespace whose UID is the cluster's UUID.
+pub const UUID_NAMESPACE: &str = "kube-system";
+
+/// The Secret with the serving certificate that the relay issues for a Service.
+pub fn tls_secret(service: &str) -> String {
+    format!("{service}-tls")
+}
+
+/// A Service's name in DNS, without the cluster's domain.
+pub fn service_host(service: &str, namespace: &Namespace) -> String {
+    format!("{service}.{namespace}.svc")
+}

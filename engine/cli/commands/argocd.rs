@@ -12,9 +12,7 @@ use clap::Subcommand;
 use crate::checkout::{Checkout, Limits};
 use crate::cli::global::Global;
 use crate::gitops::argocd::{Parameters, announcement};
-use crate::model::layout::KUSTOMIZATION;
-use crate::model::layout::is_yaml;
-use crate::model::layout::rendered_folder;
+use crate::model::layout::{KUSTOMIZATION, SPECS, is_yaml, rendered_folder};
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
@@ -60,7 +58,7 @@ pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Res
 /// Announces what is known; a checkout with errors shows them when objects are asked for, not while a form is drawn.
 fn parameters(arguments: &Global) -> String {
     let mesh = Checkout::open(&arguments.directory).ok().and_then(|checkout| {
-        let specs = checkout.read_tree("specs", &is_yaml, Limits::SPECS).ok()?;
+        let specs = checkout.read_tree(SPECS, &is_yaml, Limits::SPECS).ok()?;
         let specs = specs.into_iter().map(|(path, bytes)| Source { path: path.into(), bytes }).collect();
         let input = Input { specs, ..Input::default() };
         Program::load(&input, &|path| checkout.read(path).ok().flatten()).ok().map(|program| program.mesh)

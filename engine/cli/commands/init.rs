@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::checkout::{Checkout, FileChange, Limits};
 use crate::cli::global::Global;
-use crate::model::layout::rendered_folder;
+use crate::istio::installed::ISTIOD;
+use crate::model::layout::{SPECS, rendered_folder, secret_file};
 use crate::onboarding::draft::{Draft, Options, draft, quoted};
 use crate::onboarding::kubeconfig::Contexts;
 use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Way, adoptions, name_all};
@@ -125,7 +126,7 @@ fn write(path: &str, text: &str) -> FileChange {
 /// A checkout that has specs has begun: nothing of it is overwritten, and nothing is written beside it.
 fn in_the_way(checkout: &Checkout, init: &Init) -> Result<(), Failure> {
     let is_yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
-    let there: Vec<String> = checkout.read_tree("specs", &is_yaml, Limits::SPECS)?.into_keys().collect();
+    let there: Vec<String> = checkout.read_tree(SPECS, &is_yaml, Limits::SPECS)?.into_keys().collect();
     if there.is_empty() {
         return Ok(());
     }
@@ -252,7 +253,7 @@ fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool)
     }
     for context in &seen.without {
         notes.push(format!(
-            "context `{}`: no istiod there (a Deployment labelled app=istiod); left out",
+            "context `{}`: no istiod there (a Deployment labelled {ISTIOD}); left out",
             context.escape_debug()
         ));
     }
@@ -339,7 +340,7 @@ fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
     for one in adoptions {
         let Adoption { reader, peer, context, namespace, secret, id, way } = one;
         let kubectl = format!("kubectl --context {} -n {namespace}", quoted(context));
-        let (secret, file) = (quoted(secret), format!("rendered/{reader}/{}", crate::model::layout::secret_file(peer)));
+        let (secret, file) = (quoted(secret), format!("{}/{}", rendered_folder(reader), secret_file(peer)));
         let words = match way {
             Way::InPlace => format!(
                 "`{reader}` reads `{peer}`: no hand is needed. The turn that joins the link writes {file} under the same name \

@@ -157,14 +157,20 @@ impl Lock {
         self.links.get(reader).into_iter().flatten()
     }
 
+    /// Where clusters' files lie.
+    const CLUSTERS: &'static str = "lock/clusters/";
+
+    /// Where the links of readers lie.
+    pub const LINKS: &'static str = "lock/links/";
+
     /// Path of a cluster's file.
     pub fn cluster_path(cluster: &ClusterName) -> String {
-        format!("lock/clusters/{cluster}.yaml")
+        format!("{}{cluster}.yaml", Self::CLUSTERS)
     }
 
     /// Path of a reader's links.
     pub fn links_path(reader: &ClusterName) -> String {
-        format!("lock/links/{reader}.yaml")
+        format!("{}{reader}.yaml", Self::LINKS)
     }
 
     /// Path of the engine's public keys.
@@ -209,11 +215,11 @@ impl Lock {
             let name = path.strip_prefix(folder)?.strip_suffix(".yaml")?;
             name.parse::<ClusterName>().ok()
         };
-        if let Some(cluster) = name("lock/clusters/") {
+        if let Some(cluster) = name(Self::CLUSTERS) {
             let wire: WireCluster = read(path, text)?;
             same_name(path, &wire.cluster, &cluster)?;
             self.clusters.insert(cluster, wire.check(path)?);
-        } else if let Some(reader) = name("lock/links/") {
+        } else if let Some(reader) = name(Self::LINKS) {
             let wire: WireLinks = read(path, text)?;
             same_name(path, &wire.reader, &reader)?;
             if let Some((peer, _)) = wire.links.iter().find(|(_, link)| link.epoch.is_some()) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use crate::model::layout::{KUSTOMIZATION, VALUES_FILES, rendered_folder, values_mark};
+use crate::model::layout::{KUSTOMIZATION, VALUES, VALUES_FILES, is_below, rendered_folder, values_file, values_mark};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::equal_subjects;
@@ -197,7 +197,7 @@ fn extra_steps(
         let action = match found {
             None => Action::Create,
             Some(bytes) if *bytes == *file.text.as_bytes() => continue,
-            Some(bytes) if path.starts_with("values/") && !bytes.starts_with(mark.as_bytes()) => {
+            Some(bytes) if is_below(VALUES, path) && !bytes.starts_with(mark.as_bytes()) => {
                 let refusal = CompareRefusal::ForeignValues { path: path.clone() };
                 changes.refused.push((StepId::of(StepKind::RenderTrust, name), refusal));
                 continue;
@@ -208,7 +208,7 @@ fn extra_steps(
         changes.steps.push(FileStep { path: path.clone(), action, text });
     }
     for file in VALUES_FILES {
-        let path = format!("values/{name}/{file}");
+        let path = values_file(name, file);
         let ours = |bytes: Vec<u8>| bytes.starts_with(mark.as_bytes());
         if !rendered.extra.contains_key(&path) && tree.file(&path)?.is_some_and(ours) {
             changes.steps.push(FileStep { path, action: Action::Delete, text: None });

@@ -14,13 +14,14 @@ use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::Reader;
 use crate::pipeline::render::rendered::RenderedObject;
-use crate::pipeline::render::stencil::Stencil;
+use crate::pipeline::render::stencil::{NAME, Stencil};
 use crate::pipeline::template::Templates;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, MeshName, Revision};
 use crate::types::object::Object;
 use crate::types::step::{StepId, StepKind};
+use crate::wire::names::{EXPORTER, PROXY, ROLES, service_host, tls_secret};
 
 /// Files of every component, below its folder.
 const FILES: [&str; 6] = [
@@ -47,9 +48,6 @@ pub(super) struct Made {
     object: Object,
     yaml: Option<Stencil>,
 }
-
-/// Stands for the cluster's name in the step of an object.
-const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
 
 /// The objects of a template with these values.
 fn objects(
@@ -84,8 +82,8 @@ pub(super) fn render(
         return Ok(());
     };
     let mut findings = Diagnostics::new();
-    for role in ["exporter", "proxy", "relay"] {
-        let mut context = values(reader, components, image, role);
+    for (role, service) in ROLES {
+        let mut context = values(reader, components, image, service);
         for file in FILES {
             if file == "deployment.yaml" {
                 context.insert("args".to_owned(), args(reader, components, role).into());
@@ -105,8 +103,8 @@ pub(super) fn render(
     findings.ok_or(Some(())).map(|_| ())
 }
 
-fn values(reader: &Reader<'_>, components: &Components, image: &str, role: &str) -> Map<String, Value> {
-    let issued = || format!("isthmus-{role}-tls");
+fn values(reader: &Reader<'_>, components: &Components, image: &str, service: &str) -> Map<String, Value> {
+    let issued = || tls_secret(service);
     let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
     let name = |revision: &Revision| standard_config_map(revision.as_str());
     let istio = &reader.cluster.istio;
@@ -192,11 +190,10 @@ fn leaf_hosts(reader: &Reader<'_>, components: &Components) -> Vec<(&'static str
         Endpoint::File(_) => None,
     };
     let api_host = components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host);
-    let service = |role: &str| format!("isthmus-{role}.{}.svc", cluster.istio.namespace);
     let mut hosts = Vec::new();
-    for (flag, role, public) in [("exporter-host", "exporter", endpoint), ("proxy-host", "proxy", api_host)] {
+    for (flag, service, public) in [("exporter-host", EXPORTER, endpoint), ("proxy-host", PROXY, api_host)] {
         hosts.extend(public.map(|host| (flag, host.to_string())));
-        hosts.push((flag, service(role)));
+        hosts.push((flag, service_host(service, &cluster.istio.namespace)));
     }
     hosts
 }

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 use crate::model::needs::{Row, Wave};
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::MeshName;
-use crate::types::object::{MANAGED_BY, MESH_LABEL, OWNER_LABEL, Object, STEPS_ANNOTATION, SYNC_WAVE};
+use crate::types::object::{
+    MANAGED_BY, MANAGER, MESH_LABEL, OF_TREE, OWNER_LABEL, Object, STEPS_ANNOTATION, SYNC_WAVE,
+};
 use crate::types::step::StepId;
 
 /// An object in the making.
@@ -50,7 +52,7 @@ impl Draft {
 
 /// The labels by which our tree writer knows its own.
 pub(super) fn ownership(mesh: &MeshName) -> Map<String, Value> {
-    let labels = [(MANAGED_BY, "isthmus"), (MESH_LABEL, mesh.as_str()), (OWNER_LABEL, "tree")];
+    let labels = [(MANAGED_BY, MANAGER), (MESH_LABEL, mesh.as_str()), (OWNER_LABEL, OF_TREE)];
     labels.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 

@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
-use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE};
+use crate::istio::objects::{MULTIROOT, XDS_AGENT};
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, values_file};
 use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
 use crate::pipeline::render::check::{check_reads_back, internal};
@@ -24,7 +25,7 @@ use crate::pipeline::render::pieces::Piece;
 use crate::pipeline::render::reader::Reader;
 use crate::types::address::Gateway;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::types::name::{ClusterId, Digest, NetworkName, Revision, TrustDomain};
+use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
 use crate::types::text::quoted;
@@ -169,7 +170,7 @@ pub(super) fn render(
             crate::model::layout::values_mark(&reader.mesh.name)
         );
         let text = header + &checked(&values, "the values file")?;
-        out.extra.insert(format!("values/{}/{name}", reader.cluster.name), ExtraFile { text, steps });
+        out.extra.insert(values_file(&reader.cluster.name, name), ExtraFile { text, steps });
     }
     gateway(reader, out);
     Ok(())
@@ -205,7 +206,7 @@ fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConf
 /// network (`global.network`) sets it in every proxy by itself, and what the cluster publishes may come from there. The
 /// values files set `global.network` instead.
 fn proxy_metadata(reader: &Reader<'_>, target: MeshConfigTarget) -> BTreeMap<&'static str, String> {
-    let mut metadata = BTreeMap::from([("PROXY_CONFIG_XDS_AGENT", "true".to_owned())]);
+    let mut metadata = BTreeMap::from([(XDS_AGENT, "true".to_owned())]);
     if reader.cluster.istio.dns_capture {
         metadata.insert("ISTIO_META_DNS_CAPTURE", "true".to_owned());
     }
@@ -338,16 +339,15 @@ fn values(
     if !networks.is_empty() {
         global.insert("meshNetworks".to_owned(), serde_json::to_value(networks).map_err(internal)?);
     }
-    let mut switches = json!({ "ISTIO_MULTIROOT_MESH": "true" });
+    let mut switches = json!({ MULTIROOT: "true" });
     let mut pilot = Map::new();
     if reader.mesh.require_token {
-        switches =
-            json!({ "ISTIO_MULTIROOT_MESH": "true", "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "tokenFile" });
+        switches = json!({ MULTIROOT: "true", "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "tokenFile" });
         pilot.extend(volume_of_relay_token());
     }
     pilot.insert("env".to_owned(), switches);
     let istio = &reader.cluster.istio;
-    let revision = istio.revisions.first().map_or("default", Revision::as_str);
+    let revision = istio.revisions.first().map_or(Revision::UNNAMED, Revision::as_str);
     Ok(match target {
         MeshConfigTarget::IstioOperator => (
             ISTIO_OPERATOR_FILE,
@@ -394,7 +394,7 @@ fn gateway(reader: &Reader<'_>, out: &mut RenderedCluster) {
     }
     // `*.local` is Istio's own choice for the default domain: it takes in `clusterset.local`, too.
     let hosts = match cluster.cluster_domain.as_str() {
-        "cluster.local" => "*.local".to_owned(),
+        _ if cluster.cluster_domain == ClusterDomain::kubernetes_default() => "*.local".to_owned(),
         domain => format!("*.{domain}"),
     };
     let spec = json!({

@@ -22,6 +22,7 @@ use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
 use crate::wire::peers::{PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
+use crate::wire::shared::{SHARED, Shared};
 
 /// Role of the api-proxy: the users that it may become.
 const IMPERSONATE: &str = "isthmus-impersonate";
@@ -139,16 +140,13 @@ fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster
 /// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and mesh configuration, which it asks
 /// for too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
 pub(super) fn peer_rules() -> Value {
-    let read = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] });
-    json!([
-        read("", &["namespaces", "nodes", "pods", "services"]),
-        read("apiextensions.k8s.io", &["customresourcedefinitions"]),
-        read("discovery.k8s.io", &["endpointslices"]),
-        read("gateway.networking.k8s.io", &["gateways"]),
-        read("multicluster.x-k8s.io", &["serviceexports", "serviceimports"]),
-        read("networking.istio.io", &["workloadentries"]),
-        { "nonResourceURLs": ["/api"], "verbs": ["get"] },
-    ])
+    let of_group = |all: &[Shared]| {
+        let resources: Vec<_> = all.iter().map(|shared| shared.resource).collect();
+        let group = all.first().map(|shared| shared.group);
+        json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] })
+    };
+    let rules = SHARED.chunk_by(|one, next| one.group == next.group).map(of_group);
+    rules.chain([json!({ "nonResourceURLs": ["/api"], "verbs": ["get"] })]).collect()
 }
 
 /// `isthmus-routes`, as soon as there is one.

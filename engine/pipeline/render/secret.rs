@@ -19,17 +19,15 @@ use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::{Link, Reader};
 use crate::pipeline::render::reasons::RenderWait;
 use crate::pipeline::render::rendered::RenderedObject;
-use crate::pipeline::render::stencil::Stencil;
+use crate::pipeline::render::stencil::{NAME, Stencil};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::{INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
 use crate::types::step::StepId;
-use crate::wire::names::RELAY;
+use crate::wire::names::{RELAY, service_host};
 
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
-/// Stands for a peer's name.
-const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
 /// Stands for the digest of the inputs.
 const INPUTS: &str = "sha256:stand-in-for-inputs-xq7v3k9w2m5r8t4z";
 /// Stands for the kubeconfig in base64, which no YAML puts into quotes: it begins with `apiVersion`.
@@ -94,7 +92,7 @@ impl<'c> Relay<'c> {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
-        let base = format!("https://{RELAY}.{namespace}.svc:{RELAY_PORT}/to/");
+        let base = format!("https://{}:{RELAY_PORT}/to/", service_host(RELAY, namespace));
         let place =
             Place { base, ca: Digest::of(ca.as_bytes()), token_file: reader.mesh.require_token.then_some(RELAY_TOKEN) };
         let peer = NAME.parse().map_err(internal)?;

@@ -2,6 +2,9 @@
 //!
 //! A mesh of a thousand clusters has a million remote secrets, and serializing each costs more than all else.
 
+/// Stands for a cluster's name, which no cluster has.
+pub(super) const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
+
 /// A text with places.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stencil {

@@ -13,14 +13,13 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::model::layout::TEMPLATES;
 use crate::spec::Source;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::types::object::Object;
 
 mod model;
 
-/// The folder of overrides in a checkout.
-pub const TEMPLATE_FOLDER: &str = "templates";
 /// Steps of minijinja's machine that one template may take.
 const FUEL: u64 = 50_000;
 
@@ -90,7 +89,7 @@ impl Templates {
     }
 
     fn add(&mut self, file: &Source) -> Result<(), Diagnostic> {
-        let name = file.path.strip_prefix(TEMPLATE_FOLDER).map_or(&*file.path, |name| name.trim_start_matches('/'));
+        let name = file.path.strip_prefix(TEMPLATES).map_or(&*file.path, |name| name.trim_start_matches('/'));
         if std::path::Path::new(name).extension().is_none_or(|extension| extension != "yaml") {
             return Ok(());
         }
@@ -120,7 +119,7 @@ impl Templates {
 
     /// The objects of a template. `context` is a mapping of the values the template may use.
     pub(crate) fn objects(&self, name: &str, context: &Value) -> Result<Vec<Object>, Diagnostic> {
-        let path = format!("built-in {TEMPLATE_FOLDER}/{name}");
+        let path = format!("built-in {TEMPLATES}/{name}");
         let text = BUILTIN.iter().find(|(builtin, _)| *builtin == name).map_or("", |(_, text)| text);
         let wanted = objects(&self.builtin, name, &path, text, context)?;
         let Some(own) = self.overrides.get(name) else {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::roles::api::request::{ApiRequest, Resource, Verb};
 use crate::types::name::{Digest, TrustDomain};
+use crate::wire::shared::Shared;
 
 /// A list that is made here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,29 +33,26 @@ pub struct Answer {
     pub idles: bool,
 }
 
-/// Lists that an istiod waits for and a peer's api-proxy may refuse: group, resource, kind.
-const REFUSABLE: [(&str, &str, &str); 6] = [
-    ("", "secrets", "Secret"),
-    ("", "configmaps", "ConfigMap"),
-    ("gateway.networking.k8s.io", "gateways", "Gateway"),
-    ("multicluster.x-k8s.io", "serviceexports", "ServiceExport"),
-    ("multicluster.x-k8s.io", "serviceimports", "ServiceImport"),
-    ("networking.istio.io", "workloadentries", "WorkloadEntry"),
-];
+/// The kind in a list that an istiod waits for and a peer's api-proxy may refuse.
+fn refusable(resource: &Resource) -> Option<&'static str> {
+    match (resource.group.as_str(), resource.resource.as_str()) {
+        ("", "secrets") => Some("Secret"),
+        ("", "configmaps") => Some("ConfigMap"),
+        (group, name) => Shared::of(group, name)?.may_be_empty,
+    }
+}
 
 impl Synthetic {
     /// A list of a resource that has nothing in it.
     pub fn empty_list(resource: &Resource) -> Self {
-        let known = REFUSABLE.iter().find(|(g, r, _)| *g == resource.group && *r == resource.resource);
-        let kind = known.map_or("Secret", |(_, _, kind)| kind).to_owned();
+        let kind = refusable(resource).unwrap_or("Secret").to_owned();
         Self { api_version: resource.api_version(), kind, resource_version: 1, object: None }
     }
 
     /// The empty list for one that a peer's api-proxy refused, where istiod would wait for it for ever.
     pub fn for_refused(request: &ApiRequest) -> Option<Self> {
         let resource = request.resource().filter(|resource| resource.subresource.is_none())?;
-        let known = REFUSABLE.iter().any(|(g, r, _)| *g == resource.group && *r == resource.resource);
-        (known && request.verb != Verb::Get).then(|| Self::empty_list(resource))
+        (refusable(resource).is_some() && request.verb != Verb::Get).then(|| Self::empty_list(resource))
     }
 
     /// A mesh configuration with nothing but the trust domain.

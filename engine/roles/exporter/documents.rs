@@ -7,7 +7,7 @@ use std::time::Duration;
 use x509_parser::pem::Pem;
 
 use crate::cluster::watched::{Objects, Source};
-use crate::istio::installed::{ROOT_CA, cluster_id, istio};
+use crate::istio::installed::{ISTIOD, ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{Configured, SHARED_MESH_CONFIG, parse_mesh_networks};
 use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
 use crate::roles::exporter::options::ExporterOptions;
@@ -18,6 +18,7 @@ use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
 use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument};
+use crate::wire::names::UUID_NAMESPACE;
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, RoutesFile};
 
@@ -117,7 +118,7 @@ impl Facts {
         }
         let pods = self.istiods.required("list of istiod's pods")?;
         if pods.is_empty() {
-            return Err("there is no istiod: neither a Deployment nor a pod has the label app=istiod".to_owned());
+            return Err(format!("there is no istiod: neither a Deployment nor a pod has the label {ISTIOD}"));
         }
         Ok(pods.values().map(|pod| pod.istiod.clone()).collect())
     }
@@ -151,8 +152,8 @@ fn uuid(facts: &Facts, options: &ExporterOptions) -> Result<ClusterUuid, String>
     if let Some(uuid) = &options.cluster_uuid {
         return Ok(uuid.clone());
     }
-    let uid = &facts.kube_system.required("namespace kube-system")?.uid;
-    uid.parse().map_err(|error| format!("the UID of namespace kube-system: {error}"))
+    let uid = &facts.kube_system.required(&format!("namespace {UUID_NAMESPACE}"))?.uid;
+    uid.parse().map_err(|error| format!("the UID of namespace {UUID_NAMESPACE}: {error}"))
 }
 
 /// The identity, which must be this cluster's, and its keys.

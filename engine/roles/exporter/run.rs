@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::watched::{Place, Source, Watchable, Watched, each, watch_place};
 use crate::istio::gateways::{Hosts, NETWORK_LABEL, Settling, WireNode, WireService, behind_nodes, gateways};
-use crate::istio::installed::ROOT_CA;
+use crate::istio::installed::{ISTIOD, ROOT_CA};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
 use crate::istio::objects::{WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::roles::exporter::documents::{Facts, compose};
@@ -27,7 +27,7 @@ use crate::roles::role::{Role, RoleError, Service};
 use crate::types::certificate::parse_roots_any_time;
 use crate::wire::identity::IDENTITY;
 use crate::wire::metadata::Evidence;
-use crate::wire::names::{PROXY, RELAY};
+use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
 use crate::wire::peers::PEERS;
 use crate::wire::routes::ROUTES;
 
@@ -172,11 +172,11 @@ impl Sources {
             routes: map(ROUTES),
             shared: watch_place::<WireMeshMap>(&client, Place::named(&paths.config_maps, SHARED_MESH_CONFIG), &bell),
             standard: BTreeMap::new(),
-            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, "app=istiod"), &bell),
-            istiods: pods("app=istiod"),
+            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, ISTIOD), &bell),
+            istiods: pods(ISTIOD),
             proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
             relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
-            kube_system: namespace("kube-system"),
+            kube_system: namespace(UUID_NAMESPACE),
             namespace: namespace(role.namespace.as_str()),
             services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &bell),
             nodes: None,

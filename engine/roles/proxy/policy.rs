@@ -25,24 +25,12 @@
 //! Services are asked as JSON and lose the label by which istiod would take them for gateways: such a gateway would
 //! override the one that is published (istio.io/istio `pilot/pkg/serviceregistry/kube/controller/network.go`).
 
+use crate::istio::mesh_config::is_standard_config_map;
 use crate::roles::api::request::{ApiRequest, Resource, Target, Verb};
 use crate::roles::api::synthetic::Synthetic;
 use crate::types::name::{Namespace, TrustDomain};
 use crate::wire::peers::PeerEntry;
-
-/// Resources that are passed on: group, resource, whether its objects are in namespaces.
-pub const PASSED_ON: [(&str, &str, bool); 10] = [
-    ("", "namespaces", false),
-    ("", "nodes", false),
-    ("", "pods", true),
-    ("", "services", true),
-    ("apiextensions.k8s.io", "customresourcedefinitions", false),
-    ("discovery.k8s.io", "endpointslices", true),
-    ("gateway.networking.k8s.io", "gateways", true),
-    ("multicluster.x-k8s.io", "serviceexports", true),
-    ("multicluster.x-k8s.io", "serviceimports", true),
-    ("networking.istio.io", "workloadentries", true),
-];
+use crate::wire::shared::Shared;
 
 /// What a cluster lets its peers see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,12 +105,11 @@ impl Policy {
             ("", "configmaps") => self.mesh_config(request, resource, peer).map(Admitted::Synthetic),
             ("", "secrets") => Err(Denied::Private),
             (group, name) => {
-                let known = PASSED_ON.iter().find(|(g, r, _)| *g == group && *r == name);
-                let (_, _, namespaced) = known.ok_or(Denied::Resource)?;
+                let namespaced = Shared::of(group, name).ok_or(Denied::Resource)?.namespaced;
                 // a Namespace is judged as what is in it
                 let (within, namespaced) = match (group, name) {
                     ("", "namespaces") if resource.namespace.is_none() => (&resource.name, true),
-                    _ => (&resource.namespace, *namespaced),
+                    _ => (&resource.namespace, namespaced),
                 };
                 match within {
                     Some(_) if !namespaced => Err(Denied::Resource),
@@ -147,7 +134,7 @@ impl Policy {
     /// istiod watches ConfigMap `istio` or `istio-<revision>` of its own namespace by a field selector.
     fn mesh_config(&self, request: &ApiRequest, resource: &Resource, peer: &PeerEntry) -> Result<Synthetic, Denied> {
         let selected = request.query.field_selector.as_deref().and_then(|text| text.strip_prefix("metadata.name="));
-        let name = selected.filter(|name| *name == "istio" || name.strip_prefix("istio-").is_some_and(is_label));
+        let name = selected.filter(|name| is_standard_config_map(name));
         let own = peer.istio_namespace.as_ref().unwrap_or(&self.istio_namespace);
         match (&resource.namespace, name, request.verb) {
             (Some(namespace), Some(name), Verb::List | Verb::Watch) if namespace == own.as_str() => {
@@ -160,10 +147,6 @@ impl Policy {
 
 fn shares(peer: &PeerEntry, namespace: &str) -> bool {
     peer.namespaces.iter().any(|shared| shared == "*" || shared == namespace)
-}
-
-fn is_label(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// `v1`, `v1beta1`, `v1alpha3`.

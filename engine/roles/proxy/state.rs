@@ -12,6 +12,7 @@ use kube::client::ConfigExt as _;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::cluster::tls;
 use crate::roles::proxy::audit::{AuditLog, AuditTarget};
 use crate::roles::proxy::credential::Credential;
 use crate::roles::proxy::metrics::Counts;
@@ -105,10 +106,10 @@ fn apiserver(role: &Role, url: Option<&http::Uri>) -> Result<Upstream, RoleError
     if let Some(name) = &config.tls_server_name {
         origin.server_name = Origin::new(name, 443).map_err(|error| broken(&error))?.server_name;
     }
-    let mut tls = config.rustls_client_config().map_err(|error| broken(&error))?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut client = config.rustls_client_config().map_err(|error| broken(&error))?;
+    client.alpn_protocols = tls::offered(tls::HTTP_2_OR_1);
     let limits = UpstreamLimits { connections: role.limits.upstream_connections, ..UpstreamLimits::default() };
-    Ok(Upstream::new(origin, Arc::new(tls), limits))
+    Ok(Upstream::new(origin, Arc::new(client), limits))
 }
 
 /// Asks the apiserver whether it is ready, for as long as the role lives.

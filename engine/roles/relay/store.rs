@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::types::name::Namespace;
-use crate::types::object::{MANAGED_BY, OWNER_LABEL};
+use crate::types::object::{MANAGED_BY, MANAGER, OF_CLUSTER, OWNER_LABEL, PART_OF};
 
 /// How long the apiserver may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ impl Store {
 
     /// Metadata of an object that is ours.
     pub(super) fn own(&self, name: &str) -> ObjectMeta {
-        let labels = [(MANAGED_BY, "isthmus"), (OWNER_LABEL, "cluster"), ("app.kubernetes.io/part-of", "isthmus")];
+        let labels = [(MANAGED_BY, MANAGER), (OWNER_LABEL, OF_CLUSTER), (PART_OF, MANAGER)];
         let labels = labels.into_iter().map(|(label, value)| (label.to_owned(), value.to_owned()));
         ObjectMeta {
             name: Some(name.to_owned()),
@@ -70,7 +70,7 @@ impl Store {
 /// Whether an object was made by a role in the cluster, so that it may be written.
 pub(super) fn is_own(metadata: &ObjectMeta) -> bool {
     let is = |label, value| metadata.labels.as_ref().and_then(|labels| labels.get(label)).is_some_and(|v| v == value);
-    is(MANAGED_BY, "isthmus") && is(OWNER_LABEL, "cluster")
+    is(MANAGED_BY, MANAGER) && is(OWNER_LABEL, OF_CLUSTER)
 }
 
 /// Reads an object by its name; `None`: it is not there.

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use crate::istio::gateways::NETWORK_LABEL;
+use crate::istio::mesh_config::standard_config_map;
 use crate::roles::relay::RelayOptions;
 use crate::roles::relay::birth;
 use crate::roles::relay::birth::Authn;
@@ -27,18 +28,16 @@ use crate::roles::relay::store::{Store, Written};
 use crate::roles::role::Role;
 use crate::roles::role::now;
 use crate::server::Certificates;
-use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
+use crate::types::name::{ClusterDomain, ClusterUuid, NetworkName, Revision, TrustDomain};
 use crate::types::token::Scope;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
 use crate::wire::metadata::AuthnKey;
-use crate::wire::names::{EXPORTER, PROXY, RELAY};
+use crate::wire::names::{EXPORTER, PROXY, RELAY, UUID_NAMESPACE, service_host, tls_secret};
 
 /// Attempts at an object that others write at the same time.
 const ATTEMPTS: usize = 5;
 /// Shortest and longest pause while something is not in order yet.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// ConfigMap of the mesh configuration, but for the suffix of its revision.
-const MESH_CONFIG: &str = "istio";
 
 /// Who this cluster is to its peers.
 #[derive(Debug)]
@@ -107,14 +106,14 @@ impl Keeper {
         let identity = self.identity(&credential).await;
         self.note("identity", identity);
         for (about, name, hosts) in self.leaves() {
-            let issued = self.leaf(&credential.authn, name, &hosts).await;
+            let issued = self.leaf(&credential.authn, &name, &hosts).await;
             let outcome = match issued {
                 Ok(leaf) if about == "certificate" => self.serve(&leaf),
                 Ok(_) => Ok(()),
                 Err(problem) => {
                     if about == "certificate" && self.certificates.is_none() {
                         // peers of this cluster's istiod are reached with a certificate that only this process knows
-                        let own = credential.authn.authority.issue(name, &hosts, now());
+                        let own = credential.authn.authority.issue(&name, &hosts, now());
                         drop(own.map(|leaf| self.serve(&leaf)));
                     }
                     Err(problem)
@@ -173,11 +172,12 @@ impl Keeper {
     }
 
     async fn uuid(&self) -> Result<ClusterUuid, String> {
-        let object = store::read(&self.store.namespaces, "kube-system").await.map_err(|error| error.to_string())?;
+        let object = store::read(&self.store.namespaces, UUID_NAMESPACE).await.map_err(|error| error.to_string())?;
         let uid = object.and_then(|object: NamespaceObject| object.metadata.uid);
-        let uid =
-            uid.ok_or("namespace `kube-system` has no UID, so this cluster's is not known; say --cluster-uuid")?;
-        uid.parse().map_err(|error| format!("namespace `kube-system`: {error}; say --cluster-uuid"))
+        let unknown =
+            || format!("namespace `{UUID_NAMESPACE}` has no UID, so this cluster's is not known; say --cluster-uuid");
+        let uid = uid.ok_or_else(unknown)?;
+        uid.parse().map_err(|error| format!("namespace `{UUID_NAMESPACE}`: {error}; say --cluster-uuid"))
     }
 
     async fn network(&self) -> Result<Option<NetworkName>, String> {
@@ -199,10 +199,7 @@ impl Keeper {
         let unnamed = [Revision::unnamed()];
         let revisions: &[Revision] = if self.options.revisions.is_empty() { &unnamed } else { &self.options.revisions };
         for revision in revisions {
-            let name = match revision.as_str() {
-                "default" => MESH_CONFIG.to_owned(),
-                revision => format!("{MESH_CONFIG}-{revision}"),
-            };
+            let name = standard_config_map(revision.as_str());
             let map = store::read(&self.store.config_maps, &name).await.map_err(|error| error.to_string())?;
             if let Some(map) = map {
                 let mesh = map.data.and_then(|mut data| data.remove("mesh")).unwrap_or_default();
@@ -253,25 +250,28 @@ impl Keeper {
     }
 
     /// What each certificate is about, its Secret, and its hosts.
-    fn leaves(&self) -> Vec<(&'static str, &'static str, BTreeSet<String>)> {
+    fn leaves(&self) -> Vec<(&'static str, String, BTreeSet<String>)> {
         let hosts = |service: &str, more: &[String]| -> BTreeSet<String> {
-            let name = format!("{service}.{}.svc", self.store.namespace);
+            let name = service_host(service, &self.store.namespace);
             let canonical =
                 |host: &String| host.parse().map_or_else(|_| host.clone(), |host: std::net::IpAddr| host.to_string());
-            [format!("{name}.cluster.local"), name].into_iter().chain(more.iter().map(canonical)).collect()
+            [format!("{name}.{}", ClusterDomain::kubernetes_default()), name]
+                .into_iter()
+                .chain(more.iter().map(canonical))
+                .collect()
         };
         let mut leaves = vec![
-            ("certificate of the exporter", "isthmus-exporter-tls", hosts(EXPORTER, &self.options.exporter_hosts)),
-            ("certificate of the api-proxy", "isthmus-proxy-tls", hosts(PROXY, &self.options.proxy_hosts)),
+            ("certificate of the exporter", tls_secret(EXPORTER), hosts(EXPORTER, &self.options.exporter_hosts)),
+            ("certificate of the api-proxy", tls_secret(PROXY), hosts(PROXY, &self.options.proxy_hosts)),
         ];
         if self.role.tls.is_none() {
-            leaves.push(("certificate", "isthmus-relay-tls", hosts(RELAY, &[])));
+            leaves.push(("certificate", tls_secret(RELAY), hosts(RELAY, &[])));
         }
         leaves
     }
 
     /// The certificate in a Secret, issued if it has to be.
-    async fn leaf(&self, authn: &Authn, name: &'static str, hosts: &BTreeSet<String>) -> Result<Leaf, String> {
+    async fn leaf(&self, authn: &Authn, name: &str, hosts: &BTreeSet<String>) -> Result<Leaf, String> {
         let authority = &authn.authority;
         for _ in 0..ATTEMPTS {
             let found: Option<Secret> =
@@ -356,7 +356,8 @@ fn trust_domain_of(mesh: &str) -> Result<TrustDomain, String> {
     let mesh: Option<Mesh> =
         serde_yaml::from_str(mesh).map_err(|error| format!("`mesh` is no YAML mapping: {error}"))?;
     let domain = mesh.unwrap_or_default().trust_domain.filter(|domain| !domain.is_empty());
-    domain.as_deref().unwrap_or("cluster.local").parse().map_err(|error| format!("`trustDomain`: {error}"))
+    let parse = |domain: &String| domain.parse().map_err(|error| format!("`trustDomain`: {error}"));
+    domain.as_ref().map_or_else(|| Ok(TrustDomain::default()), parse)
 }
 
 #[cfg(test)]

@@ -1,0 +1,47 @@
+//! What of a cluster its peers may read: the objects that an istiod asks a remote cluster of a multi-primary mesh for.
+//!
+//! The rights that are rendered for peers, what the api-proxy passes on and which lists may be answered as empty are all made
+//! of this table.
+
+/// A resource of the apiserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// The resource, as in a path.
+    pub resource: &'static str,
+    /// Its objects are in namespaces.
+    pub namespaced: bool,
+    /// The kind of its objects, where istiod can do with an empty list of them when a peer refuses it.
+    pub may_be_empty: Option<&'static str>,
+}
+
+const fn shared(
+    group: &'static str,
+    resource: &'static str,
+    namespaced: bool,
+    may_be_empty: Option<&'static str>,
+) -> Shared {
+    Shared { group, resource, namespaced, may_be_empty }
+}
+
+/// All of them, those of one group together.
+pub const SHARED: [Shared; 10] = [
+    shared("", "namespaces", false, None),
+    shared("", "nodes", false, None),
+    shared("", "pods", true, None),
+    shared("", "services", true, None),
+    shared("apiextensions.k8s.io", "customresourcedefinitions", false, None),
+    shared("discovery.k8s.io", "endpointslices", true, None),
+    shared("gateway.networking.k8s.io", "gateways", true, Some("Gateway")),
+    shared("multicluster.x-k8s.io", "serviceexports", true, Some("ServiceExport")),
+    shared("multicluster.x-k8s.io", "serviceimports", true, Some("ServiceImport")),
+    shared("networking.istio.io", "workloadentries", true, Some("WorkloadEntry")),
+];
+
+impl Shared {
+    /// The entry of a resource, if it is shared.
+    pub fn of(group: &str, resource: &str) -> Option<&'static Self> {
+        SHARED.iter().find(|shared| shared.group == group && shared.resource == resource)
+    }
+}
