@@ -3,5 +3,6 @@
 pub mod debug;
 pub mod gateways;
 pub mod installed;
+pub mod kubeconfig;
 pub mod mesh_config;
 pub mod objects;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::cluster::watched::Meta;
+use crate::istio::kubeconfig::Kubeconfig;
 use crate::onboarding::asking::short;
 use crate::onboarding::survey::RemoteSecret;
 
@@ -51,32 +52,12 @@ struct RootEntry {
     root: Option<String>,
 }
 
-/// A kubeconfig, without its users.
-#[derive(Deserialize)]
-struct WireKubeconfig {
-    #[serde(default)]
-    clusters: Vec<WireCluster>,
-}
-
-#[derive(Deserialize)]
-struct WireCluster {
-    cluster: WireServer,
-}
-
-#[derive(Deserialize)]
-struct WireServer {
-    #[serde(default)]
-    server: String,
-}
-
 impl WireSecret {
     /// What is kept of it: names, and the server of each kubeconfig.
     pub(super) fn keep(self) -> RemoteSecret {
         let server = |Entry(text): &Entry| {
             let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).ok()?);
-            let kubeconfig: WireKubeconfig = serde_yaml::from_slice(&bytes).ok()?;
-            let server = kubeconfig.clusters.into_iter().next()?.cluster.server;
-            Some(short(&server)).filter(|server| !server.is_empty())
+            Kubeconfig::read(&bytes)?.server().map(short)
         };
         let clusters = self.data.iter().map(|(id, text)| (id.clone(), server(text))).collect();
         let owner = |label: &str| self.metadata.labels.get(label).cloned();
