@@ -1,7 +1,6 @@
 //! A compiled checkout: what specs, templates and lock say together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 
 use crate::checkout::CheckoutError;
 use crate::model::lock::Lock;
@@ -83,8 +82,6 @@ pub struct Program {
     pub warnings: Diagnostics,
     pub(super) templates: Templates,
     pub(super) lock_files: BTreeMap<String, Vec<u8>>,
-    /// Whether the lock's files are as we write them, once somebody asked.
-    pub(super) lock_is_canonical: OnceLock<bool>,
 }
 
 impl Program {
@@ -101,7 +98,6 @@ impl Program {
     ) -> Result<Self, Stop> {
         let mut findings = Diagnostics::new();
         let same = before.filter(|before| before.lock_files == input.lock);
-        let lock_is_canonical = same.map_or_else(OnceLock::new, |before| before.lock_is_canonical.clone());
         let lock = match same {
             Some(before) => Ok(before.lock.clone()),
             None => Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
@@ -115,7 +111,7 @@ impl Program {
             return Err(Stop::Findings(findings));
         };
         let lock_files = input.lock.clone();
-        let program = Self { mesh, lock, warnings, templates, lock_files, lock_is_canonical };
+        let program = Self { mesh, lock, warnings, templates, lock_files };
         program.refuse_vanished()?;
         Ok(program)
     }

@@ -48,6 +48,14 @@ pub trait Tree: Sync {
 
     /// Told of a file of a cluster's folder that is ours, and of the inputs that its bytes are made of.
     fn note_ours(&self, _cluster: &str, _name: &str, _made_of: &dyn Fn() -> Option<Digest>) {}
+
+    /// Whether these files of the lock are known to be as we write them; `false` where nothing is remembered.
+    fn is_lock_ours(&self, _files: &BTreeMap<String, Vec<u8>>) -> bool {
+        false
+    }
+
+    /// Told of files of the lock that are as we write them.
+    fn note_lock(&self, _files: &BTreeMap<String, Vec<u8>>) {}
 }
 
 /// A tree in memory: path below the checkout → bytes.

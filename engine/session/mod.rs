@@ -8,9 +8,9 @@ pub mod base;
 pub mod clock;
 pub mod exit;
 pub mod facts;
+pub mod fingerprints;
 pub mod keys;
 pub mod planned;
 #[expect(clippy::module_inception, reason = "the file is named by what it defines")]
 pub mod session;
 pub mod stored_plan;
-pub mod tree_index;

@@ -12,8 +12,8 @@ use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::pipeline::{Input, Program};
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
+use crate::session::fingerprints::Fingerprints;
 use crate::session::keys::keyring;
-use crate::session::tree_index::Memory;
 use crate::spec::Source;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
@@ -32,7 +32,7 @@ pub struct Session<'a> {
     /// When it began.
     pub now: Timestamp,
     /// What is remembered of the tree.
-    memory: Option<Arc<Memory>>,
+    fingerprints: Option<Arc<Fingerprints>>,
     /// The only reader whose links were read.
     narrow: Option<ClusterName>,
 }
@@ -70,15 +70,15 @@ impl<'a> Session<'a> {
             program: Arc::new(program),
             files: files.into_inner(),
             now,
-            memory: None,
+            fingerprints: None,
             narrow: narrow.cloned(),
         })
     }
 
-    /// Remembers the tree from turn to turn. A remote file system's times are not ours to judge.
-    pub fn remember(&mut self, memory: &Arc<Memory>) {
-        memory.belongs_to(&self.program.mesh.name);
-        self.memory = (!self.checkout.is_remote()).then(|| memory.clone());
+    /// Uses the fingerprints of the turns before, and leaves its own for the next.
+    pub fn remember(&mut self, fingerprints: &Arc<Fingerprints>) {
+        fingerprints.belongs_to(&self.program.mesh.name);
+        self.fingerprints = Some(fingerprints.clone());
     }
 
     /// The only reader whose links were read.
@@ -94,8 +94,8 @@ impl<'a> Session<'a> {
     /// Remembers what was written.
     pub fn note_written(&self, changes: &[FileChange]) {
         for change in changes {
-            if let (Some(memory), FileChange::Write { path, bytes, .. }) = (&self.memory, change) {
-                memory.note_written(path, bytes);
+            if let (Some(fingerprints), FileChange::Write { path, bytes, .. }) = (&self.fingerprints, change) {
+                fingerprints.note_written(path, bytes);
             }
         }
     }
@@ -172,15 +172,25 @@ impl Tree for Session<'_> {
     }
 
     fn files_to_compare(&self, cluster: &str) -> Result<BTreeMap<String, File>, TreeError> {
-        match &self.memory {
-            Some(memory) => Ok(memory.files(self.checkout, cluster)?),
+        match &self.fingerprints {
+            Some(fingerprints) => Ok(fingerprints.files(self.checkout, cluster)?),
             None => self.checkout.files_to_compare(cluster),
         }
     }
 
     fn note_ours(&self, cluster: &str, name: &str, made_of: &dyn Fn() -> Option<Digest>) {
-        if let Some(memory) = &self.memory {
-            memory.note_ours(cluster, name, made_of());
+        if let Some(fingerprints) = &self.fingerprints {
+            fingerprints.note_ours(cluster, name, made_of());
+        }
+    }
+
+    fn is_lock_ours(&self, files: &BTreeMap<String, Vec<u8>>) -> bool {
+        self.fingerprints.as_ref().is_some_and(|fingerprints| fingerprints.is_lock_ours(files))
+    }
+
+    fn note_lock(&self, files: &BTreeMap<String, Vec<u8>>) {
+        if let Some(fingerprints) = &self.fingerprints {
+            fingerprints.note_lock(files);
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::exit::{Exit, Failure};
 use crate::session::facts;
+use crate::session::fingerprints::Fingerprints;
 use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
 use crate::session::session::Session;
-use crate::session::tree_index::Memory;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::name::{ClusterName, Digest};
 use crate::watch::contacts::{Contacts, marks};
@@ -45,7 +45,7 @@ pub(super) struct Watcher<'a> {
     history: Option<History>,
     live: Live,
     pages: Pages,
-    memory: Arc<Memory>,
+    fingerprints: Arc<Fingerprints>,
     /// The checkout as last compiled; gone once a turn wrote another lock.
     program: Option<Arc<Program>>,
     /// What was said of the last turn, so that the same is not said again.
@@ -93,7 +93,7 @@ impl<'a> Watcher<'a> {
             history,
             live: Live::new(flags.quiet || watch.once),
             pages,
-            memory: Arc::default(),
+            fingerprints: Arc::default(),
             program: None,
             said: None,
             complaint: None,
@@ -269,7 +269,7 @@ impl<'a> Watcher<'a> {
             history.ready()?;
         }
         let mut session = Session::load(&guard, None, self.program.as_deref())?;
-        session.remember(&self.memory);
+        session.remember(&self.fingerprints);
         self.program = Some(session.program.clone());
         self.follow(&session);
         let marks = marks(&session, &|place| self.surroundings.stamp(place));

@@ -55,7 +55,7 @@ pub(crate) fn plan(
         Ok((changes, extra.steps, rendered.waiting, rendered.warnings))
     };
     let compare_all = || names.par_iter().map(one).collect::<Vec<Result<_, Stop>>>();
-    let lock_steps = || decided.accepted.as_ref().map(|_| lock_steps(program, lock)).transpose();
+    let lock_steps = || decided.accepted.as_ref().map(|_| lock_steps(program, lock, tree)).transpose();
     let beside = || (Graph::build(&program.mesh, lock, only), lock_steps());
     let (compared, (graph, lock_steps)) = rayon::join(compare_all, beside);
     let mut findings = Diagnostics::new();
@@ -124,9 +124,10 @@ fn sweep(mesh: &Mesh, tree: &dyn Tree, gathering: &mut Gathering<'_>) -> Result<
     Ok(())
 }
 
-fn lock_steps(program: &Program, lock: &Lock) -> Result<Vec<FileStep>, YamlError> {
+/// The files of the lock that change. Its files may stand otherwise than we write them though the lock is the same.
+fn lock_steps(program: &Program, lock: &Lock, tree: &dyn Tree) -> Result<Vec<FileStep>, YamlError> {
     let is_same = program.lock == *lock;
-    if is_same && program.lock_is_canonical.get() == Some(&true) {
+    if is_same && tree.is_lock_ours(&program.lock_files) {
         return Ok(Vec::new());
     }
     let new = lock.to_files()?;
@@ -142,8 +143,8 @@ fn lock_steps(program: &Program, lock: &Lock) -> Result<Vec<FileStep>, YamlError
         Some(FileStep { path, action, text: Some(NewText(text)) })
     });
     let steps: Vec<FileStep> = changed.chain(gone).collect();
-    if is_same {
-        program.lock_is_canonical.get_or_init(|| steps.is_empty());
+    if steps.is_empty() {
+        tree.note_lock(&program.lock_files);
     }
     Ok(steps)
 }
@@ -160,7 +161,7 @@ pub(crate) fn changed_lock_files(base: &BTreeMap<String, Vec<u8>>, now: &BTreeMa
     changed.chain(gone).collect()
 }
 
-/// Room for the new texts of a plan.
+/// Room for the new texts of a plan. What has no room is rendered again when it is written.
 struct Room(AtomicUsize);
 
 impl Room {

@@ -1,9 +1,17 @@
-//! What the files of the tree held when they were last read, so that a turn reads again only those that changed since.
+//! What is kept from turn to turn, so that a turn does again only what may come out otherwise: the fingerprints.
 //!
-//! Two things are remembered of a file: the SHA-256 of its bytes, and its stamp. While the stamp of one of ours is the same
-//! the file is not opened. When it is not, the file is read, and bytes of the same digest are ours without being parsed. A
-//! stamp counts only if it was old enough when it was taken: a file may change twice within one tick of the file system's
-//! clock. git's index works alike.
+//! | of what | kept | by | holds until |
+//! |---|---|---|---|
+//! | a file of `rendered/` | SHA-256 of its bytes, digest of what they are made of, whether it is ours | cluster and name | its stamp is another and its bytes are too; the mesh has another name |
+//! | the same file | its stamp: while it is the same the file is not opened | cluster and name | any change; it never holds on a file system whose times are another machine's |
+//! | the lock | digest of its files once they were seen to be as we write them: an equal lock is not written out to be compared | nothing, there is one | its files are others |
+//!
+//! A stamp counts only if it was old enough when it was taken: a file may change twice within one tick of the file system's
+//! clock. git's index works alike. What a text is made of is digested where it is rendered
+//! ([`RenderedObject::inputs`](crate::pipeline::render::RenderedObject::inputs)), and compared where it is planned.
+//!
+//! Nothing of this decides what is written, only what is looked at: who remembers nothing comes to the same plan. What a
+//! plan keeps of texts and of the files that it replaces is kept to be shown or written, and is no fingerprint.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,10 +22,12 @@ use crate::model::layout::{RENDERED, is_yaml_of, rendered_folder};
 use crate::pipeline::tree::File;
 use crate::types::name::{Digest, MeshName};
 
-/// What is remembered of a tree.
+/// What is kept of a checkout. Shared by the turns of one process.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Fingerprints {
     clusters: Mutex<Clusters>,
+    /// Digest of the lock's files that are as we write them.
+    lock: Mutex<Option<Digest>>,
     hasher: RandomState,
 }
 
@@ -42,7 +52,7 @@ struct Remembered {
     is_ours: bool,
 }
 
-impl Memory {
+impl Fingerprints {
     /// Forgets everything that was remembered for a mesh of another name: its files are not ours.
     pub fn belongs_to(&self, mesh: &MeshName) {
         let mut clusters = self.clusters();
@@ -60,7 +70,8 @@ impl Memory {
             let known = before.get(&key(path)).filter(|known| known.is_ours);
             known.is_some_and(|known| known.stamp == Some(self.hasher.hash_one(stamp)))
         };
-        let now = crate::session::clock::real().as_nanosecond();
+        // another machine's times are not ours to judge: there a file is always read
+        let now = (!checkout.is_remote()).then(|| crate::session::clock::real().as_nanosecond());
         let filter = |path: &str| is_yaml_of(&folder, path);
         let found = checkout.read_unless(&folder, &filter, Limits::OUTPUT, Some(&is_known))?;
         let mut files = BTreeMap::new();
@@ -74,7 +85,8 @@ impl Memory {
                     let digest = Digest::of(&bytes);
                     let same = known.filter(|known| known.is_ours && known.digest == digest);
                     let made_of = same.and_then(|known| known.made_of);
-                    let stamp = found.stamp.is_settled_at(now).then(|| self.hasher.hash_one(found.stamp));
+                    let counts = now.is_some_and(|now| found.stamp.is_settled_at(now));
+                    let stamp = counts.then(|| self.hasher.hash_one(found.stamp));
                     let file = if same.is_some() { File::Kept { digest, made_of } } else { File::Read(bytes) };
                     (Remembered { digest, made_of, stamp, is_ours: same.is_some() }, file)
                 }
@@ -108,9 +120,26 @@ impl Memory {
         self.clusters().folders.entry(cluster.to_owned()).or_default().insert(key, remembered);
     }
 
+    /// Whether these files of the lock are known to be as we write them.
+    pub fn is_lock_ours(&self, files: &BTreeMap<String, Vec<u8>>) -> bool {
+        let kept = *self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.is_some_and(|kept| kept == digest_of(files))
+    }
+
+    /// These files of the lock are as we write them.
+    pub fn note_lock(&self, files: &BTreeMap<String, Vec<u8>>) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest_of(files));
+    }
+
     fn clusters(&self) -> MutexGuard<'_, Clusters> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A digest over paths and bytes.
+fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
+    let lines = files.iter().map(|(path, bytes)| format!("{} {path}\n", Digest::of(bytes)));
+    Digest::of(lines.collect::<String>().as_bytes())
 }
 
 #[cfg(test)]
@@ -157,23 +186,23 @@ mod tests {
             let folder = dir.path().join("rendered/east");
             fs::create_dir_all(&folder).unwrap();
             let checkout = Checkout::open(dir.path()).unwrap();
-            let memory = Memory::default();
-            memory.belongs_to(&mesh());
+            let kept = Fingerprints::default();
+            kept.belongs_to(&mesh());
             for changes in turns {
                 for change in changes {
                     let name = |file: usize| format!("{file}.yaml");
                     match change {
                         Change::Ours(file, text) => {
                             fs::write(folder.join(name(file)), [text]).unwrap();
-                            memory.note_written(&format!("rendered/east/{}", name(file)), &[text]);
+                            kept.note_written(&format!("rendered/east/{}", name(file)), &[text]);
                         }
                         Change::Foreign(file, text) => fs::write(folder.join(name(file)), [text]).unwrap(),
                         Change::Delete(file) => drop(fs::remove_file(folder.join(name(file)))),
-                        Change::Noted(file) => memory.note_ours("east", &name(file), None),
+                        Change::Noted(file) => kept.note_ours("east", &name(file), None),
                     }
                 }
                 let read = checkout.cluster_files("east").unwrap();
-                let found = memory.files(&checkout, "east").unwrap();
+                let found = kept.files(&checkout, "east").unwrap();
                 prop_assert!(read.keys().eq(found.keys()));
                 for (name, file) in found {
                     match file {
@@ -192,26 +221,38 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "one").unwrap();
         let checkout = Checkout::open(dir.path()).unwrap();
-        let memory = Memory::default();
-        memory.belongs_to(&mesh());
+        let kept = Fingerprints::default();
+        kept.belongs_to(&mesh());
         let made_of = Some(Digest::of(b"inputs"));
-        let look = || memory.files(&checkout, "east").unwrap().remove("a.yaml").unwrap();
-        let counts = || memory.clusters().folders["east"].values().all(|known| known.stamp.is_some());
+        let look = || kept.files(&checkout, "east").unwrap().remove("a.yaml").unwrap();
+        let counts = || kept.clusters().folders["east"].values().all(|known| known.stamp.is_some());
         assert_eq!(look(), File::Read(b"one".to_vec()));
-        memory.note_ours("east", "a.yaml", made_of);
+        kept.note_ours("east", "a.yaml", made_of);
         assert!(!counts(), "it may change within this tick and keep its stamp");
-        let kept = File::Kept { digest: Digest::of(b"one"), made_of };
-        assert_eq!(look(), kept, "its bytes are the same");
+        let same = File::Kept { digest: Digest::of(b"one"), made_of };
+        assert_eq!(look(), same, "its bytes are the same");
         std::thread::sleep(Duration::from_millis(2_100));
-        assert_eq!(look(), kept);
+        assert_eq!(look(), same);
         assert!(counts());
-        assert_eq!(look(), kept);
+        assert_eq!(look(), same);
         fs::write(&path, "two").unwrap();
         assert_eq!(look(), File::Read(b"two".to_vec()));
         fs::write(&path, "one").unwrap();
         assert_eq!(look(), File::Read(b"one".to_vec()), "whose it is has to be found out again");
-        memory.note_ours("east", "a.yaml", made_of);
-        memory.belongs_to(&"south".parse().unwrap());
+        kept.note_ours("east", "a.yaml", made_of);
+        kept.belongs_to(&"south".parse().unwrap());
         assert_eq!(look(), File::Read(b"one".to_vec()), "another mesh's files are not ours");
+    }
+
+    #[test]
+    fn the_lock_is_known_while_its_files_are_the_same() {
+        let kept = Fingerprints::default();
+        let files = |bytes: &[u8]| BTreeMap::from([("lock/mesh.yaml".to_owned(), bytes.to_vec())]);
+        assert!(!kept.is_lock_ours(&files(b"one")));
+        kept.note_lock(&files(b"one"));
+        assert!(kept.is_lock_ours(&files(b"one")) && !kept.is_lock_ours(&files(b"two")));
+        assert!(!kept.is_lock_ours(&BTreeMap::new()));
+        kept.note_lock(&files(b"two"));
+        assert!(!kept.is_lock_ours(&files(b"one")));
     }
 }
