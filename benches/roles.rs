@@ -18,6 +18,7 @@
 #[path = "../tests/support/objects.rs"]
 mod objects;
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use isthmus::server::limits::Limits;
-use isthmus::server::{Body, Bound, BoxError, Certificates, Handler, whole};
+use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
 use isthmus::types::key::PrivateKey;
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint};
@@ -62,7 +63,9 @@ struct Origin {
 }
 
 impl Handler for Origin {
-    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
+    type Error = Infallible;
+
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let query = request.uri().query().unwrap_or_default();
         let data = if query.contains("isthmus-identity") {
             Some(json!({ "identity.json": self.identity }))
@@ -72,7 +75,7 @@ impl Handler for Origin {
             None
         };
         let body = if query.contains("watch=") {
-            let first = stream::iter(Some(Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"\n")))))
+            let first = stream::iter(Some(Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"\n")))))
                 .filter(|_| async { false });
             StreamBody::new(first.chain(stream::pending())).boxed_unsync()
         } else {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
-use isthmus::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits};
+use isthmus::server::upstream::{Awaited, Origin, Upstream, UpstreamError, UpstreamLimits};
 use isthmus::server::{Body, whole};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -204,7 +204,10 @@ async fn whoever_waits_for_a_connection_that_fails_fails_with_it() {
     let upstream = Upstream::new(origin, tls(&Ca::new("any")), limits);
     let begin = Instant::now();
     let errors = join_all((0..20).map(|_| upstream.send(get("/"), PATIENCE))).await;
-    assert!(errors.iter().all(|error| matches!(error, Err(UpstreamError::Timeout("TLS handshake")))), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| matches!(error, Err(UpstreamError::Timeout(Awaited::TlsHandshake)))),
+        "{errors:?}"
+    );
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     drop(silent);
     let error = upstream.send(get("/"), PATIENCE).await.unwrap_err();
@@ -244,6 +247,6 @@ async fn an_idle_connection_is_let_go_and_a_slow_answer_is_given_up() {
     let origin = Origin::new("127.0.0.1", hanging.address.port()).unwrap();
     let patient = Upstream::new(origin, tls(&ca), UpstreamLimits::default());
     let error = patient.send(get("/"), Duration::from_millis(200)).await.unwrap_err();
-    assert_eq!(error, UpstreamError::Timeout("answer"));
+    assert_eq!(error, UpstreamError::Timeout(Awaited::Answer));
     assert_eq!(patient.connections(), 0);
 }

@@ -105,7 +105,7 @@ impl Asking {
 }
 
 /// An error with its causes, cut short.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     short(&in_full(error))
 }
 

@@ -244,7 +244,7 @@ where
         _ = interrupt.recv() => {}
     }
     tracing::info!("ending: no longer ready, and answering for {lame_duck:?} more");
-    health.set("ending", Err("the process was asked to end".to_owned()));
+    health.fails("ending", "the process was asked to end");
     let ending = async {
         sleep(lame_duck).await;
         end.request();

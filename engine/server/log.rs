@@ -17,7 +17,7 @@ pub fn begin(form: LogForm, filter: Option<&str>) {
     let usual = || EnvFilter::new("info,kube_client=warn,hyper=warn,h2=warn,rustls=warn,tower=warn");
     let (filter, broken) = match filter.map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (usual(), Some(error.to_string())),
+        Some(Err(error)) => (usual(), Some(error)),
         None => (usual(), None),
     };
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -27,7 +27,10 @@ pub fn begin(form: LogForm, filter: Option<&str>) {
         LogForm::Text => builder.with_target(false).try_init(),
     };
     if let Some(reason) = broken {
-        tracing::warn!(reason, "cannot read the log filter of ISTHMUS_LOG_FILTER, so the usual one is in effect");
+        tracing::warn!(
+            reason = reason.to_string(),
+            "cannot read the log filter of ISTHMUS_LOG_FILTER, so the usual one is in effect"
+        );
     }
     // a second role in the same process logs where the first does
     drop(begun);

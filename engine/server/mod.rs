@@ -38,11 +38,30 @@ use tokio_rustls::TlsAcceptor;
 
 pub use crate::server::server_limits::ServerLimits;
 pub use crate::server::tls::{Certificates, TlsError};
+use crate::types::cause::Cause;
 
-/// An error of any kind.
-pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A response's body, whole or streamed.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Why a body breaks off before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The connection that it comes over.
+    #[error(transparent)]
+    Connection(Cause<hyper::Error>),
+    /// The reader is too slow.
+    #[error("the reader took nothing for too long")]
+    Stalled,
+    /// The reader may not see the rest.
+    #[error("the peer or its key is no longer admitted")]
+    Revoked,
+    /// The origin gives no more, and has not come to an end.
+    #[error("the origin broke off")]
+    BrokenOff,
+    /// Whoever passed it on is gone.
+    #[error("the stream was cut")]
+    Cut,
+}
 
 /// A body that is there as a whole.
 pub fn whole(bytes: impl Into<Bytes>) -> Body {
@@ -56,12 +75,15 @@ pub(crate) fn nothing() -> Body {
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
+    /// Why a request is not answered; `Infallible` where every failure is an answer.
+    type Error: Error + Send + Sync + 'static;
+
     /// Answers one request. An error becomes a 500 without its words.
     fn handle(
         &self,
         request: Request<Incoming>,
         from: SocketAddr,
-    ) -> impl Future<Output = Result<Response<Body>, BoxError>> + Send;
+    ) -> impl Future<Output = Result<Response<Body>, Self::Error>> + Send;
 
     /// Hears of what went wrong below or in the handling of requests: handshakes, connections, errors of [`handle`](Self::handle).
     fn problem(&self, from: SocketAddr, problem: &(dyn Error + 'static)) {
@@ -219,13 +241,18 @@ impl<H: Handler> Server<H> {
         } else {
             let handling = self.handler.handle(request, from);
             let handled = match self.limits.request {
-                Some(limit) => timeout(limit, handling).await.map_err(BoxError::from).and_then(|handled| handled),
-                None => handling.await,
+                Some(limit) => timeout(limit, handling).await,
+                None => Ok(handling.await),
             };
-            handled.unwrap_or_else(|error| {
-                self.handler.problem(from, error.as_ref());
+            let failed = |problem: &(dyn Error + 'static)| {
+                self.handler.problem(from, problem);
                 refusal(StatusCode::INTERNAL_SERVER_ERROR)
-            })
+            };
+            match handled {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => failed(&error),
+                Err(elapsed) => failed(&elapsed),
+            }
         };
         // over HTTP/2 a body after all would be sent, and be an error to whoever asked
         let response = if head_only { response.map(|_| whole(Bytes::new())) } else { response };
@@ -336,9 +363,12 @@ struct Counted {
 
 impl HttpBody for Counted {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Pin::new(&mut self.inner).poll_frame(context)
     }
 

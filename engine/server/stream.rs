@@ -15,7 +15,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::server::{Body, BoxError};
+use crate::server::{Body, BodyError};
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +29,23 @@ pub enum Ended {
     /// The reader took nothing for too long.
     Stalled,
     /// Whoever reads it is no longer admitted.
-    Revoked(&'static str),
+    Revoked,
     /// The origin broke off.
-    Broken(String),
+    Broken(BreakOff),
+}
+
+/// How an origin broke off.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BreakOff {
+    /// Its time was over within an event.
+    #[error("its time was over")]
+    Late,
+    /// It ended within an event.
+    #[error("it ended within an event")]
+    WithinEvent,
+    /// Its body did.
+    #[error(transparent)]
+    Body(#[from] BodyError),
 }
 
 /// What came of a stream.
@@ -152,7 +166,7 @@ pub fn pass(
     mut change: impl Change,
     bounds: Bounds,
     due: impl Future<Output = ()> + Send + 'static,
-    revoked: impl Future<Output = &'static str> + Send + 'static,
+    revoked: impl Future<Output = ()> + Send + 'static,
     ended: impl FnOnce(Outcome) + Send + 'static,
 ) -> Body {
     let (sender, receiver) = mpsc::channel(1);
@@ -163,9 +177,9 @@ pub fn pass(
         let outcome = run(body, &mut change, &bounds, due, revoked, &sender, &mut bytes).await;
         let known = end.set(match &outcome {
             Ended::Whole | Ended::Due | Ended::Left => Ok(()),
-            Ended::Stalled => Err("the reader took nothing for too long"),
-            Ended::Revoked(why) => Err(*why),
-            Ended::Broken(_) => Err("the origin broke off"),
+            Ended::Stalled => Err(BodyError::Stalled),
+            Ended::Revoked => Err(BodyError::Revoked),
+            Ended::Broken(_) => Err(BodyError::BrokenOff),
         });
         debug_assert!(known.is_ok(), "a stream ends once");
         ended(Outcome { bytes, lasted: begin.elapsed(), ended: outcome });
@@ -180,7 +194,7 @@ async fn run(
     change: &mut impl Change,
     bounds: &Bounds,
     due: impl Future<Output = ()>,
-    revoked: impl Future<Output = &'static str>,
+    revoked: impl Future<Output = ()>,
     sender: &mpsc::Sender<Bytes>,
     bytes: &mut u64,
 ) -> Ended {
@@ -193,7 +207,7 @@ async fn run(
         }
         let frame = tokio::select! {
             biased;
-            why = revoked.as_mut() => return Ended::Revoked(why),
+            () = revoked.as_mut() => return Ended::Revoked,
             () = sender.closed() => return Ended::Left,
             () = due.as_mut(), if !is_due => {
                 is_due = true;
@@ -201,13 +215,13 @@ async fn run(
             }
             // events that are not whole when the time is over would be half an answer
             () = sleep_until(bounds.until) => {
-                return if border.clean { Ended::Due } else { Ended::Broken("its time was over".to_owned()) };
+                return if border.clean { Ended::Due } else { Ended::Broken(BreakOff::Late) };
             }
             frame = body.frame() => frame,
         };
         let (piece, last) = match frame {
             None => (change.finish(), true),
-            Some(Err(error)) => return Ended::Broken(error.to_string()),
+            Some(Err(error)) => return Ended::Broken(error.into()),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => (change.push(data), false),
                 Err(_trailers) => continue,
@@ -218,7 +232,7 @@ async fn run(
             *bytes += piece.len() as u64;
             tokio::select! {
                 biased;
-                why = revoked.as_mut() => return Ended::Revoked(why),
+                () = revoked.as_mut() => return Ended::Revoked,
                 sent = timeout(bounds.stall, sender.send(piece)) => match sent {
                     Ok(Ok(())) => {}
                     Ok(Err(_gone)) => return Ended::Left,
@@ -230,7 +244,7 @@ async fn run(
             return if border.framing == Framing::Whole || border.clean {
                 Ended::Whole
             } else {
-                Ended::Broken("it ended within an event".to_owned())
+                Ended::Broken(BreakOff::WithinEvent)
             };
         }
     }
@@ -240,28 +254,31 @@ async fn run(
 struct Receiving {
     pieces: mpsc::Receiver<Bytes>,
     /// How it ended; a stream that stops without a word was cut.
-    end: Arc<OnceLock<Result<(), &'static str>>>,
+    end: Arc<OnceLock<Result<(), BodyError>>>,
     over: bool,
 }
 
 impl HttpBody for Receiving {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let piece = std::task::ready!(self.pieces.poll_recv(context));
         if self.over {
             return Poll::Ready(None);
         }
         let wrong = match (self.end.get(), &piece) {
             // what still waits for a reader that is not admitted any more, or was too slow, is not given either
-            (Some(Err(why)), _) => Some(*why),
-            (None, None) => Some("the stream was cut"),
+            (Some(Err(why)), _) => Some(why.clone()),
+            (None, None) => Some(BodyError::Cut),
             (Some(Ok(())), _) | (None, Some(_)) => None,
         };
         self.over = wrong.is_some() || piece.is_none();
         Poll::Ready(match wrong {
-            Some(why) => Some(Err(BoxError::from(why))),
+            Some(why) => Some(Err(why)),
             None => piece.map(|piece| Ok(Frame::data(piece))),
         })
     }

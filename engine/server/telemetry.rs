@@ -3,6 +3,7 @@
 //! Nothing there is secret, and nothing there is decided. `/readyz` lists each condition that does not hold.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,20 +68,45 @@ impl Default for Metrics {
 
 /// Conditions of being ready, by name. Without any, a role is not ready.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, Condition>>>);
+
+/// A condition, as `/readyz` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Holds,
+    /// It does not, and this is said of it.
+    Fails(String),
+}
 
 impl Health {
-    /// Says whether a condition holds, and if not, why.
-    pub fn set(&self, condition: &'static str, state: Result<(), String>) {
+    /// A condition holds.
+    pub fn holds(&self, condition: &'static str) {
+        self.put(condition, Condition::Holds);
+    }
+
+    /// A condition does not hold, for this reason.
+    pub fn fails(&self, condition: &'static str, reason: impl Display) {
+        self.put(condition, Condition::Fails(reason.to_string()));
+    }
+
+    /// A condition holds where something came out well, and else fails for its error.
+    pub fn set<T, E: Display>(&self, condition: &'static str, outcome: &Result<T, E>) {
+        match outcome {
+            Ok(_) => self.holds(condition),
+            Err(reason) => self.fails(condition, reason),
+        }
+    }
+
+    fn put(&self, condition: &'static str, state: Condition) {
         let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = conditions.insert(condition, state.clone());
         drop(conditions);
         if before.as_ref() != Some(&state) {
             match state {
-                Ok(()) => tracing::info!(condition, "holds"),
+                Condition::Holds => tracing::info!(condition, "holds"),
                 // how every role begins
-                Err(reason) if before.is_none() => tracing::debug!(condition, reason, "does not hold yet"),
-                Err(reason) => tracing::warn!(condition, reason, "does not hold"),
+                Condition::Fails(reason) if before.is_none() => tracing::debug!(condition, reason, "does not hold yet"),
+                Condition::Fails(reason) => tracing::warn!(condition, reason, "does not hold"),
             }
         }
     }
@@ -91,7 +117,11 @@ impl Health {
         if conditions.is_empty() {
             return vec![("start", "nothing is known yet".to_owned())];
         }
-        conditions.iter().filter_map(|(name, state)| Some((*name, state.clone().err()?))).collect()
+        let failing = conditions.iter().filter_map(|(name, state)| match state {
+            Condition::Holds => None,
+            Condition::Fails(reason) => Some((*name, reason.clone())),
+        });
+        failing.collect()
     }
 
     /// Whether every condition holds.
@@ -210,9 +240,9 @@ mod tests {
         let status = |path| answer(&Method::GET, path, &metrics, &health, &pages).status();
         assert_eq!(status("/healthz"), StatusCode::OK);
         assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
-        health.set("apiserver", Ok(()));
+        health.holds("apiserver");
         assert_eq!(status("/readyz"), StatusCode::OK);
-        health.set("peers", Err("not read yet".to_owned()));
+        health.fails("peers", "not read yet");
         assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(health.failing(), [("peers", "not read yet".to_owned())]);
         assert_eq!(status("/elsewhere"), StatusCode::NOT_FOUND);

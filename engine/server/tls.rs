@@ -6,21 +6,31 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::types::cause::Cause;
+
 /// A certificate that cannot be served.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TlsError {
-    /// The chain is no PEM, or empty.
+    /// The chain is no PEM.
     #[error("cannot read the serving certificate: {0}; give PEM, the server's own certificate first")]
-    Chain(String),
-    /// The key is no PEM, or of a kind we do not sign with.
+    Chain(#[source] Cause<pem::Error>),
+    /// The chain is empty.
+    #[error(
+        "cannot read the serving certificate: no `CERTIFICATE` block; give PEM, the server's own certificate first"
+    )]
+    NoCertificate,
+    /// The key is no PEM.
     #[error("cannot read the serving key: {0}; give one PEM block with an ECDSA, Ed25519 or RSA key")]
-    Key(String),
+    Key(#[source] Cause<pem::Error>),
+    /// The key is of a kind we do not sign with.
+    #[error("cannot read the serving key: {0}; give one PEM block with an ECDSA, Ed25519 or RSA key")]
+    KeyKind(#[source] rustls::Error),
     /// Chain and key do not belong together.
     #[error("the serving key does not belong to the serving certificate: {0}; give both of one pair")]
-    Pair(String),
+    Pair(#[source] rustls::Error),
 }
 
 /// The certificate that new handshakes are shown.
@@ -74,16 +84,13 @@ impl ResolvesServerCert for Current {
 fn certified(chain: &str, key: &str) -> Result<CertifiedKey, TlsError> {
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::Chain(error.to_string()))?;
+        .map_err(|error| TlsError::Chain(error.into()))?;
     if chain.is_empty() {
-        return Err(TlsError::Chain("no `CERTIFICATE` block".to_owned()));
+        return Err(TlsError::NoCertificate);
     }
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| TlsError::Key(error.to_string()))?;
-    let signer =
-        rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| TlsError::Key(error.into()))?;
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(TlsError::KeyKind)?;
     let certified = CertifiedKey::new(chain, signer);
-    match certified.keys_match() {
-        Ok(()) => Ok(certified),
-        Err(error) => Err(TlsError::Pair(error.to_string())),
-    }
+    certified.keys_match().map_err(TlsError::Pair)?;
+    Ok(certified)
 }

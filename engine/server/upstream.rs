@@ -9,6 +9,7 @@
 //! connection. Redirects are the caller's to judge; none is followed. An origin that vanished without a word is found by
 //! pings within 30 s over HTTP/2, by the system's probes within 60 s otherwise.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -33,7 +34,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::server::{Body, BoxError};
+use crate::server::{Body, BodyError};
+use crate::types::cause::Cause;
 
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -58,8 +60,8 @@ pub struct Origin {
 impl Origin {
     /// An origin whose certificate is for its own host.
     pub fn new(host: &str, port: u16) -> Result<Self, UpstreamError> {
-        let server_name = ServerName::try_from(host.to_owned())
-            .map_err(|_| UpstreamError::Connect(format!("`{host}` is neither a DNS name nor an address")))?;
+        let server_name =
+            ServerName::try_from(host.to_owned()).map_err(|_| UpstreamError::Host { host: host.to_owned() })?;
         Ok(Self { host: host.to_owned(), port, server_name })
     }
 
@@ -102,27 +104,66 @@ impl Default for UpstreamLimits {
 /// Why an origin gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
+    /// Nobody can be dialled by its host.
+    #[error("cannot connect: `{host}` is neither a DNS name nor an address")]
+    Host {
+        /// What stands there.
+        host: String,
+    },
+    /// Its name leads nowhere.
+    #[error("cannot connect: the name has no address")]
+    NoAddress,
     /// No connection came about.
     #[error("cannot connect: {0}")]
-    Connect(String),
+    Connect(#[source] Cause<io::Error>),
+    /// A connection came about, and HTTP did not.
+    #[error("cannot connect: {}", with_cause(.0))]
+    Handshake(#[source] Cause<hyper::Error>),
     /// Its certificate, or TLS itself.
     #[error("TLS failed: {0}")]
-    Tls(String),
+    Tls(#[source] Cause<io::Error>),
     /// All connections are full.
     #[error("all {0} connections are in use")]
     Full(usize),
     /// The connection broke before the head of an answer.
-    #[error("no answer: {0}")]
-    Broken(String),
+    #[error("no answer: {}", with_cause(.0))]
+    Broken(#[source] Cause<hyper::Error>),
     /// It took too long.
     #[error("no {0} in time")]
-    Timeout(&'static str),
+    Timeout(Awaited),
     /// It wanted to speak another protocol.
     #[error("it answered with a change of protocol")]
     Upgrade,
     /// A request that cannot be written.
     #[error("cannot write the request: {0}")]
-    Request(String),
+    Request(#[source] Cause<http::Error>),
+}
+
+/// What an origin did not give in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// TCP.
+    Connection,
+    /// TLS.
+    TlsHandshake,
+    /// The beginning of HTTP/2.
+    Http2Handshake,
+    /// The beginning of HTTP/1.1.
+    Http1Handshake,
+    /// The head of an answer.
+    Answer,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connection => "connection",
+            Self::TlsHandshake => "TLS handshake",
+            Self::Http2Handshake => "HTTP/2 handshake",
+            Self::Http1Handshake => "HTTP/1.1 handshake",
+            Self::Answer => "answer",
+        })
+    }
 }
 
 /// Connections to one origin. Cheap to clone.
@@ -204,11 +245,12 @@ impl Upstream {
     /// it gives up the request.
     pub async fn send(&self, request: Request<Body>, patience: Duration) -> Result<Response<Body>, UpstreamError> {
         let answer = timeout(patience, self.exchange(request));
-        let (response, place) = answer.await.map_err(|_| UpstreamError::Timeout("answer"))??;
+        let (response, place) = answer.await.map_err(|_| UpstreamError::Timeout(Awaited::Answer))??;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::Upgrade);
         }
-        Ok(response.map(|incoming| Placed { incoming, _place: place }.map_err(BoxError::from).boxed_unsync()))
+        let broken = |error: hyper::Error| BodyError::Connection(error.into());
+        Ok(response.map(|incoming| Placed { incoming, _place: place }.map_err(broken).boxed_unsync()))
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<(Response<Incoming>, Place), UpstreamError> {
@@ -231,7 +273,7 @@ impl Upstream {
                             }
                             match unsent {
                                 Some(unsent) if newer_than.is_none() => request = unsent,
-                                _ => return Err(UpstreamError::Broken(words(&error))),
+                                _ => return Err(UpstreamError::Broken(error.into())),
                             }
                             newer_than = Some(Instant::now());
                         }
@@ -239,31 +281,27 @@ impl Upstream {
                 }
                 Connection::Single(mut sender, place) => {
                     *request.uri_mut() = Uri::from(path);
-                    let host = HeaderValue::try_from(self.inner.origin.authority())
-                        .map_err(|error| UpstreamError::Request(error.to_string()))?;
+                    let host = HeaderValue::try_from(self.inner.origin.authority()).map_err(unwritable)?;
                     request.headers_mut().insert(HOST, host);
                     let sent = sender.send_request(request).await;
-                    return sent
-                        .map(|response| (response, place))
-                        .map_err(|error| UpstreamError::Broken(words(&error)));
+                    return sent.map(|response| (response, place)).map_err(|error| UpstreamError::Broken(error.into()));
                 }
             }
         }
     }
 }
 
-impl std::fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Upstream({})", self.inner.origin.authority())
     }
 }
 
 impl Inner {
     fn uri(&self, path: PathAndQuery) -> Result<Uri, UpstreamError> {
-        let broken = |error: &dyn std::fmt::Display| UpstreamError::Request(error.to_string());
-        let authority: Authority = self.origin.authority().parse().map_err(|error| broken(&error))?;
+        let authority: Authority = self.origin.authority().parse().map_err(unwritable::<InvalidUri>)?;
         let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query(path);
-        uri.build().map_err(|error| broken(&error))
+        uri.build().map_err(unwritable)
     }
 
     /// A place on a connection that is there, opened after a moment; connections that ended or idled too long are let go.
@@ -315,8 +353,8 @@ impl Inner {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = timeout(self.limits.handshake, self.http2().handshake(TokioIo::new(stream)))
                 .await
-                .map_err(|_| UpstreamError::Timeout("HTTP/2 handshake"))?
-                .map_err(|error| UpstreamError::Connect(words(&error)))?;
+                .map_err(|_| UpstreamError::Timeout(Awaited::Http2Handshake))?
+                .map_err(|error| UpstreamError::Handshake(error.into()))?;
             // how it ends shows in the requests that it carries
             tokio::spawn(async move { drop(connection.await) });
             let idle_since = Mutex::new(Instant::now());
@@ -326,8 +364,8 @@ impl Inner {
         }
         let (sender, connection) = timeout(self.limits.handshake, http1::handshake(TokioIo::new(stream)))
             .await
-            .map_err(|_| UpstreamError::Timeout("HTTP/1.1 handshake"))?
-            .map_err(|error| UpstreamError::Connect(words(&error)))?;
+            .map_err(|_| UpstreamError::Timeout(Awaited::Http1Handshake))?
+            .map_err(|error| UpstreamError::Handshake(error.into()))?;
         tokio::spawn(async move { drop(connection.await) });
         self.singles.fetch_add(1, Ordering::AcqRel);
         Ok(Connection::Single(sender, Place::Single(self.singles.clone())))
@@ -351,28 +389,29 @@ impl Inner {
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, UpstreamError> {
         let limits = &self.limits;
-        let stream = timeout(limits.connect, self.tcp())
-            .await
-            .map_err(|_| UpstreamError::Timeout("connection"))?
-            .map_err(|error| UpstreamError::Connect(error.to_string()))?;
+        let connecting = timeout(limits.connect, self.tcp());
+        let stream = connecting.await.map_err(|_| UpstreamError::Timeout(Awaited::Connection))??;
         let _best_effort = stream.set_nodelay(true);
         let socket = SockRef::from(&stream);
         let probes = TcpKeepalive::new().with_time(UNACKNOWLEDGED / 2).with_interval(UNACKNOWLEDGED / 10);
         let _best_effort = socket.set_tcp_keepalive(&probes);
         let _best_effort = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let shaking = self.tls.connect(self.origin.server_name.clone(), stream);
-        let shaken = timeout(limits.handshake, shaking).await.map_err(|_| UpstreamError::Timeout("TLS handshake"))?;
-        shaken.map_err(|error| UpstreamError::Tls(error.to_string()))
+        let shaken = timeout(limits.handshake, shaking).await;
+        shaken
+            .map_err(|_| UpstreamError::Timeout(Awaited::TlsHandshake))?
+            .map_err(|error| UpstreamError::Tls(error.into()))
     }
 
-    async fn tcp(&self) -> io::Result<TcpStream> {
-        let addresses: Vec<SocketAddr> =
-            lookup_host((self.origin.host.as_str(), self.origin.port)).await?.take(MAX_ADDRESSES).collect();
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    async fn tcp(&self) -> Result<TcpStream, UpstreamError> {
+        let failed = |error: io::Error| UpstreamError::Connect(error.into());
+        let found = lookup_host((self.origin.host.as_str(), self.origin.port)).await.map_err(failed)?;
+        let addresses: Vec<SocketAddr> = found.take(MAX_ADDRESSES).collect();
+        let mut last = UpstreamError::NoAddress;
         for address in addresses {
             match TcpStream::connect(address).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                Err(error) => last = failed(error),
             }
         }
         Err(last)
@@ -380,8 +419,12 @@ impl Inner {
 }
 
 /// An error with what led to it.
-fn words(error: &hyper::Error) -> String {
+fn with_cause(error: &Cause<hyper::Error>) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+fn unwritable<E: Into<http::Error>>(error: E) -> UpstreamError {
+    UpstreamError::Request(error.into().into())
 }
 
 /// A body that holds its place on a connection.
@@ -413,7 +456,10 @@ impl HttpBody for Placed {
 /// An error in a word or two, without the peer's own.
 pub(crate) fn reason(error: &UpstreamError) -> &'static str {
     match error {
-        UpstreamError::Connect(_) => "cannot connect",
+        UpstreamError::Host { .. }
+        | UpstreamError::NoAddress
+        | UpstreamError::Connect(_)
+        | UpstreamError::Handshake(_) => "cannot connect",
         UpstreamError::Tls(_) => "TLS failed",
         UpstreamError::Full(_) => "all connections are in use",
         UpstreamError::Broken(_) => "the connection broke",

@@ -1,6 +1,7 @@
 //! The exporters of the simulated clusters: real TLS on loopback, real tokens, the responder of the exporter role.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +9,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::roles::exporter::{Published, Relation, respond};
-use crate::server::{Body, Bound, BoxError, Certificates, Handler, Running, ServerLimits, whole};
-use crate::simulation::cluster::{Fleet, SimulatedCluster};
+use crate::server::{Body, Bound, Certificates, Handler, Running, ServerLimits, TlsError, whole};
+use crate::simulation::cluster::{Fleet, SimulatedCluster, SimulationError};
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
@@ -18,6 +19,20 @@ const PATH_PREFIX: &str = "/metadata";
 
 /// The time, asked for at each request.
 pub type Clock = fn() -> Timestamp;
+
+/// Why an exporter does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ExporterError {
+    /// Its certificate was not issued.
+    #[error(transparent)]
+    Certificate(#[from] SimulationError),
+    /// Its certificate cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its address cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+}
 
 /// All simulated clusters, shared with their servers.
 pub type SharedFleet = Arc<Mutex<Fleet>>;
@@ -33,7 +48,7 @@ pub struct Exporters {
 
 impl Exporters {
     /// Reserves an address on loopback for each cluster.
-    pub async fn new(fleet: SharedFleet, clock: Clock) -> Result<Self, BoxError> {
+    pub async fn new(fleet: SharedFleet, clock: Clock) -> io::Result<Self> {
         let names: Vec<ClusterName> = locked(&fleet, |fleet| fleet.clusters.keys().cloned().collect());
         let mut bound = Vec::new();
         for name in names {
@@ -49,7 +64,7 @@ impl Exporters {
     }
 
     /// Starts the servers of clusters that are up and have an exporter, and stops the others.
-    pub async fn follow(&mut self) -> Result<(), BoxError> {
+    pub async fn follow(&mut self) -> Result<(), ExporterError> {
         for (name, address) in self.addresses.clone() {
             let wanted = locked(&self.fleet, |fleet| {
                 let cluster = fleet.clusters.get(&name).filter(|cluster| cluster.up && cluster.has_components())?;
@@ -87,10 +102,17 @@ struct Exporter {
     name: ClusterName,
 }
 
+/// The cluster that an exporter speaks of is no longer there.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster is gone")]
+struct ClusterGone;
+
 impl Handler for Exporter {
-    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
+    type Error = ClusterGone;
+
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, ClusterGone> {
         let published = locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet)));
-        let published = published.ok_or("the cluster is gone")?;
+        let published = published.ok_or(ClusterGone)?;
         let now = (self.clock)();
         let (parts, _body) = request.into_parts();
         Ok(respond(&published, PATH_PREFIX, &parts, now).map(whole))

@@ -1,7 +1,54 @@
 //! Errors and what caused them.
 
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// An error of a library that neither clones nor compares: shared, and equal to one that says the same with its causes.
+/// Its text is that of the error, and so are its causes.
+pub struct Cause<E>(Arc<E>);
+
+impl<E> From<E> for Cause<E> {
+    fn from(error: E) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl<E> Clone for Cause<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<E: Error + 'static> PartialEq for Cause<E> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || in_full(&*self.0) == in_full(&*other.0)
+    }
+}
+
+impl<E: Error + 'static> Eq for Cause<E> {}
+
+impl<E: fmt::Display> fmt::Display for Cause<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// As for people: what a library keeps beside its message may be what it misread.
+impl<E: fmt::Display> fmt::Debug for Cause<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E: Error> Error for Cause<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
 /// An error with its causes.
-pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_full(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -12,4 +59,26 @@ pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot connect")]
+    struct Connect(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_equal_to_what_says_the_same_with_its_causes_and_is_no_link_of_the_chain() {
+        let connect = |reason: &str| Cause::from(Connect(std::io::Error::other(reason.to_owned())));
+        let refused = connect("refused");
+        assert_eq!(refused, refused.clone());
+        assert_eq!(refused, connect("refused"));
+        assert_ne!(refused, connect("reset"));
+        assert_eq!(
+            (format!("{refused} {refused:?}"), in_full(&refused)),
+            ("cannot connect cannot connect".to_owned(), "cannot connect: refused".to_owned())
+        );
+    }
 }

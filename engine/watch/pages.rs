@@ -102,7 +102,7 @@ impl Pages {
             noted: BTreeSet::new(),
             is_served: false,
         };
-        pages.health.set("turn", Err("no turn was taken yet".to_owned()));
+        pages.health.fails("turn", "no turn was taken yet");
         pages.metrics.register(|registry| {
             registry.register("isthmus_turns", "Turns, by how they ended", pages.turns.clone());
             registry.register("isthmus_turn_seconds", "How long a turn took", pages.seconds.clone());
@@ -146,13 +146,13 @@ impl Pages {
         self.seconds.observe(took.as_secs_f64());
         if outcome != "failed" && outcome != "busy" {
             self.last_turn.set(crate::session::clock::now().as_seconds());
-            self.health.set("turn", Ok(()));
+            self.health.holds("turn");
         }
     }
 
     /// A turn could not be taken.
     pub(super) fn fail(&self, words: &str) {
-        self.health.set("turn", Err(words.to_owned()));
+        self.health.fails("turn", words);
     }
 
     pub(super) fn count_commit(&self) {

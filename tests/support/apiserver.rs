@@ -16,7 +16,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use isthmus::cluster::access::Access;
-use isthmus::server::{Body, BoxError, whole};
+use isthmus::server::{Body, BodyError, whole};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -72,14 +72,14 @@ pub(crate) struct Apiserver {
 pub(crate) fn streaming(pieces: mpsc::UnboundedReceiver<Result<Bytes, &'static str>>) -> Body {
     let frames = stream::unfold(pieces, |mut pieces| async move {
         let piece = pieces.recv().await?;
-        Some((piece.map(Frame::data).map_err(BoxError::from), pieces))
+        Some((piece.map(Frame::data).map_err(|_| BodyError::BrokenOff), pieces))
     });
     StreamBody::new(frames).boxed_unsync()
 }
 
 /// The same bytes over and over, as fast as they are taken.
 pub(crate) fn flood(piece: Bytes) -> Body {
-    let frames = stream::repeat_with(move || Ok::<_, BoxError>(Frame::data(piece.clone())));
+    let frames = stream::repeat_with(move || Ok::<_, BodyError>(Frame::data(piece.clone())));
     StreamBody::new(frames).boxed_unsync()
 }
 
@@ -280,7 +280,7 @@ fn config_maps(shared: &Arc<Shared>, path: &str) -> Response<Body> {
                         if change.name == name {
                             let event = json!({"type": change.kind, "object": change.object});
                             let frame = Frame::data(Bytes::from(format!("{event}\n")));
-                            return Some((Ok::<_, BoxError>(frame), (from, version, shared)));
+                            return Some((Ok::<_, BodyError>(frame), (from, version, shared)));
                         }
                     }
                     None => version.changed().await.ok()?,

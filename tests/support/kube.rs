@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use isthmus::cluster::access::Access;
-use isthmus::server::{Body, BoxError, whole};
+use isthmus::server::{Body, BodyError, whole};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -183,7 +183,7 @@ impl Kube {
                     at += 1;
                     if selected(&key, &object) {
                         let line = format!("{}\n", json!({"type": kind, "object": object}));
-                        let frame = Ok::<_, BoxError>(Frame::data(Bytes::from(line)));
+                        let frame = Ok::<_, BodyError>(Frame::data(Bytes::from(line)));
                         return Some((frame, (at, version, selected)));
                     }
                 }

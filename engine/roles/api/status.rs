@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde_json::json;
 
-use crate::server::{Body, BoxError, whole};
+use crate::server::{Body, BodyError, whole};
 
 /// An answer in the words of Kubernetes, so that its clients understand it.
 fn status_object(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
@@ -79,6 +79,6 @@ fn reason(status: StatusCode) -> &'static str {
 
 /// A body that gives these bytes and then says nothing.
 pub(crate) fn idling(first: Bytes) -> Body {
-    let first = stream::iter((!first.is_empty()).then(|| Ok::<_, BoxError>(Frame::data(first))));
+    let first = stream::iter((!first.is_empty()).then(|| Ok::<_, BodyError>(Frame::data(first))));
     StreamBody::new(first.chain(stream::pending())).boxed_unsync()
 }

@@ -16,6 +16,7 @@
 //! reads for all of them, sees what concerns each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::server::limits::{Buckets, Rate, client_address};
-use crate::server::{Body, BoxError, Handler, whole};
+use crate::server::{Body, Handler, whole};
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterUuid, Digest, NetworkName};
 use crate::types::time::Timestamp;
@@ -389,7 +390,9 @@ fn too_many(wait: Duration) -> Response<Bytes> {
 }
 
 impl Handler for Exporter {
-    async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, BoxError> {
+    type Error = Infallible;
+
+    async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let (head, _body) = request.into_parts();
         let below = head.uri.path().strip_prefix(&self.prefix).and_then(|path| path.strip_prefix('/'));
         let what = match below {

@@ -330,10 +330,9 @@ fn report(role: &Role, counts: &Counts, sources: &Sources, published: &Published
         let problem = problem.or_else(|| age.is_none().then(|| "not read yet".to_owned()))?;
         Some(format!("{source}: {problem}"))
     });
-    role.health.set("apiserver", broken.map_or(Ok(()), Err));
-    role.health.set("public", published.public.as_ref().map(|_| ()).map_err(Clone::clone));
-    let admitted = published.peers.as_ref().map(|_| ()).map_err(Clone::clone);
-    role.health.set("private", published.private.as_ref().map(|_| ()).map_err(Clone::clone).and(admitted));
+    role.health.set("apiserver", &broken.map_or(Ok(()), Err));
+    role.health.set("public", &published.public);
+    role.health.set("private", &published.private.as_ref().and(published.peers.as_ref()));
     if let Some(roots) = published.public.as_ref().ok().and_then(|public| parse_roots_any_time(&public.root_ca).ok()) {
         counts.root_days.set(roots.iter().map(|root| root.days_left(now())).min().unwrap_or_default());
     }

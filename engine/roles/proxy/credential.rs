@@ -33,18 +33,18 @@ impl Credential {
         if let Some(path) = &auth.token_file {
             let path = PathBuf::from(path);
             let first = read(&path);
-            role.health.set("credential", first.as_ref().map(|_| ()).map_err(Clone::clone));
+            role.health.set("credential", &first);
             let (sender, receiver) = watch::channel(first.ok());
             tokio::spawn(follow(path, sender, role.clone()));
             return Ok(Self::Token(receiver));
         }
         if let Some(token) = &auth.token {
             let token = header(token.expose_secret()).map_err(RoleError::Start)?;
-            role.health.set("credential", Ok(()));
+            role.health.holds("credential");
             return Ok(Self::Token(watch::channel(Some(token)).1));
         }
         if auth.client_certificate.is_some() || auth.client_certificate_data.is_some() {
-            role.health.set("credential", Ok(()));
+            role.health.holds("credential");
             return Ok(Self::Certificate);
         }
         Err(RoleError::Start(
@@ -73,7 +73,7 @@ async fn follow(path: PathBuf, sender: watch::Sender<Option<HeaderValue>>, role:
         if first_miss {
             continue;
         }
-        role.health.set("credential", token.as_ref().map(|_| ()).map_err(Clone::clone));
+        role.health.set("credential", &token);
         let token = token.ok();
         sender.send_if_modified(|current| {
             let changed = *current != token;

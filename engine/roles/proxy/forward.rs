@@ -124,7 +124,7 @@ fn ended_record(record: Record, outcome: &Outcome, time: String) -> Record {
         Ended::Due => "its time was over".to_owned(),
         Ended::Left => "the peer ended it".to_owned(),
         Ended::Stalled => "the peer took nothing for too long".to_owned(),
-        Ended::Revoked(why) => (*why).to_owned(),
+        Ended::Revoked => "the peer or its key is no longer admitted".to_owned(),
         Ended::Broken(why) => format!("the apiserver broke off: {why}"),
     };
     let milliseconds = u64::try_from(outcome.lasted.as_millis()).unwrap_or(u64::MAX);
@@ -132,10 +132,10 @@ fn ended_record(record: Record, outcome: &Outcome, time: String) -> Record {
 }
 
 /// Waits until a key is no longer one of a peer that is admitted.
-async fn revoked(mut admission: watch::Receiver<Arc<Admission>>, peer: ClusterUuid, key: PublicKey) -> &'static str {
+async fn revoked(mut admission: watch::Receiver<Arc<Admission>>, peer: ClusterUuid, key: PublicKey) {
     loop {
         if !admission.borrow_and_update().admits(&peer, &key) {
-            return "the peer or its key is no longer admitted";
+            return;
         }
         if admission.changed().await.is_err() {
             future::pending::<()>().await;

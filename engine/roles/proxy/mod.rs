@@ -18,6 +18,7 @@ mod state;
 
 pub use state::{Proxy, ProxyOptions};
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +31,7 @@ use crate::roles::api::status::Refused;
 use crate::roles::proxy::audit::{AuditLog, Record};
 use crate::roles::proxy::metrics::Judged;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::{Body, BoxError, Handler};
+use crate::server::{Body, Handler};
 
 /// Begins the role.
 #[allow(clippy::unused_async, reason = "as every role begins")]
@@ -46,11 +47,13 @@ pub async fn start(role: Role, options: ProxyOptions) -> Result<Service<Proxy>, 
 }
 
 impl Handler for Proxy {
+    type Error = Infallible;
+
     async fn finish(&self) {
         self.audit.flush().await;
     }
 
-    async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, BoxError> {
+    async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let begin = Instant::now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
         let (head, _body) = request.into_parts();

@@ -75,20 +75,21 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     };
     let (sender, receiver) = watch::channel(Arc::new(admission.clone()));
     let (health, stopping) = (role.health.clone(), role.stopping.clone());
-    health.set("identity", Err("ConfigMap isthmus-identity was not read yet".to_owned()));
-    health.set("peers", Err("ConfigMap isthmus-peers was not read yet".to_owned()));
+    health.fails("identity", "ConfigMap isthmus-identity was not read yet");
+    health.fails("peers", "ConfigMap isthmus-peers was not read yet");
     tokio::spawn(async move {
         loop {
             let read = read_identity(&identity.one());
-            health.set(
-                "identity",
-                read.map(|identity| {
-                    admission.cluster_uuid = identity.cluster_uuid;
-                    admission.trust_domain = identity.trust_domain.unwrap_or_default();
-                }),
-            );
+            health.set("identity", &read);
+            if let Ok(identity) = read {
+                admission.cluster_uuid = identity.cluster_uuid;
+                admission.trust_domain = identity.trust_domain.unwrap_or_default();
+            }
             let read = read_peers(&peers.one());
-            health.set("peers", read.map(|file| admission.peers = Some(file)));
+            health.set("peers", &read);
+            if let Ok(file) = read {
+                admission.peers = Some(file);
+            }
             sender.send_if_modified(|current| {
                 let changed = **current != admission;
                 if changed {

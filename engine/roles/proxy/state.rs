@@ -63,7 +63,7 @@ impl Proxy {
         upstream: Option<&http::Uri>,
         clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     ) -> Result<Self, RoleError> {
-        role.health.set("apiserver", Err("not asked yet".to_owned()));
+        role.health.fails("apiserver", "not asked yet");
         let credential = Credential::of(role)?;
         let upstream = apiserver(role, upstream)?;
         let counts = Counts::default();
@@ -134,7 +134,7 @@ async fn probe(upstream: Upstream, credential: Credential, role: Role) {
             (_, Err(missing)) => Err(missing.to_owned()),
             (Err(error), _) => Err(error.to_string()),
         };
-        role.health.set("apiserver", outcome);
+        role.health.set("apiserver", &outcome);
         sleep(PROBE_EVERY).await;
     }
 }

@@ -23,8 +23,8 @@ use crate::roles::watches::WatchPlace;
 use crate::server::Body;
 use crate::server::limits::Limits;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
-use crate::server::upstream::reason;
-use crate::server::{nothing, upstream::UpstreamError, whole};
+use crate::server::upstream::{Awaited, UpstreamError, reason};
+use crate::server::{nothing, whole};
 
 /// How long a stream that is due gets to end its last event.
 const GRACE: Duration = Duration::from_secs(10);
@@ -133,7 +133,7 @@ impl Forwarder {
         let response = upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
             match error {
-                UpstreamError::Timeout("answer") => {
+                UpstreamError::Timeout(Awaited::Answer) => {
                     Refused::new(StatusCode::GATEWAY_TIMEOUT, format!("cluster `{id}` did not answer in time"))
                 }
                 error => unavailable(reason(&error)),

@@ -17,6 +17,7 @@ mod upkeep;
 
 pub use crate::roles::relay::options::RelayOptions;
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Counts, Peers};
 use crate::roles::relay::upkeep::Keeper;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::{Body, BoxError, Handler};
+use crate::server::{Body, Handler};
 use crate::types::address::Host;
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
 
@@ -51,7 +52,9 @@ impl std::fmt::Debug for Relay {
 }
 
 impl Handler for Relay {
-    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, BoxError> {
+    type Error = Infallible;
+
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let (head, _body) = request.into_parts();
         Ok(self.forwarder.answer(&head).await)
     }
@@ -76,7 +79,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     let conditions =
         [("key", "the cluster's key is not read yet"), ("identity", "not written yet"), ("routes", "not read yet")];
     for (condition, reason) in conditions {
-        role.health.set(condition, Err(reason.to_owned()));
+        role.health.fails(condition, reason);
     }
     let door = options.require_token.then(|| Door::new(&role.access.client, &role.namespace));
     let (mut keeper, credential) = Keeper::new(role.clone(), options);
@@ -116,7 +119,7 @@ async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, pee
                 for peer in peers.update(file) {
                     tokio::spawn(reach::follow(peers.clone(), peer, role.stopping.clone()));
                 }
-                role.health.set("routes", Ok(()));
+                role.health.holds("routes");
             }
             Err(problem) => {
                 let begins = source == Source::NotYet;
@@ -124,7 +127,7 @@ async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, pee
                     tracing::warn!(problem, "the routes stay as they were");
                 }
                 if !known {
-                    role.health.set("routes", Err(problem.clone()));
+                    role.health.fails("routes", &problem);
                 }
                 said = Some(problem);
             }

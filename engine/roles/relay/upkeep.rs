@@ -132,7 +132,7 @@ impl Keeper {
                 }
                 if matches!(about, "key" | "identity") {
                     self.held.insert(about);
-                    self.role.health.set(about, Ok(()));
+                    self.role.health.holds(about);
                 }
             }
             Err(problem) => {
@@ -140,7 +140,7 @@ impl Keeper {
                     tracing::warn!(about, problem, "not in order");
                 }
                 if matches!(about, "key" | "identity") && !self.held.contains(about) {
-                    self.role.health.set(about, Err(problem.clone()));
+                    self.role.health.fails(about, &problem);
                 }
                 self.said.insert(about, problem);
             }
