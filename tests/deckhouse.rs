@@ -15,6 +15,7 @@ use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::observe::signer::EngineSigner;
 use isthmus::pipeline::observe::{Ask, Observation, Observed, Private, everybody, publics};
 use isthmus::pipeline::{Facts, Input, Program, Request, Until};
+use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Exporter, Published};
 use isthmus::roles::proxy::Proxy;
 use isthmus::roles::proxy::audit::AuditLog;
@@ -152,11 +153,11 @@ async fn it_reads_our_exporter_each_minute() {
 
     // what is not complete is 503, which leaves what it has; it never sees an empty field
     let before = cache.clone();
-    publish(&exporter, Published { private: Err("the gateways are not known".to_owned()), ..whole.clone() });
+    publish(&exporter, Published { private: Err(DocumentError::NoGateway), ..whole.clone() });
     let token = deck.token(&east_uuid(), "private-multicluster");
     let (status, body) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(&token)).await;
     assert_eq!((status, cache.take_private((status, &body), true)), (503, Err("NonOKResponse")));
-    publish(&exporter, Published { public: Err("no root CA".to_owned()), ..whole.clone() });
+    publish(&exporter, Published { public: Err(DocumentError::NoKey), ..whole.clone() });
     let (status, body) = get(address, &ca.pem, "/metadata/public/public.json", None).await;
     assert_eq!((status, cache.take_public((status, &body))), (503, Err("NonOKResponse")));
     assert_eq!(cache, before);

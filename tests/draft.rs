@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use isthmus::cluster::unread::ReadError;
+use isthmus::istio::gateways::GatewayError;
+use isthmus::istio::installed::ClusterIdError;
+use isthmus::istio::mesh_config::MeshConfigError;
+use isthmus::istio::objects::NotYaml;
 use isthmus::onboarding::draft::{Draft, Options, draft, quoted};
 use isthmus::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
 use isthmus::pipeline::compile;
@@ -43,29 +48,32 @@ prop_compose! {
         let root = |subject: String| RootCertificate {
             pem: String::new(), digest: Digest::of(subject.as_bytes()), not_after: Timestamp::NO_END, not_before: Timestamp::EPOCH, subject, has_subject_key_id: true,
         };
+        let unread = |message: &str| ReadError::Status { code: 403, message: message.to_owned() };
         let namespaces = ["istio-system", "d8-istio", "no"];
         let address = |host: &str| format!("{host}.example.com").parse().unwrap();
         Survey {
             server,
-            uuid: if uuid == 0 { Err(reason.clone()) } else { Ok(format!("00000000-0000-4000-8000-00000000000{uuid}").parse().unwrap()) },
+            uuid: if uuid == 0 { Err(unread(&reason).into()) } else { Ok(format!("00000000-0000-4000-8000-00000000000{uuid}").parse().unwrap()) },
             namespace: namespaces[namespace].parse::<Namespace>().unwrap(),
             other_namespaces: words.clone(),
             revisions: ["default", "no", "1-31"][..namespace].iter().map(|one| one.parse().unwrap()).collect(),
             version,
-            cluster_id: cluster_id.map_or_else(|| Err(reason.clone()), |id| Ok(id.parse().unwrap())),
+            cluster_id: cluster_id.map_or_else(|| Err(ClusterIdError::Several([reason.clone()].into())), |id| Ok(id.parse().unwrap())),
             installer: if switched { Installer::Helm } else { Installer::IstioOperator },
             switched,
             network: network.map(|number| Found::new(format!("network-{number}").parse().unwrap(), reason.clone())),
             gateways: gateways.map_or_else(
-                || Err(reason.clone()),
+                || Err(GatewayError::NoAddress { service: reason.clone() }),
                 |count| Ok((0..count).map(|at| Gateway::new(&format!("203.0.113.{at}"), 15443).unwrap()).collect()),
             ),
             gateway_services: words.clone(),
             unlabelled: words,
-            roots: roots.map_or_else(|| Err(reason.clone()), |subject| Ok(Found::new(vec![root(subject)], reason.clone()))),
+            roots: roots.map_or_else(|| Err(unread(&reason).into()), |subject| Ok(Found::new(vec![root(subject)], reason.clone()))),
             trust_domain: own_networks.then(|| Found::new("cluster.local".parse().unwrap(), reason.clone())),
             mesh_id: mesh.map(|id| id.parse().unwrap()),
-            own_roots: own_roots.ok_or_else(|| reason.clone()),
+            own_roots: own_roots.ok_or_else(|| {
+                MeshConfigError::NotYaml { config_map: reason.clone(), source: NotYaml }
+            }),
             own_networks,
             installed: if installed {
                 let ca = include_str!("../fixtures/real/east/api-ca.crt").to_owned();
@@ -73,7 +81,7 @@ prop_compose! {
             } else {
                 Installed::default()
             },
-            secrets: secrets.ok_or(reason),
+            secrets: secrets.ok_or_else(|| unread(&reason)),
             context,
         }
     }

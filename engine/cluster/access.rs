@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 /// How long a connection to the apiserver may take to come up.
@@ -13,23 +13,23 @@ const CONNECT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The kubeconfig cannot be read.
-    #[error("cannot read the kubeconfig {path}: {reason}; name another with --kubeconfig")]
+    #[error("cannot read the kubeconfig {path}: {source}; name another with --kubeconfig")]
     Kubeconfig {
         /// Where it was looked for.
         path: String,
         /// What is wrong with it.
-        reason: String,
+        source: KubeconfigError,
     },
     /// There is no kubeconfig, and this is no pod.
     #[error("cannot find this cluster's apiserver: {0}; outside a pod, name a kubeconfig with --kubeconfig")]
-    InCluster(String),
+    InCluster(#[source] InClusterError),
     /// Its TLS settings or credentials cannot be used.
-    #[error("cannot make a client for the apiserver {server}: {reason}; mend the kubeconfig")]
+    #[error("cannot make a client for the apiserver {server}: {source}; mend the kubeconfig")]
     Client {
         /// The apiserver.
         server: String,
         /// What is wrong.
-        reason: String,
+        source: kube::Error,
     },
 }
 
@@ -47,20 +47,16 @@ impl Access {
     pub async fn open(kubeconfig: Option<&Path>) -> Result<Self, AccessError> {
         let mut config = match kubeconfig {
             Some(path) => {
-                let broken = |error: kube::config::KubeconfigError| AccessError::Kubeconfig {
-                    path: path.display().to_string(),
-                    reason: error.to_string(),
-                };
+                let broken = |source| AccessError::Kubeconfig { path: path.display().to_string(), source };
                 let kubeconfig = Kubeconfig::read_from(path).map_err(broken)?;
                 Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(broken)?
             }
-            None => Config::incluster().map_err(|error| AccessError::InCluster(error.to_string()))?,
+            None => Config::incluster().map_err(AccessError::InCluster)?,
         };
         config.connect_timeout = Some(CONNECT);
         config.proxy_url = None;
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config.clone())
-            .map_err(|error| AccessError::Client { server, reason: error.to_string() })?;
+        let client = Client::try_from(config.clone()).map_err(|source| AccessError::Client { server, source })?;
         Ok(Self { client, config })
     }
 }

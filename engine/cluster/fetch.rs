@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,7 +155,7 @@ impl Fetcher {
         let roots = match ca {
             Some(pem) => {
                 let given = tls::given_roots(pem);
-                Arc::new(given.map_err(|problem| client(format!("`metadata.ca` is unusable: {problem}")))?)
+                Arc::new(given.map_err(|error| client(format!("`metadata.ca` is unusable: {error}")))?)
             }
             None => tls::system_roots().ok_or_else(|| {
                 client("this machine has no CA certificates; install them, or give `metadata.ca`".to_owned())
@@ -422,19 +423,37 @@ fn tls_fault(error: &rustls::Error, given_ca: bool) -> TlsFault {
 /// Why no address was dialled.
 #[derive(Debug, thiserror::Error)]
 enum NotDialled {
-    #[error("{0}")]
-    NotFound(String),
+    #[error(transparent)]
+    Lookup(std::io::Error),
+    #[error("the name has no address")]
+    NoAddress,
     #[error("{0} is {1}")]
-    Outside(IpAddr, &'static str),
+    Outside(IpAddr, Rule),
+}
+
+/// Why an address may not be dialled.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    NotAllowed,
+    Inward,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAllowed => "outside `allow.addresses`",
+            Self::Inward => "an inside address (loopback, link-local, multicast or unspecified)",
+        })
+    }
 }
 
 impl NotDialled {
     fn failure(&self, url: &str) -> Failure {
         let url = url.to_owned();
         match self {
-            Self::NotFound(problem) => Failure::NotResolved { url, problem: shown(problem) },
-            Self::Outside(address, why) => {
-                Failure::Outside { url, address: address.to_string(), why: (*why).to_owned() }
+            Self::Lookup(_) | Self::NoAddress => Failure::NotResolved { url, problem: shown(&self.to_string()) },
+            Self::Outside(address, rule) => {
+                Failure::Outside { url, address: address.to_string(), why: rule.to_string() }
             }
         }
     }
@@ -445,9 +464,9 @@ fn vet(address: IpAddr, allow: &[Cidr]) -> Result<(), NotDialled> {
     if allow.iter().any(|range| range.contains(address)) {
         Ok(())
     } else if !allow.is_empty() {
-        Err(NotDialled::Outside(address, "outside `allow.addresses`"))
+        Err(NotDialled::Outside(address, Rule::NotAllowed))
     } else if is_inward(address) {
-        Err(NotDialled::Outside(address, "an inside address (loopback, link-local, multicast or unspecified)"))
+        Err(NotDialled::Outside(address, Rule::Inward))
     } else {
         Ok(())
     }
@@ -465,8 +484,8 @@ impl Resolve for Vetted {
         let (allow, most) = (self.allow.clone(), self.most);
         let looking = (self.lookup)(name.as_str().to_owned());
         Box::pin(async move {
-            let found = looking.await.map_err(|error| NotDialled::NotFound(error.to_string()))?;
-            let mut refused = NotDialled::NotFound("the name has no address".to_owned());
+            let found = looking.await.map_err(NotDialled::Lookup)?;
+            let mut refused = NotDialled::NoAddress;
             let mut admitted = Vec::new();
             for address in found {
                 match vet(address, &allow) {

@@ -5,4 +5,5 @@
 pub mod access;
 pub mod fetch;
 pub(crate) mod tls;
+pub mod unread;
 pub mod watched;

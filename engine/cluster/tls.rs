@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
+
+use crate::types::cause::Cause;
 
 /// What is offered by ALPN where HTTP/1.1 alone is spoken.
 pub(crate) const HTTP_1: &[&[u8]] = &[b"http/1.1"];
@@ -27,14 +29,27 @@ pub(crate) fn offered(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
     protocols.iter().map(|protocol| protocol.to_vec()).collect()
 }
 
+/// Why roots that were given cannot be trusted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum RootsError {
+    /// The text is no PEM.
+    #[error(transparent)]
+    Pem(Cause<pem::Error>),
+    /// A certificate is none that chains are verified with.
+    #[error(transparent)]
+    Root(#[from] rustls::Error),
+    /// There is none.
+    #[error("it holds no certificate")]
+    Empty,
+}
+
 /// The roots of a PEM text, at least one.
-pub(crate) fn given_roots(pem: &str) -> Result<RootCertStore, String> {
+pub(crate) fn given_roots(pem: &str) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
+        roots.add(certificate.map_err(|error| RootsError::Pem(error.into()))?)?;
     }
-    if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
+    if roots.is_empty() { Err(RootsError::Empty) } else { Ok(roots) }
 }
 
 /// The system's roots, read once; `None` where it has none.

@@ -5,7 +5,7 @@
 //! changes"). An object is read as the part of it that its reader names, so that a cluster of thousands of objects costs
 //! little. A watch that breaks keeps what it knew for [`GRACE`], and says at once that it is broken.
 
-use crate::types::cause::in_full;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::cluster::unread::{Asked, ReadError, Unread};
 
 /// How long what was seen is held true while the apiserver cannot be asked.
 pub const GRACE: Duration = Duration::from_mins(10);
@@ -44,7 +46,7 @@ pub enum Source<T> {
     /// This is it.
     Present(T),
     /// It cannot be looked up, for this reason.
-    Failed(String),
+    Failed(ReadError),
 }
 
 impl<T> Source<T> {
@@ -56,18 +58,18 @@ impl<T> Source<T> {
         }
     }
 
-    /// The value, or in words why there is none; `what` names it.
-    pub fn required(&self, what: &str) -> Result<&T, String> {
+    /// The value, or why there is none; `what` names it.
+    pub fn required(&self, what: impl Into<Cow<'static, str>>) -> Result<&T, Unread> {
         match self {
             Self::Present(value) => Ok(value),
-            Self::Absent => Err(format!("there is no {what}")),
-            Self::NotYet => Err(format!("{what} was not read yet")),
-            Self::Failed(reason) => Err(format!("{what} cannot be read: {reason}")),
+            Self::Absent => Err(Unread::Absent { what: what.into() }),
+            Self::NotYet => Err(Unread::NotYet { what: what.into() }),
+            Self::Failed(source) => Err(Unread::Failed { what: what.into(), source: source.clone() }),
         }
     }
 
-    /// The value, `None` where there is none, or in words why that is not known.
-    pub fn optional(&self, what: &str) -> Result<Option<&T>, String> {
+    /// The value, `None` where there is none, or why that is not known.
+    pub fn optional(&self, what: impl Into<Cow<'static, str>>) -> Result<Option<&T>, Unread> {
         match self {
             Self::Absent => Ok(None),
             other => other.required(what).map(Some),
@@ -103,7 +105,7 @@ impl Place {
     }
 
     /// The request for at most [`PAGE`] objects: the first ones, or those that follow a page's token.
-    pub(crate) fn page(&self, after: Option<String>) -> Result<http::Request<Vec<u8>>, String> {
+    pub(crate) fn page(&self, after: Option<String>) -> Result<http::Request<Vec<u8>>, ReadError> {
         let params = ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
@@ -111,27 +113,18 @@ impl Place {
             continue_token: after,
             ..ListParams::default()
         };
-        Request::new(self.path.as_str()).list(&params).map_err(|error| error.to_string())
+        Request::new(self.path.as_str()).list(&params).map_err(|error| ReadError::Request(error.into()))
     }
 }
 
 /// Objects by namespace and name.
 pub type Objects<T> = BTreeMap<(String, String), Arc<T>>;
 
-/// Why objects cannot be watched at this moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// In words.
-    pub reason: String,
-    /// The apiserver answered, and refused.
-    pub refused: bool,
-}
-
 /// What a watch has seen.
 #[derive(Debug, Clone)]
 pub struct Seen<T> {
     objects: Option<Objects<T>>,
-    problem: Option<(Problem, Instant)>,
+    problem: Option<(ReadError, Instant)>,
     /// When the apiserver last confirmed it.
     confirmed: Option<Instant>,
 }
@@ -155,7 +148,7 @@ impl<T> Watched<T> {
         let seen = self.seen.borrow();
         match (&seen.objects, &seen.problem) {
             (Some(objects), Some((_, since))) if since.elapsed() < GRACE => Source::Present(objects.clone()),
-            (_, Some((problem, _))) => Source::Failed(problem.reason.clone()),
+            (_, Some((problem, _))) => Source::Failed(problem.clone()),
             (Some(objects), None) => Source::Present(objects.clone()),
             (None, None) => Source::NotYet,
         }
@@ -172,7 +165,7 @@ impl<T> Watched<T> {
     }
 
     /// What is wrong at this moment, also while what was seen still counts.
-    pub fn problem(&self) -> Option<Problem> {
+    pub fn problem(&self) -> Option<ReadError> {
         self.seen.borrow().problem.as_ref().map(|(problem, _)| problem.clone())
     }
 
@@ -251,7 +244,7 @@ enum Ended {
     /// What was seen so far is too old to go on from.
     Gone,
     /// Something else.
-    Problem(Problem),
+    Failed(ReadError),
 }
 
 impl From<kube::Error> for Ended {
@@ -259,34 +252,29 @@ impl From<kube::Error> for Ended {
         match error {
             kube::Error::Api(status) if status.code == StatusCode::GONE.as_u16() => Self::Gone,
             kube::Error::Api(status) => {
-                let refused = matches!(status.code, 401 | 403 | 404);
                 let message = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
-                Self::Problem(Problem { reason: format!("{} {message}", status.code), refused })
+                Self::Failed(ReadError::Status { code: status.code, message })
             }
-            error => Self::Problem(Problem { reason: in_full(&error), refused: false }),
+            error => Self::Failed(ReadError::Client(error.into())),
         }
     }
 }
 
-fn late(what: &str) -> Ended {
-    Ended::Problem(Problem { reason: format!("the apiserver took too long {what}"), refused: false })
-}
-
 /// Each object of a place once, page by page; nothing of it is held. Gives the version at which they stood.
-pub async fn each<T: Watchable>(client: &Client, place: &Place, mut look: impl FnMut(T)) -> Result<String, Problem> {
+pub async fn each<T: Watchable>(client: &Client, place: &Place, mut look: impl FnMut(T)) -> Result<String, ReadError> {
     match pages(client, place, &mut look).await {
         Ok(version) => Ok(version),
-        Err(Ended::Problem(problem)) => Err(problem),
-        Err(Ended::Gone) => Err(Problem { reason: "the list changed too fast to be read".to_owned(), refused: false }),
+        Err(Ended::Failed(error)) => Err(error),
+        Err(Ended::Gone) => Err(ReadError::ChangesTooFast),
     }
 }
 
 async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnMut(T)) -> Result<String, Ended> {
     let mut next: Option<String> = None;
     loop {
-        let request = place.page(next.take()).map_err(|reason| Ended::Problem(Problem { reason, refused: false }))?;
+        let request = place.page(next.take()).map_err(Ended::Failed)?;
         let page = timeout(PAGE_TIME, client.request::<List<T>>(request)).await;
-        let page = page.map_err(|_| late("to list"))??;
+        let page = page.map_err(|_| Ended::Failed(ReadError::Late(Asked::List)))??;
         page.items.into_iter().for_each(&mut *look);
         match page.metadata.next.filter(|next| !next.is_empty()) {
             Some(more) => next = Some(more),
@@ -362,11 +350,11 @@ async fn follow<T: Watchable>(client: Client, place: Place, hearers: Hearers<T::
             Ok(()) => continue,
             // from the start, at once: what is known stays known until then
             Err(Ended::Gone) => version = None,
-            Err(Ended::Problem(problem)) => {
-                if problem.refused {
+            Err(Ended::Failed(problem)) => {
+                if problem.is_refusal() {
                     version = None;
                 }
-                tracing::debug!(path = place.path, fields = place.fields, reason = problem.reason, "watch broke");
+                tracing::debug!(path = place.path, fields = place.fields, reason = problem.to_string(), "watch broke");
                 hearers.change(|seen| {
                     let since = seen.problem.as_ref().map_or_else(Instant::now, |(_, since)| *since);
                     let differs = seen.problem.as_ref().is_none_or(|(old, _)| *old != problem);
@@ -428,9 +416,10 @@ async fn watch_on<T: Watchable>(
     };
     let request = Request::new(place.path.as_str())
         .watch(&params, version)
-        .map_err(|error| Ended::Problem(Problem { reason: error.to_string(), refused: false }))?;
-    let stream =
-        timeout(SLACK * 2, client.request_events::<T>(request)).await.map_err(|_| late("to begin a watch"))??;
+        .map_err(|error| Ended::Failed(ReadError::Request(error.into())))?;
+    let stream = timeout(SLACK * 2, client.request_events::<T>(request))
+        .await
+        .map_err(|_| Ended::Failed(ReadError::Late(Asked::WatchBegin)))??;
     let mut stream = std::pin::pin!(stream);
     *wait = BACK_OFF.0;
     let confirm = |seen: &mut Seen<T::Kept>| {
@@ -441,7 +430,7 @@ async fn watch_on<T: Watchable>(
     let until = Instant::now() + Duration::from_secs(WATCH_SECONDS.into()) + SLACK;
     loop {
         let event = tokio::time::timeout_at(until, stream.try_next()).await;
-        let event = event.map_err(|_| late("to end a watch"))??;
+        let event = event.map_err(|_| Ended::Failed(ReadError::Late(Asked::WatchEnd)))??;
         let (object, deleted) = match event {
             None => return Ok(()),
             Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => (object, false),

@@ -2,8 +2,10 @@
 //! `/debug/mesh`), and pages of metrics. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Deserialize;
+use serde_json::error::Category;
 
 use crate::types::address::Gateway;
 use crate::types::name::{ClusterId, Digest, NetworkName};
@@ -18,9 +20,67 @@ struct WireCluster {
     status: String,
 }
 
+/// Pages of istiod that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DebugPage {
+    /// Remote clusters.
+    Clusterz,
+    /// The mesh configuration.
+    Mesh,
+    /// Gateways of networks.
+    Networkz,
+}
+
+impl DebugPage {
+    /// Its path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Clusterz => "/debug/clusterz",
+            Self::Mesh => "/debug/mesh",
+            Self::Networkz => "/debug/networkz",
+        }
+    }
+
+    fn read<'a, T: Deserialize<'a>>(self, bytes: &'a [u8]) -> Result<T, DebugError> {
+        serde_json::from_slice(bytes).map_err(|error| DebugError {
+            page: self,
+            category: error.classify(),
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+}
+
+/// A page that is not understood. Peers are shown this, so nothing of the page's text is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DebugError {
+    /// Which page.
+    pub page: DebugPage,
+    /// What of it is not understood.
+    pub category: Category,
+    /// Where; 0 where that is nowhere.
+    pub line: usize,
+    /// Where in the line.
+    pub column: usize,
+}
+
+impl fmt::Display for DebugError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = match self.category {
+            Category::Data => "JSON of another form",
+            Category::Eof => "the end of the answer",
+            Category::Syntax | Category::Io => "no JSON",
+        };
+        let Self { page, line, column, .. } = self;
+        write!(f, "{}: expected JSON as istiod writes it, found {found} at line {line} column {column}", page.path())
+    }
+}
+
+impl std::error::Error for DebugError {}
+
 /// Remote clusters from `/debug/clusterz`; the cluster's own entry has no secret.
-pub fn parse_clusterz(bytes: &[u8]) -> Result<BTreeMap<ClusterId, ReadState>, String> {
-    let all: Vec<WireCluster> = serde_json::from_slice(bytes).map_err(|error| format!("/debug/clusterz: {error}"))?;
+pub fn parse_clusterz(bytes: &[u8]) -> Result<BTreeMap<ClusterId, ReadState>, DebugError> {
+    let all: Vec<WireCluster> = DebugPage::Clusterz.read(bytes)?;
     let remote = all.into_iter().filter(|cluster| !cluster.secret.is_empty());
     // an ID that is none of ours comes from a secret of another's making
     let known = remote.filter_map(|cluster| {
@@ -62,8 +122,8 @@ struct WireRoot {
 }
 
 /// Digests of the foreign roots of `/debug/mesh`. Istio reads the first certificate of an entry, so an entry is one root.
-pub fn parse_mesh(bytes: &[u8]) -> Result<BTreeSet<Digest>, String> {
-    let mesh: WireMesh = serde_json::from_slice(bytes).map_err(|error| format!("/debug/mesh: {error}"))?;
+pub fn parse_mesh(bytes: &[u8]) -> Result<BTreeSet<Digest>, DebugError> {
+    let mesh: WireMesh = DebugPage::Mesh.read(bytes)?;
     let first = |root: &WireRoot| pem::parse_many(&root.pem).ok()?.first().map(|block| Digest::of(block.contents()));
     Ok(mesh.roots.iter().filter_map(first).collect())
 }
@@ -79,9 +139,8 @@ struct WireNetworkGateway {
 }
 
 /// Gateways by network, from `/debug/networkz`. Names are resolved there. A port of 0 is that of an ambient gateway.
-pub fn parse_networkz(bytes: &[u8]) -> Result<BTreeMap<NetworkName, BTreeSet<Gateway>>, String> {
-    let all: Option<Vec<WireNetworkGateway>> =
-        serde_json::from_slice(bytes).map_err(|error| format!("/debug/networkz: {error}"))?;
+pub fn parse_networkz(bytes: &[u8]) -> Result<BTreeMap<NetworkName, BTreeSet<Gateway>>, DebugError> {
+    let all: Option<Vec<WireNetworkGateway>> = DebugPage::Networkz.read(bytes)?;
     let mut networks: BTreeMap<NetworkName, BTreeSet<Gateway>> = BTreeMap::new();
     for gateway in all.unwrap_or_default() {
         if let (Ok(network), Ok(gateway)) = (gateway.network.parse(), Gateway::new(&gateway.address, gateway.port)) {

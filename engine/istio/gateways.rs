@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::cluster::unread::{ReadError, Unread};
 use crate::cluster::watched::{Meta, Objects, Source, Watchable};
 use crate::types::address::Gateway;
 use crate::wire::metadata::MAX_GATEWAYS;
@@ -66,13 +67,38 @@ pub struct GatewayNode {
 /// Nodes that run a ready pod of a gateway, by the namespace and name of its Service.
 pub type Hosts = BTreeMap<(String, String), Source<BTreeSet<String>>>;
 
-/// The gateways of this cluster, sorted, at most [`MAX_GATEWAYS`]; or in words why they are not known. An empty list says that
-/// none is deployed.
+/// Why gateways are not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// The objects that tell of them were not read.
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    /// Their Services were asked for once, and not listed.
+    #[error("Services cannot be listed: {0}")]
+    NotListed(#[source] ReadError),
+    /// A Service without a port for peers.
+    #[error("Service {service} has no port that peers could use")]
+    NoPort {
+        /// Its namespace and name.
+        service: String,
+    },
+    /// No Service has an address; this is the first of them.
+    #[error("Service {service} has no address yet")]
+    NoAddress {
+        /// Its namespace and name.
+        service: String,
+    },
+}
+
+/// Gateways, or why they are not known.
+pub type FoundGateways = Result<Vec<Gateway>, GatewayError>;
+
+/// The gateways of this cluster, sorted, at most [`MAX_GATEWAYS`]. An empty list says that none is deployed.
 pub fn gateways(
     services: &Source<Objects<GatewayService>>,
     nodes: &Source<Objects<GatewayNode>>,
     hosts: &Hosts,
-) -> Result<Vec<Gateway>, String> {
+) -> FoundGateways {
     let services = services.required("list of gateway Services")?;
     let mut found = BTreeSet::new();
     let mut waiting = Vec::new();
@@ -82,14 +108,14 @@ pub fn gateways(
             "NodePort" => {
                 let nodes = nodes.required("list of nodes")?;
                 let pods = format!("list of pods behind {name}");
-                let hosts = hosts.get(key).unwrap_or(&Source::NotYet).required(&pods)?;
+                let hosts = hosts.get(key).unwrap_or(&Source::NotYet).required(pods)?;
                 node_addresses(nodes, hosts)
             }
             _ if service.balancers.is_empty() => service.external.clone(),
             "LoadBalancer" => service.balancers.clone(),
             _ => service.external.clone(),
         };
-        let port = service.port().ok_or_else(|| format!("Service {name} has no port that peers could use"))?;
+        let port = service.port().ok_or_else(|| GatewayError::NoPort { service: name.clone() })?;
         // an address that peers would refuse is none
         let usable: Vec<_> = addresses.iter().filter_map(|one| Gateway::new(one, port.into()).ok()).collect();
         if usable.is_empty() {
@@ -97,8 +123,8 @@ pub fn gateways(
         }
         found.extend(usable);
     }
-    match (found.is_empty(), waiting.first()) {
-        (true, Some(name)) => Err(format!("Service {name} has no address yet")),
+    match waiting.into_iter().next() {
+        Some(service) if found.is_empty() => Err(GatewayError::NoAddress { service }),
         _ => Ok(found.into_iter().take(MAX_GATEWAYS).collect()),
     }
 }
@@ -142,13 +168,13 @@ pub fn behind_nodes(services: &Objects<GatewayService>) -> bool {
 /// Holds changes of a list back until they have settled: while nodes come and go, peers are not told of each.
 #[derive(Debug, Default)]
 pub struct Settling {
-    current: Option<Result<Vec<Gateway>, String>>,
+    current: Option<FoundGateways>,
     waiting: Option<Waiting>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    next: Result<Vec<Gateway>, String>,
+    next: FoundGateways,
     since: Instant,
     first: Instant,
 }
@@ -160,7 +186,7 @@ impl Settling {
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
     /// The list to publish, given the one that is found.
-    pub fn settle(&mut self, found: Result<Vec<Gateway>, String>, now: Instant) -> Result<Vec<Gateway>, String> {
+    pub fn settle(&mut self, found: FoundGateways, now: Instant) -> FoundGateways {
         let Some(current @ Ok(_)) = self.current.clone() else {
             // the first list is published at once
             self.waiting = None;

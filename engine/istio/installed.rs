@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::istio::objects::Istiod;
-use crate::types::name::{ClusterId, Namespace};
+use crate::types::name::{ClusterId, InvalidName, Namespace};
 use crate::wire::metadata::IstioFacts;
 
 /// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
@@ -24,12 +24,23 @@ pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
     IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()) }
 }
 
+/// Why the cluster ID is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterIdError {
+    /// It is none.
+    #[error("CLUSTER_ID of istiod: {0}")]
+    Invalid(#[source] InvalidName),
+    /// Not all istiods have the same.
+    #[error("istiods run with different cluster IDs: {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]
+    Several(BTreeSet<String>),
+}
+
 /// What istiod runs with; Istio's own default where it is told nothing.
-pub fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, String> {
+pub fn cluster_id(istiods: &[Istiod]) -> Result<ClusterId, ClusterIdError> {
     let ids: BTreeSet<&str> =
         istiods.iter().map(|istiod| istiod.cluster_id.as_deref().unwrap_or(ClusterId::ISTIO_DEFAULT)).collect();
     match (ids.first(), ids.len()) {
-        (Some(id), 1) => id.parse().map_err(|error| format!("CLUSTER_ID of istiod: {error}")),
-        _ => Err(format!("istiods run with different cluster IDs: {}", ids.into_iter().collect::<Vec<_>>().join(", "))),
+        (Some(id), 1) => id.parse().map_err(ClusterIdError::Invalid),
+        _ => Err(ClusterIdError::Several(ids.into_iter().map(ToOwned::to_owned).collect())),
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cluster::unread::Unread;
 use crate::cluster::watched::Source;
-use crate::istio::objects::MeshMap;
+use crate::istio::objects::{MeshMap, NotYaml};
 use crate::types::address::Gateway;
 use crate::types::name::Revision;
-use crate::wire::metadata::{Shown, StandardMeshConfig};
+use crate::wire::metadata::StandardMeshConfig;
 
 /// The ConfigMap that istiod merges into its mesh configuration.
 pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
@@ -52,24 +53,33 @@ pub fn parse_mesh_networks(text: &str) -> BTreeMap<String, (BTreeSet<Gateway>, B
     networks.iter().map(|(name, value)| (name.clone(), network(value))).collect()
 }
 
+/// Why the standard mesh configuration is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeshConfigError {
+    /// A ConfigMap was not read.
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    /// A ConfigMap is not understood.
+    #[error("ConfigMap {config_map}: {source}")]
+    NotYaml {
+        /// Its name.
+        config_map: String,
+        /// What is wrong with it.
+        source: NotYaml,
+    },
+}
+
 /// What the standard mesh configuration says, over the ConfigMaps of all revisions. The first one's networks count, which
 /// is that of the default revision where there is one.
-pub fn mesh_config(maps: &BTreeMap<String, Source<Arc<MeshMap>>>) -> Shown<StandardMeshConfig> {
+pub fn mesh_config(maps: &BTreeMap<String, Source<Arc<MeshMap>>>) -> Result<StandardMeshConfig, MeshConfigError> {
     let mut all = StandardMeshConfig { ca_certificates: false, mesh_networks: None };
     for (name, source) in maps {
-        let what = format!("ConfigMap {name}");
-        let map = match source.optional(&what) {
-            Ok(Some(map)) => map,
-            Ok(None) => continue,
-            Err(reason) => return Shown::Unknown(reason),
-        };
-        match &map.ca_certificates {
-            Ok(has) => all.ca_certificates |= has,
-            Err(reason) => return Shown::Unknown(format!("{what}: {reason}")),
-        }
+        let Some(map) = source.optional(format!("ConfigMap {name}"))? else { continue };
+        let not_yaml = |source| MeshConfigError::NotYaml { config_map: name.clone(), source };
+        all.ca_certificates |= map.ca_certificates.map_err(not_yaml)?;
         if all.mesh_networks.is_none() {
             all.mesh_networks.clone_from(&map.mesh_networks);
         }
     }
-    Shown::Seen(all)
+    Ok(all)
 }

@@ -59,7 +59,7 @@ impl Watchable for WireConfigMap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshMap {
     /// Whether its `mesh` has `caCertificates`; or why that cannot be told.
-    pub ca_certificates: Result<bool, String>,
+    pub ca_certificates: Result<bool, NotYaml>,
     /// `trustDomain` of its `mesh`.
     pub trust_domain: Option<String>,
     /// `defaultConfig.meshId` of its `mesh`.
@@ -67,6 +67,11 @@ pub struct MeshMap {
     /// `meshNetworks`.
     pub mesh_networks: Option<String>,
 }
+
+/// A mesh configuration that is no YAML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its `mesh` is no YAML")]
+pub struct NotYaml;
 
 /// Such a ConfigMap on the wire.
 #[derive(Debug, Clone, Deserialize)]
@@ -92,7 +97,7 @@ impl Watchable for WireMeshMap {
                     mesh.get("defaultConfig").and_then(|config| text(config, "meshId")),
                 )
             }
-            Err(_) => (Err("its `mesh` is no YAML".to_owned()), None, None),
+            Err(_) => (Err(NotYaml), None, None),
         };
         Some(MeshMap { ca_certificates, trust_domain, mesh_id, mesh_networks: data.remove("meshNetworks") })
     }

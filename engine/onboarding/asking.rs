@@ -1,5 +1,6 @@
 //! Asking one cluster: reads, a bounded number of bytes, for a bounded time.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Objects, Place, Watchable};
-use crate::types::cause::in_full;
-use crate::types::text::cut;
+use crate::types::text::said;
 
 /// One answer, to its last byte. Credential plugins that ask a cloud are part of the first one.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -21,8 +22,6 @@ const ANSWER: Duration = Duration::from_secs(15);
 const MOST: usize = 16 * 1024 * 1024;
 /// All answers of one cluster.
 const MOST_OF_ALL: usize = 64 * 1024 * 1024;
-/// Longest words of an apiserver that are repeated.
-const WORDS: usize = 240;
 
 /// Questions to one cluster.
 pub(super) struct Asking {
@@ -57,12 +56,12 @@ impl Asking {
         Self { client, left: AtomicUsize::new(MOST_OF_ALL) }
     }
 
-    /// All objects of a place, or in words why not.
-    pub(super) async fn list<T: DeserializeOwned>(&self, place: &Place) -> Result<Vec<T>, String> {
+    /// All objects of a place.
+    pub(super) async fn list<T: DeserializeOwned>(&self, place: &Place) -> Result<Vec<T>, ReadError> {
         let (mut all, mut next) = (Vec::new(), None);
         loop {
             let page = timeout(ANSWER, self.page::<T>(place.page(next.take())?)).await;
-            let page = page.map_err(|_| format!("no answer in {} seconds", ANSWER.as_secs()))??;
+            let page = page.map_err(|_| ReadError::NoAnswer(ANSWER))??;
             all.extend(page.items);
             match page.metadata.next.filter(|next| !next.is_empty()) {
                 Some(more) => next = Some(more),
@@ -71,23 +70,27 @@ impl Asking {
         }
     }
 
-    async fn page<T: DeserializeOwned>(&self, request: http::Request<Vec<u8>>) -> Result<List<T>, String> {
-        let response = self.client.send(request.map(Body::from)).await.map_err(|error| of_client(&error))?;
+    async fn page<T: DeserializeOwned>(&self, request: http::Request<Vec<u8>>) -> Result<List<T>, ReadError> {
+        let response = self.client.send(request.map(Body::from)).await.map_err(of_client)?;
         let status = response.status();
         let most = MOST.min(self.left.load(Ordering::Relaxed));
         let body = Limited::new(response.into_body(), most).collect().await;
-        let body = body.map_err(|error| short(&format!("its answer breaks off or is too long: {error}")))?.to_bytes();
+        // the body breaks off with the client's error, or else at the limit
+        let ended = |error: Box<dyn Error + Send + Sync>| {
+            error.downcast::<kube::Error>().map_or(ReadError::TooLong, |error| ReadError::BrokenOff((*error).into()))
+        };
+        let body = body.map_err(ended)?.to_bytes();
         self.left.fetch_sub(body.len().min(most), Ordering::Relaxed);
         if !status.is_success() {
-            let said = serde_json::from_slice::<Status>(&body).map(|status| status.message).unwrap_or_default();
-            return Err(short(format!("{} {said}", status.as_u16()).trim_end()));
+            let message = serde_json::from_slice::<Status>(&body).map(|status| said(&status.message));
+            return Err(ReadError::Status { code: status.as_u16(), message: message.unwrap_or_default() });
         }
         // the text of an error may quote what was read
-        serde_json::from_slice(&body).map_err(|error| format!("its answer is no list (line {})", error.line()))
+        serde_json::from_slice(&body).map_err(|error| ReadError::NoList { line: error.line() })
     }
 
     /// Objects by namespace and name.
-    pub(super) async fn objects<T: Watchable>(&self, place: &Place) -> Result<Objects<T::Kept>, String> {
+    pub(super) async fn objects<T: Watchable>(&self, place: &Place) -> Result<Objects<T::Kept>, ReadError> {
         let mut objects = Objects::new();
         for object in self.list::<T>(place).await? {
             let key = (object.meta().namespace.clone(), object.meta().name.clone());
@@ -99,27 +102,19 @@ impl Asking {
     }
 
     /// The object of a name, if there is one.
-    pub(super) async fn one<T: Watchable>(&self, collection: &str, name: &str) -> Result<Option<Arc<T::Kept>>, String> {
+    pub(super) async fn one<T: Watchable>(
+        &self,
+        collection: &str,
+        name: &str,
+    ) -> Result<Option<Arc<T::Kept>>, ReadError> {
         Ok(self.objects::<T>(&Place::named(collection, name)).await?.into_values().next())
     }
 }
 
-/// An error with its causes, cut short.
-pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    short(&in_full(error))
-}
-
-/// What a credential plugin printed is part of its error, and may be a token: it is not repeated.
-pub(super) fn of_client(error: &kube::Error) -> String {
+/// Why a client could not ask.
+pub(super) fn of_client(error: kube::Error) -> ReadError {
     match error {
-        kube::Error::Auth(_) => {
-            "the credentials of its kubeconfig cannot be had; try `kubectl get namespaces` with this context".to_owned()
-        }
-        error => causes(error),
+        kube::Error::Auth(_) => ReadError::Credentials,
+        error => ReadError::Client(error.into()),
     }
-}
-
-/// A text of an apiserver, cut short and without control characters.
-pub(super) fn short(text: &str) -> String {
-    cut(&text.replace(char::is_control, " "), WORDS).into_owned()
 }

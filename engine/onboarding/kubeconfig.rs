@@ -9,8 +9,8 @@ use kube::{Client, Config};
 use tokio::time::timeout;
 
 use crate::cluster::access::AccessError;
-use crate::onboarding::asking::{Asking, causes, of_client};
-use crate::onboarding::survey::Looked;
+use crate::onboarding::asking::{Asking, of_client};
+use crate::onboarding::survey::{Looked, Unreachable};
 use crate::types::time::Timestamp;
 
 /// A connection to the apiserver.
@@ -32,7 +32,7 @@ impl Contexts {
         };
         let path =
             file.map_or_else(|| "of $KUBECONFIG or ~/.kube/config".to_owned(), |path| path.display().to_string());
-        let kubeconfig = read.map_err(|error| AccessError::Kubeconfig { path, reason: causes(&error) })?;
+        let kubeconfig = read.map_err(|source| AccessError::Kubeconfig { path, source })?;
         Ok(Self { kubeconfig })
     }
 
@@ -47,12 +47,12 @@ impl Contexts {
         let asked = timeout(ALL, async {
             let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await;
-            let mut config = config.map_err(|error| causes(&error))?;
+            let mut config = config.map_err(|error| Unreachable::Kubeconfig(error.into()))?;
             config.connect_timeout = Some(CONNECT);
             let server = config.cluster_url.to_string();
-            let client = Client::try_from(config).map_err(|error| of_client(&error))?;
+            let client = Client::try_from(config).map_err(of_client)?;
             let asking = Asking::new(client);
-            Ok(match asking.survey(context, &server, now).await? {
+            Ok::<_, Unreachable>(match asking.survey(context, &server, now).await? {
                 Some(survey) => Looked::Istio(Box::new(survey)),
                 None => Looked::NoIstio,
             })
@@ -60,7 +60,7 @@ impl Contexts {
         match asked.await {
             Ok(Ok(looked)) => looked,
             Ok(Err(reason)) => Looked::Unreachable(reason),
-            Err(_) => Looked::Unreachable(format!("it did not answer everything in {} seconds", ALL.as_secs())),
+            Err(_) => Looked::Unreachable(Unreachable::Late(ALL)),
         }
     }
 }

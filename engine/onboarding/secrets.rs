@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::cluster::watched::Meta;
 use crate::istio::kubeconfig::Kubeconfig;
-use crate::onboarding::asking::short;
 use crate::onboarding::survey::RemoteSecret;
+use crate::types::text::said;
 
 /// A Secret, in the part that is read. Data stays base64 until it is looked at.
 #[derive(Clone, Deserialize)]
@@ -57,7 +57,8 @@ impl WireSecret {
     pub(super) fn keep(self) -> RemoteSecret {
         let server = |Entry(text): &Entry| {
             let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).ok()?);
-            Kubeconfig::read(&bytes)?.server().map(short)
+            let kubeconfig = Kubeconfig::read(&bytes)?;
+            kubeconfig.server().map(said).filter(|server| !server.is_empty())
         };
         let clusters = self.data.iter().map(|(id, text)| (id.clone(), server(text))).collect();
         let owner = |label: &str| self.metadata.labels.get(label).cloned();

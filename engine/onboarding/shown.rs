@@ -9,16 +9,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
+use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Meta, Objects, Place, Source, Watchable as _};
-use crate::istio::gateways::{GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways};
+use crate::istio::gateways::{
+    FoundGateways, GatewayError, GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways,
+};
 use crate::istio::installed::{ISTIOD, ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, mesh_config, parse_mesh_networks, standard_config_map};
 use crate::istio::objects::{Istiod, MeshMap, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::onboarding::asking::Asking;
 use crate::onboarding::secrets::{WireRoot, WireSecret};
-use crate::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey};
-use crate::types::address::{ApiHost, Gateway, Host};
-use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, SurveyError};
+use crate::types::address::{ApiHost, Host};
+use crate::types::certificate::{CertificateError, RootCertificate, parse_roots_any_time};
 use crate::types::name::Namespace;
 use crate::types::object::REMOTE_SECRET_LABEL;
 use crate::types::time::Timestamp;
@@ -27,7 +30,12 @@ use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
 
 impl Asking {
     /// What the cluster shows; nothing, where it has no istiod.
-    pub(super) async fn survey(&self, context: &str, server: &str, now: Timestamp) -> Result<Option<Survey>, String> {
+    pub(super) async fn survey(
+        &self,
+        context: &str,
+        server: &str,
+        now: Timestamp,
+    ) -> Result<Option<Survey>, ReadError> {
         let istiods = self.list::<WireDeployment>(&Place::labelled("/apis/apps/v1/deployments", ISTIOD)).await?;
         let mut planes: BTreeMap<String, Vec<(Istiod, Installer)>> = BTreeMap::new();
         for deployment in istiods {
@@ -54,10 +62,11 @@ impl Asking {
             self.secrets(&namespace),
             self.installed(&namespace, &maps),
         );
-        let uuid = kube_system.and_then(|found| {
-            let uid = found.ok_or_else(|| format!("there is no namespace {UUID_NAMESPACE}"))?.uid.clone();
-            uid.parse().map_err(|error| format!("the UID of namespace {UUID_NAMESPACE}: {error}"))
-        });
+        let uuid = match kube_system {
+            Ok(Some(found)) => found.uid.parse().map_err(SurveyError::Uid),
+            Ok(None) => Err(SurveyError::NoKubeSystem),
+            Err(error) => Err(error.into()),
+        };
         let says = |get: fn(&MeshMap) -> Option<&String>| {
             let maps = standard.iter().filter_map(|(name, map)| Some((name, map.present()?)));
             maps.into_iter().find_map(|(name, map)| Some((name, get(map)?.clone())))
@@ -74,7 +83,6 @@ impl Asking {
             let (name, _) = networks.iter().find(|(_, (_, registries))| registries.contains(id.as_str()))?;
             Some(Found::new(name.parse().ok()?, format!("meshNetworks of ConfigMap {map}")))
         };
-        let config = mesh_config(&standard);
         let trust_domain = says(|map| map.trust_domain.as_ref());
         let (found, gateway_services, unlabelled) = services;
         Ok(Some(Survey {
@@ -94,10 +102,7 @@ impl Asking {
             trust_domain: trust_domain
                 .and_then(|(name, domain)| Some(Found::new(domain.parse().ok()?, format!("ConfigMap {name}")))),
             mesh_id: says(|map| map.mesh_id.as_ref()).and_then(|(_, id)| id.parse().ok()),
-            own_roots: match &config {
-                crate::wire::metadata::Shown::Seen(config) => Ok(config.ca_certificates),
-                crate::wire::metadata::Shown::Unknown(reason) => Err(reason.clone()),
-            },
+            own_roots: mesh_config(&standard).map(|config| config.ca_certificates),
             own_networks: meshes.is_some_and(|(_, text)| !parse_mesh_networks(&text).is_empty()),
             installed: ours,
             secrets,
@@ -112,7 +117,7 @@ impl Asking {
         namespace: &Namespace,
         maps: &str,
         now: Timestamp,
-    ) -> Result<Found<Vec<RootCertificate>>, String> {
+    ) -> Result<Found<Vec<RootCertificate>>, SurveyError> {
         let (name, file) = ROOT_CA;
         let map = self.one::<WireConfigMap>(maps, name).await?;
         if let Some(text) = map.as_ref().and_then(|map| map.data.get(file)) {
@@ -120,9 +125,8 @@ impl Asking {
         }
         let place = Place::named(format!("/api/v1/namespaces/{namespace}/secrets"), "cacerts");
         let secret = self.list::<WireRoot>(&place).await?.into_iter().next();
-        let root = secret.and_then(WireRoot::into_root).ok_or_else(|| {
-            format!("neither ConfigMap {namespace}/{name} nor Secret {namespace}/cacerts holds a root certificate")
-        })?;
+        let root = secret.and_then(WireRoot::into_root);
+        let root = root.ok_or_else(|| SurveyError::NoRoot { namespace: namespace.clone() })?;
         let text = BASE64.decode(root).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
         Ok(Found::new(valid(&text, now)?, format!("Secret {namespace}/cacerts, root-cert.pem")))
     }
@@ -147,12 +151,12 @@ impl Asking {
     }
 
     /// East-west gateways, their Services, and Services that lack the label.
-    async fn gateways(&self) -> (Result<Vec<Gateway>, String>, Vec<String>, Vec<String>) {
+    async fn gateways(&self) -> (FoundGateways, Vec<String>, Vec<String>) {
         let services = self.objects::<WireService>(&Place::labelled("/api/v1/services", NETWORK_LABEL)).await;
         let by_name = self.list::<Named>(&Place::labelled("/api/v1/services", "istio=eastwestgateway")).await;
         let services = match services {
             Ok(services) => services,
-            Err(reason) => return (Err(format!("Services cannot be listed: {reason}")), Vec::new(), Vec::new()),
+            Err(error) => return (Err(GatewayError::NotListed(error)), Vec::new(), Vec::new()),
         };
         let name = |(namespace, name): &(String, String)| format!("{namespace}/{name}");
         let names: Vec<String> = services.keys().map(name).collect();
@@ -162,7 +166,7 @@ impl Asking {
         (found, names, unlabelled)
     }
 
-    async fn addresses(&self, services: Objects<GatewayService>) -> Result<Vec<Gateway>, String> {
+    async fn addresses(&self, services: Objects<GatewayService>) -> FoundGateways {
         let (mut nodes, mut hosts) = (Source::NotYet, Hosts::new());
         if behind_nodes(&services) {
             nodes = match self.objects::<WireNode>(&Place::all("/api/v1/nodes")).await {
@@ -173,7 +177,7 @@ impl Asking {
                 let labels: Vec<_> = service.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &labels.join(","));
                 let source = match self.list::<WirePod>(&place).await {
-                    Ok(_) if labels.is_empty() => Source::Failed("the Service has no selector".to_owned()),
+                    Ok(_) if labels.is_empty() => Source::Failed(ReadError::NoSelector),
                     Ok(pods) => Source::Present(pods.iter().filter_map(WirePod::ready_on).map(str::to_owned).collect()),
                     Err(reason) => Source::Failed(reason),
                 };
@@ -183,7 +187,7 @@ impl Asking {
         gateways(&Source::Present(services), &nodes, &hosts)
     }
 
-    async fn secrets(&self, namespace: &Namespace) -> Result<Vec<RemoteSecret>, String> {
+    async fn secrets(&self, namespace: &Namespace) -> Result<Vec<RemoteSecret>, ReadError> {
         let place =
             Place::labelled(format!("/api/v1/namespaces/{namespace}/secrets"), &format!("{REMOTE_SECRET_LABEL}=true"));
         let mut secrets: Vec<_> = self.list::<WireSecret>(&place).await?.into_iter().map(WireSecret::keep).collect();
@@ -222,8 +226,8 @@ fn chosen(planes: &BTreeMap<String, Vec<(Istiod, Installer)>>) -> Option<Namespa
 }
 
 /// Roots that have not expired; all, where all have.
-fn valid(text: &str, now: Timestamp) -> Result<Vec<RootCertificate>, String> {
-    let all = parse_roots_any_time(text).map_err(|error| error.to_string())?;
+fn valid(text: &str, now: Timestamp) -> Result<Vec<RootCertificate>, CertificateError> {
+    let all = parse_roots_any_time(text)?;
     let (valid, expired): (Vec<_>, Vec<_>) = all.into_iter().partition(|root| now <= root.not_after);
     let mut roots = if valid.is_empty() { expired } else { valid };
     roots.sort_by_key(|root| root.digest);

@@ -3,13 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
+use kube::config::KubeconfigError;
+
+use crate::cluster::unread::ReadError;
+use crate::istio::gateways::FoundGateways;
+use crate::istio::installed::{ClusterIdError, ROOT_CA};
+use crate::istio::mesh_config::MeshConfigError;
 use crate::model::layout::secret_name;
-use crate::types::address::{ApiHost, Gateway};
-use crate::types::certificate::RootCertificate;
+use crate::types::address::ApiHost;
+use crate::types::cause::{Cause, in_full};
+use crate::types::certificate::{CertificateError, RootCertificate};
 use crate::types::name::{
-    ClusterId, ClusterName, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision, TrustDomain,
+    ClusterId, ClusterName, ClusterUuid, Digest, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 use crate::types::object::MANAGER;
+use crate::types::text::said;
 
 /// What a value is, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +45,46 @@ pub enum Looked {
     /// It runs none.
     NoIstio,
     /// It could not be asked, for this reason.
-    Unreachable(String),
+    Unreachable(Unreachable),
+}
+
+/// Why a cluster could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// The context of its kubeconfig leads nowhere.
+    #[error("{}", said(&in_full(.0)))]
+    Kubeconfig(Cause<KubeconfigError>),
+    /// The first question was not answered.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Not all questions were answered in this time.
+    #[error("it did not answer everything in {} seconds", .0.as_secs())]
+    Late(Duration),
+}
+
+/// Why a fact of a cluster is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SurveyError {
+    /// Its object was not read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The namespace whose UID names the cluster.
+    #[error("there is no namespace kube-system")]
+    NoKubeSystem,
+    /// That UID is no UUID.
+    #[error("the UID of namespace kube-system: {0}")]
+    Uid(#[source] InvalidName),
+    /// There is no root CA.
+    #[error(
+        "neither ConfigMap {namespace}/{} nor Secret {namespace}/cacerts holds a root certificate", ROOT_CA.0
+    )]
+    NoRoot {
+        /// Istio's namespace.
+        namespace: Namespace,
+    },
+    /// The root CAs are not understood.
+    #[error(transparent)]
+    Roots(#[from] CertificateError),
 }
 
 /// What a cluster with Istio shows. Nothing of it is secret.
@@ -46,7 +95,7 @@ pub struct Survey {
     /// Its apiserver, as the kubeconfig names it.
     pub server: String,
     /// UID of `kube-system`.
-    pub uuid: Result<ClusterUuid, String>,
+    pub uuid: Result<ClusterUuid, SurveyError>,
     /// Where istiod runs.
     pub namespace: Namespace,
     /// Namespaces of further control planes, which are left alone.
@@ -56,7 +105,7 @@ pub struct Survey {
     /// The oldest version among them.
     pub version: Option<String>,
     /// What istiod calls its own cluster; `Kubernetes` where it is told nothing.
-    pub cluster_id: Result<ClusterId, String>,
+    pub cluster_id: Result<ClusterId, ClusterIdError>,
     /// The way in which Istio was installed, by its labels.
     pub installer: Installer,
     /// istiod has both switches that our mesh configuration needs.
@@ -64,25 +113,25 @@ pub struct Survey {
     /// Its network.
     pub network: Option<Found<NetworkName>>,
     /// East-west gateways; an empty list says that none is deployed.
-    pub gateways: Result<Vec<Gateway>, String>,
+    pub gateways: FoundGateways,
     /// Their Services.
     pub gateway_services: Vec<String>,
     /// Services that are labelled as east-west gateways and lack the label of their network.
     pub unlabelled: Vec<String>,
     /// Its root CAs, public part.
-    pub roots: Result<Found<Vec<RootCertificate>>, String>,
+    pub roots: Result<Found<Vec<RootCertificate>>, SurveyError>,
     /// Trust domain.
     pub trust_domain: Option<Found<TrustDomain>>,
     /// Mesh ID.
     pub mesh_id: Option<MeshId>,
     /// The standard mesh configuration has `caCertificates`, which would hide ours; or why that cannot be told.
-    pub own_roots: Result<bool, String>,
+    pub own_roots: Result<bool, MeshConfigError>,
     /// It has `meshNetworks`.
     pub own_networks: bool,
     /// Where something of ours runs already.
     pub installed: Installed,
     /// Its remote secrets; or why they could not be listed.
-    pub secrets: Result<Vec<RemoteSecret>, String>,
+    pub secrets: Result<Vec<RemoteSecret>, ReadError>,
 }
 
 /// How Istio was installed.
@@ -399,7 +448,7 @@ mod tests {
             gateways: Ok(Vec::new()),
             gateway_services: Vec::new(),
             unlabelled: Vec::new(),
-            roots: Err("none".to_owned()),
+            roots: Err(SurveyError::NoKubeSystem),
             trust_domain: None,
             mesh_id: None,
             own_roots: Ok(false),

@@ -19,7 +19,9 @@ use crate::cluster::access::{Access, AccessError};
 use crate::server::limits::Limits;
 use crate::server::telemetry;
 use crate::server::telemetry::{Health, Metrics};
+use crate::server::upstream::UpstreamError;
 use crate::server::{Bound, Certificates, Handler, TlsError};
+use crate::types::name::InvalidName;
 use crate::types::name::{Digest, Namespace};
 use crate::types::time::Timestamp;
 
@@ -58,9 +60,64 @@ pub enum RoleError {
     /// Signals of the system cannot be heard.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
-    /// Something that only this role needs.
-    #[error("{0}")]
-    Start(String),
+    /// Neither files nor the role itself give it a certificate.
+    #[error("a serving certificate is wanted; name it with --tls-cert and --tls-key")]
+    NoCertificate,
+    /// The exporter does not know where the api-proxy is.
+    #[error("peers have to know where the api-proxy is; say it with --api-host HOST[:PORT]")]
+    NoApiHost,
+    /// A host that the relay is to issue a certificate for is none.
+    #[error("--{flag}: {source}")]
+    Host {
+        /// The flag that names it.
+        flag: &'static str,
+        /// Why it is none.
+        source: InvalidName,
+    },
+    /// The process was to end before its start was through.
+    #[error("asked to end before there was a key")]
+    Ended,
+    /// The role has nothing to show its apiserver.
+    #[error(
+        "the kubeconfig holds neither a token, nor a token file, nor a client certificate; give the role one of them"
+    )]
+    NoCredential,
+    /// The role's own token is none.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    /// The apiserver cannot be used.
+    #[error("cannot use the apiserver {url}: {source}")]
+    Apiserver {
+        /// Its address.
+        url: String,
+        /// Why.
+        source: ApiserverError,
+    },
+}
+
+/// Why a text is no token of a role's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// Nothing in it.
+    #[error("the role's own token is empty")]
+    Empty,
+    /// No header can carry it.
+    #[error("the role's own token has characters that no token has")]
+    Characters,
+}
+
+/// Why the apiserver of the role's own cluster cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiserverError {
+    /// Its URL is not one of HTTPS.
+    #[error("it has to be reached by https://")]
+    NotHttps,
+    /// Its host, or the name that its certificate is to be for.
+    #[error(transparent)]
+    Host(#[from] UpstreamError),
+    /// The TLS settings of the kubeconfig.
+    #[error(transparent)]
+    Tls(#[from] kube::Error),
 }
 
 /// Where the serving certificate is.
@@ -157,9 +214,7 @@ impl Role {
     /// The certificate of `--tls-cert` and `--tls-key`, which is read again when the files change.
     pub fn certificates_from_files(&self) -> Result<Certificates, RoleError> {
         let Some(files) = self.tls.clone() else {
-            return Err(RoleError::Start(
-                "a serving certificate is wanted; name it with --tls-cert and --tls-key".to_owned(),
-            ));
+            return Err(RoleError::NoCertificate);
         };
         let (chain, key) = read_pair(&files)?;
         let certificates = Certificates::from_pem(&chain, &key)?;

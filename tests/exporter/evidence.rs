@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+use isthmus::cluster::unread::{ReadError, Unread};
 use isthmus::cluster::watched::{Objects, Source, Watchable};
-use isthmus::istio::debug::{parse_clusterz, parse_mesh, parse_networkz, parse_samples};
-use isthmus::istio::gateways::{GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways};
+use isthmus::istio::debug::{DebugPage, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
+use isthmus::istio::gateways::{
+    GatewayError, GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways,
+};
 use isthmus::istio::mesh_config::parse_mesh_networks;
 use isthmus::istio::objects::{Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod};
 use isthmus::roles::exporter::ExporterOptions;
 use isthmus::roles::exporter::documents::{Facts, compose};
-use isthmus::roles::exporter::evidence::{credentials, networks, prepared, reads, routes, trusts};
+use isthmus::roles::exporter::evidence::{Answer, credentials, networks, prepared, reads, routes, trusts};
+use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::time::Timestamp;
@@ -51,6 +56,10 @@ fn labels() -> Value {
     json!({"topology.istio.io/network": "network-east"})
 }
 
+fn refused() -> ReadError {
+    ReadError::Status { code: 403, message: String::new() }
+}
+
 fn texts(list: &[Gateway]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
@@ -75,7 +84,7 @@ fn a_service_of_a_network_is_a_gateway(#[case] service: Value, #[case] expected:
     let found = gateways(&services(&[service]), &Source::NotYet, &Hosts::new());
     match (found, expected) {
         (Ok(found), Ok(expected)) => assert_eq!(texts(&found), expected),
-        (Err(reason), Err(part)) => assert!(reason.contains(part), "{reason}"),
+        (Err(reason), Err(part)) => assert!(reason.to_string().contains(part), "{reason}"),
         other => panic!("{other:?}"),
     }
 }
@@ -98,11 +107,11 @@ fn behind_node_ports_are_the_nodes_that_run_a_gateway() {
     let hosts = Hosts::from([(key.clone(), Source::Present(on))]);
     assert_eq!(texts(&gateways(&services, &nodes, &hosts).unwrap()), ["10.0.0.2:31443", "203.0.113.1:31443"]);
     // what is not known is no empty list
-    for source in [Source::NotYet, Source::Failed("403".to_owned()), Source::Present(BTreeSet::new())] {
+    for source in [Source::NotYet, Source::Failed(refused()), Source::Present(BTreeSet::new())] {
         assert!(gateways(&services, &nodes, &Hosts::from([(key.clone(), source)])).is_err());
     }
     assert!(gateways(&services, &Source::NotYet, &hosts).is_err());
-    assert!(gateways(&Source::Failed("403".to_owned()), &nodes, &hosts).unwrap_err().contains("403"));
+    assert!(gateways(&Source::Failed(refused()), &nodes, &hosts).unwrap_err().to_string().contains("403"));
     assert_eq!(gateways(&Source::Present(Objects::new()), &nodes, &hosts), Ok(vec![]));
 }
 
@@ -121,7 +130,7 @@ fn a_list_that_flaps_is_held_back_but_not_for_ever() {
     let start = Instant::now();
     let at = |seconds: u64| start + Duration::from_secs(seconds);
     let mut settling = Settling::default();
-    assert!(settling.settle(Err("not yet".to_owned()), at(0)).is_err());
+    assert!(settling.settle(Err(GatewayError::NoAddress { service: "istio/gw".to_owned() }), at(0)).is_err());
     assert_eq!(settling.settle(list(1), at(0)), list(1), "the first one at once");
     assert_eq!((settling.settle(list(2), at(1)), settling.due()), (list(1), Some(at(6))));
     assert_eq!(settling.settle(list(1), at(3)), list(1));
@@ -130,11 +139,11 @@ fn a_list_that_flaps_is_held_back_but_not_for_ever() {
     assert_eq!(settling.settle(list(2), at(9)), list(2), "calm");
     let published: Vec<_> = (10..60).map(|second| settling.settle(list(second), at(second))).collect();
     assert!(published.iter().any(|one| *one != list(2)), "never calm, and yet it moves on");
-    assert!(published.iter().collect::<BTreeSet<_>>().len() <= 3);
+    assert!(published.iter().flatten().collect::<BTreeSet<_>>().len() <= 3);
 }
 
-fn answers<T>(all: Vec<Result<T, String>>) -> Vec<(String, Result<T, String>)> {
-    all.into_iter().enumerate().map(|(at, one)| (format!("istiod-{at}"), one)).collect()
+fn answers<T, E: Into<AskError>>(all: Vec<Result<T, E>>) -> Vec<Answer<T>> {
+    all.into_iter().enumerate().map(|(at, one)| (format!("istiod-{at}"), one.map_err(Into::into))).collect()
 }
 
 fn clusterz(all: &[(&str, &str, &str)]) -> String {
@@ -156,10 +165,27 @@ fn a_remote_cluster_is_in_its_worst_state() {
     let Shown::Seen(found) = reads(&answers(vec![one.clone(), two])) else { panic!() };
     let found: Vec<_> = found.iter().map(|read| (read.cluster_id.as_str(), read.state)).collect();
     assert_eq!(found, [("north", ReadState::Syncing), ("south", ReadState::Syncing), ("west", ReadState::Timeout)]);
-    let silent = reads(&answers(vec![one, Err("no answer in time".to_owned())]));
-    assert_eq!(silent, Shown::Unknown("istiod-1: no answer in time".to_owned()));
+    let one = one.map_err(AskError::Page);
+    let silent = |error| reads(&answers(vec![one.clone(), Err(error)]));
+    let (page, late) = (DebugPage::Clusterz, GetError::Late);
+    let words = "istiod-1: /debug/clusterz: port 15014: 404 Not Found, port 8080: no answer in time";
+    let tried = vec![(15014, GetError::Status(StatusCode::NOT_FOUND)), (8080, late.clone())];
+    assert_eq!(silent(AskError::NoPort { page, tried }), Shown::Unknown(words.to_owned()));
+    let words = "istiod-1: /debug/clusterz on port 15014: 401 Unauthorized";
+    let source = GetError::Status(StatusCode::UNAUTHORIZED);
+    assert_eq!(silent(AskError::Port { page, port: 15014, source }), Shown::Unknown(words.to_owned()));
+    assert_eq!(silent(AskError::Metrics(late)), Shown::Unknown("istiod-1: /metrics: no answer in time".to_owned()));
     assert_eq!(reads(&[]), Shown::Unknown("no pod of istiod is running".to_owned()));
-    assert!(parse_clusterz(b"<html>").is_err());
+    let page = |bytes: &[u8]| parse_clusterz(bytes).unwrap_err().to_string();
+    let expected = "/debug/clusterz: expected JSON as istiod writes it, found";
+    assert_eq!(page(b"<html>"), format!("{expected} no JSON at line 1 column 1"));
+    assert_eq!(page(b"[{\"id\":"), format!("{expected} the end of the answer at line 1 column 7"));
+    // peers are shown the reason, and the page may say what is not for them
+    assert_eq!(
+        page(b"[{\"id\": 7, \"secretName\": \"a secret\"}]"),
+        format!("{expected} JSON of another form at line 1 column 9")
+    );
+    assert!(!page(b"\"a secret\"").contains("secret"));
 }
 
 #[test]
@@ -176,7 +202,9 @@ fn a_root_is_trusted_when_every_istiod_has_it() {
     assert_eq!(count(vec![Ok(both.clone()), Ok(both.clone())]), Some(2));
     assert_eq!(count(vec![Ok(both), mesh(&[])]), Some(1));
     assert_eq!(mesh(&[]), parse_mesh(b"{}"));
-    assert_eq!(trusts(&answers(vec![mesh(&[])]), &Err("none".to_owned())), Shown::Unknown("none".to_owned()));
+    let unknown = Err(EvidenceError::Document(DocumentError::NotAsked));
+    let words = "the apiserver was not asked yet";
+    assert_eq!(trusts(&answers(vec![mesh(&[])]), &unknown), Shown::Unknown(words.to_owned()));
 }
 
 #[test]
@@ -209,14 +237,14 @@ fn networks_are_what_all_agree_on_and_names_stand_for_their_addresses() {
 #[case::no_multiroot(false, true, Ok(true), Ok(0), Some(false))]
 #[case::not_shared(true, false, Ok(true), Ok(0), Some(false))]
 #[case::not_shared_and_not_wanted(true, false, Ok(false), Ok(0), Some(true))]
-#[case::not_counted(true, true, Ok(true), Err("403".to_owned()), None)]
-#[case::not_counted_and_no_matter(false, true, Ok(true), Err("403".to_owned()), Some(false))]
-#[case::not_looked_up(true, true, Err("403".to_owned()), Ok(0), None)]
+#[case::not_counted(true, true, Ok(true), Err(EvidenceError::NotListed(refused())), None)]
+#[case::not_counted_and_no_matter(false, true, Ok(true), Err(EvidenceError::NotListed(refused())), Some(false))]
+#[case::not_looked_up(true, true, Err(Unread::Failed { what: "ConfigMap isthmus-mesh".into(), source: refused() }), Ok(0), None)]
 fn prepared_means_switches_and_restarts(
     #[case] multiroot: bool,
     #[case] named: bool,
-    #[case] shared: Result<bool, String>,
-    #[case] lacking: Result<usize, String>,
+    #[case] shared: Result<bool, Unread>,
+    #[case] lacking: Result<usize, EvidenceError>,
     #[case] expected: Option<bool>,
 ) {
     let shared_mesh_config = named.then(|| "isthmus-mesh".to_owned());
@@ -264,7 +292,7 @@ fn a_route_works_when_every_relay_says_so() {
     let line = |id: &str, up: u8, reason: &str| {
         format!("r{{cluster_id=\"{id}\",api_host=\"api.{id}.example\",reason=\"{reason}\"}} {up}\n")
     };
-    let page = |lines: &[String]| Ok(parse_samples(&lines.concat(), "r"));
+    let page = |lines: &[String]| Ok::<_, AskError>(parse_samples(&lines.concat(), "r"));
     let one = page(&[line("west", 1, ""), line("north", 1, ""), line("south", 1, "")]);
     let two = page(&[line("west", 1, ""), line("north", 0, "401")]);
     let Shown::Seen(found) = routes(&answers(vec![one, two])) else { panic!() };
@@ -389,7 +417,7 @@ fn what_contradicts_itself_is_not_published() {
     let good = facts(&root(2040), Some(Timestamp::EPOCH));
     let published = compose(&good, &options);
     assert_eq!(published.private.unwrap().cluster_id.unwrap().as_str(), "Kubernetes", "Istio's default");
-    let reason = |facts: &Facts, options: &ExporterOptions| compose(facts, options).private.unwrap_err();
+    let reason = |facts: &Facts, options: &ExporterOptions| compose(facts, options).private.unwrap_err().to_string();
     assert!(reason(&good, &ExporterOptions { flat_network: false, ..options.clone() }).contains("--flat-network"));
     assert!(reason(&good, &ExporterOptions { api_host: None, ..options.clone() }).contains("--api-host"));
     let uuid = "00000000-0000-4000-8000-0000000000bb".parse().ok();
@@ -400,7 +428,7 @@ fn what_contradicts_itself_is_not_published() {
         deployments.insert((String::new(), "istiod-canary".to_owned()), Arc::new(other));
     }
     assert!(reason(&two, &options).contains("Kubernetes, east"));
-    for (source, word) in [(Source::NotYet, "not read yet"), (Source::Failed("403".to_owned()), "403")] {
+    for (source, word) in [(Source::NotYet, "not read yet"), (Source::Failed(refused()), "403")] {
         assert!(reason(&Facts { namespace: source.clone(), ..good.clone() }, &options).contains(word));
         assert!(compose(&Facts { kube_system: source, ..good.clone() }, &options).cluster_uuid.is_none());
     }

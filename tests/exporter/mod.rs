@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use isthmus::cluster::unread::Unread;
+use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Audit, Published, Relation, respond};
 use isthmus::types::key::{KeyId, PrivateKey};
 use isthmus::types::name::{ClusterUuid, Digest};
@@ -237,7 +239,7 @@ fn other_methods_are_refused_everywhere() {
 fn a_document_is_complete_or_not_ready_and_each_by_itself() {
     let (public, bundle) = ("/metadata/public/public.json", "/metadata/public/spiffe-bundle-endpoint");
     let mut none = published();
-    none.public = Err("no `istio-ca-root-cert` yet".to_owned());
+    none.public = Err(Unread::NotYet { what: "ConfigMap istio-ca-root-cert".into() }.into());
     for path in [public, bundle] {
         let response = ask(&none, Method::GET, path, &[]);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -248,7 +250,7 @@ fn a_document_is_complete_or_not_ready_and_each_by_itself() {
     assert_eq!(ask(&none, Method::GET, "/healthz", &[]).status(), StatusCode::OK);
     assert_eq!(private_as(&none, ENGINE, &own(), Some("ci")).status(), StatusCode::OK);
     let mut none = published();
-    none.private = Err("no gateway address yet".to_owned());
+    none.private = Err(DocumentError::NoGateway);
     assert_eq!(ask(&none, Method::GET, public, &[]).status(), StatusCode::OK);
     assert_eq!(private_as(&none, ENGINE, &own(), Some("ci")).status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(ask(&none, Method::GET, PRIVATE, &[]).status(), StatusCode::UNAUTHORIZED, "a stranger learns nothing");

@@ -11,6 +11,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use isthmus::cluster::unread::Unread;
+use isthmus::istio::gateways::GatewayError;
+use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Exporter, ExporterOptions, Published, start};
 use isthmus::roles::role::{Role, Stop, TlsFiles};
 use isthmus::server::limits::Limits;
@@ -312,7 +315,10 @@ async fn a_refused_look_up_is_not_an_empty_one() {
     let mut world = World::new().await;
     world.kube.refuse("/api/v1/services");
     world.begin().await;
-    world.until("refused", |world| format!("{:?}", world.published().private).contains("cannot be read: 403")).await;
+    let refused = |error: &DocumentError| matches!(error, DocumentError::Gateways(GatewayError::Unread(Unread::Failed { source, .. })) if source.is_refusal());
+    world.until("refused", |world| world.published().private.as_ref().is_err_and(refused)).await;
+    let words = world.published().private.as_ref().unwrap_err().to_string();
+    assert!(words.starts_with("list of gateway Services cannot be read: 403"), "{words}");
     assert_eq!(world.get(PUBLIC, None).await.status(), 200);
     assert_eq!(world.get(PRIVATE, Some(bearer(2, "ci", OWN))).await.status(), 503);
 }
@@ -467,7 +473,11 @@ async fn behind_node_ports_nodes_and_pods_are_looked_up() {
     }
     world.begin().await;
     world
-        .until("no pod, no address", |world| format!("{:?}", world.published().private).contains("no address yet"))
+        .until("no pod, no address", |world| {
+            let no_address =
+                DocumentError::Gateways(GatewayError::NoAddress { service: "istio-system/eastwest".to_owned() });
+            world.published().private == Err(no_address)
+        })
         .await;
     let spec = json!({"nodeName": "two", "containers": [{"name": "istio-proxy"}]});
     world.kube.put("pods", pod("gw", &json!({"istio": "eastwestgateway"}), &spec, "10.0.0.9"));

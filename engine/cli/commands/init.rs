@@ -13,7 +13,7 @@ use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
 use crate::onboarding::draft::{Draft, Options, draft, quoted};
 use crate::onboarding::kubeconfig::Contexts;
-use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Way, adoptions, name_all};
+use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Unreachable, Way, adoptions, name_all};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::report::text::table;
@@ -61,7 +61,7 @@ struct Seen {
     /// Contexts without Istio.
     without: Vec<String>,
     /// Contexts that could not be asked, and why.
-    unreachable: Vec<(String, String)>,
+    unreachable: Vec<(String, Unreachable)>,
     /// Contexts that lead where another does.
     twice: Vec<(String, String)>,
 }
@@ -383,7 +383,8 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
             "trustDomain": cluster.survey.trust_domain.as_ref().map(|found| &found.value), "remoteSecrets": remote,
         })
     });
-    let unreachable = seen.unreachable.iter().map(|(context, reason)| json!({ "context": context, "reason": reason }));
+    let unreachable =
+        seen.unreachable.iter().map(|(context, reason)| json!({ "context": context, "reason": reason.to_string() }));
     let steps = steps_of(secrets);
     let taken = secrets.iter().zip(&steps).map(|(one, (_, words))| {
         let way = match one.way {

@@ -1,4 +1,4 @@
-//! What is published, from what was found: each document complete, or in words why not. Pure.
+//! What is published, from what was found: each document complete, or why not. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use x509_parser::pem::Pem;
 
+use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Objects, Source};
-use crate::istio::installed::{ISTIOD, ROOT_CA, cluster_id, istio};
+use crate::istio::gateways::FoundGateways;
+use crate::istio::installed::{ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{Configured, SHARED_MESH_CONFIG, parse_mesh_networks};
 use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{Published, Relation};
+use crate::roles::exporter::reasons::DocumentError;
 use crate::types::address::Gateway;
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
 use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument};
-use crate::wire::names::UUID_NAMESPACE;
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, RoutesFile};
 
@@ -46,7 +48,7 @@ pub struct Facts {
     /// Istio's namespace.
     pub namespace: Source<Arc<NamespaceFacts>>,
     /// Gateways.
-    pub gateways: Result<Vec<Gateway>, String>,
+    pub gateways: FoundGateways,
     /// The chain that the exporter itself serves, PEM.
     pub serving: Option<String>,
 }
@@ -68,7 +70,7 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
         let serving_ca = serving_ca(facts, &identity);
         Ok(PublicDocument {
             cluster_uuid: cluster_uuid.clone()?,
-            authn_key: keys.first().map(|key| key.pem.clone()).ok_or_else(|| no_key(IDENTITY))?,
+            authn_key: keys.first().map(|key| key.pem.clone()).ok_or(DocumentError::NoKey)?,
             root_ca: roots.0.iter().map(|root| with_newline(&root.pem)).collect(),
             mesh_id: options.mesh_id.clone().or_else(|| facts.standard_says(|map| map.mesh_id.as_ref())?.parse().ok()),
             trust_domain: identity
@@ -84,7 +86,7 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
     };
     let private = || {
         let (identity, _) = identity.clone()?;
-        let api_host = options.api_host.clone().ok_or("the address of the api-proxy is not known: say --api-host")?;
+        let api_host = options.api_host.clone().ok_or(DocumentError::NoApiHost)?;
         let cluster_id = match &options.cluster_id {
             Some(id) => id.clone(),
             None => cluster_id(&istiods.clone()?)?,
@@ -111,14 +113,14 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
 
 impl Facts {
     /// Every istiod that there is to be: those of Deployments, else of pods.
-    fn istiods(&self) -> Result<Vec<Istiod>, String> {
+    fn istiods(&self) -> Result<Vec<Istiod>, DocumentError> {
         let deployments = self.deployments.required("list of istiod's Deployments")?;
         if !deployments.is_empty() {
             return Ok(deployments.values().map(|one| (**one).clone()).collect());
         }
         let pods = self.istiods.required("list of istiod's pods")?;
         if pods.is_empty() {
-            return Err(format!("there is no istiod: neither a Deployment nor a pod has the label {ISTIOD}"));
+            return Err(DocumentError::NoIstiod);
         }
         Ok(pods.values().map(|pod| pod.istiod.clone()).collect())
     }
@@ -135,46 +137,49 @@ impl Facts {
     }
 }
 
-fn no_key(name: &str) -> String {
-    format!("ConfigMap {name} names no key")
-}
-
 fn with_newline(pem: &str) -> String {
     format!("{}\n", pem.trim_end())
 }
 
-fn file<'a>(source: &'a Source<Arc<Data>>, name: &str, file: &str) -> Result<&'a str, String> {
-    let data = source.required(&format!("ConfigMap {name}"))?;
-    data.data.get(file).map(String::as_str).ok_or_else(|| format!("ConfigMap {name} has no {file}"))
+fn file<'a>(
+    source: &'a Source<Arc<Data>>,
+    config_map: &'static str,
+    file: &'static str,
+) -> Result<&'a str, DocumentError> {
+    let data = source.required(format!("ConfigMap {config_map}"))?;
+    data.data.get(file).map(String::as_str).ok_or(DocumentError::NoFile { config_map, file })
 }
 
-fn uuid(facts: &Facts, options: &ExporterOptions) -> Result<ClusterUuid, String> {
+fn uuid(facts: &Facts, options: &ExporterOptions) -> Result<ClusterUuid, DocumentError> {
     if let Some(uuid) = &options.cluster_uuid {
         return Ok(uuid.clone());
     }
-    let uid = &facts.kube_system.required(&format!("namespace {UUID_NAMESPACE}"))?.uid;
-    uid.parse().map_err(|error| format!("the UID of namespace {UUID_NAMESPACE}: {error}"))
+    let uid = &facts.kube_system.required("namespace kube-system")?.uid;
+    uid.parse().map_err(DocumentError::Uid)
 }
 
 /// The identity, which must be this cluster's, and its keys.
-fn identity(facts: &Facts, own: &Result<ClusterUuid, String>) -> Result<(Identity, Vec<AuthnKey>), String> {
+fn identity(
+    facts: &Facts,
+    own: &Result<ClusterUuid, DocumentError>,
+) -> Result<(Identity, Vec<AuthnKey>), DocumentError> {
     let text = file(&facts.identity, IDENTITY, IDENTITY_FILE)?;
-    let identity = Identity::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    let identity = Identity::parse(text.as_bytes())?;
     match (&identity.cluster_uuid, own) {
         (Some(named), Ok(own)) if named != own => {
-            Err(format!("ConfigMap {IDENTITY} is that of cluster {named}, and this is {own}"))
+            Err(DocumentError::OtherCluster { named: named.clone(), own: own.clone() })
         }
-        _ if identity.keys.is_empty() => Err(no_key(IDENTITY)),
+        _ if identity.keys.is_empty() => Err(DocumentError::NoKey),
         _ => Ok((identity.clone(), identity.keys)),
     }
 }
 
 /// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-fn peers(facts: &Facts) -> Result<PeersFile, String> {
+fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
     if facts.peers == Source::Absent {
         return Ok(PeersFile::empty());
     }
-    PeersFile::parse(file(&facts.peers, PEERS, PEERS_FILE)?.as_bytes()).map_err(|error| error.to_string())
+    Ok(PeersFile::parse(file(&facts.peers, PEERS, PEERS_FILE)?.as_bytes())?)
 }
 
 /// The roots to publish, and the sequence of their bundle.
@@ -182,9 +187,9 @@ fn peers(facts: &Facts) -> Result<PeersFile, String> {
 /// An expired root is left out while another is valid. The sequence is the time, in seconds, of the last change: when the
 /// ConfigMap's data was last written, or when a root that is left out expired. All replicas say the same, also after a
 /// restart, and it does not fall.
-fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), String> {
+fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), DocumentError> {
     let text = file(&facts.roots, ROOT_CA.0, ROOT_CA.1)?;
-    let all = parse_roots_any_time(text).map_err(|error| format!("ConfigMap {}: {error}", ROOT_CA.0))?;
+    let all = parse_roots_any_time(text).map_err(DocumentError::Roots)?;
     let sequence = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_seconds()).ok()).unwrap_or(0);
     let written = facts.roots.present().and_then(|data| data.written);
     let begun = all.iter().map(|root| root.not_before).max();
@@ -196,22 +201,19 @@ fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), S
     Ok((valid, sequence(written.or(begun).max(left))))
 }
 
-fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, String> {
+fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, DocumentError> {
     if let Some(network) = &options.network {
         return Ok(network.clone());
     }
     let label = &facts.namespace.required("Istio's namespace")?.network;
     match (label, &identity.network) {
-        (Some(label), _) => label.parse().map_err(|error| format!("label of Istio's namespace: {error}")),
+        (Some(label), _) => label.parse().map_err(DocumentError::NetworkLabel),
         (None, Some(network)) => Ok(network.clone()),
-        (None, None) => Err(format!(
-            "the network is not known: label Istio's namespace with {}",
-            crate::istio::gateways::NETWORK_LABEL
-        )),
+        (None, None) => Err(DocumentError::NoNetwork),
     }
 }
 
-fn ingress(facts: &Facts, options: &ExporterOptions) -> Result<Vec<Gateway>, String> {
+fn ingress(facts: &Facts, options: &ExporterOptions) -> Result<Vec<Gateway>, DocumentError> {
     let mut stated = options.gateways.clone();
     if !stated.is_empty() {
         stated.sort();
@@ -220,8 +222,7 @@ fn ingress(facts: &Facts, options: &ExporterOptions) -> Result<Vec<Gateway>, Str
     }
     let found = facts.gateways.clone()?;
     if found.is_empty() && !options.flat_network {
-        let label = crate::istio::gateways::NETWORK_LABEL;
-        return Err(format!("no Service has the label {label}: deploy an east-west gateway, or say --flat-network"));
+        return Err(DocumentError::NoGateway);
     }
     Ok(found)
 }
@@ -262,6 +263,6 @@ fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
 }
 
 /// Whether our ConfigMap is there, which istiod has to be told of.
-pub fn shared(facts: &Facts) -> Result<bool, String> {
-    facts.shared.optional(&format!("ConfigMap {SHARED_MESH_CONFIG}")).map(|map| map.is_some())
+pub fn shared(facts: &Facts) -> Result<bool, Unread> {
+    facts.shared.optional(format!("ConfigMap {SHARED_MESH_CONFIG}")).map(|map| map.is_some())
 }

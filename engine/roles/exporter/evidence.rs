@@ -5,39 +5,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cluster::unread::Unread;
 use crate::istio::debug::{Sample, worse};
 use crate::istio::mesh_config::{Configured, SHARED_MESH_CONFIG};
 use crate::istio::objects::Istiod;
+use crate::roles::exporter::reasons::{AskError, Component, EvidenceError};
 use crate::types::address::{Gateway, Host};
-use crate::types::certificate::parse_roots_any_time;
+use crate::types::certificate::{CertificateError, parse_roots_any_time};
 use crate::types::name::{ClusterId, Digest, NetworkName};
 use crate::wire::metadata::{CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown};
 
 /// What one pod answered, or why it did not.
-pub type Answer<T> = (String, Result<T, String>);
+pub type Answer<T> = (String, Result<T, AskError>);
 
 /// All answers, or who did not give one.
-fn every<'a, T>(who: &str, answers: &'a [Answer<T>]) -> Result<Vec<&'a T>, String> {
+fn every<T>(of: Component, answers: &[Answer<T>]) -> Result<Vec<&T>, EvidenceError> {
     if answers.is_empty() {
-        return Err(format!("no pod of {who} is running"));
+        return Err(EvidenceError::NoPod { of });
     }
-    let of = |(pod, answer): &'_ Answer<T>| answer.as_ref().map_err(|reason| format!("{pod}: {reason}")).err();
-    match answers.iter().find_map(of) {
-        Some(reason) => Err(reason),
-        None => Ok(answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect()),
-    }
+    let answers = answers.iter().map(|(pod, answer)| {
+        answer.as_ref().map_err(|source| EvidenceError::Pod { pod: pod.clone(), source: source.clone() })
+    });
+    answers.collect()
 }
 
-fn shown<T>(value: Result<T, String>) -> Shown<T> {
+/// A piece as the document has it, with its reason in words.
+pub(super) fn shown<T>(value: Result<T, EvidenceError>) -> Shown<T> {
     match value {
         Ok(value) => Shown::Seen(value),
-        Err(reason) => Shown::Unknown(reason),
+        Err(reason) => Shown::Unknown(reason.to_string()),
     }
 }
 
 /// Remote clusters, each in the worst state of all istiods; one that another istiod has not taken up is not in step.
 pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Shown<Vec<Read>> {
-    shown(every("istiod", answers).map(|all| {
+    shown(every(Component::Istiod, answers).map(|all| {
         let ids: BTreeSet<&ClusterId> = all.iter().flat_map(|one| one.keys()).collect();
         let state = |id: &ClusterId| {
             let states = all.iter().map(|one| one.get(id).copied().unwrap_or(ReadState::Syncing));
@@ -48,8 +50,11 @@ pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Shown<Vec<Re
 }
 
 /// Roots that every istiod has in effect; its own ones it always has.
-pub fn trusts(answers: &[Answer<BTreeSet<Digest>>], own: &Result<BTreeSet<Digest>, String>) -> Shown<BTreeSet<Digest>> {
-    shown(every("istiod", answers).and_then(|all| {
+pub fn trusts(
+    answers: &[Answer<BTreeSet<Digest>>],
+    own: &Result<BTreeSet<Digest>, EvidenceError>,
+) -> Shown<BTreeSet<Digest>> {
+    shown(every(Component::Istiod, answers).and_then(|all| {
         let own = own.clone()?;
         let common =
             all.iter().skip(1).fold(all.first().map(|first| (*first).clone()).unwrap_or_default(), |common, one| {
@@ -65,7 +70,7 @@ pub fn networks(
     answers: &[Answer<BTreeMap<NetworkName, BTreeSet<Gateway>>>],
     configured: &Configured,
 ) -> Shown<Vec<LiveNetwork>> {
-    shown(every("istiod", answers).map(|all| {
+    shown(every(Component::Istiod, answers).map(|all| {
         let names: BTreeSet<&NetworkName> = all.iter().flat_map(|one| one.keys()).collect();
         let empty = BTreeSet::new();
         let live = |name: &NetworkName| {
@@ -96,15 +101,15 @@ fn named(seen: &BTreeSet<Gateway>, configured: &BTreeSet<Gateway>) -> BTreeSet<G
 /// Both switches are in every istiod, in the Deployments that make the next ones, and no proxy awaits its restart. The
 /// switch that names our ConfigMap is wanted once that is there.
 pub fn prepared(
-    deployments: Result<Vec<&Istiod>, String>,
-    pods: Result<Vec<&Istiod>, String>,
-    shared: Result<bool, String>,
-    lacking: Result<usize, String>,
+    deployments: Result<Vec<&Istiod>, Unread>,
+    pods: Result<Vec<&Istiod>, Unread>,
+    shared: Result<bool, Unread>,
+    lacking: Result<usize, EvidenceError>,
 ) -> Shown<bool> {
     let judge = || {
         let (deployments, pods, shared) = (deployments?, pods?, shared?);
         if pods.is_empty() {
-            return Err("no pod of istiod is running".to_owned());
+            return Err(EvidenceError::NoPod { of: Component::Istiod });
         }
         let named = |istiod: &Istiod| istiod.shared_mesh_config.as_deref() == Some(SHARED_MESH_CONFIG);
         let switched = |istiod: &&Istiod| istiod.multiroot && (!shared || named(istiod));
@@ -118,7 +123,7 @@ pub fn prepared(
 
 /// The key that each peer used last, at any api-proxy.
 pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<CredentialUse>> {
-    shown(every("the api-proxy", answers).map(|all| {
+    shown(every(Component::Proxy, answers).map(|all| {
         let mut newest: BTreeMap<_, (f64, CredentialUse)> = BTreeMap::new();
         for sample in all.into_iter().flatten() {
             let label = |name: &str| sample.labels.get(name).map(String::as_str).unwrap_or_default();
@@ -135,7 +140,7 @@ pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<CredentialUse>>
 
 /// Routes: one works when every relay says so.
 pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<LiveRoute>> {
-    shown(every("the relay", answers).map(|all| {
+    shown(every(Component::Relay, answers).map(|all| {
         let relays = all.len();
         let mut found: BTreeMap<_, Vec<(bool, String)>> = BTreeMap::new();
         for sample in all.into_iter().flatten() {
@@ -155,7 +160,7 @@ pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<LiveRoute>> {
 }
 
 /// Digests of the cluster's own roots.
-pub fn own_roots(pem: &str) -> Result<BTreeSet<Digest>, String> {
-    let roots = parse_roots_any_time(pem).map_err(|error| error.to_string())?;
+pub fn own_roots(pem: &str) -> Result<BTreeSet<Digest>, CertificateError> {
+    let roots = parse_roots_any_time(pem)?;
     Ok(roots.into_iter().map(|root| root.digest).collect())
 }

@@ -1,6 +1,8 @@
 //! Asks the pods of istiod, api-proxy and relay what is live. They are asked all at once, for a short time, for a bounded
 //! answer, and never follow anywhere else.
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,12 +18,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Objects, Source};
-use crate::istio::debug::{parse_clusterz, parse_mesh, parse_networkz, parse_samples};
+use crate::istio::debug::{DebugPage, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
 use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
 use crate::roles::exporter::documents::{Facts, shared};
 use crate::roles::exporter::evidence;
+use crate::roles::exporter::evidence::shown;
+use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use crate::wire::metadata::{Evidence, Shown};
 use crate::wire::names::{LAST_USED, ROUTE_UP};
 
@@ -45,37 +50,33 @@ pub(super) struct Pods {
     /// Of the relay or agent.
     pub(super) relays: Source<Objects<PodFacts>>,
     /// How many proxies await a restart.
-    pub(super) lacking: Result<usize, String>,
-}
-
-enum Refusal {
-    /// Nothing there: another port may answer.
-    Elsewhere(String),
-    Final(String),
+    pub(super) lacking: Result<usize, EvidenceError>,
 }
 
 /// One GET over plain HTTP.
-async fn get(address: &str, port: u16, path: &str, token: Option<&HeaderValue>) -> Result<Bytes, Refusal> {
+async fn get(address: &str, port: u16, path: &str, token: Option<&HeaderValue>) -> Result<Bytes, GetError> {
     let asked = timeout(PATIENCE, async {
-        let ip: IpAddr = address.parse().map_err(|_| Refusal::Final("its address is none".to_owned()))?;
-        let stream = TcpStream::connect((ip, port)).await.map_err(|error| Refusal::Elsewhere(error.to_string()))?;
-        let broken = |error: hyper::Error| Refusal::Final(error.to_string());
+        let ip: IpAddr = address.parse().map_err(|_| GetError::Address)?;
+        let stream = TcpStream::connect((ip, port)).await.map_err(|error| GetError::Connect(error.into()))?;
+        let broken = |error: hyper::Error| GetError::Http(error.into());
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let mut request = Request::get(path).header(HOST, "istiod").header(ACCEPT, "*/*");
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| Refusal::Final(error.to_string()))?;
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| GetError::Request(error.into()))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(broken)?;
-            match response.status() {
-                StatusCode::OK => {}
-                status @ StatusCode::NOT_FOUND => return Err(Refusal::Elsewhere(status.to_string())),
-                status => return Err(Refusal::Final(status.to_string())),
+            if response.status() != StatusCode::OK {
+                return Err(GetError::Status(response.status()));
             }
             let body = Limited::new(response.into_body(), MOST).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| Refusal::Final(error.to_string()))
+            // the body breaks off with hyper's error, or else at the limit
+            let ended = |error: Box<dyn Error + Send + Sync>| {
+                error.downcast::<hyper::Error>().map_or(GetError::TooLong, |error| broken(*error))
+            };
+            body.map(http_body_util::Collected::to_bytes).map_err(ended)
         };
         let mut exchange = std::pin::pin!(exchange);
         let mut connection = std::pin::pin!(connection);
@@ -85,25 +86,23 @@ async fn get(address: &str, port: u16, path: &str, token: Option<&HeaderValue>) 
             _ended = connection.as_mut() => exchange.await,
         }
     });
-    asked.await.unwrap_or_else(|_| Err(Refusal::Elsewhere("no answer in time".to_owned())))
+    asked.await.unwrap_or(Err(GetError::Late))
 }
 
-async fn debug(address: String, path: &'static str, token: Option<Arc<HeaderValue>>) -> Result<Bytes, String> {
-    let mut said = Vec::new();
+async fn debug(address: String, page: DebugPage, token: Option<Arc<HeaderValue>>) -> Result<Bytes, AskError> {
+    let mut tried = Vec::new();
     for port in DEBUG_PORTS {
-        match get(&address, port, path, token.as_deref()).await {
+        match get(&address, port, page.path(), token.as_deref()).await {
             Ok(bytes) => return Ok(bytes),
-            Err(Refusal::Final(reason)) => return Err(format!("{path} on port {port}: {reason}")),
-            Err(Refusal::Elsewhere(reason)) => said.push(format!("port {port}: {reason}")),
+            Err(source) if source.is_elsewhere() => tried.push((port, source)),
+            Err(source) => return Err(AskError::Port { page, port, source }),
         }
     }
-    Err(format!("{path}: {}", said.join(", ")))
+    Err(AskError::NoPort { page, tried })
 }
 
-async fn metrics(address: String) -> Result<Bytes, String> {
-    get(&address, METRICS_PORT, "/metrics", None).await.map_err(|refusal| match refusal {
-        Refusal::Elsewhere(reason) | Refusal::Final(reason) => format!("/metrics: {reason}"),
-    })
+async fn metrics(address: String) -> Result<Bytes, AskError> {
+    get(&address, METRICS_PORT, "/metrics", None).await.map_err(AskError::Metrics)
 }
 
 fn token(file: &Path) -> Option<Arc<HeaderValue>> {
@@ -114,15 +113,15 @@ fn token(file: &Path) -> Option<Arc<HeaderValue>> {
 }
 
 /// What each of some pods answers, by its name.
-async fn ask<T, F: Future<Output = Result<Bytes, String>>>(
+async fn ask<T, E: Into<AskError>, F: Future<Output = Result<Bytes, AskError>>>(
     pods: &Objects<PodFacts>,
     question: impl Fn(String) -> F,
-    read: impl Fn(&[u8]) -> Result<T, String>,
+    read: impl Fn(&[u8]) -> Result<T, E>,
 ) -> Vec<evidence::Answer<T>> {
     let asking = pods.iter().map(|((_, name), pod)| {
         let answer = question(pod.address.clone());
         let read = &read;
-        async move { (name.clone(), answer.await.and_then(|bytes| read(&bytes))) }
+        async move { (name.clone(), answer.await.and_then(|bytes| read(&bytes).map_err(Into::into))) }
     });
     // made before they are awaited, since they borrow
     let asking: Vec<_> = asking.collect();
@@ -130,37 +129,47 @@ async fn ask<T, F: Future<Output = Result<Bytes, String>>>(
 }
 
 /// Evidence of this moment.
-pub(super) async fn look(facts: &Facts, pods: &Pods, istio_token: &Path, own: &Result<String, String>) -> Evidence {
-    let own = own.clone().and_then(|pem| evidence::own_roots(&pem));
-    let mesh_config = mesh_config(&facts.standard);
+pub(super) async fn look(
+    facts: &Facts,
+    pods: &Pods,
+    istio_token: &Path,
+    own: &Result<String, DocumentError>,
+) -> Evidence {
+    let own = match own {
+        Ok(pem) => evidence::own_roots(pem).map_err(EvidenceError::Roots),
+        Err(error) => Err(EvidenceError::Document(error.clone())),
+    };
+    let mesh_config = shown(mesh_config(&facts.standard).map_err(EvidenceError::MeshConfig));
     let istiods = facts.istiods.required("list of istiod's pods");
     let token = token(istio_token);
     let (trusts, networks, reads) = match istiods {
-        Err(reason) => (Shown::Unknown(reason.clone()), Shown::Unknown(reason.clone()), Shown::Unknown(reason)),
+        Err(unread) => (unknown(&unread), unknown(&unread), unknown(&unread)),
         Ok(istiods) => {
-            let at = |path| {
+            let at = |page| {
                 let token = token.clone();
-                move |address| debug(address, path, token.clone())
+                move |address| debug(address, page, token.clone())
             };
             let (roots, gateways, remote) = tokio::join!(
-                ask(istiods, at("/debug/mesh"), parse_mesh),
-                ask(istiods, at("/debug/networkz"), parse_networkz),
-                ask(istiods, at("/debug/clusterz"), parse_clusterz),
+                ask(istiods, at(DebugPage::Mesh), parse_mesh),
+                ask(istiods, at(DebugPage::Networkz), parse_networkz),
+                ask(istiods, at(DebugPage::Clusterz), parse_clusterz),
             );
             let networks = evidence::networks(&gateways, &facts.configured());
             (evidence::trusts(&roots, &own), networks, evidence::reads(&remote))
         }
     };
-    let samples = |metric: &'static str| move |bytes: &[u8]| Ok(parse_samples(&String::from_utf8_lossy(bytes), metric));
+    let samples = |metric: &'static str| {
+        move |bytes: &[u8]| Ok::<_, Infallible>(parse_samples(&String::from_utf8_lossy(bytes), metric))
+    };
     let credentials = match ready(&pods.proxies, "list of the api-proxy's pods") {
         Ok(proxies) => evidence::credentials(&ask(&proxies, metrics, samples(LAST_USED)).await),
-        Err(reason) => Shown::Unknown(reason),
+        Err(unread) => unknown(&unread),
     };
     let routes = match ready(&pods.relays, "list of the relay's pods") {
         // no relay is deployed yet, and there is nothing that it could route
         Ok(relays) if relays.is_empty() && facts.routes == Source::Absent => Shown::Seen(Vec::new()),
         Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
-        Err(reason) => Shown::Unknown(reason),
+        Err(unread) => unknown(&unread),
     };
     let deployments = facts.deployments.required("list of istiod's Deployments");
     let prepared = evidence::prepared(
@@ -172,8 +181,12 @@ pub(super) async fn look(facts: &Facts, pods: &Pods, istio_token: &Path, own: &R
     Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config }
 }
 
+fn unknown<T>(unread: &Unread) -> Shown<T> {
+    shown(Err(unread.clone().into()))
+}
+
 /// Pods that are ready: others serve nobody.
-fn ready(pods: &Source<Objects<PodFacts>>, what: &str) -> Result<Objects<PodFacts>, String> {
+fn ready(pods: &Source<Objects<PodFacts>>, what: &'static str) -> Result<Objects<PodFacts>, Unread> {
     let pods = pods.required(what)?;
     Ok(pods.iter().filter(|(_, pod)| pod.ready).map(|(key, pod)| (key.clone(), pod.clone())).collect())
 }

@@ -8,6 +8,7 @@ pub mod evidence;
 mod look;
 mod options;
 mod published;
+pub mod reasons;
 mod run;
 
 pub use crate::roles::exporter::options::ExporterOptions;

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::roles::exporter::reasons::DocumentError;
 use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Body, Handler, whole};
 use crate::types::key::KeyId;
@@ -53,13 +55,13 @@ pub struct Published {
     /// UID of `kube-system`, the audience of tokens; while it is unknown no private document is given.
     pub cluster_uuid: Option<ClusterUuid>,
     /// The public document, or why it is not complete.
-    pub public: Result<PublicDocument, String>,
+    pub public: Result<PublicDocument, DocumentError>,
     /// The private document, or why it is not complete. Its evidence is [`evidence`](Self::evidence).
-    pub private: Result<PrivateDocument, String>,
+    pub private: Result<PrivateDocument, DocumentError>,
     /// What is live.
     pub evidence: Option<Evidence>,
     /// Who may read, or why that is not known; until then nobody is judged.
-    pub peers: Result<PeersFile, String>,
+    pub peers: Result<PeersFile, DocumentError>,
     /// How evidence names each peer, as ConfigMap `isthmus-routes` and the mesh configuration tell.
     pub relations: BTreeMap<ClusterUuid, Relation>,
     /// Rises with each change of the root CAs.
@@ -130,7 +132,7 @@ fn text(status: StatusCode, words: &str) -> Response<Bytes> {
 }
 
 /// 503: not known yet.
-fn incomplete(reason: &str) -> Response<Bytes> {
+fn incomplete(reason: impl Display) -> Response<Bytes> {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {reason}"));
     response.headers_mut().insert(RETRY_AFTER, RETRY);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -153,10 +155,10 @@ fn public(published: &Published, request: &Parts) -> Response<Bytes> {
 }
 
 fn spiffe_bundle(published: &Published, request: &Parts) -> Response<Bytes> {
-    let roots = published.public.as_ref().map_err(Clone::clone);
-    match roots.and_then(|document| bundle(&document.root_ca, published.sequence).map_err(|error| error.to_string())) {
-        Ok(json) => tagged(json, request),
-        Err(reason) => incomplete(&reason),
+    match published.public.as_ref().map(|document| bundle(&document.root_ca, published.sequence)) {
+        Ok(Ok(json)) => tagged(json, request),
+        Ok(Err(error)) => incomplete(error),
+        Err(reason) => incomplete(reason),
     }
 }
 

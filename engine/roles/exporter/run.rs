@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Place, Source, Watchable, Watched, each, watch_place};
 use crate::istio::gateways::{Hosts, NETWORK_LABEL, Settling, WireNode, WireService, behind_nodes, gateways};
 use crate::istio::installed::{ISTIOD, ROOT_CA};
@@ -22,6 +23,7 @@ use crate::roles::exporter::documents::{Facts, compose};
 use crate::roles::exporter::look::{ISTIO_TOKEN, Pods, look};
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{Answered, Exporter, Published};
+use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::roles::role::now;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::types::certificate::parse_roots_any_time;
@@ -88,20 +90,17 @@ impl Counts {
 /// Begins the role.
 pub async fn start(role: Role, options: ExporterOptions) -> Result<Service<Exporter>, RoleError> {
     if options.api_host.is_none() {
-        return Err(RoleError::Start(
-            "peers have to know where the api-proxy is; say it with --api-host HOST[:PORT]".to_owned(),
-        ));
+        return Err(RoleError::NoApiHost);
     }
     let certificates = role.certificates_from_files()?;
     let counts = Counts::of(&role);
     let requests = counts.requests.clone();
-    let nothing = || "the apiserver was not asked yet".to_owned();
     let published = Published {
         cluster_uuid: None,
-        public: Err(nothing()),
-        private: Err(nothing()),
+        public: Err(DocumentError::NotAsked),
+        private: Err(DocumentError::NotAsked),
         evidence: None,
-        peers: Err(nothing()),
+        peers: Err(DocumentError::NotAsked),
         relations: BTreeMap::new(),
         sequence: 0,
     };
@@ -211,10 +210,10 @@ impl Sources {
     }
 
     /// Those without which nothing can be published, by name: what is wrong with each, and its age.
-    fn required(&self) -> [(&'static str, Option<String>, Option<Duration>); 8] {
+    fn required(&self) -> [(&'static str, Option<ReadError>, Option<Duration>); 8] {
         macro_rules! state {
             ($name:literal, $source:ident) => {
-                ($name, self.$source.problem().map(|problem| problem.reason), self.$source.age())
+                ($name, self.$source.problem(), self.$source.age())
             };
         }
         [
@@ -229,7 +228,7 @@ impl Sources {
         ]
     }
 
-    fn pods(&self, lacking: Result<usize, String>) -> Pods {
+    fn pods(&self, lacking: Result<usize, EvidenceError>) -> Pods {
         Pods { proxies: self.proxies.all(), relays: self.relays.all(), lacking }
     }
 }
@@ -243,7 +242,7 @@ struct Asked {
 
 async fn work(role: Role, options: ExporterOptions, exporter: Arc<Exporter>, counts: Counts) {
     let client = role.access.client.clone();
-    let (lacking, lacking_seen) = watch::channel(Err("pods were not counted yet".to_owned()));
+    let (lacking, lacking_seen) = watch::channel(Err(EvidenceError::NotCounted));
     let (hosts, hosts_seen) = watch::channel(Hosts::new());
     let (ask, asked) = watch::channel(None);
     let (by_nodes, by_nodes_seen) = watch::channel(None);
@@ -264,7 +263,7 @@ async fn publish(
     options: &ExporterOptions,
     exporter: &Exporter,
     counts: &Counts,
-    (mut lacking, mut hosts): (watch::Receiver<Result<usize, String>>, watch::Receiver<Hosts>),
+    (mut lacking, mut hosts): (watch::Receiver<Result<usize, EvidenceError>>, watch::Receiver<Hosts>),
     (ask, by_nodes): (watch::Sender<Option<Asked>>, watch::Sender<Services>),
 ) {
     let mut sources = Sources::open(role);
@@ -320,15 +319,24 @@ async fn publish(
     }
 }
 
+/// Why the apiserver does not show what is needed.
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error("{name}: {error}")]
+    Unread { name: &'static str, error: ReadError },
+    #[error("{name}: not read yet")]
+    NotYet { name: &'static str },
+}
+
 fn report(role: &Role, counts: &Counts, sources: &Sources, published: &Published) {
     let required = sources.required();
     for (source, _, age) in &required {
         let age = age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         counts.ages.get_or_create(&OfSource { source }).set(age);
     }
-    let broken = required.into_iter().find_map(|(source, problem, age)| {
-        let problem = problem.or_else(|| age.is_none().then(|| "not read yet".to_owned()))?;
-        Some(format!("{source}: {problem}"))
+    let broken = required.into_iter().find_map(|(name, problem, age)| match problem {
+        Some(error) => Some(SourceError::Unread { name, error }),
+        None => age.is_none().then_some(SourceError::NotYet { name }),
     });
     role.health.set("apiserver", &broken.map_or(Ok(()), Err));
     role.health.set("public", &published.public);
@@ -386,7 +394,7 @@ fn differ(old: &Facts, new: &Facts) -> bool {
 }
 
 /// Counts proxies that await their restart. Pods are looked at and let go, page by page.
-async fn count(client: Client, lacking: watch::Sender<Result<usize, String>>, counts: &Counts) {
+async fn count(client: Client, lacking: watch::Sender<Result<usize, EvidenceError>>, counts: &Counts) {
     let place =
         Place { fields: Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()), ..Place::all("/api/v1/pods") };
     loop {
@@ -398,8 +406,7 @@ async fn count(client: Client, lacking: watch::Sender<Result<usize, String>>, co
                 example.get_or_insert_with(|| pod.name());
             }
         });
-        let result =
-            listed.await.map(|_| found).map_err(|problem| format!("pods cannot be listed: {}", problem.reason));
+        let result = listed.await.map(|_| found).map_err(EvidenceError::NotListed);
         if let Ok(found) = &result {
             counts.lacking.set(i64::try_from(*found).unwrap_or(i64::MAX));
         }
@@ -423,7 +430,7 @@ async fn follow_hosts(client: Client, mut services: watch::Receiver<Services>, h
         for (key, service) in current.iter().flatten().filter(|(_, service)| service.is_behind_nodes()) {
             let selector: Vec<_> = service.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
             if selector.is_empty() {
-                found.insert(key.clone(), Source::Failed("the Service has no selector".to_owned()));
+                found.insert(key.clone(), Source::Failed(ReadError::NoSelector));
                 continue;
             }
             let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &selector.join(","));
@@ -433,8 +440,8 @@ async fn follow_hosts(client: Client, mut services: watch::Receiver<Services>, h
                 Ok(_) => Source::Present(nodes),
                 // what was seen stays while the apiserver is away
                 Err(problem) => match hosts.borrow().get(key) {
-                    Some(Source::Present(before)) if !problem.refused => Source::Present(before.clone()),
-                    _ => Source::Failed(problem.reason),
+                    Some(Source::Present(before)) if !problem.is_refusal() => Source::Present(before.clone()),
+                    _ => Source::Failed(problem),
                 },
             };
             found.insert(key.clone(), source);

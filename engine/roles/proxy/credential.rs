@@ -10,12 +10,17 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::roles::role::{Role, RoleError};
+use crate::roles::role::{Role, RoleError, TokenFault};
 
 /// How often the file is read.
 const EVERY: Duration = Duration::from_secs(1);
 /// How soon it is read again when it holds no token: it may just be being written.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// There is no token to ask the apiserver with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the role's own token is missing")]
+pub struct TokenMissing;
 
 /// What requests are authorized with.
 #[derive(Clone)]
@@ -39,7 +44,7 @@ impl Credential {
             return Ok(Self::Token(receiver));
         }
         if let Some(token) = &auth.token {
-            let token = header(token.expose_secret()).map_err(RoleError::Start)?;
+            let token = header(token.expose_secret())?;
             role.health.holds("credential");
             return Ok(Self::Token(watch::channel(Some(token)).1));
         }
@@ -47,17 +52,14 @@ impl Credential {
             role.health.holds("credential");
             return Ok(Self::Certificate);
         }
-        Err(RoleError::Start(
-            "the kubeconfig holds neither a token, nor a token file, nor a client certificate; give the role one of them"
-                .to_owned(),
-        ))
+        Err(RoleError::NoCredential)
     }
 
     /// The value of `Authorization`, none with a certificate, or an error while there is no token.
-    pub fn authorization(&self) -> Result<Option<HeaderValue>, &'static str> {
+    pub fn authorization(&self) -> Result<Option<HeaderValue>, TokenMissing> {
         match self {
             Self::Certificate => Ok(None),
-            Self::Token(token) => token.borrow().clone().map(Some).ok_or("the role's own token is missing"),
+            Self::Token(token) => token.borrow().clone().map(Some).ok_or(TokenMissing),
         }
     }
 }
@@ -83,18 +85,26 @@ async fn follow(path: PathBuf, sender: watch::Sender<Option<HeaderValue>>, role:
     }
 }
 
-fn read(path: &Path) -> Result<HeaderValue, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    header(zeroize::Zeroizing::new(text).trim())
+/// Why a file gives no token.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Token(#[from] TokenFault),
 }
 
-fn header(token: &str) -> Result<HeaderValue, String> {
+fn read(path: &Path) -> Result<HeaderValue, FileError> {
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    Ok(header(zeroize::Zeroizing::new(text).trim())?)
+}
+
+fn header(token: &str) -> Result<HeaderValue, TokenFault> {
     if token.is_empty() {
-        return Err("the role's own token is empty".to_owned());
+        return Err(TokenFault::Empty);
     }
     let text = zeroize::Zeroizing::new(format!("Bearer {token}"));
-    let mut value =
-        HeaderValue::from_str(&text).map_err(|_| "the role's own token has characters that no token has".to_owned())?;
+    let mut value = HeaderValue::from_str(&text).map_err(|_| TokenFault::Characters)?;
     value.set_sensitive(true);
     Ok(value)
 }

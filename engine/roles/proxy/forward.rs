@@ -50,7 +50,7 @@ impl Proxy {
         let gone =
             |reason: String| failed(StatusCode::SERVICE_UNAVAILABLE, reason, words).later(Duration::from_secs(1));
         let mut headers = asked.headers.clone();
-        if let Some(authorization) = self.credential.authorization().map_err(|reason| gone(reason.to_owned()))? {
+        if let Some(authorization) = self.credential.authorization().map_err(|missing| gone(missing.to_string()))? {
             headers.insert(AUTHORIZATION, authorization);
         }
         headers::impersonate(&mut headers, &asked.peer);

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Data, Source, watch_config_map};
 use crate::roles::role::Role;
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterUuid, Namespace, TrustDomain};
 use crate::types::token::{KeyLookup, Scope};
-use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
-use crate::wire::peers::{PEERS, PEERS_FILE, PeerEntry, PeersFile};
+use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity, IdentityError};
+use crate::wire::peers::{PEERS, PEERS_FILE, PeerEntry, PeersError, PeersFile};
 
 /// Who is served, and whom they serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +76,9 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     };
     let (sender, receiver) = watch::channel(Arc::new(admission.clone()));
     let (health, stopping) = (role.health.clone(), role.stopping.clone());
-    health.fails("identity", "ConfigMap isthmus-identity was not read yet");
-    health.fails("peers", "ConfigMap isthmus-peers was not read yet");
+    for (condition, name) in [("identity", IDENTITY), ("peers", PEERS)] {
+        health.fails(condition, Unread::NotYet { what: format!("ConfigMap {name}").into() });
+    }
     tokio::spawn(async move {
         loop {
             let read = read_identity(&identity.one());
@@ -106,19 +108,33 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     receiver
 }
 
-fn read_identity(source: &Source<Arc<Data>>) -> Result<Identity, String> {
-    let data = source.required(&format!("ConfigMap {IDENTITY}, which the relay writes"))?;
-    let file = data.get(IDENTITY_FILE).ok_or_else(|| format!("ConfigMap {IDENTITY} has no {IDENTITY_FILE}"))?;
-    let identity = Identity::parse(file.as_bytes()).map_err(|error| error.to_string())?;
-    match &identity.cluster_uuid {
-        Some(_) => Ok(identity),
-        None => Err(format!("ConfigMap {IDENTITY} does not name the cluster's UUID yet")),
-    }
+/// Why it is not known who may ask, or whom they ask.
+#[derive(Debug, thiserror::Error)]
+enum AdmissionError {
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    #[error("ConfigMap {config_map} has no {file}")]
+    NoFile { config_map: &'static str, file: &'static str },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("ConfigMap {IDENTITY} does not name the cluster's UUID yet")]
+    NoUuid,
+    #[error(transparent)]
+    Peers(#[from] PeersError),
+}
+
+fn file<'a>(data: &'a Data, config_map: &'static str, file: &'static str) -> Result<&'a str, AdmissionError> {
+    data.get(file).map(String::as_str).ok_or(AdmissionError::NoFile { config_map, file })
+}
+
+fn read_identity(source: &Source<Arc<Data>>) -> Result<Identity, AdmissionError> {
+    let data = source.required(format!("ConfigMap {IDENTITY}, which the relay writes"))?;
+    let identity = Identity::parse(file(data, IDENTITY, IDENTITY_FILE)?.as_bytes())?;
+    if identity.cluster_uuid.is_some() { Ok(identity) } else { Err(AdmissionError::NoUuid) }
 }
 
 /// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-fn read_peers(source: &Source<Arc<Data>>) -> Result<PeersFile, String> {
-    let Some(data) = source.optional(&format!("ConfigMap {PEERS}"))? else { return Ok(PeersFile::empty()) };
-    let file = data.get(PEERS_FILE).ok_or_else(|| format!("ConfigMap {PEERS} has no {PEERS_FILE}"))?;
-    PeersFile::parse(file.as_bytes()).map_err(|error| error.to_string())
+fn read_peers(source: &Source<Arc<Data>>) -> Result<PeersFile, AdmissionError> {
+    let Some(data) = source.optional(format!("ConfigMap {PEERS}"))? else { return Ok(PeersFile::empty()) };
+    Ok(PeersFile::parse(file(data, PEERS, PEERS_FILE)?.as_bytes())?)
 }

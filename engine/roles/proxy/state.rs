@@ -14,14 +14,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::tls;
 use crate::roles::proxy::audit::{AuditLog, AuditTarget};
-use crate::roles::proxy::credential::Credential;
+use crate::roles::proxy::credential::{Credential, TokenMissing};
 use crate::roles::proxy::metrics::Counts;
 use crate::roles::proxy::peers::{Admission, follow};
-use crate::roles::role::{Role, RoleError, Stopping};
+use crate::roles::role::{ApiserverError, Role, RoleError, Stopping};
 use crate::roles::watches::Watches;
 use crate::server::limits::{Buckets, Limits};
 use crate::server::nothing;
-use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
+use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits};
 use crate::types::name::ClusterUuid;
 use crate::wire::names::LAST_USED;
 
@@ -97,19 +97,32 @@ impl Proxy {
 fn apiserver(role: &Role, url: Option<&http::Uri>) -> Result<Upstream, RoleError> {
     let config = &role.access.config;
     let url = url.unwrap_or(&config.cluster_url);
-    let broken = |error: &dyn std::fmt::Display| RoleError::Start(format!("cannot use the apiserver {url}: {error}"));
+    let broken = |source| RoleError::Apiserver { url: url.to_string(), source };
     if url.scheme() != Some(&http::uri::Scheme::HTTPS) {
-        return Err(broken(&"it has to be reached by https://"));
+        return Err(broken(ApiserverError::NotHttps));
     }
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let mut origin = Origin::new(host, url.port_u16().unwrap_or(443)).map_err(|error| broken(&error))?;
+    let mut origin = Origin::new(host, url.port_u16().unwrap_or(443)).map_err(|error| broken(error.into()))?;
     if let Some(name) = &config.tls_server_name {
-        origin.server_name = Origin::new(name, 443).map_err(|error| broken(&error))?.server_name;
+        origin.server_name = Origin::new(name, 443).map_err(|error| broken(error.into()))?.server_name;
     }
-    let mut client = config.rustls_client_config().map_err(|error| broken(&error))?;
+    let mut client = config.rustls_client_config().map_err(|error| broken(error.into()))?;
     client.alpn_protocols = tls::offered(tls::HTTP_2_OR_1);
     let limits = UpstreamLimits { connections: role.limits.upstream_connections, ..UpstreamLimits::default() };
     Ok(Upstream::new(origin, Arc::new(client), limits))
+}
+
+/// Why the apiserver is not ready.
+#[derive(Debug, thiserror::Error)]
+enum ProbeError {
+    #[error("GET /readyz was answered with {}", .0.as_u16())]
+    Status(StatusCode),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Token(#[from] TokenMissing),
+    #[error(transparent)]
+    Request(#[from] http::Error),
 }
 
 /// Asks the apiserver whether it is ready, for as long as the role lives.
@@ -127,12 +140,12 @@ async fn probe(upstream: Upstream, credential: Credential, role: Role) {
                         drop(timeout(PROBE_PATIENCE, response.into_body().collect()).await);
                         Ok(())
                     }
-                    Ok(response) => Err(format!("GET /readyz was answered with {}", response.status().as_u16())),
-                    Err(error) => Err(error.to_string()),
+                    Ok(response) => Err(ProbeError::Status(response.status())),
+                    Err(error) => Err(error.into()),
                 }
             }
-            (_, Err(missing)) => Err(missing.to_owned()),
-            (Err(error), _) => Err(error.to_string()),
+            (_, Err(missing)) => Err(missing.into()),
+            (Err(error), _) => Err(error.into()),
         };
         role.health.set("apiserver", &outcome);
         sleep(PROBE_EVERY).await;

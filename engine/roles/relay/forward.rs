@@ -122,7 +122,7 @@ impl Forwarder {
             let words = format!("cluster `{id}` is not reached: {reason}");
             Refused::new(StatusCode::SERVICE_UNAVAILABLE, words)
         };
-        let upstream = asked.peer.upstream.as_ref().map_err(|reason| unavailable(reason))?;
+        let upstream = asked.peer.upstream.as_ref().map_err(|reason| unavailable(&reason.to_string()))?;
         let authorization =
             self.peers.authorization(&asked.peer).map_err(|_| unavailable("this cluster has no key yet"))?;
         let request = Request::builder().method(head.method.clone()).uri(asked.path_and_query.as_str());

@@ -27,6 +27,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
+use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Data, Source, Watched, watch_config_map};
 use crate::roles::relay::admit::Door;
 use crate::roles::relay::forward::Forwarder;
@@ -35,7 +36,7 @@ use crate::roles::relay::upkeep::Keeper;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::{Body, Handler};
 use crate::types::address::Host;
-use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesFile};
+use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesError, RoutesFile};
 
 /// How often the objects of the own cluster are looked after.
 const UPKEEP: Duration = Duration::from_mins(1);
@@ -72,8 +73,8 @@ pub async fn start(role: Role, options: RelayOptions) -> Result<Service<Relay>, 
 /// The same with another time between two looks at the own cluster's objects.
 pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> Result<Service<Relay>, RoleError> {
     for (flag, hosts) in [("exporter-host", &options.exporter_hosts), ("proxy-host", &options.proxy_hosts)] {
-        if let Some(error) = hosts.iter().find_map(|host| host.parse::<Host>().err()) {
-            return Err(RoleError::Start(format!("--{flag}: {error}")));
+        if let Some(source) = hosts.iter().find_map(|host| host.parse::<Host>().err()) {
+            return Err(RoleError::Host { flag, source });
         }
     }
     let conditions =
@@ -87,7 +88,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         keeper.serve_from(role.certificates_from_files()?);
     }
     let Some(certificates) = keeper.begin().await else {
-        return Err(RoleError::Start("asked to end before there was a key".to_owned()));
+        return Err(RoleError::Ended);
     };
     let counts = Counts::register(&role.metrics);
     let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts));
@@ -99,20 +100,32 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
 }
 
+/// Why the routes are not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum RoutesProblem {
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    #[error("ConfigMap `{ROUTES}` has no `{ROUTES_FILE}`; render it again")]
+    NoFile,
+    #[error(transparent)]
+    Routes(#[from] RoutesError),
+}
+
+/// No ConfigMap means that there is no route yet.
+fn read_routes(source: &Source<Arc<Data>>) -> Result<RoutesFile, RoutesProblem> {
+    let Some(data) = source.optional(format!("ConfigMap `{ROUTES}`"))? else {
+        return Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() });
+    };
+    Ok(RoutesFile::parse(data.get(ROUTES_FILE).ok_or(RoutesProblem::NoFile)?.as_bytes())?)
+}
+
 /// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
 async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, peers: Arc<Peers>) {
     let mut known = false;
     let mut said = None;
     loop {
         let source = routes.one();
-        let read = source.optional(&format!("ConfigMap `{ROUTES}`")).and_then(|data| match data {
-            None => Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() }),
-            Some(data) => match data.get(ROUTES_FILE) {
-                None => Err(format!("ConfigMap `{ROUTES}` has no `{ROUTES_FILE}`; render it again")),
-                Some(text) => RoutesFile::parse(text.as_bytes()).map_err(|error| error.to_string()),
-            },
-        });
-        match read {
+        match read_routes(&source) {
             Ok(file) => {
                 known = true;
                 said = None;
@@ -124,7 +137,7 @@ async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, pee
             Err(problem) => {
                 let begins = source == Source::NotYet;
                 if !begins && said.as_ref() != Some(&problem) {
-                    tracing::warn!(problem, "the routes stay as they were");
+                    tracing::warn!(problem = problem.to_string(), "the routes stay as they were");
                 }
                 if !known {
                     role.health.fails("routes", &problem);

@@ -15,13 +15,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::cluster::tls;
+use crate::cluster::tls::{self, RootsError};
 use crate::roles::relay::upkeep::Credential;
 use crate::roles::role::now;
 use crate::roles::watches::{WatchPlace, Watches};
 use crate::server::limits::Limits;
 use crate::server::telemetry::Metrics;
-use crate::server::upstream::{Origin, Upstream, UpstreamLimits};
+use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits, reason};
+use crate::types::cause::Cause;
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterUuid};
 use crate::types::time::Timestamp;
@@ -94,7 +95,7 @@ struct Minted {
 pub(super) struct Peer {
     pub(super) route: Route,
     /// Connections, or why there can be none.
-    pub(super) upstream: Result<Upstream, &'static str>,
+    pub(super) upstream: Result<Upstream, Unreached>,
     token: Mutex<Option<Minted>>,
     gone: watch::Sender<bool>,
     /// What is shown of it.
@@ -109,6 +110,37 @@ pub(super) struct Peer {
 /// No token can be made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoKey;
+
+/// Why a peer is not reached: short, and never in the peer's own words, since it becomes a label of a metric.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(super) enum Unreached {
+    #[error("it needs public CAs, and this image has none")]
+    NoPublicCa,
+    #[error("its CA cannot be used")]
+    Ca(#[source] RootsError),
+    #[error("TLS is not to be had")]
+    Tls(#[source] rustls::Error),
+    #[error("its host cannot be used")]
+    Host(#[source] UpstreamError),
+    #[error("no key yet")]
+    NoKey,
+    #[error(transparent)]
+    Request(Cause<http::Error>),
+    #[error("{}", reason(.0))]
+    Upstream(#[source] UpstreamError),
+    #[error("unauthorized")]
+    Unauthorized,
+    #[error("forbidden")]
+    Forbidden,
+    #[error("status {0}")]
+    Status(u16),
+    #[error("timed out")]
+    Late,
+    #[error("the answer broke off")]
+    BrokenOff,
+    #[error("no apiserver")]
+    NotAnApiserver,
+}
 
 /// All peers.
 pub(super) struct Peers {
@@ -180,11 +212,11 @@ impl Peers {
     }
 
     /// Shows whether a peer is up, and says whether that is news.
-    pub(super) fn show(&self, peer: &Peer, outcome: &Result<(), String>) -> bool {
+    pub(super) fn show(&self, peer: &Peer, outcome: &Result<(), Unreached>) -> bool {
         let fresh = RouteUp {
             cluster_id: peer.route.cluster_id.to_string(),
             api_host: peer.route.api_host.to_string(),
-            reason: outcome.as_ref().err().cloned().unwrap_or_default(),
+            reason: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
         };
         let mut shown = peer.shown.lock().unwrap_or_else(PoisonError::into_inner);
         // its successor may have the same labels
@@ -209,8 +241,8 @@ impl Peers {
     fn peer(&self, route: Route) -> Peer {
         let of_peer = OfPeer { cluster_id: route.cluster_id.to_string() };
         let upstream = connect(&route, &self.limits);
-        if let Err(reason) = upstream {
-            tracing::warn!(peer = %route.cluster_id, reason, "this route cannot be used");
+        if let Err(reason) = &upstream {
+            tracing::warn!(peer = %route.cluster_id, reason = reason.to_string(), "this route cannot be used");
         }
         Peer {
             upstream,
@@ -282,14 +314,14 @@ impl Peer {
 }
 
 /// Connections of a route, which come about later.
-fn connect(route: &Route, limits: &Limits) -> Result<Upstream, &'static str> {
+fn connect(route: &Route, limits: &Limits) -> Result<Upstream, Unreached> {
     let roots = match &route.api_ca {
-        None => tls::system_roots().ok_or("it needs public CAs, and this image has none")?,
-        Some(pem) => Arc::new(tls::given_roots(pem).map_err(|_| "its CA cannot be used")?),
+        None => tls::system_roots().ok_or(Unreached::NoPublicCa)?,
+        Some(pem) => Arc::new(tls::given_roots(pem).map_err(Unreached::Ca)?),
     };
-    let tls = tls::client(roots, tls::HTTP_2_OR_1).map_err(|_| "TLS is not to be had")?;
+    let tls = tls::client(roots, tls::HTTP_2_OR_1).map_err(Unreached::Tls)?;
     let port = route.api_host.port.unwrap_or(443);
-    let origin = Origin::new(&route.api_host.host.to_string(), port).map_err(|_| "its host cannot be used")?;
+    let origin = Origin::new(&route.api_host.host.to_string(), port).map_err(Unreached::Host)?;
     let limits = UpstreamLimits { connections: limits.upstream_connections, ..UpstreamLimits::default() };
     Ok(Upstream::new(origin, Arc::new(tls), limits))
 }

@@ -11,9 +11,8 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::{sleep, timeout};
 
-use crate::roles::relay::peers::{Peer, Peers};
+use crate::roles::relay::peers::{Peer, Peers, Unreached};
 use crate::roles::role::Stopping;
-use crate::server::upstream::reason;
 use crate::server::{Body, whole};
 use crate::wire::routes::Route;
 
@@ -41,7 +40,9 @@ pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stoppin
             let Route { cluster_id, api_host, .. } = &peer.route;
             match &outcome {
                 Ok(()) => tracing::info!(peer = %cluster_id, %api_host, "the peer answers"),
-                Err(reason) => tracing::warn!(peer = %cluster_id, %api_host, reason, "the peer does not answer"),
+                Err(reason) => {
+                    tracing::warn!(peer = %cluster_id, %api_host, reason = reason.to_string(), "the peer does not answer");
+                }
             }
         }
         tokio::select! {
@@ -52,33 +53,33 @@ pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stoppin
     }
 }
 
-async fn look(peers: &Peers, peer: &Peer) -> Result<(), String> {
-    let upstream = peer.upstream.as_ref().map_err(|reason| (*reason).to_owned())?;
-    let authorization = peers.authorization(peer).map_err(|_| "no key yet".to_owned())?;
+async fn look(peers: &Peers, peer: &Peer) -> Result<(), Unreached> {
+    let upstream = peer.upstream.as_ref().map_err(Clone::clone)?;
+    let authorization = peers.authorization(peer).map_err(|_| Unreached::NoKey)?;
     let request = Request::get("/api")
         .header(ACCEPT, "application/json")
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(AUTHORIZATION, authorization)
         .body(whole(""))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Unreached::Request(error.into()))?;
     let response = upstream.send(request, PATIENCE).await.map_err(|error| {
         tracing::debug!(peer = %peer.route.cluster_id, problem = %error, "GET /api");
-        reason(&error).to_owned()
+        Unreached::Upstream(error)
     })?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => {
             peer.forget_token();
-            return Err("unauthorized".to_owned());
+            return Err(Unreached::Unauthorized);
         }
-        StatusCode::FORBIDDEN => return Err("forbidden".to_owned()),
-        status => return Err(format!("status {}", status.as_u16())),
+        StatusCode::FORBIDDEN => return Err(Unreached::Forbidden),
+        status => return Err(Unreached::Status(status.as_u16())),
     }
     let body = timeout(PATIENCE, bytes_of(response.into_body())).await;
-    let body = body.map_err(|_| "timed out".to_owned())?.ok_or("the answer broke off")?;
+    let body = body.map_err(|_| Unreached::Late)?.ok_or(Unreached::BrokenOff)?;
     let answer = crate::types::json::parse_strict(&body).ok();
     let kind = answer.as_ref().and_then(|answer| answer.get("kind")?.as_str());
-    if kind == Some("APIVersions") { Ok(()) } else { Err("no apiserver".to_owned()) }
+    if kind == Some("APIVersions") { Ok(()) } else { Err(Unreached::NotAnApiserver) }
 }
 
 /// A body that is whole and not too long.
