@@ -13,9 +13,8 @@ use http::header::AUTHORIZATION;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::time::timeout;
 
-use crate::roles::relay::store;
+use crate::roles::relay::store::{self, Fault};
 use crate::types::name::{Digest, Namespace};
 use crate::wire::names::RELAY_AUDIENCE;
 
@@ -31,12 +30,14 @@ const MAX_KEPT: usize = 1000;
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// Why somebody is not let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotAdmitted {
     /// The token is missing, or bad, or somebody else's.
+    #[error("Unauthorized")]
     Refused,
     /// The apiserver did not say.
-    Unknown(String),
+    #[error("the apiserver cannot be asked about the token")]
+    Unknown(#[source] Fault),
 }
 
 /// Judges tokens.
@@ -83,12 +84,11 @@ impl Door {
         }
     }
 
-    async fn ask(&self, token: &str) -> Result<bool, String> {
+    async fn ask(&self, token: &str) -> Result<bool, Fault> {
         let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![RELAY_AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let params = PostParams::default();
-        let asked = timeout(PATIENCE, self.reviews.create(&params, &review)).await;
-        let answer = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))?.map_err(store::reason)?;
+        let answer = store::waited(PATIENCE, self.reviews.create(&params, &review)).await?;
         Ok(answer.status.is_some_and(|status| is_istiod(&status, &self.namespace)))
     }
 }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::roles::relay::issue::{Authority, IssueError};
 use crate::roles::relay::store;
 use crate::roles::relay::store::{Store, StoreError, Written};
-use crate::types::key::PrivateKey;
+use crate::types::key::{KeyError, PrivateKey};
 use crate::types::name::ClusterUuid;
 use crate::types::time::Timestamp;
 
@@ -40,19 +40,36 @@ impl fmt::Debug for Authn {
 }
 
 /// Why there is no key.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BirthError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "Secret `{AUTHN}` is broken: {0}; put it back as it was, since peers know this cluster by its key; \
+        "Secret `{AUTHN}` is broken: `{field}`: {source}; put it back as it was, since peers know this cluster by its key; \
          only if it is lost for good, delete it, and every peer has to accept the new key"
     )]
-    Broken(String),
+    Broken { field: &'static str, source: FieldFault },
+    #[error("cannot make a key: the system gives no random bytes")]
+    NoRandom,
     #[error("cannot make a key: {0}")]
-    Make(String),
+    Key(#[source] KeyError),
+    #[error("cannot make a key: {0}")]
+    Authority(#[source] IssueError),
     #[error("Secret `{AUTHN}` is created and deleted again by somebody else; find out who")]
     Unsteady,
+}
+
+/// What is wrong with a field of the Secret. Nothing of its value is in here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FieldFault {
+    #[error("it is missing")]
+    Missing,
+    #[error("it is no text")]
+    NotText,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Authority(#[from] IssueError),
 }
 
 /// The key as the cluster has it. When there is none, `held` is written, or else a new one.
@@ -84,15 +101,14 @@ pub(super) async fn born(
 fn make(uuid: &ClusterUuid, now: Timestamp) -> Result<Authn, BirthError> {
     let mut seed = Zeroizing::new([0; 32]);
     let random: &dyn SecureRandom = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(seed.as_mut_slice()).map_err(|_| BirthError::Make("the system gives no random bytes".to_owned()))?;
-    let key = PrivateKey::generate(&seed).map_err(|error| BirthError::Make(error.to_string()))?;
-    let authority =
-        Authority::new(&format!("isthmus {uuid}"), now).map_err(|error| BirthError::Make(error.to_string()))?;
+    random.fill(seed.as_mut_slice()).map_err(|_| BirthError::NoRandom)?;
+    let key = PrivateKey::generate(&seed).map_err(BirthError::Key)?;
+    let authority = Authority::new(&format!("isthmus {uuid}"), now).map_err(BirthError::Authority)?;
     Ok(Authn { key, authority })
 }
 
 fn secret(store: &Store, authn: &Authn) -> Result<Secret, BirthError> {
-    let key = authn.key.to_pem().map_err(|error| BirthError::Make(error.to_string()))?;
+    let key = authn.key.to_pem().map_err(BirthError::Key)?;
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let data: BTreeMap<_, _> = [
         (KEY.to_owned(), bytes(&key)),
@@ -104,16 +120,20 @@ fn secret(store: &Store, authn: &Authn) -> Result<Secret, BirthError> {
 }
 
 fn parse(secret: &Secret) -> Result<Authn, BirthError> {
-    let broken = |field: &str, reason: &str| BirthError::Broken(format!("`{field}`: {reason}"));
-    let text = |field: &str| {
+    let text = |field: &'static str| {
         let value = secret.data.as_ref().and_then(|data| data.get(field));
-        let value = value.ok_or_else(|| broken(field, "it is missing"))?;
-        String::from_utf8(value.0.clone()).map(Zeroizing::new).map_err(|_| broken(field, "it is no text"))
+        let value = value.ok_or(BirthError::Broken { field, source: FieldFault::Missing })?;
+        let text = std::str::from_utf8(&value.0).map_err(|_| BirthError::Broken { field, source: FieldFault::NotText });
+        text.map(|text| Zeroizing::new(text.to_owned()))
     };
-    let key = PrivateKey::from_pem(&text(KEY)?).map_err(|error| broken(KEY, &error.to_string()))?;
-    let authority = Authority::read(&text(CA)?, text(CA_KEY)?).map_err(|error: IssueError| match error {
-        IssueError::Key(_) => broken(CA_KEY, &error.to_string()),
-        error => broken(CA, &error.to_string()),
+    let key = PrivateKey::from_pem(&text(KEY)?);
+    let key = key.map_err(|error| BirthError::Broken { field: KEY, source: error.into() })?;
+    let authority = Authority::read(&text(CA)?, text(CA_KEY)?).map_err(|error| {
+        let field = match error {
+            IssueError::Key(_) => CA_KEY,
+            IssueError::Certificate(_) | IssueError::Issue(_) => CA,
+        };
+        BirthError::Broken { field, source: error.into() }
     })?;
     Ok(Authn { key, authority })
 }

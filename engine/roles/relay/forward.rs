@@ -72,7 +72,7 @@ impl Forwarder {
             door.admit(&head.headers).await.map_err(|not| match not {
                 NotAdmitted::Refused => Refused::new(StatusCode::UNAUTHORIZED, "Unauthorized"),
                 NotAdmitted::Unknown(problem) => {
-                    tracing::warn!(problem, "cannot judge a token");
+                    tracing::warn!(problem = problem.to_string(), "cannot judge a token");
                     let words = "the apiserver cannot be asked about the token";
                     Refused::new(StatusCode::SERVICE_UNAVAILABLE, words)
                 }

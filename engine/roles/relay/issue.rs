@@ -20,6 +20,7 @@ use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 use crate::server::Certificates;
+use crate::types::certificate::{CertificateError, parse_roots_any_time};
 use crate::types::time::Timestamp;
 
 /// Life of a CA.
@@ -34,13 +35,37 @@ const BACKDATE: Duration = Duration::from_hours(1);
 pub(super) enum IssueError {
     /// The CA certificate.
     #[error("the CA certificate cannot be used: {0}")]
-    Certificate(String),
+    Certificate(#[from] CaFault),
     /// The CA's key.
     #[error("the CA's key cannot be used: {0}")]
-    Key(String),
+    Key(#[from] CaKeyFault),
     /// The library.
     #[error("cannot issue a certificate: {0}")]
-    Issue(String),
+    Issue(#[source] rcgen::Error),
+}
+
+/// Why a CA certificate cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CaFault {
+    #[error(transparent)]
+    Roots(#[from] CertificateError),
+    #[error("there has to be exactly one")]
+    NotOne,
+    #[error("it is no PEM")]
+    NotPem,
+    #[error(transparent)]
+    Issuer(#[from] rcgen::Error),
+    #[error("it has expired")]
+    Expired,
+}
+
+/// Why a CA's key cannot be used. Nothing of it is in here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CaKeyFault {
+    #[error("it is no PKCS#8 key in PEM")]
+    NotPkcs8,
+    #[error("it is not the key of the CA certificate")]
+    OfAnother,
 }
 
 /// A CA.
@@ -70,7 +95,7 @@ impl fmt::Debug for Leaf {
 }
 
 fn new_key() -> Result<KeyPair, IssueError> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| IssueError::Issue(error.to_string()))
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::Issue)
 }
 
 fn validity(params: &mut CertificateParams, from: Timestamp, to: Timestamp) {
@@ -99,24 +124,22 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         validity(&mut params, now - BACKDATE, now + CA_LIFE);
-        let pem = params.self_signed(&key).map_err(|error| IssueError::Issue(error.to_string()))?.pem();
+        let pem = params.self_signed(&key).map_err(IssueError::Issue)?.pem();
         Self::read(&pem, Zeroizing::new(key.serialize_pem()))
     }
 
     /// One that was written down.
     pub(super) fn read(pem: &str, key: Zeroizing<String>) -> Result<Self, IssueError> {
-        let unusable = |reason: &str| IssueError::Certificate(reason.to_owned());
-        let roots =
-            crate::types::certificate::parse_roots_any_time(pem).map_err(|error| unusable(&error.to_string()))?;
-        let [root] = &roots[..] else { return Err(unusable("there has to be exactly one")) };
+        let roots = parse_roots_any_time(pem).map_err(CaFault::Roots)?;
+        let [root] = &roots[..] else { return Err(CaFault::NotOne.into()) };
         // the parser's words may quote the key
-        let pair = KeyPair::from_pem(&key).map_err(|_| IssueError::Key("it is no PKCS#8 key in PEM".to_owned()))?;
-        let der = der_of(&root.pem).ok_or_else(|| unusable("it is no PEM"))?;
-        let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| unusable(&error.to_string()))?;
+        let pair = KeyPair::from_pem(&key).map_err(|_| CaKeyFault::NotPkcs8)?;
+        let der = der_of(&root.pem).ok_or(CaFault::NotPem)?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| CaFault::NotPem)?;
         if certificate.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
-            return Err(IssueError::Key("it is not the key of the CA certificate".to_owned()));
+            return Err(CaKeyFault::OfAnother.into());
         }
-        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(&error.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(CaFault::Issuer)?;
         Ok(Self { pem: root.pem.clone(), key, issuer, not_after: root.not_after })
     }
 
@@ -132,18 +155,18 @@ impl Authority {
 
     /// Issues a certificate for these hosts.
     pub(super) fn issue(&self, name: &str, hosts: &BTreeSet<String>, now: Timestamp) -> Result<Leaf, IssueError> {
-        let failed = |error: rcgen::Error| IssueError::Issue(error.to_string());
         if self.not_after <= now {
-            return Err(IssueError::Certificate("it has expired".to_owned()));
+            return Err(CaFault::Expired.into());
         }
         let key = new_key()?;
-        let mut params = CertificateParams::new(hosts.iter().cloned().collect::<Vec<_>>()).map_err(failed)?;
+        let params = CertificateParams::new(hosts.iter().cloned().collect::<Vec<_>>());
+        let mut params = params.map_err(IssueError::Issue)?;
         common_name(&mut params, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         validity(&mut params, now - BACKDATE, (now + LEAF_LIFE).min(self.not_after));
-        let chain = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
+        let chain = params.signed_by(&key, &self.issuer).map_err(IssueError::Issue)?.pem();
         Ok(Leaf { chain, key: Zeroizing::new(key.serialize_pem()) })
     }
 

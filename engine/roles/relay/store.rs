@@ -1,6 +1,8 @@
 //! Secrets, ConfigMaps and namespaces of the relay's own cluster, each by its name: its rights allow no list of Secrets.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::types::cause::Cause;
 use crate::types::name::Namespace;
 use crate::types::object::{MANAGED_BY, MANAGER, OF_CLUSTER, OWNER_LABEL, PART_OF};
 
@@ -20,10 +23,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request that the apiserver did not carry out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {doing}: {reason}")]
+#[error("cannot {verb} {kind} `{name}`: {source}")]
 pub(super) struct StoreError {
-    doing: String,
-    reason: String,
+    verb: Verb,
+    kind: Cow<'static, str>,
+    name: String,
+    source: Fault,
+}
+
+/// What is done with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Read,
+    Create,
+    Update,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Update => "update",
+        })
+    }
 }
 
 /// How a write went.
@@ -78,7 +101,7 @@ pub(super) async fn read<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Store
 where
     K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()>,
 {
-    waited(api.get_opt(name)).await.map_err(|error| failed::<K>("read", name, &error))
+    waited(PATIENCE, api.get_opt(name)).await.map_err(|error| failed::<K>(Verb::Read, name, error))
 }
 
 /// Creates an object.
@@ -86,7 +109,7 @@ pub(super) async fn create<K>(api: &Api<K>, name: &str, object: &K) -> Result<Wr
 where
     K: Clone + DeserializeOwned + Debug + Serialize + Resource<DynamicType = ()>,
 {
-    written::<K>("create", name, waited(api.create(&PostParams::default(), object)).await)
+    written::<K>(Verb::Create, name, waited(PATIENCE, api.create(&PostParams::default(), object)).await)
 }
 
 /// Writes over an object, if it is still the one that was read.
@@ -94,53 +117,66 @@ pub(super) async fn replace<K>(api: &Api<K>, name: &str, object: &K) -> Result<W
 where
     K: Clone + DeserializeOwned + Debug + Serialize + Resource<DynamicType = ()>,
 {
-    written::<K>("update", name, waited(api.replace(name, &PostParams::default(), object)).await)
+    written::<K>(Verb::Update, name, waited(PATIENCE, api.replace(name, &PostParams::default(), object)).await)
 }
 
 /// What a call to the apiserver came to, without any of the object's text.
-enum Fault {
-    Slow,
-    Kube(kube::Error),
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    /// The apiserver refused, or could not.
+    #[error("{message} ({code})")]
+    Status { code: u16, message: String },
+    /// The answer is another object, or none. The parser's own words may quote it, and it may be secret.
+    #[error("the apiserver's answer is not such an object")]
+    Object,
+    /// No answer.
+    #[error("{}", innermost(.0))]
+    Client(Cause<kube::Error>),
 }
 
-async fn waited<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Fault> {
-    timeout(PATIENCE, call).await.map_err(|_| Fault::Slow)?.map_err(Fault::Kube)
+impl From<kube::Error> for Fault {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Status { code: status.code, message: status.message },
+            kube::Error::SerdeError(_) => Self::Object,
+            error => Self::Client(error.into()),
+        }
+    }
+}
+
+/// The last error of a chain, which says what happened.
+fn innermost(error: &Cause<kube::Error>) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// The answer to a call, within a time.
+pub(super) async fn waited<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Fault> {
+    Ok(timeout(patience, call).await.map_err(|_| Fault::Slow(patience))??)
 }
 
 fn written<K: Resource<DynamicType = ()>>(
-    doing: &str,
+    verb: Verb,
     name: &str,
     outcome: Result<K, Fault>,
 ) -> Result<Written, StoreError> {
     match outcome {
         Ok(_) => Ok(Written::Done),
         // 404: it was deleted between reading and writing
-        Err(Fault::Kube(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(Written::TooLate),
-        Err(error) => Err(failed::<K>(doing, name, &error)),
+        Err(Fault::Status { code: 404 | 409, .. }) => Ok(Written::TooLate),
+        Err(fault) => Err(failed::<K>(verb, name, fault)),
     }
 }
 
-fn failed<K: Resource<DynamicType = ()>>(doing: &str, name: &str, error: &Fault) -> StoreError {
-    StoreError { doing: format!("{doing} {} `{name}`", K::kind(&())), reason: said(error) }
-}
-
-/// An error in one line. The parser's own words may quote the text, which may be secret.
-fn said(error: &Fault) -> String {
-    match error {
-        Fault::Slow => format!("no answer within {PATIENCE:?}"),
-        Fault::Kube(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
-        Fault::Kube(kube::Error::SerdeError(_)) => "the apiserver's answer is not such an object".to_owned(),
-        Fault::Kube(error) => {
-            let mut last: &dyn std::error::Error = error;
-            while let Some(source) = last.source() {
-                last = source;
-            }
-            last.to_string()
-        }
-    }
-}
-
-/// The reason of any error of the apiserver, for calls that are made elsewhere.
-pub(super) fn reason(error: kube::Error) -> String {
-    said(&Fault::Kube(error))
+fn failed<K: Resource<DynamicType = ()>>(verb: Verb, name: &str, source: Fault) -> StoreError {
+    StoreError { verb, kind: K::kind(&()), name: name.to_owned(), source }
 }

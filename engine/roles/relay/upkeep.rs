@@ -21,14 +21,15 @@ use crate::istio::gateways::NETWORK_LABEL;
 use crate::istio::mesh_config::standard_config_map;
 use crate::roles::relay::RelayOptions;
 use crate::roles::relay::birth;
-use crate::roles::relay::birth::Authn;
-use crate::roles::relay::issue::Leaf;
+use crate::roles::relay::birth::{Authn, BirthError};
+use crate::roles::relay::issue::{IssueError, Leaf};
 use crate::roles::relay::store;
-use crate::roles::relay::store::{Store, Written};
+use crate::roles::relay::store::{Store, StoreError, Written};
 use crate::roles::role::Role;
 use crate::roles::role::now;
-use crate::server::Certificates;
-use crate::types::name::{ClusterDomain, ClusterUuid, NetworkName, Revision, TrustDomain};
+use crate::server::{Certificates, TlsError};
+use crate::types::cause::Cause;
+use crate::types::name::{ClusterDomain, ClusterUuid, InvalidName, Namespace, NetworkName, Revision, TrustDomain};
 use crate::types::token::Scope;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
 use crate::wire::metadata::AuthnKey;
@@ -56,9 +57,74 @@ pub(super) struct Keeper {
     /// Digest of what is served, so that a change is seen.
     served: Option<crate::types::name::Digest>,
     /// What went wrong last, by what it is about.
-    said: BTreeMap<&'static str, String>,
+    said: BTreeMap<Part, UpkeepError>,
     /// Conditions that held once.
     held: BTreeSet<&'static str>,
+}
+
+/// What is kept in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Key,
+    Identity,
+    ExporterCertificate,
+    ProxyCertificate,
+    OwnCertificate,
+}
+
+impl Part {
+    /// What logs call it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Identity => "identity",
+            Self::ExporterCertificate => "certificate of the exporter",
+            Self::ProxyCertificate => "certificate of the api-proxy",
+            Self::OwnCertificate => "certificate",
+        }
+    }
+
+    /// The condition of being ready that it is.
+    fn condition(self) -> Option<&'static str> {
+        match self {
+            Self::Key | Self::Identity => Some(self.as_str()),
+            Self::ExporterCertificate | Self::ProxyCertificate | Self::OwnCertificate => None,
+        }
+    }
+}
+
+/// Why a part is not in order.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+enum UpkeepError {
+    #[error(transparent)]
+    Birth(#[from] BirthError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("namespace `kube-system` has no UID, so this cluster's is not known; say --cluster-uuid")]
+    NoUid,
+    #[error("namespace `kube-system`: {0}; say --cluster-uuid")]
+    Uid(#[source] InvalidName),
+    #[error("label `{NETWORK_LABEL}` of namespace `{namespace}`: {source}")]
+    Network { namespace: Namespace, source: InvalidName },
+    #[error("ConfigMap `{config_map}`: {source}; mend it, or say --trust-domain")]
+    Mesh { config_map: String, source: MeshFault },
+    #[error("{kind} `{name}` is not ours, and is left alone; delete it, or give it the labels of objects of isthmus")]
+    Foreign { kind: &'static str, name: String },
+    #[error("{kind} `{name}` changes faster than it can be written; find out who else writes it")]
+    Unsteady { kind: &'static str, name: String },
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    #[error(transparent)]
+    Serve(#[from] TlsError),
+}
+
+/// Why a mesh configuration gives no trust domain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum MeshFault {
+    #[error("`mesh` is no YAML mapping: {0}")]
+    NotYaml(#[source] Cause<serde_yaml::Error>),
+    #[error("`trustDomain`: {0}")]
+    TrustDomain(#[source] InvalidName),
 }
 
 impl Keeper {
@@ -101,17 +167,17 @@ impl Keeper {
 
     async fn turn(&mut self) {
         let born = self.birth().await;
-        self.note("key", born);
+        self.note(Part::Key, born);
         let Some(credential) = self.credential.borrow().clone() else { return };
         let identity = self.identity(&credential).await;
-        self.note("identity", identity);
-        for (about, name, hosts) in self.leaves() {
+        self.note(Part::Identity, identity);
+        for (part, name, hosts) in self.leaves() {
             let issued = self.leaf(&credential.authn, &name, &hosts).await;
             let outcome = match issued {
-                Ok(leaf) if about == "certificate" => self.serve(&leaf),
+                Ok(leaf) if part == Part::OwnCertificate => self.serve(&leaf),
                 Ok(_) => Ok(()),
                 Err(problem) => {
-                    if about == "certificate" && self.certificates.is_none() {
+                    if part == Part::OwnCertificate && self.certificates.is_none() {
                         // peers of this cluster's istiod are reached with a certificate that only this process knows
                         let own = credential.authn.authority.issue(&name, &hosts, now());
                         drop(own.map(|leaf| self.serve(&leaf)));
@@ -119,35 +185,37 @@ impl Keeper {
                     Err(problem)
                 }
             };
-            self.note(about, outcome);
+            self.note(part, outcome);
         }
     }
 
     /// Says what goes wrong and what is well again, each once. What held once is still in use, so it stays a condition met.
-    fn note(&mut self, about: &'static str, outcome: Result<(), String>) {
+    fn note(&mut self, part: Part, outcome: Result<(), UpkeepError>) {
         match outcome {
             Ok(()) => {
-                if self.said.remove(about).is_some() {
-                    tracing::info!(about, "in order again");
+                if self.said.remove(&part).is_some() {
+                    tracing::info!(about = part.as_str(), "in order again");
                 }
-                if matches!(about, "key" | "identity") {
-                    self.held.insert(about);
-                    self.role.health.holds(about);
+                if let Some(condition) = part.condition() {
+                    self.held.insert(condition);
+                    self.role.health.holds(condition);
                 }
             }
             Err(problem) => {
-                if self.said.get(about) != Some(&problem) {
-                    tracing::warn!(about, problem, "not in order");
+                if self.said.get(&part) != Some(&problem) {
+                    tracing::warn!(about = part.as_str(), problem = problem.to_string(), "not in order");
                 }
-                if matches!(about, "key" | "identity") && !self.held.contains(about) {
-                    self.role.health.fails(about, &problem);
+                if let Some(condition) = part.condition()
+                    && !self.held.contains(condition)
+                {
+                    self.role.health.fails(condition, &problem);
                 }
-                self.said.insert(about, problem);
+                self.said.insert(part, problem);
             }
         }
     }
 
-    async fn birth(&self) -> Result<(), String> {
+    async fn birth(&self) -> Result<(), UpkeepError> {
         let known = self.credential.borrow().clone();
         let uuid = match (&known, &self.options.cluster_uuid) {
             (Some(known), _) => known.uuid.clone(),
@@ -155,7 +223,7 @@ impl Keeper {
             (None, None) => self.uuid().await?,
         };
         let held = known.as_ref().map(|known| &known.authn);
-        let authn = birth::born(&self.store, &uuid, held, now()).await.map_err(|error| error.to_string())?;
+        let authn = birth::born(&self.store, &uuid, held, now()).await?;
         let same = held.is_some_and(|held| {
             held.key.public() == authn.key.public() && held.authority.pem() == authn.authority.pem()
         });
@@ -171,28 +239,25 @@ impl Keeper {
         Ok(())
     }
 
-    async fn uuid(&self) -> Result<ClusterUuid, String> {
-        let object = store::read(&self.store.namespaces, UUID_NAMESPACE).await.map_err(|error| error.to_string())?;
+    async fn uuid(&self) -> Result<ClusterUuid, UpkeepError> {
+        let object = store::read(&self.store.namespaces, UUID_NAMESPACE).await?;
         let uid = object.and_then(|object: NamespaceObject| object.metadata.uid);
-        let unknown =
-            || format!("namespace `{UUID_NAMESPACE}` has no UID, so this cluster's is not known; say --cluster-uuid");
-        let uid = uid.ok_or_else(unknown)?;
-        uid.parse().map_err(|error| format!("namespace `{UUID_NAMESPACE}`: {error}; say --cluster-uuid"))
+        uid.ok_or(UpkeepError::NoUid)?.parse().map_err(UpkeepError::Uid)
     }
 
-    async fn network(&self) -> Result<Option<NetworkName>, String> {
+    async fn network(&self) -> Result<Option<NetworkName>, UpkeepError> {
         if let Some(network) = &self.options.network {
             return Ok(Some(network.clone()));
         }
-        let name = self.store.namespace.as_str();
-        let object = store::read(&self.store.namespaces, name).await.map_err(|error| error.to_string())?;
+        let namespace = &self.store.namespace;
+        let object = store::read(&self.store.namespaces, namespace.as_str()).await?;
         let labels = object.and_then(|object: NamespaceObject| object.metadata.labels).unwrap_or_default();
         let label = labels.get(NETWORK_LABEL).filter(|label| !label.is_empty());
         let network = label.map(|label| label.parse()).transpose();
-        network.map_err(|error| format!("label `{NETWORK_LABEL}` of namespace `{name}`: {error}"))
+        network.map_err(|source| UpkeepError::Network { namespace: namespace.clone(), source })
     }
 
-    async fn trust_domain(&self) -> Result<TrustDomain, String> {
+    async fn trust_domain(&self) -> Result<TrustDomain, UpkeepError> {
         if let Some(domain) = &self.options.trust_domain {
             return Ok(domain.clone());
         }
@@ -200,17 +265,16 @@ impl Keeper {
         let revisions: &[Revision] = if self.options.revisions.is_empty() { &unnamed } else { &self.options.revisions };
         for revision in revisions {
             let name = standard_config_map(revision.as_str());
-            let map = store::read(&self.store.config_maps, &name).await.map_err(|error| error.to_string())?;
+            let map = store::read(&self.store.config_maps, &name).await?;
             if let Some(map) = map {
                 let mesh = map.data.and_then(|mut data| data.remove("mesh")).unwrap_or_default();
-                let unreadable = |what| format!("ConfigMap `{name}`: {what}; mend it, or say --trust-domain");
-                return trust_domain_of(&mesh).map_err(unreadable);
+                return trust_domain_of(&mesh).map_err(|source| UpkeepError::Mesh { config_map: name, source });
             }
         }
-        trust_domain_of("")
+        Ok(TrustDomain::default())
     }
 
-    async fn identity(&self, credential: &Credential) -> Result<(), String> {
+    async fn identity(&self, credential: &Credential) -> Result<(), UpkeepError> {
         let public = credential.authn.key.public();
         let scopes = [Scope::Api, Scope::PrivateMulticluster].into();
         let ca = credential.authn.authority.pem().to_owned();
@@ -226,14 +290,16 @@ impl Keeper {
         };
         let data: BTreeMap<_, _> = [(IDENTITY_FILE.to_owned(), identity.to_json())].into();
         for _ in 0..ATTEMPTS {
-            let found = store::read(&self.store.config_maps, IDENTITY).await.map_err(|error| error.to_string())?;
+            let found = store::read(&self.store.config_maps, IDENTITY).await?;
             let written = match found {
                 None => {
                     let metadata = self.store.own(IDENTITY);
                     let fresh = ConfigMap { metadata, data: Some(data.clone()), ..ConfigMap::default() };
                     store::create(&self.store.config_maps, IDENTITY, &fresh).await
                 }
-                Some(found) if !store::is_own(&found.metadata) => return Err(foreign("ConfigMap", IDENTITY)),
+                Some(found) if !store::is_own(&found.metadata) => {
+                    return Err(UpkeepError::Foreign { kind: "ConfigMap", name: IDENTITY.to_owned() });
+                }
                 Some(found) if found.data.as_ref() == Some(&data) => return Ok(()),
                 Some(mut found) => {
                     found.data = Some(data.clone());
@@ -241,16 +307,16 @@ impl Keeper {
                     store::replace(&self.store.config_maps, IDENTITY, &found).await
                 }
             };
-            if written.map_err(|error| error.to_string())? == Written::Done {
+            if written? == Written::Done {
                 tracing::info!("wrote ConfigMap {IDENTITY}");
                 return Ok(());
             }
         }
-        Err(format!("ConfigMap `{IDENTITY}` changes faster than it can be written; find out who else writes it"))
+        Err(UpkeepError::Unsteady { kind: "ConfigMap", name: IDENTITY.to_owned() })
     }
 
-    /// What each certificate is about, its Secret, and its hosts.
-    fn leaves(&self) -> Vec<(&'static str, String, BTreeSet<String>)> {
+    /// The certificates, the Secret of each, and its hosts.
+    fn leaves(&self) -> Vec<(Part, String, BTreeSet<String>)> {
         let hosts = |service: &str, more: &[String]| -> BTreeSet<String> {
             let name = service_host(service, &self.store.namespace);
             let canonical =
@@ -261,24 +327,25 @@ impl Keeper {
                 .collect()
         };
         let mut leaves = vec![
-            ("certificate of the exporter", tls_secret(EXPORTER), hosts(EXPORTER, &self.options.exporter_hosts)),
-            ("certificate of the api-proxy", tls_secret(PROXY), hosts(PROXY, &self.options.proxy_hosts)),
+            (Part::ExporterCertificate, tls_secret(EXPORTER), hosts(EXPORTER, &self.options.exporter_hosts)),
+            (Part::ProxyCertificate, tls_secret(PROXY), hosts(PROXY, &self.options.proxy_hosts)),
         ];
         if self.role.tls.is_none() {
-            leaves.push(("certificate", tls_secret(RELAY), hosts(RELAY, &[])));
+            leaves.push((Part::OwnCertificate, tls_secret(RELAY), hosts(RELAY, &[])));
         }
         leaves
     }
 
     /// The certificate in a Secret, issued if it has to be.
-    async fn leaf(&self, authn: &Authn, name: &str, hosts: &BTreeSet<String>) -> Result<Leaf, String> {
+    async fn leaf(&self, authn: &Authn, name: &str, hosts: &BTreeSet<String>) -> Result<Leaf, UpkeepError> {
         let authority = &authn.authority;
         for _ in 0..ATTEMPTS {
-            let found: Option<Secret> =
-                store::read(&self.store.secrets, name).await.map_err(|error| error.to_string())?;
+            let found: Option<Secret> = store::read(&self.store.secrets, name).await?;
             let why = match &found {
                 None => "there was none",
-                Some(found) if !store::is_own(&found.metadata) => return Err(foreign("Secret", name)),
+                Some(found) if !store::is_own(&found.metadata) => {
+                    return Err(UpkeepError::Foreign { kind: "Secret", name: name.to_owned() });
+                }
                 Some(found) => match leaf_of(found) {
                     None => "it could not be read",
                     Some(leaf) => match authority.stale(&leaf, hosts, now()) {
@@ -288,7 +355,7 @@ impl Keeper {
                 },
             };
             let common_name = name.trim_end_matches("-tls");
-            let leaf = authority.issue(common_name, hosts, now()).map_err(|error| error.to_string())?;
+            let leaf = authority.issue(common_name, hosts, now())?;
             let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
             let data: BTreeMap<_, _> = [
                 ("tls.crt".to_owned(), bytes(&leaf.chain)),
@@ -307,24 +374,23 @@ impl Keeper {
                     store::replace(&self.store.secrets, name, &found).await
                 }
             };
-            if written.map_err(|error| error.to_string())? == Written::Done {
+            if written? == Written::Done {
                 tracing::info!(secret = name, why, "issued a certificate");
                 return Ok(leaf);
             }
         }
-        Err(format!("Secret `{name}` changes faster than it can be written; find out who else writes it"))
+        Err(UpkeepError::Unsteady { kind: "Secret", name: name.to_owned() })
     }
 
     /// Shows a certificate from now on.
-    fn serve(&mut self, leaf: &Leaf) -> Result<(), String> {
+    fn serve(&mut self, leaf: &Leaf) -> Result<(), UpkeepError> {
         let digest = crate::types::name::Digest::of(leaf.chain.as_bytes());
         if self.served == Some(digest) {
             return Ok(());
         }
-        let words = |error: crate::server::TlsError| error.to_string();
         match &self.certificates {
-            Some(certificates) => certificates.replace(&leaf.chain, &leaf.key).map_err(words)?,
-            None => self.certificates = Some(Certificates::from_pem(&leaf.chain, &leaf.key).map_err(words)?),
+            Some(certificates) => certificates.replace(&leaf.chain, &leaf.key)?,
+            None => self.certificates = Some(Certificates::from_pem(&leaf.chain, &leaf.key)?),
         }
         self.served = Some(digest);
         Ok(())
@@ -336,10 +402,6 @@ impl Keeper {
     }
 }
 
-fn foreign(kind: &str, name: &str) -> String {
-    format!("{kind} `{name}` is not ours, and is left alone; delete it, or give it the labels of objects of isthmus")
-}
-
 fn leaf_of(secret: &Secret) -> Option<Leaf> {
     let data = secret.data.as_ref()?;
     let text = |field: &str| String::from_utf8(data.get(field)?.0.clone()).ok();
@@ -347,17 +409,15 @@ fn leaf_of(secret: &Secret) -> Option<Leaf> {
 }
 
 /// `trustDomain` of a mesh configuration, whose default is `cluster.local` (istio/api `mesh/v1alpha1/config.proto`).
-fn trust_domain_of(mesh: &str) -> Result<TrustDomain, String> {
+fn trust_domain_of(mesh: &str) -> Result<TrustDomain, MeshFault> {
     #[derive(serde::Deserialize, Default)]
     struct Mesh {
         #[serde(rename = "trustDomain", default)]
         trust_domain: Option<String>,
     }
-    let mesh: Option<Mesh> =
-        serde_yaml::from_str(mesh).map_err(|error| format!("`mesh` is no YAML mapping: {error}"))?;
+    let mesh: Option<Mesh> = serde_yaml::from_str(mesh).map_err(|error| MeshFault::NotYaml(error.into()))?;
     let domain = mesh.unwrap_or_default().trust_domain.filter(|domain| !domain.is_empty());
-    let parse = |domain: &String| domain.parse().map_err(|error| format!("`trustDomain`: {error}"));
-    domain.as_ref().map_or_else(|| Ok(TrustDomain::default()), parse)
+    domain.map_or_else(|| Ok(TrustDomain::default()), |domain| domain.parse().map_err(MeshFault::TrustDomain))
 }
 
 #[cfg(test)]
