@@ -25,7 +25,7 @@ fn status_object(status: StatusCode, reason: &str, message: &str) -> Response<Bo
     response
 }
 
-/// A request that is not answered as asked, for whoever asked.
+/// The answer to a request that is not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
     /// Status of the answer, from which its reason follows.

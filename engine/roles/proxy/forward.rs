@@ -20,7 +20,6 @@ use crate::roles::proxy::policy::{Admitted, Forward};
 use crate::roles::proxy::refusal::Refusal;
 use crate::roles::proxy::state::Proxy;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, Outcome, pass};
-use crate::server::upstream::UpstreamError;
 use crate::server::{Body, nothing, whole};
 use crate::types::key::PublicKey;
 use crate::types::name::ClusterUuid;
@@ -45,35 +44,22 @@ impl Proxy {
     }
 
     async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Response<Body>, Refusal> {
-        let failed = |status, reason: String, words| Refusal::new(status, "failed", reason, words);
-        let words = "the apiserver does not answer";
-        let gone =
-            |reason: String| failed(StatusCode::SERVICE_UNAVAILABLE, reason, words).later(Duration::from_secs(1));
         let mut headers = asked.headers.clone();
-        if let Some(authorization) = self.credential.authorization().map_err(|missing| gone(missing.to_string()))? {
+        if let Some(authorization) = self.credential.authorization()? {
             headers.insert(AUTHORIZATION, authorization);
         }
         headers::impersonate(&mut headers, &asked.peer);
         let method = if asked.head_only { Method::HEAD } else { Method::GET };
         let request = Request::builder().method(method).uri(forward.path_and_query.as_str()).body(nothing());
-        let mut request =
-            request.map_err(|error| failed(StatusCode::BAD_REQUEST, error.to_string(), "no such path"))?;
+        let mut request = request?;
         *request.headers_mut() = headers;
         let patience = if forward.list { self.limits.list } else { self.limits.request };
-        let response = self.upstream.send(request, patience).await.map_err(|error| match error {
-            UpstreamError::Timeout(_) => failed(StatusCode::GATEWAY_TIMEOUT, error.to_string(), words),
-            UpstreamError::Upgrade => {
-                failed(StatusCode::BAD_GATEWAY, error.to_string(), "the apiserver answered oddly")
-            }
-            error => gone(error.to_string()),
-        })?;
+        let response = self.upstream.send(request, patience).await?;
         if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
-            let reason = format!("the apiserver answered {}", response.status().as_u16());
-            return Err(failed(StatusCode::BAD_GATEWAY, reason, "the apiserver answered oddly"));
+            return Err(Refusal::Redirected(response.status()));
         }
-        // it would read as if the peer's own token was refused
         if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(gone("the apiserver refused the role's own credential".to_owned()));
+            return Err(Refusal::OwnCredential);
         }
         let (head, body) = response.into_parts();
         let mut response = Response::new(body);

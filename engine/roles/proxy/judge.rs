@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 
 use crate::roles::api::headers;
 use crate::roles::api::request::{self, ApiRequest};
@@ -39,33 +39,20 @@ pub(super) struct Asked {
 impl Proxy {
     /// Judges a request, and writes into the record what it learns on the way.
     pub(super) fn judge(&self, head: &Parts, from: SocketAddr, record: &mut Record) -> Result<Asked, Refusal> {
-        let busy = |wait| {
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "limited", "too many requests", "too many requests").later(wait)
-        };
+        let busy = |wait| Refusal::Limited { wait };
         self.of_address.take(client_address(from.ip()), std::time::Instant::now()).map_err(busy)?;
         let admission = self.admission.borrow().clone();
         let (Some(own), Some(_)) = (&admission.cluster_uuid, &admission.peers) else {
-            let words = "not ready";
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not ready",
-                "identity or peers are not known",
-                words,
-            )
-            .later(Duration::from_secs(5)));
+            return Err(Refusal::NotReady);
         };
         let values = head.headers.get_all(AUTHORIZATION).iter();
         let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
         let now = Timestamp::from((self.clock)());
         let expected =
             Expectation { audience: own.as_str(), scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
-        let unauthorized =
-            |reason: String| Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", reason, "unauthorized");
-        let verified =
-            verify(&values, &expected, &*admission).map_err(|rejected| unauthorized(rejected.to_string()))?;
-        let peer: ClusterUuid =
-            verified.claims.sub.parse().map_err(|_| unauthorized("sub is not a UUID".to_owned()))?;
-        let entry = admission.peer(&peer).ok_or_else(|| unauthorized("the peer has gone".to_owned()))?;
+        let verified = verify(&values, &expected, &*admission)?;
+        let peer: ClusterUuid = verified.claims.sub.parse().map_err(|_| Refusal::Subject)?;
+        let entry = admission.peer(&peer).ok_or(Refusal::PeerGone)?;
         let signed = entry.keys.iter().find(|key| key.pem == verified.key);
         record.peer = Some(entry.name.to_string());
         record.cluster_uuid = Some(peer.to_string());
@@ -75,25 +62,10 @@ impl Proxy {
             self.counts.last_used.get_or_create(&Used { cluster_uuid: peer.to_string(), key_id }).set(now.as_seconds());
         }
 
-        let bad =
-            |reason: String| Refusal::new(StatusCode::BAD_REQUEST, "denied", reason, "this request is not understood");
-        let path = head.uri.path();
-        let parsed = ApiRequest::parse(&head.method, path, head.uri.query(), self.limits.path);
-        let request = parsed.map_err(|error| match error {
-            request::RequestError::Method => {
-                let words = "peers only read";
-                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "denied", error.to_string(), words)
-            }
-            request::RequestError::NoSuchPath => {
-                let words = "this resource is not shared with peers";
-                Refusal::new(StatusCode::FORBIDDEN, "denied", error.to_string(), words)
-            }
-            error => bad(error.to_string()),
-        })?;
+        let request = ApiRequest::parse(&head.method, head.uri.path(), head.uri.query(), self.limits.path)?;
         let head_only = head.method == Method::HEAD;
         if head_only && request.verb == request::Verb::Watch {
-            let words = "a watch has to be asked with GET";
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "denied", words, words));
+            return Err(Refusal::HeadOfWatch);
         }
         record.verb = Some(request.verb.as_str());
         if let Some(resource) = request.resource() {
@@ -110,11 +82,9 @@ impl Proxy {
         let seconds = self.limits.watch.as_secs().min(left).max(1);
         let policy =
             Policy { trust_domain: admission.trust_domain.clone(), istio_namespace: admission.istio_namespace.clone() };
-        let admitted = policy.admit(&request, entry, seconds).map_err(|denied| {
-            Refusal::new(StatusCode::FORBIDDEN, "denied", denied.to_string(), "this is not shared with peers")
-        })?;
+        let admitted = policy.admit(&request, entry, seconds)?;
         let json = matches!(&admitted, Admitted::Forward(Forward { hide_network: true, .. }));
-        let headers = headers::upstream(&head.headers, json).map_err(|refused| bad(refused.to_string()))?;
+        let headers = headers::upstream(&head.headers, json)?;
         let place = if request.verb == request::Verb::Watch {
             let gauge = self.counts.watches.get_or_create(&OfPeer { peer: entry.name.to_string() }).clone();
             let taken = self.watches.take(&peer, &self.limits, gauge);

@@ -73,9 +73,9 @@ impl Handler for Proxy {
         let (response, asked) = match outcome {
             Ok((asked, response)) => (response, Some(asked)),
             Err(refusal) => {
-                record.decision = refusal.decision;
-                record.reason = Some(refusal.reason.clone());
-                (refusal.answer.response(), None)
+                record.decision = refusal.decision();
+                record.reason = Some(refusal.to_string());
+                (refusal.answer().response(), None)
             }
         };
         record.status = response.status().as_u16();

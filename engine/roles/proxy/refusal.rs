@@ -1,31 +1,117 @@
-//! Why a request is not answered as asked: one reason for the record, one for whoever asked.
+//! Why a request is not answered as asked: one reason for the record, and less of it for whoever asked.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::roles::api::headers::HeaderRefused;
+use crate::roles::api::request::RequestError;
 use crate::roles::api::status::Refused;
+use crate::roles::proxy::credential::TokenMissing;
+use crate::roles::proxy::policy::Denied;
+use crate::server::upstream::UpstreamError;
+use crate::types::token::Rejected;
 
-/// A request that is not answered as asked.
-pub(super) struct Refusal {
-    pub(super) decision: &'static str,
-    /// For the record.
-    pub(super) reason: String,
-    /// For whoever asked.
-    pub(super) answer: Refused,
+/// A request that is not answered as asked. Its text is for the record.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Too many requests, or watches, of one address or peer.
+    #[error("too many requests")]
+    Limited {
+        /// When there is room again.
+        wait: Duration,
+    },
+    /// It is not known who may ask.
+    #[error("identity or peers are not known")]
+    NotReady,
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] Rejected),
+    /// A token that names no cluster.
+    #[error("sub is not a UUID")]
+    Subject,
+    /// A token of a peer that was there a moment ago.
+    #[error("the peer has gone")]
+    PeerGone,
+    /// What is asked is not understood.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The head of a watch.
+    #[error("a watch has to be asked with GET")]
+    HeadOfWatch,
+    /// What is asked is not shared.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The headers.
+    #[error(transparent)]
+    Headers(#[from] HeaderRefused),
+    /// The role itself has no token.
+    #[error(transparent)]
+    TokenMissing(#[from] TokenMissing),
+    /// The request cannot be written.
+    #[error(transparent)]
+    Unwritable(#[from] http::Error),
+    /// The apiserver gives no answer.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The apiserver points elsewhere.
+    #[error("the apiserver answered {}", .0.as_u16())]
+    Redirected(StatusCode),
+    /// The apiserver does not take the role's own token; passed on, it would read as if the peer's was refused.
+    #[error("the apiserver refused the role's own credential")]
+    OwnCredential,
 }
 
 impl Refusal {
-    pub(super) fn new(
-        status: StatusCode,
-        decision: &'static str,
-        reason: impl Into<String>,
-        words: &'static str,
-    ) -> Self {
-        Self { decision, reason: reason.into(), answer: Refused::new(status, words) }
+    /// What records and metrics call it.
+    pub(super) fn decision(&self) -> &'static str {
+        match self {
+            Self::Limited { .. } => "limited",
+            Self::NotReady => "not ready",
+            Self::Token(_) | Self::Subject | Self::PeerGone => "unauthorized",
+            Self::Request(_) | Self::HeadOfWatch | Self::Denied(_) | Self::Headers(_) => "denied",
+            Self::TokenMissing(_)
+            | Self::Unwritable(_)
+            | Self::Upstream(_)
+            | Self::Redirected(_)
+            | Self::OwnCredential => "failed",
+        }
     }
 
-    pub(super) fn later(self, after: Duration) -> Self {
-        Self { answer: self.answer.later(after), ..self }
+    /// For whoever asked.
+    pub(super) fn answer(&self) -> Refused {
+        let no_answer = "the apiserver does not answer";
+        let gone = || Refused::new(StatusCode::SERVICE_UNAVAILABLE, no_answer).later(Duration::from_secs(1));
+        let odd = || Refused::new(StatusCode::BAD_GATEWAY, "the apiserver answered oddly");
+        match self {
+            Self::Limited { wait } => Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").later(*wait),
+            Self::NotReady => Refused::new(StatusCode::SERVICE_UNAVAILABLE, "not ready").later(Duration::from_secs(5)),
+            Self::Token(_) | Self::Subject | Self::PeerGone => Refused::new(StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Request(RequestError::Method) => Refused::new(StatusCode::METHOD_NOT_ALLOWED, "peers only read"),
+            Self::Request(RequestError::NoSuchPath) => {
+                Refused::new(StatusCode::FORBIDDEN, "this resource is not shared with peers")
+            }
+            Self::Request(
+                RequestError::Path | RequestError::Key(_) | RequestError::Twice(_) | RequestError::Value(_),
+            )
+            | Self::Headers(_) => Refused::new(StatusCode::BAD_REQUEST, "this request is not understood"),
+            Self::HeadOfWatch => Refused::new(StatusCode::METHOD_NOT_ALLOWED, "a watch has to be asked with GET"),
+            Self::Denied(_) => Refused::new(StatusCode::FORBIDDEN, "this is not shared with peers"),
+            Self::Unwritable(_) => Refused::new(StatusCode::BAD_REQUEST, "no such path"),
+            Self::Upstream(UpstreamError::Timeout(_)) => Refused::new(StatusCode::GATEWAY_TIMEOUT, no_answer),
+            Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) => odd(),
+            Self::Upstream(
+                UpstreamError::Host { .. }
+                | UpstreamError::NoAddress
+                | UpstreamError::Connect(_)
+                | UpstreamError::Handshake(_)
+                | UpstreamError::Tls(_)
+                | UpstreamError::Full(_)
+                | UpstreamError::Broken(_)
+                | UpstreamError::Request(_),
+            )
+            | Self::TokenMissing(_)
+            | Self::OwnCredential => gone(),
+        }
     }
 }

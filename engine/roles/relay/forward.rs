@@ -14,16 +14,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::roles::api::headers;
 use crate::roles::api::request::{ApiRequest, Verb};
-use crate::roles::api::status::{Refused, idling};
+use crate::roles::api::status::idling;
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::relay::admit::{Door, NotAdmitted};
-use crate::roles::relay::peers::{Answered, Peer, Peers};
+use crate::roles::relay::peers::{Answered, Peer, Peers, Unreached};
+use crate::roles::relay::refusal::Refusal;
 use crate::roles::role::Stopping;
 use crate::roles::watches::WatchPlace;
 use crate::server::Body;
 use crate::server::limits::Limits;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
-use crate::server::upstream::{Awaited, UpstreamError, reason};
+use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{nothing, whole};
 
 /// How long a stream that is due gets to end its last event.
@@ -59,40 +60,35 @@ impl Forwarder {
             Err(refusal) => Err(refusal),
         };
         let response = outcome.unwrap_or_else(|refusal| {
-            tracing::debug!(peer = known, status = refusal.status.as_u16(), reason = %refusal.message, "not answered");
-            refusal.response()
+            let answer = refusal.answer();
+            tracing::debug!(peer = known, status = answer.status.as_u16(), reason = %answer.message, "not answered");
+            answer.response()
         });
         let answered = Answered { cluster_id: known, code: response.status().as_u16() };
         self.peers.counts.requests.get_or_create(&answered).inc();
         response
     }
 
-    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refused> {
+    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refusal> {
         if let Some(door) = &self.door {
-            door.admit(&head.headers).await.map_err(|not| match not {
-                NotAdmitted::Refused => Refused::new(StatusCode::UNAUTHORIZED, "Unauthorized"),
-                NotAdmitted::Unknown(problem) => {
+            door.admit(&head.headers).await.inspect_err(|not| {
+                if let NotAdmitted::Unknown(problem) = not {
                     tracing::warn!(problem = problem.to_string(), "cannot judge a token");
-                    let words = "the apiserver cannot be asked about the token";
-                    Refused::new(StatusCode::SERVICE_UNAVAILABLE, words)
                 }
             })?;
         }
         if head.method != Method::GET && head.method != Method::HEAD {
-            let words = "peers are only read";
-            return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, words));
+            return Err(Refusal::Method);
         }
         let path = head.uri.path();
-        let not_found = |words: String| Refused::new(StatusCode::NOT_FOUND, words);
         let target = path.strip_prefix("/to/").and_then(|rest| rest.split_once('/').map(|(id, _)| id));
-        let id = target.ok_or_else(|| not_found("there is /to/<cluster ID>/… here".to_owned()))?;
-        let peer = self.peers.get(id).ok_or_else(|| not_found("no route to a cluster of this ID".to_owned()))?;
+        let id = target.ok_or(Refusal::NoTarget)?;
+        let peer = self.peers.get(id).ok_or(Refusal::NoRoute)?;
         peer.route.cluster_id.as_str().clone_into(known);
 
         let path = path.get("/to/".len() + id.len()..).unwrap_or_default();
-        let bad = |words: String| Refused::new(StatusCode::BAD_REQUEST, words);
         if !is_plain(path, self.limits.path) {
-            return Err(bad("the path is not in its normal form".to_owned()));
+            return Err(Refusal::Path);
         }
         let query = head.uri.query();
         let api = ApiRequest::parse(&head.method, path, query, self.limits.path).ok();
@@ -103,47 +99,36 @@ impl Forwarder {
         let list = api.as_ref().is_some_and(|api| api.verb == Verb::List);
         let mut incoming = head.headers.clone();
         incoming.remove(AUTHORIZATION);
-        let headers = headers::upstream(&incoming, false).map_err(|refused| bad(refused.to_string()))?;
+        let headers = headers::upstream(&incoming, false)?;
         let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        let place = if watch {
-            let full = || {
-                Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many watches are open").later(Duration::from_secs(10))
-            };
-            Some(self.peers.place(&peer).ok_or_else(full)?)
-        } else {
-            None
-        };
+        let place = if watch { Some(self.peers.place(&peer).ok_or(Refusal::Full)?) } else { None };
         Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
     }
 
-    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refused> {
+    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
         let id = &asked.peer.route.cluster_id;
-        let unavailable = |reason: &str| {
-            let words = format!("cluster `{id}` is not reached: {reason}");
-            Refused::new(StatusCode::SERVICE_UNAVAILABLE, words)
-        };
-        let upstream = asked.peer.upstream.as_ref().map_err(|reason| unavailable(&reason.to_string()))?;
-        let authorization =
-            self.peers.authorization(&asked.peer).map_err(|_| unavailable("this cluster has no key yet"))?;
+        let cluster = || id.clone();
+        let not_reached = |source| Refusal::NotReached { cluster: cluster(), source };
+        let upstream = asked.peer.upstream.as_ref().map_err(|reason| not_reached(reason.clone()))?;
+        let authorization = self.peers.authorization(&asked.peer);
+        let authorization = authorization.map_err(|_| Refusal::NoKey { cluster: cluster() })?;
         let request = Request::builder().method(head.method.clone()).uri(asked.path_and_query.as_str());
-        let mut request = request.body(nothing()).map_err(|_| unavailable("the request cannot be written"))?;
+        let request = request.body(nothing());
+        let mut request = request.map_err(|source| Refusal::Unwritable { cluster: cluster(), source })?;
         request.headers_mut().clone_from(&asked.headers);
         request.headers_mut().insert(AUTHORIZATION, authorization);
         let patience = if asked.list { self.limits.list } else { self.limits.request };
         let response = upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
             match error {
-                UpstreamError::Timeout(Awaited::Answer) => {
-                    Refused::new(StatusCode::GATEWAY_TIMEOUT, format!("cluster `{id}` did not answer in time"))
-                }
-                error => unavailable(reason(&error)),
+                UpstreamError::Timeout(Awaited::Answer) => Refusal::Late { cluster: cluster() },
+                error => not_reached(Unreached::Upstream(error)),
             }
         })?;
         let status = response.status();
         // nobody follows a peer to another place with istiod's requests
         if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED) {
-            let words = format!("cluster `{id}` answered {}", status.as_u16());
-            return Err(Refused::new(StatusCode::BAD_GATEWAY, words));
+            return Err(Refusal::Redirected { cluster: cluster(), status });
         }
         if status == StatusCode::UNAUTHORIZED {
             asked.peer.forget_token();

@@ -12,6 +12,7 @@ mod issue;
 mod options;
 mod peers;
 mod reach;
+mod refusal;
 mod store;
 mod upkeep;
 

@@ -1,0 +1,94 @@
+//! Why istiod is not answered as asked.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::roles::api::headers::HeaderRefused;
+use crate::roles::api::status::Refused;
+use crate::roles::relay::admit::NotAdmitted;
+use crate::roles::relay::peers::Unreached;
+use crate::types::name::ClusterId;
+
+/// A request that is not answered as asked. Its text is the answer's message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Whoever asks is not istiod, or it is not known.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// Anything but reading.
+    #[error("peers are only read")]
+    Method,
+    /// No path to a peer.
+    #[error("there is /to/<cluster ID>/… here")]
+    NoTarget,
+    /// No such peer.
+    #[error("no route to a cluster of this ID")]
+    NoRoute,
+    /// A path that could be read in two ways.
+    #[error("the path is not in its normal form")]
+    Path,
+    /// The headers.
+    #[error(transparent)]
+    Headers(#[from] HeaderRefused),
+    /// No room for another watch.
+    #[error("too many watches are open")]
+    Full,
+    /// The peer is not reached.
+    #[error("cluster `{cluster}` is not reached: {source}")]
+    NotReached {
+        /// The peer.
+        cluster: ClusterId,
+        /// Why.
+        source: Unreached,
+    },
+    /// There is nothing to sign a token with.
+    #[error("cluster `{cluster}` is not reached: this cluster has no key yet")]
+    NoKey {
+        /// The peer.
+        cluster: ClusterId,
+    },
+    /// The request cannot be written.
+    #[error("cluster `{cluster}` is not reached: the request cannot be written")]
+    Unwritable {
+        /// The peer.
+        cluster: ClusterId,
+        /// Why.
+        source: http::Error,
+    },
+    /// The peer took too long.
+    #[error("cluster `{cluster}` did not answer in time")]
+    Late {
+        /// The peer.
+        cluster: ClusterId,
+    },
+    /// The peer points elsewhere, where nobody follows it.
+    #[error("cluster `{cluster}` answered {}", status.as_u16())]
+    Redirected {
+        /// The peer.
+        cluster: ClusterId,
+        /// Its status.
+        status: StatusCode,
+    },
+}
+
+impl Refusal {
+    /// For istiod.
+    pub(super) fn answer(&self) -> Refused {
+        let status = match self {
+            Self::NotAdmitted(NotAdmitted::Refused) => StatusCode::UNAUTHORIZED,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoTarget | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Path | Self::Headers(_) => StatusCode::BAD_REQUEST,
+            Self::Full => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotAdmitted(NotAdmitted::Unknown(_))
+            | Self::NotReached { .. }
+            | Self::NoKey { .. }
+            | Self::Unwritable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Redirected { .. } => StatusCode::BAD_GATEWAY,
+        };
+        let answer = Refused::new(status, self.to_string());
+        if matches!(self, Self::Full) { answer.later(Duration::from_secs(10)) } else { answer }
+    }
+}
