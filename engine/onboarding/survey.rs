@@ -2,6 +2,7 @@
 //! hand-made remote secret leads where. [`draft`](crate::onboarding::draft) writes the first spec from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use std::time::Duration;
 
@@ -373,8 +374,34 @@ pub struct Stranger {
     pub reader: ClusterName,
     /// Its name.
     pub secret: String,
-    /// Why it stays, in words.
-    pub why: String,
+    /// Why it stays.
+    pub why: Stays,
+}
+
+/// Why a remote secret stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stays {
+    /// Somebody else manages it.
+    Managed {
+        /// Who, by its label.
+        by: String,
+    },
+    /// It leads to a cluster that was not looked into.
+    Elsewhere {
+        /// The cluster ID.
+        id: String,
+    },
+}
+
+impl fmt::Display for Stays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Managed { by } => {
+                write!(f, "it belongs to `{}`, which has to let go of it first", by.escape_debug())
+            }
+            Self::Elsewhere { id } => write!(f, "it leads to `{}`, which no context here does", id.escape_debug()),
+        }
+    }
 }
 
 /// Remote secrets that were made by hand and lead to clusters that were looked into; and those that stay.
@@ -389,13 +416,13 @@ pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<Stranger>) {
                 strangers.push(Stranger { reader, secret, why });
             };
             if let Some(owner) = &secret.managed_by {
-                stays(format!("it belongs to `{}`, which has to let go of it first", owner.escape_debug()));
+                stays(Stays::Managed { by: owner.clone() });
                 continue;
             }
             for (id, server) in &secret.clusters {
                 let peer = leads_to(&surveys, at, id, server.as_deref()).and_then(|peer| clusters.get(peer));
                 let Some(peer) = peer else {
-                    stays(format!("it leads to `{}`, which no context here does", id.escape_debug()));
+                    stays(Stays::Elsewhere { id: id.clone() });
                     continue;
                 };
                 let same_name = secret.name == secret_name(&peer.name.value);
@@ -524,6 +551,7 @@ mod tests {
             ]
         );
         assert_eq!(strangers.len(), 1);
-        assert!(strangers[0].why.contains("`far`"));
+        assert_eq!(strangers[0].why, Stays::Elsewhere { id: "far".to_owned() });
+        assert_eq!(strangers[0].why.to_string(), "it leads to `far`, which no context here does");
     }
 }

@@ -73,23 +73,41 @@ pub enum LimitError {
     #[error("--limit {0}: write NAME=VALUE, for example `watch=10m`")]
     Form(String),
     /// No such limit.
-    #[error("--limit {name}: there is no such limit{hint}")]
+    #[error("--limit {name}: there is no such limit; {}", others(*.nearest))]
     Name {
         /// What was asked for.
         name: String,
-        /// The nearest one, in words, or all.
-        hint: String,
+        /// The nearest one that there is.
+        nearest: Option<&'static str>,
     },
     /// A value that is none.
-    #[error("--limit {name}={value}: {rule}")]
+    #[error("--limit {name}={value}: {wanted}")]
     Value {
         /// The limit.
         name: String,
         /// What was given.
         value: String,
         /// What is wanted.
-        rule: &'static str,
+        wanted: Wanted,
     },
+}
+
+/// Values that limits have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Wanted {
+    /// A time.
+    #[error("a time above zero is wanted, such as `500ms`, `30s`, `10m` or `1h`")]
+    Time,
+    /// A number.
+    #[error("a number from 1 to 10000000 is wanted")]
+    Count,
+    /// A rate.
+    #[error("two numbers above zero are wanted, requests a second and at once, such as `20/100`")]
+    Rate,
+}
+
+fn others(nearest: Option<&str>) -> String {
+    nearest.map_or_else(|| format!("there are {}", NAMES.join(", ")), |near| format!("did you mean `{near}`?"))
 }
 
 /// Names of all limits.
@@ -166,26 +184,16 @@ impl Limits {
     /// Sets one, written as `NAME=VALUE`.
     pub fn set(&mut self, text: &str) -> Result<(), LimitError> {
         let (name, value) = text.split_once('=').ok_or_else(|| LimitError::Form(text.to_owned()))?;
-        let wrong = |rule| LimitError::Value { name: name.to_owned(), value: value.to_owned(), rule };
-        let time = || {
-            duration(value).ok_or_else(|| wrong("a time above zero is wanted, such as `500ms`, `30s`, `10m` or `1h`"))
-        };
-        let count = || {
-            value
-                .parse()
-                .ok()
-                .filter(|n| (1..=10_000_000).contains(n))
-                .ok_or_else(|| wrong("a number from 1 to 10000000 is wanted"))
-        };
+        let wrong = |wanted| LimitError::Value { name: name.to_owned(), value: value.to_owned(), wanted };
+        let time = || duration(value).ok_or_else(|| wrong(Wanted::Time));
+        let count = || value.parse().ok().filter(|n| (1..=10_000_000).contains(n)).ok_or_else(|| wrong(Wanted::Count));
         let number = || count().map(|n: u32| usize::try_from(n).unwrap_or(usize::MAX));
         let rate = || {
             let parts = value.split_once('/').and_then(|(each, burst)| Some((each.parse().ok()?, burst.parse().ok()?)));
             parts
                 .filter(|(each, burst)| *each > 0 && *burst > 0)
                 .map(|(per_second, burst)| Rate { per_second, burst })
-                .ok_or_else(|| {
-                    wrong("two numbers above zero are wanted, requests a second and at once, such as `20/100`")
-                })
+                .ok_or_else(|| wrong(Wanted::Rate))
         };
         match name {
             "handshake" => self.handshake = time()?,
@@ -210,12 +218,8 @@ impl Limits {
             "watches" => self.watches = number()?,
             "upstream-connections" => self.upstream_connections = number()?,
             _ => {
-                let near = crate::types::diagnostic::did_you_mean(name, NAMES.iter().copied());
-                let hint = near.map_or_else(
-                    || format!("; there are {}", NAMES.join(", ")),
-                    |near| format!("; did you mean `{near}`?"),
-                );
-                return Err(LimitError::Name { name: name.to_owned(), hint });
+                let nearest = crate::types::diagnostic::did_you_mean(name, NAMES.iter().copied());
+                return Err(LimitError::Name { name: name.to_owned(), nearest });
             }
         }
         Ok(())
@@ -326,6 +330,10 @@ mod tests {
         }
         let error = |text: &str| Limits::of_proxy().set(text).unwrap_err().to_string();
         assert_eq!(error("strems=1"), "--limit strems: there is no such limit; did you mean `streams`?");
+        assert!(
+            error("nothing-of-the-kind=1")
+                .starts_with("--limit nothing-of-the-kind: there is no such limit; there are connections, ")
+        );
         assert!(error("watch").contains("NAME=VALUE"));
         for wrong in [
             "watch=0s",

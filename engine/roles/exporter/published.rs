@@ -31,7 +31,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::roles::exporter::reasons::DocumentError;
+use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Body, Handler, whole};
 use crate::types::key::KeyId;
@@ -267,7 +267,7 @@ fn visible(evidence: &Evidence, reader: &Reader<'_>, relations: &BTreeMap<Cluste
         routes: about(&evidence.routes, ids.as_ref(), |route| &route.cluster_id),
         prepared: evidence.prepared.clone(),
         credentials: about(&evidence.credentials, Some(&uuids), |used| &used.cluster_uuid),
-        mesh_config: Shown::Unknown("shown to the cluster's own engine alone".to_owned()),
+        mesh_config: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
     }
 }
 
@@ -280,9 +280,7 @@ fn about<T: Clone, N: Ord>(
 ) -> Shown<Vec<T>> {
     match (shown, names) {
         (Shown::Unknown(reason), _) => Shown::Unknown(reason.clone()),
-        (Shown::Seen(_), None) => {
-            Shown::Unknown("this cluster does not know the reader's cluster ID or network yet".to_owned())
-        }
+        (Shown::Seen(_), None) => Shown::Unknown(EvidenceError::ReaderNotKnown.to_string()),
         (Shown::Seen(list), Some(names)) => {
             Shown::Seen(list.iter().filter(|entry| names.contains(name_of(entry))).cloned().collect())
         }

@@ -107,6 +107,12 @@ pub enum EvidenceError {
     /// The cluster's own roots are not understood.
     #[error(transparent)]
     Roots(#[from] CertificateError),
+    /// It names other peers, too.
+    #[error("shown to the cluster's own engine alone")]
+    OwnEngineAlone,
+    /// It cannot be told which part of it is about the reader.
+    #[error("this cluster does not know the reader's cluster ID or network yet")]
+    ReaderNotKnown,
     /// Proxies that await a restart were not counted yet.
     #[error("pods were not counted yet")]
     NotCounted,

@@ -68,6 +68,34 @@ pub(super) enum CaKeyFault {
     OfAnother,
 }
 
+/// Why a certificate is issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stale {
+    Missing,
+    Incomplete,
+    NotServable,
+    NotPem,
+    Unreadable,
+    OtherCa,
+    OtherHosts,
+    Old,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "there was none",
+            Self::Incomplete => "it could not be read",
+            Self::NotServable => "it cannot be served",
+            Self::NotPem => "it is no PEM",
+            Self::Unreadable => "it cannot be read",
+            Self::OtherCa => "the CA is another",
+            Self::OtherHosts => "it is for other hosts",
+            Self::Old => "two thirds of its life are over",
+        })
+    }
+}
+
 /// A CA.
 pub(super) struct Authority {
     pem: String,
@@ -171,31 +199,32 @@ impl Authority {
     }
 
     /// Why a certificate has to be issued again; `None` while it is good.
-    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: Timestamp) -> Option<&'static str> {
+    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: Timestamp) -> Option<Stale> {
         if Certificates::from_pem(&leaf.chain, &leaf.key).is_err() {
-            return Some("it cannot be served");
+            return Some(Stale::NotServable);
         }
-        let (Some(der), Some(ca)) = (der_of(&leaf.chain), der_of(&self.pem)) else { return Some("it is no PEM") };
+        let (Some(der), Some(ca)) = (der_of(&leaf.chain), der_of(&self.pem)) else { return Some(Stale::NotPem) };
         let (Ok((_, certificate)), Ok((_, ca))) = (X509Certificate::from_der(&der), X509Certificate::from_der(&ca))
         else {
-            return Some("it cannot be read");
+            return Some(Stale::Unreadable);
         };
         if certificate.verify_signature(Some(ca.public_key())).is_err() {
-            return Some("the CA is another");
+            return Some(Stale::OtherCa);
         }
         if hosts_of(&certificate) != *hosts {
-            return Some("it is for other hosts");
+            return Some(Stale::OtherHosts);
         }
         let validity = certificate.validity();
         let [from, to] =
             [validity.not_before, validity.not_after].map(|time| Timestamp::from_seconds(time.timestamp()));
         if now < from || now >= from + to.since(from) / 3 * 2 {
-            return Some("two thirds of its life are over");
+            return Some(Stale::Old);
         }
         None
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the parser's kinds of names are not ours")]
 fn hosts_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return BTreeSet::new() };
     let host = |name: &GeneralName<'_>| match name {
@@ -228,18 +257,18 @@ mod tests {
         let leaf = ca.issue("isthmus-proxy", &wanted, NOW).unwrap();
         assert_eq!(ca.stale(&leaf, &wanted, NOW), None);
         assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 59), None);
-        assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 60), Some("two thirds of its life are over"));
-        assert_eq!(ca.stale(&leaf, &wanted, NOW - DAY), Some("two thirds of its life are over"));
-        assert_eq!(ca.stale(&leaf, &hosts(&["api.east.example.com"]), NOW), Some("it is for other hosts"));
+        assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 60), Some(Stale::Old));
+        assert_eq!(ca.stale(&leaf, &wanted, NOW - DAY), Some(Stale::Old));
+        assert_eq!(ca.stale(&leaf, &hosts(&["api.east.example.com"]), NOW), Some(Stale::OtherHosts));
         // a CA of the same name is another
         let other = Authority::new("isthmus test", NOW).unwrap();
-        assert_eq!(other.stale(&leaf, &wanted, NOW), Some("the CA is another"));
+        assert_eq!(other.stale(&leaf, &wanted, NOW), Some(Stale::OtherCa));
         let again = Authority::read(ca.pem(), Zeroizing::new(ca.key_pem().to_owned())).unwrap();
         assert_eq!(again.stale(&leaf, &wanted, NOW), None);
         let second = again.issue("isthmus-proxy", &wanted, NOW).unwrap();
         assert_eq!(ca.stale(&second, &wanted, NOW), None);
         let mixed = Leaf { chain: leaf.chain, key: second.key };
-        assert_eq!(ca.stale(&mixed, &wanted, NOW), Some("it cannot be served"));
+        assert_eq!(ca.stale(&mixed, &wanted, NOW), Some(Stale::NotServable));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::istio::mesh_config::standard_config_map;
 use crate::roles::relay::RelayOptions;
 use crate::roles::relay::birth;
 use crate::roles::relay::birth::{Authn, BirthError};
-use crate::roles::relay::issue::{IssueError, Leaf};
+use crate::roles::relay::issue::{IssueError, Leaf, Stale};
 use crate::roles::relay::store;
 use crate::roles::relay::store::{Store, StoreError, Written};
 use crate::roles::role::Role;
@@ -342,12 +342,12 @@ impl Keeper {
         for _ in 0..ATTEMPTS {
             let found: Option<Secret> = store::read(&self.store.secrets, name).await?;
             let why = match &found {
-                None => "there was none",
+                None => Stale::Missing,
                 Some(found) if !store::is_own(&found.metadata) => {
                     return Err(UpkeepError::Foreign { kind: "Secret", name: name.to_owned() });
                 }
                 Some(found) => match leaf_of(found) {
-                    None => "it could not be read",
+                    None => Stale::Incomplete,
                     Some(leaf) => match authority.stale(&leaf, hosts, now()) {
                         None => return Ok(leaf),
                         Some(why) => why,
@@ -375,7 +375,7 @@ impl Keeper {
                 }
             };
             if written? == Written::Done {
-                tracing::info!(secret = name, why, "issued a certificate");
+                tracing::info!(secret = name, why = why.to_string(), "issued a certificate");
                 return Ok(leaf);
             }
         }
