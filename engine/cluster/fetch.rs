@@ -397,6 +397,7 @@ fn target(response: &Response) -> String {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors are not ours, and not all known")]
 fn tls_fault(error: &rustls::Error, given_ca: bool) -> TlsFault {
     let at = |time: &rustls_pki_types::UnixTime| (Timestamp::EPOCH + Duration::from_secs(time.as_secs())).to_string();
     let unknown_time = || "an unknown time".to_owned();

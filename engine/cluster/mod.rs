@@ -1,5 +1,5 @@
 //! The edge towards clusters: the one bounded fetcher of metadata, and a role's own apiserver.
-
+#![deny(clippy::wildcard_enum_match_arm)]
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
 pub mod access;

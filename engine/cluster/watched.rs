@@ -54,7 +54,7 @@ impl<T> Source<T> {
     pub fn present(&self) -> Option<&T> {
         match self {
             Self::Present(value) => Some(value),
-            _ => None,
+            Self::NotYet | Self::Absent | Self::Failed(_) => None,
         }
     }
 
@@ -72,7 +72,7 @@ impl<T> Source<T> {
     pub fn optional(&self, what: impl Into<Cow<'static, str>>) -> Result<Option<&T>, Unread> {
         match self {
             Self::Absent => Ok(None),
-            other => other.required(what).map(Some),
+            Self::NotYet | Self::Present(_) | Self::Failed(_) => self.required(what).map(Some),
         }
     }
 }
@@ -247,6 +247,7 @@ enum Ended {
     Failed(ReadError),
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the client's errors are not ours")]
 impl From<kube::Error> for Ended {
     fn from(error: kube::Error) -> Self {
         match error {

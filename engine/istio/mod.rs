@@ -1,4 +1,5 @@
 //! Reading a cluster's Istio: its objects and the debug endpoints of its istiod, for exporter and onboarding alike.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod debug;
 pub mod gateways;

@@ -112,6 +112,7 @@ impl Asking {
 }
 
 /// Why a client could not ask.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the client's errors are not ours")]
 pub(super) fn of_client(error: kube::Error) -> ReadError {
     match error {
         kube::Error::Auth(_) => ReadError::Credentials,

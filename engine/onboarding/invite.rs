@@ -263,7 +263,7 @@ impl Invitation {
         text += "#\n";
         text += match form {
             Form::Deckhouse => "# Here nothing happens until your cluster is declared in our checkout, too.\n",
-            _ => {
+            Form::Multicluster | Form::Cluster => {
                 "# Your own engine says the words with `engine invite NAME --fingerprint`, NAME being that of this document.\n\
                  # Nothing happens until each side has declared the other: send yours back with `engine invite`.\n"
             }

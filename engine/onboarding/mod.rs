@@ -1,5 +1,6 @@
 //! Before anything of ours runs: what the clusters of a kubeconfig show, the first spec that is drafted from it, and what
 //! another team needs to declare a cluster of ours.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod asking;
 pub mod draft;

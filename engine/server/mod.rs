@@ -3,7 +3,7 @@
 //! It binds first and reports its address, then serves HTTP/1.1 and HTTP/2 over TLS 1.2 or newer with a certificate that
 //! can be exchanged while it runs. Everything that waits has a limit. The version of HTTP follows from ALPN alone, so that
 //! nobody can sit in the guessing of it. A handler's error becomes a 500, and dropping [`Running`] ends it gracefully.
-
+#![deny(clippy::wildcard_enum_match_arm)]
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
 pub mod limits;

@@ -120,9 +120,10 @@ impl Forwarder {
         let patience = if asked.list { self.limits.list } else { self.limits.request };
         let response = upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
-            match error {
-                UpstreamError::Timeout(Awaited::Answer) => Refusal::Late { cluster: cluster() },
-                error => not_reached(Unreached::Upstream(error)),
+            if error == UpstreamError::Timeout(Awaited::Answer) {
+                Refusal::Late { cluster: cluster() }
+            } else {
+                not_reached(Unreached::Upstream(error))
             }
         })?;
         let status = response.status();
@@ -180,7 +181,9 @@ impl Forwarder {
                 Ended::Stalled | Ended::Broken(_) => {
                     tracing::info!(%peer, watch, ended = ?outcome.ended, bytes = outcome.bytes, "a stream broke off");
                 }
-                ended => tracing::debug!(%peer, watch, ?ended, bytes = outcome.bytes, "a stream ended"),
+                Ended::Whole | Ended::Due | Ended::Left | Ended::Revoked => {
+                    tracing::debug!(%peer, watch, ended = ?outcome.ended, bytes = outcome.bytes, "a stream ended");
+                }
             }
         };
         response.map(|body| pass(body, AsIs, bounds, due, std::future::pending(), ended))

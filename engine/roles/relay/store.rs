@@ -137,6 +137,7 @@ pub(super) enum Fault {
     Client(Cause<kube::Error>),
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the client's errors are not ours")]
 impl From<kube::Error> for Fault {
     fn from(error: kube::Error) -> Self {
         match error {
