@@ -418,7 +418,7 @@ fn no_approval_helps_against_a_pin() {
             assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Refused, "{pin}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{pin}");
             let Standing::Refused(words) = &accepted.news["alfa"].public else { panic!("{pin}") };
-            assert!(words.to_string().contains("contradicts the pin") && !accepted.news["alfa"].may_be_asked());
+            assert!(words.to_string().contains("that the spec pins") && !accepted.news["alfa"].may_be_asked());
         }
     }
 }

@@ -254,10 +254,11 @@ impl TrustMeaning {
     pub fn explanation(&self) -> Explanation {
         let message = match self {
             Self::FirstContact => {
-                "nobody has approved this cluster yet; its root signs for the whole mesh from then on".to_owned()
+                "this cluster is new; once it is accepted, its root CA can sign every identity of every accepted trust domain"
+                    .to_owned()
             }
             Self::ClusterUuid => {
-                "another cluster answers, or this one was rebuilt: approved, its links leave first and then join anew"
+                "another cluster answers, or this one was rebuilt; once it is accepted, its links leave first and then join anew"
                     .to_owned()
             }
             Self::AuthnKey => "whoever holds the new key speaks for this cluster".to_owned(),
@@ -275,14 +276,14 @@ impl TrustMeaning {
             Self::ApiCaInLock => "whoever this CA vouches for answers as the cluster's apiserver".to_owned(),
             Self::ClusterIdInLock => "istiod knows the cluster by it".to_owned(),
             Self::ContradictsPin { what, pinned, found } => {
-                format!("the {what} contradicts the pin of the spec: pinned {pinned}, found {found}")
+                format!("expected the {what} that the spec pins, {pinned}, found {found}")
             }
             Self::ClaimedByAnother { what, value, other } => format!(
                 "the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own"
             ),
         };
         let hint = match self {
-            Self::ContradictsPin { .. } => Some("change the pin in a pull request if the new value is right"),
+            Self::ContradictsPin { .. } => Some("if the new value is right, change the pin in a pull request"),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
             Self::FirstContact
             | Self::ClusterUuid

@@ -199,21 +199,23 @@ impl TlsFault {
     /// The fault for people and machines alike.
     pub fn explanation(&self) -> Explanation {
         match self {
-            Self::UnknownIssuer => {
-                Explanation::new(Code::CertificateUnknownIssuer, "its certificate is signed by no CA we trust")
-                    .hint("give the CA of its exporter in `metadata.ca`")
-            }
+            Self::UnknownIssuer => Explanation::new(
+                Code::CertificateUnknownIssuer,
+                "its certificate is signed by no CA that this machine trusts",
+            )
+            .hint("give the CA of its exporter in `metadata.ca`"),
             Self::NotByGivenCa => {
                 let message = "its certificate is not signed by the CA in `metadata.ca`, which alone counts";
-                Explanation::new(Code::CertificateNotByGivenCa, message).hint("renew `metadata.ca` or the certificate")
+                Explanation::new(Code::CertificateNotByGivenCa, message)
+                    .hint("correct `metadata.ca`, or renew the certificate there")
             }
             Self::Expired { at } => {
-                Explanation::new(Code::CertificateExpired, format!("its certificate ended at {at}"))
-                    .hint("renew it there, and check this machine's clock")
+                Explanation::new(Code::CertificateExpired, format!("its certificate expired at {at}"))
+                    .hint("renew the certificate there, and check the clock of this machine")
             }
             Self::NotYetValid { at } => {
-                Explanation::new(Code::CertificateNotYetValid, format!("its certificate begins at {at}"))
-                    .hint("check both clocks")
+                Explanation::new(Code::CertificateNotYetValid, format!("its certificate is not valid before {at}"))
+                    .hint("check the clocks of both machines")
             }
             Self::WrongName { presented } => {
                 let message = format!("its certificate is not for this host but for {}", list(presented));
@@ -293,14 +295,15 @@ impl Failure {
             Self::NotReachable { url, problem } => format!("cannot reach {url}: {problem}"),
             Self::TimedOut { url, seconds } => format!("{url} did not answer within {seconds} s"),
             Self::Tls { url, fault } => {
-                format!("cannot trust the server of {url}: {}", fault.explanation().message)
+                let doing = if let TlsFault::Other { .. } = fault { "agree on TLS with" } else { "trust" };
+                format!("cannot {doing} the server of {url}: {}", fault.explanation().message)
             }
             Self::Outside { url, address, why } => format!("refused to connect to {url}: {address} is {why}"),
-            Self::Unauthorized { url, status } => format!("{url} does not admit our token (status {status})"),
+            Self::Unauthorized { url, status } => format!("{url} does not admit the engine (status {status})"),
             Self::NotFound { url } => format!("{url} is not there (status 404)"),
             Self::Unavailable { url } => format!("{url} is not ready (status 503)"),
             Self::Status { url, status, retry_after } => {
-                format!("{url} answered with status {status}{}, and only 200 is taken", retry(*retry_after))
+                format!("{url} answered with status {status} instead of 200{}", retry(*retry_after))
             }
             Self::Redirect { url, to } => format!("{url} redirects to {to}, and redirections are not followed"),
             Self::TooLarge { url, limit } => format!("{url} sends more than {limit} bytes"),
@@ -317,12 +320,23 @@ impl Failure {
             Self::ContentType { url, content_type } => {
                 format!("{url} sends `{content_type}` instead of JSON, perhaps a log-in or error page")
             }
-            Self::Format { url, problem } => format!("the document at {url} is refused: {problem}"),
-            Self::Incomplete { fields } => format!("the document still lacks {}", list(fields)),
-            Self::FileMissing { path } => format!("the file {path} is not there yet"),
+            Self::Format { url, problem } => format!("the document at {url} breaks the format: {problem}"),
+            Self::Incomplete { fields } => format!("its document lacks {}", list(fields)),
+            Self::FileMissing { path } => format!("the file {path} is not there"),
             Self::FileUnreadable { path, problem } => format!("cannot read the file {path}: {problem}"),
             Self::Client { url, problem } => format!("cannot prepare the request for {url}: {problem}"),
         }
+    }
+
+    /// What is waited for, where it is waited for.
+    fn awaited(&self) -> String {
+        if let Self::Incomplete { fields } = self {
+            return format!("{} in its document", list(fields));
+        }
+        if let Self::FileMissing { path } = self {
+            return format!("the file {path}");
+        }
+        format!("an answer: {}", self.message())
     }
 
     /// What to do about it.
@@ -336,19 +350,21 @@ impl Failure {
             Self::Tls { fault, .. } => return fault.explanation().hint,
             Self::Outside { .. } => "list its range in `allow.addresses` if that is intended",
             Self::Unauthorized { .. } => {
-                "check that ConfigMap `isthmus-peers` with our key is synced there and that both clocks agree"
+                "check that ConfigMap `isthmus-peers` with the engine's key is synced there and that both clocks agree"
             }
             Self::NotFound { .. } => "check the path of `metadata.endpoint`",
-            Self::Unavailable { .. } => "it is asked again on the next turn",
+            Self::Unavailable { .. } => "the next run asks it again; if it stays so, check the metadata-exporter",
             Self::Status { .. } => "check the metadata-exporter",
             Self::Redirect { .. } => "name the final address in `metadata.endpoint`",
             Self::TooLarge { .. } | Self::HeadersTooLarge { .. } => "check that it is a metadata-exporter",
             Self::TooSlow { .. } => "check its network and load",
             Self::Broken { .. } => "check what stands between it and this machine",
-            Self::Encoded { .. } => "switch compression off there",
+            Self::Encoded { .. } => "switch compression off for this path there",
             Self::ContentType { .. } => "check that `metadata.endpoint` is reachable without a browser log-in",
-            Self::Format { .. } => "check the version of the exporter",
-            Self::Incomplete { .. } => "the peer's exporter fills it in once it has learned it",
+            Self::Format { .. } => "check that a metadata-exporter answers there, and its version",
+            Self::Incomplete { .. } => {
+                "the metadata-exporter adds them once it knows them, and its log says why it does not"
+            }
             Self::FileMissing { .. } => "put the peer's document there",
             Self::FileUnreadable { .. } | Self::Client { .. } => return None,
         };
@@ -358,6 +374,11 @@ impl Failure {
     /// The failure for people and machines alike.
     pub fn explanation(&self) -> Explanation {
         Explanation { code: self.code(), message: self.message(), hint: self.hint() }
+    }
+
+    /// The same of a peer that is waited for: its message says what for.
+    pub fn waiting(&self) -> Explanation {
+        Explanation { message: self.awaited(), ..self.explanation() }
     }
 
     /// Whether this is what a peer looks like before it is set up: no DNS record, nobody listening, no answer in time,
@@ -418,8 +439,8 @@ mod tests {
     fn the_code_of_tls_is_that_of_its_fault() {
         let failure = Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer };
         assert_eq!(failure.code(), Code::CertificateUnknownIssuer);
-        let words = "cannot trust the server of https://m.example/public/public.json: its certificate is signed by no CA we \
-            trust; give the CA of its exporter in `metadata.ca`";
+        let words = "cannot trust the server of https://m.example/public/public.json: its certificate is signed by no CA that \
+            this machine trusts; give the CA of its exporter in `metadata.ca`";
         assert_eq!(failure.to_string(), words);
         let failure = Failure::NotReachable { url: url(), problem: "refused".to_owned() };
         assert_eq!(failure.explanation().code.as_str(), "peer-unreachable");
@@ -432,6 +453,22 @@ mod tests {
         let expired = TlsFault::Expired { at: "2026-01-01T00:00:00Z".to_owned() };
         assert!(!Failure::Tls { url: url(), fault: expired }.is_waiting_before_first_contact());
         assert!(Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer }.is_waiting_before_first_contact());
+    }
+
+    #[test]
+    fn what_is_waited_for_reads_on_after_waits_for() {
+        let waits = |failure: Failure| {
+            assert_eq!(failure.waiting().code, failure.code());
+            failure.waiting().to_string()
+        };
+        let fields = vec!["rootCA".to_owned()];
+        assert!(waits(Failure::Incomplete { fields }).starts_with("`rootCA` in its document; "));
+        let path = "metadata/east/public/public.json".to_owned();
+        let words = "the file metadata/east/public/public.json; put the peer's document there";
+        assert_eq!(waits(Failure::FileMissing { path }), words);
+        let words = "an answer: https://m.example/public/public.json is not ready (status 503); the next run asks it again; if it \
+            stays so, check the metadata-exporter";
+        assert_eq!(waits(Failure::Unavailable { url: url() }), words);
     }
 
     #[test]

@@ -42,10 +42,7 @@ impl WaitReason {
     /// The reason for people and machines alike.
     pub fn explanation(&self) -> Explanation {
         let message = match self {
-            Self::Answer(failure) => {
-                let failure = failure.explanation();
-                return Explanation { message: format!("an answer: {}", failure.message), ..failure };
-            }
+            Self::Answer(failure) => return failure.waiting(),
             Self::Key(problem) => return problem.explanation(),
             Self::PublicDocument => "its public document",
             Self::PublicDocumentAccepted => "its public document to be accepted",
@@ -100,10 +97,11 @@ impl FailReason {
             Self::RootCa(error) => Explanation::new(self.code(), format!("its root CA is refused: {error}")),
             Self::ClusterDomain { published, stated } => Explanation::new(
                 self.code(),
-                format!("it publishes cluster domain `{published}` and the spec says `{stated}`"),
-            ),
+                format!("expected the cluster domain `{stated}`, as the spec says, found `{published}`"),
+            )
+            .hint("set `clusterDomain` in its spec to the domain that its Kubernetes has"),
             Self::GatewayInside { gateway } => {
-                Explanation::new(self.code(), format!("gateway {gateway} is an inside address"))
+                Explanation::new(self.code(), format!("it publishes the gateway {gateway}, which is an inside address"))
                     .hint("name its range in `allow.addresses` if that is meant")
             }
         }
@@ -142,7 +140,7 @@ impl fmt::Display for Refusals {
 /// Why nothing is known of what a cluster shows to be live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnseenReason {
-    /// The cluster is paused, or nobody asked for it.
+    /// The cluster is paused, and so was not asked.
     NotAsked,
     /// It is leaving, and does not answer as itself.
     Leaving,
@@ -190,7 +188,7 @@ impl UnseenReason {
             Self::PrivateDocument(failure) => return failure.explanation(),
             Self::Refused(reason) => return reason.explanation(),
             Self::Key(problem) => return problem.explanation(),
-            Self::NotAsked => "nobody asked",
+            Self::NotAsked => "it was not asked, since it is paused",
             Self::Leaving => "it is leaving and does not answer",
             Self::PublicDocument => "its public document was not read",
             Self::PrivateDocumentNotAsked => "its private document was not asked for",
