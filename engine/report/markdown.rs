@@ -443,7 +443,7 @@ mod tests {
                 digest: Digest::of(b"x"),
                 text: None,
             };
-            let why = || vec![Explanation::new(Code::NotAsked, words)];
+            let why = || vec![Explanation::new(Code::KeyMissing, words)];
             let step = |kind, state| Step {
                 id: StepId::of(kind, &name(at)),
                 objects: (0..objects).map(object).collect(),

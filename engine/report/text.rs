@@ -489,7 +489,7 @@ mod tests {
             digest: Digest::of(b"x"),
             text: None,
         };
-        let why = || Explanation::new(Code::NotAsked, words()).hint(words());
+        let why = || Explanation::new(Code::KeyMissing, words()).hint(words());
         for state in
             [StepState::Refused(vec![why()]), StepState::Failed(vec![why()]), StepState::Waiting(vec![why(), why()])]
         {

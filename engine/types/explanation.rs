@@ -15,9 +15,8 @@ macro_rules! codes {
         pub enum Code { $($(#[$doc])* $name,)* }
 
         impl Code {
-            /// All of them.
-            #[cfg(test)]
-            const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// All of them, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// Its spelling.
             pub const fn as_str(self) -> &'static str {
@@ -83,30 +82,20 @@ codes! {
     RequestNotPrepared = "request-not-prepared",
 
     // accepting what was read
-    /// The cluster was not asked in this run.
-    NotAsked = "not-asked",
-    /// A cluster that leaves does not answer, or is no longer itself.
-    LeavingAndSilent = "leaving-and-silent",
     /// The public document was not read.
     PublicDocumentNotRead = "public-document-not-read",
     /// The public document was read and is not accepted.
     PublicDocumentNotAccepted = "public-document-not-accepted",
-    /// The private document was not asked for.
-    PrivateDocumentNotAsked = "private-document-not-asked",
     /// No token could be signed.
     KeyMissing = "key-missing",
     /// Links of the cluster that was there before are still leaving.
     LinksStillLeaving = "links-still-leaving",
-    /// Another cluster answers in the place of the one that is known.
-    AnotherClusterAnswers = "another-cluster-answers",
     /// The published root CA cannot be trusted.
     RootCaRefused = "root-ca-refused",
     /// The cluster domain that is published is not that of the spec.
     ClusterDomainDiffers = "cluster-domain-differs",
     /// A gateway has an inside address that the spec does not name.
     GatewayInside = "gateway-inside",
-    /// No gateway is published.
-    GatewayMissing = "gateway-missing",
     /// A trust change waits to be accepted.
     TrustChangeHeldBack = "trust-change-held-back",
     /// A private key is there and cannot be used.
@@ -263,9 +252,8 @@ mod tests {
             token-not-admitted document-not-found peer-not-ready unexpected-status redirect-not-followed \
             answer-too-large headers-too-large answer-too-slow answer-broken answer-encoded answer-not-json \
             document-malformed document-incomplete file-missing file-unreadable request-not-prepared \
-            not-asked leaving-and-silent public-document-not-read public-document-not-accepted \
-            private-document-not-asked key-missing links-still-leaving another-cluster-answers root-ca-refused \
-            cluster-domain-differs gateway-inside gateway-missing trust-change-held-back \
+            public-document-not-read public-document-not-accepted key-missing links-still-leaving root-ca-refused \
+            cluster-domain-differs gateway-inside trust-change-held-back \
             key-unusable key-not-known cluster-key-needed reader-not-known \
             cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
@@ -285,6 +273,6 @@ mod tests {
         let json = serde_json::to_value(&one).unwrap();
         let fields = serde_json::json!({ "code": "peer-unreachable", "message": "cannot reach it", "hint": "check the network" });
         assert_eq!(json, fields);
-        assert_eq!(Explanation::new(Code::NotAsked, "nobody asked").to_string(), "nobody asked");
+        assert_eq!(Explanation::new(Code::KeyMissing, "a key").to_string(), "a key");
     }
 }

@@ -140,7 +140,7 @@ impl fmt::Display for Refusals {
 /// Why nothing is known of what a cluster shows to be live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnseenReason {
-    /// The cluster is paused, and so was not asked.
+    /// The cluster is paused, or was not asked in this run.
     NotAsked,
     /// It is leaving, and does not answer as itself.
     Leaving,
@@ -165,30 +165,17 @@ pub enum UnseenReason {
 }
 
 impl UnseenReason {
-    /// What the reason is called by machines.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::NotAsked => Code::NotAsked,
-            Self::Leaving => Code::LeavingAndSilent,
-            Self::PublicDocument => Code::PublicDocumentNotRead,
-            Self::PrivateDocumentNotAsked => Code::PrivateDocumentNotAsked,
-            Self::PrivateDocument(failure) => failure.code(),
-            Self::Key(problem) => problem.code(),
-            Self::Refused(reason) => reason.code(),
-            Self::NoGateway => Code::GatewayMissing,
-            Self::HeldBack => Code::TrustChangeHeldBack,
-            Self::Rebuilt => Code::AnotherClusterAnswers,
-            Self::NoEvidence => Code::EvidenceMissing,
-        }
-    }
-
-    /// The reason for people and machines alike.
-    pub fn explanation(&self) -> Explanation {
+    /// What is the matter and what to do about it. It has no code: whoever waits for evidence says so with its own.
+    pub fn message_and_hint(&self) -> (String, Option<String>) {
+        let parts = |Explanation { message, hint, .. }: Explanation| (message, hint);
         let message = match self {
-            Self::PrivateDocument(failure) => return failure.explanation(),
-            Self::Refused(reason) => return reason.explanation(),
-            Self::Key(problem) => return problem.explanation(),
-            Self::NotAsked => "it was not asked, since it is paused",
+            Self::PrivateDocument(failure) => return parts(failure.explanation()),
+            Self::Refused(reason) => return parts(reason.explanation()),
+            Self::Key(problem) => {
+                let (message, hint) = parts(problem.explanation());
+                return (format!("it could not be asked without {message}"), hint);
+            }
+            Self::NotAsked => "it was not asked in this run",
             Self::Leaving => "it is leaving and does not answer",
             Self::PublicDocument => "its public document was not read",
             Self::PrivateDocumentNotAsked => "its private document was not asked for",
@@ -196,17 +183,10 @@ impl UnseenReason {
             Self::HeldBack => "its trust change is held back",
             Self::Rebuilt => "another cluster answers in its place",
             Self::NoEvidence => {
-                return Explanation::new(self.code(), "its private document shows nothing of what is live").hint(
-                    "its exporter starts or is older than evidence; say `evidence: none` if it will never show any",
-                );
+                let hint = "its exporter starts or is older than evidence; say `evidence: none` if it will never show any";
+                return ("its private document shows nothing of what is live".to_owned(), Some(hint.to_owned()));
             }
         };
-        Explanation::new(self.code(), message)
-    }
-}
-
-impl fmt::Display for UnseenReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.explanation().fmt(f)
+        (message.to_owned(), None)
     }
 }

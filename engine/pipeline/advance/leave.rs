@@ -50,6 +50,7 @@ impl Links<'_> {
                 }
             },
             (Ok(_), _) => Ok(vec![Unproven::NoEvidence { cluster }]),
+            (Err(_), _) if self.is_rebuilt(reader) => Ok(vec![Unproven::Rebuilt { cluster }]),
             (Err(_), _) if leaving => Ok(vec![Unproven::LeavingAndSilent { cluster }]),
             (Err(reason), _) => Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
         }

@@ -180,7 +180,7 @@ impl LinkWait {
             Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`")),
             Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA")),
             Self::Evidence { cluster, reason } => {
-                let Explanation { message, hint, .. } = reason.explanation();
+                let (message, hint) = reason.message_and_hint();
                 Explanation { hint, ..explain(format!("evidence of `{cluster}`: {message}")) }
             }
             Self::Unknown { cluster, field, reason } => {
@@ -237,6 +237,11 @@ pub enum Unproven {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// The cluster is gone: an accepted other one answers in its place.
+    Rebuilt {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }
 
 impl fmt::Display for Unproven {
@@ -247,6 +252,9 @@ impl fmt::Display for Unproven {
                 write!(f, "`{cluster}` does not show `{field}`, and its spec attests it")
             }
             Self::LeavingAndSilent { cluster } => write!(f, "`{cluster}` is leaving and does not answer"),
+            Self::Rebuilt { cluster } => {
+                write!(f, "`{cluster}` was rebuilt, and the old one cannot show what it holds")
+            }
         }
     }
 }
