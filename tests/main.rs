@@ -15,6 +15,7 @@ mod bundle;
 mod certificate;
 mod checkout;
 mod ci_templates;
+mod codes;
 mod command_line;
 mod deckhouse;
 mod demo;

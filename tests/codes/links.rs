@@ -1,0 +1,263 @@
+//! What links and private documents wait for, from clusters behind TLS and from clusters that leave.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
+use isthmus::types::explanation::Code;
+use isthmus::types::key::PrivateKey;
+use isthmus::wire::metadata::{
+    Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, RouteState, Shown, StandardMeshConfig,
+};
+use tokio::runtime::Handle;
+
+use super::Scenario;
+use super::documents::{PLAN, PUBLIC, edit};
+use crate::support::checkout::Checkout;
+use crate::support::peer::{Ca, Peer, answer, json};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "no key to ask with",
+        codes: &[Code::KeyMissing],
+        run: |peers| vec![Site::new(peers).checkout.engine(PLAN)],
+    },
+    Scenario {
+        name: "a key that is none, and one that nobody knows",
+        codes: &[Code::KeyUnusable, Code::KeyNotKnown],
+        run: |peers| {
+            let site = Site::new(peers);
+            site.checkout.engine(&["apply", "--create-keys"]).done();
+            let key = |pem: &str| {
+                std::fs::write(site.checkout.path("keys/engine.key"), pem).unwrap();
+                site.checkout.engine(PLAN)
+            };
+            vec![key("no key"), key(&PrivateKey::generate(&[9; 32]).unwrap().to_pem().unwrap())]
+        },
+    },
+    Scenario {
+        name: "peers that ask for more than the engine's key",
+        codes: &[Code::ClusterKeyNeeded, Code::ReaderNotKnown],
+        run: |peers| {
+            let site = Site::new(peers);
+            alone(&site.checkout);
+            for (name, reconciler) in [("east", "deckhouse"), ("west", "external")] {
+                let components =
+                    format!("multicluster: {{image: example.com/engine, apiHost: api.{name}.example.com}}");
+                site.checkout.edit("specs/mesh.yaml", &components, &format!("reconciler: {reconciler}"));
+            }
+            vec![site.checkout.engine(&["apply", "--create-keys", "--output", "json"])]
+        },
+    },
+    Scenario {
+        name: "a cluster that does not admit the engine",
+        codes: &[Code::TokenNotAdmitted, Code::LinkBegins, Code::PrivateDocumentMissing],
+        run: |peers| {
+            let site = Site::new(peers);
+            site.change("east", |shown| shown.admits = false);
+            vec![site.checkout.engine(&["apply", "--create-keys", "--output", "json"]), site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "links whose objects are not live",
+        codes: &[Code::RootCaNotLive, Code::NetworkNotLive, Code::RouteNotLive],
+        run: |peers| vec![Site::joining(peers).checkout.engine(PLAN)],
+    },
+    Scenario {
+        name: "a relay that its peer does not admit, in an Istio that is not prepared",
+        codes: &[Code::RelayNotAdmitted, Code::IstioNotPrepared, Code::RootCasHidden],
+        run: |peers| {
+            let site = Site::joining(peers);
+            site.evidence("east", |evidence| {
+                evidence.prepared = Shown::Seen(false);
+                evidence.mesh_config = Shown::Seen(StandardMeshConfig { ca_certificates: true, mesh_networks: None });
+                evidence.routes = Shown::Seen(vec![LiveRoute {
+                    cluster_id: "west".parse().unwrap(),
+                    api_host: "api.west.example.com".parse().unwrap(),
+                    state: RouteState::Failed,
+                    reason: Some("401".to_owned()),
+                }]);
+            });
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "evidence that is unknown",
+        codes: &[Code::EvidenceUnknown],
+        run: |peers| {
+            let site = Site::joining(peers);
+            site.evidence("east", |evidence| *evidence = Evidence::unknown("the apiserver does not answer"));
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "a relay without a CA, and gateways that are gone before links join",
+        codes: &[Code::RelayCaMissing, Code::EvidenceNotSeen],
+        run: |peers| {
+            let site = Site::new(peers);
+            site.change("west", |shown| shown.public.relay_ca = None);
+            site.checkout.engine(&["apply", "--create-keys"]).done();
+            site.change("east", |shown| shown.private.ingress_gateways.clear());
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "a link that leaves a cluster that still reads, or cannot tell",
+        codes: &[Code::WithdrawnObjectStillThere, Code::WithdrawnObjectUnknown, Code::OtherDirectionStillThere],
+        run: |peers| {
+            let site = Site::new(peers);
+            // without evidence links join unproven
+            let evidence =
+                ["east", "west"].map(|name| site.change(name, |shown| shown.private.evidence.take()).unwrap());
+            site.checkout.engine(&["apply", "--create-keys"]).done();
+            site.checkout.engine(&["apply"]).done();
+            alone(&site.checkout);
+            site.checkout.engine(&["apply", "--allow-delete"]).done();
+            for (name, evidence) in ["east", "west"].into_iter().zip(evidence) {
+                site.change(name, |shown| shown.private.evidence = Some(evidence));
+            }
+            let east = Read { cluster_id: "east".parse().unwrap(), state: ReadState::Synced };
+            site.evidence("west", |evidence| evidence.reads = Shown::Seen(vec![east]));
+            // its other direction is gone as far as trust, and then waits for this one
+            site.checkout.engine(&["apply"]).done();
+            let still = site.checkout.engine(PLAN);
+            site.evidence("west", |evidence| evidence.reads = Shown::Unknown("istiod does not answer".to_owned()));
+            vec![still, site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "a rebuilt cluster whose links leave first",
+        codes: &[Code::LinksStillLeaving],
+        run: |_| {
+            let checkout = Checkout::joined();
+            edit(&checkout, "east", PUBLIC, |document| {
+                document["clusterUUID"] = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".into();
+            });
+            let accept = ["apply", "--accept-trust", "east", "--allow-delete", "--output", "json"];
+            let leaves = checkout.engine(&accept);
+            let unproven = checkout.engine(&accept);
+            assert!(unproven.says("`east` was rebuilt, and the old one cannot show what it holds"), "{unproven}");
+            vec![leaves, unproven]
+        },
+    },
+    Scenario {
+        name: "a cluster that is not reached, and one that is paused",
+        codes: &[Code::ClusterNotReached, Code::ClusterPaused],
+        run: |_| {
+            let checkout = Checkout::new();
+            std::fs::remove_dir_all(checkout.path("metadata/west")).unwrap();
+            let unreached = checkout.engine(PLAN);
+            checkout.edit("specs/mesh.yaml", "spec: {metadata", "spec: {state: paused, metadata");
+            vec![unreached, checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "links that nobody declared to be leaving",
+        codes: &[Code::TooManyDeletions],
+        run: |_| {
+            let checkout = Checkout::joined();
+            alone(&checkout);
+            vec![checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "a lock without a cluster that links name",
+        codes: &[Code::ClusterNotInLock],
+        run: |_| {
+            let checkout = Checkout::joined();
+            std::fs::remove_file(checkout.path("lock/clusters/west.yaml")).unwrap();
+            vec![checkout.engine(&["plan", "--locked", "--output", "json"])]
+        },
+    },
+    Scenario {
+        name: "a tree with files and folders of others",
+        codes: &[Code::FileNotOurs, Code::FolderOfUnknownCluster],
+        run: |_| {
+            let checkout = Checkout::joined();
+            let files =
+                std::fs::read_dir(checkout.path("rendered/east")).unwrap().map(|file| file.unwrap().file_name());
+            let names: Vec<String> = files.map(|name| name.into_string().unwrap()).collect();
+            let file = names
+                .iter()
+                .find(|name| name.starts_with("configmap-isthmus-mesh"))
+                .unwrap_or_else(|| panic!("{names:?}"));
+            let text = std::fs::read(checkout.path(&format!("rendered/east/{file}"))).unwrap();
+            checkout.write(&format!("rendered/nobody/{file}"), &text);
+            checkout.edit(&format!("rendered/east/{file}"), "managed-by: isthmus", "managed-by: Helm");
+            vec![checkout.engine(PLAN)]
+        },
+    },
+];
+
+/// No cluster reads another any more.
+fn alone(checkout: &Checkout) {
+    let alone = "acceptForeignRoots: true, topology: pairs, pairs: []";
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", alone);
+}
+
+/// What a cluster shows at the moment.
+struct Documents {
+    public: PublicDocument,
+    private: PrivateDocument,
+    admits: bool,
+}
+
+/// A checkout of two clusters behind TLS, `east` and `west`.
+struct Site {
+    checkout: Checkout,
+    shown: Arc<Mutex<BTreeMap<&'static str, Documents>>>,
+    _peers: Vec<Peer>,
+}
+
+impl Site {
+    fn new(peers: &Handle) -> Self {
+        let checkout = Checkout::new();
+        let shown = Arc::new(Mutex::new(BTreeMap::new()));
+        let mut spec =
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n"
+                .to_owned();
+        let ca = Ca::new("site");
+        checkout.write("ca.pem", ca.pem.as_bytes());
+        let mut running = Vec::new();
+        for (name, seed) in [("east", 1), ("west", 2)] {
+            let cluster = SimulatedCluster::new(name, &[seed; 32], &format!("203.0.113.{seed}")).unwrap();
+            let (public, private) = (cluster.public(), cluster.private(&Fleet::default()));
+            shown.lock().unwrap().insert(name, Documents { public, private, admits: true });
+            let all = shown.clone();
+            let script = move |head: &str| {
+                let shown = &all.lock().unwrap()[name];
+                match (head.contains(PUBLIC), shown.admits) {
+                    (true, _) => json(shown.public.to_json()),
+                    (false, true) => json(shown.private.to_json()),
+                    (false, false) => answer("401 Unauthorized", "", ""),
+                }
+            };
+            let peer = peers.block_on(Peer::start(&ca.serving(&["127.0.0.1"]), script));
+            let port = peer.address.port();
+            running.push(peer);
+            spec += &format!(
+                "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  \
+                 multicluster: {{image: example.com/engine, apiHost: api.{name}.example.com}}\n  \
+                 metadata: {{endpoint: \"https://127.0.0.1:{port}/metadata\", ca: {{file: ca.pem}}}}\n  \
+                 allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n"
+            );
+        }
+        checkout.write("specs/mesh.yaml", spec.as_bytes());
+        Self { checkout, shown, _peers: running }
+    }
+
+    /// The same after its first run: links wait for what is live, and nothing is.
+    fn joining(peers: &Handle) -> Self {
+        let site = Self::new(peers);
+        site.checkout.engine(&["apply", "--create-keys"]).done();
+        site
+    }
+
+    fn change<T>(&self, cluster: &str, change: impl FnOnce(&mut Documents) -> T) -> T {
+        change(self.shown.lock().unwrap().get_mut(cluster).unwrap())
+    }
+
+    fn evidence(&self, cluster: &str, change: impl FnOnce(&mut Evidence)) {
+        self.change(cluster, |shown| change(shown.private.evidence.as_mut().unwrap()));
+    }
+}
