@@ -82,12 +82,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "evidence that is unknown",
-        codes: &[Code::EvidenceUnknown],
+        name: "evidence that is unknown, and evidence that is missing",
+        codes: &[Code::EvidenceUnknown, Code::EvidenceMissing],
         run: |peers| {
             let site = Site::joining(peers);
             site.evidence("east", |evidence| *evidence = Evidence::unknown("the apiserver does not answer"));
-            vec![site.checkout.engine(PLAN)]
+            let unknown = site.checkout.engine(PLAN);
+            site.change("west", |shown| shown.private.evidence = None);
+            vec![unknown, site.checkout.engine(PLAN)]
         },
     },
     Scenario {
@@ -106,7 +108,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         codes: &[Code::WithdrawnObjectStillThere, Code::WithdrawnObjectUnknown, Code::OtherDirectionStillThere],
         run: |peers| {
             let site = Site::new(peers);
-            // without evidence links join unproven
+            // where none is to come, links join unproven
+            let (required, none) = ("  metadata: {endpoint", "  evidence: none\n  metadata: {endpoint");
+            let spec = std::fs::read_to_string(site.checkout.path("specs/mesh.yaml")).unwrap();
+            site.checkout.write("specs/mesh.yaml", spec.replace(required, none).as_bytes());
             let evidence =
                 ["east", "west"].map(|name| site.change(name, |shown| shown.private.evidence.take()).unwrap());
             site.checkout.engine(&["apply", "--create-keys"]).done();
@@ -118,6 +123,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             }
             let east = Read { cluster_id: "east".parse().unwrap(), state: ReadState::Synced };
             site.evidence("west", |evidence| evidence.reads = Shown::Seen(vec![east]));
+            site.checkout.write("specs/mesh.yaml", spec.as_bytes());
+            alone(&site.checkout);
             // its other direction is gone as far as trust, and then waits for this one
             site.checkout.engine(&["apply"]).done();
             let still = site.checkout.engine(PLAN);

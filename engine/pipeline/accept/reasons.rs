@@ -183,7 +183,8 @@ impl UnseenReason {
             Self::HeldBack => "its trust change is held back",
             Self::Rebuilt => "another cluster answers in its place",
             Self::NoEvidence => {
-                let hint = "its exporter starts or is older than evidence; say `evidence: none` if it will never show any";
+                let hint =
+                    "its exporter starts or is older than evidence; say `evidence: none` if it will never show any";
                 return ("its private document shows nothing of what is live".to_owned(), Some(hint.to_owned()));
             }
         };

@@ -155,6 +155,7 @@ impl LinkWait {
             Self::FirstEvidence { .. } => Code::LinkBegins,
             Self::PrivateDocument { .. } => Code::PrivateDocumentMissing,
             Self::RelayCa { .. } => Code::RelayCaMissing,
+            Self::Evidence { reason: UnseenReason::NoEvidence, .. } => Code::EvidenceMissing,
             Self::Evidence { .. } => Code::EvidenceNotSeen,
             Self::Unknown { .. } => Code::EvidenceUnknown,
             Self::RootCa { .. } => Code::RootCaNotLive,
