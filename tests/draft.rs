@@ -103,7 +103,7 @@ fn findings(draft: &Draft) -> BTreeSet<(String, usize, String)> {
     let errors = found.sorted().into_iter().filter(|one| one.severity == isthmus::types::diagnostic::Severity::Error);
     let place = |one: &isthmus::types::diagnostic::Diagnostic| {
         let at = one.at.clone().unwrap();
-        (at.file.to_string(), at.line, one.message.clone())
+        (at.file.to_string(), at.line, one.explanation.message.clone())
     };
     errors.map(place).collect()
 }

@@ -755,9 +755,13 @@ fn roots_that_end_are_warned_of_and_then_refused() {
     let at = |now| accept(&world.compiled(), &world.lock, &observed, &Approvals::default(), now);
     assert!(at(end - DAY * 31).warnings.is_empty());
     let soon = at(end - DAY * 3 - Duration::from_secs(9)).warnings;
-    assert!(soon[0].message.contains("`alfa`") && soon[0].message.contains("ends in 3 days"), "{}", soon[0].message);
+    assert!(
+        soon[0].explanation.message.contains("`alfa`") && soon[0].explanation.message.contains("ends in 3 days"),
+        "{}",
+        soon[0].explanation.message
+    );
     let late = at(end + Duration::from_secs(1));
-    assert!(late.warnings[0].message.contains("has expired"));
+    assert!(late.warnings[0].explanation.message.contains("has expired"));
     assert!(matches!(&late.news["alfa"].public, Standing::Failed(reason) if reason.to_string().contains("expired at")));
     assert_eq!(late.lock, world.lock);
 }
@@ -792,7 +796,7 @@ fn roots_that_verifiers_may_confuse_are_warned_of() {
     subject(&mut world, "bravo", false);
     let warnings = equal_subjects(&world.lock);
     assert_eq!(warnings.len(), 1);
-    let words = &warnings[0].message;
+    let words = &warnings[0].explanation.message;
     assert!(["`alfa`", "`bravo`", "O=cluster.local"].iter().all(|part| words.contains(part)), "{words}");
     let shared = world.lock.clusters["alfa"].public.roots.clone();
     world.lock.clusters.get_mut("bravo").unwrap().public.roots = shared;

@@ -12,6 +12,7 @@ use crate::pipeline::template::Templates;
 use crate::pipeline::tree::TreeError;
 use crate::spec::Source;
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;
 
@@ -41,6 +42,19 @@ impl From<CompareError> for Stop {
             CompareError::Tree(error) => error.into(),
             CompareError::Yaml(error) => error.into(),
         }
+    }
+}
+
+/// A cluster that the lock knows and no spec declares.
+struct Vanished<'a> {
+    cluster: &'a ClusterName,
+}
+
+impl Explain for Vanished<'_> {
+    fn explanation(&self) -> Explanation {
+        let message = format!("cluster `{}` is in the lock and no spec declares it", self.cluster);
+        Explanation::new(Code::ClusterVanished, message)
+            .hint("restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone")
     }
 }
 
@@ -122,11 +136,7 @@ impl Program {
         let linked = self.lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()));
         let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).collect();
         for name in known.into_iter().filter(|name| !self.mesh.clusters.contains_key(*name)) {
-            findings.push(
-                Diagnostic::refusal(None, format!("cluster `{name}` is in the lock and no spec declares it")).hint(
-                    "restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone",
-                ),
-            );
+            findings.push(Diagnostic::refusal(None, Vanished { cluster: name }));
         }
         if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
     }

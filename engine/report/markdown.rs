@@ -12,6 +12,7 @@ use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, FileStep, ObjectChange, Plan, Step, StepState};
 use crate::report::text::{Fields, summary};
 use crate::types::diagnostic::{Diagnostic, Severity};
+use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
 use crate::types::text::cut;
 
@@ -168,7 +169,7 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
     }
     if !plan.notes.is_empty() || !plan.warnings.is_empty() {
         let mut lines = plan.notes.clone();
-        lines.extend(plan.warnings.iter().map(|warning| format!("warning: {}", warning.message)));
+        lines.extend(plan.warnings.iter().map(|warning| format!("warning: {}", warning.explanation.message)));
         comment.block("notes", &fold(&format!("{} note{}", lines.len(), plural(lines.len())), &fence("text", &lines)));
     }
     let left_out: Vec<String> = comment.left_out.iter().map(|(what, count)| format!("{count} × {what}")).collect();
@@ -193,8 +194,9 @@ pub fn findings_markdown(message: &str, findings: &[&Diagnostic]) -> String {
     comment.block("the title", &format!("## :x: No plan\n\n{title}\n\n"));
     for finding in findings {
         let at = finding.at.as_ref().map(|at| format!(" in {}", code(&short(&at.to_string())))).unwrap_or_default();
-        let hint = finding.hint.as_ref().map(|hint| format!("<br>hint: {}", code(&short(hint)))).unwrap_or_default();
-        comment.block("finding", &format!("* {}{at}{hint}\n", code(&short(&finding.message))));
+        let Explanation { message, hint, .. } = &finding.explanation;
+        let hint = hint.as_ref().map(|hint| format!("<br>hint: {}", code(&short(hint)))).unwrap_or_default();
+        comment.block("finding", &format!("* {}{at}{hint}\n", code(&short(message))));
     }
     if let Some(count) = comment.left_out.get("finding") {
         comment.text.push_str(&format!("\n_{count} more findings are left out._\n"));
@@ -375,7 +377,7 @@ mod tests {
     use super::*;
     use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
     use crate::pipeline::plan::Reason;
-    use crate::types::explanation::{Code, Explanation};
+    use crate::types::explanation::Code;
     use crate::types::name::Digest;
     use crate::types::step::{StepId, StepKind};
 
@@ -486,7 +488,8 @@ mod tests {
             repeated in 1_usize..40,
         ) {
             let all: Vec<Diagnostic> = words.iter()
-                .map(|words| Diagnostic::error(None, words.repeat(repeated)).hint(words.clone()))
+                .map(|words| Explanation::new(Code::NotYaml, words.repeat(repeated)).hint(words.clone()))
+                .map(|words| Diagnostic::error(None, words))
                 .collect();
             let message = words.concat();
             let text = findings_markdown(&message, &all.iter().collect::<Vec<_>>());

@@ -95,7 +95,7 @@ impl Printer {
 
     /// An error in words.
     pub fn error(&self, text: &str) {
-        self.alarm(&Diagnostic::error(None, text).text());
+        self.alarm(&Severity::Error.line(text));
     }
 
     /// All findings, and a line that counts them.
@@ -145,15 +145,10 @@ impl Drop for Progress {
 
 /// A finding as JSON.
 pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
-    let word = match finding.severity {
-        Severity::Error => "error",
-        Severity::Refusal => "refused",
-        Severity::Warning => "warning",
-    };
-    let at = finding.at.as_ref();
+    let (at, Explanation { code, message, hint }) = (finding.at.as_ref(), &finding.explanation);
     serde_json::json!({
-        "severity": word, "message": finding.message, "hint": finding.hint, "file": at.map(|at| at.file.as_ref()),
-        "line": at.map(|at| at.line), "column": at.map(|at| at.column),
+        "severity": finding.severity.as_str(), "code": code, "message": message, "hint": hint,
+        "file": at.map(|at| at.file.as_ref()), "line": at.map(|at| at.line), "column": at.map(|at| at.column),
     })
 }
 
@@ -441,7 +436,8 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
     // nothing needs a run at a time of its own; the field stays for those who read it
     json!({
         "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
-        "lock": plan.lock, "files": plan.extra, "notes": plan.notes, "counts": plan.counts(), "nextRun": null,
+        "lock": plan.lock, "files": plan.extra, "notes": plan.notes,
+        "warnings": plan.warnings.iter().map(finding_json).collect::<Vec<_>>(), "counts": plan.counts(), "nextRun": null,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::session::exit::{Exit, Failure};
 use crate::session::session::Session;
 use crate::spec::Source;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::types::explanation::{Code, Explain, Explanation};
 
 /// A revision: what it renders, and its lock.
 #[derive(Debug, Default)]
@@ -103,17 +104,7 @@ impl Base {
             return Err(at_revision(stop, revision));
         };
         let first = findings.sorted().into_iter().find(|finding| finding.severity != Severity::Warning);
-        let first = first.map(|finding| {
-            let at = finding.at.as_ref().map(|at| format!("{revision}:{at}: ")).unwrap_or_default();
-            format!(": {at}{}", finding.message)
-        });
-        let unrendered = Diagnostic::warning(
-            None,
-            format!(
-                "the specs of `{revision}` have findings, so this is compared with what was last rendered there{}",
-                first.unwrap_or_default()
-            ),
-        );
+        let unrendered = Diagnostic::warning(None, NotRendered { revision, first });
         files.retain(|path, _| is_below(RENDERED, path) || is_below(VALUES, path));
         Ok(Self { files, lock, lock_files, unrendered: Some(unrendered) })
     }
@@ -131,6 +122,27 @@ impl Base {
     /// Why the revision cannot be rendered, if it cannot.
     pub fn unrendered(&self) -> Option<&Diagnostic> {
         self.unrendered.as_ref()
+    }
+}
+
+/// A revision whose specs have findings.
+struct NotRendered<'a> {
+    revision: &'a str,
+    first: Option<&'a Diagnostic>,
+}
+
+impl Explain for NotRendered<'_> {
+    fn explanation(&self) -> Explanation {
+        let Self { revision, first } = self;
+        let first = first.map(|finding| {
+            let at = finding.at.as_ref().map(|at| format!("{revision}:{at}: ")).unwrap_or_default();
+            format!(": {at}{}", finding.explanation.message)
+        });
+        let message = format!(
+            "the specs of `{revision}` have findings, so this is compared with what was last rendered there{}",
+            first.unwrap_or_default()
+        );
+        Explanation::new(Code::BaseNotRendered, message)
     }
 }
 

@@ -7,11 +7,11 @@ use crate::model::mesh::{EvidenceField, EvidenceRule, Expose, FirstContact, Mesh
 use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
-use crate::spec::read::{At, Fields, Reader, list, short};
+use crate::spec::finding::SpecFinding;
+use crate::spec::read::{At, Fields, Reader};
 use crate::spec::tree::{Findings, Node};
 use crate::types::address::Gateway;
-use crate::types::diagnostic::{Diagnostic, did_you_mean};
-use crate::types::name::ClusterName;
+use crate::types::name::{ClusterName, InvalidName};
 
 /// API version of our documents.
 pub const API: &str = "isthmus.dev/v1alpha1";
@@ -114,18 +114,13 @@ pub(super) fn read(document: &Node, findings: &mut Findings, spec: &mut Spec) {
 /// Whether the kind exists in the API version; reports it when not.
 fn known(reader: &mut Reader<'_>, kind: &At<String>, version: &At<String>) -> bool {
     if !KINDS.contains(&kind.value.as_str()) {
-        let hint = match did_you_mean(&kind.value, KINDS) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known are {}; keep other files outside specs/", list(&KINDS)),
-        };
-        reader.error_hint(&kind.at, format!("`{}` is no kind of a spec", short(&kind.value)), hint);
+        reader.error(&kind.at, &SpecFinding::UnknownKind { kind: &kind.value, known: &KINDS });
         return false;
     }
     let of_deckhouse = version.value == DECKHOUSE_API && kind.value == "IstioMulticluster";
     if version.value != API && !of_deckhouse {
-        let message =
-            format!("`{}` is no API version of `{}` that this engine reads", short(&version.value), kind.value);
-        reader.error_hint(&version.at, message, format!("write `{API}`"));
+        let unknown = SpecFinding::UnknownVersion { version: &version.value, kind: &kind.value, wanted: API };
+        reader.error(&version.at, &unknown);
         return false;
     }
     true
@@ -133,8 +128,7 @@ fn known(reader: &mut Reader<'_>, kind: &At<String>, version: &At<String>) -> bo
 
 fn name<T>(reader: &mut Reader<'_>, document: &Fields<'_>, known: &[&str]) -> Option<At<T>>
 where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
+    T: std::str::FromStr<Err = InvalidName>,
 {
     let metadata = reader.required(document, "metadata")?;
     let fields = reader.fields(metadata, "metadata", known)?;
@@ -151,7 +145,7 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
         && let Some(fields) = reader.fields_after(node, "credentials", CREDENTIALS, &DIRECT_CREDENTIALS)
     {
         match fields.get("mode") {
-            Some(mode) if mode.is_text("direct") => reader.refuse_direct(&mode.at, "`mode: direct`"),
+            Some(mode) if mode.is_text("direct") => reader.refuse_direct(&mode.at, "mode: direct"),
             mode => {
                 reader.choice(mode, &[("relay", ())]);
             }
@@ -181,7 +175,7 @@ fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<
         match Pair::try_from(names.value) {
             Ok(pair) => pairs.push(At { value: pair, at: names.at }),
             Err(_) if written == 2 => {}
-            Err(_) => reader.error(&names.at, format!("a pair has two names, and here stand {written}")),
+            Err(_) => reader.error(&names.at, &SpecFinding::PairSize { written }),
         }
     }
     Some(At { value: pairs, at: items.at })
@@ -189,8 +183,7 @@ fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<
 
 fn reconciler(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Reconciler>> {
     if let Some(node) = node.filter(|node| node.is_text("agent")) {
-        let hint = "use `rendered` and let a GitOps tool sync, or the engine of the version that rendered it";
-        reader.error_hint(&node.at, "`reconciler: agent` is not part of this version", hint);
+        reader.error(&node.at, &SpecFinding::Agent);
         return None;
     }
     reader.choice(node, RECONCILERS)
@@ -299,8 +292,7 @@ fn image(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<String>
         && image.value.bytes().all(plain)
         && image.value.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !fits {
-        let message = format!("`{}` is no image: registry, path, and tag or digest", short(&image.value));
-        reader.error_hint(&image.at, message, "for example `ghcr.io/isthmus-mesh/engine:0.1.0`");
+        reader.error(&image.at, &SpecFinding::Image { text: &image.value });
     }
     fits.then_some(image)
 }
@@ -312,13 +304,7 @@ fn ca(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
         (Some(file), None) => path(reader, file).map(CaSpec::File),
         (None, Some(inline)) => reader.text(Some(inline)).map(CaSpec::Inline),
         (found, _) => {
-            let message =
-                if found.is_some() { "both `file` and `inline` stand" } else { "neither `file` nor `inline` stands" };
-            reader.error_hint(
-                &node.at,
-                format!("{message} in ca"),
-                "write `{file: east-ca.pem}` or `inline: |` and the PEM",
-            );
+            reader.error(&node.at, if found.is_some() { &SpecFinding::CaTwice } else { &SpecFinding::CaNowhere });
             None
         }
     }
@@ -330,8 +316,7 @@ fn path(reader: &mut Reader<'_>, node: &Arc<Node>) -> Option<At<String>> {
     let inside = path.value.split('/').all(|part| !matches!(part, "" | "." | ".."))
         && !path.value.contains(|c: char| c == '\\' || c.is_control());
     if !inside {
-        let message = format!("`{}` is no path below the checkout", short(&path.value));
-        reader.error_hint(&path.at, message, "write it relative to the checkout, without `.` and `..`");
+        reader.error(&path.at, &SpecFinding::Path { path: &path.value });
     }
     inside.then_some(path)
 }
@@ -377,7 +362,6 @@ fn gateways(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<
 /// Only the default, since nothing enforces another share yet.
 fn share(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) {
     let Some(fields) = node.and_then(|node| reader.fields(node, "share", &["namespaces", "except"])) else { return };
-    let hint = "write `{namespaces: [\"*\"], except: []}`, or leave it out";
     let texts = |reader: &mut Reader<'_>, key| {
         let items = reader.list(fields.get(key))?;
         let texts = items.value.iter().filter_map(|item| reader.text(Some(item)));
@@ -386,12 +370,12 @@ fn share(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) {
     if let Some(namespaces) = texts(reader, "namespaces")
         && namespaces.value != ["*"]
     {
-        reader.error_hint(&namespaces.at, "sharing only some namespaces is not available in this version", hint);
+        reader.error(&namespaces.at, &SpecFinding::ShareSome);
     }
     if let Some(except) = texts(reader, "except")
         && !except.value.is_empty()
     {
-        reader.error_hint(&except.at, "excepting namespaces is not available in this version", hint);
+        reader.error(&except.at, &SpecFinding::ShareExcept);
     }
 }
 
@@ -399,11 +383,7 @@ fn key(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>>
     let node = node?;
     let fields = reader.fields(node, "key", &["cluster", "file", "env", "sops"])?;
     if let Some(at) = fields.key_at("sops") {
-        reader.error_hint(
-            at,
-            "a key in `sops` is not available in this version",
-            "write `file`, `env` or `cluster: {}`",
-        );
+        reader.error(at, &SpecFinding::KeyInSops);
         return None;
     }
     match (fields.get("cluster"), fields.get("file"), fields.get("env")) {
@@ -417,14 +397,13 @@ fn key(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>>
             let fits = variable.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && variable.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if !fits {
-                reader
-                    .error(&variable.at, format!("`{}` is no name of an environment variable", short(&variable.value)));
+                reader.error(&variable.at, &SpecFinding::Variable { text: &variable.value });
                 return None;
             }
             Some(variable.map(KeySpec::Environment))
         }
         _ => {
-            reader.error(&node.at, "a key has exactly one source: `file`, `env` or `cluster: {}`");
+            reader.error(&node.at, &SpecFinding::KeySources);
             None
         }
     }
@@ -442,9 +421,7 @@ fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
     {
         endpoint_ca = reader.text(fields.get("ca")).filter(|ca| !ca.value.is_empty());
         if let Some(At { value: true, at }) = reader.flag(fields.get("insecureSkipVerify")) {
-            let finding =
-                Diagnostic::error(Some(at), "`insecureSkipVerify: true` is refused: roots would be taken from anybody");
-            reader.findings.push(finding.hint("state the endpoint's CA in `metadata.ca`"));
+            reader.error(&at, &SpecFinding::InsecureSkipVerify);
         }
     }
     let endpoint = reader.required(&fields, "metadataEndpoint");

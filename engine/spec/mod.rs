@@ -9,6 +9,7 @@
 
 mod declared;
 mod document;
+mod finding;
 mod read;
 mod schema;
 mod tree;

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::model::lock::LEAVE_DIRECT;
+use crate::spec::finding::{Found, SpecFinding};
 use crate::spec::tree::{Content, Entry, Findings, Node};
-use crate::types::diagnostic::{Diagnostic, Location, did_you_mean};
-use crate::types::text::{LONGEST_QUOTED, quoted};
+use crate::types::diagnostic::{Diagnostic, Location};
+use crate::types::name::InvalidName;
 
 /// A value and the place it was written at.
 #[derive(Clone)]
@@ -60,12 +60,8 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader<'_> {
-    pub(super) fn error(&mut self, at: &Location, message: impl Into<String>) {
-        self.findings.push(Diagnostic::error(Some(at.clone()), message));
-    }
-
-    pub(super) fn error_hint(&mut self, at: &Location, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.push(Diagnostic::error(Some(at.clone()), message).hint(hint));
+    pub(super) fn error(&mut self, at: &Location, what: &SpecFinding<'_>) {
+        self.findings.push(Diagnostic::error(Some(at.clone()), what));
     }
 
     /// The fields of a mapping, each of which must be known.
@@ -87,26 +83,20 @@ impl Reader<'_> {
                 continue;
             }
             if former.contains(&entry.key.as_str()) {
-                self.refuse_direct(&entry.key_at, &format!("`{}`", entry.key));
+                self.refuse_direct(&entry.key_at, &entry.key);
                 continue;
             }
-            let message = format!("unknown field `{}` in {what}", entry.key.escape_debug());
-            let hint = match did_you_mean(&entry.key, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if entry.key == "<<" => "merge keys are not part of YAML 1.2; write the fields out".to_owned(),
-                None => format!("known are {}", list(known)),
-            };
+            let unknown = SpecFinding::UnknownField { field: &entry.key, of: what, known };
             let at = Some(entry.key_at.clone());
-            let finding = if self.lenient { Diagnostic::warning(at, message) } else { Diagnostic::error(at, message) };
-            self.findings.push(finding.hint(hint));
+            let finding = if self.lenient { Diagnostic::warning(at, unknown) } else { Diagnostic::error(at, unknown) };
+            self.findings.push(finding);
         }
         Some(fields)
     }
 
     /// Refuses what belongs to direct credentials.
-    pub(super) fn refuse_direct(&mut self, at: &Location, what: &str) {
-        let message = format!("{what} belongs to direct credentials, which this version does not have");
-        self.findings.push(Diagnostic::refusal(Some(at.clone()), message).hint(LEAVE_DIRECT));
+    pub(super) fn refuse_direct(&mut self, at: &Location, stated: &str) {
+        self.findings.push(Diagnostic::refusal(Some(at.clone()), SpecFinding::Direct { stated }));
     }
 
     /// The fields of a mapping of which only some matter here.
@@ -114,7 +104,7 @@ impl Reader<'_> {
         match &node.content {
             Content::Map(entries) => Some(Fields { entries, at: node.at.clone(), what }),
             Content::Null | Content::Scalar { .. } | Content::List(_) => {
-                self.error(&node.at, format!("{what} is {}, and a mapping is wanted", node.kind()));
+                self.error(&node.at, &SpecFinding::NotMapping { of: what, found: Found::Kind(node.kind()) });
                 None
             }
         }
@@ -124,7 +114,7 @@ impl Reader<'_> {
     pub(super) fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Arc<Node>> {
         let found = fields.get(key);
         if found.is_none() {
-            self.error(&fields.at, format!("`{key}` is missing in {}", fields.what));
+            self.error(&fields.at, &SpecFinding::FieldMissing { field: key, of: fields.what });
         }
         found
     }
@@ -135,15 +125,11 @@ impl Reader<'_> {
         match &node.content {
             Content::Scalar { text, .. } => Some(At { value: text.clone(), at: node.at.clone() }),
             Content::Null => {
-                self.error_hint(
-                    &node.at,
-                    "the value is empty, and a text is wanted",
-                    "fill it in, or leave the field out",
-                );
+                self.error(&node.at, &SpecFinding::Empty);
                 None
             }
             Content::List(_) | Content::Map(_) => {
-                self.error(&node.at, format!("{} stands here, and a text is wanted", node.kind()));
+                self.error(&node.at, &SpecFinding::NotText { found: node.found() });
                 None
             }
         }
@@ -152,24 +138,19 @@ impl Reader<'_> {
     /// A text of a grammar.
     pub(super) fn name<T>(&mut self, node: Option<&Arc<Node>>) -> Option<At<T>>
     where
-        T: FromStr,
-        T::Err: fmt::Display,
+        T: FromStr<Err = InvalidName>,
     {
         let At { value: text, at } = self.text(node)?;
         if text.contains("PRIVATE KEY") {
-            self.error(&at, "a private key stands here; take it out and replace that key, since it was published");
+            self.error(&at, &SpecFinding::PrivateKey);
             return None;
         }
         match text.parse() {
             Ok(value) => Some(At { value, at }),
             Err(error) => {
-                let finding = Diagnostic::error(Some(at), error.to_string());
                 let near = [text.trim().to_owned(), text.trim().to_lowercase()];
                 let near = near.into_iter().find(|near| *near != text && near.parse::<T>().is_ok());
-                self.findings.push(match near {
-                    Some(near) => finding.hint(format!("did you mean `{near}`?")),
-                    None => finding,
-                });
+                self.error(&at, &SpecFinding::Invalid { error: &error, near: near.as_deref() });
                 None
             }
         }
@@ -182,15 +163,7 @@ impl Reader<'_> {
             Content::Scalar { text, plain: true } if text == "true" => true,
             Content::Scalar { text, plain: true } if text == "false" => false,
             _ => {
-                let shown = match &node.content {
-                    Content::Scalar { text, .. } => format!("`{}`", short(text)),
-                    _ => node.kind().to_owned(),
-                };
-                self.error_hint(
-                    &node.at,
-                    format!("{shown} stands here, and `true` or `false` is wanted"),
-                    "write `true` or `false`, without quotes",
-                );
+                self.error(&node.at, &SpecFinding::NotFlag { found: node.found() });
                 return None;
             }
         };
@@ -209,12 +182,7 @@ impl Reader<'_> {
             _ => None,
         };
         if value.is_none() {
-            let message = match &node.content {
-                Content::Scalar { text, .. } => format!("`{}` stands here", short(text)),
-                _ => format!("{} stands here", node.kind()),
-            };
-            let wanted = format!("a whole number from {} to {} is wanted", range.start(), range.end());
-            self.error(&node.at, format!("{message}, and {wanted}"));
+            self.error(&node.at, &SpecFinding::NotNumber { found: node.found(), range });
         }
         value.map(|value| At { value, at: node.at.clone() })
     }
@@ -226,12 +194,7 @@ impl Reader<'_> {
             return Some(At { value: *value, at });
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let message = format!("`{}` is none of {}", short(&text), list(&words));
-        let finding = Diagnostic::error(Some(at), message);
-        self.findings.push(match did_you_mean(&text, words.iter().copied()) {
-            Some(near) => finding.hint(format!("did you mean `{near}`?")),
-            None => finding,
-        });
+        self.error(&at, &SpecFinding::NotChoice { text: &text, choices: &words });
         None
     }
 
@@ -241,27 +204,16 @@ impl Reader<'_> {
         if let Content::List(items) = &node.content {
             return Some(At { value: items, at: node.at.clone() });
         }
-        self.error(&node.at, format!("{} stands here, and a list is wanted", node.kind()));
+        self.error(&node.at, &SpecFinding::NotList { found: Found::Kind(node.kind()) });
         None
     }
 
     /// A list of texts of a grammar.
     pub(super) fn names<T>(&mut self, node: Option<&Arc<Node>>) -> Option<At<Vec<At<T>>>>
     where
-        T: FromStr,
-        T::Err: fmt::Display,
+        T: FromStr<Err = InvalidName>,
     {
         let items = self.list(node)?;
         Some(items.map(|items| items.iter().filter_map(|item| self.name(Some(item))).collect()))
     }
-}
-
-/// Words in backquotes, separated by commas.
-pub(super) fn list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// A text of a file, fit for a message.
-pub(super) fn short(text: &str) -> String {
-    quoted(text, LONGEST_QUOTED)
 }

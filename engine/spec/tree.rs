@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
 
+use crate::spec::finding::{Found, SpecFinding};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 
 /// Most bytes of one file.
@@ -63,7 +64,15 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// What the node is, in words.
+    /// What the node is, for a finding.
+    pub(super) fn found(&self) -> Found<'_> {
+        match &self.content {
+            Content::Scalar { text, .. } => Found::Text(text),
+            Content::Null | Content::List(_) | Content::Map(_) => Found::Kind(self.kind()),
+        }
+    }
+
+    /// What kind of node it is.
     pub(super) fn kind(&self) -> &'static str {
         match self.content {
             Content::Null => "nothing",
@@ -96,11 +105,8 @@ impl Findings {
         if self.count <= MAX_FINDINGS {
             self.findings.push(finding);
         } else if self.count == MAX_FINDINGS + 1 {
-            let file = finding.at.map_or_else(String::new, |at| format!(" `{}`", at.file));
-            self.findings.push(Diagnostic::error(
-                None,
-                format!("the file{file} has more than {MAX_FINDINGS} findings; the rest is left out"),
-            ));
+            let file = finding.at.as_ref().map(|at| &*at.file);
+            self.findings.push(Diagnostic::error(None, SpecFinding::TooManyFindings { file, most: MAX_FINDINGS }));
         }
     }
 
@@ -114,12 +120,11 @@ pub(super) fn text<'a>(path: &Arc<str>, bytes: &'a [u8], findings: &mut Findings
     let place = |line, column| Location { file: path.clone(), line, column };
     let start = Some(place(1, 1));
     if bytes.len() > MAX_FILE {
-        let message = format!("the file has {} bytes, and a spec file may have at most {MAX_FILE}", bytes.len());
-        findings.push(Diagnostic::error(start, message).hint("split it into several files below specs/"));
+        findings.push(Diagnostic::error(start, SpecFinding::FileTooLarge { bytes: bytes.len(), most: MAX_FILE }));
         return None;
     }
     if is_utf16(bytes) {
-        findings.push(Diagnostic::error(start, "the file is UTF-16, and specs are UTF-8").hint("save it as UTF-8"));
+        findings.push(Diagnostic::error(start, SpecFinding::Utf16));
         return None;
     }
     let text = match std::str::from_utf8(bytes) {
@@ -127,22 +132,20 @@ pub(super) fn text<'a>(path: &Arc<str>, bytes: &'a [u8], findings: &mut Findings
         Err(error) => {
             let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
             let (line, column) = end_of(&before);
-            let message = "the file is not UTF-8: a byte here belongs to no character";
-            findings.push(Diagnostic::error(Some(place(line, column)), message).hint("save it as UTF-8"));
+            findings.push(Diagnostic::error(Some(place(line, column)), SpecFinding::NotUtf8));
             return None;
         }
     };
     if let Some((before, _)) = text.split_once('\0') {
         let (line, column) = end_of(before);
-        findings.push(Diagnostic::error(Some(place(line, column)), "the file holds a NUL byte, so it is no text"));
+        findings.push(Diagnostic::error(Some(place(line, column)), SpecFinding::NulByte));
         return None;
     }
     let mut conflicts = 0;
     for (at, line) in text.lines().enumerate() {
         if line.starts_with("<<<<<<<") || (conflicts == 0 && line.starts_with(">>>>>>>")) {
             conflicts += 1;
-            let finding = Diagnostic::error(Some(place(at + 1, 1)), "the file holds merge conflict markers");
-            findings.push(finding.hint("settle the conflict and take the markers out"));
+            findings.push(Diagnostic::error(Some(place(at + 1, 1)), SpecFinding::MergeConflict));
         }
     }
     (conflicts == 0).then_some(text)
@@ -184,7 +187,7 @@ pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) ->
             }
             Ok((event, span)) => builder.event(event, &span, findings),
             Err(error) => {
-                findings.push(words(path, text, &error));
+                findings.push(of_parser(path, text, &error));
                 Err(Broken)
             }
         };
@@ -200,35 +203,19 @@ pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) ->
     (documents, whole)
 }
 
-/// What the parser found wrong, in words, with the usual cause where there is one.
-fn words(path: &Arc<str>, text: &str, error: &ScanError) -> Diagnostic {
+/// What the parser found wrong.
+fn of_parser(path: &Arc<str>, text: &str, error: &ScanError) -> Diagnostic {
     let at = place(path, error.marker());
     let line = text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
     let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
     if let Some(column) = indent.chars().position(|c| c == '\t') {
         let at = Location { column: column + 1, ..at };
-        return Diagnostic::error(Some(at), "a tab indents this line, and YAML wants spaces")
-            .hint("replace the tabs by spaces");
+        return Diagnostic::error(Some(at), SpecFinding::Tab);
     }
     if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
-        return Diagnostic::error(Some(at), format!("the document is nested deeper than {MAX_DEPTH} levels"));
+        return Diagnostic::error(Some(at), SpecFinding::TooDeep { most: MAX_DEPTH });
     }
-    let hint = match error.kind() {
-        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
-            Some("put quotes around a value that holds `: `, and check the indentation")
-        }
-        ErrorKind::InvalidIndentation
-        | ErrorKind::ExpectedBlockMappingKey
-        | ErrorKind::ExpectedBlockSequenceEntry
-        | ErrorKind::SimpleKeyExpected => Some("check the indentation, and that each key is followed by `: `"),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => Some("close the quotes"),
-        _ => None,
-    };
-    let finding = Diagnostic::error(Some(at), format!("no YAML: {}", error.kind()));
-    match hint {
-        Some(hint) => finding.hint(hint),
-        None => finding,
-    }
+    Diagnostic::error(Some(at), SpecFinding::NotYaml(error.kind()))
 }
 
 fn place(path: &Arc<str>, mark: &Marker) -> Location {
@@ -273,8 +260,8 @@ impl Builder {
         if let Some(tag) = event.tag()
             && !tag.is_yaml_core_schema_tag("str")
         {
-            let message = format!("the tag `{}` stands here, and specs have no tags", tag.original());
-            findings.push(Diagnostic::error(Some(at.clone()), message));
+            let tag = tag.original();
+            findings.push(Diagnostic::error(Some(at.clone()), SpecFinding::Tag { tag: &tag }));
         }
         match event {
             Event::Scalar(text, style, anchor, _) => {
@@ -307,17 +294,15 @@ impl Builder {
             }
             Event::Alias(id) => match self.anchors.get(&id).cloned() {
                 Some(node) => self.hang(node, &at, findings),
-                None => self.no_alias(&at, "the alias stands inside the value it names", findings),
+                None => self.no_alias(&at, &SpecFinding::AliasInside, findings),
             },
-            Event::UnresolvedAlias(name) => {
-                self.no_alias(&at, format!("the alias `*{name}` names no anchor before it"), findings)
-            }
+            Event::UnresolvedAlias(name) => self.no_alias(&at, &SpecFinding::AliasUnknown { name: &name }, findings),
             _ => Ok(()),
         }
     }
 
-    fn no_alias(&mut self, at: &Location, message: impl Into<String>, findings: &mut Findings) -> Result<(), Broken> {
-        findings.push(Diagnostic::error(Some(at.clone()), message));
+    fn no_alias(&mut self, at: &Location, why: &SpecFinding<'_>, findings: &mut Findings) -> Result<(), Broken> {
+        findings.push(Diagnostic::error(Some(at.clone()), why));
         self.hang(Arc::new(Node { at: at.clone(), content: Content::Null, size: 1 }), at, findings)
     }
 
@@ -336,8 +321,7 @@ impl Builder {
             self.size = self.size.saturating_add(node.size);
         }
         if self.size > MAX_NODES {
-            let message = format!("the document has more than {MAX_NODES} values once its aliases are written out");
-            findings.push(Diagnostic::error(Some(at.clone()), message));
+            findings.push(Diagnostic::error(Some(at.clone()), SpecFinding::TooManyValues { most: MAX_NODES }));
             return Err(Broken);
         }
         let Some(open) = self.open.last_mut() else {
@@ -354,16 +338,16 @@ impl Builder {
                         Content::List(_) | Content::Map(_) => (String::new(), false),
                     };
                     if !usable {
-                        let message = format!("{} stands as a key, and keys are texts", node.kind());
-                        findings.push(Diagnostic::error(Some(at.clone()), message));
+                        let found = Found::Kind(node.kind());
+                        findings.push(Diagnostic::error(Some(at.clone()), SpecFinding::KeyNotText { found }));
                     }
                     *pending = Some((key, at.clone(), usable));
                 }
                 Some((key, key_at, usable)) => {
                     let line = key_at.line;
-                    if let Some(first) = keys.get(&key).filter(|_| usable) {
-                        let message = format!("`{key}` stands twice, the first time in line {first}");
-                        findings.push(Diagnostic::error(Some(key_at), message).hint("take one of the two out"));
+                    if let Some(&first) = keys.get(&key).filter(|_| usable) {
+                        let twice = SpecFinding::FieldTwice { key: &key, first };
+                        findings.push(Diagnostic::error(Some(key_at), twice));
                     } else if usable {
                         keys.insert(key.clone(), line);
                         entries.push(Entry { key, key_at, value: node });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::types::explanation::{Explain, Explanation};
 use crate::types::text::{View, cut, visible};
 
 /// A place in a file of the checkout. Lines and columns count from 1; columns count characters.
@@ -35,6 +36,30 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Refusal => "refused",
+            Self::Warning => "warning",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Error | Self::Refusal => RED,
+            Self::Warning => YELLOW,
+        }
+    }
+
+    /// A message of this severity as people read it, with styles, in one line.
+    pub fn line(self, message: &str) -> String {
+        let style = self.style();
+        format!("{style}{}{style:#}: {}", self.as_str(), words(message))
+    }
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -42,35 +67,30 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// Where, when there is a place.
     pub at: Option<Location>,
-    /// What is wrong: lower case, no full stop.
-    pub message: String,
-    /// What to do next.
-    pub hint: Option<String>,
+    /// What is wrong, what it is called by machines, and what to do next.
+    pub explanation: Explanation,
     /// The line of the file the place is in.
     pub excerpt: Option<String>,
 }
 
 impl Diagnostic {
     /// An error at a place.
-    pub fn error(at: Option<Location>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, at, message: message.into(), hint: None, excerpt: None }
+    pub fn error(at: Option<Location>, what: impl Explain) -> Self {
+        Self::new(Severity::Error, at, what)
     }
 
     /// A refusal at a place.
-    pub fn refusal(at: Option<Location>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Refusal, ..Self::error(at, message) }
+    pub fn refusal(at: Option<Location>, what: impl Explain) -> Self {
+        Self::new(Severity::Refusal, at, what)
     }
 
     /// A warning at a place.
-    pub fn warning(at: Option<Location>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(at, message) }
+    pub fn warning(at: Option<Location>, what: impl Explain) -> Self {
+        Self::new(Severity::Warning, at, what)
     }
 
-    /// The same finding with a hint.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    fn new(severity: Severity, at: Option<Location>, what: impl Explain) -> Self {
+        Self { severity, at, explanation: what.explanation(), excerpt: None }
     }
 }
 
@@ -118,7 +138,9 @@ impl Diagnostics {
     /// The findings by file, line and column; without a place first; a finding that came twice once.
     pub fn sorted(&self) -> Vec<&Diagnostic> {
         let mut sorted: Vec<_> = self.findings.iter().collect();
-        sorted.sort_by(|a, b| (&a.at, a.severity, &a.message).cmp(&(&b.at, b.severity, &b.message)));
+        sorted.sort_by(|a, b| {
+            (&a.at, a.severity, &a.explanation.message).cmp(&(&b.at, b.severity, &b.explanation.message))
+        });
         sorted.dedup();
         sorted
     }
@@ -158,12 +180,8 @@ impl Diagnostic {
     /// The finding as people read it, with styles: a line for the message, the place with its line of the file, a line for
     /// the hint. No words in it, whoever wrote them, steer a terminal or begin a line.
     pub fn text(&self) -> String {
-        let (style, word) = match self.severity {
-            Severity::Error => (RED, "error"),
-            Severity::Refusal => (RED, "refused"),
-            Severity::Warning => (YELLOW, "warning"),
-        };
-        let mut lines = vec![format!("{style}{word}{style:#}: {}", words(&self.message))];
+        let style = self.severity.style();
+        let mut lines = vec![self.severity.line(&self.explanation.message)];
         let number = self.at.as_ref().map_or_else(|| " ".to_owned(), |at| at.line.to_string());
         let margin = " ".repeat(number.len());
         if let Some(at) = &self.at {
@@ -177,7 +195,7 @@ impl Diagnostic {
                 lines.push(format!("{margin} {DIM}|{DIM:#} {}{style}^{style:#}", " ".repeat(before)));
             }
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &self.explanation.hint {
             lines.push(format!("{margin} {DIM}={DIM:#} {CYAN}hint{CYAN:#}: {}", words(hint)));
         }
         lines.join("\n")
@@ -227,6 +245,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::types::explanation::Code;
+
+    fn told(message: &str) -> Explanation {
+        Explanation::new(Code::NotYaml, message)
+    }
 
     #[test]
     fn near_names_are_proposed_and_far_ones_are_not() {
@@ -240,8 +263,8 @@ mod tests {
     #[test]
     fn a_finding_is_shown_with_its_line_and_cannot_steer_a_terminal() {
         let at = Location { file: "specs/\u{202e}a.yaml".into(), line: 12, column: 3 };
-        let mut finding =
-            Diagnostic::error(Some(at), "unknown field `\u{1b}[2J`\nerror: x").hint("did you mean `b`?\r");
+        let what = told("unknown field `\u{1b}[2J`\nerror: x").hint("did you mean `b`?\r");
+        let mut finding = Diagnostic::error(Some(at), what);
         finding.excerpt = Some("\t a: 1\u{7} ".to_owned());
         let expected = r"error: unknown field `\u{1b}[2J`\nerror: x
   --> specs/\u{202e}a.yaml:12:3
@@ -267,9 +290,9 @@ mod tests {
             let at = (parts & 1 > 0).then(|| Location { file: file.into(), line: 7, column });
             let lines = [2, 5, 1, 1].map(|lines| lines + parts / 4);
             let lines = lines[usize::from(at.is_none()) * 2 + usize::from(parts & 2 > 0)];
-            let mut finding = Diagnostic::error(at, message);
+            let mut finding = Diagnostic::error(at, told(&message));
             finding.excerpt = (parts & 2 > 0).then_some(excerpt);
-            finding.hint = (parts & 4 > 0).then_some(hint);
+            finding.explanation.hint = (parts & 4 > 0).then_some(hint);
             let text = finding.text();
             prop_assert_eq!(text.lines().count(), lines);
             let odd = |c: char| c != '\n' && (c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c));
@@ -286,10 +309,10 @@ mod tests {
     fn findings_come_by_place() {
         let at = |line| Some(Location { file: "specs/a.yaml".into(), line, column: 1 });
         let mut all = Diagnostics::new();
-        all.push(Diagnostic::error(at(9), "late"));
-        all.push(Diagnostic::warning(at(2), "early"));
-        all.push(Diagnostic::error(at(9), "late"));
-        let order: Vec<_> = all.sorted().into_iter().map(|finding| finding.message.as_str()).collect();
+        all.push(Diagnostic::error(at(9), told("late")));
+        all.push(Diagnostic::warning(at(2), told("early")));
+        all.push(Diagnostic::error(at(9), told("late")));
+        let order: Vec<_> = all.sorted().into_iter().map(|finding| finding.explanation.message.as_str()).collect();
         assert_eq!(order, ["early", "late"]);
         assert!(all.ok_or(Some(())).is_err());
     }

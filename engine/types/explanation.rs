@@ -182,6 +182,204 @@ codes! {
     ContradictsPin = "contradicts-pin",
     /// A value by which another cluster is known.
     ClaimedByAnother = "claimed-by-another",
+
+    // findings on the files of a checkout: reading a spec
+    /// A file has more findings than are listed.
+    TooManyFindings = "too-many-findings",
+    /// A file has too many bytes.
+    FileTooLarge = "file-too-large",
+    /// A file is in another encoding than UTF-8.
+    WrongEncoding = "wrong-encoding",
+    /// A file holds a NUL byte.
+    NulByte = "nul-byte",
+    /// A file holds the markers of a merge conflict.
+    MergeConflict = "merge-conflict",
+    /// A tab indents a line of YAML.
+    TabIndentation = "tab-indentation",
+    /// A document is nested too deep.
+    NestedTooDeep = "nested-too-deep",
+    /// A file is no YAML.
+    NotYaml = "not-yaml",
+    /// A document has a YAML tag.
+    YamlTag = "yaml-tag",
+    /// A YAML alias that cannot be followed.
+    YamlAlias = "yaml-alias",
+    /// A document has too many values.
+    TooManyValues = "too-many-values",
+    /// A mapping has a key that is no text.
+    KeyNotText = "key-not-text",
+    /// A field stands twice.
+    FieldTwice = "field-twice",
+    /// A field that the kind does not have.
+    UnknownField = "unknown-field",
+    /// Direct credentials, which this version does not have.
+    DirectCredentials = "direct-credentials",
+    /// A value that should be a mapping.
+    NotMapping = "not-a-mapping",
+    /// A value that should be a text.
+    NotText = "not-a-text",
+    /// A value that should be `true` or `false`.
+    NotFlag = "not-a-flag",
+    /// A value that should be a whole number within limits.
+    NotNumber = "not-a-number",
+    /// A value that is none of those that may stand there.
+    NotChoice = "not-a-choice",
+    /// A value that should be a list.
+    NotList = "not-a-list",
+    /// A field that has to be there.
+    FieldMissing = "field-missing",
+    /// A field without a value.
+    ValueEmpty = "value-empty",
+    /// A private key where a name should be.
+    PrivateKeyInSpec = "private-key-in-spec",
+    /// A text that breaks the grammar of its field.
+    InvalidName = "invalid-name",
+    /// A document of a kind that is no spec's.
+    UnknownKind = "unknown-kind",
+    /// A document of an API version that is not read.
+    UnknownApiVersion = "unknown-api-version",
+    /// A pair that has not two names.
+    PairWithoutTwoNames = "pair-without-two-names",
+    /// A reconciler that this version does not have.
+    ReconcilerNotAvailable = "reconciler-not-available",
+    /// A text that is no reference of an image.
+    InvalidImage = "invalid-image",
+    /// A CA that has both sources or none.
+    CaWithoutOneSource = "ca-without-one-source",
+    /// A path that does not stay below the checkout.
+    PathOutsideCheckout = "path-outside-checkout",
+    /// A share that this version does not have.
+    ShareNotAvailable = "share-not-available",
+    /// A source of a key that this version does not have.
+    KeySourceNotAvailable = "key-source-not-available",
+    /// A text that is no name of an environment variable.
+    InvalidVariableName = "invalid-variable-name",
+    /// A key that has several sources or none.
+    KeyWithoutOneSource = "key-without-one-source",
+    /// An endpoint whose certificate is not to be verified.
+    InsecureEndpoint = "insecure-endpoint",
+
+    // compiling the specs
+    /// The cluster ID of every Istio that was left as it comes.
+    ClusterIdOfNoCluster = "cluster-id-of-no-cluster",
+    /// Settings of components for a cluster that gets none.
+    ComponentsNotDeployed = "components-not-deployed",
+    /// A field without which components cannot be rendered.
+    ComponentFieldMissing = "component-field-missing",
+    /// A key of a cluster of another checkout.
+    KeyOfAnotherCheckout = "key-of-another-checkout",
+    /// An empty list of revisions.
+    RevisionsEmpty = "revisions-empty",
+    /// A revision that stands twice.
+    RevisionTwice = "revision-twice",
+    /// No gateway, of a network that is not flat.
+    GatewaysEmpty = "gateways-empty",
+    /// An api host that the spec states and does not allow.
+    ApiHostOutsideAllow = "api-host-outside-allow",
+    /// An address that each machine takes for itself.
+    InwardAddress = "inward-address",
+    /// An address that the spec states and does not allow.
+    AddressOutsideAllow = "address-outside-allow",
+    /// A CA file that cannot be read.
+    CaFileMissing = "ca-file-missing",
+    /// A CA file that is no PEM.
+    CaFileNotText = "ca-file-not-text",
+    /// A CA that cannot be used.
+    CaUnusable = "ca-unusable",
+    /// A checkout without specs.
+    NoSpecs = "no-specs",
+    /// A checkout without a Mesh.
+    NoMesh = "no-mesh",
+    /// A second Mesh in one checkout.
+    SecondMesh = "second-mesh",
+    /// Two clusters of one name.
+    ClusterTwice = "cluster-twice",
+    /// A cluster that says not which of several meshes it is in.
+    MeshNotSaid = "mesh-not-said",
+    /// A cluster in a mesh that is not declared.
+    UnknownMesh = "unknown-mesh",
+    /// A required engine that is no minor version.
+    InvalidRequiredEngine = "invalid-required-engine",
+    /// The checkout requires another engine.
+    OtherEngineRequired = "other-engine-required",
+    /// Clusters are joined, and foreign roots are not accepted.
+    ForeignRootsNotAccepted = "foreign-roots-not-accepted",
+    /// A key of the engine that cannot be used.
+    EngineKeyUnusable = "engine-key-unusable",
+    /// Two keys of the engine with one id, or one key twice.
+    EngineKeyTwice = "engine-key-twice",
+    /// Pairs where the topology is full.
+    PairsWithoutTopology = "pairs-without-topology",
+    /// The topology is pairs, and there are none.
+    TopologyWithoutPairs = "topology-without-pairs",
+    /// A cluster that is paired with itself.
+    PairWithItself = "pair-with-itself",
+    /// A pair of clusters that are both of other checkouts.
+    PairOfOtherCheckouts = "pair-of-other-checkouts",
+    /// A pair that names a cluster that is not declared.
+    PairOfUnknownCluster = "pair-of-unknown-cluster",
+    /// A value of which each cluster needs its own.
+    ValueOfAnotherCluster = "value-of-another-cluster",
+    /// A network that one cluster calls flat and another its own.
+    FlatBesideOwnNetwork = "flat-beside-own-network",
+    /// Two cluster domains in one mesh.
+    ClusterDomainsDiffer = "cluster-domains-differ",
+    /// A port that a Deckhouse cluster cannot read.
+    EndpointPortNotReadable = "endpoint-port-not-readable",
+    /// A folder that a Deckhouse cluster cannot read.
+    EndpointFolderNotReadable = "endpoint-folder-not-readable",
+    /// A peer in a checkout that has no cluster of its own.
+    PeerOfNobody = "peer-of-nobody",
+    /// A cluster with links and without components.
+    LinkedWithoutComponents = "linked-without-components",
+    /// Evidence is required of a folder of files.
+    EvidenceOfFile = "evidence-of-file",
+    /// A cluster that the lock knows and no spec declares.
+    ClusterVanished = "cluster-vanished",
+
+    // templates and rendering
+    /// An override of a template that there is not.
+    UnknownTemplate = "unknown-template",
+    /// A template that cannot be rendered.
+    TemplateBroken = "template-broken",
+    /// A template that renders to no YAML.
+    TemplateNotYaml = "template-not-yaml",
+    /// A template that renders to something else than objects.
+    TemplateNotObject = "template-not-an-object",
+    /// An override that does not keep what the template has to have.
+    OverrideBreaksModel = "override-breaks-model",
+    /// A value that cannot be written as YAML or JSON.
+    NotWritable = "not-writable",
+    /// A text that another parser does not read as it was meant.
+    NotReadBack = "not-read-back",
+    /// An object that Kubernetes would not keep.
+    ObjectTooLarge = "object-too-large",
+    /// The standard mesh networks cannot be read.
+    StandardNetworksBroken = "standard-networks-broken",
+    /// A root CA that ends soon or has ended.
+    RootCaEnds = "root-ca-ends",
+    /// Root CAs that cannot be told apart by their subject.
+    RootCasShareSubject = "root-cas-share-subject",
+
+    // the lock
+    /// A file that is not part of a lock.
+    NotPartOfLock = "not-part-of-lock",
+    /// A file of the lock that speaks of another cluster than its name.
+    LockNameDiffers = "lock-name-differs",
+    /// A key in the lock that cannot be used.
+    LockedKeyUnusable = "locked-key-unusable",
+    /// A key in the lock that is not the one that its digest names.
+    LockedKeyDiffers = "locked-key-differs",
+    /// A root CA in the lock that cannot be used.
+    LockedRootUnusable = "locked-root-unusable",
+    /// A root CA in the lock that is not the one that its digest names.
+    LockedRootDiffers = "locked-root-differs",
+    /// A file of the lock that breaks the format.
+    LockMalformed = "lock-malformed",
+    /// A lock of a newer engine.
+    LockTooNew = "lock-too-new",
+    /// The specs of a base have findings, so what it last rendered stands for it.
+    BaseNotRendered = "base-not-rendered",
 }
 
 impl fmt::Display for Code {
@@ -193,6 +391,26 @@ impl fmt::Display for Code {
 impl Serialize for Code {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A reason that can be told to people and machines alike: a value of a closed enum.
+pub trait Explain {
+    /// Its code, its sentence, and what to do about it.
+    fn explanation(&self) -> Explanation;
+}
+
+/// Only in tests: elsewhere a reason is a value of a closed enum.
+#[cfg(test)]
+impl Explain for Explanation {
+    fn explanation(&self) -> Explanation {
+        self.clone()
+    }
+}
+
+impl<T: Explain> Explain for &T {
+    fn explanation(&self) -> Explanation {
+        (*self).explanation()
     }
 }
 
@@ -262,7 +480,25 @@ mod tests {
             cluster-not-in-lock file-not-ours folder-of-unknown-cluster \
             first-contact cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
-            cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another";
+            cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another \
+            too-many-findings file-too-large wrong-encoding nul-byte merge-conflict tab-indentation nested-too-deep \
+            not-yaml yaml-tag yaml-alias too-many-values key-not-text field-twice unknown-field direct-credentials \
+            not-a-mapping not-a-text not-a-flag not-a-number not-a-choice not-a-list field-missing value-empty \
+            private-key-in-spec invalid-name unknown-kind unknown-api-version pair-without-two-names \
+            reconciler-not-available invalid-image ca-without-one-source path-outside-checkout share-not-available \
+            key-source-not-available invalid-variable-name key-without-one-source insecure-endpoint \
+            cluster-id-of-no-cluster components-not-deployed component-field-missing key-of-another-checkout \
+            revisions-empty revision-twice gateways-empty api-host-outside-allow inward-address \
+            address-outside-allow ca-file-missing ca-file-not-text ca-unusable no-specs no-mesh second-mesh \
+            cluster-twice mesh-not-said unknown-mesh invalid-required-engine other-engine-required \
+            foreign-roots-not-accepted engine-key-unusable engine-key-twice pairs-without-topology \
+            topology-without-pairs pair-with-itself pair-of-other-checkouts pair-of-unknown-cluster \
+            value-of-another-cluster flat-beside-own-network cluster-domains-differ endpoint-port-not-readable \
+            endpoint-folder-not-readable peer-of-nobody linked-without-components evidence-of-file cluster-vanished unknown-template \
+            template-broken template-not-yaml template-not-an-object override-breaks-model not-writable \
+            not-read-back object-too-large standard-networks-broken root-ca-ends root-cas-share-subject \
+            not-part-of-lock lock-name-differs locked-key-unusable locked-key-differs locked-root-unusable \
+            locked-root-differs lock-malformed lock-too-new base-not-rendered";
         assert_eq!(all, released.split_whitespace().collect::<Vec<_>>());
     }
 

@@ -22,8 +22,12 @@ fn builtin(name: &str) -> String {
 fn words(findings: &Diagnostics) -> String {
     let line = |finding: &&Diagnostic| {
         let at = finding.at.as_ref().map(ToString::to_string).unwrap_or_default();
-        let hint = finding.hint.as_deref().unwrap_or_default();
-        format!("{at}: {}\n  | {}\n  = {hint}\n", finding.message, finding.excerpt.as_deref().unwrap_or_default())
+        let hint = finding.explanation.hint.as_deref().unwrap_or_default();
+        format!(
+            "{at}: {}\n  | {}\n  = {hint}\n",
+            finding.explanation.message,
+            finding.excerpt.as_deref().unwrap_or_default()
+        )
     };
     findings.sorted().iter().map(line).collect()
 }

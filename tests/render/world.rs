@@ -174,7 +174,7 @@ impl World {
     pub(crate) fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
         let templates = Templates::builtin();
         let words = |findings: isthmus::types::diagnostic::Diagnostics| {
-            findings.sorted().iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join("\n")
+            findings.sorted().iter().map(|finding| finding.explanation.message.clone()).collect::<Vec<_>>().join("\n")
         };
         let given = Given::new();
         let context = RenderContext::new(&self.mesh, &self.lock, &templates, &given).map_err(words)?;

@@ -5,11 +5,16 @@
 //! public halves of the engine's keys. Only `apply` writes it. Each certificate and key stands beside its SHA-256, so that
 //! an edit by hand that changes one of them is found.
 
+mod finding;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::finding::LEAVE_DIRECT;
+
+use self::finding::LockFinding;
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -94,9 +99,6 @@ pub struct LockedPrivate {
     /// East-west gateways, sorted.
     pub gateways: Vec<Gateway>,
 }
-
-/// The way out of direct credentials.
-pub(crate) const LEAVE_DIRECT: &str = "leave with the version before: set `state: leaving` on every cluster and apply until nothing is left; then take `credentials` and `encryption` out of the Mesh and join with relay, using this version";
 
 /// A link: how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,19 +225,15 @@ impl Lock {
             let wire: WireLinks = read(path, text)?;
             same_name(path, &wire.reader, &reader)?;
             if let Some((peer, _)) = wire.links.iter().find(|(_, link)| link.epoch.is_some()) {
-                let message = format!(
-                    "the remote secret of `{reader}` for `{peer}` holds a direct credential, which this version does not have"
-                );
                 let line = text.lines().position(|line| line.trim_start().starts_with("epoch:"));
                 let at = place(path, line.map_or(1, |line| line + 1), 1);
-                return Err(Diagnostic::refusal(Some(at), message).hint(LEAVE_DIRECT));
+                return Err(Diagnostic::refusal(Some(at), LockFinding::Direct { reader: &reader, peer }));
             }
             let links = wire.links.into_iter();
             let links = links.map(|(peer, link)| (peer, LockedLink { stage: link.stage, unproven: link.unproven }));
             self.links.insert(reader, links.collect());
         } else {
-            return Err(Diagnostic::error(Some(place(path, 1, 1)), "this file is not part of a lock")
-                .hint("the lock holds `mesh.yaml`, `clusters/<cluster>.yaml` and `links/<cluster>.yaml`; move the file elsewhere"));
+            return Err(of_file(path, &LockFinding::NotPart));
         }
         Ok(())
     }
@@ -363,9 +361,9 @@ impl WireKey {
 
     fn check(self, path: &str) -> Result<(KeyId, PublicKey), Diagnostic> {
         let key = PublicKey::from_pem(&self.pem)
-            .map_err(|error| edited(path, &format!("the key `{}` is unreadable: {error}", self.id)))?;
+            .map_err(|error| of_file(path, &LockFinding::Key { id: &self.id, error: &error }))?;
         if key.fingerprint() != self.sha256 {
-            return Err(edited(path, &format!("the key `{}` is not the one its sha256 names", self.id)));
+            return Err(of_file(path, &LockFinding::KeyDiffers { id: &self.id }));
         }
         Ok((self.id, key))
     }
@@ -412,16 +410,11 @@ impl WireCluster {
         let mut roots = Vec::new();
         for wire in self.public.root_ca {
             let parsed = parse_roots_any_time(&wire.pem)
-                .map_err(|error| edited(path, &format!("the root CA {} is unreadable: {error}", wire.sha256)))?;
+                .map_err(|error| of_file(path, &LockFinding::Root { digest: wire.sha256, error: &error }))?;
             let same = |root: &RootCertificate| root.digest == wire.sha256 && root.not_after == wire.not_after;
             match parsed.into_iter().next().filter(same) {
                 Some(root) => roots.push(root),
-                None => {
-                    return Err(edited(
-                        path,
-                        &format!("a root CA is not the one that {} and its notAfter name", wire.sha256),
-                    ));
-                }
+                None => return Err(of_file(path, &LockFinding::RootDiffers { digest: wire.sha256 })),
             }
         }
         let (_, authn_key) = self.public.authn_key.check(path)?;
@@ -454,24 +447,22 @@ fn place(path: &str, line: usize, column: usize) -> Location {
     Location { file: path.into(), line, column }
 }
 
-fn edited(path: &str, message: &str) -> Diagnostic {
-    Diagnostic::error(Some(place(path, 1, 1)), message)
-        .hint("the lock is written by `engine apply` alone; restore the file with `git checkout` and let trust changes come by `engine apply --accept-trust`")
+/// A finding about a whole file.
+fn of_file(path: &str, what: &LockFinding<'_>) -> Diagnostic {
+    Diagnostic::error(Some(place(path, 1, 1)), what)
 }
 
 fn same_name(path: &str, inside: &ClusterName, outside: &ClusterName) -> Result<(), Diagnostic> {
     if inside == outside {
         return Ok(());
     }
-    Err(edited(path, &format!("the file is named after `{outside}` and speaks of `{inside}`")))
+    Err(of_file(path, &LockFinding::Name { inside, outside }))
 }
 
 fn text_of<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
-    let text = std::str::from_utf8(bytes).map_err(|_| edited(path, "the file is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| of_file(path, &LockFinding::NotUtf8))?;
     if let Some(line) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
-        return Err(Diagnostic::error(Some(place(path, line + 1, 1)), "the file holds merge-conflict markers").hint(
-            "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew",
-        ));
+        return Err(Diagnostic::error(Some(place(path, line + 1, 1)), LockFinding::MergeConflict));
     }
     Ok(text)
 }
@@ -479,20 +470,13 @@ fn text_of<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
 fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Diagnostic> {
     let failed = |error: &serde_saphyr::Error| {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-        let words = error.to_string();
-        let message = words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let mut finding = edited(path, &format!("the lock cannot be read: {message}"));
-        finding.at = Some(place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1)));
-        finding
+        let at = place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1));
+        Diagnostic::error(Some(at), LockFinding::Malformed(error))
     };
     // our own files begin with their version, so that a newer one is known before its fields are
     let version = text.lines().find_map(|line| line.strip_prefix("version:")).and_then(|text| text.trim().parse().ok());
     if let Some(version) = version.filter(|version: &u32| *version > LOCK_VERSION) {
-        return Err(Diagnostic::error(
-            Some(place(path, 1, 1)),
-            format!("the lock has version {version}, and this engine reads up to {LOCK_VERSION}"),
-        )
-        .hint("use the engine that wrote it, or a newer one"));
+        return Err(of_file(path, &LockFinding::TooNew { version, newest: LOCK_VERSION }));
     }
     serde_saphyr::from_str(text).map_err(|error| failed(&error))
 }

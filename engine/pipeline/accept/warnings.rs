@@ -6,11 +6,61 @@ use std::time::Duration;
 use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
 use crate::types::diagnostic::Diagnostic;
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
 /// How long before its end a root CA is warned of.
 pub const ROOT_WARNING: Duration = Duration::from_hours(30 * 24);
+
+/// What is odd about root CAs in the lock.
+#[derive(Debug)]
+enum RootWarning<'a> {
+    /// One ends soon, or has ended.
+    Ending {
+        /// Of which cluster.
+        cluster: &'a ClusterName,
+        /// Its digest.
+        digest: Digest,
+        /// Its subject.
+        subject: &'a str,
+        /// Whole days until it ends; negative when it has ended.
+        days: i64,
+    },
+    /// Different ones have one subject.
+    EqualSubjects {
+        /// Of which clusters.
+        clusters: BTreeSet<&'a ClusterName>,
+        /// The subject.
+        subject: &'a str,
+    },
+}
+
+impl Explain for RootWarning<'_> {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Ending { cluster, digest, subject, days } => {
+                let when = match days {
+                    days if *days < 0 => "has expired".to_owned(),
+                    1 => "ends in 1 day".to_owned(),
+                    days => format!("ends in {days} days"),
+                };
+                Explanation::new(Code::RootCaEnds, format!("root CA {digest} of `{cluster}` ({subject}) {when}")).hint(
+                    "give the cluster a new root beside the old one; the new one is a trust change, to be accepted while both are valid",
+                )
+            }
+            Self::EqualSubjects { clusters, subject } => {
+                let names = clusters.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let message = format!(
+                    "different root CAs of {names} have one subject, `{subject}`, and not all have a SubjectKeyIdentifier"
+                );
+                Explanation::new(Code::RootCasShareSubject, message).hint(
+                    "a verifier that finds issuers by name may try the wrong root first; give each new root a subject of its own",
+                )
+            }
+        }
+    }
+}
 
 /// Warnings of roots that end within [`ROOT_WARNING`], or have ended.
 pub(super) fn ending_roots(mesh: &Mesh, lock: &Lock, now: Timestamp) -> Vec<Diagnostic> {
@@ -18,15 +68,9 @@ pub(super) fn ending_roots(mesh: &Mesh, lock: &Lock, now: Timestamp) -> Vec<Diag
     for (name, known) in &lock.clusters {
         let at = mesh.clusters.get(name).map(|cluster| cluster.at.clone());
         for root in known.public.roots.iter().filter(|root| root.not_after < now + ROOT_WARNING) {
-            let when = match root.days_left(now) {
-                days if days < 0 => "has expired".to_owned(),
-                1 => "ends in 1 day".to_owned(),
-                days => format!("ends in {days} days"),
-            };
-            let message = format!("root CA {} of `{name}` ({}) {when}", root.digest, root.subject);
-            warnings.push(Diagnostic::warning(at.clone(), message).hint(
-                "give the cluster a new root beside the old one; the new one is a trust change, to be accepted while both are valid",
-            ));
+            let (digest, days) = (root.digest, root.days_left(now));
+            let ending = RootWarning::Ending { cluster: name, digest, subject: &root.subject, days };
+            warnings.push(Diagnostic::warning(at.clone(), ending));
         }
     }
     warnings
@@ -44,12 +88,8 @@ pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
     let doubtful = by_subject.into_iter().filter(|(_, roots)| roots.len() > 1 && roots.values().any(|(_, id)| !id));
     doubtful
         .map(|(subject, roots)| {
-            let names: BTreeSet<&ClusterName> = roots.values().map(|(name, _)| *name).collect();
-            let names = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let message = format!("different root CAs of {names} have one subject, `{subject}`, and not all have a SubjectKeyIdentifier");
-            Diagnostic::warning(None, message).hint(
-                "a verifier that finds issuers by name may try the wrong root first; give each new root a subject of its own",
-            )
+            let clusters = roots.values().map(|(name, _)| *name).collect();
+            Diagnostic::warning(None, RootWarning::EqualSubjects { clusters, subject })
         })
         .collect()
 }

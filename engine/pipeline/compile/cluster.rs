@@ -5,11 +5,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::model::mesh::{
     Allow, Api, Cluster, Components, EvidenceRule, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
 };
+use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{Compiler, Draft};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
 use crate::types::certificate::{CertificateError, MAX_BUNDLE};
-use crate::types::diagnostic::{Diagnostic, Location};
+use crate::types::diagnostic::Location;
 use crate::types::name::{ClusterDomain, Namespace, Revision};
 
 /// Replicas of exporter, api-proxy and relay when the spec states none.
@@ -26,8 +27,8 @@ impl<'a> Compiler<'a> {
         let istio = self.istio(&spec.istio, reconciler);
         self.addresses(spec);
         if let Some(id) = spec.cluster_id.as_ref().filter(|id| id.value.is_istio_default()) {
-            let message = format!("`{}` is the cluster ID of every untouched Istio and names no cluster", id.value);
-            self.error(&id.at, message, format!("leave clusterID out; peers then know it as `{}`", spec.name.value));
+            let untouched = CompileFinding::DefaultClusterId { id: &id.value, cluster: &spec.name.value };
+            self.error(&id.at, &untouched);
         }
         let endpoint = spec.endpoint.as_ref()?;
         let cluster = Cluster {
@@ -101,8 +102,7 @@ impl<'a> Compiler<'a> {
             return if is_file || of_deckhouse { EvidenceRule::None } else { EvidenceRule::Required };
         };
         if is_file && spec.value.requires_any() {
-            let message = "evidence is required, and a file says nothing of what is live now";
-            self.error(&spec.at, message, "leave `evidence` out, or read the metadata over https://");
+            self.error(&spec.at, &CompileFinding::EvidenceOfFile);
         }
         spec.value.clone()
     }
@@ -112,8 +112,7 @@ impl<'a> Compiler<'a> {
         let nothing = MulticlusterSpec::default();
         let stated = spec.multicluster.as_ref();
         if let Some(stated) = stated.filter(|_| !ours) {
-            let message = format!("`multicluster` stands here, and nothing is deployed into `{}`", spec.name.value);
-            self.error(&stated.at, message, "take it out, or let the reconciler be `rendered`");
+            self.error(&stated.at, &CompileFinding::NothingDeployed { cluster: &spec.name.value });
         }
         let wanted = stated.map_or(&nothing, |stated| &stated.value);
         if !ours || wanted.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
@@ -132,9 +131,7 @@ impl<'a> Compiler<'a> {
             ];
             for (field, there, example) in needed {
                 if !there && !self.spec.may_be_misspelt(at) {
-                    let message =
-                        format!("`multicluster.{field}` is missing in `{name}`, into which components are rendered");
-                    self.error(at, message, format!("write for example {example}"));
+                    self.error(at, &CompileFinding::ComponentField { field, cluster: name, example });
                 }
             }
         }
@@ -148,12 +145,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn key(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> KeySource {
-        let name = &spec.name.value;
         let source = spec.key.as_ref().map_or(&KeySpec::Cluster, |key| &key.value);
         let at = spec.key.as_ref().map_or(&spec.name.at, |key| &key.at);
         if spec.key.is_some() && reconciler == Reconciler::External {
-            let message = format!("`key` stands here, and the key of `{name}` belongs to another checkout");
-            self.error(at, message, "take it out");
+            self.error(at, &CompileFinding::KeyOfAnother { cluster: &spec.name.value });
         }
         match source {
             KeySpec::Cluster => KeySource::Cluster,
@@ -166,11 +161,11 @@ impl<'a> Compiler<'a> {
         let mut revisions = Vec::new();
         if let Some(stated) = &spec.revisions {
             if stated.value.is_empty() {
-                self.error(&stated.at, "`revisions` is empty", "leave it out for `default`, or name the revisions");
+                self.error(&stated.at, &CompileFinding::NoRevisions);
             }
             for revision in &stated.value {
                 if revisions.contains(&revision.value) {
-                    self.error(&revision.at, format!("revision `{}` stands twice", revision.value), "take one out");
+                    self.error(&revision.at, &CompileFinding::RevisionTwice { revision: &revision.value });
                 }
                 revisions.push(revision.value.clone());
             }
@@ -204,39 +199,35 @@ impl<'a> Compiler<'a> {
             && !spec.flat_network.as_ref().is_some_and(|flat| flat.value)
             && !self.spec.may_be_misspelt(&gateways.at)
         {
-            let message = format!("`{}` has no gateway, and its network is not flat", spec.name.value);
-            self.error(&gateways.at, message, "state its gateways, leave them out, or say `flatNetwork: true`");
+            self.error(&gateways.at, &CompileFinding::NoGateway { cluster: &spec.name.value });
         }
         for gateway in spec.gateways.iter().flat_map(|gateways| &gateways.value) {
-            self.address(&gateway.at, "the gateway", &gateway.value.address, &ranges);
+            self.address(&gateway.at, AddressOf::Gateway, &gateway.value.address, &ranges);
         }
         let of_components = spec.multicluster.as_ref().and_then(|stated| stated.value.api_host.as_ref());
         for host in spec.api_host.iter().chain(of_components) {
             let allowed = &spec.allow_api_hosts;
             if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.value.matches(&host.value.host)) {
-                let message = format!("the api host `{}` matches nothing in `allow.apiHosts`", host.value);
-                self.error(&host.at, message, "add it there, or correct it");
+                self.error(&host.at, &CompileFinding::ApiHost { host: &host.value });
             }
         }
     }
 
     fn endpoint_address(&mut self, endpoint: &crate::spec::At<Endpoint>, ranges: &[Cidr]) {
         if let Endpoint::Https { host, .. } = &endpoint.value {
-            self.address(&endpoint.at, "the endpoint", host, ranges);
+            self.address(&endpoint.at, AddressOf::Endpoint, host, ranges);
         }
     }
 
-    fn address(&mut self, at: &Location, what: &str, host: &Host, ranges: &[Cidr]) {
+    fn address(&mut self, at: &Location, of: AddressOf, host: &Host, ranges: &[Cidr]) {
         let allowed = match host {
             Host::Address(address) => ranges.iter().any(|range| range.contains(*address)),
             Host::Name(_) => ranges.iter().any(|range| range.contains(std::net::Ipv4Addr::LOCALHOST.into())),
         };
         if host.is_inward() && !allowed {
-            let message = format!("{what} `{host}` is an inward address, which each machine takes for itself");
-            self.error(at, message, "correct it, or name its range in `allow.addresses` if it is meant");
+            self.error(at, &CompileFinding::Inward { of, host });
         } else if matches!(host, Host::Address(_)) && !ranges.is_empty() && !allowed {
-            let message = format!("{what} `{host}` lies in no range of `allow.addresses`");
-            self.error(at, message, "add its range there, or correct it");
+            self.error(at, &CompileFinding::Address { of, host });
         }
     }
 
@@ -246,13 +237,11 @@ impl<'a> Compiler<'a> {
             CaSpec::Inline(pem) => self.pem(&pem.at, &pem.value),
             CaSpec::File(path) => {
                 let Some(bytes) = (self.files)(&path.value) else {
-                    let message = format!("the CA file `{}` is not in the checkout, or cannot be read", path.value);
-                    self.error(&path.at, message, "the path is relative to the checkout");
+                    self.error(&path.at, &CompileFinding::CaFileMissing { path: &path.value });
                     return None;
                 };
                 let Ok(text) = String::from_utf8(bytes) else {
-                    let message = format!("the CA file `{}` is no text, and PEM is wanted", path.value);
-                    self.error(&path.at, message, "`openssl x509 -inform der -in FILE` prints it as PEM");
+                    self.error(&path.at, &CompileFinding::CaFileNotText { path: &path.value });
                     return None;
                 };
                 self.pem(&path.at, &text)
@@ -264,8 +253,7 @@ impl<'a> Compiler<'a> {
         match certificates(text) {
             Ok(pem) => Some(pem),
             Err(error) => {
-                let message = format!("the CA is unusable: {error}");
-                self.findings.push(Diagnostic::error(Some(at.clone()), message));
+                self.error(at, &CompileFinding::Ca(&error));
                 None
             }
         }

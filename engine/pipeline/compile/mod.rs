@@ -7,10 +7,12 @@
 //! All findings come at once. The result does not depend on the order of documents and files, but for the places.
 
 mod cluster;
+mod finding;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::finding::CompileFinding;
 use crate::model::mesh::{EngineKey, FirstContact, Mesh, Reconciler, Topology};
 use crate::spec::{At, ClusterSpec, MeshSpec, Source, Spec, parse_all};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
@@ -50,8 +52,8 @@ struct Draft<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn error(&mut self, at: &Location, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.push(Diagnostic::error(Some(at.clone()), message).hint(hint));
+    fn error(&mut self, at: &Location, what: &CompileFinding<'_>) {
+        self.findings.push(Diagnostic::error(Some(at.clone()), what));
     }
 
     /// The mesh, as far as it can be told; the findings say whether it holds.
@@ -80,16 +82,14 @@ impl<'a> Compiler<'a> {
     fn the_mesh(&mut self) -> Option<&'a MeshSpec> {
         let spec = self.spec;
         let none = spec.meshes.is_empty() && spec.clusters.is_empty() && spec.peers.is_empty();
-        let hint = "write a Mesh into specs/mesh.yaml and each Cluster into a file of its own below specs/clusters/";
         match spec.meshes.as_slice() {
             [] if spec.partial => None,
             [] if none => {
-                let message = "no specification found below specs/";
-                self.findings.push(Diagnostic::error(None, message).hint(hint));
+                self.findings.push(Diagnostic::error(None, CompileFinding::NoSpecs));
                 None
             }
             [] => {
-                self.findings.push(Diagnostic::error(None, "no Mesh document found below specs/").hint(hint));
+                self.findings.push(Diagnostic::error(None, CompileFinding::NoMesh));
                 None
             }
             [mesh] => Some(mesh),
@@ -98,12 +98,8 @@ impl<'a> Compiler<'a> {
                 let first = meshes.iter().min_by_key(|mesh| (&mesh.name.value, &mesh.name.at))?;
                 for other in meshes.iter().filter(|mesh| mesh.name.at != first.name.at) {
                     let (name, first) = (&other.name.value, &first.name);
-                    let message = format!("a second Mesh `{name}` beside `{}` at {}", first.value, first.at);
-                    self.error(
-                        &other.name.at,
-                        message,
-                        "this version plans one mesh per checkout; move the other one to a checkout of its own",
-                    );
+                    let second = CompileFinding::SecondMesh { name, first: &first.value, at: &first.at };
+                    self.error(&other.name.at, &second);
                 }
                 Some(first)
             }
@@ -129,8 +125,7 @@ impl<'a> Compiler<'a> {
         places.sort_by(|a, b| a.at.cmp(&b.at));
         for name in places {
             if let Some(first) = names.insert(&name.value, &name.at) {
-                let message = format!("two clusters are named `{}`, the other at {first}", name.value);
-                self.error(&name.at, message, "give one of them another name");
+                self.error(&name.at, &CompileFinding::ClusterTwice { name: &name.value, first });
             }
         }
         drafts.sort_by(|a, b| (&a.cluster.name, &a.cluster.at).cmp(&(&b.cluster.name, &b.cluster.at)));
@@ -143,13 +138,13 @@ impl<'a> Compiler<'a> {
         let Some(mesh) = mesh else { return };
         match &cluster.mesh {
             None if names.len() > 1 => {
-                let message = format!("`{}` says not which mesh it is in, and there are several", cluster.name.value);
-                self.error(&cluster.name.at, message, format!("write `mesh: {}` into its spec", mesh.name.value));
+                let (cluster, mesh) = (&cluster.name, &mesh.name.value);
+                self.error(&cluster.at, &CompileFinding::MeshNotSaid { cluster: &cluster.value, mesh });
             }
             Some(stated) if !names.contains(&stated.value.as_str()) && !self.spec.partial => {
                 let near = did_you_mean(stated.value.as_str(), names.iter().copied());
-                let hint = format!("did you mean `{}`?", near.unwrap_or(mesh.name.value.as_str()));
-                self.error(&stated.at, format!("no Mesh is named `{}`", stated.value), hint);
+                let near = near.unwrap_or(mesh.name.value.as_str());
+                self.error(&stated.at, &CompileFinding::UnknownMesh { name: &stated.value, near });
             }
             _ => {}
         }
@@ -165,11 +160,10 @@ impl<'a> Compiler<'a> {
         let plain =
             |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
         if !(plain(parts.next()) && plain(parts.next()) && parts.next().is_none()) {
-            let message = format!("`{}` is no minor version", required.value.escape_debug());
-            self.error(&required.at, message, "write major and minor, for example `\"0.1\"`");
+            self.error(&required.at, &CompileFinding::RequiredEngineFormat { text: &required.value });
         } else if minor(&required.value) != minor(engine_version) {
-            let message = format!("this checkout requires engine {}, and this is {engine_version}", required.value);
-            self.error(&required.at, message, format!("use an engine {}, or change requiredEngine", required.value));
+            let other = CompileFinding::RequiredEngine { required: &required.value, own: engine_version };
+            self.error(&required.at, &other);
         }
     }
 
@@ -181,11 +175,7 @@ impl<'a> Compiler<'a> {
         if alone || misspelt || accepted.is_some_and(|accepted| accepted.value) {
             return;
         }
-        self.error(
-            at,
-            "joining clusters makes each trust the roots of the others, and `acceptForeignRoots: true` is not said",
-            "every root can sign every identity of every accepted trust domain; write `acceptForeignRoots: true` if that is wanted",
-        );
+        self.error(at, &CompileFinding::ForeignRoots);
     }
 
     /// By id.
@@ -196,14 +186,12 @@ impl<'a> Compiler<'a> {
             let key = match PublicKey::from_pem(&stated.public_key.value) {
                 Ok(key) => key,
                 Err(error) => {
-                    let message = format!("the engine key `{id}` is unusable: {error}");
-                    self.error(&stated.public_key.at, message, "`engine keys list` prints the public half");
+                    self.error(&stated.public_key.at, &CompileFinding::EngineKey { id, error: &error });
                     continue;
                 }
             };
             if let Some((_, first)) = keys.iter().find(|(known, _)| known.id == *id || known.key == key) {
-                let message = format!("the engine key `{id}` has the id or the key of another one at {first}");
-                self.error(&stated.id.at, message, "take one of the two out");
+                self.error(&stated.id.at, &CompileFinding::EngineKeyTwice { id, first });
                 continue;
             }
             keys.push((EngineKey { id: id.clone(), key }, &stated.id.at));
@@ -216,7 +204,7 @@ impl<'a> Compiler<'a> {
     fn topology(&mut self, mesh: &MeshSpec, drafts: &[Draft<'_>]) -> Topology {
         if !mesh.by_pairs.as_ref().is_some_and(|by_pairs| by_pairs.value) {
             if let Some(pairs) = &mesh.pairs {
-                self.error(&pairs.at, "`pairs` stands here, and the topology is full", "write `topology: pairs`");
+                self.error(&pairs.at, &CompileFinding::PairsWithoutTopology);
             }
             return Topology::Full;
         }
@@ -235,11 +223,7 @@ impl<'a> Compiler<'a> {
             if let Some(by_pairs) = &mesh.by_pairs
                 && !self.spec.may_be_misspelt(&by_pairs.at)
             {
-                self.error(
-                    &by_pairs.at,
-                    "the topology is pairs, and `pairs` is missing",
-                    "write `pairs: [[east, west]]`",
-                );
+                self.error(&by_pairs.at, &CompileFinding::TopologyWithoutPairs);
             }
             return Topology::Pairs(linked);
         };
@@ -252,14 +236,9 @@ impl<'a> Compiler<'a> {
             let [one, other] = &pair.value;
             let known = self.names_somebody(one, &names) & self.names_somebody(other, &names);
             if one.value == other.value {
-                self.error(&pair.at, format!("`{}` is paired with itself", one.value), "a pair has two clusters");
+                self.error(&pair.at, &CompileFinding::PairWithItself { name: &one.value });
             } else if external.contains(&one.value) && external.contains(&other.value) {
-                let message = format!("`{}` and `{}` are both of other checkouts", one.value, other.value);
-                self.error(
-                    &pair.at,
-                    message,
-                    "such clusters are never linked with each other from here; take the pair out",
-                );
+                self.error(&pair.at, &CompileFinding::PairOfOthers { one: &one.value, other: &other.value });
             } else if known {
                 link(&one.value, &other.value);
             }
@@ -270,11 +249,8 @@ impl<'a> Compiler<'a> {
     fn names_somebody(&mut self, name: &At<ClusterName>, names: &BTreeSet<&str>) -> bool {
         let known = names.contains(name.value.as_str());
         if !known && !self.spec.partial {
-            let hint = match did_you_mean(name.value.as_str(), names.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "write a Cluster document of that name, or take the pair out".to_owned(),
-            };
-            self.error(&name.at, format!("the pair names `{}`, and no cluster has that name", name.value), hint);
+            let near = did_you_mean(name.value.as_str(), names.iter().copied());
+            self.error(&name.at, &CompileFinding::PairUnknown { name: &name.value, near });
         }
         known
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::mesh::{Mesh, Reconciler};
+use crate::pipeline::compile::finding::{CompileFinding, Unique};
 use crate::pipeline::compile::{Compiler, Draft};
 use crate::spec::KeySpec;
 use crate::types::address::Endpoint;
@@ -13,44 +14,36 @@ impl Compiler<'_> {
     /// Values that two clusters must not share. Each finding names both places.
     pub(super) fn duplicates(&mut self, drafts: &[Draft<'_>]) {
         // What of which value, and who states it where.
-        let mut stated: BTreeMap<(&str, String), Vec<(&ClusterName, &Location)>> = BTreeMap::new();
+        let mut stated: BTreeMap<(Unique, String), Vec<(&ClusterName, &Location)>> = BTreeMap::new();
         for draft in drafts {
             let mut state = |what, value: String, at| {
                 stated.entry((what, value)).or_default().push((&draft.cluster.name, at));
             };
-            state("metadata endpoint", draft.cluster.endpoint.to_string(), &draft.endpoint_at);
+            state(Unique::Endpoint, draft.cluster.endpoint.to_string(), &draft.endpoint_at);
             let Some(spec) = draft.spec else { continue };
             if let Some(id) = &spec.cluster_id {
-                state("cluster ID", id.value.to_string(), &id.at);
+                state(Unique::ClusterId, id.value.to_string(), &id.at);
             }
             if let Some(network) = spec.network.as_ref().filter(|_| !draft.cluster.flat_network) {
-                state("network", network.value.to_string(), &network.at);
+                state(Unique::Network, network.value.to_string(), &network.at);
             }
             if let Some(uuid) = &spec.pin.cluster_uuid {
-                state("cluster UUID", uuid.value.to_string(), &uuid.at);
+                state(Unique::ClusterUuid, uuid.value.to_string(), &uuid.at);
             }
             if let Some(key) = &spec.pin.authn_key {
-                state("authn key", key.value.to_string(), &key.at);
+                state(Unique::AuthnKey, key.value.to_string(), &key.at);
             }
             match spec.key.as_ref().map(|key| (&key.value, &key.at)) {
-                Some((KeySpec::File(path), at)) => state("key file", path.clone(), at),
-                Some((KeySpec::Environment(variable), at)) => state("key variable", variable.clone(), at),
+                Some((KeySpec::File(path), at)) => state(Unique::KeyFile, path.clone(), at),
+                Some((KeySpec::Environment(variable), at)) => state(Unique::KeyVariable, variable.clone(), at),
                 Some((KeySpec::Cluster, _)) | None => {}
             }
         }
         for ((what, value), mut who) in stated {
             who.sort_by_key(|(_, at)| *at);
             let Some(((first, first_at), others)) = who.split_first() else { continue };
-            for (name, at) in others {
-                let message = format!("`{name}` has the {what} `{value}` of `{first}` at {first_at}");
-                let hint = match what {
-                    "network" => {
-                        "clusters in one network reach each other directly: say `flatNetwork: true` in both, or give each its own"
-                    }
-                    "metadata endpoint" => "two documents declare one cluster, or one endpoint is a slip",
-                    _ => "each cluster has its own; correct one of the two",
-                };
-                self.findings.push(Diagnostic::error(Some((*at).clone()), message).hint(hint));
+            for (cluster, at) in others {
+                self.error(at, &CompileFinding::Shared { what, value: &value, cluster, first, at: first_at });
             }
         }
         self.flat_beside_own(drafts);
@@ -65,11 +58,10 @@ impl Compiler<'_> {
         // Of several the first by name.
         let flat: BTreeMap<&NetworkName, _> =
             networks(true).map(|(network, name)| (&network.value, (name, &network.at))).rev().collect();
-        for (network, name) in networks(false) {
+        for (network, cluster) in networks(false) {
             if let Some((other, at)) = flat.get(&network.value) {
-                let message =
-                    format!("`{name}` shares the network `{}` with `{other}` at {at}, which is flat", network.value);
-                self.error(&network.at, message, "say `flatNetwork: true` here too, or give each its own network");
+                let beside = CompileFinding::FlatBesideOwn { network: &network.value, cluster, other, at };
+                self.error(&network.at, &beside);
             }
         }
     }
@@ -83,11 +75,8 @@ impl Compiler<'_> {
                 continue;
             }
             let at = spec.cluster_domain.as_ref().map_or(&spec.name.at, |domain| &domain.at);
-            let message = format!(
-                "`{}` has the cluster domain `{}`, and `{}` at {} has `{}`",
-                cluster.name, cluster.cluster_domain, first.name, first.at, first.cluster_domain
-            );
-            self.error(at, message, "services only merge between clusters of one domain");
+            let (one, other) = ((&cluster.name, &cluster.cluster_domain), (&first.name, &first.cluster_domain));
+            self.error(at, &CompileFinding::ClusterDomains { one, other, at: &first.at });
         }
     }
 
@@ -102,39 +91,23 @@ impl Compiler<'_> {
         for draft in drafts {
             let cluster = &draft.cluster;
             self.enabled(mesh, draft);
-            let reader = |readers: &[&ClusterName]| {
-                readers.iter().find(|reader| mesh.links(reader, &cluster.name)).map(ToString::to_string)
-            };
+            let reader = || deckhouses.iter().find(|reader| mesh.links(reader, &cluster.name));
             match &cluster.endpoint {
                 Endpoint::Https { port: 443, .. } => {}
                 Endpoint::Https { port, .. } => {
-                    if let Some(reader) = reader(&deckhouses) {
-                        let message = format!(
-                            "the endpoint has port {port}, and the `deckhouse` cluster `{reader}` must read it"
-                        );
-                        let hint =
-                            "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443";
-                        self.error(&draft.endpoint_at, message, hint);
+                    if let Some(reader) = reader() {
+                        self.error(&draft.endpoint_at, &CompileFinding::EndpointPort { port: *port, reader });
                     }
                 }
                 Endpoint::File(_) => {
-                    if let Some(reader) = reader(&deckhouses) {
-                        let message = format!(
-                            "the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it"
-                        );
-                        self.error(
-                            &draft.endpoint_at,
-                            message,
-                            "publish the metadata under https://, or link the two not",
-                        );
+                    if let Some(reader) = reader() {
+                        self.error(&draft.endpoint_at, &CompileFinding::EndpointFolder { reader });
                     }
                 }
             }
             if draft.spec.is_none() && nobody_ours {
-                let message =
-                    format!("`{}` has nobody to be a peer of: the checkout has no cluster of its own", cluster.name);
-                let finding = Diagnostic::warning(Some(cluster.at.clone()), message);
-                self.findings.push(finding.hint("declare the own cluster by a Cluster document"));
+                let of_nobody = CompileFinding::PeerOfNobody { cluster: &cluster.name };
+                self.findings.push(Diagnostic::warning(Some(cluster.at.clone()), of_nobody));
             }
         }
     }
@@ -145,8 +118,7 @@ impl Compiler<'_> {
         let stated = draft.spec.and_then(|spec| spec.multicluster.as_ref()?.value.enabled.as_ref());
         let Some(off) = stated.filter(|enabled| !enabled.value && draft.cluster.is_ours()) else { return };
         if let Some(peer) = mesh.peers_of(name).next() {
-            let message = format!("`{name}` deploys no components, and it is linked with `{}`", peer.name);
-            self.error(&off.at, message, "leave `enabled` out, or let nobody be linked with the cluster");
+            self.error(&off.at, &CompileFinding::NoComponents { cluster: name, peer: &peer.name });
         }
     }
 }

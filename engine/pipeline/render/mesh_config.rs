@@ -18,6 +18,7 @@ use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, values_fil
 use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
 use crate::pipeline::render::check::{check_reads_back, internal};
+use crate::pipeline::render::finding::{RenderFinding, StandardFault};
 use crate::pipeline::render::kubeconfig::RELAY_TOKEN;
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::{ExtraFile, RenderedCluster};
@@ -28,15 +29,12 @@ use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
-use crate::types::text::quoted;
 use crate::wire::names::RELAY_AUDIENCE;
 
 /// Name of the Gateway through which peers reach services of the cluster.
 const GATEWAY: &str = "isthmus-cross-network";
 /// Port of the Gateway's server; that of Istio's east-west gateway.
 const GATEWAY_PORT: u16 = 15443;
-/// Most characters of what is wrong with a cluster's standard mesh configuration.
-const LONGEST_REASON: usize = 200;
 
 /// The part of Istio's `MeshConfig` that is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -176,7 +174,7 @@ pub(super) fn render(
     Ok(())
 }
 
-fn checked<T: Serialize>(model: &T, what: &str) -> Result<String, Diagnostics> {
+fn checked<T: Serialize>(model: &T, what: &'static str) -> Result<String, Diagnostics> {
     let text = to_yaml(model).map_err(internal)?;
     check_reads_back(model, &text, what)?;
     Ok(text)
@@ -255,8 +253,8 @@ fn standard(
     let text = reader.known?.locked.standard_mesh_networks.as_deref()?;
     let standard = match parse_standard(text) {
         Ok(standard) => standard,
-        Err(reason) => {
-            out.warnings.push(broken_standard(reader, &reason));
+        Err(fault) => {
+            out.warnings.push(broken_standard(reader, &fault));
             return None;
         }
     };
@@ -277,47 +275,29 @@ fn standard(
     Some(MeshNetworks { networks })
 }
 
-/// Why the standard `meshNetworks` of a cluster are left out.
-#[derive(Debug, thiserror::Error)]
-enum BrokenStandard {
-    #[error(transparent)]
-    Yaml(#[from] serde_yaml::Error),
-    #[error("it is no mapping")]
-    NoMapping,
-    #[error("`networks` is no mapping")]
-    Networks,
-    #[error("network `{name}` is no mapping")]
-    Network { name: String },
-}
-
-fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, BrokenStandard> {
+fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, StandardFault> {
     let document: Value = serde_yaml::from_str(text)?;
     let networks = match document {
         Value::Object(mut document) => document.remove("networks").unwrap_or(Value::Null),
         Value::Null => Value::Null,
-        _ => return Err(BrokenStandard::NoMapping),
+        _ => return Err(StandardFault::NotMapping),
     };
     let networks = match networks {
         Value::Object(networks) => networks,
         Value::Null => Map::new(),
-        _ => return Err(BrokenStandard::Networks),
+        _ => return Err(StandardFault::NetworksNotMapping),
     };
     let network = |(name, network)| match network {
         Value::Object(network) => Ok((name, network)),
-        _ => Err(BrokenStandard::Network { name }),
+        _ => Err(StandardFault::NetworkNotMapping { name }),
     };
     networks.into_iter().map(network).collect()
 }
 
-fn broken_standard(reader: &Reader<'_>, reason: &BrokenStandard) -> Diagnostic {
-    let reason = quoted(&reason.to_string(), LONGEST_REASON);
-    let file = Lock::cluster_path(&reader.cluster.name).into();
-    let message = format!(
-        "`meshNetworks` of the standard mesh configuration of `{}` cannot be read and is left out: {reason}",
-        reader.cluster.name
-    );
-    Diagnostic::warning(Some(Location { file, line: 1, column: 1 }), message)
-        .hint("mend it where Istio was installed; istiod skips it too")
+fn broken_standard(reader: &Reader<'_>, fault: &StandardFault) -> Diagnostic {
+    let cluster = &reader.cluster.name;
+    let at = Location { file: Lock::cluster_path(cluster).into(), line: 1, column: 1 };
+    Diagnostic::warning(Some(at), RenderFinding::StandardNetworks { cluster, fault })
 }
 
 /// The values file of a target: its name and its content.

@@ -12,6 +12,7 @@ mod check;
 mod components;
 mod draft;
 mod filled;
+mod finding;
 mod given;
 mod kubeconfig;
 mod kustomization;

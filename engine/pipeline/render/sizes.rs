@@ -1,5 +1,6 @@
 //! How large what is rendered may be.
 
+use crate::pipeline::render::finding::RenderFinding;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::Reader;
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
@@ -22,13 +23,7 @@ fn check_size(reader: &Reader<'_>, what: &str, bytes: usize, findings: &mut Diag
     if bytes <= MAX_CONFIG_MAP {
         return;
     }
-    let message = format!(
-        "`{what}` of cluster `{}` would have {bytes} bytes, and Kubernetes keeps at most {MAX_CONFIG_MAP} in one object: \
-         about 760 peers with RSA-2048 roots, more with EC roots",
-        reader.cluster.name
-    );
-    findings.push(
-        Diagnostic::error(Some(reader.cluster.at.clone()), message)
-            .hint("link fewer clusters with each other (`topology: pairs`), or give the clusters EC roots"),
-    );
+    let cluster = reader.cluster;
+    let too_large = RenderFinding::TooLarge { what, cluster: &cluster.name, bytes, most: MAX_CONFIG_MAP };
+    findings.push(Diagnostic::error(Some(cluster.at.clone()), too_large));
 }

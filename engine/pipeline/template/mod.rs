@@ -13,11 +13,13 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::finding::TemplateFinding;
 use crate::model::layout::TEMPLATES;
 use crate::spec::Source;
-use crate::types::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::object::Object;
 
+mod finding;
 mod model;
 
 /// Steps of minijinja's machine that one template may take.
@@ -95,16 +97,11 @@ impl Templates {
         }
         let at = |line| Some(place(&file.path, line));
         let Some((name, builtin)) = BUILTIN.into_iter().find(|(builtin, _)| *builtin == name) else {
-            let hint = match did_you_mean(name, BUILTIN.iter().map(|(name, _)| *name)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    format!("a file overrides the built-in template of the same name, for example `{}`", BUILTIN[1].0)
-                }
-            };
-            return Err(Diagnostic::error(at(1), format!("there is no component template `{name}`")).hint(hint));
+            let known = BUILTIN.map(|(name, _)| name);
+            return Err(Diagnostic::error(at(1), TemplateFinding::Unknown { name, known: &known, example: known[1] }));
         };
         let text = std::str::from_utf8(&file.bytes)
-            .map_err(|_| Diagnostic::error(at(1), "the template is not UTF-8"))?
+            .map_err(|_| Diagnostic::error(at(1), TemplateFinding::NotUtf8))?
             .to_owned();
         if text == builtin {
             return Ok(());
@@ -128,9 +125,10 @@ impl Templates {
         let objects = objects(&own.environment, name, &own.path, &own.text, context)?;
         match model::keeps(&wanted, &objects) {
             Ok(()) => Ok(objects),
-            Err(broken) => Err(located(&own.path, &own.text, line_with(&own.text, &broken.near), &broken.message).hint(
-                "an override may change resources, probes, scheduling and the like; copy the rest from the built-in template",
-            )),
+            Err(broken) => {
+                let line = line_with(&own.text, broken.near());
+                Err(located(&own.path, &own.text, line, &TemplateFinding::Model(&broken)))
+            }
         }
     }
 }
@@ -167,13 +165,13 @@ fn objects(
         let value = Value::deserialize(document).map_err(|error| {
             let line = error.location().map_or(1, |at| at.line());
             let line = template_line(text, &rendered, line);
-            located(path, text, line, &format!("the template renders to no YAML: {error}"))
+            located(path, text, line, &TemplateFinding::NotYaml(&error))
         })?;
         if value.is_null() {
             continue;
         }
-        let what = "the template renders to a document without apiVersion, kind or metadata.name";
-        objects.push(Object::from_value(value).ok_or_else(|| located(path, text, 1, what))?);
+        let stranger = || located(path, text, 1, &TemplateFinding::NotObject);
+        objects.push(Object::from_value(value).ok_or_else(stranger)?);
     }
     Ok(objects)
 }
@@ -191,23 +189,15 @@ fn line_with(text: &str, word: &str) -> usize {
 }
 
 fn failure(path: &str, text: &str, error: &minijinja::Error) -> Diagnostic {
-    let line = error.line().unwrap_or(1);
-    let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-    let finding = located(path, text, line, &format!("the template cannot be rendered: {}{detail}", error.kind()));
-    match error.kind() {
-        ErrorKind::UndefinedError => finding.hint(
-            "the values are: namespace, image, replicas, expose, tls_secret, mesh_config_maps and, in deployments, args",
-        ),
-        _ => finding,
-    }
+    located(path, text, error.line().unwrap_or(1), &TemplateFinding::Broken(error))
 }
 
 fn place(path: &str, line: usize) -> Location {
     Location { file: path.into(), line, column: 1 }
 }
 
-fn located(path: &str, text: &str, line: usize, message: &str) -> Diagnostic {
-    let mut finding = Diagnostic::error(Some(place(path, line)), message);
+fn located(path: &str, text: &str, line: usize, what: &TemplateFinding<'_>) -> Diagnostic {
+    let mut finding = Diagnostic::error(Some(place(path, line)), what);
     finding.excerpt = text.lines().nth(line.saturating_sub(1)).map(str::to_owned);
     finding
 }

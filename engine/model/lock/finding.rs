@@ -1,0 +1,140 @@
+//! What can be wrong with a lock.
+
+use crate::types::certificate::CertificateError;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::key::{KeyError, KeyId};
+use crate::types::name::{ClusterName, Digest};
+
+/// The way out of direct credentials.
+pub(crate) const LEAVE_DIRECT: &str = "leave with the version before: set `state: leaving` on every cluster and apply until nothing is left; then take `credentials` and `encryption` out of the Mesh and join with relay, using this version";
+
+/// What is wrong with a lock.
+#[derive(Debug)]
+pub(super) enum LockFinding<'a> {
+    /// A link with a direct credential.
+    Direct {
+        /// Who reads.
+        reader: &'a ClusterName,
+        /// Whom.
+        peer: &'a ClusterName,
+    },
+    /// A file that no lock has.
+    NotPart,
+    /// Bytes that are no characters.
+    NotUtf8,
+    /// Markers of a merge conflict.
+    MergeConflict,
+    /// A file that speaks of another cluster than its name.
+    Name {
+        /// Whom it speaks of.
+        inside: &'a ClusterName,
+        /// Whom its name names.
+        outside: &'a ClusterName,
+    },
+    /// A key that cannot be read.
+    Key {
+        /// Its id.
+        id: &'a KeyId,
+        /// Why.
+        error: &'a KeyError,
+    },
+    /// A key that is not the one its digest names.
+    KeyDiffers {
+        /// Its id.
+        id: &'a KeyId,
+    },
+    /// A root CA that cannot be read.
+    Root {
+        /// The digest that stands beside it.
+        digest: Digest,
+        /// Why.
+        error: &'a CertificateError,
+    },
+    /// A root CA that is not the one its digest names.
+    RootDiffers {
+        /// The digest that stands beside it.
+        digest: Digest,
+    },
+    /// It breaks the format.
+    Malformed(&'a serde_saphyr::Error),
+    /// A newer engine wrote it.
+    TooNew {
+        /// Its version.
+        version: u32,
+        /// The newest that is read.
+        newest: u32,
+    },
+}
+
+impl LockFinding<'_> {
+    fn code(&self) -> Code {
+        match self {
+            Self::Direct { .. } => Code::DirectCredentials,
+            Self::NotPart => Code::NotPartOfLock,
+            Self::NotUtf8 => Code::WrongEncoding,
+            Self::MergeConflict => Code::MergeConflict,
+            Self::Name { .. } => Code::LockNameDiffers,
+            Self::Key { .. } => Code::LockedKeyUnusable,
+            Self::KeyDiffers { .. } => Code::LockedKeyDiffers,
+            Self::Root { .. } => Code::LockedRootUnusable,
+            Self::RootDiffers { .. } => Code::LockedRootDiffers,
+            Self::Malformed(_) => Code::LockMalformed,
+            Self::TooNew { .. } => Code::LockTooNew,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Direct { reader, peer } => format!(
+                "the remote secret of `{reader}` for `{peer}` holds a direct credential, which this version does not have"
+            ),
+            Self::NotPart => "this file is not part of a lock".to_owned(),
+            Self::NotUtf8 => "the file is not UTF-8".to_owned(),
+            Self::MergeConflict => "the file holds merge-conflict markers".to_owned(),
+            Self::Name { inside, outside } => {
+                format!("the file is named after `{outside}` and speaks of `{inside}`")
+            }
+            Self::Key { id, error } => format!("the key `{id}` is unreadable: {error}"),
+            Self::KeyDiffers { id } => format!("the key `{id}` is not the one its sha256 names"),
+            Self::Root { digest, error } => format!("the root CA {digest} is unreadable: {error}"),
+            Self::RootDiffers { digest } => format!("a root CA is not the one that {digest} and its notAfter name"),
+            Self::Malformed(error) => {
+                // the parser's first line says what, the rest shows where
+                let text = error.to_string();
+                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                format!("the lock cannot be read: {first}")
+            }
+            Self::TooNew { version, newest } => {
+                format!("the lock has version {version}, and this engine reads up to {newest}")
+            }
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Direct { .. } => LEAVE_DIRECT,
+            Self::NotPart => {
+                "the lock holds `mesh.yaml`, `clusters/<cluster>.yaml` and `links/<cluster>.yaml`; move the file elsewhere"
+            }
+            Self::MergeConflict => {
+                "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew"
+            }
+            Self::TooNew { .. } => "use the engine that wrote it, or a newer one",
+            Self::NotUtf8
+            | Self::Name { .. }
+            | Self::Key { .. }
+            | Self::KeyDiffers { .. }
+            | Self::Root { .. }
+            | Self::RootDiffers { .. }
+            | Self::Malformed(_) => {
+                "the lock is written by `engine apply` alone; restore the file with `git checkout` and let trust changes come by `engine apply --accept-trust`"
+            }
+        }
+    }
+}
+
+impl Explain for LockFinding<'_> {
+    fn explanation(&self) -> Explanation {
+        Explanation { code: self.code(), message: self.message(), hint: Some(self.hint().to_owned()) }
+    }
+}

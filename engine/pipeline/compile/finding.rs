@@ -1,0 +1,466 @@
+//! What can be wrong with specs taken together.
+
+use std::fmt;
+
+use crate::types::address::{ApiHost, Host};
+use crate::types::certificate::CertificateError;
+use crate::types::diagnostic::Location;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::key::{KeyError, KeyId};
+use crate::types::name::{ClusterDomain, ClusterId, ClusterName, MeshName, NetworkName, Revision};
+
+/// A value of which each cluster needs its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unique {
+    /// Where its metadata is read.
+    Endpoint,
+    /// Its cluster ID.
+    ClusterId,
+    /// Its network, where that is not flat.
+    Network,
+    /// Its UUID.
+    ClusterUuid,
+    /// Its key.
+    AuthnKey,
+    /// The file with its private key.
+    KeyFile,
+    /// The variable with its private key.
+    KeyVariable,
+}
+
+impl fmt::Display for Unique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoint => "metadata endpoint",
+            Self::ClusterId => "cluster ID",
+            Self::Network => "network",
+            Self::ClusterUuid => "cluster UUID",
+            Self::AuthnKey => "authn key",
+            Self::KeyFile => "key file",
+            Self::KeyVariable => "key variable",
+        })
+    }
+}
+
+/// What an address is the address of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AddressOf {
+    /// A gateway.
+    Gateway,
+    /// The metadata.
+    Endpoint,
+}
+
+impl fmt::Display for AddressOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gateway => "the gateway",
+            Self::Endpoint => "the endpoint",
+        })
+    }
+}
+
+/// What is wrong with specs taken together.
+#[derive(Debug)]
+pub(super) enum CompileFinding<'a> {
+    /// The cluster ID that every Istio begins with.
+    DefaultClusterId {
+        /// The ID.
+        id: &'a ClusterId,
+        /// The cluster.
+        cluster: &'a ClusterName,
+    },
+    /// Components for a cluster into which none are rendered.
+    NothingDeployed {
+        /// The cluster.
+        cluster: &'a ClusterName,
+    },
+    /// A field without which components cannot be rendered.
+    ComponentField {
+        /// The field of `multicluster`.
+        field: &'static str,
+        /// The cluster.
+        cluster: &'a ClusterName,
+        /// What could stand there.
+        example: &'static str,
+    },
+    /// A key of a cluster of another checkout.
+    KeyOfAnother {
+        /// The cluster.
+        cluster: &'a ClusterName,
+    },
+    /// An empty list of revisions.
+    NoRevisions,
+    /// A revision that stands twice.
+    RevisionTwice {
+        /// The revision.
+        revision: &'a Revision,
+    },
+    /// An empty list of gateways.
+    NoGateway {
+        /// The cluster.
+        cluster: &'a ClusterName,
+    },
+    /// An api host that is not allowed.
+    ApiHost {
+        /// The host.
+        host: &'a ApiHost,
+    },
+    /// An address that each machine takes for itself.
+    Inward {
+        /// Of what.
+        of: AddressOf,
+        /// The address.
+        host: &'a Host,
+    },
+    /// An address that is not allowed.
+    Address {
+        /// Of what.
+        of: AddressOf,
+        /// The address.
+        host: &'a Host,
+    },
+    /// A CA file that cannot be read.
+    CaFileMissing {
+        /// Its path.
+        path: &'a str,
+    },
+    /// A CA file that is no text.
+    CaFileNotText {
+        /// Its path.
+        path: &'a str,
+    },
+    /// A CA that cannot be used.
+    Ca(&'a CertificateError),
+    /// No spec at all.
+    NoSpecs,
+    /// No Mesh.
+    NoMesh,
+    /// A second Mesh.
+    SecondMesh {
+        /// Its name.
+        name: &'a MeshName,
+        /// The name of the first.
+        first: &'a MeshName,
+        /// Where that stands.
+        at: &'a Location,
+    },
+    /// Two clusters of one name.
+    ClusterTwice {
+        /// The name.
+        name: &'a ClusterName,
+        /// Where the other stands.
+        first: &'a Location,
+    },
+    /// One of several meshes has to be named.
+    MeshNotSaid {
+        /// The cluster.
+        cluster: &'a ClusterName,
+        /// One of the meshes.
+        mesh: &'a MeshName,
+    },
+    /// A mesh that is not declared.
+    UnknownMesh {
+        /// Its name.
+        name: &'a MeshName,
+        /// One that is.
+        near: &'a str,
+    },
+    /// No minor version.
+    RequiredEngineFormat {
+        /// The text.
+        text: &'a str,
+    },
+    /// Another engine is required.
+    RequiredEngine {
+        /// Which.
+        required: &'a str,
+        /// The version of this one.
+        own: &'a str,
+    },
+    /// Foreign roots are not accepted.
+    ForeignRoots,
+    /// A key of the engine that cannot be used.
+    EngineKey {
+        /// Its id.
+        id: &'a KeyId,
+        /// Why.
+        error: &'a KeyError,
+    },
+    /// Two keys of the engine that are alike.
+    EngineKeyTwice {
+        /// The id of one.
+        id: &'a KeyId,
+        /// Where the other stands.
+        first: &'a Location,
+    },
+    /// Pairs where all are linked.
+    PairsWithoutTopology,
+    /// No pairs where they say who is linked.
+    TopologyWithoutPairs,
+    /// A cluster paired with itself.
+    PairWithItself {
+        /// The cluster.
+        name: &'a ClusterName,
+    },
+    /// Both clusters of a pair are of other checkouts.
+    PairOfOthers {
+        /// One.
+        one: &'a ClusterName,
+        /// The other.
+        other: &'a ClusterName,
+    },
+    /// A pair names a cluster that is not declared.
+    PairUnknown {
+        /// The name.
+        name: &'a ClusterName,
+        /// One that is declared and may be meant.
+        near: Option<&'a str>,
+    },
+    /// A value of another cluster.
+    Shared {
+        /// What it is.
+        what: Unique,
+        /// The value.
+        value: &'a str,
+        /// The cluster.
+        cluster: &'a ClusterName,
+        /// The other cluster.
+        first: &'a ClusterName,
+        /// Where that states it.
+        at: &'a Location,
+    },
+    /// A network of its own that another calls flat.
+    FlatBesideOwn {
+        /// The network.
+        network: &'a NetworkName,
+        /// The cluster whose own it is.
+        cluster: &'a ClusterName,
+        /// The other cluster.
+        other: &'a ClusterName,
+        /// Where that states it.
+        at: &'a Location,
+    },
+    /// Two cluster domains.
+    ClusterDomains {
+        /// A cluster and its domain.
+        one: (&'a ClusterName, &'a ClusterDomain),
+        /// Another cluster and its domain.
+        other: (&'a ClusterName, &'a ClusterDomain),
+        /// Where that one stands.
+        at: &'a Location,
+    },
+    /// A port that a Deckhouse cluster cannot read.
+    EndpointPort {
+        /// The port.
+        port: u16,
+        /// The cluster that has to read it.
+        reader: &'a ClusterName,
+    },
+    /// A folder that a Deckhouse cluster cannot read.
+    EndpointFolder {
+        /// The cluster that has to read it.
+        reader: &'a ClusterName,
+    },
+    /// A peer where no cluster is of this checkout.
+    PeerOfNobody {
+        /// The peer.
+        cluster: &'a ClusterName,
+    },
+    /// Links of a cluster without components.
+    NoComponents {
+        /// The cluster.
+        cluster: &'a ClusterName,
+        /// A cluster that it is linked with.
+        peer: &'a ClusterName,
+    },
+    /// Evidence is required of a folder of files.
+    EvidenceOfFile,
+}
+
+impl CompileFinding<'_> {
+    fn code(&self) -> Code {
+        match self {
+            Self::DefaultClusterId { .. } => Code::ClusterIdOfNoCluster,
+            Self::NothingDeployed { .. } => Code::ComponentsNotDeployed,
+            Self::ComponentField { .. } => Code::ComponentFieldMissing,
+            Self::KeyOfAnother { .. } => Code::KeyOfAnotherCheckout,
+            Self::NoRevisions => Code::RevisionsEmpty,
+            Self::RevisionTwice { .. } => Code::RevisionTwice,
+            Self::NoGateway { .. } => Code::GatewaysEmpty,
+            Self::ApiHost { .. } => Code::ApiHostOutsideAllow,
+            Self::Inward { .. } => Code::InwardAddress,
+            Self::Address { .. } => Code::AddressOutsideAllow,
+            Self::CaFileMissing { .. } => Code::CaFileMissing,
+            Self::CaFileNotText { .. } => Code::CaFileNotText,
+            Self::Ca(_) => Code::CaUnusable,
+            Self::NoSpecs => Code::NoSpecs,
+            Self::NoMesh => Code::NoMesh,
+            Self::SecondMesh { .. } => Code::SecondMesh,
+            Self::ClusterTwice { .. } => Code::ClusterTwice,
+            Self::MeshNotSaid { .. } => Code::MeshNotSaid,
+            Self::UnknownMesh { .. } => Code::UnknownMesh,
+            Self::RequiredEngineFormat { .. } => Code::InvalidRequiredEngine,
+            Self::RequiredEngine { .. } => Code::OtherEngineRequired,
+            Self::ForeignRoots => Code::ForeignRootsNotAccepted,
+            Self::EngineKey { .. } => Code::EngineKeyUnusable,
+            Self::EngineKeyTwice { .. } => Code::EngineKeyTwice,
+            Self::PairsWithoutTopology => Code::PairsWithoutTopology,
+            Self::TopologyWithoutPairs => Code::TopologyWithoutPairs,
+            Self::PairWithItself { .. } => Code::PairWithItself,
+            Self::PairOfOthers { .. } => Code::PairOfOtherCheckouts,
+            Self::PairUnknown { .. } => Code::PairOfUnknownCluster,
+            Self::Shared { .. } => Code::ValueOfAnotherCluster,
+            Self::FlatBesideOwn { .. } => Code::FlatBesideOwnNetwork,
+            Self::ClusterDomains { .. } => Code::ClusterDomainsDiffer,
+            Self::EndpointPort { .. } => Code::EndpointPortNotReadable,
+            Self::EndpointFolder { .. } => Code::EndpointFolderNotReadable,
+            Self::PeerOfNobody { .. } => Code::PeerOfNobody,
+            Self::NoComponents { .. } => Code::LinkedWithoutComponents,
+            Self::EvidenceOfFile => Code::EvidenceOfFile,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::DefaultClusterId { id, .. } => {
+                format!("`{id}` is the cluster ID of every untouched Istio and names no cluster")
+            }
+            Self::NothingDeployed { cluster } => {
+                format!("`multicluster` stands here, and nothing is deployed into `{cluster}`")
+            }
+            Self::ComponentField { field, cluster, .. } => {
+                format!("`multicluster.{field}` is missing in `{cluster}`, into which components are rendered")
+            }
+            Self::KeyOfAnother { cluster } => {
+                format!("`key` stands here, and the key of `{cluster}` belongs to another checkout")
+            }
+            Self::NoRevisions => "`revisions` is empty".to_owned(),
+            Self::RevisionTwice { revision } => format!("revision `{revision}` stands twice"),
+            Self::NoGateway { cluster } => format!("`{cluster}` has no gateway, and its network is not flat"),
+            Self::ApiHost { host } => format!("the api host `{host}` matches nothing in `allow.apiHosts`"),
+            Self::Inward { of, host } => {
+                format!("{of} `{host}` is an inward address, which each machine takes for itself")
+            }
+            Self::Address { of, host } => format!("{of} `{host}` lies in no range of `allow.addresses`"),
+            Self::CaFileMissing { path } => format!("the CA file `{path}` is not in the checkout, or cannot be read"),
+            Self::CaFileNotText { path } => format!("the CA file `{path}` is no text, and PEM is wanted"),
+            Self::Ca(error) => format!("the CA is unusable: {error}"),
+            Self::NoSpecs => "no specification found below specs/".to_owned(),
+            Self::NoMesh => "no Mesh document found below specs/".to_owned(),
+            Self::SecondMesh { name, first, at } => format!("a second Mesh `{name}` beside `{first}` at {at}"),
+            Self::ClusterTwice { name, first } => format!("two clusters are named `{name}`, the other at {first}"),
+            Self::MeshNotSaid { cluster, .. } => {
+                format!("`{cluster}` says not which mesh it is in, and there are several")
+            }
+            Self::UnknownMesh { name, .. } => format!("no Mesh is named `{name}`"),
+            Self::RequiredEngineFormat { text } => format!("`{}` is no minor version", text.escape_debug()),
+            Self::RequiredEngine { required, own } => {
+                format!("this checkout requires engine {required}, and this is {own}")
+            }
+            Self::ForeignRoots => {
+                "joining clusters makes each trust the roots of the others, and `acceptForeignRoots: true` is not said"
+                    .to_owned()
+            }
+            Self::EngineKey { id, error } => format!("the engine key `{id}` is unusable: {error}"),
+            Self::EngineKeyTwice { id, first } => {
+                format!("the engine key `{id}` has the id or the key of another one at {first}")
+            }
+            Self::PairsWithoutTopology => "`pairs` stands here, and the topology is full".to_owned(),
+            Self::TopologyWithoutPairs => "the topology is pairs, and `pairs` is missing".to_owned(),
+            Self::PairWithItself { name } => format!("`{name}` is paired with itself"),
+            Self::PairOfOthers { one, other } => format!("`{one}` and `{other}` are both of other checkouts"),
+            Self::PairUnknown { name, .. } => format!("the pair names `{name}`, and no cluster has that name"),
+            Self::Shared { what, value, cluster, first, at } => {
+                format!("`{cluster}` has the {what} `{value}` of `{first}` at {at}")
+            }
+            Self::FlatBesideOwn { network, cluster, other, at } => {
+                format!("`{cluster}` shares the network `{network}` with `{other}` at {at}, which is flat")
+            }
+            Self::ClusterDomains { one: (one, domain), other: (other, others), at } => {
+                format!("`{one}` has the cluster domain `{domain}`, and `{other}` at {at} has `{others}`")
+            }
+            Self::EndpointPort { port, reader } => {
+                format!("the endpoint has port {port}, and the `deckhouse` cluster `{reader}` must read it")
+            }
+            Self::EndpointFolder { reader } => {
+                format!("the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it")
+            }
+            Self::PeerOfNobody { cluster } => {
+                format!("`{cluster}` has nobody to be a peer of: the checkout has no cluster of its own")
+            }
+            Self::NoComponents { cluster, peer } => {
+                format!("`{cluster}` deploys no components, and it is linked with `{peer}`")
+            }
+            Self::EvidenceOfFile => "evidence is required, and a file says nothing of what is live now".to_owned(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Ca(_) => return None,
+            Self::DefaultClusterId { cluster, .. } => {
+                return Some(format!("leave clusterID out; peers then know it as `{cluster}`"));
+            }
+            Self::ComponentField { example, .. } => return Some(format!("write for example {example}")),
+            Self::MeshNotSaid { mesh, .. } => return Some(format!("write `mesh: {mesh}` into its spec")),
+            Self::UnknownMesh { near, .. } | Self::PairUnknown { near: Some(near), .. } => {
+                return Some(format!("did you mean `{near}`?"));
+            }
+            Self::RequiredEngine { required, .. } => {
+                return Some(format!("use an engine {required}, or change requiredEngine"));
+            }
+            Self::NothingDeployed { .. } => "take it out, or let the reconciler be `rendered`",
+            Self::KeyOfAnother { .. } => "take it out",
+            Self::NoRevisions => "leave it out for `default`, or name the revisions",
+            Self::RevisionTwice { .. } => "take one out",
+            Self::NoGateway { .. } => "state its gateways, leave them out, or say `flatNetwork: true`",
+            Self::ApiHost { .. } => "add it there, or correct it",
+            Self::Inward { .. } => "correct it, or name its range in `allow.addresses` if it is meant",
+            Self::Address { .. } => "add its range there, or correct it",
+            Self::CaFileMissing { .. } => "the path is relative to the checkout",
+            Self::CaFileNotText { .. } => "`openssl x509 -inform der -in FILE` prints it as PEM",
+            Self::NoSpecs | Self::NoMesh => {
+                "write a Mesh into specs/mesh.yaml and each Cluster into a file of its own below specs/clusters/"
+            }
+            Self::SecondMesh { .. } => {
+                "this version plans one mesh per checkout; move the other one to a checkout of its own"
+            }
+            Self::ClusterTwice { .. } => "give one of them another name",
+            Self::RequiredEngineFormat { .. } => "write major and minor, for example `\"0.1\"`",
+            Self::ForeignRoots => {
+                "every root can sign every identity of every accepted trust domain; write `acceptForeignRoots: true` if that is wanted"
+            }
+            Self::EngineKey { .. } => "`engine keys list` prints the public half",
+            Self::EngineKeyTwice { .. } => "take one of the two out",
+            Self::PairsWithoutTopology => "write `topology: pairs`",
+            Self::TopologyWithoutPairs => "write `pairs: [[east, west]]`",
+            Self::PairWithItself { .. } => "a pair has two clusters",
+            Self::PairOfOthers { .. } => "such clusters are never linked with each other from here; take the pair out",
+            Self::PairUnknown { near: None, .. } => "write a Cluster document of that name, or take the pair out",
+            Self::Shared { what: Unique::Network, .. } => {
+                "clusters in one network reach each other directly: say `flatNetwork: true` in both, or give each its own"
+            }
+            Self::Shared { what: Unique::Endpoint, .. } => {
+                "two documents declare one cluster, or one endpoint is a slip"
+            }
+            Self::Shared { .. } => "each cluster has its own; correct one of the two",
+            Self::FlatBesideOwn { .. } => "say `flatNetwork: true` here too, or give each its own network",
+            Self::ClusterDomains { .. } => "services only merge between clusters of one domain",
+            Self::EndpointPort { .. } => {
+                "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443"
+            }
+            Self::EndpointFolder { .. } => "publish the metadata under https://, or link the two not",
+            Self::PeerOfNobody { .. } => "declare the own cluster by a Cluster document",
+            Self::NoComponents { .. } => "leave `enabled` out, or let nobody be linked with the cluster",
+            Self::EvidenceOfFile => "leave `evidence` out, or read the metadata over https://",
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Explain for CompileFinding<'_> {
+    fn explanation(&self) -> Explanation {
+        Explanation { code: self.code(), message: self.message(), hint: self.hint() }
+    }
+}

@@ -1,0 +1,411 @@
+//! What can be wrong with a spec.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use granit_parser::ErrorKind;
+
+use crate::model::lock::LEAVE_DIRECT;
+use crate::types::diagnostic::did_you_mean;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::InvalidName;
+use crate::types::text::{LONGEST_QUOTED, quoted};
+
+/// What stands where something else is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Found<'a> {
+    /// A text.
+    Text(&'a str),
+    /// Something of this kind, such as `a list`.
+    Kind(&'static str),
+}
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "`{}`", short(text)),
+            Self::Kind(kind) => f.write_str(kind),
+        }
+    }
+}
+
+/// What is wrong with a spec.
+#[derive(Debug)]
+pub(super) enum SpecFinding<'a> {
+    /// More findings than are listed.
+    TooManyFindings {
+        /// The file.
+        file: Option<&'a str>,
+        /// How many are.
+        most: usize,
+    },
+    /// More bytes than are read.
+    FileTooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many are.
+        most: usize,
+    },
+    /// UTF-16.
+    Utf16,
+    /// Bytes that are no characters.
+    NotUtf8,
+    /// A NUL byte.
+    NulByte,
+    /// Markers of a merge conflict.
+    MergeConflict,
+    /// A tab where spaces indent.
+    Tab,
+    /// More levels than are read.
+    TooDeep {
+        /// How many are.
+        most: usize,
+    },
+    /// The parser found something wrong.
+    NotYaml(&'a ErrorKind),
+    /// A tag.
+    Tag {
+        /// As it is written.
+        tag: &'a str,
+    },
+    /// An alias inside the value that it names.
+    AliasInside,
+    /// An alias of no anchor.
+    AliasUnknown {
+        /// Its name.
+        name: &'a str,
+    },
+    /// More values than are read.
+    TooManyValues {
+        /// How many are.
+        most: usize,
+    },
+    /// A key that is no text.
+    KeyNotText {
+        /// What it is.
+        found: Found<'a>,
+    },
+    /// A key that stands twice.
+    FieldTwice {
+        /// The key.
+        key: &'a str,
+        /// The line of the first.
+        first: usize,
+    },
+    /// A field that is not known.
+    UnknownField {
+        /// The field.
+        field: &'a str,
+        /// In what.
+        of: &'static str,
+        /// The known ones.
+        known: &'a [&'a str],
+    },
+    /// What belongs to direct credentials.
+    Direct {
+        /// As it is written.
+        stated: &'a str,
+    },
+    /// No mapping.
+    NotMapping {
+        /// What should be one.
+        of: &'static str,
+        /// What it is.
+        found: Found<'a>,
+    },
+    /// A field that is not there.
+    FieldMissing {
+        /// The field.
+        field: &'a str,
+        /// In what.
+        of: &'static str,
+    },
+    /// Nothing where a text is wanted.
+    Empty,
+    /// No text.
+    NotText {
+        /// What it is.
+        found: Found<'a>,
+    },
+    /// A private key.
+    PrivateKey,
+    /// A text that breaks a grammar.
+    Invalid {
+        /// Which, and how.
+        error: &'a InvalidName,
+        /// What may be meant.
+        near: Option<&'a str>,
+    },
+    /// Neither `true` nor `false`.
+    NotFlag {
+        /// What it is.
+        found: Found<'a>,
+    },
+    /// No whole number within limits.
+    NotNumber {
+        /// What it is.
+        found: Found<'a>,
+        /// The limits.
+        range: RangeInclusive<u64>,
+    },
+    /// None of some words.
+    NotChoice {
+        /// The text.
+        text: &'a str,
+        /// The words.
+        choices: &'a [&'a str],
+    },
+    /// No list.
+    NotList {
+        /// What it is.
+        found: Found<'a>,
+    },
+    /// A kind that no spec has.
+    UnknownKind {
+        /// The kind.
+        kind: &'a str,
+        /// The known ones.
+        known: &'a [&'a str],
+    },
+    /// An API version that is not read.
+    UnknownVersion {
+        /// The version.
+        version: &'a str,
+        /// Of which kind.
+        kind: &'a str,
+        /// The one that is.
+        wanted: &'static str,
+    },
+    /// A pair that has not two names.
+    PairSize {
+        /// How many it has.
+        written: usize,
+    },
+    /// The reconciler of another version.
+    Agent,
+    /// No reference of an image.
+    Image {
+        /// The text.
+        text: &'a str,
+    },
+    /// Both sources of a CA.
+    CaTwice,
+    /// No source of a CA.
+    CaNowhere,
+    /// A path that leaves the checkout.
+    Path {
+        /// The path.
+        path: &'a str,
+    },
+    /// Only some namespaces are shared.
+    ShareSome,
+    /// Some namespaces are not shared.
+    ShareExcept,
+    /// A key in `sops`.
+    KeyInSops,
+    /// No name of a variable.
+    Variable {
+        /// The text.
+        text: &'a str,
+    },
+    /// Several sources of a key, or none.
+    KeySources,
+    /// A certificate that is not to be verified.
+    InsecureSkipVerify,
+}
+
+impl SpecFinding<'_> {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooManyFindings { .. } => Code::TooManyFindings,
+            Self::FileTooLarge { .. } => Code::FileTooLarge,
+            Self::Utf16 | Self::NotUtf8 => Code::WrongEncoding,
+            Self::NulByte => Code::NulByte,
+            Self::MergeConflict => Code::MergeConflict,
+            Self::Tab => Code::TabIndentation,
+            Self::TooDeep { .. } => Code::NestedTooDeep,
+            Self::NotYaml(_) => Code::NotYaml,
+            Self::Tag { .. } => Code::YamlTag,
+            Self::AliasInside | Self::AliasUnknown { .. } => Code::YamlAlias,
+            Self::TooManyValues { .. } => Code::TooManyValues,
+            Self::KeyNotText { .. } => Code::KeyNotText,
+            Self::FieldTwice { .. } => Code::FieldTwice,
+            Self::UnknownField { .. } => Code::UnknownField,
+            Self::Direct { .. } => Code::DirectCredentials,
+            Self::NotMapping { .. } => Code::NotMapping,
+            Self::FieldMissing { .. } => Code::FieldMissing,
+            Self::Empty => Code::ValueEmpty,
+            Self::NotText { .. } => Code::NotText,
+            Self::PrivateKey => Code::PrivateKeyInSpec,
+            Self::Invalid { .. } => Code::InvalidName,
+            Self::NotFlag { .. } => Code::NotFlag,
+            Self::NotNumber { .. } => Code::NotNumber,
+            Self::NotChoice { .. } => Code::NotChoice,
+            Self::NotList { .. } => Code::NotList,
+            Self::UnknownKind { .. } => Code::UnknownKind,
+            Self::UnknownVersion { .. } => Code::UnknownApiVersion,
+            Self::PairSize { .. } => Code::PairWithoutTwoNames,
+            Self::Agent => Code::ReconcilerNotAvailable,
+            Self::Image { .. } => Code::InvalidImage,
+            Self::CaTwice | Self::CaNowhere => Code::CaWithoutOneSource,
+            Self::Path { .. } => Code::PathOutsideCheckout,
+            Self::ShareSome | Self::ShareExcept => Code::ShareNotAvailable,
+            Self::KeyInSops => Code::KeySourceNotAvailable,
+            Self::Variable { .. } => Code::InvalidVariableName,
+            Self::KeySources => Code::KeyWithoutOneSource,
+            Self::InsecureSkipVerify => Code::InsecureEndpoint,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::TooManyFindings { file, most } => {
+                let file = file.map_or_else(String::new, |file| format!(" `{file}`"));
+                format!("the file{file} has more than {most} findings; the rest is left out")
+            }
+            Self::FileTooLarge { bytes, most } => {
+                format!("the file has {bytes} bytes, and a spec file may have at most {most}")
+            }
+            Self::Utf16 => "the file is UTF-16, and specs are UTF-8".to_owned(),
+            Self::NotUtf8 => "the file is not UTF-8: a byte here belongs to no character".to_owned(),
+            Self::NulByte => "the file holds a NUL byte, so it is no text".to_owned(),
+            Self::MergeConflict => "the file holds merge conflict markers".to_owned(),
+            Self::Tab => "a tab indents this line, and YAML wants spaces".to_owned(),
+            Self::TooDeep { most } => format!("the document is nested deeper than {most} levels"),
+            Self::NotYaml(kind) => format!("no YAML: {kind}"),
+            Self::Tag { tag } => format!("the tag `{tag}` stands here, and specs have no tags"),
+            Self::AliasInside => "the alias stands inside the value it names".to_owned(),
+            Self::AliasUnknown { name } => format!("the alias `*{name}` names no anchor before it"),
+            Self::TooManyValues { most } => {
+                format!("the document has more than {most} values once its aliases are written out")
+            }
+            Self::KeyNotText { found } => format!("{found} stands as a key, and keys are texts"),
+            Self::FieldTwice { key, first } => format!("`{key}` stands twice, the first time in line {first}"),
+            Self::UnknownField { field, of, .. } => format!("unknown field `{}` in {of}", field.escape_debug()),
+            Self::Direct { stated } => {
+                format!("`{stated}` belongs to direct credentials, which this version does not have")
+            }
+            Self::NotMapping { of, found } => format!("{of} is {found}, and a mapping is wanted"),
+            Self::FieldMissing { field, of } => format!("`{field}` is missing in {of}"),
+            Self::Empty => "the value is empty, and a text is wanted".to_owned(),
+            Self::NotText { found } => format!("{found} stands here, and a text is wanted"),
+            Self::PrivateKey => {
+                "a private key stands here; take it out and replace that key, since it was published".to_owned()
+            }
+            Self::Invalid { error, .. } => error.to_string(),
+            Self::NotFlag { found } => format!("{found} stands here, and `true` or `false` is wanted"),
+            Self::NotNumber { found, range } => {
+                let (least, most) = (range.start(), range.end());
+                format!("{found} stands here, and a whole number from {least} to {most} is wanted")
+            }
+            Self::NotChoice { text, choices } => format!("`{}` is none of {}", short(text), list(choices)),
+            Self::NotList { found } => format!("{found} stands here, and a list is wanted"),
+            Self::UnknownKind { kind, .. } => format!("`{}` is no kind of a spec", short(kind)),
+            Self::UnknownVersion { version, kind, .. } => {
+                format!("`{}` is no API version of `{kind}` that this engine reads", short(version))
+            }
+            Self::PairSize { written } => format!("a pair has two names, and here stand {written}"),
+            Self::Agent => "`reconciler: agent` is not part of this version".to_owned(),
+            Self::Image { text } => format!("`{}` is no image: registry, path, and tag or digest", short(text)),
+            Self::CaTwice => "both `file` and `inline` stand in ca".to_owned(),
+            Self::CaNowhere => "neither `file` nor `inline` stands in ca".to_owned(),
+            Self::Path { path } => format!("`{}` is no path below the checkout", short(path)),
+            Self::ShareSome => "sharing only some namespaces is not available in this version".to_owned(),
+            Self::ShareExcept => "excepting namespaces is not available in this version".to_owned(),
+            Self::KeyInSops => "a key in `sops` is not available in this version".to_owned(),
+            Self::Variable { text } => format!("`{}` is no name of an environment variable", short(text)),
+            Self::KeySources => "a key has exactly one source: `file`, `env` or `cluster: {}`".to_owned(),
+            Self::InsecureSkipVerify => {
+                "`insecureSkipVerify: true` is refused: roots would be taken from anybody".to_owned()
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let did = |near: &str| format!("did you mean `{near}`?");
+        let hint = match self {
+            Self::UnknownField { field, known, .. } => {
+                return Some(match did_you_mean(field, known.iter().copied()) {
+                    Some(near) => did(near),
+                    None if *field == "<<" => "merge keys are not part of YAML 1.2; write the fields out".to_owned(),
+                    None => format!("known are {}", list(known)),
+                });
+            }
+            Self::Invalid { near, .. } => return near.map(did),
+            Self::NotChoice { text, choices } => return did_you_mean(text, choices.iter().copied()).map(did),
+            Self::UnknownKind { kind, known } => {
+                return Some(match did_you_mean(kind, known.iter().copied()) {
+                    Some(near) => did(near),
+                    None => format!("known are {}; keep other files outside specs/", list(known)),
+                });
+            }
+            Self::UnknownVersion { wanted, .. } => return Some(format!("write `{wanted}`")),
+            Self::FileTooLarge { .. } => "split it into several files below specs/",
+            Self::Utf16 | Self::NotUtf8 => "save it as UTF-8",
+            Self::MergeConflict => "settle the conflict and take the markers out",
+            Self::Tab => "replace the tabs by spaces",
+            Self::NotYaml(kind) => return of_yaml(kind).map(str::to_owned),
+            Self::FieldTwice { .. } => "take one of the two out",
+            Self::Direct { .. } => LEAVE_DIRECT,
+            Self::Empty => "fill it in, or leave the field out",
+            Self::NotFlag { .. } => "write `true` or `false`, without quotes",
+            Self::Agent => "use `rendered` and let a GitOps tool sync, or the engine of the version that rendered it",
+            Self::Image { .. } => "for example `ghcr.io/isthmus-mesh/engine:0.1.0`",
+            Self::CaTwice | Self::CaNowhere => "write `{file: east-ca.pem}` or `inline: |` and the PEM",
+            Self::Path { .. } => "write it relative to the checkout, without `.` and `..`",
+            Self::ShareSome | Self::ShareExcept => "write `{namespaces: [\"*\"], except: []}`, or leave it out",
+            Self::KeyInSops => "write `file`, `env` or `cluster: {}`",
+            Self::InsecureSkipVerify => "state the endpoint's CA in `metadata.ca`",
+            Self::TooManyFindings { .. }
+            | Self::NulByte
+            | Self::TooDeep { .. }
+            | Self::Tag { .. }
+            | Self::AliasInside
+            | Self::AliasUnknown { .. }
+            | Self::TooManyValues { .. }
+            | Self::KeyNotText { .. }
+            | Self::NotMapping { .. }
+            | Self::FieldMissing { .. }
+            | Self::NotText { .. }
+            | Self::PrivateKey
+            | Self::NotNumber { .. }
+            | Self::NotList { .. }
+            | Self::PairSize { .. }
+            | Self::Variable { .. }
+            | Self::KeySources => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The usual cause of what the parser found, where there is one.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the parser's own list, which may grow")]
+fn of_yaml(kind: &ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
+            Some("put quotes around a value that holds `: `, and check the indentation")
+        }
+        ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::SimpleKeyExpected => Some("check the indentation, and that each key is followed by `: `"),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => Some("close the quotes"),
+        _ => None,
+    }
+}
+
+impl Explain for SpecFinding<'_> {
+    fn explanation(&self) -> Explanation {
+        Explanation { code: self.code(), message: self.message(), hint: self.hint() }
+    }
+}
+
+/// Words in backquotes, separated by commas.
+fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A text of a file, fit for a message.
+fn short(text: &str) -> String {
+    quoted(text, LONGEST_QUOTED)
+}
