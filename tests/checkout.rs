@@ -408,7 +408,7 @@ fn keys_are_their_owners_alone_and_never_replaced() {
         "`keys/engine.key` exists and is never overwritten; choose another name, or move it away first"
     );
     symlink(root.path().join("elsewhere"), root.path().join("keys/dangling")).unwrap();
-    assert!(matches!(guard.write_private("keys/dangling", b"x"), Err(CheckoutError::Exists(_))));
+    assert!(matches!(guard.write_private("keys/dangling", b"x"), Err(CheckoutError::Exists { .. })));
     assert!(matches!(guard.write_private("../x", b"x"), Err(CheckoutError::Outside { .. })));
     let paths: Vec<_> = tree(root.path()).into_keys().collect();
     assert_eq!(paths, ["keys", "keys/dangling", "keys/engine.key", "there", "there/engine.key"]);

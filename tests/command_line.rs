@@ -151,7 +151,43 @@ fn json_is_one_document_with_a_version_also_on_failure() {
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
     let (code, value) = document(&["plan", "--output", "json"]);
     assert_eq!((code, &value["version"], &value["exit"]), (1, &1.into(), &1.into()));
-    assert_eq!(value["findings"][0]["file"], "specs/mesh.yaml");
+    assert_eq!(value["code"], "checkout-has-findings");
+    let finding = &value["findings"][0];
+    assert_eq!((&finding["file"], &finding["code"]), (&"specs/mesh.yaml".into(), &"unknown-field".into()));
+}
+
+#[test]
+fn json_of_a_failure_has_code_message_hint_and_causes() {
+    let checkout = Checkout::joined();
+    let document = |arguments: &[&str]| -> serde_json::Value {
+        let ran = checkout.engine(&[&["--output", "json"], arguments].concat());
+        let value: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(value["exit"], ran.code, "{ran}");
+        // the sentence for people is message and hint
+        let hint = value["hint"].as_str().map(|hint| format!("; {hint}")).unwrap_or_default();
+        assert_eq!(value["error"], format!("{}{hint}", value["message"].as_str().unwrap()));
+        assert!(ran.stderr.contains(value["error"].as_str().unwrap()), "{ran}");
+        value
+    };
+    let unknown = document(&["plan", "--cluster", "wset"]);
+    assert_eq!((&unknown["code"], &unknown["hint"]), (&"unknown-cluster".into(), &"did you mean `west`?".into()));
+    assert_eq!(unknown["message"], "--cluster: no spec declares a cluster `wset`");
+    let absent = document(&["apply", "no-such-plan"]);
+    assert_eq!((&absent["code"], &absent["exit"]), (&"file-not-read".into(), &6.into()));
+    assert_eq!(absent["causes"], serde_json::json!(["No such file or directory (os error 2)"]));
+    for (words, code) in [
+        (vec!["plan", "--to", "cluster"], "command-not-available"),
+        (vec!["plna"], "unknown-command"),
+        (vec!["export", "nrth"], "unknown-cluster"),
+        (vec!["init"], "specs-exist"),
+        (vec!["manifests", "flux", "--repo", "x"], "flag-not-for-command"),
+        (vec!["watch", "--cluster", "west"], "flag-not-for-command"),
+        (vec!["plan", "--base", "HEAD"], "not-in-git"),
+    ] {
+        assert_eq!(document(&words)["code"], code, "{words:?}");
+    }
+    checkout.engine(&["keys", "new"]).done();
+    assert_eq!(document(&["keys", "new"])["code"], "engine-key-known");
 }
 
 #[test]

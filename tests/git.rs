@@ -117,7 +117,7 @@ fn of_two_clones_the_slower_pulls_drops_its_own_turn_and_goes_on() {
     assert_eq!(open(&other).push(None).unwrap(), Push::Done);
     write(&clone, "lock/east.yaml", "ours\n");
     turn(&clone, "lock/east.yaml", &Target::Head).unwrap().unwrap();
-    assert!(matches!(open(&clone).push(None).unwrap(), Push::Rejected(_)));
+    assert!(matches!(open(&clone).push(None).unwrap(), Push::Rejected { .. }));
     assert!(matches!(open(&clone).pull(&["lock"]).unwrap(), Pull::Moved { dropped: 1, rewritten: false, .. }));
     assert_eq!(fs::read_to_string(clone.join("lock/east.yaml")).unwrap(), "theirs\n");
     assert_eq!(git(&clone, &["status", "--porcelain"]), "");

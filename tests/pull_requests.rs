@@ -95,6 +95,9 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     let ran = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
     assert!(ran.code == 0 && ran.stdout.contains("203.0.113.77"), "{ran}");
     assert!(ran.stderr.contains("warning: the specs of `HEAD`"), "{ran}");
+    let ran = checkout.engine(&["plan", "--base", "HEAD", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(plan["warnings"][0]["code"], "base-not-rendered", "{plan}");
     // without a whole lock there is nothing to compare with
     let lock = std::fs::read_to_string(checkout.path("lock/clusters/east.yaml")).unwrap();
     checkout.write("lock/clusters/east.yaml", b"<<<<<<< ours\n");

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::types::explanation::{Code, Explain, Explanation};
+
 /// A failure at the files of a checkout. `Busy` ends the engine with 5, `Io` and `Absent` with 6, every other one with 1.
 #[derive(Debug, thiserror::Error)]
+#[error("{}", self.sentence())]
 pub enum CheckoutError {
     /// Another engine holds the lock.
-    #[error("another engine works in {}; wait until it is done and run this one again", .0.display())]
     Busy(PathBuf),
     /// There is no folder to look into.
-    #[error("there is no folder `{}`; name the checkout with `-C DIR`", .0.display())]
     Absent(PathBuf),
     /// A path that is not taken, whatever is there.
-    #[error("the path `{}` is refused: {why}", .path.escape_debug())]
     Outside {
         /// The path as it was given.
         path: String,
@@ -24,7 +24,6 @@ pub enum CheckoutError {
         why: &'static str,
     },
     /// Something else than a plain file or folder stands there, or one where the other is wanted.
-    #[error("`{}` is a {found} where a {wanted} is wanted; {advice}", .path.escape_debug())]
     Kind {
         /// Where it stands.
         path: String,
@@ -36,7 +35,6 @@ pub enum CheckoutError {
         advice: &'static str,
     },
     /// A name that is not UTF-8.
-    #[error("the folder `{}` holds a name that is not UTF-8: `{name}`; rename or remove it", .folder.escape_debug())]
     Name {
         /// The folder it is in.
         folder: String,
@@ -44,7 +42,6 @@ pub enum CheckoutError {
         name: String,
     },
     /// A limit of [`crate::checkout::Limits`], or of depth, was passed.
-    #[error("`{}` is over the limit of {limit} {unit}; {advice}", .path.escape_debug())]
     Limit {
         /// The file or folder.
         path: String,
@@ -56,10 +53,11 @@ pub enum CheckoutError {
         advice: &'static str,
     },
     /// A file that must not be replaced is there already.
-    #[error("`{}` exists and is never overwritten; choose another name, or move it away first", .0.escape_debug())]
-    Exists(String),
+    Exists {
+        /// Its path.
+        path: String,
+    },
     /// The system refused.
-    #[error("cannot {action} `{}`: {cause}; {left}{}", .path.escape_debug(), advice(.cause))]
     Io {
         /// What was being done.
         action: &'static str,
@@ -99,25 +97,84 @@ impl fmt::Display for Left {
     }
 }
 
-/// The next thing to do about an error of the system, led by a colon; empty where there is no better advice than its text.
-fn advice(cause: &io::Error) -> &'static str {
-    let Some(errno) = cause.raw_os_error().map(Errno::from_raw_os_error) else { return "" };
-    match errno {
-        Errno::NOSPC | Errno::DQUOT => ": free some space on this disk and run again",
-        Errno::ROFS => ": the file system is mounted read-only, mount it for writing or use another checkout",
-        Errno::ACCESS | Errno::PERM => ": give the user of this process the right to do so, then run again",
-        Errno::IO => ": the disk fails, look into the kernel's log before running again",
-        Errno::MFILE | Errno::NFILE => ": too many files are open, raise `ulimit -n`",
+/// The next thing to do about an error of the system; none where there is no better advice than its text.
+fn advice(cause: &io::Error) -> Option<&'static str> {
+    Some(match cause.raw_os_error().map(Errno::from_raw_os_error)? {
+        Errno::NOSPC | Errno::DQUOT => "free some space on this disk and run again",
+        Errno::ROFS => "the file system is mounted read-only, mount it for writing or use another checkout",
+        Errno::ACCESS | Errno::PERM => "give the user of this process the right to do so, then run again",
+        Errno::IO => "the disk fails, look into the kernel's log before running again",
+        Errno::MFILE | Errno::NFILE => "too many files are open, raise `ulimit -n`",
         Errno::NOLCK | Errno::BADF | Errno::OPNOTSUPP => {
-            ": this file system has no locks for folders, put the checkout on a local disk"
+            "this file system has no locks for folders, put the checkout on a local disk"
         }
-        Errno::NOENT => ": something else changes this checkout, run again when that is done",
-        _ => "",
-    }
+        Errno::NOENT => "something else changes this checkout, run again when that is done",
+        _ => return None,
+    })
 }
 
 impl CheckoutError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Busy(_) => Code::AnotherEngineWorks,
+            Self::Absent(_) => Code::CheckoutAbsent,
+            Self::Outside { .. } => Code::PathRefused,
+            Self::Kind { .. } => Code::WrongKindOfFile,
+            Self::Name { .. } => Code::FileNameNotText,
+            Self::Limit { .. } => Code::FileLimitPassed,
+            Self::Exists { .. } => Code::FileExists,
+            Self::Io { .. } => Code::FileSystemFailed,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Busy(folder) => format!("another engine works in {}", folder.display()),
+            Self::Absent(folder) => format!("there is no folder `{}`", folder.display()),
+            Self::Outside { path, why } => format!("the path `{}` is refused: {why}", path.escape_debug()),
+            Self::Kind { path, found, wanted, .. } => {
+                format!("`{}` is a {found} where a {wanted} is wanted", path.escape_debug())
+            }
+            Self::Name { folder, name } => {
+                format!("the folder `{}` holds a name that is not UTF-8: `{name}`", folder.escape_debug())
+            }
+            Self::Limit { path, limit, unit, .. } => {
+                format!("`{}` is over the limit of {limit} {unit}", path.escape_debug())
+            }
+            Self::Exists { path } => format!("`{}` exists and is never overwritten", path.escape_debug()),
+            Self::Io { action, path, cause, left } => {
+                format!("cannot {action} `{}`: {cause}; {left}", path.escape_debug())
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Busy(_) => Some("wait until it is done and run this one again"),
+            Self::Absent(_) => Some("name the checkout with `-C DIR`"),
+            Self::Outside { .. } => None,
+            Self::Kind { advice, .. } | Self::Limit { advice, .. } => Some(advice),
+            Self::Name { .. } => Some("rename or remove it"),
+            Self::Exists { .. } => Some("choose another name, or move it away first"),
+            Self::Io { cause, .. } => advice(cause),
+        }
+    }
+
+    /// Message and hint in one line. What became of the changes stands before the advice, so a colon parts the two.
+    fn sentence(&self) -> String {
+        match (self, self.hint()) {
+            (Self::Io { .. }, Some(hint)) => format!("{}: {hint}", self.message()),
+            _ => self.explanation().to_string(),
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: &str, cause: Errno, left: Left) -> Self {
         Self::Io { action, path: path.to_owned(), cause: cause.into(), left }
+    }
+}
+
+impl Explain for CheckoutError {
+    fn explanation(&self) -> Explanation {
+        Explanation { code: self.code(), message: self.message(), hint: self.hint().map(str::to_owned) }
     }
 }

@@ -50,7 +50,7 @@ impl Guard<'_> {
     pub fn write_private(&self, path: &str, bytes: &[u8]) -> Result<(), CheckoutError> {
         let (folder, name) = split_for_writing(path)?;
         let fail = |cause| match cause {
-            Errno::EXIST => CheckoutError::Exists(path.to_owned()),
+            Errno::EXIST => CheckoutError::Exists { path: path.to_owned() },
             cause => CheckoutError::io("write", path, cause, Left::Untouched),
         };
         let open = private_folder(&mut Folders::new(self.checkout), folder)?;

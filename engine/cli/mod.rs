@@ -7,6 +7,7 @@
 )]
 
 mod commands;
+mod error;
 mod global;
 mod unknown;
 
@@ -17,12 +18,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::commands::{apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, report, serve, status};
+use self::error::UsageError;
 use self::global::Global;
 use self::unknown::unknown;
 use crate::report::format::Output;
 use crate::report::markdown::findings_markdown;
-use crate::report::text::{Printer, finding_json};
-use crate::session::exit::{Exit, Failure};
+use crate::report::text::Printer;
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::watch::{self, Watch};
 
 /// Joins Istio clusters that keep their own root CA into one mesh, from files in git.
@@ -142,40 +145,29 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs one command on a checkout, with the caller's printer.
-fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, Failure> {
+fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, CommandError> {
     let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
     let parsed = Arguments::try_parse_from(before.into_iter().chain(words.iter().map(OsString::from)));
-    let arguments = parsed.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let arguments = parsed.map_err(UsageError::Arguments)?;
     Ok(dispatch(&arguments, printer).unwrap_or_else(|failure| report_failure(&arguments, printer, &failure)))
 }
 
-fn report_failure(arguments: &Arguments, printer: &Printer, failure: &Failure) -> Exit {
-    if failure.findings.sorted().is_empty() {
-        printer.error(&failure.message);
-    } else {
-        printer.findings(&failure.findings);
-    }
+fn report_failure(arguments: &Arguments, printer: &Printer, failure: &CommandError) -> Exit {
+    failure.print(printer);
     // an empty stdout is what Argo CD's plugin promises of a failure
     if arguments.global.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
-        let findings: Vec<_> = failure.findings.sorted().into_iter().map(finding_json).collect();
-        let document = serde_json::json!({
-            "version": crate::pipeline::plan::PLAN_VERSION, "exit": failure.exit.code(), "error": failure.message, "findings": findings,
-        });
-        printer.data(&format!("{document}\n"));
+        printer.data(&format!("{}\n", failure.document(crate::pipeline::plan::PLAN_VERSION)));
     }
-    if arguments.global.output == Output::Markdown && failure.exit != Exit::Usage {
-        printer.data(&findings_markdown(&failure.message, &failure.findings.sorted()));
+    if arguments.global.output == Output::Markdown && failure.exit() != Exit::Usage {
+        printer.data(&findings_markdown(&failure.to_string(), &failure.findings().sorted()));
     }
-    failure.exit
+    failure.exit()
 }
 
-fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
+fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandError> {
     let global = &arguments.global;
     if global.output == Output::Markdown && !matches!(arguments.command, Command::Plan(_)) {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--output markdown is for `engine plan`; this command has text and json",
-        ));
+        return Err(UsageError::Markdown.into());
     }
     match &arguments.command {
         Command::Plan(plan) => plan::run(global, plan, printer),
@@ -204,13 +196,13 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
         Command::Man => {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut text);
-            rendered.map_err(|error| Failure::new(Exit::Machine, format!("writing the manual page: {error}")))?;
+            rendered.map_err(UsageError::ManualPage)?;
             printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
         Command::Serve { role } => serve::run(role, printer),
         Command::Demo { keep } => demo::run(keep.as_deref(), printer, &run_on),
-        Command::Other(words) => Err(unknown::<Command>("", words)),
+        Command::Other(words) => Err(unknown::<Command>("", words).into()),
     }
 }
 

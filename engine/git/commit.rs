@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::git::run::Kind;
-use crate::git::{GitError, Oid, Repository, branch_name};
+use crate::git::{Busy, GitError, Oid, Purpose, Refusal, Repository, branch_name};
+use crate::types::explanation::{Code, Explain, Explanation};
 
 /// In whose name commits are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +19,26 @@ pub struct Author {
     mail: String,
 }
 
-impl std::str::FromStr for Author {
-    type Err = String;
+/// A text that is no author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub struct InvalidAuthor {
+    /// The text.
+    pub text: String,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let words = || format!("`{}` is no author; write `NAME <MAIL>`", text.escape_debug());
+impl Explain for InvalidAuthor {
+    fn explanation(&self) -> Explanation {
+        let message = format!("`{}` is no author", self.text.escape_debug());
+        Explanation::new(Code::InvalidFlag, message).hint("write `NAME <MAIL>`")
+    }
+}
+
+impl std::str::FromStr for Author {
+    type Err = InvalidAuthor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAuthor> {
+        let words = || InvalidAuthor { text: text.to_owned() };
         let (name, mail) = text.trim().split_once('<').ok_or_else(words)?;
         let mail = mail.strip_suffix('>').ok_or_else(words)?;
         let odd = |part: &str| part.is_empty() || part.contains(['<', '>', '\n', '\0']);
@@ -77,7 +93,7 @@ impl Repository {
             return Ok(Vec::new());
         }
         if let Some(odd) = paths.iter().find(|path| path.contains('\n')) {
-            return Err(GitError::Refused(format!("`{}` has a line break in its name", odd.escape_debug())));
+            return Err(Refusal::LineBreak { path: (*odd).clone() }.into());
         }
         let input: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([b'\n'])).collect();
         let words = ["hash-object", "--no-filters", "--stdin-paths"];
@@ -85,9 +101,7 @@ impl Repository {
         let said = self.git(kind, "hashing files").words(words).words(write.then_some("-w")).input(input).done()?;
         let oids = said.text().lines().map(Oid::parse).collect::<Result<Vec<_>, _>>()?;
         if oids.len() != paths.len() {
-            return Err(GitError::Refused(
-                "a file changed while it was committed; the next turn commits it".to_owned(),
-            ));
+            return Err(Refusal::Moving.into());
         }
         Ok(paths.iter().map(|path| (*path).clone()).zip(oids).collect())
     }
@@ -103,13 +117,10 @@ impl Repository {
     ) -> Result<Option<Oid>, GitError> {
         let state = self.state()?;
         if let Some(busy) = state.busy {
-            return Err(GitError::Busy(busy.to_owned()));
+            return Err(GitError::Busy(busy));
         }
         if *target == Target::Head && state.branch.is_none() {
-            return Err(GitError::Refused(
-                "no branch is checked out, so a commit would be lost; `git switch` to one, or name one with --branch"
-                    .to_owned(),
-            ));
+            return Err(Refusal::NoBranch(Purpose::Commit).into());
         }
         self.await_index()?;
         let (there, gone): (Vec<&String>, Vec<&String>) =
@@ -139,8 +150,7 @@ impl Repository {
             Target::Branch(name) => {
                 let reference = format!("refs/heads/{}", branch_name(name)?);
                 if state.branch.as_deref() == Some(name.as_str()) {
-                    let words = format!("--branch {name} is what is checked out; leave it out, or name another");
-                    return Err(GitError::Refused(words));
+                    return Err(Refusal::BranchCheckedOut { name: name.clone() }.into());
                 }
                 let before =
                     self.git(Kind::Read, action).words(["rev-parse", "--verify", "--quiet", &reference]).outcome()?;
@@ -216,12 +226,7 @@ impl Repository {
         let mut pause = Duration::from_millis(20);
         while lock.exists() {
             if Instant::now() >= end {
-                let words = format!(
-                    "`{}` is there for over {} s: git is at work, or was killed; when no git runs any more, remove that file",
-                    lock.display(),
-                    INDEX_WAIT.as_secs()
-                );
-                return Err(GitError::Busy(words));
+                return Err(GitError::Busy(Busy::Index { lock, seconds: INDEX_WAIT.as_secs() }));
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_secs(1));

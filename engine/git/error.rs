@@ -1,18 +1,23 @@
 //! What git did not do.
 
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::types::explanation::{Code, Explain, Explanation};
+
 /// Why git did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
 pub enum GitError {
     /// There is no git on this machine.
-    #[error("cannot run git: {0}; install git 2.30 or newer")]
-    Missing(String),
+    Missing(#[source] io::Error),
     /// git does not trust the folder's owner.
-    #[error(
-        "git does not trust `{0}`: it belongs to another user; change its owner, or run `git config --global --add safe.directory {0}`"
-    )]
-    Owner(String),
+    Owner {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// It took too long.
-    #[error("{action}: git took longer than {seconds} s and was ended; look whether the remote or the disk hangs")]
     TimedOut {
         /// What was being done.
         action: &'static str,
@@ -20,7 +25,6 @@ pub enum GitError {
         seconds: u64,
     },
     /// It gave more than is taken.
-    #[error("{action}: git gave more than {limit} bytes")]
     TooMuch {
         /// What was being done.
         action: &'static str,
@@ -28,17 +32,260 @@ pub enum GitError {
         limit: usize,
     },
     /// Somebody else is at work in the repository.
-    #[error("{0}; nothing is committed until that is done")]
-    Busy(String),
-    /// The repository is not in a state for it.
-    #[error("{0}")]
-    Refused(String),
+    Busy(Busy),
+    /// The repository is not in a state for it, or what is asked for is not in it.
+    Refused(Refusal),
     /// git refused.
-    #[error("{action}: git said: {said}")]
     Failed {
         /// What was being done.
         action: &'static str,
         /// The first lines of what it said, without passwords.
         said: String,
     },
+}
+
+/// What somebody else is at in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Busy {
+    /// A merge.
+    Merge,
+    /// A rebase.
+    Rebase,
+    /// A cherry-pick.
+    CherryPick,
+    /// A revert.
+    Revert,
+    /// A bisect.
+    Bisect,
+    /// Something that holds the index.
+    Index {
+        /// The file that says so.
+        lock: PathBuf,
+        /// For how long it was waited.
+        seconds: u64,
+    },
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Merge => "a merge is under way",
+            Self::Rebase => "a rebase is under way",
+            Self::CherryPick => "a cherry-pick is under way",
+            Self::Revert => "a revert is under way",
+            Self::Bisect => "a bisect is under way",
+            Self::Index { lock, seconds } => {
+                return write!(f, "`{}` is there for over {seconds} s: git is at work, or was killed", lock.display());
+            }
+        })
+    }
+}
+
+/// What a branch is checked out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To commit to it.
+    Commit,
+    /// To pull into it.
+    Pull,
+    /// To push it.
+    Push,
+}
+
+/// Why a repository does not give or take what is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A path that git cannot be told.
+    LineBreak {
+        /// The path.
+        path: String,
+    },
+    /// A file changed while it was read.
+    Moving,
+    /// No branch is checked out.
+    NoBranch(Purpose),
+    /// The branch for commits is the one that is checked out.
+    BranchCheckedOut {
+        /// Its name.
+        name: String,
+    },
+    /// No name of an object.
+    ObjectName {
+        /// What git said.
+        text: String,
+    },
+    /// No name of a branch.
+    BranchName {
+        /// The name.
+        name: String,
+    },
+    /// A revision that is not here.
+    NoRevision {
+        /// As it was asked for.
+        revision: String,
+        /// Whether the clone lacks history.
+        shallow: bool,
+    },
+    /// A file over the limit.
+    TooLarge {
+        /// Its path.
+        path: String,
+        /// The revision that holds it.
+        revision: String,
+        /// The limit.
+        most: usize,
+    },
+    /// A name that is not UTF-8.
+    NameNotUtf8 {
+        /// The commit that holds it, abbreviated.
+        commit: String,
+    },
+    /// No plain file.
+    NotPlain {
+        /// Its path.
+        path: String,
+        /// The commit that holds it, abbreviated.
+        commit: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// More files than are read.
+    TooManyFiles {
+        /// The commit that holds them, abbreviated.
+        commit: String,
+        /// The limit.
+        most: usize,
+    },
+    /// No remote.
+    Remote {
+        /// Its name.
+        remote: String,
+    },
+    /// Here and there have no common past that tells what is whose.
+    Apart,
+    /// Commits of a person's that were not pushed.
+    OwnCommits {
+        /// A file that they change.
+        path: String,
+    },
+    /// Changes of a person's that were not committed.
+    WorkTree {
+        /// What git said.
+        said: String,
+    },
+}
+
+impl Refusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::LineBreak { .. } | Self::NameNotUtf8 { .. } => Code::FileNameNotText,
+            Self::Moving => Code::FileChangedMeanwhile,
+            Self::NoBranch(_) => Code::NoBranch,
+            Self::BranchCheckedOut { .. } => Code::BranchCheckedOut,
+            Self::ObjectName { .. } => Code::GitFailed,
+            Self::BranchName { .. } => Code::InvalidBranchName,
+            Self::NoRevision { .. } => Code::UnknownRevision,
+            Self::TooLarge { .. } | Self::TooManyFiles { .. } => Code::FileLimitPassed,
+            Self::NotPlain { .. } => Code::WrongKindOfFile,
+            Self::Remote { .. } => Code::UnknownRemote,
+            Self::Apart => Code::BranchesApart,
+            Self::OwnCommits { .. } => Code::CommitsNotPushed,
+            Self::WorkTree { .. } => Code::ChangesNotCommitted,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::LineBreak { path } => format!("`{}` has a line break in its name", path.escape_debug()),
+            Self::Moving => "a file changed while it was committed".to_owned(),
+            Self::NoBranch(purpose) => {
+                let so = match purpose {
+                    Purpose::Commit => "a commit would be lost",
+                    Purpose::Pull => "there is nothing to pull",
+                    Purpose::Push => "there is nothing to push to",
+                };
+                format!("no branch is checked out, so {so}")
+            }
+            Self::BranchCheckedOut { name } => format!("--branch {name} is what is checked out"),
+            Self::ObjectName { text } => format!("git named an object as `{}`", text.escape_debug()),
+            Self::BranchName { name } => format!("`{}` is no name for a branch", name.escape_debug()),
+            Self::NoRevision { revision, .. } => format!("there is no revision `{}` here", revision.escape_debug()),
+            Self::TooLarge { path, revision, most } => format!("`{path}` at {revision} is over {most} bytes"),
+            Self::NameNotUtf8 { commit } => format!("a name at {commit} is not UTF-8"),
+            Self::NotPlain { path, commit, found } => {
+                format!("`{}` at {commit} is a {found} where a plain file is wanted", path.escape_debug())
+            }
+            Self::TooManyFiles { commit, most } => format!("{commit} holds more than {most} files"),
+            Self::Remote { remote } => format!("`{}` is no remote to pull from or push to", remote.escape_debug()),
+            Self::Apart => "the remote's branch and this one have grown apart".to_owned(),
+            Self::OwnCommits { path } => {
+                format!("commits here that were not pushed change `{}`, and the remote has others", path.escape_debug())
+            }
+            Self::WorkTree { .. } => {
+                "changes in the work tree that were not committed stand in the way of the remote's commits".to_owned()
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Moving => "the next turn commits it",
+            Self::NoBranch(Purpose::Pull) => "`git switch` to one",
+            Self::NoBranch(Purpose::Commit | Purpose::Push) => "`git switch` to one, or name one with --branch",
+            Self::BranchCheckedOut { .. } => "leave it out, or name another",
+            Self::NoRevision { shallow: true, .. } => "this clone is shallow: `git fetch` that revision first",
+            Self::NoRevision { shallow: false, .. } => "`git fetch` it first",
+            Self::NameNotUtf8 { .. } => "rename it",
+            Self::Apart | Self::OwnCommits { .. } => "bring them together with `git rebase`, then go on",
+            Self::WorkTree { said } => return Some(format!("commit or stash them (git said: {said})")),
+            Self::LineBreak { .. }
+            | Self::ObjectName { .. }
+            | Self::BranchName { .. }
+            | Self::TooLarge { .. }
+            | Self::NotPlain { .. }
+            | Self::TooManyFiles { .. }
+            | Self::Remote { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Explain for GitError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Missing(cause) => {
+                Explanation::new(Code::GitMissing, format!("cannot run git: {cause}")).hint("install git 2.30 or newer")
+            }
+            Self::Owner { folder } => {
+                let folder = folder.display();
+                let message = format!("git does not trust `{folder}`: it belongs to another user");
+                let trust = format!("git config --global --add safe.directory {folder}");
+                Explanation::new(Code::GitOwner, message).hint(format!("change its owner, or run `{trust}`"))
+            }
+            Self::TimedOut { action, seconds } => {
+                let message = format!("{action}: git took longer than {seconds} s and was ended");
+                Explanation::new(Code::GitTimedOut, message).hint("look whether the remote or the disk hangs")
+            }
+            Self::TooMuch { action, limit } => {
+                Explanation::new(Code::GitFailed, format!("{action}: git gave more than {limit} bytes"))
+            }
+            Self::Busy(busy) => {
+                let until = "nothing is committed until that is done";
+                Explanation::new(Code::GitBusy, busy.to_string()).hint(match busy {
+                    Busy::Index { .. } => format!("when no git runs any more, remove that file; {until}"),
+                    Busy::Merge | Busy::Rebase | Busy::CherryPick | Busy::Revert | Busy::Bisect => until.to_owned(),
+                })
+            }
+            Self::Refused(refusal) => {
+                Explanation { code: refusal.code(), message: refusal.message(), hint: refusal.hint() }
+            }
+            Self::Failed { action, said } => Explanation::new(Code::GitFailed, format!("{action}: git said: {said}")),
+        }
+    }
+}
+
+impl From<Refusal> for GitError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }

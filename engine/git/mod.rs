@@ -17,8 +17,8 @@ mod run;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use crate::git::commit::{Author, Target};
-pub use crate::git::error::GitError;
+pub use crate::git::commit::{Author, InvalidAuthor, Target};
+pub use crate::git::error::{Busy, GitError, Purpose, Refusal};
 pub use crate::git::remote::{Pull, Push};
 use crate::git::run::{Kind, Said, git};
 
@@ -32,7 +32,7 @@ impl Oid {
         if (text.len() == 40 || text.len() == 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(Self(text.to_owned()));
         }
-        Err(GitError::Refused(format!("git named an object as `{}`", text.escape_debug())))
+        Err(Refusal::ObjectName { text: text.to_owned() }.into())
     }
 
     /// Its first digits, as people write them.
@@ -70,8 +70,8 @@ pub struct State {
     pub head: Option<Oid>,
     /// The branch that is checked out; `None`: detached.
     pub branch: Option<String>,
-    /// What somebody is in the middle of, in words.
-    pub busy: Option<&'static str>,
+    /// What somebody is in the middle of.
+    pub busy: Option<Busy>,
 }
 
 impl Repository {
@@ -82,7 +82,7 @@ impl Repository {
         let said = git(checkout, Kind::Read, action).words(words).outcome()?;
         if !said.ok {
             if said.errors.contains("dubious ownership") {
-                return Err(GitError::Owner(checkout.display().to_string()));
+                return Err(GitError::Owner { folder: checkout.to_owned() });
             }
             let absent = ["not a git repository", "must be run in a work tree"];
             return if absent.iter().any(|words| said.errors.contains(words)) {
@@ -111,17 +111,17 @@ impl Repository {
         Ok(State { head, branch, busy: self.busy() })
     }
 
-    /// What somebody is in the middle of, in words.
-    fn busy(&self) -> Option<&'static str> {
-        const SIGNS: [(&str, &str); 6] = [
-            ("MERGE_HEAD", "a merge is under way"),
-            ("rebase-merge", "a rebase is under way"),
-            ("rebase-apply", "a rebase is under way"),
-            ("CHERRY_PICK_HEAD", "a cherry-pick is under way"),
-            ("REVERT_HEAD", "a revert is under way"),
-            ("BISECT_LOG", "a bisect is under way"),
+    /// What somebody is in the middle of.
+    fn busy(&self) -> Option<Busy> {
+        const SIGNS: [(&str, Busy); 6] = [
+            ("MERGE_HEAD", Busy::Merge),
+            ("rebase-merge", Busy::Rebase),
+            ("rebase-apply", Busy::Rebase),
+            ("CHERRY_PICK_HEAD", Busy::CherryPick),
+            ("REVERT_HEAD", Busy::Revert),
+            ("BISECT_LOG", Busy::Bisect),
         ];
-        SIGNS.into_iter().find(|(name, _)| self.git_dir.join(name).exists()).map(|(_, words)| words)
+        SIGNS.into_iter().find(|(name, _)| self.git_dir.join(name).exists()).map(|(_, busy)| busy)
     }
 
     /// git's folder of this work tree, in which `index.lock` comes and goes.
@@ -155,5 +155,5 @@ fn branch_name(name: &str) -> Result<&str, GitError> {
         || name.contains("//")
         || name.split('/').any(|part| part.to_ascii_lowercase().strip_suffix(".lock").is_some())
         || name.chars().any(odd);
-    if bad { Err(GitError::Refused(format!("`{}` is no name for a branch", name.escape_debug()))) } else { Ok(name) }
+    if bad { Err(Refusal::BranchName { name: name.to_owned() }.into()) } else { Ok(name) }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::git::run::Kind;
-use crate::git::{GitError, Oid, Repository};
+use crate::git::{GitError, Oid, Refusal, Repository};
 
 /// Most files that are read of a revision.
 const MOST_FILES: usize = 1_000_000;
@@ -26,9 +26,7 @@ impl Repository {
             return Oid::parse(&said.text());
         }
         let shallow = self.git_dir.join("shallow").exists();
-        let hint =
-            if shallow { "this clone is shallow: `git fetch` that revision first" } else { "`git fetch` it first" };
-        Err(GitError::Refused(format!("there is no revision `{}` here; {hint}", revision.escape_debug())))
+        Err(Refusal::NoRevision { revision: revision.to_owned(), shallow }.into())
     }
 
     /// The plain files of some folders, or single files, as a revision holds them: paths from the checkout to bytes, from
@@ -55,7 +53,7 @@ impl Repository {
             let (Some("blob"), Some(size)) = (words.next(), words.next()) else { return Err(broken()) };
             let size: usize = size.parse().map_err(|_| broken())?;
             if size > LARGEST {
-                return Err(GitError::Refused(format!("`{}` at {revision} is over {LARGEST} bytes", entry.path)));
+                return Err(Refusal::TooLarge { path: entry.path, revision: revision.to_owned(), most: LARGEST }.into());
             }
             files.insert(entry.path, after.get(..size).ok_or_else(broken)?.to_vec());
             rest = after.get(size + 1..).unwrap_or_default();
@@ -75,8 +73,8 @@ impl Repository {
         let said = self.git(Kind::Read, action).words(words).words(&places).done()?;
         let mut entries = Vec::new();
         for line in said.output.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
-            let line = std::str::from_utf8(line)
-                .map_err(|_| GitError::Refused(format!("a name at {} is not UTF-8; rename it", commit.short())))?;
+            let line =
+                std::str::from_utf8(line).map_err(|_| Refusal::NameNotUtf8 { commit: commit.short().to_owned() })?;
             let (head, path) = line.split_once('\t').unwrap_or((line, ""));
             let mut words = head.split(' ');
             let (mode, oid) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
@@ -88,15 +86,11 @@ impl Repository {
                 _ => Some("thing of unknown kind"),
             };
             if let Some(found) = found {
-                let path = path.escape_debug();
-                return Err(GitError::Refused(format!(
-                    "`{path}` at {} is a {found} where a plain file is wanted",
-                    commit.short()
-                )));
+                return Err(Refusal::NotPlain { path, commit: commit.short().to_owned(), found }.into());
             }
             entries.push(Entry { path, oid: Oid::parse(oid)? });
             if entries.len() > MOST_FILES {
-                return Err(GitError::Refused(format!("{} holds more than {MOST_FILES} files", commit.short())));
+                return Err(Refusal::TooManyFiles { commit: commit.short().to_owned(), most: MOST_FILES }.into());
             }
         }
         Ok(entries)

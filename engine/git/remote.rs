@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::git::run::Kind;
-use crate::git::{GitError, Oid, Repository, branch_name};
+use crate::git::{GitError, Oid, Purpose, Refusal, Repository, branch_name};
 
 /// What a remote runs when it is fetched from: git's own program, whatever `remote.*.uploadpack` names.
 const UPLOAD: &str = "--upload-pack=git-upload-pack";
@@ -34,7 +34,10 @@ pub enum Push {
     /// The remote has it.
     Done,
     /// The remote has other commits.
-    Rejected(String),
+    Rejected {
+        /// What it said.
+        why: String,
+    },
 }
 
 /// A branch and its remote.
@@ -57,7 +60,7 @@ impl Repository {
         let theirs = merge.as_deref().and_then(|merge| merge.strip_prefix("refs/heads/")).unwrap_or(branch).to_owned();
         let odd = remote.is_empty() || remote.starts_with('-') || remote == "." || remote.contains("::");
         if odd {
-            return Err(GitError::Refused(format!("`{}` is no remote to pull from or push to", remote.escape_debug())));
+            return Err(Refusal::Remote { remote }.into());
         }
         let tracking = format!("refs/remotes/{remote}/{}", branch_name(&theirs)?);
         Ok(Upstream { remote, branch: theirs, tracking })
@@ -82,12 +85,10 @@ impl Repository {
     pub fn pull(&self, ours: &[&str]) -> Result<Pull, GitError> {
         let state = self.state()?;
         if let Some(busy) = state.busy {
-            return Err(GitError::Busy(busy.to_owned()));
+            return Err(GitError::Busy(busy));
         }
         let (Some(head), Some(branch)) = (state.head, state.branch) else {
-            return Err(GitError::Refused(
-                "no branch is checked out, so there is nothing to pull; `git switch` to one".to_owned(),
-            ));
+            return Err(Refusal::NoBranch(Purpose::Pull).into());
         };
         let upstream = self.upstream(&branch)?;
         let before = self.known(&upstream.tracking)?;
@@ -106,10 +107,7 @@ impl Repository {
         let dropped = match &base {
             Some(base) if *base == head => 0,
             Some(base) if self.is_ancestor(base, &head)? => self.own_commits(base, &head, ours)?,
-            _ => {
-                let words = "the remote's branch and this one have grown apart; bring them together with `git rebase`, then go on";
-                return Err(GitError::Refused(words.to_owned()));
-            }
+            _ => return Err(Refusal::Apart.into()),
         };
         self.move_to(&head, &theirs, ours)?;
         Ok(Pull::Moved { from: head, to: theirs, dropped, rewritten })
@@ -137,10 +135,7 @@ impl Repository {
         if let Some(other) =
             said.names().find(|path| !prefixes.iter().any(|prefix| path.trim_start().starts_with(prefix)))
         {
-            return Err(GitError::Refused(format!(
-                "commits here that were not pushed change `{}`, and the remote has others; bring them together with `git rebase`, then go on",
-                other.trim().escape_debug()
-            )));
+            return Err(Refusal::OwnCommits { path: other.trim().to_owned() }.into());
         }
         Ok(count.trim().parse().unwrap_or_default())
     }
@@ -161,8 +156,7 @@ impl Repository {
         let told = self.git(Kind::Write, action).words(&no_filters);
         let said = told.words(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
         if !said.ok {
-            let words = "changes in the work tree that were not committed stand in the way of the remote's commits; commit or stash them";
-            return Err(GitError::Refused(format!("{words} (git said: {})", crate::git::run::git_words(&said))));
+            return Err(Refusal::WorkTree { said: crate::git::run::git_words(&said) }.into());
         }
         let words = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
         self.ok(Kind::Write, action, &words).map(drop)
@@ -229,10 +223,7 @@ impl Repository {
                 (format!("refs/heads/{name}"), Upstream { remote, branch: name.to_owned(), tracking })
             }
             (None, Some(current)) => ("HEAD".to_owned(), self.upstream(&current)?),
-            (None, None) => {
-                let words = "no branch is checked out, so there is nothing to push to; `git switch` to one, or name one with --branch";
-                return Err(GitError::Refused(words.to_owned()));
-            }
+            (None, None) => return Err(Refusal::NoBranch(Purpose::Push).into()),
         };
         let spec = format!("{source}:refs/heads/{}", upstream.branch);
         let mut lease = None;
@@ -260,7 +251,7 @@ impl Repository {
         ];
         match rejected {
             Some(line) if raced.iter().any(|words| line.contains(words) || said.errors.contains(words)) => {
-                Ok(Push::Rejected(line.trim_start_matches('!').trim().replace('\t', " ")))
+                Ok(Push::Rejected { why: line.trim_start_matches('!').trim().replace('\t', " ") })
             }
             Some(line) => Err(GitError::Failed { action: "pushing", said: line.replace('\t', " ") }),
             None => Err(said.failed("pushing")),

@@ -150,7 +150,7 @@ impl Git {
     /// Runs it within its limits.
     pub(super) fn outcome(mut self) -> Result<Said, GitError> {
         let limit = if self.kind == Kind::Remote { REMOTE } else { LOCAL };
-        let mut child = self.command.spawn().map_err(|error| GitError::Missing(error.to_string()))?;
+        let mut child = self.command.spawn().map_err(GitError::Missing)?;
         let stdin = child.stdin.take();
         let input = std::mem::take(&mut self.input);
         let feeding = std::thread::spawn(move || {

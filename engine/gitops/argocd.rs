@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::types::name::{ClusterName, MeshName};
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::{ClusterName, InvalidName, MeshName};
 
 /// The variable with all parameters, as JSON.
 pub const PARAMETERS_VARIABLE: &str = "ARGOCD_APP_PARAMETERS";
@@ -30,30 +31,34 @@ pub struct Parameters {
 }
 
 /// Parameters that cannot be followed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
 pub enum ParameterError {
     /// The JSON cannot be read.
-    #[error("{PARAMETERS_VARIABLE} is no list of parameters: {0}")]
-    Json(String),
+    Json(#[source] serde_json::Error),
     /// A parameter that the plugin does not have.
-    #[error("there is no parameter `{0}`; there are `cluster` and `mesh`")]
-    Unknown(String),
+    Unknown {
+        /// Its name.
+        name: String,
+    },
     /// A parameter that stands twice in the list.
-    #[error("{PARAMETERS_VARIABLE} holds the parameter `{0}` twice")]
-    Twice(String),
+    Twice {
+        /// Its name.
+        name: String,
+    },
     /// A parameter that is a list or a map.
-    #[error("the parameter `{0}` is one text: give it as `string`")]
-    Shape(String),
+    Shape {
+        /// Its name.
+        name: String,
+    },
     /// A value that is no name.
-    #[error("{source_name}: {words}")]
     Value {
         /// Where it was said.
-        source_name: String,
+        said_by: String,
         /// What is wrong with it.
-        words: String,
+        source: InvalidName,
     },
     /// Two sources that disagree.
-    #[error("the {parameter} is `{one}` by {one_source} and `{other}` by {other_source}; say it once")]
     Disagree {
         /// Which parameter.
         parameter: &'static str,
@@ -66,6 +71,25 @@ pub enum ParameterError {
         /// Where that was said.
         other_source: String,
     },
+}
+
+impl Explain for ParameterError {
+    fn explanation(&self) -> Explanation {
+        let of = |message: String| Explanation::new(Code::InvalidParameter, message);
+        match self {
+            Self::Json(error) => of(format!("{PARAMETERS_VARIABLE} is no list of parameters: {error}")),
+            Self::Unknown { name } => {
+                of(format!("there is no parameter `{name}`")).hint("there are `cluster` and `mesh`")
+            }
+            Self::Twice { name } => of(format!("{PARAMETERS_VARIABLE} holds the parameter `{name}` twice")),
+            Self::Shape { name } => of(format!("the parameter `{name}` is one text: give it as `string`")),
+            Self::Value { said_by, source } => of(format!("{said_by}: {source}")),
+            Self::Disagree { parameter, one, one_source, other, other_source } => {
+                of(format!("the {parameter} is `{one}` by {one_source} and `{other}` by {other_source}"))
+                    .hint("say it once")
+            }
+        }
+    }
 }
 
 /// One parameter as Argo CD writes it.
@@ -104,20 +128,19 @@ impl Parameters {
 
 fn listed(text: &str) -> Result<BTreeMap<String, String>, ParameterError> {
     // `null` is what no parameters are
-    let parameters: Option<Vec<WireParameter>> =
-        serde_json::from_str(text).map_err(|error| ParameterError::Json(error.to_string()))?;
+    let parameters: Option<Vec<WireParameter>> = serde_json::from_str(text).map_err(ParameterError::Json)?;
     let mut listed = BTreeMap::new();
     for parameter in parameters.unwrap_or_default() {
         let name = parameter.name;
         if !PARAMETERS.contains(&name.as_str()) {
-            return Err(ParameterError::Unknown(name));
+            return Err(ParameterError::Unknown { name });
         }
         let is_empty = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_null);
         if !is_empty(&parameter.array) || !is_empty(&parameter.map) {
-            return Err(ParameterError::Shape(name));
+            return Err(ParameterError::Shape { name });
         }
         if listed.insert(name.clone(), parameter.string.unwrap_or_default()).is_some() {
-            return Err(ParameterError::Twice(name));
+            return Err(ParameterError::Twice { name });
         }
     }
     Ok(listed)
@@ -148,11 +171,9 @@ fn agreed(
     Ok(found)
 }
 
-fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
-    said: Option<(String, String)>,
-) -> Result<Option<T>, ParameterError> {
+fn name<T: std::str::FromStr<Err = InvalidName>>(said: Option<(String, String)>) -> Result<Option<T>, ParameterError> {
     let parse = |(source, value): (String, String)| {
-        value.parse().map_err(|error: T::Err| ParameterError::Value { source_name: source, words: error.to_string() })
+        value.parse().map_err(|error| ParameterError::Value { said_by: source, source: error })
     };
     said.map(parse).transpose()
 }

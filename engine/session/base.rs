@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::git::{GitError, Repository};
+use crate::git::Repository;
 use crate::model::layout::{LOCK, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
 use crate::pipeline::meter::Unmetered;
 use crate::pipeline::tree::Tree;
 use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, run};
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::error::BaseError;
 use crate::session::session::Session;
 use crate::spec::Source;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -32,17 +33,15 @@ pub struct Base {
 
 impl Base {
     /// Renders a revision of the repository that the checkout lies in.
-    pub fn read(session: &Session<'_>, revision: &str) -> Result<Self, Failure> {
+    pub fn read(session: &Session<'_>, revision: &str) -> Result<Self, CommandError> {
         let dir = session.checkout.dir();
-        let failed = |error: GitError| Failure::new(Exit::Machine, format!("--base: {error}"));
         let repository = Repository::discover(dir)
-            .map_err(failed)?
-            .ok_or_else(|| Failure::new(Exit::Usage, format!("--base: {} is in no git work tree", dir.display())))?;
+            .map_err(BaseError::Git)?
+            .ok_or_else(|| BaseError::NoWorkTree { folder: dir.to_owned() })?;
         // one commit for all that is read, whatever moves meanwhile
-        let commit =
-            repository.resolve(revision).map_err(|error| Failure::new(Exit::Usage, format!("--base: {error}")))?;
+        let commit = repository.resolve(revision).map_err(BaseError::Revision)?;
         let places = [SPECS, TEMPLATES, LOCK, RENDERED, VALUES];
-        let mut files = repository.files_at(commit.as_str(), &places).map_err(failed)?;
+        let mut files = repository.files_at(commit.as_str(), &places).map_err(BaseError::Git)?;
         files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
         let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
             let below =
@@ -71,7 +70,7 @@ impl Base {
         };
         let loaded = Program::load(&input, &other);
         if let Some(error) = broken.into_inner() {
-            return Err(failed(error));
+            return Err(BaseError::Git(error).into());
         }
         let program = match loaded {
             Ok(program) => program,
@@ -98,7 +97,7 @@ impl Base {
         lock_files: BTreeMap<String, Vec<u8>>,
         stop: Stop,
         revision: &str,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let lock = Lock::parse(lock_files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
         let (Ok(lock), Stop::Findings(findings)) = (lock, &stop) else {
             return Err(at_revision(stop, revision));
@@ -147,7 +146,7 @@ impl Explain for NotRendered<'_> {
 }
 
 /// Findings in a revision's files are not in the checkout's: their places say so.
-fn at_revision(stop: Stop, revision: &str) -> Failure {
+fn at_revision(stop: Stop, revision: &str) -> CommandError {
     let Stop::Findings(findings) = stop else { return stop.into() };
     let mut moved = Diagnostics::new();
     for finding in findings.sorted() {
@@ -157,5 +156,5 @@ fn at_revision(stop: Stop, revision: &str) -> Failure {
         }
         moved.push(finding);
     }
-    Failure { findings: moved, ..Failure::new(Exit::Failed, format!("--base: `{revision}` has findings")) }
+    BaseError::Findings { revision: revision.to_owned(), findings: moved }.into()
 }

@@ -1,8 +1,4 @@
-//! Exit codes, and what leads to them.
-
-use crate::checkout::CheckoutError;
-use crate::pipeline::Stop;
-use crate::types::diagnostic::Diagnostics;
+//! Exit codes.
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,60 +36,6 @@ impl Exit {
     pub fn code(self) -> u8 {
         self as u8
     }
-}
-
-/// Why a run ended early: its code and its words.
-#[derive(Debug)]
-pub struct Failure {
-    /// The code.
-    pub exit: Exit,
-    /// The words, when there are no findings.
-    pub message: String,
-    /// Findings on the user's files.
-    pub findings: Diagnostics,
-}
-
-impl Failure {
-    /// A failure in words.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), findings: Diagnostics::new() }
-    }
-}
-
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Self {
-        if let Stop::Checkout(error) = stop {
-            return error.into();
-        }
-        let exit = match &stop {
-            Stop::Findings(findings) if findings.are_refusals() => Exit::Refused,
-            Stop::Findings(_) | Stop::Cycle(_) | Stop::Yaml(_) => Exit::Failed,
-            Stop::Tree(_) | Stop::Checkout(_) => Exit::Machine,
-        };
-        match stop {
-            Stop::Findings(findings) => Self { exit, message: "the checkout has findings".to_owned(), findings },
-            other => Self::new(exit, other.to_string()),
-        }
-    }
-}
-
-impl From<CheckoutError> for Failure {
-    fn from(error: CheckoutError) -> Self {
-        let exit = match &error {
-            CheckoutError::Busy(_) => Exit::Busy,
-            CheckoutError::Io { .. } | CheckoutError::Absent(_) => Exit::Machine,
-            _ => Exit::Failed,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
-/// What is asked for is of the design and not of this version.
-pub(crate) fn not_here(what: &str) -> Failure {
-    Failure::new(
-        Exit::Usage,
-        format!("{what} is not part of this version of the engine, {}", env!("CARGO_PKG_VERSION")),
-    )
 }
 
 #[cfg(test)]

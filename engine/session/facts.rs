@@ -11,13 +11,13 @@ use crate::pipeline::meter::{Meter, Stage, Unmetered};
 use crate::pipeline::observe::{Ask, Observed};
 use crate::pipeline::{Facts, Program, Request, Stop, Until, World, run};
 use crate::session::clock;
-use crate::session::exit::{Exit, Failure};
+use crate::session::error::RuntimeError;
 use crate::types::name::ClusterName;
 
 /// Threads for what waits for the network.
-pub fn runtime() -> Result<Runtime, Failure> {
+pub fn runtime() -> Result<Runtime, RuntimeError> {
     let built = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    built.map_err(|error| Failure::new(Exit::Machine, format!("starting the network runtime: {error}")))
+    built.map_err(RuntimeError)
 }
 
 /// What asking needs of the world.

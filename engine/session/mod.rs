@@ -6,6 +6,8 @@
 
 pub mod base;
 pub mod clock;
+pub mod command_error;
+pub mod error;
 pub mod exit;
 pub mod facts;
 pub mod fingerprints;

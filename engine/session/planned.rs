@@ -20,7 +20,8 @@ use crate::report::format::Output;
 use crate::report::markdown::plan_markdown;
 use crate::report::text::{Printer, plan_json, plan_text};
 use crate::session::base::Base;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::session::facts::{self, Contact};
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
@@ -48,7 +49,7 @@ pub fn take(
     mode: Mode<'_>,
     until: Until<'_>,
     printer: &Printer,
-) -> Result<Run, Failure> {
+) -> Result<Run, CommandError> {
     let program: &Program = &session.program;
     let meter = Bars::new(printer);
     let base = if let Mode::Base(base) = &mode { Some(*base) } else { None };

@@ -11,7 +11,8 @@ use crate::model::lock::Lock;
 use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::pipeline::{Input, Program};
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::error::UnknownCluster;
 use crate::session::fingerprints::Fingerprints;
 use crate::session::keys::keyring;
 use crate::spec::Source;
@@ -44,7 +45,7 @@ impl<'a> Session<'a> {
         checkout: &'a Checkout,
         narrow: Option<&ClusterName>,
         before: Option<&Program>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<Source>, CheckoutError> {
             let files = checkout.read_tree(folder, filter, Limits::SPECS)?;
             Ok(files.into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect())
@@ -106,22 +107,19 @@ impl<'a> Session<'a> {
         only: Option<&ClusterName>,
         printer: &Printer,
         narrow: bool,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let session = Self::load(checkout, only.filter(|_| narrow), None)?;
         printer.findings(&session.program.warnings);
         if let Some(name) = only
             && !session.program.mesh.clusters.contains_key(name)
         {
-            let known = session.program.mesh.clusters.keys().map(ClusterName::as_str);
-            let hint = crate::types::diagnostic::did_you_mean(name.as_str(), known);
-            let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            return Err(Failure::new(Exit::Usage, format!("--cluster: no spec declares a cluster `{name}`{hint}")));
+            return Err(UnknownCluster::new(&session.program.mesh, Some("--cluster"), name.as_str()).into());
         }
         Ok(session)
     }
 
     /// The digest of everything that a stored plan rests on beside its facts.
-    pub fn tree_digest(&self) -> Result<Digest, Failure> {
+    pub fn tree_digest(&self) -> Result<Digest, CommandError> {
         let files = self.checkout.read_tree(RENDERED, &is_yaml, Limits::OUTPUT)?;
         let values = self.checkout.read_tree(VALUES, &is_yaml, Limits::OUTPUT)?;
         let mut text = String::new();

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::trust::{Approval, Approvals};
 use crate::pipeline::Request;
 use crate::pipeline::observe::Observed;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::error::{PlanFault, Stale, StoredPlanError};
 use crate::session::session::Session;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
@@ -42,7 +43,7 @@ fn digest_of(facts: &Observed) -> Digest {
 
 impl Stored {
     /// The plan of a turn.
-    pub fn new(session: &Session<'_>, request: &Request, facts: Observed) -> Result<Self, Failure> {
+    pub fn new(session: &Session<'_>, request: &Request, facts: Observed) -> Result<Self, CommandError> {
         let accept = |approval: &Approval| match &approval.digest {
             Some(digest) => format!("{}@{digest}", approval.cluster),
             None => approval.cluster.to_string(),
@@ -63,62 +64,49 @@ impl Stored {
     }
 
     /// Writes it to a file, readable by its owner alone.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub fn write(&self, path: &Path) -> Result<(), StoredPlanError> {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(Exit::Machine, format!("writing the plan to {}: {error}", path.display()))
-        };
-        let text = serde_json::to_string_pretty(self).map_err(|error| failed(&error))?;
+        let failed = |source| StoredPlanError::Write { path: path.to_owned(), source };
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|source| StoredPlanError::NotWritable { path: path.to_owned(), source })?;
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let mut file = file.map_err(|error| failed(&error))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&error))
+        let mut file = file.map_err(failed)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
     }
 
     /// Reads a plan from a file.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
+    pub fn read(path: &Path) -> Result<Self, StoredPlanError> {
         use std::io::Read as _;
-        let shown = path.display();
         let mut text = String::new();
         let file = std::fs::File::open(path).and_then(|file| file.take(MAX_STORED).read_to_string(&mut text));
-        file.map_err(|error| Failure::new(Exit::Machine, format!("reading the plan {shown}: {error}")))?;
-        let broken = |error: &dyn std::fmt::Display| {
-            Failure::new(
-                Exit::Failed,
-                format!("{shown} is no plan of this engine: {error}; make a new one with `engine plan --out`"),
-            )
-        };
-        let stored: Self = serde_json::from_str(&text).map_err(|error| broken(&error))?;
+        file.map_err(|source| StoredPlanError::Read { path: path.to_owned(), source })?;
+        let broken = |source| StoredPlanError::NotPlan { path: path.to_owned(), source };
+        let stored: Self = serde_json::from_str(&text).map_err(|error| broken(error.into()))?;
         if stored.version != STORED_VERSION {
-            return Err(broken(&format!("it has version {}", stored.version)));
+            return Err(broken(PlanFault::Version { version: stored.version }));
         }
         if digest_of(&stored.facts) != stored.facts_digest {
-            return Err(broken(&"its facts were changed"));
+            return Err(broken(PlanFault::FactsChanged));
         }
         Ok(stored)
     }
 
     /// The request and the facts, if nothing changed since; the session takes the plan's time.
-    pub fn resume(self, session: &mut Session<'_>, mut request: Request) -> Result<(Request, Observed), Failure> {
-        let stale = |what: &str| {
-            Failure::new(
-                Exit::Refused,
-                format!("the plan is stale: {what} changed since it was made; make a new one with `engine plan --out`"),
-            )
-        };
+    pub fn resume(self, session: &mut Session<'_>, mut request: Request) -> Result<(Request, Observed), CommandError> {
         if self.engine != env!("CARGO_PKG_VERSION") {
-            return Err(stale("the engine's version"));
+            return Err(StoredPlanError::Stale(Stale::Engine).into());
         }
         if self.input != session.input.digest() {
-            return Err(stale("specs, templates or lock"));
+            return Err(StoredPlanError::Stale(Stale::Input).into());
         }
         if self.tree != session.tree_digest()? {
-            return Err(stale("the rendered tree"));
+            return Err(StoredPlanError::Stale(Stale::Tree).into());
         }
         session.now = self.time;
         request.only = self.cluster;
         let named: Result<Vec<Approval>, _> = self.accept.iter().map(|text| text.parse()).collect();
-        let named = named.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+        let named = named.map_err(StoredPlanError::Approval)?;
         request.approvals = Approvals { all: self.accept_all, named };
         request.allow_delete = self.allow_delete;
         Ok((request, self.facts))

@@ -48,7 +48,7 @@ pub struct Exporters {
 
 impl Exporters {
     /// Reserves an address on loopback for each cluster.
-    pub async fn new(fleet: SharedFleet, clock: Clock) -> io::Result<Self> {
+    pub async fn new(fleet: SharedFleet, clock: Clock) -> Result<Self, ExporterError> {
         let names: Vec<ClusterName> = locked(&fleet, |fleet| fleet.clusters.keys().cloned().collect());
         let mut bound = Vec::new();
         for name in names {

@@ -47,18 +47,31 @@ impl<E: Error> Error for Cause<E> {
     }
 }
 
-/// An error with its causes.
-pub(crate) fn in_full(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+/// What caused an error, the nearest first; what only repeats the one before is left out.
+pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
+        let text = inner.to_string();
+        if text != said {
+            causes.push(text.clone());
+            said = text;
         }
         cause = inner.source();
     }
-    text
+    causes
+}
+
+/// An error with its causes in one line.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut full = error.to_string();
+    for cause in causes(error) {
+        if !full.contains(&cause) {
+            full = format!("{full}: {cause}");
+        }
+    }
+    full
 }
 
 #[cfg(test)]

@@ -2,16 +2,27 @@
 
 use std::time::Duration;
 
+/// A text that is no duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidDuration {
+    /// Not a number and its unit.
+    #[error("a number and one of `s`, `m`, `h`")]
+    Form,
+    /// More seconds than can be counted.
+    #[error("too long")]
+    TooLong,
+}
+
 /// `90s`, `10m` or `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("a number and one of `s`, `m`, `h`".to_owned()),
+        _ => return Err(InvalidDuration::Form),
     };
-    let number: u64 = number.parse().map_err(|_| "a number and one of `s`, `m`, `h`".to_owned())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
+    let number: u64 = number.parse().map_err(|_| InvalidDuration::Form)?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or(InvalidDuration::TooLong)
 }

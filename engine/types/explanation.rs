@@ -380,6 +380,136 @@ codes! {
     LockTooNew = "lock-too-new",
     /// The specs of a base have findings, so what it last rendered stands for it.
     BaseNotRendered = "base-not-rendered",
+
+    // what ends a command: files of a checkout
+    /// Another engine works in the checkout.
+    AnotherEngineWorks = "another-engine-works",
+    /// There is no folder to work in.
+    CheckoutAbsent = "checkout-absent",
+    /// A path that is not taken, whatever is there.
+    PathRefused = "path-refused",
+    /// Something else than a plain file or folder.
+    WrongKindOfFile = "wrong-kind-of-file",
+    /// A name of a file that is no plain text.
+    FileNameNotText = "file-name-not-text",
+    /// More or larger files than are read.
+    FileLimitPassed = "file-limit-passed",
+    /// A file that must not be replaced.
+    FileExists = "file-exists",
+    /// The system refused to read or write a file of the checkout.
+    FileSystemFailed = "file-system-failed",
+    /// A file outside the checkout cannot be read.
+    FileNotRead = "file-not-read",
+    /// A file outside the checkout, or stdout, cannot be written.
+    FileNotWritten = "file-not-written",
+    /// The rendered files cannot be read.
+    TreeUnreadable = "tree-unreadable",
+
+    // git
+    /// There is no git.
+    GitMissing = "git-missing",
+    /// git does not trust the owner of the checkout.
+    GitOwner = "git-owner-not-trusted",
+    /// git took too long.
+    GitTimedOut = "git-timed-out",
+    /// git did not do what was asked.
+    GitFailed = "git-failed",
+    /// Somebody else is at work in the repository.
+    GitBusy = "git-busy",
+    /// A file changed while it was committed.
+    FileChangedMeanwhile = "file-changed-meanwhile",
+    /// No branch is checked out.
+    NoBranch = "no-branch",
+    /// The branch for commits is the one that is checked out.
+    BranchCheckedOut = "branch-checked-out",
+    /// A text that is no name of a branch.
+    InvalidBranchName = "invalid-branch-name",
+    /// A revision that is not in the clone.
+    UnknownRevision = "unknown-revision",
+    /// A remote that is none.
+    UnknownRemote = "unknown-remote",
+    /// The remote's branch and this one have grown apart.
+    BranchesApart = "branches-apart",
+    /// Commits of a person's stand in the way of the remote's.
+    CommitsNotPushed = "commits-not-pushed",
+    /// Changes of a person's stand in the way of the remote's commits.
+    ChangesNotCommitted = "changes-not-committed",
+    /// The remote does not take commits, however often it is tried.
+    PushRejected = "push-rejected",
+    /// The checkout lies in no git work tree.
+    NotInGit = "not-in-git",
+
+    // commands
+    /// The checkout has findings, which are listed.
+    CheckoutHasFindings = "checkout-has-findings",
+    /// Steps need each other in a circle.
+    StepsInCircle = "steps-in-circle",
+    /// A cluster that no spec declares.
+    UnknownCluster = "unknown-cluster",
+    /// Threads for the network could not be started.
+    RuntimeNotStarted = "runtime-not-started",
+    /// An address cannot be bound.
+    CannotListen = "cannot-listen",
+    /// A file that is no stored plan of this engine.
+    PlanMalformed = "plan-malformed",
+    /// What a stored plan rests on changed.
+    PlanStale = "plan-stale",
+    /// A flag with a value that it cannot have.
+    InvalidFlag = "invalid-flag",
+    /// A flag that means nothing to the command.
+    FlagNotForCommand = "flag-not-for-command",
+    /// A flag that the command cannot do without.
+    FlagMissing = "flag-missing",
+    /// Flags that contradict each other.
+    FlagsContradict = "flags-contradict",
+    /// A command that there is not.
+    UnknownCommand = "unknown-command",
+    /// A command or value of the design that this version does not have.
+    CommandNotAvailable = "command-not-available",
+    /// A parameter of an Application that cannot be followed.
+    InvalidParameter = "invalid-parameter",
+    /// An Application asks for another mesh.
+    OtherMesh = "other-mesh",
+    /// A cluster that another checkout renders.
+    ClusterExternal = "cluster-external",
+    /// Nothing is rendered, and the cluster has not left.
+    NothingRendered = "nothing-rendered",
+    /// An object of somebody else in a folder of ours.
+    ObjectNotOurs = "object-not-ours",
+    /// A joined link whose remote secret cannot be made.
+    JoinedWithoutSecret = "joined-without-secret",
+    /// A bundle that is broken or holds what is not accepted.
+    BundleRefused = "bundle-refused",
+    /// A bundle of a cluster that is not asked.
+    BundleWithoutCluster = "bundle-without-cluster",
+    /// A bundle that is not signed by whom it should.
+    BundleSignerNotKnown = "bundle-signer-not-known",
+    /// A bundle that was made before the one that was taken last.
+    BundleOlder = "bundle-older",
+    /// A bundle for a cluster that is not read from files.
+    EndpointNotFiles = "endpoint-not-files",
+    /// The demo could not be run.
+    DemoFailed = "demo-failed",
+    /// A folder that should be empty.
+    FolderNotEmpty = "folder-not-empty",
+    /// A file that git would track holds a secret.
+    SecretInFile = "secret-in-file",
+    /// A kubeconfig that cannot be used.
+    KubeconfigUnusable = "kubeconfig-unusable",
+    /// A checkout that has specs already.
+    SpecsExist = "specs-exist",
+    /// A kubeconfig without a context.
+    NoContext = "no-context",
+    /// A context that the kubeconfig does not have.
+    UnknownContext = "unknown-context",
+    /// A cluster that nobody can be invited to.
+    NotInvitable = "not-invitable",
+    /// There is a key of the engine already.
+    EngineKeyKnown = "engine-key-known",
+    /// The key of the engine could not be made.
+    EngineKeyNotMade = "engine-key-not-made",
+    /// A role did not start, or ended.
+    RoleFailed = "role-failed",
 }
 
 impl fmt::Display for Code {
@@ -498,7 +628,18 @@ mod tests {
             template-broken template-not-yaml template-not-an-object override-breaks-model not-writable \
             not-read-back object-too-large standard-networks-broken root-ca-ends root-cas-share-subject \
             not-part-of-lock lock-name-differs locked-key-unusable locked-key-differs locked-root-unusable \
-            locked-root-differs lock-malformed lock-too-new base-not-rendered";
+            locked-root-differs lock-malformed lock-too-new base-not-rendered \
+            another-engine-works checkout-absent path-refused wrong-kind-of-file file-name-not-text \
+            file-limit-passed file-exists file-system-failed file-not-read file-not-written tree-unreadable \
+            git-missing git-owner-not-trusted git-timed-out git-failed git-busy file-changed-meanwhile no-branch \
+            branch-checked-out invalid-branch-name unknown-revision unknown-remote branches-apart commits-not-pushed \
+            changes-not-committed push-rejected not-in-git checkout-has-findings steps-in-circle unknown-cluster \
+            runtime-not-started cannot-listen plan-malformed plan-stale invalid-flag flag-not-for-command \
+            flag-missing flags-contradict unknown-command command-not-available invalid-parameter other-mesh \
+            cluster-external nothing-rendered object-not-ours joined-without-secret bundle-refused bundle-without-cluster \
+            bundle-signer-not-known bundle-older endpoint-not-files demo-failed folder-not-empty secret-in-file \
+            kubeconfig-unusable specs-exist no-context unknown-context not-invitable engine-key-known \
+            engine-key-not-made role-failed";
         assert_eq!(all, released.split_whitespace().collect::<Vec<_>>());
     }
 

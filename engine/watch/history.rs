@@ -9,7 +9,8 @@ use crate::model::layout::{RENDERED, is_below};
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::pipeline::plan::{Action, Plan};
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::watch::error::WatchError;
 use crate::watch::files::OUTPUT;
 use crate::watch::options::Watch;
 use crate::watch::scheduler::Causes;
@@ -45,20 +46,9 @@ pub(super) enum Recorded {
     Again(String),
 }
 
-impl From<GitError> for Failure {
-    fn from(error: GitError) -> Self {
-        let exit = match &error {
-            GitError::Busy(_) => Exit::Busy,
-            GitError::Refused(_) => Exit::Failed,
-            _ => Exit::Machine,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
 impl History {
     /// The history of a checkout; `None` when a watch has nothing to do with it.
-    pub(super) fn open(dir: &Path, watch: &Watch) -> Result<Option<Self>, Failure> {
+    pub(super) fn open(dir: &Path, watch: &Watch) -> Result<Option<Self>, CommandError> {
         let wanted = watch.commit || watch.pull.is_some();
         let repository = match Repository::discover(dir) {
             Ok(found) => found,
@@ -67,10 +57,10 @@ impl History {
         };
         let Some(repository) = repository else {
             let flag = if watch.commit { "--commit" } else { "--pull" };
-            let words = format!("{flag}: {} is in no git work tree; `git init` or clone one there", dir.display());
-            return if wanted { Err(Failure::new(Exit::Usage, words)) } else { Ok(None) };
+            let absent = WatchError::NoWorkTree { flag, folder: dir.to_owned() };
+            return if wanted { Err(absent.into()) } else { Ok(None) };
         };
-        let author = watch.author.parse().map_err(|words| Failure::new(Exit::Usage, format!("--author: {words}")))?;
+        let author = watch.author.parse().map_err(WatchError::Author)?;
         let target = watch.branch.clone().map_or(Target::Head, Target::Branch);
         let (commit, push, pull) = (watch.commit, watch.push, watch.pull.is_some());
         Ok(Some(Self {
@@ -92,15 +82,15 @@ impl History {
     }
 
     /// Whether a turn may begin: nobody is in the middle of a merge or a rebase.
-    pub(super) fn ready(&self) -> Result<(), Failure> {
+    pub(super) fn ready(&self) -> Result<(), CommandError> {
         match self.repository.state()?.busy {
-            Some(busy) => Err(GitError::Busy(busy.to_owned()).into()),
+            Some(busy) => Err(GitError::Busy(busy).into()),
             None => Ok(()),
         }
     }
 
     /// Takes the remote's commits. Words say what came.
-    pub(super) fn pull(&mut self) -> Result<Vec<String>, Failure> {
+    pub(super) fn pull(&mut self) -> Result<Vec<String>, CommandError> {
         if !self.pull {
             return Ok(Vec::new());
         }
@@ -131,7 +121,7 @@ impl History {
         plan: &Plan,
         causes: &Causes,
         again: bool,
-    ) -> Result<Recorded, Failure> {
+    ) -> Result<Recorded, CommandError> {
         if !self.commit {
             return Ok(Recorded::Nothing);
         }
@@ -163,25 +153,21 @@ impl History {
                         said.push("pushed".to_owned());
                     }
                 }
-                Push::Rejected(why) if again => {
+                Push::Rejected { why } if again => {
                     let words = format!("the push was rejected ({why})");
                     return Ok(match self.repository.pull(&OUTPUT)? {
                         Pull::Unchanged => Recorded::Again(format!("{words}; once more")),
                         moved @ Pull::Moved { .. } => Recorded::Again(format!("{words}; {}", self.moved(&moved))),
                     });
                 }
-                Push::Rejected(why) => {
-                    let words =
-                        format!("the push was rejected again and again ({why}); look who else pushes to this branch");
-                    return Err(Failure::new(Exit::Machine, words));
-                }
+                Push::Rejected { why } => return Err(WatchError::PushRejected { why }.into()),
             }
         }
         Ok(if said.is_empty() { Recorded::Nothing } else { Recorded::Done(said.join(", ")) })
     }
 
     /// All generated files that differ from what is checked out, also those that an engine which was killed left.
-    fn differing(&self, guard: &Guard<'_>) -> Result<BTreeSet<String>, Failure> {
+    fn differing(&self, guard: &Guard<'_>) -> Result<BTreeSet<String>, CommandError> {
         let mut on_disk = BTreeSet::new();
         for folder in OUTPUT {
             on_disk.extend(guard.read_tree(folder, &|_| true, Limits::OUTPUT)?.into_keys());

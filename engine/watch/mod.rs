@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "this edge asks the clock")]
 
 mod contacts;
+mod error;
 mod event;
 mod files;
 mod history;
@@ -21,15 +22,17 @@ use std::sync::mpsc;
 
 pub use self::options::{Flags, Watch};
 
+use self::error::WatchError;
 use self::event::Tell;
 use self::run::Watcher;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 
 /// `engine watch`.
-pub fn run(flags: &Flags, watch: &Watch, printer: &Printer) -> Result<Exit, Failure> {
+pub fn run(flags: &Flags, watch: &Watch, printer: &Printer) -> Result<Exit, CommandError> {
     if flags.narrowed {
-        return Err(Failure::new(Exit::Usage, "--cluster: a watch takes turns for the whole mesh; leave it out"));
+        return Err(WatchError::Narrowed.into());
     }
     let (tell, told) = mpsc::channel();
     Watcher::new(flags, watch, printer, Tell(tell))?.until_stopped(&told)

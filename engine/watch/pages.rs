@@ -19,11 +19,12 @@ use crate::pipeline::Program;
 use crate::pipeline::plan::Plan;
 use crate::report::picture::Picture;
 use crate::server::telemetry::{self, Health, Metrics, Page};
-use crate::session::exit::{Exit, Failure};
+use crate::session::exit::Exit;
 use crate::session::session::rendered_files;
 use crate::types::name::Digest;
 use crate::types::time::Timestamp;
 use crate::watch::contacts::Contacts;
+use crate::watch::error::WatchError;
 
 type Labelled<L> = Family<L, Gauge<i64, AtomicI64>>;
 
@@ -121,10 +122,9 @@ impl Pages {
     }
 
     /// Begins to serve; gives the bound address.
-    pub(super) async fn serve(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
-        let (listener, bound) = telemetry::bind(address)
-            .await
-            .map_err(|error| Failure::new(Exit::Machine, format!("cannot listen on --http {address}: {error}")))?;
+    pub(super) async fn serve(&mut self, address: SocketAddr) -> Result<SocketAddr, WatchError> {
+        let (listener, bound) =
+            telemetry::bind(address).await.map_err(|source| WatchError::Listen { address, source })?;
         self.is_served = true;
         let picture = self.picture.clone();
         let pages =

@@ -11,12 +11,12 @@ use crate::pipeline::plan::{Plan, StepState};
 use crate::pipeline::{Program, Request, Run, Until, Written};
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::session::facts;
 use crate::session::fingerprints::Fingerprints;
 use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
 use crate::session::session::Session;
-use crate::types::diagnostic::Diagnostic;
 use crate::types::name::{ClusterName, Digest};
 use crate::watch::contacts::{Contacts, marks};
 use crate::watch::event::{Happening, Tell};
@@ -65,7 +65,12 @@ enum Ended {
 }
 
 impl<'a> Watcher<'a> {
-    pub(super) fn new(flags: &'a Flags, watch: &'a Watch, printer: &'a Printer, tell: Tell) -> Result<Self, Failure> {
+    pub(super) fn new(
+        flags: &'a Flags,
+        watch: &'a Watch,
+        printer: &'a Printer,
+        tell: Tell,
+    ) -> Result<Self, CommandError> {
         let dir = flags.directory.clone();
         let checkout = Checkout::open(&dir)?;
         let history = History::open(&dir, watch)?;
@@ -103,7 +108,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Runs until a signal comes, or with `--once` until it is done.
-    pub(super) fn until_stopped(mut self, told: &Receiver<Happening>) -> Result<Exit, Failure> {
+    pub(super) fn until_stopped(mut self, told: &Receiver<Happening>) -> Result<Exit, CommandError> {
         self.look()?;
         loop {
             let now = self.begun.elapsed();
@@ -112,7 +117,7 @@ impl<'a> Watcher<'a> {
                 Next::Turn(causes) => self.turn(causes),
                 Next::Look => {
                     // the turn says what is wrong with the checkout
-                    let changed = self.look().unwrap_or_else(|failure| vec![failure.message]);
+                    let changed = self.look().unwrap_or_else(|failure| vec![failure.to_string()]);
                     self.scheduler.on_event(Event::Looked(changed), self.begun.elapsed());
                 }
                 Next::Ask(whom) => self.ask(whom),
@@ -164,7 +169,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    fn look(&mut self) -> Result<Vec<String>, Failure> {
+    fn look(&mut self) -> Result<Vec<String>, CommandError> {
         let checkout = Checkout::open(&self.flags.directory)?;
         Ok(self.surroundings.look(&checkout)?)
     }
@@ -174,7 +179,7 @@ impl<'a> Watcher<'a> {
             Ok(program) => self.contacts.ask(program, whom),
             Err(failure) => {
                 // nobody can be asked; what is known holds until the checkout compiles again
-                self.complain(&failure.message);
+                self.complain(&failure.to_string());
                 let same =
                     whom.into_iter().map(|name| (name, crate::watch::scheduler::Answer { news: false, failed: false }));
                 self.scheduler.on_event(Event::Asked(same.collect()), self.begun.elapsed());
@@ -182,7 +187,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    fn program(&mut self) -> Result<Arc<Program>, Failure> {
+    fn program(&mut self) -> Result<Arc<Program>, CommandError> {
         if let Some(program) = &self.program {
             return Ok(program.clone());
         }
@@ -208,7 +213,7 @@ impl<'a> Watcher<'a> {
                         self.live.hide(|| self.printer.talk(&words));
                     }
                 }
-                Err(failure) => self.complain(&failure.message),
+                Err(failure) => self.complain(&failure.to_string()),
             }
         }
         self.scheduler.on_event(Event::Pulled, self.begun.elapsed());
@@ -232,23 +237,17 @@ impl<'a> Watcher<'a> {
             }
             Ok(Ended::Postponed { at_once }) => self.scheduler.on_event(Event::Postponed { causes, at_once }, now),
             Err(failure) => {
-                self.exit = failure.exit;
-                self.pages.turned(failure.exit, begun.elapsed());
-                self.pages.fail(&failure.message);
-                let findings = !failure.findings.sorted().is_empty();
-                let words: Vec<String> = failure.findings.sorted().into_iter().map(Diagnostic::text).collect();
-                let words = if findings { words.join("\n") } else { failure.message.clone() };
+                self.exit = failure.exit();
+                self.pages.turned(failure.exit(), begun.elapsed());
+                self.pages.fail(&failure.to_string());
+                let findings = failure.findings().sorted();
+                let words: Vec<String> = findings.iter().map(|finding| finding.text()).collect();
+                let words = if findings.is_empty() { failure.to_string() } else { words.join("\n") };
                 if self.complaint.as_ref() != Some(&words) {
-                    self.live.hide(|| {
-                        if findings {
-                            self.printer.findings(&failure.findings);
-                        } else {
-                            self.printer.error(&failure.message);
-                        }
-                    });
+                    self.live.hide(|| failure.print(self.printer));
                     self.complaint = Some(words);
                 }
-                let retried = matches!(failure.exit, Exit::Busy | Exit::Machine);
+                let retried = matches!(failure.exit(), Exit::Busy | Exit::Machine);
                 let over = self.watch.limit.is_none_or(|limit| now >= limit);
                 if self.watch.once && (!retried || over) {
                     self.scheduler.on_event(Event::Stop, now);
@@ -262,7 +261,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    fn try_turn(&mut self, causes: &Causes) -> Result<Ended, Failure> {
+    fn try_turn(&mut self, causes: &Causes) -> Result<Ended, CommandError> {
         let checkout = Checkout::open(&self.flags.directory)?;
         let guard = checkout.lock()?;
         if let Some(history) = &mut self.history {
@@ -330,7 +329,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Commits and pushes. `false`: the remote moved on, its commits are here now, and the turn has to be taken again.
-    fn record(&mut self, guard: &Guard<'_>, plan: &Plan, causes: &Causes) -> Result<bool, Failure> {
+    fn record(&mut self, guard: &Guard<'_>, plan: &Plan, causes: &Causes) -> Result<bool, CommandError> {
         let Some(history) = &mut self.history else { return Ok(true) };
         match history.record(guard, plan, causes, self.rejected < MOST_REJECTED)? {
             Recorded::Nothing => {}

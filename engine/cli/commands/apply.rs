@@ -13,7 +13,8 @@ use crate::model::known::engine_keys;
 use crate::model::lock::Lock;
 use crate::pipeline::{Program, Run, Until, Written};
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::session::keys::ENGINE_KEY_PATH;
 use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, shown, take};
 use crate::session::session::Session;
@@ -60,7 +61,7 @@ fn yes() -> Arg {
 }
 
 /// `engine apply`.
-pub(crate) fn run(arguments: &Global, apply: &Apply, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, apply: &Apply, printer: &Printer) -> Result<Exit, CommandError> {
     approvals::target(&apply.to)?;
     let root = Checkout::open(&arguments.directory)?;
     let guard = root.lock()?;
@@ -83,7 +84,7 @@ fn one_turn(
     apply: &Apply,
     guard: &Guard<'_>,
     printer: &Printer,
-) -> Result<(Exit, bool, Written), Failure> {
+) -> Result<(Exit, bool, Written), CommandError> {
     let mut session = Session::open(guard, arguments.cluster.as_ref(), printer, apply.locked)?;
     let mut request = approvals::request(arguments, &apply.approvals, !session.input.lock.is_empty())?;
     if apply.create_keys && engine_keys(&session.program.mesh, &session.program.lock).is_empty() {

@@ -4,10 +4,14 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
+use crate::cli::error::UsageError;
 use crate::cli::global::Global;
 use crate::model::trust::Approval;
 use crate::pipeline::Request;
-use crate::session::exit::{Exit, Failure, not_here};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::exit::Exit;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::InvalidName;
 
 /// What is approved.
 #[derive(Debug, Args, Default)]
@@ -22,15 +26,15 @@ pub(crate) struct Approvals {
 
 impl Approvals {
     /// The approvals as values. `all` needs a terminal or a checkout without a lock.
-    pub(crate) fn parse(&self, all_is_allowed: bool) -> Result<crate::model::trust::Approvals, String> {
+    pub(crate) fn parse(&self, all_is_allowed: bool) -> Result<crate::model::trust::Approvals, ApprovalError> {
         let mut approvals = crate::model::trust::Approvals::default();
         for text in &self.accept_trust {
             if text == "all" && all_is_allowed {
                 approvals.all = true;
             } else if text == "all" {
-                return Err("--accept-trust all needs a terminal, or a checkout without a lock; name each cluster as the plan prints it".to_owned());
+                return Err(ApprovalError::All);
             } else {
-                let approval: Approval = text.parse().map_err(|error| format!("--accept-trust: {error}"))?;
+                let approval: Approval = text.parse().map_err(ApprovalError::Name)?;
                 approvals.named.push(approval);
             }
         }
@@ -39,17 +43,53 @@ impl Approvals {
 }
 
 /// Where a plan leads: `--to`.
-pub(super) fn target(to: &str) -> Result<(), Failure> {
+pub(super) fn target(to: &str) -> Result<(), CommandError> {
     match to {
         "tree" => Ok(()),
-        "cluster" => Err(not_here("`--to cluster`")),
-        other => Err(Failure::new(Exit::Usage, format!("--to {}: only `tree` is known", other.escape_debug()))),
+        "cluster" => Err(UsageError::NotHere { what: "`--to cluster`".to_owned() }.into()),
+        other => Err(ApprovalError::Target { to: other.to_owned() }.into()),
     }
 }
 
 /// What is asked of a run.
-pub(super) fn request(arguments: &Global, approvals: &Approvals, has_lock: bool) -> Result<Request, Failure> {
+pub(super) fn request(arguments: &Global, approvals: &Approvals, has_lock: bool) -> Result<Request, CommandError> {
     let all = !has_lock || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
-    let parsed = approvals.parse(all).map_err(|words| Failure::new(Exit::Usage, words))?;
+    let parsed = approvals.parse(all)?;
     Ok(Request { approvals: parsed, allow_delete: approvals.allow_delete, only: arguments.cluster.clone() })
+}
+
+/// What is wrong with what is approved, or with where a plan leads.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum ApprovalError {
+    /// All at once, where nobody looks.
+    All,
+    /// No name of a cluster, or no digest.
+    Name(#[source] InvalidName),
+    /// A place that is not known.
+    Target {
+        /// Which.
+        to: String,
+    },
+}
+
+impl Explain for ApprovalError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::All => {
+                let message = "--accept-trust all needs a terminal, or a checkout without a lock";
+                Explanation::new(Code::InvalidFlag, message).hint("name each cluster as the plan prints it")
+            }
+            Self::Name(error) => Explanation::new(Code::InvalidFlag, format!("--accept-trust: {error}")),
+            Self::Target { to } => {
+                Explanation::new(Code::InvalidFlag, format!("--to {}: only `tree` is known", to.escape_debug()))
+            }
+        }
+    }
+}
+
+impl EndsCommand for ApprovalError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
 }

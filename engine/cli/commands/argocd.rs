@@ -11,7 +11,7 @@ use clap::Subcommand;
 
 use crate::checkout::{Checkout, Limits};
 use crate::cli::global::Global;
-use crate::gitops::argocd::{Parameters, announcement};
+use crate::gitops::argocd::{ParameterError, Parameters, announcement};
 use crate::model::layout::{KUSTOMIZATION, SPECS, is_yaml, rendered_folder};
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
@@ -20,11 +20,14 @@ use crate::pipeline::tree::Tree;
 use crate::pipeline::{Input, Program, Request, Stop, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::error::UnknownCluster;
+use crate::session::exit::Exit;
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::spec::Source;
-use crate::types::name::ClusterName;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::Object;
 use crate::types::step::StepId;
 
@@ -41,10 +44,9 @@ pub(crate) enum Argocd {
 }
 
 /// `engine argocd`.
-pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Exit, CommandError> {
     if arguments.output != Output::Text {
-        let words = "argocd prints what Argo CD reads, in one form; leave --output away";
-        return Err(Failure::new(Exit::Usage, words));
+        return Err(ArgocdError::Output.into());
     }
     match argocd {
         Argocd::Generate => generate(arguments, printer),
@@ -71,13 +73,11 @@ fn parameters(arguments: &Global) -> String {
     announcement(mesh.as_ref().map(|mesh| &mesh.name), clusters.iter())
 }
 
-fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let asked = Parameters::read(arguments.cluster.as_ref(), &variable)
-        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let asked = Parameters::read(arguments.cluster.as_ref(), &variable).map_err(ArgocdError::Parameter)?;
     let Some(name) = asked.cluster else {
-        let words = "which cluster? give the Application the parameter `cluster`, or use --cluster NAME";
-        return Err(Failure::new(Exit::Usage, words));
+        return Err(ArgocdError::NoCluster.into());
     };
     let checkout = Checkout::open(&arguments.directory)?;
     let mut session = Session::load(&checkout, Some(&name), None)?;
@@ -89,8 +89,7 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let program = &session.program;
     printer.findings(&program.warnings);
     if let Some(mesh) = asked.mesh.filter(|mesh| *mesh != program.mesh.name) {
-        let words = format!("the Application asks for mesh `{mesh}`, and this checkout holds `{}`", program.mesh.name);
-        return Err(Failure::new(Exit::Usage, words));
+        return Err(ArgocdError::OtherMesh { asked: mesh, held: program.mesh.name.clone() }.into());
     }
     let cluster = served(&program.mesh, &name)?;
     let documents = if cluster.state == State::Paused {
@@ -105,13 +104,7 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
     };
     if documents.is_empty() {
         if !has_left(program, cluster) {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!(
-                    "nothing is rendered for `{name}` yet, and an empty answer would delete what is there; take a turn with \
-                     `engine apply` and commit it, or set `state: leaving` to take the cluster out"
-                ),
-            ));
+            return Err(ArgocdError::NothingRendered { cluster: name }.into());
         }
         printer.talk(&format!("`{name}` has left the mesh; nothing of ours belongs into it"));
     }
@@ -120,21 +113,18 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
 }
 
 /// The cluster, when the plugin can serve it.
-fn served<'a>(mesh: &'a Mesh, name: &ClusterName) -> Result<&'a Cluster, Failure> {
+fn served<'a>(mesh: &'a Mesh, name: &ClusterName) -> Result<&'a Cluster, CommandError> {
     let Some(cluster) = mesh.clusters.get(name) else {
-        let hint = crate::types::diagnostic::did_you_mean(name.as_str(), mesh.clusters.keys().map(ClusterName::as_str));
-        let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(Failure::new(Exit::Usage, format!("no spec declares a cluster `{name}`{hint}")));
+        return Err(UnknownCluster::new(mesh, None, name.as_str()).into());
     };
     if cluster.reconciler == Reconciler::External {
-        let words = format!("`{name}` is `external`: its own team's checkout renders it, and nothing is rendered here");
-        return Err(Failure::new(Exit::Refused, words));
+        return Err(ArgocdError::External { cluster: name.clone() }.into());
     }
     Ok(cluster)
 }
 
 /// What a paused cluster keeps: the files of its folder, byte for byte.
-fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<String>, Failure> {
+fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<String>, CommandError> {
     let folder = rendered_folder(name);
     let files = checkout.cluster_files(name.as_str()).map_err(Stop::Tree)?;
     let mut texts = Vec::new();
@@ -143,9 +133,7 @@ fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<Stri
         let value = text.as_deref().and_then(|text| serde_yaml::from_str(text).ok());
         let is_ours = value.and_then(Object::from_value).is_some_and(|object| object.is_owned_by_tree_of(&mesh.name));
         let Some(text) = text.filter(|_| is_ours) else {
-            let words =
-                format!("`{folder}/{file}` of the paused cluster is no object of ours; restore it or move it away");
-            return Err(Failure::new(Exit::Refused, words));
+            return Err(ArgocdError::NotOurs { path: format!("{folder}/{file}") }.into());
         };
         texts.push(text);
     }
@@ -154,7 +142,7 @@ fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<Stri
 
 /// A link that was joined has its secret. A lock that says so and does not hold what the secret is made of was edited or cut
 /// short, and what is missing from the answer would be deleted.
-fn refuse_lost(program: &Program, cluster: &Cluster, rendered: &RenderedCluster) -> Result<(), Failure> {
+fn refuse_lost(program: &Program, cluster: &Cluster, rendered: &RenderedCluster) -> Result<(), ArgocdError> {
     if cluster.reconciler != Reconciler::Rendered {
         return Ok(());
     }
@@ -162,15 +150,7 @@ fn refuse_lost(program: &Program, cluster: &Cluster, rendered: &RenderedCluster)
     let joined = program.lock.links_of(&cluster.name).filter(|(_, link)| link.stage == Stage::Joined);
     match joined.map(|(peer, _)| peer).find(|peer| !made.contains(&StepId::secret(&cluster.name, peer))) {
         None => Ok(()),
-        Some(peer) => Err(Failure::new(
-            Exit::Refused,
-            format!(
-                "`{}` is joined with `{peer}`, and the lock does not hold what its remote secret is made of; restore {} and {}",
-                cluster.name,
-                Lock::cluster_path(peer),
-                Lock::cluster_path(&cluster.name)
-            ),
-        )),
+        Some(peer) => Err(ArgocdError::Lost { cluster: cluster.name.clone(), peer: peer.clone() }),
     }
 }
 
@@ -179,4 +159,94 @@ fn has_left(program: &Program, cluster: &Cluster) -> bool {
     let links = &program.lock.links;
     let reads = links.get(&cluster.name).is_some_and(|links| !links.is_empty());
     cluster.state == State::Leaving && !reads && !links.values().any(|links| links.contains_key(&cluster.name))
+}
+
+/// Why the plugin answers nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum ArgocdError {
+    /// Another form of output.
+    Output,
+    /// A parameter that cannot be followed.
+    Parameter(#[source] ParameterError),
+    /// No cluster is named.
+    NoCluster,
+    /// Another mesh is wanted.
+    OtherMesh {
+        /// Which.
+        asked: MeshName,
+        /// The one of this checkout.
+        held: MeshName,
+    },
+    /// Another checkout renders the cluster.
+    External {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Nothing is rendered, and the cluster has not left.
+    NothingRendered {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// An object that is not ours, in the folder of a paused cluster.
+    NotOurs {
+        /// Its path.
+        path: String,
+    },
+    /// A secret that should be there and cannot be rendered.
+    Lost {
+        /// Who reads.
+        cluster: ClusterName,
+        /// Whom.
+        peer: ClusterName,
+    },
+}
+
+impl Explain for ArgocdError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Output => Explanation::new(Code::FlagNotForCommand, "argocd prints what Argo CD reads, in one form")
+                .hint("leave --output away"),
+            Self::Parameter(error) => error.explanation(),
+            Self::NoCluster => Explanation::new(
+                Code::FlagMissing,
+                "which cluster? give the Application the parameter `cluster`, or use --cluster NAME",
+            ),
+            Self::OtherMesh { asked, held } => Explanation::new(
+                Code::OtherMesh,
+                format!("the Application asks for mesh `{asked}`, and this checkout holds `{held}`"),
+            ),
+            Self::External { cluster } => Explanation::new(
+                Code::ClusterExternal,
+                format!("`{cluster}` is `external`: its own team's checkout renders it, and nothing is rendered here"),
+            ),
+            Self::NothingRendered { cluster } => Explanation::new(
+                Code::NothingRendered,
+                format!("nothing is rendered for `{cluster}` yet, and an empty answer would delete what is there"),
+            )
+            .hint("take a turn with `engine apply` and commit it, or set `state: leaving` to take the cluster out"),
+            Self::NotOurs { path } => {
+                Explanation::new(Code::ObjectNotOurs, format!("`{path}` of the paused cluster is no object of ours"))
+                    .hint("restore it or move it away")
+            }
+            Self::Lost { cluster, peer } => Explanation::new(
+                Code::JoinedWithoutSecret,
+                format!(
+                    "`{cluster}` is joined with `{peer}`, and the lock does not hold what its remote secret is made of"
+                ),
+            )
+            .hint(format!("restore {} and {}", Lock::cluster_path(peer), Lock::cluster_path(cluster))),
+        }
+    }
+}
+
+impl EndsCommand for ArgocdError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Output | Self::Parameter(_) | Self::NoCluster | Self::OtherMesh { .. } => Exit::Usage,
+            Self::External { .. } | Self::NothingRendered { .. } | Self::NotOurs { .. } | Self::Lost { .. } => {
+                Exit::Refused
+            }
+        }
+    }
 }

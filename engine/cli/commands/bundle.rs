@@ -1,5 +1,6 @@
 //! `engine export` and `engine import`: metadata over an air gap.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,20 +9,27 @@ use serde_json::json;
 use crate::checkout::{Checkout, FileChange};
 use crate::cli::global::Global;
 use crate::cluster::fetch::{Fetcher, Limits};
+use crate::model::keyring::KeyProblem;
 use crate::model::mesh::Cluster;
 use crate::model::trust::Verdict;
+use crate::pipeline::accept::{FailReason, Refusals, Standing};
 use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::error::UnknownCluster;
+use crate::session::exit::Exit;
 use crate::session::facts::{self, Contact};
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::types::address::Endpoint;
-use crate::types::key::PublicKey;
-use crate::types::name::{ClusterName, Digest};
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::key::{KeyError, PublicKey};
+use crate::types::name::{ClusterName, Digest, InvalidName};
+use crate::wire::bundle;
 use crate::wire::bundle::{Bundle, LARGEST, Sealed};
+use crate::wire::failure::Failure;
 use crate::wire::metadata::{PRIVATE_PATH, PUBLIC_PATH};
 
 /// The bundle that was taken last, beside the documents.
@@ -56,44 +64,36 @@ pub(crate) struct Import {
     pub(crate) allow_older: bool,
 }
 
-fn cluster<'a>(session: &'a Session<'_>, name: &ClusterName) -> Result<&'a Cluster, Failure> {
+fn cluster<'a>(session: &'a Session<'_>, name: &ClusterName) -> Result<&'a Cluster, UnknownCluster> {
     let clusters = &session.program.mesh.clusters;
-    clusters.get(name).ok_or_else(|| {
-        let near = crate::types::diagnostic::did_you_mean(name.as_str(), clusters.keys().map(ClusterName::as_str));
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        Failure::new(Exit::Usage, format!("no spec declares a cluster `{name}`{hint}"))
-    })
+    clusters.get(name).ok_or_else(|| UnknownCluster::new(&session.program.mesh, None, name.as_str()))
 }
 
 /// `engine export`.
-pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let name = &cluster(&session, &export.name)?.name;
     let keyring = session.keyring();
-    let (id, key) = keyring
-        .engine
-        .as_ref()
-        .map_err(|missing| Failure::new(Exit::Failed, format!("signing the bundle needs {missing}")))?;
+    let (id, key) = keyring.engine.as_ref().map_err(|missing| BundleError::NoKey { missing: missing.clone() })?;
     let (fetcher, runtime) = (Fetcher::new(Limits::default()), facts::runtime()?);
     let contact = Contact { checkout: &checkout, keyring: &keyring, fetcher: &fetcher, runtime: runtime.handle() };
     let mut observed = contact.observe(&session.program, &[name.clone()].into(), &Observed::default())?;
     let Some(observation) = observed.clusters.remove(name) else {
-        return Err(Failure::new(Exit::Failed, format!("`{name}` was not asked")));
+        return Err(BundleError::NotAsked { cluster: name.clone() }.into());
     };
-    let failed = |what: &str, why: String| {
-        Failure::new(Exit::Partial, format!("the {what} document of `{name}` cannot be exported: {why}"))
-    };
-    let public = observation.public.map_err(|failure| failed("public", failure.to_string()))?;
+    let failed = |document, why| BundleError::NotExported { document, cluster: name.clone(), why };
+    let public = observation.public.map_err(|failure| failed("public", NotExported::Read(failure)))?;
     let private = match observation.private {
         Private::Read(document) => document,
-        Private::Failed(failure) => return Err(failed("private", failure.to_string())),
-        Private::NoKey(source) => return Err(failed("private", format!("it waits for {source}"))),
-        Private::HeldBack => {
-            let words = format!("a trust change of `{name}` is held back; `engine plan` shows it");
-            return Err(Failure::new(Exit::Refused, words));
+        Private::Failed(failure) => return Err(failed("private", NotExported::Read(failure)).into()),
+        Private::NoKey(source) => {
+            return Err(failed("private", NotExported::NoKey { missing: source.clone() }).into());
         }
-        Private::NotAsked => return Err(failed("private", "it was not asked for".to_owned())),
+        Private::HeldBack => {
+            return Err(BundleError::HeldBack { cluster: name.clone() }.into());
+        }
+        Private::NotAsked => return Err(failed("private", NotExported::NotAsked).into()),
     };
     let mesh = session.program.mesh.name.clone();
     let bundle = Bundle { mesh, cluster: name.clone(), created: session.now, public, private };
@@ -110,21 +110,18 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     Ok(Exit::Done)
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+fn write_new(path: &Path, text: &str) -> Result<(), BundleError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = |error: std::io::Error| {
-        Failure::new(Exit::Machine, format!("writing the bundle to {}: {error}; name a new file", path.display()))
-    };
+    let failed = |source| BundleError::Write { path: path.to_owned(), source };
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
     use std::io::Read as _;
-    let failed =
-        |error: std::io::Error| Failure::new(Exit::Machine, format!("reading the bundle {}: {error}", path.display()));
+    let failed = |source| BundleError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX) + 1;
     let file = std::fs::File::open(path).map_err(failed)?;
@@ -139,14 +136,14 @@ enum Signer {
 }
 
 impl Signer {
-    fn named(text: &str) -> Result<Self, Failure> {
+    fn named(text: &str) -> Result<Self, BundleError> {
         if text.starts_with("sha256:") {
-            let digest = text.parse().map_err(|error| Failure::new(Exit::Usage, format!("--signer: {error}")))?;
+            let digest = text.parse().map_err(BundleError::Fingerprint)?;
             return Ok(Self::Fingerprint(digest));
         }
         let bytes = read(Path::new(text))?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
-        key.map(Self::Key).map_err(|error| Failure::new(Exit::Failed, format!("--signer {text}: {error}")))
+        key.map(Self::Key).map_err(|source| BundleError::SignerKey { path: text.to_owned(), source })
     }
 
     fn is(&self, key: &PublicKey) -> bool {
@@ -158,39 +155,28 @@ impl Signer {
 }
 
 /// The bundle that was taken last, and who signed it.
-fn taken(checkout: &Checkout, path: &str) -> Result<Option<(PublicKey, Bundle)>, Failure> {
+fn taken(checkout: &Checkout, path: &str) -> Result<Option<(PublicKey, Bundle)>, CommandError> {
     let Some(bytes) = checkout.read(path)? else { return Ok(None) };
     let read = Sealed::read(&bytes).and_then(|sealed| Ok((sealed.signer.clone(), sealed.open()?)));
-    read.map(Some).map_err(|error| {
-        let words = format!("`{path}`, taken before, is refused: {error}; remove it, and name --signer");
-        Failure::new(Exit::Failed, words)
-    })
+    read.map(Some).map_err(|error| BundleError::TakenRefused { path: path.to_owned(), source: error }.into())
 }
 
 /// Whether a signer is the one that was named, or else the one of the bundle before. If not, what to do.
-fn is_by_whom_it_should(signer: &PublicKey, named: Option<&Signer>, before: Option<&PublicKey>) -> Result<(), String> {
+fn is_by_whom_it_should(signer: &PublicKey, named: Option<&Signer>, before: Option<&PublicKey>) -> Result<(), Unfit> {
     let fingerprint = signer.fingerprint();
     match (named, before) {
         (Some(named), _) if named.is(signer) => Ok(()),
-        (Some(_), _) => Err(format!("was signed by {fingerprint}, which is not what --signer names")),
+        (Some(_), _) => Err(Unfit::OtherSigner { fingerprint }),
         (None, Some(before)) if before == signer => Ok(()),
-        (None, Some(before)) => Err(format!(
-            "was signed by {fingerprint}, the one before by {}; if the other side has a new key, compare it with them and give --signer {fingerprint}",
-            before.fingerprint()
-        )),
-        (None, None) => Err(format!(
-            "was signed by {fingerprint}, and nobody said yet who signs for this cluster; compare that with what `engine export` printed on the other side, another way than the bundle came, and give --signer {fingerprint}"
-        )),
+        (None, Some(before)) => Err(Unfit::SignerChanged { fingerprint, before: before.fingerprint() }),
+        (None, None) => Err(Unfit::SignerUnknown { fingerprint }),
     }
 }
 
 /// `engine import`.
-pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> Result<Exit, Failure> {
-    let shown = import.file.display();
+pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> Result<Exit, CommandError> {
     let bytes = read(&import.file)?;
-    let broken = |error: crate::wire::bundle::BundleError| {
-        Failure::new(Exit::Failed, format!("the bundle {shown} is refused: {error}; nothing was written"))
-    };
+    let broken = |source| BundleError::Broken { path: import.file.clone(), source };
     let sealed = Sealed::read(&bytes).map_err(broken)?;
     let root = Checkout::open(&arguments.directory)?;
     let guard = root.lock()?;
@@ -203,27 +189,17 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
     let name = import.name.as_ref().unwrap_or(&bundle.cluster);
     let cluster = cluster(&session, name)?;
     let Endpoint::File(folder) = &cluster.endpoint else {
-        let words = format!(
-            "`{name}` has the endpoint {}, and a bundle is for one that is read from files; write `metadata: {{endpoint: \"file://metadata/{name}\"}}` in its spec",
-            cluster.endpoint
-        );
-        return Err(Failure::new(Exit::Refused, words));
+        return Err(BundleError::Endpoint { cluster: name.clone(), endpoint: cluster.endpoint.clone() }.into());
     };
     let path = |file: &str| format!("{folder}/{file}");
     let taken = taken(&guard, &path(TAKEN))?;
-    let refuse =
-        |words: String| Err(Failure::new(Exit::Refused, format!("the bundle {shown} {words}; nothing was written")));
-    if let Err(words) = is_by_whom_it_should(&sealed.signer, named.as_ref(), taken.as_ref().map(|(signer, _)| signer)) {
-        return refuse(words);
-    }
+    let refuse = |why| BundleError::Unfit { path: import.file.clone(), why };
+    is_by_whom_it_should(&sealed.signer, named.as_ref(), taken.as_ref().map(|(signer, _)| signer)).map_err(refuse)?;
     if let Some((_, before)) = &taken
         && bundle.created < before.created
         && !import.allow_older
     {
-        let seconds = before.created.since(bundle.created).as_secs();
-        return refuse(format!(
-            "was made {seconds} s before the one that was taken last, and an old one may bring back what was revoked; give --allow-older if that is meant"
-        ));
+        return Err(refuse(Unfit::Older { seconds: before.created.since(bundle.created).as_secs() }).into());
     }
 
     let observation = Observation { public: Ok(bundle.public.clone()), private: Private::Read(bundle.private.clone()) };
@@ -233,13 +209,13 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
     let news = accepted.news.get(name);
     let refused = news.and_then(|news| {
         [&news.public, &news.private].into_iter().find_map(|standing| match standing {
-            crate::pipeline::accept::Standing::Refused(refusals) => Some(refusals.to_string()),
-            crate::pipeline::accept::Standing::Failed(reason) => Some(reason.to_string()),
+            Standing::Refused(refusals) => Some(NotAccepted::Refused(refusals.clone())),
+            Standing::Failed(reason) => Some(NotAccepted::Failed(reason.clone())),
             _ => None,
         })
     });
     if let Some(reason) = refused {
-        return refuse(format!("is refused for `{name}`: {reason}"));
+        return Err(refuse(Unfit::NotAccepted { cluster: name.clone(), why: reason }).into());
     }
     let write = |file: &str, text: &[u8]| FileChange::Write { path: path(file), bytes: text.to_vec(), mode: 0o644 };
     let changes = [
@@ -270,4 +246,264 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
         printer.talk("`engine plan` shows what it changes; commit these files with it");
     }
     Ok(Exit::Done)
+}
+
+/// Why a document of a cluster cannot be exported.
+#[derive(Debug)]
+pub(crate) enum NotExported {
+    /// It was not read.
+    Read(Failure),
+    /// No token could be signed for it.
+    NoKey {
+        /// Where the key should be.
+        missing: KeyProblem,
+    },
+    /// It was not asked for.
+    NotAsked,
+}
+
+/// Why the documents in a bundle are not accepted.
+#[derive(Debug)]
+pub(crate) enum NotAccepted {
+    /// Only the specs can settle it.
+    Refused(Refusals),
+    /// A rule is broken.
+    Failed(FailReason),
+}
+
+/// Why a bundle that is whole is not taken.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// Another signer than --signer names.
+    OtherSigner {
+        /// Of the signer's key.
+        fingerprint: Digest,
+    },
+    /// Another signer than that of the one before.
+    SignerChanged {
+        /// Of the signer's key.
+        fingerprint: Digest,
+        /// Of the key of the one before.
+        before: Digest,
+    },
+    /// Nobody said who signs.
+    SignerUnknown {
+        /// Of the signer's key.
+        fingerprint: Digest,
+    },
+    /// It was made before the one that was taken last.
+    Older {
+        /// By how much.
+        seconds: u64,
+    },
+    /// What it holds is not accepted.
+    NotAccepted {
+        /// For which cluster.
+        cluster: ClusterName,
+        /// Why.
+        why: NotAccepted,
+    },
+}
+
+impl Explain for Unfit {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::OtherSigner { fingerprint } => Explanation::new(
+                Code::BundleSignerNotKnown,
+                format!("was signed by {fingerprint}, which is not what --signer names"),
+            ),
+            Self::SignerChanged { fingerprint, before } => Explanation::new(
+                Code::BundleSignerNotKnown,
+                format!("was signed by {fingerprint}, the one before by {before}"),
+            )
+            .hint(format!("if the other side has a new key, compare it with them and give --signer {fingerprint}")),
+            Self::SignerUnknown { fingerprint } => Explanation::new(
+                Code::BundleSignerNotKnown,
+                format!("was signed by {fingerprint}, and nobody said yet who signs for this cluster"),
+            )
+            .hint(format!(
+                "compare that with what `engine export` printed on the other side, another way than the bundle came, and give --signer {fingerprint}"
+            )),
+            Self::Older { seconds } => Explanation::new(
+                Code::BundleOlder,
+                format!(
+                    "was made {seconds} s before the one that was taken last, and an old one may bring back what was revoked"
+                ),
+            )
+            .hint("give --allow-older if that is meant"),
+            Self::NotAccepted { cluster, why } => {
+                let why = match why {
+                    NotAccepted::Refused(refusals) => refusals.to_string(),
+                    NotAccepted::Failed(reason) => reason.to_string(),
+                };
+                Explanation::new(Code::BundleRefused, format!("is refused for `{cluster}`: {why}"))
+            }
+        }
+    }
+}
+
+/// Why a bundle was not made or not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.sentence())]
+pub(crate) enum BundleError {
+    /// There is no key to sign with.
+    NoKey {
+        /// Where it should be.
+        missing: KeyProblem,
+    },
+    /// Nobody asked the cluster.
+    NotAsked {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// A document cannot be exported.
+    NotExported {
+        /// Which.
+        document: &'static str,
+        /// Of which cluster.
+        cluster: ClusterName,
+        /// Why.
+        why: NotExported,
+    },
+    /// Its trust change has to be accepted first.
+    HeldBack {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// The file cannot be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// --signer is no fingerprint.
+    Fingerprint(#[source] InvalidName),
+    /// --signer names a file without a key.
+    SignerKey {
+        /// The file.
+        path: String,
+        /// Why.
+        source: KeyError,
+    },
+    /// The bundle that was taken last is broken.
+    TakenRefused {
+        /// The file.
+        path: String,
+        /// Why.
+        source: bundle::BundleError,
+    },
+    /// The bundle is broken.
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: bundle::BundleError,
+    },
+    /// The cluster is not read from files.
+    Endpoint {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Where it is read.
+        endpoint: Endpoint,
+    },
+    /// The bundle is whole and not taken.
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: Unfit,
+    },
+}
+
+impl BundleError {
+    /// Message and hint, and for a bundle that is not taken that nothing was written.
+    fn sentence(&self) -> String {
+        let sentence = self.explanation().to_string();
+        match self {
+            Self::Unfit { .. } => format!("{sentence}; nothing was written"),
+            _ => sentence,
+        }
+    }
+}
+
+impl Explain for BundleError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::NoKey { missing } => Explanation::new(missing.code(), format!("signing the bundle needs {missing}")),
+            Self::NotAsked { cluster } => {
+                Explanation::new(Code::BundleWithoutCluster, format!("`{cluster}` was not asked"))
+            }
+            Self::NotExported { document, cluster, why } => {
+                let of = format!("the {document} document of `{cluster}` cannot be exported");
+                match why {
+                    NotExported::Read(failure) => {
+                        let Explanation { code, message, hint } = failure.explanation();
+                        Explanation { code, message: format!("{of}: {message}"), hint }
+                    }
+                    NotExported::NoKey { missing } => {
+                        Explanation::new(missing.code(), format!("{of}: it waits for {missing}"))
+                    }
+                    NotExported::NotAsked => {
+                        Explanation::new(Code::PublicDocumentNotRead, format!("{of}: it was not asked for"))
+                    }
+                }
+            }
+            Self::HeldBack { cluster } => {
+                Explanation::new(Code::TrustChangeHeldBack, format!("a trust change of `{cluster}` is held back"))
+                    .hint("`engine plan` shows it")
+            }
+            Self::Write { path, source } => {
+                Explanation::new(Code::FileNotWritten, format!("writing the bundle to {}: {source}", path.display()))
+                    .hint("name a new file")
+            }
+            Self::Read { path, source } => {
+                Explanation::new(Code::FileNotRead, format!("reading the bundle {}: {source}", path.display()))
+            }
+            Self::Fingerprint(error) => Explanation::new(Code::InvalidFlag, format!("--signer: {error}")),
+            Self::SignerKey { path, source } => {
+                Explanation::new(Code::InvalidFlag, format!("--signer {path}: {source}"))
+            }
+            Self::TakenRefused { path, source } => {
+                Explanation::new(Code::BundleRefused, format!("`{path}`, taken before, is refused: {source}"))
+                    .hint("remove it, and name --signer")
+            }
+            Self::Broken { path, source } => Explanation::new(
+                Code::BundleRefused,
+                format!("the bundle {} is refused: {source}; nothing was written", path.display()),
+            ),
+            Self::Endpoint { cluster, endpoint } => Explanation::new(
+                Code::EndpointNotFiles,
+                format!("`{cluster}` has the endpoint {endpoint}, and a bundle is for one that is read from files"),
+            )
+            .hint(format!("write `metadata: {{endpoint: \"file://metadata/{cluster}\"}}` in its spec")),
+            Self::Unfit { path, why } => {
+                let Explanation { code, message, hint } = why.explanation();
+                Explanation { code, message: format!("the bundle {} {message}", path.display()), hint }
+            }
+        }
+    }
+}
+
+impl EndsCommand for BundleError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoKey { .. }
+            | Self::NotAsked { .. }
+            | Self::SignerKey { .. }
+            | Self::TakenRefused { .. }
+            | Self::Broken { .. } => Exit::Failed,
+            Self::NotExported { .. } => Exit::Partial,
+            Self::HeldBack { .. } | Self::Endpoint { .. } | Self::Unfit { .. } => Exit::Refused,
+            Self::Write { .. } | Self::Read { .. } => Exit::Machine,
+            Self::Fingerprint(_) => Exit::Usage,
+        }
+    }
 }

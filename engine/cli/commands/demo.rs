@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex};
 use anstyle::{AnsiColor, Style};
 
 use crate::checkout::{Checkout, FileChange, Limits};
-use crate::pipeline::tree::Tree;
+use crate::pipeline::tree::{Tree, TreeError};
 use crate::report::text::Printer;
 use crate::session::clock;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::exit::Exit;
 use crate::session::facts;
-use crate::simulation::cluster::{Fleet, SimulatedCluster};
-use crate::simulation::exporters::{Exporters, SharedFleet, locked};
-use crate::types::name::ClusterName;
+use crate::simulation::cluster::{Fleet, SimulatedCluster, SimulationError};
+use crate::simulation::exporters::{ExporterError, Exporters, SharedFleet, locked};
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::{ClusterName, InvalidName};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -37,10 +39,10 @@ const SPECS: [(&str, &str); 4] = [
 const CLUSTERS: [(&str, &str); 3] = [("east", "203.0.113.7"), ("north", "192.0.2.7"), ("west", "198.51.100.7")];
 
 /// Runs one command of the engine on a checkout, as a user would.
-type Engine<'a> = &'a dyn Fn(&Path, &[&str], &Printer) -> Result<Exit, Failure>;
+type Engine<'a> = &'a dyn Fn(&Path, &[&str], &Printer) -> Result<Exit, CommandError>;
 
 /// Runs the tour. The checkout is kept in `keep`, which must be empty or absent; else it is temporary.
-pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) -> Result<Exit, Failure> {
+pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) -> Result<Exit, CommandError> {
     let folder = Folder::new(keep)?;
     let runtime = facts::runtime()?;
     let mut tour = Tour::new(&folder.path, printer, &runtime, engine)?;
@@ -53,8 +55,76 @@ pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) ->
     Ok(Exit::Done)
 }
 
-fn broken(error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Exit::Machine, format!("running the demo: {error}"))
+/// What the tour could not do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoFault {
+    /// The system gave no random bytes.
+    #[error(transparent)]
+    Random(#[from] aws_lc_rs::error::Unspecified),
+    /// The folder of the checkout.
+    #[error(transparent)]
+    Folder(#[from] std::io::Error),
+    /// A cluster could not be simulated.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
+    /// An exporter could not be started.
+    #[error(transparent)]
+    Exporter(#[from] ExporterError),
+    /// A name of the tour's own is none.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// An exporter without an address.
+    #[error("no address")]
+    NoAddress,
+    /// The checkout cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Why the tour ends early.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum DemoError {
+    /// Something that it needs of this machine.
+    Fault(#[source] DemoFault),
+    /// The folder for the checkout holds something.
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file that git would track holds a secret.
+    Secret {
+        /// Its path.
+        path: String,
+    },
+}
+
+impl Explain for DemoError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Fault(fault) => Explanation::new(Code::DemoFailed, format!("running the demo: {fault}")),
+            Self::NotEmpty { folder } => {
+                Explanation::new(Code::FolderNotEmpty, format!("--keep {}: the folder is not empty", folder.display()))
+            }
+            Self::Secret { path } => {
+                Explanation::new(Code::SecretInFile, format!("`{path}` holds a secret that git would track"))
+            }
+        }
+    }
+}
+
+impl EndsCommand for DemoError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Fault(_) => Exit::Machine,
+            Self::NotEmpty { .. } => Exit::Usage,
+            Self::Secret { .. } => Exit::Failed,
+        }
+    }
+}
+
+fn broken(fault: impl Into<DemoFault>) -> DemoError {
+    DemoError::Fault(fault.into())
 }
 
 /// The folder of the checkout.
@@ -64,15 +134,15 @@ struct Folder {
 }
 
 impl Folder {
-    fn new(keep: Option<&Path>) -> Result<Self, Failure> {
+    fn new(keep: Option<&Path>) -> Result<Self, CommandError> {
         let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random).map_err(|error| broken(&error))?;
+        aws_lc_rs::rand::fill(&mut random).map_err(broken)?;
         let name = format!("isthmus-demo-{}", crate::types::name::Digest::of(&random).short(12));
         let path = keep.map_or_else(|| std::env::temp_dir().join(name), Path::to_path_buf);
-        std::fs::create_dir_all(&path).map_err(|error| broken(&error))?;
-        let mut entries = std::fs::read_dir(&path).map_err(|error| broken(&error))?;
+        std::fs::create_dir_all(&path).map_err(broken)?;
+        let mut entries = std::fs::read_dir(&path).map_err(broken)?;
         if entries.next().is_some() {
-            return Err(Failure::new(Exit::Usage, format!("--keep {}: the folder is not empty", path.display())));
+            return Err(DemoError::NotEmpty { folder: path }.into());
         }
         Ok(Self { path, temporary: keep.is_none() })
     }
@@ -102,16 +172,16 @@ impl<'a> Tour<'a> {
         printer: &'a Printer,
         runtime: &'a tokio::runtime::Runtime,
         engine: Engine<'a>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let mut fleet = Fleet::default();
         for (name, gateway) in CLUSTERS {
             let mut seed = zeroize::Zeroizing::new([0; 32]);
-            aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| broken(&error))?;
-            let cluster = SimulatedCluster::new(name, &seed, gateway).map_err(|error| broken(&error))?;
+            aws_lc_rs::rand::fill(seed.as_mut()).map_err(broken)?;
+            let cluster = SimulatedCluster::new(name, &seed, gateway).map_err(broken)?;
             fleet.clusters.insert(cluster.name.clone(), cluster);
         }
         let fleet = Arc::new(Mutex::new(fleet));
-        let exporters = runtime.block_on(Exporters::new(fleet.clone(), clock::now)).map_err(|error| broken(&error))?;
+        let exporters = runtime.block_on(Exporters::new(fleet.clone(), clock::now)).map_err(broken)?;
         let checkout = Checkout::open(path)?;
         let tour = Self { checkout, printer, engine, runtime, fleet, exporters, chapter: 0 };
         tour.write_specs()?;
@@ -119,12 +189,12 @@ impl<'a> Tour<'a> {
     }
 
     /// The example specs, with the endpoints on loopback and the CA of each exporter, as an operator would add it.
-    fn write_specs(&self) -> Result<(), Failure> {
+    fn write_specs(&self) -> Result<(), CommandError> {
         let mut files: BTreeMap<String, String> =
             SPECS.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         for (name, _) in CLUSTERS {
-            let cluster: ClusterName = name.parse().map_err(|error| broken(&error))?;
-            let address = self.exporters.address(&cluster).ok_or_else(|| broken(&"no address"))?;
+            let cluster: ClusterName = name.parse().map_err(broken)?;
+            let address = self.exporters.address(&cluster).ok_or_else(|| broken(DemoFault::NoAddress))?;
             let ca = locked(&self.fleet, |fleet| fleet.clusters.get(&cluster).map(|own| own.serving.pem.clone()));
             if let Some(text) = files.get_mut(&format!("specs/clusters/{name}.yaml")) {
                 let public = format!("endpoint: https://istio-metadata.{name}.example.com/metadata");
@@ -141,7 +211,7 @@ impl<'a> Tour<'a> {
         Ok(())
     }
 
-    fn walk(&mut self) -> Result<(), Failure> {
+    fn walk(&mut self) -> Result<(), CommandError> {
         self.say("isthmus joins Istio clusters that each keep their own root CA into one mesh, from files in git.");
         self.say("Here are three of them, simulated on loopback, and a checkout whose specs/ declare them.");
 
@@ -203,7 +273,7 @@ impl<'a> Tour<'a> {
     }
 
     /// Runs the engine as a user would, on this checkout.
-    fn command(&self, shown: &str, arguments: &[&str]) -> Result<(), Failure> {
+    fn command(&self, shown: &str, arguments: &[&str]) -> Result<(), CommandError> {
         self.printer.show(&format!("\n{BOLD}$ engine {shown}{BOLD:#}\n"));
         let exit = (self.engine)(self.checkout.dir(), arguments, self.printer)?;
         if exit != Exit::Done {
@@ -213,39 +283,39 @@ impl<'a> Tour<'a> {
     }
 
     /// What Argo CD or Flux would do: exactly what is rendered becomes live in each cluster that is up.
-    fn sync(&mut self) -> Result<(), Failure> {
+    fn sync(&mut self) -> Result<(), CommandError> {
         let names: Vec<ClusterName> = locked(&self.fleet, |fleet| fleet.clusters.keys().cloned().collect());
         let mut words = Vec::new();
         for name in names {
-            let files = self.checkout.cluster_files(name.as_str()).map_err(|error| broken(&error))?;
+            let files = self.checkout.cluster_files(name.as_str()).map_err(broken)?;
             let changed = locked(&self.fleet, |fleet| {
                 fleet.clusters.get_mut(&name).filter(|cluster| cluster.up).map(|cluster| cluster.sync(&files))
             });
             words.extend(changed.filter(|changed| *changed > 0).map(|changed| format!("{name} ({changed} objects)")));
         }
-        self.runtime.block_on(self.exporters.follow()).map_err(|error| broken(&error))?;
+        self.runtime.block_on(self.exporters.follow()).map_err(broken)?;
         let words = if words.is_empty() { "nothing to do".to_owned() } else { words.join(", ") };
         self.printer.show(&format!("{DIM}synced: {words}{DIM:#}\n"));
         Ok(())
     }
 
-    fn change(&mut self, name: &str, change: impl FnOnce(&mut SimulatedCluster)) -> Result<(), Failure> {
-        let cluster: ClusterName = name.parse().map_err(|error| broken(&error))?;
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut SimulatedCluster)) -> Result<(), DemoError> {
+        let cluster: ClusterName = name.parse().map_err(broken)?;
         locked(&self.fleet, |fleet| {
             if let Some(cluster) = fleet.clusters.get_mut(&cluster) {
                 change(cluster);
             }
         });
-        self.runtime.block_on(self.exporters.follow()).map_err(|error| broken(&error))
+        self.runtime.block_on(self.exporters.follow()).map_err(broken)
     }
 
-    fn replace_root(&mut self, name: &str) -> Result<(), Failure> {
+    fn replace_root(&mut self, name: &str) -> Result<(), DemoError> {
         let mut made = Ok(());
         self.change(name, |cluster| made = cluster.replace_root())?;
-        made.map_err(|error| broken(&error))
+        made.map_err(broken)
     }
 
-    fn edit(&self, path: &str, from: &str, to: &str) -> Result<(), Failure> {
+    fn edit(&self, path: &str, from: &str, to: &str) -> Result<(), CommandError> {
         let bytes = self.checkout.read(path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).replacen(from, to, 1);
         let change = FileChange::Write { path: path.to_owned(), bytes: text.into_bytes(), mode: 0o644 };
@@ -254,13 +324,13 @@ impl<'a> Tour<'a> {
     }
 
     /// Every file that git would track, searched for private keys, tokens and credentials in kubeconfigs.
-    fn prove_that_nothing_is_secret(&self) -> Result<(), Failure> {
+    fn prove_that_nothing_is_secret(&self) -> Result<(), CommandError> {
         let ignored = |path: &str| !path.starts_with("keys/");
         let files = self.checkout.read_tree("", &ignored, Limits::OUTPUT)?;
         let found: Vec<&String> =
             files.iter().filter(|(_, bytes)| holds_a_secret(bytes)).map(|(path, _)| path).collect();
         if let Some(path) = found.first() {
-            return Err(Failure::new(Exit::Failed, format!("`{path}` holds a secret that git would track")));
+            return Err(DemoError::Secret { path: (*path).clone() }.into());
         }
         let count = files.len();
         self.printer.show(&format!("\n{GREEN}✓{GREEN:#} {count} files that git would track, and none of them holds a private key, a token or a credential.\n"));

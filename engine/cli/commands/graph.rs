@@ -7,7 +7,8 @@ use crate::cli::global::Global;
 use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 
@@ -23,7 +24,7 @@ pub(crate) enum GraphFormat {
 }
 
 /// `engine graph`.
-pub(crate) fn run(arguments: &Global, format: GraphFormat, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, format: GraphFormat, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let request = Request { only: arguments.cluster.clone(), ..Request::default() };

@@ -9,16 +9,20 @@ use serde_json::{Value, json};
 
 use crate::checkout::{Checkout, FileChange, Limits};
 use crate::cli::global::Global;
+use crate::cluster::access::AccessError;
 use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
 use crate::onboarding::draft::{Draft, Options, draft, quoted};
 use crate::onboarding::kubeconfig::Contexts;
 use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Unreachable, Way, adoptions, name_all};
+use crate::pipeline::Stop;
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::report::text::table;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::exit::Exit;
 use crate::session::facts;
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::parse;
 use crate::types::object::{ADOPT_ANNOTATION, Object};
@@ -67,12 +71,11 @@ struct Seen {
 }
 
 /// `engine init`.
-pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let guard = checkout.lock()?;
     in_the_way(&checkout, init)?;
-    let contexts =
-        Contexts::read(init.kubeconfig.as_deref()).map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
+    let contexts = Contexts::read(init.kubeconfig.as_deref()).map_err(InitError::Kubeconfig)?;
     let seen = look(&contexts, &chosen(&contexts, init)?, printer)?;
     let (secrets, strangers) = adoptions(&seen.clusters);
     let options = Options {
@@ -80,8 +83,7 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
         accept_foreign_roots: init.accept_foreign_roots,
         adoptions: if init.adopt { secrets.clone() } else { Vec::new() },
     };
-    let failed = |error: crate::types::object::YamlError| Failure::new(Exit::Failed, error.to_string());
-    let draft = draft(&seen.clusters, &options).map_err(failed)?;
+    let draft = draft(&seen.clusters, &options).map_err(Stop::Yaml)?;
     let written = !seen.clusters.is_empty();
     let mut notes = notes(&seen, &secrets, &strangers, init.adopt);
     if written {
@@ -124,38 +126,27 @@ fn write(path: &str, text: &str) -> FileChange {
 }
 
 /// A checkout that has specs has begun: nothing of it is overwritten, and nothing is written beside it.
-fn in_the_way(checkout: &Checkout, init: &Init) -> Result<(), Failure> {
+fn in_the_way(checkout: &Checkout, init: &Init) -> Result<(), CommandError> {
     let is_yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
     let there: Vec<String> = checkout.read_tree(SPECS, &is_yaml, Limits::SPECS)?.into_keys().collect();
     if there.is_empty() {
         return Ok(());
     }
-    let mut words = format!(
-        "this checkout has specs already, and `engine init` overwrites nothing: {}; nothing was written",
-        there.join(", ")
-    );
-    if init.adopt {
-        words += &format!(
-            "; to give a remote secret below rendered/ to this mesh, annotate it with {ADOPT_ANNOTATION}: MESH (docs/onboarding.md)"
-        );
-    }
-    Err(Failure::new(Exit::Refused, words))
+    Err(InitError::SpecsThere { paths: there, adopt: init.adopt }.into())
 }
 
-fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, Failure> {
+fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, InitError> {
     let names = contexts.names();
     if init.context.is_empty() {
         if names.is_empty() {
-            return Err(Failure::new(Exit::Usage, "the kubeconfig has no context; name another with --kubeconfig"));
+            return Err(InitError::NoContext);
         }
         return Ok(names);
     }
     for wanted in &init.context {
         if !names.contains(wanted) {
             let near = crate::types::diagnostic::did_you_mean(wanted, names.iter().map(String::as_str));
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            let words = format!("--context: the kubeconfig has no context `{}`{hint}", wanted.escape_debug());
-            return Err(Failure::new(Exit::Usage, words));
+            return Err(InitError::UnknownContext { name: wanted.clone(), near: near.map(str::to_owned) });
         }
     }
     let mut wanted = init.context.clone();
@@ -165,7 +156,7 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, Failure> {
 }
 
 /// Looks through all contexts at once.
-fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, Failure> {
+fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, CommandError> {
     let now = crate::session::clock::now();
     let progress = printer.progress("looking into clusters", names.len());
     let runtime = facts::runtime()?;
@@ -197,7 +188,7 @@ fn give(
     mesh: &MeshName,
     adoptions: &[Adoption],
     notes: &mut Vec<String>,
-) -> Result<Vec<FileChange>, Failure> {
+) -> Result<Vec<FileChange>, CommandError> {
     let mut changes = Vec::new();
     let readers: std::collections::BTreeSet<&ClusterName> = adoptions.iter().map(|one| &one.reader).collect();
     for reader in readers {
@@ -226,7 +217,7 @@ fn give(
             }
             let given = annotated(object, mesh);
             let canonical = format!("{folder}/{}", given.id().file_name());
-            let text = given.to_yaml().map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+            let text = given.to_yaml().map_err(Stop::Yaml)?;
             changes.push(write(&canonical, &text));
             if canonical != path {
                 changes.push(FileChange::Delete { path });
@@ -406,4 +397,65 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
         "fillIn": fill_in.collect::<Vec<_>>(), "notes": notes,
         "written": if written { draft.files.keys().collect() } else { Vec::new() },
     })
+}
+
+/// Why no spec was drafted.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum InitError {
+    /// The kubeconfig cannot be read.
+    Kubeconfig(#[source] AccessError),
+    /// There are specs.
+    SpecsThere {
+        /// Their paths.
+        paths: Vec<String>,
+        /// Whether remote secrets were to be taken over.
+        adopt: bool,
+    },
+    /// The kubeconfig leads nowhere.
+    NoContext,
+    /// The kubeconfig has no such context.
+    UnknownContext {
+        /// Its name.
+        name: String,
+        /// One that it has and may be meant.
+        near: Option<String>,
+    },
+}
+
+impl Explain for InitError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Kubeconfig(error) => Explanation::new(Code::KubeconfigUnusable, error.to_string()),
+            Self::SpecsThere { paths, adopt } => {
+                let message = format!(
+                    "this checkout has specs already, and `engine init` overwrites nothing: {}; nothing was written",
+                    paths.join(", ")
+                );
+                let hint = adopt.then(|| {
+                    format!(
+                        "to give a remote secret below rendered/ to this mesh, annotate it with {ADOPT_ANNOTATION}: MESH (docs/onboarding.md)"
+                    )
+                });
+                Explanation { code: Code::SpecsExist, message, hint }
+            }
+            Self::NoContext => Explanation::new(Code::NoContext, "the kubeconfig has no context")
+                .hint("name another with --kubeconfig"),
+            Self::UnknownContext { name, near } => {
+                let message = format!("--context: the kubeconfig has no context `{}`", name.escape_debug());
+                let hint = near.as_ref().map(|near| format!("did you mean `{near}`?"));
+                Explanation { code: Code::UnknownContext, message, hint }
+            }
+        }
+    }
+}
+
+impl EndsCommand for InitError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Kubeconfig(_) => Exit::Machine,
+            Self::SpecsThere { .. } => Exit::Refused,
+            Self::NoContext | Self::UnknownContext { .. } => Exit::Usage,
+        }
+    }
 }

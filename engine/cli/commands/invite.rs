@@ -5,11 +5,14 @@ use serde_json::json;
 
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
-use crate::onboarding::invite::{Form, Invitation};
+use crate::onboarding::invite::{Form, Invitation, InviteError};
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::error::UnknownCluster;
+use crate::session::exit::Exit;
 use crate::session::session::Session;
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 
 /// Arguments of `invite`.
@@ -48,32 +51,26 @@ pub(crate) enum As {
 }
 
 /// `engine invite`.
-pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Result<Exit, CommandError> {
     let form = match (invite.reader, invite.form) {
         (Reader::Isthmus, As::Multicluster) => Form::Multicluster,
         (Reader::Isthmus, As::Cluster) => Form::Cluster,
         (Reader::Deckhouse, As::Multicluster) => Form::Deckhouse,
         (Reader::Deckhouse, As::Cluster) => {
-            let words =
-                "--as cluster is a document of isthmus' own, and Deckhouse knows none; leave one of the two out";
-            return Err(Failure::new(Exit::Usage, words));
+            return Err(InvitationError::ForDeckhouse.into());
         }
     };
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let (mesh, lock) = (&session.program.mesh, &session.program.lock);
-    let cluster = mesh.clusters.get(&invite.name).ok_or_else(|| {
-        let near =
-            crate::types::diagnostic::did_you_mean(invite.name.as_str(), mesh.clusters.keys().map(ClusterName::as_str));
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        Failure::new(Exit::Usage, format!("no spec declares a cluster `{}`{hint}", invite.name))
-    })?;
-    let failed = |error: crate::onboarding::invite::InviteError| Failure::new(Exit::Failed, error.to_string());
+    let unknown = || UnknownCluster::new(mesh, None, invite.name.as_str());
+    let cluster = mesh.clusters.get(&invite.name).ok_or_else(unknown)?;
     let locked = lock.clusters.get(&invite.name);
     let invitation =
         if invite.fingerprint { Invitation::known(cluster, locked) } else { Invitation::ours(cluster, locked) };
-    let invitation = invitation.map_err(failed)?;
-    let document = (!invite.fingerprint).then(|| invitation.document(&mesh.name, form)).transpose().map_err(failed)?;
+    let invitation = invitation.map_err(InvitationError::Invite)?;
+    let document = (!invite.fingerprint).then(|| invitation.document(&mesh.name, form)).transpose();
+    let document = document.map_err(InvitationError::Invite)?;
     if arguments.output == Output::Json {
         let json = json!({
             "version": 1, "cluster": invitation.name, "endpoint": invitation.endpoint.to_string(),
@@ -97,4 +94,35 @@ pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Res
         printer.data(&lines.concat());
     }
     Ok(Exit::Done)
+}
+
+/// Why nobody is invited.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum InvitationError {
+    /// A document that its reader does not know.
+    ForDeckhouse,
+    /// The cluster is not one to be invited to.
+    Invite(#[source] InviteError),
+}
+
+impl Explain for InvitationError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::ForDeckhouse => {
+                let message = "--as cluster is a document of isthmus' own, and Deckhouse knows none";
+                Explanation::new(Code::FlagsContradict, message).hint("leave one of the two out")
+            }
+            Self::Invite(error) => Explanation::new(Code::NotInvitable, error.to_string()),
+        }
+    }
+}
+
+impl EndsCommand for InvitationError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::ForDeckhouse => Exit::Usage,
+            Self::Invite(_) => Exit::Failed,
+        }
+    }
 }

@@ -10,10 +10,13 @@ use crate::model::lock::Lock;
 use crate::model::mesh::KeySource;
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::exit::Exit;
 use crate::session::keys::ENGINE_KEY_PATH;
 use crate::session::session::Session;
-use crate::types::key::PrivateKey;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::key::{KeyError, KeyId, PrivateKey};
+use crate::types::object::YamlError;
 
 /// Commands of `keys`.
 #[derive(Debug, Subcommand)]
@@ -28,26 +31,21 @@ pub(crate) enum Keys {
 }
 
 /// `engine keys`.
-pub(crate) fn run(arguments: &Global, keys: &Keys, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, keys: &Keys, printer: &Printer) -> Result<Exit, CommandError> {
     match keys {
         Keys::New => new(arguments, printer),
         Keys::List => list(arguments, printer),
-        Keys::Other(words) => Err(unknown::<Keys>("keys ", words)),
+        Keys::Other(words) => Err(unknown::<Keys>("keys ", words).into()),
     }
 }
 
 /// Makes the engine's key: the private half in `keys/engine.key`, the public half in `lock/mesh.yaml`.
-fn new(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let guard = checkout.lock()?;
     let session = Session::load(&checkout, None, None)?;
     if let Some((id, _)) = engine_keys(&session.program.mesh, &session.program.lock).into_iter().next() {
-        return Err(Failure::new(
-            Exit::Refused,
-            format!(
-                "spec or lock already know an engine key, `{id}`; the lock is the authority and no run replaces a recorded key"
-            ),
-        ));
+        return Err(KeysError::Known { id }.into());
     }
     let id = create(&guard, &session.program.lock)?;
     printer
@@ -57,26 +55,24 @@ fn new(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
 }
 
 /// Makes the key and records it. A private half that is there already, from a run that was cut off, is taken up.
-pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::new(Exit::Machine, format!("making the engine's key: {error}"));
+pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, CommandError> {
     let key = if let Some(found) = guard.read_private(ENGINE_KEY_PATH)? {
-        let pem = std::str::from_utf8(&found.bytes).map_err(|error| failed(&error))?;
-        PrivateKey::from_pem(pem).map_err(|error| failed(&error))?
+        let pem = std::str::from_utf8(&found.bytes).map_err(KeyFault::from)?;
+        PrivateKey::from_pem(pem).map_err(KeyFault::from)?
     } else {
         let mut seed = zeroize::Zeroizing::new([0; 32]);
-        aws_lc_rs::rand::fill(seed.as_mut()).map_err(|error| failed(&error))?;
-        let key = PrivateKey::generate(&seed).map_err(|error| failed(&error))?;
+        aws_lc_rs::rand::fill(seed.as_mut()).map_err(KeyFault::from)?;
+        let key = PrivateKey::generate(&seed).map_err(KeyFault::from)?;
         if guard.read("keys/.gitignore")?.is_none() {
             guard.write_private("keys/.gitignore", b"*\n")?;
         }
-        guard.write_private(ENGINE_KEY_PATH, key.to_pem().map_err(|error| failed(&error))?.as_bytes())?;
+        guard.write_private(ENGINE_KEY_PATH, key.to_pem().map_err(KeyFault::from)?.as_bytes())?;
         key
     };
     let mut lock = lock.clone();
     let id = key.public().id();
     lock.engine_keys.insert(id.clone(), key.public().clone());
-    let files = lock.to_files().map_err(|error| failed(&error))?;
+    let files = lock.to_files().map_err(KeyFault::from)?;
     let text = files.get(Lock::MESH_PATH).cloned().unwrap_or_default();
     guard.commit(
         &[FileChange::Write { path: Lock::MESH_PATH.to_owned(), bytes: text.into_bytes(), mode: 0o644 }],
@@ -86,7 +82,7 @@ pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, Failure> 
 }
 
 /// Prints all keys and where their private halves are.
-fn list(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let lock = &session.program.lock;
@@ -125,4 +121,63 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
         printer.show(&crate::report::text::table(&["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"], rows));
     }
     Ok(Exit::Done)
+}
+
+/// Why the engine's key could not be made or recorded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyFault {
+    /// The file that is there is no text.
+    #[error(transparent)]
+    NotText(#[from] std::str::Utf8Error),
+    /// It is no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The system gave no random bytes.
+    #[error(transparent)]
+    Random(#[from] aws_lc_rs::error::Unspecified),
+    /// The lock cannot be written.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+}
+
+impl From<KeyFault> for CommandError {
+    fn from(fault: KeyFault) -> Self {
+        KeysError::NotMade(fault).into()
+    }
+}
+
+/// Why there is no new key.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum KeysError {
+    /// There is one.
+    Known {
+        /// Its id.
+        id: KeyId,
+    },
+    /// It could not be made.
+    NotMade(#[source] KeyFault),
+}
+
+impl Explain for KeysError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Known { id } => {
+                Explanation::new(Code::EngineKeyKnown, format!("spec or lock already know an engine key, `{id}`"))
+                    .hint("the lock is the authority and no run replaces a recorded key")
+            }
+            Self::NotMade(fault) => {
+                Explanation::new(Code::EngineKeyNotMade, format!("making the engine's key: {fault}"))
+            }
+        }
+    }
+}
+
+impl EndsCommand for KeysError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Known { .. } => Exit::Refused,
+            Self::NotMade(_) => Exit::Machine,
+        }
+    }
 }

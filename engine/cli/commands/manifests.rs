@@ -12,9 +12,12 @@ use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::pipeline::Stop;
 use crate::report::format::Output;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::error::UnknownCluster;
+use crate::session::exit::Exit;
 use crate::session::session::Session;
-use crate::types::name::{ClusterName, ObjectName};
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::{ClusterName, InvalidName, ObjectName};
 use crate::types::object::Object;
 
 /// Commands of `manifests`.
@@ -110,9 +113,9 @@ pub(crate) enum Synced {
 }
 
 /// `engine manifests`.
-pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) -> Result<Exit, CommandError> {
     if arguments.output != Output::Text {
-        return Err(usage("manifests are YAML; leave --output away"));
+        return Err(ManifestsError::Output.into());
     }
     let (objects, talk) = match manifests {
         Manifests::Argocd(argocd) => for_argocd(arguments, argocd, printer)?,
@@ -128,7 +131,7 @@ pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) 
 
 type Made = (Vec<Object>, Vec<String>);
 
-fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Made, Failure> {
+fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Made, CommandError> {
     let Argocd { image, repo, from, part, sync, namespace, project } = argocd;
     named("--namespace", namespace)?;
     named("--project", project)?;
@@ -137,10 +140,10 @@ fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<
     let wanted = |this: Part| part.is_none_or(|part| part == this);
     if let Some(image) = image {
         if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(usage("--image is the reference of an image, such as registry.example.com/isthmus:0.1.0"));
+            return Err(ManifestsError::Image.into());
         }
         if *sync == Synced::Directory {
-            return Err(usage("--sync directory needs no plugin, so leave --image away"));
+            return Err(ManifestsError::ImageOfDirectory.into());
         }
         if wanted(Part::Config) {
             objects.push(gitops::plugin_config(namespace).map_err(Stop::Yaml)?);
@@ -172,14 +175,12 @@ fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<
         });
     }
     if objects.is_empty() {
-        return Err(usage(
-            "what is wanted? --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both",
-        ));
+        return Err(ManifestsError::NothingWanted.into());
     }
     Ok((objects, talk))
 }
 
-fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Made, Failure> {
+fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Made, CommandError> {
     let Flux { repo, from, secret, namespace } = flux;
     named("--namespace", namespace)?;
     if let Some(secret) = secret {
@@ -203,21 +204,23 @@ fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Made, 
 }
 
 /// The clusters that are rendered here, or the one that was named.
-fn destinations<'a>(mesh: &'a Mesh, only: Option<&ClusterName>, from: &From) -> Result<Vec<Destination<'a>>, Failure> {
+fn destinations<'a>(
+    mesh: &'a Mesh,
+    only: Option<&ClusterName>,
+    from: &From,
+) -> Result<Vec<Destination<'a>>, CommandError> {
     let mut names = BTreeMap::new();
     for text in &from.destination {
-        let (cluster, name) = text.split_once('=').ok_or_else(|| usage("--destination is CLUSTER=NAME"))?;
+        let (cluster, name) = text.split_once('=').ok_or(ManifestsError::DestinationForm)?;
         let known: Option<&Cluster> = cluster.parse().ok().and_then(|name: ClusterName| mesh.clusters.get(&name));
         let Some(known) = known else {
-            let hint = crate::types::diagnostic::did_you_mean(cluster, mesh.clusters.keys().map(ClusterName::as_str));
-            let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            return Err(usage(format!("--destination: no spec declares a cluster `{}`{hint}", cluster.escape_debug())));
+            return Err(UnknownCluster::new(mesh, Some("--destination"), cluster).into());
         };
         if name.is_empty() || name.chars().any(char::is_control) {
-            return Err(usage(format!("--destination: `{}` has no name", known.name)));
+            return Err(ManifestsError::DestinationUnnamed { cluster: known.name.clone() }.into());
         }
         if names.insert(&known.name, name.to_owned()).is_some() {
-            return Err(usage(format!("--destination names `{}` twice", known.name)));
+            return Err(ManifestsError::DestinationTwice { cluster: known.name.clone() }.into());
         }
     }
     let rendered = mesh.clusters.values().filter(|cluster| cluster.reconciler != Reconciler::External);
@@ -226,37 +229,125 @@ fn destinations<'a>(mesh: &'a Mesh, only: Option<&ClusterName>, from: &From) -> 
         .map(|cluster| Destination { cluster, name: names.get(&cluster.name).cloned() })
         .collect();
     if rendered.is_empty() {
-        let words = "nothing is rendered for it here: the cluster is `external`, its own team's checkout renders it";
-        return Err(Failure::new(Exit::Refused, words));
+        return Err(ManifestsError::External.into());
     }
     Ok(rendered)
 }
 
-fn source(repository: &str, from: &From) -> Result<Source, Failure> {
+fn source(repository: &str, from: &From) -> Result<Source, ManifestsError> {
     if repository.is_empty() || repository.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(usage("--repo is the URL of a repository"));
+        return Err(ManifestsError::Repository);
     }
     let authority = repository.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
     if authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':')) {
-        return Err(usage("--repo holds a password, which manifests do not keep secret; give it to the GitOps tool"));
+        return Err(ManifestsError::Password);
     }
     if from.revision.is_empty() || from.revision.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(usage("--revision is a branch, a tag or a commit"));
+        return Err(ManifestsError::Revision);
     }
     let path = from.path.trim_start_matches("./").trim_end_matches('/');
     let path = if path == "." { "" } else { path };
     let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.chars().any(char::is_control);
     if !path.is_empty() && !path.split('/').all(plain) {
-        return Err(usage("--path is a folder of the repository, relative to its root"));
+        return Err(ManifestsError::Path);
     }
     Ok(Source { repository: repository.to_owned(), revision: from.revision.clone(), path: path.to_owned() })
 }
 
-fn named(flag: &str, text: &str) -> Result<(), Failure> {
+fn named(flag: &'static str, text: &str) -> Result<(), ManifestsError> {
     let parsed = text.parse::<ObjectName>();
-    parsed.map(|_| ()).map_err(|error| usage(format!("{flag}: {error}")))
+    parsed.map(|_| ()).map_err(|source| ManifestsError::Name { flag, source })
 }
 
-fn usage(words: impl Into<String>) -> Failure {
-    Failure::new(Exit::Usage, words)
+/// Why there are no manifests.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum ManifestsError {
+    /// Another form of output.
+    Output,
+    /// No reference of an image.
+    Image,
+    /// An image where no plugin runs.
+    ImageOfDirectory,
+    /// Neither plugin nor Applications.
+    NothingWanted,
+    /// --destination without `=`.
+    DestinationForm,
+    /// --destination without a name.
+    DestinationUnnamed {
+        /// Of which cluster.
+        cluster: ClusterName,
+    },
+    /// Two of --destination for one cluster.
+    DestinationTwice {
+        /// Which.
+        cluster: ClusterName,
+    },
+    /// Another checkout renders the cluster.
+    External,
+    /// No URL.
+    Repository,
+    /// A URL with a password.
+    Password,
+    /// No revision.
+    Revision,
+    /// No folder of the repository.
+    Path,
+    /// No name of an object.
+    Name {
+        /// The flag that gives it.
+        flag: &'static str,
+        /// Why.
+        source: InvalidName,
+    },
+}
+
+impl Explain for ManifestsError {
+    fn explanation(&self) -> Explanation {
+        let invalid = |message: &str| Explanation::new(Code::InvalidFlag, message);
+        match self {
+            Self::Output => Explanation::new(Code::FlagNotForCommand, "manifests are YAML").hint("leave --output away"),
+            Self::Image => invalid("--image is the reference of an image, such as registry.example.com/isthmus:0.1.0"),
+            Self::ImageOfDirectory => {
+                Explanation::new(Code::FlagsContradict, "--sync directory needs no plugin, so leave --image away")
+            }
+            Self::NothingWanted => Explanation::new(
+                Code::FlagMissing,
+                "what is wanted? --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both",
+            ),
+            Self::DestinationForm => invalid("--destination is CLUSTER=NAME"),
+            Self::DestinationUnnamed { cluster } => invalid(&format!("--destination: `{cluster}` has no name")),
+            Self::DestinationTwice { cluster } => invalid(&format!("--destination names `{cluster}` twice")),
+            Self::External => Explanation::new(
+                Code::ClusterExternal,
+                "nothing is rendered for it here: the cluster is `external`, its own team's checkout renders it",
+            ),
+            Self::Repository => invalid("--repo is the URL of a repository"),
+            Self::Password => invalid("--repo holds a password, which manifests do not keep secret")
+                .hint("give it to the GitOps tool"),
+            Self::Revision => invalid("--revision is a branch, a tag or a commit"),
+            Self::Path => invalid("--path is a folder of the repository, relative to its root"),
+            Self::Name { flag, source } => invalid(&format!("{flag}: {source}")),
+        }
+    }
+}
+
+impl EndsCommand for ManifestsError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::External => Exit::Refused,
+            Self::Output
+            | Self::Image
+            | Self::ImageOfDirectory
+            | Self::NothingWanted
+            | Self::DestinationForm
+            | Self::DestinationUnnamed { .. }
+            | Self::DestinationTwice { .. }
+            | Self::Repository
+            | Self::Password
+            | Self::Revision
+            | Self::Path
+            | Self::Name { .. } => Exit::Usage,
+        }
+    }
 }

@@ -11,7 +11,8 @@ use crate::pipeline::Until;
 use crate::pipeline::tree::Tree;
 use crate::report::text::Printer;
 use crate::session::base::Base;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::session::planned::{Mode, Replaced, exit_of, shown, take};
 use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
@@ -40,7 +41,7 @@ pub(crate) struct Plan {
 }
 
 /// `engine plan`.
-pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<Exit, CommandError> {
     approvals::target(&plan.to)?;
     let checkout = Checkout::open(&arguments.directory)?;
     let locked = plan.locked || plan.base.is_some();

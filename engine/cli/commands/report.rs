@@ -12,9 +12,11 @@ use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::picture::Picture;
 use crate::report::text::Printer;
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::exit::Exit;
 use crate::session::planned::{Mode, exit_of, take};
 use crate::session::session::{Session, rendered_files};
+use crate::types::explanation::{Code, Explain, Explanation};
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -28,23 +30,20 @@ pub(crate) struct Report {
 }
 
 /// `engine report`.
-pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Result<Exit, CommandError> {
     let to_stdout = report.html.as_deref() == Some(Path::new("-"));
     match (&report.html, arguments.output) {
         (None, Output::Json) => {}
         (Some(_), Output::Json) if to_stdout => {
-            return Err(Failure::new(
-                Exit::Usage,
-                "--html - and --output json both want stdout; name a file for the page",
-            ));
+            return Err(ReportError::BothToStdout.into());
         }
         (None, _) => {
-            return Err(Failure::new(Exit::Usage, "say where the page goes: `--html FILE`, or `--html -` for stdout"));
+            return Err(ReportError::Nowhere.into());
         }
         (Some(_), _) => {}
     }
     if arguments.cluster.is_some() {
-        return Err(Failure::new(Exit::Usage, "--cluster: the picture is of the whole mesh; filter in the page"));
+        return Err(ReportError::Narrowed.into());
     }
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
@@ -63,8 +62,7 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
     let plan = planned.as_ref().map(|run| &run.plan);
     let picture = Picture::new(&program.mesh, &program.lock, plan, &rendered_files(&checkout), &read_at, session.now);
     if let Some(path) = report.html.as_deref().filter(|_| !to_stdout) {
-        std::fs::write(path, picture.html())
-            .map_err(|error| Failure::new(Exit::Machine, format!("writing {}: {error}", path.display())))?;
+        std::fs::write(path, picture.html()).map_err(|source| ReportError::Write { path: path.to_owned(), source })?;
         printer.talk(&format!("wrote {}; it opens in any browser and asks nobody for anything", path.display()));
     } else if to_stdout {
         printer.data(&picture.html());
@@ -78,4 +76,51 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
 /// Both documents were read.
 fn is_whole(observation: &Observation) -> bool {
     observation.public.is_ok() && matches!(observation.private, Private::Read(_))
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum ReportError {
+    /// Page and JSON both go to stdout.
+    BothToStdout,
+    /// No place for the page.
+    Nowhere,
+    /// A report of one cluster.
+    Narrowed,
+    /// The page cannot be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Explain for ReportError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::BothToStdout => {
+                Explanation::new(Code::FlagsContradict, "--html - and --output json both want stdout")
+                    .hint("name a file for the page")
+            }
+            Self::Nowhere => {
+                Explanation::new(Code::FlagMissing, "say where the page goes: `--html FILE`, or `--html -` for stdout")
+            }
+            Self::Narrowed => Explanation::new(Code::FlagNotForCommand, "--cluster: the picture is of the whole mesh")
+                .hint("filter in the page"),
+            Self::Write { path, source } => {
+                Explanation::new(Code::FileNotWritten, format!("writing {}: {source}", path.display()))
+            }
+        }
+    }
+}
+
+impl EndsCommand for ReportError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::BothToStdout | Self::Nowhere | Self::Narrowed => Exit::Usage,
+            Self::Write { .. } => Exit::Machine,
+        }
+    }
 }

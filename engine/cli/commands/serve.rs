@@ -16,13 +16,15 @@ use crate::roles::relay;
 use crate::roles::relay::RelayOptions;
 use crate::roles::role::{Role, RoleError, Service, Settings, TlsFiles, run as run_role};
 use crate::server::Handler;
-use crate::server::limits::Limits;
+use crate::server::limits::{LimitError, Limits};
 use crate::server::log::{self, LogForm};
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::{CommandError, EndsCommand};
+use crate::session::exit::Exit;
 use crate::session::facts;
 use crate::types::address::{ApiHost, Gateway};
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{
-    ClusterDomain, ClusterId, ClusterUuid, MeshId, Namespace, NetworkName, Revision, TrustDomain,
+    ClusterDomain, ClusterId, ClusterUuid, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 
 /// Roles.
@@ -161,16 +163,16 @@ pub(crate) struct Relay {
     pub(crate) require_token: bool,
 }
 
-fn gateway(text: &str) -> Result<Gateway, String> {
-    let rule = || format!("`{text}` is no gateway; write ADDRESS:PORT, IPv6 in brackets");
+fn gateway(text: &str) -> Result<Gateway, GatewayError> {
+    let rule = || GatewayError::Form { text: text.to_owned() };
     let (address, port) = text.rsplit_once(':').ok_or_else(rule)?;
     let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
     let port = port.parse().map_err(|_| rule())?;
-    Gateway::new(address, port).map_err(|error| error.to_string())
+    Ok(Gateway::new(address, port)?)
 }
 
 /// Runs a role until it is asked to end.
-pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError> {
     match serve {
         Serve::Exporter(arguments) => {
             let options = ExporterOptions {
@@ -207,7 +209,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, Failure> {
             };
             role(&arguments.common, (Limits::of_proxy(), true), printer, |role| relay::start(role, options))
         }
-        Serve::Other(words) => Err(unknown::<Serve>("serve ", words)),
+        Serve::Other(words) => Err(unknown::<Serve>("serve ", words).into()),
     }
 }
 
@@ -217,9 +219,9 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
     (mut limits, streaming): (Limits, bool),
     printer: &Printer,
     start: impl FnOnce(Role) -> F,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     for limit in &common.limit {
-        limits.set(limit).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        limits.set(limit).map_err(ServeError::Limit)?;
     }
     let form = match common.log {
         Log::Text => LogForm::Text,
@@ -241,11 +243,51 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
     let runtime = facts::runtime()?;
     let run = runtime.block_on(run_role(settings, |line| printer.data(line), start));
     runtime.shutdown_background();
-    match run {
-        Ok(()) => Ok(Exit::Done),
-        Err(
-            error @ (RoleError::Listen { .. } | RoleError::File { .. } | RoleError::Signals(_) | RoleError::Access(_)),
-        ) => Err(Failure::new(Exit::Machine, error.to_string())),
-        Err(error) => Err(Failure::new(Exit::Failed, error.to_string())),
+    run.map_err(ServeError::Role)?;
+    Ok(Exit::Done)
+}
+
+/// A text that is no gateway.
+#[derive(Debug, Clone, thiserror::Error)]
+enum GatewayError {
+    /// Not an address and a port.
+    #[error("`{text}` is no gateway; write ADDRESS:PORT, IPv6 in brackets")]
+    Form {
+        /// The text.
+        text: String,
+    },
+    /// No address that a gateway may have.
+    #[error(transparent)]
+    Address(#[from] InvalidName),
+}
+
+/// Why a role does not run.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum ServeError {
+    /// A limit that cannot be set.
+    Limit(#[source] LimitError),
+    /// It did not start, or ended.
+    Role(#[source] RoleError),
+}
+
+impl Explain for ServeError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Limit(error) => Explanation::new(Code::InvalidFlag, error.to_string()),
+            Self::Role(error) => Explanation::new(Code::RoleFailed, error.to_string()),
+        }
+    }
+}
+
+impl EndsCommand for ServeError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Limit(_) => Exit::Usage,
+            Self::Role(
+                RoleError::Listen { .. } | RoleError::File { .. } | RoleError::Signals(_) | RoleError::Access(_),
+            ) => Exit::Machine,
+            Self::Role(_) => Exit::Failed,
+        }
     }
 }

@@ -7,17 +7,18 @@ use crate::cli::global::Global;
 use crate::model::layout::secret_file;
 use crate::model::link::Link;
 use crate::pipeline::tree::Tree;
-use crate::pipeline::{Request, Until};
+use crate::pipeline::{Request, Stop, Until};
 use crate::report::format::Output;
 use crate::report::picture::LinkFacts;
 use crate::report::text::{Printer, table};
-use crate::session::exit::{Exit, Failure};
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::types::time::Timestamp;
 
 /// Prints the state of each link.
-pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, true)?;
     let run = take(&session, &Request::default(), Mode::Locked, Until::Decided, printer)?;
@@ -28,10 +29,7 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Failure
         if arguments.cluster.as_ref().is_some_and(|only| only != reader) {
             continue;
         }
-        let files = session
-            .checkout
-            .cluster_files(reader.as_str())
-            .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
+        let files = session.checkout.cluster_files(reader.as_str()).map_err(Stop::Tree)?;
         for (peer, locked) in lock.links_of(reader) {
             let (link, in_tree) = (Link::new(reader, peer), files.contains_key(&secret_file(peer)));
             let facts = LinkFacts::new(mesh, lock, &link, locked, in_tree);

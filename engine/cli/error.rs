@@ -1,0 +1,68 @@
+//! What is wrong with a command line, whatever the command.
+
+use std::io;
+
+use crate::session::command_error::EndsCommand;
+use crate::session::exit::Exit;
+use crate::types::explanation::{Code, Explain, Explanation};
+
+/// What is wrong with a command line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub(crate) enum UsageError {
+    /// It is of the design and not of this version.
+    NotHere {
+        /// What was asked for.
+        what: String,
+    },
+    /// There is no such command.
+    UnknownCommand {
+        /// It, with the commands before it.
+        command: String,
+        /// One that there is and may be meant.
+        near: Option<String>,
+    },
+    /// Markdown of what has none.
+    Markdown,
+    /// Arguments that clap does not take.
+    Arguments(#[source] clap::Error),
+    /// The manual page was not written.
+    ManualPage(#[source] io::Error),
+}
+
+impl Explain for UsageError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::NotHere { what } => {
+                let version = env!("CARGO_PKG_VERSION");
+                let message = format!("{what} is not part of this version of the engine, {version}");
+                Explanation::new(Code::CommandNotAvailable, message)
+            }
+            Self::UnknownCommand { command, near } => {
+                let message = format!("there is no command `{}`", command.escape_debug());
+                let list = "(`engine --help` lists them)";
+                match near {
+                    Some(near) => {
+                        Explanation::new(Code::UnknownCommand, message).hint(format!("did you mean `{near}`? {list}"))
+                    }
+                    None => Explanation::new(Code::UnknownCommand, format!("{message} {list}")),
+                }
+            }
+            Self::Markdown => Explanation::new(Code::FlagNotForCommand, "--output markdown is for `engine plan`")
+                .hint("this command has text and json"),
+            Self::Arguments(error) => Explanation::new(Code::InvalidFlag, error.to_string()),
+            Self::ManualPage(error) => {
+                Explanation::new(Code::FileNotWritten, format!("writing the manual page: {error}"))
+            }
+        }
+    }
+}
+
+impl EndsCommand for UsageError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NotHere { .. } | Self::UnknownCommand { .. } | Self::Markdown | Self::Arguments(_) => Exit::Usage,
+            Self::ManualPage(_) => Exit::Machine,
+        }
+    }
+}

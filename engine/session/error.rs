@@ -1,0 +1,227 @@
+//! What can go wrong with a run on a checkout, apart from the checkout itself.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::git::GitError;
+use crate::model::mesh::Mesh;
+use crate::session::command_error::EndsCommand;
+use crate::session::exit::Exit;
+use crate::types::diagnostic::{Diagnostics, did_you_mean};
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::{ClusterName, InvalidName};
+
+/// A name of a cluster that no spec declares.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub struct UnknownCluster {
+    /// The flag that names it, if a flag does.
+    pub flag: Option<&'static str>,
+    /// The name.
+    pub name: String,
+    /// One that is declared and may be meant.
+    pub near: Option<String>,
+}
+
+impl UnknownCluster {
+    /// The name, and what may be meant by it.
+    pub fn new(mesh: &Mesh, flag: Option<&'static str>, name: &str) -> Self {
+        let near = did_you_mean(name, mesh.clusters.keys().map(ClusterName::as_str));
+        Self { flag, name: name.to_owned(), near: near.map(str::to_owned) }
+    }
+}
+
+impl Explain for UnknownCluster {
+    fn explanation(&self) -> Explanation {
+        let flag = self.flag.map(|flag| format!("{flag}: ")).unwrap_or_default();
+        let message = format!("{flag}no spec declares a cluster `{}`", self.name.escape_debug());
+        let hint = self.near.as_ref().map(|near| format!("did you mean `{near}`?"));
+        Explanation { code: Code::UnknownCluster, message, hint }
+    }
+}
+
+impl EndsCommand for UnknownCluster {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+/// Threads for the network could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub struct RuntimeError(#[source] pub io::Error);
+
+impl Explain for RuntimeError {
+    fn explanation(&self) -> Explanation {
+        Explanation::new(Code::RuntimeNotStarted, format!("starting the network runtime: {}", self.0))
+    }
+}
+
+impl EndsCommand for RuntimeError {
+    fn exit(&self) -> Exit {
+        Exit::Machine
+    }
+}
+
+/// A base that cannot be compared with.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub enum BaseError {
+    /// git does not give its files.
+    Git(#[source] GitError),
+    /// git does not know the revision.
+    Revision(#[source] GitError),
+    /// The checkout lies in no repository.
+    NoWorkTree {
+        /// Where it lies.
+        folder: PathBuf,
+    },
+    /// Its files have findings.
+    Findings {
+        /// The revision.
+        revision: String,
+        /// The findings, their places at the revision.
+        findings: Diagnostics,
+    },
+}
+
+impl Explain for BaseError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Git(error) | Self::Revision(error) => {
+                let Explanation { code, message, hint } = error.explanation();
+                Explanation { code, message: format!("--base: {message}"), hint }
+            }
+            Self::NoWorkTree { folder } => {
+                Explanation::new(Code::NotInGit, format!("--base: {} is in no git work tree", folder.display()))
+            }
+            Self::Findings { revision, .. } => {
+                Explanation::new(Code::CheckoutHasFindings, format!("--base: `{revision}` has findings"))
+            }
+        }
+    }
+}
+
+impl EndsCommand for BaseError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Git(_) => Exit::Machine,
+            Self::Revision(_) | Self::NoWorkTree { .. } => Exit::Usage,
+            Self::Findings { .. } => Exit::Failed,
+        }
+    }
+
+    fn findings(&self) -> Option<&Diagnostics> {
+        match self {
+            Self::Findings { findings, .. } => Some(findings),
+            Self::Git(_) | Self::Revision(_) | Self::NoWorkTree { .. } => None,
+        }
+    }
+}
+
+/// Why a text is no plan that can be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanFault {
+    /// It breaks the format.
+    #[error(transparent)]
+    Malformed(#[from] serde_json::Error),
+    /// Another version.
+    #[error("it has version {version}")]
+    Version {
+        /// Which.
+        version: u32,
+    },
+    /// The facts in it are not those that were stored.
+    #[error("its facts were changed")]
+    FactsChanged,
+}
+
+/// What a stored plan rests on and has changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// The engine.
+    Engine,
+    /// Specs, templates or lock.
+    Input,
+    /// The rendered files.
+    Tree,
+}
+
+/// Why a stored plan was not written, read or carried out.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.explanation())]
+pub enum StoredPlanError {
+    /// It cannot be put into words.
+    NotWritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The file cannot be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no plan of this engine.
+    NotPlan {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PlanFault,
+    },
+    /// What it rests on changed.
+    Stale(Stale),
+    /// An approval in it is none.
+    Approval(#[source] InvalidName),
+}
+
+impl Explain for StoredPlanError {
+    fn explanation(&self) -> Explanation {
+        const AGAIN: &str = "make a new one with `engine plan --out`";
+        match self {
+            Self::NotWritable { path, source } => {
+                Explanation::new(Code::NotWritable, format!("writing the plan to {}: {source}", path.display()))
+            }
+            Self::Write { path, source } => {
+                Explanation::new(Code::FileNotWritten, format!("writing the plan to {}: {source}", path.display()))
+            }
+            Self::Read { path, source } => {
+                Explanation::new(Code::FileNotRead, format!("reading the plan {}: {source}", path.display()))
+            }
+            Self::NotPlan { path, source } => {
+                let message = format!("{} is no plan of this engine: {source}", path.display());
+                Explanation::new(Code::PlanMalformed, message).hint(AGAIN)
+            }
+            Self::Stale(what) => {
+                let what = match what {
+                    Stale::Engine => "the engine's version",
+                    Stale::Input => "specs, templates or lock",
+                    Stale::Tree => "the rendered tree",
+                };
+                let message = format!("the plan is stale: {what} changed since it was made");
+                Explanation::new(Code::PlanStale, message).hint(AGAIN)
+            }
+            Self::Approval(error) => Explanation::new(Code::InvalidName, error.to_string()),
+        }
+    }
+}
+
+impl EndsCommand for StoredPlanError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NotWritable { .. } | Self::Write { .. } | Self::Read { .. } => Exit::Machine,
+            Self::NotPlan { .. } | Self::Approval(_) => Exit::Failed,
+            Self::Stale(_) => Exit::Refused,
+        }
+    }
+}
