@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use isthmus::types::certificate::{
-    CertificateError, MAX_BUNDLE, MAX_ROOTS, RootCertificate, parse_roots, parse_roots_any_time,
+    CertificateError, MAX_BUNDLE, MAX_ROOTS, RootCertificate, RootRule, parse_roots, parse_roots_any_time,
 };
 use isthmus::types::name::Digest;
 use isthmus::types::time::{DAY, Timestamp};
@@ -208,7 +208,7 @@ fn each_bad_bundle_says_why() {
 fn it_ends_before_it_begins() {
     let pem = with(|params| params.not_before = date_time_ymd(2040, 1, 1));
     let error = parse_roots_any_time(&pem).unwrap_err();
-    assert!(matches!(error, CertificateError::Rule { ref rule, .. } if rule == "it ends before it begins"), "{error}");
+    assert!(matches!(error, CertificateError::Rule { rule: RootRule::EndsBeforeItBegins, .. }), "{error}");
 }
 
 proptest::proptest! {

@@ -6,10 +6,12 @@
 //! the explanatory text of RFC 7468. What is kept is written anew, so nothing of the text gets further.
 
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+use crate::types::cause::Cause;
 use crate::types::name::Digest;
 use crate::types::text::{LONGEST_OF_PEER, cut};
 use crate::types::time::Timestamp;
@@ -45,18 +47,129 @@ impl RootCertificate {
     }
 }
 
+/// What is wrong with PEM blocks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PemFault {
+    /// None begins.
+    #[error("no BEGIN line")]
+    NoBegin,
+    /// Its content or its end.
+    #[error("the base64 or an END line is broken")]
+    Broken,
+    /// One does not end.
+    #[error("a block is broken off")]
+    BrokenOff,
+    /// Headers, which certificates do not have.
+    #[error("a block has headers or an empty line")]
+    Headers,
+    /// No certificate, or one that does not end.
+    #[error("no whole block `CERTIFICATE`")]
+    NoBlock,
+    /// What the parser found.
+    #[error(transparent)]
+    Parser(Cause<pem::PemError>),
+}
+
+/// What is wrong with a certificate's DER.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DerFault {
+    /// More than the certificate.
+    #[error("bytes follow the certificate")]
+    Trailing,
+    /// What the parser found.
+    #[error(transparent)]
+    Parser(Cause<x509_parser::nom::Err<X509Error>>),
+}
+
+impl From<x509_parser::nom::Err<X509Error>> for DerFault {
+    fn from(error: x509_parser::nom::Err<X509Error>) -> Self {
+        Self::Parser(error.into())
+    }
+}
+
+/// A rule that a root certificate breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootRule {
+    /// It has ended.
+    #[error("expired at {not_after}")]
+    Expired {
+        /// When.
+        not_after: Timestamp,
+    },
+    /// It has not begun.
+    #[error("not valid before {not_before}")]
+    NotYetValid {
+        /// When it begins.
+        not_before: Timestamp,
+    },
+    /// Another version.
+    #[error("not an X.509 version 3 certificate")]
+    NotVersion3,
+    /// A serial number that Go does not read.
+    #[error("its serial number is negative, which Go, and so istiod, does not read")]
+    NegativeSerial,
+    /// An end before its beginning.
+    #[error("it ends before it begins")]
+    EndsBeforeItBegins,
+    /// No CA.
+    #[error("not a CA certificate (CA:FALSE)")]
+    NotCa,
+    /// Basic constraints that cannot be read.
+    #[error("broken basic constraints: {0}")]
+    BasicConstraints(Cause<X509Error>),
+    /// It may not sign certificates.
+    #[error("its key usage lacks keyCertSign")]
+    NoCertSign,
+    /// A key usage that cannot be read.
+    #[error("broken key usage: {0}")]
+    KeyUsage(Cause<X509Error>),
+    /// A key that is too short.
+    #[error("its RSA key has {bits} bits, and 2048 are the least")]
+    RsaTooShort {
+        /// Its length.
+        bits: usize,
+    },
+    /// A key that is too long.
+    #[error("its RSA key has {bits} bits, and {MAX_RSA_BITS} are the most")]
+    RsaTooLong {
+        /// Its length.
+        bits: usize,
+    },
+    /// Another curve.
+    #[error("its EC key is on another curve than P-256, P-384 and P-521")]
+    Curve,
+    /// Another form of a point.
+    #[error("its EC key is no uncompressed point of P-256, P-384 or P-521")]
+    Point,
+    /// Another kind of key.
+    #[error("its key is neither RSA nor EC nor Ed25519")]
+    KeyKind,
+    /// A key that cannot be read.
+    #[error("its key is unreadable: {0}")]
+    Key(Cause<X509Error>),
+    /// It cannot be read again.
+    #[error(transparent)]
+    Der(Cause<x509_parser::nom::Err<X509Error>>),
+}
+
 /// A bundle that must not be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// No PEM, or a broken block.
     #[error("not PEM certificates: {0}")]
-    Pem(String),
+    Pem(PemFault),
     /// A private key beside the certificates.
-    #[error("the PEM holds a private key (`{0}`); take it out and replace that key, since it was published")]
-    PrivateKey(String),
+    #[error("the PEM holds a private key (`{label}`); take it out and replace that key, since it was published")]
+    PrivateKey {
+        /// What its block is called.
+        label: String,
+    },
     /// A block that is no certificate.
-    #[error("the PEM holds a block `{0}`, and only `CERTIFICATE` is wanted")]
-    Label(String),
+    #[error("the PEM holds a block `{label}`, and only `CERTIFICATE` is wanted")]
+    Label {
+        /// What it is called.
+        label: String,
+    },
     /// Too many, or none.
     #[error("{0} certificates, and 1 to {MAX_ROOTS} are wanted")]
     Count(usize),
@@ -65,14 +178,14 @@ pub enum CertificateError {
     Size(usize),
     /// Broken DER.
     #[error("certificate {0} is unreadable: {1}")]
-    Der(usize, String),
+    Der(usize, DerFault),
     /// A rule is broken.
     #[error("root certificate `{}` is refused: {rule}", cut(subject, LONGEST_OF_PEER))]
     Rule {
         /// Subject of the certificate.
         subject: String,
         /// The broken rule.
-        rule: String,
+        rule: RootRule,
     },
 }
 
@@ -81,9 +194,9 @@ pub fn parse_roots(pem: &str, now: Timestamp) -> Result<Vec<RootCertificate>, Ce
     let roots = parse_roots_any_time(pem)?;
     for root in &roots {
         let rule = if now > root.not_after {
-            format!("expired at {}", root.not_after)
+            RootRule::Expired { not_after: root.not_after }
         } else if now < root.not_before {
-            format!("not valid before {}", root.not_before)
+            RootRule::NotYetValid { not_before: root.not_before }
         } else {
             continue;
         };
@@ -99,21 +212,21 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     }
     let begins: Vec<&str> = pem.split("-----BEGIN ").skip(1).map(label).collect();
     if let Some(private) = begins.iter().find(|label| label.contains("PRIVATE KEY")) {
-        return Err(CertificateError::PrivateKey((*private).to_owned()));
+        return Err(CertificateError::PrivateKey { label: (*private).to_owned() });
     }
     if begins.is_empty() && !pem.trim().is_empty() {
-        return Err(CertificateError::Pem("no BEGIN line".to_owned()));
+        return Err(CertificateError::Pem(PemFault::NoBegin));
     }
     // The parser's own words may quote the text, and what stands there may be secret.
-    let broken = || CertificateError::Pem("the base64 or an END line is broken".to_owned());
+    let broken = || CertificateError::Pem(PemFault::Broken);
     let blocks = pem::parse_many(pem).map_err(|_| broken())?;
     if begins.len() != blocks.len() {
-        return Err(CertificateError::Pem("a block is broken off".to_owned()));
+        return Err(CertificateError::Pem(PemFault::BrokenOff));
     }
     if let Some(other) =
         blocks.iter().zip(begins).find_map(|(block, label)| (block.tag() != "CERTIFICATE").then_some(label))
     {
-        return Err(CertificateError::Label(other.to_owned()));
+        return Err(CertificateError::Label { label: other.to_owned() });
     }
     if blocks.is_empty() || blocks.len() > MAX_ROOTS {
         return Err(CertificateError::Count(blocks.len()));
@@ -121,7 +234,7 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     let mut roots = Vec::new();
     for (at, block) in blocks.iter().enumerate() {
         if block.headers().iter().next().is_some() {
-            return Err(CertificateError::Pem("a block has headers or an empty line".to_owned()));
+            return Err(CertificateError::Pem(PemFault::Headers));
         }
         roots.push(root(at + 1, block.contents())?);
     }
@@ -138,9 +251,9 @@ fn label(text: &str) -> &str {
 
 fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
     let (rest, certificate) =
-        X509Certificate::from_der(der).map_err(|error| CertificateError::Der(at, error.to_string()))?;
+        X509Certificate::from_der(der).map_err(|error| CertificateError::Der(at, error.into()))?;
     if !rest.is_empty() {
-        return Err(CertificateError::Der(at, "bytes follow the certificate".to_owned()));
+        return Err(CertificateError::Der(at, DerFault::Trailing));
     }
     let subject = certificate.subject().to_string();
     let subject: String =
@@ -159,51 +272,47 @@ fn root(at: usize, der: &[u8]) -> Result<RootCertificate, CertificateError> {
     })
 }
 
-fn broken_rule(certificate: &X509Certificate<'_>) -> Option<String> {
+fn broken_rule(certificate: &X509Certificate<'_>) -> Option<RootRule> {
     if certificate.version() != x509_parser::x509::X509Version::V3 {
-        return Some("not an X.509 version 3 certificate".to_owned());
+        return Some(RootRule::NotVersion3);
     }
     if certificate.raw_serial().first().is_none_or(|byte| byte & 0x80 != 0) {
-        return Some("its serial number is negative, which Go, and so istiod, does not read".to_owned());
+        return Some(RootRule::NegativeSerial);
     }
     if certificate.validity().not_after < certificate.validity().not_before {
-        return Some("it ends before it begins".to_owned());
+        return Some(RootRule::EndsBeforeItBegins);
     }
     match certificate.basic_constraints() {
         Ok(Some(constraints)) if constraints.value.ca => {}
-        Ok(_) => return Some("not a CA certificate (CA:FALSE)".to_owned()),
-        Err(error) => return Some(format!("broken basic constraints: {error}")),
+        Ok(_) => return Some(RootRule::NotCa),
+        Err(error) => return Some(RootRule::BasicConstraints(error.into())),
     }
     match certificate.key_usage() {
         Ok(Some(usage)) if !usage.value.key_cert_sign() => {
-            return Some("its key usage lacks keyCertSign".to_owned());
+            return Some(RootRule::NoCertSign);
         }
         Ok(_) => {}
-        Err(error) => return Some(format!("broken key usage: {error}")),
+        Err(error) => return Some(RootRule::KeyUsage(error.into())),
     }
     broken_key(certificate)
 }
 
-fn broken_key(certificate: &X509Certificate<'_>) -> Option<String> {
+fn broken_key(certificate: &X509Certificate<'_>) -> Option<RootRule> {
     let algorithm = &certificate.public_key().algorithm;
     if algorithm.algorithm == oid::OID_SIG_ED25519 {
         return None;
     }
     match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => {
-            Some(format!("its RSA key has {} bits, and 2048 are the least", key.key_size()))
-        }
-        Ok(PublicKey::RSA(key)) if key.key_size() > MAX_RSA_BITS => {
-            Some(format!("its RSA key has {} bits, and {MAX_RSA_BITS} are the most", key.key_size()))
-        }
+        Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => Some(RootRule::RsaTooShort { bits: key.key_size() }),
+        Ok(PublicKey::RSA(key)) if key.key_size() > MAX_RSA_BITS => Some(RootRule::RsaTooLong { bits: key.key_size() }),
         Ok(PublicKey::RSA(_)) => None,
         Ok(PublicKey::EC(_)) => {
             let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
             let known = [oid::OID_EC_P256, oid::OID_NIST_EC_P384, oid::OID_NIST_EC_P521];
             let fits = curve.is_some_and(|curve| known.contains(&curve));
-            (!fits).then(|| "its EC key is on another curve than P-256, P-384 and P-521".to_owned())
+            (!fits).then_some(RootRule::Curve)
         }
-        Ok(_) => Some("its key is neither RSA nor EC nor Ed25519".to_owned()),
-        Err(error) => Some(format!("its key is unreadable: {error}")),
+        Ok(_) => Some(RootRule::KeyKind),
+        Err(error) => Some(RootRule::Key(error.into())),
     }
 }

@@ -2,21 +2,30 @@
 //! duplicate names).
 
 use std::fmt;
+use std::str::Utf8Error;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::types::cause::Cause;
+
 /// Text that is no strict JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not JSON as we read it: {0}")]
-pub struct JsonError(String);
+pub enum JsonError {
+    /// Bytes that are no characters.
+    #[error("not JSON as we read it: {0}")]
+    NotUtf8(#[from] Utf8Error),
+    /// A slip in the text.
+    #[error("not JSON as we read it: {0}")]
+    Syntax(Cause<serde_json::Error>),
+}
 
 /// Reads one JSON value. Duplicate keys, trailing bytes, a byte order mark and more than 127 levels are errors.
 pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| JsonError(error.to_string()))?;
+    let text = std::str::from_utf8(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict.deserialize(&mut deserializer).map_err(|error| JsonError(error.to_string()))?;
-    deserializer.end().map_err(|error| JsonError(error.to_string()))?;
+    let value = Strict.deserialize(&mut deserializer).map_err(|error| JsonError::Syntax(error.into()))?;
+    deserializer.end().map_err(|error| JsonError::Syntax(error.into()))?;
     Ok(value)
 }
 

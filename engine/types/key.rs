@@ -26,12 +26,32 @@ const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
+/// What is wrong with a PEM block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PemFault {
+    /// It does not begin.
+    #[error("no BEGIN line")]
+    NoBegin,
+    /// It does not end.
+    #[error("no END line")]
+    NoEnd,
+    /// Its content or its end.
+    #[error("the base64 or the END line is broken")]
+    Broken,
+    /// Its label.
+    #[error("the BEGIN line is broken")]
+    Begin,
+    /// Headers.
+    #[error("it has headers; encrypted keys are not read")]
+    Headers,
+}
+
 /// A text that is no usable key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// No PEM block, or a broken one.
     #[error("not a PEM block: {0}")]
-    Pem(String),
+    Pem(PemFault),
     /// More than one block, or text around it.
     #[error("exactly one PEM block is wanted, with nothing around it")]
     NotAlone,
@@ -108,20 +128,19 @@ impl<'de> Deserialize<'de> for KeyId {
 fn single_block(text: &str) -> Result<(String, Zeroizing<Vec<u8>>), KeyError> {
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
     if !text.contains("-----BEGIN ") {
-        return Err(KeyError::Pem("no BEGIN line".to_owned()));
+        return Err(KeyError::Pem(PemFault::NoBegin));
     }
     if text.matches("-----BEGIN ").count() != 1 || !text.starts_with("-----BEGIN ") {
         return Err(KeyError::NotAlone);
     }
-    let broken = |what: &str| KeyError::Pem(what.to_owned());
-    let (_, end) = text.rsplit_once("-----END ").ok_or_else(|| broken("no END line"))?;
-    let block = pem::parse(text).map_err(|_| broken("the base64 or the END line is broken"))?;
+    let (_, end) = text.rsplit_once("-----END ").ok_or(KeyError::Pem(PemFault::NoEnd))?;
+    let block = pem::parse(text).map_err(|_| KeyError::Pem(PemFault::Broken))?;
     let label = block.tag().to_owned();
     if label.len() > 64 || !label.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b' ')) {
-        return Err(broken("the BEGIN line is broken"));
+        return Err(KeyError::Pem(PemFault::Begin));
     }
     if block.headers().iter().next().is_some() {
-        return Err(broken("it has headers; encrypted keys are not read"));
+        return Err(KeyError::Pem(PemFault::Headers));
     }
     if end.strip_suffix("-----") != Some(label.as_str()) {
         return Err(KeyError::NotAlone);

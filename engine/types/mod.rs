@@ -1,7 +1,7 @@
 //! Values that everything speaks of: one type for each kind of name, key, address and object. They know nothing of ours.
 
 pub mod address;
-pub(crate) mod cause;
+pub mod cause;
 pub mod certificate;
 pub mod diagnostic;
 pub mod duration;

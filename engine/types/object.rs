@@ -6,6 +6,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::types::cause::Cause;
 use crate::types::name::MeshName;
 
 /// Label that names the tool; [`MANAGER`] in objects of ours.
@@ -171,14 +172,23 @@ impl Serialize for Object {
 
 /// A value that could not be written as YAML.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("writing YAML: {0}")]
-pub struct YamlError(pub String);
+pub enum YamlError {
+    /// The serializer does not take it.
+    #[error("writing YAML: {0}")]
+    Write(Cause<serde_saphyr::ser::Error>),
+    /// What was written before is no object any more.
+    #[error("writing YAML: {id} does not read back")]
+    NotReadBack {
+        /// The object.
+        id: ObjectId,
+    },
+}
 
 /// Writes any value as YAML that YAML 1.1 and 1.2 readers take alike. Lines are never folded.
 pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, YamlError> {
     let write = |block: bool| {
         let options = serde_saphyr::ser_options! { folded_wrap_chars: 1_000_000, prefer_block_scalars: block };
-        serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError(error.to_string()))
+        serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError::Write(error.into()))
     };
     let text = write(true)?;
     // A literal block that begins with a tab is read by some parsers and refused by libyaml: quotes then.

@@ -51,11 +51,23 @@ pub enum BundleError {
     #[error("`{0}` is missing or is not what it should be")]
     Field(&'static str),
     /// A field that nobody knows.
-    #[error("it has a field `{0}` that no bundle of this version has")]
-    Unknown(String),
-    /// Another type or version.
-    #[error("it is {0}, and only version {VERSION} of {PAYLOAD_TYPE} is read")]
-    Other(String),
+    #[error("it has a field `{field}` that no bundle of this version has")]
+    Unknown {
+        /// The field, cut short.
+        field: String,
+    },
+    /// Another type.
+    #[error("it is `{kind}`, and only version {VERSION} of {PAYLOAD_TYPE} is read")]
+    OtherType {
+        /// Which, cut short.
+        kind: String,
+    },
+    /// Another version.
+    #[error("it is version {version}, and only version {VERSION} of {PAYLOAD_TYPE} is read")]
+    OtherVersion {
+        /// Which.
+        version: u64,
+    },
     /// The signer's key is none.
     #[error("the signer's key is unusable: {0}")]
     Key(#[from] KeyError),
@@ -110,7 +122,7 @@ impl Sealed {
         only(&envelope, &["payloadType", "payload", "signatures"])?;
         let kind = text(&envelope, "payloadType")?;
         if kind != PAYLOAD_TYPE {
-            return Err(BundleError::Other(format!("`{}`", shown(kind))));
+            return Err(BundleError::OtherType { kind: shown(kind) });
         }
         let payload = decoded(&envelope, "payload")?;
         let Some([signature]) = envelope.get("signatures").and_then(Value::as_array).map(Vec::as_slice) else {
@@ -130,7 +142,7 @@ impl Sealed {
         let payload = parse_strict(&self.payload)?;
         let version = payload.get("version").and_then(Value::as_u64).ok_or(BundleError::Field("version"))?;
         if version != VERSION {
-            return Err(BundleError::Other(format!("version {version}")));
+            return Err(BundleError::OtherVersion { version });
         }
         only(&payload, &["version", "mesh", "cluster", "clusterUUID", "created", "public", "private"])?;
         let created = payload.get("created").and_then(Value::as_i64).ok_or(BundleError::Field("created"))?;
@@ -162,7 +174,7 @@ fn decoded(value: &Value, field: &'static str) -> Result<Vec<u8>, BundleError> {
 fn only(value: &Value, known: &[&str]) -> Result<(), BundleError> {
     let fields = value.as_object().ok_or(BundleError::Field("signatures"))?.keys();
     match fields.into_iter().find(|field| !known.contains(&field.as_str())) {
-        Some(field) => Err(BundleError::Unknown(shown(field))),
+        Some(field) => Err(BundleError::Unknown { field: shown(field) }),
         None => Ok(()),
     }
 }

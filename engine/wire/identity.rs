@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::name::{ClusterUuid, Namespace, NetworkName, TrustDomain};
 use crate::wire::metadata::AuthnKey;
@@ -53,7 +54,7 @@ pub enum IdentityError {
     Json(#[from] JsonError),
     /// A field of a wrong type or grammar.
     #[error("cannot read `identity.json`: {0}; delete ConfigMap `isthmus-identity`, and its writer makes it again")]
-    Field(String),
+    Field(Cause<serde_json::Error>),
     /// Written by a newer version.
     #[error("`identity.json` has version {0}, and {IDENTITY_VERSION} is read; use a newer image here")]
     Version(u32),
@@ -63,7 +64,7 @@ impl Identity {
     /// Reads the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, IdentityError> {
         let identity: Self =
-            serde_json::from_value(parse_strict(bytes)?).map_err(|error| IdentityError::Field(error.to_string()))?;
+            serde_json::from_value(parse_strict(bytes)?).map_err(|error| IdentityError::Field(error.into()))?;
         if identity.version == IDENTITY_VERSION { Ok(identity) } else { Err(IdentityError::Version(identity.version)) }
     }
 

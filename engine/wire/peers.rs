@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{ClusterName, ClusterUuid, Namespace, Revision};
@@ -83,7 +84,7 @@ pub enum PeersError {
     Json(#[from] JsonError),
     /// A field of a wrong type or grammar.
     #[error("cannot read `peers.json`: {0}; render ConfigMap `isthmus-peers` again with `engine apply`")]
-    Field(String),
+    Field(Cause<serde_json::Error>),
     /// Written by a newer engine.
     #[error("`peers.json` has version {0}, and {PEERS_VERSION} is read; use a newer image here")]
     Version(u32),
@@ -107,7 +108,7 @@ impl PeersFile {
     /// Reads the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, PeersError> {
         let file: Self =
-            serde_json::from_value(parse_strict(bytes)?).map_err(|error| PeersError::Field(error.to_string()))?;
+            serde_json::from_value(parse_strict(bytes)?).map_err(|error| PeersError::Field(error.into()))?;
         if file.version != PEERS_VERSION {
             return Err(PeersError::Version(file.version));
         }

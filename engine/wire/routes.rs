@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::types::address::ApiHost;
+use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::name::{ClusterId, ClusterUuid};
 
@@ -61,7 +62,7 @@ pub enum RoutesError {
     Json(#[from] JsonError),
     /// A field of a wrong type or grammar.
     #[error("cannot read `routes.json`: {0}; render ConfigMap `isthmus-routes` again")]
-    Field(String),
+    Field(Cause<serde_json::Error>),
     /// Written by a newer engine.
     #[error("`routes.json` has version {0}, and {ROUTES_VERSION} is read; use a newer image here")]
     Version(u32),
@@ -74,7 +75,7 @@ impl RoutesFile {
     /// Reads the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, RoutesError> {
         let file: Self =
-            serde_json::from_value(parse_strict(bytes)?).map_err(|error| RoutesError::Field(error.to_string()))?;
+            serde_json::from_value(parse_strict(bytes)?).map_err(|error| RoutesError::Field(error.into()))?;
         if file.version != ROUTES_VERSION {
             return Err(RoutesError::Version(file.version));
         }

@@ -9,7 +9,7 @@ use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
-use crate::types::certificate::{CertificateError, RootCertificate, parse_roots_any_time};
+use crate::types::certificate::{CertificateError, PemFault, RootCertificate, RootRule, parse_roots_any_time};
 
 /// Seconds after which a consumer should read the bundle again.
 pub const REFRESH_HINT: u64 = 300;
@@ -23,10 +23,10 @@ pub fn bundle(roots: &str, sequence: u64) -> Result<String, CertificateError> {
 }
 
 fn key(root: &RootCertificate) -> Result<Value, CertificateError> {
-    let unreadable = |problem: String| CertificateError::Rule { subject: root.subject.clone(), rule: problem };
-    let block = pem::parse(&root.pem).map_err(|error| CertificateError::Pem(error.to_string()))?;
+    let unreadable = |rule| CertificateError::Rule { subject: root.subject.clone(), rule };
+    let block = pem::parse(&root.pem).map_err(|error| CertificateError::Pem(PemFault::Parser(error.into())))?;
     let der = block.contents();
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| unreadable(error.to_string()))?;
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| unreadable(RootRule::Der(error.into())))?;
     let info = certificate.public_key();
     let url = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let number =
@@ -44,13 +44,13 @@ fn key(root: &RootCertificate) -> Result<Value, CertificateError> {
                     let (x, y) = both.split_at(size);
                     json!({ "kty": "EC", "crv": curve, "x": url(x), "y": url(y) })
                 }
-                _ => return Err(unreadable("its EC key is no uncompressed point of P-256, P-384 or P-521".to_owned())),
+                _ => return Err(unreadable(RootRule::Point)),
             }
         }
         _ if info.algorithm.algorithm == OID_SIG_ED25519 => {
             json!({ "kty": "OKP", "crv": "Ed25519", "x": url(&info.subject_public_key.data) })
         }
-        _ => return Err(unreadable("its key is neither RSA nor EC nor Ed25519".to_owned())),
+        _ => return Err(unreadable(RootRule::KeyKind)),
     };
     if let Value::Object(fields) = &mut key {
         fields.insert("use".to_owned(), "x509-svid".into());

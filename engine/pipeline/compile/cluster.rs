@@ -9,7 +9,7 @@ use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{Compiler, Draft};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
-use crate::types::certificate::{CertificateError, MAX_BUNDLE};
+use crate::types::certificate::{CertificateError, DerFault, MAX_BUNDLE, PemFault};
 use crate::types::diagnostic::Location;
 use crate::types::name::{ClusterDomain, Namespace, Revision};
 
@@ -276,22 +276,22 @@ fn certificates(text: &str) -> Result<String, CertificateError> {
         let (label, _) = block.split_once("-----")?;
         (label.len() <= 40 && label.ends_with("PRIVATE KEY")).then_some(label)
     }) {
-        return Err(CertificateError::PrivateKey(label.to_owned()));
+        return Err(CertificateError::PrivateKey { label: label.to_owned() });
     }
-    let blocks = pem::parse_many(text).map_err(|error| CertificateError::Pem(error.to_string()))?;
+    let blocks = pem::parse_many(text).map_err(|error| CertificateError::Pem(PemFault::Parser(error.into())))?;
     if blocks.is_empty() || text.matches("-----BEGIN ").count() != blocks.len() {
-        return Err(CertificateError::Pem("no whole block `CERTIFICATE`".to_owned()));
+        return Err(CertificateError::Pem(PemFault::NoBlock));
     }
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     let mut written = String::new();
     for (at, block) in blocks.iter().enumerate() {
         if block.tag() != "CERTIFICATE" {
-            return Err(CertificateError::Label(block.tag().to_owned()));
+            return Err(CertificateError::Label { label: block.tag().to_owned() });
         }
         match X509Certificate::from_der(block.contents()) {
             Ok(([], _)) => {}
-            Ok(_) => return Err(CertificateError::Der(at + 1, "bytes follow the certificate".to_owned())),
-            Err(error) => return Err(CertificateError::Der(at + 1, error.to_string())),
+            Ok(_) => return Err(CertificateError::Der(at + 1, DerFault::Trailing)),
+            Err(error) => return Err(CertificateError::Der(at + 1, error.into())),
         }
         written += &pem::encode_config(&pem::Pem::new("CERTIFICATE", block.contents()), config);
     }

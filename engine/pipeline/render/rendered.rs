@@ -60,7 +60,7 @@ impl RenderedObject {
             Content::Whole { object, .. } => Ok(Cow::Borrowed(object)),
             Content::Secret(filled) => {
                 let object = parse(filled.text().as_bytes());
-                object.map(Cow::Owned).ok_or_else(|| YamlError(format!("{} does not read back", self.id)))
+                object.map(Cow::Owned).ok_or_else(|| YamlError::NotReadBack { id: self.id.clone() })
             }
             Content::Pieced(config_map) => Ok(Cow::Owned(config_map.object())),
         }
