@@ -1,4 +1,5 @@
 //! What can go wrong with the files of a checkout, in words.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,5 @@
 //! What is wrong with a command line, whatever the command.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::io;
 

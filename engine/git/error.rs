@@ -1,4 +1,5 @@
 //! What git did not do.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 use std::io;

@@ -3,6 +3,7 @@
 //! An Application names parameters. Argo CD hands them over as JSON in `ARGOCD_APP_PARAMETERS`, and once more as
 //! `PARAM_<NAME>`, where names that differ only in what is no letter fall together. Variables of `spec.source.plugin.env`
 //! arrive as `ARGOCD_ENV_<NAME>`. (Argo CD, `docs/operator-manual/config-management-plugins.md`.)
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
 

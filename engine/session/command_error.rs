@@ -2,6 +2,7 @@
 //!
 //! Each error is a value of a closed enum, which stands where it arises and says its explanation and its exit code. Here it
 //! becomes one thing, whatever it was: a sentence for people, code, message and hint for machines, its causes, and findings.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,5 @@
 //! What can go wrong with a run on a checkout, apart from the checkout itself.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::io;
 use std::path::PathBuf;

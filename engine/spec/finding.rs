@@ -1,4 +1,5 @@
 //! What can be wrong with a spec.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 use std::ops::RangeInclusive;

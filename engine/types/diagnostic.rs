@@ -1,4 +1,5 @@
 //! Findings about the input of a user, each with its place, its excerpt and a hint.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //!
 //! The enums that hold the reasons are closed, carry names and values, and stand where they arise; each says its
 //! [`Explanation`], and its `Display` is that explanation as one sentence.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
 //! What a watch cannot do.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
 //! What is approved on the command line, for `plan` and `apply`.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::io::IsTerminal;
 

@@ -4,6 +4,7 @@
 //! is not 0 and an empty stdout. Argo CD takes an empty stdout with code 0 for "delete everything", so that comes of a
 //! cluster that has left and of nothing else. Argo CD shows and caches stderr; nothing secret is ever on it, because no key
 //! is read.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! `engine export` and `engine import`: metadata over an air gap.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -211,7 +212,7 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
         [&news.public, &news.private].into_iter().find_map(|standing| match standing {
             Standing::Refused(refusals) => Some(NotAccepted::Refused(refusals.clone())),
             Standing::Failed(reason) => Some(NotAccepted::Failed(reason.clone())),
-            _ => None,
+            Standing::Current | Standing::Waiting(_) | Standing::HeldBack | Standing::NotAsked => None,
         })
     });
     if let Some(reason) = refused {
@@ -427,10 +428,7 @@ impl BundleError {
     /// Message and hint, and for a bundle that is not taken that nothing was written.
     fn sentence(&self) -> String {
         let sentence = self.explanation().to_string();
-        match self {
-            Self::Unfit { .. } => format!("{sentence}; nothing was written"),
-            _ => sentence,
-        }
+        if matches!(self, Self::Unfit { .. }) { format!("{sentence}; nothing was written") } else { sentence }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Three simulated clusters, each with its own root CA, its own keys and a real exporter over TLS; a real checkout in a
 //! temporary folder; and the engine itself, run as a user would run it. Only Kubernetes and Istio are left out: what would
 //! be live there follows from the files that were synced.
+#![deny(clippy::wildcard_enum_match_arm)]
 #![allow(clippy::disallowed_methods, reason = "this edge makes a checkout of its own and asks the clock")]
 
 use std::collections::BTreeMap;

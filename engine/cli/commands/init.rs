@@ -1,4 +1,5 @@
 //! `engine init`: a first spec from what clusters show.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! `engine invite`: what another team needs to declare a cluster of ours.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use clap::{Args, ValueEnum};
 use serde_json::json;

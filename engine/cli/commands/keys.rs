@@ -1,4 +1,5 @@
 //! `engine keys`: the engine's own key, and where all private halves are.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use clap::Subcommand;
 

@@ -1,4 +1,5 @@
 //! `engine manifests`: what Argo CD and Flux are installed with, as YAML on stdout.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
 

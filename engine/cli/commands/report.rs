@@ -1,4 +1,5 @@
 //! `engine report`: the mesh as one HTML page.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

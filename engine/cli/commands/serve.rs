@@ -1,4 +1,5 @@
 //! `engine serve ROLE`: what a role is told on its command line, in a pod mostly.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! What can be wrong with a lock.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::types::certificate::CertificateError;
 use crate::types::explanation::{Code, Explain, Explanation};

@@ -1,4 +1,5 @@
 //! What can be wrong with specs taken together.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
 //! What can be wrong with what is rendered.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, InvalidName};

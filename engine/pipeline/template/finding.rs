@@ -1,4 +1,5 @@
 //! What can be wrong with a component template.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use minijinja::ErrorKind;
 

@@ -1,4 +1,5 @@
 //! What an override must keep of the template it replaces.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use serde_json::{Map, Value};
 
@@ -254,6 +255,6 @@ fn confined(value: &Value, id: &ObjectId) -> Result<(), Box<Broken>> {
             Ok(())
         }
         Value::Array(items) => items.iter().try_for_each(|item| confined(item, id)),
-        _ => Ok(()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
