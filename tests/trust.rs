@@ -489,10 +489,11 @@ fn evidence_that_is_not_understood_is_unknown_and_freezes_nothing_else() {
     assert_eq!(evidence.trusts.seen(), Some(&BTreeSet::new()));
 }
 
+type Hide = fn(&mut Evidence);
+
 #[test]
 fn an_attested_field_may_stay_unknown_and_no_other() {
     let world = World::known(&["alfa", "bravo"]);
-    type Hide = fn(&mut Evidence);
     let fields: [(EvidenceField, Hide); 4] = [
         (EvidenceField::Trusts, |it| it.trusts = Shown::Unknown("closed".to_owned())),
         (EvidenceField::Networks, |it| it.networks = Shown::Unknown("closed".to_owned())),

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::types::address::{ApiHost, Gateway};
+use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
-use crate::types::key::{KeyId, PublicKey};
+use crate::types::key::{KeyError, KeyId, PublicKey};
 use crate::types::name::{
-    ClusterDomain, ClusterId, ClusterUuid, Digest, MeshId, Namespace, NetworkName, Revision, TrustDomain,
+    ClusterDomain, ClusterId, ClusterUuid, Digest, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 use crate::types::token::Scope;
 
@@ -38,6 +39,45 @@ pub enum Reading<T> {
     Incomplete(Vec<&'static str>),
 }
 
+/// What is wrong with a field's value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FieldFault {
+    /// It breaks the grammar of a name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// It is no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It is of another type or form.
+    #[error(transparent)]
+    Json(Cause<serde_json::Error>),
+    /// A part of it is of another type or form.
+    #[error("{part}: {fault}")]
+    Part {
+        /// The part.
+        part: String,
+        /// What is wrong with it.
+        fault: Cause<serde_json::Error>,
+    },
+    /// It is no object.
+    #[error("not an object")]
+    NotObject,
+    /// A text with too many bytes.
+    #[error("more than {most} bytes")]
+    TooLong {
+        /// How many are read.
+        most: usize,
+    },
+    /// A list with too many entries.
+    #[error("{count} entries, at most {most} are read")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many are read.
+        most: usize,
+    },
+}
+
 /// A document that breaks the format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
@@ -50,7 +90,7 @@ pub enum MetadataError {
         /// The field, in the spelling of the document.
         field: &'static str,
         /// What is wrong with its value.
-        problem: String,
+        problem: FieldFault,
     },
 }
 
@@ -268,30 +308,30 @@ struct WirePrivate {
     evidence: Option<Value>,
 }
 
-fn field_error(field: &'static str) -> impl Fn(String) -> MetadataError {
+fn field_error(field: &'static str) -> impl Fn(FieldFault) -> MetadataError {
     move |problem| MetadataError::Field { field, problem }
 }
 
 /// A text field through its grammar; an empty one is an absent one.
-fn parsed<T: std::str::FromStr>(field: &'static str, text: Option<String>) -> Result<Option<T>, MetadataError>
-where
-    T::Err: std::fmt::Display,
-{
+fn parsed<T: std::str::FromStr<Err = InvalidName>>(
+    field: &'static str,
+    text: Option<String>,
+) -> Result<Option<T>, MetadataError> {
     text.filter(|text| !text.is_empty())
-        .map(|text| text.parse().map_err(|error: T::Err| field_error(field)(error.to_string())))
+        .map(|text| text.parse().map_err(|error: InvalidName| field_error(field)(error.into())))
         .transpose()
 }
 
 fn pem_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
     match text.filter(|text| !text.is_empty()) {
-        Some(text) if text.len() > MAX_PEM => Err(field_error(field)(format!("more than {MAX_PEM} bytes"))),
+        Some(text) if text.len() > MAX_PEM => Err(field_error(field)(FieldFault::TooLong { most: MAX_PEM })),
         text => Ok(text),
     }
 }
 
 fn at_most<T>(field: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, MetadataError> {
     if list.len() > most {
-        return Err(field_error(field)(format!("{} entries, at most {most} are read", list.len())));
+        return Err(field_error(field)(FieldFault::TooMany { count: list.len(), most }));
     }
     Ok(list)
 }
@@ -299,7 +339,7 @@ fn at_most<T>(field: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, 
 /// Reads each known field of a document by itself, so that an error names its field; unknown fields are ignored.
 fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T, MetadataError> {
     let Value::Object(mut map) = value else {
-        return Err(field_error("document")("not an object".to_owned()));
+        return Err(field_error("document")(FieldFault::NotObject));
     };
     map.retain(|key, _| fields.contains(&key.as_str()));
     let whole = Value::Object(map.clone());
@@ -307,9 +347,9 @@ fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T,
         let alone = |field: &&'static str| {
             let value = map.get(*field)?;
             let one = Value::Object([((*field).to_owned(), value.clone())].into_iter().collect());
-            serde_json::from_value::<T>(one).err().map(|error| field_error(field)(error.to_string()))
+            serde_json::from_value::<T>(one).err().map(|error| field_error(field)(FieldFault::Json(error.into())))
         };
-        fields.iter().find_map(alone).unwrap_or_else(|| field_error("document")(error.to_string()))
+        fields.iter().find_map(alone).unwrap_or_else(|| field_error("document")(FieldFault::Json(error.into())))
     })
 }
 
@@ -331,9 +371,7 @@ impl PublicDocument {
         let wire: WirePublic = wire(parse_strict(bytes)?, &FIELDS)?;
         let cluster_uuid = parsed("clusterUUID", wire.cluster_uuid)?;
         let authn_key = match wire.authn_key_pub.filter(|pem| !pem.is_empty()) {
-            Some(pem) => {
-                Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.to_string()))?)
-            }
+            Some(pem) => Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.into()))?),
             None => None,
         };
         let root_ca = pem_field("rootCA", wire.root_ca)?;
