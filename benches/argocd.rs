@@ -58,9 +58,18 @@ fn lock(folder: &Path, count: usize) {
             api_ca: private.api_ca,
             gateways: private.ingress_gateways,
         };
-        lock.clusters
-            .insert(name.clone(), LockedCluster { public, private: Some(private), standard_mesh_networks: None });
-        let link = LockedLink { stage: Stage::Joined, unproven: true };
+        lock.clusters.insert(
+            name.clone(),
+            LockedCluster {
+                public,
+                private: Some(private),
+                standard_mesh_networks: None,
+                joined_with: None,
+                lost: false,
+                approved: None,
+            },
+        );
+        let link = LockedLink { unproven: true, ..LockedLink::new(Stage::Joined) };
         let peers = names.iter().filter(|peer| *peer != name);
         lock.links.insert(name.clone(), peers.map(|peer| (peer.clone(), link.clone())).collect());
     }

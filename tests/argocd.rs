@@ -293,6 +293,7 @@ fn waiting_links_and_dead_peers_are_no_failure() {
 fn only_a_cluster_that_has_left_gets_nothing() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {state: leaving, ");
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
     let mut streams = Vec::new();
     for _ in 0..8 {
         checkout.engine(&["apply"]).done();
@@ -310,11 +311,7 @@ fn a_paused_cluster_keeps_what_it_has() {
     let checkout = Checkout::joined();
     let before = generated(&checkout, "east");
     checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {state: paused, ");
-    checkout.edit(
-        "specs/mesh.yaml",
-        "acceptForeignRoots: true",
-        "acceptForeignRoots: true, credentials: {mode: relay, requireToken: true}",
-    );
+    checkout.edit("specs/mesh.yaml", "state: paused, ", "state: paused, multicluster: {replicas: 3}, ");
     assert_eq!(documents(&generated(&checkout, "east")).len(), documents(&before).len());
     for object in documents(&generated(&checkout, "east")) {
         assert!(documents(&before).contains(&object), "{object}");

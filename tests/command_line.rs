@@ -14,7 +14,7 @@ fn copy(from: &Checkout, environment: &TestEnvironment) -> PathBuf {
 #[test]
 fn a_locked_plan_is_the_same_everywhere_and_asks_nobody() {
     let checkout = Checkout::joined();
-    checkout.edit("specs/mesh.yaml", "name: shop}\nspec: {", "name: shop}\nspec: {meshID: bazaar, ");
+    checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {multicluster: {replicas: 3}, ");
     std::fs::remove_dir_all(checkout.path("metadata")).unwrap();
     let plain = checkout.engine(&["plan", "--locked"]).done();
     let environment = TestEnvironment::new().with("LC_ALL", "tr_TR.UTF-8").with("TZ", "Pacific/Apia");
@@ -79,6 +79,7 @@ fn a_pair_taken_away_needs_a_word_and_leaves_in_order() {
     checkout.edit("specs/mesh.yaml", "spec: {", "spec: {topology: pairs, pairs: [[east, west]], ");
     checkout.engine(&["apply"]).done();
     checkout.edit("specs/mesh.yaml", "[[east, west]]", "[]");
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
     checkout.shows(&["apply"], 4, &["links would go", "--allow-delete"]);
     let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
     let routes = checkout.path("rendered/east/configmap-isthmus-routes.yaml");
@@ -105,6 +106,9 @@ fn a_paused_cluster_keeps_every_byte_and_a_leaving_one_goes() {
     std::fs::remove_dir_all(checkout.path("metadata/west")).unwrap();
     checkout.shows(&["apply"], 0, &["No changes."]);
     checkout.edit("specs/mesh.yaml", "state: paused", "state: leaving");
+    checkout.engine(&["apply"]).done();
+    checkout.shows(&["apply"], 0, &["render-secret/west/east  waits for evidence of `west`"]);
+    checkout.edit("specs/mesh.yaml", "state: leaving", "state: lost");
     for _ in 0..3 {
         checkout.engine(&["apply"]).done();
     }

@@ -1,6 +1,6 @@
 //! Living with Deckhouse: both directions against a scripted peer that behaves as its binaries do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -275,6 +275,7 @@ fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
         prepared: Shown::Seen(true),
         credentials: Shown::Seen(vec![]),
         mesh_config: Shown::Unknown("not looked at".to_owned()),
+        serial: Shown::Seen(0),
     }
 }
 
@@ -317,7 +318,8 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
         let (whom, before) = (everybody(&program.mesh), Observed::default());
         let ask = Ask { whom: &whom, before: &before, fetcher: &fetcher, files: &|_| Ok(None), progress: &|_| {} };
         let asked = publics(&program.mesh, ask).await;
-        let judged = accept(&program.mesh, &program.lock, &ours(asked.publics()), &Approvals::default(), NOW);
+        let judged =
+            accept(&program.mesh, &program.lock, &ours(asked.publics()), &Approvals::default(), &BTreeSet::new(), NOW);
         let admitted = judged.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone());
         let keyring = Keyring {
             engine: Err(KeyProblem::NoEngineKey),

@@ -49,7 +49,7 @@ fn direct_credentials_in_a_spec_are_refused_with_the_way_out() {
 fn direct_credentials_in_a_lock_are_refused_with_the_way_out() {
     let checkout = Checkout::joined();
     checkout.edit("lock/links/east.yaml", "stage: joined", "stage: joined\n    epoch: 497222");
-    let place = "lock/links/east.yaml:6:1";
+    let place = "lock/links/east.yaml:7:1";
     nothing_happens(
         &checkout,
         4,

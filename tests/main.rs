@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod agreement;
 mod argocd;
 mod bad;
 mod browser;

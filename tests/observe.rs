@@ -80,7 +80,7 @@ fn public(text: &str) -> PublicDocument {
 fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
     let observation = |text| Observation { public: Ok(public(text)), private: Private::NotAsked };
     let clusters = documents.iter().map(|(cluster, text)| (name(cluster), observation(text))).collect();
-    let accepted = accept(mesh, &Lock::default(), &Observed { clusters }, &Approvals::default(), NOW);
+    let accepted = accept(mesh, &Lock::default(), &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
     assert_eq!(accepted.lock.clusters.len(), documents.len(), "{:?}", accepted.news);
     accepted.lock
 }
@@ -93,7 +93,7 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
             private: Private::NotAsked,
         };
         let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
-        let accepted = accept(mesh, lock, &Observed { clusters }, &Approvals::default(), NOW);
+        let accepted = accept(mesh, lock, &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
         accepted.news.into_iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name).collect()
     }
 }

@@ -3,7 +3,7 @@
 use crate::types::address::{ApiHost, Gateway};
 use std::collections::BTreeMap;
 
-use crate::model::lock::{Lock, LockedCluster};
+use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, Reach};
 use crate::model::mesh::{Cluster, Mesh};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
@@ -43,9 +43,33 @@ impl<'a> Known<'a> {
         &self.locked.public.cluster_uuid
     }
 
-    /// The ID it is known by: data key of remote secrets, `fromRegistry`, path of the relay. `Kubernetes`, Istio's
-    /// default on every install, is never used; the name is.
+    /// The ID it is known by: data key of remote secrets, `fromRegistry`, path of the relay. It stays while a link names the
+    /// cluster.
     pub fn cluster_id(&self) -> ClusterId {
+        self.joined_with().map_or_else(|| self.wanted_cluster_id(), |joined| joined.cluster_id.clone())
+    }
+
+    /// With what its links were begun, while there are any.
+    pub fn joined_with(&self) -> Option<&'a JoinedWith> {
+        self.locked.joined_with.as_ref()
+    }
+
+    /// With what links would be begun now; `None` while it is not known how to reach it.
+    pub fn joins_with(&self, mesh: &Mesh) -> Option<JoinedWith> {
+        let Proxy { api_host, api_ca, gateways, .. } = self.proxy()?;
+        let published = self.locked.private.as_ref().map(|private| private.network.clone());
+        let last = || self.joined_with().map(|joined| joined.network.clone());
+        Some(JoinedWith {
+            cluster_id: self.wanted_cluster_id(),
+            network: self.cluster.network.clone().or(published).or_else(last)?,
+            trust_domain: self.wanted_trust_domain(),
+            reach: Reach { api_host, api_ca, gateways },
+            spec: joined_spec(mesh, self.cluster),
+        })
+    }
+
+    /// The ID that spec and lock ask for. `Kubernetes`, Istio's default on every install, is never used; the name is.
+    fn wanted_cluster_id(&self) -> ClusterId {
         let published = self.locked.private.as_ref().and_then(|private| private.cluster_id.clone());
         let stated = self.cluster.cluster_id.clone();
         stated.or(published).filter(|id| !id.is_istio_default()).unwrap_or_else(|| ClusterId::from(&self.cluster.name))
@@ -60,22 +84,33 @@ impl<'a> Known<'a> {
     /// What a reader needs to reach it, once all of it is known.
     pub fn proxy(&self) -> Option<Proxy> {
         let private = self.locked.private.as_ref();
-        let api_host = self.cluster.api.host.clone().or_else(|| private.map(|p| p.api_host.clone()))?;
-        let gateways = self.cluster.gateways.clone().or_else(|| private.map(|p| p.gateways.clone()))?;
-        let network = self.cluster.network.clone().or_else(|| private.map(|p| p.network.clone()))?;
-        if private.is_none() && self.cluster.cluster_id.is_none() {
+        let last = self.joined_with().map(|joined| &joined.reach);
+        let api_host = self.cluster.api.host.clone().or_else(|| private.map(|p| p.api_host.clone()));
+        let api_host = api_host.or_else(|| last.map(|last| last.api_host.clone()))?;
+        let gateways = self.cluster.gateways.clone().or_else(|| private.map(|p| p.gateways.clone()));
+        let gateways = gateways.or_else(|| last.map(|last| last.gateways.clone()))?;
+        let joined = self.joined_with().map(|joined| joined.network.clone());
+        let network = joined.or_else(|| self.cluster.network.clone()).or_else(|| private.map(|p| p.network.clone()))?;
+        if private.is_none() && self.cluster.cluster_id.is_none() && last.is_none() {
             return None;
         }
         if gateways.is_empty() && !self.cluster.flat_network {
             return None;
         }
         let published_ca = private.and_then(|p| p.api_ca.clone());
-        let api_ca = self.cluster.api.ca.clone().or(published_ca).or_else(|| self.cluster.endpoint_ca.clone());
+        let last_ca = last.filter(|_| private.is_none()).and_then(|last| last.api_ca.clone());
+        let api_ca = self.cluster.api.ca.clone().or(published_ca).or(last_ca);
+        let api_ca = api_ca.or_else(|| self.cluster.endpoint_ca.clone());
         Some(Proxy { api_host, api_ca, gateways, network })
     }
 
-    /// Its trust domain: the spec's, the published one, else its DNS domain.
+    /// Its trust domain. It stays while a link names the cluster.
     pub fn trust_domain(&self) -> TrustDomain {
+        self.joined_with().map_or_else(|| self.wanted_trust_domain(), |joined| joined.trust_domain.clone())
+    }
+
+    /// The trust domain that spec and lock ask for: the spec's, the published one, else its DNS domain.
+    fn wanted_trust_domain(&self) -> TrustDomain {
         let stated = self.cluster.trust_domain.clone().or_else(|| self.locked.public.trust_domain.clone());
         stated.or_else(|| self.cluster_domain().as_str().parse().ok()).unwrap_or_default()
     }
@@ -103,6 +138,20 @@ impl<'a> Known<'a> {
     pub fn shares_roots_with(&self, other: &Known<'_>) -> bool {
         let digests = |known: &Known<'_>| known.locked.public.roots.iter().map(|root| root.digest).collect::<Vec<_>>();
         digests(self) == digests(other)
+    }
+}
+
+/// What specs say of a cluster that no edit changes while a link names it.
+pub fn joined_spec(mesh: &Mesh, cluster: &Cluster) -> JoinedSpec {
+    JoinedSpec {
+        mesh: mesh.name.clone(),
+        mesh_id: mesh.mesh_id.clone(),
+        require_token: mesh.require_token,
+        reconciler: cluster.reconciler,
+        cluster_domain: cluster.cluster_domain.clone(),
+        istio_namespace: cluster.istio.namespace.clone(),
+        istio_config: cluster.istio.config,
+        flat_network: cluster.flat_network,
     }
 }
 

@@ -30,6 +30,11 @@ pub fn secret_file(peer: &ClusterName) -> String {
     format!("secret-{}.yaml", secret_name(peer))
 }
 
+/// The peer of a remote secret's file; `None` for other files.
+pub fn peer_of_secret_file(file: &str) -> Option<ClusterName> {
+    file.strip_prefix("secret-istio-remote-secret-")?.strip_suffix(".yaml")?.parse().ok()
+}
+
 /// Name of the remote secret that lets a cluster read a peer; that of `istioctl create-remote-secret`.
 pub fn secret_name(peer: &ClusterName) -> String {
     format!("istio-remote-secret-{peer}")

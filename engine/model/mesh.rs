@@ -4,6 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::Location;
@@ -59,8 +62,8 @@ impl Mesh {
 /// Whether two clusters may be linked, whatever the topology.
 fn may_link(one: &Cluster, other: &Cluster) -> bool {
     one.name != other.name
-        && one.state != State::Leaving
-        && other.state != State::Leaving
+        && !one.state.is_going()
+        && !other.state.is_going()
         && (one.reconciler != Reconciler::External || other.reconciler != Reconciler::External)
 }
 
@@ -132,6 +135,8 @@ pub struct Cluster {
     pub key: KeySource,
     /// Whether its links wait for what it shows to be live.
     pub evidence: EvidenceRule,
+    /// How long each stage of leaving takes where no evidence shows that it is over.
+    pub settle: Duration,
 }
 
 /// Whether the links of a cluster wait for what it shows to be live.
@@ -206,7 +211,8 @@ impl Cluster {
 }
 
 /// Who acts in a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Reconciler {
     /// The engine renders every object; a `GitOps` tool syncs.
     Rendered,
@@ -225,6 +231,20 @@ pub enum State {
     Paused,
     /// On its way out, step by step.
     Leaving,
+    /// Gone for good: what it reads, and what is read of it, counts as closed.
+    Lost,
+}
+
+impl State {
+    /// Whether its links are to go.
+    pub fn is_going(self) -> bool {
+        matches!(self, Self::Leaving | Self::Lost)
+    }
+
+    /// Whether it is asked what it publishes.
+    pub fn is_asked(self) -> bool {
+        matches!(self, Self::Active | Self::Leaving)
+    }
 }
 
 /// What is deployed into a cluster.
@@ -243,7 +263,7 @@ pub struct Components {
 }
 
 /// How the Services of exporter and api-proxy are exposed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Expose {
     /// A load balancer each.
     #[default]
@@ -281,7 +301,8 @@ pub struct Istio {
 }
 
 /// Where roots and networks are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum MeshConfigTarget {
     /// ConfigMap `isthmus-mesh`, which istiod merges live.
     SharedMeshConfig,

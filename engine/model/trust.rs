@@ -159,6 +159,8 @@ impl fmt::Display for TrustField {
 pub enum TrustMeaning {
     /// Nobody has approved the cluster yet.
     FirstContact,
+    /// A cluster on which others rest, and of which the lock lost what was accepted.
+    EntryLost,
     /// Another UUID.
     ClusterUuid,
     /// Another key.
@@ -215,7 +217,7 @@ impl TrustMeaning {
     /// What the finding is about.
     pub fn field(&self) -> TrustField {
         match self {
-            Self::FirstContact => TrustField::FirstContact,
+            Self::FirstContact | Self::EntryLost => TrustField::FirstContact,
             Self::ClusterUuid => TrustField::ClusterUuid,
             Self::AuthnKey => TrustField::AuthnKey,
             Self::FurtherAuthnKey { .. } => TrustField::FurtherAuthnKey,
@@ -234,6 +236,7 @@ impl TrustMeaning {
     pub fn code(&self) -> Code {
         match self {
             Self::FirstContact => Code::FirstContact,
+            Self::EntryLost => Code::LockEntryLost,
             Self::ClusterUuid => Code::ClusterUuidChanged,
             Self::AuthnKey => Code::AuthnKeyChanged,
             Self::FurtherAuthnKey { .. } => Code::FurtherAuthnKeyChanged,
@@ -255,6 +258,10 @@ impl TrustMeaning {
         let message = match self {
             Self::FirstContact => {
                 "this cluster is new; once it is accepted, its root CA can sign every identity of every accepted trust domain"
+                    .to_owned()
+            }
+            Self::EntryLost => {
+                "other clusters rest on it, and the lock lost what was accepted of it; whoever answers now may be another"
                     .to_owned()
             }
             Self::ClusterUuid => {
@@ -285,6 +292,7 @@ impl TrustMeaning {
         let hint = match self {
             Self::ContradictsPin { .. } => Some("if the new value is right, change the pin in a pull request"),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
+            Self::EntryLost => Some("restore its file below lock/clusters/ from git rather than accept it anew"),
             Self::FirstContact
             | Self::ClusterUuid
             | Self::AuthnKey

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::model::lock::LockedCluster;
-use crate::model::mesh::{Cluster, Reconciler, State};
+use crate::model::mesh::{Cluster, Reconciler};
 use crate::spec::{API_VERSION, DECKHOUSE_API_VERSION};
 use crate::types::address::{Cidr, Endpoint, HostPattern};
 use crate::types::name::{ClusterDomain, ClusterName, ClusterUuid, Digest, MeshName};
@@ -191,7 +191,7 @@ impl Invitation {
         if cluster.reconciler == Reconciler::External {
             return Err(InviteError::NotOurs(name()));
         }
-        if cluster.state == State::Leaving {
+        if cluster.state.is_going() {
             return Err(InviteError::Leaving(name()));
         }
         if matches!(cluster.endpoint, Endpoint::File(_)) {

@@ -1,5 +1,6 @@
 //! The road from specs to files, on one page. [`run()`] calls each stage once; every command walks it as far as it needs.
 //!
+//! 0. `agreement`: lock and tree name each other, or the cluster stays as it is.
 //! 1. `observe`: clusters publish; their public documents are judged before a token is minted for a private one.
 //! 2. `accept`: what is harmless goes into the lock, trust changes are held back.
 //! 3. `advance`: each link moves as far as what is live allows.
@@ -11,6 +12,7 @@
 
 pub mod accept;
 pub mod advance;
+pub mod agreement;
 mod apply;
 pub mod compile;
 pub mod meter;
@@ -30,10 +32,12 @@ pub use self::program::{Input, Program, Stop};
 pub use self::request::{Base, Facts, Request, Until, World};
 pub use self::run::{Decided, Run, Written};
 
+use self::agreement::Agreement;
 use self::observe::Observed;
 use self::observe::signer::EngineSigner;
 use self::plan::graph::Graph;
 use crate::model::lock::Lock;
+use crate::types::diagnostic::{Diagnostic, Diagnostics};
 use crate::types::name::ClusterName;
 
 /// Takes a run as far as `until` says.
@@ -45,7 +49,16 @@ pub fn run(
     world: &World<'_>,
 ) -> Result<Run, Stop> {
     let (mesh, only) = (&program.mesh, request.only.as_ref());
-    let judge = |observed: &Observed| accept::accept(mesh, &program.lock, observed, &request.approvals, world.now);
+    let agreement = match until {
+        // these write nothing and show nothing that could be deleted
+        Until::Observed | Until::Ordered => Agreement::default(),
+        Until::Decided | Until::Rendered | Until::Planned | Until::Written(_) => {
+            agreement::agreement(mesh, &program.lock, world.tree, only)?
+        }
+    };
+    let judge = |observed: &Observed| {
+        accept::accept(mesh, &program.lock, observed, &request.approvals, &agreement.named, world.now)
+    };
     let observed = match facts {
         Facts::Locked => None,
         Facts::Stored(observed) => Some(observed),
@@ -58,14 +71,15 @@ pub fn run(
             Some(runtime.block_on(asked.privates(&admitted, &signer)))
         }
     };
-    let mut run = Run { observed, ..Run::default() };
+    let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };
     if let Until::Observed = until {
         return Ok(run);
     }
 
     run.decided.accepted = run.observed.as_ref().map(judge);
     if let Some(accepted) = &run.decided.accepted {
-        let mut advanced = advance::advance(mesh, accepted, request.allow_delete);
+        let held_back = agreement.lost.keys().collect();
+        let mut advanced = advance::advance(mesh, accepted, &held_back, request.allow_delete, world.now);
         advance::gone::forget_the_gone(mesh, &mut advanced.lock);
         advance::gone::refuse_hidden_roots(mesh, accepted, &mut advanced);
         if let Some(only) = only {
@@ -86,6 +100,13 @@ pub fn run(
 
     run.given = render::given(mesh, &run.decided.advanced.lock, world.tree, world.narrow)?;
     if let Until::Rendered = until {
+        if let Some(lost) = only.and_then(|only| agreement.lost.get(only)) {
+            let mut findings = Diagnostics::new();
+            for lost in lost {
+                findings.push(Diagnostic::refusal(None, lost));
+            }
+            return Err(Stop::Findings(findings));
+        }
         let rendering = run.rendering(program)?;
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
         let one = |name: &ClusterName| Ok((name.clone(), rendering.render(name).map_err(Stop::Findings)?));
@@ -94,7 +115,7 @@ pub fn run(
     }
 
     let tree = world.base.as_ref().map_or(world.tree, |base| base.tree);
-    run.plan = plan::clusters::plan(program, &run.decided, &run.given, tree, only, world.meter)?;
+    run.plan = plan::clusters::plan(program, &run.decided, &run.given, tree, (only, &agreement), world.meter)?;
     world.meter.end();
     if let Some(base) = &world.base {
         run.plan.trust_changes = accept::between(mesh, base.lock, &program.lock);
@@ -120,6 +141,10 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
     match new.links.get(only) {
         Some(links) => lock.links.insert(only.clone(), links.clone()),
         None => lock.links.remove(only),
+    };
+    match new.serials.get(only) {
+        Some(serial) => lock.serials.insert(only.clone(), *serial),
+        None => lock.serials.remove(only),
     };
     lock
 }

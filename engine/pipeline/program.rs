@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
-use crate::model::lock::Lock;
+use crate::model::known::joined_spec;
+use crate::model::lock::{Edit, Lock};
 use crate::model::mesh::Mesh;
 use crate::pipeline::compile;
 use crate::pipeline::plan::CompareError;
@@ -55,6 +56,23 @@ impl Explain for Vanished<'_> {
         let message = format!("cluster `{}` is in the lock and no spec declares it", self.cluster);
         Explanation::new(Code::ClusterVanished, message)
             .hint("restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone")
+    }
+}
+
+/// A field was edited although links rest on it.
+#[derive(Debug)]
+struct EditedWhileJoined<'a> {
+    cluster: &'a ClusterName,
+    edit: Edit,
+}
+
+impl Explain for EditedWhileJoined<'_> {
+    fn explanation(&self) -> Explanation {
+        let Self { cluster, edit: Edit { field, joined, wanted } } = self;
+        let message = format!("`{cluster}` is joined with `{field}: {joined}`, and the spec says `{wanted}`");
+        Explanation::new(Code::EditWhileJoined, message).hint(
+            "take the edit back, set `state: leaving` and apply until its links are gone; then edit it and join again",
+        )
     }
 }
 
@@ -127,7 +145,23 @@ impl Program {
         let lock_files = input.lock.clone();
         let program = Self { mesh, lock, warnings, templates, lock_files };
         program.refuse_vanished()?;
+        program.refuse_edits()?;
         Ok(program)
+    }
+
+    /// What no edit changes while a link names the cluster. It stands in the lock as it was when the first one began.
+    fn refuse_edits(&self) -> Result<(), Stop> {
+        let mut findings = Diagnostics::new();
+        for (name, locked) in &self.lock.clusters {
+            let Some((joined, cluster)) = locked.joined_with.as_ref().zip(self.mesh.clusters.get(name)) else {
+                continue;
+            };
+            for edit in joined.spec.edits(&joined_spec(&self.mesh, cluster)) {
+                let finding = EditedWhileJoined { cluster: name, edit };
+                findings.push(Diagnostic::refusal(Some(cluster.at.clone()), finding));
+            }
+        }
+        if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
     }
 
     /// A cluster that the lock knows and no spec declares did not leave: its document vanished.

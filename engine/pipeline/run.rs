@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::pipeline::accept::Accepted;
 use crate::pipeline::advance::Advanced;
+use crate::pipeline::agreement::Agreement;
 use crate::pipeline::observe::Observed;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::plan::graph::Graph;
@@ -32,6 +33,8 @@ pub struct Written {
 /// A run, as far as it was taken. What no stage came to is empty.
 #[derive(Debug, Default)]
 pub struct Run {
+    /// What lock or tree lost.
+    pub agreement: Agreement,
     /// What was observed; `None` in a locked run.
     pub observed: Option<Observed>,
     /// What was decided of it.

@@ -289,13 +289,13 @@ impl<'a> Found<'a> {
         let mut health = match cluster.state {
             State::Active => Health::Joined,
             State::Paused => Health::Paused,
-            State::Leaving => Health::Leaving,
+            State::Leaving | State::Lost => Health::Leaving,
         };
         let mut reasons = self.clusters.get(name).cloned().unwrap_or_default();
         if !lock.clusters.contains_key(name) && reasons.is_empty() && cluster.state == State::Active {
             reasons.push((Health::Waiting, "it was never read".to_owned()));
         }
-        let end = first_root_end(lock, name).filter(|_| cluster.state != State::Leaving);
+        let end = first_root_end(lock, name).filter(|_| !cluster.state.is_going());
         if let Some((health, ends)) = root_end(end, now) {
             reasons.push((health, format!("a root CA {ends}")));
         }

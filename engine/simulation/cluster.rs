@@ -276,6 +276,7 @@ impl SimulatedCluster {
             prepared: Shown::Seen(true),
             credentials: Shown::Seen(Vec::new()),
             mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            serial: Shown::Seen(self.admitted().serial),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::mesh::{EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::spec::read::At;
@@ -72,6 +73,8 @@ pub struct MeshSpec {
     pub engine_keys: Vec<EngineKeySpec>,
     /// `spec.requiredEngine`.
     pub required_engine: Option<At<String>>,
+    /// `spec.settle`.
+    pub settle: Option<At<Duration>>,
 }
 
 /// An entry of `spec.engineKeys`.
@@ -128,6 +131,8 @@ pub struct ClusterSpec {
     pub key: Option<At<KeySpec>>,
     /// `spec.evidence`.
     pub evidence: Option<At<EvidenceRule>>,
+    /// `spec.settle`.
+    pub settle: Option<At<Duration>>,
 }
 
 /// `spec.multicluster` of a `Cluster`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::mesh::{EvidenceField, EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::spec::declared::{
@@ -29,6 +30,7 @@ pub(super) const MESH: &[&str] = &[
     "credentials",
     "engineKeys",
     "requiredEngine",
+    "settle",
 ];
 pub(super) const CREDENTIALS: &[&str] = &["mode", "requireToken"];
 /// Fields of direct credentials, which version 0.1 had.
@@ -52,6 +54,7 @@ pub(super) const CLUSTER: &[&str] = &[
     "allow",
     "key",
     "evidence",
+    "settle",
 ];
 pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
@@ -63,7 +66,7 @@ const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "m
 pub(super) const RECONCILERS: &[(&str, Reconciler)] =
     &[("rendered", Reconciler::Rendered), ("deckhouse", Reconciler::Deckhouse), ("external", Reconciler::External)];
 pub(super) const STATES: &[(&str, State)] =
-    &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving)];
+    &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving), ("lost", State::Lost)];
 pub(super) const EXPOSES: &[(&str, Expose)] =
     &[("LoadBalancer", Expose::LoadBalancer), ("NodePort", Expose::NodePort), ("ClusterIP", Expose::ClusterIP)];
 pub(super) const CONFIGS: &[(&str, MeshConfigTarget)] = &[
@@ -161,6 +164,7 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
         require_token,
         engine_keys: engine_keys(reader, fields.get("engineKeys")),
         required_engine: reader.text(fields.get("requiredEngine")),
+        settle: duration(reader, fields.get("settle")),
         name: name?,
     };
     Some(mesh)
@@ -250,9 +254,22 @@ fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec
         allow_addresses,
         key: key(reader, fields.get("key")),
         evidence: evidence(reader, fields.get("evidence")),
+        settle: duration(reader, fields.get("settle")),
         name: name?,
     };
     Some(cluster)
+}
+
+/// `90s`, `10m`, `1h`, or `0s`.
+fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Duration>> {
+    let text = reader.text(node)?;
+    match crate::types::duration::duration(&text.value) {
+        Ok(value) => Some(At { value, at: text.at }),
+        Err(problem) => {
+            reader.error(&text.at, &SpecFinding::Duration { text: &text.value, problem });
+            None
+        }
+    }
 }
 
 /// `required`, `none`, or `{attested: […]}` with the fields that somebody attests.

@@ -8,6 +8,7 @@ use granit_parser::ErrorKind;
 
 use crate::model::lock::LEAVE_DIRECT;
 use crate::types::diagnostic::did_you_mean;
+use crate::types::duration::InvalidDuration;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::InvalidName;
 use crate::types::text::{LONGEST_QUOTED, quoted};
@@ -184,6 +185,13 @@ pub(super) enum SpecFinding<'a> {
     },
     /// The reconciler of another version.
     Agent,
+    /// A text that is no duration.
+    Duration {
+        /// The text.
+        text: &'a str,
+        /// What is wrong with it.
+        problem: InvalidDuration,
+    },
     /// No reference of an image.
     Image {
         /// The text.
@@ -247,6 +255,7 @@ impl SpecFinding<'_> {
             Self::UnknownVersion { .. } => Code::UnknownApiVersion,
             Self::PairSize { .. } => Code::PairWithoutTwoNames,
             Self::Agent => Code::ReconcilerNotAvailable,
+            Self::Duration { .. } => Code::InvalidDuration,
             Self::Image { .. } => Code::InvalidImage,
             Self::CaTwice | Self::CaNowhere => Code::CaWithoutOneSource,
             Self::Path { .. } => Code::PathOutsideCheckout,
@@ -307,6 +316,7 @@ impl SpecFinding<'_> {
             }
             Self::PairSize { written } => format!("a pair has two names, and here stand {written}"),
             Self::Agent => "`reconciler: agent` is not part of this version".to_owned(),
+            Self::Duration { text, problem } => format!("`{}` is no duration: {problem}", short(text)),
             Self::Image { text } => format!("`{}` is no image: registry, path, and tag or digest", short(text)),
             Self::CaTwice => "both `file` and `inline` stand in ca".to_owned(),
             Self::CaNowhere => "neither `file` nor `inline` stands in ca".to_owned(),
@@ -351,6 +361,7 @@ impl SpecFinding<'_> {
             Self::Empty => "fill it in, or leave the field out",
             Self::NotFlag { .. } => "write `true` or `false`, without quotes",
             Self::Agent => "use `rendered` and let a GitOps tool sync, or the engine of the version that rendered it",
+            Self::Duration { .. } => "write for example `1h`",
             Self::Image { .. } => "for example `ghcr.io/isthmus-mesh/engine:0.1.0`",
             Self::CaTwice | Self::CaNowhere => "write `{file: east-ca.pem}` or `inline: |` and the PEM",
             Self::Path { .. } => "write it relative to the checkout, without `.` and `..`",

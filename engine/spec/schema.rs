@@ -119,6 +119,7 @@ fn mesh() -> Value {
             "credentials": object(CREDENTIALS, &[], credentials),
             "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
             "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
+            "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over"),
         }),
     )
 }
@@ -161,7 +162,7 @@ fn cluster() -> Value {
         json!({
             "mesh": text(LABEL, "name of its Mesh; may be left out, since a checkout has one"),
             "reconciler": words(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
-            "state": words(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step"),
+            "state": words(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed"),
             "multicluster": object(MULTICLUSTER, &[], multicluster),
             "metadata": object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })),
             "pin": pin(),
@@ -179,6 +180,7 @@ fn cluster() -> Value {
             "share": object(&["namespaces", "except"], &[], share),
             "allow": object(&["apiHosts", "addresses"], &[], allow),
             "evidence": evidence(),
+            "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over; default: that of the Mesh"),
             "key": {
                 "description": "where the private half of the cluster's key is; default: born in the cluster, never leaves it",
                 "type": "object",
@@ -213,6 +215,10 @@ fn pin() -> Value {
         "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
     });
     object(PIN, &[], pin)
+}
+
+fn duration(default: &str, description: &str) -> Value {
+    json!({ "type": "string", "pattern": "^[0-9]+[smh]$", "default": default, "description": description })
 }
 
 fn evidence() -> Value {

@@ -141,6 +141,10 @@ codes! {
     WithdrawnObjectStillThere = "withdrawn-object-still-there",
     /// Whether an object that left the tree is still there is not known.
     WithdrawnObjectUnknown = "withdrawn-object-unknown",
+    /// The run that dropped an object is not synced yet.
+    NotSynced = "not-synced",
+    /// A stage of leaving lasts for a time, since no evidence can show that it is over.
+    Settling = "settling",
     /// The other direction of the pair still reads.
     OtherDirectionStillThere = "other-direction-still-there",
     /// More links would go than the guard lets pass.
@@ -149,6 +153,10 @@ codes! {
     // rendering and comparing
     /// A link names a cluster of which the lock holds nothing.
     ClusterNotInLock = "cluster-not-in-lock",
+    /// The lock lost the entry of a cluster that a link names.
+    LockEntryMissing = "lock-entry-missing",
+    /// The lock lost the link of a remote secret in the tree.
+    LockLinkMissing = "lock-link-missing",
     /// A file of somebody else is in the way.
     FileNotOurs = "file-not-ours",
     /// A folder of a cluster that neither spec nor lock knows.
@@ -157,6 +165,8 @@ codes! {
     // trust changes
     /// A cluster that nobody has approved yet.
     FirstContact = "first-contact",
+    /// The lock lost what was accepted of a cluster on which others rest.
+    LockEntryLost = "lock-entry-lost",
     /// Another UUID.
     ClusterUuidChanged = "cluster-uuid-changed",
     /// Another key of the cluster.
@@ -243,6 +253,8 @@ codes! {
     PairWithoutTwoNames = "pair-without-two-names",
     /// A reconciler that this version does not have.
     ReconcilerNotAvailable = "reconciler-not-available",
+    /// A text that is no duration.
+    InvalidDuration = "invalid-duration",
     /// A text that is no reference of an image.
     InvalidImage = "invalid-image",
     /// A CA that has both sources or none.
@@ -337,6 +349,8 @@ codes! {
     EvidenceOfFile = "evidence-of-file",
     /// A cluster that the lock knows and no spec declares.
     ClusterVanished = "cluster-vanished",
+    /// A field that no edit changes while links rest on it.
+    EditWhileJoined = "edit-while-joined",
 
     // templates and rendering
     /// An override of a template that there is not.
@@ -607,16 +621,16 @@ mod tests {
             cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
             istio-not-prepared root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
-            other-direction-still-there too-many-deletions \
-            cluster-not-in-lock file-not-ours folder-of-unknown-cluster \
-            first-contact cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
+            not-synced settling other-direction-still-there too-many-deletions \
+            cluster-not-in-lock lock-entry-missing lock-link-missing file-not-ours folder-of-unknown-cluster \
+            first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
             cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another \
             too-many-findings file-too-large wrong-encoding nul-byte merge-conflict tab-indentation nested-too-deep \
             not-yaml yaml-tag yaml-alias too-many-values key-not-text field-twice unknown-field direct-credentials \
             not-a-mapping not-a-text not-a-flag not-a-number not-a-choice not-a-list field-missing value-empty \
             private-key-in-spec invalid-name unknown-kind unknown-api-version pair-without-two-names \
-            reconciler-not-available invalid-image ca-without-one-source path-outside-checkout share-not-available \
+            reconciler-not-available invalid-duration invalid-image ca-without-one-source path-outside-checkout share-not-available \
             key-source-not-available invalid-variable-name key-without-one-source insecure-endpoint \
             cluster-id-of-no-cluster components-not-deployed component-field-missing key-of-another-checkout \
             revisions-empty revision-twice gateways-empty api-host-outside-allow inward-address \
@@ -625,7 +639,7 @@ mod tests {
             foreign-roots-not-accepted engine-key-unusable engine-key-twice pairs-without-topology \
             topology-without-pairs pair-with-itself pair-of-other-checkouts pair-of-unknown-cluster \
             value-of-another-cluster flat-beside-own-network cluster-domains-differ endpoint-port-not-readable \
-            endpoint-folder-not-readable peer-of-nobody linked-without-components evidence-of-file cluster-vanished unknown-template \
+            endpoint-folder-not-readable peer-of-nobody linked-without-components evidence-of-file cluster-vanished edit-while-joined unknown-template \
             template-broken template-not-yaml template-not-an-object override-breaks-model not-writable \
             not-read-back object-too-large standard-networks-broken root-ca-ends root-cas-share-subject \
             not-part-of-lock lock-name-differs locked-key-unusable locked-key-differs locked-root-unusable \

@@ -129,6 +129,28 @@ pub(crate) mod rfc3339 {
     }
 }
 
+/// For `#[serde(with)]`: a time that may be missing as RFC 3339.
+pub(crate) mod optional_rfc3339 {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    use super::Timestamp;
+
+    /// Writes RFC 3339.
+    #[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+    pub(crate) fn serialize<S: Serializer>(time: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => to.collect_str(time),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads RFC 3339.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+    }
+}
+
 /// For `#[serde(with)]`: a duration that may be missing as a whole number of seconds. A negative one is read as zero.
 pub(crate) mod optional_seconds {
     use std::time::Duration;

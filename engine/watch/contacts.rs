@@ -109,6 +109,6 @@ pub(super) fn marks(session: &Session<'_>, stamp: &dyn Fn(&str) -> u64) -> BTree
         }
         hasher.finish()
     };
-    let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state.is_asked());
     clusters.map(|cluster| (cluster.name.clone(), mark(cluster))).collect()
 }

@@ -51,14 +51,6 @@ pub enum FieldFault {
     /// It is of another type or form.
     #[error(transparent)]
     Json(Cause<serde_json::Error>),
-    /// A part of it is of another type or form.
-    #[error("{part}: {fault}")]
-    Part {
-        /// The part.
-        part: String,
-        /// What is wrong with it.
-        fault: Cause<serde_json::Error>,
-    },
     /// It is no object.
     #[error("not an object")]
     NotObject,
@@ -188,6 +180,8 @@ pub struct Evidence {
     pub credentials: Shown<Vec<CredentialUse>>,
     /// What the standard mesh configuration says.
     pub mesh_config: Shown<StandardMeshConfig>,
+    /// The serial of `peers.json`, by which the engine knows which of its runs is synced; 0 where it has none.
+    pub serial: Shown<u64>,
 }
 
 /// A network in effect.
@@ -510,6 +504,7 @@ impl Evidence {
             prepared: unknown(reason),
             credentials: unknown(reason),
             mesh_config: unknown(reason),
+            serial: unknown(reason),
         }
     }
 
@@ -537,6 +532,7 @@ impl Evidence {
             prepared: fields.shown("prepared"),
             credentials: fields.list("credentials"),
             mesh_config: fields.shown("meshConfig"),
+            serial: fields.shown("serial"),
         }
     }
 
@@ -559,6 +555,7 @@ impl Evidence {
         put("prepared", self.prepared.wire());
         put("credentials", self.credentials.wire());
         put("meshConfig", self.mesh_config.wire());
+        put("serial", self.serial.wire());
         map.insert("unknown".to_owned(), Value::Object(reasons));
         Value::Object(map)
     }

@@ -30,6 +30,9 @@ pub const PEERS_VERSION: u32 = 1;
 pub struct PeersFile {
     /// [`PEERS_VERSION`].
     pub version: u32,
+    /// Rises with each run that moved a link of the cluster; 0: none did since serials are written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub serial: u64,
     /// Keys that read in the cluster's own name: the engine's.
     #[serde(rename = "self", default)]
     pub own: OwnKeys,
@@ -71,6 +74,11 @@ pub struct PeerEntry {
     pub max_token_lifetime: Option<Duration>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+fn is_zero(serial: &u64) -> bool {
+    *serial == 0
+}
+
 /// The user that the api-proxy becomes for a peer.
 pub fn user_of(peer: &ClusterUuid) -> String {
     format!("istio-peer:{peer}")
@@ -102,7 +110,7 @@ pub enum PeersError {
 impl PeersFile {
     /// A file that admits nobody.
     pub fn empty() -> Self {
-        Self { version: PEERS_VERSION, own: OwnKeys::default(), peers: Vec::new() }
+        Self { version: PEERS_VERSION, serial: 0, own: OwnKeys::default(), peers: Vec::new() }
     }
 
     /// Reads the file.

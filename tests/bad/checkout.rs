@@ -72,7 +72,7 @@ fn claims_to_what_is_anothers_are_refused_whole() {
 #[test]
 fn a_lock_that_was_touched_stops_the_run() {
     for (path, from, to, exit, words) in [
-        ("lock/clusters/west.yaml", "version: 1", "version: 2", 1, "the lock has version 2"),
+        ("lock/clusters/west.yaml", "version: 2", "version: 3", 1, "the lock has version 3"),
         ("lock/clusters/west.yaml", "sha256: \"sha256:", "sha256: \"sha256:00", 1, "lock/clusters/west.yaml:"),
         (
             "lock/clusters/west.yaml",

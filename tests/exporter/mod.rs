@@ -82,6 +82,7 @@ fn evidence() -> Evidence {
         prepared: Shown::Seen(true),
         credentials: Shown::Seen([NORTH, SOUTH, WEST].map(used).to_vec()),
         mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: Some("all".to_owned()) }),
+        serial: Shown::Seen(0),
     }
 }
 
@@ -105,6 +106,7 @@ fn published() -> Published {
         private: Ok(private),
         evidence: Some(evidence()),
         peers: Ok(PeersFile {
+            serial: 0,
             version: PEERS_VERSION,
             own: OwnKeys { keys: vec![authn("ci", ENGINE, &[SCOPE])] },
             peers: vec![

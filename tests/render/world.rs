@@ -82,6 +82,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         allow: Allow::default(),
         key: KeySource::Cluster,
         evidence: EvidenceRule::Required,
+        settle: std::time::Duration::ZERO,
     }
 }
 
@@ -118,6 +119,9 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
                 .collect(),
         }),
         standard_mesh_networks: None,
+        joined_with: None,
+        lost: false,
+        approved: None,
     }
 }
 
@@ -147,7 +151,7 @@ impl World {
     }
 
     pub(crate) fn link(&mut self, reader: &str, peer: &str, stage: Stage) {
-        let link = LockedLink { stage, unproven: false };
+        let link = LockedLink::new(stage);
         self.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
     }
 

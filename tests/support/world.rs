@@ -70,6 +70,7 @@ pub(crate) enum Declared {
     Active,
     Paused,
     Leaving,
+    Lost,
 }
 
 /// Who is linked with whom.
@@ -87,7 +88,8 @@ pub(crate) struct Wish {
 impl Wish {
     /// Whether the two are to be linked.
     pub(crate) fn links(&self, one: &str, other: &str) -> bool {
-        let stays = |name| self.clusters.get(name).is_some_and(|state| *state != Declared::Leaving);
+        let stays =
+            |name| self.clusters.get(name).is_some_and(|state| !matches!(state, Declared::Leaving | Declared::Lost));
         let paired = |pairs: &BTreeSet<(&str, &str)>| pairs.contains(&(one, other)) || pairs.contains(&(other, one));
         one != other && stays(one) && stays(other) && self.pairs.as_ref().is_none_or(paired)
     }
@@ -111,6 +113,7 @@ impl Wish {
                 Declared::Active => "active",
                 Declared::Paused => "paused",
                 Declared::Leaving => "leaving",
+                Declared::Lost => "lost",
             };
             format!(
                 "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  state: {state}\n  multicluster: {{image: \"ghcr.io/isthmus-mesh/engine:0.1.0\", apiHost: api.{name}.example.com}}\n  metadata:\n    endpoint: https://metadata.{name}.example.com/metadata\n"
@@ -347,7 +350,8 @@ impl World {
             (cluster.name.clone(), Observation { public: self.public(cluster), private: Private::NotAsked })
         };
         let mut observed = Observed { clusters: asked.map(public).collect() };
-        let judged = accept(&program.mesh, &program.lock, &observed, &self.approvals, CERTIFICATES_ARE_VALID);
+        let judged =
+            accept(&program.mesh, &program.lock, &observed, &self.approvals, &BTreeSet::new(), CERTIFICATES_ARE_VALID);
         for (name, observation) in &mut observed.clusters {
             if observation.public.is_ok() {
                 let cluster = &self.fleet.clusters[name];

@@ -83,7 +83,7 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError>
     let checkout = Checkout::open(&arguments.directory)?;
     let mut session = Session::load(&checkout, Some(&name), None)?;
     let state = session.program.mesh.clusters.get(&name).map(|cluster| cluster.state);
-    if state == Some(State::Leaving) {
+    if state.is_some_and(State::is_going) {
         // whether it has left is told by the links of all readers
         session = Session::load(&checkout, None, None)?;
     }
@@ -159,7 +159,7 @@ fn refuse_lost(program: &Program, cluster: &Cluster, rendered: &RenderedCluster)
 fn has_left(program: &Program, cluster: &Cluster) -> bool {
     let links = &program.lock.links;
     let reads = links.get(&cluster.name).is_some_and(|links| !links.is_empty());
-    cluster.state == State::Leaving && !reads && !links.values().any(|links| links.contains_key(&cluster.name))
+    cluster.state.is_going() && !reads && !links.values().any(|links| links.contains_key(&cluster.name))
 }
 
 /// Why the plugin answers nothing.

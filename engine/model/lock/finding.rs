@@ -21,6 +21,8 @@ pub(super) enum LockFinding<'a> {
     },
     /// A file that no lock has.
     NotPart,
+    /// Its last line is missing.
+    CutShort,
     /// Bytes that are no characters.
     NotUtf8,
     /// Markers of a merge conflict.
@@ -79,7 +81,7 @@ impl LockFinding<'_> {
             Self::KeyDiffers { .. } => Code::LockedKeyDiffers,
             Self::Root { .. } => Code::LockedRootUnusable,
             Self::RootDiffers { .. } => Code::LockedRootDiffers,
-            Self::Malformed(_) => Code::LockMalformed,
+            Self::Malformed(_) | Self::CutShort => Code::LockMalformed,
             Self::TooNew { .. } => Code::LockTooNew,
         }
     }
@@ -90,6 +92,7 @@ impl LockFinding<'_> {
                 "the remote secret of `{reader}` for `{peer}` holds a direct credential, which this version does not have"
             ),
             Self::NotPart => "this file is not part of a lock".to_owned(),
+            Self::CutShort => "the file was cut short: its last line is missing".to_owned(),
             Self::NotUtf8 => "the file is not UTF-8".to_owned(),
             Self::MergeConflict => "the file holds merge-conflict markers".to_owned(),
             Self::Name { inside, outside } => {
@@ -121,7 +124,8 @@ impl LockFinding<'_> {
                 "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew"
             }
             Self::TooNew { .. } => "use the engine that wrote it, or a newer one",
-            Self::NotUtf8
+            Self::CutShort
+            | Self::NotUtf8
             | Self::Name { .. }
             | Self::Key { .. }
             | Self::KeyDiffers { .. }

@@ -15,20 +15,22 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::finding::LEAVE_DIRECT;
 
 use self::finding::LockFinding;
+use crate::model::mesh::{MeshConfigTarget, Reconciler};
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, NetworkName, TrustDomain,
+    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, TrustDomain,
 };
 use crate::types::object::{YamlError, to_yaml};
-use crate::types::time::{Timestamp, rfc3339};
+use crate::types::time::{Timestamp, optional_rfc3339, rfc3339};
 use crate::types::token::Scope;
 use crate::wire::metadata::IstioFacts;
 
 /// Version of the lock's format that this engine writes, and the newest it reads.
-pub const LOCK_VERSION: u32 = 1;
+pub const LOCK_VERSION: u32 = 2;
+
 /// Everything that was learned and accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lock {
@@ -38,6 +40,9 @@ pub struct Lock {
     pub links: BTreeMap<ClusterName, BTreeMap<ClusterName, LockedLink>>,
     /// Public halves of the engine's keys.
     pub engine_keys: BTreeMap<KeyId, PublicKey>,
+    /// Per reader, a number that rises whenever one of its links moves. What is synced into the reader carries it, and its
+    /// exporter repeats it: an absence that is older than the move proves nothing.
+    pub serials: BTreeMap<ClusterName, u64>,
 }
 
 /// What a cluster published, as accepted.
@@ -49,6 +54,65 @@ pub struct LockedCluster {
     pub private: Option<LockedPrivate>,
     /// `meshNetworks` of Istio's standard configuration, which ours replace and therefore take up.
     pub standard_mesh_networks: Option<String>,
+    /// With what its links were begun; `None` while no link names it. A lock of version 1 has none.
+    pub joined_with: Option<JoinedWith>,
+    /// It was declared lost while links named it, and stays so until the last of them is gone.
+    pub lost: bool,
+    /// The trust change that was approved and waits for links to leave.
+    pub approved: Option<Digest>,
+}
+
+/// What the links of a cluster rest on. It stays as it is until the last of them is gone, whatever is edited or published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JoinedWith {
+    /// Data key of remote secrets, `fromRegistry`, path of the relay.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: ClusterId,
+    /// Its network.
+    pub network: NetworkName,
+    /// Its trust domain.
+    pub trust_domain: TrustDomain,
+    /// How it was last reached: what neither spec nor documents say any more stays as it was.
+    pub reach: Reach,
+    /// What its specs said.
+    pub spec: JoinedSpec,
+}
+
+/// How a cluster is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reach {
+    /// Address of the api-proxy.
+    pub api_host: ApiHost,
+    /// Its CA, PEM; `None`: a public one.
+    #[serde(rename = "apiCA", default, skip_serializing_if = "Option::is_none")]
+    pub api_ca: Option<String>,
+    /// East-west gateways, sorted.
+    pub gateways: Vec<Gateway>,
+}
+
+/// What specs said when the links of a cluster were begun, and what no edit changes while there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JoinedSpec {
+    /// Name of the Mesh.
+    pub mesh: MeshName,
+    /// `meshID` of the Mesh.
+    #[serde(rename = "meshID")]
+    pub mesh_id: MeshId,
+    /// `credentials.requireToken` of the Mesh.
+    pub require_token: bool,
+    /// `reconciler`.
+    pub reconciler: Reconciler,
+    /// `clusterDomain`.
+    pub cluster_domain: ClusterDomain,
+    /// `istio.namespace`.
+    pub istio_namespace: Namespace,
+    /// `istio.config`.
+    pub istio_config: MeshConfigTarget,
+    /// `flatNetwork`.
+    pub flat_network: bool,
 }
 
 /// A public document, as accepted.
@@ -107,6 +171,17 @@ pub struct LockedLink {
     pub stage: Stage,
     /// Its last move was made without evidence.
     pub unproven: bool,
+    /// When the stage began, of a link that leaves without evidence: its next move waits for `settle`.
+    pub since: Option<Timestamp>,
+    /// The reader's serial at which it began to leave, or went on leaving.
+    pub closed: Option<u64>,
+}
+
+impl LockedLink {
+    /// A link that has just come to a stage.
+    pub fn new(stage: Stage) -> Self {
+        Self { stage, unproven: false, since: None, closed: None }
+    }
 }
 
 /// Stages of a link from reader c to peer p. Each has in c: the entry of p in `isthmus-peers` and p's roots, and …
@@ -145,7 +220,59 @@ impl Stage {
     }
 }
 
+/// A field that was edited although links rest on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The field, as specs spell it.
+    pub field: &'static str,
+    /// Its value when the links were begun.
+    pub joined: String,
+    /// Its value now.
+    pub wanted: String,
+}
+
+impl JoinedSpec {
+    /// The fields that differ. That a token is no longer required breaks no link.
+    pub fn edits(&self, wanted: &Self) -> Vec<Edit> {
+        fn text<T: Serialize>(value: &T) -> String {
+            serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
+        }
+        let mut edits = Vec::new();
+        let mut compare = |field, joined: String, wanted: String| {
+            if joined != wanted {
+                edits.push(Edit { field, joined, wanted });
+            }
+        };
+        compare("metadata.name of the Mesh", text(&self.mesh), text(&wanted.mesh));
+        compare("meshID", text(&self.mesh_id), text(&wanted.mesh_id));
+        compare("reconciler", text(&self.reconciler), text(&wanted.reconciler));
+        compare("clusterDomain", text(&self.cluster_domain), text(&wanted.cluster_domain));
+        compare("istio.namespace", text(&self.istio_namespace), text(&wanted.istio_namespace));
+        compare("istio.config", text(&self.istio_config), text(&wanted.istio_config));
+        compare("flatNetwork", text(&self.flat_network), text(&wanted.flat_network));
+        if wanted.require_token && !self.require_token {
+            compare("credentials.requireToken", text(&false), text(&true));
+        }
+        edits
+    }
+}
+
+impl JoinedWith {
+    /// Whether links that were begun with one cannot go on with the other: what istiod and relays of readers name the cluster
+    /// by is another.
+    pub fn links_differ(&self, other: &Self) -> bool {
+        (&self.cluster_id, &self.network, &self.trust_domain)
+            != (&other.cluster_id, &other.network, &other.trust_domain)
+    }
+}
+
 impl Lock {
+    /// Clusters that links name, at either end; some more than once.
+    pub fn linked(&self) -> impl Iterator<Item = &ClusterName> {
+        let links = self.links.iter().filter(|(_, links)| !links.is_empty());
+        links.flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()))
+    }
+
     /// The link from reader to peer.
     pub fn link(&self, reader: &ClusterName, peer: &ClusterName) -> Option<&LockedLink> {
         self.links.get(reader)?.get(peer)
@@ -196,6 +323,7 @@ impl Lock {
                     lock.clusters.extend(one.clusters);
                     lock.links.extend(one.links);
                     lock.engine_keys.extend(one.engine_keys);
+                    lock.serials.extend(one.serials);
                 }
                 Err(finding) => findings.push(finding),
             }
@@ -207,6 +335,7 @@ impl Lock {
         let text = text_of(path, bytes)?;
         if path == Self::MESH_PATH {
             let wire: WireMesh = read(path, text)?;
+            is_complete(path, wire.version, wire.complete)?;
             for key in wire.engine_keys {
                 let key = key.check(path)?;
                 self.engine_keys.insert(key.0, key.1);
@@ -219,19 +348,29 @@ impl Lock {
         };
         if let Some(cluster) = name(Self::CLUSTERS) {
             let wire: WireCluster = read(path, text)?;
+            is_complete(path, wire.version, wire.complete)?;
             same_name(path, &wire.cluster, &cluster)?;
             self.clusters.insert(cluster, wire.check(path)?);
         } else if let Some(reader) = name(Self::LINKS) {
             let wire: WireLinks = read(path, text)?;
+            is_complete(path, wire.version, wire.complete)?;
             same_name(path, &wire.reader, &reader)?;
             if let Some((peer, _)) = wire.links.iter().find(|(_, link)| link.epoch.is_some()) {
                 let line = text.lines().position(|line| line.trim_start().starts_with("epoch:"));
                 let at = place(path, line.map_or(1, |line| line + 1), 1);
                 return Err(Diagnostic::refusal(Some(at), LockFinding::Direct { reader: &reader, peer }));
             }
-            let links = wire.links.into_iter();
-            let links = links.map(|(peer, link)| (peer, LockedLink { stage: link.stage, unproven: link.unproven }));
-            self.links.insert(reader, links.collect());
+            if let Some(serial) = wire.serial {
+                self.serials.insert(reader.clone(), serial);
+            }
+            let links = wire.links.into_iter().map(|(peer, link)| {
+                let WireLink { stage, unproven, since, closed, epoch: _ } = link;
+                (peer, LockedLink { stage, unproven, since, closed })
+            });
+            let links: BTreeMap<_, _> = links.collect();
+            if !links.is_empty() {
+                self.links.insert(reader, links);
+            }
         } else {
             return Err(of_file(path, &LockFinding::NotPart));
         }
@@ -243,16 +382,29 @@ impl Lock {
         let mut files = BTreeMap::new();
         if !self.engine_keys.is_empty() {
             let keys = self.engine_keys.iter().map(|(id, key)| WireKey::new(id, key, &BTreeSet::new())).collect();
-            files.insert(Self::MESH_PATH.to_owned(), to_yaml(&WireMesh { version: LOCK_VERSION, engine_keys: keys })?);
+            files.insert(
+                Self::MESH_PATH.to_owned(),
+                to_yaml(&WireMesh { version: LOCK_VERSION, engine_keys: keys, complete: true })?,
+            );
         }
         for (name, cluster) in &self.clusters {
             files.insert(Self::cluster_path(name), to_yaml(&WireCluster::new(name, cluster))?);
         }
-        for (reader, links) in self.links.iter().filter(|(_, links)| !links.is_empty()) {
-            let links = links.iter().map(|(peer, link)| {
-                (peer.clone(), WireLink { stage: link.stage, unproven: link.unproven, epoch: None })
+        let linked = self.links.iter().filter(|(_, links)| !links.is_empty()).map(|(reader, _)| reader);
+        // a serial outlives the last link: what the next one closes must not be older than what is synced
+        let readers: BTreeSet<&ClusterName> = linked.chain(self.serials.keys()).collect();
+        for reader in readers {
+            let links = self.links_of(reader).map(|(peer, link)| {
+                let LockedLink { stage, unproven, since, closed } = link.clone();
+                (peer.clone(), WireLink { stage, unproven, since, closed, epoch: None })
             });
-            let wire = WireLinks { version: LOCK_VERSION, reader: reader.clone(), links: links.collect() };
+            let wire = WireLinks {
+                version: LOCK_VERSION,
+                reader: reader.clone(),
+                serial: self.serials.get(reader).copied(),
+                links: links.collect(),
+                complete: true,
+            };
             files.insert(Self::links_path(reader), to_yaml(&wire)?);
         }
         Ok(files)
@@ -264,6 +416,9 @@ impl Lock {
 struct WireMesh {
     version: u32,
     engine_keys: Vec<WireKey>,
+    /// The last line, without which the file was cut short; version 1 has none.
+    #[serde(default)]
+    complete: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -271,7 +426,12 @@ struct WireMesh {
 struct WireLinks {
     version: u32,
     reader: ClusterName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serial: Option<u64>,
     links: BTreeMap<ClusterName, WireLink>,
+    /// The last line, without which the file was cut short; version 1 has none.
+    #[serde(default)]
+    complete: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -280,6 +440,10 @@ struct WireLink {
     stage: Stage,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unproven: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_rfc3339")]
+    since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed: Option<u64>,
     /// Of a direct credential, by which a lock of version 0.1 is known to have some. Never written.
     #[serde(default, skip_serializing)]
     epoch: Option<u32>,
@@ -309,11 +473,21 @@ struct WireRoot {
 struct WireCluster {
     version: u32,
     cluster: ClusterName,
+    // before what is required, so that a file that was cut short lacks that
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    joined_with: Option<JoinedWith>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    lost: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approved: Option<Digest>,
     public: WirePublic,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     private: Option<WirePrivate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     standard_mesh_networks: Option<String>,
+    /// The last line, without which the file was cut short; version 1 has none.
+    #[serde(default)]
+    complete: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -397,6 +571,10 @@ impl WireCluster {
                 gateways: private.gateways.clone(),
             }),
             standard_mesh_networks: cluster.standard_mesh_networks.clone(),
+            joined_with: cluster.joined_with.clone(),
+            lost: cluster.lost,
+            approved: cluster.approved,
+            complete: true,
         }
     }
 
@@ -439,6 +617,9 @@ impl WireCluster {
                 gateways: private.gateways,
             }),
             standard_mesh_networks: self.standard_mesh_networks,
+            joined_with: self.joined_with,
+            lost: self.lost,
+            approved: self.approved,
         })
     }
 }
@@ -450,6 +631,11 @@ fn place(path: &str, line: usize, column: usize) -> Location {
 /// A finding about a whole file.
 fn of_file(path: &str, what: &LockFinding<'_>) -> Diagnostic {
     Diagnostic::error(Some(place(path, 1, 1)), what)
+}
+
+/// A file that was cut short may still be YAML, and mean something else.
+fn is_complete(path: &str, version: u32, complete: bool) -> Result<(), Diagnostic> {
+    if version < 2 || complete { Ok(()) } else { Err(of_file(path, &LockFinding::CutShort)) }
 }
 
 fn same_name(path: &str, inside: &ClusterName, outside: &ClusterName) -> Result<(), Diagnostic> {

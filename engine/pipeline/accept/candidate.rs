@@ -11,7 +11,7 @@ use crate::pipeline::observe::{Failure, Observation, Private};
 use crate::types::address::{Endpoint, Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
-use crate::types::name::Digest;
+use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 use crate::wire::metadata::{PrivateDocument, PublicDocument};
 
@@ -42,6 +42,8 @@ pub(super) struct Change {
 pub(super) struct Judge<'a> {
     pub(super) first_contact: FirstContact,
     pub(super) engine_keys: &'a BTreeMap<KeyId, PublicKey>,
+    /// Clusters without an entry on which others rest.
+    pub(super) named: &'a BTreeSet<ClusterName>,
     pub(super) now: Timestamp,
 }
 
@@ -76,7 +78,10 @@ impl Judge<'_> {
                 stated: cluster.cluster_domain.clone(),
             });
         }
-        let public = locked_public(document, roots);
+        let mut public = locked_public(document, roots);
+        if let Some(known) = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid) {
+            keep_unsaid(&mut public, &known.public);
+        }
         candidate.news.public = Standing::Current;
         candidate.judge_public(self, cluster, known.map(|known| &known.public), &public);
         let same = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid);
@@ -84,6 +89,9 @@ impl Judge<'_> {
             public,
             private: same.and_then(|known| known.private.clone()),
             standard_mesh_networks: same.and_then(|known| known.standard_mesh_networks.clone()),
+            joined_with: same.and_then(|known| known.joined_with.clone()),
+            lost: same.is_some_and(|known| known.lost),
+            approved: None,
         };
         match &observation.private {
             Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
@@ -130,14 +138,16 @@ impl Candidate {
         let pinned_roots = self.pinned(TrustField::RootCa, pinned_roots, &list(&digests));
         let Some(known) = known else {
             let all_pinned = pinned_uuid && pinned_key && pinned_roots;
-            if judge.first_contact == FirstContact::Approve && !all_pinned {
+            let is_lost = judge.named.contains(&cluster.name);
+            if is_lost || (judge.first_contact == FirstContact::Approve && !all_pinned) {
                 let mut after = format!("UUID {uuid}, key {key}, root CA {}", list(&digests));
                 for (id, further) in new.authn_keys.iter().filter(|(id, further)| {
                     further.key != new.authn_key && judge.engine_keys.get(*id) != Some(&further.key)
                 }) {
                     after.push_str(&format!(", further key `{id}` {}", further.key.fingerprint()));
                 }
-                self.change(Document::Public, (None, Some(after)), TrustMeaning::FirstContact, false);
+                let meaning = if is_lost { TrustMeaning::EntryLost } else { TrustMeaning::FirstContact };
+                self.change(Document::Public, (None, Some(after)), meaning, false);
             }
             return;
         };
@@ -167,11 +177,15 @@ impl Candidate {
         if relay.0.is_some() && relay.0 != relay.1 {
             self.change(Document::Public, relay, TrustMeaning::RelayCa, false);
         }
-        if known.trust_domain.is_some() && known.trust_domain != new.trust_domain {
-            let text = |domain: &Option<crate::types::name::TrustDomain>| domain.as_ref().map(ToString::to_string);
-            let stated = cluster.trust_domain.is_some() && cluster.trust_domain == new.trust_domain;
-            let values = (text(&known.trust_domain), text(&new.trust_domain));
-            self.change(Document::Public, values, TrustMeaning::TrustDomain, stated);
+        // without a word of its own a cluster is in the trust domain of its DNS domain, so a first word can change it, too
+        let domain_of = |public: &LockedPublic| {
+            let published = public.trust_domain.as_ref().map(ToString::to_string);
+            published.unwrap_or_else(|| cluster.cluster_domain.to_string())
+        };
+        let (before, after) = (domain_of(known), domain_of(new));
+        if before != after {
+            let stated = cluster.trust_domain.as_ref().is_some_and(|stated| stated.as_str() == after);
+            self.change(Document::Public, (Some(before), Some(after)), TrustMeaning::TrustDomain, stated);
         }
     }
 
@@ -318,6 +332,19 @@ fn locked_public(document: &PublicDocument, roots: Vec<RootCertificate>) -> Lock
         relay_ca: document.relay_ca.clone(),
         istio: document.istio.clone(),
     }
+}
+
+/// What a cluster no longer says of itself is unknown and not gone: it keeps its last value.
+fn keep_unsaid(public: &mut LockedPublic, known: &LockedPublic) {
+    fn keep<T: Clone>(new: &mut Option<T>, old: Option<&T>) {
+        *new = new.take().or_else(|| old.cloned());
+    }
+    keep(&mut public.mesh_id, known.mesh_id.as_ref());
+    keep(&mut public.trust_domain, known.trust_domain.as_ref());
+    keep(&mut public.cluster_domain, known.cluster_domain.as_ref());
+    keep(&mut public.serving_ca, known.serving_ca.as_ref());
+    keep(&mut public.relay_ca, known.relay_ca.as_ref());
+    keep(&mut public.istio, known.istio.as_ref());
 }
 
 /// Before first contact most failures mean that the cluster is still being set up; afterwards they are failures, except that

@@ -19,7 +19,7 @@ pub use outcome::{Accepted, News, Showing, Standing, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 pub use warnings::{ROOT_WARNING, equal_subjects};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::known::engine_keys;
 use crate::model::lock::{Lock, LockedCluster};
@@ -33,15 +33,25 @@ use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
 /// Judges what was observed. `now` decides on the validity of root CAs alone.
-pub fn accept(mesh: &Mesh, lock: &Lock, observed: &Observed, approvals: &Approvals, now: Timestamp) -> Accepted {
+///
+/// `named` are clusters without an entry on which others rest: what they publish is compared with nothing, so it waits for an
+/// approval, however first contact is approved.
+pub fn accept(
+    mesh: &Mesh,
+    lock: &Lock,
+    observed: &Observed,
+    approvals: &Approvals,
+    named: &BTreeSet<ClusterName>,
+    now: Timestamp,
+) -> Accepted {
     let mut accepted = Accepted { lock: lock.clone(), ..Accepted::default() };
     let engine_keys = engine_keys(mesh, lock);
-    let judge = Judge { first_contact: mesh.first_contact, engine_keys: &engine_keys, now };
+    let judge = Judge { first_contact: mesh.first_contact, engine_keys: &engine_keys, named, now };
     let mut candidates = BTreeMap::new();
     for cluster in mesh.clusters.values() {
         let observation = observed.clusters.get(&cluster.name);
         let news = match (cluster.state, observation) {
-            (State::Paused, _) | (_, None) => News::silent(UnseenReason::NotAsked),
+            (State::Paused | State::Lost, _) | (_, None) => News::silent(UnseenReason::NotAsked),
             (State::Leaving, Some(observation)) => farewell(cluster, lock.clusters.get(&cluster.name), observation),
             (State::Active, Some(observation)) => {
                 let judged = judge.candidate(cluster, lock.clusters.get(&cluster.name), observation);
@@ -101,6 +111,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     let rebuilt = known.is_some_and(|known| known.public.cluster_uuid != entry.public.cluster_uuid);
     let mut named = false;
     let mut held = None;
+    let mut approved_identity = None;
     for document in [Document::Public, Document::Private] {
         let of_document = changes.iter().filter(|change| change.document == document);
         let (approved_by_spec, open): (Vec<&Change>, Vec<&Change>) = of_document.partition(|change| change.stated);
@@ -110,13 +121,16 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
             continue;
         }
         let digest = digest_of(name, &findings, &trusted_values(&entry, document));
-        let is_named = approvals.cover(name, &digest);
+        // an approval holds until the links of the cluster that was there before are gone
+        let is_named = approvals.cover(name, &digest) || known.is_some_and(|known| known.approved == Some(digest));
         let approved = is_named || open.is_empty();
         named |= is_named;
         let verdict = if approved { Verdict::Approved } else { Verdict::HeldBack };
         accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
         if !approved {
             held = Some(document);
+        } else if document == Document::Public {
+            approved_identity = Some(digest);
         }
     }
     let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
@@ -127,6 +141,9 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
             news = News::set_aside(&wait);
             news.evidence = Showing::Unseen(UnseenReason::Rebuilt);
             news.rebuilt = true;
+            if let Some(known) = accepted.lock.clusters.get_mut(name) {
+                known.approved = approved_identity;
+            }
         }
         Some(Document::Private) => {
             let public = news.public;
@@ -150,7 +167,9 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
 /// accept. Merging it accepts them.
 pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
     let engine_keys = engine_keys(mesh, after);
-    let judge = Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, now: Timestamp::EPOCH };
+    let named = BTreeSet::new();
+    let judge =
+        Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, named: &named, now: Timestamp::EPOCH };
     let mut changes = Vec::new();
     for (name, entry) in &after.clusters {
         let Some(cluster) = mesh.clusters.get(name) else { continue };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::lock::Lock;
-use crate::model::mesh::{Mesh, State};
+use crate::model::mesh::Mesh;
 use crate::pipeline::accept::{Accepted, hides_our_roots};
 use crate::pipeline::advance::Advanced;
 use crate::pipeline::advance::reasons::AdvanceRefusal;
@@ -12,13 +12,13 @@ use crate::types::step::{StepId, StepKind};
 
 /// A leaving cluster that no link names any more is forgotten.
 pub(crate) fn forget_the_gone(mesh: &Mesh, lock: &mut Lock) {
-    let named: BTreeSet<&ClusterName> =
-        lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys())).collect();
-    let leaving = mesh.clusters.values().filter(|cluster| cluster.state == State::Leaving);
+    let named: BTreeSet<&ClusterName> = lock.linked().collect();
+    let leaving = mesh.clusters.values().filter(|cluster| cluster.state.is_going());
     let gone: Vec<ClusterName> =
         leaving.map(|cluster| &cluster.name).filter(|name| !named.contains(name)).cloned().collect();
     for name in gone {
         lock.clusters.remove(&name);
+        lock.serials.remove(&name);
     }
 }
 

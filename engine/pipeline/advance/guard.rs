@@ -1,7 +1,6 @@
 //! The guard against deletions that nobody declared.
 
 use crate::model::link::Link;
-use crate::model::mesh::State;
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::AdvanceRefusal;
 use crate::types::name::ClusterName;
@@ -13,7 +12,7 @@ impl Links<'_> {
     /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.
     pub(super) fn guard(&mut self) {
         let explained = |name: &ClusterName| {
-            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) || self.is_rebuilt(name)
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state.is_going()) || self.begins_anew(name)
         };
         // all that the spec no longer wants counts, also what keeps its stage in this run: a failing cluster must not make a
         // removal look small

@@ -27,7 +27,7 @@ impl<'a> Links<'a> {
                     self.explain_kept_stage(&link);
                     continue;
                 }
-                if self.is_rebuilt(reader) || self.is_rebuilt(&peer.name) {
+                if self.begins_anew(reader) || self.begins_anew(&peer.name) {
                     continue;
                 }
                 match stage {

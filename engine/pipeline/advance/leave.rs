@@ -1,59 +1,106 @@
-//! Links that the specs no longer want: the secret goes first, then network and route, then trust and peers entry.
+//! Links that are to go: the secret first, then network and route, then trust and peers entry.
+//!
+//! An object counts as live until evidence of its cluster shows that it is gone, and shows it at a serial not older than the
+//! run that dropped it: before that run is synced, an absence says nothing. Silence is no evidence. Where the spec says that
+//! none will come, each stage lasts for `settle`.
 
 use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
-use crate::model::mesh::State;
+use crate::model::mesh::EvidenceField;
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
 use crate::wire::metadata::Evidence;
 
 impl Links<'_> {
-    /// Unwanted links: secret, then network and route, then trust and peers entry.
+    /// Links that nobody wants, and those that have to begin anew.
     pub(super) fn leave(&mut self) {
         let accepted = self.accepted;
         let links = accepted.lock.links.iter().flat_map(|(reader, links)| links.iter().map(move |link| (reader, link)));
         for (reader, (peer, LockedLink { stage, .. })) in links {
-            let rebuilt = self.is_rebuilt(reader) || self.is_rebuilt(peer);
-            let wanted = self.mesh.links(reader, peer) && !rebuilt;
+            let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
+            let wanted = self.mesh.links(reader, peer) && !begins_anew;
             if wanted || self.keeps_stages(reader) || self.keeps_stages(peer) {
                 continue;
             }
             let link = Link::new(reader, peer);
             match stage {
-                Stage::Joining | Stage::Joined => self.set(&link, Stage::Leaving, Vec::new()),
+                Stage::Joining | Stage::Joined => self.go(&link, Stage::Leaving, Vec::new()),
                 Stage::Leaving => self.drop_network(&link),
                 Stage::LeavingTrust => self.drop_trust(&link),
             }
         }
     }
 
-    /// What a reader shows of a peer that leaves: `Ok` with what is unproven, or what is waited for.
+    /// Moves on, and notes when, where only time will tell that the stage is over.
+    fn go(&mut self, link: &Link, stage: Stage, unproven: Vec<Unproven>) {
+        self.set(link, stage, unproven);
+        let field = if stage == Stage::Leaving { EvidenceField::Reads } else { EvidenceField::Routes };
+        let by_time = self.mesh.clusters.get(&link.reader).is_some_and(|reader| !reader.evidence.requires(field));
+        let links = self.advanced.lock.links.get_mut(&link.reader);
+        if let Some(entry) = links.and_then(|links| links.get_mut(&link.peer)).filter(|_| by_time) {
+            entry.since = Some(self.now);
+        }
+    }
+
+    /// What a reader shows of an object of a peer that leaves: `Ok` with what is unproven, or what is waited for.
     fn seen_gone(
         &self,
         link: &Link,
         object: Withdrawn,
         is_gone: impl for<'e> Fn(&'e Evidence, &Known<'_>) -> Result<bool, &'e str>,
     ) -> Result<Vec<Unproven>, LinkWait> {
-        let Link { reader, peer: name } = link;
-        let (cluster, peer_name) = (reader.clone(), name.clone());
-        // a rebuilt cluster is a new one: the one that held the object is gone
-        let leaving = self.mesh.clusters.get(reader).is_none_or(|cluster| cluster.state == State::Leaving)
-            || self.is_rebuilt(reader);
-        match (self.showing(reader), self.known(name)) {
-            (Ok(Some(evidence)), Some(peer)) => match is_gone(evidence, &peer) {
-                Ok(true) => Ok(Vec::new()),
-                Ok(false) => Err(LinkWait::StillThere { object, peer: peer_name, reader: cluster }),
-                Err(reason) => {
-                    Err(LinkWait::MaybeThere { object, peer: peer_name, reader: cluster, reason: reason.to_owned() })
-                }
-            },
-            (Ok(_), _) => Ok(vec![Unproven::NoEvidence { cluster }]),
-            (Err(_), _) if self.is_rebuilt(reader) => Ok(vec![Unproven::Rebuilt { cluster }]),
-            (Err(_), _) if leaving => Ok(vec![Unproven::LeavingAndSilent { cluster }]),
-            (Err(reason), _) => Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
+        let Link { reader, peer } = link;
+        if let Some(end) = link.ends().into_iter().find(|end| self.is_gone(end)) {
+            let cluster = end.clone();
+            let why = if self.is_rebuilt(end) { Unproven::Rebuilt { cluster } } else { Unproven::Lost { cluster } };
+            return Ok(vec![why]);
         }
+        let (cluster, locked) = (reader.clone(), self.accepted.lock.link(reader, peer));
+        let rule = self.mesh.clusters.get(reader).map(|cluster| &cluster.evidence);
+        let required = rule.is_none_or(|rule| rule.requires(object.field()));
+        let still = |reason: &str| LinkWait::MaybeThere {
+            object,
+            peer: peer.clone(),
+            reader: reader.clone(),
+            reason: reason.to_owned(),
+        };
+        let evidence = match self.showing(reader) {
+            Ok(Some(evidence)) => evidence,
+            Ok(None) => return self.settled(link).map(|()| vec![Unproven::NoEvidence { cluster }]),
+            Err(reason) => return Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
+        };
+        let Some(known) = self.known(peer) else {
+            return Err(still("nothing is known of the peer"));
+        };
+        match is_gone(evidence, &known) {
+            Ok(false) => return Err(LinkWait::StillThere { object, peer: peer.clone(), reader: cluster }),
+            Err(reason) if required => return Err(still(reason)),
+            Err(_) => {
+                let field = object.field();
+                return self.settled(link).map(|()| vec![Unproven::Attested { cluster, field }]);
+            }
+            Ok(true) => {}
+        }
+        let Some(closed) = locked.and_then(|link| link.closed) else { return Ok(Vec::new()) };
+        match seen(&evidence.serial) {
+            Ok(serial) if *serial >= closed => Ok(Vec::new()),
+            Ok(serial) => Err(LinkWait::Sync { cluster, synced: *serial, wanted: closed }),
+            Err(reason) if required => Err(still(reason)),
+            Err(_) => self.settled(link).map(|()| vec![Unproven::Attested { cluster, field: object.field() }]),
+        }
+    }
+
+    /// Whether a stage that no evidence shows to be over has lasted long enough.
+    fn settled(&self, link: &Link) -> Result<(), LinkWait> {
+        let settle = self.mesh.clusters.get(&link.reader).map(|cluster| cluster.settle).unwrap_or_default();
+        let since = self.accepted.lock.link(&link.reader, &link.peer).and_then(|link| link.since);
+        let until = since.unwrap_or(self.now) + settle;
+        if settle.is_zero() || until <= self.now {
+            return Ok(());
+        }
+        Err(LinkWait::Settle { reader: link.reader.clone(), until })
     }
 
     fn drop_network(&mut self, link: &Link) {
@@ -61,8 +108,8 @@ impl Links<'_> {
             seen(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
         });
         match gone {
-            Ok(unproven) => self.set(link, Stage::LeavingTrust, unproven),
-            Err(reason) => self.wait(link, vec![reason]),
+            Ok(unproven) => self.go(link, Stage::LeavingTrust, unproven),
+            Err(reason) => self.stay(link, reason),
         }
     }
 
@@ -78,7 +125,7 @@ impl Links<'_> {
                 seen(&evidence.routes).map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
             });
             if let Err(reason) = gone {
-                self.wait(link, vec![reason]);
+                self.stay(link, reason);
                 return;
             }
         }
@@ -91,5 +138,14 @@ impl Links<'_> {
         self.advanced
             .moves
             .insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
+    }
+
+    /// Keeps the stage. A link of an older lock, and one whose reader shows nothing since, begins to count the time now.
+    fn stay(&mut self, link: &Link, reason: LinkWait) {
+        let links = self.advanced.lock.links.get_mut(&link.reader);
+        if let (LinkWait::Settle { .. }, Some(entry)) = (&reason, links.and_then(|links| links.get_mut(&link.peer))) {
+            entry.since.get_or_insert(self.now);
+        }
+        self.wait(link, vec![reason]);
     }
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
-use crate::model::mesh::Mesh;
+use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{Accepted, News, Showing, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::StepId;
+use crate::types::time::Timestamp;
 use crate::wire::metadata::Evidence;
 
 /// The lock of the next run, and what kept links from moving.
@@ -45,6 +46,12 @@ pub(super) struct Links<'a> {
     pub(super) still: BTreeSet<&'a ClusterName>,
     /// Clusters with an approved new identity.
     pub(super) rebuilt: BTreeSet<&'a ClusterName>,
+    /// Clusters that are gone for good.
+    pub(super) lost: BTreeSet<&'a ClusterName>,
+    /// Clusters that get another cluster ID, network or trust domain: their links leave and join anew.
+    pub(super) renamed: BTreeSet<&'a ClusterName>,
+    /// The time of the run.
+    pub(super) now: Timestamp,
     pub(super) advanced: Advanced,
 }
 
@@ -65,14 +72,48 @@ impl<'a> Links<'a> {
         self.rebuilt.contains(name)
     }
 
+    /// Whether the links of a cluster have to leave although the specs want them.
+    pub(super) fn begins_anew(&self, name: &ClusterName) -> bool {
+        self.is_rebuilt(name) || self.lost.contains(name) || self.renamed.contains(name)
+    }
+
+    /// Whether the cluster that a link was made with is no more: what it read, and what was read of it, is closed.
+    pub(super) fn is_gone(&self, name: &ClusterName) -> bool {
+        self.is_rebuilt(name) || self.lost.contains(name)
+    }
+
     pub(super) fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<Unproven>) {
         let links = self.advanced.lock.links.entry(link.reader.clone()).or_default();
-        let entry = links.entry(link.peer.clone()).or_insert(LockedLink { stage, unproven: false });
+        let entry = links.entry(link.peer.clone()).or_insert(LockedLink::new(stage));
         let from = self.accepted.lock.link(&link.reader, &link.peer).map(|link| link.stage);
         entry.stage = stage;
         entry.unproven = !unproven.is_empty();
         if from != Some(stage) {
+            entry.since = None;
+            entry.closed = None;
             self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
+        }
+    }
+
+    /// Raises the serial of each reader of which a link opened or closed, and notes it on links that leave.
+    pub(super) fn number(&mut self) {
+        let is_rendered = |name: &ClusterName| {
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
+        };
+        let opens_or_closes = |step: &Move| step.to != Some(Stage::Joining);
+        let moved = self.advanced.moves.iter().filter(|(_, step)| opens_or_closes(step)).map(|(link, _)| &link.reader);
+        let readers: BTreeSet<ClusterName> = moved.filter(|name| is_rendered(name)).cloned().collect();
+        let lock = &mut self.advanced.lock;
+        for reader in &readers {
+            let serial = lock.serials.entry(reader.clone()).or_default();
+            *serial += 1;
+            let serial = *serial;
+            for (peer, link) in lock.links.get_mut(reader).into_iter().flatten() {
+                let moved = self.advanced.moves.contains_key(&Link::new(reader, peer));
+                if moved && link.stage.is_leaving() {
+                    link.closed = Some(serial);
+                }
+            }
         }
     }
 

@@ -2,38 +2,74 @@
 //!
 //! A secret sends live traffic the moment istiod reads it. So the move from joining to joined waits until both roots, the
 //! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a run.
-//! The stage is pure: it sees the mesh, the lock and the news of [`accept`](mod@crate::pipeline::accept), and never asks anybody.
+//! The stage is pure: it sees the mesh, the lock and what [`accept`](mod@crate::pipeline::accept) took, and never asks anybody.
 
 mod gate;
 pub(crate) mod gone;
 mod guard;
 mod join;
+mod joined_with;
 mod leave;
 mod links;
 mod reasons;
 
+use std::collections::BTreeSet;
+
 use self::links::Links;
+use crate::model::known::Known;
+use crate::model::lock::LockedCluster;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, News};
+use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 pub use self::links::{Advanced, Move};
 pub use self::reasons::{AdvanceRefusal, LinkWait, Unproven, Withdrawn};
 
-/// Moves every link at most one stage. `allow_delete` lifts the deletion guard.
-pub fn advance(mesh: &Mesh, accepted: &Accepted, allow_delete: bool) -> Advanced {
+/// Moves every link at most one stage. `allow_delete` lifts the deletion guard; `now` counts how long a stage of leaving
+/// lasted that no evidence can show to be over.
+///
+/// Clusters that are held back keep all their links' stages, as paused ones do.
+pub fn advance<'a>(
+    mesh: &'a Mesh,
+    accepted: &'a Accepted,
+    held_back: &BTreeSet<&'a ClusterName>,
+    allow_delete: bool,
+    now: Timestamp,
+) -> Advanced {
     let paused = mesh.clusters.values().filter(|cluster| cluster.state == State::Paused).map(|cluster| &cluster.name);
     let news =
         |is_so: fn(&News) -> bool| accepted.news.iter().filter(move |(_, news)| is_so(news)).map(|(name, _)| name);
+    let mut lock = accepted.lock.clone();
+    for (name, cluster) in &mesh.clusters {
+        if let Some(locked) = lock.clusters.get_mut(name) {
+            locked.lost |= cluster.state == State::Lost;
+        }
+    }
+    let is_lost = |name: &&ClusterName| {
+        let declared = mesh.clusters.get(*name).is_some_and(|cluster| cluster.state == State::Lost);
+        declared || lock.clusters.get(*name).is_some_and(|locked: &LockedCluster| locked.lost)
+    };
+    let changes_name = |name: &&ClusterName| {
+        let known = Known::of(mesh, &accepted.lock, name);
+        let joined = known.and_then(|known| Some((known.joined_with()?.clone(), known.joins_with(mesh)?)));
+        joined.is_some_and(|(joined, wanted)| joined.links_differ(&wanted))
+    };
     let mut links = Links {
         mesh,
         accepted,
         allow_delete,
-        still: paused.chain(news(News::is_held_back)).collect(),
+        now,
+        still: paused.chain(news(News::is_held_back)).chain(held_back.iter().copied()).collect(),
         rebuilt: news(|news| news.rebuilt).collect(),
-        advanced: Advanced { lock: accepted.lock.clone(), ..Advanced::default() },
+        lost: mesh.clusters.keys().filter(is_lost).collect(),
+        renamed: mesh.clusters.keys().filter(changes_name).collect(),
+        advanced: Advanced { lock, ..Advanced::default() },
     };
     links.join();
     links.leave();
     links.guard();
+    links.number();
+    joined_with::record(mesh, &mut links.advanced.lock);
     links.advanced
 }

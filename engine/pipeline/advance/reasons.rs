@@ -8,6 +8,7 @@ use crate::model::mesh::EvidenceField;
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 
 /// What a link waits for before it moves to its next stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,22 @@ pub enum LinkWait {
         /// Why, in the cluster's own text.
         reason: String,
     },
+    /// A cluster into which the run that dropped an object is not synced.
+    Sync {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The serial that is synced.
+        synced: u64,
+        /// The serial of that run.
+        wanted: u64,
+    },
+    /// The time that each stage lasts where no evidence can show that it is over.
+    Settle {
+        /// The reader, whose `settle` it is.
+        reader: ClusterName,
+        /// When it is over.
+        until: Timestamp,
+    },
     /// The other direction of the pair, which still reads.
     OtherDirection {
         /// Who reads in it.
@@ -134,6 +151,16 @@ pub enum Withdrawn {
     Secret,
     /// The route of the relay.
     Route,
+}
+
+impl Withdrawn {
+    /// The field of evidence that shows it.
+    pub fn field(self) -> EvidenceField {
+        match self {
+            Self::Secret => EvidenceField::Reads,
+            Self::Route => EvidenceField::Routes,
+        }
+    }
 }
 
 impl fmt::Display for Withdrawn {
@@ -166,6 +193,8 @@ impl LinkWait {
             Self::HiddenRootCas { .. } => Code::RootCasHidden,
             Self::StillThere { .. } => Code::WithdrawnObjectStillThere,
             Self::MaybeThere { .. } => Code::WithdrawnObjectUnknown,
+            Self::Sync { .. } => Code::NotSynced,
+            Self::Settle { .. } => Code::Settling,
             Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
         }
     }
@@ -207,6 +236,12 @@ impl LinkWait {
             Self::MaybeThere { object, peer, reader, reason } => {
                 explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}"))
             }
+            Self::Sync { cluster, synced, wanted } => {
+                explain(format!("run {wanted} of `{cluster}` to be synced into it; run {synced} is"))
+            }
+            Self::Settle { reader, until } => {
+                explain(format!("{until}, since `{reader}` shows no evidence and `settle` is not over"))
+            }
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to let go of `{peer}`")),
         }
     }
@@ -233,13 +268,13 @@ pub enum Unproven {
         /// The field.
         field: EvidenceField,
     },
-    /// A cluster is leaving and does not answer.
-    LeavingAndSilent {
+    /// The cluster is gone: an accepted other one answers in its place.
+    Rebuilt {
         /// The cluster.
         cluster: ClusterName,
     },
-    /// The cluster is gone: an accepted other one answers in its place.
-    Rebuilt {
+    /// The cluster is gone: its spec says so.
+    Lost {
         /// The cluster.
         cluster: ClusterName,
     },
@@ -252,10 +287,10 @@ impl fmt::Display for Unproven {
             Self::Attested { cluster, field } => {
                 write!(f, "`{cluster}` does not show `{field}`, and its spec attests it")
             }
-            Self::LeavingAndSilent { cluster } => write!(f, "`{cluster}` is leaving and does not answer"),
             Self::Rebuilt { cluster } => {
                 write!(f, "`{cluster}` was rebuilt, and the old one cannot show what it holds")
             }
+            Self::Lost { cluster } => write!(f, "`{cluster}` is `state: lost`, and cannot show what it holds"),
         }
     }
 }

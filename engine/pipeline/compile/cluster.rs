@@ -1,5 +1,7 @@
 //! One cluster: its defaults, its files, and what concerns it alone.
 
+use std::time::Duration;
+
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::mesh::{
@@ -18,7 +20,7 @@ const DEFAULT_REPLICAS: u16 = 2;
 
 impl<'a> Compiler<'a> {
     /// A cluster from its document; `None` when its endpoint was reported.
-    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec) -> Option<Draft<'a>> {
+    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec, settle: Duration) -> Option<Draft<'a>> {
         let reconciler = spec.reconciler.as_ref().map_or(Reconciler::Rendered, |reconciler| reconciler.value);
         let components = self.components(spec, reconciler);
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
@@ -62,12 +64,18 @@ impl<'a> Compiler<'a> {
             },
             key,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, reconciler == Reconciler::Deckhouse),
+            settle: spec.settle.as_ref().map_or(settle, |settle| settle.value),
         };
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: Some(spec) })
     }
 
     /// A peer of the clusters of this checkout from an `IstioMulticluster`, which states no domain of its own.
-    pub(super) fn peer(&mut self, spec: &PeerSpec, domain: Option<&ClusterDomain>) -> Option<Draft<'a>> {
+    pub(super) fn peer(
+        &mut self,
+        spec: &PeerSpec,
+        domain: Option<&ClusterDomain>,
+        settle: Duration,
+    ) -> Option<Draft<'a>> {
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.pem(&ca.at, &ca.value));
         let endpoint = spec.endpoint.as_ref()?;
         self.endpoint_address(endpoint, &[]);
@@ -91,6 +99,7 @@ impl<'a> Compiler<'a> {
             allow: Allow::default(),
             key: KeySource::Cluster,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, spec.of_deckhouse),
+            settle,
         };
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
     }

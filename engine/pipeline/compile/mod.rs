@@ -11,6 +11,7 @@ mod finding;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use self::finding::CompileFinding;
 use crate::model::mesh::{EngineKey, FirstContact, Mesh, Reconciler, Topology};
@@ -18,6 +19,9 @@ use crate::spec::{At, ClusterSpec, MeshSpec, Source, Spec, parse_all};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterName, MeshId};
+
+/// How long each stage of leaving takes without evidence, when no spec says it.
+const DEFAULT_SETTLE: Duration = Duration::from_hours(1);
 
 /// A file of the checkout by its path below it; `None` when there is none.
 pub type Files<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
@@ -110,14 +114,15 @@ impl<'a> Compiler<'a> {
     fn drafts(&mut self, mesh: Option<&'a MeshSpec>) -> Vec<Draft<'a>> {
         let spec = self.spec;
         let mut drafts: Vec<Draft<'a>> = Vec::new();
+        let settle = mesh.and_then(|mesh| mesh.settle.as_ref()).map_or(DEFAULT_SETTLE, |settle| settle.value);
         for cluster in &spec.clusters {
             self.mesh_of(cluster, mesh);
-            drafts.extend(self.cluster(cluster));
+            drafts.extend(self.cluster(cluster, settle));
         }
         let domain = drafts.iter().min_by_key(|draft| &draft.cluster.name);
         let domain = domain.map(|draft| draft.cluster.cluster_domain.clone());
         for peer in &spec.peers {
-            drafts.extend(self.peer(peer, domain.as_ref()));
+            drafts.extend(self.peer(peer, domain.as_ref(), settle));
         }
         let mut names: BTreeMap<&ClusterName, &Location> = BTreeMap::new();
         let places = spec.clusters.iter().map(|c| &c.name).chain(spec.peers.iter().map(|p| &p.name));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::checkout::CheckoutError;
 use crate::cluster::fetch::{Fetcher, Peer};
 use crate::model::keyring::KeyProblem;
-use crate::model::mesh::{Cluster, Mesh, State};
+use crate::model::mesh::{Cluster, Mesh};
 use crate::pipeline::observe::signer::Signer;
 use crate::types::address::Endpoint;
 use crate::types::name::ClusterName;
@@ -91,7 +91,7 @@ pub struct Ask<'a> {
 
 /// Everybody that takes part in a mesh: all clusters but those that are paused.
 pub fn everybody(mesh: &Mesh) -> BTreeSet<ClusterName> {
-    let clusters = mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
+    let clusters = mesh.clusters.values().filter(|cluster| cluster.state.is_asked());
     clusters.map(|cluster| cluster.name.clone()).collect()
 }
 

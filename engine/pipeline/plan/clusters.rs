@@ -11,6 +11,7 @@ use crate::model::layout::{KUSTOMIZATION, VALUES, VALUES_FILES, is_below, render
 use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::equal_subjects;
+use crate::pipeline::agreement::Agreement;
 use crate::pipeline::meter::{Meter, Stage};
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{Action, CompareRefusal, FileStep, Gathering, NewText, Plan, compare, notes};
@@ -32,7 +33,7 @@ pub(crate) fn plan(
     decided: &Decided,
     given: &Given,
     tree: &dyn Tree,
-    only: Option<&ClusterName>,
+    (only, agreement): (Option<&ClusterName>, &Agreement),
     meter: &dyn Meter,
 ) -> Result<Plan, Stop> {
     let lock = &decided.advanced.lock;
@@ -41,6 +42,7 @@ pub(crate) fn plan(
     let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
     let names: Vec<&ClusterName> =
         clusters.map(|cluster| &cluster.name).filter(|name| only.is_none_or(|only| only == *name)).collect();
+    let names: Vec<&ClusterName> = names.into_iter().filter(|name| !agreement.holds_back(name)).collect();
     meter.begin(Stage::Comparing, names.len());
     let room = Room(AtomicUsize::new(MAX_KEPT_TEXT));
     let one = |name: &&ClusterName| {
@@ -65,6 +67,7 @@ pub(crate) fn plan(
         advanced: &decided.advanced,
         rendering: BTreeMap::new(),
         refused: BTreeMap::new(),
+        lost: agreement,
         objects: BTreeMap::new(),
     };
     let mut plan = Plan::default();

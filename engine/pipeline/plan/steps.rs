@@ -9,9 +9,10 @@ use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
 use crate::pipeline::advance::{AdvanceRefusal, Advanced, LinkWait, Move};
+use crate::pipeline::agreement::Agreement;
 use crate::pipeline::plan::{CompareRefusal, ObjectChange, Step, StepState};
 use crate::pipeline::render::RenderWait;
-use crate::types::explanation::{Code, Explanation};
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
@@ -27,6 +28,8 @@ pub struct Gathering<'a> {
     pub rendering: BTreeMap<StepId, Vec<RenderWait>>,
     /// Refusals that comparing found.
     pub refused: BTreeMap<StepId, CompareRefusal>,
+    /// What lock or tree lost, told at the first step that every cluster has.
+    pub lost: &'a Agreement,
     /// Objects that change, by step.
     pub objects: BTreeMap<StepId, Vec<ObjectChange>>,
 }
@@ -52,6 +55,10 @@ impl Gathering<'_> {
     }
 
     fn state(&self, id: &StepId) -> StepState {
+        let lost = self.lost.lost.get(&id.cluster).filter(|_| id.kind == StepKind::FetchCa);
+        if let Some(lost) = lost {
+            return StepState::Refused(lost.iter().map(Explain::explanation).collect());
+        }
         let compared = self.refused.get(id).map(CompareRefusal::explanation);
         let refusal = compared.or_else(|| self.advanced.refusals.get(id).map(AdvanceRefusal::explanation));
         if let Some(refusal) = refusal {

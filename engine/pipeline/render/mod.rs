@@ -45,7 +45,7 @@ use self::sizes::check_sizes;
 use crate::model::known::Known;
 use crate::model::layout::rendered_folder;
 use crate::model::lock::Lock;
-use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler, State};
+use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler};
 use crate::pipeline::template::Templates;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::ClusterName;
@@ -159,7 +159,7 @@ impl<'a> RenderContext<'a> {
     fn is_gone(&self, cluster: &Cluster) -> bool {
         let reads = self.lock.links.get(&cluster.name).is_some_and(|links| !links.is_empty());
         let is_read = || self.lock.links.values().any(|links| links.contains_key(&cluster.name));
-        cluster.state == State::Leaving && !reads && !is_read()
+        cluster.state.is_going() && !reads && !is_read()
     }
 
     fn reader<'c>(&'c self, cluster: &'c Cluster, out: &mut RenderedCluster) -> Reader<'c> {
@@ -173,7 +173,8 @@ impl<'a> RenderContext<'a> {
             }
         }
         let known = self.peers.get(&cluster.name).map(|own| own.known);
-        Reader { mesh: self.mesh, cluster, known, engine_keys: &self.engine_keys, links }
+        let serial = self.lock.serials.get(&cluster.name).copied();
+        Reader { mesh: self.mesh, cluster, known, engine_keys: &self.engine_keys, links, serial }
     }
 
     fn rendered(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {

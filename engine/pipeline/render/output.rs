@@ -31,6 +31,6 @@ pub struct ExtraFile {
     pub steps: Vec<StepId>,
 }
 
-/// Files of each cluster's folder with remote secrets made by hand that were given to this mesh: the kustomization lists them
-/// until ours take their places, or they would be pruned.
+/// Files of each cluster's folder with remote secrets that are not rendered now and stay. The kustomization lists them, or they
+/// would be pruned: those made by hand and given to this mesh until ours take their places, and ours while they wait.
 pub type Given = BTreeMap<ClusterName, Vec<String>>;

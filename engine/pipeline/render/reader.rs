@@ -42,6 +42,8 @@ pub(super) struct Reader<'c> {
     pub(super) known: Option<Known<'c>>,
     pub(super) engine_keys: &'c [EngineKey],
     pub(super) links: Vec<Link<'c>>,
+    /// The number of its links' last move.
+    pub(super) serial: Option<u64>,
 }
 
 impl<'c> Reader<'c> {

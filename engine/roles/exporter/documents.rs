@@ -175,7 +175,7 @@ fn identity(
 }
 
 /// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
+pub(super) fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
     if facts.peers == Source::Absent {
         return Ok(PeersFile::empty());
     }

@@ -23,7 +23,7 @@ use crate::cluster::watched::{Objects, Source};
 use crate::istio::debug::{DebugPage, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
 use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
-use crate::roles::exporter::documents::{Facts, shared};
+use crate::roles::exporter::documents::{Facts, peers, shared};
 use crate::roles::exporter::evidence;
 use crate::roles::exporter::evidence::shown;
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
@@ -178,7 +178,9 @@ pub(super) async fn look(
         shared(facts),
         pods.lacking.clone(),
     );
-    Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config }
+    let serial = peers(facts).map(|peers| peers.serial);
+    let serial = serial.map_or_else(|error| Shown::Unknown(error.to_string()), Shown::Seen);
+    Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config, serial }
 }
 
 fn unknown<T>(unread: &Unread) -> Shown<T> {

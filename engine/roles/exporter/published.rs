@@ -268,6 +268,7 @@ fn visible(evidence: &Evidence, reader: &Reader<'_>, relations: &BTreeMap<Cluste
         prepared: evidence.prepared.clone(),
         credentials: about(&evidence.credentials, Some(&uuids), |used| &used.cluster_uuid),
         mesh_config: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
+        serial: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
     }
 }
 

@@ -391,6 +391,7 @@ fn differ(old: &Facts, new: &Facts) -> bool {
         || old.standard != new.standard
         || old.routes != new.routes
         || old.roots != new.roots
+        || old.peers != new.peers
 }
 
 /// Counts proxies that await their restart. Pods are looked at and let go, page by page.

@@ -1,0 +1,116 @@
+//! Lock and tree name each other: what one of them lost is told, and nothing is written or deleted for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::checkout::Checkout;
+
+const SECRET: &str = "rendered/east/secret-istio-remote-secret-west.yaml";
+
+/// Files of one cluster's folder and of the lock.
+fn files(checkout: &Checkout, cluster: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = checkout.output();
+    files.retain(|path, _| path.to_string_lossy().contains(&format!("/{cluster}/")));
+    files
+}
+
+/// What each command says of a loss, with nothing changed in that cluster's folder.
+fn is_told(checkout: &Checkout, cluster: &str, words: &[&str]) {
+    let before = files(checkout, cluster);
+    for arguments in [&["plan"][..], &["plan", "--locked"], &["apply"], &["apply", "--locked", "--allow-delete"]] {
+        let ran = checkout.engine(arguments);
+        assert_eq!(ran.code, 4, "{arguments:?}: {ran}");
+        for word in words {
+            assert!(ran.stdout.contains(word), "{arguments:?}: `{word}` is missing in {ran}");
+        }
+        assert_eq!(files(checkout, cluster), before, "{arguments:?}");
+    }
+    let ran = checkout.engine(&["argocd", "generate", "--cluster", cluster]);
+    assert!(ran.code == 4 && ran.stdout.is_empty(), "{ran}");
+    for word in words {
+        assert!(ran.stderr.contains(word), "`{word}` is missing in {ran}");
+    }
+    assert_eq!(files(checkout, cluster), before);
+}
+
+#[test]
+fn a_lost_file_of_links_deletes_no_secret() {
+    let checkout = Checkout::joined();
+    let links = fs::read(checkout.path("lock/links/east.yaml")).unwrap();
+    fs::remove_file(checkout.path("lock/links/east.yaml")).unwrap();
+    is_told(&checkout, "east", &[SECRET, "lock/links/east.yaml", "git checkout COMMIT~1 -- lock/links/east.yaml"]);
+    assert!(checkout.path(SECRET).exists());
+    checkout.write("lock/links/east.yaml", &links);
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+#[test]
+fn a_lost_lock_deletes_nothing_and_takes_nobody_for_new() {
+    let checkout = Checkout::joined();
+    let before = checkout.output();
+    fs::rename(checkout.path("lock"), checkout.path("away")).unwrap();
+    for cluster in ["east", "west"] {
+        is_told(&checkout, cluster, &["is live, and lock/links/"]);
+    }
+    checkout.shows(&["apply"], 4, &["the lock lost what was accepted of it", "restore its file below lock/clusters/"]);
+    drop(fs::remove_dir_all(checkout.path("lock")));
+    fs::rename(checkout.path("away"), checkout.path("lock")).unwrap();
+    assert_eq!(checkout.output(), before);
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+#[test]
+fn a_lost_entry_keeps_all_that_rests_on_it_and_whoever_answers_is_no_first_contact() {
+    let checkout = Checkout::joined();
+    let entry = fs::read(checkout.path("lock/clusters/west.yaml")).unwrap();
+    fs::remove_file(checkout.path("lock/clusters/west.yaml")).unwrap();
+    let words = ["no entry of `west`", "git checkout COMMIT~1 -- lock/clusters/west.yaml"];
+    is_told(&checkout, "east", &words);
+    let said = checkout.engine(&["plan"]).stdout;
+    assert!(said.contains("1 held back") || said.contains("held back"), "{said}");
+    assert!(!checkout.path("lock/clusters/west.yaml").exists(), "nobody accepted it");
+    checkout.write("lock/clusters/west.yaml", &entry);
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+#[test]
+fn one_lost_file_refuses_no_other_cluster() {
+    let checkout = Checkout::joined();
+    fs::remove_file(checkout.path("lock/links/east.yaml")).unwrap();
+    fs::remove_file(checkout.path("rendered/west/configmap-isthmus-mesh.yaml")).unwrap();
+    assert_eq!(checkout.engine(&["apply"]).code, 4);
+    assert!(checkout.path("rendered/west/configmap-isthmus-mesh.yaml").exists(), "west is as well as before");
+}
+
+#[test]
+fn a_secret_that_cannot_be_made_anew_stays_and_stays_listed() {
+    let checkout = Checkout::joined();
+    // the last that was known of west's private document goes with an edit by hand, and nothing is published
+    let path = "lock/clusters/east.yaml";
+    let text = fs::read_to_string(checkout.path(path)).unwrap();
+    let at = text.find("  relayCA: |").unwrap();
+    let end = text[at + 12..].find("-----END CERTIFICATE-----\n").unwrap() + at + 12 + 26;
+    checkout.write(path, format!("{}{}", &text[..at], &text[end..]).as_bytes());
+    fs::remove_dir_all(checkout.path("metadata")).unwrap();
+    let before = fs::read(checkout.path(SECRET)).unwrap();
+    checkout.engine(&["apply"]);
+    assert_eq!(fs::read(checkout.path(SECRET)).unwrap(), before);
+    let kustomization = fs::read_to_string(checkout.path("rendered/east/kustomization.yaml")).unwrap();
+    assert!(kustomization.contains("secret-istio-remote-secret-west.yaml"), "{kustomization}");
+}
+
+#[test]
+fn a_lock_that_was_cut_short_is_refused_wherever_it_was_cut() {
+    let checkout = Checkout::joined();
+    for path in ["lock/clusters/west.yaml", "lock/links/east.yaml"] {
+        let whole = fs::read_to_string(checkout.path(path)).unwrap();
+        let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+        for cut in (1..lines.len()).step_by(lines.len() / 12 + 1).chain([lines.len() - 1]) {
+            checkout.write(path, lines[..cut].concat().as_bytes());
+            let ran = checkout.engine(&["plan", "--locked"]);
+            assert_eq!(ran.code, 1, "{path} cut after {cut} of {} lines: {ran}", lines.len());
+        }
+        checkout.write(path, whole.as_bytes());
+    }
+}
