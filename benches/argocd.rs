@@ -64,6 +64,7 @@ fn lock(folder: &Path, count: usize) {
                 public,
                 private: Some(private),
                 standard_mesh_networks: None,
+                retiring: Vec::new(),
                 joined_with: None,
                 lost: false,
                 approved: None,

@@ -100,6 +100,86 @@ fn a_secret_that_cannot_be_made_anew_stays_and_stays_listed() {
     assert!(kustomization.contains("secret-istio-remote-secret-west.yaml"), "{kustomization}");
 }
 
+/// Half of a cluster would be written, and the lock would say that the rest is, too.
+#[test]
+fn a_file_of_somebody_else_keeps_the_whole_cluster_as_it_is() {
+    let mine = b"apiVersion: v1\nkind: Secret\nmetadata: {name: istio-remote-secret-west}\n";
+    for (path, bytes) in [(SECRET, &mine[..]), ("rendered/east/kustomization.yaml", b"resources: []\n")] {
+        let checkout = Checkout::new();
+        checkout.write(path, bytes);
+        let ran = checkout.engine(&["apply"]);
+        assert!(ran.code == 4 && ran.stdout.contains(&format!("`{path}` is not ours")), "{ran}");
+        assert_eq!(files(&checkout, "east").len(), 1, "nothing but that file");
+        assert!(!checkout.path("lock/links/east.yaml").exists(), "no link is recorded");
+        assert!(checkout.path("rendered/west/configmap-isthmus-mesh.yaml").exists());
+        fs::remove_file(checkout.path(path)).unwrap();
+        checkout.engine(&["apply"]).done();
+        assert!(checkout.path(SECRET).exists());
+        checkout.shows(&["apply"], 0, &["No changes."]);
+    }
+}
+
+/// Two routes of one ID, or two clusters merged into one network.
+#[test]
+fn a_stated_value_that_another_cluster_publishes_is_an_error() {
+    for (field, value) in [("clusterID", "west"), ("network", "network-west")] {
+        let checkout = Checkout::joined();
+        let edit = format!("name: east}}\nspec: {{{field}: {value}, ");
+        checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", &edit);
+        checkout.refuses(&["apply"], 1, &["`east` states the", value, "`west` is known by it"]);
+    }
+}
+
+#[test]
+fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
+    for (from, to, words) in [
+        ("name: shop}\nspec: {", "name: shop}\nspec: {meshID: bazaar, ", "`meshID: shop`"),
+        ("metadata: {name: shop}", "metadata: {name: bazaar}", "`metadata.name of the Mesh: shop`"),
+        ("name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ", "`reconciler: rendered`"),
+        ("name: west}\nspec: {", "name: west}\nspec: {istio: {namespace: istio}, ", "`istio.namespace: istio-system`"),
+        (
+            "name: west}\nspec: {",
+            "name: west}\nspec: {istio: {config: helmValues}, ",
+            "`istio.config: sharedMeshConfig`",
+        ),
+        ("name: west}\nspec: {", "name: west}\nspec: {flatNetwork: true, ", "`flatNetwork: false`"),
+    ] {
+        let checkout = Checkout::joined();
+        checkout.edit("specs/mesh.yaml", from, to);
+        for arguments in [&["apply"][..], &["plan", "--locked"], &["argocd", "generate", "--cluster", "east"]] {
+            checkout.refuses(arguments, 4, &[words, "set `state: leaving` and apply until its links are gone"]);
+        }
+    }
+}
+
+#[test]
+fn another_cluster_id_leaves_and_joins_anew_and_never_in_place() {
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {clusterID: occident, ");
+    let secret = || fs::read_to_string(checkout.path(SECRET)).ok();
+    let routes =
+        || fs::read_to_string(checkout.path("rendered/east/configmap-isthmus-routes.yaml")).unwrap_or_default();
+    let before = secret().unwrap();
+    assert!(before.contains("networking.istio.io/cluster: west"), "{before}");
+    // without asking, the tree stays with what the link was begun with
+    checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
+    let mut seen = vec![before];
+    checkout.shows(
+        &["plan"],
+        0,
+        &["`west` changes clusterID from `west` to `occident`: its 2 links leave and join anew, and carry no traffic meanwhile"],
+    );
+    for _ in 0..8 {
+        checkout.engine(&["apply", "--allow-delete"]).done();
+        assert!(secret().is_none() || !routes().is_empty(), "no secret without its route");
+        seen.extend(secret().filter(|text| seen.last() != Some(text)));
+    }
+    assert_eq!(seen.len(), 2, "west, then nothing, then occident");
+    assert!(seen[1].contains("networking.istio.io/cluster: occident"), "{}", seen[1]);
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
 #[test]
 fn a_lock_that_was_cut_short_is_refused_wherever_it_was_cut() {
     let checkout = Checkout::joined();

@@ -250,6 +250,35 @@ const TRUST_CHANGES: [Case; 14] = [
     }),
 ];
 
+/// Workloads show certificates of the old root for as long as those live.
+#[test]
+fn an_accepted_root_joins_the_old_one_which_goes_when_its_time_is_over_or_when_it_is_distrusted() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    let old = world.lock.clusters["alfa"].public.roots[0].digest;
+    world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
+    world.take(&["alfa"]);
+    let trusted = |world: &World| -> BTreeSet<Digest> {
+        let mesh = world.compiled();
+        Known::of(&mesh, &world.lock, &name("alfa")).unwrap().trusted_roots().map(|root| root.digest).collect()
+    };
+    let new = world.lock.clusters["alfa"].public.roots[0].digest;
+    assert_eq!(trusted(&world), BTreeSet::from([old, new]));
+    let files = world.lock.to_files().unwrap();
+    let read = Lock::parse(files.iter().map(|(path, text)| (path.as_str(), text.as_bytes()))).unwrap();
+    assert_eq!(read, world.lock, "it is read back");
+    let mut distrusting = world.clone();
+    distrusting.says("alfa", &format!("  distrust: [\"{old}\"]\n"));
+    assert_eq!(trusted(&distrusting), BTreeSet::from([new]), "at once, without asking anybody");
+    distrusting.take(&[]);
+    assert!(distrusting.lock.clusters["alfa"].retiring.is_empty());
+    // 25 hours are not over, and then they are
+    world.take(&[]);
+    assert_eq!(trusted(&world), BTreeSet::from([old, new]));
+    world.lock.clusters.get_mut("alfa").unwrap().retiring[0].since = NOW - Duration::from_hours(25);
+    world.take(&[]);
+    assert_eq!(trusted(&world), BTreeSet::from([new]));
+}
+
 /// An exporter that starts, or one whose sources fail, leaves fields out. That is no news, and nothing to approve.
 #[test]
 fn what_a_cluster_no_longer_says_of_itself_keeps_its_last_value() {
@@ -307,7 +336,7 @@ fn each_trust_change_is_held_back_alone_until_it_is_approved() {
 }
 
 #[test]
-fn a_root_that_goes_is_a_change_and_so_is_a_key_that_takes_the_id_of_another() {
+fn a_root_that_goes_is_no_change_and_stays_for_a_time_and_a_key_that_takes_the_id_of_another_is_one() {
     let mut world = World::new(&["alfa", "bravo"]);
     let one = Authority::new("one more").unwrap().pem;
     let alone = world.public("alfa").root_ca.clone();
@@ -321,7 +350,17 @@ fn a_root_that_goes_is_a_change_and_so_is_a_key_that_takes_the_id_of_another() {
     world.take(&[]);
     let mut shorter = world.clone();
     shorter.public("alfa").root_ca = alone;
-    assert_eq!(change_of(&shorter.turn(&[]), "alfa").findings[0].what.as_str(), "root CA");
+    let (one, before) = (digest_of_root(&one), world.lock.clusters["alfa"].public.roots.len());
+    assert!(shorter.take(&[]).trust_changes.is_empty());
+    let entry = shorter.lock.clusters["alfa"].clone();
+    assert_eq!((before, entry.public.roots.len()), (2, 1));
+    assert_eq!(
+        (entry.retiring.len(), entry.retiring[0].root.digest.to_string(), entry.retiring[0].since),
+        (1, one, NOW)
+    );
+    // published again, it is no news: it was trusted all the time
+    let again = World { lock: shorter.lock.clone(), ..world.clone() }.turn(&[]);
+    assert!(again.trust_changes.is_empty() && again.lock.clusters["alfa"].retiring.is_empty());
     let mut swapped = world.clone();
     *swapped.public("alfa").authn_keys.last_mut().unwrap() = key(51);
     assert_eq!(change_of(&swapped.turn(&[]), "alfa").findings[0].what.as_str(), "further authn key");

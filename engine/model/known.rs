@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, Reach};
 use crate::model::mesh::{Cluster, Mesh};
+use crate::types::certificate::RootCertificate;
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterName, ClusterUuid, Namespace, NetworkName, Revision, TrustDomain,
@@ -132,6 +133,19 @@ impl<'a> Known<'a> {
             Some(published) if !published.is_empty() => published,
             _ => &self.cluster.istio.revisions,
         }
+    }
+
+    /// The roots that it publishes and that are trusted.
+    pub fn roots(&self) -> impl Iterator<Item = &'a RootCertificate> + use<'a> {
+        let distrust = &self.cluster.distrust;
+        self.locked.public.roots.iter().filter(|root| !distrust.contains(&root.digest))
+    }
+
+    /// All roots that readers trust for it: those it publishes, and those that retire.
+    pub fn trusted_roots(&self) -> impl Iterator<Item = &'a RootCertificate> + use<'a> {
+        let distrust = &self.cluster.distrust;
+        let retiring = self.locked.retiring.iter().map(|retiring| &retiring.root);
+        self.roots().chain(retiring.filter(|root| !distrust.contains(&root.digest)))
     }
 
     /// Whether both are in one root: then neither needs the other's.

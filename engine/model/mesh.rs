@@ -137,6 +137,10 @@ pub struct Cluster {
     pub evidence: EvidenceRule,
     /// How long each stage of leaving takes where no evidence shows that it is over.
     pub settle: Duration,
+    /// How long a root CA stays trusted after the cluster published it last.
+    pub root_overlap: Duration,
+    /// Root CAs that are trusted no longer, whatever the cluster publishes: SHA-256 of the DER.
+    pub distrust: BTreeSet<Digest>,
 }
 
 /// Whether the links of a cluster wait for what it shows to be live.

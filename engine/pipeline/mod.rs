@@ -115,7 +115,11 @@ pub fn run(
     }
 
     let tree = world.base.as_ref().map_or(world.tree, |base| base.tree);
-    run.plan = plan::clusters::plan(program, &run.decided, &run.given, tree, (only, &agreement), world.meter)?;
+    let planned = plan::clusters::plan(program, &run.decided, &run.given, tree, (only, &agreement), world.meter)?;
+    run.plan = planned.plan;
+    if let Some(lock) = planned.lock {
+        run.decided.advanced.lock = lock;
+    }
     world.meter.end();
     if let Some(base) = &world.base {
         run.plan.trust_changes = accept::between(mesh, base.lock, &program.lock);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
-use crate::model::known::joined_spec;
+use crate::model::known::{Known, joined_spec};
 use crate::model::lock::{Edit, Lock};
 use crate::model::mesh::Mesh;
 use crate::pipeline::compile;
@@ -73,6 +73,23 @@ impl Explain for EditedWhileJoined<'_> {
         Explanation::new(Code::EditWhileJoined, message).hint(
             "take the edit back, set `state: leaving` and apply until its links are gone; then edit it and join again",
         )
+    }
+}
+
+/// A spec states what another cluster is known by.
+#[derive(Debug)]
+struct Claim<'a> {
+    cluster: &'a ClusterName,
+    what: &'static str,
+    value: String,
+    other: &'a ClusterName,
+}
+
+impl Explain for Claim<'_> {
+    fn explanation(&self) -> Explanation {
+        let Self { cluster, what, value, other } = self;
+        let message = format!("`{cluster}` states the {what} `{value}`, and `{other}` is known by it");
+        Explanation::new(Code::ValueOfAnotherCluster, message).hint("give each cluster its own")
     }
 }
 
@@ -146,7 +163,37 @@ impl Program {
         let program = Self { mesh, lock, warnings, templates, lock_files };
         program.refuse_vanished()?;
         program.refuse_edits()?;
+        program.refuse_claims()?;
         Ok(program)
+    }
+
+    /// What a spec states and another cluster is known by: two routes of one ID, or two clusters in one network.
+    fn refuse_claims(&self) -> Result<(), Stop> {
+        let mut findings = Diagnostics::new();
+        let mut owners: BTreeMap<(&'static str, String), BTreeSet<&ClusterName>> = BTreeMap::new();
+        for known in self.mesh.clusters.keys().filter_map(|name| Known::of(&self.mesh, &self.lock, name)) {
+            let ids = [known.cluster_id(), known.own_cluster_id()].map(|id| ("cluster ID", id.to_string()));
+            let proxy = known.proxy().filter(|_| !known.cluster.flat_network);
+            let network = proxy.iter().map(|proxy| ("network", proxy.network.to_string()));
+            let gateways = proxy.iter().flat_map(|proxy| &proxy.gateways);
+            let gateways = gateways.map(|gateway| ("gateway", gateway.to_string()));
+            for value in ids.into_iter().chain(network).chain(gateways) {
+                owners.entry(value).or_default().insert(&known.cluster.name);
+            }
+        }
+        for cluster in self.mesh.clusters.values() {
+            let id = cluster.cluster_id.iter().map(|id| ("cluster ID", id.to_string()));
+            let network = cluster.network.iter().map(|network| ("network", network.to_string()));
+            let gateways = cluster.gateways.iter().flatten().map(|gateway| ("gateway", gateway.to_string()));
+            for (what, value) in id.chain(network).chain(gateways) {
+                let others = owners.get(&(what, value.clone())).into_iter().flatten();
+                if let Some(other) = others.copied().find(|other| **other != cluster.name) {
+                    let finding = Claim { cluster: &cluster.name, what, value, other };
+                    findings.push(Diagnostic::error(Some(cluster.at.clone()), finding));
+                }
+            }
+        }
+        if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
     }
 
     /// What no edit changes while a link names the cluster. It stands in the lock as it was when the first one began.

@@ -150,8 +150,14 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
         |(cluster, objects)| format!("\n* {} {}\n", code(cluster.as_str()), counted(objects)),
         |(cluster, objects), room| cluster_block(cluster, objects, fields, room.min(LARGEST_FOLD)),
     );
-    let files: Vec<&FileStep> =
-        plan.lock.iter().chain(plan.extra.iter().filter(|file| !file.path.ends_with(KUSTOMIZATION))).collect();
+    let files: Vec<&FileStep> = plan
+        .lock
+        .iter()
+        .chain(plan.extra.iter().filter(|file| {
+            // that a new folder has a list of its files goes without saying
+            file.action != Action::Create || !file.path.ends_with(KUSTOMIZATION)
+        }))
+        .collect();
     if !files.is_empty() {
         let lines: Vec<String> = files.iter().map(|file| format!("{} {}", file.action.sign(), file.path)).collect();
         let words = format!("{} file{} of the lock and beside the objects", files.len(), plural(files.len()));

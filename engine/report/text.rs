@@ -200,7 +200,8 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
         out.push_str(&format!("\n  {DIM}fields of {named_only} more objects are not shown (-v shows them){DIM:#}\n"));
     }
     let (lock, more) = short_list(&plan.lock, verbose);
-    let listed = |file: &&FileStep| verbose || !file.path.ends_with(KUSTOMIZATION);
+    // that a new folder has a list of its files goes without saying
+    let listed = |file: &&FileStep| verbose || file.action != Action::Create || !file.path.ends_with(KUSTOMIZATION);
     let files: Vec<&FileStep> = lock.iter().chain(plan.extra.iter().filter(listed)).collect();
     out.push_str(if files.is_empty() { "" } else { "\n" });
     for file in files {

@@ -75,6 +75,8 @@ pub struct MeshSpec {
     pub required_engine: Option<At<String>>,
     /// `spec.settle`.
     pub settle: Option<At<Duration>>,
+    /// `spec.rootOverlap`.
+    pub root_overlap: Option<At<Duration>>,
 }
 
 /// An entry of `spec.engineKeys`.
@@ -133,6 +135,10 @@ pub struct ClusterSpec {
     pub evidence: Option<At<EvidenceRule>>,
     /// `spec.settle`.
     pub settle: Option<At<Duration>>,
+    /// `spec.rootOverlap`.
+    pub root_overlap: Option<At<Duration>>,
+    /// `spec.distrust`.
+    pub distrust: Vec<At<Digest>>,
 }
 
 /// `spec.multicluster` of a `Cluster`.

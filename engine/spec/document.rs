@@ -31,6 +31,7 @@ pub(super) const MESH: &[&str] = &[
     "engineKeys",
     "requiredEngine",
     "settle",
+    "rootOverlap",
 ];
 pub(super) const CREDENTIALS: &[&str] = &["mode", "requireToken"];
 /// Fields of direct credentials, which version 0.1 had.
@@ -55,6 +56,8 @@ pub(super) const CLUSTER: &[&str] = &[
     "key",
     "evidence",
     "settle",
+    "rootOverlap",
+    "distrust",
 ];
 pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
@@ -165,6 +168,7 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
         engine_keys: engine_keys(reader, fields.get("engineKeys")),
         required_engine: reader.text(fields.get("requiredEngine")),
         settle: duration(reader, fields.get("settle")),
+        root_overlap: duration(reader, fields.get("rootOverlap")),
         name: name?,
     };
     Some(mesh)
@@ -255,6 +259,8 @@ fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec
         key: key(reader, fields.get("key")),
         evidence: evidence(reader, fields.get("evidence")),
         settle: duration(reader, fields.get("settle")),
+        root_overlap: duration(reader, fields.get("rootOverlap")),
+        distrust: reader.names(fields.get("distrust")).map_or_else(Vec::new, |all| all.value),
         name: name?,
     };
     Some(cluster)

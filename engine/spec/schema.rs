@@ -120,6 +120,7 @@ fn mesh() -> Value {
             "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
             "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over"),
+            "rootOverlap": duration("25h", "how long a root CA stays trusted after its cluster published it last; at least the longest life of its workloads' certificates"),
         }),
     )
 }
@@ -181,6 +182,8 @@ fn cluster() -> Value {
             "allow": object(&["apiHosts", "addresses"], &[], allow),
             "evidence": evidence(),
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over; default: that of the Mesh"),
+            "rootOverlap": duration("25h", "how long a root CA stays trusted after the cluster published it last; default: that of the Mesh"),
+            "distrust": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that are trusted no longer, at once and whatever the cluster publishes"),
             "key": {
                 "description": "where the private half of the cluster's key is; default: born in the cluster, never leaves it",
                 "type": "object",

@@ -83,6 +83,8 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         key: KeySource::Cluster,
         evidence: EvidenceRule::Required,
         settle: std::time::Duration::ZERO,
+        root_overlap: std::time::Duration::ZERO,
+        distrust: BTreeSet::new(),
     }
 }
 
@@ -119,6 +121,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
                 .collect(),
         }),
         standard_mesh_networks: None,
+        retiring: Vec::new(),
         joined_with: None,
         lost: false,
         approved: None,

@@ -54,12 +54,23 @@ pub struct LockedCluster {
     pub private: Option<LockedPrivate>,
     /// `meshNetworks` of Istio's standard configuration, which ours replace and therefore take up.
     pub standard_mesh_networks: Option<String>,
+    /// Root CAs that it no longer publishes and that stay trusted for a time, sorted by digest.
+    pub retiring: Vec<RetiringRoot>,
     /// With what its links were begun; `None` while no link names it. A lock of version 1 has none.
     pub joined_with: Option<JoinedWith>,
     /// It was declared lost while links named it, and stays so until the last of them is gone.
     pub lost: bool,
     /// The trust change that was approved and waits for links to leave.
     pub approved: Option<Digest>,
+}
+
+/// A root CA that its cluster no longer publishes: workloads still show certificates that it signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiringRoot {
+    /// The root.
+    pub root: RootCertificate,
+    /// When it was first seen to be published no more.
+    pub since: Timestamp,
 }
 
 /// What the links of a cluster rest on. It stays as it is until the last of them is gone, whatever is edited or published.
@@ -258,11 +269,16 @@ impl JoinedSpec {
 }
 
 impl JoinedWith {
-    /// Whether links that were begun with one cannot go on with the other: what istiod and relays of readers name the cluster
-    /// by is another.
-    pub fn links_differ(&self, other: &Self) -> bool {
-        (&self.cluster_id, &self.network, &self.trust_domain)
-            != (&other.cluster_id, &other.network, &other.trust_domain)
+    /// What keeps links that were begun with one from going on with the other: istiod and relays of readers name the cluster
+    /// by it.
+    pub fn renamed(&self, wanted: &Self) -> Vec<Edit> {
+        let fields = [
+            ("clusterID", self.cluster_id.to_string(), wanted.cluster_id.to_string()),
+            ("network", self.network.to_string(), wanted.network.to_string()),
+            ("trustDomain", self.trust_domain.to_string(), wanted.trust_domain.to_string()),
+        ];
+        let edits = fields.into_iter().map(|(field, joined, wanted)| Edit { field, joined, wanted });
+        edits.filter(|edit| edit.joined != edit.wanted).collect()
     }
 }
 
@@ -470,6 +486,14 @@ struct WireRoot {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireRetiring {
+    #[serde(with = "rfc3339")]
+    since: Timestamp,
+    root: WireRoot,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireCluster {
     version: u32,
     cluster: ClusterName,
@@ -480,6 +504,8 @@ struct WireCluster {
     lost: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approved: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retiring: Vec<WireRetiring>,
     public: WirePublic,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     private: Option<WirePrivate>,
@@ -543,6 +569,16 @@ impl WireKey {
     }
 }
 
+impl WireRoot {
+    fn check(self, path: &str) -> Result<RootCertificate, Diagnostic> {
+        let parsed = parse_roots_any_time(&self.pem)
+            .map_err(|error| of_file(path, &LockFinding::Root { digest: self.sha256, error: &error }))?;
+        let same = |root: &RootCertificate| root.digest == self.sha256 && root.not_after == self.not_after;
+        let root = parsed.into_iter().next().filter(same);
+        root.ok_or_else(|| of_file(path, &LockFinding::RootDiffers { digest: self.sha256 }))
+    }
+}
+
 impl WireCluster {
     fn new(name: &ClusterName, cluster: &LockedCluster) -> Self {
         let public = &cluster.public;
@@ -574,6 +610,11 @@ impl WireCluster {
             joined_with: cluster.joined_with.clone(),
             lost: cluster.lost,
             approved: cluster.approved,
+            retiring: cluster
+                .retiring
+                .iter()
+                .map(|retiring| WireRetiring { since: retiring.since, root: root(&retiring.root) })
+                .collect(),
             complete: true,
         }
     }
@@ -585,16 +626,10 @@ impl WireCluster {
             let (id, key) = key.check(path)?;
             authn_keys.insert(id, LockedKey { key, scopes });
         }
-        let mut roots = Vec::new();
-        for wire in self.public.root_ca {
-            let parsed = parse_roots_any_time(&wire.pem)
-                .map_err(|error| of_file(path, &LockFinding::Root { digest: wire.sha256, error: &error }))?;
-            let same = |root: &RootCertificate| root.digest == wire.sha256 && root.not_after == wire.not_after;
-            match parsed.into_iter().next().filter(same) {
-                Some(root) => roots.push(root),
-                None => return Err(of_file(path, &LockFinding::RootDiffers { digest: wire.sha256 })),
-            }
-        }
+        let roots: Result<Vec<_>, _> = self.public.root_ca.into_iter().map(|root| root.check(path)).collect();
+        let retiring = self.retiring.into_iter();
+        let retiring = retiring.map(|wire| Ok(RetiringRoot { root: wire.root.check(path)?, since: wire.since }));
+        let (roots, retiring) = (roots?, retiring.collect::<Result<_, Diagnostic>>()?);
         let (_, authn_key) = self.public.authn_key.check(path)?;
         Ok(LockedCluster {
             public: LockedPublic {
@@ -620,6 +655,7 @@ impl WireCluster {
             joined_with: self.joined_with,
             lost: self.lost,
             approved: self.approved,
+            retiring,
         })
     }
 }

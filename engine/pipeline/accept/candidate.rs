@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{News, Showing, Standing};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
-use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic};
+use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, RetiringRoot};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, Private};
@@ -48,6 +48,17 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Roots that were published and are no more. They count from the first run that sees it, so a late run is a safe one.
+    fn retiring(&self, cluster: &Cluster, known: &LockedCluster, new: &LockedPublic) -> Vec<RetiringRoot> {
+        let published: BTreeSet<Digest> = new.roots.iter().map(|root| root.digest).collect();
+        let gone = known.public.roots.iter().map(|root| RetiringRoot { root: root.clone(), since: self.now });
+        let before = known.retiring.iter().filter(|old| self.now < old.since + cluster.root_overlap).cloned();
+        let all = gone.chain(before).filter(|retiring| !published.contains(&retiring.root.digest));
+        let mut all: Vec<_> = all.filter(|retiring| !cluster.distrust.contains(&retiring.root.digest)).collect();
+        all.sort_by_key(|retiring| retiring.root.digest);
+        all
+    }
+
     pub(super) fn candidate(
         &self,
         cluster: &Cluster,
@@ -83,13 +94,16 @@ impl Judge<'_> {
             keep_unsaid(&mut public, &known.public);
         }
         candidate.news.public = Standing::Current;
-        candidate.judge_public(self, cluster, known.map(|known| &known.public), &public);
+        let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
+        candidate.judge_public(self, cluster, (known.map(|known| &known.public), retiring), &public);
         let same = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid);
+        let retiring = same.map(|known| self.retiring(cluster, known, &public)).unwrap_or_default();
         let mut entry = LockedCluster {
             public,
             private: same.and_then(|known| known.private.clone()),
             standard_mesh_networks: same.and_then(|known| known.standard_mesh_networks.clone()),
             joined_with: same.and_then(|known| known.joined_with.clone()),
+            retiring,
             lost: same.is_some_and(|known| known.lost),
             approved: None,
         };
@@ -124,7 +138,7 @@ impl Candidate {
         &mut self,
         judge: &Judge<'_>,
         cluster: &Cluster,
-        known: Option<&LockedPublic>,
+        (known, retiring): (Option<&LockedPublic>, &[RetiringRoot]),
         new: &LockedPublic,
     ) {
         let pin = &cluster.pin;
@@ -170,7 +184,10 @@ impl Candidate {
             }
         }
         let old: BTreeSet<Digest> = known.roots.iter().map(|root| root.digest).collect();
-        if old != digests {
+        let trusted = retiring.iter().map(|retiring| retiring.root.digest).chain(old.iter().copied());
+        let trusted: BTreeSet<Digest> = trusted.collect();
+        // what goes is trusted for a while yet, and nobody has to agree to trust less
+        if !digests.is_subset(&trusted) {
             self.change(Document::Public, (Some(list(&old)), Some(list(&digests))), TrustMeaning::RootCa, pinned_roots);
         }
         let relay = (fingerprint(known.relay_ca.as_ref()), fingerprint(new.relay_ca.as_ref()));

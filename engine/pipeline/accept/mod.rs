@@ -176,7 +176,8 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
         let known = before.clusters.get(name);
         let news = News::silent(UnseenReason::NotAsked);
         let mut candidate = Candidate { news, entry: None, changes: Vec::new(), refusals: Vec::new() };
-        candidate.judge_public(&judge, cluster, known.map(|known| &known.public), &entry.public);
+        let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
+        candidate.judge_public(&judge, cluster, (known.map(|known| &known.public), retiring), &entry.public);
         if let (Some(old), Some(new)) = (known.and_then(|known| known.private.as_ref()), &entry.private) {
             let id = |private: &crate::model::lock::LockedPrivate| private.cluster_id.as_ref().map(ToString::to_string);
             let values = [

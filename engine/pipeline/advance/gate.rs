@@ -147,7 +147,7 @@ impl End<'_> {
             return Ok(());
         };
         match self.field(EvidenceField::Trusts, &evidence.trusts) {
-            Ok(trusts) if other.known.locked.public.roots.iter().all(|root| trusts.contains(&root.digest)) => Ok(()),
+            Ok(trusts) if other.known.roots().all(|root| trusts.contains(&root.digest)) => Ok(()),
             Ok(_) => wait(LinkWait::RootCa { of: other.name(), within: self.name() }),
             Err(lack) => Err(lack),
         }

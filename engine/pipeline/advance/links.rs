@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::known::Known;
 use crate::model::link::Link;
-use crate::model::lock::{Lock, LockedLink, Stage};
+use crate::model::lock::{Edit, Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{Accepted, News, Showing, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
@@ -24,6 +24,8 @@ pub struct Advanced {
     pub refusals: BTreeMap<StepId, AdvanceRefusal>,
     /// Links that moved.
     pub moves: BTreeMap<Link, Move>,
+    /// Clusters whose links leave and join anew, with what is changed of them.
+    pub renamed: BTreeMap<ClusterName, Vec<Edit>>,
 }
 
 /// A link's move.

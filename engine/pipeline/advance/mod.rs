@@ -13,11 +13,11 @@ mod leave;
 mod links;
 mod reasons;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::links::Links;
 use crate::model::known::Known;
-use crate::model::lock::LockedCluster;
+use crate::model::lock::{Edit, LockedCluster};
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, News};
 use crate::types::name::ClusterName;
@@ -50,11 +50,12 @@ pub fn advance<'a>(
         let declared = mesh.clusters.get(*name).is_some_and(|cluster| cluster.state == State::Lost);
         declared || lock.clusters.get(*name).is_some_and(|locked: &LockedCluster| locked.lost)
     };
-    let changes_name = |name: &&ClusterName| {
-        let known = Known::of(mesh, &accepted.lock, name);
-        let joined = known.and_then(|known| Some((known.joined_with()?.clone(), known.joins_with(mesh)?)));
-        joined.is_some_and(|(joined, wanted)| joined.links_differ(&wanted))
+    let renamed = |name: &'a ClusterName| {
+        let known = Known::of(mesh, &accepted.lock, name)?;
+        let edits = known.joined_with()?.renamed(&known.joins_with(mesh)?);
+        (!edits.is_empty()).then_some((name, edits))
     };
+    let renamed: BTreeMap<&ClusterName, Vec<Edit>> = mesh.clusters.keys().filter_map(renamed).collect();
     let mut links = Links {
         mesh,
         accepted,
@@ -63,8 +64,12 @@ pub fn advance<'a>(
         still: paused.chain(news(News::is_held_back)).chain(held_back.iter().copied()).collect(),
         rebuilt: news(|news| news.rebuilt).collect(),
         lost: mesh.clusters.keys().filter(is_lost).collect(),
-        renamed: mesh.clusters.keys().filter(changes_name).collect(),
-        advanced: Advanced { lock, ..Advanced::default() },
+        renamed: renamed.keys().copied().collect(),
+        advanced: Advanced {
+            lock,
+            renamed: renamed.into_iter().map(|(name, edits)| (name.clone(), edits)).collect(),
+            ..Advanced::default()
+        },
     };
     links.join();
     links.leave();

@@ -1,6 +1,6 @@
 //! One cluster: its defaults, its files, and what concerns it alone.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -8,7 +8,7 @@ use crate::model::mesh::{
     Allow, Api, Cluster, Components, EvidenceRule, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
-use crate::pipeline::compile::{Compiler, Draft};
+use crate::pipeline::compile::{Compiler, Draft, Times};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
 use crate::types::certificate::{CertificateError, DerFault, MAX_BUNDLE, PemFault};
@@ -20,7 +20,7 @@ const DEFAULT_REPLICAS: u16 = 2;
 
 impl<'a> Compiler<'a> {
     /// A cluster from its document; `None` when its endpoint was reported.
-    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec, settle: Duration) -> Option<Draft<'a>> {
+    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec, times: Times) -> Option<Draft<'a>> {
         let reconciler = spec.reconciler.as_ref().map_or(Reconciler::Rendered, |reconciler| reconciler.value);
         let components = self.components(spec, reconciler);
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
@@ -64,18 +64,15 @@ impl<'a> Compiler<'a> {
             },
             key,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, reconciler == Reconciler::Deckhouse),
-            settle: spec.settle.as_ref().map_or(settle, |settle| settle.value),
+            settle: spec.settle.as_ref().map_or(times.settle, |settle| settle.value),
+            root_overlap: spec.root_overlap.as_ref().map_or(times.root_overlap, |overlap| overlap.value),
+            distrust: spec.distrust.iter().map(|digest| digest.value).collect(),
         };
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: Some(spec) })
     }
 
     /// A peer of the clusters of this checkout from an `IstioMulticluster`, which states no domain of its own.
-    pub(super) fn peer(
-        &mut self,
-        spec: &PeerSpec,
-        domain: Option<&ClusterDomain>,
-        settle: Duration,
-    ) -> Option<Draft<'a>> {
+    pub(super) fn peer(&mut self, spec: &PeerSpec, domain: Option<&ClusterDomain>, times: Times) -> Option<Draft<'a>> {
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.pem(&ca.at, &ca.value));
         let endpoint = spec.endpoint.as_ref()?;
         self.endpoint_address(endpoint, &[]);
@@ -99,7 +96,9 @@ impl<'a> Compiler<'a> {
             allow: Allow::default(),
             key: KeySource::Cluster,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, spec.of_deckhouse),
-            settle,
+            settle: times.settle,
+            root_overlap: times.root_overlap,
+            distrust: BTreeSet::new(),
         };
         Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
     }

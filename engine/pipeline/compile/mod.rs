@@ -22,6 +22,16 @@ use crate::types::name::{ClusterName, MeshId};
 
 /// How long each stage of leaving takes without evidence, when no spec says it.
 const DEFAULT_SETTLE: Duration = Duration::from_hours(1);
+/// How long a root stays trusted after it was published last, when no spec says it: the day that Istio's certificates of
+/// workloads live, and an hour.
+const DEFAULT_ROOT_OVERLAP: Duration = Duration::from_hours(25);
+
+/// Times that a Mesh states for all its clusters.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    settle: Duration,
+    root_overlap: Duration,
+}
 
 /// A file of the checkout by its path below it; `None` when there is none.
 pub type Files<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
@@ -114,15 +124,19 @@ impl<'a> Compiler<'a> {
     fn drafts(&mut self, mesh: Option<&'a MeshSpec>) -> Vec<Draft<'a>> {
         let spec = self.spec;
         let mut drafts: Vec<Draft<'a>> = Vec::new();
-        let settle = mesh.and_then(|mesh| mesh.settle.as_ref()).map_or(DEFAULT_SETTLE, |settle| settle.value);
+        let stated = |pick: fn(&MeshSpec) -> Option<&At<Duration>>| mesh.and_then(pick).map(|stated| stated.value);
+        let times = Times {
+            settle: stated(|mesh| mesh.settle.as_ref()).unwrap_or(DEFAULT_SETTLE),
+            root_overlap: stated(|mesh| mesh.root_overlap.as_ref()).unwrap_or(DEFAULT_ROOT_OVERLAP),
+        };
         for cluster in &spec.clusters {
             self.mesh_of(cluster, mesh);
-            drafts.extend(self.cluster(cluster, settle));
+            drafts.extend(self.cluster(cluster, times));
         }
         let domain = drafts.iter().min_by_key(|draft| &draft.cluster.name);
         let domain = domain.map(|draft| draft.cluster.cluster_domain.clone());
         for peer in &spec.peers {
-            drafts.extend(self.peer(peer, domain.as_ref(), settle));
+            drafts.extend(self.peer(peer, domain.as_ref(), times));
         }
         let mut names: BTreeMap<&ClusterName, &Location> = BTreeMap::new();
         let places = spec.clusters.iter().map(|c| &c.name).chain(spec.peers.iter().map(|p| &p.name));

@@ -2,7 +2,7 @@
 //! graph.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ use crate::pipeline::accept::equal_subjects;
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::meter::{Meter, Stage};
 use crate::pipeline::plan::graph::Graph;
-use crate::pipeline::plan::{Action, CompareRefusal, FileStep, Gathering, NewText, Plan, compare, notes};
+use crate::pipeline::plan::{Action, CompareRefusal, FileStep, Gathering, NewText, Plan, compare, costs, notes};
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
 use crate::pipeline::run::Decided;
@@ -27,7 +27,15 @@ use crate::types::step::{StepId, StepKind};
 /// Most bytes of new texts that a plan keeps; what is beyond is rendered again when it is written.
 const MAX_KEPT_TEXT: usize = 32 << 20;
 
-/// Renders and compares every cluster, or `only` one.
+/// A plan, and the lock that goes with it.
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    /// The lock without the moves of clusters that are refused; `None`: none is.
+    pub(crate) lock: Option<Lock>,
+}
+
+/// Renders and compares every cluster, or `only` one. A cluster in whose folder a file of somebody else is in the way keeps all
+/// its files and its links' stages: half of it would be written, and the lock would say that the rest is, too.
 pub(crate) fn plan(
     program: &Program,
     decided: &Decided,
@@ -35,7 +43,7 @@ pub(crate) fn plan(
     tree: &dyn Tree,
     (only, agreement): (Option<&ClusterName>, &Agreement),
     meter: &dyn Meter,
-) -> Result<Plan, Stop> {
+) -> Result<Planned, Stop> {
     let lock = &decided.advanced.lock;
     let context = RenderContext::new(&program.mesh, lock, &program.templates, given).map_err(Stop::Findings)?;
     // a paused cluster keeps its tree byte for byte, whatever its peers do
@@ -71,14 +79,22 @@ pub(crate) fn plan(
         objects: BTreeMap::new(),
     };
     let mut plan = Plan::default();
-    for result in compared {
+    let mut refused = BTreeSet::new();
+    for (name, result) in names.iter().zip(compared) {
         match result {
+            Ok((changes, _, waiting, warnings)) if !changes.refused.is_empty() => {
+                plan.warnings.extend(warnings);
+                gathering.refused.extend(changes.refused);
+                for (step, reason) in waiting {
+                    gathering.rendering.entry(step).or_default().push(reason);
+                }
+                refused.insert(*name);
+            }
             Ok((changes, extra, waiting, warnings)) => {
                 plan.warnings.extend(warnings);
                 for (step, change) in changes.objects {
                     gathering.objects.entry(step).or_default().push(change);
                 }
-                gathering.refused.extend(changes.refused);
                 for (step, reason) in waiting {
                     gathering.rendering.entry(step).or_default().push(reason);
                 }
@@ -100,10 +116,32 @@ pub(crate) fn plan(
     plan.trust_changes = decided.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();
     plan.warnings.extend(equal_subjects(lock));
     plan.warnings.extend(decided.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
-    plan.lock = lock_steps?.unwrap_or_default();
     plan.moves.clone_from(&decided.advanced.moves);
-    plan.notes = notes(&program.mesh, &plan.moves);
-    Ok(plan)
+    plan.moves.retain(|link, _| !refused.contains(&link.reader));
+    plan.notes = costs(&program.lock, &decided.advanced.renamed);
+    plan.notes.extend(notes(&program.mesh, &plan.moves));
+    let kept = (!refused.is_empty()).then(|| unmoved(&program.lock, lock, &refused));
+    plan.lock = match &kept {
+        Some(kept) if decided.accepted.is_some() => self::lock_steps(program, kept, tree)?,
+        _ => lock_steps?.unwrap_or_default(),
+    };
+    Ok(Planned { plan, lock: kept })
+}
+
+/// The lock with the links of these readers as they were.
+fn unmoved(old: &Lock, new: &Lock, readers: &BTreeSet<&ClusterName>) -> Lock {
+    let mut lock = new.clone();
+    for reader in readers {
+        match old.links.get(*reader) {
+            Some(links) => lock.links.insert((*reader).clone(), links.clone()),
+            None => lock.links.remove(*reader),
+        };
+        match old.serials.get(*reader) {
+            Some(serial) => lock.serials.insert((*reader).clone(), *serial),
+            None => lock.serials.remove(*reader),
+        };
+    }
+    lock
 }
 
 /// Folders of clusters that are neither declared nor known: an empty one of ours goes, anything else is refused.

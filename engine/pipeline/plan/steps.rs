@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::link::Link;
-use crate::model::lock::Stage;
+use crate::model::lock::{Edit, Lock, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
 use crate::pipeline::advance::{AdvanceRefusal, Advanced, LinkWait, Move};
@@ -92,6 +92,23 @@ impl Gathering<'_> {
         waits.extend(rendering);
         if waits.is_empty() { StepState::Ready } else { StepState::Waiting(waits) }
     }
+}
+
+/// What an edit costs that makes links leave and join anew.
+pub fn costs(lock: &Lock, renamed: &BTreeMap<ClusterName, Vec<Edit>>) -> Vec<String> {
+    let cost = |(name, edits): (&ClusterName, &Vec<Edit>)| {
+        let edits: Vec<String> = edits
+            .iter()
+            .map(|Edit { field, joined, wanted }| format!("{field} from `{joined}` to `{wanted}`"))
+            .collect();
+        let links = lock.links.iter().flat_map(|(reader, links)| links.keys().map(move |peer| (reader, peer)));
+        let links = links.filter(|(reader, peer)| *reader == name || *peer == name).count();
+        format!(
+            "`{name}` changes {}: its {links} links leave and join anew, and carry no traffic meanwhile",
+            edits.join(" and ")
+        )
+    };
+    renamed.iter().map(cost).collect()
 }
 
 /// What a reviewer should know about the moves of a run, beside the objects.

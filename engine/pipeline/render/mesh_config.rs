@@ -185,7 +185,7 @@ fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConf
     let own: BTreeSet<_> = own_roots.iter().map(|root| root.digest).collect();
     let mut roots = BTreeMap::new();
     for link in &reader.links {
-        for root in link.peer.known.locked.public.roots.iter().filter(|root| !own.contains(&root.digest)) {
+        for root in link.peer.known.trusted_roots().filter(|root| !own.contains(&root.digest)) {
             let entry = CaCertificate { pem: &root.pem, trust_domains: BTreeSet::new() };
             let entry: &mut CaCertificate<'_> = roots.entry(root.digest).or_insert(entry);
             entry.trust_domains.insert(&link.peer.trust_domain);
