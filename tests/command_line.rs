@@ -177,21 +177,21 @@ fn json_of_a_failure_has_code_message_hint_and_causes() {
     assert_eq!((&unknown["code"], &unknown["hint"]), (&"unknown-cluster".into(), &"did you mean `west`?".into()));
     assert_eq!(unknown["message"], "--cluster: no spec declares a cluster `wset`");
     let absent = document(&["apply", "no-such-plan"]);
-    assert_eq!((&absent["code"], &absent["exit"]), (&"file-not-read".into(), &6.into()));
+    assert_eq!((&absent["code"], &absent["exit"]), (&"system-failed".into(), &6.into()));
     assert_eq!(absent["causes"], serde_json::json!(["No such file or directory (os error 2)"]));
     for (words, code) in [
-        (vec!["plan", "--to", "cluster"], "command-not-available"),
-        (vec!["plna"], "unknown-command"),
+        (vec!["plan", "--to", "cluster"], "not-available"),
+        (vec!["plna"], "invalid-arguments"),
         (vec!["export", "nrth"], "unknown-cluster"),
-        (vec!["init"], "specs-exist"),
-        (vec!["manifests", "flux", "--repo", "x"], "flag-not-for-command"),
-        (vec!["watch", "--cluster", "west"], "flag-not-for-command"),
+        (vec!["init"], "already-exists"),
+        (vec!["manifests", "flux", "--repo", "x"], "invalid-arguments"),
+        (vec!["watch", "--cluster", "west"], "invalid-arguments"),
         (vec!["plan", "--base", "HEAD"], "not-in-git"),
     ] {
         assert_eq!(document(&words)["code"], code, "{words:?}");
     }
     checkout.engine(&["keys", "new"]).done();
-    assert_eq!(document(&["keys", "new"])["code"], "engine-key-known");
+    assert_eq!(document(&["keys", "new"])["code"], "already-exists");
 }
 
 #[test]

@@ -995,7 +995,10 @@ fn a_program_reads_reasons_by_their_codes() {
     world.faults.insert(first, Fault::Down);
     world.faults.insert(second, Fault::OtherRoot);
     let plan = world.turn().plan;
-    let json = isthmus::report::text::plan_json(&plan, "shop", &|_, _| Vec::new());
+    let json =
+        isthmus::report::text::plan_json(&plan, &isthmus::types::diagnostic::Diagnostics::new(), "shop", &|_, _| {
+            Vec::new()
+        });
     let finding = &json["trustChanges"][0]["findings"][0];
     assert_eq!((&finding["field"], &finding["code"]), (&"root-ca".into(), &"root-ca-changed".into()), "{json:#}");
     assert_eq!((&finding["message"], &finding["hint"]), (&finding["meaning"], &serde_json::Value::Null));

@@ -119,12 +119,11 @@ impl CheckoutError {
         match self {
             Self::Busy(_) => Code::AnotherEngineWorks,
             Self::Absent(_) => Code::CheckoutAbsent,
-            Self::Outside { .. } => Code::PathRefused,
-            Self::Kind { .. } => Code::WrongKindOfFile,
-            Self::Name { .. } => Code::FileNameNotText,
-            Self::Limit { .. } => Code::FileLimitPassed,
-            Self::Exists { .. } => Code::FileExists,
-            Self::Io { .. } => Code::FileSystemFailed,
+            Self::Outside { .. } | Self::Kind { .. } => Code::PathRefused,
+            Self::Name { .. } => Code::WrongEncoding,
+            Self::Limit { .. } => Code::LimitExceeded,
+            Self::Exists { .. } => Code::AlreadyExists,
+            Self::Io { .. } => Code::SystemFailed,
         }
     }
 

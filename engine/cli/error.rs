@@ -37,23 +37,23 @@ impl Explain for UsageError {
             Self::NotHere { what } => {
                 let version = env!("CARGO_PKG_VERSION");
                 let message = format!("{what} is not part of this version of the engine, {version}");
-                Explanation::new(Code::CommandNotAvailable, message)
+                Explanation::new(Code::NotAvailable, message)
             }
             Self::UnknownCommand { command, near } => {
                 let message = format!("there is no command `{}`", command.escape_debug());
                 let list = "(`engine --help` lists them)";
                 match near {
                     Some(near) => {
-                        Explanation::new(Code::UnknownCommand, message).hint(format!("did you mean `{near}`? {list}"))
+                        Explanation::new(Code::InvalidArguments, message).hint(format!("did you mean `{near}`? {list}"))
                     }
-                    None => Explanation::new(Code::UnknownCommand, format!("{message} {list}")),
+                    None => Explanation::new(Code::InvalidArguments, format!("{message} {list}")),
                 }
             }
-            Self::Markdown => Explanation::new(Code::FlagNotForCommand, "--output markdown is for `engine plan`")
+            Self::Markdown => Explanation::new(Code::InvalidArguments, "--output markdown is for `engine plan`")
                 .hint("this command has text and json"),
-            Self::Arguments(error) => Explanation::new(Code::InvalidFlag, error.to_string()),
+            Self::Arguments(error) => Explanation::new(Code::InvalidArguments, error.to_string()),
             Self::ManualPage(error) => {
-                Explanation::new(Code::FileNotWritten, format!("writing the manual page: {error}"))
+                Explanation::new(Code::SystemFailed, format!("writing the manual page: {error}"))
             }
         }
     }

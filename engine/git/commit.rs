@@ -30,7 +30,7 @@ pub struct InvalidAuthor {
 impl Explain for InvalidAuthor {
     fn explanation(&self) -> Explanation {
         let message = format!("`{}` is no author", self.text.escape_debug());
-        Explanation::new(Code::InvalidFlag, message).hint("write `NAME <MAIL>`")
+        Explanation::new(Code::InvalidArguments, message).hint("write `NAME <MAIL>`")
     }
 }
 

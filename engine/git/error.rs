@@ -179,19 +179,15 @@ pub enum Refusal {
 impl Refusal {
     fn code(&self) -> Code {
         match self {
-            Self::LineBreak { .. } | Self::NameNotUtf8 { .. } => Code::FileNameNotText,
-            Self::Moving => Code::FileChangedMeanwhile,
+            Self::LineBreak { .. } | Self::NameNotUtf8 { .. } => Code::WrongEncoding,
+            Self::Moving => Code::GitBusy,
             Self::NoBranch(_) => Code::NoBranch,
-            Self::BranchCheckedOut { .. } => Code::BranchCheckedOut,
+            Self::BranchCheckedOut { .. } | Self::BranchName { .. } | Self::Remote { .. } => Code::InvalidArguments,
             Self::ObjectName { .. } => Code::GitFailed,
-            Self::BranchName { .. } => Code::InvalidBranchName,
             Self::NoRevision { .. } => Code::UnknownRevision,
-            Self::TooLarge { .. } | Self::TooManyFiles { .. } => Code::FileLimitPassed,
-            Self::NotPlain { .. } => Code::WrongKindOfFile,
-            Self::Remote { .. } => Code::UnknownRemote,
-            Self::Apart => Code::BranchesApart,
-            Self::OwnCommits { .. } => Code::CommitsNotPushed,
-            Self::WorkTree { .. } => Code::ChangesNotCommitted,
+            Self::TooLarge { .. } | Self::TooManyFiles { .. } => Code::LimitExceeded,
+            Self::NotPlain { .. } => Code::PathRefused,
+            Self::Apart | Self::OwnCommits { .. } | Self::WorkTree { .. } => Code::BranchesApart,
         }
     }
 
@@ -255,17 +251,17 @@ impl Explain for GitError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Missing(cause) => {
-                Explanation::new(Code::GitMissing, format!("cannot run git: {cause}")).hint("install git 2.30 or newer")
+                Explanation::new(Code::GitFailed, format!("cannot run git: {cause}")).hint("install git 2.30 or newer")
             }
             Self::Owner { folder } => {
                 let folder = folder.display();
                 let message = format!("git does not trust `{folder}`: it belongs to another user");
                 let trust = format!("git config --global --add safe.directory {folder}");
-                Explanation::new(Code::GitOwner, message).hint(format!("change its owner, or run `{trust}`"))
+                Explanation::new(Code::GitFailed, message).hint(format!("change its owner, or run `{trust}`"))
             }
             Self::TimedOut { action, seconds } => {
                 let message = format!("{action}: git took longer than {seconds} s and was ended");
-                Explanation::new(Code::GitTimedOut, message).hint("look whether the remote or the disk hangs")
+                Explanation::new(Code::GitFailed, message).hint("look whether the remote or the disk hangs")
             }
             Self::TooMuch { action, limit } => {
                 Explanation::new(Code::GitFailed, format!("{action}: git gave more than {limit} bytes"))

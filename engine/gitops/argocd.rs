@@ -76,7 +76,7 @@ pub enum ParameterError {
 
 impl Explain for ParameterError {
     fn explanation(&self) -> Explanation {
-        let of = |message: String| Explanation::new(Code::InvalidParameter, message);
+        let of = |message: String| Explanation::new(Code::InvalidArguments, message);
         match self {
             Self::Json(error) => of(format!("{PARAMETERS_VARIABLE} is no list of parameters: {error}")),
             Self::Unknown { name } => {

@@ -89,7 +89,7 @@ impl Explain for Claim<'_> {
     fn explanation(&self) -> Explanation {
         let Self { cluster, what, value, other } = self;
         let message = format!("`{cluster}` states the {what} `{value}`, and `{other}` is known by it");
-        Explanation::new(Code::ValueOfAnotherCluster, message).hint("give each cluster its own")
+        Explanation::new(Code::NotUnique, message).hint("give each cluster its own")
     }
 }
 

@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 
 use crate::checkout::CheckoutError;
 use crate::model::layout::{RENDERED, rendered_folder};
+use crate::types::explanation::{Explain, Explanation};
 use crate::types::name::Digest;
 
 /// A tree that could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct TreeError(#[from] CheckoutError);
+
+impl Explain for TreeError {
+    fn explanation(&self) -> Explanation {
+        self.0.explanation()
+    }
+}
 
 /// A file that is to be compared with what is rendered for it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -494,7 +494,7 @@ mod tests {
             repeated in 1_usize..40,
         ) {
             let all: Vec<Diagnostic> = words.iter()
-                .map(|words| Explanation::new(Code::NotYaml, words.repeat(repeated)).hint(words.clone()))
+                .map(|words| Explanation::new(Code::InvalidYaml, words.repeat(repeated)).hint(words.clone()))
                 .map(|words| Diagnostic::error(None, words))
                 .collect();
             let message = words.concat();

@@ -387,7 +387,7 @@ pub fn summary(plan: &Plan) -> String {
 }
 
 /// The JSON form of a plan.
-pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Value {
+pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: Fields<'_>) -> serde_json::Value {
     use serde_json::json;
     let state = |step: &Step| match &step.state {
         StepState::Ready => json!({ "state": "ready" }),
@@ -434,11 +434,12 @@ pub fn plan_json(plan: &Plan, mesh: &str, fields: Fields<'_>) -> serde_json::Val
             })
         })
         .collect();
+    let warnings = specs.sorted().into_iter().chain(&plan.warnings).map(finding_json);
     // nothing needs a run at a time of its own; the field stays for those who read it
     json!({
         "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
         "lock": plan.lock, "files": plan.extra, "notes": plan.notes,
-        "warnings": plan.warnings.iter().map(finding_json).collect::<Vec<_>>(), "counts": plan.counts(), "nextRun": null,
+        "warnings": warnings.collect::<Vec<_>>(), "counts": plan.counts(), "nextRun": null,
     })
 }
 

@@ -124,9 +124,8 @@ impl Explain for Stop {
         let code = match self {
             Self::Findings(_) => Code::CheckoutHasFindings,
             Self::Checkout(error) => return error.explanation(),
-            Self::Tree(_) => Code::TreeUnreadable,
-            Self::Cycle(_) => Code::StepsInCircle,
-            Self::Yaml(_) => Code::NotWritable,
+            Self::Tree(error) => return error.explanation(),
+            Self::Cycle(_) | Self::Yaml(_) => Code::NotRendered,
         };
         Explanation::new(code, self.to_string())
     }
@@ -168,7 +167,7 @@ mod tests {
 
     impl Explain for Outer {
         fn explanation(&self) -> Explanation {
-            Explanation::new(Code::TreeUnreadable, "outer").hint("look")
+            Explanation::new(Code::SystemFailed, "outer").hint("look")
         }
     }
 

@@ -54,7 +54,7 @@ pub struct RuntimeError(#[source] pub io::Error);
 
 impl Explain for RuntimeError {
     fn explanation(&self) -> Explanation {
-        Explanation::new(Code::RuntimeNotStarted, format!("starting the network runtime: {}", self.0))
+        Explanation::new(Code::SystemFailed, format!("starting the network runtime: {}", self.0))
     }
 }
 
@@ -191,13 +191,13 @@ impl Explain for StoredPlanError {
         const AGAIN: &str = "make a new one with `engine plan --out`";
         match self {
             Self::NotWritable { path, source } => {
-                Explanation::new(Code::NotWritable, format!("writing the plan to {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("writing the plan to {}: {source}", path.display()))
             }
             Self::Write { path, source } => {
-                Explanation::new(Code::FileNotWritten, format!("writing the plan to {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("writing the plan to {}: {source}", path.display()))
             }
             Self::Read { path, source } => {
-                Explanation::new(Code::FileNotRead, format!("reading the plan {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("reading the plan {}: {source}", path.display()))
             }
             Self::NotPlan { path, source } => {
                 let message = format!("{} is no plan of this engine: {source}", path.display());
@@ -212,7 +212,7 @@ impl Explain for StoredPlanError {
                 let message = format!("the plan is stale: {what} changed since it was made");
                 Explanation::new(Code::PlanStale, message).hint(AGAIN)
             }
-            Self::Approval(error) => Explanation::new(Code::InvalidName, error.to_string()),
+            Self::Approval(error) => Explanation::new(Code::PlanMalformed, error.to_string()),
         }
     }
 }

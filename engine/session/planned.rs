@@ -127,7 +127,7 @@ pub fn shown(
     };
     let mesh = &program.mesh;
     match output {
-        Output::Json => format!("{}\n", plan_json(&run.plan, mesh.name.as_str(), &object_fields)),
+        Output::Json => format!("{}\n", plan_json(&run.plan, &program.warnings, mesh.name.as_str(), &object_fields)),
         Output::Text => plan_text(&run.plan, &title(mesh), &object_fields, verbose),
         Output::Markdown => plan_markdown(&run.plan, &title(mesh), &object_fields),
     }

@@ -227,43 +227,39 @@ impl SpecFinding<'_> {
     fn code(&self) -> Code {
         match self {
             Self::TooManyFindings { .. } => Code::TooManyFindings,
-            Self::FileTooLarge { .. } => Code::FileTooLarge,
-            Self::Utf16 | Self::NotUtf8 => Code::WrongEncoding,
-            Self::NulByte => Code::NulByte,
+            Self::FileTooLarge { .. } | Self::TooDeep { .. } | Self::TooManyValues { .. } => Code::LimitExceeded,
+            Self::Utf16 | Self::NotUtf8 | Self::NulByte => Code::WrongEncoding,
             Self::MergeConflict => Code::MergeConflict,
-            Self::Tab => Code::TabIndentation,
-            Self::TooDeep { .. } => Code::NestedTooDeep,
-            Self::NotYaml(_) => Code::NotYaml,
-            Self::Tag { .. } => Code::YamlTag,
-            Self::AliasInside | Self::AliasUnknown { .. } => Code::YamlAlias,
-            Self::TooManyValues { .. } => Code::TooManyValues,
-            Self::KeyNotText { .. } => Code::KeyNotText,
-            Self::FieldTwice { .. } => Code::FieldTwice,
+            Self::Tab
+            | Self::NotYaml(_)
+            | Self::Tag { .. }
+            | Self::AliasInside
+            | Self::AliasUnknown { .. }
+            | Self::KeyNotText { .. }
+            | Self::FieldTwice { .. } => Code::InvalidYaml,
             Self::UnknownField { .. } => Code::UnknownField,
             Self::Direct { .. } => Code::DirectCredentials,
-            Self::NotMapping { .. } => Code::NotMapping,
+            Self::NotMapping { .. }
+            | Self::Empty
+            | Self::NotText { .. }
+            | Self::Invalid { .. }
+            | Self::NotFlag { .. }
+            | Self::NotNumber { .. }
+            | Self::NotChoice { .. }
+            | Self::NotList { .. }
+            | Self::PairSize { .. }
+            | Self::Duration { .. }
+            | Self::Image { .. }
+            | Self::CaTwice
+            | Self::CaNowhere
+            | Self::Path { .. }
+            | Self::Variable { .. }
+            | Self::KeySources
+            | Self::InsecureSkipVerify => Code::InvalidValue,
             Self::FieldMissing { .. } => Code::FieldMissing,
-            Self::Empty => Code::ValueEmpty,
-            Self::NotText { .. } => Code::NotText,
-            Self::PrivateKey => Code::PrivateKeyInSpec,
-            Self::Invalid { .. } => Code::InvalidName,
-            Self::NotFlag { .. } => Code::NotFlag,
-            Self::NotNumber { .. } => Code::NotNumber,
-            Self::NotChoice { .. } => Code::NotChoice,
-            Self::NotList { .. } => Code::NotList,
-            Self::UnknownKind { .. } => Code::UnknownKind,
-            Self::UnknownVersion { .. } => Code::UnknownApiVersion,
-            Self::PairSize { .. } => Code::PairWithoutTwoNames,
-            Self::Agent => Code::ReconcilerNotAvailable,
-            Self::Duration { .. } => Code::InvalidDuration,
-            Self::Image { .. } => Code::InvalidImage,
-            Self::CaTwice | Self::CaNowhere => Code::CaWithoutOneSource,
-            Self::Path { .. } => Code::PathOutsideCheckout,
-            Self::ShareSome | Self::ShareExcept => Code::ShareNotAvailable,
-            Self::KeyInSops => Code::KeySourceNotAvailable,
-            Self::Variable { .. } => Code::InvalidVariableName,
-            Self::KeySources => Code::KeyWithoutOneSource,
-            Self::InsecureSkipVerify => Code::InsecureEndpoint,
+            Self::PrivateKey => Code::SecretInFile,
+            Self::UnknownKind { .. } | Self::UnknownVersion { .. } => Code::UnknownKind,
+            Self::Agent | Self::ShareSome | Self::ShareExcept | Self::KeyInSops => Code::NotAvailable,
         }
     }
 

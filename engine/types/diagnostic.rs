@@ -249,7 +249,7 @@ mod tests {
     use crate::types::explanation::Code;
 
     fn told(message: &str) -> Explanation {
-        Explanation::new(Code::NotYaml, message)
+        Explanation::new(Code::InvalidYaml, message)
     }
 
     #[test]

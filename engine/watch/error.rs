@@ -43,7 +43,7 @@ impl Explain for WatchError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Narrowed => {
-                Explanation::new(Code::FlagNotForCommand, "--cluster: a watch takes turns for the whole mesh")
+                Explanation::new(Code::InvalidArguments, "--cluster: a watch takes turns for the whole mesh")
                     .hint("leave it out")
             }
             Self::NoWorkTree { flag, folder } => {
@@ -59,7 +59,7 @@ impl Explain for WatchError {
                 Explanation::new(Code::PushRejected, message).hint("look who else pushes to this branch")
             }
             Self::Listen { address, source } => {
-                Explanation::new(Code::CannotListen, format!("cannot listen on --http {address}: {source}"))
+                Explanation::new(Code::SystemFailed, format!("cannot listen on --http {address}: {source}"))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkout::{Checkout, Guard};
 use crate::pipeline::observe::Observed;
-use crate::pipeline::plan::{Plan, StepState};
+use crate::pipeline::plan::{PLAN_VERSION, Plan, StepState};
 use crate::pipeline::{Program, Request, Run, Until, Written};
 use crate::report::format::Output;
 use crate::report::text::Printer;
@@ -179,7 +179,7 @@ impl<'a> Watcher<'a> {
             Ok(program) => self.contacts.ask(program, whom),
             Err(failure) => {
                 // nobody can be asked; what is known holds until the checkout compiles again
-                self.complain(&failure.to_string());
+                self.complain(&failure);
                 let same =
                     whom.into_iter().map(|name| (name, crate::watch::scheduler::Answer { news: false, failed: false }));
                 self.scheduler.on_event(Event::Asked(same.collect()), self.begun.elapsed());
@@ -197,12 +197,21 @@ impl<'a> Watcher<'a> {
         Ok(program)
     }
 
-    /// Says what is in the way, once.
-    fn complain(&mut self, words: &str) {
-        if self.complaint.as_deref() != Some(words) {
-            self.live.hide(|| self.printer.error(words));
-            self.complaint = Some(words.to_owned());
+    /// Says what is in the way, once; with `--output json` also as a document of its own.
+    fn complain(&mut self, failure: &CommandError) {
+        let findings = failure.findings().sorted();
+        let words: Vec<String> = findings.iter().map(|finding| finding.text()).collect();
+        let words = if findings.is_empty() { failure.to_string() } else { words.join("\n") };
+        if self.complaint.as_ref() == Some(&words) {
+            return;
         }
+        self.live.hide(|| {
+            failure.print(self.printer);
+            if self.flags.output == Output::Json {
+                self.printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
+            }
+        });
+        self.complaint = Some(words);
     }
 
     fn pull(&mut self) {
@@ -213,7 +222,7 @@ impl<'a> Watcher<'a> {
                         self.live.hide(|| self.printer.talk(&words));
                     }
                 }
-                Err(failure) => self.complain(&failure.to_string()),
+                Err(failure) => self.complain(&failure),
             }
         }
         self.scheduler.on_event(Event::Pulled, self.begun.elapsed());
@@ -240,13 +249,7 @@ impl<'a> Watcher<'a> {
                 self.exit = failure.exit();
                 self.pages.turned(failure.exit(), begun.elapsed());
                 self.pages.fail(&failure.to_string());
-                let findings = failure.findings().sorted();
-                let words: Vec<String> = findings.iter().map(|finding| finding.text()).collect();
-                let words = if findings.is_empty() { failure.to_string() } else { words.join("\n") };
-                if self.complaint.as_ref() != Some(&words) {
-                    self.live.hide(|| failure.print(self.printer));
-                    self.complaint = Some(words);
-                }
+                self.complain(&failure);
                 let retried = matches!(failure.exit(), Exit::Busy | Exit::Machine);
                 let over = self.watch.limit.is_none_or(|limit| now >= limit);
                 if self.watch.once && (!retried || over) {

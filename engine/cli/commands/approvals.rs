@@ -79,11 +79,11 @@ impl Explain for ApprovalError {
         match self {
             Self::All => {
                 let message = "--accept-trust all needs a terminal, or a checkout without a lock";
-                Explanation::new(Code::InvalidFlag, message).hint("name each cluster as the plan prints it")
+                Explanation::new(Code::InvalidArguments, message).hint("name each cluster as the plan prints it")
             }
-            Self::Name(error) => Explanation::new(Code::InvalidFlag, format!("--accept-trust: {error}")),
+            Self::Name(error) => Explanation::new(Code::InvalidArguments, format!("--accept-trust: {error}")),
             Self::Target { to } => {
-                Explanation::new(Code::InvalidFlag, format!("--to {}: only `tree` is known", to.escape_debug()))
+                Explanation::new(Code::InvalidArguments, format!("--to {}: only `tree` is known", to.escape_debug()))
             }
         }
     }

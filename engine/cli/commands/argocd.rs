@@ -206,32 +206,32 @@ pub(crate) enum ArgocdError {
 impl Explain for ArgocdError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Output => Explanation::new(Code::FlagNotForCommand, "argocd prints what Argo CD reads, in one form")
+            Self::Output => Explanation::new(Code::InvalidArguments, "argocd prints what Argo CD reads, in one form")
                 .hint("leave --output away"),
             Self::Parameter(error) => error.explanation(),
             Self::NoCluster => Explanation::new(
-                Code::FlagMissing,
+                Code::InvalidArguments,
                 "which cluster? give the Application the parameter `cluster`, or use --cluster NAME",
             ),
             Self::OtherMesh { asked, held } => Explanation::new(
-                Code::OtherMesh,
+                Code::InvalidArguments,
                 format!("the Application asks for mesh `{asked}`, and this checkout holds `{held}`"),
             ),
             Self::External { cluster } => Explanation::new(
-                Code::ClusterExternal,
+                Code::NotForCluster,
                 format!("`{cluster}` is `external`: its own team's checkout renders it, and nothing is rendered here"),
             ),
             Self::NothingRendered { cluster } => Explanation::new(
-                Code::NothingRendered,
+                Code::NotForCluster,
                 format!("nothing is rendered for `{cluster}` yet, and an empty answer would delete what is there"),
             )
             .hint("take a turn with `engine apply` and commit it, or set `state: leaving` to take the cluster out"),
             Self::NotOurs { path } => {
-                Explanation::new(Code::ObjectNotOurs, format!("`{path}` of the paused cluster is no object of ours"))
+                Explanation::new(Code::FileNotOurs, format!("`{path}` of the paused cluster is no object of ours"))
                     .hint("restore it or move it away")
             }
             Self::Lost { cluster, peer } => Explanation::new(
-                Code::JoinedWithoutSecret,
+                Code::LockBroken,
                 format!(
                     "`{cluster}` is joined with `{peer}`, and the lock does not hold what its remote secret is made of"
                 ),

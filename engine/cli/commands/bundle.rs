@@ -326,7 +326,7 @@ impl Explain for Unfit {
                 "compare that with what `engine export` printed on the other side, another way than the bundle came, and give --signer {fingerprint}"
             )),
             Self::Older { seconds } => Explanation::new(
-                Code::BundleOlder,
+                Code::BundleRefused,
                 format!(
                     "was made {seconds} s before the one that was taken last, and an old one may bring back what was revoked"
                 ),
@@ -437,7 +437,7 @@ impl Explain for BundleError {
         match self {
             Self::NoKey { missing } => Explanation::new(missing.code(), format!("signing the bundle needs {missing}")),
             Self::NotAsked { cluster } => {
-                Explanation::new(Code::BundleWithoutCluster, format!("`{cluster}` was not asked"))
+                Explanation::new(Code::PublicDocumentNotRead, format!("`{cluster}` was not asked"))
             }
             Self::NotExported { document, cluster, why } => {
                 let of = format!("the {document} document of `{cluster}` cannot be exported");
@@ -459,15 +459,15 @@ impl Explain for BundleError {
                     .hint("`engine plan` shows it")
             }
             Self::Write { path, source } => {
-                Explanation::new(Code::FileNotWritten, format!("writing the bundle to {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("writing the bundle to {}: {source}", path.display()))
                     .hint("name a new file")
             }
             Self::Read { path, source } => {
-                Explanation::new(Code::FileNotRead, format!("reading the bundle {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("reading the bundle {}: {source}", path.display()))
             }
-            Self::Fingerprint(error) => Explanation::new(Code::InvalidFlag, format!("--signer: {error}")),
+            Self::Fingerprint(error) => Explanation::new(Code::InvalidArguments, format!("--signer: {error}")),
             Self::SignerKey { path, source } => {
-                Explanation::new(Code::InvalidFlag, format!("--signer {path}: {source}"))
+                Explanation::new(Code::InvalidArguments, format!("--signer {path}: {source}"))
             }
             Self::TakenRefused { path, source } => {
                 Explanation::new(Code::BundleRefused, format!("`{path}`, taken before, is refused: {source}"))
@@ -478,7 +478,7 @@ impl Explain for BundleError {
                 format!("the bundle {} is refused: {source}; nothing was written", path.display()),
             ),
             Self::Endpoint { cluster, endpoint } => Explanation::new(
-                Code::EndpointNotFiles,
+                Code::NotForCluster,
                 format!("`{cluster}` has the endpoint {endpoint}, and a bundle is for one that is read from files"),
             )
             .hint(format!("write `metadata: {{endpoint: \"file://metadata/{cluster}\"}}` in its spec")),

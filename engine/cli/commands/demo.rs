@@ -103,9 +103,9 @@ pub(crate) enum DemoError {
 impl Explain for DemoError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Fault(fault) => Explanation::new(Code::DemoFailed, format!("running the demo: {fault}")),
+            Self::Fault(fault) => Explanation::new(Code::SystemFailed, format!("running the demo: {fault}")),
             Self::NotEmpty { folder } => {
-                Explanation::new(Code::FolderNotEmpty, format!("--keep {}: the folder is not empty", folder.display()))
+                Explanation::new(Code::AlreadyExists, format!("--keep {}: the folder is not empty", folder.display()))
             }
             Self::Secret { path } => {
                 Explanation::new(Code::SecretInFile, format!("`{path}` holds a secret that git would track"))

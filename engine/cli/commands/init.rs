@@ -438,14 +438,14 @@ impl Explain for InitError {
                         "to give a remote secret below rendered/ to this mesh, annotate it with {ADOPT_ANNOTATION}: MESH (docs/onboarding.md)"
                     )
                 });
-                Explanation { code: Code::SpecsExist, message, hint }
+                Explanation { code: Code::AlreadyExists, message, hint }
             }
-            Self::NoContext => Explanation::new(Code::NoContext, "the kubeconfig has no context")
+            Self::NoContext => Explanation::new(Code::KubeconfigUnusable, "the kubeconfig has no context")
                 .hint("name another with --kubeconfig"),
             Self::UnknownContext { name, near } => {
                 let message = format!("--context: the kubeconfig has no context `{}`", name.escape_debug());
                 let hint = near.as_ref().map(|near| format!("did you mean `{near}`?"));
-                Explanation { code: Code::UnknownContext, message, hint }
+                Explanation { code: Code::InvalidArguments, message, hint }
             }
         }
     }

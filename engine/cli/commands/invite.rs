@@ -112,9 +112,19 @@ impl Explain for InvitationError {
         match self {
             Self::ForDeckhouse => {
                 let message = "--as cluster is a document of isthmus' own, and Deckhouse knows none";
-                Explanation::new(Code::FlagsContradict, message).hint("leave one of the two out")
+                Explanation::new(Code::InvalidArguments, message).hint("leave one of the two out")
             }
-            Self::Invite(error) => Explanation::new(Code::NotInvitable, error.to_string()),
+            Self::Invite(error) => {
+                let code = match error {
+                    InviteError::NeverReached(_) => Code::ClusterNotReached,
+                    InviteError::NotOurs(_)
+                    | InviteError::Leaving(_)
+                    | InviteError::Files(_)
+                    | InviteError::DeckhouseEndpoint(..) => Code::NotForCluster,
+                    InviteError::Yaml(_) => Code::NotRendered,
+                };
+                Explanation::new(code, error.to_string())
+            }
         }
     }
 }

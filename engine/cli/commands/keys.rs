@@ -164,11 +164,15 @@ impl Explain for KeysError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Known { id } => {
-                Explanation::new(Code::EngineKeyKnown, format!("spec or lock already know an engine key, `{id}`"))
+                Explanation::new(Code::AlreadyExists, format!("spec or lock already know an engine key, `{id}`"))
                     .hint("the lock is the authority and no run replaces a recorded key")
             }
             Self::NotMade(fault) => {
-                Explanation::new(Code::EngineKeyNotMade, format!("making the engine's key: {fault}"))
+                let code = match fault {
+                    KeyFault::NotText(_) | KeyFault::Key(_) => Code::KeyUnusable,
+                    KeyFault::Random(_) | KeyFault::Yaml(_) => Code::SystemFailed,
+                };
+                Explanation::new(code, format!("making the engine's key: {fault}"))
             }
         }
     }

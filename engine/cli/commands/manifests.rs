@@ -305,22 +305,22 @@ pub(crate) enum ManifestsError {
 
 impl Explain for ManifestsError {
     fn explanation(&self) -> Explanation {
-        let invalid = |message: &str| Explanation::new(Code::InvalidFlag, message);
+        let invalid = |message: &str| Explanation::new(Code::InvalidArguments, message);
         match self {
-            Self::Output => Explanation::new(Code::FlagNotForCommand, "manifests are YAML").hint("leave --output away"),
+            Self::Output => Explanation::new(Code::InvalidArguments, "manifests are YAML").hint("leave --output away"),
             Self::Image => invalid("--image is the reference of an image, such as registry.example.com/isthmus:0.1.0"),
             Self::ImageOfDirectory => {
-                Explanation::new(Code::FlagsContradict, "--sync directory needs no plugin, so leave --image away")
+                Explanation::new(Code::InvalidArguments, "--sync directory needs no plugin, so leave --image away")
             }
             Self::NothingWanted => Explanation::new(
-                Code::FlagMissing,
+                Code::InvalidArguments,
                 "what is wanted? --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both",
             ),
             Self::DestinationForm => invalid("--destination is CLUSTER=NAME"),
             Self::DestinationUnnamed { cluster } => invalid(&format!("--destination: `{cluster}` has no name")),
             Self::DestinationTwice { cluster } => invalid(&format!("--destination names `{cluster}` twice")),
             Self::External => Explanation::new(
-                Code::ClusterExternal,
+                Code::NotForCluster,
                 "nothing is rendered for it here: the cluster is `external`, its own team's checkout renders it",
             ),
             Self::Repository => invalid("--repo is the URL of a repository"),

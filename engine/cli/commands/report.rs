@@ -102,16 +102,17 @@ impl Explain for ReportError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::BothToStdout => {
-                Explanation::new(Code::FlagsContradict, "--html - and --output json both want stdout")
+                Explanation::new(Code::InvalidArguments, "--html - and --output json both want stdout")
                     .hint("name a file for the page")
             }
-            Self::Nowhere => {
-                Explanation::new(Code::FlagMissing, "say where the page goes: `--html FILE`, or `--html -` for stdout")
-            }
-            Self::Narrowed => Explanation::new(Code::FlagNotForCommand, "--cluster: the picture is of the whole mesh")
+            Self::Nowhere => Explanation::new(
+                Code::InvalidArguments,
+                "say where the page goes: `--html FILE`, or `--html -` for stdout",
+            ),
+            Self::Narrowed => Explanation::new(Code::InvalidArguments, "--cluster: the picture is of the whole mesh")
                 .hint("filter in the page"),
             Self::Write { path, source } => {
-                Explanation::new(Code::FileNotWritten, format!("writing {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("writing {}: {source}", path.display()))
             }
         }
     }

@@ -275,7 +275,7 @@ pub(crate) enum ServeError {
 impl Explain for ServeError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Limit(error) => Explanation::new(Code::InvalidFlag, error.to_string()),
+            Self::Limit(error) => Explanation::new(Code::InvalidArguments, error.to_string()),
             Self::Role(error) => Explanation::new(Code::RoleFailed, error.to_string()),
         }
     }

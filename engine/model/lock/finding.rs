@@ -73,16 +73,17 @@ impl LockFinding<'_> {
     fn code(&self) -> Code {
         match self {
             Self::Direct { .. } => Code::DirectCredentials,
-            Self::NotPart => Code::NotPartOfLock,
+            Self::NotPart
+            | Self::Name { .. }
+            | Self::Key { .. }
+            | Self::KeyDiffers { .. }
+            | Self::Root { .. }
+            | Self::RootDiffers { .. }
+            | Self::Malformed(_)
+            | Self::CutShort => Code::LockBroken,
             Self::NotUtf8 => Code::WrongEncoding,
             Self::MergeConflict => Code::MergeConflict,
-            Self::Name { .. } => Code::LockNameDiffers,
-            Self::Key { .. } => Code::LockedKeyUnusable,
-            Self::KeyDiffers { .. } => Code::LockedKeyDiffers,
-            Self::Root { .. } => Code::LockedRootUnusable,
-            Self::RootDiffers { .. } => Code::LockedRootDiffers,
-            Self::Malformed(_) | Self::CutShort => Code::LockMalformed,
-            Self::TooNew { .. } => Code::LockTooNew,
+            Self::TooNew { .. } => Code::OtherEngineRequired,
         }
     }
 

@@ -282,43 +282,38 @@ pub(super) enum CompileFinding<'a> {
 impl CompileFinding<'_> {
     fn code(&self) -> Code {
         match self {
-            Self::DefaultClusterId { .. } => Code::ClusterIdOfNoCluster,
-            Self::NothingDeployed { .. } => Code::ComponentsNotDeployed,
-            Self::ComponentField { .. } => Code::ComponentFieldMissing,
-            Self::KeyOfAnother { .. } => Code::KeyOfAnotherCheckout,
-            Self::NoRevisions => Code::RevisionsEmpty,
-            Self::RevisionTwice { .. } => Code::RevisionTwice,
-            Self::NoGateway { .. } => Code::GatewaysEmpty,
-            Self::ApiHost { .. } => Code::ApiHostOutsideAllow,
-            Self::Inward { .. } => Code::InwardAddress,
-            Self::Address { .. } => Code::AddressOutsideAllow,
-            Self::CaFileMissing { .. } => Code::CaFileMissing,
-            Self::CaFileNotText { .. } => Code::CaFileNotText,
-            Self::Ca(_) => Code::CaUnusable,
-            Self::NoSpecs => Code::NoSpecs,
-            Self::NoMesh => Code::NoMesh,
-            Self::SecondMesh { .. } => Code::SecondMesh,
-            Self::ClusterTwice { .. } => Code::ClusterTwice,
-            Self::MeshNotSaid { .. } => Code::MeshNotSaid,
-            Self::UnknownMesh { .. } => Code::UnknownMesh,
-            Self::RequiredEngineFormat { .. } => Code::InvalidRequiredEngine,
+            Self::DefaultClusterId { .. }
+            | Self::NoRevisions
+            | Self::RevisionTwice { .. }
+            | Self::Inward { .. }
+            | Self::UnknownMesh { .. }
+            | Self::RequiredEngineFormat { .. }
+            | Self::EngineKey { .. } => Code::InvalidValue,
+            Self::NothingDeployed { .. }
+            | Self::KeyOfAnother { .. }
+            | Self::NoGateway { .. }
+            | Self::ApiHost { .. }
+            | Self::Address { .. }
+            | Self::PairsWithoutTopology
+            | Self::PairWithItself { .. }
+            | Self::PairOfOthers { .. }
+            | Self::ClusterDomains { .. }
+            | Self::EndpointPort { .. }
+            | Self::EndpointFolder { .. }
+            | Self::PeerOfNobody { .. }
+            | Self::NoComponents { .. }
+            | Self::EvidenceOfFile => Code::ContradictorySpecs,
+            Self::ComponentField { .. } | Self::MeshNotSaid { .. } | Self::TopologyWithoutPairs => Code::FieldMissing,
+            Self::CaFileMissing { .. } | Self::CaFileNotText { .. } | Self::Ca(_) => Code::CaUnusable,
+            Self::NoSpecs | Self::NoMesh => Code::NoMesh,
+            Self::SecondMesh { .. }
+            | Self::ClusterTwice { .. }
+            | Self::EngineKeyTwice { .. }
+            | Self::Shared { .. }
+            | Self::FlatBesideOwn { .. } => Code::NotUnique,
             Self::RequiredEngine { .. } => Code::OtherEngineRequired,
             Self::ForeignRoots => Code::ForeignRootsNotAccepted,
-            Self::EngineKey { .. } => Code::EngineKeyUnusable,
-            Self::EngineKeyTwice { .. } => Code::EngineKeyTwice,
-            Self::PairsWithoutTopology => Code::PairsWithoutTopology,
-            Self::TopologyWithoutPairs => Code::TopologyWithoutPairs,
-            Self::PairWithItself { .. } => Code::PairWithItself,
-            Self::PairOfOthers { .. } => Code::PairOfOtherCheckouts,
-            Self::PairUnknown { .. } => Code::PairOfUnknownCluster,
-            Self::Shared { .. } => Code::ValueOfAnotherCluster,
-            Self::FlatBesideOwn { .. } => Code::FlatBesideOwnNetwork,
-            Self::ClusterDomains { .. } => Code::ClusterDomainsDiffer,
-            Self::EndpointPort { .. } => Code::EndpointPortNotReadable,
-            Self::EndpointFolder { .. } => Code::EndpointFolderNotReadable,
-            Self::PeerOfNobody { .. } => Code::PeerOfNobody,
-            Self::NoComponents { .. } => Code::LinkedWithoutComponents,
-            Self::EvidenceOfFile => Code::EvidenceOfFile,
+            Self::PairUnknown { .. } => Code::UnknownCluster,
         }
     }
 

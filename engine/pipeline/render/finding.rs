@@ -83,9 +83,9 @@ pub(super) enum NotWritable {
 impl RenderFinding<'_> {
     fn code(&self) -> Code {
         match self {
-            Self::NotWritable(_) => Code::NotWritable,
-            Self::ReadsOtherwise { .. } | Self::Unreadable { .. } => Code::NotReadBack,
-            Self::TooLarge { .. } => Code::ObjectTooLarge,
+            Self::NotWritable(_) | Self::ReadsOtherwise { .. } | Self::Unreadable { .. } | Self::TooLarge { .. } => {
+                Code::NotRendered
+            }
             Self::StandardNetworks { .. } => Code::StandardNetworksBroken,
         }
     }

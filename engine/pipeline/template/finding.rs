@@ -34,12 +34,10 @@ pub(super) enum TemplateFinding<'a> {
 impl TemplateFinding<'_> {
     fn code(&self) -> Code {
         match self {
-            Self::Unknown { .. } => Code::UnknownTemplate,
+            Self::Unknown { .. } | Self::Broken(_) | Self::NotYaml(_) | Self::NotObject | Self::Model(_) => {
+                Code::InvalidTemplate
+            }
             Self::NotUtf8 => Code::WrongEncoding,
-            Self::Broken(_) => Code::TemplateBroken,
-            Self::NotYaml(_) => Code::TemplateNotYaml,
-            Self::NotObject => Code::TemplateNotObject,
-            Self::Model(_) => Code::OverrideBreaksModel,
         }
     }
 
