@@ -166,7 +166,7 @@ fn reading_has_limits() {
     assert_eq!(read(8, 3, 24).unwrap().len(), 3);
     assert_eq!(
         read(7, 3, 24).unwrap_err().to_string(),
-        "`specs/a` is over the limit of 7 bytes a file; it is hardly what belongs there"
+        "`specs/a` is over the limit of 7 bytes a file; split it, or move it elsewhere"
     );
     assert_eq!(
         read(8, 2, 24).unwrap_err().to_string(),

@@ -310,7 +310,7 @@ fn open_file(folder: BorrowedFd<'_>, name: &str, path: &str, limit: u64) -> Resu
             path: path.to_owned(),
             limit,
             unit: "bytes a file",
-            advice: "it is hardly what belongs there",
+            advice: "split it, or move it elsewhere",
         });
     }
     Ok(Some(OpenFile { path: path.to_owned(), file, stat }))

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(error.to_string(), "outer");
         assert_eq!(error.untold().collect::<Vec<_>>(), ["inner"]);
         let expected = json!({
-            "version": 1, "exit": 6, "error": "outer", "findings": [], "code": "tree-unreadable", "message": "outer",
+            "version": 1, "exit": 6, "error": "outer", "findings": [], "code": "system-failed", "message": "outer",
             "hint": "look", "causes": ["inner"],
         });
         assert_eq!(error.document(1), expected);

@@ -105,7 +105,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "a link that leaves a cluster that still reads, or cannot tell",
-        codes: &[Code::WithdrawnObjectStillThere, Code::WithdrawnObjectUnknown, Code::OtherDirectionStillThere],
+        codes: &[
+            Code::NotSynced,
+            Code::WithdrawnObjectStillThere,
+            Code::WithdrawnObjectUnknown,
+            Code::OtherDirectionStillThere,
+        ],
         run: |peers| {
             let site = Site::new(peers);
             // where none is to come, links join unproven
@@ -125,11 +130,24 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             site.evidence("west", |evidence| evidence.reads = Shown::Seen(vec![east]));
             site.checkout.write("specs/mesh.yaml", spec.as_bytes());
             alone(&site.checkout);
+            // what east shows is older than the run that took the secret out
+            let unsynced = site.checkout.engine(PLAN);
+            site.evidence("east", |evidence| evidence.serial = Shown::Seen(1000));
             // its other direction is gone as far as trust, and then waits for this one
             site.checkout.engine(&["apply"]).done();
             let still = site.checkout.engine(PLAN);
             site.evidence("west", |evidence| evidence.reads = Shown::Unknown("istiod does not answer".to_owned()));
-            vec![still, site.checkout.engine(PLAN)]
+            vec![unsynced, still, site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "links that leave clusters of which nothing shows that it is over",
+        codes: &[Code::Settling],
+        run: |_| {
+            let checkout = Checkout::joined();
+            alone(&checkout);
+            checkout.engine(&["apply", "--allow-delete"]).done();
+            vec![checkout.engine(PLAN)]
         },
     },
     Scenario {

@@ -6,9 +6,13 @@
 
 #![allow(clippy::print_stdout, reason = "the list of sentences is to be read")]
 
+mod commands;
 mod documents;
+mod history;
 mod links;
+mod lock;
 mod peers;
+mod specs;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -31,7 +35,16 @@ struct Scenario {
 }
 
 /// All scenarios, by file.
-const SCENARIOS: &[&[Scenario]] = &[peers::SCENARIOS, documents::SCENARIOS, trust::SCENARIOS, links::SCENARIOS];
+const SCENARIOS: &[&[Scenario]] = &[
+    peers::SCENARIOS,
+    documents::SCENARIOS,
+    trust::SCENARIOS,
+    links::SCENARIOS,
+    specs::SCENARIOS,
+    lock::SCENARIOS,
+    commands::SCENARIOS,
+    history::SCENARIOS,
+];
 
 /// A reason as it was printed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
