@@ -108,21 +108,21 @@ fn what_is_no_plain_file_is_named_and_not_read() {
     };
     check(
         &|at| symlink("/etc/passwd", at.join("a.yaml")).unwrap(),
-        "`specs/eu/a.yaml` is a symbolic link where a plain file is wanted; links are never followed, put what it points \
+        "expected a plain file at `specs/eu/a.yaml`, found a symbolic link; links are never followed, put what it points \
          to in its place",
     );
     check(
         &|at| symlink("/etc", at.join("sub")).unwrap(),
-        "`specs/eu/sub` is a symbolic link where a plain file is wanted; links are never followed, put what it points to \
+        "expected a plain file at `specs/eu/sub`, found a symbolic link; links are never followed, put what it points to \
          in its place",
     );
     check(
         &|at| rustix::fs::mknodat(CWD, at.join("p"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap(),
-        "`specs/eu/p` is a named pipe where a plain file is wanted; move it away",
+        "expected a plain file at `specs/eu/p`, found a named pipe; move it away",
     );
     check(
         &|at| drop(std::os::unix::net::UnixListener::bind(at.join("s")).unwrap()),
-        "`specs/eu/s` is a socket where a plain file is wanted; move it away",
+        "expected a plain file at `specs/eu/s`, found a socket; move it away",
     );
     check(
         &|at| fs::write(at.join(std::ffi::OsStr::from_bytes(b"caf\xe9.yaml")), "").unwrap(),

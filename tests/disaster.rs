@@ -293,7 +293,7 @@ fn a_merge_conflict_in_the_lock() {
     let ran = day.run("engine plan --locked");
     assert_eq!(ran.code, 1, "{ran}");
     let said = &ran.stderr;
-    assert!(said.contains("merge-conflict markers") && said.contains("lock/clusters/east.yaml:1"), "{ran}");
+    assert!(said.contains("merge conflict markers") && said.contains("lock/clusters/east.yaml:1"), "{ran}");
     day.shell("git checkout main -- metadata");
     all_done(&day.follow("A merge conflict in `lock/`", &as_it_stands));
     assert!(day.shell("git status --porcelain").is_empty());

@@ -133,7 +133,7 @@ impl CheckoutError {
             Self::Absent(folder) => format!("there is no folder `{}`", folder.display()),
             Self::Outside { path, why } => format!("the path `{}` is refused: {why}", path.escape_debug()),
             Self::Kind { path, found, wanted, .. } => {
-                format!("`{}` is a {found} where a {wanted} is wanted", path.escape_debug())
+                format!("expected a {wanted} at `{}`, found a {found}", path.escape_debug())
             }
             Self::Name { folder, name } => {
                 format!("the folder `{}` holds a name that is not UTF-8: `{name}`", folder.escape_debug())

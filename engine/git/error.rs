@@ -210,7 +210,7 @@ impl Refusal {
             Self::TooLarge { path, revision, most } => format!("`{path}` at {revision} is over {most} bytes"),
             Self::NameNotUtf8 { commit } => format!("a name at {commit} is not UTF-8"),
             Self::NotPlain { path, commit, found } => {
-                format!("`{}` at {commit} is a {found} where a plain file is wanted", path.escape_debug())
+                format!("expected a plain file at `{}` in {commit}, found a {found}", path.escape_debug())
             }
             Self::TooManyFiles { commit, most } => format!("{commit} holds more than {most} files"),
             Self::Remote { remote } => format!("`{}` is no remote to pull from or push to", remote.escape_debug()),

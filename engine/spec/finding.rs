@@ -270,58 +270,61 @@ impl SpecFinding<'_> {
                 format!("the file{file} has more than {most} findings; the rest is left out")
             }
             Self::FileTooLarge { bytes, most } => {
-                format!("the file has {bytes} bytes, and a spec file may have at most {most}")
+                format!("expected at most {most} bytes in a spec file, found {bytes}")
             }
-            Self::Utf16 => "the file is UTF-16, and specs are UTF-8".to_owned(),
-            Self::NotUtf8 => "the file is not UTF-8: a byte here belongs to no character".to_owned(),
-            Self::NulByte => "the file holds a NUL byte, so it is no text".to_owned(),
+            Self::Utf16 => "expected UTF-8, found UTF-16".to_owned(),
+            Self::NotUtf8 => "expected UTF-8, found a byte that belongs to no character".to_owned(),
+            Self::NulByte => "expected text, found a NUL byte".to_owned(),
             Self::MergeConflict => "the file holds merge conflict markers".to_owned(),
-            Self::Tab => "a tab indents this line, and YAML wants spaces".to_owned(),
+            Self::Tab => "expected spaces to indent this line, found a tab".to_owned(),
             Self::TooDeep { most } => format!("the document is nested deeper than {most} levels"),
-            Self::NotYaml(kind) => format!("no YAML: {kind}"),
-            Self::Tag { tag } => format!("the tag `{tag}` stands here, and specs have no tags"),
+            Self::NotYaml(kind) => format!("this is not YAML: {kind}"),
+            Self::Tag { tag } => format!("expected a value without a tag, found `{tag}`"),
             Self::AliasInside => "the alias stands inside the value it names".to_owned(),
             Self::AliasUnknown { name } => format!("the alias `*{name}` names no anchor before it"),
             Self::TooManyValues { most } => {
                 format!("the document has more than {most} values once its aliases are written out")
             }
-            Self::KeyNotText { found } => format!("{found} stands as a key, and keys are texts"),
-            Self::FieldTwice { key, first } => format!("`{key}` stands twice, the first time in line {first}"),
+            Self::KeyNotText { found } => format!("expected a text as key, found {found}"),
+            Self::FieldTwice { key, first } => format!("`{key}` is set twice, first in line {first}"),
             Self::UnknownField { field, of, .. } => format!("unknown field `{}` in {of}", field.escape_debug()),
             Self::Direct { stated } => {
                 format!("`{stated}` belongs to direct credentials, which this version does not have")
             }
-            Self::NotMapping { of, found } => format!("{of} is {found}, and a mapping is wanted"),
+            Self::NotMapping { of, found } => format!("expected {of} to be a mapping, found {found}"),
             Self::FieldMissing { field, of } => format!("`{field}` is missing in {of}"),
-            Self::Empty => "the value is empty, and a text is wanted".to_owned(),
-            Self::NotText { found } => format!("{found} stands here, and a text is wanted"),
-            Self::PrivateKey => {
-                "a private key stands here; take it out and replace that key, since it was published".to_owned()
-            }
+            Self::Empty => "expected a text, found nothing".to_owned(),
+            Self::NotText { found } => format!("expected a text, found {found}"),
+            Self::PrivateKey => "expected no secret in a spec, found a private key".to_owned(),
             Self::Invalid { error, .. } => error.to_string(),
-            Self::NotFlag { found } => format!("{found} stands here, and `true` or `false` is wanted"),
+            Self::NotFlag { found } => format!("expected `true` or `false`, found {found}"),
             Self::NotNumber { found, range } => {
                 let (least, most) = (range.start(), range.end());
-                format!("{found} stands here, and a whole number from {least} to {most} is wanted")
+                format!("expected a whole number from {least} to {most}, found {found}")
             }
-            Self::NotChoice { text, choices } => format!("`{}` is none of {}", short(text), list(choices)),
-            Self::NotList { found } => format!("{found} stands here, and a list is wanted"),
-            Self::UnknownKind { kind, .. } => format!("`{}` is no kind of a spec", short(kind)),
+            Self::NotChoice { text, choices } => {
+                let one_of = if choices.len() > 1 { "one of " } else { "" };
+                format!("expected {one_of}{}, found `{}`", list(choices), short(text))
+            }
+            Self::NotList { found } => format!("expected a list, found {found}"),
+            Self::UnknownKind { kind, .. } => format!("unknown kind `{}`", short(kind)),
             Self::UnknownVersion { version, kind, .. } => {
-                format!("`{}` is no API version of `{kind}` that this engine reads", short(version))
+                format!("unknown API version `{}` of `{kind}`", short(version))
             }
-            Self::PairSize { written } => format!("a pair has two names, and here stand {written}"),
+            Self::PairSize { written } => format!("expected two names in a pair, found {written}"),
             Self::Agent => "`reconciler: agent` is not part of this version".to_owned(),
             Self::Duration { text, problem } => format!("`{}` is no duration: {problem}", short(text)),
-            Self::Image { text } => format!("`{}` is no image: registry, path, and tag or digest", short(text)),
-            Self::CaTwice => "both `file` and `inline` stand in ca".to_owned(),
-            Self::CaNowhere => "neither `file` nor `inline` stands in ca".to_owned(),
-            Self::Path { path } => format!("`{}` is no path below the checkout", short(path)),
+            Self::Image { text } => {
+                format!("expected an image with registry, path, and tag or digest, found `{}`", short(text))
+            }
+            Self::CaTwice => "expected one of `file` and `inline` in ca, found both".to_owned(),
+            Self::CaNowhere => "expected one of `file` and `inline` in ca, found neither".to_owned(),
+            Self::Path { path } => format!("expected a path below the checkout, found `{}`", short(path)),
             Self::ShareSome => "sharing only some namespaces is not available in this version".to_owned(),
             Self::ShareExcept => "excepting namespaces is not available in this version".to_owned(),
             Self::KeyInSops => "a key in `sops` is not available in this version".to_owned(),
-            Self::Variable { text } => format!("`{}` is no name of an environment variable", short(text)),
-            Self::KeySources => "a key has exactly one source: `file`, `env` or `cluster: {}`".to_owned(),
+            Self::Variable { text } => format!("expected the name of an environment variable, found `{}`", short(text)),
+            Self::KeySources => "expected exactly one source of the key: `file`, `env` or `cluster: {}`".to_owned(),
             Self::InsecureSkipVerify => {
                 "`insecureSkipVerify: true` is refused: roots would be taken from anybody".to_owned()
             }
@@ -351,6 +354,8 @@ impl SpecFinding<'_> {
             Self::Utf16 | Self::NotUtf8 => "save it as UTF-8",
             Self::MergeConflict => "settle the conflict and take the markers out",
             Self::Tab => "replace the tabs by spaces",
+            Self::Tag { .. } => "specs have no tags; write the value without it",
+            Self::PrivateKey => "take it out, and replace the key: whoever reads the repository has it",
             Self::NotYaml(kind) => return of_yaml(kind).map(str::to_owned),
             Self::FieldTwice { .. } => "take one of the two out",
             Self::Direct { .. } => LEAVE_DIRECT,
@@ -367,7 +372,6 @@ impl SpecFinding<'_> {
             Self::TooManyFindings { .. }
             | Self::NulByte
             | Self::TooDeep { .. }
-            | Self::Tag { .. }
             | Self::AliasInside
             | Self::AliasUnknown { .. }
             | Self::TooManyValues { .. }
@@ -375,7 +379,6 @@ impl SpecFinding<'_> {
             | Self::NotMapping { .. }
             | Self::FieldMissing { .. }
             | Self::NotText { .. }
-            | Self::PrivateKey
             | Self::NotNumber { .. }
             | Self::NotList { .. }
             | Self::PairSize { .. }

@@ -72,17 +72,17 @@ fn claims_to_what_is_anothers_are_refused_whole() {
 #[test]
 fn a_lock_that_was_touched_stops_the_run() {
     for (path, from, to, exit, words) in [
-        ("lock/clusters/west.yaml", "version: 2", "version: 3", 1, "the lock has version 3"),
+        ("lock/clusters/west.yaml", "version: 2", "version: 3", 1, "found version 3"),
         ("lock/clusters/west.yaml", "sha256: \"sha256:", "sha256: \"sha256:00", 1, "lock/clusters/west.yaml:"),
         (
             "lock/clusters/west.yaml",
             "cluster: west",
             "cluster: north",
             1,
-            "is named after `west` and speaks of `north`",
+            "expected the lock of `west`, as the file is named, found that of `north`",
         ),
         ("lock/links/west.yaml", "stage: joined", "stage: enjoyed", 1, "lock/links/west.yaml:"),
-        ("lock/links/west.yaml", "version", "<<<<<<< HEAD\nversion", 1, "merge-conflict markers"),
+        ("lock/links/west.yaml", "version", "<<<<<<< HEAD\nversion", 1, "merge conflict markers"),
         ("specs/mesh.yaml", "apiVersion", ">>>>>>> theirs\napiVersion", 1, "merge"),
         ("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}", 4, "cluster `west` is in the lock"),
     ] {

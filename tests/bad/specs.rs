@@ -39,12 +39,12 @@ fn utf16(text: &str, mark: bool) -> Vec<u8> {
 const HEAD: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\n";
 
 #[rstest]
-#[case::utf16(utf16(HEAD, true), "specs/a.yaml:1:1", "the file is UTF-16")]
-#[case::utf16_without_mark(utf16(HEAD, false), "specs/a.yaml:1:1", "the file is UTF-16")]
+#[case::utf16(utf16(HEAD, true), "specs/a.yaml:1:1", "found UTF-16")]
+#[case::utf16_without_mark(utf16(HEAD, false), "specs/a.yaml:1:1", "found UTF-16")]
 #[case::nul(b"kind: M\0esh\n".to_vec(), "specs/a.yaml:1:8", "NUL byte")]
-#[case::no_utf8(b"kind: Mesh\nname: \xff\n".to_vec(), "specs/a.yaml:2:7", "not UTF-8")]
-#[case::too_large(vec![b'#'; (1 << 20) + 1], "specs/a.yaml:1:1", "may have at most 1048576")]
-#[case::tabs(format!("{HEAD}spec:\n\tmeshID: shop\n").into_bytes(), "specs/a.yaml:5:1", "a tab indents this line")]
+#[case::no_utf8(b"kind: Mesh\nname: \xff\n".to_vec(), "specs/a.yaml:2:7", "expected UTF-8")]
+#[case::too_large(vec![b'#'; (1 << 20) + 1], "specs/a.yaml:1:1", "expected at most 1048576 bytes")]
+#[case::tabs(format!("{HEAD}spec:\n\tmeshID: shop\n").into_bytes(), "specs/a.yaml:5:1", "found a tab")]
 #[case::conflict(
     format!("{HEAD}<<<<<<< HEAD\nspec: {{}}\n=======\nspec: {{a: b}}\n>>>>>>> theirs\n").into_bytes(),
     "specs/a.yaml:4:1",
@@ -56,20 +56,20 @@ const HEAD: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {nam
 #[case::nested_lists("[".repeat(100_000).into_bytes(), "specs/a.yaml:1:65", "nested deeper than 64 levels")]
 #[case::nested_maps("{a: ".repeat(100_000).into_bytes(), "specs/a.yaml:1:", "nested deeper than 64 levels")]
 #[case::nested_blocks("- ".repeat(100_000).into_bytes(), "specs/a.yaml:1:", "nested deeper than 64 levels")]
-#[case::unclosed(b"a: 'b\n".to_vec(), "specs/a.yaml:1:4", "no YAML: ")]
+#[case::unclosed(b"a: 'b\n".to_vec(), "specs/a.yaml:1:4", "not YAML: ")]
 #[case::tag(b"a: !!binary aGk=\n".to_vec(), "specs/a.yaml:1:", "specs have no tags")]
-#[case::list_as_key(b"[a, b]: c\n".to_vec(), "specs/a.yaml:1:1", "a list stands as a key")]
+#[case::list_as_key(b"[a, b]: c\n".to_vec(), "specs/a.yaml:1:1", "expected a text as key, found a list")]
 #[case::duplicate_key(
     format!("{HEAD}spec:\n  topology: full\n  topology: pairs\n").into_bytes(),
     "specs/a.yaml:6:3",
-    "`topology` stands twice, the first time in line 5"
+    "`topology` is set twice, first in line 5"
 )]
 #[case::many_duplicates("a: 1\n".repeat(100_000).into_bytes(), "specs/a.yaml:2:1", "more than 100 findings")]
 #[case::many_unknown(many_unknown(), "specs/a.yaml:5:3", "more than 100 findings")]
 #[case::many_broken_documents("---\na: {\n".repeat(50_000).into_bytes(), "specs/a.yaml:", "more than 100 findings")]
-#[case::one_long_line(format!("{}: {{", "x".repeat(1 << 19)).into_bytes(), "specs/a.yaml:1:", "no YAML: ")]
-#[case::list_document(b"[a, b]\n".to_vec(), "specs/a.yaml:1:1", "the document is a list, and a mapping is wanted")]
-#[case::html(b"<html>\n<body>no</body>\n".to_vec(), "specs/a.yaml:1:1", "a single value, and a mapping")]
+#[case::one_long_line(format!("{}: {{", "x".repeat(1 << 19)).into_bytes(), "specs/a.yaml:1:", "not YAML: ")]
+#[case::list_document(b"[a, b]\n".to_vec(), "specs/a.yaml:1:1", "expected the document to be a mapping, found a list")]
+#[case::html(b"<html>\n<body>no</body>\n".to_vec(), "specs/a.yaml:1:1", "to be a mapping, found a single value")]
 fn a_broken_file_is_an_error_with_a_place(#[case] bytes: Vec<u8>, #[case] place: &str, #[case] words: &str) {
     let begin = Instant::now();
     let text = match parse(&[source("specs/a.yaml", bytes)]) {

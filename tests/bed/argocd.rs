@@ -200,7 +200,7 @@ fn argo_cds_plugin_server_gives_what_is_rendered() {
     // a checkout that fails: an error with our words, and no manifests
     let lock = repository.checkout().join("lock/links/east.yaml");
     let kept = fs::read(&lock).unwrap();
-    for (broken, words) in [(&b"<<<<<<< HEAD\n"[..], "merge-conflict markers"), (b"version: 9\n", "version 9")] {
+    for (broken, words) in [(&b"<<<<<<< HEAD\n"[..], "merge conflict markers"), (b"version: 9\n", "version 9")] {
         fs::write(&lock, broken).unwrap();
         let failed = repository.argo(&["generate", sockets, root, "1"], &repository.application("west"));
         assert!(failed.status.success(), "the links of another reader are not read");

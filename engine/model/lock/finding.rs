@@ -95,12 +95,12 @@ impl LockFinding<'_> {
             Self::NotPart => "this file is not part of a lock".to_owned(),
             Self::CutShort => "the file was cut short: its last line is missing".to_owned(),
             Self::NotUtf8 => "the file is not UTF-8".to_owned(),
-            Self::MergeConflict => "the file holds merge-conflict markers".to_owned(),
+            Self::MergeConflict => "the file holds merge conflict markers".to_owned(),
             Self::Name { inside, outside } => {
-                format!("the file is named after `{outside}` and speaks of `{inside}`")
+                format!("expected the lock of `{outside}`, as the file is named, found that of `{inside}`")
             }
             Self::Key { id, error } => format!("the key `{id}` is unreadable: {error}"),
-            Self::KeyDiffers { id } => format!("the key `{id}` is not the one its sha256 names"),
+            Self::KeyDiffers { id } => format!("the key `{id}` is not the one that its sha256 names"),
             Self::Root { digest, error } => format!("the root CA {digest} is unreadable: {error}"),
             Self::RootDiffers { digest } => format!("a root CA is not the one that {digest} and its notAfter name"),
             Self::Malformed(error) => {
@@ -110,7 +110,7 @@ impl LockFinding<'_> {
                 format!("the lock cannot be read: {first}")
             }
             Self::TooNew { version, newest } => {
-                format!("the lock has version {version}, and this engine reads up to {newest}")
+                format!("expected a lock of version {newest} or older, found version {version}")
             }
         }
     }

@@ -323,16 +323,16 @@ impl CompileFinding<'_> {
                 format!("`{id}` is the cluster ID of every untouched Istio and names no cluster")
             }
             Self::NothingDeployed { cluster } => {
-                format!("`multicluster` stands here, and nothing is deployed into `{cluster}`")
+                format!("`multicluster` is set, and nothing is deployed into `{cluster}`")
             }
             Self::ComponentField { field, cluster, .. } => {
                 format!("`multicluster.{field}` is missing in `{cluster}`, into which components are rendered")
             }
             Self::KeyOfAnother { cluster } => {
-                format!("`key` stands here, and the key of `{cluster}` belongs to another checkout")
+                format!("`key` is set, and the key of `{cluster}` belongs to another checkout")
             }
             Self::NoRevisions => "`revisions` is empty".to_owned(),
-            Self::RevisionTwice { revision } => format!("revision `{revision}` stands twice"),
+            Self::RevisionTwice { revision } => format!("revision `{revision}` is listed twice"),
             Self::NoGateway { cluster } => format!("`{cluster}` has no gateway, and its network is not flat"),
             Self::ApiHost { host } => format!("the api host `{host}` matches nothing in `allow.apiHosts`"),
             Self::Inward { of, host } => {
@@ -340,29 +340,29 @@ impl CompileFinding<'_> {
             }
             Self::Address { of, host } => format!("{of} `{host}` lies in no range of `allow.addresses`"),
             Self::CaFileMissing { path } => format!("the CA file `{path}` is not in the checkout, or cannot be read"),
-            Self::CaFileNotText { path } => format!("the CA file `{path}` is no text, and PEM is wanted"),
+            Self::CaFileNotText { path } => format!("expected PEM in the CA file `{path}`, found no text"),
             Self::Ca(error) => format!("the CA is unusable: {error}"),
             Self::NoSpecs => "no specification found below specs/".to_owned(),
             Self::NoMesh => "no Mesh document found below specs/".to_owned(),
             Self::SecondMesh { name, first, at } => format!("a second Mesh `{name}` beside `{first}` at {at}"),
             Self::ClusterTwice { name, first } => format!("two clusters are named `{name}`, the other at {first}"),
             Self::MeshNotSaid { cluster, .. } => {
-                format!("`{cluster}` says not which mesh it is in, and there are several")
+                format!("`{cluster}` does not say which of several meshes it is in")
             }
             Self::UnknownMesh { name, .. } => format!("no Mesh is named `{name}`"),
-            Self::RequiredEngineFormat { text } => format!("`{}` is no minor version", text.escape_debug()),
+            Self::RequiredEngineFormat { text } => format!("expected a minor version, found `{}`", text.escape_debug()),
             Self::RequiredEngine { required, own } => {
-                format!("this checkout requires engine {required}, and this is {own}")
+                format!("expected engine {required}, as this checkout requires, found {own}")
             }
             Self::ForeignRoots => {
-                "joining clusters makes each trust the roots of the others, and `acceptForeignRoots: true` is not said"
+                "joining clusters makes each trust the roots of the others, and `acceptForeignRoots: true` is not set"
                     .to_owned()
             }
             Self::EngineKey { id, error } => format!("the engine key `{id}` is unusable: {error}"),
             Self::EngineKeyTwice { id, first } => {
                 format!("the engine key `{id}` has the id or the key of another one at {first}")
             }
-            Self::PairsWithoutTopology => "`pairs` stands here, and the topology is full".to_owned(),
+            Self::PairsWithoutTopology => "`pairs` is set, and the topology is full".to_owned(),
             Self::TopologyWithoutPairs => "the topology is pairs, and `pairs` is missing".to_owned(),
             Self::PairWithItself { name } => format!("`{name}` is paired with itself"),
             Self::PairOfOthers { one, other } => format!("`{one}` and `{other}` are both of other checkouts"),
@@ -446,7 +446,7 @@ impl CompileFinding<'_> {
             Self::EndpointPort { .. } => {
                 "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443"
             }
-            Self::EndpointFolder { .. } => "publish the metadata under https://, or link the two not",
+            Self::EndpointFolder { .. } => "publish the metadata under https://, or do not link the two",
             Self::PeerOfNobody { .. } => "declare the own cluster by a Cluster document",
             Self::NoComponents { .. } => "leave `enabled` out, or let nobody be linked with the cluster",
             Self::EvidenceOfFile => "leave `evidence` out, or read the metadata over https://",
