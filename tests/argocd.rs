@@ -156,6 +156,8 @@ fn every_failure_prints_nothing() {
     std::fs::remove_file(checkout.path("specs/mesh.yaml")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", checkout.path("specs/mesh.yaml")).unwrap();
     fails(&checkout, &east, 1, "specs/mesh.yaml");
+    let wrong = checkout.engine(&["argocd", "generate", "--no-such-flag", "--output", "json"]);
+    assert!(wrong.code == 64 && wrong.stdout.is_empty(), "{wrong}");
     let nowhere = tempfile::tempdir().unwrap();
     let ran = plugin(nowhere.path(), "generate", &east);
     assert!(ran.code > 0 && ran.stdout.is_empty(), "{ran}");

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use clap::error::ContextKind;
+
 use crate::session::command_error::EndsCommand;
 use crate::session::exit::Exit;
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -51,12 +53,25 @@ impl Explain for UsageError {
             }
             Self::Markdown => Explanation::new(Code::InvalidArguments, "--output markdown is for `engine plan`")
                 .hint("this command has text and json"),
-            Self::Arguments(error) => Explanation::new(Code::InvalidArguments, error.to_string()),
+            Self::Arguments(error) => arguments(error),
             Self::ManualPage(error) => {
                 Explanation::new(Code::SystemFailed, format!("writing the manual page: {error}"))
             }
         }
     }
+}
+
+/// What clap found, without its excerpt of the usage.
+fn arguments(error: &clap::Error) -> Explanation {
+    let said = |kind| error.get(kind).map(ToString::to_string);
+    let what = error.kind().as_str().unwrap_or("expected a command or an argument, found none");
+    let of = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg, ContextKind::InvalidValue];
+    let of: Vec<String> = of.into_iter().filter_map(said).filter(|text| !text.is_empty()).collect();
+    let message = if of.is_empty() { what.to_owned() } else { format!("{what}: {}", of.join(", ")) };
+    let near = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let near = near.into_iter().find_map(said).map(|near| format!("did you mean `{near}`?"));
+    let hint = near.unwrap_or_else(|| "`--help` behind the command lists its arguments".to_owned());
+    Explanation::new(Code::InvalidArguments, message).hint(hint)
 }
 
 impl EndsCommand for UsageError {

@@ -21,6 +21,7 @@ use self::commands::{apply, argocd, bundle, demo, graph, init, invite, keys, man
 use self::error::UsageError;
 use self::global::Global;
 use self::unknown::unknown;
+use crate::pipeline::plan::PLAN_VERSION;
 use crate::report::format::Output;
 use crate::report::markdown::findings_markdown;
 use crate::report::text::Printer;
@@ -126,6 +127,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
             if error.use_stderr() {
                 printer.alarm(text.trim_end());
+                if is_json_wanted(&words) {
+                    let failure = CommandError::from(UsageError::Arguments(error));
+                    printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
+                }
                 return ExitCode::from(Exit::Usage.code());
             }
             printer.show(&text);
@@ -144,6 +149,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
+/// Whether arguments that cannot be parsed ask for JSON all the same. Argo CD's plugin prints nothing of a failure.
+fn is_json_wanted(words: &[OsString]) -> bool {
+    if words.iter().any(|word| word == "argocd") {
+        return false;
+    }
+    let follows = words.windows(2).any(|pair| matches!(pair, [flag, form] if flag == "--output" && form == "json"));
+    follows || words.iter().any(|word| word == "--output=json")
+}
+
 /// Runs one command on a checkout, with the caller's printer.
 fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, CommandError> {
     let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
@@ -156,7 +170,7 @@ fn report_failure(arguments: &Arguments, printer: &Printer, failure: &CommandErr
     failure.print(printer);
     // an empty stdout is what Argo CD's plugin promises of a failure
     if arguments.global.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
-        printer.data(&format!("{}\n", failure.document(crate::pipeline::plan::PLAN_VERSION)));
+        printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
     }
     if arguments.global.output == Output::Markdown && failure.exit() != Exit::Usage {
         printer.data(&findings_markdown(&failure.to_string(), &failure.findings().sorted()));

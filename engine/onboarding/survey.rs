@@ -16,6 +16,7 @@ use crate::model::layout::secret_name;
 use crate::types::address::ApiHost;
 use crate::types::cause::{Cause, in_full};
 use crate::types::certificate::{CertificateError, RootCertificate};
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{
     ClusterId, ClusterName, ClusterUuid, Digest, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
@@ -61,6 +62,12 @@ pub enum Unreachable {
     /// Not all questions were answered in this time.
     #[error("it did not answer everything in {} seconds", .0.as_secs())]
     Late(Duration),
+}
+
+impl Explain for Unreachable {
+    fn explanation(&self) -> Explanation {
+        Explanation::new(Code::KubeconfigUnusable, self.to_string())
+    }
 }
 
 /// Why a fact of a cluster is not known.

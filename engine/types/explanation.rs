@@ -151,8 +151,6 @@ codes! {
     TooManyDeletions = "too-many-deletions",
 
     // rendering and comparing
-    /// A link names a cluster of which the lock holds nothing.
-    ClusterNotInLock = "cluster-not-in-lock",
     /// The lock lost the entry of a cluster that a link names.
     LockEntryMissing = "lock-entry-missing",
     /// The lock lost the link of a remote secret in the tree.
@@ -291,7 +289,7 @@ codes! {
     BundleRefused = "bundle-refused",
     /// A bundle that is not signed by whom it should.
     BundleSignerNotKnown = "bundle-signer-not-known",
-    /// A kubeconfig that leads to no cluster.
+    /// A kubeconfig, or a context of it, through which no cluster can be read.
     KubeconfigUnusable = "kubeconfig-unusable",
     /// A role did not start, or ended.
     RoleFailed = "role-failed",
@@ -392,7 +390,7 @@ mod tests {
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
             istio-not-prepared root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
-            cluster-not-in-lock lock-entry-missing lock-link-missing file-not-ours folder-of-unknown-cluster \
+            lock-entry-missing lock-link-missing file-not-ours folder-of-unknown-cluster \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
             cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another \

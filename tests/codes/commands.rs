@@ -11,9 +11,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         codes: &[Code::InvalidArguments, Code::NotAvailable, Code::UnknownCluster, Code::NotForCluster],
         run: |_| {
             let checkout = Checkout::joined();
-            let table: [(&[&str], Code); 11] = [
+            let table: [(&[&str], Code); 15] = [
                 (&["plna"], Code::InvalidArguments),
                 (&["keys", "nwe"], Code::InvalidArguments),
+                (&["plan", "--lockd"], Code::InvalidArguments),
+                (&["watch", "--poll", "soon"], Code::InvalidArguments),
+                (&["import"], Code::InvalidArguments),
+                (&["keys"], Code::InvalidArguments),
                 (&["apply", "--accept-trust", "all"], Code::InvalidArguments),
                 (&["apply", "--accept-trust", "west@xyz"], Code::InvalidArguments),
                 (&["watch", "--cluster", "west"], Code::InvalidArguments),
@@ -94,7 +98,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: |_| {
             let checkout = Checkout::new();
             std::fs::remove_dir_all(checkout.path("specs")).unwrap();
+            let deaf = serde_json::json!({
+                "apiVersion": "v1", "kind": "Config",
+                "clusters": [{ "name": "a", "cluster": { "server": "http://127.0.0.1:1" } }],
+                "users": [{ "name": "a", "user": {} }],
+                "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
+            });
+            checkout.write("kubeconfig", deaf.to_string().as_bytes());
+            let path = checkout.path("kubeconfig");
             vec![
+                checkout.engine(&["init", "--kubeconfig", path.to_str().unwrap(), "--output", "json"]),
                 fails(&checkout, &["init", "--kubeconfig", "nowhere"], Code::KubeconfigUnusable),
                 fails(&checkout, &["serve", "relay"], Code::RoleFailed),
             ]

@@ -186,12 +186,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "a lock without a cluster that links name",
-        codes: &[Code::ClusterNotInLock],
+        name: "a lock that lost a cluster that links name, and then a link",
+        codes: &[Code::LockEntryMissing, Code::LockEntryLost, Code::LockLinkMissing],
         run: |_| {
             let checkout = Checkout::joined();
             std::fs::remove_file(checkout.path("lock/clusters/west.yaml")).unwrap();
-            vec![checkout.engine(&["plan", "--locked", "--output", "json"])]
+            let entry = checkout.engine(&["plan", "--output", "json"]);
+            std::fs::remove_file(checkout.path("lock/links/east.yaml")).unwrap();
+            vec![entry, checkout.engine(&["plan", "--locked", "--output", "json"])]
         },
     },
     Scenario {

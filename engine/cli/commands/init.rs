@@ -375,8 +375,10 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
             "trustDomain": cluster.survey.trust_domain.as_ref().map(|found| &found.value), "remoteSecrets": remote,
         })
     });
-    let unreachable =
-        seen.unreachable.iter().map(|(context, reason)| json!({ "context": context, "reason": reason.to_string() }));
+    let unreachable = seen.unreachable.iter().map(|(context, reason)| {
+        let Explanation { code, message, hint } = reason.explanation();
+        json!({ "context": context, "reason": reason.to_string(), "code": code, "message": message, "hint": hint })
+    });
     let steps = steps_of(secrets);
     let taken = secrets.iter().zip(&steps).map(|(one, (_, words))| {
         let way = match one.way {

@@ -12,7 +12,7 @@ impl Links<'_> {
     /// Too many links that nobody declared to be leaving stay as they are until `--allow-delete`.
     pub(super) fn guard(&mut self) {
         let explained = |name: &ClusterName| {
-            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state.is_going()) || self.begins_anew(name)
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state.is_going()) || self.is_gone(name)
         };
         // all that the spec no longer wants counts, also what keeps its stage in this run: a failing cluster must not make a
         // removal look small
@@ -20,7 +20,8 @@ impl Links<'_> {
         for (reader, links) in &self.accepted.lock.links {
             for (peer, _) in links.iter().filter(|(_, link)| !link.stage.is_leaving()) {
                 all += 1;
-                if !self.mesh.links(reader, peer) && !explained(reader) && !explained(peer) {
+                let goes = !self.mesh.links(reader, peer) || self.begins_anew(reader) || self.begins_anew(peer);
+                if goes && !explained(reader) && !explained(peer) {
                     going.push(Link::new(reader, peer));
                 }
             }

@@ -38,7 +38,7 @@ impl RenderWait {
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
         match self {
-            Self::NotInLock { .. } => Code::ClusterNotInLock,
+            Self::NotInLock { .. } => Code::LockEntryMissing,
             Self::NotReached { .. } => Code::ClusterNotReached,
             Self::EngineKey => Code::KeyMissing,
             Self::RelayCa { .. } => Code::RelayCaMissing,
