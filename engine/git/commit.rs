@@ -73,18 +73,17 @@ impl Drop for OwnIndex {
 }
 
 impl Repository {
-    /// Which of these files, and which other ones that the checked out commit has in `places`, differ from it. `on_disk` are
-    /// all plain files in `places`.
-    pub fn differing(&self, places: &[&str], on_disk: &BTreeSet<String>) -> Result<BTreeSet<String>, GitError> {
-        let known = match self.state()?.head {
-            Some(head) => self.blobs(&head, places)?,
-            None => BTreeMap::new(),
-        };
-        let paths: Vec<&String> = on_disk.iter().collect();
-        let hashed = self.hash(&paths, false)?;
-        let mut differing: BTreeSet<String> = known.keys().filter(|path| !on_disk.contains(*path)).cloned().collect();
-        differing.extend(hashed.into_iter().filter(|(path, oid)| known.get(path) != Some(oid)).map(|(path, _)| path));
-        Ok(differing)
+    /// The blobs that the checked out commit has in `places`, by path from the checkout; none before the first commit.
+    pub fn committed(&self, places: &[&str]) -> Result<BTreeMap<String, Oid>, GitError> {
+        match self.state()?.head {
+            Some(head) => self.blobs(&head, places),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// The blobs that files on disk would be, byte for byte.
+    pub fn hashed(&self, paths: &[&String]) -> Result<Vec<(String, Oid)>, GitError> {
+        self.hash(paths, false)
     }
 
     /// The blobs that files would be, byte for byte.

@@ -1,6 +1,7 @@
 //! What a revision holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::git::run::Kind;
 use crate::git::{GitError, Oid, Refusal, Repository};
@@ -9,6 +10,40 @@ use crate::git::{GitError, Oid, Refusal, Repository};
 const MOST_FILES: usize = 1_000_000;
 /// Most bytes of one of them.
 const LARGEST: usize = 16 << 20;
+
+/// How a file differs from the checked out commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncommitted {
+    /// It holds something else.
+    Modified,
+    /// The commit does not have it.
+    Untracked,
+    /// The commit has it, and it is not there.
+    Deleted,
+}
+
+impl fmt::Display for Uncommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Modified => "modified",
+            Self::Untracked => "untracked",
+            Self::Deleted => "deleted",
+        })
+    }
+}
+
+/// Whether two texts are the same but for carriage returns at the ends of lines.
+fn same_lines(one: &[u8], other: &[u8]) -> bool {
+    fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+        text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    }
+    one == other || lines(one).eq(lines(other))
+}
+
+/// Whether a path lies in a folder.
+fn is_below(folder: &str, path: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
 
 /// An entry of a tree.
 struct Entry {
@@ -33,7 +68,41 @@ impl Repository {
     /// the object database, without filters. A link or a submodule among them is an error.
     pub fn files_at(&self, revision: &str, places: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
         let commit = self.resolve(revision)?;
-        let entries = self.entries(&commit, places)?;
+        let entries = self.entries(&commit, places, &|_| true)?;
+        self.contents(entries, revision)
+    }
+
+    /// Which files differ from the checked out commit. `there` are files as they were read, by path from the checkout, none for
+    /// one that is looked for and not there; the commit is asked for them, and for all files in `places` that `counts` says
+    /// yes to. Line breaks do not count, since git may translate them; what is staged is not committed.
+    pub fn uncommitted(
+        &self,
+        there: &BTreeMap<&str, Option<&[u8]>>,
+        places: &[&str],
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Uncommitted>, GitError> {
+        let committed = match self.state()?.head {
+            Some(head) => {
+                let named = there.keys().copied().filter(|path| !places.iter().any(|place| is_below(place, path)));
+                let asked: Vec<&str> = places.iter().copied().chain(named).collect();
+                let entries = self.entries(&head, &asked, &|path| there.contains_key(path) || counts(path))?;
+                self.contents(entries, head.as_str())?
+            }
+            None => BTreeMap::new(),
+        };
+        let paths: BTreeSet<&str> = there.keys().copied().chain(committed.keys().map(String::as_str)).collect();
+        let judge = |path: &str| match (there.get(path).copied().flatten(), committed.get(path)) {
+            (Some(here), Some(held)) if same_lines(here, held) => None,
+            (Some(_), Some(_)) => Some(Uncommitted::Modified),
+            (Some(_), None) => Some(Uncommitted::Untracked),
+            (None, Some(_)) => Some(Uncommitted::Deleted),
+            (None, None) => None,
+        };
+        Ok(paths.into_iter().filter_map(|path| Some((path.to_owned(), judge(path)?))).collect())
+    }
+
+    /// What these entries hold, by path.
+    fn contents(&self, entries: Vec<Entry>, revision: &str) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
         let action = "reading files of a revision";
         let mut input = String::new();
         for entry in &entries {
@@ -63,10 +132,10 @@ impl Repository {
 
     /// Blobs by path from the checkout.
     pub(super) fn blobs(&self, commit: &Oid, places: &[&str]) -> Result<BTreeMap<String, Oid>, GitError> {
-        Ok(self.entries(commit, places)?.into_iter().map(|entry| (entry.path, entry.oid)).collect())
+        Ok(self.entries(commit, places, &|_| true)?.into_iter().map(|entry| (entry.path, entry.oid)).collect())
     }
 
-    fn entries(&self, commit: &Oid, places: &[&str]) -> Result<Vec<Entry>, GitError> {
+    fn entries(&self, commit: &Oid, places: &[&str], counts: &dyn Fn(&str) -> bool) -> Result<Vec<Entry>, GitError> {
         let action = "listing files of a revision";
         let words = ["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"];
         let places: Vec<String> = places.iter().map(|place| self.below_top(place)).collect();
@@ -79,6 +148,9 @@ impl Repository {
             let mut words = head.split(' ');
             let (mode, oid) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
             let path = path.strip_prefix(&self.prefix).unwrap_or(path).to_owned();
+            if !counts(&path) {
+                continue;
+            }
             let found = match mode {
                 "100644" | "100755" | "100664" => None,
                 "120000" => Some("symbolic link"),

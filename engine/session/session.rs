@@ -28,8 +28,9 @@ pub struct Session<'a> {
     pub input: Input,
     /// The compiled specs and the lock.
     pub program: Arc<Program>,
-    /// Other files that the specs name and that were looked for, such as CA certificates.
-    pub files: BTreeSet<String>,
+    /// Other files that the specs name and that were looked for, such as CA certificates, as they were read; none where there
+    /// was nothing to read.
+    pub files: BTreeMap<String, Option<Vec<u8>>>,
     /// When it began.
     pub now: Timestamp,
     /// What is remembered of the tree.
@@ -59,10 +60,11 @@ impl<'a> Session<'a> {
             templates: sources(TEMPLATES, &is_yaml)?,
             lock: checkout.read_tree(LOCK, &lock_filter, Limits::OUTPUT)?,
         };
-        let files = RefCell::new(BTreeSet::new());
+        let files = RefCell::new(BTreeMap::new());
         let program = Program::load_after(before, &input, &|path| {
-            files.borrow_mut().insert(path.to_owned());
-            checkout.read(path).ok().flatten()
+            let read = checkout.read(path).ok().flatten();
+            files.borrow_mut().insert(path.to_owned(), read.clone());
+            read
         })?;
         let now = crate::session::clock::now();
         Ok(Self {

@@ -281,6 +281,8 @@ codes! {
     BranchesApart = "branches-apart",
     /// The remote does not take commits, however often it is tried.
     PushRejected = "push-rejected",
+    /// What is declared is not committed, and runs are taken on what is.
+    SpecsNotCommitted = "specs-not-committed",
     /// A file that is no stored plan of this engine.
     PlanMalformed = "plan-malformed",
     /// What a stored plan rests on changed.
@@ -400,7 +402,7 @@ mod tests {
             edit-while-joined invalid-template not-rendered standard-networks-broken root-ca-ends \
             root-cas-share-subject lock-broken base-not-rendered checkout-has-findings invalid-arguments \
             unknown-cluster not-for-this-cluster another-engine-works checkout-absent path-refused already-exists \
-            system-failed git-failed git-busy not-in-git no-branch unknown-revision branches-apart push-rejected \
+            system-failed git-failed git-busy not-in-git no-branch unknown-revision branches-apart push-rejected specs-not-committed \
             plan-malformed plan-stale bundle-refused bundle-signer-not-known kubeconfig-unusable role-failed";
         assert_eq!(all, released.split_whitespace().collect::<Vec<_>>());
     }

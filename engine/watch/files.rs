@@ -74,6 +74,14 @@ impl Surroundings {
             self.watcher = None;
             self.blind.get_or_insert_with(|| "the file system tells no events".to_owned());
         }
+        for other in &others {
+            // what changes from here on differs from what is read of it now
+            if !self.stamps.contains_key(other)
+                && let Ok(now) = stamps(checkout, other)
+            {
+                self.stamps.insert(other.clone(), now);
+            }
+        }
         self.others = others;
         let mut wanted = BTreeSet::new();
         let root = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::checkout::{Guard, Limits};
-use crate::git::{Author, GitError, Pull, Push, Repository, Target};
-use crate::model::layout::{RENDERED, is_below};
+use crate::checkout::{Guard, Limits, Stamps};
+use crate::git::{Author, GitError, Oid, Pull, Push, Repository, Target, Uncommitted};
+use crate::model::layout::{RENDERED, SPECS, TEMPLATES, is_below, is_yaml, is_yaml_of};
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::pipeline::plan::{Action, Plan};
 use crate::session::command_error::CommandError;
+use crate::session::session::Session;
 use crate::watch::error::WatchError;
 use crate::watch::files::OUTPUT;
 use crate::watch::options::Watch;
@@ -17,6 +19,8 @@ use crate::watch::scheduler::Causes;
 
 /// Most lines of a list in a message.
 const MOST_LISTED: usize = 20;
+/// Coarsest tick of a file system's times: a file that changed within it may change again and keep its stamp.
+const TICK: Duration = Duration::from_secs(2);
 
 /// The history of a checkout, as far as a watch has to do with it.
 #[allow(clippy::struct_excessive_bools, reason = "what is wanted, and what is left to do")]
@@ -29,8 +33,8 @@ pub(super) struct History {
     pull: bool,
     /// Something was committed and not pushed yet.
     unpushed: bool,
-    /// What an earlier engine wrote and did not commit was looked for.
-    swept: bool,
+    /// What the files of each folder are, as they were last looked at.
+    looked_at: BTreeMap<String, Looked>,
     /// Why turns were taken since the last commit.
     causes: Vec<String>,
 }
@@ -71,7 +75,7 @@ impl History {
             push,
             pull,
             unpushed: push,
-            swept: false,
+            looked_at: BTreeMap::new(),
             causes: Vec::new(),
         }))
     }
@@ -96,14 +100,12 @@ impl History {
         }
         Ok(match self.repository.pull(&OUTPUT)? {
             Pull::Unchanged => Vec::new(),
-            moved @ Pull::Moved { .. } => vec![self.moved(&moved)],
+            moved @ Pull::Moved { .. } => vec![Self::moved(&moved)],
         })
     }
 
-    fn moved(&mut self, pull: &Pull) -> String {
+    fn moved(pull: &Pull) -> String {
         let Pull::Moved { from, to, dropped, rewritten } = pull else { return String::new() };
-        // files that were put back must be committed again should they differ
-        self.swept = false;
         let mut words = format!("pulled {}..{}", from.short(), to.short());
         if *rewritten {
             words.push_str(", which replaces what the remote had");
@@ -129,7 +131,7 @@ impl History {
         if !words.is_empty() && self.causes.len() < MOST_LISTED {
             self.causes.push(words);
         }
-        let paths = if self.swept && self.target == Target::Head { written(plan) } else { self.differing(guard)? };
+        let paths = self.differing(guard)?;
         let mut said = Vec::new();
         if !paths.is_empty() {
             let message = message(plan, &paths, &self.causes);
@@ -139,7 +141,6 @@ impl History {
                 self.unpushed = self.push;
             }
         }
-        self.swept = true;
         self.causes.clear();
         if self.unpushed {
             let branch = match &self.target {
@@ -157,7 +158,7 @@ impl History {
                     let words = format!("the push was rejected ({why})");
                     return Ok(match self.repository.pull(&OUTPUT)? {
                         Pull::Unchanged => Recorded::Again(format!("{words}; once more")),
-                        moved @ Pull::Moved { .. } => Recorded::Again(format!("{words}; {}", self.moved(&moved))),
+                        moved @ Pull::Moved { .. } => Recorded::Again(format!("{words}; {}", Self::moved(&moved))),
                     });
                 }
                 Push::Rejected { why } => return Err(WatchError::PushRejected { why }.into()),
@@ -166,22 +167,68 @@ impl History {
         Ok(if said.is_empty() { Recorded::Nothing } else { Recorded::Done(said.join(", ")) })
     }
 
-    /// All generated files that differ from what is checked out, also those that an engine which was killed left.
-    fn differing(&self, guard: &Guard<'_>) -> Result<BTreeSet<String>, CommandError> {
-        let mut on_disk = BTreeSet::new();
-        for folder in OUTPUT {
-            on_disk.extend(guard.read_tree(folder, &|_| true, Limits::OUTPUT)?.into_keys());
+    /// What a run would rest on and is not committed: specs, templates, and other files that specs name. Nothing where nobody
+    /// commits.
+    pub(super) fn uncommitted(&self, session: &Session<'_>) -> Result<BTreeMap<String, Uncommitted>, CommandError> {
+        if !self.commit {
+            return Ok(BTreeMap::new());
         }
-        let differing = self.repository.differing(&OUTPUT, &on_disk)?;
+        let sources = session.input.specs.iter().chain(&session.input.templates);
+        let mut there: BTreeMap<&str, Option<&[u8]>> =
+            sources.map(|source| (source.path.as_ref(), Some(source.bytes.as_slice()))).collect();
+        there.extend(session.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_deref())));
+        Ok(self.repository.uncommitted(&there, &[SPECS, TEMPLATES], &is_ours)?)
+    }
+
+    /// All files of ours that differ from what is checked out, whoever wrote or deleted them: a run, one whose commit failed,
+    /// an engine that was killed, or somebody by hand.
+    fn differing(&mut self, guard: &Guard<'_>) -> Result<BTreeSet<String>, CommandError> {
+        let mut stamps = Stamps::new();
+        for folder in OUTPUT {
+            stamps.extend(guard.stamps(folder)?);
+        }
+        self.looked_at.retain(|folder, _| stamps.contains_key(folder));
+        for (folder, stamp) in stamps {
+            let before = self.looked_at.get(&folder).filter(|looked| looked.stamp == stamp);
+            if before.is_some_and(|looked| looked.settled) && !guard.is_remote() {
+                continue;
+            }
+            let since = before.map_or_else(Instant::now, |looked| looked.since);
+            let settled = since.elapsed() > TICK;
+            let files = guard.read_tree(&folder, &|path| is_yaml_of(&folder, path), Limits::OUTPUT)?;
+            let paths: Vec<&String> = files.keys().collect();
+            let blobs = self.repository.hashed(&paths)?.into_iter().collect();
+            self.looked_at.insert(folder, Looked { stamp, since, settled, blobs });
+        }
+        let committed = self.repository.committed(&OUTPUT)?;
+        let on_disk = |path: &String| {
+            let (folder, _) = path.rsplit_once('/')?;
+            self.looked_at.get(folder)?.blobs.get(path)
+        };
+        let new = self.looked_at.values().flat_map(|looked| &looked.blobs);
+        let new = new.filter(|(path, oid)| committed.get(*path) != Some(oid)).map(|(path, _)| path.clone());
         // a file that git is told to leave out, such as by a sparse checkout, was not deleted by us
-        Ok(differing.into_iter().filter(|path| on_disk.contains(path) || !self.repository.is_left_out(path)).collect())
+        let gone = committed.keys().filter(|path| is_ours(path) && on_disk(path).is_none());
+        let gone = gone.filter(|path| !self.repository.is_left_out(path)).cloned();
+        Ok(new.chain(gone).collect())
     }
 }
 
-/// The files that a plan changed.
-fn written(plan: &Plan) -> BTreeSet<String> {
-    let files = plan.lock.iter().chain(&plan.extra).map(|file| file.path.clone());
-    files.chain(plan.steps.iter().flat_map(|step| &step.objects).map(|object| object.path.clone())).collect()
+/// What the files of a folder were when it was last looked at.
+struct Looked {
+    /// The folder's stamp.
+    stamp: u64,
+    /// When it had this stamp first.
+    since: Instant,
+    /// A change after that look shows in the stamp.
+    settled: bool,
+    /// Blobs by path.
+    blobs: BTreeMap<String, Oid>,
+}
+
+/// Whether a path of a commit is one that the engine reads: YAML, and nothing that begins with a dot.
+fn is_ours(path: &str) -> bool {
+    is_yaml(path) && !path.split('/').any(|part| part.starts_with('.'))
 }
 
 /// The message of a commit: what changed, and why.

@@ -17,7 +17,7 @@ use crate::types::time::Timestamp;
 use crate::watch::contacts::Contacts;
 
 /// Rows that are left to what is printed above and below.
-const KEPT_ROWS: usize = 6;
+const KEPT_ROWS: usize = 7;
 /// Rows where the terminal does not tell its height.
 const USUAL_HEIGHT: usize = 24;
 /// Longest note of a row, in characters.
@@ -42,6 +42,8 @@ pub(super) struct Live {
     rows: Vec<Row>,
     read_at: BTreeMap<ClusterName, Timestamp>,
     turned_at: Timestamp,
+    /// What the next run waits for.
+    waiting: Option<String>,
 }
 
 impl Live {
@@ -52,7 +54,14 @@ impl Live {
             bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar
         });
-        Self { bar, title: String::new(), rows: Vec::new(), read_at: BTreeMap::new(), turned_at: Timestamp::EPOCH }
+        Self {
+            bar,
+            title: String::new(),
+            rows: Vec::new(),
+            read_at: BTreeMap::new(),
+            turned_at: Timestamp::EPOCH,
+            waiting: None,
+        }
     }
 
     /// Whether there is a terminal to draw on.
@@ -77,6 +86,14 @@ impl Live {
     /// Clusters answered.
     pub(super) fn asked(&mut self, contacts: &Contacts) {
         self.read_at.clone_from(&contacts.read_at);
+    }
+
+    /// The next run waits for this, or for nothing any more.
+    pub(super) fn waits(&mut self, waiting: Option<String>, now: Timestamp) {
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            self.redraw(now);
+        }
     }
 
     /// A turn was taken.
@@ -114,6 +131,10 @@ impl Live {
             self.title,
             words_ago(now.since(self.turned_at))
         );
+        if let Some(waiting) = &self.waiting {
+            let style = style(Health::Waiting);
+            drawn.push_str(&format!("{style}{waiting}{style:#}\n"));
+        }
         drawn.push_str(&format!("{DIM}{}{DIM:#}\n", lines.next().unwrap_or_default()));
         for (row, line) in self.rows.iter().zip(lines) {
             // the word is coloured where it stands, so that the columns stay aligned

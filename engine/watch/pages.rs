@@ -21,6 +21,7 @@ use crate::report::picture::Picture;
 use crate::server::telemetry::{self, Health, Metrics, Page};
 use crate::session::exit::Exit;
 use crate::session::session::rendered_files;
+use crate::types::explanation::Explanation;
 use crate::types::name::Digest;
 use crate::types::time::Timestamp;
 use crate::watch::contacts::Contacts;
@@ -147,6 +148,26 @@ impl Pages {
         if outcome != "failed" && outcome != "busy" {
             self.last_turn.set(crate::session::clock::now().as_seconds());
             self.health.holds("turn");
+        }
+    }
+
+    /// The next run waits for this. `first`: it was not said before.
+    pub(super) fn wait(&self, reason: &Explanation, first: bool) {
+        if first {
+            self.turns.get_or_create(&Outcome { outcome: "waiting" }).inc();
+        }
+        self.health.fails("turn", reason);
+        self.say_waiting(Some(reason));
+    }
+
+    /// The next run waits for nothing any more.
+    pub(super) fn wait_no_more(&self) {
+        self.say_waiting(None);
+    }
+
+    fn say_waiting(&self, reason: Option<&Explanation>) {
+        if let Some(picture) = self.picture.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            picture.waiting = reason.cloned();
         }
     }
 

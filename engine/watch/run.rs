@@ -17,8 +17,10 @@ use crate::session::facts;
 use crate::session::fingerprints::Fingerprints;
 use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
 use crate::session::session::Session;
+use crate::types::explanation::Explain as _;
 use crate::types::name::{ClusterName, Digest};
 use crate::watch::contacts::{Contacts, marks};
+use crate::watch::error::WatchError;
 use crate::watch::event::{Happening, Tell};
 use crate::watch::files::Surroundings;
 use crate::watch::history::{History, Recorded};
@@ -53,6 +55,8 @@ pub(super) struct Watcher<'a> {
     /// Words that were said of what stands in the way, for the same reason.
     complaint: Option<String>,
     rejected: u32,
+    /// The last run was taken and its commit failed.
+    record_failed: bool,
     exit: Exit,
 }
 
@@ -60,6 +64,8 @@ pub(super) struct Watcher<'a> {
 enum Ended {
     /// It was taken; these clusters are waited for, and this was written.
     Turned(BTreeSet<ClusterName>),
+    /// It waits for a commit.
+    Waits(WatchError),
     /// It could not begin, or has to come again at once.
     Postponed { at_once: bool },
 }
@@ -103,6 +109,7 @@ impl<'a> Watcher<'a> {
             said: None,
             complaint: None,
             rejected: 0,
+            record_failed: false,
             exit: Exit::Done,
         })
     }
@@ -237,6 +244,7 @@ impl<'a> Watcher<'a> {
         match ended {
             Ok(Ended::Turned(awaited)) => {
                 self.complaint = None;
+                self.wait_no_more();
                 self.pages.turned(self.exit, begun.elapsed());
                 let over = self.watch.limit.is_none_or(|limit| now >= limit);
                 if self.watch.once && (awaited.is_empty() || over) {
@@ -244,17 +252,21 @@ impl<'a> Watcher<'a> {
                 }
                 self.scheduler.on_event(Event::Turned { awaited }, now);
             }
+            Ok(Ended::Waits(reason)) => self.wait(reason, causes),
             Ok(Ended::Postponed { at_once }) => self.scheduler.on_event(Event::Postponed { causes, at_once }, now),
             Err(failure) => {
                 self.exit = failure.exit();
+                self.wait_no_more();
                 self.pages.turned(failure.exit(), begun.elapsed());
                 self.pages.fail(&failure.to_string());
                 self.complain(&failure);
                 let retried = matches!(failure.exit(), Exit::Busy | Exit::Machine);
+                // whatever kept a commit from being made, the files that it is about are there
+                let again = retried || self.record_failed;
                 let over = self.watch.limit.is_none_or(|limit| now >= limit);
                 if self.watch.once && (!retried || over) {
                     self.scheduler.on_event(Event::Stop, now);
-                } else if retried {
+                } else if again {
                     self.scheduler.on_event(Event::Postponed { causes, at_once: false }, now);
                 } else {
                     // what is wrong is in the files: the next change of them is the next chance
@@ -264,7 +276,38 @@ impl<'a> Watcher<'a> {
         }
     }
 
+    /// Waits for a commit, and says so everywhere.
+    fn wait(&mut self, reason: WatchError, causes: Causes) {
+        let explanation = reason.explanation();
+        let sentence = explanation.to_string();
+        let first = self.complaint.as_ref() != Some(&sentence);
+        self.pages.wait(&explanation, first);
+        self.live.waits(Some(explanation.message), crate::session::clock::now());
+        let error = CommandError::from(reason);
+        self.exit = error.exit();
+        if first {
+            self.live.hide(|| {
+                self.printer.talk(&sentence);
+                if self.flags.output == Output::Json {
+                    self.printer.data(&format!("{}\n", error.document(PLAN_VERSION)));
+                }
+            });
+            self.complaint = Some(sentence);
+        }
+        let now = self.begun.elapsed();
+        if self.watch.once && self.watch.limit.is_none_or(|limit| now >= limit) {
+            self.scheduler.on_event(Event::Stop, now);
+        }
+        self.scheduler.on_event(Event::Waits { causes }, now);
+    }
+
+    fn wait_no_more(&mut self) {
+        self.pages.wait_no_more();
+        self.live.waits(None, crate::session::clock::now());
+    }
+
     fn try_turn(&mut self, causes: &Causes) -> Result<Ended, CommandError> {
+        self.record_failed = false;
         let checkout = Checkout::open(&self.flags.directory)?;
         let guard = checkout.lock()?;
         if let Some(history) = &mut self.history {
@@ -272,8 +315,14 @@ impl<'a> Watcher<'a> {
         }
         let mut session = Session::load(&guard, None, self.program.as_deref())?;
         session.remember(&self.fingerprints);
-        self.program = Some(session.program.clone());
         self.follow(&session);
+        if let Some(history) = &self.history {
+            let files = history.uncommitted(&session)?;
+            if !files.is_empty() {
+                return Ok(Ended::Waits(WatchError::NotCommitted { files }));
+            }
+        }
+        self.program = Some(session.program.clone());
         let marks = marks(&session, &|place| self.surroundings.stamp(place));
         self.contacts.keep(&marks);
         self.scheduler.on_event(Event::Known(marks), self.begun.elapsed());
@@ -311,7 +360,7 @@ impl<'a> Watcher<'a> {
     }
 
     fn follow(&mut self, session: &Session<'_>) {
-        let mut others = session.files.clone();
+        let mut others: BTreeSet<String> = session.files.keys().cloned().collect();
         for cluster in session.program.mesh.clusters.values() {
             if let crate::types::address::Endpoint::File(folder) = &cluster.endpoint {
                 others.insert(folder.clone());
@@ -334,7 +383,9 @@ impl<'a> Watcher<'a> {
     /// Commits and pushes. `false`: the remote moved on, its commits are here now, and the turn has to be taken again.
     fn record(&mut self, guard: &Guard<'_>, plan: &Plan, causes: &Causes) -> Result<bool, CommandError> {
         let Some(history) = &mut self.history else { return Ok(true) };
-        match history.record(guard, plan, causes, self.rejected < MOST_REJECTED)? {
+        let recorded = history.record(guard, plan, causes, self.rejected < MOST_REJECTED);
+        self.record_failed = recorded.is_err();
+        match recorded? {
             Recorded::Nothing => {}
             Recorded::Done(words) => {
                 self.rejected = 0;

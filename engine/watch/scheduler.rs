@@ -72,6 +72,12 @@ pub enum Event {
         /// Whether it should come at once, such as after a question to a new cluster; else after a growing pause.
         at_once: bool,
     },
+    /// A run waits for a commit, which events of git's index tell of; where none come, it is tried again at the pace of a
+    /// cluster that is waited for.
+    Waits {
+        /// Why it was wanted.
+        causes: Causes,
+    },
     /// A turn is over.
     Turned {
         /// Clusters that links wait for.
@@ -181,6 +187,8 @@ pub struct Scheduler {
     wanted: Option<Causes>,
     not_before: Duration,
     postponed: u32,
+    /// A run waits for a commit.
+    waits: bool,
     contacts: BTreeMap<ClusterName, Contact>,
     awaited: BTreeSet<ClusterName>,
     next_turn: Duration,
@@ -198,6 +206,7 @@ impl Scheduler {
             wanted: Some(Causes { start: true, ..Causes::default() }),
             not_before: Duration::ZERO,
             postponed: 0,
+            waits: false,
             contacts: BTreeMap::new(),
             awaited: BTreeSet::new(),
             next_turn: pace.every,
@@ -215,7 +224,13 @@ impl Scheduler {
                 let first = self.touched.map_or(now, |(first, _)| first);
                 self.touched = Some((first, now));
             }
-            Event::Index { locked: false } => self.index_locked = None,
+            Event::Index { locked: false } => {
+                self.index_locked = None;
+                if self.waits {
+                    // half a commit is not seen: git lets go of its index last
+                    self.not_before = now;
+                }
+            }
             Event::Index { locked: true } => self.index_locked = self.index_locked.or(Some(now)),
             Event::Looked(changed) => {
                 self.next_look = now + self.pace.look;
@@ -233,8 +248,13 @@ impl Scheduler {
                     self.not_before = now + self.backed_off(Duration::from_secs(1), self.postponed - 1);
                 }
             }
+            Event::Waits { causes } => {
+                self.want(causes);
+                (self.waits, self.postponed) = (true, 0);
+                self.not_before = now + self.pace.poll_waiting;
+            }
             Event::Turned { awaited } => {
-                self.postponed = 0;
+                (self.waits, self.postponed) = (false, 0);
                 self.next_turn = now + self.pace.every;
                 for name in awaited.difference(&self.awaited) {
                     if let Some(contact) = self.contacts.get_mut(name).filter(|contact| contact.failures == 0) {
@@ -580,5 +600,28 @@ mod tests {
         assert_eq!(run.turns, [(at(2000), "changed: specs".to_owned())]);
         run.scheduler.on_event(Event::Stop, at(60_001));
         assert_eq!(run.scheduler.next(at(60_001)), Next::Stop);
+    }
+
+    #[test]
+    fn a_run_that_waits_for_a_commit_comes_with_it_or_at_a_steady_pace() {
+        let mut scheduler = Scheduler::new(Pace::default());
+        let Next::Turn(causes) = scheduler.next(at(0)) else { panic!("no turn at the start") };
+        for round in 0..5 {
+            scheduler.on_event(Event::Waits { causes: causes.clone() }, at(round * 5_000));
+            assert!(
+                matches!(scheduler.next(at(round * 5_000 + 4_999)), Next::Sleep(until) if until == at(round * 5_000 + 5_000))
+            );
+            assert_eq!(scheduler.next(at(round * 5_000 + 5_000)), Next::Turn(causes.clone()));
+        }
+        scheduler.on_event(Event::Waits { causes: causes.clone() }, at(25_000));
+        scheduler.on_event(Event::Index { locked: true }, at(26_000));
+        assert!(matches!(scheduler.next(at(26_000)), Next::Sleep(_)));
+        scheduler.on_event(Event::Index { locked: false }, at(26_100));
+        assert_eq!(scheduler.next(at(26_100)), Next::Turn(causes.clone()));
+        // once it was taken, git's index brings nothing forward
+        scheduler.on_event(Event::Turned { awaited: BTreeSet::new() }, at(26_200));
+        scheduler.on_event(Event::Postponed { causes, at_once: false }, at(26_300));
+        scheduler.on_event(Event::Index { locked: false }, at(26_400));
+        assert!(matches!(scheduler.next(at(26_400)), Next::Sleep(until) if until == at(27_300)));
     }
 }

@@ -14,7 +14,7 @@ use crate::support::environment::{Ran, TestEnvironment};
 use crate::watch::Watch;
 
 /// An environment in which hooks and filters of a repository would find whatever they need.
-fn environment() -> TestEnvironment {
+pub(super) fn environment() -> TestEnvironment {
     TestEnvironment::new().real_time().with_tools()
 }
 
@@ -55,7 +55,7 @@ impl Remote {
 }
 
 /// Changes what each other cluster renders.
-fn state_gateway(dir: &Path, cluster: &str, address: &str) {
+pub(super) fn state_gateway(dir: &Path, cluster: &str, address: &str) {
     let spec = dir.join("specs/mesh.yaml");
     let text = fs::read_to_string(&spec).unwrap();
     let from = format!("file://metadata/{cluster}\"}}");
@@ -144,16 +144,18 @@ fn a_linked_work_tree_commits_to_its_own_branch() {
 fn a_detached_head_is_said_and_a_branch_of_its_own_is_taken() {
     let remote = Remote::of(&Checkout::joined());
     let clone = remote.clone("clone", &[]);
-    let before = remote.main();
     git(&clone, &["checkout", "-q", "--detach"]);
     state_gateway(&clone, "east", "203.0.113.4");
+    git(&clone, &["commit", "-qam", "a gateway"]);
+    let before = git(&clone, &["rev-parse", "HEAD"]);
+    let main = remote.main();
     let ran = engine(&clone, &ONCE);
     let said = &ran.stderr;
     assert!(ran.code == 1 && said.contains("no branch is checked out") && said.contains("--branch"), "{ran}");
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), before);
     let branch = [&ONCE[..], &["--branch", "isthmus/turn"]].concat();
     engine(&clone, &branch).done();
-    assert_eq!((git(&clone, &["rev-parse", "HEAD"]), remote.main()), (before.clone(), before.clone()));
+    assert_eq!((git(&clone, &["rev-parse", "HEAD"]), remote.main()), (before.clone(), main));
     let on_branch = || git(&remote.path("remote.git"), &["rev-parse", "isthmus/turn"]);
     let first = on_branch();
     assert_eq!(git(&remote.path("remote.git"), &["rev-parse", "isthmus/turn^"]), before);
@@ -162,6 +164,8 @@ fn a_detached_head_is_said_and_a_branch_of_its_own_is_taken() {
     assert_eq!(on_branch(), first);
     let spec = clone.join("specs/mesh.yaml");
     fs::write(&spec, fs::read_to_string(&spec).unwrap().replace("203.0.113.4", "203.0.113.5")).unwrap();
+    git(&clone, &["commit", "-qam", "another gateway"]);
+    let before = git(&clone, &["rev-parse", "HEAD"]);
     engine(&clone, &branch).done();
     assert_ne!(on_branch(), first);
     assert_eq!(git(&remote.path("remote.git"), &["rev-parse", "isthmus/turn^"]), before);
@@ -313,6 +317,7 @@ fn a_watch_that_is_killed_before_the_branch_moves_leaves_an_index_that_brings_no
     let remote = Remote::of(&Checkout::joined());
     let clone = remote.clone("clone", &[]);
     state_gateway(&clone, "east", "203.0.113.5");
+    git(&clone, &["commit", "-qam", "a gateway"]);
     let environment = environment();
     // the environment's own comes first, and is a link to the real one
     let shim = environment.path("bin/git");
@@ -330,7 +335,6 @@ fn a_watch_that_is_killed_before_the_branch_moves_leaves_an_index_that_brings_no
     assert_eq!(git(&clone, &["diff", "--name-only", "--", west]), "", "the index holds what is on disk");
     assert_eq!(git(&clone, &["diff", "--cached", "--name-only", "--", west]), west);
     engine(&clone, &ONCE).done();
-    git(&clone, &["commit", "-qm", "spec", "--", "specs"]);
     assert_eq!(git(&clone, &["status", "--porcelain"]), "");
 }
 

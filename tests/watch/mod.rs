@@ -2,6 +2,7 @@
 //!
 //! Turns are counted by the watch's own metric, so "one turn" is what the watch itself says it took.
 
+mod commits;
 mod git;
 
 use std::fs;
@@ -29,7 +30,10 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn on(dir: &Path, arguments: &[&str]) -> Self {
         // hooks and filters of a repository would find whatever they need
-        let environment = TestEnvironment::new().real_time().with_tools();
+        Self::in_environment(TestEnvironment::new().real_time().with_tools(), dir, arguments)
+    }
+
+    pub(crate) fn in_environment(environment: TestEnvironment, dir: &Path, arguments: &[&str]) -> Self {
         let mut command = environment.command();
         command.arg("-C").arg(dir).args(["watch", "--http", "127.0.0.1:0"]).args(arguments);
         let running = environment.spawn(&mut command);

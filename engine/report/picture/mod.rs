@@ -21,6 +21,7 @@ use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::model::trust::Verdict;
 use crate::pipeline::plan::Plan;
 use crate::report::health::Judge;
+use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
@@ -50,6 +51,9 @@ pub struct Picture {
     /// What a reviewer should know, from the plan.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the next run of a watch waits for; absent, where it waits for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Explanation>,
 }
 
 /// How many there are of each state, by its name.
@@ -208,6 +212,7 @@ impl Picture {
             clusters,
             links,
             notes: plan.map(|plan| plan.notes.clone()).unwrap_or_default(),
+            waiting: None,
         }
     }
 

@@ -190,11 +190,11 @@ function drawProblems() {
 }
 
 function drawAge() {
-  const { generatedAt, asked } = shown.picture;
+  const { generatedAt, asked, waiting } = shown.picture;
   const age = clock() - generatedAt;
   const live = document.documentElement.hasAttribute("data-live");
   const old = !live && age > 3600;
-  $("when").replaceChildren(el("span", { class: old ? "old" : null, title: minute(generatedAt) }, `${live ? "Last turn" : "Drawn"} ${ago(generatedAt)}`), asked ? "" : " from files alone; no cluster was asked");
+  $("when").replaceChildren(el("span", { class: old ? "old" : null, title: minute(generatedAt) }, `${live ? "Last turn" : "Drawn"} ${ago(generatedAt)}`), asked ? "" : " from files alone; no cluster was asked", waiting ? el("span", { class: "old", title: waiting.hint }, ` · ${waiting.message}`) : "");
 }
 
 // ---------------------------------------------------------------- table
