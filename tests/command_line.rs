@@ -38,28 +38,107 @@ fn a_locked_plan_is_the_same_everywhere_and_asks_nobody() {
     }
 }
 
+/// A checkout with a stored plan of its first run.
+fn with_stored_plan() -> (Checkout, String) {
+    let checkout = Checkout::new();
+    let file = checkout.path("plan.json").to_str().unwrap().to_owned();
+    assert_eq!(checkout.engine(&["plan", "--out", &file, "--detailed-exitcode"]).code, 2);
+    assert!(checkout.output().is_empty());
+    (checkout, file)
+}
+
 #[test]
 fn a_stored_plan_does_exactly_what_it_said_or_nothing() {
-    let checkout = Checkout::new();
-    let file = checkout.path("plan.json");
-    let file = file.to_str().unwrap();
-    assert_eq!(checkout.engine(&["plan", "--out", file, "--detailed-exitcode"]).code, 2);
-    assert!(checkout.output().is_empty());
+    let (checkout, file) = with_stored_plan();
     let environment = TestEnvironment::new();
     let kept = copy(&checkout, &environment);
-    std::fs::rename(checkout.path("metadata"), checkout.path("moved")).unwrap();
-    checkout.engine(&["apply", file]).done();
+    checkout.engine(&["apply", &file]).done();
     assert!(checkout.path("rendered/east/secret-istio-remote-secret-west.yaml").exists());
-    checkout.refuses(&["apply", file], 4, &["the plan is stale"]);
+    checkout.refuses(&["apply", &file], 4, &["the plan is stale", "specs, templates or lock"]);
 
-    let edited =
-        std::fs::read_to_string(kept.join("plan.json")).unwrap().replace("api.west.example.com", "evil.example.com");
+    let text = std::fs::read_to_string(kept.join("plan.json")).unwrap();
+    assert!(!text.contains("PRIVATE KEY") && !text.contains("CERTIFICATE") && !text.contains("api.west.example.com"));
+    let edited = text.replace("lock/links/east.yaml", "lock/links/evil.yaml");
+    assert_ne!(edited, text);
     std::fs::write(kept.join("plan.json"), &edited).unwrap();
-    assert!(edited.contains("evil.example.com") && !edited.contains("PRIVATE KEY"));
     let ran = environment.run_on(&kept, &["apply", kept.join("plan.json").to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{ran}");
-    assert!(ran.stderr.contains("its facts were changed"), "{ran}");
+    assert!(ran.stderr.contains("what it would change was edited"), "{ran}");
     assert!(!kept.join("rendered").exists());
+}
+
+#[test]
+fn a_stored_plan_asks_again_and_is_refused_where_the_answer_leads_elsewhere() {
+    let (checkout, file) = with_stored_plan();
+    let documents = checkout.path("metadata/west/private/multicluster.json");
+    let published = std::fs::read_to_string(&documents).unwrap();
+    let moved = published.replace("15443", "15444");
+    assert_ne!(moved, published);
+    std::fs::write(&documents, moved).unwrap();
+    let differs = ["the clusters were asked again", "lock/clusters/west.yaml", "rendered/east/", "engine plan --out"];
+    checkout.refuses(&["apply", &file], 4, &differs);
+    // silence leads elsewhere too: the plan opens links by what was shown
+    std::fs::remove_file(&documents).unwrap();
+    checkout.refuses(&["apply", &file], 4, &["link east/west", "and "]);
+    // as it was, it is carried out
+    std::fs::write(&documents, published).unwrap();
+    checkout.engine(&["apply", &file]).done();
+
+    checkout.edit(
+        "specs/mesh.yaml",
+        "file://metadata/east\"}",
+        "file://metadata/east\"}, gateways: [{address: 203.0.113.1, port: 15443}]",
+    );
+    checkout.engine(&["plan", "--out", &file]).done();
+    let public = checkout.path("metadata/west/public/public.json");
+    let trusted = std::fs::read_to_string(&public).unwrap();
+    let other = trusted.replace("\"trustDomain\": \"cluster.local\"", "\"trustDomain\": \"west.example\"");
+    assert_ne!(other, trusted);
+    std::fs::write(&public, other).unwrap();
+    checkout.refuses(&["apply", &file], 4, &["trust change west@"]);
+    std::fs::write(&public, trusted).unwrap();
+    checkout.engine(&["apply", &file]).done();
+}
+
+#[test]
+fn a_stored_plan_is_bound_to_the_files_that_specs_name_and_to_keys() {
+    let checkout = Checkout::new();
+    let ca = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.self_signed(&key).unwrap().pem()
+    };
+    checkout.write("west-ca.pem", ca("one").as_bytes());
+    checkout.write("keys/west.key", b"one");
+    checkout.edit("specs/mesh.yaml", "file://metadata/west\"}", "file://metadata/west\"}, api: {host: api.west.example.com, ca: {file: west-ca.pem}}, key: {file: keys/west.key}");
+    let file = checkout.path("plan.json").to_str().unwrap().to_owned();
+    checkout.engine(&["plan", "--out", &file]).done();
+    for (path, was) in [("west-ca.pem", ca("two")), ("keys/west.key", "two".to_owned())] {
+        let before = std::fs::read(checkout.path(path)).unwrap();
+        checkout.write(path, was.as_bytes());
+        checkout.refuses(&["apply", &file], 4, &["the plan is stale", path]);
+        checkout.write(path, &before);
+    }
+    checkout.engine(&["keys", "new"]).done();
+    std::fs::remove_dir_all(checkout.path("lock")).unwrap();
+    checkout.refuses(&["apply", &file], 4, &["the plan is stale", "keys/engine.key"]);
+    std::fs::remove_file(checkout.path("keys/engine.key")).unwrap();
+    checkout.engine(&["apply", &file]).done();
+}
+
+#[test]
+fn a_stored_plan_has_an_age() {
+    let (mut checkout, file) = with_stored_plan();
+    checkout.environment.set("ISTHMUS_TEST_NOW", "2026-12-02T12:00:01Z");
+    checkout.refuses(&["apply", &file], 4, &["the plan is too old: expected at most 24h (--max-age), found 24h"]);
+    checkout.environment.set("ISTHMUS_TEST_NOW", "2026-12-01T13:00:01Z");
+    checkout.refuses(&["apply", &file, "--max-age", "1h"], 4, &["expected at most 60m (--max-age), found 60m"]);
+    checkout.environment.set("ISTHMUS_TEST_NOW", "2026-12-01T11:00:00Z");
+    checkout.refuses(&["apply", &file], 4, &["expected a time before now", "2026-12-01T12:00:00Z"]);
+    checkout.environment.set("ISTHMUS_TEST_NOW", "2026-12-02T12:00:00Z");
+    checkout.engine(&["apply", &file]).done();
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod disaster;
 mod draft;
 mod exporter;
 mod fetch;
+mod flags;
 mod former;
 mod git;
 mod init;

@@ -28,7 +28,7 @@ pub(crate) fn changes(
             by_cluster.entry(id.cluster.as_str()).or_default().push((path, *action, text));
         }
     }
-    for FileStep { path, action, text } in &mut plan.extra {
+    for FileStep { path, action, text, .. } in &mut plan.extra {
         let path: &str = path;
         let cluster = path.split('/').nth(1).unwrap_or_default();
         by_cluster.entry(cluster).or_default().push((path, *action, text));

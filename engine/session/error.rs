@@ -3,14 +3,21 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::git::GitError;
 use crate::model::mesh::Mesh;
 use crate::session::command_error::EndsCommand;
 use crate::session::exit::Exit;
+use crate::session::outcome::Difference;
 use crate::types::diagnostic::{Diagnostics, did_you_mean};
+use crate::types::duration::shown as shown_duration;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, InvalidName};
+use crate::types::time::Timestamp;
+
+/// Most differences of a plan that are named.
+const MOST_NAMED: usize = 5;
 
 /// A name of a cluster that no spec declares.
 #[derive(Debug, thiserror::Error)]
@@ -132,18 +139,23 @@ pub enum PlanFault {
         /// Which.
         version: u32,
     },
-    /// The facts in it are not those that were stored.
-    #[error("its facts were changed")]
-    FactsChanged,
+    /// The outcome in it is not the one that was stored.
+    #[error("what it would change was edited")]
+    OutcomeChanged,
 }
 
 /// What a stored plan rests on and has changed since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stale {
     /// The engine.
     Engine,
     /// Specs, templates or lock.
     Input,
+    /// A file that specs name, or a key.
+    File {
+        /// Its path.
+        path: String,
+    },
     /// The rendered files.
     Tree,
 }
@@ -182,6 +194,23 @@ pub enum StoredPlanError {
     },
     /// What it rests on changed.
     Stale(Stale),
+    /// It was made too long ago.
+    TooOld {
+        /// How long ago.
+        age: Duration,
+        /// The limit.
+        max_age: Duration,
+    },
+    /// It was made later than it is now.
+    FromFuture {
+        /// When.
+        time: Timestamp,
+    },
+    /// The clusters were asked again, and it would change something else by now.
+    Differs {
+        /// In what.
+        differences: Vec<Difference>,
+    },
     /// An approval in it is none.
     Approval(#[source] InvalidName),
 }
@@ -205,12 +234,35 @@ impl Explain for StoredPlanError {
             }
             Self::Stale(what) => {
                 let what = match what {
-                    Stale::Engine => "the engine's version",
-                    Stale::Input => "specs, templates or lock",
-                    Stale::Tree => "the rendered tree",
+                    Stale::Engine => "the engine's version".to_owned(),
+                    Stale::Input => "specs, templates or lock".to_owned(),
+                    Stale::File { path } => format!("`{}`", path.escape_debug()),
+                    Stale::Tree => "the rendered tree".to_owned(),
                 };
                 let message = format!("the plan is stale: {what} changed since it was made");
                 Explanation::new(Code::PlanStale, message).hint(AGAIN)
+            }
+            Self::TooOld { age, max_age } => {
+                let (age, max_age) = (shown_duration(*age), shown_duration(*max_age));
+                let message = format!("the plan is too old: expected at most {max_age} (--max-age), found {age}");
+                Explanation::new(Code::PlanTooOld, message).hint(AGAIN)
+            }
+            Self::FromFuture { time } => {
+                let message = format!("the time of the plan: expected a time before now, found {time}");
+                Explanation::new(Code::PlanTooOld, message)
+                    .hint("compare the clocks of the two machines, then plan again")
+            }
+            Self::Differs { differences } => {
+                let named: Vec<String> = differences.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+                let more = match differences.len().saturating_sub(MOST_NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let message = format!(
+                    "the clusters were asked again, and what they show now leads to another plan; these differ: {}{more}",
+                    named.join(", ")
+                );
+                Explanation::new(Code::PlanDiffers, message).hint(AGAIN)
             }
             Self::Approval(error) => Explanation::new(Code::PlanMalformed, error.to_string()),
         }
@@ -222,7 +274,7 @@ impl EndsCommand for StoredPlanError {
         match self {
             Self::NotWritable { .. } | Self::Write { .. } | Self::Read { .. } => Exit::Machine,
             Self::NotPlan { .. } | Self::Approval(_) => Exit::Failed,
-            Self::Stale(_) => Exit::Refused,
+            Self::Stale(_) | Self::TooOld { .. } | Self::FromFuture { .. } | Self::Differs { .. } => Exit::Refused,
         }
     }
 }

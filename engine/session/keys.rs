@@ -1,5 +1,7 @@
 //! Private keys, from files of the checkout and from the environment: the only place that reads them for a run.
 
+use std::collections::BTreeMap;
+
 use zeroize::Zeroizing;
 
 use crate::checkout::Checkout;
@@ -8,6 +10,7 @@ use crate::model::known::engine_keys;
 use crate::model::mesh::{Cluster, KeySource};
 use crate::pipeline::Program;
 use crate::types::key::{KeyId, PrivateKey};
+use crate::types::name::Digest;
 
 /// Where the engine's own private key lies.
 pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
@@ -21,6 +24,16 @@ pub fn keyring(checkout: &Checkout, program: &Program) -> Keyring {
         engine: engine_key(checkout, program),
         clusters: clusters.map(|cluster| (cluster.name.clone(), cluster_key(checkout, cluster))).collect(),
     }
+}
+
+/// Digests of the key files that a run looks for; none where there is no file, or none that can be read.
+pub(super) fn key_files(checkout: &Checkout, program: &Program) -> BTreeMap<String, Option<Digest>> {
+    let named = program.mesh.clusters.values().filter_map(|cluster| match &cluster.key {
+        KeySource::File(path) => Some(path.as_str()),
+        KeySource::Cluster | KeySource::Environment(_) => None,
+    });
+    let digest = |path| Some(Digest::of(&checkout.read_private(path).ok().flatten()?.bytes));
+    named.chain([ENGINE_KEY_PATH]).map(|path| (path.to_owned(), digest(path))).collect()
 }
 
 /// The engine's private key, when it is at hand and is one that spec or lock know; else where it should be.

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod facts;
 pub mod fingerprints;
 pub mod keys;
+pub mod outcome;
 pub mod planned;
 #[expect(clippy::module_inception, reason = "the file is named by what it defines")]
 pub mod session;

@@ -13,6 +13,15 @@ pub(crate) enum InvalidDuration {
     TooLong,
 }
 
+/// A duration as [`duration`] reads it, in the largest unit that it is at least two of, rounded down: `90s`, `10m`, `24h`.
+pub(crate) fn shown(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds => format!("{}h", seconds / 3600),
+    }
+}
+
 /// `90s`, `10m` or `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -287,6 +287,10 @@ codes! {
     PlanMalformed = "plan-malformed",
     /// What a stored plan rests on changed.
     PlanStale = "plan-stale",
+    /// A stored plan was made too long ago, or later than now.
+    PlanTooOld = "plan-too-old",
+    /// What the clusters show now leads to another plan than the stored one.
+    PlanDiffers = "plan-differs",
     /// A bundle that is broken, too old, or holds what is not accepted.
     BundleRefused = "bundle-refused",
     /// A bundle that is not signed by whom it should.
@@ -403,7 +407,7 @@ mod tests {
             root-cas-share-subject lock-broken base-not-rendered checkout-has-findings invalid-arguments \
             unknown-cluster not-for-this-cluster another-engine-works checkout-absent path-refused already-exists \
             system-failed git-failed git-busy not-in-git no-branch unknown-revision branches-apart push-rejected specs-not-committed \
-            plan-malformed plan-stale bundle-refused bundle-signer-not-known kubeconfig-unusable role-failed";
+            plan-malformed plan-stale plan-too-old plan-differs bundle-refused bundle-signer-not-known kubeconfig-unusable role-failed";
         assert_eq!(all, released.split_whitespace().collect::<Vec<_>>());
     }
 

@@ -12,6 +12,7 @@ mod history;
 mod links;
 mod lock;
 mod peers;
+mod plans;
 mod specs;
 mod trust;
 
@@ -44,6 +45,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     lock::SCENARIOS,
     commands::SCENARIOS,
     history::SCENARIOS,
+    plans::SCENARIOS,
 ];
 
 /// A reason as it was printed.

@@ -1,17 +1,18 @@
 //! `engine apply`: the same road to its end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, Args};
 
 use super::approvals::{self, Approvals};
+use super::contradiction::Contradiction;
 use super::keys;
 use crate::checkout::{Checkout, Guard};
 use crate::cli::global::Global;
 use crate::model::known::engine_keys;
 use crate::model::lock::Lock;
-use crate::pipeline::{Program, Run, Until, Written};
+use crate::pipeline::{Program, Request, Run, Until, Written};
 use crate::report::text::Printer;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
@@ -24,13 +25,16 @@ use crate::types::duration::duration;
 /// Pause between two turns of `apply --wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Longest age of a stored plan, where nothing is said.
+const MAX_AGE: Duration = Duration::from_hours(24);
+
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
 #[command(arg(yes()))]
 #[allow(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(crate) struct Apply {
     /// A plan stored by `engine plan --out`.
-    #[arg(value_name = "PLAN", conflicts_with_all = ["locked", "accept_trust", "create_keys"])]
+    #[arg(value_name = "PLAN")]
     pub(crate) plan: Option<PathBuf>,
     /// Ask nobody; make the tree from the lock.
     #[arg(long)]
@@ -39,14 +43,17 @@ pub(crate) struct Apply {
     #[arg(long, value_name = "WHERE", default_value = "tree")]
     pub(crate) to: String,
     /// Make the engine's key, where lock and spec know none.
-    #[arg(long, conflicts_with = "locked")]
+    #[arg(long)]
     pub(crate) create_keys: bool,
     /// Turn again until nothing waits, or until this time is over: `90s`, `10m`, `1h`.
-    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["locked", "plan"])]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
     /// Exit with 3 when something still waits.
     #[arg(long)]
     pub(crate) fail_on_wait: bool,
+    /// Refuse a PLAN that is older; 24h, where nothing is said.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub(crate) approvals: Approvals,
@@ -60,18 +67,46 @@ fn yes() -> Arg {
         .help("Do not ask before writing. Writing to the tree never asks")
 }
 
+impl Apply {
+    /// Refuses flags that would do nothing beside others.
+    fn check(&self, only: bool) -> Result<(), CommandError> {
+        let (trust, delete) = (!self.approvals.accept_trust.is_empty(), self.approvals.allow_delete);
+        if self.plan.is_some() {
+            for (flag, given) in [("--cluster", only), ("--accept-trust", trust), ("--allow-delete", delete)] {
+                Contradiction::HeldByPlan { flag }.when(given)?;
+            }
+            Contradiction::PlanAsks.when(self.locked)?;
+            Contradiction::PlanIsOneRun.when(self.wait.is_some())?;
+            Contradiction::KeyNotInPlan.when(self.create_keys)?;
+        }
+        Contradiction::AgeOfNothing.when(self.max_age.is_some() && self.plan.is_none())?;
+        if self.locked {
+            let (keys, wait) = (self.create_keys, self.wait.is_some());
+            let flags =
+                [("--accept-trust", trust), ("--allow-delete", delete), ("--create-keys", keys), ("--wait", wait)];
+            Contradiction::nothing_decided("--locked", &flags)?;
+        }
+        Contradiction::TrustOfAll.when(only && trust)
+    }
+}
+
 /// `engine apply`.
 pub(crate) fn run(arguments: &Global, apply: &Apply, printer: &Printer) -> Result<Exit, CommandError> {
     approvals::target(&apply.to)?;
+    apply.check(arguments.cluster.is_some())?;
     let root = Checkout::open(&arguments.directory)?;
     let guard = root.lock()?;
+    if let Some(path) = &apply.plan {
+        return carry_out(arguments, apply, path, &guard, printer);
+    }
     let deadline = apply.wait.map(|time| Instant::now() + time);
+    // what is approved is approved for all runs of one command: the first one writes a lock, beside which `all` is none
+    let mut request = None;
     loop {
-        let (exit, waits, written) = one_turn(arguments, apply, &guard, printer)?;
+        let (exit, waits, written) = one_run(arguments, apply, &guard, &mut request, printer)?;
         let over = deadline.is_none_or(|deadline| Instant::now() + PAUSE >= deadline);
         if !waits || over {
-            let unfinished = waits && apply.fail_on_wait;
-            return Ok(if unfinished { exit.and(Exit::Partial) } else { exit });
+            return Ok(ended(apply, exit, waits));
         }
         if written == Written::default() {
             std::thread::sleep(PAUSE);
@@ -79,14 +114,41 @@ pub(crate) fn run(arguments: &Global, apply: &Apply, printer: &Printer) -> Resul
     }
 }
 
-fn one_turn(
+/// How the command ends.
+fn ended(apply: &Apply, exit: Exit, waits: bool) -> Exit {
+    if waits && apply.fail_on_wait { exit.and(Exit::Partial) } else { exit }
+}
+
+/// Carries a stored plan out, if what the clusters publish now leads to the same.
+fn carry_out(
+    arguments: &Global,
+    apply: &Apply,
+    path: &Path,
+    guard: &Guard<'_>,
+    printer: &Printer,
+) -> Result<Exit, CommandError> {
+    let stored = Stored::read(path)?;
+    let session = Session::open(guard, None, printer, false)?;
+    let request = stored.request(&session, apply.max_age.unwrap_or(MAX_AGE))?;
+    let planned = take(&session, &request, Mode::Fetch, Until::Planned, printer)?;
+    stored.check(&planned)?;
+    let mode = Mode::Stored(planned.observed.unwrap_or_default());
+    let (exit, waits, _) = write(arguments, &session, guard, &request, mode, printer)?;
+    Ok(ended(apply, exit, waits))
+}
+
+fn one_run(
     arguments: &Global,
     apply: &Apply,
     guard: &Guard<'_>,
+    request: &mut Option<Request>,
     printer: &Printer,
 ) -> Result<(Exit, bool, Written), CommandError> {
     let mut session = Session::open(guard, arguments.cluster.as_ref(), printer, apply.locked)?;
-    let mut request = approvals::request(arguments, &apply.approvals, !session.input.lock.is_empty())?;
+    let request = match request {
+        Some(request) => request,
+        None => request.insert(approvals::request(arguments, &apply.approvals, !session.input.lock.is_empty())?),
+    };
     if apply.create_keys && engine_keys(&session.program.mesh, &session.program.lock).is_empty() {
         let id = keys::create(guard, &session.program.lock)?;
         printer.talk(&format!(
@@ -96,27 +158,31 @@ fn one_turn(
         ));
         session = Session::open(guard, arguments.cluster.as_ref(), printer, false)?;
     }
-    let mode = match (&apply.plan, apply.locked) {
-        (Some(path), _) => {
-            let (resumed, observed) = Stored::read(path)?.resume(&mut session, request)?;
-            request = resumed;
-            Mode::Stored(observed)
-        }
-        (None, true) => Mode::Locked,
-        (None, false) => Mode::Fetch,
-    };
+    let mode = if apply.locked { Mode::Locked } else { Mode::Fetch };
+    write(arguments, &session, guard, request, mode, printer)
+}
+
+/// Takes a run to its end. Gives how it ends, whether something waits, and what was written.
+fn write(
+    arguments: &Global,
+    session: &Session<'_>,
+    guard: &Guard<'_>,
+    request: &Request,
+    mode: Mode<'_>,
+    printer: &Printer,
+) -> Result<(Exit, bool, Written), CommandError> {
     let form = (arguments.output, arguments.verbose);
     let mut sink = TreeSink {
-        session: &session,
+        session,
         guard,
         planned: |program: &Program, run: &Run| {
-            printer.form(arguments.output, &shown(program, run, &session, &Replaced::new(), form));
+            printer.form(arguments.output, &shown(program, run, session, &Replaced::new(), form));
             for warning in &run.plan.warnings {
                 printer.talk(&warning.text());
             }
         },
     };
-    let run = take(&session, &request, mode, Until::Written(&mut sink), printer)?;
+    let run = take(session, request, mode, Until::Written(&mut sink), printer)?;
     if run.written != Written::default() {
         printer.talk(&format!("Applied: {} files written, {} deleted.", run.written.written, run.written.deleted));
     }

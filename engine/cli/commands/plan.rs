@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::approvals::{self, Approvals};
+use super::contradiction::Contradiction;
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
 use crate::pipeline::Until;
@@ -27,22 +28,38 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "WHERE", default_value = "tree")]
     pub(crate) to: String,
     /// Store the plan for `engine apply FILE`.
-    #[arg(long, value_name = "FILE", conflicts_with = "locked")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// Exit with 2 when there are changes.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
     /// Plan the difference to what this revision renders; asks nobody, as --locked.
-    #[arg(long, value_name = "REF", conflicts_with_all = ["out", "accept_trust"])]
+    #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub(crate) approvals: Approvals,
 }
 
+impl Plan {
+    /// Refuses flags that would do nothing beside others.
+    fn check(&self, only: bool) -> Result<(), CommandError> {
+        let trust = !self.approvals.accept_trust.is_empty();
+        let flags =
+            [("--accept-trust", trust), ("--allow-delete", self.approvals.allow_delete), ("--out", self.out.is_some())];
+        for (mode, given) in [("--base", self.base.is_some()), ("--locked", self.locked)] {
+            if given {
+                Contradiction::nothing_decided(mode, &flags)?;
+            }
+        }
+        Contradiction::TrustOfAll.when(only && trust)
+    }
+}
+
 /// `engine plan`.
 pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<Exit, CommandError> {
     approvals::target(&plan.to)?;
+    plan.check(arguments.cluster.is_some())?;
     let checkout = Checkout::open(&arguments.directory)?;
     let locked = plan.locked || plan.base.is_some();
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, locked && plan.base.is_none())?;
@@ -64,10 +81,8 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     if plan.detailed_exitcode && run.plan.changes_files() {
         exit = exit.and(Exit::Changes);
     }
-    if let Some(path) = &plan.out
-        && let Some(observed) = run.observed
-    {
-        Stored::new(&session, &request, observed)?.write(path)?;
+    if let Some(path) = &plan.out {
+        Stored::new(&session, &request, &run)?.write(path)?;
         printer.talk(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));
     }
     Ok(exit)

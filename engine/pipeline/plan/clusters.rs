@@ -174,14 +174,15 @@ fn lock_steps(program: &Program, lock: &Lock, tree: &dyn Tree) -> Result<Vec<Fil
     let new = lock.to_files()?;
     let gone = program.lock_files.keys().filter(|path| !new.contains_key(*path));
     let gone: Vec<FileStep> =
-        gone.map(|path| FileStep { path: path.clone(), action: Action::Delete, text: None }).collect();
+        gone.map(|path| FileStep { path: path.clone(), action: Action::Delete, digest: None, text: None }).collect();
     let changed = new.into_iter().filter_map(|(path, text)| {
         let action = match program.lock_files.get(&path) {
             Some(bytes) if bytes == text.as_bytes() => return None,
             Some(_) => Action::Update,
             None => Action::Create,
         };
-        Some(FileStep { path, action, text: Some(NewText(text)) })
+        let digest = Some(Digest::of(text.as_bytes()));
+        Some(FileStep { path, action, digest, text: Some(NewText(text)) })
     });
     let steps: Vec<FileStep> = changed.chain(gone).collect();
     if steps.is_empty() {
@@ -192,7 +193,7 @@ fn lock_steps(program: &Program, lock: &Lock, tree: &dyn Tree) -> Result<Vec<Fil
 
 /// Which files of the lock differ between a base and what stands now.
 pub(crate) fn changed_lock_files(base: &BTreeMap<String, Vec<u8>>, now: &BTreeMap<String, Vec<u8>>) -> Vec<FileStep> {
-    let step = |path: &String, action| FileStep { path: path.clone(), action, text: None };
+    let step = |path: &String, action| FileStep { path: path.clone(), action, digest: None, text: None };
     let changed = now.iter().filter_map(|(path, bytes)| match base.get(path) {
         Some(before) if before == bytes => None,
         Some(_) => Some(step(path, Action::Update)),
@@ -246,14 +247,14 @@ fn extra_steps(
             }
             Some(_) => Action::Update,
         };
-        let text = Some(NewText(file.text.clone()));
-        changes.steps.push(FileStep { path: path.clone(), action, text });
+        let (digest, text) = (Some(Digest::of(file.text.as_bytes())), Some(NewText(file.text.clone())));
+        changes.steps.push(FileStep { path: path.clone(), action, digest, text });
     }
     for file in VALUES_FILES {
         let path = values_file(name, file);
         let ours = |bytes: Vec<u8>| bytes.starts_with(mark.as_bytes());
         if !rendered.extra.contains_key(&path) && tree.file(&path)?.is_some_and(ours) {
-            changes.steps.push(FileStep { path, action: Action::Delete, text: None });
+            changes.steps.push(FileStep { path, action: Action::Delete, digest: None, text: None });
         }
     }
     Ok(changes)

@@ -56,6 +56,9 @@ pub struct FileStep {
     pub path: String,
     /// What becomes of it.
     pub action: Action,
+    /// SHA-256 of its new content; `None` where it goes, and where only its name was compared.
+    #[serde(skip)]
+    pub digest: Option<Digest>,
     /// Its new content, where that is at hand.
     #[serde(skip)]
     pub text: Option<NewText>,
