@@ -15,7 +15,7 @@ use isthmus::istio::mesh_config::parse_mesh_networks;
 use isthmus::istio::objects::{Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod};
 use isthmus::roles::exporter::ExporterOptions;
 use isthmus::roles::exporter::documents::{Facts, compose};
-use isthmus::roles::exporter::evidence::{Answer, credentials, networks, prepared, reads, routes, trusts};
+use isthmus::roles::exporter::evidence::{Answer, credentials, networks, own_roots, prepared, reads, routes, trusts};
 use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
@@ -345,11 +345,15 @@ fn objects_say_what_istio_reads_of_them() {
 }
 
 fn root(until: i32) -> String {
+    root_of(2020, until)
+}
+
+fn root_of(from: i32, until: i32) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
     params.not_after = rcgen::date_time_ymd(until, 1, 1);
     params.self_signed(&key).unwrap().pem()
 }
@@ -402,6 +406,48 @@ fn the_sequence_rises_when_the_roots_change_and_an_expired_root_goes() {
     assert_eq!(at(&facts(&short, Some(Timestamp::from_seconds(5))), end + second).0, Ok(1));
     // the apiserver that does not say when it was written
     assert!(at(&facts(&long, None), begin + second).1 > 0);
+}
+
+#[test]
+fn old_and_new_root_are_published_while_both_are_valid_in_one_order() {
+    let (old, new, next) = (root_of(2020, 2028), root_of(2025, 2040), root_of(2030, 2050));
+    let parsed = |pem: &str| parse_roots_any_time(pem).unwrap().remove(0);
+    let at = |text: &str, now: Timestamp| {
+        let facts = facts(text, Some(Timestamp::EPOCH));
+        let published = compose(&facts, &ExporterOptions::default(), &"istio-system".parse().unwrap(), now);
+        (published.public.unwrap().root_ca, published.sequence)
+    };
+    let digests = |pem: &str| own_roots(pem).unwrap();
+    let set = |pems: &[&String]| pems.iter().map(|pem| parsed(pem).digest).collect::<BTreeSet<_>>();
+    let all = format!("{old}{new}{next}");
+    let today = Timestamp::from_seconds(1_790_000_000);
+    let (bundle, sequence) = at(&all, today);
+    // readers refuse a bundle with a root that is not valid yet
+    assert_eq!(digests(&bundle), set(&[&old, &new]));
+    assert_eq!(at(&format!("{next}{new}\n{old}{new}"), today), (bundle, sequence), "however the file has them");
+    // what evidence calls its own roots is exactly what is published
+    let shown = trusts(&answers(vec![parse_mesh(b"{}")]), &Ok(digests(&at(&all, today).0)));
+    assert_eq!(shown, Shown::Seen(set(&[&old, &new])));
+    let second = Duration::from_secs(1);
+    let steps = [
+        (parsed(&old).not_after, set(&[&old, &new])),
+        (parsed(&old).not_after + second, set(&[&new])),
+        (parsed(&next).not_before, set(&[&new, &next])),
+        (parsed(&new).not_after + second, set(&[&next])),
+        (parsed(&next).not_after + second, set(&[&old, &new, &next])),
+    ];
+    let mut before = sequence;
+    for (now, expected) in steps {
+        let (bundle, sequence) = at(&all, now);
+        assert_eq!(digests(&bundle), expected, "{now:?}");
+        assert!(sequence >= before, "{now:?}");
+        before = sequence;
+    }
+    assert_eq!(
+        digests(&at(&next, today).0),
+        set(&[&next]),
+        "the only one, for the reader to say what is wrong with it"
+    );
 }
 
 #[test]

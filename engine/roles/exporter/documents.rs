@@ -184,21 +184,21 @@ pub(super) fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
 
 /// The roots to publish, and the sequence of their bundle.
 ///
-/// An expired root is left out while another is valid. The sequence is the time, in seconds, of the last change: when the
-/// ConfigMap's data was last written, or when a root that is left out expired. All replicas say the same, also after a
-/// restart, and it does not fall.
+/// All that are valid, in the order of their digests; one that has expired, or is not valid yet, is left out while another is
+/// valid. The sequence is the time, in seconds, of the last change: when the ConfigMap's data was last written, a root that is
+/// left out expired, or one became valid. All replicas say the same, also after a restart, and it does not fall.
 fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), DocumentError> {
     let text = file(&facts.roots, ROOT_CA.0, ROOT_CA.1)?;
     let all = parse_roots_any_time(text).map_err(DocumentError::Roots)?;
     let sequence = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_seconds()).ok()).unwrap_or(0);
     let written = facts.roots.present().and_then(|data| data.written);
-    let begun = all.iter().map(|root| root.not_before).max();
-    let (valid, expired): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|root| now <= root.not_after);
-    if valid.is_empty() {
-        return Ok((all, sequence(written.max(begun))));
-    }
-    let left = expired.iter().map(|root| root.not_after + Duration::from_secs(1)).max();
-    Ok((valid, sequence(written.or(begun).max(left))))
+    let (valid, others): (Vec<_>, Vec<_>) =
+        all.iter().cloned().partition(|root| root.not_before <= now && now <= root.not_after);
+    let expired = others.iter().filter(|root| root.not_after < now);
+    let left = expired.map(|root| root.not_after + Duration::from_secs(1)).max();
+    let published = if valid.is_empty() { all } else { valid };
+    let begun = published.iter().map(|root| root.not_before).max();
+    Ok((published, sequence(written.max(begun).max(left))))
 }
 
 fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, DocumentError> {
