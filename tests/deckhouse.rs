@@ -16,7 +16,7 @@ use isthmus::pipeline::observe::signer::EngineSigner;
 use isthmus::pipeline::observe::{Ask, Observation, Observed, Private, everybody, publics};
 use isthmus::pipeline::{Facts, Input, Program, Request, Until};
 use isthmus::roles::exporter::reasons::DocumentError;
-use isthmus::roles::exporter::{Exporter, Published};
+use isthmus::roles::exporter::{Exporter, Gathered, Published};
 use isthmus::roles::proxy::Proxy;
 use isthmus::roles::proxy::audit::AuditLog;
 use isthmus::roles::proxy::audit::AuditTarget;
@@ -129,9 +129,8 @@ async fn it_reads_our_exporter_each_minute() {
         cluster_uuid: Some(east_public().cluster_uuid),
         public: Ok(east_public()),
         private: Ok(east_private()),
-        evidence: None,
+        evidence: Gathered::Nothing,
         peers: Ok(peers(&deck, None)),
-        relations: BTreeMap::new(),
         sequence: 1,
     };
     let ca = Ca::new("east");

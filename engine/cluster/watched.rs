@@ -169,6 +169,11 @@ impl<T> Watched<T> {
         self.seen.borrow().problem.as_ref().map(|(problem, _)| problem.clone())
     }
 
+    /// When the apiserver last confirmed it.
+    pub fn confirmed(&self) -> Option<std::time::Instant> {
+        self.seen.borrow().confirmed.map(Instant::into_std)
+    }
+
     /// How long ago the apiserver confirmed it.
     pub fn age(&self) -> Option<Duration> {
         self.seen.borrow().confirmed.map(|at| at.elapsed())

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::roles::exporter::{Published, Relation, respond};
+use crate::roles::exporter::{Gathered, Look, Moment, Published, Relation, respond};
 use crate::server::{Body, Bound, Certificates, Handler, Running, ServerLimits, TlsError, whole};
 use crate::simulation::cluster::{Fleet, SimulatedCluster, SimulationError};
 use crate::types::name::ClusterName;
@@ -111,25 +112,30 @@ impl Handler for Exporter {
     type Error = ClusterGone;
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, ClusterGone> {
-        let published = locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet)));
+        let now = Moment { time: (self.clock)(), instant: Instant::now() };
+        let published =
+            locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet, now.instant)));
         let published = published.ok_or(ClusterGone)?;
-        let now = (self.clock)();
         let (parts, _body) = request.into_parts();
         Ok(respond(&published, PATH_PREFIX, &parts, now).map(whole))
     }
 }
 
-fn published(own: &SimulatedCluster, fleet: &Fleet) -> Published {
+/// All of one moment: what is shown is what is live.
+fn published(own: &SimulatedCluster, fleet: &Fleet, at: Instant) -> Published {
     let private = own.private(fleet);
     let relation =
         |peer: &SimulatedCluster| Relation { cluster_id: peer.cluster_id(), network: Some(peer.network().clone()) };
+    let looked = |evidence| {
+        let relations = fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect();
+        Gathered::Look(Arc::new(Look::at(at, evidence, relations)))
+    };
     Published {
         cluster_uuid: Some(own.uuid.clone()),
         public: Ok(own.public()),
-        evidence: private.evidence.clone(),
+        evidence: private.evidence.clone().map_or(Gathered::Nothing, looked),
         private: Ok(private),
         peers: Ok(own.admitted()),
-        relations: fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect(),
         sequence: 1,
     }
 }

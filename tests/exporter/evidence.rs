@@ -222,10 +222,15 @@ fn networks_are_what_all_agree_on_and_names_stand_for_their_addresses() {
     let text = "networks:\n  n:\n    endpoints: [{fromRegistry: north}]\n    gateways: [{address: gw.north.example, port: 1}]\n";
     let configured = parse_mesh_networks(text);
     assert_eq!(configured["n"].1, BTreeSet::from(["north".to_owned()]));
-    let configured = configured.into_iter().map(|(name, (gateways, _))| (name, gateways)).collect();
-    let Shown::Seen(found) = networks(&answers(vec![one, two]), &configured) else { panic!() };
+    let configured = Ok(configured.into_iter().map(|(name, (gateways, _))| (name, gateways)).collect());
+    let all = answers(vec![one, two]);
+    let Shown::Seen(found) = networks(&all, &configured) else { panic!() };
     let found: Vec<_> = found.iter().map(|network| (network.name.as_str(), texts(&network.gateways))).collect();
     assert_eq!(found, [("n", vec!["gw.north.example:1".to_owned()]), ("w", vec!["198.51.100.1:15443".to_owned()])]);
+    // without the names that are configured, the addresses behind them would pass for other gateways
+    let unread = Unread::NotYet { what: "ConfigMap isthmus-mesh".into() };
+    let reason = "ConfigMap isthmus-mesh was not read yet".to_owned();
+    assert_eq!(networks(&all, &Err(EvidenceError::Unread(unread))), Shown::Unknown(reason));
     for broken in ["", "networks: 7", "- a", "{", "networks: {n: }"] {
         assert!(parse_mesh_networks(broken).values().all(|(gateways, _)| gateways.is_empty()), "{broken}");
     }
@@ -376,7 +381,7 @@ fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
             (String::new(), "istiod".to_owned()),
             Arc::new(Istiod { revision: "default".to_owned(), ..Istiod::default() }),
         )])),
-        istiods: Source::NotYet,
+        istiods: Source::Present(Objects::new()),
         kube_system: Source::Present(Arc::new(NamespaceFacts { uid, network: None })),
         namespace: Source::Present(Arc::new(NamespaceFacts { uid: String::new(), network: Some("n".to_owned()) })),
         gateways: Ok(vec![]),
@@ -478,6 +483,27 @@ fn what_contradicts_itself_is_not_published() {
         assert!(reason(&Facts { namespace: source.clone(), ..good.clone() }, &options).contains(word));
         assert!(compose(&Facts { kube_system: source, ..good.clone() }, &options).cluster_uuid.is_none());
     }
+    // what Istio's own configuration says is waited for, and one that cannot be read says not that there is nothing
+    let mesh = |source| Facts { standard: BTreeMap::from([("istio".to_owned(), source)]), ..good.clone() };
+    let domain =
+        |facts: &Facts| compose(facts, &options).public.map(|public| public.trust_domain.map(|name| name.to_string()));
+    let says = kept::<WireMeshMap>(&json!({"metadata": {"name": "istio"}, "data": {"mesh": "trustDomain: a.example"}}));
+    let says = Source::Present(Arc::new(says.unwrap()));
+    assert_eq!(domain(&mesh(says.clone())), Ok(Some("a.example".to_owned())));
+    assert_eq!(domain(&mesh(Source::Absent)), Ok(None));
+    assert!(domain(&mesh(Source::NotYet)).unwrap_err().to_string().contains("ConfigMap istio was not read yet"));
+    assert!(domain(&mesh(Source::Failed(refused()))).unwrap_err().to_string().contains("403"));
+    for facts in [
+        Facts { istiods: Source::NotYet, ..mesh(says.clone()) },
+        Facts { deployments: Source::NotYet, ..mesh(says.clone()) },
+    ] {
+        assert!(domain(&facts).unwrap_err().to_string().contains("not read yet"), "which revisions there are");
+    }
+    // a revision that the engine does not know of has a ConfigMap that the exporter may not read
+    let mut canary = mesh(says);
+    canary.standard.insert("istio-canary".to_owned(), Source::Failed(refused()));
+    assert_eq!(domain(&canary), Ok(Some("a.example".to_owned())));
+    assert!(canary.configured().unwrap_err().to_string().contains("ConfigMap istio-canary cannot be read: 403"));
     // nobody is judged while it is not known who is admitted
     assert!(compose(&Facts { peers: Source::NotYet, ..good.clone() }, &options).peers.is_err());
     assert!(compose(&good, &options).peers.unwrap().peers.is_empty());

@@ -1,16 +1,19 @@
 //! What the metadata-exporter answers: complete or 503, uniform 401, and to each reader the evidence about itself.
 
+mod ages;
 mod evidence;
+mod first_look;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use isthmus::cluster::unread::Unread;
 use isthmus::roles::exporter::reasons::DocumentError;
-use isthmus::roles::exporter::{Audit, Published, Relation, respond};
+use isthmus::roles::exporter::{Audit, Gathered, Look, Moment, Published, Relation, respond};
 use isthmus::types::key::{KeyId, PrivateKey};
 use isthmus::types::name::{ClusterUuid, Digest};
 use isthmus::types::time::Timestamp;
@@ -86,6 +89,18 @@ fn evidence() -> Evidence {
     }
 }
 
+fn relations() -> BTreeMap<ClusterUuid, Relation> {
+    let relation = |name: &str| Relation {
+        cluster_id: name.parse().unwrap(),
+        network: Some(format!("network-{name}").parse().unwrap()),
+    };
+    [(NORTH, "north"), (SOUTH, "south"), (WEST, "west")].map(|(id, name)| (uuid(id), relation(name))).into()
+}
+
+fn shows(evidence: Evidence, relations: BTreeMap<ClusterUuid, Relation>) -> Gathered {
+    Gathered::Look(Arc::new(Look::at(Instant::now(), evidence, relations)))
+}
+
 fn published() -> Published {
     let complete = |text: &str| match PublicDocument::parse(text.as_bytes()).unwrap() {
         Reading::Complete(document) => document,
@@ -96,15 +111,11 @@ fn published() -> Published {
     let Reading::Complete(private) = PrivateDocument::parse(private).unwrap() else { panic!() };
     let theirs = || authn("theirs", THEIR_ENGINE, &[SCOPE]);
     let all = [Scope::Api, SCOPE];
-    let relation = |name: &str| Relation {
-        cluster_id: name.parse().unwrap(),
-        network: Some(format!("network-{name}").parse().unwrap()),
-    };
     Published {
         cluster_uuid: Some(public.cluster_uuid.clone()),
         public: Ok(public),
         private: Ok(private),
-        evidence: Some(evidence()),
+        evidence: shows(evidence(), relations()),
         peers: Ok(PeersFile {
             serial: 0,
             version: PEERS_VERSION,
@@ -115,11 +126,6 @@ fn published() -> Published {
                 peer("west", WEST, vec![authn("west-1", WEST_KEY, &all), theirs()]),
             ],
         }),
-        relations: BTreeMap::from([
-            (uuid(NORTH), relation("north")),
-            (uuid(SOUTH), relation("south")),
-            (uuid(WEST), relation("west")),
-        ]),
         sequence: 3,
     }
 }
@@ -149,7 +155,8 @@ fn ask(published: &Published, method: Method, path: &str, headers: &[(&str, &str
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    respond(published, "/metadata", &request.body(()).unwrap().into_parts().0, NOW)
+    let now = Moment { time: NOW, instant: Instant::now() };
+    respond(published, "/metadata", &request.body(()).unwrap().into_parts().0, now)
 }
 
 fn get(path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
@@ -264,7 +271,7 @@ fn a_document_is_complete_or_not_ready_and_each_by_itself() {
     assert_eq!(ask(&none, Method::GET, "/readyz", &[]).status(), StatusCode::SERVICE_UNAVAILABLE);
     // evidence that is unknown keeps no document back
     let mut unknown = published();
-    unknown.evidence = Some(Evidence::unknown("istiod does not answer"));
+    unknown.evidence = shows(Evidence::unknown("istiod does not answer"), relations());
     assert_eq!(private_as(&unknown, ENGINE, &own(), Some("ci")).status(), StatusCode::OK);
 }
 
@@ -364,18 +371,21 @@ fn the_own_engine_sees_all_evidence_and_a_peer_what_concerns_it() {
 #[test]
 fn a_reader_that_evidence_cannot_name_is_told_nothing_rather_than_nothing_live() {
     let mut published = published();
-    published.relations.remove(&uuid(WEST));
+    let mut relations = relations();
+    relations.remove(&uuid(WEST));
+    published.evidence = shows(evidence(), relations.clone());
     let seen = shown_to(&published, WEST_KEY, WEST, None);
     assert!(matches!(
         (&seen.reads, &seen.routes, &seen.networks),
         (Shown::Unknown(_), Shown::Unknown(_), Shown::Unknown(_))
     ));
     assert_eq!(seen.credentials.seen().unwrap().len(), 1);
-    published.relations.insert(uuid(WEST), Relation { cluster_id: "west".parse().unwrap(), network: None });
+    relations.insert(uuid(WEST), Relation { cluster_id: "west".parse().unwrap(), network: None });
+    published.evidence = shows(evidence(), relations);
     let seen = shown_to(&published, WEST_KEY, WEST, None);
     assert_eq!(seen.reads.seen().unwrap().len(), 1);
     assert!(matches!(seen.networks, Shown::Unknown(_)));
-    published.evidence = None;
+    published.evidence = Gathered::Nothing;
     let response = private_as(&published, WEST_KEY, WEST, None);
     assert!(!String::from_utf8_lossy(response.body()).contains("evidence"));
 }

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use isthmus::cluster::unread::Unread;
 use isthmus::istio::gateways::GatewayError;
 use isthmus::roles::exporter::reasons::DocumentError;
-use isthmus::roles::exporter::{Exporter, ExporterOptions, Published, start};
+use isthmus::roles::exporter::{Exporter, ExporterOptions, Gathered, MAX_AGE, Published, start, start_with_max_age};
 use isthmus::roles::role::{Role, Stop, TlsFiles};
 use isthmus::server::limits::Limits;
 use isthmus::server::telemetry::{Health, Metrics};
@@ -32,11 +32,11 @@ use tokio::net::TcpListener;
 use crate::support::kube::Kube;
 use crate::support::peer::Ca;
 
-const OWN: &str = "00000000-0000-4000-8000-0000000000aa";
-const WEST: &str = "00000000-0000-4000-8000-0000000000bb";
-const NS: &str = "istio-system";
+pub(super) const OWN: &str = "00000000-0000-4000-8000-0000000000aa";
+pub(super) const WEST: &str = "00000000-0000-4000-8000-0000000000bb";
+pub(super) const NS: &str = "istio-system";
 
-fn config_map(name: &str, data: &Value) -> Value {
+pub(super) fn config_map(name: &str, data: &Value) -> Value {
     json!({"metadata": {"name": name, "namespace": NS}, "data": data})
 }
 
@@ -44,27 +44,31 @@ fn key(seed: u8) -> PrivateKey {
     PrivateKey::generate(&[seed; 32]).unwrap()
 }
 
-fn identity(uuid: &str, serving_ca: &str) -> Value {
+pub(super) fn identity(uuid: &str, serving_ca: &str) -> Value {
     let keys = json!([{"id": "own", "pem": key(1).public().to_pem(), "scopes": ["api", "private-multicluster"]}]);
     let identity = json!({"version": 1, "clusterUUID": uuid, "keys": keys, "trustDomain": "cluster.local",
         "servingCA": serving_ca, "relayCA": serving_ca});
     config_map("isthmus-identity", &json!({"identity.json": identity.to_string()}))
 }
 
-fn peers() -> Value {
+pub(super) fn peers() -> Value {
+    peers_of(0)
+}
+
+pub(super) fn peers_of(serial: u64) -> Value {
     let of = |seed: u8, id: &str| json!([{"id": id, "pem": key(seed).public().to_pem(), "scopes": ["private-multicluster"]}]);
     let west = json!({"name": "west", "clusterUUID": WEST, "keys": of(3, "west"), "namespaces": ["*"]});
-    let file = json!({"version": 1, "self": {"keys": of(2, "ci")}, "peers": [west]});
+    let file = json!({"version": 1, "serial": serial, "self": {"keys": of(2, "ci")}, "peers": [west]});
     config_map("isthmus-peers", &json!({"peers.json": file.to_string()}))
 }
 
-fn istiod_spec() -> Value {
+pub(super) fn istiod_spec() -> Value {
     let env = [("CLUSTER_ID", "east"), ("ISTIO_MULTIROOT_MESH", "true"), ("SHARED_MESH_CONFIG", "isthmus-mesh")];
     let env: Vec<_> = env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
     json!({"containers": [{"name": "discovery", "image": "docker.io/istio/pilot:1.31.1-distroless", "env": env}]})
 }
 
-fn pod(name: &str, labels: &Value, spec: &Value, address: &str) -> Value {
+pub(super) fn pod(name: &str, labels: &Value, spec: &Value, address: &str) -> Value {
     let status = json!({"phase": "Running", "podIP": address, "conditions": [{"type": "Ready", "status": "True"}]});
     json!({"metadata": {"name": name, "namespace": NS, "labels": labels}, "spec": spec, "status": status})
 }
@@ -79,19 +83,19 @@ fn namespace(name: &str, uid: &str, labels: &Value) -> Value {
     json!({"metadata": {"name": name, "uid": uid, "labels": labels}})
 }
 
-struct World {
-    kube: Kube,
-    ca: Ca,
+pub(super) struct World {
+    pub(super) kube: Kube,
+    pub(super) ca: Ca,
     files: TempDir,
-    health: Health,
+    pub(super) health: Health,
     metrics: Metrics,
     stop: Stop,
-    exporter: Option<(Arc<Exporter>, Running)>,
+    pub(super) exporter: Option<(Arc<Exporter>, Running)>,
 }
 
 impl World {
     /// A cluster in which everything is there.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let kube = Kube::start().await;
         let ca = Ca::new("serving");
         let serving = ca.serving(&["127.0.0.1"]);
@@ -113,7 +117,11 @@ impl World {
         Self { kube, ca, files, health: Health::default(), metrics: Metrics::new(), stop, exporter: None }
     }
 
-    async fn begin(&mut self) {
+    pub(super) async fn begin(&mut self) {
+        self.begin_with(MAX_AGE).await;
+    }
+
+    pub(super) async fn begin_with(&mut self, max_age: Duration) {
         let (stop, stopping) = Stop::new();
         self.stop = stop;
         let at = |name: &str| self.files.path().join(name);
@@ -131,7 +139,7 @@ impl World {
             api_host: Some("api.east.example".parse().unwrap()),
             ..ExporterOptions::default()
         };
-        let service = start(role, options).await.unwrap();
+        let service = start_with_max_age(role, options, max_age).await.unwrap();
         let bound = Bound::to("127.0.0.1:0".parse::<SocketAddr>().unwrap()).await.unwrap();
         let server = bound.serve(&service.certificates, Limits::of_exporter().server(false), service.handler.clone());
         self.exporter = Some((service.handler, server));
@@ -144,7 +152,7 @@ impl World {
         world
     }
 
-    fn published(&self) -> Arc<Published> {
+    pub(super) fn published(&self) -> Arc<Published> {
         self.exporter.as_ref().unwrap().0.published()
     }
 
@@ -152,11 +160,11 @@ impl World {
         self.published().private.clone().unwrap()
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         self.within(Duration::from_secs(20), what, holds).await;
     }
 
-    async fn within(&self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(super) async fn within(&self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while !holds(self) {
             assert!(begun.elapsed() < limit, "{what}: {:?}, {:?}", self.health.failing(), self.published());
@@ -164,7 +172,7 @@ impl World {
         }
     }
 
-    async fn get(&self, path: &str, authorization: Option<String>) -> reqwest::Response {
+    pub(super) async fn get(&self, path: &str, authorization: Option<String>) -> reqwest::Response {
         let ca = reqwest::Certificate::from_pem(self.ca.pem.as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
         let address = self.exporter.as_ref().unwrap().1.address();
@@ -176,7 +184,7 @@ impl World {
     }
 }
 
-fn bearer(seed: u8, kid: &str, sub: &str) -> String {
+pub(super) fn bearer(seed: u8, kid: &str, sub: &str) -> String {
     let now = Timestamp::from(jiff::Timestamp::now());
     let (aud, iss, sub) = (OWN.to_owned(), ISSUER.to_owned(), sub.to_owned());
     let claims = Claims {
@@ -190,8 +198,8 @@ fn bearer(seed: u8, kid: &str, sub: &str) -> String {
     format!("Bearer {}", mint(&key(seed), &claims, Some(&kid.parse().unwrap())).expose())
 }
 
-const PRIVATE: &str = "private/multicluster.json";
-const PUBLIC: &str = "public/public.json";
+pub(super) const PRIVATE: &str = "private/multicluster.json";
+pub(super) const PUBLIC: &str = "public/public.json";
 const BUNDLE: &str = "public/spiffe-bundle-endpoint";
 
 #[tokio::test]
@@ -258,7 +266,10 @@ async fn a_missing_or_broken_input_is_never_200(
         world
             .until("everything was read", |world| {
                 let words = format!("{:?}", world.health.failing());
-                !words.contains("not read yet") && !words.contains("nothing is known") && !world.health.is_ready()
+                !words.contains("not read yet")
+                    && !words.contains("first look")
+                    && !words.contains("nothing is known")
+                    && !world.health.is_ready()
             })
             .await;
         for path in [PUBLIC, BUNDLE, PRIVATE] {
@@ -343,29 +354,45 @@ async fn requests_have_limits_by_address_and_by_peer() {
 
 /// Answers plain HTTP at a fixed port of a loopback address of this process's own.
 async fn page(at: SocketAddr, answer: impl Fn(&str, Option<&str>) -> (u16, String) + Clone + Send + 'static) {
+    page_after(at, |_| std::future::ready(()), answer).await;
+}
+
+/// The same, once something has happened.
+pub(super) async fn page_after<F: Future<Output = ()> + Send>(
+    at: SocketAddr,
+    waits: impl Fn(&str) -> F + Clone + Send + 'static,
+    answer: impl Fn(&str, Option<&str>) -> (u16, String) + Clone + Send + 'static,
+) {
     let listener = TcpListener::bind(at).await.unwrap();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let answer = answer.clone();
+            let (waits, answer) = (waits.clone(), answer.clone());
             let service = service_fn(move |request: Request<Incoming>| {
                 let token = request.headers().get("authorization").map(|value| value.to_str().unwrap());
+                let waiting = waits(request.uri().path());
                 let (status, text) = answer(request.uri().path(), token);
                 let response = Response::builder().status(status).body(Full::new(Bytes::from(text))).unwrap();
-                async move { Ok::<_, std::convert::Infallible>(response) }
+                async move {
+                    waiting.await;
+                    Ok::<_, std::convert::Infallible>(response)
+                }
             });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
 }
 
-fn address(last: u8) -> String {
+pub(super) fn address(last: u8) -> String {
     let [.., high, low] = std::process::id().to_be_bytes();
     format!("127.{}.{low}.{last}", 128 + high % 100)
 }
 
-fn seen(world: &World) -> Option<Evidence> {
-    world.published().evidence.clone()
+pub(super) fn seen(world: &World) -> Option<Evidence> {
+    match &world.published().evidence {
+        Gathered::Look(look) => Some(look.evidence.clone()),
+        Gathered::NotYet | Gathered::Nothing => None,
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 type Key = (String, String, String);
 
@@ -27,6 +29,9 @@ struct Store {
     /// Every change; the resource version is how many there were.
     changes: Vec<(&'static str, Key, Value)>,
     refused: BTreeSet<String>,
+    /// Requests whose path and query hold this are answered this much later.
+    late: Vec<(String, Duration)>,
+    bookmarks: Option<Duration>,
     oldest: usize,
     asked: Vec<String>,
 }
@@ -69,8 +74,11 @@ impl Kube {
             let kube = self.clone();
             connections.spawn(async move {
                 let service = service_fn(move |request| {
-                    let response = kube.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
+                    let (late, response) = (kube.lateness(&request), kube.answer(&request));
+                    async move {
+                        tokio::time::sleep(late).await;
+                        Ok::<_, Infallible>(response)
+                    }
                 });
                 let builder = hyper::server::conn::http1::Builder::new();
                 drop(builder.serve_connection(TokioIo::new(stream), service).await);
@@ -106,6 +114,23 @@ impl Kube {
     /// Refuses every request whose path and query hold this.
     pub(crate) fn refuse(&self, part: &str) {
         self.store.lock().unwrap().refused.insert(part.to_owned());
+    }
+
+    /// Answers every request whose path and query hold this so much later.
+    pub(crate) fn delay(&self, part: &str, by: Duration) {
+        self.store.lock().unwrap().late.push((part.to_owned(), by));
+    }
+
+    /// Confirms watches that begin from now on so often, as an apiserver does each minute.
+    pub(crate) fn bookmark_each(&self, interval: Duration) {
+        self.store.lock().unwrap().bookmarks = Some(interval);
+    }
+
+    fn lateness(&self, request: &Request<Incoming>) -> Duration {
+        let uri = request.uri().to_string();
+        let store = self.store.lock().unwrap();
+        let late = store.late.iter().filter(|(part, _)| uri.contains(part.as_str())).map(|(_, by)| *by);
+        late.max().unwrap_or_default()
     }
 
     /// Cuts all connections; while it is away, new ones are cut too.
@@ -159,7 +184,7 @@ impl Kube {
                     "reason": "Expired", "message": "too old"}});
                 return json_of(StatusCode::OK, &gone);
             }
-            return self.watch(from, move |key, object| selected(key, object, &query));
+            return self.watch(from, store.bookmarks, move |key, object| selected(key, object, &query));
         }
         let all = store.objects.iter().filter(|(key, object)| selected(key, object, &query));
         let from: usize = query.get("continue").map_or(0, |next| next.parse().unwrap());
@@ -172,13 +197,26 @@ impl Kube {
         json_of(StatusCode::OK, &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}))
     }
 
-    fn watch(&self, from: usize, selected: impl Fn(&Key, &Value) -> bool + Send + 'static) -> Response<Body> {
+    fn watch(
+        &self,
+        from: usize,
+        bookmarks: Option<Duration>,
+        selected: impl Fn(&Key, &Value) -> bool + Send + 'static,
+    ) -> Response<Body> {
         let (store, version) = (self.store.clone(), self.version.subscribe());
         let frames = stream::unfold((from, version, selected), move |(mut at, mut version, selected)| {
             let store = store.clone();
             async move {
                 loop {
-                    version.wait_for(|newest| *newest > at).await.ok()?;
+                    let change = version.wait_for(|newest| *newest > at);
+                    let Ok(change) = timeout(bookmarks.unwrap_or(Duration::MAX), change).await else {
+                        let object = json!({"apiVersion": "v1", "kind": "Any",
+                            "metadata": {"resourceVersion": at.to_string()}});
+                        let line = format!("{}\n", json!({"type": "BOOKMARK", "object": object}));
+                        let frame = Ok::<_, BodyError>(Frame::data(Bytes::from(line)));
+                        return Some((frame, (at, version, selected)));
+                    };
+                    drop(change.ok()?);
                     let (kind, key, object) = store.lock().unwrap().changes[at].clone();
                     at += 1;
                     if selected(&key, &object) {

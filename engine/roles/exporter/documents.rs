@@ -10,11 +10,12 @@ use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Objects, Source};
 use crate::istio::gateways::FoundGateways;
 use crate::istio::installed::{ROOT_CA, cluster_id, istio};
-use crate::istio::mesh_config::{Configured, SHARED_MESH_CONFIG, parse_mesh_networks};
+use crate::istio::mesh_config::{Configured, parse_mesh_networks};
 use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
+use crate::roles::exporter::gathered::{Gathered, Relation};
 use crate::roles::exporter::options::ExporterOptions;
-use crate::roles::exporter::published::{Published, Relation};
-use crate::roles::exporter::reasons::DocumentError;
+use crate::roles::exporter::published::Published;
+use crate::roles::exporter::reasons::{Component, DocumentError, EvidenceError};
 use crate::types::address::Gateway;
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
@@ -23,6 +24,15 @@ use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument};
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, RoutesFile};
+
+// Sources as reasons name them.
+pub(super) const ROOTS: &str = "ConfigMap istio-ca-root-cert";
+pub(super) const PEERS_MAP: &str = "ConfigMap isthmus-peers";
+pub(super) const ROUTES_MAP: &str = "ConfigMap isthmus-routes";
+pub(super) const SHARED: &str = "ConfigMap isthmus-mesh";
+pub(super) const STANDARD: &str = "Istio's mesh configuration";
+pub(super) const DEPLOYMENTS: &str = "list of istiod's Deployments";
+pub(super) const ISTIODS: &str = "list of istiod's pods";
 
 /// All that was found in the cluster.
 #[derive(Debug, Clone)]
@@ -72,11 +82,14 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
             cluster_uuid: cluster_uuid.clone()?,
             authn_key: keys.first().map(|key| key.pem.clone()).ok_or(DocumentError::NoKey)?,
             root_ca: roots.0.iter().map(|root| with_newline(&root.pem)).collect(),
-            mesh_id: options.mesh_id.clone().or_else(|| facts.standard_says(|map| map.mesh_id.as_ref())?.parse().ok()),
-            trust_domain: identity
-                .trust_domain
-                .clone()
-                .or_else(|| facts.standard_says(|map| map.trust_domain.as_ref())?.parse().ok()),
+            mesh_id: match &options.mesh_id {
+                Some(stated) => Some(stated.clone()),
+                None => facts.standard_says(|map| map.mesh_id.as_ref())?.and_then(|text| text.parse().ok()),
+            },
+            trust_domain: match &identity.trust_domain {
+                Some(stated) => Some(stated.clone()),
+                None => facts.standard_says(|map| map.trust_domain.as_ref())?.and_then(|text| text.parse().ok()),
+            },
             cluster_domain: options.cluster_domain.clone(),
             serving_ca,
             relay_ca: identity.relay_ca.filter(|pem| !pem.is_empty()),
@@ -104,8 +117,7 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
         public: public(),
         private: cluster_uuid.clone().and_then(|_| private()),
         cluster_uuid: cluster_uuid.ok(),
-        evidence: None,
-        relations: relations(facts),
+        evidence: Gathered::NotYet,
         peers,
         sequence: roots.map(|(_, sequence)| sequence).unwrap_or_default(),
     }
@@ -114,26 +126,88 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
 impl Facts {
     /// Every istiod that there is to be: those of Deployments, else of pods.
     fn istiods(&self) -> Result<Vec<Istiod>, DocumentError> {
-        let deployments = self.deployments.required("list of istiod's Deployments")?;
+        let deployments = self.deployments.required(DEPLOYMENTS)?;
         if !deployments.is_empty() {
             return Ok(deployments.values().map(|one| (**one).clone()).collect());
         }
-        let pods = self.istiods.required("list of istiod's pods")?;
+        let pods = self.istiods.required(ISTIODS)?;
         if pods.is_empty() {
             return Err(DocumentError::NoIstiod);
         }
         Ok(pods.values().map(|pod| pod.istiod.clone()).collect())
     }
 
-    fn standard_says<'a>(&'a self, get: impl Fn(&'a MeshMap) -> Option<&'a String>) -> Option<&'a String> {
-        self.standard.values().filter_map(Source::present).find_map(|map| get(map))
+    /// What the standard mesh configuration says of something, the first revision's first. `None`: it says nothing. A revision
+    /// whose ConfigMap cannot be read is passed over where another's can: it is of the same mesh.
+    fn standard_says<'a>(
+        &'a self,
+        get: impl Fn(&'a MeshMap) -> Option<&'a String>,
+    ) -> Result<Option<&'a String>, DocumentError> {
+        let not_yet = |what: &'static str| Err(Unread::NotYet { what: what.into() }.into());
+        // which revisions there are
+        match (&self.deployments, &self.istiods) {
+            (Source::NotYet, _) => return not_yet(DEPLOYMENTS),
+            (_, Source::NotYet) => return not_yet(ISTIODS),
+            _ => {}
+        }
+        let mut unread = None;
+        let mut maps = Vec::new();
+        for (name, source) in &self.standard {
+            match source.optional(format!("ConfigMap {name}")) {
+                Ok(map) => maps.push(map),
+                Err(error @ Unread::NotYet { .. }) => return Err(error.into()),
+                Err(error) => unread = Some(error),
+            }
+        }
+        let present: Vec<_> = maps.into_iter().flatten().collect();
+        match unread {
+            Some(error) if present.is_empty() => Err(error.into()),
+            _ => Ok(present.into_iter().find_map(|map| get(map))),
+        }
+    }
+
+    /// The standard mesh configuration of each revision that there is. None of it is passed over.
+    ///
+    /// # Errors
+    ///
+    /// It is not known which revisions there are, or there is none.
+    pub fn standard(&self) -> Result<&BTreeMap<String, Source<Arc<MeshMap>>>, EvidenceError> {
+        self.deployments.required(DEPLOYMENTS)?;
+        self.istiods.required(ISTIODS)?;
+        if self.standard.is_empty() {
+            return Err(EvidenceError::NoPod { of: Component::Istiod });
+        }
+        Ok(&self.standard)
     }
 
     /// Networks that are configured, ours over the standard ones.
-    pub fn configured(&self) -> Configured {
-        let texts = self.standard_says(|map| map.mesh_networks.as_ref()).into_iter();
-        let texts = texts.chain(self.shared.present().and_then(|map| map.mesh_networks.as_ref()));
-        texts.flat_map(|text| parse_mesh_networks(text)).map(|(name, (gateways, _))| (name, gateways)).collect()
+    ///
+    /// # Errors
+    ///
+    /// A ConfigMap that may have some is not known.
+    pub fn configured(&self) -> Result<Configured, EvidenceError> {
+        let mut standard = None;
+        for (name, source) in self.standard()? {
+            let map = source.optional(format!("ConfigMap {name}"))?;
+            standard = standard.or(map.and_then(|map| map.mesh_networks.as_ref()));
+        }
+        let ours = self.shared.optional(SHARED)?.and_then(|map| map.mesh_networks.as_ref());
+        let texts = standard.into_iter().chain(ours);
+        Ok(texts.flat_map(|text| parse_mesh_networks(text)).map(|(name, (gateways, _))| (name, gateways)).collect())
+    }
+
+    /// The first source of evidence that was not read yet.
+    pub(super) fn not_yet(&self) -> Option<Unread> {
+        fn of<T>(source: &Source<T>, what: &'static str) -> Option<Unread> {
+            matches!(source, Source::NotYet).then(|| Unread::NotYet { what: what.into() })
+        }
+        of(&self.roots, ROOTS)
+            .or_else(|| of(&self.peers, PEERS_MAP))
+            .or_else(|| of(&self.routes, ROUTES_MAP))
+            .or_else(|| of(&self.shared, SHARED))
+            .or_else(|| of(&self.deployments, DEPLOYMENTS))
+            .or_else(|| of(&self.istiods, ISTIODS))
+            .or_else(|| self.standard.values().find_map(|map| of(map, STANDARD)))
     }
 }
 
@@ -248,11 +322,12 @@ fn made_by(bundle: &str, chain: &str) -> bool {
 }
 
 /// How evidence names each peer.
-fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
+pub(super) fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
     let routes = file(&facts.routes, ROUTES, ROUTES_FILE).ok();
     let routes = routes.and_then(|text| RoutesFile::parse(text.as_bytes()).ok()).map(|file| file.routes);
     let texts = [facts.shared.present().and_then(|map| map.mesh_networks.as_deref())].into_iter();
-    let texts = texts.chain([facts.standard_says(|map| map.mesh_networks.as_ref()).map(String::as_str)]);
+    let standard = facts.standard.values().filter_map(Source::present).find_map(|map| map.mesh_networks.as_deref());
+    let texts = texts.chain([standard]);
     let networks: Vec<_> = texts.flatten().flat_map(parse_mesh_networks).collect();
     let network = |id: &ClusterId| {
         let of = networks.iter().find(|(_, (_, registries))| registries.contains(id.as_str()));
@@ -264,5 +339,5 @@ fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
 
 /// Whether our ConfigMap is there, which istiod has to be told of.
 pub fn shared(facts: &Facts) -> Result<bool, Unread> {
-    facts.shared.optional(format!("ConfigMap {SHARED_MESH_CONFIG}")).map(|map| map.is_some())
+    facts.shared.optional(SHARED).map(|map| map.is_some())
 }

@@ -68,9 +68,10 @@ pub fn trusts(
 /// live as soon as there are such addresses.
 pub fn networks(
     answers: &[Answer<BTreeMap<NetworkName, BTreeSet<Gateway>>>],
-    configured: &Configured,
+    configured: &Result<Configured, EvidenceError>,
 ) -> Shown<Vec<LiveNetwork>> {
-    shown(every(Component::Istiod, answers).map(|all| {
+    shown(every(Component::Istiod, answers).and_then(|all| {
+        let configured = configured.as_ref().map_err(Clone::clone)?;
         let names: BTreeSet<&NetworkName> = all.iter().flat_map(|one| one.keys()).collect();
         let empty = BTreeSet::new();
         let live = |name: &NetworkName| {
@@ -81,7 +82,7 @@ pub fn networks(
         };
         let networks = names.into_iter().map(|name| (name.clone(), live(name)));
         let networks = networks.filter(|(_, gateways)| !gateways.is_empty());
-        networks.map(|(name, gateways)| LiveNetwork { name, gateways: gateways.into_iter().collect() }).collect()
+        Ok(networks.map(|(name, gateways)| LiveNetwork { name, gateways: gateways.into_iter().collect() }).collect())
     }))
 }
 

@@ -1,12 +1,13 @@
 //! Asks the pods of istiod, api-proxy and relay what is live. They are asked all at once, for a short time, for a bounded
 //! answer, and never follow anywhere else.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -20,14 +21,18 @@ use tokio::time::timeout;
 
 use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Objects, Source};
-use crate::istio::debug::{DebugPage, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
+use crate::istio::debug::{DebugPage, Sample, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
 use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
-use crate::roles::exporter::documents::{Facts, peers, shared};
+use crate::roles::exporter::documents::{
+    DEPLOYMENTS, Facts, ISTIODS, PEERS_MAP, ROOTS, ROUTES_MAP, SHARED, STANDARD, peers, relations, shared,
+};
 use crate::roles::exporter::evidence;
 use crate::roles::exporter::evidence::shown;
+use crate::roles::exporter::gathered::{Confirmed, FieldTimes, Look};
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
-use crate::wire::metadata::{Evidence, Shown};
+use crate::types::name::Digest;
+use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Shown};
 use crate::wire::names::{LAST_USED, ROUTE_UP};
 
 /// Where a pod finds the token of audience `istio-ca` that istiod takes.
@@ -42,15 +47,73 @@ const MOST: usize = 16 * 1024 * 1024;
 /// Questions at a time.
 const AT_ONCE: usize = 8;
 
-/// Pods that are asked beside istiod's.
+const PROXIES: &str = "list of the api-proxy's pods";
+const RELAYS: &str = "list of the relay's pods";
+const COUNTED: &str = "count of proxies that await a restart";
+
+/// What a look begins with, all of one moment before it.
 #[derive(Debug, Clone)]
-pub(super) struct Pods {
-    /// Of the api-proxy.
+pub(super) struct Begun {
+    /// Objects of the cluster.
+    pub(super) facts: Facts,
+    /// Pods of the api-proxy.
     pub(super) proxies: Source<Objects<PodFacts>>,
-    /// Of the relay or agent.
+    /// Pods of the relay or agent.
     pub(super) relays: Source<Objects<PodFacts>>,
     /// How many proxies await a restart.
     pub(super) lacking: Result<usize, EvidenceError>,
+    /// The cluster's own roots as they are published, PEM.
+    pub(super) own: Result<String, DocumentError>,
+    /// When the apiserver last confirmed all this.
+    pub(super) confirmed: SourceTimes,
+}
+
+/// When the apiserver last confirmed what a look rests on; `None`: never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SourceTimes {
+    pub(super) roots: Option<Instant>,
+    pub(super) peers: Option<Instant>,
+    pub(super) routes: Option<Instant>,
+    pub(super) shared: Option<Instant>,
+    /// The oldest one of all revisions.
+    pub(super) standard: Option<Instant>,
+    pub(super) deployments: Option<Instant>,
+    pub(super) istiods: Option<Instant>,
+    pub(super) proxies: Option<Instant>,
+    pub(super) relays: Option<Instant>,
+    /// When the count began.
+    pub(super) counted: Option<Instant>,
+}
+
+impl Begun {
+    /// Whether everything that a look rests on was read, or could not be.
+    pub(super) fn is_complete(&self) -> bool {
+        self.facts.not_yet().is_none()
+            && self.proxies != Source::NotYet
+            && self.relays != Source::NotYet
+            && self.lacking != Err(EvidenceError::NotCounted)
+    }
+
+    /// When each field was last known to hold, of a look that began at this time.
+    fn field_times(&self, begun: Instant) -> FieldTimes {
+        let times = &self.confirmed;
+        let asked = |what| Confirmed { at: begun, what };
+        let (istiods, shared) = ((ISTIODS, times.istiods), (SHARED, times.shared));
+        let standard = [(DEPLOYMENTS, times.deployments), istiods, (STANDARD, times.standard)];
+        let of_istiod = asked("istiod").and(&[istiods]);
+        let here = asked("the cluster");
+        FieldTimes {
+            trusts: of_istiod.and(&[(ROOTS, times.roots)]),
+            networks: of_istiod.and(&standard).and(&[shared]),
+            reads: of_istiod,
+            routes: asked("the relay").and(&[(RELAYS, times.relays), (ROUTES_MAP, times.routes)]),
+            prepared: here.and(&[(DEPLOYMENTS, times.deployments), istiods, shared, (COUNTED, times.counted)]),
+            credentials: asked("the api-proxy").and(&[(PROXIES, times.proxies)]),
+            mesh_config: here.and(&standard),
+            serial: here.and(&[(PEERS_MAP, times.peers)]),
+            relations: here.and(&standard).and(&[shared, (ROUTES_MAP, times.routes)]),
+        }
+    }
 }
 
 /// One GET over plain HTTP.
@@ -125,62 +188,74 @@ async fn ask<T, E: Into<AskError>, F: Future<Output = Result<Bytes, AskError>>>(
     });
     // made before they are awaited, since they borrow
     let asking: Vec<_> = asking.collect();
-    iter(asking).buffer_unordered(AT_ONCE).collect().await
+    let mut answers: Vec<_> = iter(asking).buffer_unordered(AT_ONCE).collect().await;
+    // whoever answers first changes no reason
+    answers.sort_by(|(one, _), (other, _)| one.cmp(other));
+    answers
 }
 
-/// Evidence of this moment.
-pub(super) async fn look(
-    facts: &Facts,
-    pods: &Pods,
-    istio_token: &Path,
-    own: &Result<String, DocumentError>,
-) -> Evidence {
-    let own = match own {
+/// Looks at everything once. All of what is found is of one look: nothing that changes meanwhile, the serial above all, is in it.
+pub(super) async fn look(begun: &Begun, istio_token: &Path, max_age: Duration) -> Look {
+    let (facts, at) = (&begun.facts, Instant::now());
+    let own = match &begun.own {
         Ok(pem) => evidence::own_roots(pem).map_err(EvidenceError::Roots),
         Err(error) => Err(EvidenceError::Document(error.clone())),
     };
-    let mesh_config = shown(mesh_config(&facts.standard).map_err(EvidenceError::MeshConfig));
-    let istiods = facts.istiods.required("list of istiod's pods");
-    let token = token(istio_token);
-    let (trusts, networks, reads) = match istiods {
-        Err(unread) => (unknown(&unread), unknown(&unread), unknown(&unread)),
-        Ok(istiods) => {
-            let at = |page| {
-                let token = token.clone();
-                move |address| debug(address, page, token.clone())
-            };
-            let (roots, gateways, remote) = tokio::join!(
-                ask(istiods, at(DebugPage::Mesh), parse_mesh),
-                ask(istiods, at(DebugPage::Networkz), parse_networkz),
-                ask(istiods, at(DebugPage::Clusterz), parse_clusterz),
-            );
-            let networks = evidence::networks(&gateways, &facts.configured());
-            (evidence::trusts(&roots, &own), networks, evidence::reads(&remote))
-        }
-    };
-    let samples = |metric: &'static str| {
-        move |bytes: &[u8]| Ok::<_, Infallible>(parse_samples(&String::from_utf8_lossy(bytes), metric))
-    };
-    let credentials = match ready(&pods.proxies, "list of the api-proxy's pods") {
-        Ok(proxies) => evidence::credentials(&ask(&proxies, metrics, samples(LAST_USED)).await),
-        Err(unread) => unknown(&unread),
-    };
-    let routes = match ready(&pods.relays, "list of the relay's pods") {
-        // no relay is deployed yet, and there is nothing that it could route
-        Ok(relays) if relays.is_empty() && facts.routes == Source::Absent => Shown::Seen(Vec::new()),
-        Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
-        Err(unread) => unknown(&unread),
-    };
-    let deployments = facts.deployments.required("list of istiod's Deployments");
+    let mesh_config = facts.standard().and_then(|maps| mesh_config(maps).map_err(EvidenceError::MeshConfig));
+    let serial = peers(facts).map(|peers| peers.serial).map_err(EvidenceError::Document);
+    let ((trusts, networks, reads), credentials, routes) =
+        tokio::join!(of_istiods(facts, &own, istio_token), of_proxies(begun), of_relays(begun));
+    let deployments = facts.deployments.required(DEPLOYMENTS);
     let prepared = evidence::prepared(
         deployments.map(|all| all.values().map(|one| &**one).collect()),
-        facts.istiods.required("list of istiod's pods").map(|all| all.values().map(|pod| &pod.istiod).collect()),
+        facts.istiods.required(ISTIODS).map(|all| all.values().map(|pod| &pod.istiod).collect()),
         shared(facts),
-        pods.lacking.clone(),
+        begun.lacking.clone(),
     );
-    let serial = peers(facts).map(|peers| peers.serial);
-    let serial = serial.map_or_else(|error| Shown::Unknown(error.to_string()), Shown::Seen);
-    Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config, serial }
+    let (mesh_config, serial) = (shown(mesh_config), shown(serial));
+    let evidence = Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config, serial };
+    Look { evidence, relations: relations(facts), confirmed: begun.field_times(at), max_age }
+}
+
+type OfIstiods = (Shown<BTreeSet<Digest>>, Shown<Vec<LiveNetwork>>, Shown<Vec<Read>>);
+
+async fn of_istiods(facts: &Facts, own: &Result<BTreeSet<Digest>, EvidenceError>, istio_token: &Path) -> OfIstiods {
+    let istiods = match facts.istiods.required(ISTIODS) {
+        Ok(istiods) => istiods,
+        Err(unread) => return (unknown(&unread), unknown(&unread), unknown(&unread)),
+    };
+    let token = token(istio_token);
+    let at = |page| {
+        let token = token.clone();
+        move |address| debug(address, page, token.clone())
+    };
+    let (roots, gateways, remote) = tokio::join!(
+        ask(istiods, at(DebugPage::Mesh), parse_mesh),
+        ask(istiods, at(DebugPage::Networkz), parse_networkz),
+        ask(istiods, at(DebugPage::Clusterz), parse_clusterz),
+    );
+    let networks = evidence::networks(&gateways, &facts.configured());
+    (evidence::trusts(&roots, own), networks, evidence::reads(&remote))
+}
+
+async fn of_proxies(begun: &Begun) -> Shown<Vec<CredentialUse>> {
+    match ready(&begun.proxies, PROXIES) {
+        Ok(proxies) => evidence::credentials(&ask(&proxies, metrics, samples(LAST_USED)).await),
+        Err(unread) => unknown(&unread),
+    }
+}
+
+async fn of_relays(begun: &Begun) -> Shown<Vec<LiveRoute>> {
+    match ready(&begun.relays, RELAYS) {
+        // no relay is deployed yet, and there is nothing that it could route
+        Ok(relays) if relays.is_empty() && begun.facts.routes == Source::Absent => Shown::Seen(Vec::new()),
+        Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
+        Err(unread) => unknown(&unread),
+    }
+}
+
+fn samples(metric: &'static str) -> impl Fn(&[u8]) -> Result<Vec<Sample>, Infallible> {
+    move |bytes| Ok(parse_samples(&String::from_utf8_lossy(bytes), metric))
 }
 
 fn unknown<T>(unread: &Unread) -> Shown<T> {

@@ -7,7 +7,8 @@
 //! | `<prefix>/private/multicluster.json` | the private document, with a token |
 //! | `/healthz`, `/readyz` | for probes |
 //!
-//! What is not known yet is 503 with Retry-After. A refused token is one uniform 401, whatever is wrong with it; the reason
+//! What is not known yet is 503 with Retry-After: a document that lacks a piece, and the private one until the first look at
+//! everything that evidence rests on is over. A refused token is one uniform 401, whatever is wrong with it; the reason
 //! is in the response's [`Audit`] alone.
 //!
 //! **Who sees which evidence.** The cluster's own engine (`self` keys) sees all of it. A peer sees `trusts`, which are
@@ -15,7 +16,7 @@
 //! itself; never `meshConfig`, whose text names others. Whoever signs with a key that several peers publish, an engine that
 //! reads for all of them, sees what concerns each of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -31,11 +32,12 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::roles::exporter::gathered::{Gathered, Look};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Body, Handler, whole};
 use crate::types::key::KeyId;
-use crate::types::name::{ClusterId, ClusterUuid, Digest, NetworkName};
+use crate::types::name::{ClusterUuid, Digest};
 use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
 use crate::wire::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Shown};
@@ -56,25 +58,23 @@ pub struct Published {
     pub cluster_uuid: Option<ClusterUuid>,
     /// The public document, or why it is not complete.
     pub public: Result<PublicDocument, DocumentError>,
-    /// The private document, or why it is not complete. Its evidence is [`evidence`](Self::evidence).
+    /// The private document, or why it is not complete. Its evidence comes from [`evidence`](Self::evidence).
     pub private: Result<PrivateDocument, DocumentError>,
     /// What is live.
-    pub evidence: Option<Evidence>,
+    pub evidence: Gathered,
     /// Who may read, or why that is not known; until then nobody is judged.
     pub peers: Result<PeersFile, DocumentError>,
-    /// How evidence names each peer, as ConfigMap `isthmus-routes` and the mesh configuration tell.
-    pub relations: BTreeMap<ClusterUuid, Relation>,
     /// Rises with each change of the root CAs.
     pub sequence: u64,
 }
 
-/// A peer as evidence names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relation {
-    /// Its cluster ID.
-    pub cluster_id: ClusterId,
-    /// Its network, when the mesh configuration has one for it.
-    pub network: Option<NetworkName>,
+/// When a request is answered, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The time of day, by which tokens are judged.
+    pub time: Timestamp,
+    /// The monotonic time, by which ages are judged.
+    pub instant: Instant,
 }
 
 /// How a request for a private document was judged: an extension of its response.
@@ -95,10 +95,10 @@ enum Reader<'a> {
 }
 
 /// Answers a request, from its head alone. `prefix` is empty or begins with a slash.
-pub fn respond(published: &Published, prefix: &str, request: &Parts, now: Timestamp) -> Response<Bytes> {
+pub fn respond(published: &Published, prefix: &str, request: &Parts, now: Moment) -> Response<Bytes> {
     let path = request.uri.path();
     let document = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/'));
-    let answer: fn(&Published, &Parts, Timestamp) -> Response<Bytes> = match (path, document) {
+    let answer: fn(&Published, &Parts, Moment) -> Response<Bytes> = match (path, document) {
         ("/healthz", _) => |_, _, _| text(StatusCode::OK, "ok"),
         ("/readyz", _) => |published, _, _| ready(published),
         (_, Some(PUBLIC_PATH)) => |published, request, _| public(published, request),
@@ -141,6 +141,7 @@ fn incomplete(reason: impl Display) -> Response<Bytes> {
 
 fn ready(published: &Published) -> Response<Bytes> {
     match (&published.public, &published.private, &published.cluster_uuid) {
+        (Ok(_), Ok(_), Some(_)) if published.evidence == Gathered::NotYet => incomplete(DocumentError::FirstLook),
         (Ok(_), Ok(_), Some(_)) => text(StatusCode::OK, "ready"),
         (Err(_), ..) => incomplete("the public document is not complete"),
         _ => incomplete("the private document is not complete"),
@@ -183,13 +184,13 @@ fn tagged(json: String, request: &Parts) -> Response<Bytes> {
     response
 }
 
-fn private(published: &Published, request: &Parts, now: Timestamp) -> Response<Bytes> {
+fn private(published: &Published, request: &Parts, now: Moment) -> Response<Bytes> {
     let Some(own) = &published.cluster_uuid else { return incomplete("the cluster's UUID is not known yet") };
     let peers = match &published.peers {
         Ok(peers) => peers,
         Err(reason) => return incomplete(reason),
     };
-    let (reader, audit) = match admit(peers, own, request, now) {
+    let (reader, audit) = match admit(peers, own, request, now.time) {
         Ok(admitted) => admitted,
         Err(rejected) => {
             let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized");
@@ -200,12 +201,14 @@ fn private(published: &Published, request: &Parts, now: Timestamp) -> Response<B
             return response;
         }
     };
-    let mut response = match &published.private {
-        Ok(document) => {
-            let evidence = published.evidence.as_ref().map(|evidence| visible(evidence, &reader, &published.relations));
-            tagged(PrivateDocument { evidence, ..document.clone() }.to_json(), request)
-        }
-        Err(reason) => incomplete(reason),
+    let with = |document: &PrivateDocument, evidence| {
+        tagged(PrivateDocument { evidence, ..document.clone() }.to_json(), request)
+    };
+    let mut response = match (&published.private, &published.evidence) {
+        (Err(reason), _) => incomplete(reason),
+        (Ok(_), Gathered::NotYet) => incomplete(DocumentError::FirstLook),
+        (Ok(document), Gathered::Nothing) => with(document, None),
+        (Ok(document), Gathered::Look(look)) => with(document, Some(visible(look, &reader, now.instant))),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.extensions_mut().insert(audit);
@@ -253,37 +256,43 @@ fn admit<'a>(
 }
 
 /// The part of the evidence that a reader may see.
-fn visible(evidence: &Evidence, reader: &Reader<'_>, relations: &BTreeMap<ClusterUuid, Relation>) -> Evidence {
-    let Reader::Peers(readers) = reader else { return evidence.clone() };
-    let related: Option<Vec<&Relation>> = readers.iter().map(|peer| relations.get(&peer.cluster_uuid)).collect();
+fn visible(look: &Look, reader: &Reader<'_>, now: Instant) -> Evidence {
+    let evidence = look.evidence_at(now);
+    let Reader::Peers(readers) = reader else { return evidence };
+    let related = look.relations_at(now).and_then(|relations| {
+        let related = readers.iter().map(|peer| relations.get(&peer.cluster_uuid)).collect::<Option<Vec<_>>>();
+        related.ok_or(EvidenceError::ReaderNotKnown)
+    });
     let ids = related.as_ref().map(|related| related.iter().map(|one| &one.cluster_id).collect::<BTreeSet<_>>());
-    let networks =
-        related.and_then(|related| related.iter().map(|one| one.network.as_ref()).collect::<Option<BTreeSet<_>>>());
+    let networks = related.as_ref().map_err(Clone::clone).and_then(|related| {
+        let networks = related.iter().map(|one| one.network.as_ref()).collect::<Option<BTreeSet<_>>>();
+        networks.ok_or(EvidenceError::ReaderNotKnown)
+    });
     let uuids: BTreeSet<&ClusterUuid> = readers.iter().map(|peer| &peer.cluster_uuid).collect();
     Evidence {
-        trusts: evidence.trusts.clone(),
-        networks: about(&evidence.networks, networks.as_ref(), |network| &network.name),
-        reads: about(&evidence.reads, ids.as_ref(), |read| &read.cluster_id),
-        routes: about(&evidence.routes, ids.as_ref(), |route| &route.cluster_id),
-        prepared: evidence.prepared.clone(),
-        credentials: about(&evidence.credentials, Some(&uuids), |used| &used.cluster_uuid),
+        networks: about(evidence.networks, networks.as_ref(), |network| &network.name),
+        reads: about(evidence.reads, ids.as_ref().map_err(|error| *error), |read| &read.cluster_id),
+        routes: about(evidence.routes, ids.as_ref().map_err(|error| *error), |route| &route.cluster_id),
+        credentials: about(evidence.credentials, Ok(&uuids), |used| &used.cluster_uuid),
         mesh_config: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
         serial: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
+        trusts: evidence.trusts,
+        prepared: evidence.prepared,
     }
 }
 
 /// Entries about the readers. Where it is not known how evidence names a reader, an empty list would claim that nothing
 /// about it is live, so nothing is said at all.
-fn about<T: Clone, N: Ord>(
-    shown: &Shown<Vec<T>>,
-    names: Option<&BTreeSet<&N>>,
+fn about<T, N: Ord>(
+    shown: Shown<Vec<T>>,
+    names: Result<&BTreeSet<&N>, &EvidenceError>,
     name_of: impl Fn(&T) -> &N,
 ) -> Shown<Vec<T>> {
     match (shown, names) {
-        (Shown::Unknown(reason), _) => Shown::Unknown(reason.clone()),
-        (Shown::Seen(_), None) => Shown::Unknown(EvidenceError::ReaderNotKnown.to_string()),
-        (Shown::Seen(list), Some(names)) => {
-            Shown::Seen(list.iter().filter(|entry| names.contains(name_of(entry))).cloned().collect())
+        (Shown::Unknown(reason), _) => Shown::Unknown(reason),
+        (Shown::Seen(_), Err(reason)) => Shown::Unknown(reason.to_string()),
+        (Shown::Seen(list), Ok(names)) => {
+            Shown::Seen(list.into_iter().filter(|entry| names.contains(name_of(entry))).collect())
         }
     }
 }
@@ -368,7 +377,10 @@ impl Exporter {
         if let Err(wait) = self.rates.as_ref().map_or(Ok(()), limited) {
             return too_many(wait);
         }
-        let response = respond(&self.published(), &self.prefix, head, (self.clock)());
+        // the time after what is published, or something learned in between would have no age yet
+        let published = self.published();
+        let now = Moment { time: (self.clock)(), instant: Instant::now() };
+        let response = respond(&published, &self.prefix, head, now);
         let subject = response.extensions().get::<Audit>().and_then(|audit| audit.subject.clone());
         match subject.zip(self.rates.as_ref()).map(|(subject, rates)| rates.peers.take(subject, Instant::now())) {
             Some(Err(wait)) => too_many(wait),

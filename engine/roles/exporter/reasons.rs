@@ -1,6 +1,7 @@
 //! Why a field cannot be published: of the documents, and of evidence. The sentences are made here; documents carry them.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -21,6 +22,9 @@ pub enum DocumentError {
     /// The role has just begun.
     #[error("the apiserver was not asked yet")]
     NotAsked,
+    /// Pods and objects that evidence rests on were not all asked yet.
+    #[error("the first look at istiod, the api-proxy and the relay is not over")]
+    FirstLook,
     /// An object was not read.
     #[error(transparent)]
     Unread(#[from] Unread),
@@ -113,12 +117,31 @@ pub enum EvidenceError {
     /// It cannot be told which part of it is about the reader.
     #[error("this cluster does not know the reader's cluster ID or network yet")]
     ReaderNotKnown,
+    /// It was learned too long ago.
+    #[error("{what} was last confirmed {} ago, expected at most {}", length(*age), length(*max_age))]
+    TooOld {
+        /// What it rests on, such as `list of istiod's pods`.
+        what: &'static str,
+        /// How long ago that was confirmed.
+        age: Duration,
+        /// How long ago it may have been.
+        max_age: Duration,
+    },
     /// Proxies that await a restart were not counted yet.
     #[error("pods were not counted yet")]
     NotCounted,
     /// Proxies that await a restart cannot be counted.
     #[error("pods cannot be listed: {0}")]
     NotListed(#[source] ReadError),
+}
+
+/// A length of time, rounded down to minutes: a reason that changes each second would make each answer a new one.
+fn length(time: Duration) -> String {
+    match time.as_secs() {
+        60..=119 => "1 minute".to_owned(),
+        seconds @ 120.. => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
 }
 
 /// Whose pods are asked.

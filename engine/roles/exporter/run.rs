@@ -1,6 +1,6 @@
 //! The role at work: follows its sources, asks for evidence, publishes each change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +10,25 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Place, Source, Watchable, Watched, each, watch_place};
-use crate::istio::gateways::{Hosts, NETWORK_LABEL, Settling, WireNode, WireService, behind_nodes, gateways};
-use crate::istio::installed::{ISTIOD, ROOT_CA};
-use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
-use crate::istio::objects::{WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
+use crate::cluster::watched::{Objects, Place, Source, Watched, each};
+use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways};
+use crate::istio::objects::WirePod;
 use crate::roles::exporter::documents::{Facts, compose};
-use crate::roles::exporter::look::{ISTIO_TOKEN, Pods, look};
+use crate::roles::exporter::gathered::{Gathered, MAX_AGE};
+use crate::roles::exporter::look::{Begun, ISTIO_TOKEN, look};
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{Answered, Exporter, Published};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
+use crate::roles::exporter::sources::Sources;
 use crate::roles::role::now;
 use crate::roles::role::{Role, RoleError, Service};
+use crate::server::telemetry::Health;
 use crate::types::certificate::parse_roots_any_time;
-use crate::wire::identity::IDENTITY;
 use crate::wire::metadata::Evidence;
-use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
-use crate::wire::peers::PEERS;
-use crate::wire::routes::ROUTES;
 
 /// How often everything is looked at again without a cause: certificates expire, watches grow old.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -39,10 +36,13 @@ const AGAIN: Duration = Duration::from_secs(5);
 const ASK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How long something changes after its last change.
 const LIVELY: Duration = Duration::from_secs(30);
-/// How often all pods are counted, at most; a count that takes long is made less often.
+/// How often all pods are counted, at most, but where evidence ages faster.
 const COUNT: Duration = Duration::from_secs(10);
 /// How often the nodes of gateways behind node ports are looked up.
 const HOSTS: Duration = Duration::from_secs(5);
+
+/// The condition that everything was looked at once.
+const LOOKED: &str = "evidence";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -88,7 +88,24 @@ impl Counts {
 }
 
 /// Begins the role.
+///
+/// # Errors
+///
+/// The options lack the api-proxy's address, or the certificate cannot be read.
 pub async fn start(role: Role, options: ExporterOptions) -> Result<Service<Exporter>, RoleError> {
+    start_with_max_age(role, options, MAX_AGE).await
+}
+
+/// The same with another age at which evidence becomes unknown.
+///
+/// # Errors
+///
+/// Those of [`start`].
+pub async fn start_with_max_age(
+    role: Role,
+    options: ExporterOptions,
+    max_age: Duration,
+) -> Result<Service<Exporter>, RoleError> {
     if options.api_host.is_none() {
         return Err(RoleError::NoApiHost);
     }
@@ -99,9 +116,8 @@ pub async fn start(role: Role, options: ExporterOptions) -> Result<Service<Expor
         cluster_uuid: None,
         public: Err(DocumentError::NotAsked),
         private: Err(DocumentError::NotAsked),
-        evidence: None,
+        evidence: Gathered::NotYet,
         peers: Err(DocumentError::NotAsked),
-        relations: BTreeMap::new(),
         sequence: 0,
     };
     let exporter = Exporter::new(&options.path_prefix, published, now)
@@ -111,7 +127,7 @@ pub async fn start(role: Role, options: ExporterOptions) -> Result<Service<Expor
             record(answered);
         });
     let exporter = Arc::new(exporter);
-    tokio::spawn(work(role, options, exporter.clone(), counts));
+    tokio::spawn(work(role, options, exporter.clone(), counts, max_age));
     Ok(Service { handler: exporter, certificates })
 }
 
@@ -127,151 +143,51 @@ fn record(answered: &Answered<'_>) {
     }
 }
 
-/// Everything under watch.
-struct Sources {
-    roots: Watched<<WireConfigMap as Watchable>::Kept>,
-    identity: Watched<<WireConfigMap as Watchable>::Kept>,
-    peers: Watched<<WireConfigMap as Watchable>::Kept>,
-    routes: Watched<<WireConfigMap as Watchable>::Kept>,
-    shared: Watched<<WireMeshMap as Watchable>::Kept>,
-    standard: BTreeMap<String, Watched<<WireMeshMap as Watchable>::Kept>>,
-    deployments: Watched<<WireDeployment as Watchable>::Kept>,
-    istiods: Watched<<WirePod as Watchable>::Kept>,
-    proxies: Watched<<WirePod as Watchable>::Kept>,
-    relays: Watched<<WirePod as Watchable>::Kept>,
-    kube_system: Watched<<WireNamespace as Watchable>::Kept>,
-    namespace: Watched<<WireNamespace as Watchable>::Kept>,
-    services: Watched<<WireService as Watchable>::Kept>,
-    nodes: Option<Watched<<WireNode as Watchable>::Kept>>,
-    client: Client,
-    paths: Paths,
-    bell: Arc<Notify>,
+/// Proxies that await their restart.
+#[derive(Clone, PartialEq)]
+struct Counted {
+    lacking: Result<usize, EvidenceError>,
+    /// When the count began.
+    at: Option<std::time::Instant>,
 }
 
-/// Collections of Istio's namespace.
-struct Paths {
-    config_maps: String,
-    pods: String,
-}
-
-impl Sources {
-    fn open(role: &Role) -> Self {
-        let (client, bell) = (role.access.client.clone(), Arc::new(Notify::new()));
-        let in_namespace = |kind: &str| format!("/api/v1/namespaces/{}/{kind}", role.namespace);
-        let paths = Paths { config_maps: in_namespace("configmaps"), pods: in_namespace("pods") };
-        let map = |name: &str| watch_place::<WireConfigMap>(&client, Place::named(&paths.config_maps, name), &bell);
-        let pods = |labels: &str| watch_place::<WirePod>(&client, Place::labelled(&paths.pods, labels), &bell);
-        let namespace =
-            |name: &str| watch_place::<WireNamespace>(&client, Place::named("/api/v1/namespaces", name), &bell);
-        let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", role.namespace);
-        Self {
-            roots: map(ROOT_CA.0),
-            identity: map(IDENTITY),
-            peers: map(PEERS),
-            routes: map(ROUTES),
-            shared: watch_place::<WireMeshMap>(&client, Place::named(&paths.config_maps, SHARED_MESH_CONFIG), &bell),
-            standard: BTreeMap::new(),
-            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, ISTIOD), &bell),
-            istiods: pods(ISTIOD),
-            proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
-            relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
-            kube_system: namespace(UUID_NAMESPACE),
-            namespace: namespace(role.namespace.as_str()),
-            services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &bell),
-            nodes: None,
-            paths,
-            client,
-            bell,
-        }
-    }
-
-    /// Follows what depends on other sources: the mesh configuration of each revision, and nodes where they matter.
-    fn follow_on(&mut self) {
-        let mut wanted = BTreeSet::new();
-        if let Source::Present(deployments) = self.deployments.all() {
-            wanted.extend(deployments.values().map(|istiod| istiod.revision.clone()));
-        }
-        if let Source::Present(pods) = self.istiods.all() {
-            wanted.extend(pods.values().map(|pod| pod.istiod.revision.clone()));
-        }
-        let wanted: BTreeSet<String> = wanted.iter().map(|revision| standard_config_map(revision)).collect();
-        if !wanted.is_empty() {
-            self.standard.retain(|name, _| wanted.contains(name));
-        }
-        for name in wanted {
-            let place = Place::named(&self.paths.config_maps, &name);
-            let (client, bell) = (&self.client, &self.bell);
-            self.standard.entry(name).or_insert_with(|| watch_place::<WireMeshMap>(client, place, bell));
-        }
-        let by_nodes = self.services.all().present().is_some_and(behind_nodes);
-        if by_nodes && self.nodes.is_none() {
-            self.nodes = Some(watch_place::<WireNode>(&self.client, Place::all("/api/v1/nodes"), &self.bell));
-        }
-    }
-
-    /// Those without which nothing can be published, by name: what is wrong with each, and its age.
-    fn required(&self) -> [(&'static str, Option<ReadError>, Option<Duration>); 8] {
-        macro_rules! state {
-            ($name:literal, $source:ident) => {
-                ($name, self.$source.problem(), self.$source.age())
-            };
-        }
-        [
-            state!("root-ca", roots),
-            state!("identity", identity),
-            state!("peers", peers),
-            state!("deployments", deployments),
-            state!("istiod-pods", istiods),
-            state!("kube-system", kube_system),
-            state!("namespace", namespace),
-            state!("services", services),
-        ]
-    }
-
-    fn pods(&self, lacking: Result<usize, EvidenceError>) -> Pods {
-        Pods { proxies: self.proxies.all(), relays: self.relays.all(), lacking }
-    }
-}
-
-/// What the composer hands to whoever asks for evidence.
-#[derive(Clone)]
-struct Asked {
-    facts: Facts,
-    pods: Pods,
-}
-
-async fn work(role: Role, options: ExporterOptions, exporter: Arc<Exporter>, counts: Counts) {
+async fn work(role: Role, options: ExporterOptions, exporter: Arc<Exporter>, counts: Counts, max_age: Duration) {
     let client = role.access.client.clone();
-    let (lacking, lacking_seen) = watch::channel(Err(EvidenceError::NotCounted));
+    role.health.fails(LOOKED, &DocumentError::FirstLook);
+    let (lacking, lacking_seen) = watch::channel(Counted { lacking: Err(EvidenceError::NotCounted), at: None });
     let (hosts, hosts_seen) = watch::channel(Hosts::new());
     let (ask, asked) = watch::channel(None);
     let (by_nodes, by_nodes_seen) = watch::channel(None);
     tokio::select! {
         () = role.stopping.requested() => {}
-        () = publish(&role, &options, &exporter, &counts, (lacking_seen, hosts_seen), (ask, by_nodes)) => {}
-        () = count(client.clone(), lacking, &counts) => {}
+        () = publish(&role, (&options, max_age), &exporter, &counts, (lacking_seen, hosts_seen), (ask, by_nodes)) => {}
+        () = count(client.clone(), lacking, &counts, max_age) => {}
         () = follow_hosts(client, by_nodes_seen, hosts) => {}
-        () = ask_for_evidence(asked, &exporter) => {}
+        () = ask_for_evidence(asked, &exporter, &role.health, max_age) => {}
     }
 }
 
-type Services = Option<crate::cluster::watched::Objects<crate::istio::gateways::GatewayService>>;
+type Services = Option<Objects<GatewayService>>;
 
 /// Composes the documents whenever a source changes.
 async fn publish(
     role: &Role,
-    options: &ExporterOptions,
+    (options, max_age): (&ExporterOptions, Duration),
     exporter: &Exporter,
     counts: &Counts,
-    (mut lacking, mut hosts): (watch::Receiver<Result<usize, EvidenceError>>, watch::Receiver<Hosts>),
-    (ask, by_nodes): (watch::Sender<Option<Asked>>, watch::Sender<Services>),
+    (mut lacking, mut hosts): (watch::Receiver<Counted>, watch::Receiver<Hosts>),
+    (ask, by_nodes): (watch::Sender<Option<Begun>>, watch::Sender<Services>),
 ) {
     let mut sources = Sources::open(role);
     let bell = sources.bell.clone();
     let mut settling = Settling::default();
     loop {
-        sources.follow_on();
+        let counted = lacking.borrow_and_update().clone();
+        // before what they are the times of, which may be newer but never older
+        let confirmed = sources.times(counted.at);
+        let (deployments, istiods) = (sources.deployments.all(), sources.istiods.all());
         let services = sources.services.all();
+        sources.follow_on(&deployments, &istiods, &services);
         let through_nodes = services.present().is_some_and(behind_nodes);
         by_nodes.send_if_modified(|current| {
             let next = services.present().filter(|_| through_nodes).cloned();
@@ -290,8 +206,8 @@ async fn publish(
             routes: sources.routes.one(),
             shared: sources.shared.one(),
             standard: sources.standard.iter().map(|(name, watched)| (name.clone(), watched.one())).collect(),
-            deployments: sources.deployments.all(),
-            istiods: sources.istiods.all(),
+            deployments,
+            istiods,
             kube_system: sources.kube_system.one(),
             namespace: sources.namespace.one(),
             gateways,
@@ -299,17 +215,19 @@ async fn publish(
         };
         let published = compose(&facts, options, &role.namespace, now());
         report(role, counts, &sources, &published);
+        let own = published.public.as_ref().map(|public| public.root_ca.clone()).map_err(Clone::clone);
         let changed = exporter.change(|current| {
-            let evidence = current.evidence.take();
+            let evidence = current.evidence.clone();
             *current = Published { evidence, ..published };
         });
         if changed {
             counts.changed.set(now().as_seconds());
             tracing::info!("what is published has changed");
         }
-        let pods = sources.pods(lacking.borrow_and_update().clone());
-        ask.send_replace(Some(Asked { facts, pods }));
-        let again = settling.due().map_or(at + AGAIN, |due| Instant::from_std(due).min(at + AGAIN));
+        let (proxies, relays) = (sources.proxies.all(), sources.relays.all());
+        ask.send_replace(Some(Begun { facts, proxies, relays, lacking: counted.lacking, own, confirmed }));
+        let again = at + AGAIN.min(max_age / 8);
+        let again = settling.due().map_or(again, |due| Instant::from_std(due).min(again));
         tokio::select! {
             () = bell.notified() => {}
             Ok(()) = lacking.changed() => {}
@@ -346,40 +264,43 @@ fn report(role: &Role, counts: &Counts, sources: &Sources, published: &Published
     }
 }
 
-/// Asks every pod, again and again.
-async fn ask_for_evidence(mut asked: watch::Receiver<Option<Asked>>, exporter: &Exporter) {
+/// Asks every pod, again and again, from when everything that this rests on was read.
+async fn ask_for_evidence(
+    mut begun: watch::Receiver<Option<Begun>>,
+    exporter: &Exporter,
+    health: &Health,
+    max_age: Duration,
+) {
     let token = PathBuf::from(ISTIO_TOKEN);
     let mut lively = Instant::now() + LIVELY;
     let mut before: Option<(Facts, Evidence)> = None;
     loop {
-        let current = asked.borrow_and_update().clone();
-        if let Some(Asked { facts, pods }) = current {
-            let published = exporter.published();
-            let roots = published.public.as_ref().map(|public| public.root_ca.clone()).map_err(Clone::clone);
-            let evidence = look(&facts, &pods, &token, &roots).await;
-            let is_new = before.as_ref().is_none_or(|(_, old)| *old != evidence);
-            if is_new || before.as_ref().is_none_or(|(old, _)| differ(old, &facts)) {
-                lively = Instant::now() + LIVELY;
+        let current = begun.borrow_and_update().clone();
+        let Some(current) = current.filter(|begun| before.is_some() || begun.is_complete()) else {
+            if begun.changed().await.is_err() {
+                return;
             }
-            if is_new {
-                exporter.change(|current| current.evidence = Some(evidence.clone()));
-                tracing::debug!("evidence has changed");
-            }
-            before = Some((facts, evidence));
+            continue;
+        };
+        let found = look(&current, &token, max_age).await;
+        let is_new = before.as_ref().is_none_or(|(_, old)| *old != found.evidence);
+        if is_new || before.as_ref().is_none_or(|(old, _)| differ(old, &current.facts)) {
+            lively = Instant::now() + LIVELY;
         }
-        let wait = if Instant::now() < lively { ASK.0 } else { ASK.1 }.saturating_sub(ASK.0 / 4);
+        if is_new {
+            tracing::debug!("evidence has changed");
+        }
+        before = Some((current.facts, found.evidence.clone()));
+        exporter.change(|current| current.evidence = Gathered::Look(Arc::new(found)));
+        health.holds(LOOKED);
+        let wait = if Instant::now() < lively { ASK.0 } else { ASK.1.min(max_age / 8) }.saturating_sub(ASK.0 / 4);
         // a change is asked about at once, but not more often than once in a while
         sleep(ASK.0 / 4).await;
-        drop(
-            timeout(
-                wait,
-                asked.wait_for(|next| match (next, &before) {
-                    (Some(next), Some((old, _))) => differ(old, &next.facts),
-                    (next, _) => next.is_some(),
-                }),
-            )
-            .await,
-        );
+        let differs = |next: &Option<Begun>| match (next, &before) {
+            (Some(next), Some((old, _))) => differ(old, &next.facts),
+            (next, _) => next.is_some(),
+        };
+        drop(timeout(wait, begun.wait_for(differs)).await);
     }
 }
 
@@ -395,7 +316,7 @@ fn differ(old: &Facts, new: &Facts) -> bool {
 }
 
 /// Counts proxies that await their restart. Pods are looked at and let go, page by page.
-async fn count(client: Client, lacking: watch::Sender<Result<usize, EvidenceError>>, counts: &Counts) {
+async fn count(client: Client, lacking: watch::Sender<Counted>, counts: &Counts, max_age: Duration) {
     let place =
         Place { fields: Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()), ..Place::all("/api/v1/pods") };
     loop {
@@ -407,20 +328,31 @@ async fn count(client: Client, lacking: watch::Sender<Result<usize, EvidenceErro
                 example.get_or_insert_with(|| pod.name());
             }
         });
-        let result = listed.await.map(|_| found).map_err(EvidenceError::NotListed);
+        let result = listed.await.map(|_| found);
         if let Ok(found) = &result {
             counts.lacking.set(i64::try_from(*found).unwrap_or(i64::MAX));
         }
         let changed = lacking.send_if_modified(|current| {
-            let differs = *current != result;
-            *current = result;
-            differs
+            let before = current.lacking.clone();
+            match result {
+                Ok(found) => *current = Counted { lacking: Ok(found), at: Some(begun.into_std()) },
+                // what was counted grows old while the apiserver is away
+                Err(problem) if !problem.is_refusal() && before.is_ok() => {}
+                Err(problem) => *current = Counted { lacking: Err(EvidenceError::NotListed(problem)), at: None },
+            }
+            before != current.lacking
         });
         if changed && let Some(example) = example {
             tracing::info!(found, example, "proxies await a restart before they can take foreign roots");
         }
-        sleep(COUNT.max(begun.elapsed() * 20)).await;
+        sleep(until_next_count(begun.elapsed(), max_age)).await;
     }
+}
+
+/// A count that takes long is made less often, but never so seldom that it is too old when the next one is over.
+fn until_next_count(took: Duration, max_age: Duration) -> Duration {
+    let longest = (max_age / 2).saturating_sub(took * 2);
+    (took * 20).max(COUNT).min(longest).max(took)
 }
 
 /// Looks up which nodes run the pods of gateways, while there are gateways behind node ports.
@@ -453,5 +385,23 @@ async fn follow_hosts(client: Client, mut services: watch::Receiver<Services>, h
             differs
         });
         drop(timeout(if current.is_some() { HOSTS } else { Duration::from_hours(1) }, services.changed()).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_never_so_seldom_that_it_is_too_old_before_the_next_one() {
+        let seconds = Duration::from_secs;
+        assert_eq!(until_next_count(Duration::from_millis(20), MAX_AGE), COUNT);
+        assert_eq!(until_next_count(seconds(1), MAX_AGE), seconds(20));
+        for took in 0..=40 {
+            let took = seconds(took);
+            let oldest = took + until_next_count(took, MAX_AGE) + took;
+            assert!(oldest < MAX_AGE || took == seconds(40), "{took:?}: {oldest:?}");
+            assert!(until_next_count(took, MAX_AGE) >= took, "at most half of the time is spent counting");
+        }
     }
 }

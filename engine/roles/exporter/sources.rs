@@ -1,0 +1,144 @@
+//! Everything in the cluster that the exporter watches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use tokio::sync::Notify;
+
+use crate::cluster::unread::ReadError;
+use crate::cluster::watched::{Objects, Place, Source, Watchable, Watched, watch_place};
+use crate::istio::gateways::{GatewayService, NETWORK_LABEL, WireNode, WireService, behind_nodes};
+use crate::istio::installed::{ISTIOD, ROOT_CA};
+use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
+use crate::istio::objects::{Istiod, PodFacts, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
+use crate::roles::exporter::look::SourceTimes;
+use crate::roles::role::Role;
+use crate::wire::identity::IDENTITY;
+use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
+use crate::wire::peers::PEERS;
+use crate::wire::routes::ROUTES;
+
+/// Everything under watch.
+pub(super) struct Sources {
+    pub(super) roots: Watched<<WireConfigMap as Watchable>::Kept>,
+    pub(super) identity: Watched<<WireConfigMap as Watchable>::Kept>,
+    pub(super) peers: Watched<<WireConfigMap as Watchable>::Kept>,
+    pub(super) routes: Watched<<WireConfigMap as Watchable>::Kept>,
+    pub(super) shared: Watched<<WireMeshMap as Watchable>::Kept>,
+    pub(super) standard: BTreeMap<String, Watched<<WireMeshMap as Watchable>::Kept>>,
+    pub(super) deployments: Watched<<WireDeployment as Watchable>::Kept>,
+    pub(super) istiods: Watched<<WirePod as Watchable>::Kept>,
+    pub(super) proxies: Watched<<WirePod as Watchable>::Kept>,
+    pub(super) relays: Watched<<WirePod as Watchable>::Kept>,
+    pub(super) kube_system: Watched<<WireNamespace as Watchable>::Kept>,
+    pub(super) namespace: Watched<<WireNamespace as Watchable>::Kept>,
+    pub(super) services: Watched<<WireService as Watchable>::Kept>,
+    pub(super) nodes: Option<Watched<<WireNode as Watchable>::Kept>>,
+    client: Client,
+    paths: Paths,
+    pub(super) bell: Arc<Notify>,
+}
+
+/// Collections of Istio's namespace.
+struct Paths {
+    config_maps: String,
+    pods: String,
+}
+
+impl Sources {
+    pub(super) fn open(role: &Role) -> Self {
+        let (client, bell) = (role.access.client.clone(), Arc::new(Notify::new()));
+        let in_namespace = |kind: &str| format!("/api/v1/namespaces/{}/{kind}", role.namespace);
+        let paths = Paths { config_maps: in_namespace("configmaps"), pods: in_namespace("pods") };
+        let map = |name: &str| watch_place::<WireConfigMap>(&client, Place::named(&paths.config_maps, name), &bell);
+        let pods = |labels: &str| watch_place::<WirePod>(&client, Place::labelled(&paths.pods, labels), &bell);
+        let namespace =
+            |name: &str| watch_place::<WireNamespace>(&client, Place::named("/api/v1/namespaces", name), &bell);
+        let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", role.namespace);
+        Self {
+            roots: map(ROOT_CA.0),
+            identity: map(IDENTITY),
+            peers: map(PEERS),
+            routes: map(ROUTES),
+            shared: watch_place::<WireMeshMap>(&client, Place::named(&paths.config_maps, SHARED_MESH_CONFIG), &bell),
+            standard: BTreeMap::new(),
+            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, ISTIOD), &bell),
+            istiods: pods(ISTIOD),
+            proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
+            relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
+            kube_system: namespace(UUID_NAMESPACE),
+            namespace: namespace(role.namespace.as_str()),
+            services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &bell),
+            nodes: None,
+            paths,
+            client,
+            bell,
+        }
+    }
+
+    /// Follows what depends on other sources: the mesh configuration of each revision, and nodes where they matter.
+    pub(super) fn follow_on(
+        &mut self,
+        deployments: &Source<Objects<Istiod>>,
+        istiods: &Source<Objects<PodFacts>>,
+        services: &Source<Objects<GatewayService>>,
+    ) {
+        let mut wanted = BTreeSet::new();
+        if let Source::Present(deployments) = deployments {
+            wanted.extend(deployments.values().map(|istiod| istiod.revision.clone()));
+        }
+        if let Source::Present(pods) = istiods {
+            wanted.extend(pods.values().map(|pod| pod.istiod.revision.clone()));
+        }
+        let wanted: BTreeSet<String> = wanted.iter().map(|revision| standard_config_map(revision)).collect();
+        if !wanted.is_empty() {
+            self.standard.retain(|name, _| wanted.contains(name));
+        }
+        for name in wanted {
+            let place = Place::named(&self.paths.config_maps, &name);
+            let (client, bell) = (&self.client, &self.bell);
+            self.standard.entry(name).or_insert_with(|| watch_place::<WireMeshMap>(client, place, bell));
+        }
+        let by_nodes = services.present().is_some_and(behind_nodes);
+        if by_nodes && self.nodes.is_none() {
+            self.nodes = Some(watch_place::<WireNode>(&self.client, Place::all("/api/v1/nodes"), &self.bell));
+        }
+    }
+
+    /// Those without which nothing can be published, by name: what is wrong with each, and its age.
+    pub(super) fn required(&self) -> [(&'static str, Option<ReadError>, Option<Duration>); 8] {
+        macro_rules! state {
+            ($name:literal, $source:ident) => {
+                ($name, self.$source.problem(), self.$source.age())
+            };
+        }
+        [
+            state!("root-ca", roots),
+            state!("identity", identity),
+            state!("peers", peers),
+            state!("deployments", deployments),
+            state!("istiod-pods", istiods),
+            state!("kube-system", kube_system),
+            state!("namespace", namespace),
+            state!("services", services),
+        ]
+    }
+
+    /// When each was confirmed, of those that evidence rests on.
+    pub(super) fn times(&self, counted: Option<Instant>) -> SourceTimes {
+        SourceTimes {
+            roots: self.roots.confirmed(),
+            peers: self.peers.confirmed(),
+            routes: self.routes.confirmed(),
+            shared: self.shared.confirmed(),
+            standard: self.standard.values().filter_map(Watched::confirmed).min(),
+            deployments: self.deployments.confirmed(),
+            istiods: self.istiods.confirmed(),
+            proxies: self.proxies.confirmed(),
+            relays: self.relays.confirmed(),
+            counted,
+        }
+    }
+}
