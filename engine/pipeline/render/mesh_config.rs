@@ -369,7 +369,9 @@ fn gateway(reader: &Reader<'_>, out: &mut RenderedCluster) {
     let cluster = reader.cluster;
     let published = || Some(&reader.known?.locked.private.as_ref()?.gateways);
     let has_gateways = cluster.gateways.as_ref().or_else(published).is_some_and(|gateways| !gateways.is_empty());
-    if cluster.flat_network || !has_gateways || reader.reachable().next().is_none() {
+    // a peer may read this cluster for longer than this cluster reads the peer
+    let is_read = reader.reachable().next().is_some() || reader.links.iter().any(|link| link.stage.is_leaving());
+    if cluster.flat_network || !has_gateways || !is_read {
         return;
     }
     // `*.local` is Istio's own choice for the default domain: it takes in `clusterset.local`, too.
