@@ -26,7 +26,7 @@ pub mod sink;
 pub mod template;
 pub mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::program::{Input, Program, Stop};
 pub use self::request::{Base, Facts, Request, Until, World};
@@ -142,10 +142,15 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
         Some(cluster) => lock.clusters.insert(only.clone(), cluster.clone()),
         None => lock.clusters.remove(only),
     };
-    match new.links.get(only) {
-        Some(links) => lock.links.insert(only.clone(), links.clone()),
-        None => lock.links.remove(only),
-    };
+    // a link is begun when both its ends are in the lock, and a peer that is new is not taken here
+    let begun = |peer: &ClusterName| lock.clusters.contains_key(peer) || old.link(only, peer).is_some();
+    let links = new.links_of(only).filter(|(peer, _)| begun(peer));
+    let links: BTreeMap<_, _> = links.map(|(peer, link)| (peer.clone(), link.clone())).collect();
+    if links.is_empty() {
+        lock.links.remove(only);
+    } else {
+        lock.links.insert(only.clone(), links);
+    }
     match new.serials.get(only) {
         Some(serial) => lock.serials.insert(only.clone(), *serial),
         None => lock.serials.remove(only),
