@@ -176,7 +176,10 @@ impl UnseenReason {
                 return (format!("it could not be asked without {message}"), hint);
             }
             Self::NotAsked => "it was not asked in this run",
-            Self::Leaving => "it is leaving and does not answer",
+            Self::Leaving => {
+                let hint = "if it is gone for good, or was made anew, set `state: lost`";
+                return ("it is leaving and does not answer as itself".to_owned(), Some(hint.to_owned()));
+            }
             Self::PublicDocument => "its public document was not read",
             Self::PrivateDocumentNotAsked => "its private document was not asked for",
             Self::NoGateway => "it publishes no ingress gateway",
