@@ -64,9 +64,6 @@ const SAY_THE_SAME: &[(&str, Flag, &[Flag])] = &[
     ("plan", JSON, &[VERBOSE]),
     // a comparison with a revision asks nobody either, and says so
     ("plan", BASE, &[LOCKED]),
-    // the guard does not count links of a cluster that begins anew
-    ("apply", ACCEPT_TRUST, &[ALLOW_DELETE]),
-    ("plan", ACCEPT_TRUST, &[ALLOW_DELETE]),
     // nothing waits in the run in which links begin to go
     ("apply", ALLOW_DELETE, &[WAIT, FAIL_ON_WAIT]),
     // a plan talks of warnings and of its file alone, and here there are no warnings

@@ -461,31 +461,33 @@ struct Fields {
 
 impl Fields {
     /// The value of a field, or why it is unknown. What is absent, null or said to be unknown is unknown.
-    fn take(&mut self, key: &str) -> Result<Value, String> {
+    fn take(&mut self, key: &str) -> Shown<Value> {
         match (self.map.remove(key), self.reasons.get(key)) {
-            (_, Some(reason)) => Err(reason.clone()),
-            (Some(Value::Null) | None, None) => Err("not published".to_owned()),
-            (Some(value), None) => Ok(value),
+            (_, Some(reason)) => Shown::Unknown(reason.clone()),
+            (Some(Value::Null) | None, None) => Shown::Unknown("not published".to_owned()),
+            (Some(value), None) => Shown::Seen(value),
         }
     }
 
     /// A piece of evidence; what is not understood is unknown, and holds back nothing else.
     fn shown<T: DeserializeOwned>(&mut self, key: &str) -> Shown<T> {
-        match self.take(key).map(serde_json::from_value) {
-            Ok(Ok(value)) => Shown::Seen(value),
-            Ok(Err(error)) => Shown::Unknown(format!("published and not understood: {error}")),
-            Err(reason) => Shown::Unknown(reason),
+        match self.take(key) {
+            Shown::Seen(value) => match serde_json::from_value(value) {
+                Ok(value) => Shown::Seen(value),
+                Err(error) => Shown::Unknown(format!("published and not understood: {error}")),
+            },
+            Shown::Unknown(reason) => Shown::Unknown(reason),
         }
     }
 
     /// A list; what is not understood in it can be no value that this engine wrote, and does not hide the others.
     fn list<T: DeserializeOwned, L: FromIterator<T>>(&mut self, key: &str) -> Shown<L> {
         match self.take(key) {
-            Ok(Value::Array(items)) => {
+            Shown::Seen(Value::Array(items)) => {
                 Shown::Seen(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
             }
-            Ok(_) => Shown::Unknown("published and not understood: expected a list".to_owned()),
-            Err(reason) => Shown::Unknown(reason),
+            Shown::Seen(_) => Shown::Unknown("published and not understood: expected a list".to_owned()),
+            Shown::Unknown(reason) => Shown::Unknown(reason),
         }
     }
 }

@@ -60,7 +60,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let rejected = fails(&checkout, PUSH, Code::PushRejected);
             std::fs::remove_file(held).unwrap();
             another_commit(&checkout, &remote);
-            checkout.git(&["commit", "-qam", "a gateway"]);
             vec![rejected, fails(&checkout, PUSH, Code::BranchesApart)]
         },
     },
@@ -83,8 +82,9 @@ fn another_commit(checkout: &Checkout, remote: &Path) {
     checkout.environment.git(&clone, &["push", "-q"]);
 }
 
-/// Changes what the other cluster renders.
+/// Changes what the other cluster renders, in a commit.
 fn state_gateway(checkout: &Checkout, address: &str) {
     let stated = format!("east\"}}, gateways: [{{address: {address}, port: 15443}}]");
     checkout.edit("specs/mesh.yaml", "east\"}", &stated);
+    checkout.git(&["commit", "-qam", "a gateway"]);
 }

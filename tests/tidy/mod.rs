@@ -90,6 +90,46 @@ fn the_list_of_work() {
     }
 }
 
+/// The second argument of each `Result` in a text, where it has two.
+fn errors_of_results(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("Result<") {
+        let (mut depth, mut begin, inside) = (0_usize, None, &text[at + "Result<".len()..]);
+        for (place, character) in inside.char_indices() {
+            match character {
+                '<' | '(' | '[' => depth += 1,
+                '>' if inside[..place].ends_with('-') => {}
+                '>' if depth == 0 => {
+                    found.extend(begin.map(|begin: usize| inside[begin..place].trim().to_owned()));
+                    break;
+                }
+                '>' | ')' | ']' => depth = depth.saturating_sub(1),
+                ',' if depth == 0 => begin = Some(place + 1),
+                ';' | '{' if depth == 0 => break,
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// A reason is a value of a closed enum: text can be neither compared nor told anew.
+#[test]
+fn no_error_is_text() {
+    assert_eq!(
+        errors_of_results("fn a(b: Result<Vec<(u8, u8)>, String>) -> Result<u8, fmt::Error> {"),
+        ["String", "fmt::Error"]
+    );
+    for (path, text) in engine() {
+        let errors = errors_of_results(&text);
+        let texts: Vec<_> = errors
+            .iter()
+            .filter(|error| matches!(error.as_str(), "String" | "&'static str") || error.starts_with("Box<dyn"))
+            .collect();
+        assert!(texts.is_empty(), "engine/{path}: {texts:?}");
+    }
+}
+
 /// A file of a target that no `mod` of the files above it names is compiled by nobody.
 #[test]
 fn every_test_file_is_wired_in() {
