@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkout::CheckoutError;
 use crate::model::known::{Known, joined_spec};
 use crate::model::lock::{Edit, Lock};
-use crate::model::mesh::Mesh;
+use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::compile;
 use crate::pipeline::plan::CompareError;
 use crate::pipeline::plan::graph::Cycle;
@@ -203,7 +203,13 @@ impl Program {
             let Some((joined, cluster)) = locked.joined_with.as_ref().zip(self.mesh.clusters.get(name)) else {
                 continue;
             };
-            for edit in joined.spec.edits(&joined_spec(&self.mesh, cluster)) {
+            let mut edits = joined.spec.edits(&joined_spec(&self.mesh, cluster));
+            // without relay and api-proxy all of its links are cut at once
+            if cluster.reconciler == Reconciler::Rendered && cluster.components.is_none() {
+                let (field, joined, wanted) = ("multicluster.enabled", "true".to_owned(), "false".to_owned());
+                edits.push(Edit { field, joined, wanted });
+            }
+            for edit in edits {
                 let finding = EditedWhileJoined { cluster: name, edit };
                 findings.push(Diagnostic::refusal(Some(cluster.at.clone()), finding));
             }
