@@ -25,6 +25,7 @@ mod draft;
 mod exporter;
 mod fetch;
 mod flags;
+mod fleet;
 mod former;
 mod git;
 mod init;

@@ -210,11 +210,11 @@ pub fn announcement<'a>(mesh: Option<&MeshName>, clusters: impl ExactSizeIterato
 mod tests {
     use super::*;
 
-    fn read(flag: Option<&str>, variables: &[(&str, &str)]) -> Result<Parameters, ParameterError> {
+    fn read(flag: Option<&str>, variables: &[(&str, &str)]) -> Result<Parameters, String> {
         let flag = flag.map(|name| name.parse().unwrap());
         let find =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Parameters::read(flag.as_ref(), &find)
+        Parameters::read(flag.as_ref(), &find).map_err(|error| error.to_string())
     }
 
     fn east() -> Parameters {

@@ -88,7 +88,10 @@ impl<'a> Known<'a> {
         let last = self.joined_with().map(|joined| &joined.reach);
         let api_host = self.cluster.api.host.clone().or_else(|| private.map(|p| p.api_host.clone()));
         let api_host = api_host.or_else(|| last.map(|last| last.api_host.clone()))?;
-        let gateways = self.cluster.gateways.clone().or_else(|| private.map(|p| p.gateways.clone()));
+        let published = private.map(|p| p.gateways.clone());
+        // an empty list was taken beside stated ones, and says nothing once these are gone
+        let published = published.filter(|gateways| !gateways.is_empty() || self.cluster.flat_network);
+        let gateways = self.cluster.gateways.clone().or(published);
         let gateways = gateways.or_else(|| last.map(|last| last.gateways.clone()))?;
         let joined = self.joined_with().map(|joined| joined.network.clone());
         let network = joined.or_else(|| self.cluster.network.clone()).or_else(|| private.map(|p| p.network.clone()))?;

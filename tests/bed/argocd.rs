@@ -287,7 +287,9 @@ fn argo_cd_applies_and_prunes_in_the_order_of_trust() {
     let joined = east();
     let specs = repository.checkout().join("specs/mesh.yaml");
     let text = fs::read_to_string(&specs).unwrap();
-    fs::write(&specs, text.replacen("name: east}\nspec:\n", "name: east}\nspec:\n  state: leaving\n", 1)).unwrap();
+    let leaving = text.replacen("name: east}\nspec:\n", "name: east}\nspec:\n  state: leaving\n  settle: 0s\n", 1);
+    let leaving = leaving.replacen("name: west}\nspec:\n", "name: west}\nspec:\n  settle: 0s\n", 1);
+    fs::write(&specs, leaving).unwrap();
     let mut stages = vec![joined.clone()];
     while stages.len() < 6 && !stages.last().unwrap().is_empty() {
         repository.engine(&["apply"]);

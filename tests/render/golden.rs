@@ -171,7 +171,8 @@ fn each_stage_renders_its_part() {
         assert!(text.contains("istio-peer:00000000-0000-4000-8000-000000000001"), "{stage:?}: the peers entry");
         assert_eq!(text.contains("network-west"), network, "{stage:?}: the network");
         assert_eq!(text.contains("isthmus-routes.yaml"), network, "{stage:?}: the route");
-        assert_eq!(text.contains("isthmus-cross-network.yaml"), network, "{stage:?}: the Gateway");
+        // west may still read east
+        assert!(text.contains("isthmus-cross-network.yaml"), "{stage:?}: the Gateway");
         assert_eq!(text.contains("istio-remote-secret-west"), secret, "{stage:?}: the secret");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::link::Link;
 use crate::model::lock::Stage;
+use crate::model::mesh::State;
 use crate::model::needs::Row;
 use crate::pipeline::accept::{News, hides_our_roots};
 use crate::pipeline::advance::gate::{End, Gate};
@@ -42,10 +43,16 @@ impl<'a> Links<'a> {
         if self.renders_secret(&link.reader) {
             let is_held_back = |name: &&ClusterName| self.news(name).is_some_and(News::is_held_back);
             let held = link.ends().into_iter().find(is_held_back).cloned();
-            let paused = link.ends().into_iter().find(|name| self.keeps_stages(name)).cloned();
+            // what lock or tree lost of a cluster is told at its own step
+            let is_paused = |name: &&ClusterName| {
+                self.mesh.clusters.get(*name).is_some_and(|cluster| cluster.state == State::Paused)
+            };
+            let paused = link.ends().into_iter().find(is_paused).cloned();
             let reason = held.map(|cluster| LinkWait::TrustChange { cluster });
             let reason = reason.or(paused.map(|cluster| LinkWait::Paused { cluster }));
-            self.wait(link, reason.into_iter().collect());
+            if let Some(reason) = reason {
+                self.wait(link, vec![reason]);
+            }
         }
     }
 

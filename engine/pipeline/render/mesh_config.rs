@@ -367,8 +367,9 @@ fn volume_of_relay_token() -> [(String, Value); 2] {
 /// The Gateway that passes the TLS of peers through to services of the cluster, where the cluster has gateways.
 fn gateway(reader: &Reader<'_>, out: &mut RenderedCluster) {
     let cluster = reader.cluster;
-    let published = || Some(&reader.known?.locked.private.as_ref()?.gateways);
-    let has_gateways = cluster.gateways.as_ref().or_else(published).is_some_and(|gateways| !gateways.is_empty());
+    // also those of which neither spec nor document speaks any more: peers were told of them
+    let known = reader.known.and_then(|known| known.proxy()).map(|proxy| proxy.gateways);
+    let has_gateways = cluster.gateways.clone().or(known).is_some_and(|gateways| !gateways.is_empty());
     // a peer may read this cluster for longer than this cluster reads the peer
     let is_read = reader.reachable().next().is_some() || reader.links.iter().any(|link| link.stage.is_leaving());
     if cluster.flat_network || !has_gateways || !is_read {

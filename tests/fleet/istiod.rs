@@ -1,0 +1,188 @@
+//! What a cluster does by the objects that are live in it, read as istiod, relay, exporter and api-proxy read them. Nothing of
+//! the engine's code is used.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use base64::Engine as _;
+use serde_yaml::Value;
+
+use crate::support::naive::{Files, squeeze};
+
+/// Where istiod of all clusters runs.
+pub(crate) const ISTIO_NAMESPACE: &str = "istio-system";
+
+/// A route of the relay.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RelayRoute {
+    pub(crate) id: String,
+    pub(crate) uuid: String,
+    pub(crate) host: String,
+}
+
+/// A network with its gateways, `address:port`, and the registries whose pods are in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) gateways: BTreeSet<String>,
+    pub(crate) registries: BTreeSet<String>,
+}
+
+/// What a cluster does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Istiod {
+    /// Foreign roots, PEM without white space.
+    pub(crate) roots: BTreeSet<String>,
+    pub(crate) networks: BTreeMap<String, Network>,
+    pub(crate) routes: Vec<RelayRoute>,
+    /// Keys of the api scope by UUID.
+    pub(crate) admits: BTreeMap<String, BTreeSet<String>>,
+    /// UUIDs that the api-proxy may become.
+    pub(crate) impersonates: BTreeSet<String>,
+    /// Keys that open private metadata in the cluster's own name.
+    pub(crate) engine: BTreeSet<String>,
+    pub(crate) serial: u64,
+    /// Remote secrets: by the peer that they are for, the data key and the kubeconfig.
+    pub(crate) secrets: BTreeMap<String, (String, String)>,
+    pub(crate) deployments: BTreeSet<String>,
+    /// The gateway object that lets other networks in.
+    pub(crate) lets_in: bool,
+}
+
+thread_local! {
+    /// What each text says; the same objects come again and again.
+    static READ: RefCell<HashMap<Vec<u8>, Rc<Istiod>>> = RefCell::default();
+}
+
+fn text(value: &Value, path: &[&str]) -> Option<String> {
+    Some(path.iter().try_fold(value, |value, key| value.get(*key))?.as_str()?.to_owned())
+}
+
+fn items(value: &Value, key: &str) -> Vec<Value> {
+    value.get(key).and_then(Value::as_sequence).cloned().unwrap_or_default()
+}
+
+fn entries(value: &Value, key: &str) -> Vec<(String, Value)> {
+    let mapping = value.get(key).and_then(Value::as_mapping).cloned().unwrap_or_default();
+    mapping.into_iter().map(|(key, value)| (key.as_str().unwrap().to_owned(), value)).collect()
+}
+
+fn inner(value: &Value, key: &str) -> Value {
+    text(value, &["data", key]).and_then(|text| serde_yaml::from_str(&text).ok()).unwrap_or(Value::Null)
+}
+
+impl Istiod {
+    /// Reads all objects that are live.
+    pub(crate) fn read(files: &Files) -> Self {
+        let mut all = Self::default();
+        for bytes in files.values() {
+            let known = READ.with_borrow(|read| read.get(bytes).cloned());
+            let one = known.unwrap_or_else(|| {
+                let mut one = Self::default();
+                one.object(&serde_yaml::from_slice(bytes).unwrap());
+                let one = Rc::new(one);
+                READ.with_borrow_mut(|read| {
+                    if read.len() > 20_000 {
+                        read.clear();
+                    }
+                    read.insert(bytes.clone(), one.clone())
+                });
+                one
+            });
+            all.add(&one);
+        }
+        all
+    }
+
+    fn add(&mut self, one: &Self) {
+        self.roots.extend(one.roots.iter().cloned());
+        self.networks.extend(one.networks.clone());
+        self.routes.extend(one.routes.iter().cloned());
+        self.admits.extend(one.admits.clone());
+        self.impersonates.extend(one.impersonates.iter().cloned());
+        self.engine.extend(one.engine.iter().cloned());
+        self.serial = self.serial.max(one.serial);
+        self.secrets.extend(one.secrets.clone());
+        self.deployments.extend(one.deployments.iter().cloned());
+        self.lets_in |= one.lets_in;
+    }
+
+    fn object(&mut self, object: &Value) {
+        let kind = text(object, &["kind"]).unwrap_or_default();
+        let name = text(object, &["metadata", "name"]).unwrap_or_default();
+        let namespace = text(object, &["metadata", "namespace"]);
+        // roles are where they are deployed; istiod reads its own namespace alone
+        let for_istiod = kind == "Secret" || kind == "Gateway" || name == "isthmus-mesh";
+        if for_istiod && namespace.is_some_and(|namespace| namespace != ISTIO_NAMESPACE) {
+            return;
+        }
+        match (kind.as_str(), name.as_str()) {
+            ("ConfigMap", "isthmus-mesh") => self.mesh(object),
+            ("ConfigMap", "isthmus-routes") => {
+                for route in items(&inner(object, "routes.json"), "routes") {
+                    let get = |key| text(&route, &[key]).unwrap();
+                    self.routes.push(RelayRoute {
+                        id: get("clusterID"),
+                        uuid: get("clusterUUID"),
+                        host: get("apiHost"),
+                    });
+                }
+            }
+            ("ConfigMap", "isthmus-peers") => self.peers(&inner(object, "peers.json")),
+            ("ClusterRole", _) => {
+                for rule in items(object, "rules") {
+                    let is = |key, wanted| items(&rule, key).iter().any(|value| value.as_str() == Some(wanted));
+                    if is("verbs", "impersonate") && is("resources", "users") {
+                        let users = items(&rule, "resourceNames");
+                        let users = users.iter().filter_map(|user| user.as_str()?.strip_prefix("istio-peer:"));
+                        self.impersonates.extend(users.map(str::to_owned));
+                    }
+                }
+            }
+            ("Deployment", name) => {
+                self.deployments.insert(name.to_owned());
+            }
+            ("Gateway", _) => self.lets_in = true,
+            ("Secret", name)
+                if text(object, &["metadata", "labels", "istio/multiCluster"]).as_deref() == Some("true") =>
+            {
+                let peer = name.strip_prefix("istio-remote-secret-").unwrap().to_owned();
+                let (id, data) = entries(object, "data").into_iter().next().unwrap();
+                let bytes = base64::engine::general_purpose::STANDARD.decode(data.as_str().unwrap()).unwrap();
+                self.secrets.insert(peer, (id, String::from_utf8(bytes).unwrap()));
+            }
+            _ => {}
+        }
+    }
+
+    fn mesh(&mut self, object: &Value) {
+        for root in items(&inner(object, "mesh"), "caCertificates") {
+            let pem = text(&root, &["pem"]).unwrap();
+            let blocks = pem.split_inclusive("-----END CERTIFICATE-----");
+            self.roots.extend(blocks.map(squeeze).filter(|block| !block.is_empty()));
+        }
+        for (name, network) in entries(&inner(object, "meshNetworks"), "networks") {
+            let mut read = Network::default();
+            for gateway in items(&network, "gateways") {
+                let port = gateway.get("port").unwrap().as_u64().unwrap();
+                read.gateways.insert(format!("{}:{port}", text(&gateway, &["address"]).unwrap()));
+            }
+            let registries = items(&network, "endpoints");
+            read.registries.extend(registries.iter().filter_map(|one| text(one, &["fromRegistry"])));
+            self.networks.insert(name, read);
+        }
+    }
+
+    fn peers(&mut self, file: &Value) {
+        self.serial = file.get("serial").and_then(Value::as_u64).unwrap_or(0);
+        for key in file.get("self").map(|own| items(own, "keys")).unwrap_or_default() {
+            self.engine.insert(squeeze(&text(&key, &["pem"]).unwrap()));
+        }
+        for peer in items(file, "peers") {
+            let opens = |key: &Value| items(key, "scopes").iter().any(|scope| scope.as_str() == Some("api"));
+            let keys = items(&peer, "keys").into_iter().filter(opens);
+            let keys = keys.map(|key| squeeze(&text(&key, &["pem"]).unwrap())).collect();
+            self.admits.insert(text(&peer, &["clusterUUID"]).unwrap(), keys);
+        }
+    }
+}

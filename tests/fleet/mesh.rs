@@ -1,0 +1,834 @@
+//! Clusters, a checkout with its history, runs and syncs; and the laws that are watched over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use isthmus::checkout::FileChange;
+use isthmus::model::lock::{Lock, Stage};
+use isthmus::model::trust::Approvals;
+use isthmus::pipeline::accept::accept;
+use isthmus::pipeline::meter::Unmetered;
+use isthmus::pipeline::observe::{Observation, Observed, Private};
+use isthmus::pipeline::plan::Plan;
+use isthmus::pipeline::{Facts, Input, Program, Request, Stop, Until, World, run};
+use isthmus::types::explanation::Code;
+use isthmus::types::time::Timestamp;
+
+use super::istiod::Istiod;
+use super::site::{Happening, NAMES, Site, Trouble};
+use super::wish::{Fields, Wish};
+use crate::support::naive::Files;
+use crate::support::road::{self, Changes};
+use crate::support::world::{name, name as cluster_name, sources};
+
+const KUSTOMIZATION: &str = "kustomization.yaml";
+/// A time at which all certificates are valid.
+const START: i64 = 1_790_000_000;
+const HOUR: i64 = 3600;
+
+/// Fields that no edit changes while links rest on them.
+const JOINED_WITH: [&str; 9] = [
+    "metadata.name",
+    "meshID",
+    "credentials.requireToken",
+    "reconciler",
+    "clusterDomain",
+    "istio.namespace",
+    "istio.config",
+    "flatNetwork",
+    "multicluster.enabled",
+];
+
+/// What a link needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    RootsOfPeer,
+    RootsOfReader,
+    Network,
+    CrossNetwork,
+    Route,
+    Admission,
+    OneId,
+}
+
+const ALL_NEEDS: [Need; 7] = [
+    Need::RootsOfPeer,
+    Need::RootsOfReader,
+    Need::Network,
+    Need::CrossNetwork,
+    Need::Route,
+    Need::Admission,
+    Need::OneId,
+];
+
+/// Something that a link lacks, and which value of it.
+pub(crate) type Lack = (Need, String);
+
+/// Reader and peer.
+pub(crate) type Pair = (&'static str, &'static str);
+
+/// Which law is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Law {
+    /// A run put a secret into the tree without what it needs.
+    Opening,
+    /// A secret went live without what it needs.
+    LiveOpening,
+    /// A run takes away what a live secret needs.
+    Closing,
+    /// A sync took away what a live secret needs.
+    LiveClosing,
+    /// A run takes a secret away and its plan does not say so.
+    SilentCut,
+    /// A secret went away and no plan said so.
+    LiveSilentCut,
+    /// It does not come to rest.
+    Unrest,
+    /// It comes to rest, and is not what the specs say.
+    Wrong,
+}
+
+/// A broken law.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    pub(crate) law: Law,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.law, self.what)
+    }
+}
+
+fn broken<T>(law: Law, what: impl Into<String>) -> Result<T, Broken> {
+    Err(Broken { law, what: what.into() })
+}
+
+/// Flags of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Flags {
+    pub(crate) allow_delete: bool,
+    pub(crate) locked: bool,
+    pub(crate) accept: bool,
+    /// `--cluster`.
+    pub(crate) only: Option<usize>,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Nothing was written, for these reasons.
+    Refused(Vec<(Code, String)>),
+    /// The plan was carried out.
+    Done(Box<Plan>),
+}
+
+impl Outcome {
+    /// Nothing was written and nothing is waited for.
+    pub(crate) fn is_idle(&self) -> bool {
+        let Self::Done(plan) = self else { return false };
+        let counts = plan.counts();
+        !plan.changes_files() && !plan.is_refused() && counts.waiting == 0 && counts.failed == 0
+    }
+
+    /// What is not done, in a few lines.
+    pub(crate) fn open(&self) -> String {
+        match self {
+            Self::Refused(reasons) => reasons.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n"),
+            Self::Done(plan) => {
+                let open = plan.steps.iter().filter(|step| !step.state.line().is_empty() || !step.objects.is_empty());
+                let mut open: Vec<String> = open
+                    .map(|step| format!("{} ({} objects): {}", step.id, step.objects.len(), step.state.line()))
+                    .collect();
+                open.extend(plan.trust_changes.iter().map(|change| format!("{change:?}")));
+                open.extend(plan.lock.iter().map(|file| file.path.clone()));
+                open.join("\n")
+            }
+        }
+    }
+}
+
+/// A state of the checkout that was committed.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) wish: Wish,
+    pub(crate) checkout: Files,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Fleet {
+    pub(crate) sites: BTreeMap<&'static str, Site>,
+    pub(crate) wish: Wish,
+    /// `lock/`, `rendered/` and `values/`.
+    pub(crate) checkout: Files,
+    pub(crate) commits: Vec<Commit>,
+    pub(crate) now: i64,
+    /// All files of a folder are synced, not those that its kustomization lists.
+    pub(crate) argo: bool,
+    /// Links of which a plan said that they leave.
+    said: BTreeSet<Pair>,
+    /// What a link lacks by an event inside a cluster, until it has it.
+    excused: BTreeSet<(Pair, Lack)>,
+    /// What nobody can promise of links of a cluster, since its spec or its exporter says what is not so.
+    misled: BTreeMap<&'static str, BTreeSet<Need>>,
+    /// Somebody changed the tree by hand since the last run.
+    tree_by_hand: bool,
+    /// The tree became that of an older commit, and did not come to rest since.
+    reverted: bool,
+    /// How long workloads use certificates of a root that was replaced, in seconds.
+    pub(crate) certificates_last: i64,
+    /// What the specs said in the last run that was taken.
+    taken: Wish,
+    /// Prints what happens.
+    pub(crate) tells: bool,
+}
+
+impl Fleet {
+    /// The first clusters of [`NAMES`], which know nothing of each other.
+    pub(crate) fn new(clusters: usize, argo: bool) -> Self {
+        let names = &NAMES[..clusters];
+        let wish = Wish::of(names);
+        let mut fleet = Self {
+            sites: names.iter().map(|name| (*name, Site::new(name))).collect(),
+            taken: wish.clone(),
+            wish,
+            checkout: Files::new(),
+            commits: Vec::new(),
+            now: START,
+            argo,
+            said: BTreeSet::new(),
+            excused: BTreeSet::new(),
+            misled: BTreeMap::new(),
+            tree_by_hand: false,
+            reverted: false,
+            certificates_last: 0,
+            tells: false,
+        };
+        fleet.commit();
+        fleet
+    }
+
+    /// All of them joined.
+    pub(crate) fn joined(clusters: usize, argo: bool) -> Self {
+        let mut fleet = Self::new(clusters, argo);
+        fleet.calm().unwrap_or_else(|broken| panic!("{broken}"));
+        fleet
+    }
+
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        self.sites.keys().copied().collect()
+    }
+
+    pub(crate) fn name(&self, number: usize) -> &'static str {
+        self.names()[number % self.sites.len()]
+    }
+
+    pub(crate) fn site(&self, name: &str) -> &Site {
+        &self.sites[name]
+    }
+
+    fn pairs(&self) -> Vec<Pair> {
+        let names = self.names();
+        let pairs = names.iter().flat_map(|reader| names.iter().map(move |peer| (*reader, *peer)));
+        pairs.filter(|(reader, peer)| reader != peer).collect()
+    }
+
+    /// Remembers the checkout as it is.
+    pub(crate) fn commit(&mut self) {
+        self.commits.push(Commit { wish: self.wish.clone(), checkout: self.checkout.clone() });
+    }
+
+    /// The commit so many before the last one.
+    pub(crate) fn earlier(&self, back: usize) -> &Commit {
+        let last = self.commits.len() - 1;
+        &self.commits[last - back % self.commits.len()]
+    }
+
+    pub(crate) fn lock(&self) -> Result<Lock, String> {
+        let files = self.lock_files();
+        let parsed = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        parsed.map_err(|findings| format!("{findings:?}"))
+    }
+
+    pub(crate) fn lock_files(&self) -> Files {
+        let lock = self.checkout.iter().filter(|(path, _)| path.starts_with("lock/"));
+        lock.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+    }
+
+    fn input(&self) -> Input {
+        let files = vec![("specs/mesh.yaml".to_owned(), self.wish.documents())];
+        Input { specs: sources(&files), templates: Vec::new(), lock: self.lock_files() }
+    }
+
+    // ---------------------------------------------------------------- what a link lacks
+
+    /// What a link lacks, its secret having this data key; one cluster may be thought to hold other objects than it does.
+    fn lacks(&self, (reader, peer): Pair, id: &str, thought: Option<(&str, &Istiod)>) -> BTreeSet<Lack> {
+        let (from, to) = (self.site(reader), self.site(peer));
+        let istiod = |site: &'_ Site| match thought {
+            Some((name, istiod)) if name == site.name => istiod.clone(),
+            _ => site.istiod.clone(),
+        };
+        let (reading, read) = (istiod(from), istiod(to));
+        let mut lacks = BTreeSet::new();
+        let mut need = |need, there: bool, value: String| {
+            if !there {
+                lacks.insert((need, value));
+            }
+        };
+        for root in to.used_roots(self.now) {
+            need(Need::RootsOfPeer, reading.roots.contains(&root), root);
+        }
+        for root in from.used_roots(self.now) {
+            need(Need::RootsOfReader, read.roots.contains(&root), root);
+        }
+        let network = reading.networks.get(&to.network());
+        let gateways = BTreeSet::from([format!("{}:15443", to.gateway())]);
+        let registered = network.is_some_and(|network| network.registries.contains(id));
+        need(Need::Network, network.is_some_and(|network| network.gateways == gateways) && registered, to.network());
+        need(Need::CrossNetwork, read.lets_in, String::new());
+        let is_way = |route: &&super::istiod::RelayRoute| {
+            route.id == id && route.uuid == to.uuid() && route.host == to.api_host()
+        };
+        let relays = reading.deployments.contains("isthmus-relay");
+        need(Need::Route, relays && reading.routes.iter().any(|route| is_way(&route)), to.api_host());
+        let mut admitting = to.clone();
+        admitting.istiod = read;
+        need(Need::Admission, admitting.admits(from), from.uuid());
+        let ids: BTreeSet<&str> = reading.routes.iter().map(|route| route.id.as_str()).collect();
+        let same = reading.secrets.iter().filter(|(other, (known, _))| *other != peer && known == id).count();
+        need(Need::OneId, ids.len() == reading.routes.len() && same == 0, id.to_owned());
+        lacks
+    }
+
+    /// The live secret of a link: its data key.
+    fn live_id(&self, (reader, peer): Pair) -> Option<String> {
+        self.site(reader).istiod.secrets.get(peer).map(|(id, _)| id.clone())
+    }
+
+    /// What each live link lacks.
+    fn lacking(&self) -> BTreeMap<Pair, BTreeSet<Lack>> {
+        let live = self.pairs().into_iter().filter_map(|pair| Some((pair, self.live_id(pair)?)));
+        live.map(|(pair, id)| (pair, self.lacks(pair, &id, None))).collect()
+    }
+
+    /// Lacks that are somebody's fault.
+    fn judged<'l>(&self, pair: Pair, lacks: impl IntoIterator<Item = &'l Lack>) -> Vec<Lack> {
+        let misled = |need: Need| {
+            [pair.0, pair.1].iter().any(|name| self.misled.get(name).is_some_and(|needs| needs.contains(&need)))
+        };
+        let lacks = lacks.into_iter().filter(|(need, _)| !misled(*need)).cloned();
+        lacks.filter(|lack| !self.excused.contains(&(pair, lack.clone()))).collect()
+    }
+
+    /// Excuses end when the link has what it lacked, or is in nobody's hands any more.
+    fn tidy_excuses(&mut self) {
+        let trees = self.trees();
+        let of = |fleet: &Self, pair: Pair| {
+            let in_tree = trees.get(pair.0).and_then(|tree| tree.secrets.get(pair.1)).map(|(id, _)| id.clone());
+            Some(fleet.lacks(pair, &fleet.live_id(pair).or(in_tree)?, None))
+        };
+        let lacks: BTreeMap<Pair, BTreeSet<Lack>> =
+            self.pairs().into_iter().filter_map(|pair| Some((pair, of(self, pair)?))).collect();
+        self.excused.retain(|(pair, lack)| lacks.get(pair).is_some_and(|lacks| lacks.contains(lack)));
+    }
+
+    /// At rest nothing is left of what was untrue, unless it is still said.
+    fn forget_untruths(&mut self) {
+        self.reverted = false;
+        let said = self.misleading(&self.wish);
+        let lacking = self.lacking();
+        self.misled.retain(|name, needs| {
+            let touches = |pair: &Pair| pair.0 == *name || pair.1 == *name;
+            let lacks = |lacks: &BTreeSet<Lack>| lacks.iter().any(|(need, _)| needs.contains(need));
+            said.contains_key(name) || lacking.iter().any(|(pair, lacking)| touches(pair) && lacks(lacking))
+        });
+    }
+
+    /// What specs and exporters say that is not so, by cluster.
+    fn misleading(&self, wish: &Wish) -> BTreeMap<&'static str, BTreeSet<Need>> {
+        let mut untrue: BTreeMap<&'static str, BTreeSet<Need>> = BTreeMap::new();
+        for (name, fields) in &wish.clusters {
+            let Some(site) = self.sites.get(name) else { continue };
+            let mut mislead = |needs: &[Need]| untrue.entry(*name).or_default().extend(needs.iter().copied());
+            let says = |field: &str| fields.get(field);
+            if says("network").is_some_and(|network| *network != site.network()) {
+                mislead(&[Need::Network]);
+            }
+            if says("flatNetwork").is_some_and(|flat| *flat == true) {
+                mislead(&[Need::Network, Need::CrossNetwork]);
+            }
+            if says("gateways").is_some_and(|all| !(all.to_string().contains(&format!("\"{}\"", site.gateway())))) {
+                mislead(&[Need::Network, Need::CrossNetwork]);
+            }
+            if says("api.host").is_some_and(|host| *host != site.api_host()) {
+                mislead(&[Need::Route, Need::Admission]);
+            }
+            if says("evidence").is_some_and(|rule| *rule != "required")
+                || says("state").is_some_and(|state| *state == "lost")
+                || says("reconciler").is_some_and(|who| *who != "rendered")
+            {
+                mislead(&ALL_NEEDS);
+            }
+        }
+        for site in self.sites.values() {
+            let mut mislead = |needs: &[Need]| untrue.entry(site.name).or_default().extend(needs.iter().copied());
+            match site.trouble {
+                Some(Trouble::OtherNetwork) => mislead(&[Need::Network]),
+                Some(Trouble::OtherHost) => mislead(&[Need::Route, Need::Admission]),
+                _ => {}
+            }
+        }
+        untrue
+    }
+
+    // ---------------------------------------------------------------- trees and syncs
+
+    /// All files of a cluster's folder.
+    pub(crate) fn folder(&self, cluster: &str) -> Files {
+        let prefix = format!("rendered/{cluster}/");
+        let file = |(path, bytes): (&String, &Vec<u8>)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone()));
+        self.checkout.iter().filter_map(file).collect()
+    }
+
+    /// What the `GitOps` tool makes of a cluster's folder; `None`: it fails, and changes nothing.
+    pub(crate) fn built(&self, cluster: &str) -> Option<Files> {
+        let mut files = self.folder(cluster);
+        let kustomization = files.remove(KUSTOMIZATION);
+        if self.argo {
+            return Some(files);
+        }
+        let text = String::from_utf8(kustomization?).unwrap();
+        let listed = text.lines().filter_map(|line| line.trim().strip_prefix("- "));
+        listed.map(|file| Some((file.to_owned(), files.get(file)?.clone()))).collect()
+    }
+
+    /// What each cluster's folder would do.
+    fn trees(&self) -> BTreeMap<&'static str, Istiod> {
+        let built = self.names().into_iter().filter_map(|name| Some((name, self.built(name)?)));
+        built.map(|(name, files)| (name, Istiod::read(&files))).collect()
+    }
+
+    /// Files whose live objects differ from the tree.
+    pub(crate) fn behind(&self, cluster: &str) -> Vec<String> {
+        let Some(wanted) = self.built(cluster) else { return Vec::new() };
+        let live = &self.site(cluster).live;
+        let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
+        names.into_iter().filter(|name| wanted.get(*name) != live.get(*name)).cloned().collect()
+    }
+
+    /// Makes one file of the tree live, or takes its object away.
+    pub(crate) fn sync_file(&mut self, cluster: &'static str, file: &str) -> Result<(), Broken> {
+        let Some(mut wanted) = self.built(cluster) else { return Ok(()) };
+        let wanted = wanted.remove(file);
+        let before = self.lacking();
+        self.sites.get_mut(cluster).unwrap().put(file, wanted.as_ref());
+        let after = self.lacking();
+        for (pair, lacks) in &after {
+            let nothing = BTreeSet::new();
+            let new = lacks.difference(before.get(pair).unwrap_or(&nothing));
+            let new: Vec<Lack> = new.cloned().collect();
+            if self.tree_by_hand || self.reverted {
+                self.excused.extend(new.iter().map(|lack| (*pair, lack.clone())));
+            }
+            let law = if before.contains_key(pair) { Law::LiveClosing } else { Law::LiveOpening };
+            // no evidence shows it, and no gate waits for it
+            let new = new.iter().filter(|(need, _)| law != Law::LiveOpening || *need != Need::CrossNetwork);
+            let new = self.judged(*pair, new);
+            if !new.is_empty() {
+                return broken(law, format!("{}/{} by {file} in {cluster}: {}", pair.0, pair.1, short(&new)));
+            }
+        }
+        for (pair, lacks) in before {
+            if !after.contains_key(&pair)
+                && lacks.is_empty()
+                && !self.said.contains(&pair)
+                && !self.tree_by_hand
+                && !self.reverted
+            {
+                return broken(Law::LiveSilentCut, format!("{}/{} by {file} in {cluster}", pair.0, pair.1));
+            }
+        }
+        self.tidy_excuses();
+        Ok(())
+    }
+
+    pub(crate) fn sync(&mut self, cluster: &'static str) -> Result<(), Broken> {
+        for file in self.behind(cluster) {
+            self.sync_file(cluster, &file)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync_all(&mut self) -> Result<(), Broken> {
+        for name in self.names() {
+            self.sync(name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether everything in the tree is live, and nothing else.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.names().into_iter().all(|name| self.behind(name).is_empty())
+    }
+
+    /// Something happens inside a cluster; what its links lack by it is nobody's fault.
+    pub(crate) fn happen(&mut self, cluster: &'static str, happening: Happening) {
+        let ids = self.ids();
+        let before: BTreeMap<Pair, BTreeSet<Lack>> =
+            ids.iter().map(|(pair, id)| (*pair, self.lacks(*pair, id, None))).collect();
+        let until = self.now + self.certificates_last;
+        self.sites.get_mut(cluster).unwrap().happen(happening, until);
+        for (pair, id) in ids {
+            let lacks = self.lacks(pair, &id, None);
+            let new = lacks.difference(&before[&pair]).map(|lack| (pair, lack.clone()));
+            self.excused.extend(new.collect::<Vec<_>>());
+        }
+        if happening == Happening::Rebuild {
+            // its folder still has the secrets of the one before
+            self.misled.entry(cluster).or_default().extend(ALL_NEEDS);
+        }
+    }
+
+    /// The data key of each link whose secret is live or in the tree.
+    fn ids(&self) -> BTreeMap<Pair, String> {
+        let trees = self.trees();
+        let in_tree =
+            |pair: Pair| trees.get(pair.0).and_then(|tree| tree.secrets.get(pair.1)).map(|(id, _)| id.clone());
+        self.pairs()
+            .into_iter()
+            .filter_map(|pair| Some((pair, self.live_id(pair).or_else(|| in_tree(pair))?)))
+            .collect()
+    }
+
+    /// The checkout becomes that of a commit, as by `git revert`: secrets and trust may go in one sync.
+    pub(crate) fn check_out(&mut self, commit: Commit) {
+        self.wish = commit.wish;
+        self.change_tree(|files| *files = commit.checkout);
+        self.reverted = true;
+    }
+
+    /// Somebody changes the tree by hand.
+    pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut Files)) {
+        change(&mut self.checkout);
+        self.tree_by_hand = true;
+        let trees = self.trees();
+        for pair in self.pairs() {
+            let is_in_tree = trees.get(pair.0).is_some_and(|tree| tree.secrets.contains_key(pair.1));
+            if !is_in_tree && self.live_id(pair).is_some() {
+                self.said.insert(pair);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- runs
+
+    fn observe(&self, program: &Program, approvals: &Approvals) -> Observed {
+        let all: Vec<&Site> = self.sites.values().collect();
+        let url = |cluster: &Site| {
+            let stated = self.wish.says(cluster.name, "metadata.endpoint");
+            stated.and_then(|url| url.as_str()).is_some_and(|url| url.contains("nobody"))
+        };
+        let asked = all.iter().filter(|site| {
+            matches!(self.wish.state(site.name), Some("active" | "leaving"))
+                && program.mesh.clusters.contains_key(&name(site.name))
+        });
+        let public = |site: &&&Site| {
+            let public = if url(site) {
+                let url = "https://nobody.example.com/metadata/public/public.json".to_owned();
+                Err(isthmus::wire::failure::Failure::TimedOut { url, seconds: 10 })
+            } else {
+                site.public()
+            };
+            (name(site.name), Observation { public, private: Private::NotAsked })
+        };
+        let asked: Vec<&&Site> = asked.collect();
+        let mut observed = Observed { clusters: asked.iter().map(public).collect() };
+        let now = Timestamp::from_seconds(self.now);
+        let judged = accept(&program.mesh, &program.lock, &observed, approvals, &BTreeSet::new(), now);
+        for (cluster, observation) in &mut observed.clusters {
+            if observation.public.is_ok() {
+                let site = &self.sites[cluster.as_str()];
+                let may = judged.news[cluster].may_be_asked();
+                observation.private = if may { site.private(&self.wish.keys(), &all) } else { Private::HeldBack };
+            }
+        }
+        observed
+    }
+
+    /// A run on the checkout, and what it does to live links.
+    pub(crate) fn run(&mut self, flags: Flags) -> Result<Outcome, Broken> {
+        self.now += 60;
+        let program = match Program::load(&self.input(), &|_| None) {
+            Ok(program) => program,
+            Err(stop) => return Ok(self.refused(stop)),
+        };
+        let approvals = Approvals { all: flags.accept, named: Vec::new() };
+        let only = flags.only.map(|number| name(self.name(number)));
+        let only = only.filter(|name| program.mesh.clusters.contains_key(name));
+        let request = Request { approvals: approvals.clone(), allow_delete: flags.allow_delete, only };
+        let facts = if flags.locked { Facts::Locked } else { Facts::Stored(self.observe(&program, &approvals)) };
+        for (name, needs) in self.misleading(&self.wish) {
+            self.misled.entry(name).or_default().extend(needs);
+        }
+        for site in self.sites.values().filter(|_| flags.accept) {
+            if matches!(site.trouble, Some(Trouble::OtherUuid | Trouble::OtherRoot | Trouble::OtherKey)) {
+                self.misled.entry(site.name).or_default().extend(ALL_NEEDS);
+            }
+        }
+        let mut changes = Changes::default();
+        let world = World {
+            now: Timestamp::from_seconds(self.now),
+            tree: &self.checkout,
+            base: None,
+            narrow: None,
+            meter: &Unmetered,
+        };
+        let (plan, changes): (Plan, Vec<FileChange>) =
+            match run(&program, &request, facts, Until::Written(&mut changes), &world) {
+                Ok(run) => (run.plan, changes.0),
+                Err(stop) => return Ok(self.refused(stop)),
+            };
+        self.taken = self.wish.clone();
+        let before = self.trees();
+        let nearly = self.hypotheses(&before);
+        road::apply(&mut self.checkout, changes);
+        let after = self.trees();
+        for (link, step) in &plan.moves {
+            let known = |name: &str| NAMES.into_iter().find(|known| *known == name).unwrap();
+            let pair = (known(link.reader.as_str()), known(link.peer.as_str()));
+            if step.to == Some(Stage::Joined) {
+                self.said.remove(&pair);
+            } else if step.to != Some(Stage::Joining) || step.from == Some(Stage::Joined) {
+                self.said.insert(pair);
+            }
+        }
+        if self.tells {
+            println!(
+                "    run {flags:?}: {:?}",
+                plan.moves.iter().map(|(l, m)| format!("{l}:{:?}", m.to)).collect::<Vec<_>>()
+            );
+            for line in Outcome::Done(Box::new(plan.clone())).open().lines().take(12) {
+                println!("        {line}");
+            }
+        }
+        self.judge_run(&before, &after, &nearly)?;
+        // the tree of a paused cluster keeps what was done to it
+        let keeps = self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
+        self.tree_by_hand &= flags.locked || flags.only.is_some() || keeps;
+        self.tidy_excuses();
+        self.commit();
+        let outcome = Outcome::Done(Box::new(plan));
+        if outcome.is_idle() && !flags.locked && flags.only.is_none() && self.is_synced() {
+            self.forget_untruths();
+        }
+        Ok(outcome)
+    }
+
+    /// The specs say again what they said in the last run that was taken.
+    pub(crate) fn take_back(&mut self) {
+        self.wish = self.taken.clone();
+    }
+
+    fn refused(&self, stop: Stop) -> Outcome {
+        let reasons = match stop {
+            Stop::Findings(findings) => {
+                let sorted = findings.sorted();
+                let errors = sorted.iter().filter(|one| one.severity != isthmus::types::diagnostic::Severity::Warning);
+                errors.map(|one| (one.explanation.code, one.explanation.to_string())).collect()
+            }
+            other => panic!("{other:?}"),
+        };
+        if self.tells {
+            println!("    refused: {reasons:?}");
+        }
+        Outcome::Refused(reasons)
+    }
+
+    /// What each live link would lack if one of its ends were synced, but for its remote secrets.
+    fn hypotheses(&self, trees: &BTreeMap<&'static str, Istiod>) -> BTreeMap<(Pair, &'static str), BTreeSet<Lack>> {
+        let mut found = BTreeMap::new();
+        for pair in self.pairs() {
+            let Some(id) = self.live_id(pair) else { continue };
+            for end in [pair.0, pair.1] {
+                let mut synced = trees.get(end).cloned().unwrap_or_default();
+                synced.secrets = self.site(end).istiod.secrets.clone();
+                found.insert((pair, end), self.lacks(pair, &id, Some((end, &synced))));
+            }
+        }
+        found
+    }
+
+    fn judge_run(
+        &self,
+        before: &BTreeMap<&'static str, Istiod>,
+        after: &BTreeMap<&'static str, Istiod>,
+        nearly: &BTreeMap<(Pair, &'static str), BTreeSet<Lack>>,
+    ) -> Result<(), Broken> {
+        for pair @ (reader, peer) in self.pairs() {
+            let secret = |trees: &BTreeMap<&'static str, Istiod>| trees.get(reader)?.secrets.get(peer).cloned();
+            let live = self.site(reader).istiod.secrets.get(peer);
+            match (secret(before), secret(after)) {
+                (old, Some(new)) if old.as_ref() != Some(&new) && live != Some(&new) => {
+                    let lacks = self.lacks(pair, &new.0, None);
+                    let lacks = lacks.iter().filter(|(need, _)| *need != Need::CrossNetwork);
+                    let lacks = self.judged(pair, lacks);
+                    if !lacks.is_empty() {
+                        return broken(Law::Opening, format!("{reader}/{peer}: {}", short(&lacks)));
+                    }
+                }
+                (Some(_), None) if live.is_some() && !self.said.contains(&pair) => {
+                    return broken(Law::SilentCut, format!("{reader}/{peer}"));
+                }
+                _ => {}
+            }
+        }
+        for ((pair, end), lacks) in self.hypotheses(after) {
+            let id = self.live_id(pair).unwrap();
+            let mut known = self.lacks(pair, &id, None);
+            known.extend(nearly.get(&(pair, end)).cloned().unwrap_or_default());
+            let new = self.judged(pair, lacks.difference(&known));
+            if !new.is_empty() {
+                return broken(Law::Closing, format!("{}/{} when {end} is synced: {}", pair.0, pair.1, short(&new)));
+            }
+        }
+        Ok(())
+    }
+
+    // ---------------------------------------------------------------- the end
+
+    /// All is well again, everybody syncs, nothing untrue is stated: the fleet becomes what the specs say, soon.
+    pub(crate) fn calm(&mut self) -> Result<(), Broken> {
+        for site in self.sites.values_mut() {
+            site.trouble = None;
+        }
+        let mut target = self.wish.mended(&self.sites);
+        if let Some(mesh) = self.mesh_of_tree() {
+            target.mesh.remove("metadata.name");
+            if mesh != "shop" {
+                target.mesh.insert("metadata.name", mesh.into());
+            }
+        }
+        self.sweep(&target);
+        self.declare_lost(&mut target);
+        self.wish = target.clone();
+        for attempt in 0.. {
+            let outcome = self.settle()?;
+            match outcome {
+                Outcome::Done(_) => break,
+                Outcome::Refused(reasons) if attempt < 3 => self.way_out(&reasons)?,
+                Outcome::Refused(reasons) => return broken(Law::Unrest, format!("no way out of {reasons:?}")),
+            }
+            self.wish = target.clone();
+        }
+        // nobody syncs a cluster that no document declares
+        let declared = self.pairs().into_iter().filter(|(reader, _)| self.wish.clusters.contains_key(reader));
+        for pair @ (reader, peer) in declared.collect::<Vec<_>>() {
+            let wanted = self.wish.links(reader, peer);
+            if wanted != self.live_id(pair).is_some() {
+                return broken(Law::Wrong, format!("{reader}/{peer} is wanted: {wanted}"));
+            }
+            if let Some(id) = self.live_id(pair) {
+                let lacks = self.lacks(pair, &id, None);
+                if !lacks.is_empty() {
+                    return broken(Law::Wrong, format!("{reader}/{peer} at rest: {}", short(&Vec::from_iter(lacks))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A cluster that leaves and was made anew meanwhile cannot show what the old one holds.
+    fn declare_lost(&self, wish: &mut Wish) {
+        let lock = self.lock().unwrap_or_default();
+        for (name, fields) in &mut wish.clusters {
+            let locked = lock.clusters.get(&cluster_name(name));
+            let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
+            if !is_itself && fields.get("state").is_some_and(|state| *state == "leaving") {
+                fields.insert("state", "lost".into());
+            }
+        }
+    }
+
+    /// Whose the tree is.
+    fn mesh_of_tree(&self) -> Option<String> {
+        let mut texts = self.checkout.iter().filter(|(path, _)| path.starts_with("rendered/"));
+        texts.find_map(|(_, bytes)| {
+            let text = String::from_utf8_lossy(bytes);
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("isthmus.dev/mesh: "))?;
+            Some(line.to_owned())
+        })
+    }
+
+    /// Folders of clusters that neither specs nor lock know go by hand, as their refusal says.
+    fn sweep(&mut self, wish: &Wish) {
+        let lock = self.lock().unwrap_or_default();
+        for cluster in self.names() {
+            if !wish.clusters.contains_key(cluster) && !lock.clusters.contains_key(&name(cluster)) {
+                let prefix = format!("rendered/{cluster}/");
+                self.checkout.retain(|path, _| !path.starts_with(&prefix));
+            }
+        }
+    }
+
+    /// Runs and syncs until nothing changes and nothing waits, or a run is refused.
+    fn settle(&mut self) -> Result<Outcome, Broken> {
+        for _ in 0..16 {
+            self.sync_all()?;
+            self.now += 30 * HOUR;
+            let outcome = self.run(Flags { allow_delete: true, accept: true, ..Flags::default() })?;
+            if (outcome.is_idle() && self.is_synced()) || matches!(outcome, Outcome::Refused(_)) {
+                return Ok(outcome);
+            }
+        }
+        self.tells = true;
+        let last = self.run(Flags { allow_delete: true, accept: true, ..Flags::default() })?;
+        broken(Law::Unrest, last.open())
+    }
+
+    /// What a refusal tells to do: take the edit back, let the clusters leave, and edit then.
+    fn way_out(&mut self, reasons: &[(Code, String)]) -> Result<(), Broken> {
+        let lock = match self.lock() {
+            Ok(lock) => lock,
+            Err(problem) => return broken(Law::Unrest, problem),
+        };
+        let known: BTreeSet<String> = lock.clusters.keys().chain(lock.linked()).map(ToString::to_string).collect();
+        take_back(&mut self.wish.mesh, &self.taken.mesh);
+        for name in NAMES.into_iter().filter(|name| known.contains(*name)) {
+            let fields = self.wish.clusters.entry(name).or_default();
+            if let Some(taken) = self.taken.clusters.get(name) {
+                take_back(fields, taken);
+            }
+            if reasons.iter().any(|(_, reason)| reason.contains(&format!("`{name}`"))) {
+                let locked = lock.clusters.get(&cluster_name(name));
+                let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
+                // what another tool deploys is not simulated: nobody answers there
+                let answers = is_itself && fields.get("reconciler").is_none_or(|who| *who == "rendered");
+                fields.insert("state", if answers { "leaving" } else { "lost" }.into());
+            }
+        }
+        match self.settle()? {
+            Outcome::Done(_) => Ok(()),
+            Outcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
+        }
+    }
+}
+
+/// Fields that rest on links say again what they said.
+fn take_back(fields: &mut Fields, taken: &Fields) {
+    fields.retain(|field, _| !JOINED_WITH.contains(field));
+    let before = taken.iter().filter(|(field, _)| JOINED_WITH.contains(field));
+    fields.extend(before.map(|(field, value)| (*field, value.clone())));
+}
+
+fn short(lacks: &[Lack]) -> String {
+    let one = |(need, value): &Lack| {
+        let tail: String = value.chars().rev().skip(27).take(12).collect::<Vec<_>>().into_iter().rev().collect();
+        let value = if value.len() > 60 { tail } else { value.clone() };
+        format!("{need:?} {value}")
+    };
+    lacks.iter().map(one).collect::<Vec<_>>().join(", ")
+}

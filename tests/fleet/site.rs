@@ -1,0 +1,365 @@
+//! A cluster as it really is, what happens in it, and what it publishes of itself.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use base64::Engine as _;
+use isthmus::pipeline::observe::Private;
+use isthmus::simulation::cluster::Authority;
+use isthmus::types::address::Gateway;
+use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::name::Digest;
+use isthmus::types::token::Scope;
+use isthmus::wire::failure::Failure;
+use isthmus::wire::metadata::{
+    AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
+    RouteState, Shown, StandardMeshConfig,
+};
+
+use super::istiod::{ISTIO_NAMESPACE, Istiod};
+use crate::support::naive::{Files, squeeze};
+
+/// Names of clusters, of which a fleet takes the first.
+pub(crate) const NAMES: [&str; 4] = ["ash", "birch", "cedar", "dogwood"];
+
+/// A root certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Root {
+    pub(crate) pem: String,
+    pub(crate) squeezed: String,
+    pub(crate) digest: Digest,
+}
+
+thread_local! {
+    /// By cluster and number: certificates are made once a thread.
+    static ROOTS: RefCell<BTreeMap<(&'static str, usize), Rc<Root>>> = RefCell::default();
+}
+
+fn root(name: &'static str, number: usize) -> Rc<Root> {
+    ROOTS.with_borrow_mut(|roots| {
+        let made = roots.entry((name, number)).or_insert_with(|| {
+            let pem = Authority::new(&format!("{name} {number}")).unwrap().pem;
+            let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+            let der = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+            Rc::new(Root { squeezed: squeeze(&pem), digest: Digest::of(&der), pem })
+        });
+        made.clone()
+    })
+}
+
+/// How a cluster's documents or evidence misbehave, until it is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// Nobody answers.
+    Down,
+    /// Its exporter restarts: 503 for the private document.
+    Starting,
+    /// Its exporter restarted: the document is there, evidence is not.
+    NoEvidence,
+    /// Some fields of evidence are unknown, by bit.
+    Half(u8),
+    /// An answer that is no document.
+    Garbage,
+    /// It does not admit the engine.
+    Forbidden,
+    /// It publishes no gateway.
+    NoGateway,
+    /// Optional fields of its public document are absent.
+    Bare,
+    /// It publishes another UUID.
+    OtherUuid,
+    /// It publishes another root CA.
+    OtherRoot,
+    /// It publishes another key.
+    OtherKey,
+    /// It publishes the network of another cluster.
+    OtherNetwork,
+    /// It publishes the cluster ID of another cluster.
+    OtherId,
+    /// It publishes an api host that is not its own.
+    OtherHost,
+}
+
+/// Each kind once.
+pub(crate) const TROUBLES: [Trouble; 14] = [
+    Trouble::Down,
+    Trouble::Starting,
+    Trouble::NoEvidence,
+    Trouble::Half(0b101),
+    Trouble::Garbage,
+    Trouble::Forbidden,
+    Trouble::NoGateway,
+    Trouble::Bare,
+    Trouble::OtherUuid,
+    Trouble::OtherRoot,
+    Trouble::OtherKey,
+    Trouble::OtherNetwork,
+    Trouble::OtherId,
+    Trouble::OtherHost,
+];
+
+/// What happens inside a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Happening {
+    /// Its root is replaced at once.
+    ReplaceRoot,
+    /// A second root beside the first.
+    AddRoot,
+    /// The first of several roots goes.
+    DropRoot,
+    /// Another east-west gateway.
+    MoveGateway,
+    /// Another address of the api-proxy.
+    MoveApi,
+    /// Made anew: UUID, key, root; nothing is live in it.
+    Rebuild,
+    /// Its pods are in a network of another name.
+    RenameNetwork,
+}
+
+/// All of them.
+pub(crate) const HAPPENINGS: [Happening; 7] = [
+    Happening::ReplaceRoot,
+    Happening::AddRoot,
+    Happening::DropRoot,
+    Happening::MoveGateway,
+    Happening::MoveApi,
+    Happening::Rebuild,
+    Happening::RenameNetwork,
+];
+
+/// A cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) name: &'static str,
+    at: u8,
+    generation: u8,
+    roots: Vec<usize>,
+    made: usize,
+    /// Roots that workloads still have certificates of, and until when.
+    retiring: Vec<(usize, i64)>,
+    gateway: u8,
+    host: u8,
+    network_name: u8,
+    pub(crate) trouble: Option<Trouble>,
+    /// Objects that are live, by file.
+    pub(crate) live: Files,
+    pub(crate) istiod: Istiod,
+}
+
+fn key(at: u8, generation: u8) -> PublicKey {
+    PrivateKey::generate(&[at * 16 + generation + 1; 32]).unwrap().public().clone()
+}
+
+impl Site {
+    pub(crate) fn new(name: &'static str) -> Self {
+        let at = NAMES.iter().position(|known| *known == name).unwrap();
+        Self {
+            name,
+            at: u8::try_from(at).unwrap(),
+            generation: 0,
+            roots: vec![0],
+            made: 0,
+            retiring: Vec::new(),
+            gateway: 0,
+            host: 0,
+            network_name: 0,
+            trouble: None,
+            live: Files::new(),
+            istiod: Istiod::default(),
+        }
+    }
+
+    pub(crate) fn uuid(&self) -> String {
+        format!("{:08}-0000-4000-8000-00000000000{}", self.at + 1, self.generation)
+    }
+
+    pub(crate) fn key(&self) -> PublicKey {
+        key(self.at, self.generation)
+    }
+
+    pub(crate) fn key_squeezed(&self) -> String {
+        squeeze(&self.key().to_pem())
+    }
+
+    pub(crate) fn network(&self) -> String {
+        format!("network-{}{}", self.name, ["", "-b", "-c"][usize::from(self.network_name % 3)])
+    }
+
+    pub(crate) fn gateway(&self) -> String {
+        format!("203.0.113.{}", self.at * 16 + self.gateway % 8 + 1)
+    }
+
+    pub(crate) fn api_host(&self) -> String {
+        format!("api{}.{}.example.com", self.host % 4, self.name)
+    }
+
+    /// Roots that are published.
+    pub(crate) fn published_roots(&self) -> Vec<Rc<Root>> {
+        self.roots.iter().map(|number| root(self.name, *number)).collect()
+    }
+
+    /// Roots that certificates of workloads come from.
+    pub(crate) fn used_roots(&self, now: i64) -> BTreeSet<String> {
+        let retiring = self.retiring.iter().filter(|(_, until)| *until > now).map(|(number, _)| number);
+        self.roots.iter().chain(retiring).map(|number| root(self.name, *number).squeezed.clone()).collect()
+    }
+
+    pub(crate) fn put(&mut self, file: &str, bytes: Option<&Vec<u8>>) {
+        match bytes {
+            Some(bytes) => self.live.insert(file.to_owned(), bytes.clone()),
+            None => self.live.remove(file),
+        };
+        self.istiod = Istiod::read(&self.live);
+    }
+
+    /// Something happens; roots that go are in use until then.
+    pub(crate) fn happen(&mut self, happening: Happening, until: i64) {
+        match happening {
+            Happening::ReplaceRoot => {
+                self.retiring.extend(self.roots.drain(..).map(|number| (number, until)));
+                self.made += 1;
+                self.roots.push(self.made);
+            }
+            Happening::AddRoot => {
+                self.made += 1;
+                self.roots.push(self.made);
+            }
+            Happening::DropRoot => {
+                if self.roots.len() > 1 {
+                    let number = self.roots.remove(0);
+                    self.retiring.push((number, until));
+                }
+            }
+            Happening::MoveGateway => self.gateway += 1,
+            Happening::MoveApi => self.host += 1,
+            Happening::Rebuild => {
+                self.generation += 1;
+                self.made += 1;
+                self.roots = vec![self.made];
+                self.retiring.clear();
+                self.live.clear();
+                self.istiod = Istiod::default();
+            }
+            Happening::RenameNetwork => self.network_name += 1,
+        }
+    }
+
+    /// Whether the relay of a peer is let through to the apiserver.
+    pub(crate) fn admits(&self, peer: &Self) -> bool {
+        let keys = self.istiod.admits.get(&peer.uuid());
+        keys.is_some_and(|keys| keys.contains(&peer.key_squeezed()))
+            && self.istiod.impersonates.contains(&peer.uuid())
+            && self.istiod.deployments.contains("isthmus-proxy")
+    }
+
+    pub(crate) fn public(&self) -> Result<PublicDocument, Failure> {
+        let url = format!("https://metadata.{}.example.com/metadata/public/public.json", self.name);
+        match self.trouble {
+            Some(Trouble::Down) => return Err(Failure::TimedOut { url, seconds: 10 }),
+            Some(Trouble::Garbage) => return Err(Failure::Format { url, problem: "not JSON".to_owned() }),
+            _ if !self.istiod.deployments.contains("isthmus-exporter") => return Err(Failure::NotFound { url }),
+            _ => {}
+        }
+        let key = if self.trouble == Some(Trouble::OtherKey) { key(self.at, 14) } else { self.key() };
+        let bare = self.trouble == Some(Trouble::Bare);
+        let roots = match self.trouble {
+            Some(Trouble::OtherRoot) => vec![root(self.name, 900)],
+            _ => self.published_roots(),
+        };
+        let ca = root(self.name, 1000).pem.clone();
+        Ok(PublicDocument {
+            cluster_uuid: match self.trouble {
+                Some(Trouble::OtherUuid) => "00000000-0000-4000-8000-000000000000".parse().unwrap(),
+                _ => self.uuid().parse().unwrap(),
+            },
+            authn_key: key.clone(),
+            root_ca: roots.iter().map(|root| root.pem.as_str()).collect(),
+            mesh_id: None,
+            trust_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
+            cluster_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
+            serving_ca: (!bare).then(|| ca.clone()),
+            relay_ca: (!bare).then(|| ca.clone()),
+            authn_keys: vec![AuthnKey {
+                id: key.id(),
+                pem: key,
+                scopes: [Scope::Api, Scope::PrivateMulticluster].into(),
+            }],
+            istio: (!bare).then(|| IstioFacts {
+                version: Some("1.31.1".to_owned()),
+                revisions: vec!["default".parse().unwrap()],
+                namespace: Some(ISTIO_NAMESPACE.parse().unwrap()),
+            }),
+        })
+    }
+
+    /// The private document, asked for with any of these keys.
+    pub(crate) fn private(&self, engine: &[String], fleet: &[&Self]) -> Private {
+        let url = format!("https://metadata.{}.example.com/metadata/private/multicluster.json", self.name);
+        if self.trouble == Some(Trouble::Starting) {
+            return Private::Failed(Failure::Unavailable { url });
+        }
+        let admitted = engine.iter().any(|key| self.istiod.engine.contains(key));
+        if self.trouble == Some(Trouble::Forbidden) || !admitted {
+            return Private::Failed(Failure::Unauthorized { url, status: 401 });
+        }
+        let other = fleet.iter().find(|site| site.name != self.name);
+        let of_other = |trouble, of: &dyn Fn(&Self) -> String| {
+            other.filter(|_| self.trouble == Some(trouble)).map_or_else(|| of(self), |other| of(other))
+        };
+        let gateway = Gateway::new(&self.gateway(), 15443).unwrap();
+        let lacks_gateway = self.trouble == Some(Trouble::NoGateway);
+        Private::Read(PrivateDocument {
+            ingress_gateways: if lacks_gateway { Vec::new() } else { vec![gateway] },
+            api_host: of_other(Trouble::OtherHost, &Self::api_host).parse().unwrap(),
+            cluster_id: Some(of_other(Trouble::OtherId, &|site| site.name.to_owned()).parse().unwrap()),
+            network_name: of_other(Trouble::OtherNetwork, &Self::network).parse().unwrap(),
+            api_ca: Some(root(self.name, 1000).pem.clone()),
+            evidence: (self.trouble != Some(Trouble::NoEvidence)).then(|| self.evidence(fleet)),
+        })
+    }
+
+    fn evidence(&self, fleet: &[&Self]) -> Evidence {
+        fn shown<T>(unknown: u8, bit: u8, value: T) -> Shown<T> {
+            if unknown & (1 << bit) == 0 { Shown::Seen(value) } else { Shown::Unknown("not synced yet".to_owned()) }
+        }
+        let unknown = if let Some(Trouble::Half(bits)) = self.trouble { bits } else { 0 };
+        let live = &self.istiod;
+        let own = self.published_roots();
+        let mut trusts: BTreeSet<Digest> = own.iter().map(|root| root.digest).collect();
+        for site in fleet {
+            let numbers = (0..=site.made).chain([900]).map(|number| root(site.name, number));
+            trusts.extend(numbers.filter(|root| live.roots.contains(&root.squeezed)).map(|root| root.digest));
+        }
+        let networks = live.networks.iter().map(|(name, network)| {
+            let gateway = |gateway: &String| {
+                let (address, port) = gateway.rsplit_once(':').unwrap();
+                Gateway::new(address, port.parse().unwrap()).unwrap()
+            };
+            LiveNetwork { name: name.parse().unwrap(), gateways: network.gateways.iter().map(gateway).collect() }
+        });
+        let read = |(id, _): &(String, String)| Read { cluster_id: id.parse().unwrap(), state: ReadState::Synced };
+        let runs = live.deployments.contains("isthmus-relay");
+        let routes = live.routes.iter().filter(|_| runs).map(|route| {
+            let peer = fleet.iter().find(|site| site.uuid() == route.uuid && site.api_host() == route.host);
+            let works = peer.is_some_and(|peer| peer.trouble != Some(Trouble::Down) && peer.admits(self));
+            LiveRoute {
+                cluster_id: route.id.parse().unwrap(),
+                api_host: route.host.parse().unwrap(),
+                state: if works { RouteState::Ok } else { RouteState::Failed },
+                reason: (!works).then(|| "401".to_owned()),
+            }
+        });
+        Evidence {
+            trusts: shown(unknown, 0, trusts),
+            networks: shown(unknown, 1, networks.collect()),
+            reads: shown(unknown, 2, live.secrets.values().map(read).collect()),
+            routes: shown(unknown, 3, routes.collect()),
+            prepared: shown(unknown, 4, true),
+            credentials: Shown::Seen(Vec::new()),
+            mesh_config: shown(unknown, 5, StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            serial: shown(unknown, 6, live.serial),
+        }
+    }
+}
