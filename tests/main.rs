@@ -31,6 +31,7 @@ mod git;
 mod init;
 mod invite;
 mod kill;
+mod law;
 mod laws;
 mod manifests;
 mod observe;

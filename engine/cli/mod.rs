@@ -17,7 +17,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::commands::{apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, report, serve, status};
+use self::commands::{
+    apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, report, serve, status, verify,
+};
 use self::error::UsageError;
 use self::global::Global;
 use self::unknown::unknown;
@@ -55,6 +57,8 @@ enum Command {
     Watch(Watch),
     /// State of each link, from lock and tree.
     Status,
+    /// Judge whether lock and rendered files hold all that the links need; nothing is asked or written.
+    Verify,
     /// The mesh as one HTML page.
     Report(report::Report),
     /// The graph of steps.
@@ -188,6 +192,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
         Command::Apply(apply) => apply::run(global, apply, printer),
         Command::Watch(watch) => watch::run(&global.watched(), watch, printer),
         Command::Status => status::run(global, printer),
+        Command::Verify => verify::run(global, printer),
         Command::Report(report) => report::run(global, report, printer),
         Command::Graph { format } => graph::run(global, *format, printer),
         Command::Keys { command } => keys::run(global, command, printer),

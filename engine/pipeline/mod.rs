@@ -6,7 +6,8 @@
 //! 3. `advance`: each link moves as far as what is live allows.
 //! 4. `render`: objects of each cluster, from mesh and lock alone.
 //! 5. `plan`: what differs from the tree, why, and what waits.
-//! 6. the sink: the plan as files.
+//! 6. `law`: what would open or cut a link before its time is withheld; it judges the lock after 3 and the files after 5.
+//! 7. the sink: the plan as files.
 //!
 //! [`Program::load`] comes before it: specs, templates and lock as one value, which a watch keeps from run to run.
 
@@ -15,6 +16,7 @@ pub mod advance;
 pub mod agreement;
 mod apply;
 pub mod compile;
+pub mod law;
 pub mod meter;
 pub mod observe;
 pub mod plan;
@@ -52,7 +54,7 @@ pub fn run(
     let agreement = match until {
         // these write nothing and show nothing that could be deleted
         Until::Observed | Until::Ordered => Agreement::default(),
-        Until::Decided | Until::Rendered | Until::Planned | Until::Written(_) => {
+        Until::Verified | Until::Decided | Until::Rendered | Until::Planned | Until::Written(_) => {
             agreement::agreement(mesh, &program.lock, world.tree, only)?
         }
     };
@@ -76,6 +78,11 @@ pub fn run(
         return Ok(run);
     }
 
+    if let Until::Verified = until {
+        run.breaches = law::verify(mesh, &program.lock, world.tree, only)?;
+        return Ok(run);
+    }
+
     run.decided.accepted = run.observed.as_ref().map(judge);
     if let Some(accepted) = &run.decided.accepted {
         let held_back = agreement.lost.keys().collect();
@@ -85,6 +92,10 @@ pub fn run(
         if let Some(only) = only {
             advanced.lock = narrowed(&program.lock, &advanced.lock, only);
         }
+        let seen = run.observed.as_ref().map(|observed| law::seen(mesh, observed)).unwrap_or_default();
+        run.decided.withheld = law::step(mesh, &program.lock, &advanced.lock, &seen, world.now);
+        let kept = law::withhold(&program.lock, &mut advanced.lock, &run.decided.withheld);
+        advanced.moves.retain(|link, _| !kept.contains(&link.reader));
         run.decided.advanced = advanced;
     } else {
         run.decided.advanced.lock = program.lock.clone();
@@ -109,13 +120,22 @@ pub fn run(
         }
         let rendering = run.rendering(program)?;
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
-        let one = |name: &ClusterName| Ok((name.clone(), rendering.render(name).map_err(Stop::Findings)?));
+        let one = |name: &ClusterName| {
+            let rendered = rendering.render(name).map_err(Stop::Findings)?;
+            plan::clusters::refuse_breaches(
+                program,
+                (&run.decided.advanced.lock, world.narrow.is_none()),
+                name,
+                &rendered,
+            )?;
+            Ok((name.clone(), rendered))
+        };
         let rendered = names.map(one).collect::<Result<_, Stop>>()?;
         return Ok(Run { rendered, ..run });
     }
 
     let tree = world.base.as_ref().map_or(world.tree, |base| base.tree);
-    let planned = plan::clusters::plan(program, &run.decided, &run.given, tree, (only, &agreement), world.meter)?;
+    let planned = plan::clusters::plan(program, &run.decided, &run.given, tree, (only, &agreement), world)?;
     run.plan = planned.plan;
     if let Some(lock) = planned.lock {
         run.decided.advanced.lock = lock;

@@ -50,6 +50,8 @@ pub enum Until<'a> {
     Observed,
     /// Until it is decided what the lock will be.
     Decided,
+    /// Until the files of the checkout are judged as they are.
+    Verified,
     /// Until the steps are in order.
     Ordered,
     /// Until the objects are there.

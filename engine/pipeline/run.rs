@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::pipeline::accept::Accepted;
 use crate::pipeline::advance::Advanced;
 use crate::pipeline::agreement::Agreement;
+use crate::pipeline::law::Breach;
 use crate::pipeline::observe::Observed;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::plan::graph::Graph;
@@ -19,6 +20,8 @@ pub struct Decided {
     pub accepted: Option<Accepted>,
     /// The lock as it will be, with the links' new stages.
     pub advanced: Advanced,
+    /// What of it broke the law of safety, and stays as it was.
+    pub withheld: Vec<Breach>,
 }
 
 /// What a run wrote.
@@ -49,6 +52,8 @@ pub struct Run {
     pub plan: Plan,
     /// What was written.
     pub written: Written,
+    /// What the files of the checkout lack by the law, where the run ended with that.
+    pub breaches: Vec<Breach>,
 }
 
 impl Run {

@@ -153,6 +153,8 @@ codes! {
     // rendering and comparing
     /// The lock lost the entry of a cluster that a link names.
     LockEntryMissing = "lock-entry-missing",
+    /// A link would open or be cut before its time.
+    Law = "law",
     /// The lock lost the link of a remote secret in the tree.
     LockLinkMissing = "lock-link-missing",
     /// A file of somebody else is in the way.

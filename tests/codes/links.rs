@@ -197,6 +197,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a secret that would be written for a peer that does not know its reader",
+        codes: &[Code::Law],
+        run: |_| {
+            let checkout = Checkout::joined();
+            for file in ["lock/links/west.yaml", "rendered/west/secret-istio-remote-secret-east.yaml", EAST_READS_WEST]
+            {
+                std::fs::remove_file(checkout.path(file)).unwrap();
+            }
+            vec![checkout.engine(&["plan", "--locked", "--output", "json"])]
+        },
+    },
+    Scenario {
         name: "a tree with files and folders of others",
         codes: &[Code::FileNotOurs, Code::FolderOfUnknownCluster],
         run: |_| {
@@ -215,6 +227,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
 ];
+
+const EAST_READS_WEST: &str = "rendered/east/secret-istio-remote-secret-west.yaml";
 
 /// No cluster reads another any more.
 fn alone(checkout: &Checkout) {

@@ -15,3 +15,4 @@ pub(super) mod plan;
 pub(super) mod report;
 pub(super) mod serve;
 pub(super) mod status;
+pub(super) mod verify;

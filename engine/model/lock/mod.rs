@@ -302,6 +302,18 @@ impl Lock {
         self.links.get(reader).into_iter().flatten()
     }
 
+    /// Takes the links of a reader, and the number of their last move, as they were.
+    pub(crate) fn keep_links(&mut self, old: &Self, reader: &ClusterName) {
+        match old.links.get(reader) {
+            Some(links) => self.links.insert(reader.clone(), links.clone()),
+            None => self.links.remove(reader),
+        };
+        match old.serials.get(reader) {
+            Some(serial) => self.serials.insert(reader.clone(), *serial),
+            None => self.serials.remove(reader),
+        };
+    }
+
     /// Where clusters' files lie.
     const CLUSTERS: &'static str = "lock/clusters/";
 

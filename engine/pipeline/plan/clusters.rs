@@ -12,14 +12,19 @@ use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::equal_subjects;
 use crate::pipeline::agreement::Agreement;
-use crate::pipeline::meter::{Meter, Stage};
+use crate::pipeline::law::{self, Breach, Files};
+use crate::pipeline::meter::Stage;
+use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
-use crate::pipeline::plan::{Action, CompareRefusal, FileStep, Gathering, NewText, Plan, compare, costs, notes};
+use crate::pipeline::plan::{
+    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, Plan, compare, costs, notes,
+};
 use crate::pipeline::program::{Program, Stop};
-use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
+use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
+use crate::pipeline::request::World;
 use crate::pipeline::run::Decided;
 use crate::pipeline::tree::{File, Tree, TreeError};
-use crate::types::diagnostic::Diagnostics;
+use crate::types::diagnostic::{Diagnostic, Diagnostics};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;
 use crate::types::step::{StepId, StepKind};
@@ -42,9 +47,9 @@ pub(crate) fn plan(
     given: &Given,
     tree: &dyn Tree,
     (only, agreement): (Option<&ClusterName>, &Agreement),
-    meter: &dyn Meter,
+    world: &World<'_>,
 ) -> Result<Planned, Stop> {
-    let lock = &decided.advanced.lock;
+    let (lock, meter, is_whole) = (&decided.advanced.lock, world.meter, world.narrow.is_none());
     let context = RenderContext::new(&program.mesh, lock, &program.templates, given).map_err(Stop::Findings)?;
     // a paused cluster keeps its tree byte for byte, whatever its peers do
     let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
@@ -59,10 +64,15 @@ pub(crate) fn plan(
         let mut changes = compare(&program.mesh.name, name, &rendered, tree, &files)?;
         let mut extra = extra_steps(&program.mesh, name, &rendered, tree, &files)?;
         changes.refused.extend(extra.refused);
+        let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
+        let breaches = match is_changed && changes.refused.is_empty() {
+            true => judged(program, (lock, is_whole), name, tree, &files, (&changes.objects, &extra.steps))?,
+            false => Vec::new(),
+        };
         let objects = changes.objects.iter_mut().map(|(_, change)| &mut change.text);
         room.take(objects.chain(extra.steps.iter_mut().map(|step| &mut step.text)));
         meter.step();
-        Ok((changes, extra.steps, rendered.waiting, rendered.warnings))
+        Ok(Compared { changes, extra: extra.steps, waiting: rendered.waiting, warnings: rendered.warnings, breaches })
     };
     let compare_all = || names.par_iter().map(one).collect::<Vec<Result<_, Stop>>>();
     let lock_steps = || decided.accepted.as_ref().map(|_| lock_steps(program, lock, tree)).transpose();
@@ -75,30 +85,30 @@ pub(crate) fn plan(
         advanced: &decided.advanced,
         rendering: BTreeMap::new(),
         refused: BTreeMap::new(),
+        withheld: BTreeMap::new(),
         lost: agreement,
         objects: BTreeMap::new(),
     };
     let mut plan = Plan::default();
     let mut refused = BTreeSet::new();
+    gathering.withhold(&decided.withheld);
     for (name, result) in names.iter().zip(compared) {
         match result {
-            Ok((changes, _, waiting, warnings)) if !changes.refused.is_empty() => {
-                plan.warnings.extend(warnings);
-                gathering.refused.extend(changes.refused);
-                for (step, reason) in waiting {
+            Ok(one) => {
+                plan.warnings.extend(one.warnings);
+                for (step, reason) in one.waiting {
                     gathering.rendering.entry(step).or_default().push(reason);
                 }
-                refused.insert(*name);
-            }
-            Ok((changes, extra, waiting, warnings)) => {
-                plan.warnings.extend(warnings);
-                for (step, change) in changes.objects {
+                if !one.changes.refused.is_empty() || !one.breaches.is_empty() {
+                    gathering.refused.extend(one.changes.refused);
+                    gathering.withhold(&one.breaches);
+                    refused.insert(*name);
+                    continue;
+                }
+                for (step, change) in one.changes.objects {
                     gathering.objects.entry(step).or_default().push(change);
                 }
-                for (step, reason) in waiting {
-                    gathering.rendering.entry(step).or_default().push(reason);
-                }
-                plan.extra.extend(extra);
+                plan.extra.extend(one.extra);
             }
             Err(Stop::Findings(found)) => findings.extend(found),
             Err(stop) => return Err(stop),
@@ -128,20 +138,86 @@ pub(crate) fn plan(
     Ok(Planned { plan, lock: kept })
 }
 
+/// Refuses what is rendered for a cluster and lacks what its links need. There is no file to keep.
+pub(crate) fn refuse_breaches(
+    program: &Program,
+    lock: (&Lock, bool),
+    name: &ClusterName,
+    rendered: &RenderedCluster,
+) -> Result<(), Stop> {
+    let mut files = Files::default();
+    for object in &rendered.objects {
+        let text = match object.to_yaml()? {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        files.rendered.insert(Cow::Owned(object.id().file_name()), text);
+    }
+    let folder = format!("{}/", rendered_folder(name));
+    for (path, file) in &rendered.extra {
+        let text = Cow::Borrowed(file.text.as_bytes());
+        match path.strip_prefix(folder.as_str()) {
+            Some(name) => drop(files.rendered.insert(Cow::Borrowed(name), text)),
+            None => files.values = Some(text),
+        }
+    }
+    let mut findings = Diagnostics::new();
+    for breach in law::state(&program.mesh, lock, name, &Files::default(), &files) {
+        findings.push(Diagnostic::refusal(None, breach));
+    }
+    if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
+}
+
+/// What became of one cluster.
+struct Compared {
+    changes: ClusterChanges,
+    extra: Vec<FileStep>,
+    waiting: Vec<(StepId, RenderWait)>,
+    warnings: Vec<Diagnostic>,
+    breaches: Vec<Breach>,
+}
+
 /// The lock with the links of these readers as they were.
 fn unmoved(old: &Lock, new: &Lock, readers: &BTreeSet<&ClusterName>) -> Lock {
     let mut lock = new.clone();
     for reader in readers {
-        match old.links.get(*reader) {
-            Some(links) => lock.links.insert((*reader).clone(), links.clone()),
-            None => lock.links.remove(*reader),
-        };
-        match old.serials.get(*reader) {
-            Some(serial) => lock.serials.insert((*reader).clone(), *serial),
-            None => lock.serials.remove(*reader),
-        };
+        lock.keep_links(old, reader);
     }
     lock
+}
+
+/// What the files of a cluster would lack by the law, told at the steps of its links.
+fn judged(
+    program: &Program,
+    lock: (&Lock, bool),
+    name: &ClusterName,
+    tree: &dyn Tree,
+    files: &BTreeMap<String, File>,
+    (objects, extra): (&[(StepId, ObjectChange)], &[FileStep]),
+) -> Result<Vec<Breach>, TreeError> {
+    let folder = format!("{}/", rendered_folder(name));
+    let mut before = Files::default();
+    for (file, content) in files {
+        if let Some(bytes) = bytes_of(tree, &folder, file, content)? {
+            before.rendered.insert(Cow::Borrowed(file), bytes);
+        }
+    }
+    let values = program.mesh.clusters.get(name).and_then(law::values_path);
+    if let Some(path) = &values {
+        before.values = tree.file(path)?.map(Cow::Owned);
+    }
+    let mut after = before.clone();
+    let objects = objects.iter().map(|(_, change)| (change.path.as_str(), &change.text));
+    for (path, text) in objects.chain(extra.iter().map(|step| (step.path.as_str(), &step.text))) {
+        let text = text.as_ref().map(|text| Cow::Borrowed(text.0.as_bytes()));
+        match (path.strip_prefix(folder.as_str()), text) {
+            (Some(file), Some(bytes)) => drop(after.rendered.insert(Cow::Borrowed(file), bytes)),
+            (Some(file), None) => drop(after.rendered.remove(file)),
+            (None, text) if values.as_deref() == Some(path) => after.values = text,
+            (None, _) => {}
+        }
+    }
+    Ok(law::state(&program.mesh, lock, name, &before, &after))
 }
 
 /// Folders of clusters that are neither declared nor known: an empty one of ours goes, anything else is refused.

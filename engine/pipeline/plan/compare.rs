@@ -145,7 +145,12 @@ fn compare_object(
 }
 
 /// The bytes of a file of a cluster's folder; `None` when it is gone by now.
-fn bytes_of<'f>(tree: &dyn Tree, folder: &str, name: &str, file: &'f File) -> Result<Option<Cow<'f, [u8]>>, TreeError> {
+pub(super) fn bytes_of<'f>(
+    tree: &dyn Tree,
+    folder: &str,
+    name: &str,
+    file: &'f File,
+) -> Result<Option<Cow<'f, [u8]>>, TreeError> {
     Ok(match file {
         File::Read(bytes) => Some(Cow::Borrowed(bytes)),
         File::Kept { .. } => tree.file(&format!("{folder}/{name}"))?.map(Cow::Owned),

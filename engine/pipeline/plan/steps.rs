@@ -10,6 +10,7 @@ use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
 use crate::pipeline::advance::{AdvanceRefusal, Advanced, LinkWait, Move};
 use crate::pipeline::agreement::Agreement;
+use crate::pipeline::law::Breach;
 use crate::pipeline::plan::{CompareRefusal, ObjectChange, Step, StepState};
 use crate::pipeline::render::RenderWait;
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -28,6 +29,8 @@ pub struct Gathering<'a> {
     pub rendering: BTreeMap<StepId, Vec<RenderWait>>,
     /// Refusals that comparing found.
     pub refused: BTreeMap<StepId, CompareRefusal>,
+    /// What the law of safety withholds, by step.
+    pub withheld: BTreeMap<StepId, Vec<Breach>>,
     /// What lock or tree lost, told at the first step that every cluster has.
     pub lost: &'a Agreement,
     /// Objects that change, by step.
@@ -35,6 +38,13 @@ pub struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
+    /// Takes breaches of the law, each to its step.
+    pub(super) fn withhold(&mut self, breaches: &[Breach]) {
+        for breach in breaches {
+            self.withheld.entry(breach.step()).or_default().push(breach.clone());
+        }
+    }
+
     /// The steps in the given order; objects of steps that the order lacks come last.
     pub fn steps<'s>(mut self, order: impl Iterator<Item = &'s StepId>) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -58,6 +68,9 @@ impl Gathering<'_> {
         let lost = self.lost.lost.get(&id.cluster).filter(|_| id.kind == StepKind::FetchCa);
         if let Some(lost) = lost {
             return StepState::Refused(lost.iter().map(Explain::explanation).collect());
+        }
+        if let Some(breaches) = self.withheld.get(id) {
+            return StepState::Refused(breaches.iter().map(Explain::explanation).collect());
         }
         let compared = self.refused.get(id).map(CompareRefusal::explanation);
         let refusal = compared.or_else(|| self.advanced.refusals.get(id).map(AdvanceRefusal::explanation));

@@ -1,0 +1,188 @@
+//! What breaks the law of safety, and how it is told.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use crate::model::link::Link;
+use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::{ClusterName, Digest};
+use crate::types::step::{StepId, StepKind};
+
+/// Something that a live link needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Need {
+    /// The remote secret of a joined link.
+    Secret,
+    /// A joined link, for a remote secret.
+    Link,
+    /// The other direction of the link, by which the peer trusts and admits the reader.
+    OtherDirection,
+    /// The values with which the link was begun, in its secret.
+    Values,
+    /// The peer's entry in `isthmus-peers`.
+    Entry,
+    /// The right to act as the peer.
+    Rights,
+    /// A root CA of the peer, for its trust domain.
+    Root(Digest),
+    /// The peer's network with its gateways.
+    Network,
+    /// The route to the peer.
+    Route,
+    /// The relay, the api-proxy and what belongs to them.
+    Components,
+}
+
+/// What a run would do to a link, or what a checkout does to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Breach {
+    /// Whose.
+    pub link: Link,
+    /// What is lacking.
+    pub kind: BreachKind,
+}
+
+/// How the law is broken.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreachKind {
+    /// The files of the reader lack it.
+    Lacks(Need),
+    /// The link would open, and this run did not see it live.
+    Unseen(Unseen, ClusterName),
+    /// The link would give up what the reader may still use.
+    StillUsed(Used),
+    /// What the links of a cluster rest on would change under them.
+    Changed(Record, ClusterName),
+}
+
+/// What has to be seen before a link opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unseen {
+    /// Evidence of the cluster.
+    Evidence,
+    /// The roots of the other end, trusted in the cluster.
+    Trusts,
+    /// The peer's network.
+    Networks,
+    /// The route to the peer, answered by it.
+    Routes,
+    /// istiod and its proxies, prepared.
+    Prepared,
+    /// No standard mesh configuration that hides ours.
+    MeshConfig,
+    /// Where the peer is.
+    Address,
+}
+
+/// What may still be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Used {
+    /// The secret, by istiod.
+    Secret,
+    /// The route, by the relay.
+    Route,
+}
+
+/// A part of the lock on which links rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Record {
+    /// The cluster's entry.
+    Entry,
+    /// Its UUID.
+    Uuid,
+    /// With what its links were begun.
+    JoinedWith,
+    /// A root CA.
+    Root(Digest),
+    /// The number of its last move.
+    Serial,
+}
+
+impl Need {
+    fn what(self, Link { reader, peer }: &Link) -> String {
+        match self {
+            Self::Secret => format!("the remote secret for `{peer}`"),
+            Self::Link => format!("a joined link to `{peer}` in the lock, for the remote secret that is there"),
+            Self::OtherDirection => format!("the link of `{peer}` to `{reader}` in the lock"),
+            Self::Values => format!("the cluster ID, server and CA recorded for `{peer}` in its remote secret"),
+            Self::Entry => format!("the entry of `{peer}` in isthmus-peers"),
+            Self::Rights => format!("the right to act as `{peer}` in the ClusterRole of the api-proxy"),
+            Self::Root(digest) => format!("the root CA {digest} of `{peer}` for its trust domain"),
+            Self::Network => format!("the network of `{peer}` with its gateways"),
+            Self::Route => format!("the route to `{peer}` in isthmus-routes"),
+            Self::Components => "the relay and the api-proxy that the links use".to_owned(),
+        }
+    }
+}
+
+impl Unseen {
+    fn what(self, cluster: &ClusterName) -> String {
+        match self {
+            Self::Evidence => format!("evidence of `{cluster}`"),
+            Self::Trusts => format!("that `{cluster}` trusts the root CAs of the other end"),
+            Self::Networks => format!("the peer's network live in `{cluster}`"),
+            Self::Routes => format!("the route to the peer answered in `{cluster}`"),
+            Self::Prepared => format!("that istiod and the proxies of `{cluster}` are prepared"),
+            Self::MeshConfig => format!("that no standard mesh configuration of `{cluster}` hides ours"),
+            Self::Address => format!("where `{cluster}` is reached"),
+        }
+    }
+}
+
+impl Record {
+    fn what(self, cluster: &ClusterName) -> String {
+        match self {
+            Self::Entry => format!("the lock entry of `{cluster}`"),
+            Self::Uuid => format!("the UUID of `{cluster}`"),
+            Self::JoinedWith => format!("what the links of `{cluster}` were begun with"),
+            Self::Root(digest) => format!("the trust in root CA {digest} of `{cluster}`"),
+            Self::Serial => format!("the serial of `{cluster}`"),
+        }
+    }
+}
+
+impl Breach {
+    /// The step at which it is told.
+    pub fn step(&self) -> StepId {
+        match &self.kind {
+            BreachKind::Lacks(Need::Entry | Need::Rights) => StepId::of(StepKind::ExchangeKeys, &self.link.reader),
+            BreachKind::Lacks(Need::Root(_)) => StepId::of(StepKind::RenderTrust, &self.link.reader),
+            BreachKind::Lacks(Need::Network) => StepId::of(StepKind::RenderNetworks, &self.link.reader),
+            BreachKind::Lacks(Need::Route) => StepId::of(StepKind::RenderRoutes, &self.link.reader),
+            BreachKind::Lacks(Need::Components) => StepId::of(StepKind::RenderComponents, &self.link.reader),
+            BreachKind::Lacks(Need::Secret | Need::Link | Need::OtherDirection | Need::Values)
+            | BreachKind::Unseen(..)
+            | BreachKind::StillUsed(_) => self.link.secret(),
+            BreachKind::Changed(_, cluster) => StepId::of(StepKind::FetchCa, cluster),
+        }
+    }
+}
+
+impl Explain for Breach {
+    /// Reads on after "refused:".
+    fn explanation(&self) -> Explanation {
+        let Link { reader, peer } = &self.link;
+        let message = match &self.kind {
+            BreachKind::Lacks(need) => {
+                format!("`rendered/{reader}` and the lock: expected {}, found none", need.what(&self.link))
+            }
+            BreachKind::Unseen(unseen, cluster) => {
+                format!(
+                    "the link from `{reader}` to `{peer}` would open, and this run did not see {}",
+                    unseen.what(cluster)
+                )
+            }
+            BreachKind::StillUsed(Used::Secret) => format!(
+                "the network and the route of `{peer}` would go from `{reader}`, whose istiod may still read `{peer}`"
+            ),
+            BreachKind::StillUsed(Used::Route) => {
+                format!(
+                    "the trust between `{reader}` and `{peer}` would go, and a relay may still have a route between them"
+                )
+            }
+            BreachKind::Changed(record, cluster) => {
+                format!("{} would change while links rest on it", record.what(cluster))
+            }
+        };
+        Explanation::new(Code::Law, message)
+            .hint("nothing of it is written; restore `rendered/` and `lock/` from the last commit that was applied, and report a bug where nobody edited them")
+    }
+}

@@ -1,0 +1,180 @@
+//! The files of a cluster as the law reads them: what each consumer would find in them, and nothing else.
+//!
+//! A file that is not listed is not there: a GitOps tool prunes it. So is one that does not parse.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+
+use crate::model::layout::KUSTOMIZATION;
+use crate::model::mesh::MeshConfigTarget;
+use crate::types::name::{Digest, MeshName};
+use crate::types::object::{MANAGED_BY, MANAGER, MESH_LABEL, REMOTE_SECRET_LABEL};
+use crate::wire::peers::{PEERS, PEERS_FILE};
+use crate::wire::routes::{ROUTES, ROUTES_FILE};
+
+/// Name of the ConfigMap with our part of the mesh configuration.
+const MESH_CONFIG: &str = "isthmus-mesh";
+
+/// What a cluster's folder says.
+#[derive(Debug, Default)]
+pub(super) struct Folder {
+    /// Names of the files that are listed.
+    pub(super) files: BTreeSet<String>,
+    /// Remote secrets of ours, by name.
+    pub(super) secrets: BTreeMap<String, Secret>,
+    /// Entries of `peers.json`, by UUID.
+    pub(super) entries: BTreeMap<String, Value>,
+    /// Entries of `routes.json`, by cluster ID.
+    pub(super) routes: BTreeMap<String, Value>,
+    /// Users that the api-proxy may become.
+    pub(super) users: BTreeSet<String>,
+    /// Trust domains of each root CA, by the SHA-256 of its DER.
+    pub(super) roots: BTreeMap<Digest, BTreeSet<String>>,
+    /// Networks, by name.
+    pub(super) networks: BTreeMap<String, Value>,
+}
+
+/// A remote secret.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Secret {
+    /// Its data keys: the cluster IDs that istiod reads by it.
+    pub(super) ids: Vec<String>,
+    /// URL of the server in its kubeconfig.
+    pub(super) server: String,
+    /// CA of that server, PEM.
+    pub(super) ca: String,
+}
+
+impl Folder {
+    /// Reads the files of `rendered/<cluster>/` by name, and the values file, where the mesh configuration goes there.
+    pub(super) fn read(
+        mesh: &MeshName,
+        files: &BTreeMap<Cow<'_, str>, Cow<'_, [u8]>>,
+        values: Option<(MeshConfigTarget, &[u8])>,
+    ) -> Self {
+        let mut folder = Self { files: live(files), ..Self::default() };
+        for (name, bytes) in files {
+            if folder.files.contains(&**name) {
+                folder.take(mesh, &yaml(bytes));
+            }
+        }
+        if let Some((target, bytes)) = values {
+            let values = yaml(bytes);
+            let (config, global) = match target {
+                MeshConfigTarget::IstioOperator => ("/spec/meshConfig", "/spec/values/global"),
+                MeshConfigTarget::Sail => ("/spec/values/meshConfig", "/spec/values/global"),
+                MeshConfigTarget::HelmValues | MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => {
+                    ("/meshConfig", "/global")
+                }
+            };
+            folder.take_roots(values.pointer(config).unwrap_or(&Value::Null));
+            folder.networks = map(&values, &format!("{global}/meshNetworks"));
+        }
+        folder
+    }
+
+    fn take(&mut self, mesh: &MeshName, object: &Value) {
+        let label = |key: &str| object.get("metadata")?.get("labels")?.get(key)?.as_str();
+        let (kind, name) = (text(object, "/kind"), text(object, "/metadata/name"));
+        if label(MANAGED_BY) != Some(MANAGER) || label(MESH_LABEL) != Some(mesh.as_str()) {
+            return;
+        }
+        let json = |file: &str| object.get("data").and_then(|data| json(data.get(file)?.as_str()?)).unwrap_or_default();
+        match (kind, name) {
+            ("Secret", name) if label(REMOTE_SECRET_LABEL) == Some("true") => {
+                self.secrets.insert(name.to_owned(), secret(object));
+            }
+            ("ConfigMap", PEERS) => self.entries = by(&json(PEERS_FILE), "/peers", "clusterUUID"),
+            ("ConfigMap", ROUTES) => self.routes = by(&json(ROUTES_FILE), "/routes", "clusterID"),
+            ("ConfigMap", MESH_CONFIG) => {
+                self.take_roots(&yaml(text(object, "/data/mesh").as_bytes()));
+                self.networks = map(&yaml(text(object, "/data/meshNetworks").as_bytes()), "/networks");
+            }
+            ("ClusterRole", _) => {
+                for rule in items(object, "/rules").iter().filter(|rule| holds(rule, "/verbs", "impersonate")) {
+                    let names = items(rule, "/resourceNames").iter().filter(|_| holds(rule, "/resources", "users"));
+                    self.users.extend(names.filter_map(Value::as_str).map(str::to_owned));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_roots(&mut self, mesh_config: &Value) {
+        for root in items(mesh_config, "/caCertificates") {
+            if let Some(digest) = digest_of_first_block(text(root, "/pem")) {
+                let domains = items(root, "/trustDomains").iter().filter_map(Value::as_str).map(str::to_owned);
+                self.roots.entry(digest).or_default().extend(domains);
+            }
+        }
+    }
+}
+
+/// Names of the files that are there and that the kustomization lists.
+pub(super) fn live(files: &BTreeMap<Cow<'_, str>, Cow<'_, [u8]>>) -> BTreeSet<String> {
+    let list = files.get(KUSTOMIZATION).map(|bytes| yaml(bytes)).unwrap_or_default();
+    let listed = items(&list, "/resources").iter().filter_map(Value::as_str);
+    listed.filter(|name| files.contains_key(*name)).map(str::to_owned).collect()
+}
+
+fn secret(object: &Value) -> Secret {
+    let data = map(object, "/data");
+    let decoded = data.values().next().and_then(Value::as_str).and_then(|data| BASE64.decode(data).ok());
+    let kubeconfig = yaml(&decoded.unwrap_or_default());
+    let ca = BASE64.decode(text(&kubeconfig, "/clusters/0/cluster/certificate-authority-data"));
+    Secret {
+        ids: data.keys().cloned().collect(),
+        server: text(&kubeconfig, "/clusters/0/cluster/server").to_owned(),
+        ca: String::from_utf8(ca.unwrap_or_default()).unwrap_or_default(),
+    }
+}
+
+/// SHA-256 of the DER of the first certificate: istiod reads no further.
+fn digest_of_first_block(pem: &str) -> Option<Digest> {
+    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    let body: String = body.split_whitespace().collect();
+    Some(Digest::of(&BASE64.decode(body).ok()?))
+}
+
+fn yaml(bytes: &[u8]) -> Value {
+    serde_yaml::from_slice(bytes).unwrap_or_default()
+}
+
+fn json(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok()
+}
+
+fn items<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn map(value: &Value, pointer: &str) -> BTreeMap<String, Value> {
+    let map = value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+    map.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+pub(super) fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn holds(value: &Value, pointer: &str, wanted: &str) -> bool {
+    items(value, pointer).iter().any(|item| item.as_str() == Some(wanted))
+}
+
+/// The items of a list by one of their fields. Of two with one key the first counts for neither: nobody knows which is read.
+fn by(value: &Value, pointer: &str, key: &str) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for item in items(value, pointer) {
+        let key = text(item, &format!("/{key}")).to_owned();
+        let is_twice = found.insert(key.clone(), item.clone()).is_some();
+        if is_twice {
+            found.insert(key, Value::Null);
+        }
+    }
+    found
+}

@@ -1,0 +1,243 @@
+//! The law of safety, stated anew and judged after everything else: no run opens a link before what it needs is live, and none
+//! takes away what a live link needs.
+//!
+//! It shares no code and no table with the stages that decide: it reads files as their consumers do, and the lock before and
+//! after. [`state`] judges the files of one cluster, [`step`](mod@step) what a run that asks makes of the lock. What breaks the
+//! law is withheld whole, files and stages alike.
+//!
+//! What a link from `c` to `p` needs, by how far it has come:
+//!
+//! | | in the files of `c` | in the lock |
+//! |---|---|---|
+//! | any stage | entry of `p`, right to act as `p`, each trusted root of `p` for its trust domain | |
+//! | joined, leaving | and `p`'s network with its gateways, the route to `p`, relay and api-proxy | |
+//! | its secret | the recorded cluster ID, relay and relay CA | stage joined, and the link from `p` to `c` |
+
+mod breach;
+mod folder;
+mod step;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+pub use self::breach::{Breach, BreachKind, Need, Record, Unseen, Used};
+use self::folder::{Folder, Secret, live, text};
+pub use self::step::{Look, Seen, step};
+pub(crate) use self::step::{seen, withhold};
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, secret_file, values_file};
+use crate::model::link::Link;
+use crate::model::lock::{Lock, LockedCluster, Stage};
+use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler};
+use crate::pipeline::tree::{Tree, TreeError};
+use crate::types::name::ClusterName;
+use crate::wire::peers::user_of;
+
+/// The files of a cluster, by name below `rendered/<cluster>/`, and its values file.
+#[derive(Debug, Clone, Default)]
+pub struct Files<'f> {
+    /// By name.
+    pub rendered: BTreeMap<Cow<'f, str>, Cow<'f, [u8]>>,
+    /// The file at [`values_path`].
+    pub values: Option<Cow<'f, [u8]>>,
+}
+
+/// Where the mesh configuration of a cluster goes, when it goes into a values file.
+pub fn values_path(cluster: &Cluster) -> Option<String> {
+    let file = match cluster.istio.config {
+        MeshConfigTarget::HelmValues => HELM_FILE,
+        MeshConfigTarget::IstioOperator => ISTIO_OPERATOR_FILE,
+        MeshConfigTarget::Sail => SAIL_FILE,
+        MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => return None,
+    };
+    Some(values_file(&cluster.name, file))
+}
+
+/// What the files of a reader lack for its links. `before` is what was there: a component or a secret that nobody rendered is
+/// no loss, and one that was there and goes is. Of a lock that holds the links of this reader alone, what other readers' links
+/// say is not judged.
+pub fn state(
+    mesh: &Mesh,
+    (lock, is_whole): (&Lock, bool),
+    reader: &ClusterName,
+    before: &Files<'_>,
+    after: &Files<'_>,
+) -> Vec<Breach> {
+    let Some(cluster) = mesh.clusters.get(reader).filter(|cluster| cluster.reconciler == Reconciler::Rendered) else {
+        return Vec::new();
+    };
+    let values = after.values.as_deref().map(|bytes| (cluster.istio.config, bytes));
+    let folder = Folder::read(&mesh.name, &after.rendered, values);
+    let judge = State { mesh, lock, is_whole, cluster, before: live(&before.rendered), after: folder };
+    let mut breaches = judge.secrets();
+    for (peer, link) in lock.links_of(reader) {
+        let lacks = judge.link(peer, link.stage);
+        breaches.extend(lacks.into_iter().map(|need| judge.breach(peer, need)));
+    }
+    breaches
+}
+
+/// What the files of a checkout lack as they are, cluster by cluster. A cluster whose folder is empty is not synced from here.
+pub(crate) fn verify(
+    mesh: &Mesh,
+    lock: &Lock,
+    tree: &dyn Tree,
+    only: Option<&ClusterName>,
+) -> Result<Vec<Breach>, TreeError> {
+    let names: Vec<_> = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)).collect();
+    let one = |name: &&ClusterName| {
+        let files = tree.cluster_files(name.as_str())?;
+        let values = mesh.clusters.get(*name).and_then(values_path);
+        let values = values.map(|path| tree.file(&path)).transpose()?.flatten();
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rendered = files.into_iter().map(|(file, bytes)| (file.into(), bytes.into())).collect();
+        let files = Files { rendered, values: values.map(Cow::Owned) };
+        Ok(state(mesh, (lock, true), name, &files, &files))
+    };
+    let judged: Result<Vec<Vec<Breach>>, TreeError> = names.par_iter().map(one).collect();
+    Ok(judged?.into_iter().flatten().collect())
+}
+
+struct State<'a> {
+    mesh: &'a Mesh,
+    lock: &'a Lock,
+    is_whole: bool,
+    cluster: &'a Cluster,
+    before: BTreeSet<String>,
+    after: Folder,
+}
+
+impl State<'_> {
+    fn breach(&self, peer: &ClusterName, need: Need) -> Breach {
+        Breach { link: Link::new(&self.cluster.name, peer), kind: BreachKind::Lacks(need) }
+    }
+
+    /// Every secret has its link, both directions of it, and the values that are recorded.
+    fn secrets(&self) -> Vec<Breach> {
+        let mut breaches = Vec::new();
+        for (name, secret) in &self.after.secrets {
+            let peer = name.strip_prefix(secret_name_prefix()).and_then(|peer| peer.parse::<ClusterName>().ok());
+            let Some(peer) = peer else {
+                breaches.push(self.breach(&self.cluster.name, Need::Link));
+                continue;
+            };
+            let reader = &self.cluster.name;
+            if self.lock.link(reader, &peer).map(|link| link.stage) != Some(Stage::Joined) {
+                breaches.push(self.breach(&peer, Need::Link));
+            }
+            if self.is_whole && self.lock.link(&peer, reader).is_none() {
+                breaches.push(self.breach(&peer, Need::OtherDirection));
+            }
+            if !self.has_values(&peer, secret) {
+                breaches.push(self.breach(&peer, Need::Values));
+            }
+        }
+        breaches
+    }
+
+    fn has_values(&self, peer: &ClusterName, secret: &Secret) -> bool {
+        let [id] = secret.ids.as_slice() else { return false };
+        let recorded = self.lock.clusters.get(peer).and_then(|peer| peer.joined_with.as_ref());
+        let relay_ca = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.public.relay_ca.as_ref());
+        recorded.is_none_or(|recorded| recorded.cluster_id.as_str() == id)
+            && secret.server.ends_with(&format!("/to/{id}"))
+            && relay_ca.is_none_or(|ca| *ca == secret.ca)
+    }
+
+    fn link(&self, peer: &ClusterName, stage: Stage) -> Vec<Need> {
+        let Some(locked) = self.lock.clusters.get(peer) else { return vec![Need::Entry] };
+        let (mut lacks, uuid) = (Vec::new(), locked.public.cluster_uuid.as_str());
+        let entry = self.after.entries.get(uuid);
+        let key = locked.public.authn_key.to_pem();
+        let has_key = |entry: &Value| {
+            let keys = entry.get("keys").and_then(Value::as_array).into_iter().flatten();
+            keys.into_iter().any(|of| text(of, "/pem").trim() == key.trim())
+        };
+        if !entry.is_some_and(has_key) {
+            lacks.push(Need::Entry);
+        }
+        if !self.after.users.contains(&user_of(&locked.public.cluster_uuid)) {
+            lacks.push(Need::Rights);
+        }
+        let writes_config = self.cluster.istio.config != MeshConfigTarget::None;
+        if writes_config {
+            lacks.extend(self.roots(peer, locked));
+        }
+        let is_live = matches!(stage, Stage::Joined | Stage::Leaving);
+        if is_live && writes_config && !self.has_network(peer, locked) {
+            lacks.push(Need::Network);
+        }
+        if is_live && !self.has_route(locked) {
+            lacks.push(Need::Route);
+        }
+        let mut gone = self.before.iter().filter(|file| !self.after.files.contains(*file));
+        if is_live && gone.clone().any(|file| is_component(file)) {
+            lacks.push(Need::Components);
+        }
+        let secret = secret_file(peer);
+        if stage == Stage::Joined && gone.any(|file| *file == secret) {
+            lacks.push(Need::Secret);
+        }
+        lacks
+    }
+
+    /// Roots of the peer that are not trusted. One that is the reader's own needs no entry.
+    fn roots(&self, peer: &ClusterName, locked: &LockedCluster) -> Vec<Need> {
+        let own = self.lock.clusters.get(&self.cluster.name);
+        let own: BTreeSet<_> = own.into_iter().flat_map(|own| &own.public.roots).map(|root| root.digest).collect();
+        let distrust = self.mesh.clusters.get(peer).map(|peer| &peer.distrust);
+        let roots = locked.public.roots.iter().chain(locked.retiring.iter().map(|retiring| &retiring.root));
+        let needed = roots.map(|root| root.digest).filter(|root| !own.contains(root));
+        let needed = needed.filter(|root| distrust.is_none_or(|distrust| !distrust.contains(root)));
+        let domain = locked.joined_with.as_ref().map(|joined| joined.trust_domain.as_str());
+        let is_trusted = |domains: &BTreeSet<String>| domain.is_none_or(|domain| domains.contains(domain));
+        needed.filter(|root| !self.after.roots.get(root).is_some_and(is_trusted)).map(Need::Root).collect()
+    }
+
+    /// One network lists the peer's cluster ID, the recorded one; it has gateways, or needs none.
+    fn has_network(&self, peer: &ClusterName, locked: &LockedCluster) -> bool {
+        let Some(joined) = &locked.joined_with else { return true };
+        let lists = |network: &Value| {
+            let endpoints = network.get("endpoints").and_then(Value::as_array).into_iter().flatten();
+            endpoints.into_iter().any(|endpoint| text(endpoint, "/fromRegistry") == joined.cluster_id.as_str())
+        };
+        let listing: Vec<_> = self.after.networks.iter().filter(|(_, network)| lists(network)).collect();
+        let [(name, network)] = listing.as_slice() else { return false };
+        let own = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.joined_with.as_ref());
+        let is_flat = joined.spec.flat_network || own.is_some_and(|own| own.network == joined.network);
+        let stated = self.mesh.clusters.get(peer).and_then(|peer| peer.gateways.as_ref());
+        let gateways = stated.unwrap_or(&joined.reach.gateways);
+        let has = |address: &str, port: u16| {
+            let gateways = network.get("gateways").and_then(Value::as_array).into_iter().flatten();
+            gateways.into_iter().any(|gateway| {
+                text(gateway, "/address") == address && gateway.get("port").and_then(Value::as_u64) == Some(port.into())
+            })
+        };
+        let has_gateways = !gateways.is_empty() && gateways.iter().all(|one| has(&one.address.to_string(), one.port));
+        name.as_str() == joined.network.as_str() && (is_flat || has_gateways)
+    }
+
+    fn has_route(&self, locked: &LockedCluster) -> bool {
+        let Some(joined) = &locked.joined_with else { return true };
+        let route = self.after.routes.get(joined.cluster_id.as_str());
+        route.is_some_and(|route| {
+            text(route, "/clusterUUID") == locked.public.cluster_uuid.as_str() && !text(route, "/apiHost").is_empty()
+        })
+    }
+}
+
+/// How the names of remote secrets begin.
+fn secret_name_prefix() -> &'static str {
+    "istio-remote-secret-"
+}
+
+/// Files of what runs in a cluster and of what it runs with.
+fn is_component(file: &str) -> bool {
+    ["deployment.apps-isthmus-", "service-isthmus-", "serviceaccount-isthmus-"]
+        .iter()
+        .any(|kind| file.starts_with(kind))
+}

@@ -1,0 +1,327 @@
+//! What a run that asks makes of the lock: which links it opens and closes, and what it saw when it did.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::breach::{Breach, BreachKind, Record, Unseen, Used};
+use crate::model::known::Known;
+use crate::model::link::Link;
+use crate::model::lock::{JoinedWith, Lock, LockedCluster, LockedLink, Stage};
+use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, State};
+use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::types::address::Endpoint;
+use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
+use crate::types::time::Timestamp;
+use crate::wire::metadata::{Evidence, RouteState, Shown};
+
+/// What a cluster showed in this run.
+#[derive(Debug, Clone)]
+pub struct Look<'e> {
+    /// The UUID of who showed it.
+    pub uuid: &'e ClusterUuid,
+    /// Its private document's evidence; `None`: the document was read and has none.
+    pub evidence: Option<&'e Evidence>,
+}
+
+/// What was seen in a run, by cluster; one whose private document was not read is not in it.
+pub type Seen<'e> = BTreeMap<&'e ClusterName, Look<'e>>;
+
+/// What of the step from one lock to the next breaks the law.
+pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &Seen<'_>, now: Timestamp) -> Vec<Breach> {
+    let step = Step { mesh, before, after, seen, now };
+    let mut breaches = Vec::new();
+    let links = before
+        .links
+        .iter()
+        .chain(&after.links)
+        .flat_map(|(reader, links)| links.keys().map(move |peer| (reader, peer)));
+    let links: BTreeSet<Link> = links.map(|(reader, peer)| Link::new(reader, peer)).collect();
+    for link in links {
+        breaches.extend(step.link(&link).map(|kind| Breach { link: link.clone(), kind }));
+    }
+    let linked: BTreeSet<&ClusterName> = after.linked().collect();
+    for cluster in linked {
+        breaches.extend(step.records(cluster));
+    }
+    breaches
+}
+
+/// Puts back what breaks the law: the links of these readers, and the entries of clusters whose links rest on them. Returns the
+/// readers.
+pub(crate) fn withhold(before: &Lock, after: &mut Lock, breaches: &[Breach]) -> BTreeSet<ClusterName> {
+    let mut readers = BTreeSet::new();
+    for Breach { link, kind } in breaches {
+        readers.insert(link.reader.clone());
+        if let BreachKind::Changed(_, cluster) = kind {
+            if let Some(entry) = before.clusters.get(cluster) {
+                after.clusters.insert(cluster.clone(), entry.clone());
+            }
+            let of_it = before.links.iter().filter(|(_, links)| links.contains_key(cluster));
+            readers.extend(of_it.map(|(reader, _)| reader.clone()));
+        }
+    }
+    for reader in &readers {
+        after.keep_links(before, reader);
+    }
+    readers
+}
+
+struct Step<'a> {
+    mesh: &'a Mesh,
+    before: &'a Lock,
+    after: &'a Lock,
+    seen: &'a Seen<'a>,
+    now: Timestamp,
+}
+
+/// What a cluster shows of one thing.
+enum Sight<'e, T> {
+    /// This.
+    Seen(&'e T),
+    /// Nothing, and its spec says that nothing will come.
+    NotToCome,
+    /// Nothing yet.
+    Unknown,
+}
+
+impl<'a> Step<'a> {
+    fn link(&self, link: &Link) -> Option<BreachKind> {
+        let reader = self.mesh.clusters.get(&link.reader)?;
+        let stage = |lock: &'a Lock| lock.link(&link.reader, &link.peer).map(|link| link.stage);
+        match (stage(self.before), stage(self.after)) {
+            (from, Some(Stage::Joined)) if from != Some(Stage::Joined) && reader.reconciler == Reconciler::Rendered => {
+                self.unseen(link).map(|(what, of)| BreachKind::Unseen(what, of))
+            }
+            // what was begun and not joined has no secret
+            (Some(Stage::Joined | Stage::Leaving), None | Some(Stage::LeavingTrust | Stage::Joining)) => {
+                let is_first = stage(self.before) == Some(Stage::Joined);
+                (is_first || !self.is_closed(link, Used::Secret)).then_some(BreachKind::StillUsed(Used::Secret))
+            }
+            (Some(Stage::LeavingTrust), None) => {
+                let back = Link::new(&link.peer, &link.reader);
+                let is_closed = self.is_closed(link, Used::Route) && self.is_closed(&back, Used::Route);
+                (!is_closed).then_some(BreachKind::StillUsed(Used::Route))
+            }
+            _ => None,
+        }
+    }
+
+    /// The first thing that was not seen before a link opens.
+    fn unseen(&self, link: &Link) -> Option<(Unseen, ClusterName)> {
+        let (c, p) = (self.end(&link.reader), self.end(&link.peer));
+        let (Some((reader, own)), Some((peer, other))) = (c, p) else {
+            return Some((Unseen::Address, link.peer.clone()));
+        };
+        let (Some(own_record), Some(record)) = (&own.joined_with, &other.joined_with) else {
+            return Some((Unseen::Address, link.peer.clone()));
+        };
+        let c_trusts = self.trusts(reader, own, (peer, other));
+        let p_trusts = self.trusts(peer, other, (reader, own));
+        let is_own_network = own_record.network == record.network || record.spec.flat_network;
+        let answers = [
+            (Unseen::Evidence, reader, self.looks(reader)),
+            (Unseen::Evidence, peer, self.looks(peer)),
+            (Unseen::Trusts, reader, c_trusts),
+            (Unseen::Networks, reader, is_own_network || self.knows_network(reader, record)),
+            (Unseen::Routes, reader, self.reaches(reader, record)),
+            (Unseen::Prepared, reader, self.is_prepared(reader)),
+            (Unseen::MeshConfig, reader, self.hides_nothing(reader)),
+            (Unseen::Trusts, peer, p_trusts),
+            (Unseen::Prepared, peer, self.is_prepared(peer)),
+        ];
+        answers.into_iter().find(|(_, _, is_seen)| !is_seen).map(|(what, of, _)| (what, of.name.clone()))
+    }
+
+    fn end(&self, name: &ClusterName) -> Option<(&'a Cluster, &'a LockedCluster)> {
+        Some((self.mesh.clusters.get(name)?, self.after.clusters.get(name)?))
+    }
+
+    /// Its private document was read, and shows something unless nothing will come.
+    fn looks(&self, cluster: &Cluster) -> bool {
+        let Some(look) = self.look(cluster) else { return false };
+        shows_nothing(cluster) || look.evidence.is_some()
+    }
+
+    /// What a cluster showed, if it is the one that the lock knows.
+    fn look(&self, cluster: &Cluster) -> Option<&Look<'_>> {
+        let known = &self.after.clusters.get(&cluster.name)?.public.cluster_uuid;
+        self.seen.get(&cluster.name).filter(|look| look.uuid == known)
+    }
+
+    fn sight<'e, T>(
+        &'e self,
+        cluster: &Cluster,
+        field: EvidenceField,
+        of: impl FnOnce(&'e Evidence) -> &'e Shown<T>,
+    ) -> Sight<'e, T> {
+        match self.look(cluster).map(|look| look.evidence.map(of)) {
+            Some(Some(Shown::Seen(value))) => Sight::Seen(value),
+            Some(Some(Shown::Unknown(_))) if !cluster.evidence.requires(field) => Sight::NotToCome,
+            Some(None) if shows_nothing(cluster) => Sight::NotToCome,
+            Some(_) | None => Sight::Unknown,
+        }
+    }
+
+    fn trusts(&self, cluster: &Cluster, own: &LockedCluster, (of, other): (&Cluster, &LockedCluster)) -> bool {
+        let own: BTreeSet<Digest> = own.public.roots.iter().map(|root| root.digest).collect();
+        let roots = other.public.roots.iter().map(|root| root.digest);
+        let mut needed = roots.filter(|root| !own.contains(root) && !of.distrust.contains(root));
+        match self.sight(cluster, EvidenceField::Trusts, |evidence| &evidence.trusts) {
+            Sight::Seen(trusted) => needed.all(|root| trusted.contains(&root)),
+            Sight::NotToCome => true,
+            Sight::Unknown => needed.next().is_none(),
+        }
+    }
+
+    fn knows_network(&self, reader: &Cluster, peer: &JoinedWith) -> bool {
+        match self.sight(reader, EvidenceField::Networks, |evidence| &evidence.networks) {
+            Sight::Seen(networks) => networks.iter().any(|network| {
+                let live: BTreeSet<_> = network.gateways.iter().collect();
+                network.name == peer.network && live == peer.reach.gateways.iter().collect() && !live.is_empty()
+            }),
+            Sight::NotToCome => true,
+            Sight::Unknown => false,
+        }
+    }
+
+    fn reaches(&self, reader: &Cluster, peer: &JoinedWith) -> bool {
+        match self.sight(reader, EvidenceField::Routes, |evidence| &evidence.routes) {
+            Sight::Seen(routes) => routes.iter().any(|route| {
+                let is_it = route.cluster_id == peer.cluster_id && route.api_host == peer.reach.api_host;
+                is_it && route.state == RouteState::Ok
+            }),
+            Sight::NotToCome => true,
+            Sight::Unknown => false,
+        }
+    }
+
+    fn is_prepared(&self, cluster: &Cluster) -> bool {
+        match self.sight(cluster, EvidenceField::Prepared, |evidence| &evidence.prepared) {
+            Sight::Seen(is_prepared) => *is_prepared || cluster.istio.prepared,
+            Sight::NotToCome => true,
+            Sight::Unknown => cluster.istio.prepared,
+        }
+    }
+
+    fn hides_nothing(&self, cluster: &Cluster) -> bool {
+        let is_merged = cluster.istio.config == MeshConfigTarget::SharedMeshConfig;
+        let standard = self.look(cluster).and_then(|look| look.evidence).map(|evidence| &evidence.mesh_config);
+        !(is_merged && matches!(standard, Some(Shown::Seen(standard)) if standard.ca_certificates))
+    }
+
+    /// Whether a reader shows, since the run that dropped it, that it no longer uses something of a peer; or whether nobody will
+    /// ever show it and its time is over.
+    fn is_closed(&self, link: &Link, used: Used) -> bool {
+        let is_gone = |name: &ClusterName| {
+            let is_declared = self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Lost);
+            let locked = self.after.clusters.get(name).or_else(|| self.before.clusters.get(name));
+            is_declared || locked.is_none_or(|locked| locked.lost || locked.approved.is_some())
+        };
+        if is_gone(&link.reader) || is_gone(&link.peer) {
+            return true;
+        }
+        let Some(reader) = self.mesh.clusters.get(&link.reader) else { return false };
+        let Some(before) = self.before.link(&link.reader, &link.peer) else { return true };
+        let Some(id) = self.id_of(&link.peer) else { return false };
+        let field = if used == Used::Secret { EvidenceField::Reads } else { EvidenceField::Routes };
+        let is_required = reader.evidence.requires(field);
+        let Some(look) = self.look_of_old(reader) else { return false };
+        let Some(evidence) = look.evidence else { return shows_nothing(reader) && self.is_settled(reader, before) };
+        let is_unused = match used {
+            Used::Secret => absent(&evidence.reads, |read| read.cluster_id == id),
+            Used::Route => absent(&evidence.routes, |route| route.cluster_id == id),
+        };
+        match (is_unused, &evidence.serial, before.closed) {
+            (Some(false), _, _) => false,
+            (Some(true), _, None) => true,
+            (Some(true), Shown::Seen(serial), Some(closed)) => *serial >= closed,
+            (Some(true), Shown::Unknown(_), Some(_)) | (None, _, _) => !is_required && self.is_settled(reader, before),
+        }
+    }
+
+    fn is_settled(&self, reader: &Cluster, before: &LockedLink) -> bool {
+        reader.settle.is_zero() || before.since.is_some_and(|since| since + reader.settle <= self.now)
+    }
+
+    fn look_of_old(&self, cluster: &Cluster) -> Option<&Look<'_>> {
+        let known = &self.before.clusters.get(&cluster.name)?.public.cluster_uuid;
+        self.seen.get(&cluster.name).filter(|look| look.uuid == known)
+    }
+
+    fn id_of(&self, peer: &ClusterName) -> Option<ClusterId> {
+        Known::of(self.mesh, self.before, peer).map(|known| known.cluster_id())
+    }
+
+    /// What links of a cluster rest on stays while there is one.
+    fn records(&self, name: &ClusterName) -> Vec<Breach> {
+        let was_linked = self.before.linked().any(|linked| linked == name);
+        let (Some(before), true) = (self.before.clusters.get(name), was_linked) else { return Vec::new() };
+        let mut changed = Vec::new();
+        match self.after.clusters.get(name) {
+            None => changed.push(Record::Entry),
+            Some(after) => {
+                if before.public.cluster_uuid != after.public.cluster_uuid {
+                    changed.push(Record::Uuid);
+                }
+                let same = |before: &JoinedWith, after: &JoinedWith| {
+                    JoinedWith { reach: after.reach.clone(), ..before.clone() } == *after
+                };
+                let joined = before.joined_with.as_ref().zip(after.joined_with.as_ref());
+                if before.joined_with.is_some() && joined.is_none_or(|(before, after)| !same(before, after)) {
+                    changed.push(Record::JoinedWith);
+                }
+                changed.extend(self.dropped_roots(name, before, after).map(Record::Root));
+            }
+        }
+        let serial = |lock: &Lock| lock.serials.get(name).copied().unwrap_or_default();
+        if serial(self.after) < serial(self.before) {
+            changed.push(Record::Serial);
+        }
+        let breach = |record| {
+            let link = Link::new(name, name);
+            Breach { link, kind: BreachKind::Changed(record, name.clone()) }
+        };
+        changed.into_iter().map(breach).collect()
+    }
+
+    /// Roots that were trusted and are no more, though neither distrusted nor trusted for as long as certificates may last.
+    fn dropped_roots<'l>(
+        &'l self,
+        name: &ClusterName,
+        before: &'l LockedCluster,
+        after: &'l LockedCluster,
+    ) -> impl Iterator<Item = Digest> + use<'l> {
+        let cluster = self.mesh.clusters.get(name);
+        let published = after.public.roots.iter().map(|root| root.digest);
+        let kept: BTreeSet<Digest> = published.chain(after.retiring.iter().map(|old| old.root.digest)).collect();
+        let overlap = cluster.map(|cluster| cluster.root_overlap).unwrap_or_default();
+        let is_over = move |since: Timestamp| since + overlap <= self.now;
+        let retiring = before.retiring.iter().filter(move |old| !is_over(old.since)).map(|old| old.root.digest);
+        let all = before.public.roots.iter().map(|root| root.digest).chain(retiring);
+        all.filter(move |root| !kept.contains(root) && cluster.is_none_or(|cluster| !cluster.distrust.contains(root)))
+    }
+}
+
+/// What was seen in a run. A folder of files shows nothing.
+pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> Seen<'e> {
+    let look = |(name, observation): (&'e ClusterName, &'e Observation)| {
+        let cluster = mesh.clusters.get(name)?;
+        let (Ok(public), Private::Read(private)) = (&observation.public, &observation.private) else { return None };
+        let is_file = matches!(cluster.endpoint, Endpoint::File(_));
+        let evidence = private.evidence.as_ref().filter(|_| !is_file);
+        Some((name, Look { uuid: &public.cluster_uuid, evidence }))
+    };
+    observed.clusters.iter().filter_map(look).collect()
+}
+
+/// A cluster that shows nothing, as its spec says.
+fn shows_nothing(cluster: &Cluster) -> bool {
+    matches!(cluster.endpoint, Endpoint::File(_)) || !cluster.evidence.requires_any()
+}
+
+/// Whether nothing of a list that was seen is so; `None`: it was not seen.
+fn absent<T>(shown: &Shown<Vec<T>>, is_it: impl Fn(&T) -> bool) -> Option<bool> {
+    match shown {
+        Shown::Seen(list) => Some(!list.iter().any(is_it)),
+        Shown::Unknown(_) => None,
+    }
+}

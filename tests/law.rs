@@ -1,0 +1,453 @@
+//! The law of safety: whatever a live link needs is told when it is dropped, emptied, replaced, unlisted or too early, and
+//! nothing is written for it.
+
+use std::fs;
+
+use crate::support::checkout::Checkout;
+
+const EAST: &str = "rendered/east";
+const SECRET: &str = "rendered/east/secret-istio-remote-secret-west.yaml";
+
+/// How a need is broken.
+type Break = fn(&Checkout, file: &str);
+
+fn drop_file(checkout: &Checkout, file: &str) {
+    fs::remove_file(checkout.path(&format!("{EAST}/{file}"))).unwrap();
+}
+
+fn unlist(checkout: &Checkout, file: &str) {
+    checkout.edit(&format!("{EAST}/kustomization.yaml"), &format!("- {file}\n"), "");
+}
+
+/// The object stays, and says nothing.
+fn empty(checkout: &Checkout, file: &str) {
+    let path = format!("{EAST}/{file}");
+    let text = fs::read_to_string(checkout.path(&path)).unwrap();
+    let mut object: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+    for part in ["data", "rules"] {
+        if object.get(part).is_some() {
+            object[part] = serde_json::json!(null);
+        }
+    }
+    checkout.write(&path, serde_yaml::to_string(&object).unwrap().as_bytes());
+}
+
+/// What `verify` says of a checkout.
+fn told(checkout: &Checkout) -> Vec<String> {
+    let ran = checkout.engine(&["verify", "--output", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let findings = document["findings"].as_array().unwrap();
+    assert_eq!(ran.code, if findings.is_empty() { 0 } else { 4 }, "{ran}");
+    findings.iter().map(|finding| finding["finding"]["message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_joined_checkout_keeps_the_law() {
+    let checkout = Checkout::joined();
+    assert_eq!(told(&checkout), Vec::<String>::new());
+    checkout.shows(&["verify"], 0, &["2 clusters, 2 links: lock and files hold all that the links need"]);
+}
+
+#[test]
+fn what_is_dropped_emptied_or_unlisted_is_told() {
+    let needs = [
+        ("configmap-isthmus-peers.yaml", "the entry of `west` in isthmus-peers"),
+        ("clusterrole.rbac.authorization.k8s.io-isthmus-impersonate.yaml", "the right to act as `west`"),
+        ("configmap-isthmus-mesh.yaml", "the root CA sha256:"),
+        ("configmap-isthmus-mesh.yaml", "the network of `west` with its gateways"),
+        ("configmap-isthmus-routes.yaml", "the route to `west`"),
+    ];
+    let breaks: [(&str, Break); 3] = [("dropped", drop_file), ("emptied", empty), ("unlisted", unlist)];
+    for (file, what) in needs {
+        for (how, broken) in breaks {
+            let checkout = Checkout::joined();
+            broken(&checkout, file);
+            let told = told(&checkout);
+            assert!(told.iter().any(|finding| finding.contains(what)), "{file} {how}: {told:?}");
+            assert!(told.iter().all(|finding| finding.starts_with("`rendered/east`")), "{file} {how}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_replaced_is_told() {
+    let replaced = [
+        (
+            "configmap-isthmus-peers.yaml",
+            "ED25519 PUBLIC KEY-----\\n",
+            "ED25519 PUBLIC KEY-----\\nAAAA",
+            "the entry of `west`",
+        ),
+        ("configmap-isthmus-routes.yaml", "\"clusterID\":\"", "\"clusterID\":\"x", "the route to `west`"),
+        ("configmap-isthmus-mesh.yaml", "fromRegistry: ", "fromRegistry: x", "the network of `west`"),
+        ("configmap-isthmus-mesh.yaml", "port: 15443", "port: 15444", "the network of `west`"),
+        ("configmap-isthmus-mesh.yaml", "trustDomains:", "trustDomain:", "the root CA sha256:"),
+        (
+            "clusterrole.rbac.authorization.k8s.io-isthmus-impersonate.yaml",
+            "istio-peer:",
+            "istio-peer:0",
+            "the right to act as `west`",
+        ),
+    ];
+    for (file, from, to, what) in replaced {
+        let checkout = Checkout::joined();
+        let path = format!("{EAST}/{file}");
+        let text = fs::read_to_string(checkout.path(&path)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        checkout.write(&path, text.replace(from, to).as_bytes());
+        let told = told(&checkout);
+        assert!(told.iter().any(|finding| finding.contains(what)), "{file} {to}: {told:?}");
+    }
+}
+
+#[test]
+fn a_secret_of_another_server_or_id_is_told() {
+    let checkout = Checkout::joined();
+    let text = fs::read_to_string(checkout.path(SECRET)).unwrap();
+    let west = fs::read_to_string(checkout.path("rendered/west/secret-istio-remote-secret-east.yaml")).unwrap();
+    let data = |text: &str| text.split_once("\ndata:").map(|(_, data)| data.to_owned()).unwrap();
+    checkout.write(SECRET, text.replace(&data(&text), &data(&west)).as_bytes());
+    assert!(
+        told(&checkout).iter().any(|finding| finding.contains("the cluster ID, server and CA recorded for `west`"))
+    );
+}
+
+/// A stage that was raised by hand: the secret would be written, and the peer does not even know the reader.
+#[test]
+fn a_secret_whose_other_direction_is_missing_is_withheld_by_every_command() {
+    let checkout = Checkout::joined();
+    let links = fs::read_to_string(checkout.path("lock/links/west.yaml")).unwrap();
+    fs::remove_file(checkout.path("lock/links/west.yaml")).unwrap();
+    fs::remove_file(checkout.path("rendered/west/secret-istio-remote-secret-east.yaml")).unwrap();
+    fs::remove_file(checkout.path(SECRET)).unwrap();
+    let before = checkout.output();
+    for arguments in [&["plan", "--locked"][..], &["apply", "--locked"]] {
+        let ran = checkout.engine(arguments);
+        assert_eq!(ran.code, 4, "{arguments:?}: {ran}");
+        assert!(ran.stdout.contains("expected the link of `west` to `east` in the lock, found none"), "{ran}");
+        let mut after = checkout.output();
+        after.retain(|path, _| path.to_string_lossy().contains("/east"));
+        let mut kept = before.clone();
+        kept.retain(|path, _| path.to_string_lossy().contains("/east"));
+        assert_eq!(after, kept, "{arguments:?}");
+    }
+    checkout.write("lock/links/west.yaml", links.as_bytes());
+    checkout.engine(&["apply"]).done();
+    assert_eq!(told(&checkout), Vec::<String>::new());
+}
+
+/// A key of the peer that an edit took out of the lock would leave a secret without what it needs; there is no file to keep.
+#[test]
+fn the_plugin_answers_nothing_that_breaks_the_law() {
+    let checkout = Checkout::joined();
+    let ran = checkout.engine(&["argocd", "generate", "--cluster", "east"]);
+    assert!(ran.code == 0 && ran.stdout.contains("istio-remote-secret-west"), "{ran}");
+    let path = "lock/clusters/west.yaml";
+    // the record of what the link was begun with comes before what is published
+    checkout.edit(path, "port: 15443", "port: 15449");
+    let ran = checkout.engine(&["argocd", "generate", "--cluster", "east"]);
+    assert!(ran.code == 4 && ran.stdout.is_empty() && ran.stderr.contains("the network of `west`"), "{ran}");
+}
+
+mod step {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use isthmus::model::lock::{Lock, Stage};
+    use isthmus::model::mesh::{EvidenceRule, Mesh};
+    use isthmus::model::needs::{Condition, Row};
+    use isthmus::pipeline::law::{Breach, BreachKind, Look, Record, Unseen, Used, step};
+    use isthmus::pipeline::{Input, Program};
+    use isthmus::spec::Source;
+    use isthmus::types::address::Endpoint;
+    use isthmus::types::name::ClusterName;
+    use isthmus::types::step::StepKind;
+    use isthmus::types::time::Timestamp;
+    use isthmus::wire::metadata::{
+        Evidence, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown, StandardMeshConfig,
+    };
+
+    use crate::support::checkout::Checkout;
+
+    /// Two clusters that are joined, and what both show.
+    #[derive(Clone)]
+    struct Pair {
+        mesh: Mesh,
+        before: Lock,
+        after: Lock,
+        shown: BTreeMap<ClusterName, Option<Evidence>>,
+    }
+
+    fn name(name: &str) -> ClusterName {
+        name.parse().unwrap()
+    }
+
+    fn pair() -> Pair {
+        let checkout = Checkout::joined();
+        let file = |path: &str| std::fs::read(checkout.path(path)).unwrap();
+        let lock = ["clusters/east", "clusters/west", "links/east", "links/west", "mesh"];
+        let lock = lock.into_iter().map(|name| format!("lock/{name}.yaml")).filter(|path| checkout.path(path).exists());
+        let input = Input {
+            specs: vec![Source { path: "specs/mesh.yaml".into(), bytes: file("specs/mesh.yaml") }],
+            lock: lock.map(|path| (path.clone(), file(&path))).collect(),
+            ..Input::default()
+        };
+        let Program { mut mesh, lock, .. } = Program::load(&input, &|_| None).unwrap();
+        for (name, cluster) in &mut mesh.clusters {
+            cluster.endpoint = format!("https://{name}.example.com/metadata").parse::<Endpoint>().unwrap();
+            cluster.evidence = EvidenceRule::Required;
+            cluster.istio.prepared = false;
+        }
+        let shown = mesh.clusters.keys().map(|name| (name.clone(), Some(evidence(&lock, name)))).collect();
+        Pair { mesh, before: lock.clone(), after: lock, shown }
+    }
+
+    /// All is live, and everything is read.
+    fn evidence(lock: &Lock, of: &ClusterName) -> Evidence {
+        let others = lock.clusters.iter().filter(|(name, _)| *name != of).map(|(_, other)| other);
+        let joined: Vec<_> = others.clone().map(|other| other.joined_with.clone().unwrap()).collect();
+        let network = |name: &isthmus::model::lock::JoinedWith| LiveNetwork {
+            name: name.network.clone(),
+            gateways: name.reach.gateways.clone(),
+        };
+        let route = |to: &isthmus::model::lock::JoinedWith| LiveRoute {
+            cluster_id: to.cluster_id.clone(),
+            api_host: to.reach.api_host.clone(),
+            state: RouteState::Ok,
+            reason: None,
+        };
+        let read = |of: &isthmus::model::lock::JoinedWith| Read {
+            cluster_id: of.cluster_id.clone(),
+            state: ReadState::Synced,
+        };
+        Evidence {
+            trusts: Shown::Seen(others.flat_map(|other| &other.public.roots).map(|root| root.digest).collect()),
+            networks: Shown::Seen(joined.iter().map(network).collect()),
+            reads: Shown::Seen(joined.iter().map(read).collect()),
+            routes: Shown::Seen(joined.iter().map(route).collect()),
+            prepared: Shown::Seen(true),
+            credentials: Shown::Unknown("not looked at".to_owned()),
+            mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            serial: Shown::Seen(7),
+        }
+    }
+
+    impl Pair {
+        fn stage(lock: &mut Lock, reader: &str, peer: &str, stage: Option<Stage>) {
+            let links = lock.links.get_mut(&name(reader)).unwrap();
+            match stage {
+                Some(stage) => links.get_mut(&name(peer)).unwrap().stage = stage,
+                None => drop(links.remove(&name(peer))),
+            }
+        }
+
+        /// `east` begins to read `west`.
+        fn opens() -> Self {
+            let mut pair = pair();
+            Self::stage(&mut pair.before, "east", "west", Some(Stage::Joining));
+            pair
+        }
+
+        /// `east` shows no more that it reads `west`, and its links move on.
+        fn closes(from: Stage, to: Option<Stage>) -> Self {
+            let mut pair = pair();
+            for (reader, peer) in [("east", "west"), ("west", "east")] {
+                Self::stage(&mut pair.before, reader, peer, Some(from));
+                Self::stage(&mut pair.after, reader, peer, to);
+                pair.before.links.get_mut(&name(reader)).unwrap().get_mut(&name(peer)).unwrap().closed = Some(7);
+                let shown = pair.of(reader);
+                (shown.reads, shown.routes) = (Shown::Seen(Vec::new()), Shown::Seen(Vec::new()));
+            }
+            pair
+        }
+
+        fn of(&mut self, cluster: &str) -> &mut Evidence {
+            self.shown.get_mut(&name(cluster)).unwrap().as_mut().unwrap()
+        }
+
+        fn breaches(&self) -> BTreeSet<BreachKind> {
+            let look = |(name, evidence): (&'_ ClusterName, &'_ Option<Evidence>)| {
+                let uuid = &self.before.clusters[name].public.cluster_uuid;
+                (name.clone(), uuid.clone(), evidence.clone())
+            };
+            let looks: Vec<_> = self.shown.iter().map(look).collect();
+            let seen = looks.iter().map(|(name, uuid, evidence)| (name, Look { uuid, evidence: evidence.as_ref() }));
+            let found = step(&self.mesh, &self.before, &self.after, &seen.collect(), Timestamp::EPOCH);
+            found.into_iter().map(|Breach { kind, .. }| kind).collect()
+        }
+
+        #[track_caller]
+        fn lacks(&self, what: Unseen, cluster: &str) {
+            let breaches = self.breaches();
+            assert!(breaches.contains(&BreachKind::Unseen(what, name(cluster))), "{what:?} of {cluster}: {breaches:?}");
+        }
+    }
+
+    fn unknown<T>() -> Shown<T> {
+        Shown::Unknown("the port is closed".to_owned())
+    }
+
+    /// What a link opens with is the table's, each stated anew.
+    #[test]
+    fn a_link_opens_only_with_everything_that_the_table_lists() {
+        assert_eq!(Pair::opens().breaches(), BTreeSet::new());
+        type Mutation = fn(&mut Pair);
+        for condition in Row::of(StepKind::RenderSecret).conditions() {
+            let (what, cluster, mutations): (Unseen, &str, Vec<Mutation>) = match condition {
+                Condition::ReaderDocument => {
+                    (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.remove(&name("east")))])
+                }
+                Condition::PeerDocument => (
+                    Unseen::Address,
+                    "west",
+                    vec![|pair| pair.after.clusters.get_mut(&name("west")).unwrap().joined_with = None],
+                ),
+                // it is not shown but published: no secret is rendered without it
+                Condition::RelayCa => continue,
+                Condition::ReaderEvidence => {
+                    (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.insert(name("east"), None))])
+                }
+                Condition::PeerRootsInReader => (
+                    Unseen::Trusts,
+                    "east",
+                    vec![|pair| pair.of("east").trusts = unknown(), |pair| {
+                        pair.of("east").trusts = Shown::Seen(BTreeSet::new())
+                    }],
+                ),
+                Condition::PeerNetwork => (
+                    Unseen::Networks,
+                    "east",
+                    vec![
+                        |pair| pair.of("east").networks = unknown(),
+                        |pair| pair.of("east").networks = Shown::Seen(Vec::new()),
+                        |pair| {
+                            let Shown::Seen(networks) = &mut pair.of("east").networks else { return };
+                            networks[0].gateways.clear();
+                        },
+                    ],
+                ),
+                Condition::Route => (
+                    Unseen::Routes,
+                    "east",
+                    vec![
+                        |pair| pair.of("east").routes = unknown(),
+                        |pair| pair.of("east").routes = Shown::Seen(Vec::new()),
+                        |pair| {
+                            let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
+                            routes[0].api_host = "elsewhere.example.com".parse().unwrap();
+                        },
+                    ],
+                ),
+                Condition::Admission => (
+                    Unseen::Routes,
+                    "east",
+                    vec![|pair| {
+                        let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
+                        routes[0].state = RouteState::Failed;
+                    }],
+                ),
+                Condition::ReaderPrepared => (
+                    Unseen::Prepared,
+                    "east",
+                    vec![|pair| pair.of("east").prepared = unknown(), |pair| {
+                        pair.of("east").prepared = Shown::Seen(false)
+                    }],
+                ),
+                Condition::PeerEvidence => (
+                    Unseen::Evidence,
+                    "west",
+                    vec![|pair| drop(pair.shown.insert(name("west"), None)), |pair| {
+                        drop(pair.shown.remove(&name("west")))
+                    }],
+                ),
+                Condition::ReaderRootsInPeer => (
+                    Unseen::Trusts,
+                    "west",
+                    vec![|pair| pair.of("west").trusts = unknown(), |pair| {
+                        pair.of("west").trusts = Shown::Seen(BTreeSet::new())
+                    }],
+                ),
+                Condition::PeerPrepared => (
+                    Unseen::Prepared,
+                    "west",
+                    vec![|pair| pair.of("west").prepared = unknown(), |pair| {
+                        pair.of("west").prepared = Shown::Seen(false)
+                    }],
+                ),
+                Condition::RootsNotHidden => (
+                    Unseen::MeshConfig,
+                    "east",
+                    vec![|pair| {
+                        let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
+                        pair.of("east").mesh_config = Shown::Seen(hides);
+                    }],
+                ),
+            };
+            for mutation in mutations {
+                let mut pair = Pair::opens();
+                mutation(&mut pair);
+                pair.lacks(what, cluster);
+            }
+        }
+    }
+
+    #[test]
+    fn evidence_of_another_cluster_opens_nothing() {
+        let mut pair = Pair::opens();
+        pair.after.clusters.get_mut(&name("west")).unwrap().public.cluster_uuid =
+            "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse().unwrap();
+        assert!(pair.breaches().contains(&BreachKind::Unseen(Unseen::Evidence, name("west"))));
+        assert!(pair.breaches().contains(&BreachKind::Changed(Record::Uuid, name("west"))));
+    }
+
+    #[test]
+    fn a_link_closes_only_when_its_reader_shows_that_it_lets_go() {
+        let still = |used| BTreeSet::from([BreachKind::StillUsed(used)]);
+        let leaving = || Pair::closes(Stage::Leaving, Some(Stage::LeavingTrust));
+        assert_eq!(leaving().breaches(), BTreeSet::new());
+        assert_eq!(Pair::closes(Stage::Joined, Some(Stage::LeavingTrust)).breaches(), still(Used::Secret));
+        assert_eq!(Pair::closes(Stage::Joined, None).breaches(), still(Used::Secret));
+        assert_eq!(Pair::closes(Stage::Leaving, None).breaches(), BTreeSet::new());
+        assert_eq!(Pair::closes(Stage::LeavingTrust, None).breaches(), BTreeSet::new());
+        for mutation in [
+            |pair: &mut Pair| pair.of("east").reads = unknown(),
+            |pair: &mut Pair| pair.of("east").reads = evidence(&pair.before, &name("east")).reads,
+            |pair: &mut Pair| pair.of("east").serial = Shown::Seen(6),
+            |pair: &mut Pair| pair.of("east").serial = unknown(),
+            |pair: &mut Pair| drop(pair.shown.remove(&name("east"))),
+            |pair: &mut Pair| drop(pair.shown.insert(name("east"), None)),
+        ] {
+            let mut pair = leaving();
+            mutation(&mut pair);
+            assert_eq!(pair.breaches(), still(Used::Secret));
+        }
+        let mut pair = Pair::closes(Stage::LeavingTrust, None);
+        pair.of("west").routes = unknown();
+        assert_eq!(pair.breaches(), still(Used::Route));
+    }
+
+    #[test]
+    fn what_links_rest_on_stays() {
+        let changed = |record| BTreeSet::from([BreachKind::Changed(record, name("west"))]);
+        let with = |edit: fn(&mut Lock)| {
+            let mut pair = pair();
+            edit(&mut pair.after);
+            pair.breaches()
+        };
+        fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {
+            lock.clusters.get_mut(&name("west")).unwrap()
+        }
+        assert_eq!(with(|_| {}), BTreeSet::new());
+        assert_eq!(with(|lock| drop(lock.clusters.remove(&name("west")))), changed(Record::Entry));
+        assert_eq!(with(|lock| west(lock).joined_with = None), changed(Record::JoinedWith));
+        let rename = |lock: &mut Lock| west(lock).joined_with.as_mut().unwrap().cluster_id = "other".parse().unwrap();
+        assert_eq!(with(rename), changed(Record::JoinedWith));
+        let root = pair().before.clusters[&name("west")].public.roots[0].digest;
+        assert_eq!(with(|lock| west(lock).public.roots.clear()), changed(Record::Root(root)));
+        let moved = |lock: &mut Lock| west(lock).joined_with.as_mut().unwrap().reach.gateways.clear();
+        assert_eq!(with(moved), BTreeSet::new());
+        let mut pair = pair();
+        pair.before.serials.insert(name("west"), 9);
+        pair.after.serials.insert(name("west"), 8);
+        assert_eq!(pair.breaches(), changed(Record::Serial));
+    }
+}
