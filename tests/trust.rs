@@ -581,12 +581,21 @@ fn an_attested_field_may_stay_unknown_and_no_other() {
     }
 }
 
+/// Their trust domains differ, and the Istio of one of them accepts that by an alias alone.
+fn is_older(accepted: &mut Accepted, cluster: &str) {
+    accepted.lock.clusters.get_mut("bravo").unwrap().public.trust_domain = "bravo.example".parse().ok();
+    let istio = accepted.lock.clusters.get_mut(cluster).unwrap().public.istio.as_mut().unwrap();
+    istio.version = Some("1.28.4".to_owned());
+}
+
 /// Takes one condition away.
 fn without(condition: Condition, accepted: &mut Accepted) {
     let (reader, peer) = match condition {
         Condition::ReaderDocument => return accepted.lock.clusters.get_mut("alfa").unwrap().private = None,
         Condition::PeerDocument => return accepted.lock.clusters.get_mut("bravo").unwrap().private = None,
         Condition::RelayCa => return accepted.lock.clusters.get_mut("alfa").unwrap().public.relay_ca = None,
+        Condition::PeerDomainInReader => return is_older(accepted, "alfa"),
+        Condition::ReaderDomainInPeer => return is_older(accepted, "bravo"),
         _ => ("alfa", "bravo"),
     };
     let showing = |accepted: &mut Accepted, of: &str, change: &dyn Fn(&mut Evidence)| {
@@ -596,7 +605,11 @@ fn without(condition: Condition, accepted: &mut Accepted) {
     let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
     let unseen = Showing::Unseen(UnseenReason::PublicDocument);
     match condition {
-        Condition::ReaderDocument | Condition::PeerDocument | Condition::RelayCa => {}
+        Condition::ReaderDocument
+        | Condition::PeerDocument
+        | Condition::RelayCa
+        | Condition::PeerDomainInReader
+        | Condition::ReaderDomainInPeer => {}
         Condition::ReaderEvidence => accepted.news.get_mut(reader).unwrap().evidence = unseen,
         Condition::PeerEvidence => accepted.news.get_mut(peer).unwrap().evidence = unseen,
         Condition::PeerRootsInReader => showing(accepted, reader, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
@@ -632,6 +645,88 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
         assert_eq!(waits.len(), 1, "{condition:?}: {waits:?}");
         assert!(reasons.insert(waits[0].to_string()), "{condition:?} is told of as another: {waits:?}");
     }
+}
+
+/// Two clusters of different trust domains, of which `alfa` runs this Istio.
+fn of_two_domains(version: Option<&str>) -> World {
+    let mut world = World::new(&["alfa", "bravo"]);
+    world.public("bravo").trust_domain = "bravo.example".parse().ok();
+    world.public("alfa").istio.as_mut().unwrap().version = version.map(str::to_owned);
+    world.take(&[]);
+    world
+}
+
+#[test]
+fn a_new_link_merges_trust_domains_where_the_spec_says_so_and_waits_where_it_has_to_say() {
+    let (reader, peer) = (name("alfa"), name("bravo"));
+    let written = Some(false);
+    for (version, stated, in_lock, stage, merged) in [
+        (Some("1.29.0"), None, written, Stage::Joined, false),
+        (Some("1.32-alpha.eed52ebb66ad"), None, written, Stage::Joined, false),
+        (Some("1.28.9"), None, written, Stage::Joining, false),
+        (Some("1.28.9"), Some(false), written, Stage::Joining, false),
+        // the alias has to be in the cluster before traffic needs it
+        (Some("1.28.9"), Some(true), written, Stage::Joining, true),
+        (Some("1.28.9"), Some(true), Some(true), Stage::Joined, true),
+        (Some("1.31.1"), Some(true), Some(true), Stage::Joined, true),
+        (None, None, written, Stage::Joining, false),
+        (None, Some(false), written, Stage::Joined, false),
+        (None, Some(true), Some(true), Stage::Joined, true),
+    ] {
+        let mut world = of_two_domains(version);
+        if let Some(stated) = stated {
+            world.says("alfa", &format!("  mergeTrustDomains: {stated}\n"));
+        }
+        let mesh = world.compiled();
+        let mut accepted = at_the_gate(&world, &mesh);
+        let links = accepted.lock.links.get_mut(&reader).unwrap();
+        links.get_mut(&peer).unwrap().merged = in_lock == Some(true);
+        let advanced = advance(&mesh, &accepted, &BTreeSet::new(), false, NOW);
+        let link = advanced.lock.link(&reader, &peer).unwrap();
+        assert_eq!((link.stage, link.merged), (stage, merged), "{version:?} {stated:?}");
+        let waits = advanced.waits.get(&StepId::secret(&reader, &peer));
+        assert_eq!(waits.is_some(), stage == Stage::Joining, "{version:?} {stated:?}: {waits:?}");
+    }
+}
+
+#[test]
+fn trust_domains_that_are_merged_stay_so_until_the_spec_says_otherwise() {
+    let (reader, peer) = (name("alfa"), name("bravo"));
+    for (version, stated, before, after, refused) in [
+        (Some("1.31.1"), None, true, true, false),
+        (Some("1.28.9"), None, true, true, false),
+        (None, None, true, true, false),
+        (Some("1.31.1"), Some(false), true, false, false),
+        // somebody vouches for the version
+        (None, Some(false), true, false, false),
+        (Some("1.28.9"), Some(false), true, true, true),
+        (Some("1.31.1"), Some(true), false, true, false),
+        // an older istiod appears later
+        (Some("1.28.9"), None, false, false, false),
+    ] {
+        let mut world = of_two_domains(version);
+        let link = LockedLink { merged: before, ..LockedLink::new(Stage::Joined) };
+        world.lock.links.entry(reader.clone()).or_default().insert(peer.clone(), link);
+        if let Some(stated) = stated {
+            world.says("alfa", &format!("  mergeTrustDomains: {stated}\n"));
+        }
+        let advanced = advance(&world.compiled(), &world.turn(&[]), &BTreeSet::new(), false, NOW);
+        let link = advanced.lock.link(&reader, &peer).unwrap();
+        assert_eq!((link.stage, link.merged), (Stage::Joined, after), "{version:?} {stated:?}");
+        let step = StepId::of(StepKind::RenderTrust, &reader);
+        assert_eq!(advanced.refusals.contains_key(&step), refused, "{version:?} {stated:?}");
+    }
+}
+
+#[test]
+fn clusters_of_one_trust_domain_have_none_to_merge() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    world.says("alfa", "  mergeTrustDomains: true\n");
+    let link = LockedLink { merged: true, ..LockedLink::new(Stage::Joined) };
+    world.lock.links.entry(name("bravo")).or_default().insert(name("alfa"), link.clone());
+    world.lock.links.entry(name("alfa")).or_default().insert(name("bravo"), link);
+    let lock = advance(&world.compiled(), &world.turn(&[]), &BTreeSet::new(), false, NOW).lock;
+    assert!(lock.links.values().flat_map(|links| links.values()).all(|link| !link.merged), "{:?}", lock.links);
 }
 
 #[test]

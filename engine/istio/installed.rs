@@ -19,8 +19,9 @@ pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
         let parts = version.split(|c: char| !c.is_ascii_digit()).take(3);
         parts.map(|part| part.parse().unwrap_or(0)).collect()
     };
-    // the oldest: it has the bugs that somebody has to live with
-    let version = istiods.iter().filter_map(|istiod| istiod.version.clone()).min_by_key(|version| numbers(version));
+    // the oldest: it has the bugs that somebody has to live with; one that does not tell may be older still
+    let versions: Option<Vec<String>> = istiods.iter().map(|istiod| istiod.version.clone()).collect();
+    let version = versions.and_then(|all| all.into_iter().min_by_key(|version| numbers(version)));
     IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()) }
 }
 

@@ -121,6 +121,8 @@ pub struct Cluster {
     pub network: Option<NetworkName>,
     /// Trust domain stated by the spec.
     pub trust_domain: Option<TrustDomain>,
+    /// Whether its policies take identities of its peers' trust domains for its own; `None`: as each link began.
+    pub merge_trust_domains: Option<bool>,
     /// Its Istio.
     pub istio: Istio,
     /// Gateways stated by the spec.

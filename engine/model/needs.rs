@@ -126,6 +126,8 @@ pub enum Condition {
     ReaderEvidence,
     /// The reader trusts the peer's roots.
     PeerRootsInReader,
+    /// The reader accepts identities of the peer's trust domain.
+    PeerDomainInReader,
     /// The reader knows the peer's network, with its gateways.
     PeerNetwork,
     /// The reader's relay has the route to the peer.
@@ -138,6 +140,8 @@ pub enum Condition {
     PeerEvidence,
     /// The peer trusts the reader's roots: trust on one side alone is a 503.
     ReaderRootsInPeer,
+    /// The peer accepts identities of the reader's trust domain: it is the peer's proxies that the reader's clients ask.
+    ReaderDomainInPeer,
     /// istiod and proxies of the peer are prepared.
     PeerPrepared,
     /// No standard mesh configuration of the reader hides the roots that are written for it.
@@ -200,12 +204,14 @@ const SECRET: &[Need] = {
         sees_beyond(Condition::RelayCa, FetchCa, Own),
         sees(Condition::ReaderEvidence, DiscoverProxy, Own),
         sees(Condition::PeerRootsInReader, RenderTrust, Own),
+        sees(Condition::PeerDomainInReader, RenderTrust, Own),
         sees(Condition::PeerNetwork, RenderNetworks, Own),
         sees(Condition::Route, RenderRoutes, Own),
         sees(Condition::Admission, ExchangeKeys, Peer),
         sees(Condition::ReaderPrepared, DiscoverProxy, Own),
         sees_beyond(Condition::PeerEvidence, DiscoverProxy, Peer),
         sees(Condition::ReaderRootsInPeer, RenderTrust, Peer),
+        sees(Condition::ReaderDomainInPeer, RenderTrust, Peer),
         sees_beyond(Condition::PeerPrepared, DiscoverProxy, Peer),
         sees(Condition::RootsNotHidden, DiscoverProxy, Own),
     ]

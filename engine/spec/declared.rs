@@ -115,6 +115,8 @@ pub struct ClusterSpec {
     pub network: Option<At<NetworkName>>,
     /// `spec.trustDomain`.
     pub trust_domain: Option<At<TrustDomain>>,
+    /// `spec.mergeTrustDomains`.
+    pub merge_trust_domains: Option<At<bool>>,
     /// `spec.istio`.
     pub istio: IstioSpec,
     /// `spec.gateways`.

@@ -174,6 +174,10 @@ fn cluster() -> Value {
             },
             "network": text(LABEL_VALUE, "default: what the cluster publishes"),
             "trustDomain": text("^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$", "default: what the cluster publishes"),
+            "mergeTrustDomains": {
+                "type": "boolean",
+                "description": "true: AuthorizationPolicies take identities of its peers' trust domains for its own (trustDomainAliases), which Istio below 1.29 needs; false: they do not, and what was merged is so no longer; default: no new link merges them",
+            },
             "istio": object(ISTIO, &[], istio),
             "gateways": many(object(&["address", "port"], &["address"], gateway), "override of the published gateways"),
             "flatNetwork": flag(false, "pods reach each other without a gateway"),

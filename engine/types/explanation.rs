@@ -135,6 +135,8 @@ codes! {
     RelayNotAdmitted = "relay-not-admitted",
     /// istiod or proxies lack settings.
     IstioNotPrepared = "istio-not-prepared",
+    /// A trust domain that the reader does not accept yet.
+    TrustDomainNotAccepted = "trust-domain-not-accepted",
     /// The standard mesh configuration hides root CAs.
     RootCasHidden = "root-cas-hidden",
     /// An object that left the tree is still seen.
@@ -396,7 +398,7 @@ mod tests {
             key-unusable key-not-known cluster-key-needed reader-not-known \
             cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
-            istio-not-prepared root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
+            istio-not-prepared trust-domain-not-accepted root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
             lock-entry-missing lock-link-missing file-not-ours folder-of-unknown-cluster \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \

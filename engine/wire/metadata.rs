@@ -137,6 +137,14 @@ pub struct IstioFacts {
     pub namespace: Option<Namespace>,
 }
 
+impl IstioFacts {
+    /// Major and minor number of the oldest istiod; `None`: it is not known.
+    pub fn release(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.version.as_ref()?.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
 /// `private/multicluster.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrivateDocument {

@@ -82,6 +82,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a trust domain that an older Istio accepts by an alias alone",
+        codes: &[Code::TrustDomainNotAccepted],
+        run: |peers| {
+            let site = Site::new(peers);
+            site.change("west", |shown| shown.public.trust_domain = "west.example".parse().ok());
+            site.change("east", |shown| shown.public.istio.as_mut().unwrap().version = Some("1.28.4".to_owned()));
+            site.checkout.engine(&["apply", "--create-keys"]).done();
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
         name: "evidence that is unknown, and evidence that is missing",
         codes: &[Code::EvidenceUnknown, Code::EvidenceMissing],
         run: |peers| {

@@ -206,7 +206,19 @@ fn a_root_of_two_peers_is_one_entry_with_both_trust_domains() {
     let mut world = World::joined(&["east", "north", "west"]);
     world.locked("west").public.roots = vec![root("north")];
     world.locked("west").public.trust_domain = Some("west.example.com".parse().unwrap());
-    insta::assert_snapshot!("one_root_of_two_peers", file(&world.render("east"), "configmap-isthmus-mesh.yaml"));
+    let apart = file(&world.render("east"), "configmap-isthmus-mesh.yaml");
+    insta::assert_snapshot!("one_root_of_two_peers", apart);
+
+    // a trust domain is an alias where its link says so, and for nobody else
+    let links = world.lock.links.get_mut(&name("east")).unwrap();
+    for link in links.values_mut() {
+        link.merged = true;
+    }
+    let merged = file(&world.render("east"), "configmap-isthmus-mesh.yaml");
+    let alias = "    trustDomainAliases:\n    - west.example.com\n";
+    assert_eq!(merged.replace(alias, ""), apart);
+    assert_ne!(merged, apart);
+    assert!(!file(&world.render("north"), "configmap-isthmus-mesh.yaml").contains("trustDomainAliases"));
 }
 
 #[test]

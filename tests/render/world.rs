@@ -69,6 +69,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         cluster_id: None,
         network: None,
         trust_domain: None,
+        merge_trust_domains: None,
         istio: Istio {
             namespace: "istio-system".parse().unwrap(),
             revisions: vec!["default".parse().unwrap()],

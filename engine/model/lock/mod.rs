@@ -186,12 +186,15 @@ pub struct LockedLink {
     pub since: Option<Timestamp>,
     /// The reader's serial at which it began to leave, or went on leaving.
     pub closed: Option<u64>,
+    /// Policies of the reader take identities of the peer's trust domain for their own (`trustDomainAliases`). All links of a
+    /// lock of version 1 were begun so.
+    pub merged: bool,
 }
 
 impl LockedLink {
     /// A link that has just come to a stage.
     pub fn new(stage: Stage) -> Self {
-        Self { stage, unproven: false, since: None, closed: None }
+        Self { stage, unproven: false, since: None, closed: None, merged: false }
     }
 }
 
@@ -391,9 +394,10 @@ impl Lock {
             if let Some(serial) = wire.serial {
                 self.serials.insert(reader.clone(), serial);
             }
+            let merged_all = wire.version < 2;
             let links = wire.links.into_iter().map(|(peer, link)| {
-                let WireLink { stage, unproven, since, closed, epoch: _ } = link;
-                (peer, LockedLink { stage, unproven, since, closed })
+                let WireLink { stage, unproven, since, closed, merged, epoch: _ } = link;
+                (peer, LockedLink { stage, unproven, since, closed, merged: merged || merged_all })
             });
             let links: BTreeMap<_, _> = links.collect();
             if !links.is_empty() {
@@ -423,8 +427,8 @@ impl Lock {
         let readers: BTreeSet<&ClusterName> = linked.chain(self.serials.keys()).collect();
         for reader in readers {
             let links = self.links_of(reader).map(|(peer, link)| {
-                let LockedLink { stage, unproven, since, closed } = link.clone();
-                (peer.clone(), WireLink { stage, unproven, since, closed, epoch: None })
+                let LockedLink { stage, unproven, since, closed, merged } = link.clone();
+                (peer.clone(), WireLink { stage, unproven, since, closed, merged, epoch: None })
             });
             let wire = WireLinks {
                 version: LOCK_VERSION,
@@ -472,6 +476,8 @@ struct WireLink {
     since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closed: Option<u64>,
+    #[serde(default, rename = "trustDomainMerged", skip_serializing_if = "std::ops::Not::not")]
+    merged: bool,
     /// Of a direct credential, by which a lock of version 0.1 is known to have some. Never written.
     #[serde(default, skip_serializing)]
     epoch: Option<u32>,

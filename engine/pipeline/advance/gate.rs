@@ -8,6 +8,7 @@ use crate::model::known::{Known, Proxy};
 use crate::model::mesh::{EvidenceField, Reconciler};
 use crate::model::needs::{Condition, Row};
 use crate::pipeline::accept::UnseenReason;
+use crate::pipeline::advance::domains;
 use crate::pipeline::advance::reasons::{LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
@@ -19,6 +20,8 @@ pub(super) struct End<'a> {
     pub(super) known: Known<'a>,
     /// This run's evidence; `None`: it publishes none; an error says why it was not seen.
     pub(super) showing: Result<Option<&'a Evidence>, &'a UnseenReason>,
+    /// Whether its link to the other end has an alias for the other's trust domain; `None`: it has no such link.
+    pub(super) merged: Option<bool>,
 }
 
 /// A link at the gate.
@@ -79,6 +82,7 @@ impl Gate<'_> {
             (_, None) => Ok(()),
             (Condition::ReaderEvidence, Some(_)) => reader.evidence(),
             (Condition::PeerRootsInReader, Some(_)) => reader.trusts(peer),
+            (Condition::PeerDomainInReader, Some(_)) => reader.accepts(peer),
             (Condition::PeerNetwork, Some(proxy)) => reader.network(peer, proxy),
             (Condition::Route, Some(proxy)) => reader.route(peer, proxy),
             (Condition::Admission, Some(proxy)) => reader.admission(peer, proxy),
@@ -89,6 +93,7 @@ impl Gate<'_> {
             }
             (Condition::PeerEvidence, Some(_)) => peer.evidence(),
             (Condition::ReaderRootsInPeer, Some(_)) => peer.trusts(reader),
+            (Condition::ReaderDomainInPeer, Some(_)) => peer.accepts(reader),
             (Condition::PeerPrepared, Some(_)) => peer.prepared(),
             (Condition::RootsNotHidden, Some(_)) => self.roots_not_hidden(),
         }
@@ -151,6 +156,12 @@ impl End<'_> {
             Ok(_) => wait(LinkWait::RootCa { of: other.name(), within: self.name() }),
             Err(lack) => Err(lack),
         }
+    }
+
+    /// It accepts identities of the other's trust domain.
+    fn accepts(&self, other: &Self) -> Judged {
+        let Some(lack) = domains::lack(&self.known, &other.known, self.merged) else { return Ok(()) };
+        wait(LinkWait::TrustDomain { domain: other.known.trust_domain(), of: other.name(), within: self.name(), lack })
     }
 
     fn network(&self, peer: &Self, proxy: &Proxy) -> Judged {

@@ -89,7 +89,7 @@ impl<'a> Links<'a> {
             self.set(link, Stage::Joined, Vec::new());
             return;
         }
-        let Some((reader, peer)) = self.end(&link.reader).zip(self.end(&link.peer)) else { return };
+        let Some((reader, peer)) = self.end(link).zip(self.end(&link.back())) else { return };
         let hides_our_roots = self.news(&link.reader).is_some_and(|news| hides_our_roots(reader.known.cluster, news));
         let findings = Gate { reader, peer, hides_our_roots }.judge();
         if !findings.waits.is_empty() {
@@ -99,7 +99,9 @@ impl<'a> Links<'a> {
         self.set(link, Stage::Joined, findings.unproven);
     }
 
-    fn end(&self, name: &ClusterName) -> Option<End<'a>> {
-        Some(End { known: self.known(name)?, showing: self.showing(name) })
+    /// The reader's end of a link.
+    fn end(&self, Link { reader, peer }: &Link) -> Option<End<'a>> {
+        let merged = self.accepted.lock.link(reader, peer).map(|link| link.merged);
+        Some(End { known: self.known(reader)?, showing: self.showing(reader), merged })
     }
 }

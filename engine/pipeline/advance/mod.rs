@@ -4,6 +4,7 @@
 //! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a run.
 //! The stage is pure: it sees the mesh, the lock and what [`accept`](mod@crate::pipeline::accept) took, and never asks anybody.
 
+mod domains;
 mod gate;
 pub(crate) mod gone;
 mod guard;
@@ -23,8 +24,9 @@ use crate::pipeline::accept::{Accepted, News};
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
+pub use self::domains::notes as domain_notes;
 pub use self::links::{Advanced, Move};
-pub use self::reasons::{AdvanceRefusal, LinkWait, Unproven, Withdrawn};
+pub use self::reasons::{AdvanceRefusal, DomainLack, LinkWait, Unproven, Withdrawn};
 
 /// Moves every link at most one stage. `allow_delete` lifts the deletion guard; `now` counts how long a stage of leaving
 /// lasted that no evidence can show to be over.
@@ -73,6 +75,7 @@ pub fn advance<'a>(
     };
     links.join();
     links.leave();
+    links.merge_domains();
     links.guard();
     links.number();
     joined_with::record(mesh, &mut links.advanced.lock);

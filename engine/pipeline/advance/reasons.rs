@@ -7,7 +7,7 @@ use std::fmt;
 use crate::model::mesh::EvidenceField;
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
-use crate::types::name::ClusterName;
+use crate::types::name::{ClusterName, TrustDomain};
 use crate::types::time::Timestamp;
 
 /// What a link waits for before it moves to its next stage.
@@ -98,6 +98,17 @@ pub enum LinkWait {
     HiddenRootCas {
         /// Whose.
         cluster: ClusterName,
+    },
+    /// A trust domain that a cluster does not accept yet.
+    TrustDomain {
+        /// The trust domain.
+        domain: TrustDomain,
+        /// Whose.
+        of: ClusterName,
+        /// Where it is not accepted.
+        within: ClusterName,
+        /// Why not.
+        lack: DomainLack,
     },
     /// An object that left the tree and is still seen.
     StillThere {
@@ -191,6 +202,7 @@ impl LinkWait {
             Self::Admission { .. } => Code::RelayNotAdmitted,
             Self::Preparation { .. } => Code::IstioNotPrepared,
             Self::HiddenRootCas { .. } => Code::RootCasHidden,
+            Self::TrustDomain { .. } => Code::TrustDomainNotAccepted,
             Self::StillThere { .. } => Code::WithdrawnObjectStillThere,
             Self::MaybeThere { .. } => Code::WithdrawnObjectUnknown,
             Self::Sync { .. } => Code::NotSynced,
@@ -230,6 +242,18 @@ impl LinkWait {
             Self::HiddenRootCas { cluster } => {
                 explain(format!("the standard mesh configuration of `{cluster}` to give up its `caCertificates`"))
             }
+            Self::TrustDomain { domain, of, within, lack } => {
+                let what = format!("`{within}` to accept trust domain `{domain}` of `{of}`");
+                match lack {
+                    DomainLack::Older { version } => explain(format!("{what}: expected Istio 1.29 or newer, found {version}"))
+                        .hint("say `mergeTrustDomains: true`, which makes identities of both domains one in every policy there"),
+                    DomainLack::VersionUnknown => explain(format!("{what}: the version of its Istio is not known")).hint(
+                        "say `mergeTrustDomains: false` if every istiod there is 1.29 or newer, and otherwise `true`, which makes \
+                         identities of both domains one in every policy there",
+                    ),
+                    DomainLack::AliasNotWritten => explain(format!("{what}: its alias is written in this run")),
+                }
+            }
             Self::StillThere { object, peer, reader } => {
                 explain(format!("{object} of `{peer}` to be gone from `{reader}`"))
             }
@@ -251,6 +275,20 @@ impl fmt::Display for LinkWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.explanation().fmt(f)
     }
+}
+
+/// Why a cluster does not accept identities of a trust domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DomainLack {
+    /// Its Istio accepts other trust domains by an alias alone, and the spec does not ask for one.
+    Older {
+        /// The oldest version there.
+        version: String,
+    },
+    /// It does not publish the version of its Istio, and the spec does not say what to do.
+    VersionUnknown,
+    /// The spec asks for an alias, which no run has written yet.
+    AliasNotWritten,
 }
 
 /// Why a move of a link rests on less than evidence.
@@ -307,6 +345,15 @@ pub enum AdvanceRefusal {
     },
     /// The standard mesh configuration hides the root CAs written for it.
     HiddenRootCas,
+    /// An alias is to go without which istiod would not accept the trust domain.
+    AliasStillNeeded {
+        /// The reader.
+        cluster: ClusterName,
+        /// The trust domain of the alias.
+        domain: TrustDomain,
+        /// The oldest version of its Istio.
+        version: String,
+    },
 }
 
 impl AdvanceRefusal {
@@ -315,6 +362,7 @@ impl AdvanceRefusal {
         match self {
             Self::TooManyDeletions { .. } => Code::TooManyDeletions,
             Self::HiddenRootCas => Code::RootCasHidden,
+            Self::AliasStillNeeded { .. } => Code::TrustDomainNotAccepted,
         }
     }
 
@@ -326,6 +374,13 @@ impl AdvanceRefusal {
                 format!("{going} of {of} links would go and no cluster is `state: leaving`"),
             )
             .hint("if that is meant, apply with --allow-delete"),
+            Self::AliasStillNeeded { cluster, domain, version } => Explanation::new(
+                self.code(),
+                format!(
+                    "without its alias `{cluster}` does not accept trust domain `{domain}`: expected Istio 1.29 or newer, found {version}"
+                ),
+            )
+            .hint("take `mergeTrustDomains: false` back, or bring every istiod there to 1.29 or newer first"),
             Self::HiddenRootCas => Explanation::new(
                 self.code(),
                 "the standard mesh configuration has `caCertificates`, which hide ours",

@@ -49,6 +49,7 @@ impl<'a> Compiler<'a> {
             cluster_id: spec.cluster_id.as_ref().map(|id| id.value.clone()),
             network: spec.network.as_ref().map(|network| network.value.clone()),
             trust_domain: spec.trust_domain.as_ref().map(|domain| domain.value.clone()),
+            merge_trust_domains: spec.merge_trust_domains.as_ref().map(|merge| merge.value),
             istio,
             gateways: spec.gateways.as_ref().map(|gateways| {
                 let mut gateways: Vec<_> = gateways.value.iter().map(|gateway| gateway.value.clone()).collect();
@@ -89,6 +90,7 @@ impl<'a> Compiler<'a> {
             cluster_id: None,
             network: None,
             trust_domain: None,
+            merge_trust_domains: None,
             istio: self.istio(&IstioSpec::default(), Reconciler::External),
             gateways: None,
             flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),

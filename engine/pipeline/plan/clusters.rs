@@ -11,6 +11,7 @@ use crate::model::layout::{KUSTOMIZATION, VALUES, VALUES_FILES, is_below, render
 use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::equal_subjects;
+use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::{self, Breach, Files};
 use crate::pipeline::meter::Stage;
@@ -128,9 +129,10 @@ pub(crate) fn plan(
     plan.warnings.extend(decided.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
     plan.moves.clone_from(&decided.advanced.moves);
     plan.moves.retain(|link, _| !refused.contains(&link.reader));
-    plan.notes = costs(&program.lock, &decided.advanced.renamed);
-    plan.notes.extend(notes(&program.mesh, &plan.moves));
     let kept = (!refused.is_empty()).then(|| unmoved(&program.lock, lock, &refused));
+    plan.notes = costs(&program.lock, &decided.advanced.renamed);
+    plan.notes.extend(domain_notes(&program.mesh, &program.lock, kept.as_ref().unwrap_or(lock)));
+    plan.notes.extend(notes(&program.mesh, &plan.moves));
     plan.lock = match &kept {
         Some(kept) if decided.accepted.is_some() => self::lock_steps(program, kept, tree)?,
         _ => lock_steps?.unwrap_or_default(),

@@ -192,7 +192,8 @@ fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConf
         }
     }
     let own_domain = reader.known.map(|known| known.trust_domain());
-    let domains = reader.links.iter().map(|link| &link.peer.trust_domain);
+    let merged = reader.links.iter().filter(|link| link.merged);
+    let domains = merged.map(|link| &link.peer.trust_domain);
     let rest = Rest {
         default_config: DefaultConfig { proxy_metadata: proxy_metadata(reader, target) },
         trust_domain_aliases: domains.filter(|domain| own_domain.as_ref() != Some(domain)).collect(),

@@ -32,6 +32,8 @@ pub(super) struct Link<'c> {
     pub(super) name: &'c ClusterName,
     pub(super) peer: &'c Peer<'c>,
     pub(super) stage: Stage,
+    /// Policies of the reader take identities of the peer's trust domain for their own.
+    pub(super) merged: bool,
 }
 
 /// The reader at hand.
