@@ -24,6 +24,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 #[path = "bed/argocd.rs"]
 mod argocd;
+#[path = "bed/domains.rs"]
+mod domains;
 #[path = "support/environment.rs"]
 #[allow(dead_code, reason = "the bed needs less of it than the other tests")]
 mod environment;
@@ -31,8 +33,14 @@ mod environment;
 mod init;
 #[path = "bed/join.rs"]
 mod join;
+#[path = "bed/mesh.rs"]
+mod mesh;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/roots.rs"]
+mod roots;
+#[path = "bed/three.rs"]
+mod three;
 
 use environment::TestEnvironment;
 use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
@@ -210,7 +218,7 @@ impl Bed {
     /// Starts both clusters, or says why not.
     fn start() -> Option<Self> {
         let bin = files_of_bed()?;
-        let bed = Self { dir: tempfile::tempdir().unwrap(), index: free_index(), bin };
+        let bed = Self { dir: tempfile::tempdir().unwrap(), index: free_index(2), bin };
         thread::scope(|scope| {
             for site in &SITES {
                 scope.spawn(|| {
@@ -374,21 +382,20 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Two neighbouring indexes whose addresses are free; where the search starts differs between processes.
-fn free_index() -> u16 {
+/// The first of so many neighbouring indexes whose addresses are free; where the search starts differs between processes.
+fn free_index(count: u16) -> u16 {
     let start = u16::try_from(std::process::id() % u32::from(INDEXES)).unwrap();
     let free = |address: String| TcpListener::bind(address).is_ok();
+    let all_free = |index: u16| {
+        let first = FIRST_PORT + index * PORTS_PER_INDEX;
+        (first..first + PORTS_PER_INDEX).all(|port| free(format!("127.0.0.1:{port}")))
+            && [(2, 6443), (3, 2379), (10, 8080), (20, 8443), (30, 8443), (40, 8443)]
+                .iter()
+                .all(|(host, port)| free(format!("127.0.{index}.{host}:{port}")))
+    };
     (0..INDEXES)
-        .map(|offset| (start + offset) % (INDEXES - 1) + 1)
-        .find(|index| {
-            [*index, index + 1].iter().all(|index| {
-                let first = FIRST_PORT + index * PORTS_PER_INDEX;
-                (first..first + PORTS_PER_INDEX).all(|port| free(format!("127.0.0.1:{port}")))
-                    && [(2, 6443), (3, 2379), (10, 8080), (20, 8443), (30, 8443), (40, 8443)]
-                        .iter()
-                        .all(|(host, port)| free(format!("127.0.{index}.{host}:{port}")))
-            })
-        })
+        .map(|offset| (start + offset) % (INDEXES + 1 - count) + 1)
+        .find(|index| (*index..index + count).all(all_free))
         .expect("free addresses for the bed")
 }
 

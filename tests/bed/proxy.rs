@@ -36,7 +36,7 @@ impl Site {
     fn start() -> Option<Self> {
         let bin = files_of_bed()?;
         let dir = tempfile::tempdir().unwrap();
-        let index = free_index();
+        let index = free_index(1);
         succeed(
             script("bed")
                 .env("ISTHMUS_TESTBED_OWNER", std::process::id().to_string())

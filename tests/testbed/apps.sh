@@ -36,7 +36,7 @@ kind: ConfigMap
 metadata: {name: istio, namespace: istio-system}
 data:
   mesh: |
-    trustDomain: cluster.local
+    trustDomain: $(cat trust-domain)
     accessLogFile: /dev/stdout
     defaultConfig:
       discoveryAddress: $grpc
@@ -91,7 +91,8 @@ app_port() {
     case $1 in
     cart) echo 7001 ;;
     orders) echo 7002 ;;
-    *) die "no app '$1'; there are: cart orders" ;;
+    stock) echo 7003 ;;
+    *) die "no app '$1'; there are: cart orders stock" ;;
     esac
 }
 
@@ -207,6 +208,9 @@ spec:
   - port: {number: $(app_port orders), name: http-orders, protocol: HTTP}
     bind: "${client%:*}"
     hosts: ["shop/orders.shop.svc.cluster.local"]
+  - port: {number: $(app_port stock), name: http-stock, protocol: HTTP}
+    bind: "${client%:*}"
+    hosts: ["shop/stock.shop.svc.cluster.local"]
 ---
 # Where the gateway listens. The bed's own, since a gateway in a pod of its own would take 0.0.0.0.
 apiVersion: networking.istio.io/v1
@@ -234,6 +238,7 @@ apps() {
     echo "$app" >app
     pod=$(pod_address "$index") backend=$(address "$index" backend) gateway=$(address "$index" gateway)
     need_free "$backend" "$gateway" "$(address "$index" client-cart)" "$(address "$index" client-orders)" \
+        "$(address "$index" client-stock)" \
         "$pod:$(server_port "$index")"
     app_objects "$name" "$index" "$app" "$pod" | kube apply --server-side --force-conflicts -f - >/dev/null
     pod_status shop "$app-0" "$pod" True
@@ -292,7 +297,7 @@ start_proxy() {
     # CA_ADDR stays unset: with it, the agent's certificate client would not take ISTIOD_SAN.
     start "$role" env -i -C "$PWD/$role" PATH="$PATH" HOME="$PWD/$role" \
         POD_NAME="$account-0" POD_NAMESPACE=$namespace SERVICE_ACCOUNT="$account" INSTANCE_IP="${address%:*}" \
-        TRUST_DOMAIN=cluster.local ISTIOD_SAN=istiod.istio-system.svc PILOT_CERT_PROVIDER=istiod \
+        TRUST_DOMAIN="$(cat trust-domain)" ISTIOD_SAN=istiod.istio-system.svc PILOT_CERT_PROVIDER=istiod \
         ISTIO_META_CLUSTER_ID="$name" ISTIO_META_NETWORK="network-$name" ISTIO_META_MESH_ID=shop \
         ISTIO_META_WORKLOAD_NAME="$account" ISTIO_META_APP_CONTAINERS=app ISTIO_METAJSON_LABELS="$labels" \
         ENVOY_STATUS_PORT=$((admin + 1)) ENVOY_PROMETHEUS_PORT=$((admin + 2)) GRPC_XDS_BOOTSTRAP= CLOUD_PLATFORM=none \

@@ -1,0 +1,157 @@
+//! Another root CA at one side, while requests cross in both directions: beside the old one, and once in its place.
+//!
+//! East's istiod has a CA that somebody gives it. Its proxies keep their certificates until they start again, as they do for a
+//! day in a cluster of its own; nobody asks while they start, since there is one of each.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::mesh::Mesh;
+use super::{one_at_a_time, succeed};
+
+#[test]
+fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
+    let _turn = one_at_a_time();
+    let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
+    let given = |dir: &Path| {
+        for root in ["first", "second", "third"] {
+            create(dir, root);
+        }
+        give(dir, "first", &["first"]);
+    };
+    let Some(mesh) = Mesh::start_after(&of, &[], given) else { return };
+    mesh.says("east", "  rootOverlap: 1s\n");
+    mesh.components();
+    mesh.join();
+    assert!(trusts(&mesh, "first") && !trusts(&mesh, "second"));
+
+    mesh.loses_nothing_while("the second root stands beside the first", || {
+        restart(&mesh, "first", &["first", "second"]);
+        accept(&mesh);
+        mesh.until("west to trust both", || both(&mesh, ["first", "second"]));
+        restart(&mesh, "second", &["first", "second"]);
+    });
+    renew(&mesh);
+    mesh.loses_nothing_while("the second root signs, and the first one goes", || {
+        restart(&mesh, "second", &["second"]);
+        mesh.until("east to publish the second root alone", || gone(&mesh, "first"));
+    });
+    mesh.loses_nothing_while("the third root takes the place of the second", || {
+        mesh.says("east", "  rootOverlap: 1h\n");
+        mesh.write_specs();
+        restart(&mesh, "third", &["third"]);
+        accept(&mesh);
+        // certificates that the second one signed are shown until they are renewed
+        mesh.until("west to trust both", || both(&mesh, ["second", "third"]));
+    });
+    renew(&mesh);
+    mesh.loses_nothing_while("the third root signs, and the second one goes", || {
+        mesh.says("east", "  rootOverlap: 1s\n");
+        mesh.write_specs();
+        mesh.until("the second root to go", || gone(&mesh, "second"));
+    });
+}
+
+fn create(dir: &Path, name: &str) {
+    let file = |ending: &str| dir.join(format!("{name}.{ending}"));
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"])
+        .args(["-subj", &format!("/O={name}"), "-addext", "keyUsage=critical,digitalSignature,keyCertSign", "-keyout"])
+        .arg(file("key"))
+        .arg("-out")
+        .arg(file("pem"));
+    succeed(&mut openssl);
+}
+
+/// Gives east's istiod, at its next start, a CA that signs, and the roots that are published.
+fn give(dir: &Path, signs: &str, roots: &[&str]) {
+    let folder = dir.join("east/cacerts");
+    fs::create_dir_all(&folder).unwrap();
+    let read = |name: &str, ending: &str| fs::read_to_string(dir.join(format!("{name}.{ending}"))).unwrap();
+    let write = |file: &str, text: String| fs::write(folder.join(file), text).unwrap();
+    write("ca-key.pem", read(signs, "key"));
+    write("ca-cert.pem", read(signs, "pem"));
+    write("cert-chain.pem", read(signs, "pem"));
+    write("root-cert.pem", roots.iter().map(|root| read(root, "pem")).collect());
+}
+
+fn restart(mesh: &Mesh, signs: &str, roots: &[&str]) {
+    let east = mesh.cluster("east");
+    give(mesh.dir.path(), signs, roots);
+    mesh.stop("istiod", east);
+    mesh.istiod(east, true);
+    let published = || {
+        let shown = mesh.object(east, "configmap", "istio-ca-root-cert");
+        let shown = shown["data"]["root-cert.pem"].as_str().unwrap_or_default().to_owned();
+        let is_so =
+            shown.matches("BEGIN").count() == roots.len() && roots.iter().all(|root| shown.contains(&line(mesh, root)));
+        if is_so { Ok(()) } else { Err(shown) }
+    };
+    mesh.until("istiod to publish its roots", published);
+    // what a kubelet does in every pod
+    let shown = mesh.object(east, "configmap", "istio-ca-root-cert");
+    for proxy in ["gateway", "client", "server"] {
+        let file = mesh.folder(east).join(proxy).join("var/run/secrets/istio/root-cert.pem");
+        fs::write(file, shown["data"]["root-cert.pem"].as_str().unwrap()).unwrap();
+    }
+}
+
+/// A line of a root that no other has.
+fn line(mesh: &Mesh, root: &str) -> String {
+    let pem = fs::read_to_string(mesh.dir.path().join(format!("{root}.pem"))).unwrap();
+    pem.lines().nth(3).unwrap().to_owned()
+}
+
+/// The new root is a trust change; accepted, it is synced and live.
+fn accept(mesh: &Mesh) {
+    let mut held_back = String::new();
+    mesh.until("the new root to be a trust change", || {
+        let (code, said) = mesh.engine(&["apply"]);
+        held_back = said;
+        if code == 4 {
+            Ok(())
+        } else {
+            thread::sleep(Duration::from_millis(500));
+            Err(held_back.clone())
+        }
+    });
+    assert!(held_back.contains("root"), "{held_back}");
+    let (code, said) = mesh.engine(&["apply", "--accept-trust", "east"]);
+    assert_eq!(code, 0, "{said}");
+    mesh.sync_all();
+}
+
+/// New certificates for east's workloads: each proxy starts again.
+fn renew(mesh: &Mesh) {
+    let east = mesh.cluster("east");
+    for proxy in ["gateway", "server", "client"] {
+        mesh.stop(proxy, east);
+        mesh.proxy(proxy, east);
+    }
+    for (reader, peer) in mesh.links() {
+        mesh.answers(reader, peer);
+    }
+}
+
+fn trusts(mesh: &Mesh, root: &str) -> bool {
+    let mesh_config: Value = mesh.cluster("west").istiod("/debug/mesh").unwrap();
+    mesh_config["caCertificates"].to_string().contains(&line(mesh, root))
+}
+
+fn both(mesh: &Mesh, roots: [&str; 2]) -> Result<(), String> {
+    roots.into_iter().find(|root| !trusts(mesh, root)).map_or(Ok(()), |root| Err(format!("{root} is not trusted")))
+}
+
+/// Runs, syncs, and looks whether west let go of a root.
+fn gone(mesh: &Mesh, root: &str) -> Result<(), String> {
+    let said = mesh.turn();
+    mesh.sync_all();
+    thread::sleep(Duration::from_secs(1));
+    if trusts(mesh, root) { Err(said) } else { Ok(()) }
+}
