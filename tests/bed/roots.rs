@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -36,7 +36,9 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
         mesh.until("west to trust both", || both(&mesh, ["first", "second"]));
         restart(&mesh, "second", &["first", "second"]);
     });
+    assert_eq!(issuer(&mesh), "first", "certificates are not renewed by themselves");
     renew(&mesh);
+    assert_eq!(issuer(&mesh), "second");
     mesh.loses_nothing_while("the second root signs, and the first one goes", || {
         restart(&mesh, "second", &["second"]);
         mesh.until("east to publish the second root alone", || gone(&mesh, "first"));
@@ -49,7 +51,9 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
         // certificates that the second one signed are shown until they are renewed
         mesh.until("west to trust both", || both(&mesh, ["second", "third"]));
     });
+    assert_eq!(issuer(&mesh), "second");
     renew(&mesh);
+    assert_eq!(issuer(&mesh), "third");
     mesh.loses_nothing_while("the third root signs, and the second one goes", || {
         mesh.says("east", "  rootOverlap: 1s\n");
         mesh.write_specs();
@@ -137,6 +141,17 @@ fn renew(mesh: &Mesh) {
     for (reader, peer) in mesh.links() {
         mesh.answers(reader, peer);
     }
+}
+
+/// Who signed the certificate that east's server shows to those who come through its gateway.
+fn issuer(mesh: &Mesh) -> String {
+    let gateway = mesh.cluster("east").address(50, 15443).to_string();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-connect", &gateway, "-alpn", "istio", "-servername"]);
+    let output = openssl.arg("outbound_.7002_._.orders.shop.svc.cluster.local").stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let issuer = shown.lines().find_map(|line| line.strip_prefix("issuer=")).unwrap_or_else(|| panic!("{shown}"));
+    issuer.trim_start_matches(|c: char| c != '=').trim_start_matches('=').trim().to_owned()
 }
 
 fn trusts(mesh: &Mesh, root: &str) -> bool {

@@ -210,7 +210,7 @@ fn a_root_of_two_peers_is_one_entry_with_both_trust_domains() {
     insta::assert_snapshot!("one_root_of_two_peers", apart);
 
     // a trust domain is an alias where its link says so, and for nobody else
-    let links = world.lock.links.get_mut(&name("east")).unwrap();
+    let links = world.lock.links.get_mut("east").unwrap();
     for link in links.values_mut() {
         link.merged = true;
     }
