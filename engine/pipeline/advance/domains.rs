@@ -11,6 +11,7 @@ use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::{AdvanceRefusal, DomainLack};
 use crate::types::name::{ClusterName, TrustDomain};
 use crate::types::step::{StepId, StepKind};
+use crate::wire::metadata::IstioFacts;
 
 /// The first release of Istio that accepts the trust domains beside a root.
 const ACCEPTS_DOMAINS_OF_ROOTS: (u32, u32) = (1, 29);
@@ -40,7 +41,7 @@ pub(super) fn lack(reader: &Known<'_>, peer: &Known<'_>, merged: Option<bool>) -
     if let Some(version) = older_version(reader) {
         return Some(DomainLack::Older { version: version.to_owned() });
     }
-    let release = reader.locked.public.istio.as_ref().and_then(|istio| istio.release());
+    let release = reader.locked.public.istio.as_ref().and_then(IstioFacts::release);
     (release.is_none() && stated.is_none()).then_some(DomainLack::VersionUnknown)
 }
 
