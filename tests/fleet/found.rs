@@ -119,7 +119,6 @@ fn components_stay_until_the_last_link_is_gone() {
 
 /// Nobody answers there, so that what flowed does not flow any more.
 #[test]
-#[ignore = "a stated address that its cluster does not publish is taken up without a word of the links that it cuts"]
 fn a_stated_address_that_nobody_publishes_is_listed_as_a_cut() {
     for (field, wrong) in [("gateways", 1), ("api.host", 1)] {
         let mut walk = Walk::new(super::joined(2, false), &[]);

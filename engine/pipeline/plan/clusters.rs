@@ -18,7 +18,7 @@ use crate::pipeline::meter::Stage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{
-    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, Plan, compare, costs, notes,
+    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, Plan, compare, costs, cuts, notes,
 };
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
@@ -131,6 +131,7 @@ pub(crate) fn plan(
     plan.moves.retain(|link, _| !refused.contains(&link.reader));
     let kept = (!refused.is_empty()).then(|| unmoved(&program.lock, lock, &refused));
     plan.notes = costs(&program.lock, &decided.advanced.renamed);
+    plan.notes.extend(cuts(&program.mesh, &program.lock, lock));
     plan.notes.extend(domain_notes(&program.mesh, &program.lock, kept.as_ref().unwrap_or(lock)));
     plan.notes.extend(notes(&program.mesh, &plan.moves));
     plan.lock = match &kept {

@@ -25,7 +25,7 @@ use crate::types::step::StepId;
 
 pub use self::compare::{ClusterChanges, CompareError, compare, fields};
 pub use self::reasons::{CompareRefusal, Foreigner};
-pub use self::steps::{Gathering, costs, notes};
+pub use self::steps::{Gathering, costs, cuts, notes};
 
 /// Version of the plan's JSON form.
 pub const PLAN_VERSION: u32 = 1;

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::known::Known;
 use crate::model::link::Link;
-use crate::model::lock::{Edit, Lock, Stage};
+use crate::model::lock::{Edit, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
 use crate::pipeline::advance::{AdvanceRefusal, Advanced, LinkWait, Move};
@@ -13,9 +14,13 @@ use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::Breach;
 use crate::pipeline::plan::{CompareRefusal, ObjectChange, Step, StepState};
 use crate::pipeline::render::RenderWait;
+use crate::types::address::Gateway;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
+
+/// Most readers that a note names.
+const NAMED_READERS: usize = 5;
 
 /// Gathers steps: the graph's order, each with its objects and its state.
 pub struct Gathering<'a> {
@@ -122,6 +127,39 @@ pub fn costs(lock: &Lock, renamed: &BTreeMap<ClusterName, Vec<Edit>>) -> Vec<Str
         )
     };
     renamed.iter().map(cost).collect()
+}
+
+/// Addresses that specs state anew, that links use from this run on, and that their cluster publishes otherwise: most likely
+/// nobody answers there.
+pub fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<String> {
+    let of_cluster = |(name, old): (&ClusterName, &LockedCluster)| {
+        let last = &old.joined_with.as_ref()?.reach;
+        let known = Known::of(mesh, after, name)?;
+        let (published, now) = (known.locked.private.as_ref()?, known.proxy()?);
+        let is_cut = |gateway: &&Gateway| !last.gateways.contains(gateway) && !published.gateways.contains(gateway);
+        let gateways = now.gateways.iter().filter(|_| !known.cluster.flat_network).filter(is_cut);
+        let mut stated: Vec<String> = gateways.map(|gateway| format!("gateway `{gateway}`")).collect();
+        if now.api_host != last.api_host && now.api_host != published.api_host {
+            stated.push(format!("api.host `{}`", now.api_host));
+        }
+        if stated.is_empty() {
+            return None;
+        }
+        let reads = |link: Option<&LockedLink>| link.is_some_and(|link| link.stage == Stage::Joined);
+        let readers: Vec<&ClusterName> = after.links.keys().filter(|reader| reads(after.link(reader, name))).collect();
+        let named: Vec<String> = readers.iter().take(NAMED_READERS).map(|reader| format!("`{reader}`")).collect();
+        let more = readers.len() - named.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        (!readers.is_empty()).then(|| {
+            format!(
+                "`{name}` does not publish the {} that its spec states: where nobody answers there, its links from {}{more} \
+                 are cut",
+                stated.join(" and the "),
+                named.join(", ")
+            )
+        })
+    };
+    before.clusters.iter().filter_map(of_cluster).collect()
 }
 
 /// What a reviewer should know about the moves of a run, beside the objects.
