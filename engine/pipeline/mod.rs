@@ -175,5 +175,6 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
         Some(serial) => lock.serials.insert(only.clone(), *serial),
         None => lock.serials.remove(only),
     };
+    lock.forget_unlinked();
     lock
 }

@@ -292,6 +292,14 @@ impl Lock {
         links.flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()))
     }
 
+    /// Clusters that no link names forget with what they were joined.
+    pub(crate) fn forget_unlinked(&mut self) {
+        let linked: BTreeSet<ClusterName> = self.linked().cloned().collect();
+        for (_, cluster) in self.clusters.iter_mut().filter(|(name, _)| !linked.contains(*name)) {
+            cluster.joined_with = None;
+        }
+    }
+
     /// The link from reader to peer.
     pub fn link(&self, reader: &ClusterName, peer: &ClusterName) -> Option<&LockedLink> {
         self.links.get(reader)?.get(peer)

@@ -186,6 +186,7 @@ fn unmoved(old: &Lock, new: &Lock, readers: &BTreeSet<&ClusterName>) -> Lock {
     for reader in readers {
         lock.keep_links(old, reader);
     }
+    lock.forget_unlinked();
     lock
 }
 
