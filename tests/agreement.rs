@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::checkout::Checkout;
+use crate::support::peer::Ca;
 
 const SECRET: &str = "rendered/east/secret-istio-remote-secret-west.yaml";
 
@@ -72,6 +73,95 @@ fn a_lost_entry_keeps_all_that_rests_on_it_and_whoever_answers_is_no_first_conta
     assert!(!checkout.path("lock/clusters/west.yaml").exists(), "nobody accepted it");
     checkout.write("lock/clusters/west.yaml", &entry);
     checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+const LINKS: &str = "lock/links/east.yaml";
+const APART: (&str, &str) =
+    ("acceptForeignRoots: true", "acceptForeignRoots: true, topology: pairs, pairs: [], settle: 0s");
+
+/// A joined checkout whose links leave: with the file of east's links before and after the first run, the secret being gone.
+fn leaving() -> (Checkout, Vec<u8>, Vec<u8>) {
+    let checkout = Checkout::joined();
+    let joined = fs::read(checkout.path(LINKS)).unwrap();
+    checkout.edit("specs/mesh.yaml", APART.0, APART.1);
+    checkout.engine(&["apply", "--allow-delete"]);
+    assert!(!checkout.path(SECRET).exists());
+    let leaving = fs::read(checkout.path(LINKS)).unwrap();
+    (checkout, joined, leaving)
+}
+
+/// It would be opened again, while trust and route go.
+#[test]
+fn an_old_file_of_links_brings_no_secret_back() {
+    let (checkout, joined, leaving) = leaving();
+    checkout.write(LINKS, &joined);
+    is_told(&checkout, "east", &["configmap-isthmus-peers.yaml is of run 2", "lock/links/east.yaml of run 1"]);
+    assert!(!checkout.path(SECRET).exists());
+    checkout.write(LINKS, &leaving);
+    checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
+}
+
+/// Its readers would lose the root that it has now.
+#[test]
+fn an_old_entry_takes_no_root_back() {
+    let checkout = Checkout::joined();
+    let path = "lock/clusters/west.yaml";
+    let old = fs::read(checkout.path(path)).unwrap();
+    let document = fs::read_to_string(checkout.path("metadata/west/public/public.json")).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    document["rootCA"] = Ca::new("another root of west").pem.into();
+    checkout.write("metadata/west/public/public.json", document.to_string().as_bytes());
+    checkout.engine(&["apply", "--accept-trust", "west"]);
+    let new = fs::read(checkout.path(path)).unwrap();
+    assert!(new != old);
+    checkout.write(path, &old);
+    let words = ["carries serial 2 of `west`", "git checkout COMMIT~1 -- lock/clusters/west.yaml"];
+    for cluster in ["east", "west"] {
+        is_told(&checkout, cluster, &words);
+    }
+    assert_eq!(fs::read(checkout.path(path)).unwrap(), old, "nothing is accepted on top of it");
+    checkout.write(path, &new);
+    checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
+}
+
+#[test]
+fn an_old_file_of_links_deletes_no_secret() {
+    let (checkout, _, leaving) = leaving();
+    for _ in 0..4 {
+        checkout.engine(&["apply", "--allow-delete"]);
+    }
+    checkout.edit("specs/mesh.yaml", APART.1, APART.0);
+    checkout.engine(&["apply"]).done();
+    let joined = fs::read(checkout.path(LINKS)).unwrap();
+    checkout.write(LINKS, &leaving);
+    let words = [SECRET, "has the link to `west` as `leaving`", "git checkout COMMIT~1 -- lock/links/east.yaml"];
+    is_told(&checkout, "east", &words);
+    assert!(checkout.path(SECRET).exists());
+    checkout.write(LINKS, &joined);
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+/// The lock is written before the tree: what a run that was cut short did not write, the next one does.
+#[test]
+fn a_run_that_was_cut_short_goes_on() {
+    // nothing of the tree was written, or all but what was to be deleted
+    for is_half in [false, true] {
+        let checkout = Checkout::joined();
+        let before = checkout.output();
+        checkout.edit("specs/mesh.yaml", APART.0, APART.1);
+        checkout.engine(&["apply", "--allow-delete"]);
+        let after = checkout.output();
+        for (path, bytes) in &before {
+            let path = path.to_string_lossy();
+            if path.contains("rendered/") && !(is_half && after.contains_key(std::path::Path::new(&*path))) {
+                checkout.write(&path, bytes);
+            }
+        }
+        assert!(checkout.path(SECRET).exists());
+        let ran = checkout.engine(&["apply", "--locked"]);
+        assert_eq!(ran.code, 0, "{ran}");
+        assert_eq!(checkout.output(), after);
+    }
 }
 
 #[test]
@@ -172,7 +262,7 @@ fn another_cluster_id_leaves_and_joins_anew_and_never_in_place() {
         &["`west` changes clusterID from `west` to `occident`: its 2 links leave and join anew, and carry no traffic meanwhile"],
     );
     for _ in 0..8 {
-        checkout.engine(&["apply", "--allow-delete"]).done();
+        checkout.engine(&["apply", "--allow-delete"]);
         assert!(secret().is_none() || !routes().is_empty(), "no secret without its route");
         seen.extend(secret().filter(|text| seen.last() != Some(text)));
     }

@@ -1,17 +1,24 @@
 //! Lock and tree name each other. Where one of them lost what the other names, nothing is written or deleted for that cluster.
 //!
 //! A file that is missing says nothing of what is wanted: a bad merge, a sparse checkout or a hand took it. So a link whose
-//! cluster has no entry, and a remote secret of ours whose link is gone, stop the clusters concerned and no others.
+//! cluster has no entry, and a remote secret of ours whose link is gone, stop the clusters concerned and no others. An older
+//! file says what is no longer so: each run that moves a link of a reader raises its serial, in the lock and in the tree. The
+//! lock is written first, so a tree that is behind it is that of a run that was cut short, and goes on from there; a lock that
+//! is behind its tree was taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::layout::{peer_of_secret_file, rendered_folder, secret_file};
-use crate::model::lock::Lock;
-use crate::model::mesh::{Mesh, Reconciler, State};
+use crate::istio::mesh_config::SHARED_MESH_CONFIG;
+use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
+use crate::model::lock::{Lock, LockedCluster, RetiringRoot, Stage};
+use crate::model::mesh::{Mesh, State};
 use crate::pipeline::tree::{Tree, TreeError};
+use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
-use crate::types::object::parse;
+use crate::types::object::{CLUSTER_ANNOTATION, parse};
+use crate::types::time::Timestamp;
+use crate::wire::peers::PEERS;
 
 /// What lock or tree lost of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,14 +39,43 @@ pub enum Lost {
         /// Of which peer.
         peer: ClusterName,
     },
+    /// The links of a reader are those of an older run than its tree.
+    Run {
+        /// The reader.
+        reader: ClusterName,
+        /// The serial of the lock; 0: it has none.
+        locked: u64,
+        /// The serial of the tree.
+        tree: u64,
+    },
+    /// The entry of a cluster is that of an older run than its tree.
+    Older {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The serial of its entry in the lock; 0: it has none.
+        locked: u64,
+        /// The serial of its entry in its tree.
+        tree: u64,
+    },
+    /// A remote secret of ours lies in the tree, and no run that left its link at this stage would have left it there.
+    Stage {
+        /// In whose folder.
+        reader: ClusterName,
+        /// Of which peer.
+        peer: ClusterName,
+        /// The stage in the lock.
+        stage: Stage,
+    },
 }
 
 impl Lost {
     /// The file that is missing, or misses something.
     fn file(&self) -> String {
         match self {
-            Self::Entry { cluster, .. } => Lock::cluster_path(cluster),
-            Self::Link { reader, .. } => Lock::links_path(reader),
+            Self::Entry { cluster, .. } | Self::Older { cluster, .. } => Lock::cluster_path(cluster),
+            Self::Link { reader, .. } | Self::Run { reader, .. } | Self::Stage { reader, .. } => {
+                Lock::links_path(reader)
+            }
         }
     }
 }
@@ -63,9 +99,30 @@ impl Explain for Lost {
                     secret_file(peer)
                 ),
             ),
+            Self::Run { reader, locked, tree } => (
+                Code::LockOlderThanTree,
+                format!("{} is of run {tree}, and {file} of run {locked}", peers_path(reader)),
+            ),
+            Self::Older { cluster, locked, tree } => (
+                Code::LockOlderThanTree,
+                format!("{} carries serial {tree} of `{cluster}`, and {file} serial {locked}", peers_path(cluster)),
+            ),
+            Self::Stage { reader, peer, stage } => (
+                Code::LockOlderThanTree,
+                format!(
+                    "{}/{} is live, and {file} has the link to `{peer}` as `{}`",
+                    rendered_folder(reader),
+                    secret_file(peer),
+                    stage.as_str()
+                ),
+            ),
+        };
+        let verb = match self {
+            Self::Entry { .. } | Self::Link { .. } => "lost it",
+            Self::Run { .. } | Self::Older { .. } | Self::Stage { .. } => "took it back",
         };
         Explanation::new(code, message).hint(format!(
-            "nothing is changed for it; `git log --oneline -- {file}` shows the commit that lost it, and `git checkout COMMIT~1 -- {file}` brings it back"
+            "nothing is changed for it; `git log --oneline -- {file}` shows the commit that {verb}, and `git checkout COMMIT~1 -- {file}` brings it back"
         ))
     }
 }
@@ -77,12 +134,82 @@ pub struct Agreement {
     pub lost: BTreeMap<ClusterName, BTreeSet<Lost>>,
     /// Clusters without an entry that others name: their next contact is never the first.
     pub named: BTreeSet<ClusterName>,
+    /// Serials that trees carry of their own cluster's entry.
+    entries: BTreeMap<ClusterName, u64>,
+    /// Clusters whose entry is older than that.
+    older: BTreeSet<ClusterName>,
 }
 
 impl Agreement {
     /// Whether a cluster's files, entry and links stay as they are.
     pub fn holds_back(&self, cluster: &ClusterName) -> bool {
         self.lost.contains_key(cluster)
+    }
+
+    /// What is accepted anew of a cluster whose entry was lost. It is taken only where it says all that links rest on, and it
+    /// does not say what they rested on before: its ID stays that of its remote secrets, and roots that readers trust and nobody
+    /// has any more go on being trusted, as roots do that were published until now.
+    pub(crate) fn accept_anew(
+        &self,
+        mesh: &Mesh,
+        tree: &dyn Tree,
+        lock: &mut Lock,
+        now: Timestamp,
+    ) -> Result<(), TreeError> {
+        let is_whole = |entry: &LockedCluster| entry.joined_with.is_some();
+        lock.clusters.retain(|name, entry| is_whole(entry) || !self.named.contains(name));
+        let found: Vec<ClusterName> =
+            self.named.iter().filter(|name| lock.clusters.contains_key(*name)).cloned().collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut roots = BTreeMap::new();
+        for reader in mesh.clusters.keys() {
+            let values = VALUES_FILES.map(|file| values_file(reader, file));
+            let objects = format!("{}/configmap-{SHARED_MESH_CONFIG}.yaml", rendered_folder(reader));
+            for path in values.into_iter().chain([objects]) {
+                let text = tree.file(&path)?.unwrap_or_default();
+                roots.extend(certificates(&text).map(|root| (root.digest, root)));
+            }
+        }
+        for entry in lock.clusters.values() {
+            let retiring = entry.retiring.iter().map(|retiring| &retiring.root);
+            for root in entry.public.roots.iter().chain(retiring) {
+                roots.remove(&root.digest);
+            }
+        }
+        for name in found {
+            let Some(entry) = lock.clusters.get_mut(&name) else { continue };
+            let distrust = mesh.clusters.get(&name).map(|cluster| &cluster.distrust);
+            let kept = roots.values().filter(|root| distrust.is_none_or(|distrust| !distrust.contains(&root.digest)));
+            entry.retiring.extend(kept.map(|root| RetiringRoot { root: root.clone(), since: now }));
+            entry.retiring.sort_by_key(|retiring| retiring.root.digest);
+            for reader in mesh.clusters.keys() {
+                let path = format!("{}/{}", rendered_folder(reader), secret_file(&name));
+                let secret = tree.file(&path)?.and_then(|bytes| parse(&bytes));
+                let secret = secret.filter(|secret| secret.is_owned_by_tree_of(&mesh.name));
+                let id = secret.and_then(|secret| secret.annotation(CLUSTER_ANNOTATION)?.parse().ok());
+                if let Some((joined, id)) = entry.joined_with.as_mut().zip(id) {
+                    joined.cluster_id = id;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the serial of each entry of which others use something else than before. An entry that is older than its tree
+    /// stays as it is.
+    pub(crate) fn number_entries(&self, before: &Lock, after: &mut Lock) {
+        for (name, entry) in &mut after.clusters {
+            let old = before.clusters.get(name);
+            if let Some(old) = old.filter(|_| self.older.contains(name)) {
+                entry.clone_from(old);
+            } else if old.is_none_or(|old| !old.serves_like(entry)) {
+                let last = old.map(|old| old.serial).max(self.entries.get(name).copied());
+                entry.serial = last.unwrap_or_default() + 1;
+            }
+        }
     }
 
     fn add(&mut self, cluster: &ClusterName, lost: &Lost) {
@@ -107,24 +234,116 @@ pub(crate) fn agreement(
             }
         }
     }
-    let rendered = |name: &&ClusterName| {
-        let cluster = mesh.clusters.get(*name);
-        cluster.is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered && cluster.state != State::Paused)
-    };
-    for reader in mesh.clusters.keys().filter(rendered).filter(|name| only.is_none_or(|only| only == *name)) {
-        for file in tree.names(reader.as_str())? {
-            let Some(peer) = peer_of_secret_file(&file).filter(|peer| lock.link(reader, peer).is_none()) else {
-                continue;
-            };
-            if is_ours(&mesh.name, tree, reader, &file)? {
-                found.add(reader, &Lost::Link { reader: reader.clone(), peer: peer.clone() });
-                for cluster in [reader, &peer].into_iter().filter(|name| !lock.clusters.contains_key(*name)) {
-                    found.named.insert(cluster.clone());
-                }
-            }
+    let is_asked = |name: &ClusterName| only.is_none_or(|only| only == name || lock.link(only, name).is_some());
+    let mut serials = BTreeMap::new();
+    for name in mesh.clusters.keys().filter(|name| is_asked(name)) {
+        let Some(carried) = Serials::of(tree, name)? else { continue };
+        found.entries.insert(name.clone(), carried.entry);
+        serials.insert(name, carried);
+        let Some(locked) = lock.clusters.get(name).map(|entry| entry.serial).filter(|locked| *locked < carried.entry)
+        else {
+            continue;
+        };
+        found.older.insert(name.clone());
+        let readers = lock.links.iter().filter(|(_, links)| links.contains_key(name)).map(|(reader, _)| reader);
+        for cluster in readers.chain([name]) {
+            found.add(cluster, &Lost::Older { cluster: name.clone(), locked, tree: carried.entry });
+        }
+    }
+    let is_paused = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Paused);
+    for reader in mesh.clusters.keys().filter(|name| !is_paused(name)) {
+        if only.is_none_or(|only| only == reader) {
+            judge(mesh, lock, tree, (reader, serials.get(reader).copied()), &mut found)?;
         }
     }
     Ok(found)
+}
+
+/// Compares the links of a reader with its folder: the names of its secrets, and the run that it is of. A secret is opened only
+/// where the two differ.
+fn judge(
+    mesh: &Mesh,
+    lock: &Lock,
+    tree: &dyn Tree,
+    (reader, carried): (&ClusterName, Option<Serials>),
+    found: &mut Agreement,
+) -> Result<(), TreeError> {
+    let names = tree.names(reader.as_str())?;
+    // a cluster that has left is forgotten whole, and its folder goes after its lock
+    let has_left = mesh.clusters.get(reader).is_some_and(|cluster| cluster.state.is_going())
+        && !lock.clusters.contains_key(reader)
+        && !lock.links.contains_key(reader);
+    let locked = lock.serials.get(reader).copied().unwrap_or_default();
+    let tree_is_of = carried.map(|carried| carried.links);
+    for file in names {
+        let Some(peer) = peer_of_secret_file(&file) else { continue };
+        let stage = lock.link(reader, &peer).map(|link| link.stage);
+        // what the lock no longer has joined goes once the tree is where the lock is; of a folder without a run nobody knows
+        let is_behind = |stage: Stage| match tree_is_of {
+            Some(tree) => tree < locked || (tree == locked && stage.is_leaving()),
+            None => false,
+        };
+        let lost = match stage {
+            Some(Stage::Joined) => continue,
+            None => Lost::Link { reader: reader.clone(), peer: peer.clone() },
+            Some(stage) if is_behind(stage) => continue,
+            Some(stage) => Lost::Stage { reader: reader.clone(), peer: peer.clone(), stage },
+        };
+        if is_ours(&mesh.name, tree, reader, &file)? {
+            found.add(reader, &lost);
+            for cluster in [reader, &peer].into_iter().filter(|name| !lock.clusters.contains_key(*name)) {
+                found.named.insert(cluster.clone());
+            }
+        }
+    }
+    if let Some(tree) = tree_is_of.filter(|tree| *tree > locked && !has_left && !found.holds_back(reader)) {
+        found.add(reader, &Lost::Run { reader: reader.clone(), locked, tree });
+    }
+    Ok(())
+}
+
+/// The certificates in a file of ours, however far they are indented.
+fn certificates(text: &[u8]) -> impl Iterator<Item = RootCertificate> {
+    let text = String::from_utf8_lossy(text);
+    let lines: String = text.lines().flat_map(|line| [line.trim(), "\n"]).collect();
+    let blocks: Vec<String> = lines.split("-----BEGIN ").skip(1).map(|block| format!("-----BEGIN {block}")).collect();
+    let whole = |block: String| {
+        Some(block.split_once("-----END CERTIFICATE-----")?.0.to_owned() + "-----END CERTIFICATE-----\n")
+    };
+    blocks.into_iter().filter_map(whole).flat_map(|block| parse_roots_any_time(&block).unwrap_or_default())
+}
+
+/// Path of the ConfigMap that carries a reader's serial.
+fn peers_path(reader: &ClusterName) -> String {
+    format!("{}/configmap-{PEERS}.yaml", rendered_folder(reader))
+}
+
+/// What a cluster's folder says of the run that it is of; 0: from before there were serials.
+#[derive(Debug, Clone, Copy, Default)]
+struct Serials {
+    /// The serial of its links.
+    links: u64,
+    /// The serial of its own entry.
+    entry: u64,
+}
+
+impl Serials {
+    /// Those of a cluster's folder; `None`: the file that carries them is not there. They stand in its first lines: the rest,
+    /// which grows with the mesh, is not looked at.
+    fn of(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<Self>, TreeError> {
+        let Some(bytes) = tree.file(&peers_path(cluster))? else { return Ok(None) };
+        let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let number = |line: &[u8]| std::str::from_utf8(line).ok()?.trim_end_matches(',').parse().ok();
+        let mut serials = Self::default();
+        for line in lines.take_while(|line| !line.starts_with(b"\"self\"")) {
+            if let Some(serial) = line.strip_prefix(b"\"serial\":").and_then(number) {
+                serials.links = serial;
+            } else if let Some(entry) = line.strip_prefix(b"\"entry\":").and_then(number) {
+                serials.entry = entry;
+            }
+        }
+        Ok(Some(serials))
+    }
 }
 
 fn is_ours(mesh: &MeshName, tree: &dyn Tree, reader: &ClusterName, file: &str) -> Result<bool, TreeError> {

@@ -92,6 +92,8 @@ pub fn run(
         if let Some(only) = only {
             advanced.lock = narrowed(&program.lock, &advanced.lock, only);
         }
+        agreement.accept_anew(mesh, world.tree, &mut advanced.lock, world.now)?;
+        agreement.number_entries(&program.lock, &mut advanced.lock);
         let seen = run.observed.as_ref().map(|observed| law::seen(mesh, observed)).unwrap_or_default();
         run.decided.withheld = law::step(mesh, &program.lock, &advanced.lock, &seen, world.now);
         let kept = law::withhold(&program.lock, &mut advanced.lock, &run.decided.withheld);

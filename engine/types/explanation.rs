@@ -159,6 +159,8 @@ codes! {
     Law = "law",
     /// The lock lost the link of a remote secret in the tree.
     LockLinkMissing = "lock-link-missing",
+    /// The lock has links as they were before the run that the tree is of.
+    LockOlderThanTree = "lock-older-than-tree",
     /// A file of somebody else is in the way.
     FileNotOurs = "file-not-ours",
     /// A folder of a cluster that neither spec nor lock knows.

@@ -31,6 +31,8 @@ pub const INPUTS_ANNOTATION: &str = "isthmus.dev/inputs";
 pub const ADOPT_ANNOTATION: &str = "isthmus.dev/adopt";
 /// Label by which istiod knows a remote secret.
 pub const REMOTE_SECRET_LABEL: &str = "istio/multiCluster";
+/// Annotation of a remote secret that names the cluster ID.
+pub const CLUSTER_ANNOTATION: &str = "networking.istio.io/cluster";
 /// Argo CD's ordering annotation.
 pub const SYNC_WAVE: &str = "argocd.argoproj.io/sync-wave";
 

@@ -33,6 +33,9 @@ pub struct PeersFile {
     /// Rises with each run that moved a link of the cluster; 0: none did since serials are written.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub serial: u64,
+    /// Rises with each run that changed what others use of the cluster itself; 0: none did since serials are written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub entry: u64,
     /// Keys that read in the cluster's own name: the engine's.
     #[serde(rename = "self", default)]
     pub own: OwnKeys,
@@ -110,7 +113,7 @@ pub enum PeersError {
 impl PeersFile {
     /// A file that admits nobody.
     pub fn empty() -> Self {
-        Self { version: PEERS_VERSION, serial: 0, own: OwnKeys::default(), peers: Vec::new() }
+        Self { version: PEERS_VERSION, serial: 0, entry: 0, own: OwnKeys::default(), peers: Vec::new() }
     }
 
     /// Reads the file.

@@ -220,6 +220,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a lock whose links are those of an older run than the tree",
+        codes: &[Code::LockOlderThanTree],
+        run: |_| {
+            let checkout = Checkout::joined();
+            let links = std::fs::read(checkout.path("lock/links/east.yaml")).unwrap();
+            alone(&checkout);
+            checkout.engine(&["apply", "--allow-delete"]);
+            checkout.write("lock/links/east.yaml", &links);
+            vec![checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
         name: "a tree with files and folders of others",
         codes: &[Code::FileNotOurs, Code::FolderOfUnknownCluster],
         run: |_| {

@@ -118,6 +118,7 @@ fn published() -> Published {
         evidence: shows(evidence(), relations()),
         peers: Ok(PeersFile {
             serial: 0,
+            entry: 0,
             version: PEERS_VERSION,
             own: OwnKeys { keys: vec![authn("ci", ENGINE, &[SCOPE])] },
             peers: vec![

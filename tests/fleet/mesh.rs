@@ -204,7 +204,7 @@ impl Fleet {
             misled: BTreeMap::new(),
             tree_by_hand: false,
             reverted: false,
-            certificates_last: 0,
+            certificates_last: 24 * HOUR,
             tells: false,
         };
         fleet.commit();
@@ -616,8 +616,8 @@ impl Fleet {
             }
         }
         self.judge_run(&before, &after, &nearly)?;
-        // the tree of a paused cluster keeps what was done to it
-        let keeps = self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
+        // the tree of a cluster that is paused, or of which something is lost, keeps what was done to it
+        let keeps = plan.is_refused() || self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
         self.tree_by_hand &= flags.locked || flags.only.is_some() || keeps;
         self.tidy_excuses();
         self.commit();
@@ -700,6 +700,31 @@ impl Fleet {
 
     // ---------------------------------------------------------------- the end
 
+    /// Brings back what a plan says was lost, by the command that it names: each file as it was before the last commit that
+    /// touched it, or the one before, if that was named already. Whether anything was brought back.
+    fn restore(&mut self, plan: &Plan, named: &mut BTreeMap<String, usize>) -> bool {
+        let hints = plan.steps.iter().flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
+        let file = |hint: &String| {
+            let (_, rest) = hint.split_once("`git checkout COMMIT~1 -- ")?;
+            Some(rest.split_once('`').unwrap().0.to_owned())
+        };
+        let files: BTreeSet<String> = hints.filter_map(file).collect();
+        for file in &files {
+            let touched = named.entry(file.clone()).or_default();
+            let of = |commit: &Commit| commit.checkout.get(file).cloned();
+            let commits = self.commits.windows(2).rev().filter(|two| of(&two[0]) != of(&two[1]));
+            let before = commits.map(|two| of(&two[0])).skip(2 * *touched).find(Option::is_some).flatten();
+            *touched += 1;
+            if let Some(bytes) = before {
+                self.checkout.insert(file.clone(), bytes);
+            }
+        }
+        if !files.is_empty() {
+            self.commit();
+        }
+        !files.is_empty()
+    }
+
     /// All is well again, everybody syncs, nothing untrue is stated: the fleet becomes what the specs say, soon.
     pub(crate) fn calm(&mut self) -> Result<(), Broken> {
         for site in self.sites.values_mut() {
@@ -710,6 +735,15 @@ impl Fleet {
             target.mesh.remove("metadata.name");
             if mesh != "shop" {
                 target.mesh.insert("metadata.name", mesh.into());
+            }
+        }
+        let mut named = BTreeMap::new();
+        for _ in 0..8 {
+            self.wish = target.clone();
+            let outcome = self.run(Flags { locked: true, ..Flags::default() })?;
+            let Outcome::Done(plan) = outcome else { break };
+            if !self.restore(&plan, &mut named) {
+                break;
             }
         }
         self.sweep(&target);
@@ -767,7 +801,8 @@ impl Fleet {
     fn sweep(&mut self, wish: &Wish) {
         let lock = self.lock().unwrap_or_default();
         for cluster in self.names() {
-            if !wish.clusters.contains_key(cluster) && !lock.clusters.contains_key(&name(cluster)) {
+            let is_known = |known: &isthmus::types::name::ClusterName| known.as_str() == cluster;
+            if !wish.clusters.contains_key(cluster) && !lock.clusters.keys().chain(lock.linked()).any(is_known) {
                 let prefix = format!("rendered/{cluster}/");
                 self.checkout.retain(|path, _| !path.starts_with(&prefix));
             }
@@ -776,6 +811,7 @@ impl Fleet {
 
     /// Runs and syncs until nothing changes and nothing waits, or a run is refused.
     fn settle(&mut self) -> Result<Outcome, Broken> {
+        let mut named = BTreeMap::new();
         for _ in 0..16 {
             self.sync_all()?;
             self.now += 30 * HOUR;
@@ -783,10 +819,30 @@ impl Fleet {
             if (outcome.is_idle() && self.is_synced()) || matches!(outcome, Outcome::Refused(_)) {
                 return Ok(outcome);
             }
+            if let Outcome::Done(plan) = &outcome {
+                self.restore(plan, &mut named);
+            }
         }
         self.tells = true;
         let last = self.run(Flags { allow_delete: true, accept: true, ..Flags::default() })?;
         broken(Law::Unrest, last.open())
+    }
+
+    /// Takes an edit back that a refusal names with the value that links rest on.
+    fn say_as_joined(&mut self, reason: &str) {
+        let Some((cluster, rest)) = reason.strip_prefix('`').and_then(|rest| rest.split_once("` is joined with `"))
+        else {
+            return;
+        };
+        let (field, value) = rest.split_once('`').unwrap().0.split_once(": ").unwrap();
+        let field = field.trim_end_matches(" of the Mesh");
+        let field = JOINED_WITH.into_iter().find(|known| *known == field).unwrap();
+        let value = serde_json::from_str::<bool>(value).map_or_else(|_| value.into(), serde_json::Value::from);
+        let of_mesh = ["metadata.name", "meshID", "credentials.requireToken"].contains(&field);
+        let fields = if of_mesh { Some(&mut self.wish.mesh) } else { self.wish.clusters.get_mut(cluster) };
+        if let Some(fields) = fields {
+            fields.insert(field, value);
+        }
     }
 
     /// What a refusal tells to do: take the edit back, let the clusters leave, and edit then.
@@ -802,6 +858,10 @@ impl Fleet {
             if let Some(taken) = self.taken.clusters.get(name) {
                 take_back(fields, taken);
             }
+            for (_, reason) in reasons {
+                self.say_as_joined(reason);
+            }
+            let fields = self.wish.clusters.entry(name).or_default();
             if reasons.iter().any(|(_, reason)| reason.contains(&format!("`{name}`"))) {
                 let locked = lock.clusters.get(&cluster_name(name));
                 let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());

@@ -201,9 +201,13 @@ impl Walk {
                 let files: Vec<String> = fleet.lock_files().into_keys().collect();
                 if !files.is_empty() {
                     fleet.checkout.remove(&files[pick % files.len()]);
+                    fleet.commit();
                 }
             }
-            Step::LoseWholeLock => fleet.checkout.retain(|path, _| !path.starts_with("lock/")),
+            Step::LoseWholeLock => {
+                fleet.checkout.retain(|path, _| !path.starts_with("lock/"));
+                fleet.commit();
+            }
             Step::OldLock(pick, back) => {
                 let old = fleet.earlier(*back).checkout.clone();
                 let files: Vec<String> = fleet.lock_files().into_keys().collect();
@@ -213,17 +217,19 @@ impl Walk {
                         Some(bytes) => fleet.checkout.insert(file.clone(), bytes.clone()),
                         None => fleet.checkout.remove(file),
                     };
+                    fleet.commit();
                 }
             }
             Step::MergedLock(bits, back) => {
                 let old = fleet.earlier(*back).checkout.clone();
                 let files: Vec<String> = fleet.lock_files().into_keys().collect();
-                for (at, file) in files.iter().enumerate().filter(|(at, _)| bits & (1 << (at % 8)) != 0) {
-                    let _ = at;
+                let of_then = files.iter().enumerate().filter(|(at, _)| bits & (1 << (at % 8)) != 0);
+                for (_, file) in of_then {
                     if let Some(bytes) = old.get(file) {
                         fleet.checkout.insert(file.clone(), bytes.clone());
                     }
                 }
+                fleet.commit();
             }
             Step::LoseRendered(cluster, pick) => {
                 let cluster = fleet.name(*cluster);

@@ -126,6 +126,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
         joined_with: None,
         lost: false,
         approved: None,
+        serial: 0,
     }
 }
 

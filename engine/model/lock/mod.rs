@@ -62,6 +62,21 @@ pub struct LockedCluster {
     pub lost: bool,
     /// The trust change that was approved and waits for links to leave.
     pub approved: Option<Digest>,
+    /// Rises with each run that changes what others use of it; its own tree carries it, so that an older entry is known. 0: none
+    /// did since serials are written.
+    pub serial: u64,
+}
+
+impl LockedCluster {
+    /// Whether others use both alike: they know nothing of what only the cluster itself and the next run look at.
+    pub fn serves_like(&self, other: &Self) -> bool {
+        let of_others = |entry: &Self| {
+            let mut entry = Self { serial: 0, approved: None, standard_mesh_networks: None, ..entry.clone() };
+            (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
+            entry
+        };
+        of_others(self) == of_others(other)
+    }
 }
 
 /// A root CA that its cluster no longer publishes: workloads still show certificates that it signed.
@@ -523,6 +538,8 @@ struct WireRetiring {
 struct WireCluster {
     version: u32,
     cluster: ClusterName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serial: Option<u64>,
     // before what is required, so that a file that was cut short lacks that
     #[serde(default, skip_serializing_if = "Option::is_none")]
     joined_with: Option<JoinedWith>,
@@ -613,6 +630,7 @@ impl WireCluster {
         Self {
             version: LOCK_VERSION,
             cluster: name.clone(),
+            serial: Some(cluster.serial).filter(|serial| *serial > 0),
             public: WirePublic {
                 cluster_uuid: public.cluster_uuid.clone(),
                 authn_key: WireKey::new(&public.authn_key.id(), &public.authn_key, &BTreeSet::new()),
@@ -682,6 +700,7 @@ impl WireCluster {
             lost: self.lost,
             approved: self.approved,
             retiring,
+            serial: self.serial.unwrap_or_default(),
         })
     }
 }

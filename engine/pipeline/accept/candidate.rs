@@ -106,6 +106,7 @@ impl Judge<'_> {
             retiring,
             lost: same.is_some_and(|known| known.lost),
             approved: None,
+            serial: known.map(|known| known.serial).unwrap_or_default(),
         };
         match &observation.private {
             Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),

@@ -97,13 +97,12 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// Raises the serial of each reader of which a link opened or closed, and notes it on links that leave.
+    /// Raises the serial of each reader of which a link moved, and notes it on links that leave.
     pub(super) fn number(&mut self) {
         let is_rendered = |name: &ClusterName| {
             self.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
         };
-        let opens_or_closes = |step: &Move| step.to != Some(Stage::Joining);
-        let moved = self.advanced.moves.iter().filter(|(_, step)| opens_or_closes(step)).map(|(link, _)| &link.reader);
+        let moved = self.advanced.moves.keys().map(|link| &link.reader);
         let readers: BTreeSet<ClusterName> = moved.filter(|name| is_rendered(name)).cloned().collect();
         let lock = &mut self.advanced.lock;
         for reader in &readers {

@@ -84,11 +84,11 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
         return Ok(());
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
-    let serial = match reader.serial {
-        Some(serial) => format!("\"serial\":{serial},\n"),
-        None => String::new(),
-    };
-    let head = format!("{{\"version\":{PEERS_VERSION},\n{serial}\"self\":{own},\n\"peers\":");
+    let line = |field: &str, serial: Option<u64>| serial.map(|serial| format!("\"{field}\":{serial},\n"));
+    let entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
+    let serials = [line("serial", reader.serial), line("entry", entry)].into_iter().flatten();
+    let serials: String = serials.collect();
+    let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}\"self\":{own},\n\"peers\":");
     let peers = reader.links.iter().map(|link| link.peer.entry.clone());
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Piece::list(head, peers))]));
     if !reader.links.is_empty() {

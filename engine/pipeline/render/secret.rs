@@ -22,7 +22,7 @@ use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::stencil::{NAME, Stencil};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
-use crate::types::object::{INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
+use crate::types::object::{CLUSTER_ANNOTATION, INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
 use crate::types::step::StepId;
 use crate::wire::names::{RELAY, service_host};
 
@@ -72,7 +72,7 @@ fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, input
     reader
         .object("v1", "Secret", &secret_name(peer), steps)
         .label(REMOTE_SECRET_LABEL, "true")
-        .annotation("networking.istio.io/cluster", id.to_owned())
+        .annotation(CLUSTER_ANNOTATION, id.to_owned())
         .annotation(INPUTS_ANNOTATION, inputs)
         .field("data", Map::from_iter([(id.to_owned(), data.into())]).into())
         .done()
