@@ -68,6 +68,7 @@ fn lock(folder: &Path, count: usize) {
                 joined_with: None,
                 lost: false,
                 approved: None,
+                serial: 0,
             },
         );
         let link = LockedLink { unproven: true, ..LockedLink::new(Stage::Joined) };

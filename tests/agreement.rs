@@ -164,6 +164,31 @@ fn a_run_that_was_cut_short_goes_on() {
     }
 }
 
+/// Files of the lock go after those of the tree: a tree without its lock is one that lost it.
+#[test]
+fn a_run_that_was_cut_short_while_it_forgot_a_cluster_goes_on() {
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {state: leaving, ");
+    let mut before = checkout.output();
+    for _ in 0..6 {
+        if !checkout.path("lock/clusters/west.yaml").exists() {
+            break;
+        }
+        before = checkout.output();
+        checkout.engine(&["apply", "--allow-delete"]);
+    }
+    let after = checkout.output();
+    let is_cut_short = |path: &&PathBuf| path.starts_with(checkout.path("lock")) && !after.contains_key(*path);
+    let forgotten: Vec<&PathBuf> = before.keys().filter(is_cut_short).collect();
+    assert!(forgotten.contains(&&checkout.path("lock/clusters/west.yaml")), "{forgotten:?}");
+    for path in forgotten {
+        checkout.write(&path.to_string_lossy(), &before[path]);
+    }
+    checkout.engine(&["apply"]).done();
+    assert_eq!(checkout.output(), after);
+}
+
 #[test]
 fn one_lost_file_refuses_no_other_cluster() {
     let checkout = Checkout::joined();

@@ -269,10 +269,6 @@ fn judge(
     found: &mut Agreement,
 ) -> Result<(), TreeError> {
     let names = tree.names(reader.as_str())?;
-    // a cluster that has left is forgotten whole, and its folder goes after its lock
-    let has_left = mesh.clusters.get(reader).is_some_and(|cluster| cluster.state.is_going())
-        && !lock.clusters.contains_key(reader)
-        && !lock.links.contains_key(reader);
     let locked = lock.serials.get(reader).copied().unwrap_or_default();
     let tree_is_of = carried.map(|carried| carried.links);
     for file in names {
@@ -296,7 +292,7 @@ fn judge(
             }
         }
     }
-    if let Some(tree) = tree_is_of.filter(|tree| *tree > locked && !has_left && !found.holds_back(reader)) {
+    if let Some(tree) = tree_is_of.filter(|tree| *tree > locked && !found.holds_back(reader)) {
         found.add(reader, &Lost::Run { reader: reader.clone(), locked, tree });
     }
     Ok(())

@@ -13,15 +13,17 @@ use crate::pipeline::run::Decided;
 use crate::types::name::ClusterName;
 use crate::types::object::YamlError;
 
-/// The plan as file changes: the lock first, then the tree. Takes the texts out of it.
+/// The plan as file changes: the lock first, then the tree; files of the lock that go do so last, since a tree without its lock is
+/// taken for one that lost it. Takes the texts out of the plan.
 pub(crate) fn changes(
     program: &Program,
     decided: &Decided,
     given: &Given,
     plan: &mut Plan,
 ) -> Result<Vec<FileChange>, Stop> {
-    let mut changes: Vec<FileChange> =
-        plan.lock.iter_mut().map(|step| change(&step.path, step.text.take().map(|text| text.0))).collect();
+    let of_lock = plan.lock.iter_mut().map(|step| change(&step.path, step.text.take().map(|text| text.0)));
+    let (mut changes, forgotten): (Vec<_>, Vec<_>) =
+        of_lock.partition(|change| matches!(change, FileChange::Write { .. }));
     let mut by_cluster: BTreeMap<&str, Vec<Pending<'_>>> = BTreeMap::new();
     for Step { id, objects, .. } in &mut plan.steps {
         for ObjectChange { path, action, text, .. } in objects {
@@ -53,6 +55,7 @@ pub(crate) fn changes(
         })
         .collect();
     changes.extend(written?.into_iter().flatten());
+    changes.extend(forgotten);
     Ok(changes)
 }
 

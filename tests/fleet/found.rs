@@ -79,6 +79,9 @@ fn a_lost_entry_is_accepted_anew_as_a_whole_or_not_at_all() {
 fn a_lost_lock_lets_no_edit_through() {
     holds(&[edit(0, "reconciler", 0), LoseWholeLock, Run(PLAIN)]);
     holds(&[Step::Edit(Edit::Mesh("meshID", 0)), LoseWholeLock]);
+    let token = Step::Edit(Edit::Mesh("credentials.requireToken", 0));
+    holds(&[edit(0, "state", 0), Run(PLAIN), LoseWholeLock]);
+    holds(&[LoseWholeLock, token, Step::Edit(Edit::Document(0))]);
 }
 
 /// Its reader shows no secret any more and its peer still reads: the Gateway that lets the peer in has to stay.

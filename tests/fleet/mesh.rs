@@ -753,7 +753,7 @@ impl Fleet {
             let outcome = self.settle()?;
             match outcome {
                 Outcome::Done(_) => break,
-                Outcome::Refused(reasons) if attempt < 3 => self.way_out(&reasons)?,
+                Outcome::Refused(reasons) if attempt < 3 => self.way_out(&reasons, 3)?,
                 Outcome::Refused(reasons) => return broken(Law::Unrest, format!("no way out of {reasons:?}")),
             }
             self.wish = target.clone();
@@ -845,8 +845,8 @@ impl Fleet {
         }
     }
 
-    /// What a refusal tells to do: take the edit back, let the clusters leave, and edit then.
-    fn way_out(&mut self, reasons: &[(Code, String)]) -> Result<(), Broken> {
+    /// What a refusal tells to do: take the edit back, let the clusters leave, and edit then. It may hide so many others.
+    fn way_out(&mut self, reasons: &[(Code, String)], hidden: usize) -> Result<(), Broken> {
         let lock = match self.lock() {
             Ok(lock) => lock,
             Err(problem) => return broken(Law::Unrest, problem),
@@ -872,6 +872,8 @@ impl Fleet {
         }
         match self.settle()? {
             Outcome::Done(_) => Ok(()),
+            // one refusal hid another
+            Outcome::Refused(others) if hidden > 0 => self.way_out(&others, hidden - 1),
             Outcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
         }
     }

@@ -8,6 +8,7 @@ use proptest::sample::select;
 use super::mesh::{Broken, Flags, Fleet, Outcome};
 use super::site::{HAPPENINGS, Happening, Site, TROUBLES, Trouble};
 use super::wish::{CLUSTER_FIELDS, Edit, MESH_FIELDS};
+use crate::support::naive::Files;
 
 /// Something that happens. Numbers name clusters, files and commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,31 @@ fn flags_kind(what: &str, flags: Flags) -> String {
         flag(flags.allow_delete, "delete"),
         flag(flags.only.is_some(), "cluster")
     )
+}
+
+/// Files of the lock are lost or become older ones, by a merge that nobody looked at.
+fn lose(fleet: &mut Fleet, step: &Step) {
+    let files: Vec<String> = fleet.lock_files().into_keys().collect();
+    let then = |back: usize| fleet.earlier(back).checkout.clone();
+    let one = |pick: usize| files.get(pick % files.len().max(1)).cloned();
+    let (gone, old): (Vec<String>, Files) = match step {
+        Step::LoseLock(pick) => (one(*pick).into_iter().collect(), Files::new()),
+        Step::LoseWholeLock => (files, Files::new()),
+        Step::OldLock(pick, back) => (one(*pick).into_iter().collect(), then(*back)),
+        Step::MergedLock(bits, back) => {
+            let old = then(*back);
+            let chosen = files.into_iter().enumerate().filter(|(at, _)| bits & (1 << (at % 8)) != 0);
+            (chosen.map(|(_, file)| file).filter(|file| old.contains_key(file)).collect(), old)
+        }
+        _ => return,
+    };
+    for file in gone {
+        match old.get(&file) {
+            Some(bytes) => fleet.checkout.insert(file, bytes.clone()),
+            None => fleet.checkout.remove(&file),
+        };
+    }
+    fleet.commit();
 }
 
 fn flags() -> impl Strategy<Value = Flags> {
@@ -197,39 +223,8 @@ impl Walk {
                 fleet.happen(cluster, *happening);
             }
             Step::Pass(hours) => fleet.now += i64::from(*hours) * 3600,
-            Step::LoseLock(pick) => {
-                let files: Vec<String> = fleet.lock_files().into_keys().collect();
-                if !files.is_empty() {
-                    fleet.checkout.remove(&files[pick % files.len()]);
-                    fleet.commit();
-                }
-            }
-            Step::LoseWholeLock => {
-                fleet.checkout.retain(|path, _| !path.starts_with("lock/"));
-                fleet.commit();
-            }
-            Step::OldLock(pick, back) => {
-                let old = fleet.earlier(*back).checkout.clone();
-                let files: Vec<String> = fleet.lock_files().into_keys().collect();
-                if !files.is_empty() {
-                    let file = &files[pick % files.len()];
-                    match old.get(file) {
-                        Some(bytes) => fleet.checkout.insert(file.clone(), bytes.clone()),
-                        None => fleet.checkout.remove(file),
-                    };
-                    fleet.commit();
-                }
-            }
-            Step::MergedLock(bits, back) => {
-                let old = fleet.earlier(*back).checkout.clone();
-                let files: Vec<String> = fleet.lock_files().into_keys().collect();
-                let of_then = files.iter().enumerate().filter(|(at, _)| bits & (1 << (at % 8)) != 0);
-                for (_, file) in of_then {
-                    if let Some(bytes) = old.get(file) {
-                        fleet.checkout.insert(file.clone(), bytes.clone());
-                    }
-                }
-                fleet.commit();
+            Step::LoseLock(_) | Step::LoseWholeLock | Step::OldLock(..) | Step::MergedLock(..) => {
+                lose(fleet, step);
             }
             Step::LoseRendered(cluster, pick) => {
                 let cluster = fleet.name(*cluster);

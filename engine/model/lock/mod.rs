@@ -309,8 +309,10 @@ impl Lock {
 
     /// Clusters that no link names forget with what they were joined.
     pub(crate) fn forget_unlinked(&mut self) {
-        let linked: BTreeSet<ClusterName> = self.linked().cloned().collect();
-        for (_, cluster) in self.clusters.iter_mut().filter(|(name, _)| !linked.contains(*name)) {
+        let Self { clusters, links, .. } = self;
+        let links = links.iter().filter(|(_, links)| !links.is_empty());
+        let linked: BTreeSet<_> = links.flat_map(|(reader, links)| links.keys().chain([reader])).collect();
+        for (_, cluster) in clusters.iter_mut().filter(|(name, _)| !linked.contains(*name)) {
             cluster.joined_with = None;
         }
     }
