@@ -264,6 +264,20 @@ mod step {
             self.shown.get_mut(&name(cluster)).unwrap().as_mut().unwrap()
         }
 
+        /// One end is in another trust domain, and the other end runs an Istio that needs an alias.
+        fn in_other_domain(&mut self, one: &str, other: &str) {
+            for lock in [&mut self.before, &mut self.after] {
+                let record = lock.clusters.get_mut(&name(one)).unwrap().joined_with.as_mut().unwrap();
+                record.trust_domain = "other.example".parse().unwrap();
+                let version = |lock: &mut Lock, of: &str, version: &str| {
+                    let istio = &mut lock.clusters.get_mut(&name(of)).unwrap().public.istio;
+                    istio.get_or_insert_default().version = Some(version.to_owned());
+                };
+                version(lock, one, "1.31.1");
+                version(lock, other, "1.28.3");
+            }
+        }
+
         fn breaches(&self) -> BTreeSet<BreachKind> {
             let look = |(name, evidence): (&'_ ClusterName, &'_ Option<Evidence>)| {
                 let uuid = &self.before.clusters[name].public.cluster_uuid;
@@ -313,6 +327,12 @@ mod step {
                         pair.of("east").trusts = Shown::Seen(BTreeSet::new())
                     }],
                 ),
+                Condition::PeerDomainInReader => {
+                    (Unseen::Domain, "east", vec![|pair| pair.in_other_domain("west", "east")])
+                }
+                Condition::ReaderDomainInPeer => {
+                    (Unseen::Domain, "west", vec![|pair| pair.in_other_domain("east", "west")])
+                }
                 Condition::PeerNetwork => (
                     Unseen::Networks,
                     "east",

@@ -23,6 +23,8 @@ pub enum Need {
     Rights,
     /// A root CA of the peer, for its trust domain.
     Root(Digest),
+    /// The alias for the peer's trust domain, on which policies may rest.
+    Alias,
     /// The peer's network with its gateways.
     Network,
     /// The route to the peer.
@@ -60,6 +62,8 @@ pub enum Unseen {
     Evidence,
     /// The roots of the other end, trusted in the cluster.
     Trusts,
+    /// The trust domain of the other end, accepted in the cluster.
+    Domain,
     /// The peer's network.
     Networks,
     /// The route to the peer, answered by it.
@@ -106,6 +110,7 @@ impl Need {
             Self::Entry => format!("the entry of `{peer}` in isthmus-peers"),
             Self::Rights => format!("the right to act as `{peer}` in the ClusterRole of the api-proxy"),
             Self::Root(digest) => format!("the root CA {digest} of `{peer}` for its trust domain"),
+            Self::Alias => format!("the alias for the trust domain of `{peer}`"),
             Self::Network => format!("the network of `{peer}` with its gateways"),
             Self::Route => format!("the route to `{peer}` in isthmus-routes"),
             Self::Components => "the relay and the api-proxy that the links use".to_owned(),
@@ -118,6 +123,7 @@ impl Unseen {
         match self {
             Self::Evidence => format!("evidence of `{cluster}`"),
             Self::Trusts => format!("that `{cluster}` trusts the root CAs of the other end"),
+            Self::Domain => format!("that `{cluster}` accepts the trust domain of the other end"),
             Self::Networks => format!("the peer's network live in `{cluster}`"),
             Self::Routes => format!("the route to the peer answered in `{cluster}`"),
             Self::Prepared => format!("that istiod and the proxies of `{cluster}` are prepared"),
@@ -144,7 +150,7 @@ impl Breach {
     pub fn step(&self) -> StepId {
         match &self.kind {
             BreachKind::Lacks(Need::Entry | Need::Rights) => StepId::of(StepKind::ExchangeKeys, &self.link.reader),
-            BreachKind::Lacks(Need::Root(_)) => StepId::of(StepKind::RenderTrust, &self.link.reader),
+            BreachKind::Lacks(Need::Root(_) | Need::Alias) => StepId::of(StepKind::RenderTrust, &self.link.reader),
             BreachKind::Lacks(Need::Network) => StepId::of(StepKind::RenderNetworks, &self.link.reader),
             BreachKind::Lacks(Need::Route) => StepId::of(StepKind::RenderRoutes, &self.link.reader),
             BreachKind::Lacks(Need::Components) => StepId::of(StepKind::RenderComponents, &self.link.reader),

@@ -34,6 +34,8 @@ pub(super) struct Folder {
     pub(super) users: BTreeSet<String>,
     /// Trust domains of each root CA, by the SHA-256 of its DER.
     pub(super) roots: BTreeMap<Digest, BTreeSet<String>>,
+    /// Trust domains that are one with the own.
+    pub(super) aliases: BTreeSet<String>,
     /// Networks, by name.
     pub(super) networks: BTreeMap<String, Value>,
 }
@@ -71,7 +73,7 @@ impl Folder {
                     ("/meshConfig", "/global")
                 }
             };
-            folder.take_roots(values.pointer(config).unwrap_or(&Value::Null));
+            folder.take_mesh_config(values.pointer(config).unwrap_or(&Value::Null));
             folder.networks = map(&values, &format!("{global}/meshNetworks"));
         }
         folder
@@ -91,7 +93,7 @@ impl Folder {
             ("ConfigMap", PEERS) => self.entries = by(&json(PEERS_FILE), "/peers", "clusterUUID"),
             ("ConfigMap", ROUTES) => self.routes = by(&json(ROUTES_FILE), "/routes", "clusterID"),
             ("ConfigMap", MESH_CONFIG) => {
-                self.take_roots(&yaml(text(object, "/data/mesh").as_bytes()));
+                self.take_mesh_config(&yaml(text(object, "/data/mesh").as_bytes()));
                 self.networks = map(&yaml(text(object, "/data/meshNetworks").as_bytes()), "/networks");
             }
             ("ClusterRole", _) => {
@@ -104,7 +106,9 @@ impl Folder {
         }
     }
 
-    fn take_roots(&mut self, mesh_config: &Value) {
+    fn take_mesh_config(&mut self, mesh_config: &Value) {
+        let aliases = items(mesh_config, "/trustDomainAliases").iter().filter_map(Value::as_str);
+        self.aliases.extend(aliases.map(str::to_owned));
         for root in items(mesh_config, "/caCertificates") {
             if let Some(digest) = digest_of_first_block(text(root, "/pem")) {
                 let domains = items(root, "/trustDomains").iter().filter_map(Value::as_str).map(str::to_owned);

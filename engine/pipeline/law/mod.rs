@@ -29,7 +29,7 @@ pub use self::step::{Look, Seen, step};
 pub(crate) use self::step::{seen, withhold};
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, secret_file, values_file};
 use crate::model::link::Link;
-use crate::model::lock::{Lock, LockedCluster, Stage};
+use crate::model::lock::{Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
@@ -73,7 +73,7 @@ pub fn state(
     let judge = State { mesh, lock, is_whole, cluster, before: live(&before.rendered), after: folder };
     let mut breaches = judge.secrets();
     for (peer, link) in lock.links_of(reader) {
-        let lacks = judge.link(peer, link.stage);
+        let lacks = judge.link(peer, link);
         breaches.extend(lacks.into_iter().map(|need| judge.breach(peer, need)));
     }
     breaches
@@ -148,7 +148,8 @@ impl State<'_> {
             && relay_ca.is_none_or(|ca| *ca == secret.ca)
     }
 
-    fn link(&self, peer: &ClusterName, stage: Stage) -> Vec<Need> {
+    fn link(&self, peer: &ClusterName, link: &LockedLink) -> Vec<Need> {
+        let stage = link.stage;
         let Some(locked) = self.lock.clusters.get(peer) else { return vec![Need::Entry] };
         let (mut lacks, uuid) = (Vec::new(), locked.public.cluster_uuid.as_str());
         let entry = self.after.entries.get(uuid);
@@ -166,6 +167,7 @@ impl State<'_> {
         let writes_config = self.cluster.istio.config != MeshConfigTarget::None;
         if writes_config {
             lacks.extend(self.roots(peer, locked));
+            lacks.extend((link.merged && !self.has_alias(locked)).then_some(Need::Alias));
         }
         let is_live = matches!(stage, Stage::Joined | Stage::Leaving);
         if is_live && writes_config && !self.has_network(peer, locked) {
@@ -196,6 +198,12 @@ impl State<'_> {
         let domain = locked.joined_with.as_ref().map(|joined| joined.trust_domain.as_str());
         let is_trusted = |domains: &BTreeSet<String>| domain.is_none_or(|domain| domains.contains(domain));
         needed.filter(|root| !self.after.roots.get(root).is_some_and(is_trusted)).map(Need::Root).collect()
+    }
+
+    fn has_alias(&self, locked: &LockedCluster) -> bool {
+        let own = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.joined_with.as_ref());
+        let Some((own, other)) = own.zip(locked.joined_with.as_ref()) else { return true };
+        own.trust_domain == other.trust_domain || self.after.aliases.contains(other.trust_domain.as_str())
     }
 
     /// One network lists the peer's cluster ID, the recorded one; it has gateways, or needs none.

@@ -11,7 +11,7 @@ use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::types::address::Endpoint;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
 use crate::types::time::Timestamp;
-use crate::wire::metadata::{Evidence, RouteState, Shown};
+use crate::wire::metadata::{Evidence, IstioFacts, RouteState, Shown};
 
 /// What a cluster showed in this run.
 #[derive(Debug, Clone)]
@@ -126,6 +126,8 @@ impl<'a> Step<'a> {
             (Unseen::Prepared, reader, self.is_prepared(reader)),
             (Unseen::MeshConfig, reader, self.hides_nothing(reader)),
             (Unseen::Trusts, peer, p_trusts),
+            (Unseen::Domain, reader, self.accepts(reader, own_record, record, link)),
+            (Unseen::Domain, peer, self.accepts(peer, record, own_record, &link.back())),
             (Unseen::Prepared, peer, self.is_prepared(peer)),
         ];
         answers.into_iter().find(|(_, _, is_seen)| !is_seen).map(|(what, of, _)| (what, of.name.clone()))
@@ -170,6 +172,18 @@ impl<'a> Step<'a> {
             Sight::NotToCome => true,
             Sight::Unknown => needed.next().is_none(),
         }
+    }
+
+    /// It accepts identities of the other's trust domain: beside a root since Istio 1.29, by an alias before.
+    fn accepts(&self, cluster: &Cluster, own: &JoinedWith, other: &JoinedWith, link: &Link) -> bool {
+        let is_ours = cluster.reconciler == Reconciler::Rendered && cluster.istio.config != MeshConfigTarget::None;
+        let stated = cluster.merge_trust_domains;
+        let has_alias = self.before.link(&link.reader, &link.peer).map_or(stated == Some(true), |link| link.merged);
+        if !is_ours || own.trust_domain == other.trust_domain || has_alias {
+            return true;
+        }
+        let istio = self.after.clusters.get(&cluster.name).and_then(|locked| locked.public.istio.as_ref());
+        istio.and_then(IstioFacts::release).map_or(stated == Some(false), |release| release >= (1, 29))
     }
 
     fn knows_network(&self, reader: &Cluster, peer: &JoinedWith) -> bool {

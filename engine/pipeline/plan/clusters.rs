@@ -18,7 +18,8 @@ use crate::pipeline::meter::Stage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{
-    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, Plan, compare, costs, cuts, notes,
+    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, Plan, compare, costs, cuts,
+    notes,
 };
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
