@@ -35,6 +35,7 @@ mod law;
 mod laws;
 mod manifests;
 mod observe;
+mod overrides;
 mod picture;
 mod policy;
 mod proxy;

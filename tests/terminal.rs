@@ -143,13 +143,22 @@ fn names_of_files() {
 #[case::a_text(&format!("{{{{ {QUOTED} | evil }}}}\n"))]
 #[case::no_yaml(&format!("a: {{{{ namespace }}}}: [{EVIL}\n"))]
 #[case::no_object(&format!("a: {QUOTED} # {EVIL}\n"))]
-#[case::another_object(&format!("apiVersion: v1\nkind: {QUOTED}\nmetadata: {{name: {QUOTED}, namespace: {QUOTED}}}\n"))]
 fn a_template(#[case] text: &str) {
+    told_of_a_template(text, 1, "error");
+}
+
+#[test]
+fn an_override_that_is_refused() {
+    let object = format!("apiVersion: v1\nkind: {QUOTED}\nmetadata: {{name: {QUOTED}, namespace: {QUOTED}}}\n");
+    told_of_a_template(&object, 4, "refused");
+}
+
+fn told_of_a_template(text: &str, exit: i32, severity: &str) {
     let checkout = Checkout::joined();
     let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
     checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);
     checkout.write("templates/exporter/service.yaml", text.as_bytes());
-    is_shown_harmless(&checkout, &["plan"], 1, &["error", "templates/exporter/service.yaml:"]);
+    is_shown_harmless(&checkout, &["plan"], exit, &[severity, "templates/exporter/service.yaml:"]);
 }
 
 #[test]

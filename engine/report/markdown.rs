@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{Action, FileStep, ObjectChange, Plan, Step, StepState};
-use crate::report::text::{Fields, summary};
+use crate::pipeline::plan::{Action, FileStep, ObjectChange, OverrideInForce, Plan, Step, StepState};
+use crate::pipeline::template::Overridden;
+use crate::report::text::{Fields, in_clusters, summary};
 use crate::types::diagnostic::{Diagnostic, Severity};
 use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
@@ -22,6 +23,8 @@ pub const MOST: usize = 65_536;
 const RESERVED: usize = 1_000;
 /// Most characters of one value.
 const LONGEST_VALUE: usize = 400;
+/// Most characters of a value of an override.
+const LONGEST_OVERRIDDEN: usize = 100;
 /// Most lines that show one object.
 const MOST_LINES: usize = 60;
 /// Most characters of one cluster's fold.
@@ -135,6 +138,15 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
             *comment.left_out.entry(what).or_default() += more;
         }
     }
+    if !plan.overrides.is_empty() {
+        comment.block("the heading of the overrides", "\n### Overrides in force\n\n");
+    }
+    for line in plan.overrides.iter().take(MOST_LISTED).map(override_in_force) {
+        comment.block("override", &line);
+    }
+    if let Some(more) = plan.overrides.len().checked_sub(MOST_LISTED).filter(|more| *more > 0) {
+        *comment.left_out.entry("override").or_default() += more;
+    }
 
     let mut clusters: BTreeMap<&ClusterName, Vec<&ObjectChange>> = BTreeMap::new();
     for step in &plan.steps {
@@ -247,6 +259,16 @@ fn trust_change_in_short(change: &TrustChange) -> String {
     let what: Vec<&str> = change.findings.iter().map(|finding| finding.what.as_str()).collect();
     let advice = if advice.is_empty() { advice } else { format!(". {advice}") };
     format!("\n* {sign} Trust change of {}: {word}: {}{advice}\n", code(change.cluster.as_str()), what.join(", "))
+}
+
+fn override_in_force(OverrideInForce { path, overridden, clusters }: &OverrideInForce) -> String {
+    let (path, clusters) = (code(&short(path)), in_clusters(clusters));
+    let Some(Overridden { object, field, before, after }) = overridden else {
+        return format!("* {path}: changes no field {clusters}\n");
+    };
+    let value = |value: &Option<String>| code(&cut(value.as_deref().unwrap_or("none"), LONGEST_OVERRIDDEN));
+    let (object, field) = (code(&short(object)), code(&short(field)));
+    format!("* {path}: {object} {field}: {} → {} {clusters}\n", value(before), value(after))
 }
 
 /// The lines of a list, and how many steps it leaves out.
@@ -463,6 +485,11 @@ mod tests {
             plan.steps.push(step(StepKind::RenderRoutes, StepState::Waiting(why())));
         }
         plan.notes.push(words.to_owned());
+        let words = || words.to_owned();
+        let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
+        for overridden in [Some(overridden), None] {
+            plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters: vec![name(0)] });
+        }
         plan
     }
 

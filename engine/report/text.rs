@@ -10,19 +10,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::trust::Verdict;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{Action, FileStep, ObjectChange, PLAN_VERSION, Plan, Step, StepState};
+use crate::pipeline::plan::{Action, FileStep, ObjectChange, OverrideInForce, PLAN_VERSION, Plan, Step, StepState};
+use crate::pipeline::template::Overridden;
 use crate::report::format::Output;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
-use crate::types::text::{visible, visible_but_styles, visible_lines};
+use crate::types::text::{cut, visible, visible_but_styles, visible_lines};
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
 
 /// Most bytes of text in which fields of objects are shown without `-v`; beyond, objects are named only.
 const MAX_DETAILED_TEXT: usize = 120_000;
+/// Most characters of a value of an override without `-v`.
+const LONGEST_OVERRIDDEN: usize = 200;
 /// Most steps that write secrets which are listed one by one without `-v`.
 const MAX_SECRETS_LISTED: usize = 40;
 
@@ -210,6 +213,7 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     if more > 0 {
         out.push_str(&format!("  {DIM}… {more} more files of the lock (-v lists them){DIM:#}\n"));
     }
+    overrides(plan, verbose, &mut out);
     let (list, more) = short_list(&plan.notes, verbose);
     for (at, note) in list.iter().enumerate() {
         out.push_str(if at == 0 { "\n" } else { "" });
@@ -226,6 +230,43 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
 fn short_list<T>(list: &[T], verbose: bool) -> (&[T], usize) {
     let most = if verbose { list.len() } else { list.len().min(MAX_WAITING_LISTED) };
     (list.get(..most).unwrap_or(list), list.len() - most)
+}
+
+/// What overrides change of the built-in templates, also where nothing of it is new.
+fn overrides(plan: &Plan, verbose: bool, out: &mut String) {
+    let mut path = "";
+    for OverrideInForce { path: own, overridden, clusters } in &plan.overrides {
+        if path != &**own {
+            path = own;
+            out.push_str(&format!("\n  {YELLOW}override in force{YELLOW:#} {}\n", visible(own)));
+        }
+        let clusters = in_clusters(clusters);
+        let Some(Overridden { object, field, before, after }) = overridden else {
+            out.push_str(&format!("    {DIM}changes no field {clusters}{DIM:#}\n"));
+            continue;
+        };
+        let value = |value: &Option<String>| {
+            let value = value.as_deref().unwrap_or("none");
+            if verbose { visible(value).into_owned() } else { visible(&cut(value, LONGEST_OVERRIDDEN)).into_owned() }
+        };
+        out.push_str(&format!(
+            "    {} {YELLOW}{}{YELLOW:#}: {RED}{}{RED:#} → {GREEN}{}{GREEN:#} {DIM}{clusters}{DIM:#}\n",
+            visible(object),
+            visible(field),
+            value(before),
+            value(after)
+        ));
+    }
+}
+
+/// In which clusters something is so.
+pub(super) fn in_clusters(clusters: &[ClusterName]) -> String {
+    match clusters {
+        [one] => format!("in {one}"),
+        [one, two] => format!("in {one} and {two}"),
+        [one, rest @ ..] => format!("in {one} and {} more clusters", rest.len()),
+        [] => String::new(),
+    }
 }
 
 fn trust_changes(plan: &Plan, out: &mut String) {
@@ -434,11 +475,25 @@ pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: Fields<'_
             })
         })
         .collect();
+    let overrides: Vec<_> = plan
+        .overrides
+        .iter()
+        .map(|OverrideInForce { path, overridden, clusters }| {
+            let Overridden { object, field, before, after } = match overridden {
+                Some(overridden) => overridden.clone(),
+                None => return json!({ "path": path, "clusters": clusters }),
+            };
+            // the values are JSON, and stay values
+            let value = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
+            let (before, after): (Option<serde_json::Value>, _) = (value(before), value(after));
+            json!({ "path": path, "object": object, "field": field, "before": before, "after": after, "clusters": clusters })
+        })
+        .collect();
     let warnings = specs.sorted().into_iter().chain(&plan.warnings).map(finding_json);
     // nothing needs a run at a time of its own; the field stays for those who read it
     json!({
         "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
-        "lock": plan.lock, "files": plan.extra, "notes": plan.notes,
+        "lock": plan.lock, "files": plan.extra, "overrides": overrides, "notes": plan.notes,
         "warnings": warnings.collect::<Vec<_>>(), "counts": plan.counts(), "nextRun": null,
     })
 }
@@ -472,6 +527,10 @@ mod tests {
         let name: ClusterName = "east".parse().unwrap();
         let words = || words.to_owned();
         let mut plan = Plan { notes: vec![words()], ..Plan::default() };
+        let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
+        for overridden in [Some(overridden), None] {
+            plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters: vec![name.clone()] });
+        }
         let what = TrustField::RootCa;
         let meaning = TrustMeaning::ContradictsPin { what, pinned: words(), found: words() };
         let finding = TrustFinding { what, before: Some(words()), after: Some(words()), meaning };

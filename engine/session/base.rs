@@ -77,8 +77,10 @@ impl Base {
             Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
         };
         let world = World { now: session.now, tree: &files, base: None, narrow: None, meter: &Unmetered };
-        let run = run(&program, &Request::default(), Facts::Locked, Until::Rendered, &world)
-            .map_err(|stop| at_revision(stop, revision))?;
+        let run = match run(&program, &Request::default(), Facts::Locked, Until::Rendered, &world) {
+            Ok(run) => run,
+            Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
+        };
         let mut rendered = BTreeMap::new();
         for (cluster, objects) in run.rendered {
             let folder = rendered_folder(&cluster);

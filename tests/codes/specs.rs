@@ -91,6 +91,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             vec![checkout.engine(PLAN)]
         },
     },
+    Scenario {
+        name: "overrides that change what they may not",
+        codes: &[Code::OverrideNotAllowed],
+        run: |_| {
+            let checkout = Checkout::new();
+            let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
+            checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);
+            checkout.write(
+                "templates/relay/serviceaccount.yaml",
+                b"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: other}\n",
+            );
+            let ran = checkout.engine(PLAN);
+            assert_eq!(ran.code, 4, "{ran}");
+            vec![ran]
+        },
+    },
 ];
 
 const MESH: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\n";

@@ -62,6 +62,9 @@ pub(crate) fn withhold(before: &Lock, after: &mut Lock, breaches: &[Breach]) -> 
     for reader in &readers {
         after.keep_links(before, reader);
     }
+    if !readers.is_empty() {
+        after.forget_unlinked();
+    }
     readers
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -18,13 +19,14 @@ use crate::pipeline::meter::Stage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{
-    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, Plan, compare, costs, cuts,
+    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, OverrideInForce, Plan, compare, costs, cuts,
     notes,
 };
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
 use crate::pipeline::request::World;
 use crate::pipeline::run::Decided;
+use crate::pipeline::template::Overridden;
 use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
 use crate::types::name::{ClusterName, Digest};
@@ -74,7 +76,8 @@ pub(crate) fn plan(
         let objects = changes.objects.iter_mut().map(|(_, change)| &mut change.text);
         room.take(objects.chain(extra.steps.iter_mut().map(|step| &mut step.text)));
         meter.step();
-        Ok(Compared { changes, extra: extra.steps, waiting: rendered.waiting, warnings: rendered.warnings, breaches })
+        let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
+        Ok(Compared { changes, extra: extra.steps, waiting, warnings, overrides, breaches })
     };
     let compare_all = || names.par_iter().map(one).collect::<Vec<Result<_, Stop>>>();
     let lock_steps = || decided.accepted.as_ref().map(|_| lock_steps(program, lock, tree)).transpose();
@@ -94,10 +97,14 @@ pub(crate) fn plan(
     let mut plan = Plan::default();
     let mut refused = BTreeSet::new();
     gathering.withhold(&decided.withheld);
+    let mut overrides = InForce::new();
     for (name, result) in names.iter().zip(compared) {
         match result {
             Ok(one) => {
                 plan.warnings.extend(one.warnings);
+                for (path, fields) in one.overrides {
+                    in_force(&mut overrides, name, &path, fields);
+                }
                 for (step, reason) in one.waiting {
                     gathering.rendering.entry(step).or_default().push(reason);
                 }
@@ -122,6 +129,8 @@ pub(crate) fn plan(
     if only.is_none() {
         sweep(&program.mesh, tree, &mut gathering)?;
     }
+    let in_force = |((path, overridden), clusters)| OverrideInForce { path, overridden, clusters };
+    plan.overrides = overrides.into_iter().map(in_force).collect();
     let graph = graph?;
     let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
     plan.steps = gathering.steps(order);
@@ -178,7 +187,18 @@ struct Compared {
     extra: Vec<FileStep>,
     waiting: Vec<(StepId, RenderWait)>,
     warnings: Vec<Diagnostic>,
+    overrides: BTreeMap<Arc<str>, Vec<Overridden>>,
     breaches: Vec<Breach>,
+}
+
+/// Overrides by path and field, with the clusters in which they are in force.
+type InForce = BTreeMap<(Arc<str>, Option<Overridden>), Vec<ClusterName>>;
+
+fn in_force(overrides: &mut InForce, cluster: &ClusterName, path: &Arc<str>, fields: Vec<Overridden>) {
+    let nothing = fields.is_empty().then_some(None);
+    for overridden in fields.into_iter().map(Some).chain(nothing) {
+        overrides.entry((path.clone(), overridden)).or_default().push(cluster.clone());
+    }
 }
 
 /// The lock with the links of these readers as they were.

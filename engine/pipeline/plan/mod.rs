@@ -12,15 +12,17 @@ mod steps;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::model::link::Link;
 use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::advance::{Move, Unproven};
+use crate::pipeline::template::Overridden;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::Explanation;
-use crate::types::name::Digest;
+use crate::types::name::{ClusterName, Digest};
 use crate::types::step::StepId;
 
 pub use self::compare::{ClusterChanges, CompareError, compare, fields};
@@ -43,10 +45,23 @@ pub struct Plan {
     pub moves: BTreeMap<Link, Move>,
     /// Files beside the objects, such as Helm values.
     pub extra: Vec<FileStep>,
+    /// Overrides of templates that are in force, whether this run changes something by them or not.
+    pub overrides: Vec<OverrideInForce>,
     /// What a reviewer should know and no step says.
     pub notes: Vec<String>,
     /// Oddities that rendering found.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// An override of a template, with one of the fields that it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverrideInForce {
+    /// Path below the checkout.
+    pub path: Arc<str>,
+    /// What it changes; `None` for an override that renders what the built-in template renders.
+    pub overridden: Option<Overridden>,
+    /// In which clusters.
+    pub clusters: Vec<ClusterName>,
 }
 
 /// A file that is not an object.

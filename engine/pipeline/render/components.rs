@@ -15,7 +15,7 @@ use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::Reader;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::stencil::{NAME, Stencil};
-use crate::pipeline::template::Templates;
+use crate::pipeline::template::{Overridden, Rendition, Templates};
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, MeshName, Revision};
@@ -40,31 +40,40 @@ const TLS: &str = "/etc/isthmus/tls";
 type Key = (String, String);
 
 /// Objects by template and values.
-pub(super) type Cache = Memo<Key, Arc<Vec<Made>>>;
+pub(super) type Cache = Memo<Key, Arc<Templated>>;
+
+/// What a template renders for all clusters with the same values.
+#[derive(Debug)]
+pub(super) struct Templated {
+    made: Vec<Made>,
+    overridden: Option<(Arc<str>, Vec<Overridden>)>,
+}
 
 /// An object of a template, and its text but for the cluster's name.
 #[derive(Debug)]
-pub(super) struct Made {
+struct Made {
     object: Object,
     yaml: Option<Stencil>,
 }
 
-/// The objects of a template with these values.
-fn objects(
+/// What a template renders with these values.
+fn templated(
     cache: &Cache,
     mesh: &MeshName,
     templates: &Templates,
     name: String,
-    context: &Value,
-) -> Result<Arc<Vec<Made>>, Diagnostics> {
-    cache.get((name, context.to_string()), |(name, _)| {
+    values: &Map<String, Value>,
+) -> Result<Arc<Templated>, Diagnostics> {
+    let key = Value::Object(values.clone()).to_string();
+    cache.get((name, key), |(name, _)| {
         let stand_in = NAME.parse().map_err(internal)?;
+        let Rendition { objects, overridden } = templates.render(name, values)?;
         let mut made = Vec::new();
-        for object in templates.objects(name, context)? {
+        for object in objects {
             let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
             made.push(Made { object, yaml: Stencil::cut(&text, &[(NAME, 1)]) });
         }
-        Ok(Arc::new(made))
+        Ok(Arc::new(Templated { made, overridden }))
     })
 }
 
@@ -91,11 +100,14 @@ pub(super) fn render(
                 context.remove("args");
             }
             let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
-            match objects(cache, mesh, templates, format!("{role}/{file}"), &Value::Object(context.clone())) {
-                Ok(made) => out.objects.extend(made.iter().map(|made| {
-                    let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
-                    adopt(mesh, name, made.object.clone()).with_yaml(yaml)
-                })),
+            match templated(cache, mesh, templates, format!("{role}/{file}"), &context) {
+                Ok(templated) => {
+                    out.objects.extend(templated.made.iter().map(|made| {
+                        let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
+                        adopt(mesh, name, made.object.clone()).with_yaml(yaml)
+                    }));
+                    out.overrides.extend(templated.overridden.clone());
+                }
                 Err(failed) => findings.extend(failed),
             }
         }

@@ -1,9 +1,11 @@
 //! What is rendered of one cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::pipeline::render::reasons::RenderWait;
 use crate::pipeline::render::rendered::RenderedObject;
+use crate::pipeline::template::Overridden;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::name::ClusterName;
 use crate::types::step::StepId;
@@ -18,6 +20,8 @@ pub struct RenderedCluster {
     pub extra: BTreeMap<String, ExtraFile>,
     /// Steps whose input was never seen, with what they wait for.
     pub waiting: Vec<(StepId, RenderWait)>,
+    /// Overrides of templates that are in force, by path, with the fields that they change.
+    pub overrides: BTreeMap<Arc<str>, Vec<Overridden>>,
     /// What is odd and no error.
     pub warnings: Vec<Diagnostic>,
 }

@@ -1,11 +1,11 @@
 //! What can be wrong with a component template.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use minijinja::ErrorKind;
-
 use super::model::Broken;
+use super::text::TextFault;
 use crate::types::diagnostic::did_you_mean;
 use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::yaml::YamlFault;
 
 /// What is wrong with a component template.
 #[derive(Debug)]
@@ -21,22 +21,34 @@ pub(super) enum TemplateFinding<'a> {
     },
     /// Bytes that are no characters.
     NotUtf8,
-    /// It cannot be rendered.
-    Broken(&'a minijinja::Error),
+    /// More bytes than are read.
+    TooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many are.
+        most: usize,
+    },
+    /// Its values cannot be filled in.
+    Text {
+        /// Why.
+        fault: &'a TextFault,
+        /// The values that there are.
+        values: &'a [&'a str],
+    },
     /// What it renders to is no YAML.
-    NotYaml(&'a serde_yaml::Error),
+    NotYaml(&'a YamlFault),
     /// What it renders to is no object.
     NotObject,
-    /// It does not keep the model of the template that it overrides.
-    Model(&'a Broken),
+    /// It changes what an override may not.
+    NotAllowed(&'a Broken),
 }
 
 impl TemplateFinding<'_> {
     fn code(&self) -> Code {
         match self {
-            Self::Unknown { .. } | Self::Broken(_) | Self::NotYaml(_) | Self::NotObject | Self::Model(_) => {
-                Code::InvalidTemplate
-            }
+            Self::Unknown { .. } | Self::Text { .. } | Self::NotYaml(_) | Self::NotObject => Code::InvalidTemplate,
+            Self::NotAllowed(_) => Code::OverrideNotAllowed,
+            Self::TooLarge { .. } => Code::LimitExceeded,
             Self::NotUtf8 => Code::WrongEncoding,
         }
     }
@@ -45,15 +57,15 @@ impl TemplateFinding<'_> {
         match self {
             Self::Unknown { name, .. } => format!("there is no component template `{name}`"),
             Self::NotUtf8 => "the template is not UTF-8".to_owned(),
-            Self::Broken(error) => {
-                let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-                format!("the template cannot be rendered: {}{detail}", error.kind())
+            Self::TooLarge { bytes, most } => {
+                format!("the template has {bytes} bytes, and at most {most} are read")
             }
-            Self::NotYaml(error) => format!("the template renders to no YAML: {error}"),
+            Self::Text { fault, .. } => format!("the template cannot be rendered: {fault}"),
+            Self::NotYaml(fault) => format!("the template renders to no YAML: {fault}"),
             Self::NotObject => {
                 "the template renders to a document without apiVersion, kind or metadata.name".to_owned()
             }
-            Self::Model(broken) => broken.to_string(),
+            Self::NotAllowed(broken) => broken.to_string(),
         }
     }
 
@@ -65,15 +77,14 @@ impl TemplateFinding<'_> {
                     format!("a file overrides the built-in template of the same name, for example `{example}`")
                 }
             }),
-            Self::Broken(error) if error.kind() == ErrorKind::UndefinedError => Some(
-                "the values are: namespace, image, replicas, expose, tls_secret, mesh_config_maps and, in deployments, args"
+            Self::Text { fault: TextFault::UnknownValue { .. }, values } => {
+                Some(format!("the values are: {}", values.join(", ")))
+            }
+            Self::NotAllowed(_) => Some(
+                "take the rest from the built-in template; docs/templates.md lists what an override may change"
                     .to_owned(),
             ),
-            Self::Model(_) => Some(
-                "an override may change resources, probes, scheduling and the like; copy the rest from the built-in template"
-                    .to_owned(),
-            ),
-            Self::NotUtf8 | Self::Broken(_) | Self::NotYaml(_) | Self::NotObject => None,
+            Self::NotUtf8 | Self::TooLarge { .. } | Self::Text { .. } | Self::NotYaml(_) | Self::NotObject => None,
         }
     }
 }

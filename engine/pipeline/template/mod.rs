@@ -1,29 +1,28 @@
 //! Component templates: those compiled in, and the overrides of a checkout.
 //!
-//! A template is text of minijinja that renders to YAML documents; values go through `|tojson`. An override replaces one
-//! template by its relative name and must keep its model: the same objects, labels, selectors, image, service account and
-//! rights, and nothing that lifts a pod out of its confinement. It may change the rest: resources, probes, affinity.
+//! A template is [text with values](text) that renders to YAML documents. An override replaces one template by its relative
+//! name and may change what [`allowed`] lists: resources, numbers of probes, scheduling and the like. All else equals the built-in
+//! template's, or the override is refused with the field and its line.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::finding::TemplateFinding;
+use self::text::{Filled, MAX_FILLED, fill};
 use crate::model::layout::TEMPLATES;
 use crate::spec::Source;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::object::Object;
+use crate::types::yaml::{self, MAX_TEXT, Node};
 
+mod allowed;
 mod finding;
 mod model;
+mod text;
 
-/// Steps of minijinja's machine that one template may take.
-const FUEL: u64 = 50_000;
+pub use self::model::Overridden;
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -56,26 +55,22 @@ const BUILTIN: [(&str, &str); 18] = builtin![
 /// All component templates.
 #[derive(Debug, Clone)]
 pub struct Templates {
-    builtin: Environment<'static>,
-    overrides: BTreeMap<&'static str, Override>,
+    overrides: BTreeMap<&'static str, Source>,
 }
 
-#[derive(Debug, Clone)]
-struct Override {
-    path: Arc<str>,
-    text: String,
-    environment: Environment<'static>,
+/// What a template renders.
+#[derive(Debug, Default)]
+pub(crate) struct Rendition {
+    /// Its objects.
+    pub(crate) objects: Vec<Object>,
+    /// The override that is in force, if one is: its path, and the fields in which its objects are others.
+    pub(crate) overridden: Option<(Arc<str>, Vec<Overridden>)>,
 }
 
 impl Templates {
     /// The templates that are compiled in.
     pub fn builtin() -> Self {
-        let mut builtin = environment();
-        for (name, text) in BUILTIN {
-            // A test renders each; a broken one is said when it is used.
-            let _unused = builtin.add_template(name, text);
-        }
-        Self { builtin, overrides: BTreeMap::new() }
+        Self { overrides: BTreeMap::new() }
     }
 
     /// The templates that are compiled in, with the overrides of a checkout. Files other than `*.yaml` are left alone.
@@ -95,109 +90,97 @@ impl Templates {
         if std::path::Path::new(name).extension().is_none_or(|extension| extension != "yaml") {
             return Ok(());
         }
-        let at = |line| Some(place(&file.path, line));
+        let wrong = |what: TemplateFinding<'_>| Diagnostic::error(Some(place(&file.path, 1)), what);
         let Some((name, builtin)) = BUILTIN.into_iter().find(|(builtin, _)| *builtin == name) else {
             let known = BUILTIN.map(|(name, _)| name);
-            return Err(Diagnostic::error(at(1), TemplateFinding::Unknown { name, known: &known, example: known[1] }));
+            return Err(wrong(TemplateFinding::Unknown { name, known: &known, example: known[1] }));
         };
-        let text = std::str::from_utf8(&file.bytes)
-            .map_err(|_| Diagnostic::error(at(1), TemplateFinding::NotUtf8))?
-            .to_owned();
-        if text == builtin {
-            return Ok(());
+        if file.bytes.len() > MAX_TEXT {
+            return Err(wrong(TemplateFinding::TooLarge { bytes: file.bytes.len(), most: MAX_TEXT }));
         }
-        let mut environment = environment();
-        if let Err(error) = environment.add_template_owned(name, text.clone()) {
-            return Err(failure(&file.path, &text, &error));
+        if std::str::from_utf8(&file.bytes).is_err() {
+            return Err(wrong(TemplateFinding::NotUtf8));
         }
-        self.overrides.insert(name, Override { path: file.path.clone(), text, environment });
+        if file.bytes != builtin.as_bytes() {
+            self.overrides.insert(name, file.clone());
+        }
         Ok(())
     }
 
-    /// The objects of a template. `context` is a mapping of the values the template may use.
-    pub(crate) fn objects(&self, name: &str, context: &Value) -> Result<Vec<Object>, Diagnostic> {
+    /// What a template renders with these values.
+    pub(crate) fn render(&self, name: &str, values: &Map<String, Value>) -> Result<Rendition, Diagnostics> {
         let path = format!("built-in {TEMPLATES}/{name}");
         let text = BUILTIN.iter().find(|(builtin, _)| *builtin == name).map_or("", |(_, text)| text);
-        let wanted = objects(&self.builtin, name, &path, text, context)?;
+        let (wanted, _) = Template { path: &path, text }.objects(values)?;
+        let wanted: Vec<Object> = wanted.into_iter().map(|(object, _)| object).collect();
         let Some(own) = self.overrides.get(name) else {
-            return Ok(wanted);
+            return Ok(Rendition { objects: wanted, overridden: None });
         };
-        let objects = objects(&own.environment, name, &own.path, &own.text, context)?;
-        match model::keeps(&wanted, &objects) {
-            Ok(()) => Ok(objects),
+        let template = Template { path: &own.path, text: std::str::from_utf8(&own.bytes).unwrap_or_default() };
+        let (objects, filled) = template.objects(values)?;
+        match model::compare(&wanted, &objects) {
+            Ok(overridden) => {
+                let objects = objects.into_iter().map(|(object, _)| object).collect();
+                Ok(Rendition { objects, overridden: Some((own.path.clone(), overridden)) })
+            }
             Err(broken) => {
-                let line = line_with(&own.text, broken.near());
-                Err(located(&own.path, &own.text, line, &TemplateFinding::Model(&broken)))
+                let mut findings = Diagnostics::new();
+                for (line, broken) in &broken {
+                    let at = Some(place(&own.path, filled.line(*line)));
+                    let finding = Diagnostic::refusal(at, TemplateFinding::NotAllowed(broken));
+                    findings.push(template.excerpt(finding));
+                }
+                Err(findings)
             }
         }
     }
 }
 
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default());
-    environment.set_fuel(Some(FUEL));
-    environment.add_filter("tojson", to_json);
-    environment
+/// A template: its path, for findings, and its text.
+#[derive(Clone, Copy)]
+struct Template<'t> {
+    path: &'t str,
+    text: &'t str,
 }
 
-/// A value as JSON, which is YAML, too. Stricter than minijinja's own, which takes an unknown name for `null`.
-fn to_json(value: &minijinja::Value) -> Result<String, minijinja::Error> {
-    if value.is_undefined() {
-        return Err(ErrorKind::UndefinedError.into());
-    }
-    serde_json::to_string(value).map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
-fn objects(
-    environment: &Environment<'_>,
-    name: &str,
-    path: &str,
-    text: &str,
-    context: &Value,
-) -> Result<Vec<Object>, Diagnostic> {
-    let rendered = environment.get_template(name).and_then(|template| template.render(Serde(context)));
-    let rendered = rendered.map_err(|error| failure(path, text, &error))?;
-    let mut objects = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(&rendered) {
-        let value = Value::deserialize(document).map_err(|error| {
-            let line = error.location().map_or(1, |at| at.line());
-            let line = template_line(text, &rendered, line);
-            located(path, text, line, &TemplateFinding::NotYaml(&error))
+impl Template<'_> {
+    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, Filled), Diagnostic> {
+        let filled = fill(self.text, values).map_err(|(line, fault)| {
+            let values: Vec<&str> = values.keys().map(String::as_str).collect();
+            self.wrong(line, &TemplateFinding::Text { fault: &fault, values: &values })
         })?;
-        if value.is_null() {
-            continue;
+        let documents = yaml::documents(&filled.text, MAX_FILLED)
+            .map_err(|fault| self.wrong(filled.line(fault.line()), &TemplateFinding::NotYaml(&fault)))?;
+        let mut objects = Vec::new();
+        for node in documents {
+            let value = node.clone().into_value();
+            if value.is_null() {
+                continue;
+            }
+            let stranger = || self.wrong(filled.line(node.line), &TemplateFinding::NotObject);
+            objects.push((Object::from_value(value).ok_or_else(stranger)?, node));
         }
-        let stranger = || located(path, text, 1, &TemplateFinding::NotObject);
-        objects.push(Object::from_value(value).ok_or_else(stranger)?);
+        Ok((objects, filled))
     }
-    Ok(objects)
+
+    fn wrong(self, line: usize, what: &TemplateFinding<'_>) -> Diagnostic {
+        self.excerpt(Diagnostic::error(Some(place(self.path, line)), what))
+    }
+
+    fn excerpt(self, mut finding: Diagnostic) -> Diagnostic {
+        let line = finding.at.as_ref().map_or(1, |at| at.line);
+        finding.excerpt = self.text.lines().nth(line.saturating_sub(1)).map(str::to_owned);
+        finding
+    }
 }
 
-/// The line of the template that a line of its output comes from: one of the same text, else the one in the same place.
-fn template_line(template: &str, rendered: &str, line: usize) -> usize {
-    let wanted = rendered.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let same = template.lines().position(|text| !wanted.is_empty() && text == wanted);
-    same.map_or(line.clamp(1, template.lines().count().max(1)), |at| at + 1)
-}
-
-/// The first line that holds a word.
-fn line_with(text: &str, word: &str) -> usize {
-    text.lines().position(|line| !word.is_empty() && line.contains(word)).map_or(1, |at| at + 1)
-}
-
-fn failure(path: &str, text: &str, error: &minijinja::Error) -> Diagnostic {
-    located(path, text, error.line().unwrap_or(1), &TemplateFinding::Broken(error))
+impl Filled {
+    /// The line of the template that a line of the text comes from.
+    fn line(&self, line: usize) -> usize {
+        self.lines.get(line.saturating_sub(1)).or(self.lines.last()).copied().unwrap_or(1)
+    }
 }
 
 fn place(path: &str, line: usize) -> Location {
     Location { file: path.into(), line, column: 1 }
-}
-
-fn located(path: &str, text: &str, line: usize, what: &TemplateFinding<'_>) -> Diagnostic {
-    let mut finding = Diagnostic::error(Some(place(path, line)), what);
-    finding.excerpt = text.lines().nth(line.saturating_sub(1)).map(str::to_owned);
-    finding
 }

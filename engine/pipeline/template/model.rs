@@ -1,15 +1,32 @@
-//! What an override must keep of the template it replaces.
+//! An override beside the built-in template that it replaces: where they differ, and whether they may.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
+use serde_json::Value;
+
+use super::allowed::{May, may};
 use crate::types::object::{Object, ObjectId};
 use crate::types::text::cut;
+use crate::types::yaml::{Content, Node};
 
-/// Most characters of a field's value that is asked for.
+/// Most characters of a value in a message.
 const LONGEST_VALUE: usize = 120;
 
-/// Where an override breaks the model.
+/// A field of an object that an override changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Overridden {
+    /// Kind and name.
+    pub object: String,
+    /// Path of the field, such as `spec.replicas`.
+    pub field: String,
+    /// What the built-in template has there, as JSON.
+    pub before: Option<String>,
+    /// What the override has there, as JSON.
+    pub after: Option<String>,
+}
+
+/// Where an override changes what it may not.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     /// It renders an object that the built-in template does not.
@@ -30,231 +47,209 @@ pub(super) enum Broken {
         /// The object.
         id: ObjectId,
     },
-    /// Another API version.
-    #[error("`{id}` must have apiVersion `{wanted}`")]
-    ApiVersion {
-        /// Of which object.
-        id: ObjectId,
-        /// The one that is wanted.
-        wanted: String,
-    },
-    /// Containers that run before the others.
-    #[error("`{id}` must have no initContainers")]
-    InitContainers {
-        /// In which object.
-        id: ObjectId,
-    },
-    /// More or fewer containers.
-    #[error("`{id}` must have {wanted} container, and the override has {found}")]
-    Containers {
-        /// In which object.
-        id: ObjectId,
-        /// How many are wanted.
-        wanted: usize,
-        /// How many there are.
-        found: usize,
-    },
-    /// An argument that is gone.
-    #[error("the container of `{id}` must keep its argument {argument}")]
-    Argument {
-        /// In which object.
-        id: ObjectId,
-        /// The argument.
-        argument: Value,
-    },
     /// A field that is not as it was.
-    #[error("`{field}` of `{id}` must stay as the built-in template has it: {}", shown(.wanted.as_ref()))]
+    #[error(
+        "`{}` of `{id}` cannot be overridden: expected {}, found {}",
+        cut(.path, LONGEST_VALUE), shown(.wanted.as_ref()), shown(.found.as_ref())
+    )]
     Field {
         /// In which object.
         id: ObjectId,
         /// The field.
-        field: &'static str,
-        /// Its value, when it has one.
+        path: String,
+        /// Its value in the built-in template, when it has one.
         wanted: Option<Value>,
+        /// Its value in the override, when it has one.
+        found: Option<Value>,
     },
-    /// An entry with another value.
-    #[error("the {part} of `{id}` must keep `{key}: {value}`")]
-    Changed {
-        /// In which object.
-        id: ObjectId,
-        /// In what of it.
-        part: &'static str,
-        /// The entry.
-        key: String,
-        /// Its value.
-        value: Value,
-    },
-    /// An entry that is gone.
-    #[error("the {part} of `{id}` lack `{key}: {value}`")]
-    Lacking {
-        /// In which object.
-        id: ObjectId,
-        /// In what of it.
-        part: &'static str,
-        /// The entry.
-        key: String,
-        /// Its value.
-        value: Value,
-    },
-    /// A field that lifts a pod out of its confinement.
-    #[error("`{id}` must not set `{key}: {value}`")]
-    Confinement {
+    /// A value that is no number.
+    #[error("`{path}` of `{id}` cannot be overridden: expected a whole number, found {}", shown(Some(.found)))]
+    NotNumber {
         /// In which object.
         id: ObjectId,
         /// The field.
-        key: String,
-        /// Its value.
-        value: Value,
+        path: String,
+        /// What it is.
+        found: Value,
     },
 }
 
-impl Broken {
-    /// A word of the line that is wrong.
-    pub(super) fn near(&self) -> &str {
-        match self {
-            Self::Stranger { id } | Self::Twice { id } => &id.name,
-            Self::Missing { .. } => "kind:",
-            Self::ApiVersion { .. } => "apiVersion",
-            Self::InitContainers { .. } => "initContainers",
-            Self::Containers { .. } => "containers",
-            Self::Argument { .. } => "args",
-            Self::Field { field, .. } => field,
-            Self::Changed { key, .. } | Self::Lacking { key, .. } | Self::Confinement { key, .. } => key,
-        }
-    }
-}
-
-/// A field's value, fit for a message.
+/// A value, fit for a message.
 fn shown(value: Option<&Value>) -> String {
     let text = value.map_or_else(|| "none".to_owned(), Value::to_string);
     cut(&text, LONGEST_VALUE).into_owned()
 }
 
-/// Fields that lift a pod out of its confinement, with the values that are harmless.
-const CONFINEMENT: [(&str, &[&str]); 11] = [
-    ("hostNetwork", &["false"]),
-    ("hostPID", &["false"]),
-    ("hostIPC", &["false"]),
-    ("hostPath", &[]),
-    ("hostPort", &["0"]),
-    ("privileged", &["false"]),
-    ("allowPrivilegeEscalation", &["false"]),
-    ("procMount", &["\"Default\""]),
-    ("hostUsers", &["false"]),
-    ("runAsNonRoot", &["true"]),
-    ("runAsUser", &["65532"]),
-];
+/// Where an override changes what it may not, and the line of what it renders.
+pub(super) type At = (usize, Broken);
 
-/// Whether the objects keep the model of those that are wanted.
-pub(super) fn keeps(wanted: &[Object], objects: &[Object]) -> Result<(), Box<Broken>> {
-    for object in objects {
+/// Compares what an override renders with what the built-in template renders. Gives the fields in which they differ.
+pub(super) fn compare(wanted: &[Object], objects: &[(Object, Node)]) -> Result<Vec<Overridden>, Vec<At>> {
+    let mut found = Comparison::default();
+    for (object, node) in objects {
         if !wanted.iter().any(|wanted| wanted.id() == object.id()) {
-            return Err(Box::new(Broken::Stranger { id: object.id() }));
+            found.broken.push((node.line, Broken::Stranger { id: object.id() }));
         }
     }
     for wanted in wanted {
         let id = wanted.id();
-        let mut same = objects.iter().filter(|object| object.id() == id);
+        let mut same = objects.iter().filter(|(object, _)| object.id() == id);
         match (same.next(), same.next()) {
-            (Some(object), None) => keeps_one(wanted, object)?,
-            (None, _) => return Err(Box::new(Broken::Missing { id })),
-            (Some(_), Some(_)) => return Err(Box::new(Broken::Twice { id })),
+            (Some((_, node)), None) => found.object(wanted, node),
+            (None, _) => found.broken.push((1, Broken::Missing { id })),
+            (Some(_), Some((_, second))) => found.broken.push((second.line, Broken::Twice { id })),
         }
     }
-    Ok(())
+    if found.broken.is_empty() { Ok(found.overridden) } else { Err(found.broken) }
 }
 
-fn keeps_one(wanted: &Object, object: &Object) -> Result<(), Box<Broken>> {
-    let id = wanted.id();
-    if wanted.api_version != object.api_version {
-        return Err(Box::new(Broken::ApiVersion { id, wanted: wanted.api_version.clone() }));
-    }
-    let labels = wanted.metadata("labels").unwrap_or(&Value::Null);
-    covers(labels, object.metadata("labels"), "labels", &id)?;
-    // Rights are not a matter of taste.
-    for field in ["rules", "subjects", "roleRef"] {
-        same(wanted.fields.get(field), object.fields.get(field), field, &id)?;
-    }
-    let spec = |object: &Object, path: &str| object.fields.get("spec").and_then(|spec| spec.pointer(path)).cloned();
-    for (path, field) in [("/selector", "selector"), ("/podSelector", "podSelector"), ("/policyTypes", "policyTypes")] {
-        same(spec(wanted, path).as_ref(), spec(object, path).as_ref(), field, &id)?;
-    }
-    if let Some(template) = spec(wanted, "/template") {
-        keeps_pod(&template, &spec(object, "/template").unwrap_or(Value::Null), &id)?;
-    }
-    confined(&Value::Object(object.fields.clone()), &id)
+#[derive(Default)]
+struct Comparison {
+    overridden: Vec<Overridden>,
+    broken: Vec<At>,
 }
 
-fn keeps_pod(wanted: &Value, pod: &Value, id: &ObjectId) -> Result<(), Box<Broken>> {
-    let at = |value: &Value, path: &str| value.pointer(path).cloned().unwrap_or(Value::Null);
-    let part = |path: &str, part: &'static str| covers(&at(wanted, path), pod.pointer(path), part, id);
-    part("/metadata/labels", "pod labels")?;
-    part("/spec/securityContext", "securityContext")?;
-    let account = "/spec/serviceAccountName";
-    same(wanted.pointer(account), pod.pointer(account), "serviceAccountName", id)?;
-    let containers = |pod: &Value, list: &str| pod.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
-    if !containers(pod, "/spec/initContainers").is_empty() {
-        return Err(Box::new(Broken::InitContainers { id: id.clone() }));
+/// A field on the way down: keys, and places in lists.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Key(&'a str),
+    Place(usize),
+}
+
+impl Comparison {
+    fn object(&mut self, wanted: &Object, found: &Node) {
+        self.field(&wanted.id(), &mut Vec::new(), Some(&wanted.to_value()), Some(found), found.line);
     }
-    let (before, after) = (containers(wanted, "/spec/containers"), containers(pod, "/spec/containers"));
-    if before.len() != after.len() {
-        return Err(Box::new(Broken::Containers { id: id.clone(), wanted: before.len(), found: after.len() }));
-    }
-    for (wanted, container) in before.iter().zip(&after) {
-        for field in ["name", "image", "command", "ports"] {
-            same(wanted.get(field), container.get(field), field, id)?;
+
+    /// `line` is that of the field, or of what it is missing in.
+    fn field<'a>(
+        &mut self,
+        id: &ObjectId,
+        path: &mut Vec<Part<'a>>,
+        wanted: Option<&'a Value>,
+        found: Option<&'a Node>,
+        line: usize,
+    ) {
+        let value = found.cloned().map(Node::into_value);
+        if wanted == value.as_ref() {
+            return;
         }
-        covers(&at(wanted, "/securityContext"), container.get("securityContext"), "securityContext", id)?;
-        let given = containers(container, "/args");
-        if let Some(argument) = containers(wanted, "/args").into_iter().find(|arg| !given.contains(arg)) {
-            return Err(Box::new(Broken::Argument { id: id.clone(), argument }));
-        }
-    }
-    Ok(())
-}
-
-fn same(wanted: Option<&Value>, found: Option<&Value>, field: &'static str, id: &ObjectId) -> Result<(), Box<Broken>> {
-    if wanted == found {
-        return Ok(());
-    }
-    Err(Box::new(Broken::Field { id: id.clone(), field, wanted: wanted.cloned() }))
-}
-
-/// Every field that is wanted is there with its value; more may be there.
-fn covers(wanted: &Value, found: Option<&Value>, part: &'static str, id: &ObjectId) -> Result<(), Box<Broken>> {
-    let empty = Map::new();
-    let found = found.and_then(Value::as_object).unwrap_or(&empty);
-    for (key, value) in wanted.as_object().into_iter().flatten() {
-        match found.get(key) {
-            Some(found) if found == value => {}
-            Some(_) => {
-                return Err(Box::new(Broken::Changed { id: id.clone(), part, key: key.clone(), value: value.clone() }));
-            }
-            None => {
-                return Err(Box::new(Broken::Lacking { id: id.clone(), part, key: key.clone(), value: value.clone() }));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn confined(value: &Value, id: &ObjectId) -> Result<(), Box<Broken>> {
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                let harmless = CONFINEMENT.iter().find(|(field, _)| field == key).map(|(_, harmless)| *harmless);
-                if harmless.is_some_and(|harmless| !harmless.contains(&value.to_string().as_str())) {
-                    return Err(Box::new(Broken::Confinement {
-                        id: id.clone(),
-                        key: key.clone(),
-                        value: value.clone(),
-                    }));
+        let line = found.map_or(line, |found| found.line);
+        let object = id.to_string();
+        let segments: Vec<&str> = path.iter().map(|part| part.segment()).collect();
+        match may(&object, &segments) {
+            Some(May::Change) => self.differs(id, path, wanted, value),
+            Some(May::Number) => match value {
+                Some(found) if !found.is_u64() => {
+                    self.broken.push((line, Broken::NotNumber { id: id.clone(), path: written(path), found }));
                 }
-                confined(value, id)?;
-            }
-            Ok(())
+                value => self.differs(id, path, wanted, value),
+            },
+            Some(rule @ May::Add(_)) => self.entries(id, path, (wanted, found), (rule, line)),
+            None => self.below(id, path, (wanted, found), line),
         }
-        Value::Array(items) => items.iter().try_for_each(|item| confined(item, id)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
+
+    /// Labels or annotations: what is there stays, and some keys may come.
+    fn entries<'a>(
+        &mut self,
+        id: &ObjectId,
+        path: &mut Vec<Part<'a>>,
+        (wanted, found): (Option<&'a Value>, Option<&'a Node>),
+        (rule, line): (May, usize),
+    ) {
+        let fields = match found.map(|found| &found.content) {
+            Some(Content::Map(fields)) => Some(fields),
+            Some(Content::Scalar(_) | Content::List(_)) => {
+                return self.broken(id, path, wanted, found, line);
+            }
+            None => None,
+        };
+        let before = wanted.and_then(Value::as_object);
+        let keys: BTreeSet<&str> = before.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect();
+        let added = fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str));
+        for key in keys.into_iter().chain(added).collect::<BTreeSet<_>>() {
+            let wanted = before.and_then(|map| map.get(key));
+            let found = fields.and_then(|fields| fields.get(key));
+            path.push(Part::Key(key));
+            match found.cloned().map(Node::into_value) {
+                value if value.as_ref() == wanted => {}
+                value @ Some(Value::String(_)) if wanted.is_none() && rule.add(key) => {
+                    self.differs(id, path, wanted, value);
+                }
+                _ => self.broken(id, path, wanted, found, line),
+            }
+            path.pop();
+        }
+    }
+
+    /// What may not differ by itself: its fields or places may.
+    fn below<'a>(
+        &mut self,
+        id: &ObjectId,
+        path: &mut Vec<Part<'a>>,
+        (wanted, found): (Option<&'a Value>, Option<&'a Node>),
+        line: usize,
+    ) {
+        match (wanted, found.map(|found| &found.content)) {
+            (Some(Value::Object(before)), Some(Content::Map(after))) => {
+                let keys: BTreeSet<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
+                for key in keys {
+                    path.push(Part::Key(key));
+                    self.field(id, path, before.get(key), after.get(key), line);
+                    path.pop();
+                }
+            }
+            (Some(Value::Array(before)), Some(Content::List(after))) => {
+                let found = self.broken.len();
+                for place in 0..before.len().max(after.len()) {
+                    // in a list of another length all that follows is another
+                    if before.len() != after.len() && self.broken.len() > found {
+                        break;
+                    }
+                    path.push(Part::Place(place));
+                    self.field(id, path, before.get(place), after.get(place), line);
+                    path.pop();
+                }
+            }
+            _ => self.broken(id, path, wanted, found, line),
+        }
+    }
+
+    fn broken(&mut self, id: &ObjectId, path: &[Part<'_>], wanted: Option<&Value>, found: Option<&Node>, line: usize) {
+        let line = found.map_or(line, |found| found.line);
+        let (wanted, found) = (wanted.cloned(), found.cloned().map(Node::into_value));
+        self.broken.push((line, Broken::Field { id: id.clone(), path: written(path), wanted, found }));
+    }
+
+    fn differs(&mut self, id: &ObjectId, path: &[Part<'_>], before: Option<&Value>, after: Option<Value>) {
+        let (object, field) = (id.to_string(), written(path));
+        let (before, after) = (before.map(Value::to_string), after.map(|value| value.to_string()));
+        self.overridden.push(Overridden { object, field, before, after });
+    }
+}
+
+impl<'a> Part<'a> {
+    fn segment(self) -> &'a str {
+        match self {
+            Self::Key(key) => key,
+            Self::Place(_) => "[]",
+        }
+    }
+}
+
+/// A path as people write it: `spec.containers[0].image`, `metadata.labels["a/b"]`.
+fn written(path: &[Part<'_>]) -> String {
+    let mut text = String::new();
+    for part in path {
+        match part {
+            Part::Place(place) => text.push_str(&format!("[{place}]")),
+            Part::Key(key) if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric()) => {
+                text.push_str(if text.is_empty() { "" } else { "." });
+                text.push_str(key);
+            }
+            Part::Key(key) => text.push_str(&format!("[{key:?}]")),
+        }
+    }
+    text
 }
