@@ -28,6 +28,7 @@ mod flags;
 mod fleet;
 mod former;
 mod git;
+mod hostile_peer;
 mod init;
 mod invite;
 mod kill;
@@ -53,6 +54,7 @@ mod trust;
 mod upgrade;
 mod upstream;
 mod watch;
+mod yaml;
 
 mod support {
     pub(crate) mod apiserver;
@@ -67,4 +69,6 @@ mod support {
     pub(crate) mod road;
     pub(crate) mod story;
     pub(crate) mod world;
+    #[path = "../../benches/support/worst_yaml.rs"]
+    pub(crate) mod worst_yaml;
 }

@@ -6,8 +6,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::types::object::{YamlError, to_yaml};
+use crate::types::yaml::{MAX_TEXT, value_of};
 
 /// A kubeconfig, as far as a remote secret needs one. Fields are written in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +94,8 @@ impl Kubeconfig {
 
     /// Reads one, ours or another tool's; `None` for what is no kubeconfig. Users and contexts are left out.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        serde_yaml::from_slice(bytes).ok()
+        let value = value_of(bytes, MAX_TEXT).ok().filter(Value::is_object)?;
+        serde_json::from_value(value).ok()
     }
 
     /// The URL of its first cluster's server.

@@ -10,6 +10,7 @@ use crate::cluster::watched::Source;
 use crate::istio::objects::{MeshMap, NotYaml};
 use crate::types::address::Gateway;
 use crate::types::name::Revision;
+use crate::types::yaml::{self, MAX_OBJECT};
 use crate::wire::metadata::StandardMeshConfig;
 
 /// The ConfigMap that istiod merges into its mesh configuration.
@@ -38,7 +39,7 @@ pub type Configured = BTreeMap<String, BTreeSet<Gateway>>;
 /// Networks of a `meshNetworks` text, with their gateways and the registries in them. A text that is none has none, as for
 /// istiod.
 pub fn parse_mesh_networks(text: &str) -> BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)> {
-    let document: Value = serde_yaml::from_str(text).unwrap_or_default();
+    let document = yaml::value(text, MAX_OBJECT).unwrap_or_default();
     let Some(networks) = document.get("networks").and_then(Value::as_object) else { return BTreeMap::new() };
     let list = |network: &Value, key: &str| network.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     let gateway = |value: &Value| {

@@ -9,6 +9,7 @@ use crate::cluster::watched::{Meta, Watchable};
 use crate::istio::gateways::{Condition, is_ready};
 use crate::types::name::Revision;
 use crate::types::time::Timestamp;
+use crate::types::yaml::{self, MAX_OBJECT, MAX_TEXT};
 
 /// Label of a revision of istiod, and of a pod that is injected by one.
 const REVISION_LABEL: &str = "istio.io/rev";
@@ -88,7 +89,7 @@ impl Watchable for WireMeshMap {
         let mut data = self.0.data.unwrap_or_default();
         let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
         let mesh = data.remove("mesh").unwrap_or_default();
-        let (ca_certificates, trust_domain, mesh_id) = match serde_yaml::from_str::<Value>(&mesh) {
+        let (ca_certificates, trust_domain, mesh_id) = match yaml::value(&mesh, MAX_OBJECT) {
             Ok(mesh) => {
                 let roots = mesh.get("caCertificates").and_then(Value::as_array);
                 (
@@ -285,7 +286,7 @@ impl WirePod {
         let containers = self.spec.containers.iter().chain(&self.spec.init_containers);
         let Some(proxy) = containers.into_iter().find(|one| one.name == PROXY_CONTAINER) else { return false };
         let metadata = |text: &str| {
-            let config: Option<Value> = serde_yaml::from_str(text).ok();
+            let config = yaml::value(text, MAX_TEXT).ok();
             let value = config?.get("proxyMetadata")?.get(XDS_AGENT)?.clone();
             Some(value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(is_true)))
         };

@@ -15,6 +15,7 @@ use crate::types::key::{PrivateKey, PublicKey};
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, InvalidName, NetworkName};
 use crate::types::object::{Object, REMOTE_SECRET_LABEL, parse};
 use crate::types::token::Scope;
+use crate::types::yaml::{self, MAX_OBJECT};
 use crate::wire::metadata::{
     AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
     RouteState, Shown, StandardMeshConfig,
@@ -176,8 +177,10 @@ impl SimulatedCluster {
 
     /// Digests of the roots in effect, its own among them.
     pub fn trusts(&self) -> BTreeSet<Digest> {
-        let mesh: Value =
-            self.data(SHARED_MESH_CONFIG, "mesh").and_then(|text| serde_yaml::from_str(text).ok()).unwrap_or_default();
+        let mesh: Value = self
+            .data(SHARED_MESH_CONFIG, "mesh")
+            .and_then(|text| yaml::value(text, MAX_OBJECT).ok())
+            .unwrap_or_default();
         let listed = mesh.get("caCertificates").and_then(Value::as_array).cloned().unwrap_or_default();
         let pems = listed.iter().filter_map(|entry| entry.get("pem")?.as_str()).chain([self.root.pem.as_str()]);
         pems.filter_map(|pem| parse_roots_any_time(pem).ok()).flatten().map(|root| root.digest).collect()
@@ -187,7 +190,7 @@ impl SimulatedCluster {
     pub fn networks(&self) -> Vec<LiveNetwork> {
         let document: Value = self
             .data(SHARED_MESH_CONFIG, "meshNetworks")
-            .and_then(|text| serde_yaml::from_str(text).ok())
+            .and_then(|text| yaml::value(text, MAX_OBJECT).ok())
             .unwrap_or_default();
         let networks = document.get("networks").and_then(Value::as_object).cloned().unwrap_or_default();
         let live = networks.into_iter().filter_map(|(name, network)| {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::types::cause::Cause;
 use crate::types::name::MeshName;
+use crate::types::yaml::{MAX_OBJECT, value_of};
 
 /// Label that names the tool; [`MANAGER`] in objects of ours.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -199,7 +200,7 @@ pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, YamlError> {
 
 /// The object of a file, if it is one.
 pub fn parse(bytes: &[u8]) -> Option<Object> {
-    Object::from_value(serde_yaml::from_slice(bytes).ok()?)
+    Object::from_value(value_of(bytes, MAX_OBJECT).ok()?)
 }
 
 #[cfg(test)]

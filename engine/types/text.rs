@@ -98,6 +98,17 @@ pub(crate) const LONGEST_QUOTED: usize = 80;
 /// Most characters of what a peer wrote.
 pub(crate) const LONGEST_OF_PEER: usize = 120;
 
+/// Most characters of a sentence that a peer wrote.
+const LONGEST_SENTENCE: usize = 400;
+
+/// A sentence of a peer as it is kept: in one line, with nothing in it that steers, and cut short.
+pub(crate) fn sentence_of_peer(text: &str) -> String {
+    // what is beyond is not looked at
+    let first =
+        text.char_indices().nth(LONGEST_SENTENCE + 1).map_or(text, |(at, _)| text.get(..at).unwrap_or_default());
+    cut(&visible(first), LONGEST_SENTENCE).into_owned()
+}
+
 /// The first characters of a text as a literal has them, control characters and quotation marks as escapes, and a sign when
 /// there were more: for a text of others between the words of a message of ours.
 pub(crate) fn quoted(text: &str, most: usize) -> String {

@@ -3,11 +3,15 @@
 //! `public/public.json` names the cluster, its key and its root CA; `private/multicluster.json`, behind a token, its
 //! api-proxy, gateways and network. A required field that is empty or absent is [`Reading::Incomplete`]: the peer is still
 //! starting, and one waits. Anything else that breaks a grammar or a limit is a [`MetadataError`].
+//!
+//! Every text in them has a grammar and a limit when it is read: names are [names](crate::types::name), sentences are one line
+//! that steers nothing, certificates are PEM and nothing beside it, YAML is within the budget of [`yaml`]. What only one
+//! element of a list or one fact breaks takes this element away and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::types::address::{ApiHost, Gateway};
@@ -17,7 +21,9 @@ use crate::types::key::{KeyError, KeyId, PublicKey};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterUuid, Digest, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
+use crate::types::text::sentence_of_peer;
 use crate::types::token::Scope;
+use crate::types::yaml::{self, MAX_TEXT};
 
 /// Path of the public document below an endpoint.
 pub const PUBLIC_PATH: &str = "public/public.json";
@@ -27,6 +33,8 @@ pub const PRIVATE_PATH: &str = "private/multicluster.json";
 pub const MAX_GATEWAYS: usize = 64;
 /// Most authn keys a peer may publish.
 pub const MAX_AUTHN_KEYS: usize = 16;
+/// Most characters of a version.
+const MAX_VERSION: usize = 64;
 /// Most bytes of one PEM field.
 pub const MAX_PEM: usize = 64 * 1024;
 
@@ -60,6 +68,9 @@ pub enum FieldFault {
         /// How many are read.
         most: usize,
     },
+    /// A text that is no PEM.
+    #[error("expected PEM certificates, found another text")]
+    NotPem,
     /// A list with too many entries.
     #[error("{count} entries, at most {most} are read")]
     TooMany {
@@ -235,8 +246,12 @@ pub struct LiveRoute {
     /// Whether `GET /api` was answered with 200.
     pub state: RouteState,
     /// Why not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "sentence")]
     pub reason: Option<String>,
+}
+
+fn sentence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(|text| sentence_of_peer(&text)))
 }
 
 /// Whether a route works.
@@ -289,15 +304,15 @@ struct WirePublic {
     #[serde(rename = "relayCA", default, skip_serializing_if = "Option::is_none")]
     relay_ca: Option<String>,
     #[serde(rename = "authnKeys", default, skip_serializing_if = "Option::is_none")]
-    authn_keys: Option<Vec<AuthnKey>>,
+    authn_keys: Option<Vec<Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    istio: Option<IstioFacts>,
+    istio: Option<Value>,
 }
 
 #[derive(Deserialize, Serialize, Default)]
 struct WirePrivate {
     #[serde(rename = "ingressGateways", default)]
-    ingress_gateways: Option<Vec<Gateway>>,
+    ingress_gateways: Option<Vec<Value>>,
     #[serde(rename = "apiHost", default)]
     api_host: Option<String>,
     #[serde(rename = "clusterID", default, skip_serializing_if = "Option::is_none")]
@@ -324,10 +339,82 @@ fn parsed<T: std::str::FromStr<Err = InvalidName>>(
         .transpose()
 }
 
-fn pem_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
+/// A list as it is published.
+fn values<T: Serialize>(list: &[T]) -> Vec<Value> {
+    list.iter().filter_map(|element| serde_json::to_value(element).ok()).collect()
+}
+
+fn short_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
     match text.filter(|text| !text.is_empty()) {
         Some(text) if text.len() > MAX_PEM => Err(field_error(field)(FieldFault::TooLong { most: MAX_PEM })),
         text => Ok(text),
+    }
+}
+
+fn pem_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
+    let pem = |text| pem_alone(text).ok_or_else(|| field_error(field)(FieldFault::NotPem));
+    short_field(field, text)?.map(pem).transpose()
+}
+
+/// The blocks of a PEM text without what stands between them; as it was, where nothing does. `None` where there is no block, or
+/// something else in one.
+fn pem_alone(text: String) -> Option<String> {
+    let is_base64 = |line: &str| line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\r \t".contains(&byte));
+    let (mut inside, mut between, mut blocks) = (false, false, String::new());
+    for line in text.split_inclusive('\n') {
+        match line.trim() {
+            "-----BEGIN CERTIFICATE-----" if !inside => inside = true,
+            "-----END CERTIFICATE-----" if inside => inside = false,
+            line if inside && is_base64(line) => {}
+            _ if inside => return None,
+            line => {
+                between |= !line.is_empty();
+                continue;
+            }
+        }
+        blocks.push_str(line);
+    }
+    let is_whole = !inside && !blocks.is_empty();
+    is_whole.then_some(if between { blocks } else { text })
+}
+
+/// The elements of a list that are understood. Where none of several is, the first says why.
+fn elements<T: DeserializeOwned>(field: &'static str, list: Vec<Value>, most: usize) -> Result<Vec<T>, MetadataError> {
+    let (mut understood, mut first) = (Vec::new(), None);
+    for element in at_most(field, list, most)? {
+        match serde_json::from_value(element) {
+            Ok(element) => understood.push(element),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    match first {
+        Some(error) if understood.is_empty() => Err(field_error(field)(FieldFault::Json(error.into()))),
+        _ => Ok(understood),
+    }
+}
+
+/// A key with the scopes of it that this engine knows.
+fn known_scopes(mut key: Value) -> Value {
+    if let Some(Value::Array(scopes)) = key.get_mut("scopes") {
+        scopes.retain(|scope| serde_json::from_value::<Scope>(scope.clone()).is_ok());
+    }
+    key
+}
+
+impl IstioFacts {
+    /// The facts that are understood of those that were published.
+    fn published(value: &Value) -> Self {
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let is_version = |text: &&str| {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte);
+            !text.is_empty() && text.len() <= MAX_VERSION && text.bytes().all(known)
+        };
+        let revisions = value.get("revisions").and_then(Value::as_array).into_iter().flatten();
+        Self {
+            version: text("version").filter(is_version).map(ToOwned::to_owned),
+            revisions: revisions.filter_map(|revision| revision.as_str()?.parse().ok()).collect(),
+            namespace: text("namespace").and_then(|namespace| namespace.parse().ok()),
+        }
     }
 }
 
@@ -376,7 +463,8 @@ impl PublicDocument {
             Some(pem) => Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.into()))?),
             None => None,
         };
-        let root_ca = pem_field("rootCA", wire.root_ca)?;
+        // whoever reads the certificates in it takes nothing else of it
+        let root_ca = short_field("rootCA", wire.root_ca)?;
         let mut missing = Vec::new();
         missing.extend(cluster_uuid.is_none().then_some("clusterUUID"));
         missing.extend(authn_key.is_none().then_some("authnKeyPub"));
@@ -384,7 +472,8 @@ impl PublicDocument {
         let (Some(cluster_uuid), Some(authn_key), Some(root_ca)) = (cluster_uuid, authn_key, root_ca) else {
             return Ok(Reading::Incomplete(missing));
         };
-        let mut authn_keys = at_most("authnKeys", wire.authn_keys.unwrap_or_default(), MAX_AUTHN_KEYS)?;
+        let authn_keys = wire.authn_keys.unwrap_or_default().into_iter().map(known_scopes).collect();
+        let mut authn_keys: Vec<AuthnKey> = elements("authnKeys", authn_keys, MAX_AUTHN_KEYS)?;
         authn_keys.sort();
         authn_keys.dedup();
         Ok(Reading::Complete(Self {
@@ -397,7 +486,7 @@ impl PublicDocument {
             serving_ca: pem_field("servingCA", wire.serving_ca)?,
             relay_ca: pem_field("relayCA", wire.relay_ca)?,
             authn_keys,
-            istio: wire.istio,
+            istio: wire.istio.as_ref().filter(|istio| istio.is_object()).map(IstioFacts::published),
         }))
     }
 
@@ -412,8 +501,8 @@ impl PublicDocument {
             cluster_domain: self.cluster_domain.as_ref().map(ToString::to_string),
             serving_ca: self.serving_ca.clone(),
             relay_ca: self.relay_ca.clone(),
-            authn_keys: (!self.authn_keys.is_empty()).then(|| self.authn_keys.clone()),
-            istio: self.istio.clone(),
+            authn_keys: (!self.authn_keys.is_empty()).then(|| values(&self.authn_keys)),
+            istio: self.istio.as_ref().and_then(|istio| serde_json::to_value(istio).ok()),
         };
         serde_json::to_string_pretty(&wire).unwrap_or_default()
     }
@@ -424,7 +513,8 @@ impl PrivateDocument {
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
         const FIELDS: [&str; 6] = ["ingressGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
         let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
-        let gateways = wire.ingress_gateways.map(|list| at_most("ingressGateways", list, MAX_GATEWAYS)).transpose()?;
+        let gateways = wire.ingress_gateways.map(|list| elements::<Gateway>("ingressGateways", list, MAX_GATEWAYS));
+        let gateways = gateways.transpose()?;
         let api_host = parsed("apiHost", wire.api_host)?;
         let network_name = parsed("networkName", wire.network_name)?;
         let mut missing = Vec::new();
@@ -450,7 +540,7 @@ impl PrivateDocument {
     /// The document as it is published: two-space JSON, Deckhouse's fields first.
     pub fn to_json(&self) -> String {
         let wire = WirePrivate {
-            ingress_gateways: Some(self.ingress_gateways.clone()),
+            ingress_gateways: Some(values(&self.ingress_gateways)),
             api_host: Some(self.api_host.to_string()),
             cluster_id: self.cluster_id.as_ref().map(ToString::to_string),
             network_name: Some(self.network_name.to_string()),
@@ -482,7 +572,7 @@ impl Fields {
         match self.take(key) {
             Shown::Seen(value) => match serde_json::from_value(value) {
                 Ok(value) => Shown::Seen(value),
-                Err(error) => Shown::Unknown(format!("published and not understood: {error}")),
+                Err(error) => Shown::Unknown(sentence_of_peer(&format!("published and not understood: {error}"))),
             },
             Shown::Unknown(reason) => Shown::Unknown(reason),
         }
@@ -525,7 +615,7 @@ impl Evidence {
         let reasons: BTreeMap<String, String> = match map.remove("unknown") {
             Some(Value::Object(reasons)) => {
                 let text = |reason: Value| match reason {
-                    Value::String(text) => text,
+                    Value::String(text) => sentence_of_peer(&text),
                     _ => "not published".to_owned(),
                 };
                 reasons.into_iter().map(|(key, reason)| (key, text(reason))).collect()
@@ -541,7 +631,7 @@ impl Evidence {
             routes: fields.list("routes"),
             prepared: fields.shown("prepared"),
             credentials: fields.list("credentials"),
-            mesh_config: fields.shown("meshConfig"),
+            mesh_config: within_budget(fields.shown("meshConfig")),
             serial: fields.shown("serial"),
         }
     }
@@ -568,6 +658,18 @@ impl Evidence {
         put("serial", self.serial.wire());
         map.insert("unknown".to_owned(), Value::Object(reasons));
         Value::Object(map)
+    }
+}
+
+/// The networks of the standard mesh configuration are YAML that the engine reads, keeps in the lock and renders again. What is
+/// beyond the budget is unknown; what is no YAML is said when it is rendered.
+fn within_budget(shown: Shown<StandardMeshConfig>) -> Shown<StandardMeshConfig> {
+    let text = shown.seen().and_then(|config| config.mesh_networks.as_deref());
+    match text.map(|text| yaml::value(text, MAX_TEXT)) {
+        Some(Err(fault)) if fault.is_beyond_budget() => {
+            Shown::Unknown(format!("published and not understood: meshNetworks: {fault}"))
+        }
+        _ => shown,
     }
 }
 

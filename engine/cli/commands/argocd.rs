@@ -29,7 +29,7 @@ use crate::session::session::Session;
 use crate::spec::Source;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
-use crate::types::object::Object;
+use crate::types::object;
 use crate::types::step::StepId;
 
 /// Commands of `argocd`.
@@ -130,10 +130,8 @@ fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<Stri
     let files = checkout.cluster_files(name.as_str()).map_err(Stop::Tree)?;
     let mut texts = Vec::new();
     for (file, bytes) in files.into_iter().filter(|(file, _)| file != KUSTOMIZATION) {
-        let text = String::from_utf8(bytes).ok();
-        let value = text.as_deref().and_then(|text| serde_yaml::from_str(text).ok());
-        let is_ours = value.and_then(Object::from_value).is_some_and(|object| object.is_owned_by_tree_of(&mesh.name));
-        let Some(text) = text.filter(|_| is_ours) else {
+        let is_ours = object::parse(&bytes).is_some_and(|object| object.is_owned_by_tree_of(&mesh.name));
+        let Some(text) = String::from_utf8(bytes).ok().filter(|_| is_ours) else {
             return Err(ArgocdError::NotOurs { path: format!("{folder}/{file}") }.into());
         };
         texts.push(text);

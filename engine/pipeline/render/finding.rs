@@ -5,6 +5,7 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, InvalidName};
 use crate::types::object::YamlError;
 use crate::types::text::quoted;
+use crate::types::yaml::YamlFault;
 
 /// Most characters of why somebody else's text cannot be read.
 const LONGEST_REASON: usize = 200;
@@ -51,7 +52,7 @@ pub(super) enum RenderFinding<'a> {
 pub(super) enum StandardFault {
     /// They are no YAML.
     #[error(transparent)]
-    NotYaml(#[from] serde_yaml::Error),
+    NotYaml(#[from] YamlFault),
     /// The document is no mapping.
     #[error("it is no mapping")]
     NotMapping,

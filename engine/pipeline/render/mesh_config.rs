@@ -29,6 +29,7 @@ use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision, TrustDomain};
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
+use crate::types::yaml::{self, MAX_OBJECT};
 use crate::wire::names::RELAY_AUDIENCE;
 
 /// Name of the Gateway through which peers reach services of the cluster.
@@ -277,7 +278,8 @@ fn standard(
 }
 
 fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, StandardFault> {
-    let document: Value = serde_yaml::from_str(text)?;
+    // what the lock took in stays in use, also where a peer may say less today
+    let document = yaml::value(text, MAX_OBJECT)?;
     let networks = match document {
         Value::Object(mut document) => document.remove("networks").unwrap_or(Value::Null),
         Value::Null => Value::Null,

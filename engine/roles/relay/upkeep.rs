@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use serde_json::Value;
+
 use crate::istio::gateways::NETWORK_LABEL;
 use crate::istio::mesh_config::standard_config_map;
 use crate::roles::relay::RelayOptions;
@@ -28,9 +30,9 @@ use crate::roles::relay::store::{Store, StoreError, Written};
 use crate::roles::role::Role;
 use crate::roles::role::now;
 use crate::server::{Certificates, TlsError};
-use crate::types::cause::Cause;
 use crate::types::name::{ClusterDomain, ClusterUuid, InvalidName, Namespace, NetworkName, Revision, TrustDomain};
 use crate::types::token::Scope;
+use crate::types::yaml::{self, MAX_OBJECT, YamlFault};
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, IDENTITY_VERSION, Identity};
 use crate::wire::metadata::AuthnKey;
 use crate::wire::names::{EXPORTER, PROXY, RELAY, UUID_NAMESPACE, service_host, tls_secret};
@@ -121,8 +123,10 @@ enum UpkeepError {
 /// Why a mesh configuration gives no trust domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum MeshFault {
-    #[error("`mesh` is no YAML mapping: {0}")]
-    NotYaml(#[source] Cause<serde_yaml::Error>),
+    #[error("`mesh` is no YAML: {0}")]
+    NotYaml(#[source] YamlFault),
+    #[error("`mesh` is no mapping, or its `trustDomain` no text")]
+    NotMapping,
     #[error("`trustDomain`: {0}")]
     TrustDomain(#[source] InvalidName),
 }
@@ -410,14 +414,18 @@ fn leaf_of(secret: &Secret) -> Option<Leaf> {
 
 /// `trustDomain` of a mesh configuration, whose default is `cluster.local` (istio/api `mesh/v1alpha1/config.proto`).
 fn trust_domain_of(mesh: &str) -> Result<TrustDomain, MeshFault> {
-    #[derive(serde::Deserialize, Default)]
-    struct Mesh {
-        #[serde(rename = "trustDomain", default)]
-        trust_domain: Option<String>,
+    let mesh = yaml::value(mesh, MAX_OBJECT).map_err(MeshFault::NotYaml)?;
+    let domain = match &mesh {
+        Value::Null => None,
+        Value::Object(mesh) => mesh.get("trustDomain"),
+        _ => return Err(MeshFault::NotMapping),
+    };
+    match domain {
+        None | Some(Value::Null) => Ok(TrustDomain::default()),
+        Some(Value::String(domain)) if domain.is_empty() => Ok(TrustDomain::default()),
+        Some(Value::String(domain)) => domain.parse().map_err(MeshFault::TrustDomain),
+        Some(_) => Err(MeshFault::NotMapping),
     }
-    let mesh: Option<Mesh> = serde_yaml::from_str(mesh).map_err(|error| MeshFault::NotYaml(error.into()))?;
-    let domain = mesh.unwrap_or_default().trust_domain.filter(|domain| !domain.is_empty());
-    domain.map_or_else(|| Ok(TrustDomain::default()), |domain| domain.parse().map_err(MeshFault::TrustDomain))
 }
 
 #[cfg(test)]
