@@ -39,6 +39,7 @@ mod observe;
 mod overrides;
 mod picture;
 mod policy;
+mod policy_file;
 mod proxy;
 mod pull_requests;
 mod relay;

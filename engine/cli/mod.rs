@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::commands::{
-    apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, report, serve, status, verify,
+    apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, policy, report, serve, status, verify,
 };
 use self::error::UsageError;
 use self::global::Global;
@@ -92,6 +92,12 @@ enum Command {
         /// For which.
         #[command(subcommand)]
         command: manifests::Manifests,
+    },
+    /// The policy of the checkout.
+    Policy {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: policy::Policy,
     },
     /// JSON Schema of the specs.
     Schema,
@@ -202,6 +208,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
         Command::Import(import) => bundle::import(global, import, printer),
         Command::Argocd { command } => argocd::run(global, command, printer),
         Command::Manifests { command } => manifests::run(global, command, printer),
+        Command::Policy { command } => policy::run(global, command, printer),
         Command::Schema => {
             printer.data(&format!("{:#}\n", crate::spec::schema()));
             Ok(Exit::Done)

@@ -6,6 +6,8 @@ use crate::types::name::{ClusterName, MeshName};
 
 /// Folder of what is wanted.
 pub const SPECS: &str = "specs";
+/// What specs may ask for, and who may be in the mesh.
+pub const POLICY: &str = "policy.yaml";
 /// Folder of templates that stand in for ours.
 pub const TEMPLATES: &str = "templates";
 /// Folder of what was learned and accepted.

@@ -8,4 +8,5 @@ pub mod link_status;
 pub mod lock;
 pub mod mesh;
 pub mod needs;
+pub mod policy;
 pub mod trust;

@@ -202,6 +202,15 @@ pub enum TrustMeaning {
         /// What is published.
         found: String,
     },
+    /// A value that the policy of the checkout does not admit.
+    NotInPolicy {
+        /// What it is.
+        what: TrustField,
+        /// The value.
+        found: String,
+        /// The rule's place: file, line, column.
+        rule: String,
+    },
     /// A value that another cluster is known by.
     ClaimedByAnother {
         /// What is claimed.
@@ -228,7 +237,9 @@ impl TrustMeaning {
             Self::ApiCa | Self::ApiCaInLock => TrustField::ApiCa,
             Self::ClusterId | Self::ClusterIdInLock => TrustField::ClusterId,
             Self::Gateway => TrustField::Gateway,
-            Self::ContradictsPin { what, .. } | Self::ClaimedByAnother { what, .. } => *what,
+            Self::ContradictsPin { what, .. }
+            | Self::NotInPolicy { what, .. }
+            | Self::ClaimedByAnother { what, .. } => *what,
         }
     }
 
@@ -249,6 +260,7 @@ impl TrustMeaning {
             Self::ClusterId | Self::ClusterIdInLock => Code::ClusterIdChanged,
             Self::Gateway => Code::GatewayNotAllowed,
             Self::ContradictsPin { .. } => Code::ContradictsPin,
+            Self::NotInPolicy { .. } => Code::PolicyViolated,
             Self::ClaimedByAnother { .. } => Code::ClaimedByAnother,
         }
     }
@@ -285,12 +297,16 @@ impl TrustMeaning {
             Self::ContradictsPin { what, pinned, found } => {
                 format!("expected the {what} that the spec pins, {pinned}, found {found}")
             }
+            Self::NotInPolicy { what, found, rule } => {
+                format!("the rule at {rule} does not admit the {what} `{found}`")
+            }
             Self::ClaimedByAnother { what, value, other } => format!(
                 "the {what} `{value}` is also that of cluster `{other}`: one of the two claims what is not its own"
             ),
         };
         let hint = match self {
             Self::ContradictsPin { .. } => Some("if the new value is right, change the pin in a pull request"),
+            Self::NotInPolicy { .. } => Some("nothing of this cluster is taken until the policy admits it"),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
             Self::EntryLost => Some("restore its file below lock/clusters/ from git rather than accept it anew"),
             Self::FirstContact

@@ -1,6 +1,7 @@
 //! The road from specs to files, on one page. [`run()`] calls each stage once; every command walks it as far as it needs.
 //!
-//! 0. `agreement`: lock and tree name each other, or the cluster stays as it is.
+//! 0. `policy`: what specs and lock may hold; and, after 2, what of it that clusters publish.
+//!    `agreement`: lock and tree name each other, or the cluster stays as it is.
 //! 1. `observe`: clusters publish; their public documents are judged before a token is minted for a private one.
 //! 2. `accept`: what is harmless goes into the lock, trust changes are held back.
 //! 3. `advance`: each link moves as far as what is live allows.
@@ -20,6 +21,7 @@ pub mod law;
 pub mod meter;
 pub mod observe;
 pub mod plan;
+mod policy;
 pub mod program;
 pub mod render;
 pub mod request;
@@ -51,6 +53,13 @@ pub fn run(
     world: &World<'_>,
 ) -> Result<Run, Stop> {
     let (mesh, only) = (&program.mesh, request.only.as_ref());
+    let policy = world.base.as_ref().and_then(|base| base.policy).or(program.policy.as_ref());
+    if let Some(policy) = policy {
+        let violations = policy::judge(policy, mesh, &program.lock);
+        if violations.has_errors() {
+            return Err(Stop::Findings(violations));
+        }
+    }
     let agreement = match until {
         // these write nothing and show nothing that could be deleted
         Until::Observed | Until::Ordered => Agreement::default(),
@@ -59,7 +68,12 @@ pub fn run(
         }
     };
     let judge = |observed: &Observed| {
-        accept::accept(mesh, &program.lock, observed, &request.approvals, &agreement.named, world.now)
+        let mut accepted =
+            accept::accept(mesh, &program.lock, observed, &request.approvals, &agreement.named, world.now);
+        if let Some(policy) = policy {
+            policy::keep_out(policy, &program.lock, &mut accepted);
+        }
+        accepted
     };
     let observed = match facts {
         Facts::Locked => None,

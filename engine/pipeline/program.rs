@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
 use crate::model::known::{Known, joined_spec};
+use crate::model::layout::POLICY;
 use crate::model::lock::{Edit, Lock};
 use crate::model::mesh::{Mesh, Reconciler};
+use crate::model::policy::Policy;
 use crate::pipeline::compile;
 use crate::pipeline::plan::CompareError;
 use crate::pipeline::plan::graph::Cycle;
+use crate::pipeline::policy;
 use crate::pipeline::template::Templates;
 use crate::pipeline::tree::TreeError;
-use crate::spec::Source;
+use crate::spec::{Source, parse_policy};
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
@@ -130,6 +133,7 @@ pub struct Program {
     /// Findings that do not stop the run.
     pub warnings: Diagnostics,
     pub(super) templates: Templates,
+    pub(super) policy: Option<Policy>,
     pub(super) lock_files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -152,19 +156,37 @@ impl Program {
             None => Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
         };
         let templates = Templates::load(&input.templates);
+        let policy = file(POLICY).map(|bytes| parse_policy(&Source { path: POLICY.into(), bytes })).transpose();
         let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), file);
         let lock = lock.map_err(|found| findings.extend(found)).ok();
         let templates = templates.map_err(|found| findings.extend(found)).ok();
+        let policy = policy.map_err(|found| findings.extend(found)).ok();
         let compiled = compiled.map_err(|found| findings.extend(found)).ok();
-        let (Some(lock), Some(templates), Some((mesh, warnings))) = (lock, templates, compiled) else {
+        let (Some(lock), Some(templates), Some(policy), Some((mesh, warnings))) = (lock, templates, policy, compiled)
+        else {
             return Err(Stop::Findings(findings));
         };
         let lock_files = input.lock.clone();
-        let program = Self { mesh, lock, warnings, templates, lock_files };
+        let program = Self { mesh, lock, warnings, templates, policy, lock_files };
         program.refuse_vanished()?;
         program.refuse_edits()?;
         program.refuse_claims()?;
         Ok(program)
+    }
+
+    /// Whether the checkout has a policy.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// The policy of the checkout, which from here on judges it no more.
+    pub(crate) fn take_policy(&mut self) -> Option<Policy> {
+        self.policy.take()
+    }
+
+    /// What of specs and lock the checkout's own policy does not admit.
+    pub(crate) fn violations(&self) -> Diagnostics {
+        self.policy.as_ref().map(|policy| policy::judge(policy, &self.mesh, &self.lock)).unwrap_or_default()
     }
 
     /// What a spec states and another cluster is known by: two routes of one ID, or two clusters in one network.

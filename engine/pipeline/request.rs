@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::model::keyring::Keyring;
 use crate::model::lock::Lock;
+use crate::model::policy::Policy;
 use crate::model::trust::Approvals;
 use crate::pipeline::meter::Meter;
 use crate::pipeline::observe::{Ask, Observed};
@@ -82,6 +83,8 @@ pub struct Base<'a> {
     pub tree: &'a dyn Tree,
     /// Its lock.
     pub lock: &'a Lock,
+    /// Its policy, which judges instead of the checkout's own.
+    pub policy: Option<&'a Policy>,
     /// The files of its lock, by path.
     pub lock_files: &'a BTreeMap<String, Vec<u8>>,
 }

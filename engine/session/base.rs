@@ -9,17 +9,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::git::Repository;
-use crate::model::layout::{LOCK, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
+use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
+use crate::model::policy::Policy;
 use crate::pipeline::meter::Unmetered;
+use crate::pipeline::plan::{Action, FileStep};
 use crate::pipeline::tree::Tree;
 use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, run};
 use crate::session::command_error::CommandError;
 use crate::session::error::BaseError;
 use crate::session::session::Session;
-use crate::spec::Source;
+use crate::spec::{Source, parse_policy};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::name::Digest;
 
 /// A revision: what it renders, and its lock.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub struct Base {
     files: BTreeMap<String, Vec<u8>>,
     lock: Lock,
     lock_files: BTreeMap<String, Vec<u8>>,
+    /// Its policy, and its text.
+    policy: Option<(Policy, Vec<u8>)>,
     /// Why the revision cannot be rendered.
     unrendered: Option<Diagnostic>,
 }
@@ -40,8 +45,26 @@ impl Base {
             .ok_or_else(|| BaseError::NoWorkTree { folder: dir.to_owned() })?;
         // one commit for all that is read, whatever moves meanwhile
         let commit = repository.resolve(revision).map_err(BaseError::Revision)?;
+        let policy = repository.files_at(commit.as_str(), &[POLICY]).map_err(BaseError::Git)?.remove(POLICY);
+        let policy = policy.map(|bytes| {
+            let path = Arc::from(format!("{revision}:{POLICY}"));
+            match parse_policy(&Source { path, bytes: bytes.clone() }) {
+                Ok(policy) => Ok((policy, bytes)),
+                Err(findings) => Err(BaseError::Findings { revision: revision.to_owned(), findings }),
+            }
+        });
+        let policy = policy.transpose()?;
+        Ok(Self { policy, ..Self::rendered(session, revision, (&repository, commit.as_str()))? })
+    }
+
+    /// What a commit of the repository renders, and its lock.
+    fn rendered(
+        session: &Session<'_>,
+        revision: &str,
+        (repository, commit): (&Repository, &str),
+    ) -> Result<Self, CommandError> {
         let places = [SPECS, TEMPLATES, LOCK, RENDERED, VALUES];
-        let mut files = repository.files_at(commit.as_str(), &places).map_err(BaseError::Git)?;
+        let mut files = repository.files_at(commit, &places).map_err(BaseError::Git)?;
         files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
         let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
             let below =
@@ -61,7 +84,7 @@ impl Base {
         }
         let input = Input { specs, templates: sources(TEMPLATES), lock: take(LOCK, &files) };
         let broken = RefCell::new(None);
-        let other = |path: &str| match repository.files_at(commit.as_str(), &[path]) {
+        let other = |path: &str| match repository.files_at(commit, &[path]) {
             Ok(mut found) => found.remove(path),
             Err(error) => {
                 broken.borrow_mut().get_or_insert(error);
@@ -72,10 +95,12 @@ impl Base {
         if let Some(error) = broken.into_inner() {
             return Err(BaseError::Git(error).into());
         }
-        let program = match loaded {
+        let mut program = match loaded {
             Ok(program) => program,
             Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
         };
+        // what it renders is what it rendered, whatever its policy says of it today
+        program.take_policy();
         let world = World { now: session.now, tree: &files, base: None, narrow: None, meter: &Unmetered };
         let run = match run(&program, &Request::default(), Facts::Locked, Until::Rendered, &world) {
             Ok(run) => run,
@@ -90,7 +115,7 @@ impl Base {
             }
             rendered.extend(objects.extra.into_iter().map(|(path, file)| (path, file.text.into_bytes())));
         }
-        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock, unrendered: None })
+        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock, policy: None, unrendered: None })
     }
 
     /// A revision that cannot be rendered: the files that it holds. Its lock has to be whole.
@@ -107,12 +132,26 @@ impl Base {
         let first = findings.sorted().into_iter().find(|finding| finding.severity != Severity::Warning);
         let unrendered = Diagnostic::warning(None, NotRendered { revision, first });
         files.retain(|path, _| is_below(RENDERED, path) || is_below(VALUES, path));
-        Ok(Self { files, lock, lock_files, unrendered: Some(unrendered) })
+        Ok(Self { files, lock, lock_files, policy: None, unrendered: Some(unrendered) })
     }
 
     /// What a plan is compared with.
     pub fn compared(&self) -> pipeline::Base<'_> {
-        pipeline::Base { tree: &self.files, lock: &self.lock, lock_files: &self.lock_files }
+        let policy = self.policy.as_ref().map(|(policy, _)| policy);
+        pipeline::Base { tree: &self.files, lock: &self.lock, policy, lock_files: &self.lock_files }
+    }
+
+    /// How the policy of the checkout differs from that of the revision.
+    pub fn policy_step(&self, session: &Session<'_>) -> Option<FileStep> {
+        let before = self.policy.as_ref().map(|(_, bytes)| bytes);
+        let after = session.files.get(POLICY).and_then(Option::as_ref);
+        let action = match (before, after) {
+            (None, Some(_)) => Action::Create,
+            (Some(_), None) => Action::Delete,
+            (Some(before), Some(after)) if before != after => Action::Update,
+            (Some(_), Some(_)) | (None, None) => return None,
+        };
+        Some(FileStep { path: POLICY.to_owned(), action, digest: after.map(|bytes| Digest::of(bytes)), text: None })
     }
 
     /// The tree as the revision renders it.

@@ -72,6 +72,7 @@ pub fn take(
         }
     }?;
     taken.plan.warnings.extend(base.and_then(Base::unrendered).cloned());
+    taken.plan.extra.extend(base.and_then(|base| base.policy_step(session)));
     Ok(taken)
 }
 

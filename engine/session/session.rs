@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::checkout::{Checkout, CheckoutError, FileChange, Limits};
 use crate::model::keyring::Keyring;
-use crate::model::layout::{LOCK, RENDERED, SPECS, TEMPLATES, VALUES, is_yaml, is_yaml_of, rendered_folder};
+use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_yaml, is_yaml_of, rendered_folder};
 use crate::model::lock::Lock;
 use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::pipeline::{Input, Program};
@@ -60,6 +60,8 @@ impl<'a> Session<'a> {
             templates: sources(TEMPLATES, &is_yaml)?,
             lock: checkout.read_tree(LOCK, &lock_filter, Limits::OUTPUT)?,
         };
+        // a policy that cannot be read is not taken for none
+        checkout.read(POLICY)?;
         let files = RefCell::new(BTreeMap::new());
         let program = Program::load_after(before, &input, &|path| {
             let read = checkout.read(path).ok().flatten();

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use granit_parser::ErrorKind;
 
 use crate::model::lock::LEAVE_DIRECT;
+use crate::model::policy::InvalidImagePattern;
 use crate::types::diagnostic::did_you_mean;
 use crate::types::duration::InvalidDuration;
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -219,6 +220,15 @@ pub(super) enum SpecFinding<'a> {
     },
     /// Several sources of a key, or none.
     KeySources,
+    /// A second policy in the file.
+    OnePolicy,
+    /// No pattern of images.
+    ImagePattern {
+        /// The text.
+        text: &'a str,
+        /// What is wrong with it.
+        error: InvalidImagePattern,
+    },
     /// A certificate that is not to be verified.
     InsecureSkipVerify,
 }
@@ -255,6 +265,8 @@ impl SpecFinding<'_> {
             | Self::Path { .. }
             | Self::Variable { .. }
             | Self::KeySources
+            | Self::OnePolicy
+            | Self::ImagePattern { .. }
             | Self::InsecureSkipVerify => Code::InvalidValue,
             Self::FieldMissing { .. } => Code::FieldMissing,
             Self::PrivateKey => Code::SecretInFile,
@@ -317,6 +329,8 @@ impl SpecFinding<'_> {
             Self::Image { text } => {
                 format!("expected an image with registry, path, and tag or digest, found `{}`", short(text))
             }
+            Self::OnePolicy => "expected one policy in the file, found a second document".to_owned(),
+            Self::ImagePattern { text, error } => format!("{error}, found `{}`", short(text)),
             Self::CaTwice => "expected one of `file` and `inline` in ca, found both".to_owned(),
             Self::CaNowhere => "expected one of `file` and `inline` in ca, found neither".to_owned(),
             Self::Path { path } => format!("expected a path below the checkout, found `{}`", short(path)),
@@ -383,7 +397,9 @@ impl SpecFinding<'_> {
             | Self::NotList { .. }
             | Self::PairSize { .. }
             | Self::Variable { .. }
-            | Self::KeySources => return None,
+            | Self::KeySources
+            | Self::OnePolicy
+            | Self::ImagePattern { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -10,6 +10,7 @@
 mod declared;
 mod document;
 mod finding;
+mod policy;
 mod read;
 mod schema;
 mod tree;
@@ -19,6 +20,7 @@ pub use crate::spec::declared::{
     Source, Spec,
 };
 pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
+pub(crate) use crate::spec::policy::parse_policy;
 pub use crate::spec::read::At;
 pub use crate::spec::schema::schema;
 pub use crate::spec::tree::MAX_FILE;

@@ -243,6 +243,8 @@ codes! {
     InvalidTemplate = "invalid-template",
     /// An override of a template changes what it may not.
     OverrideNotAllowed = "override-not-allowed",
+    /// What the policy of the checkout does not admit.
+    PolicyViolated = "policy-violated",
     /// What is wanted cannot be rendered: an object is too large, or is not read back as it was meant.
     NotRendered = "not-rendered",
     /// The standard mesh networks cannot be read.
@@ -411,7 +413,7 @@ mod tests {
             too-many-findings limit-exceeded wrong-encoding merge-conflict invalid-yaml unknown-kind unknown-field \
             field-missing invalid-value not-available direct-credentials secret-in-file contradictory-specs \
             not-unique ca-unusable no-mesh other-engine-required foreign-roots-not-accepted cluster-vanished \
-            edit-while-joined invalid-template override-not-allowed not-rendered standard-networks-broken root-ca-ends \
+            edit-while-joined invalid-template override-not-allowed policy-violated not-rendered standard-networks-broken root-ca-ends \
             root-cas-share-subject lock-broken base-not-rendered checkout-has-findings invalid-arguments \
             unknown-cluster not-for-this-cluster another-engine-works checkout-absent path-refused already-exists \
             system-failed git-failed git-busy not-in-git no-branch unknown-revision branches-apart push-rejected specs-not-committed \

@@ -92,6 +92,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a policy that does not admit what is declared",
+        codes: &[Code::PolicyViolated],
+        run: |_| {
+            let checkout = Checkout::new();
+            checkout.write(
+                "policy.yaml",
+                b"apiVersion: isthmus.dev/v1alpha1\nkind: Policy\nspec: {clusters: {reconcilers: [deckhouse]}}\n",
+            );
+            vec![checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
         name: "overrides that change what they may not",
         codes: &[Code::OverrideNotAllowed],
         run: |_| {

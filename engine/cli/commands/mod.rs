@@ -12,6 +12,7 @@ pub(super) mod invite;
 pub(super) mod keys;
 pub(super) mod manifests;
 pub(super) mod plan;
+pub(super) mod policy;
 pub(super) mod report;
 pub(super) mod serve;
 pub(super) mod status;

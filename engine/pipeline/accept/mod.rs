@@ -204,7 +204,7 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
 
 /// Names a trust change: its findings, and all that is trusted with them, so that an approval covers what was shown and
 /// nothing else.
-fn digest_of(cluster: &ClusterName, findings: &[TrustFinding], trusted: &[String]) -> Digest {
+pub(super) fn digest_of(cluster: &ClusterName, findings: &[TrustFinding], trusted: &[String]) -> Digest {
     let lines = findings.iter().map(|f| (f.what.as_str(), f.before.as_deref(), f.after.as_deref()));
     let text = serde_json::to_string(&(cluster.as_str(), lines.collect::<Vec<_>>(), trusted)).unwrap_or_default();
     Digest::of(text.as_bytes())

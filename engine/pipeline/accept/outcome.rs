@@ -91,7 +91,7 @@ impl News {
     }
 
     /// The whole news set aside for one reason.
-    pub(super) fn set_aside(standing: &Standing) -> Self {
+    pub(crate) fn set_aside(standing: &Standing) -> Self {
         let evidence = Showing::Unseen(UnseenReason::HeldBack);
         Self { public: standing.clone(), private: standing.clone(), evidence, rebuilt: false }
     }

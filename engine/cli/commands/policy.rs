@@ -1,0 +1,43 @@
+//! `engine policy`: the policy by itself.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::checkout::Checkout;
+use crate::cli::global::Global;
+use crate::model::layout::POLICY;
+use crate::pipeline::Stop;
+use crate::report::format::Output;
+use crate::report::text::Printer;
+use crate::session::command_error::CommandError;
+use crate::session::exit::Exit;
+use crate::session::session::Session;
+
+/// What to do with the policy.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Judge specs and lock by `policy.yaml`; asks nobody and compares nothing.
+    Test,
+}
+
+/// `engine policy test`.
+pub(crate) fn run(arguments: &Global, command: &Policy, printer: &Printer) -> Result<Exit, CommandError> {
+    let Policy::Test = command;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, None, printer, false)?;
+    let program = &session.program;
+    let findings = program.violations();
+    if findings.has_errors() {
+        return Err(Stop::Findings(findings).into());
+    }
+    let clusters = program.mesh.clusters.len();
+    if arguments.output == Output::Json {
+        let document = json!({ "version": 1, "policy": program.has_policy(), "clusters": clusters, "findings": [] });
+        printer.data(&format!("{document}\n"));
+    } else if program.has_policy() {
+        printer.talk(&format!("{POLICY} admits the mesh and its {clusters} clusters"));
+    } else {
+        printer.talk(&format!("there is no {POLICY}, so everything is admitted"));
+    }
+    Ok(Exit::Done)
+}
