@@ -56,6 +56,9 @@ fn what_a_rule_does_not_admit_is_refused(#[case] rule: &str, #[case] named: &str
     let ran = checkout.refuses(&["argocd", "generate", "--cluster", "east"], 4, &["policy.yaml:4:"]);
     assert!(ran.stdout.is_empty(), "{ran}");
     checkout.refuses(&["watch", "--once"], 4, &["policy.yaml:4:"]);
+    // who looks for what is wrong is still shown the state
+    checkout.engine(&["status"]).done();
+    checkout.engine(&["graph"]).done();
     let ran = checkout.engine(&["plan", "--locked", "--output", "json"]);
     let document: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(document["findings"][0]["code"], "policy-violated", "{ran}");

@@ -485,10 +485,16 @@ mod tests {
             plan.steps.push(step(StepKind::RenderRoutes, StepState::Waiting(why())));
         }
         plan.notes.push(words.to_owned());
+        plan
+    }
+
+    /// The plan with an override that says these words.
+    fn overridden(mut plan: Plan, words: &str) -> Plan {
         let words = || words.to_owned();
         let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
         for overridden in [Some(overridden), None] {
-            plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters: vec![name(0)] });
+            let clusters = vec!["c0".parse().unwrap()];
+            plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters });
         }
         plan
     }
@@ -504,7 +510,8 @@ mod tests {
             let words = format!("zq@octocat {words} qz");
             let value = ValueChange::Lines(vec![format!("+{words}"), words.clone()]);
             let fields = |_: &ClusterName, _: &str| vec![FieldChange { path: words.clone(), change: value.clone() }];
-            let text = plan_markdown(&plan_of(&words, clusters, objects), &words, &fields);
+            let plan = overridden(plan_of(&words, clusters, objects), &words);
+            let text = plan_markdown(&plan, &words, &fields);
             prop_assert!(text.chars().count() <= MOST);
             let outside = outside_code(&text);
             prop_assert_eq!(links(&outside), None, "{}", outside);

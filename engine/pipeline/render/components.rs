@@ -101,12 +101,12 @@ pub(super) fn render(
             }
             let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
             match templated(cache, mesh, templates, format!("{role}/{file}"), &context) {
-                Ok(templated) => {
-                    out.objects.extend(templated.made.iter().map(|made| {
+                Ok(of_role) => {
+                    out.objects.extend(of_role.made.iter().map(|made| {
                         let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
                         adopt(mesh, name, made.object.clone()).with_yaml(yaml)
                     }));
-                    out.overrides.extend(templated.overridden.clone());
+                    out.overrides.extend(of_role.overridden.clone());
                 }
                 Err(failed) => findings.extend(failed),
             }

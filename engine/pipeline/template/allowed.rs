@@ -19,12 +19,12 @@ const PROXY: &str = "Service isthmus-proxy";
 /// Of which objects (a kind, a kind and a name, or all), where, and what.
 struct Rule(&'static str, &'static str, May);
 
-/// Keys of labels. A label on a pod can put it behind a Service, or let it through a NetworkPolicy, so a key without a prefix,
+/// Keys of labels. A label on a pod can put it behind a Service, or let it through a `NetworkPolicy`, so a key without a prefix,
 /// such as `app`, is none of them.
 const LABELS: &[&str] =
     &["app.kubernetes.io/component", "app.kubernetes.io/version", "backstage.io/", "tags.datadoghq.com/"];
 
-/// Keys of annotations. Those of injectors, of security profiles and of GitOps tools are none of them.
+/// Keys of annotations. Those of injectors, of security profiles and of `GitOps` tools are none of them.
 const ANNOTATIONS: &[&str] = &[
     "ad.datadoghq.com/",
     "backstage.io/",

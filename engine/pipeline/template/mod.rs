@@ -52,6 +52,10 @@ const BUILTIN: [(&str, &str); 18] = builtin![
     "relay/serviceaccount.yaml",
 ];
 
+/// The values that templates have; `args` only Deployments.
+const VALUES: [&str; 8] =
+    ["args", "expose", "image", "mesh_config_maps", "namespace", "replicas", "require_token", "tls_secret"];
+
 /// All component templates.
 #[derive(Debug, Clone)]
 pub struct Templates {
@@ -98,9 +102,10 @@ impl Templates {
         if file.bytes.len() > MAX_TEXT {
             return Err(wrong(TemplateFinding::TooLarge { bytes: file.bytes.len(), most: MAX_TEXT }));
         }
-        if std::str::from_utf8(&file.bytes).is_err() {
-            return Err(wrong(TemplateFinding::NotUtf8));
-        }
+        let text = std::str::from_utf8(&file.bytes).map_err(|_| wrong(TemplateFinding::NotUtf8))?;
+        // also where no cluster has components yet
+        let values: Map<String, Value> = VALUES.iter().map(|name| ((*name).to_owned(), true.into())).collect();
+        Template { path: &file.path, text }.filled(&values)?;
         if file.bytes != builtin.as_bytes() {
             self.overrides.insert(name, file.clone());
         }
@@ -144,11 +149,15 @@ struct Template<'t> {
 }
 
 impl Template<'_> {
-    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, Filled), Diagnostic> {
-        let filled = fill(self.text, values).map_err(|(line, fault)| {
+    fn filled(self, values: &Map<String, Value>) -> Result<Filled, Diagnostic> {
+        fill(self.text, values).map_err(|(line, fault)| {
             let values: Vec<&str> = values.keys().map(String::as_str).collect();
             self.wrong(line, &TemplateFinding::Text { fault: &fault, values: &values })
-        })?;
+        })
+    }
+
+    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, Filled), Diagnostic> {
+        let filled = self.filled(values)?;
         let documents = yaml::documents(&filled.text, MAX_FILLED)
             .map_err(|fault| self.wrong(filled.line(fault.line()), &TemplateFinding::NotYaml(&fault)))?;
         let mut objects = Vec::new();

@@ -63,8 +63,8 @@ pub(super) fn fill(template: &str, values: &Map<String, Value>) -> Result<Filled
         let stands = open.last().is_none_or(|(_, holds)| *holds);
         if let Some(condition) = condition(line).map_err(at)? {
             match condition {
-                Some(name) => open.push((number, is_true(value(values, name).map_err(at)?) && stands)),
-                None => drop(open.pop().ok_or((number, TextFault::Unpaired))?),
+                Condition::If(name) => open.push((number, is_true(value(values, name).map_err(at)?) && stands)),
+                Condition::End => drop(open.pop().ok_or((number, TextFault::Unpaired))?),
             }
             continue;
         }
@@ -85,8 +85,16 @@ pub(super) fn fill(template: &str, values: &Map<String, Value>) -> Result<Filled
     }
 }
 
-/// What a line of a condition says: the name of its value, or nothing at its end. `None` for any other line.
-fn condition(line: &str) -> Result<Option<Option<&str>>, TextFault> {
+/// What a line of a condition says.
+enum Condition<'t> {
+    /// It begins, with the name of its value.
+    If(&'t str),
+    /// It ends.
+    End,
+}
+
+/// The condition in a line; `None` for any other line.
+fn condition(line: &str) -> Result<Option<Condition<'_>>, TextFault> {
     if !line.contains("{%") {
         return Ok(None);
     }
@@ -94,8 +102,8 @@ fn condition(line: &str) -> Result<Option<Option<&str>>, TextFault> {
     let inside = line.trim().strip_prefix("{%").and_then(|line| line.strip_suffix("%}")).ok_or_else(wrong)?;
     let mut parts = inside.split_whitespace();
     match (parts.next(), parts.next(), parts.next()) {
-        (Some("if"), Some(name), None) => Ok(Some(Some(name))),
-        (Some("endif"), None, None) => Ok(Some(None)),
+        (Some("if"), Some(name), None) => Ok(Some(Condition::If(name))),
+        (Some("endif"), None, None) => Ok(Some(Condition::End)),
         _ => Err(wrong()),
     }
 }

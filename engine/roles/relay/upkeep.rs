@@ -418,7 +418,7 @@ fn trust_domain_of(mesh: &str) -> Result<TrustDomain, MeshFault> {
     let domain = match &mesh {
         Value::Null => None,
         Value::Object(mesh) => mesh.get("trustDomain"),
-        _ => return Err(MeshFault::NotMapping),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return Err(MeshFault::NotMapping),
     };
     match domain {
         None | Some(Value::Null) => Ok(TrustDomain::default()),
