@@ -20,8 +20,9 @@ pub fn worst(bytes: usize) -> Vec<(&'static str, String)> {
         at => format!("a{at}: &a{at} [{}]\n", vec![format!("*a{}", at - 1); 8].join(", ")),
     });
     let laughs: String = laughs.take(bytes / 50).collect();
-    let keys: String = (0..bytes / 10).map(|at| format!("{at:07}: \n")).collect();
-    let anchors: String = (0..bytes / 14).map(|at| format!("- &{at:07} *{at:03}\n")).collect();
+    let lines = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<Vec<_>>().concat();
+    let keys = lines(bytes / 10, &|at| format!("{at:07}: \n"));
+    let anchors = lines(bytes / 14, &|at| format!("- &{at:07} *{at:03}\n"));
     vec![
         ("brackets", repeated("[")),
         ("pairs of brackets", repeated("[],").replacen("[]", "[[]", 1)),
