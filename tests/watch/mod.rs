@@ -299,8 +299,8 @@ fn a_watch_that_remembers_the_tree_mends_it_all_the_same() {
     sleep(Duration::from_millis(2_500));
     let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
     let peers = checkout.path("rendered/east/configmap-isthmus-peers.yaml");
-    let files = checkout.output();
     assert_eq!(watch.turns_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
+    let files = checkout.output();
     // a byte for another, as a slip of an editor would
     let text = fs::read_to_string(&secret).unwrap();
     watch.turns_of(|| fs::write(&secret, text.replacen("\"3\"", "\"4\"", 1)).unwrap());
