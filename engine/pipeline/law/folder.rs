@@ -13,9 +13,12 @@ use crate::model::layout::KUSTOMIZATION;
 use crate::model::mesh::MeshConfigTarget;
 use crate::types::name::{Digest, MeshName};
 use crate::types::object::{MANAGED_BY, MANAGER, MESH_LABEL, REMOTE_SECRET_LABEL};
+use crate::types::yaml::value_of;
 use crate::wire::peers::{PEERS, PEERS_FILE};
 use crate::wire::routes::{ROUTES, ROUTES_FILE};
 
+/// Most bytes of a file: values files hold what no ConfigMap could.
+const MAX_FILE: usize = 16 << 20;
 /// Name of the ConfigMap with our part of the mesh configuration.
 const MESH_CONFIG: &str = "isthmus-mesh";
 
@@ -146,7 +149,7 @@ fn digest_of_first_block(pem: &str) -> Option<Digest> {
 }
 
 fn yaml(bytes: &[u8]) -> Value {
-    serde_yaml::from_slice(bytes).unwrap_or_default()
+    value_of(bytes, MAX_FILE).unwrap_or_default()
 }
 
 fn json(text: &str) -> Option<Value> {
