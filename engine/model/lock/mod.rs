@@ -68,12 +68,15 @@ pub struct LockedCluster {
 }
 
 impl LockedCluster {
-    /// Whether others use both alike: they know nothing of what only the cluster itself and the next run look at.
+    /// Whether others use both alike: they know nothing of what only the cluster itself and the next run look at, and addresses
+    /// that specs state are not the lock's.
     pub fn serves_like(&self, other: &Self) -> bool {
         let of_others = |entry: &Self| {
             let mut entry = Self { serial: 0, approved: None, standard_mesh_networks: None, ..entry.clone() };
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
-            entry
+            let joined = entry.joined_with.take();
+            let joined = joined.map(|it| (it.cluster_id, it.network, it.trust_domain, it.spec));
+            (entry, joined)
         };
         of_others(self) == of_others(other)
     }
