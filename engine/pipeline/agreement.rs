@@ -240,6 +240,10 @@ pub(crate) fn agreement(
         let Some(carried) = Serials::of(tree, name)? else { continue };
         found.entries.insert(name.clone(), carried.entry);
         serials.insert(name, carried);
+        if carried.entry > 0 && !lock.clusters.contains_key(name) {
+            // its own tree is of a run that knew it
+            found.named.insert(name.clone());
+        }
         let Some(locked) = lock.clusters.get(name).map(|entry| entry.serial).filter(|locked| *locked < carried.entry)
         else {
             continue;

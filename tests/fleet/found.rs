@@ -58,6 +58,8 @@ fn an_old_file_of_links_cuts_no_link() {
 #[test]
 fn a_lost_entry_that_is_accepted_anew_takes_no_root_back() {
     holds(&[Step::Happen(0, Happening::ReplaceRoot), LoseWholeLock, Run(ACCEPT)]);
+    let renamed = Step::Edit(Edit::Mesh("metadata.name", 0));
+    holds(&[Step::Happen(0, Happening::ReplaceRoot), LoseWholeLock, renamed, Run(PLAIN)]);
     holds(&[Step::Happen(0, Happening::ReplaceRoot), Run(ACCEPT), Step::SyncAll, LoseLock(0), Run(ACCEPT)]);
 }
 
