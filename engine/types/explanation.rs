@@ -406,7 +406,7 @@ mod tests {
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
             istio-not-prepared trust-domain-not-accepted root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
-            lock-entry-missing lock-link-missing file-not-ours folder-of-unknown-cluster \
+            lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours folder-of-unknown-cluster \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
             cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another \
