@@ -69,6 +69,7 @@ pub fn run(
             agreement::agreement(mesh, &program.lock, world.tree, only)?
         }
     };
+    let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     let judge = |observed: &Observed| {
         let mut accepted =
             accept::accept(mesh, &program.lock, observed, &request.approvals, &agreement.named, world.now);
@@ -95,7 +96,7 @@ pub fn run(
     }
 
     if let Until::Verified = until {
-        run.breaches = law::verify(mesh, &program.lock, world.tree, only)?;
+        run.breaches = law::verify(mesh, &program.lock, world.tree, only, &is_known)?;
         return Ok(run);
     }
 
@@ -140,12 +141,7 @@ pub fn run(
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
         let one = |name: &ClusterName| {
             let rendered = rendering.render(name).map_err(Stop::Findings)?;
-            plan::clusters::refuse_breaches(
-                program,
-                (&run.decided.advanced.lock, world.narrow.is_none()),
-                name,
-                &rendered,
-            )?;
+            plan::clusters::refuse_breaches(program, (&run.decided.advanced.lock, &is_known), name, &rendered)?;
             Ok((name.clone(), rendered))
         };
         let rendered = names.map(one).collect::<Result<_, Stop>>()?;

@@ -44,6 +44,9 @@ pub struct Files<'f> {
     pub values: Option<Cow<'f, [u8]>>,
 }
 
+/// Whether the lock has the links of a cluster.
+pub(crate) type IsKnown<'a> = &'a (dyn Fn(&ClusterName) -> bool + Sync);
+
 /// Where the mesh configuration of a cluster goes, when it goes into a values file.
 pub fn values_path(cluster: &Cluster) -> Option<String> {
     let file = match cluster.istio.config {
@@ -56,11 +59,11 @@ pub fn values_path(cluster: &Cluster) -> Option<String> {
 }
 
 /// What the files of a reader lack for its links. `before` is what was there: a component or a secret that nobody rendered is
-/// no loss, and one that was there and goes is. Of a lock that holds the links of this reader alone, what other readers' links
-/// say is not judged.
+/// no loss, and one that was there and goes is. `is_known` says of which clusters the
+/// lock has the links: not of others in a run of one cluster, nor of one whose links are lost and whose files therefore stay.
 pub fn state(
     mesh: &Mesh,
-    (lock, is_whole): (&Lock, bool),
+    (lock, is_known): (&Lock, IsKnown<'_>),
     reader: &ClusterName,
     before: &Files<'_>,
     after: &Files<'_>,
@@ -70,7 +73,7 @@ pub fn state(
     };
     let values = after.values.as_deref().map(|bytes| (cluster.istio.config, bytes));
     let folder = Folder::read(&mesh.name, &after.rendered, values);
-    let judge = State { mesh, lock, is_whole, cluster, before: live(&before.rendered), after: folder };
+    let judge = State { mesh, lock, is_known, cluster, before: live(&before.rendered), after: folder };
     let mut breaches = judge.secrets();
     for (peer, link) in lock.links_of(reader) {
         let lacks = judge.link(peer, link);
@@ -85,6 +88,7 @@ pub(crate) fn verify(
     lock: &Lock,
     tree: &dyn Tree,
     only: Option<&ClusterName>,
+    is_known: IsKnown<'_>,
 ) -> Result<Vec<Breach>, TreeError> {
     let names: Vec<_> = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)).collect();
     let one = |name: &&ClusterName| {
@@ -96,7 +100,7 @@ pub(crate) fn verify(
         }
         let rendered = files.into_iter().map(|(file, bytes)| (file.into(), bytes.into())).collect();
         let files = Files { rendered, values: values.map(Cow::Owned) };
-        Ok(state(mesh, (lock, true), name, &files, &files))
+        Ok(state(mesh, (lock, is_known), name, &files, &files))
     };
     let judged: Result<Vec<Vec<Breach>>, TreeError> = names.par_iter().map(one).collect();
     Ok(judged?.into_iter().flatten().collect())
@@ -105,7 +109,7 @@ pub(crate) fn verify(
 struct State<'a> {
     mesh: &'a Mesh,
     lock: &'a Lock,
-    is_whole: bool,
+    is_known: IsKnown<'a>,
     cluster: &'a Cluster,
     before: BTreeSet<String>,
     after: Folder,
@@ -129,7 +133,7 @@ impl State<'_> {
             if self.lock.link(reader, &peer).map(|link| link.stage) != Some(Stage::Joined) {
                 breaches.push(self.breach(&peer, Need::Link));
             }
-            if self.is_whole && self.lock.link(&peer, reader).is_none() {
+            if (self.is_known)(&peer) && self.lock.link(&peer, reader).is_none() {
                 breaches.push(self.breach(&peer, Need::OtherDirection));
             }
             if !self.has_values(&peer, secret) {

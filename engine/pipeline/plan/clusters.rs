@@ -14,13 +14,13 @@ use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::equal_subjects;
 use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
-use crate::pipeline::law::{self, Breach, Files};
+use crate::pipeline::law::{self, Breach, Files, IsKnown};
 use crate::pipeline::meter::Stage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{
-    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, OverrideInForce, Plan, compare, costs, cuts,
-    notes,
+    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, OverrideInForce, Plan, compare,
+    costs, cuts, notes,
 };
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
@@ -53,7 +53,8 @@ pub(crate) fn plan(
     (only, agreement): (Option<&ClusterName>, &Agreement),
     world: &World<'_>,
 ) -> Result<Planned, Stop> {
-    let (lock, meter, is_whole) = (&decided.advanced.lock, world.meter, world.narrow.is_none());
+    let (lock, meter) = (&decided.advanced.lock, world.meter);
+    let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     let context = RenderContext::new(&program.mesh, lock, &program.templates, given).map_err(Stop::Findings)?;
     // a paused cluster keeps its tree byte for byte, whatever its peers do
     let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
@@ -70,7 +71,7 @@ pub(crate) fn plan(
         changes.refused.extend(extra.refused);
         let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
         let breaches = match is_changed && changes.refused.is_empty() {
-            true => judged(program, (lock, is_whole), name, tree, &files, (&changes.objects, &extra.steps))?,
+            true => judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?,
             false => Vec::new(),
         };
         let objects = changes.objects.iter_mut().map(|(_, change)| &mut change.text);
@@ -154,7 +155,7 @@ pub(crate) fn plan(
 /// Refuses what is rendered for a cluster and lacks what its links need. There is no file to keep.
 pub(crate) fn refuse_breaches(
     program: &Program,
-    lock: (&Lock, bool),
+    lock: (&Lock, IsKnown<'_>),
     name: &ClusterName,
     rendered: &RenderedCluster,
 ) -> Result<(), Stop> {
@@ -214,13 +215,13 @@ fn unmoved(old: &Lock, new: &Lock, readers: &BTreeSet<&ClusterName>) -> Lock {
 /// What the files of a cluster would lack by the law, told at the steps of its links.
 fn judged(
     program: &Program,
-    lock: (&Lock, bool),
+    lock: (&Lock, IsKnown<'_>),
     name: &ClusterName,
     tree: &dyn Tree,
     files: &BTreeMap<String, File>,
     (objects, extra): (&[(StepId, ObjectChange)], &[FileStep]),
 ) -> Result<Vec<Breach>, TreeError> {
-    let folder = format!("{}/", rendered_folder(name));
+    let folder = rendered_folder(name);
     let mut before = Files::default();
     for (file, content) in files {
         if let Some(bytes) = bytes_of(tree, &folder, file, content)? {
@@ -235,7 +236,8 @@ fn judged(
     let objects = objects.iter().map(|(_, change)| (change.path.as_str(), &change.text));
     for (path, text) in objects.chain(extra.iter().map(|step| (step.path.as_str(), &step.text))) {
         let text = text.as_ref().map(|text| Cow::Borrowed(text.0.as_bytes()));
-        match (path.strip_prefix(folder.as_str()), text) {
+        let file = path.strip_prefix(folder.as_str()).and_then(|file| file.strip_prefix('/'));
+        match (file, text) {
             (Some(file), Some(bytes)) => drop(after.rendered.insert(Cow::Borrowed(file), bytes)),
             (Some(file), None) => drop(after.rendered.remove(file)),
             (None, text) if values.as_deref() == Some(path) => after.values = text,
