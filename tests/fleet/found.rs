@@ -175,3 +175,18 @@ fn a_mesh_that_is_renamed_before_anybody_joined_can_be_named_back() {
     let (_, taken) = super::walk(2, false, false, &steps, &[], false);
     taken.unwrap();
 }
+
+/// A cluster was accepted with the network of another one, whose links it kept from ever moving: it was refused for good.
+#[test]
+fn a_claim_that_is_taken_back_frees_the_cluster_whose_it_is() {
+    let steps = [
+        Run(PLAIN),
+        Step::Trouble(0, Trouble::Forbidden),
+        Step::Trouble(2, Trouble::OtherNetwork),
+        Step::Sync(0),
+        Step::Sync(2),
+        Run(PLAIN),
+    ];
+    let (_, taken) = super::walk(3, false, false, &steps, &[], false);
+    taken.unwrap();
+}

@@ -202,7 +202,7 @@ pub struct LockedLink {
     pub unproven: bool,
     /// When the stage began, of a link that leaves without evidence: its next move waits for `settle`.
     pub since: Option<Timestamp>,
-    /// The reader's serial at which it began to leave, or went on leaving.
+    /// The reader's serial at which it began to leave, or went on leaving; it stays while the link is begun again.
     pub closed: Option<u64>,
     /// Policies of the reader take identities of the peer's trust domain for their own (`trustDomainAliases`). All links of a
     /// lock of version 1 were begun so.

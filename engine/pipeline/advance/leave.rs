@@ -8,6 +8,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
 use crate::model::mesh::EvidenceField;
+use crate::pipeline::accept::News;
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
@@ -21,16 +22,45 @@ impl Links<'_> {
         for (reader, (peer, LockedLink { stage, .. })) in links {
             let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
             let wanted = self.mesh.links(reader, peer) && !begins_anew;
+            let link = Link::new(reader, peer);
+            if begins_anew && self.is_set_aside(&link) && self.never_opened(&link) {
+                self.remove(&link, *stage);
+                continue;
+            }
             if wanted || self.keeps_stages(reader) || self.keeps_stages(peer) {
                 continue;
             }
-            let link = Link::new(reader, peer);
             match stage {
                 Stage::Joining | Stage::Joined => self.go(&link, Stage::Leaving, Vec::new()),
                 Stage::Leaving => self.drop_network(&link),
                 Stage::LeavingTrust => self.drop_trust(&link),
             }
         }
+    }
+
+    /// Whether an end is held back, and nothing else keeps the link where it is. It may be held back for what the other end
+    /// gives up only when its links are gone.
+    fn is_set_aside(&self, link: &Link) -> bool {
+        let kept = || link.ends().into_iter().filter(|end| self.keeps_stages(end));
+        kept().next().is_some() && kept().all(|end| self.news(end).is_some_and(News::is_held_back))
+    }
+
+    /// Whether neither direction has had a secret since it was begun: then nothing that is live rests on it.
+    fn never_opened(&self, link: &Link) -> bool {
+        [link, &link.back()].into_iter().all(|Link { reader, peer }| {
+            let locked = self.accepted.lock.link(reader, peer);
+            locked.is_none_or(|link| link.stage == Stage::Joining && link.closed.is_none())
+        })
+    }
+
+    fn remove(&mut self, link: &Link, from: Stage) {
+        if let Some(links) = self.advanced.lock.links.get_mut(&link.reader) {
+            links.remove(&link.peer);
+            if links.is_empty() {
+                self.advanced.lock.links.remove(&link.reader);
+            }
+        }
+        self.advanced.moves.insert(link.clone(), Move { from: Some(from), to: None, unproven: Vec::new() });
     }
 
     /// Moves on, and notes when, where only time will tell that the stage is over.
@@ -129,15 +159,7 @@ impl Links<'_> {
                 return;
             }
         }
-        if let Some(links) = self.advanced.lock.links.get_mut(&link.reader) {
-            links.remove(&link.peer);
-            if links.is_empty() {
-                self.advanced.lock.links.remove(&link.reader);
-            }
-        }
-        self.advanced
-            .moves
-            .insert(link.clone(), Move { from: Some(Stage::LeavingTrust), to: None, unproven: Vec::new() });
+        self.remove(link, Stage::LeavingTrust);
     }
 
     /// Keeps the stage. A link of an older lock, and one whose reader shows nothing since, begins to count the time now.

@@ -92,7 +92,10 @@ impl<'a> Links<'a> {
         entry.unproven = !unproven.is_empty();
         if from != Some(stage) {
             entry.since = None;
-            entry.closed = None;
+            // one that is begun again while it leaves may still have the secret that it had
+            if stage != Stage::Joining {
+                entry.closed = None;
+            }
             self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
         }
     }

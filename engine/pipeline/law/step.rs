@@ -94,7 +94,11 @@ impl<'a> Step<'a> {
             (from, Some(Stage::Joined)) if from != Some(Stage::Joined) && reader.reconciler == Reconciler::Rendered => {
                 self.unseen(link).map(|(what, of)| BreachKind::Unseen(what, of))
             }
-            // what was begun and not joined has no secret
+            // what was begun and never left has no secret
+            (Some(Stage::Joining), None | Some(Stage::LeavingTrust)) => {
+                let before = self.before.link(&link.reader, &link.peer);
+                before.is_some_and(|link| link.closed.is_some()).then_some(BreachKind::StillUsed(Used::Secret))
+            }
             (Some(Stage::Joined | Stage::Leaving), None | Some(Stage::LeavingTrust | Stage::Joining)) => {
                 let is_first = stage(self.before) == Some(Stage::Joined);
                 (is_first || !self.is_closed(link, Used::Secret)).then_some(BreachKind::StillUsed(Used::Secret))
