@@ -190,3 +190,9 @@ fn a_claim_that_is_taken_back_frees_the_cluster_whose_it_is() {
     let (_, taken) = super::walk(3, false, false, &steps, &[], false);
     taken.unwrap();
 }
+
+/// The message that says to declare it lost comes only once its entry is back.
+#[test]
+fn a_rebuilt_cluster_whose_lock_and_document_are_lost_can_be_declared_lost() {
+    holds(&[Step::Happen(0, Happening::Rebuild), LoseWholeLock, Step::Edit(Edit::Document(0))]);
+}

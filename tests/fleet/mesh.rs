@@ -326,10 +326,8 @@ impl Fleet {
 
     /// Excuses end when the link has what it lacked, or is in nobody's hands any more.
     fn tidy_excuses(&mut self) {
-        let trees = self.trees();
         let of = |fleet: &Self, pair: Pair| {
-            let in_tree = trees.get(pair.0).and_then(|tree| tree.secrets.get(pair.1)).map(|(id, _)| id.clone());
-            Some(fleet.lacks(pair, &fleet.live_id(pair).or(in_tree)?, None))
+            Some(fleet.lacks(pair, &fleet.live_id(pair).or_else(|| fleet.id_in_tree(pair))?, None))
         };
         let lacks: BTreeMap<Pair, BTreeSet<Lack>> =
             self.pairs().into_iter().filter_map(|pair| Some((pair, of(self, pair)?))).collect();
@@ -495,13 +493,16 @@ impl Fleet {
 
     /// The data key of each link whose secret is live or in the tree.
     fn ids(&self) -> BTreeMap<Pair, String> {
-        let trees = self.trees();
-        let in_tree =
-            |pair: Pair| trees.get(pair.0).and_then(|tree| tree.secrets.get(pair.1)).map(|(id, _)| id.clone());
-        self.pairs()
-            .into_iter()
-            .filter_map(|pair| Some((pair, self.live_id(pair).or_else(|| in_tree(pair))?)))
-            .collect()
+        let id = |pair: Pair| self.live_id(pair).or_else(|| self.id_in_tree(pair));
+        self.pairs().into_iter().filter_map(|pair| Some((pair, id(pair)?))).collect()
+    }
+
+    /// The data key of a secret in the tree, also where the folder cannot be built because another file is lost.
+    fn id_in_tree(&self, (reader, peer): Pair) -> Option<String> {
+        let file = self.checkout.get(&format!("rendered/{reader}/secret-istio-remote-secret-{peer}.yaml"))?;
+        let text = String::from_utf8_lossy(file);
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("networking.istio.io/cluster: "))?;
+        Some(line.trim_matches('"').to_owned())
     }
 
     /// The checkout becomes that of a commit, as by `git revert`: secrets and trust may go in one sync.
@@ -819,8 +820,12 @@ impl Fleet {
             if (outcome.is_idle() && self.is_synced()) || matches!(outcome, Outcome::Refused(_)) {
                 return Ok(outcome);
             }
-            if let Outcome::Done(plan) = &outcome {
-                self.restore(plan, &mut named);
+            if let Outcome::Done(plan) = &outcome
+                && self.restore(plan, &mut named)
+            {
+                let mut wish = self.wish.clone();
+                self.declare_lost(&mut wish);
+                self.wish = wish;
             }
         }
         self.tells = true;
