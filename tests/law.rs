@@ -300,108 +300,115 @@ mod step {
         Shown::Unknown("the port is closed".to_owned())
     }
 
+    type Mutation = fn(&mut Pair);
+
+    /// What the law calls a condition of the table, of which end, and how it comes to be lacking.
+    #[allow(clippy::too_many_lines, reason = "a table")]
+    fn lacking(condition: Condition) -> Option<(Unseen, &'static str, Vec<Mutation>)> {
+        let row: (Unseen, &'static str, Vec<Mutation>) = match condition {
+            Condition::ReaderDocument => {
+                (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.remove(&name("east")))])
+            }
+            Condition::PeerDocument => (
+                Unseen::Address,
+                "west",
+                vec![|pair| pair.after.clusters.get_mut(&name("west")).unwrap().joined_with = None],
+            ),
+            // it is not shown but published: no secret is rendered without it
+            Condition::RelayCa => return None,
+            Condition::ReaderEvidence => {
+                (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.insert(name("east"), None))])
+            }
+            Condition::PeerRootsInReader => (
+                Unseen::Trusts,
+                "east",
+                vec![|pair| pair.of("east").trusts = unknown(), |pair| {
+                    pair.of("east").trusts = Shown::Seen(BTreeSet::new());
+                }],
+            ),
+            Condition::PeerDomainInReader => {
+                (Unseen::Domain, "east", vec![|pair| pair.in_other_domain("west", "east")])
+            }
+            Condition::ReaderDomainInPeer => {
+                (Unseen::Domain, "west", vec![|pair| pair.in_other_domain("east", "west")])
+            }
+            Condition::PeerNetwork => (
+                Unseen::Networks,
+                "east",
+                vec![
+                    |pair| pair.of("east").networks = unknown(),
+                    |pair| pair.of("east").networks = Shown::Seen(Vec::new()),
+                    |pair| {
+                        let Shown::Seen(networks) = &mut pair.of("east").networks else { return };
+                        networks[0].gateways.clear();
+                    },
+                ],
+            ),
+            Condition::Route => (
+                Unseen::Routes,
+                "east",
+                vec![
+                    |pair| pair.of("east").routes = unknown(),
+                    |pair| pair.of("east").routes = Shown::Seen(Vec::new()),
+                    |pair| {
+                        let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
+                        routes[0].api_host = "elsewhere.example.com".parse().unwrap();
+                    },
+                ],
+            ),
+            Condition::Admission => (
+                Unseen::Routes,
+                "east",
+                vec![|pair| {
+                    let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
+                    routes[0].state = RouteState::Failed;
+                }],
+            ),
+            Condition::ReaderPrepared => (
+                Unseen::Prepared,
+                "east",
+                vec![|pair| pair.of("east").prepared = unknown(), |pair| {
+                    pair.of("east").prepared = Shown::Seen(false);
+                }],
+            ),
+            Condition::PeerEvidence => (
+                Unseen::Evidence,
+                "west",
+                vec![|pair| drop(pair.shown.insert(name("west"), None)), |pair| {
+                    drop(pair.shown.remove(&name("west")));
+                }],
+            ),
+            Condition::ReaderRootsInPeer => (
+                Unseen::Trusts,
+                "west",
+                vec![|pair| pair.of("west").trusts = unknown(), |pair| {
+                    pair.of("west").trusts = Shown::Seen(BTreeSet::new());
+                }],
+            ),
+            Condition::PeerPrepared => (
+                Unseen::Prepared,
+                "west",
+                vec![|pair| pair.of("west").prepared = unknown(), |pair| {
+                    pair.of("west").prepared = Shown::Seen(false);
+                }],
+            ),
+            Condition::RootsNotHidden => (
+                Unseen::MeshConfig,
+                "east",
+                vec![|pair| {
+                    let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
+                    pair.of("east").mesh_config = Shown::Seen(hides);
+                }],
+            ),
+        };
+        Some(row)
+    }
+
     /// What a link opens with is the table's, each stated anew.
     #[test]
     fn a_link_opens_only_with_everything_that_the_table_lists() {
         assert_eq!(Pair::opens().breaches(), BTreeSet::new());
-        type Mutation = fn(&mut Pair);
-        for condition in Row::of(StepKind::RenderSecret).conditions() {
-            let (what, cluster, mutations): (Unseen, &str, Vec<Mutation>) = match condition {
-                Condition::ReaderDocument => {
-                    (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.remove(&name("east")))])
-                }
-                Condition::PeerDocument => (
-                    Unseen::Address,
-                    "west",
-                    vec![|pair| pair.after.clusters.get_mut(&name("west")).unwrap().joined_with = None],
-                ),
-                // it is not shown but published: no secret is rendered without it
-                Condition::RelayCa => continue,
-                Condition::ReaderEvidence => {
-                    (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.insert(name("east"), None))])
-                }
-                Condition::PeerRootsInReader => (
-                    Unseen::Trusts,
-                    "east",
-                    vec![|pair| pair.of("east").trusts = unknown(), |pair| {
-                        pair.of("east").trusts = Shown::Seen(BTreeSet::new())
-                    }],
-                ),
-                Condition::PeerDomainInReader => {
-                    (Unseen::Domain, "east", vec![|pair| pair.in_other_domain("west", "east")])
-                }
-                Condition::ReaderDomainInPeer => {
-                    (Unseen::Domain, "west", vec![|pair| pair.in_other_domain("east", "west")])
-                }
-                Condition::PeerNetwork => (
-                    Unseen::Networks,
-                    "east",
-                    vec![
-                        |pair| pair.of("east").networks = unknown(),
-                        |pair| pair.of("east").networks = Shown::Seen(Vec::new()),
-                        |pair| {
-                            let Shown::Seen(networks) = &mut pair.of("east").networks else { return };
-                            networks[0].gateways.clear();
-                        },
-                    ],
-                ),
-                Condition::Route => (
-                    Unseen::Routes,
-                    "east",
-                    vec![
-                        |pair| pair.of("east").routes = unknown(),
-                        |pair| pair.of("east").routes = Shown::Seen(Vec::new()),
-                        |pair| {
-                            let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
-                            routes[0].api_host = "elsewhere.example.com".parse().unwrap();
-                        },
-                    ],
-                ),
-                Condition::Admission => (
-                    Unseen::Routes,
-                    "east",
-                    vec![|pair| {
-                        let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
-                        routes[0].state = RouteState::Failed;
-                    }],
-                ),
-                Condition::ReaderPrepared => (
-                    Unseen::Prepared,
-                    "east",
-                    vec![|pair| pair.of("east").prepared = unknown(), |pair| {
-                        pair.of("east").prepared = Shown::Seen(false)
-                    }],
-                ),
-                Condition::PeerEvidence => (
-                    Unseen::Evidence,
-                    "west",
-                    vec![|pair| drop(pair.shown.insert(name("west"), None)), |pair| {
-                        drop(pair.shown.remove(&name("west")))
-                    }],
-                ),
-                Condition::ReaderRootsInPeer => (
-                    Unseen::Trusts,
-                    "west",
-                    vec![|pair| pair.of("west").trusts = unknown(), |pair| {
-                        pair.of("west").trusts = Shown::Seen(BTreeSet::new())
-                    }],
-                ),
-                Condition::PeerPrepared => (
-                    Unseen::Prepared,
-                    "west",
-                    vec![|pair| pair.of("west").prepared = unknown(), |pair| {
-                        pair.of("west").prepared = Shown::Seen(false)
-                    }],
-                ),
-                Condition::RootsNotHidden => (
-                    Unseen::MeshConfig,
-                    "east",
-                    vec![|pair| {
-                        let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
-                        pair.of("east").mesh_config = Shown::Seen(hides);
-                    }],
-                ),
-            };
+        for (what, cluster, mutations) in Row::of(StepKind::RenderSecret).conditions().filter_map(lacking) {
             for mutation in mutations {
                 let mut pair = Pair::opens();
                 mutation(&mut pair);
@@ -445,6 +452,10 @@ mod step {
         assert_eq!(pair.breaches(), still(Used::Route));
     }
 
+    fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {
+        lock.clusters.get_mut(&name("west")).unwrap()
+    }
+
     #[test]
     fn what_links_rest_on_stays() {
         let changed = |record| BTreeSet::from([BreachKind::Changed(record, name("west"))]);
@@ -453,9 +464,6 @@ mod step {
             edit(&mut pair.after);
             pair.breaches()
         };
-        fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {
-            lock.clusters.get_mut(&name("west")).unwrap()
-        }
         assert_eq!(with(|_| {}), BTreeSet::new());
         assert_eq!(with(|lock| drop(lock.clusters.remove(&name("west")))), changed(Record::Entry));
         assert_eq!(with(|lock| west(lock).joined_with = None), changed(Record::JoinedWith));

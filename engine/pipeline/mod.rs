@@ -36,7 +36,10 @@ pub use self::program::{Input, Program, Stop};
 pub use self::request::{Base, Facts, Request, Until, World};
 pub use self::run::{Decided, Run, Written};
 
+use self::accept::Accepted;
+use self::advance::Advanced;
 use self::agreement::Agreement;
+use self::law::Breach;
 use self::observe::Observed;
 use self::observe::signer::EngineSigner;
 use self::plan::graph::Graph;
@@ -101,23 +104,12 @@ pub fn run(
     }
 
     run.decided.accepted = run.observed.as_ref().map(judge);
-    if let Some(accepted) = &run.decided.accepted {
-        let held_back = agreement.lost.keys().collect();
-        let mut advanced = advance::advance(mesh, accepted, &held_back, request.allow_delete, world.now);
-        advance::gone::forget_the_gone(mesh, &mut advanced.lock);
-        advance::gone::refuse_hidden_roots(mesh, accepted, &mut advanced);
-        if let Some(only) = only {
-            advanced.lock = narrowed(&program.lock, &advanced.lock, only);
+    match (&run.observed, &run.decided.accepted) {
+        (Some(observed), Some(accepted)) => {
+            let (advanced, withheld) = advanced(program, request, world, &agreement, (observed, accepted))?;
+            (run.decided.advanced, run.decided.withheld) = (advanced, withheld);
         }
-        agreement.accept_anew(mesh, world.tree, &mut advanced.lock, world.now)?;
-        agreement.number_entries(&program.lock, &mut advanced.lock);
-        let seen = run.observed.as_ref().map(|observed| law::seen(mesh, observed)).unwrap_or_default();
-        run.decided.withheld = law::step(mesh, &program.lock, &advanced.lock, &seen, world.now);
-        let kept = law::withhold(&program.lock, &mut advanced.lock, &run.decided.withheld);
-        advanced.moves.retain(|link, _| !kept.contains(&link.reader));
-        run.decided.advanced = advanced;
-    } else {
-        run.decided.advanced.lock = program.lock.clone();
+        _ => run.decided.advanced.lock = program.lock.clone(),
     }
     match until {
         Until::Decided => return Ok(run),
@@ -167,6 +159,30 @@ pub fn run(
         }
     }
     Ok(run)
+}
+
+/// Moves the links by what was accepted. What breaks the law stays as it was.
+fn advanced(
+    program: &Program,
+    request: &Request,
+    world: &World<'_>,
+    agreement: &Agreement,
+    (observed, accepted): (&Observed, &Accepted),
+) -> Result<(Advanced, Vec<Breach>), Stop> {
+    let mesh = &program.mesh;
+    let held_back = agreement.lost.keys().collect();
+    let mut advanced = advance::advance(mesh, accepted, &held_back, request.allow_delete, world.now);
+    advance::gone::forget_the_gone(mesh, &mut advanced.lock);
+    advance::gone::refuse_hidden_roots(mesh, accepted, &mut advanced);
+    if let Some(only) = &request.only {
+        advanced.lock = narrowed(&program.lock, &advanced.lock, only);
+    }
+    agreement.accept_anew(mesh, world.tree, &mut advanced.lock, world.now)?;
+    agreement.number_entries(&program.lock, &mut advanced.lock);
+    let breaches = law::step(mesh, &program.lock, &advanced.lock, &law::seen(mesh, observed), world.now);
+    let kept = law::withhold(&program.lock, &mut advanced.lock, &breaches);
+    advanced.moves.retain(|link, _| !kept.contains(&link.reader));
+    Ok((advanced, breaches))
 }
 
 /// The lock with what is new of one cluster alone.

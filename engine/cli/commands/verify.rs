@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
     let lost = lost.map(|(cluster, lost)| (cluster.to_string(), lost.explanation()));
     let breaches = run.breaches.iter().map(|breach| (breach.step().to_string(), breach.explanation()));
     let findings: Vec<(String, Explanation)> = lost.chain(breaches).collect();
-    let links: usize = session.program.lock.links.values().map(|links| links.len()).sum();
+    let links: usize = session.program.lock.links.values().map(std::collections::BTreeMap::len).sum();
     let clusters = session.program.mesh.clusters.len();
     if arguments.output == Output::Json {
         let findings: Vec<_> =

@@ -1,6 +1,6 @@
 //! The files of a cluster as the law reads them: what each consumer would find in them, and nothing else.
 //!
-//! A file that is not listed is not there: a GitOps tool prunes it. So is one that does not parse.
+//! A file that is not listed is not there: a `GitOps` tool prunes it. So is one that does not parse.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -70,9 +70,10 @@ pub(crate) fn plan(
         let mut extra = extra_steps(&program.mesh, name, &rendered, tree, &files)?;
         changes.refused.extend(extra.refused);
         let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
-        let breaches = match is_changed && changes.refused.is_empty() {
-            true => judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?,
-            false => Vec::new(),
+        let breaches = if is_changed && changes.refused.is_empty() {
+            judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?
+        } else {
+            Vec::new()
         };
         let objects = changes.objects.iter_mut().map(|(_, change)| &mut change.text);
         room.take(objects.chain(extra.steps.iter_mut().map(|step| &mut step.text)));
