@@ -2,7 +2,7 @@
 //! takes away what a live link needs.
 //!
 //! It shares no code and no table with the stages that decide: it reads files as their consumers do, and the lock before and
-//! after. [`state`] judges the files of one cluster, [`step`](mod@step) what a run that asks makes of the lock. What breaks the
+//! after. [`state`] judges the files of one cluster, [`step`](fn@step) what a run that asks makes of the lock. What breaks the
 //! law is withheld whole, files and stages alike.
 //!
 //! What a link from `c` to `p` needs, by how far it has come:

@@ -1,7 +1,7 @@
 //! Component templates: those compiled in, and the overrides of a checkout.
 //!
-//! A template is [text with values](text) that renders to YAML documents. An override replaces one template by its relative
-//! name and may change what [`allowed`] lists: resources, numbers of probes, scheduling and the like. All else equals the built-in
+//! A template is text with values that renders to YAML documents. An override replaces one template by its relative
+//! name and may change what `allowed` lists: resources, numbers of probes, scheduling and the like. All else equals the built-in
 //! template's, or the override is refused with the field and its line.
 
 use std::collections::BTreeMap;
