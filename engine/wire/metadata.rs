@@ -286,7 +286,7 @@ pub struct StandardMeshConfig {
 }
 
 #[derive(Deserialize, Serialize, Default)]
-struct WirePublic {
+struct WirePublic<Istio> {
     #[serde(rename = "clusterUUID", default)]
     cluster_uuid: Option<String>,
     #[serde(rename = "authnKeyPub", default)]
@@ -306,7 +306,7 @@ struct WirePublic {
     #[serde(rename = "authnKeys", default, skip_serializing_if = "Option::is_none")]
     authn_keys: Option<Vec<Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    istio: Option<Value>,
+    istio: Option<Istio>,
 }
 
 #[derive(Deserialize, Serialize, Default)]
@@ -457,7 +457,7 @@ impl PublicDocument {
             "authnKeys",
             "istio",
         ];
-        let wire: WirePublic = wire(parse_strict(bytes)?, &FIELDS)?;
+        let wire: WirePublic<Value> = wire(parse_strict(bytes)?, &FIELDS)?;
         let cluster_uuid = parsed("clusterUUID", wire.cluster_uuid)?;
         let authn_key = match wire.authn_key_pub.filter(|pem| !pem.is_empty()) {
             Some(pem) => Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.into()))?),
@@ -502,7 +502,7 @@ impl PublicDocument {
             serving_ca: self.serving_ca.clone(),
             relay_ca: self.relay_ca.clone(),
             authn_keys: (!self.authn_keys.is_empty()).then(|| values(&self.authn_keys)),
-            istio: self.istio.as_ref().and_then(|istio| serde_json::to_value(istio).ok()),
+            istio: self.istio.as_ref(),
         };
         serde_json::to_string_pretty(&wire).unwrap_or_default()
     }

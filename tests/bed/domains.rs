@@ -87,8 +87,16 @@ fn clusters_of_different_trust_domains_are_joined_and_stay_apart() {
     status(&mesh, east, east, 200);
 }
 
-/// Writes the lock as version 0.1.0 did: without what it did not know of.
+/// Writes lock and tree as version 0.1.0 did: without what it did not know of.
 fn as_of_0_1_0(mesh: &Mesh) {
+    for cluster in ["east", "west"] {
+        let path = mesh.checkout().join(format!("rendered/{cluster}/configmap-isthmus-peers.yaml"));
+        let text = fs::read_to_string(&path).unwrap();
+        let is_new = |line: &&str| ["\"serial\":", "\"entry\":"].iter().any(|key| line.trim_start().starts_with(key));
+        let lines: Vec<&str> = text.lines().filter(|line| !is_new(line)).collect();
+        assert!(lines.len() < text.lines().count(), "{text}");
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+    }
     for path in files(&mesh.checkout().join("lock")).into_keys() {
         let mut file: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let fields = file.as_object_mut().unwrap();
