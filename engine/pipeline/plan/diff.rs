@@ -39,13 +39,48 @@ pub enum ValueChange {
     Lines(Vec<String>),
 }
 
-/// The fields in which two forms of an object differ. Equal forms give none.
+/// Names of fields that say what runs, with what, and who may do or reach what.
+const DANGEROUS: [&str; 17] = [
+    "image",
+    "args",
+    "command",
+    "env",
+    "envFrom",
+    "volumes",
+    "volumeMounts",
+    "rules",
+    "roleRef",
+    "subjects",
+    "ports",
+    "type",
+    "securityContext",
+    "serviceAccountName",
+    "ingress",
+    "egress",
+    "selector",
+];
+
+/// Where a field stands in the list of a changed object: what is dangerous first, labels and annotations last, so that no
+/// number of harmless fields pushes a dangerous one out of what a reviewer sees.
+fn rank(path: &str) -> u8 {
+    let meta = ["metadata.annotations", "metadata.labels"];
+    let is_meta = |path: &str| meta.iter().any(|prefix| path.starts_with(prefix));
+    let is_data = path.starts_with("data") || path.starts_with("stringData");
+    if is_meta(path) || (!is_data && path.split_once("template.").is_some_and(|(_, rest)| is_meta(rest))) {
+        return 2;
+    }
+    let is_dangerous = path.split(['.', '[', ']']).any(|name| DANGEROUS.contains(&name));
+    u8::from(!is_dangerous)
+}
+
+/// The fields in which two forms of an object differ, dangerous ones first, labels and annotations last. Equal forms give none.
 pub fn diff(before: Option<&Object>, after: Option<&Object>) -> Vec<FieldChange> {
     let secret = before.or(after).is_some_and(Object::is_secret);
     let mut changes = Vec::new();
     let value = |object: Option<&Object>| object.map(|object| Value::Object(object.fields.clone()));
     let mut walk = Walk { secret, changes: &mut changes };
     walk.compare("", value(before).as_ref(), value(after).as_ref());
+    changes.sort_by_key(|change| rank(&change.path));
     changes
 }
 
@@ -353,5 +388,20 @@ mod tests {
             let (x, y) = (object("ConfigMap", &json!({"k": a})), object("ConfigMap", &json!({"k": b})));
             prop_assert_eq!(diff(Some(&x), Some(&y)).is_empty(), a == b);
         }
+    }
+
+    #[test]
+    fn dangerous_fields_come_first_and_annotations_last() {
+        let form = |notes: &str, image: &str, replicas: u8| {
+            let text = format!(
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a, annotations: {{{notes}}}}}\nspec:\n  replicas: {replicas}\n  template:\n    metadata: {{labels: {{image: \"{replicas}\"}}}}\n    spec: {{containers: [{{name: c, image: \"{image}\"}}]}}\n"
+            );
+            crate::types::object::parse(text.as_bytes()).unwrap()
+        };
+        let (before, after) = (form("", "x:1", 1), form("a: b, image: c", "evil:1", 2));
+        let found = diff(Some(&before), Some(&after));
+        let paths: Vec<&str> = found.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths[..2], ["spec.template.spec.containers[c].image", "spec.replicas"], "{paths:?}");
+        assert!(paths.len() > 3 && paths[2..].iter().all(|path| path.contains("metadata.")), "{paths:?}");
     }
 }
