@@ -196,3 +196,13 @@ fn a_claim_that_is_taken_back_frees_the_cluster_whose_it_is() {
 fn a_rebuilt_cluster_whose_lock_and_document_are_lost_can_be_declared_lost() {
     holds(&[Step::Happen(0, Happening::Rebuild), LoseWholeLock, Step::Edit(Edit::Document(0))]);
 }
+
+/// Its own network was taken for that of its peer, and the gateways went from under the link.
+#[test]
+fn a_cluster_that_publishes_the_network_of_its_peer_keeps_the_gateways_of_that_peer() {
+    holds(&[
+        Step::Trouble(0, Trouble::OtherNetwork),
+        Run(PLAIN),
+        Step::Edit(Edit::Mesh("credentials.requireToken", 0)),
+    ]);
+}
