@@ -82,6 +82,13 @@ impl<'a> Known<'a> {
         published.or_else(|| self.cluster.cluster_id.clone()).unwrap_or_else(|| ClusterId::from(&self.cluster.name))
     }
 
+    /// Its network, as far as it is known. It stays while a link names the cluster.
+    pub fn network(&self) -> Option<NetworkName> {
+        let joined = self.joined_with().map(|joined| joined.network.clone());
+        let published = || self.locked.private.as_ref().map(|private| private.network.clone());
+        joined.or_else(|| self.cluster.network.clone()).or_else(published)
+    }
+
     /// What a reader needs to reach it, once all of it is known.
     pub fn proxy(&self) -> Option<Proxy> {
         let private = self.locked.private.as_ref();
@@ -93,8 +100,7 @@ impl<'a> Known<'a> {
         let published = published.filter(|gateways| !gateways.is_empty() || self.cluster.flat_network);
         let gateways = self.cluster.gateways.clone().or(published);
         let gateways = gateways.or_else(|| last.map(|last| last.gateways.clone()))?;
-        let joined = self.joined_with().map(|joined| joined.network.clone());
-        let network = joined.or_else(|| self.cluster.network.clone()).or_else(|| private.map(|p| p.network.clone()))?;
+        let network = self.network()?;
         if private.is_none() && self.cluster.cluster_id.is_none() && last.is_none() {
             return None;
         }

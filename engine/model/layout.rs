@@ -34,7 +34,12 @@ pub fn secret_file(peer: &ClusterName) -> String {
 
 /// The peer of a remote secret's file; `None` for other files.
 pub fn peer_of_secret_file(file: &str) -> Option<ClusterName> {
-    file.strip_prefix("secret-istio-remote-secret-")?.strip_suffix(".yaml")?.parse().ok()
+    peer_of_secret(file.strip_prefix("secret-")?.strip_suffix(".yaml")?)
+}
+
+/// The peer of a remote secret's name; `None` for other names.
+pub fn peer_of_secret(name: &str) -> Option<ClusterName> {
+    name.strip_prefix("istio-remote-secret-")?.parse().ok()
 }
 
 /// Name of the remote secret that lets a cluster read a peer; that of `istioctl create-remote-secret`.

@@ -333,16 +333,23 @@ impl Lock {
         self.links.get(reader).into_iter().flatten()
     }
 
-    /// Takes the links of a reader, and the number of their last move, as they were.
-    pub(crate) fn keep_links(&mut self, old: &Self, reader: &ClusterName) {
-        match old.links.get(reader) {
-            Some(links) => self.links.insert(reader.clone(), links.clone()),
-            None => self.links.remove(reader),
-        };
-        match old.serials.get(reader) {
-            Some(serial) => self.serials.insert(reader.clone(), *serial),
-            None => self.serials.remove(reader),
-        };
+    /// Takes the links of these readers, and the numbers of their last moves, as they were.
+    pub(crate) fn keep_links<'r>(&mut self, old: &Self, readers: impl IntoIterator<Item = &'r ClusterName>) {
+        let mut any = false;
+        for reader in readers {
+            any = true;
+            match old.links.get(reader) {
+                Some(links) => self.links.insert(reader.clone(), links.clone()),
+                None => self.links.remove(reader),
+            };
+            match old.serials.get(reader) {
+                Some(serial) => self.serials.insert(reader.clone(), *serial),
+                None => self.serials.remove(reader),
+            };
+        }
+        if any {
+            self.forget_unlinked();
+        }
     }
 
     /// Where clusters' files lie.

@@ -41,6 +41,8 @@ pub(super) struct Folder {
     pub(super) aliases: BTreeSet<String>,
     /// Networks, by name.
     pub(super) networks: BTreeMap<String, Value>,
+    /// Names of the networks that list a cluster ID, by that ID.
+    pub(super) registries: BTreeMap<String, Vec<String>>,
 }
 
 /// A remote secret.
@@ -78,6 +80,13 @@ impl Folder {
             };
             folder.take_mesh_config(values.pointer(config).unwrap_or(&Value::Null));
             folder.networks = map(&values, &format!("{global}/meshNetworks"));
+        }
+        for (name, network) in &folder.networks {
+            let ids: BTreeSet<&str> =
+                items(network, "/endpoints").iter().map(|one| text(one, "/fromRegistry")).collect();
+            for id in ids {
+                folder.registries.entry(id.to_owned()).or_default().push(name.clone());
+            }
         }
         folder
     }

@@ -27,7 +27,7 @@ pub use self::breach::{Breach, BreachKind, Need, Record, Unseen, Used};
 use self::folder::{Folder, Secret, live, text};
 pub use self::step::{Look, Seen, step};
 pub(crate) use self::step::{seen, withhold};
-use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, secret_file, values_file};
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, peer_of_secret, secret_file, values_file};
 use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler};
@@ -59,8 +59,8 @@ pub fn values_path(cluster: &Cluster) -> Option<String> {
 }
 
 /// What the files of a reader lack for its links. `before` is what was there: a component or a secret that nobody rendered is
-/// no loss, and one that was there and goes is. `is_known` says of which clusters the
-/// lock has the links: not of others in a run of one cluster, nor of one whose links are lost and whose files therefore stay.
+/// no loss, and one that was there and goes is. `is_known` says of which clusters the lock has the links: not of others in a run of
+/// one cluster, nor of one whose links are lost and whose files therefore stay.
 pub fn state(
     mesh: &Mesh,
     (lock, is_known): (&Lock, IsKnown<'_>),
@@ -73,7 +73,9 @@ pub fn state(
     };
     let values = after.values.as_deref().map(|bytes| (cluster.istio.config, bytes));
     let folder = Folder::read(&mesh.name, &after.rendered, values);
-    let judge = State { mesh, lock, is_known, cluster, before: live(&before.rendered), after: folder };
+    let mut gone = live(&before.rendered);
+    gone.retain(|file| !folder.files.contains(file));
+    let judge = State { mesh, lock, is_known, cluster, gone, after: folder };
     let mut breaches = judge.secrets();
     for (peer, link) in lock.links_of(reader) {
         let lacks = judge.link(peer, link);
@@ -111,7 +113,8 @@ struct State<'a> {
     lock: &'a Lock,
     is_known: IsKnown<'a>,
     cluster: &'a Cluster,
-    before: BTreeSet<String>,
+    /// Files that were there and go.
+    gone: BTreeSet<String>,
     after: Folder,
 }
 
@@ -124,8 +127,7 @@ impl State<'_> {
     fn secrets(&self) -> Vec<Breach> {
         let mut breaches = Vec::new();
         for (name, secret) in &self.after.secrets {
-            let peer = name.strip_prefix(secret_name_prefix()).and_then(|peer| peer.parse::<ClusterName>().ok());
-            let Some(peer) = peer else {
+            let Some(peer) = peer_of_secret(name) else {
                 breaches.push(self.breach(&self.cluster.name, Need::Link));
                 continue;
             };
@@ -180,12 +182,10 @@ impl State<'_> {
         if is_live && !self.has_route(locked) {
             lacks.push(Need::Route);
         }
-        let mut gone = self.before.iter().filter(|file| !self.after.files.contains(*file));
-        if is_live && gone.clone().any(|file| is_component(file)) {
+        if is_live && self.gone.iter().any(|file| is_component(file)) {
             lacks.push(Need::Components);
         }
-        let secret = secret_file(peer);
-        if stage == Stage::Joined && gone.any(|file| *file == secret) {
+        if stage == Stage::Joined && self.gone.contains(&secret_file(peer)) {
             lacks.push(Need::Secret);
         }
         lacks
@@ -213,12 +213,9 @@ impl State<'_> {
     /// One network lists the peer's cluster ID, the recorded one; it has gateways, or needs none.
     fn has_network(&self, peer: &ClusterName, locked: &LockedCluster) -> bool {
         let Some(joined) = &locked.joined_with else { return true };
-        let lists = |network: &Value| {
-            let endpoints = network.get("endpoints").and_then(Value::as_array).into_iter().flatten();
-            endpoints.into_iter().any(|endpoint| text(endpoint, "/fromRegistry") == joined.cluster_id.as_str())
-        };
-        let listing: Vec<_> = self.after.networks.iter().filter(|(_, network)| lists(network)).collect();
-        let [(name, network)] = listing.as_slice() else { return false };
+        let listing = self.after.registries.get(joined.cluster_id.as_str()).map(Vec::as_slice);
+        let Some([name]) = listing else { return false };
+        let Some(network) = self.after.networks.get(name) else { return false };
         let own = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.joined_with.as_ref());
         let is_flat = joined.spec.flat_network || own.is_some_and(|own| own.network == joined.network);
         let stated = self.mesh.clusters.get(peer).and_then(|peer| peer.gateways.as_ref());
@@ -240,11 +237,6 @@ impl State<'_> {
             text(route, "/clusterUUID") == locked.public.cluster_uuid.as_str() && !text(route, "/apiHost").is_empty()
         })
     }
-}
-
-/// How the names of remote secrets begin.
-fn secret_name_prefix() -> &'static str {
-    "istio-remote-secret-"
 }
 
 /// Files of what runs in a cluster and of what it runs with.

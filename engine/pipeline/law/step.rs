@@ -38,8 +38,9 @@ pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &Seen<'_>, now: Time
     for link in links {
         breaches.extend(step.link(&link).map(|kind| Breach { link: link.clone(), kind }));
     }
+    let were_linked: BTreeSet<&ClusterName> = before.linked().collect();
     let linked: BTreeSet<&ClusterName> = after.linked().collect();
-    for cluster in linked {
+    for cluster in linked.intersection(&were_linked) {
         breaches.extend(step.records(cluster));
     }
     breaches
@@ -59,12 +60,7 @@ pub(crate) fn withhold(before: &Lock, after: &mut Lock, breaches: &[Breach]) -> 
             readers.extend(of_it.map(|(reader, _)| reader.clone()));
         }
     }
-    for reader in &readers {
-        after.keep_links(before, reader);
-    }
-    if !readers.is_empty() {
-        after.forget_unlinked();
-    }
+    after.keep_links(before, &readers);
     readers
 }
 
@@ -150,9 +146,13 @@ impl<'a> Step<'a> {
         shows_nothing(cluster) || look.evidence.is_some()
     }
 
-    /// What a cluster showed, if it is the one that the lock knows.
+    /// What a cluster showed, if it is the one that the new lock knows.
     fn look(&self, cluster: &Cluster) -> Option<&Look<'_>> {
-        let known = &self.after.clusters.get(&cluster.name)?.public.cluster_uuid;
+        self.look_of(self.after, cluster)
+    }
+
+    fn look_of(&self, lock: &Lock, cluster: &Cluster) -> Option<&Look<'_>> {
+        let known = &lock.clusters.get(&cluster.name)?.public.cluster_uuid;
         self.seen.get(&cluster.name).filter(|look| look.uuid == known)
     }
 
@@ -245,7 +245,7 @@ impl<'a> Step<'a> {
         let Some(id) = self.id_of(&link.peer) else { return false };
         let field = if used == Used::Secret { EvidenceField::Reads } else { EvidenceField::Routes };
         let is_required = reader.evidence.requires(field);
-        let Some(look) = self.look_of_old(reader) else { return false };
+        let Some(look) = self.look_of(self.before, reader) else { return false };
         let Some(evidence) = look.evidence else { return shows_nothing(reader) && self.is_settled(reader, before) };
         let is_unused = match used {
             Used::Secret => absent(&evidence.reads, |read| read.cluster_id == id),
@@ -263,19 +263,13 @@ impl<'a> Step<'a> {
         reader.settle.is_zero() || before.since.is_some_and(|since| since + reader.settle <= self.now)
     }
 
-    fn look_of_old(&self, cluster: &Cluster) -> Option<&Look<'_>> {
-        let known = &self.before.clusters.get(&cluster.name)?.public.cluster_uuid;
-        self.seen.get(&cluster.name).filter(|look| look.uuid == known)
-    }
-
     fn id_of(&self, peer: &ClusterName) -> Option<ClusterId> {
         Known::of(self.mesh, self.before, peer).map(|known| known.cluster_id())
     }
 
-    /// What links of a cluster rest on stays while there is one.
+    /// What links of a cluster rest on stays while there is one, before and after.
     fn records(&self, name: &ClusterName) -> Vec<Breach> {
-        let was_linked = self.before.linked().any(|linked| linked == name);
-        let (Some(before), true) = (self.before.clusters.get(name), was_linked) else { return Vec::new() };
+        let Some(before) = self.before.clusters.get(name) else { return Vec::new() };
         let mut changed = Vec::new();
         match self.after.clusters.get(name) {
             None => changed.push(Record::Entry),

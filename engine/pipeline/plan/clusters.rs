@@ -141,7 +141,10 @@ pub(crate) fn plan(
     plan.warnings.extend(decided.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
     plan.moves.clone_from(&decided.advanced.moves);
     plan.moves.retain(|link, _| !refused.contains(&link.reader));
-    let kept = (!refused.is_empty()).then(|| unmoved(&program.lock, lock, &refused));
+    let mut kept = (!refused.is_empty()).then(|| lock.clone());
+    if let Some(kept) = &mut kept {
+        kept.keep_links(&program.lock, refused.iter().copied());
+    }
     plan.notes = costs(&program.lock, &decided.advanced.renamed);
     plan.notes.extend(cuts(&program.mesh, &program.lock, lock));
     plan.notes.extend(domain_notes(&program.mesh, &program.lock, kept.as_ref().unwrap_or(lock)));
@@ -201,16 +204,6 @@ fn in_force(overrides: &mut InForce, cluster: &ClusterName, path: &Arc<str>, fie
     for overridden in fields.into_iter().map(Some).chain(nothing) {
         overrides.entry((path.clone(), overridden)).or_default().push(cluster.clone());
     }
-}
-
-/// The lock with the links of these readers as they were.
-fn unmoved(old: &Lock, new: &Lock, readers: &BTreeSet<&ClusterName>) -> Lock {
-    let mut lock = new.clone();
-    for reader in readers {
-        lock.keep_links(old, reader);
-    }
-    lock.forget_unlinked();
-    lock
 }
 
 /// What the files of a cluster would lack by the law, told at the steps of its links.

@@ -240,11 +240,8 @@ fn networks(reader: &Reader<'_>) -> BTreeMap<NetworkName, Network> {
     networks
 }
 
-/// The network that its links were begun with, while there are any: another one that it publishes takes no gateways from them.
 fn own_network(reader: &Reader<'_>) -> Option<NetworkName> {
-    let joined = reader.known.and_then(|known| known.joined_with()).map(|joined| joined.network.clone());
-    let published = || reader.known?.locked.private.as_ref().map(|private| private.network.clone());
-    joined.or_else(|| reader.cluster.network.clone()).or_else(published)
+    reader.known.map_or_else(|| reader.cluster.network.clone(), |known| known.network())
 }
 
 /// Ours and, since our document replaces the standard one, the networks of that, if there are any. Ours win by name, and a
