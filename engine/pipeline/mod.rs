@@ -1,7 +1,7 @@
 //! The road from specs to files, on one page. [`run()`] calls each stage once; every command walks it as far as it needs.
 //!
 //! 0. `policy`: what specs and lock may hold; and, after 2, what of it that clusters publish.
-//!    `agreement`: lock and tree name each other, or the cluster stays as it is.
+//!    `renamed`: the tree is one of this mesh. `agreement`: lock and tree name each other, or the cluster stays as it is.
 //! 1. `observe`: clusters publish; their public documents are judged before a token is minted for a private one.
 //! 2. `accept`: what is harmless goes into the lock, trust changes are held back.
 //! 3. `advance`: each link moves as far as what is live allows.
@@ -23,6 +23,7 @@ pub mod observe;
 pub mod plan;
 mod policy;
 pub mod program;
+mod renamed;
 pub mod render;
 pub mod request;
 pub mod run;
@@ -64,6 +65,9 @@ pub fn run(
         if violations.has_errors() {
             return Err(Stop::Findings(violations));
         }
+    }
+    if !matches!(until, Until::Observed | Until::Ordered) {
+        renamed::refuse_renamed(&mesh.name, world.tree)?;
     }
     let agreement = match until {
         // these write nothing and show nothing that could be deleted

@@ -237,6 +237,8 @@ codes! {
     ForeignRootsNotAccepted = "foreign-roots-not-accepted",
     /// A cluster that the lock knows and no spec declares.
     ClusterVanished = "cluster-vanished",
+    /// The tree is that of a mesh of another name.
+    MeshRenamed = "mesh-renamed",
     /// A field that no edit changes while links rest on it.
     EditWhileJoined = "edit-while-joined",
     /// A template that is none of the engine's, cannot be rendered, or leaves out what it has to have.
@@ -413,7 +415,7 @@ mod tests {
             too-many-findings limit-exceeded wrong-encoding merge-conflict invalid-yaml unknown-kind unknown-field \
             field-missing invalid-value not-available direct-credentials secret-in-file contradictory-specs \
             not-unique ca-unusable no-mesh other-engine-required foreign-roots-not-accepted cluster-vanished \
-            edit-while-joined invalid-template override-not-allowed policy-violated not-rendered standard-networks-broken root-ca-ends \
+            mesh-renamed edit-while-joined invalid-template override-not-allowed policy-violated not-rendered standard-networks-broken root-ca-ends \
             root-cas-share-subject lock-broken base-not-rendered checkout-has-findings invalid-arguments \
             unknown-cluster not-for-this-cluster another-engine-works checkout-absent path-refused already-exists \
             system-failed git-failed git-busy not-in-git no-branch unknown-revision branches-apart push-rejected specs-not-committed \

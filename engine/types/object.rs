@@ -129,9 +129,13 @@ impl Object {
 
     /// Whether the tree writer of this mesh wrote the object and may change or delete it.
     pub fn is_owned_by_tree_of(&self, mesh: &MeshName) -> bool {
-        self.label(MANAGED_BY) == Some(MANAGER)
-            && self.label(MESH_LABEL) == Some(mesh.as_str())
-            && self.label(OWNER_LABEL) == Some(OF_TREE)
+        self.mesh_of_tree() == Some(mesh.as_str())
+    }
+
+    /// The mesh whose tree writer wrote the object; `None`: somebody else wrote it.
+    pub fn mesh_of_tree(&self) -> Option<&str> {
+        let is_ours = self.label(MANAGED_BY) == Some(MANAGER) && self.label(OWNER_LABEL) == Some(OF_TREE);
+        self.label(MESH_LABEL).filter(|_| is_ours)
     }
 
     /// Whether the object is a remote secret, as istiod reads them.

@@ -81,6 +81,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a mesh that is renamed while its tree carries the old name",
+        codes: &[Code::MeshRenamed],
+        run: |_| {
+            let checkout = Checkout::joined();
+            std::fs::remove_dir_all(checkout.path("lock")).unwrap();
+            checkout.edit("specs/mesh.yaml", "kind: Mesh\nmetadata: {name: ", "kind: Mesh\nmetadata: {name: an-");
+            let ran = checkout.engine(PLAN);
+            assert_eq!(ran.code, 4, "{ran}");
+            vec![ran]
+        },
+    },
+    Scenario {
         name: "templates that are none",
         codes: &[Code::InvalidTemplate],
         run: |_| {

@@ -206,3 +206,11 @@ fn a_cluster_that_publishes_the_network_of_its_peer_keeps_the_gateways_of_that_p
         Step::Edit(Edit::Mesh("credentials.requireToken", 0)),
     ]);
 }
+
+/// One cluster was written under the new name, while the files of the other still carried the old one: neither name led out.
+#[test]
+fn a_mesh_is_not_renamed_by_halves() {
+    let steps = [Run(Flags { only: Some(0), ..PLAIN }), Step::Edit(Edit::Mesh("metadata.name", 0)), Run(PLAIN)];
+    let (_, taken) = super::walk(2, false, false, &steps, &[], false);
+    taken.unwrap();
+}

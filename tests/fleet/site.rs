@@ -148,8 +148,27 @@ pub(crate) struct Site {
     pub(crate) istiod: Istiod,
 }
 
-fn key(at: u8, generation: u8) -> PublicKey {
-    PrivateKey::generate(&[at * 16 + generation + 1; 32]).unwrap().public().clone()
+thread_local! {
+    /// By seed: keys are made once a thread.
+    static KEYS: RefCell<BTreeMap<u8, Rc<Key>>> = RefCell::default();
+}
+
+/// A public key, and its text as it is compared.
+#[derive(Debug)]
+struct Key {
+    public: PublicKey,
+    squeezed: String,
+}
+
+fn key(at: u8, generation: u8) -> Rc<Key> {
+    let seed = at * 16 + generation + 1;
+    KEYS.with_borrow_mut(|keys| {
+        let made = keys.entry(seed).or_insert_with(|| {
+            let public = PrivateKey::generate(&[seed; 32]).unwrap().public().clone();
+            Rc::new(Key { squeezed: squeeze(&public.to_pem()), public })
+        });
+        made.clone()
+    })
 }
 
 impl Site {
@@ -175,12 +194,8 @@ impl Site {
         format!("{:08}-0000-4000-8000-00000000000{}", self.at + 1, self.generation)
     }
 
-    pub(crate) fn key(&self) -> PublicKey {
+    fn key(&self) -> Rc<Key> {
         key(self.at, self.generation)
-    }
-
-    pub(crate) fn key_squeezed(&self) -> String {
-        squeeze(&self.key().to_pem())
     }
 
     pub(crate) fn network(&self) -> String {
@@ -249,7 +264,7 @@ impl Site {
     /// Whether the relay of a peer is let through to the apiserver.
     pub(crate) fn admits(&self, peer: &Self) -> bool {
         let keys = self.istiod.admits.get(&peer.uuid());
-        keys.is_some_and(|keys| keys.contains(&peer.key_squeezed()))
+        keys.is_some_and(|keys| keys.contains(&peer.key().squeezed))
             && self.istiod.impersonates.contains(&peer.uuid())
             && self.istiod.deployments.contains("isthmus-proxy")
     }
@@ -274,7 +289,7 @@ impl Site {
                 Some(Trouble::OtherUuid) => "00000000-0000-4000-8000-000000000000".parse().unwrap(),
                 _ => self.uuid().parse().unwrap(),
             },
-            authn_key: key.clone(),
+            authn_key: key.public.clone(),
             root_ca: roots.iter().map(|root| root.pem.as_str()).collect(),
             mesh_id: None,
             trust_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
@@ -282,8 +297,8 @@ impl Site {
             serving_ca: (!bare).then(|| ca.clone()),
             relay_ca: (!bare).then(|| ca.clone()),
             authn_keys: vec![AuthnKey {
-                id: key.id(),
-                pem: key,
+                id: key.public.id(),
+                pem: key.public.clone(),
                 scopes: [Scope::Api, Scope::PrivateMulticluster].into(),
             }],
             istio: (!bare).then(|| IstioFacts {
