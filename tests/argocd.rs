@@ -138,7 +138,7 @@ fn every_failure_prints_nothing() {
     checkout.write("lock/clusters/west.yaml", &lock);
     let links = std::fs::read(checkout.path("lock/links/east.yaml")).unwrap();
     checkout.write("lock/links/east.yaml", b"<<<<<<< HEAD\n");
-    fails(&checkout, &east, 1, "merge conflict markers");
+    fails(&checkout, &east, 4, "merge conflict markers");
     checkout.write("lock/links/east.yaml", &links);
     checkout.write("templates/exporter/deployment.yaml", b"{{ nothing(");
     fails(&checkout, &east, 1, "templates/exporter/deployment.yaml");

@@ -291,8 +291,8 @@ fn a_merge_conflict_in_the_lock() {
     assert!(!lock.contains("<<<<<<<"));
     fs::write(day.path("lock/clusters/east.yaml"), format!("<<<<<<< HEAD\n{lock}")).unwrap();
     let ran = day.run("engine plan --locked");
-    assert_eq!(ran.code, 1, "{ran}");
-    let said = &ran.stderr;
+    assert_eq!(ran.code, 4, "{ran}");
+    let said = &ran.stdout;
     assert!(said.contains("merge conflict markers") && said.contains("lock/clusters/east.yaml:1"), "{ran}");
     day.shell("git checkout main -- metadata");
     all_done(&day.follow("A merge conflict in `lock/`", &as_it_stands));

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
-use crate::model::lock::{Lock, LockedCluster, RetiringRoot, Stage};
+use crate::model::lock::{Lock, LockedCluster, RetiringRoot, Stage, Unreadable};
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::{CLUSTER_ANNOTATION, parse};
@@ -23,6 +24,15 @@ use crate::wire::peers::PEERS;
 /// What lock or tree lost of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lost {
+    /// A file of the lock cannot be read.
+    Unreadable {
+        /// Its path.
+        file: String,
+        /// The line that is wrong.
+        line: usize,
+        /// What is wrong with it.
+        why: Explanation,
+    },
     /// A link names a cluster of which the lock holds nothing.
     Entry {
         /// The cluster whose entry is missing.
@@ -72,10 +82,21 @@ impl Lost {
     /// The file that is missing, or misses something.
     fn file(&self) -> String {
         match self {
+            Self::Unreadable { file, .. } => file.clone(),
             Self::Entry { cluster, .. } | Self::Older { cluster, .. } => Lock::cluster_path(cluster),
             Self::Link { reader, .. } | Self::Run { reader, .. } | Self::Stage { reader, .. } => {
                 Lock::links_path(reader)
             }
+        }
+    }
+}
+
+impl Lost {
+    /// Whether it is a secret in the tree at one of whose ends the cluster is.
+    fn is_of_secret(&self, cluster: &ClusterName) -> bool {
+        match self {
+            Self::Link { reader, peer } | Self::Stage { reader, peer, .. } => reader == cluster || peer == cluster,
+            Self::Unreadable { .. } | Self::Entry { .. } | Self::Run { .. } | Self::Older { .. } => false,
         }
     }
 }
@@ -85,6 +106,7 @@ impl Explain for Lost {
     fn explanation(&self) -> Explanation {
         let file = self.file();
         let (code, message) = match self {
+            Self::Unreadable { line, why, .. } => (why.code, format!("{file}:{line}: {}", why.message)),
             Self::Entry { cluster, reader, peer } => (
                 Code::LockEntryMissing,
                 format!(
@@ -118,6 +140,7 @@ impl Explain for Lost {
             ),
         };
         let verb = match self {
+            Self::Unreadable { .. } => "broke it",
             Self::Entry { .. } | Self::Link { .. } => "lost it",
             Self::Run { .. } | Self::Older { .. } | Self::Stage { .. } => "took it back",
         };
@@ -157,7 +180,10 @@ impl Agreement {
         now: Timestamp,
     ) -> Result<(), TreeError> {
         let is_whole = |entry: &LockedCluster| entry.joined_with.is_some();
-        lock.clusters.retain(|name, entry| is_whole(entry) || !self.named.contains(name));
+        let linked: BTreeSet<ClusterName> = lock.linked().cloned().collect();
+        let is_live = |name: &ClusterName| self.lost.values().flatten().any(|lost| lost.is_of_secret(name));
+        let rests_on = |name: &ClusterName| linked.contains(name) || is_live(name);
+        lock.clusters.retain(|name, entry| is_whole(entry) || !self.named.contains(name) || !rests_on(name));
         let found: Vec<ClusterName> =
             self.named.iter().filter(|name| lock.clusters.contains_key(*name)).cloned().collect();
         if found.is_empty() {
@@ -220,15 +246,28 @@ impl Agreement {
 /// Compares lock and tree, of all clusters or of one. A paused cluster keeps its files anyway.
 pub(crate) fn agreement(
     mesh: &Mesh,
-    lock: &Lock,
+    (lock, unreadable): (&Lock, &Unreadable),
     tree: &dyn Tree,
     only: Option<&ClusterName>,
 ) -> Result<Agreement, TreeError> {
     let mut found = Agreement::default();
+    let broken = |file: String, finding: &Diagnostic| {
+        let line = finding.at.as_ref().map_or(1, |at| at.line);
+        Lost::Unreadable { file, line, why: finding.explanation.clone() }
+    };
+    for (name, finding) in &unreadable.entries {
+        found.named.insert(name.clone());
+        found.add(name, &broken(Lock::cluster_path(name), finding));
+    }
+    for (reader, finding) in &unreadable.links {
+        found.add(reader, &broken(Lock::links_path(reader), finding));
+    }
     for (reader, links) in &lock.links {
         for peer in links.keys() {
             for cluster in [reader, peer].into_iter().filter(|end| !lock.clusters.contains_key(*end)) {
                 let lost = Lost::Entry { cluster: cluster.clone(), reader: reader.clone(), peer: peer.clone() };
+                let unread = unreadable.entries.get(cluster);
+                let lost = unread.map_or(lost, |finding| broken(Lock::cluster_path(cluster), finding));
                 found.named.insert(cluster.clone());
                 found.add(reader, &lost);
             }
@@ -256,7 +295,7 @@ pub(crate) fn agreement(
     }
     let is_paused = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Paused);
     for reader in mesh.clusters.keys().filter(|name| !is_paused(name)) {
-        if only.is_none_or(|only| only == reader) {
+        if only.is_none_or(|only| only == reader) && !unreadable.links.contains_key(reader) {
             judge(mesh, lock, tree, (reader, serials.get(reader).copied()), &mut found)?;
         }
     }

@@ -73,7 +73,7 @@ pub fn run(
         // these write nothing and show nothing that could be deleted
         Until::Observed | Until::Ordered => Agreement::default(),
         Until::Verified | Until::Decided | Until::Rendered | Until::Planned | Until::Written(_) => {
-            agreement::agreement(mesh, &program.lock, world.tree, only)?
+            agreement::agreement(mesh, (&program.lock, &program.unreadable), world.tree, only)?
         }
     };
     let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
@@ -174,9 +174,9 @@ fn advanced(
     (observed, accepted): (&Observed, &Accepted),
 ) -> Result<(Advanced, Vec<Breach>), Stop> {
     let mesh = &program.mesh;
-    let held_back = agreement.lost.keys().collect();
+    let held_back: BTreeSet<&ClusterName> = agreement.lost.keys().collect();
     let mut advanced = advance::advance(mesh, accepted, &held_back, request.allow_delete, world.now);
-    advance::gone::forget_the_gone(mesh, &mut advanced.lock);
+    advance::gone::forget_the_gone(mesh, &held_back, &mut advanced.lock);
     advance::gone::refuse_hidden_roots(mesh, accepted, &mut advanced);
     if let Some(only) = &request.only {
         advanced.lock = narrowed(&program.lock, &advanced.lock, only);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkout::CheckoutError;
 use crate::model::known::{Known, joined_spec};
 use crate::model::layout::POLICY;
-use crate::model::lock::{Edit, Lock};
+use crate::model::lock::{Edit, Lock, Unreadable};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::model::policy::Policy;
 use crate::pipeline::compile;
@@ -15,7 +15,7 @@ use crate::pipeline::policy;
 use crate::pipeline::template::Templates;
 use crate::pipeline::tree::TreeError;
 use crate::spec::{Source, parse_policy};
-use crate::types::diagnostic::{Diagnostic, Diagnostics};
+use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;
@@ -130,6 +130,8 @@ pub struct Program {
     pub mesh: Mesh,
     /// The lock as read.
     pub lock: Lock,
+    /// Files of the lock that could not be read: nothing is written or deleted for their clusters.
+    pub unreadable: Unreadable,
     /// Findings that do not stop the run.
     pub warnings: Diagnostics,
     pub(super) templates: Templates,
@@ -152,8 +154,8 @@ impl Program {
         let mut findings = Diagnostics::new();
         let same = before.filter(|before| before.lock_files == input.lock);
         let lock = match same {
-            Some(before) => Ok(before.lock.clone()),
-            None => Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
+            Some(before) => Ok((before.lock.clone(), before.unreadable.clone())),
+            None => Lock::read(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
         };
         let templates = Templates::load(&input.templates);
         let policy = file(POLICY).map(|bytes| parse_policy(&Source { path: POLICY.into(), bytes })).transpose();
@@ -162,12 +164,16 @@ impl Program {
         let templates = templates.map_err(|found| findings.extend(found)).ok();
         let policy = policy.map_err(|found| findings.extend(found)).ok();
         let compiled = compiled.map_err(|found| findings.extend(found)).ok();
-        let (Some(lock), Some(templates), Some(policy), Some((mesh, warnings))) = (lock, templates, policy, compiled)
+        let (Some((lock, unreadable)), Some(templates), Some(policy), Some((mesh, mut warnings))) =
+            (lock, templates, policy, compiled)
         else {
             return Err(Stop::Findings(findings));
         };
+        for finding in unreadable.findings() {
+            warnings.push(Diagnostic { severity: Severity::Warning, ..finding.clone() });
+        }
         let lock_files = input.lock.clone();
-        let program = Self { mesh, lock, warnings, templates, policy, lock_files };
+        let program = Self { mesh, lock, unreadable, warnings, templates, policy, lock_files };
         program.refuse_vanished()?;
         program.refuse_edits()?;
         program.refuse_claims()?;
@@ -243,7 +249,8 @@ impl Program {
     fn refuse_vanished(&self) -> Result<(), Stop> {
         let mut findings = Diagnostics::new();
         let linked = self.lock.links.iter().flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()));
-        let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).collect();
+        let unreadable = self.unreadable.entries.keys().chain(self.unreadable.links.keys());
+        let known: BTreeSet<&ClusterName> = self.lock.clusters.keys().chain(linked).chain(unreadable).collect();
         for name in known.into_iter().filter(|name| !self.mesh.clusters.contains_key(*name)) {
             findings.push(Diagnostic::refusal(None, Vanished { cluster: name }));
         }

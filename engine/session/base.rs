@@ -99,6 +99,9 @@ impl Base {
             Ok(program) => program,
             Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
         };
+        // its lock has to be whole
+        let whole = Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        whole.map_err(|findings| at_revision(Stop::Findings(findings), revision))?;
         // what it renders is what it rendered, whatever its policy says of it today
         program.take_policy();
         let world = World { now: session.now, tree: &files, base: None, narrow: None, meter: &Unmetered };

@@ -346,7 +346,7 @@ impl<T: Explain> Explain for &T {
 }
 
 /// A reason as machines read it; as text it is one sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Explanation {
     /// What it is called.
     pub code: Code,

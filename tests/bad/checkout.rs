@@ -73,16 +73,6 @@ fn claims_to_what_is_anothers_are_refused_whole() {
 fn a_lock_that_was_touched_stops_the_run() {
     for (path, from, to, exit, words) in [
         ("lock/clusters/west.yaml", "version: 2", "version: 3", 1, "found version 3"),
-        ("lock/clusters/west.yaml", "sha256: \"sha256:", "sha256: \"sha256:00", 1, "lock/clusters/west.yaml:"),
-        (
-            "lock/clusters/west.yaml",
-            "cluster: west",
-            "cluster: north",
-            1,
-            "expected the lock of `west`, as the file is named, found that of `north`",
-        ),
-        ("lock/links/west.yaml", "stage: joined", "stage: enjoyed", 1, "lock/links/west.yaml:"),
-        ("lock/links/west.yaml", "version", "<<<<<<< HEAD\nversion", 1, "merge conflict markers"),
         ("specs/mesh.yaml", "apiVersion", ">>>>>>> theirs\napiVersion", 1, "merge"),
         ("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}", 4, "cluster `west` is in the lock"),
     ] {
@@ -97,6 +87,42 @@ fn a_lock_that_was_touched_stops_the_run() {
         checkout.edit(path, &from, &to);
         checkout.refuses(&["apply"], exit, &[words]);
         checkout.refuses(&["plan", "--locked"], exit, &[words]);
+    }
+}
+
+/// The engine's keys concern every cluster.
+#[test]
+fn unreadable_keys_of_the_engine_stop_the_run() {
+    let checkout = Checkout::joined();
+    checkout.write("lock/mesh.yaml", b"<<<<<<< HEAD\nversion: 2\n");
+    for arguments in [&["apply"][..], &["plan", "--locked"], &["argocd", "generate", "--cluster", "east"]] {
+        checkout.refuses(arguments, 4, &["the file holds merge conflict markers", "lock/mesh.yaml:1", "git checkout"]);
+    }
+}
+
+#[test]
+fn a_file_of_a_cluster_that_was_touched_stops_that_cluster() {
+    for (path, from, to, words) in [
+        ("lock/clusters/west.yaml", "sha256: \"sha256:", "sha256: \"sha256:00", "lock/clusters/west.yaml:"),
+        (
+            "lock/clusters/west.yaml",
+            "cluster: west",
+            "cluster: north",
+            "expected the lock of `west`, as the file is named, found that of `north`",
+        ),
+        ("lock/links/west.yaml", "stage: joined", "stage: enjoyed", "lock/links/west.yaml:"),
+        ("lock/links/west.yaml", "version", "<<<<<<< HEAD\nversion", "merge conflict markers"),
+    ] {
+        let checkout = Checkout::joined();
+        let text = std::fs::read_to_string(checkout.path(path)).unwrap();
+        let (from, to) = if text.contains(from) {
+            (from.to_owned(), to.to_owned())
+        } else {
+            (from.replace('"', ""), to.replace('"', ""))
+        };
+        checkout.edit(path, &from, &to);
+        checkout.shows(&["apply"], 4, &[words, "nothing is changed for it"]);
+        checkout.shows(&["plan", "--locked"], 4, &[words, "nothing is changed for it"]);
     }
 }
 

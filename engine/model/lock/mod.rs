@@ -19,6 +19,7 @@ use crate::model::mesh::{MeshConfigTarget, Reconciler};
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::types::explanation::Code;
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, TrustDomain,
@@ -43,6 +44,30 @@ pub struct Lock {
     /// Per reader, a number that rises whenever one of its links moves. What is synced into the reader carries it, and its
     /// exporter repeats it: an absence that is older than the move proves nothing.
     pub serials: BTreeMap<ClusterName, u64>,
+}
+
+/// Files of a lock that cannot be read, each with what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unreadable {
+    /// `lock/clusters/<cluster>.yaml`.
+    pub entries: BTreeMap<ClusterName, Diagnostic>,
+    /// `lock/links/<reader>.yaml`.
+    pub links: BTreeMap<ClusterName, Diagnostic>,
+}
+
+impl Unreadable {
+    /// What is wrong, file by file.
+    pub fn findings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.entries.values().chain(self.links.values())
+    }
+
+    /// Whether a file, by its path, is one of them.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let is_it = |names: &BTreeMap<ClusterName, Diagnostic>, name: Option<ClusterName>| {
+            name.is_some_and(|name| names.contains_key(&name))
+        };
+        is_it(&self.entries, Lock::cluster_of(path)) || is_it(&self.links, Lock::reader_of(path))
+    }
 }
 
 /// What a cluster published, as accepted.
@@ -373,17 +398,32 @@ impl Lock {
 
     /// Reads the lock from its files, by path. All findings at once.
     pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Diagnostics> {
+        let (lock, unreadable) = Self::read(files)?;
+        let mut findings = Diagnostics::new();
+        for finding in unreadable.findings() {
+            findings.push(finding.clone());
+        }
+        findings.ok_or(Some(lock)).map(|(lock, _)| lock)
+    }
+
+    /// The same, where a file that cannot be read concerns its own cluster alone. What concerns all is an error: the engine's
+    /// keys, a file of a newer engine, and one that no lock has.
+    pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<(Self, Unreadable), Diagnostics> {
         let files: Vec<_> = files.into_iter().collect();
-        let parsed: Vec<Result<Self, Diagnostic>> = files
+        let parsed: Vec<(&str, Result<Self, Diagnostic>)> = files
             .into_par_iter()
             .map(|(path, bytes)| {
                 let mut one = Self::default();
-                one.parse_file(path, bytes).map(|()| one)
+                (path, one.parse_file(path, bytes).map(|()| one))
             })
             .collect();
         let mut lock = Self::default();
+        let mut unreadable = Unreadable::default();
         let mut findings = Diagnostics::new();
-        for one in parsed {
+        for (path, one) in parsed {
+            let concerns_one = |finding: &Diagnostic| {
+                !matches!(finding.explanation.code, Code::OtherEngineRequired | Code::DirectCredentials)
+            };
             match one {
                 Ok(one) => {
                     lock.clusters.extend(one.clusters);
@@ -391,10 +431,28 @@ impl Lock {
                     lock.engine_keys.extend(one.engine_keys);
                     lock.serials.extend(one.serials);
                 }
-                Err(finding) => findings.push(finding),
+                Err(finding) => match (Self::cluster_of(path), Self::reader_of(path)) {
+                    (Some(cluster), _) if concerns_one(&finding) => {
+                        unreadable.entries.insert(cluster, finding);
+                    }
+                    (_, Some(reader)) if concerns_one(&finding) => {
+                        unreadable.links.insert(reader, finding);
+                    }
+                    _ => findings.push(finding),
+                },
             }
         }
-        findings.ok_or(Some(lock)).map(|(lock, _)| lock)
+        findings.ok_or(Some((lock, unreadable))).map(|(read, _)| read)
+    }
+
+    /// Whose entry a file is.
+    fn cluster_of(path: &str) -> Option<ClusterName> {
+        path.strip_prefix(Self::CLUSTERS)?.strip_suffix(".yaml")?.parse().ok()
+    }
+
+    /// Whose links a file holds.
+    fn reader_of(path: &str) -> Option<ClusterName> {
+        path.strip_prefix(Self::LINKS)?.strip_suffix(".yaml")?.parse().ok()
     }
 
     fn parse_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), Diagnostic> {
@@ -408,23 +466,19 @@ impl Lock {
             }
             return Ok(());
         }
-        let name = |folder: &str| {
-            let name = path.strip_prefix(folder)?.strip_suffix(".yaml")?;
-            name.parse::<ClusterName>().ok()
-        };
-        if let Some(cluster) = name(Self::CLUSTERS) {
+        if let Some(cluster) = Self::cluster_of(path) {
             let wire: WireCluster = read(path, text)?;
             is_complete(path, wire.version, wire.complete)?;
             same_name(path, &wire.cluster, &cluster)?;
             self.clusters.insert(cluster, wire.check(path)?);
-        } else if let Some(reader) = name(Self::LINKS) {
+        } else if let Some(reader) = Self::reader_of(path) {
             let wire: WireLinks = read(path, text)?;
             is_complete(path, wire.version, wire.complete)?;
             same_name(path, &wire.reader, &reader)?;
             if let Some((peer, _)) = wire.links.iter().find(|(_, link)| link.epoch.is_some()) {
                 let line = text.lines().position(|line| line.trim_start().starts_with("epoch:"));
                 let at = place(path, line.map_or(1, |line| line + 1), 1);
-                return Err(Diagnostic::refusal(Some(at), LockFinding::Direct { reader: &reader, peer }));
+                return Err(finding(at, &LockFinding::Direct { reader: &reader, peer }));
             }
             if let Some(serial) = wire.serial {
                 self.serials.insert(reader.clone(), serial);
@@ -723,7 +777,24 @@ fn place(path: &str, line: usize, column: usize) -> Location {
 
 /// A finding about a whole file.
 fn of_file(path: &str, what: &LockFinding<'_>) -> Diagnostic {
-    Diagnostic::error(Some(place(path, 1, 1)), what)
+    finding(place(path, 1, 1), what)
+}
+
+/// What can be read and is not for this engine is an error; a file that cannot be read is refused until it is restored.
+fn finding(at: Location, what: &LockFinding<'_>) -> Diagnostic {
+    match what {
+        LockFinding::NotPart | LockFinding::TooNew { .. } => Diagnostic::error(Some(at), what),
+        LockFinding::Direct { .. }
+        | LockFinding::CutShort
+        | LockFinding::NotUtf8
+        | LockFinding::MergeConflict
+        | LockFinding::Name { .. }
+        | LockFinding::Key { .. }
+        | LockFinding::KeyDiffers { .. }
+        | LockFinding::Root { .. }
+        | LockFinding::RootDiffers { .. }
+        | LockFinding::Malformed(_) => Diagnostic::refusal(Some(at), what),
+    }
 }
 
 /// A file that was cut short may still be YAML, and mean something else.
@@ -741,7 +812,7 @@ fn same_name(path: &str, inside: &ClusterName, outside: &ClusterName) -> Result<
 fn text_of<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
     let text = std::str::from_utf8(bytes).map_err(|_| of_file(path, &LockFinding::NotUtf8))?;
     if let Some(line) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
-        return Err(Diagnostic::error(Some(place(path, line + 1, 1)), LockFinding::MergeConflict));
+        return Err(finding(place(path, line + 1, 1), &LockFinding::MergeConflict));
     }
     Ok(text)
 }
@@ -750,7 +821,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Dia
     let failed = |error: &serde_saphyr::Error| {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let at = place(path, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1));
-        Diagnostic::error(Some(at), LockFinding::Malformed(error))
+        finding(at, &LockFinding::Malformed(error))
     };
     // our own files begin with their version, so that a newer one is known before its fields are
     let version = text.lines().find_map(|line| line.strip_prefix("version:")).and_then(|text| text.trim().parse().ok());

@@ -10,9 +10,9 @@ use crate::pipeline::advance::reasons::AdvanceRefusal;
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
-/// A leaving cluster that no link names any more is forgotten.
-pub(crate) fn forget_the_gone(mesh: &Mesh, lock: &mut Lock) {
-    let named: BTreeSet<&ClusterName> = lock.linked().collect();
+/// A leaving cluster that no link names any more is forgotten, unless something of it is lost.
+pub(crate) fn forget_the_gone(mesh: &Mesh, held_back: &BTreeSet<&ClusterName>, lock: &mut Lock) {
+    let named: BTreeSet<&ClusterName> = lock.linked().chain(held_back.iter().copied()).collect();
     let leaving = mesh.clusters.values().filter(|cluster| cluster.state.is_going());
     let gone: Vec<ClusterName> =
         leaving.map(|cluster| &cluster.name).filter(|name| !named.contains(name)).cloned().collect();

@@ -269,7 +269,7 @@ fn lock_steps(program: &Program, lock: &Lock, tree: &dyn Tree) -> Result<Vec<Fil
         return Ok(Vec::new());
     }
     let new = lock.to_files()?;
-    let gone = program.lock_files.keys().filter(|path| !new.contains_key(*path));
+    let gone = program.lock_files.keys().filter(|path| !new.contains_key(*path) && !program.unreadable.has(path));
     let gone: Vec<FileStep> =
         gone.map(|path| FileStep { path: path.clone(), action: Action::Delete, digest: None, text: None }).collect();
     let changed = new.into_iter().filter_map(|(path, text)| {
