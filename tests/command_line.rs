@@ -153,13 +153,34 @@ fn the_second_engine_on_a_checkout_is_told_to_wait() {
 }
 
 #[test]
+fn all_that_runs_in_a_cluster_goes_only_when_it_is_said() {
+    const WEST: &str = "name: west}\nspec: {";
+    const RUNS: &str = "name: west}\nspec: {multicluster: {image: engine, apiHost: api.west.example.com}, ";
+    for tool in ["external", "deckhouse"] {
+        let checkout = Checkout::new();
+        checkout.edit("specs/mesh.yaml", "spec: {", "spec: {topology: pairs, pairs: [], ");
+        checkout.edit("specs/mesh.yaml", WEST, RUNS);
+        checkout.engine(&["apply"]).done();
+        let exporter = checkout.path("rendered/west/deployment.apps-isthmus-exporter.yaml");
+        assert!(exporter.exists());
+        checkout.edit("specs/mesh.yaml", RUNS, &format!("{WEST}reconciler: {tool}, "));
+        for arguments in [&["apply"][..], &["plan", "--locked"]] {
+            let words = "exporter, api-proxy and relay of `west` would go from `rendered/west`";
+            checkout.shows(arguments, 4, &[words, "--allow-delete"]);
+        }
+        checkout.engine(&["apply", "--allow-delete"]);
+        assert!(!exporter.exists());
+    }
+}
+
+#[test]
 fn a_pair_taken_away_needs_a_word_and_leaves_in_order() {
     let checkout = Checkout::new();
     checkout.edit("specs/mesh.yaml", "spec: {", "spec: {topology: pairs, pairs: [[east, west]], ");
     checkout.engine(&["apply"]).done();
     checkout.edit("specs/mesh.yaml", "[[east, west]]", "[]");
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
-    checkout.shows(&["apply"], 4, &["links would go", "--allow-delete"]);
+    checkout.shows(&["apply"], 4, &["all links of `east` would go", "--allow-delete"]);
     let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
     let routes = checkout.path("rendered/east/configmap-isthmus-routes.yaml");
     let peers = checkout.path("rendered/east/configmap-isthmus-peers.yaml");

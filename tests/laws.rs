@@ -491,6 +491,31 @@ fn too_many_links_that_nobody_explained_stay_until_it_is_said() {
     assert!(world.lock().links.is_empty());
 }
 
+/// In a mesh of three, one pair is a third of all.
+#[test]
+fn a_small_mesh_may_lose_one_pair_and_no_reader_its_last_root() {
+    let all = pairs_of(3, &[(0, 1), (1, 2), (0, 2)]);
+    let mut world = World::joined(3, Some(all));
+    let before = world.checkout.clone();
+    world.wish.pairs = Some(pair("ash", "birch"));
+    let turned = world.turn();
+    assert!(turned.plan.is_refused() && world.checkout == before, "two pairs would go");
+    world.wish.pairs = Some(pairs_of(3, &[(1, 2), (0, 2)]));
+    assert!(!world.turn().plan.is_refused(), "one pair goes without a word");
+    world.settle();
+    assert_eq!(world.stage("ash", "birch"), None);
+
+    let before = world.checkout.clone();
+    world.wish.pairs = Some(pair("birch", "cedar"));
+    let turned = world.turn();
+    assert!(turned.plan.is_refused() && world.checkout == before, "it is all that ash has");
+    let said: Vec<_> = turned.plan.steps.iter().map(|step| step.state.line()).collect();
+    assert!(said.iter().any(|line| line.contains("all links of `ash` would go")), "{said:?}");
+    world.allow_delete = true;
+    world.settle();
+    assert_eq!(world.stage("ash", "cedar"), None);
+}
+
 /// A cluster that stands still must not make a removal look smaller than it is.
 #[test]
 fn the_deletion_guard_counts_links_that_stand_still() {

@@ -137,6 +137,7 @@ pub fn run(
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
         let one = |name: &ClusterName| {
             let rendered = rendering.render(name).map_err(Stop::Findings)?;
+            plan::clusters::refuse_whole_folder(program, world.tree, name, &rendered)?;
             plan::clusters::refuse_breaches(program, (&run.decided.advanced.lock, &is_known), name, &rendered)?;
             Ok((name.clone(), rendered))
         };
@@ -145,7 +146,7 @@ pub fn run(
     }
 
     let tree = world.base.as_ref().map_or(world.tree, |base| base.tree);
-    let planned = plan::clusters::plan(program, &run.decided, &run.given, tree, (only, &agreement), world)?;
+    let planned = plan::clusters::plan(program, &run.decided, &run.given, tree, (request, &agreement), world)?;
     run.plan = planned.plan;
     if let Some(lock) = planned.lock {
         run.decided.advanced.lock = lock;

@@ -343,6 +343,11 @@ pub enum AdvanceRefusal {
         /// All links that are there.
         of: usize,
     },
+    /// All links of a reader would go, and with them the last root CA of another cluster that it trusts.
+    LastRoot {
+        /// The reader.
+        reader: ClusterName,
+    },
     /// The standard mesh configuration hides the root CAs written for it.
     HiddenRootCas,
     /// An alias is to go without which istiod would not accept the trust domain.
@@ -360,7 +365,7 @@ impl AdvanceRefusal {
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
         match self {
-            Self::TooManyDeletions { .. } => Code::TooManyDeletions,
+            Self::TooManyDeletions { .. } | Self::LastRoot { .. } => Code::TooManyDeletions,
             Self::HiddenRootCas => Code::RootCasHidden,
             Self::AliasStillNeeded { .. } => Code::TrustDomainNotAccepted,
         }
@@ -372,6 +377,13 @@ impl AdvanceRefusal {
             Self::TooManyDeletions { going, of } => Explanation::new(
                 self.code(),
                 format!("{going} of {of} links would go and no cluster is `state: leaving`"),
+            )
+            .hint("if that is meant, apply with --allow-delete"),
+            Self::LastRoot { reader } => Explanation::new(
+                self.code(),
+                format!(
+                    "all links of `{reader}` would go, and the last root CA of another cluster with them, and no cluster is `state: leaving`"
+                ),
             )
             .hint("if that is meant, apply with --allow-delete"),
             Self::AliasStillNeeded { cluster, domain, version } => Explanation::new(

@@ -24,7 +24,7 @@ use crate::pipeline::plan::{
 };
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
-use crate::pipeline::request::World;
+use crate::pipeline::request::{Request, World};
 use crate::pipeline::run::Decided;
 use crate::pipeline::template::Overridden;
 use crate::pipeline::tree::{File, Tree, TreeError};
@@ -50,10 +50,11 @@ pub(crate) fn plan(
     decided: &Decided,
     given: &Given,
     tree: &dyn Tree,
-    (only, agreement): (Option<&ClusterName>, &Agreement),
+    (request, agreement): (&Request, &Agreement),
     world: &World<'_>,
 ) -> Result<Planned, Stop> {
     let (lock, meter) = (&decided.advanced.lock, world.meter);
+    let only = request.only.as_ref();
     let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     let context = RenderContext::new(&program.mesh, lock, &program.templates, given).map_err(Stop::Findings)?;
     // a paused cluster keeps its tree byte for byte, whatever its peers do
@@ -69,6 +70,10 @@ pub(crate) fn plan(
         let mut changes = compare(&program.mesh.name, name, &rendered, tree, &files)?;
         let mut extra = extra_steps(&program.mesh, name, &rendered, tree, &files)?;
         changes.refused.extend(extra.refused);
+        if !request.allow_delete && takes_components(&program.mesh, name, &rendered, files.keys()) {
+            let refusal = CompareRefusal::WholeFolder { cluster: (*name).clone() };
+            changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
+        }
         let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
         let breaches = if is_changed && changes.refused.is_empty() {
             judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?
@@ -154,6 +159,37 @@ pub(crate) fn plan(
         _ => lock_steps?.unwrap_or_default(),
     };
     Ok(Planned { plan, lock: kept })
+}
+
+/// Whether the files of what runs in a cluster would all go, though it is declared to stay.
+fn takes_components<'f>(
+    mesh: &Mesh,
+    name: &ClusterName,
+    rendered: &RenderedCluster,
+    mut files: impl Iterator<Item = &'f String>,
+) -> bool {
+    let stays = mesh.clusters.get(name).is_some_and(|cluster| !cluster.state.is_going());
+    let is_rendered = || rendered.objects.iter().any(|object| is_component(&object.id().file_name()));
+    stays && files.any(|file| is_component(file)) && !is_rendered()
+}
+
+/// Refuses what would leave nothing running in a cluster that stays, while its files are there.
+pub(crate) fn refuse_whole_folder(
+    program: &Program,
+    tree: &dyn Tree,
+    name: &ClusterName,
+    rendered: &RenderedCluster,
+) -> Result<(), Stop> {
+    if !takes_components(&program.mesh, name, rendered, tree.names(name.as_str())?.iter()) {
+        return Ok(());
+    }
+    let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
+    Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()))
+}
+
+/// A file of what runs in a cluster.
+fn is_component(file: &str) -> bool {
+    file.starts_with("deployment.apps-isthmus-")
 }
 
 /// Refuses what is rendered for a cluster and lacks what its links need. There is no file to keep.
@@ -253,7 +289,6 @@ fn sweep(mesh: &Mesh, tree: &dyn Tree, gathering: &mut Gathering<'_>) -> Result<
         let changes = compare(&mesh.name, &name, &RenderedCluster::default(), tree, &files)?;
         if changes.objects.iter().any(|(_, change)| !change.path.ends_with(KUSTOMIZATION)) {
             gathering.refused.insert(step, CompareRefusal::UnknownCluster { cluster: name.clone() });
-            gathering.objects.entry(StepId::of(StepKind::RenderComponents, &name)).or_default();
         } else {
             let objects = changes.objects.into_iter().map(|(_, change)| change);
             gathering.objects.entry(step).or_default().extend(objects);

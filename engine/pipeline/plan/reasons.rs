@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::types::explanation::{Code, Explanation};
+use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::text::quoted;
 
@@ -25,6 +25,11 @@ pub enum CompareRefusal {
     ForeignValues {
         /// Path below the checkout.
         path: String,
+    },
+    /// All that runs in a cluster would go, and its spec does not say that it leaves.
+    WholeFolder {
+        /// The cluster.
+        cluster: ClusterName,
     },
     /// A folder with objects of ours, of a cluster that is neither declared nor in the lock.
     UnknownCluster {
@@ -66,12 +71,15 @@ impl CompareRefusal {
     pub fn code(&self) -> Code {
         match self {
             Self::Foreign { .. } | Self::ForeignValues { .. } => Code::FileNotOurs,
+            Self::WholeFolder { .. } => Code::TooManyDeletions,
             Self::UnknownCluster { .. } => Code::FolderOfUnknownCluster,
         }
     }
+}
 
-    /// The reason for people and machines alike; it reads on after "refused:".
-    pub fn explanation(&self) -> Explanation {
+impl Explain for CompareRefusal {
+    /// Reads on after "refused:".
+    fn explanation(&self) -> Explanation {
         let ours = "move it away, and the next run writes ours";
         match self {
             Self::Foreign { path, owner } => {
@@ -80,6 +88,13 @@ impl CompareRefusal {
             Self::ForeignValues { path } => {
                 Explanation::new(self.code(), format!("`{path}` is not ours: it lacks our first line")).hint(ours)
             }
+            Self::WholeFolder { cluster } => Explanation::new(
+                self.code(),
+                format!(
+                    "exporter, api-proxy and relay of `{cluster}` would go from `rendered/{cluster}`, and it is not `state: leaving`"
+                ),
+            )
+            .hint("if that is meant, apply with --allow-delete"),
             Self::UnknownCluster { cluster } => Explanation::new(
                 self.code(),
                 format!("`rendered/{cluster}` holds objects of a cluster that neither spec nor lock knows"),

@@ -2,7 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::known::Known;
 use crate::model::link::Link;
@@ -50,12 +50,17 @@ impl Gathering<'_> {
         }
     }
 
-    /// The steps in the given order; objects of steps that the order lacks come last.
+    /// The steps in the given order; objects and refusals of steps that the order lacks come last.
     pub fn steps<'s>(mut self, order: impl Iterator<Item = &'s StepId>) -> Vec<Step> {
         let mut steps = Vec::new();
+        let mut refused: BTreeSet<StepId> = self.refused.keys().chain(self.withheld.keys()).cloned().collect();
         for id in order {
             let objects = self.objects.remove(id).unwrap_or_default();
             steps.push(self.step(id, objects));
+            refused.remove(id);
+        }
+        for id in refused {
+            self.objects.entry(id).or_default();
         }
         for (id, objects) in std::mem::take(&mut self.objects) {
             steps.push(self.step(&id, objects));
