@@ -126,7 +126,8 @@ impl<'de> Deserialize<'de> for KeyId {
 /// The one PEM block of a text: its label and its DER. Errors quote nothing but a label, since what is misread here may
 /// be a private key.
 fn single_block(text: &str) -> Result<(String, Zeroizing<Vec<u8>>), KeyError> {
-    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    let unescaped = Zeroizing::new(unescaped(text));
+    let text = unescaped.trim_matches([' ', '\t', '\r', '\n']);
     if !text.contains("-----BEGIN ") {
         return Err(KeyError::Pem(PemFault::NoBegin));
     }
@@ -146,6 +147,14 @@ fn single_block(text: &str) -> Result<(String, Zeroizing<Vec<u8>>), KeyError> {
         return Err(KeyError::NotAlone);
     }
     Ok((label, Zeroizing::new(block.into_contents())))
+}
+
+/// A text of one line whose line breaks, or quotes around it, are written out: variables of CI systems and `.env` files hold PEM so.
+fn unescaped(text: &str) -> String {
+    let text = text.trim();
+    let quoted = |quote: char| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    let text = quoted('"').or_else(|| quoted('\'')).unwrap_or(text);
+    if text.contains('\n') { text.to_owned() } else { text.replace("\\r", "").replace("\\n", "\n") }
 }
 
 /// One block as Go's `pem.EncodeToMemory` writes it. A key's DER is at most 48 bytes, which is one line of base64.
@@ -366,6 +375,29 @@ mod tests {
         assert_eq!(read.public(), PrivateKey::generate(&[9; 32]).unwrap().public());
         let wrong = PrivateKey::from_pem(&key.public().to_pem()).unwrap_err();
         assert_eq!(wrong.to_string(), "a PEM block `ED25519 PUBLIC KEY` is no private key");
+    }
+
+    #[test]
+    fn a_key_in_one_line_is_read() {
+        let key = PrivateKey::generate(&[7; 32]).unwrap();
+        let pem = key.to_pem().unwrap();
+        let escaped = pem.trim_end().replace('\n', "\\n");
+        for text in [
+            pem.trim_end().to_owned(),
+            pem.replace('\n', "\r\n"),
+            pem.trim_end().replace('\n', " "),
+            pem.replace('\n', "\\n"),
+            pem.replace('\n', "\\r\\n"),
+            format!("\"{escaped}\""),
+            format!("'{escaped}'\n"),
+        ] {
+            assert_eq!(
+                PrivateKey::from_pem(&text).map(|read| read.public().clone()),
+                Ok(key.public().clone()),
+                "{text:?}"
+            );
+        }
+        assert_eq!(PublicKey::from_pem(&key.public().to_pem().replace('\n', "\\n")), Ok(key.public().clone()));
     }
 
     #[test]
