@@ -28,6 +28,33 @@ fn what_argo_cd_is_installed_with() {
 }
 
 #[test]
+fn a_cluster_that_argo_cd_knows_by_its_url_is_no_name() {
+    let checkout = Checkout::new();
+    let url = "https://10.20.30.40:6443";
+    let east = format!("east={url}");
+    let words = ["argocd", "--repo", REPO, "--sync", "directory", "--destination", &east];
+    let one = objects(&printed(&checkout, &[&words[..], &["--cluster", "east"]].concat()));
+    assert_eq!(one[0]["spec"]["destination"], serde_json::json!({ "server": url, "namespace": "istio-system" }));
+    // of several, each by what it is known by; Argo CD takes an empty field for none
+    let set = objects(&printed(&checkout, &words));
+    let elements = &set[0]["spec"]["generators"][0]["list"]["elements"];
+    assert_eq!((&elements[0]["destination"], &elements[0]["server"]), (&"".into(), &url.into()));
+    assert_eq!((&elements[1]["destination"], &elements[1]["server"]), (&"west".into(), &"".into()));
+    let template = &set[0]["spec"]["template"]["spec"]["destination"];
+    assert_eq!((&template["name"], &template["server"]), (&"{{.destination}}".into(), &"{{.server}}".into()));
+}
+
+#[test]
+fn flux_takes_urls_of_three_schemes_and_commits_apart() {
+    let checkout = Checkout::new();
+    let refused = ["begin with http://, https:// or ssh://", "ssh://git@HOST/OWNER/REPO"];
+    checkout.refuses(&["manifests", "flux", "--repo", "git@git.example.com:platform/mesh.git"], 64, &refused);
+    let commit = "4f9a1c7be2d05836a1b2c3d4e5f60718293a4b5c";
+    let source = objects(&printed(&checkout, &["flux", "--repo", REPO, "--revision", commit, "--cluster", "east"]));
+    assert_eq!(source[0]["spec"]["ref"], serde_json::json!({ "commit": commit }));
+}
+
+#[test]
 fn the_sidecar_has_no_way_out_but_its_socket() {
     let nowhere = TestEnvironment::new();
     let ran = nowhere.run(&["manifests", "argocd", "--image", "isthmus:1", "--namespace", "gitops"]);

@@ -57,7 +57,8 @@ pub enum Sync {
 pub struct Destination<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
-    /// Argo CD: the cluster's name there. Flux: the Secret with its kubeconfig; `None` is the cluster that Flux runs in.
+    /// Argo CD: the cluster's name there, or the URL of its apiserver. Flux: the Secret with its kubeconfig; `None` is the cluster
+    /// that Flux runs in.
     pub name: Option<String>,
 }
 
@@ -128,10 +129,39 @@ pub fn sidecar(namespace: &str, image: &str) -> Result<Object, YamlError> {
     Ok(object("apps/v1", "Deployment", metadata, vec![("spec", json!({"template": pod}))]))
 }
 
+/// What Argo CD knows a cluster by: its name there, or the URL of its apiserver. It takes one of the two.
+struct Place {
+    name: String,
+    server: String,
+}
+
+impl Place {
+    /// The cluster's own name, unless Argo CD was told another, or has a URL for it.
+    fn of(destination: &Destination<'_>) -> Self {
+        match &destination.name {
+            Some(server) if server.contains("://") => Self { name: String::new(), server: server.clone() },
+            Some(name) => Self { name: name.clone(), server: String::new() },
+            None => Self { name: destination.cluster.name.to_string(), server: String::new() },
+        }
+    }
+
+    fn fields(&self, namespace: &str) -> Value {
+        let mut fields = Map::new();
+        if !self.server.is_empty() {
+            fields.insert("server".to_owned(), self.server.as_str().into());
+        }
+        if !self.name.is_empty() {
+            fields.insert("name".to_owned(), self.name.as_str().into());
+        }
+        fields.insert("namespace".to_owned(), namespace.into());
+        fields.into()
+    }
+}
+
 /// The Application of one cluster, or its template.
 struct Application<'a> {
     cluster: &'a str,
-    destination: &'a str,
+    destination: Place,
     namespace: &'a str,
 }
 
@@ -165,7 +195,7 @@ impl Application<'_> {
         json!({
             "project": project,
             "source": from,
-            "destination": {"name": self.destination, "namespace": self.namespace},
+            "destination": self.destination.fields(self.namespace),
             "syncPolicy": {
                 // the plugin answers with nothing for a cluster that has left and for no other; a folder may be empty by mistake
                 "automated": {"prune": true, "selfHeal": true, "allowEmpty": sync == Sync::Plugin},
@@ -175,11 +205,6 @@ impl Application<'_> {
             },
         })
     }
-}
-
-/// Argo CD's name of a cluster: the cluster's own, unless it was told another.
-fn argo_name<'a>(destination: &'a Destination<'_>) -> &'a str {
-    destination.name.as_deref().unwrap_or_else(|| destination.cluster.name.as_str())
 }
 
 /// The Application of one cluster.
@@ -192,7 +217,7 @@ pub fn application(
 ) -> Object {
     let one = Application {
         cluster: destination.cluster.name.as_str(),
-        destination: argo_name(destination),
+        destination: Place::of(destination),
         namespace: destination.cluster.istio.namespace.as_str(),
     };
     let mut metadata = one.metadata(mesh);
@@ -208,14 +233,28 @@ pub fn application_set(
     (namespace, project): (&str, &str),
     destinations: &[Destination<'_>],
 ) -> Object {
-    let elements: Vec<Value> = destinations
-        .iter()
-        .map(|destination| {
-            let cluster = destination.cluster;
-            json!({"cluster": cluster.name, "destination": argo_name(destination), "namespace": cluster.istio.namespace})
-        })
-        .collect();
-    let each = Application { cluster: "{{.cluster}}", destination: "{{.destination}}", namespace: "{{.namespace}}" };
+    let places: Vec<Place> = destinations.iter().map(Place::of).collect();
+    let some_by_name = places.iter().any(|place| !place.name.is_empty());
+    let some_by_url = places.iter().any(|place| !place.server.is_empty());
+    let element = |(destination, place): (&Destination<'_>, &Place)| {
+        let cluster = destination.cluster;
+        let mut fields = Map::new();
+        fields.insert("cluster".to_owned(), cluster.name.as_str().into());
+        // a template's parameter has to be there for each; Argo CD takes an empty one for none
+        if some_by_name {
+            fields.insert("destination".to_owned(), place.name.as_str().into());
+        }
+        if some_by_url {
+            fields.insert("server".to_owned(), place.server.as_str().into());
+        }
+        fields.insert("namespace".to_owned(), cluster.istio.namespace.as_str().into());
+        Value::Object(fields)
+    };
+    let elements: Vec<Value> = destinations.iter().zip(&places).map(element).collect();
+    let parameter = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
+    let destination =
+        Place { name: parameter(some_by_name, "{{.destination}}"), server: parameter(some_by_url, "{{.server}}") };
+    let each = Application { cluster: "{{.cluster}}", destination, namespace: "{{.namespace}}" };
     let spec = json!({
         "goTemplate": true,
         "goTemplateOptions": ["missingkey=error"],
@@ -232,7 +271,12 @@ pub fn application_set(
 
 /// Flux's source of a checkout. `secret` holds credentials for the repository.
 pub fn git_repository(mesh: &Mesh, source: &Source, namespace: &str, secret: Option<&str>) -> Object {
-    let reference = if source.revision.starts_with("refs/") { "name" } else { "branch" };
+    let is_commit = source.revision.len() == 40 && source.revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let reference = match source.revision.as_str() {
+        revision if revision.starts_with("refs/") => "name",
+        _ if is_commit => "commit",
+        _ => "branch",
+    };
     let mut spec =
         json!({"interval": "1m", "timeout": "1m", "url": source.repository, "ref": { reference: source.revision }});
     if let (Some(fields), Some(secret)) = (spec.as_object_mut(), secret) {

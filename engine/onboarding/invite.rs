@@ -298,7 +298,7 @@ impl Invitation {
             return Ok(to_yaml(&Document { api_version: API_VERSION, kind: "Cluster", metadata: metadata(), spec })?);
         }
         let deckhouse = form == Form::Deckhouse;
-        if deckhouse && !is_deckhouse_endpoint(&endpoint) {
+        if deckhouse && !self.endpoint.fits_deckhouse() {
             return Err(InviteError::DeckhouseEndpoint(self.name.clone(), self.endpoint.clone()));
         }
         let spec = MulticlusterSpec {
@@ -310,12 +310,6 @@ impl Invitation {
         let api_version = if deckhouse { DECKHOUSE_API_VERSION } else { API_VERSION };
         Ok(to_yaml(&Document { api_version, kind: "IstioMulticluster", metadata: metadata(), spec })?)
     }
-}
-
-/// The pattern of Deckhouse's CRD.
-fn is_deckhouse_endpoint(endpoint: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
-    endpoint.strip_prefix("https://").is_some_and(|rest| rest.bytes().all(plain))
 }
 
 /// 16 bits as consonant, vowel, consonant, vowel, consonant.
@@ -339,12 +333,5 @@ mod tests {
         let words = |bytes: [u8; 4]| bytes.chunks(2).map(proquint).collect::<Vec<_>>().join("-");
         assert_eq!(words([127, 0, 0, 1]), "lusab-babad");
         assert_eq!(words([63, 84, 220, 193]), "gutih-tugad");
-    }
-
-    #[test]
-    fn deckhouse_takes_names_without_a_port() {
-        assert!(is_deckhouse_endpoint("https://istio-metadata.east.example.com/metadata"));
-        assert!(!is_deckhouse_endpoint("https://istio-metadata.east.example.com:8443/metadata"));
-        assert!(!is_deckhouse_endpoint("https://[2001:db8::1]/metadata"));
     }
 }

@@ -328,6 +328,12 @@ impl Endpoint {
     pub fn url(&self, document: &str) -> String {
         format!("{self}/{document}")
     }
+
+    /// Whether the CRD of Deckhouse's IstioMulticluster admits it: no port, no address of IPv6, no folder.
+    pub fn fits_deckhouse(&self) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
+        self.to_string().strip_prefix("https://").is_some_and(|rest| rest.bytes().all(plain))
+    }
 }
 
 impl FromStr for Endpoint {

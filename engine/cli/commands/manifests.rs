@@ -44,8 +44,8 @@ pub(crate) struct From {
     /// Folder of the checkout in the repository.
     #[arg(long, value_name = "FOLDER", default_value = "")]
     pub(crate) path: String,
-    /// Name of a cluster over there: in Argo CD the cluster's, by default the same; in Flux its Secret with a
-    /// kubeconfig, by default `<cluster>-kubeconfig`.
+    /// Name of a cluster over there: in Argo CD the cluster's, by default the same, or the URL of its apiserver; in
+    /// Flux its Secret with a kubeconfig, by default `<cluster>-kubeconfig`.
     #[arg(long, value_name = "CLUSTER=NAME")]
     pub(crate) destination: Vec<String>,
 }
@@ -188,6 +188,9 @@ fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Made, 
         named("--secret", secret)?;
     }
     let source = source(repo, from)?;
+    if !["http://", "https://", "ssh://"].iter().any(|scheme| repo.starts_with(scheme)) {
+        return Err(ManifestsError::NotForFlux.into());
+    }
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, true)?;
     let mesh = &session.program.mesh;
@@ -290,6 +293,8 @@ pub(crate) enum ManifestsError {
     Repository,
     /// A URL with a password.
     Password,
+    /// A URL that Flux does not take.
+    NotForFlux,
     /// No revision.
     Revision,
     /// No folder of the repository.
@@ -326,6 +331,8 @@ impl Explain for ManifestsError {
             Self::Repository => invalid("--repo is the URL of a repository"),
             Self::Password => invalid("--repo holds a password, which manifests do not keep secret")
                 .hint("give it to the GitOps tool"),
+            Self::NotForFlux => invalid("--repo: Flux takes URLs that begin with http://, https:// or ssh://")
+                .hint("`git@HOST:OWNER/REPO` is `ssh://git@HOST/OWNER/REPO`"),
             Self::Revision => invalid("--revision is a branch, a tag or a commit"),
             Self::Path => invalid("--path is a folder of the repository, relative to its root"),
             Self::Name { flag, source } => invalid(&format!("{flag}: {source}")),
@@ -346,6 +353,7 @@ impl EndsCommand for ManifestsError {
             | Self::DestinationTwice { .. }
             | Self::Repository
             | Self::Password
+            | Self::NotForFlux
             | Self::Revision
             | Self::Path
             | Self::Name { .. } => Exit::Usage,

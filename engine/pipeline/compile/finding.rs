@@ -258,6 +258,13 @@ pub(super) enum CompileFinding<'a> {
         /// The cluster that has to read it.
         reader: &'a ClusterName,
     },
+    /// A host that a Deckhouse cluster cannot read.
+    EndpointHost {
+        /// The host, an address of IPv6.
+        host: &'a Host,
+        /// The cluster that has to read it.
+        reader: &'a ClusterName,
+    },
     /// A folder that a Deckhouse cluster cannot read.
     EndpointFolder {
         /// The cluster that has to read it.
@@ -299,6 +306,7 @@ impl CompileFinding<'_> {
             | Self::PairOfOthers { .. }
             | Self::ClusterDomains { .. }
             | Self::EndpointPort { .. }
+            | Self::EndpointHost { .. }
             | Self::EndpointFolder { .. }
             | Self::PeerOfNobody { .. }
             | Self::NoComponents { .. }
@@ -379,6 +387,11 @@ impl CompileFinding<'_> {
             Self::EndpointPort { port, reader } => {
                 format!("the endpoint has port {port}, and the `deckhouse` cluster `{reader}` must read it")
             }
+            Self::EndpointHost { host, reader } => {
+                format!(
+                    "the endpoint's host `{host}` is an IPv6 address, and the `deckhouse` cluster `{reader}` must read it"
+                )
+            }
             Self::EndpointFolder { reader } => {
                 format!("the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it")
             }
@@ -445,6 +458,9 @@ impl CompileFinding<'_> {
             Self::ClusterDomains { .. } => "services only merge between clusters of one domain",
             Self::EndpointPort { .. } => {
                 "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443"
+            }
+            Self::EndpointHost { .. } => {
+                "the metadataEndpoint of a Deckhouse IstioMulticluster holds letters, digits, `.`, `_`, `-` and `/`; give it a name"
             }
             Self::EndpointFolder { .. } => "publish the metadata under https://, or do not link the two",
             Self::PeerOfNobody { .. } => "declare the own cluster by a Cluster document",

@@ -93,10 +93,14 @@ impl Compiler<'_> {
             self.enabled(mesh, draft);
             let reader = || deckhouses.iter().find(|reader| mesh.links(reader, &cluster.name));
             match &cluster.endpoint {
-                Endpoint::Https { port: 443, .. } => {}
-                Endpoint::Https { port, .. } => {
+                endpoint if endpoint.fits_deckhouse() => {}
+                Endpoint::Https { port, host, .. } => {
                     if let Some(reader) = reader() {
-                        self.error(&draft.endpoint_at, &CompileFinding::EndpointPort { port: *port, reader });
+                        let finding = match port {
+                            443 => CompileFinding::EndpointHost { host, reader },
+                            port => CompileFinding::EndpointPort { port: *port, reader },
+                        };
+                        self.error(&draft.endpoint_at, &finding);
                     }
                 }
                 Endpoint::File(_) => {
