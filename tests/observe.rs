@@ -29,12 +29,14 @@ use serde_json::{Value, json};
 
 use crate::bad::specs::source;
 use crate::fetch::to;
+use crate::support::checkout::Checkout;
 use crate::support::peer::{self, Ca, Peer};
 use crate::support::road::observe;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
 const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/multicluster.json");
+const WEST_PRIVATE: &str = include_str!("../fixtures/real/west/metadata/private/multicluster.json");
 const WEST: &str = include_str!("../fixtures/real/west/metadata/public/public.json");
 
 fn limits() -> Limits {
@@ -425,4 +427,83 @@ async fn a_reader_that_was_accepted_in_this_turn_already_lends_its_name() {
     let to_other = heads.iter().filter(|head| head.contains("host: other")).find_map(|head| token_of(head)).unwrap();
     assert_eq!(opened(to_other).1["sub"], public(EAST).cluster_uuid.as_str());
     assert_eq!(opened(to_other).1["aud"], public(WEST).cluster_uuid.as_str());
+}
+
+/// What the spec states stands for what a document lacks, be it absent, null or empty.
+#[test]
+fn a_stated_value_completes_a_document() {
+    let published = || serde_json::from_str::<Value>(WEST_PRIVATE).unwrap();
+    let lacking = |field: &str, value: Option<Value>| {
+        let mut document = published();
+        match value {
+            Some(value) => document[field] = value,
+            None => drop(document.as_object_mut().unwrap().remove(field)),
+        }
+        document.to_string()
+    };
+    let stated = [
+        ("ingressGateways", "  gateways: [{address: ew.west.example.com, port: 15443}]\n", "`gateways`"),
+        ("networkName", "  network: inner\n", "`network`"),
+        ("apiHost", "  api: {host: api.west.example.com}\n", "`api.host`"),
+    ];
+    for (field, line, setting) in stated {
+        for value in [None, Some(Value::Null), Some(if field == "ingressGateways" { json!([]) } else { json!("") })] {
+            let checkout = Checkout::new();
+            checkout.write("metadata/west/private/multicluster.json", lacking(field, value.clone()).as_bytes());
+            let spec = |more: &str| {
+                let head = "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: west}\nspec:\n";
+                let end = "  reconciler: external\n  metadata: {endpoint: \"file://metadata/west\"}\n";
+                checkout.write("specs/west.yaml", format!("{head}{end}{more}").as_bytes());
+            };
+            let mesh = String::from_utf8(std::fs::read(checkout.path("specs/mesh.yaml")).unwrap()).unwrap();
+            let (mesh, _) = mesh.rsplit_once("---\n").unwrap();
+            checkout.write("specs/mesh.yaml", mesh.as_bytes());
+            spec("");
+            let plan = checkout.engine(&["plan", "-v"]).done();
+            assert!(plan.contains("waits for") && plan.contains(setting), "{field} {value:?}\n{plan}");
+            spec(line);
+            for _ in 0..4 {
+                checkout.engine(&["apply"]).done();
+            }
+            let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
+            assert!(secret.exists(), "{field} {value:?}\n{}", checkout.engine(&["plan", "-v"]));
+        }
+    }
+}
+
+/// Two sites with one inner range, whose gateways are to be reached at one address.
+#[test]
+fn networks_whose_gateways_are_at_one_address_are_warned_of() {
+    let checkout = Checkout::new();
+    let gateway = json!([{ "address": "10.9.8.7", "port": 15443 }]);
+    for cluster in ["east", "west"] {
+        let path = format!("metadata/{cluster}/private/multicluster.json");
+        let mut document: Value = serde_json::from_slice(&std::fs::read(checkout.path(&path)).unwrap()).unwrap();
+        document["ingressGateways"] = gateway.clone();
+        checkout.write(&path, document.to_string().as_bytes());
+        let endpoint = format!("{{endpoint: \"file://metadata/{cluster}\"}}");
+        checkout.edit("specs/mesh.yaml", &endpoint, &format!("{endpoint}, allow: {{addresses: [10.0.0.0/8]}}"));
+    }
+    let warns = |arguments: &[&str]| {
+        let ran = checkout.engine(arguments);
+        let words = "`east` and `west` have different networks and the same gateway 10.9.8.7:15443";
+        (ran.says(words) && ran.says("state in `gateways` of each Cluster"), ran)
+    };
+    checkout.engine(&["apply"]).done();
+    let (warned, ran) = warns(&["plan"]);
+    assert!(warned, "{ran}");
+    let (warned, ran) = warns(&["plan", "--locked"]);
+    assert!(warned, "{ran}");
+    // what a spec states is what counts
+    let stated =
+        "gateways: [{address: ew.west.example.com, port: 15443}], metadata: {endpoint: \"file://metadata/west\"}";
+    checkout.edit(
+        "specs/mesh.yaml",
+        "metadata: {endpoint: \"file://metadata/west\"}, allow: {addresses: [10.0.0.0/8]}",
+        stated,
+    );
+    checkout.edit("metadata/west/private/multicluster.json", "10.9.8.7", "203.0.113.99");
+    checkout.engine(&["apply"]).done();
+    let (warned, ran) = warns(&["plan"]);
+    assert!(!warned, "{ran}");
 }

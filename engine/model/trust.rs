@@ -307,6 +307,10 @@ impl TrustMeaning {
         let hint = match self {
             Self::ContradictsPin { .. } => Some("if the new value is right, change the pin in a pull request"),
             Self::NotInPolicy { .. } => Some("nothing of this cluster is taken until the policy admits it"),
+            Self::ClaimedByAnother { what: TrustField::Network, .. } => Some(
+                "nothing of this cluster is taken until they differ, or both specs say `flatNetwork: true`, which is for \
+                 clusters whose pods reach each other without a gateway",
+            ),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
             Self::EntryLost => Some("restore its file below lock/clusters/ from git rather than accept it anew"),
             Self::FirstContact

@@ -362,8 +362,20 @@ impl Failure {
             Self::Encoded { .. } => "switch compression off for this path there",
             Self::ContentType { .. } => "check that `metadata.endpoint` is reachable without a browser log-in",
             Self::Format { .. } => "check that a metadata-exporter answers there, and its version",
-            Self::Incomplete { .. } => {
-                "the metadata-exporter adds them once it knows them, and its log says why it does not"
+            Self::Incomplete { fields } => {
+                let stated = |field: &String| match field.as_str() {
+                    "ingressGateways" => Some("`gateways`"),
+                    "networkName" => Some("`network`"),
+                    "apiHost" => Some("`api.host`"),
+                    _ => None,
+                };
+                let stated: Vec<&str> = fields.iter().filter_map(stated).collect();
+                let adds = "the metadata-exporter adds them once it knows them, and its log says why it does not";
+                return Some(if stated.is_empty() {
+                    adds.to_owned()
+                } else {
+                    format!("{adds}; or state {} in its Cluster", stated.join(" and "))
+                });
             }
             Self::FileMissing { .. } => "put the peer's document there",
             Self::FileUnreadable { .. } | Self::Client { .. } => return None,

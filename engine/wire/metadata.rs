@@ -508,15 +508,31 @@ impl PublicDocument {
     }
 }
 
+/// What the reader states of a cluster by itself. It stands for what the cluster's document lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stated<'a> {
+    /// Gateways.
+    pub gateways: Option<&'a [Gateway]>,
+    /// Address of the api-proxy.
+    pub api_host: Option<&'a ApiHost>,
+    /// Network.
+    pub network: Option<&'a NetworkName>,
+}
+
 impl PrivateDocument {
     /// Reads the document.
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
+        Self::parse_beside(bytes, Stated::default())
+    }
+
+    /// The same, where the reader states values: it is incomplete only without what is not stated either.
+    pub fn parse_beside(bytes: &[u8], stated: Stated<'_>) -> Result<Reading<Self>, MetadataError> {
         const FIELDS: [&str; 6] = ["ingressGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
         let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
         let gateways = wire.ingress_gateways.map(|list| elements::<Gateway>("ingressGateways", list, MAX_GATEWAYS));
-        let gateways = gateways.transpose()?;
-        let api_host = parsed("apiHost", wire.api_host)?;
-        let network_name = parsed("networkName", wire.network_name)?;
+        let gateways = gateways.transpose()?.or_else(|| stated.gateways.map(<[Gateway]>::to_vec));
+        let api_host = parsed("apiHost", wire.api_host)?.or_else(|| stated.api_host.cloned());
+        let network_name = parsed("networkName", wire.network_name)?.or_else(|| stated.network.cloned());
         let mut missing = Vec::new();
         missing.extend(gateways.is_none().then_some("ingressGateways"));
         missing.extend(api_host.is_none().then_some("apiHost"));

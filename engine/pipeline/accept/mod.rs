@@ -17,7 +17,7 @@ mod warnings;
 
 pub use outcome::{Accepted, News, Showing, Standing, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
-pub use warnings::{ROOT_WARNING, equal_subjects};
+pub use warnings::{ROOT_WARNING, equal_subjects, shared_gateways};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,13 +1,15 @@
-//! Warnings of root CAs in the lock: that they end soon, or cannot be told apart.
+//! Warnings of what is in the lock: root CAs that end soon or cannot be told apart, gateways of several networks at one address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::model::known::Known;
 use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
+use crate::types::address::Gateway;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explain, Explanation};
-use crate::types::name::{ClusterName, Digest};
+use crate::types::name::{ClusterName, Digest, NetworkName};
 use crate::types::time::Timestamp;
 
 /// How long before its end a root CA is warned of.
@@ -90,6 +92,47 @@ pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
         .map(|(subject, roots)| {
             let clusters = roots.values().map(|(name, _)| *name).collect();
             Diagnostic::warning(None, RootWarning::EqualSubjects { clusters, subject })
+        })
+        .collect()
+}
+
+/// An address at which the gateways of several networks are to be reached.
+#[derive(Debug)]
+struct SharedGateway<'a> {
+    gateway: Gateway,
+    clusters: Vec<&'a ClusterName>,
+}
+
+impl Explain for SharedGateway<'_> {
+    fn explanation(&self) -> Explanation {
+        let names = self.clusters.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let message = format!(
+            "{names} have different networks and the same gateway {}: traffic for one of them comes to another",
+            self.gateway
+        );
+        Explanation::new(Code::NotUnique, message).hint(
+            "state in `gateways` of each Cluster an address at which the others reach it, such as that of its NAT or load balancer",
+        )
+    }
+}
+
+/// Warnings of gateways of several networks at one address, as two sites with the same inner range have.
+pub fn shared_gateways(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
+    let mut by_gateway: BTreeMap<Gateway, Vec<(&ClusterName, NetworkName)>> = BTreeMap::new();
+    for cluster in mesh.clusters.values().filter(|cluster| !cluster.flat_network) {
+        let Some(proxy) = Known::of(mesh, lock, &cluster.name).and_then(|known| known.proxy()) else { continue };
+        for gateway in proxy.gateways {
+            by_gateway.entry(gateway).or_default().push((&cluster.name, proxy.network.clone()));
+        }
+    }
+    let networks = |owners: &[(&ClusterName, NetworkName)]| {
+        owners.iter().map(|(_, network)| network.clone()).collect::<BTreeSet<_>>().len()
+    };
+    let shared = by_gateway.into_iter().filter(|(_, owners)| networks(owners) > 1);
+    shared
+        .map(|(gateway, owners)| {
+            let clusters = owners.into_iter().map(|(name, _)| name).collect();
+            Diagnostic::warning(None, SharedGateway { gateway, clusters })
         })
         .collect()
 }

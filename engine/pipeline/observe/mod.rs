@@ -24,7 +24,9 @@ use crate::types::address::Endpoint;
 use crate::types::name::ClusterName;
 use crate::types::token::Token;
 pub use crate::wire::failure::{Failure, TlsFault};
-use crate::wire::metadata::{MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading};
+use crate::wire::metadata::{
+    MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading, Stated,
+};
 
 /// What was observed in a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -204,7 +206,7 @@ impl Ask<'_> {
             (Some(Source::Folder(folder)), _, _) => {
                 let url = cluster.endpoint.url(PRIVATE_PATH);
                 let bytes = self.file(&folder, PRIVATE_PATH);
-                match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse(&bytes))) {
+                match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse_beside(&bytes, stated(cluster)))) {
                     // a file says nothing of what is live now
                     Ok(document) => Private::Read(PrivateDocument { evidence: None, ..document }),
                     Err(failure) => Private::Failed(failure),
@@ -215,7 +217,7 @@ impl Ask<'_> {
                 Err(problem) => Private::NoKey(problem),
                 Ok(token) => {
                     let url = cluster.endpoint.url(PRIVATE_PATH);
-                    let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse(&bytes));
+                    let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse_beside(&bytes, stated(cluster)));
                     let known = match self.before.clusters.get(&cluster.name).map(|before| &before.private) {
                         Some(Private::Read(document)) => Some(document),
                         _ => None,
@@ -267,6 +269,12 @@ async fn read<T: Clone>(
         None => Ok(known.clone()),
         Some(bytes) => parsed(bytes),
     }
+}
+
+/// What the spec states of a cluster, which its document may lack.
+fn stated(cluster: &Cluster) -> Stated<'_> {
+    let (gateways, network) = (cluster.gateways.as_deref(), cluster.network.as_ref());
+    Stated { gateways, api_host: cluster.api.host.as_ref(), network }
 }
 
 fn whole<T>(url: &str, reading: Result<Reading<T>, MetadataError>) -> Result<T, Failure> {
