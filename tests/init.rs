@@ -459,3 +459,103 @@ fn a_deckhouse_cluster_stays_deckhouses() {
     world.write("specs/clusters/main.yaml", &text);
     world.does(0, &["plan"]);
 }
+
+/// Labels of istiod beside those that it is found by.
+fn labelled(kube: &Kube, labels: &Value) {
+    let mut own = json!({ "app": "istiod", "istio.io/rev": "default", "app.kubernetes.io/version": "1.31.1" });
+    own.as_object_mut().unwrap().extend(labels.as_object().unwrap().clone());
+    let env = json!([{ "name": "CLUSTER_ID", "value": "east" }]);
+    let container = json!({ "name": "discovery", "image": "docker.io/istio/pilot:1.31.1", "env": env });
+    kube.put(
+        "deployments",
+        json!({
+            "metadata": { "name": "istiod", "namespace": "istio-system", "labels": own },
+            "spec": { "template": { "spec": { "containers": [container] } } },
+        }),
+    );
+    let mesh = "trustDomain: cluster.local\ncaCertificates:\n- pem: of-somebody-else\n";
+    kube.put(
+        "configmaps",
+        json!({ "metadata": { "name": "istio", "namespace": "istio-system" }, "data": { "mesh": mesh } }),
+    );
+}
+
+#[test]
+fn the_values_are_for_whoever_installed_istio() {
+    // what charts set, what istioctl sets on what it makes of them, and what the Sail operator sets
+    let chart = json!({
+        "install.operator.istio.io/owning-resource": "unknown", "operator.istio.io/component": "Pilot",
+        "app.kubernetes.io/managed-by": "Helm",
+    });
+    let with = |more: Value| {
+        let mut labels = chart.clone();
+        labels.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        labels
+    };
+    let istioctl = json!({ "install.operator.istio.io/owning-resource": "installed-state", "operator.istio.io/managed": "Reconcile" });
+    for (labels, config) in [
+        (chart.clone(), "config: helmValues"),
+        (with(istioctl), "config: istioOperator"),
+        (with(json!({ "managed-by": "sail-operator" })), "config: sail"),
+    ] {
+        let mut world = World::new();
+        let east = world.kube("east");
+        istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
+        labelled(&east, &labels);
+        world.does(0, &["init"]);
+        let text = world.text("specs/clusters/east.yaml");
+        assert!(text.contains(config), "{labels}\n{text}");
+    }
+}
+
+#[test]
+fn a_network_is_taken_from_the_gateway_or_from_what_is_injected() {
+    let mut world = World::new();
+    let (east, west) = (world.kube("east"), world.kube("west"));
+    istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
+    istio(&west, "west", WEST, WEST_ROOT, "");
+    let plain = json!({ "metadata": { "name": "istio-system", "uid": "x" } });
+    east.put("namespaces", plain.clone());
+    west.put("namespaces", plain);
+    let values = json!({ "global": { "network": "inner-west" } }).to_string();
+    west.put(
+        "configmaps",
+        json!({ "metadata": { "name": "istio-sidecar-injector", "namespace": "istio-system" }, "data": { "values": values } }),
+    );
+    world.does(0, &["init"]);
+    let (east, west) = (world.text("specs/clusters/east.yaml"), world.text("specs/clusters/west.yaml"));
+    let by_gateway =
+        "network: network-east # label topology.istio.io/network of Service istio-system/istio-eastwestgateway";
+    assert!(east.contains(by_gateway), "{east}");
+    assert!(west.contains("network: inner-west # global.network of ConfigMap istio-sidecar-injector"), "{west}");
+}
+
+#[test]
+fn a_secret_that_a_tool_keeps_is_not_taken_over() {
+    let (world, east, _west) = two_clusters();
+    let server = world.server("gke_shop_europe-west1_west").to_owned();
+    let mut secret = remote_secret("west", "west", &server);
+    secret["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"] = "mesh:/Secret:istio-system/west".into();
+    east.put("secrets", secret);
+    let said = world.does(0, &["init"]);
+    assert!(said.stderr.contains("remote secret `west` of `east` stays as it is: it belongs to `Argo CD`"), "{said}");
+}
+
+#[test]
+fn every_clone_has_the_bytes_that_were_written() {
+    let (world, ..) = two_clusters();
+    world.does(0, &["init"]);
+    let git = |words: &[&str]| world.environment.git(&world.path(""), words);
+    git(&["init", "-q"]);
+    for path in ["lock/mesh.yaml", "rendered/east/service-a.yaml", "values/east/helm-values.yaml"] {
+        world.write(path, "a: 1\nb: 2\n");
+    }
+    git(&["add", "."]);
+    git(&["commit", "-qm", "mesh"]);
+    let clone = world.environment.path("clone");
+    world.environment.git(&world.path(""), &["-c", "core.autocrlf=true", "clone", "-q", ".", clone.to_str().unwrap()]);
+    for path in ["lock/mesh.yaml", "rendered/east/service-a.yaml", "values/east/helm-values.yaml"] {
+        assert_eq!(std::fs::read_to_string(clone.join(path)).unwrap(), "a: 1\nb: 2\n", "{path}");
+    }
+    assert!(std::fs::read_to_string(clone.join("specs/mesh.yaml")).unwrap().contains("\r\n"), "git was told to");
+}

@@ -198,6 +198,20 @@ pub struct Meta {
     pub annotations: BTreeMap<String, String>,
     /// Who set what, and when.
     pub managed_fields: Vec<ManagedFields>,
+    /// The objects that it goes with.
+    pub owner_references: Vec<OwnerReference>,
+}
+
+/// An object that another one goes with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    /// Its group and version.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// What one writer set.
@@ -231,8 +245,8 @@ pub trait Watchable: DeserializeOwned + Clone + Send + Sync + 'static {
 #[derive(Deserialize)]
 struct List<T> {
     metadata: ListMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<T>,
+    /// A server written in Go has null for an empty list.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
@@ -281,7 +295,7 @@ async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnM
         let request = place.page(next.take()).map_err(Ended::Failed)?;
         let page = timeout(PAGE_TIME, client.request::<List<T>>(request)).await;
         let page = page.map_err(|_| Ended::Failed(ReadError::Late(Asked::List)))??;
-        page.items.into_iter().for_each(&mut *look);
+        page.items.into_iter().flatten().for_each(&mut *look);
         match page.metadata.next.filter(|next| !next.is_empty()) {
             Some(more) => next = Some(more),
             None => return Ok(page.metadata.resource_version),

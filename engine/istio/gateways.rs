@@ -42,6 +42,8 @@ pub struct GatewayService {
     pub external: Vec<String>,
     /// Addresses of its load balancers.
     pub balancers: Vec<String>,
+    /// The network that it leads into.
+    pub network: String,
 }
 
 /// A port of a Service.
@@ -160,6 +162,13 @@ fn node_addresses(nodes: &Objects<GatewayNode>, hosts: &BTreeSet<String>) -> Vec
         .collect()
 }
 
+/// The network that the gateways of a cluster lead into, where it is one: neither Istio's charts nor the Sail operator label the
+/// namespace with it.
+pub fn network_of(services: &Objects<GatewayService>) -> Option<&str> {
+    let networks: BTreeSet<&str> = services.values().map(|service| service.network.as_str()).collect();
+    networks.first().copied().filter(|_| networks.len() == 1)
+}
+
 /// Whether some gateway is reached through nodes.
 pub fn behind_nodes(services: &Objects<GatewayService>) -> bool {
     services.values().any(|service| service.is_behind_nodes())
@@ -263,7 +272,7 @@ impl Watchable for WireService {
 
     fn keep(self) -> Option<GatewayService> {
         let Self { metadata, spec, status } = self;
-        metadata.labels.get(NETWORK_LABEL).filter(|name| !name.is_empty())?;
+        let network = metadata.labels.get(NETWORK_LABEL).filter(|name| !name.is_empty())?.clone();
         let address = |one: WireIngress| if one.ip.is_empty() { one.hostname } else { one.ip };
         let balancers = status.load_balancer.ingress.into_iter().map(address).filter(|one| !one.is_empty());
         Some(GatewayService {
@@ -273,6 +282,7 @@ impl Watchable for WireService {
             selector: spec.selector,
             external: spec.external_ips,
             balancers: balancers.collect(),
+            network,
         })
     }
 }

@@ -18,10 +18,17 @@ pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
 
 /// The ConfigMap of the standard mesh configuration of the revision without a name; others add theirs.
 const STANDARD: &str = "istio";
+/// The same of what is injected.
+const INJECTOR: &str = "istio-sidecar-injector";
 
 /// The ConfigMap of a revision's standard mesh configuration.
 pub fn standard_config_map(revision: &str) -> String {
     if revision == Revision::UNNAMED { STANDARD.to_owned() } else { format!("{STANDARD}-{revision}") }
+}
+
+/// The ConfigMap with the values that a revision injects into proxies.
+pub fn injector_config_map(revision: &str) -> String {
+    if revision == Revision::UNNAMED { INJECTOR.to_owned() } else { format!("{INJECTOR}-{revision}") }
 }
 
 /// Whether a ConfigMap may be that of a revision's standard mesh configuration, by its name.

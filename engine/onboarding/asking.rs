@@ -34,8 +34,8 @@ pub(super) struct Asking {
 struct List<T> {
     #[serde(default)]
     metadata: ListMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<T>,
+    /// A server written in Go has null for an empty list.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -62,7 +62,7 @@ impl Asking {
         loop {
             let page = timeout(ANSWER, self.page::<T>(place.page(next.take())?)).await;
             let page = page.map_err(|_| ReadError::NoAnswer(ANSWER))??;
-            all.extend(page.items);
+            all.extend(page.items.into_iter().flatten());
             match page.metadata.next.filter(|next| !next.is_empty()) {
                 Some(more) => next = Some(more),
                 None => return Ok(all),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::istio::installed::ISTIOD;
-use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE};
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE};
 use crate::onboarding::survey::{Adoption, Installer, Named, Survey, Way};
 use crate::types::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::types::object::{YamlError, to_yaml};
@@ -489,6 +489,7 @@ fn istio(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> 
             let (value, file) = match survey.installer {
                 Installer::Helm => ("helmValues", HELM_FILE),
                 Installer::IstioOperator => ("istioOperator", ISTIO_OPERATOR_FILE),
+                Installer::Sail => ("sail", SAIL_FILE),
             };
             page.comment(
                 2,

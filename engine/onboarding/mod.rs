@@ -6,6 +6,7 @@ mod asking;
 pub mod draft;
 pub mod invite;
 pub mod kubeconfig;
+mod marks;
 mod secrets;
 mod shown;
 pub mod survey;

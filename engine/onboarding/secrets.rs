@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::cluster::watched::Meta;
 use crate::istio::kubeconfig::Kubeconfig;
+use crate::onboarding::marks::owner;
 use crate::onboarding::survey::RemoteSecret;
 use crate::types::text::said;
 
@@ -61,9 +62,7 @@ impl WireSecret {
             kubeconfig.server().map(said).filter(|server| !server.is_empty())
         };
         let clusters = self.data.iter().map(|(id, text)| (id.clone(), server(text))).collect();
-        let owner = |label: &str| self.metadata.labels.get(label).cloned();
-        // Deckhouse marks what is its own by `heritage`
-        let managed_by = owner(crate::types::object::MANAGED_BY).or_else(|| owner("heritage"));
+        let managed_by = owner(&self.metadata);
         RemoteSecret { name: self.metadata.name, clusters, managed_by }
     }
 }

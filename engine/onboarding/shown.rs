@@ -13,11 +13,15 @@ use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Meta, Objects, Place, Source, Watchable as _};
 use crate::istio::gateways::{
     FoundGateways, GatewayError, GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways,
+    network_of,
 };
 use crate::istio::installed::{ISTIOD, ROOT_CA, cluster_id, istio};
-use crate::istio::mesh_config::{SHARED_MESH_CONFIG, mesh_config, parse_mesh_networks, standard_config_map};
+use crate::istio::mesh_config::{
+    SHARED_MESH_CONFIG, injector_config_map, mesh_config, parse_mesh_networks, standard_config_map,
+};
 use crate::istio::objects::{Istiod, MeshMap, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::onboarding::asking::Asking;
+use crate::onboarding::marks::installer;
 use crate::onboarding::secrets::{WireRoot, WireSecret};
 use crate::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, SurveyError};
 use crate::types::address::{ApiHost, Host};
@@ -40,8 +44,7 @@ impl Asking {
         let mut planes: BTreeMap<String, Vec<(Istiod, Installer)>> = BTreeMap::new();
         for deployment in istiods {
             let meta = deployment.meta();
-            let by_operator = meta.labels.contains_key("install.operator.istio.io/owning-resource");
-            let installer = if by_operator { Installer::IstioOperator } else { Installer::Helm };
+            let installer = installer(meta);
             let namespace = meta.namespace.clone();
             if let Some(istiod) = deployment.keep() {
                 planes.entry(namespace).or_default().push((istiod, installer));
@@ -53,7 +56,7 @@ impl Asking {
         let istiods: Vec<Istiod> = plane.into_iter().map(|(istiod, _)| istiod).collect();
         let facts = istio(&istiods, &namespace);
         let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
-        let (kube_system, own, roots, standard, services, secrets, ours) = tokio::join!(
+        let (kube_system, own, roots, standard, services, secrets, ours, injected) = tokio::join!(
             self.one::<WireNamespace>("/api/v1/namespaces", UUID_NAMESPACE),
             self.one::<WireNamespace>("/api/v1/namespaces", namespace.as_str()),
             self.roots(&namespace, &maps, now),
@@ -61,6 +64,7 @@ impl Asking {
             self.gateways(),
             self.secrets(&namespace),
             self.installed(&namespace, &maps),
+            self.injected_network(&maps, &istiods),
         );
         let uuid = match kube_system {
             Ok(Some(found)) => found.uid.parse().map_err(SurveyError::Uid),
@@ -84,7 +88,15 @@ impl Asking {
             Some(Found::new(name.parse().ok()?, format!("meshNetworks of ConfigMap {map}")))
         };
         let trust_domain = says(|map| map.trust_domain.as_ref());
-        let (found, gateway_services, unlabelled) = services;
+        let Gateways { found, services: gateway_services, network: of_gateways, unlabelled } = services;
+        let by_gateways = || {
+            let services = gateway_services.join(", ");
+            Some(Found::new(of_gateways?.parse().ok()?, format!("label {NETWORK_LABEL} of Service {services}")))
+        };
+        let injected = || {
+            let (map, network) = injected?;
+            Some(Found::new(network.parse().ok()?, format!("global.network of ConfigMap {map}")))
+        };
         Ok(Some(Survey {
             context: context.to_owned(),
             server: server.to_owned(),
@@ -94,7 +106,7 @@ impl Asking {
             version: facts.version,
             installer,
             switched: istiods.iter().all(is_switched),
-            network: label().or_else(configured),
+            network: label().or_else(configured).or_else(by_gateways).or_else(injected),
             gateways: found,
             gateway_services,
             unlabelled,
@@ -150,20 +162,33 @@ impl Asking {
         all
     }
 
-    /// East-west gateways, their Services, and Services that lack the label.
-    async fn gateways(&self) -> (FoundGateways, Vec<String>, Vec<String>) {
+    /// The network that is injected into proxies, and the ConfigMap that says so.
+    async fn injected_network(&self, maps: &str, istiods: &[Istiod]) -> Option<(String, String)> {
+        let name = injector_config_map(istiods.first()?.revision.as_str());
+        let map = self.one::<WireConfigMap>(maps, &name).await.ok().flatten()?;
+        let values: serde_json::Value = serde_json::from_str(map.data.get("values")?).ok()?;
+        let network = values.pointer("/global/network")?.as_str().filter(|network| !network.is_empty())?;
+        Some((name, network.to_owned()))
+    }
+
+    /// East-west gateways.
+    async fn gateways(&self) -> Gateways {
         let services = self.objects::<WireService>(&Place::labelled("/api/v1/services", NETWORK_LABEL)).await;
         let by_name = self.list::<Named>(&Place::labelled("/api/v1/services", "istio=eastwestgateway")).await;
         let services = match services {
             Ok(services) => services,
-            Err(error) => return (Err(GatewayError::NotListed(error)), Vec::new(), Vec::new()),
+            Err(error) => {
+                let found = Err(GatewayError::NotListed(error));
+                return Gateways { found, services: Vec::new(), network: None, unlabelled: Vec::new() };
+            }
         };
         let name = |(namespace, name): &(String, String)| format!("{namespace}/{name}");
         let names: Vec<String> = services.keys().map(name).collect();
         let by_name = by_name.unwrap_or_default().into_iter().map(|one| (one.metadata.namespace, one.metadata.name));
         let unlabelled = by_name.filter(|key| !services.contains_key(key)).map(|key| name(&key)).collect();
+        let network = network_of(&services).map(str::to_owned);
         let found = self.addresses(services).await;
-        (found, names, unlabelled)
+        Gateways { found, services: names, network, unlabelled }
     }
 
     async fn addresses(&self, services: Objects<GatewayService>) -> FoundGateways {
@@ -241,6 +266,17 @@ fn certificates(text: &str) -> Option<String> {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     let written = |block: &pem::Pem| pem::encode_config(&pem::Pem::new("CERTIFICATE", block.contents()), config);
     all.then(|| blocks.iter().map(written).collect())
+}
+
+/// East-west gateways, as they were found.
+struct Gateways {
+    found: FoundGateways,
+    /// Their Services.
+    services: Vec<String>,
+    /// The network that all of them lead into.
+    network: Option<String>,
+    /// Services that lack the label.
+    unlabelled: Vec<String>,
 }
 
 /// An object of which only the name matters.

@@ -149,6 +149,8 @@ pub enum Installer {
     Helm,
     /// By an `IstioOperator`, as istioctl does.
     IstioOperator,
+    /// By an `Istio` resource, as the Sail operator does.
+    Sail,
 }
 
 /// What of ours a cluster has already.
@@ -171,7 +173,7 @@ pub struct RemoteSecret {
     pub name: String,
     /// Its data keys, which are cluster IDs, and the server that the kubeconfig under each names.
     pub clusters: BTreeMap<String, Option<String>>,
-    /// Who manages it, by its label.
+    /// Who manages it, by its marks.
     pub managed_by: Option<String>,
 }
 

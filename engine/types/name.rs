@@ -192,6 +192,20 @@ impl Revision {
     pub fn unnamed() -> Self {
         Self(Self::UNNAMED.into())
     }
+
+    /// Name of the `Istio` resource of the Sail operator whose revision this is: with the strategy `RevisionBased` a revision is
+    /// called after resource and version, `default-v1-26-3` or `default-v1-28-latest`.
+    pub fn of_sail(&self) -> &str {
+        let is_version = |text: &str| {
+            let parts = text.split_once('-').map(|(major, rest)| (major, rest.split('-').next().unwrap_or_default()));
+            let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            parts.is_some_and(|(major, minor)| is_number(major) && is_number(minor))
+        };
+        match self.0.rsplit_once("-v") {
+            Some((owner, version)) if !owner.is_empty() && is_version(version) => owner,
+            _ => &self.0,
+        }
+    }
 }
 
 impl ClusterDomain {
@@ -376,6 +390,20 @@ mod tests {
         }
         assert!("cluster.local".parse::<ClusterDomain>().is_ok());
         assert!("cluster.local.".parse::<ClusterDomain>().is_err());
+    }
+
+    #[test]
+    fn a_revision_of_sail_names_its_resource() {
+        for (revision, resource) in [
+            ("default", "default"),
+            ("default-v1-26-3", "default"),
+            ("prod-east-v1-28-latest", "prod-east"),
+            ("web-v2", "web-v2"),
+            ("v1-26-3", "v1-26-3"),
+            ("a-v1-x", "a-v1-x"),
+        ] {
+            assert_eq!(revision.parse::<Revision>().unwrap().of_sail(), resource);
+        }
     }
 
     #[test]

@@ -385,6 +385,7 @@ fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
         kube_system: Source::Present(Arc::new(NamespaceFacts { uid, network: None })),
         namespace: Source::Present(Arc::new(NamespaceFacts { uid: String::new(), network: Some("n".to_owned()) })),
         gateways: Ok(vec![]),
+        gateway_network: None,
         serving: None,
     }
 }

@@ -35,8 +35,10 @@ const GIT_FILES: [(&str, &str); 2] = [
     (".gitignore", "/keys/\n"),
     (
         ".gitattributes",
-        "# Written by `engine apply`: reviewed as plans, never merged line by line (apply makes them anew).\n\
-         /lock/**     linguist-generated -merge\n/rendered/** linguist-generated -merge\n",
+        "# Written by `engine apply`: reviewed as plans, never merged line by line (apply makes them anew), and the same bytes in \
+         every clone.\n\
+         /lock/**     linguist-generated -merge -text\n/rendered/** linguist-generated -merge -text\n\
+         /values/**   linguist-generated -merge -text\n",
     ),
 ];
 
@@ -93,7 +95,8 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
             if checkout.read(path)?.is_none() {
                 changes.push(write(path, text));
             } else {
-                notes.push(format!("{path} is there already; see that it has: {}", text.lines().last().unwrap_or("")));
+                let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+                notes.push(format!("{path} is there already; see that it has: {}", lines.join("; ")));
             }
         }
         if init.adopt {

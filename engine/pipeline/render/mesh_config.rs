@@ -329,7 +329,7 @@ fn values(
     }
     pilot.insert("env".to_owned(), switches);
     let istio = &reader.cluster.istio;
-    let revision = istio.revisions.first().map_or(Revision::UNNAMED, Revision::as_str);
+    let control_plane = istio.revisions.first().map_or(Revision::UNNAMED, Revision::of_sail);
     Ok(match target {
         MeshConfigTarget::IstioOperator => (
             ISTIO_OPERATOR_FILE,
@@ -345,7 +345,7 @@ fn values(
             json!({
                 "apiVersion": "sailoperator.io/v1",
                 "kind": "Istio",
-                "metadata": { "name": revision },
+                "metadata": { "name": control_plane },
                 "spec": { "values": { "meshConfig": mesh, "global": global, "pilot": pilot } },
             }),
         ),

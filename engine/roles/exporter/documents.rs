@@ -59,6 +59,8 @@ pub struct Facts {
     pub namespace: Source<Arc<NamespaceFacts>>,
     /// Gateways.
     pub gateways: FoundGateways,
+    /// The network that their Services lead into, where it is one.
+    pub gateway_network: Option<String>,
     /// The chain that the exporter itself serves, PEM.
     pub serving: Option<String>,
 }
@@ -283,7 +285,10 @@ fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Res
     match (label, &identity.network) {
         (Some(label), _) => label.parse().map_err(DocumentError::NetworkLabel),
         (None, Some(network)) => Ok(network.clone()),
-        (None, None) => Err(DocumentError::NoNetwork),
+        (None, None) => {
+            let network = facts.gateway_network.as_ref().ok_or(DocumentError::NoNetwork)?;
+            network.parse().map_err(DocumentError::GatewayNetwork)
+        }
     }
 }
 

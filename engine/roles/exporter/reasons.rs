@@ -62,8 +62,13 @@ pub enum DocumentError {
     /// The network's label holds none.
     #[error("label of Istio's namespace: {0}")]
     NetworkLabel(#[source] InvalidName),
+    /// The network's label on gateways holds none.
+    #[error("label {NETWORK_LABEL} of the gateway Services: {0}")]
+    GatewayNetwork(#[source] InvalidName),
     /// Nobody says what the network is.
-    #[error("the network is not known: label Istio's namespace with {NETWORK_LABEL}")]
+    #[error(
+        "the network is not known: state `network` in its Cluster, or label Istio's namespace with {NETWORK_LABEL}"
+    )]
     NoNetwork,
     /// Gateways are not known.
     #[error(transparent)]

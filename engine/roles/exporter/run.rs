@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Objects, Place, Source, Watched, each};
-use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways};
+use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways, network_of};
 use crate::istio::objects::WirePod;
 use crate::roles::exporter::documents::{Facts, compose};
 use crate::roles::exporter::gathered::{Gathered, MAX_AGE};
@@ -211,6 +211,7 @@ async fn publish(
             kube_system: sources.kube_system.one(),
             namespace: sources.namespace.one(),
             gateways,
+            gateway_network: services.present().and_then(network_of).map(str::to_owned),
             serving: role.tls.as_ref().and_then(|files| std::fs::read_to_string(&files.certificate).ok()),
         };
         let published = compose(&facts, options, &role.namespace, now());
