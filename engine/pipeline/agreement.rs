@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
+use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedCluster, RetiringRoot, Stage, Unreadable};
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::tree::{Tree, TreeError};
@@ -161,6 +162,8 @@ pub struct Agreement {
     entries: BTreeMap<ClusterName, u64>,
     /// Clusters whose entry is older than that.
     older: BTreeSet<ClusterName>,
+    /// Links that the lock has as joined, and whose secret is not in their reader's tree; and whether the tree is of an older run.
+    pub(crate) ahead: BTreeMap<Link, bool>,
 }
 
 impl Agreement {
@@ -314,6 +317,11 @@ fn judge(
     let names = tree.names(reader.as_str())?;
     let locked = lock.serials.get(reader).copied().unwrap_or_default();
     let tree_is_of = carried.map(|carried| carried.links);
+    let is_older = tree_is_of.is_some_and(|tree| tree < locked);
+    let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
+    let in_tree: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let ahead = joined.filter(|peer| !in_tree.contains(secret_file(peer).as_str()));
+    found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), is_older)));
     for file in names {
         let Some(peer) = peer_of_secret_file(&file) else { continue };
         let stage = lock.link(reader, &peer).map(|link| link.stage);

@@ -15,6 +15,7 @@
 pub mod accept;
 pub mod advance;
 pub mod agreement;
+mod ahead;
 mod apply;
 pub mod compile;
 pub mod law;
@@ -83,6 +84,7 @@ pub fn run(
         if let Some(policy) = policy {
             policy::keep_out(policy, &program.lock, &mut accepted);
         }
+        ahead::unjoin(mesh, &agreement.ahead, &mut accepted);
         accepted
     };
     let observed = match facts {
@@ -184,8 +186,9 @@ fn advanced(
     }
     agreement.accept_anew(mesh, world.tree, &mut advanced.lock, world.now)?;
     agreement.number_entries(&program.lock, &mut advanced.lock);
-    let breaches = law::step(mesh, &program.lock, &advanced.lock, &law::seen(mesh, observed), world.now);
-    let kept = law::withhold(&program.lock, &mut advanced.lock, &breaches);
+    let before = ahead::before(&program.lock, &agreement.ahead, accepted);
+    let breaches = law::step(mesh, &before, &advanced.lock, &law::seen(mesh, observed), world.now);
+    let kept = law::withhold(&before, &mut advanced.lock, &breaches);
     advanced.moves.retain(|link, _| !kept.contains(&link.reader));
     Ok((advanced, breaches))
 }

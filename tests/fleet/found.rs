@@ -214,3 +214,14 @@ fn a_mesh_is_not_renamed_by_halves() {
     let (_, taken) = super::walk(2, false, false, &steps, &[], false);
     taken.unwrap();
 }
+
+/// The lock was merged with a tree of before the join: its links were opened by a run that saw that nothing they need is live.
+#[test]
+fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {
+    let only = Step::OtherEngine(3, Flags { only: Some(0), ..PLAIN });
+    let all = Step::OtherEngine(3, PLAIN);
+    for steps in [vec![only, OldLock(1, 1)], vec![Step::Trouble(1, Trouble::Forbidden), all, OldLock(6, 1)]] {
+        let (_, taken) = super::walk(2, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}

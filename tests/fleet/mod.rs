@@ -1,7 +1,8 @@
 //! A fleet that is edited: walks over clusters, checkouts and `GitOps` tools through the whole pipeline.
 //!
 //! What is live is judged by what istiod, relay and api-proxy of each cluster would do ([`istiod`]), never by the engine's own
-//! code. `ISTHMUS_WALKS` says how many walks, `ISTHMUS_SEED` where chance begins.
+//! code. `ISTHMUS_WALKS` says how many walks of each seed, `ISTHMUS_SEED` where chance begins, `ISTHMUS_SEEDS` how many seeds; all cores
+//! take part.
 #![allow(clippy::print_stdout, reason = "coverage and traces, for whoever looks")]
 
 mod found;
@@ -13,6 +14,8 @@ mod wish;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -84,11 +87,7 @@ fn walks(count: u32, seed: u64, coverage: &RefCell<Coverage>, runs: &Cell<(usize
         let (walk, taken) = walk(clusters, is_joined, argo, &steps, &without(), false);
         let (all, refused) = runs.get();
         runs.set((all + walk.runs.0, refused + walk.runs.1));
-        for (edit, events) in walk.coverage {
-            for (event, count) in events {
-                *coverage.borrow_mut().entry(edit.clone()).or_default().entry(event).or_default() += count;
-            }
-        }
+        add(&mut coverage.borrow_mut(), walk.coverage);
         taken.map_err(|broken| TestCaseError::fail(broken.to_string()))
     });
     match result {
@@ -107,20 +106,40 @@ fn an_edited_fleet_keeps_the_law() {
     // what runs on every machine is the same everywhere; who asks for more gets walks that nobody took before
     let first = number("ISTHMUS_SEED", if count > WALKS { chance } else { 13 });
     let seeds = number("ISTHMUS_SEEDS", 1);
-    let coverage: RefCell<Coverage> = RefCell::default();
-    let runs = Cell::new((0, 0));
-    let mut failed = 0;
-    for seed in first..first + seeds {
+    let next = AtomicU64::new(first);
+    let (all, failed) = (Mutex::new((Coverage::new(), (0, 0))), AtomicU64::new(0));
+    let one = |seed: u64| {
         println!("{count} walks, ISTHMUS_SEED={seed}");
+        let (coverage, runs) = (RefCell::default(), Cell::new((0, 0)));
         if let Some(Shortest { clusters, is_joined, argo, steps, why }) = walks(count, seed, &coverage, &runs) {
-            failed += 1;
+            failed.fetch_add(1, Ordering::Relaxed);
             println!("seed {seed} BROKEN {why}\n  walk({clusters}, {is_joined}, {argo}, &{steps:?})");
             let (_, _) = walk(clusters, is_joined, argo, &steps, &without(), true);
         }
+        let mut all = all.lock().unwrap();
+        add(&mut all.0, coverage.into_inner());
+        all.1 = (all.1.0 + runs.get().0, all.1.1 + runs.get().1);
+    };
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + seeds) {
+            one(seed);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let (coverage, runs) = all.into_inner().unwrap();
+    print_coverage(&coverage);
+    println!("{} runs, of which {} were refused", runs.0, runs.1);
+    assert_eq!(failed.into_inner(), 0, "seeds with a broken law");
+}
+
+fn add(all: &mut Coverage, more: Coverage) {
+    for (edit, events) in more {
+        let of_edit = all.entry(edit).or_default();
+        for (event, count) in events {
+            *of_edit.entry(event).or_default() += count;
+        }
     }
-    print_coverage(&coverage.borrow());
-    println!("{} runs, of which {} were refused", runs.get().0, runs.get().1);
-    assert_eq!(failed, 0, "seeds with a broken law");
 }
 
 fn print_coverage(coverage: &Coverage) {
