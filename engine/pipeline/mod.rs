@@ -62,18 +62,13 @@ pub fn run(
     // who only looks at the state is shown that of any mesh
     let only_looks = matches!((&facts, &until), (Facts::Locked, Until::Ordered | Until::Decided));
     if let Some(policy) = policy.filter(|_| !only_looks) {
-        let violations = policy::judge(policy, mesh, &program.lock);
-        if violations.has_errors() {
-            return Err(Stop::Findings(violations));
-        }
-    }
-    if !matches!(until, Until::Observed | Until::Ordered) {
-        renamed::refuse_renamed(&mesh.name, world.tree)?;
+        policy::judge(policy, mesh, &program.lock).ok_or(Some(())).map_err(Stop::Findings)?;
     }
     let agreement = match until {
         // these write nothing and show nothing that could be deleted
         Until::Observed | Until::Ordered => Agreement::default(),
         Until::Verified | Until::Decided | Until::Rendered | Until::Planned | Until::Written(_) => {
+            renamed::refuse_renamed(&mesh.name, world.tree)?;
             agreement::agreement(mesh, (&program.lock, &program.unreadable), world.tree, only)?
         }
     };
