@@ -157,3 +157,63 @@ fn a_pull_request_is_judged_by_the_policy_of_its_base() {
     assert!(ran.code == 0 && ran.stdout.contains("policy.yaml"), "{ran}");
     assert!(!ran.stdout.contains("No changes"), "{ran}");
 }
+
+const WHOLE: &str = "apiVersion: isthmus.dev/v1alpha1
+kind: Policy
+spec:
+  images: {allow: [ghcr.io/x/*, \"registry.example.com:5000/mesh/engine\", \"localhost/*\"], requireDigest: false}
+  clusters:
+    uuids: [0b5c5f3e-8a1d-4e57-9c57-6f0c5b7c3e11]
+    hosts: [\"*.example.com\"]
+    trustDomains: [cluster.local]
+    rootCAs: []
+    reconcilers: [rendered, deckhouse, external]
+    namespaces: [istio-system]
+    scopes: [api, private-multicluster]
+    withoutEvidence: [east, west]
+  engineKeys: []
+  firstContact: tls
+  rootChanges: review
+";
+
+/// The policy with one change, as a value, and what the engine makes of it.
+fn changed(good: &str, bad: &str) -> (Value, i32) {
+    assert!(WHOLE.contains(good), "{good}");
+    let text = WHOLE.replacen(good, bad, 1);
+    let checkout = Checkout::new();
+    checkout.write("policy.yaml", text.as_bytes());
+    let ran = checkout.engine(&["plan", "--locked"]);
+    (serde_yaml::from_str(&text).unwrap(), ran.code)
+}
+
+fn schema() -> jsonschema::Validator {
+    let printed = Checkout::new().engine(&["schema", "policy"]).done();
+    jsonschema::draft202012::new(&serde_json::from_str(&printed).unwrap()).unwrap()
+}
+
+#[test]
+fn the_schema_admits_what_is_read() {
+    let (value, _) = changed("Policy", "Policy");
+    let errors: Vec<_> = schema().iter_errors(&value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[rstest]
+#[case("kind: Policy", "kind: Police")]
+#[case("images:", "image:")]
+#[case("ghcr.io/x/*", "ghcr.io")]
+#[case("ghcr.io/x/*", "library/engine")]
+#[case("ghcr.io/x/*", "ghcr.io/x*")]
+#[case("requireDigest: false", "requireDigest: \"no\"")]
+#[case("0b5c5f3e", "0B5C5F3E")]
+#[case("rootCAs: []", "rootCAs: [\"sha256:00\"]")]
+#[case("[rendered, deckhouse, external]", "[agent]")]
+#[case("scopes: [api", "scopes: [all")]
+#[case("withoutEvidence: [east", "withoutEvidence: [East")]
+#[case("firstContact: tls", "firstContact: never")]
+#[case("rootChanges: review", "rootChanges: announced")]
+fn the_schema_and_the_engine_refuse_the_same(#[case] good: &str, #[case] bad: &str) {
+    let (value, code) = changed(good, bad);
+    assert_eq!(code, 1, "the engine admits {bad}");
+    assert!(!schema().is_valid(&value), "the schema admits {bad}");
+}

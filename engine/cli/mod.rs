@@ -99,8 +99,12 @@ enum Command {
         #[command(subcommand)]
         command: policy::Policy,
     },
-    /// JSON Schema of the specs.
-    Schema,
+    /// JSON Schema of a format.
+    Schema {
+        /// Of which.
+        #[arg(value_enum, default_value = "specs")]
+        of: SchemaOf,
+    },
     /// Completions for a shell.
     Completions {
         /// The shell.
@@ -123,6 +127,15 @@ enum Command {
     /// Commands of the design that this version does not have.
     #[command(external_subcommand)]
     Other(Vec<String>),
+}
+
+/// What `engine schema` prints the JSON Schema of.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SchemaOf {
+    /// Documents below `specs/`.
+    Specs,
+    /// `policy.yaml`.
+    Policy,
 }
 
 /// Runs the engine with these arguments, the first being its name.
@@ -209,8 +222,12 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
         Command::Argocd { command } => argocd::run(global, command, printer),
         Command::Manifests { command } => manifests::run(global, command, printer),
         Command::Policy { command } => policy::run(global, command, printer),
-        Command::Schema => {
-            printer.data(&format!("{:#}\n", crate::spec::schema()));
+        Command::Schema { of } => {
+            let schema = match of {
+                SchemaOf::Specs => crate::spec::schema(),
+                SchemaOf::Policy => crate::spec::policy_schema(),
+            };
+            printer.data(&format!("{schema:#}\n"));
             Ok(Exit::Done)
         }
         Command::Completions { shell } => {

@@ -22,7 +22,7 @@ pub use crate::spec::declared::{
 pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
 pub(crate) use crate::spec::policy::parse_policy;
 pub use crate::spec::read::At;
-pub use crate::spec::schema::schema;
+pub use crate::spec::schema::{policy_schema, schema};
 pub use crate::spec::tree::MAX_FILE;
 
 use crate::types::diagnostic::Diagnostics;

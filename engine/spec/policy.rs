@@ -16,7 +16,10 @@ use crate::types::token::Scope;
 
 const KIND: &str = "Policy";
 pub(super) const POLICY_DOCUMENT: &[&str] = &["apiVersion", "kind", "spec"];
-pub(super) const POLICY: &[&str] = &["images", "clusters", "engineKeys", "firstContact"];
+pub(super) const POLICY: &[&str] = &["images", "clusters", "engineKeys", "firstContact", "rootChanges"];
+/// What becomes of a root CA that a cluster publishes anew. Nothing is accepted unseen in this version, and a policy that says so
+/// goes on saying it when another one offers more.
+pub(super) const ROOT_CHANGES: &[(&str, ())] = &[("review", ())];
 pub(super) const IMAGES: &[&str] = &["allow", "requireDigest"];
 pub(super) const CLUSTERS: &[&str] =
     &["uuids", "hosts", "trustDomains", "rootCAs", "reconcilers", "namespaces", "scopes", "withoutEvidence"];
@@ -59,6 +62,7 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Policy> {
     let images = spec.get("images").and_then(|node| reader.fields(node, "images", IMAGES));
     let clusters = spec.get("clusters").and_then(|node| reader.fields(node, "clusters", CLUSTERS));
     let of = |fields: &Option<Fields<'_>>, key: &str| fields.as_ref().and_then(|fields| fields.get(key)).cloned();
+    reader.choice(spec.get("rootChanges"), ROOT_CHANGES);
     let scopes = Scope::ALL.map(|scope| (scope.as_str(), scope));
     Some(Policy {
         text: String::new(),

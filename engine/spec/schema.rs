@@ -9,17 +9,22 @@ use crate::spec::document::{
     API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES, FIRST_CONTACTS,
     ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, STATES,
 };
+use crate::spec::policy::{CLUSTERS, IMAGES, POLICY, POLICY_DOCUMENT, ROOT_CHANGES};
+use crate::types::token::Scope;
 
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 const LABEL_VALUE: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
 const DNS_NAME: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
+const UUID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+const TRUST_DOMAIN: &str = "^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$";
 const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
 const PATH: &str = r"^(?!/)(?!.*(^|/)\.{0,2}(/|$))[^\\]+$";
 
 /// JSON Schema (draft 2020-12) of one document below `specs/`.
 pub fn schema() -> Value {
     json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         "title": "A document below specs/: Mesh, Cluster or IstioMulticluster",
         "type": "object",
         "required": ["apiVersion", "kind", "metadata", "spec"],
@@ -36,6 +41,42 @@ pub fn schema() -> Value {
     })
 }
 
+/// JSON Schema (draft 2020-12) of `policy.yaml`.
+pub fn policy_schema() -> Value {
+    let images = json!({
+        "allow": many(
+            text(r"^([a-z0-9-]*[.:][a-z0-9.:-]*|localhost)/(\*|[a-z0-9._/-]*[a-z0-9._-](/\*)?)$", "a repository with its registry, or with /* all below a path"),
+            "images of exporter, api-proxy and relay; tags and digests are not looked at",
+        ),
+        "requireDigest": flag(false, "images end with @sha256:…"),
+    });
+    let clusters = json!({
+        "uuids": many(text(UUID, "UID of the namespace kube-system"), "clusters that may be in the mesh"),
+        "hosts": many(plain("a host, or `*.` and a domain"), "hosts of endpoints and api-proxies"),
+        "trustDomains": many(text(TRUST_DOMAIN, "a trust domain"), "trust domains of clusters"),
+        "rootCAs": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that clusters may publish"),
+        "reconcilers": many(choice(RECONCILERS), "who may act in a cluster"),
+        "namespaces": many(text(LABEL, "a namespace"), "istio.namespace of clusters of this checkout"),
+        "scopes": many(json!({ "enum": Scope::ALL.map(Scope::as_str) }), "what further keys of a cluster may ask for"),
+        "withoutEvidence": many(text(LABEL, "name of a cluster"), "clusters that may do without evidence"),
+    });
+    let spec = json!({
+        "images": object(IMAGES, &[], images),
+        "clusters": object(CLUSTERS, &[], clusters),
+        "engineKeys": many(text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of a key"), "the engine's own keys"),
+        "firstContact": words(FIRST_CONTACTS, "tls", "firstContact of the Mesh"),
+        "rootChanges": words(ROOT_CHANGES, "review", "review: a root CA that a cluster publishes anew waits until somebody accepts it"),
+    });
+    let mut schema = object(
+        POLICY_DOCUMENT,
+        POLICY_DOCUMENT,
+        json!({ "apiVersion": { "const": API }, "kind": { "const": "Policy" }, "spec": object(POLICY, &[], spec) }),
+    );
+    schema["$schema"] = DRAFT.into();
+    schema["title"] = "policy.yaml: what specs may ask for, and which clusters may be in the mesh".into();
+    schema
+}
+
 /// An object with exactly these fields. `known` are those that the reading knows, in which the schema must agree.
 fn object(known: &[&str], required: &[&str], properties: Value) -> Value {
     debug_assert!(
@@ -50,6 +91,10 @@ fn object(known: &[&str], required: &[&str], properties: Value) -> Value {
 fn words<T>(choices: &[(&str, T)], default: &str, description: &str) -> Value {
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     json!({ "enum": words, "default": default, "description": description })
+}
+
+fn choice<T>(choices: &[(&str, T)]) -> Value {
+    json!({ "enum": choices.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
 }
 
 fn text(pattern: &str, description: &str) -> Value {
@@ -173,7 +218,7 @@ fn cluster() -> Value {
                 "description": "default: what the cluster publishes",
             },
             "network": text(LABEL_VALUE, "default: what the cluster publishes"),
-            "trustDomain": text("^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$", "default: what the cluster publishes"),
+            "trustDomain": text(TRUST_DOMAIN, "default: what the cluster publishes"),
             "mergeTrustDomains": {
                 "type": "boolean",
                 "description": "true: AuthorizationPolicies take identities of its peers' trust domains for its own (trustDomainAliases), which Istio below 1.29 needs; false: they do not, and what was merged is so no longer; default: no new link merges them",
@@ -217,7 +262,7 @@ fn ca(description: &str) -> Value {
 
 fn pin() -> Value {
     let pin = json!({
-        "clusterUUID": text("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "UID of the namespace kube-system"),
+        "clusterUUID": text(UUID, "UID of the namespace kube-system"),
         "authnKey": text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of the cluster's key"),
         "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
     });
