@@ -16,13 +16,14 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use rustls::CertificateError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::tls;
 use crate::types::address::{Cidr, Endpoint, Host, is_inward};
+use crate::types::cause::find;
 use crate::types::name::Digest;
 use crate::types::time::Timestamp;
+use crate::types::tls_verdict::TlsVerdict;
 use crate::types::token::Token;
 use crate::wire::failure::{Failure, TlsFault, shown};
 
@@ -356,8 +357,8 @@ impl Peer {
         if let Some(refused) = find::<NotDialled>(error) {
             return refused.failure(&url);
         }
-        if let Some(tls) = find::<rustls::Error>(error) {
-            return Failure::Tls { url, fault: tls_fault(tls, self.given_ca) };
+        if let Some(verdict) = TlsVerdict::of(error) {
+            return Failure::Tls { url, fault: tls_fault(verdict, self.given_ca) };
         }
         if error.is_connect() && error.is_timeout() {
             let problem = format!("no connection within {} s", seconds(self.limits.connect));
@@ -397,27 +398,18 @@ fn target(response: &Response) -> String {
     }
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors are not ours, and not all known")]
-fn tls_fault(error: &rustls::Error, given_ca: bool) -> TlsFault {
-    let at = |time: &rustls_pki_types::UnixTime| (Timestamp::EPOCH + Duration::from_secs(time.as_secs())).to_string();
-    let unknown_time = || "an unknown time".to_owned();
-    let rustls::Error::InvalidCertificate(certificate) = error else {
-        return TlsFault::Other { problem: shown(&error.to_string()) };
-    };
-    match certificate {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature if given_ca => TlsFault::NotByGivenCa,
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownIssuer,
-        CertificateError::ExpiredContext { not_after, .. } => TlsFault::Expired { at: at(not_after) },
-        CertificateError::Expired => TlsFault::Expired { at: unknown_time() },
-        CertificateError::NotValidYetContext { not_before, .. } => TlsFault::NotYetValid { at: at(not_before) },
-        CertificateError::NotValidYet => TlsFault::NotYetValid { at: unknown_time() },
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            // shown as `DnsName("m.example")`
-            let name = |shown: &String| shown.split('"').nth(1).unwrap_or(shown).to_owned();
-            TlsFault::WrongName { presented: presented.iter().take(8).map(name).collect() }
+/// The verdict, as far as stored plans and codes tell it apart.
+fn tls_fault(verdict: TlsVerdict, given_ca: bool) -> TlsFault {
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
+    match verdict {
+        TlsVerdict::UnknownIssuer if given_ca => TlsFault::NotByGivenCa,
+        TlsVerdict::UnknownIssuer => TlsFault::UnknownIssuer,
+        TlsVerdict::Expired { at } => TlsFault::Expired { at: time(at) },
+        TlsVerdict::NotYetValid { at } => TlsFault::NotYetValid { at: time(at) },
+        TlsVerdict::WrongName { presented } => TlsFault::WrongName { presented },
+        other @ (TlsVerdict::Certificate(_) | TlsVerdict::Handshake(_)) => {
+            TlsFault::Other { problem: other.to_string() }
         }
-        CertificateError::NotValidForName => TlsFault::WrongName { presented: Vec::new() },
-        other => TlsFault::Other { problem: shown(&format!("its certificate is refused: {other}")) },
     }
 }
 
@@ -501,16 +493,6 @@ impl Resolve for Vetted {
             Ok(Box::new(admitted.into_iter()) as Addrs)
         })
     }
-}
-
-/// The first error of a type in a chain. `io::Error` hides what it wraps from `source`, so it is opened by hand.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    if let Some(found) = error.downcast_ref::<T>() {
-        return Some(found);
-    }
-    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let wrapped = wrapped.map(|wrapped| wrapped as &(dyn Error + 'static));
-    wrapped.and_then(find).or_else(|| error.source().and_then(find))
 }
 
 /// The last error of a chain, which says what happened.

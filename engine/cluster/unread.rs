@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::types::cause::{Cause, in_full};
 use crate::types::text::said;
+use crate::types::tls_verdict::TlsVerdict;
 
 /// Why objects cannot be read at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,13 @@ pub enum ReadError {
     /// The request, the connection, or the form of the answer.
     #[error("{}", said(&in_full(.0)))]
     Client(Cause<kube::Error>),
+    /// TLS was not agreed on.
+    #[error("no TLS with the apiserver: {verdict}{}", remedy(.verdict))]
+    Tls {
+        /// What is wrong.
+        #[source]
+        verdict: TlsVerdict,
+    },
     /// A place that nobody can be asked for.
     #[error(transparent)]
     Request(Cause<kube::core::request::Error>),
@@ -51,6 +59,31 @@ pub enum ReadError {
     /// Pods of a Service that selects none.
     #[error("the Service has no selector")]
     NoSelector,
+}
+
+/// Where to mend what is wrong with the TLS of an apiserver.
+fn remedy(verdict: &TlsVerdict) -> &'static str {
+    match verdict {
+        TlsVerdict::UnknownIssuer => {
+            "; correct `certificate-authority-data` of the kubeconfig, or add the CA of whatever opens TLS on the way"
+        }
+        TlsVerdict::WrongName { .. } => "; correct `server` of the kubeconfig, or say `tls-server-name` beside it",
+        TlsVerdict::Expired { .. } | TlsVerdict::NotYetValid { .. } => {
+            "; renew it there, and check the clock of this machine"
+        }
+        TlsVerdict::Certificate(_) | TlsVerdict::Handshake(_) => "",
+    }
+}
+
+/// Why a client could not ask.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the client's errors are not ours")]
+impl From<kube::Error> for ReadError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(_) => Self::Credentials,
+            error => TlsVerdict::of(&error).map_or_else(|| Self::Client(error.into()), |verdict| Self::Tls { verdict }),
+        }
+    }
 }
 
 impl ReadError {

@@ -275,7 +275,7 @@ impl From<kube::Error> for Ended {
                 let message = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
                 Self::Failed(ReadError::Status { code: status.code, message })
             }
-            error => Self::Failed(ReadError::Client(error.into())),
+            error => Self::Failed(error.into()),
         }
     }
 }

@@ -36,6 +36,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::server::{Body, BodyError};
 use crate::types::cause::Cause;
+use crate::types::tls_verdict::TlsVerdict;
 
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -120,8 +121,11 @@ pub enum UpstreamError {
     #[error("cannot connect: {}", with_cause(.0))]
     Handshake(#[source] Cause<hyper::Error>),
     /// Its certificate, or TLS itself.
-    #[error("TLS failed: {0}")]
-    Tls(#[source] Cause<io::Error>),
+    #[error("no TLS: {0}")]
+    Tls(#[source] TlsVerdict),
+    /// The connection broke during the TLS handshake.
+    #[error("cannot connect: {0}")]
+    TlsBroken(#[source] Cause<io::Error>),
     /// All connections are full.
     #[error("all {0} connections are in use")]
     Full(usize),
@@ -398,9 +402,9 @@ impl Inner {
         let _best_effort = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let shaking = self.tls.connect(self.origin.server_name.clone(), stream);
         let shaken = timeout(limits.handshake, shaking).await;
-        shaken
-            .map_err(|_| UpstreamError::Timeout(Awaited::TlsHandshake))?
-            .map_err(|error| UpstreamError::Tls(error.into()))
+        shaken.map_err(|_| UpstreamError::Timeout(Awaited::TlsHandshake))?.map_err(|error| {
+            TlsVerdict::of(&error).map_or_else(|| UpstreamError::TlsBroken(error.into()), UpstreamError::Tls)
+        })
     }
 
     async fn tcp(&self) -> Result<TcpStream, UpstreamError> {
@@ -460,7 +464,7 @@ pub(crate) fn reason(error: &UpstreamError) -> &'static str {
         | UpstreamError::NoAddress
         | UpstreamError::Connect(_)
         | UpstreamError::Handshake(_) => "cannot connect",
-        UpstreamError::Tls(_) => "TLS failed",
+        UpstreamError::Tls(_) | UpstreamError::TlsBroken(_) => "TLS failed",
         UpstreamError::Full(_) => "all connections are in use",
         UpstreamError::Broken(_) => "the connection broke",
         UpstreamError::Timeout(_) => "timed out",

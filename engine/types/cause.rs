@@ -47,6 +47,16 @@ impl<E: Error> Error for Cause<E> {
     }
 }
 
+/// The first error of a type in a chain. `io::Error` hides what it wraps from `source`, so it is opened by hand.
+pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref::<T>() {
+        return Some(found);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = wrapped.map(|wrapped| wrapped as &(dyn Error + 'static));
+    wrapped.and_then(find).or_else(|| error.source().and_then(find))
+}
+
 /// What caused an error, the nearest first; what only repeats the one before is left out.
 pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
     let mut causes = Vec::new();

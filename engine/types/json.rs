@@ -2,19 +2,19 @@
 //! duplicate names).
 
 use std::fmt;
-use std::str::Utf8Error;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::types::cause::Cause;
+use crate::types::encoding::{NotText, plain};
 
 /// Text that is no strict JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// Bytes that are no characters.
+    /// Bytes that are no plain text.
     #[error("not JSON as we read it: {0}")]
-    NotUtf8(#[from] Utf8Error),
+    NotText(#[from] NotText),
     /// A slip in the text.
     #[error("not JSON as we read it: {0}")]
     Syntax(Cause<serde_json::Error>),
@@ -22,7 +22,7 @@ pub enum JsonError {
 
 /// Reads one JSON value. Duplicate keys, trailing bytes, a byte order mark and more than 127 levels are errors.
 pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonError> {
-    let text = std::str::from_utf8(bytes)?;
+    let text = plain(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut deserializer).map_err(|error| JsonError::Syntax(error.into()))?;
     deserializer.end().map_err(|error| JsonError::Syntax(error.into()))?;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::types::encoding::{NotText, decoded};
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 use serde_json::{Map, Number, Value};
 
@@ -30,8 +31,8 @@ pub enum YamlFault {
         most: usize,
     },
     /// The bytes are no text.
-    #[error("it is not UTF-8")]
-    NotUtf8,
+    #[error(transparent)]
+    NotText(#[from] NotText),
     /// It is nested too deeply.
     #[error("line {line}: more than {MAX_DEPTH} levels are nested")]
     TooDeep {
@@ -89,7 +90,7 @@ impl YamlFault {
     /// The line that is wrong.
     pub fn line(&self) -> usize {
         match self {
-            Self::TooLarge { .. } | Self::NotUtf8 => 1,
+            Self::TooLarge { .. } | Self::NotText(_) => 1,
             Self::TooDeep { line }
             | Self::TooManyValues { line, .. }
             | Self::Alias { line }
@@ -147,7 +148,7 @@ pub fn value(text: &str, most: usize) -> Result<Value, YamlFault> {
 
 /// The same of bytes.
 pub(crate) fn value_of(bytes: &[u8], most: usize) -> Result<Value, YamlFault> {
-    value(std::str::from_utf8(bytes).map_err(|_| YamlFault::NotUtf8)?, most)
+    value(&decoded(bytes)?, most)
 }
 
 /// The documents of a text.
