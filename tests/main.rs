@@ -32,6 +32,7 @@ mod hostile_peer;
 mod init;
 mod invite;
 mod kill;
+mod kubeconfig;
 mod law;
 mod laws;
 mod manifests;

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::InClusterError;
 use kube::{Client, Config};
+
+use crate::cluster::kubeconfig::{Kubeconfig, KubeconfigFault};
+use crate::cluster::proxy::Environment;
 
 /// How long a connection to the apiserver may take to come up.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -12,14 +15,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Why the apiserver cannot even be addressed. Whether it answers shows later, and is waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// The kubeconfig cannot be read.
-    #[error("cannot read the kubeconfig {path}: {source}; name another with --kubeconfig")]
-    Kubeconfig {
-        /// Where it was looked for.
-        path: String,
-        /// What is wrong with it.
-        source: KubeconfigError,
-    },
+    /// The kubeconfig, or its current context, cannot be used.
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigFault),
     /// There is no kubeconfig, and this is no pod.
     #[error("cannot find this cluster's apiserver: {0}; outside a pod, name a kubeconfig with --kubeconfig")]
     InCluster(#[source] InClusterError),
@@ -44,12 +42,14 @@ pub struct Access {
 
 impl Access {
     /// From a kubeconfig, or, without one, from what every pod is given. Asks nobody yet.
-    pub async fn open(kubeconfig: Option<&Path>) -> Result<Self, AccessError> {
+    pub fn open(kubeconfig: Option<&Path>) -> Result<Self, AccessError> {
         let mut config = match kubeconfig {
             Some(path) => {
-                let broken = |source| AccessError::Kubeconfig { path: path.display().to_string(), source };
-                let kubeconfig = Kubeconfig::read_from(path).map_err(broken)?;
-                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(broken)?
+                // a role asks its own apiserver, without proxies
+                let way = Kubeconfig::read(Some(path))?.way(None, &Environment::default())?;
+                let mut config = way.config;
+                config.auth_info.exec = way.plugin.map(|plugin| plugin.lasting());
+                config
             }
             None => Config::incluster().map_err(AccessError::InCluster)?,
         };

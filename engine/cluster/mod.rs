@@ -4,6 +4,9 @@
 
 pub mod access;
 pub mod fetch;
+pub mod kubeconfig;
+pub mod plugin;
+pub mod proxy;
 pub(crate) mod tls;
 pub mod unread;
 pub mod watched;

@@ -71,7 +71,7 @@ impl Asking {
     }
 
     async fn page<T: DeserializeOwned>(&self, request: http::Request<Vec<u8>>) -> Result<List<T>, ReadError> {
-        let response = self.client.send(request.map(Body::from)).await.map_err(of_client)?;
+        let response = self.client.send(request.map(Body::from)).await.map_err(ReadError::from)?;
         let status = response.status();
         let most = MOST.min(self.left.load(Ordering::Relaxed));
         let body = Limited::new(response.into_body(), most).collect().await;
@@ -108,14 +108,5 @@ impl Asking {
         name: &str,
     ) -> Result<Option<Arc<T::Kept>>, ReadError> {
         Ok(self.objects::<T>(&Place::named(collection, name)).await?.into_values().next())
-    }
-}
-
-/// Why a client could not ask.
-#[allow(clippy::wildcard_enum_match_arm, reason = "the client's errors are not ours")]
-pub(super) fn of_client(error: kube::Error) -> ReadError {
-    match error {
-        kube::Error::Auth(_) => ReadError::Credentials,
-        error => ReadError::Client(error.into()),
     }
 }

@@ -6,22 +6,20 @@ use std::fmt;
 
 use std::time::Duration;
 
-use kube::config::KubeconfigError;
-
+use crate::cluster::kubeconfig::KubeconfigFault;
+use crate::cluster::plugin::PluginFault;
 use crate::cluster::unread::ReadError;
 use crate::istio::gateways::FoundGateways;
 use crate::istio::installed::{ClusterIdError, ROOT_CA};
 use crate::istio::mesh_config::MeshConfigError;
 use crate::model::layout::secret_name;
 use crate::types::address::ApiHost;
-use crate::types::cause::{Cause, in_full};
 use crate::types::certificate::{CertificateError, RootCertificate};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{
     ClusterId, ClusterName, ClusterUuid, Digest, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 use crate::types::object::MANAGER;
-use crate::types::text::said;
 
 /// What a value is, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +52,24 @@ pub enum Looked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// The context of its kubeconfig leads nowhere.
-    #[error("{}", said(&in_full(.0)))]
-    Kubeconfig(Cause<KubeconfigError>),
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigFault),
+    /// Its credential plugin gave nothing.
+    #[error(transparent)]
+    Plugin(#[from] PluginFault),
     /// The first question was not answered.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The first question was not answered, and a proxy stood between.
+    #[error("{source}; it was asked through the proxy {proxy} of {from}, and $NO_PROXY names what is reached without")]
+    ThroughProxy {
+        /// Why.
+        source: ReadError,
+        /// The proxy.
+        proxy: String,
+        /// What names it.
+        from: String,
+    },
     /// Not all questions were answered in this time.
     #[error("it did not answer everything in {} seconds", .0.as_secs())]
     Late(Duration),

@@ -283,7 +283,7 @@ where
     let (metrics, health) = (Metrics::new(), Health::default());
     tokio::spawn(telemetry::serve(probes, metrics.clone(), health.clone()));
     let Settings { kubeconfig, namespace, limits, tls, streaming, .. } = settings;
-    let access = Access::open(kubeconfig.as_deref()).await?;
+    let access = Access::open(kubeconfig.as_deref())?;
     let (lame_duck, server_limits) = (limits.lame_duck, limits.server(streaming));
     let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls };
     let service = tokio::select! {

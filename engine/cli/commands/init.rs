@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::checkout::{Checkout, FileChange, Limits};
 use crate::cli::global::Global;
-use crate::cluster::access::AccessError;
+use crate::cluster::kubeconfig::{Hidden, Kind, KubeconfigFault};
 use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
 use crate::onboarding::draft::{Draft, Options, draft, quoted};
@@ -28,8 +28,8 @@ use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::parse;
 use crate::types::object::{ADOPT_ANNOTATION, Object};
 
-/// Clusters that are looked into at a time.
-const AT_ONCE: usize = 16;
+/// Clusters that are looked into at a time: so many that those that do not answer hold up no other.
+const AT_ONCE: usize = 512;
 /// What git is to leave alone, and how it treats what the engine writes.
 const GIT_FILES: [(&str, &str); 2] = [
     (".gitignore", "/keys/\n"),
@@ -88,7 +88,8 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
     };
     let draft = draft(&seen.clusters, &options).map_err(Stop::Yaml)?;
     let written = !seen.clusters.is_empty();
-    let mut notes = notes(&seen, &secrets, &strangers, init.adopt);
+    let mut notes: Vec<String> = contexts.hidden().iter().map(hidden).collect();
+    notes.extend(self::notes(&seen, &secrets, &strangers, init.adopt));
     if written {
         let mut changes: Vec<FileChange> = draft.files.iter().map(|(path, text)| write(path, text)).collect();
         for (path, text) in GIT_FILES {
@@ -167,12 +168,14 @@ fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen
     let looking = futures_util::stream::iter(names.iter().map(|name| {
         let progress = &progress;
         async move {
-            let looked = contexts.look(name, now).await;
+            let looked = Box::pin(contexts.look(name, now)).await;
             progress.step();
             (name.clone(), looked)
         }
     }));
     let mut looked: BTreeMap<String, Looked> = runtime.block_on(looking.buffer_unordered(AT_ONCE).collect());
+    // a name that is still looked up is not waited for
+    runtime.shutdown_background();
     let (mut surveys, mut without, mut unreachable) = (Vec::new(), Vec::new(), Vec::new());
     for name in names {
         match looked.remove(name) {
@@ -239,6 +242,24 @@ fn annotated(mut object: Object, mesh: &MeshName) -> Object {
         }
     }
     object
+}
+
+/// What counts for nothing, as for kubectl, though somebody wrote it.
+fn hidden(entry: &Hidden) -> String {
+    let Hidden { kind, name, path, by } = entry;
+    let name = name.escape_debug();
+    let what = match kind {
+        Kind::Context => "its cluster was not looked into",
+        Kind::Cluster => "contexts of the former lead to the cluster of the latter",
+        Kind::User => "contexts of the former log in as the user of the latter",
+    };
+    let rename = match kind {
+        Kind::Context => {
+            format!("; `kubectl --kubeconfig {} config rename-context` gives it another name", quoted(path))
+        }
+        Kind::Cluster | Kind::User => "; give it another name there, also where contexts name it".to_owned(),
+    };
+    format!("the {kind} `{name}` of {path} is hidden by that of {by}: {what}{rename}")
 }
 
 fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool) -> Vec<String> {
@@ -410,7 +431,7 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
 #[error("{}", self.explanation())]
 pub(crate) enum InitError {
     /// The kubeconfig cannot be read.
-    Kubeconfig(#[source] AccessError),
+    Kubeconfig(#[source] KubeconfigFault),
     /// There are specs.
     SpecsThere {
         /// Their paths.
