@@ -1,10 +1,10 @@
 //! Facts of a cluster as the engine uses them: the spec's word first, then the lock's, then the name.
 
-use crate::types::address::{ApiHost, Gateway};
 use std::collections::BTreeMap;
 
 use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, Reach};
-use crate::model::mesh::{Cluster, Mesh};
+use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler};
+use crate::types::address::{ApiHost, Endpoint, Gateway};
 use crate::types::certificate::RootCertificate;
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
@@ -123,6 +123,17 @@ impl<'a> Known<'a> {
     fn wanted_trust_domain(&self) -> TrustDomain {
         let stated = self.cluster.trust_domain.clone().or_else(|| self.locked.public.trust_domain.clone());
         stated.or_else(|| self.cluster_domain().as_str().parse().ok()).unwrap_or_default()
+    }
+
+    /// Whether nobody knows which networks its standard configuration has, and it is yet to show it.
+    pub fn awaits_standard_networks(&self) -> bool {
+        let Cluster { istio, evidence, endpoint, reconciler, .. } = self.cluster;
+        self.locked.standard_mesh_networks.is_none()
+            && istio.standard_mesh_networks.is_none()
+            && istio.config == MeshConfigTarget::SharedMeshConfig
+            && *reconciler == Reconciler::Rendered
+            && evidence.requires(EvidenceField::Networks)
+            && !matches!(endpoint, Endpoint::File(_))
     }
 
     /// Its DNS domain.

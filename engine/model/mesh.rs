@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::Location;
@@ -304,6 +305,8 @@ pub struct Istio {
     pub dns_capture: bool,
     /// Somebody attests that istiod and all proxies are prepared.
     pub prepared: bool,
+    /// `meshNetworks` of the standard configuration by name, as the spec states them; `None`: it does not say.
+    pub standard_mesh_networks: Option<Map<String, Value>>,
 }
 
 /// Where roots and networks are written.

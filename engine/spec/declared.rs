@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use crate::model::mesh::{EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::spec::read::At;
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
@@ -184,6 +186,8 @@ pub struct IstioSpec {
     pub dns_capture: Option<At<bool>>,
     /// `prepared`.
     pub prepared: Option<At<bool>>,
+    /// `standardMeshNetworks`: networks by name; `none` is an empty map.
+    pub standard_mesh_networks: Option<At<Map<String, Value>>>,
 }
 
 /// Certificates, in a file of the checkout or in the spec.

@@ -62,7 +62,8 @@ pub(super) const CLUSTER: &[&str] = &[
 ];
 pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
-pub(super) const ISTIO: &[&str] = &["namespace", "revisions", "config", "dnsCapture", "prepared"];
+pub(super) const ISTIO: &[&str] =
+    &["namespace", "revisions", "config", "dnsCapture", "prepared", "standardMeshNetworks"];
 pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata", "pin", "evidence"];
 /// The same in Deckhouse's API, which knows neither pin nor evidence.
 const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
@@ -363,6 +364,7 @@ fn istio(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
         config: reader.choice(fields.get("config"), CONFIGS),
         dns_capture: reader.flag(fields.get("dnsCapture")),
         prepared: reader.flag(fields.get("prepared")),
+        standard_mesh_networks: reader.none_or_map(fields.get("standardMeshNetworks")),
     }
 }
 

@@ -139,6 +139,11 @@ pub(super) enum SpecFinding<'a> {
         /// What may be meant.
         near: Option<&'a str>,
     },
+    /// Neither `none` nor a mapping.
+    NotNoneOrMap {
+        /// What it is.
+        found: Found<'a>,
+    },
     /// Neither `true` nor `false`.
     NotFlag {
         /// What it is.
@@ -253,6 +258,7 @@ impl SpecFinding<'_> {
             | Self::Empty
             | Self::NotText { .. }
             | Self::Invalid { .. }
+            | Self::NotNoneOrMap { .. }
             | Self::NotFlag { .. }
             | Self::NotNumber { .. }
             | Self::NotChoice { .. }
@@ -309,6 +315,7 @@ impl SpecFinding<'_> {
             Self::NotText { found } => format!("expected a text, found {found}"),
             Self::PrivateKey => "expected no secret in a spec, found a private key".to_owned(),
             Self::Invalid { error, .. } => error.to_string(),
+            Self::NotNoneOrMap { found } => format!("expected `none` or a mapping, found {found}"),
             Self::NotFlag { found } => format!("expected `true` or `false`, found {found}"),
             Self::NotNumber { found, range } => {
                 let (least, most) = (range.start(), range.end());
@@ -374,6 +381,9 @@ impl SpecFinding<'_> {
             Self::FieldTwice { .. } => "take one of the two out",
             Self::Direct { .. } => LEAVE_DIRECT,
             Self::Empty => "fill it in, or leave the field out",
+            Self::NotNoneOrMap { .. } => {
+                "write `none`, or the networks by name as `global.meshNetworks` of Istio's values has them"
+            }
             Self::NotFlag { .. } => "write `true` or `false`, without quotes",
             Self::Agent => "use `rendered` and let a GitOps tool sync, or the engine of the version that rendered it",
             Self::Duration { .. } => "write for example `1h`",

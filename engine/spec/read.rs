@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use crate::spec::finding::{Found, SpecFinding};
 use crate::spec::tree::{Content, Entry, Findings, Node};
 use crate::types::diagnostic::{Diagnostic, Location};
@@ -164,6 +166,20 @@ impl Reader<'_> {
             Content::Scalar { text, plain: true } if text == "false" => false,
             _ => {
                 self.error(&node.at, &SpecFinding::NotFlag { found: node.found() });
+                return None;
+            }
+        };
+        Some(At { value, at: node.at.clone() })
+    }
+
+    /// `none`, or a mapping as it stands, which belongs to somebody else's format.
+    pub(super) fn none_or_map(&mut self, node: Option<&Arc<Node>>) -> Option<At<Map<String, Value>>> {
+        let node = node?;
+        let value = match (&node.content, node.value()) {
+            (Content::Scalar { text, .. }, _) if text == "none" => Map::new(),
+            (_, Value::Object(map)) => map,
+            _ => {
+                self.error(&node.at, &SpecFinding::NotNoneOrMap { found: node.found() });
                 return None;
             }
         };

@@ -189,6 +189,10 @@ fn cluster() -> Value {
         "config": words(CONFIGS, "sharedMeshConfig", "where roots and networks are written"),
         "dnsCapture": flag(true, "proxies capture DNS, so that services of peers resolve"),
         "prepared": flag(false, "somebody attests that istiod and all proxies are prepared"),
+        "standardMeshNetworks": {
+            "oneOf": [{ "const": "none" }, { "type": "object" }],
+            "description": "`meshNetworks` of Istio's standard configuration by name, where the cluster shows no evidence; ours take them up",
+        },
     });
     let gateway = json!({
         "address": plain("IP address or DNS name"),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
+use serde_json::{Map, Value};
 
 use crate::spec::finding::{Found, SpecFinding};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -31,6 +32,22 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// The node as JSON. A text without quotes is what YAML 1.2 takes it for.
+    pub(super) fn value(&self) -> Value {
+        match &self.content {
+            Content::Null => Value::Null,
+            Content::Scalar { text, plain: true } => match serde_json::from_str(text) {
+                Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
+                Ok(_) | Err(_) => Value::String(text.clone()),
+            },
+            Content::Scalar { text, plain: false } => Value::String(text.clone()),
+            Content::List(items) => items.iter().map(|item| item.value()).collect(),
+            Content::Map(entries) => {
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.value())).collect::<Map<_, _>>().into()
+            }
+        }
+    }
+
     /// Whether it has keys.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.content, Content::Map(_))

@@ -263,6 +263,43 @@ fn standard_networks_are_taken_up_and_ours_win() {
     }
 }
 
+/// Ours would replace them: an exporter that has just started knows as little of them as one that will never show any.
+#[test]
+fn networks_are_not_written_before_the_standard_ones_are_known() {
+    let written = |world: &World| {
+        let rendered = world.render("east");
+        let waits = rendered.waiting.iter().any(|(step, _)| step.to_string() == "render-networks/east");
+        let networks = file(&rendered, "configmap-isthmus-mesh.yaml").contains("meshNetworks:");
+        assert_ne!(waits, networks, "{:?}", rendered.waiting);
+        networks
+    };
+    let mut world = World::joined(&["east", "west"]);
+    world.locked("east").standard_mesh_networks = None;
+    assert!(written(&world), "a joined one keeps what the tree has");
+    for links in world.lock.links.values_mut() {
+        links.values_mut().for_each(|link| link.stage = Stage::Joining);
+    }
+    assert!(!written(&world));
+    let stated = |world: &World, stated: serde_json::Value| {
+        let mut world = world.clone();
+        let istio = &mut world.mesh.clusters.get_mut("east").unwrap().istio;
+        istio.standard_mesh_networks = Some(stated.as_object().unwrap().clone());
+        assert!(written(&world));
+        file(&world.render("east"), "configmap-isthmus-mesh.yaml")
+    };
+    let none = stated(&world, serde_json::json!({}));
+    let vm = stated(&world, serde_json::json!({ "vm": { "endpoints": [{ "fromCidr": "10.0.0.0/8" }] } }));
+    assert!(!none.contains("10.0.0.0/8") && vm.contains("fromCidr: 10.0.0.0/8"), "{vm}");
+    let mut closed = world.clone();
+    for links in closed.lock.links.values_mut() {
+        links.values_mut().for_each(|link| link.closed = Some(1));
+    }
+    assert!(written(&closed), "the secret that it had may be live yet");
+    world.locked("east").standard_mesh_networks = Some(String::new());
+    assert!(written(&world), "it shows that it has none");
+    assert_eq!(file(&world.render("east"), "configmap-isthmus-mesh.yaml"), none);
+}
+
 #[test]
 fn too_many_roots_are_an_error_that_names_the_limit() {
     let mut world = World::joined(&["east", "west"]);

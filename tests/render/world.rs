@@ -76,6 +76,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
             config: MeshConfigTarget::SharedMeshConfig,
             dns_capture: true,
             prepared: false,
+            standard_mesh_networks: None,
         },
         gateways: None,
         flat_network: false,
@@ -121,7 +122,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
                 .map(|address| isthmus::types::address::Gateway::new(address, 15443).unwrap())
                 .collect(),
         }),
-        standard_mesh_networks: None,
+        standard_mesh_networks: Some(String::new()),
         retiring: Vec::new(),
         joined_with: None,
         lost: false,

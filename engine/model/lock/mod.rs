@@ -77,7 +77,8 @@ pub struct LockedCluster {
     pub public: LockedPublic,
     /// From its private document, when it was read.
     pub private: Option<LockedPrivate>,
-    /// `meshNetworks` of Istio's standard configuration, which ours replace and therefore take up.
+    /// `meshNetworks` of Istio's standard configuration, which ours replace and therefore take up. Empty: it has none; `None`: it
+    /// was never seen.
     pub standard_mesh_networks: Option<String>,
     /// Root CAs that it no longer publishes and that stay trusted for a time, sorted by digest.
     pub retiring: Vec<RetiringRoot>,

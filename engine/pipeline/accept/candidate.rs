@@ -266,7 +266,7 @@ impl Candidate {
         if let Showing::Shown(evidence) = &self.news.evidence
             && let Some(standard) = evidence.mesh_config.seen()
         {
-            entry.standard_mesh_networks.clone_from(&standard.mesh_networks);
+            entry.standard_mesh_networks = Some(standard.mesh_networks.clone().unwrap_or_default());
         }
         entry.private = Some(new);
     }

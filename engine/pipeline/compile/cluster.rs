@@ -196,6 +196,7 @@ impl<'a> Compiler<'a> {
             config: spec.config.as_ref().map_or(MeshConfigTarget::SharedMeshConfig, |config| config.value),
             dns_capture: spec.dns_capture.as_ref().is_none_or(|capture| capture.value),
             prepared: spec.prepared.as_ref().is_some_and(|prepared| prepared.value),
+            standard_mesh_networks: spec.standard_mesh_networks.as_ref().map(|stated| stated.value.clone()),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::{ExtraFile, RenderedCluster};
 use crate::pipeline::render::pieces::Piece;
 use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Gateway;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision, TrustDomain};
@@ -150,7 +151,12 @@ pub(super) fn render(
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
     let mesh = mesh_config(reader, target);
-    let ours = networks(reader);
+    let mut ours = networks(reader);
+    if !ours.is_empty() && reader.keeps_standard_networks() {
+        ours.clear();
+        let reason = RenderWait::StandardNetworks { cluster: reader.cluster.name.clone() };
+        out.waiting.push((reader.step(StepKind::RenderNetworks), reason));
+    }
     let steps = vec![reader.step(StepKind::RenderTrust), reader.step(StepKind::RenderNetworks)];
     if target == MeshConfigTarget::SharedMeshConfig {
         let mut data = vec![("mesh", entries.mesh_config(&mesh)?)];
@@ -251,8 +257,15 @@ fn standard(
     ours: &BTreeMap<NetworkName, Network>,
     out: &mut RenderedCluster,
 ) -> Option<MeshNetworks> {
-    let text = reader.known?.locked.standard_mesh_networks.as_deref()?;
-    let standard = match parse_standard(text) {
+    let seen = reader.known?.locked.standard_mesh_networks.as_deref();
+    let stated = reader.cluster.istio.standard_mesh_networks.clone();
+    let networks = match (seen, stated) {
+        (Some(text), _) => parse_standard(text),
+        (None, Some(stated)) => by_name(stated),
+        (None, None) => return None,
+    };
+    let standard = match networks {
+        Ok(none) if none.is_empty() => return None,
         Ok(standard) => standard,
         Err(fault) => {
             out.warnings.push(broken_standard(reader, &fault));
@@ -284,11 +297,14 @@ fn parse_standard(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, St
         Value::Null => Value::Null,
         _ => return Err(StandardFault::NotMapping),
     };
-    let networks = match networks {
-        Value::Object(networks) => networks,
-        Value::Null => Map::new(),
-        _ => return Err(StandardFault::NetworksNotMapping),
-    };
+    match networks {
+        Value::Object(networks) => by_name(networks),
+        Value::Null => Ok(BTreeMap::new()),
+        _ => Err(StandardFault::NetworksNotMapping),
+    }
+}
+
+fn by_name(networks: Map<String, Value>) -> Result<BTreeMap<String, Map<String, Value>>, StandardFault> {
     let network = |(name, network)| match network {
         Value::Object(network) => Ok((name, network)),
         _ => Err(StandardFault::NetworkNotMapping { name }),

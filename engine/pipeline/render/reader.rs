@@ -32,6 +32,8 @@ pub(super) struct Link<'c> {
     pub(super) name: &'c ClusterName,
     pub(super) peer: &'c Peer<'c>,
     pub(super) stage: Stage,
+    /// It had a secret before it was begun again.
+    pub(super) closed: bool,
     /// Policies of the reader take identities of the peer's trust domain for their own.
     pub(super) merged: bool,
 }
@@ -57,6 +59,12 @@ impl<'c> Reader<'c> {
     pub(super) fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c Proxy)> + use<'r, 'c> {
         let live = self.links.iter().filter(|link| link.stage.has_network());
         live.filter_map(|link| Some((link, link.peer.proxy.as_ref()?)))
+    }
+
+    /// Whether its networks are not written yet: they would replace networks of which nobody knows. What may be live stays.
+    pub(super) fn keeps_standard_networks(&self) -> bool {
+        let may_be_live = |link: &Link<'_>| link.stage != Stage::Joining || link.closed;
+        self.known.is_some_and(|known| known.awaits_standard_networks()) && !self.links.iter().any(may_be_live)
     }
 
     /// An object of ours in the namespace of the cluster's istiod.

@@ -27,6 +27,11 @@ pub enum RenderWait {
         /// The reader.
         cluster: ClusterName,
     },
+    /// The reader's standard configuration, whose networks ours replace, was never seen.
+    StandardNetworks {
+        /// The reader.
+        cluster: ClusterName,
+    },
     /// The private document of a peer was never accepted.
     PrivateDocument {
         /// The peer.
@@ -42,6 +47,7 @@ impl RenderWait {
             Self::NotReached { .. } => Code::ClusterNotReached,
             Self::EngineKey => Code::KeyMissing,
             Self::RelayCa { .. } => Code::RelayCaMissing,
+            Self::StandardNetworks { .. } => Code::EvidenceUnknown,
             Self::PrivateDocument { .. } => Code::PrivateDocumentMissing,
         }
     }
@@ -60,6 +66,10 @@ impl RenderWait {
                 explain("a key of the engine's own: `engine keys new`, or `engine apply --create-keys`".to_owned())
             }
             Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA")),
+            Self::StandardNetworks { cluster } => explain(format!(
+                "evidence of `{cluster}` on `meshConfig`: which networks its standard configuration has, since ours replace them"
+            ))
+            .hint("if it will not show that, say `istio.standardMeshNetworks: none`, or which it has"),
             Self::PrivateDocument { cluster } => {
                 explain(format!("api host, gateways and network of `{cluster}`, from its private document"))
             }
