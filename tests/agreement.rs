@@ -330,16 +330,13 @@ fn a_stated_value_that_another_cluster_publishes_is_an_error() {
 #[test]
 fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
     for (from, to, words) in [
-        ("name: shop}\nspec: {", "name: shop}\nspec: {meshID: bazaar, ", "`meshID: shop`"),
         ("metadata: {name: shop}", "metadata: {name: bazaar}", "`metadata.name of the Mesh: shop`"),
         ("name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ", "`reconciler: rendered`"),
-        ("name: west}\nspec: {", "name: west}\nspec: {istio: {namespace: istio}, ", "`istio.namespace: istio-system`"),
         (
             "name: west}\nspec: {",
             "name: west}\nspec: {istio: {config: helmValues}, ",
             "`istio.config: sharedMeshConfig`",
         ),
-        ("name: west}\nspec: {", "name: west}\nspec: {flatNetwork: true, ", "`flatNetwork: false`"),
     ] {
         let checkout = Checkout::joined();
         checkout.edit("specs/mesh.yaml", from, to);
@@ -347,6 +344,89 @@ fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
             checkout.refuses(arguments, 4, &[words, "set `state: leaving` and apply until its links are gone"]);
         }
     }
+}
+
+/// Links that never had a secret carry no traffic that an edit could cut.
+#[test]
+fn an_edit_of_what_links_rest_on_is_taken_while_they_are_joining() {
+    let checkout = Checkout::new();
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {istio: {prepared: true}, ");
+    let relay_ca = |cluster: &str| {
+        let path = format!("metadata/{cluster}/public/public.json");
+        let document = fs::read_to_string(checkout.path(&path)).unwrap();
+        let mut document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        document.as_object_mut().unwrap().remove("relayCA");
+        checkout.write(&path, document.to_string().as_bytes());
+    };
+    relay_ca("east");
+    relay_ca("west");
+    checkout.engine(&["apply"]).done();
+    assert!(fs::read_to_string(checkout.path(LINKS)).unwrap().contains("stage: joining"));
+    checkout.edit("specs/mesh.yaml", "istio: {prepared: true}", "istio: {prepared: true, config: helmValues}");
+    checkout.engine(&["apply"]).done();
+    checkout.engine(&["apply"]).done();
+    assert!(fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap().contains("istioConfig: helmValues"));
+    assert!(checkout.path("values/west").exists());
+}
+
+/// Until the links are gone, everything stays where they rest on it.
+#[test]
+fn other_edits_of_what_links_rest_on_make_them_leave_and_join_anew() {
+    let peers = "rendered/west/configmap-isthmus-peers.yaml";
+    for (from, to, field, joined, wanted) in [
+        ("name: shop}\nspec: {", "name: shop}\nspec: {meshID: bazaar, ", "meshID", "shop", "bazaar"),
+        (
+            "name: west}\nspec: {",
+            "name: west}\nspec: {istio: {namespace: istio}, ",
+            "istio.namespace",
+            "istio-system",
+            "istio",
+        ),
+        ("name: west}\nspec: {", "name: west}\nspec: {flatNetwork: true, ", "flatNetwork", "false", "true"),
+    ] {
+        let checkout = Checkout::joined();
+        checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
+        checkout.edit("specs/mesh.yaml", from, to);
+        checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
+        let cost = format!("changes {field} from `{joined}` to `{wanted}`: its 2 links leave and join anew");
+        checkout.shows(&["plan"], 4, &[&cost, "--allow-delete"]);
+        let mut was_gone = false;
+        for _ in 0..8 {
+            checkout.engine(&["apply", "--allow-delete"]);
+            assert_eq!(checkout.engine(&["verify"]).code, 0, "{field}");
+            was_gone |= !checkout.path(SECRET).exists();
+            let text = fs::read_to_string(checkout.path(peers)).unwrap_or_default();
+            assert!(was_gone || field != "istio.namespace" || text.contains("namespace: istio-system"), "{text}");
+        }
+        assert!(was_gone && checkout.path(SECRET).exists(), "{field}");
+        checkout.shows(&["apply"], 0, &["No changes."]);
+        let entry = fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
+        assert!(entry.contains(wanted), "{field}: {entry}");
+    }
+}
+
+/// Nobody would reach it by a gateway that is not there.
+#[test]
+fn a_flat_network_ends_when_there_is_a_gateway() {
+    let checkout = Checkout::new();
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {flatNetwork: true, ");
+    let private = "metadata/west/private/multicluster.json";
+    let document = fs::read_to_string(checkout.path(private)).unwrap();
+    let mut flat: serde_json::Value = serde_json::from_str(&document).unwrap();
+    flat["ingressGateways"] = serde_json::json!([]);
+    checkout.write(private, flat.to_string().as_bytes());
+    checkout.engine(&["apply"]).done();
+    assert!(checkout.path(SECRET).exists());
+    checkout.edit("specs/mesh.yaml", "flatNetwork: true, ", "");
+    checkout.shows(&["apply"], 0, &["waits for a gateway of `west`, published or stated"]);
+    checkout.write(private, document.as_bytes());
+    for _ in 0..8 {
+        checkout.engine(&["apply", "--allow-delete"]);
+    }
+    checkout.shows(&["apply"], 0, &["No changes."]);
+    let networks = fs::read_to_string(checkout.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
+    assert!(checkout.path(SECRET).exists() && networks.contains("15443"), "{networks}");
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, Reach};
-use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler};
+use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, Stated};
 use crate::types::address::{ApiHost, Endpoint, Gateway};
 use crate::types::certificate::RootCertificate;
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Namespace, NetworkName, Revision, TrustDomain,
+    ClusterDomain, ClusterId, ClusterName, ClusterUuid, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 
 /// A cluster whose public document is in the lock.
@@ -136,6 +136,18 @@ impl<'a> Known<'a> {
             && !matches!(endpoint, Endpoint::File(_))
     }
 
+    /// Whether it is to be reached by gateways, and none is known yet.
+    pub fn awaits_gateways(&self) -> bool {
+        let is_published = self.locked.private.as_ref().is_some_and(|private| !private.gateways.is_empty());
+        let is_stated = self.cluster.gateways.as_ref().is_some_and(|gateways| !gateways.is_empty());
+        self.cluster.flat_network && !self.cluster.stated().flat_network && !is_published && !is_stated
+    }
+
+    /// `meshID` of its Mesh. It stays while a link names the cluster.
+    pub fn mesh_id(&self, mesh: &'a Mesh) -> &'a MeshId {
+        self.joined_with().map_or(&mesh.mesh_id, |joined| &joined.spec.mesh_id)
+    }
+
     /// Its DNS domain.
     pub fn cluster_domain(&self) -> &'a ClusterDomain {
         &self.cluster.cluster_domain
@@ -175,17 +187,33 @@ impl<'a> Known<'a> {
     }
 }
 
+/// Fields that the specs edit while links rest on them stay as they were until the last of these is gone; [`Cluster::stated`]
+/// holds what is wanted.
+pub(crate) fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
+    for (name, cluster) in &mut mesh.clusters {
+        let joined = lock.clusters.get(name).and_then(|locked| locked.joined_with.as_ref());
+        let Some(joined) = joined.map(|joined| &joined.spec) else { continue };
+        let stated = cluster.stated();
+        cluster.cluster_domain.clone_from(&joined.cluster_domain);
+        cluster.istio.namespace.clone_from(&joined.istio_namespace);
+        cluster.flat_network = joined.flat_network;
+        let in_use = cluster.stated();
+        cluster.stated = (stated != in_use).then_some(stated);
+    }
+}
+
 /// What specs say of a cluster that no edit changes while a link names it.
 pub fn joined_spec(mesh: &Mesh, cluster: &Cluster) -> JoinedSpec {
+    let Stated { cluster_domain, istio_namespace, flat_network } = cluster.stated();
     JoinedSpec {
         mesh: mesh.name.clone(),
         mesh_id: mesh.mesh_id.clone(),
         require_token: mesh.require_token,
         reconciler: cluster.reconciler,
-        cluster_domain: cluster.cluster_domain.clone(),
-        istio_namespace: cluster.istio.namespace.clone(),
+        cluster_domain,
+        istio_namespace,
         istio_config: cluster.istio.config,
-        flat_network: cluster.flat_network,
+        flat_network,
     }
 }
 

@@ -142,8 +142,22 @@ pub struct Cluster {
     pub settle: Duration,
     /// How long a root CA stays trusted after the cluster published it last.
     pub root_overlap: Duration,
+    /// What its spec says now of fields that stay as they were while links rest on them; `None`: nothing else.
+    pub stated: Option<Stated>,
     /// Root CAs that are trusted no longer, whatever the cluster publishes: SHA-256 of the DER.
     pub distrust: BTreeSet<Digest>,
+}
+
+/// Fields of a cluster with which its links are begun. While there are any, the fields of [`Cluster`] itself hold what these rest
+/// on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stated {
+    /// `clusterDomain`.
+    pub cluster_domain: ClusterDomain,
+    /// `istio.namespace`.
+    pub istio_namespace: Namespace,
+    /// `flatNetwork`.
+    pub flat_network: bool,
 }
 
 /// Whether the links of a cluster wait for what it shows to be live.
@@ -211,6 +225,15 @@ impl EvidenceRule {
 }
 
 impl Cluster {
+    /// With what links of it would be begun now.
+    pub fn stated(&self) -> Stated {
+        self.stated.clone().unwrap_or_else(|| Stated {
+            cluster_domain: self.cluster_domain.clone(),
+            istio_namespace: self.istio.namespace.clone(),
+            flat_network: self.flat_network,
+        })
+    }
+
     /// Whether the engine, or Deckhouse for it, acts in the cluster from this checkout.
     pub fn is_ours(&self) -> bool {
         self.reconciler != Reconciler::External

@@ -225,9 +225,9 @@ fn of_spec(policy: &Policy, cluster: &Cluster, violations: &mut Vec<Violation>) 
         violated(Subject::Reconciler, &rule.at, found.to_owned());
     }
     if let Some(rule) = policy.namespaces.as_ref().filter(|_| cluster.is_ours())
-        && !rule.value.contains(&cluster.istio.namespace)
+        && !rule.value.contains(&cluster.stated().istio_namespace)
     {
-        violated(Subject::Namespace, &rule.at, cluster.istio.namespace.to_string());
+        violated(Subject::Namespace, &rule.at, cluster.stated().istio_namespace.to_string());
     }
     if let Some(rule) = policy.without_evidence.as_ref().filter(|rule| !rule.value.contains(&cluster.name)) {
         let attested = match &cluster.evidence {

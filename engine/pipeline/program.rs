@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
-use crate::model::known::{Known, joined_spec};
+use crate::model::known::{Known, joined_spec, keep_what_links_rest_on};
 use crate::model::layout::POLICY;
-use crate::model::lock::{Edit, Lock, Unreadable};
+use crate::model::lock::{Edit, Lock, MESH_NAME, Unreadable};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::model::policy::Policy;
 use crate::pipeline::compile;
@@ -164,7 +164,7 @@ impl Program {
         let templates = templates.map_err(|found| findings.extend(found)).ok();
         let policy = policy.map_err(|found| findings.extend(found)).ok();
         let compiled = compiled.map_err(|found| findings.extend(found)).ok();
-        let (Some((lock, unreadable)), Some(templates), Some(policy), Some((mesh, mut warnings))) =
+        let (Some((lock, unreadable)), Some(templates), Some(policy), Some((mut mesh, mut warnings))) =
             (lock, templates, policy, compiled)
         else {
             return Err(Stop::Findings(findings));
@@ -173,6 +173,7 @@ impl Program {
             warnings.push(Diagnostic { severity: Severity::Warning, ..finding.clone() });
         }
         let lock_files = input.lock.clone();
+        keep_what_links_rest_on(&mut mesh, &lock);
         let program = Self { mesh, lock, unreadable, warnings, templates, policy, lock_files };
         program.refuse_vanished()?;
         program.refuse_edits()?;
@@ -232,6 +233,8 @@ impl Program {
                 continue;
             };
             let mut edits = joined.spec.edits(&joined_spec(&self.mesh, cluster));
+            // links that never opened begin anew
+            edits.retain(|edit| edit.field == MESH_NAME || !self.lock.only_joins(name));
             // without relay and api-proxy all of its links are cut at once
             if cluster.reconciler == Reconciler::Rendered && cluster.components.is_none() {
                 let (field, joined, wanted) = ("multicluster.enabled", "true".to_owned(), "false".to_owned());

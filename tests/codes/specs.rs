@@ -73,8 +73,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             checkout.edit("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}");
             let vanished = checkout.engine(PLAN);
             checkout.edit("specs/mesh.yaml", "metadata: {name: north}", "metadata: {name: west}");
-            checkout.edit("specs/mesh.yaml", "spec: {metadata", "spec: {clusterDomain: east.local, metadata");
-            checkout.edit("specs/mesh.yaml", "west\"}}", "west\"}, clusterDomain: east.local}");
+            checkout.edit("specs/mesh.yaml", "spec: {metadata", "spec: {istio: {config: helmValues}, metadata");
             let edited = checkout.engine(PLAN);
             assert_eq!((vanished.code, edited.code), (4, 4), "{vanished}\n{edited}");
             vec![vanished, edited]

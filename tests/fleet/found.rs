@@ -124,8 +124,8 @@ fn edit(cluster: usize, field: &'static str, choice: usize) -> Step {
 /// The value stays out of effect, the links flow, and there is a way to it.
 #[test]
 fn what_no_edit_changes_while_joined_is_refused_and_has_a_way_out() {
-    let fields = ["reconciler", "istio.config", "istio.namespace", "flatNetwork"];
-    let of_mesh = ["metadata.name", "meshID", "credentials.requireToken"];
+    let fields = ["reconciler", "istio.config"];
+    let of_mesh = ["metadata.name", "credentials.requireToken"];
     let edits = fields.into_iter().map(|field| edit(0, field, 0));
     for edit in edits.chain(of_mesh.into_iter().map(|field| Step::Edit(Edit::Mesh(field, 0)))) {
         let mut walk = Walk::new(super::joined(2, false), &[]);

@@ -27,17 +27,8 @@ const START: i64 = 1_790_000_000;
 const HOUR: i64 = 3600;
 
 /// Fields that no edit changes while links rest on them.
-const JOINED_WITH: [&str; 9] = [
-    "metadata.name",
-    "meshID",
-    "credentials.requireToken",
-    "reconciler",
-    "clusterDomain",
-    "istio.namespace",
-    "istio.config",
-    "flatNetwork",
-    "multicluster.enabled",
-];
+const JOINED_WITH: [&str; 5] =
+    ["metadata.name", "credentials.requireToken", "reconciler", "istio.config", "multicluster.enabled"];
 
 /// What a link needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -843,7 +834,7 @@ impl Fleet {
         let field = field.trim_end_matches(" of the Mesh");
         let field = JOINED_WITH.into_iter().find(|known| *known == field).unwrap();
         let value = serde_json::from_str::<bool>(value).map_or_else(|_| value.into(), serde_json::Value::from);
-        let of_mesh = ["metadata.name", "meshID", "credentials.requireToken"].contains(&field);
+        let of_mesh = ["metadata.name", "credentials.requireToken"].contains(&field);
         let fields = if of_mesh { Some(&mut self.wish.mesh) } else { self.wish.clusters.get_mut(cluster) };
         if let Some(fields) = fields {
             fields.insert(field, value);

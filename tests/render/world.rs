@@ -79,6 +79,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
             standard_mesh_networks: None,
         },
         gateways: None,
+        stated: None,
         flat_network: false,
         api: Api::default(),
         allow: Allow::default(),

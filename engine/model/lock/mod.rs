@@ -32,6 +32,9 @@ use crate::wire::metadata::IstioFacts;
 /// Version of the lock's format that this engine writes, and the newest it reads.
 pub const LOCK_VERSION: u32 = 2;
 
+/// The field of an edit of the Mesh's name.
+pub(crate) const MESH_NAME: &str = "metadata.name of the Mesh";
+
 /// Everything that was learned and accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lock {
@@ -147,7 +150,8 @@ pub struct Reach {
     pub gateways: Vec<Gateway>,
 }
 
-/// What specs said when the links of a cluster were begun, and what no edit changes while there is one.
+/// What specs said when the links of a cluster were begun, and what no edit changes while there is one. Some edits are refused
+/// ([`edits`](Self::edits)), others make the links leave and join anew ([`renamed`](JoinedWith::renamed)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JoinedSpec {
@@ -290,7 +294,8 @@ pub struct Edit {
 }
 
 impl JoinedSpec {
-    /// The fields that differ. That a token is no longer required breaks no link.
+    /// The fields that differ and are refused. That a token is no longer required breaks no link. The first is the Mesh's name, by
+    /// which all that is written is known.
     pub fn edits(&self, wanted: &Self) -> Vec<Edit> {
         fn text<T: Serialize>(value: &T) -> String {
             serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
@@ -301,13 +306,9 @@ impl JoinedSpec {
                 edits.push(Edit { field, joined, wanted });
             }
         };
-        compare("metadata.name of the Mesh", text(&self.mesh), text(&wanted.mesh));
-        compare("meshID", text(&self.mesh_id), text(&wanted.mesh_id));
+        compare(MESH_NAME, text(&self.mesh), text(&wanted.mesh));
         compare("reconciler", text(&self.reconciler), text(&wanted.reconciler));
-        compare("clusterDomain", text(&self.cluster_domain), text(&wanted.cluster_domain));
-        compare("istio.namespace", text(&self.istio_namespace), text(&wanted.istio_namespace));
         compare("istio.config", text(&self.istio_config), text(&wanted.istio_config));
-        compare("flatNetwork", text(&self.flat_network), text(&wanted.flat_network));
         if wanted.require_token && !self.require_token {
             compare("credentials.requireToken", text(&false), text(&true));
         }
@@ -316,13 +317,16 @@ impl JoinedSpec {
 }
 
 impl JoinedWith {
-    /// What keeps links that were begun with one from going on with the other: istiod and relays of readers name the cluster
-    /// by it.
+    /// What keeps links that were begun with one from going on with the other: istiod, relays and peers know the cluster by it.
     pub fn renamed(&self, wanted: &Self) -> Vec<Edit> {
         let fields = [
             ("clusterID", self.cluster_id.to_string(), wanted.cluster_id.to_string()),
             ("network", self.network.to_string(), wanted.network.to_string()),
             ("trustDomain", self.trust_domain.to_string(), wanted.trust_domain.to_string()),
+            ("meshID", self.spec.mesh_id.to_string(), wanted.spec.mesh_id.to_string()),
+            ("clusterDomain", self.spec.cluster_domain.to_string(), wanted.spec.cluster_domain.to_string()),
+            ("istio.namespace", self.spec.istio_namespace.to_string(), wanted.spec.istio_namespace.to_string()),
+            ("flatNetwork", self.spec.flat_network.to_string(), wanted.spec.flat_network.to_string()),
         ];
         let edits = fields.into_iter().map(|(field, joined, wanted)| Edit { field, joined, wanted });
         edits.filter(|edit| edit.joined != edit.wanted).collect()
@@ -334,6 +338,14 @@ impl Lock {
     pub fn linked(&self) -> impl Iterator<Item = &ClusterName> {
         let links = self.links.iter().filter(|(_, links)| !links.is_empty());
         links.flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()))
+    }
+
+    /// Whether no link of a cluster, in either direction, ever had a secret: then nothing that is live rests on it.
+    pub(crate) fn only_joins(&self, cluster: &ClusterName) -> bool {
+        let links =
+            self.links.iter().flat_map(|(reader, links)| links.iter().map(move |(peer, link)| (reader, peer, link)));
+        let mut of_it = links.filter(|(reader, peer, _)| *reader == cluster || *peer == cluster);
+        of_it.all(|(_, _, link)| link.stage == Stage::Joining && link.closed.is_none())
     }
 
     /// Clusters that no link names forget with what they were joined.

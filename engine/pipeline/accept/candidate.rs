@@ -11,7 +11,7 @@ use crate::pipeline::observe::{Failure, Observation, Private};
 use crate::types::address::{Endpoint, Gateway, Host};
 use crate::types::certificate::{RootCertificate, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
-use crate::types::name::{ClusterName, Digest};
+use crate::types::name::{ClusterDomain, ClusterName, Digest};
 use crate::types::time::Timestamp;
 use crate::wire::metadata::{PrivateDocument, PublicDocument};
 
@@ -83,11 +83,11 @@ impl Judge<'_> {
             Ok(roots) => roots,
             Err(error) => return candidate.failed(FailReason::RootCa(error)),
         };
-        if let Some(domain) = document.cluster_domain.as_ref().filter(|domain| **domain != cluster.cluster_domain) {
-            return candidate.failed(FailReason::ClusterDomain {
-                published: domain.clone(),
-                stated: cluster.cluster_domain.clone(),
-            });
+        // while links rest on another one, it may publish either
+        let stated = cluster.stated().cluster_domain;
+        let is_known = |domain: &&ClusterDomain| **domain == cluster.cluster_domain || **domain == stated;
+        if let Some(domain) = document.cluster_domain.as_ref().filter(|domain| !is_known(domain)) {
+            return candidate.failed(FailReason::ClusterDomain { published: domain.clone(), stated });
         }
         let mut public = locked_public(document, roots);
         if let Some(known) = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid) {

@@ -23,7 +23,8 @@ impl Links<'_> {
             let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
             let wanted = self.mesh.links(reader, peer) && !begins_anew;
             let link = Link::new(reader, peer);
-            if begins_anew && self.is_set_aside(&link) && self.never_opened(&link) {
+            let is_kept = link.ends().into_iter().any(|end| self.keeps_stages(end));
+            if begins_anew && (!is_kept || self.is_set_aside(&link)) && self.never_opened(&link) {
                 self.remove(&link, *stage);
                 continue;
             }

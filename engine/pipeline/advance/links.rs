@@ -9,7 +9,7 @@ use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{Accepted, News, Showing, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::types::name::ClusterName;
-use crate::types::step::StepId;
+use crate::types::step::{StepId, StepKind};
 use crate::types::time::Timestamp;
 use crate::wire::metadata::Evidence;
 
@@ -50,7 +50,7 @@ pub(super) struct Links<'a> {
     pub(super) rebuilt: BTreeSet<&'a ClusterName>,
     /// Clusters that are gone for good.
     pub(super) lost: BTreeSet<&'a ClusterName>,
-    /// Clusters that get another cluster ID, network or trust domain: their links leave and join anew.
+    /// Clusters of which something is edited that links rest on: these leave and join anew.
     pub(super) renamed: BTreeSet<&'a ClusterName>,
     /// The time of the run.
     pub(super) now: Timestamp,
@@ -97,6 +97,16 @@ impl<'a> Links<'a> {
                 entry.closed = None;
             }
             self.advanced.moves.insert(link.clone(), Move { from, to: Some(stage), unproven });
+        }
+    }
+
+    /// A cluster that is to be reached by gateways keeps its links until one of these is known.
+    pub(super) fn wait_for_gateways(&mut self) {
+        for name in self.mesh.clusters.keys() {
+            if self.known(name).is_some_and(|known| known.awaits_gateways()) {
+                let wait = LinkWait::Gateways { cluster: name.clone() };
+                self.advanced.waits.entry(StepId::of(StepKind::DiscoverProxy, name)).or_default().push(wait);
+            }
         }
     }
 

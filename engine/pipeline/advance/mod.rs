@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::links::Links;
 use crate::model::known::Known;
-use crate::model::lock::{Edit, LockedCluster};
+use crate::model::lock::{Edit, LockedCluster, MESH_NAME};
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, News};
 use crate::types::name::ClusterName;
@@ -53,8 +53,12 @@ pub fn advance<'a>(
         declared || lock.clusters.get(*name).is_some_and(|locked: &LockedCluster| locked.lost)
     };
     let renamed = |name: &'a ClusterName| {
-        let known = Known::of(mesh, &accepted.lock, name)?;
-        let edits = known.joined_with()?.renamed(&known.joins_with(mesh)?);
+        let known = Known::of(mesh, &accepted.lock, name).filter(|known| !known.awaits_gateways())?;
+        let (joined, wanted) = (known.joined_with()?, known.joins_with(mesh)?);
+        let mut edits = joined.renamed(&wanted);
+        if accepted.lock.only_joins(name) {
+            edits.extend(joined.spec.edits(&wanted.spec).into_iter().filter(|edit| edit.field != MESH_NAME));
+        }
         (!edits.is_empty()).then_some((name, edits))
     };
     let renamed: BTreeMap<&ClusterName, Vec<Edit>> = mesh.clusters.keys().filter_map(renamed).collect();
@@ -73,6 +77,7 @@ pub fn advance<'a>(
             ..Advanced::default()
         },
     };
+    links.wait_for_gateways();
     links.join();
     links.leave();
     links.merge_domains();

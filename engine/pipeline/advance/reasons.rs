@@ -38,6 +38,11 @@ pub enum LinkWait {
         /// Whose.
         cluster: ClusterName,
     },
+    /// Gateways of a cluster that says `flatNetwork: false` while its links rest on the opposite.
+    Gateways {
+        /// Whose.
+        cluster: ClusterName,
+    },
     /// The reader's relay has no CA yet.
     RelayCa {
         /// The reader.
@@ -191,7 +196,7 @@ impl LinkWait {
             Self::TrustChange { .. } => Code::TrustChangeHeldBack,
             Self::Paused { .. } => Code::ClusterPaused,
             Self::FirstEvidence { .. } => Code::LinkBegins,
-            Self::PrivateDocument { .. } => Code::PrivateDocumentMissing,
+            Self::PrivateDocument { .. } | Self::Gateways { .. } => Code::PrivateDocumentMissing,
             Self::RelayCa { .. } => Code::RelayCaMissing,
             Self::Evidence { reason: UnseenReason::NoEvidence, .. } => Code::EvidenceMissing,
             Self::Evidence { .. } => Code::EvidenceNotSeen,
@@ -220,6 +225,9 @@ impl LinkWait {
             Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`")),
             Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live")),
             Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`")),
+            Self::Gateways { cluster } => explain(format!(
+                "a gateway of `{cluster}`, published or stated: its links rest on `flatNetwork: true` until there is one"
+            )),
             Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA")),
             Self::Evidence { cluster, reason } => {
                 let (message, hint) = reason.message_and_hint();

@@ -57,6 +57,7 @@ impl<'a> Compiler<'a> {
                 gateways.dedup();
                 gateways
             }),
+            stated: None,
             flat_network: spec.flat_network.as_ref().is_some_and(|flat| flat.value),
             api: Api { host: spec.api_host.as_ref().map(|host| host.value.clone()), ca: api_ca },
             allow: Allow {
@@ -93,6 +94,7 @@ impl<'a> Compiler<'a> {
             merge_trust_domains: None,
             istio: self.istio(&IstioSpec::default(), Reconciler::External),
             gateways: None,
+            stated: None,
             flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),
             api: Api::default(),
             allow: Allow::default(),

@@ -180,7 +180,7 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
     if let Some(host) = components.api_host.as_ref().or(cluster.api.host.as_ref()) {
         flag("api-host", host.to_string());
     }
-    flag("mesh-id", reader.mesh.mesh_id.to_string());
+    flag("mesh-id", reader.mesh_id().to_string());
     flag("cluster-domain", cluster.cluster_domain.to_string());
     if let Some(id) = &cluster.cluster_id {
         flag("cluster-id", id.to_string());

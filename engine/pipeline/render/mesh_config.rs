@@ -327,7 +327,7 @@ fn values(
 ) -> Result<(&'static str, Value), Diagnostics> {
     let mesh = serde_json::to_value(mesh).map_err(internal)?;
     let mut global = Map::new();
-    global.insert("meshID".to_owned(), reader.mesh.mesh_id.as_str().into());
+    global.insert("meshID".to_owned(), reader.mesh_id().as_str().into());
     if let Some(network) = &reader.cluster.network {
         global.insert("network".to_owned(), network.as_str().into());
     }

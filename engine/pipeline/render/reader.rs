@@ -8,7 +8,7 @@ use crate::model::mesh::{Cluster, EngineKey, Mesh};
 use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
 use crate::pipeline::render::pieces::{Piece, PiecedConfigMap};
 use crate::pipeline::render::rendered::RenderedObject;
-use crate::types::name::{ClusterId, ClusterName, TrustDomain};
+use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
 
 /// A cluster as its readers see it.
@@ -59,6 +59,11 @@ impl<'c> Reader<'c> {
     pub(super) fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c Proxy)> + use<'r, 'c> {
         let live = self.links.iter().filter(|link| link.stage.has_network());
         live.filter_map(|link| Some((link, link.peer.proxy.as_ref()?)))
+    }
+
+    /// `global.meshID` of its Istio.
+    pub(super) fn mesh_id(&self) -> &'c MeshId {
+        self.known.map_or(&self.mesh.mesh_id, |known| known.mesh_id(self.mesh))
     }
 
     /// Whether its networks are not written yet: they would replace networks of which nobody knows. What may be live stays.
