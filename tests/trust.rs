@@ -1037,6 +1037,27 @@ fn a_peer_without_gateways_empties_nothing_unless_it_needs_none() {
     assert_eq!(accepted.lock, known.lock);
 }
 
+/// Its links rest on the network that it had, and would begin anew with the other's.
+#[test]
+fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobody_else() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    let mesh = world.compiled();
+    for own in ["alfa", "bravo"] {
+        let joined = Known::of(&mesh, &world.lock, &name(own)).unwrap().joins_with(&mesh);
+        world.lock.clusters.get_mut(own).unwrap().joined_with = joined;
+    }
+    let network = world.private("bravo").network_name.clone();
+    world.private("alfa").network_name = network;
+    let accepted = world.turn(&[]);
+    assert!(matches!(accepted.news["alfa"].private, Standing::Refused(_)), "{:?}", accepted.news["alfa"]);
+    assert_eq!(accepted.news["bravo"].private, Standing::Current);
+    assert_eq!(accepted.lock.clusters["alfa"], world.lock.clusters["alfa"]);
+    // a network that its spec states is used instead of the published one
+    world.says("alfa", "  network: of-alfa\n");
+    let accepted = world.turn(&[]);
+    assert_eq!(accepted.news["alfa"].private, Standing::Current);
+}
+
 #[test]
 fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
     let mut world = World::new(&["alfa", "bravo"]);

@@ -64,7 +64,10 @@ pub(super) fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap
     });
     check(TrustField::Network, &|cluster| cluster.network.as_ref().map(ToString::to_string), &|cluster, entry| {
         let known = Known { cluster, locked: entry };
-        known.proxy().map(|proxy| proxy.network.to_string()).into_iter().collect()
+        // what links rest on, and what they will rest on when they have begun anew
+        let published = entry.private.as_ref().filter(|_| cluster.network.is_none());
+        let published = published.map(|private| private.network.to_string());
+        known.proxy().map(|proxy| proxy.network.to_string()).into_iter().chain(published).collect()
     });
     for (name, finding) in refused {
         if let Some(candidate) = candidates.get_mut(&name) {
