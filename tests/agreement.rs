@@ -446,7 +446,7 @@ fn another_cluster_id_leaves_and_joins_anew_and_never_in_place() {
     checkout.shows(
         &["plan"],
         4,
-        &["`west` changes clusterID from `west` to `occident`: its 2 links leave and join anew, and carry no traffic meanwhile"],
+        &["2 links leave and join anew", "`west` changes clusterID from `west` to `occident`", "they carry no traffic"],
     );
     for _ in 0..8 {
         checkout.engine(&["apply", "--allow-delete"]);

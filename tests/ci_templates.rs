@@ -123,7 +123,7 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
     std::fs::write(&spec, text.replace("file://metadata/east\"}", STATED)).unwrap();
     place.run(run, &environment).done();
     assert!(
-        place.posted().starts_with("<!-- isthmus plan of . -->\n## `mesh shop")
+        place.posted().starts_with("<!-- isthmus plan of . -->\n## :warning: `mesh shop")
             && place.posted().contains("203.0.113.9")
     );
     assert!(place.calls().contains("api --silent repos/o/r/issues/7/comments"), "{}", place.calls());

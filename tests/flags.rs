@@ -25,6 +25,7 @@ const EXIT_CODE: Flag = Flag(&["--detailed-exitcode"]);
 const CLUSTER: Flag = Flag(&["--cluster", "west"]);
 const JSON: Flag = Flag(&["--output", "json"]);
 const VERBOSE: Flag = Flag(&["--verbose"]);
+const SUMMARY: Flag = Flag(&["--summary"]);
 const QUIET: Flag = Flag(&["--quiet"]);
 
 /// All flags of `apply` but `-C`, which every run has, and `--to tree` and `--yes`, which say what is so without them.
@@ -43,7 +44,8 @@ const OF_APPLY: &[Flag] = &[
     QUIET,
 ];
 /// All flags of `plan`, but those.
-const OF_PLAN: &[Flag] = &[LOCKED, OUT, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, CLUSTER, JSON, VERBOSE, QUIET];
+const OF_PLAN: &[Flag] =
+    &[LOCKED, OUT, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, CLUSTER, JSON, VERBOSE, QUIET, SUMMARY];
 
 /// Pairs that are refused, each with what the refusal has to say beside the names of the two.
 const REFUSED: &[(Flag, &[Flag], &str)] = &[
@@ -54,7 +56,7 @@ const REFUSED: &[(Flag, &[Flag], &str)] = &[
     (LOCKED, &[ACCEPT_TRUST, ALLOW_DELETE, CREATE_KEYS, WAIT, OUT], "asks no cluster and decides nothing"),
     (BASE, &[ACCEPT_TRUST, ALLOW_DELETE, OUT], "asks no cluster and decides nothing"),
     (CLUSTER, &[ACCEPT_TRUST], "concerns all its readers"),
-    (VERBOSE, &[QUIET], "cannot be used with"),
+    (VERBOSE, &[QUIET, SUMMARY], "cannot be used with"),
 ];
 
 /// Pairs of a command of which the second says nothing that the first does not: what is seen is that of the first alone.
@@ -67,7 +69,7 @@ const SAY_THE_SAME: &[(&str, Flag, &[Flag])] = &[
     // nothing waits in the run in which links begin to go
     ("apply", ALLOW_DELETE, &[WAIT, FAIL_ON_WAIT]),
     // a plan talks of warnings and of its file alone, and here there are no warnings
-    ("plan", QUIET, &[LOCKED, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, CLUSTER, JSON]),
+    ("plan", QUIET, &[LOCKED, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, CLUSTER, JSON, SUMMARY]),
 ];
 
 /// What a run showed and left behind.
@@ -92,6 +94,10 @@ fn prepared(flags: &[Flag]) -> Checkout {
         std::fs::remove_file(&private).unwrap();
     }
     checkout.engine(&["apply"]).done();
+    for cluster in ["east", "west"] {
+        let file = format!("rendered/{cluster}/clusterrole.rbac.authorization.k8s.io-isthmus-impersonate.yaml");
+        std::fs::remove_file(checkout.path(&file)).unwrap();
+    }
     for words in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-qm", "one"]] {
         checkout.git(words);
     }
@@ -99,10 +105,6 @@ fn prepared(flags: &[Flag]) -> Checkout {
         let endpoint = format!("file://metadata/{cluster}\"}}");
         let stated = format!("{endpoint}, gateways: [{{address: {address}, port: 15443}}]");
         checkout.edit("specs/mesh.yaml", &endpoint, &stated);
-    }
-    for cluster in ["east", "west"] {
-        let file = format!("rendered/{cluster}/clusterrole.rbac.authorization.k8s.io-isthmus-impersonate.yaml");
-        std::fs::remove_file(checkout.path(&file)).unwrap();
     }
     if flags.contains(&ALLOW_DELETE) {
         checkout.edit("specs/mesh.yaml", "{acceptForeignRoots", "{topology: pairs, pairs: [], acceptForeignRoots");

@@ -30,15 +30,16 @@ fn a_change_of_specs_shows_what_it_will_change_and_nothing_else() {
     assert!(said.contains("203.0.113.9") && said.contains("render-trust/west"), "{said}");
     assert!(!said.contains("render-secret"), "{said}");
     assert!(before == checkout.output());
-    // drift of the tree is not what a pull request is about
-    checkout.write("rendered/west/configmap-isthmus-mesh.yaml", b"by hand");
-    let again = checkout.engine(&["plan", "--base", "main"]);
-    assert_eq!((again.stdout, again.stderr), (ran.stdout, ran.stderr));
     let markdown = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
     insta::assert_snapshot!(markdown);
     let json = checkout.engine(&["plan", "--base", "main", "--output", "json"]).done();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["counts"]["update"], 1, "{json}");
+    let told: Vec<_> = json["securityRelevant"].as_array().unwrap().iter().map(|item| &item["code"]).collect();
+    assert_eq!(told, ["links-cut", "spec-edited"], "{json}");
+    // what lies in the tree and is not what the specs ask for comes with a merge, whatever they say
+    checkout.write("rendered/west/configmap-isthmus-mesh.yaml", b"by hand");
+    checkout.shows(&["plan", "--base", "main"], 4, &["`rendered/west/configmap-isthmus-mesh.yaml` is not ours"]);
 }
 
 #[test]
@@ -47,12 +48,15 @@ fn a_changed_lock_is_a_trust_change_on_top() {
     let lock = std::fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
     let uuid = lock.split("clusterUUID: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     checkout.write("lock/clusters/west.yaml", lock.replace(&uuid, "00000000-1111-4222-8333-444444444444").as_bytes());
-    let said = checkout.engine(&["plan", "--base", "main"]).done();
-    let first = said.lines().find(|line| line.starts_with('!')).unwrap();
-    assert!(first.contains("trust change of `west`"), "{said}");
-    let markdown = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
+    let ran = checkout.shows(&["plan", "--base", "main"], 4, &["! trust change of `west`: not accepted yet"]);
+    let mut marked = ran.stdout.lines().filter(|line| line.starts_with('!'));
+    assert!(marked.all(|line| line.contains("trust change of `west`") || line.contains("lock/clusters/west.yaml")));
+    let markdown = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]);
+    assert_eq!(markdown.code, 4, "{markdown}");
+    let markdown = markdown.stdout;
     assert!(
-        markdown.contains("Trust change of `west`: accepted") && markdown.contains("Merging this accepts `west@"),
+        markdown.contains(":warning: Trust change of `west`: not accepted yet")
+            && markdown.contains("Merging this accepts `west@"),
         "{markdown}"
     );
     assert!(markdown.contains(&uuid) && markdown.contains("lock/clusters/west.yaml"));
@@ -90,7 +94,7 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     checkout.edit("specs/mesh.yaml", "acceptForeignRots", "acceptForeignRoots");
     let ran = checkout.engine(&["plan", "--base", "HEAD", "--detailed-exitcode"]);
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.stdout.contains("No changes") && ran.stderr.contains("HEAD:specs/mesh.yaml:4"), "{ran}");
+    assert!(ran.stdout.contains("specs of `HEAD`") && ran.stderr.contains("HEAD:specs/mesh.yaml:4"), "{ran}");
     state_gateway(&checkout, "203.0.113.77");
     let ran = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
     assert!(ran.code == 0 && ran.stdout.contains("203.0.113.77"), "{ran}");

@@ -130,8 +130,13 @@ fn names_of_files() {
     checkout.write(&format!("templates/exporter/{evil}.yaml"), b"a: 1");
     is_shown_harmless(&checkout, &["plan"], 1, &["templates/exporter/\\u{1b}[2J", "no component template"]);
     std::fs::remove_dir_all(checkout.path("templates")).unwrap();
-    checkout.write(&format!("rendered/east/{evil}.yaml"), b"a: 1");
-    is_shown_harmless(&checkout, &["plan"], 0, &[]);
+    for path in [format!("rendered/east/{evil}.yaml"), format!("rendered/{evil}"), format!("values/{evil}/{evil}")] {
+        checkout.write(&path, b"a: 1");
+        for form in ["text", "markdown"] {
+            is_shown_harmless(&checkout, &["plan", "--output", form], 4, &["LINE"]);
+        }
+        std::fs::remove_file(checkout.path(&path)).unwrap();
+    }
     checkout.write(&format!("lock/{evil}.yaml"), b"a: 1");
     is_shown_harmless(&checkout, &["plan"], 1, &["lock"]);
 }
@@ -165,13 +170,12 @@ fn told_of_a_template(text: &str, exit: i32, severity: &str) {
 fn what_is_in_the_tree_and_goes() {
     let checkout = Checkout::joined();
     let folder = checkout.path("rendered/east");
-    let mut edited = 0;
+    let mut strangers = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let path = format!("rendered/east/{name}");
         let text = std::fs::read_to_string(checkout.path(&path)).unwrap();
         if text.contains("\nkind: ConfigMap\n") {
-            edited += 1;
             let more =
                 format!("\ndata:\n  more: {QUOTED}\n  {QUOTED}: a\n  lines: |\n    {}\n", "a\u{202e}b\n    c\u{2066}d");
             checkout.write(&path, text.replacen("\ndata:\n", &more, 1).as_bytes());
@@ -179,14 +183,24 @@ fn what_is_in_the_tree_and_goes() {
             let stranger = format!(
                 "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {QUOTED}\n  labels: {{app.kubernetes.io/managed-by: isthmus}}\n{other}"
             );
-            checkout.write(&format!("rendered/east/{edited}.yaml"), stranger.as_bytes());
+            strangers.push(stranger);
         }
     }
-    assert!(edited > 0);
+    assert!(!strangers.is_empty());
     is_shown_harmless(&checkout, &["plan"], 0, &["\\u{1b}[2J", "HIDDEN"]);
     is_shown_harmless(&checkout, &["plan", "-v"], 0, &["\\u{1b}[2J", "a\\u{202e}b"]);
     is_shown_harmless(&checkout, &["plan", "--output", "json"], 0, &["HIDDEN"]);
     is_shown_harmless(&checkout, &["plan", "--output", "markdown"], 0, &["HIDDEN"]);
+    for (at, stranger) in strangers.iter().enumerate() {
+        checkout.write(&format!("rendered/east/{at}.yaml"), stranger.as_bytes());
+    }
+    let list = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nmetadata: {{name: east, labels: {{app.kubernetes.io/managed-by: isthmus, isthmus.dev/mesh: shop, isthmus.dev/owner: tree}}}}\nresources: [{QUOTED}]\n{QUOTED}: 1\n"
+    );
+    checkout.write("rendered/east/kustomization.yaml", list.as_bytes());
+    for form in ["text", "json", "markdown"] {
+        is_shown_harmless(&checkout, &["plan", "--output", form], 4, &["not ours", "HIDDEN"]);
+    }
 }
 
 #[test]

@@ -110,6 +110,18 @@ impl Checkout {
         Ok(all.into_iter().collect())
     }
 
+    /// The paths of all files of a folder and of those below it, sorted; none when it is not there. As in
+    /// [`read_tree`](Self::read_tree), names that begin with a dot are skipped and anything but plain files is an error.
+    pub fn list_tree(&self, folder: &str, limits: Limits) -> Result<Vec<String>, CheckoutError> {
+        let Some(open) = self.folder(folder)? else { return Ok(Vec::new()) };
+        let mut walk = Walk { checkout: self, top: folder, filter: &|_| true, limits, batches: Vec::new(), files: 0 };
+        walk.folder(open.as_fd(), folder, 0)?;
+        let paths = walk.batches.iter().flat_map(|batch| batch.names.iter().map(|name| join(&batch.folder, name)));
+        let mut paths: Vec<String> = paths.collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
     /// Reads one file of up to 16 MiB; None when it, or a folder on its path, is not there.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CheckoutError> {
         self.open_file(path)?.map(|file| file.read()).transpose()

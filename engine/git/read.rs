@@ -33,7 +33,7 @@ impl fmt::Display for Uncommitted {
 }
 
 /// Whether two texts are the same but for carriage returns at the ends of lines.
-fn same_lines(one: &[u8], other: &[u8]) -> bool {
+pub fn same_lines(one: &[u8], other: &[u8]) -> bool {
     fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
     }
@@ -70,6 +70,12 @@ impl Repository {
         let commit = self.resolve(revision)?;
         let entries = self.entries(&commit, places, &|_| true)?;
         self.contents(entries, revision)
+    }
+
+    /// The paths of a revision's files, by path from the checkout.
+    pub fn paths_at(&self, revision: &str, places: &[&str]) -> Result<BTreeSet<String>, GitError> {
+        let commit = self.resolve(revision)?;
+        Ok(self.entries(&commit, places, &|_| true)?.into_iter().map(|entry| entry.path).collect())
     }
 
     /// Which files differ from the checked out commit. `there` are files as they were read, by path from the checkout, none for

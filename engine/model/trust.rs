@@ -187,12 +187,6 @@ pub enum TrustMeaning {
     ClusterId,
     /// A gateway at an address that the spec does not allow.
     Gateway,
-    /// Another api host in a lock that a pull request changes.
-    ApiHostInLock,
-    /// Another CA of the api-proxy in a lock that a pull request changes.
-    ApiCaInLock,
-    /// Another cluster ID in a lock that a pull request changes.
-    ClusterIdInLock,
     /// Another value than the spec pins.
     ContradictsPin {
         /// What is pinned.
@@ -233,9 +227,9 @@ impl TrustMeaning {
             Self::RootCa => TrustField::RootCa,
             Self::RelayCa => TrustField::RelayCa,
             Self::TrustDomain => TrustField::TrustDomain,
-            Self::ApiHost { .. } | Self::ApiHostInLock => TrustField::ApiHost,
-            Self::ApiCa | Self::ApiCaInLock => TrustField::ApiCa,
-            Self::ClusterId | Self::ClusterIdInLock => TrustField::ClusterId,
+            Self::ApiHost { .. } => TrustField::ApiHost,
+            Self::ApiCa => TrustField::ApiCa,
+            Self::ClusterId => TrustField::ClusterId,
             Self::Gateway => TrustField::Gateway,
             Self::ContradictsPin { what, .. }
             | Self::NotInPolicy { what, .. }
@@ -254,10 +248,10 @@ impl TrustMeaning {
             Self::RootCa => Code::RootCaChanged,
             Self::RelayCa => Code::RelayCaChanged,
             Self::TrustDomain => Code::TrustDomainChanged,
-            Self::ApiHost { known: true } | Self::ApiHostInLock => Code::ApiHostChanged,
+            Self::ApiHost { known: true } => Code::ApiHostChanged,
             Self::ApiHost { known: false } => Code::ApiHostNotAllowed,
-            Self::ApiCa | Self::ApiCaInLock => Code::ApiCaChanged,
-            Self::ClusterId | Self::ClusterIdInLock => Code::ClusterIdChanged,
+            Self::ApiCa => Code::ApiCaChanged,
+            Self::ClusterId => Code::ClusterIdChanged,
             Self::Gateway => Code::GatewayNotAllowed,
             Self::ContradictsPin { .. } => Code::ContradictsPin,
             Self::NotInPolicy { .. } => Code::PolicyViolated,
@@ -291,9 +285,6 @@ impl TrustMeaning {
             Self::ApiCa => "whoever this CA vouches for is taken for the api-proxy".to_owned(),
             Self::ClusterId => "its endpoints are registered under another cluster ID".to_owned(),
             Self::Gateway => "traffic for its network is sent to an address that the spec does not allow".to_owned(),
-            Self::ApiHostInLock => "istiod's requests, and the tokens with them, go there".to_owned(),
-            Self::ApiCaInLock => "whoever this CA vouches for answers as the cluster's apiserver".to_owned(),
-            Self::ClusterIdInLock => "istiod knows the cluster by it".to_owned(),
             Self::ContradictsPin { what, pinned, found } => {
                 format!("expected the {what} that the spec pins, {pinned}, found {found}")
             }
@@ -323,10 +314,7 @@ impl TrustMeaning {
             | Self::ApiHost { .. }
             | Self::ApiCa
             | Self::ClusterId
-            | Self::Gateway
-            | Self::ApiHostInLock
-            | Self::ApiCaInLock
-            | Self::ClusterIdInLock => None,
+            | Self::Gateway => None,
         };
         Explanation { code: self.code(), message, hint: hint.map(str::to_owned) }
     }
@@ -343,6 +331,8 @@ impl fmt::Display for TrustMeaning {
 pub enum Verdict {
     /// It waits for `--accept-trust`.
     HeldBack,
+    /// It stands in the lock that a pull request changes: merging it accepts it.
+    Proposed,
     /// It is approved in this turn, by `--accept-trust` or by a pin.
     Approved,
     /// No approval can help: the spec has to change.

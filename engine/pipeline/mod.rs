@@ -34,6 +34,8 @@ pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 pub use self::program::{Input, Program, Stop};
 pub use self::request::{Base, Facts, Request, Until, World};
 pub use self::run::{Decided, Run, Written};
@@ -60,13 +62,13 @@ pub fn run(
     let (mesh, only) = (&program.mesh, request.only.as_ref());
     let policy = world.base.as_ref().and_then(|base| base.policy).or(program.policy.as_ref());
     // who only looks at the state is shown that of any mesh
-    let only_looks = matches!((&facts, &until), (Facts::Locked, Until::Ordered | Until::Decided));
+    let only_looks = matches!((&facts, &until), (Facts::Locked, Until::Ordered | Until::Decided | Until::Compared));
     if let Some(policy) = policy.filter(|_| !only_looks) {
         policy::judge(policy, mesh, &program.lock).ok_or(Some(())).map_err(Stop::Findings)?;
     }
     let agreement = match until {
         // these write nothing and show nothing that could be deleted
-        Until::Observed | Until::Ordered => Agreement::default(),
+        Until::Observed | Until::Ordered | Until::Compared => Agreement::default(),
         Until::Verified | Until::Decided | Until::Rendered | Until::Planned | Until::Written(_) => {
             renamed::refuse_renamed(&mesh.name, world.tree)?;
             agreement::agreement(mesh, (&program.lock, &program.unreadable), world.tree, only)?
@@ -122,6 +124,9 @@ pub fn run(
     }
 
     run.given = render::given(mesh, &run.decided.advanced.lock, world.tree, world.narrow)?;
+    if let Until::Compared = until {
+        return render_all(program, run);
+    }
     if let Until::Rendered = until {
         if let Some(lost) = only.and_then(|only| agreement.lost.get(only)) {
             let mut findings = Diagnostics::new();
@@ -142,8 +147,7 @@ pub fn run(
         return Ok(Run { rendered, ..run });
     }
 
-    let tree = world.base.as_ref().map_or(world.tree, |base| base.tree);
-    let planned = plan::clusters::plan(program, &run.decided, &run.given, tree, (request, &agreement), world)?;
+    let planned = plan::clusters::plan(program, &run.decided, &run.given, (request, &agreement), world)?;
     run.plan = planned.plan;
     if let Some(lock) = planned.lock {
         run.decided.advanced.lock = lock;
@@ -161,6 +165,15 @@ pub fn run(
         }
     }
     Ok(run)
+}
+
+/// The objects of all clusters.
+fn render_all(program: &Program, run: Run) -> Result<Run, Stop> {
+    let rendering = run.rendering(program)?;
+    let names: Vec<&ClusterName> = program.mesh.clusters.keys().collect();
+    let one = |name: &&ClusterName| Ok(((*name).clone(), rendering.render(name).map_err(Stop::Findings)?));
+    let rendered = names.par_iter().map(one).collect::<Result<_, Stop>>()?;
+    Ok(Run { rendered, ..run })
 }
 
 /// Moves the links by what was accepted. What breaks the law stays as it was.

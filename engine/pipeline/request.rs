@@ -10,6 +10,9 @@ use crate::model::policy::Policy;
 use crate::model::trust::Approvals;
 use crate::pipeline::meter::Meter;
 use crate::pipeline::observe::{Ask, Observed};
+use crate::pipeline::plan::OverrideInForce;
+use crate::pipeline::program::Program;
+use crate::pipeline::render::Given;
 use crate::pipeline::sink::Sink;
 use crate::pipeline::tree::Tree;
 use crate::types::name::ClusterName;
@@ -57,6 +60,8 @@ pub enum Until<'a> {
     Ordered,
     /// Until the objects are there.
     Rendered,
+    /// The same, of a revision that a plan is compared with: nobody is given them, so the law is not asked.
+    Compared,
     /// Until the plan is there.
     Planned,
     /// To its end: the plan is carried out.
@@ -79,7 +84,17 @@ pub struct World<'a> {
 
 /// What a plan is compared with.
 pub struct Base<'a> {
-    /// Its rendered files.
+    /// How it was named.
+    pub revision: &'a str,
+    /// Its specs, templates and lock; `None` where it has no specs, or has findings.
+    pub program: Option<&'a Program>,
+    /// Whether it has findings, so that what is edited in its specs cannot be told.
+    pub has_findings: bool,
+    /// Its remote secrets that were made by hand.
+    pub given: &'a Given,
+    /// Its overrides of templates.
+    pub overrides: &'a [OverrideInForce],
+    /// What it renders; where it has findings, the rendered files that it holds.
     pub tree: &'a dyn Tree,
     /// Its lock.
     pub lock: &'a Lock,

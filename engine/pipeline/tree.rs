@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::checkout::CheckoutError;
-use crate::model::layout::{RENDERED, rendered_folder};
+use crate::model::layout::{RENDERED, is_below, rendered_folder};
 use crate::types::explanation::{Explain, Explanation};
 use crate::types::name::Digest;
 
@@ -30,6 +30,11 @@ pub enum File {
         /// The [inputs](crate::pipeline::render::RenderedObject::inputs) that give these bytes, if they are known.
         made_of: Option<Digest>,
     },
+    /// It is no file: it is what another revision renders. Its bytes are made when they are asked for.
+    Made {
+        /// The [inputs](crate::pipeline::render::RenderedObject::inputs) that give them.
+        made_of: Digest,
+    },
 }
 
 /// Files by folder. Reading one cluster's folder at a time keeps a plan of many clusters small.
@@ -44,6 +49,9 @@ pub trait Tree: Sync {
     fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
         Ok(self.cluster_files(cluster)?.into_keys().collect())
     }
+
+    /// The paths of all files below a folder of the checkout, however deep, but for those with a part that begins with a dot.
+    fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError>;
 
     /// One file of the checkout by its path.
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError>;
@@ -84,6 +92,11 @@ impl Tree for BTreeMap<String, Vec<u8>> {
             .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone())))
             .filter(|(name, _)| !name.contains('/'))
             .collect())
+    }
+
+    fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
+        let below = self.range(format!("{folder}/")..).map(|(path, _)| path).take_while(|path| is_below(folder, path));
+        Ok(below.filter(|path| !path.split('/').any(|part| part.starts_with('.'))).cloned().collect())
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {

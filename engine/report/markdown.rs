@@ -1,36 +1,42 @@
 //! A plan as a comment on a pull request.
 //!
-//! What needs a person stands on top and is never folded: trust changes, refusals, failures. Then the changes, folded by
-//! cluster. What does not fit is left out from the end, whole blocks at a time, and is counted. Every word that comes from
-//! elsewhere stands in code, so it can neither mention anybody, link anywhere nor close what it stands in.
+//! What needs a person stands on top and is never folded: what is relevant to security, refusals, failures. Then the changes,
+//! folded by cluster. What does not fit is left out from the end, whole blocks at a time, and is counted; an object that is not
+//! shown whole is named on top. Every word that comes from elsewhere stands in code, so it can neither mention anybody, link
+//! anywhere nor close what it stands in.
 
 use std::collections::BTreeMap;
 
 use crate::model::layout::KUSTOMIZATION;
-use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, FileStep, ObjectChange, OverrideInForce, Plan, Step, StepState};
 use crate::pipeline::template::Overridden;
+use crate::report::markdown_security::{
+    is_held_back, most_of, security_in_short, security_item, trust_change, trust_change_in_short,
+};
+use crate::report::security::is_told_by_files;
+use crate::report::spans::{LONGEST_FIELD, MOST_LINES, code, fence, field_lines, fold, html_code, plural, short};
 use crate::report::text::{Fields, in_clusters, summary};
 use crate::types::diagnostic::{Diagnostic, Severity};
 use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
+use crate::types::object::{
+    INPUTS_ANNOTATION, MANAGED_BY, MESH_LABEL, OWNER_LABEL, PART_OF, STEPS_ANNOTATION, SYNC_WAVE,
+};
 use crate::types::text::cut;
 
-/// Most characters of a comment on GitHub; elsewhere it is more.
-pub const MOST: usize = 65_536;
+/// Most characters of a comment: GitHub takes 65,536, elsewhere it is more, and whoever posts it adds a line or two.
+pub const MOST: usize = 65_000;
 /// Kept free for the words that say what was left out.
 const RESERVED: usize = 1_000;
-/// Most characters of one value.
-const LONGEST_VALUE: usize = 400;
 /// Most characters of a value of an override.
 const LONGEST_OVERRIDDEN: usize = 100;
-/// Most lines that show one object.
-const MOST_LINES: usize = 60;
 /// Most characters of one cluster's fold.
 const LARGEST_FOLD: usize = 16_000;
 /// Most entries of a list that is not folded.
 const MOST_LISTED: usize = 25;
+/// Kept free for the names of objects that are not shown whole.
+const RESERVED_FOR_CUT: usize = 3_000;
 
 /// Blocks within a budget.
 #[derive(Default)]
@@ -68,7 +74,13 @@ impl Comment {
     }
 
     fn leave_out(&mut self, what: &'static str) {
-        *self.left_out.entry(what).or_default() += 1;
+        self.leave_out_more(what, 1);
+    }
+
+    fn leave_out_more(&mut self, what: &'static str, count: usize) {
+        if count > 0 {
+            *self.left_out.entry(what).or_default() += count;
+        }
     }
 
     /// Adds each thing in full as long as the rest still fits in short, else in short. `names` are those of the details
@@ -78,8 +90,9 @@ impl Comment {
         names: [&'static str; 2],
         things: &'t [T],
         short: impl Fn(&'t T) -> String,
-        full: impl Fn(&'t T, usize) -> String,
-    ) {
+        mut full: impl FnMut(&'t T, usize) -> String,
+    ) -> Vec<bool> {
+        let mut are_whole = Vec::new();
         let lines: Vec<String> = things.iter().map(short).collect();
         let mut after: usize = lines.iter().map(|line| line.chars().count()).sum();
         let kept_free = self.kept_free;
@@ -89,7 +102,9 @@ impl Comment {
             let room = self.room();
             // what cannot even be named does not keep the first ones from being told
             let in_full = full(thing, room);
-            if self.add(&in_full) {
+            let is_whole = self.add(&in_full);
+            are_whole.push(is_whole);
+            if is_whole {
                 continue;
             }
             self.kept_free = kept_free;
@@ -98,45 +113,43 @@ impl Comment {
             self.leave_out(name);
         }
         self.kept_free = kept_free;
+        are_whole
     }
 }
 
-/// The plan as Markdown of at most [`MOST`] characters.
-pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
-    let mut comment = Comment::default();
-    let mut head = format!("## {}\n\n**{}**\n", code(&short(title)), summary(plan).replace('\n', "<br>"));
+/// The plan as Markdown of at most [`MOST`] characters. A `brief` one names objects and shows nothing of them.
+pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>, brief: bool) -> String {
+    let sign = match (plan.is_refused(), plan.security.is_empty() && plan.trust_changes.is_empty()) {
+        (true, _) => ":no_entry: ",
+        (false, false) => ":warning: ",
+        (false, true) => "",
+    };
+    let mut head = format!("## {sign}{}\n\n{}\n", code(&short(title)), counted_by(plan));
     if !plan.trust_changes.is_empty() {
         let (all, waiting) =
             (plan.trust_changes.len(), plan.trust_changes.iter().filter(|change| is_held_back(change)));
-        head.push_str(&format!("\n**{all} trust change{}, {} held back**\n", plural(all), waiting.count()));
+        head.push_str(&format!("\n**{all} trust change{}, {} not accepted**\n", plural(all), waiting.count()));
     }
-    comment.block("the title", &head);
+    let mut comment = Comment { used: head.chars().count() + RESERVED_FOR_CUT, ..Comment::default() };
     let of = |is_so: fn(&StepState) -> bool| -> Vec<(&Step, String)> {
         let steps = plan.steps.iter().filter(|step| is_so(&step.state));
         steps.map(|step| (step, step.state.line())).collect()
     };
-    let refused = of(|state| matches!(state, StepState::Refused(_)));
+    let mut refused = of(|state| matches!(state, StepState::Refused(_)));
+    refused.retain(|(step, _)| !is_told_by_files(step));
     let failed = of(|state| matches!(state, StepState::Failed(_)));
-    let waiting = of(|state| matches!(state, StepState::Waiting(_)));
     let lists = [
         ("refused step", listed("### :no_entry: Refused", &refused)),
         ("failed step", listed("### :x: Failed", &failed)),
     ];
     comment.kept_free = lists.iter().flat_map(|(_, (lines, _))| lines).map(|line| line.chars().count()).sum();
-    comment.each(
-        ["details of a trust change", "trust change"],
-        &plan.trust_changes,
-        trust_change_in_short,
-        |change, _| trust_change(change),
-    );
+    security_relevant(plan, &mut comment);
     comment.kept_free = 0;
     for (what, (lines, more)) in lists {
         for line in lines {
             comment.block(what, &line);
         }
-        if more > 0 {
-            *comment.left_out.entry(what).or_default() += more;
-        }
+        comment.leave_out_more(what, more);
     }
     if !plan.overrides.is_empty() {
         comment.block("the heading of the overrides", "\n### Overrides in force\n\n");
@@ -144,10 +157,64 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
     for line in plan.overrides.iter().take(MOST_LISTED).map(override_in_force) {
         comment.block("override", &line);
     }
-    if let Some(more) = plan.overrides.len().checked_sub(MOST_LISTED).filter(|more| *more > 0) {
-        *comment.left_out.entry("override").or_default() += more;
+    comment.leave_out_more("override", plan.overrides.len().saturating_sub(MOST_LISTED));
+    let cut = changes(plan, fields, brief, &mut comment);
+    let waiting = of(|state| matches!(state, StepState::Waiting(_)));
+    beside(plan, &waiting, &mut comment);
+    let left_out: Vec<String> = comment.left_out.iter().map(|(what, count)| format!("{count} × {what}")).collect();
+    if !left_out.is_empty() {
+        comment.text.push_str(&format!(
+            "\n_Left out, for a comment has its limits: {}. `engine plan -v` in the checkout shows all of it._\n",
+            left_out.join(", ")
+        ));
     }
+    if !cut.is_empty() && !brief {
+        head.push_str(&not_whole(&cut));
+    }
+    head + &comment.text
+}
 
+/// What needs a person: trust changes, then what is refused, then what has to be seen.
+fn security_relevant(plan: &Plan, comment: &mut Comment) {
+    if plan.trust_changes.is_empty() && plan.security.is_empty() {
+        return;
+    }
+    comment.block("the heading of what is relevant to security", "\n### Security-relevant\n\n");
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut items = Vec::new();
+    for item in &plan.security {
+        match most_of(&item.change) {
+            None => items.push(item),
+            Some((what, most)) => {
+                let count = counts.entry(what).or_default();
+                *count += 1;
+                if *count <= most {
+                    items.push(item);
+                } else {
+                    comment.leave_out(what);
+                }
+            }
+        }
+    }
+    let kept_free = comment.kept_free;
+    let lines: usize = items.iter().map(|item| security_in_short(item).chars().count()).sum();
+    comment.kept_free = kept_free + lines;
+    comment.each(
+        ["details of a trust change", "trust change"],
+        &plan.trust_changes,
+        trust_change_in_short,
+        |change, _| trust_change(change),
+    );
+    comment.kept_free = kept_free;
+    if !plan.trust_changes.is_empty() && !items.is_empty() {
+        comment.block("a line", "\n");
+    }
+    let names = ["details of a security-relevant change", "security-relevant change"];
+    comment.each(names, &items, |item| security_in_short(item), |item, _| security_item(item));
+}
+
+/// The objects that change, folded by cluster. Gives the paths of those that are not shown whole.
+fn changes(plan: &Plan, fields: Fields<'_>, brief: bool, comment: &mut Comment) -> Vec<String> {
     let mut clusters: BTreeMap<&ClusterName, Vec<&ObjectChange>> = BTreeMap::new();
     for step in &plan.steps {
         clusters.entry(&step.id.cluster).or_default().extend(&step.objects);
@@ -156,12 +223,25 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
     if !clusters.is_empty() {
         comment.block("the heading of the changes", "\n### Changes\n");
     }
-    comment.each(
+    let mut cut = Vec::new();
+    let are_whole = comment.each(
         ["details of a cluster", "cluster"],
         &clusters,
         |(cluster, objects)| format!("\n* {} {}\n", code(cluster.as_str()), counted(objects)),
-        |(cluster, objects), room| cluster_block(cluster, objects, fields, room.min(LARGEST_FOLD)),
+        |(cluster, objects), room| {
+            let (block, cut_here) = cluster_block(cluster, objects, fields, (room.min(LARGEST_FOLD), brief));
+            cut.push(cut_here);
+            block
+        },
     );
+    let cut = are_whole.iter().zip(&clusters).zip(cut).flat_map(|((is_whole, (_, objects)), cut)| {
+        if *is_whole { cut } else { objects.iter().map(|object| object.path.clone()).collect() }
+    });
+    cut.collect()
+}
+
+/// What is no object: files, what waits, notes.
+fn beside(plan: &Plan, waiting: &[(&Step, String)], comment: &mut Comment) {
     let files: Vec<&FileStep> = plan
         .lock
         .iter()
@@ -190,14 +270,31 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>) -> String {
         lines.extend(plan.warnings.iter().map(|warning| format!("warning: {}", warning.explanation.message)));
         comment.block("notes", &fold(&format!("{} note{}", lines.len(), plural(lines.len())), &fence("text", &lines)));
     }
-    let left_out: Vec<String> = comment.left_out.iter().map(|(what, count)| format!("{count} × {what}")).collect();
-    if !left_out.is_empty() {
-        comment.text.push_str(&format!(
-            "\n_Left out, for a comment has its limits: {}. `engine plan -v` in the checkout shows all of it._\n",
-            left_out.join(", ")
-        ));
+}
+
+/// The counts of a plan; that there is nothing names a revision.
+fn counted_by(plan: &Plan) -> String {
+    let text = summary(plan);
+    if text.starts_with("No changes") { code(&text) } else { format!("**{text}**") }
+}
+
+/// Objects that a reader of the comment has not seen.
+fn not_whole(cut: &[String]) -> String {
+    let mut text = format!(
+        "\n:no_entry: **{} changed object{} not shown whole here; read the whole plan before you approve:**",
+        cut.len(),
+        if cut.len() == 1 { " is" } else { "s are" }
+    );
+    for (at, path) in cut.iter().enumerate() {
+        let next = format!("{} {}", if at == 0 { "" } else { "," }, code(&short(path)));
+        if text.chars().count() + next.chars().count() + 40 > RESERVED_FOR_CUT {
+            text.push_str(&format!(" and {} more", cut.len() - at));
+            break;
+        }
+        text.push_str(&next);
     }
-    comment.text
+    text.push('\n');
+    text
 }
 
 /// Findings that stopped a plan, as Markdown.
@@ -222,45 +319,6 @@ pub fn findings_markdown(message: &str, findings: &[&Diagnostic]) -> String {
     comment.text
 }
 
-fn is_held_back(change: &TrustChange) -> bool {
-    change.verdict == Verdict::HeldBack
-}
-
-/// The sign of a verdict, its word, and what to do about it.
-fn verdict(change: &TrustChange) -> (&'static str, &'static str, String) {
-    let name = format!("{}@{}", change.cluster, change.digest.short(12));
-    match change.verdict {
-        Verdict::HeldBack => {
-            let command = code(&format!("engine apply --accept-trust {name}"));
-            (":warning:", "held back", format!("If it is meant: {command}"))
-        }
-        Verdict::Approved => (":white_check_mark:", "accepted", format!("Merging this accepts {}.", code(&name))),
-        Verdict::Refused => (":no_entry:", "refused", String::new()),
-    }
-}
-
-fn trust_change(change: &TrustChange) -> String {
-    let (sign, word, advice) = verdict(change);
-    let mut text = format!("\n### {sign} Trust change of {}: {word}\n", code(change.cluster.as_str()));
-    for finding in &change.findings {
-        text.push_str(&format!("\n**{}**: {}\n", finding.what, code(&short(&finding.meaning.to_string()))));
-        let before = finding.before.iter().map(|value| format!("- {value}"));
-        let after = finding.after.iter().map(|value| format!("+ {value}"));
-        text.push_str(&fence("diff", &before.chain(after).collect::<Vec<_>>()));
-    }
-    if !advice.is_empty() {
-        text.push_str(&format!("\n{advice}\n"));
-    }
-    text
-}
-
-fn trust_change_in_short(change: &TrustChange) -> String {
-    let (sign, word, advice) = verdict(change);
-    let what: Vec<&str> = change.findings.iter().map(|finding| finding.what.as_str()).collect();
-    let advice = if advice.is_empty() { advice } else { format!(". {advice}") };
-    format!("\n* {sign} Trust change of {}: {word}: {}{advice}\n", code(change.cluster.as_str()), what.join(", "))
-}
-
 fn override_in_force(OverrideInForce { path, overridden, clusters }: &OverrideInForce) -> String {
     let (path, clusters) = (code(&short(path)), in_clusters(clusters));
     let Some(Overridden { object, field, before, after }) = overridden else {
@@ -282,29 +340,39 @@ fn listed(heading: &str, steps: &[(&Step, String)]) -> (Vec<String>, usize) {
     (lines, steps.len().saturating_sub(MOST_LISTED))
 }
 
-/// A text of somebody's within the limit of one value.
-fn short(text: &str) -> String {
-    cut(text, LONGEST_VALUE).into_owned()
-}
-
-fn cluster_block(cluster: &ClusterName, objects: &[&ObjectChange], fields: Fields<'_>, most: usize) -> String {
+/// The changes of a cluster, and the paths of objects that are not shown whole.
+fn cluster_block(
+    cluster: &ClusterName,
+    objects: &[&ObjectChange],
+    fields: Fields<'_>,
+    (most, brief): (usize, bool),
+) -> (String, Vec<String>) {
     let mut lines = Vec::new();
+    let mut cut = Vec::new();
     let mut length = 0;
     let mut named = 0;
     for object in objects {
         let mut own = vec![format!("{} {}", object_sign(object.action), object.object)];
-        if length < most {
-            let changes = fields(cluster, &object.path);
-            let shown = changes.iter().flat_map(field_lines).take(MOST_LINES);
-            own.extend(shown);
-            if own.len() > MOST_LINES {
-                own.push("  …".to_owned());
+        let mut is_whole = brief || length < most;
+        if length < most && !brief {
+            let mut changes = fields(cluster, &object.path);
+            changes.retain(|change| object.action != Action::Create || !is_of_every_object(change));
+            let all: Vec<String> = changes.iter().flat_map(field_lines).collect();
+            let more = all.len().saturating_sub(MOST_LINES);
+            own.extend(all.into_iter().take(MOST_LINES));
+            if more > 0 {
+                own.push(format!("# {more} more lines of {}", object.object));
             }
+            is_whole = more == 0 && !changes.iter().any(is_cut);
         }
         let size: usize = own.iter().map(|line| line.chars().count() + 1).sum();
         if length + size + 400 > most && !lines.is_empty() {
             named += 1;
+            is_whole = false;
             own.truncate(1);
+        }
+        if !is_whole {
+            cut.push(object.path.clone());
         }
         length += own.iter().map(|line| line.chars().count() + 1).sum::<usize>();
         lines.extend(own);
@@ -312,7 +380,7 @@ fn cluster_block(cluster: &ClusterName, objects: &[&ObjectChange], fields: Field
     if named > 0 {
         lines.push(format!("# fields of {named} objects are left out"));
     }
-    fold(&format!("{} {}", html_code(cluster), counted(objects)), &fence("diff", &lines))
+    (fold(&format!("{} {}", html_code(cluster), counted(objects)), &fence("diff", &lines)), cut)
 }
 
 /// The sign of an object in a diff: GitHub colours `+`, `-` and `!`.
@@ -324,20 +392,28 @@ fn object_sign(action: Action) -> char {
     }
 }
 
-fn field_lines(change: &FieldChange) -> Vec<String> {
-    let path = &change.path;
+/// Whether a new field is one that every object of ours has.
+fn is_of_every_object(change: &FieldChange) -> bool {
+    const LABELS: [&str; 5] = [MANAGED_BY, MESH_LABEL, OWNER_LABEL, PART_OF, "app.kubernetes.io/name"];
+    const ANNOTATIONS: [&str; 3] = [SYNC_WAVE, STEPS_ANNOTATION, INPUTS_ANNOTATION];
+    let key = |prefix: &str| {
+        let rest = change.path.strip_prefix(prefix)?.strip_prefix("[\"")?;
+        rest.strip_suffix("\"]")
+    };
+    let is_label = key("metadata.labels").is_some_and(|key| LABELS.contains(&key));
+    let is_annotation = key("metadata.annotations").is_some_and(|key| ANNOTATIONS.contains(&key));
+    let is_added = matches!(change.change, ValueChange::Added(_));
+    is_added && (is_label || is_annotation || change.path == "metadata.name")
+}
+
+/// Whether something of a field is not shown.
+fn is_cut(change: &FieldChange) -> bool {
+    let is_long = |text: &String| text.chars().count() > LONGEST_FIELD;
     match &change.change {
-        ValueChange::Added(after) => vec![format!("+   {path}: {}", short(after))],
-        ValueChange::Removed(before) => vec![format!("-   {path}: {}", short(before))],
-        ValueChange::Changed(before, after) => {
-            vec![format!("-   {path}: {}", short(before)), format!("+   {path}: {}", short(after))]
-        }
+        ValueChange::Added(value) | ValueChange::Removed(value) => is_long(value),
+        ValueChange::Changed(before, after) => is_long(before) || is_long(after),
         ValueChange::Lines(lines) => {
-            let sign = |line: &String| line.chars().next().filter(|c| matches!(c, '+' | '-')).unwrap_or(' ');
-            let own = lines
-                .iter()
-                .map(|line| format!("{}     {}", sign(line), short(&line.chars().skip(1).collect::<String>())));
-            std::iter::once(format!("    {path}:")).chain(own).collect()
+            lines.iter().any(is_long) || lines.last().is_some_and(|last| last.starts_with("  … and "))
         }
     }
 }
@@ -351,60 +427,13 @@ fn counted(objects: &[&ObjectChange]) -> String {
     words.join(", ")
 }
 
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-/// Folded content. `summary` is HTML.
-fn fold(summary: &str, content: &str) -> String {
-    format!("\n<details><summary>{summary}</summary>\n\n{content}\n</details>\n")
-}
-
-/// Lines in a fence that nothing in them can close.
-fn fence(language: &str, lines: &[String]) -> String {
-    let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
-    let longest = lines.iter().map(|line| backticks(line)).max().unwrap_or_default();
-    let fence = "`".repeat(3.max(longest + 1));
-    format!("{fence}{language}\n{}\n{fence}\n", lines.join("\n"))
-}
-
-/// Text in a code span that nothing in it can close.
-fn code(text: &str) -> String {
-    let text = plain(text);
-    let text = text.trim();
-    let mark = "`".repeat(backticks(text) + 1);
-    match text {
-        "" => "`-`".to_owned(),
-        text if text.starts_with('`') || text.ends_with('`') => format!("{mark} {text} {mark}"),
-        text => format!("{mark}{text}{mark}"),
-    }
-}
-
-/// The longest run of backticks.
-fn backticks(text: &str) -> usize {
-    text.split(|c| c != '`').map(str::len).max().unwrap_or_default()
-}
-
-/// One line without control characters and without what changes the order of writing.
-fn plain(text: &str) -> String {
-    let odd = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
-}
-
-/// A name in code, in HTML. Names hold none of its signs.
-fn html_code(name: &ClusterName) -> String {
-    format!("<code>{name}</code>")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
-    use crate::pipeline::plan::Reason;
+    use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning, Verdict};
+    use crate::pipeline::plan::{Reason, SecurityItem};
     use crate::types::explanation::Code;
     use crate::types::name::Digest;
     use crate::types::step::{StepId, StepKind};
@@ -414,6 +443,8 @@ mod tests {
         let mut out = String::new();
         let mut fence: Option<usize> = None;
         for line in text.lines() {
+            // a fence of an entry of a list is indented as the entry is
+            let line = line.strip_prefix("  ").unwrap_or(line);
             let ticks = line.len() - line.trim_start_matches('`').len();
             match fence {
                 Some(open) if ticks >= open && line.trim_start_matches('`').trim().is_empty() => fence = None,
@@ -488,8 +519,9 @@ mod tests {
         plan
     }
 
-    /// The plan with an override that says these words.
+    /// The plan with overrides and security-relevant changes that say these words.
     fn overridden(mut plan: Plan, words: &str) -> Plan {
+        plan.security = SecurityItem::all_saying(words);
         let words = || words.to_owned();
         let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
         for overridden in [Some(overridden), None] {
@@ -511,7 +543,7 @@ mod tests {
             let value = ValueChange::Lines(vec![format!("+{words}"), words.clone()]);
             let fields = |_: &ClusterName, _: &str| vec![FieldChange { path: words.clone(), change: value.clone() }];
             let plan = overridden(plan_of(&words, clusters, objects), &words);
-            let text = plan_markdown(&plan, &words, &fields);
+            let text = plan_markdown(&plan, &words, &fields, false);
             prop_assert!(text.chars().count() <= MOST);
             let outside = outside_code(&text);
             prop_assert_eq!(links(&outside), None, "{}", outside);
@@ -554,12 +586,12 @@ mod tests {
             let one = plan.trust_changes[0].clone();
             let other = |at: usize| TrustChange { cluster: format!("d{at}").parse().unwrap(), ..one.clone() };
             plan.trust_changes = (0..count).map(other).collect();
-            let text = plan_markdown(&plan, "mesh", &fields);
+            let text = plan_markdown(&plan, "mesh", &fields, false);
             assert!(text.chars().count() <= MOST);
             for at in 0..count {
                 assert!(text.contains(&format!("engine apply --accept-trust d{at}@")), "{at} of {count}");
             }
-            assert!(text.contains(&format!("**{count} trust changes, {count} held back**")));
+            assert!(text.contains(&format!("**{count} trust changes, {count} not accepted**")));
             let listed =
                 text.lines().filter(|line| line.starts_with("* `render-trust/") || line.starts_with("* `fetch-ca/"));
             assert_eq!(listed.count(), 2 * MOST_LISTED, "{count}");
@@ -573,8 +605,12 @@ mod tests {
         let fields = |_: &ClusterName, _: &str| {
             vec![FieldChange { path: "data".to_owned(), change: ValueChange::Added(words.clone()) }]
         };
-        let text = plan_markdown(&plan_of(&words, 1000, 3), "mesh", &fields);
-        assert!((MOST - 2 * RESERVED..=MOST).contains(&text.chars().count()), "{}", text.chars().count());
+        let text = plan_markdown(&plan_of(&words, 1000, 3), "mesh", &fields, false);
+        assert!(
+            (MOST - 2 * RESERVED - RESERVED_FOR_CUT..=MOST).contains(&text.chars().count()),
+            "{}",
+            text.chars().count()
+        );
         assert!(text.contains("engine apply --accept-trust c0@"));
         assert!(text.contains("Left out") && text.contains("refused step"));
     }

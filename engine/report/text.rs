@@ -4,20 +4,23 @@ use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
-use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::trust::Verdict;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{Action, FileStep, ObjectChange, OverrideInForce, PLAN_VERSION, Plan, Step, StepState};
+use crate::pipeline::plan::{
+    Action, Compared, FileStep, ObjectChange, OverrideInForce, PLAN_VERSION, Plan, Step, StepState,
+};
 use crate::pipeline::template::Overridden;
+use crate::report::fields::{BOLD, CYAN, DIM, GREEN, RED, YELLOW, field_text, sign};
 use crate::report::format::Output;
+use crate::report::security;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
-use crate::types::text::{cut, visible, visible_but_styles, visible_lines};
+use crate::types::text::{LONGEST_QUOTED, cut, quoted, visible, visible_but_styles, visible_lines};
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
@@ -28,13 +31,6 @@ const MAX_DETAILED_TEXT: usize = 120_000;
 const LONGEST_OVERRIDDEN: usize = 200;
 /// Most steps that write secrets which are listed one by one without `-v`.
 const MAX_SECRETS_LISTED: usize = 40;
-
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GREEN: Style = AnsiColor::Green.on_default();
-const YELLOW: Style = AnsiColor::Yellow.on_default();
-const RED: Style = AnsiColor::Red.on_default();
-const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Writes data to stdout and talk to stderr.
 #[derive(Debug)]
@@ -158,10 +154,25 @@ pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
 /// Field-level differences of an object of the plan, by cluster and path.
 pub type Fields<'a> = &'a dyn Fn(&ClusterName, &str) -> Vec<FieldChange>;
 
+/// The text form of a plan that names objects and shows nothing of them.
+pub fn plan_summary(plan: &Plan, title: &str) -> String {
+    let mut out = format!("{BOLD}{}{BOLD:#}\n", visible(title));
+    security::block(plan, false, &mut out);
+    let objects: Vec<&ObjectChange> = plan.steps.iter().flat_map(|step| &step.objects).collect();
+    let files = plan.lock.iter().chain(&plan.extra);
+    let named = objects.iter().map(|object| (object.action, &object.path));
+    for (at, (action, path)) in named.chain(files.map(|file| (file.action, &file.path))).enumerate() {
+        out.push_str(if at == 0 { "\n" } else { "" });
+        out.push_str(&format!("{} {}\n", sign(action), visible(path)));
+    }
+    out.push_str(&format!("\n{BOLD}{}{BOLD:#}\n", summary(plan)));
+    out
+}
+
 /// The text form of a plan. `fields` renders an object again to show its differences.
 pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) -> String {
     let mut out = format!("{BOLD}{}{BOLD:#}\n", visible(title));
-    trust_changes(plan, &mut out);
+    security::block(plan, verbose, &mut out);
     let mut shown = false;
     let mut named_only = 0;
     for kind in StepKind::ALL {
@@ -269,46 +280,13 @@ pub(super) fn in_clusters(clusters: &[ClusterName]) -> String {
     }
 }
 
-fn trust_changes(plan: &Plan, out: &mut String) {
-    for change in &plan.trust_changes {
-        let (style, word) = match change.verdict {
-            Verdict::HeldBack => (RED, "held back"),
-            Verdict::Approved => (GREEN, "accepted"),
-            Verdict::Refused => (RED, "refused"),
-        };
-        out.push_str(&format!("\n{style}! trust change of `{}`: {word}{style:#}\n", change.cluster));
-        for finding in &change.findings {
-            out.push_str(&format!("    {BOLD}{}{BOLD:#}\n", visible(finding.what.as_str())));
-            if let Some(before) = &finding.before {
-                out.push_str(&format!("      {RED}- {}{RED:#}\n", visible(before)));
-            }
-            if let Some(after) = &finding.after {
-                out.push_str(&format!("      {GREEN}+ {}{GREEN:#}\n", visible(after)));
-            }
-            out.push_str(&format!("      {}\n", visible(&finding.meaning.to_string())));
-        }
-        if change.verdict == Verdict::HeldBack {
-            let digest = change.digest.short(12);
-            out.push_str(&format!(
-                "    if it is meant: {CYAN}engine apply --accept-trust {}@{digest}{CYAN:#}\n",
-                change.cluster
-            ));
-        }
-    }
-}
-
-fn sign(action: Action) -> String {
-    let style = match action {
-        Action::Create => GREEN,
-        Action::Update => YELLOW,
-        Action::Delete => RED,
-    };
-    format!("{style}{}{style:#}", action.sign())
-}
-
 fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
     let strongest = step.objects.iter().map(|object| object.action).max();
     let (mark, words) = match (&step.state, strongest) {
+        (StepState::Refused(why), _) if security::is_told_by_files(step) => {
+            let files = if why.len() == 1 { "the file" } else { "the files" };
+            (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: for {files} above"))
+        }
         (StepState::Refused(_), _) => {
             (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: {}", visible(&step.state.line())))
         }
@@ -337,7 +315,9 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
         out.push_str(&format!("    {} {}\n", sign(object.action), visible(&object.object)));
         if let Some(fields) = fields.filter(|_| verbose || object.action != Action::Delete) {
             for change in fields(&step.id.cluster, &object.path) {
-                field_text(&change, verbose, out);
+                if verbose || is_told(&change) {
+                    field_text(&change, 8, out);
+                }
             }
         }
     }
@@ -369,46 +349,12 @@ fn is_reviewed(object: &str) -> bool {
     ["ConfigMap ", "IstioMulticluster ", "Secret ", "Gateway "].iter().any(|kind| object.starts_with(kind))
 }
 
-fn field_text(change: &FieldChange, verbose: bool, out: &mut String) {
+/// Whether a field is shown without `-v`: not what every object of ours carries, nor what says nothing.
+fn is_told(change: &FieldChange) -> bool {
     let bookkeeping = ["metadata.annotations", "metadata.labels", "metadata.name"];
-    if !verbose && bookkeeping.iter().any(|path| change.path.starts_with(path)) {
-        return;
-    }
-    let path = short_path(&change.path);
-    let path = visible(&path);
-    match &change.change {
-        ValueChange::Added(value) if !verbose && (value == "[]" || path.ends_with(".json › version")) => {}
-        ValueChange::Added(value) => out.push_str(&format!("        {GREEN}+ {path}: {}{GREEN:#}\n", visible(value))),
-        ValueChange::Removed(value) => out.push_str(&format!("        {RED}- {path}: {}{RED:#}\n", visible(value))),
-        ValueChange::Changed(before, after) => {
-            out.push_str(&format!(
-                "        {YELLOW}~ {path}{YELLOW:#}: {RED}{}{RED:#} → {GREEN}{}{GREEN:#}\n",
-                visible(before),
-                visible(after)
-            ));
-        }
-        ValueChange::Lines(lines) => {
-            out.push_str(&format!("        {path}:\n"));
-            for line in lines {
-                let style = match line.chars().next() {
-                    Some('+') => GREEN,
-                    Some('-') => RED,
-                    _ => DIM,
-                };
-                out.push_str(&format!("          {style}{}{style:#}\n", visible(line)));
-            }
-        }
-    }
-}
-
-/// `peers.json › peers[west]` for a document inside a ConfigMap, else the path as it is.
-fn short_path(path: &str) -> String {
-    let inside = path.strip_prefix("data[\"").and_then(|rest| rest.split_once("\"]"));
-    match inside {
-        Some((file, "")) => file.to_owned(),
-        Some((file, rest)) => format!("{file} › {}", rest.trim_start_matches('.')),
-        None => path.to_owned(),
-    }
+    let is_empty = |value: &str| value == "[]" || change.path.ends_with(".json\"].version");
+    let says_nothing = matches!(&change.change, ValueChange::Added(value) if is_empty(value));
+    !says_nothing && !bookkeeping.iter().any(|path| change.path.starts_with(path))
 }
 
 /// The last line: objects, each once.
@@ -421,10 +367,23 @@ pub fn summary(plan: &Plan) -> String {
     if counts.failed > 0 {
         text.push_str(&format!(" {} failed.", counts.failed));
     }
-    if !plan.changes_files() && counts.waiting + counts.refused + counts.failed == 0 && plan.trust_changes.is_empty() {
-        "No changes. The checkout is what the specs ask for.".clone_into(&mut text);
+    let is_told = counts.waiting + counts.refused + counts.failed + plan.trust_changes.len() + plan.security.len() > 0;
+    if plan.changes_files() || is_told {
+        return text;
     }
-    text
+    match &plan.compared {
+        Compared::Asked => {
+            "No changes. lock/, rendered/ and values/ are what the specs ask for and the clusters show.".to_owned()
+        }
+        Compared::Locked => {
+            "No changes. rendered/ and values/ are what specs, templates and lock ask for; no cluster was asked."
+                .to_owned()
+        }
+        Compared::Revision(revision) => format!(
+            "No changes. Specs, templates, policy, lock, rendered/ and values/ ask for what those of {} ask for; no cluster was asked.",
+            quoted(revision, LONGEST_QUOTED)
+        ),
+    }
 }
 
 /// The JSON form of a plan.
@@ -440,6 +399,7 @@ pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: Fields<'_
     };
     let verdict = |verdict| match verdict {
         Verdict::HeldBack => "held back",
+        Verdict::Proposed => "proposed",
         Verdict::Approved => "approved",
         Verdict::Refused => "refused",
     };
@@ -492,7 +452,8 @@ pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: Fields<'_
     let warnings = specs.sorted().into_iter().chain(&plan.warnings).map(finding_json);
     // nothing needs a run at a time of its own; the field stays for those who read it
     json!({
-        "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust, "steps": steps,
+        "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust,
+        "securityRelevant": security::json(plan), "steps": steps,
         "lock": plan.lock, "files": plan.extra, "overrides": overrides, "notes": plan.notes,
         "warnings": warnings.collect::<Vec<_>>(), "counts": plan.counts(), "nextRun": null,
     })
@@ -517,7 +478,7 @@ mod tests {
     use super::*;
     use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning};
     use crate::pipeline::advance::Unproven;
-    use crate::pipeline::plan::Reason;
+    use crate::pipeline::plan::{Reason, SecurityItem};
     use crate::types::explanation::Code;
     use crate::types::name::Digest;
     use crate::types::step::StepId;
@@ -527,6 +488,7 @@ mod tests {
         let name: ClusterName = "east".parse().unwrap();
         let words = || words.to_owned();
         let mut plan = Plan { notes: vec![words()], ..Plan::default() };
+        plan.security = SecurityItem::all_saying(&words());
         let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
         for overridden in [Some(overridden), None] {
             plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters: vec![name.clone()] });

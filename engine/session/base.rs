@@ -3,37 +3,59 @@
 //! Both sides are locked runs: nobody is asked and no key is needed. What the checkout's specs, templates and lock render is
 //! compared with what those of the revision render, so a change of specs alone shows all that it will change. Where the
 //! revision's specs have findings, the change that mends them is compared with what was last rendered and committed there.
+//!
+//! What lies in the checkout's `rendered/` and `values/` is compared with the commit as well: a merge brings what a pull request
+//! changes there, whatever its specs say.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::git::Repository;
+use crate::checkout::Limits;
+use crate::git::{GitError, Repository, same_lines};
 use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
 use crate::model::policy::Policy;
 use crate::pipeline::meter::Unmetered;
-use crate::pipeline::plan::{Action, FileStep};
-use crate::pipeline::tree::Tree;
+use crate::pipeline::plan::{Action, FileStep, OverrideInForce, Overrides, Plan, SecurityItem};
+use crate::pipeline::render::{Given, RenderedCluster};
+use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, run};
 use crate::session::command_error::CommandError;
 use crate::session::error::BaseError;
 use crate::session::session::Session;
 use crate::spec::{Source, parse_policy};
+use crate::types::address::Endpoint;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
-use crate::types::name::Digest;
+use crate::types::name::{ClusterName, Digest};
 
 /// A revision: what it renders, and its lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Base {
-    files: BTreeMap<String, Vec<u8>>,
+    repository: Repository,
+    commit: String,
+    /// How it was named.
+    revision: String,
+    /// Its specs, templates and lock; `None`: it has no specs, or they have findings.
+    program: Option<Program>,
+    given: Given,
+    overrides: Vec<OverrideInForce>,
+    rendered: Rendered,
     lock: Lock,
     lock_files: BTreeMap<String, Vec<u8>>,
     /// Its policy, and its text.
     policy: Option<(Policy, Vec<u8>)>,
     /// Why the revision cannot be rendered.
     unrendered: Option<Diagnostic>,
+}
+
+/// What a revision renders.
+#[derive(Debug, Default)]
+struct Rendered {
+    clusters: BTreeMap<ClusterName, RenderedCluster>,
+    /// Files that are no objects; of a revision that cannot be rendered, all that it holds.
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Base {
@@ -44,8 +66,8 @@ impl Base {
             .map_err(BaseError::Git)?
             .ok_or_else(|| BaseError::NoWorkTree { folder: dir.to_owned() })?;
         // one commit for all that is read, whatever moves meanwhile
-        let commit = repository.resolve(revision).map_err(BaseError::Revision)?;
-        let policy = repository.files_at(commit.as_str(), &[POLICY]).map_err(BaseError::Git)?.remove(POLICY);
+        let commit = repository.resolve(revision).map_err(BaseError::Revision)?.as_str().to_owned();
+        let policy = repository.files_at(&commit, &[POLICY]).map_err(BaseError::Git)?.remove(POLICY);
         let policy = policy.map(|bytes| {
             let path = Arc::from(format!("{revision}:{POLICY}"));
             match parse_policy(&Source { path, bytes: bytes.clone() }) {
@@ -53,38 +75,42 @@ impl Base {
                 Err(findings) => Err(BaseError::Findings { revision: revision.to_owned(), findings }),
             }
         });
-        let policy = policy.transpose()?;
-        Ok(Self { policy, ..Self::rendered(session, revision, (&repository, commit.as_str()))? })
+        let base = Self {
+            commit,
+            revision: revision.to_owned(),
+            program: None,
+            given: Given::new(),
+            overrides: Vec::new(),
+            rendered: Rendered::default(),
+            lock: Lock::default(),
+            lock_files: BTreeMap::new(),
+            policy: policy.transpose()?,
+            unrendered: None,
+            repository,
+        };
+        base.render(session)
     }
 
-    /// What a commit of the repository renders, and its lock.
-    fn rendered(
-        session: &Session<'_>,
-        revision: &str,
-        (repository, commit): (&Repository, &str),
-    ) -> Result<Self, CommandError> {
-        let places = [SPECS, TEMPLATES, LOCK, RENDERED, VALUES];
-        let mut files = repository.files_at(commit, &places).map_err(BaseError::Git)?;
-        files.retain(|path, _| is_yaml(path) && !path.split('/').any(|name| name.starts_with('.')));
-        let take = |folder: &str, files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
-            let below =
-                files.range(format!("{folder}/")..).take_while(|(path, _)| path.starts_with(&format!("{folder}/")));
+    /// What its commit renders, and its lock.
+    fn render(mut self, session: &Session<'_>) -> Result<Self, CommandError> {
+        let mut files = self.repository.files_at(&self.commit, &[SPECS, TEMPLATES, LOCK]).map_err(BaseError::Git)?;
+        files.retain(|path, _| is_read(path));
+        let take = |folder: &str| -> BTreeMap<String, Vec<u8>> {
+            let below = files.iter().filter(|(path, _)| is_below(folder, path));
             below.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
         };
         let sources = |folder: &str| {
-            take(folder, &files)
-                .into_iter()
-                .map(|(path, bytes)| Source { path: Arc::from(path), bytes })
-                .collect::<Vec<_>>()
+            take(folder).into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect::<Vec<_>>()
         };
         let specs = sources(SPECS);
         if specs.is_empty() {
             // the first commit of a checkout is a change as well
-            return Ok(Self::default());
+            return Ok(self);
         }
-        let input = Input { specs, templates: sources(TEMPLATES), lock: take(LOCK, &files) };
+        let input = Input { specs, templates: sources(TEMPLATES), lock: take(LOCK) };
+        self.lock_files.clone_from(&input.lock);
         let broken = RefCell::new(None);
-        let other = |path: &str| match repository.files_at(commit, &[path]) {
+        let other = |path: &str| match self.repository.files_at(&self.commit, &[path]) {
             Ok(mut found) => found.remove(path),
             Err(error) => {
                 broken.borrow_mut().get_or_insert(error);
@@ -97,74 +123,265 @@ impl Base {
         }
         let mut program = match loaded {
             Ok(program) => program,
-            Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
+            Err(stop) => return self.into_committed(stop),
         };
         // its lock has to be whole
         let whole = Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
-        whole.map_err(|findings| at_revision(Stop::Findings(findings), revision))?;
+        whole.map_err(|findings| at_revision(Stop::Findings(findings), &self.revision))?;
         // what it renders is what it rendered, whatever its policy says of it today
         program.take_policy();
-        let world = World { now: session.now, tree: &files, base: None, narrow: None, meter: &Unmetered };
-        let run = match run(&program, &Request::default(), Facts::Locked, Until::Rendered, &world) {
+        let tree = Committed::new(&self.repository, &self.commit).map_err(BaseError::Git)?;
+        let world = World { now: session.now, tree: &tree, base: None, narrow: None, meter: &Unmetered };
+        let ran = run(&program, &Request::default(), Facts::Locked, Until::Compared, &world);
+        tree.failure().map_err(BaseError::Git)?;
+        let run = match ran {
             Ok(run) => run,
-            Err(stop) => return Self::as_committed(files, input.lock, stop, revision),
+            Err(stop) => return self.into_committed(stop),
         };
-        let mut rendered = BTreeMap::new();
-        for (cluster, objects) in run.rendered {
-            let folder = rendered_folder(&cluster);
-            for object in &objects.objects {
-                let text = object.to_yaml().map_err(Stop::Yaml)?.into_owned();
-                rendered.insert(format!("{folder}/{}", object.id().file_name()), text.into_bytes());
-            }
-            rendered.extend(objects.extra.into_iter().map(|(path, file)| (path, file.text.into_bytes())));
+        self.overrides = Overrides::of(&run.rendered);
+        for objects in run.rendered.values() {
+            let extra = objects.extra.iter().map(|(path, file)| (path.clone(), file.text.clone().into_bytes()));
+            self.rendered.files.extend(extra);
         }
-        Ok(Self { files: rendered, lock: program.lock, lock_files: input.lock, policy: None, unrendered: None })
+        (self.rendered.clusters, self.given) = (run.rendered, run.given);
+        self.lock.clone_from(&program.lock);
+        self.program = Some(program);
+        Ok(self)
     }
 
     /// A revision that cannot be rendered: the files that it holds. Its lock has to be whole.
-    fn as_committed(
-        mut files: BTreeMap<String, Vec<u8>>,
-        lock_files: BTreeMap<String, Vec<u8>>,
-        stop: Stop,
-        revision: &str,
-    ) -> Result<Self, CommandError> {
-        let lock = Lock::parse(lock_files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+    fn into_committed(mut self, stop: Stop) -> Result<Self, CommandError> {
+        let lock = Lock::parse(self.lock_files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
         let (Ok(lock), Stop::Findings(findings)) = (lock, &stop) else {
-            return Err(at_revision(stop, revision));
+            return Err(at_revision(stop, &self.revision));
         };
         let first = findings.sorted().into_iter().find(|finding| finding.severity != Severity::Warning);
-        let unrendered = Diagnostic::warning(None, NotRendered { revision, first });
-        files.retain(|path, _| is_below(RENDERED, path) || is_below(VALUES, path));
-        Ok(Self { files, lock, lock_files, policy: None, unrendered: Some(unrendered) })
+        self.unrendered = Some(Diagnostic::warning(None, NotRendered { revision: &self.revision, first }));
+        let mut files = self.repository.files_at(&self.commit, &[RENDERED, VALUES]).map_err(BaseError::Git)?;
+        files.retain(|path, _| is_read(path));
+        self.rendered.files = files;
+        self.lock = lock;
+        Ok(self)
     }
 
     /// What a plan is compared with.
     pub fn compared(&self) -> pipeline::Base<'_> {
-        let policy = self.policy.as_ref().map(|(policy, _)| policy);
-        pipeline::Base { tree: &self.files, lock: &self.lock, policy, lock_files: &self.lock_files }
+        pipeline::Base {
+            revision: &self.revision,
+            program: self.program.as_ref(),
+            has_findings: self.unrendered.is_some(),
+            given: &self.given,
+            overrides: &self.overrides,
+            tree: &self.rendered,
+            lock: &self.lock,
+            policy: self.policy.as_ref().map(|(policy, _)| policy),
+            lock_files: &self.lock_files,
+        }
+    }
+
+    /// Adds to a plan what only the commit can say: how the policy's file differs, which files of `rendered/` and `values/` are
+    /// others than in the commit and than what is rendered, and which documents of `file://` endpoints are others.
+    pub(crate) fn complete(&self, session: &Session<'_>, plan: &mut Plan) -> Result<(), CommandError> {
+        plan.warnings.extend(self.unrendered.clone());
+        plan.extra.extend(self.policy_step(session));
+        plan.security.extend(self.tree_edits(session, plan)?);
+        plan.security.extend(self.document_edits(session)?);
+        plan.sort_security();
+        Ok(())
+    }
+
+    /// Files of the checkout that are not what its revision renders, although they are not the commit's either.
+    fn tree_edits(&self, session: &Session<'_>, plan: &Plan) -> Result<Vec<SecurityItem>, CommandError> {
+        let paths: Vec<&str> = plan.differing.iter().map(String::as_str).collect();
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let committed = self.repository.files_at(&self.commit, &paths).map_err(BaseError::Git)?;
+        let mut found = Vec::new();
+        for path in paths {
+            let (before, after) = (committed.get(path), session.checkout.read(path)?);
+            if is_same(before, after.as_ref()) {
+                continue;
+            }
+            if plan.security.iter().any(|item| item.refused && item.change.path().as_deref() == Some(path)) {
+                continue;
+            }
+            found.extend(SecurityItem::tree_edit(path, before.map(Vec::as_slice), after.as_deref()));
+        }
+        Ok(found)
+    }
+
+    /// What the next run would read of `file://` endpoints, where that is another than in the commit.
+    fn document_edits(&self, session: &Session<'_>) -> Result<Vec<SecurityItem>, CommandError> {
+        let of_file = session.program.mesh.clusters.values().filter_map(|cluster| match &cluster.endpoint {
+            Endpoint::File(folder) => Some((cluster, folder.as_str())),
+            Endpoint::Https { .. } => None,
+        });
+        let of_file: Vec<_> = of_file.collect();
+        if of_file.is_empty() {
+            return Ok(Vec::new());
+        }
+        let folders: Vec<&str> = of_file.iter().map(|(_, folder)| *folder).collect();
+        let committed = self.repository.files_at(&self.commit, &folders).map_err(BaseError::Git)?;
+        let mut found = Vec::new();
+        for (cluster, folder) in of_file {
+            let here = session.checkout.read_tree(folder, &|_| true, Limits::SPECS)?;
+            let there = committed.keys().filter(|path| is_below(folder, path));
+            for path in here.keys().chain(there).collect::<BTreeSet<_>>() {
+                let (before, after) = (committed.get(path), here.get(path));
+                if !is_same(before, after) {
+                    let (before, after) = (before.map(Vec::as_slice), after.map(Vec::as_slice));
+                    found.extend(SecurityItem::document_edit(&cluster.name, path, before, after));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// How the policy of the checkout differs from that of the revision.
-    pub fn policy_step(&self, session: &Session<'_>) -> Option<FileStep> {
-        let before = self.policy.as_ref().map(|(_, bytes)| bytes);
+    fn policy_step(&self, session: &Session<'_>) -> Option<FileStep> {
+        let before = self.policy.as_ref().map(|(_, bytes)| bytes.as_slice());
         let after = session.files.get(POLICY).and_then(Option::as_ref);
-        let action = match (before, after) {
-            (None, Some(_)) => Action::Create,
-            (Some(_), None) => Action::Delete,
-            (Some(before), Some(after)) if before != after => Action::Update,
-            (Some(_), Some(_)) | (None, None) => return None,
-        };
+        let action = Action::between(before, after.map(Vec::as_slice))?;
         Some(FileStep { path: POLICY.to_owned(), action, digest: after.map(|bytes| Digest::of(bytes)), text: None })
     }
 
     /// The tree as the revision renders it.
     pub fn tree(&self) -> &dyn Tree {
-        &self.files
+        &self.rendered
+    }
+}
+
+/// Whether a file of a commit is read as one of the checkout is.
+fn is_read(path: &str) -> bool {
+    is_yaml(path) && !path.split('/').any(|name| name.starts_with('.'))
+}
+
+/// Whether a file is the same, apart from carriage returns at the ends of lines, which git may translate.
+fn is_same(before: Option<&Vec<u8>>, after: Option<&Vec<u8>>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => same_lines(before, after),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// The path of a cluster's object, taken apart.
+fn object_path(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix(RENDERED)?.strip_prefix('/')?.split_once('/')
+}
+
+/// A tree that is made when it is looked at.
+impl Tree for Rendered {
+    fn clusters(&self) -> Result<Vec<String>, TreeError> {
+        let made = self.clusters.iter().filter(|(_, cluster)| !cluster.objects.is_empty() || !cluster.extra.is_empty());
+        let names: BTreeSet<String> = made.map(|(name, _)| name.to_string()).chain(self.files.clusters()?).collect();
+        Ok(names.into_iter().collect())
     }
 
-    /// Why the revision cannot be rendered, if it cannot.
-    pub fn unrendered(&self) -> Option<&Diagnostic> {
-        self.unrendered.as_ref()
+    fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
+        let mut files = self.files.cluster_files(cluster)?;
+        for object in self.clusters.get(cluster).iter().flat_map(|cluster| &cluster.objects) {
+            // one that cannot be written as YAML ended the run that rendered it
+            if let Ok(text) = object.to_yaml() {
+                files.insert(object.id().file_name(), text.into_owned().into_bytes());
+            }
+        }
+        Ok(files)
+    }
+
+    fn files_to_compare(&self, cluster: &str) -> Result<BTreeMap<String, File>, TreeError> {
+        let files = self.files.cluster_files(cluster)?.into_iter();
+        let mut files: BTreeMap<String, File> = files.map(|(name, bytes)| (name, File::Read(bytes))).collect();
+        for object in self.clusters.get(cluster).iter().flat_map(|cluster| &cluster.objects) {
+            let file = match object.inputs() {
+                Some(made_of) => Some(File::Made { made_of }),
+                None => object.to_yaml().ok().map(|text| File::Read(text.into_owned().into_bytes())),
+            };
+            files.extend(file.map(|file| (object.id().file_name(), file)));
+        }
+        Ok(files)
+    }
+
+    fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
+        let mut paths = self.files.paths(folder)?;
+        for (name, cluster) in &self.clusters {
+            let own = rendered_folder(name);
+            if is_below(folder, &own) || folder == own || is_below(&own, folder) {
+                paths.extend(cluster.objects.iter().map(|object| format!("{own}/{}", object.id().file_name())));
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
+        if let Some(bytes) = self.files.get(path) {
+            return Ok(Some(bytes.clone()));
+        }
+        let Some((cluster, name)) = object_path(path) else { return Ok(None) };
+        let objects = self.clusters.get(cluster).map(|cluster| cluster.objects.as_slice()).unwrap_or_default();
+        let object = objects.iter().find(|object| object.id().file_name() == name);
+        Ok(object.and_then(|object| object.to_yaml().ok()).map(|text| text.into_owned().into_bytes()))
+    }
+}
+
+/// The files of a commit below `rendered/` and `values/`, each read when it is asked for: few are.
+struct Committed<'a> {
+    repository: &'a Repository,
+    commit: &'a str,
+    paths: BTreeSet<String>,
+    /// The first failure of git; what is asked for after it is not there.
+    failed: Mutex<Option<GitError>>,
+}
+
+impl<'a> Committed<'a> {
+    fn new(repository: &'a Repository, commit: &'a str) -> Result<Self, GitError> {
+        let mut paths = repository.paths_at(commit, &[RENDERED, VALUES])?;
+        paths.retain(|path| is_read(path));
+        Ok(Self { repository, commit, paths, failed: Mutex::new(None) })
+    }
+
+    fn failure(self) -> Result<(), GitError> {
+        self.failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn read(&self, paths: &[&str]) -> BTreeMap<String, Vec<u8>> {
+        match self.repository.files_at(self.commit, paths) {
+            Ok(files) => files,
+            Err(error) => {
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                BTreeMap::new()
+            }
+        }
+    }
+}
+
+impl Tree for Committed<'_> {
+    fn clusters(&self) -> Result<Vec<String>, TreeError> {
+        let folders = self.paths.iter().filter_map(|path| object_path(path)).map(|(folder, _)| folder.to_owned());
+        Ok(folders.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
+        let files = self.read(&[&rendered_folder(cluster)]).into_iter();
+        Ok(files.filter_map(|(path, bytes)| Some((object_path(&path)?.1.to_owned(), bytes))).collect())
+    }
+
+    fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
+        let own = self.paths.iter().filter_map(|path| object_path(path)).filter(|(folder, _)| *folder == cluster);
+        Ok(own.map(|(_, name)| name.to_owned()).collect())
+    }
+
+    fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
+        Ok(self.paths.iter().filter(|path| is_below(folder, path)).cloned().collect())
+    }
+
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
+        if !self.paths.contains(path) {
+            return Ok(None);
+        }
+        Ok(self.read(&[path]).remove(path))
     }
 }
 

@@ -208,6 +208,7 @@ mod tests {
                     match file {
                         File::Read(bytes) => prop_assert_eq!(&bytes, &read[&name]),
                         File::Kept { digest, .. } => prop_assert_eq!(digest, Digest::of(&read[&name])),
+                        File::Made { .. } => prop_assert!(false, "{name} is a file"),
                     }
                 }
             }

@@ -59,7 +59,7 @@ impl Outcome {
     pub fn of(run: &Run) -> Result<Self, Stop> {
         let plan = &run.plan;
         let judged = |verdict| match verdict {
-            Verdict::HeldBack => Judged::HeldBack,
+            Verdict::HeldBack | Verdict::Proposed => Judged::HeldBack,
             Verdict::Approved => Judged::Approved,
             Verdict::Refused => Judged::Refused,
         };

@@ -18,7 +18,7 @@ use crate::pipeline::{Facts, Program, Request, Run, Stop, Until, World, Written,
 use crate::report::bars::Bars;
 use crate::report::format::Output;
 use crate::report::markdown::plan_markdown;
-use crate::report::text::{Printer, plan_json, plan_text};
+use crate::report::text::{Printer, plan_json, plan_summary, plan_text};
 use crate::session::base::Base;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
@@ -71,8 +71,9 @@ pub fn take(
             contact.with(&everybody(&program.mesh), &Observed::default(), &meter, road)
         }
     }?;
-    taken.plan.warnings.extend(base.and_then(Base::unrendered).cloned());
-    taken.plan.extra.extend(base.and_then(|base| base.policy_step(session)));
+    if let Some(base) = base {
+        base.complete(session, &mut taken.plan)?;
+    }
     Ok(taken)
 }
 
@@ -105,7 +106,7 @@ pub fn shown(
     run: &Run,
     tree: &dyn Tree,
     replaced: &Replaced,
-    (output, verbose): (Output, bool),
+    Form { output, verbose, brief }: Form,
 ) -> String {
     let rendered: Mutex<Option<(ClusterName, RenderedCluster)>> = Mutex::new(None);
     let rendering = OnceCell::new();
@@ -127,11 +128,25 @@ pub fn shown(
         fields(before.as_deref(), after.as_deref())
     };
     let mesh = &program.mesh;
+    let no_fields = |_: &ClusterName, _: &str| Vec::new();
+    let fields: &dyn Fn(&ClusterName, &str) -> Vec<FieldChange> = if brief { &no_fields } else { &object_fields };
     match output {
-        Output::Json => format!("{}\n", plan_json(&run.plan, &program.warnings, mesh.name.as_str(), &object_fields)),
-        Output::Text => plan_text(&run.plan, &title(mesh), &object_fields, verbose),
-        Output::Markdown => plan_markdown(&run.plan, &title(mesh), &object_fields),
+        Output::Json => format!("{}\n", plan_json(&run.plan, &program.warnings, mesh.name.as_str(), fields)),
+        Output::Text if brief => plan_summary(&run.plan, &title(mesh)),
+        Output::Text => plan_text(&run.plan, &title(mesh), fields, verbose),
+        Output::Markdown => plan_markdown(&run.plan, &title(mesh), fields, brief),
     }
+}
+
+/// In which form a plan is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// As text, JSON or Markdown.
+    pub output: Output,
+    /// Every field of every object.
+    pub verbose: bool,
+    /// The names of objects alone.
+    pub brief: bool,
 }
 
 fn title(mesh: &Mesh) -> String {

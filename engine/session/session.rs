@@ -150,6 +150,10 @@ impl Tree for Checkout {
         Ok(self.list(&rendered_folder(cluster))?)
     }
 
+    fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
+        Ok(self.list_tree(folder, Limits::OUTPUT)?)
+    }
+
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
         Ok(self.read(path)?)
     }
@@ -167,6 +171,10 @@ impl Tree for Session<'_> {
 
     fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
         self.checkout.names(cluster)
+    }
+
+    fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
+        self.checkout.paths(folder)
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {

@@ -163,8 +163,36 @@ codes! {
     LockOlderThanTree = "lock-older-than-tree",
     /// A file of somebody else is in the way.
     FileNotOurs = "file-not-ours",
+    /// The list of a cluster's files names or does what no run writes.
+    KustomizationNotOurs = "kustomization-not-ours",
     /// A folder of a cluster that neither spec nor lock knows.
     FolderOfUnknownCluster = "folder-of-unknown-cluster",
+
+    // what a reviewer has to see
+    /// A pull request changes a file that runs write, and not to what it renders.
+    FileNotRendered = "file-not-rendered",
+    /// A pull request changes the lock.
+    LockEdited = "lock-edited",
+    /// A cluster comes into the mesh, which will trust its root CAs.
+    NewCluster = "new-cluster",
+    /// A remote secret made by hand is given to the mesh.
+    SecretByHand = "secret-by-hand",
+    /// Links open.
+    LinksOpen = "links-open",
+    /// Links close.
+    LinksClose = "links-close",
+    /// Links leave and join anew.
+    LinksReopen = "links-reopen",
+    /// A stated address is not one that its cluster publishes.
+    LinksCut = "links-cut",
+    /// A field of a spec is edited.
+    SpecEdited = "spec-edited",
+    /// A field of an override is edited.
+    OverrideEdited = "override-edited",
+    /// A rule of the policy is edited.
+    PolicyEdited = "policy-edited",
+    /// A document of a `file://` endpoint is edited.
+    DocumentEdited = "document-edited",
 
     // trust changes
     /// A cluster that nobody has approved yet.
@@ -408,7 +436,9 @@ mod tests {
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
             istio-not-prepared trust-domain-not-accepted root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
-            lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours folder-of-unknown-cluster \
+            lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours kustomization-not-ours folder-of-unknown-cluster \
+            file-not-rendered lock-edited new-cluster secret-by-hand links-open links-close links-reopen links-cut \
+            spec-edited override-edited policy-edited document-edited \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
             cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another \

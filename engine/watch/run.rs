@@ -15,7 +15,7 @@ use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::facts;
 use crate::session::fingerprints::Fingerprints;
-use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
+use crate::session::planned::{Form, Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
 use crate::session::session::Session;
 use crate::types::explanation::Explain as _;
 use crate::types::name::{ClusterName, Digest};
@@ -422,7 +422,7 @@ impl<'a> Watcher<'a> {
         self.live.hide(|| {
             self.printer.talk(&words);
             if self.flags.output == Output::Json || written != Written::default() || !same {
-                let form = (self.flags.output, self.flags.verbose);
+                let form = Form { output: self.flags.output, verbose: self.flags.verbose, brief: false };
                 self.printer.form(self.flags.output, &shown(&session.program, taken, session, replaced, form));
             }
             for warning in &plan.warnings {

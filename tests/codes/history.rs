@@ -1,5 +1,7 @@
 //! What git does not do for a plan with a base, and for a watch that commits.
 
+#![allow(clippy::disallowed_methods, reason = "a built-in template is read as a file")]
+
 use std::path::Path;
 
 use isthmus::types::explanation::Code;
@@ -27,6 +29,55 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let compared = checkout.engine(&[BASE, &["--output", "json"]].concat());
             std::fs::remove_file(checkout.environment.path("bin/git")).unwrap();
             vec![outside, unknown, compared, fails(&checkout, BASE, Code::GitFailed)]
+        },
+    },
+    Scenario {
+        name: "pull requests that a reviewer has to look at",
+        codes: &[
+            Code::FileNotRendered,
+            Code::KustomizationNotOurs,
+            Code::LockEdited,
+            Code::SpecEdited,
+            Code::OverrideEdited,
+            Code::PolicyEdited,
+            Code::DocumentEdited,
+            Code::LinksReopen,
+        ],
+        run: |_| {
+            let checkout = with_components();
+            repository(&checkout);
+            let json = || checkout.engine(&[BASE, &["--output", "json"]].concat());
+            checkout
+                .write("policy.yaml", b"apiVersion: isthmus.dev/v1alpha1\nkind: Policy\nspec: {firstContact: tls}\n");
+            let template = format!("{}/templates/relay/deployment.yaml", env!("CARGO_MANIFEST_DIR"));
+            let template = std::fs::read_to_string(template).unwrap();
+            let template = template.replacen("replicas: {{ replicas|tojson }}", "replicas: 5", 1);
+            checkout.write("templates/relay/deployment.yaml", template.as_bytes());
+            checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {clusterID: occident, ");
+            checkout.edit("metadata/west/private/multicluster.json", "15443", "15444");
+            let edits = json();
+            checkout.edit("lock/links/east.yaml", "serial: 1", "serial: 9");
+            checkout.edit("rendered/west/configmap-isthmus-peers.yaml", "isthmus-peers", "isthmus-pears");
+            checkout.edit("rendered/east/kustomization.yaml", "resources:\n", "resources:\n- ../evil\n");
+            vec![edits, json()]
+        },
+    },
+    Scenario {
+        name: "a secret made by hand that a pull request gives to the mesh",
+        codes: &[Code::SecretByHand, Code::LinksOpen],
+        run: |_| {
+            let checkout = Checkout::new();
+            checkout.edit(
+                "specs/mesh.yaml",
+                "acceptForeignRoots: true",
+                "acceptForeignRoots: true, topology: pairs, pairs: []",
+            );
+            checkout.engine(&["apply"]).done();
+            repository(&checkout);
+            checkout.edit("specs/mesh.yaml", "pairs: []", "pairs: [[east, west]]");
+            let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: istio-remote-secret-west, labels: {istio/multiCluster: \"true\"}, annotations: {isthmus.dev/adopt: shop}}\n";
+            checkout.write("rendered/east/secret-istio-remote-secret-west.yaml", secret.as_bytes());
+            vec![checkout.engine(&[BASE, &["--output", "json"]].concat())]
         },
     },
     Scenario {
@@ -64,6 +115,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
 ];
+
+/// Two joined clusters, of which east runs components of ours.
+fn with_components() -> Checkout {
+    let checkout = Checkout::new();
+    let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
+    checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);
+    checkout.engine(&["apply"]).done();
+    checkout
+}
 
 /// Puts the checkout into a repository, with one commit.
 fn repository(checkout: &Checkout) {

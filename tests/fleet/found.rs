@@ -151,8 +151,9 @@ fn a_stated_address_that_nobody_publishes_is_listed_as_a_cut() {
         let mut walk = Walk::new(super::joined(2, false), &[]);
         walk.take(&edit(0, field, wrong)).unwrap();
         let Outcome::Done(plan) = walk.fleet.run(PLAIN).unwrap() else { panic!("{field} is refused") };
-        let is_said = plan.notes.iter().any(|note| note.contains("`ash`") && note.contains("`birch`"));
-        assert!(is_said || !plan.moves.is_empty(), "{field}: {:?}", plan.notes);
+        let said = plan.security.iter().map(|item| item.change.explanation());
+        let is_said = said.into_iter().any(|said| said.message.contains("`ash`") && said.message.contains("`birch`"));
+        assert!(is_said || !plan.moves.is_empty(), "{field}: {:?}", plan.security);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::report::text::Printer;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::keys::ENGINE_KEY_PATH;
-use crate::session::planned::{Mode, Replaced, TreeSink, exit_of, shown, take};
+use crate::session::planned::{Form, Mode, Replaced, TreeSink, exit_of, shown, take};
 use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 use crate::types::duration::duration;
@@ -171,7 +171,7 @@ fn write(
     mode: Mode<'_>,
     printer: &Printer,
 ) -> Result<(Exit, bool, Written), CommandError> {
-    let form = (arguments.output, arguments.verbose);
+    let form = Form { output: arguments.output, verbose: arguments.verbose, brief: false };
     let mut sink = TreeSink {
         session,
         guard,

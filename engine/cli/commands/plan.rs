@@ -14,7 +14,7 @@ use crate::report::text::Printer;
 use crate::session::base::Base;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
-use crate::session::planned::{Mode, Replaced, exit_of, shown, take};
+use crate::session::planned::{Form, Mode, Replaced, exit_of, shown, take};
 use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 
@@ -36,6 +36,9 @@ pub(crate) struct Plan {
     /// Plan the difference to what this revision renders; asks nobody, as --locked.
     #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
+    /// Name the objects that change and show nothing of them.
+    #[arg(long, conflicts_with = "verbose")]
+    pub(crate) summary: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub(crate) approvals: Approvals,
@@ -72,7 +75,7 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     };
     let run = take(&session, &request, mode, Until::Planned, printer)?;
     let tree = base.as_ref().map_or(&session as &dyn Tree, Base::tree);
-    let form = (arguments.output, arguments.verbose);
+    let form = Form { output: arguments.output, verbose: arguments.verbose, brief: plan.summary };
     printer.form(arguments.output, &shown(&session.program, &run, tree, &Replaced::new(), form));
     for warning in &run.plan.warnings {
         printer.talk(&warning.text());

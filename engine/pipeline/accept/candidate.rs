@@ -221,7 +221,7 @@ impl Candidate {
         }
     }
 
-    pub(super) fn change(
+    fn change(
         &mut self,
         document: Document,
         (before, after): (Option<String>, Option<String>),
@@ -271,7 +271,7 @@ impl Candidate {
         entry.private = Some(new);
     }
 
-    fn judge_private(&mut self, cluster: &Cluster, known: Option<&LockedPrivate>, new: &LockedPrivate) {
+    pub(super) fn judge_private(&mut self, cluster: &Cluster, known: Option<&LockedPrivate>, new: &LockedPrivate) {
         let stated = cluster.api.host.as_ref();
         let allowed = cluster.allow.api_hosts.iter().any(|pattern| pattern.matches(&new.api_host.host));
         let host_is_news = match known {

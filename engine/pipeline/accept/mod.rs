@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::known::engine_keys;
 use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, FirstContact, Mesh, State};
-use crate::model::trust::{Approvals, TrustChange, TrustFinding, TrustMeaning, Verdict};
+use crate::model::trust::{Approvals, TrustChange, TrustFinding, Verdict};
 use crate::pipeline::accept::candidate::{Candidate, Change, Document, Judge, fingerprint, showing};
 use crate::pipeline::accept::clashes::refuse_clashes;
 use crate::pipeline::accept::warnings::ending_roots;
@@ -113,17 +113,11 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     let mut held = None;
     let mut approved_identity = None;
     for document in [Document::Public, Document::Private] {
-        let of_document = changes.iter().filter(|change| change.document == document);
-        let (approved_by_spec, open): (Vec<&Change>, Vec<&Change>) = of_document.partition(|change| change.stated);
-        let findings: Vec<TrustFinding> =
-            approved_by_spec.iter().chain(&open).map(|change| change.finding.clone()).collect();
-        if findings.is_empty() || held.is_some() {
-            continue;
-        }
-        let digest = digest_of(name, &findings, &trusted_values(&entry, document));
+        let change = change_of(name, document, &changes, &entry).filter(|_| held.is_none());
+        let Some(DocumentChange { digest, findings, is_stated }) = change else { continue };
         // an approval holds until the links of the cluster that was there before are gone
         let is_named = approvals.cover(name, &digest) || known.is_some_and(|known| known.approved == Some(digest));
-        let approved = is_named || open.is_empty();
+        let approved = is_named || is_stated;
         named |= is_named;
         let verdict = if approved { Verdict::Approved } else { Verdict::HeldBack };
         accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
@@ -163,10 +157,10 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     accepted.news.insert(name.clone(), news);
 }
 
-/// The trust changes that lie between two locks: what a pull request that changes the lock itself asks a reviewer to
-/// accept. Merging it accepts them.
+/// The trust changes that lie between two locks: what a pull request that changes the lock itself asks a reviewer to accept.
+/// Each is judged, and named, as the run would that saw it published; merging it accepts it.
 pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
-    let engine_keys = engine_keys(mesh, after);
+    let engine_keys = engine_keys(mesh, before);
     let named = BTreeSet::new();
     let judge =
         Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, named: &named, now: Timestamp::EPOCH };
@@ -178,28 +172,48 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
         let mut candidate = Candidate { news, entry: None, changes: Vec::new(), refusals: Vec::new() };
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(&judge, cluster, (known.map(|known| &known.public), retiring), &entry.public);
-        if let (Some(old), Some(new)) = (known.and_then(|known| known.private.as_ref()), &entry.private) {
-            let id = |private: &crate::model::lock::LockedPrivate| private.cluster_id.as_ref().map(ToString::to_string);
-            let values = [
-                (id(old), id(new), TrustMeaning::ClusterIdInLock),
-                (Some(old.api_host.to_string()), Some(new.api_host.to_string()), TrustMeaning::ApiHostInLock),
-                (fingerprint(old.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()), TrustMeaning::ApiCaInLock),
-            ];
-            for (before, after, meaning) in values {
-                if before != after {
-                    candidate.change(Document::Private, (before, after), meaning, false);
-                }
-            }
+        let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
+        if let Some(new) = &entry.private {
+            candidate.judge_private(cluster, same.and_then(|known| known.private.as_ref()), new);
         }
-        let findings: Vec<TrustFinding> = candidate.changes.into_iter().map(|change| change.finding).collect();
-        if !findings.is_empty() {
-            let mut trusted = trusted_values(entry, Document::Public);
-            trusted.extend(trusted_values(entry, Document::Private));
-            let digest = digest_of(name, &findings, &trusted);
-            changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Approved });
+        if !candidate.refusals.is_empty() && known.is_none_or(|known| known.public != entry.public) {
+            let findings = candidate.refusals;
+            let digest = digest_of(name, &findings, &[]);
+            changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused });
+            continue;
+        }
+        candidate.changes.sort();
+        for document in [Document::Public, Document::Private] {
+            if let Some(change) = change_of(name, document, &candidate.changes, entry) {
+                let verdict = if change.is_stated { Verdict::Approved } else { Verdict::Proposed };
+                let (digest, findings) = (change.digest, change.findings);
+                changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
+            }
         }
     }
     changes
+}
+
+/// What changes in one of a cluster's documents.
+struct DocumentChange {
+    digest: Digest,
+    findings: Vec<TrustFinding>,
+    /// The spec states all of it, and so approves it.
+    is_stated: bool,
+}
+
+/// The change of a document, named by its digest: the same, whoever shows it.
+fn change_of(
+    cluster: &ClusterName,
+    document: Document,
+    changes: &[Change],
+    entry: &LockedCluster,
+) -> Option<DocumentChange> {
+    let of_document = changes.iter().filter(|change| change.document == document);
+    let (stated, open): (Vec<&Change>, Vec<&Change>) = of_document.partition(|change| change.stated);
+    let findings: Vec<TrustFinding> = stated.iter().chain(&open).map(|change| change.finding.clone()).collect();
+    let digest = digest_of(cluster, &findings, &trusted_values(entry, document));
+    (!findings.is_empty()).then_some(DocumentChange { digest, findings, is_stated: open.is_empty() })
 }
 
 /// Names a trust change: its findings, and all that is trusted with them, so that an approval covers what was shown and

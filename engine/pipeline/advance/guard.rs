@@ -23,6 +23,16 @@ struct Count {
     staying: BTreeMap<ClusterName, usize>,
 }
 
+/// Whether more joined links would go than a run may take without being told.
+pub(crate) fn are_too_many<'l>(clusters: usize, all: usize, going: impl IntoIterator<Item = &'l Link>) -> bool {
+    let going: BTreeSet<&Link> = going.into_iter().collect();
+    if clusters >= SMALL_MESH {
+        return going.len() * 100 > all * DELETION_GUARD_PERCENT;
+    }
+    let pairs = going.iter().map(|Link { reader, peer }| (reader.min(peer), reader.max(peer)));
+    pairs.collect::<BTreeSet<_>>().len() > 1
+}
+
 impl Links<'_> {
     /// Links that nobody declared to be leaving stay as they are until `--allow-delete`, where too many of them would go, or all
     /// that a reader has.
@@ -33,7 +43,7 @@ impl Links<'_> {
         }
         let mut readers = count.going.iter().map(|link| &link.reader);
         let alone = readers.find(|reader| !count.staying.contains_key(*reader) && self.trusts_others(reader));
-        let refusal = if self.is_too_many(&count) {
+        let refusal = if are_too_many(self.mesh.clusters.len(), count.all, &count.going) {
             AdvanceRefusal::TooManyDeletions { going: count.going.len(), of: count.all }
         } else if let Some(reader) = alone {
             AdvanceRefusal::LastRoot { reader: reader.clone() }
@@ -68,14 +78,6 @@ impl Links<'_> {
             }
         }
         count
-    }
-
-    fn is_too_many(&self, count: &Count) -> bool {
-        if self.mesh.clusters.len() >= SMALL_MESH {
-            return count.going.len() * 100 > count.all * DELETION_GUARD_PERCENT;
-        }
-        let pairs = count.going.iter().map(|Link { reader, peer }| (reader.min(peer), reader.max(peer)));
-        pairs.collect::<BTreeSet<_>>().len() > 1
     }
 
     /// Whether root CAs of others are written for a reader: they go with its last link.

@@ -19,8 +19,8 @@ use crate::pipeline::meter::Stage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{
-    Action, ClusterChanges, CompareRefusal, FileStep, Gathering, NewText, ObjectChange, OverrideInForce, Plan, compare,
-    costs, cuts, notes,
+    Action, ClusterChanges, CompareRefusal, Compared, FileStep, Gathering, NewText, ObjectChange, Overrides, Plan,
+    SecurityChange, SecurityItem, compare, notes, security, strays,
 };
 use crate::pipeline::program::{Program, Stop};
 use crate::pipeline::render::{Given, RenderContext, RenderWait, RenderedCluster};
@@ -43,19 +43,19 @@ pub(crate) struct Planned {
     pub(crate) lock: Option<Lock>,
 }
 
-/// Renders and compares every cluster, or `only` one. A cluster in whose folder a file of somebody else is in the way keeps all
-/// its files and its links' stages: half of it would be written, and the lock would say that the rest is, too.
+/// Renders and compares every cluster, or `only` one, with the files of the checkout or with what a base renders. A cluster in
+/// whose folder a file of somebody else lies keeps all its files and its links' stages: half of it would be written, and the lock
+/// would say that the rest is, too.
 pub(crate) fn plan(
     program: &Program,
     decided: &Decided,
     given: &Given,
-    tree: &dyn Tree,
     (request, agreement): (&Request, &Agreement),
     world: &World<'_>,
 ) -> Result<Planned, Stop> {
-    let (lock, meter) = (&decided.advanced.lock, world.meter);
     let only = request.only.as_ref();
-    let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
+    let (lock, meter) = (&decided.advanced.lock, world.meter);
+    let (mesh, tree) = (&program.mesh, world.base.as_ref().map_or(world.tree, |base| base.tree));
     let context = RenderContext::new(&program.mesh, lock, &program.templates, given).map_err(Stop::Findings)?;
     // a paused cluster keeps its tree byte for byte, whatever its peers do
     let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
@@ -65,26 +65,11 @@ pub(crate) fn plan(
     meter.begin(Stage::Comparing, names.len());
     let room = Room(AtomicUsize::new(MAX_KEPT_TEXT));
     let one = |name: &&ClusterName| {
-        let rendered = context.render(name).map_err(Stop::Findings)?;
-        let files = tree.files_to_compare(name.as_str())?;
-        let mut changes = compare(&program.mesh.name, name, &rendered, tree, &files)?;
-        let mut extra = extra_steps(&program.mesh, name, &rendered, tree, &files)?;
-        changes.refused.extend(extra.refused);
-        if !request.allow_delete && takes_components(&program.mesh, name, &rendered, files.keys()) {
-            let refusal = CompareRefusal::WholeFolder { cluster: (*name).clone() };
-            changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
-        }
-        let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
-        let breaches = if is_changed && changes.refused.is_empty() {
-            judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?
-        } else {
-            Vec::new()
-        };
-        let objects = changes.objects.iter_mut().map(|(_, change)| &mut change.text);
-        room.take(objects.chain(extra.steps.iter_mut().map(|step| &mut step.text)));
+        let mut one = of_cluster(program, (&context, lock), name, (request, agreement), world)?;
+        let objects = one.changes.objects.iter_mut().map(|(_, change)| &mut change.text);
+        room.take(objects.chain(one.extra.iter_mut().map(|step| &mut step.text)));
         meter.step();
-        let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
-        Ok(Compared { changes, extra: extra.steps, waiting, warnings, overrides, breaches })
+        Ok(one)
     };
     let compare_all = || names.par_iter().map(one).collect::<Vec<Result<_, Stop>>>();
     let lock_steps = || decided.accepted.as_ref().map(|_| lock_steps(program, lock, tree)).transpose();
@@ -101,22 +86,25 @@ pub(crate) fn plan(
         lost: agreement,
         objects: BTreeMap::new(),
     };
-    let mut plan = Plan::default();
+    let mut plan = Plan { compared: compared_with(decided, world), ..Plan::default() };
     let mut refused = BTreeSet::new();
     gathering.withhold(&decided.withheld);
-    let mut overrides = InForce::new();
+    let mut overrides = Overrides::default();
     for (name, result) in names.iter().zip(compared) {
         match result {
             Ok(one) => {
                 plan.warnings.extend(one.warnings);
+                plan.differing.extend(one.differing);
                 for (path, fields) in one.overrides {
-                    in_force(&mut overrides, name, &path, fields);
+                    overrides.add(name, &path, fields);
                 }
                 for (step, reason) in one.waiting {
                     gathering.rendering.entry(step).or_default().push(reason);
                 }
                 if !one.changes.refused.is_empty() || !one.breaches.is_empty() {
-                    gathering.refused.extend(one.changes.refused);
+                    for (step, refusal) in one.changes.refused {
+                        gathering.refuse(step, refusal);
+                    }
                     gathering.withhold(&one.breaches);
                     refused.insert(*name);
                     continue;
@@ -134,10 +122,10 @@ pub(crate) fn plan(
         return Err(Stop::Findings(findings));
     }
     if only.is_none() {
-        sweep(&program.mesh, tree, &mut gathering)?;
+        sweep(mesh, (tree, world.tree), &mut gathering)?;
     }
-    let in_force = |((path, overridden), clusters)| OverrideInForce { path, overridden, clusters };
-    plan.overrides = overrides.into_iter().map(in_force).collect();
+    plan.security = not_ours(mesh, world.tree, (only, agreement), &gathering)?;
+    plan.overrides = overrides.in_force();
     let graph = graph?;
     let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
     plan.steps = gathering.steps(order);
@@ -150,8 +138,14 @@ pub(crate) fn plan(
     if let Some(kept) = &mut kept {
         kept.keep_links(&program.lock, refused.iter().copied());
     }
-    plan.notes = costs(&program.lock, &decided.advanced.renamed);
-    plan.notes.extend(cuts(&program.mesh, &program.lock, lock));
+    plan.security.extend(security::of_run(
+        program,
+        decided,
+        &plan,
+        (given, only, &names.iter().copied().collect()),
+        world.base.as_ref(),
+    ));
+    plan.sort_security();
     plan.notes.extend(domain_notes(&program.mesh, &program.lock, kept.as_ref().unwrap_or(lock)));
     plan.notes.extend(notes(&program.mesh, &plan.moves));
     plan.lock = match &kept {
@@ -192,6 +186,75 @@ fn is_component(file: &str) -> bool {
     file.starts_with("deployment.apps-isthmus-")
 }
 
+/// With what a plan is compared.
+fn compared_with(decided: &Decided, world: &World<'_>) -> Compared {
+    match (&world.base, &decided.accepted) {
+        (Some(base), _) => Compared::Revision(base.revision.to_owned()),
+        (None, Some(_)) => Compared::Asked,
+        (None, None) => Compared::Locked,
+    }
+}
+
+/// Renders and compares one cluster.
+fn of_cluster(
+    program: &Program,
+    (context, lock): (&RenderContext<'_>, &Lock),
+    name: &ClusterName,
+    (request, agreement): (&Request, &Agreement),
+    world: &World<'_>,
+) -> Result<OfCluster, Stop> {
+    let (mesh, tree) = (&program.mesh, world.base.as_ref().map_or(world.tree, |base| base.tree));
+    let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
+    let rendered = context.render(name).map_err(Stop::Findings)?;
+    let files = tree.files_to_compare(name.as_str())?;
+    let mut changes = compare(&mesh.name, name, &rendered, tree, &files)?;
+    let mut extra = extra_steps(mesh, name, &rendered, tree, &files)?;
+    let mut differing = Vec::new();
+    if world.base.is_some() {
+        // what lies in the checkout is judged by itself: a merge brings it, whatever the specs say
+        let files = world.tree.files_to_compare(name.as_str())?;
+        let found = compare(&mesh.name, name, &rendered, world.tree, &files)?;
+        let found_extra = extra_steps(mesh, name, &rendered, world.tree, &files)?;
+        (changes.refused, extra.refused) = (found.refused, found_extra.refused);
+        differing.extend(found.objects.into_iter().map(|(_, change)| change.path));
+        differing.extend(found_extra.steps.into_iter().map(|step| step.path));
+    }
+    changes.refused.extend(extra.refused);
+    if !request.allow_delete && takes_components(mesh, name, &rendered, files.keys()) {
+        let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
+        changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
+    }
+    let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
+    let breaches = if is_changed && changes.refused.is_empty() {
+        judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?
+    } else {
+        Vec::new()
+    };
+    let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
+    Ok(OfCluster { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches })
+}
+
+/// Every file of the checkout that is not ours, whether a step of a cluster says it or not.
+fn not_ours(
+    mesh: &Mesh,
+    tree: &dyn Tree,
+    (only, agreement): (Option<&ClusterName>, &Agreement),
+    gathering: &Gathering<'_>,
+) -> Result<Vec<SecurityItem>, Stop> {
+    let in_step = |refusal: &CompareRefusal| SecurityItem {
+        is_step: true,
+        ..SecurityItem::refused(SecurityChange::File(refusal.clone()))
+    };
+    let kept = mesh.clusters.values().filter(|cluster| {
+        let is_asked = only.is_none_or(|only| *only == cluster.name);
+        is_asked && (cluster.state == State::Paused || agreement.holds_back(&cluster.name))
+    });
+    let kept: BTreeSet<&ClusterName> = kept.map(|cluster| &cluster.name).collect();
+    let strays = strays::strays(mesh, tree, only, &kept)?.into_iter();
+    let strays = strays.map(|refusal| SecurityItem::refused(SecurityChange::File(refusal)));
+    Ok(gathering.refused.values().flatten().map(in_step).chain(strays).collect())
+}
+
 /// Refuses what is rendered for a cluster and lacks what its links need. There is no file to keep.
 pub(crate) fn refuse_breaches(
     program: &Program,
@@ -223,23 +286,15 @@ pub(crate) fn refuse_breaches(
 }
 
 /// What became of one cluster.
-struct Compared {
+struct OfCluster {
     changes: ClusterChanges,
     extra: Vec<FileStep>,
+    /// Files of the checkout that are not as they are rendered, where something else is compared.
+    differing: Vec<String>,
     waiting: Vec<(StepId, RenderWait)>,
     warnings: Vec<Diagnostic>,
     overrides: BTreeMap<Arc<str>, Vec<Overridden>>,
     breaches: Vec<Breach>,
-}
-
-/// Overrides by path and field, with the clusters in which they are in force.
-type InForce = BTreeMap<(Arc<str>, Option<Overridden>), Vec<ClusterName>>;
-
-fn in_force(overrides: &mut InForce, cluster: &ClusterName, path: &Arc<str>, fields: Vec<Overridden>) {
-    let nothing = fields.is_empty().then_some(None);
-    for overridden in fields.into_iter().map(Some).chain(nothing) {
-        overrides.entry((path.clone(), overridden)).or_default().push(cluster.clone());
-    }
 }
 
 /// What the files of a cluster would lack by the law, told at the steps of its links.
@@ -277,18 +332,28 @@ fn judged(
     Ok(law::state(&program.mesh, lock, name, &before, &after))
 }
 
-/// Folders of clusters that are neither declared nor known: an empty one of ours goes, anything else is refused.
-fn sweep(mesh: &Mesh, tree: &dyn Tree, gathering: &mut Gathering<'_>) -> Result<(), Stop> {
-    for folder in tree.clusters()? {
-        let Ok(name) = folder.parse::<ClusterName>() else { continue };
-        if mesh.clusters.contains_key(&name) {
-            continue;
+/// Folders of clusters that are neither declared nor known: an empty one of ours goes, anything else is refused. What goes is
+/// that of `tree`, what is refused that of the checkout.
+fn sweep(mesh: &Mesh, (tree, checkout): (&dyn Tree, &dyn Tree), gathering: &mut Gathering<'_>) -> Result<(), Stop> {
+    let unknown = |tree: &dyn Tree| -> Result<Vec<ClusterName>, TreeError> {
+        let names = tree.clusters()?.into_iter().filter_map(|folder| folder.parse::<ClusterName>().ok());
+        Ok(names.filter(|name| !mesh.clusters.contains_key(name)).collect())
+    };
+    for name in unknown(checkout)? {
+        let step = StepId::of(StepKind::RenderComponents, &name);
+        let files = checkout.files_to_compare(name.as_str())?;
+        let refused = compare(&mesh.name, &name, &RenderedCluster::default(), checkout, &files)?.refused;
+        for (_, refusal) in refused {
+            gathering.objects.entry(step.clone()).or_default();
+            gathering.refuse(step.clone(), refusal);
         }
+    }
+    for name in unknown(tree)? {
         let step = StepId::of(StepKind::RenderComponents, &name);
         let files = tree.files_to_compare(name.as_str())?;
         let changes = compare(&mesh.name, &name, &RenderedCluster::default(), tree, &files)?;
         if changes.objects.iter().any(|(_, change)| !change.path.ends_with(KUSTOMIZATION)) {
-            gathering.refused.insert(step, CompareRefusal::UnknownCluster { cluster: name.clone() });
+            gathering.refuse(step, CompareRefusal::UnknownCluster { cluster: name.clone() });
         } else {
             let objects = changes.objects.into_iter().map(|(_, change)| change);
             gathering.objects.entry(step).or_default().extend(objects);
@@ -367,7 +432,7 @@ fn extra_steps(
             Some(Some(File::Kept { digest, .. })) if *digest == Digest::of(file.text.as_bytes()) => continue,
             Some(Some(File::Read(bytes))) => Some(Cow::Borrowed(bytes.as_slice())),
             Some(None) => None,
-            Some(Some(File::Kept { .. })) | None => tree.file(path)?.map(Cow::Owned),
+            Some(Some(File::Kept { .. } | File::Made { .. })) | None => tree.file(path)?.map(Cow::Owned),
         };
         let action = match found {
             None => Action::Create,
@@ -384,9 +449,19 @@ fn extra_steps(
     }
     for file in VALUES_FILES {
         let path = values_file(name, file);
-        let ours = |bytes: Vec<u8>| bytes.starts_with(mark.as_bytes());
-        if !rendered.extra.contains_key(&path) && tree.file(&path)?.is_some_and(ours) {
-            changes.steps.push(FileStep { path, action: Action::Delete, digest: None, text: None });
+        let ours = |bytes: &[u8]| bytes.starts_with(mark.as_bytes());
+        if rendered.extra.contains_key(&path) {
+            continue;
+        }
+        match tree.file(&path)? {
+            Some(bytes) if ours(&bytes) => {
+                changes.steps.push(FileStep { path, action: Action::Delete, digest: None, text: None });
+            }
+            Some(_) => {
+                let refusal = CompareRefusal::ForeignValues { path };
+                changes.refused.push((StepId::of(StepKind::RenderTrust, name), refusal));
+            }
+            None => {}
         }
     }
     Ok(changes)

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::layout::{rendered_folder, secret_file};
+use serde_json::Value;
+
+use crate::model::layout::{KUSTOMIZATION, is_yaml, rendered_folder, secret_file};
 use crate::pipeline::plan::diff::{FieldChange, diff};
 use crate::pipeline::plan::{Action, CompareRefusal, Foreigner, NewText, ObjectChange, Reason};
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
@@ -47,7 +49,13 @@ pub fn compare(
     for rendered in &rendered.objects {
         let name = rendered.id().file_name();
         let note_same = || tree.note_ours(cluster.as_str(), &name, &|| rendered.inputs());
-        let found = compare_object(mesh, rendered, files.get(&name), &note_same)?;
+        let made = match files.get(&name) {
+            Some(File::Made { made_of }) if rendered.inputs() != Some(*made_of) => {
+                tree.file(&format!("{folder}/{name}"))?.map(File::Read)
+            }
+            _ => None,
+        };
+        let found = compare_object(mesh, rendered, made.as_ref().or(files.get(&name)), &note_same)?;
         if found != Found::Same {
             let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
             let path = format!("{folder}/{name}");
@@ -64,23 +72,22 @@ pub fn compare(
     }
     for path in rendered.extra.keys() {
         let Some(name) = path.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')) else { continue };
-        if let Some(File::Read(bytes)) = files.get(name) {
-            match owner(mesh, bytes) {
-                Owner::Us => tree.note_ours(cluster.as_str(), name, &|| None),
-                Owner::Other(owner) => {
-                    let refusal = CompareRefusal::Foreign { path: path.clone(), owner };
-                    changes.refused.push((fallback.clone(), refusal));
-                }
-            }
+        if let Some(File::Read(bytes)) = files.get(name)
+            && let Owner::Other(owner) = owner(mesh, bytes)
+        {
+            let refusal = CompareRefusal::Foreign { path: path.clone(), owner };
+            changes.refused.push((fallback.clone(), refusal));
         }
         declared.insert(name.to_owned());
     }
     for (step, _) in &rendered.waiting {
         declared.extend(step.peer.as_ref().map(secret_file));
     }
+    let mut strangers = BTreeSet::new();
     for (name, file) in files.iter().filter(|(name, _)| !declared.contains(*name)) {
         let Some(bytes) = bytes_of(tree, &folder, name, file)? else { continue };
-        if let Some(object) = parse(&bytes).filter(|object| object.is_owned_by_tree_of(mesh)) {
+        let object = parse(&bytes);
+        if let Some(object) = object.as_ref().filter(|object| object.is_owned_by_tree_of(mesh)) {
             let change = ObjectChange {
                 path: format!("{folder}/{name}"),
                 object: object.id().to_string(),
@@ -89,10 +96,61 @@ pub fn compare(
                 digest: Digest::of(&bytes),
                 text: None,
             };
-            changes.objects.push((steps_of(&object).unwrap_or_else(|| fallback.clone()), change));
+            changes.objects.push((steps_of(object).unwrap_or_else(|| fallback.clone()), change));
+        } else if let Owner::Other(owner) = owner_of(mesh, object.as_ref()) {
+            let refusal = CompareRefusal::Foreign { path: format!("{folder}/{name}"), owner };
+            changes.refused.push((fallback.clone(), refusal));
+            strangers.insert(name.as_str());
         }
     }
+    if let Some(file) = files.get(KUSTOMIZATION) {
+        let path = format!("{folder}/{KUSTOMIZATION}");
+        let wanted = rendered.extra.get(&path).map(|file| file.text.as_bytes());
+        let faults = match (file, wanted) {
+            (File::Kept { digest, .. }, Some(wanted)) if *digest == Digest::of(wanted) => Vec::new(),
+            (File::Read(bytes), Some(wanted)) if bytes == wanted => Vec::new(),
+            _ => {
+                let bytes = bytes_of(tree, &folder, KUSTOMIZATION, file)?.unwrap_or_default();
+                let is_ours = |name: &str| !strangers.contains(name) && is_plain(name);
+                faults_of_kustomization(&path, &bytes, &is_ours)
+            }
+        };
+        if faults.is_empty() {
+            tree.note_ours(cluster.as_str(), KUSTOMIZATION, &|| None);
+        }
+        changes.refused.extend(faults.into_iter().map(|fault| (fallback.clone(), fault)));
+    }
     Ok(changes)
+}
+
+/// Whether a text is the name of a YAML file and leads nowhere else.
+fn is_plain(name: &str) -> bool {
+    is_yaml(name) && !name.contains(['/', ':', '?']) && !name.starts_with('.')
+}
+
+/// What a list of files has that no run writes. One that is older than what is rendered names files of ours, and files that are
+/// gone.
+fn faults_of_kustomization(path: &str, bytes: &[u8], is_ours: &dyn Fn(&str) -> bool) -> Vec<CompareRefusal> {
+    let Some(list) = parse(bytes) else { return Vec::new() };
+    let field = |field: &str| CompareRefusal::FieldOfKustomization { path: path.to_owned(), field: field.to_owned() };
+    let mut faults: Vec<CompareRefusal> = Vec::new();
+    if list.kind != "Kustomization" {
+        faults.push(field("kind"));
+    }
+    for (key, value) in &list.fields {
+        match (key.as_str(), value) {
+            ("metadata", _) => {}
+            ("resources", Value::Array(entries)) => {
+                let named = entries.iter().map(|entry| entry.as_str().map_or_else(|| entry.to_string(), str::to_owned));
+                let strange = named.filter(|entry| !is_ours(entry));
+                faults.extend(
+                    strange.map(|entry| CompareRefusal::ListedByKustomization { path: path.to_owned(), entry }),
+                );
+            }
+            (other, _) => faults.push(field(other)),
+        }
+    }
+    faults
 }
 
 /// How an object compares with its file.
@@ -116,10 +174,10 @@ fn compare_object(
     file: Option<&File>,
     note_same: &dyn Fn(),
 ) -> Result<Found, YamlError> {
-    if let Some(File::Kept { made_of: made_of @ Some(_), .. }) = file
-        && *made_of == rendered.inputs()
-    {
-        return Ok(Found::Same);
+    match file {
+        Some(File::Kept { made_of: made_of @ Some(_), .. }) if *made_of == rendered.inputs() => return Ok(Found::Same),
+        Some(File::Made { .. }) => return Ok(Found::Same),
+        Some(File::Kept { .. } | File::Read(_)) | None => {}
     }
     let text = rendered.to_yaml()?;
     let digest = || Digest::of(text.as_bytes());
@@ -139,6 +197,7 @@ fn compare_object(
             }
             digest => (Action::Update, Reason::Differs, digest),
         },
+        Some(File::Made { .. }) => return Ok(Found::Same),
         None => (Action::Create, Reason::Missing, digest()),
     };
     Ok(Found::Changes { action, reason, digest, text: text.into_owned() })
@@ -153,7 +212,7 @@ pub(super) fn bytes_of<'f>(
 ) -> Result<Option<Cow<'f, [u8]>>, TreeError> {
     Ok(match file {
         File::Read(bytes) => Some(Cow::Borrowed(bytes)),
-        File::Kept { .. } => tree.file(&format!("{folder}/{name}"))?.map(Cow::Owned),
+        File::Kept { .. } | File::Made { .. } => tree.file(&format!("{folder}/{name}"))?.map(Cow::Owned),
     })
 }
 
@@ -174,16 +233,21 @@ enum Owner {
 }
 
 fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
-    let Some(object) = parse(bytes) else {
+    owner_of(mesh, parse(bytes).as_ref())
+}
+
+fn owner_of(mesh: &MeshName, object: Option<&Object>) -> Owner {
+    let Some(object) = object else {
         return Owner::Other(Foreigner::NoObject);
     };
     if object.is_owned_by_tree_of(mesh) || object.is_given_to(mesh) {
         return Owner::Us;
     }
     let label = |key| object.label(key).map(str::to_owned);
+    let name = object.id().to_string();
     Owner::Other(match (label(MANAGED_BY), label(MESH_LABEL)) {
-        (Some(tool), mesh) => Foreigner::Tool { tool, mesh },
-        (None, _) => Foreigner::Unlabelled,
+        (Some(tool), mesh) => Foreigner::Tool { object: name, tool, mesh },
+        (None, _) => Foreigner::Unlabelled { object: name },
     })
 }
 

@@ -9,8 +9,9 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::types::name::Digest;
-use crate::types::object::Object;
+use crate::types::object::{Object, parse};
 use crate::types::text::visible_lines;
+use crate::types::yaml::{MAX_OBJECT, value_of};
 
 /// Most lines shown of one text; the rest is counted.
 const MAX_LINES: usize = 40;
@@ -84,6 +85,17 @@ pub fn diff(before: Option<&Object>, after: Option<&Object>) -> Vec<FieldChange>
     changes
 }
 
+/// Fields in which two forms of a YAML or JSON file differ, as [`diff`] shows them. Data of Secrets is masked; a file that cannot
+/// be read has no fields.
+pub(crate) fn diff_files(before: Option<&[u8]>, after: Option<&[u8]>) -> Vec<FieldChange> {
+    let value = |bytes: Option<&[u8]>| bytes.and_then(|bytes| value_of(bytes, MAX_OBJECT).ok());
+    let secret = [before, after].into_iter().flatten().filter_map(parse).any(|object| object.is_secret());
+    let mut changes = Vec::new();
+    Walk { secret, changes: &mut changes }.compare("", value(before).as_ref(), value(after).as_ref());
+    changes.sort_by_key(|change| rank(&change.path));
+    changes
+}
+
 struct Walk<'a> {
     secret: bool,
     changes: &'a mut Vec<FieldChange>,
@@ -141,9 +153,14 @@ impl Walk<'_> {
             let names: BTreeSet<&&str> = before.keys().chain(after.keys()).collect();
             for name in names {
                 let (old, new) = (before.get(*name).copied(), after.get(*name).copied());
+                // a container is shown field by field, so that no long list of arguments hides its image
+                let is_container = path.ends_with("ontainers");
                 let path = format!("{path}[{name}]");
                 match (old, new) {
                     (Some(_), Some(_)) => self.compare(&path, old, new),
+                    _ if is_container => {
+                        self.compare(&path, old.map(without_name).as_ref(), new.map(without_name).as_ref());
+                    }
                     _ => self.leaf_change(&path, old.map(without_name).as_ref(), new.map(without_name).as_ref()),
                 }
             }

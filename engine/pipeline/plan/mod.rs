@@ -3,31 +3,37 @@
 //! It holds ids, reasons and digests, and the new texts up to a limit. What is beyond is rendered again, cluster by cluster,
 //! when it is printed or written, so a plan of a thousand clusters stays small.
 
+mod action;
 pub(crate) mod clusters;
 mod compare;
 pub mod diff;
 pub mod graph;
+mod overrides;
 mod reasons;
+pub mod security;
 mod steps;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::model::link::Link;
 use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::advance::{Move, Unproven};
-use crate::pipeline::template::Overridden;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::Explanation;
-use crate::types::name::{ClusterName, Digest};
+use crate::types::name::Digest;
 use crate::types::step::StepId;
 
+pub use self::action::Action;
 pub use self::compare::{ClusterChanges, CompareError, compare, fields};
+pub use self::overrides::OverrideInForce;
+pub(crate) use self::overrides::Overrides;
 pub use self::reasons::{CompareRefusal, Foreigner};
-pub use self::steps::{Gathering, costs, cuts, notes};
+pub use self::security::{SecurityChange, SecurityItem};
+pub use self::steps::{Gathering, notes};
 
 /// Version of the plan's JSON form.
 pub const PLAN_VERSION: u32 = 1;
@@ -35,8 +41,14 @@ pub const PLAN_VERSION: u32 = 1;
 /// What a run would change.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
+    /// What it was compared with.
+    pub compared: Compared,
     /// Trust changes, approved or not.
     pub trust_changes: Vec<TrustChange>,
+    /// What else a reviewer has to see before any object, in the order in which it is shown.
+    pub security: Vec<SecurityItem>,
+    /// Files of the checkout that are not as its revision renders them. Of a plan with a base alone.
+    pub differing: Vec<String>,
     /// All steps, in the order of the graph.
     pub steps: Vec<Step>,
     /// Files of the lock that change.
@@ -53,15 +65,16 @@ pub struct Plan {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// An override of a template, with one of the fields that it changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverrideInForce {
-    /// Path below the checkout.
-    pub path: Arc<str>,
-    /// What it changes; `None` for an override that renders what the built-in template renders.
-    pub overridden: Option<Overridden>,
-    /// In which clusters.
-    pub clusters: Vec<ClusterName>,
+/// What a plan was compared with, and so what a plan without changes says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Compared {
+    /// With the files of the checkout; the clusters were asked.
+    #[default]
+    Asked,
+    /// With the files of the checkout; no cluster was asked.
+    Locked,
+    /// With a revision; no cluster was asked.
+    Revision(String),
 }
 
 /// A file that is not an object.
@@ -152,29 +165,6 @@ pub struct ObjectChange {
     pub text: Option<NewText>,
 }
 
-/// What becomes of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// `+`
-    Create,
-    /// `~`
-    Update,
-    /// `-`
-    Delete,
-}
-
-impl Action {
-    /// Its sign in the text form.
-    pub fn sign(self) -> char {
-        match self {
-            Self::Create => '+',
-            Self::Update => '~',
-            Self::Delete => '-',
-        }
-    }
-}
-
 /// Why an object changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -223,7 +213,13 @@ impl Plan {
                 StepState::Refused(_) => counts.refused += 1,
             }
         }
+        counts.refused += self.security.iter().filter(|item| item.refused && !item.is_step).count();
         counts
+    }
+
+    /// Puts what a reviewer has to see into the order in which it is shown.
+    pub(crate) fn sort_security(&mut self) {
+        self.security.sort_by_cached_key(|item| (!item.refused, item.change.order(), item.change.subject()));
     }
 
     /// Whether applying it would write anything.
@@ -231,7 +227,7 @@ impl Plan {
         !self.lock.is_empty() || !self.extra.is_empty() || self.steps.iter().any(|step| !step.objects.is_empty())
     }
 
-    /// Whether a cluster's trust change, a guard or a foreign file is in the way.
+    /// Whether a cluster's trust change, a guard, or a file that is not ours or not rendered is in the way.
     pub fn is_refused(&self) -> bool {
         self.trust_changes.iter().any(|change| change.verdict != Verdict::Approved) || self.counts().refused > 0
     }

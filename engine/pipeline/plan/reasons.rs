@@ -1,9 +1,10 @@
-//! Files that are in the way of what would be written.
+//! Files of the checkout that are not ours, and what our own lists and nobody should.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
 
+use crate::model::layout::rendered_folder;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::text::quoted;
@@ -11,10 +12,10 @@ use crate::types::text::quoted;
 /// Most characters of another tool's name.
 const LONGEST_NAME: usize = 100;
 
-/// Why a file is neither replaced nor deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a file is neither replaced nor deleted, nor left where it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompareRefusal {
-    /// An object of somebody else stands where ours would.
+    /// An object of somebody else stands in a cluster's folder.
     Foreign {
         /// Path below the checkout.
         path: String,
@@ -25,6 +26,25 @@ pub enum CompareRefusal {
     ForeignValues {
         /// Path below the checkout.
         path: String,
+    },
+    /// A file of a name, or in a place, that no file of ours has.
+    Stray {
+        /// Path below the checkout.
+        path: String,
+    },
+    /// Our own list of files names one that is not ours, or something outside of its folder.
+    ListedByKustomization {
+        /// Path of the list below the checkout.
+        path: String,
+        /// What it names.
+        entry: String,
+    },
+    /// Our own list of files does more than list.
+    FieldOfKustomization {
+        /// Path of the list below the checkout.
+        path: String,
+        /// The field that we never write.
+        field: String,
     },
     /// All that runs in a cluster would go, and its spec does not say that it leaves.
     WholeFolder {
@@ -39,14 +59,19 @@ pub enum CompareRefusal {
 }
 
 /// Whose an object is that is not ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Foreigner {
     /// It is no Kubernetes object.
     NoObject,
     /// It carries no owner's label.
-    Unlabelled,
+    Unlabelled {
+        /// Kind and name.
+        object: String,
+    },
     /// It carries the label of a tool.
     Tool {
+        /// Kind and name.
+        object: String,
         /// Value of `app.kubernetes.io/managed-by`.
         tool: String,
         /// Value of our own label for the mesh, where it has one.
@@ -58,19 +83,34 @@ impl fmt::Display for Foreigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = |text: &str| quoted(text, LONGEST_NAME);
         match self {
-            Self::NoObject => f.write_str("is no Kubernetes object"),
-            Self::Unlabelled => f.write_str("carries no owner's label"),
-            Self::Tool { tool, mesh: Some(mesh) } => write!(f, "belongs to {}, mesh `{}`", short(tool), short(mesh)),
-            Self::Tool { tool, mesh: None } => write!(f, "belongs to {}", short(tool)),
+            Self::NoObject => f.write_str("it is no Kubernetes object"),
+            Self::Unlabelled { object } => write!(f, "`{}` carries no owner's label", short(object)),
+            Self::Tool { object, tool, mesh: Some(mesh) } => {
+                write!(f, "`{}` belongs to {}, mesh `{}`", short(object), short(tool), short(mesh))
+            }
+            Self::Tool { object, tool, mesh: None } => write!(f, "`{}` belongs to {}", short(object), short(tool)),
         }
     }
 }
 
 impl CompareRefusal {
+    /// The file that it is about; the folder, where that is unknown as a whole.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Foreign { path, .. }
+            | Self::ForeignValues { path }
+            | Self::Stray { path }
+            | Self::ListedByKustomization { path, .. }
+            | Self::FieldOfKustomization { path, .. } => path.clone(),
+            Self::WholeFolder { cluster } | Self::UnknownCluster { cluster } => rendered_folder(cluster),
+        }
+    }
+
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
         match self {
-            Self::Foreign { .. } | Self::ForeignValues { .. } => Code::FileNotOurs,
+            Self::Foreign { .. } | Self::ForeignValues { .. } | Self::Stray { .. } => Code::FileNotOurs,
+            Self::ListedByKustomization { .. } | Self::FieldOfKustomization { .. } => Code::KustomizationNotOurs,
             Self::WholeFolder { .. } => Code::TooManyDeletions,
             Self::UnknownCluster { .. } => Code::FolderOfUnknownCluster,
         }
@@ -80,26 +120,32 @@ impl CompareRefusal {
 impl Explain for CompareRefusal {
     /// Reads on after "refused:".
     fn explanation(&self) -> Explanation {
-        let ours = "move it away, and the next run writes ours";
-        match self {
-            Self::Foreign { path, owner } => {
-                Explanation::new(self.code(), format!("`{path}` is not ours: it {owner}")).hint(ours)
+        const AWAY: &str = "move it away; nothing is written for this cluster before";
+        const SYNCED: &str = "take it out; whatever syncs the folder applies what stands there";
+        let short = |text: &str| quoted(text, LONGEST_NAME);
+        let (message, hint) = match self {
+            Self::Foreign { path, owner } => (format!("`{path}` is not ours: {owner}"), AWAY),
+            Self::ForeignValues { path } => (format!("`{path}` is not ours: it lacks our first line"), AWAY),
+            Self::Stray { path } => {
+                (format!("`{path}` is not ours: no run writes a file of that name there"), "move it away")
             }
-            Self::ForeignValues { path } => {
-                Explanation::new(self.code(), format!("`{path}` is not ours: it lacks our first line")).hint(ours)
+            Self::ListedByKustomization { path, entry } => {
+                (format!("`{path}` lists `{}`, which is not ours", short(entry)), SYNCED)
             }
-            Self::WholeFolder { cluster } => Explanation::new(
-                self.code(),
+            Self::FieldOfKustomization { path, field } => {
+                (format!("`{path}` has the field `{}`, which no run writes", short(field)), SYNCED)
+            }
+            Self::WholeFolder { cluster } => (
                 format!(
                     "exporter, api-proxy and relay of `{cluster}` would go from `rendered/{cluster}`, and it is not `state: leaving`"
                 ),
-            )
-            .hint("if that is meant, apply with --allow-delete"),
-            Self::UnknownCluster { cluster } => Explanation::new(
-                self.code(),
+                "if that is meant, apply with --allow-delete",
+            ),
+            Self::UnknownCluster { cluster } => (
                 format!("`rendered/{cluster}` holds objects of a cluster that neither spec nor lock knows"),
-            )
-            .hint("restore its document and lock, or delete the folder by hand"),
-        }
+                "restore its document and lock, or delete the folder by hand",
+            ),
+        };
+        Explanation::new(self.code(), message).hint(hint)
     }
 }

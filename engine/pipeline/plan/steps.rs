@@ -4,23 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::known::Known;
 use crate::model::link::Link;
-use crate::model::lock::{Edit, Lock, LockedCluster, LockedLink, Stage};
+use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{News, Standing};
-use crate::pipeline::advance::{AdvanceRefusal, Advanced, LinkWait, Move};
+use crate::pipeline::advance::{Advanced, LinkWait, Move};
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::Breach;
 use crate::pipeline::plan::{CompareRefusal, ObjectChange, Step, StepState};
 use crate::pipeline::render::RenderWait;
-use crate::types::address::Gateway;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
-
-/// Most readers that a note names.
-const NAMED_READERS: usize = 5;
 
 /// Gathers steps: the graph's order, each with its objects and its state.
 pub struct Gathering<'a> {
@@ -33,7 +28,7 @@ pub struct Gathering<'a> {
     /// Waits that rendering found.
     pub rendering: BTreeMap<StepId, Vec<RenderWait>>,
     /// Refusals that comparing found.
-    pub refused: BTreeMap<StepId, CompareRefusal>,
+    pub refused: BTreeMap<StepId, Vec<CompareRefusal>>,
     /// What the law of safety withholds, by step.
     pub withheld: BTreeMap<StepId, Vec<Breach>>,
     /// What lock or tree lost, told at the first step that every cluster has.
@@ -43,6 +38,11 @@ pub struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
+    /// Takes a file that is in the way to its step.
+    pub(super) fn refuse(&mut self, step: StepId, refusal: CompareRefusal) {
+        self.refused.entry(step).or_default().push(refusal);
+    }
+
     /// Takes breaches of the law, each to its step.
     pub(super) fn withhold(&mut self, breaches: &[Breach]) {
         for breach in breaches {
@@ -82,10 +82,11 @@ impl Gathering<'_> {
         if let Some(breaches) = self.withheld.get(id) {
             return StepState::Refused(breaches.iter().map(Explain::explanation).collect());
         }
-        let compared = self.refused.get(id).map(CompareRefusal::explanation);
-        let refusal = compared.or_else(|| self.advanced.refusals.get(id).map(AdvanceRefusal::explanation));
-        if let Some(refusal) = refusal {
-            return StepState::Refused(vec![refusal]);
+        if let Some(compared) = self.refused.get(id) {
+            return StepState::Refused(compared.iter().map(CompareRefusal::explanation).collect());
+        }
+        if let Some(refusal) = self.advanced.refusals.get(id) {
+            return StepState::Refused(vec![refusal.explanation()]);
         }
         let document = self.news.and_then(|news| news.get(&id.cluster)).and_then(|news| match id.kind {
             StepKind::FetchCa => Some(&news.public),
@@ -115,56 +116,6 @@ impl Gathering<'_> {
         waits.extend(rendering);
         if waits.is_empty() { StepState::Ready } else { StepState::Waiting(waits) }
     }
-}
-
-/// What an edit costs that makes links leave and join anew.
-pub fn costs(lock: &Lock, renamed: &BTreeMap<ClusterName, Vec<Edit>>) -> Vec<String> {
-    let cost = |(name, edits): (&ClusterName, &Vec<Edit>)| {
-        let edits: Vec<String> = edits
-            .iter()
-            .map(|Edit { field, joined, wanted }| format!("{field} from `{joined}` to `{wanted}`"))
-            .collect();
-        let links = lock.links.iter().flat_map(|(reader, links)| links.keys().map(move |peer| (reader, peer)));
-        let links = links.filter(|(reader, peer)| *reader == name || *peer == name).count();
-        format!(
-            "`{name}` changes {}: its {links} links leave and join anew, and carry no traffic meanwhile",
-            edits.join(" and ")
-        )
-    };
-    renamed.iter().map(cost).collect()
-}
-
-/// Addresses that specs state anew, that links use from this run on, and that their cluster publishes otherwise: most likely
-/// nobody answers there.
-pub fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<String> {
-    let of_cluster = |(name, old): (&ClusterName, &LockedCluster)| {
-        let last = &old.joined_with.as_ref()?.reach;
-        let known = Known::of(mesh, after, name)?;
-        let (published, now) = (known.locked.private.as_ref()?, known.proxy()?);
-        let is_cut = |gateway: &&Gateway| !last.gateways.contains(gateway) && !published.gateways.contains(gateway);
-        let gateways = now.gateways.iter().filter(|_| !known.cluster.flat_network).filter(is_cut);
-        let mut stated: Vec<String> = gateways.map(|gateway| format!("gateway `{gateway}`")).collect();
-        if now.api_host != last.api_host && now.api_host != published.api_host {
-            stated.push(format!("api.host `{}`", now.api_host));
-        }
-        if stated.is_empty() {
-            return None;
-        }
-        let reads = |link: Option<&LockedLink>| link.is_some_and(|link| link.stage == Stage::Joined);
-        let readers: Vec<&ClusterName> = after.links.keys().filter(|reader| reads(after.link(reader, name))).collect();
-        let named: Vec<String> = readers.iter().take(NAMED_READERS).map(|reader| format!("`{reader}`")).collect();
-        let more = readers.len() - named.len();
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        (!readers.is_empty()).then(|| {
-            format!(
-                "`{name}` does not publish the {} that its spec states: where nobody answers there, its links from {}{more} \
-                 are cut",
-                stated.join(" and the "),
-                named.join(", ")
-            )
-        })
-    };
-    before.clusters.iter().filter_map(of_cluster).collect()
 }
 
 /// What a reviewer should know about the moves of a run, beside the objects.

@@ -1,0 +1,172 @@
+//! Links that open or close, and what that means.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use crate::model::link::Link;
+use crate::pipeline::plan::action::Action;
+use crate::pipeline::plan::security::names::{link_text, named};
+use crate::types::explanation::Code;
+use crate::types::name::ClusterName;
+
+/// Links that open or close for one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkChange {
+    /// What becomes of them.
+    pub effect: LinkEffect,
+    /// Why.
+    pub cause: LinkCause,
+    /// Which, in order.
+    pub links: Vec<Link>,
+    /// Ends of them whose spec says that no evidence is waited for.
+    pub blind: Vec<ClusterName>,
+    /// They are more than the deletion guard lets pass.
+    pub is_guarded: bool,
+}
+
+/// What becomes of links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkEffect {
+    /// They are wanted from the merge on.
+    Opens,
+    /// They are wanted no more from the merge on.
+    Closes,
+    /// They leave after the merge and join anew.
+    Reopens,
+    /// This run writes what they need.
+    Begins,
+    /// This run writes their remote secrets.
+    Joins,
+    /// This run takes their remote secrets away.
+    Leaves,
+    /// This run takes networks and routes away.
+    DropsNetwork,
+    /// This run takes trust away.
+    DropsTrust,
+}
+
+/// Why links open or close.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkCause {
+    /// A cluster is `state: leaving`.
+    Leaving(ClusterName),
+    /// A cluster is `state: lost`.
+    Lost(ClusterName),
+    /// A cluster was rebuilt.
+    Rebuilt(ClusterName),
+    /// What its links rest on is edited.
+    Edited {
+        /// Whose.
+        cluster: ClusterName,
+        /// What, from which value to which.
+        edits: String,
+    },
+    /// A cluster is new.
+    New(ClusterName),
+    /// A cluster takes part again.
+    Active(ClusterName),
+    /// `topology` or `pairs`.
+    Topology,
+    /// The specs, as before.
+    Specs,
+}
+
+impl LinkEffect {
+    pub(super) fn action(self) -> Action {
+        match self {
+            Self::Opens | Self::Begins | Self::Joins => Action::Create,
+            Self::Closes | Self::Leaves | Self::DropsNetwork | Self::DropsTrust => Action::Delete,
+            Self::Reopens => Action::Update,
+        }
+    }
+
+    pub(super) fn code(self) -> Code {
+        match self {
+            Self::Opens | Self::Begins | Self::Joins => Code::LinksOpen,
+            Self::Closes | Self::Leaves | Self::DropsNetwork | Self::DropsTrust => Code::LinksClose,
+            Self::Reopens => Code::LinksReopen,
+        }
+    }
+
+    fn verb(self) -> [&'static str; 2] {
+        match self {
+            Self::Opens => ["opens", "open"],
+            Self::Closes => ["closes", "close"],
+            Self::Reopens => ["leaves and joins anew", "leave and join anew"],
+            Self::Begins => ["begins", "begin"],
+            Self::Joins => ["opens now", "open now"],
+            Self::Leaves => ["closes now", "close now"],
+            Self::DropsNetwork => ["loses network and route", "lose network and route"],
+            Self::DropsTrust => ["ends", "end"],
+        }
+    }
+}
+
+impl LinkCause {
+    fn text(&self) -> Option<String> {
+        Some(match self {
+            Self::Leaving(cluster) => format!("`{cluster}` is `state: leaving`"),
+            Self::Lost(cluster) => format!("`{cluster}` is `state: lost`"),
+            Self::Rebuilt(cluster) => format!("`{cluster}` was rebuilt"),
+            Self::Edited { cluster, edits } => format!("`{cluster}` changes {edits}"),
+            Self::New(cluster) => format!("`{cluster}` is new"),
+            Self::Active(cluster) => format!("`{cluster}` is `state: active` again"),
+            Self::Topology => "`topology` and `pairs` say so".to_owned(),
+            Self::Specs => return None,
+        })
+    }
+}
+
+impl LinkChange {
+    pub(super) fn subject(&self) -> String {
+        let count = self.links.len();
+        let [one, many] = self.effect.verb();
+        if count == 1 { format!("1 link {one}") } else { format!("{count} links {many}") }
+    }
+
+    pub(super) fn message(&self) -> String {
+        let mut text = named(self.links.iter().map(link_text));
+        if let Some(cause) = self.cause.text() {
+            text = format!("{cause}: {text}");
+        }
+        let is_lost = matches!(self.cause, LinkCause::Lost(_));
+        let when = match self.effect {
+            LinkEffect::Closes if is_lost => {
+                "each run takes one stage away and waits for nobody: the remote secret, and traffic with it, then network and route, then root CAs and keys"
+            }
+            LinkEffect::Opens => {
+                "root CAs, networks and routes come first; the remote secret, which sends live traffic, when both clusters show that these are live"
+            }
+            LinkEffect::Closes => {
+                "the next run takes the remote secret away, and traffic with it; network and route follow when the reader is seen to read it no more, then root CAs and keys"
+            }
+            LinkEffect::Reopens => {
+                "they carry no traffic from the next run, which takes the remote secret away, until what they need is live again"
+            }
+            LinkEffect::Begins => {
+                "this run has them trust each other's root CAs, and writes networks and routes; the remote secret, which sends live traffic, waits until these are seen live"
+            }
+            LinkEffect::Joins => "this run writes the remote secret, which sends live traffic",
+            LinkEffect::Leaves => "this run takes the remote secret away, and traffic with it",
+            LinkEffect::DropsNetwork => "this run takes network and route away; the remote secret is gone",
+            LinkEffect::DropsTrust => "this run has them trust each other's root CAs no more",
+        };
+        text.push_str(&format!("; {when}"));
+        if !self.blind.is_empty() && !is_lost {
+            let blind = named(self.blind.iter());
+            text.push_str(&match self.effect {
+                LinkEffect::Opens | LinkEffect::Begins => {
+                    format!("; the specs have nothing wait for evidence of {blind}")
+                }
+                LinkEffect::Closes | LinkEffect::Reopens | LinkEffect::Leaves | LinkEffect::DropsNetwork => {
+                    format!("; the specs expect no evidence of {blind}, so each stage lasts for `settle`")
+                }
+                LinkEffect::Joins => format!("; unproven, since the specs expect no evidence of {blind}"),
+                LinkEffect::DropsTrust => String::new(),
+            });
+        }
+        if self.is_guarded {
+            text.push_str(&format!("; more than a run closes at once: refused without `--allow-delete`"));
+        }
+        text
+    }
+}

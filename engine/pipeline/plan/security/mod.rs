@@ -1,0 +1,19 @@
+//! What a reviewer has to see before any object: what is refused, whom the mesh comes to trust, which links open and close,
+//! and which edits decide over that. Built once as values; text, JSON and Markdown print the same.
+
+mod edits;
+mod item;
+mod link_change;
+mod links;
+mod names;
+mod policy;
+mod policy_rule;
+mod run;
+mod spec_field;
+mod specs;
+
+pub use self::item::{Entry, SecurityChange, SecurityItem};
+pub use self::link_change::{LinkCause, LinkChange, LinkEffect};
+pub use self::policy_rule::PolicyRule;
+pub(crate) use self::run::of_run;
+pub use self::spec_field::SpecField;

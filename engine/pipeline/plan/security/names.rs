@@ -1,0 +1,23 @@
+//! Names in sentences.
+
+use std::fmt::Display;
+
+use crate::model::link::Link;
+
+/// Most clusters and links that a sentence names.
+const MOST_NAMED: usize = 5;
+
+/// Some names, and how many more there are.
+pub(super) fn named<T: Display>(names: impl Iterator<Item = T>) -> String {
+    let all: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    let first = all.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(MOST_NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// A link as it is named in a sentence.
+pub(super) fn link_text(link: &Link) -> String {
+    format!("{} → {}", link.reader, link.peer)
+}
