@@ -29,6 +29,7 @@ mod fleet;
 mod former;
 mod git;
 mod hostile_peer;
+mod hostile_pull_request;
 mod init;
 mod invite;
 mod kill;
