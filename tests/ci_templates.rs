@@ -88,11 +88,12 @@ print(json.dumps(notes))' "$root/posted"
 fn steps() -> BTreeMap<String, (String, Vec<String>)> {
     let action = read("action.yml");
     assert_eq!(action["runs"]["using"], "composite");
-    let steps = action["runs"]["steps"].as_array().unwrap().iter().map(|step| {
-        assert_eq!(step["shell"], "bash", "each step of a composite action names its shell");
-        let names = step["env"].as_object().map(|env| env.keys().cloned().collect()).unwrap_or_default();
-        (step["name"].as_str().unwrap().to_owned(), (step["run"].as_str().unwrap().to_owned(), names))
-    });
+    let steps =
+        action["runs"]["steps"].as_array().unwrap().iter().filter(|step| step.get("uses").is_none()).map(|step| {
+            assert_eq!(step["shell"], "bash", "each step of a composite action names its shell");
+            let names = step["env"].as_object().map(|env| env.keys().cloned().collect()).unwrap_or_default();
+            (step["name"].as_str().unwrap().to_owned(), (step["run"].as_str().unwrap().to_owned(), names))
+        });
     steps.collect()
 }
 
@@ -116,6 +117,8 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
         ("GITHUB_ACTION_PATH", ROOT),
         ("GITHUB_REPOSITORY", "o/r"),
         ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
+        ("GITHUB_SERVER_URL", "https://github.com"),
+        ("GITHUB_RUN_ID", "5"),
     ];
     assert!(names.iter().all(|name| environment.iter().any(|(known, _)| known == name)), "{names:?}");
     let spec = place.path("clone/specs/mesh.yaml");
@@ -127,6 +130,15 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
             && place.posted().contains("203.0.113.9")
     );
     assert!(place.calls().contains("api --silent repos/o/r/issues/7/comments"), "{}", place.calls());
+    // the whole plan is a file that the next step keeps, and the comment says where
+    let whole = std::fs::read_to_string(place.path("clone/isthmus-plan.txt")).unwrap();
+    assert!(whole.contains("203.0.113.9") && whole.contains("render-trust/west"), "{whole}");
+    assert!(place.posted().contains("](https://github.com/o/r/actions/runs/5#artifacts)"), "{}", place.posted());
+    let kept = &read("action.yml")["runs"]["steps"];
+    let kept = kept.as_array().unwrap().iter().find(|step| step["name"] == "Whole plan").unwrap();
+    let (uses, path) = (kept["uses"].as_str().unwrap(), kept["with"]["path"].as_str().unwrap());
+    let revision = uses.split_once('@').unwrap().1;
+    assert!(revision.len() == 40 && path == "isthmus-plan.txt" && kept["if"].as_str().unwrap().contains("always()"));
     // findings are a comment too, at the same place, and the job fails
     std::fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap();
     let ran = place.run(run, &environment);
@@ -196,10 +208,15 @@ fn the_gitlab_template_does_the_same() {
         ("CI_API_V4_URL", "https://gitlab.example.com/api/v4"),
         ("CI_PROJECT_ID", "3"),
         ("CI_MERGE_REQUEST_IID", "7"),
+        ("CI_JOB_URL", "https://gitlab.example.com/p/-/jobs/9"),
+        ("WHOLE", plan["WHOLE"].as_str().unwrap()),
     ];
+    assert_eq!(template["isthmus-plan"]["artifacts"]["paths"], serde_json::json!([plan["WHOLE"]]));
+    assert_eq!(template["isthmus-plan"]["artifacts"]["when"], "always");
     for again in [false, true] {
         let ran = place.run(&job("isthmus-plan"), &environment);
         assert!(ran.code == 0 && place.posted().contains("203.0.113.9"), "{again} {ran}");
+        assert!(place.posted().contains("](https://gitlab.example.com/p/-/jobs/9/artifacts/file/isthmus-plan.txt)"));
         let calls = place.calls();
         let last = calls.lines().last().unwrap();
         assert!(last.contains("--data-urlencode body@") && last.contains("--request PUT") == again, "{calls}");
