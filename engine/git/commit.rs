@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::git::run::Kind;
-use crate::git::{Busy, GitError, Oid, Purpose, Refusal, Repository, branch_name};
+use crate::git::run::{Kind, git_words};
+use crate::git::sign::Signing;
+use crate::git::{Busy, GitError, Oid, Purpose, Refusal, Repository, Unsigned, branch_name};
 use crate::types::explanation::{Code, Explain, Explanation};
 
 /// In whose name commits are made.
@@ -17,6 +18,15 @@ use crate::types::explanation::{Code, Explain, Explanation};
 pub struct Author {
     name: String,
     mail: String,
+    signing: Option<Signing>,
+}
+
+impl Author {
+    /// The same, whose commits are signed.
+    #[must_use]
+    pub fn signs(self, signing: Signing) -> Self {
+        Self { signing: Some(signing), ..self }
+    }
 }
 
 /// A text that is no author.
@@ -43,7 +53,10 @@ impl std::str::FromStr for Author {
         let mail = mail.strip_suffix('>').ok_or_else(words)?;
         let odd = |part: &str| part.is_empty() || part.contains(['<', '>', '\n', '\0']);
         let (name, mail) = (name.trim(), mail.trim());
-        if odd(name) || odd(mail) { Err(words()) } else { Ok(Self { name: name.to_owned(), mail: mail.to_owned() }) }
+        if odd(name) || odd(mail) {
+            return Err(words());
+        }
+        Ok(Self { name: name.to_owned(), mail: mail.to_owned(), signing: None })
     }
 }
 
@@ -60,6 +73,9 @@ pub enum Target {
 const INDEX_WAIT: Duration = Duration::from_secs(30);
 /// Mode of all files that are committed.
 const MODE: &str = "100644";
+
+/// The words of a commit that is only made to see that it can be signed; the same each time, so that it is one object.
+const TRIAL: (&str, &str) = ("isthmus: trial of the signature\n", "@0 +0000");
 
 /// Removes itself.
 struct OwnIndex(PathBuf);
@@ -198,17 +214,46 @@ impl Repository {
                 return Ok(None);
             }
         }
-        let parents: Vec<&str> = below.into_iter().flat_map(|below| ["-p", below.as_str()]).collect();
-        let made = self
-            .git(Kind::Write, action)
-            .env("GIT_AUTHOR_NAME", &author.name)
-            .env("GIT_AUTHOR_EMAIL", &author.mail)
-            .env("GIT_COMMITTER_NAME", &author.name)
-            .env("GIT_COMMITTER_EMAIL", &author.mail)
-            .words(["commit-tree", "--no-gpg-sign", "-F", "-"])
-            .words(parents)
-            .words([tree.as_str()]);
-        Oid::parse(&made.input(message.as_bytes().to_vec()).done()?.text()).map(Some)
+        self.commit_tree(action, (&tree, below), message, author, None).map(Some)
+    }
+
+    /// Signs a commit that nobody will see, so that a key that cannot be used is told before there is anything to commit.
+    pub fn try_signing(&self, author: &Author) -> Result<(), GitError> {
+        let action = "trying to sign";
+        let words = ["hash-object", "-t", "tree", "-w", "--no-filters", "--stdin"];
+        let tree = Oid::parse(&self.git(Kind::Write, action).words(words).done()?.text())?;
+        self.commit_tree(action, (&tree, None), TRIAL.0, author, Some(TRIAL.1)).map(|_| ())
+    }
+
+    /// Makes a commit of a tree, signed where the author signs.
+    fn commit_tree(
+        &self,
+        action: &'static str,
+        (tree, below): (&Oid, Option<&Oid>),
+        message: &str,
+        author: &Author,
+        date: Option<&str>,
+    ) -> Result<Oid, GitError> {
+        let (name, mail) = (author.name.as_str(), author.mail.as_str());
+        let signing = author.signing.as_ref();
+        let mut git = self.git(if signing.is_some() { Kind::Sign } else { Kind::Write }, action);
+        for (role, value) in [("NAME", name), ("EMAIL", mail)].into_iter().chain(date.map(|date| ("DATE", date))) {
+            git = git.env(&format!("GIT_AUTHOR_{role}"), value).env(&format!("GIT_COMMITTER_{role}"), value);
+        }
+        let sign = if signing.is_some() { "--gpg-sign" } else { "--no-gpg-sign" };
+        let below = below.into_iter().flat_map(|below| ["-p", below.as_str()]);
+        let made = git
+            .words(signing.into_iter().flat_map(Signing::words))
+            .words(["commit-tree", sign, "-F", "-"])
+            .words(below)
+            .words([tree.as_str()])
+            .input(message.as_bytes().to_vec())
+            .outcome()?;
+        match (made.ok, signing) {
+            (true, _) => Oid::parse(&made.text()),
+            (false, Some(_)) => Err(Unsigned::Failed { said: git_words(&made) }.into()),
+            (false, None) => Err(made.failed(action)),
+        }
     }
 
     /// Whether the index says that the work tree goes without this file, as in a sparse checkout.

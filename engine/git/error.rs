@@ -36,6 +36,8 @@ pub enum GitError {
     Busy(Busy),
     /// The repository is not in a state for it, or what is asked for is not in it.
     Refused(Refusal),
+    /// A commit was to be signed, and is not made without.
+    Unsigned(Unsigned),
     /// git refused.
     Failed {
         /// What was being done.
@@ -43,6 +45,45 @@ pub enum GitError {
         /// The first lines of what it said, without passwords.
         said: String,
     },
+}
+
+/// Why a commit cannot be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsigned {
+    /// No key is named.
+    NoKey,
+    /// git did not sign.
+    Failed {
+        /// What it said.
+        said: String,
+    },
+}
+
+impl Explain for Unsigned {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::NoKey => {
+                let message = "--sign: your git configuration names no key to sign with, so nothing is committed";
+                Explanation::new(Code::GitFailed, message).hint(
+                    "`git config --global gpg.format ssh` and `git config --global user.signingkey ~/.ssh/id_ed25519.pub`; what the \
+                     repository's own configuration says does not count",
+                )
+            }
+            Self::Failed { said } => {
+                let message = format!(
+                    "--sign: git cannot sign with the key of your configuration, so nothing is committed: {said}"
+                );
+                Explanation::new(Code::GitFailed, message)
+                    .hint("see that `user.signingkey` is there, and that a key with a passphrase is in your ssh-agent")
+            }
+        }
+    }
+}
+
+impl From<Unsigned> for GitError {
+    fn from(unsigned: Unsigned) -> Self {
+        Self::Unsigned(unsigned)
+    }
 }
 
 /// What somebody else is at in a repository.
@@ -276,6 +317,7 @@ impl Explain for GitError {
             Self::Refused(refusal) => {
                 Explanation { code: refusal.code(), message: refusal.message(), hint: refusal.hint() }
             }
+            Self::Unsigned(unsigned) => unsigned.explanation(),
             Self::Failed { action, said } => Explanation::new(Code::GitFailed, format!("{action}: git said: {said}")),
         }
     }

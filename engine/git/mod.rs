@@ -13,15 +13,17 @@ mod error;
 mod read;
 mod remote;
 mod run;
+mod sign;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use crate::git::commit::{Author, InvalidAuthor, Target};
-pub use crate::git::error::{Busy, GitError, Purpose, Refusal};
+pub use crate::git::error::{Busy, GitError, Purpose, Refusal, Unsigned};
 pub use crate::git::read::{Uncommitted, same_lines};
 pub use crate::git::remote::{Pull, Push};
 use crate::git::run::{Kind, Said, git};
+pub use crate::git::sign::Signing;
 
 /// An object's name, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

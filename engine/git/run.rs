@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Read,
     /// Writes objects, the index or references.
     Write,
+    /// Writes a commit that is signed: with an agent of the user's, or without being asked for a passphrase.
+    Sign,
     /// Talks to a remote.
     Remote,
 }
@@ -99,6 +101,11 @@ pub(super) fn git(folder: &Path, kind: Kind, action: &'static str) -> Git {
     }
     if kind == Kind::Read {
         command.env("GIT_OPTIONAL_LOCKS", "0");
+    }
+    if kind == Kind::Sign {
+        keep(&mut command, &["SSH_AUTH_SOCK", "GNUPGHOME", "GPG_AGENT_INFO"]);
+        // nobody is there to type a passphrase
+        command.env("SSH_ASKPASS", "false").env("SSH_ASKPASS_REQUIRE", "force");
     }
     if kind == Kind::Remote {
         keep(&mut command, &["SSH_AUTH_SOCK", "GIT_ASKPASS", "SSH_ASKPASS", "SSL_CERT_FILE", "SSL_CERT_DIR"]);

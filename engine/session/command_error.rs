@@ -152,6 +152,7 @@ impl EndsCommand for GitError {
             | Self::Owner { .. }
             | Self::TimedOut { .. }
             | Self::TooMuch { .. }
+            | Self::Unsigned(_)
             | Self::Failed { .. } => Exit::Machine,
         }
     }

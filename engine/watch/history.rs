@@ -64,7 +64,11 @@ impl History {
             let absent = WatchError::NoWorkTree { flag, folder: dir.to_owned() };
             return if wanted { Err(absent.into()) } else { Ok(None) };
         };
-        let author = watch.author.parse().map_err(WatchError::Author)?;
+        let mut author: Author = watch.author.parse().map_err(WatchError::Author)?;
+        if watch.sign {
+            author = author.signs(repository.signing()?);
+            repository.try_signing(&author)?;
+        }
         let target = watch.branch.clone().map_or(Target::Head, Target::Branch);
         let (commit, push, pull) = (watch.commit, watch.push, watch.pull.is_some());
         Ok(Some(Self {

@@ -26,6 +26,7 @@ pub struct Flags {
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Watch {
     /// Commit what turns write: lock/, rendered/ and values/, and nothing else.
     #[arg(long)]
@@ -33,6 +34,9 @@ pub struct Watch {
     /// Author and committer of the commits.
     #[arg(long, value_name = "NAME <MAIL>", default_value = "isthmus <isthmus@localhost>", env = "ISTHMUS_AUTHOR")]
     pub author: String,
+    /// Sign each commit, as your own git configuration says (`gpg.format`, `user.signingkey`); none is made unsigned.
+    #[arg(long, requires = "commit")]
+    pub sign: bool,
     /// Push each commit. A push that is rejected takes the remote's commits, turns again and commits anew.
     #[arg(long, requires = "commit")]
     pub push: bool,

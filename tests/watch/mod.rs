@@ -4,6 +4,7 @@
 
 mod commits;
 mod git;
+mod sign;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
