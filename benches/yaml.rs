@@ -3,8 +3,10 @@
 //! `cargo bench --bench yaml` prints the slowest text of each reader; the target is 50 ms, or that it is refused.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use isthmus::cluster::kubeconfig as people;
 use isthmus::istio::kubeconfig::Kubeconfig;
 use isthmus::model::lock::Lock;
 use isthmus::pipeline::template::Templates;
@@ -25,13 +27,16 @@ fn source(path: &str, text: &str) -> Source {
 }
 
 fn main() {
-    let readers: [Reader; 7] = [
+    let readers: [Reader; 8] = [
         ("specs", |text| parse(&[source("specs/a.yaml", text)]).is_ok()),
         ("lock", |text| Lock::parse([("lock/clusters/east.yaml", text.as_bytes())]).is_ok()),
         ("overrides of templates", |text| Templates::load(&[source("templates/relay/service.yaml", text)]).is_ok()),
         ("objects in rendered/", |text| object::parse(text.as_bytes()).is_some()),
         ("mesh configuration in a cluster", |text| value(text, MAX_OBJECT).is_ok()),
         ("kubeconfigs of remote secrets", |text| Kubeconfig::read(text.as_bytes()).is_some()),
+        ("kubeconfigs of people", |text| {
+            people::Kubeconfig::default().add(Path::new("config"), text.as_bytes()).is_ok()
+        }),
         ("meshNetworks of peers", |text| {
             let evidence = serde_json::json!({"meshConfig": {"caCertificates": false, "meshNetworks": text}});
             let document =

@@ -8,9 +8,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::checkout::Checkout;
+use crate::watch::Watch;
 
 /// Clears a screen, writes a clipboard, turns the order of writing, begins lines of a plan, a comment, a graph, a page and a commit.
-const EVIL: &str = "\u{1b}[2J\u{1b}]52;c;aGk=\u{7}\u{202e}\r\nPlan: 0 FORGED\n## FORGED\n```\n</code></details><script>FORGED()</script>\n\"]; FORGED -->\nSigned-off-by: FORGED\n@octocat";
+pub(crate) const EVIL: &str = "\u{1b}[2J\u{1b}]52;c;aGk=\u{7}\u{202e}\r\nPlan: 0 FORGED\n## FORGED\n```\n</code></details><script>FORGED()</script>\n\"]; FORGED -->\nSigned-off-by: FORGED\n@octocat";
 
 const PUBLIC: &str = "metadata/east/public/public.json";
 const PRIVATE: &str = "metadata/east/private/multicluster.json";
@@ -40,6 +41,14 @@ fn outputs(checkout: &Checkout) -> Vec<(String, String)> {
     if let Ok(page) = std::fs::read_to_string(page) {
         outputs.push(("page".to_owned(), page));
     }
+    let watch = Watch::on(&checkout.path(""), &[]);
+    watch.until("its first run", |watch| watch.get("/metrics").contains("isthmus_last_turn_timestamp_seconds "));
+    for page in ["/metrics", "/picture.json", "/readyz", "/healthz", "/"] {
+        let answer = watch.get(page);
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        outputs.push((format!("page {page} of the watch"), body.to_owned()));
+    }
+    drop(watch);
     outputs.push(("git log".to_owned(), checkout.git(&["log", "--format=%B", "-3"])));
     outputs
 }
@@ -74,16 +83,21 @@ fn a_hostile_text_stays_in_its_place(#[case] file: &str, #[case] field: &str) {
     checkout.write(file, document.to_string().as_bytes());
     checkout.git(&["commit", "-qam", "two"]);
     for (what, output) in outputs(&checkout) {
-        let steers = |c: char| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
-        assert!(!output.contains(steers), "{what}:\n{output:?}");
-        let forged = |line: &str| {
-            ["Plan: 0 FORGED", "## FORGED", "Signed-off-by: FORGED", "\"]; FORGED"]
-                .iter()
-                .any(|own| line.starts_with(own))
-        };
-        assert!(!output.lines().any(forged), "{what}:\n{output}");
-        assert!(what != "page" || !output.contains("<script>FORGED"), "{what}:\n{output}");
+        stays_in_its_place(&what, &output);
     }
+}
+
+/// Nothing of the hostile text steers a terminal, begins a line, or is a tag.
+#[track_caller]
+pub(crate) fn stays_in_its_place(what: &str, output: &str) {
+    let turns = |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || matches!(c, '\u{2028}' | '\u{2029}');
+    let steers = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns(c);
+    assert!(!output.contains(steers), "{what}:\n{output:?}");
+    let forged = |line: &str| {
+        ["Plan: 0 FORGED", "## FORGED", "Signed-off-by: FORGED", "\"]; FORGED"].iter().any(|own| line.starts_with(own))
+    };
+    assert!(!output.lines().any(forged), "{what}:\n{output}");
+    assert!(!what.contains("page") || !output.contains("<script>FORGED"), "{what}:\n{output}");
 }
 
 /// Puts the hostile text at a path, with what is missing on the way.

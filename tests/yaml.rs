@@ -1,5 +1,8 @@
 //! YAML of others: read within a budget, and as `libyaml` reads it.
 
+use std::path::Path;
+
+use isthmus::cluster::kubeconfig as people;
 use isthmus::istio::kubeconfig::Kubeconfig;
 use isthmus::model::lock::Lock;
 use isthmus::pipeline::template::Templates;
@@ -40,6 +43,7 @@ fn the_worst_yaml_is_read_or_refused() {
         assert!(object::parse(text.as_bytes()).is_none(), "{name}");
         assert!(Templates::load(&[source("templates/relay/service.yaml")]).is_err(), "{name}");
         assert!(Kubeconfig::read(text.as_bytes()).is_none(), "{name}");
+        let _own = people::Kubeconfig::default().add(Path::new("config"), text.as_bytes());
         assert!(matches!(private(&text), Some(Shown::Unknown(_))), "{name}");
     }
 }

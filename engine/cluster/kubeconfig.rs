@@ -264,8 +264,8 @@ impl Kubeconfig {
         Ok(all)
     }
 
-    /// Adds the entries of a file behind those that are there.
-    fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), KubeconfigFault> {
+    /// Adds the entries of a file of at most [`MAX_KUBECONFIG`] bytes behind those that are there.
+    pub fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), KubeconfigFault> {
         let text = decoded(bytes).map_err(|fault| KubeconfigFault::NotText { path: shown(path), fault })?;
         let documents = yaml::documents(&text, MAX_KUBECONFIG);
         let documents = documents.map_err(|fault| KubeconfigFault::Yaml { path: shown(path), fault })?;

@@ -88,9 +88,9 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
 /// Most characters of what an apiserver, or a library on the way to it, says.
 const LONGEST_OF_APISERVER: usize = 240;
 
-/// What an apiserver, or a library on the way to it, says: cut short and without control characters.
+/// What an apiserver, or a library on the way to it, says: cut short and with nothing in it that steers.
 pub(crate) fn said(text: &str) -> String {
-    cut(&text.replace(char::is_control, " "), LONGEST_OF_APISERVER).into_owned()
+    cut(&text.replace(steers, " "), LONGEST_OF_APISERVER).into_owned()
 }
 
 /// Most characters of a text that is repeated because it is not what was wanted in its place.
