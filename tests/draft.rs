@@ -59,6 +59,7 @@ prop_compose! {
             revisions: ["default", "no", "1-31"][..namespace].iter().map(|one| one.parse().unwrap()).collect(),
             version,
             cluster_id: cluster_id.map_or_else(|| Err(ClusterIdError::Several([reason.clone()].into())), |id| Ok(id.parse().unwrap())),
+            modes: std::collections::BTreeSet::new(),
             installer: if switched { Installer::Helm } else { Installer::IstioOperator },
             switched,
             network: network.map(|number| Found::new(format!("network-{number}").parse().unwrap(), reason.clone())),

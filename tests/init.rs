@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::hostile_peer::{EVIL, stays_in_its_place};
 use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::kube::Kube;
 
@@ -558,4 +559,82 @@ fn every_clone_has_the_bytes_that_were_written() {
         assert_eq!(std::fs::read_to_string(clone.join(path)).unwrap(), "a: 1\nb: 2\n", "{path}");
     }
     assert!(std::fs::read_to_string(clone.join("specs/mesh.yaml")).unwrap().contains("\r\n"), "git was told to");
+}
+
+/// What a cluster, or whoever wrote the kubeconfig, puts into a name, a label or a value stays where it is: in what is printed and in
+/// the specs that are written.
+#[test]
+fn a_hostile_cluster_writes_no_line_of_its_own() {
+    let (mut world, east, _west) = two_clusters();
+    let evil = format!("{EVIL}\u{2028}x: FORGED\u{2029}y: FORGED");
+    let server = world.server("admin@east").to_owned();
+    world.contexts.push((evil.clone(), server));
+    world.contexts.push((format!("{evil}2"), format!("http://{evil}")));
+    let mut secret = remote_secret("west", &evil, &format!("https://{evil}"));
+    secret["metadata"]["name"] = evil.clone().into();
+    east.put("secrets", secret);
+    let mut owned = remote_secret("owned", "west", "https://w");
+    owned["metadata"]["labels"]["app.kubernetes.io/managed-by"] = evil.clone().into();
+    east.put("secrets", owned);
+    labelled(&east, &json!({ "app.kubernetes.io/version": format!("1.{evil}"), "istio.io/rev": evil }));
+    let mesh = json!({ "trustDomain": evil, "defaultConfig": { "meshId": evil } }).to_string();
+    east.put(
+        "configmaps",
+        json!({ "metadata": { "name": "istio", "namespace": "istio-system" }, "data": { "mesh": mesh, "meshNetworks": evil } }),
+    );
+    east.put(
+        "services",
+        json!({
+            "metadata": {
+                "name": evil, "namespace": "istio-system",
+                "labels": { "istio": "eastwestgateway", "topology.istio.io/network": evil },
+            },
+            "spec": { "type": "LoadBalancer", "ports": [{ "name": "tls", "port": 15443 }] },
+            "status": { "loadBalancer": { "ingress": [{ "hostname": evil }] } },
+        }),
+    );
+    for arguments in [&["init"][..], &["init", "--output", "json"], &["init", "--adopt"]] {
+        let said = world.engine(arguments);
+        assert!(said.code == 0 || said.code == 3, "{said}");
+        if arguments.contains(&"json") {
+            // data for programs: what it says is what it is, as one value
+            let json: Value = serde_json::from_str(&said.stdout).unwrap();
+            assert!(json["clusters"].as_array().unwrap().iter().any(|one| one["context"] == evil), "{json}");
+            stays_in_its_place("init", &said.stderr);
+        } else {
+            stays_in_its_place("init", &format!("{}{}", said.stdout, said.stderr));
+        }
+        for (path, bytes) in files(&world.path("specs")) {
+            let text = String::from_utf8(bytes).unwrap();
+            stays_in_its_place(&path, &text);
+            assert!(!text.lines().any(|line| line.starts_with("x: FORGED") || line.starts_with("y: FORGED")), "{text}");
+        }
+        let plan = world.engine(&["plan"]);
+        stays_in_its_place("plan", &format!("{}{}", plan.stdout, plan.stderr));
+        std::fs::remove_dir_all(world.path("specs")).unwrap();
+    }
+}
+
+#[test]
+fn a_way_of_running_istio_that_cannot_be_joined_is_named() {
+    let (mut world, east, _west) = two_clusters();
+    let env = json!([{ "name": "CLUSTER_ID", "value": "east" }, { "name": "PILOT_ENABLE_AMBIENT", "value": "true" }]);
+    let container = json!({ "name": "discovery", "image": "istio/pilot:1.31.1", "env": env });
+    east.put(
+        "deployments",
+        json!({
+            "metadata": { "name": "istiod", "namespace": "istio-system", "labels": { "app": "istiod" } },
+            "spec": { "template": { "spec": { "containers": [container] } } },
+        }),
+    );
+    let remote = world.kube("remote");
+    let annotations = json!({ "topology.istio.io/controlPlaneClusters": "east" });
+    remote.put("namespaces", json!({ "metadata": { "name": "istio-system", "uid": "r", "annotations": annotations } }));
+    let said = world.does(0, &["init"]);
+    assert!(
+        said.says("`east`: Istio runs in ambient mode") && said.says("`root-cert.pem` of the Secret `cacerts`"),
+        "{said}"
+    );
+    assert!(said.says("context `remote`: the istiod of `east` acts for this cluster"), "{said}");
+    assert!(world.text("specs/clusters/east.yaml").contains("# Istio runs in ambient mode"));
 }

@@ -22,7 +22,8 @@ pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
     // the oldest: it has the bugs that somebody has to live with; one that does not tell may be older still
     let versions: Option<Vec<String>> = istiods.iter().map(|istiod| istiod.version.clone()).collect();
     let version = versions.and_then(|all| all.into_iter().min_by_key(|version| numbers(version)));
-    IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()) }
+    let modes = istiods.iter().flat_map(|istiod| istiod.modes.iter().copied()).collect();
+    IstioFacts { version, revisions: revisions.into_iter().collect(), namespace: Some(namespace.clone()), modes }
 }
 
 /// Why the cluster ID is not known.

@@ -1,6 +1,6 @@
 //! The parts of Kubernetes objects that the exporter reads, and what it keeps of them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +10,7 @@ use crate::istio::gateways::{Condition, is_ready};
 use crate::types::name::Revision;
 use crate::types::time::Timestamp;
 use crate::types::yaml::{self, MAX_OBJECT, MAX_TEXT};
+use crate::wire::metadata::IstioMode;
 
 /// Label of a revision of istiod, and of a pod that is injected by one.
 const REVISION_LABEL: &str = "istio.io/rev";
@@ -145,6 +146,8 @@ pub struct Istiod {
     pub shared_mesh_config: Option<String>,
     /// `ISTIO_MULTIROOT_MESH`.
     pub multiroot: bool,
+    /// How it runs, where that keeps something of a join from working.
+    pub modes: BTreeSet<IstioMode>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -202,6 +205,15 @@ fn istiod(labels: &BTreeMap<String, String>, spec: &PodSpec) -> Istiod {
         cluster_id: variable("CLUSTER_ID"),
         shared_mesh_config: variable("SHARED_MESH_CONFIG"),
         multiroot: variable(MULTIROOT).is_some_and(|value| is_true(&value)),
+        modes: {
+            let is_on = |name: &str| variable(name).is_some_and(|value| is_true(&value));
+            let modes = [
+                (IstioMode::Ambient, is_on("PILOT_ENABLE_AMBIENT")),
+                (IstioMode::ExternalControlPlane, is_on("EXTERNAL_ISTIOD")),
+                (IstioMode::KubeconfigFolder, variable("PILOT_MULTICLUSTER_KUBECONFIG_PATH").is_some()),
+            ];
+            modes.into_iter().filter(|(_, is_so)| *is_so).map(|(mode, _)| mode).collect()
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE};
 use crate::onboarding::survey::{Adoption, Installer, Named, Survey, Way};
 use crate::types::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::types::object::{YamlError, to_yaml};
+use crate::types::text::visible;
 use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
 
 /// Longest line of a comment that stands alone.
@@ -86,9 +87,10 @@ struct Page {
     fill_in: Vec<(usize, String, String)>,
 }
 
-/// Words of others, on one line.
+/// Words of others, on one line: with nothing in them that a parser or a terminal takes for a line break, or that turns the order
+/// of writing.
 fn plain(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    visible(words).into_owned()
 }
 
 fn scalar(value: &str) -> Result<String, YamlError> {
@@ -472,6 +474,9 @@ fn istio(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> 
     let version = survey.version.as_deref().unwrap_or("of unknown version");
     page.gap();
     page.comment(1, &format!("Istio {version}"));
+    for mode in &survey.modes {
+        page.comment(1, &format!("{mode}: {}.", mode.remedy()));
+    }
     page.line(1, "istio:");
     page.field(2, "namespace", survey.namespace.as_str(), &format!("Deployments labelled {ISTIOD}"))?;
     if !survey.other_namespaces.is_empty() {

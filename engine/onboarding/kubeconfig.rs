@@ -61,7 +61,10 @@ impl Contexts {
             let asking = Asking::new(client);
             Ok::<_, ReadError>(match asking.survey(context, &server, now).await? {
                 Some(survey) => Looked::Istio(Box::new(survey)),
-                None => Looked::NoIstio,
+                None => match asking.control_planes().await {
+                    Some((namespace, control_planes)) => Looked::Remote { namespace, control_planes },
+                    None => Looked::NoIstio,
+                },
             })
         });
         match (asked.await, way.proxy) {

@@ -32,6 +32,9 @@ use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
 use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
 
+/// Annotation of Istio's namespace in a cluster without an istiod: whose istiod acts for it.
+pub(super) const CONTROL_PLANES: &str = "topology.istio.io/controlPlaneClusters";
+
 impl Asking {
     /// What the cluster shows; nothing, where it has no istiod.
     pub(super) async fn survey(
@@ -105,6 +108,7 @@ impl Asking {
             revisions: facts.revisions,
             version: facts.version,
             installer,
+            modes: facts.modes,
             switched: istiods.iter().all(is_switched),
             network: label().or_else(configured).or_else(by_gateways).or_else(injected),
             gateways: found,
@@ -121,6 +125,15 @@ impl Asking {
             cluster_id: own_cluster,
             namespace,
         }))
+    }
+
+    /// The namespace that says that another cluster's istiod acts for this one, and which.
+    pub(super) async fn control_planes(&self) -> Option<(String, String)> {
+        let namespaces = self.list::<Named>(&Place::all("/api/v1/namespaces")).await.ok()?;
+        namespaces.into_iter().find_map(|Named { metadata }| {
+            let clusters = metadata.annotations.get(CONTROL_PLANES).filter(|clusters| !clusters.is_empty())?.clone();
+            Some((metadata.name, clusters))
+        })
     }
 
     /// The cluster's roots: the ConfigMap that istiod gives each namespace, else the public entry of `cacerts`.

@@ -20,6 +20,7 @@ use crate::types::name::{
     ClusterId, ClusterName, ClusterUuid, Digest, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
 };
 use crate::types::object::MANAGER;
+use crate::wire::metadata::IstioMode;
 
 /// What a value is, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,13 @@ pub enum Looked {
     Istio(Box<Survey>),
     /// It runs none.
     NoIstio,
+    /// It runs none of its own: another cluster's istiod acts for it.
+    Remote {
+        /// The namespace that says so.
+        namespace: String,
+        /// The clusters with its control planes, as the namespace has them.
+        control_planes: String,
+    },
     /// It could not be asked, for this reason.
     Unreachable(Unreachable),
 }
@@ -127,6 +135,8 @@ pub struct Survey {
     pub cluster_id: Result<ClusterId, ClusterIdError>,
     /// The way in which Istio was installed, by its labels.
     pub installer: Installer,
+    /// How it runs, where that keeps something of a join from working.
+    pub modes: BTreeSet<IstioMode>,
     /// istiod has both switches that our mesh configuration needs.
     pub switched: bool,
     /// Its network.
@@ -233,7 +243,7 @@ pub fn name_all(surveys: Vec<Survey>) -> (Vec<Named>, Vec<(String, String)>) {
         .zip(&wanted)
         .map(|(survey, first)| {
             let shared = wanted.iter().filter(|other| other.value == first.value).count() > 1;
-            let name = if shared { from_context(&survey.context) } else { first.clone() };
+            let name = if shared { apart(&survey.context, &alone) } else { first.clone() };
             let name = unique(name, &taken);
             taken.insert(name.value.clone());
             name
@@ -337,13 +347,38 @@ fn cluster_id(
         .then(|| Found::new(ClusterId::from(name), format!("`{own}` is the CLUSTER_ID of several clusters here")))
 }
 
-/// A name made of a context's: the last part of a path or of an ARN, the middle of `admin@east`, in lower case.
+/// A name made of a context's: the last part of a path or of an ARN, the middle of `admin@east`, the host of `OpenShift`'s
+/// `project/host:port/user`, in lower case.
 pub fn from_context(context: &str) -> Found<ClusterName> {
-    let part = context.rsplit(['/', ':']).find(|part| !part.is_empty()).unwrap_or(context);
+    let parts: Vec<&str> = context.split('/').collect();
+    let host = match parts.as_slice() {
+        [_, host, _] => host.rsplit_once(':').map(|(host, _)| host),
+        _ => None,
+    };
+    let part = host.or_else(|| context.rsplit(['/', ':']).find(|part| !part.is_empty())).unwrap_or(context);
+    let part = part.strip_prefix("api-").unwrap_or(part);
     let part = part.rsplit_once('@').map_or(part, |(_, after)| after);
     // Google's contexts are gke_PROJECT_ZONE_NAME
-    let part = if part.starts_with("gke_") { part.rsplit('_').next().unwrap_or(part) } else { part };
+    let is_googles = part.starts_with("gke_") || part.starts_with("connectgateway_");
+    let part = if is_googles { part.rsplit('_').next().unwrap_or(part) } else { part };
     Found::new(ClusterName::near(part), format!("context `{}`", context.escape_debug()))
+}
+
+/// The same with what tells a context from those that would be called alike, such as the region or the account.
+fn apart(context: &str, all: &[Survey]) -> Found<ClusterName> {
+    let parts = |context: &str| -> Vec<String> {
+        let parts = context.split(['/', ':', '@', '_', ' ']).filter(|part| !part.is_empty());
+        parts.map(str::to_owned).collect()
+    };
+    let name = from_context(context);
+    let others = all.iter().map(|survey| survey.context.as_str()).filter(|other| *other != context);
+    let alike: Vec<Vec<String>> = others.filter(|other| from_context(other).value == name.value).map(parts).collect();
+    let own = parts(context);
+    let telling = own.iter().rev().find(|part| alike.iter().all(|other| !other.contains(part)));
+    match telling.filter(|_| !alike.is_empty()) {
+        Some(part) => Found::new(ClusterName::near(&format!("{}-{part}", name.value)), name.from),
+        None => name,
+    }
 }
 
 /// The name, with a number where it is taken.
@@ -490,6 +525,7 @@ mod tests {
             version: None,
             cluster_id: Ok(id.parse().unwrap()),
             installer: Installer::Helm,
+            modes: BTreeSet::new(),
             switched: true,
             network: None,
             gateways: Ok(Vec::new()),
@@ -521,6 +557,8 @@ mod tests {
             ("admin@east.example.com", "east-example-com"),
             ("arn:aws:eks:eu-west-1:123456789012:cluster/prod_east", "prod-east"),
             ("gke_shop_europe-west1_west", "west"),
+            ("connectgateway_shop_global_west", "west"),
+            ("web/api-east-example-com:6443/kube:admin", "east-example-com"),
             ("Größe", "gr-e"),
             ("@", "cluster"),
         ] {
@@ -544,7 +582,23 @@ mod tests {
         let both = || vec![survey("a", "cluster1", &[]), survey("b", "cluster1", &[])];
         assert_eq!(names(both()), [pair("a", "a"), pair("b", "b")]);
         let alike = vec![survey("u@c", "Kubernetes", &[]), survey("v@c", "Kubernetes", &[])];
-        assert_eq!(names(alike), [pair("c", "c"), pair("c-2", "c-2")]);
+        assert_eq!(names(alike), [pair("c-u", "c-u"), pair("c-v", "c-v")]);
+        // one name in two regions, in two projects, behind two hosts
+        for (contexts, called) in [
+            (
+                ["arn:aws:eks:eu-west-1:123456789012:cluster/prod", "arn:aws:eks:us-east-1:123456789012:cluster/prod"],
+                ["prod-eu-west-1", "prod-us-east-1"],
+            ),
+            (["gke_shop_europe-west1_prod", "gke_shop_us-east1_prod"], ["prod-europe-west1", "prod-us-east1"]),
+            (
+                ["a/api-east-example-com:6443/kube:admin", "a/api-west-example-com:6443/kube:admin"],
+                ["east-example-com", "west-example-com"],
+            ),
+            (["prod", "x/prod"], ["prod", "prod-x"]),
+        ] {
+            let surveys = contexts.iter().map(|context| survey(context, "Kubernetes", &[])).collect();
+            assert_eq!(names(surveys), called.map(|name| pair(name, name)));
+        }
     }
 
     #[test]

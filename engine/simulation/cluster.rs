@@ -241,6 +241,7 @@ impl SimulatedCluster {
                 version: Some("1.31.1".to_owned()),
                 revisions: "default".parse().into_iter().collect(),
                 namespace: "istio-system".parse().ok(),
+                modes: BTreeSet::new(),
             }),
         }
     }

@@ -283,6 +283,8 @@ codes! {
     RootCaEnds = "root-ca-ends",
     /// Root CAs that cannot be told apart by their subject.
     RootCasShareSubject = "root-cas-share-subject",
+    /// Istio runs in a way in which a join, or some of it, does not work.
+    IstioModeUnsuited = "istio-mode-unsuited",
     /// The lock is not as an engine wrote it.
     LockBroken = "lock-broken",
     /// The specs of a base have findings, so what it last rendered stands for it.
@@ -446,7 +448,7 @@ mod tests {
             field-missing invalid-value not-available direct-credentials secret-in-file contradictory-specs \
             not-unique ca-unusable no-mesh other-engine-required foreign-roots-not-accepted cluster-vanished \
             mesh-renamed edit-while-joined invalid-template override-not-allowed policy-violated not-rendered standard-networks-broken root-ca-ends \
-            root-cas-share-subject lock-broken base-not-rendered checkout-has-findings invalid-arguments \
+            root-cas-share-subject istio-mode-unsuited lock-broken base-not-rendered checkout-has-findings invalid-arguments \
             unknown-cluster not-for-this-cluster another-engine-works checkout-absent path-refused already-exists \
             system-failed git-failed git-busy not-in-git no-branch unknown-revision branches-apart push-rejected specs-not-committed \
             plan-malformed plan-stale plan-too-old plan-differs bundle-refused bundle-signer-not-known kubeconfig-unusable role-failed";

@@ -146,6 +146,55 @@ pub struct IstioFacts {
     /// Its namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
+    /// How it runs, where that keeps something of a join from working.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub modes: BTreeSet<IstioMode>,
+}
+
+/// Ways of running Istio in which something of a join does not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IstioMode {
+    /// ztunnel carries traffic, and takes no roots from istiod but its own.
+    Ambient,
+    /// Its istiod acts for other clusters, which have none.
+    ExternalControlPlane,
+    /// Its istiod reads peers from files, and looks at no Secret.
+    KubeconfigFolder,
+}
+
+impl IstioMode {
+    /// Whether no link of the cluster can work.
+    pub fn hinders_all(self) -> bool {
+        self != Self::Ambient
+    }
+
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Ambient => {
+                "keep workloads that speak with peers on sidecars, or put the roots of all peers into `root-cert.pem` of the Secret `cacerts`"
+            }
+            Self::ExternalControlPlane => "give each cluster an istiod of its own, and join those",
+            Self::KubeconfigFolder => "take the variable away from istiod, which then reads remote secrets",
+        }
+    }
+}
+
+impl std::fmt::Display for IstioMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ambient => {
+                "Istio runs in ambient mode (PILOT_ENABLE_AMBIENT), in which ztunnel trusts no root of a peer (istio/istio#61719)"
+            }
+            Self::ExternalControlPlane => {
+                "istiod is an external control plane (EXTERNAL_ISTIOD), whose remote secrets are those of clusters without an istiod"
+            }
+            Self::KubeconfigFolder => {
+                "istiod reads its peers from files (PILOT_MULTICLUSTER_KUBECONFIG_PATH), and looks at no remote secret"
+            }
+        })
+    }
 }
 
 impl IstioFacts {
@@ -414,6 +463,10 @@ impl IstioFacts {
             version: text("version").filter(is_version).map(ToOwned::to_owned),
             revisions: revisions.filter_map(|revision| revision.as_str()?.parse().ok()).collect(),
             namespace: text("namespace").and_then(|namespace| namespace.parse().ok()),
+            modes: {
+                let modes = value.get("modes").and_then(Value::as_array).into_iter().flatten();
+                modes.filter_map(|mode| IstioMode::deserialize(mode).ok()).collect()
+            },
         }
     }
 }

@@ -53,6 +53,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "Istio in ambient mode",
+        codes: &[Code::IstioModeUnsuited],
+        run: |_| {
+            let checkout = Checkout::new();
+            edit(&checkout, "east", PUBLIC, |document| {
+                document["istio"]["modes"] = serde_json::json!(["ambient", "of-tomorrow"]);
+            });
+            vec![checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
         name: "root CAs that only their keys tell apart",
         codes: &[Code::RootCasShareSubject],
         run: |_| {

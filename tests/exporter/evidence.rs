@@ -20,7 +20,7 @@ use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, 
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::time::Timestamp;
-use isthmus::wire::metadata::{MAX_GATEWAYS, ReadState, RouteState, Shown};
+use isthmus::wire::metadata::{IstioMode, MAX_GATEWAYS, ReadState, RouteState, Shown};
 use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -259,6 +259,15 @@ fn prepared_means_switches_and_restarts(
         let found = prepared(Ok(deployments), Ok(pods), shared.clone(), lacking.clone());
         assert_eq!(found.seen().copied(), expected);
     }
+    let folder = Istiod { modes: [IstioMode::KubeconfigFolder].into(), ..good.clone() };
+    let of_folder = prepared(Ok(vec![&good]), Ok(vec![&folder]), shared.clone(), lacking.clone());
+    let Shown::Unknown(reason) = of_folder else { panic!() };
+    let told =
+        ["PILOT_MULTICLUSTER_KUBECONFIG_PATH", "take the variable away"].iter().all(|word| reason.contains(word));
+    assert_eq!(told, shared.is_ok(), "{reason}");
+    let ambient = Istiod { modes: [IstioMode::Ambient].into(), ..good.clone() };
+    let of_one = |istiod: &Istiod| prepared(Ok(vec![&good]), Ok(vec![istiod]), shared.clone(), lacking.clone());
+    assert_eq!(of_one(&ambient), of_one(&good));
     assert_eq!(prepared(Ok(vec![&good]), Ok(vec![]), shared, lacking).seen(), None, "nobody runs");
 }
 

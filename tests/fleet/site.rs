@@ -305,6 +305,7 @@ impl Site {
                 version: Some("1.31.1".to_owned()),
                 revisions: vec!["default".parse().unwrap()],
                 namespace: Some(ISTIO_NAMESPACE.parse().unwrap()),
+                modes: BTreeSet::new(),
             }),
         })
     }

@@ -67,6 +67,8 @@ struct Seen {
     clusters: Vec<Named>,
     /// Contexts without Istio.
     without: Vec<String>,
+    /// Contexts of clusters for which another one's istiod acts; the namespace that says so, and whose.
+    remote: Vec<(String, String, String)>,
     /// Contexts that could not be asked, and why.
     unreachable: Vec<(String, Unreachable)>,
     /// Contexts that lead where another does.
@@ -176,17 +178,20 @@ fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen
     let mut looked: BTreeMap<String, Looked> = runtime.block_on(looking.buffer_unordered(AT_ONCE).collect());
     // a name that is still looked up is not waited for
     runtime.shutdown_background();
-    let (mut surveys, mut without, mut unreachable) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut surveys, mut without, mut remote, mut unreachable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in names {
         match looked.remove(name) {
             Some(Looked::Istio(survey)) => surveys.push(*survey),
             Some(Looked::NoIstio) => without.push(name.clone()),
+            Some(Looked::Remote { namespace, control_planes }) => {
+                remote.push((name.clone(), namespace, control_planes));
+            }
             Some(Looked::Unreachable(reason)) => unreachable.push((name.clone(), reason)),
             None => {}
         }
     }
     let (clusters, twice) = name_all(surveys);
-    Ok(Seen { clusters, without, unreachable, twice })
+    Ok(Seen { clusters, without, remote, unreachable, twice })
 }
 
 /// Gives remote secrets made by hand that lie in the tree to this mesh: an annotation, under the name that ours will have.
@@ -272,6 +277,20 @@ fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool)
             "context `{}`: no istiod there (a Deployment labelled {ISTIOD}); left out",
             context.escape_debug()
         ));
+    }
+    for (context, namespace, control_planes) in &seen.remote {
+        notes.push(format!(
+            "context `{}`: the istiod of `{}` acts for this cluster, as namespace {} says; left out, since clusters are joined that \
+             have an istiod of their own",
+            context.escape_debug(),
+            control_planes.escape_debug(),
+            namespace.escape_debug()
+        ));
+    }
+    for cluster in &seen.clusters {
+        for mode in &cluster.survey.modes {
+            notes.push(format!("`{}`: {mode}: {}", cluster.name.value, mode.remedy()));
+        }
     }
     for cluster in &seen.clusters {
         if let Err(reason) = &cluster.survey.secrets {
@@ -419,7 +438,7 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
         .iter()
         .map(|one| json!({ "path": one.path, "line": one.line, "field": one.field, "what": one.words }));
     json!({
-        "version": 1, "mesh": draft.mesh, "clusters": clusters.collect::<Vec<_>>(), "withoutIstio": seen.without,
+        "version": 1, "mesh": draft.mesh, "clusters": clusters.collect::<Vec<_>>(), "withoutIstio": seen.without.iter().chain(seen.remote.iter().map(|(context, ..)| context)).collect::<Vec<_>>(),
         "unreachable": unreachable.collect::<Vec<_>>(), "handMade": taken.collect::<Vec<_>>(),
         "fillIn": fill_in.collect::<Vec<_>>(), "notes": notes,
         "written": if written { draft.files.keys().collect() } else { Vec::new() },

@@ -17,7 +17,8 @@ mod warnings;
 
 pub use outcome::{Accepted, News, Showing, Standing, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
-pub use warnings::{ROOT_WARNING, equal_subjects, shared_gateways};
+pub(crate) use warnings::of_lock;
+pub use warnings::{ROOT_WARNING, equal_subjects};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! Warnings of what is in the lock: root CAs that end soon or cannot be told apart, gateways of several networks at one address.
+//! Warnings of what is in the lock: root CAs that end soon or cannot be told apart, gateways of several networks at one
+//! address, ways of running Istio in which a join does not work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest, NetworkName};
 use crate::types::time::Timestamp;
+use crate::wire::metadata::IstioMode;
 
 /// How long before its end a root CA is warned of.
 pub const ROOT_WARNING: Duration = Duration::from_hours(30 * 24);
@@ -78,6 +80,12 @@ pub(super) fn ending_roots(mesh: &Mesh, lock: &Lock, now: Timestamp) -> Vec<Diag
     warnings
 }
 
+/// All warnings of a lock that need no clock.
+pub(crate) fn of_lock(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
+    let roots = equal_subjects(lock).into_iter();
+    roots.chain(shared_gateways(mesh, lock)).chain(unsuited_modes(mesh, lock)).collect()
+}
+
 /// Warnings of different roots of one subject: without a `SubjectKeyIdentifier` issuers are told apart by trial alone.
 pub fn equal_subjects(lock: &Lock) -> Vec<Diagnostic> {
     let mut by_subject: BTreeMap<&str, BTreeMap<Digest, (&ClusterName, bool)>> = BTreeMap::new();
@@ -117,7 +125,7 @@ impl Explain for SharedGateway<'_> {
 }
 
 /// Warnings of gateways of several networks at one address, as two sites with the same inner range have.
-pub fn shared_gateways(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
+fn shared_gateways(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
     let mut by_gateway: BTreeMap<Gateway, Vec<(&ClusterName, NetworkName)>> = BTreeMap::new();
     for cluster in mesh.clusters.values().filter(|cluster| !cluster.flat_network) {
         let Some(proxy) = Known::of(mesh, lock, &cluster.name).and_then(|known| known.proxy()) else { continue };
@@ -135,4 +143,36 @@ pub fn shared_gateways(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
             Diagnostic::warning(None, SharedGateway { gateway, clusters })
         })
         .collect()
+}
+
+/// Istio runs in a way in which something of a join does not work.
+#[derive(Debug)]
+struct UnsuitedMode<'a> {
+    cluster: &'a ClusterName,
+    mode: IstioMode,
+}
+
+impl Explain for UnsuitedMode<'_> {
+    fn explanation(&self) -> Explanation {
+        let extent = if self.mode.hinders_all() {
+            "its links will not work"
+        } else {
+            "its workloads in that mode neither reach peers nor are reached by them"
+        };
+        let message = format!("`{}`: {}: {extent}", self.cluster, self.mode);
+        Explanation::new(Code::IstioModeUnsuited, message).hint(self.mode.remedy())
+    }
+}
+
+/// Warnings of ways in which Istio runs and a join does not work.
+fn unsuited_modes(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
+    let clusters = mesh.clusters.values().filter_map(|cluster| Some((cluster, lock.clusters.get(&cluster.name)?)));
+    let modes = clusters.flat_map(|(cluster, known)| {
+        let modes = known.public.istio.iter().flat_map(|istio| istio.modes.iter().copied());
+        modes.map(|mode| {
+            let unsuited = UnsuitedMode { cluster: &cluster.name, mode };
+            Diagnostic::warning(Some(cluster.at.clone()), unsuited)
+        })
+    });
+    modes.collect()
 }

@@ -188,6 +188,11 @@ impl fmt::Display for Withdrawn {
     }
 }
 
+/// What somebody writes who vouches for a field that a cluster will never show.
+fn attests(field: EvidenceField) -> String {
+    format!("where it will never show that, `evidence: {{attested: [{field}]}}` in its Cluster vouches for it")
+}
+
 impl LinkWait {
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
@@ -222,7 +227,8 @@ impl LinkWait {
         match self {
             Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached")),
             Self::TrustChange { cluster } => explain(format!("the trust change of `{cluster}` to be accepted")),
-            Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`")),
+            Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`"))
+                .hint("its links go on once its spec says `state: active`"),
             Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live")),
             Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`")),
             Self::Gateways { cluster } => explain(format!(
@@ -233,9 +239,8 @@ impl LinkWait {
                 let (message, hint) = reason.message_and_hint();
                 Explanation { hint, ..explain(format!("evidence of `{cluster}`: {message}")) }
             }
-            Self::Unknown { cluster, field, reason } => {
-                explain(format!("evidence of `{cluster}` on `{field}`: {reason}"))
-            }
+            Self::Unknown { cluster, field, reason } => explain(format!("evidence of `{cluster}` on `{field}`: {reason}"))
+                .hint(attests(*field)),
             Self::RootCa { of, within } => explain(format!("the root CA of `{of}` to be live in `{within}`")),
             Self::Network { of, within } => explain(format!("the network of `{of}` to be live in `{within}`")),
             Self::Route { to, within } => explain(format!("the route to `{to}` to be live in `{within}`")),
@@ -246,9 +251,14 @@ impl LinkWait {
             Self::Preparation { cluster } => explain(format!(
                 "istiod and proxies of `{cluster}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, \
                  PROXY_CONFIG_XDS_AGENT)"
-            )),
+            ))
+            .hint(
+                "set the two variables of istiod where Istio is installed, and restart the workloads once; `istio.prepared: true` says \
+                 that all of that is done",
+            ),
             Self::HiddenRootCas { cluster } => {
                 explain(format!("the standard mesh configuration of `{cluster}` to give up its `caCertificates`"))
+                    .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values")
             }
             Self::TrustDomain { domain, of, within, lack } => {
                 let what = format!("`{within}` to accept trust domain `{domain}` of `{of}`");
@@ -266,13 +276,17 @@ impl LinkWait {
                 explain(format!("{object} of `{peer}` to be gone from `{reader}`"))
             }
             Self::MaybeThere { object, peer, reader, reason } => {
-                explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}"))
+                explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}")).hint(format!(
+                    "{}; `state: lost` says that the whole cluster is gone for good",
+                    attests(object.field())
+                ))
             }
             Self::Sync { cluster, synced, wanted } => {
                 explain(format!("run {wanted} of `{cluster}` to be synced into it; run {synced} is"))
             }
             Self::Settle { reader, until } => {
                 explain(format!("{until}, since `{reader}` shows no evidence and `settle` is not over"))
+                    .hint("`settle: 0s` in its Cluster goes on at once")
             }
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to let go of `{peer}`")),
         }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::model::layout::{KUSTOMIZATION, VALUES, VALUES_FILES, is_below, rendered_folder, values_file, values_mark};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Mesh, State};
-use crate::pipeline::accept::{equal_subjects, shared_gateways};
+use crate::pipeline::accept::of_lock;
 use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::{self, Breach, Files, IsKnown};
@@ -130,7 +130,7 @@ pub(crate) fn plan(
     let order = graph.order().filter(|step| only.is_none_or(|only| step.cluster == *only));
     plan.steps = gathering.steps(order);
     plan.trust_changes = decided.accepted.as_ref().map(|accepted| accepted.trust_changes.clone()).unwrap_or_default();
-    plan.warnings.extend(equal_subjects(lock).into_iter().chain(shared_gateways(&program.mesh, lock)));
+    plan.warnings.extend(of_lock(&program.mesh, lock));
     plan.warnings.extend(decided.accepted.iter().flat_map(|accepted| accepted.warnings.iter().cloned()));
     plan.moves.clone_from(&decided.advanced.moves);
     plan.moves.retain(|link, _| !refused.contains(&link.reader));

@@ -112,6 +112,10 @@ pub fn prepared(
         if pods.is_empty() {
             return Err(EvidenceError::NoPod { of: Component::Istiod });
         }
+        let modes = deployments.iter().chain(&pods).flat_map(|istiod| &istiod.modes);
+        if let Some(mode) = modes.copied().find(|mode| mode.hinders_all()) {
+            return Err(EvidenceError::Mode { mode });
+        }
         let named = |istiod: &Istiod| istiod.shared_mesh_config.as_deref() == Some(SHARED_MESH_CONFIG);
         let switched = |istiod: &&Istiod| istiod.multiroot && (!shared || named(istiod));
         if !deployments.iter().chain(&pods).all(switched) {

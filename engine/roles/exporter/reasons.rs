@@ -14,6 +14,7 @@ use crate::types::cause::Cause;
 use crate::types::certificate::CertificateError;
 use crate::types::name::{ClusterUuid, InvalidName};
 use crate::wire::identity::{IDENTITY, IdentityError};
+use crate::wire::metadata::IstioMode;
 use crate::wire::peers::PeersError;
 
 /// Why a document is not complete.
@@ -131,6 +132,12 @@ pub enum EvidenceError {
         age: Duration,
         /// How long ago it may have been.
         max_age: Duration,
+    },
+    /// Istio runs in a way in which no link can work.
+    #[error("{mode}: {}", .mode.remedy())]
+    Mode {
+        /// Which.
+        mode: IstioMode,
     },
     /// Proxies that await a restart were not counted yet.
     #[error("pods were not counted yet")]
