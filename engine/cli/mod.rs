@@ -136,6 +136,8 @@ enum SchemaOf {
     Specs,
     /// `policy.yaml`.
     Policy,
+    /// What `engine plan --output json` prints.
+    Plan,
 }
 
 /// Runs the engine with these arguments, the first being its name.
@@ -226,6 +228,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
             let schema = match of {
                 SchemaOf::Specs => crate::spec::schema(),
                 SchemaOf::Policy => crate::spec::policy_schema(),
+                SchemaOf::Plan => crate::report::plan_schema::plan_schema(),
             };
             printer.data(&format!("{schema:#}\n"));
             Ok(Exit::Done)

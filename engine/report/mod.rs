@@ -7,6 +7,8 @@ pub mod health;
 pub mod markdown;
 mod markdown_security;
 pub mod picture;
+pub mod plan_json;
+pub mod plan_schema;
 mod security;
 mod spans;
 pub mod text;

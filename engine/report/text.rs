@@ -7,11 +7,8 @@ use std::sync::Mutex;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::layout::KUSTOMIZATION;
-use crate::model::trust::Verdict;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{
-    Action, Compared, FileStep, ObjectChange, OverrideInForce, PLAN_VERSION, Plan, Step, StepState,
-};
+use crate::pipeline::plan::{Action, Compared, FileStep, ObjectChange, OverrideInForce, Plan, Step, StepState};
 use crate::pipeline::template::Overridden;
 use crate::report::fields::{BOLD, CYAN, DIM, GREEN, RED, YELLOW, field_text, sign};
 use crate::report::format::Output;
@@ -386,79 +383,6 @@ pub fn summary(plan: &Plan) -> String {
     }
 }
 
-/// The JSON form of a plan.
-pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: Fields<'_>) -> serde_json::Value {
-    use serde_json::json;
-    let state = |step: &Step| match &step.state {
-        StepState::Ready => json!({ "state": "ready" }),
-        StepState::Waiting(why) => {
-            json!({ "state": "waiting", "reasons": step.state.sentences(), "explanations": why })
-        }
-        StepState::Failed(why) => json!({ "state": "failed", "reasons": [step.state.line()], "explanations": why }),
-        StepState::Refused(why) => json!({ "state": "refused", "reasons": [step.state.line()], "explanations": why }),
-    };
-    let verdict = |verdict| match verdict {
-        Verdict::HeldBack => "held back",
-        Verdict::Proposed => "proposed",
-        Verdict::Approved => "approved",
-        Verdict::Refused => "refused",
-    };
-    let steps: Vec<_> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            let objects = step.objects.iter().map(|object| {
-                json!({
-                    "path": object.path, "object": object.object, "action": object.action, "reason": object.reason,
-                    "digest": object.digest, "fields": fields(&step.id.cluster, &object.path),
-                })
-            });
-            let unproven: Vec<String> = step.unproven.iter().map(ToString::to_string).collect();
-            json!({ "step": step.id, "standing": state(step), "unproven": unproven, "objects": objects.collect::<Vec<_>>() })
-        })
-        .collect();
-    let trust: Vec<_> = plan
-        .trust_changes
-        .iter()
-        .map(|change| {
-            let findings = change.findings.iter().map(|finding| {
-                let Explanation { code, message, hint } = finding.meaning.explanation();
-                json!({
-                    "what": finding.what.as_str(), "before": finding.before, "after": finding.after,
-                    "meaning": finding.meaning.to_string(),
-                    "field": finding.what.code(), "code": code, "message": message, "hint": hint,
-                })
-            });
-            json!({
-                "cluster": change.cluster, "digest": change.digest, "verdict": verdict(change.verdict),
-                "findings": findings.collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let overrides: Vec<_> = plan
-        .overrides
-        .iter()
-        .map(|OverrideInForce { path, overridden, clusters }| {
-            let Overridden { object, field, before, after } = match overridden {
-                Some(overridden) => overridden.clone(),
-                None => return json!({ "path": path, "clusters": clusters }),
-            };
-            // the values are JSON, and stay values
-            let value = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
-            let (before, after): (Option<serde_json::Value>, _) = (value(before), value(after));
-            json!({ "path": path, "object": object, "field": field, "before": before, "after": after, "clusters": clusters })
-        })
-        .collect();
-    let warnings = specs.sorted().into_iter().chain(&plan.warnings).map(finding_json);
-    // nothing needs a run at a time of its own; the field stays for those who read it
-    json!({
-        "version": PLAN_VERSION, "engine": env!("CARGO_PKG_VERSION"), "mesh": mesh, "trustChanges": trust,
-        "securityRelevant": security::json(plan), "steps": steps,
-        "lock": plan.lock, "files": plan.extra, "overrides": overrides, "notes": plan.notes,
-        "warnings": warnings.collect::<Vec<_>>(), "counts": plan.counts(), "nextRun": null,
-    })
-}
-
 /// A table without lines, aligned, for people and for `awk`.
 pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = comfy_table::Table::new();
@@ -476,7 +400,7 @@ pub fn table<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning};
+    use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning, Verdict};
     use crate::pipeline::advance::Unproven;
     use crate::pipeline::plan::{Reason, SecurityItem};
     use crate::types::explanation::Code;

@@ -18,7 +18,8 @@ use crate::pipeline::{Facts, Program, Request, Run, Stop, Until, World, Written,
 use crate::report::bars::Bars;
 use crate::report::format::Output;
 use crate::report::markdown::plan_markdown;
-use crate::report::text::{Printer, plan_json, plan_summary, plan_text};
+use crate::report::plan_json::plan_json;
+use crate::report::text::{Printer, plan_summary, plan_text};
 use crate::session::base::Base;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;

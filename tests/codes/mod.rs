@@ -100,8 +100,18 @@ struct Outcome {
     printed: String,
 }
 
+/// A plan, or why there is none, is as its schema says.
+fn assert_fits(schema: &jsonschema::Validator, ran: &Ran) {
+    for document in documents(ran).iter().filter(|document| document["version"] == 2) {
+        let errors: Vec<_> = schema.iter_errors(document).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{document:#}");
+    }
+}
+
 fn outcome(scenario: &Scenario, peers: &Handle) -> Outcome {
     let runs = (scenario.run)(peers);
+    let schema = jsonschema::draft202012::new(&isthmus::report::plan_schema::plan_schema()).unwrap();
+    runs.iter().for_each(|ran| assert_fits(&schema, ran));
     let mut found = Vec::new();
     runs.iter().flat_map(documents).for_each(|document| reasons(&document, &mut found));
     Outcome { reasons: found, printed: runs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") }

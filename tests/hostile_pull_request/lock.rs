@@ -136,7 +136,7 @@ fn one_change_has_one_digest_wherever_it_is_shown() {
         };
         let seen = json(&["plan"]);
         let change = seen["trustChanges"][0].clone();
-        assert_eq!(change["verdict"], "held back", "{seen}");
+        assert_eq!(change["state"], "heldBack", "{seen}");
         let digest = change["digest"].as_str().unwrap();
         let short = &digest["sha256:".len()..][..12];
         let applied = checkout.engine(&["apply", "--accept-trust", &format!("west@{short}")]);
@@ -145,11 +145,7 @@ fn one_change_has_one_digest_wherever_it_is_shown() {
         let proposed = json(BASE);
         let found = proposed["trustChanges"].as_array().unwrap();
         assert_eq!(found.len(), 1, "{proposed}");
-        assert_eq!(
-            (&found[0]["digest"], &found[0]["verdict"]),
-            (&change["digest"], &Value::from("proposed")),
-            "{field}"
-        );
+        assert_eq!((&found[0]["digest"], &found[0]["state"]), (&change["digest"], &Value::from("proposed")), "{field}");
         assert_eq!(found[0]["findings"], change["findings"], "{field}");
         let comment = checkout.engine(&[BASE, &["--output", "markdown"]].concat());
         assert!(

@@ -95,7 +95,7 @@ fn judged(checkout: &Checkout, name: &str, exit: i32, told: &[&str], merged: Mer
         assert!(!items.is_empty() || !trust.is_empty() || plan["counts"]["refused"] != 0, "{json}");
         let refused = items.iter().any(|item| item["refused"] == true);
         let refused =
-            refused || trust.iter().any(|change| change["verdict"] != "approved") || plan["counts"]["refused"] != 0;
+            refused || trust.iter().any(|change| change["state"] != "accepted") || plan["counts"]["refused"] != 0;
         assert_eq!(refused, exit == 4, "{json}");
         assert!(!text.says("No changes"), "{text}");
     }

@@ -36,7 +36,7 @@ pub use self::security::{SecurityChange, SecurityItem};
 pub use self::steps::{Gathering, notes};
 
 /// Version of the plan's JSON form.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// What a run would change.
 #[derive(Debug, Clone, Default)]
