@@ -1,15 +1,16 @@
 //! A run on a checkout: from where its facts come, where it goes, and how it is shown.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use crate::checkout::{Checkout, FileChange, Guard, OpenFile};
 use crate::cluster::fetch::{Fetcher, Limits};
+use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
 use crate::pipeline::meter::{Meter, Stage};
 use crate::pipeline::observe::{Observed, everybody};
-use crate::pipeline::plan::diff::FieldChange;
+use crate::pipeline::plan::diff::{FieldChange, SHOWN_DIGITS, name_certificates};
 use crate::pipeline::plan::{Action, Plan, fields};
 use crate::pipeline::render::RenderedCluster;
 use crate::pipeline::sink::Sink;
@@ -110,6 +111,7 @@ pub fn shown(
     Form { output, verbose, brief }: Form,
 ) -> String {
     let rendered: Mutex<Option<(ClusterName, RenderedCluster)>> = Mutex::new(None);
+    let owners = root_owners(&[&program.lock, &run.decided.advanced.lock]);
     let rendering = OnceCell::new();
     let object_fields = |cluster: &ClusterName, path: &str| -> Vec<FieldChange> {
         let before = match replaced.get(path) {
@@ -126,7 +128,9 @@ pub fn shown(
         let objects = cache.iter().flat_map(|(_, rendered)| &rendered.objects);
         let after = objects.into_iter().find(|rendered| rendered.id().file_name() == file);
         let after = after.and_then(|rendered| rendered.object().ok());
-        fields(before.as_deref(), after.as_deref())
+        let mut changes = fields(before.as_deref(), after.as_deref());
+        name_certificates(&mut changes, &|digits| owners.get(digits).cloned());
+        changes
     };
     let mesh = &program.mesh;
     let no_fields = |_: &ClusterName, _: &str| Vec::new();
@@ -148,6 +152,19 @@ pub struct Form {
     pub verbose: bool,
     /// The names of objects alone.
     pub brief: bool,
+}
+
+/// Whose root CA has a digest with these first digits, as fields show them.
+fn root_owners(locks: &[&Lock]) -> BTreeMap<String, String> {
+    let mut owners: BTreeMap<String, BTreeSet<&ClusterName>> = BTreeMap::new();
+    for (name, entry) in locks.iter().flat_map(|lock| &lock.clusters) {
+        let retiring = entry.retiring.iter().map(|retiring| &retiring.root);
+        for root in entry.public.roots.iter().chain(retiring) {
+            owners.entry(root.digest.short(SHOWN_DIGITS)).or_default().insert(name);
+        }
+    }
+    let names = |names: BTreeSet<&ClusterName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    owners.into_iter().map(|(digits, owners)| (digits, names(owners))).collect()
 }
 
 fn title(mesh: &Mesh) -> String {

@@ -110,7 +110,7 @@ const STAGES: [&str; 8] = [
 ];
 
 /// Functions of stages' files that do none of their work: what differs between two objects, and who takes part in a mesh.
-const NO_STAGE: [&str; 2] = ["everybody", "fields"];
+const NO_STAGE: [&str; 3] = ["everybody", "fields", "name_certificates"];
 
 /// Calls of stages from outside of `pipeline/`: `pipeline/mod.rs` alone calls them.
 pub(super) fn stage_calls(imports: &[Import]) -> Vec<String> {

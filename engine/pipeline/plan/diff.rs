@@ -16,6 +16,9 @@ use crate::types::yaml::{MAX_OBJECT, value_of};
 /// Most lines shown of one text; the rest is counted.
 const MAX_LINES: usize = 40;
 
+/// Hex digits that are shown of a digest.
+pub const SHOWN_DIGITS: usize = 12;
+
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldChange {
@@ -301,12 +304,38 @@ pub fn condense(text: &str) -> String {
         let base64: String = body.chars().filter(|c| !c.is_whitespace()).collect();
         let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &base64);
         let digest = Digest::of(der.as_deref().unwrap_or(base64.as_bytes()));
-        let _ = write!(out, "<{} sha256:{}…>", label.to_ascii_lowercase(), digest.short(12));
+        let _ = write!(out, "<{} sha256:{}…>", label.to_ascii_lowercase(), digest.short(SHOWN_DIGITS));
         rest = tail.get(end.len()..).unwrap_or_default();
         rest = rest.strip_prefix("\\n").unwrap_or(rest);
     }
     out.push_str(rest);
     out
+}
+
+/// Names whose certificates the fields show: `<certificate sha256:…>` becomes `<certificate of west sha256:…>`. `owner` is asked
+/// with the first digits of the digest.
+pub fn name_certificates(changes: &mut [FieldChange], owner: &dyn Fn(&str) -> Option<String>) {
+    const CERTIFICATE: &str = "<certificate ";
+    let name = |text: &mut String| {
+        if !text.contains(CERTIFICATE) {
+            return;
+        }
+        let mut parts = text.split(CERTIFICATE);
+        let mut named = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.strip_prefix("sha256:").and_then(|rest| rest.split_once('…')).map(|(digits, _)| digits);
+            let owner = digits.and_then(owner).map(|owner| format!("of {owner} ")).unwrap_or_default();
+            named.push_str(&format!("{CERTIFICATE}{owner}{part}"));
+        }
+        *text = named;
+    };
+    for change in changes {
+        match &mut change.change {
+            ValueChange::Added(value) | ValueChange::Removed(value) => name(value),
+            ValueChange::Changed(before, after) => [before, after].into_iter().for_each(name),
+            ValueChange::Lines(lines) => lines.iter_mut().for_each(name),
+        }
+    }
 }
 
 /// Lines that differ, with up to two lines around them.

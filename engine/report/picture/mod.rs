@@ -19,9 +19,9 @@ use crate::model::link::Link;
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::model::trust::Verdict;
-use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::{Plan, SecurityItem};
 use crate::report::health::Judge;
-use crate::types::explanation::Explanation;
+use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
@@ -170,6 +170,16 @@ pub struct LinkPicture {
     pub unproven: Vec<String>,
 }
 
+/// What a plan notes, and what of the block on top of it no step says.
+fn notes(plan: &Plan) -> Vec<String> {
+    let is_said = |item: &&SecurityItem| {
+        let is_cut = matches!(item.change.code(), Code::LinksCut | Code::LinksReopen);
+        is_cut || (item.refused && !item.is_step)
+    };
+    let told = plan.security.iter().filter(is_said).map(|item| item.change.explanation().to_string());
+    told.chain(plan.notes.iter().cloned()).collect()
+}
+
 impl Picture {
     /// Draws the mesh. `plan` is what the last turn found, `files` gives the names of the files in a cluster's rendered
     /// folder, `read_at` says when each cluster's metadata was last read, and `now` is the time.
@@ -211,7 +221,7 @@ impl Picture {
             counts,
             clusters,
             links,
-            notes: plan.map(|plan| plan.notes.clone()).unwrap_or_default(),
+            notes: plan.map(notes).unwrap_or_default(),
             waiting: None,
         }
     }
