@@ -123,9 +123,6 @@ pub enum UpstreamError {
     /// Its certificate, or TLS itself.
     #[error("no TLS: {0}")]
     Tls(#[source] TlsVerdict),
-    /// The connection broke during the TLS handshake.
-    #[error("cannot connect: {0}")]
-    TlsBroken(#[source] Cause<io::Error>),
     /// All connections are full.
     #[error("all {0} connections are in use")]
     Full(usize),
@@ -403,7 +400,7 @@ impl Inner {
         let shaking = self.tls.connect(self.origin.server_name.clone(), stream);
         let shaken = timeout(limits.handshake, shaking).await;
         shaken.map_err(|_| UpstreamError::Timeout(Awaited::TlsHandshake))?.map_err(|error| {
-            TlsVerdict::of(&error).map_or_else(|| UpstreamError::TlsBroken(error.into()), UpstreamError::Tls)
+            TlsVerdict::of(&error).map_or_else(|| UpstreamError::Connect(error.into()), UpstreamError::Tls)
         })
     }
 
@@ -464,7 +461,7 @@ pub(crate) fn reason(error: &UpstreamError) -> &'static str {
         | UpstreamError::NoAddress
         | UpstreamError::Connect(_)
         | UpstreamError::Handshake(_) => "cannot connect",
-        UpstreamError::Tls(_) | UpstreamError::TlsBroken(_) => "TLS failed",
+        UpstreamError::Tls(_) => "TLS failed",
         UpstreamError::Full(_) => "all connections are in use",
         UpstreamError::Broken(_) => "the connection broke",
         UpstreamError::Timeout(_) => "timed out",

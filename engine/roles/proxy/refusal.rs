@@ -106,7 +106,6 @@ impl Refusal {
                 | UpstreamError::Connect(_)
                 | UpstreamError::Handshake(_)
                 | UpstreamError::Tls(_)
-                | UpstreamError::TlsBroken(_)
                 | UpstreamError::Full(_)
                 | UpstreamError::Broken(_)
                 | UpstreamError::Request(_),
