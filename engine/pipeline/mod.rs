@@ -93,7 +93,12 @@ pub fn run(
             let admitted: BTreeSet<ClusterName> =
                 judged.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone()).collect();
             let signer = EngineSigner { mesh, lock: &judged.lock, keyring, clock };
-            Some(runtime.block_on(asked.privates(&admitted, &signer)))
+            let begun = clock();
+            let mut observed = runtime.block_on(asked.privates(&admitted, &signer));
+            if begun + observe::EVIDENCE_HOLDS < clock() {
+                observed.forget_evidence();
+            }
+            Some(observed)
         }
     };
     let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };

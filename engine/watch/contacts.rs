@@ -9,7 +9,7 @@ use crate::checkout::Checkout;
 use crate::cluster::fetch::{Fetcher, Limits};
 use crate::model::mesh::{Cluster, State};
 use crate::pipeline::Program;
-use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::pipeline::observe::{EVIDENCE_HOLDS, Observation, Observed, Private};
 use crate::session::facts::Contact;
 use crate::session::keys::keyring;
 use crate::session::session::Session;
@@ -77,6 +77,14 @@ impl Contacts {
         }
         self.observed = Arc::new(known);
         told
+    }
+
+    /// Clusters whose evidence was received too long ago to open or close a link.
+    pub(super) fn aged(&self, now: Timestamp) -> BTreeSet<ClusterName> {
+        let shows = |observation: &Observation| matches!(&observation.private, Private::Read(document) if document.evidence.is_some());
+        let is_old = |name: &ClusterName| self.read_at.get(name).is_none_or(|at| *at + EVIDENCE_HOLDS < now);
+        let clusters = self.observed.clusters.iter().filter(|(name, one)| shows(one) && is_old(name));
+        clusters.map(|(name, _)| name.clone()).collect()
     }
 
     /// Forgets clusters that take no part any more.

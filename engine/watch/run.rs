@@ -326,6 +326,8 @@ impl<'a> Watcher<'a> {
         let marks = marks(&session, &|place| self.surroundings.stamp(place));
         self.contacts.keep(&marks);
         self.scheduler.on_event(Event::Known(marks), self.begun.elapsed());
+        let aged = self.contacts.aged(session.now);
+        self.scheduler.on_event(Event::Aged(aged), self.begun.elapsed());
         if self.scheduler.must_ask_first() {
             return Ok(Ended::Postponed { at_once: true });
         }

@@ -83,6 +83,8 @@ pub enum Event {
         /// Clusters that links wait for.
         awaited: BTreeSet<ClusterName>,
     },
+    /// What these clusters answered last is too old for a turn.
+    Aged(BTreeSet<ClusterName>),
     /// Clusters were asked.
     Asked(BTreeMap<ClusterName, Answer>),
     /// The remote was asked for commits.
@@ -173,7 +175,7 @@ struct Contact {
     due: Duration,
     failures: u32,
     asking: bool,
-    /// Never answered as it is asked now.
+    /// Never answered as it is asked now, or too long ago.
     fresh: bool,
 }
 
@@ -262,6 +264,13 @@ impl Scheduler {
                     }
                 }
                 self.awaited = awaited;
+            }
+            Event::Aged(names) => {
+                for name in &names {
+                    if let Some(contact) = self.contacts.get_mut(name) {
+                        (contact.fresh, contact.due) = (true, now);
+                    }
+                }
             }
             Event::Asked(answers) => self.asked(answers, now),
             Event::Pulled => self.next_pull = self.pace.pull.map(|pull| now + pull),
@@ -549,6 +558,27 @@ mod tests {
             .on_event(Event::Asked([(name("well"), Answer { news: true, failed: false })].into()), at(3_620_001));
         run.until(at(3_620_001), at(3_620_001));
         assert_eq!(run.turns[1].1, "changed: specs; news of well");
+    }
+
+    /// What it showed then opens and closes nothing now.
+    #[test]
+    fn a_cluster_that_answered_too_long_ago_is_asked_before_the_turn() {
+        let mut run = Run::new(Pace { poll: Duration::from_hours(1), ..Pace::default() });
+        run.scheduler.on_event(Event::Known([(name("east"), 1), (name("west"), 1)].into()), at(0));
+        run.until(at(0), at(1000));
+        let (turns, asked) = (run.turns.len(), run.asked.len());
+        run.touch(at(700_000), &["specs"]);
+        run.scheduler.on_event(Event::Aged([name("west")].into()), at(700_000));
+        let Next::Look = run.scheduler.next(at(700_300)) else { panic!() };
+        run.scheduler.on_event(Event::Looked(vec!["specs".to_owned()]), at(700_300));
+        let Next::Ask(names) = run.scheduler.next(at(700_300)) else { panic!() };
+        assert_eq!(names, [name("west")].into());
+        run.until(at(700_300), at(700_900));
+        assert_eq!((run.turns.len(), run.asked.len()), (turns, asked), "it waits for the answer");
+        let answer = Answer { news: false, failed: false };
+        run.scheduler.on_event(Event::Asked([(name("west"), answer)].into()), at(701_000));
+        run.until(at(701_000), at(701_000));
+        assert_eq!(run.turns.len(), turns + 1);
     }
 
     #[test]

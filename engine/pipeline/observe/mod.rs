@@ -10,6 +10,7 @@
 pub mod signer;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
@@ -25,14 +26,28 @@ use crate::types::name::ClusterName;
 use crate::types::token::Token;
 pub use crate::wire::failure::{Failure, TlsFault};
 use crate::wire::metadata::{
-    MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading, Stated,
+    Evidence, MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading, Stated,
 };
+
+/// How long evidence may open or close a link after it was received.
+pub const EVIDENCE_HOLDS: Duration = Duration::from_mins(10);
 
 /// What was observed in a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Observed {
     /// By cluster; a cluster that nobody asked is not in it.
     pub clusters: BTreeMap<ClusterName, Observation>,
+}
+
+impl Observed {
+    /// Takes all evidence for unknown: it was received too long ago.
+    pub(crate) fn forget_evidence(&mut self) {
+        for observation in self.clusters.values_mut() {
+            if let Private::Read(PrivateDocument { evidence: Some(evidence), .. }) = &mut observation.private {
+                *evidence = Evidence::unknown("it was received more than 10 minutes ago, and is asked for again");
+            }
+        }
+    }
 }
 
 /// What was observed of a cluster.
