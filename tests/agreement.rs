@@ -346,6 +346,28 @@ fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
     }
 }
 
+/// Nothing was to come of it, so time closes its links, whether it answers or not.
+#[test]
+fn a_silent_cluster_of_which_no_evidence_will_come_leaves_when_it_has_settled() {
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {state: leaving, ");
+    fs::remove_dir_all(checkout.path("metadata/west")).unwrap();
+    checkout.engine(&["apply"]);
+    assert!(!checkout.path(SECRET).exists());
+    checkout.shows(&["apply"], 0, &["since `west` shows no evidence and `settle` is not over"]);
+    let routes = checkout.path("rendered/east/configmap-isthmus-routes.yaml");
+    assert!(routes.exists());
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
+    checkout.engine(&["apply"]).done();
+    assert!(!routes.exists(), "one stage a run");
+    assert!(checkout.path("lock/clusters/west.yaml").exists());
+    for _ in 0..3 {
+        checkout.engine(&["apply"]).done();
+    }
+    assert!(!checkout.path("lock/clusters/west.yaml").exists());
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
 /// Links that never had a secret carry no traffic that an edit could cut.
 #[test]
 fn an_edit_of_what_links_rest_on_is_taken_while_they_are_joining() {

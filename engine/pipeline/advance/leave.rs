@@ -100,7 +100,9 @@ impl Links<'_> {
         let evidence = match self.showing(reader) {
             Ok(Some(evidence)) => evidence,
             Ok(None) => return self.settled(link).map(|()| vec![Unproven::NoEvidence { cluster }]),
-            Err(reason) => return Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
+            Err(reason) if required => return Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
+            // nothing was to come of it, whether it answers or not
+            Err(_) => return self.settled(link).map(|()| vec![Unproven::NoEvidence { cluster }]),
         };
         let Some(known) = self.known(peer) else {
             return Err(still("nothing is known of the peer"));

@@ -245,7 +245,9 @@ impl<'a> Step<'a> {
         let Some(id) = self.id_of(&link.peer) else { return false };
         let field = if used == Used::Secret { EvidenceField::Reads } else { EvidenceField::Routes };
         let is_required = reader.evidence.requires(field);
-        let Some(look) = self.look_of(self.before, reader) else { return false };
+        let Some(look) = self.look_of(self.before, reader) else {
+            return !is_required && self.is_settled(reader, before);
+        };
         let Some(evidence) = look.evidence else { return shows_nothing(reader) && self.is_settled(reader, before) };
         let is_unused = match used {
             Used::Secret => absent(&evidence.reads, |read| read.cluster_id == id),
