@@ -152,6 +152,31 @@ fn the_second_engine_on_a_checkout_is_told_to_wait() {
     checkout.engine(&["apply"]).done();
 }
 
+/// Late is safe, and somebody should see that no run comes.
+#[test]
+fn status_shows_which_roots_retire_and_which_are_overdue() {
+    let checkout = Checkout::joined();
+    let path = "metadata/west/public/public.json";
+    let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(checkout.path(path)).unwrap()).unwrap();
+    document["rootCA"] = crate::support::peer::Ca::new("another root of west").pem.into();
+    checkout.write(path, document.to_string().as_bytes());
+    assert!(!checkout.engine(&["status"]).done().contains("RETIRING"));
+    checkout.engine(&["apply", "--accept-trust", "west"]).done();
+    let said = checkout.engine(&["status"]).done();
+    assert!(said.contains("RETIRING ROOT CA") && !said.contains("overdue"), "{said}");
+    let entry = std::fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
+    let since = entry.lines().find(|line| line.contains("since:")).unwrap();
+    let (field, _) = since.split_once(": ").unwrap();
+    let earlier = format!("{field}: 2026-01-01T00:00:00Z");
+    checkout.write("lock/clusters/west.yaml", entry.replace(since, &earlier).as_bytes());
+    let said = checkout.engine(&["status"]).done();
+    assert!(said.contains("2026-01-02T01:00:00Z (overdue;"), "{said}");
+    let document: serde_json::Value =
+        serde_json::from_str(&checkout.engine(&["status", "--output", "json"]).done()).unwrap();
+    assert_eq!(document["retiringRoots"][0]["cluster"], "west");
+    assert_eq!(document["retiringRoots"][0]["overdue"], true);
+}
+
 #[test]
 fn all_that_runs_in_a_cluster_goes_only_when_it_is_said() {
     const WEST: &str = "name: west}\nspec: {";

@@ -6,6 +6,8 @@ use crate::checkout::Checkout;
 use crate::cli::global::Global;
 use crate::model::layout::secret_file;
 use crate::model::link::Link;
+use crate::model::lock::{Lock, LockedCluster, RetiringRoot};
+use crate::model::mesh::Mesh;
 use crate::pipeline::tree::Tree;
 use crate::pipeline::{Request, Stop, Until};
 use crate::report::format::Output;
@@ -15,6 +17,7 @@ use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
+use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
 /// Prints the state of each link.
@@ -40,14 +43,54 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
             rows.push(cells(&link, &facts, session.now));
         }
     }
+    let roots = retiring(mesh, lock, arguments.cluster.as_ref(), session.now);
     if arguments.output == Output::Json {
-        printer.data(&format!("{}\n", json!({ "version": 1, "links": documents })));
+        let roots: Vec<_> = roots.iter().map(Retiring::document).collect();
+        printer.data(&format!("{}\n", json!({ "version": 1, "links": documents, "retiringRoots": roots })));
     } else if rows.is_empty() {
         printer.talk("no links yet; `engine apply` begins them");
     } else {
         printer.show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
+        if !roots.is_empty() {
+            let rows = roots.iter().map(Retiring::cells).collect();
+            printer.show(&format!("\n{}", table(&["CLUSTER", "RETIRING ROOT CA", "TRUSTED UNTIL"], rows)));
+        }
     }
     Ok(Exit::Done)
+}
+
+/// A root CA that its cluster no longer publishes and that readers trust for a time yet.
+struct Retiring<'a> {
+    cluster: &'a ClusterName,
+    root: Digest,
+    until: Timestamp,
+    /// Its time is over, and no run has taken it out.
+    is_overdue: bool,
+}
+
+fn retiring<'a>(mesh: &Mesh, lock: &'a Lock, only: Option<&ClusterName>, now: Timestamp) -> Vec<Retiring<'a>> {
+    let of = |(name, locked): (&'a ClusterName, &'a LockedCluster)| {
+        let overlap = mesh.clusters.get(name).map(|cluster| cluster.root_overlap).unwrap_or_default();
+        let one = move |retiring: &RetiringRoot| {
+            let until = retiring.since + overlap;
+            Retiring { cluster: name, root: retiring.root.digest, until, is_overdue: until < now }
+        };
+        locked.retiring.iter().map(one).collect::<Vec<_>>()
+    };
+    let clusters = lock.clusters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+    clusters.flat_map(of).collect()
+}
+
+impl Retiring<'_> {
+    fn document(&self) -> serde_json::Value {
+        json!({ "cluster": self.cluster, "root": self.root, "until": self.until.to_string(), "overdue": self.is_overdue })
+    }
+
+    fn cells(&self) -> [String; 3] {
+        let overdue =
+            if self.is_overdue { " (overdue; the next `engine apply` that reads its cluster drops it)" } else { "" };
+        [self.cluster.to_string(), self.root.to_string(), format!("{}{overdue}", self.until)]
+    }
 }
 
 fn cells(link: &Link, facts: &LinkFacts<'_>, now: Timestamp) -> [String; 6] {
