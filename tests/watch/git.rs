@@ -134,8 +134,9 @@ fn a_linked_work_tree_commits_to_its_own_branch() {
     engine(&linked, &["watch", "--once", "--commit"]).done();
     assert!(git(&linked, &["log", "-1", "--format=%s"]).starts_with("rendered: west"));
     assert_eq!(git(&linked, &["status", "--porcelain"]), "");
+    // it brings a lock, which a reviewer has to vouch for
     let ran = engine(&linked, &["plan", "--base", "main"]);
-    assert!(ran.code == 0 && ran.stdout.contains("203.0.113.6"), "{ran}");
+    assert!(ran.code == 4 && ran.stdout.contains("203.0.113.6") && ran.stdout.contains("lock/clusters/"), "{ran}");
     assert_eq!(git(&clone, &["rev-parse", "main"]), remote.main(), "the other tree's branch stays");
     assert_eq!(git(&clone, &["status", "--porcelain"]), "");
 }
