@@ -94,11 +94,7 @@ pub fn run(
                 judged.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone()).collect();
             let signer = EngineSigner { mesh, lock: &judged.lock, keyring, clock };
             let begun = clock();
-            let mut observed = runtime.block_on(asked.privates(&admitted, &signer));
-            if begun + observe::EVIDENCE_HOLDS < clock() {
-                observed.forget_evidence();
-            }
-            Some(observed)
+            Some(runtime.block_on(asked.privates(&admitted, &signer)).at(begun, clock()))
         }
     };
     let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };
@@ -144,8 +140,8 @@ pub fn run(
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
         let one = |name: &ClusterName| {
             let rendered = rendering.render(name).map_err(Stop::Findings)?;
-            plan::clusters::refuse_whole_folder(program, world.tree, name, &rendered)?;
-            plan::clusters::refuse_breaches(program, (&run.decided.advanced.lock, &is_known), name, &rendered)?;
+            let lock = (&run.decided.advanced.lock, &is_known as &_);
+            plan::clusters::refuse_breaches(program, (request, world.tree), lock, name, &rendered)?;
             Ok((name.clone(), rendered))
         };
         let rendered = names.map(one).collect::<Result<_, Stop>>()?;

@@ -276,8 +276,8 @@ fn networks_are_not_written_before_the_standard_ones_are_known() {
     let mut world = World::joined(&["east", "west"]);
     world.locked("east").standard_mesh_networks = None;
     assert!(written(&world), "a joined one keeps what the tree has");
-    for links in world.lock.links.values_mut() {
-        links.values_mut().for_each(|link| link.stage = Stage::Joining);
+    for link in world.lock.links.values_mut().flat_map(|links| links.values_mut()) {
+        link.stage = Stage::Joining;
     }
     assert!(!written(&world));
     let stated = |world: &World, stated: serde_json::Value| {
@@ -291,8 +291,8 @@ fn networks_are_not_written_before_the_standard_ones_are_known() {
     let vm = stated(&world, serde_json::json!({ "vm": { "endpoints": [{ "fromCidr": "10.0.0.0/8" }] } }));
     assert!(!none.contains("10.0.0.0/8") && vm.contains("fromCidr: 10.0.0.0/8"), "{vm}");
     let mut closed = world.clone();
-    for links in closed.lock.links.values_mut() {
-        links.values_mut().for_each(|link| link.closed = Some(1));
+    for link in closed.lock.links.values_mut().flat_map(|links| links.values_mut()) {
+        link.closed = Some(1);
     }
     assert!(written(&closed), "the secret that it had may be live yet");
     world.locked("east").standard_mesh_networks = Some(String::new());

@@ -23,6 +23,7 @@ use crate::model::mesh::{Cluster, Mesh};
 use crate::pipeline::observe::signer::Signer;
 use crate::types::address::Endpoint;
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 use crate::types::token::Token;
 pub use crate::wire::failure::{Failure, TlsFault};
 use crate::wire::metadata::{
@@ -40,13 +41,18 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Takes all evidence for unknown: it was received too long ago.
-    pub(crate) fn forget_evidence(&mut self) {
+    /// What it is worth when it is used: evidence that was received too long ago is unknown.
+    #[must_use]
+    pub(crate) fn at(mut self, received: Timestamp, now: Timestamp) -> Self {
+        if now <= received + EVIDENCE_HOLDS {
+            return self;
+        }
         for observation in self.clusters.values_mut() {
             if let Private::Read(PrivateDocument { evidence: Some(evidence), .. }) = &mut observation.private {
                 *evidence = Evidence::unknown("it was received more than 10 minutes ago, and is asked for again");
             }
         }
+        self
     }
 }
 
