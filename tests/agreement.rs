@@ -410,8 +410,8 @@ fn other_edits_of_what_links_rest_on_make_them_leave_and_join_anew() {
         checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
         checkout.edit("specs/mesh.yaml", from, to);
         checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
-        let cost = format!("changes {field} from `{joined}` to `{wanted}`: its 2 links leave and join anew");
-        checkout.shows(&["plan"], 4, &[&cost, "--allow-delete"]);
+        let cost = format!("changes {field} from `{joined}` to `{wanted}`: `east → west`, `west → east`");
+        checkout.shows(&["plan"], 4, &["2 links leave and join anew", &cost, "--allow-delete"]);
         let mut was_gone = false;
         for _ in 0..8 {
             checkout.engine(&["apply", "--allow-delete"]);

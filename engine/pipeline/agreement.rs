@@ -317,11 +317,13 @@ fn judge(
     let names = tree.names(reader.as_str())?;
     let locked = lock.serials.get(reader).copied().unwrap_or_default();
     let tree_is_of = carried.map(|carried| carried.links);
-    let is_older = tree_is_of.is_some_and(|tree| tree < locked);
-    let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
-    let in_tree: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let ahead = joined.filter(|peer| !in_tree.contains(secret_file(peer).as_str()));
-    found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), is_older)));
+    // a folder that no run wrote shows nothing: it may be left to another place
+    if let Some(tree) = tree_is_of {
+        let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
+        let in_tree: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let ahead = joined.filter(|peer| !in_tree.contains(secret_file(peer).as_str()));
+        found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), tree < locked)));
+    }
     for file in names {
         let Some(peer) = peer_of_secret_file(&file) else { continue };
         let stage = lock.link(reader, &peer).map(|link| link.stage);

@@ -101,7 +101,6 @@ pub fn run(
     if let Until::Observed = until {
         return Ok(run);
     }
-
     if let Until::Verified = until {
         run.breaches = law::verify(mesh, &program.lock, world.tree, only, &is_known)?;
         return Ok(run);
@@ -141,7 +140,7 @@ pub fn run(
         let one = |name: &ClusterName| {
             let rendered = rendering.render(name).map_err(Stop::Findings)?;
             let lock = (&run.decided.advanced.lock, &is_known as &_);
-            plan::clusters::refuse_breaches(program, (request, world.tree), lock, name, &rendered)?;
+            plan::clusters::refuse_breaches(program, lock, world.tree, name, &rendered)?;
             Ok((name.clone(), rendered))
         };
         let rendered = names.map(one).collect::<Result<_, Stop>>()?;

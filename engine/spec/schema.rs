@@ -72,8 +72,10 @@ pub fn policy_schema() -> Value {
         POLICY_DOCUMENT,
         json!({ "apiVersion": { "const": API }, "kind": { "const": "Policy" }, "spec": object(POLICY, &[], spec) }),
     );
-    schema["$schema"] = DRAFT.into();
-    schema["title"] = "policy.yaml: what specs may ask for, and which clusters may be in the mesh".into();
+    if let Some(fields) = schema.as_object_mut() {
+        let title = "policy.yaml: what specs may ask for, and which clusters may be in the mesh";
+        fields.extend([("$schema".to_owned(), DRAFT.into()), ("title".to_owned(), title.into())]);
+    }
     schema
 }
 

@@ -111,7 +111,9 @@ fn assert_fits(schema: &jsonschema::Validator, ran: &Ran) {
 fn outcome(scenario: &Scenario, peers: &Handle) -> Outcome {
     let runs = (scenario.run)(peers);
     let schema = jsonschema::draft202012::new(&isthmus::report::plan_schema::plan_schema()).unwrap();
-    runs.iter().for_each(|ran| assert_fits(&schema, ran));
+    for ran in &runs {
+        assert_fits(&schema, ran);
+    }
     let mut found = Vec::new();
     runs.iter().flat_map(documents).for_each(|document| reasons(&document, &mut found));
     Outcome { reasons: found, printed: runs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") }

@@ -55,7 +55,7 @@ const DIGEST: &str = "sha256:000000000000000000000000000000000000000000000000000
     "reconciler",
     Merged::Stopped(4)
 )]
-#[case::namespace("namespace", EAST, "NAMESPACE", 4, "istio.namespace", Merged::Stopped(4))]
+#[case::namespace("namespace", EAST, "NAMESPACE", 0, "links leave and join anew", Merged::Kept)]
 #[case::merged_domains("merged_domains", EAST, "MERGED", 0, "mergeTrustDomains", Merged::Followed)]
 #[case::cluster_id("cluster_id", EAST, "CLUSTER_ID", 0, "links leave and join anew", Merged::Followed)]
 #[case::network("network", EAST, "NETWORK", 0, "links leave and join anew", Merged::Followed)]

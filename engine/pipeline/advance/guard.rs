@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::link::Link;
-use crate::model::lock::Stage;
+use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{MeshConfigTarget, Reconciler};
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::AdvanceRefusal;
@@ -31,6 +31,15 @@ pub(crate) fn are_too_many<'l>(clusters: usize, all: usize, going: impl IntoIter
     }
     let pairs = going.iter().map(|Link { reader, peer }| (reader.min(peer), reader.max(peer)));
     pairs.collect::<BTreeSet<_>>().len() > 1
+}
+
+/// Whether these links are all joined links that one of their readers has: its last foreign root CA goes with them.
+pub(crate) fn leave_one_alone(lock: &Lock, going: &BTreeSet<&Link>) -> bool {
+    let stays = |reader: &ClusterName| {
+        let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined);
+        joined.into_iter().any(|(peer, _)| !going.contains(&Link::new(reader, peer)))
+    };
+    going.iter().any(|link| !stays(&link.reader))
 }
 
 impl Links<'_> {

@@ -167,20 +167,6 @@ fn takes_components<'f>(
     stays && files.any(|file| is_component(file)) && !is_rendered()
 }
 
-/// Refuses what would leave nothing running in a cluster that stays, while its files are there.
-pub(crate) fn refuse_whole_folder(
-    program: &Program,
-    tree: &dyn Tree,
-    name: &ClusterName,
-    rendered: &RenderedCluster,
-) -> Result<(), Stop> {
-    if !takes_components(&program.mesh, name, rendered, tree.names(name.as_str())?.iter()) {
-        return Ok(());
-    }
-    let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
-    Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()))
-}
-
 /// A file of what runs in a cluster.
 fn is_component(file: &str) -> bool {
     file.starts_with("deployment.apps-isthmus-")
@@ -255,13 +241,18 @@ fn not_ours(
     Ok(gathering.refused.values().flatten().map(in_step).chain(strays).collect())
 }
 
-/// Refuses what is rendered for a cluster and lacks what its links need. There is no file to keep.
+/// Refuses what is rendered for a cluster and lacks what its links need, or leaves nothing running in it. There is no file to keep.
 pub(crate) fn refuse_breaches(
     program: &Program,
     lock: (&Lock, IsKnown<'_>),
+    tree: &dyn Tree,
     name: &ClusterName,
     rendered: &RenderedCluster,
 ) -> Result<(), Stop> {
+    if takes_components(&program.mesh, name, rendered, tree.names(name.as_str())?.iter()) {
+        let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
+        return Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()));
+    }
     let mut files = Files::default();
     for object in &rendered.objects {
         let text = match object.to_yaml()? {

@@ -165,7 +165,7 @@ impl LinkChange {
             });
         }
         if self.is_guarded {
-            text.push_str(&format!("; more than a run closes at once: refused without `--allow-delete`"));
+            text.push_str("; more than a run closes at once: refused without `--allow-delete`");
         }
         text
     }

@@ -8,7 +8,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Mesh, State};
-use crate::pipeline::advance::{Move, are_too_many};
+use crate::pipeline::advance::{Move, are_too_many, leave_one_alone};
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::link_change::{LinkCause, LinkChange, LinkEffect};
@@ -109,7 +109,8 @@ pub(super) fn intended(before: &Mesh, after: &Mesh, lock: &Lock) -> Vec<Security
     let counted = groups.0.iter().filter(|((effect, cause), _)| {
         matches!(effect, LinkEffect::Closes | LinkEffect::Reopens) && !is_explained(cause)
     });
-    let is_much = are_too_many(after.clusters.len(), all, counted.flat_map(|(_, links)| links));
+    let going: BTreeSet<&Link> = counted.flat_map(|(_, links)| links).collect();
+    let is_much = are_too_many(after.clusters.len(), all, going.iter().copied()) || leave_one_alone(lock, &going);
     groups.items(after, &|effect, cause| {
         is_much && matches!(effect, LinkEffect::Closes | LinkEffect::Reopens) && !is_explained(cause)
     })

@@ -110,9 +110,8 @@ fn of_cluster(cluster: &Cluster) -> Values {
         stated: _,
     } = cluster;
     let Stated { cluster_domain, istio_namespace, flat_network } = cluster.stated();
-    let standard = standard_mesh_networks.as_ref().map(|networks| match networks.is_empty() {
-        true => "none".to_owned(),
-        false => Value::Object(networks.clone()).to_string(),
+    let standard = standard_mesh_networks.as_ref().map(|networks| {
+        if networks.is_empty() { "none".to_owned() } else { Value::Object(networks.clone()).to_string() }
     });
     let key = match key {
         KeySource::Cluster => None,
