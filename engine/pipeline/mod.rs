@@ -139,9 +139,8 @@ pub fn run(
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
         let one = |name: &ClusterName| {
             let rendered = rendering.render(name).map_err(Stop::Findings)?;
-            let lock = (&run.decided.advanced.lock, &is_known as &_);
-            plan::clusters::refuse_breaches(program, lock, world.tree, name, &rendered)?;
-            Ok((name.clone(), rendered))
+            let (tree, lock) = (world.tree, (&run.decided.advanced.lock, &is_known as &_));
+            plan::clusters::refuse_breaches(program, lock, tree, name, &rendered).map(|()| (name.clone(), rendered))
         };
         let rendered = names.map(one).collect::<Result<_, Stop>>()?;
         return Ok(Run { rendered, ..run });
