@@ -330,6 +330,8 @@ async fn a_refused_look_up_is_not_an_empty_one() {
     world.until("refused", |world| world.published().private.as_ref().is_err_and(refused)).await;
     let words = world.published().private.as_ref().unwrap_err().to_string();
     assert!(words.starts_with("list of gateway Services cannot be read: 403"), "{words}");
+    // the two documents do not wait for each other
+    world.until("public", |world| world.published().public.is_ok()).await;
     assert_eq!(world.get(PUBLIC, None).await.status(), 200);
     assert_eq!(world.get(PRIVATE, Some(bearer(2, "ci", OWN))).await.status(), 503);
 }
