@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate::git::commit::{Author, InvalidAuthor, Target};
 pub use crate::git::error::{Busy, GitError, Purpose, Refusal, Unsigned};
-pub use crate::git::read::{Uncommitted, same_lines};
+pub use crate::git::read::Uncommitted;
 pub use crate::git::remote::{Pull, Push};
 use crate::git::run::{Kind, Said, git};
 pub use crate::git::sign::Signing;

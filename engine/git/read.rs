@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::git::run::Kind;
 use crate::git::{GitError, Oid, Refusal, Repository};
+use crate::types::text::same_lines;
 
 /// Most files that are read of a revision.
 const MOST_FILES: usize = 1_000_000;
@@ -30,14 +31,6 @@ impl fmt::Display for Uncommitted {
             Self::Deleted => "deleted",
         })
     }
-}
-
-/// Whether two texts are the same but for carriage returns at the ends of lines.
-pub fn same_lines(one: &[u8], other: &[u8]) -> bool {
-    fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-        text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-    }
-    one == other || lines(one).eq(lines(other))
 }
 
 /// Whether a path lies in a folder.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkout::Limits;
-use crate::git::{GitError, Repository, same_lines};
+use crate::git::{GitError, Repository};
 use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
 use crate::model::policy::Policy;
@@ -29,6 +29,7 @@ use crate::types::address::Endpoint;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
+use crate::types::text::same_lines;
 
 /// A revision: what it renders, and its lock.
 #[derive(Debug)]

@@ -185,6 +185,14 @@ fn fitting(characters: impl Iterator<Item = char>, columns: usize) -> Fitting {
     fitting
 }
 
+/// Whether two texts are the same but for carriage returns at the ends of lines.
+pub fn same_lines(one: &[u8], other: &[u8]) -> bool {
+    fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+        text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    }
+    one == other || lines(one).eq(lines(other))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

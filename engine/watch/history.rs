@@ -200,14 +200,19 @@ impl History {
             let since = before.map_or_else(Instant::now, |looked| looked.since);
             let settled = since.elapsed() > TICK;
             let files = guard.read_tree(&folder, &|path| is_yaml_of(&folder, path), Limits::OUTPUT)?;
-            let paths: Vec<&String> = files.keys().collect();
+            // no file of ours has such line breaks: git put them there, and a commit holds none
+            let is_translated = |bytes: &[u8]| bytes.windows(2).any(|two| two == b"\r\n");
+            let (translated, plain): (Vec<_>, Vec<_>) = files.iter().partition(|(_, bytes)| is_translated(bytes));
+            let paths: Vec<&String> = plain.into_iter().map(|(path, _)| path).collect();
+            let translated = translated.into_iter().map(|(path, _)| path.clone()).collect();
             let blobs = self.repository.hashed(&paths)?.into_iter().collect();
-            self.looked_at.insert(folder, Looked { stamp, since, settled, blobs });
+            self.looked_at.insert(folder, Looked { stamp, since, settled, blobs, translated });
         }
         let committed = self.repository.committed(&OUTPUT)?;
         let on_disk = |path: &String| {
             let (folder, _) = path.rsplit_once('/')?;
-            self.looked_at.get(folder)?.blobs.get(path)
+            let looked = self.looked_at.get(folder)?;
+            (looked.blobs.contains_key(path) || looked.translated.contains(path)).then_some(())
         };
         let new = self.looked_at.values().flat_map(|looked| &looked.blobs);
         let new = new.filter(|(path, oid)| committed.get(*path) != Some(oid)).map(|(path, _)| path.clone());
@@ -228,6 +233,8 @@ struct Looked {
     settled: bool,
     /// Blobs by path.
     blobs: BTreeMap<String, Oid>,
+    /// Files whose line breaks git translated.
+    translated: BTreeSet<String>,
 }
 
 /// Whether a path of a commit is one that the engine reads: YAML, and nothing that begins with a dot.

@@ -32,6 +32,7 @@ use crate::types::diagnostic::{Diagnostic, Diagnostics};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;
 use crate::types::step::{StepId, StepKind};
+use crate::types::text::same_lines;
 
 /// Most bytes of new texts that a plan keeps; what is beyond is rendered again when it is written.
 const MAX_KEPT_TEXT: usize = 32 << 20;
@@ -365,7 +366,7 @@ fn lock_steps(program: &Program, lock: &Lock, tree: &dyn Tree) -> Result<Vec<Fil
         gone.map(|path| FileStep { path: path.clone(), action: Action::Delete, digest: None, text: None }).collect();
     let changed = new.into_iter().filter_map(|(path, text)| {
         let action = match program.lock_files.get(&path) {
-            Some(bytes) if bytes == text.as_bytes() => return None,
+            Some(bytes) if same_lines(bytes, text.as_bytes()) => return None,
             Some(_) => Action::Update,
             None => Action::Create,
         };
@@ -427,7 +428,7 @@ fn extra_steps(
         };
         let action = match found {
             None => Action::Create,
-            Some(bytes) if *bytes == *file.text.as_bytes() => continue,
+            Some(bytes) if same_lines(&bytes, file.text.as_bytes()) => continue,
             Some(bytes) if is_below(VALUES, path) && !bytes.starts_with(mark.as_bytes()) => {
                 let refusal = CompareRefusal::ForeignValues { path: path.clone() };
                 changes.refused.push((StepId::of(StepKind::RenderTrust, name), refusal));

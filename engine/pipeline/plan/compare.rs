@@ -13,6 +13,7 @@ use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::types::name::{ClusterName, Digest, MeshName};
 use crate::types::object::{MANAGED_BY, MESH_LABEL, Object, STEPS_ANNOTATION, YamlError, parse};
 use crate::types::step::{StepId, StepKind};
+use crate::types::text::same_lines;
 
 /// What changes in one cluster's folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -186,6 +187,8 @@ fn compare_object(
             note_same();
             return Ok(Found::Same);
         }
+        // git translated them
+        Some(File::Read(bytes)) if same_lines(bytes, text.as_bytes()) => return Ok(Found::Same),
         Some(File::Read(bytes)) => match owner(mesh, bytes) {
             Owner::Us => (Action::Update, Reason::Differs, digest()),
             Owner::Other(who) => return Ok(Found::Foreign(who)),
