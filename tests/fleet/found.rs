@@ -226,3 +226,10 @@ fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {
         taken.unwrap();
     }
 }
+
+/// The tree was taken back to before the join while its secrets were live, and a link that the lock had as begun went at once.
+#[test]
+fn a_link_that_its_reader_shows_does_not_go_as_one_that_never_opened() {
+    let steps = [Step::Happen(0, Happening::RenameNetwork), Step::OtherEngine(2, PLAIN), edit(0, "state", 0)];
+    holds(&steps);
+}

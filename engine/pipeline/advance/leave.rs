@@ -24,7 +24,8 @@ impl Links<'_> {
             let wanted = self.mesh.links(reader, peer) && !begins_anew;
             let link = Link::new(reader, peer);
             let is_kept = link.ends().into_iter().any(|end| self.keeps_stages(end));
-            if begins_anew && (!is_kept || self.is_set_aside(&link)) && self.never_opened(&link) {
+            let is_set_aside = self.is_set_aside(&link);
+            if begins_anew && (!is_kept || is_set_aside) && self.never_opened(&link, is_set_aside) {
                 self.remove(&link, *stage);
                 continue;
             }
@@ -46,11 +47,21 @@ impl Links<'_> {
         kept().next().is_some() && kept().all(|end| self.news(end).is_some_and(News::is_held_back))
     }
 
-    /// Whether neither direction has had a secret since it was begun: then nothing that is live rests on it.
-    fn never_opened(&self, link: &Link) -> bool {
+    /// Whether neither direction has had a secret since it was begun, and neither reader shows one that the lock does not know:
+    /// then nothing that is live rests on it. A reader that shows nothing, though it should, counts as one that reads, unless its
+    /// silence is `excused`.
+    fn never_opened(&self, link: &Link, excused: bool) -> bool {
         [link, &link.back()].into_iter().all(|Link { reader, peer }| {
             let locked = self.accepted.lock.link(reader, peer);
-            locked.is_none_or(|link| link.stage == Stage::Joining && link.closed.is_none())
+            let is_read = || {
+                let evidence = self.showing(reader).ok().flatten()?;
+                let id = self.known(peer)?.cluster_id();
+                Some(seen(&evidence.reads).ok()?.iter().any(|read| read.cluster_id == id))
+            };
+            let rule = self.mesh.clusters.get(reader).map(|cluster| &cluster.evidence);
+            let may_be_silent = excused || rule.is_none_or(|rule| !rule.requires(EvidenceField::Reads));
+            let is_begun = locked.is_none_or(|link| link.stage == Stage::Joining && link.closed.is_none());
+            is_begun && is_read().map_or(may_be_silent, |is_read| !is_read)
         })
     }
 
