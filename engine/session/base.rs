@@ -127,8 +127,7 @@ impl Base {
             Err(stop) => return self.into_committed(stop),
         };
         // its lock has to be whole
-        let whole = Lock::parse(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
-        whole.map_err(|findings| at_revision(Stop::Findings(findings), &self.revision))?;
+        program.unreadable.none().map_err(|findings| at_revision(Stop::Findings(findings), &self.revision))?;
         // what it renders is what it rendered, whatever its policy says of it today
         program.take_policy();
         let tree = Committed::new(&self.repository, &self.commit).map_err(BaseError::Git)?;

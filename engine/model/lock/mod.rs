@@ -64,6 +64,15 @@ impl Unreadable {
         self.entries.values().chain(self.links.values())
     }
 
+    /// An error, unless all can be read.
+    pub(crate) fn none(&self) -> Result<(), Diagnostics> {
+        let mut findings = Diagnostics::new();
+        for finding in self.findings() {
+            findings.push(finding.clone());
+        }
+        findings.ok_or(Some(())).map(|_| ())
+    }
+
     /// Whether a file, by its path, is one of them.
     pub(crate) fn has(&self, path: &str) -> bool {
         let is_it = |names: &BTreeMap<ClusterName, Diagnostic>, name: Option<ClusterName>| {
@@ -244,6 +253,11 @@ impl LockedLink {
     pub fn new(stage: Stage) -> Self {
         Self { stage, unproven: false, since: None, closed: None, merged: false }
     }
+
+    /// Whether it ever had a secret: before it was begun again, or since.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.stage != Stage::Joining || self.closed.is_some()
+    }
 }
 
 /// Stages of a link from reader c to peer p. Each has in c: the entry of p in `isthmus-peers` and p's roots, and …
@@ -345,7 +359,7 @@ impl Lock {
         let links =
             self.links.iter().flat_map(|(reader, links)| links.iter().map(move |(peer, link)| (reader, peer, link)));
         let mut of_it = links.filter(|(reader, peer, _)| *reader == cluster || *peer == cluster);
-        of_it.all(|(_, _, link)| link.stage == Stage::Joining && link.closed.is_none())
+        !of_it.any(|(_, _, link)| link.has_opened())
     }
 
     /// Clusters that no link names forget with what they were joined.
@@ -412,11 +426,7 @@ impl Lock {
     /// Reads the lock from its files, by path. All findings at once.
     pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Diagnostics> {
         let (lock, unreadable) = Self::read(files)?;
-        let mut findings = Diagnostics::new();
-        for finding in unreadable.findings() {
-            findings.push(finding.clone());
-        }
-        findings.ok_or(Some(lock)).map(|(lock, _)| lock)
+        unreadable.none().map(|()| lock)
     }
 
     /// The same, where a file that cannot be read concerns its own cluster alone. What concerns all is an error: the engine's

@@ -32,8 +32,8 @@ pub(super) struct Link<'c> {
     pub(super) name: &'c ClusterName,
     pub(super) peer: &'c Peer<'c>,
     pub(super) stage: Stage,
-    /// It had a secret before it was begun again.
-    pub(super) closed: bool,
+    /// It ever had a secret.
+    pub(super) has_opened: bool,
     /// Policies of the reader take identities of the peer's trust domain for their own.
     pub(super) merged: bool,
 }
@@ -68,8 +68,8 @@ impl<'c> Reader<'c> {
 
     /// Whether its networks are not written yet: they would replace networks of which nobody knows. What may be live stays.
     pub(super) fn keeps_standard_networks(&self) -> bool {
-        let may_be_live = |link: &Link<'_>| link.stage != Stage::Joining || link.closed;
-        self.known.is_some_and(|known| known.awaits_standard_networks()) && !self.links.iter().any(may_be_live)
+        let awaits = self.known.is_some_and(|known| known.awaits_standard_networks());
+        awaits && !self.links.iter().any(|link| link.has_opened)
     }
 
     /// An object of ours in the namespace of the cluster's istiod.
