@@ -11,18 +11,12 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::Mesh;
-use crate::pipeline::accept::{Accepted, Showing};
-use crate::wire::metadata::Shown;
+use crate::pipeline::accept::Accepted;
 
 /// Takes links that the lock is ahead with for joining. `ahead` says of each whether the tree is of an older run.
 pub(super) fn unjoin(mesh: &Mesh, ahead: &BTreeMap<Link, bool>, accepted: &mut Accepted) {
     for (Link { reader, peer }, is_older) in ahead {
-        let is_read = || {
-            let id = Known::of(mesh, &accepted.lock, peer)?.cluster_id();
-            let Showing::Shown(evidence) = &accepted.news.get(reader)?.evidence else { return None };
-            let Shown::Seen(reads) = &evidence.reads else { return None };
-            Some(reads.iter().any(|read| read.cluster_id == id))
-        };
+        let is_read = || accepted.news.get(reader)?.reads(&Known::of(mesh, &accepted.lock, peer)?.cluster_id());
         let is_unread = is_read().map_or(*is_older, |is_read| !is_read);
         if is_unread && let Some(locked) = accepted.lock.links.get_mut(reader).and_then(|links| links.get_mut(peer)) {
             locked.stage = Stage::Joining;

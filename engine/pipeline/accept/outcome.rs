@@ -8,7 +8,7 @@ use crate::model::mesh::{Cluster, MeshConfigTarget};
 use crate::model::trust::TrustChange;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explanation};
-use crate::types::name::ClusterName;
+use crate::types::name::{ClusterId, ClusterName};
 use crate::wire::metadata::Evidence;
 
 /// What a turn learned of each cluster.
@@ -100,6 +100,12 @@ impl News {
     pub fn is_held_back(&self) -> bool {
         let held = |standing: &Standing| matches!(standing, Standing::HeldBack | Standing::Refused(_));
         !self.rebuilt && (held(&self.public) || held(&self.private))
+    }
+
+    /// Whether the cluster shows that its istiod reads a cluster of this ID; `None`: it does not show what it reads.
+    pub(crate) fn reads(&self, id: &ClusterId) -> Option<bool> {
+        let Showing::Shown(evidence) = &self.evidence else { return None };
+        Some(evidence.reads.seen()?.iter().any(|read| read.cluster_id == *id))
     }
 
     /// Whether a token may be minted for the cluster: its public document is what it should be.

@@ -1,9 +1,9 @@
 //! The guard against deletions that nobody declared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::model::link::Link;
-use crate::model::lock::{Lock, Stage};
+use crate::model::lock::Stage;
 use crate::model::mesh::{MeshConfigTarget, Reconciler};
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::AdvanceRefusal;
@@ -14,52 +14,50 @@ const DELETION_GUARD_PERCENT: usize = 30;
 /// A mesh of fewer clusters may lose one pair, however many percent that is.
 const SMALL_MESH: usize = 4;
 
-/// Joined links, and those of them that go in a run.
-#[derive(Default)]
-struct Count {
-    all: usize,
-    going: BTreeSet<Link>,
-    /// The joined links of each reader that stay.
-    staying: BTreeMap<ClusterName, usize>,
+/// Links, and those of them that go.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    /// All that could go.
+    pub(crate) all: usize,
+    /// Those that go.
+    pub(crate) going: BTreeSet<Link>,
+    /// Readers of joined links that stay.
+    pub(crate) staying: BTreeSet<ClusterName>,
 }
 
-/// Whether more joined links would go than a run may take without being told.
-pub(crate) fn are_too_many<'l>(clusters: usize, all: usize, going: impl IntoIterator<Item = &'l Link>) -> bool {
-    let going: BTreeSet<&Link> = going.into_iter().collect();
-    if clusters >= SMALL_MESH {
-        return going.len() * 100 > all * DELETION_GUARD_PERCENT;
+impl Closing {
+    /// Whether more would go than a run of a mesh of so many clusters may take without being told.
+    pub(crate) fn is_too_much(&self, clusters: usize) -> bool {
+        if clusters >= SMALL_MESH {
+            return self.going.len() * 100 > self.all * DELETION_GUARD_PERCENT;
+        }
+        let pairs = self.going.iter().map(|Link { reader, peer }| (reader.min(peer), reader.max(peer)));
+        pairs.collect::<BTreeSet<_>>().len() > 1
     }
-    let pairs = going.iter().map(|Link { reader, peer }| (reader.min(peer), reader.max(peer)));
-    pairs.collect::<BTreeSet<_>>().len() > 1
-}
 
-/// Whether these links are all joined links that one of their readers has: its last foreign root CA goes with them.
-pub(crate) fn leave_one_alone(lock: &Lock, going: &BTreeSet<&Link>) -> bool {
-    let stays = |reader: &ClusterName| {
-        let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined);
-        joined.into_iter().any(|(peer, _)| !going.contains(&Link::new(reader, peer)))
-    };
-    going.iter().any(|link| !stays(&link.reader))
+    /// Readers of which nothing stays: their last foreign root CA goes.
+    pub(crate) fn left_alone(&self) -> impl Iterator<Item = &ClusterName> {
+        self.going.iter().map(|link| &link.reader).filter(|reader| !self.staying.contains(*reader))
+    }
 }
 
 impl Links<'_> {
     /// Links that nobody declared to be leaving stay as they are until `--allow-delete`, where too many of them would go, or all
     /// that a reader has.
     pub(super) fn guard(&mut self) {
-        let count = self.count();
-        if self.allow_delete || count.going.is_empty() {
+        let closing = self.closing();
+        if self.allow_delete || closing.going.is_empty() {
             return;
         }
-        let mut readers = count.going.iter().map(|link| &link.reader);
-        let alone = readers.find(|reader| !count.staying.contains_key(*reader) && self.trusts_others(reader));
-        let refusal = if are_too_many(self.mesh.clusters.len(), count.all, &count.going) {
-            AdvanceRefusal::TooManyDeletions { going: count.going.len(), of: count.all }
+        let alone = closing.left_alone().find(|reader| self.trusts_others(reader));
+        let refusal = if closing.is_too_much(self.mesh.clusters.len()) {
+            AdvanceRefusal::TooManyDeletions { going: closing.going.len(), of: closing.all }
         } else if let Some(reader) = alone {
             AdvanceRefusal::LastRoot { reader: reader.clone() }
         } else {
             return;
         };
-        for link in &count.going {
+        for link in &closing.going {
             if let Some(old) = self.accepted.lock.link(&link.reader, &link.peer).cloned() {
                 self.advanced.lock.links.entry(link.reader.clone()).or_default().insert(link.peer.clone(), old);
             }
@@ -70,23 +68,23 @@ impl Links<'_> {
 
     /// All that the spec no longer wants counts, also what keeps its stage in this run: a failing cluster must not make a removal
     /// look small. What leaves already was counted when it began to.
-    fn count(&self) -> Count {
+    fn closing(&self) -> Closing {
         let explained = |name: &ClusterName| {
             self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state.is_going()) || self.is_gone(name)
         };
-        let mut count = Count::default();
+        let mut closing = Closing::default();
         for (reader, links) in &self.accepted.lock.links {
             for (peer, _) in links.iter().filter(|(_, link)| link.stage == Stage::Joined) {
-                count.all += 1;
+                closing.all += 1;
                 let goes = !self.mesh.links(reader, peer) || self.begins_anew(reader) || self.begins_anew(peer);
                 if goes && !explained(reader) && !explained(peer) {
-                    count.going.insert(Link::new(reader, peer));
+                    closing.going.insert(Link::new(reader, peer));
                 } else if !goes {
-                    *count.staying.entry(reader.clone()).or_default() += 1;
+                    closing.staying.insert(reader.clone());
                 }
             }
         }
-        count
+        closing
     }
 
     /// Whether root CAs of others are written for a reader: they go with its last link.

@@ -53,15 +53,11 @@ impl Links<'_> {
     fn never_opened(&self, link: &Link, excused: bool) -> bool {
         [link, &link.back()].into_iter().all(|Link { reader, peer }| {
             let locked = self.accepted.lock.link(reader, peer);
-            let is_read = || {
-                let evidence = self.showing(reader).ok().flatten()?;
-                let id = self.known(peer)?.cluster_id();
-                Some(seen(&evidence.reads).ok()?.iter().any(|read| read.cluster_id == id))
-            };
+            let is_read = || self.news(reader)?.reads(&self.known(peer)?.cluster_id());
             let rule = self.mesh.clusters.get(reader).map(|cluster| &cluster.evidence);
             let may_be_silent = excused || rule.is_none_or(|rule| !rule.requires(EvidenceField::Reads));
-            let is_begun = locked.is_none_or(|link| link.stage == Stage::Joining && link.closed.is_none());
-            is_begun && is_read().map_or(may_be_silent, |is_read| !is_read)
+            let has_opened = locked.is_some_and(LockedLink::has_opened);
+            !has_opened && is_read().map_or(may_be_silent, |is_read| !is_read)
         })
     }
 

@@ -25,7 +25,7 @@ use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
 pub use self::domains::notes as domain_notes;
-pub(crate) use self::guard::{are_too_many, leave_one_alone};
+pub(crate) use self::guard::Closing;
 pub use self::links::{Advanced, Move};
 pub use self::reasons::{AdvanceRefusal, DomainLack, LinkWait, Unproven, Withdrawn};
 

@@ -8,7 +8,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Mesh, State};
-use crate::pipeline::advance::{Move, are_too_many, leave_one_alone};
+use crate::pipeline::advance::{Closing, Move};
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::link_change::{LinkCause, LinkChange, LinkEffect};
@@ -109,8 +109,15 @@ pub(super) fn intended(before: &Mesh, after: &Mesh, lock: &Lock) -> Vec<Security
     let counted = groups.0.iter().filter(|((effect, cause), _)| {
         matches!(effect, LinkEffect::Closes | LinkEffect::Reopens) && !is_explained(cause)
     });
-    let going: BTreeSet<&Link> = counted.flat_map(|(_, links)| links).collect();
-    let is_much = are_too_many(after.clusters.len(), all, going.iter().copied()) || leave_one_alone(lock, &going);
+    let mut closing =
+        Closing { all, going: counted.flat_map(|(_, links)| links).cloned().collect(), ..Closing::default() };
+    for (reader, links) in &lock.links {
+        let mut joined = links.iter().filter(|(_, link)| link.stage == Stage::Joined);
+        if joined.any(|(peer, _)| !closing.going.contains(&Link::new(reader, peer))) {
+            closing.staying.insert(reader.clone());
+        }
+    }
+    let is_much = closing.is_too_much(after.clusters.len()) || closing.left_alone().next().is_some();
     groups.items(after, &|effect, cause| {
         is_much && matches!(effect, LinkEffect::Closes | LinkEffect::Reopens) && !is_explained(cause)
     })
