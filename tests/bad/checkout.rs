@@ -69,6 +69,17 @@ fn claims_to_what_is_anothers_are_refused_whole() {
     checkout.shows(&["apply"], 4, &["the cluster ID `east` is also that of cluster `east`"]);
 }
 
+/// An edit of a file; which quotes the YAML writer chose is not at stake.
+fn edit(checkout: &Checkout, path: &str, from: &str, to: &str) {
+    let text = std::fs::read_to_string(checkout.path(path)).unwrap();
+    let (from, to) = if text.contains(from) {
+        (from.to_owned(), to.to_owned())
+    } else {
+        (from.replace('"', ""), to.replace('"', ""))
+    };
+    checkout.edit(path, &from, &to);
+}
+
 #[test]
 fn a_lock_that_was_touched_stops_the_run() {
     for (path, from, to, exit, words) in [
@@ -77,14 +88,7 @@ fn a_lock_that_was_touched_stops_the_run() {
         ("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}", 4, "cluster `west` is in the lock"),
     ] {
         let checkout = Checkout::joined();
-        let text = std::fs::read_to_string(checkout.path(path)).unwrap();
-        // which quotes the YAML writer chose is not at stake here
-        let (from, to) = if text.contains(from) {
-            (from.to_owned(), to.to_owned())
-        } else {
-            (from.replace('"', ""), to.replace('"', ""))
-        };
-        checkout.edit(path, &from, &to);
+        edit(&checkout, path, from, to);
         checkout.refuses(&["apply"], exit, &[words]);
         checkout.refuses(&["plan", "--locked"], exit, &[words]);
     }
@@ -114,13 +118,7 @@ fn a_file_of_a_cluster_that_was_touched_stops_that_cluster() {
         ("lock/links/west.yaml", "version", "<<<<<<< HEAD\nversion", "merge conflict markers"),
     ] {
         let checkout = Checkout::joined();
-        let text = std::fs::read_to_string(checkout.path(path)).unwrap();
-        let (from, to) = if text.contains(from) {
-            (from.to_owned(), to.to_owned())
-        } else {
-            (from.replace('"', ""), to.replace('"', ""))
-        };
-        checkout.edit(path, &from, &to);
+        edit(&checkout, path, from, to);
         checkout.shows(&["apply"], 4, &[words, "nothing is changed for it"]);
         checkout.shows(&["plan", "--locked"], 4, &[words, "nothing is changed for it"]);
     }

@@ -34,17 +34,7 @@ fn a_link_that_is_joined_by_hand() {
     let checkout = main();
     // main with two clusters that are not linked
     let links = std::fs::read(checkout.path(LINKS)).unwrap();
-    checkout.git(&["switch", "-q", "main"]);
-    checkout.edit(
-        "specs/mesh.yaml",
-        "acceptForeignRoots: true",
-        "acceptForeignRoots: true, topology: pairs, pairs: [], settle: 0s",
-    );
-    for _ in 0..4 {
-        checkout.engine(&["apply", "--allow-delete"]).done();
-    }
-    super::commit(&checkout, &["status", "-s"], "apart");
-    checkout.git(&["switch", "-q", "-C", "pull"]);
+    super::apart(&checkout);
     checkout.write(LINKS, &links);
     judged(&checkout, "lock_stage", 4, &[LINKS, "`east → west` counts as joined"], Merged::Withheld);
 }

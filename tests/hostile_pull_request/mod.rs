@@ -65,6 +65,18 @@ enum Merged {
     Stopped(i32),
 }
 
+/// The base gets two clusters that are not linked, and the pull request begins there.
+fn apart(checkout: &Checkout) {
+    checkout.git(&["switch", "-q", "main"]);
+    let apart = "acceptForeignRoots: true, topology: pairs, pairs: [], settle: 0s";
+    checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", apart);
+    for _ in 0..4 {
+        checkout.engine(&["apply", "--allow-delete"]).done();
+    }
+    commit(checkout, &["status", "-s"], "apart");
+    checkout.git(&["switch", "-q", "-C", "pull"]);
+}
+
 /// Judges a pull request: what its plan says on top, in text, Markdown and JSON, and what becomes of it when it is merged.
 #[track_caller]
 fn judged(checkout: &Checkout, name: &str, exit: i32, told: &[&str], merged: Merged) {

@@ -266,17 +266,7 @@ fn a_policy_that_is_deleted() {
 #[test]
 fn a_secret_that_is_given_to_the_mesh() {
     let checkout = main();
-    checkout.git(&["switch", "-q", "main"]);
-    checkout.edit(
-        SPECS,
-        "acceptForeignRoots: true",
-        "acceptForeignRoots: true, topology: pairs, pairs: [], settle: 0s",
-    );
-    for _ in 0..4 {
-        checkout.engine(&["apply", "--allow-delete"]).done();
-    }
-    super::commit(&checkout, &["status", "-s"], "apart");
-    checkout.git(&["switch", "-q", "-C", "pull"]);
+    super::apart(&checkout);
     checkout.edit(SPECS, "pairs: []", "pairs: [[east, west]]");
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: istio-remote-secret-west, namespace: istio-system, labels: {istio/multiCluster: \"true\"}, annotations: {isthmus.dev/adopt: shop, networking.istio.io/cluster: west}}\nstringData: {west: evil}\n";
     checkout.write("rendered/east/secret-istio-remote-secret-west.yaml", secret.as_bytes());
