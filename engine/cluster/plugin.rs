@@ -32,7 +32,7 @@ pub struct Plugin {
     pub(super) api_version: String,
     /// It works on a terminal alone.
     pub(super) wants_terminal: bool,
-    /// How it is installed, in the kubeconfig's words.
+    /// How it is installed, as the kubeconfig says (`installHint`).
     pub(super) install_hint: Option<String>,
     /// What it is told of the cluster.
     pub(super) cluster: Option<Value>,
