@@ -243,6 +243,8 @@ pub struct LockedLink {
     pub since: Option<Timestamp>,
     /// The reader's serial at which it began to leave, or went on leaving; it stays while the link is begun again.
     pub closed: Option<u64>,
+    /// It leaves, or was begun again, and never had a secret. Locks from before this field know it of no link.
+    pub unopened: bool,
     /// Policies of the reader take identities of the peer's trust domain for their own (`trustDomainAliases`). All links of a
     /// lock of version 1 were begun so.
     pub merged: bool,
@@ -251,10 +253,15 @@ pub struct LockedLink {
 impl LockedLink {
     /// A link that has just come to a stage.
     pub fn new(stage: Stage) -> Self {
-        Self { stage, unproven: false, since: None, closed: None, merged: false }
+        Self { stage, unproven: false, since: None, closed: None, unopened: false, merged: false }
     }
 
-    /// Whether it ever had a secret: before it was begun again, or since.
+    /// Whether its secret may be live.
+    pub(crate) fn may_be_live(&self) -> bool {
+        self.has_opened() && !self.unopened
+    }
+
+    /// Whether it ever left, or has a secret.
     pub(crate) fn has_opened(&self) -> bool {
         self.stage != Stage::Joining || self.closed.is_some()
     }
@@ -508,8 +515,8 @@ impl Lock {
             }
             let merged_all = wire.version < 2;
             let links = wire.links.into_iter().map(|(peer, link)| {
-                let WireLink { stage, unproven, since, closed, merged, epoch: _ } = link;
-                (peer, LockedLink { stage, unproven, since, closed, merged: merged || merged_all })
+                let WireLink { stage, unproven, since, closed, unopened, merged, epoch: _ } = link;
+                (peer, LockedLink { stage, unproven, since, closed, unopened, merged: merged || merged_all })
             });
             let links: BTreeMap<_, _> = links.collect();
             if !links.is_empty() {
@@ -539,8 +546,8 @@ impl Lock {
         let readers: BTreeSet<&ClusterName> = linked.chain(self.serials.keys()).collect();
         for reader in readers {
             let links = self.links_of(reader).map(|(peer, link)| {
-                let LockedLink { stage, unproven, since, closed, merged } = link.clone();
-                (peer.clone(), WireLink { stage, unproven, since, closed, merged, epoch: None })
+                let LockedLink { stage, unproven, since, closed, unopened, merged } = link.clone();
+                (peer.clone(), WireLink { stage, unproven, since, closed, unopened, merged, epoch: None })
             });
             let wire = WireLinks {
                 version: LOCK_VERSION,
@@ -588,6 +595,8 @@ struct WireLink {
     since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closed: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unopened: bool,
     #[serde(default, rename = "trustDomainMerged", skip_serializing_if = "std::ops::Not::not")]
     merged: bool,
     /// Of a direct credential, by which a lock of version 0.1 is known to have some. Never written.

@@ -87,7 +87,10 @@ impl<'a> Links<'a> {
     pub(super) fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<Unproven>) {
         let links = self.advanced.lock.links.entry(link.reader.clone()).or_default();
         let entry = links.entry(link.peer.clone()).or_insert(LockedLink::new(stage));
-        let from = self.accepted.lock.link(&link.reader, &link.peer).map(|link| link.stage);
+        let before = self.accepted.lock.link(&link.reader, &link.peer);
+        let from = before.map(|link| link.stage);
+        let is_fresh = stage == Stage::Joining && entry.closed.is_none();
+        entry.unopened = !is_fresh && stage != Stage::Joined && before.is_some_and(|link| !link.may_be_live());
         entry.stage = stage;
         entry.unproven = !unproven.is_empty();
         if from != Some(stage) {

@@ -176,7 +176,8 @@ impl State<'_> {
             lacks.extend((link.merged && !self.has_alias(locked)).then_some(Need::Alias));
         }
         let is_live = matches!(stage, Stage::Joined | Stage::Leaving);
-        if is_live && writes_config && !self.has_network(peer, locked) {
+        // a link that leaves and never had a secret may have waited for its reader's standard networks
+        if is_live && !link.unopened && writes_config && !self.has_network(peer, locked) {
             lacks.push(Need::Network);
         }
         if is_live && !self.has_route(locked) {

@@ -166,8 +166,8 @@ impl<'a> RenderContext<'a> {
         let mut links = Vec::new();
         for (name, link) in self.lock.links_of(&cluster.name) {
             if let Some(peer) = self.peers.get(name) {
-                let (stage, has_opened) = (link.stage, link.has_opened());
-                links.push(Link { name, peer, stage, has_opened, merged: link.merged });
+                let (stage, may_be_live) = (link.stage, link.may_be_live());
+                links.push(Link { name, peer, stage, may_be_live, merged: link.merged });
             } else {
                 let reason = RenderWait::NotInLock { cluster: name.clone() };
                 out.waiting.push((StepId::of(StepKind::FetchCa, name), reason));

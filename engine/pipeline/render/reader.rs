@@ -32,8 +32,8 @@ pub(super) struct Link<'c> {
     pub(super) name: &'c ClusterName,
     pub(super) peer: &'c Peer<'c>,
     pub(super) stage: Stage,
-    /// It ever had a secret.
-    pub(super) has_opened: bool,
+    /// Its secret may be live.
+    pub(super) may_be_live: bool,
     /// Policies of the reader take identities of the peer's trust domain for their own.
     pub(super) merged: bool,
 }
@@ -69,7 +69,7 @@ impl<'c> Reader<'c> {
     /// Whether its networks are not written yet: they would replace networks of which nobody knows. What may be live stays.
     pub(super) fn keeps_standard_networks(&self) -> bool {
         let awaits = self.known.is_some_and(|known| known.awaits_standard_networks());
-        awaits && !self.links.iter().any(|link| link.has_opened)
+        awaits && !self.links.iter().any(|link| link.may_be_live)
     }
 
     /// An object of ours in the namespace of the cluster's istiod.
