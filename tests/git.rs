@@ -1,6 +1,6 @@
 //! The edge to git, against real repositories: honest ones, and one whose configuration names a program wherever it can.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ fn a_commit_takes_its_file_alone_and_leaves_what_is_staged() {
     let made = turn(&clone, "lock/east.yaml", &Target::Head).unwrap().unwrap();
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), made);
     assert_eq!(git(&clone, &["show", "--format=", "--name-only", "HEAD"]), "lock/east.yaml");
-    assert_eq!(open(&clone).files_at("HEAD", &["lock"]).unwrap()["lock/east.yaml"], b"two\r\n");
+    assert_eq!(files_at(&open(&clone), "HEAD", &["lock"]).unwrap()["lock/east.yaml"], b"two\r\n");
     git(&clone, &["config", "core.autocrlf", "false"]);
     assert_eq!(git(&clone, &["status", "--porcelain"]), "M  specs/mesh.yaml\n?? notes");
     assert_eq!(turn(&clone, "lock/east.yaml", &Target::Head).unwrap(), None);
@@ -90,20 +90,25 @@ fn a_commit_waits_for_people_and_for_a_branch() {
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), head);
 }
 
+/// The files of a revision in some places.
+fn files_at(repository: &Repository, revision: &str, places: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
+    repository.files_at(&repository.resolve(revision)?, places)
+}
+
 #[test]
 fn revisions_are_no_options_and_links_are_no_files() {
     let (_home, clone) = pair();
     let repository = open(&clone);
-    assert_eq!(repository.files_at("HEAD", &["specs"]).unwrap()["specs/mesh.yaml"], b"one\r\n");
+    assert_eq!(files_at(&repository, "HEAD", &["specs"]).unwrap()["specs/mesh.yaml"], b"one\r\n");
     for odd in ["--all", "-h", "", "nowhere", "HEAD:specs", "--output=/tmp/x"] {
-        assert!(matches!(repository.files_at(odd, &["specs"]), Err(GitError::Refused(_))), "{odd}");
+        assert!(matches!(files_at(&repository, odd, &["specs"]), Err(GitError::Refused(_))), "{odd}");
     }
     symlink("/etc/passwd", clone.join("lock/west.yaml")).unwrap();
     git(&clone, &["add", "."]);
     git(&clone, &["commit", "-q", "-m", "link"]);
-    let error = repository.files_at("HEAD", &["lock"]).unwrap_err().to_string();
+    let error = files_at(&repository, "HEAD", &["lock"]).unwrap_err().to_string();
     assert!(error.contains("lock/west.yaml") && error.contains("symbolic link"), "{error}");
-    assert_eq!(repository.files_at("HEAD", &["specs"]).unwrap().len(), 1);
+    assert_eq!(files_at(&repository, "HEAD", &["specs"]).unwrap().len(), 1);
 }
 
 #[test]
@@ -177,7 +182,7 @@ fn a_hostile_repository_starts_nothing() {
     fs::write(&config, text).unwrap();
     let repository = open(&clone);
     repository.state().unwrap();
-    repository.files_at("HEAD", &["specs", "lock"]).unwrap();
+    files_at(&repository, "HEAD", &["specs", "lock"]).unwrap();
     write(&clone, "lock/east.yaml", "two\n");
     let on_disk = BTreeSet::from(["lock/east.yaml".to_owned()]);
     let hashed = repository.hashed(&on_disk.iter().collect::<Vec<_>>()).unwrap();

@@ -172,8 +172,8 @@ pub enum Refusal {
     TooLarge {
         /// Its path.
         path: String,
-        /// The revision that holds it.
-        revision: String,
+        /// The commit that holds it, abbreviated.
+        commit: String,
         /// The limit.
         most: usize,
     },
@@ -248,7 +248,7 @@ impl Refusal {
             Self::ObjectName { text } => format!("git named an object as `{}`", text.escape_debug()),
             Self::BranchName { name } => format!("`{}` is no name for a branch", name.escape_debug()),
             Self::NoRevision { revision, .. } => format!("there is no revision `{}` here", revision.escape_debug()),
-            Self::TooLarge { path, revision, most } => format!("`{path}` at {revision} is over {most} bytes"),
+            Self::TooLarge { path, commit, most } => format!("`{path}` at {commit} is over {most} bytes"),
             Self::NameNotUtf8 { commit } => format!("a name at {commit} is not UTF-8"),
             Self::NotPlain { path, commit, found } => {
                 format!("expected a plain file at `{}` in {commit}, found a {found}", path.escape_debug())

@@ -38,12 +38,6 @@ fn is_below(folder: &str, path: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// An entry of a tree.
-struct Entry {
-    path: String,
-    oid: Oid,
-}
-
 impl Repository {
     /// The commit that a revision names.
     pub fn resolve(&self, revision: &str) -> Result<Oid, GitError> {
@@ -57,18 +51,15 @@ impl Repository {
         Err(Refusal::NoRevision { revision: revision.to_owned(), shallow }.into())
     }
 
-    /// The plain files of some folders, or single files, as a revision holds them: paths from the checkout to bytes, from
-    /// the object database, without filters. A link or a submodule among them is an error.
-    pub fn files_at(&self, revision: &str, places: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
-        let commit = self.resolve(revision)?;
-        let entries = self.entries(&commit, places, &|_| true)?;
-        self.contents(entries, revision)
+    /// The plain files of some folders, or single files, as a commit holds them: paths from the checkout to bytes, from the
+    /// object database, without filters. A link or a submodule among them is an error.
+    pub fn files_at(&self, commit: &Oid, places: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
+        self.contents(commit, &self.blobs(commit, places)?)
     }
 
-    /// The paths of a revision's files, by path from the checkout.
-    pub fn paths_at(&self, revision: &str, places: &[&str]) -> Result<BTreeSet<String>, GitError> {
-        let commit = self.resolve(revision)?;
-        Ok(self.entries(&commit, places, &|_| true)?.into_iter().map(|entry| entry.path).collect())
+    /// Which plain files a commit holds in some folders, or at some paths: paths from the checkout to blobs.
+    pub fn blobs(&self, commit: &Oid, places: &[&str]) -> Result<BTreeMap<String, Oid>, GitError> {
+        self.entries(commit, places, &|_| true)
     }
 
     /// Which files differ from the checked out commit. `there` are files as they were read, by path from the checkout, none for
@@ -85,7 +76,7 @@ impl Repository {
                 let named = there.keys().copied().filter(|path| !places.iter().any(|place| is_below(place, path)));
                 let asked: Vec<&str> = places.iter().copied().chain(named).collect();
                 let entries = self.entries(&head, &asked, &|path| there.contains_key(path) || counts(path))?;
-                self.contents(entries, head.as_str())?
+                self.contents(&head, &entries)?
             }
             None => BTreeMap::new(),
         };
@@ -100,19 +91,22 @@ impl Repository {
         Ok(paths.into_iter().filter_map(|path| Some((path.to_owned(), judge(path)?))).collect())
     }
 
-    /// What these entries hold, by path.
-    fn contents(&self, entries: Vec<Entry>, revision: &str) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
+    /// What blobs of a commit hold, by path.
+    pub fn contents(&self, commit: &Oid, blobs: &BTreeMap<String, Oid>) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
+        if blobs.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let action = "reading files of a revision";
         let mut input = String::new();
-        for entry in &entries {
-            input.push_str(entry.oid.as_str());
+        for oid in blobs.values() {
+            input.push_str(oid.as_str());
             input.push('\n');
         }
         let said = self.git(Kind::Read, action).words(["cat-file", "--batch"]).input(input.into_bytes()).done()?;
         let broken = || GitError::Failed { action, said: "an object is missing or cut short".to_owned() };
         let mut rest = said.output.as_slice();
         let mut files = BTreeMap::new();
-        for entry in entries {
+        for path in blobs.keys() {
             let line = rest.iter().position(|byte| *byte == b'\n').ok_or_else(broken)?;
             let (head, after) = (rest.get(..line), rest.get(line + 1..));
             let (head, after) = (head.ok_or_else(broken)?, after.ok_or_else(broken)?);
@@ -121,25 +115,26 @@ impl Repository {
             let (Some("blob"), Some(size)) = (words.next(), words.next()) else { return Err(broken()) };
             let size: usize = size.parse().map_err(|_| broken())?;
             if size > LARGEST {
-                return Err(Refusal::TooLarge { path: entry.path, revision: revision.to_owned(), most: LARGEST }.into());
+                let (path, commit) = (path.clone(), commit.short().to_owned());
+                return Err(Refusal::TooLarge { path, commit, most: LARGEST }.into());
             }
-            files.insert(entry.path, after.get(..size).ok_or_else(broken)?.to_vec());
+            files.insert(path.clone(), after.get(..size).ok_or_else(broken)?.to_vec());
             rest = after.get(size + 1..).unwrap_or_default();
         }
         Ok(files)
     }
 
-    /// Blobs by path from the checkout.
-    pub(super) fn blobs(&self, commit: &Oid, places: &[&str]) -> Result<BTreeMap<String, Oid>, GitError> {
-        Ok(self.entries(commit, places, &|_| true)?.into_iter().map(|entry| (entry.path, entry.oid)).collect())
-    }
-
-    fn entries(&self, commit: &Oid, places: &[&str], counts: &dyn Fn(&str) -> bool) -> Result<Vec<Entry>, GitError> {
+    fn entries(
+        &self,
+        commit: &Oid,
+        places: &[&str],
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Oid>, GitError> {
         let action = "listing files of a revision";
         let words = ["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"];
         let places: Vec<String> = places.iter().map(|place| self.below_top(place)).collect();
         let said = self.git(Kind::Read, action).words(words).words(&places).done()?;
-        let mut entries = Vec::new();
+        let mut entries = BTreeMap::new();
         for line in said.output.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let line =
                 std::str::from_utf8(line).map_err(|_| Refusal::NameNotUtf8 { commit: commit.short().to_owned() })?;
@@ -159,7 +154,7 @@ impl Repository {
             if let Some(found) = found {
                 return Err(Refusal::NotPlain { path, commit: commit.short().to_owned(), found }.into());
             }
-            entries.push(Entry { path, oid: Oid::parse(oid)? });
+            entries.insert(path, Oid::parse(oid)?);
             if entries.len() > MOST_FILES {
                 return Err(Refusal::TooManyFiles { commit: commit.short().to_owned(), most: MOST_FILES }.into());
             }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkout::Limits;
-use crate::git::{GitError, Repository};
+use crate::git::{GitError, Oid, Repository};
 use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
 use crate::model::policy::Policy;
@@ -35,7 +35,9 @@ use crate::types::text::same_lines;
 #[derive(Debug)]
 pub struct Base {
     repository: Repository,
-    commit: String,
+    commit: Oid,
+    /// What the commit holds of all that a run reads and writes, by path from the checkout.
+    blobs: BTreeMap<String, Oid>,
     /// How it was named.
     revision: String,
     /// Its specs, templates and lock; `None`: it has no specs, or they have findings.
@@ -67,9 +69,14 @@ impl Base {
             .map_err(BaseError::Git)?
             .ok_or_else(|| BaseError::NoWorkTree { folder: dir.to_owned() })?;
         // one commit for all that is read, whatever moves meanwhile
-        let commit = repository.resolve(revision).map_err(BaseError::Revision)?.as_str().to_owned();
-        let policy = repository.files_at(&commit, &[POLICY]).map_err(BaseError::Git)?.remove(POLICY);
-        let policy = policy.map(|bytes| {
+        let commit = repository.resolve(revision).map_err(BaseError::Revision)?;
+        let all = [SPECS, TEMPLATES, LOCK, POLICY, RENDERED, VALUES];
+        let mut blobs = repository.blobs(&commit, &all).map_err(BaseError::Git)?;
+        blobs.retain(|path, _| is_read(path));
+        let is_input = |path: &str| !is_below(RENDERED, path) && !is_below(VALUES, path);
+        let input = blobs.iter().filter(|(path, _)| is_input(path)).map(|(path, blob)| (path.clone(), blob.clone()));
+        let mut input = repository.contents(&commit, &input.collect()).map_err(BaseError::Git)?;
+        let policy = input.remove(POLICY).map(|bytes| {
             let path = Arc::from(format!("{revision}:{POLICY}"));
             match parse_policy(&Source { path, bytes: bytes.clone() }) {
                 Ok(policy) => Ok((policy, bytes)),
@@ -78,6 +85,7 @@ impl Base {
         });
         let base = Self {
             commit,
+            blobs,
             revision: revision.to_owned(),
             program: None,
             given: Given::new(),
@@ -89,18 +97,15 @@ impl Base {
             unrendered: None,
             repository,
         };
-        base.render(session)
+        base.render(session, input)
     }
 
-    /// What its commit renders, and its lock.
-    fn render(mut self, session: &Session<'_>) -> Result<Self, CommandError> {
-        let mut files = self.repository.files_at(&self.commit, &[SPECS, TEMPLATES, LOCK]).map_err(BaseError::Git)?;
-        files.retain(|path, _| is_read(path));
-        let take = |folder: &str| -> BTreeMap<String, Vec<u8>> {
-            let below = files.iter().filter(|(path, _)| is_below(folder, path));
-            below.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+    /// What its commit renders, and its lock, from the files of specs, templates and lock.
+    fn render(mut self, session: &Session<'_>, mut files: BTreeMap<String, Vec<u8>>) -> Result<Self, CommandError> {
+        let mut take = |folder: &str| -> BTreeMap<String, Vec<u8>> {
+            files.extract_if(.., |path, _| is_below(folder, path)).collect()
         };
-        let sources = |folder: &str| {
+        let mut sources = |folder: &str| {
             take(folder).into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect::<Vec<_>>()
         };
         let specs = sources(SPECS);
@@ -130,7 +135,7 @@ impl Base {
         program.unreadable.none().map_err(|findings| at_revision(Stop::Findings(findings), &self.revision))?;
         // what it renders is what it rendered, whatever its policy says of it today
         program.take_policy();
-        let tree = Committed::new(&self.repository, &self.commit).map_err(BaseError::Git)?;
+        let tree = Committed::new(&self);
         let world = World { now: session.now, tree: &tree, base: None, narrow: None, meter: &Unmetered };
         let ran = run(&program, &Request::default(), Facts::Locked, Until::Compared, &world);
         tree.failure().map_err(BaseError::Git)?;
@@ -157,11 +162,16 @@ impl Base {
         };
         let first = findings.sorted().into_iter().find(|finding| finding.severity != Severity::Warning);
         self.unrendered = Some(Diagnostic::warning(None, NotRendered { revision: &self.revision, first }));
-        let mut files = self.repository.files_at(&self.commit, &[RENDERED, VALUES]).map_err(BaseError::Git)?;
-        files.retain(|path, _| is_read(path));
-        self.rendered.files = files;
+        self.rendered.files =
+            self.repository.contents(&self.commit, &self.output().collect()).map_err(BaseError::Git)?;
         self.lock = lock;
         Ok(self)
+    }
+
+    /// What the commit holds below `rendered/` and `values/`.
+    fn output(&self) -> impl Iterator<Item = (String, Oid)> {
+        let output = self.blobs.iter().filter(|(path, _)| is_below(RENDERED, path) || is_below(VALUES, path));
+        output.map(|(path, blob)| (path.clone(), blob.clone()))
     }
 
     /// What a plan is compared with.
@@ -328,26 +338,23 @@ impl Tree for Rendered {
 
 /// The files of a commit below `rendered/` and `values/`, each read when it is asked for: few are.
 struct Committed<'a> {
-    repository: &'a Repository,
-    commit: &'a str,
-    paths: BTreeSet<String>,
+    base: &'a Base,
+    blobs: BTreeMap<String, Oid>,
     /// The first failure of git; what is asked for after it is not there.
     failed: Mutex<Option<GitError>>,
 }
 
 impl<'a> Committed<'a> {
-    fn new(repository: &'a Repository, commit: &'a str) -> Result<Self, GitError> {
-        let mut paths = repository.paths_at(commit, &[RENDERED, VALUES])?;
-        paths.retain(|path| is_read(path));
-        Ok(Self { repository, commit, paths, failed: Mutex::new(None) })
+    fn new(base: &'a Base) -> Self {
+        Self { base, blobs: base.output().collect(), failed: Mutex::new(None) }
     }
 
     fn failure(self) -> Result<(), GitError> {
         self.failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn read(&self, paths: &[&str]) -> BTreeMap<String, Vec<u8>> {
-        match self.repository.files_at(self.commit, paths) {
+    fn read(&self, blobs: &BTreeMap<String, Oid>) -> BTreeMap<String, Vec<u8>> {
+        match self.base.repository.contents(&self.base.commit, blobs) {
             Ok(files) => files,
             Err(error) => {
                 self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -355,33 +362,37 @@ impl<'a> Committed<'a> {
             }
         }
     }
+
+    fn below(&self, folder: &str) -> impl Iterator<Item = (&String, &Oid)> {
+        self.blobs.iter().filter(move |(path, _)| is_below(folder, path))
+    }
 }
 
 impl Tree for Committed<'_> {
     fn clusters(&self) -> Result<Vec<String>, TreeError> {
-        let folders = self.paths.iter().filter_map(|path| object_path(path)).map(|(folder, _)| folder.to_owned());
+        let folders = self.blobs.keys().filter_map(|path| object_path(path)).map(|(folder, _)| folder.to_owned());
         Ok(folders.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
-        let files = self.read(&[&rendered_folder(cluster)]).into_iter();
+        let folder = rendered_folder(cluster);
+        let own = self.below(&folder).map(|(path, blob)| (path.clone(), blob.clone()));
+        let files = self.read(&own.collect()).into_iter();
         Ok(files.filter_map(|(path, bytes)| Some((object_path(&path)?.1.to_owned(), bytes))).collect())
     }
 
     fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
-        let own = self.paths.iter().filter_map(|path| object_path(path)).filter(|(folder, _)| *folder == cluster);
+        let own = self.blobs.keys().filter_map(|path| object_path(path)).filter(|(folder, _)| *folder == cluster);
         Ok(own.map(|(_, name)| name.to_owned()).collect())
     }
 
     fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
-        Ok(self.paths.iter().filter(|path| is_below(folder, path)).cloned().collect())
+        Ok(self.below(folder).map(|(path, _)| path.clone()).collect())
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
-        if !self.paths.contains(path) {
-            return Ok(None);
-        }
-        Ok(self.read(&[path]).remove(path))
+        let Some((path, blob)) = self.blobs.get_key_value(path) else { return Ok(None) };
+        Ok(self.read(&BTreeMap::from([(path.clone(), blob.clone())])).remove(path))
     }
 }
 
