@@ -275,7 +275,7 @@ async fn a_bad_certificate_says_what_is_bad_and_no_request_is_sent() {
         let peer = Peer::start(&serving, |_| json("{}")).await;
         let Err(Failure::Tls { fault: found, url }) = get(&peer, &ca).await else { panic!("{fault}") };
         let expected = match fault {
-            "not by the given CA" => matches!(found, TlsFault::NotByGivenCa),
+            "not by the given CA" => matches!(found, TlsFault::NotByGivenCa { presented: Some(_) }),
             "ended" => matches!(&found, TlsFault::Expired { at } if at == "2002-01-01T00:00:00Z"),
             "not begun" => matches!(&found, TlsFault::NotYetValid { at } if at == "3999-01-01T00:00:00Z"),
             _ => matches!(&found, TlsFault::WrongName { presented } if presented == &["m.west.example"]),
@@ -296,9 +296,16 @@ async fn without_a_given_ca_an_unknown_issuer_is_waited_for() {
         // a machine without any root says so
         Err(failure) => return assert!(failure.to_string().contains("no CA certificates"), "{failure}"),
     };
-    assert!(matches!(failure, Failure::Tls { fault: TlsFault::UnknownIssuer, .. }), "{failure:?}");
+    assert!(
+        matches!(failure, Failure::Tls { fault: TlsFault::UnknownIssuer { presented: Some(_) }, .. }),
+        "{failure:?}"
+    );
     assert!(failure.is_waiting_before_first_contact());
-    assert!(failure.to_string().contains("metadata.ca"));
+    let said = failure.to_string();
+    assert!(
+        said.contains("metadata.ca") && said.contains("`CN=east` signed it for `CN=rcgen self signed cert`"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -402,8 +402,8 @@ fn target(response: &Response) -> String {
 fn tls_fault(verdict: TlsVerdict, given_ca: bool) -> TlsFault {
     let time = |at: Option<Timestamp>| at.map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
     match verdict {
-        TlsVerdict::UnknownIssuer if given_ca => TlsFault::NotByGivenCa,
-        TlsVerdict::UnknownIssuer => TlsFault::UnknownIssuer,
+        TlsVerdict::UnknownIssuer(presented) if given_ca => TlsFault::NotByGivenCa { presented },
+        TlsVerdict::UnknownIssuer(presented) => TlsFault::UnknownIssuer { presented },
         TlsVerdict::Expired { at } => TlsFault::Expired { at: time(at) },
         TlsVerdict::NotYetValid { at } => TlsFault::NotYetValid { at: time(at) },
         TlsVerdict::WrongName { presented } => TlsFault::WrongName { presented },

@@ -64,7 +64,7 @@ pub enum ReadError {
 /// Where to mend what is wrong with the TLS of an apiserver.
 fn remedy(verdict: &TlsVerdict) -> &'static str {
     match verdict {
-        TlsVerdict::UnknownIssuer => {
+        TlsVerdict::UnknownIssuer(_) => {
             "; correct `certificate-authority-data` of the kubeconfig, or add the CA of whatever opens TLS on the way"
         }
         TlsVerdict::WrongName { .. } => "; correct `server` of the kubeconfig, or say `tls-server-name` beside it",

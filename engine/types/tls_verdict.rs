@@ -2,10 +2,15 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError};
 use rustls_pki_types::UnixTime;
+use serde::{Deserialize, Serialize};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
 
 use crate::types::text::{LONGEST_OF_PEER, quoted};
 use crate::types::time::Timestamp;
@@ -16,8 +21,8 @@ const MOST_NAMES: usize = 8;
 /// What is wrong with a server's certificate, or with its TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsVerdict {
-    /// Signed by none of the CAs that count.
-    UnknownIssuer,
+    /// Signed by none of the CAs that count: this one, where it was seen.
+    UnknownIssuer(Option<Presented>),
     /// Ended.
     Expired {
         /// When; `None`: TLS did not say.
@@ -37,6 +42,47 @@ pub enum TlsVerdict {
     Certificate(Flaw),
     /// Something else about TLS.
     Handshake(Trouble),
+}
+
+/// Names in a certificate that was presented, as RFC 4514 writes them, cut to what is told of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Presented {
+    /// Whom it names.
+    pub subject: String,
+    /// Who signed it, as it says.
+    pub issuer: String,
+}
+
+impl fmt::Display for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, issuer } = self;
+        if subject == issuer {
+            return write!(f, "`{subject}` signed it for itself");
+        }
+        write!(f, "`{issuer}` signed it for `{subject}`")
+    }
+}
+
+/// An error of a verifier who trusts nobody that signed the certificate.
+#[derive(Debug)]
+struct NotTrusted(Presented);
+
+impl fmt::Display for NotTrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        TlsVerdict::UnknownIssuer(Some(self.0.clone())).fmt(f)
+    }
+}
+
+impl std::error::Error for NotTrusted {}
+
+/// The error of a verifier, with the names in the certificate where nobody that is trusted signed it.
+pub(crate) fn unknown_issuer(error: Error, certificate: &[u8]) -> Error {
+    let Error::InvalidCertificate(CertificateError::UnknownIssuer) = error else { return error };
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return error };
+    let told = |name: &X509Name<'_>| quoted(&name.to_string(), LONGEST_OF_PEER);
+    let presented = Presented { subject: told(certificate.subject()), issuer: told(certificate.issuer()) };
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotTrusted(presented)))))
 }
 
 /// Flaws of a certificate, or of the chain to it.
@@ -127,7 +173,7 @@ impl TlsVerdict {
     fn of_certificate(error: &CertificateError) -> Self {
         let at = |time: &UnixTime| Some(Timestamp::EPOCH + Duration::from_secs(time.as_secs()));
         let flaw = match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => return Self::UnknownIssuer,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => return Self::UnknownIssuer(None),
             CertificateError::ExpiredContext { not_after, .. } => return Self::Expired { at: at(not_after) },
             CertificateError::Expired => return Self::Expired { at: None },
             CertificateError::NotValidYetContext { not_before, .. } => return Self::NotYetValid { at: at(not_before) },
@@ -144,6 +190,9 @@ impl TlsVerdict {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Flaw::Purpose,
             CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Flaw::Algorithm,
+            CertificateError::Other(OtherError(other)) if other.is::<NotTrusted>() => {
+                return Self::UnknownIssuer(other.downcast_ref().map(|NotTrusted(presented)| presented.clone()));
+            }
             CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
                 Some(webpki::Error::CaUsedAsEndEntity) => Flaw::IsCa,
                 Some(webpki::Error::EndEntityUsedAsCa) => Flaw::IssuerIsNoCa,
@@ -173,7 +222,10 @@ impl TlsVerdict {
 impl fmt::Display for TlsVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownIssuer => f.write_str("its certificate is signed by none of the CAs that are trusted for it"),
+            Self::UnknownIssuer(presented) => {
+                f.write_str("its certificate is signed by none of the CAs that are trusted for it")?;
+                presented.as_ref().map_or(Ok(()), |presented| write!(f, ": {presented}"))
+            }
             Self::Expired { at: Some(at) } => write!(f, "its certificate expired at {at}"),
             Self::Expired { at: None } => f.write_str("its certificate has expired"),
             Self::NotYetValid { at: Some(at) } => write!(f, "its certificate is not valid before {at}"),
@@ -233,8 +285,6 @@ impl fmt::Display for Trouble {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// No name of a variant of the library is a reason.

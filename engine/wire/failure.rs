@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::explanation::{Code, Explanation};
 use crate::types::text::{LONGEST_OF_PEER, quoted};
+use crate::types::tls_verdict::Presented;
 
 /// Why a document was not read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,9 +171,15 @@ pub enum Failure {
 #[serde(tag = "fault", rename_all = "camelCase")]
 pub enum TlsFault {
     /// Signed by none of the trusted roots.
-    UnknownIssuer,
+    UnknownIssuer {
+        /// The certificate, where it was seen.
+        presented: Option<Presented>,
+    },
     /// Signed by none of the roots of `metadata.ca`, which alone counts when it is given.
-    NotByGivenCa,
+    NotByGivenCa {
+        /// The certificate, where it was seen.
+        presented: Option<Presented>,
+    },
     /// Ended.
     Expired {
         /// When, RFC 3339; `an unknown time`, when TLS did not say.
@@ -199,13 +206,16 @@ impl TlsFault {
     /// The fault for people and machines alike.
     pub fn explanation(&self) -> Explanation {
         match self {
-            Self::UnknownIssuer => Explanation::new(
+            Self::UnknownIssuer { presented } => Explanation::new(
                 Code::CertificateUnknownIssuer,
-                "its certificate is signed by no CA that this machine trusts",
+                format!("its certificate is signed by no CA that this machine trusts{}", of(presented.as_ref())),
             )
             .hint("give the CA of its exporter in `metadata.ca`"),
-            Self::NotByGivenCa => {
-                let message = "its certificate is not signed by the CA in `metadata.ca`, which alone counts";
+            Self::NotByGivenCa { presented } => {
+                let message = format!(
+                    "its certificate is not signed by the CA in `metadata.ca`, which alone counts{}",
+                    of(presented.as_ref())
+                );
                 Explanation::new(Code::CertificateNotByGivenCa, message)
                     .hint("correct `metadata.ca`, or renew the certificate there")
             }
@@ -246,6 +256,11 @@ impl std::error::Error for Failure {}
 
 fn retry(seconds: Option<u64>) -> String {
     seconds.map_or_else(String::new, |seconds| format!(" and asks for a pause of {seconds} s"))
+}
+
+/// Of what was presented, in a sentence on its certificate.
+fn of(presented: Option<&Presented>) -> String {
+    presented.map(|presented| format!(": {presented}")).unwrap_or_default()
 }
 
 fn list(items: &[String]) -> String {
@@ -401,7 +416,7 @@ impl Failure {
             Self::NotResolved { .. }
             | Self::NotReachable { .. }
             | Self::TimedOut { .. }
-            | Self::Tls { fault: TlsFault::UnknownIssuer | TlsFault::NotByGivenCa, .. }
+            | Self::Tls { fault: TlsFault::UnknownIssuer { .. } | TlsFault::NotByGivenCa { .. }, .. }
             | Self::Unauthorized { status: 401, .. }
             | Self::NotFound { .. }
             | Self::Unavailable { .. }
@@ -449,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_code_of_tls_is_that_of_its_fault() {
-        let failure = Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer };
+        let failure = Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer { presented: None } };
         assert_eq!(failure.code(), Code::CertificateUnknownIssuer);
         let words = "cannot trust the server of https://m.example/public/public.json: its certificate is signed by no CA that \
             this machine trusts; give the CA of its exporter in `metadata.ca`";
@@ -464,7 +479,10 @@ mod tests {
         assert!(!Failure::Unauthorized { url: url(), status: 403 }.is_waiting_before_first_contact());
         let expired = TlsFault::Expired { at: "2026-01-01T00:00:00Z".to_owned() };
         assert!(!Failure::Tls { url: url(), fault: expired }.is_waiting_before_first_contact());
-        assert!(Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer }.is_waiting_before_first_contact());
+        assert!(
+            Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer { presented: None } }
+                .is_waiting_before_first_contact()
+        );
     }
 
     #[test]
