@@ -300,3 +300,43 @@ fn a_merge_conflict_in_the_lock() {
     assert!(day.shell("git show HEAD:lock/clusters/east.yaml").contains("15445"));
     day.shell("engine plan --detailed-exitcode");
 }
+
+#[test]
+fn a_file_of_the_lock_is_gone() {
+    let day = Day::joined();
+    let before = day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock'");
+    day.shell("git rm -q lock/links/east.yaml && git commit -qm 'a bad merge'");
+    let held = day.run("engine apply");
+    assert_eq!(held.code, 4, "{held}");
+    assert!(day.path("rendered/east/secret-istio-remote-secret-west.yaml").exists(), "nothing is deleted for it");
+    let ends = day.follow("A file of the lock is gone", &as_it_stands);
+    let (_, held) = &ends[0];
+    assert!(held.code == 4 && held.stdout.contains("git checkout COMMIT~1 -- lock/links/east.yaml"), "{held}");
+    all_done(&ends[1..]);
+    assert_eq!(before, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock'"));
+    assert!(day.shell("git status --porcelain").is_empty());
+}
+
+#[test]
+fn a_root_ca_is_compromised() {
+    let day = Day::joined();
+    let mesh = || fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
+    let roots = || mesh().matches("BEGIN CERTIFICATE").count();
+    let before = (mesh(), roots());
+    let lock = fs::read_to_string(day.path("lock/clusters/west.yaml")).unwrap();
+    let old = lock.split("rootCA:").nth(1).unwrap().split("sha256: ").nth(1).unwrap();
+    let old = old.split_whitespace().next().unwrap().trim_matches('"').to_owned();
+    let path = "metadata/west/public/public.json";
+    let mut document: serde_json::Value = serde_json::from_slice(&fs::read(day.path(path)).unwrap()).unwrap();
+    document["rootCA"] = Authority::new("west, new").unwrap().pem.into();
+    fs::write(day.path(path), document.to_string()).unwrap();
+    let ends = day.follow("A root CA is compromised", &|command, last| with_digest(command, last).replace("OLD", &old));
+    let (_, held) = &ends[0];
+    assert!(held.code == 4 && held.stdout.contains(&old), "the trust change names the old root: {held}");
+    all_done(&ends[1..]);
+    let overlap = &ends[3].1.stdout;
+    assert!(overlap.contains("configmap-isthmus-mesh") || overlap.contains("isthmus-mesh"), "{overlap}");
+    assert_eq!(roots(), before.1, "the new root alone");
+    assert_ne!(mesh(), before.0);
+    assert!(day.shell("git status --porcelain").is_empty());
+}
