@@ -116,6 +116,7 @@ impl SpecField {
     /// What an edit of it allows, in one sentence.
     pub(super) fn message(self, before: Option<&str>, after: Option<&str>, is_linked: bool) -> String {
         const REFUSED: &str = "; while links name the cluster it is refused";
+        const UNSEEN: &str = "; its peers see no change of its endpoints until their relays have the new address";
         const ANEW: &str = "; its links leave and join anew";
         let linked = |text: &'static str| if is_linked { text } else { "" };
         match self {
@@ -144,8 +145,10 @@ impl SpecField {
             Self::Enabled => format!("whether exporter, api-proxy and relay run in the cluster{}", linked(REFUSED)),
             Self::Image => "this image runs in the cluster, and gets its private key and what its ServiceAccounts may do".to_owned(),
             Self::Replicas => "how many of each server run".to_owned(),
-            Self::Expose => "how exporter and api-proxy are reached from outside the cluster".to_owned(),
-            Self::PublishedApiHost => "the cluster tells its peers to send requests for its apiserver there".to_owned(),
+            Self::Expose => format!("how exporter and api-proxy are reached from outside the cluster{}", linked(UNSEEN)),
+            Self::PublishedApiHost => {
+                format!("the cluster tells its peers to send requests for its apiserver there{}", linked(UNSEEN))
+            }
             Self::TlsSecret => "whoever holds the key of this certificate can stand for exporter and api-proxy".to_owned(),
             Self::Endpoint => {
                 "whoever answers there with the cluster's public document, which anybody can copy, gets a token for its private metadata and is taken for the cluster".to_owned()
