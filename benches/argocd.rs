@@ -68,6 +68,7 @@ fn lock(folder: &Path, count: usize) {
                 joined_with: None,
                 lost: false,
                 approved: None,
+                source: None,
                 serial: 0,
             },
         );

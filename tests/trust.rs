@@ -1136,6 +1136,7 @@ fn a_program_reads_reasons_by_their_codes() {
 struct Site {
     environment: TestEnvironment,
     documents: Arc<Mutex<BTreeMap<String, (PublicDocument, PrivateDocument)>>>,
+    cas: BTreeMap<String, Ca>,
     peers: BTreeMap<String, Peer>,
 }
 
@@ -1151,25 +1152,42 @@ impl Site {
         let mesh =
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n";
         std::fs::write(folder.join("specs/mesh.yaml"), mesh).unwrap();
-        let mut peers = BTreeMap::new();
+        let mut site = Self { environment, documents, cas: BTreeMap::new(), peers: BTreeMap::new() };
         for own in names {
             let ca = Ca::new(own);
-            let (all, key) = (documents.clone(), (*own).to_owned());
-            let script = move |head: &str| -> Vec<Step> {
-                let all = all.lock().unwrap();
-                let (public, private) = &all[&key];
-                json(if head.contains("/public/") { public.to_json() } else { private.to_json() })
-            };
-            let peer = Peer::start(&ca.serving(&["localhost", "127.0.0.1"]), script).await;
+            let peer = site.serves(own, &ca).await;
             std::fs::write(folder.join(format!("{own}.pem")), &ca.pem).unwrap();
             let spec = format!(
                 "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {own}}}\nspec:\n  reconciler: rendered\n  multicluster: {{image: example.com/engine, apiHost: api.{own}.example.com}}\n  metadata: {{endpoint: \"https://127.0.0.1:{}/metadata\", ca: {{file: {own}.pem}}}}\n  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n",
                 peer.address.port()
             );
             std::fs::write(folder.join(format!("specs/{own}.yaml")), spec).unwrap();
-            peers.insert((*own).to_owned(), peer);
+            site.peers.insert((*own).to_owned(), peer);
+            site.cas.insert((*own).to_owned(), ca);
         }
-        Self { environment, documents, peers }
+        site
+    }
+
+    /// What a cluster publishes, served under a CA.
+    async fn serves(&self, of: &str, ca: &Ca) -> Peer {
+        let (all, key) = (self.documents.clone(), of.to_owned());
+        let script = move |head: &str| -> Vec<Step> {
+            let all = all.lock().unwrap();
+            let (public, private) = &all[&key];
+            json(if head.contains("/public/") { public.to_json() } else { private.to_json() })
+        };
+        Peer::start(&ca.serving(&["localhost", "127.0.0.1"]), script).await
+    }
+
+    /// Moves a cluster's metadata to another peer, with a file of the checkout as its CA.
+    fn moves(&mut self, of: &str, peer: Peer, ca: &str) {
+        let path = self.environment.path(&format!("checkout/specs/{of}.yaml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once("endpoint: ").unwrap();
+        let (_, after) = rest.split_once("}}\n").unwrap();
+        let source = format!("\"https://127.0.0.1:{}/metadata\", ca: {{file: {ca}}}}}\n", peer.address.port());
+        std::fs::write(path, format!("{before}endpoint: {source}{after}")).unwrap();
+        self.peers.insert(of.to_owned(), peer);
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {
@@ -1223,4 +1241,90 @@ async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
     assert_eq!(ran.code, 4, "{ran}");
     assert!(ran.stdout.contains("is also that of cluster `alfa`"), "{ran}");
     assert_eq!((site.lock("alfa"), site.lock("bravo"), site.tokens("bravo")), (before.0, before.1, asked));
+}
+
+/// A pull request that moves `metadata.endpoint` and `metadata.ca` got a metadata token sent to whoever answers there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_goes_to_another_endpoint_unless_the_serving_ca_in_the_lock_vouches_for_it() {
+    let mut site = Site::new(&["alfa", "bravo"]).await;
+    let own_ca = site.cas["alfa"].pem.clone();
+    site.documents.lock().unwrap().get_mut("alfa").unwrap().0.serving_ca = Some(own_ca);
+    site.run(&["apply", "--create-keys"]).done();
+    let before = site.lock("alfa");
+
+    let moved = site.serves("alfa", &site.cas["alfa"]).await;
+    site.moves("alfa", moved, "alfa.pem");
+    let text = site.run(&["apply"]).done();
+    assert!(!text.contains("trust change") && site.tokens("alfa") == 1, "its own CA vouches for it: {text}");
+    assert_ne!(site.lock("alfa"), before, "the lock says where it is read now");
+
+    let before = site.lock("alfa");
+    let other = Ca::new("other");
+    std::fs::write(site.environment.path("checkout/other.pem"), &other.pem).unwrap();
+    let elsewhere = site.serves("alfa", &other).await;
+    site.moves("alfa", elsewhere, "other.pem");
+    for arguments in [["apply", "--accept-trust", "alfa@00000000"].as_slice(), &["apply"]] {
+        let held = site.run(arguments);
+        assert_eq!(held.code, 4, "{held}");
+        assert!(held.stdout.contains("metadata source") && held.stdout.contains("does not vouch"), "{held}");
+        assert_eq!((site.lock("alfa") == before, site.tokens("alfa")), (true, 0), "no token, and no other entry");
+    }
+    let held = site.run(&["plan", "--output", "json"]);
+    assert!(held.stdout.contains("\"metadata-source-changed\""), "{held}");
+    let held = site.run(&["plan"]);
+    let command = held.stdout.lines().find_map(|line| line.split_once("--accept-trust ")).unwrap().1.trim();
+    site.run(&["apply", "--accept-trust", command]).done();
+    assert_eq!((site.lock("alfa") != before, site.tokens("alfa")), (true, 1));
+}
+
+#[test]
+fn where_documents_are_read_is_compared_with_the_lock() {
+    let serving = Authority::new("serving").unwrap().pem;
+    let stranger = Authority::new("stranger").unwrap().pem;
+    let indented = |pem: &str| pem.trim().replace('\n', "\n        ");
+    let metadata = |endpoint: &str, ca: Option<&str>| {
+        let ca = ca.map(|pem| format!("    ca:\n      inline: |\n        {}\n", indented(pem))).unwrap_or_default();
+        format!("  metadata:\n    endpoint: {endpoint}\n{ca}")
+    };
+    let (here, there) = ("https://m.alfa.example.com/metadata", "https://n.alfa.example.com/metadata");
+    let both = format!("{}\n{}", serving.trim(), stranger.trim());
+    // of before, of now, and whether it is a trust change
+    let cases = [
+        (metadata(here, Some(&serving)), metadata(there, Some(&serving)), false),
+        (metadata(here, Some(&stranger)), metadata(here, Some(&serving)), false),
+        (metadata(here, Some(&serving)), metadata("\"file://metadata/alfa\"", None), false),
+        (metadata(here, Some(&serving)), metadata(here, Some(&both)), true),
+        (metadata(here, Some(&serving)), metadata(here, None), true),
+        (metadata(here, None), metadata(there, None), true),
+        (metadata(here, Some(&stranger)), metadata(there, Some(&stranger)), true),
+        (metadata("\"file://metadata/alfa\"", None), metadata(here, None), true),
+        (metadata("\"file://metadata/alfa\"", None), metadata(here, Some(&serving)), false),
+    ];
+    for (before, now, is_change) in cases {
+        let mut world = World::new(&["alfa", "bravo"]);
+        world.public("alfa").serving_ca = Some(serving.clone());
+        world.says("alfa", &before);
+        world.take(&[]);
+        world.says("alfa", &now);
+        let locked = world.lock.clone();
+        harmless_news(&mut world);
+        let accepted = world.turn(&[]);
+        let case = format!("{before}→\n{now}");
+        if !is_change {
+            assert!(accepted.trust_changes.is_empty(), "{case}{:?}", accepted.trust_changes);
+            assert_ne!(accepted.lock.clusters["alfa"].source, locked.clusters["alfa"].source, "{case}");
+            continue;
+        }
+        assert_held_back(&case, &locked, &accepted);
+        let change = change_of(&accepted, "alfa");
+        assert_eq!(change.findings[0].what.as_str(), "metadata source", "{case}");
+        let approval = format!("alfa@{}", change.digest.short(12));
+        world.take(&[&approval]);
+        assert!(world.turn(&[]).trust_changes.is_empty(), "{case}: accepted once");
+
+        // a lock of before knows not where its documents were read, and takes the place of today
+        world.lock.clusters.get_mut("alfa").unwrap().source = None;
+        let accepted = world.turn(&[]);
+        assert!(accepted.trust_changes.is_empty() && accepted.lock.clusters["alfa"].source.is_some(), "{case}");
+    }
 }

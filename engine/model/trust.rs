@@ -100,6 +100,8 @@ pub enum TrustField {
     FurtherAuthnKey,
     /// Where traffic for its network is sent.
     Gateway,
+    /// Where its documents are read.
+    MetadataSource,
     /// Its network.
     Network,
     /// The CA of its relay.
@@ -122,6 +124,7 @@ impl TrustField {
             Self::FirstContact => "first contact",
             Self::FurtherAuthnKey => "further authn key",
             Self::Gateway => "gateway",
+            Self::MetadataSource => "metadata source",
             Self::Network => "network",
             Self::RelayCa => "relay CA",
             Self::RootCa => "root CA",
@@ -140,6 +143,7 @@ impl TrustField {
             Self::FirstContact => "first-contact",
             Self::FurtherAuthnKey => "further-authn-key",
             Self::Gateway => "gateway",
+            Self::MetadataSource => "metadata-source",
             Self::Network => "network",
             Self::RelayCa => "relay-ca",
             Self::RootCa => "root-ca",
@@ -187,6 +191,8 @@ pub enum TrustMeaning {
     ClusterId,
     /// A gateway at an address that the spec does not allow.
     Gateway,
+    /// Its documents are read elsewhere, where the CA that it published does not vouch for who answers.
+    MetadataSource,
     /// Another value than the spec pins.
     ContradictsPin {
         /// What is pinned.
@@ -231,6 +237,7 @@ impl TrustMeaning {
             Self::ApiCa => TrustField::ApiCa,
             Self::ClusterId => TrustField::ClusterId,
             Self::Gateway => TrustField::Gateway,
+            Self::MetadataSource => TrustField::MetadataSource,
             Self::ContradictsPin { what, .. }
             | Self::NotInPolicy { what, .. }
             | Self::ClaimedByAnother { what, .. } => *what,
@@ -253,6 +260,7 @@ impl TrustMeaning {
             Self::ApiCa => Code::ApiCaChanged,
             Self::ClusterId => Code::ClusterIdChanged,
             Self::Gateway => Code::GatewayNotAllowed,
+            Self::MetadataSource => Code::MetadataSourceChanged,
             Self::ContradictsPin { .. } => Code::ContradictsPin,
             Self::NotInPolicy { .. } => Code::PolicyViolated,
             Self::ClaimedByAnother { .. } => Code::ClaimedByAnother,
@@ -285,6 +293,9 @@ impl TrustMeaning {
             Self::ApiCa => "whoever this CA vouches for is taken for the api-proxy".to_owned(),
             Self::ClusterId => "its endpoints are registered under another cluster ID".to_owned(),
             Self::Gateway => "traffic for its network is sent to an address that the spec does not allow".to_owned(),
+            Self::MetadataSource => "the serving CA that this cluster published does not vouch for who answers there; once it is \
+                                     accepted, whoever answers gets our metadata tokens and says what this cluster is"
+                .to_owned(),
             Self::ContradictsPin { what, pinned, found } => {
                 format!("expected the {what} that the spec pins, {pinned}, found {found}")
             }
@@ -303,6 +314,9 @@ impl TrustMeaning {
                  clusters whose pods reach each other without a gateway",
             ),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),
+            Self::MetadataSource => {
+                Some("an edit of `metadata` needs no acceptance where the certificate is from the CA in the lock")
+            }
             Self::EntryLost => Some("restore its file below lock/clusters/ from git rather than accept it anew"),
             Self::FirstContact
             | Self::ClusterUuid

@@ -5,6 +5,7 @@
 //! `keyCertSign`, valid now, RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, or Ed25519; nothing else in the PEM but
 //! the explanatory text of RFC 7468. What is kept is written anew, so nothing of the text gets further.
 
+use std::collections::BTreeSet;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::oid_registry as oid;
@@ -241,6 +242,12 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     roots.sort_by_key(|root| root.digest);
     roots.dedup_by_key(|root| root.digest);
     Ok(roots)
+}
+
+/// The certificates of a bundle by the SHA-256 of their DER, whatever they are for; `None`: it cannot be read.
+pub(crate) fn certificates(bundle: &str) -> Option<BTreeSet<Digest>> {
+    let blocks = pem::parse_many(bundle).ok()?;
+    blocks.iter().map(|block| (block.tag() == "CERTIFICATE").then(|| Digest::of(block.contents()))).collect()
 }
 
 /// The label that follows `-----BEGIN `, as far as it looks like one.

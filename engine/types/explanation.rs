@@ -221,6 +221,8 @@ codes! {
     ClusterIdChanged = "cluster-id-changed",
     /// A gateway at an address that the spec does not allow.
     GatewayNotAllowed = "gateway-not-allowed",
+    /// Documents are read elsewhere than before, where the cluster's own serving CA does not vouch for who answers.
+    MetadataSourceChanged = "metadata-source-changed",
     /// A value that the spec pins to another one.
     ContradictsPin = "contradicts-pin",
     /// A value by which another cluster is known.
@@ -443,7 +445,7 @@ mod tests {
             spec-edited override-edited policy-edited document-edited \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
-            cluster-id-changed gateway-not-allowed contradicts-pin claimed-by-another \
+            cluster-id-changed gateway-not-allowed metadata-source-changed contradicts-pin claimed-by-another \
             too-many-findings limit-exceeded wrong-encoding merge-conflict invalid-yaml unknown-kind unknown-field \
             field-missing invalid-value not-available direct-credentials secret-in-file contradictory-specs \
             not-unique ca-unusable no-mesh other-engine-required foreign-roots-not-accepted cluster-vanished \

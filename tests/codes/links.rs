@@ -50,6 +50,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "documents that are read elsewhere, under a CA that is not the cluster's own",
+        codes: &[Code::MetadataSourceChanged],
+        run: |peers| {
+            let site = Site::joining(peers);
+            let path = site.checkout.path("specs/mesh.yaml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let moved = text.replacen("/metadata\", ca", "/elsewhere\", ca", 1);
+            std::fs::write(&path, moved).unwrap();
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
         name: "a cluster that does not admit the engine",
         codes: &[Code::TokenNotAdmitted, Code::LinkBegins, Code::PrivateDocumentMissing],
         run: |peers| {

@@ -128,6 +128,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
         joined_with: None,
         lost: false,
         approved: None,
+        source: None,
         serial: 0,
     }
 }

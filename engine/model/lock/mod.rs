@@ -8,6 +8,7 @@
 mod finding;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::finding::LEAVE_DIRECT;
 
 use self::finding::LockFinding;
-use crate::model::mesh::{MeshConfigTarget, Reconciler};
-use crate::types::address::{ApiHost, Gateway};
+use crate::model::mesh::{Cluster, MeshConfigTarget, Reconciler};
+use crate::types::address::{ApiHost, Endpoint, Gateway};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::explanation::Code;
@@ -100,6 +101,8 @@ pub struct LockedCluster {
     pub lost: bool,
     /// The trust change that was approved and waits for links to leave.
     pub approved: Option<Digest>,
+    /// Where its documents were read; `None` in a lock of before this was kept.
+    pub source: Option<MetadataSource>,
     /// Rises with each run that changes what others use of it; its own tree carries it, so that an older entry is known. 0: none
     /// did since serials are written.
     pub serial: u64,
@@ -110,13 +113,43 @@ impl LockedCluster {
     /// that specs state are not the lock's.
     pub fn serves_like(&self, other: &Self) -> bool {
         let of_others = |entry: &Self| {
-            let mut entry = Self { serial: 0, approved: None, standard_mesh_networks: None, ..entry.clone() };
+            let mut entry =
+                Self { serial: 0, approved: None, source: None, standard_mesh_networks: None, ..entry.clone() };
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
             let joined = entry.joined_with.take();
             let joined = joined.map(|it| (it.cluster_id, it.network, it.trust_domain, it.spec));
             (entry, joined)
         };
         of_others(self) == of_others(other)
+    }
+}
+
+/// Where the documents of a cluster are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MetadataSource {
+    /// `metadata.endpoint`.
+    pub endpoint: Endpoint,
+    /// The SHA-256 of the text of `metadata.ca`; `None`: public CAs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<Digest>,
+}
+
+impl MetadataSource {
+    /// What the specs say.
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        let ca = cluster.endpoint_ca.as_ref().map(|pem| Digest::of(pem.trim().as_bytes()));
+        Self { endpoint: cluster.endpoint.clone(), ca }
+    }
+}
+
+impl fmt::Display for MetadataSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.endpoint, &self.ca) {
+            (endpoint @ Endpoint::File(_), _) => endpoint.fmt(f),
+            (endpoint, Some(ca)) => write!(f, "{endpoint} with the CA {ca}"),
+            (endpoint, None) => write!(f, "{endpoint} with public CAs"),
+        }
     }
 }
 
@@ -645,6 +678,8 @@ struct WireCluster {
     lost: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approved: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<MetadataSource>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring: Vec<WireRetiring>,
     public: WirePublic,
@@ -752,6 +787,7 @@ impl WireCluster {
             joined_with: cluster.joined_with.clone(),
             lost: cluster.lost,
             approved: cluster.approved,
+            metadata: cluster.source.clone(),
             retiring: cluster
                 .retiring
                 .iter()
@@ -797,6 +833,7 @@ impl WireCluster {
             joined_with: self.joined_with,
             lost: self.lost,
             approved: self.approved,
+            source: self.metadata,
             retiring,
             serial: self.serial.unwrap_or_default(),
         })

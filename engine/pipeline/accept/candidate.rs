@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{News, Showing, Standing};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
-use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, RetiringRoot};
+use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRoot};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, Private};
 use crate::types::address::{Endpoint, Gateway, Host};
-use crate::types::certificate::{RootCertificate, parse_roots};
+use crate::types::certificate::{RootCertificate, certificates, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{ClusterDomain, ClusterName, Digest};
 use crate::types::time::Timestamp;
@@ -96,6 +96,10 @@ impl Judge<'_> {
         candidate.news.public = Standing::Current;
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(self, cluster, (known.map(|known| &known.public), retiring), &public);
+        let source = MetadataSource::of(cluster);
+        if let Some(known) = known {
+            candidate.judge_source(known, &source, cluster.endpoint_ca.as_deref());
+        }
         let same = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid);
         let retiring = same.map(|known| self.retiring(cluster, known, &public)).unwrap_or_default();
         let mut entry = LockedCluster {
@@ -106,6 +110,7 @@ impl Judge<'_> {
             retiring,
             lost: same.is_some_and(|known| known.lost),
             approved: None,
+            source: Some(source),
             serial: known.map(|known| known.serial).unwrap_or_default(),
         };
         match &observation.private {
@@ -204,6 +209,21 @@ impl Candidate {
         if before != after {
             let stated = cluster.trust_domain.as_ref().is_some_and(|stated| stated.as_str() == after);
             self.change(Document::Public, (Some(before), Some(after)), TrustMeaning::TrustDomain, stated);
+        }
+    }
+
+    /// An edit of `metadata` is accepted by merging it where only the serving CA in the lock can have vouched for who answered, or
+    /// where the documents are in the checkout.
+    pub(super) fn judge_source(&mut self, known: &LockedCluster, new: &MetadataSource, ca: Option<&str>) {
+        let Some(before) = known.source.as_ref().filter(|before| *before != new) else { return };
+        if let Endpoint::File(_) = new.endpoint {
+            return;
+        }
+        let locked = known.public.serving_ca.as_deref().and_then(certificates).unwrap_or_default();
+        let stated = ca.and_then(certificates).unwrap_or_default();
+        if stated.is_empty() || !stated.is_subset(&locked) {
+            let values = (Some(before.to_string()), Some(new.to_string()));
+            self.change(Document::Public, values, TrustMeaning::MetadataSource, false);
         }
     }
 

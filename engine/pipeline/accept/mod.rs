@@ -173,6 +173,9 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
         let mut candidate = Candidate { news, entry: None, changes: Vec::new(), refusals: Vec::new() };
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(&judge, cluster, (known.map(|known| &known.public), retiring), &entry.public);
+        if let (Some(known), Some(source)) = (known, &entry.source) {
+            candidate.judge_source(known, source, cluster.endpoint_ca.as_deref());
+        }
         let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
         if let Some(new) = &entry.private {
             candidate.judge_private(cluster, same.and_then(|known| known.private.as_ref()), new);
