@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
 use crate::model::link::Link;
-use crate::model::lock::{Lock, LockedCluster, RetiringRoot, Stage, Unreadable};
-use crate::model::mesh::{Mesh, State};
+use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRoot, Stage, Unreadable};
+use crate::model::mesh::{Mesh, Reconciler, State};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::Diagnostic;
@@ -20,7 +20,8 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::{CLUSTER_ANNOTATION, parse};
 use crate::types::time::Timestamp;
-use crate::wire::peers::PEERS;
+use crate::wire::names::EXPORTER;
+use crate::wire::peers::{JOINED_WITH, PEERS};
 
 /// What lock or tree lost of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,9 +173,9 @@ impl Agreement {
         self.lost.contains_key(cluster)
     }
 
-    /// What is accepted anew of a cluster whose entry was lost. It is taken only where it says all that links rest on, and it
-    /// does not say what they rested on before: its ID stays that of its remote secrets, and roots that readers trust and nobody
-    /// has any more go on being trusted, as roots do that were published until now.
+    /// What is accepted anew of a cluster whose entry was lost. It is taken only where its links go on resting on what they were
+    /// begun with, and it takes no root back: those that readers trust and nobody has any more go on being trusted, as roots do
+    /// that were published until now.
     pub(crate) fn accept_anew(
         &self,
         mesh: &Mesh,
@@ -182,11 +183,25 @@ impl Agreement {
         lock: &mut Lock,
         now: Timestamp,
     ) -> Result<(), TreeError> {
-        let is_whole = |entry: &LockedCluster| entry.joined_with.is_some();
         let linked: BTreeSet<ClusterName> = lock.linked().cloned().collect();
         let is_live = |name: &ClusterName| self.lost.values().flatten().any(|lost| lost.is_of_secret(name));
-        let rests_on = |name: &ClusterName| linked.contains(name) || is_live(name);
-        lock.clusters.retain(|name, entry| is_whole(entry) || !self.named.contains(name) || !rests_on(name));
+        for name in &self.named {
+            let kept = kept(tree, name)?;
+            if kept.is_none() && !linked.contains(name) && !is_live(name) {
+                continue;
+            }
+            let Some(mut entry) = lock.clusters.remove(name) else { continue };
+            let joined = match (entry.joined_with.take(), kept) {
+                (Some(anew), Some(kept)) => Some(anew.resting_on(kept)),
+                (Some(anew), None) => unsaid(mesh, tree, name, anew)?,
+                // its links are lost, too, or nobody knows how to reach it
+                (None, _) => None,
+            };
+            if joined.is_some() {
+                entry.joined_with = joined;
+                lock.clusters.insert(name.clone(), entry);
+            }
+        }
         let found: Vec<ClusterName> =
             self.named.iter().filter(|name| lock.clusters.contains_key(*name)).cloned().collect();
         if found.is_empty() {
@@ -213,16 +228,6 @@ impl Agreement {
             let kept = roots.values().filter(|root| distrust.is_none_or(|distrust| !distrust.contains(&root.digest)));
             entry.retiring.extend(kept.map(|root| RetiringRoot { root: root.clone(), since: now }));
             entry.retiring.sort_by_key(|retiring| retiring.root.digest);
-            for reader in mesh.clusters.keys() {
-                let path = format!("{}/{}", rendered_folder(reader), secret_file(&name));
-                let secret = tree.file(&path)?.and_then(|bytes| parse(&bytes));
-                let secret = secret.filter(|secret| secret.is_owned_by_tree_of(&mesh.name));
-                let id = secret.and_then(|secret| secret.annotation(CLUSTER_ANNOTATION)?.parse().ok());
-                if let Some((joined, id)) = entry.joined_with.as_mut().zip(id) {
-                    joined.cluster_id = id;
-                    break;
-                }
-            }
         }
         Ok(())
     }
@@ -351,6 +356,39 @@ fn judge(
     Ok(())
 }
 
+/// With what the links of a cluster were begun whose tree does not say so; `None`: nobody knows. What another tool deploys has no such
+/// tree; its ID is that of its remote secrets.
+fn unsaid(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName, anew: JoinedWith) -> Result<Option<JoinedWith>, TreeError> {
+    let is_deployed_by_another = anew.spec.reconciler != Reconciler::Rendered
+        && tree.file(&format!("{}/serviceaccount-{EXPORTER}.yaml", rendered_folder(name)))?.is_none();
+    if !is_deployed_by_another {
+        return Ok(None);
+    }
+    for reader in mesh.clusters.keys() {
+        let path = format!("{}/{}", rendered_folder(reader), secret_file(name));
+        let secret = tree.file(&path)?.and_then(|bytes| parse(&bytes));
+        let secret = secret.filter(|secret| secret.is_owned_by_tree_of(&mesh.name));
+        if let Some(id) = secret.and_then(|secret| secret.annotation(CLUSTER_ANNOTATION)?.parse().ok()) {
+            return Ok(Some(JoinedWith { cluster_id: id, ..anew }));
+        }
+    }
+    Ok(Some(anew))
+}
+
+/// What a cluster's folder says that its links rest on; `None`: it does not say so, or nobody can read it.
+fn kept(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<Kept>, TreeError> {
+    let Some(bytes) = tree.file(&peers_path(cluster))? else { return Ok(None) };
+    let field = format!("\"{JOINED_WITH}\":");
+    let kept = head_of_peers(&bytes).find_map(|line| line.strip_prefix(field.as_bytes())?.strip_suffix(b","));
+    Ok(kept.and_then(|kept| serde_json::from_slice(kept).ok()))
+}
+
+/// The lines of a ConfigMap of peers before those that grow with the mesh.
+fn head_of_peers(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.take_while(|line| !line.starts_with(b"\"self\""))
+}
+
 /// The certificates in a file of ours, however far they are indented.
 fn certificates(text: &[u8]) -> impl Iterator<Item = RootCertificate> {
     let text = String::from_utf8_lossy(text);
@@ -377,14 +415,12 @@ struct Serials {
 }
 
 impl Serials {
-    /// Those of a cluster's folder; `None`: the file that carries them is not there. They stand in its first lines: the rest,
-    /// which grows with the mesh, is not looked at.
+    /// Those of a cluster's folder; `None`: the file that carries them is not there.
     fn of(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<Self>, TreeError> {
         let Some(bytes) = tree.file(&peers_path(cluster))? else { return Ok(None) };
-        let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let number = |line: &[u8]| std::str::from_utf8(line).ok()?.trim_end_matches(',').parse().ok();
         let mut serials = Self::default();
-        for line in lines.take_while(|line| !line.starts_with(b"\"self\"")) {
+        for line in head_of_peers(&bytes) {
             if let Some(serial) = line.strip_prefix(b"\"serial\":").and_then(number) {
                 serials.links = serial;
             } else if let Some(entry) = line.strip_prefix(b"\"entry\":").and_then(number) {

@@ -22,6 +22,9 @@ pub const PEERS: &str = "isthmus-peers";
 pub const PEERS_GROUP: &str = "istio-peers";
 /// Key of the file in the ConfigMap.
 pub const PEERS_FILE: &str = "peers.json";
+/// Field of the file, in a line of its own before `self`, that says what the links of the cluster rest on. The next run reads it
+/// where the lock lost its entry; roles do not look at it.
+pub const JOINED_WITH: &str = "joinedWith";
 /// The version that is written and read.
 pub const PEERS_VERSION: u32 = 1;
 

@@ -69,6 +69,44 @@ fn a_lost_entry_that_is_accepted_anew_renames_no_cluster() {
     holds(&[edit(1, "clusterID", 0), LoseLock(1), Run(ACCEPT)]);
 }
 
+/// The tree says with what its links were begun.
+#[test]
+fn a_lost_entry_that_is_accepted_anew_lets_no_edit_through() {
+    let fields =
+        ["istio.namespace", "network", "trustDomain", "clusterDomain", "flatNetwork", "reconciler", "istio.config"];
+    let edits = fields.into_iter().map(|field| edit(0, field, 0));
+    let of_mesh = ["meshID", "credentials.requireToken"].into_iter().map(|field| Step::Edit(Edit::Mesh(field, 0)));
+    for edit in edits.chain(of_mesh) {
+        holds(&[edit, LoseLock(0), Run(ACCEPT)]);
+    }
+}
+
+/// No link and no secret names a cluster whose links leave, and what is live rests on it yet.
+#[test]
+fn a_lost_entry_of_a_cluster_that_leaves_is_not_accepted_as_somebody_new() {
+    let leave = Run(Flags { allow_delete: true, ..PLAIN });
+    holds(&[edit(0, "clusterID", 0), leave, edit(0, "clusterID", 2), LoseWholeLock, Run(ACCEPT)]);
+}
+
+/// What its links rest on is said nowhere any more.
+#[test]
+fn a_lost_entry_is_not_accepted_anew_where_its_tree_is_lost_too() {
+    let peers = |walk: &mut Walk| {
+        walk.fleet.change_tree(|files| {
+            files.remove("rendered/ash/configmap-isthmus-peers.yaml").unwrap();
+        });
+    };
+    for (field, choice) in [("istio.namespace", 0), ("reconciler", 0)] {
+        let mut walk = Walk::new(super::joined(2, false), &[]);
+        walk.take(&edit(0, field, choice)).unwrap();
+        walk.take(&LoseLock(0)).unwrap();
+        peers(&mut walk);
+        walk.take(&Run(ACCEPT)).unwrap();
+        assert!(!walk.fleet.checkout.contains_key("lock/clusters/ash.yaml"), "{field}");
+        walk.end().unwrap();
+    }
+}
+
 /// Without its private document nobody could reach it.
 #[test]
 fn a_lost_entry_is_accepted_anew_as_a_whole_or_not_at_all() {

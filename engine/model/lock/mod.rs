@@ -117,8 +117,7 @@ impl LockedCluster {
                 Self { serial: 0, approved: None, source: None, standard_mesh_networks: None, ..entry.clone() };
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
             let joined = entry.joined_with.take();
-            let joined = joined.map(|it| (it.cluster_id, it.network, it.trust_domain, it.spec));
-            (entry, joined)
+            (entry, joined.map(|joined| joined.kept()))
         };
         of_others(self) == of_others(other)
     }
@@ -175,6 +174,22 @@ pub struct JoinedWith {
     pub trust_domain: TrustDomain,
     /// How it was last reached: what neither spec nor documents say any more stays as it was.
     pub reach: Reach,
+    /// What its specs said.
+    pub spec: JoinedSpec,
+}
+
+/// [`JoinedWith`] but for how the cluster is reached, which may change in place. The cluster's own tree carries it, so that an
+/// entry that was lost and is accepted anew lets no edit through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kept {
+    /// Data key of remote secrets, `fromRegistry`, path of the relay.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: ClusterId,
+    /// Its network.
+    pub network: NetworkName,
+    /// Its trust domain.
+    pub trust_domain: TrustDomain,
     /// What its specs said.
     pub spec: JoinedSpec,
 }
@@ -371,6 +386,19 @@ impl JoinedSpec {
 }
 
 impl JoinedWith {
+    /// What stays while links rest on it.
+    pub fn kept(&self) -> Kept {
+        let Self { cluster_id, network, trust_domain, reach: _, spec } = self.clone();
+        Kept { cluster_id, network, trust_domain, spec }
+    }
+
+    /// The same cluster, reached as now, whose links rest on this.
+    #[must_use]
+    pub fn resting_on(self, kept: Kept) -> Self {
+        let Kept { cluster_id, network, trust_domain, spec } = kept;
+        Self { cluster_id, network, trust_domain, reach: self.reach, spec }
+    }
+
     /// What keeps links that were begun with one from going on with the other: istiod, relays and peers know the cluster by it.
     pub fn renamed(&self, wanted: &Self) -> Vec<Edit> {
         let fields = [

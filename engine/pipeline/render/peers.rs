@@ -20,7 +20,7 @@ use crate::types::step::{StepId, StepKind};
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
-use crate::wire::peers::{PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
+use crate::wire::peers::{JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
 use crate::wire::shared::{SHARED, Shared};
 
@@ -88,7 +88,10 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     let entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
     let serials = [line("serial", reader.serial), line("entry", entry)].into_iter().flatten();
     let serials: String = serials.collect();
-    let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}\"self\":{own},\n\"peers\":");
+    let joined = reader.known.and_then(|known| known.joined_with()).map(|joined| serde_json::to_string(&joined.kept()));
+    let joined = joined.transpose().map_err(internal)?.map(|joined| format!("\"{JOINED_WITH}\":{joined},\n"));
+    let joined = joined.unwrap_or_default();
+    let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}\"self\":{own},\n\"peers\":");
     let peers = reader.links.iter().map(|link| link.peer.entry.clone());
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Piece::list(head, peers))]));
     if !reader.links.is_empty() {
