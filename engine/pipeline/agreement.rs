@@ -307,6 +307,9 @@ pub(crate) fn agreement(
             judge(mesh, lock, tree, (reader, serials.get(reader).copied()), &mut found)?;
         }
     }
+    // their files stay, and the lock as it is, lest the commit before the last one be no longer the one that brings it back
+    let Agreement { lost, ahead, .. } = &mut found;
+    ahead.retain(|link, _| !lost.contains_key(&link.reader));
     Ok(found)
 }
 

@@ -254,6 +254,19 @@ fn a_mesh_is_not_renamed_by_halves() {
     taken.unwrap();
 }
 
+/// A run wrote the file anew that it said to bring back, so that the command it named brought back what was refused.
+#[test]
+fn a_file_that_is_to_be_brought_back_is_not_written() {
+    let mut walk = Walk::new(super::joined(2, false), &[]);
+    for step in [edit(0, "state", 0), Run(PLAIN), OldLock(2, 1), edit(0, "state", 4)] {
+        walk.take(&step).unwrap();
+    }
+    let before = walk.fleet.lock_files();
+    assert!(matches!(walk.fleet.run(PLAIN).unwrap(), Outcome::Done(plan) if plan.is_refused()));
+    assert_eq!(before["lock/links/ash.yaml"], walk.fleet.lock_files()["lock/links/ash.yaml"]);
+    walk.end().unwrap();
+}
+
 /// The lock was merged with a tree of before the join: its links were opened by a run that saw that nothing they need is live.
 #[test]
 fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {
