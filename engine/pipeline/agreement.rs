@@ -307,6 +307,15 @@ pub(crate) fn agreement(
             judge(mesh, lock, tree, (reader, serials.get(reader).copied()), &mut found)?;
         }
     }
+    if let Some(reader) = only {
+        // the folders of others are not compared, and what they read of this one shows in the lock
+        let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
+        for peer in joined.filter(|peer| lock.link(peer, reader).is_none()) {
+            if is_ours(&mesh.name, tree, peer, &secret_file(reader))? {
+                found.add(peer, &Lost::Link { reader: peer.clone(), peer: reader.clone() });
+            }
+        }
+    }
     // their files stay, and the lock as it is, lest the commit before the last one be no longer the one that brings it back
     let Agreement { lost, ahead, .. } = &mut found;
     ahead.retain(|link, _| !lost.contains_key(&link.reader));

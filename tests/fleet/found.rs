@@ -267,6 +267,12 @@ fn a_file_that_is_to_be_brought_back_is_not_written() {
     walk.end().unwrap();
 }
 
+/// The folders of others are not compared in a run of one cluster, and the checker was the first to miss the file.
+#[test]
+fn a_lost_file_of_links_is_told_in_a_run_of_another_cluster() {
+    holds(&[LoseLock(2), edit(1, "multicluster.apiHost", 0), Run(Flags { only: Some(1), ..PLAIN })]);
+}
+
 /// The lock was merged with a tree of before the join: its links were opened by a run that saw that nothing they need is live.
 #[test]
 fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {
