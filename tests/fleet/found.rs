@@ -267,6 +267,12 @@ fn a_file_that_is_to_be_brought_back_is_not_written() {
     walk.end().unwrap();
 }
 
+/// What was last used of it is older than what it publishes, and the checker took the former for what has to be there.
+#[test]
+fn a_stated_gateway_that_is_taken_back_is_no_breach() {
+    holds(&[edit(0, "gateways", 1), Run(PLAIN), edit(0, "gateways", 4), Run(LOCKED)]);
+}
+
 /// The folders of others are not compared in a run of one cluster, and the checker was the first to miss the file.
 #[test]
 fn a_lost_file_of_links_is_told_in_a_run_of_another_cluster() {

@@ -220,7 +220,8 @@ impl State<'_> {
         let own = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.joined_with.as_ref());
         let is_flat = joined.spec.flat_network || own.is_some_and(|own| own.network == joined.network);
         let stated = self.mesh.clusters.get(peer).and_then(|peer| peer.gateways.as_ref());
-        let gateways = stated.unwrap_or(&joined.reach.gateways);
+        let published = locked.private.as_ref().map(|private| &private.gateways).filter(|all| !all.is_empty());
+        let gateways = stated.or(published).unwrap_or(&joined.reach.gateways);
         let has = |address: &str, port: u16| {
             let gateways = network.get("gateways").and_then(Value::as_array).into_iter().flatten();
             gateways.into_iter().any(|gateway| {
