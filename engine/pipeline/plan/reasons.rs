@@ -143,7 +143,7 @@ impl Explain for CompareRefusal {
             ),
             Self::UnknownCluster { cluster } => (
                 format!("`rendered/{cluster}` holds objects of a cluster that neither spec nor lock knows"),
-                "restore its document and lock, or delete the folder by hand",
+                "restore its document and lock, or delete by hand what `rendered/` and `values/` hold of it",
             ),
         };
         Explanation::new(self.code(), message).hint(hint)
