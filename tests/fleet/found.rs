@@ -279,6 +279,14 @@ fn a_lost_file_of_links_is_told_in_a_run_of_another_cluster() {
     holds(&[LoseLock(2), edit(1, "multicluster.apiHost", 0), Run(Flags { only: Some(1), ..PLAIN })]);
 }
 
+/// Its values are left behind, and what is refused names them, too.
+#[test]
+fn a_cluster_of_which_only_files_are_left_goes_by_hand_as_its_refusal_says() {
+    let steps = [edit(0, "istio.config", 2), Run(PLAIN), Step::Edit(Edit::Document(0))];
+    let (_, taken) = super::walk(3, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+    taken.unwrap();
+}
+
 /// The lock was merged with a tree of before the join: its links were opened by a run that saw that nothing they need is live.
 #[test]
 fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {

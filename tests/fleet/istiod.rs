@@ -33,6 +33,10 @@ pub(crate) struct Network {
 pub(crate) struct Istiod {
     /// Foreign roots, PEM without white space.
     pub(crate) roots: BTreeSet<String>,
+    /// Trust domains that are accepted of a root, beside the own one.
+    pub(crate) domains: BTreeMap<String, BTreeSet<String>>,
+    /// Trust domains whose identities policies take for the own ones.
+    pub(crate) aliases: BTreeSet<String>,
     pub(crate) networks: BTreeMap<String, Network>,
     pub(crate) routes: Vec<RelayRoute>,
     /// Keys of the api scope by UUID.
@@ -62,6 +66,10 @@ fn items(value: &Value, key: &str) -> Vec<Value> {
     value.get(key).and_then(Value::as_sequence).cloned().unwrap_or_default()
 }
 
+fn texts(value: &Value, key: &str) -> BTreeSet<String> {
+    items(value, key).iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
 fn entries(value: &Value, key: &str) -> Vec<(String, Value)> {
     let mapping = value.get(key).and_then(Value::as_mapping).cloned().unwrap_or_default();
     mapping.into_iter().map(|(key, value)| (key.as_str().unwrap().to_owned(), value)).collect()
@@ -72,6 +80,12 @@ fn inner(value: &Value, key: &str) -> Value {
 }
 
 impl Istiod {
+    /// Whether identities of a trust domain are accepted where these roots are known; what is not known is another matter.
+    pub(crate) fn accepts(&self, domain: &str, roots: &BTreeSet<String>) -> bool {
+        let known = roots.iter().filter_map(|root| self.domains.get(root));
+        self.aliases.contains(domain) || known.into_iter().all(|domains| domains.contains(domain))
+    }
+
     /// Reads all objects that are live.
     pub(crate) fn read(files: &Files) -> Self {
         let mut all = Self::default();
@@ -96,6 +110,8 @@ impl Istiod {
 
     fn add(&mut self, one: &Self) {
         self.roots.extend(one.roots.iter().cloned());
+        self.domains.extend(one.domains.clone());
+        self.aliases.extend(one.aliases.iter().cloned());
         self.networks.extend(one.networks.clone());
         self.routes.extend(one.routes.iter().cloned());
         self.admits.extend(one.admits.clone());
@@ -158,9 +174,14 @@ impl Istiod {
     fn mesh(&mut self, object: &Value) {
         for root in items(&inner(object, "mesh"), "caCertificates") {
             let pem = text(&root, &["pem"]).unwrap();
-            let blocks = pem.split_inclusive("-----END CERTIFICATE-----");
-            self.roots.extend(blocks.map(squeeze).filter(|block| !block.is_empty()));
+            let domains = texts(&root, "trustDomains");
+            let blocks = pem.split_inclusive("-----END CERTIFICATE-----").map(squeeze);
+            for block in blocks.filter(|block| !block.is_empty()) {
+                self.domains.entry(block.clone()).or_default().extend(domains.iter().cloned());
+                self.roots.insert(block);
+            }
         }
+        self.aliases.extend(texts(&inner(object, "mesh"), "trustDomainAliases"));
         for (name, network) in entries(&inner(object, "meshNetworks"), "networks") {
             let mut read = Network::default();
             for gateway in items(&network, "gateways") {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use isthmus::checkout::FileChange;
 use isthmus::model::lock::{Lock, Stage};
-use isthmus::model::trust::Approvals;
+use isthmus::model::trust::{Approvals, Verdict};
 use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::meter::Unmetered;
 use isthmus::pipeline::observe::{Observation, Observed, Private};
@@ -35,6 +35,8 @@ const JOINED_WITH: [&str; 5] =
 pub(crate) enum Need {
     RootsOfPeer,
     RootsOfReader,
+    DomainOfPeer,
+    DomainOfReader,
     Network,
     CrossNetwork,
     Route,
@@ -42,9 +44,11 @@ pub(crate) enum Need {
     OneId,
 }
 
-const ALL_NEEDS: [Need; 7] = [
+const ALL_NEEDS: [Need; 9] = [
     Need::RootsOfPeer,
     Need::RootsOfReader,
+    Need::DomainOfPeer,
+    Need::DomainOfReader,
     Need::Network,
     Need::CrossNetwork,
     Need::Route,
@@ -73,6 +77,10 @@ pub(crate) enum Law {
     SilentCut,
     /// A secret went away and no plan said so.
     LiveSilentCut,
+    /// Policies take identities of a trust domain for the own ones and nobody said so, or no more although nobody took it back.
+    Merged,
+    /// The checker found something that a stage before it should have seen.
+    Withheld,
     /// It does not come to rest.
     Unrest,
     /// It comes to rest, and is not what the specs say.
@@ -276,6 +284,11 @@ impl Fleet {
         for root in from.used_roots(self.now) {
             need(Need::RootsOfReader, read.roots.contains(&root), root);
         }
+        let is_one = from.domain() == to.domain();
+        let accepts = is_one || reading.accepts(&to.domain(), &to.used_roots(self.now));
+        need(Need::DomainOfPeer, accepts, to.domain());
+        let accepts = is_one || read.accepts(&from.domain(), &from.used_roots(self.now));
+        need(Need::DomainOfReader, accepts, from.domain());
         let network = reading.networks.get(&to.network());
         let gateways = BTreeSet::from([format!("{}:15443", to.gateway())]);
         let registered = network.is_some_and(|network| network.registries.contains(id));
@@ -347,6 +360,9 @@ impl Fleet {
             if says("network").is_some_and(|network| *network != site.network()) {
                 mislead(&[Need::Network]);
             }
+            if says("trustDomain").is_some_and(|domain| *domain != site.domain()) {
+                mislead(&[Need::DomainOfPeer, Need::DomainOfReader]);
+            }
             if says("flatNetwork").is_some_and(|flat| *flat == true) {
                 mislead(&[Need::Network, Need::CrossNetwork]);
             }
@@ -367,6 +383,8 @@ impl Fleet {
             let mut mislead = |needs: &[Need]| untrue.entry(site.name).or_default().extend(needs.iter().copied());
             match site.trouble {
                 Some(Trouble::OtherNetwork) => mislead(&[Need::Network]),
+                // who never said another one is taken to be in the domain that all have
+                Some(Trouble::Bare) => mislead(&[Need::DomainOfPeer, Need::DomainOfReader]),
                 Some(Trouble::OtherHost) => mislead(&[Need::Route, Need::Admission]),
                 _ => {}
             }
@@ -562,7 +580,13 @@ impl Fleet {
         let only = flags.only.map(|number| name(self.name(number)));
         let only = only.filter(|name| program.mesh.clusters.contains_key(name));
         let request = Request { approvals: approvals.clone(), allow_delete: flags.allow_delete, only };
-        let facts = if flags.locked { Facts::Locked } else { Facts::Stored(self.observe(&program, &approvals)) };
+        let observed = (!flags.locked).then(|| self.observe(&program, &approvals));
+        let mut shows: BTreeSet<&'static str> = self
+            .names()
+            .into_iter()
+            .filter(|name| observed.as_ref().is_some_and(|all| shows_reads(all, name)))
+            .collect();
+        let facts = observed.map_or(Facts::Locked, Facts::Stored);
         for (name, needs) in self.misleading(&self.wish) {
             self.misled.entry(name).or_default().extend(needs);
         }
@@ -585,6 +609,8 @@ impl Fleet {
                 Err(stop) => return Ok(self.refused(stop)),
             };
         self.taken = self.wish.clone();
+        let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
+        open.for_each(|change| shows.retain(|name| *name != change.cluster.as_str()));
         let before = self.trees();
         let nearly = self.hypotheses(&before);
         road::apply(&mut self.checkout, changes);
@@ -607,7 +633,9 @@ impl Fleet {
                 println!("        {line}");
             }
         }
-        self.judge_run(&before, &after, &nearly)?;
+        self.judge_run((&before, &after), &nearly, &shows)?;
+        self.judge_merged(&before, &after)?;
+        self.judge_checker(&plan)?;
         // the tree of a cluster that is paused, or of which something is lost, keeps what was done to it
         let keeps = plan.is_refused() || self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
         self.tree_by_hand &= flags.locked || flags.only.is_some() || keeps;
@@ -654,11 +682,12 @@ impl Fleet {
         found
     }
 
+    /// `shows` are clusters that showed the run what their istiod reads.
     fn judge_run(
         &self,
-        before: &BTreeMap<&'static str, Istiod>,
-        after: &BTreeMap<&'static str, Istiod>,
+        (before, after): (&BTreeMap<&'static str, Istiod>, &BTreeMap<&'static str, Istiod>),
         nearly: &BTreeMap<(Pair, &'static str), BTreeSet<Lack>>,
+        shows: &BTreeSet<&'static str>,
     ) -> Result<(), Broken> {
         for pair @ (reader, peer) in self.pairs() {
             let secret = |trees: &BTreeMap<&'static str, Istiod>| trees.get(reader)?.secrets.get(peer).cloned();
@@ -683,11 +712,45 @@ impl Fleet {
             let mut known = self.lacks(pair, &id, None);
             known.extend(nearly.get(&(pair, end)).cloned().unwrap_or_default());
             let new = self.judged(pair, lacks.difference(&known));
-            if !new.is_empty() {
+            // the revert of a join took its secret out of the tree, and nobody showed the run that it is live
+            let is_unseen = self.reverted && !shows.contains(pair.0) && self.id_in_tree(pair).is_none();
+            if !new.is_empty() && !is_unseen {
                 return broken(Law::Closing, format!("{}/{} when {end} is synced: {}", pair.0, pair.1, short(&new)));
             }
         }
         Ok(())
+    }
+
+    /// An alias comes when it is said, and goes when it is said or its peers go.
+    fn judge_merged(
+        &self,
+        before: &BTreeMap<&'static str, Istiod>,
+        after: &BTreeMap<&'static str, Istiod>,
+    ) -> Result<(), Broken> {
+        for (name, now) in after {
+            let said = self.wish.says(name, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
+            let nothing = BTreeSet::new();
+            let old = before.get(name).map_or(&nothing, |old| &old.aliases);
+            if let Some(domain) = now.aliases.difference(old).next().filter(|_| said != Some(true)) {
+                return broken(Law::Merged, format!("{name} with {domain}, and {said:?} is said"));
+            }
+            let is_read = |domain: &String| now.secrets.keys().any(|peer| self.site(peer).domain() == *domain);
+            let gone = old.difference(&now.aliases).find(|domain| is_read(domain));
+            if let Some(domain) = gone.filter(|_| said != Some(false)) {
+                return broken(Law::Merged, format!("{name} no more with {domain}, and {said:?} is said"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the checker withholds is what a stage before it should not have let through, unless a hand was in the tree.
+    fn judge_checker(&self, plan: &Plan) -> Result<(), Broken> {
+        if self.tree_by_hand || self.reverted {
+            return Ok(());
+        }
+        let explanations = plan.steps.iter().flat_map(|step| step.state.explanations());
+        let found = explanations.into_iter().find(|explanation| explanation.code == Code::Law);
+        found.map_or(Ok(()), |found| broken(Law::Withheld, found.to_string()))
     }
 
     // ---------------------------------------------------------------- the end
@@ -758,6 +821,12 @@ impl Fleet {
                 return broken(Law::Wrong, format!("{reader}/{peer} is wanted: {wanted}"));
             }
             if let Some(id) = self.live_id(pair) {
+                let said = self.wish.says(reader, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
+                let (from, to) = (self.site(reader), self.site(peer));
+                let is_merged = from.istiod.aliases.contains(&to.domain());
+                if from.domain() != to.domain() && said.is_some_and(|said| said != is_merged) {
+                    return broken(Law::Wrong, format!("{reader} is merged with {}: {is_merged}", to.domain()));
+                }
                 let lacks = self.lacks(pair, &id, None);
                 if !lacks.is_empty() {
                     return broken(Law::Wrong, format!("{reader}/{peer} at rest: {}", short(&Vec::from_iter(lacks))));
@@ -789,14 +858,14 @@ impl Fleet {
         })
     }
 
-    /// Folders of clusters that neither specs nor lock know go by hand, as their refusal says.
+    /// Files of clusters that neither specs nor lock know go by hand, as their refusal says.
     fn sweep(&mut self, wish: &Wish) {
         let lock = self.lock().unwrap_or_default();
         for cluster in self.names() {
             let is_known = |known: &isthmus::types::name::ClusterName| known.as_str() == cluster;
             if !wish.clusters.contains_key(cluster) && !lock.clusters.keys().chain(lock.linked()).any(is_known) {
-                let prefix = format!("rendered/{cluster}/");
-                self.checkout.retain(|path, _| !path.starts_with(&prefix));
+                let folders = ["rendered", "values"].map(|folder| format!("{folder}/{cluster}/"));
+                self.checkout.retain(|path, _| !folders.iter().any(|folder| path.starts_with(folder)));
             }
         }
     }
@@ -873,6 +942,15 @@ impl Fleet {
             Outcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
         }
     }
+}
+
+/// Whether a cluster shows what its istiod reads.
+fn shows_reads(observed: &Observed, cluster: &str) -> bool {
+    let observation = observed.clusters.get(&cluster_name(cluster));
+    observation.is_some_and(|observation| match &observation.private {
+        Private::Read(document) => document.evidence.as_ref().is_some_and(|evidence| evidence.reads.seen().is_some()),
+        _ => false,
+    })
 }
 
 /// Fields that rest on links say again what they said.

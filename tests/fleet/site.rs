@@ -198,6 +198,11 @@ impl Site {
         key(self.at, self.generation)
     }
 
+    /// Every second cluster has a trust domain of its own.
+    pub(crate) fn domain(&self) -> String {
+        if self.at.is_multiple_of(2) { "cluster.local".to_owned() } else { format!("{}.mesh", self.name) }
+    }
+
     pub(crate) fn network(&self) -> String {
         format!("network-{}{}", self.name, ["", "-b", "-c"][usize::from(self.network_name % 3)])
     }
@@ -292,7 +297,7 @@ impl Site {
             authn_key: key.public.clone(),
             root_ca: roots.iter().map(|root| root.pem.as_str()).collect(),
             mesh_id: None,
-            trust_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
+            trust_domain: (!bare).then(|| self.domain().parse().unwrap()),
             cluster_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
             serving_ca: (!bare).then(|| ca.clone()),
             relay_ca: (!bare).then(|| ca.clone()),

@@ -40,12 +40,13 @@ pub(crate) enum Edit {
 }
 
 /// Fields of a Cluster that are edited.
-pub(crate) const CLUSTER_FIELDS: [&str; 26] = [
+pub(crate) const CLUSTER_FIELDS: [&str; 27] = [
     "state",
     "reconciler",
     "clusterID",
     "network",
     "trustDomain",
+    "mergeTrustDomains",
     "clusterDomain",
     "istio.namespace",
     "istio.revisions",
@@ -93,13 +94,13 @@ fn choices(field: &str, site: &Site, other: &Site) -> Vec<Option<Value>> {
         "reconciler" => vec![json!("external"), json!("deckhouse"), json!("rendered")],
         "clusterID" => vec![json!(format!("{name}-id")), json!(other.name)],
         "network" => vec![json!(format!("network-{name}-stated")), json!(other.network()), json!(site.network())],
-        "trustDomain" => vec![json!(format!("{name}.example")), json!("cluster.local")],
+        "trustDomain" => vec![json!(format!("{name}.example")), json!("cluster.local"), json!(site.domain())],
         "clusterDomain" => vec![json!("other.local")],
         "istio.namespace" => vec![json!("istio-two")],
         "istio.revisions" => vec![json!(["canary"]), json!(["canary", "default"])],
         "istio.config" => vec![json!("helmValues"), json!("none"), json!("sail"), json!("istioOperator")],
         "istio.dnsCapture" | "multicluster.enabled" => vec![json!(false), json!(true)],
-        "istio.prepared" | "flatNetwork" => vec![json!(true), json!(false)],
+        "mergeTrustDomains" | "istio.prepared" | "flatNetwork" => vec![json!(true), json!(false)],
         "gateways" => vec![
             json!([{ "address": site.gateway(), "port": 15443 }]),
             json!([{ "address": "198.51.100.9", "port": 15443 }]),
@@ -318,6 +319,7 @@ impl Wish {
                 "state" => value == "active" || value == "leaving",
                 "clusterID" => *value == json!(format!("{name}-id")),
                 "network" => *value == json!(site.network()),
+                "trustDomain" => *value == json!(site.domain()),
                 "gateways" => *value == json!([{ "address": site.gateway(), "port": 15443 }]),
                 "api.host" => *value == json!(site.api_host()),
                 "metadata.endpoint" => value.as_str().is_some_and(|url| !url.contains("nobody")),
