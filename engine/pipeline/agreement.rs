@@ -307,11 +307,11 @@ pub(crate) fn agreement(
             judge(mesh, lock, tree, (reader, serials.get(reader).copied()), &mut found)?;
         }
     }
-    if let Some(reader) = only {
-        // the folders of others are not compared, and what they read of this one shows in the lock
-        let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
+    // the folders of others, and of who is paused, are not compared; what they read shows in the links of those that are
+    for (reader, links) in lock.links.iter().filter(|(reader, _)| only.is_none_or(|only| only == *reader)) {
+        let joined = links.iter().filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
         for peer in joined.filter(|peer| lock.link(peer, reader).is_none()) {
-            if is_ours(&mesh.name, tree, peer, &secret_file(reader))? {
+            if !found.holds_back(peer) && is_ours(&mesh.name, tree, peer, &secret_file(reader))? {
                 found.add(peer, &Lost::Link { reader: peer.clone(), peer: reader.clone() });
             }
         }

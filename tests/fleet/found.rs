@@ -273,9 +273,11 @@ fn a_stated_gateway_that_is_taken_back_is_no_breach() {
     holds(&[edit(0, "gateways", 1), Run(PLAIN), edit(0, "gateways", 4), Run(LOCKED)]);
 }
 
-/// The folders of others are not compared in a run of one cluster, and the checker was the first to miss the file.
+/// The folders of others are not compared in a run of one cluster, nor is that of who is paused, and the checker was the first to
+/// miss the file.
 #[test]
-fn a_lost_file_of_links_is_told_in_a_run_of_another_cluster() {
+fn a_lost_file_of_links_is_told_where_its_folder_is_not_compared() {
+    holds(&[edit(0, "state", 1), LoseLock(2), Run(PLAIN)]);
     holds(&[LoseLock(2), edit(1, "multicluster.apiHost", 0), Run(Flags { only: Some(1), ..PLAIN })]);
 }
 
