@@ -142,9 +142,12 @@ fn the_plugin_answers_nothing_that_breaks_the_law() {
     let checkout = Checkout::joined();
     let ran = checkout.engine(&["argocd", "generate", "--cluster", "east"]);
     assert!(ran.code == 0 && ran.stdout.contains("istio-remote-secret-west"), "{ran}");
-    let path = "lock/clusters/west.yaml";
-    // the record of what the link was begun with comes before what is published
-    checkout.edit(path, "port: 15443", "port: 15449");
+    let path = checkout.path("lock/clusters/east.yaml");
+    // its own registry would be listed in two networks
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, private) = text.split_once("\nprivate:").unwrap();
+    let private = private.replacen("clusterID: east", "clusterID: west", 1);
+    std::fs::write(&path, format!("{before}\nprivate:{private}")).unwrap();
     let ran = checkout.engine(&["argocd", "generate", "--cluster", "east"]);
     assert!(ran.code == 4 && ran.stdout.is_empty() && ran.stderr.contains("the network of `west`"), "{ran}");
 }

@@ -281,6 +281,18 @@ fn a_lost_file_of_links_is_told_where_its_folder_is_not_compared() {
     holds(&[LoseLock(2), edit(1, "multicluster.apiHost", 0), Run(Flags { only: Some(1), ..PLAIN })]);
 }
 
+/// Nothing goes, and the checker said that network and route would.
+#[test]
+fn a_link_that_is_wanted_again_before_its_secret_is_gone_is_no_breach() {
+    holds(&[Step::Edit(Edit::Pair(1, 0)), Run(PLAIN), Step::Edit(Edit::Pair(1, 0)), Run(PLAIN)]);
+}
+
+/// The entry forgets with the last link that its cluster was declared lost, and the checker asked the entry of after.
+#[test]
+fn a_cluster_that_was_declared_lost_for_a_while_is_no_breach() {
+    holds(&[edit(0, "state", 2), Run(PLAIN), edit(0, "state", 4), Run(PLAIN), Run(PLAIN)]);
+}
+
 /// Its values are left behind, and what is refused names them, too.
 #[test]
 fn a_cluster_of_which_only_files_are_left_goes_by_hand_as_its_refusal_says() {

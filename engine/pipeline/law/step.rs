@@ -95,9 +95,17 @@ impl<'a> Step<'a> {
                 let before = self.before.link(&link.reader, &link.peer);
                 before.is_some_and(|link| link.closed.is_some()).then_some(BreachKind::StillUsed(Used::Secret))
             }
-            (Some(Stage::Joined | Stage::Leaving), None | Some(Stage::LeavingTrust | Stage::Joining)) => {
-                let is_first = stage(self.before) == Some(Stage::Joined);
-                (is_first || !self.is_closed(link, Used::Secret)).then_some(BreachKind::StillUsed(Used::Secret))
+            (Some(Stage::Joined), None | Some(Stage::LeavingTrust | Stage::Joining)) => {
+                Some(BreachKind::StillUsed(Used::Secret))
+            }
+            (Some(Stage::Leaving), None | Some(Stage::LeavingTrust)) => {
+                (!self.is_closed(link, Used::Secret)).then_some(BreachKind::StillUsed(Used::Secret))
+            }
+            // nothing goes, as long as it is remembered that the secret may still be read
+            (Some(Stage::Leaving), Some(Stage::Joining)) => {
+                let closed = |lock: &Lock| lock.link(&link.reader, &link.peer).and_then(|link| link.closed);
+                let is_forgotten = closed(self.before) != closed(self.after);
+                (is_forgotten && !self.is_closed(link, Used::Secret)).then_some(BreachKind::StillUsed(Used::Secret))
             }
             (Some(Stage::LeavingTrust), None) => {
                 let back = Link::new(&link.peer, &link.reader);
@@ -234,8 +242,10 @@ impl<'a> Step<'a> {
     fn is_closed(&self, link: &Link, used: Used) -> bool {
         let is_gone = |name: &ClusterName| {
             let is_declared = self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Lost);
-            let locked = self.after.clusters.get(name).or_else(|| self.before.clusters.get(name));
-            is_declared || locked.is_none_or(|locked| locked.lost || locked.approved.is_some())
+            let entries = [self.before, self.after].map(|lock| lock.clusters.get(name));
+            // the entry forgets it with the last link
+            let is_said = entries.iter().flatten().any(|locked| locked.lost || locked.approved.is_some());
+            is_declared || is_said || entries.iter().all(Option::is_none)
         };
         if is_gone(&link.reader) || is_gone(&link.peer) {
             return true;
