@@ -287,6 +287,14 @@ fn a_link_that_is_wanted_again_before_its_secret_is_gone_is_no_breach() {
     holds(&[Step::Edit(Edit::Pair(1, 0)), Run(PLAIN), Step::Edit(Edit::Pair(1, 0)), Run(PLAIN)]);
 }
 
+/// No link moved in the run that wrote the alias, so that nobody saw that the file is older than the tree.
+#[test]
+fn an_old_file_of_links_takes_no_alias_back() {
+    let merge = edit(0, "mergeTrustDomains", 0);
+    holds(&[merge.clone(), Run(PLAIN), OldLock(2, 1), Run(LOCKED)]);
+    holds(&[merge, Run(PLAIN), edit(0, "mergeTrustDomains", 1), Run(PLAIN), OldLock(2, 1), Run(LOCKED)]);
+}
+
 /// The entry forgets with the last link that its cluster was declared lost, and the checker asked the entry of after.
 #[test]
 fn a_cluster_that_was_declared_lost_for_a_while_is_no_breach() {

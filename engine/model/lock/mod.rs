@@ -45,7 +45,7 @@ pub struct Lock {
     pub links: BTreeMap<ClusterName, BTreeMap<ClusterName, LockedLink>>,
     /// Public halves of the engine's keys.
     pub engine_keys: BTreeMap<KeyId, PublicKey>,
-    /// Per reader, a number that rises whenever one of its links moves. What is synced into the reader carries it, and its
+    /// Per reader, a number that rises whenever one of its links moves, or gets an alias or loses it. What is synced into the reader carries it, and its
     /// exporter repeats it: an absence that is older than the move proves nothing.
     pub serials: BTreeMap<ClusterName, u64>,
 }

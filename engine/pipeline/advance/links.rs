@@ -113,13 +113,19 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// Raises the serial of each reader of which a link moved, and notes it on links that leave.
+    /// Raises the serial of each reader of which a link moved, or has an alias or none unlike before, and notes it on links that
+    /// leave.
     pub(super) fn number(&mut self) {
         let is_rendered = |name: &ClusterName| {
             self.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
         };
         let moved = self.advanced.moves.keys().map(|link| &link.reader);
-        let readers: BTreeSet<ClusterName> = moved.filter(|name| is_rendered(name)).cloned().collect();
+        let is_merged_anew = |(reader, links): &(&ClusterName, &BTreeMap<ClusterName, LockedLink>)| {
+            let before = |peer| self.accepted.lock.link(reader, peer).map(|link| link.merged);
+            links.iter().any(|(peer, link)| before(peer).is_some_and(|before| before != link.merged))
+        };
+        let merged = self.advanced.lock.links.iter().filter(is_merged_anew).map(|(reader, _)| reader);
+        let readers: BTreeSet<ClusterName> = moved.chain(merged).filter(|name| is_rendered(name)).cloned().collect();
         let lock = &mut self.advanced.lock;
         for reader in &readers {
             let serial = lock.serials.entry(reader.clone()).or_default();
