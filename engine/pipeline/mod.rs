@@ -203,10 +203,17 @@ fn advanced(
 /// The lock with what is new of one cluster alone.
 fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
     let mut lock = old.clone();
+    // one that is gone leaves its entry to the links of others, which go in their own runs
+    let is_read = old.links.iter().any(|(reader, links)| reader != only && links.contains_key(only));
     match new.clusters.get(only) {
-        Some(cluster) => lock.clusters.insert(only.clone(), cluster.clone()),
-        None => lock.clusters.remove(only),
-    };
+        Some(cluster) => {
+            lock.clusters.insert(only.clone(), cluster.clone());
+        }
+        None if is_read => {}
+        None => {
+            lock.clusters.remove(only);
+        }
+    }
     // a link is begun when both its ends are in the lock, and a peer that is new is not taken here
     let begun = |peer: &ClusterName| lock.clusters.contains_key(peer) || old.link(only, peer).is_some();
     let links = new.links_of(only).filter(|(peer, _)| begun(peer));
@@ -217,9 +224,14 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
         lock.links.insert(only.clone(), links);
     }
     match new.serials.get(only) {
-        Some(serial) => lock.serials.insert(only.clone(), *serial),
-        None => lock.serials.remove(only),
-    };
+        Some(serial) => {
+            lock.serials.insert(only.clone(), *serial);
+        }
+        None if is_read => {}
+        None => {
+            lock.serials.remove(only);
+        }
+    }
     lock.forget_unlinked();
     lock
 }
