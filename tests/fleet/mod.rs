@@ -74,8 +74,8 @@ struct Shortest {
     why: String,
 }
 
-/// Takes random walks until one breaks a law.
-fn walks(count: u32, seed: u64, coverage: &RefCell<Coverage>, runs: &Cell<(usize, usize)>) -> Option<Shortest> {
+/// Takes random walks until one breaks a law. `runs` counts walks, their runs, and how many of these were refused.
+fn walks(count: u32, seed: u64, coverage: &RefCell<Coverage>, runs: &Cell<[usize; 3]>) -> Option<Shortest> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 3_000, ..Config::default() };
@@ -85,8 +85,8 @@ fn walks(count: u32, seed: u64, coverage: &RefCell<Coverage>, runs: &Cell<(usize
     let walks = (2..=3_usize, prop_oneof![3 => Just(true), 1 => Just(false)], any::<bool>(), steps);
     let result = runner.run(&walks, |(clusters, is_joined, argo, steps)| {
         let (walk, taken) = walk(clusters, is_joined, argo, &steps, &without(), false);
-        let (all, refused) = runs.get();
-        runs.set((all + walk.runs.0, refused + walk.runs.1));
+        let [walks, all, refused] = runs.get();
+        runs.set([walks + 1, all + walk.runs.0, refused + walk.runs.1]);
         add(&mut coverage.borrow_mut(), walk.coverage);
         taken.map_err(|broken| TestCaseError::fail(broken.to_string()))
     });
@@ -107,10 +107,10 @@ fn an_edited_fleet_keeps_the_law() {
     let first = number("ISTHMUS_SEED", if count > WALKS { chance } else { 13 });
     let seeds = number("ISTHMUS_SEEDS", 1);
     let next = AtomicU64::new(first);
-    let (all, failed) = (Mutex::new((Coverage::new(), (0, 0))), AtomicU64::new(0));
+    let (all, failed) = (Mutex::new((Coverage::new(), [0; 3])), AtomicU64::new(0));
     let one = |seed: u64| {
         println!("{count} walks, ISTHMUS_SEED={seed}");
-        let (coverage, runs) = (RefCell::default(), Cell::new((0, 0)));
+        let (coverage, runs) = (RefCell::default(), Cell::new([0; 3]));
         if let Some(Shortest { clusters, is_joined, argo, steps, why }) = walks(count, seed, &coverage, &runs) {
             failed.fetch_add(1, Ordering::Relaxed);
             println!("seed {seed} BROKEN {why}\n  walk({clusters}, {is_joined}, {argo}, &{steps:?})");
@@ -118,7 +118,7 @@ fn an_edited_fleet_keeps_the_law() {
         }
         let mut all = all.lock().unwrap();
         add(&mut all.0, coverage.into_inner());
-        all.1 = (all.1.0 + runs.get().0, all.1.1 + runs.get().1);
+        all.1.iter_mut().zip(runs.get()).for_each(|(all, one)| *all += one);
     };
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + seeds) {
@@ -127,9 +127,9 @@ fn an_edited_fleet_keeps_the_law() {
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let (coverage, runs) = all.into_inner().unwrap();
+    let (coverage, [walks, runs, refused]) = all.into_inner().unwrap();
     print_coverage(&coverage);
-    println!("{} runs, of which {} were refused", runs.0, runs.1);
+    println!("{walks} walks, {runs} runs, of which {refused} were refused");
     assert_eq!(failed.into_inner(), 0, "seeds with a broken law");
 }
 
