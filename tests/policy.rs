@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use isthmus::roles::api::headers;
-use isthmus::roles::api::headers::HeaderRefused;
+use isthmus::roles::api::headers::{Accept, HeaderRefused};
 use isthmus::roles::api::request::{ApiRequest, RequestError, Resource, Verb};
 use isthmus::roles::api::synthetic::Synthetic;
 use isthmus::roles::proxy::policy::{Admitted, Denied, Policy};
@@ -24,7 +24,11 @@ fn peer(namespaces: &[&str]) -> PeerEntry {
 }
 
 fn policy() -> Policy {
-    Policy { trust_domain: "west.example".parse().unwrap(), istio_namespace: "istio-system".parse().unwrap() }
+    Policy {
+        trust_domain: "west.example".parse().unwrap(),
+        istio_namespace: "istio-system".parse().unwrap(),
+        network: Some("network-west".parse().unwrap()),
+    }
 }
 
 fn parse(url: &str) -> Result<ApiRequest, RequestError> {
@@ -39,8 +43,7 @@ fn verdict(url: &str, peer: &PeerEntry) -> String {
         Ok(request) => match policy().admit(&request, peer, 1800) {
             Err(denied) => format!("denied: {denied}"),
             Ok(Admitted::Forward(forward)) => {
-                let hidden = if forward.hide_network { " (json, network hidden)" } else { "" };
-                format!("forward {}{hidden}", forward.path_and_query)
+                format!("forward {}", forward.path_and_query)
             }
             Ok(Admitted::Synthetic(synthetic)) => {
                 format!("made here: {}", String::from_utf8_lossy(&synthetic.answer(&request).body).trim())
@@ -319,7 +322,7 @@ proptest! {
                 incoming.append(name, value);
             }
         }
-        if let Ok(outgoing) = headers::upstream(&incoming, false) {
+        if let Ok(outgoing) = headers::upstream(&incoming, Accept::AsAsked) {
             for name in outgoing.keys() {
                 prop_assert!(["accept", "accept-encoding", "if-none-match", "user-agent"].contains(&name.as_str()), "{}", name);
             }
@@ -371,7 +374,7 @@ fn headers_that_claim_or_change_anything_are_refused() {
                 .collect();
             for value in ["", "admin", "system:masters", "admin, system:masters"] {
                 let headers = header_map(&[("accept", "application/json"), (&spelled, value)]);
-                assert_eq!(headers::upstream(&headers, false), Err(HeaderRefused::Identity), "{spelled}");
+                assert_eq!(headers::upstream(&headers, Accept::AsAsked), Err(HeaderRefused::Identity), "{spelled}");
                 refused += 1;
             }
         }
@@ -402,12 +405,12 @@ fn headers_that_claim_or_change_anything_are_refused() {
         ("te", "trailers, chunked", HeaderRefused::Upgrade),
     ];
     for (name, value, why) in others {
-        assert_eq!(headers::upstream(&header_map(&[(name, value)]), false), Err(why), "{name}: {value}");
+        assert_eq!(headers::upstream(&header_map(&[(name, value)]), Accept::AsAsked), Err(why), "{name}: {value}");
         refused += 1;
     }
     for name in ["accept", "user-agent", "if-none-match"] {
         let twice = header_map(&[(name, "a"), (name, "b")]);
-        assert_eq!(headers::upstream(&twice, false), Err(HeaderRefused::Twice), "{name}");
+        assert_eq!(headers::upstream(&twice, Accept::AsAsked), Err(HeaderRefused::Twice), "{name}");
     }
     assert!(refused >= 250, "{refused}");
 }
@@ -425,7 +428,7 @@ fn exactly_these_headers_go_on_and_come_back() {
         ("user-agent", &"a".repeat(300)),
         ("x-anything", "y"),
     ]);
-    let mut outgoing = headers::upstream(&incoming, false).unwrap();
+    let mut outgoing = headers::upstream(&incoming, Accept::AsAsked).unwrap();
     headers::impersonate(&mut outgoing, &"1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse().unwrap());
     let agent = "a".repeat(200);
     let mut pairs: Vec<(&str, &str)> =
@@ -439,7 +442,7 @@ fn exactly_these_headers_go_on_and_come_back() {
         ("user-agent", agent.as_str()),
     ];
     assert_eq!(pairs, wanted);
-    assert_eq!(headers::upstream(&incoming, true).unwrap()["accept"], "application/json");
+    assert_eq!(headers::upstream(&incoming, Accept::Json).unwrap()["accept"], "application/json");
 
     let answered = header_map(&[
         ("content-type", "application/json"),

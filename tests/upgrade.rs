@@ -11,8 +11,19 @@ fn the_checkout_of_0_1_0_is_what_its_specs_ask_for() {
     let checkout = Checkout::of(&fixture);
     let before = checkout.output();
     assert!(before.len() > 800, "{} files of lock, tree and values", before.len());
+    // what peers may read is shown in the cluster's own network, which the api-proxy is told since
+    checkout.engine(&["apply", "--locked"]).done();
+    let after = checkout.output();
+    assert!(before.keys().eq(after.keys()), "apply --locked wrote or deleted a file");
+    let mut networks = 0;
+    for (path, old) in &before {
+        let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(&after[path]));
+        let kept: Vec<&str> = new.lines().filter(|line| !line.contains("\"network\":\"network-")).collect();
+        let added = new.lines().count() - kept.len();
+        networks += added;
+        assert!(old == new || (added == 1 && old.lines().eq(kept)), "{} has changed", path.display());
+    }
+    assert_eq!(networks, 15, "one for each cluster that has peers of ours");
     let plan = checkout.engine(&["plan", "--locked", "--detailed-exitcode"]);
     assert_eq!((plan.code, plan.stdout.contains("\nNo changes.")), (0, true), "{plan}");
-    checkout.engine(&["apply", "--locked"]).done();
-    assert!(before == checkout.output(), "apply --locked changed a file");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame};
+use serde_json::error::Category;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -46,6 +47,35 @@ pub enum BreakOff {
     /// Its body did.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// What it sent is not what it was asked for.
+    #[error(transparent)]
+    Misread(#[from] Misread),
+}
+
+/// Why bytes cannot be changed on their way. None says what was found: it may be what nobody is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Misread {
+    /// Not JSON.
+    #[error("expected JSON, found something else")]
+    Syntax,
+    /// JSON of another shape.
+    #[error("expected what was asked for, found JSON of another shape")]
+    Shape,
+    /// An object that is too long.
+    #[error("expected at most {0} bytes of an object, found more")]
+    TooLarge(usize),
+    /// The end came too early.
+    #[error("it ended within an object")]
+    Incomplete,
+}
+
+impl From<serde_json::Error> for Misread {
+    fn from(error: serde_json::Error) -> Self {
+        match error.classify() {
+            Category::Data => Self::Shape,
+            Category::Io | Category::Syntax | Category::Eof => Self::Syntax,
+        }
+    }
 }
 
 /// What came of a stream.
@@ -129,9 +159,9 @@ impl Border {
 /// Changes bytes on their way.
 pub trait Change: Send + 'static {
     /// The next piece as it goes on; what is held back comes with a later one.
-    fn push(&mut self, piece: Bytes) -> Bytes;
+    fn push(&mut self, piece: Bytes) -> Result<Bytes, Misread>;
     /// What was still held back.
-    fn finish(&mut self) -> Bytes;
+    fn finish(&mut self) -> Result<Bytes, Misread>;
 }
 
 /// Changes nothing.
@@ -139,12 +169,12 @@ pub trait Change: Send + 'static {
 pub struct AsIs;
 
 impl Change for AsIs {
-    fn push(&mut self, piece: Bytes) -> Bytes {
-        piece
+    fn push(&mut self, piece: Bytes) -> Result<Bytes, Misread> {
+        Ok(piece)
     }
 
-    fn finish(&mut self) -> Bytes {
-        Bytes::new()
+    fn finish(&mut self) -> Result<Bytes, Misread> {
+        Ok(Bytes::new())
     }
 }
 
@@ -159,13 +189,13 @@ pub struct Bounds {
     pub framing: Framing,
 }
 
-/// Passes a body on. `due` ends it in good order, `revoked` at once; `ended` hears how it went, after which everything that
-/// `ended` owns is dropped.
+/// Passes a body on. `due` ends it in good order, with the last event that it gives, `revoked` at once; `ended` hears how it
+/// went, after which everything that `ended` owns is dropped.
 pub fn pass(
     body: Body,
     mut change: impl Change,
     bounds: Bounds,
-    due: impl Future<Output = ()> + Send + 'static,
+    due: impl Future<Output = Bytes> + Send + 'static,
     revoked: impl Future<Output = ()> + Send + 'static,
     ended: impl FnOnce(Outcome) + Send + 'static,
 ) -> Body {
@@ -193,24 +223,26 @@ async fn run(
     mut body: Body,
     change: &mut impl Change,
     bounds: &Bounds,
-    due: impl Future<Output = ()>,
+    due: impl Future<Output = Bytes>,
     revoked: impl Future<Output = ()>,
     sender: &mpsc::Sender<Bytes>,
     bytes: &mut u64,
 ) -> Ended {
     let mut border = Border::new(bounds.framing.clone());
     let (mut due, mut revoked) = (std::pin::pin!(due), std::pin::pin!(revoked));
-    let mut is_due = false;
+    let mut last_event = None;
     loop {
-        if is_due && border.clean {
-            return Ended::Due;
+        if border.clean
+            && let Some(event) = last_event.take()
+        {
+            return send(event, bounds, revoked.as_mut(), sender, bytes).await.err().unwrap_or(Ended::Due);
         }
         let frame = tokio::select! {
             biased;
             () = revoked.as_mut() => return Ended::Revoked,
             () = sender.closed() => return Ended::Left,
-            () = due.as_mut(), if !is_due => {
-                is_due = true;
+            event = due.as_mut(), if last_event.is_none() => {
+                last_event = Some(event);
                 continue;
             }
             // events that are not whole when the time is over would be half an answer
@@ -219,7 +251,7 @@ async fn run(
             }
             frame = body.frame() => frame,
         };
-        let (piece, last) = match frame {
+        let (changed, last) = match frame {
             None => (change.finish(), true),
             Some(Err(error)) => return Ended::Broken(error.into()),
             Some(Ok(frame)) => match frame.into_data() {
@@ -227,18 +259,13 @@ async fn run(
                 Err(_trailers) => continue,
             },
         };
-        if !piece.is_empty() {
-            border.pass(&piece);
-            *bytes += piece.len() as u64;
-            tokio::select! {
-                biased;
-                () = revoked.as_mut() => return Ended::Revoked,
-                sent = timeout(bounds.stall, sender.send(piece)) => match sent {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_gone)) => return Ended::Left,
-                    Err(_elapsed) => return Ended::Stalled,
-                },
-            }
+        let piece = match changed {
+            Ok(piece) => piece,
+            Err(misread) => return Ended::Broken(misread.into()),
+        };
+        border.pass(&piece);
+        if let Err(ended) = send(piece, bounds, revoked.as_mut(), sender, bytes).await {
+            return ended;
         }
         if last {
             return if border.framing == Framing::Whole || border.clean {
@@ -247,6 +274,29 @@ async fn run(
                 Ended::Broken(BreakOff::WithinEvent)
             };
         }
+    }
+}
+
+/// Hands a piece over to the reader.
+async fn send(
+    piece: Bytes,
+    bounds: &Bounds,
+    revoked: Pin<&mut impl Future<Output = ()>>,
+    sender: &mpsc::Sender<Bytes>,
+    bytes: &mut u64,
+) -> Result<(), Ended> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    *bytes += piece.len() as u64;
+    tokio::select! {
+        biased;
+        () = revoked => Err(Ended::Revoked),
+        sent = timeout(bounds.stall, sender.send(piece)) => match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_gone)) => Err(Ended::Left),
+            Err(_elapsed) => Err(Ended::Stalled),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyId, PublicKey};
-use crate::types::name::{ClusterName, ClusterUuid, Namespace, Revision};
+use crate::types::name::{ClusterName, ClusterUuid, Namespace, NetworkName, Revision};
 use crate::types::time::optional_seconds;
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
@@ -39,6 +39,9 @@ pub struct PeersFile {
     /// Rises with each run that changed what others use of the cluster itself; 0: none did since serials are written.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub entry: u64,
+    /// The cluster's own network, by which its peers know it; absent while it is not known, or since nobody wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
     /// Keys that read in the cluster's own name: the engine's.
     #[serde(rename = "self", default)]
     pub own: OwnKeys,
@@ -116,7 +119,7 @@ pub enum PeersError {
 impl PeersFile {
     /// A file that admits nobody.
     pub fn empty() -> Self {
-        Self { version: PEERS_VERSION, serial: 0, entry: 0, own: OwnKeys::default(), peers: Vec::new() }
+        Self { version: PEERS_VERSION, serial: 0, entry: 0, network: None, own: OwnKeys::default(), peers: Vec::new() }
     }
 
     /// Reads the file.

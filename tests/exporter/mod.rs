@@ -120,6 +120,7 @@ fn published() -> Published {
             serial: 0,
             entry: 0,
             version: PEERS_VERSION,
+            network: None,
             own: OwnKeys { keys: vec![authn("ci", ENGINE, &[SCOPE])] },
             peers: vec![
                 peer("north", NORTH, vec![authn("north-1", NORTH_KEY, &all), authn("api", API_ONLY, &[Scope::Api])]),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod process;
+mod projected;
 mod streams;
 
 use std::io::Write;
@@ -75,7 +76,11 @@ fn south() -> Value {
 }
 
 fn peers(peers: &[Value]) -> String {
-    json!({"version": 1, "self": {"keys": [authn("own", ENGINE, &["private-multicluster"])]}, "peers": peers})
+    peers_in(Some("network-west"), peers)
+}
+
+fn peers_in(network: Option<&str>, peers: &[Value]) -> String {
+    json!({"version": 1, "network": network, "self": {"keys": [authn("own", ENGINE, &["private-multicluster"])]}, "peers": peers})
         .to_string()
 }
 

@@ -91,7 +91,11 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     let joined = reader.known.and_then(|known| known.joined_with()).map(|joined| serde_json::to_string(&joined.kept()));
     let joined = joined.transpose().map_err(internal)?.map(|joined| format!("\"{JOINED_WITH}\":{joined},\n"));
     let joined = joined.unwrap_or_default();
-    let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}\"self\":{own},\n\"peers\":");
+    // what a WorkloadEntry of the cluster is shown with: reviewed, unlike a label of one of its namespaces
+    let network = reader.known.and_then(|known| known.network());
+    let network = network.map(|network| serde_json::to_string(&network)).transpose().map_err(internal)?;
+    let network = network.map(|network| format!("\"network\":{network},\n")).unwrap_or_default();
+    let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}{network}\"self\":{own},\n\"peers\":");
     let peers = reader.links.iter().map(|link| link.peer.entry.clone());
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Piece::list(head, peers))]));
     if !reader.links.is_empty() {

@@ -35,23 +35,35 @@ pub enum HeaderRefused {
     /// A value that cannot be passed on.
     #[error("a header with a value that cannot be passed on")]
     Value,
+    /// It takes no JSON.
+    #[error("an Accept without JSON, the one form in which peers are answered")]
+    NotAcceptable,
 }
 
-/// The headers of a request as they go on, without who asks. `json`: nothing but JSON can be used.
-pub fn upstream(incoming: &HeaderMap, json: bool) -> Result<HeaderMap, HeaderRefused> {
+/// In which form an answer is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// As the request does.
+    AsAsked,
+    /// JSON, of whole objects or of their metadata, whichever the request names first.
+    Json,
+}
+
+/// The headers of a request as they go on, without who asks.
+pub fn upstream(incoming: &HeaderMap, form: Accept) -> Result<HeaderMap, HeaderRefused> {
     for (name, value) in incoming {
         judge(name, value)?;
     }
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let accept = single(incoming, &ACCEPT)?;
-    if json {
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    } else if let Some(accept) = accept {
-        if accept.len() > MAX_ACCEPT {
-            return Err(HeaderRefused::Value);
-        }
-        headers.insert(ACCEPT, accept.clone());
+    if accept.is_some_and(|accept| accept.len() > MAX_ACCEPT) {
+        return Err(HeaderRefused::Value);
+    }
+    match (form, accept) {
+        (Accept::Json, accept) => drop(headers.insert(ACCEPT, json_of(accept)?)),
+        (Accept::AsAsked, Some(accept)) => drop(headers.insert(ACCEPT, accept.clone())),
+        (Accept::AsAsked, None) => {}
     }
     if let Some(tag) = single(incoming, &IF_NONE_MATCH)? {
         headers.insert(IF_NONE_MATCH, tag.clone());
@@ -61,6 +73,32 @@ pub fn upstream(incoming: &HeaderMap, json: bool) -> Result<HeaderMap, HeaderRef
         headers.insert(USER_AGENT, HeaderValue::from_bytes(&agent).map_err(|_| HeaderRefused::Value)?);
     }
     Ok(headers)
+}
+
+/// The first form of JSON that a request takes. istiod names protobuf before it, kubectl a `Table`; both take JSON as well
+/// (k8s.io/apiserver `pkg/endpoints/handlers/negotiation` reads them in this order, too).
+fn json_of(accept: Option<&HeaderValue>) -> Result<HeaderValue, HeaderRefused> {
+    const WHOLE: &str = "application/json";
+    let Some(accept) = accept else { return Ok(HeaderValue::from_static(WHOLE)) };
+    let accept = accept.to_str().map_err(|_| HeaderRefused::Value)?;
+    let form = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let values: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
+        let value = |key: &str| values.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        let takes = ["application/json", "application/*", "*/*"].contains(&kind) && value("q") != Some("0");
+        match (value("as"), value("g"), value("v")) {
+            (None, ..) if takes => Some(WHOLE),
+            (Some("PartialObjectMetadata"), Some("meta.k8s.io"), Some("v1")) if takes => {
+                Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+            }
+            (Some("PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) if takes => {
+                Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+            }
+            _ => None,
+        }
+    };
+    accept.split(',').find_map(form).map(HeaderValue::from_static).ok_or(HeaderRefused::NotAcceptable)
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, HeaderRefused> {

@@ -71,10 +71,23 @@ fn reason(status: StatusCode) -> &'static str {
         StatusCode::FORBIDDEN => "Forbidden",
         StatusCode::NOT_FOUND => "NotFound",
         StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::NOT_ACCEPTABLE => "NotAcceptable",
+        StatusCode::CONFLICT => "Conflict",
+        StatusCode::GONE => "Expired",
+        StatusCode::INTERNAL_SERVER_ERROR => "InternalError",
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
         StatusCode::GATEWAY_TIMEOUT => "Timeout",
         _ => "ServiceUnavailable",
     }
+}
+
+/// The last event of a watch whose client is to list again, since what it has is no longer what it would be given.
+pub(crate) fn expired() -> Bytes {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
+        "message": "what is shared has changed; list it again",
+    });
+    Bytes::from(format!("{}\n", json!({ "type": "ERROR", "object": status })))
 }
 
 /// A body that gives these bytes and then says nothing.

@@ -3,27 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Collected, Limited};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::roles::api::headers;
 use crate::roles::api::request;
-use crate::roles::api::status::idling;
+use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::proxy::audit::Record;
-use crate::roles::proxy::hide::HideNetwork;
 use crate::roles::proxy::judge::Asked;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
+use crate::roles::proxy::projection::{self, Form, Shown};
 use crate::roles::proxy::refusal::Refusal;
 use crate::roles::proxy::state::Proxy;
-use crate::server::stream::{AsIs, Bounds, Ended, Framing, Outcome, pass};
+use crate::server::stream::{AsIs, Bounds, BreakOff, Ended, Framing, Outcome, pass};
 use crate::server::{Body, nothing, whole};
 use crate::types::key::PublicKey;
-use crate::types::name::ClusterUuid;
+use crate::types::name::{ClusterUuid, NetworkName};
 
+/// Most bytes of an answer that says why there is none.
+const MAX_STATUS: usize = 64 * 1024;
 /// How long the apiserver gets to end a watch by itself after its time.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -62,9 +66,17 @@ impl Proxy {
             return Err(Refusal::OwnCredential);
         }
         let (head, body) = response.into_parts();
+        let answered = headers::answer(&head.headers);
+        let is_json = is_json(&answered);
+        let body = match head.status {
+            StatusCode::OK if is_json => body,
+            StatusCode::OK => return Err(Refusal::NotJson),
+            StatusCode::NOT_MODIFIED => nothing(),
+            status => return Ok(failed(status, &answered, body, asked.head_only, self.limits.request).await),
+        };
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
-        *response.headers_mut() = headers::answer(&head.headers);
+        *response.headers_mut() = answered;
         Ok(response)
     }
 
@@ -81,26 +93,77 @@ impl Proxy {
         let bounds = Bounds { until: Instant::now() + lasts, stall: self.limits.stall, framing };
         // watches that end together come back together, so they end one after the other
         let (stopping, spread) = (self.stopping.clone(), self.limits.drain * u32::try_from(id % 16).unwrap_or(0) / 20);
+        let changed = network_changed(self.admission.clone(), asked.network.clone());
+        let shows_network = asked.request.resource().is_some_and(Shown::depends_on_network);
         let due = async move {
-            stopping.requested().await;
-            sleep(spread).await;
+            tokio::select! {
+                () = async { stopping.requested().await; sleep(spread).await } => Bytes::new(),
+                () = changed, if shows_network => expired(),
+            }
         };
-        let hide = matches!(&asked.admitted, Admitted::Forward(Forward { hide_network: true, .. }));
+        let projection = match &asked.admitted {
+            Admitted::Forward(Forward { shown, .. }) if response.status() == StatusCode::OK && !asked.head_only => {
+                let form = match asked.request.verb {
+                    request::Verb::Get => Form::Object,
+                    request::Verb::List => Form::List,
+                    request::Verb::Watch => Form::Watch,
+                };
+                Some(shown.projection(form))
+            }
+            Admitted::Forward(_) | Admitted::Synthetic(_) => None,
+        };
         let revoked = revoked(self.admission.clone(), asked.peer.clone(), asked.key.clone());
         let (audit, clock, place) = (self.audit.clone(), self.clock.clone(), asked.place);
         let ended = move |outcome: Outcome| {
             drop(place);
-            if watch {
+            let misread = matches!(outcome.ended, Ended::Broken(BreakOff::Misread(_)));
+            if watch || misread {
                 audit.note(&ended_record(record, &outcome, clock().to_string()));
             }
         };
-        response.map(|body| {
-            if hide {
-                pass(body, HideNetwork::default(), bounds, due, revoked, ended)
-            } else {
-                pass(body, AsIs, bounds, due, revoked, ended)
-            }
+        response.map(|body| match projection {
+            Some(projection) => pass(body, projection, bounds, due, revoked, ended),
+            None => pass(body, AsIs, bounds, due, revoked, ended),
         })
+    }
+}
+
+/// Whether an answer is JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// An answer that is none: its `Status`, or one that is made here where the apiserver gives none that can be read.
+async fn failed(
+    status: StatusCode,
+    answered: &HeaderMap,
+    body: Body,
+    head_only: bool,
+    patience: Duration,
+) -> Response<Body> {
+    let said = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;
+    let said = said.ok().and_then(Result::ok).map(Collected::to_bytes).filter(|_| is_json(answered));
+    let said = said.and_then(|text| projection::status(&text).ok());
+    let mut response = match said {
+        Some(text) => Response::new(whole(text)),
+        None => Refused::new(status, format!("the apiserver answered {}", status.as_u16())).response(),
+    };
+    if head_only {
+        *response.body_mut() = nothing();
+    }
+    *response.status_mut() = status;
+    for (name, value) in answered.iter().filter(|(name, _)| **name != CONTENT_TYPE) {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Waits until the cluster's network is another one.
+async fn network_changed(mut admission: watch::Receiver<Arc<Admission>>, network: Option<NetworkName>) {
+    if admission.wait_for(|admission| admission.network() != network.as_ref()).await.is_err() {
+        future::pending::<()>().await;
     }
 }
 
@@ -111,6 +174,7 @@ fn ended_record(record: Record, outcome: &Outcome, time: String) -> Record {
         Ended::Left => "the peer ended it".to_owned(),
         Ended::Stalled => "the peer took nothing for too long".to_owned(),
         Ended::Revoked => "the peer or its key is no longer admitted".to_owned(),
+        Ended::Broken(BreakOff::Misread(why)) => format!("the apiserver's answer cannot be read: {why}"),
         Ended::Broken(why) => format!("the apiserver broke off: {why}"),
     };
     let milliseconds = u64::try_from(outcome.lasted.as_millis()).unwrap_or(u64::MAX);

@@ -7,17 +7,17 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use crate::roles::api::headers;
+use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::proxy::audit::Record;
 use crate::roles::proxy::metrics::{OfPeer, Used};
-use crate::roles::proxy::policy::{Admitted, Forward, Policy};
+use crate::roles::proxy::policy::{Admitted, Policy};
 use crate::roles::proxy::refusal::Refusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::WatchPlace;
 use crate::server::limits::client_address;
 use crate::types::key::PublicKey;
-use crate::types::name::ClusterUuid;
+use crate::types::name::{ClusterUuid, NetworkName};
 use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, Scope, verify};
 
@@ -34,6 +34,8 @@ pub(super) struct Asked {
     /// How long a watch may last.
     pub(super) seconds: u64,
     pub(super) place: Option<WatchPlace<ClusterUuid>>,
+    /// The cluster's network as the answer will show it.
+    pub(super) network: Option<NetworkName>,
 }
 
 impl Proxy {
@@ -80,11 +82,13 @@ impl Proxy {
         }
         let left = verified.claims.exp.since(now).as_secs().max(1);
         let seconds = self.limits.watch.as_secs().min(left).max(1);
-        let policy =
-            Policy { trust_domain: admission.trust_domain.clone(), istio_namespace: admission.istio_namespace.clone() };
+        let policy = Policy {
+            trust_domain: admission.trust_domain.clone(),
+            istio_namespace: admission.istio_namespace.clone(),
+            network: admission.network().cloned(),
+        };
         let admitted = policy.admit(&request, entry, seconds)?;
-        let json = matches!(&admitted, Admitted::Forward(Forward { hide_network: true, .. }));
-        let headers = headers::upstream(&head.headers, json)?;
+        let headers = headers::upstream(&head.headers, Accept::Json)?;
         let place = if request.verb == request::Verb::Watch {
             let gauge = self.counts.watches.get_or_create(&OfPeer { peer: entry.name.to_string() }).clone();
             let taken = self.watches.take(&peer, &self.limits, gauge);
@@ -93,6 +97,7 @@ impl Proxy {
             None
         };
         let name = entry.name.to_string();
-        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place })
+        let network = policy.network;
+        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place, network })
     }
 }

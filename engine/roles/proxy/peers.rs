@@ -9,7 +9,7 @@ use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Data, Source, watch_config_map};
 use crate::roles::role::Role;
 use crate::types::key::PublicKey;
-use crate::types::name::{ClusterUuid, Namespace, TrustDomain};
+use crate::types::name::{ClusterUuid, Namespace, NetworkName, TrustDomain};
 use crate::types::token::{KeyLookup, Scope};
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity, IdentityError};
 use crate::wire::peers::{PEERS, PEERS_FILE, PeerEntry, PeersError, PeersFile};
@@ -32,6 +32,11 @@ impl Admission {
     pub fn admits(&self, peer: &ClusterUuid, key: &PublicKey) -> bool {
         self.peer(peer)
             .is_some_and(|entry| entry.keys.iter().any(|known| known.pem == *key && known.scopes.contains(&Scope::Api)))
+    }
+
+    /// The cluster's own network; while it is not known, no `WorkloadEntry` is shown.
+    pub fn network(&self) -> Option<&NetworkName> {
+        self.peers.as_ref()?.network.as_ref()
     }
 
     /// A peer. The cluster itself is none, whatever the file says: its own keys open no apiserver.
@@ -90,7 +95,10 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
             let read = read_peers(&peers.one());
             health.set("peers", &read);
             if let Ok(file) = read {
-                admission.peers = Some(file);
+                let before = admission.peers.replace(file).map(|file| file.network);
+                if before.as_ref() != Some(&admission.network().cloned()) {
+                    tell_network(admission.network());
+                }
             }
             sender.send_if_modified(|current| {
                 let changed = **current != admission;
@@ -106,6 +114,17 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
         }
     });
     receiver
+}
+
+fn tell_network(network: Option<&NetworkName>) {
+    if let Some(network) = network {
+        tracing::info!(%network, "peers see WorkloadEntries in this network");
+    } else {
+        tracing::warn!(
+            "ConfigMap {PEERS} does not name the cluster's network, so peers see no WorkloadEntry; \
+             `engine apply` writes it once the cluster publishes it"
+        );
+    }
 }
 
 /// Why it is not known who may ask, or whom they ask.

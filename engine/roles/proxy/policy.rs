@@ -2,13 +2,13 @@
 //!
 //! | resource | group | answer |
 //! |---|---|---|
-//! | `namespaces`, `nodes`, `pods`, `services` | core | the apiserver's |
-//! | `endpointslices` | `discovery.k8s.io` | the apiserver's |
-//! | `customresourcedefinitions` | `apiextensions.k8s.io` | the apiserver's |
-//! | `gateways` | `gateway.networking.k8s.io` | the apiserver's |
-//! | `workloadentries` | `networking.istio.io` | the apiserver's |
-//! | `serviceexports`, `serviceimports` | `multicluster.x-k8s.io` | the apiserver's |
-//! | `/api` | | the apiserver's; peers probe with it |
+//! | `namespaces`, `nodes`, `pods`, `services` | core | the apiserver's, projected |
+//! | `endpointslices` | `discovery.k8s.io` | the apiserver's, projected |
+//! | `customresourcedefinitions` | `apiextensions.k8s.io` | the apiserver's, projected |
+//! | `workloadentries` | `networking.istio.io` | the apiserver's, projected; none while the own network is not known |
+//! | `serviceexports`, `serviceimports` | `multicluster.x-k8s.io` | the apiserver's, projected |
+//! | `/api` | | the apiserver's, projected; peers probe with it |
+//! | `gateways` | `gateway.networking.k8s.io` | lists and watches: always empty, made here |
 //! | `secrets` | core | lists and watches: always empty, made here |
 //! | `configmaps` | core | the reader's mesh configuration: the trust domain alone, made here |
 //!
@@ -22,13 +22,15 @@
 //! A peer that is shared `*` sees all namespaces. One that is shared some sees what is in them, asked for each by itself;
 //! what spans all namespaces, the list of them too, is denied, since nothing takes the others out of an answer.
 //!
-//! Services are asked as JSON and lose the label by which istiod would take them for gateways: such a gateway would
-//! override the one that is published (istio.io/istio `pilot/pkg/serviceregistry/kube/controller/network.go`).
+//! Of each object a peer is given what [`projection`](super::projection) lists. Neither does it learn the rest by asking for
+//! objects that have it: a selector may name what is shown, and nothing else. A Gateway of a peer would stand beside the
+//! reviewed one, or in its place (istio.io/istio `pilot/pkg/xds/endpoints/ep_filters.go`).
 
 use crate::istio::mesh_config::is_standard_config_map;
 use crate::roles::api::request::{ApiRequest, Resource, Target, Verb};
 use crate::roles::api::synthetic::Synthetic;
-use crate::types::name::{Namespace, TrustDomain};
+use crate::roles::proxy::projection::Shown;
+use crate::types::name::{Namespace, NetworkName, TrustDomain};
 use crate::wire::peers::PeerEntry;
 use crate::wire::shared::Shared;
 
@@ -39,6 +41,8 @@ pub struct Policy {
     pub trust_domain: TrustDomain,
     /// Where a peer is taken to have its istiod while it does not say.
     pub istio_namespace: Namespace,
+    /// Its network, which is that of all its `WorkloadEntries`.
+    pub network: Option<NetworkName>,
 }
 
 /// An answer to a request that may be asked.
@@ -59,8 +63,8 @@ pub struct Forward {
     pub watch: bool,
     /// Its answer may be long.
     pub list: bool,
-    /// Its answer has to be JSON without the label `topology.istio.io/network`.
-    pub hide_network: bool,
+    /// What of its answer is given.
+    pub shown: Shown,
 }
 
 /// Why a request may not be asked.
@@ -81,6 +85,9 @@ pub enum Denied {
     /// All namespaces at once, of which the peer may not see all.
     #[error("not all namespaces are shared with this peer")]
     AllNamespaces,
+    /// Objects that have something which is not shown of them.
+    #[error("a selector names what is not shared with peers")]
+    Selector,
     /// Secrets by name, or ConfigMaps that are not the reader's mesh configuration.
     #[error("secrets and configuration are not shared with peers")]
     Private,
@@ -90,7 +97,7 @@ impl Policy {
     /// Judges a request of a peer. `seconds`: how long a watch of it may last.
     pub fn admit(&self, request: &ApiRequest, peer: &PeerEntry, seconds: u64) -> Result<Admitted, Denied> {
         let resource = match &request.target {
-            Target::ApiVersions => return Ok(self.forward(request, false, seconds)),
+            Target::ApiVersions => return Ok(forward(request, Shown::of_api_versions(), seconds)),
             Target::Resource(resource) => resource,
         };
         if resource.subresource.is_some() {
@@ -105,30 +112,35 @@ impl Policy {
             ("", "configmaps") => self.mesh_config(request, resource, peer).map(Admitted::Synthetic),
             ("", "secrets") => Err(Denied::Private),
             (group, name) => {
-                let namespaced = Shared::of(group, name).ok_or(Denied::Resource)?.namespaced;
+                let Shared { namespaced, may_be_empty, .. } = *Shared::of(group, name).ok_or(Denied::Resource)?;
                 // a Namespace is judged as what is in it
                 let (within, namespaced) = match (group, name) {
                     ("", "namespaces") if resource.namespace.is_none() => (&resource.name, true),
                     _ => (&resource.namespace, namespaced),
                 };
                 match within {
-                    Some(_) if !namespaced => Err(Denied::Resource),
-                    Some(namespace) if !shares(peer, namespace) => Err(Denied::Namespace),
-                    None if namespaced && !shares(peer, "*") => Err(Denied::AllNamespaces),
-                    _ => Ok(self.forward(request, (group, name) == ("", "services"), seconds)),
+                    Some(_) if !namespaced => return Err(Denied::Resource),
+                    Some(namespace) if !shares(peer, namespace) => return Err(Denied::Namespace),
+                    None if namespaced && !shares(peer, "*") => return Err(Denied::AllNamespaces),
+                    _ => {}
                 }
+                let Some(shown) = Shown::of(group, name, self.network.as_ref()) else {
+                    return match may_be_empty {
+                        Some(_) if request.verb != Verb::Get => {
+                            Ok(Admitted::Synthetic(Synthetic::empty_list(resource)))
+                        }
+                        _ => Err(Denied::Resource),
+                    };
+                };
+                if resource.name.as_ref().is_some_and(|name| !shown.may_be_named(name)) {
+                    return Err(Denied::Resource);
+                }
+                if !shown.may_be_selected(&request.query) {
+                    return Err(Denied::Selector);
+                }
+                Ok(forward(request, shown, seconds))
             }
         }
-    }
-
-    #[allow(clippy::unused_self, reason = "how a request goes on belongs to the policy")]
-    fn forward(&self, request: &ApiRequest, hide_network: bool, seconds: u64) -> Admitted {
-        Admitted::Forward(Forward {
-            path_and_query: request.path_and_query(seconds),
-            watch: request.verb == Verb::Watch,
-            list: request.verb == Verb::List,
-            hide_network,
-        })
     }
 
     /// istiod watches ConfigMap `istio` or `istio-<revision>` of its own namespace by a field selector.
@@ -143,6 +155,12 @@ impl Policy {
             _ => Err(Denied::Private),
         }
     }
+}
+
+fn forward(request: &ApiRequest, shown: Shown, seconds: u64) -> Admitted {
+    let path_and_query = request.path_and_query(seconds);
+    let (watch, list) = (request.verb == Verb::Watch, request.verb == Verb::List);
+    Admitted::Forward(Forward { path_and_query, watch, list, shown })
 }
 
 fn shares(peer: &PeerEntry, namespace: &str) -> bool {

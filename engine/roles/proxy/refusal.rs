@@ -57,6 +57,9 @@ pub(super) enum Refusal {
     /// The apiserver points elsewhere.
     #[error("the apiserver answered {}", .0.as_u16())]
     Redirected(StatusCode),
+    /// The apiserver answers in another form, of which nothing can be taken out.
+    #[error("the apiserver was asked for JSON and answered with something else")]
+    NotJson,
     /// The apiserver does not take the role's own token; passed on, it would read as if the peer's was refused.
     #[error("the apiserver refused the role's own credential")]
     OwnCredential,
@@ -74,6 +77,7 @@ impl Refusal {
             | Self::Unwritable(_)
             | Self::Upstream(_)
             | Self::Redirected(_)
+            | Self::NotJson
             | Self::OwnCredential => "failed",
         }
     }
@@ -94,12 +98,21 @@ impl Refusal {
             Self::Request(
                 RequestError::Path | RequestError::Key(_) | RequestError::Twice(_) | RequestError::Value(_),
             )
-            | Self::Headers(_) => Refused::new(StatusCode::BAD_REQUEST, "this request is not understood"),
+            | Self::Headers(
+                HeaderRefused::Identity
+                | HeaderRefused::Upgrade
+                | HeaderRefused::Body
+                | HeaderRefused::Twice
+                | HeaderRefused::Value,
+            ) => Refused::new(StatusCode::BAD_REQUEST, "this request is not understood"),
+            Self::Headers(HeaderRefused::NotAcceptable) => {
+                Refused::new(StatusCode::NOT_ACCEPTABLE, "peers are answered in JSON; accept application/json")
+            }
             Self::HeadOfWatch => Refused::new(StatusCode::METHOD_NOT_ALLOWED, "a watch has to be asked with GET"),
             Self::Denied(_) => Refused::new(StatusCode::FORBIDDEN, "this is not shared with peers"),
             Self::Unwritable(_) => Refused::new(StatusCode::BAD_REQUEST, "no such path"),
             Self::Upstream(UpstreamError::Timeout(_)) => Refused::new(StatusCode::GATEWAY_TIMEOUT, no_answer),
-            Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) => odd(),
+            Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) | Self::NotJson => odd(),
             Self::Upstream(
                 UpstreamError::Host { .. }
                 | UpstreamError::NoAddress

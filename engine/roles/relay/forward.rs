@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
-use crate::roles::api::headers;
+use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::status::idling;
 use crate::roles::api::synthetic::Synthetic;
@@ -99,7 +100,7 @@ impl Forwarder {
         let list = api.as_ref().is_some_and(|api| api.verb == Verb::List);
         let mut incoming = head.headers.clone();
         incoming.remove(AUTHORIZATION);
-        let headers = headers::upstream(&incoming, false)?;
+        let headers = headers::upstream(&incoming, Accept::AsAsked)?;
         let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let place = if watch { Some(self.peers.place(&peer).ok_or(Refusal::Full)?) } else { None };
         Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
@@ -173,6 +174,7 @@ impl Forwarder {
                 () = gone => {}
                 () = async { stopping.requested().await; sleep(spread).await } => {}
             }
+            Bytes::new()
         };
         let (peer, place) = (asked.peer.route.cluster_id.clone(), asked.place);
         let ended = move |outcome: crate::server::stream::Outcome| {

@@ -1,0 +1,66 @@
+//! How a table says what is shown of an object.
+
+/// A kind of object.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// The resource, as in a path.
+    pub resource: &'static str,
+    /// What is shown of each object.
+    pub fields: &'static [Field],
+}
+
+/// A field that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Its key in JSON.
+    pub name: &'static str,
+    /// What is shown of its value.
+    pub shape: Shape,
+    /// What reads it and for what; empty where those within it say so.
+    pub read_by: &'static str,
+}
+
+/// What is shown of a value. Where `null` stands, `null` is shown; any other value of another type is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A text, a number, or true or false.
+    Value,
+    /// The same, where it is one of these; else the object is not shown in which it stands, or does not stand.
+    OneOf(&'static [&'static str]),
+    /// A list of texts, numbers, or true or false.
+    Values,
+    /// A map of texts or numbers: all of it but these keys.
+    Entries {
+        /// Keys that are not shown.
+        but: &'static [&'static str],
+    },
+    /// A map of texts or numbers: these keys alone.
+    EntriesOf(&'static [&'static str]),
+    /// An object: these fields alone.
+    Object(&'static [Field]),
+    /// A list of objects: these fields of each.
+    Each(&'static [Field]),
+    /// The cluster's own network, whatever stands there and if nothing does. While it is not known, the object is not shown.
+    Network,
+}
+
+/// Whether the cluster's network is among these fields, or within them.
+pub(super) fn shows_network(fields: &[Field]) -> bool {
+    fields.iter().any(|field| match field.shape {
+        Shape::Network => true,
+        Shape::Object(fields) | Shape::Each(fields) => shows_network(fields),
+        Shape::Value | Shape::OneOf(_) | Shape::Values | Shape::Entries { .. } | Shape::EntriesOf(_) => false,
+    })
+}
+
+/// Whether an object of this name may be shown.
+pub(super) fn may_be_named(fields: &[Field], name: &str) -> bool {
+    let of = |fields: &[Field], name: &str| fields.iter().find(|field| field.name == name).map(|field| field.shape);
+    let Some(Shape::Object(metadata)) = of(fields, "metadata") else { return false };
+    match of(metadata, "name") {
+        Some(Shape::OneOf(names)) => names.contains(&name),
+        shape => shape.is_some(),
+    }
+}

@@ -1,0 +1,243 @@
+//! What of the apiserver's answers reaches a peer, over the wire.
+
+use super::*;
+
+const ENTRIES: &str = "/apis/networking.istio.io/v1/workloadentries";
+const WATCH: &str = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+
+fn pod(name: &str) -> Value {
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": { "name": name, "namespace": "shop", "resourceVersion": "7", "annotations": { "secret": "secret" },
+            "labels": { "app": "a", "topology.istio.io/network": "network-east" } },
+        "spec": { "nodeName": "n", "containers": [{ "name": "c", "env": [{ "name": "PASSWORD", "value": "secret" }] }] },
+        "status": { "podIP": "10.0.0.1", "message": "secret" },
+    })
+}
+
+fn shown(name: &str) -> Value {
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": { "name": name, "namespace": "shop", "resourceVersion": "7", "labels": { "app": "a" } },
+        "spec": { "nodeName": "n", "containers": [{}] },
+        "status": { "podIP": "10.0.0.1" },
+    })
+}
+
+fn entry(network: &str) -> Value {
+    json!({ "kind": "WorkloadEntry", "metadata": { "name": "vm" }, "spec": { "address": "192.0.2.7", "network": network } })
+}
+
+fn lines(text: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(text).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_peer_is_given_what_is_listed_in_whatever_form_it_asks() {
+    let script = |asked: &Asked| {
+        let is_gateway = asked.path.contains("gateways");
+        let items: Vec<Value> = if is_gateway { vec![json!({ "kind": "Gateway" })] } else { vec![pod("a"), pod("b")] };
+        let metadata = json!({ "resourceVersion": "9", "continue": "abc", "selfLink": "/x" });
+        let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items });
+        match asked.path.as_str() {
+            "/api/v1/namespaces/shop/pods/a" => Some(json_answer(200, &pod("a"))),
+            "/api/v1/nodes" => {
+                Some(answer(200, &[("content-type", "application/vnd.kubernetes.protobuf")], whole("k8s")))
+            }
+            "/api" => Some(json_answer(
+                200,
+                &json!({ "kind": "APIVersions", "versions": ["v1"],
+                "serverAddressByClientCIDRs": [{ "serverAddress": "192.0.2.1:6443" }] }),
+            )),
+            "/apis/multicluster.x-k8s.io/v1/serviceexports" => {
+                Some(answer(404, &[("content-type", "text/plain; charset=utf-8")], whole("404 page not found\n")))
+            }
+            "/api/v1/services" => Some(json_answer(
+                410,
+                &json!({ "kind": "Status", "status": "Failure", "reason": "Expired",
+                "message": "too old", "code": 410, "details": { "retryAfterSeconds": 3, "causes": [{ "message": "secret" }] } }),
+            )),
+            path => path.contains("pods").then(|| json_answer(200, &list)),
+        }
+    };
+    let world = world_with(limits(), script).await;
+    let (client, of_west) = (world.client().await, of_west());
+    let metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let partial = format!(
+        "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{metadata},application/json"
+    );
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io";
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    for (accept, upstream) in [
+        (None, Some("application/json")),
+        (Some("*/*"), Some("application/json")),
+        (Some("application/vnd.kubernetes.protobuf,application/json"), Some("application/json")),
+        (Some(partial.as_str()), Some(metadata)),
+        (Some(&*format!("{table},application/json")), Some("application/json")),
+        (Some(table), None),
+        (Some(protobuf), None),
+        (Some("application/cbor, application/yaml"), None),
+        (Some("application/json;q=0"), None),
+    ] {
+        let headers = [("authorization", of_west.as_str()), ("accept", accept.unwrap_or_default())];
+        let headers = if accept.is_some() { &headers[..] } else { &headers[..1] };
+        let before = world.apiserver.asked().len();
+        let response = client.whole(Method::GET, "/api/v1/pods", headers).await;
+        let Some(upstream) = upstream else {
+            assert_eq!(response.status(), StatusCode::NOT_ACCEPTABLE, "{accept:?}");
+            assert_eq!(
+                world.apiserver.asked().iter().skip(before).filter(|asked| asked.path.contains("pods")).count(),
+                0
+            );
+            continue;
+        };
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let list: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(
+            list,
+            json!({ "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "9", "continue": "abc" },
+                "items": [shown("a"), shown("b")] })
+        );
+        let asked = world.apiserver.asked().into_iter().rfind(|asked| asked.path == "/api/v1/pods").unwrap();
+        assert_eq!(asked.headers["accept"], upstream);
+    }
+    let one = world.get("/api/v1/namespaces/shop/pods/a", &of_west).await;
+    assert_eq!(serde_json::from_slice::<Value>(one.body()).unwrap(), shown("a"));
+    let probe = world.get("/api", &of_west).await;
+    assert_eq!(probe.body(), r#"{"kind":"APIVersions","versions":["v1"]}"#);
+    // an answer that is not JSON is none, and why there is none comes through
+    assert_eq!(world.get("/api/v1/nodes", &of_west).await.status(), StatusCode::BAD_GATEWAY);
+    let missing = world.get("/apis/multicluster.x-k8s.io/v1/serviceexports", &of_west).await;
+    assert_eq!(
+        (missing.status(), lines(missing.body())[0]["reason"].as_str()),
+        (StatusCode::NOT_FOUND, Some("NotFound"))
+    );
+    let expired = world.get("/api/v1/services", &of_west).await;
+    assert_eq!(
+        (expired.status().as_u16(), &lines(expired.body())[0]),
+        (
+            410,
+            &json!({ "kind": "Status", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410,
+            "details": { "retryAfterSeconds": 3 } })
+        )
+    );
+    // gateways are not even asked for
+    let gateways = "/apis/gateway.networking.k8s.io/v1/gateways";
+    let list = world.get(gateways, &of_west).await;
+    assert_eq!(lines(list.body())[0]["items"], json!([]));
+    let mut watch = client.send(Method::GET, &format!("{gateways}?{WATCH}"), &[("authorization", &of_west)]).await;
+    let bookmark = next(watch.body_mut()).await.unwrap().unwrap();
+    assert_eq!(lines(&bookmark)[0]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert!(world.apiserver.asked().iter().all(|asked| !asked.path.contains("gateways")));
+    // neither does a selector tell what is not shown
+    for query in ["labelSelector=topology.istio.io%2Fnetwork%3Da", "fieldSelector=spec.schedulerName%3Da"] {
+        assert_eq!(world.get(&format!("/api/v1/pods?{query}"), &of_west).await.status(), StatusCode::FORBIDDEN);
+    }
+    let secret = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/secrets.example.com";
+    assert_eq!(world.get(secret, &of_west).await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_watch_is_given_event_by_event_and_ends_in_an_error_where_it_cannot_be_read() {
+    let world = world().await;
+    let (client, of_west) = (world.client().await, of_west());
+    let mut watch = client.watch(&of_west).await;
+    let bookmark = json!({ "type": "BOOKMARK", "object": { "kind": "Pod", "metadata": { "resourceVersion": "9",
+        "annotations": { "k8s.io/initial-events-end": "true" } } } });
+    let events = [
+        json!({ "type": "ADDED", "object": pod("a") }),
+        json!({ "type": "DELETED", "object": pod("b") }),
+        bookmark.clone(),
+    ];
+    let text = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
+    // an event is given when its last byte has come
+    let (first, rest) = text.split_at(text.find('\n').unwrap());
+    world.said.send(Ok(Bytes::copy_from_slice(first.as_bytes()))).unwrap();
+    world.said.send(Ok(Bytes::copy_from_slice(rest.as_bytes()))).unwrap();
+    let mut given = Vec::new();
+    while given.len() < 3 {
+        given.extend(lines(&next(watch.body_mut()).await.unwrap().unwrap()));
+    }
+    let of = |kind: &str, name: &str| json!({ "type": kind, "object": shown(name) });
+    assert_eq!(given, [of("ADDED", "a"), of("DELETED", "b"), bookmark]);
+
+    world.said.send(Ok(Bytes::from_static(b"{\"type\":\"ADDED\",\"object\":{\"spec\":[\"secret\"]}}\n"))).unwrap();
+    assert!(next(watch.body_mut()).await.unwrap().is_err());
+    let ended = |world: &World| world.sink.records().into_iter().find(|record| record["event"] == "ended");
+    world.until(SOON, "the record", |world| ended(world).is_some()).await;
+    let reason = ended(&world).unwrap()["reason"].as_str().unwrap().to_owned();
+    assert_eq!(
+        reason,
+        "the apiserver's answer cannot be read: expected what was asked for, found JSON of another shape"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_ends_in_an_error_and_is_recorded() {
+    let text = format!("{{\"items\":[{},{{\"metadata\":secret}}]}}", pod("a"));
+    let script = move |asked: &Asked| {
+        asked.path.contains("/pods").then(|| answer(200, &[("content-type", "application/json")], whole(text.clone())))
+    };
+    let world = world_with(limits(), script).await;
+    let client = world.client().await;
+    let mut list = client.send(Method::GET, "/api/v1/pods", &[("authorization", &of_west())]).await;
+    while let Ok(piece) = next(list.body_mut()).await.expect("an end would look like an answer") {
+        assert!(!String::from_utf8_lossy(&piece).contains("secret"));
+    }
+    let is_said = |record: &Value| record["reason"].as_str().is_some_and(|reason| reason.contains("expected JSON"));
+    world.until(SOON, "the record", |world| world.sink.records().iter().any(is_said)).await;
+}
+
+#[tokio::test]
+async fn entries_are_of_the_own_network_and_none_are_shown_while_it_is_not_known() {
+    let script = |asked: &Asked| {
+        let is_list = asked.path.starts_with(ENTRIES) && !asked.path.contains("watch");
+        let list = json!({ "items": [entry("network-east"), entry("")], "kind": "WorkloadEntryList" });
+        is_list.then(|| json_answer(200, &list))
+    };
+    let world = unknowing(limits(), script).await;
+    let in_network = |network| world.peers(&peers_in(network, &[west(&west_keys()), south()]));
+    world.identity();
+    in_network(None);
+    world.ready(Duration::from_secs(10)).await;
+    let (client, of_west) = (world.client().await, of_west());
+    let authorized = [("authorization", of_west.as_str())];
+    let watch = format!("{ENTRIES}?{WATCH}");
+    let networks = async || {
+        let list = client.whole(Method::GET, ENTRIES, &authorized).await;
+        let items = lines(list.body())[0]["items"].as_array().unwrap().clone();
+        items.into_iter().map(|item| item["spec"]["network"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(networks().await, [""; 0]);
+    let mut idle = client.send(Method::GET, &watch, &authorized).await;
+    let bookmark = next(idle.body_mut()).await.unwrap().unwrap();
+    assert_eq!(lines(&bookmark)[0]["type"], "BOOKMARK");
+    assert!(world.apiserver.asked().iter().all(|asked| !asked.path.contains("workloadentries")));
+    assert_eq!(world.get(&format!("{ENTRIES}/a"), &of_west).await.status(), StatusCode::FORBIDDEN);
+
+    // whoever watched is told to list again, each time that it changes
+    let told = async |watch: &mut Response<Incoming>| {
+        let last = next(watch.body_mut()).await.unwrap().unwrap();
+        assert_eq!((&lines(&last)[0]["type"], &lines(&last)[0]["object"]["code"]), (&json!("ERROR"), &json!(410)));
+        let end = next(watch.body_mut()).await;
+        assert!(end.is_none(), "{end:?}");
+    };
+    in_network(Some("network-west"));
+    told(&mut idle).await;
+    assert_eq!(networks().await, ["network-west", "network-west"]);
+    let mut live = client.send(Method::GET, &watch, &authorized).await;
+    let mut pods = client.watch(&of_west).await;
+    let event = format!("{}\n", json!({ "type": "ADDED", "object": entry("network-east") }));
+    world.said.send(Ok(Bytes::from(event))).unwrap();
+    let event = next(live.body_mut()).await.unwrap().unwrap();
+    assert_eq!(lines(&event)[0]["object"]["spec"], json!({ "address": "192.0.2.7", "network": "network-west" }));
+    in_network(Some("network-new"));
+    told(&mut live).await;
+    assert_eq!(networks().await, ["network-new", "network-new"]);
+    // no other watch ends for that
+    world.said.send(EVENT_SAID).unwrap();
+    let mut given = Vec::new();
+    while !given.ends_with(EVENT) {
+        given.extend(next(pods.body_mut()).await.unwrap().unwrap());
+    }
+}
