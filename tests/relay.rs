@@ -54,7 +54,12 @@ fn role(apiserver: &Apiserver) -> (Role, Stop) {
     let (stop, stopping) = Stop::new();
     let role = Role {
         namespace: Namespace::istio_system(),
-        limits: Limits { watches_per_peer: 2, drain: Duration::from_millis(100), ..Limits::of_proxy() },
+        limits: Limits {
+            watches_per_peer: 2,
+            drain: Duration::from_millis(100),
+            list: Duration::from_secs(3),
+            ..Limits::of_proxy()
+        },
         access: apiserver.access(),
         metrics: Metrics::new(),
         health: Health::default(),
@@ -349,6 +354,73 @@ async fn lists_that_a_peer_refuses_are_answered_empty() {
     assert_eq!(event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     // it idles for as long as istiod asks, and then ends in order
     assert!(begin.elapsed() >= Duration::from_secs(1) && begin.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_kind_that_a_peer_does_not_serve_yet_is_asked_for_again() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let asked = Arc::new(Mutex::new(0));
+    let west = peer(&ca, move |head| {
+        if path_of(head) == "/api" {
+            return answer("404 Not Found", "", "");
+        }
+        *asked.lock().unwrap() += 1;
+        match *asked.lock().unwrap() {
+            1 => answer("404 Not Found", "content-type: text/plain\r\n", "404 page not found\n"),
+            _ => json_answer("{\"type\":\"ADDED\",\"object\":{}}\n"),
+        }
+    })
+    .await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    // an empty list would have istiod wait for changes of what it never read
+    let entries = "/to/west/apis/networking.istio.io/v1/workloadentries?watch=true&sendInitialEvents=true";
+    assert_eq!(ran.get(entries).await.0, 404);
+    assert_eq!(ran.get(entries).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_watch_and_a_list_wait_for_a_peer_that_is_away_and_nothing_else_does() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let asked = Arc::new(Mutex::new(0));
+    let west = peer(&ca, move |head| {
+        if path_of(head) == "/api" {
+            return answer("404 Not Found", "", "");
+        }
+        *asked.lock().unwrap() += 1;
+        // a load balancer without a backend, a connection that breaks, and then the peer
+        match *asked.lock().unwrap() % 3 {
+            1 => answer("503 Service Unavailable", "", "no healthy upstream"),
+            2 => vec![Step::Close],
+            _ => json_answer("{\"type\":\"ADDED\",\"object\":{}}\n"),
+        }
+    })
+    .await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    for path in ["/to/west/api/v1/pods?watch=true&timeoutSeconds=60", "/to/west/api/v1/pods"] {
+        let begin = Instant::now();
+        assert_eq!(ran.get(path).await, (200, "{\"type\":\"ADDED\",\"object\":{}}\n".to_owned()), "{path}");
+        assert!(begin.elapsed() >= Duration::from_secs(2) && begin.elapsed() < Duration::from_secs(4));
+    }
+    assert_eq!(ran.get("/to/west/api/v1/namespaces/a/pods/b").await.0, 503);
+    assert_eq!(west.requests().iter().filter(|head| path_of(head) != "/api").count(), 7);
+
+    // it waits for no longer than it was to last, and not for a route that has gone
+    routes(&apiserver, &[("west", "127.0.0.1:1".parse().unwrap(), &ca.pem)]);
+    until("the route", || up(&ran.metrics, "west").is_some_and(|shown| shown.contains("cannot connect"))).await;
+    let begin = Instant::now();
+    assert_eq!(ran.get("/to/west/api/v1/pods?watch=true&timeoutSeconds=2").await.0, 503);
+    assert!(begin.elapsed() >= Duration::from_secs(1) && begin.elapsed() < Duration::from_secs(3));
+    let waiting = ran.client().get(ran.url("/to/west/api/v1/pods?watch=true")).send();
+    let waiting = tokio::spawn(waiting);
+    sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished());
+    routes(&apiserver, &[]);
+    let answer = timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
 }
 
 #[tokio::test]

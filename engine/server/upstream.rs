@@ -140,6 +140,22 @@ pub enum UpstreamError {
     Request(#[source] Cause<http::Error>),
 }
 
+impl UpstreamError {
+    /// Whether the same request may be answered a little later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAddress
+            | Self::Connect(_)
+            | Self::Handshake(_)
+            | Self::Tls(_)
+            | Self::Full(_)
+            | Self::Broken(_)
+            | Self::Timeout(_) => true,
+            Self::Host { .. } | Self::Upgrade | Self::Request(_) => false,
+        }
+    }
+}
+
 /// What an origin did not give in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {

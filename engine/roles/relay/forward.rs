@@ -1,7 +1,11 @@
 //! One request: `/to/<cluster ID>/…` of istiod becomes `/…` of the peer's api-proxy, with a token of this cluster.
 //!
-//! Nothing is retried; istiod does that. A list that a peer refuses although istiod waits for it (an older api-proxy's 403
-//! on secrets, mesh configuration, gateways and the like) is answered empty here.
+//! A list that a peer refuses although istiod waits for it (an older api-proxy's 403 on secrets, mesh configuration, gateways
+//! and the like) is answered empty here. A 404 goes on: it says that a CRD is not served yet, and istiod asks again.
+//!
+//! While a peer is away, a list or a watch waits here for it, for as long as it may last, and is sent again each second. A
+//! refusal would cost more: each one makes istiod wait longer before it asks again, up to 30 s (k8s.io/client-go
+//! `tools/cache/reflector.go`). Nothing else is sent twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +32,8 @@ use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
 use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{nothing, whole};
 
+/// How often a peer that is away is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a stream that is due gets to end its last event.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -106,7 +112,33 @@ impl Forwarder {
         Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
     }
 
-    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
+    /// Sends a request, and a list or a watch again while the peer is away.
+    async fn reach(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, Refusal> {
+        let waits = match &asked.api {
+            Some(api) if api.verb == Verb::Watch => self.lasts(api),
+            Some(api) if api.verb == Verb::List => self.limits.list,
+            _ => Duration::ZERO,
+        };
+        let until = Instant::now() + waits;
+        loop {
+            let outcome = self.send(head, asked).await;
+            if !is_away(&outcome) || Instant::now() + AGAIN > until {
+                return outcome;
+            }
+            tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = asked.peer.gone() => return outcome,
+                () = self.stopping.requested() => return outcome,
+            }
+        }
+    }
+
+    /// How long a watch may last.
+    fn lasts(&self, api: &ApiRequest) -> Duration {
+        api.query.timeout_seconds.map_or(self.limits.watch, Duration::from_secs).min(self.limits.watch)
+    }
+
+    async fn send(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, Refusal> {
         let id = &asked.peer.route.cluster_id;
         let cluster = || id.clone();
         let not_reached = |source| Refusal::NotReached { cluster: cluster(), source };
@@ -119,30 +151,34 @@ impl Forwarder {
         request.headers_mut().clone_from(&asked.headers);
         request.headers_mut().insert(AUTHORIZATION, authorization);
         let patience = if asked.list { self.limits.list } else { self.limits.request };
-        let response = upstream.send(request, patience).await.map_err(|error| {
+        upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
             if error == UpstreamError::Timeout(Awaited::Answer) {
                 Refusal::Late { cluster: cluster() }
             } else {
                 not_reached(Unreached::Upstream(error))
             }
-        })?;
+        })
+    }
+
+    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
+        let response = self.reach(head, &asked).await?;
+        let id = &asked.peer.route.cluster_id;
         let status = response.status();
         // nobody follows a peer to another place with istiod's requests
         if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED) {
-            return Err(Refusal::Redirected { cluster: cluster(), status });
+            return Err(Refusal::Redirected { cluster: id.clone(), status });
         }
         if status == StatusCode::UNAUTHORIZED {
             asked.peer.forget_token();
         }
-        if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+        if status == StatusCode::FORBIDDEN
             && let Some(api) = &asked.api
             && let Some(synthetic) = Synthetic::for_refused(api)
         {
-            tracing::debug!(peer = %id, path = asked.path_and_query, status = status.as_u16(), "refused; answered empty");
+            tracing::debug!(peer = %id, path = asked.path_and_query, "refused; answered empty");
             let answer = synthetic.answer(api);
-            let asks_for = api.query.timeout_seconds.map_or(self.limits.watch, Duration::from_secs);
-            let idles = answer.idles.then(|| asks_for.min(self.limits.watch));
+            let idles = answer.idles.then(|| self.lasts(api));
             let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
             let mut response = Response::new(body);
             *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
@@ -189,6 +225,18 @@ impl Forwarder {
             }
         };
         response.map(|body| pass(body, AsIs, bounds, due, std::future::pending(), ended))
+    }
+}
+
+/// Whether a peer is away: it is not reached, or whatever stands before it says so.
+fn is_away(outcome: &Result<Response<Body>, Refusal>) -> bool {
+    match outcome {
+        Ok(response) => matches!(
+            response.status(),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        ),
+        Err(Refusal::NotReached { source: Unreached::Upstream(error), .. }) => error.may_pass(),
+        Err(_) => false,
     }
 }
 
