@@ -37,6 +37,8 @@ mod join;
 mod mesh;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/rogue.rs"]
+mod rogue;
 #[path = "bed/roots.rs"]
 mod roots;
 #[path = "bed/three.rs"]

@@ -1,7 +1,7 @@
 //! What a peer is given of the apiserver's answers: the fields of a list that is written down here once more, and no others.
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{Form, KINDS, MAX_OBJECT, SHOWN_DEFINITIONS, Shown};
+use isthmus::roles::proxy::projection::{Field, Form, KINDS, Kind, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, Shown};
 use isthmus::server::stream::{Change as _, Misread};
 use isthmus::wire::shared::SHARED;
 use proptest::prelude::*;
@@ -256,6 +256,54 @@ fn all_that_is_listed_is_shown_and_nothing_else() {
         assert!(tables.contains(&(shared.group, shared.resource)), "{shared:?}");
     }
     assert_eq!(tables.len(), SHARED.len() - 1);
+}
+
+/// The rows of a table in the documentation: of each kind what reads which fields.
+fn rows(kind: &Kind) -> Vec<String> {
+    fn walk(fields: &[Field], path: &str, read_by: &str, found: &mut Vec<(String, String)>) {
+        for field in fields {
+            let path = if path.is_empty() { field.name.to_owned() } else { format!("{path}.{}", field.name) };
+            let of_all = OF_ALL.split(' ').any(|common| common == path) || path == "metadata.namespace";
+            let said = if field.read_by.is_empty() || field.read_by.starts_with("every client") {
+                read_by
+            } else {
+                field.read_by
+            };
+            let keys = |keys: &[&str]| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let text = match field.shape {
+                Shape::Object(fields) => {
+                    walk(fields, &path, said, found);
+                    continue;
+                }
+                Shape::Each(fields) => {
+                    walk(fields, &format!("{path}[]"), said, found);
+                    continue;
+                }
+                Shape::OneOf(values) => format!("`{path}` where it is {}", keys(values)),
+                Shape::Entries { but } if !but.is_empty() => format!("`{path}` but {}", keys(but)),
+                Shape::EntriesOf(shown) => format!("`{path}`: {}", keys(shown)),
+                Shape::Value | Shape::Values | Shape::Entries { .. } | Shape::Network => format!("`{path}`"),
+            };
+            if of_all && !matches!(field.shape, Shape::OneOf(_)) {
+                continue;
+            }
+            match found.iter_mut().find(|(known, _)| known == said) {
+                Some((_, fields)) => fields.push_str(&format!("; {text}")),
+                None => found.push((said.to_owned(), text)),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(kind.fields, "", "", &mut found);
+    found.into_iter().map(|(read_by, fields)| format!("| `{}` | {fields} | {read_by} |", kind.resource)).collect()
+}
+
+#[test]
+fn the_documentation_says_what_a_peer_sees() {
+    let table: Vec<String> = KINDS.iter().flat_map(rows).collect();
+    let table = format!("| resource | fields | what reads them in Istio |\n|---|---|---|\n{}\n", table.join("\n"));
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/roles.md")).unwrap();
+    assert!(page.contains(&table), "docs/roles.md lacks this table:\n{table}");
 }
 
 #[test]

@@ -102,12 +102,14 @@ const READY: &str = "whether it takes requests: K/controller/pod.go";
 const PORTS: Field = field(
     "ports",
     Each(&[
-        NAME,
-        field("containerPort", Value, "ports of a ServiceEntry that selects it: K/controller/pod.go"),
-        field("protocol", Value, "ports of a ServiceEntry that selects it: K/controller/pod.go"),
+        field("name", Value, OF_SERVICE_ENTRY),
+        field("containerPort", Value, OF_SERVICE_ENTRY),
+        field("protocol", Value, OF_SERVICE_ENTRY),
     ]),
     "",
 );
+
+const OF_SERVICE_ENTRY: &str = "ports of a ServiceEntry that selects it: K/controller/pod.go";
 
 const NODE: &[Field] = &[
     API_VERSION,
@@ -182,7 +184,7 @@ const SERVICE: &[Field] = &[
             field(
                 "ports",
                 Each(&[
-                    NAME,
+                    field("name", Value, "K/conversion.go"),
                     field("port", Value, "K/conversion.go"),
                     field("protocol", Value, "K/conversion.go"),
                     field("appProtocol", Value, "K/conversion.go"),
