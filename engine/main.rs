@@ -1,6 +1,6 @@
 //! The `engine` binary.
 
-/// Gives freed memory back to the system; glibc keeps a turn's peak for good.
+/// Gives freed memory back to the system; glibc keeps a run's peak for good.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

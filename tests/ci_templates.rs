@@ -195,7 +195,7 @@ fn the_gitlab_template_does_the_same() {
     };
     let plan = template["isthmus-plan"]["variables"].as_object().unwrap();
     assert!(plan.keys().all(|name| !name.contains("KEY")));
-    assert_eq!(template["isthmus-turn"]["resource_group"], "isthmus-turn");
+    assert_eq!(template["isthmus-apply"]["resource_group"], "isthmus-apply");
     let place = Place::new(&Checkout::joined());
     let spec = place.path("clone/specs/mesh.yaml");
     let text = std::fs::read_to_string(&spec).unwrap();
@@ -227,7 +227,7 @@ fn the_gitlab_template_does_the_same() {
     let place = Place::new(&Checkout::new());
     place.git("clone", &["checkout", "-q", "--detach"]);
     let remote = place.path("remote.git");
-    let line = job("isthmus-turn");
+    let line = job("isthmus-apply");
     let line = line.lines().map(|line| {
         // the one thing that a test cannot have is the code host's address
         if line.starts_with("git remote set-url") {
@@ -242,14 +242,14 @@ fn the_gitlab_template_does_the_same() {
 }
 
 #[test]
-fn the_workflow_example_gives_the_key_to_the_turn_alone_and_pins_what_it_uses() {
+fn the_workflow_example_gives_the_key_to_apply_alone_and_pins_what_it_uses() {
     let workflow = read("examples/github/isthmus.yaml");
     assert_eq!(workflow["permissions"], serde_json::json!({}));
     let inputs = read("action.yml")["inputs"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     for (name, job) in workflow["jobs"].as_object().unwrap() {
         let text = job.to_string();
-        assert_eq!(text.contains("ISTHMUS_ENGINE_KEY"), name == "turn", "{name}");
-        assert_eq!(text.contains("\"contents\":\"write\""), name == "turn", "{name}");
+        assert_eq!(text.contains("ISTHMUS_ENGINE_KEY"), name == "apply", "{name}");
+        assert_eq!(text.contains("\"contents\":\"write\""), name == "apply", "{name}");
         for step in job["steps"].as_array().unwrap() {
             let uses = step["uses"].as_str().unwrap();
             let (what, revision) = uses.split_once('@').unwrap();

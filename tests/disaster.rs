@@ -261,7 +261,7 @@ fn two_turns_at_once() {
     }
     assert_eq!(day.run_in(&one, "git push -q").code, 0);
     assert_eq!(day.run_in(&two, "git pull -q --rebase --autostash && git push -q").code, 0);
-    for line in commands("Two turns at once") {
+    for line in commands("Two runs at once") {
         let ran = day.run_in(&one, &line);
         let said = &ran.stderr;
         assert!(ran.code == 0 && said.contains("the push was rejected") && said.contains("pulled"), "{ran}");

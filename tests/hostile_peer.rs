@@ -42,7 +42,7 @@ fn outputs(checkout: &Checkout) -> Vec<(String, String)> {
         outputs.push(("page".to_owned(), page));
     }
     let watch = Watch::on(&checkout.path(""), &[]);
-    watch.until("its first run", |watch| watch.get("/metrics").contains("isthmus_last_turn_timestamp_seconds "));
+    watch.until("its first run", |watch| watch.get("/metrics").contains("isthmus_last_reconcile_timestamp_seconds "));
     for page in ["/metrics", "/picture.json", "/readyz", "/healthz", "/"] {
         let answer = watch.get(page);
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();

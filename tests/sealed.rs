@@ -72,9 +72,9 @@ fn a_plan_of_what_is_new() {
 }
 
 #[test]
-fn a_turn_and_the_next() {
+fn a_run_and_the_next() {
     let checkout = Checkout::new();
-    insta::assert_snapshot!("a_turn", checkout.engine(&["apply"]));
+    insta::assert_snapshot!("a_run", checkout.engine(&["apply"]));
     insta::assert_snapshot!("the_next_turn", checkout.engine(&["apply"]));
     insta::assert_snapshot!("the_state", checkout.engine(&["status"]));
 }

@@ -49,11 +49,11 @@ struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch, compile, compare and print what a turn would change.
+    /// Fetch, compile, compare and print what a run would change.
     Plan(plan::Plan),
     /// Carry a plan out.
     Apply(apply::Apply),
-    /// Take a turn whenever the checkout or the metadata change, and on time.
+    /// Reconciles whenever the checkout or the metadata change, and on time.
     Watch(Watch),
     /// State of each link, from lock and tree.
     Status,

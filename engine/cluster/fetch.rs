@@ -74,7 +74,7 @@ pub type Looking = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + S
 /// Looks up the addresses of a name.
 pub type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
 
-/// Makes the clients of a turn.
+/// Makes the clients of a run.
 #[derive(Clone)]
 pub struct Fetcher {
     limits: Limits,
@@ -82,7 +82,7 @@ pub struct Fetcher {
     kept: Option<Kept>,
 }
 
-/// Clients that outlive a turn, by all that makes them.
+/// Clients that outlive a run, by all that makes them.
 type Kept = Arc<Mutex<BTreeMap<Digest, Peer>>>;
 
 /// A client for one cluster's metadata. Cheap to clone.
@@ -106,7 +106,7 @@ impl Fetcher {
         Self { limits, lookup, kept: None }
     }
 
-    /// A fetcher for many turns: connections stay open, and documents are asked for only as far as they changed.
+    /// A fetcher for many runs: connections stay open, and documents are asked for only as far as they changed.
     #[must_use]
     pub fn keeping(self) -> Self {
         Self { kept: Some(Kept::default()), ..self }

@@ -155,12 +155,12 @@ impl Repository {
         match target {
             Target::Head => {
                 let old = state.head.as_ref().map_or_else(|| zero.clone(), Oid::to_string);
-                // First the index: whoever is killed in between leaves files staged that the next turn commits. The other way
+                // First the index: whoever is killed in between leaves files staged that the next run commits. The other way
                 // round the index would hold the files from before, and a person's next commit would bring them back. git
                 // compares files that are as new as the index with what is in it, and would start filters for that.
                 let told = self.git(Kind::Write, "telling the index").words(no_filters);
                 told.words(["update-index", "-z", "--index-info"]).input(info).done()?;
-                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", "HEAD", commit.as_str(), &old])?;
+                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: apply", "HEAD", commit.as_str(), &old])?;
             }
             Target::Branch(name) => {
                 let reference = format!("refs/heads/{}", branch_name(name)?);
@@ -172,7 +172,7 @@ impl Repository {
                 if before.ok && self.is_like(before.text().trim(), &commit)? {
                     return Ok(None);
                 }
-                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: turn", &reference, commit.as_str()])?;
+                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: apply", &reference, commit.as_str()])?;
             }
         }
         Ok(Some(commit))

@@ -267,7 +267,7 @@ impl Refusal {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Moving => "the next turn commits it",
+            Self::Moving => "the next run commits it",
             Self::NoBranch(Purpose::Pull) => "`git switch` to one",
             Self::NoBranch(Purpose::Commit | Purpose::Push) => "`git switch` to one, or name one with --branch",
             Self::BranchCheckedOut { .. } => "leave it out, or name another",

@@ -21,7 +21,7 @@ pub enum Pull {
         from: Oid,
         /// To the remote's commit.
         to: Oid,
-        /// Commits of our own that were dropped, since the next turn makes them anew.
+        /// Commits of our own that were dropped, since the next run makes them anew.
         dropped: usize,
         /// The remote's branch was rewritten.
         rewritten: bool,
@@ -80,7 +80,7 @@ impl Repository {
     }
 
     /// Takes the remote's commits of the branch that is checked out. Files in `ours` are generated: they never stand in the
-    /// way, and commits that change nothing else are dropped, for the next turn makes them anew. What a person changed or
+    /// way, and commits that change nothing else are dropped, for the next run makes them anew. What a person changed or
     /// committed is never touched: then it is an error.
     pub fn pull(&self, ours: &[&str]) -> Result<Pull, GitError> {
         let state = self.state()?;
@@ -194,7 +194,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Settings that turn each filter off which any configuration names, so that nothing is started for a file.
+    /// Settings that run each filter off which any configuration names, so that nothing is started for a file.
     pub(super) fn no_filters(&self) -> Result<Vec<String>, GitError> {
         let words = [
             "config",

@@ -11,7 +11,7 @@ use crate::types::name::{ClusterName, Digest, InvalidName};
 /// What was approved on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Approvals {
-    /// All trust changes of this turn.
+    /// All trust changes of this run.
     pub all: bool,
     /// Trust changes of these clusters; with a digest, only the one it names.
     pub named: Vec<Approval>,
@@ -347,7 +347,7 @@ pub enum Verdict {
     HeldBack,
     /// It stands in the lock that a pull request changes: merging it accepts it.
     Proposed,
-    /// It is approved in this turn, by `--accept-trust` or by a pin.
+    /// It is approved in this run, by `--accept-trust` or by a pin.
     Approved,
     /// No approval can help: the spec has to change.
     Refused,

@@ -86,7 +86,7 @@ pub struct Row {
     pub note: String,
 }
 
-/// Judges clusters and links by mesh, lock and what the last turn found.
+/// Judges clusters and links by mesh, lock and what the last run found.
 pub struct Judge<'a> {
     mesh: &'a Mesh,
     lock: &'a Lock,
@@ -96,7 +96,7 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of one moment. `plan` is what the last turn found, `now` the time.
+    /// A judge of one moment. `plan` is what the last run found, `now` the time.
     pub fn new(mesh: &'a Mesh, lock: &'a Lock, plan: Option<&'a Plan>, now: Timestamp) -> Self {
         let found = plan.map(Found::new).unwrap_or_default();
         let judged = mesh.clusters.values().map(|cluster| (&cluster.name, found.cluster(lock, cluster, now)));

@@ -1,4 +1,4 @@
-//! What is kept from turn to turn, so that a turn does again only what may come out otherwise: the fingerprints.
+//! What is kept from run to run, so that a run does again only what may come out otherwise: the fingerprints.
 //!
 //! | of what | kept | by | holds until |
 //! |---|---|---|---|
@@ -22,7 +22,7 @@ use crate::model::layout::{RENDERED, is_yaml_of, rendered_folder};
 use crate::pipeline::tree::File;
 use crate::types::name::{Digest, MeshName};
 
-/// What is kept of a checkout. Shared by the turns of one process.
+/// What is kept of a checkout. Shared by the runs of one process.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     clusters: Mutex<Clusters>,
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::pipeline::tree::Tree as _;
 
-    /// What happens to a file between two turns.
+    /// What happens to a file between two runs.
     #[derive(Debug, Clone)]
     enum Change {
         /// We write it.
@@ -160,7 +160,7 @@ mod tests {
         /// Somebody else does, at the same length.
         Foreign(usize, u8),
         Delete(usize),
-        /// A turn finds it to be ours.
+        /// A run finds it to be ours.
         Noted(usize),
     }
 
@@ -181,14 +181,14 @@ mod tests {
     proptest! {
         /// However fast files change, what is kept is what stands there.
         #[test]
-        fn what_is_kept_is_what_stands_there(turns in prop::collection::vec(prop::collection::vec(change(), 0..4), 1..6)) {
+        fn what_is_kept_is_what_stands_there(runs in prop::collection::vec(prop::collection::vec(change(), 0..4), 1..6)) {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join("rendered/east");
             fs::create_dir_all(&folder).unwrap();
             let checkout = Checkout::open(dir.path()).unwrap();
             let kept = Fingerprints::default();
             kept.belongs_to(&mesh());
-            for changes in turns {
+            for changes in runs {
                 for change in changes {
                     let name = |file: usize| format!("{file}.yaml");
                     match change {

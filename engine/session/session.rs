@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Uses the fingerprints of the turns before, and leaves its own for the next.
+    /// Uses the fingerprints of the runs before, and leaves its own for the next.
     pub fn remember(&mut self, fingerprints: &Arc<Fingerprints>) {
         fingerprints.belongs_to(&self.program.mesh.name);
         self.fingerprints = Some(fingerprints.clone());

@@ -1,6 +1,6 @@
 //! The checkout as something that changes: who wakes us, and what differs from the last look.
 //!
-//! Events are hints alone. They are taken from the folders that a turn reads, from the checkout's parent (its last name may
+//! Events are hints alone. They are taken from the folders that a run reads, from the checkout's parent (its last name may
 //! be a link that is swapped), and from git's own folder for `index.lock`. Where events cannot be had, looks come more often.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +15,9 @@ use crate::checkout::{Checkout, CheckoutError, Stamps};
 use crate::model::layout::{KEYS, LOCK, RENDERED, SPECS, TEMPLATES, VALUES};
 use crate::watch::event::{Happening, Tell};
 
-/// Folders that a turn reads or writes.
+/// Folders that a run reads or writes.
 pub(super) const FOLDERS: [&str; 6] = [SPECS, TEMPLATES, KEYS, LOCK, RENDERED, VALUES];
-/// Folders that a turn writes.
+/// Folders that a run writes.
 pub(super) const OUTPUT: [&str; 3] = [LOCK, RENDERED, VALUES];
 /// Between two looks where no events come.
 const BLIND_LOOK: Duration = Duration::from_secs(2);
@@ -62,7 +62,7 @@ impl Surroundings {
         Self { dir: dir.to_owned(), tell, watcher: notifier, watched, stamps, touched: None, named, others, blind }
     }
 
-    /// Follows the folders as they are now. `others` are paths below the checkout that a turn reads as well, `git` is git's
+    /// Follows the folders as they are now. `others` are paths below the checkout that a run reads as well, `git` is git's
     /// own folder. Gives the words for a person when events cannot be had.
     pub(super) fn follow(
         &mut self,
@@ -233,7 +233,7 @@ impl Surroundings {
 /// What events are about.
 #[derive(Debug, Default)]
 pub(super) struct Sorted {
-    /// Something that a turn reads or writes.
+    /// Something that a run reads or writes.
     pub(super) matters: bool,
     /// git's index lock came or went.
     pub(super) index_lock: Option<PathBuf>,

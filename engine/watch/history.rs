@@ -1,4 +1,4 @@
-//! The checkout's history: what a turn wrote becomes a commit, and the remote's commits become files.
+//! The checkout's history: what a run wrote becomes a commit, and the remote's commits become files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,18 +35,18 @@ pub(super) struct History {
     unpushed: bool,
     /// What the files of each folder are, as they were last looked at.
     looked_at: BTreeMap<String, Looked>,
-    /// Why turns were taken since the last commit.
+    /// Why runs were taken since the last commit.
     causes: Vec<String>,
 }
 
-/// What became of a turn's files.
+/// What became of a run's files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
     /// Nothing was to be committed or pushed.
     Nothing,
     /// It is committed, and pushed where that was wanted; in words.
     Done(String),
-    /// The remote had other commits, which are here now: take another turn.
+    /// The remote had other commits, which are here now: take another run.
     Again(String),
 }
 
@@ -89,7 +89,7 @@ impl History {
         self.repository.index_folder().to_owned()
     }
 
-    /// Whether a turn may begin: nobody is in the middle of a merge or a rebase.
+    /// Whether a run may begin: nobody is in the middle of a merge or a rebase.
     pub(super) fn ready(&self) -> Result<(), CommandError> {
         match self.repository.state()?.busy {
             Some(busy) => Err(GitError::Busy(busy).into()),
@@ -120,7 +120,7 @@ impl History {
         words
     }
 
-    /// Commits what turns wrote, and pushes. `again`: whether another turn may be asked for.
+    /// Commits what runs wrote, and pushes. `again`: whether another run may be asked for.
     pub(super) fn record(
         &mut self,
         guard: &Guard<'_>,

@@ -41,7 +41,7 @@ pub(super) struct Live {
     title: String,
     rows: Vec<Row>,
     read_at: BTreeMap<ClusterName, Timestamp>,
-    turned_at: Timestamp,
+    reconciled_at: Timestamp,
     /// What the next run waits for.
     waiting: Option<String>,
 }
@@ -59,7 +59,7 @@ impl Live {
             title: String::new(),
             rows: Vec::new(),
             read_at: BTreeMap::new(),
-            turned_at: Timestamp::EPOCH,
+            reconciled_at: Timestamp::EPOCH,
             waiting: None,
         }
     }
@@ -96,16 +96,16 @@ impl Live {
         }
     }
 
-    /// A turn was taken.
-    pub(super) fn turned(&mut self, program: &Program, plan: &Plan, contacts: &Contacts, now: Timestamp) {
+    /// A run was taken.
+    pub(super) fn reconciled(&mut self, program: &Program, plan: &Plan, contacts: &Contacts, now: Timestamp) {
         if self.bar.is_none() {
             return;
         }
         self.asked(contacts);
-        self.turned_at = now;
+        self.reconciled_at = now;
         let clusters = program.mesh.clusters.len();
         self.title = format!("mesh {} · {clusters} cluster{}", program.mesh.name, if clusters == 1 { "" } else { "s" });
-        // the turn that has just been taken wrote the secrets that were missing, or its plan says why it did not
+        // the run that has just been taken wrote the secrets that were missing, or its plan says why it did not
         self.rows = Judge::new(&program.mesh, &program.lock, Some(plan), now).rows(&|_, _| true);
         self.redraw(now);
     }
@@ -127,9 +127,9 @@ impl Live {
         let text = table(&["CLUSTER", "STATE", "JOINED", "READ", ""], cells.collect());
         let mut lines = text.lines();
         let mut drawn = format!(
-            "\n{BOLD}{}{BOLD:#} {DIM}· last turn {}{DIM:#}\n",
+            "\n{BOLD}{}{BOLD:#} {DIM}· last run {}{DIM:#}\n",
             self.title,
-            words_ago(now.since(self.turned_at))
+            words_ago(now.since(self.reconciled_at))
         );
         if let Some(waiting) = &self.waiting {
             let style = style(Health::Waiting);

@@ -1,4 +1,4 @@
-//! `engine watch`: a turn whenever the checkout or the metadata change, and on time.
+//! `engine watch`: a run whenever the checkout or the metadata change, and on time.
 //!
 //! 1. `run`: the loop. What happens outside becomes an event of the pure [scheduler], whose next action it does.
 //! 2. `files`: what differs in the checkout since the last look, and who wakes us.

@@ -28,7 +28,7 @@ pub struct Flags {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Watch {
-    /// Commit what turns write: lock/, rendered/ and values/, and nothing else.
+    /// Commit what runs write: lock/, rendered/ and values/, and nothing else.
     #[arg(long)]
     pub commit: bool,
     /// Author and committer of the commits.
@@ -37,7 +37,7 @@ pub struct Watch {
     /// Sign each commit, as your own git configuration says (`gpg.format`, `user.signingkey`); none is made unsigned.
     #[arg(long, requires = "commit")]
     pub sign: bool,
-    /// Push each commit. A push that is rejected takes the remote's commits, turns again and commits anew.
+    /// Push each commit. A push that is rejected takes the remote's commits, runs again and commits anew.
     #[arg(long, requires = "commit")]
     pub push: bool,
     /// Commit to this branch instead of the one that is checked out, for a pull request.
@@ -49,16 +49,16 @@ pub struct Watch {
     /// Serve /healthz, /readyz, /metrics and the mesh as a page, in plain HTTP. The bound address is the first line on stdout.
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<SocketAddr>,
-    /// Take a turn at least this often.
+    /// Reconciles at least this often.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "15m")]
     pub every: Duration,
     /// Ask each cluster for news this often.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "30s")]
     pub poll: Duration,
-    /// End after one turn, with the exit code of `apply`.
+    /// End after one run, with the exit code of `apply`.
     #[arg(long)]
     pub once: bool,
-    /// With --once: turn until nothing waits, or until this time is over.
+    /// With --once: run until nothing waits, or until this time is over.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "once")]
     pub limit: Option<Duration>,
 }

@@ -45,19 +45,19 @@ struct OfStage {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStanding {
-    standing: &'static str,
+struct OfState {
+    state: &'static str,
 }
 
 /// What is served.
 pub(super) struct Pages {
     metrics: Metrics,
     health: Health,
-    turns: Family<Outcome, Counter<u64, AtomicU64>>,
+    runs: Family<Outcome, Counter<u64, AtomicU64>>,
     seconds: Histogram,
-    last_turn: Gauge<i64, AtomicI64>,
+    last_run: Gauge<i64, AtomicI64>,
     links: Labelled<OfStage>,
-    steps: Labelled<OfStanding>,
+    steps: Labelled<OfState>,
     read: Labelled<OfCluster>,
     root_ends: Labelled<OfCluster>,
     commits: Counter<u64, AtomicU64>,
@@ -76,7 +76,7 @@ fn page(path: &str, picture: Option<&Picture>) -> Option<Page> {
             Some(Page { kind: "text/html; charset=utf-8", body: picture.live_html().into(), policy })
         }
         ("/", None) => {
-            let body = Bytes::from_static(b"no turn was taken yet; /readyz says why\n");
+            let body = Bytes::from_static(b"no run has ended yet; /readyz says why\n");
             Some(Page { kind: "text/plain; charset=utf-8", body, policy })
         }
         ("/picture.json", Some(picture)) => {
@@ -91,9 +91,9 @@ impl Pages {
         let pages = Self {
             metrics: Metrics::new(),
             health: Health::default(),
-            turns: Family::default(),
+            runs: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
-            last_turn: Gauge::default(),
+            last_run: Gauge::default(),
             links: Family::default(),
             steps: Family::default(),
             read: Family::default(),
@@ -104,12 +104,12 @@ impl Pages {
             noted: BTreeSet::new(),
             is_served: false,
         };
-        pages.health.fails("turn", "no turn was taken yet");
+        pages.health.fails("reconcile", "no run has ended yet");
         pages.metrics.register(|registry| {
-            registry.register("isthmus_turns", "Turns, by how they ended", pages.turns.clone());
-            registry.register("isthmus_turn_seconds", "How long a turn took", pages.seconds.clone());
-            let help = "When the last turn ended, seconds since 1970";
-            registry.register("isthmus_last_turn_timestamp_seconds", help, pages.last_turn.clone());
+            registry.register("isthmus_reconcile", "Runs, by how they ended", pages.runs.clone());
+            registry.register("isthmus_reconcile_seconds", "How long a run took", pages.seconds.clone());
+            let help = "When the last run ended, seconds since 1970";
+            registry.register("isthmus_last_reconcile_timestamp_seconds", help, pages.last_run.clone());
             registry.register("isthmus_links", "Links, by stage", pages.links.clone());
             registry.register("isthmus_steps", "Steps that are not done, by why", pages.steps.clone());
             let help = "When a cluster's metadata was last read, seconds since 1970";
@@ -134,8 +134,8 @@ impl Pages {
         Ok(bound)
     }
 
-    /// A turn ended.
-    pub(super) fn turned(&self, exit: Exit, took: Duration) {
+    /// A run ended.
+    pub(super) fn reconciled(&self, exit: Exit, took: Duration) {
         let outcome = match exit {
             Exit::Done | Exit::Changes => "done",
             Exit::Partial => "partial",
@@ -143,20 +143,20 @@ impl Pages {
             Exit::Busy => "busy",
             Exit::Failed | Exit::Machine | Exit::Usage => "failed",
         };
-        self.turns.get_or_create(&Outcome { outcome }).inc();
+        self.runs.get_or_create(&Outcome { outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
         if outcome != "failed" && outcome != "busy" {
-            self.last_turn.set(crate::session::clock::now().as_seconds());
-            self.health.holds("turn");
+            self.last_run.set(crate::session::clock::now().as_seconds());
+            self.health.holds("reconcile");
         }
     }
 
     /// The next run waits for this. `first`: it was not said before.
     pub(super) fn wait(&self, reason: &Explanation, first: bool) {
         if first {
-            self.turns.get_or_create(&Outcome { outcome: "waiting" }).inc();
+            self.runs.get_or_create(&Outcome { outcome: "waiting" }).inc();
         }
-        self.health.fails("turn", reason);
+        self.health.fails("reconcile", reason);
         self.say_waiting(Some(reason));
     }
 
@@ -171,9 +171,9 @@ impl Pages {
         }
     }
 
-    /// A turn could not be taken.
+    /// A run failed.
     pub(super) fn fail(&self, words: &str) {
-        self.health.fails("turn", words);
+        self.health.fails("reconcile", words);
     }
 
     pub(super) fn count_commit(&self) {
@@ -189,7 +189,7 @@ impl Pages {
         self.noted.insert(words)
     }
 
-    /// Shows the mesh as the last turn left it.
+    /// Shows the mesh as the last run left it.
     pub(super) fn publish(
         &self,
         program: &Program,
@@ -211,8 +211,8 @@ impl Pages {
             let _there = self.links.get_or_create(&OfStage { stage: stage.as_str() });
         }
         let counts = plan.counts();
-        for (standing, count) in [("waiting", counts.waiting), ("refused", counts.refused), ("failed", counts.failed)] {
-            self.steps.get_or_create(&OfStanding { standing }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        for (state, count) in [("waiting", counts.waiting), ("refused", counts.refused), ("failed", counts.failed)] {
+            self.steps.get_or_create(&OfState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.read.clear();
         for (name, at) in &contacts.read_at {

@@ -29,7 +29,7 @@ use crate::watch::options::{Flags, Watch};
 use crate::watch::pages::Pages;
 use crate::watch::scheduler::{Causes, Event, Next, Pace, Scheduler};
 
-/// Most turns that a rejected push makes in a row.
+/// Most runs that a rejected push makes in a row.
 const MOST_REJECTED: u32 = 8;
 /// How often the table on a terminal is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -48,9 +48,9 @@ pub(super) struct Watcher<'a> {
     live: Live,
     pages: Pages,
     fingerprints: Arc<Fingerprints>,
-    /// The checkout as last compiled; gone once a turn wrote another lock.
+    /// The checkout as last compiled; gone once a run wrote another lock.
     program: Option<Arc<Program>>,
-    /// What was said of the last turn, so that the same is not said again.
+    /// What was said of the last run, so that the same is not said again.
     said: Option<Digest>,
     /// Words that were said of what stands in the way, for the same reason.
     complaint: Option<String>,
@@ -60,10 +60,10 @@ pub(super) struct Watcher<'a> {
     exit: Exit,
 }
 
-/// How a turn ended.
+/// How a run ended.
 enum Ended {
     /// It was taken; these clusters are waited for, and this was written.
-    Turned(BTreeSet<ClusterName>),
+    Reconciled(BTreeSet<ClusterName>),
     /// It waits for a commit.
     Waits(WatchError),
     /// It could not begin, or has to come again at once.
@@ -121,9 +121,9 @@ impl<'a> Watcher<'a> {
             let now = self.begun.elapsed();
             match self.scheduler.next(now) {
                 Next::Stop => break,
-                Next::Turn(causes) => self.turn(causes),
+                Next::Reconcile(causes) => self.reconcile(causes),
                 Next::Look => {
-                    // the turn says what is wrong with the checkout
+                    // the run says what is wrong with the checkout
                     let changed = self.look().unwrap_or_else(|failure| vec![failure.to_string()]);
                     self.scheduler.on_event(Event::Looked(changed), self.begun.elapsed());
                 }
@@ -237,27 +237,27 @@ impl<'a> Watcher<'a> {
         self.scheduler.on_event(Event::Touched, self.begun.elapsed());
     }
 
-    fn turn(&mut self, causes: Causes) {
+    fn reconcile(&mut self, causes: Causes) {
         let begun = Instant::now();
-        let ended = self.try_turn(&causes);
+        let ended = self.try_reconcile(&causes);
         let now = self.begun.elapsed();
         match ended {
-            Ok(Ended::Turned(awaited)) => {
+            Ok(Ended::Reconciled(awaited)) => {
                 self.complaint = None;
                 self.wait_no_more();
-                self.pages.turned(self.exit, begun.elapsed());
+                self.pages.reconciled(self.exit, begun.elapsed());
                 let over = self.watch.limit.is_none_or(|limit| now >= limit);
                 if self.watch.once && (awaited.is_empty() || over) {
                     self.scheduler.on_event(Event::Stop, now);
                 }
-                self.scheduler.on_event(Event::Turned { awaited }, now);
+                self.scheduler.on_event(Event::Reconciled { awaited }, now);
             }
             Ok(Ended::Waits(reason)) => self.wait(reason, causes),
             Ok(Ended::Postponed { at_once }) => self.scheduler.on_event(Event::Postponed { causes, at_once }, now),
             Err(failure) => {
                 self.exit = failure.exit();
                 self.wait_no_more();
-                self.pages.turned(failure.exit(), begun.elapsed());
+                self.pages.reconciled(failure.exit(), begun.elapsed());
                 self.pages.fail(&failure.to_string());
                 self.complain(&failure);
                 let retried = matches!(failure.exit(), Exit::Busy | Exit::Machine);
@@ -270,7 +270,7 @@ impl<'a> Watcher<'a> {
                     self.scheduler.on_event(Event::Postponed { causes, at_once: false }, now);
                 } else {
                     // what is wrong is in the files: the next change of them is the next chance
-                    self.scheduler.on_event(Event::Turned { awaited: BTreeSet::new() }, now);
+                    self.scheduler.on_event(Event::Reconciled { awaited: BTreeSet::new() }, now);
                 }
             }
         }
@@ -306,7 +306,7 @@ impl<'a> Watcher<'a> {
         self.live.waits(None, crate::session::clock::now());
     }
 
-    fn try_turn(&mut self, causes: &Causes) -> Result<Ended, CommandError> {
+    fn try_reconcile(&mut self, causes: &Causes) -> Result<Ended, CommandError> {
         self.record_failed = false;
         let checkout = Checkout::open(&self.flags.directory)?;
         let guard = checkout.lock()?;
@@ -353,12 +353,12 @@ impl<'a> Watcher<'a> {
         };
         self.exit = exit;
         let now = crate::session::clock::now();
-        self.live.turned(&program, &taken.plan, &self.contacts, now);
+        self.live.reconciled(&program, &taken.plan, &self.contacts, now);
         self.pages.publish(&program, &taken.plan, &self.contacts, &guard, now);
         if !self.record(&guard, &taken.plan, causes)? {
             return Ok(Ended::Postponed { at_once: true });
         }
-        Ok(Ended::Turned(awaited(&taken.plan)))
+        Ok(Ended::Reconciled(awaited(&taken.plan)))
     }
 
     fn follow(&mut self, session: &Session<'_>) {
@@ -382,7 +382,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Commits and pushes. `false`: the remote moved on, its commits are here now, and the turn has to be taken again.
+    /// Commits and pushes. `false`: the remote moved on, its commits are here now, and the run has to be taken again.
     fn record(&mut self, guard: &Guard<'_>, plan: &Plan, causes: &Causes) -> Result<bool, CommandError> {
         let Some(history) = &mut self.history else { return Ok(true) };
         let recorded = history.record(guard, plan, causes, self.rejected < MOST_REJECTED);
@@ -405,7 +405,7 @@ impl<'a> Watcher<'a> {
         Ok(true)
     }
 
-    /// Prints a turn, unless the same was printed before.
+    /// Prints a run, unless the same was printed before.
     fn show(&mut self, session: &Session<'_>, taken: &Run, replaced: &Replaced, causes: &Causes) {
         let (plan, written) = (&taken.plan, taken.written);
         let standings: Vec<_> = plan.steps.iter().filter(|step| step.state != StepState::Ready).collect();

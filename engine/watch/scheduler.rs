@@ -1,9 +1,9 @@
 //! When to do what: the scheduler of `engine watch`. Pure: events and the time come in as values, one next action comes out.
 //!
 //! 1. Events of files only wake: after a quiet while, the checkout is looked at, and only what differs from the last look
-//!    asks for a turn. So own writes cause none, and neither does a storm of events without a change.
-//! 2. Clusters are asked each at its own pace; one that fails is asked less and less often. News ask for a turn.
-//! 3. A turn is also due on time. There is one turn at a time, and what comes meanwhile makes one more.
+//!    asks for a run. So own writes cause none, and neither does a storm of events without a change.
+//! 2. Clusters are asked each at its own pace; one that fails is asked less and less often. News ask for a run.
+//! 3. A run is also due on time. There is one run at a time, and what comes meanwhile makes one more.
 //!
 //! Times are [`Duration`]s since the watch began.
 
@@ -19,7 +19,7 @@ pub struct Pace {
     pub debounce: Duration,
     /// Longest time that events of files may put a look off.
     pub at_most: Duration,
-    /// Between two turns that nothing asks for.
+    /// Between two runs that nothing asks for.
     pub every: Duration,
     /// Between two questions to a cluster.
     pub poll: Duration,
@@ -63,9 +63,9 @@ pub enum Event {
     },
     /// The checkout was looked at; these differ from the last look.
     Looked(Vec<String>),
-    /// The clusters that take part, each with a mark of how it is asked. A new or changed one is asked before the next turn.
+    /// The clusters that take part, each with a mark of how it is asked. A new or changed one is asked before the next run.
     Known(BTreeMap<ClusterName, u64>),
-    /// A turn could not begin, or must be taken again.
+    /// A run could not begin, or must be taken again.
     Postponed {
         /// Why it was wanted.
         causes: Causes,
@@ -78,12 +78,12 @@ pub enum Event {
         /// Why it was wanted.
         causes: Causes,
     },
-    /// A turn is over.
-    Turned {
+    /// A run is over.
+    Reconciled {
         /// Clusters that links wait for.
         awaited: BTreeSet<ClusterName>,
     },
-    /// What these clusters answered last is too old for a turn.
+    /// What these clusters answered last is too old for a run.
     Aged(BTreeSet<ClusterName>),
     /// Clusters were asked.
     Asked(BTreeMap<ClusterName, Answer>),
@@ -102,7 +102,7 @@ pub struct Answer {
     pub failed: bool,
 }
 
-/// Why a turn is taken.
+/// Why a run is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Causes {
     /// The watch began.
@@ -154,8 +154,8 @@ impl std::fmt::Display for Causes {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Take a turn.
-    Turn(Causes),
+    /// Reconciles.
+    Reconcile(Causes),
     /// Look what changed in the checkout.
     Look,
     /// Ask these clusters, beside everything else.
@@ -193,14 +193,14 @@ pub struct Scheduler {
     waits: bool,
     contacts: BTreeMap<ClusterName, Contact>,
     awaited: BTreeSet<ClusterName>,
-    next_turn: Duration,
+    next_run: Duration,
     next_look: Duration,
     next_pull: Option<Duration>,
     stopping: bool,
 }
 
 impl Scheduler {
-    /// A scheduler that wants a turn at once.
+    /// A scheduler that wants a run at once.
     pub fn new(pace: Pace) -> Self {
         Self {
             touched: None,
@@ -211,7 +211,7 @@ impl Scheduler {
             waits: false,
             contacts: BTreeMap::new(),
             awaited: BTreeSet::new(),
-            next_turn: pace.every,
+            next_run: pace.every,
             next_look: pace.look,
             next_pull: pace.pull.map(|_| Duration::ZERO),
             stopping: false,
@@ -255,9 +255,9 @@ impl Scheduler {
                 (self.waits, self.postponed) = (true, 0);
                 self.not_before = now + self.pace.poll_waiting;
             }
-            Event::Turned { awaited } => {
+            Event::Reconciled { awaited } => {
                 (self.waits, self.postponed) = (false, 0);
-                self.next_turn = now + self.pace.every;
+                self.next_run = now + self.pace.every;
                 for name in awaited.difference(&self.awaited) {
                     if let Some(contact) = self.contacts.get_mut(name).filter(|contact| contact.failures == 0) {
                         contact.due = contact.due.min(now + self.pace.poll_waiting);
@@ -286,7 +286,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a cluster has to be asked before a turn makes sense.
+    /// Whether a cluster has to be asked before a run makes sense.
     pub fn must_ask_first(&self) -> bool {
         self.contacts.values().any(|contact| contact.fresh)
     }
@@ -339,7 +339,7 @@ impl Scheduler {
         if self.stopping {
             return Next::Stop;
         }
-        let mut sleep = self.next_turn.min(self.next_look);
+        let mut sleep = self.next_run.min(self.next_look);
         let index_free = self.index_locked.map(|since| since + self.pace.index_lock);
         if let Some(free) = index_free.filter(|free| now < *free) {
             // git is at work: what is on disk is half of something
@@ -381,15 +381,15 @@ impl Scheduler {
             .filter(|contact| !contact.asking)
             .map(|contact| contact.due)
             .fold(sleep, Duration::min);
-        if self.next_turn <= now {
-            self.next_turn = now + self.pace.every;
+        if self.next_run <= now {
+            self.next_run = now + self.pace.every;
             self.want(Causes { time: true, ..Causes::default() });
         }
         let held = index_free.is_some_and(|free| now < free) || self.must_ask_first();
         match &self.wanted {
             Some(_) if held => {}
             Some(_) if self.not_before > now => sleep = sleep.min(self.not_before),
-            Some(_) => return Next::Turn(self.wanted.take().unwrap_or_default()),
+            Some(_) => return Next::Reconcile(self.wanted.take().unwrap_or_default()),
             None => {}
         }
         Next::Sleep(sleep)
@@ -408,12 +408,12 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Runs a scheduler over events at their times, answering looks, questions and turns at once; gives the turns.
+    /// Runs a scheduler over events at their times, answering looks, questions and runs at once; gives the runs.
     struct Run {
         scheduler: Scheduler,
         /// What the next look finds.
         changed: Vec<String>,
-        turns: Vec<(Duration, String)>,
+        runs: Vec<(Duration, String)>,
         looks: usize,
         asked: Vec<(Duration, BTreeSet<ClusterName>)>,
         pulls: Vec<Duration>,
@@ -426,7 +426,7 @@ mod tests {
             Self {
                 scheduler: Scheduler::new(pace),
                 changed: Vec::new(),
-                turns: Vec::new(),
+                runs: Vec::new(),
                 looks: 0,
                 asked: Vec::new(),
                 pulls: Vec::new(),
@@ -443,9 +443,9 @@ mod tests {
                 steps += 1;
                 assert!(steps < 100_000, "it never sleeps");
                 match self.scheduler.next(now) {
-                    Next::Turn(causes) => {
-                        self.turns.push((now, causes.to_string()));
-                        self.scheduler.on_event(Event::Turned { awaited: self.awaited.clone() }, now);
+                    Next::Reconcile(causes) => {
+                        self.runs.push((now, causes.to_string()));
+                        self.scheduler.on_event(Event::Reconciled { awaited: self.awaited.clone() }, now);
                     }
                     Next::Look => {
                         self.looks += 1;
@@ -480,13 +480,13 @@ mod tests {
     fn a_storm_of_events_is_a_look_after_quiet_or_after_five_seconds() {
         let mut run = Run::new(Pace::default());
         run.until(at(0), at(0));
-        assert_eq!(run.turns, [(at(0), "start".to_owned())]);
+        assert_eq!(run.runs, [(at(0), "start".to_owned())]);
         // 2,000 files in 200 ms
         for event in 0..8000 {
             run.touch(at(1000 + event / 40), if event == 0 { &["specs"] } else { &[] });
         }
         run.until(at(1200), at(10_000));
-        assert_eq!(run.turns[1..], [(at(1699), "changed: specs".to_owned())]);
+        assert_eq!(run.runs[1..], [(at(1699), "changed: specs".to_owned())]);
         // and one that never ends
         let mut run = Run::new(Pace::default());
         run.until(at(0), at(0));
@@ -494,20 +494,20 @@ mod tests {
             run.touch(at(1000 + event * 100), &["rendered/east"]);
             run.until(at(1000 + event * 100), at(1000 + event * 100 + 99));
         }
-        let times: Vec<Duration> = run.turns[1..].iter().map(|(time, _)| *time).collect();
+        let times: Vec<Duration> = run.runs[1..].iter().map(|(time, _)| *time).collect();
         assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + at(5000)), "{times:?}");
         assert!((11..=13).contains(&times.len()), "{times:?}");
     }
 
     #[test]
-    fn events_without_a_change_are_no_turn() {
+    fn events_without_a_change_are_no_run() {
         let mut run = Run::new(Pace::default());
         run.until(at(0), at(0));
         for second in 1..100 {
             run.touch(at(second * 1000), &[]);
             run.until(at(second * 1000), at(second * 1000 + 999));
         }
-        assert_eq!(run.turns.len(), 1);
+        assert_eq!(run.runs.len(), 1);
         assert!(run.looks >= 99);
     }
 
@@ -518,18 +518,18 @@ mod tests {
         run.scheduler.on_event(Event::Index { locked: true }, at(1000));
         run.touch(at(1000), &["specs"]);
         run.until(at(1000), at(20_000));
-        assert_eq!((run.turns.len(), run.looks), (1, 0));
+        assert_eq!((run.runs.len(), run.looks), (1, 0));
         run.scheduler.on_event(Event::Index { locked: false }, at(20_000));
         run.until(at(20_000), at(20_001));
-        assert_eq!(run.turns.last().unwrap().0, at(20_000));
+        assert_eq!(run.runs.last().unwrap().0, at(20_000));
         run.scheduler.on_event(Event::Index { locked: true }, at(30_000));
         run.touch(at(30_000), &["specs"]);
         run.until(at(30_000), at(70_000));
-        assert_eq!(run.turns.last().unwrap().0, at(60_000));
+        assert_eq!(run.runs.last().unwrap().0, at(60_000));
     }
 
     #[test]
-    fn new_clusters_are_asked_before_the_turn_and_failing_ones_less_and_less() {
+    fn new_clusters_are_asked_before_the_run_and_failing_ones_less_and_less() {
         let mut run =
             Run::new(Pace { every: Duration::from_hours(24), look: Duration::from_hours(24), ..Pace::default() });
         run.answer = |name, _| Answer { news: false, failed: name.as_str() == "dead" };
@@ -537,14 +537,14 @@ mod tests {
         run.scheduler.on_event(Event::Known(marks.clone()), at(0));
         run.until(at(0), at(3_600_000));
         assert_eq!(run.asked[0].1.len(), 2);
-        assert_eq!(run.turns.len(), 1);
+        assert_eq!(run.runs.len(), 1);
         let times = |who: &str| -> Vec<u64> {
             let asked = run.asked.iter().filter(|(_, names)| names.contains(&name(who)));
             asked.map(|(time, _)| time.as_secs()).collect()
         };
         assert_eq!(times("dead")[..6], [0, 30, 90, 210, 450, 750]);
         assert_eq!(times("well")[..4], [0, 30, 60, 90]);
-        // the same ones again ask nobody; another mark does, and holds the turn up
+        // the same ones again ask nobody; another mark does, and holds the run up
         let asked = run.asked.len();
         run.scheduler.on_event(Event::Known(marks), at(3_600_001));
         assert!(matches!(run.scheduler.next(at(3_600_001)), Next::Sleep(_)));
@@ -553,20 +553,20 @@ mod tests {
         let Next::Ask(names) = run.scheduler.next(at(3_600_002)) else { panic!() };
         assert_eq!(names, [name("well")].into());
         run.until(at(3_600_002), at(3_620_000));
-        assert_eq!((run.turns.len(), run.asked.len()), (1, asked));
+        assert_eq!((run.runs.len(), run.asked.len()), (1, asked));
         run.scheduler
             .on_event(Event::Asked([(name("well"), Answer { news: true, failed: false })].into()), at(3_620_001));
         run.until(at(3_620_001), at(3_620_001));
-        assert_eq!(run.turns[1].1, "changed: specs; news of well");
+        assert_eq!(run.runs[1].1, "changed: specs; news of well");
     }
 
     /// What it showed then opens and closes nothing now.
     #[test]
-    fn a_cluster_that_answered_too_long_ago_is_asked_before_the_turn() {
+    fn a_cluster_that_answered_too_long_ago_is_asked_before_the_run() {
         let mut run = Run::new(Pace { poll: Duration::from_hours(1), ..Pace::default() });
         run.scheduler.on_event(Event::Known([(name("east"), 1), (name("west"), 1)].into()), at(0));
         run.until(at(0), at(1000));
-        let (turns, asked) = (run.turns.len(), run.asked.len());
+        let (runs, asked) = (run.runs.len(), run.asked.len());
         run.touch(at(700_000), &["specs"]);
         run.scheduler.on_event(Event::Aged([name("west")].into()), at(700_000));
         let Next::Look = run.scheduler.next(at(700_300)) else { panic!() };
@@ -574,11 +574,11 @@ mod tests {
         let Next::Ask(names) = run.scheduler.next(at(700_300)) else { panic!() };
         assert_eq!(names, [name("west")].into());
         run.until(at(700_300), at(700_900));
-        assert_eq!((run.turns.len(), run.asked.len()), (turns, asked), "it waits for the answer");
+        assert_eq!((run.runs.len(), run.asked.len()), (runs, asked), "it waits for the answer");
         let answer = Answer { news: false, failed: false };
         run.scheduler.on_event(Event::Asked([(name("west"), answer)].into()), at(701_000));
         run.until(at(701_000), at(701_000));
-        assert_eq!(run.turns.len(), turns + 1);
+        assert_eq!(run.runs.len(), runs + 1);
     }
 
     #[test]
@@ -592,20 +592,20 @@ mod tests {
     }
 
     #[test]
-    fn turns_and_pulls_come_on_time_and_a_turn_that_cannot_begin_comes_again() {
+    fn runs_and_pulls_come_on_time_and_a_run_that_cannot_begin_comes_again() {
         let pace = Pace { pull: Some(Duration::from_mins(1)), ..Pace::default() };
         let mut run = Run::new(pace);
         run.until(at(0), Duration::from_hours(1));
-        assert_eq!(run.turns.len(), 5);
+        assert_eq!(run.runs.len(), 5);
         assert_eq!(run.pulls.len(), 61);
-        assert_eq!(run.turns[1].1, "it is time");
+        assert_eq!(run.runs[1].1, "it is time");
 
         let mut scheduler = Scheduler::new(Pace::default());
         let mut now = Duration::ZERO;
         let mut tries = Vec::new();
         while tries.len() < 12 {
             match scheduler.next(now) {
-                Next::Turn(causes) => {
+                Next::Reconcile(causes) => {
                     tries.push(now.as_secs());
                     scheduler.on_event(Event::Postponed { causes, at_once: false }, now);
                 }
@@ -619,15 +619,15 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_during_a_turn_makes_exactly_one_more() {
+    fn what_comes_during_a_run_makes_exactly_one_more() {
         let mut run = Run::new(Pace::default());
-        let Next::Turn(_) = run.scheduler.next(at(0)) else { panic!() };
+        let Next::Reconcile(_) = run.scheduler.next(at(0)) else { panic!() };
         for event in 0..50 {
             run.touch(at(100 + event), &["specs"]);
         }
-        run.scheduler.on_event(Event::Turned { awaited: BTreeSet::new() }, at(2000));
+        run.scheduler.on_event(Event::Reconciled { awaited: BTreeSet::new() }, at(2000));
         run.until(at(2000), at(60_000));
-        assert_eq!(run.turns, [(at(2000), "changed: specs".to_owned())]);
+        assert_eq!(run.runs, [(at(2000), "changed: specs".to_owned())]);
         run.scheduler.on_event(Event::Stop, at(60_001));
         assert_eq!(run.scheduler.next(at(60_001)), Next::Stop);
     }
@@ -635,21 +635,21 @@ mod tests {
     #[test]
     fn a_run_that_waits_for_a_commit_comes_with_it_or_at_a_steady_pace() {
         let mut scheduler = Scheduler::new(Pace::default());
-        let Next::Turn(causes) = scheduler.next(at(0)) else { panic!("no turn at the start") };
+        let Next::Reconcile(causes) = scheduler.next(at(0)) else { panic!("no run at the start") };
         for round in 0..5 {
             scheduler.on_event(Event::Waits { causes: causes.clone() }, at(round * 5_000));
             assert!(
                 matches!(scheduler.next(at(round * 5_000 + 4_999)), Next::Sleep(until) if until == at(round * 5_000 + 5_000))
             );
-            assert_eq!(scheduler.next(at(round * 5_000 + 5_000)), Next::Turn(causes.clone()));
+            assert_eq!(scheduler.next(at(round * 5_000 + 5_000)), Next::Reconcile(causes.clone()));
         }
         scheduler.on_event(Event::Waits { causes: causes.clone() }, at(25_000));
         scheduler.on_event(Event::Index { locked: true }, at(26_000));
         assert!(matches!(scheduler.next(at(26_000)), Next::Sleep(_)));
         scheduler.on_event(Event::Index { locked: false }, at(26_100));
-        assert_eq!(scheduler.next(at(26_100)), Next::Turn(causes.clone()));
+        assert_eq!(scheduler.next(at(26_100)), Next::Reconcile(causes.clone()));
         // once it was taken, git's index brings nothing forward
-        scheduler.on_event(Event::Turned { awaited: BTreeSet::new() }, at(26_200));
+        scheduler.on_event(Event::Reconciled { awaited: BTreeSet::new() }, at(26_200));
         scheduler.on_event(Event::Postponed { causes, at_once: false }, at(26_300));
         scheduler.on_event(Event::Index { locked: false }, at(26_400));
         assert!(matches!(scheduler.next(at(26_400)), Next::Sleep(until) if until == at(27_300)));

@@ -410,7 +410,7 @@ impl Failure {
 
     /// Whether this is what a peer looks like before it is set up: no DNS record, nobody listening, no answer in time,
     /// an unknown issuer, 401, 404, 503, empty fields, a file not there. Before first contact one waits for its end;
-    /// a broken format or limit has failed from the first turn.
+    /// a broken format or limit has failed from the first run.
     pub fn is_waiting_before_first_contact(&self) -> bool {
         match self {
             Self::NotResolved { .. }

@@ -62,7 +62,7 @@ fn an_untracked_cluster_is_nobodys_until_it_is_committed() {
     sleep(QUIET);
     assert!(watch.get("/readyz").contains("specs/west.yaml"));
     assert!(head(&dir) == before && checkout.output() == tree);
-    assert_eq!(watch.count("isthmus_turns_total"), 1, "the same is counted once");
+    assert_eq!(watch.count("isthmus_reconcile_total"), 1, "the same is counted once");
 
     git(&dir, &["commit", "-qm", "west"]);
     watch.until("the commit", |_| git(&dir, &["log", "-1", "--format=%an"]) == "isthmus");

@@ -63,7 +63,7 @@ impl Watch {
     }
 
     pub(crate) fn turns(&self) -> u64 {
-        self.count("isthmus_turns_total")
+        self.count("isthmus_reconcile_total")
     }
 
     /// Waits until something holds.

@@ -22,7 +22,7 @@ use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 use crate::types::duration::duration;
 
-/// Pause between two turns of `apply --wait`.
+/// Pause between two runs of `apply --wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Longest age of a stored plan, where nothing is said.
@@ -45,7 +45,7 @@ pub(crate) struct Apply {
     /// Make the engine's key, where lock and spec know none.
     #[arg(long)]
     pub(crate) create_keys: bool,
-    /// Turn again until nothing waits, or until this time is over: `90s`, `10m`, `1h`.
+    /// Run again until nothing waits, or until this time is over: `90s`, `10m`, `1h`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
     /// Exit with 3 when something still waits.

@@ -223,7 +223,7 @@ impl Explain for ArgocdError {
                 Code::NotForCluster,
                 format!("nothing is rendered for `{cluster}` yet, and an empty answer would delete what is there"),
             )
-            .hint("take a turn with `engine apply` and commit it, or set `state: leaving` to take the cluster out"),
+            .hint("run `engine apply` and commit it, or set `state: leaving` to take the cluster out"),
             Self::NotOurs { path } => {
                 Explanation::new(Code::FileNotOurs, format!("`{path}` of the paused cluster is no object of ours"))
                     .hint("restore it or move it away")

@@ -378,13 +378,13 @@ fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
         let (secret, file) = (quoted(secret), format!("{}/{}", rendered_folder(reader), secret_file(peer)));
         let words = match way {
             Way::InPlace => format!(
-                "`{reader}` reads `{peer}`: no hand is needed. The turn that joins the link writes {file} under the same name \
+                "`{reader}` reads `{peer}`: no hand is needed. The run that joins the link writes {file} under the same name \
                  and key, and the sync replaces the old secret in one write (without a GitOps tool: \
                  kubectl --context {} apply --server-side --force-conflicts -k rendered/{reader})",
                 quoted(context)
             ),
             Way::Switch => format!(
-                "`{reader}` reads `{peer}`: when a turn has written {file}, and directly before it is synced:\n       \
+                "`{reader}` reads `{peer}`: when a run has written {file}, and directly before it is synced:\n       \
                  {kubectl} label secret {secret} istio/multiCluster-\n     sync; when istiod has read ours:\n       \
                  {kubectl} delete secret {secret}"
             ),

@@ -51,7 +51,7 @@ fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let id = create(&guard, &session.program.lock)?;
     printer
         .talk(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
-    printer.talk("keep the private half where the job that turns the mesh finds it, and nowhere else");
+    printer.talk("keep the private half where the job that runs `engine apply` finds it, and nowhere else");
     Ok(Exit::Done)
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Change {
     pub(super) stated: bool,
 }
 
-/// What all candidates of a turn are judged by.
+/// What all candidates of a run are judged by.
 pub(super) struct Judge<'a> {
     pub(super) first_contact: FirstContact,
     pub(super) engine_keys: &'a BTreeMap<KeyId, PublicKey>,

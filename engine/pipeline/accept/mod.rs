@@ -1,6 +1,6 @@
 //! Accepting news: what each cluster published against what the lock holds and the spec pins.
 //!
-//! The stage is pure and is asked twice in a turn: with public documents alone, so that no token is minted for a cluster
+//! The stage is pure and is asked twice in a run: with public documents alone, so that no token is minted for a cluster
 //! that is not what it was, and with all documents, to make the next lock.
 //!
 //! 1. Each cluster's documents become a candidate for its lock entry, or a reason to wait or to fail.

@@ -1,4 +1,4 @@
-//! What a turn learned of each cluster.
+//! What a run learned of each cluster.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::types::explanation::{Code, Explanation};
 use crate::types::name::{ClusterId, ClusterName};
 use crate::wire::metadata::Evidence;
 
-/// What a turn learned of each cluster.
+/// What a run learned of each cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Accepted {
     /// The lock with all that was accepted; links are as they were.
@@ -24,7 +24,7 @@ pub struct Accepted {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// What a turn learned of one cluster.
+/// What a run learned of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
     /// Of its public document.
@@ -57,11 +57,11 @@ pub enum Standing {
 /// Evidence as far as it was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Showing {
-    /// This turn's evidence.
+    /// This run's evidence.
     Shown(Box<Evidence>),
     /// The document was read and shows nothing, as the spec says: moves go on, unproven.
     NotPublished,
-    /// No document was read this turn, for this reason: moves wait.
+    /// No document was read this run, for this reason: moves wait.
     Unseen(UnseenReason),
 }
 

@@ -1,4 +1,4 @@
-//! Observing: what each cluster publishes, read once in a turn.
+//! Observing: what each cluster publishes, read once in a run.
 //!
 //! 1. The public documents of all clusters that take part, 64 at a time.
 //! 2. Acceptance judges them, outside: only for a cluster that is what it should be is a token minted.
@@ -33,7 +33,7 @@ use crate::wire::metadata::{
 /// How long evidence may open or close a link after it was received.
 pub const EVIDENCE_HOLDS: Duration = Duration::from_mins(10);
 
-/// What was observed in a turn.
+/// What was observed in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Observed {
     /// By cluster; a cluster that nobody asked is not in it.

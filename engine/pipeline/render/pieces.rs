@@ -1,6 +1,6 @@
 //! ConfigMaps of long texts, put together from pieces that readers share.
 //!
-//! Such a text differs from reader to reader and from turn to turn in few pieces. It is made only when somebody reads it,
+//! Such a text differs from reader to reader and from run to run in few pieces. It is made only when somebody reads it,
 //! and then without a serializer: YAML writes a long text as it is but for the indentation, which each piece has at hand.
 
 use std::collections::BTreeMap;

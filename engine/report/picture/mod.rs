@@ -1,4 +1,4 @@
-//! The mesh as a picture: what specs and lock say, and what the last turn made of it, as a value that is drawn.
+//! The mesh as a picture: what specs and lock say, and what the last run made of it, as a value that is drawn.
 //!
 //! The stage is pure. [`Picture::new`] draws each cluster and each link as [`Judge`] judges it; [`Picture::json`] is the
 //! value for programs, [`Picture::html`] one self-contained page that asks nobody for anything, and [`Picture::live_html`]
@@ -40,7 +40,7 @@ pub struct Picture {
     pub mesh: String,
     /// When it was made, seconds since 1970.
     pub generated_at: Timestamp,
-    /// A turn was taken for it. Without one it knows specs, lock and tree alone, and no cluster was asked.
+    /// A run was taken for it. Without one it knows specs, lock and tree alone, and no cluster was asked.
     pub asked: bool,
     /// How many there are of each state.
     pub counts: Counts,
@@ -181,7 +181,7 @@ fn notes(plan: &Plan) -> Vec<String> {
 }
 
 impl Picture {
-    /// Draws the mesh. `plan` is what the last turn found, `files` gives the names of the files in a cluster's rendered
+    /// Draws the mesh. `plan` is what the last run found, `files` gives the names of the files in a cluster's rendered
     /// folder, `read_at` says when each cluster's metadata was last read, and `now` is the time.
     pub fn new(
         mesh: &Mesh,

@@ -143,7 +143,7 @@ impl Keeper {
     pub(super) async fn begin(&mut self) -> Option<Certificates> {
         let mut pause = RETRY.0;
         loop {
-            self.turn().await;
+            self.reconcile().await;
             if let Some(certificates) = &self.certificates {
                 return Some(certificates.clone());
             }
@@ -164,12 +164,12 @@ impl Keeper {
                 () = sleep(wait) => {}
                 () = self.role.stopping.requested() => return,
             }
-            self.turn().await;
+            self.reconcile().await;
             pause = if self.said.is_empty() { RETRY.0 } else { (pause * 2).min(RETRY.1.max(every)) };
         }
     }
 
-    async fn turn(&mut self) {
+    async fn reconcile(&mut self) {
         let born = self.birth().await;
         self.note(Part::Key, born);
         let Some(credential) = self.credential.borrow().clone() else { return };
