@@ -207,7 +207,13 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
     let is_read = old.links.iter().any(|(reader, links)| reader != only && links.contains_key(only));
     match new.clusters.get(only) {
         Some(cluster) => {
-            lock.clusters.insert(only.clone(), cluster.clone());
+            let mut cluster = cluster.clone();
+            // with the last of its own links it forgot what those of others rest on
+            if let Some(before) = old.clusters.get(only).filter(|_| is_read && cluster.joined_with.is_none()) {
+                cluster.joined_with.clone_from(&before.joined_with);
+                cluster.lost = before.lost;
+            }
+            lock.clusters.insert(only.clone(), cluster);
         }
         None if is_read => {}
         None => {

@@ -301,10 +301,12 @@ fn a_cluster_that_was_declared_lost_for_a_while_is_no_breach() {
     holds(&[edit(0, "state", 2), Run(PLAIN), edit(0, "state", 4), Run(PLAIN), Run(PLAIN)]);
 }
 
-/// A run of one cluster dropped its entry, on which a link of another rested.
+/// A run of one cluster dropped its entry, or what that says of links, on which a link of another rested.
 #[test]
-fn a_lost_cluster_that_goes_in_a_run_of_its_own_leaves_its_entry_to_others() {
-    holds(&[edit(0, "state", 2), Run(PLAIN), Run(PLAIN), Run(Flags { only: Some(0), ..PLAIN })]);
+fn links_that_go_in_a_run_of_one_cluster_leave_its_entry_to_others() {
+    for only in [0, 1] {
+        holds(&[edit(0, "state", 2), Run(PLAIN), Run(PLAIN), Run(Flags { only: Some(only), ..PLAIN })]);
+    }
 }
 
 /// Its values are left behind, and what is refused names them, too.
