@@ -157,9 +157,9 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
 }
 
 #[test]
-fn the_action_takes_turns_until_all_is_pushed() {
+fn the_action_applies_until_all_is_pushed() {
     let place = Place::new(&Checkout::new());
-    let (run, names) = &steps()["Turn"];
+    let (run, names) = &steps()["Apply"];
     let environment = [
         ("ENGINE", ENGINE),
         ("CHECKOUT", "."),
