@@ -418,6 +418,9 @@ proptest! {
 /// What is synced, which pair is wished or no more, and how the victim fails, before each run.
 type Script = Vec<(Vec<usize>, Option<(usize, usize)>, Option<Fault>)>;
 
+/// Stages by reader and peer.
+type Stages = BTreeMap<(String, String), Stage>;
+
 /// The stages of links between the others after each run of a script, in which the victim fails or does not.
 fn links_of_others(
     clusters: usize,
@@ -425,7 +428,7 @@ fn links_of_others(
     pairs: Option<&[(usize, usize)]>,
     script: &Script,
     (victim, failing): (&str, bool),
-) -> Result<Vec<BTreeMap<(String, String), Stage>>, TestCaseError> {
+) -> Result<Vec<Stages>, TestCaseError> {
     let mut story = Story::new(clusters, joined, pairs, true);
     let mut seen = Vec::new();
     for (synced, pair, fault) in script {
