@@ -196,6 +196,7 @@ pub(crate) fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
         let stated = cluster.stated();
         cluster.cluster_domain.clone_from(&joined.cluster_domain);
         cluster.istio.namespace.clone_from(&joined.istio_namespace);
+        cluster.istio.config = joined.istio_config;
         cluster.flat_network = joined.flat_network;
         let in_use = cluster.stated();
         cluster.stated = (stated != in_use).then_some(stated);
@@ -204,7 +205,7 @@ pub(crate) fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
 
 /// What specs say of a cluster that no edit changes while a link names it.
 pub fn joined_spec(mesh: &Mesh, cluster: &Cluster) -> JoinedSpec {
-    let Stated { cluster_domain, istio_namespace, flat_network } = cluster.stated();
+    let Stated { cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
     JoinedSpec {
         mesh: mesh.name.clone(),
         mesh_id: mesh.mesh_id.clone(),
@@ -212,7 +213,7 @@ pub fn joined_spec(mesh: &Mesh, cluster: &Cluster) -> JoinedSpec {
         reconciler: cluster.reconciler,
         cluster_domain,
         istio_namespace,
-        istio_config: cluster.istio.config,
+        istio_config,
         flat_network,
     }
 }

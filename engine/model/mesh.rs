@@ -156,6 +156,8 @@ pub struct Stated {
     pub cluster_domain: ClusterDomain,
     /// `istio.namespace`.
     pub istio_namespace: Namespace,
+    /// `istio.config`.
+    pub istio_config: MeshConfigTarget,
     /// `flatNetwork`.
     pub flat_network: bool,
 }
@@ -230,6 +232,7 @@ impl Cluster {
         self.stated.clone().unwrap_or_else(|| Stated {
             cluster_domain: self.cluster_domain.clone(),
             istio_namespace: self.istio.namespace.clone(),
+            istio_config: self.istio.config,
             flat_network: self.flat_network,
         })
     }

@@ -334,3 +334,13 @@ fn a_link_that_its_reader_shows_does_not_go_as_one_that_never_opened() {
     let steps = [Step::Happen(0, Happening::RenameNetwork), Step::OtherEngine(2, PLAIN), edit(0, "state", 0)];
     holds(&steps);
 }
+
+/// The tree was taken back to before the join while its secrets were live; where roots and networks are written moved at once.
+#[test]
+fn where_roots_are_written_stays_until_the_links_that_rest_on_it_are_gone() {
+    for config in 0..3 {
+        let steps =
+            [Step::Trouble(0, Trouble::Down), Step::OtherEngine(2, PLAIN), edit(0, "istio.config", config), Run(PLAIN)];
+        holds(&steps);
+    }
+}

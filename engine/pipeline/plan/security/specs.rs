@@ -97,7 +97,7 @@ fn of_cluster(cluster: &Cluster) -> Values {
         network,
         trust_domain,
         merge_trust_domains,
-        istio: Istio { namespace: _, revisions, config, dns_capture, prepared, standard_mesh_networks },
+        istio: Istio { namespace: _, revisions, config: _, dns_capture, prepared, standard_mesh_networks },
         gateways,
         flat_network: _,
         api,
@@ -109,7 +109,7 @@ fn of_cluster(cluster: &Cluster) -> Values {
         distrust,
         stated: _,
     } = cluster;
-    let Stated { cluster_domain, istio_namespace, flat_network } = cluster.stated();
+    let Stated { cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
     let standard = standard_mesh_networks.as_ref().map(|networks| {
         if networks.is_empty() { "none".to_owned() } else { Value::Object(networks.clone()).to_string() }
     });
@@ -139,7 +139,7 @@ fn of_cluster(cluster: &Cluster) -> Values {
         (SpecField::MergeTrustDomains, merge_trust_domains.map(|merged| merged.to_string())),
         (SpecField::Namespace, Some(istio_namespace.to_string())),
         (SpecField::Revisions, join(revisions)),
-        (SpecField::Config, Some(spelt(config))),
+        (SpecField::Config, Some(spelt(&istio_config))),
         (SpecField::DnsCapture, Some(dns_capture.to_string())),
         (SpecField::Prepared, Some(prepared.to_string())),
         (SpecField::StandardMeshNetworks, standard),
