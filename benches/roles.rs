@@ -1,4 +1,6 @@
-//! What api-proxy and relay cost: time added to a request over asking the same origin directly, and memory a watch.
+//! What api-proxy and relay cost: time added to a request over asking the same origin directly, memory a watch, and what it
+//! costs to project pods. The relay passes the same bytes on as they are, through the same streams, so it is what the
+//! projection is compared with.
 //!
 //! `cargo bench --bench roles`. The origin is a small HTTPS server in this process that stands for an apiserver; the roles are
 //! the real binary in processes of their own. Figures are differences to the origin asked directly in the same run.
@@ -10,6 +12,7 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::disallowed_methods,
+    clippy::cast_precision_loss,
     missing_docs,
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
@@ -57,9 +60,54 @@ const LIMITS: [&str; 8] = [
     "drain=1s",
 ];
 
+/// Events of a watch, and pods of a list.
+const PODS: usize = 10_000;
+
 struct Origin {
     identity: String,
     peers: String,
+    pod: Bytes,
+}
+
+/// A pod as a cluster has them, of some 14.8 kB.
+fn pod() -> Value {
+    let env = |n: usize| json!({ "name": format!("SETTING_{n}"), "valueFrom": { "secretKeyRef": { "name": "settings", "key": format!("setting-{n}") } } });
+    let container = |name: &str| {
+        json!({ "name": name, "image": format!("registry.example.com/shop/{name}@sha256:{}", "0123456789abcdef".repeat(4)),
+            "args": ["--config=/etc/app/config.yaml", "--listen=:8080"], "env": (0..43).map(env).collect::<Vec<_>>(),
+            "ports": [{ "name": "http", "containerPort": 8080, "protocol": "TCP" }],
+            "resources": { "limits": { "cpu": "1", "memory": "512Mi" }, "requests": { "cpu": "100m", "memory": "128Mi" } },
+            "readinessProbe": { "httpGet": { "path": "/ready", "port": 8080, "scheme": "HTTP" }, "periodSeconds": 10 },
+            "volumeMounts": [{ "name": "config", "mountPath": "/etc/app", "readOnly": true }] })
+    };
+    let managed: serde_json::Map<_, _> = (0..60)
+        .map(|n| (format!("k:{{\"name\":\"SETTING_{n}\"}}"), json!({ ".": {}, "f:name": {}, "f:value": {} })))
+        .collect();
+    let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-01T00:00:07Z" });
+    let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(condition);
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": { "name": "orders-6c9f7d5b8-x2v9q", "generateName": "orders-6c9f7d5b8-", "namespace": "shop",
+            "uid": "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a1", "resourceVersion": "123456789", "creationTimestamp": "2026-11-01T00:00:00Z",
+            "labels": { "app": "orders", "pod-template-hash": "6c9f7d5b8", "security.istio.io/tlsMode": "istio",
+                "service.istio.io/canonical-name": "orders", "service.istio.io/canonical-revision": "v1" },
+            "annotations": { "sidecar.istio.io/status": "{\"initContainers\":[\"istio-init\"],\"containers\":[\"istio-proxy\"]}" },
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "orders-6c9f7d5b8", "controller": true,
+                "uid": "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a2", "blockOwnerDeletion": true }],
+            "managedFields": [{ "manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1", "fieldsV1": { "f:spec": managed } }] },
+        "spec": { "containers": [container("orders"), container("istio-proxy")], "nodeName": "node-17", "serviceAccountName": "orders",
+            "volumes": [{ "name": "config", "configMap": { "name": "orders", "defaultMode": 420 } }], "restartPolicy": "Always" },
+        "status": { "phase": "Running", "hostIP": "192.0.2.7", "podIP": "10.1.2.3", "podIPs": [{ "ip": "10.1.2.3" }], "qosClass": "Burstable",
+            "conditions": conditions },
+    })
+}
+
+/// A text as an apiserver sends it, `PODS` times `each` between `first` and `last`.
+fn many(first: &'static str, each: &Bytes, last: &'static str) -> Body {
+    let pieces = stream::iter(std::iter::once(Bytes::from_static(first.as_bytes())))
+        .chain(stream::iter(std::iter::repeat_n(each.clone(), PODS)))
+        .chain(stream::iter(std::iter::once(Bytes::from_static(last.as_bytes()))));
+    StreamBody::new(pieces.map(|piece| Ok::<_, BodyError>(Frame::data(piece)))).boxed_unsync()
 }
 
 impl Handler for Origin {
@@ -74,7 +122,12 @@ impl Handler for Origin {
         } else {
             None
         };
-        let body = if query.contains("watch=") {
+        let body = if query.contains("events") {
+            many("", &Bytes::from([b"{\"type\":\"ADDED\",\"object\":", &self.pod[..], b"}\n"].concat()), "")
+        } else if query.contains("many") {
+            let each = Bytes::from([b",", &self.pod[..]].concat());
+            many(r#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"9"},"items":[{}"#, &each, "]}\n")
+        } else if query.contains("watch=") {
             let first = stream::iter(Some(Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"\n")))))
                 .filter(|_| async { false });
             StreamBody::new(first.chain(stream::pending())).boxed_unsync()
@@ -118,9 +171,25 @@ impl Role {
 
     /// Resident memory, bytes.
     fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// From now on the peak of its memory is counted anew.
+    fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// Time on a CPU so far, of programs and kernel; Linux counts in hundredths of a second.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
     }
 }
 
@@ -182,6 +251,59 @@ fn kubeconfig(folder: &std::path::Path, role: &str, server: &str) {
     fs::write(folder.join(format!("{role}.kubeconfig")), config.to_string()).unwrap();
 }
 
+/// How long an answer took until its last byte, and how many bytes it had.
+async fn read(client: &Client, url: &str, token: &str) -> (Duration, usize) {
+    let begin = Instant::now();
+    let mut answer = client.get(url).bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{url}");
+    let mut bytes = 0;
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        bytes += piece.len();
+    }
+    (begin.elapsed(), bytes)
+}
+
+/// The api-proxy's projection against the relay, which passes the same bytes on as they are.
+async fn projection(client: impl Fn() -> Client, proxy: &Role, relay: &Role, token: &str) {
+    let paths =
+        [(proxy, format!("https://{}", proxy.address)), (relay, format!("https://{}/to/origin", relay.address))];
+    let mut events = Vec::new();
+    let mut lists = Vec::new();
+    for (role, base) in &paths {
+        let before = role.cpu();
+        let (_, bytes) = read(&client(), &format!("{base}/api/v1/pods?watch=true&labelSelector=events"), token).await;
+        let cpu = role.cpu().saturating_sub(before);
+        events.push((PODS as f64 / cpu.as_secs_f64(), bytes));
+        let url = format!("{base}/api/v1/pods?labelSelector=many");
+        let mut best: Option<(Duration, usize)> = None;
+        let (resting, mut peak) = (role.memory(), 0);
+        for _ in 0..3 {
+            role.forget_peak();
+            let one = read(&client(), &url, token).await;
+            best = best.into_iter().chain([one]).min();
+            peak = peak.max(role.status("VmHWM:"));
+        }
+        let (took, bytes) = best.unwrap();
+        lists.push((took, bytes, peak.saturating_sub(resting)));
+    }
+    let [(projected, _), (as_they_are, _)] = events[..] else { panic!("two roles") };
+    println!(
+        "{PODS} pod events: projected {projected:.0} a CPU second, passed on {as_they_are:.0}, ratio {:.2}",
+        projected / as_they_are
+    );
+    let [(took, bytes, added), (whole_took, whole_bytes, whole_added)] = lists[..] else { panic!("two roles") };
+    println!(
+        "list of {PODS} pods: projected {took:.2?}, {:.1} MiB, {:.1} MiB of memory added; passed on {whole_took:.2?}, {:.1} MiB, \
+         {:.1} MiB added; {:.2} of the time, {:.1} % of the bytes",
+        mib(bytes as u64),
+        mib(added),
+        mib(whole_bytes as u64),
+        mib(whole_added),
+        took.as_secs_f64() / whole_took.as_secs_f64(),
+        100.0 * bytes as f64 / whole_bytes as f64
+    );
+}
+
 const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
 
 #[tokio::main]
@@ -219,7 +341,9 @@ async fn main() {
             peer("relay", RELAY, identity["keys"].clone()),
         ] })
         .to_string(),
+        pod: Bytes::from(pod().to_string()),
     };
+    println!("a pod has {} bytes", origin.pod.len());
     let mut limits = Limits::of_proxy();
     for limit in LIMITS {
         limits.set(limit).unwrap();
@@ -234,6 +358,7 @@ async fn main() {
     let proxy = Role::start(folder.path(), "proxy");
     let routes = json!({ "version": 1, "routes": [
         { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate },
+        { "clusterID": "origin", "clusterUUID": OWN, "apiHost": origin_address.to_string(), "apiCA": certificate },
     ] });
     own.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": routes.to_string() } }));
 
@@ -258,6 +383,8 @@ async fn main() {
     }
     sleep(Duration::from_secs(2)).await;
     println!("at rest: api-proxy {:.1} MiB, relay {:.1} MiB", mib(proxy.memory()), mib(relay.memory()));
+
+    projection(client, &proxy, &relay, &token).await;
 
     let asking = client();
     let bare = times(&asking, &direct, &token).await;
@@ -291,7 +418,6 @@ async fn main() {
     drop(running);
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1024.0 / 1024.0
 }
