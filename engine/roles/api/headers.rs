@@ -60,10 +60,12 @@ pub fn upstream(incoming: &HeaderMap, form: Accept) -> Result<HeaderMap, HeaderR
     if accept.is_some_and(|accept| accept.len() > MAX_ACCEPT) {
         return Err(HeaderRefused::Value);
     }
-    match (form, accept) {
-        (Accept::Json, accept) => drop(headers.insert(ACCEPT, json_of(accept)?)),
-        (Accept::AsAsked, Some(accept)) => drop(headers.insert(ACCEPT, accept.clone())),
-        (Accept::AsAsked, None) => {}
+    let accept = match form {
+        Accept::Json => Some(json_of(accept)?),
+        Accept::AsAsked => accept.cloned(),
+    };
+    if let Some(accept) = accept {
+        headers.insert(ACCEPT, accept);
     }
     if let Some(tag) = single(incoming, &IF_NONE_MATCH)? {
         headers.insert(IF_NONE_MATCH, tag.clone());

@@ -9,20 +9,16 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::{Body, BodyError, whole};
 
-/// An answer in the words of Kubernetes, so that its clients understand it.
-fn status_object(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
-    let object = json!({
+/// A failure in the words of Kubernetes, so that its clients understand it.
+fn failure(status: StatusCode, message: &str) -> Value {
+    json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": status.as_u16(),
-    });
-    let mut response = Response::new(whole(format!("{object}\n")));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+        "message": message, "reason": reason(status), "code": status.as_u16(),
+    })
 }
 
 /// The answer to a request that is not answered as asked.
@@ -49,8 +45,10 @@ impl Refused {
 
     /// The answer.
     pub(crate) fn response(&self) -> Response<Body> {
-        let mut response = status_object(self.status, reason(self.status), &self.message);
+        let mut response = Response::new(whole(format!("{}\n", failure(self.status, &self.message))));
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self.status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
             StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"))),
@@ -83,11 +81,8 @@ fn reason(status: StatusCode) -> &'static str {
 
 /// The last event of a watch whose client is to list again, since what it has is no longer what it would be given.
 pub(crate) fn expired() -> Bytes {
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
-        "message": "what is shared has changed; list it again",
-    });
-    Bytes::from(format!("{}\n", json!({ "type": "ERROR", "object": status })))
+    let object = failure(StatusCode::GONE, "what is shared has changed; list it again");
+    Bytes::from(format!("{}\n", json!({ "type": "ERROR", "object": object })))
 }
 
 /// A body that gives these bytes and then says nothing.

@@ -44,7 +44,7 @@ impl Shown {
     /// What is shown of a resource, in a cluster of this network: `None` where the resource is not in the table, or shows the
     /// network and that is not known.
     pub fn of(group: &str, resource: &str, network: Option<&NetworkName>) -> Option<Self> {
-        let kind = KINDS.iter().find(|kind| kind.group == group && kind.resource == resource)?;
+        let kind = kind(group, resource)?;
         if !shape::shows_network(kind.fields) {
             return Some(Self { fields: kind.fields, network: None });
         }
@@ -67,8 +67,7 @@ impl Shown {
 
     /// Whether what is shown of a resource depends on the cluster's network.
     pub(super) fn depends_on_network(resource: &Resource) -> bool {
-        let is_it = |kind: &&Kind| kind.group == resource.group && kind.resource == resource.resource;
-        KINDS.iter().find(is_it).is_some_and(|kind| shape::shows_network(kind.fields))
+        kind(&resource.group, &resource.resource).is_some_and(|kind| shape::shows_network(kind.fields))
     }
 
     /// What is shown of the answer to `/api`.
@@ -85,6 +84,10 @@ impl Shown {
         };
         Projection { shown: self.clone(), reader, held: Vec::new() }
     }
+}
+
+fn kind(group: &str, resource: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.group == group && kind.resource == resource)
 }
 
 /// What is shown of a `Status`, by which the apiserver says why it does not answer.

@@ -1,7 +1,7 @@
 //! What a selector may name. Whoever may select by a field learns its value by asking often enough, so a selector names what
 //! is shown, and nothing else.
 
-use super::shape::{Field, Shape};
+use super::shape::{Field, Shape, shape_of};
 
 /// Whether all fields of a field selector are shown.
 pub(super) fn fields_are_shown(selector: &str, fields: &'static [Field]) -> bool {
@@ -44,10 +44,6 @@ fn requirements(selector: &str) -> impl Iterator<Item = &str> {
         }
         c == ',' && depth == 0
     })
-}
-
-fn shape_of(fields: &'static [Field], name: &str) -> Option<Shape> {
-    fields.iter().find(|field| field.name == name).map(|field| field.shape)
 }
 
 #[cfg(test)]

@@ -55,11 +55,15 @@ pub(super) fn shows_network(fields: &[Field]) -> bool {
     })
 }
 
+/// What is shown of a field; `None`: nothing.
+pub(super) fn shape_of(fields: &[Field], name: &str) -> Option<Shape> {
+    fields.iter().find(|field| field.name == name).map(|field| field.shape)
+}
+
 /// Whether an object of this name may be shown.
 pub(super) fn may_be_named(fields: &[Field], name: &str) -> bool {
-    let of = |fields: &[Field], name: &str| fields.iter().find(|field| field.name == name).map(|field| field.shape);
-    let Some(Shape::Object(metadata)) = of(fields, "metadata") else { return false };
-    match of(metadata, "name") {
+    let Some(Shape::Object(metadata)) = shape_of(fields, "metadata") else { return false };
+    match shape_of(metadata, "name") {
         Some(Shape::OneOf(names)) => names.contains(&name),
         shape => shape.is_some(),
     }
