@@ -368,8 +368,8 @@ fn judge(
     Ok(())
 }
 
-/// With what the links of a cluster were begun whose tree does not say so; `None`: nobody knows. What another tool deploys has no such
-/// tree; its ID is that of its remote secrets.
+/// With what the links of a cluster were begun whose tree does not say so; `None`: nobody knows. What another tool deploys has no
+/// such tree; its ID is that of its remote secrets.
 fn unsaid(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName, anew: JoinedWith) -> Result<Option<JoinedWith>, TreeError> {
     let is_deployed_by_another = anew.spec.reconciler != Reconciler::Rendered
         && tree.file(&format!("{}/serviceaccount-{EXPORTER}.yaml", rendered_folder(name)))?.is_none();

@@ -205,20 +205,16 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
     let mut lock = old.clone();
     // one that is gone leaves its entry to the links of others, which go in their own runs
     let is_read = old.links.iter().any(|(reader, links)| reader != only && links.contains_key(only));
-    match new.clusters.get(only) {
-        Some(cluster) => {
-            let mut cluster = cluster.clone();
-            // with the last of its own links it forgot what those of others rest on
-            if let Some(before) = old.clusters.get(only).filter(|_| is_read && cluster.joined_with.is_none()) {
-                cluster.joined_with.clone_from(&before.joined_with);
-                cluster.lost = before.lost;
-            }
-            lock.clusters.insert(only.clone(), cluster);
+    if let Some(cluster) = new.clusters.get(only) {
+        let mut cluster = cluster.clone();
+        // with the last of its own links it forgot what those of others rest on
+        if let Some(before) = old.clusters.get(only).filter(|_| is_read && cluster.joined_with.is_none()) {
+            cluster.joined_with.clone_from(&before.joined_with);
+            cluster.lost = before.lost;
         }
-        None if is_read => {}
-        None => {
-            lock.clusters.remove(only);
-        }
+        lock.clusters.insert(only.clone(), cluster);
+    } else if !is_read {
+        lock.clusters.remove(only);
     }
     // a link is begun when both its ends are in the lock, and a peer that is new is not taken here
     let begun = |peer: &ClusterName| lock.clusters.contains_key(peer) || old.link(only, peer).is_some();
@@ -229,14 +225,10 @@ fn narrowed(old: &Lock, new: &Lock, only: &ClusterName) -> Lock {
     } else {
         lock.links.insert(only.clone(), links);
     }
-    match new.serials.get(only) {
-        Some(serial) => {
-            lock.serials.insert(only.clone(), *serial);
-        }
-        None if is_read => {}
-        None => {
-            lock.serials.remove(only);
-        }
+    if let Some(serial) = new.serials.get(only) {
+        lock.serials.insert(only.clone(), *serial);
+    } else if !is_read {
+        lock.serials.remove(only);
     }
     lock.forget_unlinked();
     lock

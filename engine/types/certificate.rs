@@ -244,6 +244,11 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     Ok(roots)
 }
 
+/// The SHA-256 of a PEM text, by which it is compared and shown.
+pub(crate) fn digest_of_pem(pem: &str) -> Digest {
+    Digest::of(pem.trim().as_bytes())
+}
+
 /// The certificates of a bundle by the SHA-256 of their DER, whatever they are for; `None`: it cannot be read.
 pub(crate) fn certificates(bundle: &str) -> Option<BTreeSet<Digest>> {
     let blocks = pem::parse_many(bundle).ok()?;

@@ -18,7 +18,7 @@ pub(crate) use self::finding::LEAVE_DIRECT;
 use self::finding::LockFinding;
 use crate::model::mesh::{Cluster, MeshConfigTarget, Reconciler};
 use crate::types::address::{ApiHost, Endpoint, Gateway};
-use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::certificate::{RootCertificate, digest_of_pem, parse_roots_any_time};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::explanation::Code;
 use crate::types::key::{KeyId, PublicKey};
@@ -45,8 +45,8 @@ pub struct Lock {
     pub links: BTreeMap<ClusterName, BTreeMap<ClusterName, LockedLink>>,
     /// Public halves of the engine's keys.
     pub engine_keys: BTreeMap<KeyId, PublicKey>,
-    /// Per reader, a number that rises whenever one of its links moves, or gets an alias or loses it. What is synced into the reader carries it, and its
-    /// exporter repeats it: an absence that is older than the move proves nothing.
+    /// Per reader, a number that rises whenever one of its links moves, or gets an alias or loses it. What is synced into the
+    /// reader carries it, and its exporter repeats it: an absence that is older than the move proves nothing.
     pub serials: BTreeMap<ClusterName, u64>,
 }
 
@@ -137,7 +137,7 @@ pub struct MetadataSource {
 impl MetadataSource {
     /// What the specs say.
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        let ca = cluster.endpoint_ca.as_ref().map(|pem| Digest::of(pem.trim().as_bytes()));
+        let ca = cluster.endpoint_ca.as_deref().map(digest_of_pem);
         Self { endpoint: cluster.endpoint.clone(), ca }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::mesh::{Cluster, FirstContact, Reconciler};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, Private};
 use crate::types::address::{Endpoint, Gateway, Host};
-use crate::types::certificate::{RootCertificate, certificates, parse_roots};
+use crate::types::certificate::{RootCertificate, certificates, digest_of_pem, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{ClusterDomain, ClusterName, Digest};
 use crate::types::time::Timestamp;
@@ -335,7 +335,7 @@ fn list(digests: &BTreeSet<Digest>) -> String {
 }
 
 pub(super) fn fingerprint(pem: Option<&String>) -> Option<String> {
-    pem.map(|pem| Digest::of(pem.trim().as_bytes()).to_string())
+    pem.map(|pem| digest_of_pem(pem).to_string())
 }
 
 fn in_ranges(cluster: &Cluster, host: &Host) -> bool {
