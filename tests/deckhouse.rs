@@ -319,7 +319,8 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
         let asked = publics(&program.mesh, ask).await;
         let judged =
             accept(&program.mesh, &program.lock, &ours(asked.publics()), &Approvals::default(), &BTreeSet::new(), NOW);
-        let admitted = judged.news.iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name.clone());
+        let admitted =
+            judged.assessments.iter().filter(|(_, assessment)| assessment.may_be_asked()).map(|(name, _)| name.clone());
         let keyring = Keyring {
             engine: Err(KeyProblem::NoEngineKey),
             clusters: BTreeMap::from([(name("east"), Ok(east_key()))]),
@@ -335,7 +336,11 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> 
         let (request, facts) = (Request::default(), Facts::Stored(observed));
         let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
         let accepted = run.decided.accepted.as_ref().unwrap();
-        assert!(accepted.news.values().all(|news| !news.is_held_back()), "{shows:?}: {:?}", accepted.news);
+        assert!(
+            accepted.assessments.values().all(|assessment| !assessment.is_held_back()),
+            "{shows:?}: {:?}",
+            accepted.assessments
+        );
         let after = &run.decided.advanced.lock;
         let stage =
             |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));

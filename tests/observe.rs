@@ -83,7 +83,7 @@ fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
     let observation = |text| Observation { public: Ok(public(text)), private: Private::NotAsked };
     let clusters = documents.iter().map(|(cluster, text)| (name(cluster), observation(text))).collect();
     let accepted = accept(mesh, &Lock::default(), &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
-    assert_eq!(accepted.lock.clusters.len(), documents.len(), "{:?}", accepted.news);
+    assert_eq!(accepted.lock.clusters.len(), documents.len(), "{:?}", accepted.assessments);
     accepted.lock
 }
 
@@ -96,7 +96,12 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
         };
         let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
         let accepted = accept(mesh, lock, &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
-        accepted.news.into_iter().filter(|(_, news)| news.may_be_asked()).map(|(name, _)| name).collect()
+        accepted
+            .assessments
+            .into_iter()
+            .filter(|(_, assessment)| assessment.may_be_asked())
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 

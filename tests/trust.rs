@@ -133,7 +133,7 @@ impl World {
             Observed { clusters: own.collect() }
         };
         let first = accept(&mesh, &self.lock, &observe(&|_| None), &approvals, &BTreeSet::new(), NOW);
-        let observed = observe(&|own| Some(first.news[own].may_be_asked()));
+        let observed = observe(&|own| Some(first.assessments[own].may_be_asked()));
         accept(&mesh, &self.lock, &observed, &approvals, &BTreeSet::new(), NOW)
     }
 
@@ -160,13 +160,13 @@ fn digest_of_root(pem: &str) -> String {
 
 /// Asserts that all news of a cluster are set aside, and that its neighbour's are taken.
 fn assert_held_back(case: &str, before: &Lock, accepted: &Accepted) {
-    let news = &accepted.news["alfa"];
+    let assessment = &accepted.assessments["alfa"];
     assert_eq!(change_of(accepted, "alfa").verdict, Verdict::HeldBack, "{case}");
     assert_eq!(file(before, "alfa"), file(&accepted.lock, "alfa"), "{case}: its entry stays byte for byte");
-    assert!(!news.may_be_asked() && news.is_held_back(), "{case}: {news:?}");
-    assert!(matches!(news.evidence, Showing::Unseen(_)), "{case}");
+    assert!(!assessment.may_be_asked() && assessment.is_held_back(), "{case}: {assessment:?}");
+    assert!(matches!(assessment.evidence, Showing::Unseen(_)), "{case}");
     assert_ne!(file(before, "bravo"), file(&accepted.lock, "bravo"), "{case}: the neighbour's news are taken");
-    assert_eq!(accepted.news["bravo"].public, Standing::Current, "{case}");
+    assert_eq!(accepted.assessments["bravo"].public, Standing::Current, "{case}");
 }
 
 /// Harmless news of every cluster but the last, as they come along with anything else.
@@ -188,7 +188,7 @@ fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
     let held = asked.turn(&[]);
     assert_eq!(change_of(&held, "alfa").findings[0].what.as_str(), "first contact");
     assert_eq!(held.lock, Lock::default());
-    assert!(!held.news["alfa"].may_be_asked());
+    assert!(!held.assessments["alfa"].may_be_asked());
     for approval in ["alfa".to_owned(), format!("alfa@{}", change_of(&held, "alfa").digest.short(12))] {
         let accepted = asked.turn(&[&approval]);
         assert!(accepted.lock.clusters["alfa"].private.is_some(), "{approval}");
@@ -212,7 +212,7 @@ fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
     files.private("alfa").evidence = Some(Evidence::unknown("a file"));
     let accepted = files.turn(&[]);
     assert!(accepted.trust_changes.is_empty());
-    assert_eq!(accepted.news["alfa"].evidence, Showing::NotPublished, "a file tells nothing of what is live");
+    assert_eq!(accepted.assessments["alfa"].evidence, Showing::NotPublished, "a file tells nothing of what is live");
 }
 
 type Change = fn(&mut World);
@@ -399,7 +399,7 @@ fn what_gives_nobody_more_power_is_taken_without_a_word() {
         change(&mut world);
         let accepted = world.turn(&[]);
         assert!(accepted.trust_changes.is_empty(), "{at}: {:?}", accepted.trust_changes);
-        assert_eq!(accepted.news["alfa"].private, Standing::Current, "{at}");
+        assert_eq!(accepted.assessments["alfa"].private, Standing::Current, "{at}");
         assert_ne!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{at}");
     }
 }
@@ -413,7 +413,7 @@ fn changes_of_both_documents_are_approved_one_after_the_other() {
     let half = world.take(&[&first]);
     let verdicts: Vec<_> = half.trust_changes.iter().map(|change| change.verdict).collect();
     assert_eq!(verdicts, [Verdict::Approved, Verdict::HeldBack]);
-    assert!(half.news["alfa"].is_held_back(), "its links stand still");
+    assert!(half.assessments["alfa"].is_held_back(), "its links stand still");
     assert_eq!(world.lock.clusters["alfa"].private.as_ref().unwrap().api_host.to_string(), "api.alfa.example.com");
     let second = format!("alfa@{}", change_of(&half, "alfa").digest.short(12));
     world.take(&[&second]);
@@ -481,8 +481,8 @@ fn no_approval_helps_against_a_pin() {
             let accepted = world.turn(&["alfa"]);
             assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Refused, "{pin}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{pin}");
-            let Standing::Refused(words) = &accepted.news["alfa"].public else { panic!("{pin}") };
-            assert!(words.to_string().contains("that the spec pins") && !accepted.news["alfa"].may_be_asked());
+            let Standing::Refused(words) = &accepted.assessments["alfa"].public else { panic!("{pin}") };
+            assert!(words.to_string().contains("that the spec pins") && !accepted.assessments["alfa"].may_be_asked());
         }
     }
 }
@@ -508,7 +508,7 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
             mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
             serial: Shown::Seen(0),
         };
-        accepted.news.get_mut(own).unwrap().evidence = Showing::Shown(Box::new(evidence));
+        accepted.assessments.get_mut(own).unwrap().evidence = Showing::Shown(Box::new(evidence));
     }
     accepted
 }
@@ -517,12 +517,12 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
 fn what_is_not_published_is_unknown_unless_the_spec_says_that_nothing_will_come() {
     let mut world = World::known(&["alfa", "bravo"]);
     world.private("alfa").evidence = None;
-    assert_eq!(world.turn(&[]).news["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
+    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
     world.says("alfa", "  evidence: {attested: [reads]}\n");
-    assert_eq!(world.turn(&[]).news["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
+    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
     for rule in ["none", "{attested: [reads, trusts, networks, routes, prepared]}"] {
         world.says("alfa", &format!("  evidence: {rule}\n"));
-        assert_eq!(world.turn(&[]).news["alfa"].evidence, Showing::NotPublished, "{rule}");
+        assert_eq!(world.turn(&[]).assessments["alfa"].evidence, Showing::NotPublished, "{rule}");
     }
 }
 
@@ -571,7 +571,9 @@ fn an_attested_field_may_stay_unknown_and_no_other() {
             world.says("alfa", &format!("  evidence: {{attested: [{attested}]}}\n"));
             let mesh = world.compiled();
             let mut accepted = at_the_gate(&world, &mesh);
-            let Showing::Shown(evidence) = &mut accepted.news.get_mut("alfa").unwrap().evidence else { panic!() };
+            let Showing::Shown(evidence) = &mut accepted.assessments.get_mut("alfa").unwrap().evidence else {
+                panic!()
+            };
             hide(evidence);
             let advanced = advance(&mesh, &accepted, &BTreeSet::new(), false, NOW);
             let link = advanced.lock.link(&name("alfa"), &name("bravo")).unwrap();
@@ -599,7 +601,7 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         _ => ("alfa", "bravo"),
     };
     let showing = |accepted: &mut Accepted, of: &str, change: &dyn Fn(&mut Evidence)| {
-        let Showing::Shown(evidence) = &mut accepted.news.get_mut(of).unwrap().evidence else { panic!("{of}") };
+        let Showing::Shown(evidence) = &mut accepted.assessments.get_mut(of).unwrap().evidence else { panic!("{of}") };
         change(evidence);
     };
     let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
@@ -610,8 +612,8 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         | Condition::RelayCa
         | Condition::PeerDomainInReader
         | Condition::ReaderDomainInPeer => {}
-        Condition::ReaderEvidence => accepted.news.get_mut(reader).unwrap().evidence = unseen,
-        Condition::PeerEvidence => accepted.news.get_mut(peer).unwrap().evidence = unseen,
+        Condition::ReaderEvidence => accepted.assessments.get_mut(reader).unwrap().evidence = unseen,
+        Condition::PeerEvidence => accepted.assessments.get_mut(peer).unwrap().evidence = unseen,
         Condition::PeerRootsInReader => showing(accepted, reader, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
         Condition::ReaderRootsInPeer => showing(accepted, peer, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
         Condition::PeerNetwork => showing(accepted, reader, &|it| it.networks = Shown::Seen(Vec::new())),
@@ -746,8 +748,8 @@ fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
         // one approval is enough: it holds until the links of the old cluster are gone
         let accepted = world.turn(if run == 0 { &["alfa"] } else { &[] });
         let linked = !world.lock.links.is_empty();
-        assert_eq!(accepted.news["alfa"].rebuilt, linked);
-        assert_eq!(accepted.news["alfa"].may_be_asked(), !linked);
+        assert_eq!(accepted.assessments["alfa"].rebuilt, linked);
+        assert_eq!(accepted.assessments["alfa"].may_be_asked(), !linked);
         let is_old = accepted.lock.clusters["alfa"].public == before;
         assert_eq!(is_old, linked, "the entry is replaced when no link is left");
         world.lock = advance(&world.compiled(), &accepted, &BTreeSet::new(), false, NOW).lock;
@@ -795,7 +797,7 @@ fn nobody_takes_what_another_cluster_is_known_by() {
         let accepted = turned.turn(&["alfa", "bravo"]);
         assert_eq!(refused(&accepted), [("alfa", what)], "a known cluster that turns into another");
         assert_eq!(accepted.lock, turned.lock, "{what}");
-        assert!(!accepted.news["alfa"].may_be_asked());
+        assert!(!accepted.assessments["alfa"].may_be_asked());
     }
 }
 
@@ -897,10 +899,10 @@ fn roots_and_domains_that_cannot_be_used_fail_and_change_nothing() {
         for mut world in [World::known(&["alfa", "bravo"]), World::new(&["alfa", "bravo"])] {
             change(&mut world);
             let accepted = world.turn(&["alfa"]);
-            let Standing::Failed(reason) = &accepted.news["alfa"].public else { panic!("{words}") };
+            let Standing::Failed(reason) = &accepted.assessments["alfa"].public else { panic!("{words}") };
             assert!(reason.to_string().contains(words), "{reason}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
-            assert!(!accepted.news["alfa"].may_be_asked());
+            assert!(!accepted.assessments["alfa"].may_be_asked());
         }
     }
 }
@@ -925,7 +927,9 @@ fn roots_that_end_are_warned_of_and_then_refused() {
     );
     let late = at(end + Duration::from_secs(1));
     assert!(late.warnings[0].explanation.message.contains("has expired"));
-    assert!(matches!(&late.news["alfa"].public, Standing::Failed(reason) if reason.to_string().contains("expired at")));
+    assert!(
+        matches!(&late.assessments["alfa"].public, Standing::Failed(reason) if reason.to_string().contains("expired at"))
+    );
     assert_eq!(late.lock, world.lock);
 }
 
@@ -999,16 +1003,16 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
             let expected = if known { deckhouse && starting } else { waits };
             let public = Observation { public: Err(failure.clone()), private: Private::NotAsked };
             let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), public)]));
-            let standing = &accepted.news["alfa"].public;
+            let standing = &accepted.assessments["alfa"].public;
             assert_eq!(matches!(standing, Standing::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
             assert_eq!(matches!(standing, Standing::Failed(_)), !expected, "{failure:?} {known} {deckhouse}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
-            assert_eq!(accepted.news["bravo"].public, Standing::Current);
+            assert_eq!(accepted.assessments["bravo"].public, Standing::Current);
 
             let document = world.documents["alfa"].0.clone();
             let private = Observation { public: Ok(document), private: Private::Failed(failure.clone()) };
             let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), private)]));
-            let standing = &accepted.news["alfa"].private;
+            let standing = &accepted.assessments["alfa"].private;
             assert_eq!(matches!(standing, Standing::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
             let kept = accepted.lock.clusters["alfa"].private.is_some();
             assert_eq!(kept, known, "what was read before is not emptied");
@@ -1022,18 +1026,18 @@ fn a_peer_without_gateways_empties_nothing_unless_it_needs_none() {
     new.private("alfa").ingress_gateways.clear();
     let accepted = new.turn(&[]);
     assert!(
-        matches!(&accepted.news["alfa"].private, Standing::Waiting(reason) if reason.to_string().contains("ingressGateways"))
+        matches!(&accepted.assessments["alfa"].private, Standing::Waiting(reason) if reason.to_string().contains("ingressGateways"))
     );
     assert!(accepted.lock.clusters["alfa"].private.is_none());
     new.says("alfa", "  flatNetwork: true\n");
     let accepted = new.turn(&[]);
-    assert_eq!(accepted.news["alfa"].private, Standing::Current);
+    assert_eq!(accepted.assessments["alfa"].private, Standing::Current);
     assert!(accepted.lock.clusters["alfa"].private.as_ref().unwrap().gateways.is_empty());
 
     let mut known = World::known(&["alfa"]);
     known.private("alfa").ingress_gateways.clear();
     let accepted = known.turn(&[]);
-    assert!(matches!(accepted.news["alfa"].private, Standing::Failed(_)));
+    assert!(matches!(accepted.assessments["alfa"].private, Standing::Failed(_)));
     assert_eq!(accepted.lock, known.lock);
 }
 
@@ -1049,13 +1053,13 @@ fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobod
     let network = world.private("bravo").network_name.clone();
     world.private("alfa").network_name = network;
     let accepted = world.turn(&[]);
-    assert!(matches!(accepted.news["alfa"].private, Standing::Refused(_)), "{:?}", accepted.news["alfa"]);
-    assert_eq!(accepted.news["bravo"].private, Standing::Current);
+    assert!(matches!(accepted.assessments["alfa"].private, Standing::Refused(_)), "{:?}", accepted.assessments["alfa"]);
+    assert_eq!(accepted.assessments["bravo"].private, Standing::Current);
     assert_eq!(accepted.lock.clusters["alfa"], world.lock.clusters["alfa"]);
     // a network that its spec states is used instead of the published one
     world.says("alfa", "  network: of-alfa\n");
     let accepted = world.turn(&[]);
-    assert_eq!(accepted.news["alfa"].private, Standing::Current);
+    assert_eq!(accepted.assessments["alfa"].private, Standing::Current);
 }
 
 #[test]
@@ -1070,17 +1074,17 @@ fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
     world.private("alfa").evidence = standard(false);
     let accepted = world.take(&[]);
     assert_eq!(accepted.lock.clusters["alfa"].standard_mesh_networks.as_deref(), Some("networks: {}\n"));
-    assert!(!hides_our_roots(&world.compiled().clusters["alfa"], &accepted.news["alfa"]));
+    assert!(!hides_our_roots(&world.compiled().clusters["alfa"], &accepted.assessments["alfa"]));
     world.private("alfa").evidence = Some(Evidence::unknown("the apiserver is away"));
     assert_eq!(world.turn(&[]).lock, world.lock, "what is unknown changes nothing");
     world.private("alfa").evidence = standard(true);
     let mesh = world.compiled();
     let accepted = world.turn(&[]);
-    assert!(hides_our_roots(&mesh.clusters["alfa"], &accepted.news["alfa"]));
+    assert!(hides_our_roots(&mesh.clusters["alfa"], &accepted.assessments["alfa"]));
     let mut files = world.clone();
     files.says("alfa", "  metadata: {endpoint: \"file://metadata/alfa\"}\n");
     let accepted = files.turn(&[]);
-    assert!(!hides_our_roots(&files.compiled().clusters["alfa"], &accepted.news["alfa"]));
+    assert!(!hides_our_roots(&files.compiled().clusters["alfa"], &accepted.assessments["alfa"]));
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Contacts {
         let mut told = BTreeMap::new();
         for name in whom {
             let Some(observation) = observed.clusters.remove(&name) else {
-                told.insert(name, Answer { news: false, failed: false });
+                told.insert(name, Answer { changed: false, failed: false });
                 continue;
             };
             let failed = is_failure(&observation);
@@ -72,8 +72,8 @@ impl Contacts {
                 self.read_at.insert(name.clone(), at);
             }
             let before = known.clusters.insert(name.clone(), observation);
-            let news = before.as_ref() != known.clusters.get(&name);
-            told.insert(name, Answer { news, failed });
+            let changed = before.as_ref() != known.clusters.get(&name);
+            told.insert(name, Answer { changed, failed });
         }
         self.observed = Arc::new(known);
         told

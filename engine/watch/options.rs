@@ -52,7 +52,7 @@ pub struct Watch {
     /// Reconciles at least this often.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "15m")]
     pub every: Duration,
-    /// Ask each cluster for news this often.
+    /// Read the metadata of each cluster this often.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "30s")]
     pub poll: Duration,
     /// End after one run, with the exit code of `apply`.

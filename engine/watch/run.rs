@@ -187,8 +187,9 @@ impl<'a> Watcher<'a> {
             Err(failure) => {
                 // nobody can be asked; what is known holds until the checkout compiles again
                 self.complain(&failure);
-                let same =
-                    whom.into_iter().map(|name| (name, crate::watch::scheduler::Answer { news: false, failed: false }));
+                let same = whom
+                    .into_iter()
+                    .map(|name| (name, crate::watch::scheduler::Answer { changed: false, failed: false }));
                 self.scheduler.on_event(Event::Asked(same.collect()), self.begun.elapsed());
             }
         }

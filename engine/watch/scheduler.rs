@@ -2,7 +2,7 @@
 //!
 //! 1. Events of files only wake: after a quiet while, the checkout is looked at, and only what differs from the last look
 //!    asks for a run. So own writes cause none, and neither does a storm of events without a change.
-//! 2. Clusters are asked each at its own pace; one that fails is asked less and less often. News ask for a run.
+//! 2. Clusters are asked each at its own pace; one that fails is asked less and less often. A change of metadata asks for a run.
 //! 3. A run is also due on time. There is one run at a time, and what comes meanwhile makes one more.
 //!
 //! Times are [`Duration`]s since the watch began.
@@ -97,7 +97,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// Whether it differs from the one before.
-    pub news: bool,
+    pub changed: bool,
     /// Whether it is a failure.
     pub failed: bool,
 }
@@ -112,7 +112,7 @@ pub struct Causes {
     /// What changed in the checkout.
     pub files: BTreeSet<String>,
     /// Clusters that publish something else.
-    pub news: BTreeSet<ClusterName>,
+    pub changed: BTreeSet<ClusterName>,
 }
 
 impl Causes {
@@ -120,7 +120,7 @@ impl Causes {
         self.start |= other.start;
         self.time |= other.time;
         self.files.extend(other.files);
-        self.news.extend(other.news);
+        self.changed.extend(other.changed);
     }
 }
 
@@ -141,8 +141,8 @@ impl std::fmt::Display for Causes {
         if !self.files.is_empty() {
             words.push(format!("changed: {}", list(self.files.iter().map(String::as_str).collect())));
         }
-        if !self.news.is_empty() {
-            words.push(format!("news of {}", list(self.news.iter().map(ClusterName::as_str).collect())));
+        if !self.changed.is_empty() {
+            words.push(format!("metadata of {} changed", list(self.changed.iter().map(ClusterName::as_str).collect())));
         }
         if self.time && words.is_empty() {
             words.push("it is time".to_owned());
@@ -309,7 +309,7 @@ impl Scheduler {
     }
 
     fn asked(&mut self, answers: BTreeMap<ClusterName, Answer>, now: Duration) {
-        let mut news = BTreeSet::new();
+        let mut changed = BTreeSet::new();
         for (name, answer) in answers {
             let pause = if self.awaited.contains(&name) { self.pace.poll_waiting } else { self.pace.poll };
             let Some(failures) = self.contacts.get(&name).map(|contact| contact.failures) else { continue };
@@ -319,12 +319,12 @@ impl Scheduler {
                 (contact.failures, contact.asking, contact.fresh) = (failures, false, false);
                 contact.due = now + pause;
             }
-            if answer.news {
-                news.insert(name);
+            if answer.changed {
+                changed.insert(name);
             }
         }
-        if !news.is_empty() {
-            self.want(Causes { news, ..Causes::default() });
+        if !changed.is_empty() {
+            self.want(Causes { changed, ..Causes::default() });
         }
     }
 
@@ -430,7 +430,7 @@ mod tests {
                 looks: 0,
                 asked: Vec::new(),
                 pulls: Vec::new(),
-                answer: |_, _| Answer { news: false, failed: false },
+                answer: |_, _| Answer { changed: false, failed: false },
                 awaited: BTreeSet::new(),
             }
         }
@@ -532,7 +532,7 @@ mod tests {
     fn new_clusters_are_asked_before_the_run_and_failing_ones_less_and_less() {
         let mut run =
             Run::new(Pace { every: Duration::from_hours(24), look: Duration::from_hours(24), ..Pace::default() });
-        run.answer = |name, _| Answer { news: false, failed: name.as_str() == "dead" };
+        run.answer = |name, _| Answer { changed: false, failed: name.as_str() == "dead" };
         let marks: BTreeMap<_, _> = [(name("dead"), 1), (name("well"), 1)].into();
         run.scheduler.on_event(Event::Known(marks.clone()), at(0));
         run.until(at(0), at(3_600_000));
@@ -555,9 +555,9 @@ mod tests {
         run.until(at(3_600_002), at(3_620_000));
         assert_eq!((run.runs.len(), run.asked.len()), (1, asked));
         run.scheduler
-            .on_event(Event::Asked([(name("well"), Answer { news: true, failed: false })].into()), at(3_620_001));
+            .on_event(Event::Asked([(name("well"), Answer { changed: true, failed: false })].into()), at(3_620_001));
         run.until(at(3_620_001), at(3_620_001));
-        assert_eq!(run.runs[1].1, "changed: specs; news of well");
+        assert_eq!(run.runs[1].1, "changed: specs; metadata of well changed");
     }
 
     /// What it showed then opens and closes nothing now.
@@ -575,7 +575,7 @@ mod tests {
         assert_eq!(names, [name("west")].into());
         run.until(at(700_300), at(700_900));
         assert_eq!((run.runs.len(), run.asked.len()), (runs, asked), "it waits for the answer");
-        let answer = Answer { news: false, failed: false };
+        let answer = Answer { changed: false, failed: false };
         run.scheduler.on_event(Event::Asked([(name("west"), answer)].into()), at(701_000));
         run.until(at(701_000), at(701_000));
         assert_eq!(run.runs.len(), runs + 1);

@@ -562,7 +562,7 @@ impl Fleet {
         for (cluster, observation) in &mut observed.clusters {
             if observation.public.is_ok() {
                 let site = &self.sites[cluster.as_str()];
-                let may = judged.news[cluster].may_be_asked();
+                let may = judged.assessments[cluster].may_be_asked();
                 observation.private = if may { site.private(&self.wish.keys(), &all) } else { Private::HeldBack };
             }
         }

@@ -356,7 +356,7 @@ impl World {
             if observation.public.is_ok() {
                 let cluster = &self.fleet.clusters[name];
                 observation.private =
-                    if judged.news[name].may_be_asked() { self.private(cluster) } else { Private::HeldBack };
+                    if judged.assessments[name].may_be_asked() { self.private(cluster) } else { Private::HeldBack };
             }
         }
         observed

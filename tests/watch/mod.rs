@@ -148,7 +148,7 @@ fn a_watch_makes_what_apply_makes_and_its_own_writes_make_no_turn() {
     assert!(picture["clusters"]["east"]["readAt"].is_i64());
     let ran = watch.end();
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.stderr.contains("start; news of east, west: 26 files written"), "{ran}");
+    assert!(ran.stderr.contains("start; metadata of east, west changed: 26 files written"), "{ran}");
 }
 
 #[test]

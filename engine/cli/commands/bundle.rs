@@ -207,9 +207,9 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
     let observed = Observed { clusters: [(name.clone(), observation)].into() };
     let decided = take(&session, &Request::default(), Mode::Stored(observed), Until::Decided, printer)?.decided;
     let accepted = decided.accepted.unwrap_or_default();
-    let news = accepted.news.get(name);
-    let refused = news.and_then(|news| {
-        [&news.public, &news.private].into_iter().find_map(|standing| match standing {
+    let assessment = accepted.assessments.get(name);
+    let refused = assessment.and_then(|assessment| {
+        [&assessment.public, &assessment.private].into_iter().find_map(|standing| match standing {
             Standing::Refused(refusals) => Some(NotAccepted::Refused(refusals.clone())),
             Standing::Failed(reason) => Some(NotAccepted::Failed(reason.clone())),
             Standing::Current | Standing::Waiting(_) | Standing::HeldBack | Standing::NotAsked => None,

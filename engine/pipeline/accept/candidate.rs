@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::outcome::{News, Showing, Standing};
+use super::outcome::{Assessment, Showing, Standing};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
 use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRoot};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
@@ -17,7 +17,7 @@ use crate::wire::metadata::{PrivateDocument, PublicDocument};
 
 /// A cluster's next lock entry, and what speaks against it.
 pub(super) struct Candidate {
-    pub(super) news: News,
+    pub(super) assessment: Assessment,
     pub(super) entry: Option<LockedCluster>,
     pub(super) changes: Vec<Change>,
     pub(super) refusals: Vec<TrustFinding>,
@@ -66,7 +66,7 @@ impl Judge<'_> {
         observation: &Observation,
     ) -> Candidate {
         let mut candidate = Candidate {
-            news: News::silent(UnseenReason::PublicDocument),
+            assessment: Assessment::silent(UnseenReason::PublicDocument),
             entry: None,
             changes: Vec::new(),
             refusals: Vec::new(),
@@ -74,8 +74,8 @@ impl Judge<'_> {
         let document = match &observation.public {
             Ok(document) => document,
             Err(failure) => {
-                candidate.news.public = standing_of(failure, known.is_some(), cluster);
-                candidate.news.private = Standing::Waiting(WaitReason::PublicDocument);
+                candidate.assessment.public = standing_of(failure, known.is_some(), cluster);
+                candidate.assessment.private = Standing::Waiting(WaitReason::PublicDocument);
                 return candidate;
             }
         };
@@ -93,7 +93,7 @@ impl Judge<'_> {
         if let Some(known) = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid) {
             keep_unsaid(&mut public, &known.public);
         }
-        candidate.news.public = Standing::Current;
+        candidate.assessment.public = Standing::Current;
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(self, cluster, (known.map(|known| &known.public), retiring), &public);
         let source = MetadataSource::of(cluster);
@@ -116,16 +116,16 @@ impl Judge<'_> {
         match &observation.private {
             Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
             Private::Failed(failure) => {
-                candidate.news.private = standing_of(failure, entry.private.is_some(), cluster);
-                candidate.news.evidence = Showing::Unseen(UnseenReason::PrivateDocument(failure.clone()));
+                candidate.assessment.private = standing_of(failure, entry.private.is_some(), cluster);
+                candidate.assessment.evidence = Showing::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
             Private::NoKey(problem) => {
-                candidate.news.private = Standing::Waiting(WaitReason::Key(problem.clone()));
-                candidate.news.evidence = Showing::Unseen(UnseenReason::Key(problem.clone()));
+                candidate.assessment.private = Standing::Waiting(WaitReason::Key(problem.clone()));
+                candidate.assessment.evidence = Showing::Unseen(UnseenReason::Key(problem.clone()));
             }
             Private::HeldBack | Private::NotAsked => {
-                candidate.news.private = Standing::NotAsked;
-                candidate.news.evidence = Showing::Unseen(UnseenReason::PrivateDocumentNotAsked);
+                candidate.assessment.private = Standing::NotAsked;
+                candidate.assessment.evidence = Showing::Unseen(UnseenReason::PrivateDocumentNotAsked);
             }
         }
         candidate.entry = Some(entry);
@@ -135,8 +135,8 @@ impl Judge<'_> {
 
 impl Candidate {
     fn failed(mut self, reason: FailReason) -> Self {
-        self.news.public = Standing::Failed(reason);
-        self.news.private = Standing::Waiting(WaitReason::PublicDocumentAccepted);
+        self.assessment.public = Standing::Failed(reason);
+        self.assessment.private = Standing::Waiting(WaitReason::PublicDocumentAccepted);
         self
     }
 
@@ -263,14 +263,14 @@ impl Candidate {
         if let Some(gateway) = document.ingress_gateways.iter().find(|gateway| is_forbidden(cluster, &gateway.address))
         {
             let reason = FailReason::GatewayInside { gateway: gateway.clone() };
-            self.news.private = Standing::Failed(reason.clone());
-            self.news.evidence = Showing::Unseen(UnseenReason::Refused(reason));
+            self.assessment.private = Standing::Failed(reason.clone());
+            self.assessment.evidence = Showing::Unseen(UnseenReason::Refused(reason));
             return;
         }
         if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
-            self.news.private = standing_of(&failure, known_private.is_some(), cluster);
-            self.news.evidence = Showing::Unseen(UnseenReason::NoGateway);
+            self.assessment.private = standing_of(&failure, known_private.is_some(), cluster);
+            self.assessment.evidence = Showing::Unseen(UnseenReason::NoGateway);
             return;
         }
         let new = LockedPrivate {
@@ -281,9 +281,9 @@ impl Candidate {
             gateways: document.ingress_gateways.clone(),
         };
         self.judge_private(cluster, known_private, &new);
-        self.news.private = Standing::Current;
-        self.news.evidence = showing(cluster, document);
-        if let Showing::Shown(evidence) = &self.news.evidence
+        self.assessment.private = Standing::Current;
+        self.assessment.evidence = showing(cluster, document);
+        if let Showing::Shown(evidence) = &self.assessment.evidence
             && let Some(standard) = evidence.mesh_config.seen()
         {
             entry.standard_mesh_networks = Some(standard.mesh_networks.clone().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Accepting news: what each cluster published against what the lock holds and the spec pins.
+//! Accepting what each cluster published against what the lock holds and the spec pins.
 //!
 //! The stage is pure and is asked twice in a run: with public documents alone, so that no token is minted for a cluster
 //! that is not what it was, and with all documents, to make the next lock.
@@ -15,7 +15,7 @@ mod outcome;
 mod reasons;
 mod warnings;
 
-pub use outcome::{Accepted, News, Showing, Standing, hides_our_roots};
+pub use outcome::{Accepted, Assessment, Showing, Standing, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 pub(crate) use warnings::of_lock;
 pub use warnings::{ROOT_WARNING, equal_subjects};
@@ -51,17 +51,17 @@ pub fn accept(
     let mut candidates = BTreeMap::new();
     for cluster in mesh.clusters.values() {
         let observation = observed.clusters.get(&cluster.name);
-        let news = match (cluster.state, observation) {
-            (State::Paused | State::Lost, _) | (_, None) => News::silent(UnseenReason::NotAsked),
+        let assessment = match (cluster.state, observation) {
+            (State::Paused | State::Lost, _) | (_, None) => Assessment::silent(UnseenReason::NotAsked),
             (State::Leaving, Some(observation)) => farewell(cluster, lock.clusters.get(&cluster.name), observation),
             (State::Active, Some(observation)) => {
                 let judged = judge.candidate(cluster, lock.clusters.get(&cluster.name), observation);
-                let news = judged.news.clone();
+                let assessment = judged.assessment.clone();
                 candidates.insert(cluster.name.clone(), judged);
-                news
+                assessment
             }
         };
-        accepted.news.insert(cluster.name.clone(), news);
+        accepted.assessments.insert(cluster.name.clone(), assessment);
     }
     refuse_clashes(mesh, lock, &mut candidates);
     for (name, candidate) in candidates {
@@ -73,36 +73,36 @@ pub fn accept(
 }
 
 /// A leaving cluster is no longer judged; what it shows still counts, if it is still itself.
-fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Observation) -> News {
+fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Observation) -> Assessment {
     let itself = match (&observation.public, known) {
         (Ok(document), Some(known)) => document.cluster_uuid == known.public.cluster_uuid,
         _ => false,
     };
-    let mut news = News::silent(UnseenReason::Leaving);
+    let mut assessment = Assessment::silent(UnseenReason::Leaving);
     if itself {
-        news.public = Standing::Current;
+        assessment.public = Standing::Current;
         if let Private::Read(document) = &observation.private {
-            news.private = Standing::Current;
-            news.evidence = showing(cluster, document);
+            assessment.private = Standing::Current;
+            assessment.evidence = showing(cluster, document);
         }
     }
-    news
+    assessment
 }
 
 /// Decides on one candidate: into the lock, or set aside.
 fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Approvals, accepted: &mut Accepted) {
     let name = &cluster.name;
-    let Candidate { mut news, entry, mut changes, refusals } = candidate;
+    let Candidate { mut assessment, entry, mut changes, refusals } = candidate;
     if !refusals.is_empty() {
         let digest = digest_of(name, &refusals, &[]);
         let findings = refusals.clone();
         let change = TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused };
         accepted.trust_changes.push(change);
-        accepted.news.insert(name.clone(), News::set_aside(&Standing::Refused(Refusals(refusals))));
+        accepted.assessments.insert(name.clone(), Assessment::set_aside(&Standing::Refused(Refusals(refusals))));
         return;
     }
     let Some(mut entry) = entry else {
-        accepted.news.insert(name.clone(), news);
+        accepted.assessments.insert(name.clone(), assessment);
         return;
     };
     changes.sort();
@@ -130,22 +130,22 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     }
     let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
     match held {
-        Some(Document::Public) => news = News::set_aside(&Standing::HeldBack),
+        Some(Document::Public) => assessment = Assessment::set_aside(&Standing::HeldBack),
         _ if rebuilt && linked => {
             let wait = Standing::Waiting(WaitReason::LinksToLeave);
-            news = News::set_aside(&wait);
-            news.evidence = Showing::Unseen(UnseenReason::Rebuilt);
-            news.rebuilt = true;
+            assessment = Assessment::set_aside(&wait);
+            assessment.evidence = Showing::Unseen(UnseenReason::Rebuilt);
+            assessment.rebuilt = true;
             if let Some(known) = accepted.lock.clusters.get_mut(name) {
                 known.approved = approved_identity;
             }
         }
         Some(Document::Private) => {
-            let public = news.public;
-            news = News::set_aside(&Standing::HeldBack);
+            let public = assessment.public;
+            assessment = Assessment::set_aside(&Standing::HeldBack);
             // what the public document changes was approved by itself, and is not asked for again
             if named {
-                news.public = public;
+                assessment.public = public;
                 entry.private = same.and_then(|known| known.private.clone());
                 entry.standard_mesh_networks = same.and_then(|known| known.standard_mesh_networks.clone());
                 accepted.lock.clusters.insert(name.clone(), entry);
@@ -155,7 +155,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
             accepted.lock.clusters.insert(name.clone(), entry);
         }
     }
-    accepted.news.insert(name.clone(), news);
+    accepted.assessments.insert(name.clone(), assessment);
 }
 
 /// The trust changes that lie between two locks: what a pull request that changes the lock itself asks a reviewer to accept.
@@ -169,8 +169,8 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
     for (name, entry) in &after.clusters {
         let Some(cluster) = mesh.clusters.get(name) else { continue };
         let known = before.clusters.get(name);
-        let news = News::silent(UnseenReason::NotAsked);
-        let mut candidate = Candidate { news, entry: None, changes: Vec::new(), refusals: Vec::new() };
+        let assessment = Assessment::silent(UnseenReason::NotAsked);
+        let mut candidate = Candidate { assessment, entry: None, changes: Vec::new(), refusals: Vec::new() };
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(&judge, cluster, (known.map(|known| &known.public), retiring), &entry.public);
         if let (Some(known), Some(source)) = (known, &entry.source) {

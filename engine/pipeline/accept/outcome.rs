@@ -17,7 +17,7 @@ pub struct Accepted {
     /// The lock with all that was accepted; links are as they were.
     pub lock: Lock,
     /// The standing of each cluster that was judged.
-    pub news: BTreeMap<ClusterName, News>,
+    pub assessments: BTreeMap<ClusterName, Assessment>,
     /// Trust changes, approved or not, by cluster; at most one a document.
     pub trust_changes: Vec<TrustChange>,
     /// Roots that end soon, which only a run with a clock can know.
@@ -26,7 +26,7 @@ pub struct Accepted {
 
 /// What a run learned of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct Assessment {
     /// Of its public document.
     pub public: Standing,
     /// Of its private document.
@@ -80,7 +80,7 @@ impl Standing {
     }
 }
 
-impl News {
+impl Assessment {
     pub(super) fn silent(reason: UnseenReason) -> Self {
         Self {
             public: Standing::NotAsked,
@@ -90,7 +90,7 @@ impl News {
         }
     }
 
-    /// The whole news set aside for one reason.
+    /// All of it set aside for one reason.
     pub(crate) fn set_aside(standing: &Standing) -> Self {
         let evidence = Showing::Unseen(UnseenReason::HeldBack);
         Self { public: standing.clone(), private: standing.clone(), evidence, rebuilt: false }
@@ -115,8 +115,8 @@ impl News {
 }
 
 /// Whether the standard mesh configuration of the cluster hides what we write.
-pub fn hides_our_roots(cluster: &Cluster, news: &News) -> bool {
-    let Showing::Shown(evidence) = &news.evidence else { return false };
+pub fn hides_our_roots(cluster: &Cluster, assessment: &Assessment) -> bool {
+    let Showing::Shown(evidence) = &assessment.evidence else { return false };
     cluster.istio.config == MeshConfigTarget::SharedMeshConfig
         && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
 }

@@ -24,8 +24,8 @@ pub(crate) fn forget_the_gone(mesh: &Mesh, held_back: &BTreeSet<&ClusterName>, l
 
 /// A standard mesh configuration that hides ours is refused for its cluster.
 pub(crate) fn refuse_hidden_roots(mesh: &Mesh, accepted: &Accepted, advanced: &mut Advanced) {
-    for (name, news) in &accepted.news {
-        if mesh.clusters.get(name).is_some_and(|cluster| hides_our_roots(cluster, news)) {
+    for (name, assessment) in &accepted.assessments {
+        if mesh.clusters.get(name).is_some_and(|cluster| hides_our_roots(cluster, assessment)) {
             advanced.refusals.insert(StepId::of(StepKind::RenderTrust, name), AdvanceRefusal::HiddenRootCas);
         }
     }

@@ -4,7 +4,7 @@ use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::State;
 use crate::model::needs::Row;
-use crate::pipeline::accept::{News, hides_our_roots};
+use crate::pipeline::accept::{Assessment, hides_our_roots};
 use crate::pipeline::advance::gate::{End, Gate};
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::LinkWait;
@@ -41,7 +41,7 @@ impl<'a> Links<'a> {
 
     fn explain_kept_stage(&mut self, link: &Link) {
         if self.renders_secret(&link.reader) {
-            let is_held_back = |name: &&ClusterName| self.news(name).is_some_and(News::is_held_back);
+            let is_held_back = |name: &&ClusterName| self.assessment(name).is_some_and(Assessment::is_held_back);
             let held = link.ends().into_iter().find(is_held_back).cloned();
             // what lock or tree lost of a cluster is told at its own step
             let is_paused = |name: &&ClusterName| {
@@ -90,7 +90,8 @@ impl<'a> Links<'a> {
             return;
         }
         let Some((reader, peer)) = self.end(link).zip(self.end(&link.back())) else { return };
-        let hides_our_roots = self.news(&link.reader).is_some_and(|news| hides_our_roots(reader.known.cluster, news));
+        let hides_our_roots =
+            self.assessment(&link.reader).is_some_and(|assessment| hides_our_roots(reader.known.cluster, assessment));
         let findings = Gate { reader, peer, hides_our_roots }.judge();
         if !findings.waits.is_empty() {
             self.wait(link, findings.waits);

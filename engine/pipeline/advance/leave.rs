@@ -8,7 +8,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
 use crate::model::mesh::EvidenceField;
-use crate::pipeline::accept::News;
+use crate::pipeline::accept::Assessment;
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
@@ -44,7 +44,7 @@ impl Links<'_> {
     /// gives up only when its links are gone.
     fn is_set_aside(&self, link: &Link) -> bool {
         let kept = || link.ends().into_iter().filter(|end| self.keeps_stages(end));
-        kept().next().is_some() && kept().all(|end| self.news(end).is_some_and(News::is_held_back))
+        kept().next().is_some() && kept().all(|end| self.assessment(end).is_some_and(Assessment::is_held_back))
     }
 
     /// Whether neither direction has had a secret since it was begun, and neither reader shows one that the lock does not know:
@@ -53,7 +53,7 @@ impl Links<'_> {
     fn never_opened(&self, link: &Link, excused: bool) -> bool {
         [link, &link.back()].into_iter().all(|Link { reader, peer }| {
             let locked = self.accepted.lock.link(reader, peer);
-            let is_read = || self.news(reader)?.reads(&self.known(peer)?.cluster_id());
+            let is_read = || self.assessment(reader)?.reads(&self.known(peer)?.cluster_id());
             let rule = self.mesh.clusters.get(reader).map(|cluster| &cluster.evidence);
             let may_be_silent = excused || rule.is_none_or(|rule| !rule.requires(EvidenceField::Reads));
             let has_opened = locked.is_some_and(LockedLink::has_opened);

@@ -6,7 +6,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
-use crate::pipeline::accept::{Accepted, News, Showing, UnseenReason};
+use crate::pipeline::accept::{Accepted, Assessment, Showing, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
@@ -62,8 +62,8 @@ impl<'a> Links<'a> {
         Known::of(self.mesh, &self.accepted.lock, name)
     }
 
-    pub(super) fn news(&self, name: &ClusterName) -> Option<&'a News> {
-        self.accepted.news.get(name)
+    pub(super) fn assessment(&self, name: &ClusterName) -> Option<&'a Assessment> {
+        self.accepted.assessments.get(name)
     }
 
     pub(super) fn keeps_stages(&self, name: &ClusterName) -> bool {
@@ -146,7 +146,7 @@ impl<'a> Links<'a> {
 
     /// This run's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
     pub(super) fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, &'a UnseenReason> {
-        match self.news(name).map(|news| &news.evidence) {
+        match self.assessment(name).map(|assessment| &assessment.evidence) {
             Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
             Some(Showing::NotPublished) => Ok(None),
             Some(Showing::Unseen(reason)) => Err(reason),

@@ -20,7 +20,7 @@ use self::links::Links;
 use crate::model::known::Known;
 use crate::model::lock::{Edit, LockedCluster, MESH_NAME};
 use crate::model::mesh::{Mesh, State};
-use crate::pipeline::accept::{Accepted, News};
+use crate::pipeline::accept::{Accepted, Assessment};
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
@@ -41,8 +41,9 @@ pub fn advance<'a>(
     now: Timestamp,
 ) -> Advanced {
     let paused = mesh.clusters.values().filter(|cluster| cluster.state == State::Paused).map(|cluster| &cluster.name);
-    let news =
-        |is_so: fn(&News) -> bool| accepted.news.iter().filter(move |(_, news)| is_so(news)).map(|(name, _)| name);
+    let assessment = |is_so: fn(&Assessment) -> bool| {
+        accepted.assessments.iter().filter(move |(_, assessment)| is_so(assessment)).map(|(name, _)| name)
+    };
     let mut lock = accepted.lock.clone();
     for (name, cluster) in &mesh.clusters {
         if let Some(locked) = lock.clusters.get_mut(name) {
@@ -68,8 +69,8 @@ pub fn advance<'a>(
         accepted,
         allow_delete,
         now,
-        still: paused.chain(news(News::is_held_back)).chain(held_back.iter().copied()).collect(),
-        rebuilt: news(|news| news.rebuilt).collect(),
+        still: paused.chain(assessment(Assessment::is_held_back)).chain(held_back.iter().copied()).collect(),
+        rebuilt: assessment(|assessment| assessment.rebuilt).collect(),
         lost: mesh.clusters.keys().filter(is_lost).collect(),
         renamed: renamed.keys().copied().collect(),
         advanced: Advanced {

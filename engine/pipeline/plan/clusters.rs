@@ -79,7 +79,7 @@ pub(crate) fn plan(
     let mut findings = Diagnostics::new();
     let mut gathering = Gathering {
         mesh: &program.mesh,
-        news: decided.accepted.as_ref().map(|accepted| &accepted.news),
+        assessments: decided.accepted.as_ref().map(|accepted| &accepted.assessments),
         advanced: &decided.advanced,
         rendering: BTreeMap::new(),
         refused: BTreeMap::new(),

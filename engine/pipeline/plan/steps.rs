@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
-use crate::pipeline::accept::{News, Standing};
+use crate::pipeline::accept::{Assessment, Standing};
 use crate::pipeline::advance::{Advanced, LinkWait, Move};
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::Breach;
@@ -22,7 +22,7 @@ pub struct Gathering<'a> {
     /// The mesh.
     pub mesh: &'a Mesh,
     /// States of the clusters' documents; `None` in a locked run.
-    pub news: Option<&'a BTreeMap<ClusterName, News>>,
+    pub assessments: Option<&'a BTreeMap<ClusterName, Assessment>>,
     /// Waits, refusals and moves of the links.
     pub advanced: &'a Advanced,
     /// Waits that rendering found.
@@ -88,18 +88,22 @@ impl Gathering<'_> {
         if let Some(refusal) = self.advanced.refusals.get(id) {
             return StepState::Refused(vec![refusal.explanation()]);
         }
-        let document = self.news.and_then(|news| news.get(&id.cluster)).and_then(|news| match id.kind {
-            StepKind::FetchCa => Some(&news.public),
-            StepKind::DiscoverProxy => Some(&news.private),
-            StepKind::RenderComponents
-            | StepKind::ExchangeKeys
-            | StepKind::RenderTrust
-            | StepKind::RenderNetworks
-            | StepKind::RenderRoutes
-            | StepKind::RenderSecret => None,
-        });
-        let own = self.news.and_then(|news| news.get(&id.cluster)).filter(|_| id.kind == StepKind::DiscoverProxy);
-        if own.is_some_and(News::is_held_back) {
+        let document =
+            self.assessments.and_then(|assessment| assessment.get(&id.cluster)).and_then(|assessment| match id.kind {
+                StepKind::FetchCa => Some(&assessment.public),
+                StepKind::DiscoverProxy => Some(&assessment.private),
+                StepKind::RenderComponents
+                | StepKind::ExchangeKeys
+                | StepKind::RenderTrust
+                | StepKind::RenderNetworks
+                | StepKind::RenderRoutes
+                | StepKind::RenderSecret => None,
+            });
+        let own = self
+            .assessments
+            .and_then(|assessment| assessment.get(&id.cluster))
+            .filter(|_| id.kind == StepKind::DiscoverProxy);
+        if own.is_some_and(Assessment::is_held_back) {
             let why = Explanation::new(Code::TrustChangeHeldBack, "its trust change to be accepted");
             return StepState::Waiting(vec![why]);
         }

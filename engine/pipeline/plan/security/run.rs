@@ -23,8 +23,8 @@ pub(crate) fn of_run(
 ) -> Vec<SecurityItem> {
     let (mesh, lock) = (&program.mesh, &decided.advanced.lock);
     let is_rebuilt = |name: &ClusterName| {
-        let news = decided.accepted.as_ref().and_then(|accepted| accepted.news.get(name));
-        news.is_some_and(|news| news.rebuilt)
+        let assessment = decided.accepted.as_ref().and_then(|accepted| accepted.assessments.get(name));
+        assessment.is_some_and(|assessment| assessment.rebuilt)
     };
     let mut found = links::moved(mesh, &plan.moves, &decided.advanced.renamed, &is_rebuilt);
     found.extend(links::reopening(mesh, &program.lock, &decided.advanced.renamed));
