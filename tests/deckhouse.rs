@@ -278,10 +278,10 @@ fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
     }
 }
 
-type Standing = Option<(Stage, bool)>;
+type DocumentState = Option<(Stage, bool)>;
 
 /// Stages of `east/deck` and `deck/east`, turn by turn, while deck shows this.
-async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(Standing, Standing)> {
+async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(DocumentState, DocumentState)> {
     let deck = deckhouse(|| NOW);
     let ca = Ca::new("deck");
     let exporter = serve(&ca, deck.exporter()).await;

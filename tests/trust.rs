@@ -10,7 +10,9 @@ use isthmus::model::lock::{Lock, LockedLink, Stage};
 use isthmus::model::mesh::{EvidenceField, Mesh};
 use isthmus::model::needs::{Condition, Row};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
-use isthmus::pipeline::accept::{Accepted, Showing, Standing, UnseenReason, accept, equal_subjects, hides_our_roots};
+use isthmus::pipeline::accept::{
+    Accepted, DocumentState, Showing, UnseenReason, accept, equal_subjects, hides_our_roots,
+};
 use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
 use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
@@ -166,7 +168,7 @@ fn assert_held_back(case: &str, before: &Lock, accepted: &Accepted) {
     assert!(!assessment.may_be_asked() && assessment.is_held_back(), "{case}: {assessment:?}");
     assert!(matches!(assessment.evidence, Showing::Unseen(_)), "{case}");
     assert_ne!(file(before, "bravo"), file(&accepted.lock, "bravo"), "{case}: the neighbour's news are taken");
-    assert_eq!(accepted.assessments["bravo"].public, Standing::Current, "{case}");
+    assert_eq!(accepted.assessments["bravo"].public, DocumentState::Current, "{case}");
 }
 
 /// Harmless news of every cluster but the last, as they come along with anything else.
@@ -399,7 +401,7 @@ fn what_gives_nobody_more_power_is_taken_without_a_word() {
         change(&mut world);
         let accepted = world.turn(&[]);
         assert!(accepted.trust_changes.is_empty(), "{at}: {:?}", accepted.trust_changes);
-        assert_eq!(accepted.assessments["alfa"].private, Standing::Current, "{at}");
+        assert_eq!(accepted.assessments["alfa"].private, DocumentState::Current, "{at}");
         assert_ne!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{at}");
     }
 }
@@ -481,7 +483,7 @@ fn no_approval_helps_against_a_pin() {
             let accepted = world.turn(&["alfa"]);
             assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Refused, "{pin}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{pin}");
-            let Standing::Refused(words) = &accepted.assessments["alfa"].public else { panic!("{pin}") };
+            let DocumentState::Refused(words) = &accepted.assessments["alfa"].public else { panic!("{pin}") };
             assert!(words.to_string().contains("that the spec pins") && !accepted.assessments["alfa"].may_be_asked());
         }
     }
@@ -899,7 +901,7 @@ fn roots_and_domains_that_cannot_be_used_fail_and_change_nothing() {
         for mut world in [World::known(&["alfa", "bravo"]), World::new(&["alfa", "bravo"])] {
             change(&mut world);
             let accepted = world.turn(&["alfa"]);
-            let Standing::Failed(reason) = &accepted.assessments["alfa"].public else { panic!("{words}") };
+            let DocumentState::Failed(reason) = &accepted.assessments["alfa"].public else { panic!("{words}") };
             assert!(reason.to_string().contains(words), "{reason}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
             assert!(!accepted.assessments["alfa"].may_be_asked());
@@ -928,7 +930,7 @@ fn roots_that_end_are_warned_of_and_then_refused() {
     let late = at(end + Duration::from_secs(1));
     assert!(late.warnings[0].explanation.message.contains("has expired"));
     assert!(
-        matches!(&late.assessments["alfa"].public, Standing::Failed(reason) if reason.to_string().contains("expired at"))
+        matches!(&late.assessments["alfa"].public, DocumentState::Failed(reason) if reason.to_string().contains("expired at"))
     );
     assert_eq!(late.lock, world.lock);
 }
@@ -1003,17 +1005,17 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
             let expected = if known { deckhouse && starting } else { waits };
             let public = Observation { public: Err(failure.clone()), private: Private::NotAsked };
             let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), public)]));
-            let standing = &accepted.assessments["alfa"].public;
-            assert_eq!(matches!(standing, Standing::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
-            assert_eq!(matches!(standing, Standing::Failed(_)), !expected, "{failure:?} {known} {deckhouse}");
+            let state = &accepted.assessments["alfa"].public;
+            assert_eq!(matches!(state, DocumentState::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
+            assert_eq!(matches!(state, DocumentState::Failed(_)), !expected, "{failure:?} {known} {deckhouse}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
-            assert_eq!(accepted.assessments["bravo"].public, Standing::Current);
+            assert_eq!(accepted.assessments["bravo"].public, DocumentState::Current);
 
             let document = world.documents["alfa"].0.clone();
             let private = Observation { public: Ok(document), private: Private::Failed(failure.clone()) };
             let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), private)]));
-            let standing = &accepted.assessments["alfa"].private;
-            assert_eq!(matches!(standing, Standing::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
+            let state = &accepted.assessments["alfa"].private;
+            assert_eq!(matches!(state, DocumentState::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
             let kept = accepted.lock.clusters["alfa"].private.is_some();
             assert_eq!(kept, known, "what was read before is not emptied");
         }
@@ -1026,18 +1028,18 @@ fn a_peer_without_gateways_empties_nothing_unless_it_needs_none() {
     new.private("alfa").ingress_gateways.clear();
     let accepted = new.turn(&[]);
     assert!(
-        matches!(&accepted.assessments["alfa"].private, Standing::Waiting(reason) if reason.to_string().contains("ingressGateways"))
+        matches!(&accepted.assessments["alfa"].private, DocumentState::Waiting(reason) if reason.to_string().contains("ingressGateways"))
     );
     assert!(accepted.lock.clusters["alfa"].private.is_none());
     new.says("alfa", "  flatNetwork: true\n");
     let accepted = new.turn(&[]);
-    assert_eq!(accepted.assessments["alfa"].private, Standing::Current);
+    assert_eq!(accepted.assessments["alfa"].private, DocumentState::Current);
     assert!(accepted.lock.clusters["alfa"].private.as_ref().unwrap().gateways.is_empty());
 
     let mut known = World::known(&["alfa"]);
     known.private("alfa").ingress_gateways.clear();
     let accepted = known.turn(&[]);
-    assert!(matches!(accepted.assessments["alfa"].private, Standing::Failed(_)));
+    assert!(matches!(accepted.assessments["alfa"].private, DocumentState::Failed(_)));
     assert_eq!(accepted.lock, known.lock);
 }
 
@@ -1053,13 +1055,17 @@ fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobod
     let network = world.private("bravo").network_name.clone();
     world.private("alfa").network_name = network;
     let accepted = world.turn(&[]);
-    assert!(matches!(accepted.assessments["alfa"].private, Standing::Refused(_)), "{:?}", accepted.assessments["alfa"]);
-    assert_eq!(accepted.assessments["bravo"].private, Standing::Current);
+    assert!(
+        matches!(accepted.assessments["alfa"].private, DocumentState::Refused(_)),
+        "{:?}",
+        accepted.assessments["alfa"]
+    );
+    assert_eq!(accepted.assessments["bravo"].private, DocumentState::Current);
     assert_eq!(accepted.lock.clusters["alfa"], world.lock.clusters["alfa"]);
     // a network that its spec states is used instead of the published one
     world.says("alfa", "  network: of-alfa\n");
     let accepted = world.turn(&[]);
-    assert_eq!(accepted.assessments["alfa"].private, Standing::Current);
+    assert_eq!(accepted.assessments["alfa"].private, DocumentState::Current);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, EvidenceRule, FirstContact, Mesh, Reconciler};
 use crate::model::policy::{Policy, has_digest};
 use crate::model::trust::{TrustChange, TrustField, TrustFinding, TrustMeaning, Verdict};
-use crate::pipeline::accept::{Accepted, Assessment, Refusals, Standing, digest_of};
+use crate::pipeline::accept::{Accepted, Assessment, DocumentState, Refusals, digest_of};
 use crate::types::address::{Endpoint, Host};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -154,7 +154,7 @@ pub(crate) fn keep_out(policy: &Policy, before: &Lock, accepted: &mut Accepted) 
         let change =
             TrustChange { cluster: name.clone(), digest, findings: findings.clone(), verdict: Verdict::Refused };
         accepted.trust_changes.push(change);
-        accepted.assessments.insert(name, Assessment::set_aside(&Standing::Refused(Refusals(findings))));
+        accepted.assessments.insert(name, Assessment::set_aside(&DocumentState::Refused(Refusals(findings))));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cluster::fetch::{Fetcher, Limits};
 use crate::model::keyring::KeyProblem;
 use crate::model::mesh::Cluster;
 use crate::model::trust::Verdict;
-use crate::pipeline::accept::{FailReason, Refusals, Standing};
+use crate::pipeline::accept::{DocumentState, FailReason, Refusals};
 use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
@@ -209,10 +209,12 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
     let accepted = decided.accepted.unwrap_or_default();
     let assessment = accepted.assessments.get(name);
     let refused = assessment.and_then(|assessment| {
-        [&assessment.public, &assessment.private].into_iter().find_map(|standing| match standing {
-            Standing::Refused(refusals) => Some(NotAccepted::Refused(refusals.clone())),
-            Standing::Failed(reason) => Some(NotAccepted::Failed(reason.clone())),
-            Standing::Current | Standing::Waiting(_) | Standing::HeldBack | Standing::NotAsked => None,
+        [&assessment.public, &assessment.private].into_iter().find_map(|state| match state {
+            DocumentState::Refused(refusals) => Some(NotAccepted::Refused(refusals.clone())),
+            DocumentState::Failed(reason) => Some(NotAccepted::Failed(reason.clone())),
+            DocumentState::Current | DocumentState::Waiting(_) | DocumentState::HeldBack | DocumentState::NotAsked => {
+                None
+            }
         })
     });
     if let Some(reason) = refused {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::outcome::{Assessment, Showing, Standing};
+use super::outcome::{Assessment, DocumentState, Showing};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
 use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRoot};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
@@ -74,8 +74,8 @@ impl Judge<'_> {
         let document = match &observation.public {
             Ok(document) => document,
             Err(failure) => {
-                candidate.assessment.public = standing_of(failure, known.is_some(), cluster);
-                candidate.assessment.private = Standing::Waiting(WaitReason::PublicDocument);
+                candidate.assessment.public = state_of(failure, known.is_some(), cluster);
+                candidate.assessment.private = DocumentState::Waiting(WaitReason::PublicDocument);
                 return candidate;
             }
         };
@@ -93,7 +93,7 @@ impl Judge<'_> {
         if let Some(known) = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid) {
             keep_unsaid(&mut public, &known.public);
         }
-        candidate.assessment.public = Standing::Current;
+        candidate.assessment.public = DocumentState::Current;
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(self, cluster, (known.map(|known| &known.public), retiring), &public);
         let source = MetadataSource::of(cluster);
@@ -116,15 +116,15 @@ impl Judge<'_> {
         match &observation.private {
             Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
             Private::Failed(failure) => {
-                candidate.assessment.private = standing_of(failure, entry.private.is_some(), cluster);
+                candidate.assessment.private = state_of(failure, entry.private.is_some(), cluster);
                 candidate.assessment.evidence = Showing::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
             Private::NoKey(problem) => {
-                candidate.assessment.private = Standing::Waiting(WaitReason::Key(problem.clone()));
+                candidate.assessment.private = DocumentState::Waiting(WaitReason::Key(problem.clone()));
                 candidate.assessment.evidence = Showing::Unseen(UnseenReason::Key(problem.clone()));
             }
             Private::HeldBack | Private::NotAsked => {
-                candidate.assessment.private = Standing::NotAsked;
+                candidate.assessment.private = DocumentState::NotAsked;
                 candidate.assessment.evidence = Showing::Unseen(UnseenReason::PrivateDocumentNotAsked);
             }
         }
@@ -135,8 +135,8 @@ impl Judge<'_> {
 
 impl Candidate {
     fn failed(mut self, reason: FailReason) -> Self {
-        self.assessment.public = Standing::Failed(reason);
-        self.assessment.private = Standing::Waiting(WaitReason::PublicDocumentAccepted);
+        self.assessment.public = DocumentState::Failed(reason);
+        self.assessment.private = DocumentState::Waiting(WaitReason::PublicDocumentAccepted);
         self
     }
 
@@ -263,13 +263,13 @@ impl Candidate {
         if let Some(gateway) = document.ingress_gateways.iter().find(|gateway| is_forbidden(cluster, &gateway.address))
         {
             let reason = FailReason::GatewayInside { gateway: gateway.clone() };
-            self.assessment.private = Standing::Failed(reason.clone());
+            self.assessment.private = DocumentState::Failed(reason.clone());
             self.assessment.evidence = Showing::Unseen(UnseenReason::Refused(reason));
             return;
         }
         if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
-            self.assessment.private = standing_of(&failure, known_private.is_some(), cluster);
+            self.assessment.private = state_of(&failure, known_private.is_some(), cluster);
             self.assessment.evidence = Showing::Unseen(UnseenReason::NoGateway);
             return;
         }
@@ -281,7 +281,7 @@ impl Candidate {
             gateways: document.ingress_gateways.clone(),
         };
         self.judge_private(cluster, known_private, &new);
-        self.assessment.private = Standing::Current;
+        self.assessment.private = DocumentState::Current;
         self.assessment.evidence = showing(cluster, document);
         if let Showing::Shown(evidence) = &self.assessment.evidence
             && let Some(standard) = evidence.mesh_config.seen()
@@ -387,13 +387,13 @@ fn keep_unsaid(public: &mut LockedPublic, known: &LockedPublic) {
 
 /// Before first contact most failures mean that the cluster is still being set up; afterwards they are failures, except that
 /// a Deckhouse exporter serves empty fields and 503 while it starts.
-fn standing_of(failure: &Failure, reached: bool, cluster: &Cluster) -> Standing {
+fn state_of(failure: &Failure, reached: bool, cluster: &Cluster) -> DocumentState {
     let starting = cluster.reconciler == Reconciler::Deckhouse
         && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
     if starting || (!reached && failure.is_waiting_before_first_contact()) {
-        Standing::Waiting(WaitReason::Answer(failure.clone()))
+        DocumentState::Waiting(WaitReason::Answer(failure.clone()))
     } else {
-        Standing::Failed(FailReason::NotRead(failure.clone()))
+        DocumentState::Failed(FailReason::NotRead(failure.clone()))
     }
 }
 

@@ -15,7 +15,7 @@ mod outcome;
 mod reasons;
 mod warnings;
 
-pub use outcome::{Accepted, Assessment, Showing, Standing, hides_our_roots};
+pub use outcome::{Accepted, Assessment, DocumentState, Showing, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 pub(crate) use warnings::of_lock;
 pub use warnings::{ROOT_WARNING, equal_subjects};
@@ -80,9 +80,9 @@ fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Obse
     };
     let mut assessment = Assessment::silent(UnseenReason::Leaving);
     if itself {
-        assessment.public = Standing::Current;
+        assessment.public = DocumentState::Current;
         if let Private::Read(document) = &observation.private {
-            assessment.private = Standing::Current;
+            assessment.private = DocumentState::Current;
             assessment.evidence = showing(cluster, document);
         }
     }
@@ -98,7 +98,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         let findings = refusals.clone();
         let change = TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused };
         accepted.trust_changes.push(change);
-        accepted.assessments.insert(name.clone(), Assessment::set_aside(&Standing::Refused(Refusals(refusals))));
+        accepted.assessments.insert(name.clone(), Assessment::set_aside(&DocumentState::Refused(Refusals(refusals))));
         return;
     }
     let Some(mut entry) = entry else {
@@ -130,9 +130,9 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     }
     let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
     match held {
-        Some(Document::Public) => assessment = Assessment::set_aside(&Standing::HeldBack),
+        Some(Document::Public) => assessment = Assessment::set_aside(&DocumentState::HeldBack),
         _ if rebuilt && linked => {
-            let wait = Standing::Waiting(WaitReason::LinksToLeave);
+            let wait = DocumentState::Waiting(WaitReason::LinksToLeave);
             assessment = Assessment::set_aside(&wait);
             assessment.evidence = Showing::Unseen(UnseenReason::Rebuilt);
             assessment.rebuilt = true;
@@ -142,7 +142,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         }
         Some(Document::Private) => {
             let public = assessment.public;
-            assessment = Assessment::set_aside(&Standing::HeldBack);
+            assessment = Assessment::set_aside(&DocumentState::HeldBack);
             // what the public document changes was approved by itself, and is not asked for again
             if named {
                 assessment.public = public;

@@ -16,7 +16,7 @@ use crate::wire::metadata::Evidence;
 pub struct Accepted {
     /// The lock with all that was accepted; links are as they were.
     pub lock: Lock,
-    /// The standing of each cluster that was judged.
+    /// The state of each cluster that was judged.
     pub assessments: BTreeMap<ClusterName, Assessment>,
     /// Trust changes, approved or not, by cluster; at most one a document.
     pub trust_changes: Vec<TrustChange>,
@@ -28,9 +28,9 @@ pub struct Accepted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assessment {
     /// Of its public document.
-    pub public: Standing,
+    pub public: DocumentState,
     /// Of its private document.
-    pub private: Standing,
+    pub private: DocumentState,
     /// What it shows to be live.
     pub evidence: Showing,
     /// An approved new identity: its links leave before the new one joins.
@@ -39,7 +39,7 @@ pub struct Assessment {
 
 /// How a document fared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum DocumentState {
     /// Read and accepted.
     Current,
     /// Not there yet, and never was: one waits for this.
@@ -65,7 +65,7 @@ pub enum Showing {
     Unseen(UnseenReason),
 }
 
-impl Standing {
+impl DocumentState {
     /// Why the document is not accepted, for people and machines alike; nothing, where it is or nobody asked.
     pub fn explanations(&self) -> Vec<Explanation> {
         match self {
@@ -83,22 +83,22 @@ impl Standing {
 impl Assessment {
     pub(super) fn silent(reason: UnseenReason) -> Self {
         Self {
-            public: Standing::NotAsked,
-            private: Standing::NotAsked,
+            public: DocumentState::NotAsked,
+            private: DocumentState::NotAsked,
             evidence: Showing::Unseen(reason),
             rebuilt: false,
         }
     }
 
     /// All of it set aside for one reason.
-    pub(crate) fn set_aside(standing: &Standing) -> Self {
+    pub(crate) fn set_aside(state: &DocumentState) -> Self {
         let evidence = Showing::Unseen(UnseenReason::HeldBack);
-        Self { public: standing.clone(), private: standing.clone(), evidence, rebuilt: false }
+        Self { public: state.clone(), private: state.clone(), evidence, rebuilt: false }
     }
 
     /// Whether the cluster's links must keep their stage.
     pub fn is_held_back(&self) -> bool {
-        let held = |standing: &Standing| matches!(standing, Standing::HeldBack | Standing::Refused(_));
+        let held = |state: &DocumentState| matches!(state, DocumentState::HeldBack | DocumentState::Refused(_));
         !self.rebuilt && (held(&self.public) || held(&self.private))
     }
 
@@ -110,7 +110,7 @@ impl Assessment {
 
     /// Whether a token may be minted for the cluster: its public document is what it should be.
     pub fn may_be_asked(&self) -> bool {
-        self.public == Standing::Current
+        self.public == DocumentState::Current
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::{Mesh, Reconciler};
-use crate::pipeline::accept::{Assessment, Standing};
+use crate::pipeline::accept::{Assessment, DocumentState};
 use crate::pipeline::advance::{Advanced, LinkWait, Move};
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::Breach;
@@ -107,12 +107,12 @@ impl Gathering<'_> {
             let why = Explanation::new(Code::TrustChangeHeldBack, "its trust change to be accepted");
             return StepState::Waiting(vec![why]);
         }
-        let explanations = document.map(Standing::explanations).unwrap_or_default();
+        let explanations = document.map(DocumentState::explanations).unwrap_or_default();
         match document {
-            Some(Standing::Waiting(_)) => return StepState::Waiting(explanations),
-            Some(Standing::Failed(_)) => return StepState::Failed(explanations),
-            Some(Standing::HeldBack | Standing::Refused(_)) => return StepState::Refused(explanations),
-            Some(Standing::Current | Standing::NotAsked) | None => {}
+            Some(DocumentState::Waiting(_)) => return StepState::Waiting(explanations),
+            Some(DocumentState::Failed(_)) => return StepState::Failed(explanations),
+            Some(DocumentState::HeldBack | DocumentState::Refused(_)) => return StepState::Refused(explanations),
+            Some(DocumentState::Current | DocumentState::NotAsked) | None => {}
         }
         let advancing = self.advanced.waits.get(id).into_iter().flatten().map(LinkWait::explanation);
         let rendering = self.rendering.get(id).into_iter().flatten().map(RenderWait::explanation);
