@@ -31,7 +31,7 @@ use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, Reported, RouteState,
 };
 use isthmus::wire::peers::{PEERS_VERSION, PeerEntry, PeersFile};
 use serde_json::{Value, json};
@@ -267,14 +267,17 @@ fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
     let cluster_id = "deck".parse().unwrap();
     let route = LiveRoute { cluster_id, api_host: deck.api_host.parse().unwrap(), state: RouteState::Ok, reason: None };
     Evidence {
-        trusts: Shown::Seen(roots("east").chain(roots("deck")).collect()),
-        networks: Shown::Seen(vec![LiveNetwork { name: private.network.clone(), gateways: private.gateways.clone() }]),
-        reads: Shown::Seen(vec![]),
-        routes: Shown::Seen(vec![route]),
-        prepared: Shown::Seen(true),
-        credentials: Shown::Seen(vec![]),
-        mesh_config: Shown::Unknown("not looked at".to_owned()),
-        serial: Shown::Seen(0),
+        trusts: Reported::Seen(roots("east").chain(roots("deck")).collect()),
+        networks: Reported::Seen(vec![LiveNetwork {
+            name: private.network.clone(),
+            gateways: private.gateways.clone(),
+        }]),
+        reads: Reported::Seen(vec![]),
+        routes: Reported::Seen(vec![route]),
+        prepared: Reported::Seen(true),
+        credentials: Reported::Seen(vec![]),
+        mesh_config: Reported::Unknown("not looked at".to_owned()),
+        serial: Reported::Seen(0),
     }
 }
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a fixture is read as a file")]
 
-use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading, Shown};
+use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading, Reported};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -142,7 +142,9 @@ fn what_a_peer_says_in_its_own_words_is_kept_as_one_line() {
     let evidence = document.evidence.unwrap();
     assert_eq!((evidence.networks.seen().unwrap().len(), evidence.reads.seen().unwrap().len()), (1, 1));
     let routes = evidence.routes.seen().unwrap();
-    let (Shown::Unknown(trusts), Shown::Unknown(prepared)) = (&evidence.trusts, &evidence.prepared) else { panic!() };
+    let (Reported::Unknown(trusts), Reported::Unknown(prepared)) = (&evidence.trusts, &evidence.prepared) else {
+        panic!()
+    };
     for sentence in [routes[0].reason.as_ref().unwrap(), trusts, prepared] {
         assert!(sentence.chars().count() <= 401 && !sentence.contains(char::is_control), "{sentence:?}");
         assert!(!sentence.contains('\u{202e}') && sentence.contains("FORGED"), "{sentence:?}");

@@ -166,7 +166,7 @@ mod step {
     use isthmus::types::step::StepKind;
     use isthmus::types::time::Timestamp;
     use isthmus::wire::metadata::{
-        Evidence, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown, StandardMeshConfig,
+        Evidence, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState, StandardMeshConfig,
     };
 
     use crate::support::checkout::Checkout;
@@ -223,14 +223,14 @@ mod step {
             state: ReadState::Synced,
         };
         Evidence {
-            trusts: Shown::Seen(others.flat_map(|other| &other.public.roots).map(|root| root.digest).collect()),
-            networks: Shown::Seen(joined.iter().map(network).collect()),
-            reads: Shown::Seen(joined.iter().map(read).collect()),
-            routes: Shown::Seen(joined.iter().map(route).collect()),
-            prepared: Shown::Seen(true),
-            credentials: Shown::Unknown("not looked at".to_owned()),
-            mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
-            serial: Shown::Seen(7),
+            trusts: Reported::Seen(others.flat_map(|other| &other.public.roots).map(|root| root.digest).collect()),
+            networks: Reported::Seen(joined.iter().map(network).collect()),
+            reads: Reported::Seen(joined.iter().map(read).collect()),
+            routes: Reported::Seen(joined.iter().map(route).collect()),
+            prepared: Reported::Seen(true),
+            credentials: Reported::Unknown("not looked at".to_owned()),
+            mesh_config: Reported::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            serial: Reported::Seen(7),
         }
     }
 
@@ -258,7 +258,7 @@ mod step {
                 Self::stage(&mut pair.after, reader, peer, to);
                 pair.before.links.get_mut(&name(reader)).unwrap().get_mut(&name(peer)).unwrap().closed = Some(7);
                 let shown = pair.of(reader);
-                (shown.reads, shown.routes) = (Shown::Seen(Vec::new()), Shown::Seen(Vec::new()));
+                (shown.reads, shown.routes) = (Reported::Seen(Vec::new()), Reported::Seen(Vec::new()));
             }
             pair
         }
@@ -299,8 +299,8 @@ mod step {
         }
     }
 
-    fn unknown<T>() -> Shown<T> {
-        Shown::Unknown("the port is closed".to_owned())
+    fn unknown<T>() -> Reported<T> {
+        Reported::Unknown("the port is closed".to_owned())
     }
 
     type Mutation = fn(&mut Pair);
@@ -326,7 +326,7 @@ mod step {
                 Unseen::Trusts,
                 "east",
                 vec![|pair| pair.of("east").trusts = unknown(), |pair| {
-                    pair.of("east").trusts = Shown::Seen(BTreeSet::new());
+                    pair.of("east").trusts = Reported::Seen(BTreeSet::new());
                 }],
             ),
             Condition::PeerDomainInReader => {
@@ -340,9 +340,9 @@ mod step {
                 "east",
                 vec![
                     |pair| pair.of("east").networks = unknown(),
-                    |pair| pair.of("east").networks = Shown::Seen(Vec::new()),
+                    |pair| pair.of("east").networks = Reported::Seen(Vec::new()),
                     |pair| {
-                        let Shown::Seen(networks) = &mut pair.of("east").networks else { return };
+                        let Reported::Seen(networks) = &mut pair.of("east").networks else { return };
                         networks[0].gateways.clear();
                     },
                 ],
@@ -352,9 +352,9 @@ mod step {
                 "east",
                 vec![
                     |pair| pair.of("east").routes = unknown(),
-                    |pair| pair.of("east").routes = Shown::Seen(Vec::new()),
+                    |pair| pair.of("east").routes = Reported::Seen(Vec::new()),
                     |pair| {
-                        let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
+                        let Reported::Seen(routes) = &mut pair.of("east").routes else { return };
                         routes[0].api_host = "elsewhere.example.com".parse().unwrap();
                     },
                 ],
@@ -363,7 +363,7 @@ mod step {
                 Unseen::Routes,
                 "east",
                 vec![|pair| {
-                    let Shown::Seen(routes) = &mut pair.of("east").routes else { return };
+                    let Reported::Seen(routes) = &mut pair.of("east").routes else { return };
                     routes[0].state = RouteState::Failed;
                 }],
             ),
@@ -371,7 +371,7 @@ mod step {
                 Unseen::Prepared,
                 "east",
                 vec![|pair| pair.of("east").prepared = unknown(), |pair| {
-                    pair.of("east").prepared = Shown::Seen(false);
+                    pair.of("east").prepared = Reported::Seen(false);
                 }],
             ),
             Condition::PeerEvidence => (
@@ -385,14 +385,14 @@ mod step {
                 Unseen::Trusts,
                 "west",
                 vec![|pair| pair.of("west").trusts = unknown(), |pair| {
-                    pair.of("west").trusts = Shown::Seen(BTreeSet::new());
+                    pair.of("west").trusts = Reported::Seen(BTreeSet::new());
                 }],
             ),
             Condition::PeerPrepared => (
                 Unseen::Prepared,
                 "west",
                 vec![|pair| pair.of("west").prepared = unknown(), |pair| {
-                    pair.of("west").prepared = Shown::Seen(false);
+                    pair.of("west").prepared = Reported::Seen(false);
                 }],
             ),
             Condition::RootsNotHidden => (
@@ -400,7 +400,7 @@ mod step {
                 "east",
                 vec![|pair| {
                     let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
-                    pair.of("east").mesh_config = Shown::Seen(hides);
+                    pair.of("east").mesh_config = Reported::Seen(hides);
                 }],
             ),
         };
@@ -441,7 +441,7 @@ mod step {
         for mutation in [
             |pair: &mut Pair| pair.of("east").reads = unknown(),
             |pair: &mut Pair| pair.of("east").reads = evidence(&pair.before, &name("east")).reads,
-            |pair: &mut Pair| pair.of("east").serial = Shown::Seen(6),
+            |pair: &mut Pair| pair.of("east").serial = Reported::Seen(6),
             |pair: &mut Pair| pair.of("east").serial = unknown(),
             |pair: &mut Pair| drop(pair.shown.remove(&name("east"))),
             |pair: &mut Pair| drop(pair.shown.insert(name("east"), None)),

@@ -1,7 +1,7 @@
 //! What a peer is given of the apiserver's answers: the fields of a list that is written down here once more, and no others.
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{Field, Form, KINDS, Kind, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, Shown};
+use isthmus::roles::proxy::projection::{Field, Form, KINDS, Kind, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, Visible};
 use isthmus::server::stream::{Change as _, Misread};
 use isthmus::wire::shared::SHARED;
 use proptest::prelude::*;
@@ -67,13 +67,13 @@ const OF_BOOKMARK: &str = "apiVersion kind metadata.resourceVersion metadata.ann
 const OF_STATUS: &str = "apiVersion kind status message reason code details.retryAfterSeconds";
 const OF_LIST: &str = "apiVersion kind metadata.resourceVersion metadata.continue metadata.remainingItemCount";
 
-fn shown(resource: &str) -> Shown {
+fn shown(resource: &str) -> Visible {
     let kind = KINDS.iter().find(|kind| kind.resource == resource).unwrap();
-    Shown::of(kind.group, kind.resource, Some(&NETWORK.parse().unwrap())).unwrap()
+    Visible::of(kind.group, kind.resource, Some(&NETWORK.parse().unwrap())).unwrap()
 }
 
 /// What becomes of an answer that comes in these pieces.
-fn projected<'a>(shown: &Shown, form: Form, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<String, Misread> {
+fn projected<'a>(shown: &Visible, form: Form, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<String, Misread> {
     let mut projection = shown.projection(form);
     let mut out = Vec::new();
     for piece in pieces {
@@ -325,7 +325,7 @@ fn the_network_of_an_entry_is_the_clusters_own_whatever_the_entry_says() {
     let twice = r#"{"spec":{"address":"192.0.2.1"},"spec":{"network":"x"}}"#;
     assert_eq!(projected(&shown("workloadentries"), Form::Object, [twice.as_bytes()]), Err(Misread::Shape));
     assert_eq!(
-        Shown::of("networking.istio.io", "workloadentries", None),
+        Visible::of("networking.istio.io", "workloadentries", None),
         None,
         "nothing is shown while it is not known"
     );

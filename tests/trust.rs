@@ -11,7 +11,7 @@ use isthmus::model::mesh::{EvidenceField, Mesh};
 use isthmus::model::needs::{Condition, Row};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
 use isthmus::pipeline::accept::{
-    Accepted, DocumentState, Showing, UnseenReason, accept, equal_subjects, hides_our_roots,
+    Accepted, DocumentState, EvidenceState, UnseenReason, accept, equal_subjects, hides_our_roots,
 };
 use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
@@ -24,7 +24,7 @@ use isthmus::types::name::{ClusterName, Digest};
 use isthmus::types::step::{StepId, StepKind};
 use isthmus::types::time::{DAY, Timestamp};
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, RouteState, Shown,
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, Reported, RouteState,
     StandardMeshConfig,
 };
 
@@ -166,7 +166,7 @@ fn assert_held_back(case: &str, before: &Lock, accepted: &Accepted) {
     assert_eq!(change_of(accepted, "alfa").verdict, Verdict::HeldBack, "{case}");
     assert_eq!(file(before, "alfa"), file(&accepted.lock, "alfa"), "{case}: its entry stays byte for byte");
     assert!(!assessment.may_be_asked() && assessment.is_held_back(), "{case}: {assessment:?}");
-    assert!(matches!(assessment.evidence, Showing::Unseen(_)), "{case}");
+    assert!(matches!(assessment.evidence, EvidenceState::Unseen(_)), "{case}");
     assert_ne!(file(before, "bravo"), file(&accepted.lock, "bravo"), "{case}: the neighbour's news are taken");
     assert_eq!(accepted.assessments["bravo"].public, DocumentState::Current, "{case}");
 }
@@ -214,7 +214,11 @@ fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
     files.private("alfa").evidence = Some(Evidence::unknown("a file"));
     let accepted = files.turn(&[]);
     assert!(accepted.trust_changes.is_empty());
-    assert_eq!(accepted.assessments["alfa"].evidence, Showing::NotPublished, "a file tells nothing of what is live");
+    assert_eq!(
+        accepted.assessments["alfa"].evidence,
+        EvidenceState::NotPublished,
+        "a file tells nothing of what is live"
+    );
 }
 
 type Change = fn(&mut World);
@@ -501,16 +505,16 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
         let (id, proxy) = (other.cluster_id(), other.proxy().unwrap());
         let route = LiveRoute { cluster_id: id, api_host: proxy.api_host, state: RouteState::Ok, reason: None };
         let evidence = Evidence {
-            trusts: Shown::Seen(roots.clone()),
-            networks: Shown::Seen(vec![LiveNetwork { name: proxy.network, gateways: proxy.gateways }]),
-            reads: Shown::Seen(Vec::new()),
-            routes: Shown::Seen(vec![route]),
-            prepared: Shown::Seen(true),
-            credentials: Shown::Seen(Vec::new()),
-            mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
-            serial: Shown::Seen(0),
+            trusts: Reported::Seen(roots.clone()),
+            networks: Reported::Seen(vec![LiveNetwork { name: proxy.network, gateways: proxy.gateways }]),
+            reads: Reported::Seen(Vec::new()),
+            routes: Reported::Seen(vec![route]),
+            prepared: Reported::Seen(true),
+            credentials: Reported::Seen(Vec::new()),
+            mesh_config: Reported::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            serial: Reported::Seen(0),
         };
-        accepted.assessments.get_mut(own).unwrap().evidence = Showing::Shown(Box::new(evidence));
+        accepted.assessments.get_mut(own).unwrap().evidence = EvidenceState::Published(Box::new(evidence));
     }
     accepted
 }
@@ -519,12 +523,12 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
 fn what_is_not_published_is_unknown_unless_the_spec_says_that_nothing_will_come() {
     let mut world = World::known(&["alfa", "bravo"]);
     world.private("alfa").evidence = None;
-    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
+    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, EvidenceState::Unseen(UnseenReason::NoEvidence));
     world.says("alfa", "  evidence: {attested: [reads]}\n");
-    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, Showing::Unseen(UnseenReason::NoEvidence));
+    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, EvidenceState::Unseen(UnseenReason::NoEvidence));
     for rule in ["none", "{attested: [reads, trusts, networks, routes, prepared]}"] {
         world.says("alfa", &format!("  evidence: {rule}\n"));
-        assert_eq!(world.turn(&[]).assessments["alfa"].evidence, Showing::NotPublished, "{rule}");
+        assert_eq!(world.turn(&[]).assessments["alfa"].evidence, EvidenceState::NotPublished, "{rule}");
     }
 }
 
@@ -562,10 +566,10 @@ type Hide = fn(&mut Evidence);
 fn an_attested_field_may_stay_unknown_and_no_other() {
     let world = World::known(&["alfa", "bravo"]);
     let fields: [(EvidenceField, Hide); 4] = [
-        (EvidenceField::Trusts, |it| it.trusts = Shown::Unknown("closed".to_owned())),
-        (EvidenceField::Networks, |it| it.networks = Shown::Unknown("closed".to_owned())),
-        (EvidenceField::Routes, |it| it.routes = Shown::Unknown("closed".to_owned())),
-        (EvidenceField::Prepared, |it| it.prepared = Shown::Unknown("closed".to_owned())),
+        (EvidenceField::Trusts, |it| it.trusts = Reported::Unknown("closed".to_owned())),
+        (EvidenceField::Networks, |it| it.networks = Reported::Unknown("closed".to_owned())),
+        (EvidenceField::Routes, |it| it.routes = Reported::Unknown("closed".to_owned())),
+        (EvidenceField::Prepared, |it| it.prepared = Reported::Unknown("closed".to_owned())),
     ];
     for (unknown, hide) in fields {
         for attested in EvidenceField::ALL {
@@ -573,7 +577,7 @@ fn an_attested_field_may_stay_unknown_and_no_other() {
             world.says("alfa", &format!("  evidence: {{attested: [{attested}]}}\n"));
             let mesh = world.compiled();
             let mut accepted = at_the_gate(&world, &mesh);
-            let Showing::Shown(evidence) = &mut accepted.assessments.get_mut("alfa").unwrap().evidence else {
+            let EvidenceState::Published(evidence) = &mut accepted.assessments.get_mut("alfa").unwrap().evidence else {
                 panic!()
             };
             hide(evidence);
@@ -603,11 +607,13 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         _ => ("alfa", "bravo"),
     };
     let showing = |accepted: &mut Accepted, of: &str, change: &dyn Fn(&mut Evidence)| {
-        let Showing::Shown(evidence) = &mut accepted.assessments.get_mut(of).unwrap().evidence else { panic!("{of}") };
+        let EvidenceState::Published(evidence) = &mut accepted.assessments.get_mut(of).unwrap().evidence else {
+            panic!("{of}")
+        };
         change(evidence);
     };
     let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
-    let unseen = Showing::Unseen(UnseenReason::PublicDocument);
+    let unseen = EvidenceState::Unseen(UnseenReason::PublicDocument);
     match condition {
         Condition::ReaderDocument
         | Condition::PeerDocument
@@ -616,17 +622,17 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         | Condition::ReaderDomainInPeer => {}
         Condition::ReaderEvidence => accepted.assessments.get_mut(reader).unwrap().evidence = unseen,
         Condition::PeerEvidence => accepted.assessments.get_mut(peer).unwrap().evidence = unseen,
-        Condition::PeerRootsInReader => showing(accepted, reader, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
-        Condition::ReaderRootsInPeer => showing(accepted, peer, &|it| it.trusts = Shown::Seen(BTreeSet::new())),
-        Condition::PeerNetwork => showing(accepted, reader, &|it| it.networks = Shown::Seen(Vec::new())),
-        Condition::Route => showing(accepted, reader, &|it| it.routes = Shown::Seen(Vec::new())),
+        Condition::PeerRootsInReader => showing(accepted, reader, &|it| it.trusts = Reported::Seen(BTreeSet::new())),
+        Condition::ReaderRootsInPeer => showing(accepted, peer, &|it| it.trusts = Reported::Seen(BTreeSet::new())),
+        Condition::PeerNetwork => showing(accepted, reader, &|it| it.networks = Reported::Seen(Vec::new())),
+        Condition::Route => showing(accepted, reader, &|it| it.routes = Reported::Seen(Vec::new())),
         Condition::Admission => showing(accepted, reader, &|it| {
-            let Shown::Seen(routes) = &mut it.routes else { panic!("no routes") };
+            let Reported::Seen(routes) = &mut it.routes else { panic!("no routes") };
             routes[0].state = RouteState::Failed;
         }),
-        Condition::ReaderPrepared => showing(accepted, reader, &|it| it.prepared = Shown::Seen(false)),
-        Condition::PeerPrepared => showing(accepted, peer, &|it| it.prepared = Shown::Seen(false)),
-        Condition::RootsNotHidden => showing(accepted, reader, &|it| it.mesh_config = Shown::Seen(hides.clone())),
+        Condition::ReaderPrepared => showing(accepted, reader, &|it| it.prepared = Reported::Seen(false)),
+        Condition::PeerPrepared => showing(accepted, peer, &|it| it.prepared = Reported::Seen(false)),
+        Condition::RootsNotHidden => showing(accepted, reader, &|it| it.mesh_config = Reported::Seen(hides.clone())),
     }
 }
 
@@ -1074,7 +1080,7 @@ fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
     let standard = |ca_certificates| {
         let networks = Some("networks: {}\n".to_owned());
         let mut evidence = Evidence::unknown("not asked");
-        evidence.mesh_config = Shown::Seen(StandardMeshConfig { ca_certificates, mesh_networks: networks });
+        evidence.mesh_config = Reported::Seen(StandardMeshConfig { ca_certificates, mesh_networks: networks });
         Some(evidence)
     };
     world.private("alfa").evidence = standard(false);

@@ -9,7 +9,7 @@ use isthmus::pipeline::template::Templates;
 use isthmus::spec::Source;
 use isthmus::types::object;
 use isthmus::types::yaml::{MAX_OBJECT, MAX_TEXT, YamlFault, value};
-use isthmus::wire::metadata::{PrivateDocument, Reading, Shown};
+use isthmus::wire::metadata::{PrivateDocument, Reading, Reported};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,15 +17,15 @@ use crate::support::worst_yaml::worst;
 
 const MIB: usize = 1 << 20;
 
-fn private(networks: &str) -> Option<Shown<String>> {
+fn private(networks: &str) -> Option<Reported<String>> {
     let document = json!({
         "ingressGateways": [], "apiHost": "api.example.com:443", "networkName": "n",
         "evidence": {"meshConfig": {"caCertificates": false, "meshNetworks": networks}},
     });
     match PrivateDocument::parse(document.to_string().as_bytes()).ok()? {
         Reading::Complete(document) => Some(match document.evidence?.mesh_config {
-            Shown::Seen(config) => Shown::Seen(config.mesh_networks.unwrap()),
-            Shown::Unknown(reason) => Shown::Unknown(reason),
+            Reported::Seen(config) => Reported::Seen(config.mesh_networks.unwrap()),
+            Reported::Unknown(reason) => Reported::Unknown(reason),
         }),
         Reading::Incomplete(_) => None,
     }
@@ -44,7 +44,7 @@ fn the_worst_yaml_is_read_or_refused() {
         assert!(Templates::load(&[source("templates/relay/service.yaml")]).is_err(), "{name}");
         assert!(Kubeconfig::read(text.as_bytes()).is_none(), "{name}");
         let _own = people::Kubeconfig::default().add(Path::new("config"), text.as_bytes());
-        assert!(matches!(private(&text), Some(Shown::Unknown(_))), "{name}");
+        assert!(matches!(private(&text), Some(Reported::Unknown(_))), "{name}");
     }
 }
 
@@ -98,10 +98,10 @@ fn what_is_wrong_is_told_with_its_line() {
 #[test]
 fn networks_of_a_peer_that_cost_too_much_are_unknown() {
     for networks in ["[".repeat(40_000), "[".repeat(300_000), "a".repeat(70_000)] {
-        let Some(Shown::Unknown(reason)) = private(&networks) else { panic!() };
+        let Some(Reported::Unknown(reason)) = private(&networks) else { panic!() };
         assert!(reason.contains("meshNetworks") && reason.len() < 200, "{reason}");
     }
-    assert_eq!(private("networks: {}"), Some(Shown::Seen("networks: {}".to_owned())));
+    assert_eq!(private("networks: {}"), Some(Reported::Seen("networks: {}".to_owned())));
 }
 
 fn scalar() -> impl Strategy<Value = String> {

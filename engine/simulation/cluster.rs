@@ -17,8 +17,8 @@ use crate::types::object::{Object, REMOTE_SECRET_LABEL, parse};
 use crate::types::token::Scope;
 use crate::types::yaml::{self, MAX_OBJECT};
 use crate::wire::metadata::{
-    AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
-    RouteState, Shown, StandardMeshConfig,
+    AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported,
+    RouteState, StandardMeshConfig,
 };
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::routes::{ROUTES, ROUTES_FILE};
@@ -273,14 +273,14 @@ impl SimulatedCluster {
         };
         let read = |cluster_id: ClusterId| Read { cluster_id, state: ReadState::Synced };
         Evidence {
-            trusts: Shown::Seen(self.trusts()),
-            networks: Shown::Seen(self.networks()),
-            reads: Shown::Seen(self.reads().into_iter().map(read).collect()),
-            routes: Shown::Seen(self.routes().into_iter().map(route).collect()),
-            prepared: Shown::Seen(true),
-            credentials: Shown::Seen(Vec::new()),
-            mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
-            serial: Shown::Seen(self.admitted().serial),
+            trusts: Reported::Seen(self.trusts()),
+            networks: Reported::Seen(self.networks()),
+            reads: Reported::Seen(self.reads().into_iter().map(read).collect()),
+            routes: Reported::Seen(self.routes().into_iter().map(route).collect()),
+            prepared: Reported::Seen(true),
+            credentials: Reported::Seen(Vec::new()),
+            mesh_config: Reported::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            serial: Reported::Seen(self.admitted().serial),
         }
     }
 }

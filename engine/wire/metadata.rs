@@ -224,7 +224,7 @@ pub struct PrivateDocument {
 
 /// A piece of evidence, or why the exporter could not learn it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shown<T> {
+pub enum Reported<T> {
     /// Seen.
     Seen(T),
     /// Not known, for this reason; whoever needs it waits.
@@ -235,21 +235,21 @@ pub enum Shown<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// SHA-256 of the DER of each root in effect, the cluster's own among them.
-    pub trusts: Shown<BTreeSet<Digest>>,
+    pub trusts: Reported<BTreeSet<Digest>>,
     /// Networks in effect.
-    pub networks: Shown<Vec<LiveNetwork>>,
+    pub networks: Reported<Vec<LiveNetwork>>,
     /// Remote clusters of every istiod, worst state of all.
-    pub reads: Shown<Vec<Read>>,
+    pub reads: Reported<Vec<Read>>,
     /// Routes of the relay.
-    pub routes: Shown<Vec<LiveRoute>>,
+    pub routes: Reported<Vec<LiveRoute>>,
     /// istiod has both switches and no injected proxy lacks `PROXY_CONFIG_XDS_AGENT`.
-    pub prepared: Shown<bool>,
+    pub prepared: Reported<bool>,
     /// Key id each peer last used at the api-proxy.
-    pub credentials: Shown<Vec<CredentialUse>>,
+    pub credentials: Reported<Vec<CredentialUse>>,
     /// What the standard mesh configuration says.
-    pub mesh_config: Shown<StandardMeshConfig>,
+    pub mesh_config: Reported<StandardMeshConfig>,
     /// The serial of `peers.json`, by which the engine knows which of its runs is synced; 0 where it has none.
-    pub serial: Shown<u64>,
+    pub serial: Reported<u64>,
 }
 
 /// A network in effect.
@@ -628,33 +628,33 @@ struct Fields {
 
 impl Fields {
     /// The value of a field, or why it is unknown. What is absent, null or said to be unknown is unknown.
-    fn take(&mut self, key: &str) -> Shown<Value> {
+    fn take(&mut self, key: &str) -> Reported<Value> {
         match (self.map.remove(key), self.reasons.get(key)) {
-            (_, Some(reason)) => Shown::Unknown(reason.clone()),
-            (Some(Value::Null) | None, None) => Shown::Unknown("not published".to_owned()),
-            (Some(value), None) => Shown::Seen(value),
+            (_, Some(reason)) => Reported::Unknown(reason.clone()),
+            (Some(Value::Null) | None, None) => Reported::Unknown("not published".to_owned()),
+            (Some(value), None) => Reported::Seen(value),
         }
     }
 
     /// A piece of evidence; what is not understood is unknown, and holds back nothing else.
-    fn shown<T: DeserializeOwned>(&mut self, key: &str) -> Shown<T> {
+    fn shown<T: DeserializeOwned>(&mut self, key: &str) -> Reported<T> {
         match self.take(key) {
-            Shown::Seen(value) => match serde_json::from_value(value) {
-                Ok(value) => Shown::Seen(value),
-                Err(error) => Shown::Unknown(sentence_of_peer(&format!("published and not understood: {error}"))),
+            Reported::Seen(value) => match serde_json::from_value(value) {
+                Ok(value) => Reported::Seen(value),
+                Err(error) => Reported::Unknown(sentence_of_peer(&format!("published and not understood: {error}"))),
             },
-            Shown::Unknown(reason) => Shown::Unknown(reason),
+            Reported::Unknown(reason) => Reported::Unknown(reason),
         }
     }
 
     /// A list; what is not understood in it can be no value that this engine wrote, and does not hide the others.
-    fn list<T: DeserializeOwned, L: FromIterator<T>>(&mut self, key: &str) -> Shown<L> {
+    fn list<T: DeserializeOwned, L: FromIterator<T>>(&mut self, key: &str) -> Reported<L> {
         match self.take(key) {
-            Shown::Seen(Value::Array(items)) => {
-                Shown::Seen(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+            Reported::Seen(Value::Array(items)) => {
+                Reported::Seen(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
             }
-            Shown::Seen(_) => Shown::Unknown("published and not understood: expected a list".to_owned()),
-            Shown::Unknown(reason) => Shown::Unknown(reason),
+            Reported::Seen(_) => Reported::Unknown("published and not understood: expected a list".to_owned()),
+            Reported::Unknown(reason) => Reported::Unknown(reason),
         }
     }
 }
@@ -662,8 +662,8 @@ impl Fields {
 impl Evidence {
     /// Evidence of which nothing is known, for one reason.
     pub fn unknown(reason: &str) -> Self {
-        fn unknown<T>(reason: &str) -> Shown<T> {
-            Shown::Unknown(reason.to_owned())
+        fn unknown<T>(reason: &str) -> Reported<T> {
+            Reported::Unknown(reason.to_owned())
         }
         Self {
             trusts: unknown(reason),
@@ -732,17 +732,17 @@ impl Evidence {
 
 /// The networks of the standard mesh configuration are YAML that the engine reads, keeps in the lock and renders again. What is
 /// beyond the budget is unknown; what is no YAML is said when it is rendered.
-fn within_budget(shown: Shown<StandardMeshConfig>) -> Shown<StandardMeshConfig> {
+fn within_budget(shown: Reported<StandardMeshConfig>) -> Reported<StandardMeshConfig> {
     let text = shown.seen().and_then(|config| config.mesh_networks.as_deref());
     match text.map(|text| yaml::value(text, MAX_TEXT)) {
         Some(Err(fault)) if fault.is_beyond_budget() => {
-            Shown::Unknown(format!("published and not understood: meshNetworks: {fault}"))
+            Reported::Unknown(format!("published and not understood: meshNetworks: {fault}"))
         }
         _ => shown,
     }
 }
 
-impl<T: Serialize> Shown<T> {
+impl<T: Serialize> Reported<T> {
     fn wire(&self) -> Result<Value, &String> {
         match self {
             Self::Seen(value) => Ok(serde_json::to_value(value).unwrap_or_default()),
@@ -751,7 +751,7 @@ impl<T: Serialize> Shown<T> {
     }
 }
 
-impl<T> Shown<T> {
+impl<T> Reported<T> {
     /// The value, when it was seen.
     pub fn seen(&self) -> Option<&T> {
         match self {

@@ -7,7 +7,7 @@ use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
 use isthmus::types::explanation::Code;
 use isthmus::types::key::PrivateKey;
 use isthmus::wire::metadata::{
-    Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, RouteState, Shown, StandardMeshConfig,
+    Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState, StandardMeshConfig,
 };
 use tokio::runtime::Handle;
 
@@ -81,9 +81,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: |peers| {
             let site = Site::joining(peers);
             site.evidence("east", |evidence| {
-                evidence.prepared = Shown::Seen(false);
-                evidence.mesh_config = Shown::Seen(StandardMeshConfig { ca_certificates: true, mesh_networks: None });
-                evidence.routes = Shown::Seen(vec![LiveRoute {
+                evidence.prepared = Reported::Seen(false);
+                evidence.mesh_config =
+                    Reported::Seen(StandardMeshConfig { ca_certificates: true, mesh_networks: None });
+                evidence.routes = Reported::Seen(vec![LiveRoute {
                     cluster_id: "west".parse().unwrap(),
                     api_host: "api.west.example.com".parse().unwrap(),
                     state: RouteState::Failed,
@@ -150,16 +151,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 site.change(name, |shown| shown.private.evidence = Some(evidence));
             }
             let east = Read { cluster_id: "east".parse().unwrap(), state: ReadState::Synced };
-            site.evidence("west", |evidence| evidence.reads = Shown::Seen(vec![east]));
+            site.evidence("west", |evidence| evidence.reads = Reported::Seen(vec![east]));
             site.checkout.write("specs/mesh.yaml", spec.as_bytes());
             alone(&site.checkout);
             // what east shows is older than the run that took the secret out
             let unsynced = site.checkout.engine(PLAN);
-            site.evidence("east", |evidence| evidence.serial = Shown::Seen(1000));
+            site.evidence("east", |evidence| evidence.serial = Reported::Seen(1000));
             // its other direction is gone as far as trust, and then waits for this one
             site.checkout.engine(&["apply"]).done();
             let still = site.checkout.engine(PLAN);
-            site.evidence("west", |evidence| evidence.reads = Shown::Unknown("istiod does not answer".to_owned()));
+            site.evidence("west", |evidence| evidence.reads = Reported::Unknown("istiod does not answer".to_owned()));
             vec![unsynced, still, site.checkout.engine(PLAN)]
         },
     },

@@ -86,7 +86,7 @@ fn one_source_that_stopped_takes_its_own_fields_alone() {
 
 #[test]
 fn what_was_unknown_keeps_its_own_reason_when_it_grows_old() {
-    let silent = Evidence { reads: Shown::Unknown("istiod-0: no answer in time".to_owned()), ..evidence() };
+    let silent = Evidence { reads: Reported::Unknown("istiod-0: no answer in time".to_owned()), ..evidence() };
     let old = after(&Look::at(Instant::now(), silent, relations()), ENGINE, &own(), MAX_AGE * 2);
     assert_eq!(old["unknown"]["reads"], "istiod-0: no answer in time");
 }

@@ -20,7 +20,7 @@ use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, 
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::time::Timestamp;
-use isthmus::wire::metadata::{IstioMode, MAX_GATEWAYS, ReadState, RouteState, Shown};
+use isthmus::wire::metadata::{IstioMode, MAX_GATEWAYS, ReadState, Reported, RouteState};
 use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -162,7 +162,7 @@ fn a_remote_cluster_is_in_its_worst_state() {
         ("south", "s/s", "closed"),
     ]);
     let two = parse(&[("west", "s/w", "timeout"), ("south", "s/s", "synced")]);
-    let Shown::Seen(found) = reads(&answers(vec![one.clone(), two])) else { panic!() };
+    let Reported::Seen(found) = reads(&answers(vec![one.clone(), two])) else { panic!() };
     let found: Vec<_> = found.iter().map(|read| (read.cluster_id.as_str(), read.state)).collect();
     assert_eq!(found, [("north", ReadState::Syncing), ("south", ReadState::Syncing), ("west", ReadState::Timeout)]);
     let one = one.map_err(AskError::Page);
@@ -170,12 +170,12 @@ fn a_remote_cluster_is_in_its_worst_state() {
     let (page, late) = (DebugPage::Clusterz, GetError::Late);
     let words = "istiod-1: /debug/clusterz: port 15014: 404 Not Found, port 8080: no answer in time";
     let tried = vec![(15014, GetError::Status(StatusCode::NOT_FOUND)), (8080, late.clone())];
-    assert_eq!(silent(AskError::NoPort { page, tried }), Shown::Unknown(words.to_owned()));
+    assert_eq!(silent(AskError::NoPort { page, tried }), Reported::Unknown(words.to_owned()));
     let words = "istiod-1: /debug/clusterz on port 15014: 401 Unauthorized";
     let source = GetError::Status(StatusCode::UNAUTHORIZED);
-    assert_eq!(silent(AskError::Port { page, port: 15014, source }), Shown::Unknown(words.to_owned()));
-    assert_eq!(silent(AskError::Metrics(late)), Shown::Unknown("istiod-1: /metrics: no answer in time".to_owned()));
-    assert_eq!(reads(&[]), Shown::Unknown("no pod of istiod is running".to_owned()));
+    assert_eq!(silent(AskError::Port { page, port: 15014, source }), Reported::Unknown(words.to_owned()));
+    assert_eq!(silent(AskError::Metrics(late)), Reported::Unknown("istiod-1: /metrics: no answer in time".to_owned()));
+    assert_eq!(reads(&[]), Reported::Unknown("no pod of istiod is running".to_owned()));
     let page = |bytes: &[u8]| parse_clusterz(bytes).unwrap_err().to_string();
     let expected = "/debug/clusterz: expected JSON as istiod writes it, found";
     assert_eq!(page(b"<html>"), format!("{expected} no JSON at line 1 column 1"));
@@ -204,7 +204,7 @@ fn a_root_is_trusted_when_every_istiod_has_it() {
     assert_eq!(mesh(&[]), parse_mesh(b"{}"));
     let unknown = Err(EvidenceError::Document(DocumentError::NotAsked));
     let words = "the apiserver was not asked yet";
-    assert_eq!(trusts(&answers(vec![mesh(&[])]), &unknown), Shown::Unknown(words.to_owned()));
+    assert_eq!(trusts(&answers(vec![mesh(&[])]), &unknown), Reported::Unknown(words.to_owned()));
 }
 
 #[test]
@@ -224,13 +224,13 @@ fn networks_are_what_all_agree_on_and_names_stand_for_their_addresses() {
     assert_eq!(configured["n"].1, BTreeSet::from(["north".to_owned()]));
     let configured = Ok(configured.into_iter().map(|(name, (gateways, _))| (name, gateways)).collect());
     let all = answers(vec![one, two]);
-    let Shown::Seen(found) = networks(&all, &configured) else { panic!() };
+    let Reported::Seen(found) = networks(&all, &configured) else { panic!() };
     let found: Vec<_> = found.iter().map(|network| (network.name.as_str(), texts(&network.gateways))).collect();
     assert_eq!(found, [("n", vec!["gw.north.example:1".to_owned()]), ("w", vec!["198.51.100.1:15443".to_owned()])]);
     // without the names that are configured, the addresses behind them would pass for other gateways
     let unread = Unread::NotYet { what: "ConfigMap isthmus-mesh".into() };
     let reason = "ConfigMap isthmus-mesh was not read yet".to_owned();
-    assert_eq!(networks(&all, &Err(EvidenceError::Unread(unread))), Shown::Unknown(reason));
+    assert_eq!(networks(&all, &Err(EvidenceError::Unread(unread))), Reported::Unknown(reason));
     for broken in ["", "networks: 7", "- a", "{", "networks: {n: }"] {
         assert!(parse_mesh_networks(broken).values().all(|(gateways, _)| gateways.is_empty()), "{broken}");
     }
@@ -261,7 +261,7 @@ fn prepared_means_switches_and_restarts(
     }
     let folder = Istiod { modes: [IstioMode::KubeconfigFolder].into(), ..good.clone() };
     let of_folder = prepared(Ok(vec![&good]), Ok(vec![&folder]), shared.clone(), lacking.clone());
-    let Shown::Unknown(reason) = of_folder else { panic!() };
+    let Reported::Unknown(reason) = of_folder else { panic!() };
     let told =
         ["PILOT_MULTICLUSTER_KUBECONFIG_PATH", "take the variable away"].iter().all(|word| reason.contains(word));
     assert_eq!(told, shared.is_ok(), "{reason}");
@@ -309,7 +309,7 @@ fn a_route_works_when_every_relay_says_so() {
     let page = |lines: &[String]| Ok::<_, AskError>(parse_samples(&lines.concat(), "r"));
     let one = page(&[line("west", 1, ""), line("north", 1, ""), line("south", 1, "")]);
     let two = page(&[line("west", 1, ""), line("north", 0, "401")]);
-    let Shown::Seen(found) = routes(&answers(vec![one, two])) else { panic!() };
+    let Reported::Seen(found) = routes(&answers(vec![one, two])) else { panic!() };
     let found: Vec<_> =
         found.iter().map(|route| (route.cluster_id.as_str(), route.state, route.reason.as_deref())).collect();
     let failed = RouteState::Failed;
@@ -442,7 +442,7 @@ fn old_and_new_root_are_published_while_both_are_valid_in_one_order() {
     assert_eq!(at(&format!("{next}{new}\n{old}{new}"), today), (bundle, sequence), "however the file has them");
     // what evidence calls its own roots is exactly what is published
     let shown = trusts(&answers(vec![parse_mesh(b"{}")]), &Ok(digests(&at(&all, today).0)));
-    assert_eq!(shown, Shown::Seen(set(&[&old, &new])));
+    assert_eq!(shown, Reported::Seen(set(&[&old, &new])));
     let second = Duration::from_secs(1);
     let steps = [
         (parsed(&old).not_after, set(&[&old, &new])),

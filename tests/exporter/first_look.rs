@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use isthmus::roles::exporter::{Gathered, Look, Moment, respond};
 use isthmus::types::time::Timestamp;
-use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reading, Shown};
+use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reading, Reported};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -120,8 +120,8 @@ async fn no_start_ever_answers_before_its_first_look_is_over() {
     for (number, (evidence, public)) in starts.into_iter().enumerate() {
         let reads = evidence.reads.seen().unwrap_or_else(|| panic!("{number}: {:?}", evidence.reads));
         assert_eq!(reads.iter().map(|read| read.cluster_id.as_str()).collect::<Vec<_>>(), ["west"], "{number}");
-        assert_eq!(evidence.serial, Shown::Seen(7), "{number}");
-        assert_eq!(evidence.prepared, Shown::Seen(true), "{number}");
+        assert_eq!(evidence.serial, Reported::Seen(7), "{number}");
+        assert_eq!(evidence.prepared, Reported::Seen(true), "{number}");
         assert!(evidence.mesh_config.seen().is_some(), "{number}: {:?}", evidence.mesh_config);
         assert_eq!(public.trust_domain.unwrap().as_str(), "cluster.local", "{number}: unknown is not none");
     }
@@ -183,7 +183,7 @@ async fn while_the_apiserver_is_away_evidence_grows_old_and_the_documents_stay()
     world.until("old", |world| fields(&evidence(world).unwrap()) == [false; 4]).await;
     assert!(away.elapsed() < Duration::from_secs(12), "{:?}", away.elapsed());
     let shown = evidence(&world).unwrap();
-    let reason = |shown: &Shown<_>| format!("{shown:?}");
+    let reason = |shown: &Reported<_>| format!("{shown:?}");
     assert!(reason(&shown.serial).contains("ConfigMap isthmus-peers was last confirmed"), "{shown:?}");
     assert!(reason(&shown.serial).contains("ago, expected at most 6 seconds"), "{shown:?}");
     assert_eq!(answer(&world, &format!("/metadata/{PUBLIC}")).0, StatusCode::OK);
@@ -238,7 +238,7 @@ async fn a_look_that_began_before_a_change_does_not_claim_the_newer_serial() {
     open.send_replace(true);
     world.until("the first look", |world| look(world).is_some()).await;
     let first = look(&world).unwrap();
-    assert_eq!(first.evidence.serial, Shown::Seen(7));
+    assert_eq!(first.evidence.serial, Reported::Seen(7));
     assert_eq!(first.evidence.reads.seen().map(Vec::len), Some(1));
     let names = |look: &Look| look.relations.values().map(|one| one.cluster_id.to_string()).collect::<Vec<_>>();
     assert_eq!(
@@ -246,9 +246,9 @@ async fn a_look_that_began_before_a_change_does_not_claim_the_newer_serial() {
         ["west"],
         "a peer that is filtered by its newer name would see that nothing of it is read"
     );
-    world.until("the next look", |world| seen(world).is_some_and(|shown| shown.serial == Shown::Seen(8))).await;
+    world.until("the next look", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(8))).await;
     assert_eq!(names(&look(&world).unwrap()), ["west-2"]);
     // without the file there is no serial to claim: absence proves nothing
     world.kube.delete("configmaps", NS, "isthmus-peers");
-    world.until("no peers", |world| seen(world).is_some_and(|shown| shown.serial == Shown::Seen(0))).await;
+    world.until("no peers", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(0))).await;
 }

@@ -20,7 +20,7 @@ use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Rejected, Scope, mint};
 use isthmus::wire::metadata::{
     AuthnKey, CredentialUse, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
-    Reading, RouteState, Shown, StandardMeshConfig,
+    Reading, Reported, RouteState, StandardMeshConfig,
 };
 use isthmus::wire::peers::{OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
 use rstest::rstest;
@@ -78,14 +78,17 @@ fn evidence() -> Evidence {
     let used = |id: &str| CredentialUse { cluster_uuid: uuid(id), key_id: "k".parse().unwrap() };
     let names = ["north", "south", "west"];
     Evidence {
-        trusts: Shown::Seen(BTreeSet::from([Digest::of(b"own"), Digest::of(b"west")])),
-        networks: Shown::Seen(names.map(network).to_vec()),
-        reads: Shown::Seen(names.map(read).to_vec()),
-        routes: Shown::Seen(names.map(route).to_vec()),
-        prepared: Shown::Seen(true),
-        credentials: Shown::Seen([NORTH, SOUTH, WEST].map(used).to_vec()),
-        mesh_config: Shown::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: Some("all".to_owned()) }),
-        serial: Shown::Seen(0),
+        trusts: Reported::Seen(BTreeSet::from([Digest::of(b"own"), Digest::of(b"west")])),
+        networks: Reported::Seen(names.map(network).to_vec()),
+        reads: Reported::Seen(names.map(read).to_vec()),
+        routes: Reported::Seen(names.map(route).to_vec()),
+        prepared: Reported::Seen(true),
+        credentials: Reported::Seen([NORTH, SOUTH, WEST].map(used).to_vec()),
+        mesh_config: Reported::Seen(StandardMeshConfig {
+            ca_certificates: false,
+            mesh_networks: Some("all".to_owned()),
+        }),
+        serial: Reported::Seen(0),
     }
 }
 
@@ -363,7 +366,7 @@ fn the_own_engine_sees_all_evidence_and_a_peer_what_concerns_it() {
         reads
     };
     assert_eq!(names(&seen), ["west"]);
-    assert!(matches!(&seen.mesh_config, Shown::Unknown(reason) if reason.contains("own engine")));
+    assert!(matches!(&seen.mesh_config, Reported::Unknown(reason) if reason.contains("own engine")));
     // an engine that reads for two of them sees both, whichever name it uses
     for sub in [WEST, SOUTH] {
         assert_eq!(names(&shown_to(&published, THEIR_ENGINE, sub, Some("theirs"))), ["south", "west"]);
@@ -379,14 +382,14 @@ fn a_reader_that_evidence_cannot_name_is_told_nothing_rather_than_nothing_live()
     let seen = shown_to(&published, WEST_KEY, WEST, None);
     assert!(matches!(
         (&seen.reads, &seen.routes, &seen.networks),
-        (Shown::Unknown(_), Shown::Unknown(_), Shown::Unknown(_))
+        (Reported::Unknown(_), Reported::Unknown(_), Reported::Unknown(_))
     ));
     assert_eq!(seen.credentials.seen().unwrap().len(), 1);
     relations.insert(uuid(WEST), Relation { cluster_id: "west".parse().unwrap(), network: None });
     published.evidence = shows(evidence(), relations);
     let seen = shown_to(&published, WEST_KEY, WEST, None);
     assert_eq!(seen.reads.seen().unwrap().len(), 1);
-    assert!(matches!(seen.networks, Shown::Unknown(_)));
+    assert!(matches!(seen.networks, Reported::Unknown(_)));
     published.evidence = Gathered::Nothing;
     let response = private_as(&published, WEST_KEY, WEST, None);
     assert!(!String::from_utf8_lossy(response.body()).contains("evidence"));

@@ -23,7 +23,7 @@ use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterUuid;
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint};
-use isthmus::wire::metadata::{Evidence, PrivateDocument, ReadState, Reading, RouteState, Shown};
+use isthmus::wire::metadata::{Evidence, PrivateDocument, ReadState, Reading, Reported, RouteState};
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -440,7 +440,9 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
         json!({"containers": [{"name": "istio-proxy", "env": [{"name": "PROXY_CONFIG_XDS_AGENT", "value": "true"}]}]});
     world.kube.put("pods", pod("shop", &json!({}), &injected, "10.0.0.1"));
     world.begin().await;
-    world.until("evidence", |world| seen(world).is_some_and(|evidence| evidence.prepared == Shown::Seen(true))).await;
+    world
+        .until("evidence", |world| seen(world).is_some_and(|evidence| evidence.prepared == Reported::Seen(true)))
+        .await;
     let evidence = seen(&world).unwrap();
     let reads = evidence.reads.seen().unwrap();
     assert_eq!((reads.len(), reads[0].cluster_id.as_str(), reads[0].state), (1, "west", ReadState::Syncing));
@@ -463,7 +465,11 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
     world.kube.put("pods", pod("istiod-2", &labels, &istiod_spec(), &address(9)));
     world.until("silence", |world| seen(world).is_some_and(|evidence| evidence.reads.seen().is_none())).await;
     let evidence = seen(&world).unwrap();
-    assert!(matches!(&evidence.trusts, Shown::Unknown(reason) if reason.contains("istiod-2")), "{:?}", evidence.trusts);
+    assert!(
+        matches!(&evidence.trusts, Reported::Unknown(reason) if reason.contains("istiod-2")),
+        "{:?}",
+        evidence.trusts
+    );
     assert!(evidence.routes.seen().is_some());
     assert!(world.published().private.is_ok(), "evidence keeps no document back");
 }

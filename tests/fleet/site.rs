@@ -13,8 +13,8 @@ use isthmus::types::name::Digest;
 use isthmus::types::token::Scope;
 use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
-    RouteState, Shown, StandardMeshConfig,
+    AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported,
+    RouteState, StandardMeshConfig,
 };
 
 use super::istiod::{ISTIO_NAMESPACE, Istiod};
@@ -342,8 +342,12 @@ impl Site {
     }
 
     fn evidence(&self, fleet: &[&Self]) -> Evidence {
-        fn shown<T>(unknown: u8, bit: u8, value: T) -> Shown<T> {
-            if unknown & (1 << bit) == 0 { Shown::Seen(value) } else { Shown::Unknown("not synced yet".to_owned()) }
+        fn shown<T>(unknown: u8, bit: u8, value: T) -> Reported<T> {
+            if unknown & (1 << bit) == 0 {
+                Reported::Seen(value)
+            } else {
+                Reported::Unknown("not synced yet".to_owned())
+            }
         }
         let unknown = if let Some(Trouble::Half(bits)) = self.trouble { bits } else { 0 };
         let live = &self.istiod;
@@ -378,7 +382,7 @@ impl Site {
             reads: shown(unknown, 2, live.secrets.values().map(read).collect()),
             routes: shown(unknown, 3, routes.collect()),
             prepared: shown(unknown, 4, true),
-            credentials: Shown::Seen(Vec::new()),
+            credentials: Reported::Seen(Vec::new()),
             mesh_config: shown(unknown, 5, StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
             serial: shown(unknown, 6, live.serial),
         }

@@ -15,7 +15,7 @@ use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
 use isthmus::wire::failure::Failure;
-use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Shown};
+use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reported};
 
 use super::naive::{Files, Naive, squeeze};
 use super::road;
@@ -374,7 +374,7 @@ impl World {
             let seen = observed.clusters.get(&name(cluster));
             seen.is_some_and(|seen| match &seen.private {
                 Private::Read(document) => {
-                    document.evidence.as_ref().is_some_and(|evidence| matches!(evidence.trusts, Shown::Seen(_)))
+                    document.evidence.as_ref().is_some_and(|evidence| matches!(evidence.trusts, Reported::Seen(_)))
                 }
                 _ => false,
             })

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::outcome::{Assessment, DocumentState, Showing};
+use super::outcome::{Assessment, DocumentState, EvidenceState};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
 use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRoot};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
@@ -117,15 +117,15 @@ impl Judge<'_> {
             Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
             Private::Failed(failure) => {
                 candidate.assessment.private = state_of(failure, entry.private.is_some(), cluster);
-                candidate.assessment.evidence = Showing::Unseen(UnseenReason::PrivateDocument(failure.clone()));
+                candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
             Private::NoKey(problem) => {
                 candidate.assessment.private = DocumentState::Waiting(WaitReason::Key(problem.clone()));
-                candidate.assessment.evidence = Showing::Unseen(UnseenReason::Key(problem.clone()));
+                candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::Key(problem.clone()));
             }
             Private::HeldBack | Private::NotAsked => {
                 candidate.assessment.private = DocumentState::NotAsked;
-                candidate.assessment.evidence = Showing::Unseen(UnseenReason::PrivateDocumentNotAsked);
+                candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocumentNotAsked);
             }
         }
         candidate.entry = Some(entry);
@@ -264,13 +264,13 @@ impl Candidate {
         {
             let reason = FailReason::GatewayInside { gateway: gateway.clone() };
             self.assessment.private = DocumentState::Failed(reason.clone());
-            self.assessment.evidence = Showing::Unseen(UnseenReason::Refused(reason));
+            self.assessment.evidence = EvidenceState::Unseen(UnseenReason::Refused(reason));
             return;
         }
         if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
             self.assessment.private = state_of(&failure, known_private.is_some(), cluster);
-            self.assessment.evidence = Showing::Unseen(UnseenReason::NoGateway);
+            self.assessment.evidence = EvidenceState::Unseen(UnseenReason::NoGateway);
             return;
         }
         let new = LockedPrivate {
@@ -282,8 +282,8 @@ impl Candidate {
         };
         self.judge_private(cluster, known_private, &new);
         self.assessment.private = DocumentState::Current;
-        self.assessment.evidence = showing(cluster, document);
-        if let Showing::Shown(evidence) = &self.assessment.evidence
+        self.assessment.evidence = evidence_state(cluster, document);
+        if let EvidenceState::Published(evidence) = &self.assessment.evidence
             && let Some(standard) = evidence.mesh_config.seen()
         {
             entry.standard_mesh_networks = Some(standard.mesh_networks.clone().unwrap_or_default());
@@ -399,13 +399,13 @@ fn state_of(failure: &Failure, reached: bool, cluster: &Cluster) -> DocumentStat
 
 /// What a document shows. An exporter that has just started and one that knows of no evidence publish the same: nothing. So
 /// nothing is unknown, unless the spec says that nothing will come.
-pub(super) fn showing(cluster: &Cluster, document: &PrivateDocument) -> Showing {
+pub(super) fn evidence_state(cluster: &Cluster, document: &PrivateDocument) -> EvidenceState {
     if matches!(cluster.endpoint, Endpoint::File(_)) {
-        return Showing::NotPublished;
+        return EvidenceState::NotPublished;
     }
     match &document.evidence {
-        Some(evidence) => Showing::Shown(Box::new(evidence.clone())),
-        None if cluster.evidence.requires_any() => Showing::Unseen(UnseenReason::NoEvidence),
-        None => Showing::NotPublished,
+        Some(evidence) => EvidenceState::Published(Box::new(evidence.clone())),
+        None if cluster.evidence.requires_any() => EvidenceState::Unseen(UnseenReason::NoEvidence),
+        None => EvidenceState::NotPublished,
     }
 }

@@ -15,7 +15,7 @@ mod outcome;
 mod reasons;
 mod warnings;
 
-pub use outcome::{Accepted, Assessment, DocumentState, Showing, hides_our_roots};
+pub use outcome::{Accepted, Assessment, DocumentState, EvidenceState, hides_our_roots};
 pub use reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 pub(crate) use warnings::of_lock;
 pub use warnings::{ROOT_WARNING, equal_subjects};
@@ -26,7 +26,7 @@ use crate::model::known::engine_keys;
 use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, FirstContact, Mesh, State};
 use crate::model::trust::{Approvals, TrustChange, TrustFinding, Verdict};
-use crate::pipeline::accept::candidate::{Candidate, Change, Document, Judge, fingerprint, showing};
+use crate::pipeline::accept::candidate::{Candidate, Change, Document, Judge, evidence_state, fingerprint};
 use crate::pipeline::accept::clashes::refuse_clashes;
 use crate::pipeline::accept::warnings::ending_roots;
 use crate::pipeline::observe::{Observation, Observed, Private};
@@ -83,7 +83,7 @@ fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Obse
         assessment.public = DocumentState::Current;
         if let Private::Read(document) = &observation.private {
             assessment.private = DocumentState::Current;
-            assessment.evidence = showing(cluster, document);
+            assessment.evidence = evidence_state(cluster, document);
         }
     }
     assessment
@@ -134,7 +134,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         _ if rebuilt && linked => {
             let wait = DocumentState::Waiting(WaitReason::LinksToLeave);
             assessment = Assessment::set_aside(&wait);
-            assessment.evidence = Showing::Unseen(UnseenReason::Rebuilt);
+            assessment.evidence = EvidenceState::Unseen(UnseenReason::Rebuilt);
             assessment.rebuilt = true;
             if let Some(known) = accepted.lock.clusters.get_mut(name) {
                 known.approved = approved_identity;

@@ -32,7 +32,7 @@ pub struct Assessment {
     /// Of its private document.
     pub private: DocumentState,
     /// What it shows to be live.
-    pub evidence: Showing,
+    pub evidence: EvidenceState,
     /// An approved new identity: its links leave before the new one joins.
     pub rebuilt: bool,
 }
@@ -56,9 +56,9 @@ pub enum DocumentState {
 
 /// Evidence as far as it was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Showing {
+pub enum EvidenceState {
     /// This run's evidence.
-    Shown(Box<Evidence>),
+    Published(Box<Evidence>),
     /// The document was read and shows nothing, as the spec says: moves go on, unproven.
     NotPublished,
     /// No document was read this run, for this reason: moves wait.
@@ -85,14 +85,14 @@ impl Assessment {
         Self {
             public: DocumentState::NotAsked,
             private: DocumentState::NotAsked,
-            evidence: Showing::Unseen(reason),
+            evidence: EvidenceState::Unseen(reason),
             rebuilt: false,
         }
     }
 
     /// All of it set aside for one reason.
     pub(crate) fn set_aside(state: &DocumentState) -> Self {
-        let evidence = Showing::Unseen(UnseenReason::HeldBack);
+        let evidence = EvidenceState::Unseen(UnseenReason::HeldBack);
         Self { public: state.clone(), private: state.clone(), evidence, rebuilt: false }
     }
 
@@ -104,7 +104,7 @@ impl Assessment {
 
     /// Whether the cluster shows that its istiod reads a cluster of this ID; `None`: it does not show what it reads.
     pub(crate) fn reads(&self, id: &ClusterId) -> Option<bool> {
-        let Showing::Shown(evidence) = &self.evidence else { return None };
+        let EvidenceState::Published(evidence) = &self.evidence else { return None };
         Some(evidence.reads.seen()?.iter().any(|read| read.cluster_id == *id))
     }
 
@@ -116,7 +116,7 @@ impl Assessment {
 
 /// Whether the standard mesh configuration of the cluster hides what we write.
 pub fn hides_our_roots(cluster: &Cluster, assessment: &Assessment) -> bool {
-    let Showing::Shown(evidence) = &assessment.evidence else { return false };
+    let EvidenceState::Published(evidence) = &assessment.evidence else { return false };
     cluster.istio.config == MeshConfigTarget::SharedMeshConfig
         && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
 }

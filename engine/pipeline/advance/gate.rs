@@ -12,7 +12,7 @@ use crate::pipeline::advance::domains;
 use crate::pipeline::advance::reasons::{LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
-use crate::wire::metadata::{Evidence, RouteState, Shown};
+use crate::wire::metadata::{Evidence, Reported, RouteState};
 
 /// One end of a link.
 pub(super) struct End<'a> {
@@ -221,7 +221,7 @@ impl End<'_> {
     }
 
     /// A field that was seen. One that is unknown waits, unless the spec says that it stays so.
-    fn field<'e, T>(&self, field: EvidenceField, shown: &'e Shown<T>) -> Result<&'e T, Lack> {
+    fn field<'e, T>(&self, field: EvidenceField, shown: &'e Reported<T>) -> Result<&'e T, Lack> {
         let cluster = self.name();
         match seen(shown) {
             Ok(value) => Ok(value),
@@ -234,9 +234,9 @@ impl End<'_> {
 }
 
 /// A field of evidence, or why it is unknown, in the text of its cluster.
-pub(super) fn seen<T>(shown: &Shown<T>) -> Result<&T, &str> {
+pub(super) fn seen<T>(shown: &Reported<T>) -> Result<&T, &str> {
     match shown {
-        Shown::Seen(value) => Ok(value),
-        Shown::Unknown(reason) => Err(reason),
+        Reported::Seen(value) => Ok(value),
+        Reported::Unknown(reason) => Err(reason),
     }
 }

@@ -6,7 +6,7 @@ use crate::model::known::Known;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
-use crate::pipeline::accept::{Accepted, Assessment, Showing, UnseenReason};
+use crate::pipeline::accept::{Accepted, Assessment, EvidenceState, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
@@ -147,9 +147,9 @@ impl<'a> Links<'a> {
     /// This run's evidence of a cluster; `None`: it publishes none; an error says why it was not seen.
     pub(super) fn showing(&self, name: &ClusterName) -> Result<Option<&'a Evidence>, &'a UnseenReason> {
         match self.assessment(name).map(|assessment| &assessment.evidence) {
-            Some(Showing::Shown(evidence)) => Ok(Some(evidence)),
-            Some(Showing::NotPublished) => Ok(None),
-            Some(Showing::Unseen(reason)) => Err(reason),
+            Some(EvidenceState::Published(evidence)) => Ok(Some(evidence)),
+            Some(EvidenceState::NotPublished) => Ok(None),
+            Some(EvidenceState::Unseen(reason)) => Err(reason),
             None => Err(&UnseenReason::NotAsked),
         }
     }

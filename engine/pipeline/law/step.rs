@@ -11,7 +11,7 @@ use crate::pipeline::observe::{Observation, Observed, Private};
 use crate::types::address::Endpoint;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
 use crate::types::time::Timestamp;
-use crate::wire::metadata::{Evidence, IstioFacts, RouteState, Shown};
+use crate::wire::metadata::{Evidence, IstioFacts, Reported, RouteState};
 
 /// What a cluster showed in this run.
 #[derive(Debug, Clone)]
@@ -168,11 +168,11 @@ impl<'a> Step<'a> {
         &'e self,
         cluster: &Cluster,
         field: EvidenceField,
-        of: impl FnOnce(&'e Evidence) -> &'e Shown<T>,
+        of: impl FnOnce(&'e Evidence) -> &'e Reported<T>,
     ) -> Sight<'e, T> {
         match self.look(cluster).map(|look| look.evidence.map(of)) {
-            Some(Some(Shown::Seen(value))) => Sight::Seen(value),
-            Some(Some(Shown::Unknown(_))) if !cluster.evidence.requires(field) => Sight::NotToCome,
+            Some(Some(Reported::Seen(value))) => Sight::Seen(value),
+            Some(Some(Reported::Unknown(_))) if !cluster.evidence.requires(field) => Sight::NotToCome,
             Some(None) if shows_nothing(cluster) => Sight::NotToCome,
             Some(_) | None => Sight::Unknown,
         }
@@ -234,7 +234,7 @@ impl<'a> Step<'a> {
     fn hides_nothing(&self, cluster: &Cluster) -> bool {
         let is_merged = cluster.istio.config == MeshConfigTarget::SharedMeshConfig;
         let standard = self.look(cluster).and_then(|look| look.evidence).map(|evidence| &evidence.mesh_config);
-        !(is_merged && matches!(standard, Some(Shown::Seen(standard)) if standard.ca_certificates))
+        !(is_merged && matches!(standard, Some(Reported::Seen(standard)) if standard.ca_certificates))
     }
 
     /// Whether a reader shows, since the run that dropped it, that it no longer uses something of a peer; or whether nobody will
@@ -266,8 +266,10 @@ impl<'a> Step<'a> {
         match (is_unused, &evidence.serial, before.closed) {
             (Some(false), _, _) => false,
             (Some(true), _, None) => true,
-            (Some(true), Shown::Seen(serial), Some(closed)) => *serial >= closed,
-            (Some(true), Shown::Unknown(_), Some(_)) | (None, _, _) => !is_required && self.is_settled(reader, before),
+            (Some(true), Reported::Seen(serial), Some(closed)) => *serial >= closed,
+            (Some(true), Reported::Unknown(_), Some(_)) | (None, _, _) => {
+                !is_required && self.is_settled(reader, before)
+            }
         }
     }
 
@@ -346,9 +348,9 @@ fn shows_nothing(cluster: &Cluster) -> bool {
 }
 
 /// Whether nothing of a list that was seen is so; `None`: it was not seen.
-fn absent<T>(shown: &Shown<Vec<T>>, is_it: impl Fn(&T) -> bool) -> Option<bool> {
+fn absent<T>(shown: &Reported<Vec<T>>, is_it: impl Fn(&T) -> bool) -> Option<bool> {
     match shown {
-        Shown::Seen(list) => Some(!list.iter().any(is_it)),
-        Shown::Unknown(_) => None,
+        Reported::Seen(list) => Some(!list.iter().any(is_it)),
+        Reported::Unknown(_) => None,
     }
 }

@@ -13,7 +13,7 @@ use crate::roles::exporter::reasons::{AskError, Component, EvidenceError};
 use crate::types::address::{Gateway, Host};
 use crate::types::certificate::{CertificateError, parse_roots_any_time};
 use crate::types::name::{ClusterId, Digest, NetworkName};
-use crate::wire::metadata::{CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, RouteState, Shown};
+use crate::wire::metadata::{CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState};
 
 /// What one pod answered, or why it did not.
 pub type Answer<T> = (String, Result<T, AskError>);
@@ -30,15 +30,15 @@ fn every<T>(of: Component, answers: &[Answer<T>]) -> Result<Vec<&T>, EvidenceErr
 }
 
 /// A piece as the document has it, with its reason in words.
-pub(super) fn shown<T>(value: Result<T, EvidenceError>) -> Shown<T> {
+pub(super) fn shown<T>(value: Result<T, EvidenceError>) -> Reported<T> {
     match value {
-        Ok(value) => Shown::Seen(value),
-        Err(reason) => Shown::Unknown(reason.to_string()),
+        Ok(value) => Reported::Seen(value),
+        Err(reason) => Reported::Unknown(reason.to_string()),
     }
 }
 
 /// Remote clusters, each in the worst state of all istiods; one that another istiod has not taken up is not in step.
-pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Shown<Vec<Read>> {
+pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Reported<Vec<Read>> {
     shown(every(Component::Istiod, answers).map(|all| {
         let ids: BTreeSet<&ClusterId> = all.iter().flat_map(|one| one.keys()).collect();
         let state = |id: &ClusterId| {
@@ -53,7 +53,7 @@ pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Shown<Vec<Re
 pub fn trusts(
     answers: &[Answer<BTreeSet<Digest>>],
     own: &Result<BTreeSet<Digest>, EvidenceError>,
-) -> Shown<BTreeSet<Digest>> {
+) -> Reported<BTreeSet<Digest>> {
     shown(every(Component::Istiod, answers).and_then(|all| {
         let own = own.clone()?;
         let common =
@@ -69,7 +69,7 @@ pub fn trusts(
 pub fn networks(
     answers: &[Answer<BTreeMap<NetworkName, BTreeSet<Gateway>>>],
     configured: &Result<Configured, EvidenceError>,
-) -> Shown<Vec<LiveNetwork>> {
+) -> Reported<Vec<LiveNetwork>> {
     shown(every(Component::Istiod, answers).and_then(|all| {
         let configured = configured.as_ref().map_err(Clone::clone)?;
         let names: BTreeSet<&NetworkName> = all.iter().flat_map(|one| one.keys()).collect();
@@ -106,7 +106,7 @@ pub fn prepared(
     pods: Result<Vec<&Istiod>, Unread>,
     shared: Result<bool, Unread>,
     lacking: Result<usize, EvidenceError>,
-) -> Shown<bool> {
+) -> Reported<bool> {
     let judge = || {
         let (deployments, pods, shared) = (deployments?, pods?, shared?);
         if pods.is_empty() {
@@ -127,7 +127,7 @@ pub fn prepared(
 }
 
 /// The key that each peer used last, at any api-proxy.
-pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<CredentialUse>> {
+pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Reported<Vec<CredentialUse>> {
     shown(every(Component::Proxy, answers).map(|all| {
         let mut newest: BTreeMap<_, (f64, CredentialUse)> = BTreeMap::new();
         for sample in all.into_iter().flatten() {
@@ -144,7 +144,7 @@ pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<CredentialUse>>
 }
 
 /// Routes: one works when every relay says so.
-pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Shown<Vec<LiveRoute>> {
+pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Reported<Vec<LiveRoute>> {
     shown(every(Component::Relay, answers).map(|all| {
         let relays = all.len();
         let mut found: BTreeMap<_, Vec<(bool, String)>> = BTreeMap::new();

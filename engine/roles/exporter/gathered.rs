@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::roles::exporter::reasons::EvidenceError;
 use crate::types::name::{ClusterId, ClusterUuid, NetworkName};
-use crate::wire::metadata::{Evidence, Shown};
+use crate::wire::metadata::{Evidence, Reported};
 
 /// How old a field of evidence may be. A healthy one has at most 75 s: a watch is confirmed each minute, and pods are asked
 /// every few seconds.
@@ -105,9 +105,9 @@ impl Look {
 
     /// The evidence as it counts at a time: fields that are too old then are unknown.
     pub(super) fn evidence_at(&self, now: Instant) -> Evidence {
-        fn aged<T: Clone>(shown: &Shown<T>, age: Result<(), EvidenceError>) -> Shown<T> {
+        fn aged<T: Clone>(shown: &Reported<T>, age: Result<(), EvidenceError>) -> Reported<T> {
             match (shown, age) {
-                (Shown::Seen(_), Err(old)) => Shown::Unknown(old.to_string()),
+                (Reported::Seen(_), Err(old)) => Reported::Unknown(old.to_string()),
                 (shown, _) => shown.clone(),
             }
         }

@@ -32,7 +32,7 @@ use crate::roles::exporter::evidence::shown;
 use crate::roles::exporter::gathered::{Confirmed, FieldTimes, Look};
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use crate::types::name::Digest;
-use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Shown};
+use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Reported};
 use crate::wire::names::{LAST_USED, ROUTE_UP};
 
 /// Where a pod finds the token of audience `istio-ca` that istiod takes.
@@ -217,7 +217,7 @@ pub(super) async fn look(begun: &Begun, istio_token: &Path, max_age: Duration) -
     Look { evidence, relations: relations(facts), confirmed: begun.field_times(at), max_age }
 }
 
-type OfIstiods = (Shown<BTreeSet<Digest>>, Shown<Vec<LiveNetwork>>, Shown<Vec<Read>>);
+type OfIstiods = (Reported<BTreeSet<Digest>>, Reported<Vec<LiveNetwork>>, Reported<Vec<Read>>);
 
 async fn of_istiods(facts: &Facts, own: &Result<BTreeSet<Digest>, EvidenceError>, istio_token: &Path) -> OfIstiods {
     let istiods = match facts.istiods.required(ISTIODS) {
@@ -238,17 +238,17 @@ async fn of_istiods(facts: &Facts, own: &Result<BTreeSet<Digest>, EvidenceError>
     (evidence::trusts(&roots, own), networks, evidence::reads(&remote))
 }
 
-async fn of_proxies(begun: &Begun) -> Shown<Vec<CredentialUse>> {
+async fn of_proxies(begun: &Begun) -> Reported<Vec<CredentialUse>> {
     match ready(&begun.proxies, PROXIES) {
         Ok(proxies) => evidence::credentials(&ask(&proxies, metrics, samples(LAST_USED)).await),
         Err(unread) => unknown(&unread),
     }
 }
 
-async fn of_relays(begun: &Begun) -> Shown<Vec<LiveRoute>> {
+async fn of_relays(begun: &Begun) -> Reported<Vec<LiveRoute>> {
     match ready(&begun.relays, RELAYS) {
         // no relay is deployed yet, and there is nothing that it could route
-        Ok(relays) if relays.is_empty() && begun.facts.routes == Source::Absent => Shown::Seen(Vec::new()),
+        Ok(relays) if relays.is_empty() && begun.facts.routes == Source::Absent => Reported::Seen(Vec::new()),
         Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
         Err(unread) => unknown(&unread),
     }
@@ -258,7 +258,7 @@ fn samples(metric: &'static str) -> impl Fn(&[u8]) -> Result<Vec<Sample>, Infall
     move |bytes| Ok(parse_samples(&String::from_utf8_lossy(bytes), metric))
 }
 
-fn unknown<T>(unread: &Unread) -> Shown<T> {
+fn unknown<T>(unread: &Unread) -> Reported<T> {
     shown(Err(unread.clone().into()))
 }
 

@@ -40,7 +40,7 @@ use crate::types::key::KeyId;
 use crate::types::name::{ClusterUuid, Digest};
 use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
-use crate::wire::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Shown};
+use crate::wire::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reported};
 use crate::wire::peers::{PeerEntry, PeersFile};
 use crate::wire::spiffe::bundle;
 
@@ -274,8 +274,8 @@ fn visible(look: &Look, reader: &Reader<'_>, now: Instant) -> Evidence {
         reads: about(evidence.reads, ids.as_ref().map_err(|error| *error), |read| &read.cluster_id),
         routes: about(evidence.routes, ids.as_ref().map_err(|error| *error), |route| &route.cluster_id),
         credentials: about(evidence.credentials, Ok(&uuids), |used| &used.cluster_uuid),
-        mesh_config: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
-        serial: Shown::Unknown(EvidenceError::OwnEngineAlone.to_string()),
+        mesh_config: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
+        serial: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
         trusts: evidence.trusts,
         prepared: evidence.prepared,
     }
@@ -284,15 +284,15 @@ fn visible(look: &Look, reader: &Reader<'_>, now: Instant) -> Evidence {
 /// Entries about the readers. Where it is not known how evidence names a reader, an empty list would claim that nothing
 /// about it is live, so nothing is said at all.
 fn about<T, N: Ord>(
-    shown: Shown<Vec<T>>,
+    shown: Reported<Vec<T>>,
     names: Result<&BTreeSet<&N>, &EvidenceError>,
     name_of: impl Fn(&T) -> &N,
-) -> Shown<Vec<T>> {
+) -> Reported<Vec<T>> {
     match (shown, names) {
-        (Shown::Unknown(reason), _) => Shown::Unknown(reason),
-        (Shown::Seen(_), Err(reason)) => Shown::Unknown(reason.to_string()),
-        (Shown::Seen(list), Ok(names)) => {
-            Shown::Seen(list.into_iter().filter(|entry| names.contains(name_of(entry))).collect())
+        (Reported::Unknown(reason), _) => Reported::Unknown(reason),
+        (Reported::Seen(_), Err(reason)) => Reported::Unknown(reason.to_string()),
+        (Reported::Seen(list), Ok(names)) => {
+            Reported::Seen(list.into_iter().filter(|entry| names.contains(name_of(entry))).collect())
         }
     }
 }

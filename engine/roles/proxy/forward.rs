@@ -18,7 +18,7 @@ use crate::roles::proxy::audit::Record;
 use crate::roles::proxy::judge::Asked;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
-use crate::roles::proxy::projection::{self, Form, Shown};
+use crate::roles::proxy::projection::{self, Form, Visible};
 use crate::roles::proxy::refusal::Refusal;
 use crate::roles::proxy::state::Proxy;
 use crate::server::stream::{AsIs, Bounds, BreakOff, Ended, Framing, Outcome, pass};
@@ -94,7 +94,7 @@ impl Proxy {
         // watches that end together come back together, so they end one after the other
         let (stopping, spread) = (self.stopping.clone(), self.limits.drain * u32::try_from(id % 16).unwrap_or(0) / 20);
         let changed = network_changed(self.admission.clone(), asked.network.clone());
-        let shows_network = asked.request.resource().is_some_and(Shown::depends_on_network);
+        let shows_network = asked.request.resource().is_some_and(Visible::depends_on_network);
         let due = async move {
             tokio::select! {
                 () = async { stopping.requested().await; sleep(spread).await } => Bytes::new(),

@@ -29,7 +29,7 @@
 use crate::istio::mesh_config::is_standard_config_map;
 use crate::roles::api::request::{ApiRequest, Resource, Target, Verb};
 use crate::roles::api::synthetic::Synthetic;
-use crate::roles::proxy::projection::Shown;
+use crate::roles::proxy::projection::Visible;
 use crate::types::name::{Namespace, NetworkName, TrustDomain};
 use crate::wire::peers::PeerEntry;
 use crate::wire::shared::Shared;
@@ -64,7 +64,7 @@ pub struct Forward {
     /// Its answer may be long.
     pub list: bool,
     /// What of its answer is given.
-    pub shown: Shown,
+    pub shown: Visible,
 }
 
 /// Why a request may not be asked.
@@ -97,7 +97,7 @@ impl Policy {
     /// Judges a request of a peer. `seconds`: how long a watch of it may last.
     pub fn admit(&self, request: &ApiRequest, peer: &PeerEntry, seconds: u64) -> Result<Admitted, Denied> {
         let resource = match &request.target {
-            Target::ApiVersions => return Ok(forward(request, Shown::of_api_versions(), seconds)),
+            Target::ApiVersions => return Ok(forward(request, Visible::of_api_versions(), seconds)),
             Target::Resource(resource) => resource,
         };
         if resource.subresource.is_some() {
@@ -124,7 +124,7 @@ impl Policy {
                     None if namespaced && !shares(peer, "*") => return Err(Denied::AllNamespaces),
                     _ => {}
                 }
-                let Some(shown) = Shown::of(group, name, self.network.as_ref()) else {
+                let Some(shown) = Visible::of(group, name, self.network.as_ref()) else {
                     return match may_be_empty {
                         Some(_) if request.verb != Verb::Get => {
                             Ok(Admitted::Synthetic(Synthetic::empty_list(resource)))
@@ -157,7 +157,7 @@ impl Policy {
     }
 }
 
-fn forward(request: &ApiRequest, shown: Shown, seconds: u64) -> Admitted {
+fn forward(request: &ApiRequest, shown: Visible, seconds: u64) -> Admitted {
     let path_and_query = request.path_and_query(seconds);
     let (watch, list) = (request.verb == Verb::Watch, request.verb == Verb::List);
     Admitted::Forward(Forward { path_and_query, watch, list, shown })

@@ -24,7 +24,7 @@ use list::List;
 
 /// What of an answer is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct Visible {
     fields: &'static [Field],
     network: Option<NetworkName>,
 }
@@ -40,7 +40,7 @@ pub enum Form {
     Watch,
 }
 
-impl Shown {
+impl Visible {
     /// What is shown of a resource, in a cluster of this network: `None` where the resource is not in the table, or shows the
     /// network and that is not known.
     pub fn of(group: &str, resource: &str, network: Option<&NetworkName>) -> Option<Self> {
@@ -100,7 +100,7 @@ pub(super) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
 /// An answer on its way to a peer.
 #[derive(Debug)]
 pub struct Projection {
-    shown: Shown,
+    shown: Visible,
     reader: Reader,
     /// The beginning of what has not come whole.
     held: Vec<u8>,

@@ -36,7 +36,7 @@ pub(super) fn write_value(
     network: Option<&str>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Misread> {
-    whole(text, Shown { shape, network, out })
+    whole(text, Projected { shape, network, out })
 }
 
 /// Reads a value that is not shown.
@@ -81,13 +81,13 @@ fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
 }
 
 /// A value of which what is shown is written; gives whether the object in which it stands may be shown.
-struct Shown<'a> {
+struct Projected<'a> {
     shape: Shape,
     network: Option<&'a str>,
     out: &'a mut Vec<u8>,
 }
 
-impl<'de> DeserializeSeed<'de> for Shown<'_> {
+impl<'de> DeserializeSeed<'de> for Projected<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
@@ -95,7 +95,7 @@ impl<'de> DeserializeSeed<'de> for Shown<'_> {
     }
 }
 
-impl Shown<'_> {
+impl Projected<'_> {
     /// Writes a text, a number, or true or false.
     fn value<E: Error>(
         self,
@@ -124,7 +124,7 @@ impl Shown<'_> {
             map.next_key_seed(EntryName { is_shown: &is_shown, begun: &mut begun, out: self.out })?
         {
             if shown {
-                map.next_value_seed(Shown { shape: Shape::Value, network: None, out: self.out })?;
+                map.next_value_seed(Projected { shape: Shape::Value, network: None, out: self.out })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -146,7 +146,7 @@ impl Shown<'_> {
             }
             seen |= 1 << at;
             write_name(self.out, &mut begun, field.name);
-            shown &= map.next_value_seed(Shown { shape: field.shape, network: self.network, out: self.out })?;
+            shown &= map.next_value_seed(Projected { shape: field.shape, network: self.network, out: self.out })?;
         }
         for (_, field) in fields.iter().enumerate().filter(|(at, _)| seen >> at & 1 == 0) {
             shown &= absent(field, self.network, &mut begun, self.out);
@@ -195,7 +195,7 @@ fn empty_object(fields: &'static [Field], network: Option<&str>, out: &mut Vec<u
     shown
 }
 
-impl<'de> Visitor<'de> for Shown<'_> {
+impl<'de> Visitor<'de> for Projected<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -262,7 +262,7 @@ impl<'de> Visitor<'de> for Shown<'_> {
             // one that is not shown is taken back
             let (before, first) = (self.out.len(), !begun);
             separate(self.out, &mut begun);
-            match list.next_element_seed(Shown { shape, network: self.network, out: self.out })? {
+            match list.next_element_seed(Projected { shape, network: self.network, out: self.out })? {
                 Some(true) => {}
                 unshown => {
                     self.out.truncate(before);
@@ -373,7 +373,7 @@ enum EventKey {
 
 impl Event<'_> {
     /// Writes an event up to its object, and gives what is shown of that.
-    fn begin(&mut self, event: EventType) -> Shown<'_> {
+    fn begin(&mut self, event: EventType) -> Projected<'_> {
         self.out.extend_from_slice(b"{\"type\":");
         write(self.out, &event);
         self.out.extend_from_slice(b",\"object\":");
@@ -382,7 +382,7 @@ impl Event<'_> {
             EventType::Bookmark => BOOKMARK,
             EventType::Error => STATUS,
         };
-        Shown { shape: Shape::Object(fields), network: self.network, out: self.out }
+        Projected { shape: Shape::Object(fields), network: self.network, out: self.out }
     }
 }
 
