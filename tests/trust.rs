@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use isthmus::model::known::Known;
+use isthmus::model::known::KnownCluster;
 use isthmus::model::lock::{Lock, LockedLink, Stage};
 use isthmus::model::mesh::{EvidenceField, Mesh};
 use isthmus::model::needs::{Condition, Row};
@@ -265,7 +265,7 @@ fn an_accepted_root_joins_the_old_one_which_goes_when_its_time_is_over_or_when_i
     world.take(&["alfa"]);
     let trusted = |world: &World| -> BTreeSet<Digest> {
         let mesh = world.compiled();
-        Known::of(&mesh, &world.lock, &name("alfa")).unwrap().trusted_roots().map(|root| root.digest).collect()
+        KnownCluster::of(&mesh, &world.lock, &name("alfa")).unwrap().trusted_roots().map(|root| root.digest).collect()
     };
     let new = world.lock.clusters["alfa"].public.roots[0].digest;
     assert_eq!(trusted(&world), BTreeSet::from([old, new]));
@@ -501,8 +501,8 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
     let roots = accepted.lock.clusters.values().flat_map(|locked| &locked.public.roots).map(|root| root.digest);
     let roots: BTreeSet<Digest> = roots.collect();
     for (own, other) in [("alfa", "bravo"), ("bravo", "alfa")] {
-        let other = Known::of(mesh, &accepted.lock, &name(other)).unwrap();
-        let (id, proxy) = (other.cluster_id(), other.proxy().unwrap());
+        let other = KnownCluster::of(mesh, &accepted.lock, &name(other)).unwrap();
+        let (id, proxy) = (other.cluster_id(), other.endpoint().unwrap());
         let route = LiveRoute { cluster_id: id, api_host: proxy.api_host, state: RouteState::Ok, reason: None };
         let evidence = Evidence {
             trusts: Reported::Seen(roots.clone()),
@@ -1055,7 +1055,7 @@ fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobod
     let mut world = World::known(&["alfa", "bravo"]);
     let mesh = world.compiled();
     for own in ["alfa", "bravo"] {
-        let joined = Known::of(&mesh, &world.lock, &name(own)).unwrap().joins_with(&mesh);
+        let joined = KnownCluster::of(&mesh, &world.lock, &name(own)).unwrap().joins_with(&mesh);
         world.lock.clusters.get_mut(own).unwrap().joined_with = joined;
     }
     let network = world.private("bravo").network_name.clone();

@@ -13,7 +13,7 @@ use crate::types::name::{
 
 /// A cluster whose public document is in the lock.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct KnownCluster<'a> {
     /// What the spec says.
     pub cluster: &'a Cluster,
     /// What the lock says.
@@ -22,7 +22,7 @@ pub struct Known<'a> {
 
 /// What a reader needs to reach a peer: all of the private document, or the spec's word for each of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proxy {
+pub struct PeerEndpoint {
     /// Address of the api-proxy.
     pub api_host: ApiHost,
     /// Its CA, PEM; `None`: a public one.
@@ -33,7 +33,7 @@ pub struct Proxy {
     pub network: NetworkName,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownCluster<'a> {
     /// The facts of a cluster, when its public document is in the lock.
     pub fn of(mesh: &'a Mesh, lock: &'a Lock, name: &ClusterName) -> Option<Self> {
         Some(Self { cluster: mesh.clusters.get(name)?, locked: lock.clusters.get(name)? })
@@ -57,7 +57,7 @@ impl<'a> Known<'a> {
 
     /// With what links would be begun now; `None` while it is not known how to reach it.
     pub fn joins_with(&self, mesh: &Mesh) -> Option<JoinedWith> {
-        let Proxy { api_host, api_ca, gateways, .. } = self.proxy()?;
+        let PeerEndpoint { api_host, api_ca, gateways, .. } = self.endpoint()?;
         let published = self.locked.private.as_ref().map(|private| private.network.clone());
         let last = || self.joined_with().map(|joined| joined.network.clone());
         Some(JoinedWith {
@@ -90,7 +90,7 @@ impl<'a> Known<'a> {
     }
 
     /// What a reader needs to reach it, once all of it is known.
-    pub fn proxy(&self) -> Option<Proxy> {
+    pub fn endpoint(&self) -> Option<PeerEndpoint> {
         let private = self.locked.private.as_ref();
         let last = self.joined_with().map(|joined| &joined.reach);
         let api_host = self.cluster.api.host.clone().or_else(|| private.map(|p| p.api_host.clone()));
@@ -111,7 +111,7 @@ impl<'a> Known<'a> {
         let last_ca = last.filter(|_| private.is_none()).and_then(|last| last.api_ca.clone());
         let api_ca = self.cluster.api.ca.clone().or(published_ca).or(last_ca);
         let api_ca = api_ca.or_else(|| self.cluster.endpoint_ca.clone());
-        Some(Proxy { api_host, api_ca, gateways, network })
+        Some(PeerEndpoint { api_host, api_ca, gateways, network })
     }
 
     /// Its trust domain. It stays while a link names the cluster.
@@ -181,8 +181,9 @@ impl<'a> Known<'a> {
     }
 
     /// Whether both are in one root: then neither needs the other's.
-    pub fn shares_roots_with(&self, other: &Known<'_>) -> bool {
-        let digests = |known: &Known<'_>| known.locked.public.roots.iter().map(|root| root.digest).collect::<Vec<_>>();
+    pub fn shares_roots_with(&self, other: &KnownCluster<'_>) -> bool {
+        let digests =
+            |known: &KnownCluster<'_>| known.locked.public.roots.iter().map(|root| root.digest).collect::<Vec<_>>();
         digests(self) == digests(other)
     }
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::Mesh;
@@ -16,7 +16,8 @@ use crate::pipeline::accept::Accepted;
 /// Takes links that the lock is ahead with for joining. `ahead` says of each whether the tree is of an older run.
 pub(super) fn unjoin(mesh: &Mesh, ahead: &BTreeMap<Link, bool>, accepted: &mut Accepted) {
     for (Link { reader, peer }, is_older) in ahead {
-        let is_read = || accepted.assessments.get(reader)?.reads(&Known::of(mesh, &accepted.lock, peer)?.cluster_id());
+        let is_read =
+            || accepted.assessments.get(reader)?.reads(&KnownCluster::of(mesh, &accepted.lock, peer)?.cluster_id());
         let is_unread = is_read().map_or(*is_older, |is_read| !is_read);
         if is_unread && let Some(locked) = accepted.lock.links.get_mut(reader).and_then(|links| links.get_mut(peer)) {
             locked.stage = Stage::Joining;

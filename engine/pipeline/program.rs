@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
-use crate::model::known::{Known, joined_spec, keep_what_links_rest_on};
+use crate::model::known::{KnownCluster, joined_spec, keep_what_links_rest_on};
 use crate::model::layout::POLICY;
 use crate::model::lock::{Edit, Lock, MESH_NAME, Unreadable};
 use crate::model::mesh::{Mesh, Reconciler};
@@ -200,9 +200,9 @@ impl Program {
     fn refuse_claims(&self) -> Result<(), Stop> {
         let mut findings = Diagnostics::new();
         let mut owners: BTreeMap<(&'static str, String), BTreeSet<&ClusterName>> = BTreeMap::new();
-        for known in self.mesh.clusters.keys().filter_map(|name| Known::of(&self.mesh, &self.lock, name)) {
+        for known in self.mesh.clusters.keys().filter_map(|name| KnownCluster::of(&self.mesh, &self.lock, name)) {
             let ids = [known.cluster_id(), known.own_cluster_id()].map(|id| ("cluster ID", id.to_string()));
-            let proxy = known.proxy().filter(|_| !known.cluster.flat_network);
+            let proxy = known.endpoint().filter(|_| !known.cluster.flat_network);
             let network = proxy.iter().map(|proxy| ("network", proxy.network.to_string()));
             let gateways = proxy.iter().flat_map(|proxy| &proxy.gateways);
             let gateways = gateways.map(|gateway| ("gateway", gateway.to_string()));

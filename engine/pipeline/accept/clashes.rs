@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::candidate::Candidate;
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, Mesh};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
@@ -57,17 +57,17 @@ pub(super) fn refuse_clashes(mesh: &Mesh, lock: &Lock, candidates: &mut BTreeMap
     });
     // both the ID that others know it by and the one that its own istiod runs with
     check(TrustField::ClusterId, &|cluster| cluster.cluster_id.as_ref().map(ToString::to_string), &|cluster, entry| {
-        let known = Known { cluster, locked: entry };
+        let known = KnownCluster { cluster, locked: entry };
         let own = Some(known.own_cluster_id()).filter(|id| !id.is_istio_default());
-        let ids = known.proxy().map(|_| [Some(known.cluster_id()), own]);
+        let ids = known.endpoint().map(|_| [Some(known.cluster_id()), own]);
         ids.into_iter().flatten().flatten().map(|id| id.to_string()).collect()
     });
     check(TrustField::Network, &|cluster| cluster.network.as_ref().map(ToString::to_string), &|cluster, entry| {
-        let known = Known { cluster, locked: entry };
+        let known = KnownCluster { cluster, locked: entry };
         // what links rest on, and what they will rest on when they have begun anew
         let published = entry.private.as_ref().filter(|_| cluster.network.is_none());
         let published = published.map(|private| private.network.to_string());
-        known.proxy().map(|proxy| proxy.network.to_string()).into_iter().chain(published).collect()
+        known.endpoint().map(|proxy| proxy.network.to_string()).into_iter().chain(published).collect()
     });
     for (name, finding) in refused {
         if let Some(candidate) = candidates.get_mut(&name) {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
 use crate::types::address::Gateway;
@@ -128,7 +128,9 @@ impl Explain for SharedGateway<'_> {
 fn shared_gateways(mesh: &Mesh, lock: &Lock) -> Vec<Diagnostic> {
     let mut by_gateway: BTreeMap<Gateway, Vec<(&ClusterName, NetworkName)>> = BTreeMap::new();
     for cluster in mesh.clusters.values().filter(|cluster| !cluster.flat_network) {
-        let Some(proxy) = Known::of(mesh, lock, &cluster.name).and_then(|known| known.proxy()) else { continue };
+        let Some(proxy) = KnownCluster::of(mesh, lock, &cluster.name).and_then(|known| known.endpoint()) else {
+            continue;
+        };
         for gateway in proxy.gateways {
             by_gateway.entry(gateway).or_default().push((&cluster.name, proxy.network.clone()));
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::lock::{Lock, LockedLink};
 use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler};
 use crate::pipeline::advance::links::Links;
@@ -22,14 +22,14 @@ fn is_written_here(cluster: &Cluster) -> bool {
 }
 
 /// The version of an Istio that accepts another trust domain by an alias alone; `None`: a newer one, or nobody knows.
-fn older_version<'a>(known: &Known<'a>) -> Option<&'a str> {
+fn older_version<'a>(known: &KnownCluster<'a>) -> Option<&'a str> {
     let istio = known.locked.public.istio.as_ref()?;
     let is_older = istio.release()? < ACCEPTS_DOMAINS_OF_ROOTS;
     istio.version.as_deref().filter(|_| is_older)
 }
 
 /// Why a reader would not accept identities of a peer. `merged` is what the lock says of the link; `None`: there is none.
-pub(super) fn lack(reader: &Known<'_>, peer: &Known<'_>, merged: Option<bool>) -> Option<DomainLack> {
+pub(super) fn lack(reader: &KnownCluster<'_>, peer: &KnownCluster<'_>, merged: Option<bool>) -> Option<DomainLack> {
     let stated = reader.cluster.merge_trust_domains;
     let is_needless = !is_written_here(reader.cluster) || reader.trust_domain() == peer.trust_domain();
     if is_needless || merged.unwrap_or(stated == Some(true)) {
@@ -54,7 +54,7 @@ impl Links<'_> {
                 continue;
             }
             let lock = &self.advanced.lock;
-            let Some(reader) = Known::of(mesh, lock, name) else { continue };
+            let Some(reader) = KnownCluster::of(mesh, lock, name) else { continue };
             let (own, older) = (reader.trust_domain(), older_version(&reader));
             let mut still_needed = None;
             let wanted = |(peer, link): (&ClusterName, &LockedLink)| {
@@ -62,7 +62,7 @@ impl Links<'_> {
                 if !link.merged && stated != Some(true) {
                     return None;
                 }
-                let domain = Known::of(mesh, lock, peer)?.trust_domain();
+                let domain = KnownCluster::of(mesh, lock, peer)?.trust_domain();
                 let differs = is_written_here(cluster) && domain != own;
                 let merged = match (stated, older) {
                     (Some(true) | None, _) => differs,
@@ -92,7 +92,7 @@ impl Links<'_> {
 pub fn notes(mesh: &Mesh, before: &Lock, lock: &Lock) -> Vec<String> {
     let mut notes = Vec::new();
     for (name, cluster) in mesh.clusters.iter().filter(|(_, cluster)| is_written_here(cluster)) {
-        let Some(reader) = Known::of(mesh, lock, name) else { continue };
+        let Some(reader) = KnownCluster::of(mesh, lock, name) else { continue };
         let merged = domains(mesh, lock, &reader, |link| link.merged);
         for domain in merged.keys() {
             let way_out = match cluster.merge_trust_domains {
@@ -104,7 +104,8 @@ pub fn notes(mesh: &Mesh, before: &Lock, lock: &Lock) -> Vec<String> {
                 reader.trust_domain()
             ));
         }
-        let ended = Known::of(mesh, before, name).map(|reader| domains(mesh, before, &reader, |link| link.merged));
+        let ended =
+            KnownCluster::of(mesh, before, name).map(|reader| domains(mesh, before, &reader, |link| link.merged));
         for domain in ended.unwrap_or_default().into_keys().filter(|domain| !merged.contains_key(domain)) {
             notes.push(format!(
                 "policies of `{name}` for trust domain `{}` no longer speak of identities of `{domain}`",
@@ -128,11 +129,11 @@ pub fn notes(mesh: &Mesh, before: &Lock, lock: &Lock) -> Vec<String> {
 fn domains(
     mesh: &Mesh,
     lock: &Lock,
-    reader: &Known<'_>,
+    reader: &KnownCluster<'_>,
     of: impl Fn(&LockedLink) -> bool,
 ) -> BTreeMap<TrustDomain, ClusterName> {
     let own = reader.trust_domain();
     let links = lock.links_of(&reader.cluster.name).filter(|(_, link)| of(link));
-    let found = links.filter_map(|(peer, _)| Some((Known::of(mesh, lock, peer)?.trust_domain(), peer.clone())));
+    let found = links.filter_map(|(peer, _)| Some((KnownCluster::of(mesh, lock, peer)?.trust_domain(), peer.clone())));
     found.filter(|(domain, _)| *domain != own).collect()
 }

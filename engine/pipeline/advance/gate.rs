@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::known::{Known, Proxy};
+use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::mesh::{EvidenceField, Reconciler};
 use crate::model::needs::{Condition, Row};
 use crate::pipeline::accept::UnseenReason;
@@ -17,7 +17,7 @@ use crate::wire::metadata::{Evidence, Reported, RouteState};
 /// One end of a link.
 pub(super) struct End<'a> {
     /// What is known of the cluster.
-    pub(super) known: Known<'a>,
+    pub(super) known: KnownCluster<'a>,
     /// This run's evidence; `None`: it publishes none; an error says why it was not seen.
     pub(super) showing: Result<Option<&'a Evidence>, &'a UnseenReason>,
     /// Whether its link to the other end has an alias for the other's trust domain; `None`: it has no such link.
@@ -60,7 +60,7 @@ fn wait(reason: LinkWait) -> Judged {
 impl Gate<'_> {
     /// Judges every condition of the table, in its order.
     pub(super) fn judge(&self) -> Findings {
-        let proxy = self.peer.known.proxy();
+        let proxy = self.peer.known.endpoint();
         let mut findings = Findings::default();
         for condition in Row::of(StepKind::RenderSecret).conditions() {
             match self.meets(condition, proxy.as_ref()) {
@@ -72,7 +72,7 @@ impl Gate<'_> {
         findings
     }
 
-    fn meets(&self, condition: Condition, proxy: Option<&Proxy>) -> Judged {
+    fn meets(&self, condition: Condition, proxy: Option<&PeerEndpoint>) -> Judged {
         let Self { reader, peer, .. } = self;
         match (condition, proxy) {
             (Condition::ReaderDocument, _) => reader.document(),
@@ -118,7 +118,7 @@ impl End<'_> {
     }
 
     fn document(&self) -> Judged {
-        if self.known.proxy().is_some() {
+        if self.known.endpoint().is_some() {
             return Ok(());
         }
         wait(LinkWait::PrivateDocument { cluster: self.name() })
@@ -164,8 +164,8 @@ impl End<'_> {
         wait(LinkWait::TrustDomain { domain: other.known.trust_domain(), of: other.name(), within: self.name(), lack })
     }
 
-    fn network(&self, peer: &Self, proxy: &Proxy) -> Judged {
-        let own = self.known.proxy().map(|own| own.network);
+    fn network(&self, peer: &Self, proxy: &PeerEndpoint) -> Judged {
+        let own = self.known.endpoint().map(|own| own.network);
         let Some(evidence) = self.shown() else { return Ok(()) };
         if peer.known.cluster.flat_network || own.as_ref() == Some(&proxy.network) {
             return Ok(());
@@ -183,7 +183,7 @@ impl End<'_> {
         }
     }
 
-    fn route(&self, peer: &Self, proxy: &Proxy) -> Judged {
+    fn route(&self, peer: &Self, proxy: &PeerEndpoint) -> Judged {
         let Some(evidence) = self.shown() else { return Ok(()) };
         match self.field(EvidenceField::Routes, &evidence.routes) {
             Ok(_) if self.state_of_route(peer, proxy).is_some() => Ok(()),
@@ -193,7 +193,7 @@ impl End<'_> {
     }
 
     /// The peer answers what comes over the route; without the route there is nothing to say of it.
-    fn admission(&self, peer: &Self, proxy: &Proxy) -> Judged {
+    fn admission(&self, peer: &Self, proxy: &PeerEndpoint) -> Judged {
         match self.state_of_route(peer, proxy) {
             Some((RouteState::Ok, _)) | None => Ok(()),
             Some((_, reason)) => {
@@ -204,7 +204,7 @@ impl End<'_> {
     }
 
     /// How the route to the peer fares, and why.
-    fn state_of_route(&self, peer: &Self, proxy: &Proxy) -> Option<(RouteState, Option<&str>)> {
+    fn state_of_route(&self, peer: &Self, proxy: &PeerEndpoint) -> Option<(RouteState, Option<&str>)> {
         let id = peer.known.cluster_id();
         let routes = seen(&self.shown()?.routes).ok()?;
         let route = routes.iter().find(|route| route.cluster_id == id && route.api_host == proxy.api_host)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::lock::{JoinedWith, Lock};
 use crate::model::mesh::Mesh;
 use crate::types::name::ClusterName;
@@ -14,7 +14,7 @@ pub(super) fn record(mesh: &Mesh, lock: &mut Lock) {
     let linked: BTreeSet<ClusterName> = lock.linked().cloned().collect();
     for name in mesh.clusters.keys() {
         let Some(locked) = lock.clusters.get(name) else { continue };
-        let now = || Known::of(mesh, lock, name).and_then(|known| known.joins_with(mesh));
+        let now = || KnownCluster::of(mesh, lock, name).and_then(|known| known.joins_with(mesh));
         let record = match (&locked.joined_with, linked.contains(name)) {
             (_, false) => None,
             (None, true) => now(),

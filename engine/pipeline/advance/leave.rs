@@ -4,7 +4,7 @@
 //! run that dropped it: before that run is synced, an absence says nothing. Silence is no evidence. Where the spec says that
 //! none will come, each stage lasts for `settle`.
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
 use crate::model::mesh::EvidenceField;
@@ -87,7 +87,7 @@ impl Links<'_> {
         &self,
         link: &Link,
         object: Withdrawn,
-        is_gone: impl for<'e> Fn(&'e Evidence, &Known<'_>) -> Result<bool, &'e str>,
+        is_gone: impl for<'e> Fn(&'e Evidence, &KnownCluster<'_>) -> Result<bool, &'e str>,
     ) -> Result<Vec<Unproven>, LinkWait> {
         let Link { reader, peer } = link;
         if let Some(end) = link.ends().into_iter().find(|end| self.is_gone(end)) {

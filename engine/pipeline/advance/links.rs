@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
@@ -58,8 +58,8 @@ pub(super) struct Links<'a> {
 }
 
 impl<'a> Links<'a> {
-    pub(super) fn known(&self, name: &ClusterName) -> Option<Known<'a>> {
-        Known::of(self.mesh, &self.accepted.lock, name)
+    pub(super) fn known(&self, name: &ClusterName) -> Option<KnownCluster<'a>> {
+        KnownCluster::of(self.mesh, &self.accepted.lock, name)
     }
 
     pub(super) fn assessment(&self, name: &ClusterName) -> Option<&'a Assessment> {

@@ -17,7 +17,7 @@ mod reasons;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::links::Links;
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::lock::{Edit, LockedCluster, MESH_NAME};
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::{Accepted, Assessment};
@@ -55,7 +55,7 @@ pub fn advance<'a>(
         declared || lock.clusters.get(*name).is_some_and(|locked: &LockedCluster| locked.lost)
     };
     let renamed = |name: &'a ClusterName| {
-        let known = Known::of(mesh, &accepted.lock, name).filter(|known| !known.awaits_gateways())?;
+        let known = KnownCluster::of(mesh, &accepted.lock, name).filter(|known| !known.awaits_gateways())?;
         let (joined, wanted) = (known.joined_with()?, known.joins_with(mesh)?);
         let mut edits = joined.renamed(&wanted);
         if accepted.lock.only_joins(name) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::breach::{Breach, BreachKind, Record, Unseen, Used};
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{JoinedWith, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, State};
@@ -278,7 +278,7 @@ impl<'a> Step<'a> {
     }
 
     fn id_of(&self, peer: &ClusterName) -> Option<ClusterId> {
-        Known::of(self.mesh, self.before, peer).map(|known| known.cluster_id())
+        KnownCluster::of(self.mesh, self.before, peer).map(|known| known.cluster_id())
     }
 
     /// What links of a cluster rest on stays while there is one, before and after.

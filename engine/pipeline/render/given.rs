@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::layout::{rendered_folder, secret_file};
 use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
@@ -27,7 +27,8 @@ pub(crate) fn given(mesh: &Mesh, lock: &Lock, tree: &dyn Tree, only: Option<&Clu
         let peers = mesh.clusters.keys().filter(|peer| mesh.links(reader, peer) && !joined(peer));
         let by_hand: BTreeSet<String> = peers.map(secret_file).collect();
         let has_relay_ca = lock.clusters.get(reader).is_some_and(|locked| locked.public.relay_ca.is_some());
-        let is_known = |peer: &ClusterName| Known::of(mesh, lock, peer).is_some_and(|known| known.proxy().is_some());
+        let is_known =
+            |peer: &ClusterName| KnownCluster::of(mesh, lock, peer).is_some_and(|known| known.endpoint().is_some());
         let stays = |peer: &&ClusterName| joined(peer) && !(has_relay_ca && is_known(peer));
         let ours: BTreeSet<String> =
             lock.links_of(reader).map(|(peer, _)| peer).filter(stays).map(secret_file).collect();

@@ -386,7 +386,7 @@ fn volume_of_relay_token() -> [(String, Value); 2] {
 fn gateway(reader: &Reader<'_>, out: &mut RenderedCluster) {
     let cluster = reader.cluster;
     // also those of which neither spec nor document speaks any more: peers were told of them
-    let known = reader.known.and_then(|known| known.proxy()).map(|proxy| proxy.gateways);
+    let known = reader.known.and_then(|known| known.endpoint()).map(|proxy| proxy.gateways);
     let has_gateways = cluster.gateways.clone().or(known).is_some_and(|gateways| !gateways.is_empty());
     // a peer may read this cluster for longer than this cluster reads the peer
     let is_read = reader.reachable().next().is_some() || reader.links.iter().any(|link| link.stage.is_leaving());

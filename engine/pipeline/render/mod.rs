@@ -42,7 +42,7 @@ use self::kustomization::kustomization;
 use self::pieces::Piece;
 use self::reader::{Link, Peer, Reader};
 use self::sizes::check_sizes;
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::layout::rendered_folder;
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler};
@@ -91,11 +91,11 @@ impl<'a> RenderContext<'a> {
         engine_keys.sort_by(|a, b| a.id.cmp(&b.id));
         let mut peers = BTreeMap::new();
         for name in mesh.clusters.keys() {
-            let Some(known) = Known::of(mesh, lock, name) else {
+            let Some(known) = KnownCluster::of(mesh, lock, name) else {
                 continue;
             };
             let cluster_id = known.cluster_id();
-            let proxy = known.proxy();
+            let proxy = known.endpoint();
             let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
             let peer = Peer {
                 entry: Piece::new(peers::entry(name, &known).map_err(internal)?),

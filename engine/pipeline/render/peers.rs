@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::model::known::{Known, Proxy};
+use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::mesh::Reconciler;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::output::RenderedCluster;
@@ -43,7 +43,7 @@ pub(super) fn engine_keys(reader: &Reader<'_>) -> Vec<AuthnKey> {
 
 /// A peer's entry of `peers.json`. Its own key opens everything; other keys that it published open private metadata
 /// only, whatever scopes they claim.
-pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, serde_json::Error> {
+pub(super) fn entry(name: &ClusterName, known: &KnownCluster<'_>) -> Result<String, serde_json::Error> {
     let public = &known.locked.public;
     let own = &public.authn_key;
     let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
@@ -63,7 +63,11 @@ pub(super) fn entry(name: &ClusterName, known: &Known<'_>) -> Result<String, ser
 }
 
 /// A peer's entry of `routes.json`; `apiCA: null` means a public CA.
-pub(super) fn route(known: &Known<'_>, cluster_id: &ClusterId, proxy: &Proxy) -> Result<String, serde_json::Error> {
+pub(super) fn route(
+    known: &KnownCluster<'_>,
+    cluster_id: &ClusterId,
+    proxy: &PeerEndpoint,
+) -> Result<String, serde_json::Error> {
     serde_json::to_string(&Route {
         cluster_id: cluster_id.clone(),
         cluster_uuid: known.uuid().clone(),

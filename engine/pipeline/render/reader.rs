@@ -2,7 +2,7 @@
 
 use serde_json::Map;
 
-use crate::model::known::{Known, Proxy};
+use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::lock::Stage;
 use crate::model::mesh::{Cluster, EngineKey, Mesh};
 use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
@@ -14,12 +14,12 @@ use crate::types::step::{StepId, StepKind};
 /// A cluster as its readers see it.
 #[derive(Debug)]
 pub(super) struct Peer<'a> {
-    pub(super) known: Known<'a>,
+    pub(super) known: KnownCluster<'a>,
     pub(super) cluster_id: ClusterId,
     /// YAML takes the cluster ID for a text without quotes.
     pub(super) plain_id: bool,
     pub(super) trust_domain: TrustDomain,
-    pub(super) proxy: Option<Proxy>,
+    pub(super) proxy: Option<PeerEndpoint>,
     /// Its entry of `peers.json`.
     pub(super) entry: Piece,
     /// Its entry of `routes.json`, once it is known how to reach it.
@@ -43,7 +43,7 @@ pub(super) struct Link<'c> {
 pub(super) struct Reader<'c> {
     pub(super) mesh: &'c Mesh,
     pub(super) cluster: &'c Cluster,
-    pub(super) known: Option<Known<'c>>,
+    pub(super) known: Option<KnownCluster<'c>>,
     pub(super) engine_keys: &'c [EngineKey],
     pub(super) links: Vec<Link<'c>>,
     /// The number of its links' last move.
@@ -56,7 +56,7 @@ impl<'c> Reader<'c> {
     }
 
     /// Links whose network and route are rendered, with what is needed to reach the peer.
-    pub(super) fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c Proxy)> + use<'r, 'c> {
+    pub(super) fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c PeerEndpoint)> + use<'r, 'c> {
         let live = self.links.iter().filter(|link| link.stage.has_network());
         live.filter_map(|link| Some((link, link.peer.proxy.as_ref()?)))
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use crate::model::link_status::{LinkFacts, first_root_end};
 pub use crate::report::health::Health;
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::layout::secret_file;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, Stage};
@@ -264,8 +264,8 @@ fn drawn_trust(plan: &Plan) -> BTreeMap<&ClusterName, TrustPicture> {
 
 fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &Judge<'_>) -> ClusterPicture {
     let name = &cluster.name;
-    let known = Known::of(mesh, lock, name);
-    let proxy = known.as_ref().and_then(Known::proxy);
+    let known = KnownCluster::of(mesh, lock, name);
+    let proxy = known.as_ref().and_then(KnownCluster::endpoint);
     let judged = judge.cluster(name);
     let roots = known.as_ref().map(|known| known.locked.public.roots.as_slice()).unwrap_or_default();
     let roots = roots.iter().map(|root| RootPicture {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::known::Known;
+use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Mesh, State};
@@ -42,7 +42,7 @@ impl Groups {
 /// Clusters whose links have to leave and join anew, with what is edited of them.
 fn renamed(mesh: &Mesh, lock: &Lock) -> BTreeMap<ClusterName, Vec<Edit>> {
     let edits = |name: &ClusterName| {
-        let known = Known::of(mesh, lock, name)?;
+        let known = KnownCluster::of(mesh, lock, name)?;
         let edits = known.joined_with()?.renamed(&known.joins_with(mesh)?);
         (!edits.is_empty()).then(|| (name.clone(), edits))
     };
@@ -180,8 +180,8 @@ pub(super) fn reopening(mesh: &Mesh, lock: &Lock, renamed: &BTreeMap<ClusterName
 pub(super) fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<SecurityItem> {
     let of_cluster = |(name, old): (&ClusterName, &LockedCluster)| {
         let last = &old.joined_with.as_ref()?.reach;
-        let known = Known::of(mesh, after, name)?;
-        let (published, now) = (known.locked.private.as_ref()?, known.proxy()?);
+        let known = KnownCluster::of(mesh, after, name)?;
+        let (published, now) = (known.locked.private.as_ref()?, known.endpoint()?);
         let is_cut = |gateway: &&Gateway| !last.gateways.contains(gateway) && !published.gateways.contains(gateway);
         let gateways = now.gateways.iter().filter(|_| !known.cluster.flat_network).filter(is_cut);
         let mut stated: Vec<String> = gateways.map(|gateway| format!("gateway `{gateway}`")).collect();
