@@ -51,14 +51,14 @@ struct Comment {
 
 impl Comment {
     /// Characters that a block may have.
-    fn room(&self) -> usize {
+    fn left(&self) -> usize {
         MOST.saturating_sub(RESERVED + self.kept_free + self.used)
     }
 
     /// Adds a block when all of it fits.
     fn add(&mut self, block: &str) -> bool {
         let length = block.chars().count();
-        let fits = length <= self.room();
+        let fits = length <= self.left();
         if fits {
             self.text.push_str(block);
             self.used += length;
@@ -99,9 +99,9 @@ impl Comment {
         for (thing, line) in things.iter().zip(&lines) {
             after -= line.chars().count();
             self.kept_free = kept_free + after;
-            let room = self.room();
+            let budget = self.left();
             // what cannot even be named does not keep the first ones from being told
-            let in_full = full(thing, room);
+            let in_full = full(thing, budget);
             let is_whole = self.add(&in_full);
             are_whole.push(is_whole);
             if is_whole {
@@ -228,8 +228,8 @@ fn changes(plan: &Plan, fields: Fields<'_>, brief: bool, comment: &mut Comment) 
         ["details of a cluster", "cluster"],
         &clusters,
         |(cluster, objects)| format!("\n* {} {}\n", code(cluster.as_str()), counted(objects)),
-        |(cluster, objects), room| {
-            let (block, cut_here) = cluster_block(cluster, objects, fields, (room.min(LARGEST_FOLD), brief));
+        |(cluster, objects), budget| {
+            let (block, cut_here) = cluster_block(cluster, objects, fields, (budget.min(LARGEST_FOLD), brief));
             cut.push(cut_here);
             block
         },

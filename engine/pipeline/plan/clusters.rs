@@ -64,11 +64,11 @@ pub(crate) fn plan(
         clusters.map(|cluster| &cluster.name).filter(|name| only.is_none_or(|only| only == *name)).collect();
     let names: Vec<&ClusterName> = names.into_iter().filter(|name| !agreement.holds_back(name)).collect();
     meter.begin(Stage::Comparing, names.len());
-    let room = Room(AtomicUsize::new(MAX_KEPT_TEXT));
+    let budget = TextBudget(AtomicUsize::new(MAX_KEPT_TEXT));
     let one = |name: &&ClusterName| {
         let mut one = of_cluster(program, (&context, lock), name, (request, agreement), world)?;
         let objects = one.changes.objects.iter_mut().map(|(_, change)| &mut change.text);
-        room.take(objects.chain(one.extra.iter_mut().map(|step| &mut step.text)));
+        budget.take(objects.chain(one.extra.iter_mut().map(|step| &mut step.text)));
         meter.step();
         Ok(one)
     };
@@ -392,10 +392,10 @@ pub(crate) fn changed_lock_files(base: &BTreeMap<String, Vec<u8>>, now: &BTreeMa
     changed.chain(gone).collect()
 }
 
-/// Room for the new texts of a plan. What has no room is rendered again when it is written.
-struct Room(AtomicUsize);
+/// How many bytes of new texts a plan keeps. What does not fit is rendered again when it is written.
+struct TextBudget(AtomicUsize);
 
-impl Room {
+impl TextBudget {
     /// Takes these texts in, or drops them where they would be too many.
     fn take<'t>(&self, texts: impl Iterator<Item = &'t mut Option<NewText>>) {
         for text in texts {
