@@ -6,9 +6,9 @@
 //! only istiod may: by NetworkPolicy, and strictly by its token (`admit`).
 
 mod admit;
-mod birth;
 mod forward;
 mod issue;
+mod key_secret;
 mod options;
 mod peers;
 mod reach;

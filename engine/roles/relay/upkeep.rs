@@ -1,6 +1,6 @@
 //! What the relay keeps in order in its own cluster, looked after every minute:
 //!
-//! 1. the key and the serving CA ([`birth`]);
+//! 1. the key and the serving CA ([`key_secret`]);
 //! 2. ConfigMap `isthmus-identity`, by which exporter and api-proxy know whom they serve;
 //! 3. the serving certificates of exporter, api-proxy and of the relay itself ([`issue`](super::issue)).
 //!
@@ -22,9 +22,9 @@ use serde_json::Value;
 use crate::istio::gateways::NETWORK_LABEL;
 use crate::istio::mesh_config::standard_config_map;
 use crate::roles::relay::RelayOptions;
-use crate::roles::relay::birth;
-use crate::roles::relay::birth::{Authn, BirthError};
 use crate::roles::relay::issue::{IssueError, Leaf, Stale};
+use crate::roles::relay::key_secret;
+use crate::roles::relay::key_secret::{Authn, KeySecretError};
 use crate::roles::relay::store;
 use crate::roles::relay::store::{Store, StoreError, Written};
 use crate::roles::role::Role;
@@ -99,7 +99,7 @@ impl Part {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 enum UpkeepError {
     #[error(transparent)]
-    Birth(#[from] BirthError),
+    KeySecret(#[from] KeySecretError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("namespace `kube-system` has no UID, so this cluster's is not known; say --cluster-uuid")]
@@ -170,8 +170,8 @@ impl Keeper {
     }
 
     async fn reconcile(&mut self) {
-        let born = self.birth().await;
-        self.note(Part::Key, born);
+        let ensured = self.ensure_key().await;
+        self.note(Part::Key, ensured);
         let Some(credential) = self.credential.borrow().clone() else { return };
         let identity = self.identity(&credential).await;
         self.note(Part::Identity, identity);
@@ -219,7 +219,7 @@ impl Keeper {
         }
     }
 
-    async fn birth(&self) -> Result<(), UpkeepError> {
+    async fn ensure_key(&self) -> Result<(), UpkeepError> {
         let known = self.credential.borrow().clone();
         let uuid = match (&known, &self.options.cluster_uuid) {
             (Some(known), _) => known.uuid.clone(),
@@ -227,14 +227,14 @@ impl Keeper {
             (None, None) => self.uuid().await?,
         };
         let held = known.as_ref().map(|known| &known.authn);
-        let authn = birth::born(&self.store, &uuid, held, now()).await?;
+        let authn = key_secret::ensure(&self.store, &uuid, held, now()).await?;
         let same = held.is_some_and(|held| {
             held.key.public() == authn.key.public() && held.authority.pem() == authn.authority.pem()
         });
         if !same {
             let key = authn.key.public().id();
             if held.is_some() {
-                tracing::warn!(%key, "Secret {} was replaced by somebody; this cluster has another key now", birth::AUTHN);
+                tracing::warn!(%key, "Secret {} was replaced by somebody; this cluster has another key now", key_secret::AUTHN);
             } else {
                 tracing::info!(%key, cluster = %uuid, "the cluster's key is known");
             }

@@ -41,7 +41,7 @@ impl fmt::Debug for Authn {
 
 /// Why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BirthError {
+pub(super) enum KeySecretError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
@@ -73,12 +73,12 @@ pub(super) enum FieldFault {
 }
 
 /// The key as the cluster has it. When there is none, `held` is written, or else a new one.
-pub(super) async fn born(
+pub(super) async fn ensure(
     store: &Store,
     uuid: &ClusterUuid,
     held: Option<&Authn>,
     now: Timestamp,
-) -> Result<Authn, BirthError> {
+) -> Result<Authn, KeySecretError> {
     for _ in 0..ATTEMPTS {
         if let Some(secret) = store::read(&store.secrets, AUTHN).await? {
             return parse(&secret);
@@ -95,20 +95,20 @@ pub(super) async fn born(
         }
         // read in any case: what counts is what the apiserver holds
     }
-    Err(BirthError::Unsteady)
+    Err(KeySecretError::Unsteady)
 }
 
-fn make(uuid: &ClusterUuid, now: Timestamp) -> Result<Authn, BirthError> {
+fn make(uuid: &ClusterUuid, now: Timestamp) -> Result<Authn, KeySecretError> {
     let mut seed = Zeroizing::new([0; 32]);
     let random: &dyn SecureRandom = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(seed.as_mut_slice()).map_err(|_| BirthError::NoRandom)?;
-    let key = PrivateKey::generate(&seed).map_err(BirthError::Key)?;
-    let authority = Authority::new(&format!("isthmus {uuid}"), now).map_err(BirthError::Authority)?;
+    random.fill(seed.as_mut_slice()).map_err(|_| KeySecretError::NoRandom)?;
+    let key = PrivateKey::generate(&seed).map_err(KeySecretError::Key)?;
+    let authority = Authority::new(&format!("isthmus {uuid}"), now).map_err(KeySecretError::Authority)?;
     Ok(Authn { key, authority })
 }
 
-fn secret(store: &Store, authn: &Authn) -> Result<Secret, BirthError> {
-    let key = authn.key.to_pem().map_err(BirthError::Key)?;
+fn secret(store: &Store, authn: &Authn) -> Result<Secret, KeySecretError> {
+    let key = authn.key.to_pem().map_err(KeySecretError::Key)?;
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let data: BTreeMap<_, _> = [
         (KEY.to_owned(), bytes(&key)),
@@ -119,21 +119,22 @@ fn secret(store: &Store, authn: &Authn) -> Result<Secret, BirthError> {
     Ok(Secret { metadata: store.own(AUTHN), data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() })
 }
 
-fn parse(secret: &Secret) -> Result<Authn, BirthError> {
+fn parse(secret: &Secret) -> Result<Authn, KeySecretError> {
     let text = |field: &'static str| {
         let value = secret.data.as_ref().and_then(|data| data.get(field));
-        let value = value.ok_or(BirthError::Broken { field, source: FieldFault::Missing })?;
-        let text = std::str::from_utf8(&value.0).map_err(|_| BirthError::Broken { field, source: FieldFault::NotText });
+        let value = value.ok_or(KeySecretError::Broken { field, source: FieldFault::Missing })?;
+        let text =
+            std::str::from_utf8(&value.0).map_err(|_| KeySecretError::Broken { field, source: FieldFault::NotText });
         text.map(|text| Zeroizing::new(text.to_owned()))
     };
     let key = PrivateKey::from_pem(&text(KEY)?);
-    let key = key.map_err(|error| BirthError::Broken { field: KEY, source: error.into() })?;
+    let key = key.map_err(|error| KeySecretError::Broken { field: KEY, source: error.into() })?;
     let authority = Authority::read(&text(CA)?, text(CA_KEY)?).map_err(|error| {
         let field = match error {
             IssueError::Key(_) => CA_KEY,
             IssueError::Certificate(_) | IssueError::Issue(_) => CA,
         };
-        BirthError::Broken { field, source: error.into() }
+        KeySecretError::Broken { field, source: error.into() }
     })?;
     Ok(Authn { key, authority })
 }
