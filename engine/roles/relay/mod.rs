@@ -33,7 +33,7 @@ use crate::cluster::watched::{Data, Source, Watched, watch_config_map};
 use crate::roles::relay::admit::Door;
 use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Counts, Peers};
-use crate::roles::relay::upkeep::Keeper;
+use crate::roles::relay::upkeep::Reconciler;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::{Body, Handler};
 use crate::types::address::Host;
@@ -84,18 +84,18 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         role.health.fails(condition, reason);
     }
     let door = options.require_token.then(|| Door::new(&role.access.client, &role.namespace));
-    let (mut keeper, credential) = Keeper::new(role.clone(), options);
+    let (mut reconciler, credential) = Reconciler::new(role.clone(), options);
     if role.tls.is_some() {
-        keeper.serve_from(role.certificates_from_files()?);
+        reconciler.serve_from(role.certificates_from_files()?);
     }
-    let Some(certificates) = keeper.begin().await else {
+    let Some(certificates) = reconciler.start().await else {
         return Err(RoleError::Ended);
     };
     let counts = Counts::register(&role.metrics);
     let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts));
     let bell = Arc::new(Notify::new());
     let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &bell);
-    tokio::spawn(keeper.go_on(every));
+    tokio::spawn(reconciler.run(every));
     tokio::spawn(follow_routes(role.clone(), routes, bell, peers.clone()));
     let forwarder = Forwarder { peers, door, limits: role.limits, stopping: role.stopping, streams: 0.into() };
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })

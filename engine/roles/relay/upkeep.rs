@@ -50,7 +50,7 @@ pub(super) struct Credential {
 }
 
 /// Keeps things in order.
-pub(super) struct Keeper {
+pub(super) struct Reconciler {
     role: Role,
     store: Store,
     options: RelayOptions,
@@ -131,7 +131,7 @@ enum MeshFault {
     TrustDomain(#[source] InvalidName),
 }
 
-impl Keeper {
+impl Reconciler {
     pub(super) fn new(role: Role, options: RelayOptions) -> (Self, watch::Receiver<Option<Arc<Credential>>>) {
         let store = Store::new(&role.access.client, &role.namespace);
         let (credential, seen) = watch::channel(None);
@@ -140,7 +140,7 @@ impl Keeper {
     }
 
     /// Works until there is a certificate to serve with; `None` when the process is to end before.
-    pub(super) async fn begin(&mut self) -> Option<Certificates> {
+    pub(super) async fn start(&mut self) -> Option<Certificates> {
         let mut pause = RETRY.0;
         loop {
             self.reconcile().await;
@@ -156,7 +156,7 @@ impl Keeper {
     }
 
     /// Goes on for as long as the process lives.
-    pub(super) async fn go_on(mut self, every: Duration) {
+    pub(super) async fn run(mut self, every: Duration) {
         let mut pause = RETRY.0;
         loop {
             let wait = if self.said.is_empty() { every } else { pause };
