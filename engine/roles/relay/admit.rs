@@ -41,13 +41,13 @@ pub(super) enum NotAdmitted {
 }
 
 /// Judges tokens.
-pub(super) struct Door {
+pub(super) struct TokenReviewer {
     reviews: Api<TokenReview>,
     namespace: Namespace,
     kept: Mutex<HashMap<Digest, (bool, Instant)>>,
 }
 
-impl Door {
+impl TokenReviewer {
     pub(super) fn new(client: &Client, namespace: &Namespace) -> Self {
         Self { reviews: Api::all(client.clone()), namespace: namespace.clone(), kept: Mutex::default() }
     }

@@ -21,7 +21,7 @@ use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::status::idling;
 use crate::roles::api::synthetic::Synthetic;
-use crate::roles::relay::admit::{Door, NotAdmitted};
+use crate::roles::relay::admit::{NotAdmitted, TokenReviewer};
 use crate::roles::relay::peers::{Answered, Peer, Peers, Unreached};
 use crate::roles::relay::refusal::Refusal;
 use crate::roles::role::Stopping;
@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Takes requests to peers.
 pub(super) struct Forwarder {
     pub(super) peers: Arc<Peers>,
-    pub(super) door: Option<Door>,
+    pub(super) reviewer: Option<TokenReviewer>,
     pub(super) limits: Limits,
     pub(super) stopping: Stopping,
     pub(super) streams: AtomicU64,
@@ -77,8 +77,8 @@ impl Forwarder {
     }
 
     async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refusal> {
-        if let Some(door) = &self.door {
-            door.admit(&head.headers).await.inspect_err(|not| {
+        if let Some(reviewer) = &self.reviewer {
+            reviewer.admit(&head.headers).await.inspect_err(|not| {
                 if let NotAdmitted::Unknown(problem) = not {
                     tracing::warn!(problem = problem.to_string(), "cannot judge a token");
                 }

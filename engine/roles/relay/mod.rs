@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 
 use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Data, Source, Watched, watch_config_map};
-use crate::roles::relay::admit::Door;
+use crate::roles::relay::admit::TokenReviewer;
 use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Counts, Peers};
 use crate::roles::relay::upkeep::Reconciler;
@@ -83,7 +83,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     for (condition, reason) in conditions {
         role.health.fails(condition, reason);
     }
-    let door = options.require_token.then(|| Door::new(&role.access.client, &role.namespace));
+    let reviewer = options.require_token.then(|| TokenReviewer::new(&role.access.client, &role.namespace));
     let (mut reconciler, credential) = Reconciler::new(role.clone(), options);
     if role.tls.is_some() {
         reconciler.serve_from(role.certificates_from_files()?);
@@ -97,7 +97,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &bell);
     tokio::spawn(reconciler.run(every));
     tokio::spawn(follow_routes(role.clone(), routes, bell, peers.clone()));
-    let forwarder = Forwarder { peers, door, limits: role.limits, stopping: role.stopping, streams: 0.into() };
+    let forwarder = Forwarder { peers, reviewer, limits: role.limits, stopping: role.stopping, streams: 0.into() };
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
 }
 
