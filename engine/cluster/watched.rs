@@ -304,17 +304,17 @@ async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnM
 }
 
 /// Watches a place from now on, until what is returned is dropped.
-/// `bell` rings after each change.
-pub fn watch_place<T: Watchable>(client: &Client, place: Place, bell: &Arc<Notify>) -> Watched<T::Kept> {
+/// `changed` rings after each change.
+pub fn watch_place<T: Watchable>(client: &Client, place: Place, changed: &Arc<Notify>) -> Watched<T::Kept> {
     let (sender, seen) = watch::channel(Seen { objects: None, problem: None, confirmed: None });
-    let task = tokio::spawn(follow::<T>(client.clone(), place, Hearers { sender, bell: bell.clone() }));
+    let task = tokio::spawn(follow::<T>(client.clone(), place, Subscribers { sender, changed: changed.clone() }));
     Watched { seen, task }
 }
 
 /// Watches one ConfigMap for its data.
-pub fn watch_config_map(client: &Client, namespace: &str, name: &str, bell: &Arc<Notify>) -> Watched<Data> {
+pub fn watch_config_map(client: &Client, namespace: &str, name: &str, changed: &Arc<Notify>) -> Watched<Data> {
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
-    watch_place::<WireConfigMap>(client, Place::named(path, name), bell)
+    watch_place::<WireConfigMap>(client, Place::named(path, name), changed)
 }
 
 /// Data of a ConfigMap.
@@ -341,27 +341,27 @@ impl Watchable for WireConfigMap {
 }
 
 /// Who hears of changes.
-struct Hearers<T> {
+struct Subscribers<T> {
     sender: watch::Sender<Seen<T>>,
-    bell: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
-impl<T> Hearers<T> {
+impl<T> Subscribers<T> {
     /// Changes what was seen; the closure says whether anybody should hear of it.
     fn change(&self, change: impl FnOnce(&mut Seen<T>) -> bool) {
         if self.sender.send_if_modified(change) {
-            self.bell.notify_one();
+            self.changed.notify_one();
         }
     }
 }
 
-async fn follow<T: Watchable>(client: Client, place: Place, hearers: Hearers<T::Kept>) {
+async fn follow<T: Watchable>(client: Client, place: Place, subscribers: Subscribers<T::Kept>) {
     let mut wait = BACK_OFF.0;
     let mut version: Option<String> = None;
     loop {
         let ended = match &mut version {
-            Some(version) => watch_on::<T>(&client, &place, version, &hearers, &mut wait).await,
-            None => list::<T>(&client, &place, &hearers).await.map(|listed| {
+            Some(version) => watch_on::<T>(&client, &place, version, &subscribers, &mut wait).await,
+            None => list::<T>(&client, &place, &subscribers).await.map(|listed| {
                 wait = BACK_OFF.0;
                 version = Some(listed);
             }),
@@ -375,7 +375,7 @@ async fn follow<T: Watchable>(client: Client, place: Place, hearers: Hearers<T::
                     version = None;
                 }
                 tracing::debug!(path = place.path, fields = place.fields, reason = problem.to_string(), "watch broke");
-                hearers.change(|seen| {
+                subscribers.change(|seen| {
                     let since = seen.problem.as_ref().map_or_else(Instant::now, |(_, since)| *since);
                     let differs = seen.problem.as_ref().is_none_or(|(old, _)| *old != problem);
                     seen.problem = Some((problem, since));
@@ -395,7 +395,11 @@ fn spread(place: &Place) -> f64 {
     f64::from(text.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte))) / 255.0
 }
 
-async fn list<T: Watchable>(client: &Client, place: &Place, hearers: &Hearers<T::Kept>) -> Result<String, Ended> {
+async fn list<T: Watchable>(
+    client: &Client,
+    place: &Place,
+    subscribers: &Subscribers<T::Kept>,
+) -> Result<String, Ended> {
     let mut objects = Objects::new();
     let mut put = |object: T| {
         let key = key(&object);
@@ -404,7 +408,7 @@ async fn list<T: Watchable>(client: &Client, place: &Place, hearers: &Hearers<T:
         }
     };
     let version = pages(client, place, &mut put).await?;
-    hearers.change(|seen| {
+    subscribers.change(|seen| {
         let changed = seen.objects.as_ref() != Some(&objects) || seen.problem.is_some();
         seen.objects = Some(objects);
         seen.problem = None;
@@ -424,7 +428,7 @@ async fn watch_on<T: Watchable>(
     client: &Client,
     place: &Place,
     version: &mut String,
-    hearers: &Hearers<T::Kept>,
+    subscribers: &Subscribers<T::Kept>,
     wait: &mut Duration,
 ) -> Result<(), Ended> {
     let params = WatchParams {
@@ -446,7 +450,7 @@ async fn watch_on<T: Watchable>(
         seen.confirmed = Some(Instant::now());
         seen.problem.take().is_some()
     };
-    hearers.change(confirm);
+    subscribers.change(confirm);
     let until = Instant::now() + Duration::from_secs(WATCH_SECONDS.into()) + SLACK;
     loop {
         let event = tokio::time::timeout_at(until, stream.try_next()).await;
@@ -457,7 +461,7 @@ async fn watch_on<T: Watchable>(
             Some(WatchEvent::Deleted(object)) => (object, true),
             Some(WatchEvent::Bookmark(bookmark)) => {
                 *version = bookmark.metadata.resource_version;
-                hearers.change(confirm);
+                subscribers.change(confirm);
                 continue;
             }
             Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
@@ -465,7 +469,7 @@ async fn watch_on<T: Watchable>(
         version.clone_from(&object.meta().resource_version);
         let key = key(&object);
         let kept = if deleted { None } else { object.keep() };
-        hearers.change(|seen| {
+        subscribers.change(|seen| {
             let objects = seen.objects.get_or_insert_default();
             let changed = match kept {
                 None => objects.remove(&key).is_some(),

@@ -179,7 +179,7 @@ async fn publish(
     (ask, by_nodes): (watch::Sender<Option<Begun>>, watch::Sender<Services>),
 ) {
     let mut sources = Sources::open(role);
-    let bell = sources.bell.clone();
+    let source_changed = sources.changed.clone();
     let mut settling = Settling::default();
     loop {
         let counted = lacking.borrow_and_update().clone();
@@ -230,7 +230,7 @@ async fn publish(
         let again = at + AGAIN.min(max_age / 8);
         let again = settling.due().map_or(again, |due| Instant::from_std(due).min(again));
         tokio::select! {
-            () = bell.notified() => {}
+            () = source_changed.notified() => {}
             Ok(()) = lacking.changed() => {}
             Ok(()) = hosts.changed() => {}
             () = sleep_until(again) => {}

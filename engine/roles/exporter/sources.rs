@@ -38,7 +38,7 @@ pub(super) struct Sources {
     pub(super) nodes: Option<Watched<<WireNode as Watchable>::Kept>>,
     client: Client,
     paths: Paths,
-    pub(super) bell: Arc<Notify>,
+    pub(super) changed: Arc<Notify>,
 }
 
 /// Collections of Istio's namespace.
@@ -49,32 +49,32 @@ struct Paths {
 
 impl Sources {
     pub(super) fn open(role: &Role) -> Self {
-        let (client, bell) = (role.access.client.clone(), Arc::new(Notify::new()));
+        let (client, changed) = (role.access.client.clone(), Arc::new(Notify::new()));
         let in_namespace = |kind: &str| format!("/api/v1/namespaces/{}/{kind}", role.namespace);
         let paths = Paths { config_maps: in_namespace("configmaps"), pods: in_namespace("pods") };
-        let map = |name: &str| watch_place::<WireConfigMap>(&client, Place::named(&paths.config_maps, name), &bell);
-        let pods = |labels: &str| watch_place::<WirePod>(&client, Place::labelled(&paths.pods, labels), &bell);
+        let map = |name: &str| watch_place::<WireConfigMap>(&client, Place::named(&paths.config_maps, name), &changed);
+        let pods = |labels: &str| watch_place::<WirePod>(&client, Place::labelled(&paths.pods, labels), &changed);
         let namespace =
-            |name: &str| watch_place::<WireNamespace>(&client, Place::named("/api/v1/namespaces", name), &bell);
+            |name: &str| watch_place::<WireNamespace>(&client, Place::named("/api/v1/namespaces", name), &changed);
         let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", role.namespace);
         Self {
             roots: map(ROOT_CA.0),
             identity: map(IDENTITY),
             peers: map(PEERS),
             routes: map(ROUTES),
-            shared: watch_place::<WireMeshMap>(&client, Place::named(&paths.config_maps, SHARED_MESH_CONFIG), &bell),
+            shared: watch_place::<WireMeshMap>(&client, Place::named(&paths.config_maps, SHARED_MESH_CONFIG), &changed),
             standard: BTreeMap::new(),
-            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, ISTIOD), &bell),
+            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, ISTIOD), &changed),
             istiods: pods(ISTIOD),
             proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
             relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
             kube_system: namespace(UUID_NAMESPACE),
             namespace: namespace(role.namespace.as_str()),
-            services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &bell),
+            services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &changed),
             nodes: None,
             paths,
             client,
-            bell,
+            changed,
         }
     }
 
@@ -98,12 +98,12 @@ impl Sources {
         }
         for name in wanted {
             let place = Place::named(&self.paths.config_maps, &name);
-            let (client, bell) = (&self.client, &self.bell);
-            self.standard.entry(name).or_insert_with(|| watch_place::<WireMeshMap>(client, place, bell));
+            let (client, changed) = (&self.client, &self.changed);
+            self.standard.entry(name).or_insert_with(|| watch_place::<WireMeshMap>(client, place, changed));
         }
         let by_nodes = services.present().is_some_and(behind_nodes);
         if by_nodes && self.nodes.is_none() {
-            self.nodes = Some(watch_place::<WireNode>(&self.client, Place::all("/api/v1/nodes"), &self.bell));
+            self.nodes = Some(watch_place::<WireNode>(&self.client, Place::all("/api/v1/nodes"), &self.changed));
         }
     }
 

@@ -70,9 +70,9 @@ impl KeyLookup for Admission {
 /// Follows both ConfigMaps. What cannot be read leaves what was read before, and the role is not ready.
 pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     let namespace = role.namespace.as_str();
-    let bell = Arc::new(Notify::new());
-    let identity = watch_config_map(&role.access.client, namespace, IDENTITY, &bell);
-    let peers = watch_config_map(&role.access.client, namespace, PEERS, &bell);
+    let changed = Arc::new(Notify::new());
+    let identity = watch_config_map(&role.access.client, namespace, IDENTITY, &changed);
+    let peers = watch_config_map(&role.access.client, namespace, PEERS, &changed);
     let mut admission = Admission {
         cluster_uuid: None,
         trust_domain: TrustDomain::default(),
@@ -108,7 +108,7 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
                 changed
             });
             tokio::select! {
-                () = bell.notified() => {}
+                () = changed.notified() => {}
                 () = stopping.requested() => return,
             }
         }

@@ -93,10 +93,10 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     };
     let counts = Counts::register(&role.metrics);
     let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts));
-    let bell = Arc::new(Notify::new());
-    let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &bell);
+    let changed = Arc::new(Notify::new());
+    let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &changed);
     tokio::spawn(reconciler.run(every));
-    tokio::spawn(follow_routes(role.clone(), routes, bell, peers.clone()));
+    tokio::spawn(follow_routes(role.clone(), routes, changed, peers.clone()));
     let forwarder = Forwarder { peers, reviewer, limits: role.limits, stopping: role.stopping, streams: 0.into() };
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
 }
@@ -121,7 +121,7 @@ fn read_routes(source: &Source<Arc<Data>>) -> Result<RoutesFile, RoutesProblem> 
 }
 
 /// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
-async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, peers: Arc<Peers>) {
+async fn follow_routes(role: Role, routes: Watched<Data>, changed: Arc<Notify>, peers: Arc<Peers>) {
     let mut known = false;
     let mut said = None;
     loop {
@@ -147,7 +147,7 @@ async fn follow_routes(role: Role, routes: Watched<Data>, bell: Arc<Notify>, pee
             }
         }
         tokio::select! {
-            () = bell.notified() => {}
+            () = changed.notified() => {}
             () = role.stopping.requested() => return,
         }
     }
