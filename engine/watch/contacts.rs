@@ -15,13 +15,13 @@ use crate::session::keys::keyring;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
-use crate::watch::event::{Answers, Happening, Tell};
+use crate::watch::event::{Answers, EventSender, WatchEvent};
 use crate::watch::scheduler::Answer;
 
 /// The clusters as somebody to ask.
 pub(super) struct Contacts {
     dir: PathBuf,
-    tell: Tell,
+    sender: EventSender,
     runtime: tokio::runtime::Handle,
     fetcher: Fetcher,
     /// The last answers.
@@ -31,16 +31,16 @@ pub(super) struct Contacts {
 }
 
 impl Contacts {
-    pub(super) fn new(dir: PathBuf, tell: Tell, runtime: tokio::runtime::Handle) -> Self {
+    pub(super) fn new(dir: PathBuf, sender: EventSender, runtime: tokio::runtime::Handle) -> Self {
         let fetcher = Fetcher::new(Limits::default()).keeping();
-        Self { dir, tell, runtime, fetcher, observed: Arc::default(), read_at: BTreeMap::new() }
+        Self { dir, sender, runtime, fetcher, observed: Arc::default(), read_at: BTreeMap::new() }
     }
 
-    /// Asks; the answers are told as a happening.
+    /// Asks; the answers come as an event.
     pub(super) fn ask(&self, program: Arc<Program>, whom: BTreeSet<ClusterName>) {
         let endpoints = program.mesh.clusters.values().map(|cluster| cluster.endpoint.to_string());
         self.fetcher.keep_only(&endpoints.collect());
-        let (dir, tell, handle) = (self.dir.clone(), self.tell.clone(), self.runtime.clone());
+        let (dir, sender, handle) = (self.dir.clone(), self.sender.clone(), self.runtime.clone());
         let (fetcher, before) = (self.fetcher.clone(), self.observed.clone());
         let asking = move || {
             let now = crate::session::clock::now();
@@ -52,7 +52,7 @@ impl Contacts {
             let observed = Checkout::open(&dir).ok().and_then(asked);
             // without the checkout there is nothing to ask for; the next look says so
             let observed = observed.unwrap_or_else(|| Observed::clone(&before));
-            tell.send(Happening::Asked(Answers { whom, observed, at: now }));
+            sender.send(WatchEvent::Asked(Answers { whom, observed, at: now }));
         };
         self.runtime.spawn_blocking(asking);
     }
@@ -61,10 +61,10 @@ impl Contacts {
     pub(super) fn take(&mut self, answers: Answers) -> BTreeMap<ClusterName, Answer> {
         let Answers { whom, mut observed, at } = answers;
         let mut known = Observed::clone(&self.observed);
-        let mut told = BTreeMap::new();
+        let mut found = BTreeMap::new();
         for name in whom {
             let Some(observation) = observed.clusters.remove(&name) else {
-                told.insert(name, Answer { changed: false, failed: false });
+                found.insert(name, Answer { changed: false, failed: false });
                 continue;
             };
             let failed = is_failure(&observation);
@@ -73,10 +73,10 @@ impl Contacts {
             }
             let before = known.clusters.insert(name.clone(), observation);
             let changed = before.as_ref() != known.clusters.get(&name);
-            told.insert(name, Answer { changed, failed });
+            found.insert(name, Answer { changed, failed });
         }
         self.observed = Arc::new(known);
-        told
+        found
     }
 
     /// Clusters whose evidence was received too long ago to open or close a link.

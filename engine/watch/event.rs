@@ -1,4 +1,4 @@
-//! What happens outside of a watch, and how it is told.
+//! Events of a watch: what happens outside of it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::types::time::Timestamp;
 
 /// Something that happened outside.
 #[derive(Debug)]
-pub(super) enum Happening {
+pub(super) enum WatchEvent {
     /// Files changed.
     Files(Vec<PathBuf>),
     /// Events were lost.
@@ -32,13 +32,13 @@ pub(super) struct Answers {
     pub(super) at: Timestamp,
 }
 
-/// Where happenings are told; cheap to clone.
+/// Sends events; cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Tell(pub(super) mpsc::Sender<Happening>);
+pub(super) struct EventSender(pub(super) mpsc::Sender<WatchEvent>);
 
-impl Tell {
-    pub(super) fn send(&self, happening: Happening) {
+impl EventSender {
+    pub(super) fn send(&self, event: WatchEvent) {
         // nobody listens any more when the watch ends
-        drop(self.0.send(happening));
+        drop(self.0.send(event));
     }
 }

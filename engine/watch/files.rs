@@ -13,7 +13,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::checkout::{Checkout, CheckoutError, Stamps};
 use crate::model::layout::{KEYS, LOCK, RENDERED, SPECS, TEMPLATES, VALUES};
-use crate::watch::event::{Happening, Tell};
+use crate::watch::event::{EventSender, WatchEvent};
 
 /// Folders that a run reads or writes.
 pub(super) const FOLDERS: [&str; 6] = [SPECS, TEMPLATES, KEYS, LOCK, RENDERED, VALUES];
@@ -27,7 +27,7 @@ const MOST_NAMED: usize = 64;
 /// The checkout's surroundings.
 pub(super) struct Surroundings {
     dir: PathBuf,
-    tell: Tell,
+    sender: EventSender,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<(PathBuf, bool)>,
     stamps: BTreeMap<String, Stamps>,
@@ -42,16 +42,16 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     /// Begins to listen.
-    pub(super) fn new(dir: &Path, tell: Tell) -> Self {
-        let listener = tell.clone();
+    pub(super) fn new(dir: &Path, sender: EventSender) -> Self {
+        let listener = sender.clone();
         let made = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let happening = match event {
-                Ok(event) if event.need_rescan() || event.flag() == Some(Flag::Rescan) => Happening::Lost,
+            let event = match event {
+                Ok(event) if event.need_rescan() || event.flag() == Some(Flag::Rescan) => WatchEvent::Lost,
                 Ok(event) if matches!(event.kind, EventKind::Access(access) if !access_writes(access)) => return,
-                Ok(event) => Happening::Files(event.paths),
-                Err(_) => Happening::Lost,
+                Ok(event) => WatchEvent::Files(event.paths),
+                Err(_) => WatchEvent::Lost,
             };
-            listener.send(happening);
+            listener.send(event);
         });
         let (notifier, blind) = match made {
             Ok(watcher) => (Some(watcher), None),
@@ -59,7 +59,7 @@ impl Surroundings {
         };
         let (watched, stamps) = (BTreeSet::new(), BTreeMap::new());
         let (named, others) = (BTreeSet::new(), BTreeSet::new());
-        Self { dir: dir.to_owned(), tell, watcher: notifier, watched, stamps, touched: None, named, others, blind }
+        Self { dir: dir.to_owned(), sender, watcher: notifier, watched, stamps, touched: None, named, others, blind }
     }
 
     /// Follows the folders as they are now. `others` are paths below the checkout that a run reads as well, `git` is git's
@@ -182,7 +182,7 @@ impl Surroundings {
 
     /// What differs from the last look: files that events named, else folders.
     pub(super) fn look(&mut self, checkout: &Checkout) -> Result<Vec<String>, CheckoutError> {
-        // a look that no event asked for is at everything: there may be changes that nobody told
+        // a look that no event asked for is at everything: changes may have been missed
         let touched = self.touched.take().filter(|touched| !touched.is_empty());
         let named = std::mem::take(&mut self.named);
         let all = FOLDERS.iter().map(|folder| (*folder).to_owned()).chain(self.others.iter().cloned());
@@ -224,9 +224,9 @@ impl Surroundings {
             .unwrap_or_default()
     }
 
-    /// Where to tell of happenings.
-    pub(super) fn tell(&self) -> &Tell {
-        &self.tell
+    /// Where to send events.
+    pub(super) fn sender(&self) -> &EventSender {
+        &self.sender
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::mpsc;
 pub use self::options::{Flags, Watch};
 
 use self::error::WatchError;
-use self::event::Tell;
+use self::event::EventSender;
 use self::run::Watcher;
 use crate::report::text::Printer;
 use crate::session::command_error::CommandError;
@@ -34,6 +34,6 @@ pub fn run(flags: &Flags, watch: &Watch, printer: &Printer) -> Result<Exit, Comm
     if flags.narrowed {
         return Err(WatchError::Narrowed.into());
     }
-    let (tell, told) = mpsc::channel();
-    Watcher::new(flags, watch, printer, Tell(tell))?.until_stopped(&told)
+    let (sender, events) = mpsc::channel();
+    Watcher::new(flags, watch, printer, EventSender(sender))?.until_stopped(&events)
 }

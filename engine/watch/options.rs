@@ -1,4 +1,4 @@
-//! What a watch is told on the command line.
+//! Flags of a watch.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ use crate::types::explanation::Explain as _;
 use crate::types::name::{ClusterName, Digest};
 use crate::watch::contacts::{Contacts, marks};
 use crate::watch::error::WatchError;
-use crate::watch::event::{Happening, Tell};
+use crate::watch::event::{EventSender, WatchEvent};
 use crate::watch::files::Surroundings;
 use crate::watch::history::{History, Recorded};
 use crate::watch::live::Live;
@@ -53,7 +53,7 @@ pub(super) struct Watcher<'a> {
     /// What was said of the last run, so that the same is not said again.
     said: Option<Digest>,
     /// Words that were said of what stands in the way, for the same reason.
-    complaint: Option<String>,
+    reported: Option<String>,
     rejected: u32,
     /// The last run was taken and its commit failed.
     record_failed: bool,
@@ -75,14 +75,14 @@ impl<'a> Watcher<'a> {
         flags: &'a Flags,
         watch: &'a Watch,
         printer: &'a Printer,
-        tell: Tell,
+        sender: EventSender,
     ) -> Result<Self, CommandError> {
         let dir = flags.directory.clone();
         let checkout = Checkout::open(&dir)?;
         let history = History::open(&dir, watch)?;
         let runtime = facts::runtime()?;
-        stop_on_signals(&runtime, tell.clone());
-        let surroundings = Surroundings::new(&dir, tell);
+        stop_on_signals(&runtime, sender.clone());
+        let surroundings = Surroundings::new(&dir, sender);
         let pace = Pace { every: watch.every, poll: watch.poll, pull: watch.pull, ..Pace::default() };
         let poll_waiting = pace.poll_waiting.min(watch.poll);
         let look = surroundings.look_every(pace.look, &checkout);
@@ -91,7 +91,7 @@ impl<'a> Watcher<'a> {
             let bound = runtime.block_on(pages.serve(address))?;
             printer.data(&format!("{bound}\n"));
         }
-        let contacts = Contacts::new(dir, surroundings.tell().clone(), runtime.handle().clone());
+        let contacts = Contacts::new(dir, surroundings.sender().clone(), runtime.handle().clone());
         Ok(Self {
             flags,
             watch,
@@ -107,7 +107,7 @@ impl<'a> Watcher<'a> {
             fingerprints: Arc::default(),
             program: None,
             said: None,
-            complaint: None,
+            reported: None,
             rejected: 0,
             record_failed: false,
             exit: Exit::Done,
@@ -115,7 +115,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Runs until a signal comes, or with `--once` until it is done.
-    pub(super) fn until_stopped(mut self, told: &Receiver<Happening>) -> Result<Exit, CommandError> {
+    pub(super) fn until_stopped(mut self, events: &Receiver<WatchEvent>) -> Result<Exit, CommandError> {
         self.look()?;
         loop {
             let now = self.begun.elapsed();
@@ -132,14 +132,14 @@ impl<'a> Watcher<'a> {
                 Next::Sleep(until) => {
                     let pause = until.saturating_sub(now);
                     let pause = if self.live.is_shown() { pause.min(REDRAW) } else { pause };
-                    match told.recv_timeout(pause) {
-                        Ok(happening) => self.happened(happening),
+                    match events.recv_timeout(pause) {
+                        Ok(event) => self.on_event(event),
                         Err(RecvTimeoutError::Timeout) => self.live.redraw(crate::session::clock::now()),
                         Err(RecvTimeoutError::Disconnected) => break,
                     }
                     // whatever came together is taken together
-                    while let Ok(happening) = told.try_recv() {
-                        self.happened(happening);
+                    while let Ok(event) = events.try_recv() {
+                        self.on_event(event);
                     }
                 }
             }
@@ -150,16 +150,16 @@ impl<'a> Watcher<'a> {
         Ok(self.exit)
     }
 
-    fn happened(&mut self, happening: Happening) {
+    fn on_event(&mut self, event: WatchEvent) {
         let now = self.begun.elapsed();
-        match happening {
-            Happening::Stop => self.scheduler.on_event(Event::Stop, now),
-            Happening::Lost => {
+        match event {
+            WatchEvent::Stop => self.scheduler.on_event(Event::Stop, now),
+            WatchEvent::Lost => {
                 self.surroundings.lost();
                 self.pages.count_lost();
                 self.scheduler.on_event(Event::Touched, now);
             }
-            Happening::Files(paths) => {
+            WatchEvent::Files(paths) => {
                 let sorted = self.surroundings.sort(&paths);
                 if let Some(lock) = sorted.index_lock {
                     self.scheduler.on_event(Event::Index { locked: lock.exists() }, now);
@@ -168,10 +168,10 @@ impl<'a> Watcher<'a> {
                     self.scheduler.on_event(Event::Touched, now);
                 }
             }
-            Happening::Asked(answers) => {
-                let told = self.contacts.take(answers);
+            WatchEvent::Asked(answers) => {
+                let answers = self.contacts.take(answers);
                 self.live.asked(&self.contacts);
-                self.scheduler.on_event(Event::Asked(told), now);
+                self.scheduler.on_event(Event::Asked(answers), now);
             }
         }
     }
@@ -186,7 +186,7 @@ impl<'a> Watcher<'a> {
             Ok(program) => self.contacts.ask(program, whom),
             Err(failure) => {
                 // nobody can be asked; what is known holds until the checkout compiles again
-                self.complain(&failure);
+                self.report_once(&failure);
                 let same = whom
                     .into_iter()
                     .map(|name| (name, crate::watch::scheduler::Answer { changed: false, failed: false }));
@@ -206,11 +206,11 @@ impl<'a> Watcher<'a> {
     }
 
     /// Says what is in the way, once; with `--output json` also as a document of its own.
-    fn complain(&mut self, failure: &CommandError) {
+    fn report_once(&mut self, failure: &CommandError) {
         let findings = failure.findings().sorted();
         let words: Vec<String> = findings.iter().map(|finding| finding.text()).collect();
         let words = if findings.is_empty() { failure.to_string() } else { words.join("\n") };
-        if self.complaint.as_ref() == Some(&words) {
+        if self.reported.as_ref() == Some(&words) {
             return;
         }
         self.live.hide(|| {
@@ -219,7 +219,7 @@ impl<'a> Watcher<'a> {
                 self.printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
             }
         });
-        self.complaint = Some(words);
+        self.reported = Some(words);
     }
 
     fn pull(&mut self) {
@@ -230,7 +230,7 @@ impl<'a> Watcher<'a> {
                         self.live.hide(|| self.printer.talk(&words));
                     }
                 }
-                Err(failure) => self.complain(&failure),
+                Err(failure) => self.report_once(&failure),
             }
         }
         self.scheduler.on_event(Event::Pulled, self.begun.elapsed());
@@ -244,7 +244,7 @@ impl<'a> Watcher<'a> {
         let now = self.begun.elapsed();
         match ended {
             Ok(Ended::Reconciled(awaited)) => {
-                self.complaint = None;
+                self.reported = None;
                 self.wait_no_more();
                 self.pages.reconciled(self.exit, begun.elapsed());
                 let over = self.watch.limit.is_none_or(|limit| now >= limit);
@@ -260,7 +260,7 @@ impl<'a> Watcher<'a> {
                 self.wait_no_more();
                 self.pages.reconciled(failure.exit(), begun.elapsed());
                 self.pages.fail(&failure.to_string());
-                self.complain(&failure);
+                self.report_once(&failure);
                 let retried = matches!(failure.exit(), Exit::Busy | Exit::Machine);
                 // whatever kept a commit from being made, the files that it is about are there
                 let again = retried || self.record_failed;
@@ -281,7 +281,7 @@ impl<'a> Watcher<'a> {
     fn wait(&mut self, reason: WatchError, causes: Causes) {
         let explanation = reason.explanation();
         let sentence = explanation.to_string();
-        let first = self.complaint.as_ref() != Some(&sentence);
+        let first = self.reported.as_ref() != Some(&sentence);
         self.pages.wait(&explanation, first);
         self.live.waits(Some(explanation.message), crate::session::clock::now());
         let error = CommandError::from(reason);
@@ -293,7 +293,7 @@ impl<'a> Watcher<'a> {
                     self.printer.data(&format!("{}\n", error.document(PLAN_VERSION)));
                 }
             });
-            self.complaint = Some(sentence);
+            self.reported = Some(sentence);
         }
         let now = self.begun.elapsed();
         if self.watch.once && self.watch.limit.is_none_or(|limit| now >= limit) {
@@ -372,11 +372,11 @@ impl<'a> Watcher<'a> {
         let git = self.history.as_ref().map(History::index_folder);
         if let Some(words) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
             self.scheduler.look_every(self.surroundings.look_every(Pace::default().look, session.checkout));
-            self.complain_softly(&words);
+            self.warn_once(&words);
         }
     }
 
-    fn complain_softly(&mut self, words: &str) {
+    fn warn_once(&mut self, words: &str) {
         let digest = Digest::of(words.as_bytes());
         if self.pages.note(digest) {
             self.live.hide(|| self.printer.talk(words));
@@ -441,7 +441,7 @@ fn awaited(plan: &Plan) -> BTreeSet<ClusterName> {
     waiting.flat_map(|step| std::iter::once(step.id.cluster.clone()).chain(step.id.peer.clone())).collect()
 }
 
-fn stop_on_signals(runtime: &tokio::runtime::Runtime, tell: Tell) {
+fn stop_on_signals(runtime: &tokio::runtime::Runtime, sender: EventSender) {
     use tokio::signal::unix::{SignalKind, signal};
     runtime.spawn(async move {
         let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -452,7 +452,7 @@ fn stop_on_signals(runtime: &tokio::runtime::Runtime, tell: Tell) {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tell.send(Happening::Stop);
+        sender.send(WatchEvent::Stop);
         // a second one ends at once
         tokio::select! {
             _ = terminate.recv() => {}
