@@ -14,7 +14,7 @@ use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::Reader;
 use crate::pipeline::render::rendered::RenderedObject;
-use crate::pipeline::render::stencil::{NAME, Stencil};
+use crate::pipeline::render::text_template::{NAME, TextTemplate};
 use crate::pipeline::template::{Overridden, Rendition, Templates};
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
@@ -53,7 +53,7 @@ pub(super) struct Templated {
 #[derive(Debug)]
 struct Made {
     object: Object,
-    yaml: Option<Stencil>,
+    yaml: Option<TextTemplate>,
 }
 
 /// What a template renders with these values.
@@ -71,7 +71,7 @@ fn templated(
         let mut made = Vec::new();
         for object in objects {
             let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
-            made.push(Made { object, yaml: Stencil::cut(&text, &[(NAME, 1)]) });
+            made.push(Made { object, yaml: TextTemplate::cut(&text, &[(NAME, 1)]) });
         }
         Ok(Arc::new(Templated { made, overridden }))
     })
@@ -103,7 +103,7 @@ pub(super) fn render(
             match templated(cache, mesh, templates, format!("{role}/{file}"), &context) {
                 Ok(of_role) => {
                     out.objects.extend(of_role.made.iter().map(|made| {
-                        let yaml = made.yaml.as_ref().map(|stencil| stencil.fill(&[name.as_str()]));
+                        let yaml = made.yaml.as_ref().map(|template| template.fill(&[name.as_str()]));
                         adopt(mesh, name, made.object.clone()).with_yaml(yaml)
                     }));
                     out.overrides.extend(of_role.overridden.clone());

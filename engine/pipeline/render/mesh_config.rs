@@ -19,10 +19,10 @@ use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
 use crate::pipeline::render::check::{check_reads_back, internal};
 use crate::pipeline::render::finding::{RenderFinding, StandardFault};
+use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::kubeconfig::RELAY_TOKEN;
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::{ExtraFile, RenderedCluster};
-use crate::pipeline::render::pieces::Piece;
 use crate::pipeline::render::reader::Reader;
 use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Gateway;
@@ -107,39 +107,39 @@ struct Registry {
 /// Entries of documents, each written and read back once for all readers.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    roots: Memo<(Digest, Vec<TrustDomain>), Piece>,
+    roots: Memo<(Digest, Vec<TrustDomain>), Fragment>,
     /// By the value as JSON.
-    rests: Memo<String, Piece>,
-    networks: Memo<(NetworkName, Network), Piece>,
+    rests: Memo<String, Fragment>,
+    networks: Memo<(NetworkName, Network), Fragment>,
 }
 
 impl Entries {
     /// The same text as that of the whole value, put together from entries.
-    fn mesh_config(&self, mesh: &MeshConfig<'_>) -> Result<Vec<Piece>, Diagnostics> {
-        let mut pieces = Vec::with_capacity(mesh.ca_certificates.len() + 2);
+    fn mesh_config(&self, mesh: &MeshConfig<'_>) -> Result<Vec<Fragment>, Diagnostics> {
+        let mut fragments = Vec::with_capacity(mesh.ca_certificates.len() + 2);
         if !mesh.ca_certificates.is_empty() {
-            pieces.push(Piece::new("caCertificates:\n"));
+            fragments.push(Fragment::new("caCertificates:\n"));
         }
         for (digest, root) in &mesh.ca_certificates {
             let domains = root.trust_domains.iter().map(|&domain| domain.clone()).collect();
-            let entry = |_: &_| checked(&[root], "a root").map(Piece::new);
-            pieces.push(self.roots.get((*digest, domains), entry)?);
+            let entry = |_: &_| checked(&[root], "a root").map(Fragment::new);
+            fragments.push(self.roots.get((*digest, domains), entry)?);
         }
         let rest = serde_json::to_string(&mesh.rest).map_err(internal)?;
-        pieces.push(self.rests.get(rest, |_| checked(&mesh.rest, "the mesh configuration").map(Piece::new))?);
-        Ok(pieces)
+        fragments.push(self.rests.get(rest, |_| checked(&mesh.rest, "the mesh configuration").map(Fragment::new))?);
+        Ok(fragments)
     }
 
-    fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<Vec<Piece>, Diagnostics> {
-        let mut pieces = vec![Piece::new("networks:\n")];
+    fn networks(&self, networks: &BTreeMap<NetworkName, Network>) -> Result<Vec<Fragment>, Diagnostics> {
+        let mut fragments = vec![Fragment::new("networks:\n")];
         for (name, network) in networks {
             let entry = |(name, network): &(NetworkName, Network)| {
                 let entry = checked(&BTreeMap::from([(name, network)]), "a network")?;
-                Ok(Piece::new(entry.lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>()))
+                Ok(Fragment::new(entry.lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>()))
             };
-            pieces.push(self.networks.get((name.clone(), network.clone()), entry)?);
+            fragments.push(self.networks.get((name.clone(), network.clone()), entry)?);
         }
-        Ok(pieces)
+        Ok(fragments)
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) fn render(
         let mut data = vec![("mesh", entries.mesh_config(&mesh)?)];
         if !ours.is_empty() {
             let networks = match standard(reader, &ours, out) {
-                Some(networks) => vec![Piece::new(checked(&networks, "the mesh networks")?)],
+                Some(networks) => vec![Fragment::new(checked(&networks, "the mesh networks")?)],
                 None => entries.networks(&ours)?,
             };
             data.push(("meshNetworks", networks));

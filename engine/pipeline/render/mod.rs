@@ -4,15 +4,15 @@
 //! a clock, a key or a network. The stages of the links in the lock say everything; no gate is judged here.
 //!
 //! 1. [`RenderContext::new`] makes, once for all readers, what a peer looks like from outside.
-//! 2. [`RenderContext::render`] puts those pieces together for one reader, by its reconciler.
+//! 2. [`RenderContext::render`] puts those fragments together for one reader, by its reconciler.
 //! 3. Every object gets our labels, its steps and its sync wave; what holds a document of its own (mesh configuration,
 //!    kubeconfig) is read back by another parser and compared with the model.
 
 mod check;
 mod components;
 mod draft;
-mod filled;
 mod finding;
+mod fragments;
 mod given;
 mod kubeconfig;
 mod kustomization;
@@ -21,13 +21,13 @@ mod mesh_config;
 mod multicluster;
 mod output;
 mod peers;
-mod pieces;
 mod reader;
 mod reasons;
 mod rendered;
 mod secret;
+mod secret_text;
 mod sizes;
-mod stencil;
+mod text_template;
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ pub use self::rendered::RenderedObject;
 pub use self::sizes::MAX_CONFIG_MAP;
 
 use self::check::internal;
+use self::fragments::Fragment;
 use self::kustomization::kustomization;
-use self::pieces::Piece;
 use self::reader::{Link, Peer, Reader};
 use self::sizes::check_sizes;
 use crate::model::known::KnownCluster;
@@ -73,11 +73,11 @@ pub struct RenderContext<'a> {
     peers: BTreeMap<&'a ClusterName, Peer<'a>>,
     components: components::Cache,
     entries: mesh_config::Entries,
-    kubeconfigs: filled::Kubeconfigs,
+    kubeconfigs: secret_text::Kubeconfigs,
 }
 
 impl<'a> RenderContext<'a> {
-    /// Makes the pieces that do not depend on the reader.
+    /// Makes the fragments that do not depend on the reader.
     pub fn new(
         mesh: &'a Mesh,
         lock: &'a Lock,
@@ -98,8 +98,8 @@ impl<'a> RenderContext<'a> {
             let proxy = known.endpoint();
             let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
             let peer = Peer {
-                entry: Piece::new(peers::entry(name, &known).map_err(internal)?),
-                route: route.transpose().map_err(internal)?.map(Piece::new),
+                entry: Fragment::new(peers::entry(name, &known).map_err(internal)?),
+                route: route.transpose().map_err(internal)?.map(Fragment::new),
                 trust_domain: known.trust_domain(),
                 plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
                 known,
@@ -117,7 +117,7 @@ impl<'a> RenderContext<'a> {
             peers,
             components: components::Cache::default(),
             entries: mesh_config::Entries::default(),
-            kubeconfigs: filled::Kubeconfigs::default(),
+            kubeconfigs: secret_text::Kubeconfigs::default(),
         })
     }
 

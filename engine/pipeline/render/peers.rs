@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::mesh::Reconciler;
 use crate::pipeline::render::check::internal;
+use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::pieces::Piece;
 use crate::pipeline::render::reader::Reader;
 use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Endpoint;
@@ -101,7 +101,7 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     let network = network.map(|network| format!("\"network\":{network},\n")).unwrap_or_default();
     let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}{network}\"self\":{own},\n\"peers\":");
     let peers = reader.links.iter().map(|link| link.peer.entry.clone());
-    out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Piece::list(head, peers))]));
+    out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Fragment::list(head, peers))]));
     if !reader.links.is_empty() {
         impersonation(reader, out);
     }
@@ -170,6 +170,6 @@ pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
     if routes.peek().is_some() {
         let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");
         let step = reader.step(StepKind::RenderRoutes);
-        out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Piece::list(head, routes))]));
+        out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Fragment::list(head, routes))]));
     }
 }

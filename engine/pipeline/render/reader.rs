@@ -6,7 +6,7 @@ use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::lock::Stage;
 use crate::model::mesh::{Cluster, EngineKey, Mesh};
 use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
-use crate::pipeline::render::pieces::{Piece, PiecedConfigMap};
+use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
@@ -21,9 +21,9 @@ pub(super) struct Peer<'a> {
     pub(super) trust_domain: TrustDomain,
     pub(super) proxy: Option<PeerEndpoint>,
     /// Its entry of `peers.json`.
-    pub(super) entry: Piece,
+    pub(super) entry: Fragment,
     /// Its entry of `routes.json`, once it is known how to reach it.
-    pub(super) route: Option<Piece>,
+    pub(super) route: Option<Fragment>,
 }
 
 /// A link of the reader at hand, its peer known.
@@ -100,9 +100,9 @@ impl<'c> Reader<'c> {
         &self,
         name: &str,
         steps: Vec<StepId>,
-        data: impl IntoIterator<Item = (&'static str, Vec<Piece>)>,
+        data: impl IntoIterator<Item = (&'static str, Vec<Fragment>)>,
     ) -> RenderedObject {
         let (frame, steps) = self.object("v1", "ConfigMap", name, steps).object();
-        RenderedObject::pieced(frame.id(), steps, PiecedConfigMap::new(frame, data.into_iter().collect()))
+        RenderedObject::pieced(frame.id(), steps, FragmentedConfigMap::new(frame, data.into_iter().collect()))
     }
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::pipeline::render::filled::Filled;
-use crate::pipeline::render::pieces::PiecedConfigMap;
+use crate::pipeline::render::fragments::FragmentedConfigMap;
+use crate::pipeline::render::secret_text::SecretText;
 use crate::types::name::Digest;
 use crate::types::object::parse;
 use crate::types::object::{Object, ObjectId, YamlError};
@@ -23,9 +23,9 @@ enum Content {
     /// The object, and its canonical text where that was cheaper to make in another way.
     Whole { object: Object, yaml: Option<String> },
     /// A remote secret of relay mode. A mesh of a thousand clusters has a million of them.
-    Secret(Filled),
+    Secret(SecretText),
     /// A ConfigMap of long texts.
-    Pieced(PiecedConfigMap),
+    Fragmented(FragmentedConfigMap),
 }
 
 impl RenderedObject {
@@ -41,12 +41,12 @@ impl RenderedObject {
         self
     }
 
-    pub(super) fn secret(id: ObjectId, step: StepId, filled: Filled) -> Self {
+    pub(super) fn secret(id: ObjectId, step: StepId, filled: SecretText) -> Self {
         Self { id, steps: vec![step], content: Content::Secret(filled) }
     }
 
-    pub(super) fn pieced(id: ObjectId, steps: Vec<StepId>, config_map: PiecedConfigMap) -> Self {
-        Self { id, steps, content: Content::Pieced(config_map) }
+    pub(super) fn pieced(id: ObjectId, steps: Vec<StepId>, config_map: FragmentedConfigMap) -> Self {
+        Self { id, steps, content: Content::Fragmented(config_map) }
     }
 
     /// Which object it is.
@@ -62,7 +62,7 @@ impl RenderedObject {
                 let object = parse(filled.text().as_bytes());
                 object.map(Cow::Owned).ok_or_else(|| YamlError::NotReadBack { id: self.id.clone() })
             }
-            Content::Pieced(config_map) => Ok(Cow::Owned(config_map.object())),
+            Content::Fragmented(config_map) => Ok(Cow::Owned(config_map.object())),
         }
     }
 
@@ -72,7 +72,7 @@ impl RenderedObject {
             Content::Whole { yaml: Some(text), .. } => Ok(Cow::Borrowed(text)),
             Content::Whole { object, yaml: None } => object.to_yaml().map(Cow::Owned),
             Content::Secret(filled) => Ok(Cow::Owned(filled.text())),
-            Content::Pieced(config_map) => config_map.yaml().map(Cow::Owned),
+            Content::Fragmented(config_map) => config_map.yaml().map(Cow::Owned),
         }
     }
 
@@ -91,7 +91,7 @@ impl RenderedObject {
             Content::Whole { yaml: Some(_), .. } => None,
             Content::Whole { object, yaml: None } => serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes)),
             Content::Secret(filled) => Some(filled.inputs()),
-            Content::Pieced(config_map) => Some(config_map.inputs()),
+            Content::Fragmented(config_map) => Some(config_map.inputs()),
         }
     }
 
@@ -100,7 +100,7 @@ impl RenderedObject {
         let object = match &self.content {
             Content::Whole { object, .. } => object,
             Content::Secret(_) => return None,
-            Content::Pieced(config_map) => return Some(config_map.bytes()),
+            Content::Fragmented(config_map) => return Some(config_map.bytes()),
         };
         let data = object.fields.get("data").filter(|_| object.kind == "ConfigMap")?.as_object();
         Some(data.into_iter().flatten().map(|(key, text)| key.len() + text.as_str().map_or(0, str::len)).sum())

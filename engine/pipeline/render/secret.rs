@@ -13,13 +13,13 @@ use serde_json::Map;
 use crate::model::layout::secret_name;
 use crate::model::lock::Stage;
 use crate::pipeline::render::check::internal;
-use crate::pipeline::render::filled::{Filled, ID, Kubeconfigs, Place, Shared};
 use crate::pipeline::render::kubeconfig::{RELAY_TOKEN, kubeconfig};
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::{Link, Reader};
 use crate::pipeline::render::reasons::RenderWait;
 use crate::pipeline::render::rendered::RenderedObject;
-use crate::pipeline::render::stencil::{NAME, Stencil};
+use crate::pipeline::render::secret_text::{ID, Kubeconfigs, Place, SecretText, Shared};
+use crate::pipeline::render::text_template::{NAME, TextTemplate};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::{CLUSTER_ANNOTATION, INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
@@ -97,7 +97,7 @@ impl<'c> Relay<'c> {
             Place { base, ca: Digest::of(ca.as_bytes()), token_file: reader.mesh.require_token.then_some(RELAY_TOKEN) };
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
-        let secret = Stencil::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
+        let secret = TextTemplate::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
         let shared = place.kubeconfig(kubeconfigs)?.zip(secret).map(|(kubeconfig, secret)| {
             let inputs = Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes());
             Arc::new(Shared { place: place.clone(), ca: BASE64.encode(ca), kubeconfig, secret, inputs })
@@ -108,7 +108,7 @@ impl<'c> Relay<'c> {
     fn secret(&self, reader: &Reader<'_>, link: &Link<'_>) -> Result<RenderedObject, Diagnostics> {
         let id = &link.peer.cluster_id;
         if let Some(shared) = self.shared.as_ref().filter(|_| link.peer.plain_id) {
-            let filled = Filled { shared: shared.clone(), id: id.clone(), peer: link.name.clone() };
+            let filled = SecretText { shared: shared.clone(), id: id.clone(), peer: link.name.clone() };
             return Ok(RenderedObject::secret(object_id(reader, link.name), step(reader, link), filled));
         }
         let server = format!("{}{id}", self.place.base);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use self::finding::TemplateFinding;
-use self::text::{Filled, MAX_FILLED, fill};
+use self::text::{FilledTemplate, MAX_FILLED, fill};
 use crate::model::layout::TEMPLATES;
 use crate::spec::Source;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -149,14 +149,14 @@ struct Template<'t> {
 }
 
 impl Template<'_> {
-    fn filled(self, values: &Map<String, Value>) -> Result<Filled, Diagnostic> {
+    fn filled(self, values: &Map<String, Value>) -> Result<FilledTemplate, Diagnostic> {
         fill(self.text, values).map_err(|(line, fault)| {
             let values: Vec<&str> = values.keys().map(String::as_str).collect();
             self.wrong(line, &TemplateFinding::Text { fault: &fault, values: &values })
         })
     }
 
-    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, Filled), Diagnostic> {
+    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, FilledTemplate), Diagnostic> {
         let filled = self.filled(values)?;
         let documents = yaml::documents(&filled.text, MAX_FILLED)
             .map_err(|fault| self.wrong(filled.line(fault.line()), &TemplateFinding::NotYaml(&fault)))?;
@@ -183,7 +183,7 @@ impl Template<'_> {
     }
 }
 
-impl Filled {
+impl FilledTemplate {
     /// The line of the template that a line of the text comes from.
     fn line(&self, line: usize) -> usize {
         self.lines.get(line.saturating_sub(1)).or(self.lines.last()).copied().unwrap_or(1)

@@ -14,7 +14,7 @@ pub(super) const MAX_FILLED: usize = 256 << 10;
 
 /// What a template gives.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Filled {
+pub(super) struct FilledTemplate {
     /// Its text.
     pub(super) text: String,
     /// For each line of the text the line of the template that it comes from, from 1.
@@ -54,8 +54,8 @@ pub(super) enum TextFault {
 }
 
 /// Fills in the values; a fault comes with its line.
-pub(super) fn fill(template: &str, values: &Map<String, Value>) -> Result<Filled, (usize, TextFault)> {
-    let mut filled = Filled::default();
+pub(super) fn fill(template: &str, values: &Map<String, Value>) -> Result<FilledTemplate, (usize, TextFault)> {
+    let mut filled = FilledTemplate::default();
     // the conditions that are open: their lines, and whether all of them hold
     let mut open: Vec<(usize, bool)> = Vec::new();
     for (line, number) in template.lines().zip(1..) {

@@ -7,14 +7,14 @@ pub(super) const NAME: &str = "stand-in-for-a-name-xq7v3k9w2m5r8t4z";
 
 /// A text with places.
 #[derive(Debug, PartialEq)]
-pub(super) struct Stencil {
+pub(super) struct TextTemplate {
     /// Text, and the place that follows it.
     parts: Vec<(String, Option<usize>)>,
 }
 
-impl Stencil {
+impl TextTemplate {
     /// Cuts the text at its stand-ins, each of which must occur as often as is said; else the text holds one of them by
-    /// itself, or wrote it in another way, and is no stencil.
+    /// itself, or wrote it in another way, and is no template.
     pub(super) fn cut(text: &str, stand_ins: &[(&str, usize)]) -> Option<Self> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -53,14 +53,14 @@ mod tests {
 
     #[test]
     fn a_stencil_is_filled_in_its_places() {
-        let stencil = Stencil::cut("a=X b=Y c=X", &[("X", 2), ("Y", 1)]).unwrap();
-        assert_eq!(stencil.fill(&["1", "two"]), "a=1 b=two c=1");
-        assert_eq!(stencil.fill(&["Y", "X"]), "a=Y b=X c=Y", "values are not looked into");
+        let template = TextTemplate::cut("a=X b=Y c=X", &[("X", 2), ("Y", 1)]).unwrap();
+        assert_eq!(template.fill(&["1", "two"]), "a=1 b=two c=1");
+        assert_eq!(template.fill(&["Y", "X"]), "a=Y b=X c=Y", "values are not looked into");
     }
 
     #[test]
     fn a_text_that_holds_a_stand_in_by_itself_is_none() {
-        assert!(Stencil::cut("a=X b=X", &[("X", 1)]).is_none());
-        assert!(Stencil::cut("a=1", &[("X", 1)]).is_none());
+        assert!(TextTemplate::cut("a=X b=X", &[("X", 1)]).is_none());
+        assert!(TextTemplate::cut("a=1", &[("X", 1)]).is_none());
     }
 }

@@ -1,14 +1,14 @@
-//! ConfigMaps of long texts, put together from pieces that readers share.
+//! ConfigMaps of long texts, put together from fragments that readers share.
 //!
-//! Such a text differs from reader to reader and from run to run in few pieces. It is made only when somebody reads it,
-//! and then without a serializer: YAML writes a long text as it is but for the indentation, which each piece has at hand.
+//! Such a text differs from reader to reader and from run to run in few fragments. It is made only when somebody reads it,
+//! and then without a serializer: YAML writes a long text as it is but for the indentation, which each fragment has at hand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::pipeline::render::stencil::Stencil;
+use crate::pipeline::render::text_template::TextTemplate;
 use crate::types::name::Digest;
 use crate::types::object::{Object, YamlError};
 
@@ -19,7 +19,7 @@ const BLOCK: &str = "|\n    ";
 
 /// A part of a text, made once for all readers. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Piece(Arc<Part>);
+pub(super) struct Fragment(Arc<Part>);
 
 #[derive(Debug, PartialEq)]
 struct Part {
@@ -29,7 +29,7 @@ struct Part {
     digest: Digest,
 }
 
-impl Piece {
+impl Fragment {
     pub(super) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         let is_plain = text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte))
@@ -43,37 +43,38 @@ impl Piece {
     /// A JSON object that ends with a list of one entry a line: what comes before the list, and the entries.
     pub(super) fn list(head: String, entries: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let (first, next) = (Self::new("\n"), Self::new(",\n"));
-        let mut pieces = vec![Self::new(head + "[")];
+        let mut fragments = vec![Self::new(head + "[")];
         for entry in entries {
-            pieces.push(if pieces.len() == 1 { first.clone() } else { next.clone() });
-            pieces.push(entry);
+            fragments.push(if fragments.len() == 1 { first.clone() } else { next.clone() });
+            fragments.push(entry);
         }
-        pieces.push(Self::new("]}\n"));
-        pieces
+        fragments.push(Self::new("]}\n"));
+        fragments
     }
 }
 
-/// A ConfigMap of texts in pieces, by key.
+/// A ConfigMap of texts in fragments, by key.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct PiecedConfigMap {
+pub(super) struct FragmentedConfigMap {
     /// The object without its data.
     frame: Object,
-    data: BTreeMap<&'static str, Vec<Piece>>,
+    data: BTreeMap<&'static str, Vec<Fragment>>,
 }
 
-impl PiecedConfigMap {
-    pub(super) fn new(frame: Object, data: BTreeMap<&'static str, Vec<Piece>>) -> Self {
+impl FragmentedConfigMap {
+    pub(super) fn new(frame: Object, data: BTreeMap<&'static str, Vec<Fragment>>) -> Self {
         Self { frame, data }
     }
 
     /// Bytes of the data.
     pub(super) fn bytes(&self) -> usize {
-        let pieces = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.0.text.len()).sum::<usize>();
-        self.data.iter().map(|(key, text)| key.len() + pieces(text)).sum()
+        let fragments =
+            |fragments: &Vec<Fragment>| fragments.iter().map(|fragment| fragment.0.text.len()).sum::<usize>();
+        self.data.iter().map(|(key, text)| key.len() + fragments(text)).sum()
     }
 
     pub(super) fn object(&self) -> Object {
-        let text = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.0.text.as_str()).collect();
+        let text = |fragments: &Vec<Fragment>| fragments.iter().map(|fragment| fragment.0.text.as_str()).collect();
         self.with_texts(self.data.values().map(text))
     }
 
@@ -92,33 +93,33 @@ impl PiecedConfigMap {
 
     /// The canonical text, its blocks put into that of stand-ins. `None` where YAML would write a text in another way.
     fn filled(&self) -> Option<String> {
-        let blocks: Option<Vec<String>> = self.data.values().map(|pieces| block(pieces)).collect();
+        let blocks: Option<Vec<String>> = self.data.values().map(|fragments| block(fragments)).collect();
         let blocks = blocks?;
         let text = self.with_texts((0..blocks.len()).map(stand_in)).to_yaml().ok()?;
         let places: Vec<String> = (0..blocks.len()).map(|at| format!("{BLOCK}{}", stand_in(at))).collect();
         let places: Vec<(&str, usize)> = places.iter().map(|place| (place.as_str(), 1)).collect();
         let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
-        Some(Stencil::cut(&text, &places)?.fill(&blocks))
+        Some(TextTemplate::cut(&text, &places)?.fill(&blocks))
     }
 
     /// A digest over all that the text is made of.
     pub(super) fn inputs(&self) -> Digest {
         let mut all = format!("{:?}", self.frame).into_bytes();
-        for (key, pieces) in &self.data {
-            all.extend(format!(" {key:?} {} ", pieces.len()).into_bytes());
-            all.extend(pieces.iter().flat_map(|piece| *piece.0.digest.bytes()));
+        for (key, fragments) in &self.data {
+            all.extend(format!(" {key:?} {} ", fragments.len()).into_bytes());
+            all.extend(fragments.iter().flat_map(|fragment| *fragment.0.digest.bytes()));
         }
         Digest::of(&all)
     }
 }
 
-/// The text of these pieces as a block scalar; `None` where YAML would write it in another way.
-fn block(pieces: &[Piece]) -> Option<String> {
-    let length: Option<usize> = pieces.iter().map(|piece| piece.0.indented.as_ref().map(String::len)).sum();
+/// The text of these fragments as a block scalar; `None` where YAML would write it in another way.
+fn block(fragments: &[Fragment]) -> Option<String> {
+    let length: Option<usize> = fragments.iter().map(|fragment| fragment.0.indented.as_ref().map(String::len)).sum();
     let mut block = String::with_capacity(BLOCK.len() + length?);
     block.push_str(BLOCK);
     let mut last = None;
-    for Piece(part) in pieces.iter().filter(|piece| !piece.0.text.is_empty()) {
+    for Fragment(part) in fragments.iter().filter(|fragment| !fragment.0.text.is_empty()) {
         match (last, part.text.chars().next()) {
             (None, Some(' ' | '\n')) | (Some(' ' | '\n'), Some('\n')) => return None,
             _ => block.push_str(part.indented.as_deref()?),
@@ -140,12 +141,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn config_map(data: &[(&'static str, Vec<String>)]) -> PiecedConfigMap {
+    fn config_map(data: &[(&'static str, Vec<String>)]) -> FragmentedConfigMap {
         let frame = Object::from_value(serde_json::json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "isthmus-peers", "labels": { "a": "b" } },
         }));
-        let pieces = |texts: &Vec<String>| texts.iter().map(Piece::new).collect();
-        PiecedConfigMap::new(frame.unwrap(), data.iter().map(|(key, texts)| (*key, pieces(texts))).collect())
+        let fragments = |texts: &Vec<String>| texts.iter().map(Fragment::new).collect();
+        FragmentedConfigMap::new(frame.unwrap(), data.iter().map(|(key, texts)| (*key, fragments(texts))).collect())
     }
 
     /// What texts may hold, and what YAML minds.
@@ -198,8 +199,8 @@ mod tests {
 
     #[test]
     fn long_lists_take_the_short_way() {
-        let list = Piece::list("{\"a\":1,\n\"b\":".to_owned(), [Piece::new("{\"c\": 1}"), Piece::new("{}")]);
-        let texts: Vec<String> = list.iter().map(|piece| piece.0.text.clone()).collect();
+        let list = Fragment::list("{\"a\":1,\n\"b\":".to_owned(), [Fragment::new("{\"c\": 1}"), Fragment::new("{}")]);
+        let texts: Vec<String> = list.iter().map(|fragment| fragment.0.text.clone()).collect();
         assert_eq!(texts.concat(), "{\"a\":1,\n\"b\":[\n{\"c\": 1},\n{}]}\n");
         let config_map = config_map(&[("k", texts)]);
         assert_eq!(config_map.filled(), Some(config_map.object().to_yaml().unwrap()));

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::pipeline::render::kubeconfig::kubeconfig;
 use crate::pipeline::render::memo::Memo;
-use crate::pipeline::render::stencil::Stencil;
+use crate::pipeline::render::text_template::TextTemplate;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterId, ClusterName, Digest};
 
@@ -24,7 +24,7 @@ pub(super) fn inputs(value: &serde_json::Value) -> Digest {
 }
 
 /// Kubeconfigs by the base of a relay's URLs and the file of the token that istiod shows.
-pub(super) type Kubeconfigs = Memo<(String, Option<&'static str>), Option<Arc<Stencil>>>;
+pub(super) type Kubeconfigs = Memo<(String, Option<&'static str>), Option<Arc<TextTemplate>>>;
 
 /// Where the relay is and what it asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +45,10 @@ impl Place {
     }
 
     /// A kubeconfig of the relay at this place, for a cluster ID and the base64 of a CA.
-    pub(super) fn kubeconfig(&self, all: &Kubeconfigs) -> Result<Option<Arc<Stencil>>, Diagnostics> {
+    pub(super) fn kubeconfig(&self, all: &Kubeconfigs) -> Result<Option<Arc<TextTemplate>>, Diagnostics> {
         all.get((self.base.clone(), self.token_file), |_| {
             let text = kubeconfig(ID, &format!("{}{ID}", self.base), CA, self.token_file)?;
-            Ok(Stencil::cut(&text, &[(ID, 7), (&BASE64.encode(CA), 1)]).map(Arc::new))
+            Ok(TextTemplate::cut(&text, &[(ID, 7), (&BASE64.encode(CA), 1)]).map(Arc::new))
         })
     }
 }
@@ -59,21 +59,21 @@ pub(super) struct Shared {
     pub(super) place: Place,
     /// The relay's CA in base64.
     pub(super) ca: String,
-    pub(super) kubeconfig: Arc<Stencil>,
-    pub(super) secret: Stencil,
+    pub(super) kubeconfig: Arc<TextTemplate>,
+    pub(super) secret: TextTemplate,
     /// A digest over all of these.
     pub(super) inputs: Digest,
 }
 
 /// A remote secret: texts of its reader, and what is filled in.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Filled {
+pub(super) struct SecretText {
     pub(super) shared: Arc<Shared>,
     pub(super) id: ClusterId,
     pub(super) peer: ClusterName,
 }
 
-impl Filled {
+impl SecretText {
     /// The canonical text.
     pub(super) fn text(&self) -> String {
         let id = self.id.as_str();
