@@ -158,7 +158,7 @@ mod step {
     use isthmus::model::lock::{Lock, Stage};
     use isthmus::model::mesh::{EvidenceRule, Mesh};
     use isthmus::model::needs::{Condition, Row};
-    use isthmus::pipeline::law::{Breach, BreachKind, Look, Record, Unseen, Used, step};
+    use isthmus::pipeline::law::{Breach, BreachKind, Published, Record, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
     use isthmus::spec::Source;
     use isthmus::types::address::Endpoint;
@@ -287,7 +287,8 @@ mod step {
                 (name.clone(), uuid.clone(), evidence.clone())
             };
             let looks: Vec<_> = self.shown.iter().map(look).collect();
-            let seen = looks.iter().map(|(name, uuid, evidence)| (name, Look { uuid, evidence: evidence.as_ref() }));
+            let seen =
+                looks.iter().map(|(name, uuid, evidence)| (name, Published { uuid, evidence: evidence.as_ref() }));
             let found = step(&self.mesh, &self.before, &self.after, &seen.collect(), Timestamp::EPOCH);
             found.into_iter().map(|Breach { kind, .. }| kind).collect()
         }

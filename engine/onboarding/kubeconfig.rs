@@ -10,7 +10,7 @@ use crate::cluster::kubeconfig::{Hidden, Kubeconfig, KubeconfigFault};
 use crate::cluster::proxy::Environment;
 use crate::cluster::unread::ReadError;
 use crate::onboarding::asking::Asking;
-use crate::onboarding::survey::{Looked, Unreachable};
+use crate::onboarding::survey::{Surveyed, Unreachable};
 use crate::types::time::Timestamp;
 
 /// A connection to the apiserver.
@@ -42,17 +42,17 @@ impl Contexts {
     }
 
     /// What the cluster of a context shows, at a time.
-    pub async fn look(&self, context: &str, now: Timestamp) -> Looked {
+    pub async fn survey(&self, context: &str, now: Timestamp) -> Surveyed {
         let way = match self.kubeconfig.way(Some(context), &self.environment) {
             Ok(way) => way,
-            Err(fault) => return Looked::Unreachable(fault.into()),
+            Err(fault) => return Surveyed::Unreachable(fault.into()),
         };
         let mut config = way.config;
         // the plugin has a deadline of its own
         if let Some(plugin) = way.plugin
             && let Err(fault) = plugin.ask(&mut config.auth_info).await
         {
-            return Looked::Unreachable(fault.into());
+            return Surveyed::Unreachable(fault.into());
         }
         let asked = timeout(ALL, async {
             config.connect_timeout = Some(CONNECT);
@@ -60,20 +60,20 @@ impl Contexts {
             let client = Client::try_from(config).map_err(ReadError::from)?;
             let asking = Asking::new(client);
             Ok::<_, ReadError>(match asking.survey(context, &server, now).await? {
-                Some(survey) => Looked::Istio(Box::new(survey)),
+                Some(survey) => Surveyed::Istio(Box::new(survey)),
                 None => match asking.control_planes().await {
-                    Some((namespace, control_planes)) => Looked::Remote { namespace, control_planes },
-                    None => Looked::NoIstio,
+                    Some((namespace, control_planes)) => Surveyed::Remote { namespace, control_planes },
+                    None => Surveyed::NoIstio,
                 },
             })
         });
         match (asked.await, way.proxy) {
             (Ok(Ok(looked)), _) => looked,
             (Ok(Err(source)), Some(proxy)) => {
-                Looked::Unreachable(Unreachable::ThroughProxy { source, proxy: proxy.shown(), from: proxy.from })
+                Surveyed::Unreachable(Unreachable::ThroughProxy { source, proxy: proxy.shown(), from: proxy.from })
             }
-            (Ok(Err(source)), None) => Looked::Unreachable(source.into()),
-            (Err(_), _) => Looked::Unreachable(Unreachable::Late(ALL)),
+            (Ok(Err(source)), None) => Surveyed::Unreachable(source.into()),
+            (Err(_), _) => Surveyed::Unreachable(Unreachable::Late(ALL)),
         }
     }
 }

@@ -40,7 +40,7 @@ impl<T> Found<T> {
 
 /// What became of looking into the cluster of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Looked {
+pub enum Surveyed {
     /// It runs Istio.
     Istio(Box<Survey>),
     /// It runs none.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::roles::exporter::{Gathered, Look, Moment, Published, Relation, respond};
+use crate::roles::exporter::{CollectedEvidence, Gathered, Moment, Published, Relation, respond};
 use crate::server::{Body, Bound, Certificates, Handler, Running, ServerLimits, TlsError, whole};
 use crate::simulation::cluster::{Fleet, SimulatedCluster, SimulationError};
 use crate::types::name::ClusterName;
@@ -128,7 +128,7 @@ fn published(own: &SimulatedCluster, fleet: &Fleet, at: Instant) -> Published {
         |peer: &SimulatedCluster| Relation { cluster_id: peer.cluster_id(), network: Some(peer.network().clone()) };
     let looked = |evidence| {
         let relations = fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect();
-        Gathered::Look(Arc::new(Look::at(at, evidence, relations)))
+        Gathered::Collected(Arc::new(CollectedEvidence::at(at, evidence, relations)))
     };
     Published {
         cluster_uuid: Some(own.uuid.clone()),

@@ -50,7 +50,7 @@ impl Contacts {
                 contact.observe(&program, &whom, &before).ok()
             };
             let observed = Checkout::open(&dir).ok().and_then(asked);
-            // without the checkout there is nothing to ask for; the next look says so
+            // without the checkout there is nothing to ask for; the next scan says so
             let observed = observed.unwrap_or_else(|| Observed::clone(&before));
             sender.send(WatchEvent::Asked(Answers { whom, observed, at: now }));
         };

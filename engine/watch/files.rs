@@ -1,7 +1,7 @@
-//! The checkout as something that changes: who wakes us, and what differs from the last look.
+//! The checkout as something that changes: who wakes us, and what differs from the last scan.
 //!
 //! Events are hints alone. They are taken from the folders that a run reads, from the checkout's parent (its last name may
-//! be a link that is swapped), and from git's own folder for `index.lock`. Where events cannot be had, looks come more often.
+//! be a link that is swapped), and from git's own folder for `index.lock`. Where events cannot be had, scans come more often.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -19,9 +19,9 @@ use crate::watch::event::{EventSender, WatchEvent};
 pub(super) const FOLDERS: [&str; 6] = [SPECS, TEMPLATES, KEYS, LOCK, RENDERED, VALUES];
 /// Folders that a run writes.
 pub(super) const OUTPUT: [&str; 3] = [LOCK, RENDERED, VALUES];
-/// Between two looks where no events come.
+/// Between two scans where no events come.
 const BLIND_LOOK: Duration = Duration::from_secs(2);
-/// Most paths that are remembered between two looks, to name them.
+/// Most paths that are remembered between two scans, to name them.
 const MOST_NAMED: usize = 64;
 
 /// The checkout's surroundings.
@@ -31,7 +31,7 @@ pub(super) struct Surroundings {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<(PathBuf, bool)>,
     stamps: BTreeMap<String, Stamps>,
-    /// Folders with events since the last look; `None` when events were lost.
+    /// Folders with events since the last scan; `None` when events were lost.
     touched: Option<BTreeSet<String>>,
     named: BTreeSet<String>,
     /// Other files that specs name, and folders of `file://` endpoints.
@@ -130,8 +130,8 @@ impl Surroundings {
         self.blind.as_ref().map(|why| format!("{why}; looking at the files every {} s instead", BLIND_LOOK.as_secs()))
     }
 
-    /// How often to look without events.
-    pub(super) fn look_every(&self, usual: Duration, checkout: &Checkout) -> Duration {
+    /// How often to scan without events.
+    pub(super) fn scan_every(&self, usual: Duration, checkout: &Checkout) -> Duration {
         if self.blind.is_some() || checkout.is_remote() { BLIND_LOOK.min(usual) } else { usual }
     }
 
@@ -175,14 +175,14 @@ impl Surroundings {
         }
     }
 
-    /// Events were lost: the next look is at everything.
+    /// Events were lost: the next scan is of everything.
     pub(super) fn lost(&mut self) {
         self.touched = None;
     }
 
-    /// What differs from the last look: files that events named, else folders.
-    pub(super) fn look(&mut self, checkout: &Checkout) -> Result<Vec<String>, CheckoutError> {
-        // a look that no event asked for is at everything: changes may have been missed
+    /// What differs from the last scan: files that events named, else folders.
+    pub(super) fn scan(&mut self, checkout: &Checkout) -> Result<Vec<String>, CheckoutError> {
+        // a scan that no event asked for is of everything: changes may have been missed
         let touched = self.touched.take().filter(|touched| !touched.is_empty());
         let named = std::mem::take(&mut self.named);
         let all = FOLDERS.iter().map(|folder| (*folder).to_owned()).chain(self.others.iter().cloned());

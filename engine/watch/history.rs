@@ -34,7 +34,7 @@ pub(super) struct History {
     /// Something was committed and not pushed yet.
     unpushed: bool,
     /// What the files of each folder are, as they were last looked at.
-    looked_at: BTreeMap<String, Looked>,
+    scanned: BTreeMap<String, Scanned>,
     /// Why runs were taken since the last commit.
     causes: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl History {
             push,
             pull,
             unpushed: push,
-            looked_at: BTreeMap::new(),
+            scanned: BTreeMap::new(),
             causes: Vec::new(),
         }))
     }
@@ -191,9 +191,9 @@ impl History {
         for folder in OUTPUT {
             stamps.extend(guard.stamps(folder)?);
         }
-        self.looked_at.retain(|folder, _| stamps.contains_key(folder));
+        self.scanned.retain(|folder, _| stamps.contains_key(folder));
         for (folder, stamp) in stamps {
-            let before = self.looked_at.get(&folder).filter(|looked| looked.stamp == stamp);
+            let before = self.scanned.get(&folder).filter(|looked| looked.stamp == stamp);
             if before.is_some_and(|looked| looked.settled) && !guard.is_remote() {
                 continue;
             }
@@ -206,15 +206,15 @@ impl History {
             let paths: Vec<&String> = plain.into_iter().map(|(path, _)| path).collect();
             let translated = translated.into_iter().map(|(path, _)| path.clone()).collect();
             let blobs = self.repository.hashed(&paths)?.into_iter().collect();
-            self.looked_at.insert(folder, Looked { stamp, since, settled, blobs, translated });
+            self.scanned.insert(folder, Scanned { stamp, since, settled, blobs, translated });
         }
         let committed = self.repository.committed(&OUTPUT)?;
         let on_disk = |path: &String| {
             let (folder, _) = path.rsplit_once('/')?;
-            let looked = self.looked_at.get(folder)?;
+            let looked = self.scanned.get(folder)?;
             (looked.blobs.contains_key(path) || looked.translated.contains(path)).then_some(())
         };
-        let new = self.looked_at.values().flat_map(|looked| &looked.blobs);
+        let new = self.scanned.values().flat_map(|looked| &looked.blobs);
         let new = new.filter(|(path, oid)| committed.get(*path) != Some(oid)).map(|(path, _)| path.clone());
         // a file that git is told to leave out, such as by a sparse checkout, was not deleted by us
         let gone = committed.keys().filter(|path| is_ours(path) && on_disk(path).is_none());
@@ -224,12 +224,12 @@ impl History {
 }
 
 /// What the files of a folder were when it was last looked at.
-struct Looked {
+struct Scanned {
     /// The folder's stamp.
     stamp: u64,
     /// When it had this stamp first.
     since: Instant,
-    /// A change after that look shows in the stamp.
+    /// A change after that scan shows in the stamp.
     settled: bool,
     /// Blobs by path.
     blobs: BTreeMap<String, Oid>,

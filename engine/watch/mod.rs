@@ -1,7 +1,7 @@
 //! `engine watch`: a run whenever the checkout or the metadata change, and on time.
 //!
 //! 1. `run`: the loop. What happens outside becomes an event of the pure [scheduler], whose next action it does.
-//! 2. `files`: what differs in the checkout since the last look, and who wakes us.
+//! 2. `files`: what differs in the checkout since the last scan, and who wakes us.
 //! 3. `contacts`: asks clusters beside everything else.
 //! 4. `history`: commits, pulls and pushes.
 //! 5. `live`: the table on a terminal; `pages`: health, metrics and the page over HTTP.

@@ -85,7 +85,7 @@ impl<'a> Watcher<'a> {
         let surroundings = Surroundings::new(&dir, sender);
         let pace = Pace { every: watch.every, poll: watch.poll, pull: watch.pull, ..Pace::default() };
         let poll_waiting = pace.poll_waiting.min(watch.poll);
-        let look = surroundings.look_every(pace.look, &checkout);
+        let scan = surroundings.scan_every(pace.scan, &checkout);
         let mut pages = Pages::new();
         if let Some(address) = watch.http {
             let bound = runtime.block_on(pages.serve(address))?;
@@ -97,7 +97,7 @@ impl<'a> Watcher<'a> {
             watch,
             printer,
             begun: Instant::now(),
-            scheduler: Scheduler::new(Pace { poll_waiting, look, ..pace }),
+            scheduler: Scheduler::new(Pace { poll_waiting, scan, ..pace }),
             runtime,
             surroundings,
             contacts,
@@ -116,16 +116,16 @@ impl<'a> Watcher<'a> {
 
     /// Runs until a signal comes, or with `--once` until it is done.
     pub(super) fn until_stopped(mut self, events: &Receiver<WatchEvent>) -> Result<Exit, CommandError> {
-        self.look()?;
+        self.scan()?;
         loop {
             let now = self.begun.elapsed();
             match self.scheduler.next(now) {
                 Next::Stop => break,
                 Next::Reconcile(causes) => self.reconcile(causes),
-                Next::Look => {
+                Next::Scan => {
                     // the run says what is wrong with the checkout
-                    let changed = self.look().unwrap_or_else(|failure| vec![failure.to_string()]);
-                    self.scheduler.on_event(Event::Looked(changed), self.begun.elapsed());
+                    let changed = self.scan().unwrap_or_else(|failure| vec![failure.to_string()]);
+                    self.scheduler.on_event(Event::Scanned(changed), self.begun.elapsed());
                 }
                 Next::Ask(whom) => self.ask(whom),
                 Next::Pull => self.pull(),
@@ -176,9 +176,9 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    fn look(&mut self) -> Result<Vec<String>, CommandError> {
+    fn scan(&mut self) -> Result<Vec<String>, CommandError> {
         let checkout = Checkout::open(&self.flags.directory)?;
-        Ok(self.surroundings.look(&checkout)?)
+        Ok(self.surroundings.scan(&checkout)?)
     }
 
     fn ask(&mut self, whom: BTreeSet<ClusterName>) {
@@ -371,7 +371,7 @@ impl<'a> Watcher<'a> {
         }
         let git = self.history.as_ref().map(History::index_folder);
         if let Some(words) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
-            self.scheduler.look_every(self.surroundings.look_every(Pace::default().look, session.checkout));
+            self.scheduler.scan_every(self.surroundings.scan_every(Pace::default().scan, session.checkout));
             self.warn_once(&words);
         }
     }

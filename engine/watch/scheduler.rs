@@ -1,6 +1,6 @@
 //! When to do what: the scheduler of `engine watch`. Pure: events and the time come in as values, one next action comes out.
 //!
-//! 1. Events of files only wake: after a quiet while, the checkout is looked at, and only what differs from the last look
+//! 1. Events of files only wake: after a quiet while, the checkout is scanned, and only what differs from the last scan
 //!    asks for a run. So own writes cause none, and neither does a storm of events without a change.
 //! 2. Clusters are asked each at its own pace; one that fails is asked less and less often. A change of metadata asks for a run.
 //! 3. A run is also due on time. There is one run at a time, and what comes meanwhile makes one more.
@@ -17,7 +17,7 @@ use crate::types::name::ClusterName;
 pub struct Pace {
     /// Quiet that must follow the last event of a file.
     pub debounce: Duration,
-    /// Longest time that events of files may put a look off.
+    /// Longest time that events of files may put a scan off.
     pub at_most: Duration,
     /// Between two runs that nothing asks for.
     pub every: Duration,
@@ -27,8 +27,8 @@ pub struct Pace {
     pub poll_waiting: Duration,
     /// Longest pause after failures.
     pub back_off: Duration,
-    /// Between two looks at the checkout without any event: where events get lost, such as on NFS, this finds changes.
-    pub look: Duration,
+    /// Between two scans of the checkout without any event: where events get lost, such as on NFS, this finds changes.
+    pub scan: Duration,
     /// Between two pulls.
     pub pull: Option<Duration>,
     /// Longest wait for git to let go of its index; whoever holds it longer is taken for dead.
@@ -44,7 +44,7 @@ impl Default for Pace {
             poll: Duration::from_secs(30),
             poll_waiting: Duration::from_secs(5),
             back_off: Duration::from_mins(5),
-            look: Duration::from_mins(2),
+            scan: Duration::from_mins(2),
             pull: None,
             index_lock: Duration::from_secs(30),
         }
@@ -61,8 +61,8 @@ pub enum Event {
         /// Whether it is taken now.
         locked: bool,
     },
-    /// The checkout was looked at; these differ from the last look.
-    Looked(Vec<String>),
+    /// The checkout was scanned; these differ from the last scan.
+    Scanned(Vec<String>),
     /// The clusters that take part, each with a mark of how it is asked. A new or changed one is asked before the next run.
     Known(BTreeMap<ClusterName, u64>),
     /// A run could not begin, or must be taken again.
@@ -156,8 +156,8 @@ impl std::fmt::Display for Causes {
 pub enum Next {
     /// Reconciles.
     Reconcile(Causes),
-    /// Look what changed in the checkout.
-    Look,
+    /// Scan the checkout for changes.
+    Scan,
     /// Ask these clusters, beside everything else.
     Ask(BTreeSet<ClusterName>),
     /// Ask the remote for commits.
@@ -183,7 +183,7 @@ struct Contact {
 #[derive(Debug)]
 pub struct Scheduler {
     pace: Pace,
-    /// First and last event of files since the last look.
+    /// First and last event of files since the last scan.
     touched: Option<(Duration, Duration)>,
     index_locked: Option<Duration>,
     wanted: Option<Causes>,
@@ -194,7 +194,7 @@ pub struct Scheduler {
     contacts: BTreeMap<ClusterName, Contact>,
     awaited: BTreeSet<ClusterName>,
     next_run: Duration,
-    next_look: Duration,
+    next_scan: Duration,
     next_pull: Option<Duration>,
     stopping: bool,
 }
@@ -212,7 +212,7 @@ impl Scheduler {
             contacts: BTreeMap::new(),
             awaited: BTreeSet::new(),
             next_run: pace.every,
-            next_look: pace.look,
+            next_scan: pace.scan,
             next_pull: pace.pull.map(|_| Duration::ZERO),
             stopping: false,
             pace,
@@ -234,8 +234,8 @@ impl Scheduler {
                 }
             }
             Event::Index { locked: true } => self.index_locked = self.index_locked.or(Some(now)),
-            Event::Looked(changed) => {
-                self.next_look = now + self.pace.look;
+            Event::Scanned(changed) => {
+                self.next_scan = now + self.pace.scan;
                 if !changed.is_empty() {
                     self.want(Causes { files: changed.into_iter().collect(), ..Causes::default() });
                     // whoever changed something is not made to wait for an earlier failure
@@ -278,11 +278,11 @@ impl Scheduler {
         }
     }
 
-    /// From now on looks come this often.
-    pub fn look_every(&mut self, look: Duration) {
-        if look != self.pace.look {
-            self.next_look = self.next_look.saturating_sub(self.pace.look) + look;
-            self.pace.look = look;
+    /// From now on scans come this often.
+    pub fn scan_every(&mut self, scan: Duration) {
+        if scan != self.pace.scan {
+            self.next_scan = self.next_scan.saturating_sub(self.pace.scan) + scan;
+            self.pace.scan = scan;
         }
     }
 
@@ -339,7 +339,7 @@ impl Scheduler {
         if self.stopping {
             return Next::Stop;
         }
-        let mut sleep = self.next_run.min(self.next_look);
+        let mut sleep = self.next_run.min(self.next_scan);
         let index_free = self.index_locked.map(|since| since + self.pace.index_lock);
         if let Some(free) = index_free.filter(|free| now < *free) {
             // git is at work: what is on disk is half of something
@@ -349,13 +349,13 @@ impl Scheduler {
                 let due = (last + self.pace.debounce).min(first + self.pace.at_most);
                 if due <= now {
                     self.touched = None;
-                    return Next::Look;
+                    return Next::Scan;
                 }
                 sleep = sleep.min(due);
             }
-            if self.next_look <= now {
-                self.next_look = now + self.pace.look;
-                return Next::Look;
+            if self.next_scan <= now {
+                self.next_scan = now + self.pace.scan;
+                return Next::Scan;
             }
             if let Some(due) = self.next_pull {
                 if due <= now {
@@ -408,13 +408,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Runs a scheduler over events at their times, answering looks, questions and runs at once; gives the runs.
+    /// Runs a scheduler over events at their times, answering scans, questions and runs at once; gives the runs.
     struct Run {
         scheduler: Scheduler,
-        /// What the next look finds.
+        /// What the next scan finds.
         changed: Vec<String>,
         runs: Vec<(Duration, String)>,
-        looks: usize,
+        scans: usize,
         asked: Vec<(Duration, BTreeSet<ClusterName>)>,
         pulls: Vec<Duration>,
         answer: fn(&ClusterName, Duration) -> Answer,
@@ -427,7 +427,7 @@ mod tests {
                 scheduler: Scheduler::new(pace),
                 changed: Vec::new(),
                 runs: Vec::new(),
-                looks: 0,
+                scans: 0,
                 asked: Vec::new(),
                 pulls: Vec::new(),
                 answer: |_, _| Answer { changed: false, failed: false },
@@ -447,9 +447,9 @@ mod tests {
                         self.runs.push((now, causes.to_string()));
                         self.scheduler.on_event(Event::Reconciled { awaited: self.awaited.clone() }, now);
                     }
-                    Next::Look => {
-                        self.looks += 1;
-                        self.scheduler.on_event(Event::Looked(std::mem::take(&mut self.changed)), now);
+                    Next::Scan => {
+                        self.scans += 1;
+                        self.scheduler.on_event(Event::Scanned(std::mem::take(&mut self.changed)), now);
                     }
                     Next::Ask(names) => {
                         let answers = names.iter().map(|name| (name.clone(), (self.answer)(name, now))).collect();
@@ -508,7 +508,7 @@ mod tests {
             run.until(at(second * 1000), at(second * 1000 + 999));
         }
         assert_eq!(run.runs.len(), 1);
-        assert!(run.looks >= 99);
+        assert!(run.scans >= 99);
     }
 
     #[test]
@@ -518,7 +518,7 @@ mod tests {
         run.scheduler.on_event(Event::Index { locked: true }, at(1000));
         run.touch(at(1000), &["specs"]);
         run.until(at(1000), at(20_000));
-        assert_eq!((run.runs.len(), run.looks), (1, 0));
+        assert_eq!((run.runs.len(), run.scans), (1, 0));
         run.scheduler.on_event(Event::Index { locked: false }, at(20_000));
         run.until(at(20_000), at(20_001));
         assert_eq!(run.runs.last().unwrap().0, at(20_000));
@@ -531,7 +531,7 @@ mod tests {
     #[test]
     fn new_clusters_are_asked_before_the_run_and_failing_ones_less_and_less() {
         let mut run =
-            Run::new(Pace { every: Duration::from_hours(24), look: Duration::from_hours(24), ..Pace::default() });
+            Run::new(Pace { every: Duration::from_hours(24), scan: Duration::from_hours(24), ..Pace::default() });
         run.answer = |name, _| Answer { changed: false, failed: name.as_str() == "dead" };
         let marks: BTreeMap<_, _> = [(name("dead"), 1), (name("well"), 1)].into();
         run.scheduler.on_event(Event::Known(marks.clone()), at(0));
@@ -569,8 +569,8 @@ mod tests {
         let (runs, asked) = (run.runs.len(), run.asked.len());
         run.touch(at(700_000), &["specs"]);
         run.scheduler.on_event(Event::Aged([name("west")].into()), at(700_000));
-        let Next::Look = run.scheduler.next(at(700_300)) else { panic!() };
-        run.scheduler.on_event(Event::Looked(vec!["specs".to_owned()]), at(700_300));
+        let Next::Scan = run.scheduler.next(at(700_300)) else { panic!() };
+        run.scheduler.on_event(Event::Scanned(vec!["specs".to_owned()]), at(700_300));
         let Next::Ask(names) = run.scheduler.next(at(700_300)) else { panic!() };
         assert_eq!(names, [name("west")].into());
         run.until(at(700_300), at(700_900));
@@ -609,7 +609,7 @@ mod tests {
                     tries.push(now.as_secs());
                     scheduler.on_event(Event::Postponed { causes, at_once: false }, now);
                 }
-                Next::Look => scheduler.on_event(Event::Looked(Vec::new()), now),
+                Next::Scan => scheduler.on_event(Event::Scanned(Vec::new()), now),
                 Next::Sleep(until) => now = until,
                 other => panic!("{other:?}"),
             }

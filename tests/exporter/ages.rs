@@ -8,8 +8,8 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Evidence as a reader gets it so long after the exporter last did anything.
-fn after(look: &Look, seed: u8, sub: &str, age: Duration) -> Value {
-    let published = Published { evidence: Gathered::Look(Arc::new(look.clone())), ..published() };
+fn after(look: &CollectedEvidence, seed: u8, sub: &str, age: Duration) -> Value {
+    let published = Published { evidence: Gathered::Collected(Arc::new(look.clone())), ..published() };
     let kid = (seed == ENGINE).then_some("ci");
     let request = Request::get(PRIVATE).header("authorization", bearer(seed, &claims(sub), kid));
     let instant = look.confirmed.reads.at + age;
@@ -34,13 +34,13 @@ const ALL: [&str; 8] = ["credentials", "meshConfig", "networks", "prepared", "re
 
 #[test]
 fn all_fields_are_unknown_when_the_loop_that_asks_hangs() {
-    let look = Look::at(Instant::now(), evidence(), relations());
+    let look = CollectedEvidence::at(Instant::now(), evidence(), relations());
     let none: [&str; 0] = [];
     for age in [Duration::ZERO, SECOND, MAX_AGE] {
         assert_eq!(unknown(&after(&look, ENGINE, &own(), age)), none, "{age:?}");
     }
     // the clock of a request may have been read before the look was over
-    let published = Published { evidence: Gathered::Look(Arc::new(look.clone())), ..published() };
+    let published = Published { evidence: Gathered::Collected(Arc::new(look.clone())), ..published() };
     assert_eq!(shown_to(&published, ENGINE, &own(), Some("ci")), evidence());
     let old = after(&look, ENGINE, &own(), MAX_AGE + SECOND);
     assert_eq!(unknown(&old), ALL);
@@ -70,10 +70,10 @@ fn one_source_that_stopped_takes_its_own_fields_alone() {
     ];
     for (name, field) in fields {
         // seen now, but for one
-        let mut look = Look::at(at, evidence(), relations());
+        let mut look = CollectedEvidence::at(at, evidence(), relations());
         look.confirmed = FieldTimes::all(Confirmed { at: at + MAX_AGE * 2, what: "the cluster" });
         *field(&mut look.confirmed) = Confirmed { at, what: "list of istiod's pods" };
-        let published = Published { evidence: Gathered::Look(Arc::new(look)), ..published() };
+        let published = Published { evidence: Gathered::Collected(Arc::new(look)), ..published() };
         let request = Request::get(PRIVATE).header("authorization", bearer(ENGINE, &claims(&own()), Some("ci")));
         let now = Moment { time: NOW, instant: at + MAX_AGE * 2 };
         let response = respond(&published, "/metadata", &request.body(()).unwrap().into_parts().0, now);
@@ -87,7 +87,7 @@ fn one_source_that_stopped_takes_its_own_fields_alone() {
 #[test]
 fn what_was_unknown_keeps_its_own_reason_when_it_grows_old() {
     let silent = Evidence { reads: Reported::Unknown("istiod-0: no answer in time".to_owned()), ..evidence() };
-    let old = after(&Look::at(Instant::now(), silent, relations()), ENGINE, &own(), MAX_AGE * 2);
+    let old = after(&CollectedEvidence::at(Instant::now(), silent, relations()), ENGINE, &own(), MAX_AGE * 2);
     assert_eq!(old["unknown"]["reads"], "istiod-0: no answer in time");
 }
 
@@ -95,7 +95,7 @@ fn what_was_unknown_keeps_its_own_reason_when_it_grows_old() {
 fn a_peer_is_named_as_when_the_look_began() {
     // a look that is fresh, of a cluster whose routes are no longer followed: the name that it goes by may be another one by now
     let at = Instant::now();
-    let mut look = Look::at(at + MAX_AGE * 2, evidence(), relations());
+    let mut look = CollectedEvidence::at(at + MAX_AGE * 2, evidence(), relations());
     look.confirmed.relations = Confirmed { at, what: "ConfigMap isthmus-routes" };
     let shown = after(&look, WEST_KEY, WEST, Duration::ZERO);
     let expected = ["meshConfig", "networks", "reads", "routes", "serial"];
@@ -111,7 +111,7 @@ fn before_the_first_look_the_private_document_is_503_and_no_probe_calls_it_ready
     let response = private_as(&starting, ENGINE, &own(), Some("ci"));
     assert_eq!((response.status(), header(&response, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
     assert_eq!(header(&response, "cache-control"), "no-store");
-    let text = "not ready: the first look at istiod, the api-proxy and the relay is not over\n";
+    let text = "not ready: the first collection of evidence from istiod, the api-proxy and the relay is not over\n";
     assert_eq!(response.body(), text);
     let ready = |published: &Published| ask(published, Method::GET, "/readyz", &[]).status();
     assert_eq!(ready(&starting), StatusCode::SERVICE_UNAVAILABLE);
@@ -119,6 +119,7 @@ fn before_the_first_look_the_private_document_is_503_and_no_probe_calls_it_ready
     // who may not read is told nothing of it
     assert_eq!(private_as(&starting, WEST_KEY, STRANGER, None).status(), StatusCode::UNAUTHORIZED);
     // what is old is no reason to restart a pod
-    let old = Look { max_age: Duration::ZERO, ..Look::at(Instant::now(), evidence(), relations()) };
-    assert_eq!(ready(&Published { evidence: Gathered::Look(Arc::new(old)), ..published() }), StatusCode::OK);
+    let old =
+        CollectedEvidence { max_age: Duration::ZERO, ..CollectedEvidence::at(Instant::now(), evidence(), relations()) };
+    assert_eq!(ready(&Published { evidence: Gathered::Collected(Arc::new(old)), ..published() }), StatusCode::OK);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
-use isthmus::roles::exporter::{Gathered, Look, Moment, respond};
+use isthmus::roles::exporter::{CollectedEvidence, Gathered, Moment, respond};
 use isthmus::types::time::Timestamp;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reading, Reported};
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ async fn first_answers(number: usize, istiod_ip: &str) -> (Evidence, PublicDocum
         }
         sleep(milliseconds(1)).await;
     }
-    assert!(early > 0, "{number}: it was asked before its first look was over");
+    assert!(early > 0, "{number}: it was asked before its first collection was over");
     world.until("ready", |world| world.health.is_ready()).await;
     assert_eq!(world.get(PRIVATE, Some(bearer(2, "ci", OWN))).await.status(), 200);
     (evidence.unwrap(), public.unwrap())
@@ -137,7 +137,7 @@ async fn what_cannot_be_read_when_it_begins_is_unknown_by_name() {
     world.kube.refuse("isthmus-mesh");
     world.kube.refuse("isthmus-relay");
     world.begin().await;
-    world.until("the first look", |world| answer(world, "/readyz").0 == StatusCode::OK).await;
+    world.until("the first collection", |world| answer(world, "/readyz").0 == StatusCode::OK).await;
     let (status, body) = answer(&world, &format!("/metadata/{PRIVATE}"));
     assert_eq!(status, StatusCode::OK);
     let evidence = serde_json::from_slice::<Value>(&body).unwrap()["evidence"].take();
@@ -191,10 +191,10 @@ async fn while_the_apiserver_is_away_evidence_grows_old_and_the_documents_stay()
     world.until("evidence again", |world| fields(&evidence(world).unwrap()) == [true; 4]).await;
 }
 
-/// The newest look.
-fn look(world: &World) -> Option<Arc<Look>> {
+/// The newest collection.
+fn look(world: &World) -> Option<Arc<CollectedEvidence>> {
     match &world.published().evidence {
-        Gathered::Look(look) => Some(look.clone()),
+        Gathered::Collected(look) => Some(look.clone()),
         Gathered::NotYet | Gathered::Nothing => None,
     }
 }
@@ -236,11 +236,12 @@ async fn a_look_that_began_before_a_change_does_not_claim_the_newer_serial() {
         .await;
     assert_eq!(look(&world), None);
     open.send_replace(true);
-    world.until("the first look", |world| look(world).is_some()).await;
+    world.until("the first collection", |world| look(world).is_some()).await;
     let first = look(&world).unwrap();
     assert_eq!(first.evidence.serial, Reported::Seen(7));
     assert_eq!(first.evidence.reads.seen().map(Vec::len), Some(1));
-    let names = |look: &Look| look.relations.values().map(|one| one.cluster_id.to_string()).collect::<Vec<_>>();
+    let names =
+        |look: &CollectedEvidence| look.relations.values().map(|one| one.cluster_id.to_string()).collect::<Vec<_>>();
     assert_eq!(
         names(&first),
         ["west"],

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use isthmus::cluster::unread::Unread;
 use isthmus::roles::exporter::reasons::DocumentError;
-use isthmus::roles::exporter::{Audit, Gathered, Look, Moment, Published, Relation, respond};
+use isthmus::roles::exporter::{Audit, CollectedEvidence, Gathered, Moment, Published, Relation, respond};
 use isthmus::types::key::{KeyId, PrivateKey};
 use isthmus::types::name::{ClusterUuid, Digest};
 use isthmus::types::time::Timestamp;
@@ -101,7 +101,7 @@ fn relations() -> BTreeMap<ClusterUuid, Relation> {
 }
 
 fn shows(evidence: Evidence, relations: BTreeMap<ClusterUuid, Relation>) -> Gathered {
-    Gathered::Look(Arc::new(Look::at(Instant::now(), evidence, relations)))
+    Gathered::Collected(Arc::new(CollectedEvidence::at(Instant::now(), evidence, relations)))
 }
 
 fn published() -> Published {

@@ -267,7 +267,7 @@ async fn a_missing_or_broken_input_is_never_200(
             .until("everything was read", |world| {
                 let words = format!("{:?}", world.health.failing());
                 !words.contains("not read yet")
-                    && !words.contains("first look")
+                    && !words.contains("first collection")
                     && !words.contains("nothing is known")
                     && !world.health.is_ready()
             })
@@ -392,7 +392,7 @@ pub(super) fn address(last: u8) -> String {
 
 pub(super) fn seen(world: &World) -> Option<Evidence> {
     match &world.published().evidence {
-        Gathered::Look(look) => Some(look.evidence.clone()),
+        Gathered::Collected(look) => Some(look.evidence.clone()),
         Gathered::NotYet | Gathered::Nothing => None,
     }
 }

@@ -15,7 +15,7 @@ use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
 use crate::onboarding::draft::{Draft, Options, draft, quoted};
 use crate::onboarding::kubeconfig::Contexts;
-use crate::onboarding::survey::{Adoption, Looked, Named, Stranger, Survey, Unreachable, Way, adoptions, name_all};
+use crate::onboarding::survey::{Adoption, Named, Stranger, Survey, Surveyed, Unreachable, Way, adoptions, name_all};
 use crate::pipeline::Stop;
 use crate::report::format::Output;
 use crate::report::text::Printer;
@@ -28,7 +28,7 @@ use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::parse;
 use crate::types::object::{ADOPT_ANNOTATION, Object};
 
-/// Clusters that are looked into at a time: so many that those that do not answer hold up no other.
+/// Clusters that are surveyed at a time: so many that those that do not answer hold up no other.
 const AT_ONCE: usize = 512;
 /// What git is to leave alone, and how it treats what the engine writes.
 const GIT_FILES: [(&str, &str); 2] = [
@@ -45,7 +45,7 @@ const GIT_FILES: [(&str, &str); 2] = [
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are looked into.
+    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are surveyed.
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Vec<String>,
     /// The kubeconfig; without it, $KUBECONFIG or ~/.kube/config.
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
     let guard = checkout.lock()?;
     in_the_way(&checkout, init)?;
     let contexts = Contexts::read(init.kubeconfig.as_deref()).map_err(InitError::Kubeconfig)?;
-    let seen = look(&contexts, &chosen(&contexts, init)?, printer)?;
+    let seen = survey(&contexts, &chosen(&contexts, init)?, printer)?;
     let (secrets, strangers) = adoptions(&seen.clusters);
     let options = Options {
         mesh: init.mesh.clone(),
@@ -119,7 +119,7 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
         }
     }
     for (context, reason) in &seen.unreachable {
-        printer.error(&format!("cannot look into the cluster of context `{}`: {reason}", context.escape_debug()));
+        printer.error(&format!("cannot survey the cluster of context `{}`: {reason}", context.escape_debug()));
     }
     if !written {
         printer.error("no context leads to a cluster with Istio; nothing was written");
@@ -163,30 +163,30 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, InitError> {
 }
 
 /// Looks through all contexts at once.
-fn look(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, CommandError> {
+fn survey(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, CommandError> {
     let now = crate::session::clock::now();
-    let progress = printer.progress("looking into clusters", names.len());
+    let progress = printer.progress("surveying into clusters", names.len());
     let runtime = facts::runtime()?;
-    let looking = futures_util::stream::iter(names.iter().map(|name| {
+    let surveying = futures_util::stream::iter(names.iter().map(|name| {
         let progress = &progress;
         async move {
-            let looked = Box::pin(contexts.look(name, now)).await;
+            let surveyed = Box::pin(contexts.survey(name, now)).await;
             progress.step();
-            (name.clone(), looked)
+            (name.clone(), surveyed)
         }
     }));
-    let mut looked: BTreeMap<String, Looked> = runtime.block_on(looking.buffer_unordered(AT_ONCE).collect());
+    let mut surveyed: BTreeMap<String, Surveyed> = runtime.block_on(surveying.buffer_unordered(AT_ONCE).collect());
     // a name that is still looked up is not waited for
     runtime.shutdown_background();
     let (mut surveys, mut without, mut remote, mut unreachable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in names {
-        match looked.remove(name) {
-            Some(Looked::Istio(survey)) => surveys.push(*survey),
-            Some(Looked::NoIstio) => without.push(name.clone()),
-            Some(Looked::Remote { namespace, control_planes }) => {
+        match surveyed.remove(name) {
+            Some(Surveyed::Istio(survey)) => surveys.push(*survey),
+            Some(Surveyed::NoIstio) => without.push(name.clone()),
+            Some(Surveyed::Remote { namespace, control_planes }) => {
                 remote.push((name.clone(), namespace, control_planes));
             }
-            Some(Looked::Unreachable(reason)) => unreachable.push((name.clone(), reason)),
+            Some(Surveyed::Unreachable(reason)) => unreachable.push((name.clone(), reason)),
             None => {}
         }
     }
@@ -254,7 +254,7 @@ fn hidden(entry: &Hidden) -> String {
     let Hidden { kind, name, path, by } = entry;
     let name = name.escape_debug();
     let what = match kind {
-        Kind::Context => "its cluster was not looked into",
+        Kind::Context => "its cluster was not surveyed into",
         Kind::Cluster => "contexts of the former lead to the cluster of the latter",
         Kind::User => "contexts of the former log in as the user of the latter",
     };

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 pub use self::breach::{Breach, BreachKind, Need, Record, Unseen, Used};
 use self::folder::{Folder, Secret, live, text};
-pub use self::step::{Look, Seen, step};
+pub use self::step::{Published, Seen, step};
 pub(crate) use self::step::{seen, withhold};
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, peer_of_secret, secret_file, values_file};
 use crate::model::link::Link;

@@ -15,7 +15,7 @@ use crate::wire::metadata::{Evidence, IstioFacts, Reported, RouteState};
 
 /// What a cluster showed in this run.
 #[derive(Debug, Clone)]
-pub struct Look<'e> {
+pub struct Published<'e> {
     /// The UUID of who showed it.
     pub uuid: &'e ClusterUuid,
     /// Its private document's evidence; `None`: the document was read and has none.
@@ -23,7 +23,7 @@ pub struct Look<'e> {
 }
 
 /// What was seen in a run, by cluster; one whose private document was not read is not in it.
-pub type Seen<'e> = BTreeMap<&'e ClusterName, Look<'e>>;
+pub type Seen<'e> = BTreeMap<&'e ClusterName, Published<'e>>;
 
 /// What of the step from one lock to the next breaks the law.
 pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &Seen<'_>, now: Timestamp) -> Vec<Breach> {
@@ -129,8 +129,8 @@ impl<'a> Step<'a> {
         let p_trusts = self.trusts(peer, other, (reader, own));
         let is_own_network = own_record.network == record.network || record.spec.flat_network;
         let answers = [
-            (Unseen::Evidence, reader, self.looks(reader)),
-            (Unseen::Evidence, peer, self.looks(peer)),
+            (Unseen::Evidence, reader, self.is_published(reader)),
+            (Unseen::Evidence, peer, self.is_published(peer)),
             (Unseen::Trusts, reader, c_trusts),
             (Unseen::Networks, reader, is_own_network || self.knows_network(reader, record)),
             (Unseen::Routes, reader, self.reaches(reader, record)),
@@ -149,19 +149,19 @@ impl<'a> Step<'a> {
     }
 
     /// Its private document was read, and shows something unless nothing will come.
-    fn looks(&self, cluster: &Cluster) -> bool {
-        let Some(look) = self.look(cluster) else { return false };
-        shows_nothing(cluster) || look.evidence.is_some()
+    fn is_published(&self, cluster: &Cluster) -> bool {
+        let Some(published) = self.published(cluster) else { return false };
+        shows_nothing(cluster) || published.evidence.is_some()
     }
 
     /// What a cluster showed, if it is the one that the new lock knows.
-    fn look(&self, cluster: &Cluster) -> Option<&Look<'_>> {
-        self.look_of(self.after, cluster)
+    fn published(&self, cluster: &Cluster) -> Option<&Published<'_>> {
+        self.published_of(self.after, cluster)
     }
 
-    fn look_of(&self, lock: &Lock, cluster: &Cluster) -> Option<&Look<'_>> {
+    fn published_of(&self, lock: &Lock, cluster: &Cluster) -> Option<&Published<'_>> {
         let known = &lock.clusters.get(&cluster.name)?.public.cluster_uuid;
-        self.seen.get(&cluster.name).filter(|look| look.uuid == known)
+        self.seen.get(&cluster.name).filter(|published| published.uuid == known)
     }
 
     fn sight<'e, T>(
@@ -170,7 +170,7 @@ impl<'a> Step<'a> {
         field: EvidenceField,
         of: impl FnOnce(&'e Evidence) -> &'e Reported<T>,
     ) -> Sight<'e, T> {
-        match self.look(cluster).map(|look| look.evidence.map(of)) {
+        match self.published(cluster).map(|published| published.evidence.map(of)) {
             Some(Some(Reported::Seen(value))) => Sight::Seen(value),
             Some(Some(Reported::Unknown(_))) if !cluster.evidence.requires(field) => Sight::NotToCome,
             Some(None) if shows_nothing(cluster) => Sight::NotToCome,
@@ -233,7 +233,8 @@ impl<'a> Step<'a> {
 
     fn hides_nothing(&self, cluster: &Cluster) -> bool {
         let is_merged = cluster.istio.config == MeshConfigTarget::SharedMeshConfig;
-        let standard = self.look(cluster).and_then(|look| look.evidence).map(|evidence| &evidence.mesh_config);
+        let standard =
+            self.published(cluster).and_then(|published| published.evidence).map(|evidence| &evidence.mesh_config);
         !(is_merged && matches!(standard, Some(Reported::Seen(standard)) if standard.ca_certificates))
     }
 
@@ -255,10 +256,12 @@ impl<'a> Step<'a> {
         let Some(id) = self.id_of(&link.peer) else { return false };
         let field = if used == Used::Secret { EvidenceField::Reads } else { EvidenceField::Routes };
         let is_required = reader.evidence.requires(field);
-        let Some(look) = self.look_of(self.before, reader) else {
+        let Some(published) = self.published_of(self.before, reader) else {
             return !is_required && self.is_settled(reader, before);
         };
-        let Some(evidence) = look.evidence else { return shows_nothing(reader) && self.is_settled(reader, before) };
+        let Some(evidence) = published.evidence else {
+            return shows_nothing(reader) && self.is_settled(reader, before);
+        };
         let is_unused = match used {
             Used::Secret => absent(&evidence.reads, |read| read.cluster_id == id),
             Used::Route => absent(&evidence.routes, |route| route.cluster_id == id),
@@ -332,14 +335,14 @@ impl<'a> Step<'a> {
 
 /// What was seen in a run. A folder of files shows nothing.
 pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> Seen<'e> {
-    let look = |(name, observation): (&'e ClusterName, &'e Observation)| {
+    let published = |(name, observation): (&'e ClusterName, &'e Observation)| {
         let cluster = mesh.clusters.get(name)?;
         let (Ok(public), Private::Read(private)) = (&observation.public, &observation.private) else { return None };
         let is_file = matches!(cluster.endpoint, Endpoint::File(_));
         let evidence = private.evidence.as_ref().filter(|_| !is_file);
-        Some((name, Look { uuid: &public.cluster_uuid, evidence }))
+        Some((name, Published { uuid: &public.cluster_uuid, evidence }))
     };
-    observed.clusters.iter().filter_map(look).collect()
+    observed.clusters.iter().filter_map(published).collect()
 }
 
 /// A cluster that shows nothing, as its spec says.

@@ -1,4 +1,4 @@
-//! Evidence as it was gathered: what one look at the cluster found, and when each field of it was last known to hold. A field
+//! Evidence as it was gathered: what one collection of evidence found, and when each field of it was last known to hold. A field
 //! that is too old is unknown. Its age is judged when a request is answered, so that a loop that hangs cannot keep it alive.
 
 use std::collections::BTreeMap;
@@ -16,18 +16,18 @@ pub const MAX_AGE: Duration = Duration::from_mins(2);
 /// Evidence, as far as it was gathered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gathered {
-    /// The first look is not over. The private document waits for it.
+    /// The first collection is not over. The private document waits for it.
     NotYet,
     /// This exporter shows no evidence, as other implementations do.
     Nothing,
-    /// The newest look.
-    Look(Arc<Look>),
+    /// The newest collection.
+    Collected(Arc<CollectedEvidence>),
 }
 
-/// What one look found. Everything in it belongs together: the serial is that of the `peers.json` that was live when the look
+/// What one collection found. Everything in it belongs together: the serial is that of the `peers.json` that was live when the collection
 /// began, and the relations are those that held then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct CollectedEvidence {
     /// What was seen.
     pub evidence: Evidence,
     /// How it names each peer, as ConfigMap `isthmus-routes` and the mesh configuration told.
@@ -64,9 +64,9 @@ impl Confirmed {
     }
 }
 
-/// When each field of a look was last known to hold.
+/// When each field of a collection was last known to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named as the fields of Evidence and Look")]
+#[allow(missing_docs, reason = "named as the fields of Evidence and CollectedEvidence")]
 pub struct FieldTimes {
     pub trusts: Confirmed,
     pub networks: Confirmed,
@@ -96,8 +96,8 @@ impl FieldTimes {
     }
 }
 
-impl Look {
-    /// A look in which everything was confirmed at one time.
+impl CollectedEvidence {
+    /// A collection in which everything was confirmed at one time.
     pub fn at(at: Instant, evidence: Evidence, relations: BTreeMap<ClusterUuid, Relation>) -> Self {
         let confirmed = FieldTimes::all(Confirmed { at, what: "the cluster" });
         Self { evidence, relations, confirmed, max_age: MAX_AGE }

@@ -1,19 +1,19 @@
 //! The metadata-exporter: what a cluster says of itself, and who may hear it.
 //!
 //! Sources are watched ([`crate::cluster::watched`]); [`documents`] composes what is published of them, [`evidence`] folds what
-//! pods say; [`Look`] keeps that with the times at which it held; [`respond`] answers from all of it, without IO.
+//! pods say; [`CollectedEvidence`] keeps that with the times at which it held; [`respond`] answers from all of it, without IO.
 
+mod collect;
 pub mod documents;
 pub mod evidence;
 mod gathered;
-mod look;
 mod options;
 mod published;
 pub mod reasons;
 mod run;
 mod sources;
 
-pub use crate::roles::exporter::gathered::{Confirmed, FieldTimes, Gathered, Look, MAX_AGE, Relation};
+pub use crate::roles::exporter::gathered::{CollectedEvidence, Confirmed, FieldTimes, Gathered, MAX_AGE, Relation};
 pub use crate::roles::exporter::options::ExporterOptions;
 pub use crate::roles::exporter::published::{Audit, Exporter, Moment, Published, respond};
 pub use crate::roles::exporter::run::{start, start_with_max_age};

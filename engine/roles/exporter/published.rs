@@ -7,7 +7,7 @@
 //! | `<prefix>/private/multicluster.json` | the private document, with a token |
 //! | `/healthz`, `/readyz` | for probes |
 //!
-//! What is not known yet is 503 with Retry-After: a document that lacks a piece, and the private one until the first look at
+//! What is not known yet is 503 with Retry-After: a document that lacks a piece, and the private one until the first collection from
 //! everything that evidence rests on is over. A refused token is one uniform 401, whatever is wrong with it; the reason
 //! is in the response's [`Audit`] alone.
 //!
@@ -32,7 +32,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::roles::exporter::gathered::{Gathered, Look};
+use crate::roles::exporter::gathered::{CollectedEvidence, Gathered};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Body, Handler, whole};
@@ -208,7 +208,9 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
         (Err(reason), _) => incomplete(reason),
         (Ok(_), Gathered::NotYet) => incomplete(DocumentError::FirstLook),
         (Ok(document), Gathered::Nothing) => with(document, None),
-        (Ok(document), Gathered::Look(look)) => with(document, Some(visible(look, &reader, now.instant))),
+        (Ok(document), Gathered::Collected(collected)) => {
+            with(document, Some(visible(collected, &reader, now.instant)))
+        }
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.extensions_mut().insert(audit);
@@ -256,10 +258,10 @@ fn admit<'a>(
 }
 
 /// The part of the evidence that a reader may see.
-fn visible(look: &Look, reader: &Reader<'_>, now: Instant) -> Evidence {
-    let evidence = look.evidence_at(now);
+fn visible(collected: &CollectedEvidence, reader: &Reader<'_>, now: Instant) -> Evidence {
+    let evidence = collected.evidence_at(now);
     let Reader::Peers(readers) = reader else { return evidence };
-    let related = look.relations_at(now).and_then(|relations| {
+    let related = collected.relations_at(now).and_then(|relations| {
         let related = readers.iter().map(|peer| relations.get(&peer.cluster_uuid)).collect::<Option<Vec<_>>>();
         related.ok_or(EvidenceError::ReaderNotKnown)
     });

@@ -17,9 +17,9 @@ use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Objects, Place, Source, Watched, each};
 use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways, network_of};
 use crate::istio::objects::WirePod;
+use crate::roles::exporter::collect::{Begun, ISTIO_TOKEN, collect_evidence};
 use crate::roles::exporter::documents::{Facts, compose};
 use crate::roles::exporter::gathered::{Gathered, MAX_AGE};
-use crate::roles::exporter::look::{Begun, ISTIO_TOKEN, look};
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{Answered, Exporter, Published};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
@@ -283,7 +283,7 @@ async fn ask_for_evidence(
             }
             continue;
         };
-        let found = look(&current, &token, max_age).await;
+        let found = collect_evidence(&current, &token, max_age).await;
         let is_new = before.as_ref().is_none_or(|(_, old)| *old != found.evidence);
         if is_new || before.as_ref().is_none_or(|(old, _)| differ(old, &current.facts)) {
             lively = Instant::now() + LIVELY;
@@ -292,7 +292,7 @@ async fn ask_for_evidence(
             tracing::debug!("evidence has changed");
         }
         before = Some((current.facts, found.evidence.clone()));
-        exporter.change(|current| current.evidence = Gathered::Look(Arc::new(found)));
+        exporter.change(|current| current.evidence = Gathered::Collected(Arc::new(found)));
         health.holds(LOOKED);
         let wait = if Instant::now() < lively { ASK.0 } else { ASK.1.min(max_age / 8) }.saturating_sub(ASK.0 / 4);
         // a change is asked about at once, but not more often than once in a while

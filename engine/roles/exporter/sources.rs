@@ -13,7 +13,7 @@ use crate::istio::gateways::{GatewayService, NETWORK_LABEL, WireNode, WireServic
 use crate::istio::installed::{ISTIOD, ROOT_CA};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
 use crate::istio::objects::{Istiod, PodFacts, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
-use crate::roles::exporter::look::SourceTimes;
+use crate::roles::exporter::collect::SourceTimes;
 use crate::roles::role::Role;
 use crate::wire::identity::IDENTITY;
 use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};

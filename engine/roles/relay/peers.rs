@@ -76,7 +76,7 @@ impl Counts {
             registry.register(ROUTE_UP, up, counts.route_up.clone());
             registry.register("isthmus_relay_requests", "Requests by peer and answer", counts.requests.clone());
             registry.register("isthmus_relay_watches", "Watches that are open", counts.watches.clone());
-            let age = "Age of the token in use, at the last look at the peer";
+            let age = "Age of the token in use, at the last probe of the peer";
             registry.register("isthmus_relay_token_age_seconds", age, counts.token_age.clone());
         });
         counts

@@ -18,9 +18,9 @@ use crate::wire::routes::Route;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at a peer that answers.
+/// Between two probes of a peer that answers.
 const WHILE_UP: Duration = Duration::from_secs(30);
-/// Between two looks at one that does not.
+/// Between two probes of one that does not.
 const WHILE_DOWN: Duration = Duration::from_secs(5);
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -29,7 +29,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stopping) {
     loop {
         let outcome = tokio::select! {
-            outcome = look(&peers, &peer) => outcome,
+            outcome = probe(&peers, &peer) => outcome,
             () = peer.gone() => return,
             () = stopping.requested() => return,
         };
@@ -53,7 +53,7 @@ pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stoppin
     }
 }
 
-async fn look(peers: &Peers, peer: &Peer) -> Result<(), Unreached> {
+async fn probe(peers: &Peers, peer: &Peer) -> Result<(), Unreached> {
     let upstream = peer.upstream.as_ref().map_err(Clone::clone)?;
     let authorization = peers.authorization(peer).map_err(|_| Unreached::NoKey)?;
     let request = Request::get("/api")

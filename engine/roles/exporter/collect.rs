@@ -29,7 +29,7 @@ use crate::roles::exporter::documents::{
 };
 use crate::roles::exporter::evidence;
 use crate::roles::exporter::evidence::shown;
-use crate::roles::exporter::gathered::{Confirmed, FieldTimes, Look};
+use crate::roles::exporter::gathered::{CollectedEvidence, Confirmed, FieldTimes};
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use crate::types::name::Digest;
 use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Reported};
@@ -51,7 +51,7 @@ const PROXIES: &str = "list of the api-proxy's pods";
 const RELAYS: &str = "list of the relay's pods";
 const COUNTED: &str = "count of proxies that await a restart";
 
-/// What a look begins with, all of one moment before it.
+/// What a collection begins with, all of one moment before it.
 #[derive(Debug, Clone)]
 pub(super) struct Begun {
     /// Objects of the cluster.
@@ -68,7 +68,7 @@ pub(super) struct Begun {
     pub(super) confirmed: SourceTimes,
 }
 
-/// When the apiserver last confirmed what a look rests on; `None`: never.
+/// When the apiserver last confirmed what a collection rests on; `None`: never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SourceTimes {
     pub(super) roots: Option<Instant>,
@@ -86,7 +86,7 @@ pub(super) struct SourceTimes {
 }
 
 impl Begun {
-    /// Whether everything that a look rests on was read, or could not be.
+    /// Whether everything that a collection rests on was read, or could not be.
     pub(super) fn is_complete(&self) -> bool {
         self.facts.not_yet().is_none()
             && self.proxies != Source::NotYet
@@ -94,7 +94,7 @@ impl Begun {
             && self.lacking != Err(EvidenceError::NotCounted)
     }
 
-    /// When each field was last known to hold, of a look that began at this time.
+    /// When each field was last known to hold, of a collection that began at this time.
     fn field_times(&self, begun: Instant) -> FieldTimes {
         let times = &self.confirmed;
         let asked = |what| Confirmed { at: begun, what };
@@ -194,8 +194,8 @@ async fn ask<T, E: Into<AskError>, F: Future<Output = Result<Bytes, AskError>>>(
     answers
 }
 
-/// Looks at everything once. All of what is found is of one look: nothing that changes meanwhile, the serial above all, is in it.
-pub(super) async fn look(begun: &Begun, istio_token: &Path, max_age: Duration) -> Look {
+/// Collects everything once. All of what is found is of one collection: nothing that changes meanwhile, the serial above all, is in it.
+pub(super) async fn collect_evidence(begun: &Begun, istio_token: &Path, max_age: Duration) -> CollectedEvidence {
     let (facts, at) = (&begun.facts, Instant::now());
     let own = match &begun.own {
         Ok(pem) => evidence::own_roots(pem).map_err(EvidenceError::Roots),
@@ -214,7 +214,7 @@ pub(super) async fn look(begun: &Begun, istio_token: &Path, max_age: Duration) -
     );
     let (mesh_config, serial) = (shown(mesh_config), shown(serial));
     let evidence = Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config, serial };
-    Look { evidence, relations: relations(facts), confirmed: begun.field_times(at), max_age }
+    CollectedEvidence { evidence, relations: relations(facts), confirmed: begun.field_times(at), max_age }
 }
 
 type OfIstiods = (Reported<BTreeSet<Digest>>, Reported<Vec<LiveNetwork>>, Reported<Vec<Read>>);
