@@ -296,8 +296,8 @@ proptest! {
             _ => Verb::Get,
         };
         prop_assert_eq!(request.verb, verb);
-        let made_of = Resource { group, version, namespace, resource, name, subresource };
-        prop_assert_eq!(request.resource(), Some(&made_of));
+        let inputs_digest = Resource { group, version, namespace, resource, name, subresource };
+        prop_assert_eq!(request.resource(), Some(&inputs_digest));
         // and any byte that has a second spelling, anywhere, makes it none
         for at in 0..path.len() {
             for other in ["/", "%2f", "%2e", "%00", "%25", ";", "\\", "#", "\u{e9}", "\0"] {

@@ -135,12 +135,12 @@ impl Fetcher {
     /// for any outward address.
     pub fn peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<Peer, Failure> {
         let Some(kept) = &self.kept else { return self.new_peer(endpoint, ca, allow) };
-        let made_of = Digest::of(format!("{endpoint}\n{allow:?}\n{}", ca.unwrap_or_default()).as_bytes());
-        if let Some(peer) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&made_of) {
+        let inputs_digest = Digest::of(format!("{endpoint}\n{allow:?}\n{}", ca.unwrap_or_default()).as_bytes());
+        if let Some(peer) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&inputs_digest) {
             return Ok(peer.clone());
         }
         let peer = self.new_peer(endpoint, ca, allow)?;
-        kept.lock().unwrap_or_else(PoisonError::into_inner).insert(made_of, peer.clone());
+        kept.lock().unwrap_or_else(PoisonError::into_inner).insert(inputs_digest, peer.clone());
         Ok(peer)
     }
 

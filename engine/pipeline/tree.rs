@@ -28,12 +28,12 @@ pub enum File {
         /// The SHA-256 of its bytes.
         digest: Digest,
         /// The [inputs](crate::pipeline::render::RenderedObject::inputs) that give these bytes, if they are known.
-        made_of: Option<Digest>,
+        inputs_digest: Option<Digest>,
     },
     /// It is no file: it is what another revision renders. Its bytes are made when they are asked for.
     Made {
         /// The [inputs](crate::pipeline::render::RenderedObject::inputs) that give them.
-        made_of: Digest,
+        inputs_digest: Digest,
     },
 }
 
@@ -62,7 +62,7 @@ pub trait Tree: Sync {
     }
 
     /// Told of a file of a cluster's folder that is ours, and of the inputs that its bytes are made of.
-    fn note_ours(&self, _cluster: &str, _name: &str, _made_of: &dyn Fn() -> Option<Digest>) {}
+    fn mark_owned(&self, _cluster: &str, _name: &str, _made_of: &dyn Fn() -> Option<Digest>) {}
 
     /// Whether these files of the lock are known to be as we write them; `false` where nothing is remembered.
     fn is_lock_ours(&self, _files: &BTreeMap<String, Vec<u8>>) -> bool {

@@ -305,7 +305,7 @@ impl Tree for Rendered {
         let mut files: BTreeMap<String, File> = files.map(|(name, bytes)| (name, File::Read(bytes))).collect();
         for object in self.clusters.get(cluster).iter().flat_map(|cluster| &cluster.objects) {
             let file = match object.inputs() {
-                Some(made_of) => Some(File::Made { made_of }),
+                Some(inputs_digest) => Some(File::Made { inputs_digest }),
                 None => object.to_yaml().ok().map(|text| File::Read(text.into_owned().into_bytes())),
             };
             files.extend(file.map(|file| (object.id().file_name(), file)));

@@ -46,7 +46,7 @@ type Folder = HashMap<u64, Remembered>;
 struct Remembered {
     digest: Digest,
     /// The inputs that its bytes are made of, if they are known.
-    made_of: Option<Digest>,
+    inputs_digest: Option<Digest>,
     /// A hash of its stamp, if that counts.
     stamp: Option<u64>,
     is_ours: bool,
@@ -79,16 +79,16 @@ impl Fingerprints {
         for (path, found) in found {
             let known = before.get(&key(&path)).copied();
             let (remembered, file) = match (found.bytes, known) {
-                (None, Some(known)) => (known, File::Kept { digest: known.digest, made_of: known.made_of }),
+                (None, Some(known)) => (known, File::Kept { digest: known.digest, inputs_digest: known.inputs_digest }),
                 (bytes, known) => {
                     let bytes = bytes.unwrap_or_default();
                     let digest = Digest::of(&bytes);
                     let same = known.filter(|known| known.is_ours && known.digest == digest);
-                    let made_of = same.and_then(|known| known.made_of);
+                    let inputs_digest = same.and_then(|known| known.inputs_digest);
                     let counts = now.is_some_and(|now| found.stamp.is_settled_at(now));
                     let stamp = counts.then(|| self.hasher.hash_one(found.stamp));
-                    let file = if same.is_some() { File::Kept { digest, made_of } } else { File::Read(bytes) };
-                    (Remembered { digest, made_of, stamp, is_ours: same.is_some() }, file)
+                    let file = if same.is_some() { File::Kept { digest, inputs_digest } } else { File::Read(bytes) };
+                    (Remembered { digest, inputs_digest, stamp, is_ours: same.is_some() }, file)
                 }
             };
             after.insert(key(&path), remembered);
@@ -99,11 +99,11 @@ impl Fingerprints {
     }
 
     /// A file is ours, and its bytes are made of these inputs.
-    pub fn note_ours(&self, cluster: &str, name: &str, made_of: Option<Digest>) {
+    pub fn mark_owned(&self, cluster: &str, name: &str, inputs_digest: Option<Digest>) {
         let key = self.hasher.hash_one(Some(name));
         if let Some(known) = self.clusters().folders.get_mut(cluster).and_then(|folder| folder.get_mut(&key)) {
             known.is_ours = true;
-            known.made_of = made_of;
+            known.inputs_digest = inputs_digest;
         }
     }
 
@@ -115,7 +115,7 @@ impl Fingerprints {
         else {
             return;
         };
-        let remembered = Remembered { digest: Digest::of(bytes), made_of: None, stamp: None, is_ours: true };
+        let remembered = Remembered { digest: Digest::of(bytes), inputs_digest: None, stamp: None, is_ours: true };
         let key = self.hasher.hash_one(name);
         self.clusters().folders.entry(cluster.to_owned()).or_default().insert(key, remembered);
     }
@@ -198,7 +198,7 @@ mod tests {
                         }
                         Change::Foreign(file, text) => fs::write(folder.join(name(file)), [text]).unwrap(),
                         Change::Delete(file) => drop(fs::remove_file(folder.join(name(file)))),
-                        Change::Noted(file) => kept.note_ours("east", &name(file), None),
+                        Change::Noted(file) => kept.mark_owned("east", &name(file), None),
                     }
                 }
                 let read = checkout.cluster_files("east").unwrap();
@@ -224,13 +224,13 @@ mod tests {
         let checkout = Checkout::open(dir.path()).unwrap();
         let kept = Fingerprints::default();
         kept.belongs_to(&mesh());
-        let made_of = Some(Digest::of(b"inputs"));
+        let inputs_digest = Some(Digest::of(b"inputs"));
         let look = || kept.files(&checkout, "east").unwrap().remove("a.yaml").unwrap();
         let counts = || kept.clusters().folders["east"].values().all(|known| known.stamp.is_some());
         assert_eq!(look(), File::Read(b"one".to_vec()));
-        kept.note_ours("east", "a.yaml", made_of);
+        kept.mark_owned("east", "a.yaml", inputs_digest);
         assert!(!counts(), "it may change within this tick and keep its stamp");
-        let same = File::Kept { digest: Digest::of(b"one"), made_of };
+        let same = File::Kept { digest: Digest::of(b"one"), inputs_digest };
         assert_eq!(look(), same, "its bytes are the same");
         std::thread::sleep(Duration::from_millis(2_100));
         assert_eq!(look(), same);
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(look(), File::Read(b"two".to_vec()));
         fs::write(&path, "one").unwrap();
         assert_eq!(look(), File::Read(b"one".to_vec()), "whose it is has to be found out again");
-        kept.note_ours("east", "a.yaml", made_of);
+        kept.mark_owned("east", "a.yaml", inputs_digest);
         kept.belongs_to(&"south".parse().unwrap());
         assert_eq!(look(), File::Read(b"one".to_vec()), "another mesh's files are not ours");
     }

@@ -188,9 +188,9 @@ impl Tree for Session<'_> {
         }
     }
 
-    fn note_ours(&self, cluster: &str, name: &str, made_of: &dyn Fn() -> Option<Digest>) {
+    fn mark_owned(&self, cluster: &str, name: &str, inputs_digest: &dyn Fn() -> Option<Digest>) {
         if let Some(fingerprints) = &self.fingerprints {
-            fingerprints.note_ours(cluster, name, made_of());
+            fingerprints.mark_owned(cluster, name, inputs_digest());
         }
     }
 

@@ -49,9 +49,9 @@ pub fn compare(
     let fallback = StepId::of(StepKind::RenderComponents, cluster);
     for rendered in &rendered.objects {
         let name = rendered.id().file_name();
-        let note_same = || tree.note_ours(cluster.as_str(), &name, &|| rendered.inputs());
+        let note_same = || tree.mark_owned(cluster.as_str(), &name, &|| rendered.inputs());
         let made = match files.get(&name) {
-            Some(File::Made { made_of }) if rendered.inputs() != Some(*made_of) => {
+            Some(File::Made { inputs_digest }) if rendered.inputs() != Some(*inputs_digest) => {
                 tree.file(&format!("{folder}/{name}"))?.map(File::Read)
             }
             _ => None,
@@ -117,7 +117,7 @@ pub fn compare(
             }
         };
         if faults.is_empty() {
-            tree.note_ours(cluster.as_str(), KUSTOMIZATION, &|| None);
+            tree.mark_owned(cluster.as_str(), KUSTOMIZATION, &|| None);
         }
         changes.refused.extend(faults.into_iter().map(|fault| (fallback.clone(), fault)));
     }
@@ -176,7 +176,9 @@ fn compare_object(
     note_same: &dyn Fn(),
 ) -> Result<Found, YamlError> {
     match file {
-        Some(File::Kept { made_of: made_of @ Some(_), .. }) if *made_of == rendered.inputs() => return Ok(Found::Same),
+        Some(File::Kept { inputs_digest: inputs_digest @ Some(_), .. }) if *inputs_digest == rendered.inputs() => {
+            return Ok(Found::Same);
+        }
         Some(File::Made { .. }) => return Ok(Found::Same),
         Some(File::Kept { .. } | File::Read(_)) | None => {}
     }
