@@ -151,10 +151,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
             if error.use_stderr() {
-                printer.alarm(text.trim_end());
+                printer.warn(text.trim_end());
                 if is_json_wanted(&words) {
                     let failure = CommandError::from(UsageError::Arguments(error));
-                    printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
+                    printer.out(&format!("{}\n", failure.document(PLAN_VERSION)));
                 }
                 return ExitCode::from(Exit::Usage.code());
             }
@@ -195,10 +195,10 @@ fn report_failure(arguments: &Arguments, printer: &Printer, failure: &CommandErr
     failure.print(printer);
     // an empty stdout is what Argo CD's plugin promises of a failure
     if arguments.global.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
-        printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
+        printer.out(&format!("{}\n", failure.document(PLAN_VERSION)));
     }
     if arguments.global.output == Output::Markdown && failure.exit() != Exit::Usage {
-        printer.data(&findings_markdown(&failure.to_string(), &failure.findings().sorted()));
+        printer.out(&findings_markdown(&failure.to_string(), &failure.findings().sorted()));
     }
     failure.exit()
 }
@@ -230,20 +230,20 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
                 SchemaOf::Policy => crate::spec::policy_schema(),
                 SchemaOf::Plan => crate::report::plan_schema::plan_schema(),
             };
-            printer.data(&format!("{schema:#}\n"));
+            printer.out(&format!("{schema:#}\n"));
             Ok(Exit::Done)
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "engine", &mut text);
-            printer.data(&String::from_utf8_lossy(&text));
+            printer.out(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
         Command::Man => {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut text);
             rendered.map_err(UsageError::ManualPage)?;
-            printer.data(&String::from_utf8_lossy(&text));
+            printer.out(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
         Command::Serve { role } => serve::run(role, printer),

@@ -43,7 +43,7 @@ impl Printer {
     }
 
     /// Data, to stdout: byte by byte, but on a terminal nothing that steers it.
-    pub fn data(&self, text: &str) {
+    pub fn out(&self, text: &str) {
         let text = if std::io::stdout().is_terminal() { visible_lines(text) } else { Cow::Borrowed(text) };
         self.write(&mut std::io::stdout().lock(), &text);
     }
@@ -57,7 +57,7 @@ impl Printer {
     pub fn form(&self, form: Output, text: &str) {
         match form {
             Output::Text => self.show(text),
-            Output::Json | Output::Markdown => self.data(text),
+            Output::Json | Output::Markdown => self.out(text),
         }
     }
 
@@ -77,21 +77,21 @@ impl Printer {
     }
 
     /// Talk, to stderr, unless quiet.
-    pub fn talk(&self, text: &str) {
+    pub fn status(&self, text: &str) {
         if !self.quiet {
-            self.alarm(text);
+            self.warn(text);
         }
     }
 
     /// Talk that is also for the quiet.
-    pub fn alarm(&self, text: &str) {
+    pub fn warn(&self, text: &str) {
         let mut out = anstream::stderr().lock();
         let _written = writeln!(out, "{}", visible_but_styles(text));
     }
 
     /// An error in words.
     pub fn error(&self, text: &str) {
-        self.alarm(&Severity::Error.line(text));
+        self.warn(&Severity::Error.line(text));
     }
 
     /// All findings, and a line that counts them.
@@ -100,11 +100,11 @@ impl Printer {
         let shown = sorted.iter().filter(|finding| finding.severity != Severity::Warning || !self.quiet);
         let texts: Vec<String> = shown.map(|finding| finding.text()).collect();
         if !texts.is_empty() {
-            self.alarm(&texts.join("\n\n"));
+            self.warn(&texts.join("\n\n"));
         }
         let errors = sorted.iter().filter(|finding| finding.severity != Severity::Warning).count();
         if errors > 1 {
-            self.alarm(&format!("\n{errors} errors; nothing was changed"));
+            self.warn(&format!("\n{errors} errors; nothing was changed"));
         }
     }
 

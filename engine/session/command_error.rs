@@ -62,7 +62,7 @@ impl CommandError {
         }
         printer.error(&self.0.sentence);
         for cause in self.untold() {
-            printer.alarm(&format!("  caused by: {cause}"));
+            printer.warn(&format!("  caused by: {cause}"));
         }
     }
 

@@ -89,7 +89,7 @@ impl<'a> Watcher<'a> {
         let mut pages = Pages::new();
         if let Some(address) = watch.http {
             let bound = runtime.block_on(pages.serve(address))?;
-            printer.data(&format!("{bound}\n"));
+            printer.out(&format!("{bound}\n"));
         }
         let contacts = Contacts::new(dir, surroundings.sender().clone(), runtime.handle().clone());
         Ok(Self {
@@ -216,7 +216,7 @@ impl<'a> Watcher<'a> {
         self.live.hide(|| {
             failure.print(self.printer);
             if self.flags.output == Output::Json {
-                self.printer.data(&format!("{}\n", failure.document(PLAN_VERSION)));
+                self.printer.out(&format!("{}\n", failure.document(PLAN_VERSION)));
             }
         });
         self.reported = Some(words);
@@ -227,7 +227,7 @@ impl<'a> Watcher<'a> {
             match history.pull() {
                 Ok(words) => {
                     for words in words {
-                        self.live.hide(|| self.printer.talk(&words));
+                        self.live.hide(|| self.printer.status(&words));
                     }
                 }
                 Err(failure) => self.report_once(&failure),
@@ -288,9 +288,9 @@ impl<'a> Watcher<'a> {
         self.exit = error.exit();
         if first {
             self.live.hide(|| {
-                self.printer.talk(&sentence);
+                self.printer.status(&sentence);
                 if self.flags.output == Output::Json {
-                    self.printer.data(&format!("{}\n", error.document(PLAN_VERSION)));
+                    self.printer.out(&format!("{}\n", error.document(PLAN_VERSION)));
                 }
             });
             self.reported = Some(sentence);
@@ -379,7 +379,7 @@ impl<'a> Watcher<'a> {
     fn warn_once(&mut self, words: &str) {
         let digest = Digest::of(words.as_bytes());
         if self.pages.note(digest) {
-            self.live.hide(|| self.printer.talk(words));
+            self.live.hide(|| self.printer.status(words));
         }
     }
 
@@ -393,11 +393,11 @@ impl<'a> Watcher<'a> {
             Recorded::Done(words) => {
                 self.rejected = 0;
                 self.pages.count_commit();
-                self.live.hide(|| self.printer.talk(&words));
+                self.live.hide(|| self.printer.status(&words));
             }
             Recorded::Again(words) => {
                 self.rejected += 1;
-                self.live.hide(|| self.printer.talk(&words));
+                self.live.hide(|| self.printer.status(&words));
                 self.program = None;
                 self.surroundings.wrote(guard)?;
                 return Ok(false);
@@ -423,13 +423,13 @@ impl<'a> Watcher<'a> {
             format!("{time} {causes}: {} files written, {} deleted", written.written, written.deleted)
         };
         self.live.hide(|| {
-            self.printer.talk(&words);
+            self.printer.status(&words);
             if self.flags.output == Output::Json || written != Written::default() || !same {
                 let form = Form { output: self.flags.output, verbose: self.flags.verbose, brief: false };
                 self.printer.form(self.flags.output, &shown(&session.program, taken, session, replaced, form));
             }
             for warning in &plan.warnings {
-                self.printer.talk(&warning.text());
+                self.printer.status(&warning.text());
             }
         });
     }

@@ -151,7 +151,7 @@ fn one_run(
     };
     if apply.create_keys && engine_keys(&session.program.mesh, &session.program.lock).is_empty() {
         let id = keys::create(guard, &session.program.lock)?;
-        printer.talk(&format!(
+        printer.status(&format!(
             "made the engine's key `{id}`: private half in {}, public half in {}",
             ENGINE_KEY_PATH,
             Lock::MESH_PATH
@@ -178,13 +178,13 @@ fn write(
         planned: |program: &Program, run: &Run| {
             printer.form(arguments.output, &shown(program, run, session, &Replaced::new(), form));
             for warning in &run.plan.warnings {
-                printer.talk(&warning.text());
+                printer.status(&warning.text());
             }
         },
     };
     let run = take(session, request, mode, Until::Written(&mut sink), printer)?;
     if run.written != Written::default() {
-        printer.talk(&format!("Applied: {} files written, {} deleted.", run.written.written, run.written.deleted));
+        printer.status(&format!("Applied: {} files written, {} deleted.", run.written.written, run.written.deleted));
     }
     Ok((exit_of(&run.plan), run.plan.counts().waiting > 0, run.written))
 }

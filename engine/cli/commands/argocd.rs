@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Res
     match argocd {
         Argocd::Generate => generate(arguments, printer),
         Argocd::Parameters => {
-            printer.data(&format!("{}\n", parameters(arguments)));
+            printer.out(&format!("{}\n", parameters(arguments)));
             Ok(Exit::Done)
         }
     }
@@ -107,9 +107,9 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError>
         if !has_left(program, cluster) {
             return Err(ArgocdError::NothingRendered { cluster: name }.into());
         }
-        printer.talk(&format!("`{name}` has left the mesh; nothing of ours belongs into it"));
+        printer.status(&format!("`{name}` has left the mesh; nothing of ours belongs into it"));
     }
-    printer.data(&documents.join("---\n"));
+    printer.out(&documents.join("---\n"));
     Ok(Exit::Done)
 }
 

@@ -100,14 +100,14 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     let bundle = Bundle { mesh, cluster: name.clone(), created: session.now, public, private };
     let text = bundle.sign(id, key);
     match &export.out {
-        None => printer.data(&text),
+        None => printer.out(&text),
         Some(path) => write_new(path, &text)?,
     }
-    printer.talk(&format!(
+    printer.status(&format!(
         "signed by the engine's key `{id}`, {}\ntell the other side this fingerprint another way than the bundle goes; it is their `engine import --signer`",
         key.public().fingerprint()
     ));
-    printer.talk("the bundle says where the api-proxy and the gateways are: no secret, but nothing for the public");
+    printer.status("the bundle says where the api-proxy and the gateways are: no secret, but nothing for the public");
     Ok(Exit::Done)
 }
 
@@ -232,21 +232,21 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
             "version": 1, "cluster": name, "signer": fingerprint, "created": bundle.created, "written": committed.written,
             "heldBack": !accepted.trust_changes.is_empty(),
         });
-        printer.data(&format!("{json}\n"));
+        printer.out(&format!("{json}\n"));
     }
-    printer.talk(&format!("`{name}`: {} files written to {folder}, signed by {fingerprint}", committed.written));
+    printer.status(&format!("`{name}`: {} files written to {folder}, signed by {fingerprint}", committed.written));
     for change in accepted.trust_changes.iter().filter(|change| change.verdict == Verdict::HeldBack) {
         for finding in &change.findings {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-            printer.alarm(&format!("! {}: {} -> {}", finding.what, value(&finding.before), value(&finding.after)));
+            printer.warn(&format!("! {}: {} -> {}", finding.what, value(&finding.before), value(&finding.after)));
         }
         let digest = change.digest.short(12);
-        printer.alarm(&format!(
+        printer.warn(&format!(
             "this is a trust change: `engine apply` holds `{name}` back until --accept-trust {name}@{digest}"
         ));
     }
     if committed.written > 0 {
-        printer.talk("`engine plan` shows what it changes; commit these files with it");
+        printer.status("`engine plan` shows what it changes; commit these files with it");
     }
     Ok(Exit::Done)
 }

@@ -36,6 +36,6 @@ pub(crate) fn run(arguments: &Global, format: GraphFormat, printer: &Printer) ->
         GraphFormat::Dot => graph.to_dot(),
         GraphFormat::Mermaid => graph.to_mermaid(),
     };
-    printer.data(&text);
+    printer.out(&text);
     Ok(Exit::Done)
 }

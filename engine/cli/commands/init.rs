@@ -108,14 +108,14 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
         guard.commit(&changes, &|_| ())?;
     }
     if arguments.output == Output::Json {
-        printer.data(&format!("{}\n", document(&seen, &draft, &secrets, &notes, written)));
+        printer.out(&format!("{}\n", document(&seen, &draft, &secrets, &notes, written)));
     } else {
         printer.show(&overview(&seen));
         for note in &notes {
-            printer.talk(&format!("note: {note}"));
+            printer.status(&format!("note: {note}"));
         }
         if written {
-            printer.talk(&next_steps(&draft, &options.adoptions));
+            printer.status(&next_steps(&draft, &options.adoptions));
         }
     }
     for (context, reason) in &seen.unreachable {

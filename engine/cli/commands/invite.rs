@@ -79,12 +79,12 @@ pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Res
             "endpointCA": invitation.ca_digests(), "fingerprint": invitation.fingerprint(), "words": invitation.words(),
             "document": document,
         });
-        printer.data(&format!("{json}\n"));
+        printer.out(&format!("{json}\n"));
         return Ok(Exit::Done);
     }
     if let Some(document) = document {
-        printer.data(&document);
-        printer.talk(&format!(
+        printer.out(&document);
+        printer.status(&format!(
             "compare by telephone, after they have it: {} (`engine invite {} --fingerprint`)",
             invitation.words(),
             invitation.name
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Res
     } else {
         let lines: Vec<String> =
             invitation.facts().into_iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect();
-        printer.data(&lines.concat());
+        printer.out(&lines.concat());
     }
     Ok(Exit::Done)
 }

@@ -50,8 +50,8 @@ fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     }
     let id = create(&guard, &session.program.lock)?;
     printer
-        .talk(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
-    printer.talk("keep the private half where the job that runs `engine apply` finds it, and nowhere else");
+        .status(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
+    printer.status("keep the private half where the job that runs `engine apply` finds it, and nowhere else");
     Ok(Exit::Done)
 }
 
@@ -115,9 +115,9 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
                 serde_json::json!({ "owner": owner, "id": id, "fingerprint": fingerprint, "private": private })
             })
             .collect();
-        printer.data(&format!("{}\n", serde_json::json!({ "version": 1, "keys": keys })));
+        printer.out(&format!("{}\n", serde_json::json!({ "version": 1, "keys": keys })));
     } else if rows.is_empty() {
-        printer.talk("no keys yet; `engine keys new` makes the engine's");
+        printer.status("no keys yet; `engine keys new` makes the engine's");
     } else {
         printer.show(&crate::report::text::table(&["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"], rows));
     }

@@ -123,9 +123,9 @@ pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) 
         Manifests::Flux(flux) => for_flux(arguments, flux, printer)?,
     };
     let texts: Result<Vec<String>, _> = objects.iter().map(Object::to_yaml).collect();
-    printer.data(&texts.map_err(Stop::Yaml)?.join("---\n"));
+    printer.out(&texts.map_err(Stop::Yaml)?.join("---\n"));
     for line in talk {
-        printer.talk(&line);
+        printer.status(&line);
     }
     Ok(Exit::Done)
 }

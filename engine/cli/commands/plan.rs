@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     let form = Form { output: arguments.output, verbose: arguments.verbose, brief: plan.summary };
     printer.form(arguments.output, &shown(&session.program, &run, tree, &Replaced::new(), form));
     for warning in &run.plan.warnings {
-        printer.talk(&warning.text());
+        printer.status(&warning.text());
     }
     let mut exit = exit_of(&run.plan);
     if plan.detailed_exitcode && run.plan.changes_files() {
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     }
     if let Some(path) = &plan.out {
         Stored::new(&session, &request, &run)?.write(path)?;
-        printer.talk(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));
+        printer.status(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));
     }
     Ok(exit)
 }

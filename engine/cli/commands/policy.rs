@@ -33,11 +33,11 @@ pub(crate) fn run(arguments: &Global, command: &Policy, printer: &Printer) -> Re
     let clusters = program.mesh.clusters.len();
     if arguments.output == Output::Json {
         let document = json!({ "version": 1, "policy": program.has_policy(), "clusters": clusters, "findings": [] });
-        printer.data(&format!("{document}\n"));
+        printer.out(&format!("{document}\n"));
     } else if program.has_policy() {
-        printer.talk(&format!("{POLICY} admits the mesh and its {clusters} clusters"));
+        printer.status(&format!("{POLICY} admits the mesh and its {clusters} clusters"));
     } else {
-        printer.talk(&format!("there is no {POLICY}, so everything is admitted"));
+        printer.status(&format!("there is no {POLICY}, so everything is admitted"));
     }
     Ok(Exit::Done)
 }

@@ -64,12 +64,12 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
     let picture = Picture::new(&program.mesh, &program.lock, plan, &rendered_files(&checkout), &read_at, session.now);
     if let Some(path) = report.html.as_deref().filter(|_| !to_stdout) {
         std::fs::write(path, picture.html()).map_err(|source| ReportError::Write { path: path.to_owned(), source })?;
-        printer.talk(&format!("wrote {}; it opens in any browser and asks nobody for anything", path.display()));
+        printer.status(&format!("wrote {}; it opens in any browser and asks nobody for anything", path.display()));
     } else if to_stdout {
-        printer.data(&picture.html());
+        printer.out(&picture.html());
     }
     if arguments.output == Output::Json {
-        printer.data(&format!("{}\n", picture.json()));
+        printer.out(&format!("{}\n", picture.json()));
     }
     Ok(exit)
 }

@@ -242,7 +242,7 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
     // a second provider may have come with a dependency; ours is the one
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let runtime = facts::runtime()?;
-    let run = runtime.block_on(run_role(settings, |line| printer.data(line), start));
+    let run = runtime.block_on(run_role(settings, |line| printer.out(line), start));
     runtime.shutdown_background();
     run.map_err(ServeError::Role)?;
     Ok(Exit::Done)

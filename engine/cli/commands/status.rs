@@ -46,9 +46,9 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
     let roots = retiring(mesh, lock, arguments.cluster.as_ref(), session.now);
     if arguments.output == Output::Json {
         let roots: Vec<_> = roots.iter().map(Retiring::document).collect();
-        printer.data(&format!("{}\n", json!({ "version": 1, "links": documents, "retiringRoots": roots })));
+        printer.out(&format!("{}\n", json!({ "version": 1, "links": documents, "retiringRoots": roots })));
     } else if rows.is_empty() {
-        printer.talk("no links yet; `engine apply` begins them");
+        printer.status("no links yet; `engine apply` begins them");
     } else {
         printer.show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
         if !roots.is_empty() {

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
         let findings: Vec<_> =
             findings.iter().map(|(step, finding)| json!({ "at": step, "finding": finding })).collect();
         let document = json!({ "version": 1, "clusters": clusters, "links": links, "findings": findings });
-        printer.data(&format!("{document:#}\n"));
+        printer.out(&format!("{document:#}\n"));
     } else if findings.is_empty() {
         printer.show(&format!("{clusters} clusters, {links} links: lock and files hold all that the links need\n"));
     } else {
