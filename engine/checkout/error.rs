@@ -1,4 +1,4 @@
-//! What can go wrong with the files of a checkout, in words.
+//! What can go wrong with the files of a checkout,.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;

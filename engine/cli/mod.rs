@@ -142,17 +142,17 @@ enum SchemaOf {
 
 /// Runs the engine with these arguments, the first being its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let words: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match Arguments::try_parse_from(&words) {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // words of a script may be of somebody else, and the error repeats them
-            let shown = words.iter().map(|word| crate::types::text::visible(&word.to_string_lossy()).into_owned());
+            // arguments of a script may be of somebody else, and the error repeats them
+            let shown = given.iter().map(|word| crate::types::text::visible(&word.to_string_lossy()).into_owned());
             let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
             if error.use_stderr() {
                 printer.warn(text.trim_end());
-                if is_json_wanted(&words) {
+                if is_json_wanted(&given) {
                     let failure = CommandError::from(UsageError::Arguments(error));
                     printer.out(&format!("{}\n", failure.document(PLAN_VERSION)));
                 }
@@ -165,8 +165,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let printer = Printer::new(arguments.global.quiet);
     let exit = dispatch(&arguments, &printer).unwrap_or_else(|failure| report_failure(&arguments, &printer, &failure));
     let exit = match printer.failure() {
-        Some(words) => {
-            printer.error(&words);
+        Some(message) => {
+            printer.error(&message);
             exit.and(Exit::Machine)
         }
         None => exit,
@@ -175,18 +175,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Whether arguments that cannot be parsed ask for JSON all the same. Argo CD's plugin prints nothing of a failure.
-fn is_json_wanted(words: &[OsString]) -> bool {
-    if words.iter().any(|word| word == "argocd") {
+fn is_json_wanted(given: &[OsString]) -> bool {
+    if given.iter().any(|word| word == "argocd") {
         return false;
     }
-    let follows = words.windows(2).any(|pair| matches!(pair, [flag, form] if flag == "--output" && form == "json"));
-    follows || words.iter().any(|word| word == "--output=json")
+    let follows = given.windows(2).any(|pair| matches!(pair, [flag, form] if flag == "--output" && form == "json"));
+    follows || given.iter().any(|word| word == "--output=json")
 }
 
 /// Runs one command on a checkout, with the caller's printer.
-fn run_on(checkout: &std::path::Path, words: &[&str], printer: &Printer) -> Result<Exit, CommandError> {
+fn run_on(checkout: &std::path::Path, given: &[&str], printer: &Printer) -> Result<Exit, CommandError> {
     let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
-    let parsed = Arguments::try_parse_from(before.into_iter().chain(words.iter().map(OsString::from)));
+    let parsed = Arguments::try_parse_from(before.into_iter().chain(given.iter().map(OsString::from)));
     let arguments = parsed.map_err(UsageError::Arguments)?;
     Ok(dispatch(&arguments, printer).unwrap_or_else(|failure| report_failure(&arguments, printer, &failure)))
 }
@@ -248,7 +248,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
         }
         Command::Serve { role } => serve::run(role, printer),
         Command::Demo { keep } => demo::run(keep.as_deref(), printer, &run_on),
-        Command::Other(words) => Err(unknown::<Command>("", words).into()),
+        Command::Other(given) => Err(unknown::<Command>("", given).into()),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::types::diagnostic::did_you_mean;
 pub(super) const NOT_HERE: [&str; 5] = ["doctor", "keys revoke", "keys rotate", "serve agent", "serve probe"];
 
 /// Why there is no such command among those of `C`, which follow `before`.
-pub(super) fn unknown<C: Subcommand>(before: &str, words: &[String]) -> UsageError {
-    let word = words.first().map(String::as_str).unwrap_or_default();
+pub(super) fn unknown<C: Subcommand>(before: &str, given: &[String]) -> UsageError {
+    let word = given.first().map(String::as_str).unwrap_or_default();
     let path = format!("{before}{word}");
     if NOT_HERE.contains(&path.as_str()) {
         return UsageError::NotHere { what: format!("`engine {path}`") };

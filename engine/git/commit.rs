@@ -48,13 +48,13 @@ impl std::str::FromStr for Author {
     type Err = InvalidAuthor;
 
     fn from_str(text: &str) -> Result<Self, InvalidAuthor> {
-        let words = || InvalidAuthor { text: text.to_owned() };
-        let (name, mail) = text.trim().split_once('<').ok_or_else(words)?;
-        let mail = mail.strip_suffix('>').ok_or_else(words)?;
+        let invalid = || InvalidAuthor { text: text.to_owned() };
+        let (name, mail) = text.trim().split_once('<').ok_or_else(invalid)?;
+        let mail = mail.strip_suffix('>').ok_or_else(invalid)?;
         let odd = |part: &str| part.is_empty() || part.contains(['<', '>', '\n', '\0']);
         let (name, mail) = (name.trim(), mail.trim());
         if odd(name) || odd(mail) {
-            return Err(words());
+            return Err(invalid());
         }
         Ok(Self { name: name.to_owned(), mail: mail.to_owned(), signing: None })
     }
@@ -74,7 +74,7 @@ const INDEX_WAIT: Duration = Duration::from_secs(30);
 /// Mode of all files that are committed.
 const MODE: &str = "100644";
 
-/// The words of a commit that is only made to see that it can be signed; the same each time, so that it is one object.
+/// The message of a commit that is only made to see that it can be signed; the same each time, so that it is one object.
 const TRIAL: (&str, &str) = ("isthmus: trial of the signature\n", "@0 +0000");
 
 /// Removes itself.
@@ -111,9 +111,9 @@ impl Repository {
             return Err(Refusal::LineBreak { path: (*odd).clone() }.into());
         }
         let input: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([b'\n'])).collect();
-        let words = ["hash-object", "--no-filters", "--stdin-paths"];
+        let args = ["hash-object", "--no-filters", "--stdin-paths"];
         let kind = if write { Kind::Write } else { Kind::Read };
-        let said = self.git(kind, "hashing files").words(words).words(write.then_some("-w")).input(input).done()?;
+        let said = self.git(kind, "hashing files").args(args).args(write.then_some("-w")).input(input).done()?;
         let oids = said.text().lines().map(Oid::parse).collect::<Result<Vec<_>, _>>()?;
         if oids.len() != paths.len() {
             return Err(Refusal::Moving.into());
@@ -158,8 +158,8 @@ impl Repository {
                 // First the index: whoever is killed in between leaves files staged that the next run commits. The other way
                 // round the index would hold the files from before, and a person's next commit would bring them back. git
                 // compares files that are as new as the index with what is in it, and would start filters for that.
-                let told = self.git(Kind::Write, "telling the index").words(no_filters);
-                told.words(["update-index", "-z", "--index-info"]).input(info).done()?;
+                let told = self.git(Kind::Write, "telling the index").args(no_filters);
+                told.args(["update-index", "-z", "--index-info"]).input(info).done()?;
                 self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: apply", "HEAD", commit.as_str(), &old])?;
             }
             Target::Branch(name) => {
@@ -168,7 +168,7 @@ impl Repository {
                     return Err(Refusal::BranchCheckedOut { name: name.clone() }.into());
                 }
                 let before =
-                    self.git(Kind::Read, action).words(["rev-parse", "--verify", "--quiet", &reference]).outcome()?;
+                    self.git(Kind::Read, action).args(["rev-parse", "--verify", "--quiet", &reference]).outcome()?;
                 if before.ok && self.is_like(before.text().trim(), &commit)? {
                     return Ok(None);
                 }
@@ -181,10 +181,10 @@ impl Repository {
     /// Whether two commits have one tree and the same commit below.
     fn is_like(&self, one: &str, other: &Oid) -> Result<bool, GitError> {
         let of = |commit: &str| {
-            let words = ["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")];
-            let tree = self.git(Kind::Read, "comparing commits").words(words).outcome()?;
-            let words = ["rev-parse", "--verify", "--quiet", &format!("{commit}^")];
-            let below = self.git(Kind::Read, "comparing commits").words(words).outcome()?;
+            let args = ["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")];
+            let tree = self.git(Kind::Read, "comparing commits").args(args).outcome()?;
+            let args = ["rev-parse", "--verify", "--quiet", &format!("{commit}^")];
+            let below = self.git(Kind::Read, "comparing commits").args(args).outcome()?;
             Ok::<_, GitError>((tree.text(), below.text()))
         };
         Ok(of(one)? == of(other.as_str())?)
@@ -201,7 +201,7 @@ impl Repository {
         let action = "making a commit";
         let index = OwnIndex(self.git_dir.join(format!("isthmus-index-{}", std::process::id())));
         let with =
-            |words: &[&str]| self.git(Kind::Write, action).env("GIT_INDEX_FILE", &index.0).words(words.iter().copied());
+            |args: &[&str]| self.git(Kind::Write, action).env("GIT_INDEX_FILE", &index.0).args(args.iter().copied());
         match below {
             Some(below) => with(&["read-tree", below.as_str()]).done()?,
             None => with(&["read-tree", "--empty"]).done()?,
@@ -209,8 +209,8 @@ impl Repository {
         with(&["update-index", "-z", "--index-info"]).input(info.to_vec()).done()?;
         let tree = Oid::parse(&with(&["write-tree"]).done()?.text())?;
         if let Some(below) = below {
-            let words = ["rev-parse", "--verify", &format!("{below}^{{tree}}")];
-            if Oid::parse(&self.ok(Kind::Read, action, &words)?.text())? == tree {
+            let args = ["rev-parse", "--verify", &format!("{below}^{{tree}}")];
+            if Oid::parse(&self.ok(Kind::Read, action, &args)?.text())? == tree {
                 return Ok(None);
             }
         }
@@ -220,8 +220,8 @@ impl Repository {
     /// Signs a commit that nobody will see, so that a key that cannot be used is told before there is anything to commit.
     pub fn try_signing(&self, author: &Author) -> Result<(), GitError> {
         let action = "trying to sign";
-        let words = ["hash-object", "-t", "tree", "-w", "--no-filters", "--stdin"];
-        let tree = Oid::parse(&self.git(Kind::Write, action).words(words).done()?.text())?;
+        let args = ["hash-object", "-t", "tree", "-w", "--no-filters", "--stdin"];
+        let tree = Oid::parse(&self.git(Kind::Write, action).args(args).done()?.text())?;
         self.commit_tree(action, (&tree, None), TRIAL.0, author, Some(TRIAL.1)).map(|_| ())
     }
 
@@ -243,10 +243,10 @@ impl Repository {
         let sign = if signing.is_some() { "--gpg-sign" } else { "--no-gpg-sign" };
         let below = below.into_iter().flat_map(|below| ["-p", below.as_str()]);
         let made = git
-            .words(signing.into_iter().flat_map(Signing::words))
-            .words(["commit-tree", sign, "-F", "-"])
-            .words(below)
-            .words([tree.as_str()])
+            .args(signing.into_iter().flat_map(Signing::args))
+            .args(["commit-tree", sign, "-F", "-"])
+            .args(below)
+            .args([tree.as_str()])
             .input(message.as_bytes().to_vec())
             .outcome()?;
         match (made.ok, signing) {
@@ -258,8 +258,8 @@ impl Repository {
 
     /// Whether the index says that the work tree goes without this file, as in a sparse checkout.
     pub fn is_left_out(&self, path: &str) -> bool {
-        let words = ["--literal-pathspecs", "ls-files", "-t", "--", path];
-        let said = self.git(Kind::Read, "reading the index").words(words).outcome();
+        let args = ["--literal-pathspecs", "ls-files", "-t", "--", path];
+        let said = self.git(Kind::Read, "reading the index").args(args).outcome();
         said.is_ok_and(|said| said.text().starts_with("S "))
     }
 

@@ -81,14 +81,14 @@ impl Repository {
     /// The repository that a checkout lies in; `None` when it lies in none.
     pub fn discover(checkout: &Path) -> Result<Option<Self>, GitError> {
         let action = "looking for the repository";
-        let words = ["rev-parse", "--is-inside-work-tree", "--absolute-git-dir", "--show-prefix"];
-        let said = git(checkout, Kind::Read, action).words(words).outcome()?;
+        let args = ["rev-parse", "--is-inside-work-tree", "--absolute-git-dir", "--show-prefix"];
+        let said = git(checkout, Kind::Read, action).args(args).outcome()?;
         if !said.ok {
             if said.errors.contains("dubious ownership") {
                 return Err(GitError::Owner { folder: checkout.to_owned() });
             }
             let absent = ["not a git repository", "must be run in a work tree"];
-            return if absent.iter().any(|words| said.errors.contains(words)) {
+            return if absent.iter().any(|phrase| said.errors.contains(phrase)) {
                 Ok(None)
             } else {
                 Err(said.failed(action))
@@ -107,8 +107,8 @@ impl Repository {
     pub fn state(&self) -> Result<State, GitError> {
         let action = "reading what is checked out";
         let head =
-            self.git(Kind::Read, action).words(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).outcome()?;
-        let branch = self.git(Kind::Read, action).words(["symbolic-ref", "--quiet", "HEAD"]).outcome()?;
+            self.git(Kind::Read, action).args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).outcome()?;
+        let branch = self.git(Kind::Read, action).args(["symbolic-ref", "--quiet", "HEAD"]).outcome()?;
         let branch = branch.ok.then(|| branch.text().trim().strip_prefix("refs/heads/").map(str::to_owned)).flatten();
         let head = if head.ok { Some(Oid::parse(&head.text())?) } else { None };
         Ok(State { head, branch, busy: self.busy() })
@@ -141,8 +141,8 @@ impl Repository {
         format!("{}{path}", self.prefix)
     }
 
-    fn ok(&self, kind: Kind, action: &'static str, words: &[&str]) -> Result<Said, GitError> {
-        let said = self.git(kind, action).words(words.iter().copied()).outcome()?;
+    fn ok(&self, kind: Kind, action: &'static str, args: &[&str]) -> Result<Said, GitError> {
+        let said = self.git(kind, action).args(args.iter().copied()).outcome()?;
         if said.ok { Ok(said) } else { Err(said.failed(action)) }
     }
 }

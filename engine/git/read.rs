@@ -41,9 +41,9 @@ fn is_below(folder: &str, path: &str) -> bool {
 impl Repository {
     /// The commit that a revision names.
     pub fn resolve(&self, revision: &str) -> Result<Oid, GitError> {
-        let words = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+        let args = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
         let commit = format!("{revision}^{{commit}}");
-        let said = self.git(Kind::Read, "finding a revision").words(words).words([&commit]).outcome()?;
+        let said = self.git(Kind::Read, "finding a revision").args(args).args([&commit]).outcome()?;
         if said.ok {
             return Oid::parse(&said.text());
         }
@@ -102,7 +102,7 @@ impl Repository {
             input.push_str(oid.as_str());
             input.push('\n');
         }
-        let said = self.git(Kind::Read, action).words(["cat-file", "--batch"]).input(input.into_bytes()).done()?;
+        let said = self.git(Kind::Read, action).args(["cat-file", "--batch"]).input(input.into_bytes()).done()?;
         let broken = || GitError::Failed { action, said: "an object is missing or cut short".to_owned() };
         let mut rest = said.output.as_slice();
         let mut files = BTreeMap::new();
@@ -111,8 +111,8 @@ impl Repository {
             let (head, after) = (rest.get(..line), rest.get(line + 1..));
             let (head, after) = (head.ok_or_else(broken)?, after.ok_or_else(broken)?);
             let head = String::from_utf8_lossy(head).into_owned();
-            let mut words = head.split(' ').skip(1);
-            let (Some("blob"), Some(size)) = (words.next(), words.next()) else { return Err(broken()) };
+            let mut parts = head.split(' ').skip(1);
+            let (Some("blob"), Some(size)) = (parts.next(), parts.next()) else { return Err(broken()) };
             let size: usize = size.parse().map_err(|_| broken())?;
             if size > LARGEST {
                 let (path, commit) = (path.clone(), commit.short().to_owned());
@@ -131,16 +131,16 @@ impl Repository {
         counts: &dyn Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Oid>, GitError> {
         let action = "listing files of a revision";
-        let words = ["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"];
+        let args = ["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"];
         let places: Vec<String> = places.iter().map(|place| self.below_top(place)).collect();
-        let said = self.git(Kind::Read, action).words(words).words(&places).done()?;
+        let said = self.git(Kind::Read, action).args(args).args(&places).done()?;
         let mut entries = BTreeMap::new();
         for line in said.output.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let line =
                 std::str::from_utf8(line).map_err(|_| Refusal::NameNotUtf8 { commit: commit.short().to_owned() })?;
             let (head, path) = line.split_once('\t').unwrap_or((line, ""));
-            let mut words = head.split(' ');
-            let (mode, oid) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
+            let mut parts = head.split(' ');
+            let (mode, oid) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
             let path = path.strip_prefix(&self.prefix).unwrap_or(path).to_owned();
             if !counts(&path) {
                 continue;

@@ -52,7 +52,7 @@ impl Repository {
     fn upstream(&self, branch: &str) -> Result<Upstream, GitError> {
         let read = |name: String| {
             let said =
-                self.git(Kind::Read, "reading the branch's remote").words(["config", "--get", &name]).outcome()?;
+                self.git(Kind::Read, "reading the branch's remote").args(["config", "--get", &name]).outcome()?;
             Ok::<_, GitError>(said.ok.then(|| said.text().trim().to_owned()).filter(|text| !text.is_empty()))
         };
         let remote = read(format!("branch.{branch}.remote"))?.unwrap_or_else(|| "origin".to_owned());
@@ -67,16 +67,16 @@ impl Repository {
     }
 
     fn known(&self, reference: &str) -> Result<Option<Oid>, GitError> {
-        let words = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{reference}^{{commit}}")];
-        let said = self.git(Kind::Read, "reading a reference").words(words).outcome()?;
+        let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{reference}^{{commit}}")];
+        let said = self.git(Kind::Read, "reading a reference").args(args).outcome()?;
         if said.ok { Oid::parse(&said.text()).map(Some) } else { Ok(None) }
     }
 
     /// Fetches a branch of a remote to the reference here that follows it.
     fn fetch(&self, upstream: &Upstream) -> crate::git::run::Git {
         let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
-        let words = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
-        self.git(Kind::Remote, "fetching").words(words).words(["--end-of-options", &upstream.remote, &spec])
+        let args = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
+        self.git(Kind::Remote, "fetching").args(args).args(["--end-of-options", &upstream.remote, &spec])
     }
 
     /// Takes the remote's commits of the branch that is checked out. Files in `ours` are generated: they never stand in the
@@ -114,13 +114,13 @@ impl Repository {
     }
 
     fn is_ancestor(&self, one: &Oid, other: &Oid) -> Result<bool, GitError> {
-        let words = ["merge-base", "--is-ancestor", one.as_str(), other.as_str()];
-        Ok(self.git(Kind::Read, "comparing commits").words(words).outcome()?.ok)
+        let args = ["merge-base", "--is-ancestor", one.as_str(), other.as_str()];
+        Ok(self.git(Kind::Read, "comparing commits").args(args).outcome()?.ok)
     }
 
     fn merge_base(&self, one: &Oid, other: &Oid) -> Result<Option<Oid>, GitError> {
         let said =
-            self.git(Kind::Read, "comparing commits").words(["merge-base", one.as_str(), other.as_str()]).outcome()?;
+            self.git(Kind::Read, "comparing commits").args(["merge-base", one.as_str(), other.as_str()]).outcome()?;
         if said.ok { Oid::parse(said.text().lines().next().unwrap_or_default()).map(Some) } else { Ok(None) }
     }
 
@@ -144,22 +144,22 @@ impl Repository {
     fn move_to(&self, from: &Oid, to: &Oid, ours: &[&str]) -> Result<(), GitError> {
         let action = "moving to the remote's commit";
         let no_filters = self.no_filters()?;
-        let words =
+        let args =
             ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--no-ext-diff", from.as_str(), to.as_str()];
-        let moving: BTreeSet<String> = self.ok(Kind::Read, action, &words)?.names().collect();
+        let moving: BTreeSet<String> = self.ok(Kind::Read, action, &args)?.names().collect();
         let prefixes: Vec<String> = ours.iter().map(|place| format!("{}/", self.below_top(place))).collect();
         let ours: Vec<&String> =
             moving.iter().filter(|path| prefixes.iter().any(|prefix| path.starts_with(prefix))).collect();
         if !ours.is_empty() {
             self.put_back(from, &ours, &no_filters)?;
         }
-        let told = self.git(Kind::Write, action).words(&no_filters);
-        let said = told.words(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
+        let told = self.git(Kind::Write, action).args(&no_filters);
+        let said = told.args(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
         if !said.ok {
             return Err(Refusal::WorkTree { said: crate::git::run::git_words(&said) }.into());
         }
-        let words = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
-        self.ok(Kind::Write, action, &words).map(drop)
+        let args = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
+        self.ok(Kind::Write, action, &args).map(drop)
     }
 
     /// Puts generated files back to what a commit holds, and removes those that it does not hold.
@@ -168,14 +168,14 @@ impl Repository {
         let list: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([0])).collect();
         let top = self.ok(Kind::Read, action, &["rev-parse", "--show-toplevel"])?.text();
         let top = std::path::PathBuf::from(top.trim_end_matches('\n'));
-        let mut words =
+        let mut args =
             vec!["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", "--name-only", commit.as_str(), "--"];
         let named: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
         let mut held = BTreeSet::new();
         for some in named.chunks(500) {
-            words.truncate(8);
-            words.extend(some);
-            held.extend(self.ok(Kind::Read, action, &words)?.names());
+            args.truncate(8);
+            args.extend(some);
+            held.extend(self.ok(Kind::Read, action, &args)?.names());
         }
         for path in paths.iter().filter(|path| !held.contains(path.as_str())) {
             // one that is not there is as it should be
@@ -183,12 +183,12 @@ impl Repository {
         }
         let kept: Vec<u8> = held.iter().flat_map(|path| path.bytes().chain([0])).collect();
         // the index may have been told of something else
-        let reset = self.git(Kind::Write, action).words(no_filters);
-        let reset = reset.words(["--literal-pathspecs", "reset", "--quiet", commit.as_str()]);
-        let reset = reset.words(["--pathspec-from-file=-", "--pathspec-file-nul"]).input(list).outcome()?;
+        let reset = self.git(Kind::Write, action).args(no_filters);
+        let reset = reset.args(["--literal-pathspecs", "reset", "--quiet", commit.as_str()]);
+        let reset = reset.args(["--pathspec-from-file=-", "--pathspec-file-nul"]).input(list).outcome()?;
         drop(reset);
         if !kept.is_empty() {
-            let put = git_at(&top, action).words(no_filters).words(["checkout-index", "--force", "-z", "--stdin"]);
+            let put = git_at(&top, action).args(no_filters).args(["checkout-index", "--force", "-z", "--stdin"]);
             put.input(kept).done()?;
         }
         Ok(())
@@ -196,14 +196,14 @@ impl Repository {
 
     /// Settings that run each filter off which any configuration names, so that nothing is started for a file.
     pub(super) fn no_filters(&self) -> Result<Vec<String>, GitError> {
-        let words = [
+        let args = [
             "config",
             "--name-only",
             "-z",
             "--get-regexp",
             r"^(filter|merge|diff)\..*\.(clean|smudge|process|required|driver|command|textconv)$",
         ];
-        let said = self.git(Kind::Write, "reading the configuration").words(words).outcome()?;
+        let said = self.git(Kind::Write, "reading the configuration").args(args).outcome()?;
         let mut settings = Vec::new();
         for name in said.names() {
             let off = if name.ends_with(".required") { "false" } else { "" };
@@ -233,9 +233,9 @@ impl Repository {
             let before = self.known(&upstream.tracking)?.map(|oid| oid.to_string()).unwrap_or_default();
             lease = Some(format!("--force-with-lease=refs/heads/{}:{before}", upstream.branch));
         }
-        let words = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no", RECEIVE];
-        let pushing = self.git(Kind::Remote, "pushing").words(words).words(lease);
-        let said = pushing.words(["--end-of-options", &upstream.remote, &spec]).outcome()?;
+        let args = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no", RECEIVE];
+        let pushing = self.git(Kind::Remote, "pushing").args(args).args(lease);
+        let said = pushing.args(["--end-of-options", &upstream.remote, &spec]).outcome()?;
         if said.ok {
             return Ok(Push::Done);
         }
@@ -250,7 +250,7 @@ impl Repository {
             "incorrect old value",
         ];
         match rejected {
-            Some(line) if raced.iter().any(|words| line.contains(words) || said.errors.contains(words)) => {
+            Some(line) if raced.iter().any(|phrase| line.contains(phrase) || said.errors.contains(phrase)) => {
                 Ok(Push::Rejected { why: line.trim_start_matches('!').trim().replace('\t', " ") })
             }
             Some(line) => Err(GitError::Failed { action: "pushing", said: line.replace('\t', " ") }),

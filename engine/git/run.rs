@@ -17,7 +17,7 @@ const REMOTE: Duration = Duration::from_mins(2);
 /// Most bytes that are taken from a command.
 const MOST: usize = 512 << 20;
 /// Most bytes of complaints.
-const MOST_WORDS: usize = 64 << 10;
+const MOST_ERRORS: usize = 64 << 10;
 /// Most characters of complaints that are shown.
 const MOST_SHOWN: usize = 600;
 
@@ -139,8 +139,8 @@ pub(super) fn git(folder: &Path, kind: Kind, action: &'static str) -> Git {
 }
 
 impl Git {
-    pub(super) fn words<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
-        self.command.args(words);
+    pub(super) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
         self
     }
 
@@ -167,7 +167,7 @@ impl Git {
             }
         });
         let output = collect(child.stdout.take(), MOST);
-        let errors = collect(child.stderr.take(), MOST_WORDS);
+        let errors = collect(child.stderr.take(), MOST_ERRORS);
         let ended = wait(&mut child, limit);
         let timed_out = || GitError::TimedOut { action: self.action, seconds: limit.as_secs() };
         let Some(ok) = ended else {
@@ -232,9 +232,9 @@ pub(super) fn git_words(said: &Said) -> String {
 }
 
 /// What git said, in few lines and without what stands before `@` in a URL.
-fn shown(words: &str) -> String {
+fn shown(text: &str) -> String {
     let lines: Vec<&str> =
-        words.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:")).collect();
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:")).collect();
     let mut text = lines.join("; ");
     let mut from = 0;
     while let Some(at) = text.get(from..).and_then(|rest| rest.find("://")).map(|at| from + at + 3) {

@@ -25,7 +25,7 @@ pub struct Signing {
 
 impl Signing {
     /// Words for git, before the command.
-    pub(super) fn words(&self) -> impl Iterator<Item = String> {
+    pub(super) fn args(&self) -> impl Iterator<Item = String> {
         self.settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
     }
 }
@@ -33,9 +33,9 @@ impl Signing {
 impl Repository {
     /// How the user signs commits; an error where no key is named.
     pub fn signing(&self) -> Result<Signing, GitError> {
-        let words = ["config", "--global", "--includes", "-z", "--get-regexp", r"^(gpg\..*|user\.signingkey)$"];
+        let args = ["config", "--global", "--includes", "-z", "--get-regexp", r"^(gpg\..*|user\.signingkey)$"];
         // git ends with 1 where there is none
-        let said = self.git(Kind::Read, "reading your git configuration").words(words).outcome()?;
+        let said = self.git(Kind::Read, "reading your git configuration").args(args).outcome()?;
         let mut settings: BTreeMap<&'static str, String> =
             SETTINGS.iter().map(|(name, usual)| (*name, (*usual).to_owned())).collect();
         for entry in said.names() {

@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_said() {
-        for (variables, words) in [
+        for (variables, message) in [
             (vec![(PARAMETERS_VARIABLE, "cluster=east")], "no list of parameters"),
             (vec![(PARAMETERS_VARIABLE, r#"[{"name":"clusters","string":"east"}]"#)], "no parameter `clusters`"),
             (vec![(PARAMETERS_VARIABLE, r#"[{"name":"cluster","array":["east"]}]"#)], "is one text"),
@@ -248,7 +248,7 @@ mod tests {
             (vec![("PARAM_CLUSTER", "east"), ("ARGOCD_ENV_CLUSTER", "west")], "`east` by $PARAM_CLUSTER and `west`"),
         ] {
             let error = read(None, &variables).unwrap_err();
-            assert!(error.contains(words), "{error}");
+            assert!(error.contains(message), "{error}");
         }
         assert!(read(Some("west"), &[("PARAM_CLUSTER", "east")]).unwrap_err().contains("--cluster"));
     }

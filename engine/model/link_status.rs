@@ -42,7 +42,7 @@ impl<'a> LinkFacts<'a> {
         }
     }
 
-    /// Where the remote secret is, in words.
+    /// Where the remote secret is,.
     pub fn secret(&self) -> &'static str {
         match (self.rendered, self.locked.stage, self.in_tree) {
             (false, _, _) => "not ours",

@@ -39,7 +39,7 @@ pub struct FillIn {
     /// The field.
     pub field: String,
     /// What belongs there.
-    pub words: String,
+    pub message: String,
 }
 
 /// The first spec.
@@ -75,7 +75,7 @@ pub fn draft(clusters: &[Named], options: &Options) -> Result<Draft, YamlError> 
 impl Draft {
     fn add(&mut self, path: String, page: Page) {
         let fill_in = page.fill_in.into_iter();
-        self.fill_in.extend(fill_in.map(|(line, field, words)| FillIn { path: path.clone(), line, field, words }));
+        self.fill_in.extend(fill_in.map(|(line, field, message)| FillIn { path: path.clone(), line, field, message }));
         self.files.insert(path, page.text);
     }
 }
@@ -89,8 +89,8 @@ struct Page {
 
 /// Words of others, on one line: with nothing in them that a parser or a terminal takes for a line break, or that turns the order
 /// of writing.
-fn plain(words: &str) -> String {
-    visible(words).into_owned()
+fn plain(message: &str) -> String {
+    visible(message).into_owned()
 }
 
 fn scalar(value: &str) -> Result<String, YamlError> {
@@ -109,9 +109,9 @@ impl Page {
     }
 
     /// A comment of its own, folded.
-    fn comment(&mut self, depth: usize, words: &str) {
+    fn comment(&mut self, depth: usize, message: &str) {
         let mut line = String::new();
-        for word in plain(words).split(' ').filter(|word| !word.is_empty()) {
+        for word in plain(message).split(' ').filter(|word| !word.is_empty()) {
             if !line.is_empty() && 2 * depth + 2 + line.chars().count() + 1 + word.chars().count() > WIDTH {
                 self.line(depth, &format!("# {line}"));
                 line.clear();
@@ -143,9 +143,9 @@ impl Page {
     }
 
     /// A line without the value that it needs.
-    fn fill_in(&mut self, depth: usize, key: &str, words: &str) {
-        self.line(depth, &format!("{key}: # fill in: {words}"));
-        self.fill_in.push((self.text.lines().count(), key.to_owned(), words.to_owned()));
+    fn fill_in(&mut self, depth: usize, key: &str, message: &str) {
+        self.line(depth, &format!("{key}: # fill in: {message}"));
+        self.fill_in.push((self.text.lines().count(), key.to_owned(), message.to_owned()));
     }
 }
 
@@ -234,11 +234,11 @@ fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options)
     if options.accept_foreign_roots {
         page.line(1, "acceptForeignRoots: true # --accept-foreign-roots");
     } else {
-        let words = "`true` if that is wanted; nobody but you can say so";
-        page.line(1, &format!("acceptForeignRoots: false # fill in: {words}"));
+        let message = "`true` if that is wanted; nobody but you can say so";
+        page.line(1, &format!("acceptForeignRoots: false # fill in: {message}"));
         if clusters.len() > 1 {
             let line = page.text.lines().count();
-            page.fill_in.push((line, "acceptForeignRoots".to_owned(), words.to_owned()));
+            page.fill_in.push((line, "acceptForeignRoots".to_owned(), message.to_owned()));
         }
     }
     page.gap();

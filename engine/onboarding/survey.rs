@@ -27,7 +27,7 @@ use crate::wire::metadata::IstioMode;
 pub struct Found<T> {
     /// The value.
     pub value: T,
-    /// Where, in words.
+    /// Where,.
     pub from: String,
 }
 

@@ -56,7 +56,7 @@ impl Health {
 pub struct ClusterHealth {
     /// How it is.
     pub health: Health,
-    /// Why it is not well, in words, each with how bad it is by itself.
+    /// Why it is not well,, each with how bad it is by itself.
     pub reasons: Vec<(Health, String)>,
 }
 
@@ -67,7 +67,7 @@ pub struct LinkHealth {
     pub health: Health,
     /// How it is when nothing is held against it that its ends are blamed for already.
     pub own: Health,
-    /// Why it is not well, in words.
+    /// Why it is not well,.
     pub reasons: Vec<String>,
 }
 
@@ -200,7 +200,7 @@ impl<'a> Judge<'a> {
             health: cluster.health,
             joined: self.lock.links_of(name).filter(|(_, link)| link.stage == Stage::Joined).count(),
             links: 0,
-            note: worst.map(|(_, words)| words.clone()).unwrap_or_default(),
+            note: worst.map(|(_, message)| message.clone()).unwrap_or_default(),
         };
         for peer in self.peers(name) {
             row.links += 1;
@@ -220,7 +220,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// How bad it is that a root CA ends at a time, and the words for it; `None` while that is far away.
+/// How bad it is that a root CA ends at a time, and the message for it; `None` while that is far away.
 fn root_end(end: Option<Timestamp>, now: Timestamp) -> Option<(Health, &'static str)> {
     match end? {
         end if end <= now => Some((Health::Broken, "has ended")),
@@ -236,9 +236,9 @@ impl LinkHealth {
     }
 
     /// Adds what makes it worse.
-    fn blame(&mut self, health: Health, words: String) {
+    fn blame(&mut self, health: Health, message: String) {
         self.health = self.health.min(health);
-        self.reasons.push(words);
+        self.reasons.push(message);
     }
 }
 
@@ -267,9 +267,9 @@ impl<'a> Found<'a> {
                 let all = found.clusters.entry(&step.id.cluster).or_default();
                 for reason in reasons {
                     let waits = health == Health::Waiting && step.id.kind != StepKind::FetchCa;
-                    let words = if waits { format!("{} waits for {reason}", step.id.kind) } else { reason };
-                    if !all.iter().any(|(_, known)| *known == words) {
-                        all.push((health, words));
+                    let message = if waits { format!("{} waits for {reason}", step.id.kind) } else { reason };
+                    if !all.iter().any(|(_, known)| *known == message) {
+                        all.push((health, message));
                     }
                 }
                 continue;

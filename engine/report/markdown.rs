@@ -27,7 +27,7 @@ use crate::types::text::cut;
 
 /// Most characters of a comment: GitHub takes 65,536, elsewhere it is more, and whoever posts it adds a line or two.
 pub const MOST: usize = 65_000;
-/// Kept free for the words that say what was left out.
+/// Kept free for the message that says what was left out.
 const RESERVED: usize = 1_000;
 /// Most characters of a value of an override.
 const LONGEST_OVERRIDDEN: usize = 100;
@@ -252,18 +252,18 @@ fn beside(plan: &Plan, waiting: &[(&Step, String)], comment: &mut Comment) {
         .collect();
     if !files.is_empty() {
         let lines: Vec<String> = files.iter().map(|file| format!("{} {}", file.action.sign(), file.path)).collect();
-        let words = format!("{} file{} of the lock and beside the objects", files.len(), plural(files.len()));
-        comment.block("list of files", &fold(&words, &fence("diff", &lines)));
+        let message = format!("{} file{} of the lock and beside the objects", files.len(), plural(files.len()));
+        comment.block("list of files", &fold(&message, &fence("diff", &lines)));
     }
     if !waiting.is_empty() {
-        let lines: Vec<String> = waiting.iter().map(|(step, words)| format!("{}: {words}", step.id)).collect();
-        let words = format!(
+        let lines: Vec<String> = waiting.iter().map(|(step, message)| format!("{}: {message}", step.id)).collect();
+        let message = format!(
             "{} step{} wait{}",
             waiting.len(),
             plural(waiting.len()),
             if waiting.len() == 1 { "s" } else { "" }
         );
-        comment.block("list of waiting steps", &fold(&words, &fence("text", &lines)));
+        comment.block("list of waiting steps", &fold(&message, &fence("text", &lines)));
     }
     if !plan.notes.is_empty() || !plan.warnings.is_empty() {
         let mut lines = plan.notes.clone();
@@ -334,7 +334,8 @@ fn listed(heading: &str, steps: &[(&Step, String)]) -> (Vec<String>, usize) {
     if steps.is_empty() {
         return (Vec::new(), 0);
     }
-    let line = |(step, words): &(&Step, String)| format!("* {}: {}\n", code(&step.id.to_string()), code(&short(words)));
+    let line =
+        |(step, message): &(&Step, String)| format!("* {}: {}\n", code(&step.id.to_string()), code(&short(message)));
     let lines = steps.iter().take(MOST_LISTED).map(line);
     let lines = std::iter::once(format!("\n{heading}\n\n")).chain(lines).collect();
     (lines, steps.len().saturating_sub(MOST_LISTED))
@@ -420,11 +421,11 @@ fn is_cut(change: &FieldChange) -> bool {
 
 fn counted(objects: &[&ObjectChange]) -> String {
     let count = |action| objects.iter().filter(|object| object.action == action).count();
-    let words = [(Action::Create, "created"), (Action::Update, "updated"), (Action::Delete, "deleted")];
-    let words = words.map(|(action, word)| (count(action), word));
-    let words: Vec<String> =
-        words.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    words.join(", ")
+    let parts = [(Action::Create, "created"), (Action::Update, "updated"), (Action::Delete, "deleted")];
+    let parts = parts.map(|(action, word)| (count(action), word));
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    parts.join(", ")
 }
 
 #[cfg(test)]
@@ -483,12 +484,12 @@ mod tests {
         outside + rest
     }
 
-    fn plan_of(words: &str, clusters: usize, objects: usize) -> Plan {
+    fn plan_of(message: &str, clusters: usize, objects: usize) -> Plan {
         let name = |at: usize| format!("c{at}").parse::<ClusterName>().unwrap();
         let mut plan = Plan::default();
-        let (pinned, found) = (words.to_owned(), words.to_owned());
+        let (pinned, found) = (message.to_owned(), message.to_owned());
         let meaning = TrustMeaning::ContradictsPin { what: TrustField::RootCa, pinned, found };
-        let finding = TrustFinding { what: TrustField::RootCa, before: Some(words.to_owned()), after: None, meaning };
+        let finding = TrustFinding { what: TrustField::RootCa, before: Some(message.to_owned()), after: None, meaning };
         plan.trust_changes.push(TrustChange {
             cluster: name(0),
             digest: Digest::of(b"x"),
@@ -498,13 +499,13 @@ mod tests {
         for at in 0..clusters {
             let object = |index: usize| ObjectChange {
                 path: format!("rendered/c{at}/{index}.yaml"),
-                object: format!("ConfigMap {words}"),
+                object: format!("ConfigMap {message}"),
                 action: [Action::Create, Action::Update, Action::Delete][index % 3],
                 reason: Reason::Missing,
                 digest: Digest::of(b"x"),
                 text: None,
             };
-            let why = || vec![Explanation::new(Code::KeyMissing, words)];
+            let why = || vec![Explanation::new(Code::KeyMissing, message)];
             let step = |kind, state| Step {
                 id: StepId::of(kind, &name(at)),
                 objects: (0..objects).map(object).collect(),
@@ -515,18 +516,19 @@ mod tests {
             plan.steps.push(step(StepKind::FetchCa, StepState::Failed(why())));
             plan.steps.push(step(StepKind::RenderRoutes, StepState::Waiting(why())));
         }
-        plan.notes.push(words.to_owned());
+        plan.notes.push(message.to_owned());
         plan
     }
 
-    /// The plan with overrides and security-relevant changes that say these words.
-    fn overridden(mut plan: Plan, words: &str) -> Plan {
-        plan.security = SecurityItem::all_saying(words);
-        let words = || words.to_owned();
-        let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
+    /// The plan with overrides and security-relevant changes that say this.
+    fn overridden(mut plan: Plan, message: &str) -> Plan {
+        plan.security = SecurityItem::all_saying(message);
+        let message = || message.to_owned();
+        let overridden =
+            Overridden { object: message(), field: message(), before: Some(message()), after: Some(message()) };
         for overridden in [Some(overridden), None] {
             let clusters = vec!["c0".parse().unwrap()];
-            plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters });
+            plan.overrides.push(OverrideInForce { path: message().into(), overridden, clusters });
         }
         plan
     }
@@ -534,16 +536,16 @@ mod tests {
     proptest! {
         #[test]
         fn no_word_of_anybody_gets_out_of_its_code_and_all_fits(
-            words in "([`~<>@#\\[\\]()!*_\\\\\n\r a-z/:.-]|</details>|```|\u{202e}|https://|www\\.|#1){0,60}",
+            message in "([`~<>@#\\[\\]()!*_\\\\\n\r a-z/:.-]|</details>|```|\u{202e}|https://|www\\.|#1){0,60}",
             clusters in 1_usize..60,
             objects in 0_usize..8,
         ) {
             // to be found again, it holds a word that no text of ours holds
-            let words = format!("zq@octocat {words} qz");
-            let value = ValueChange::Lines(vec![format!("+{words}"), words.clone()]);
-            let fields = |_: &ClusterName, _: &str| vec![FieldChange { path: words.clone(), change: value.clone() }];
-            let plan = overridden(plan_of(&words, clusters, objects), &words);
-            let text = plan_markdown(&plan, &words, &fields, false);
+            let message = format!("zq@octocat {message} qz");
+            let value = ValueChange::Lines(vec![format!("+{message}"), message.clone()]);
+            let fields = |_: &ClusterName, _: &str| vec![FieldChange { path: message.clone(), change: value.clone() }];
+            let plan = overridden(plan_of(&message, clusters, objects), &message);
+            let text = plan_markdown(&plan, &message, &fields, false);
             prop_assert!(text.chars().count() <= MOST);
             let outside = outside_code(&text);
             prop_assert_eq!(links(&outside), None, "{}", outside);
@@ -556,14 +558,14 @@ mod tests {
 
         #[test]
         fn nor_does_a_word_of_a_finding(
-            words in prop::collection::vec("([`<>@#\\[\\]()!*_\\\\\n a-z/:.-]|</details>|https://|www\\.|#1){0,60}", 0..60),
+            message in prop::collection::vec("([`<>@#\\[\\]()!*_\\\\\n a-z/:.-]|</details>|https://|www\\.|#1){0,60}", 0..60),
             repeated in 1_usize..40,
         ) {
-            let all: Vec<Diagnostic> = words.iter()
-                .map(|words| Explanation::new(Code::InvalidYaml, words.repeat(repeated)).hint(words.clone()))
-                .map(|words| Diagnostic::error(None, words))
+            let all: Vec<Diagnostic> = message.iter()
+                .map(|message| Explanation::new(Code::InvalidYaml, message.repeat(repeated)).hint(message.clone()))
+                .map(|message| Diagnostic::error(None, message))
                 .collect();
-            let message = words.concat();
+            let message = message.concat();
             let text = findings_markdown(&message, &all.iter().collect::<Vec<_>>());
             prop_assert!(text.chars().count() <= MOST);
             let outside = outside_code(&text);
@@ -579,10 +581,10 @@ mod tests {
 
     #[test]
     fn every_trust_change_is_named_and_refusals_beside_them() {
-        for (count, words) in [(5, 300), (80, 300), (300, 30_000)] {
-            let words = "w".repeat(words);
+        for (count, message) in [(5, 300), (80, 300), (300, 30_000)] {
+            let message = "w".repeat(message);
             let fields = |_: &ClusterName, _: &str| Vec::new();
-            let mut plan = plan_of(&words, 30, 3);
+            let mut plan = plan_of(&message, 30, 3);
             let one = plan.trust_changes[0].clone();
             let other = |at: usize| TrustChange { cluster: format!("d{at}").parse().unwrap(), ..one.clone() };
             plan.trust_changes = (0..count).map(other).collect();
@@ -601,11 +603,11 @@ mod tests {
 
     #[test]
     fn what_needs_a_person_survives_a_plan_of_any_size() {
-        let words = "w".repeat(300);
+        let message = "w".repeat(300);
         let fields = |_: &ClusterName, _: &str| {
-            vec![FieldChange { path: "data".to_owned(), change: ValueChange::Added(words.clone()) }]
+            vec![FieldChange { path: "data".to_owned(), change: ValueChange::Added(message.clone()) }]
         };
-        let text = plan_markdown(&plan_of(&words, 1000, 3), "mesh", &fields, false);
+        let text = plan_markdown(&plan_of(&message, 1000, 3), "mesh", &fields, false);
         assert!(
             (MOST - 2 * RESERVED - RESERVED_FOR_CUT..=MOST).contains(&text.chars().count()),
             "{}",

@@ -69,7 +69,7 @@ fn security_sign(item: &SecurityItem) -> &'static str {
     if item.refused { ":no_entry: **refused**" } else { ":warning:" }
 }
 
-/// Whether subject and sentence hold nothing but our own words and names of clusters, and need no code.
+/// Whether subject and sentence hold nothing but our own text and names of clusters, and need no code.
 fn is_ours(change: &SecurityChange) -> [bool; 2] {
     match change {
         SecurityChange::Links(_)

@@ -89,7 +89,7 @@ impl Printer {
         let _written = writeln!(out, "{}", visible_but_styles(text));
     }
 
-    /// An error in words.
+    /// An error.
     pub fn error(&self, text: &str) {
         self.warn(&Severity::Error.line(text));
     }
@@ -109,7 +109,7 @@ impl Printer {
     }
 
     /// A bar for work on `total` things, on a terminal alone.
-    pub fn progress(&self, words: &'static str, total: usize) -> Progress {
+    pub fn progress(&self, message: &'static str, total: usize) -> Progress {
         if self.quiet || total < 2 || !std::io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
@@ -117,7 +117,7 @@ impl Printer {
         if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24.cyan/dim} {pos}/{len}") {
             bar.set_style(style);
         }
-        bar.set_message(words);
+        bar.set_message(message);
         Progress(bar)
     }
 }
@@ -192,15 +192,15 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
         }
         if busy.len() > most {
             let rest = busy.iter().skip(most).flat_map(|step| &step.objects);
-            let words = [Action::Create, Action::Update, Action::Delete].map(|action| {
+            let parts = [Action::Create, Action::Update, Action::Delete].map(|action| {
                 let count = rest.clone().filter(|object| object.action == action).count();
                 (count > 0).then(|| format!("{} {count}", sign(action)))
             });
-            let words: Vec<String> = words.into_iter().flatten().collect();
+            let parts: Vec<String> = parts.into_iter().flatten().collect();
             out.push_str(&format!(
                 "  {DIM}… {} more {kind} steps{DIM:#}: {} (-v lists them)\n",
                 busy.len() - most,
-                words.join(", ")
+                parts.join(", ")
             ));
         }
         if idle.len() > listed {
@@ -279,7 +279,7 @@ pub(super) fn in_clusters(clusters: &[ClusterName]) -> String {
 
 fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
     let strongest = step.objects.iter().map(|object| object.action).max();
-    let (mark, words) = match (&step.state, strongest) {
+    let (mark, message) = match (&step.state, strongest) {
         (StepState::Refused(why), _) if security::is_told_by_files(step) => {
             let files = if why.len() == 1 { "the file" } else { "the files" };
             (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: for {files} above"))
@@ -295,7 +295,7 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
         (StepState::Ready, Some(action)) => (sign(action), String::new()),
         (StepState::Ready, None) => (" ".to_owned(), String::new()),
     };
-    out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{words}\n", step.id));
+    out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{message}\n", step.id));
     for reason in &step.unproven {
         out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(&reason.to_string())));
     }
@@ -330,11 +330,11 @@ fn count_by_kind<'a>(objects: impl Iterator<Item = &'a ObjectChange>) -> Vec<Str
             None => kinds.push((kind, vec![name])),
         }
     }
-    let words = |(kind, names): (&str, Vec<&str>)| match names.as_slice() {
+    let line = |(kind, names): (&str, Vec<&str>)| match names.as_slice() {
         [name] => format!("{kind} {name}"),
         names => format!("{kind} ×{}", names.len()),
     };
-    kinds.into_iter().map(words).collect()
+    kinds.into_iter().map(line).collect()
 }
 
 fn wait_words(reasons: &[String]) -> String {
@@ -407,32 +407,33 @@ mod tests {
     use crate::types::name::Digest;
     use crate::types::step::StepId;
 
-    /// A plan that says these words wherever it may say words of somebody else.
-    fn told(words: &str) -> String {
+    /// A plan that has this text wherever it may repeat the text of somebody else.
+    fn told(message: &str) -> String {
         let name: ClusterName = "east".parse().unwrap();
-        let words = || words.to_owned();
-        let mut plan = Plan { notes: vec![words()], ..Plan::default() };
-        plan.security = SecurityItem::all_saying(&words());
-        let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
+        let message = || message.to_owned();
+        let mut plan = Plan { notes: vec![message()], ..Plan::default() };
+        plan.security = SecurityItem::all_saying(&message());
+        let overridden =
+            Overridden { object: message(), field: message(), before: Some(message()), after: Some(message()) };
         for overridden in [Some(overridden), None] {
-            plan.overrides.push(OverrideInForce { path: words().into(), overridden, clusters: vec![name.clone()] });
+            plan.overrides.push(OverrideInForce { path: message().into(), overridden, clusters: vec![name.clone()] });
         }
         let what = TrustField::RootCa;
-        let meaning = TrustMeaning::ContradictsPin { what, pinned: words(), found: words() };
-        let finding = TrustFinding { what, before: Some(words()), after: Some(words()), meaning };
+        let meaning = TrustMeaning::ContradictsPin { what, pinned: message(), found: message() };
+        let finding = TrustFinding { what, before: Some(message()), after: Some(message()), meaning };
         for verdict in [Verdict::HeldBack, Verdict::Refused] {
             let findings = vec![finding.clone()];
             plan.trust_changes.push(TrustChange { cluster: name.clone(), digest: Digest::of(b"x"), findings, verdict });
         }
         let object = ObjectChange {
-            path: words(),
-            object: format!("ConfigMap {}", words()),
+            path: message(),
+            object: format!("ConfigMap {}", message()),
             action: Action::Update,
             reason: Reason::Missing,
             digest: Digest::of(b"x"),
             text: None,
         };
-        let why = || Explanation::new(Code::KeyMissing, words()).hint(words());
+        let why = || Explanation::new(Code::KeyMissing, message()).hint(message());
         for state in
             [StepState::Refused(vec![why()]), StepState::Failed(vec![why()]), StepState::Waiting(vec![why(), why()])]
         {
@@ -446,15 +447,15 @@ mod tests {
             });
         }
         let changes = [
-            ValueChange::Added(words()),
-            ValueChange::Removed(words()),
-            ValueChange::Changed(words(), words()),
-            ValueChange::Lines(vec![format!("+ {}", words())]),
+            ValueChange::Added(message()),
+            ValueChange::Removed(message()),
+            ValueChange::Changed(message(), message()),
+            ValueChange::Lines(vec![format!("+ {}", message())]),
         ];
         let fields = |_: &ClusterName, _: &str| {
-            changes.iter().map(|change| FieldChange { path: words(), change: change.clone() }).collect()
+            changes.iter().map(|change| FieldChange { path: message(), change: change.clone() }).collect()
         };
-        plan_text(&plan, &words(), &fields, true)
+        plan_text(&plan, &message(), &fields, true)
     }
 
     #[test]

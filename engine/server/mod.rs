@@ -78,7 +78,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Why a request is not answered; `Infallible` where every failure is an answer.
     type Error: Error + Send + Sync + 'static;
 
-    /// Answers one request. An error becomes a 500 without its words.
+    /// Answers one request. An error becomes a 500 without its message.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -261,8 +261,8 @@ impl<H: Handler> Server<H> {
 }
 
 fn refusal(status: StatusCode) -> Response<Body> {
-    let words = status.canonical_reason().unwrap_or("error").to_ascii_lowercase();
-    let mut response = Response::new(whole(format!("{words}\n")));
+    let message = status.canonical_reason().unwrap_or("error").to_ascii_lowercase();
+    let mut response = Response::new(whole(format!("{message}\n")));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

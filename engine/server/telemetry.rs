@@ -181,8 +181,8 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAd
 }
 
 fn answer(method: &Method, path: &str, metrics: &Metrics, health: &Health, pages: &Pages) -> Response<Full<Bytes>> {
-    let text = |status: StatusCode, words: String| {
-        let mut response = Response::new(Full::new(Bytes::from(words)));
+    let text = |status: StatusCode, message: String| {
+        let mut response = Response::new(Full::new(Bytes::from(message)));
         *response.status_mut() = status;
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, plain);

@@ -164,7 +164,7 @@ pub enum Stale {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.explanation())]
 pub enum StoredPlanError {
-    /// It cannot be put into words.
+    /// It cannot be written.
     NotWritable {
         /// The file.
         path: PathBuf,

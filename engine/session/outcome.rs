@@ -1,4 +1,4 @@
-//! What a run would change, as few words as two runs can be compared by.
+//! What a run would change, as two runs are compared by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

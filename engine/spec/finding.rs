@@ -156,11 +156,11 @@ pub(super) enum SpecFinding<'a> {
         /// The limits.
         range: RangeInclusive<u64>,
     },
-    /// None of some words.
+    /// None of some values.
     NotChoice {
         /// The text.
         text: &'a str,
-        /// The words.
+        /// The values.
         choices: &'a [&'a str],
     },
     /// No list.
@@ -438,8 +438,8 @@ impl Explain for SpecFinding<'_> {
 }
 
 /// Words in backquotes, separated by commas.
-fn list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+fn list(choices: &[&str]) -> String {
+    choices.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// A text of a file, fit for a message.

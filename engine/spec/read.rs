@@ -203,14 +203,14 @@ impl Reader<'_> {
         value.map(|value| At { value, at: node.at.clone() })
     }
 
-    /// One of some words.
+    /// One of some values.
     pub(super) fn choice<T: Copy>(&mut self, node: Option<&Arc<Node>>, choices: &[(&str, T)]) -> Option<At<T>> {
         let At { value: text, at } = self.text(node)?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
             return Some(At { value: *value, at });
         }
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        self.error(&at, &SpecFinding::NotChoice { text: &text, choices: &words });
+        let names: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        self.error(&at, &SpecFinding::NotChoice { text: &text, choices: &names });
         None
     }
 

@@ -64,8 +64,8 @@ pub fn policy_schema() -> Value {
         "images": object(IMAGES, &[], images),
         "clusters": object(CLUSTERS, &[], clusters),
         "engineKeys": many(text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of a key"), "the engine's own keys"),
-        "firstContact": words(FIRST_CONTACTS, "tls", "firstContact of the Mesh"),
-        "rootChanges": words(ROOT_CHANGES, "review", "review: a root CA that a cluster publishes anew waits until somebody accepts it"),
+        "firstContact": one_of(FIRST_CONTACTS, "tls", "firstContact of the Mesh"),
+        "rootChanges": one_of(ROOT_CHANGES, "review", "review: a root CA that a cluster publishes anew waits until somebody accepts it"),
     });
     let mut schema = object(
         POLICY_DOCUMENT,
@@ -90,9 +90,9 @@ fn object(known: &[&str], required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
 }
 
-fn words<T>(choices: &[(&str, T)], default: &str, description: &str) -> Value {
-    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-    json!({ "enum": words, "default": default, "description": description })
+fn one_of<T>(choices: &[(&str, T)], default: &str, description: &str) -> Value {
+    let names: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    json!({ "enum": names, "default": default, "description": description })
 }
 
 fn choice<T>(choices: &[(&str, T)]) -> Value {
@@ -162,7 +162,7 @@ fn mesh() -> Value {
             },
             "pairs": many(pair, "with topology: pairs, the two clusters of each link"),
             "acceptForeignRoots": flag(false, "must be true with two clusters or more: every root can sign every identity of every accepted trust domain"),
-            "firstContact": words(FIRST_CONTACTS, "tls", "tls: naming an endpoint whose TLS verifies is the approval; approve: ask there too"),
+            "firstContact": one_of(FIRST_CONTACTS, "tls", "tls: naming an endpoint whose TLS verifies is the approval; approve: ask there too"),
             "credentials": object(CREDENTIALS, &[], credentials),
             "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
             "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
@@ -177,7 +177,7 @@ fn cluster() -> Value {
         "enabled": flag(true, "deploy exporter, api-proxy and relay; only with reconciler rendered"),
         "image": plain("image of the engine"),
         "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2 },
-        "expose": words(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
+        "expose": one_of(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
         "apiHost": plain("the api-proxy's public address, `host` or `host:port`"),
         "tlsSecret": text(DNS_NAME, "Secret with the serving certificate; else the cluster's own serving CA issues one"),
     });
@@ -188,7 +188,7 @@ fn cluster() -> Value {
             "type": "array", "minItems": 1, "default": ["default"],
             "items": text(LABEL, "a revision of the control plane"),
         },
-        "config": words(CONFIGS, "sharedMeshConfig", "where roots and networks are written"),
+        "config": one_of(CONFIGS, "sharedMeshConfig", "where roots and networks are written"),
         "dnsCapture": flag(true, "proxies capture DNS, so that services of peers resolve"),
         "prepared": flag(false, "somebody attests that istiod and all proxies are prepared"),
         "standardMeshNetworks": {
@@ -213,8 +213,8 @@ fn cluster() -> Value {
         &["metadata"],
         json!({
             "mesh": text(LABEL, "name of its Mesh; may be left out, since a checkout has one"),
-            "reconciler": words(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
-            "state": words(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed"),
+            "reconciler": one_of(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
+            "state": one_of(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed"),
             "multicluster": object(MULTICLUSTER, &[], multicluster),
             "metadata": object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })),
             "pin": pin(),

@@ -218,7 +218,7 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     if begins.is_empty() && !pem.trim().is_empty() {
         return Err(CertificateError::Pem(PemFault::NoBegin));
     }
-    // The parser's own words may quote the text, and what stands there may be secret.
+    // The parser's own message may quote the text, and what stands there may be secret.
     let broken = || CertificateError::Pem(PemFault::Broken);
     let blocks = pem::parse_many(pem).map_err(|_| broken())?;
     if begins.len() != blocks.len() {

@@ -57,7 +57,7 @@ impl Severity {
     /// A message of this severity as people read it, with styles, in one line.
     pub fn line(self, message: &str) -> String {
         let style = self.style();
-        format!("{style}{}{style:#}: {}", self.as_str(), words(message))
+        format!("{style}{}{style:#}: {}", self.as_str(), one_line(message))
     }
 }
 
@@ -179,14 +179,14 @@ pub fn render(findings: &Diagnostics) -> String {
 
 impl Diagnostic {
     /// The finding as people read it, with styles: a line for the message, the place with its line of the file, a line for
-    /// the hint. No words in it, whoever wrote them, steer a terminal or begin a line.
+    /// the hint. No text in it, whoever wrote it, steers a terminal or begins a line.
     pub fn text(&self) -> String {
         let style = self.severity.style();
         let mut lines = vec![self.severity.line(&self.explanation.message)];
         let number = self.at.as_ref().map_or_else(|| " ".to_owned(), |at| at.line.to_string());
         let margin = " ".repeat(number.len());
         if let Some(at) = &self.at {
-            let (file, line, column) = (words(&at.file), at.line, at.column);
+            let (file, line, column) = (one_line(&at.file), at.line, at.column);
             lines.push(format!("{margin}{DIM}-->{DIM:#} {file}:{line}:{column}"));
             if let Some(excerpt) = &self.excerpt {
                 let View { text, before } = View::new(excerpt, at.column.saturating_sub(1), EXCERPT_WIDTH);
@@ -197,14 +197,14 @@ impl Diagnostic {
             }
         }
         if let Some(hint) = &self.explanation.hint {
-            lines.push(format!("{margin} {DIM}={DIM:#} {CYAN}hint{CYAN:#}: {}", words(hint)));
+            lines.push(format!("{margin} {DIM}={DIM:#} {CYAN}hint{CYAN:#}: {}", one_line(hint)));
         }
         lines.join("\n")
     }
 }
 
 /// Words of a finding, in one line.
-fn words(text: &str) -> String {
+fn one_line(text: &str) -> String {
     cut(&visible(text), LONGEST_WORDS).into_owned()
 }
 
@@ -283,11 +283,11 @@ mod tests {
     proptest! {
         #[test]
         fn whoever_wrote_it_a_finding_has_its_lines_and_no_others(
-            words in prop::array::uniform4(prop_oneof!["[ -~]{0,40}", r"[\x00-\xa0\u{61c}\u{2000}-\u{206f}\u{e0000}-\u{e00ff}日\u{301}]{0,300}", "(error: x\n){0,900}"]),
+            texts in prop::array::uniform4(prop_oneof!["[ -~]{0,40}", r"[\x00-\xa0\u{61c}\u{2000}-\u{206f}\u{e0000}-\u{e00ff}日\u{301}]{0,300}", "(error: x\n){0,900}"]),
             column in 0..2_000_usize,
             parts in 0..8_usize,
         ) {
-            let [message, hint, excerpt, file] = words;
+            let [message, hint, excerpt, file] = texts;
             let at = (parts & 1 > 0).then(|| Location { file: file.into(), line: 7, column });
             let lines = [2, 5, 1, 1].map(|lines| lines + parts / 4);
             let lines = lines[usize::from(at.is_none()) * 2 + usize::from(parts & 2 > 0)];

@@ -110,7 +110,7 @@ pub(crate) fn sentence_of_peer(text: &str) -> String {
 }
 
 /// The first characters of a text as a literal has them, control characters and quotation marks as escapes, and a sign when
-/// there were more: for a text of others between the words of a message of ours.
+/// there were more: for a text of others between the parts of a message of ours.
 pub(crate) fn quoted(text: &str, most: usize) -> String {
     let first = text.char_indices().nth(most).map_or(text, |(at, _)| text.get(..at).unwrap_or_default());
     let mut quoted: String = first.chars().flat_map(char::escape_debug).collect();

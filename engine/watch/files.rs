@@ -63,7 +63,7 @@ impl Surroundings {
     }
 
     /// Follows the folders as they are now. `others` are paths below the checkout that a run reads as well, `git` is git's
-    /// own folder. Gives the words for a person when events cannot be had.
+    /// own folder. Gives the message for a person when events cannot be had.
     pub(super) fn follow(
         &mut self,
         checkout: &Checkout,

@@ -44,7 +44,7 @@ pub(super) struct History {
 pub(super) enum Recorded {
     /// Nothing was to be committed or pushed.
     Nothing,
-    /// It is committed, and pushed where that was wanted; in words.
+    /// It is committed, and pushed where that was wanted.
     Done(String),
     /// The remote had other commits, which are here now: take another run.
     Again(String),
@@ -110,14 +110,14 @@ impl History {
 
     fn moved(pull: &Pull) -> String {
         let Pull::Moved { from, to, dropped, rewritten } = pull else { return String::new() };
-        let mut words = format!("pulled {}..{}", from.short(), to.short());
+        let mut message = format!("pulled {}..{}", from.short(), to.short());
         if *rewritten {
-            words.push_str(", which replaces what the remote had");
+            message.push_str(", which replaces what the remote had");
         }
         if *dropped > 0 {
-            words.push_str(&format!("; {dropped} commits of ours that were not pushed are made anew"));
+            message.push_str(&format!("; {dropped} commits of ours that were not pushed are made anew"));
         }
-        words
+        message
     }
 
     /// Commits what runs wrote, and pushes. `again`: whether another run may be asked for.
@@ -131,9 +131,9 @@ impl History {
         if !self.commit {
             return Ok(Recorded::Nothing);
         }
-        let words = causes.to_string();
-        if !words.is_empty() && self.causes.len() < MOST_LISTED {
-            self.causes.push(words);
+        let cause = causes.to_string();
+        if !cause.is_empty() && self.causes.len() < MOST_LISTED {
+            self.causes.push(cause);
         }
         let paths = self.differing(guard)?;
         let mut said = Vec::new();
@@ -159,10 +159,10 @@ impl History {
                     }
                 }
                 Push::Rejected { why } if again => {
-                    let words = format!("the push was rejected ({why})");
+                    let message = format!("the push was rejected ({why})");
                     return Ok(match self.repository.pull(&OUTPUT)? {
-                        Pull::Unchanged => Recorded::Again(format!("{words}; once more")),
-                        moved @ Pull::Moved { .. } => Recorded::Again(format!("{words}; {}", Self::moved(&moved))),
+                        Pull::Unchanged => Recorded::Again(format!("{message}; once more")),
+                        moved @ Pull::Moved { .. } => Recorded::Again(format!("{message}; {}", Self::moved(&moved))),
                     });
                 }
                 Push::Rejected { why } => return Err(WatchError::PushRejected { why }.into()),

@@ -172,8 +172,8 @@ impl Pages {
     }
 
     /// A run failed.
-    pub(super) fn fail(&self, words: &str) {
-        self.health.fails("reconcile", words);
+    pub(super) fn fail(&self, message: &str) {
+        self.health.fails("reconcile", message);
     }
 
     pub(super) fn count_commit(&self) {
@@ -185,8 +185,8 @@ impl Pages {
     }
 
     /// Whether this is said for the first time.
-    pub(super) fn note(&mut self, words: Digest) -> bool {
-        self.noted.insert(words)
+    pub(super) fn note(&mut self, message: Digest) -> bool {
+        self.noted.insert(message)
     }
 
     /// Shows the mesh as the last run left it.

@@ -208,9 +208,9 @@ impl<'a> Watcher<'a> {
     /// Says what is in the way, once; with `--output json` also as a document of its own.
     fn report_once(&mut self, failure: &CommandError) {
         let findings = failure.findings().sorted();
-        let words: Vec<String> = findings.iter().map(|finding| finding.text()).collect();
-        let words = if findings.is_empty() { failure.to_string() } else { words.join("\n") };
-        if self.reported.as_ref() == Some(&words) {
+        let messages: Vec<String> = findings.iter().map(|finding| finding.text()).collect();
+        let message = if findings.is_empty() { failure.to_string() } else { messages.join("\n") };
+        if self.reported.as_ref() == Some(&message) {
             return;
         }
         self.live.hide(|| {
@@ -219,15 +219,15 @@ impl<'a> Watcher<'a> {
                 self.printer.out(&format!("{}\n", failure.document(PLAN_VERSION)));
             }
         });
-        self.reported = Some(words);
+        self.reported = Some(message);
     }
 
     fn pull(&mut self) {
         if let Some(history) = &mut self.history {
             match history.pull() {
-                Ok(words) => {
-                    for words in words {
-                        self.live.hide(|| self.printer.status(&words));
+                Ok(message) => {
+                    for message in message {
+                        self.live.hide(|| self.printer.status(&message));
                     }
                 }
                 Err(failure) => self.report_once(&failure),
@@ -370,16 +370,16 @@ impl<'a> Watcher<'a> {
             }
         }
         let git = self.history.as_ref().map(History::index_folder);
-        if let Some(words) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
+        if let Some(message) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
             self.scheduler.scan_every(self.surroundings.scan_every(Pace::default().scan, session.checkout));
-            self.warn_once(&words);
+            self.warn_once(&message);
         }
     }
 
-    fn warn_once(&mut self, words: &str) {
-        let digest = Digest::of(words.as_bytes());
+    fn warn_once(&mut self, message: &str) {
+        let digest = Digest::of(message.as_bytes());
         if self.pages.note(digest) {
-            self.live.hide(|| self.printer.status(words));
+            self.live.hide(|| self.printer.status(message));
         }
     }
 
@@ -390,14 +390,14 @@ impl<'a> Watcher<'a> {
         self.record_failed = recorded.is_err();
         match recorded? {
             Recorded::Nothing => {}
-            Recorded::Done(words) => {
+            Recorded::Done(message) => {
                 self.rejected = 0;
                 self.pages.count_commit();
-                self.live.hide(|| self.printer.status(&words));
+                self.live.hide(|| self.printer.status(&message));
             }
-            Recorded::Again(words) => {
+            Recorded::Again(message) => {
                 self.rejected += 1;
-                self.live.hide(|| self.printer.status(&words));
+                self.live.hide(|| self.printer.status(&message));
                 self.program = None;
                 self.surroundings.wrote(guard)?;
                 return Ok(false);
@@ -417,13 +417,13 @@ impl<'a> Watcher<'a> {
             return;
         }
         let time = crate::session::clock::wall_clock();
-        let words = if written == Written::default() {
+        let message = if written == Written::default() {
             format!("{time} {causes}: {}", crate::report::text::summary(plan))
         } else {
             format!("{time} {causes}: {} files written, {} deleted", written.written, written.deleted)
         };
         self.live.hide(|| {
-            self.printer.status(&words);
+            self.printer.status(&message);
             if self.flags.output == Output::Json || written != Written::default() || !same {
                 let form = Form { output: self.flags.output, verbose: self.flags.verbose, brief: false };
                 self.printer.form(self.flags.output, &shown(&session.program, taken, session, replaced, form));

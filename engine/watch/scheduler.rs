@@ -134,20 +134,20 @@ impl std::fmt::Display for Causes {
                 format!("{first} and {} more", many - MOST)
             }
         };
-        let mut words = Vec::new();
+        let mut parts = Vec::new();
         if self.start {
-            words.push("start".to_owned());
+            parts.push("start".to_owned());
         }
         if !self.files.is_empty() {
-            words.push(format!("changed: {}", list(self.files.iter().map(String::as_str).collect())));
+            parts.push(format!("changed: {}", list(self.files.iter().map(String::as_str).collect())));
         }
         if !self.changed.is_empty() {
-            words.push(format!("metadata of {} changed", list(self.changed.iter().map(ClusterName::as_str).collect())));
+            parts.push(format!("metadata of {} changed", list(self.changed.iter().map(ClusterName::as_str).collect())));
         }
-        if self.time && words.is_empty() {
-            words.push("it is time".to_owned());
+        if self.time && parts.is_empty() {
+            parts.push("it is time".to_owned());
         }
-        f.write_str(&words.join("; "))
+        f.write_str(&parts.join("; "))
     }
 }
 

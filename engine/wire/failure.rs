@@ -21,7 +21,7 @@ pub enum Failure {
     NotResolved {
         /// What was to be read.
         url: String,
-        /// The resolver's words.
+        /// The resolver's message.
         problem: String,
     },
     /// No connection.
@@ -197,7 +197,7 @@ pub enum TlsFault {
     },
     /// Anything else.
     Other {
-        /// The library's words.
+        /// The library's message.
         problem: String,
     },
 }
@@ -466,9 +466,9 @@ mod tests {
     fn the_code_of_tls_is_that_of_its_fault() {
         let failure = Failure::Tls { url: url(), fault: TlsFault::UnknownIssuer { presented: None } };
         assert_eq!(failure.code(), Code::CertificateUnknownIssuer);
-        let words = "cannot trust the server of https://m.example/public/public.json: its certificate is signed by no CA that \
+        let message = "cannot trust the server of https://m.example/public/public.json: its certificate is signed by no CA that \
             this machine trusts; give the CA of its exporter in `metadata.ca`";
-        assert_eq!(failure.to_string(), words);
+        assert_eq!(failure.to_string(), message);
         let failure = Failure::NotReachable { url: url(), problem: "refused".to_owned() };
         assert_eq!(failure.explanation().code.as_str(), "peer-unreachable");
     }
@@ -494,16 +494,17 @@ mod tests {
         let fields = vec!["rootCA".to_owned()];
         assert!(waits(Failure::Incomplete { fields }).starts_with("`rootCA` in its document; "));
         let path = "metadata/east/public/public.json".to_owned();
-        let words = "the file metadata/east/public/public.json; put the peer's document there";
-        assert_eq!(waits(Failure::FileMissing { path }), words);
-        let words = "an answer: https://m.example/public/public.json is not ready (status 503); the next run asks it again; if it \
+        let message = "the file metadata/east/public/public.json; put the peer's document there";
+        assert_eq!(waits(Failure::FileMissing { path }), message);
+        let message = "an answer: https://m.example/public/public.json is not ready (status 503); the next run asks it again; if it \
             stays so, check the metadata-exporter";
-        assert_eq!(waits(Failure::Unavailable { url: url() }), words);
+        assert_eq!(waits(Failure::Unavailable { url: url() }), message);
     }
 
     #[test]
     fn text_of_a_peer_is_escaped_and_short() {
-        let words = Failure::ContentType { url: url(), content_type: shown(&format!("\u{1b}[2J{}", "x".repeat(999))) };
-        assert!(words.to_string().len() < 500 && !words.to_string().contains('\u{1b}'));
+        let message =
+            Failure::ContentType { url: url(), content_type: shown(&format!("\u{1b}[2J{}", "x".repeat(999))) };
+        assert!(message.to_string().len() < 500 && !message.to_string().contains('\u{1b}'));
     }
 }

@@ -264,13 +264,13 @@ impl<'a> Tour<'a> {
         self.prove_that_nothing_is_secret()
     }
 
-    fn say(&self, words: &str) {
-        self.printer.show(&format!("{words}\n"));
+    fn say(&self, message: &str) {
+        self.printer.show(&format!("{message}\n"));
     }
 
-    fn chapter(&mut self, words: &str) {
+    fn chapter(&mut self, message: &str) {
         self.chapter += 1;
-        self.printer.show(&format!("\n{CYAN}━━ {}. {words}{CYAN:#}\n\n", self.chapter));
+        self.printer.show(&format!("\n{CYAN}━━ {}. {message}{CYAN:#}\n\n", self.chapter));
     }
 
     /// Runs the engine as a user would, on this checkout.
@@ -286,17 +286,17 @@ impl<'a> Tour<'a> {
     /// What Argo CD or Flux would do: exactly what is rendered becomes live in each cluster that is up.
     fn sync(&mut self) -> Result<(), CommandError> {
         let names: Vec<ClusterName> = locked(&self.fleet, |fleet| fleet.clusters.keys().cloned().collect());
-        let mut words = Vec::new();
+        let mut parts = Vec::new();
         for name in names {
             let files = self.checkout.cluster_files(name.as_str()).map_err(broken)?;
             let changed = locked(&self.fleet, |fleet| {
                 fleet.clusters.get_mut(&name).filter(|cluster| cluster.up).map(|cluster| cluster.sync(&files))
             });
-            words.extend(changed.filter(|changed| *changed > 0).map(|changed| format!("{name} ({changed} objects)")));
+            parts.extend(changed.filter(|changed| *changed > 0).map(|changed| format!("{name} ({changed} objects)")));
         }
         self.runtime.block_on(self.exporters.follow()).map_err(broken)?;
-        let words = if words.is_empty() { "nothing to do".to_owned() } else { words.join(", ") };
-        self.printer.show(&format!("{DIM}synced: {words}{DIM:#}\n"));
+        let message = if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") };
+        self.printer.show(&format!("{DIM}synced: {message}{DIM:#}\n"));
         Ok(())
     }
 

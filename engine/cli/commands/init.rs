@@ -350,33 +350,35 @@ fn overview(seen: &Seen) -> String {
 fn next_steps(draft: &Draft, adoptions: &[Adoption]) -> String {
     let mut text = format!("wrote {}\n\nnext:\n", draft.files.keys().cloned().collect::<Vec<_>>().join(", "));
     let mut step = 0;
-    let mut say = |words: &str| {
+    let mut say = |message: &str| {
         step += 1;
-        text.push_str(&format!("  {step}. {words}\n"));
+        text.push_str(&format!("  {step}. {message}\n"));
     };
     if !draft.fill_in.is_empty() {
-        let lines =
-            draft.fill_in.iter().map(|one| format!("\n       {}:{} {}: {}", one.path, one.line, one.field, one.words));
+        let lines = draft
+            .fill_in
+            .iter()
+            .map(|one| format!("\n       {}:{} {}: {}", one.path, one.line, one.field, one.message));
         say(&format!("fill in what could not be found:{}", lines.collect::<String>()));
     }
     say("engine plan, which names whatever is still missing");
     say(
         "engine apply --create-keys; commit; let the GitOps tool sync rendered/; engine apply again, until nothing waits",
     );
-    for (_, words) in steps_of(adoptions) {
-        say(&words);
+    for (_, message) in steps_of(adoptions) {
+        say(&message);
     }
     text.trim_end().to_owned()
 }
 
-/// The stated order of taking over, in words with commands, each with the secret it is about.
+/// The stated order of taking over, with commands, each with the secret it is about.
 fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
     let mut steps = Vec::new();
     for one in adoptions {
         let Adoption { reader, peer, context, namespace, secret, id, way } = one;
         let kubectl = format!("kubectl --context {} -n {namespace}", quoted(context));
         let (secret, file) = (quoted(secret), format!("{}/{}", rendered_folder(reader), secret_file(peer)));
-        let words = match way {
+        let message = match way {
             Way::InPlace => format!(
                 "`{reader}` reads `{peer}`: no hand is needed. The run that joins the link writes {file} under the same name \
                  and key, and the sync replaces the old secret in one write (without a GitOps tool: \
@@ -394,7 +396,7 @@ fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
                 id.escape_debug()
             ),
         };
-        steps.push((secret, words));
+        steps.push((secret, message));
     }
     steps
 }
@@ -423,20 +425,20 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
         json!({ "context": context, "reason": reason.to_string(), "code": code, "message": message, "hint": hint })
     });
     let steps = steps_of(secrets);
-    let taken = secrets.iter().zip(&steps).map(|(one, (_, words))| {
+    let taken = secrets.iter().zip(&steps).map(|(one, (_, message))| {
         let way = match one.way {
             Way::InPlace => "inPlace",
             Way::Switch => "switch",
             Way::ByHand => "byHand",
         };
         json!({
-            "reader": one.reader, "peer": one.peer, "secret": one.secret, "clusterID": one.id, "way": way, "step": words,
+            "reader": one.reader, "peer": one.peer, "secret": one.secret, "clusterID": one.id, "way": way, "step": message,
         })
     });
     let fill_in = draft
         .fill_in
         .iter()
-        .map(|one| json!({ "path": one.path, "line": one.line, "field": one.field, "what": one.words }));
+        .map(|one| json!({ "path": one.path, "line": one.line, "field": one.field, "what": one.message }));
     json!({
         "version": 1, "mesh": draft.mesh, "clusters": clusters.collect::<Vec<_>>(), "withoutIstio": seen.without.iter().chain(seen.remote.iter().map(|(context, ..)| context)).collect::<Vec<_>>(),
         "unreachable": unreachable.collect::<Vec<_>>(), "handMade": taken.collect::<Vec<_>>(),

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Global, keys: &Keys, printer: &Printer) -> Result<
     match keys {
         Keys::New => new(arguments, printer),
         Keys::List => list(arguments, printer),
-        Keys::Other(words) => Err(unknown::<Keys>("keys ", words).into()),
+        Keys::Other(given) => Err(unknown::<Keys>("keys ", given).into()),
     }
 }
 

@@ -210,7 +210,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
             };
             role(&arguments.common, (Limits::of_proxy(), true), printer, |role| relay::start(role, options))
         }
-        Serve::Other(words) => Err(unknown::<Serve>("serve ", words).into()),
+        Serve::Other(given) => Err(unknown::<Serve>("serve ", given).into()),
     }
 }
 

@@ -152,12 +152,12 @@ function loudest(name) {
   return STATES.find((state) => state !== "joined" && counts[state] > total / 4) || "joined";
 }
 
-function write(ink, side, at, words) {
+function write(ink, side, at, message) {
   const { left, top } = matrix;
   ink.save();
   if (side === "row") ink.translate(left - 7, at);
   else { ink.translate(at, top - 7); ink.rotate(-Math.PI / 2); }
-  ink.fillText(words, 0, 0);
+  ink.fillText(message, 0, 0);
   ink.restore();
 }
 
@@ -176,7 +176,7 @@ function markMatrix() {
     else ink.fillRect(left + edge(index), top, edge(index + 1) - edge(index), edge(rows.length));
     ink.globalAlpha = 1;
     const middle = (index + .5) * cell;
-    const words = clip(name, 18);
+    const message = clip(name, 18);
     ink.font = `600 ${LABEL}px Inter, system-ui, sans-serif`;
     ink.textBaseline = "middle";
     ink.textAlign = side === "row" ? "right" : "left";
@@ -184,11 +184,11 @@ function markMatrix() {
     ink.save();
     if (side === "row") ink.translate(left - 7, top + middle);
     else { ink.translate(left + middle, top - 7); ink.rotate(-Math.PI / 2); }
-    const width = ink.measureText(words).width;
+    const width = ink.measureText(message).width;
     ink.fillStyle = tones.card;
     ink.fillRect(side === "row" ? -width - 5 : -5, -LABEL * .75, width + 10, LABEL * 1.5);
     ink.fillStyle = tones.ink;
-    ink.fillText(words, 0, 0);
+    ink.fillText(message, 0, 0);
     ink.restore();
   };
   const chosen = shown.chosen || {};
@@ -257,6 +257,6 @@ function walkMatrix(event) {
 
 function sayCell() {
   if (!matrix.at || !matrix.at[0]) return;
-  const [title, words] = cellWords(matrix.at);
-  say(`${title}: ${words.join(", ")}`);
+  const [title, message] = cellWords(matrix.at);
+  say(`${title}: ${message.join(", ")}`);
 }

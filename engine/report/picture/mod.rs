@@ -73,7 +73,7 @@ pub struct ClusterPicture {
     pub state: Health,
     /// Who acts in it: `rendered`, `deckhouse` or `external`.
     pub reconciler: &'static str,
-    /// Why it is not well, in words.
+    /// Why it is not well,.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// A trust change that is not accepted.
@@ -162,7 +162,7 @@ pub struct LinkPicture {
     /// Where the remote secret is; absent: `in the tree`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<&'static str>,
-    /// Why it is not well, in words.
+    /// Why it is not well,.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// What could not be proven in the last move.
@@ -281,7 +281,7 @@ fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &Judge<'_>)
             Reconciler::Deckhouse => "deckhouse",
             Reconciler::External => "external",
         },
-        reasons: judged.iter().flat_map(|judged| &judged.reasons).map(|(_, words)| words.clone()).collect(),
+        reasons: judged.iter().flat_map(|judged| &judged.reasons).map(|(_, message)| message.clone()).collect(),
         trust_change: None,
         endpoint: cluster.endpoint.to_string(),
         uuid: known.map(|known| known.uuid().to_string()),
@@ -310,8 +310,8 @@ fn drawn_link(mesh: &Mesh, lock: &Lock, judge: &Judge<'_>, link: &Link, in_tree:
     let facts = LinkFacts::new(mesh, lock, link, locked, in_tree);
     LinkPicture {
         stage: Some(locked.stage.as_str()).filter(|_| locked.stage != Stage::Joined),
-        evidence: Some(facts.evidence()).filter(|words| *words != "proven"),
-        secret: Some(facts.secret()).filter(|words| *words != "in the tree"),
+        evidence: Some(facts.evidence()).filter(|message| *message != "proven"),
+        secret: Some(facts.secret()).filter(|message| *message != "in the tree"),
         ..drawn
     }
 }

@@ -40,8 +40,8 @@ function allLinks() {
 /** The states of a cluster's links, counted, the worst first. */
 function tally(name) {
   const counts = shown.tallies.get(name) || {};
-  const words = STATES.filter((state) => counts[state]).map((state) => `${counts[state].toLocaleString("en")} ${STATE_WORDS[state][0].toLowerCase()}`);
-  return words.length ? `Links: ${words.join(", ")}` : "No links";
+  const message = STATES.filter((state) => counts[state]).map((state) => `${counts[state].toLocaleString("en")} ${STATE_WORDS[state][0].toLowerCase()}`);
+  return message.length ? `Links: ${message.join(", ")}` : "No links";
 }
 
 // ---------------------------------------------------------------- filter
@@ -66,10 +66,10 @@ function drawChips() {
   const { clusters, links } = shown.picture.counts;
   $("states").replaceChildren(...STATES.map((state) => {
     const [ofClusters, ofLinks] = [clusters[state] || 0, links[state] || 0];
-    const words = `${plural(ofClusters, "cluster")}, ${plural(ofLinks, "link")}`;
+    const message = `${plural(ofClusters, "cluster")}, ${plural(ofLinks, "link")}`;
     const count = state === "joined" || ofLinks ? ofLinks : ofClusters;
     return el("button", {
-      type: "button", class: ofClusters + ofLinks ? "chip" : "chip none", "data-state": state, "aria-pressed": String(shown.states.has(state)), title: words,
+      type: "button", class: ofClusters + ofLinks ? "chip" : "chip none", "data-state": state, "aria-pressed": String(shown.states.has(state)), title: message,
       onclick: () => toggleState(state),
     }, sign(state), `${STATE_WORDS[state][0]} `, el("b", {}, count.toLocaleString("en")));
   }));
@@ -112,11 +112,11 @@ function lonelyTroubles(state) {
   return groups;
 }
 
-/** The state and the words of the headline. Files alone cannot say that a cluster is well, and so it is said whose word this is. */
+/** The state and the message of the headline. Files alone cannot say that a cluster is well, and so it is said whose word this is. */
 function verdict() {
-  const [state, words] = judged();
-  if (shown.picture.asked || state === "broken" || state === "paused") return [state, words];
-  return [state, `By the files, ${words[0].toLowerCase()}${words.slice(1)}`];
+  const [state, message] = judged();
+  if (shown.picture.asked || state === "broken" || state === "paused") return [state, message];
+  return [state, `By the files, ${message[0].toLowerCase()}${message.slice(1)}`];
 }
 
 function judged() {
@@ -144,11 +144,11 @@ function judged() {
 }
 
 function drawHero() {
-  const [state, words] = verdict();
+  const [state, message] = verdict();
   const { clusters, links } = shown.picture.counts;
   const total = Object.values(links).reduce((sum, count) => sum + count, 0);
   const mark = sign(state);
-  $("headline").replaceChildren(el("span", { "data-state": state }, mark), words);
+  $("headline").replaceChildren(el("span", { "data-state": state }, mark), message);
   const parts = STATES.filter((state) => links[state]).map((state) => `${links[state].toLocaleString("en")} ${STATE_WORDS[state][0].toLowerCase()}`);
   $("summary").textContent = `${plural(shown.order.length, "cluster")}, ${plural(total, "link")}${parts.length ? `: ${list(parts)}` : ""}.`;
   document.title = `${state === "joined" ? "" : `${STATE_WORDS[state][0]} · `}${shown.picture.mesh} · isthmus`;
@@ -204,10 +204,10 @@ function drawTable() {
   const rows = names.map((name) => {
     const cluster = shown.picture.clusters[name];
     const end = firstEnd(cluster);
-    const ends = end === null ? { words: "not known", near: null } : expiry(end, 30 * DAY);
+    const ends = end === null ? { message: "not known", near: null } : expiry(end, 30 * DAY);
     return el("tr", { class: name === chosenCluster() ? "chosen" : null },
       el("th", { scope: "row" }, el("button", { type: "button", class: "textual", tabindex: -1, "data-cluster": name, onclick: () => choose({ cluster: name }, true) }, name)),
-      el("td", {}, tag(cluster.state)), el("td", { class: "wrap" }, tally(name).replace("Links: ", "")), el("td", { class: ends.near }, ends.words),
+      el("td", {}, tag(cluster.state)), el("td", { class: "wrap" }, tally(name).replace("Links: ", "")), el("td", { class: ends.near }, ends.message),
       el("td", {}, readWords(cluster)), el("td", {}, cluster.istio || "not known"), el("td", { class: "wrap" }, cluster.network || "not known"));
   });
   const head = ["Cluster", "State", "Links, both ways", "Root CA ends", "Metadata read", "Istio", "Network"].map((word) => el("th", { scope: "col" }, word));
@@ -300,7 +300,7 @@ function clusterDetails(name) {
   return [el("h2", {}, name), tag(cluster.state, null, true), change, reasonBox(cluster.state, cluster.reasons),
     facts([
       ["Metadata read", readWords(cluster)],
-      ...roots.flatMap(([root, ends]) => [["Root CA ends", ends.words, ends.near], ["Root CA", el("span", { title: `SHA-256 ${root.sha256}` }, root.subject, " ", mono(root.sha256.slice(0, 12)))]]),
+      ...roots.flatMap(([root, ends]) => [["Root CA ends", ends.message, ends.near], ["Root CA", el("span", { title: `SHA-256 ${root.sha256}` }, root.subject, " ", mono(root.sha256.slice(0, 12)))]]),
       ["Istio", cluster.istio], ["Network", cluster.network], ["Gateways", (cluster.gateways || []).join(", ")], ["API host", cluster.apiHost],
       ["Trust domain", cluster.trustDomain], ["Cluster ID", cluster.clusterId], ["UUID", cluster.uuid && mono(cluster.uuid)],
       ["Acts in it", { "rendered": "a GitOps tool, on rendered files", "deckhouse": "Deckhouse", "external": "another team’s checkout" }[cluster.reconciler]],
@@ -332,11 +332,11 @@ function linkDetails({ reader, peer }) {
   const root = end === null ? null : expiry(end, 30 * DAY);
   return [el("h2", {}, to(reader), " → ", to(peer)), tag(link.state, null, true),
     el("p", { class: "note" }, `Clients in ${reader} reach services in ${peer}.`), reasonBox(link.state, link.reasons),
-    link.unproven && el("div", { class: "box", "data-state": "paused" }, el("p", {}, el("b", {}, "Not proven")), link.unproven.map((words) => el("p", {}, words))),
+    link.unproven && el("div", { class: "box", "data-state": "paused" }, el("p", {}, el("b", {}, "Not proven")), link.unproven.map((message) => el("p", {}, message))),
     facts([
       ["Stage", { "none": "no link yet", "leaving-trust": "leaving, trust last" }[link.stage] || link.stage || "joined"],
       ["Evidence", link.evidence || "proven"], ["Remote secret", link.secret || "in the tree"],
-      ["Peer’s root CA ends", root && root.words, root && root.near],
+      ["Peer’s root CA ends", root && root.message, root && root.near],
     ]),
     back && el("h3", {}, "The other way"),
     back && el("button", { type: "button", class: "textual tag", "data-state": back.state, onclick: () => choose({ reader: peer, peer: reader }, true) }, sign(back.state), `${peer} → ${reader}: ${STATE_WORDS[back.state][0].toLowerCase()}`),
@@ -345,19 +345,19 @@ function linkDetails({ reader, peer }) {
 
 // ---------------------------------------------------------------- small things
 
-function tip(event, title, words) {
+function tip(event, title, message) {
   const box = $("tip");
   box.hidden = !event;
   if (!event) return;
-  box.replaceChildren(el("b", {}, title), ...words.map((word) => el("div", {}, word)));
+  box.replaceChildren(el("b", {}, title), ...message.map((word) => el("div", {}, word)));
   const { offsetWidth: width, offsetHeight: height } = box;
   const x = event.clientX + 16 + width > window.innerWidth ? event.clientX - width - 12 : event.clientX + 16;
   const y = event.clientY + 16 + height > window.innerHeight ? event.clientY - height - 12 : event.clientY + 16;
   box.style.transform = `translate(${Math.max(4, x)}px, ${Math.max(4, y)}px)`;
 }
 
-function say(words) {
-  $("said").textContent = words;
+function say(message) {
+  $("said").textContent = message;
 }
 
 function drawViews() {

@@ -8,7 +8,7 @@ use crate::types::name::Digest;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str =
-    concat!(include_str!("words.js"), include_str!("map.js"), include_str!("matrix.js"), include_str!("page.js"),);
+    concat!(include_str!("messages.js"), include_str!("map.js"), include_str!("matrix.js"), include_str!("page.js"),);
 
 /// The page of a picture's JSON.
 pub(super) fn html(json: &str, live: bool) -> String {

@@ -118,8 +118,8 @@ fn judge(name: &HeaderName, value: &HeaderValue) -> Result<(), HeaderRefused> {
         return Err(HeaderRefused::Identity);
     }
     let says = |allowed: &[&str]| {
-        let words = value.to_str().unwrap_or("?").split(',').map(|word| word.trim().to_ascii_lowercase());
-        words.into_iter().all(|word| allowed.contains(&word.as_str()))
+        let message = value.to_str().unwrap_or("?").split(',').map(|word| word.trim().to_ascii_lowercase());
+        message.into_iter().all(|word| allowed.contains(&word.as_str()))
     };
     if plain == UPGRADE.as_str()
         || begins(&["sec-websocket-", "http2-settings", "x-stream-protocol-version"])

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Body, BodyError, whole};
 
-/// A failure in the words of Kubernetes, so that its clients understand it.
+/// A failure as Kubernetes writes it, so that its clients understand it.
 fn failure(status: StatusCode, message: &str) -> Value {
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

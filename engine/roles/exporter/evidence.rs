@@ -29,7 +29,7 @@ fn every<T>(of: Component, answers: &[Answer<T>]) -> Result<Vec<&T>, EvidenceErr
     answers.collect()
 }
 
-/// A piece as the document has it, with its reason in words.
+/// A piece as the document has it, with its reason as text.
 pub(super) fn shown<T>(value: Result<T, EvidenceError>) -> Reported<T> {
     match value {
         Ok(value) => Reported::Seen(value),

@@ -124,8 +124,8 @@ pub fn respond(published: &Published, prefix: &str, request: &Parts, now: Moment
     response
 }
 
-fn text(status: StatusCode, words: &str) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(format!("{words}\n")));
+fn text(status: StatusCode, message: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("{message}\n")));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response

@@ -86,8 +86,8 @@ impl Handler for Proxy {
         };
         if !self.audit.record(&record).await {
             count("not recorded", StatusCode::SERVICE_UNAVAILABLE.as_u16());
-            let words = "requests cannot be recorded, so none is answered";
-            return Ok(Refused::new(StatusCode::SERVICE_UNAVAILABLE, words).response());
+            let message = "requests cannot be recorded, so none is answered";
+            return Ok(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message).response());
         }
         count(record.decision, record.status);
         Ok(match asked {

@@ -160,7 +160,7 @@ impl Authority {
     pub(super) fn read(pem: &str, key: Zeroizing<String>) -> Result<Self, IssueError> {
         let roots = parse_roots_any_time(pem).map_err(CaFault::Roots)?;
         let [root] = &roots[..] else { return Err(CaFault::NotOne.into()) };
-        // the parser's words may quote the key
+        // the parser's message may quote the key
         let pair = KeyPair::from_pem(&key).map_err(|_| CaKeyFault::NotPkcs8)?;
         let der = der_of(&root.pem).ok_or(CaFault::NotPem)?;
         let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| CaFault::NotPem)?;

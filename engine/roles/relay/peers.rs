@@ -42,7 +42,7 @@ const TOKEN_BACKDATE: Duration = Duration::from_mins(5);
 pub(super) struct RouteUp {
     pub(super) cluster_id: String,
     pub(super) api_host: String,
-    /// Why it is not up; short, and never the peer's own words.
+    /// Why it is not up; short, and never the peer's own message.
     pub(super) reason: String,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct Peer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoKey;
 
-/// Why a peer is not reached: short, and never in the peer's own words, since it becomes a label of a metric.
+/// Why a peer is not reached: short, and never in the peer's own message, since it becomes a label of a metric.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum Unreached {
     #[error("it needs public CAs, and this image has none")]

@@ -129,7 +129,7 @@ pub(super) enum Fault {
     /// The apiserver refused, or could not.
     #[error("{message} ({code})")]
     Status { code: u16, message: String },
-    /// The answer is another object, or none. The parser's own words may quote it, and it may be secret.
+    /// The answer is another object, or none. The parser's own message may quote it, and it may be secret.
     #[error("the apiserver's answer is not such an object")]
     Object,
     /// No answer.

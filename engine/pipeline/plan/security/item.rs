@@ -203,7 +203,7 @@ impl SecurityChange {
         (rank, None, None)
     }
 
-    /// What it is about, in a few words.
+    /// What it is about, in short.
     pub fn subject(&self) -> String {
         match self {
             Self::File(refusal) => refusal.path(),
@@ -454,27 +454,28 @@ fn overridden_field(field: &str) -> &'static str {
 
 #[cfg(test)]
 impl SecurityItem {
-    /// One of each kind that may repeat words of somebody else, with these words wherever it may.
-    pub(crate) fn all_saying(words: &str) -> Vec<Self> {
+    /// One of each kind that may repeat the text of somebody else, with this text wherever it may.
+    pub(crate) fn all_saying(message: &str) -> Vec<Self> {
         use crate::pipeline::plan::reasons::Foreigner;
-        let words = || words.to_owned();
-        let field = |change| FieldChange { path: words(), change };
+        let message = || message.to_owned();
+        let field = |change| FieldChange { path: message(), change };
         let fields = || {
-            let lines = ValueChange::Lines(vec![format!("+{}", words()), words()]);
-            let changes = [ValueChange::Added(words()), ValueChange::Changed(words(), words()), lines];
+            let lines = ValueChange::Lines(vec![format!("+{}", message()), message()]);
+            let changes = [ValueChange::Added(message()), ValueChange::Changed(message(), message()), lines];
             changes.map(field).to_vec()
         };
         let (cluster, action): (ClusterName, Action) = ("east".parse().unwrap(), Action::Update);
-        let owner = Foreigner::Tool { object: words(), tool: words(), mesh: Some(words()) };
-        let overridden = Overridden { object: words(), field: words(), before: Some(words()), after: Some(words()) };
-        let (before, after) = (Some(words()), Some(words()));
+        let owner = Foreigner::Tool { object: message(), tool: message(), mesh: Some(message()) };
+        let overridden =
+            Overridden { object: message(), field: message(), before: Some(message()), after: Some(message()) };
+        let (before, after) = (Some(message()), Some(message()));
         let all = [
-            SecurityChange::File(CompareRefusal::Foreign { path: words(), owner }),
-            SecurityChange::File(CompareRefusal::ListedByKustomization { path: words(), entry: words() }),
-            SecurityChange::TreeEdit { path: words(), action, fields: fields() },
-            SecurityChange::LockEdit { path: words(), action, fields: fields(), opened: Vec::new() },
-            SecurityChange::SecretByHand { reader: cluster.clone(), path: words() },
-            SecurityChange::Cut { cluster: cluster.clone(), stated: vec![words()], readers: vec![cluster.clone()] },
+            SecurityChange::File(CompareRefusal::Foreign { path: message(), owner }),
+            SecurityChange::File(CompareRefusal::ListedByKustomization { path: message(), entry: message() }),
+            SecurityChange::TreeEdit { path: message(), action, fields: fields() },
+            SecurityChange::LockEdit { path: message(), action, fields: fields(), opened: Vec::new() },
+            SecurityChange::SecretByHand { reader: cluster.clone(), path: message() },
+            SecurityChange::Cut { cluster: cluster.clone(), stated: vec![message()], readers: vec![cluster.clone()] },
             SecurityChange::Spec {
                 clusters: vec![cluster.clone()],
                 field: SpecField::Image,
@@ -483,9 +484,9 @@ impl SecurityItem {
                 is_linked: true,
             },
             SecurityChange::Policy { rule: PolicyRule::Images, before: before.clone(), after: after.clone() },
-            SecurityChange::Override { path: words(), overridden, before, after, clusters: vec![cluster.clone()] },
-            SecurityChange::Document { cluster, path: words(), action, fields: fields() },
-            SecurityChange::BaseNotCompared { revision: words() },
+            SecurityChange::Override { path: message(), overridden, before, after, clusters: vec![cluster.clone()] },
+            SecurityChange::Document { cluster, path: message(), action, fields: fields() },
+            SecurityChange::BaseNotCompared { revision: message() },
         ];
         let both = all.into_iter().flat_map(|change| [Self::refused(change.clone()), Self::listed(change)]);
         both.collect()

@@ -54,9 +54,9 @@ function tag(state, word, large) {
 
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-function list(words) {
-  if (words.length < 2) return words.join("");
-  return `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}`;
+function list(message) {
+  if (message.length < 2) return message.join("");
+  return `${message.slice(0, -1).join(", ")} and ${message[message.length - 1]}`;
 }
 
 /** A span of seconds in the largest unit that says enough. */
@@ -76,17 +76,17 @@ const minute = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 1
 const clock = () => Math.max(Date.now() / 1000, shown.picture.generatedAt);
 const ago = (seconds) => `${span(Math.max(0, clock() - seconds))} ago`;
 
-/** When something ends, in words, and how near that is. */
+/** When something ends, in message, and how near that is. */
 function expiry(seconds, soon) {
   const left = seconds - clock();
-  if (left <= 0) return { words: `ended ${span(-left)} ago, ${day(seconds)}`, near: "past" };
-  return { words: `in ${span(left)}, ${day(seconds)}`, near: left < soon ? "near" : null };
+  if (left <= 0) return { message: `ended ${span(-left)} ago, ${day(seconds)}`, near: "past" };
+  return { message: `in ${span(left)}, ${day(seconds)}`, near: left < soon ? "near" : null };
 }
 
 const DAY = 86400;
 const firstEnd = (cluster) => cluster.roots ? Math.min(...cluster.roots.map((root) => root.expires)) : null;
 
-/** Age of a cluster's metadata, in words. */
+/** Age of a cluster's metadata, in message. */
 function readWords(cluster) {
   if (cluster.readAt) return ago(cluster.readAt);
   return shown.picture.asked ? "not read" : "nobody asked";
