@@ -1,7 +1,8 @@
 //! Whole-process figures of the engine on large meshes, as ratios where there is a peer to compare with.
 //!
 //! `cargo bench --bench mesh` makes a checkout of 100 clusters, full mesh, known from `file://` metadata, and measures a cold
-//! apply, a locked plan that changes nothing, `kubectl kustomize` of the same secrets, and the start of `engine --help`.
+//! apply, a locked plan that changes nothing, a plan against a commit of git, `kubectl kustomize` of the same secrets, and the start
+//! of `engine --help`.
 //! `ISTHMUS_BENCH_STRESS=1` adds 1,000 clusters: a million links, some 4 GB of files, several minutes.
 #![allow(
     clippy::unwrap_used,
@@ -57,6 +58,21 @@ fn row(work: &str, time: Duration, target: &str) {
     println!("{work:<58} {:>9.3} s   target {target}", time.as_secs_f64());
 }
 
+/// Makes a repository of the checkout and plans against its commit, as a pull request's job does.
+fn base(folder: &Path) -> Duration {
+    for arguments in [
+        &["init", "-q"][..],
+        &["add", "-A"],
+        &["-c", "user.name=bench", "-c", "user.email=bench@example.com", "commit", "-qm", "joined"],
+    ] {
+        let status = Command::new("git").arg("-C").arg(folder).args(arguments).status().unwrap();
+        assert!(status.success(), "git {arguments:?} ended with {status}");
+    }
+    let time = best(5, || run(folder, &["plan", "--base", "HEAD"]));
+    row("100 clusters: `plan --base` that changes nothing", time, "");
+    time
+}
+
 fn hundred() {
     let folder = tempfile::tempdir().unwrap();
     checkout(folder.path(), 100);
@@ -66,6 +82,8 @@ fn hundred() {
     row("100 clusters: locked plan that changes nothing", locked, "≤ 0.2 s");
     let one = best(5, || run(folder.path(), &["plan", "--locked", "--cluster", "c0042"]));
     row("100 clusters: locked plan of one cluster", one, "");
+    let ratio = base(folder.path()).as_secs_f64() / locked.as_secs_f64();
+    println!("100 clusters: `plan --base` against the locked plan: {ratio:.2} × (target ≤ 2)");
     let objects = 100 * 99;
     let start = Instant::now();
     let mut kustomized = 0;
