@@ -8,23 +8,26 @@ use crate::report::format::Output;
 use crate::types::name::ClusterName;
 use crate::watch;
 
+/// Heading of these flags in `--help`.
+const GLOBAL: &str = "Global options";
+
 /// The flags that every command has.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The checkout.
-    #[arg(short = 'C', value_name = "DIR", global = true, default_value = ".", env = "ISTHMUS_CHECKOUT")]
+    /// Checkout to work in.
+    #[arg(short = 'C', value_name = "DIR", global = true, help_heading = GLOBAL, default_value = ".", env = "ISTHMUS_CHECKOUT")]
     pub(crate) directory: PathBuf,
-    /// Form of the data on stdout.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    /// Output format.
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
     /// Only this cluster.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
     pub(crate) cluster: Option<ClusterName>,
-    /// Less talk.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// Print data, warnings and errors alone.
+    #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// More talk: every field of every object.
-    #[arg(short, long, global = true)]
+    /// Print every field of every object.
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) verbose: bool,
 }
 

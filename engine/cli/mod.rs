@@ -34,10 +34,15 @@ use crate::watch::{self, Watch};
 /// Joins Istio clusters that keep their own root CA into one mesh, from files in git.
 #[derive(Debug, Parser)]
 #[command(name = "engine", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(
-    after_help = "Exit codes: 0 done or only waiting · 1 failed · 2 changes (plan --detailed-exitcode) · 3 a cluster failed\n\
-    4 held back or refused · 5 busy · 6 files or network of this machine · 64 wrong usage"
-)]
+#[command(after_help = "Exit codes:\n  \
+        0   done, or only waiting\n  \
+        1   failed: specs, lock or templates have findings\n  \
+        2   changes (plan --detailed-exitcode)\n  \
+        3   a cluster failed, or a step waits (--fail-on-wait)\n  \
+        4   held back or refused\n  \
+        5   another engine is at work\n  \
+        6   files or network of this machine\n  \
+        64  wrong usage")]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -49,76 +54,76 @@ struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch, compile, compare and print what a run would change.
+    /// Show what a run would change.
     Plan(plan::Plan),
-    /// Carry a plan out.
+    /// Run once: write lock, rendered objects and values to the checkout.
     Apply(apply::Apply),
-    /// Reconciles whenever the checkout or the metadata change, and on time.
+    /// Run whenever the checkout or the metadata of a cluster change, and at an interval.
     Watch(Watch),
-    /// State of each link, from lock and tree.
+    /// Show the state of each link, from lock and tree.
     Status,
-    /// Judge whether lock and rendered files hold all that the links need; nothing is asked or written.
+    /// Check that lock and rendered objects hold what the links need; contacts no cluster and writes nothing.
     Verify,
-    /// The mesh as one HTML page.
+    /// Write the mesh as one HTML page.
     Report(report::Report),
-    /// The graph of steps.
+    /// Print the graph of steps.
     Graph {
-        /// Form of the graph.
+        /// Graph format.
         #[arg(long, value_enum, default_value_t = graph::GraphFormat::Dot)]
         format: graph::GraphFormat,
     },
-    /// Authn key pairs.
+    /// Manage the key pairs by which clusters read each other.
     Keys {
         /// What to do with them.
         #[command(subcommand)]
         command: keys::Keys,
     },
-    /// Write a first spec from what the clusters of kubeconfig contexts show.
+    /// Write first specs from the clusters of a kubeconfig.
     Init(init::Init),
-    /// Print what another team needs to declare a cluster of ours.
+    /// Print what another team needs to declare one of your clusters.
     Invite(invite::Invite),
     /// Write a cluster's metadata as a signed bundle.
     Export(bundle::Export),
     /// Check a bundle and put it where a `file://` endpoint reads.
     Import(bundle::Import),
-    /// The Argo CD config-management plugin.
+    /// Render for Argo CD, as its config-management plugin.
     Argocd {
         /// What to do.
         #[command(subcommand)]
         command: argocd::Argocd,
     },
-    /// What Argo CD and Flux are installed with.
+    /// Print manifests that set up Argo CD or Flux.
     Manifests {
         /// For which.
         #[command(subcommand)]
         command: manifests::Manifests,
     },
-    /// The policy of the checkout.
+    /// Work with `policy.yaml`.
     Policy {
         /// What to do with it.
         #[command(subcommand)]
         command: policy::Policy,
     },
-    /// JSON Schema of a format.
+    /// Print a JSON Schema.
     Schema {
-        /// Of which.
+        /// The format that it describes.
         #[arg(value_enum, default_value = "specs")]
         of: SchemaOf,
     },
-    /// Completions for a shell.
+    /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// The manual page, as roff.
+    /// Print the manual page, as roff.
     Man,
-    /// Runs an in-cluster role.
+    /// Run an in-cluster role.
     Serve {
         /// Which.
         #[command(subcommand)]
         role: Box<serve::Serve>,
     },
-    /// A whole mesh in one process, on loopback, with real TLS, real keys and real files.
+    /// Tour: a whole mesh in one process, on loopback, with real TLS, keys and files.
     Demo {
         /// Keep the checkout in this directory, which must be empty or absent.
         #[arg(long, value_name = "DIR")]

@@ -18,9 +18,9 @@ pub struct Flags {
     pub output: Output,
     /// `--cluster` was given.
     pub narrowed: bool,
-    /// Less talk.
+    /// Data, warnings and errors alone.
     pub quiet: bool,
-    /// More talk.
+    /// Every field of every object.
     pub verbose: bool,
 }
 
@@ -28,28 +28,28 @@ pub struct Flags {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Watch {
-    /// Commit what runs write: lock/, rendered/ and values/, and nothing else.
+    /// Commit what runs write: lock/, rendered/ and values/.
     #[arg(long)]
     pub commit: bool,
     /// Author and committer of the commits.
     #[arg(long, value_name = "NAME <MAIL>", default_value = "isthmus <isthmus@localhost>", env = "ISTHMUS_AUTHOR")]
     pub author: String,
-    /// Sign each commit, as your own git configuration says (`gpg.format`, `user.signingkey`); none is made unsigned.
+    /// Sign each commit, by your own git configuration (`gpg.format`, `user.signingkey`); a commit that cannot be signed is not made.
     #[arg(long, requires = "commit")]
     pub sign: bool,
-    /// Push each commit. A push that is rejected takes the remote's commits, runs again and commits anew.
+    /// Push each commit. When it is rejected, pull, run and commit again.
     #[arg(long, requires = "commit")]
     pub push: bool,
     /// Commit to this branch instead of the one that is checked out, for a pull request.
     #[arg(long, value_name = "NAME", requires = "commit")]
     pub branch: Option<String>,
-    /// Take the remote's commits this often: `30s`, `5m`.
+    /// Pull the remote's commits this often: `30s`, `5m`.
     #[arg(long, value_name = "INTERVAL", value_parser = duration)]
     pub pull: Option<Duration>,
     /// Serve /healthz, /readyz, /metrics and the mesh as a page, in plain HTTP. The bound address is the first line on stdout.
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<SocketAddr>,
-    /// Reconciles at least this often.
+    /// Run at least this often.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "15m")]
     pub every: Duration,
     /// Read the metadata of each cluster this often.

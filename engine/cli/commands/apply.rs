@@ -25,7 +25,7 @@ use crate::types::duration::duration;
 /// Pause between two runs of `apply --wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Longest age of a stored plan, where nothing is said.
+/// Longest age of a stored plan without `--max-age`.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// Arguments of `apply`.
@@ -36,7 +36,7 @@ pub(crate) struct Apply {
     /// A plan stored by `engine plan --out`.
     #[arg(value_name = "PLAN")]
     pub(crate) plan: Option<PathBuf>,
-    /// Ask nobody; make the tree from the lock.
+    /// Contact no cluster; render the tree from the lock alone.
     #[arg(long)]
     pub(crate) locked: bool,
     /// What is written.
@@ -51,7 +51,7 @@ pub(crate) struct Apply {
     /// Exit with 3 when something still waits.
     #[arg(long)]
     pub(crate) fail_on_wait: bool,
-    /// Refuse a PLAN that is older; 24h, where nothing is said.
+    /// Refuse a PLAN that is older; default 24h.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
     #[command(flatten)]

@@ -63,7 +63,7 @@ pub(super) fn request(arguments: &Global, approvals: &Approvals, has_lock: bool)
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.explanation())]
 pub(crate) enum ApprovalError {
-    /// All at once, where nobody looks.
+    /// All at once, without a terminal.
     All,
     /// No name of a cluster, or no digest.
     Name(#[source] InvalidName),

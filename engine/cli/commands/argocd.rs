@@ -35,12 +35,12 @@ use crate::types::step::StepId;
 /// Commands of `argocd`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Argocd {
-    /// One cluster's objects on stdout, from specs, templates and lock alone.
+    /// Print the objects of one cluster, from specs, templates and lock alone.
     ///
     /// The cluster is named by --cluster or by the Application's parameter `cluster`. Nothing is asked, minted, encrypted or
     /// decrypted. A failure ends with a code that is not 0 and nothing on stdout.
     Generate,
-    /// The parameters that an Application may set.
+    /// Print the parameters that an Application may set.
     Parameters,
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct Import {
     /// The cluster it is for, where this checkout has another name for it.
     #[arg(long = "as", value_name = "CLUSTER")]
     pub(crate) name: Option<ClusterName>,
-    /// Who must have signed it: the fingerprint of the key, `sha256:…`, or a file with its public half. Needed for the first
+    /// Expected signer: the fingerprint of the key, `sha256:…`, or a file with its public half. Needed for the first
     /// bundle of a cluster; afterwards the signer has to stay the same.
     #[arg(long, value_name = "FINGERPRINT|FILE")]
     pub(crate) signer: Option<String>,
@@ -289,7 +289,7 @@ pub(crate) enum Unfit {
         /// Of the key of the one before.
         before: Digest,
     },
-    /// Nobody said who signs.
+    /// No signer is known.
     SignerUnknown {
         /// Of the signer's key.
         fingerprint: Digest,
@@ -322,7 +322,7 @@ impl Explain for Unfit {
             .hint(format!("if the other side has a new key, compare it with them and give --signer {fingerprint}")),
             Self::SignerUnknown { fingerprint } => Explanation::new(
                 Code::BundleSignerNotKnown,
-                format!("was signed by {fingerprint}, and nobody said yet who signs for this cluster"),
+                format!("was signed by {fingerprint}, and no signer of this cluster is known yet"),
             )
             .hint(format!(
                 "compare that with what `engine export` printed on the other side, another way than the bundle came, and give --signer {fingerprint}"
@@ -354,7 +354,7 @@ pub(crate) enum BundleError {
         /// Where it should be.
         missing: KeyProblem,
     },
-    /// Nobody asked the cluster.
+    /// The cluster was not asked.
     NotAsked {
         /// The cluster.
         cluster: ClusterName,

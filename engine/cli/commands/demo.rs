@@ -241,7 +241,7 @@ impl<'a> Tour<'a> {
         self.command("plan", &["plan"])?;
         self.change("north", |cluster| cluster.up = true)?;
 
-        self.chapter("A cluster changes its root CA: that is held back until somebody accepts it");
+        self.chapter("A cluster changes its root CA: that is held back until it is accepted");
         self.replace_root("west")?;
         self.command("apply", &["apply"])?;
         self.command("apply --accept-trust west", &["apply", "--accept-trust", "west"])?;

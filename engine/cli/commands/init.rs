@@ -249,7 +249,7 @@ fn annotated(mut object: Object, mesh: &MeshName) -> Object {
     object
 }
 
-/// What counts for nothing, as for kubectl, though somebody wrote it.
+/// Entries without effect, as for kubectl.
 fn hidden(entry: &Hidden) -> String {
     let Hidden { kind, name, path, by } = entry;
     let name = name.escape_debug();

@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Res
     Ok(Exit::Done)
 }
 
-/// Why nobody is invited.
+/// Why there is no invitation.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.explanation())]
 pub(crate) enum InvitationError {

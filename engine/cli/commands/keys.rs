@@ -24,7 +24,7 @@ use crate::types::object::YamlError;
 pub(crate) enum Keys {
     /// Make the engine's key: its private half in keys/engine.key, its public half in lock/mesh.yaml.
     New,
-    /// All keys that spec and lock know, and where their private halves are.
+    /// List the keys that spec and lock know, and where their private halves are.
     List,
     /// Commands that this version does not have.
     #[command(external_subcommand)]
@@ -91,8 +91,8 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let mut rows = Vec::new();
     for (id, key) in engine_keys(&session.program.mesh, lock) {
         let private = match &keyring.engine {
-            Ok((found, _)) if *found == id => "at hand".to_owned(),
-            Ok(_) => "another one is at hand".to_owned(),
+            Ok((found, _)) if *found == id => "present".to_owned(),
+            Ok(_) => "another one is present".to_owned(),
             Err(reason) => format!("missing: {reason}"),
         };
         rows.push(["engine".to_owned(), id.to_string(), key.fingerprint().to_string(), private]);
@@ -101,8 +101,8 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
         let Some(cluster) = session.program.mesh.clusters.get(name) else { continue };
         let private = match (&cluster.key, keyring.clusters.get(name)) {
             (KeySource::Cluster, _) | (_, None) => "in the cluster".to_owned(),
-            (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => "at hand".to_owned(),
-            (_, Some(Ok(_))) => "another one is at hand".to_owned(),
+            (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => "present".to_owned(),
+            (_, Some(Ok(_))) => "another one is present".to_owned(),
             (_, Some(Err(reason))) => format!("missing: {reason}"),
         };
         let key = &locked.public.authn_key;

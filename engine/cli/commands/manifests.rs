@@ -24,12 +24,12 @@ use crate::types::object::Object;
 /// Commands of `manifests`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Manifests {
-    /// The plugin's sidecar and the Applications.
+    /// Print the plugin's sidecar and the Applications.
     ///
     /// With --image: the plugin's configuration, and the sidecar as a patch of the Deployment argocd-repo-server.
     /// With --repo: one `ApplicationSet` for all clusters, or with --cluster the Application of one.
     Argocd(Argocd),
-    /// `GitRepository` and `Kustomization` objects.
+    /// Print `GitRepository` and `Kustomization` objects.
     ///
     /// With --cluster: for the Flux that runs in that cluster. Else for one Flux that reaches all clusters.
     Flux(Flux),

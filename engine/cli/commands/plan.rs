@@ -21,7 +21,7 @@ use crate::session::stored_plan::Stored;
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// Ask nobody: a pure function of specs, templates, lock and tree.
+    /// Contact no cluster: a pure function of specs, templates, lock and tree.
     #[arg(long)]
     pub(crate) locked: bool,
     /// What the mesh is compared with.
@@ -33,10 +33,10 @@ pub(crate) struct Plan {
     /// Exit with 2 when there are changes.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
-    /// Plan the difference to what this revision renders; asks nobody, as --locked.
+    /// Plan the difference to what this revision renders; contacts no cluster, as with --locked.
     #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
-    /// Name the objects that change and show nothing of them.
+    /// Name the objects that change without their fields.
     #[arg(long, conflicts_with = "verbose")]
     pub(crate) summary: bool,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::session::session::Session;
 /// What to do with the policy.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    /// Judge specs and lock by `policy.yaml`; asks nobody and compares nothing.
+    /// Check specs and lock against `policy.yaml`; contacts no cluster.
     Test,
 }
 

@@ -22,10 +22,10 @@ use crate::types::explanation::{Code, Explain, Explanation};
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Where the page is written; `-` is stdout.
+    /// File to write; `-` is stdout.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Ask the clusters first. Nothing in the checkout changes.
+    /// Read the metadata of the clusters first. Nothing in the checkout changes.
     #[arg(long)]
     pub(crate) fetch: bool,
 }
@@ -64,7 +64,8 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
     let picture = Picture::new(&program.mesh, &program.lock, plan, &rendered_files(&checkout), &read_at, session.now);
     if let Some(path) = report.html.as_deref().filter(|_| !to_stdout) {
         std::fs::write(path, picture.html()).map_err(|source| ReportError::Write { path: path.to_owned(), source })?;
-        printer.status(&format!("wrote {}; it opens in any browser and asks nobody for anything", path.display()));
+        printer
+            .status(&format!("wrote {}; it opens in any browser and loads nothing from the network", path.display()));
     } else if to_stdout {
         printer.out(&picture.html());
     }

@@ -31,11 +31,11 @@ use crate::types::name::{
 /// Roles.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Serve {
-    /// Publishes the cluster's metadata: root CA, keys, addresses; to admitted peers also how to reach it.
+    /// Publish the cluster's metadata: root CA and keys to everyone, addresses to admitted peers.
     Exporter(Exporter),
-    /// Lets admitted peers read what their istiod needs of this cluster's apiserver, and nothing else.
+    /// Let admitted peers read what their istiod needs of this cluster's apiserver.
     Proxy(Proxy),
-    /// Holds the cluster's private key and takes its istiod to the peers' api-proxies.
+    /// Hold the cluster's private key and connect its istiod to the api-proxies of peers.
     Relay(Relay),
     /// Roles that this version does not have.
     #[command(external_subcommand)]
@@ -63,10 +63,10 @@ pub(crate) struct Common {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", env = "ISTHMUS_TLS_KEY", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Form of the logs, which go to stderr.
+    /// Log format; logs go to stderr.
     #[arg(long, value_enum, default_value_t = Log::Text, env = "ISTHMUS_LOG")]
     pub(crate) log: Log,
-    /// What is logged, such as `info,isthmus=debug`.
+    /// Log filter, such as `info,isthmus=debug`.
     #[arg(long, value_name = "FILTER", env = "ISTHMUS_LOG_FILTER")]
     pub(crate) log_filter: Option<String>,
     /// Sets a limit, such as `watch=10m` or `rate-per-peer=50/100`; may be given several times.
@@ -159,7 +159,7 @@ pub(crate) struct Relay {
     /// UUID; else the UID of kube-system.
     #[arg(long, value_name = "UUID", env = "ISTHMUS_CLUSTER_UUID")]
     pub(crate) cluster_uuid: Option<ClusterUuid>,
-    /// Whoever asks must show a ServiceAccount's token of audience `isthmus-relay`.
+    /// Require a ServiceAccount's token of audience `isthmus-relay`.
     #[arg(long, env = "ISTHMUS_REQUIRE_TOKEN")]
     pub(crate) require_token: bool,
 }
@@ -252,7 +252,7 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
 #[derive(Debug, Clone, thiserror::Error)]
 enum GatewayError {
     /// Not an address and a port.
-    #[error("`{text}` is no gateway; write ADDRESS:PORT, IPv6 in brackets")]
+    #[error("expected a gateway, found `{text}`; write ADDRESS:PORT, IPv6 in brackets")]
     Form {
         /// The text.
         text: String,
