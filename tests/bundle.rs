@@ -64,7 +64,7 @@ fn metadata_crosses_the_gap_and_joins() {
     let said = here.engine(&["apply"]).done();
     assert!(said.contains("waits for"), "{said}");
     // nobody said who signs
-    here.refuses(&["import", file], 4, &["nobody said yet who signs", &fingerprint]);
+    here.refuses(&["import", file], 4, &["no signer of this cluster is known yet", &fingerprint]);
     here.refuses(&["import", file, "--signer", &format!("sha256:{}", "0".repeat(64))], 4, &["not what --signer names"]);
     assert!(!here.path("metadata/west").exists());
     here.engine(&["import", file, "--signer", &fingerprint]).done();

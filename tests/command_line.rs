@@ -259,7 +259,7 @@ fn keys_are_made_once_and_only_when_asked_for() {
     assert_eq!(std::fs::read(checkout.path("keys/.gitignore")).unwrap(), b"*\n");
     checkout.refuses(&["keys", "new"], 4, &["no run replaces a recorded key"]);
     let text = checkout.engine(&["keys", "list"]).done();
-    assert!(text.contains("at hand") && text.contains("in the cluster"), "{text}");
+    assert!(text.contains("present") && text.contains("in the cluster"), "{text}");
     checkout.engine(&["apply"]).done();
     std::fs::remove_dir_all(checkout.path("keys")).unwrap();
     checkout.shows(&["apply", "--create-keys"], 0, &["No changes."]);

@@ -153,7 +153,7 @@ fn the_engines_key_is_lost() {
     let peers = fs::read_to_string(day.path("rendered/east/configmap-isthmus-peers.yaml")).unwrap();
     assert!(peers.contains(&id(&after)) && !peers.contains(&id(&before)), "{peers}");
     assert!(day.shell("git status --porcelain").is_empty());
-    assert!(day.shell("engine keys list").contains("at hand"));
+    assert!(day.shell("engine keys list").contains("present"));
 }
 
 #[test]

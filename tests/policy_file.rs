@@ -109,7 +109,7 @@ fn whoever_the_policy_does_not_admit_never_comes_into_the_lock_and_the_others_do
 #[case::field("imgaes: {}", "unknown field `imgaes`", "policy.yaml:4:3")]
 #[case::pattern("images: {allow: [engine]}", "expected a registry and a repository", "policy.yaml:4:20")]
 #[case::flag("images: {requireDigest: yes}", "expected `true` or `false`", "policy.yaml:4:27")]
-#[case::uuid("clusters: {uuids: [a]}", "is no cluster UUID", "policy.yaml:4:22")]
+#[case::uuid("clusters: {uuids: [a]}", "expected a cluster UUID, found `a`", "policy.yaml:4:22")]
 #[case::word("firstContact: never", "expected one of", "policy.yaml:4:17")]
 #[case::second(
     "firstContact: tls\n---\napiVersion: isthmus.dev/v1alpha1\nkind: Policy\nspec: {}",

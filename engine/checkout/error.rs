@@ -104,7 +104,7 @@ fn advice(cause: &io::Error) -> Option<&'static str> {
         Errno::NOSPC | Errno::DQUOT => "free some space on this disk and run again",
         Errno::ROFS => "the file system is mounted read-only, mount it for writing or use another checkout",
         Errno::ACCESS | Errno::PERM => "give the user of this process the right to do so, then run again",
-        Errno::IO => "the disk fails, look into the kernel's log before running again",
+        Errno::IO => "the disk fails, check the kernel's log before running again",
         Errno::MFILE | Errno::NFILE => "too many files are open, raise `ulimit -n`",
         Errno::NOLCK | Errno::BADF | Errno::OPNOTSUPP => {
             "this file system has no locks for folders, put the checkout on a local disk"

@@ -39,7 +39,7 @@ pub struct InvalidAuthor {
 
 impl Explain for InvalidAuthor {
     fn explanation(&self) -> Explanation {
-        let message = format!("`{}` is no author", self.text.escape_debug());
+        let message = format!("expected an author, found `{}`", self.text.escape_debug());
         Explanation::new(Code::InvalidArguments, message).hint("write `NAME <MAIL>`")
     }
 }

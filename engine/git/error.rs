@@ -246,7 +246,7 @@ impl Refusal {
             }
             Self::BranchCheckedOut { name } => format!("--branch {name} is what is checked out"),
             Self::ObjectName { text } => format!("git named an object as `{}`", text.escape_debug()),
-            Self::BranchName { name } => format!("`{}` is no name for a branch", name.escape_debug()),
+            Self::BranchName { name } => format!("expected the name of a branch, found `{}`", name.escape_debug()),
             Self::NoRevision { revision, .. } => format!("there is no revision `{}` here", revision.escape_debug()),
             Self::TooLarge { path, commit, most } => format!("`{path}` at {commit} is over {most} bytes"),
             Self::NameNotUtf8 { commit } => format!("a name at {commit} is not UTF-8"),
@@ -260,7 +260,7 @@ impl Refusal {
                 format!("commits here that were not pushed change `{}`, and the remote has others", path.escape_debug())
             }
             Self::WorkTree { .. } => {
-                "changes in the work tree that were not committed stand in the way of the remote's commits".to_owned()
+                "changes in the work tree that were not committed conflict with the remote's commits".to_owned()
             }
         }
     }
@@ -274,7 +274,7 @@ impl Refusal {
             Self::NoRevision { shallow: true, .. } => "this clone is shallow: `git fetch` that revision first",
             Self::NoRevision { shallow: false, .. } => "`git fetch` it first",
             Self::NameNotUtf8 { .. } => "rename it",
-            Self::Apart | Self::OwnCommits { .. } => "bring them together with `git rebase`, then go on",
+            Self::Apart | Self::OwnCommits { .. } => "bring them together with `git rebase`, then continue",
             Self::WorkTree { said } => return Some(format!("commit or stash them (git said: {said})")),
             Self::LineBreak { .. }
             | Self::ObjectName { .. }
@@ -302,7 +302,7 @@ impl Explain for GitError {
             }
             Self::TimedOut { action, seconds } => {
                 let message = format!("{action}: git took longer than {seconds} s and was ended");
-                Explanation::new(Code::GitFailed, message).hint("look whether the remote or the disk hangs")
+                Explanation::new(Code::GitFailed, message).hint("check whether the remote or the disk hangs")
             }
             Self::TooMuch { action, limit } => {
                 Explanation::new(Code::GitFailed, format!("{action}: git gave more than {limit} bytes"))

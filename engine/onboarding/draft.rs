@@ -234,7 +234,7 @@ fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options)
     if options.accept_foreign_roots {
         page.line(1, "acceptForeignRoots: true # --accept-foreign-roots");
     } else {
-        let message = "`true` if that is wanted; nobody but you can say so";
+        let message = "`true` if that is wanted; only you can decide that";
         page.line(1, &format!("acceptForeignRoots: false # fill in: {message}"));
         if clusters.len() > 1 {
             let line = page.text.lines().count();
@@ -363,7 +363,7 @@ fn contact(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError
     } else {
         page.comment(
             2,
-            "ca: only where no public CA made the certificate. The cluster's own is born with the first sync:",
+            "ca: only where no public CA made the certificate. The cluster's own is created with the first sync:",
         );
         page.line(
             2,
@@ -410,7 +410,7 @@ fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
             );
         }
         None => {
-            page.comment(2, "authnKey: born in the cluster with the first sync; the lock pins it at first contact.");
+            page.comment(2, "authnKey: created in the cluster with the first sync; the lock pins it at first contact.");
         }
     }
     match &survey.roots {

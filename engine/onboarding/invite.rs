@@ -31,7 +31,7 @@ pub enum InviteError {
     )]
     NotOurs(ClusterName),
     /// It is on its way out.
-    #[error("`{0}` is leaving the mesh, and nobody is invited to it")]
+    #[error("`{0}` is leaving the mesh, so there is no invitation to it")]
     Leaving(ClusterName),
     /// Its documents are files of this checkout.
     #[error(

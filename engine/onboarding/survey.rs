@@ -452,7 +452,7 @@ impl fmt::Display for Stays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Managed { by } => {
-                write!(f, "it belongs to `{}`, which has to let go of it first", by.escape_debug())
+                write!(f, "it belongs to `{}`, which has to release it first", by.escape_debug())
             }
             Self::Elsewhere { id } => write!(f, "it leads to `{}`, which no context here does", id.escape_debug()),
         }

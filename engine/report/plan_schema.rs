@@ -117,7 +117,7 @@ fn finding() -> Value {
     let number = json!({ "type": ["integer", "null"], "minimum": 1 });
     let mut fields = json!({
         "severity": { "enum": ["error", "refused", "warning"] },
-        "file": maybe("where it stands"),
+        "file": maybe("its place"),
         "line": number,
         "column": number,
     });
@@ -157,7 +157,7 @@ fn step() -> Value {
         "step": text("what is done, of which cluster, such as render-secret/east/west"),
         "state": { "enum": ["ready", "waiting", "failed", "refused"] },
         "reasons": many(of("reason"), "why it is not ready"),
-        "unproven": many(text("a sentence"), "what nobody could show before the link opened"),
+        "unproven": many(text("a sentence"), "what was not shown before the link opened"),
         "objects": many(of("object"), "what changes"),
     }))
 }

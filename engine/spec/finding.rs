@@ -298,7 +298,7 @@ impl SpecFinding<'_> {
             Self::TooDeep { most } => format!("the document is nested deeper than {most} levels"),
             Self::NotYaml(kind) => format!("this is not YAML: {kind}"),
             Self::Tag { tag } => format!("expected a value without a tag, found `{tag}`"),
-            Self::AliasInside => "the alias stands inside the value it names".to_owned(),
+            Self::AliasInside => "the alias is inside the value it names".to_owned(),
             Self::AliasUnknown { name } => format!("the alias `*{name}` names no anchor before it"),
             Self::TooManyValues { most } => {
                 format!("the document has more than {most} values once its aliases are written out")
@@ -332,7 +332,7 @@ impl SpecFinding<'_> {
             }
             Self::PairSize { written } => format!("expected two names in a pair, found {written}"),
             Self::Agent => "`reconciler: agent` is not part of this version".to_owned(),
-            Self::Duration { text, problem } => format!("`{}` is no duration: {problem}", short(text)),
+            Self::Duration { text, problem } => format!("expected a duration, found `{}`: {problem}", short(text)),
             Self::Image { text } => {
                 format!("expected an image with registry, path, and tag or digest, found `{}`", short(text))
             }
@@ -347,7 +347,7 @@ impl SpecFinding<'_> {
             Self::Variable { text } => format!("expected the name of an environment variable, found `{}`", short(text)),
             Self::KeySources => "expected exactly one source of the key: `file`, `env` or `cluster: {}`".to_owned(),
             Self::InsecureSkipVerify => {
-                "`insecureSkipVerify: true` is refused: roots would be taken from anybody".to_owned()
+                "`insecureSkipVerify: true` is refused: roots would be taken from any server".to_owned()
             }
         }
     }

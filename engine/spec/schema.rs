@@ -65,7 +65,7 @@ pub fn policy_schema() -> Value {
         "clusters": object(CLUSTERS, &[], clusters),
         "engineKeys": many(text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of a key"), "the engine's own keys"),
         "firstContact": one_of(FIRST_CONTACTS, "tls", "firstContact of the Mesh"),
-        "rootChanges": one_of(ROOT_CHANGES, "review", "review: a root CA that a cluster publishes anew waits until somebody accepts it"),
+        "rootChanges": one_of(ROOT_CHANGES, "review", "review: a root CA that a cluster publishes anew waits until it is accepted"),
     });
     let mut schema = object(
         POLICY_DOCUMENT,
@@ -190,7 +190,7 @@ fn cluster() -> Value {
         },
         "config": one_of(CONFIGS, "sharedMeshConfig", "where roots and networks are written"),
         "dnsCapture": flag(true, "proxies capture DNS, so that services of peers resolve"),
-        "prepared": flag(false, "somebody attests that istiod and all proxies are prepared"),
+        "prepared": flag(false, "attests that istiod and all proxies are prepared"),
         "standardMeshNetworks": {
             "oneOf": [{ "const": "none" }, { "type": "object" }],
             "description": "`meshNetworks` of Istio's standard configuration by name, where the cluster shows no evidence; ours take them up",
@@ -240,7 +240,7 @@ fn cluster() -> Value {
             "rootOverlap": duration("25h", "how long a root CA stays trusted after the cluster published it last; default: that of the Mesh"),
             "distrust": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that are trusted no longer, at once and whatever the cluster publishes"),
             "key": {
-                "description": "where the private half of the cluster's key is; default: born in the cluster, never leaves it",
+                "description": "where the private half of the cluster's key is; default: created in the cluster, never leaves it",
                 "type": "object",
                 "additionalProperties": false,
                 "minProperties": 1,
@@ -281,7 +281,7 @@ fn duration(default: &str, description: &str) -> Value {
 
 fn evidence() -> Value {
     let fields: Vec<&str> = EVIDENCE_FIELDS.iter().map(|(word, _)| *word).collect();
-    let attested = json!({ "attested": many(json!({ "enum": fields }), "fields that somebody attests, such as those behind a closed debug port") });
+    let attested = json!({ "attested": many(json!({ "enum": fields }), "fields that the spec attests, such as those behind a closed debug port") });
     json!({
         "description": "required: links wait for what the cluster shows to be live; none: it shows nothing; default: required, none for a file:// endpoint and for Deckhouse",
         "oneOf": [{ "enum": EVIDENCE.iter().map(|(word, _)| *word).collect::<Vec<_>>() }, object(&["attested"], &["attested"], attested)],

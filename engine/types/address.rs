@@ -352,7 +352,7 @@ impl FromStr for Endpoint {
             return if is_path(folder) {
                 Ok(Self::File(folder.to_owned()))
             } else {
-                Err(invalid("after `file://` stands a folder below the checkout, without `.` and `..`"))
+                Err(invalid("`file://` is followed by a folder below the checkout, without `.` and `..`"))
             };
         }
         let rest = trimmed.strip_prefix("https://").ok_or_else(|| invalid(rule))?;

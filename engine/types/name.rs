@@ -11,7 +11,7 @@ use crate::types::text::{LONGEST_QUOTED, quoted};
 
 /// A text that is no name of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is no {kind}: {rule}", quoted(.text, LONGEST_QUOTED))]
+#[error("expected {} {kind}, found `{}`: {rule}", article(.kind), quoted(.text, LONGEST_QUOTED))]
 pub struct InvalidName {
     /// What was wanted, for example `cluster name`.
     pub kind: &'static str,
@@ -19,6 +19,11 @@ pub struct InvalidName {
     pub text: String,
     /// The rule of the grammar.
     pub rule: &'static str,
+}
+
+/// The article of a kind of name, as it is read aloud.
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
 }
 
 macro_rules! name_type {

@@ -193,7 +193,7 @@ mod tests {
         }
         for text in ["", "2026-12-01", "2026-12-01T12:00:00", "9999-12-32T00:00:00Z", "yesterday"] {
             let error = text.parse::<Timestamp>().unwrap_err().to_string();
-            assert!(error.contains("is no time: RFC 3339"), "{error}");
+            assert!(error.starts_with("expected a time, found ") && error.contains("RFC 3339"), "{error}");
         }
     }
 

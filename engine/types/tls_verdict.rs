@@ -258,7 +258,7 @@ impl fmt::Display for Flaw {
             Self::OldVersion => "is of an X.509 version before 3: issue it anew with extensions",
             Self::Purpose => "is not for servers: its extendedKeyUsage has to contain serverAuth",
             Self::NotForCa => "has names for which its CA may not sign (nameConstraints)",
-            Self::ChainTooLong => "stands below more CAs than they allow (pathlen)",
+            Self::ChainTooLong => "has more CAs above it than they allow (pathlen)",
             Self::Algorithm => {
                 "is signed by an algorithm, or with a key, that is not trusted: use SHA-256 or better and RSA of 2048 bits or ECDSA"
             }

@@ -75,7 +75,7 @@ impl Explain for WatchError {
             }
             Self::PushRejected { why } => {
                 let message = format!("the push was rejected again and again ({why})");
-                Explanation::new(Code::PushRejected, message).hint("look who else pushes to this branch")
+                Explanation::new(Code::PushRejected, message).hint("check who else pushes to this branch")
             }
             Self::Listen { address, source } => {
                 Explanation::new(Code::SystemFailed, format!("cannot listen on --http {address}: {source}"))

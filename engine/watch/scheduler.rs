@@ -31,7 +31,7 @@ pub struct Pace {
     pub scan: Duration,
     /// Between two pulls.
     pub pull: Option<Duration>,
-    /// Longest wait for git to let go of its index; whoever holds it longer is taken for dead.
+    /// Longest wait for git to release its index; a process that holds it longer is taken for dead.
     pub index_lock: Duration,
 }
 

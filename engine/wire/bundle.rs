@@ -72,7 +72,7 @@ pub enum BundleError {
     #[error("the signer's key is unusable: {0}")]
     Key(#[from] KeyError),
     /// The signature does not fit.
-    #[error("its signature is not that of the key it names: it was changed on its way, or made by somebody else")]
+    #[error("its signature is not that of the key it names: it was changed on its way, or made by another signer")]
     Signature,
     /// A name that is none.
     #[error(transparent)]

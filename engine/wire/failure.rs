@@ -373,7 +373,7 @@ impl Failure {
             Self::Redirect { .. } => "name the final address in `metadata.endpoint`",
             Self::TooLarge { .. } | Self::HeadersTooLarge { .. } => "check that it is a metadata-exporter",
             Self::TooSlow { .. } => "check its network and load",
-            Self::Broken { .. } => "check what stands between it and this machine",
+            Self::Broken { .. } => "check proxies and firewalls between it and this machine",
             Self::Encoded { .. } => "switch compression off for this path there",
             Self::ContentType { .. } => "check that `metadata.endpoint` is reachable without a browser log-in",
             Self::Format { .. } => "check that a metadata-exporter answers there, and its version",

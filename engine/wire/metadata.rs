@@ -191,7 +191,7 @@ impl std::fmt::Display for IstioMode {
                 "istiod is an external control plane (EXTERNAL_ISTIOD), whose remote secrets are those of clusters without an istiod"
             }
             Self::KubeconfigFolder => {
-                "istiod reads its peers from files (PILOT_MULTICLUSTER_KUBECONFIG_PATH), and looks at no remote secret"
+                "istiod reads its peers from files (PILOT_MULTICLUSTER_KUBECONFIG_PATH), and reads no remote secret"
             }
         })
     }

@@ -51,7 +51,7 @@ const HEAD: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {nam
     "merge conflict markers"
 )]
 #[case::bomb(yaml_bomb().into_bytes(), "specs/a.yaml:6", "more than 200000 values once its aliases are written out")]
-#[case::self_alias(b"a: &a [*a]\n".to_vec(), "specs/a.yaml:1:8", "the alias stands inside the value it names")]
+#[case::self_alias(b"a: &a [*a]\n".to_vec(), "specs/a.yaml:1:8", "the alias is inside the value it names")]
 #[case::no_anchor(b"a: *b\n".to_vec(), "specs/a.yaml:1:4", "the alias `*b` names no anchor before it")]
 #[case::nested_lists("[".repeat(100_000).into_bytes(), "specs/a.yaml:1:65", "nested deeper than 64 levels")]
 #[case::nested_maps("{a: ".repeat(100_000).into_bytes(), "specs/a.yaml:1:", "nested deeper than 64 levels")]

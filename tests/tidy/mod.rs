@@ -12,6 +12,7 @@ mod layers;
 mod purity;
 mod resolve;
 mod source;
+mod vocabulary;
 
 use std::path::Path;
 

@@ -228,7 +228,7 @@ impl LinkWait {
             Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached")),
             Self::TrustChange { cluster } => explain(format!("the trust change of `{cluster}` to be accepted")),
             Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`"))
-                .hint("its links go on once its spec says `state: active`"),
+                .hint("its links continue once its spec says `state: active`"),
             Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live")),
             Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`")),
             Self::Gateways { cluster } => explain(format!(
@@ -286,9 +286,9 @@ impl LinkWait {
             }
             Self::Settle { reader, until } => {
                 explain(format!("{until}, since `{reader}` shows no evidence and `settle` is not over"))
-                    .hint("`settle: 0s` in its Cluster goes on at once")
+                    .hint("`settle: 0s` in its Cluster continues at once")
             }
-            Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to let go of `{peer}`")),
+            Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`")),
         }
     }
 }

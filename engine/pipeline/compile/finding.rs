@@ -396,7 +396,7 @@ impl CompileFinding<'_> {
                 format!("the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it")
             }
             Self::PeerOfNobody { cluster } => {
-                format!("`{cluster}` has nobody to be a peer of: the checkout has no cluster of its own")
+                format!("`{cluster}` has no cluster to be a peer of: the checkout has no cluster of its own")
             }
             Self::NoComponents { cluster, peer } => {
                 format!("`{cluster}` deploys no components, and it is linked with `{peer}`")
@@ -464,7 +464,7 @@ impl CompileFinding<'_> {
             }
             Self::EndpointFolder { .. } => "publish the metadata under https://, or do not link the two",
             Self::PeerOfNobody { .. } => "declare the own cluster by a Cluster document",
-            Self::NoComponents { .. } => "leave `enabled` out, or let nobody be linked with the cluster",
+            Self::NoComponents { .. } => "leave `enabled` out, or link no cluster with it",
             Self::EvidenceOfFile => "leave `evidence` out, or read the metadata over https://",
         };
         Some(hint.to_owned())

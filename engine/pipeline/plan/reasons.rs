@@ -121,7 +121,7 @@ impl Explain for CompareRefusal {
     /// Reads on after "refused:".
     fn explanation(&self) -> Explanation {
         const AWAY: &str = "move it away; nothing is written for this cluster before";
-        const SYNCED: &str = "take it out; whatever syncs the folder applies what stands there";
+        const SYNCED: &str = "take it out; whatever syncs the folder applies it";
         let short = |text: &str| quoted(text, LONGEST_NAME);
         let (message, hint) = match self {
             Self::Foreign { path, owner } => (format!("`{path}` is not ours: {owner}"), AWAY),

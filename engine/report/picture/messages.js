@@ -3,7 +3,7 @@
 
 const STATES = ["broken", "at-risk", "waiting", "leaving", "paused", "joined"];
 const STATE_WORDS = {
-  "broken": ["Broken", "Somebody has to act: it fails, is held back, or lacks what it should have."],
+  "broken": ["Broken", "Action is needed: it fails, is held back, or lacks what it should have."],
   "at-risk": ["At risk", "It worked and may not for long: something ends soon, or one end is broken."],
   "waiting": ["Waiting", "On its way; it waits for what another cluster has yet to show."],
   "leaving": ["Leaving", "On its way out, stage by stage."],
@@ -89,5 +89,5 @@ const firstEnd = (cluster) => cluster.roots ? Math.min(...cluster.roots.map((roo
 /** Age of a cluster's metadata, in message. */
 function readWords(cluster) {
   if (cluster.readAt) return ago(cluster.readAt);
-  return shown.picture.asked ? "not read" : "nobody asked";
+  return shown.picture.asked ? "not read" : "not asked";
 }

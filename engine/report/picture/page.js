@@ -168,7 +168,7 @@ function drawProblems() {
     for (const name of shown.order) {
       const cluster = shown.picture.clusters[name];
       if (cluster.state !== state) continue;
-      const why = cluster.trustChange ? "Its trust change is held back until somebody accepts it" : (cluster.reasons || [])[0] || STATE_WORDS[state][1];
+      const why = cluster.trustChange ? "Its trust change is held back until it is accepted" : (cluster.reasons || [])[0] || STATE_WORDS[state][1];
       problems.push({ state, title: name, why, act: () => choose({ cluster: name }, true) });
     }
     for (const [why, links] of lonelyTroubles(state)) {
@@ -194,7 +194,7 @@ function drawAge() {
   const age = clock() - generatedAt;
   const live = document.documentElement.hasAttribute("data-live");
   const old = !live && age > 3600;
-  $("when").replaceChildren(el("span", { class: old ? "old" : null, title: minute(generatedAt) }, `${live ? "Last turn" : "Drawn"} ${ago(generatedAt)}`), asked ? "" : " from files alone; no cluster was asked", waiting ? el("span", { class: "old", title: waiting.hint }, ` · ${waiting.message}`) : "");
+  $("when").replaceChildren(el("span", { class: old ? "old" : null, title: minute(generatedAt) }, `${live ? "Last run" : "Drawn"} ${ago(generatedAt)}`), asked ? "" : " from files alone; no cluster was asked", waiting ? el("span", { class: "old", title: waiting.hint }, ` · ${waiting.message}`) : "");
 }
 
 // ---------------------------------------------------------------- table

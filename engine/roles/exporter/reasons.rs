@@ -24,7 +24,7 @@ pub enum DocumentError {
     #[error("the apiserver was not asked yet")]
     NotAsked,
     /// Pods and objects that evidence rests on were not all asked yet.
-    #[error("the first collection from istiod, the api-proxy and the relay is not over")]
+    #[error("the first collection of evidence from istiod, the api-proxy and the relay is not over")]
     FirstLook,
     /// An object was not read.
     #[error(transparent)]

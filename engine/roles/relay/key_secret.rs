@@ -55,7 +55,7 @@ pub(super) enum KeySecretError {
     Key(#[source] KeyError),
     #[error("cannot make a key: {0}")]
     Authority(#[source] IssueError),
-    #[error("Secret `{AUTHN}` is created and deleted again by somebody else; find out who")]
+    #[error("Secret `{AUTHN}` is created and deleted again by another client; find out which")]
     Unsteady,
 }
 

@@ -234,7 +234,7 @@ impl Reconciler {
         if !same {
             let key = authn.key.public().id();
             if held.is_some() {
-                tracing::warn!(%key, "Secret {} was replaced by somebody; this cluster has another key now", key_secret::AUTHN);
+                tracing::warn!(%key, "Secret {} was replaced by another client; this cluster has another key now", key_secret::AUTHN);
             } else {
                 tracing::info!(%key, cluster = %uuid, "the cluster's key is known");
             }

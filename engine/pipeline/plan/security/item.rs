@@ -366,7 +366,7 @@ impl SecurityChange {
             ))
             .hint("take the edit back; the run that opens a link writes its stage"),
             Self::LockEdit { .. } => new(
-                "edited by hand: runs take what stands there for learned, accepted and live, and only runs write the lock"
+                "edited by hand: runs take its values as learned, accepted and live, and only runs write the lock"
                     .to_owned(),
             )
             .hint("take the edit back, or have whoever merges it vouch for each value"),
@@ -374,7 +374,7 @@ impl SecurityChange {
                 let when = match entry {
                     Entry::Taken => format!("this run takes `{cluster}` into the mesh"),
                     Entry::Unasked => format!("as soon as it answers, `{cluster}` is in the mesh"),
-                    Entry::Approved => format!("once somebody accepts it, `{cluster}` is in the mesh"),
+                    Entry::Approved => format!("once it is accepted, `{cluster}` is in the mesh"),
                 };
                 let roots = match roots.as_slice() {
                     [] => "the root CA that it publishes".to_owned(),
@@ -385,7 +385,7 @@ impl SecurityChange {
                     }
                 };
                 let by = match readers.as_slice() {
-                    [] => "nobody is linked with it yet".to_owned(),
+                    [] => "no cluster is linked with it yet".to_owned(),
                     readers => format!(
                         "the whole mesh ({}) trusts {roots}, which can sign every identity of every accepted trust domain",
                         named(readers.iter())
@@ -398,7 +398,7 @@ impl SecurityChange {
             )),
             Self::Links(change) => new(change.message()),
             Self::Cut { cluster, stated, readers } => new(format!(
-                "`{cluster}` does not publish the {} that its spec states: where nobody answers there, its links from {} are cut",
+                "`{cluster}` does not publish the {} that its spec states: where nothing answers there, its links from {} are cut",
                 stated.join(" and the "),
                 named(readers.iter())
             )),

@@ -131,7 +131,7 @@ impl LinkChange {
         let is_lost = matches!(self.cause, LinkCause::Lost(_));
         let when = match self.effect {
             LinkEffect::Closes if is_lost => {
-                "each run takes one stage away and waits for nobody: the remote secret, and traffic with it, then network and route, then root CAs and keys"
+                "each run takes one stage away and waits for no evidence: the remote secret, and traffic with it, then network and route, then root CAs and keys"
             }
             LinkEffect::Opens => {
                 "root CAs, networks and routes come first; the remote secret, which sends live traffic, when both clusters show that these are live"

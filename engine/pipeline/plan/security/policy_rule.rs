@@ -64,7 +64,7 @@ impl PolicyRule {
             Self::Scopes => "what further keys of a cluster may ask for",
             Self::WithoutEvidence => "whose links may open without evidence",
             Self::EngineKeys => "which keys may open private metadata",
-            Self::FirstContact => "whether a new cluster may be accepted without asking anybody",
+            Self::FirstContact => "whether a new cluster may be accepted without review",
         };
         let how = match (before, after) {
             (_, None) => "; nothing limits that any more",

@@ -123,12 +123,12 @@ impl SpecField {
             Self::MeshName => format!("every object of ours carries it{}", linked(REFUSED)),
             Self::MeshId => format!("proxies of the mesh know each other by it{}", linked(ANEW)),
             Self::Topology | Self::Pairs => "who is linked with whom; the links that open and close are listed".to_owned(),
-            Self::FirstContact if after == Some("approve") => "a new cluster waits until somebody accepts it".to_owned(),
+            Self::FirstContact if after == Some("approve") => "a new cluster waits until it is accepted".to_owned(),
             Self::FirstContact => {
-                "nobody is asked any more when a new cluster answers: its root CA is trusted as soon as its TLS verifies".to_owned()
+                "a new cluster that answers needs no acceptance any more: its root CA is trusted as soon as its TLS verifies".to_owned()
             }
             Self::RequireToken if after == Some("true") => {
-                format!("relays ask istiod for a token; without it they serve nobody{}", linked(REFUSED))
+                format!("relays ask istiod for a token; without it they refuse every request{}", linked(REFUSED))
             }
             Self::RequireToken => "whoever reaches a relay in its cluster speaks for that cluster, without any token".to_owned(),
             Self::EngineKeys => {
@@ -138,7 +138,7 @@ impl SpecField {
             Self::Reconciler => format!("another tool acts in the cluster, with what we render for it{}", linked(REFUSED)),
             Self::State => match after {
                 Some("leaving") => "the cluster goes out of the mesh; its links close".to_owned(),
-                Some("lost") => "the cluster counts as gone for good: its links close without any proof that nobody uses them".to_owned(),
+                Some("lost") => "the cluster counts as gone for good: its links close without proof that they are unused".to_owned(),
                 Some("paused") => "it is neither asked nor changed: its links stay as they are, also when it is compromised".to_owned(),
                 _ => "it takes part again: its links open when what they need is live".to_owned(),
             },
@@ -149,9 +149,9 @@ impl SpecField {
             Self::PublishedApiHost => {
                 format!("the cluster tells its peers to send requests for its apiserver there{}", linked(UNSEEN))
             }
-            Self::TlsSecret => "whoever holds the key of this certificate can stand for exporter and api-proxy".to_owned(),
+            Self::TlsSecret => "whoever holds the key of this certificate can impersonate exporter and api-proxy".to_owned(),
             Self::Endpoint => {
-                "whoever answers there with the cluster's public document, which anybody can copy, gets a token for its private metadata and is taken for the cluster".to_owned()
+                "whoever answers there with the cluster's public document, which anyone can copy, gets a token for its private metadata and is taken for the cluster".to_owned()
             }
             Self::EndpointCa if after.is_none() => {
                 "any public CA vouches for the cluster's exporter".to_owned()
@@ -161,7 +161,7 @@ impl SpecField {
                 "another value is no longer refused: it can be accepted".to_owned()
             }
             Self::PinUuid | Self::PinKey | Self::PinRoots => {
-                "a cluster that publishes this value is accepted without asking anybody".to_owned()
+                "a cluster that publishes this value is accepted without review".to_owned()
             }
             Self::ClusterDomain => format!("services of the cluster are called by it{}", linked(ANEW)),
             Self::ClusterId | Self::Network => format!("peers know the cluster by it{}", linked(ANEW)),
@@ -178,7 +178,7 @@ impl SpecField {
             Self::DnsCapture => "whether names of peers' services resolve in the cluster's proxies".to_owned(),
             Self::StandardMeshNetworks => "the networks that are written beside those of its peers".to_owned(),
             Self::Prepared if after == Some("true") => {
-                "somebody attests that istiod and proxies take further root CAs: links no longer wait to see it".to_owned()
+                "the spec attests that istiod and proxies take further root CAs: links no longer wait to see it".to_owned()
             }
             Self::Prepared => "links wait until the cluster shows that it is prepared".to_owned(),
             Self::Gateways => "traffic of every peer for the cluster is sent there".to_owned(),
@@ -189,12 +189,12 @@ impl SpecField {
             Self::ApiHost => "relays of all peers send istiod's requests there, with a token of their cluster".to_owned(),
             Self::ApiCa => "whoever these CAs vouch for is taken for the cluster's apiserver".to_owned(),
             Self::AllowHosts if after.is_none() => "any change of its api host has to be accepted".to_owned(),
-            Self::AllowHosts => "its api-proxy may move to any of these hosts without asking anybody".to_owned(),
+            Self::AllowHosts => "its api-proxy may move to any of these hosts without review".to_owned(),
             Self::AllowAddresses if after.is_none() => {
-                "its gateways may be at any public address, without asking anybody".to_owned()
+                "its gateways may be at any public address, without review".to_owned()
             }
             Self::AllowAddresses => {
-                "endpoint and gateways may be at any of these addresses, also inside ones, without asking anybody".to_owned()
+                "endpoint and gateways may be at any of these addresses, also inside ones, without review".to_owned()
             }
             Self::Key => "which private key speaks for the cluster, and who may read it".to_owned(),
             Self::Evidence if after == Some("required") => {

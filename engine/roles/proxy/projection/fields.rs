@@ -25,7 +25,7 @@ const KIND: Field = field("kind", Value, "every client");
 const NAME: Field = field("name", Value, "every client");
 const NAMESPACE: Field = field("namespace", Value, "every client");
 const UID: Field = field("uid", Value, "every client: the same name may be another object");
-const RESOURCE_VERSION: Field = field("resourceVersion", Value, "every client: where a watch goes on");
+const RESOURCE_VERSION: Field = field("resourceVersion", Value, "every client: where a watch continues");
 
 const fn kind(group: &'static str, resource: &'static str, fields: &'static [Field]) -> Kind {
     Kind { group, resource, fields }
@@ -287,7 +287,7 @@ const WORKLOAD_ENTRY: &[Field] = &[
             field("locality", Value, ENTRY),
             field("weight", Value, ENTRY),
             field("serviceAccount", Value, ENTRY),
-            field("network", Network, "the cluster's own, whatever stands there; an empty one counts as the reader's"),
+            field("network", Network, "the cluster's own, whatever it holds; an empty one counts as the reader's"),
         ]),
         "",
     ),
