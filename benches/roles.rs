@@ -34,7 +34,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use isthmus::server::limits::Limits;
+use isthmus::server::limits::RoleLimits;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
 use isthmus::types::key::PrivateKey;
 use isthmus::types::time::Timestamp;
@@ -344,7 +344,7 @@ async fn main() {
         pod: Bytes::from(pod().to_string()),
     };
     println!("a pod has {} bytes", origin.pod.len());
-    let mut limits = Limits::of_proxy();
+    let mut limits = RoleLimits::of_proxy();
     for limit in LIMITS {
         limits.set(limit).unwrap();
     }

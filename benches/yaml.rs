@@ -10,7 +10,7 @@ use isthmus::cluster::kubeconfig as people;
 use isthmus::istio::kubeconfig::Kubeconfig;
 use isthmus::model::lock::Lock;
 use isthmus::pipeline::template::Templates;
-use isthmus::spec::{Source, parse};
+use isthmus::spec::{SourceFile, parse};
 use isthmus::types::object;
 use isthmus::types::yaml::{MAX_OBJECT, value};
 use isthmus::wire::metadata::PrivateDocument;
@@ -22,8 +22,8 @@ use worst_yaml::worst;
 /// A reader, and whether it takes a text.
 type Reader = (&'static str, fn(&str) -> bool);
 
-fn source(path: &str, text: &str) -> Source {
-    Source { path: path.into(), bytes: text.as_bytes().to_vec() }
+fn source(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: path.into(), bytes: text.as_bytes().to_vec() }
 }
 
 fn main() {

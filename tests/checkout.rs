@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use isthmus::checkout::{Checkout, CheckoutError, Committed, FileChange, Left, Limits};
+use isthmus::checkout::{Checkout, CheckoutError, Committed, FileChange, Left, ReadLimits};
 use proptest::prelude::*;
 use rustix::fs::{CWD, Mode, RenameFlags, renameat_with};
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ fn all(_: &str) -> bool {
 }
 
 fn read_all(root: &Path, folder: &str) -> Result<BTreeMap<String, Vec<u8>>, CheckoutError> {
-    Checkout::open(root).unwrap().read_tree(folder, &all, Limits::OUTPUT)
+    Checkout::open(root).unwrap().read_tree(folder, &all, ReadLimits::OUTPUT)
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_tree_is_read_with_the_paths_from_the_root() {
     symlink("me@host.1", root.path().join("specs/.#mesh.yaml")).unwrap();
     symlink("/etc", root.path().join("specs/eu/.cache/etc")).unwrap();
     let checkout = Checkout::open(root.path()).unwrap();
-    let yaml = checkout.read_tree("specs", &|path| !path.ends_with("txt"), Limits::SPECS).unwrap();
+    let yaml = checkout.read_tree("specs", &|path| !path.ends_with("txt"), ReadLimits::SPECS).unwrap();
     let read: Vec<_> = yaml.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
     assert_eq!(read, [("specs/eu/east.yaml", &b"e"[..]), ("specs/mesh.yaml", b"m")]);
     assert_eq!(checkout.list("specs").unwrap(), ["eu", "mesh.yaml"]);
@@ -79,7 +79,7 @@ fn a_tree_is_read_with_the_paths_from_the_root() {
     for missing in ["specs/none.yaml", "none/none.yaml"] {
         assert_eq!(checkout.read(missing).unwrap(), None);
     }
-    assert!(checkout.read_tree("none/none", &all, Limits::SPECS).unwrap().is_empty());
+    assert!(checkout.read_tree("none/none", &all, ReadLimits::SPECS).unwrap().is_empty());
     assert!(checkout.list("none").unwrap().is_empty());
 }
 
@@ -162,7 +162,7 @@ fn reading_has_limits() {
         fs::write(root.path().join("specs").join(name), "12345678").unwrap();
     }
     let checkout = Checkout::open(root.path()).unwrap();
-    let read = |file, files, total| checkout.read_tree("specs", &all, Limits { file, files, total });
+    let read = |file, files, total| checkout.read_tree("specs", &all, ReadLimits { file, files, total });
     assert_eq!(read(8, 3, 24).unwrap().len(), 3);
     assert_eq!(
         read(7, 3, 24).unwrap_err().to_string(),
@@ -246,22 +246,22 @@ fn left_overs_of_a_killed_engine_are_not_read_and_then_swept() {
         fs::write(root.path().join(path), "half").unwrap();
     }
     let checkout = Checkout::open(root.path()).unwrap();
-    assert!(checkout.read_tree("rendered", &all, Limits::OUTPUT).unwrap().is_empty());
+    assert!(checkout.read_tree("rendered", &all, ReadLimits::OUTPUT).unwrap().is_empty());
     // That of `rendered` was seen while reading, that of `lock` is met while writing; nobody came by the third.
     let done = checkout.lock().unwrap().commit(&[put("lock/a", "a")], &|_| {}).unwrap();
     assert_eq!(done, Committed { written: 1, swept: 2, ..Committed::default() });
     let paths: Vec<_> = tree(root.path()).into_keys().collect();
     assert_eq!(paths, [".isthmus-tmp-3", "lock", "lock/a"]);
-    checkout.read_tree("", &all, Limits::OUTPUT).unwrap();
+    checkout.read_tree("", &all, ReadLimits::OUTPUT).unwrap();
     assert_eq!(checkout.lock().unwrap().commit(&[], &|_| {}).unwrap().swept, 1);
     // one that came after the folder was read, and is in the way of ours
-    checkout.read_tree("lock", &all, Limits::OUTPUT).unwrap();
+    checkout.read_tree("lock", &all, ReadLimits::OUTPUT).unwrap();
     fs::write(root.path().join("lock/.isthmus-tmp-0"), "half").unwrap();
     let done = checkout.lock().unwrap().commit(&[put("lock/a", "b")], &|_| {}).unwrap();
     assert_eq!(done, Committed { written: 1, swept: 1, ..Committed::default() });
     // what was read under the lock is not listed again
     let guard = checkout.lock().unwrap();
-    guard.read_tree("lock", &all, Limits::OUTPUT).unwrap();
+    guard.read_tree("lock", &all, ReadLimits::OUTPUT).unwrap();
     assert_eq!(guard.commit(&[put("lock/a", "c")], &|_| {}).unwrap().written, 1);
     assert_eq!(guard.commit(&[put("lock/a", "d")], &|_| {}).unwrap().written, 1);
 }

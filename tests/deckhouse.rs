@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use isthmus::cluster::access::Access;
-use isthmus::cluster::fetch::{Fetcher, Limits};
+use isthmus::cluster::fetch::{FetchLimits, Fetcher};
 use isthmus::model::keyring::{KeyProblem, Keyring};
 use isthmus::model::lock::{Lock, Stage};
 use isthmus::model::trust::Approvals;
@@ -23,7 +23,7 @@ use isthmus::roles::proxy::audit::AuditTarget;
 use isthmus::roles::relay;
 use isthmus::roles::relay::RelayOptions;
 use isthmus::roles::role::{Role, Stop};
-use isthmus::server::limits::Limits as RoleLimits;
+use isthmus::server::limits::RoleLimits;
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Certificates, Running, ServerLimits};
 use isthmus::types::key::{PrivateKey, PublicKey};
@@ -294,7 +294,7 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(DocumentState, Docume
     }
     let mut lock = BTreeMap::new();
     let mut stages = Vec::new();
-    let limits = Limits { connect: Duration::from_millis(500), ..Limits::default() };
+    let limits = FetchLimits { connect: Duration::from_millis(500), ..FetchLimits::default() };
     let fetcher = Fetcher::new(limits);
     for shows in shows {
         *deck.shows.lock().unwrap() = shows;

@@ -10,7 +10,7 @@ use isthmus::istio::objects::NotYaml;
 use isthmus::onboarding::draft::{Draft, Options, draft, quoted};
 use isthmus::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
 use isthmus::pipeline::compile;
-use isthmus::spec::Source;
+use isthmus::spec::SourceFile;
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::RootCertificate;
 use isthmus::types::name::{Digest, Namespace};
@@ -89,10 +89,10 @@ prop_compose! {
 }
 
 fn findings(draft: &Draft) -> BTreeSet<(String, usize, String)> {
-    let sources: Vec<Source> = draft
+    let sources: Vec<SourceFile> = draft
         .files
         .iter()
-        .map(|(path, text)| Source { path: path.as_str().into(), bytes: text.clone().into_bytes() })
+        .map(|(path, text)| SourceFile { path: path.as_str().into(), bytes: text.clone().into_bytes() })
         .collect();
     let found = match compile::load(&sources, env!("CARGO_PKG_VERSION"), &|_| None) {
         Ok((mesh, _)) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus::cluster::fetch::{Fetcher, Limits, Lookup};
+use isthmus::cluster::fetch::{FetchLimits, Fetcher, Lookup};
 use isthmus::types::address::{Cidr, Endpoint};
 use isthmus::types::key::PrivateKey;
 use isthmus::types::time::Timestamp;
@@ -15,13 +15,13 @@ use crate::support::peer::{Ca, Peer, Step, answer, json, send};
 
 const DOCUMENT: &str = "public/public.json";
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> FetchLimits {
+    FetchLimits {
         connect: Duration::from_millis(600),
         header: Duration::from_millis(400),
         total: Duration::from_secs(2),
         grace: Duration::from_millis(200),
-        ..Limits::default()
+        ..FetchLimits::default()
     }
 }
 
@@ -175,7 +175,7 @@ async fn the_limit_of_a_body_is_exact() {
             bytes.extend(vec![b' '; size]);
             let steps = vec![Step::Send(bytes), Step::End];
             let peer = Peer::start(&ca.serving(&["127.0.0.1"]), move |_| steps.clone()).await;
-            let fetcher = Fetcher::new(Limits { body: limit, ..limits() });
+            let fetcher = Fetcher::new(FetchLimits { body: limit, ..limits() });
             let client = fetcher.peer(&endpoint(&peer), Some(&ca.pem), &loopback()).unwrap();
             let got = client.get(DOCUMENT, None).await;
             assert_eq!(got.is_ok(), fits, "{size} {length} {got:?}");

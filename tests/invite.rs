@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
 use isthmus::simulation::exporters::{Exporters, SharedFleet, locked};
-use isthmus::spec::Source;
+use isthmus::spec::SourceFile;
 use isthmus::types::name::ClusterName;
 use serde_json::Value;
 
@@ -203,7 +203,7 @@ fn an_invitation_compiles_where_it_is_put() {
     let mut pins = Vec::new();
     for form in [&[][..], &["--as", "cluster"], &["--for", "deckhouse"]] {
         let text = checkout.engine(&[&["invite", "east", "-q"], form].concat()).done();
-        let source = |path: &str, text: &str| Source { path: path.into(), bytes: text.as_bytes().to_vec() };
+        let source = |path: &str, text: &str| SourceFile { path: path.into(), bytes: text.as_bytes().to_vec() };
         let sources = [source("specs/mesh.yaml", mesh), source("specs/east.yaml", &text)];
         let (mesh, warnings) = isthmus::pipeline::compile::load(&sources, "0.1.0", &|_| None).unwrap();
         assert!(warnings.sorted().is_empty(), "{warnings:?}");

@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use isthmus::checkout::{Checkout, CheckoutError, FileChange, Left, Limits};
+use isthmus::checkout::{Checkout, CheckoutError, FileChange, Left, ReadLimits};
 use tempfile::TempDir;
 
 use crate::checkout::{commit, delete, folder, put, tree};
@@ -99,7 +99,7 @@ fn left_overs(root: &Path) -> Vec<String> {
 fn next_run(root: &Path) {
     let checkout = Checkout::open(root).unwrap();
     let guard = checkout.lock().unwrap();
-    let there = guard.read_tree("", &|_| true, Limits::OUTPUT).unwrap();
+    let there = guard.read_tree("", &|_| true, ReadLimits::OUTPUT).unwrap();
     let mut wanted = there.clone();
     for change in changes() {
         apply(&mut wanted, &change);
@@ -229,7 +229,7 @@ fn writes_many_folders() {
     let Some(root) = root_of_child() else { return };
     let changes: Vec<_> = (0..700).map(|index| put(&format!("{}/{index}/a", index % 2), "a")).collect();
     assert_eq!(commit(&root, &changes).unwrap().written, 700);
-    let read = Checkout::open(&root).unwrap().read_tree("", &|_| true, Limits::OUTPUT).unwrap();
+    let read = Checkout::open(&root).unwrap().read_tree("", &|_| true, ReadLimits::OUTPUT).unwrap();
     assert_eq!(read.len(), 700);
     let deletes: Vec<_> = changes.iter().map(|change| delete(change.path())).collect();
     assert_eq!(commit(&root, &deletes).unwrap().deleted, 700);

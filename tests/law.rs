@@ -160,7 +160,7 @@ mod step {
     use isthmus::model::needs::{Condition, Row};
     use isthmus::pipeline::law::{Breach, BreachKind, Published, Record, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
-    use isthmus::spec::Source;
+    use isthmus::spec::SourceFile;
     use isthmus::types::address::Endpoint;
     use isthmus::types::name::ClusterName;
     use isthmus::types::step::StepKind;
@@ -190,7 +190,7 @@ mod step {
         let lock = ["clusters/east", "clusters/west", "links/east", "links/west", "mesh"];
         let lock = lock.into_iter().map(|name| format!("lock/{name}.yaml")).filter(|path| checkout.path(path).exists());
         let input = Input {
-            specs: vec![Source { path: "specs/mesh.yaml".into(), bytes: file("specs/mesh.yaml") }],
+            specs: vec![SourceFile { path: "specs/mesh.yaml".into(), bytes: file("specs/mesh.yaml") }],
             lock: lock.map(|path| (path.clone(), file(&path))).collect(),
             ..Input::default()
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use isthmus::checkout::{CheckoutError, Left};
-use isthmus::cluster::fetch::{Fetcher, Limits};
+use isthmus::cluster::fetch::{FetchLimits, Fetcher};
 use isthmus::model::keyring::{KeyProblem, Keyring};
 use isthmus::model::lock::Lock;
 use isthmus::model::mesh::Mesh;
@@ -39,8 +39,8 @@ const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/
 const WEST_PRIVATE: &str = include_str!("../fixtures/real/west/metadata/private/multicluster.json");
 const WEST: &str = include_str!("../fixtures/real/west/metadata/public/public.json");
 
-fn limits() -> Limits {
-    Limits { connect: Duration::from_millis(700), ..Limits::default() }
+fn limits() -> FetchLimits {
+    FetchLimits { connect: Duration::from_millis(700), ..FetchLimits::default() }
 }
 
 fn name(text: &str) -> ClusterName {
@@ -201,7 +201,7 @@ async fn no_more_peers_than_the_limit_are_asked_at_a_time() {
     let clusters: Vec<_> =
         names.iter().zip(&hosts).map(|(name, host)| (name.as_str(), spec("rendered", host, ""))).collect();
     let mesh = mesh(&clusters, &ca.pem);
-    let fetcher = Fetcher::new(Limits { at_once: 3, ..limits() }).with_lookup(to(&["127.0.0.1"]));
+    let fetcher = Fetcher::new(FetchLimits { at_once: 3, ..limits() }).with_lookup(to(&["127.0.0.1"]));
     let lock = Lock::default();
     let observed =
         observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer(&mesh, &lock, &[], true), QUIET).await;

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use isthmus::roles::relay::{Relay, RelayOptions, start_with};
 use isthmus::roles::role::{Role, RoleError, Service, Stop};
-use isthmus::server::limits::Limits;
+use isthmus::server::limits::RoleLimits;
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Running};
 use isthmus::types::key::PublicKey;
@@ -54,11 +54,11 @@ fn role(apiserver: &Apiserver) -> (Role, Stop) {
     let (stop, stopping) = Stop::new();
     let role = Role {
         namespace: Namespace::istio_system(),
-        limits: Limits {
+        limits: RoleLimits {
             watches_per_peer: 2,
             drain: Duration::from_millis(100),
             list: Duration::from_secs(3),
-            ..Limits::of_proxy()
+            ..RoleLimits::of_proxy()
         },
         access: apiserver.access(),
         metrics: Metrics::new(),

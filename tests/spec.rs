@@ -4,7 +4,7 @@ use std::path::Path;
 
 use isthmus::model::mesh::{Mesh, Reconciler};
 use isthmus::pipeline::compile::load;
-use isthmus::spec::{Source, parse, schema};
+use isthmus::spec::{SourceFile, parse, schema};
 use isthmus::types::diagnostic::{Location, render};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use serde::Deserialize as _;
 
 use crate::bad::specs::source;
 
-fn findings(sources: &[Source]) -> String {
+fn findings(sources: &[SourceFile]) -> String {
     match parse(sources) {
         Ok(spec) => format!("{spec:#?}"),
         Err(findings) => render(&findings),
@@ -48,7 +48,7 @@ spec: {acceptForeignRoots: yes, topolgy: full}
 /// Every field of every kind, each with a value that is no default.
 const EVERYTHING: &str = include_str!("data/everything.yaml");
 
-fn mesh(sources: &[Source]) -> Mesh {
+fn mesh(sources: &[SourceFile]) -> Mesh {
     let file = |_: &str| Some(include_bytes!("../fixtures/real/east/api-ca.crt").to_vec());
     match load(sources, "0.1.7", &file) {
         Ok((mesh, _)) => mesh,
@@ -56,7 +56,7 @@ fn mesh(sources: &[Source]) -> Mesh {
     }
 }
 
-fn examples() -> Vec<Source> {
+fn examples() -> Vec<SourceFile> {
     ["mesh", "clusters/east", "clusters/west", "clusters/north"]
         .map(|name| {
             let path = format!("specs/{name}.yaml");

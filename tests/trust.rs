@@ -17,7 +17,7 @@ use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
 use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
 use isthmus::simulation::cluster::{Authority, Fleet, SimulatedCluster};
-use isthmus::spec::Source;
+use isthmus::spec::SourceFile;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::{ClusterName, Digest};
@@ -107,7 +107,7 @@ impl World {
                 "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {own}}}\nspec:\n{reconciler}{endpoint}{lines}"
             ));
         }
-        let source = Source { path: "specs/mesh.yaml".into(), bytes: text.clone().into_bytes() };
+        let source = SourceFile { path: "specs/mesh.yaml".into(), bytes: text.clone().into_bytes() };
         let (mesh, _) = compile::load(&[source], "0.1.0", &|_| None).unwrap_or_else(|found| {
             panic!("{text}\n{:?}", found.sorted());
         });

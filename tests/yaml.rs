@@ -6,7 +6,7 @@ use isthmus::cluster::kubeconfig as people;
 use isthmus::istio::kubeconfig::Kubeconfig;
 use isthmus::model::lock::Lock;
 use isthmus::pipeline::template::Templates;
-use isthmus::spec::Source;
+use isthmus::spec::SourceFile;
 use isthmus::types::object;
 use isthmus::types::yaml::{MAX_OBJECT, MAX_TEXT, YamlFault, value};
 use isthmus::wire::metadata::{PrivateDocument, Reading, Reported};
@@ -35,7 +35,7 @@ fn private(networks: &str) -> Option<Reported<String>> {
 #[test]
 fn the_worst_yaml_is_read_or_refused() {
     for (name, text) in worst(MIB) {
-        let source = |path: &str| Source { path: path.into(), bytes: text.clone().into_bytes() };
+        let source = |path: &str| SourceFile { path: path.into(), bytes: text.clone().into_bytes() };
         let _findings = isthmus::spec::parse(&[source("specs/a.yaml")]).map(|_| ());
         for path in ["lock/mesh.yaml", "lock/clusters/east.yaml", "lock/links/east.yaml"] {
             assert!(Lock::parse([(path, text.as_bytes())]).is_err() || text.trim().is_empty(), "{name}");

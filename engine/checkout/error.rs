@@ -42,7 +42,7 @@ pub enum CheckoutError {
         /// The name, its odd bytes escaped.
         name: String,
     },
-    /// A limit of [`crate::checkout::Limits`], or of depth, was passed.
+    /// A limit of [`crate::checkout::ReadLimits`], or of depth, was passed.
     Limit {
         /// The file or folder.
         path: String,

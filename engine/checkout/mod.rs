@@ -23,6 +23,6 @@ pub use crate::checkout::error::{CheckoutError, Left};
 pub use crate::checkout::mutex::Guard;
 pub use crate::checkout::opened::Checkout;
 pub use crate::checkout::private::Private;
-pub use crate::checkout::read::{Found, Limits, OpenFile};
+pub use crate::checkout::read::{Found, OpenFile, ReadLimits};
 pub use crate::checkout::stamp::{FileStamp, Stamps};
 pub use crate::checkout::write::{Committed, FileChange};

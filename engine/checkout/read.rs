@@ -28,7 +28,7 @@ const NAMES_BUFFER: usize = 32 * 1024;
 
 /// What is read at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReadLimits {
     /// Bytes of one file.
     pub file: u64,
     /// Number of files.
@@ -37,7 +37,7 @@ pub struct Limits {
     pub total: u64,
 }
 
-impl Limits {
+impl ReadLimits {
     /// For files that people write.
     pub const SPECS: Self = Self { file: 1 << 20, files: 100_000, total: 256 << 20 };
     /// For files that the engine writes, and for single files.
@@ -63,7 +63,7 @@ struct Batch {
 }
 
 /// One name in a folder.
-struct Entry {
+struct DirEntry {
     name: String,
     kind: FileType,
 }
@@ -79,7 +79,7 @@ impl Checkout {
         &self,
         folder: &str,
         filter: &dyn Fn(&str) -> bool,
-        limits: Limits,
+        limits: ReadLimits,
     ) -> Result<BTreeMap<String, Vec<u8>>, CheckoutError> {
         let found = self.read_unless(folder, filter, limits, None)?;
         Ok(found.into_iter().filter_map(|(path, found)| Some((path, found.bytes?))).collect())
@@ -90,7 +90,7 @@ impl Checkout {
         &self,
         folder: &str,
         filter: &dyn Fn(&str) -> bool,
-        limits: Limits,
+        limits: ReadLimits,
         known: Option<Known<'_>>,
     ) -> Result<BTreeMap<String, Found>, CheckoutError> {
         let Some(open) = self.folder(folder)? else { return Ok(BTreeMap::new()) };
@@ -112,7 +112,7 @@ impl Checkout {
 
     /// The paths of all files of a folder and of those below it, sorted; none when it is not there. As in
     /// [`read_tree`](Self::read_tree), names that begin with a dot are skipped and anything but plain files is an error.
-    pub fn list_tree(&self, folder: &str, limits: Limits) -> Result<Vec<String>, CheckoutError> {
+    pub fn list_tree(&self, folder: &str, limits: ReadLimits) -> Result<Vec<String>, CheckoutError> {
         let Some(open) = self.folder(folder)? else { return Ok(Vec::new()) };
         let mut walk = Walk { checkout: self, top: folder, filter: &|_| true, limits, batches: Vec::new(), files: 0 };
         walk.folder(open.as_fd(), folder, 0)?;
@@ -131,7 +131,7 @@ impl Checkout {
     pub fn open_file(&self, path: &str) -> Result<Option<OpenFile>, CheckoutError> {
         let (folder, name) = path::split(path)?;
         let Some(folder) = self.folder(folder)? else { return Ok(None) };
-        open_file(folder.as_fd(), name, path, Limits::OUTPUT.file)
+        open_file(folder.as_fd(), name, path, ReadLimits::OUTPUT.file)
     }
 
     /// The names in one folder, sorted, without those that begin with a dot; none when it is not there. Anything but
@@ -141,7 +141,7 @@ impl Checkout {
         let entries = self.entries(open.as_fd(), folder)?;
         entries
             .into_iter()
-            .map(|Entry { name, kind }| match kind {
+            .map(|DirEntry { name, kind }| match kind {
                 FileType::RegularFile | FileType::Directory => Ok(name),
                 FileType::Symlink if volume(open.as_fd(), &name).is_some() => Ok(name),
                 _ => Err(wrong_kind(kind, &join(folder, &name), "plain file")),
@@ -154,7 +154,7 @@ impl Checkout {
     }
 
     /// What one open folder holds, sorted by name.
-    fn entries(&self, folder: BorrowedFd<'_>, path: &str) -> Result<Vec<Entry>, CheckoutError> {
+    fn entries(&self, folder: BorrowedFd<'_>, path: &str) -> Result<Vec<DirEntry>, CheckoutError> {
         let fail = |cause| CheckoutError::io("list the folder", shown(path), cause, Left::Untouched);
         let (mut found, mut leftovers) = (Vec::new(), Vec::new());
         let mut buffer = Vec::with_capacity(NAMES_BUFFER);
@@ -179,7 +179,7 @@ impl Checkout {
                 },
                 kind => kind,
             };
-            found.push(Entry { name: name.to_owned(), kind });
+            found.push(DirEntry { name: name.to_owned(), kind });
         }
         self.note_listed(path, leftovers);
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -190,7 +190,7 @@ impl Checkout {
         &self,
         batch: &Batch,
         top: &str,
-        limits: Limits,
+        limits: ReadLimits,
         total: &AtomicU64,
         known: Option<Known<'_>>,
     ) -> Result<Vec<(String, Found)>, CheckoutError> {
@@ -225,7 +225,7 @@ struct Walk<'a> {
     checkout: &'a Checkout,
     top: &'a str,
     filter: &'a dyn Fn(&str) -> bool,
-    limits: Limits,
+    limits: ReadLimits,
     batches: Vec<Batch>,
     files: usize,
 }
@@ -237,7 +237,7 @@ impl Walk<'_> {
         }
         let mut names = Vec::new();
         let mut folders = Vec::new();
-        for Entry { name, kind } in self.checkout.entries(open, path)? {
+        for DirEntry { name, kind } in self.checkout.entries(open, path)? {
             match kind {
                 FileType::Directory => folders.push(name),
                 FileType::Symlink if volume(open, &name).is_none() => {

@@ -1,4 +1,4 @@
-//! The one bounded fetcher: whatever a peer sends, or does not send, costs at most the [`Limits`].
+//! The one bounded fetcher: whatever a peer sends, or does not send, costs at most the [`FetchLimits`].
 //!
 //! https only, GET only, HTTP/1.1, TLS 1.2 or newer, no redirections, no ambient proxies, no compression. Where the spec
 //! gives a CA, that CA alone is trusted. Addresses are judged when they are dialled, after the name was resolved, so that a
@@ -29,7 +29,7 @@ use crate::wire::failure::{Failure, TlsFault, shown};
 
 /// What a peer may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct FetchLimits {
     /// Resolving, connecting and the TLS handshake together.
     pub connect: Duration,
     /// From the connection to the end of the response's headers.
@@ -52,7 +52,7 @@ pub struct Limits {
     pub at_once: usize,
 }
 
-impl Default for Limits {
+impl Default for FetchLimits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
@@ -77,20 +77,20 @@ pub type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
 /// Makes the clients of a run.
 #[derive(Clone)]
 pub struct Fetcher {
-    limits: Limits,
+    limits: FetchLimits,
     lookup: Lookup,
     kept: Option<Kept>,
 }
 
 /// Clients that outlive a run, by all that makes them.
-type Kept = Arc<Mutex<BTreeMap<Digest, Peer>>>;
+type Kept = Arc<Mutex<BTreeMap<Digest, PeerClient>>>;
 
 /// A client for one cluster's metadata. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct PeerClient {
     client: Client,
     endpoint: Endpoint,
-    limits: Limits,
+    limits: FetchLimits,
     given_ca: bool,
     /// Entity tags of the documents as last read (RFC 9110, section 8.8.3).
     tags: Arc<Mutex<BTreeMap<&'static str, HeaderValue>>>,
@@ -101,7 +101,7 @@ const LONGEST_TAG: usize = 256;
 
 impl Fetcher {
     /// A fetcher that asks the system's resolver.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: FetchLimits) -> Self {
         let lookup: Lookup = Arc::new(|name| Box::pin(ask_system(name)));
         Self { limits, lookup, kept: None }
     }
@@ -127,13 +127,13 @@ impl Fetcher {
     }
 
     /// The limits.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &FetchLimits {
         &self.limits
     }
 
     /// A client for an https endpoint. `ca` is PEM and then the only trust; `allow` are the ranges it must lie in, empty
     /// for any outward address.
-    pub fn peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<Peer, Failure> {
+    pub fn peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<PeerClient, Failure> {
         let Some(kept) = &self.kept else { return self.new_peer(endpoint, ca, allow) };
         let inputs_digest = Digest::of(format!("{endpoint}\n{allow:?}\n{}", ca.unwrap_or_default()).as_bytes());
         if let Some(peer) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&inputs_digest) {
@@ -144,7 +144,7 @@ impl Fetcher {
         Ok(peer)
     }
 
-    fn new_peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<Peer, Failure> {
+    fn new_peer(&self, endpoint: &Endpoint, ca: Option<&str>, allow: &[Cidr]) -> Result<PeerClient, Failure> {
         let url = endpoint.to_string();
         let client = |problem: String| Failure::Client { url: url.clone(), problem };
         let Endpoint::Https { host, .. } = endpoint else {
@@ -180,7 +180,7 @@ impl Fetcher {
             .build()
             .map_err(|error| client(innermost(&error).to_string()))?;
         let limits = self.limits.clone();
-        Ok(Peer { client, endpoint: endpoint.clone(), limits, given_ca: ca.is_some(), tags: Arc::default() })
+        Ok(PeerClient { client, endpoint: endpoint.clone(), limits, given_ca: ca.is_some(), tags: Arc::default() })
     }
 }
 
@@ -203,7 +203,7 @@ async fn ask_system(name: String) -> std::io::Result<Vec<IpAddr>> {
     told.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver gave up")))
 }
 
-impl Peer {
+impl PeerClient {
     /// Reads a document below the endpoint, with a token or without.
     pub async fn get(&self, document: &str, token: Option<&Token>) -> Result<Vec<u8>, Failure> {
         self.get_bearing(document, token.map(Token::expose)).await
@@ -329,7 +329,7 @@ impl Peer {
 
     /// Reads the body; each byte must be there in time for the least rate, all of them before the end.
     async fn body(&self, url: String, mut response: Response, end: Instant) -> Result<Vec<u8>, Failure> {
-        let Limits { rate, body: limit, grace, .. } = self.limits;
+        let FetchLimits { rate, body: limit, grace, .. } = self.limits;
         let begun = Instant::now();
         let mut body = Vec::new();
         loop {

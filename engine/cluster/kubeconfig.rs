@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
 
 use crate::cluster::plugin::Plugin;
-use crate::cluster::proxy::{Environment, Proxy, ProxyFault};
+use crate::cluster::proxy::{Environment, HttpProxy, ProxyFault};
 use crate::cluster::tls::given_roots;
 use crate::types::encoding::{NotText, decoded};
 use crate::types::text::said;
@@ -170,7 +170,7 @@ pub enum KubeconfigFault {
     },
     /// The proxy cannot be used.
     #[error(transparent)]
-    Proxy(#[from] ProxyFault),
+    HttpProxy(#[from] ProxyFault),
 }
 
 /// Kinds of entries.
@@ -208,7 +208,7 @@ pub struct Hidden {
 }
 
 /// An entry of a file.
-struct Entry {
+struct KubeconfigEntry {
     fields: Map<String, Value>,
     path: PathBuf,
 }
@@ -216,7 +216,7 @@ struct Entry {
 /// Kubeconfigs, merged.
 #[derive(Default)]
 pub struct Kubeconfig {
-    entries: BTreeMap<Kind, BTreeMap<String, Entry>>,
+    entries: BTreeMap<Kind, BTreeMap<String, KubeconfigEntry>>,
     current: Option<String>,
     hidden: Vec<Hidden>,
     paths: Vec<PathBuf>,
@@ -229,7 +229,7 @@ pub struct Way {
     /// The plugin that has to be asked for credentials first.
     pub plugin: Option<Plugin>,
     /// The proxy that is used.
-    pub proxy: Option<Proxy>,
+    pub proxy: Option<HttpProxy>,
 }
 
 impl Kubeconfig {
@@ -306,7 +306,7 @@ impl Kubeconfig {
                 let entries = self.entries.entry(kind).or_default();
                 match entries.get(&name) {
                     None => {
-                        entries.insert(name, Entry { fields, path: path.to_owned() });
+                        entries.insert(name, KubeconfigEntry { fields, path: path.to_owned() });
                     }
                     Some(first) if first.fields == fields && is_of_itself(&fields) => {}
                     Some(first) => {
@@ -340,7 +340,7 @@ impl Kubeconfig {
         let cluster = self.entry(Kind::Cluster, &name).ok_or_else(|| missing(Kind::Cluster, &name))?;
         let mut config = cluster.config()?;
         let proxy = match cluster.text("proxy-url")? {
-            Some(url) => Some(Proxy::stated(&url, &said(&name))?),
+            Some(url) => Some(HttpProxy::stated(&url, &said(&name))?),
             None => environment.proxy_of(&config.cluster_url)?,
         };
         config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
@@ -376,7 +376,7 @@ fn is_of_itself(fields: &Map<String, Value>) -> bool {
 struct Named<'a> {
     kind: Kind,
     name: &'a str,
-    entry: &'a Entry,
+    entry: &'a KubeconfigEntry,
 }
 
 impl Named<'_> {

@@ -23,14 +23,14 @@ pub struct ProxyFault {
 
 /// A proxy, and what names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proxy {
+pub struct HttpProxy {
     /// Its URL, which may hold a password.
     pub url: Uri,
     /// Such as `$HTTPS_PROXY`.
     pub from: String,
 }
 
-impl Proxy {
+impl HttpProxy {
     /// That of a kubeconfig, which is used for all hosts.
     pub fn stated(url: &str, cluster: &str) -> Result<Self, ProxyFault> {
         Self::new(url, format!("`proxy-url` of the cluster `{cluster}`"))
@@ -89,13 +89,13 @@ impl Environment {
     }
 
     /// The proxy to a server; `None`: it is asked without.
-    pub fn proxy_of(&self, server: &Uri) -> Result<Option<Proxy>, ProxyFault> {
+    pub fn proxy_of(&self, server: &Uri) -> Result<Option<HttpProxy>, ProxyFault> {
         let is_https = server.scheme_str() == Some("https");
         let wanted = if is_https { &self.https } else { &self.http };
         let host = server.host().unwrap_or_default();
         let port = server.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         match wanted {
-            Some((name, url)) if !self.goes_without(host, port) => Proxy::new(url, format!("${name}")).map(Some),
+            Some((name, url)) if !self.goes_without(host, port) => HttpProxy::new(url, format!("${name}")).map(Some),
             _ => Ok(None),
         }
     }

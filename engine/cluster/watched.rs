@@ -38,7 +38,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(400), Duration::fr
 
 /// What is known of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source<T> {
+pub enum SourceState<T> {
     /// Nobody has answered yet.
     NotYet,
     /// There is none.
@@ -49,7 +49,7 @@ pub enum Source<T> {
     Failed(ReadError),
 }
 
-impl<T> Source<T> {
+impl<T> SourceState<T> {
     /// The value where there is one.
     pub fn present(&self) -> Option<&T> {
         match self {
@@ -143,24 +143,26 @@ impl<T> Drop for Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// All of them; [`Source::Absent`] is not among the answers.
-    pub fn all(&self) -> Source<Objects<T>> {
+    /// All of them; [`SourceState::Absent`] is not among the answers.
+    pub fn all(&self) -> SourceState<Objects<T>> {
         let seen = self.seen.borrow();
         match (&seen.objects, &seen.problem) {
-            (Some(objects), Some((_, since))) if since.elapsed() < GRACE => Source::Present(objects.clone()),
-            (_, Some((problem, _))) => Source::Failed(problem.clone()),
-            (Some(objects), None) => Source::Present(objects.clone()),
-            (None, None) => Source::NotYet,
+            (Some(objects), Some((_, since))) if since.elapsed() < GRACE => SourceState::Present(objects.clone()),
+            (_, Some((problem, _))) => SourceState::Failed(problem.clone()),
+            (Some(objects), None) => SourceState::Present(objects.clone()),
+            (None, None) => SourceState::NotYet,
         }
     }
 
     /// The one that was asked for by name.
-    pub fn one(&self) -> Source<Arc<T>> {
+    pub fn one(&self) -> SourceState<Arc<T>> {
         match self.all() {
-            Source::Present(objects) => objects.into_values().next().map_or(Source::Absent, Source::Present),
-            Source::Absent => Source::Absent,
-            Source::NotYet => Source::NotYet,
-            Source::Failed(reason) => Source::Failed(reason),
+            SourceState::Present(objects) => {
+                objects.into_values().next().map_or(SourceState::Absent, SourceState::Present)
+            }
+            SourceState::Absent => SourceState::Absent,
+            SourceState::NotYet => SourceState::NotYet,
+            SourceState::Failed(reason) => SourceState::Failed(reason),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::git::run::{Kind, git_words};
 use crate::git::sign::Signing;
-use crate::git::{Busy, GitError, Oid, Purpose, Refusal, Repository, Unsigned, branch_name};
+use crate::git::{Busy, GitError, GitRefusal, Oid, Purpose, Repository, Unsigned, branch_name};
 use crate::types::explanation::{Code, Explain, Explanation};
 
 /// In whose name commits are made.
@@ -108,7 +108,7 @@ impl Repository {
             return Ok(Vec::new());
         }
         if let Some(odd) = paths.iter().find(|path| path.contains('\n')) {
-            return Err(Refusal::LineBreak { path: (*odd).clone() }.into());
+            return Err(GitRefusal::LineBreak { path: (*odd).clone() }.into());
         }
         let input: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([b'\n'])).collect();
         let args = ["hash-object", "--no-filters", "--stdin-paths"];
@@ -116,7 +116,7 @@ impl Repository {
         let said = self.git(kind, "hashing files").args(args).args(write.then_some("-w")).input(input).done()?;
         let oids = said.text().lines().map(Oid::parse).collect::<Result<Vec<_>, _>>()?;
         if oids.len() != paths.len() {
-            return Err(Refusal::Moving.into());
+            return Err(GitRefusal::Moving.into());
         }
         Ok(paths.iter().map(|path| (*path).clone()).zip(oids).collect())
     }
@@ -135,7 +135,7 @@ impl Repository {
             return Err(GitError::Busy(busy));
         }
         if *target == Target::Head && state.branch.is_none() {
-            return Err(Refusal::NoBranch(Purpose::Commit).into());
+            return Err(GitRefusal::NoBranch(Purpose::Commit).into());
         }
         self.await_index()?;
         let (there, gone): (Vec<&String>, Vec<&String>) =
@@ -165,7 +165,7 @@ impl Repository {
             Target::Branch(name) => {
                 let reference = format!("refs/heads/{}", branch_name(name)?);
                 if state.branch.as_deref() == Some(name.as_str()) {
-                    return Err(Refusal::BranchCheckedOut { name: name.clone() }.into());
+                    return Err(GitRefusal::BranchCheckedOut { name: name.clone() }.into());
                 }
                 let before =
                     self.git(Kind::Read, action).args(["rev-parse", "--verify", "--quiet", &reference]).outcome()?;

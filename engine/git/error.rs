@@ -35,7 +35,7 @@ pub enum GitError {
     /// Somebody else is at work in the repository.
     Busy(Busy),
     /// The repository is not in a state for it, or what is asked for is not in it.
-    Refused(Refusal),
+    Refused(GitRefusal),
     /// A commit was to be signed, and is not made without.
     Unsigned(Unsigned),
     /// git refused.
@@ -136,7 +136,7 @@ pub enum Purpose {
 
 /// Why a repository does not give or take what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum GitRefusal {
     /// A path that git cannot be told.
     LineBreak {
         /// The path.
@@ -217,7 +217,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl GitRefusal {
     fn code(&self) -> Code {
         match self {
             Self::LineBreak { .. } | Self::NameNotUtf8 { .. } => Code::WrongEncoding,
@@ -323,8 +323,8 @@ impl Explain for GitError {
     }
 }
 
-impl From<Refusal> for GitError {
-    fn from(refusal: Refusal) -> Self {
+impl From<GitRefusal> for GitError {
+    fn from(refusal: GitRefusal) -> Self {
         Self::Refused(refusal)
     }
 }

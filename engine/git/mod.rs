@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use crate::git::commit::{Author, InvalidAuthor, Target};
-pub use crate::git::error::{Busy, GitError, Purpose, Refusal, Unsigned};
+pub use crate::git::error::{Busy, GitError, GitRefusal, Purpose, Unsigned};
 pub use crate::git::read::Uncommitted;
 pub use crate::git::remote::{Pull, Push};
 use crate::git::run::{Kind, Said, git};
@@ -35,7 +35,7 @@ impl Oid {
         if (text.len() == 40 || text.len() == 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Refusal::ObjectName { text: text.to_owned() }.into())
+        Err(GitRefusal::ObjectName { text: text.to_owned() }.into())
     }
 
     /// Its first digits, as people write them.
@@ -68,7 +68,7 @@ pub struct Repository {
 
 /// Where a repository stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct RepositoryState {
     /// The commit that is checked out; `None` before the first one.
     pub head: Option<Oid>,
     /// The branch that is checked out; `None`: detached.
@@ -104,14 +104,14 @@ impl Repository {
     }
 
     /// Where it stands.
-    pub fn state(&self) -> Result<State, GitError> {
+    pub fn state(&self) -> Result<RepositoryState, GitError> {
         let action = "reading what is checked out";
         let head =
             self.git(Kind::Read, action).args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).outcome()?;
         let branch = self.git(Kind::Read, action).args(["symbolic-ref", "--quiet", "HEAD"]).outcome()?;
         let branch = branch.ok.then(|| branch.text().trim().strip_prefix("refs/heads/").map(str::to_owned)).flatten();
         let head = if head.ok { Some(Oid::parse(&head.text())?) } else { None };
-        Ok(State { head, branch, busy: self.busy() })
+        Ok(RepositoryState { head, branch, busy: self.busy() })
     }
 
     /// What somebody is in the middle of.
@@ -158,5 +158,5 @@ fn branch_name(name: &str) -> Result<&str, GitError> {
         || name.contains("//")
         || name.split('/').any(|part| part.to_ascii_lowercase().strip_suffix(".lock").is_some())
         || name.chars().any(odd);
-    if bad { Err(Refusal::BranchName { name: name.to_owned() }.into()) } else { Ok(name) }
+    if bad { Err(GitRefusal::BranchName { name: name.to_owned() }.into()) } else { Ok(name) }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::git::run::Kind;
-use crate::git::{GitError, Oid, Refusal, Repository};
+use crate::git::{GitError, GitRefusal, Oid, Repository};
 use crate::types::text::same_lines;
 
 /// Most files that are read of a revision.
@@ -48,7 +48,7 @@ impl Repository {
             return Oid::parse(&said.text());
         }
         let shallow = self.git_dir.join("shallow").exists();
-        Err(Refusal::NoRevision { revision: revision.to_owned(), shallow }.into())
+        Err(GitRefusal::NoRevision { revision: revision.to_owned(), shallow }.into())
     }
 
     /// The plain files of some folders, or single files, as a commit holds them: paths from the checkout to bytes, from the
@@ -116,7 +116,7 @@ impl Repository {
             let size: usize = size.parse().map_err(|_| broken())?;
             if size > LARGEST {
                 let (path, commit) = (path.clone(), commit.short().to_owned());
-                return Err(Refusal::TooLarge { path, commit, most: LARGEST }.into());
+                return Err(GitRefusal::TooLarge { path, commit, most: LARGEST }.into());
             }
             files.insert(path.clone(), after.get(..size).ok_or_else(broken)?.to_vec());
             rest = after.get(size + 1..).unwrap_or_default();
@@ -137,7 +137,7 @@ impl Repository {
         let mut entries = BTreeMap::new();
         for line in said.output.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let line =
-                std::str::from_utf8(line).map_err(|_| Refusal::NameNotUtf8 { commit: commit.short().to_owned() })?;
+                std::str::from_utf8(line).map_err(|_| GitRefusal::NameNotUtf8 { commit: commit.short().to_owned() })?;
             let (head, path) = line.split_once('\t').unwrap_or((line, ""));
             let mut parts = head.split(' ');
             let (mode, oid) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
@@ -152,11 +152,11 @@ impl Repository {
                 _ => Some("thing of unknown kind"),
             };
             if let Some(found) = found {
-                return Err(Refusal::NotPlain { path, commit: commit.short().to_owned(), found }.into());
+                return Err(GitRefusal::NotPlain { path, commit: commit.short().to_owned(), found }.into());
             }
             entries.insert(path, Oid::parse(oid)?);
             if entries.len() > MOST_FILES {
-                return Err(Refusal::TooManyFiles { commit: commit.short().to_owned(), most: MOST_FILES }.into());
+                return Err(GitRefusal::TooManyFiles { commit: commit.short().to_owned(), most: MOST_FILES }.into());
             }
         }
         Ok(entries)

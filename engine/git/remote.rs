@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::git::run::Kind;
-use crate::git::{GitError, Oid, Purpose, Refusal, Repository, branch_name};
+use crate::git::{GitError, GitRefusal, Oid, Purpose, Repository, branch_name};
 
 /// What a remote runs when it is fetched from: git's own program, whatever `remote.*.uploadpack` names.
 const UPLOAD: &str = "--upload-pack=git-upload-pack";
@@ -60,7 +60,7 @@ impl Repository {
         let theirs = merge.as_deref().and_then(|merge| merge.strip_prefix("refs/heads/")).unwrap_or(branch).to_owned();
         let odd = remote.is_empty() || remote.starts_with('-') || remote == "." || remote.contains("::");
         if odd {
-            return Err(Refusal::Remote { remote }.into());
+            return Err(GitRefusal::Remote { remote }.into());
         }
         let tracking = format!("refs/remotes/{remote}/{}", branch_name(&theirs)?);
         Ok(Upstream { remote, branch: theirs, tracking })
@@ -88,7 +88,7 @@ impl Repository {
             return Err(GitError::Busy(busy));
         }
         let (Some(head), Some(branch)) = (state.head, state.branch) else {
-            return Err(Refusal::NoBranch(Purpose::Pull).into());
+            return Err(GitRefusal::NoBranch(Purpose::Pull).into());
         };
         let upstream = self.upstream(&branch)?;
         let before = self.known(&upstream.tracking)?;
@@ -107,7 +107,7 @@ impl Repository {
         let dropped = match &base {
             Some(base) if *base == head => 0,
             Some(base) if self.is_ancestor(base, &head)? => self.own_commits(base, &head, ours)?,
-            _ => return Err(Refusal::Apart.into()),
+            _ => return Err(GitRefusal::Apart.into()),
         };
         self.move_to(&head, &theirs, ours)?;
         Ok(Pull::Moved { from: head, to: theirs, dropped, rewritten })
@@ -135,7 +135,7 @@ impl Repository {
         if let Some(other) =
             said.names().find(|path| !prefixes.iter().any(|prefix| path.trim_start().starts_with(prefix)))
         {
-            return Err(Refusal::OwnCommits { path: other.trim().to_owned() }.into());
+            return Err(GitRefusal::OwnCommits { path: other.trim().to_owned() }.into());
         }
         Ok(count.trim().parse().unwrap_or_default())
     }
@@ -156,7 +156,7 @@ impl Repository {
         let told = self.git(Kind::Write, action).args(&no_filters);
         let said = told.args(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
         if !said.ok {
-            return Err(Refusal::WorkTree { said: crate::git::run::git_words(&said) }.into());
+            return Err(GitRefusal::WorkTree { said: crate::git::run::git_words(&said) }.into());
         }
         let args = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
         self.ok(Kind::Write, action, &args).map(drop)
@@ -223,7 +223,7 @@ impl Repository {
                 (format!("refs/heads/{name}"), Upstream { remote, branch: name.to_owned(), tracking })
             }
             (None, Some(current)) => ("HEAD".to_owned(), self.upstream(&current)?),
-            (None, None) => return Err(Refusal::NoBranch(Purpose::Push).into()),
+            (None, None) => return Err(GitRefusal::NoBranch(Purpose::Push).into()),
         };
         let spec = format!("{source}:refs/heads/{}", upstream.branch);
         let mut lease = None;

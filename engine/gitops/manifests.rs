@@ -22,7 +22,7 @@ const PLUGIN_USER: u32 = 999;
 
 /// Where the checkout lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct GitSource {
     /// URL of the repository.
     pub repository: String,
     /// Branch, tag or commit.
@@ -31,7 +31,7 @@ pub struct Source {
     pub path: String,
 }
 
-impl Source {
+impl GitSource {
     /// A folder of the checkout in the repository; `.` for the root.
     fn folder(&self, below: &str) -> String {
         match (self.path.as_str(), below) {
@@ -175,7 +175,7 @@ impl Application<'_> {
         metadata
     }
 
-    fn spec(&self, source: &Source, sync: Sync, project: &str) -> Value {
+    fn spec(&self, source: &GitSource, sync: Sync, project: &str) -> Value {
         let mut from = json!({"repoURL": source.repository, "targetRevision": source.revision});
         let (path, kind, how) = match sync {
             Sync::Plugin => {
@@ -210,7 +210,7 @@ impl Application<'_> {
 /// The Application of one cluster.
 pub fn application(
     mesh: &Mesh,
-    source: &Source,
+    source: &GitSource,
     sync: Sync,
     (namespace, project): (&str, &str),
     destination: &Destination<'_>,
@@ -228,7 +228,7 @@ pub fn application(
 /// One Application for each of these clusters.
 pub fn application_set(
     mesh: &Mesh,
-    source: &Source,
+    source: &GitSource,
     sync: Sync,
     (namespace, project): (&str, &str),
     destinations: &[Destination<'_>],
@@ -270,7 +270,7 @@ pub fn application_set(
 }
 
 /// Flux's source of a checkout. `secret` holds credentials for the repository.
-pub fn git_repository(mesh: &Mesh, source: &Source, namespace: &str, secret: Option<&str>) -> Object {
+pub fn git_repository(mesh: &Mesh, source: &GitSource, namespace: &str, secret: Option<&str>) -> Object {
     let is_commit = source.revision.len() == 40 && source.revision.bytes().all(|byte| byte.is_ascii_hexdigit());
     let reference = match source.revision.as_str() {
         revision if revision.starts_with("refs/") => "name",
@@ -290,7 +290,7 @@ pub fn git_repository(mesh: &Mesh, source: &Source, namespace: &str, secret: Opt
 
 /// A cluster's Kustomizations: one a wave, each of which begins when the last is ready. They share a folder; each takes out
 /// of it what belongs to the others.
-pub fn kustomizations(mesh: &Mesh, source: &Source, namespace: &str, destination: &Destination<'_>) -> Vec<Object> {
+pub fn kustomizations(mesh: &Mesh, source: &GitSource, namespace: &str, destination: &Destination<'_>) -> Vec<Object> {
     let cluster = &destination.cluster.name;
     let mut before: Option<String> = None;
     let mut objects = Vec::with_capacity(Wave::ALL.len());

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::cluster::unread::{ReadError, Unread};
-use crate::cluster::watched::{Meta, Objects, Source, Watchable};
+use crate::cluster::watched::{Meta, Objects, SourceState, Watchable};
 use crate::types::address::Gateway;
 use crate::wire::metadata::MAX_GATEWAYS;
 
@@ -67,7 +67,7 @@ pub struct GatewayNode {
 }
 
 /// Nodes that run a ready pod of a gateway, by the namespace and name of its Service.
-pub type Hosts = BTreeMap<(String, String), Source<BTreeSet<String>>>;
+pub type Hosts = BTreeMap<(String, String), SourceState<BTreeSet<String>>>;
 
 /// Why gateways are not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,8 +97,8 @@ pub type FoundGateways = Result<Vec<Gateway>, GatewayError>;
 
 /// The gateways of this cluster, sorted, at most [`MAX_GATEWAYS`]. An empty list says that none is deployed.
 pub fn gateways(
-    services: &Source<Objects<GatewayService>>,
-    nodes: &Source<Objects<GatewayNode>>,
+    services: &SourceState<Objects<GatewayService>>,
+    nodes: &SourceState<Objects<GatewayNode>>,
     hosts: &Hosts,
 ) -> FoundGateways {
     let services = services.required("list of gateway Services")?;
@@ -110,7 +110,7 @@ pub fn gateways(
             "NodePort" => {
                 let nodes = nodes.required("list of nodes")?;
                 let pods = format!("list of pods behind {name}");
-                let hosts = hosts.get(key).unwrap_or(&Source::NotYet).required(pods)?;
+                let hosts = hosts.get(key).unwrap_or(&SourceState::NotYet).required(pods)?;
                 node_addresses(nodes, hosts)
             }
             _ if service.balancers.is_empty() => service.external.clone(),

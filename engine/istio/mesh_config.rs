@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::Source;
+use crate::cluster::watched::SourceState;
 use crate::istio::objects::{MeshMap, NotYaml};
 use crate::types::address::Gateway;
 use crate::types::name::Revision;
@@ -79,7 +79,7 @@ pub enum MeshConfigError {
 
 /// What the standard mesh configuration says, over the ConfigMaps of all revisions. The first one's networks count, which
 /// is that of the default revision where there is one.
-pub fn mesh_config(maps: &BTreeMap<String, Source<Arc<MeshMap>>>) -> Result<StandardMeshConfig, MeshConfigError> {
+pub fn mesh_config(maps: &BTreeMap<String, SourceState<Arc<MeshMap>>>) -> Result<StandardMeshConfig, MeshConfigError> {
     let mut all = StandardMeshConfig { ca_certificates: false, mesh_networks: None };
     for (name, source) in maps {
         let Some(map) = source.optional(format!("ConfigMap {name}"))? else { continue };

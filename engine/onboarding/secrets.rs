@@ -19,15 +19,15 @@ use crate::types::text::said;
 pub(super) struct WireSecret {
     metadata: Meta,
     #[serde(default)]
-    data: BTreeMap<String, Entry>,
+    data: BTreeMap<String, DataEntry>,
 }
 
 /// An entry of a Secret, base64.
 #[derive(Clone, Deserialize)]
 #[serde(from = "String")]
-struct Entry(Zeroizing<String>);
+struct DataEntry(Zeroizing<String>);
 
-impl From<String> for Entry {
+impl From<String> for DataEntry {
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
@@ -56,7 +56,7 @@ struct RootEntry {
 impl WireSecret {
     /// What is kept of it: names, and the server of each kubeconfig.
     pub(super) fn keep(self) -> RemoteSecret {
-        let server = |Entry(text): &Entry| {
+        let server = |DataEntry(text): &DataEntry| {
             let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).ok()?);
             let kubeconfig = Kubeconfig::read(&bytes)?;
             kubeconfig.server().map(said).filter(|server| !server.is_empty())

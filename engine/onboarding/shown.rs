@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Meta, Objects, Place, Source, Watchable as _};
+use crate::cluster::watched::{Meta, Objects, Place, SourceState, Watchable as _};
 use crate::istio::gateways::{
     FoundGateways, GatewayError, GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways,
     network_of,
@@ -157,7 +157,7 @@ impl Asking {
     }
 
     /// The standard mesh configuration of each revision.
-    async fn standard(&self, maps: &str, istiods: &[Istiod]) -> BTreeMap<String, Source<Arc<MeshMap>>> {
+    async fn standard(&self, maps: &str, istiods: &[Istiod]) -> BTreeMap<String, SourceState<Arc<MeshMap>>> {
         let mut all = BTreeMap::new();
         for istiod in istiods {
             let revision = istiod.revision.as_str();
@@ -166,9 +166,9 @@ impl Asking {
                 continue;
             }
             let source = match self.one::<WireMeshMap>(maps, &name).await {
-                Ok(Some(map)) => Source::Present(map),
-                Ok(None) => Source::Absent,
-                Err(reason) => Source::Failed(reason),
+                Ok(Some(map)) => SourceState::Present(map),
+                Ok(None) => SourceState::Absent,
+                Err(reason) => SourceState::Failed(reason),
             };
             all.insert(name, source);
         }
@@ -205,24 +205,26 @@ impl Asking {
     }
 
     async fn addresses(&self, services: Objects<GatewayService>) -> FoundGateways {
-        let (mut nodes, mut hosts) = (Source::NotYet, Hosts::new());
+        let (mut nodes, mut hosts) = (SourceState::NotYet, Hosts::new());
         if behind_nodes(&services) {
             nodes = match self.objects::<WireNode>(&Place::all("/api/v1/nodes")).await {
-                Ok(found) => Source::Present(found),
-                Err(reason) => Source::Failed(reason),
+                Ok(found) => SourceState::Present(found),
+                Err(reason) => SourceState::Failed(reason),
             };
             for (key, service) in services.iter().filter(|(_, service)| service.is_behind_nodes()) {
                 let labels: Vec<_> = service.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &labels.join(","));
                 let source = match self.list::<WirePod>(&place).await {
-                    Ok(_) if labels.is_empty() => Source::Failed(ReadError::NoSelector),
-                    Ok(pods) => Source::Present(pods.iter().filter_map(WirePod::ready_on).map(str::to_owned).collect()),
-                    Err(reason) => Source::Failed(reason),
+                    Ok(_) if labels.is_empty() => SourceState::Failed(ReadError::NoSelector),
+                    Ok(pods) => {
+                        SourceState::Present(pods.iter().filter_map(WirePod::ready_on).map(str::to_owned).collect())
+                    }
+                    Err(reason) => SourceState::Failed(reason),
                 };
                 hosts.insert(key.clone(), source);
             }
         }
-        gateways(&Source::Present(services), &nodes, &hosts)
+        gateways(&SourceState::Present(services), &nodes, &hosts)
     }
 
     async fn secrets(&self, namespace: &Namespace) -> Result<Vec<RemoteSecret>, ReadError> {

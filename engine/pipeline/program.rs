@@ -14,7 +14,7 @@ use crate::pipeline::plan::graph::Cycle;
 use crate::pipeline::policy;
 use crate::pipeline::template::Templates;
 use crate::pipeline::tree::TreeError;
-use crate::spec::{Source, parse_policy};
+use crate::spec::{SourceFile, parse_policy};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
@@ -100,9 +100,9 @@ impl Explain for Claim<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct Input {
     /// `specs/**`.
-    pub specs: Vec<Source>,
+    pub specs: Vec<SourceFile>,
     /// `templates/**`.
-    pub templates: Vec<Source>,
+    pub templates: Vec<SourceFile>,
     /// `lock/**`, by path.
     pub lock: BTreeMap<String, Vec<u8>>,
 }
@@ -158,7 +158,7 @@ impl Program {
             None => Lock::read(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
         };
         let templates = Templates::load(&input.templates);
-        let policy = file(POLICY).map(|bytes| parse_policy(&Source { path: POLICY.into(), bytes })).transpose();
+        let policy = file(POLICY).map(|bytes| parse_policy(&SourceFile { path: POLICY.into(), bytes })).transpose();
         let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), file);
         let lock = lock.map_err(|found| findings.extend(found)).ok();
         let templates = templates.map_err(|found| findings.extend(found)).ok();

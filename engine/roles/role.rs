@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::cluster::access::{Access, AccessError};
-use crate::server::limits::Limits;
+use crate::server::limits::RoleLimits;
 use crate::server::telemetry;
 use crate::server::telemetry::{Health, Metrics};
 use crate::server::upstream::UpstreamError;
@@ -143,7 +143,7 @@ pub struct Settings {
     /// Its serving certificate, where files hold it.
     pub tls: Option<TlsFiles>,
     /// Its limits.
-    pub limits: Limits,
+    pub limits: RoleLimits,
     /// Whether answers may take as long as they like.
     pub streaming: bool,
 }
@@ -154,7 +154,7 @@ pub struct Role {
     /// Namespace of Istio and of the role.
     pub namespace: Namespace,
     /// Its limits.
-    pub limits: Limits,
+    pub limits: RoleLimits,
     /// Its own cluster's apiserver.
     pub access: Access,
     /// What it counts.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::server::limits::Limits;
+use crate::server::limits::RoleLimits;
 
 /// Watches that are open, by peer.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl<K: Eq + Hash> Default for Watches<K> {
 
 impl<K: Eq + Hash + Clone> Watches<K> {
     /// A place for a watch of a peer, while there is one. `gauge` shows how many the peer has.
-    pub(crate) fn take(self: &Arc<Self>, peer: &K, limits: &Limits, gauge: Gauge) -> Option<WatchPlace<K>> {
+    pub(crate) fn take(self: &Arc<Self>, peer: &K, limits: &RoleLimits, gauge: Gauge) -> Option<WatchPlace<K>> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_peer = open.get(peer).copied().unwrap_or_default();
         if of_peer >= limits.watches_per_peer || open.values().sum::<usize>() >= limits.watches {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_place_is_of_its_peer_and_of_all_and_comes_back() {
-        let limits = Limits { watches_per_peer: 2, watches: 3, ..Limits::of_proxy() };
+        let limits = RoleLimits { watches_per_peer: 2, watches: 3, ..RoleLimits::of_proxy() };
         let (watches, gauge) = (Arc::<Watches<u64>>::default(), Gauge::default());
         let take = |peer: u64| watches.take(&peer, &limits, gauge.clone());
         let (first, second) = (take(1).unwrap(), take(1).unwrap());

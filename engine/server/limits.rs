@@ -42,7 +42,7 @@ pub struct Rate {
 /// All limits of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the module's table describes each")]
-pub struct Limits {
+pub struct RoleLimits {
     pub handshake: Duration,
     pub header: Duration,
     pub request: Duration,
@@ -135,7 +135,7 @@ const NAMES: [&str; 21] = [
     "watches-per-peer",
 ];
 
-impl Limits {
+impl RoleLimits {
     /// Those of the metadata-exporter.
     pub fn of_exporter() -> Self {
         Self {
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn every_limit_can_be_set_and_only_those() {
         for name in NAMES {
-            let mut limits = Limits::of_proxy();
+            let mut limits = RoleLimits::of_proxy();
             let value = match name {
                 "rate-per-address" | "rate-per-peer" => "3/7",
                 "drain" | "handshake" | "header" | "idle" | "lame-duck" | "list" | "request" | "stall" | "watch" => {
@@ -326,9 +326,9 @@ mod tests {
                 _ => "77",
             };
             limits.set(&format!("{name}={value}")).unwrap();
-            assert_ne!(limits, Limits::of_proxy(), "{name}");
+            assert_ne!(limits, RoleLimits::of_proxy(), "{name}");
         }
-        let error = |text: &str| Limits::of_proxy().set(text).unwrap_err().to_string();
+        let error = |text: &str| RoleLimits::of_proxy().set(text).unwrap_err().to_string();
         assert_eq!(error("strems=1"), "--limit strems: there is no such limit; did you mean `streams`?");
         assert!(
             error("nothing-of-the-kind=1")
@@ -345,7 +345,7 @@ mod tests {
             "rate-per-peer=1",
             "rate-per-peer=0/1",
         ] {
-            assert!(Limits::of_proxy().set(wrong).is_err(), "{wrong}");
+            assert!(RoleLimits::of_proxy().set(wrong).is_err(), "{wrong}");
         }
     }
 

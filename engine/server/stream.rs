@@ -80,7 +80,7 @@ impl From<serde_json::Error> for Misread {
 
 /// What came of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct StreamOutcome {
     /// Bytes passed on.
     pub bytes: u64,
     /// How long it ran.
@@ -197,7 +197,7 @@ pub fn pass(
     bounds: Bounds,
     due: impl Future<Output = Bytes> + Send + 'static,
     revoked: impl Future<Output = ()> + Send + 'static,
-    ended: impl FnOnce(Outcome) + Send + 'static,
+    ended: impl FnOnce(StreamOutcome) + Send + 'static,
 ) -> Body {
     let (sender, receiver) = mpsc::channel(1);
     let (end, begin) = (Arc::new(OnceLock::new()), Instant::now());
@@ -212,7 +212,7 @@ pub fn pass(
             Ended::Broken(_) => Err(BodyError::BrokenOff),
         });
         debug_assert!(known.is_ok(), "a stream ends once");
-        ended(Outcome { bytes, lasted: begin.elapsed(), ended: outcome });
+        ended(StreamOutcome { bytes, lasted: begin.elapsed(), ended: outcome });
         // the reader learns of the end by this, when it is recorded already
         drop(sender);
     });

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::checkout::Limits;
+use crate::checkout::ReadLimits;
 use crate::git::{GitError, Oid, Repository};
 use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_below, is_yaml, rendered_folder};
 use crate::model::lock::Lock;
@@ -24,7 +24,7 @@ use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, 
 use crate::session::command_error::CommandError;
 use crate::session::error::BaseError;
 use crate::session::session::Session;
-use crate::spec::{Source, parse_policy};
+use crate::spec::{SourceFile, parse_policy};
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -33,7 +33,7 @@ use crate::types::text::same_lines;
 
 /// A revision: what it renders, and its lock.
 #[derive(Debug)]
-pub struct Base {
+pub struct BaseRevision {
     repository: Repository,
     commit: Oid,
     /// What the commit holds of all that a run reads and writes, by path from the checkout.
@@ -61,7 +61,7 @@ struct Rendered {
     files: BTreeMap<String, Vec<u8>>,
 }
 
-impl Base {
+impl BaseRevision {
     /// Renders a revision of the repository that the checkout lies in.
     pub fn read(session: &Session<'_>, revision: &str) -> Result<Self, CommandError> {
         let dir = session.checkout.dir();
@@ -78,7 +78,7 @@ impl Base {
         let mut input = repository.contents(&commit, &input.collect()).map_err(BaseError::Git)?;
         let policy = input.remove(POLICY).map(|bytes| {
             let path = Arc::from(format!("{revision}:{POLICY}"));
-            match parse_policy(&Source { path, bytes: bytes.clone() }) {
+            match parse_policy(&SourceFile { path, bytes: bytes.clone() }) {
                 Ok(policy) => Ok((policy, bytes)),
                 Err(findings) => Err(BaseError::Findings { revision: revision.to_owned(), findings }),
             }
@@ -106,7 +106,10 @@ impl Base {
             files.extract_if(.., |path, _| is_below(folder, path)).collect()
         };
         let mut sources = |folder: &str| {
-            take(folder).into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect::<Vec<_>>()
+            take(folder)
+                .into_iter()
+                .map(|(path, bytes)| SourceFile { path: Arc::from(path), bytes })
+                .collect::<Vec<_>>()
         };
         let specs = sources(SPECS);
         if specs.is_empty() {
@@ -235,7 +238,7 @@ impl Base {
         let committed = self.repository.files_at(&self.commit, &folders).map_err(BaseError::Git)?;
         let mut found = Vec::new();
         for (cluster, folder) in of_file {
-            let here = session.checkout.read_tree(folder, &|_| true, Limits::SPECS)?;
+            let here = session.checkout.read_tree(folder, &|_| true, ReadLimits::SPECS)?;
             let there = committed.keys().filter(|path| is_below(folder, path));
             for path in here.keys().chain(there).collect::<BTreeSet<_>>() {
                 let (before, after) = (committed.get(path), here.get(path));
@@ -338,14 +341,14 @@ impl Tree for Rendered {
 
 /// The files of a commit below `rendered/` and `values/`, each read when it is asked for: few are.
 struct Committed<'a> {
-    base: &'a Base,
+    base: &'a BaseRevision,
     blobs: BTreeMap<String, Oid>,
     /// The first failure of git; what is asked for after it is not there.
     failed: Mutex<Option<GitError>>,
 }
 
 impl<'a> Committed<'a> {
-    fn new(base: &'a Base) -> Self {
+    fn new(base: &'a BaseRevision) -> Self {
         Self { base, blobs: base.output().collect(), failed: Mutex::new(None) }
     }
 

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::checkout::{Checkout, CheckoutError, FileStamp, Limits};
+use crate::checkout::{Checkout, CheckoutError, FileStamp, ReadLimits};
 use crate::model::layout::{RENDERED, is_yaml_of, rendered_folder};
 use crate::pipeline::tree::File;
 use crate::types::name::{Digest, MeshName};
@@ -73,7 +73,7 @@ impl Fingerprints {
         // another machine's times are not ours to judge: there a file is always read
         let now = (!checkout.is_remote()).then(|| crate::session::clock::real().as_nanosecond());
         let filter = |path: &str| is_yaml_of(&folder, path);
-        let found = checkout.read_unless(&folder, &filter, Limits::OUTPUT, Some(&is_known))?;
+        let found = checkout.read_unless(&folder, &filter, ReadLimits::OUTPUT, Some(&is_known))?;
         let mut files = BTreeMap::new();
         let mut after = Folder::with_capacity(found.len());
         for (path, found) in found {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use crate::checkout::{Checkout, FileChange, Guard, OpenFile};
-use crate::cluster::fetch::{Fetcher, Limits};
+use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
 use crate::pipeline::meter::{Meter, Stage};
@@ -21,7 +21,7 @@ use crate::report::format::Output;
 use crate::report::markdown::plan_markdown;
 use crate::report::plan_json::plan_json;
 use crate::report::text::{Printer, plan_summary, plan_text};
-use crate::session::base::Base;
+use crate::session::base::BaseRevision;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::facts::{self, Contact};
@@ -41,7 +41,7 @@ pub enum Mode<'a> {
     /// They were observed before.
     Stored(Observed),
     /// From the lock alone, compared with what a revision renders.
-    Base(&'a Base),
+    Base(&'a BaseRevision),
 }
 
 /// Takes a run as far as `until` says.
@@ -58,7 +58,7 @@ pub fn take(
     let world = World {
         now: session.now,
         tree: session,
-        base: base.map(Base::compared),
+        base: base.map(BaseRevision::compared),
         narrow: session.narrow(),
         meter: &meter,
     };
@@ -68,7 +68,7 @@ pub fn take(
         Mode::Stored(observed) => road(Facts::Stored(observed)),
         Mode::Fetch => {
             let (keyring, runtime) = (session.keyring(), facts::runtime()?);
-            let (checkout, fetcher) = (session.checkout, Fetcher::new(Limits::default()));
+            let (checkout, fetcher) = (session.checkout, Fetcher::new(FetchLimits::default()));
             let contact = Contact { checkout, keyring: &keyring, fetcher: &fetcher, runtime: runtime.handle() };
             contact.with(&everybody(&program.mesh), &Observed::default(), &meter, road)
         }

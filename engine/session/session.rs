@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::checkout::{Checkout, CheckoutError, FileChange, Limits};
+use crate::checkout::{Checkout, CheckoutError, FileChange, ReadLimits};
 use crate::model::keyring::Keyring;
 use crate::model::layout::{LOCK, POLICY, RENDERED, SPECS, TEMPLATES, VALUES, is_yaml, is_yaml_of, rendered_folder};
 use crate::model::lock::Lock;
@@ -15,7 +15,7 @@ use crate::session::command_error::CommandError;
 use crate::session::error::UnknownCluster;
 use crate::session::fingerprints::Fingerprints;
 use crate::session::keys::keyring;
-use crate::spec::Source;
+use crate::spec::SourceFile;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
@@ -47,9 +47,9 @@ impl<'a> Session<'a> {
         narrow: Option<&ClusterName>,
         before: Option<&Program>,
     ) -> Result<Self, CommandError> {
-        let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<Source>, CheckoutError> {
-            let files = checkout.read_tree(folder, filter, Limits::SPECS)?;
-            Ok(files.into_iter().map(|(path, bytes)| Source { path: Arc::from(path), bytes }).collect())
+        let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<SourceFile>, CheckoutError> {
+            let files = checkout.read_tree(folder, filter, ReadLimits::SPECS)?;
+            Ok(files.into_iter().map(|(path, bytes)| SourceFile { path: Arc::from(path), bytes }).collect())
         };
         let own_links = narrow.map(Lock::links_path);
         let lock_filter = |path: &str| {
@@ -58,7 +58,7 @@ impl<'a> Session<'a> {
         let input = Input {
             specs: sources(SPECS, &is_yaml)?,
             templates: sources(TEMPLATES, &is_yaml)?,
-            lock: checkout.read_tree(LOCK, &lock_filter, Limits::OUTPUT)?,
+            lock: checkout.read_tree(LOCK, &lock_filter, ReadLimits::OUTPUT)?,
         };
         // a policy that cannot be read is not taken for none
         checkout.read(POLICY)?;
@@ -124,8 +124,8 @@ impl<'a> Session<'a> {
 
     /// The digest of everything that a stored plan rests on beside its facts.
     pub fn tree_digest(&self) -> Result<Digest, CommandError> {
-        let files = self.checkout.read_tree(RENDERED, &is_yaml, Limits::OUTPUT)?;
-        let values = self.checkout.read_tree(VALUES, &is_yaml, Limits::OUTPUT)?;
+        let files = self.checkout.read_tree(RENDERED, &is_yaml, ReadLimits::OUTPUT)?;
+        let values = self.checkout.read_tree(VALUES, &is_yaml, ReadLimits::OUTPUT)?;
         let mut text = String::new();
         for (path, bytes) in files.iter().chain(&values) {
             text.push_str(&format!("{} {path}\n", Digest::of(bytes)));
@@ -142,7 +142,7 @@ impl Tree for Checkout {
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
         let folder = rendered_folder(cluster);
         let filter = |path: &str| is_yaml_of(&folder, path);
-        let files = self.read_tree(&folder, &filter, Limits::OUTPUT)?;
+        let files = self.read_tree(&folder, &filter, ReadLimits::OUTPUT)?;
         Ok(files.into_iter().filter_map(|(path, bytes)| Some((path.rsplit_once('/')?.1.to_owned(), bytes))).collect())
     }
 
@@ -151,7 +151,7 @@ impl Tree for Checkout {
     }
 
     fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
-        Ok(self.list_tree(folder, Limits::OUTPUT)?)
+        Ok(self.list_tree(folder, ReadLimits::OUTPUT)?)
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {

@@ -75,8 +75,11 @@ impl Exporters {
                 (Some(serving), false) => {
                     let (chain, key) = serving?;
                     let certificates = Certificates::from_pem(&chain, &key)?;
-                    let handler =
-                        Arc::new(Exporter { fleet: self.fleet.clone(), clock: self.clock, name: name.clone() });
+                    let handler = Arc::new(SimulatedExporter {
+                        fleet: self.fleet.clone(),
+                        clock: self.clock,
+                        name: name.clone(),
+                    });
                     let server = Bound::to(address).await?.serve(&certificates, ServerLimits::default(), handler);
                     self.running.insert(name, server);
                 }
@@ -97,7 +100,7 @@ pub fn locked<T>(fleet: &SharedFleet, work: impl FnOnce(&mut Fleet) -> T) -> T {
     work(&mut fleet.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-struct Exporter {
+struct SimulatedExporter {
     fleet: SharedFleet,
     clock: Clock,
     name: ClusterName,
@@ -108,7 +111,7 @@ struct Exporter {
 #[error("the cluster is gone")]
 struct ClusterGone;
 
-impl Handler for Exporter {
+impl Handler for SimulatedExporter {
     type Error = ClusterGone;
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, ClusterGone> {

@@ -19,14 +19,14 @@ use crate::types::name::{
 
 /// A spec file as it was read.
 #[derive(Clone)]
-pub struct Source {
+pub struct SourceFile {
     /// Path relative to the checkout, for example `specs/mesh.yaml`.
     pub path: Arc<str>,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for SourceFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} bytes)", self.path, self.bytes.len())
     }

@@ -9,7 +9,7 @@ use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
 };
 use crate::spec::finding::SpecFinding;
-use crate::spec::read::{At, Fields, Reader};
+use crate::spec::read::{At, FieldReader, Fields};
 use crate::spec::tree::{Findings, Node};
 use crate::types::address::Gateway;
 use crate::types::name::{ClusterName, InvalidName};
@@ -95,7 +95,7 @@ pub(super) const FIRST_CONTACTS: &[(&str, FirstContact)] =
 
 /// Reads one document into the spec.
 pub(super) fn read(document: &Node, findings: &mut Findings, spec: &mut Spec) {
-    let mut reader = Reader { findings, lenient: false };
+    let mut reader = FieldReader { findings, lenient: false };
     let before = (spec.meshes.len(), spec.clusters.len(), spec.peers.len());
     let Some(fields) = reader.open_fields(document, "the document") else { return };
     let kind = reader.required(&fields, "kind");
@@ -120,7 +120,7 @@ pub(super) fn read(document: &Node, findings: &mut Findings, spec: &mut Spec) {
 }
 
 /// Whether the kind exists in the API version; reports it when not.
-fn known(reader: &mut Reader<'_>, kind: &At<String>, version: &At<String>) -> bool {
+fn known(reader: &mut FieldReader<'_>, kind: &At<String>, version: &At<String>) -> bool {
     if !KINDS.contains(&kind.value.as_str()) {
         reader.error(&kind.at, &SpecFinding::UnknownKind { kind: &kind.value, known: &KINDS });
         return false;
@@ -134,7 +134,7 @@ fn known(reader: &mut Reader<'_>, kind: &At<String>, version: &At<String>) -> bo
     true
 }
 
-fn name<T>(reader: &mut Reader<'_>, document: &Fields<'_>, known: &[&str]) -> Option<At<T>>
+fn name<T>(reader: &mut FieldReader<'_>, document: &Fields<'_>, known: &[&str]) -> Option<At<T>>
 where
     T: std::str::FromStr<Err = InvalidName>,
 {
@@ -144,7 +144,7 @@ where
     reader.name(name)
 }
 
-fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
+fn mesh(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
     let name = name(reader, document, &["name"]);
     let spec = reader.required(document, "spec")?;
     let fields = reader.fields_after(spec, "the spec of a Mesh", MESH, &["encryption"])?;
@@ -176,7 +176,7 @@ fn mesh(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<MeshSpec> {
     Some(mesh)
 }
 
-fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Pair>>>> {
+fn pairs(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Pair>>>> {
     let items = reader.list(node)?;
     let mut pairs = Vec::new();
     for item in items.value {
@@ -191,7 +191,7 @@ fn pairs(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<
     Some(At { value: pairs, at: items.at })
 }
 
-fn reconciler(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Reconciler>> {
+fn reconciler(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Reconciler>> {
     if let Some(node) = node.filter(|node| node.is_text("agent")) {
         reader.error(&node.at, &SpecFinding::Agent);
         return None;
@@ -199,7 +199,7 @@ fn reconciler(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Re
     reader.choice(node, RECONCILERS)
 }
 
-fn engine_keys(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Vec<EngineKeySpec> {
+fn engine_keys(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Vec<EngineKeySpec> {
     let items = reader.list(node).map_or(&[][..], |items| items.value);
     let mut keys = Vec::new();
     for item in items {
@@ -212,7 +212,7 @@ fn engine_keys(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Vec<EngineK
     keys
 }
 
-fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec> {
+fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<ClusterSpec> {
     let name = name(reader, document, &["name"]);
     let spec = reader.required(document, "spec")?;
     let fields = reader.fields(spec, "the spec of a Cluster", CLUSTER)?;
@@ -270,7 +270,7 @@ fn cluster(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<ClusterSpec
 }
 
 /// `90s`, `10m`, `1h`, or `0s`.
-fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Duration>> {
+fn duration(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Duration>> {
     let text = reader.text(node)?;
     match crate::types::duration::duration(&text.value) {
         Ok(value) => Some(At { value, at: text.at }),
@@ -282,7 +282,7 @@ fn duration(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Dura
 }
 
 /// `required`, `none`, or `{attested: […]}` with the fields that somebody attests.
-fn evidence(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<EvidenceRule>> {
+fn evidence(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<EvidenceRule>> {
     let node = node?;
     if !node.is_mapping() {
         let rule = reader.choice(Some(node), EVIDENCE)?;
@@ -296,7 +296,7 @@ fn evidence(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Evid
     Some(At { value: EvidenceRule::Attested(attested?), at: node.at.clone() })
 }
 
-fn multicluster(reader: &mut Reader<'_>, spec: &Fields<'_>) -> Option<At<MulticlusterSpec>> {
+fn multicluster(reader: &mut FieldReader<'_>, spec: &Fields<'_>) -> Option<At<MulticlusterSpec>> {
     let fields = reader.fields(spec.get("multicluster")?, "multicluster", MULTICLUSTER)?;
     let replicas = reader.number(fields.get("replicas"), 1..=100);
     let value = MulticlusterSpec {
@@ -311,7 +311,7 @@ fn multicluster(reader: &mut Reader<'_>, spec: &Fields<'_>) -> Option<At<Multicl
 }
 
 /// A container image: no spaces and nothing that a manifest would have to quote twice.
-fn image(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<String>> {
+fn image(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<String>> {
     let image = reader.text(node)?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
     let fits = image.value.len() <= 512
@@ -323,7 +323,7 @@ fn image(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<String>
     fits.then_some(image)
 }
 
-fn ca(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
+fn ca(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
     let node = node?;
     let fields = reader.fields(node, "ca", &["file", "inline"])?;
     match (fields.get("file"), fields.get("inline")) {
@@ -337,7 +337,7 @@ fn ca(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
 }
 
 /// A path that stays inside the checkout.
-fn path(reader: &mut Reader<'_>, node: &Arc<Node>) -> Option<At<String>> {
+fn path(reader: &mut FieldReader<'_>, node: &Arc<Node>) -> Option<At<String>> {
     let path = reader.text(Some(node))?;
     let inside = path.value.split('/').all(|part| !matches!(part, "" | "." | ".."))
         && !path.value.contains(|c: char| c == '\\' || c.is_control());
@@ -347,7 +347,7 @@ fn path(reader: &mut Reader<'_>, node: &Arc<Node>) -> Option<At<String>> {
     inside.then_some(path)
 }
 
-fn pin(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> PinSpec {
+fn pin(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> PinSpec {
     let Some(fields) = node.and_then(|node| reader.fields(node, "pin", PIN)) else { return PinSpec::default() };
     PinSpec {
         cluster_uuid: reader.name(fields.get("clusterUUID")),
@@ -356,7 +356,7 @@ fn pin(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> PinSpec {
     }
 }
 
-fn istio(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
+fn istio(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
     let Some(fields) = node.and_then(|node| reader.fields(node, "istio", ISTIO)) else { return IstioSpec::default() };
     IstioSpec {
         namespace: reader.name(fields.get("namespace")),
@@ -368,7 +368,7 @@ fn istio(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
     }
 }
 
-fn gateways(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Gateway>>>> {
+fn gateways(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Gateway>>>> {
     let items = reader.list(node)?;
     let mut gateways = Vec::new();
     for item in items.value {
@@ -387,9 +387,9 @@ fn gateways(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<
 }
 
 /// Only the default, since nothing enforces another share yet.
-fn share(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) {
+fn share(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) {
     let Some(fields) = node.and_then(|node| reader.fields(node, "share", &["namespaces", "except"])) else { return };
-    let texts = |reader: &mut Reader<'_>, key| {
+    let texts = |reader: &mut FieldReader<'_>, key| {
         let items = reader.list(fields.get(key))?;
         let texts = items.value.iter().filter_map(|item| reader.text(Some(item)));
         Some(At { value: texts.map(|text| text.value).collect::<Vec<_>>(), at: items.at.clone() })
@@ -406,7 +406,7 @@ fn share(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) {
     }
 }
 
-fn key(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>> {
+fn key(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>> {
     let node = node?;
     let fields = reader.fields(node, "key", &["cluster", "file", "env", "sops"])?;
     if let Some(at) = fields.key_at("sops") {
@@ -436,7 +436,7 @@ fn key(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>>
     }
 }
 
-fn peer(reader: &mut Reader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
+fn peer(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {
     let known = ["name", "namespace", "labels", "annotations"];
     let name = name(reader, document, &known);
     let spec = reader.required(document, "spec")?;

@@ -17,7 +17,7 @@ mod tree;
 
 pub use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
-    Source, Spec,
+    SourceFile, Spec,
 };
 pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
 pub(crate) use crate::spec::policy::parse_policy;
@@ -28,18 +28,18 @@ pub use crate::spec::tree::MAX_FILE;
 use crate::types::diagnostic::Diagnostics;
 
 /// Reads all documents. All findings of all files come at once, each with its place and the line it is in.
-pub fn parse(sources: &[Source]) -> Result<Spec, Diagnostics> {
+pub fn parse(sources: &[SourceFile]) -> Result<Spec, Diagnostics> {
     let spec = parse_all(sources);
     if spec.findings.has_errors() { Err(spec.findings) } else { Ok(spec) }
 }
 
 /// The same, with what could be read in spite of errors, so that the next stage finds its own at once.
-pub(crate) fn parse_all(sources: &[Source]) -> Spec {
+pub(crate) fn parse_all(sources: &[SourceFile]) -> Spec {
     let mut spec = Spec::default();
-    let mut sorted: Vec<&Source> = sources.iter().collect();
+    let mut sorted: Vec<&SourceFile> = sources.iter().collect();
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
     let mut all = Diagnostics::new();
-    for Source { path, bytes } in sorted {
+    for SourceFile { path, bytes } in sorted {
         let mut findings = tree::Findings::new();
         match tree::text(path, bytes, &mut findings) {
             None => spec.partial = true,

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::model::policy::{ImagePattern, Policy, Rule};
-use crate::spec::declared::Source;
+use crate::spec::declared::SourceFile;
 use crate::spec::document::{API, FIRST_CONTACTS, RECONCILERS};
 use crate::spec::finding::SpecFinding;
-use crate::spec::read::{At, Fields, Reader};
+use crate::spec::read::{At, FieldReader, Fields};
 use crate::spec::tree::{self, Findings, Node};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::InvalidName;
@@ -25,12 +25,12 @@ pub(super) const CLUSTERS: &[&str] =
     &["uuids", "hosts", "trustDomains", "rootCAs", "reconcilers", "namespaces", "scopes", "withoutEvidence"];
 
 /// Reads a policy. Unknown fields are errors, as in specs; an empty list admits nothing.
-pub(crate) fn parse_policy(source: &Source) -> Result<Policy, Diagnostics> {
+pub(crate) fn parse_policy(source: &SourceFile) -> Result<Policy, Diagnostics> {
     let mut findings = Findings::new();
     let mut policy = None;
     if let Some(text) = tree::text(&source.path, &source.bytes, &mut findings) {
         let (documents, _) = tree::documents(&source.path, text, &mut findings);
-        let mut reader = Reader { findings: &mut findings, lenient: false };
+        let mut reader = FieldReader { findings: &mut findings, lenient: false };
         match documents.as_slice() {
             [one] => policy = document(&mut reader, one),
             [] => {
@@ -51,7 +51,7 @@ pub(crate) fn parse_policy(source: &Source) -> Result<Policy, Diagnostics> {
     }
 }
 
-fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Policy> {
+fn document(reader: &mut FieldReader<'_>, node: &Node) -> Option<Policy> {
     let fields = reader.fields(node, "the policy", POLICY_DOCUMENT)?;
     let version = reader.required(&fields, "apiVersion");
     reader.choice(version, &[(API, ())]);
@@ -90,7 +90,7 @@ fn values<T>(list: Vec<At<T>>) -> Vec<T> {
 }
 
 fn set<T: FromStr<Err = InvalidName> + Ord>(
-    reader: &mut Reader<'_>,
+    reader: &mut FieldReader<'_>,
     node: Option<&Arc<Node>>,
 ) -> Option<Rule<BTreeSet<T>>> {
     let names = reader.names(node)?;
@@ -98,7 +98,7 @@ fn set<T: FromStr<Err = InvalidName> + Ord>(
 }
 
 fn choices<T: Copy + Ord>(
-    reader: &mut Reader<'_>,
+    reader: &mut FieldReader<'_>,
     node: Option<&Arc<Node>>,
     known: &[(&str, T)],
 ) -> Option<Rule<BTreeSet<T>>> {
@@ -108,7 +108,7 @@ fn choices<T: Copy + Ord>(
     Some(Rule { value: choices, at: items.at })
 }
 
-fn image_patterns(reader: &mut Reader<'_>, node: Option<&Arc<Node>>) -> Option<Rule<Vec<ImagePattern>>> {
+fn image_patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<Rule<Vec<ImagePattern>>> {
     let items = reader.list(node)?;
     let mut patterns = Vec::new();
     for item in items.value {

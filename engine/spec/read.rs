@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::spec::finding::{Found, SpecFinding};
-use crate::spec::tree::{Content, Entry, Findings, Node};
+use crate::spec::tree::{Content, Findings, MapEntry, Node};
 use crate::types::diagnostic::{Diagnostic, Location};
 use crate::types::name::InvalidName;
 
@@ -35,7 +35,7 @@ impl<T> At<T> {
 }
 
 /// Collects the findings while a document is read.
-pub(super) struct Reader<'f> {
+pub(super) struct FieldReader<'f> {
     pub(super) findings: &'f mut Findings,
     /// Unknown fields are warnings: the document belongs to an API of others that may be newer than this engine.
     pub(super) lenient: bool,
@@ -43,7 +43,7 @@ pub(super) struct Reader<'f> {
 
 /// The fields of a mapping.
 pub(super) struct Fields<'n> {
-    entries: &'n [Entry],
+    entries: &'n [MapEntry],
     /// Where the mapping stands, for what is missing in it.
     pub(super) at: Location,
     what: &'static str,
@@ -61,7 +61,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-impl Reader<'_> {
+impl FieldReader<'_> {
     pub(super) fn error(&mut self, at: &Location, what: &SpecFinding<'_>) {
         self.findings.push(Diagnostic::error(Some(at.clone()), what));
     }

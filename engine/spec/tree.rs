@@ -70,11 +70,11 @@ pub(super) enum Content {
     },
     List(Vec<Arc<Node>>),
     /// Entries in their order, keys unique.
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct MapEntry {
     pub(super) key: String,
     pub(super) key_at: Location,
     pub(super) value: Arc<Node>,
@@ -260,7 +260,7 @@ struct Open {
 
 enum OpenKind {
     List(Vec<Arc<Node>>),
-    Map { entries: Vec<Entry>, keys: BTreeMap<String, usize>, pending: Option<(String, Location, bool)> },
+    Map { entries: Vec<MapEntry>, keys: BTreeMap<String, usize>, pending: Option<(String, Location, bool)> },
 }
 
 impl Builder {
@@ -367,7 +367,7 @@ impl Builder {
                         findings.push(Diagnostic::error(Some(key_at), twice));
                     } else if usable {
                         keys.insert(key.clone(), line);
-                        entries.push(Entry { key, key_at, value: node });
+                        entries.push(MapEntry { key, key_at, value: node });
                     }
                 }
             },

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkout::Checkout;
-use crate::cluster::fetch::{Fetcher, Limits};
+use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::model::mesh::{Cluster, State};
 use crate::pipeline::Program;
 use crate::pipeline::observe::{EVIDENCE_HOLDS, Observation, Observed, Private};
@@ -32,7 +32,7 @@ pub(super) struct Contacts {
 
 impl Contacts {
     pub(super) fn new(dir: PathBuf, sender: EventSender, runtime: tokio::runtime::Handle) -> Self {
-        let fetcher = Fetcher::new(Limits::default()).keeping();
+        let fetcher = Fetcher::new(FetchLimits::default()).keeping();
         Self { dir, sender, runtime, fetcher, observed: Arc::default(), read_at: BTreeMap::new() }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::checkout::{Guard, Limits, Stamps};
+use crate::checkout::{Guard, ReadLimits, Stamps};
 use crate::git::{Author, GitError, Oid, Pull, Push, Repository, Target, Uncommitted};
 use crate::model::layout::{RENDERED, SPECS, TEMPLATES, is_below, is_yaml, is_yaml_of};
 use crate::model::link::Link;
@@ -199,7 +199,7 @@ impl History {
             }
             let since = before.map_or_else(Instant::now, |looked| looked.since);
             let settled = since.elapsed() > TICK;
-            let files = guard.read_tree(&folder, &|path| is_yaml_of(&folder, path), Limits::OUTPUT)?;
+            let files = guard.read_tree(&folder, &|path| is_yaml_of(&folder, path), ReadLimits::OUTPUT)?;
             // no file of ours has such line breaks: git put them there, and a commit holds none
             let is_translated = |bytes: &[u8]| bytes.windows(2).any(|two| two == b"\r\n");
             let (translated, plain): (Vec<_>, Vec<_>) = files.iter().partition(|(_, bytes)| is_translated(bytes));

@@ -30,7 +30,7 @@ use crate::watch::error::WatchError;
 type Labelled<L> = Family<L, Gauge<i64, AtomicI64>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct RunOutcome {
     outcome: &'static str,
 }
 
@@ -53,7 +53,7 @@ struct OfState {
 pub(super) struct Pages {
     metrics: Metrics,
     health: Health,
-    runs: Family<Outcome, Counter<u64, AtomicU64>>,
+    runs: Family<RunOutcome, Counter<u64, AtomicU64>>,
     seconds: Histogram,
     last_run: Gauge<i64, AtomicI64>,
     links: Labelled<OfStage>,
@@ -143,7 +143,7 @@ impl Pages {
             Exit::Busy => "busy",
             Exit::Failed | Exit::Machine | Exit::Usage => "failed",
         };
-        self.runs.get_or_create(&Outcome { outcome }).inc();
+        self.runs.get_or_create(&RunOutcome { outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
         if outcome != "failed" && outcome != "busy" {
             self.last_run.set(crate::session::clock::now().as_seconds());
@@ -154,7 +154,7 @@ impl Pages {
     /// The next run waits for this. `first`: it was not said before.
     pub(super) fn wait(&self, reason: &Explanation, first: bool) {
         if first {
-            self.runs.get_or_create(&Outcome { outcome: "waiting" }).inc();
+            self.runs.get_or_create(&RunOutcome { outcome: "waiting" }).inc();
         }
         self.health.fails("reconcile", reason);
         self.say_waiting(Some(reason));

@@ -170,7 +170,7 @@ pub enum Next {
 
 /// A cluster as somebody to ask.
 #[derive(Debug, Clone)]
-struct Contact {
+struct ContactPace {
     mark: u64,
     due: Duration,
     failures: u32,
@@ -191,7 +191,7 @@ pub struct Scheduler {
     postponed: u32,
     /// A run waits for a commit.
     waits: bool,
-    contacts: BTreeMap<ClusterName, Contact>,
+    contacts: BTreeMap<ClusterName, ContactPace>,
     awaited: BTreeSet<ClusterName>,
     next_run: Duration,
     next_scan: Duration,
@@ -302,7 +302,7 @@ impl Scheduler {
             if !known {
                 // an answer that is still to come was asked for in another way
                 let asking = self.contacts.get(name).is_some_and(|contact| contact.asking);
-                let contact = Contact { mark: *mark, due: now, failures: 0, asking, fresh: true };
+                let contact = ContactPace { mark: *mark, due: now, failures: 0, asking, fresh: true };
                 self.contacts.insert(name.clone(), contact);
             }
         }

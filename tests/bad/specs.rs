@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use isthmus::pipeline::compile::load;
-use isthmus::spec::{Source, parse};
+use isthmus::spec::{SourceFile, parse};
 use isthmus::types::diagnostic::render;
 use rstest::rstest;
 
 /// A spec file.
-pub(crate) fn source(path: &str, text: impl Into<Vec<u8>>) -> Source {
-    Source { path: path.into(), bytes: text.into() }
+pub(crate) fn source(path: &str, text: impl Into<Vec<u8>>) -> SourceFile {
+    SourceFile { path: path.into(), bytes: text.into() }
 }
 
 /// Ten levels of ten aliases each: 10^10 values when written out.
@@ -108,7 +108,7 @@ spec:
 ";
 
 /// A mesh of east and west, with more lines at the end of each document.
-fn checkout(mesh: &str, east: &str, west: &str) -> Vec<Source> {
+fn checkout(mesh: &str, east: &str, west: &str) -> Vec<SourceFile> {
     vec![
         source("specs/mesh.yaml", format!("{MESH}{mesh}")),
         source("specs/clusters/east.yaml", format!("{EAST}{east}")),
@@ -130,7 +130,7 @@ fn file(path: &str) -> Option<Vec<u8>> {
     }
 }
 
-fn outcome(sources: &[Source]) -> String {
+fn outcome(sources: &[SourceFile]) -> String {
     match load(sources, "0.1.0", &file) {
         Ok((mesh, _)) => panic!("accepted: {mesh:#?}"),
         Err(findings) => render(&findings),

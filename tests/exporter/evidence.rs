@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use isthmus::cluster::unread::{ReadError, Unread};
-use isthmus::cluster::watched::{Objects, Source, Watchable};
+use isthmus::cluster::watched::{Objects, SourceState, Watchable};
 use isthmus::istio::debug::{DebugPage, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
 use isthmus::istio::gateways::{
     GatewayError, GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways,
@@ -29,21 +29,21 @@ fn kept<T: Watchable + DeserializeOwned>(value: &Value) -> Option<T::Kept> {
     serde_json::from_value::<T>(value.clone()).unwrap().keep()
 }
 
-fn services(all: &[Value]) -> Source<Objects<GatewayService>> {
+fn services(all: &[Value]) -> SourceState<Objects<GatewayService>> {
     let named = all.iter().enumerate().filter_map(|(at, value)| {
         let mut value = value.clone();
         value["metadata"] = json!({"name": format!("gw{at}"), "namespace": "istio", "labels": value["labels"]});
         Some((("istio".to_owned(), format!("gw{at}")), Arc::new(kept::<WireService>(&value)?)))
     });
-    Source::Present(named.collect())
+    SourceState::Present(named.collect())
 }
 
-fn nodes(all: &[Value]) -> Source<Objects<GatewayNode>> {
+fn nodes(all: &[Value]) -> SourceState<Objects<GatewayNode>> {
     let named = all.iter().map(|value| {
         let name = value["metadata"]["name"].as_str().unwrap().to_owned();
         ((String::new(), name), Arc::new(kept::<WireNode>(value).unwrap()))
     });
-    Source::Present(named.collect())
+    SourceState::Present(named.collect())
 }
 
 fn node(name: &str, ready: &str, unschedulable: bool, addresses: &[(&str, &str)]) -> Value {
@@ -81,7 +81,7 @@ fn texts(list: &[Gateway]) -> Vec<String> {
 #[case::not_an_address(json!({"labels": labels(), "spec": {"type": "LoadBalancer"},
     "status": {"loadBalancer": {"ingress": [{"hostname": "0x7f.1"}]}}}), Err("no address yet"))]
 fn a_service_of_a_network_is_a_gateway(#[case] service: Value, #[case] expected: Result<Vec<&str>, &str>) {
-    let found = gateways(&services(&[service]), &Source::NotYet, &Hosts::new());
+    let found = gateways(&services(&[service]), &SourceState::NotYet, &Hosts::new());
     match (found, expected) {
         (Ok(found), Ok(expected)) => assert_eq!(texts(&found), expected),
         (Err(reason), Err(part)) => assert!(reason.to_string().contains(part), "{reason}"),
@@ -104,15 +104,15 @@ fn behind_node_ports_are_the_nodes_that_run_a_gateway() {
     ]);
     let key = ("istio".to_owned(), "gw0".to_owned());
     let on = ["both", "inside", "cordoned", "down"].map(ToOwned::to_owned).into_iter().collect();
-    let hosts = Hosts::from([(key.clone(), Source::Present(on))]);
+    let hosts = Hosts::from([(key.clone(), SourceState::Present(on))]);
     assert_eq!(texts(&gateways(&services, &nodes, &hosts).unwrap()), ["10.0.0.2:31443", "203.0.113.1:31443"]);
     // what is not known is no empty list
-    for source in [Source::NotYet, Source::Failed(refused()), Source::Present(BTreeSet::new())] {
+    for source in [SourceState::NotYet, SourceState::Failed(refused()), SourceState::Present(BTreeSet::new())] {
         assert!(gateways(&services, &nodes, &Hosts::from([(key.clone(), source)])).is_err());
     }
-    assert!(gateways(&services, &Source::NotYet, &hosts).is_err());
-    assert!(gateways(&Source::Failed(refused()), &nodes, &hosts).unwrap_err().to_string().contains("403"));
-    assert_eq!(gateways(&Source::Present(Objects::new()), &nodes, &hosts), Ok(vec![]));
+    assert!(gateways(&services, &SourceState::NotYet, &hosts).is_err());
+    assert!(gateways(&SourceState::Failed(refused()), &nodes, &hosts).unwrap_err().to_string().contains("403"));
+    assert_eq!(gateways(&SourceState::Present(Objects::new()), &nodes, &hosts), Ok(vec![]));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn there_are_never_more_gateways_than_peers_read() {
     let ingress: Vec<_> = (0..200).map(|n| json!({"ip": format!("203.0.113.{n}")})).collect();
     let service =
         json!({"labels": labels(), "spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": ingress}}});
-    let found = gateways(&services(&[service]), &Source::NotYet, &Hosts::new()).unwrap();
+    let found = gateways(&services(&[service]), &SourceState::NotYet, &Hosts::new()).unwrap();
     assert!(found.len() == MAX_GATEWAYS && found.is_sorted());
 }
 
@@ -374,7 +374,7 @@ fn root_of(from: i32, until: i32) -> String {
 
 fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
     let map = |file: &str, text: String, written| {
-        Source::Present(Arc::new(Data { data: BTreeMap::from([(file.to_owned(), text)]), written }))
+        SourceState::Present(Arc::new(Data { data: BTreeMap::from([(file.to_owned(), text)]), written }))
     };
     let pem = isthmus::types::key::PrivateKey::generate(&[1; 32]).unwrap().public().to_pem();
     let identity = json!({"version": 1, "keys": [{"id": "own", "pem": pem, "scopes": ["api"]}]}).to_string();
@@ -382,17 +382,17 @@ fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
     Facts {
         roots: map("root-cert.pem", roots.to_owned(), written),
         identity: map("identity.json", identity, None),
-        peers: Source::Absent,
-        routes: Source::Absent,
-        shared: Source::Absent,
+        peers: SourceState::Absent,
+        routes: SourceState::Absent,
+        shared: SourceState::Absent,
         standard: BTreeMap::new(),
-        deployments: Source::Present(Objects::from([(
+        deployments: SourceState::Present(Objects::from([(
             (String::new(), "istiod".to_owned()),
             Arc::new(Istiod { revision: "default".to_owned(), ..Istiod::default() }),
         )])),
-        istiods: Source::Present(Objects::new()),
-        kube_system: Source::Present(Arc::new(NamespaceFacts { uid, network: None })),
-        namespace: Source::Present(Arc::new(NamespaceFacts { uid: String::new(), network: Some("n".to_owned()) })),
+        istiods: SourceState::Present(Objects::new()),
+        kube_system: SourceState::Present(Arc::new(NamespaceFacts { uid, network: None })),
+        namespace: SourceState::Present(Arc::new(NamespaceFacts { uid: String::new(), network: Some("n".to_owned()) })),
         gateways: Ok(vec![]),
         gateway_network: None,
         serving: None,
@@ -484,12 +484,12 @@ fn what_contradicts_itself_is_not_published() {
     let uuid = "00000000-0000-4000-8000-0000000000bb".parse().ok();
     assert!(compose(&good, &ExporterOptions { cluster_uuid: uuid.clone(), ..options.clone() }).private.is_ok());
     let mut two = good.clone();
-    if let Source::Present(deployments) = &mut two.deployments {
+    if let SourceState::Present(deployments) = &mut two.deployments {
         let other = Istiod { cluster_id: Some("east".to_owned()), ..Istiod::default() };
         deployments.insert((String::new(), "istiod-canary".to_owned()), Arc::new(other));
     }
     assert!(reason(&two, &options).contains("Kubernetes, east"));
-    for (source, word) in [(Source::NotYet, "not read yet"), (Source::Failed(refused()), "403")] {
+    for (source, word) in [(SourceState::NotYet, "not read yet"), (SourceState::Failed(refused()), "403")] {
         assert!(reason(&Facts { namespace: source.clone(), ..good.clone() }, &options).contains(word));
         assert!(compose(&Facts { kube_system: source, ..good.clone() }, &options).cluster_uuid.is_none());
     }
@@ -498,23 +498,23 @@ fn what_contradicts_itself_is_not_published() {
     let domain =
         |facts: &Facts| compose(facts, &options).public.map(|public| public.trust_domain.map(|name| name.to_string()));
     let says = kept::<WireMeshMap>(&json!({"metadata": {"name": "istio"}, "data": {"mesh": "trustDomain: a.example"}}));
-    let says = Source::Present(Arc::new(says.unwrap()));
+    let says = SourceState::Present(Arc::new(says.unwrap()));
     assert_eq!(domain(&mesh(says.clone())), Ok(Some("a.example".to_owned())));
-    assert_eq!(domain(&mesh(Source::Absent)), Ok(None));
-    assert!(domain(&mesh(Source::NotYet)).unwrap_err().to_string().contains("ConfigMap istio was not read yet"));
-    assert!(domain(&mesh(Source::Failed(refused()))).unwrap_err().to_string().contains("403"));
+    assert_eq!(domain(&mesh(SourceState::Absent)), Ok(None));
+    assert!(domain(&mesh(SourceState::NotYet)).unwrap_err().to_string().contains("ConfigMap istio was not read yet"));
+    assert!(domain(&mesh(SourceState::Failed(refused()))).unwrap_err().to_string().contains("403"));
     for facts in [
-        Facts { istiods: Source::NotYet, ..mesh(says.clone()) },
-        Facts { deployments: Source::NotYet, ..mesh(says.clone()) },
+        Facts { istiods: SourceState::NotYet, ..mesh(says.clone()) },
+        Facts { deployments: SourceState::NotYet, ..mesh(says.clone()) },
     ] {
         assert!(domain(&facts).unwrap_err().to_string().contains("not read yet"), "which revisions there are");
     }
     // a revision that the engine does not know of has a ConfigMap that the exporter may not read
     let mut canary = mesh(says);
-    canary.standard.insert("istio-canary".to_owned(), Source::Failed(refused()));
+    canary.standard.insert("istio-canary".to_owned(), SourceState::Failed(refused()));
     assert_eq!(domain(&canary), Ok(Some("a.example".to_owned())));
     assert!(canary.configured().unwrap_err().to_string().contains("ConfigMap istio-canary cannot be read: 403"));
     // nobody is judged while it is not known who is admitted
-    assert!(compose(&Facts { peers: Source::NotYet, ..good.clone() }, &options).peers.is_err());
+    assert!(compose(&Facts { peers: SourceState::NotYet, ..good.clone() }, &options).peers.is_err());
     assert!(compose(&good, &options).peers.unwrap().peers.is_empty());
 }

@@ -16,7 +16,7 @@ use isthmus::istio::gateways::GatewayError;
 use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Exporter, ExporterOptions, Gathered, MAX_AGE, Published, start, start_with_max_age};
 use isthmus::roles::role::{Role, Stop, TlsFiles};
-use isthmus::server::limits::Limits;
+use isthmus::server::limits::RoleLimits;
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Bound, Running};
 use isthmus::types::key::PrivateKey;
@@ -127,7 +127,7 @@ impl World {
         let at = |name: &str| self.files.path().join(name);
         let role = Role {
             namespace: NS.parse().unwrap(),
-            limits: Limits::of_exporter(),
+            limits: RoleLimits::of_exporter(),
             access: self.kube.access(),
             metrics: self.metrics.clone(),
             health: self.health.clone(),
@@ -141,7 +141,8 @@ impl World {
         };
         let service = start_with_max_age(role, options, max_age).await.unwrap();
         let bound = Bound::to("127.0.0.1:0".parse::<SocketAddr>().unwrap()).await.unwrap();
-        let server = bound.serve(&service.certificates, Limits::of_exporter().server(false), service.handler.clone());
+        let server =
+            bound.serve(&service.certificates, RoleLimits::of_exporter().server(false), service.handler.clone());
         self.exporter = Some((service.handler, server));
     }
 
@@ -479,7 +480,7 @@ async fn without_a_certificate_the_role_does_not_begin() {
     let (_stop, stopping) = Stop::new();
     let role = Role {
         namespace: NS.parse().unwrap(),
-        limits: Limits::of_exporter(),
+        limits: RoleLimits::of_exporter(),
         access: Kube::start().await.access(),
         metrics: Metrics::new(),
         health: Health::default(),

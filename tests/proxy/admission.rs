@@ -192,7 +192,7 @@ async fn odd_answers_of_the_apiserver_do_not_reach_a_peer() {
 
 #[tokio::test]
 async fn addresses_and_peers_may_ask_so_often_and_no_more() {
-    let limits = Limits { rate_per_peer: Rate { per_second: 1, burst: 5 }, ..limits() };
+    let limits = RoleLimits { rate_per_peer: Rate { per_second: 1, burst: 5 }, ..limits() };
     let world = world_with(limits, |asked| asked.path.contains("/pods").then(list)).await;
     let client = world.client().await;
     let (west_token, south_token) = (of_west(), of_south());
@@ -208,7 +208,7 @@ async fn addresses_and_peers_may_ask_so_often_and_no_more() {
     assert_eq!((&record["decision"], &record["peer"]), (&json!("limited"), &json!("west")));
 
     // before any token is looked at
-    let limits = Limits { rate_per_address: Rate { per_second: 1, burst: 3 }, ..self::limits() };
+    let limits = RoleLimits { rate_per_address: Rate { per_second: 1, burst: 3 }, ..self::limits() };
     let world = world_with(limits, |_| None).await;
     let client = world.client().await;
     let mut statuses = Vec::new();

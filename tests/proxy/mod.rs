@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use isthmus::roles::proxy::Proxy;
 use isthmus::roles::proxy::audit::AuditLog;
 use isthmus::roles::role::{Role, Stop};
-use isthmus::server::limits::{Limits, Rate};
+use isthmus::server::limits::{Rate, RoleLimits};
 use isthmus::server::telemetry::{Health, Metrics};
 use isthmus::server::{Body, Bound, Certificates, Running, whole};
 use isthmus::types::key::{KeyId, PrivateKey};
@@ -150,9 +150,14 @@ struct World {
     _stop: Stop,
 }
 
-fn limits() -> Limits {
+fn limits() -> RoleLimits {
     let fast = Rate { per_second: 100_000, burst: 100_000 };
-    Limits { rate_per_address: fast, rate_per_peer: fast, lame_duck: Duration::from_millis(10), ..Limits::of_proxy() }
+    RoleLimits {
+        rate_per_address: fast,
+        rate_per_peer: fast,
+        lame_duck: Duration::from_millis(10),
+        ..RoleLimits::of_proxy()
+    }
 }
 
 /// An apiserver whose watches give what is said.
@@ -183,7 +188,10 @@ async fn apiserver(
 }
 
 /// An api-proxy that knows nobody yet.
-async fn unknowing(limits: Limits, script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static) -> World {
+async fn unknowing(
+    limits: RoleLimits,
+    script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
+) -> World {
     let said = broadcast::channel(64).0;
     let apiserver = apiserver(&said, script).await;
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +220,7 @@ async fn unknowing(limits: Limits, script: impl Fn(&Asked) -> Option<Response<Bo
 }
 
 async fn world_with(
-    limits: Limits,
+    limits: RoleLimits,
     script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
 ) -> World {
     let world = unknowing(limits, script).await;

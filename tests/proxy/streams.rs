@@ -83,7 +83,7 @@ async fn a_watch_that_breaks_is_an_error_and_one_that_ends_is_an_end() {
 
 #[tokio::test]
 async fn a_watch_lasts_no_longer_than_its_limit_and_its_token() {
-    let world = world_with(Limits { watch: Duration::from_mins(10), ..limits() }, |_| None).await;
+    let world = world_with(RoleLimits { watch: Duration::from_mins(10), ..limits() }, |_| None).await;
     let client = world.client().await;
     let asked_for = |path: &str| {
         let asked = world.apiserver.asked().into_iter().rev().find(|asked| asked.path.starts_with(path)).unwrap();
@@ -123,7 +123,7 @@ async fn many_watches_are_spread_and_readers_that_take_nothing_hold_up_nobody() 
         let line = format!("{{\"type\":\"ADDED\",\"object\":{{\"kind\":\"{}\"}}}}\n", "x".repeat(8000));
         floods.then(|| answer(200, &[("content-type", "application/json")], flood(Bytes::from(line))))
     };
-    let limits = Limits { watches_per_peer: 250, stall: Duration::from_secs(2), ..limits() };
+    let limits = RoleLimits { watches_per_peer: 250, stall: Duration::from_secs(2), ..limits() };
     let world = world_with(limits, script).await;
     let before = world.apiserver.connections();
     let (first, second) = (world.client().await, world.client().await);
@@ -164,7 +164,7 @@ async fn many_watches_are_spread_and_readers_that_take_nothing_hold_up_nobody() 
 
 #[tokio::test]
 async fn a_proxy_that_ends_lets_its_watches_end_in_good_order() {
-    let limits = Limits { drain: Duration::from_secs(3), ..limits() };
+    let limits = RoleLimits { drain: Duration::from_secs(3), ..limits() };
     let world = world_with(limits, |_| None).await;
     let client = world.client().await;
     let of_west = of_west();

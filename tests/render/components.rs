@@ -5,14 +5,14 @@
 use isthmus::model::mesh::Expose;
 use isthmus::pipeline::render::render_cluster;
 use isthmus::pipeline::template::Templates;
-use isthmus::spec::Source;
+use isthmus::spec::SourceFile;
 use isthmus::types::diagnostic::{Diagnostic, Diagnostics};
 use serde_json::Value;
 
 use super::world::{World, files, name, page};
 
-fn source(path: &str, text: &str) -> Source {
-    Source { path: path.into(), bytes: text.as_bytes().to_vec() }
+fn source(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: path.into(), bytes: text.as_bytes().to_vec() }
 }
 
 fn builtin(name: &str) -> String {

@@ -10,7 +10,7 @@ use isthmus::pipeline::observe::{Observation, Observed, Private};
 use isthmus::pipeline::plan::Plan;
 use isthmus::pipeline::{self, Decided, Input, Program, Request};
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
-use isthmus::spec::Source;
+use isthmus::spec::SourceFile;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
@@ -128,8 +128,8 @@ fn engine_key() -> PrivateKey {
 }
 
 /// Documents in files, `---` between them.
-pub(crate) fn sources(files: &[(String, Vec<String>)]) -> Vec<Source> {
-    let source = |(path, documents): &(String, Vec<String>)| Source {
+pub(crate) fn sources(files: &[(String, Vec<String>)]) -> Vec<SourceFile> {
+    let source = |(path, documents): &(String, Vec<String>)| SourceFile {
         path: path.as_str().into(),
         bytes: documents.join("---\n").into_bytes(),
     };

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use clap::Subcommand;
 
-use crate::checkout::{Checkout, Limits};
+use crate::checkout::{Checkout, ReadLimits};
 use crate::cli::global::Global;
 use crate::gitops::argocd::{ParameterError, Parameters, announcement};
 use crate::model::layout::{KUSTOMIZATION, SPECS, is_yaml, rendered_folder};
@@ -26,7 +26,7 @@ use crate::session::error::UnknownCluster;
 use crate::session::exit::Exit;
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
-use crate::spec::Source;
+use crate::spec::SourceFile;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
 use crate::types::object;
@@ -61,8 +61,8 @@ pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Res
 /// Announces what is known; a checkout with errors shows them when objects are asked for, not while a form is drawn.
 fn parameters(arguments: &Global) -> String {
     let mesh = Checkout::open(&arguments.directory).ok().and_then(|checkout| {
-        let specs = checkout.read_tree(SPECS, &is_yaml, Limits::SPECS).ok()?;
-        let specs = specs.into_iter().map(|(path, bytes)| Source { path: path.into(), bytes }).collect();
+        let specs = checkout.read_tree(SPECS, &is_yaml, ReadLimits::SPECS).ok()?;
+        let specs = specs.into_iter().map(|(path, bytes)| SourceFile { path: path.into(), bytes }).collect();
         let input = Input { specs, ..Input::default() };
         Program::load(&input, &|path| checkout.read(path).ok().flatten()).ok().map(|program| program.mesh)
     });

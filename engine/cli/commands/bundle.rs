@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::checkout::{Checkout, FileChange};
 use crate::cli::global::Global;
-use crate::cluster::fetch::{Fetcher, Limits};
+use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::model::keyring::KeyProblem;
 use crate::model::mesh::Cluster;
 use crate::model::trust::Verdict;
@@ -77,7 +77,7 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     let name = &cluster(&session, &export.name)?.name;
     let keyring = session.keyring();
     let (id, key) = keyring.engine.as_ref().map_err(|missing| BundleError::NoKey { missing: missing.clone() })?;
-    let (fetcher, runtime) = (Fetcher::new(Limits::default()), facts::runtime()?);
+    let (fetcher, runtime) = (Fetcher::new(FetchLimits::default()), facts::runtime()?);
     let contact = Contact { checkout: &checkout, keyring: &keyring, fetcher: &fetcher, runtime: runtime.handle() };
     let mut observed = contact.observe(&session.program, &[name.clone()].into(), &Observed::default())?;
     let Some(observation) = observed.clusters.remove(name) else {

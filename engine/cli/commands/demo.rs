@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::checkout::{Checkout, FileChange, Limits};
+use crate::checkout::{Checkout, FileChange, ReadLimits};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::report::text::Printer;
 use crate::session::clock;
@@ -44,7 +44,7 @@ type Engine<'a> = &'a dyn Fn(&Path, &[&str], &Printer) -> Result<Exit, CommandEr
 
 /// Runs the tour. The checkout is kept in `keep`, which must be empty or absent; else it is temporary.
 pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) -> Result<Exit, CommandError> {
-    let folder = Folder::new(keep)?;
+    let folder = DemoFolder::new(keep)?;
     let runtime = facts::runtime()?;
     let mut tour = Tour::new(&folder.path, printer, &runtime, engine)?;
     tour.walk()?;
@@ -64,7 +64,7 @@ pub(crate) enum DemoFault {
     Random(#[from] aws_lc_rs::error::Unspecified),
     /// The folder of the checkout.
     #[error(transparent)]
-    Folder(#[from] std::io::Error),
+    DemoFolder(#[from] std::io::Error),
     /// A cluster could not be simulated.
     #[error(transparent)]
     Simulation(#[from] SimulationError),
@@ -129,12 +129,12 @@ fn broken(fault: impl Into<DemoFault>) -> DemoError {
 }
 
 /// The folder of the checkout.
-struct Folder {
+struct DemoFolder {
     path: PathBuf,
     temporary: bool,
 }
 
-impl Folder {
+impl DemoFolder {
     fn new(keep: Option<&Path>) -> Result<Self, CommandError> {
         let mut random = [0; 8];
         aws_lc_rs::rand::fill(&mut random).map_err(broken)?;
@@ -149,7 +149,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for DemoFolder {
     fn drop(&mut self) {
         if self.temporary {
             let _removed = std::fs::remove_dir_all(&self.path);
@@ -327,7 +327,7 @@ impl<'a> Tour<'a> {
     /// Every file that git would track, searched for private keys, tokens and credentials in kubeconfigs.
     fn prove_that_nothing_is_secret(&self) -> Result<(), CommandError> {
         let ignored = |path: &str| !path.starts_with("keys/");
-        let files = self.checkout.read_tree("", &ignored, Limits::OUTPUT)?;
+        let files = self.checkout.read_tree("", &ignored, ReadLimits::OUTPUT)?;
         let found: Vec<&String> =
             files.iter().filter(|(_, bytes)| holds_a_secret(bytes)).map(|(path, _)| path).collect();
         if let Some(path) = found.first() {

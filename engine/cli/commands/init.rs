@@ -8,7 +8,7 @@ use clap::Args;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::checkout::{Checkout, FileChange, Limits};
+use crate::checkout::{Checkout, FileChange, ReadLimits};
 use crate::cli::global::Global;
 use crate::cluster::kubeconfig::{Hidden, Kind, KubeconfigFault};
 use crate::istio::installed::ISTIOD;
@@ -135,7 +135,7 @@ fn write(path: &str, text: &str) -> FileChange {
 /// A checkout that has specs has begun: nothing of it is overwritten, and nothing is written beside it.
 fn in_the_way(checkout: &Checkout, init: &Init) -> Result<(), CommandError> {
     let is_yaml = |path: &str| matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml")));
-    let there: Vec<String> = checkout.read_tree(SPECS, &is_yaml, Limits::SPECS)?.into_keys().collect();
+    let there: Vec<String> = checkout.read_tree(SPECS, &is_yaml, ReadLimits::SPECS)?.into_keys().collect();
     if there.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
 use crate::gitops::manifests as gitops;
-use crate::gitops::manifests::{Destination, Source, Sync};
+use crate::gitops::manifests::{Destination, GitSource, Sync};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::pipeline::Stop;
 use crate::report::format::Output;
@@ -238,7 +238,7 @@ fn destinations<'a>(
     Ok(rendered)
 }
 
-fn source(repository: &str, from: &From) -> Result<Source, ManifestsError> {
+fn source(repository: &str, from: &From) -> Result<GitSource, ManifestsError> {
     if repository.is_empty() || repository.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(ManifestsError::Repository);
     }
@@ -255,7 +255,7 @@ fn source(repository: &str, from: &From) -> Result<Source, ManifestsError> {
     if !path.is_empty() && !path.split('/').all(plain) {
         return Err(ManifestsError::Path);
     }
-    Ok(Source { repository: repository.to_owned(), revision: from.revision.clone(), path: path.to_owned() })
+    Ok(GitSource { repository: repository.to_owned(), revision: from.revision.clone(), path: path.to_owned() })
 }
 
 fn named(flag: &'static str, text: &str) -> Result<(), ManifestsError> {

@@ -11,7 +11,7 @@ use crate::cli::global::Global;
 use crate::pipeline::Until;
 use crate::pipeline::tree::Tree;
 use crate::report::text::Printer;
-use crate::session::base::Base;
+use crate::session::base::BaseRevision;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::planned::{Form, Mode, Replaced, exit_of, shown, take};
@@ -67,14 +67,14 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     let locked = plan.locked || plan.base.is_some();
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, locked && plan.base.is_none())?;
     let request = approvals::request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
-    let base = plan.base.as_ref().map(|revision| Base::read(&session, revision)).transpose()?;
+    let base = plan.base.as_ref().map(|revision| BaseRevision::read(&session, revision)).transpose()?;
     let mode = match &base {
         Some(base) => Mode::Base(base),
         None if locked => Mode::Locked,
         None => Mode::Fetch,
     };
     let run = take(&session, &request, mode, Until::Planned, printer)?;
-    let tree = base.as_ref().map_or(&session as &dyn Tree, Base::tree);
+    let tree = base.as_ref().map_or(&session as &dyn Tree, BaseRevision::tree);
     let form = Form { output: arguments.output, verbose: arguments.verbose, brief: plan.summary };
     printer.form(arguments.output, &shown(&session.program, &run, tree, &Replaced::new(), form));
     for warning in &run.plan.warnings {

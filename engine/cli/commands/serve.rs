@@ -17,7 +17,7 @@ use crate::roles::relay;
 use crate::roles::relay::RelayOptions;
 use crate::roles::role::{Role, RoleError, Service, Settings, TlsFiles, run as run_role};
 use crate::server::Handler;
-use crate::server::limits::{LimitError, Limits};
+use crate::server::limits::{LimitError, RoleLimits};
 use crate::server::log::{self, LogForm};
 use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::exit::Exit;
@@ -187,7 +187,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
                 mesh_id: arguments.mesh_id.clone(),
                 cluster_uuid: arguments.cluster_uuid.clone(),
             };
-            let limits = (Limits::of_exporter(), false);
+            let limits = (RoleLimits::of_exporter(), false);
             role(&arguments.common, limits, printer, |role| exporter::start(role, options))
         }
         Serve::Proxy(arguments) => {
@@ -196,7 +196,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
                 path => AuditTarget::File(path.into()),
             };
             let options = ProxyOptions { audit_log, upstream: arguments.upstream.clone() };
-            role(&arguments.common, (Limits::of_proxy(), true), printer, |role| proxy::start(role, options))
+            role(&arguments.common, (RoleLimits::of_proxy(), true), printer, |role| proxy::start(role, options))
         }
         Serve::Relay(arguments) => {
             let options = RelayOptions {
@@ -208,7 +208,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
                 cluster_uuid: arguments.cluster_uuid.clone(),
                 require_token: arguments.require_token,
             };
-            role(&arguments.common, (Limits::of_proxy(), true), printer, |role| relay::start(role, options))
+            role(&arguments.common, (RoleLimits::of_proxy(), true), printer, |role| relay::start(role, options))
         }
         Serve::Other(given) => Err(unknown::<Serve>("serve ", given).into()),
     }
@@ -217,7 +217,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
 /// Runs one role with its start.
 fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
     common: &Common,
-    (mut limits, streaming): (Limits, bool),
+    (mut limits, streaming): (RoleLimits, bool),
     printer: &Printer,
     start: impl FnOnce(Role) -> F,
 ) -> Result<Exit, CommandError> {

@@ -8,7 +8,7 @@ use crate::model::mesh::{
     Allow, Api, Cluster, Components, EvidenceRule, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
-use crate::pipeline::compile::{Compiler, Draft, Times};
+use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
 use crate::types::certificate::{CertificateError, DerFault, MAX_BUNDLE, PemFault};
@@ -20,7 +20,7 @@ const DEFAULT_REPLICAS: u16 = 2;
 
 impl<'a> Compiler<'a> {
     /// A cluster from its document; `None` when its endpoint was reported.
-    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec, times: Times) -> Option<Draft<'a>> {
+    pub(super) fn cluster(&mut self, spec: &'a ClusterSpec, times: Times) -> Option<ClusterDraft<'a>> {
         let reconciler = spec.reconciler.as_ref().map_or(Reconciler::Rendered, |reconciler| reconciler.value);
         let components = self.components(spec, reconciler);
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
@@ -70,11 +70,16 @@ impl<'a> Compiler<'a> {
             root_overlap: spec.root_overlap.as_ref().map_or(times.root_overlap, |overlap| overlap.value),
             distrust: spec.distrust.iter().map(|digest| digest.value).collect(),
         };
-        Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: Some(spec) })
+        Some(ClusterDraft { cluster, endpoint_at: endpoint.at.clone(), spec: Some(spec) })
     }
 
     /// A peer of the clusters of this checkout from an `IstioMulticluster`, which states no domain of its own.
-    pub(super) fn peer(&mut self, spec: &PeerSpec, domain: Option<&ClusterDomain>, times: Times) -> Option<Draft<'a>> {
+    pub(super) fn peer(
+        &mut self,
+        spec: &PeerSpec,
+        domain: Option<&ClusterDomain>,
+        times: Times,
+    ) -> Option<ClusterDraft<'a>> {
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.pem(&ca.at, &ca.value));
         let endpoint = spec.endpoint.as_ref()?;
         self.endpoint_address(endpoint, &[]);
@@ -104,7 +109,7 @@ impl<'a> Compiler<'a> {
             root_overlap: times.root_overlap,
             distrust: BTreeSet::new(),
         };
-        Some(Draft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
+        Some(ClusterDraft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
     }
 
     /// What the spec says; without a word, files and what Deckhouse publishes show nothing.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::finding::CompileFinding;
 use crate::model::mesh::{EngineKey, FirstContact, Mesh, Reconciler, Topology};
-use crate::spec::{At, ClusterSpec, MeshSpec, Source, Spec, parse_all};
+use crate::spec::{At, ClusterSpec, MeshSpec, SourceFile, Spec, parse_all};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterName, MeshId};
@@ -38,7 +38,11 @@ pub type Files<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 
 /// Reads and compiles in one go, so that the findings of both come at once. `engine_version` is that of the running
 /// engine, for `requiredEngine`. The mesh comes with warnings.
-pub fn load(sources: &[Source], engine_version: &str, files: Files<'_>) -> Result<(Mesh, Diagnostics), Diagnostics> {
+pub fn load(
+    sources: &[SourceFile],
+    engine_version: &str,
+    files: Files<'_>,
+) -> Result<(Mesh, Diagnostics), Diagnostics> {
     compile(&parse_all(sources), engine_version, files)
 }
 
@@ -58,7 +62,7 @@ struct Compiler<'a> {
 }
 
 /// A cluster with its defaults, and where its parts were stated.
-struct Draft<'a> {
+struct ClusterDraft<'a> {
     cluster: crate::model::mesh::Cluster,
     endpoint_at: Location,
     /// Its document; none when it is an `IstioMulticluster`.
@@ -121,9 +125,9 @@ impl<'a> Compiler<'a> {
     }
 
     /// All clusters by name, of two with one name the first.
-    fn drafts(&mut self, mesh: Option<&'a MeshSpec>) -> Vec<Draft<'a>> {
+    fn drafts(&mut self, mesh: Option<&'a MeshSpec>) -> Vec<ClusterDraft<'a>> {
         let spec = self.spec;
-        let mut drafts: Vec<Draft<'a>> = Vec::new();
+        let mut drafts: Vec<ClusterDraft<'a>> = Vec::new();
         let stated = |pick: fn(&MeshSpec) -> Option<&At<Duration>>| mesh.and_then(pick).map(|stated| stated.value);
         let times = Times {
             settle: stated(|mesh| mesh.settle.as_ref()).unwrap_or(DEFAULT_SETTLE),
@@ -220,7 +224,7 @@ impl<'a> Compiler<'a> {
         keys
     }
 
-    fn topology(&mut self, mesh: &MeshSpec, drafts: &[Draft<'_>]) -> Topology {
+    fn topology(&mut self, mesh: &MeshSpec, drafts: &[ClusterDraft<'_>]) -> Topology {
         if !mesh.by_pairs.as_ref().is_some_and(|by_pairs| by_pairs.value) {
             if let Some(pairs) = &mesh.pairs {
                 self.error(&pairs.at, &CompileFinding::PairsWithoutTopology);
@@ -232,7 +236,7 @@ impl<'a> Compiler<'a> {
             linked.entry(one.clone()).or_default().insert(other.clone());
             linked.entry(other.clone()).or_default().insert(one.clone());
         };
-        let own = |draft: &&Draft<'_>| draft.cluster.reconciler != Reconciler::External;
+        let own = |draft: &&ClusterDraft<'_>| draft.cluster.reconciler != Reconciler::External;
         for peer in drafts.iter().filter(|draft| draft.spec.is_none()) {
             for reader in drafts.iter().filter(own) {
                 link(&reader.cluster.name, &peer.cluster.name);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::compile::finding::{CompileFinding, Unique};
-use crate::pipeline::compile::{Compiler, Draft};
+use crate::pipeline::compile::{ClusterDraft, Compiler};
 use crate::spec::KeySpec;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::{Diagnostic, Location};
@@ -12,7 +12,7 @@ use crate::types::name::{ClusterName, NetworkName};
 
 impl Compiler<'_> {
     /// Values that two clusters must not share. Each finding names both places.
-    pub(super) fn duplicates(&mut self, drafts: &[Draft<'_>]) {
+    pub(super) fn duplicates(&mut self, drafts: &[ClusterDraft<'_>]) {
         // What of which value, and who states it where.
         let mut stated: BTreeMap<(Unique, String), Vec<(&ClusterName, &Location)>> = BTreeMap::new();
         for draft in drafts {
@@ -50,7 +50,7 @@ impl Compiler<'_> {
     }
 
     /// A network that one cluster calls flat and another its own.
-    fn flat_beside_own(&mut self, drafts: &[Draft<'_>]) {
+    fn flat_beside_own(&mut self, drafts: &[ClusterDraft<'_>]) {
         let networks = |flat: bool| {
             let of = drafts.iter().filter(move |draft| draft.cluster.flat_network == flat);
             of.filter_map(|draft| Some((draft.spec?.network.as_ref()?, &draft.cluster.name)))
@@ -67,7 +67,7 @@ impl Compiler<'_> {
     }
 
     /// A service's name holds the domain, so that two domains never merge.
-    pub(super) fn cluster_domains(&mut self, drafts: &[Draft<'_>]) {
+    pub(super) fn cluster_domains(&mut self, drafts: &[ClusterDraft<'_>]) {
         let mut domains = drafts.iter().filter_map(|draft| Some((&draft.cluster, draft.spec?)));
         let Some((first, _)) = domains.next() else { return };
         for (cluster, spec) in domains {
@@ -81,7 +81,7 @@ impl Compiler<'_> {
     }
 
     /// What a link asks of its ends. Only clusters of which something is asked are looked at, since links are many.
-    pub(super) fn links(&mut self, mesh: &Mesh, drafts: &[Draft<'_>]) {
+    pub(super) fn links(&mut self, mesh: &Mesh, drafts: &[ClusterDraft<'_>]) {
         let of = |wanted: Reconciler| -> Vec<&ClusterName> {
             let all = drafts.iter().filter(|draft| draft.cluster.reconciler == wanted);
             all.map(|draft| &draft.cluster.name).collect()
@@ -117,7 +117,7 @@ impl Compiler<'_> {
     }
 
     /// A cluster without components has no links.
-    fn enabled(&mut self, mesh: &Mesh, draft: &Draft<'_>) {
+    fn enabled(&mut self, mesh: &Mesh, draft: &ClusterDraft<'_>) {
         let name = &draft.cluster.name;
         let stated = draft.spec.and_then(|spec| spec.multicluster.as_ref()?.value.enabled.as_ref());
         let Some(off) = stated.filter(|enabled| !enabled.value && draft.cluster.is_ours()) else { return };

@@ -75,7 +75,7 @@ pub fn state(
     let folder = Folder::read(&mesh.name, &after.rendered, values);
     let mut gone = live(&before.rendered);
     gone.retain(|file| !folder.files.contains(file));
-    let judge = State { mesh, lock, is_known, cluster, gone, after: folder };
+    let judge = FolderState { mesh, lock, is_known, cluster, gone, after: folder };
     let mut breaches = judge.secrets();
     for (peer, link) in lock.links_of(reader) {
         let lacks = judge.link(peer, link);
@@ -108,7 +108,7 @@ pub(crate) fn verify(
     Ok(judged?.into_iter().flatten().collect())
 }
 
-struct State<'a> {
+struct FolderState<'a> {
     mesh: &'a Mesh,
     lock: &'a Lock,
     is_known: IsKnown<'a>,
@@ -118,7 +118,7 @@ struct State<'a> {
     after: Folder,
 }
 
-impl State<'_> {
+impl FolderState<'_> {
     fn breach(&self, peer: &ClusterName, need: Need) -> Breach {
         Breach { link: Link::new(&self.cluster.name, peer), kind: BreachKind::Lacks(need) }
     }

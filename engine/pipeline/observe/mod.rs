@@ -17,7 +17,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::checkout::CheckoutError;
-use crate::cluster::fetch::{Fetcher, Peer};
+use crate::cluster::fetch::{Fetcher, PeerClient};
 use crate::model::keyring::KeyProblem;
 use crate::model::mesh::{Cluster, Mesh};
 use crate::pipeline::observe::signer::Signer;
@@ -121,7 +121,7 @@ pub fn everybody(mesh: &Mesh) -> BTreeSet<ClusterName> {
 /// Public documents that were read, and what leads to the private ones.
 pub struct Asked<'a> {
     ask: Ask<'a>,
-    sources: Vec<(&'a Cluster, Option<Source>)>,
+    sources: Vec<(&'a Cluster, Option<DocumentSource>)>,
     documents: Publics,
     others: BTreeMap<ClusterName, Observation>,
 }
@@ -178,35 +178,38 @@ impl Asked<'_> {
 }
 
 /// Where a cluster's documents come from.
-enum Source {
-    Peer(Peer),
+enum DocumentSource {
+    Peer(PeerClient),
     Folder(String),
 }
 
 impl Ask<'_> {
     /// One client for both documents, so that both come over one connection.
-    fn source(&self, cluster: &Cluster) -> Result<Source, Failure> {
+    fn source(&self, cluster: &Cluster) -> Result<DocumentSource, Failure> {
         match &cluster.endpoint {
-            Endpoint::File(folder) => Ok(Source::Folder(folder.clone())),
+            Endpoint::File(folder) => Ok(DocumentSource::Folder(folder.clone())),
             endpoint @ Endpoint::Https { .. } => {
                 let ca = cluster.endpoint_ca.as_deref();
-                self.fetcher.peer(endpoint, ca, &cluster.allow.addresses).map(Source::Peer)
+                self.fetcher.peer(endpoint, ca, &cluster.allow.addresses).map(DocumentSource::Peer)
             }
         }
     }
 
-    async fn public<'c>(&self, cluster: &'c Cluster) -> (&'c Cluster, Option<Source>, Result<PublicDocument, Failure>) {
+    async fn public<'c>(
+        &self,
+        cluster: &'c Cluster,
+    ) -> (&'c Cluster, Option<DocumentSource>, Result<PublicDocument, Failure>) {
         let url = cluster.endpoint.url(PUBLIC_PATH);
         let parsed = |bytes: Vec<u8>| whole(&url, PublicDocument::parse(&bytes));
         let (source, document) = match self.source(cluster) {
-            Ok(Source::Peer(peer)) => {
+            Ok(DocumentSource::Peer(peer)) => {
                 let known = self.before.clusters.get(&cluster.name).and_then(|before| before.public.as_ref().ok());
                 let document = read(&peer, PUBLIC_PATH, None, known, &parsed).await;
-                (Some(Source::Peer(peer)), document)
+                (Some(DocumentSource::Peer(peer)), document)
             }
-            Ok(Source::Folder(folder)) => {
+            Ok(DocumentSource::Folder(folder)) => {
                 let document = self.file(&folder, PUBLIC_PATH).and_then(parsed);
-                (Some(Source::Folder(folder)), document)
+                (Some(DocumentSource::Folder(folder)), document)
             }
             Err(failure) => (None, Err(failure)),
         };
@@ -217,14 +220,14 @@ impl Ask<'_> {
     async fn private(
         &self,
         cluster: &Cluster,
-        source: Option<Source>,
+        source: Option<DocumentSource>,
         public: Option<&PublicDocument>,
         signer: Option<&(dyn Signer + Sync)>,
     ) -> (ClusterName, Private) {
         let private = match (source, public, signer) {
             (None, _, _) | (_, None, _) => Private::NotAsked,
             (_, _, None) => Private::HeldBack,
-            (Some(Source::Folder(folder)), _, _) => {
+            (Some(DocumentSource::Folder(folder)), _, _) => {
                 let url = cluster.endpoint.url(PRIVATE_PATH);
                 let bytes = self.file(&folder, PRIVATE_PATH);
                 match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse_beside(&bytes, stated(cluster)))) {
@@ -233,7 +236,8 @@ impl Ask<'_> {
                     Err(failure) => Private::Failed(failure),
                 }
             }
-            (Some(Source::Peer(peer)), Some(public), Some(signer)) => match signer.token(cluster, &public.cluster_uuid)
+            (Some(DocumentSource::Peer(peer)), Some(public), Some(signer)) => match signer
+                .token(cluster, &public.cluster_uuid)
             {
                 Err(problem) => Private::NoKey(problem),
                 Ok(token) => {
@@ -275,7 +279,7 @@ impl Ask<'_> {
 
 /// Reads a document; the one that is known when the peer says that it is still that one.
 async fn read<T: Clone>(
-    peer: &Peer,
+    peer: &PeerClient,
     path: &'static str,
     token: Option<&Token>,
     known: Option<&T>,

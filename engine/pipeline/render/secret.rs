@@ -39,7 +39,7 @@ pub(super) fn render(
     kubeconfigs: &Kubeconfigs,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
-    let relay = Relay::of(reader, kubeconfigs)?;
+    let relay = RelayTarget::of(reader, kubeconfigs)?;
     for (link, _) in reader.reachable().filter(|(link, _)| link.stage == Stage::Joined) {
         if let Some(relay) = &relay {
             out.objects.push(relay.secret(reader, link)?);
@@ -79,13 +79,13 @@ fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, input
 }
 
 /// How a reader reaches its peers: what their secrets share.
-struct Relay<'c> {
+struct RelayTarget<'c> {
     place: Place,
     ca: &'c str,
     shared: Option<Arc<Shared>>,
 }
 
-impl<'c> Relay<'c> {
+impl<'c> RelayTarget<'c> {
     /// `None` while the cluster did not publish its relay's CA.
     fn of(reader: &Reader<'c>, kubeconfigs: &Kubeconfigs) -> Result<Option<Self>, Diagnostics> {
         let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {

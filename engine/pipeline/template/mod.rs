@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use self::finding::TemplateFinding;
 use self::text::{FilledTemplate, MAX_FILLED, fill};
 use crate::model::layout::TEMPLATES;
-use crate::spec::Source;
+use crate::spec::SourceFile;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::object::Object;
 use crate::types::yaml::{self, MAX_TEXT, Node};
@@ -59,7 +59,7 @@ const VALUES: [&str; 8] =
 /// All component templates.
 #[derive(Debug, Clone)]
 pub struct Templates {
-    overrides: BTreeMap<&'static str, Source>,
+    overrides: BTreeMap<&'static str, SourceFile>,
 }
 
 /// What a template renders.
@@ -78,7 +78,7 @@ impl Templates {
     }
 
     /// The templates that are compiled in, with the overrides of a checkout. Files other than `*.yaml` are left alone.
-    pub fn load(files: &[Source]) -> Result<Self, Diagnostics> {
+    pub fn load(files: &[SourceFile]) -> Result<Self, Diagnostics> {
         let mut templates = Self::builtin();
         let mut findings = Diagnostics::new();
         for file in files {
@@ -89,7 +89,7 @@ impl Templates {
         findings.ok_or(Some(templates)).map(|(templates, _)| templates)
     }
 
-    fn add(&mut self, file: &Source) -> Result<(), Diagnostic> {
+    fn add(&mut self, file: &SourceFile) -> Result<(), Diagnostic> {
         let name = file.path.strip_prefix(TEMPLATES).map_or(&*file.path, |name| name.trim_start_matches('/'));
         if std::path::Path::new(name).extension().is_none_or(|extension| extension != "yaml") {
             return Ok(());

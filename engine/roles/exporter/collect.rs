@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::{Objects, Source};
+use crate::cluster::watched::{Objects, SourceState};
 use crate::istio::debug::{DebugPage, Sample, parse_clusterz, parse_mesh, parse_networkz, parse_samples};
 use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
@@ -57,9 +57,9 @@ pub(super) struct Begun {
     /// Objects of the cluster.
     pub(super) facts: Facts,
     /// Pods of the api-proxy.
-    pub(super) proxies: Source<Objects<PodFacts>>,
+    pub(super) proxies: SourceState<Objects<PodFacts>>,
     /// Pods of the relay or agent.
-    pub(super) relays: Source<Objects<PodFacts>>,
+    pub(super) relays: SourceState<Objects<PodFacts>>,
     /// How many proxies await a restart.
     pub(super) lacking: Result<usize, EvidenceError>,
     /// The cluster's own roots as they are published, PEM.
@@ -89,8 +89,8 @@ impl Begun {
     /// Whether everything that a collection rests on was read, or could not be.
     pub(super) fn is_complete(&self) -> bool {
         self.facts.not_yet().is_none()
-            && self.proxies != Source::NotYet
-            && self.relays != Source::NotYet
+            && self.proxies != SourceState::NotYet
+            && self.relays != SourceState::NotYet
             && self.lacking != Err(EvidenceError::NotCounted)
     }
 
@@ -248,7 +248,7 @@ async fn of_proxies(begun: &Begun) -> Reported<Vec<CredentialUse>> {
 async fn of_relays(begun: &Begun) -> Reported<Vec<LiveRoute>> {
     match ready(&begun.relays, RELAYS) {
         // no relay is deployed yet, and there is nothing that it could route
-        Ok(relays) if relays.is_empty() && begun.facts.routes == Source::Absent => Reported::Seen(Vec::new()),
+        Ok(relays) if relays.is_empty() && begun.facts.routes == SourceState::Absent => Reported::Seen(Vec::new()),
         Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
         Err(unread) => unknown(&unread),
     }
@@ -263,7 +263,7 @@ fn unknown<T>(unread: &Unread) -> Reported<T> {
 }
 
 /// Pods that are ready: others serve nobody.
-fn ready(pods: &Source<Objects<PodFacts>>, what: &'static str) -> Result<Objects<PodFacts>, Unread> {
+fn ready(pods: &SourceState<Objects<PodFacts>>, what: &'static str) -> Result<Objects<PodFacts>, Unread> {
     let pods = pods.required(what)?;
     Ok(pods.iter().filter(|(_, pod)| pod.ready).map(|(key, pod)| (key.clone(), pod.clone())).collect())
 }

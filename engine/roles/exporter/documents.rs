@@ -7,7 +7,7 @@ use std::time::Duration;
 use x509_parser::pem::Pem;
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::{Objects, Source};
+use crate::cluster::watched::{Objects, SourceState};
 use crate::istio::gateways::FoundGateways;
 use crate::istio::installed::{ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{Configured, parse_mesh_networks};
@@ -38,25 +38,25 @@ pub(super) const ISTIODS: &str = "list of istiod's pods";
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// `istio-ca-root-cert`.
-    pub roots: Source<Arc<Data>>,
+    pub roots: SourceState<Arc<Data>>,
     /// `isthmus-identity`.
-    pub identity: Source<Arc<Data>>,
+    pub identity: SourceState<Arc<Data>>,
     /// `isthmus-peers`.
-    pub peers: Source<Arc<Data>>,
+    pub peers: SourceState<Arc<Data>>,
     /// `isthmus-routes`.
-    pub routes: Source<Arc<Data>>,
+    pub routes: SourceState<Arc<Data>>,
     /// `isthmus-mesh`.
-    pub shared: Source<Arc<MeshMap>>,
+    pub shared: SourceState<Arc<MeshMap>>,
     /// `istio` and those of other revisions.
-    pub standard: BTreeMap<String, Source<Arc<MeshMap>>>,
+    pub standard: BTreeMap<String, SourceState<Arc<MeshMap>>>,
     /// Deployments of istiod.
-    pub deployments: Source<Objects<Istiod>>,
+    pub deployments: SourceState<Objects<Istiod>>,
     /// Pods of istiod that run.
-    pub istiods: Source<Objects<PodFacts>>,
+    pub istiods: SourceState<Objects<PodFacts>>,
     /// Namespace `kube-system`.
-    pub kube_system: Source<Arc<NamespaceFacts>>,
+    pub kube_system: SourceState<Arc<NamespaceFacts>>,
     /// Istio's namespace.
-    pub namespace: Source<Arc<NamespaceFacts>>,
+    pub namespace: SourceState<Arc<NamespaceFacts>>,
     /// Gateways.
     pub gateways: FoundGateways,
     /// The network that their Services lead into, where it is one.
@@ -148,8 +148,8 @@ impl Facts {
         let not_yet = |what: &'static str| Err(Unread::NotYet { what: what.into() }.into());
         // which revisions there are
         match (&self.deployments, &self.istiods) {
-            (Source::NotYet, _) => return not_yet(DEPLOYMENTS),
-            (_, Source::NotYet) => return not_yet(ISTIODS),
+            (SourceState::NotYet, _) => return not_yet(DEPLOYMENTS),
+            (_, SourceState::NotYet) => return not_yet(ISTIODS),
             _ => {}
         }
         let mut unread = None;
@@ -173,7 +173,7 @@ impl Facts {
     /// # Errors
     ///
     /// It is not known which revisions there are, or there is none.
-    pub fn standard(&self) -> Result<&BTreeMap<String, Source<Arc<MeshMap>>>, EvidenceError> {
+    pub fn standard(&self) -> Result<&BTreeMap<String, SourceState<Arc<MeshMap>>>, EvidenceError> {
         self.deployments.required(DEPLOYMENTS)?;
         self.istiods.required(ISTIODS)?;
         if self.standard.is_empty() {
@@ -200,8 +200,8 @@ impl Facts {
 
     /// The first source of evidence that was not read yet.
     pub(super) fn not_yet(&self) -> Option<Unread> {
-        fn of<T>(source: &Source<T>, what: &'static str) -> Option<Unread> {
-            matches!(source, Source::NotYet).then(|| Unread::NotYet { what: what.into() })
+        fn of<T>(source: &SourceState<T>, what: &'static str) -> Option<Unread> {
+            matches!(source, SourceState::NotYet).then(|| Unread::NotYet { what: what.into() })
         }
         of(&self.roots, ROOTS)
             .or_else(|| of(&self.peers, PEERS_MAP))
@@ -218,7 +218,7 @@ fn with_newline(pem: &str) -> String {
 }
 
 fn file<'a>(
-    source: &'a Source<Arc<Data>>,
+    source: &'a SourceState<Arc<Data>>,
     config_map: &'static str,
     file: &'static str,
 ) -> Result<&'a str, DocumentError> {
@@ -252,7 +252,7 @@ fn identity(
 
 /// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
 pub(super) fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
-    if facts.peers == Source::Absent {
+    if facts.peers == SourceState::Absent {
         return Ok(PeersFile::empty());
     }
     Ok(PeersFile::parse(file(&facts.peers, PEERS, PEERS_FILE)?.as_bytes())?)
@@ -331,7 +331,8 @@ pub(super) fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
     let routes = file(&facts.routes, ROUTES, ROUTES_FILE).ok();
     let routes = routes.and_then(|text| RoutesFile::parse(text.as_bytes()).ok()).map(|file| file.routes);
     let texts = [facts.shared.present().and_then(|map| map.mesh_networks.as_deref())].into_iter();
-    let standard = facts.standard.values().filter_map(Source::present).find_map(|map| map.mesh_networks.as_deref());
+    let standard =
+        facts.standard.values().filter_map(SourceState::present).find_map(|map| map.mesh_networks.as_deref());
     let texts = texts.chain([standard]);
     let networks: Vec<_> = texts.flatten().flat_map(parse_mesh_networks).collect();
     let network = |id: &ClusterId| {

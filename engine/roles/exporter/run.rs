@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Objects, Place, Source, Watched, each};
+use crate::cluster::watched::{Objects, Place, SourceState, Watched, each};
 use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways, network_of};
 use crate::istio::objects::WirePod;
 use crate::roles::exporter::collect::{Begun, ISTIO_TOKEN, collect_evidence};
@@ -195,7 +195,7 @@ async fn publish(
             *current = next;
             differs
         });
-        let nodes = sources.nodes.as_ref().map_or(Source::NotYet, Watched::all);
+        let nodes = sources.nodes.as_ref().map_or(SourceState::NotYet, Watched::all);
         let found = gateways(&services, &nodes, &hosts.borrow_and_update());
         let at = Instant::now();
         let gateways = if through_nodes { settling.settle(found, at.into_std()) } else { found };
@@ -364,18 +364,18 @@ async fn follow_hosts(client: Client, mut services: watch::Receiver<Services>, h
         for (key, service) in current.iter().flatten().filter(|(_, service)| service.is_behind_nodes()) {
             let selector: Vec<_> = service.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
             if selector.is_empty() {
-                found.insert(key.clone(), Source::Failed(ReadError::NoSelector));
+                found.insert(key.clone(), SourceState::Failed(ReadError::NoSelector));
                 continue;
             }
             let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &selector.join(","));
             let mut nodes = BTreeSet::new();
             let listed = each::<WirePod>(&client, &place, |pod| nodes.extend(pod.ready_on().map(ToOwned::to_owned)));
             let source = match listed.await {
-                Ok(_) => Source::Present(nodes),
+                Ok(_) => SourceState::Present(nodes),
                 // what was seen stays while the apiserver is away
                 Err(problem) => match hosts.borrow().get(key) {
-                    Some(Source::Present(before)) if !problem.is_refusal() => Source::Present(before.clone()),
-                    _ => Source::Failed(problem),
+                    Some(SourceState::Present(before)) if !problem.is_refusal() => SourceState::Present(before.clone()),
+                    _ => SourceState::Failed(problem),
                 },
             };
             found.insert(key.clone(), source);

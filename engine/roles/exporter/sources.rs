@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Objects, Place, Source, Watchable, Watched, watch_place};
+use crate::cluster::watched::{Objects, Place, SourceState, Watchable, Watched, watch_place};
 use crate::istio::gateways::{GatewayService, NETWORK_LABEL, WireNode, WireService, behind_nodes};
 use crate::istio::installed::{ISTIOD, ROOT_CA};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
@@ -81,15 +81,15 @@ impl Sources {
     /// Follows what depends on other sources: the mesh configuration of each revision, and nodes where they matter.
     pub(super) fn follow_on(
         &mut self,
-        deployments: &Source<Objects<Istiod>>,
-        istiods: &Source<Objects<PodFacts>>,
-        services: &Source<Objects<GatewayService>>,
+        deployments: &SourceState<Objects<Istiod>>,
+        istiods: &SourceState<Objects<PodFacts>>,
+        services: &SourceState<Objects<GatewayService>>,
     ) {
         let mut wanted = BTreeSet::new();
-        if let Source::Present(deployments) = deployments {
+        if let SourceState::Present(deployments) = deployments {
             wanted.extend(deployments.values().map(|istiod| istiod.revision.clone()));
         }
-        if let Source::Present(pods) = istiods {
+        if let SourceState::Present(pods) = istiods {
             wanted.extend(pods.values().map(|pod| pod.istiod.revision.clone()));
         }
         let wanted: BTreeSet<String> = wanted.iter().map(|revision| standard_config_map(revision)).collect();

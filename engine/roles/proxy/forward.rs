@@ -19,9 +19,9 @@ use crate::roles::proxy::judge::Asked;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
 use crate::roles::proxy::projection::{self, Form, Visible};
-use crate::roles::proxy::refusal::Refusal;
+use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
-use crate::server::stream::{AsIs, Bounds, BreakOff, Ended, Framing, Outcome, pass};
+use crate::server::stream::{AsIs, Bounds, BreakOff, Ended, Framing, StreamOutcome, pass};
 use crate::server::{Body, nothing, whole};
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterUuid, NetworkName};
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 impl Proxy {
     /// Answers a request that was admitted. The body is not bounded yet.
-    pub(super) async fn answer(&self, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn answer(&self, asked: &Asked) -> Result<Response<Body>, ProxyRefusal> {
         match &asked.admitted {
             Admitted::Synthetic(synthetic) => {
                 let answer = synthetic.answer(&asked.request);
@@ -47,7 +47,7 @@ impl Proxy {
         }
     }
 
-    async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Response<Body>, Refusal> {
+    async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Response<Body>, ProxyRefusal> {
         let mut headers = asked.headers.clone();
         if let Some(authorization) = self.credential.authorization()? {
             headers.insert(AUTHORIZATION, authorization);
@@ -60,17 +60,17 @@ impl Proxy {
         let patience = if forward.list { self.limits.list } else { self.limits.request };
         let response = self.upstream.send(request, patience).await?;
         if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
-            return Err(Refusal::Redirected(response.status()));
+            return Err(ProxyRefusal::Redirected(response.status()));
         }
         if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(Refusal::OwnCredential);
+            return Err(ProxyRefusal::OwnCredential);
         }
         let (head, body) = response.into_parts();
         let answered = headers::answer(&head.headers);
         let is_json = is_json(&answered);
         let body = match head.status {
             StatusCode::OK if is_json => body,
-            StatusCode::OK => return Err(Refusal::NotJson),
+            StatusCode::OK => return Err(ProxyRefusal::NotJson),
             StatusCode::NOT_MODIFIED => nothing(),
             status => return Ok(failed(status, &answered, body, asked.head_only, self.limits.request).await),
         };
@@ -114,7 +114,7 @@ impl Proxy {
         };
         let revoked = revoked(self.admission.clone(), asked.peer.clone(), asked.key.clone());
         let (audit, clock, place) = (self.audit.clone(), self.clock.clone(), asked.place);
-        let ended = move |outcome: Outcome| {
+        let ended = move |outcome: StreamOutcome| {
             drop(place);
             let misread = matches!(outcome.ended, Ended::Broken(BreakOff::Misread(_)));
             if watch || misread {
@@ -167,7 +167,7 @@ async fn network_changed(mut admission: watch::Receiver<Arc<Admission>>, network
     }
 }
 
-fn ended_record(record: Record, outcome: &Outcome, time: String) -> Record {
+fn ended_record(record: Record, outcome: &StreamOutcome, time: String) -> Record {
     let reason = match &outcome.ended {
         Ended::Whole => "the apiserver ended it".to_owned(),
         Ended::Due => "its time was over".to_owned(),

@@ -12,7 +12,7 @@ use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::proxy::audit::Record;
 use crate::roles::proxy::metrics::{OfPeer, Used};
 use crate::roles::proxy::policy::{Admitted, Policy};
-use crate::roles::proxy::refusal::Refusal;
+use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::WatchPlace;
 use crate::server::limits::client_address;
@@ -40,12 +40,12 @@ pub(super) struct Asked {
 
 impl Proxy {
     /// Judges a request, and writes into the record what it learns on the way.
-    pub(super) fn judge(&self, head: &Parts, from: SocketAddr, record: &mut Record) -> Result<Asked, Refusal> {
-        let busy = |wait| Refusal::Limited { wait };
+    pub(super) fn judge(&self, head: &Parts, from: SocketAddr, record: &mut Record) -> Result<Asked, ProxyRefusal> {
+        let busy = |wait| ProxyRefusal::Limited { wait };
         self.of_address.take(client_address(from.ip()), std::time::Instant::now()).map_err(busy)?;
         let admission = self.admission.borrow().clone();
         let (Some(own), Some(_)) = (&admission.cluster_uuid, &admission.peers) else {
-            return Err(Refusal::NotReady);
+            return Err(ProxyRefusal::NotReady);
         };
         let values = head.headers.get_all(AUTHORIZATION).iter();
         let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
@@ -53,8 +53,8 @@ impl Proxy {
         let expected =
             Expectation { audience: own.as_str(), scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
         let verified = verify(&values, &expected, &*admission)?;
-        let peer: ClusterUuid = verified.claims.sub.parse().map_err(|_| Refusal::Subject)?;
-        let entry = admission.peer(&peer).ok_or(Refusal::PeerGone)?;
+        let peer: ClusterUuid = verified.claims.sub.parse().map_err(|_| ProxyRefusal::Subject)?;
+        let entry = admission.peer(&peer).ok_or(ProxyRefusal::PeerGone)?;
         let signed = entry.keys.iter().find(|key| key.pem == verified.key);
         record.peer = Some(entry.name.to_string());
         record.cluster_uuid = Some(peer.to_string());
@@ -67,7 +67,7 @@ impl Proxy {
         let request = ApiRequest::parse(&head.method, head.uri.path(), head.uri.query(), self.limits.path)?;
         let head_only = head.method == Method::HEAD;
         if head_only && request.verb == request::Verb::Watch {
-            return Err(Refusal::HeadOfWatch);
+            return Err(ProxyRefusal::HeadOfWatch);
         }
         record.verb = Some(request.verb.as_str());
         if let Some(resource) = request.resource() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::{Data, Source, watch_config_map};
+use crate::cluster::watched::{Data, SourceState, watch_config_map};
 use crate::roles::role::Role;
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterUuid, Namespace, NetworkName, TrustDomain};
@@ -146,14 +146,14 @@ fn file<'a>(data: &'a Data, config_map: &'static str, file: &'static str) -> Res
     data.get(file).map(String::as_str).ok_or(AdmissionError::NoFile { config_map, file })
 }
 
-fn read_identity(source: &Source<Arc<Data>>) -> Result<Identity, AdmissionError> {
+fn read_identity(source: &SourceState<Arc<Data>>) -> Result<Identity, AdmissionError> {
     let data = source.required(format!("ConfigMap {IDENTITY}, which the relay writes"))?;
     let identity = Identity::parse(file(data, IDENTITY, IDENTITY_FILE)?.as_bytes())?;
     if identity.cluster_uuid.is_some() { Ok(identity) } else { Err(AdmissionError::NoUuid) }
 }
 
 /// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-fn read_peers(source: &Source<Arc<Data>>) -> Result<PeersFile, AdmissionError> {
+fn read_peers(source: &SourceState<Arc<Data>>) -> Result<PeersFile, AdmissionError> {
     let Some(data) = source.optional(format!("ConfigMap {PEERS}"))? else { return Ok(PeersFile::empty()) };
     Ok(PeersFile::parse(file(data, PEERS, PEERS_FILE)?.as_bytes())?)
 }

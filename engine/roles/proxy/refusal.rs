@@ -14,7 +14,7 @@ use crate::types::token::Rejected;
 
 /// A request that is not answered as asked. Its text is for the record.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum ProxyRefusal {
     /// Too many requests, or watches, of one address or peer.
     #[error("too many requests")]
     Limited {
@@ -65,7 +65,7 @@ pub(super) enum Refusal {
     OwnCredential,
 }
 
-impl Refusal {
+impl ProxyRefusal {
     /// What records and metrics call it.
     pub(super) fn decision(&self) -> &'static str {
         match self {

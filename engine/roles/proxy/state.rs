@@ -19,7 +19,7 @@ use crate::roles::proxy::metrics::Counts;
 use crate::roles::proxy::peers::{Admission, follow};
 use crate::roles::role::{ApiserverError, Role, RoleError, Stopping};
 use crate::roles::watches::Watches;
-use crate::server::limits::{Buckets, Limits};
+use crate::server::limits::{Buckets, RoleLimits};
 use crate::server::nothing;
 use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits};
 use crate::types::name::ClusterUuid;
@@ -44,7 +44,7 @@ pub struct Proxy {
     pub(super) admission: watch::Receiver<Arc<Admission>>,
     pub(super) upstream: Upstream,
     pub(super) credential: Credential,
-    pub(super) limits: Limits,
+    pub(super) limits: RoleLimits,
     pub(super) of_address: Buckets<IpAddr>,
     pub(super) of_peer: Buckets<ClusterUuid>,
     pub(super) watches: Arc<Watches<ClusterUuid>>,

@@ -23,11 +23,11 @@ use crate::roles::api::status::idling;
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::relay::admit::{NotAdmitted, TokenReviewer};
 use crate::roles::relay::peers::{Answered, Peer, Peers, Unreached};
-use crate::roles::relay::refusal::Refusal;
+use crate::roles::relay::refusal::RelayRefusal;
 use crate::roles::role::Stopping;
 use crate::roles::watches::WatchPlace;
 use crate::server::Body;
-use crate::server::limits::Limits;
+use crate::server::limits::RoleLimits;
 use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
 use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{nothing, whole};
@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Forwarder {
     pub(super) peers: Arc<Peers>,
     pub(super) reviewer: Option<TokenReviewer>,
-    pub(super) limits: Limits,
+    pub(super) limits: RoleLimits,
     pub(super) stopping: Stopping,
     pub(super) streams: AtomicU64,
 }
@@ -76,7 +76,7 @@ impl Forwarder {
         response
     }
 
-    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, Refusal> {
+    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, RelayRefusal> {
         if let Some(reviewer) = &self.reviewer {
             reviewer.admit(&head.headers).await.inspect_err(|not| {
                 if let NotAdmitted::Unknown(problem) = not {
@@ -85,17 +85,17 @@ impl Forwarder {
             })?;
         }
         if head.method != Method::GET && head.method != Method::HEAD {
-            return Err(Refusal::Method);
+            return Err(RelayRefusal::Method);
         }
         let path = head.uri.path();
         let target = path.strip_prefix("/to/").and_then(|rest| rest.split_once('/').map(|(id, _)| id));
-        let id = target.ok_or(Refusal::NoTarget)?;
-        let peer = self.peers.get(id).ok_or(Refusal::NoRoute)?;
+        let id = target.ok_or(RelayRefusal::NoTarget)?;
+        let peer = self.peers.get(id).ok_or(RelayRefusal::NoRoute)?;
         peer.route.cluster_id.as_str().clone_into(known);
 
         let path = path.get("/to/".len() + id.len()..).unwrap_or_default();
         if !is_plain(path, self.limits.path) {
-            return Err(Refusal::Path);
+            return Err(RelayRefusal::Path);
         }
         let query = head.uri.query();
         let api = ApiRequest::parse(&head.method, path, query, self.limits.path).ok();
@@ -108,12 +108,12 @@ impl Forwarder {
         incoming.remove(AUTHORIZATION);
         let headers = headers::upstream(&incoming, Accept::AsAsked)?;
         let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        let place = if watch { Some(self.peers.place(&peer).ok_or(Refusal::Full)?) } else { None };
+        let place = if watch { Some(self.peers.place(&peer).ok_or(RelayRefusal::Full)?) } else { None };
         Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
     }
 
     /// Sends a request, and a list or a watch again while the peer is away.
-    async fn reach(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    async fn reach(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, RelayRefusal> {
         let waits = match &asked.api {
             Some(api) if api.verb == Verb::Watch => self.lasts(api),
             Some(api) if api.verb == Verb::List => self.limits.list,
@@ -138,36 +138,36 @@ impl Forwarder {
         api.query.timeout_seconds.map_or(self.limits.watch, Duration::from_secs).min(self.limits.watch)
     }
 
-    async fn send(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    async fn send(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, RelayRefusal> {
         let id = &asked.peer.route.cluster_id;
         let cluster = || id.clone();
-        let not_reached = |source| Refusal::NotReached { cluster: cluster(), source };
+        let not_reached = |source| RelayRefusal::NotReached { cluster: cluster(), source };
         let upstream = asked.peer.upstream.as_ref().map_err(|reason| not_reached(reason.clone()))?;
         let authorization = self.peers.authorization(&asked.peer);
-        let authorization = authorization.map_err(|_| Refusal::NoKey { cluster: cluster() })?;
+        let authorization = authorization.map_err(|_| RelayRefusal::NoKey { cluster: cluster() })?;
         let request = Request::builder().method(head.method.clone()).uri(asked.path_and_query.as_str());
         let request = request.body(nothing());
-        let mut request = request.map_err(|source| Refusal::Unwritable { cluster: cluster(), source })?;
+        let mut request = request.map_err(|source| RelayRefusal::Unwritable { cluster: cluster(), source })?;
         request.headers_mut().clone_from(&asked.headers);
         request.headers_mut().insert(AUTHORIZATION, authorization);
         let patience = if asked.list { self.limits.list } else { self.limits.request };
         upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
             if error == UpstreamError::Timeout(Awaited::Answer) {
-                Refusal::Late { cluster: cluster() }
+                RelayRefusal::Late { cluster: cluster() }
             } else {
                 not_reached(Unreached::Upstream(error))
             }
         })
     }
 
-    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
+    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, RelayRefusal> {
         let response = self.reach(head, &asked).await?;
         let id = &asked.peer.route.cluster_id;
         let status = response.status();
         // nobody follows a peer to another place with istiod's requests
         if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED) {
-            return Err(Refusal::Redirected { cluster: id.clone(), status });
+            return Err(RelayRefusal::Redirected { cluster: id.clone(), status });
         }
         if status == StatusCode::UNAUTHORIZED {
             asked.peer.forget_token();
@@ -213,7 +213,7 @@ impl Forwarder {
             Bytes::new()
         };
         let (peer, place) = (asked.peer.route.cluster_id.clone(), asked.place);
-        let ended = move |outcome: crate::server::stream::Outcome| {
+        let ended = move |outcome: crate::server::stream::StreamOutcome| {
             drop(place);
             match outcome.ended {
                 Ended::Stalled | Ended::Broken(_) => {
@@ -229,13 +229,13 @@ impl Forwarder {
 }
 
 /// Whether a peer is away: it is not reached, or whatever stands before it says so.
-fn is_away(outcome: &Result<Response<Body>, Refusal>) -> bool {
+fn is_away(outcome: &Result<Response<Body>, RelayRefusal>) -> bool {
     match outcome {
         Ok(response) => matches!(
             response.status(),
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         ),
-        Err(Refusal::NotReached { source: Unreached::Upstream(error), .. }) => error.may_pass(),
+        Err(RelayRefusal::NotReached { source: Unreached::Upstream(error), .. }) => error.may_pass(),
         Err(_) => false,
     }
 }

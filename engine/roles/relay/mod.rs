@@ -29,7 +29,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::{Data, Source, Watched, watch_config_map};
+use crate::cluster::watched::{Data, SourceState, Watched, watch_config_map};
 use crate::roles::relay::admit::TokenReviewer;
 use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Counts, Peers};
@@ -113,7 +113,7 @@ enum RoutesProblem {
 }
 
 /// No ConfigMap means that there is no route yet.
-fn read_routes(source: &Source<Arc<Data>>) -> Result<RoutesFile, RoutesProblem> {
+fn read_routes(source: &SourceState<Arc<Data>>) -> Result<RoutesFile, RoutesProblem> {
     let Some(data) = source.optional(format!("ConfigMap `{ROUTES}`"))? else {
         return Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() });
     };
@@ -136,7 +136,7 @@ async fn follow_routes(role: Role, routes: Watched<Data>, changed: Arc<Notify>, 
                 role.health.holds("routes");
             }
             Err(problem) => {
-                let begins = source == Source::NotYet;
+                let begins = source == SourceState::NotYet;
                 if !begins && said.as_ref() != Some(&problem) {
                     tracing::warn!(problem = problem.to_string(), "the routes stay as they were");
                 }

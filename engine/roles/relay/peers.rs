@@ -19,7 +19,7 @@ use crate::cluster::tls::{self, RootsError};
 use crate::roles::relay::upkeep::Credential;
 use crate::roles::role::now;
 use crate::roles::watches::{WatchPlace, Watches};
-use crate::server::limits::Limits;
+use crate::server::limits::RoleLimits;
 use crate::server::telemetry::Metrics;
 use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits, reason};
 use crate::types::cause::Cause;
@@ -149,12 +149,16 @@ pub(super) struct Peers {
     watches: Arc<Watches<u64>>,
     /// How many peers there were so far.
     numbers: AtomicU64,
-    limits: Limits,
+    limits: RoleLimits,
     pub(super) counts: Counts,
 }
 
 impl Peers {
-    pub(super) fn new(credential: watch::Receiver<Option<Arc<Credential>>>, limits: Limits, counts: Counts) -> Self {
+    pub(super) fn new(
+        credential: watch::Receiver<Option<Arc<Credential>>>,
+        limits: RoleLimits,
+        counts: Counts,
+    ) -> Self {
         Self {
             table: RwLock::default(),
             credential,
@@ -314,7 +318,7 @@ impl Peer {
 }
 
 /// Connections of a route, which come about later.
-fn connect(route: &Route, limits: &Limits) -> Result<Upstream, Unreached> {
+fn connect(route: &Route, limits: &RoleLimits) -> Result<Upstream, Unreached> {
     let roots = match &route.api_ca {
         None => tls::system_roots().ok_or(Unreached::NoPublicCa)?,
         Some(pem) => Arc::new(tls::given_roots(pem).map_err(Unreached::Ca)?),

@@ -12,7 +12,7 @@ use crate::types::name::ClusterId;
 
 /// A request that is not answered as asked. Its text is the answer's message.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum RelayRefusal {
     /// Whoever asks is not istiod, or it is not known.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -72,7 +72,7 @@ pub(super) enum Refusal {
     },
 }
 
-impl Refusal {
+impl RelayRefusal {
     /// For istiod.
     pub(super) fn answer(&self) -> Refused {
         let status = match self {

@@ -31,7 +31,7 @@ pub struct SecurityItem {
 
 /// How a new cluster comes into the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum Admittance {
     /// This run takes it.
     Taken,
     /// At its first contact, and nobody is asked.
@@ -108,7 +108,7 @@ pub enum SecurityChange {
         /// Who trusts them.
         readers: Vec<ClusterName>,
         /// How it comes in.
-        entry: Entry,
+        entry: Admittance,
     },
     /// A remote secret that was made by hand is given to the mesh, and listed until ours takes its place.
     SecretByHand {
@@ -372,9 +372,9 @@ impl SecurityChange {
             .hint("take the edit back, or have whoever merges it vouch for each value"),
             Self::NewCluster { cluster, roots, readers, entry, .. } => {
                 let when = match entry {
-                    Entry::Taken => format!("this run takes `{cluster}` into the mesh"),
-                    Entry::Unasked => format!("as soon as it answers, `{cluster}` is in the mesh"),
-                    Entry::Approved => format!("once it is accepted, `{cluster}` is in the mesh"),
+                    Admittance::Taken => format!("this run takes `{cluster}` into the mesh"),
+                    Admittance::Unasked => format!("as soon as it answers, `{cluster}` is in the mesh"),
+                    Admittance::Approved => format!("once it is accepted, `{cluster}` is in the mesh"),
                 };
                 let roots = match roots.as_slice() {
                     [] => "the root CA that it publishes".to_owned(),

@@ -12,7 +12,7 @@ mod run;
 mod spec_field;
 mod specs;
 
-pub use self::item::{Entry, SecurityChange, SecurityItem};
+pub use self::item::{Admittance, SecurityChange, SecurityItem};
 pub use self::link_change::{LinkCause, LinkChange, LinkEffect};
 pub use self::policy_rule::PolicyRule;
 pub(crate) use self::run::of_run;

@@ -14,7 +14,7 @@ use crate::model::mesh::{
     Cluster, Components, EvidenceRule, FirstContact, Istio, KeySource, Mesh, State, Stated, Topology,
 };
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::security::item::{Entry, SecurityChange, SecurityItem};
+use crate::pipeline::plan::security::item::{Admittance, SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::spec_field::SpecField;
 use crate::types::name::{ClusterName, Digest};
 
@@ -212,9 +212,9 @@ pub(super) fn new_clusters(mesh: &Mesh, is_new: &dyn Fn(&ClusterName) -> bool, l
         let is_pinned =
             !cluster.pin.root_ca.is_empty() && cluster.pin.cluster_uuid.is_some() && cluster.pin.authn_key.is_some();
         let entry = match (published, mesh.first_contact) {
-            (Some(_), _) => Entry::Taken,
-            (None, FirstContact::Approve) if !is_pinned => Entry::Approved,
-            (None, FirstContact::Approve | FirstContact::Tls) => Entry::Unasked,
+            (Some(_), _) => Admittance::Taken,
+            (None, FirstContact::Approve) if !is_pinned => Admittance::Approved,
+            (None, FirstContact::Approve | FirstContact::Tls) => Admittance::Unasked,
         };
         let shown = [
             SpecField::Endpoint,
