@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -29,8 +36,33 @@ const CONNECTIONS: usize = 64;
 const LIFETIME: Duration = Duration::from_mins(1);
 
 /// Counters and gauges of a role.
-#[derive(Clone, Debug)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+#[derive(Clone)]
+pub struct Metrics(Arc<Mutex<Registered>>);
+
+struct Registered {
+    registry: Registry,
+    /// Each makes one series of a metric that has labels, and so shows them.
+    examples: Vec<Box<dyn Fn() + Send>>,
+}
+
+/// A metric that can show which labels it has.
+pub trait Metric: prometheus_client::registry::Metric + Clone {
+    /// Makes a series whose labels are empty, where it has labels.
+    fn example(&self) {}
+}
+
+impl Metric for Counter<u64, AtomicU64> {}
+impl Metric for Gauge<i64, AtomicI64> {}
+impl Metric for Histogram {}
+impl<L, M> Metric for Family<L, M>
+where
+    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + Default + std::fmt::Debug + Send + Sync + 'static,
+    M: prometheus_client::registry::Metric + EncodeMetric + TypedMetric + Default,
+{
+    fn example(&self) {
+        drop(self.get_or_create(&L::default()));
+    }
+}
 
 impl Metrics {
     /// A registry that knows the version alone.
@@ -41,22 +73,38 @@ impl Metrics {
             "Version of the engine",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        Self(Arc::new(Mutex::new(registry)))
+        Self(Arc::new(Mutex::new(Registered { registry, examples: Vec::new() })))
     }
 
-    /// Adds metrics.
-    pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
-        add(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Adds a metric. Its name is without the `_total` that a counter gets.
+    pub fn register(&self, name: &str, help: &str, metric: &(impl Metric + Send)) {
+        let mut registered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.registry.register(name, help, metric.clone());
+        let metric = metric.clone();
+        registered.examples.push(Box::new(move || metric.example()));
+    }
+
+    /// The text with one series more of each metric that has labels, since one without a series is not in it: for what
+    /// lists all metrics.
+    pub fn text_with_examples(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).examples.iter().for_each(|example| example());
+        self.text()
     }
 
     /// All metrics, in the text of `OpenMetrics`.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        let registered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match prometheus_client::encoding::text::encode(&mut text, &registered.registry) {
             Ok(()) => text,
             Err(std::fmt::Error) => String::new(),
         }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 

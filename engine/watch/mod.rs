@@ -21,6 +21,7 @@ pub mod scheduler;
 use std::sync::mpsc;
 
 pub use self::options::{Flags, Watch};
+pub use self::pages::metrics;
 
 use self::error::WatchError;
 use self::event::EventSender;

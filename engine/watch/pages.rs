@@ -29,22 +29,22 @@ use crate::watch::error::WatchError;
 
 type Labelled<L> = Family<L, Gauge<i64, AtomicI64>>;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunOutcome {
     outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCluster {
     cluster: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStage {
     stage: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
     state: &'static str,
 }
@@ -65,6 +65,11 @@ pub(super) struct Pages {
     picture: Arc<Mutex<Option<Picture>>>,
     noted: BTreeSet<Digest>,
     is_served: bool,
+}
+
+/// All metrics of a watch, before it has begun.
+pub fn metrics() -> Metrics {
+    Pages::new().metrics
 }
 
 /// The page of the mesh, and the value that it follows. Written when they are asked for, since few are.
@@ -105,20 +110,18 @@ impl Pages {
             is_served: false,
         };
         pages.health.fails("reconcile", "no run has ended yet");
-        pages.metrics.register(|registry| {
-            registry.register("isthmus_reconcile", "Runs, by how they ended", pages.runs.clone());
-            registry.register("isthmus_reconcile_seconds", "How long a run took", pages.seconds.clone());
-            let help = "When the last run ended, seconds since 1970";
-            registry.register("isthmus_last_reconcile_timestamp_seconds", help, pages.last_run.clone());
-            registry.register("isthmus_links", "Links, by stage", pages.links.clone());
-            registry.register("isthmus_steps", "Steps that are not done, by why", pages.steps.clone());
-            let help = "When a cluster's metadata was last read, seconds since 1970";
-            registry.register("isthmus_cluster_read_timestamp_seconds", help, pages.read.clone());
-            let help = "When the first of a cluster's root CAs ends, seconds since 1970";
-            registry.register("isthmus_cluster_root_end_timestamp_seconds", help, pages.root_ends.clone());
-            registry.register("isthmus_commits", "Commits made", pages.commits.clone());
-            registry.register("isthmus_lost_events", "Times that events of files were lost", pages.lost.clone());
-        });
+        pages.metrics.register("isthmus_reconcile", "Runs, by how they ended", &pages.runs);
+        pages.metrics.register("isthmus_reconcile_seconds", "How long a run took", &pages.seconds);
+        let help = "When the last run ended, seconds since 1970";
+        pages.metrics.register("isthmus_last_reconcile_timestamp_seconds", help, &pages.last_run);
+        pages.metrics.register("isthmus_links", "Links, by stage", &pages.links);
+        pages.metrics.register("isthmus_steps", "Steps that are not done, by why", &pages.steps);
+        let help = "When a cluster's metadata was last read, seconds since 1970";
+        pages.metrics.register("isthmus_cluster_read_timestamp_seconds", help, &pages.read);
+        let help = "When the first of a cluster's root CAs ends, seconds since 1970";
+        pages.metrics.register("isthmus_cluster_root_end_timestamp_seconds", help, &pages.root_ends);
+        pages.metrics.register("isthmus_commits", "Commits made", &pages.commits);
+        pages.metrics.register("isthmus_lost_events", "Times that events of files were lost", &pages.lost);
         pages
     }
 

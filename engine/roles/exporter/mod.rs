@@ -16,4 +16,4 @@ mod sources;
 pub use crate::roles::exporter::gathered::{CollectedEvidence, Confirmed, FieldTimes, Gathered, MAX_AGE, Relation};
 pub use crate::roles::exporter::options::ExporterOptions;
 pub use crate::roles::exporter::published::{Audit, Exporter, Moment, Published, respond};
-pub use crate::roles::exporter::run::{start, start_with_max_age};
+pub use crate::roles::exporter::run::{metrics, start, start_with_max_age};

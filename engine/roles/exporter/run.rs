@@ -26,7 +26,7 @@ use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::roles::exporter::sources::Sources;
 use crate::roles::role::now;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::telemetry::Health;
+use crate::server::telemetry::{Health, Metrics};
 use crate::types::certificate::parse_roots_any_time;
 use crate::wire::metadata::Evidence;
 
@@ -44,13 +44,13 @@ const HOSTS: Duration = Duration::from_secs(5);
 /// The condition that everything was looked at once.
 const LOOKED: &str = "evidence";
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
     path: &'static str,
     code: u16,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfSource {
     source: &'static str,
 }
@@ -65,26 +65,25 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(role: &Role) -> Self {
+    fn register(metrics: &Metrics) -> Self {
         let counts = Self::default();
-        let Self { requests, ages, changed, root_days, lacking } = counts.clone();
-        role.metrics.register(|registry| {
-            registry.register("isthmus_exporter_requests", "Requests by document and status", requests);
-            registry.register("isthmus_exporter_source_age_seconds", "Since the apiserver confirmed a source", ages);
-            registry.register(
-                "isthmus_exporter_changed_timestamp_seconds",
-                "When what is published last changed",
-                changed,
-            );
-            registry.register("isthmus_exporter_root_ca_days_left", "Days until the first root CA ends", root_days);
-            registry.register(
-                "isthmus_exporter_proxies_to_restart",
-                "Proxies that cannot take foreign roots yet",
-                lacking,
-            );
-        });
+        metrics.register("isthmus_exporter_requests", "Requests by document and status", &counts.requests);
+        let help = "Since the apiserver confirmed a source";
+        metrics.register("isthmus_exporter_source_age_seconds", help, &counts.ages);
+        let help = "When what is published last changed, seconds since 1970";
+        metrics.register("isthmus_exporter_changed_timestamp_seconds", help, &counts.changed);
+        metrics.register("isthmus_exporter_root_ca_days_left", "Days until the first root CA ends", &counts.root_days);
+        let help = "Proxies that cannot take foreign roots yet";
+        metrics.register("isthmus_exporter_proxies_to_restart", help, &counts.lacking);
         counts
     }
+}
+
+/// All metrics of an exporter, before it has begun.
+pub fn metrics() -> Metrics {
+    let metrics = Metrics::new();
+    drop(Counts::register(&metrics));
+    metrics
 }
 
 /// Begins the role.
@@ -110,7 +109,7 @@ pub async fn start_with_max_age(
         return Err(RoleError::NoApiHost);
     }
     let certificates = role.certificates_from_files()?;
-    let counts = Counts::of(&role);
+    let counts = Counts::register(&role.metrics);
     let requests = counts.requests.clone();
     let published = Published {
         cluster_uuid: None,

@@ -5,8 +5,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::server::telemetry::Metrics;
+use crate::wire::names::LAST_USED;
+
 /// Labels of the count of requests.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Judged {
     pub(super) peer: String,
     pub(super) decision: &'static str,
@@ -14,13 +17,13 @@ pub(super) struct Judged {
 }
 
 /// A label that names a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfPeer {
     pub(super) peer: String,
 }
 
 /// Labels of when a key was last used.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Used {
     pub(super) cluster_uuid: String,
     pub(super) key_id: String,
@@ -32,4 +35,21 @@ pub(super) struct Counts {
     pub(super) requests: Family<Judged, Counter>,
     pub(super) watches: Family<OfPeer, Gauge>,
     pub(super) last_used: Family<Used, Gauge>,
+}
+
+impl Counts {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let counts = Self::default();
+        metrics.register("isthmus_proxy_requests", "Requests of peers", &counts.requests);
+        metrics.register("isthmus_proxy_watches", "Watches that are open", &counts.watches);
+        metrics.register(LAST_USED, "When a peer last used a key, seconds since 1970", &counts.last_used);
+        counts
+    }
+}
+
+/// All metrics of an api-proxy, before it has begun.
+pub fn metrics() -> Metrics {
+    let metrics = Metrics::new();
+    drop(Counts::register(&metrics));
+    metrics
 }

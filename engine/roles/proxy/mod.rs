@@ -16,6 +16,7 @@ mod metrics;
 mod refusal;
 mod state;
 
+pub use metrics::metrics;
 pub use state::{Proxy, ProxyOptions};
 
 use std::convert::Infallible;

@@ -23,7 +23,6 @@ use crate::server::limits::{Buckets, RoleLimits};
 use crate::server::nothing;
 use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits};
 use crate::types::name::ClusterUuid;
-use crate::wire::names::LAST_USED;
 
 /// How often the apiserver is asked whether it is ready.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -66,14 +65,7 @@ impl Proxy {
         role.health.fails("apiserver", "not asked yet");
         let credential = Credential::of(role)?;
         let upstream = apiserver(role, upstream)?;
-        let counts = Counts::default();
-        role.metrics.register(|registry| {
-            let Counts { requests, watches, last_used } = counts.clone();
-            registry.register("isthmus_proxy_requests", "Requests of peers", requests);
-            registry.register("isthmus_proxy_watches", "Watches that are open", watches);
-            let help = "When a peer last used a key, seconds since 1970";
-            registry.register(LAST_USED, help, last_used);
-        });
+        let counts = Counts::register(&role.metrics);
         tokio::spawn(probe(upstream.clone(), credential.clone(), role.clone()));
         let limits = role.limits.clone();
         Ok(Self {

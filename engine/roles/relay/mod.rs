@@ -17,6 +17,7 @@ mod store;
 mod upkeep;
 
 pub use crate::roles::relay::options::RelayOptions;
+pub use crate::roles::relay::peers::metrics;
 
 use std::convert::Infallible;
 use std::error::Error;

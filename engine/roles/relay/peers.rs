@@ -38,7 +38,7 @@ pub(super) const TOKEN_RENEWED: Duration = Duration::from_mins(5);
 const TOKEN_BACKDATE: Duration = Duration::from_mins(5);
 
 /// Labels of a route.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RouteUp {
     pub(super) cluster_id: String,
     pub(super) api_host: String,
@@ -47,13 +47,13 @@ pub(super) struct RouteUp {
 }
 
 /// Labels of a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfPeer {
     pub(super) cluster_id: String,
 }
 
 /// Labels of answers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Answered {
     pub(super) cluster_id: String,
     pub(super) code: u16,
@@ -71,16 +71,21 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let counts = Self::default();
-        metrics.register(|registry| {
-            let up = "Whether the peer answers GET /api as an apiserver does";
-            registry.register(ROUTE_UP, up, counts.route_up.clone());
-            registry.register("isthmus_relay_requests", "Requests by peer and answer", counts.requests.clone());
-            registry.register("isthmus_relay_watches", "Watches that are open", counts.watches.clone());
-            let age = "Age of the token in use, at the last probe of the peer";
-            registry.register("isthmus_relay_token_age_seconds", age, counts.token_age.clone());
-        });
+        let up = "Whether the peer answers GET /api as an apiserver does";
+        metrics.register(ROUTE_UP, up, &counts.route_up);
+        metrics.register("isthmus_relay_requests", "Requests by peer and answer", &counts.requests);
+        metrics.register("isthmus_relay_watches", "Watches that are open", &counts.watches);
+        let age = "Age of the token in use, at the last probe of the peer";
+        metrics.register("isthmus_relay_token_age_seconds", age, &counts.token_age);
         counts
     }
+}
+
+/// All metrics of a relay, before it has begun.
+pub fn metrics() -> Metrics {
+    let metrics = Metrics::new();
+    drop(Counts::register(&metrics));
+    metrics
 }
 
 /// A token as a header, and what it was made with.
