@@ -145,6 +145,11 @@ enum SchemaOf {
     Plan,
 }
 
+/// All commands with their flags, as the arguments are parsed: for completions, the manual page and the reference.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the engine with these arguments, the first being its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
@@ -240,13 +245,13 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Arguments::command(), "engine", &mut text);
+            clap_complete::generate(*shell, &mut command(), "engine", &mut text);
             printer.out(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
         Command::Man => {
             let mut text = Vec::new();
-            let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut text);
+            let rendered = clap_mangen::Man::new(command()).render(&mut text);
             rendered.map_err(UsageError::ManualPage)?;
             printer.out(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
@@ -263,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_by_name_does_not_exist() {
-        let root = Arguments::command();
+        let root = command();
         for path in unknown::NOT_HERE {
             let found = path.split(' ').try_fold(&root, |command, word| command.find_subcommand(word));
             assert!(found.is_none(), "`engine {path}` exists");

@@ -48,16 +48,21 @@ fn maybe(description: &str) -> Value {
     json!({ "type": ["string", "null"], "description": description })
 }
 
+fn described(mut schema: Value, description: &str) -> Value {
+    merge(&mut schema, json!({ "description": description }));
+    schema
+}
+
 fn path() -> Value {
     text("path below the checkout")
 }
 
 fn action() -> Value {
-    json!({ "enum": ["create", "update", "delete"] })
+    json!({ "enum": ["create", "update", "delete"], "description": "what is done to it" })
 }
 
 fn digest() -> Value {
-    json!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$" })
+    json!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "SHA-256 by which it is approved or compared" })
 }
 
 fn version() -> Value {
@@ -86,7 +91,7 @@ fn plan() -> Value {
         "overrides": many(overridden(), "overrides of templates that are in force"),
         "notes": many(text("a sentence"), "what a reviewer should know besides"),
         "warnings": many(of("finding"), "findings that stop nothing"),
-        "counts": counts,
+        "counts": described(counts, "how much of each there is"),
     }))
 }
 
@@ -114,12 +119,12 @@ fn merge(fields: &mut Value, more: Value) {
 }
 
 fn finding() -> Value {
-    let number = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let number = |description: &str| json!({ "type": ["integer", "null"], "minimum": 1, "description": description });
     let mut fields = json!({
-        "severity": { "enum": ["error", "refused", "warning"] },
+        "severity": { "enum": ["error", "refused", "warning"], "description": "error: nothing is done; refused: this part is not done; warning: stops nothing" },
         "file": maybe("its place"),
-        "line": number,
-        "column": number,
+        "line": number("line, from 1"),
+        "column": number("column, from 1"),
     });
     merge(&mut fields, reason());
     object(fields)
@@ -135,7 +140,7 @@ fn field_change() -> Value {
         "oneOf": [
             one("added", text("its value")),
             one("removed", text("its value")),
-            one("changed", json!({ "type": "array", "items": { "type": "string" }, "minItems": 2, "maxItems": 2 })),
+            one("changed", json!({ "type": "array", "items": { "type": "string" }, "minItems": 2, "maxItems": 2, "description": "its value before and after" })),
             one("lines", many(text("with +, - or a space before it"), "lines that differ, and some around them")),
         ],
     })
@@ -146,7 +151,7 @@ fn changed_object() -> Value {
         "path": path(),
         "object": text("kind, namespace and name"),
         "action": action(),
-        "reason": { "enum": ["missing", "differs", "noLongerDeclared"] },
+        "reason": { "enum": ["missing", "differs", "noLongerDeclared"], "description": "why it is written: the tree lacks it, it differs, or nothing declares it" },
         "digest": digest(),
         "fields": many(of("fieldChange"), "what differs, by danger; data of Secrets is never shown"),
     }))
@@ -155,7 +160,7 @@ fn changed_object() -> Value {
 fn step() -> Value {
     object(json!({
         "step": text("what is done, of which cluster, such as render-secret/east/west"),
-        "state": { "enum": ["ready", "waiting", "failed", "refused"] },
+        "state": { "enum": ["ready", "waiting", "failed", "refused"], "description": "whether it can be done now" },
         "reasons": many(of("reason"), "why it is not ready"),
         "unproven": many(text("a sentence"), "what was not shown before the link opened"),
         "objects": many(of("object"), "what changes"),

@@ -1,28 +1,10 @@
-//! What a client may cost, by name: `--limit NAME=VALUE`.
-//!
-//! | name | exporter | proxy, relay | what |
-//! |---|---|---|---|
-//! | `handshake` | 5s | 5s | TLS handshake |
-//! | `header` | 5s | 10s | from the connection, or the last answer, to the end of a request's headers |
-//! | `request` | 10s | 60s | a request that is no list and no watch |
-//! | `list` | – | 300s | a list |
-//! | `watch` | – | 30m | a watch; never longer than its token |
-//! | `stall` | – | 30s | a reader that takes nothing of a stream |
-//! | `idle` | 60s | 300s | a connection without a request |
-//! | `lame-duck` | 5s | 5s | still answering after SIGTERM, but not ready |
-//! | `drain` | 5s | 15s | what requests get to end after that |
-//! | `header-bytes`, `header-fields` | 16384, 64 | 16384, 64 | of a request |
-//! | `url`, `path` | 1024 | 8192, 2048 | bytes of a request's URL, and of its path alone |
-//! | `streams` | 16 | 250 | requests at a time on an HTTP/2 connection |
-//! | `connections`, `connections-per-address` | 1000, 32 | 10000, 100 | at a time |
-//! | `rate-per-address` | 5/10 | 20/100 | requests a second, and how many at once, before a token is looked at |
-//! | `rate-per-peer` | 2/10 | 100/200 | the same for whoever the token is of |
-//! | `watches-per-peer`, `watches` | – | 200, 5000 | at a time |
-//! | `upstream-connections` | – | 64 | to one origin, of 90 requests each |
+//! What a client may cost, by name: `--limit NAME=VALUE`. [`ALL`] says what each limit is of; docs/reference/limits.md lists
+//! them with the values that each role begins with.
 //!
 //! An address is an IPv4 address or an IPv6 /64.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
@@ -39,9 +21,15 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.per_second, self.burst)
+    }
+}
+
 /// All limits of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the module's table describes each")]
+#[allow(missing_docs, reason = "`ALL` describes each")]
 pub struct RoleLimits {
     pub handshake: Duration,
     pub header: Duration,
@@ -107,33 +95,165 @@ pub enum Wanted {
 }
 
 fn others(nearest: Option<&str>) -> String {
-    nearest.map_or_else(|| format!("there are {}", NAMES.join(", ")), |near| format!("did you mean `{near}`?"))
+    nearest.map_or_else(
+        || format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    )
 }
 
-/// Names of all limits.
-const NAMES: [&str; 21] = [
-    "connections",
-    "connections-per-address",
-    "drain",
-    "handshake",
-    "header",
-    "header-bytes",
-    "header-fields",
-    "idle",
-    "lame-duck",
-    "list",
-    "path",
-    "rate-per-address",
-    "rate-per-peer",
-    "request",
-    "stall",
-    "streams",
-    "upstream-connections",
-    "url",
-    "watch",
-    "watches",
-    "watches-per-peer",
+/// A limit: how it is set, what it is of, and which roles have it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// As `--limit` takes it.
+    pub name: &'static str,
+    /// What it limits.
+    pub meaning: &'static str,
+    /// Roles that have it, by their names on the command line.
+    pub roles: &'static [&'static str],
+    /// Its value, written as `--limit` takes it.
+    pub value: fn(&RoleLimits) -> String,
+}
+
+const ALL_ROLES: &[&str] = &["exporter", "proxy", "relay"];
+/// Those that pass on what an apiserver answers.
+const STREAMING: &[&str] = &["proxy", "relay"];
+/// Those whose clients show a token of a peer.
+const TOKENS: &[&str] = &["exporter", "proxy"];
+
+/// All limits, by name.
+pub const ALL: [Limit; 21] = [
+    Limit {
+        name: "connections",
+        meaning: "connections at a time",
+        roles: ALL_ROLES,
+        value: |limits| limits.connections.to_string(),
+    },
+    Limit {
+        name: "connections-per-address",
+        meaning: "connections at a time from one address",
+        roles: ALL_ROLES,
+        value: |limits| limits.connections_per_address.to_string(),
+    },
+    Limit {
+        name: "drain",
+        meaning: "what requests get to end, after the lame-duck time",
+        roles: ALL_ROLES,
+        value: |limits| shown(limits.drain),
+    },
+    Limit { name: "handshake", meaning: "TLS handshake", roles: ALL_ROLES, value: |limits| shown(limits.handshake) },
+    Limit {
+        name: "header",
+        meaning: "from the connection, or the last answer, to the end of a request's header",
+        roles: ALL_ROLES,
+        value: |limits| shown(limits.header),
+    },
+    Limit {
+        name: "header-bytes",
+        meaning: "bytes of a request's header",
+        roles: ALL_ROLES,
+        value: |limits| limits.header_bytes.to_string(),
+    },
+    Limit {
+        name: "header-fields",
+        meaning: "header fields of a request",
+        roles: ALL_ROLES,
+        value: |limits| limits.header_fields.to_string(),
+    },
+    Limit {
+        name: "idle",
+        meaning: "a connection without a request",
+        roles: ALL_ROLES,
+        value: |limits| shown(limits.idle),
+    },
+    Limit {
+        name: "lame-duck",
+        meaning: "still answering after SIGTERM, but not ready",
+        roles: ALL_ROLES,
+        value: |limits| shown(limits.lame_duck),
+    },
+    Limit { name: "list", meaning: "a list", roles: STREAMING, value: |limits| shown(limits.list) },
+    Limit {
+        name: "path",
+        meaning: "bytes of a request's path",
+        roles: STREAMING,
+        value: |limits| limits.path.to_string(),
+    },
+    Limit {
+        name: "rate-per-address",
+        meaning: "requests a second from one address, and how many at once, before a token is looked at",
+        roles: TOKENS,
+        value: |limits| limits.rate_per_address.to_string(),
+    },
+    Limit {
+        name: "rate-per-peer",
+        meaning: "requests a second of one peer, and how many at once",
+        roles: TOKENS,
+        value: |limits| limits.rate_per_peer.to_string(),
+    },
+    Limit {
+        name: "request",
+        meaning: "a request that is neither a list nor a watch",
+        roles: ALL_ROLES,
+        value: |limits| shown(limits.request),
+    },
+    Limit {
+        name: "stall",
+        meaning: "a client that takes nothing of a stream",
+        roles: STREAMING,
+        value: |limits| shown(limits.stall),
+    },
+    Limit {
+        name: "streams",
+        meaning: "requests at a time on an HTTP/2 connection",
+        roles: ALL_ROLES,
+        value: |limits| limits.streams.to_string(),
+    },
+    Limit {
+        name: "upstream-connections",
+        meaning: "connections to the apiserver, or to one peer, of 90 requests each",
+        roles: STREAMING,
+        value: |limits| limits.upstream_connections.to_string(),
+    },
+    Limit {
+        name: "url",
+        meaning: "bytes of a request's URL",
+        roles: ALL_ROLES,
+        value: |limits| limits.url.to_string(),
+    },
+    Limit {
+        name: "watch",
+        meaning: "a watch; never longer than its token",
+        roles: STREAMING,
+        value: |limits| shown(limits.watch),
+    },
+    Limit {
+        name: "watches",
+        meaning: "watches at a time",
+        roles: STREAMING,
+        value: |limits| limits.watches.to_string(),
+    },
+    Limit {
+        name: "watches-per-peer",
+        meaning: "watches at a time of one peer",
+        roles: STREAMING,
+        value: |limits| limits.watches_per_peer.to_string(),
+    },
 ];
+
+fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|limit| limit.name)
+}
+
+/// A time in its largest whole unit.
+fn shown(time: Duration) -> String {
+    let (seconds, millis) = (time.as_secs(), time.as_millis());
+    match seconds {
+        _ if time.subsec_nanos() != 0 => format!("{millis}ms"),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
 
 impl RoleLimits {
     /// Those of the metadata-exporter.
@@ -218,7 +338,7 @@ impl RoleLimits {
             "watches" => self.watches = number()?,
             "upstream-connections" => self.upstream_connections = number()?,
             _ => {
-                let nearest = crate::types::diagnostic::did_you_mean(name, NAMES.iter().copied());
+                let nearest = crate::types::diagnostic::did_you_mean(name, names());
                 return Err(LimitError::Name { name: name.to_owned(), nearest });
             }
         }
@@ -316,7 +436,7 @@ mod tests {
 
     #[test]
     fn every_limit_can_be_set_and_only_those() {
-        for name in NAMES {
+        for Limit { name, value: read, .. } in ALL {
             let mut limits = RoleLimits::of_proxy();
             let value = match name {
                 "rate-per-address" | "rate-per-peer" => "3/7",
@@ -327,6 +447,7 @@ mod tests {
             };
             limits.set(&format!("{name}={value}")).unwrap();
             assert_ne!(limits, RoleLimits::of_proxy(), "{name}");
+            assert_eq!(read(&limits), value, "{name}");
         }
         let error = |text: &str| RoleLimits::of_proxy().set(text).unwrap_err().to_string();
         assert_eq!(error("strems=1"), "--limit strems: there is no such limit; did you mean `streams`?");

@@ -61,8 +61,8 @@ pub fn policy_schema() -> Value {
         "withoutEvidence": many(text(LABEL, "name of a cluster"), "clusters that may do without evidence"),
     });
     let spec = json!({
-        "images": object(IMAGES, &[], images),
-        "clusters": object(CLUSTERS, &[], clusters),
+        "images": described(object(IMAGES, &[], images), "which images the roles may have"),
+        "clusters": described(object(CLUSTERS, &[], clusters), "which clusters may be in the mesh, and what they may publish; a list that is left out admits all"),
         "engineKeys": many(text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of a key"), "the engine's own keys"),
         "firstContact": one_of(FIRST_CONTACTS, "tls", "firstContact of the Mesh"),
         "rootChanges": one_of(ROOT_CHANGES, "review", "review: a root CA that a cluster publishes anew waits until it is accepted"),
@@ -88,6 +88,14 @@ fn object(known: &[&str], required: &[&str], properties: Value) -> Value {
         "the schema has other fields than {known:?}"
     );
     json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+/// The same with what it is for.
+fn described(mut schema: Value, description: &str) -> Value {
+    if let Some(fields) = schema.as_object_mut() {
+        fields.insert("description".to_owned(), description.into());
+    }
+    schema
 }
 
 fn one_of<T>(choices: &[(&str, T)], default: &str, description: &str) -> Value {
@@ -130,7 +138,7 @@ fn document(kind: &str, api: Value, metadata: Value, spec: Value) -> Value {
 fn metadata(of_kubernetes: bool) -> Value {
     let name = text(LABEL, "a DNS-1123 label: at most 63 of a-z, 0-9 and -");
     if of_kubernetes {
-        let more = json!({ "name": name, "namespace": plain("ignored"), "labels": {}, "annotations": {} });
+        let more = json!({ "name": name, "namespace": plain("ignored"), "labels": { "description": "ignored" }, "annotations": { "description": "ignored" } });
         return object(&["name", "namespace", "labels", "annotations"], &["name"], more);
     }
     object(&["name"], &["name"], json!({ "name": name }))
@@ -163,7 +171,7 @@ fn mesh() -> Value {
             "pairs": many(pair, "with topology: pairs, the two clusters of each link"),
             "acceptForeignRoots": flag(false, "must be true with two clusters or more: every root can sign every identity of every accepted trust domain"),
             "firstContact": one_of(FIRST_CONTACTS, "tls", "tls: naming an endpoint whose TLS verifies is the approval; approve: ask there too"),
-            "credentials": object(CREDENTIALS, &[], credentials),
+            "credentials": described(object(CREDENTIALS, &[], credentials), "how an istiod reads the apiservers of its peers"),
             "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
             "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over"),
@@ -176,7 +184,7 @@ fn cluster() -> Value {
     let multicluster = json!({
         "enabled": flag(true, "deploy exporter, api-proxy and relay; only with reconciler rendered"),
         "image": plain("image of the engine"),
-        "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2 },
+        "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2, "description": "replicas of each of them" },
         "expose": one_of(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
         "apiHost": plain("the api-proxy's public address, `host` or `host:port`"),
         "tlsSecret": text(DNS_NAME, "Secret with the serving certificate; else the cluster's own serving CA issues one"),
@@ -198,7 +206,7 @@ fn cluster() -> Value {
     });
     let gateway = json!({
         "address": plain("IP address or DNS name"),
-        "port": { "type": "integer", "minimum": 1, "maximum": 65535, "default": 15443 },
+        "port": { "type": "integer", "minimum": 1, "maximum": 65535, "default": 15443, "description": "port for traffic of peers, mTLS with SNI routing" },
     });
     let share = json!({
         "namespaces": { "const": ["*"], "description": "others are not available in this version" },
@@ -215,10 +223,10 @@ fn cluster() -> Value {
             "mesh": text(LABEL, "name of its Mesh; may be left out, since a checkout has one"),
             "reconciler": one_of(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
             "state": one_of(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed"),
-            "multicluster": object(MULTICLUSTER, &[], multicluster),
-            "metadata": object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })),
+            "multicluster": described(object(MULTICLUSTER, &[], multicluster), "exporter, api-proxy and relay of the cluster"),
+            "metadata": described(object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })), "where the cluster publishes its metadata"),
             "pin": pin(),
-            "clusterDomain": { "type": "string", "pattern": DNS_NAME, "default": "cluster.local" },
+            "clusterDomain": { "type": "string", "pattern": DNS_NAME, "default": "cluster.local", "description": "DNS domain of the cluster" },
             "clusterID": {
                 "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", "not": { "const": "Kubernetes" },
                 "description": "default: what the cluster publishes",
@@ -229,24 +237,24 @@ fn cluster() -> Value {
                 "type": "boolean",
                 "description": "true: AuthorizationPolicies take identities of its peers' trust domains for its own (trustDomainAliases), which Istio below 1.29 needs; false: they do not, and what was merged is so no longer; default: no new link merges them",
             },
-            "istio": object(ISTIO, &[], istio),
+            "istio": described(object(ISTIO, &[], istio), "the cluster's istiod and how it is configured"),
             "gateways": many(object(&["address", "port"], &["address"], gateway), "override of the published gateways"),
             "flatNetwork": flag(false, "pods reach each other without a gateway"),
-            "api": object(&["host", "ca"], &[], json!({ "host": plain("override of the published api host"), "ca": ca("override of the published CA") })),
-            "share": object(&["namespaces", "except"], &[], share),
-            "allow": object(&["apiHosts", "addresses"], &[], allow),
+            "api": described(object(&["host", "ca"], &[], json!({ "host": plain("override of the published api host"), "ca": ca("override of the published CA") })), "how peers reach the api-proxy"),
+            "share": described(object(&["namespaces", "except"], &[], share), "which namespaces peers see"),
+            "allow": described(object(&["apiHosts", "addresses"], &[], allow), "addresses that the cluster may publish; any other is a trust change"),
             "evidence": evidence(),
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over; default: that of the Mesh"),
             "rootOverlap": duration("25h", "how long a root CA stays trusted after the cluster published it last; default: that of the Mesh"),
             "distrust": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that are trusted no longer, at once and whatever the cluster publishes"),
             "key": {
-                "description": "where the private half of the cluster's key is; default: created in the cluster, never leaves it",
+                "description": "where the private half of the cluster's key is; default: made in the cluster, never leaves it",
                 "type": "object",
                 "additionalProperties": false,
                 "minProperties": 1,
                 "maxProperties": 1,
                 "properties": {
-                    "cluster": nothing(),
+                    "cluster": described(nothing(), "made by the relay; the default"),
                     "file": text(PATH, "path below the checkout"),
                     "env": text("^[A-Za-z_][A-Za-z0-9_]*$", "name of an environment variable"),
                 },
@@ -272,7 +280,7 @@ fn pin() -> Value {
         "authnKey": text(DIGEST, "SHA-256 of the SubjectPublicKeyInfo of the cluster's key"),
         "rootCA": many(text(DIGEST, "SHA-256 of the DER of a root"), "its root CAs"),
     });
-    object(PIN, &[], pin)
+    described(object(PIN, &[], pin), "values that the cluster must publish; anything else is refused")
 }
 
 fn duration(default: &str, description: &str) -> Value {
@@ -294,7 +302,8 @@ fn peer(strict: bool) -> Value {
         "ca": plain("PEM"),
         "insecureSkipVerify": { "const": false, "description": "true is refused" },
     });
-    let mut metadata = object(&["ca", "insecureSkipVerify"], &[], inner);
+    let inner = object(&["ca", "insecureSkipVerify"], &[], inner);
+    let mut metadata = described(inner, "TLS of the metadata endpoint");
     let properties = json!({
         "metadataEndpoint": text("^(https|file)://.+$", "the peer's metadata"),
         "enableIngressGateway": flag(true, "false: pods reach each other without a gateway"),

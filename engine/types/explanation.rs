@@ -8,56 +8,64 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Declares the codes, each with its spelling, so that none is left out of the list of all.
+/// Declares the codes, by subject and each with its meaning and its spelling, so that none is left out of the list of all.
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($([$subject:literal] $(#[doc = $meaning:literal] $name:ident = $text:literal,)*)*) => {
         /// What a reason is called by machines. A spelling that was once released does not change.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Code { $($(#[doc = $meaning] $name,)*)* }
 
         impl Code {
             /// All of them, in the order of their declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            pub const ALL: &'static [Self] = &[$($(Self::$name,)*)*];
+
+            /// The same by subject: what is said of all codes of one, and those.
+            pub const BY_SUBJECT: &'static [(&'static str, &'static [Self])] = &[$(($subject, &[$(Self::$name,)*]),)*];
 
             /// Its spelling.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
+                match self { $($(Self::$name => $text,)*)* }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $($(Self::$name => $meaning.trim_ascii(),)*)* }
             }
         }
     };
 }
 
 codes! {
-    // reading a document of a peer
-    /// The name of the host has no address.
+    ["Reading a peer's documents"]
+    /// The host's name does not resolve to an address.
     HostNotFound = "host-not-found",
-    /// No connection came about.
+    /// No connection could be made.
     PeerUnreachable = "peer-unreachable",
-    /// No answer within the limit.
+    /// No answer came within the limit.
     PeerTimedOut = "peer-timed-out",
     /// The server's certificate is signed by none of the trusted CAs.
     CertificateUnknownIssuer = "certificate-unknown-issuer",
     /// The server's certificate is not signed by the CA that the spec gives.
     CertificateNotByGivenCa = "certificate-not-by-given-ca",
-    /// The server's certificate has ended.
+    /// The server's certificate has expired.
     CertificateExpired = "certificate-expired",
-    /// The server's certificate has not begun.
+    /// The server's certificate is not valid yet.
     CertificateNotYetValid = "certificate-not-yet-valid",
     /// The server's certificate is for other names.
     CertificateWrongName = "certificate-wrong-name",
-    /// TLS was not agreed on for another reason.
+    /// The TLS handshake failed for another reason.
     TlsFailed = "tls-failed",
-    /// The address may not be dialled.
+    /// The host has an address that must not be dialled.
     AddressNotAllowed = "address-not-allowed",
-    /// Our token is not admitted.
+    /// The peer does not admit the engine's token.
     TokenNotAdmitted = "token-not-admitted",
     /// There is no document at this address.
     DocumentNotFound = "document-not-found",
-    /// The exporter is not ready.
+    /// The exporter answers that it is not ready.
     PeerNotReady = "peer-not-ready",
-    /// A status that is not taken.
+    /// The peer answers with an unexpected HTTP status.
     UnexpectedStatus = "unexpected-status",
-    /// A redirection, which is not followed.
+    /// The peer redirects, and redirects are not followed.
     RedirectNotFollowed = "redirect-not-followed",
     /// The answer has too many bytes.
     AnswerTooLarge = "answer-too-large",
@@ -65,29 +73,29 @@ codes! {
     HeadersTooLarge = "headers-too-large",
     /// The answer comes too slowly.
     AnswerTooSlow = "answer-too-slow",
-    /// The answer ends before its end, or is no HTTP.
+    /// The answer breaks off, or is not HTTP.
     AnswerBroken = "answer-broken",
-    /// The answer is encoded in a way that was not asked for.
+    /// The answer has a content encoding that was not asked for.
     AnswerEncoded = "answer-encoded",
-    /// The answer says that it is no JSON.
+    /// The answer's content type is not JSON.
     AnswerNotJson = "answer-not-json",
-    /// The document breaks the format.
+    /// The document does not have the format.
     DocumentMalformed = "document-malformed",
     /// The document lacks fields that are filled in later.
     DocumentIncomplete = "document-incomplete",
-    /// A file that stands for a document is not there.
+    /// The file of a `file://` endpoint does not exist.
     FileMissing = "file-missing",
-    /// A file that stands for a document cannot be read.
+    /// The file of a `file://` endpoint cannot be read.
     FileUnreadable = "file-unreadable",
     /// This machine could not prepare the request.
     RequestNotPrepared = "request-not-prepared",
 
-    // accepting what was read
+    ["Accepting what was read"]
     /// The public document was not read.
     PublicDocumentNotRead = "public-document-not-read",
     /// The public document was read and is not accepted.
     PublicDocumentNotAccepted = "public-document-not-accepted",
-    /// No token could be signed.
+    /// No token could be signed, since a private key is missing.
     KeyMissing = "key-missing",
     /// Links of the cluster that was there before are still leaving.
     LinksStillLeaving = "links-still-leaving",
@@ -99,7 +107,7 @@ codes! {
     GatewayInside = "gateway-inside",
     /// A trust change waits to be accepted.
     TrustChangeHeldBack = "trust-change-held-back",
-    /// A private key is there and cannot be used.
+    /// A private key exists and cannot be used.
     KeyUnusable = "key-unusable",
     /// The engine's private key is another one than spec and lock know.
     KeyNotKnown = "key-not-known",
@@ -108,10 +116,10 @@ codes! {
     /// No cluster is known in whose name the engine could ask.
     ReaderNotKnown = "reader-not-known",
 
-    // moving links
-    /// A cluster was never reached.
+    ["Opening and closing links"]
+    /// The cluster was never reached.
     ClusterNotReached = "cluster-not-reached",
-    /// A cluster is paused.
+    /// The cluster is paused.
     ClusterPaused = "cluster-paused",
     /// The link begins in this run.
     LinkBegins = "link-begins",
@@ -125,17 +133,17 @@ codes! {
     EvidenceMissing = "evidence-missing",
     /// A cluster could not learn a field of its evidence.
     EvidenceUnknown = "evidence-unknown",
-    /// A root CA is not live.
+    /// A root CA that the link needs is not live yet.
     RootCaNotLive = "root-ca-not-live",
-    /// A network is not live.
+    /// The peer's network is not live yet.
     NetworkNotLive = "network-not-live",
-    /// A route of the relay is not live.
+    /// The relay's route to the peer is not live yet.
     RouteNotLive = "route-not-live",
     /// The peer does not admit the relay.
     RelayNotAdmitted = "relay-not-admitted",
-    /// istiod or proxies lack settings.
+    /// istiod or proxies lack settings that a multi-root mesh needs.
     IstioNotPrepared = "istio-not-prepared",
-    /// A trust domain that the reader does not accept yet.
+    /// The reader does not accept the peer's trust domain yet.
     TrustDomainNotAccepted = "trust-domain-not-accepted",
     /// The standard mesh configuration hides root CAs.
     RootCasHidden = "root-cas-hidden",
@@ -149,10 +157,10 @@ codes! {
     Settling = "settling",
     /// The other direction of the pair still reads.
     OtherDirectionStillThere = "other-direction-still-there",
-    /// More links would go than the guard lets pass.
+    /// More links would be deleted than the guard allows.
     TooManyDeletions = "too-many-deletions",
 
-    // rendering and comparing
+    ["Rendering and comparing"]
     /// The lock lost the entry of a cluster that a link names.
     LockEntryMissing = "lock-entry-missing",
     /// A link would open or be cut before its time.
@@ -161,14 +169,14 @@ codes! {
     LockLinkMissing = "lock-link-missing",
     /// The lock has links as they were before the run that the tree is of.
     LockOlderThanTree = "lock-older-than-tree",
-    /// A file of somebody else is in the way.
+    /// A file that the engine did not write is in the way.
     FileNotOurs = "file-not-ours",
     /// The list of a cluster's files names or does what no run writes.
     KustomizationNotOurs = "kustomization-not-ours",
     /// A folder of a cluster that neither spec nor lock knows.
     FolderOfUnknownCluster = "folder-of-unknown-cluster",
 
-    // what a reviewer has to see
+    ["What a reviewer has to see"]
     /// A pull request changes a file that runs write, and not to what it renders.
     FileNotRendered = "file-not-rendered",
     /// A pull request changes the lock.
@@ -194,56 +202,56 @@ codes! {
     /// A document of a `file://` endpoint is edited.
     DocumentEdited = "document-edited",
 
-    // trust changes
-    /// A cluster that nobody has approved yet.
+    ["Trust changes"]
+    /// A cluster that was not approved yet.
     FirstContact = "first-contact",
     /// The lock lost what was accepted of a cluster on which others rest.
     LockEntryLost = "lock-entry-lost",
-    /// Another UUID.
+    /// The cluster has another UUID: it was rebuilt, or another one answers.
     ClusterUuidChanged = "cluster-uuid-changed",
-    /// Another key of the cluster.
+    /// The cluster has another authn key.
     AuthnKeyChanged = "authn-key-changed",
-    /// A further key of the cluster that is new or another.
+    /// A further authn key of the cluster is new or has changed.
     FurtherAuthnKeyChanged = "further-authn-key-changed",
-    /// Other root CAs.
+    /// The cluster publishes other root CAs.
     RootCaChanged = "root-ca-changed",
-    /// Another CA of the relay.
+    /// The cluster's relay has another CA.
     RelayCaChanged = "relay-ca-changed",
-    /// Another trust domain.
+    /// The cluster has another trust domain.
     TrustDomainChanged = "trust-domain-changed",
-    /// Another api host, which the spec does not allow.
+    /// The cluster has another api host, which the spec does not allow.
     ApiHostChanged = "api-host-changed",
-    /// A first api host, which the spec does not allow.
+    /// The cluster publishes its first api host, which the spec does not allow.
     ApiHostNotAllowed = "api-host-not-allowed",
-    /// Another CA of the api-proxy.
+    /// The CA of the cluster's api-proxy has changed.
     ApiCaChanged = "api-ca-changed",
-    /// Another cluster ID.
+    /// The cluster has another cluster ID.
     ClusterIdChanged = "cluster-id-changed",
     /// A gateway at an address that the spec does not allow.
     GatewayNotAllowed = "gateway-not-allowed",
     /// Documents are read elsewhere than before, where the cluster's own serving CA does not vouch for who answers.
     MetadataSourceChanged = "metadata-source-changed",
-    /// A value that the spec pins to another one.
+    /// A published value is not the one that the spec pins.
     ContradictsPin = "contradicts-pin",
-    /// A value by which another cluster is known.
+    /// A published value is one by which another cluster is known.
     ClaimedByAnother = "claimed-by-another",
 
-    // findings on the files of a checkout
+    ["Findings on the files of a checkout"]
     /// A file has more findings than are listed.
     TooManyFindings = "too-many-findings",
     /// More bytes, levels, values or files than are read.
     LimitExceeded = "limit-exceeded",
-    /// Bytes, or a name of a file, that are no UTF-8 text.
+    /// A file or a file's name is not UTF-8.
     WrongEncoding = "wrong-encoding",
     /// A file holds the markers of a merge conflict.
     MergeConflict = "merge-conflict",
-    /// A file is no YAML, or uses of YAML what specs do not have.
+    /// A file is not YAML, or uses parts of YAML that are not read.
     InvalidYaml = "invalid-yaml",
     /// A document of a kind or an API version that is not read.
     UnknownKind = "unknown-kind",
     /// A field that the kind does not have.
     UnknownField = "unknown-field",
-    /// A field that has to be there.
+    /// A required field is missing.
     FieldMissing = "field-missing",
     /// A value that its field cannot have.
     InvalidValue = "invalid-value",
@@ -255,7 +263,7 @@ codes! {
     SecretInFile = "secret-in-file",
     /// Fields or documents that are right by themselves and not together.
     ContradictorySpecs = "contradictory-specs",
-    /// A name or a value that only one may have and another has.
+    /// A name or value that must be unique is used twice.
     NotUnique = "not-unique",
     /// A CA that is not in the checkout or cannot be used.
     CaUnusable = "ca-unusable",
@@ -281,7 +289,7 @@ codes! {
     NotRendered = "not-rendered",
     /// The standard mesh networks cannot be read.
     StandardNetworksBroken = "standard-networks-broken",
-    /// A root CA that ends soon or has ended.
+    /// A root CA expires soon or has expired.
     RootCaEnds = "root-ca-ends",
     /// Root CAs that cannot be told apart by their subject.
     RootCasShareSubject = "root-cas-share-subject",
@@ -292,28 +300,28 @@ codes! {
     /// The specs of a base have findings, so what it last rendered stands for it.
     BaseNotRendered = "base-not-rendered",
 
-    // what ends a command
+    ["What ends a command"]
     /// The checkout has findings, which are listed.
     CheckoutHasFindings = "checkout-has-findings",
-    /// A command, a flag or an argument that there is not, or that does not go with the others.
+    /// A command, flag or argument does not exist, or does not go with the others.
     InvalidArguments = "invalid-arguments",
-    /// A cluster that no spec declares.
+    /// No spec declares this cluster.
     UnknownCluster = "unknown-cluster",
-    /// A command is not for a cluster like this one.
+    /// The command does not apply to a cluster like this one.
     NotForCluster = "not-for-this-cluster",
     /// Another engine works in the checkout.
     AnotherEngineWorks = "another-engine-works",
-    /// There is no folder to work in.
+    /// The folder of the checkout does not exist.
     CheckoutAbsent = "checkout-absent",
-    /// A path or a kind of file that is not taken.
+    /// A path, or a kind of file, that is not read or written.
     PathRefused = "path-refused",
-    /// What a command makes is there already.
+    /// What the command would make exists already.
     AlreadyExists = "already-exists",
     /// The system did not do what was asked: a file, a socket, a thread.
     SystemFailed = "system-failed",
-    /// git is not there, or did not do what was asked.
+    /// git is not installed, or a git command failed.
     GitFailed = "git-failed",
-    /// Somebody else is at work in the repository.
+    /// Another process works in the repository.
     GitBusy = "git-busy",
     /// The checkout lies in no git work tree.
     NotInGit = "not-in-git",
@@ -321,13 +329,13 @@ codes! {
     NoBranch = "no-branch",
     /// A revision that is not in the clone.
     UnknownRevision = "unknown-revision",
-    /// Changes here and the remote's commits do not go together.
+    /// Local changes and the remote's commits cannot be combined.
     BranchesApart = "branches-apart",
-    /// The remote does not take commits, however often it is tried.
+    /// The remote keeps rejecting the push.
     PushRejected = "push-rejected",
     /// What is declared is not committed, and runs are taken on what is.
     SpecsNotCommitted = "specs-not-committed",
-    /// A file that is no stored plan of this engine.
+    /// A file that is not a stored plan of this engine.
     PlanMalformed = "plan-malformed",
     /// What a stored plan rests on changed.
     PlanStale = "plan-stale",
@@ -337,7 +345,7 @@ codes! {
     PlanDiffers = "plan-differs",
     /// A bundle that is broken, too old, or holds what is not accepted.
     BundleRefused = "bundle-refused",
-    /// A bundle that is not signed by whom it should.
+    /// A bundle is signed by an unexpected key.
     BundleSignerNotKnown = "bundle-signer-not-known",
     /// A kubeconfig, or a context of it, through which no cluster can be read.
     KubeconfigUnusable = "kubeconfig-unusable",
