@@ -16,6 +16,19 @@ check:
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+# Format the code, as `just check` wants it.
+fmt:
+    cargo fmt
+
+# Accept what snapshots show now, of the tests whose names contain FILTER; read the diff before you commit.
+accept FILTER="":
+    INSTA_UPDATE=always ISTHMUS_BED=later cargo test {{FILTER}}
+    git --no-pager diff --stat -- '*.snap'
+
+# Write docs/reference/ anew from the program; without it a page that is stale fails its test.
+reference:
+    ISTHMUS_REFERENCE=write cargo test --quiet --test integration reference::
+
 # What nothing needs: items that neither the binary nor a test reaches, dependencies nobody names.
 dead-code:
     ci/dead-code

@@ -45,6 +45,7 @@ mod policy_file;
 mod projection;
 mod proxy;
 mod pull_requests;
+mod reference;
 mod relay;
 mod render;
 mod sealed;

@@ -4,4 +4,4 @@ mod components;
 mod golden;
 mod laws;
 mod parsers;
-mod world;
+pub(crate) mod world;
