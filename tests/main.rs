@@ -42,6 +42,7 @@ mod overrides;
 mod picture;
 mod policy;
 mod policy_file;
+mod pre_commit;
 mod projection;
 mod proxy;
 mod pull_requests;
