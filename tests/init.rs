@@ -214,6 +214,40 @@ fn two_clusters() -> (World, Kube, Kube) {
     (world, east, west)
 }
 
+/// Paths of a checkout that `engine init` wrote, relative to it.
+pub(crate) fn written() -> Vec<String> {
+    let (world, ..) = two_clusters();
+    world.does(0, &["init"]);
+    let root = format!("{}/", world.path("").display().to_string().trim_end_matches('/'));
+    files(&world.path("")).into_keys().map(|path| path.strip_prefix(&root).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn editors_find_the_schema_of_each_document() {
+    let (world, ..) = two_clusters();
+    world.does(0, &["init", "--accept-foreign-roots"]);
+    for (path, bytes) in files(&world.path("specs")) {
+        let text = String::from_utf8(bytes).unwrap();
+        let schema = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
+        let schema = std::fs::read(Path::new(&path).parent().unwrap().join(schema)).unwrap();
+        let schema: Value = serde_json::from_slice(&schema).unwrap();
+        assert_eq!(schema, isthmus::spec::schema(), "{path}");
+        if path.ends_with("mesh.yaml") {
+            let document: Value = serde_yaml::from_str(&text).unwrap();
+            assert!(jsonschema::draft202012::new(&schema).unwrap().is_valid(&document), "{text}");
+        }
+    }
+    // one of another version is left alone, and said
+    world.write("spec.schema.json", "{}");
+    std::fs::remove_dir_all(world.path("specs")).unwrap();
+    let said = world.does(0, &["init"]);
+    assert!(
+        said.stderr.contains("note: spec.schema.json is there already; `engine schema >spec.schema.json`"),
+        "{said}"
+    );
+    assert_eq!(world.text("spec.schema.json"), "{}");
+}
+
 #[test]
 fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
     let (world, ..) = two_clusters();

@@ -60,6 +60,8 @@ pub fn cluster_path(cluster: &ClusterName) -> String {
 
 /// Path of the mesh's document.
 pub const MESH_PATH: &str = "specs/mesh.yaml";
+/// Where the documents' JSON Schema lies, which editors complete and check them with.
+pub const SCHEMA_PATH: &str = "spec.schema.json";
 
 /// Writes the documents.
 pub fn draft(clusters: &[Named], options: &Options) -> Result<Draft, YamlError> {
@@ -98,6 +100,14 @@ fn scalar(value: &str) -> Result<String, YamlError> {
 }
 
 impl Page {
+    /// The document at this path, which names its schema in a way that editors know.
+    fn at(path: &str) -> Self {
+        let mut page = Self::default();
+        let up = "../".repeat(path.matches('/').count());
+        page.line(0, &format!("# yaml-language-server: $schema={up}{SCHEMA_PATH}"));
+        page
+    }
+
     fn line(&mut self, depth: usize, text: &str) {
         self.text.push_str(&"  ".repeat(depth));
         self.text.push_str(text);
@@ -181,7 +191,7 @@ fn mesh_name(clusters: &[Named], options: &Options) -> (MeshName, String) {
 }
 
 fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options) -> Result<Page, YamlError> {
-    let mut page = Page::default();
+    let mut page = Page::at(MESH_PATH);
     page.comment(
         0,
         "The mesh. `engine init` wrote this; it is yours to edit, and `engine schema` prints what it may hold.",
@@ -250,7 +260,7 @@ fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options)
 
 fn cluster_page(cluster: &Named, all: &[Named], options: &Options) -> Result<Page, YamlError> {
     let Named { name, cluster_id, survey } = cluster;
-    let mut page = Page::default();
+    let mut page = Page::at(&cluster_path(&name.value));
     page.comment(0, &format!("{}: context `{}`, {}", name.value, survey.context, survey.server));
     page.line(0, "apiVersion: isthmus.dev/v1alpha1");
     page.line(0, "kind: Cluster");

@@ -9,6 +9,7 @@ use isthmus::model::layout;
 use isthmus::model::lock::Lock;
 use isthmus::model::mesh::{MeshConfigTarget, Reconciler};
 use isthmus::model::needs::Wave;
+use isthmus::onboarding::draft::SCHEMA_PATH;
 use isthmus::session::keys::ENGINE_KEY_PATH;
 use isthmus::spec::API_VERSION;
 use isthmus::types::object as mark;
@@ -21,6 +22,7 @@ use isthmus::wire::routes::ROUTES;
 use serde_json::Value;
 
 use super::{Page, code, constants, hold, sentence};
+use crate::init::written;
 use crate::render::world::{World, files};
 use crate::support::checkout::Checkout;
 
@@ -30,13 +32,16 @@ fn files_of_a_checkout() -> Vec<(String, &'static str, &'static str)> {
     let values = |file: &str| format!("{}/<cluster>/{file}", layout::VALUES);
     vec![
         (
-            format!("{}/<name>.yaml", layout::SPECS),
+            format!("{}/<path>.yaml", layout::SPECS),
             people,
-            "[specs](spec.md): Mesh, Cluster, IstioMulticluster; folders below are read, too",
+            "[specs](spec.md): Mesh, Cluster, IstioMulticluster, in any files and folders; `engine init` writes the first",
         ),
         (layout::POLICY.to_owned(), people, "the [policy](spec.md#policy)"),
         (format!("{}/<role>/<file>.yaml", layout::TEMPLATES), people, "overrides of the built-in templates"),
         (ENGINE_KEY_PATH.to_owned(), "`engine keys new`", "the engine's private key"),
+        (SCHEMA_PATH.to_owned(), "`engine init`", "JSON Schema of specs, for editors; `engine schema` prints it"),
+        (".gitignore".to_owned(), "`engine init`", "keeps private keys out of git"),
+        (".gitattributes".to_owned(), "`engine init`", "what runs write is generated, and never merged line by line"),
         (format!("{}/.gitignore", layout::KEYS), "`engine keys new`", "keeps the folder out of git"),
         (
             Lock::MESH_PATH.to_owned(),
@@ -145,7 +150,7 @@ fn names() {
     let printed = printed(&checkout);
 
     page.heading(2, "Files of a checkout");
-    let paths: BTreeSet<String> = rendered.keys().cloned().chain(paths(&checkout)).collect();
+    let paths: BTreeSet<String> = rendered.keys().cloned().chain(paths(&checkout)).chain(written()).collect();
     let files = files_of_a_checkout();
     for path in &paths {
         assert!(files.iter().any(|(pattern, ..)| is_like(pattern, path)), "{path} is not listed");
@@ -260,7 +265,11 @@ fn paths(checkout: &Checkout) -> Vec<String> {
     written
 }
 
+/// Whether a path is one of a pattern; `<path>` stands for folders, too.
 fn is_like(pattern: &str, path: &str) -> bool {
+    if let Some((begin, end)) = pattern.split_once("<path>") {
+        return path.starts_with(begin) && path.ends_with(end);
+    }
     let (patterns, parts): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
     patterns.len() == parts.len()
         && patterns.iter().zip(parts).all(|(pattern, part)| match pattern.split_once('<') {

@@ -13,7 +13,7 @@ use crate::cli::global::Global;
 use crate::cluster::kubeconfig::{Hidden, Kind, KubeconfigFault};
 use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
-use crate::onboarding::draft::{Draft, Options, draft, quoted};
+use crate::onboarding::draft::{Draft, Options, SCHEMA_PATH, draft, quoted};
 use crate::onboarding::kubeconfig::Contexts;
 use crate::onboarding::survey::{Adoption, Named, Stranger, Survey, Surveyed, Unreachable, Way, adoptions, name_all};
 use crate::pipeline::Stop;
@@ -101,6 +101,14 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
                 let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
                 notes.push(format!("{path} is there already; see that it has: {}", lines.join("; ")));
             }
+        }
+        let schema = format!("{:#}\n", crate::spec::schema());
+        match checkout.read(SCHEMA_PATH)? {
+            None => changes.push(write(SCHEMA_PATH, &schema)),
+            Some(there) if there == schema.as_bytes() => {}
+            Some(_) => notes.push(format!(
+                "{SCHEMA_PATH} is there already; `engine schema >{SCHEMA_PATH}` writes that of this version"
+            )),
         }
         if init.adopt {
             changes.extend(give(&checkout, &draft.mesh, &options.adoptions, &mut notes)?);
