@@ -41,6 +41,8 @@ mod proxy;
 mod rogue;
 #[path = "bed/roots.rs"]
 mod roots;
+#[path = "bed/share.rs"]
+mod share;
 #[path = "bed/three.rs"]
 mod three;
 

@@ -92,6 +92,7 @@ fn entry(deck: &Deckhouse, max_token_lifetime: Option<Duration>) -> PeerEntry {
         cluster_uuid: DECK.parse().unwrap(),
         keys: vec![AuthnKey { id: key.id(), pem: key, scopes: [Scope::Api, Scope::PrivateMulticluster].into() }],
         namespaces: vec!["*".to_owned()],
+        share: None,
         istio_namespace: Some(NAMESPACE.parse().unwrap()),
         revisions: vec!["v1x25".parse().unwrap()],
         max_token_lifetime,

@@ -1,8 +1,11 @@
 //! What a peer is given of the apiserver's answers: the fields of a list that is written down here once more, and no others.
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{Field, Form, KINDS, Kind, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, Visible};
+use isthmus::roles::proxy::projection::{
+    Field, Form, KINDS, Kind, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, View, Visible,
+};
 use isthmus::server::stream::{Change as _, Misread};
+use isthmus::wire::share::Share;
 use isthmus::wire::shared::SHARED;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -65,11 +68,15 @@ const SHOWN_OF: [(&str, &str, &str); 9] = [
 const OF_ALL: &str = "apiVersion kind metadata.name metadata.uid metadata.resourceVersion";
 const OF_BOOKMARK: &str = "apiVersion kind metadata.resourceVersion metadata.annotations./k8s.io/initial-events-end";
 const OF_STATUS: &str = "apiVersion kind status message reason code details.retryAfterSeconds";
-const OF_LIST: &str = "apiVersion kind metadata.resourceVersion metadata.continue metadata.remainingItemCount";
+const OF_LIST: &str = "apiVersion kind metadata.resourceVersion";
+
+fn view(share: Share, network: Option<&str>) -> View {
+    View { share, system: "istio-system".parse().unwrap(), network: network.map(|network| network.parse().unwrap()) }
+}
 
 fn shown(resource: &str) -> Visible {
     let kind = KINDS.iter().find(|kind| kind.resource == resource).unwrap();
-    Visible::of(kind.group, kind.resource, Some(&NETWORK.parse().unwrap())).unwrap()
+    Visible::of(kind.group, kind.resource, &view(Share::everything(), Some(NETWORK))).unwrap()
 }
 
 /// What becomes of an answer that comes in these pieces.
@@ -282,7 +289,13 @@ fn rows(kind: &Kind) -> Vec<String> {
                 Shape::OneOf(values) => format!("`{path}` where it is {}", keys(values)),
                 Shape::Entries { but } if !but.is_empty() => format!("`{path}` but {}", keys(but)),
                 Shape::EntriesOf(shown) => format!("`{path}`: {}", keys(shown)),
-                Shape::Value | Shape::Values | Shape::Entries { .. } | Shape::Network => format!("`{path}`"),
+                Shape::Value
+                | Shape::Values
+                | Shape::Entries { .. }
+                | Shape::Network
+                | Shape::SharedNamespace
+                | Shape::SystemNamespace
+                | Shape::ResourceVersion => format!("`{path}`"),
             };
             if of_all && !matches!(field.shape, Shape::OneOf(_)) {
                 continue;
@@ -325,7 +338,7 @@ fn the_network_of_an_entry_is_the_clusters_own_whatever_the_entry_says() {
     let twice = r#"{"spec":{"address":"192.0.2.1"},"spec":{"network":"x"}}"#;
     assert_eq!(projected(&shown("workloadentries"), Form::Object, [twice.as_bytes()]), Err(Misread::Shape));
     assert_eq!(
-        Visible::of("networking.istio.io", "workloadentries", None),
+        Visible::of("networking.istio.io", "workloadentries", &view(Share::everything(), None)),
         None,
         "nothing is shown while it is not known"
     );

@@ -43,6 +43,34 @@ fn a_change_of_specs_shows_what_it_will_change_and_nothing_else() {
 }
 
 #[test]
+fn a_share_that_is_edited_says_what_it_opens_and_closes() {
+    let checkout = committed();
+    let west = "name: west}\nspec: {";
+    let mut text = String::new();
+    for (edit, code) in [
+        ("share: {namespaces: [shop, \"pay-*\"]}, ", "share-closes"),
+        ("share: {except: []}, ", "share-opens"),
+        ("share: {namespaces: [shop]}, shareWith: {east: {namespaces: [\"*\"], except: []}}, ", "share-opens"),
+    ] {
+        let specs = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
+        checkout.edit("specs/mesh.yaml", west, &format!("{west}{edit}"));
+        let codes = |arguments: &[&str]| {
+            let json = checkout.engine(&[arguments, &["--output", "json"]].concat()).done();
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let items = json["securityRelevant"].as_array().unwrap();
+            items.iter().map(|item| item["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(codes(&["plan", "--base", "main"]).contains(&code.to_owned()));
+        assert_eq!(codes(&["plan", "--locked"]), [code]);
+        text += &checkout.engine(&["plan", "--base", "main"]).done();
+        text += &checkout.engine(&["plan", "--locked"]).done();
+        text += &checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
+        checkout.write("specs/mesh.yaml", specs.as_bytes());
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
 fn a_changed_lock_is_a_trust_change_on_top() {
     let checkout = committed();
     let lock = std::fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();

@@ -16,6 +16,7 @@ use crate::types::name::{
     ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, ObjectName,
     Revision, TrustDomain,
 };
+use crate::wire::share::Share;
 
 /// A mesh and its clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +135,10 @@ pub struct Cluster {
     pub api: Api,
     /// What it may say of addresses.
     pub allow: Allow,
+    /// Which of its namespaces peers see.
+    pub share: Share,
+    /// The same for single peers.
+    pub share_with: BTreeMap<ClusterName, Share>,
     /// Where the private half of its key is.
     pub key: KeySource,
     /// Whether its links wait for what it shows to be live.
@@ -235,6 +240,11 @@ impl Cluster {
             istio_config: self.istio.config,
             flat_network: self.flat_network,
         })
+    }
+
+    /// Which of its namespaces a peer sees.
+    pub fn shares_with(&self, peer: &ClusterName) -> &Share {
+        self.share_with.get(peer).unwrap_or(&self.share)
     }
 
     /// Whether the engine, or Deckhouse for it, acts in the cluster from this checkout.

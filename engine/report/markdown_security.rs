@@ -20,6 +20,7 @@ pub(super) fn most_of(change: &SecurityChange) -> Option<(&'static str, usize)> 
         SecurityChange::NewCluster { .. }
         | SecurityChange::SecretByHand { .. }
         | SecurityChange::Links(_)
+        | SecurityChange::Share(_)
         | SecurityChange::Cut { .. }
         | SecurityChange::Spec { .. }
         | SecurityChange::Policy { .. }
@@ -73,6 +74,7 @@ fn security_sign(item: &SecurityItem) -> &'static str {
 fn is_ours(change: &SecurityChange) -> [bool; 2] {
     match change {
         SecurityChange::Links(_)
+        | SecurityChange::Share(_)
         | SecurityChange::NewCluster { .. }
         | SecurityChange::Spec { .. }
         | SecurityChange::Policy { .. } => [true, true],

@@ -13,8 +13,8 @@ use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::{Diagnostics, Location};
 use crate::types::key::KeyId;
 use crate::types::name::{
-    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, ObjectName,
-    Revision, TrustDomain,
+    ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NamespacePattern,
+    NetworkName, ObjectName, Revision, TrustDomain,
 };
 
 /// A spec file as it was read.
@@ -133,6 +133,10 @@ pub struct ClusterSpec {
     pub allow_api_hosts: Vec<At<HostPattern>>,
     /// `spec.allow.addresses`.
     pub allow_addresses: Vec<At<Cidr>>,
+    /// `spec.share`.
+    pub share: Option<At<ShareSpec>>,
+    /// `spec.shareWith`, by peer.
+    pub share_with: Option<At<SharesWith>>,
     /// `spec.key`.
     pub key: Option<At<KeySpec>>,
     /// `spec.evidence`.
@@ -172,6 +176,18 @@ pub struct PinSpec {
     /// `rootCA`.
     pub root_ca: Vec<At<Digest>>,
 }
+
+/// `spec.share` of a `Cluster`, or what it shares with one peer.
+#[derive(Debug, Clone, Default)]
+pub struct ShareSpec {
+    /// `namespaces`.
+    pub namespaces: Option<BTreeSet<NamespacePattern>>,
+    /// `except`.
+    pub except: Option<BTreeSet<NamespacePattern>>,
+}
+
+/// `spec.shareWith` of a `Cluster`.
+pub(crate) type SharesWith = Vec<(At<ClusterName>, ShareSpec)>;
 
 /// `spec.istio` of a `Cluster`.
 #[derive(Debug, Clone, Default)]

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::model::mesh::{EvidenceField, EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
 use crate::spec::declared::{
-    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, Spec,
+    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
+    ShareSpec, SharesWith, Spec,
 };
 use crate::spec::finding::SpecFinding;
 use crate::spec::read::{At, FieldReader, Fields};
 use crate::spec::tree::{Findings, Node};
 use crate::types::address::Gateway;
-use crate::types::name::{ClusterName, InvalidName};
+use crate::types::name::{ClusterName, InvalidName, NamespacePattern};
 
 /// API version of our documents.
 pub const API: &str = "isthmus.dev/v1alpha1";
@@ -53,6 +54,7 @@ pub(super) const CLUSTER: &[&str] = &[
     "flatNetwork",
     "api",
     "share",
+    "shareWith",
     "allow",
     "key",
     "evidence",
@@ -62,6 +64,7 @@ pub(super) const CLUSTER: &[&str] = &[
 ];
 pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
+pub(super) const SHARE: &[&str] = &["namespaces", "except"];
 pub(super) const ISTIO: &[&str] =
     &["namespace", "revisions", "config", "dnsCapture", "prepared", "standardMeshNetworks"];
 pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata", "pin", "evidence"];
@@ -238,7 +241,8 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         allow_api_hosts = reader.names(fields.get("apiHosts")).map_or_else(Vec::new, |all| all.value);
         allow_addresses = reader.names(fields.get("addresses")).map_or_else(Vec::new, |all| all.value);
     }
-    share(reader, fields.get("share"));
+    let stated =
+        fields.get("share").and_then(|node| Some(At { value: share(reader, node, "share")?, at: node.at.clone() }));
     let cluster = ClusterSpec {
         mesh: reader.name(fields.get("mesh")),
         reconciler: reconciler(reader, fields.get("reconciler")),
@@ -259,6 +263,8 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         api_ca,
         allow_api_hosts,
         allow_addresses,
+        share: stated,
+        share_with: share_with(reader, fields.get("shareWith")),
         key: key(reader, fields.get("key")),
         evidence: evidence(reader, fields.get("evidence")),
         settle: duration(reader, fields.get("settle")),
@@ -386,24 +392,35 @@ fn gateways(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At
     Some(At { value: gateways, at: items.at })
 }
 
-/// Only the default, since nothing enforces another share yet.
-fn share(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) {
-    let Some(fields) = node.and_then(|node| reader.fields(node, "share", &["namespaces", "except"])) else { return };
-    let texts = |reader: &mut FieldReader<'_>, key| {
-        let items = reader.list(fields.get(key))?;
-        let texts = items.value.iter().filter_map(|item| reader.text(Some(item)));
-        Some(At { value: texts.map(|text| text.value).collect::<Vec<_>>(), at: items.at.clone() })
-    };
-    if let Some(namespaces) = texts(reader, "namespaces")
-        && namespaces.value != ["*"]
-    {
-        reader.error(&namespaces.at, &SpecFinding::ShareSome);
+/// Which namespaces peers see.
+fn share(reader: &mut FieldReader<'_>, node: &Arc<Node>, what: &'static str) -> Option<ShareSpec> {
+    let fields = reader.fields(node, what, SHARE)?;
+    Some(ShareSpec {
+        namespaces: patterns(reader, fields.get("namespaces")),
+        except: patterns(reader, fields.get("except")),
+    })
+}
+
+fn patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<BTreeSet<NamespacePattern>> {
+    let patterns = reader.names(node)?;
+    let (written, most) = (patterns.value.len(), NamespacePattern::MOST);
+    if written > most {
+        reader.error(&patterns.at, &SpecFinding::TooManyPatterns { written, most });
+        return None;
     }
-    if let Some(except) = texts(reader, "except")
-        && !except.value.is_empty()
-    {
-        reader.error(&except.at, &SpecFinding::ShareExcept);
+    Some(patterns.value.into_iter().map(|pattern| pattern.value).collect())
+}
+
+/// The same for single peers.
+fn share_with(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<SharesWith>> {
+    let node = node?;
+    let fields = reader.open_fields(node, "shareWith")?;
+    let mut shares = Vec::new();
+    for (key, node) in fields.iter() {
+        let (peer, share) = (reader.key(&key), share(reader, node, "shareWith of a peer"));
+        shares.extend(peer.zip(share));
     }
+    Some(At { value: shares, at: node.at.clone() })
 }
 
 fn key(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>> {

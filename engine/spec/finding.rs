@@ -212,10 +212,13 @@ pub(super) enum SpecFinding<'a> {
         /// The path.
         path: &'a str,
     },
-    /// Only some namespaces are shared.
-    ShareSome,
-    /// Some namespaces are not shared.
-    ShareExcept,
+    /// More patterns of namespaces than are read.
+    TooManyPatterns {
+        /// How many there are.
+        written: usize,
+        /// How many are.
+        most: usize,
+    },
     /// A key in `sops`.
     KeyInSops,
     /// No name of a variable.
@@ -264,6 +267,7 @@ impl SpecFinding<'_> {
             | Self::NotChoice { .. }
             | Self::NotList { .. }
             | Self::PairSize { .. }
+            | Self::TooManyPatterns { .. }
             | Self::Duration { .. }
             | Self::Image { .. }
             | Self::CaTwice
@@ -277,7 +281,7 @@ impl SpecFinding<'_> {
             Self::FieldMissing { .. } => Code::FieldMissing,
             Self::PrivateKey => Code::SecretInFile,
             Self::UnknownKind { .. } | Self::UnknownVersion { .. } => Code::UnknownKind,
-            Self::Agent | Self::ShareSome | Self::ShareExcept | Self::KeyInSops => Code::NotAvailable,
+            Self::Agent | Self::KeyInSops => Code::NotAvailable,
         }
     }
 
@@ -341,8 +345,7 @@ impl SpecFinding<'_> {
             Self::CaTwice => "expected one of `file` and `inline` in ca, found both".to_owned(),
             Self::CaNowhere => "expected one of `file` and `inline` in ca, found neither".to_owned(),
             Self::Path { path } => format!("expected a path below the checkout, found `{}`", short(path)),
-            Self::ShareSome => "sharing only some namespaces is not available in this version".to_owned(),
-            Self::ShareExcept => "excepting namespaces is not available in this version".to_owned(),
+            Self::TooManyPatterns { written, most } => format!("expected at most {most} patterns, found {written}"),
             Self::KeyInSops => "a key in `sops` is not available in this version".to_owned(),
             Self::Variable { text } => format!("expected the name of an environment variable, found `{}`", short(text)),
             Self::KeySources => "expected exactly one source of the key: `file`, `env` or `cluster: {}`".to_owned(),
@@ -390,7 +393,7 @@ impl SpecFinding<'_> {
             Self::Image { .. } => "for example `ghcr.io/isthmus-mesh/engine:0.1.0`",
             Self::CaTwice | Self::CaNowhere => "write `{file: east-ca.pem}` or `inline: |` and the PEM",
             Self::Path { .. } => "write it relative to the checkout, without `.` and `..`",
-            Self::ShareSome | Self::ShareExcept => "write `{namespaces: [\"*\"], except: []}`, or leave it out",
+            Self::TooManyPatterns { .. } => "let a pattern with `*` stand for several namespaces",
             Self::KeyInSops => "write `file`, `env` or `cluster: {}`",
             Self::InsecureSkipVerify => "state the endpoint's CA in `metadata.ca`",
             Self::TooManyFindings { .. }

@@ -17,7 +17,7 @@ mod tree;
 
 pub use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
-    SourceFile, Spec,
+    ShareSpec, SourceFile, Spec,
 };
 pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
 pub(crate) use crate::spec::policy::parse_policy;

@@ -55,6 +55,12 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// All keys with their places, and their values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (At<&'n str>, &'n Arc<Node>)> + use<'n> {
+        let at = |entry: &'n MapEntry| At { value: entry.key.as_str(), at: entry.key_at.clone() };
+        self.entries.iter().map(move |entry| (at(entry), &entry.value))
+    }
+
     /// Where the key of a field stands.
     pub(super) fn key_at(&self, key: &str) -> Option<&'n Location> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.key_at)
@@ -153,6 +159,20 @@ impl FieldReader<'_> {
                 let near = [text.trim().to_owned(), text.trim().to_lowercase()];
                 let near = near.into_iter().find(|near| *near != text && near.parse::<T>().is_ok());
                 self.error(&at, &SpecFinding::Invalid { error: &error, near: near.as_deref() });
+                None
+            }
+        }
+    }
+
+    /// A key of a grammar.
+    pub(super) fn key<T>(&mut self, key: &At<&str>) -> Option<At<T>>
+    where
+        T: FromStr<Err = InvalidName>,
+    {
+        match key.value.parse() {
+            Ok(value) => Some(At { value, at: key.at.clone() }),
+            Err(error) => {
+                self.error(&key.at, &SpecFinding::Invalid { error: &error, near: None });
                 None
             }
         }

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use crate::spec::document::{
     API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES, FIRST_CONTACTS,
-    ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, STATES,
+    ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES,
 };
 use crate::spec::policy::{CLUSTERS, IMAGES, POLICY, POLICY_DOCUMENT, ROOT_CHANGES};
+use crate::types::name::NamespacePattern;
 use crate::types::token::Scope;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+const NAMESPACE_PATTERN: &str = r"^(?!.*\*\*)[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$";
 const LABEL_VALUE: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
 const DNS_NAME: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
 const UUID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
@@ -208,10 +210,6 @@ fn cluster() -> Value {
         "address": plain("IP address or DNS name"),
         "port": { "type": "integer", "minimum": 1, "maximum": 65535, "default": 15443, "description": "port for traffic of peers, mTLS with SNI routing" },
     });
-    let share = json!({
-        "namespaces": { "const": ["*"], "description": "others are not available in this version" },
-        "except": { "const": [], "description": "others are not available in this version" },
-    });
     let allow = json!({
         "apiHosts": many(plain("a host, or `*.` and a domain"), "hosts its api-proxy may have"),
         "addresses": many(plain("an address, or a range in CIDR notation"), "ranges its gateways and endpoint must lie in"),
@@ -241,7 +239,13 @@ fn cluster() -> Value {
             "gateways": many(object(&["address", "port"], &["address"], gateway), "override of the published gateways"),
             "flatNetwork": flag(false, "pods reach each other without a gateway"),
             "api": described(object(&["host", "ca"], &[], json!({ "host": plain("override of the published api host"), "ca": ca("override of the published CA") })), "how peers reach the api-proxy"),
-            "share": described(object(&["namespaces", "except"], &[], share), "which namespaces peers see"),
+            "share": share("which namespaces its peers see; the control plane's kube-system only where it is not in except"),
+            "shareWith": {
+                "description": "the same for single peers, by name; what is left out is as in share",
+                "type": "object",
+                "propertyNames": text(LABEL, "name of a peer"),
+                "additionalProperties": share("what this peer sees"),
+            },
             "allow": described(object(&["apiHosts", "addresses"], &[], allow), "addresses that the cluster may publish; any other is a trust change"),
             "evidence": evidence(),
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over; default: that of the Mesh"),
@@ -272,6 +276,24 @@ fn ca(description: &str) -> Value {
         "maxProperties": 1,
         "properties": { "file": text(PATH, "path below the checkout"), "inline": plain("PEM") },
     })
+}
+
+fn share(description: &str) -> Value {
+    let patterns = |default: &str, description: &str| {
+        json!({
+            "type": "array", "maxItems": NamespacePattern::MOST, "default": [default], "description": description,
+            "items": text(NAMESPACE_PATTERN, "a namespace, or a pattern in which * stands for any characters"),
+        })
+    };
+    let properties = json!({
+        "namespaces": patterns("*", "namespaces that are shared"),
+        "except": patterns("kube-system", "namespaces that are not, whatever else says so"),
+    });
+    let mut share = object(SHARE, &[], properties);
+    if let Some(fields) = share.as_object_mut() {
+        fields.insert("description".to_owned(), description.into());
+    }
+    share
 }
 
 fn pin() -> Value {

@@ -193,6 +193,10 @@ codes! {
     LinksReopen = "links-reopen",
     /// A stated address is not one that its cluster publishes.
     LinksCut = "links-cut",
+    /// Peers come to see namespaces.
+    ShareOpens = "share-opens",
+    /// Peers see namespaces no more.
+    ShareCloses = "share-closes",
     /// A field of a spec is edited.
     SpecEdited = "spec-edited",
     /// A field of an override is edited.
@@ -450,7 +454,7 @@ mod tests {
             not-synced settling other-direction-still-there too-many-deletions \
             lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours kustomization-not-ours folder-of-unknown-cluster \
             file-not-rendered lock-edited new-cluster secret-by-hand links-open links-close links-reopen links-cut \
-            spec-edited override-edited policy-edited document-edited \
+            share-opens share-closes spec-edited override-edited policy-edited document-edited \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \
             cluster-id-changed gateway-not-allowed metadata-source-changed contradicts-pin claimed-by-another \

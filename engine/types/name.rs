@@ -1,6 +1,7 @@
 //! Names: one type for each kind of name, built only through [`FromStr`], so that two kinds cannot be mixed up
 //! and no text of a peer gets further than its grammar.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -137,12 +138,86 @@ name_type! {
     Namespace, "namespace", is_label, "at most 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit"
 }
 name_type! {
+    /// A Kubernetes namespace, or a pattern of namespaces: `*` stands for any characters, also for none.
+    NamespacePattern, "namespace pattern", is_namespace_pattern, "at most 63 of a-z, 0-9, `-` and `*`, no `**`, beginning and ending with a letter, a digit or `*`"
+}
+name_type! {
     /// A revision of Istio's control plane, as in the label `istio.io/rev`.
     Revision, "revision", is_label, "at most 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit"
 }
 name_type! {
     /// The name of a Kubernetes object: a DNS-1123 subdomain, at most 253 characters.
     ObjectName, "object name", is_dns_name, "at most 253 of a-z, 0-9, `-` and `.`, beginning and ending with a letter or digit"
+}
+
+impl NamespacePattern {
+    /// Most patterns of one list.
+    pub const MOST: usize = 64;
+
+    /// Whether a namespace of this name is meant. Takes at most the product of the two lengths.
+    pub fn matches(&self, namespace: &str) -> bool {
+        is_like(self.as_str().as_bytes(), namespace.as_bytes())
+    }
+
+    /// Whether each namespace that the other means is meant. `false` may be said of some that would be, never the other way.
+    pub fn covers(&self, other: &Self) -> bool {
+        // a `*` of the other is taken by a `*` alone
+        self.matches(other.as_str())
+    }
+
+    /// Whether a namespace may be meant by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (one, other) = (self.as_str().as_bytes(), other.as_str().as_bytes());
+        let (mut places, mut seen) = (vec![(0, 0)], BTreeSet::new());
+        while let Some((at, beside)) = places.pop() {
+            if !seen.insert((at, beside)) {
+                continue;
+            }
+            match (one.get(at), other.get(beside)) {
+                (None, None) => return true,
+                (Some(b'*'), found) => {
+                    places.push((at + 1, beside));
+                    places.extend(found.map(|_| (at, beside + 1)));
+                }
+                (found, Some(b'*')) => {
+                    places.push((at, beside + 1));
+                    places.extend(found.map(|_| (at + 1, beside)));
+                }
+                (Some(byte), Some(wanted)) if byte == wanted => places.push((at + 1, beside + 1)),
+                (Some(_), _) | (None, Some(_)) => {}
+            }
+        }
+        false
+    }
+
+    /// Whether it means one namespace alone.
+    pub fn is_plain(&self) -> bool {
+        !self.as_str().contains('*')
+    }
+}
+
+/// Whether a text is as a pattern says. Of each `*` only the last can be short, so going back to it is enough.
+fn is_like(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut from) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(byte) = text.get(from) {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at + 1, from));
+                at += 1;
+            }
+            Some(wanted) if wanted == byte => {
+                at += 1;
+                from += 1;
+            }
+            _ => {
+                let Some((after, taken)) = star else { return false };
+                star = Some((after, taken + 1));
+                (at, from) = (after, taken + 1);
+            }
+        }
+    }
+    pattern.iter().skip(at).all(|byte| *byte == b'*')
 }
 
 impl ClusterName {
@@ -344,6 +419,14 @@ fn is_istio_label(text: &str) -> bool {
     text.len() <= 63
         && ends_are(text, |byte| byte.is_ascii_alphanumeric())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn is_namespace_pattern(text: &str) -> bool {
+    let allowed = |byte: u8| is_lower_alphanumeric(byte) || byte == b'*';
+    text.len() <= 63
+        && !text.contains("**")
+        && ends_are(text, allowed)
+        && text.bytes().all(|byte| allowed(byte) || byte == b'-')
 }
 
 fn is_label_value(text: &str) -> bool {

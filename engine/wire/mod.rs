@@ -7,5 +7,6 @@ pub mod metadata;
 pub mod names;
 pub mod peers;
 pub mod routes;
+pub mod share;
 pub mod shared;
 pub mod spiffe;

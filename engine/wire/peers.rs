@@ -15,6 +15,7 @@ use crate::types::name::{ClusterName, ClusterUuid, Namespace, NetworkName, Revis
 use crate::types::time::optional_seconds;
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
+use crate::wire::share::Share;
 
 /// Name of the ConfigMap.
 pub const PEERS: &str = "isthmus-peers";
@@ -69,9 +70,12 @@ pub struct PeerEntry {
     pub cluster_uuid: ClusterUuid,
     /// Its keys. The first is its own, `authnKeyPub`: a token without `kid` is checked against that one.
     pub keys: Vec<AuthnKey>,
-    /// Namespaces it may see; `*` means all.
+    /// Names of namespaces it may see; `*` means all. What an api-proxy goes by that does not know [`share`](Self::share).
     #[serde(default)]
     pub namespaces: Vec<String>,
+    /// Which namespaces it sees; `None` where an engine wrote the file that knows names alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
     /// Namespace of its istiod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub istio_namespace: Option<Namespace>,
@@ -81,6 +85,13 @@ pub struct PeerEntry {
     /// Longest lifetime of its `api` tokens, in whole seconds, where it is not the usual one: Deckhouse signs for 366 days.
     #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub max_token_lifetime: Option<Duration>,
+}
+
+impl PeerEntry {
+    /// Which namespaces the peer sees.
+    pub fn sees(&self) -> Share {
+        self.share.clone().unwrap_or_else(|| Share::of_names(self.namespaces.iter().map(String::as_str)))
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
@@ -202,5 +213,24 @@ mod tests {
         assert!(matches!(PeersFile::parse(text(2, &[UUID]).as_bytes()), Err(PeersError::Version(2))));
         assert!(matches!(PeersFile::parse(b"{\"version\":1,\"version\":1}"), Err(PeersError::Json(_))));
         assert!(matches!(PeersFile::parse(text(1, &["x"]).as_bytes()), Err(PeersError::Field(_))));
+    }
+
+    #[test]
+    fn a_share_that_is_not_understood_is_no_wider_one() {
+        let sees = |field: &str| {
+            let text = text(1, &[UUID]).replace("\"namespaces\":[\"*\"]", &format!("\"namespaces\":[\"*\"]{field}"));
+            PeersFile::parse(text.as_bytes()).map(|file| file.peers[0].sees())
+        };
+        assert_eq!(sees("").unwrap(), Share::everything());
+        let usual = sees(r#","share":{"namespaces":["*"],"except":["kube-system"]}"#).unwrap();
+        assert_eq!(usual, Share::usual());
+        for field in [
+            r#","share":{"namespaces":["a?"]}"#,
+            r#","share":{"except":[]}"#,
+            r#","share":{"namespaces":["*"],"labels":{"a":"b"}}"#,
+            r#","share":[]"#,
+        ] {
+            assert!(matches!(sees(field), Err(PeersError::Field(_))), "{field}");
+        }
     }
 }

@@ -12,31 +12,34 @@ pub struct Shared {
     pub resource: &'static str,
     /// Its objects are in namespaces.
     pub namespaced: bool,
-    /// The kind of its objects, where istiod can do with an empty list of them when a peer refuses it.
-    pub may_be_empty: Option<&'static str>,
+    /// The kind of its objects.
+    pub kind: &'static str,
+    /// istiod can do with an empty list of them when a peer refuses it.
+    pub may_be_empty: bool,
 }
 
 const fn shared(
     group: &'static str,
     resource: &'static str,
     namespaced: bool,
-    may_be_empty: Option<&'static str>,
+    kind: &'static str,
+    may_be_empty: bool,
 ) -> Shared {
-    Shared { group, resource, namespaced, may_be_empty }
+    Shared { group, resource, namespaced, kind, may_be_empty }
 }
 
 /// All of them, those of one group together.
 pub const SHARED: [Shared; 10] = [
-    shared("", "namespaces", false, None),
-    shared("", "nodes", false, None),
-    shared("", "pods", true, None),
-    shared("", "services", true, None),
-    shared("apiextensions.k8s.io", "customresourcedefinitions", false, None),
-    shared("discovery.k8s.io", "endpointslices", true, None),
-    shared("gateway.networking.k8s.io", "gateways", true, Some("Gateway")),
-    shared("multicluster.x-k8s.io", "serviceexports", true, Some("ServiceExport")),
-    shared("multicluster.x-k8s.io", "serviceimports", true, Some("ServiceImport")),
-    shared("networking.istio.io", "workloadentries", true, Some("WorkloadEntry")),
+    shared("", "namespaces", false, "Namespace", false),
+    shared("", "nodes", false, "Node", false),
+    shared("", "pods", true, "Pod", false),
+    shared("", "services", true, "Service", false),
+    shared("apiextensions.k8s.io", "customresourcedefinitions", false, "CustomResourceDefinition", false),
+    shared("discovery.k8s.io", "endpointslices", true, "EndpointSlice", false),
+    shared("gateway.networking.k8s.io", "gateways", true, "Gateway", true),
+    shared("multicluster.x-k8s.io", "serviceexports", true, "ServiceExport", true),
+    shared("multicluster.x-k8s.io", "serviceimports", true, "ServiceImport", true),
+    shared("networking.istio.io", "workloadentries", true, "WorkloadEntry", true),
 ];
 
 impl Shared {

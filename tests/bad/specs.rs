@@ -243,6 +243,21 @@ fn credentials() {
 }
 
 #[test]
+fn shares() {
+    let many = vec!["a"; 65].join(", ");
+    insta::assert_snapshot!(outcome(&checkout(
+        "",
+        "  share: {namespaces: [Front, \"a**\", \"-a\"], except: front, only: [a]}\n  shareWith: {wset: {}, east: {except: []}, West: {}, west: [a]}\n",
+        &format!("  reconciler: external\n  share: {{except: [{many}]}}\n  shareWith: {{east: {{namespaces: []}}}}\n"),
+    )));
+    insta::assert_snapshot!(outcome(&checkout(
+        "",
+        "  shareWith: {wset: {}, east: {except: []}, nobody-near: {}}\n",
+        "  reconciler: external\n  share: {except: []}\n  shareWith: {east: {namespaces: []}}\n",
+    )));
+}
+
+#[test]
 fn engine_keys_and_the_engine() {
     let public = include_str!("../../fixtures/real/east/authn-pub.pem").trim_end().replace('\n', "\n        ");
     let keys = format!(

@@ -42,6 +42,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Code::PolicyEdited,
             Code::DocumentEdited,
             Code::LinksReopen,
+            Code::ShareOpens,
+            Code::ShareCloses,
         ],
         run: |_| {
             let checkout = with_components();
@@ -54,6 +56,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let template = template.replacen("replicas: {{ replicas|tojson }}", "replicas: 5", 1);
             checkout.write("templates/relay/deployment.yaml", template.as_bytes());
             checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {clusterID: occident, ");
+            checkout.edit(
+                "specs/mesh.yaml",
+                "name: west}\nspec: {",
+                "name: west}\nspec: {share: {namespaces: [shop]}, ",
+            );
+            checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {share: {except: []}, ");
             checkout.edit("metadata/west/private/multicluster.json", "15443", "15444");
             let edits = json();
             checkout.edit("lock/links/east.yaml", "serial: 1", "serial: 9");

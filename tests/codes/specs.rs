@@ -172,7 +172,7 @@ fn each_file_by_itself() -> Ran {
         ("variable", Code::InvalidValue, cluster("{key: {env: \"1=2\"}}")),
         ("sources", Code::InvalidValue, cluster("{key: {env: A, file: b}}")),
         ("agent", Code::NotAvailable, cluster("{reconciler: agent}")),
-        ("share", Code::NotAvailable, cluster("{share: {namespaces: [front]}}")),
+        ("share", Code::InvalidValue, cluster("{share: {namespaces: [\"front**\"]}}")),
         ("sops", Code::NotAvailable, cluster("{key: {sops: a}}")),
         ("direct", Code::DirectCredentials, spec("{credentials: {mode: direct}}")),
         ("secret", Code::SecretInFile, cluster(&format!("{{pin: {{authnKey: \"{key}\"}}}}"))),

@@ -59,6 +59,7 @@ fn peer(name: &str, id: &str, keys: Vec<AuthnKey>) -> PeerEntry {
         cluster_uuid: uuid(id),
         keys,
         namespaces: vec!["*".to_owned()],
+        share: None,
         istio_namespace: None,
         revisions: vec![],
         max_token_lifetime: None,

@@ -33,7 +33,7 @@ async fn a_request_goes_on_as_the_peers_user_and_with_nothing_else() {
         let names: Vec<&str> = response.headers().keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "audit-id", "date"]);
         let asked = world.apiserver.asked().pop().unwrap();
-        assert_eq!((&asked.method, asked.path.as_str()), (&method, "/api/v1/pods?limit=5"));
+        assert_eq!((&asked.method, asked.path.as_str()), (&method, "/api/v1/pods"));
         let mut sent: Vec<_> =
             asked.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         sent.sort_unstable();

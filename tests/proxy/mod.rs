@@ -3,6 +3,7 @@
 mod admission;
 mod process;
 mod projected;
+mod share;
 mod streams;
 
 use std::io::Write;
@@ -197,26 +198,36 @@ async fn unknowing(
     let folder = tempfile::tempdir().unwrap();
     let token_file = folder.path().join("token");
     std::fs::write(&token_file, "of-the-role-0").unwrap();
+    let (sink, ca) = (Sink::default(), Ca::new("proxy"));
+    let (running, Role { health, metrics, .. }, stop) = serve(&apiserver, &token_file, limits, &sink, &ca).await;
+    World { apiserver, ca, running, health, metrics, sink, token_file, said, _folder: folder, _stop: stop }
+}
+
+/// Begins a proxy.
+async fn serve(
+    apiserver: &Apiserver,
+    token_file: &std::path::Path,
+    limits: RoleLimits,
+    sink: &Sink,
+    ca: &Ca,
+) -> (Running, Role, Stop) {
     let (stop, stopping) = Stop::new();
     let role = Role {
         namespace: NAMESPACE.parse().unwrap(),
         limits: limits.clone(),
-        access: apiserver.access(&token_file),
+        access: apiserver.access(token_file),
         metrics: Metrics::new(),
         health: Health::default(),
         stopping,
         tls: None,
     };
-    let sink = Sink::default();
     let clock = || jiff::Timestamp::from_second(NOW.as_seconds()).unwrap();
     let proxy = Proxy::new(&role, AuditLog::to(sink.clone()), None, Arc::new(clock)).unwrap();
-    let ca = Ca::new("proxy");
     let Serving { chain, key } = ca.serving(&["127.0.0.1"]);
     let certificates = Certificates::from_pem(&chain, &key).unwrap();
     let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let running = bound.serve(&certificates, limits.server(true), Arc::new(proxy));
-    let Role { health, metrics, .. } = role;
-    World { apiserver, ca, running, health, metrics, sink, token_file, said, _folder: folder, _stop: stop }
+    (running, role, stop)
 }
 
 async fn world_with(
@@ -234,10 +245,15 @@ async fn world() -> World {
     world_with(limits(), |_| None).await
 }
 
+/// What the relay writes.
+fn identity(apiserver: &Apiserver) {
+    let identity = json!({"version": 1, "clusterUUID": OWN, "trustDomain": "cluster.local"}).to_string();
+    apiserver.config_map(NAMESPACE, "isthmus-identity", Some(("identity.json", &identity)));
+}
+
 impl World {
     fn identity(&self) {
-        let identity = json!({"version": 1, "clusterUUID": OWN, "trustDomain": "cluster.local"}).to_string();
-        self.apiserver.config_map(NAMESPACE, "isthmus-identity", Some(("identity.json", &identity)));
+        identity(&self.apiserver);
     }
 
     fn peers(&self, file: &str) {
@@ -270,33 +286,43 @@ struct Client(SendRequest<Body>);
 
 impl Client {
     async fn new(address: SocketAddr, ca: &Ca) -> Self {
+        Self::connect(address, ca).await.expect("a connection")
+    }
+
+    /// The same where nobody may listen.
+    async fn connect(address: SocketAddr, ca: &Ca) -> Option<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.ok()?;
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(32 * 1024 * 1024)
             .handshake(TokioIo::new(stream))
             .await
-            .unwrap();
+            .ok()?;
         tokio::spawn(connection);
-        Self(sender)
+        Some(Self(sender))
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+        self.try_send(method, path, headers).await.expect("an answer")
+    }
+
+    /// The same where the server may go away.
+    async fn try_send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Option<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(format!("https://127.0.0.1{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let sent = self.0.clone().send_request(request.body(whole("")).unwrap());
-        timeout(Duration::from_secs(20), sent).await.expect("an answer in time").unwrap()
+        timeout(Duration::from_secs(20), sent).await.expect("an answer in time").ok()
     }
 
     async fn whole(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
@@ -305,7 +331,7 @@ impl Client {
     }
 
     async fn watch(&self, authorization: &str) -> Response<Incoming> {
-        let path = "/api/v1/pods?watch=true&resourceVersion=1&allowWatchBookmarks=true";
+        let path = "/api/v1/pods?watch=true&resourceVersion=0&allowWatchBookmarks=true";
         self.send(Method::GET, path, &[("authorization", authorization)]).await
     }
 }
@@ -320,6 +346,29 @@ async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
             other => return Some(other),
         }
     }
+}
+
+/// The same without the marks behind versions, of which it gives one.
+fn unmarked(mut value: Value) -> (Value, String) {
+    fn walk(value: &mut Value, mark: &mut String) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value {
+                        Value::String(text) if key == "resourceVersion" && text.len() > 20 => {
+                            *mark = text.split_off(text.len() - 20);
+                        }
+                        value => walk(value, mark),
+                    }
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(|one| walk(one, mark)),
+            _ => {}
+        }
+    }
+    let mut mark = String::new();
+    walk(&mut value, &mut mark);
+    (value, mark)
 }
 
 const EVENT: &[u8] = b"{\"type\":\"ADDED\",\"object\":{}}\n";

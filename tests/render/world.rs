@@ -15,6 +15,7 @@ use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::{ClusterName, Digest};
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::Scope;
+use isthmus::wire::share::Share;
 
 #[derive(Debug, Clone)]
 pub(crate) struct World {
@@ -83,6 +84,8 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         flat_network: false,
         api: Api::default(),
         allow: Allow::default(),
+        share: Share::usual(),
+        share_with: BTreeMap::new(),
         key: KeySource::Cluster,
         evidence: EvidenceRule::Required,
         settle: std::time::Duration::ZERO,

@@ -1,6 +1,6 @@
 //! One cluster: its defaults, its files, and what concerns it alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -9,11 +9,12 @@ use crate::model::mesh::{
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
-use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec};
+use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec, ShareSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
 use crate::types::certificate::{CertificateError, DerFault, MAX_BUNDLE, PemFault};
-use crate::types::diagnostic::Location;
-use crate::types::name::{ClusterDomain, Namespace, Revision};
+use crate::types::diagnostic::{Location, did_you_mean};
+use crate::types::name::{ClusterDomain, ClusterName, Namespace, Revision};
+use crate::wire::share::Share;
 
 /// Replicas of exporter, api-proxy and relay when the spec states none.
 const DEFAULT_REPLICAS: u16 = 2;
@@ -28,6 +29,7 @@ impl<'a> Compiler<'a> {
         let key = self.key(spec, reconciler);
         let istio = self.istio(&spec.istio, reconciler);
         self.addresses(spec);
+        let (share, share_with) = self.shares(spec, reconciler);
         if let Some(id) = spec.cluster_id.as_ref().filter(|id| id.value.is_istio_default()) {
             let untouched = CompileFinding::DefaultClusterId { id: &id.value, cluster: &spec.name.value };
             self.error(&id.at, &untouched);
@@ -64,6 +66,8 @@ impl<'a> Compiler<'a> {
                 api_hosts: spec.allow_api_hosts.iter().map(|pattern| pattern.value.clone()).collect(),
                 addresses: spec.allow_addresses.iter().map(|range| range.value).collect(),
             },
+            share,
+            share_with,
             key,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, reconciler == Reconciler::Deckhouse),
             settle: spec.settle.as_ref().map_or(times.settle, |settle| settle.value),
@@ -103,6 +107,8 @@ impl<'a> Compiler<'a> {
             flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),
             api: Api::default(),
             allow: Allow::default(),
+            share: Share::usual(),
+            share_with: BTreeMap::new(),
             key: KeySource::Cluster,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, spec.of_deckhouse),
             settle: times.settle,
@@ -110,6 +116,40 @@ impl<'a> Compiler<'a> {
             distrust: BTreeSet::new(),
         };
         Some(ClusterDraft { cluster, endpoint_at: endpoint.at.clone(), spec: None })
+    }
+
+    /// What peers see of a cluster, and what single ones do. Where no api-proxy of ours runs, nothing would hold it.
+    fn shares(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> (Share, BTreeMap<ClusterName, Share>) {
+        let stated = [
+            ("share", spec.share.as_ref().map(|stated| &stated.at)),
+            ("shareWith", spec.share_with.as_ref().map(|stated| &stated.at)),
+        ];
+        for (field, at) in stated {
+            if let Some(at) = at.filter(|_| reconciler != Reconciler::Rendered) {
+                self.error(at, &CompileFinding::ShareOfAnother { field, cluster: &spec.name.value });
+            }
+        }
+        let usual = Share::usual();
+        let of = |stated: &ShareSpec, otherwise: &Share| Share {
+            namespaces: stated.namespaces.as_ref().unwrap_or(&otherwise.namespaces).clone(),
+            except: stated.except.as_ref().unwrap_or(&otherwise.except).clone(),
+        };
+        let share = spec.share.as_ref().map_or_else(|| usual.clone(), |stated| of(&stated.value, &usual));
+        let single = spec.share_with.iter().flat_map(|stated| &stated.value);
+        let documents = self.spec;
+        let mut share_with = BTreeMap::new();
+        for (peer, stated) in single {
+            let names = documents.clusters.iter().map(|cluster| &cluster.name.value);
+            let mut names = names.chain(documents.peers.iter().map(|peer| &peer.name.value));
+            if peer.value == spec.name.value {
+                self.error(&peer.at, &CompileFinding::ShareWithItself { cluster: &peer.value });
+            } else if !documents.partial && !names.clone().any(|name| *name == peer.value) {
+                let near = did_you_mean(peer.value.as_str(), names.by_ref().map(ClusterName::as_str));
+                self.error(&peer.at, &CompileFinding::ShareWithUnknown { name: &peer.value, near });
+            }
+            share_with.insert(peer.value.clone(), of(stated, &share));
+        }
+        (share, share_with)
     }
 
     /// What the spec says; without a word, files and what Deckhouse publishes show nothing.

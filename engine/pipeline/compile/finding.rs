@@ -90,6 +90,25 @@ pub(super) enum CompileFinding<'a> {
         /// The cluster.
         cluster: &'a ClusterName,
     },
+    /// A share of a cluster whose api-proxy is not ours.
+    ShareOfAnother {
+        /// The field.
+        field: &'static str,
+        /// The cluster.
+        cluster: &'a ClusterName,
+    },
+    /// A share with the cluster itself.
+    ShareWithItself {
+        /// The cluster.
+        cluster: &'a ClusterName,
+    },
+    /// A share with a name that no cluster has.
+    ShareWithUnknown {
+        /// The name.
+        name: &'a ClusterName,
+        /// One that is declared and may be meant.
+        near: Option<&'a str>,
+    },
     /// An empty list of revisions.
     NoRevisions,
     /// A revision that stands twice.
@@ -298,6 +317,8 @@ impl CompileFinding<'_> {
             | Self::EngineKey { .. } => Code::InvalidValue,
             Self::NothingDeployed { .. }
             | Self::KeyOfAnother { .. }
+            | Self::ShareOfAnother { .. }
+            | Self::ShareWithItself { .. }
             | Self::NoGateway { .. }
             | Self::ApiHost { .. }
             | Self::Address { .. }
@@ -321,7 +342,7 @@ impl CompileFinding<'_> {
             | Self::FlatBesideOwn { .. } => Code::NotUnique,
             Self::RequiredEngine { .. } => Code::OtherEngineRequired,
             Self::ForeignRoots => Code::ForeignRootsNotAccepted,
-            Self::PairUnknown { .. } => Code::UnknownCluster,
+            Self::PairUnknown { .. } | Self::ShareWithUnknown { .. } => Code::UnknownCluster,
         }
     }
 
@@ -338,6 +359,13 @@ impl CompileFinding<'_> {
             }
             Self::KeyOfAnother { cluster } => {
                 format!("`key` is set, and the key of `{cluster}` belongs to another checkout")
+            }
+            Self::ShareOfAnother { field, cluster } => {
+                format!("`{field}` is set, and the api-proxy of `{cluster}` is not ours: nothing would hold it")
+            }
+            Self::ShareWithItself { cluster } => format!("`{cluster}` shares with itself"),
+            Self::ShareWithUnknown { name, .. } => {
+                format!("`shareWith` names `{name}`, and no cluster has that name")
             }
             Self::NoRevisions => "`revisions` is empty".to_owned(),
             Self::RevisionTwice { revision } => format!("revision `{revision}` is listed twice"),
@@ -413,14 +441,18 @@ impl CompileFinding<'_> {
             }
             Self::ComponentField { example, .. } => return Some(format!("write for example {example}")),
             Self::MeshNotSaid { mesh, .. } => return Some(format!("write `mesh: {mesh}` into its spec")),
-            Self::UnknownMesh { near, .. } | Self::PairUnknown { near: Some(near), .. } => {
+            Self::UnknownMesh { near, .. }
+            | Self::PairUnknown { near: Some(near), .. }
+            | Self::ShareWithUnknown { near: Some(near), .. } => {
                 return Some(format!("did you mean `{near}`?"));
             }
             Self::RequiredEngine { required, .. } => {
                 return Some(format!("use an engine {required}, or change requiredEngine"));
             }
             Self::NothingDeployed { .. } => "take it out, or let the reconciler be `rendered`",
-            Self::KeyOfAnother { .. } => "take it out",
+            Self::KeyOfAnother { .. } | Self::ShareWithItself { .. } => "take it out",
+            Self::ShareOfAnother { .. } => "take it out, and limit there what peers may read",
+            Self::ShareWithUnknown { near: None, .. } => "write a Cluster document of that name, or take it out",
             Self::NoRevisions => "leave it out for `default`, or name the revisions",
             Self::RevisionTwice { .. } => "take one out",
             Self::NoGateway { .. } => "state its gateways, leave them out, or say `flatNetwork: true`",

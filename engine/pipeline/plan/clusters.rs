@@ -144,8 +144,8 @@ pub(crate) fn plan(
         decided,
         &plan,
         (given, only, &names.iter().copied().collect()),
-        world.base.as_ref(),
-    ));
+        (world.tree, world.base.as_ref()),
+    )?);
     plan.sort_security();
     plan.notes.extend(domain_notes(&program.mesh, &program.lock, kept.as_ref().unwrap_or(lock)));
     plan.notes.extend(notes(&program.mesh, &plan.moves));

@@ -40,7 +40,7 @@ pub use self::sizes::MAX_CONFIG_MAP;
 use self::check::internal;
 use self::fragments::Fragment;
 use self::kustomization::kustomization;
-use self::reader::{Link, Peer, Reader};
+use self::reader::{Link, Peer, PeerEntries, Reader};
 use self::sizes::check_sizes;
 use crate::model::known::KnownCluster;
 use crate::model::layout::rendered_folder;
@@ -71,6 +71,7 @@ pub struct RenderContext<'a> {
     given: &'a Given,
     engine_keys: Vec<EngineKey>,
     peers: BTreeMap<&'a ClusterName, Peer<'a>>,
+    peer_entries: PeerEntries,
     components: components::Cache,
     entries: mesh_config::Entries,
     kubeconfigs: secret_text::Kubeconfigs,
@@ -98,7 +99,6 @@ impl<'a> RenderContext<'a> {
             let proxy = known.endpoint();
             let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
             let peer = Peer {
-                entry: Fragment::new(peers::entry(name, &known).map_err(internal)?),
                 route: route.transpose().map_err(internal)?.map(Fragment::new),
                 trust_domain: known.trust_domain(),
                 plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
@@ -115,6 +115,7 @@ impl<'a> RenderContext<'a> {
             given,
             engine_keys,
             peers,
+            peer_entries: PeerEntries::default(),
             components: components::Cache::default(),
             entries: mesh_config::Entries::default(),
             kubeconfigs: secret_text::Kubeconfigs::default(),
@@ -175,7 +176,15 @@ impl<'a> RenderContext<'a> {
         }
         let known = self.peers.get(&cluster.name).map(|own| own.known);
         let serial = self.lock.serials.get(&cluster.name).copied();
-        Reader { mesh: self.mesh, cluster, known, engine_keys: &self.engine_keys, links, serial }
+        Reader {
+            mesh: self.mesh,
+            cluster,
+            known,
+            engine_keys: &self.engine_keys,
+            entries: &self.peer_entries,
+            links,
+            serial,
+        }
     }
 
     fn rendered(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {

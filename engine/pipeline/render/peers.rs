@@ -10,7 +10,7 @@ use crate::model::mesh::Reconciler;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reader::{Link, Reader};
 use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
@@ -22,6 +22,7 @@ use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
 use crate::wire::peers::{JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
+use crate::wire::share::Share;
 use crate::wire::shared::{SHARED, Shared};
 
 /// Role of the api-proxy: the users that it may become.
@@ -43,7 +44,7 @@ pub(super) fn engine_keys(reader: &Reader<'_>) -> Vec<AuthnKey> {
 
 /// A peer's entry of `peers.json`. Its own key opens everything; other keys that it published open private metadata
 /// only, whatever scopes they claim.
-pub(super) fn entry(name: &ClusterName, known: &KnownCluster<'_>) -> Result<String, serde_json::Error> {
+fn entry(name: &ClusterName, known: &KnownCluster<'_>, share: &Share) -> Result<String, serde_json::Error> {
     let public = &known.locked.public;
     let own = &public.authn_key;
     let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
@@ -55,7 +56,8 @@ pub(super) fn entry(name: &ClusterName, known: &KnownCluster<'_>) -> Result<Stri
         name: name.clone(),
         cluster_uuid: known.uuid().clone(),
         keys,
-        namespaces: vec!["*".to_owned()],
+        namespaces: share.names(),
+        share: Some(share.clone()),
         istio_namespace: Some(known.istio_namespace().clone()),
         revisions: known.revisions().to_vec(),
         max_token_lifetime: (known.cluster.reconciler == Reconciler::Deckhouse).then_some(MAX_DECKHOUSE_API_LIFETIME),
@@ -89,8 +91,8 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
     let line = |field: &str, serial: Option<u64>| serial.map(|serial| format!("\"{field}\":{serial},\n"));
-    let entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
-    let serials = [line("serial", reader.serial), line("entry", entry)].into_iter().flatten();
+    let own_entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
+    let serials = [line("serial", reader.serial), line("entry", own_entry)].into_iter().flatten();
     let serials: String = serials.collect();
     let joined = reader.known.and_then(|known| known.joined_with()).map(|joined| serde_json::to_string(&joined.kept()));
     let joined = joined.transpose().map_err(internal)?.map(|joined| format!("\"{JOINED_WITH}\":{joined},\n"));
@@ -100,7 +102,14 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     let network = network.map(|network| serde_json::to_string(&network)).transpose().map_err(internal)?;
     let network = network.map(|network| format!("\"network\":{network},\n")).unwrap_or_default();
     let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}{network}\"self\":{own},\n\"peers\":");
-    let peers = reader.links.iter().map(|link| link.peer.entry.clone());
+    let fragment = |link: &Link<'_>| {
+        let share = reader.cluster.shares_with(link.name);
+        let make = |(name, share): &(ClusterName, Share)| {
+            Ok(Fragment::new(entry(name, &link.peer.known, share).map_err(internal)?))
+        };
+        reader.entries.get((link.name.clone(), share.clone()), make)
+    };
+    let peers = reader.links.iter().map(fragment).collect::<Result<Vec<_>, _>>()?;
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Fragment::list(head, peers))]));
     if !reader.links.is_empty() {
         impersonation(reader, out);

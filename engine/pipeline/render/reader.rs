@@ -7,9 +7,14 @@ use crate::model::lock::Stage;
 use crate::model::mesh::{Cluster, EngineKey, Mesh};
 use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
 use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
+use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
+use crate::wire::share::Share;
+
+/// Entries of `peers.json`, each made once for all clusters that share alike with its peer.
+pub(super) type PeerEntries = Memo<(ClusterName, Share), Fragment>;
 
 /// A cluster as its readers see it.
 #[derive(Debug)]
@@ -20,8 +25,6 @@ pub(super) struct Peer<'a> {
     pub(super) plain_id: bool,
     pub(super) trust_domain: TrustDomain,
     pub(super) proxy: Option<PeerEndpoint>,
-    /// Its entry of `peers.json`.
-    pub(super) entry: Fragment,
     /// Its entry of `routes.json`, once it is known how to reach it.
     pub(super) route: Option<Fragment>,
 }
@@ -45,6 +48,8 @@ pub(super) struct Reader<'c> {
     pub(super) cluster: &'c Cluster,
     pub(super) known: Option<KnownCluster<'c>>,
     pub(super) engine_keys: &'c [EngineKey],
+    /// Entries of `peers.json` that were made.
+    pub(super) entries: &'c PeerEntries,
     pub(super) links: Vec<Link<'c>>,
     /// The number of its links' last move.
     pub(super) serial: Option<u64>,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::roles::api::request::{ApiRequest, Resource, Verb};
+use crate::roles::api::status::expired;
 use crate::types::name::{Digest, TrustDomain};
 use crate::wire::shared::Shared;
 
@@ -25,34 +26,33 @@ pub struct Synthetic {
 /// How to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
     /// JSON; of a watch the first events, a line each.
     pub body: Bytes,
     /// After that the answer stays open and says nothing.
     pub idles: bool,
 }
 
-/// The kind in a list that an istiod waits for and a peer's api-proxy may refuse.
-fn refusable(resource: &Resource) -> Option<&'static str> {
+/// The kind in a list of a resource, and whether an istiod that waits for it can do with an empty one.
+fn kind_of(resource: &Resource) -> Option<(&'static str, bool)> {
     match (resource.group.as_str(), resource.resource.as_str()) {
-        ("", "secrets") => Some("Secret"),
-        ("", "configmaps") => Some("ConfigMap"),
-        (group, name) => Shared::of(group, name)?.may_be_empty,
+        ("", "secrets") => Some(("Secret", true)),
+        ("", "configmaps") => Some(("ConfigMap", true)),
+        (group, name) => Shared::of(group, name).map(|shared| (shared.kind, shared.may_be_empty)),
     }
 }
 
 impl Synthetic {
     /// A list of a resource that has nothing in it.
     pub fn empty_list(resource: &Resource) -> Self {
-        let kind = refusable(resource).unwrap_or("Secret").to_owned();
+        let kind = kind_of(resource).map_or("Secret", |(kind, _)| kind).to_owned();
         Self { api_version: resource.api_version(), kind, resource_version: 1, object: None }
     }
 
     /// The empty list for one that a peer's api-proxy refused, where istiod would wait for it for ever.
     pub fn for_refused(request: &ApiRequest) -> Option<Self> {
         let resource = request.resource().filter(|resource| resource.subresource.is_none())?;
-        (refusable(resource).is_some() && request.verb != Verb::Get).then(|| Self::empty_list(resource))
+        (kind_of(resource).is_some_and(|(_, may_be_empty)| may_be_empty) && request.verb != Verb::Get)
+            .then(|| Self::empty_list(resource))
     }
 
     /// A mesh configuration with nothing but the trust domain.
@@ -84,16 +84,12 @@ impl Synthetic {
                 "metadata": { "resourceVersion": version },
                 "items": self.object.iter().collect::<Vec<_>>(),
             });
-            return Answer { status: 200, body: Bytes::from(format!("{list}\n")), idles: false };
+            return Answer { body: Bytes::from(format!("{list}\n")), idles: false };
         }
         let from = request.query.resource_version.as_deref().unwrap_or_default();
         let initial = request.query.send_initial_events == Some(true);
         if !initial && !from.is_empty() && from != "0" && from != version {
-            let gone = json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
-                "message": "the list has changed since; list it again",
-            });
-            return Answer { status: 410, body: Bytes::from(format!("{gone}\n")), idles: false };
+            return Answer { body: expired(), idles: false };
         }
         let mut lines = String::new();
         if (initial || from != version)
@@ -113,6 +109,6 @@ impl Synthetic {
             } });
             lines.push_str(&format!("{bookmark}\n"));
         }
-        Answer { status: 200, body: Bytes::from(lines), idles: true }
+        Answer { body: Bytes::from(lines), idles: true }
     }
 }

@@ -18,13 +18,13 @@ use crate::roles::proxy::audit::Record;
 use crate::roles::proxy::judge::Asked;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
-use crate::roles::proxy::projection::{self, Form, Visible};
+use crate::roles::proxy::projection::{self, Form};
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::server::stream::{AsIs, Bounds, BreakOff, Ended, Framing, StreamOutcome, pass};
 use crate::server::{Body, nothing, whole};
 use crate::types::key::PublicKey;
-use crate::types::name::{ClusterUuid, NetworkName};
+use crate::types::name::ClusterUuid;
 
 /// Most bytes of an answer that says why there is none.
 const MAX_STATUS: usize = 64 * 1024;
@@ -38,12 +38,12 @@ impl Proxy {
             Admitted::Synthetic(synthetic) => {
                 let answer = synthetic.answer(&asked.request);
                 let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
-                let mut response = Response::new(body);
-                *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                Ok(response)
+                Ok(made_here(body))
             }
             Admitted::Forward(forward) => self.forward(asked, forward).await,
+            // as an event, which every client takes for what it is; some take a status for a failure to ask
+            Admitted::Expired if asked.request.verb == request::Verb::Watch => Ok(made_here(whole(expired()))),
+            Admitted::Expired => Err(ProxyRefusal::Expired),
         }
     }
 
@@ -86,19 +86,18 @@ impl Proxy {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
         let lasts = match (&asked.admitted, watch) {
-            (Admitted::Synthetic(_), true) => Duration::from_secs(asked.seconds),
+            (Admitted::Synthetic(_) | Admitted::Expired, true) => Duration::from_secs(asked.seconds),
             (_, true) => Duration::from_secs(asked.seconds) + GRACE,
             (_, false) => self.limits.list,
         };
         let bounds = Bounds { until: Instant::now() + lasts, stall: self.limits.stall, framing };
         // watches that end together come back together, so they end one after the other
         let (stopping, spread) = (self.stopping.clone(), self.limits.drain * u32::try_from(id % 16).unwrap_or(0) / 20);
-        let changed = network_changed(self.admission.clone(), asked.network.clone());
-        let shows_network = asked.request.resource().is_some_and(Visible::depends_on_network);
+        let (is_marked, changed) = (watch && asked.mark.is_some(), view_changed(self.admission.clone(), &asked));
         let due = async move {
             tokio::select! {
                 () = async { stopping.requested().await; sleep(spread).await } => Bytes::new(),
-                () = changed, if shows_network => expired(),
+                () = changed, if is_marked => expired(),
             }
         };
         let projection = match &asked.admitted {
@@ -110,7 +109,7 @@ impl Proxy {
                 };
                 Some(shown.projection(form))
             }
-            Admitted::Forward(_) | Admitted::Synthetic(_) => None,
+            Admitted::Forward(_) | Admitted::Synthetic(_) | Admitted::Expired => None,
         };
         let revoked = revoked(self.admission.clone(), asked.peer.clone(), asked.key.clone());
         let (audit, clock, place) = (self.audit.clone(), self.clock.clone(), asked.place);
@@ -160,11 +159,29 @@ async fn failed(
     response
 }
 
-/// Waits until the cluster's network is another one.
-async fn network_changed(mut admission: watch::Receiver<Arc<Admission>>, network: Option<NetworkName>) {
-    if admission.wait_for(|admission| admission.network() != network.as_ref()).await.is_err() {
-        future::pending::<()>().await;
+/// Waits until the peer sees something else of what it asked for than its answer shows.
+fn view_changed(
+    mut admission: watch::Receiver<Arc<Admission>>,
+    asked: &Asked,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (peer, resource, mark) = (asked.peer.clone(), asked.request.resource().cloned(), asked.mark.clone());
+    async move {
+        let is_another = |admission: &Arc<Admission>| {
+            let now = resource.as_ref().and_then(|resource| admission.mark(&peer, resource));
+            // a peer that is gone is none that sees something else
+            now.is_some() && now != mark
+        };
+        if admission.wait_for(is_another).await.is_err() {
+            future::pending::<()>().await;
+        }
     }
+}
+
+/// An answer that the apiserver does not give.
+fn made_here(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn ended_record(record: Record, outcome: &StreamOutcome, time: String) -> Record {

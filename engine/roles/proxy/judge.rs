@@ -11,13 +11,14 @@ use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::proxy::audit::Record;
 use crate::roles::proxy::metrics::{OfPeer, Used};
-use crate::roles::proxy::policy::{Admitted, Policy};
+use crate::roles::proxy::policy::Admitted;
+use crate::roles::proxy::projection::Mark;
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::WatchPlace;
 use crate::server::limits::client_address;
 use crate::types::key::PublicKey;
-use crate::types::name::{ClusterUuid, NetworkName};
+use crate::types::name::ClusterUuid;
 use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, Scope, verify};
 
@@ -34,8 +35,8 @@ pub(super) struct Asked {
     /// How long a watch may last.
     pub(super) seconds: u64,
     pub(super) place: Option<WatchPlace<ClusterUuid>>,
-    /// The cluster's network as the answer will show it.
-    pub(super) network: Option<NetworkName>,
+    /// The mark of what the answer shows.
+    pub(super) mark: Option<Mark>,
 }
 
 impl Proxy {
@@ -82,12 +83,7 @@ impl Proxy {
         }
         let left = verified.claims.exp.since(now).as_secs().max(1);
         let seconds = self.limits.watch.as_secs().min(left).max(1);
-        let policy = Policy {
-            trust_domain: admission.trust_domain.clone(),
-            istio_namespace: admission.istio_namespace.clone(),
-            network: admission.network().cloned(),
-        };
-        let admitted = policy.admit(&request, entry, seconds)?;
+        let admitted = admission.policy().admit(&request, entry, seconds)?;
         let headers = headers::upstream(&head.headers, Accept::Json)?;
         let place = if request.verb == request::Verb::Watch {
             let gauge = self.counts.watches.get_or_create(&OfPeer { peer: entry.name.to_string() }).clone();
@@ -97,7 +93,7 @@ impl Proxy {
             None
         };
         let name = entry.name.to_string();
-        let network = policy.network;
-        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place, network })
+        let mark = request.resource().and_then(|resource| admission.mark(&peer, resource));
+        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place, mark })
     }
 }

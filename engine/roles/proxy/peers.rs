@@ -7,6 +7,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Data, SourceState, watch_config_map};
+use crate::roles::api::request::Resource;
+use crate::roles::proxy::policy::Policy;
+use crate::roles::proxy::projection::Mark;
 use crate::roles::role::Role;
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterUuid, Namespace, NetworkName, TrustDomain};
@@ -37,6 +40,20 @@ impl Admission {
     /// The cluster's own network; while it is not known, no `WorkloadEntry` is shown.
     pub fn network(&self) -> Option<&NetworkName> {
         self.peers.as_ref()?.network.as_ref()
+    }
+
+    /// What a cluster lets its peers see.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            trust_domain: self.trust_domain.clone(),
+            istio_namespace: self.istio_namespace.clone(),
+            network: self.network().cloned(),
+        }
+    }
+
+    /// The mark of what a peer sees of a resource; `None`: nothing of it depends on the peer, or the peer is gone.
+    pub fn mark(&self, peer: &ClusterUuid, resource: &Resource) -> Option<Mark> {
+        self.policy().view(self.peer(peer)?).mark(&resource.group, &resource.resource)
     }
 
     /// A peer. The cluster itself is none, whatever the file says: its own keys open no apiserver.

@@ -19,8 +19,11 @@
 //! any revision's mesh configuration is answered, also of one that the peer began to run since it was last read: it is made
 //! here and says nothing but the trust domain, which the public document says too.
 //!
-//! A peer that is shared `*` sees all namespaces. One that is shared some sees what is in them, asked for each by itself;
-//! what spans all namespaces, the list of them too, is denied, since nothing takes the others out of an answer.
+//! A peer sees the namespaces that it is [shared](crate::wire::share::Share), judged by their names alone: what spans all
+//! namespaces is answered without the others, and what is asked of another by itself as empty. The namespace of its own
+//! istiod it sees in any case, but for a shared one nothing of it but its name.
+//!
+//! A list comes in one piece: a token for its next page names an object, which may be one that is not shared.
 //!
 //! Of each object a peer is given what [`projection`](super::projection) lists. Neither does it learn the rest by asking for
 //! objects that have it: a selector may name what is shown, and nothing else. A Gateway of a peer would stand beside the
@@ -29,7 +32,7 @@
 use crate::istio::mesh_config::is_standard_config_map;
 use crate::roles::api::request::{ApiRequest, Resource, Target, Verb};
 use crate::roles::api::synthetic::Synthetic;
-use crate::roles::proxy::projection::Visible;
+use crate::roles::proxy::projection::{View, Visible};
 use crate::types::name::{Namespace, NetworkName, TrustDomain};
 use crate::wire::peers::PeerEntry;
 use crate::wire::shared::Shared;
@@ -52,6 +55,8 @@ pub enum Admitted {
     Forward(Forward),
     /// Made here.
     Synthetic(Synthetic),
+    /// That the client has to list again: what it has is not what it would be given.
+    Expired,
 }
 
 /// How a request goes on.
@@ -79,12 +84,9 @@ pub enum Denied {
     /// No version, or not of this form.
     #[error("this is no version of an API")]
     Version,
-    /// A namespace that the peer may not see.
+    /// An object of a namespace that the peer may not see.
     #[error("this namespace is not shared with this peer")]
     Namespace,
-    /// All namespaces at once, of which the peer may not see all.
-    #[error("not all namespaces are shared with this peer")]
-    AllNamespaces,
     /// Objects that have something which is not shown of them.
     #[error("a selector names what is not shared with peers")]
     Selector,
@@ -113,24 +115,23 @@ impl Policy {
             ("", "secrets") => Err(Denied::Private),
             (group, name) => {
                 let Shared { namespaced, may_be_empty, .. } = *Shared::of(group, name).ok_or(Denied::Resource)?;
-                // a Namespace is judged as what is in it
-                let (within, namespaced) = match (group, name) {
-                    ("", "namespaces") if resource.namespace.is_none() => (&resource.name, true),
-                    _ => (&resource.namespace, namespaced),
-                };
-                match within {
-                    Some(_) if !namespaced => return Err(Denied::Resource),
-                    Some(namespace) if !shares(peer, namespace) => return Err(Denied::Namespace),
-                    None if namespaced && !shares(peer, "*") => return Err(Denied::AllNamespaces),
-                    _ => {}
+                if !namespaced && resource.namespace.is_some() {
+                    return Err(Denied::Resource);
                 }
-                let Some(shown) = Visible::of(group, name, self.network.as_ref()) else {
-                    return match may_be_empty {
-                        Some(_) if request.verb != Verb::Get => {
-                            Ok(Admitted::Synthetic(Synthetic::empty_list(resource)))
-                        }
-                        _ => Err(Denied::Resource),
-                    };
+                let view = self.view(peer);
+                let empty = || match request.verb {
+                    Verb::Get => Err(Denied::Namespace),
+                    Verb::List | Verb::Watch => Ok(Admitted::Synthetic(Synthetic::empty_list(resource))),
+                };
+                if resource.namespace.as_ref().is_some_and(|namespace| !view.share.shows(namespace)) {
+                    return empty();
+                }
+                let is_hidden = |name: &String| !view.share.shows(name) && *name != view.system.as_str();
+                if (group, name) == ("", "namespaces") && resource.name.as_ref().is_some_and(is_hidden) {
+                    return Err(Denied::Namespace);
+                }
+                let Some(mut shown) = Visible::of(group, name, &view) else {
+                    return if may_be_empty { empty().map_err(|_| Denied::Resource) } else { Err(Denied::Resource) };
                 };
                 if resource.name.as_ref().is_some_and(|name| !shown.may_be_named(name)) {
                     return Err(Denied::Resource);
@@ -138,16 +139,27 @@ impl Policy {
                 if !shown.may_be_selected(&request.query) {
                     return Err(Denied::Selector);
                 }
-                Ok(forward(request, shown, seconds))
+                let resumed = shown.resumed(request);
+                Ok(resumed.map_or(Admitted::Expired, |request| forward(&request, shown, seconds)))
             }
         }
+    }
+
+    /// What a peer sees.
+    pub fn view(&self, peer: &PeerEntry) -> View {
+        let system = self.system_namespace(peer).clone();
+        View { share: peer.sees(), system, network: self.network.clone() }
+    }
+
+    fn system_namespace<'a>(&'a self, peer: &'a PeerEntry) -> &'a Namespace {
+        peer.istio_namespace.as_ref().unwrap_or(&self.istio_namespace)
     }
 
     /// istiod watches ConfigMap `istio` or `istio-<revision>` of its own namespace by a field selector.
     fn mesh_config(&self, request: &ApiRequest, resource: &Resource, peer: &PeerEntry) -> Result<Synthetic, Denied> {
         let selected = request.query.field_selector.as_deref().and_then(|text| text.strip_prefix("metadata.name="));
         let name = selected.filter(|name| is_standard_config_map(name));
-        let own = peer.istio_namespace.as_ref().unwrap_or(&self.istio_namespace);
+        let own = self.system_namespace(peer);
         match (&resource.namespace, name, request.verb) {
             (Some(namespace), Some(name), Verb::List | Verb::Watch) if namespace == own.as_str() => {
                 Ok(Synthetic::mesh_config(namespace, name, &self.trust_domain))
@@ -161,10 +173,6 @@ fn forward(request: &ApiRequest, shown: Visible, seconds: u64) -> Admitted {
     let path_and_query = request.path_and_query(seconds);
     let (watch, list) = (request.verb == Verb::Watch, request.verb == Verb::List);
     Admitted::Forward(Forward { path_and_query, watch, list, shown })
-}
-
-fn shares(peer: &PeerEntry, namespace: &str) -> bool {
-    peer.namespaces.iter().any(|shared| shared == "*" || shared == namespace)
 }
 
 /// `v1`, `v1beta1`, `v1alpha3`.

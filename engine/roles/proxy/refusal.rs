@@ -42,6 +42,9 @@ pub(super) enum ProxyRefusal {
     /// What is asked is not shared.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// A page of a list that this role did not begin.
+    #[error("a list goes on that was begun elsewhere")]
+    Expired,
     /// The headers.
     #[error(transparent)]
     Headers(#[from] HeaderRefused),
@@ -72,7 +75,7 @@ impl ProxyRefusal {
             Self::Limited { .. } => "limited",
             Self::NotReady => "not ready",
             Self::Token(_) | Self::Subject | Self::PeerGone => "unauthorized",
-            Self::Request(_) | Self::HeadOfWatch | Self::Denied(_) | Self::Headers(_) => "denied",
+            Self::Request(_) | Self::HeadOfWatch | Self::Denied(_) | Self::Expired | Self::Headers(_) => "denied",
             Self::TokenMissing(_)
             | Self::Unwritable(_)
             | Self::Upstream(_)
@@ -110,6 +113,7 @@ impl ProxyRefusal {
             }
             Self::HeadOfWatch => Refused::new(StatusCode::METHOD_NOT_ALLOWED, "a watch has to be asked with GET"),
             Self::Denied(_) => Refused::new(StatusCode::FORBIDDEN, "this is not shared with peers"),
+            Self::Expired => Refused::new(StatusCode::GONE, "lists come in one piece; list it again"),
             Self::Unwritable(_) => Refused::new(StatusCode::BAD_REQUEST, "no such path"),
             Self::Upstream(UpstreamError::Timeout(_)) => Refused::new(StatusCode::GATEWAY_TIMEOUT, no_answer),
             Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) | Self::NotJson => odd(),

@@ -181,7 +181,6 @@ impl Forwarder {
             let idles = answer.idles.then(|| self.lasts(api));
             let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
             let mut response = Response::new(body);
-            *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             return Ok(self.bound(response, asked, idles));
         }

@@ -10,6 +10,7 @@ use crate::pipeline::plan::reasons::CompareRefusal;
 use crate::pipeline::plan::security::link_change::LinkChange;
 use crate::pipeline::plan::security::names::{link_text, named};
 use crate::pipeline::plan::security::policy_rule::PolicyRule;
+use crate::pipeline::plan::security::share_change::{ShareChange, text};
 use crate::pipeline::plan::security::spec_field::SpecField;
 use crate::pipeline::template::Overridden;
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -119,6 +120,8 @@ pub enum SecurityChange {
     },
     /// Links open or close.
     Links(LinkChange),
+    /// A cluster shares other namespaces with peers.
+    Share(ShareChange),
     /// A stated address that its cluster does not publish.
     Cut {
         /// Whose.
@@ -192,7 +195,7 @@ impl SecurityChange {
             Self::NewCluster { .. } => 4,
             Self::SecretByHand { .. } => 5,
             Self::Links(_) => 6,
-            Self::Cut { .. } => 7,
+            Self::Cut { .. } | Self::Share(_) => 7,
             Self::Policy { .. } => 8,
             Self::Spec { clusters, field, .. } => {
                 return (9 + field.rank(), clusters.first().cloned(), Some(*field));
@@ -213,6 +216,7 @@ impl SecurityChange {
             | Self::SecretByHand { path, .. } => path.clone(),
             Self::NewCluster { cluster, .. } => format!("new cluster `{cluster}`"),
             Self::Links(change) => change.subject(),
+            Self::Share(change) => format!("namespaces of cluster `{}`", change.cluster),
             Self::Cut { cluster, .. } => format!("addresses of cluster `{cluster}`"),
             Self::Spec { clusters, field, .. } => match clusters.as_slice() {
                 [] => format!("{} of the Mesh", field.as_str()),
@@ -234,6 +238,7 @@ impl SecurityChange {
                 std::slice::from_ref(cluster)
             }
             Self::SecretByHand { reader, .. } => std::slice::from_ref(reader),
+            Self::Share(change) => std::slice::from_ref(&change.cluster),
             Self::Spec { clusters, .. } | Self::Override { clusters, .. } => clusters,
             Self::File(_)
             | Self::TreeEdit { .. }
@@ -256,6 +261,7 @@ impl SecurityChange {
             Self::Policy { .. } => Some(POLICY.to_owned()),
             Self::NewCluster { .. }
             | Self::Links(_)
+            | Self::Share(_)
             | Self::Cut { .. }
             | Self::Spec { .. }
             | Self::BaseNotCompared { .. } => None,
@@ -266,6 +272,7 @@ impl SecurityChange {
     pub fn links(&self) -> &[Link] {
         match self {
             Self::Links(change) => &change.links,
+            Self::Share(change) => &change.links,
             Self::LockEdit { opened, .. } => opened,
             Self::File(_)
             | Self::TreeEdit { .. }
@@ -291,6 +298,7 @@ impl SecurityChange {
             Self::File(_) | Self::NewCluster { .. } | Self::SecretByHand { .. } => Action::Create,
             Self::TreeEdit { action, .. } | Self::LockEdit { action, .. } | Self::Document { action, .. } => *action,
             Self::Links(change) => change.effect.action(),
+            Self::Share(change) => change.action(),
             Self::Spec { before, after, .. }
             | Self::Override { before, after, .. }
             | Self::Policy { before, after, .. } => by_values(before, after),
@@ -314,6 +322,7 @@ impl SecurityChange {
             | Self::LockEdit { fields, .. }
             | Self::NewCluster { fields, .. }
             | Self::Document { fields, .. } => fields.clone(),
+            Self::Share(ShareChange { before, after, .. }) => one("share", &Some(text(before)), &Some(text(after))),
             Self::Spec { field, before, after, .. } => one(field.as_str(), before, after),
             Self::Override { overridden, before, after, .. } => one(&overridden.field, before, after),
             Self::Policy { rule, before, after } => one(rule.as_str(), before, after),
@@ -334,6 +343,7 @@ impl SecurityChange {
             Self::NewCluster { .. } => Code::NewCluster,
             Self::SecretByHand { .. } => Code::SecretByHand,
             Self::Links(change) => change.effect.code(),
+            Self::Share(change) => change.code(),
             Self::Cut { .. } => Code::LinksCut,
             Self::Spec { .. } => Code::SpecEdited,
             Self::Override { .. } => Code::OverrideEdited,
@@ -397,6 +407,7 @@ impl SecurityChange {
                 "made by hand and given to the mesh: istiod of `{reader}` goes where it says, with the credential in it, until ours takes its place"
             )),
             Self::Links(change) => new(change.message()),
+            Self::Share(change) => new(change.message()),
             Self::Cut { cluster, stated, readers } => new(format!(
                 "`{cluster}` does not publish the {} that its spec states: where nothing answers there, its links from {} are cut",
                 stated.join(" and the "),

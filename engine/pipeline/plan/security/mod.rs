@@ -9,6 +9,8 @@ mod names;
 mod policy;
 mod policy_rule;
 mod run;
+mod share_change;
+mod shares;
 mod spec_field;
 mod specs;
 
@@ -16,4 +18,5 @@ pub use self::item::{Admittance, SecurityChange, SecurityItem};
 pub use self::link_change::{LinkCause, LinkChange, LinkEffect};
 pub use self::policy_rule::PolicyRule;
 pub(crate) use self::run::of_run;
+pub use self::share_change::ShareChange;
 pub use self::spec_field::SpecField;

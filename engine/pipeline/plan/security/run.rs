@@ -6,11 +6,12 @@ use crate::model::layout::{peer_of_secret_file, rendered_folder};
 use crate::model::lock::{Lock, Stage};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
-use crate::pipeline::plan::security::{edits, links, policy, specs};
+use crate::pipeline::plan::security::{edits, links, policy, shares, specs};
 use crate::pipeline::program::Program;
 use crate::pipeline::render::Given;
 use crate::pipeline::request::Base;
 use crate::pipeline::run::Decided;
+use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
 
 /// What has to be seen of a run, beside files that are not ours and trust changes.
@@ -19,8 +20,8 @@ pub(crate) fn of_run(
     decided: &Decided,
     plan: &Plan,
     (given, only, compared): (&Given, Option<&ClusterName>, &BTreeSet<&ClusterName>),
-    base: Option<&Base<'_>>,
-) -> Vec<SecurityItem> {
+    (tree, base): (&dyn Tree, Option<&Base<'_>>),
+) -> Result<Vec<SecurityItem>, TreeError> {
     let (mesh, lock) = (&program.mesh, &decided.advanced.lock);
     let is_rebuilt = |name: &ClusterName| {
         let assessment = decided.accepted.as_ref().and_then(|accepted| accepted.assessments.get(name));
@@ -35,7 +36,8 @@ pub(crate) fn of_run(
             is_asked(name) && lock.clusters.contains_key(name) && !program.lock.clusters.contains_key(name)
         };
         found.extend(specs::new_clusters(mesh, &is_new, lock));
-        return found;
+        found.extend(shares::written(mesh, plan, lock, tree)?);
+        return Ok(found);
     };
     found.extend(edits::lock_edits((base.lock, base.lock_files), (&program.lock, &program.lock_files)));
     let by_hand = given.iter().flat_map(|(reader, files)| files.iter().map(move |file| (reader, file)));
@@ -49,7 +51,7 @@ pub(crate) fn of_run(
     if base.has_findings {
         let revision = base.revision.to_owned();
         found.push(SecurityItem::listed(SecurityChange::BaseNotCompared { revision }));
-        return found;
+        return Ok(found);
     }
     let before = base.program.map(|program| &program.mesh);
     let is_new = |name: &ClusterName| {
@@ -58,11 +60,12 @@ pub(crate) fn of_run(
     found.extend(specs::new_clusters(mesh, &is_new, lock));
     if let Some(before) = before {
         found.extend(links::intended(before, mesh, base.lock));
+        found.extend(shares::edited(before, mesh));
         found.extend(specs::spec_edits(before, mesh, base.lock));
     }
     found.extend(edits::override_edits(base.overrides, &plan.overrides, compared));
     found.extend(policy::policy_edits(base.policy, program.policy.as_ref()));
-    found
+    Ok(found)
 }
 
 /// Whether a file of a folder is our own secret of a joined link, which stays while it cannot be made anew.

@@ -15,8 +15,10 @@ use crate::model::mesh::{
 };
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::security::item::{Admittance, SecurityChange, SecurityItem};
+use crate::pipeline::plan::security::share_change::text;
 use crate::pipeline::plan::security::spec_field::SpecField;
 use crate::types::name::{ClusterName, Digest};
+use crate::wire::share::Share;
 
 /// What a document of a Mesh or a Cluster states, by field; fields that are not stated are not in it.
 type Values = BTreeMap<SpecField, String>;
@@ -102,6 +104,9 @@ fn of_cluster(cluster: &Cluster) -> Values {
         flat_network: _,
         api,
         allow,
+        // listed peer by peer
+        share: _,
+        share_with: _,
         key,
         evidence,
         settle,
@@ -230,8 +235,11 @@ pub(super) fn new_clusters(mesh: &Mesh, is_new: &dyn Fn(&ClusterName) -> bool, l
         ];
         let mut values = of_cluster(cluster);
         let stated = shown.into_iter().filter_map(|field| Some((field, values.remove(&field)?)));
+        let stated = stated.map(|(field, value)| (field.as_str(), value));
+        let share = (cluster.share != Share::usual()).then(|| ("share", text(&cluster.share)));
         let fields = stated
-            .map(|(field, value)| FieldChange { path: field.as_str().to_owned(), change: ValueChange::Added(value) });
+            .chain(share)
+            .map(|(field, value)| FieldChange { path: field.to_owned(), change: ValueChange::Added(value) });
         SecurityItem::listed(SecurityChange::NewCluster {
             cluster: cluster.name.clone(),
             fields: fields.collect(),

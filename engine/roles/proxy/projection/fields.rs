@@ -9,7 +9,9 @@
 //! reviewed; and `alpha.istio.io/*-serviceaccounts` on a Service, by which it would accept identities that nobody listed.
 //! The network of a `WorkloadEntry` is not what it says but the cluster's own, since an empty one counts as the reader's.
 
-use super::shape::Shape::{Each, Entries, EntriesOf, Network, Object, OneOf, Value, Values};
+use super::shape::Shape::{
+    Each, Entries, EntriesOf, Network, Object, OneOf, ResourceVersion, SharedNamespace, SystemNamespace, Value, Values,
+};
 use super::shape::{Field, Kind, Shape};
 use crate::istio::gateways::NETWORK_LABEL;
 
@@ -23,9 +25,9 @@ const DIRECTING: &[&str] = &[NETWORK_LABEL, "networking.istio.io/gatewayPort"];
 const API_VERSION: Field = field("apiVersion", Value, "every client");
 const KIND: Field = field("kind", Value, "every client");
 const NAME: Field = field("name", Value, "every client");
-const NAMESPACE: Field = field("namespace", Value, "every client");
+const NAMESPACE: Field = field("namespace", SharedNamespace, "every client");
 const UID: Field = field("uid", Value, "every client: the same name may be another object");
-const RESOURCE_VERSION: Field = field("resourceVersion", Value, "every client: where a watch continues");
+const RESOURCE_VERSION: Field = field("resourceVersion", ResourceVersion, "every client: where a watch continues");
 
 const fn kind(group: &'static str, resource: &'static str, fields: &'static [Field]) -> Kind {
     Kind { group, resource, fields }
@@ -142,7 +144,7 @@ const NAMESPACE_OBJECT: &[Field] = &[
     field(
         "metadata",
         Object(&[
-            NAME,
+            field("name", SharedNamespace, "every client"),
             UID,
             RESOURCE_VERSION,
             field("labels", Entries { but: DIRECTING }, "discoverySelectors: pkg/kube/namespace/filter.go"),
@@ -150,6 +152,13 @@ const NAMESPACE_OBJECT: &[Field] = &[
         ]),
         "",
     ),
+];
+
+/// What is shown of the namespace of the peer's istiod where it is not shared: that there is one.
+pub(super) const SYSTEM_NAMESPACE: &[Field] = &[
+    API_VERSION,
+    KIND,
+    field("metadata", Object(&[field("name", SystemNamespace, "K/controller/network.go"), UID, RESOURCE_VERSION]), ""),
 ];
 
 const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
@@ -229,7 +238,7 @@ const ENDPOINT_SLICE: &[Field] = &[
                 ]),
                 "",
             ),
-            field("targetRef", Object(&[KIND, NAME, NAMESPACE]), SLICE),
+            field("targetRef", Object(&[KIND, NAME, field("namespace", Value, SLICE)]), SLICE),
         ]),
         "",
     ),
@@ -312,12 +321,9 @@ const SERVICE_IMPORT: &[Field] = &[
     field("spec", Object(&[field("ips", Values, "K/controller/serviceimportcache.go")]), ""),
 ];
 
-/// The head of a list.
-pub(super) const LIST_METADATA: &[Field] = &[
-    RESOURCE_VERSION,
-    field("continue", Value, "every client: the next page"),
-    field("remainingItemCount", Value, "every client"),
-];
+/// The head of a list. It comes in one piece: where the next page goes on, and how much is left, would tell of what is not
+/// shown.
+pub(super) const LIST_METADATA: &[Field] = &[RESOURCE_VERSION];
 
 /// An event that says how far a watch has come.
 pub(super) const BOOKMARK: &[Field] = &[

@@ -7,8 +7,9 @@
 use memchr::memchr2;
 
 use super::fields::LIST_METADATA;
-use super::object::{MAX_OBJECT, skip_value, write_object, write_value};
-use super::shape::{Field, Shape};
+use super::object::{MAX_OBJECT, Seen, skip_value, write_value};
+use super::shape::Shape;
+use super::shown::Visible;
 use crate::server::stream::Misread;
 
 /// A list on its way.
@@ -60,13 +61,7 @@ impl Default for List {
 
 impl List {
     /// Takes from the beginning of `text` what is complete and writes what is shown of it; gives how many bytes that were.
-    pub(super) fn take(
-        &mut self,
-        text: &[u8],
-        fields: &'static [Field],
-        network: Option<&str>,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, Misread> {
+    pub(super) fn take(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>) -> Result<usize, Misread> {
         let mut from = 0;
         loop {
             let rest = text.get(from..).unwrap_or_default();
@@ -86,7 +81,7 @@ impl List {
                 if length > MAX_OBJECT {
                     return Err(Misread::TooLarge(MAX_OBJECT));
                 }
-                self.at = self.pass(value, fields, network, out)?;
+                self.at = self.pass(value, shown, out)?;
                 from += length;
                 continue;
             }
@@ -124,13 +119,7 @@ impl List {
     }
 
     /// Passes a value on; gives what comes next.
-    fn pass(
-        &mut self,
-        value: &[u8],
-        fields: &'static [Field],
-        network: Option<&str>,
-        out: &mut Vec<u8>,
-    ) -> Result<At, Misread> {
+    fn pass(&mut self, value: &[u8], shown: &Visible, out: &mut Vec<u8>) -> Result<At, Misread> {
         match (self.at, self.key) {
             (At::Key | At::KeyOrEnd, _) => {
                 let key: String = serde_json::from_slice(value)?;
@@ -153,7 +142,7 @@ impl List {
                 if self.has_items {
                     out.push(b',');
                 }
-                if write_object(value, fields, network, out)? {
+                if shown.write_object(value, out)? {
                     self.has_items = true;
                 } else {
                     out.truncate(before);
@@ -166,17 +155,24 @@ impl List {
                 out.extend_from_slice(b"[]");
             }
             (At::Items, _) => return Err(Misread::Shape),
-            (_, Key::Kind) => self.head("kind", value, Shape::Value, out)?,
-            (_, Key::ApiVersion) => self.head("apiVersion", value, Shape::Value, out)?,
-            (_, Key::Metadata) => self.head("metadata", value, Shape::Object(LIST_METADATA), out)?,
+            (_, Key::Kind) => self.head("kind", value, Shape::Value, Seen::default(), out)?,
+            (_, Key::ApiVersion) => self.head("apiVersion", value, Shape::Value, Seen::default(), out)?,
+            (_, Key::Metadata) => self.head("metadata", value, Shape::Object(LIST_METADATA), shown.seen(), out)?,
             (_, Key::Items | Key::Other) => skip_value(value)?,
         }
         Ok(At::AfterValue)
     }
 
-    fn head(&mut self, name: &str, value: &[u8], shape: Shape, out: &mut Vec<u8>) -> Result<(), Misread> {
+    fn head(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        shape: Shape,
+        seen: Seen<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Misread> {
         self.name(name, out);
-        write_value(value, shape, None, out).map(drop)
+        write_value(value, shape, seen, out).map(drop)
     }
 
     fn name(&mut self, name: &str, out: &mut Vec<u8>) {

@@ -9,25 +9,21 @@ mod list;
 mod object;
 mod selector;
 mod shape;
+mod shown;
+mod view;
 
 pub use fields::{KINDS, SHOWN_DEFINITIONS};
 pub use object::MAX_OBJECT;
 pub use shape::{Field, Kind, Shape};
+pub use shown::Visible;
+pub use view::{Mark, View};
 
 use bytes::Bytes;
 use memchr::memchr;
 
-use crate::roles::api::request::{Query, Resource};
 use crate::server::stream::{Change, Misread};
-use crate::types::name::NetworkName;
 use list::List;
-
-/// What of an answer is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Visible {
-    fields: &'static [Field],
-    network: Option<NetworkName>,
-}
+use object::Seen;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,40 +37,6 @@ pub enum Form {
 }
 
 impl Visible {
-    /// What is shown of a resource, in a cluster of this network: `None` where the resource is not in the table, or shows the
-    /// network and that is not known.
-    pub fn of(group: &str, resource: &str, network: Option<&NetworkName>) -> Option<Self> {
-        let kind = kind(group, resource)?;
-        if !shape::shows_network(kind.fields) {
-            return Some(Self { fields: kind.fields, network: None });
-        }
-        network.map(|network| Self { fields: kind.fields, network: Some(network.clone()) })
-    }
-
-    /// Whether an object of this name may be shown.
-    pub(super) fn may_be_named(&self, name: &str) -> bool {
-        shape::may_be_named(self.fields, name)
-    }
-
-    /// Whether the selectors of a query name nothing but what is shown.
-    pub(super) fn may_be_selected(&self, query: &Query) -> bool {
-        let by_field = |selector: &String| selector::fields_are_shown(selector, self.fields);
-        let by_label = |selector: &String| selector::labels_are_shown(selector, self.fields);
-        let given = |selector: &&String| !selector.is_empty();
-        query.field_selector.as_ref().filter(given).is_none_or(by_field)
-            && query.label_selector.as_ref().filter(given).is_none_or(by_label)
-    }
-
-    /// Whether what is shown of a resource depends on the cluster's network.
-    pub(super) fn depends_on_network(resource: &Resource) -> bool {
-        kind(&resource.group, &resource.resource).is_some_and(|kind| shape::shows_network(kind.fields))
-    }
-
-    /// What is shown of the answer to `/api`.
-    pub fn of_api_versions() -> Self {
-        Self { fields: fields::API_VERSIONS, network: None }
-    }
-
     /// The projection of one answer.
     pub fn projection(&self, form: Form) -> Projection {
         let reader = match form {
@@ -86,14 +48,10 @@ impl Visible {
     }
 }
 
-fn kind(group: &str, resource: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.group == group && kind.resource == resource)
-}
-
 /// What is shown of a `Status`, by which the apiserver says why it does not answer.
 pub(super) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
     let mut out = Vec::new();
-    object::write_object(text, fields::STATUS, None, &mut out)?;
+    object::write_object(text, fields::STATUS, Seen::default(), &mut out)?;
     Ok(out)
 }
 
@@ -115,13 +73,12 @@ enum Reader {
 
 impl Change for Projection {
     fn push(&mut self, piece: Bytes) -> Result<Bytes, Misread> {
-        let (fields, network) = (self.shown.fields, self.shown.network.as_ref().map(NetworkName::as_str));
         let mut out = Vec::new();
         match &mut self.reader {
             Reader::Object => self.held.extend_from_slice(&piece),
             Reader::List(list) => {
                 self.held.extend_from_slice(&piece);
-                let taken = list.take(&self.held, fields, network, &mut out)?;
+                let taken = list.take(&self.held, &self.shown, &mut out)?;
                 self.held.drain(..taken);
             }
             Reader::Watch => {
@@ -139,7 +96,7 @@ impl Change for Projection {
                         &self.held
                     };
                     if !line.trim_ascii().is_empty() {
-                        object::write_event(line, fields, network, &mut out)?;
+                        self.shown.write_event(line, &mut out)?;
                     }
                     self.held.clear();
                     rest = after;
@@ -159,11 +116,10 @@ impl Change for Projection {
 
     fn finish(&mut self) -> Result<Bytes, Misread> {
         let held = std::mem::take(&mut self.held);
-        let network = self.shown.network.as_ref().map(NetworkName::as_str);
         let mut out = Vec::new();
         match &self.reader {
             Reader::Object => {
-                if !object::write_object(&held, self.shown.fields, network, &mut out)? {
+                if !self.shown.write_object(&held, &mut out)? {
                     return Err(Misread::Shape);
                 }
             }

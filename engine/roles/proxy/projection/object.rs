@@ -12,31 +12,47 @@ use serde_json::value::RawValue;
 use super::fields::{BOOKMARK, STATUS};
 use super::shape::{Field, Shape};
 use crate::server::stream::Misread;
+use crate::wire::share::Share;
 
 /// Most bytes of an object. The apiserver's store takes no more than 1.5 MiB of one, in a shorter form.
 pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
+
+/// What the peer sees, beside the fields of each object.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen<'a> {
+    /// Namespaces; `None`: none are looked at.
+    pub(super) share: Option<&'a Share>,
+    /// Namespace of its istiod.
+    pub(super) system: Option<&'a str>,
+    /// The cluster's own network.
+    pub(super) network: Option<&'a str>,
+    /// What is put behind each version.
+    pub(super) mark: Option<&'a str>,
+}
+
+impl Seen<'_> {
+    /// Whether an object may be shown whose namespace is not said.
+    fn shows_unsaid(self) -> bool {
+        self.share.is_none_or(Share::is_everything)
+    }
+}
 
 /// Writes what is shown of the object in `text`, which holds nothing else. `false`: it is not shown, and nothing is written.
 pub(super) fn write_object(
     text: &[u8],
     fields: &'static [Field],
-    network: Option<&str>,
+    seen: Seen<'_>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Misread> {
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(Misread::Shape);
     }
-    write_value(text, Shape::Object(fields), network, out)
+    write_value(text, Shape::Object(fields), seen, out)
 }
 
 /// The same of any value.
-pub(super) fn write_value(
-    text: &[u8],
-    shape: Shape,
-    network: Option<&str>,
-    out: &mut Vec<u8>,
-) -> Result<bool, Misread> {
-    whole(text, Projected { shape, network, out })
+pub(super) fn write_value(text: &[u8], shape: Shape, seen: Seen<'_>, out: &mut Vec<u8>) -> Result<bool, Misread> {
+    whole(text, Projected { shape, seen, out })
 }
 
 /// Reads a value that is not shown.
@@ -44,14 +60,14 @@ pub(super) fn skip_value(text: &[u8]) -> Result<(), Misread> {
     Ok(serde_json::from_slice::<IgnoredAny>(text).map(drop)?)
 }
 
-/// Writes what is shown of an event of a watch, with a newline. An event of an object that is not shown is none.
+/// Writes what is shown of an event of a watch, with a newline. `false`: its object is not shown, and nothing is written.
 pub(super) fn write_event(
     text: &[u8],
     fields: &'static [Field],
-    network: Option<&str>,
+    seen: Seen<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), Misread> {
-    whole(text, Event { fields, network, out })
+) -> Result<bool, Misread> {
+    whole(text, Event { fields, seen, out })
 }
 
 fn whole<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> Result<S::Value, Misread> {
@@ -83,7 +99,7 @@ fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
 /// A value of which what is shown is written; gives whether the object in which it stands may be shown.
 struct Projected<'a> {
     shape: Shape,
-    network: Option<&'a str>,
+    seen: Seen<'a>,
     out: &'a mut Vec<u8>,
 }
 
@@ -111,7 +127,10 @@ impl Projected<'_> {
             | Shape::EntriesOf(_)
             | Shape::Object(_)
             | Shape::Each(_)
-            | Shape::Network => return Err(E::invalid_type(found, &self)),
+            | Shape::Network
+            | Shape::SharedNamespace
+            | Shape::SystemNamespace
+            | Shape::ResourceVersion => return Err(E::invalid_type(found, &self)),
         };
         write(self.out, &value);
         Ok(shown)
@@ -124,7 +143,7 @@ impl Projected<'_> {
             map.next_key_seed(EntryName { is_shown: &is_shown, begun: &mut begun, out: self.out })?
         {
             if shown {
-                map.next_value_seed(Projected { shape: Shape::Value, network: None, out: self.out })?;
+                map.next_value_seed(Projected { shape: Shape::Value, seen: Seen::default(), out: self.out })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -146,10 +165,10 @@ impl Projected<'_> {
             }
             seen |= 1 << at;
             write_name(self.out, &mut begun, field.name);
-            shown &= map.next_value_seed(Projected { shape: field.shape, network: self.network, out: self.out })?;
+            shown &= map.next_value_seed(Projected { shape: field.shape, seen: self.seen, out: self.out })?;
         }
         for (_, field) in fields.iter().enumerate().filter(|(at, _)| seen >> at & 1 == 0) {
-            shown &= absent(field, self.network, &mut begun, self.out);
+            shown &= absent(field, self.seen, &mut begun, self.out);
         }
         self.out.push(b'}');
         Ok(shown)
@@ -157,39 +176,52 @@ impl Projected<'_> {
 }
 
 /// Writes what is shown of a field that is not there; gives whether the object that lacks it may be shown.
-fn absent(field: &Field, network: Option<&str>, begun: &mut bool, out: &mut Vec<u8>) -> bool {
-    match (field.shape, network) {
-        (Shape::OneOf(_), _) | (Shape::Network, None) => false,
-        (Shape::Network, Some(network)) => {
+fn absent(field: &Field, seen: Seen<'_>, begun: &mut bool, out: &mut Vec<u8>) -> bool {
+    match field.shape {
+        Shape::OneOf(_) | Shape::SystemNamespace => false,
+        Shape::SharedNamespace => seen.shows_unsaid(),
+        Shape::Network => {
+            let Some(network) = seen.network else { return false };
             write_name(out, begun, field.name);
             write(out, network);
             true
         }
-        (Shape::Object(fields), _)
-            if fields.iter().any(|field| matches!(field.shape, Shape::Network | Shape::OneOf(_))) =>
-        {
+        Shape::Object(fields) if fields.iter().any(|field| decides(field.shape, seen)) => {
             write_name(out, begun, field.name);
-            empty_object(fields, network, out)
+            empty_object(fields, seen, out)
         }
-        (
-            Shape::Value
-            | Shape::Values
-            | Shape::Entries { .. }
-            | Shape::EntriesOf(_)
-            | Shape::Object(_)
-            | Shape::Each(_),
-            _,
-        ) => true,
+        Shape::Value
+        | Shape::Values
+        | Shape::Entries { .. }
+        | Shape::EntriesOf(_)
+        | Shape::Object(_)
+        | Shape::Each(_)
+        | Shape::ResourceVersion => true,
+    }
+}
+
+/// Whether it matters that a field of this shape is not there.
+fn decides(shape: Shape, seen: Seen<'_>) -> bool {
+    match shape {
+        Shape::Network | Shape::OneOf(_) | Shape::SystemNamespace => true,
+        Shape::SharedNamespace => !seen.shows_unsaid(),
+        Shape::Value
+        | Shape::Values
+        | Shape::Entries { .. }
+        | Shape::EntriesOf(_)
+        | Shape::Object(_)
+        | Shape::Each(_)
+        | Shape::ResourceVersion => false,
     }
 }
 
 /// Writes what is shown of an object that has nothing in it.
-fn empty_object(fields: &'static [Field], network: Option<&str>, out: &mut Vec<u8>) -> bool {
+fn empty_object(fields: &'static [Field], seen: Seen<'_>, out: &mut Vec<u8>) -> bool {
     out.push(b'{');
     let mut begun = false;
     let mut shown = true;
     for field in fields {
-        shown &= absent(field, network, &mut begun, out);
+        shown &= absent(field, seen, &mut begun, out);
     }
     out.push(b'}');
     shown
@@ -201,6 +233,7 @@ impl<'de> Visitor<'de> for Projected<'_> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.shape {
             Shape::Value | Shape::OneOf(_) | Shape::Network => "a text, a number, or true or false",
+            Shape::SharedNamespace | Shape::SystemNamespace | Shape::ResourceVersion => "a text",
             Shape::Values | Shape::Each(_) => "a list",
             Shape::Entries { .. } | Shape::EntriesOf(_) | Shape::Object(_) => "an object",
         })
@@ -208,12 +241,17 @@ impl<'de> Visitor<'de> for Projected<'_> {
 
     fn visit_unit<E: Error>(self) -> Result<bool, E> {
         match self.shape {
-            Shape::Object(fields) => Ok(empty_object(fields, self.network, self.out)),
-            Shape::OneOf(_) => {
+            Shape::Object(fields) => Ok(empty_object(fields, self.seen, self.out)),
+            Shape::OneOf(_) | Shape::SystemNamespace => {
                 self.out.extend_from_slice(b"null");
                 Ok(false)
             }
+            Shape::SharedNamespace => {
+                self.out.extend_from_slice(b"null");
+                Ok(self.seen.shows_unsaid())
+            }
             Shape::Value
+            | Shape::ResourceVersion
             | Shape::Values
             | Shape::Entries { .. }
             | Shape::EntriesOf(_)
@@ -242,7 +280,25 @@ impl<'de> Visitor<'de> for Projected<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<bool, E> {
-        self.value(value, Unexpected::Other("a text"), |one| one == value)
+        match (self.shape, self.seen) {
+            (Shape::SharedNamespace, Seen { share, .. }) => {
+                write(self.out, value);
+                Ok(share.is_none_or(|share| share.shows(value)))
+            }
+            (Shape::SystemNamespace, Seen { system, .. }) => {
+                write(self.out, value);
+                Ok(system == Some(value))
+            }
+            (Shape::ResourceVersion, Seen { mark: Some(mark), .. }) if !matches!(value, "" | "0") => {
+                write(self.out, &format!("{value}{mark}"));
+                Ok(true)
+            }
+            (Shape::ResourceVersion, _) => {
+                write(self.out, value);
+                Ok(true)
+            }
+            _ => self.value(value, Unexpected::Other("a text"), |one| one == value),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
@@ -254,7 +310,10 @@ impl<'de> Visitor<'de> for Projected<'_> {
             | Shape::Entries { .. }
             | Shape::EntriesOf(_)
             | Shape::Object(_)
-            | Shape::Network => return Err(A::Error::invalid_type(Unexpected::Seq, &self)),
+            | Shape::Network
+            | Shape::SharedNamespace
+            | Shape::SystemNamespace
+            | Shape::ResourceVersion => return Err(A::Error::invalid_type(Unexpected::Seq, &self)),
         };
         self.out.push(b'[');
         let mut begun = false;
@@ -262,7 +321,7 @@ impl<'de> Visitor<'de> for Projected<'_> {
             // one that is not shown is taken back
             let (before, first) = (self.out.len(), !begun);
             separate(self.out, &mut begun);
-            match list.next_element_seed(Projected { shape, network: self.network, out: self.out })? {
+            match list.next_element_seed(Projected { shape, seen: self.seen, out: self.out })? {
                 Some(true) => {}
                 unshown => {
                     self.out.truncate(before);
@@ -282,9 +341,14 @@ impl<'de> Visitor<'de> for Projected<'_> {
             Shape::Entries { but } => self.entries(map, |key| !but.contains(&key)),
             Shape::EntriesOf(keys) => self.entries(map, |key| keys.contains(&key)),
             Shape::Object(fields) => self.object(map, fields),
-            Shape::Value | Shape::OneOf(_) | Shape::Values | Shape::Each(_) | Shape::Network => {
-                Err(A::Error::invalid_type(Unexpected::Map, &self))
-            }
+            Shape::Value
+            | Shape::OneOf(_)
+            | Shape::Values
+            | Shape::Each(_)
+            | Shape::Network
+            | Shape::SharedNamespace
+            | Shape::SystemNamespace
+            | Shape::ResourceVersion => Err(A::Error::invalid_type(Unexpected::Map, &self)),
         }
     }
 }
@@ -357,7 +421,7 @@ enum EventType {
 /// An event of a watch.
 struct Event<'a> {
     fields: &'static [Field],
-    network: Option<&'a str>,
+    seen: Seen<'a>,
     out: &'a mut Vec<u8>,
 }
 
@@ -382,26 +446,26 @@ impl Event<'_> {
             EventType::Bookmark => BOOKMARK,
             EventType::Error => STATUS,
         };
-        Projected { shape: Shape::Object(fields), network: self.network, out: self.out }
+        Projected { shape: Shape::Object(fields), seen: self.seen, out: self.out }
     }
 }
 
 impl<'de> DeserializeSeed<'de> for Event<'_> {
-    type Value = ();
+    type Value = bool;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
         reader.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Event<'_> {
-    type Value = ();
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event of a watch")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<bool, A::Error> {
         let before = self.out.len();
         let (mut event, mut shown) = (None, None);
         // an apiserver writes the type first; where it does not, the object waits for it
@@ -422,11 +486,12 @@ impl<'de> Visitor<'de> for Event<'_> {
         if let Some(object) = waiting {
             shown = Some(self.begin(event).deserialize(object).map_err(A::Error::custom)?);
         }
-        if shown.ok_or_else(|| A::Error::missing_field("object"))? {
+        let shown = shown.ok_or_else(|| A::Error::missing_field("object"))?;
+        if shown {
             self.out.extend_from_slice(b"}\n");
         } else {
             self.out.truncate(before);
         }
-        Ok(())
+        Ok(shown)
     }
 }

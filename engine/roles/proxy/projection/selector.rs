@@ -10,7 +10,7 @@ pub(super) fn fields_are_shown(selector: &str, fields: &'static [Field]) -> bool
         let found = path.split('.').try_fold(Shape::Object(fields), |shape, name| {
             if let Shape::Object(fields) = shape { shape_of(fields, name) } else { None }
         });
-        matches!(found, Some(Shape::Value | Shape::OneOf(_)))
+        matches!(found, Some(Shape::Value | Shape::OneOf(_) | Shape::SharedNamespace))
     })
 }
 

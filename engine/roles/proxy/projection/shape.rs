@@ -44,14 +44,27 @@ pub enum Shape {
     Each(&'static [Field]),
     /// The cluster's own network, whatever stands there and if nothing does. While it is not known, the object is not shown.
     Network,
+    /// A namespace that the peer is shared; else the object is not shown in which it stands, or does not stand.
+    SharedNamespace,
+    /// The namespace of the peer's own istiod; else the object is not shown in which it stands, or does not stand.
+    SystemNamespace,
+    /// A version of the apiserver's, marked with [what the peer sees](super::View).
+    ResourceVersion,
 }
 
-/// Whether the cluster's network is among these fields, or within them.
-pub(super) fn shows_network(fields: &[Field]) -> bool {
+/// Whether a field of this shape is among these, or within them.
+pub(super) fn has(fields: &[Field], wanted: Shape) -> bool {
     fields.iter().any(|field| match field.shape {
-        Shape::Network => true,
-        Shape::Object(fields) | Shape::Each(fields) => shows_network(fields),
-        Shape::Value | Shape::OneOf(_) | Shape::Values | Shape::Entries { .. } | Shape::EntriesOf(_) => false,
+        Shape::Object(fields) | Shape::Each(fields) => has(fields, wanted),
+        Shape::Value
+        | Shape::OneOf(_)
+        | Shape::Values
+        | Shape::Entries { .. }
+        | Shape::EntriesOf(_)
+        | Shape::Network
+        | Shape::SharedNamespace
+        | Shape::SystemNamespace
+        | Shape::ResourceVersion => field.shape == wanted,
     })
 }
 

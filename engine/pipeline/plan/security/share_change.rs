@@ -1,0 +1,78 @@
+//! Namespaces that a cluster shares otherwise, and what that means.
+
+use std::collections::BTreeSet;
+
+use crate::model::link::Link;
+use crate::pipeline::plan::action::Action;
+use crate::pipeline::plan::security::names::named;
+use crate::types::explanation::Code;
+use crate::types::name::{ClusterName, NamespacePattern};
+use crate::wire::share::Share;
+
+/// Namespaces that a cluster shares otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareChange {
+    /// Whose.
+    pub cluster: ClusterName,
+    /// Links by which they are read; none: nobody reads the cluster yet.
+    pub links: Vec<Link>,
+    /// What was shared.
+    pub before: Share,
+    /// What is.
+    pub after: Share,
+}
+
+impl ShareChange {
+    fn opens(&self) -> bool {
+        self.after.may_show_more_than(&self.before)
+    }
+
+    fn closes(&self) -> bool {
+        self.before.may_show_more_than(&self.after)
+    }
+
+    pub(super) fn action(&self) -> Action {
+        match (self.opens(), self.closes()) {
+            (true, false) => Action::Create,
+            (false, true) => Action::Delete,
+            (true, true) | (false, false) => Action::Update,
+        }
+    }
+
+    /// An edit that does both opens.
+    pub(super) fn code(&self) -> Code {
+        if self.closes() && !self.opens() { Code::ShareCloses } else { Code::ShareOpens }
+    }
+
+    pub(super) fn message(&self) -> String {
+        let who = if self.links.is_empty() {
+            "a peer that joins".to_owned()
+        } else {
+            named(self.links.iter().map(|link| &link.reader))
+        };
+        let mut parts = Vec::new();
+        if self.opens() {
+            parts.push("namespaces are opened: services, pods, endpoints and their labels in them are read, and traffic may be sent there");
+        }
+        if self.closes() {
+            parts.push(
+                "namespaces are closed: services and endpoints in them are taken away, and traffic to them with these",
+            );
+        }
+        if parts.is_empty() {
+            parts.push("the same namespaces, in other message");
+        }
+        format!("to {who}: {}", parts.join("; "))
+    }
+}
+
+/// A share in a line.
+pub(super) fn text(share: &Share) -> String {
+    let list =
+        |patterns: &BTreeSet<NamespacePattern>| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (share.namespaces.is_empty(), share.except.is_empty()) {
+        (true, _) => "none".to_owned(),
+        (false, true) => list(&share.namespaces),
+        (false, false) => format!("{} except {}", list(&share.namespaces), list(&share.except)),
+    }
+}
