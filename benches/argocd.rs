@@ -49,9 +49,11 @@ fn lock(folder: &Path, count: usize) {
             cluster_domain: None,
             serving_ca: None,
             relay_ca: public.relay_ca,
+            crl: None,
             istio: public.istio,
         };
         let private = LockedPrivate {
+            ambient_gateways: Vec::new(),
             cluster_id: private.cluster_id,
             network: private.network_name,
             api_host: private.api_host,

@@ -64,6 +64,7 @@ fn outputs(checkout: &Checkout) -> Vec<(String, String)> {
 #[case::key(PUBLIC, "/authnKeyPub")]
 #[case::further_key(PUBLIC, "/authnKeys/0/id")]
 #[case::scope(PUBLIC, "/authnKeys/0/scopes/0")]
+#[case::crl(PUBLIC, "/crl")]
 #[case::version(PUBLIC, "/istio/version")]
 #[case::revision(PUBLIC, "/istio/revisions/0")]
 #[case::namespace(PUBLIC, "/istio/namespace")]
@@ -72,6 +73,7 @@ fn outputs(checkout: &Checkout) -> Vec<(String, String)> {
 #[case::cluster_id(PRIVATE, "/clusterID")]
 #[case::api_ca(PRIVATE, "/apiCA")]
 #[case::gateway(PRIVATE, "/ingressGateways/0/address")]
+#[case::ambient_gateway(PRIVATE, "/ambientGateways/0/address")]
 fn a_hostile_text_stays_in_its_place(#[case] file: &str, #[case] field: &str) {
     let checkout = Checkout::joined();
     checkout.git(&["init", "-q", "-b", "main"]);

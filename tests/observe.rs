@@ -512,3 +512,47 @@ fn networks_whose_gateways_are_at_one_address_are_warned_of() {
     let (warned, ran) = warns(&["plan"]);
     assert!(!warned, "{ran}");
 }
+
+#[test]
+fn newer_fields_of_deckhouse_are_kept_where_they_are_understood_and_break_nothing() {
+    let checkout = Checkout::joined();
+    let (public, private) = ("metadata/east/public/public.json", "metadata/east/private/multicluster.json");
+    let with = |path: &str, field: &str, value: serde_json::Value| {
+        let mut document: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(checkout.path(path)).unwrap()).unwrap();
+        document[field] = value;
+        checkout.write(path, document.to_string().as_bytes());
+    };
+    let locked = || {
+        checkout.engine(&["apply"]).done();
+        let text = std::fs::read_to_string(checkout.path("lock/clusters/east.yaml")).unwrap();
+        (text.contains("X509 CRL"), text.contains("ambientGateways"), text.matches("192.0.2.").count())
+    };
+    let serials = || std::fs::read_to_string(checkout.path("rendered/east/configmap-isthmus-peers.yaml")).unwrap();
+    assert_eq!(locked(), (false, false, 0));
+    let before = serials();
+    let crl = "issued by me\n-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n";
+    with(public, "crl", crl.into());
+    let gateway = |address: &str, port: u32| serde_json::json!({ "address": address, "port": port, "later": true });
+    let gateways = [gateway("192.0.2.2", 15008), gateway("gw.example.com", 15008), gateway("192.0.2.3", 99_999)];
+    with(private, "ambientGateways", gateways.to_vec().into());
+    with(private, "laterField", serde_json::json!({ "any": [1] }));
+    with(public, "laterField", serde_json::json!(null));
+    assert_eq!(locked(), (true, true, 1));
+    checkout.shows(&["plan", "--detailed-exitcode"], 0, &["No changes"]);
+    // nobody uses them yet, so nothing else changes
+    assert_eq!(serials(), before);
+    // what is not understood, or too long, is none
+    for other in [
+        serde_json::json!("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+        serde_json::json!(["a"]),
+        "x".repeat(70_000).into(),
+    ] {
+        with(public, "crl", other);
+        with(private, "ambientGateways", vec![gateway("192.0.2.2", 15008); 65].into());
+        assert_eq!(locked(), (false, false, 0));
+        with(public, "crl", crl.into());
+        with(private, "ambientGateways", "none".into());
+        assert_eq!(locked(), (true, false, 0));
+    }
+}

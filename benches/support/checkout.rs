@@ -29,10 +29,12 @@ pub(crate) fn checkout(folder: &Path, count: usize) {
             cluster_domain: None,
             serving_ca: None,
             relay_ca: Some(api_ca.clone()),
+            crl: None,
             authn_keys: Vec::new(),
             istio: Some(IstioFacts::default()),
         };
         let private = PrivateDocument {
+            ambient_gateways: Vec::new(),
             ingress_gateways: vec![Gateway::new(&format!("203.{}.{}.7", number / 250, number % 250), 15443).unwrap()],
             api_host: format!("api.{name}.example.com").parse().unwrap(),
             cluster_id: Some(name.parse().unwrap()),

@@ -9,6 +9,9 @@ use crate::wire::metadata::IstioFacts;
 /// ConfigMap with the root CA of the cluster's own workloads, and its key, as istiod writes it into every namespace.
 pub const ROOT_CA: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
 
+/// ConfigMap with what the cluster's CA revoked, and its key, as istiod writes it with `PILOT_ENABLE_CA_CRL`.
+pub const REVOKED: (&str, &str) = ("istio-ca-crl", "ca-crl.pem");
+
 /// What selects the Deployments and pods of istiod.
 pub const ISTIOD: &str = "app=istiod";
 

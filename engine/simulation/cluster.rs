@@ -237,6 +237,7 @@ impl SimulatedCluster {
             serving_ca: Some(self.serving.pem.clone()),
             relay_ca: Some(self.serving.pem.clone()),
             authn_keys,
+            crl: None,
             istio: Some(IstioFacts {
                 version: Some("1.31.1".to_owned()),
                 revisions: "default".parse().into_iter().collect(),
@@ -250,6 +251,7 @@ impl SimulatedCluster {
     pub fn private(&self, fleet: &Fleet) -> PrivateDocument {
         PrivateDocument {
             ingress_gateways: self.gateways.clone(),
+            ambient_gateways: Vec::new(),
             api_host: self.api_host.clone(),
             cluster_id: Some(self.cluster_id()),
             network_name: self.network.clone(),

@@ -11,6 +11,7 @@ use x509_parser::error::X509Error;
 use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::types::cause::Cause;
 use crate::types::name::Digest;
@@ -242,6 +243,32 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     roots.sort_by_key(|root| root.digest);
     roots.dedup_by_key(|root| root.digest);
     Ok(roots)
+}
+
+/// The revocation lists of a text that one of these roots signed, PEM in a form of its own; `None`: there is none. A text that is
+/// too long, or no PEM, has none.
+pub fn revocations_of(text: &str, roots: &[RootCertificate]) -> Option<String> {
+    if text.len() > MAX_BUNDLE {
+        return None;
+    }
+    let signers: Vec<Vec<u8>> =
+        roots.iter().filter_map(|root| pem::parse(&root.pem).ok()).map(pem::Pem::into_contents).collect();
+    let is_ours = |block: &pem::Pem| {
+        let Ok(([], list)) = CertificateRevocationList::from_der(block.contents()) else { return false };
+        let signs = |der: &Vec<u8>| {
+            let root = X509Certificate::from_der(der);
+            root.is_ok_and(|(_, root)| {
+                root.subject() == list.issuer() && list.verify_signature(root.public_key()).is_ok()
+            })
+        };
+        block.tag() == "X509 CRL" && signers.iter().any(signs)
+    };
+    let blocks = pem::parse_many(text).ok()?;
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let ours = blocks.iter().filter(|block| is_ours(block));
+    let text: String =
+        ours.map(|block| pem::encode_config(&pem::Pem::new("X509 CRL", block.contents()), config)).collect();
+    (!text.is_empty() && text.len() <= MAX_BUNDLE).then_some(text)
 }
 
 /// The SHA-256 of a PEM text, by which it is compared and shown.

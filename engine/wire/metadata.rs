@@ -118,6 +118,8 @@ pub struct PublicDocument {
     pub relay_ca: Option<String>,
     /// All keys that speak for the cluster or for an engine that reads in its name.
     pub authn_keys: Vec<AuthnKey>,
+    /// What the cluster's CA revoked, PEM; `None`: nothing, or it is not understood.
+    pub crl: Option<String>,
     /// Facts on Istio.
     pub istio: Option<IstioFacts>,
 }
@@ -210,6 +212,8 @@ impl IstioFacts {
 pub struct PrivateDocument {
     /// Public addresses of the east-west gateways, sorted; empty: none are deployed.
     pub ingress_gateways: Vec<Gateway>,
+    /// Public addresses of the gateways of ambient mode, sorted; empty: none are deployed, or none is understood.
+    pub ambient_gateways: Vec<Gateway>,
     /// Address of the api-proxy.
     pub api_host: ApiHost,
     /// Cluster ID; older exporters omit it.
@@ -342,6 +346,8 @@ struct WirePublic<Istio> {
     authn_key_pub: Option<String>,
     #[serde(rename = "rootCA", default)]
     root_ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crl: Option<Value>,
     #[serde(rename = "meshID", default, skip_serializing_if = "Option::is_none")]
     mesh_id: Option<String>,
     #[serde(rename = "trustDomain", default, skip_serializing_if = "Option::is_none")]
@@ -362,6 +368,8 @@ struct WirePublic<Istio> {
 struct WirePrivate {
     #[serde(rename = "ingressGateways", default)]
     ingress_gateways: Option<Vec<Value>>,
+    #[serde(rename = "ambientGateways", default, skip_serializing_if = "Option::is_none")]
+    ambient_gateways: Option<Value>,
     #[serde(rename = "apiHost", default)]
     api_host: Option<String>,
     #[serde(rename = "clusterID", default, skip_serializing_if = "Option::is_none")]
@@ -401,19 +409,37 @@ fn short_field(field: &'static str, text: Option<String>) -> Result<Option<Strin
 }
 
 fn pem_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
-    let pem = |text| pem_alone(text).ok_or_else(|| field_error(field)(FieldFault::NotPem));
+    let pem = |text| pem_alone(text, "CERTIFICATE").ok_or_else(|| field_error(field)(FieldFault::NotPem));
     short_field(field, text)?.map(pem).transpose()
 }
 
-/// The blocks of a PEM text without what stands between them; as it was, where nothing does. `None` where there is no block, or
+/// Revocation lists, where they are understood. Nothing rests on them yet, so no other text keeps the document back.
+fn revocations(value: Option<&Value>) -> Option<String> {
+    let text = value?.as_str().filter(|text| text.len() <= MAX_PEM)?;
+    pem_alone(text.to_owned(), "X509 CRL")
+}
+
+/// The gateways of a list that are understood; none of a list that is too long.
+fn understood(value: Option<Value>) -> Vec<Gateway> {
+    let Some(Value::Array(list)) =
+        value.filter(|value| value.as_array().is_some_and(|list| list.len() <= MAX_GATEWAYS))
+    else {
+        return Vec::new();
+    };
+    let gateways: BTreeSet<Gateway> = list.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect();
+    gateways.into_iter().collect()
+}
+
+/// The blocks of this label of a PEM text without what stands between them; as it was, where nothing does. `None` where there is no block, or
 /// something else in one.
-fn pem_alone(text: String) -> Option<String> {
+fn pem_alone(text: String, label: &str) -> Option<String> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let is_base64 = |line: &str| line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\r \t".contains(&byte));
     let (mut inside, mut between, mut blocks) = (false, false, String::new());
     for line in text.split_inclusive('\n') {
         match line.trim() {
-            "-----BEGIN CERTIFICATE-----" if !inside => inside = true,
-            "-----END CERTIFICATE-----" if inside => inside = false,
+            line if line == begin && !inside => inside = true,
+            line if line == end && inside => inside = false,
             line if inside && is_base64(line) => {}
             _ if inside => return None,
             line => {
@@ -498,10 +524,11 @@ fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T,
 impl PublicDocument {
     /// Reads the document.
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
-        const FIELDS: [&str; 10] = [
+        const FIELDS: [&str; 11] = [
             "clusterUUID",
             "authnKeyPub",
             "rootCA",
+            "crl",
             "meshID",
             "trustDomain",
             "clusterDomain",
@@ -539,6 +566,7 @@ impl PublicDocument {
             serving_ca: pem_field("servingCA", wire.serving_ca)?,
             relay_ca: pem_field("relayCA", wire.relay_ca)?,
             authn_keys,
+            crl: revocations(wire.crl.as_ref()),
             istio: wire.istio.as_ref().filter(|istio| istio.is_object()).map(IstioFacts::published),
         }))
     }
@@ -549,6 +577,7 @@ impl PublicDocument {
             cluster_uuid: Some(self.cluster_uuid.to_string()),
             authn_key_pub: Some(self.authn_key.to_pem()),
             root_ca: Some(self.root_ca.clone()),
+            crl: self.crl.clone().map(Value::from),
             mesh_id: self.mesh_id.as_ref().map(ToString::to_string),
             trust_domain: self.trust_domain.as_ref().map(ToString::to_string),
             cluster_domain: self.cluster_domain.as_ref().map(ToString::to_string),
@@ -580,7 +609,8 @@ impl PrivateDocument {
 
     /// The same, where the reader states values: it is incomplete only without what is not stated either.
     pub fn parse_beside(bytes: &[u8], stated: Stated<'_>) -> Result<Reading<Self>, MetadataError> {
-        const FIELDS: [&str; 6] = ["ingressGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
+        const FIELDS: [&str; 7] =
+            ["ingressGateways", "ambientGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
         let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
         let gateways = wire.ingress_gateways.map(|list| elements::<Gateway>("ingressGateways", list, MAX_GATEWAYS));
         let gateways = gateways.transpose()?.or_else(|| stated.gateways.map(<[Gateway]>::to_vec));
@@ -598,6 +628,7 @@ impl PrivateDocument {
         ingress_gateways.dedup();
         Ok(Reading::Complete(Self {
             ingress_gateways,
+            ambient_gateways: understood(wire.ambient_gateways),
             api_host,
             cluster_id: parsed("clusterID", wire.cluster_id)?,
             network_name,
@@ -610,6 +641,7 @@ impl PrivateDocument {
     pub fn to_json(&self) -> String {
         let wire = WirePrivate {
             ingress_gateways: Some(values(&self.ingress_gateways)),
+            ambient_gateways: (!self.ambient_gateways.is_empty()).then(|| Value::Array(values(&self.ambient_gateways))),
             api_host: Some(self.api_host.to_string()),
             cluster_id: self.cluster_id.as_ref().map(ToString::to_string),
             network_name: Some(self.network_name.to_string()),

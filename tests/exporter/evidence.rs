@@ -20,7 +20,7 @@ use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, 
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::time::Timestamp;
-use isthmus::wire::metadata::{IstioMode, MAX_GATEWAYS, ReadState, Reported, RouteState};
+use isthmus::wire::metadata::{IstioMode, MAX_GATEWAYS, PublicDocument, ReadState, Reading, Reported, RouteState};
 use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -381,6 +381,7 @@ fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
     let uid = "00000000-0000-4000-8000-0000000000aa".to_owned();
     Facts {
         roots: map("root-cert.pem", roots.to_owned(), written),
+        revoked: SourceState::Absent,
         identity: map("identity.json", identity, None),
         peers: SourceState::Absent,
         routes: SourceState::Absent,
@@ -463,6 +464,49 @@ fn old_and_new_root_are_published_while_both_are_valid_in_one_order() {
         set(&[&next]),
         "the only one, for the reader to say what is wrong with it"
     );
+}
+
+#[test]
+fn what_the_own_ca_revoked_is_published_and_no_list_of_another() {
+    let authority = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).unwrap().pem();
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2027, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let crl = list.signed_by(&rcgen::Issuer::new(params, key)).unwrap().pem().unwrap();
+        (pem, crl)
+    };
+    let ((own, list), (_, of_peer), (_, forged)) = (authority("own"), authority("peer"), authority("own"));
+    let published = |text: Option<&str>| {
+        let mut facts = facts(&own, Some(Timestamp::EPOCH));
+        if let Some(text) = text {
+            let data = BTreeMap::from([("ca-crl.pem".to_owned(), text.to_owned())]);
+            facts.revoked = SourceState::Present(Arc::new(Data { data, written: None }));
+        }
+        let now = Timestamp::from_seconds(1_790_000_000);
+        let public = compose(&facts, &ExporterOptions::default(), &"istio-system".parse().unwrap(), now).public;
+        let text = public.unwrap().to_json();
+        let Reading::Complete(read) = PublicDocument::parse(text.as_bytes()).unwrap() else { panic!("{text}") };
+        assert_eq!(text.contains("\"crl\""), read.crl.is_some());
+        read.crl.map(|crl| pem::parse_many(crl).unwrap().len())
+    };
+    assert_eq!(published(None), None);
+    assert_eq!(published(Some("")), None);
+    assert_eq!(published(Some("no PEM")), None);
+    assert_eq!(published(Some(&list)), Some(1));
+    assert_eq!(published(Some(&format!("{of_peer}{list}\n{forged}{own}"))), Some(1));
+    assert_eq!(published(Some(&format!("{of_peer}{forged}"))), None);
+    assert_eq!(published(Some(&list.repeat(400))), None, "too long");
 }
 
 #[test]

@@ -301,6 +301,7 @@ impl Site {
             cluster_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
             serving_ca: (!bare).then(|| ca.clone()),
             relay_ca: (!bare).then(|| ca.clone()),
+            crl: None,
             authn_keys: vec![AuthnKey {
                 id: key.public.id(),
                 pem: key.public.clone(),
@@ -332,6 +333,7 @@ impl Site {
         let gateway = Gateway::new(&self.gateway(), 15443).unwrap();
         let lacks_gateway = self.trouble == Some(Trouble::NoGateway);
         Private::Read(PrivateDocument {
+            ambient_gateways: Vec::new(),
             ingress_gateways: if lacks_gateway { Vec::new() } else { vec![gateway] },
             api_host: of_other(Trouble::OtherHost, &Self::api_host).parse().unwrap(),
             cluster_id: Some(of_other(Trouble::OtherId, &|site| site.name.to_owned()).parse().unwrap()),

@@ -114,6 +114,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
             cluster_domain: None,
             serving_ca: None,
             relay_ca: Some(pem(&format!("relay of {text}"))),
+            crl: None,
             istio: None,
         },
         private: Some(LockedPrivate {
@@ -125,6 +126,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
                 .iter()
                 .map(|address| isthmus::types::address::Gateway::new(address, 15443).unwrap())
                 .collect(),
+            ambient_gateways: Vec::new(),
         }),
         standard_mesh_networks: Some(String::new()),
         retiring: Vec::new(),

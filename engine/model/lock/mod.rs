@@ -116,6 +116,10 @@ impl LockedCluster {
             let mut entry =
                 Self { serial: 0, approved: None, source: None, standard_mesh_networks: None, ..entry.clone() };
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
+            entry.public.crl = None;
+            if let Some(private) = &mut entry.private {
+                private.ambient_gateways.clear();
+            }
             let joined = entry.joined_with.take();
             (entry, joined.map(|joined| joined.kept()))
         };
@@ -252,6 +256,8 @@ pub struct LockedPublic {
     pub serving_ca: Option<String>,
     /// CA of the relay, PEM.
     pub relay_ca: Option<String>,
+    /// What its CA revoked, PEM; nothing rests on it yet.
+    pub crl: Option<String>,
     /// Facts on Istio.
     pub istio: Option<IstioFacts>,
 }
@@ -278,6 +284,8 @@ pub struct LockedPrivate {
     pub api_ca: Option<String>,
     /// East-west gateways, sorted.
     pub gateways: Vec<Gateway>,
+    /// Gateways of ambient mode, sorted; nothing rests on them yet.
+    pub ambient_gateways: Vec<Gateway>,
 }
 
 /// A link: how far it has come.
@@ -742,6 +750,8 @@ struct WirePublic {
     #[serde(rename = "relayCA", default, skip_serializing_if = "Option::is_none")]
     relay_ca: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    crl: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     istio: Option<IstioFacts>,
 }
 
@@ -756,6 +766,8 @@ struct WirePrivate {
     #[serde(rename = "apiCA", default, skip_serializing_if = "Option::is_none")]
     api_ca: Option<String>,
     gateways: Vec<Gateway>,
+    #[serde(rename = "ambientGateways", default, skip_serializing_if = "Vec::is_empty")]
+    ambient_gateways: Vec<Gateway>,
 }
 
 impl WireKey {
@@ -802,6 +814,7 @@ impl WireCluster {
                 cluster_domain: public.cluster_domain.clone(),
                 serving_ca: public.serving_ca.clone(),
                 relay_ca: public.relay_ca.clone(),
+                crl: public.crl.clone(),
                 istio: public.istio.clone(),
             },
             private: cluster.private.as_ref().map(|private| WirePrivate {
@@ -810,6 +823,7 @@ impl WireCluster {
                 api_host: private.api_host.clone(),
                 api_ca: private.api_ca.clone(),
                 gateways: private.gateways.clone(),
+                ambient_gateways: private.ambient_gateways.clone(),
             }),
             standard_mesh_networks: cluster.standard_mesh_networks.clone(),
             joined_with: cluster.joined_with.clone(),
@@ -848,6 +862,7 @@ impl WireCluster {
                 cluster_domain: self.public.cluster_domain,
                 serving_ca: self.public.serving_ca,
                 relay_ca: self.public.relay_ca,
+                crl: self.public.crl,
                 istio: self.public.istio,
             },
             private: self.private.map(|private| LockedPrivate {
@@ -856,6 +871,7 @@ impl WireCluster {
                 api_host: private.api_host,
                 api_ca: private.api_ca,
                 gateways: private.gateways,
+                ambient_gateways: private.ambient_gateways,
             }),
             standard_mesh_networks: self.standard_mesh_networks,
             joined_with: self.joined_with,

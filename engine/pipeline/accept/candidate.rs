@@ -279,6 +279,7 @@ impl Candidate {
             api_host: document.api_host.clone(),
             api_ca: document.api_ca.clone(),
             gateways: document.ingress_gateways.clone(),
+            ambient_gateways: document.ambient_gateways.clone(),
         };
         self.judge_private(cluster, known_private, &new);
         self.assessment.private = DocumentState::Current;
@@ -368,11 +369,13 @@ fn locked_public(document: &PublicDocument, roots: Vec<RootCertificate>) -> Lock
         cluster_domain: document.cluster_domain.clone(),
         serving_ca: document.serving_ca.clone(),
         relay_ca: document.relay_ca.clone(),
+        crl: document.crl.clone(),
         istio: document.istio.clone(),
     }
 }
 
-/// What a cluster no longer says of itself is unknown and not gone: it keeps its last value.
+/// What a cluster no longer says of itself is unknown and not gone: it keeps its last value. Of revocations there are none
+/// where none are published.
 fn keep_unsaid(public: &mut LockedPublic, known: &LockedPublic) {
     fn keep<T: Clone>(new: &mut Option<T>, old: Option<&T>) {
         *new = new.take().or_else(|| old.cloned());

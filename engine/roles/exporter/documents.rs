@@ -9,7 +9,7 @@ use x509_parser::pem::Pem;
 use crate::cluster::unread::Unread;
 use crate::cluster::watched::{Objects, SourceState};
 use crate::istio::gateways::FoundGateways;
-use crate::istio::installed::{ROOT_CA, cluster_id, istio};
+use crate::istio::installed::{REVOKED, ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{Configured, parse_mesh_networks};
 use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
 use crate::roles::exporter::gathered::{Gathered, Relation};
@@ -17,7 +17,7 @@ use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::Published;
 use crate::roles::exporter::reasons::{Component, DocumentError, EvidenceError};
 use crate::types::address::Gateway;
-use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::certificate::{RootCertificate, parse_roots_any_time, revocations_of};
 use crate::types::name::{ClusterId, ClusterUuid, Namespace, NetworkName};
 use crate::types::time::Timestamp;
 use crate::wire::identity::{IDENTITY, IDENTITY_FILE, Identity};
@@ -39,6 +39,8 @@ pub(super) const ISTIODS: &str = "list of istiod's pods";
 pub struct Facts {
     /// `istio-ca-root-cert`.
     pub roots: SourceState<Arc<Data>>,
+    /// `istio-ca-crl`.
+    pub revoked: SourceState<Arc<Data>>,
     /// `isthmus-identity`.
     pub identity: SourceState<Arc<Data>>,
     /// `isthmus-peers`.
@@ -96,6 +98,7 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
             serving_ca,
             relay_ca: identity.relay_ca.filter(|pem| !pem.is_empty()),
             authn_keys,
+            crl: crl(facts, &roots.0),
             istio: Some(istio(&istiods.clone()?, namespace)),
         })
     };
@@ -108,6 +111,8 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
         };
         Ok(PrivateDocument {
             ingress_gateways: ingress(facts, options)?,
+            // nothing that is looked at says which there are
+            ambient_gateways: Vec::new(),
             api_host,
             cluster_id: Some(cluster_id),
             network_name: network(facts, options, &identity)?,
@@ -211,6 +216,12 @@ impl Facts {
             .or_else(|| of(&self.istiods, ISTIODS))
             .or_else(|| self.standard.values().find_map(|map| of(map, STANDARD)))
     }
+}
+
+/// What the cluster's own CA revoked. A plugged-in CA may bring lists of peers, which are theirs to publish.
+fn crl(facts: &Facts, roots: &[RootCertificate]) -> Option<String> {
+    let text = facts.revoked.present()?.data.get(REVOKED.1)?;
+    revocations_of(text, roots)
 }
 
 fn with_newline(pem: &str) -> String {

@@ -200,6 +200,7 @@ async fn publish(
         let gateways = if through_nodes { settling.settle(found, at.into_std()) } else { found };
         let facts = Facts {
             roots: sources.roots.one(),
+            revoked: sources.revoked.one(),
             identity: sources.identity.one(),
             peers: sources.peers.one(),
             routes: sources.routes.one(),

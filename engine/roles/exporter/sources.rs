@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Objects, Place, SourceState, Watchable, Watched, watch_place};
 use crate::istio::gateways::{GatewayService, NETWORK_LABEL, WireNode, WireService, behind_nodes};
-use crate::istio::installed::{ISTIOD, ROOT_CA};
+use crate::istio::installed::{ISTIOD, REVOKED, ROOT_CA};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
 use crate::istio::objects::{Istiod, PodFacts, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::roles::exporter::collect::SourceTimes;
@@ -23,6 +23,7 @@ use crate::wire::routes::ROUTES;
 /// Everything under watch.
 pub(super) struct Sources {
     pub(super) roots: Watched<<WireConfigMap as Watchable>::Kept>,
+    pub(super) revoked: Watched<<WireConfigMap as Watchable>::Kept>,
     pub(super) identity: Watched<<WireConfigMap as Watchable>::Kept>,
     pub(super) peers: Watched<<WireConfigMap as Watchable>::Kept>,
     pub(super) routes: Watched<<WireConfigMap as Watchable>::Kept>,
@@ -59,6 +60,7 @@ impl Sources {
         let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", role.namespace);
         Self {
             roots: map(ROOT_CA.0),
+            revoked: map(REVOKED.0),
             identity: map(IDENTITY),
             peers: map(PEERS),
             routes: map(ROUTES),
