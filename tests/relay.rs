@@ -357,6 +357,25 @@ async fn lists_that_a_peer_refuses_are_answered_empty() {
 }
 
 #[tokio::test]
+async fn a_marked_version_that_a_peer_does_not_know_any_more_is_expired() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let invalid = r#"{"kind":"Status","status":"Failure","code":400}"#;
+    let west = peer(&ca, move |_| answer("400 Bad Request", "content-type: application/json\r\n", invalid)).await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let pods = "/to/west/api/v1/pods?resourceVersion=";
+    let marked = "790000000000000000000";
+    let (status, event) = ran.get(&format!("{pods}{marked}&watch=true")).await;
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert_eq!((status, &event["type"], &event["object"]["code"]), (200, &json!("ERROR"), &json!(410)));
+    assert_eq!(ran.get(&format!("{pods}{marked}")).await.0, 410);
+    for plain in ["7", "0", ""] {
+        assert_eq!(ran.get(&format!("{pods}{plain}&watch=true")).await.0, 400);
+    }
+}
+
+#[tokio::test]
 async fn a_kind_that_a_peer_does_not_serve_yet_is_asked_for_again() {
     let (apiserver, ca) = (apiserver().await, Ca::new("west"));
     let asked = Arc::new(Mutex::new(0));

@@ -271,6 +271,11 @@ fn put<T>(place: &mut Option<T>, key: &'static str, value: Option<T>) -> Result<
 }
 
 impl Query {
+    /// Whether it goes on from a version that is none of an apiserver's: one that an api-proxy marked with what a peer sees.
+    pub fn names_marked_version(&self) -> bool {
+        self.resource_version.as_ref().is_some_and(|version| !version.is_empty() && version.parse::<u64>().is_err())
+    }
+
     fn parse(text: &str) -> Result<Self, RequestError> {
         let mut query = Self::default();
         for pair in text.split('&').filter(|_| !text.is_empty()) {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{ApiRequest, Verb};
-use crate::roles::api::status::idling;
+use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::relay::admit::{NotAdmitted, TokenReviewer};
 use crate::roles::relay::peers::{Answered, Peer, Peers, Unreached};
@@ -183,6 +183,19 @@ impl Forwarder {
             let mut response = Response::new(body);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             return Ok(self.bound(response, asked, idles));
+        }
+        if matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+            && asked.api.as_ref().is_some_and(|api| api.query.names_marked_version())
+        {
+            // the peer went back to an api-proxy that knows no marks: istiod would ask for the same for ever
+            let response = if asked.watch {
+                let mut response = Response::new(whole(expired()));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            } else {
+                Refused::new(StatusCode::GONE, "the peer does not know this version; list it again").response()
+            };
+            return Ok(self.bound(response, asked, None));
         }
         let (head, body) = response.into_parts();
         let mut response = Response::new(body);
