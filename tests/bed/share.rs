@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use super::mesh::{Cluster, Mesh};
 use super::one_at_a_time;
 
-/// How soon an edit is known once it is synced.
+/// How soon an edit is known once it is synced. Each time within two minutes that it is told to list again, istiod waits about
+/// twice as long before it does, so of several edits in a row the last ones may take longer.
 const SOON: Duration = Duration::from_secs(10);
+const SOON_OF_MANY: Duration = Duration::from_secs(30);
 /// Namespaces that only west has.
 const OPEN: &str = "open";
 const HIDDEN: &str = "hidden";
@@ -31,7 +33,7 @@ fn a_reader_knows_the_services_that_are_shared_and_no_others() {
         );
     }
     let ours = ["shop", "istio-system"].join(", ");
-    for (edit, known) in [
+    for (number, (edit, known)) in [
         (None, &[OPEN, HIDDEN][..]),
         (Some(format!("  share: {{namespaces: [{ours}, {OPEN}]}}\n")), &[OPEN]),
         (Some(format!("  share: {{namespaces: [{ours}, {OPEN}, \"hid*\"]}}\n")), &[OPEN, HIDDEN]),
@@ -40,7 +42,10 @@ fn a_reader_knows_the_services_that_are_shared_and_no_others() {
             Some(format!("  share: {{namespaces: []}}\n  shareWith: {{east: {{namespaces: [{ours}, {HIDDEN}]}}}}\n")),
             &[HIDDEN],
         ),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         if let Some(edit) = edit {
             mesh.says("west", &edit);
             mesh.write_specs();
@@ -53,7 +58,8 @@ fn a_reader_knows_the_services_that_are_shared_and_no_others() {
             if found == known { Ok(()) } else { Err(format!("east knows services of {found:?}, not of {known:?}")) }
         });
         eprintln!("bed: east knew what west shares ({known:?}) after {:?}", begin.elapsed());
-        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+        let limit = if number < 3 { SOON } else { SOON_OF_MANY };
+        assert!(begin.elapsed() < limit, "{:?}", begin.elapsed());
         mesh.answers(east, west);
     }
 }
