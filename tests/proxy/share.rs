@@ -311,7 +311,7 @@ impl Bed {
 
     /// Begins a process, which takes the place of the one before.
     async fn begin(&mut self) {
-        let limits = Limits { drain: Duration::from_millis(20), ..limits() };
+        let limits = RoleLimits { drain: Duration::from_millis(20), ..limits() };
         let (running, role, stop) =
             serve(&self.apiserver, self.token_file.path(), limits, &Sink::default(), &self.place.ca).await;
         while !role.health.is_ready() {

@@ -132,13 +132,13 @@ fn meaning(argument: &Arg) -> String {
 /// What the help says of them after everything else.
 fn exit_codes(root: &Command) -> Vec<[String; 2]> {
     let text = root.get_after_help().unwrap().to_string();
-    let (_, list) = text.split_once("Exit codes: ").unwrap();
+    let (_, list) = text.split_once("Exit codes:\n").unwrap();
     let one = |text: &str| {
         let (number, meaning) = text.trim().split_once(' ').unwrap();
         assert!(number.parse::<u8>().is_ok(), "{text}");
-        [number.to_owned(), meaning.to_owned()]
+        [number.to_owned(), meaning.trim().to_owned()]
     };
-    list.split(['·', '\n']).map(one).collect()
+    list.lines().map(one).collect()
 }
 
 fn variables(root: &Command, all: &[(String, &Command)]) -> Vec<[String; 2]> {

@@ -101,7 +101,7 @@ const TIMES: &[Row] = &[
     ("cluster/plugin.rs", "DEADLINE", Time, "a credential plugin may run"),
     ("git/run.rs", "LOCAL", Time, "a git command on this machine may run"),
     ("git/run.rs", "REMOTE", Time, "a git command that talks to a remote may run"),
-    ("git/commit.rs", "INDEX_WAIT", Time, "`engine watch` waits for somebody else's git index lock"),
+    ("git/commit.rs", "INDEX_WAIT", Time, "`engine watch` waits for another process's git index lock"),
 ];
 
 /// RoleLimits of what a reader takes that users do not meet by themselves: parts of the above, or of how a text is shown.
@@ -110,7 +110,7 @@ const NOT_LISTED: &[(&str, &str)] = &[
     ("cluster/fetch.rs", "LONGEST_TAG"),
     ("git/run.rs", "MOST"),
     ("git/run.rs", "MOST_SHOWN"),
-    ("git/run.rs", "MOST_WORDS"),
+    ("git/run.rs", "MOST_ERRORS"),
     ("session/error.rs", "MOST_NAMED"),
     ("session/planned.rs", "MOST_KEPT"),
     ("types/diagnostic.rs", "LONGEST_WORDS"),

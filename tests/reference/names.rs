@@ -91,7 +91,7 @@ fn objects() -> Vec<(String, &'static str)> {
     ]
 }
 
-/// What the engine prints for GitOps tools (`engine manifests`).
+/// What `engine manifests` prints.
 const PRINTED: &[(&str, &str)] = &[
     ("isthmus-plugin", "configuration of the Argo CD plugin"),
     ("argocd-repo-server", "patch of Argo CD's own Deployment: the plugin's sidecar"),
@@ -211,7 +211,7 @@ fn names() {
     page.text("Below the exporter's address and its `--path-prefix`. An endpoint names what stands before them.");
     let bundle = constants::text("roles/exporter/published.rs", "BUNDLE_PATH");
     let rows = [
-        (PUBLIC_PATH, "what anybody may read: UUID, authn keys, root CAs, trust domain"),
+        (PUBLIC_PATH, "what anyone may read: UUID, authn keys, root CAs, trust domain"),
         (PRIVATE_PATH, "for admitted peers: network, gateways, api host, evidence"),
         (&bundle, "the root CAs as a SPIFFE bundle"),
     ];
@@ -340,7 +340,7 @@ fn same(found: &BTreeSet<String>, listed: impl Iterator<Item = String>) {
 }
 
 fn of_roles() -> Vec<[String; 4]> {
-    let secret = |name: &str| constants::text("roles/relay/birth.rs", name);
+    let secret = |name: &str| constants::text("roles/relay/key_secret.rs", name);
     let keys = ["KEY", "CA", "CA_KEY"].map(|name| code(&secret(name))).join(", ");
     let mut rows = vec![
         [code(IDENTITY), "ConfigMap".to_owned(), code(IDENTITY_FILE), "Whom exporter and api-proxy serve".to_owned()],

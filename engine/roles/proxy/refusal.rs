@@ -43,7 +43,7 @@ pub(super) enum ProxyRefusal {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// A page of a list that this role did not begin.
-    #[error("a list goes on that was begun elsewhere")]
+    #[error("a list is continued that was begun elsewhere")]
     Expired,
     /// The headers.
     #[error(transparent)]
