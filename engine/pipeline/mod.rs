@@ -90,12 +90,7 @@ pub fn run(
         Facts::Ask { ask, keyring, clock, runtime } => {
             let asked = runtime.block_on(observe::publics(mesh, ask));
             let judged = judge(&asked.observed());
-            let admitted: BTreeSet<ClusterName> = judged
-                .assessments
-                .iter()
-                .filter(|(_, assessment)| assessment.may_be_asked())
-                .map(|(name, _)| name.clone())
-                .collect();
+            let admitted = judged.admitted();
             let signer = EngineSigner { mesh, lock: &judged.lock, keyring, clock };
             let begun = clock();
             Some(runtime.block_on(asked.privates(&admitted, &signer)).at(begun, clock()))

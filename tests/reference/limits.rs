@@ -1,4 +1,4 @@
-//! RoleLimits that users meet: what servers admit, by their own table, and what is read at most, by the constants.
+//! Limits that users meet: what servers admit, by their own table, and what is read at most, by the constants.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ const TIMES: &[Row] = &[
     ("git/commit.rs", "INDEX_WAIT", Time, "`engine watch` waits for another process's git index lock"),
 ];
 
-/// RoleLimits of what a reader takes that users do not meet by themselves: parts of the above, or of how a text is shown.
+/// Limits of what a reader takes that users do not meet by themselves: parts of the above, or of how a text is shown.
 const NOT_LISTED: &[(&str, &str)] = &[
     ("checkout/stamp.rs", "DEEPEST"),
     ("cluster/fetch.rs", "LONGEST_TAG"),
@@ -127,7 +127,7 @@ const FOLDERS: &[&str] = &["types", "wire", "spec", "cluster", "checkout", "git"
 #[test]
 fn limits() {
     let mut page = Page::new(
-        "RoleLimits",
+        "Limits",
         "* [What servers admit](#what-servers-admit), which `--limit` sets\n* [What is asked of a peer](#what-is-asked-of-a-peer)\n\
          * [What is read at most](#what-is-read-at-most)\n* [What a cluster may publish](#what-a-cluster-may-publish)\n\
          * [What is written at most](#what-is-written-at-most)\n* [How long things last](#how-long-things-last)",

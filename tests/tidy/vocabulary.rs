@@ -108,7 +108,9 @@ fn documents() -> Vec<Text> {
     let mut paths = vec!["action.yml".to_owned()];
     let names = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     // the changelog names what was renamed
-    paths.extend(names.filter(|name| name.ends_with(".md") && name != "CHANGELOG.md"));
+    paths.extend(
+        names.filter(|name| name != "CHANGELOG.md" && Path::new(name).extension().is_some_and(|end| end == "md")),
+    );
     let mut folders = vec!["docs", "examples", "ci", "templates", "engine/report/picture"];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {

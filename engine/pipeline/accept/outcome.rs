@@ -1,6 +1,6 @@
 //! What a run learned of each cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 use crate::model::lock::Lock;
@@ -63,6 +63,14 @@ pub enum EvidenceState {
     NotPublished,
     /// No document was read this run, for this reason: moves wait.
     Unseen(UnseenReason),
+}
+
+impl Accepted {
+    /// Clusters whose private document may be asked for.
+    pub(crate) fn admitted(&self) -> BTreeSet<ClusterName> {
+        let admitted = self.assessments.iter().filter(|(_, assessment)| assessment.may_be_asked());
+        admitted.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 impl DocumentState {
