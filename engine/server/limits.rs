@@ -110,8 +110,36 @@ pub struct Limit {
     pub meaning: &'static str,
     /// Roles that have it, by their names on the command line.
     pub roles: &'static [&'static str],
+    field: fn(&mut RoleLimits) -> Field<'_>,
+}
+
+/// The field of a limit, by the form of its values.
+enum Field<'l> {
+    Time(&'l mut Duration),
+    Count(&'l mut u32),
+    Number(&'l mut usize),
+    Rate(&'l mut Rate),
+}
+
+impl Limit {
     /// Its value, written as `--limit` takes it.
-    pub value: fn(&RoleLimits) -> String,
+    pub fn value(&self, limits: &RoleLimits) -> String {
+        match (self.field)(&mut limits.clone()) {
+            Field::Time(time) => shown(*time),
+            Field::Count(count) => count.to_string(),
+            Field::Number(number) => number.to_string(),
+            Field::Rate(rate) => rate.to_string(),
+        }
+    }
+}
+
+const fn limit(
+    name: &'static str,
+    roles: &'static [&'static str],
+    meaning: &'static str,
+    field: fn(&mut RoleLimits) -> Field<'_>,
+) -> Limit {
+    Limit { name, meaning, roles, field }
 }
 
 const ALL_ROLES: &[&str] = &["exporter", "proxy", "relay"];
@@ -122,122 +150,53 @@ const TOKENS: &[&str] = &["exporter", "proxy"];
 
 /// All limits, by name.
 pub const ALL: [Limit; 21] = [
-    Limit {
-        name: "connections",
-        meaning: "connections at a time",
-        roles: ALL_ROLES,
-        value: |limits| limits.connections.to_string(),
-    },
-    Limit {
-        name: "connections-per-address",
-        meaning: "connections at a time from one address",
-        roles: ALL_ROLES,
-        value: |limits| limits.connections_per_address.to_string(),
-    },
-    Limit {
-        name: "drain",
-        meaning: "what requests get to end, after the lame-duck time",
-        roles: ALL_ROLES,
-        value: |limits| shown(limits.drain),
-    },
-    Limit { name: "handshake", meaning: "TLS handshake", roles: ALL_ROLES, value: |limits| shown(limits.handshake) },
-    Limit {
-        name: "header",
-        meaning: "from the connection, or the last answer, to the end of a request's header",
-        roles: ALL_ROLES,
-        value: |limits| shown(limits.header),
-    },
-    Limit {
-        name: "header-bytes",
-        meaning: "bytes of a request's header",
-        roles: ALL_ROLES,
-        value: |limits| limits.header_bytes.to_string(),
-    },
-    Limit {
-        name: "header-fields",
-        meaning: "header fields of a request",
-        roles: ALL_ROLES,
-        value: |limits| limits.header_fields.to_string(),
-    },
-    Limit {
-        name: "idle",
-        meaning: "a connection without a request",
-        roles: ALL_ROLES,
-        value: |limits| shown(limits.idle),
-    },
-    Limit {
-        name: "lame-duck",
-        meaning: "still answering after SIGTERM, but not ready",
-        roles: ALL_ROLES,
-        value: |limits| shown(limits.lame_duck),
-    },
-    Limit { name: "list", meaning: "a list", roles: STREAMING, value: |limits| shown(limits.list) },
-    Limit {
-        name: "path",
-        meaning: "bytes of a request's path",
-        roles: STREAMING,
-        value: |limits| limits.path.to_string(),
-    },
-    Limit {
-        name: "rate-per-address",
-        meaning: "requests a second from one address, and how many at once, before a token is looked at",
-        roles: TOKENS,
-        value: |limits| limits.rate_per_address.to_string(),
-    },
-    Limit {
-        name: "rate-per-peer",
-        meaning: "requests a second of one peer, and how many at once",
-        roles: TOKENS,
-        value: |limits| limits.rate_per_peer.to_string(),
-    },
-    Limit {
-        name: "request",
-        meaning: "a request that is neither a list nor a watch",
-        roles: ALL_ROLES,
-        value: |limits| shown(limits.request),
-    },
-    Limit {
-        name: "stall",
-        meaning: "a client that takes nothing of a stream",
-        roles: STREAMING,
-        value: |limits| shown(limits.stall),
-    },
-    Limit {
-        name: "streams",
-        meaning: "requests at a time on an HTTP/2 connection",
-        roles: ALL_ROLES,
-        value: |limits| limits.streams.to_string(),
-    },
-    Limit {
-        name: "upstream-connections",
-        meaning: "connections to the apiserver, or to one peer, of 90 requests each",
-        roles: STREAMING,
-        value: |limits| limits.upstream_connections.to_string(),
-    },
-    Limit {
-        name: "url",
-        meaning: "bytes of a request's URL",
-        roles: ALL_ROLES,
-        value: |limits| limits.url.to_string(),
-    },
-    Limit {
-        name: "watch",
-        meaning: "a watch; never longer than its token",
-        roles: STREAMING,
-        value: |limits| shown(limits.watch),
-    },
-    Limit {
-        name: "watches",
-        meaning: "watches at a time",
-        roles: STREAMING,
-        value: |limits| limits.watches.to_string(),
-    },
-    Limit {
-        name: "watches-per-peer",
-        meaning: "watches at a time of one peer",
-        roles: STREAMING,
-        value: |limits| limits.watches_per_peer.to_string(),
-    },
+    limit("connections", ALL_ROLES, "connections at a time", |limits| Field::Number(&mut limits.connections)),
+    limit("connections-per-address", ALL_ROLES, "connections at a time from one address", |limits| {
+        Field::Number(&mut limits.connections_per_address)
+    }),
+    limit("drain", ALL_ROLES, "what requests get to end, after the lame-duck time", |limits| {
+        Field::Time(&mut limits.drain)
+    }),
+    limit("handshake", ALL_ROLES, "TLS handshake", |limits| Field::Time(&mut limits.handshake)),
+    limit("header", ALL_ROLES, "from the connection, or the last answer, to the end of a request's header", |limits| {
+        Field::Time(&mut limits.header)
+    }),
+    limit("header-bytes", ALL_ROLES, "bytes of a request's header", |limits| Field::Count(&mut limits.header_bytes)),
+    limit("header-fields", ALL_ROLES, "header fields of a request", |limits| Field::Number(&mut limits.header_fields)),
+    limit("idle", ALL_ROLES, "a connection without a request", |limits| Field::Time(&mut limits.idle)),
+    limit("lame-duck", ALL_ROLES, "still answering after SIGTERM, but not ready", |limits| {
+        Field::Time(&mut limits.lame_duck)
+    }),
+    limit("list", STREAMING, "a list", |limits| Field::Time(&mut limits.list)),
+    limit("path", STREAMING, "bytes of a request's path", |limits| Field::Number(&mut limits.path)),
+    limit(
+        "rate-per-address",
+        TOKENS,
+        "requests a second from one address, and how many at once, before a token is looked at",
+        |limits| Field::Rate(&mut limits.rate_per_address),
+    ),
+    limit("rate-per-peer", TOKENS, "requests a second of one peer, and how many at once", |limits| {
+        Field::Rate(&mut limits.rate_per_peer)
+    }),
+    limit("request", ALL_ROLES, "a request that is neither a list nor a watch", |limits| {
+        Field::Time(&mut limits.request)
+    }),
+    limit("stall", STREAMING, "a client that takes nothing of a stream", |limits| Field::Time(&mut limits.stall)),
+    limit("streams", ALL_ROLES, "requests at a time on an HTTP/2 connection", |limits| {
+        Field::Count(&mut limits.streams)
+    }),
+    limit(
+        "upstream-connections",
+        STREAMING,
+        "connections to the apiserver, or to one peer, of 90 requests each",
+        |limits| Field::Number(&mut limits.upstream_connections),
+    ),
+    limit("url", ALL_ROLES, "bytes of a request's URL", |limits| Field::Number(&mut limits.url)),
+    limit("watch", STREAMING, "a watch; never longer than its token", |limits| Field::Time(&mut limits.watch)),
+    limit("watches", STREAMING, "watches at a time", |limits| Field::Number(&mut limits.watches)),
+    limit("watches-per-peer", STREAMING, "watches at a time of one peer", |limits| {
+        Field::Number(&mut limits.watches_per_peer)
+    }),
 ];
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -315,32 +274,15 @@ impl RoleLimits {
                 .map(|(per_second, burst)| Rate { per_second, burst })
                 .ok_or_else(|| wrong(Wanted::Rate))
         };
-        match name {
-            "handshake" => self.handshake = time()?,
-            "header" => self.header = time()?,
-            "request" => self.request = time()?,
-            "list" => self.list = time()?,
-            "watch" => self.watch = time()?,
-            "stall" => self.stall = time()?,
-            "idle" => self.idle = time()?,
-            "lame-duck" => self.lame_duck = time()?,
-            "drain" => self.drain = time()?,
-            "header-bytes" => self.header_bytes = count()?,
-            "header-fields" => self.header_fields = number()?,
-            "url" => self.url = number()?,
-            "path" => self.path = number()?,
-            "streams" => self.streams = count()?,
-            "connections" => self.connections = number()?,
-            "connections-per-address" => self.connections_per_address = number()?,
-            "rate-per-address" => self.rate_per_address = rate()?,
-            "rate-per-peer" => self.rate_per_peer = rate()?,
-            "watches-per-peer" => self.watches_per_peer = number()?,
-            "watches" => self.watches = number()?,
-            "upstream-connections" => self.upstream_connections = number()?,
-            _ => {
-                let nearest = crate::types::diagnostic::did_you_mean(name, names());
-                return Err(LimitError::Name { name: name.to_owned(), nearest });
-            }
+        let Some(limit) = ALL.iter().find(|limit| limit.name == name) else {
+            let nearest = crate::types::diagnostic::did_you_mean(name, names());
+            return Err(LimitError::Name { name: name.to_owned(), nearest });
+        };
+        match (limit.field)(self) {
+            Field::Time(field) => *field = time()?,
+            Field::Count(field) => *field = count()?,
+            Field::Number(field) => *field = number()?,
+            Field::Rate(field) => *field = rate()?,
         }
         Ok(())
     }
@@ -436,7 +378,8 @@ mod tests {
 
     #[test]
     fn every_limit_can_be_set_and_only_those() {
-        for Limit { name, value: read, .. } in ALL {
+        for limit in ALL {
+            let name = limit.name;
             let mut limits = RoleLimits::of_proxy();
             let value = match name {
                 "rate-per-address" | "rate-per-peer" => "3/7",
@@ -447,7 +390,7 @@ mod tests {
             };
             limits.set(&format!("{name}={value}")).unwrap();
             assert_ne!(limits, RoleLimits::of_proxy(), "{name}");
-            assert_eq!(read(&limits), value, "{name}");
+            assert_eq!(limit.value(&limits), value, "{name}");
         }
         let error = |text: &str| RoleLimits::of_proxy().set(text).unwrap_err().to_string();
         assert_eq!(error("strems=1"), "--limit strems: there is no such limit; did you mean `streams`?");

@@ -142,7 +142,7 @@ fn limits() {
     let rows = ALL.iter().map(|limit| {
         let of = |role: &str| {
             let limits = if role == "exporter" { &exporter } else { &others };
-            if limit.roles.contains(&role) { code(&(limit.value)(limits)) } else { "–".to_owned() }
+            if limit.roles.contains(&role) { code(&limit.value(limits)) } else { "–".to_owned() }
         };
         [code(limit.name), of("exporter"), of("proxy"), of("relay"), sentence(limit.meaning)]
     });
