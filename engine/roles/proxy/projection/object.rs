@@ -177,19 +177,25 @@ impl Projected<'_> {
 
 /// Writes what is shown of a field that is not there; gives whether the object that lacks it may be shown.
 fn absent(field: &Field, seen: Seen<'_>, begun: &mut bool, out: &mut Vec<u8>) -> bool {
-    match field.shape {
+    if let Shape::Object(fields) = field.shape
+        && fields.iter().any(|field| decides(field.shape, seen))
+    {
+        write_name(out, begun, field.name);
+        return empty_object(fields, seen, out);
+    }
+    if let (Shape::Network, Some(network)) = (field.shape, seen.network) {
+        write_name(out, begun, field.name);
+        write(out, network);
+    }
+    is_shown_without(field.shape, seen)
+}
+
+/// Whether an object may be shown that has no value where one of this shape stands, or null.
+fn is_shown_without(shape: Shape, seen: Seen<'_>) -> bool {
+    match shape {
         Shape::OneOf(_) | Shape::SystemNamespace => false,
         Shape::SharedNamespace => seen.shows_unsaid(),
-        Shape::Network => {
-            let Some(network) = seen.network else { return false };
-            write_name(out, begun, field.name);
-            write(out, network);
-            true
-        }
-        Shape::Object(fields) if fields.iter().any(|field| decides(field.shape, seen)) => {
-            write_name(out, begun, field.name);
-            empty_object(fields, seen, out)
-        }
+        Shape::Network => seen.network.is_some(),
         Shape::Value
         | Shape::Values
         | Shape::Entries { .. }
@@ -202,17 +208,7 @@ fn absent(field: &Field, seen: Seen<'_>, begun: &mut bool, out: &mut Vec<u8>) ->
 
 /// Whether it matters that a field of this shape is not there.
 fn decides(shape: Shape, seen: Seen<'_>) -> bool {
-    match shape {
-        Shape::Network | Shape::OneOf(_) | Shape::SystemNamespace => true,
-        Shape::SharedNamespace => !seen.shows_unsaid(),
-        Shape::Value
-        | Shape::Values
-        | Shape::Entries { .. }
-        | Shape::EntriesOf(_)
-        | Shape::Object(_)
-        | Shape::Each(_)
-        | Shape::ResourceVersion => false,
-    }
+    shape == Shape::Network || !is_shown_without(shape, seen)
 }
 
 /// Writes what is shown of an object that has nothing in it.
@@ -240,27 +236,11 @@ impl<'de> Visitor<'de> for Projected<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<bool, E> {
-        match self.shape {
-            Shape::Object(fields) => Ok(empty_object(fields, self.seen, self.out)),
-            Shape::OneOf(_) | Shape::SystemNamespace => {
-                self.out.extend_from_slice(b"null");
-                Ok(false)
-            }
-            Shape::SharedNamespace => {
-                self.out.extend_from_slice(b"null");
-                Ok(self.seen.shows_unsaid())
-            }
-            Shape::Value
-            | Shape::ResourceVersion
-            | Shape::Values
-            | Shape::Entries { .. }
-            | Shape::EntriesOf(_)
-            | Shape::Each(_)
-            | Shape::Network => {
-                self.out.extend_from_slice(b"null");
-                Ok(true)
-            }
+        if let Shape::Object(fields) = self.shape {
+            return Ok(empty_object(fields, self.seen, self.out));
         }
+        self.out.extend_from_slice(b"null");
+        Ok(is_shown_without(self.shape, self.seen))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<bool, E> {

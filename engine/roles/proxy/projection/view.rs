@@ -35,10 +35,7 @@ impl Mark {
     /// The mark of these texts.
     pub(super) fn of(texts: &impl serde::Serialize) -> Self {
         let bytes = serde_json::to_vec(texts).unwrap_or_default();
-        let mut number: u64 = 0;
-        for byte in Digest::of(&bytes).bytes().iter().take(8) {
-            number = number << 8 | u64::from(*byte);
-        }
+        let number = Digest::of(&bytes).bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
         // nine at its head, so that a version with it has more digits than a number of 64 bits
         Self(format!("9{:019}", number % 10_u64.pow(19)))
     }
