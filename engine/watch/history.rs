@@ -97,7 +97,7 @@ impl History {
         }
     }
 
-    /// Takes the remote's commits. Words say what came.
+    /// Takes the remote's commits. Each message says what came.
     pub(super) fn pull(&mut self) -> Result<Vec<String>, CommandError> {
         if !self.pull {
             return Ok(Vec::new());

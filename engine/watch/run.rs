@@ -225,8 +225,8 @@ impl<'a> Watcher<'a> {
     fn pull(&mut self) {
         if let Some(history) = &mut self.history {
             match history.pull() {
-                Ok(message) => {
-                    for message in message {
+                Ok(messages) => {
+                    for message in messages {
                         self.live.hide(|| self.printer.status(&message));
                     }
                 }

@@ -60,8 +60,8 @@ impl Share {
         names.map(ToString::to_string).collect()
     }
 
-    /// Whether this may show a namespace that the other does not. Patterns are compared, so it may be said of two that are
-    /// the same in other message.
+    /// Whether this may show a namespace that the other does not. Patterns are compared, so it may be said of two that
+    /// show the same and are written otherwise.
     pub fn may_show_more_than(&self, other: &Self) -> bool {
         let is_covered = |pattern: &NamespacePattern| other.namespaces.iter().any(|known| known.covers(pattern));
         let is_kept_out = |pattern: &NamespacePattern| self.except.iter().any(|known| known.covers(pattern));

@@ -76,7 +76,7 @@ const minute = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 1
 const clock = () => Math.max(Date.now() / 1000, shown.picture.generatedAt);
 const ago = (seconds) => `${span(Math.max(0, clock() - seconds))} ago`;
 
-/** When something ends, in message, and how near that is. */
+/** When something ends, as text, and how near that is. */
 function expiry(seconds, soon) {
   const left = seconds - clock();
   if (left <= 0) return { message: `ended ${span(-left)} ago, ${day(seconds)}`, near: "past" };
@@ -86,7 +86,7 @@ function expiry(seconds, soon) {
 const DAY = 86400;
 const firstEnd = (cluster) => cluster.roots ? Math.min(...cluster.roots.map((root) => root.expires)) : null;
 
-/** Age of a cluster's metadata, in message. */
+/** Age of a cluster's metadata, as text. */
 function readWords(cluster) {
   if (cluster.readAt) return ago(cluster.readAt);
   return shown.picture.asked ? "not read" : "not asked";

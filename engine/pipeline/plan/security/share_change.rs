@@ -60,7 +60,7 @@ impl ShareChange {
             );
         }
         if parts.is_empty() {
-            parts.push("the same namespaces, in other message");
+            parts.push("the same namespaces, written otherwise");
         }
         format!("to {who}: {}", parts.join("; "))
     }
