@@ -37,7 +37,7 @@ dead-code:
 deny:
     ci/deny
 
-# The figures of the README.
+# The figures of docs/performance.md.
 bench:
     cargo bench
 
