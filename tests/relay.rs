@@ -354,6 +354,14 @@ async fn lists_that_a_peer_refuses_are_answered_empty() {
     assert_eq!(event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     // it idles for as long as istiod asks, and then ends in order
     assert!(begin.elapsed() >= Duration::from_secs(1) && begin.elapsed() < Duration::from_secs(5));
+
+    // an api-proxy of a version before asks for gateways with a right that it has no more: whoever watched them from a version
+    // of the apiserver lists them again, as empty
+    let watch =
+        "/to/west/apis/gateway.networking.k8s.io/v1/gateways?watch=true&resourceVersion=123456&timeoutSeconds=1";
+    let (status, events) = ran.get(watch).await;
+    let event: Value = serde_json::from_str(events.trim()).unwrap();
+    assert_eq!((status, &event["type"], &event["object"]["code"]), (200, &json!("ERROR"), &json!(410)));
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ pub struct Shared {
     pub kind: &'static str,
     /// istiod can do with an empty list of them when a peer refuses it.
     pub may_be_empty: bool,
+    /// The api-proxy asks the apiserver for them, as the peer's own user. It answers all others with an empty list, so no peer
+    /// has a right to them.
+    pub is_forwarded: bool,
 }
 
 const fn shared(
@@ -25,7 +28,11 @@ const fn shared(
     kind: &'static str,
     may_be_empty: bool,
 ) -> Shared {
-    Shared { group, resource, namespaced, kind, may_be_empty }
+    Shared { group, resource, namespaced, kind, may_be_empty, is_forwarded: true }
+}
+
+const fn answered_empty(shared: Shared) -> Shared {
+    Shared { is_forwarded: false, ..shared }
 }
 
 /// All of them, those of one group together.
@@ -36,7 +43,7 @@ pub const SHARED: [Shared; 10] = [
     shared("", "services", true, "Service", false),
     shared("apiextensions.k8s.io", "customresourcedefinitions", false, "CustomResourceDefinition", false),
     shared("discovery.k8s.io", "endpointslices", true, "EndpointSlice", false),
-    shared("gateway.networking.k8s.io", "gateways", true, "Gateway", true),
+    answered_empty(shared("gateway.networking.k8s.io", "gateways", true, "Gateway", true)),
     shared("multicluster.x-k8s.io", "serviceexports", true, "ServiceExport", true),
     shared("multicluster.x-k8s.io", "serviceimports", true, "ServiceImport", true),
     shared("networking.istio.io", "workloadentries", true, "WorkloadEntry", true),

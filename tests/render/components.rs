@@ -174,6 +174,19 @@ fn rights_are_these_and_no_others() {
     insta::assert_snapshot!("rights", rights.join("\n"));
 }
 
+/// So a right that is no longer rendered is there until the pods of the version before, which may use it, are gone.
+#[test]
+fn rights_of_peers_change_after_the_api_proxy_was_rolled() {
+    let world = World::joined(&["east", "west"]);
+    let all = world.render("east");
+    let wave = |kind: &str, name: &str| -> u8 {
+        let objects = all.objects.iter().map(|rendered| rendered.object().unwrap());
+        let mut found = objects.filter(|object| object.kind == kind && object.id().name == name);
+        found.next().unwrap().annotation("argocd.argoproj.io/sync-wave").unwrap().parse().unwrap()
+    };
+    assert!(wave("ClusterRole", "isthmus-peers") > wave("Deployment", "isthmus-proxy"));
+}
+
 #[test]
 fn an_override_may_change_resources() {
     let text = builtin("exporter/deployment.yaml").replace("memory: 128Mi", "memory: 512Mi");

@@ -161,15 +161,19 @@ fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster
     }
 }
 
-/// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets and mesh configuration, which it asks
-/// for too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
+/// What istiod lists and watches in a remote cluster of a multi-primary mesh. Secrets, mesh configuration and gateways, which it
+/// asks for too, are answered by the api-proxy itself. `/api` is what Deckhouse probes.
+///
+/// These objects are synced in a wave after the api-proxy's Deployment, so a right that a version has no use for goes when the
+/// pods of the version before are gone. Where there are no waves, relays answer what such a pod is refused as empty.
 pub(super) fn peer_rules() -> Value {
-    let of_group = |all: &[Shared]| {
+    let of_group = |all: &[&Shared]| {
         let resources: Vec<_> = all.iter().map(|shared| shared.resource).collect();
         let group = all.first().map(|shared| shared.group);
         json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] })
     };
-    let rules = SHARED.chunk_by(|one, next| one.group == next.group).map(of_group);
+    let forwarded: Vec<&Shared> = SHARED.iter().filter(|shared| shared.is_forwarded).collect();
+    let rules = forwarded.chunk_by(|one, next| one.group == next.group).map(of_group);
     rules.chain([json!({ "nonResourceURLs": ["/api"], "verbs": ["get"] })]).collect()
 }
 
