@@ -120,7 +120,7 @@ pub enum SecurityChange {
     },
     /// Links open or close.
     Links(LinkChange),
-    /// A cluster shares other namespaces with peers.
+    /// Clusters share other namespaces with peers.
     Share(ShareChange),
     /// A stated address that its cluster does not publish.
     Cut {
@@ -216,7 +216,7 @@ impl SecurityChange {
             | Self::SecretByHand { path, .. } => path.clone(),
             Self::NewCluster { cluster, .. } => format!("new cluster `{cluster}`"),
             Self::Links(change) => change.subject(),
-            Self::Share(change) => format!("namespaces of cluster `{}`", change.cluster),
+            Self::Share(change) => change.subject(),
             Self::Cut { cluster, .. } => format!("addresses of cluster `{cluster}`"),
             Self::Spec { clusters, field, .. } => match clusters.as_slice() {
                 [] => format!("{} of the Mesh", field.as_str()),
@@ -238,7 +238,7 @@ impl SecurityChange {
                 std::slice::from_ref(cluster)
             }
             Self::SecretByHand { reader, .. } => std::slice::from_ref(reader),
-            Self::Share(change) => std::slice::from_ref(&change.cluster),
+            Self::Share(change) => &change.clusters,
             Self::Spec { clusters, .. } | Self::Override { clusters, .. } => clusters,
             Self::File(_)
             | Self::TreeEdit { .. }
@@ -407,7 +407,7 @@ impl SecurityChange {
                 "made by hand and given to the mesh: istiod of `{reader}` goes where it says, with the credential in it, until ours takes its place"
             )),
             Self::Links(change) => new(change.message()),
-            Self::Share(change) => new(change.message()),
+            Self::Share(change) => change.explanation(),
             Self::Cut { cluster, stated, readers } => new(format!(
                 "`{cluster}` does not publish the {} that its spec states: where nothing answers there, its links from {} are cut",
                 stated.join(" and the "),

@@ -5,21 +5,23 @@ use std::collections::BTreeSet;
 use crate::model::link::Link;
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::security::names::named;
-use crate::types::explanation::Code;
+use crate::types::explanation::{Code, Explanation};
 use crate::types::name::{ClusterName, NamespacePattern};
 use crate::wire::share::Share;
 
-/// Namespaces that a cluster shares otherwise.
+/// Namespaces that clusters share otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareChange {
-    /// Whose.
-    pub cluster: ClusterName,
+    /// Whose; at least one.
+    pub clusters: Vec<ClusterName>,
     /// Links by which they are read; none: nobody reads the cluster yet.
     pub links: Vec<Link>,
     /// What was shared.
     pub before: Share,
     /// What is.
     pub after: Share,
+    /// No spec was edited for it: the version that wrote the entries had no `share`.
+    pub by_upgrade: bool,
 }
 
 impl ShareChange {
@@ -44,11 +46,33 @@ impl ShareChange {
         if self.closes() && !self.opens() { Code::ShareCloses } else { Code::ShareOpens }
     }
 
-    pub(super) fn message(&self) -> String {
+    pub(super) fn subject(&self) -> String {
+        match self.clusters.as_slice() {
+            [cluster] => format!("namespaces of cluster `{cluster}`"),
+            clusters => format!("namespaces of {} clusters: {}", clusters.len(), named(clusters.iter())),
+        }
+    }
+
+    /// The default of a version that has `share`, after one that had none.
+    fn is_new_default(&self) -> bool {
+        self.by_upgrade && (&self.before, &self.after) == (&Share::everything(), &Share::usual())
+    }
+
+    pub(super) fn explanation(&self) -> Explanation {
+        if self.is_new_default() {
+            let message = "`share` is new in this version, and its default leaves out kube-system: services and endpoints there are taken away from all peers, and traffic to them with these";
+            return Explanation::new(self.code(), message)
+                .hint("where peers use them, state `share: {except: []}` in the Cluster before this run");
+        }
+        Explanation::new(self.code(), self.message())
+    }
+
+    fn message(&self) -> String {
         let who = if self.links.is_empty() {
             "a peer that joins".to_owned()
         } else {
-            named(self.links.iter().map(|link| &link.reader))
+            let readers: BTreeSet<_> = self.links.iter().map(|link| &link.reader).collect();
+            named(readers.into_iter())
         };
         let mut parts = Vec::new();
         if self.opens() {

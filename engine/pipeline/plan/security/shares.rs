@@ -15,42 +15,58 @@ use crate::types::object::parse;
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::share::Share;
 
-/// Peers for which the same is edited alike.
-type Groups = BTreeMap<(ClusterName, Share, Share), Vec<Link>>;
+/// What becomes of a share: before, after, and whether the version before had none.
+type Edit = (Share, Share, bool);
 
-fn items(groups: Groups) -> Vec<SecurityItem> {
-    let item = |((cluster, before, after), links)| {
-        SecurityItem::listed(SecurityChange::Share(ShareChange { cluster, links, before, after }))
-    };
-    groups.into_iter().map(item).collect()
+/// What is edited alike: in which clusters, and for which links.
+#[derive(Default)]
+struct Groups(BTreeMap<Edit, (BTreeSet<ClusterName>, Vec<Link>)>);
+
+impl Groups {
+    fn add(&mut self, edit: Edit, cluster: &ClusterName, link: Option<Link>) {
+        let (clusters, links) = self.0.entry(edit).or_default();
+        clusters.insert(cluster.clone());
+        links.extend(link);
+    }
+
+    fn items(self) -> Vec<SecurityItem> {
+        let item = |((before, after, by_upgrade), (clusters, links)): (Edit, (BTreeSet<ClusterName>, Vec<Link>))| {
+            let clusters = clusters.into_iter().collect();
+            SecurityItem::listed(SecurityChange::Share(ShareChange { clusters, links, before, after, by_upgrade }))
+        };
+        self.0.into_iter().map(item).collect()
+    }
 }
 
 /// What a pull request edits.
 pub(super) fn edited(before: &Mesh, after: &Mesh) -> Vec<SecurityItem> {
-    let mut groups = Groups::new();
+    // an edit without links is of what joins from now on, and told apart from one of who reads already
+    let (mut of_links, mut of_others) = (Groups::default(), Groups::default());
     for (name, new) in &after.clusters {
         let Some(old) = before.clusters.get(name) else { continue };
         if (&old.share, &old.share_with) == (&new.share, &new.share_with) {
             continue;
         }
-        let key = |old: &Share, new: &Share| (name.clone(), old.clone(), new.clone());
-        // also whoever joins from now on sees it
-        if old.share != new.share {
-            groups.entry(key(&old.share, &new.share)).or_default();
-        }
+        let edit = |old: &Share, new: &Share| (old.clone(), new.clone(), false);
+        let mut is_told = old.share == new.share;
         for peer in after.peers_of(name) {
-            let (old, new) = (old.shares_with(&peer.name), new.shares_with(&peer.name));
-            if old != new {
-                groups.entry(key(old, new)).or_default().push(Link::new(&peer.name, name));
+            let (old_of, new_of) = (old.shares_with(&peer.name), new.shares_with(&peer.name));
+            if old_of != new_of {
+                is_told |= (old_of, new_of) == (&old.share, &new.share);
+                of_links.add(edit(old_of, new_of), name, Some(Link::new(&peer.name, name)));
             }
         }
+        // also whoever joins from now on sees it
+        if !is_told {
+            of_others.add(edit(&old.share, &new.share), name, None);
+        }
     }
-    items(groups)
+    [of_links.items(), of_others.items()].concat()
 }
 
 /// What a run writes otherwise than it was written before.
 pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) -> Result<Vec<SecurityItem>, TreeError> {
-    let mut groups = Groups::new();
+    let mut groups = Groups::default();
     let changes: BTreeSet<&str> =
         plan.steps.iter().flat_map(|step| &step.objects).map(|change| change.path.as_str()).collect();
     for cluster in mesh.clusters.values() {
@@ -61,7 +77,7 @@ pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) ->
         let Some(before) = tree.file(&path)?.and_then(|bytes| admitted(&bytes)) else { continue };
         of_cluster(cluster, &before, lock, &mut groups);
     }
-    Ok(items(groups))
+    Ok(groups.items())
 }
 
 fn of_cluster(cluster: &Cluster, before: &PeersFile, lock: &Lock, groups: &mut Groups) {
@@ -69,8 +85,8 @@ fn of_cluster(cluster: &Cluster, before: &PeersFile, lock: &Lock, groups: &mut G
         let is_admitted = lock.link(&cluster.name, &entry.name).is_some();
         let (old, new) = (entry.sees(), cluster.shares_with(&entry.name));
         if is_admitted && old != *new {
-            let links = groups.entry((cluster.name.clone(), old, new.clone())).or_default();
-            links.push(Link::new(&entry.name, &cluster.name));
+            let edit = (old, new.clone(), entry.share.is_none());
+            groups.add(edit, &cluster.name, Some(Link::new(&entry.name, &cluster.name)));
         }
     }
 }
