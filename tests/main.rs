@@ -72,6 +72,7 @@ mod support {
     pub(crate) mod naive;
     pub(crate) mod objects;
     pub(crate) mod peer;
+    pub(crate) mod projected;
     pub(crate) mod road;
     pub(crate) mod story;
     pub(crate) mod world;

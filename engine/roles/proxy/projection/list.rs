@@ -1,16 +1,21 @@
 //! A list, taken apart while it comes: its head is small, and of its objects one at a time is held.
 //!
-//! This finds where values begin and end; each is read whole afterwards, so what looks like a value here and is none is an
-//! error there. Whatever comes in whatever order is passed on in that order: the apiserver writes `items` last for its own
-//! kinds, and first of all for those of custom resources.
+//! A value is read as soon as it may be complete, and read again from its beginning where it was not: what has come is left to
+//! grow first, so that little is read twice. Whatever comes in whatever order is passed on in that order: the apiserver writes
+//! `items` last for its own kinds, and first of all for those of custom resources.
 
-use memchr::memchr2;
+use std::marker::PhantomData;
+
+use serde::de::IgnoredAny;
 
 use super::fields::LIST_METADATA;
-use super::object::{MAX_OBJECT, Seen, skip_value, write_value};
+use super::object::{MAX_OBJECT, Seen, blank, first, write_first};
 use super::shape::Shape;
 use super::shown::Visible;
 use crate::server::stream::Misread;
+
+/// How much of a list is left to come before it is read.
+const BATCH: usize = 64 * 1024;
 
 /// A list on its way.
 #[derive(Debug)]
@@ -23,7 +28,15 @@ pub(super) struct List {
     begun: bool,
     /// An object of this list was written already.
     has_items: bool,
-    value: ValueEnd,
+    /// So much has to come before it is worth while to read on.
+    wanted: usize,
+}
+
+/// Why a value is not passed on.
+enum Unread {
+    /// Its end has not come.
+    Incomplete,
+    Misread(Misread),
 }
 
 /// What comes next.
@@ -54,35 +67,53 @@ enum Key {
 
 impl Default for List {
     fn default() -> Self {
-        let (at, key, value) = (At::Begin, Key::Other, ValueEnd::default());
-        Self { at, key, seen: 0, begun: false, has_items: false, value }
+        Self { at: At::Begin, key: Key::Other, seen: 0, begun: false, has_items: false, wanted: BATCH }
     }
 }
 
 impl List {
-    /// Takes from the beginning of `text` what is complete and writes what is shown of it; gives how many bytes that were.
-    pub(super) fn take(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>) -> Result<usize, Misread> {
+    /// Takes from the beginning of `held`, which no part is missing of, what is complete, and writes what is shown of it.
+    pub(super) fn push(&mut self, held: &mut Vec<u8>, shown: &Visible, out: &mut Vec<u8>) -> Result<(), Misread> {
+        if held.len() < self.wanted {
+            return Ok(());
+        }
+        let taken = self.take(held, shown, out, false)?;
+        held.drain(..taken);
+        if held.len() > MAX_OBJECT {
+            return Err(Misread::TooLarge(MAX_OBJECT));
+        }
+        self.wanted = (2 * held.len()).clamp(BATCH, MAX_OBJECT + 1);
+        Ok(())
+    }
+
+    /// The same of all that is left.
+    pub(super) fn finish(&mut self, held: &[u8], shown: &Visible, out: &mut Vec<u8>) -> Result<(), Misread> {
+        let taken = self.take(held, shown, out, true)?;
+        if taken == held.len() && self.at == At::End { Ok(()) } else { Err(Misread::Incomplete) }
+    }
+
+    /// Gives how many bytes were taken. `is_all`: nothing comes after `text`.
+    fn take(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>, is_all: bool) -> Result<usize, Misread> {
         let mut from = 0;
         loop {
+            from += blank(text.get(from..).unwrap_or_default());
             let rest = text.get(from..).unwrap_or_default();
-            let space = rest.len() - rest.trim_ascii_start().len();
-            if space > 0 && !self.value.is_begun() {
-                from += space;
-                continue;
-            }
             let Some(&next) = rest.first() else { return Ok(from) };
             let is_value =
                 matches!((self.at, next), (At::Key | At::KeyOrEnd, b'"') | (At::Value, _) | (At::Items, b'n'))
                     || (matches!(self.at, At::Item | At::ItemOrEnd) && next == b'{');
             if is_value {
-                let Some(length) = self.value.find(rest)? else { return Ok(from) };
-                self.value = ValueEnd::default();
-                let value = rest.get(..length).unwrap_or_default();
-                if length > MAX_OBJECT {
-                    return Err(Misread::TooLarge(MAX_OBJECT));
+                let (before, begun) = (out.len(), self.begun);
+                match self.pass(rest, shown, out, is_all) {
+                    Ok(length) if length > MAX_OBJECT => return Err(Misread::TooLarge(MAX_OBJECT)),
+                    Ok(length) => from += length,
+                    Err(Unread::Incomplete) => {
+                        out.truncate(before);
+                        self.begun = begun;
+                        return Ok(from);
+                    }
+                    Err(Unread::Misread(misread)) => return Err(misread),
                 }
-                self.at = self.pass(value, shown, out)?;
-                from += length;
                 continue;
             }
             from += 1;
@@ -113,16 +144,22 @@ impl List {
         }
     }
 
-    /// Whether the list is complete.
-    pub(super) fn is_whole(&self) -> bool {
-        self.at == At::End
-    }
-
-    /// Passes a value on; gives what comes next.
-    fn pass(&mut self, value: &[u8], shown: &Visible, out: &mut Vec<u8>) -> Result<At, Misread> {
-        match (self.at, self.key) {
+    /// Passes on the value at the beginning of a text; gives its length.
+    fn pass(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>, is_all: bool) -> Result<usize, Unread> {
+        let unread = |error: serde_json::Error| {
+            // a number that is cut off is no number to the reader
+            let is_cut = error.is_eof() || matches!(text.last(), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
+            if is_cut && !is_all {
+                Unread::Incomplete
+            } else if error.is_eof() {
+                Unread::Misread(Misread::Incomplete)
+            } else {
+                Unread::Misread(error.into())
+            }
+        };
+        let length = match (self.at, self.key) {
             (At::Key | At::KeyOrEnd, _) => {
-                let key: String = serde_json::from_slice(value)?;
+                let (key, length) = first(text, PhantomData::<String>).map_err(unread)?;
                 self.key = match key.as_str() {
                     "kind" => Key::Kind,
                     "apiVersion" => Key::ApiVersion,
@@ -132,47 +169,61 @@ impl List {
                 };
                 let bit = 1 << self.key as u8;
                 if self.key != Key::Other && self.seen & bit != 0 {
-                    return Err(Misread::Shape);
+                    return Err(Unread::Misread(Misread::Shape));
                 }
                 self.seen |= bit;
-                return Ok(At::Colon);
+                self.at = At::Colon;
+                return Ok(length);
             }
             (At::Item | At::ItemOrEnd, _) => {
                 let before = out.len();
                 if self.has_items {
                     out.push(b',');
                 }
-                if shown.write_object(value, out)? {
+                let (is_shown, length) = shown.write_first(text, out).map_err(unread)?;
+                if is_shown {
                     self.has_items = true;
                 } else {
                     out.truncate(before);
                 }
-                return Ok(At::AfterItem);
+                self.at = At::AfterItem;
+                return Ok(length);
             }
             // a list without objects may be written so
-            (At::Items, _) if value == b"null" => {
+            (At::Items, _) => {
+                let ((), length) = first(text, PhantomData::<()>).map_err(unread)?;
                 self.name("items", out);
                 out.extend_from_slice(b"[]");
+                length
             }
-            (At::Items, _) => return Err(Misread::Shape),
-            (_, Key::Kind) => self.head("kind", value, Shape::Value, Seen::default(), out)?,
-            (_, Key::ApiVersion) => self.head("apiVersion", value, Shape::Value, Seen::default(), out)?,
-            (_, Key::Metadata) => self.head("metadata", value, Shape::Object(LIST_METADATA), shown.seen(), out)?,
-            (_, Key::Items | Key::Other) => skip_value(value)?,
+            (_, Key::Kind) => self.head("kind", text, Shape::Value, Seen::default(), out).map_err(unread)?,
+            (_, Key::ApiVersion) => {
+                self.head("apiVersion", text, Shape::Value, Seen::default(), out).map_err(unread)?
+            }
+            (_, Key::Metadata) => {
+                let shape = Shape::Object(LIST_METADATA);
+                self.head("metadata", text, shape, shown.seen(), out).map_err(unread)?
+            }
+            (_, Key::Items | Key::Other) => first(text, PhantomData::<IgnoredAny>).map_err(unread)?.1,
+        };
+        // a number may go on
+        if length == text.len() && !is_all && text.last().is_some_and(u8::is_ascii_digit) {
+            return Err(Unread::Incomplete);
         }
-        Ok(At::AfterValue)
+        self.at = At::AfterValue;
+        Ok(length)
     }
 
     fn head(
         &mut self,
         name: &str,
-        value: &[u8],
+        text: &[u8],
         shape: Shape,
         seen: Seen<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Misread> {
+    ) -> serde_json::Result<usize> {
         self.name(name, out);
-        write_value(value, shape, seen, out).map(drop)
+        write_first(text, shape, seen, out).map(|(_, length)| length)
     }
 
     fn name(&mut self, name: &str, out: &mut Vec<u8>) {
@@ -180,71 +231,5 @@ impl List {
         self.begun = true;
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
-    }
-}
-
-/// Looks for the end of a value, and goes on where it was when more has come.
-#[derive(Debug, Default)]
-struct ValueEnd {
-    /// Bytes that were looked at.
-    at: usize,
-    /// Objects and lists that are open.
-    depth: usize,
-    in_text: bool,
-}
-
-impl ValueEnd {
-    fn is_begun(&self) -> bool {
-        self.at > 0
-    }
-
-    /// The length of the value at the beginning of `text`, once all of it has come.
-    fn find(&mut self, text: &[u8]) -> Result<Option<usize>, Misread> {
-        while let Some(rest) = text.get(self.at..).filter(|rest| !rest.is_empty()) {
-            if self.in_text {
-                let Some(found) = memchr2(b'"', b'\\', rest) else {
-                    self.at = text.len();
-                    return Ok(None);
-                };
-                if rest.get(found) == Some(&b'\\') {
-                    // what follows belongs to it, also when it has not come yet
-                    if rest.len() < found + 2 {
-                        self.at += found;
-                        return Ok(None);
-                    }
-                    self.at += found + 2;
-                    continue;
-                }
-                self.at += found + 1;
-                self.in_text = false;
-                if self.depth == 0 {
-                    return Ok(Some(self.at));
-                }
-                continue;
-            }
-            let Some((skipped, &mark)) = rest.iter().enumerate().find(|(_, byte)| {
-                matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')
-                    || (self.depth == 0 && (**byte == b',' || byte.is_ascii_whitespace()))
-            }) else {
-                self.at = text.len();
-                return Ok(None);
-            };
-            let end = self.at + skipped;
-            self.at = end + 1;
-            match mark {
-                b'"' | b'{' | b'[' if self.depth == 0 && end > 0 => return Err(Misread::Syntax),
-                b'"' => self.in_text = true,
-                b'{' | b'[' => self.depth += 1,
-                // a number or a word ends before what follows it
-                _ if self.depth == 0 => return if end > 0 { Ok(Some(end)) } else { Err(Misread::Syntax) },
-                _ => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        return Ok(Some(self.at));
-                    }
-                }
-            }
-        }
-        Ok(None)
     }
 }

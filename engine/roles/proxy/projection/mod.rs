@@ -23,7 +23,7 @@ use memchr::memchr;
 
 use crate::server::stream::{Change, Misread};
 use list::List;
-use object::Seen;
+use object::{Seen, blank};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +78,7 @@ impl Change for Projection {
             Reader::Object => self.held.extend_from_slice(&piece),
             Reader::List(list) => {
                 self.held.extend_from_slice(&piece);
-                let taken = list.take(&self.held, &self.shown, &mut out)?;
-                self.held.drain(..taken);
+                list.push(&mut self.held, &self.shown, &mut out)?;
             }
             Reader::Watch => {
                 let mut rest: &[u8] = &piece;
@@ -95,7 +94,7 @@ impl Change for Projection {
                         self.held.extend_from_slice(line);
                         &self.held
                     };
-                    if !line.trim_ascii().is_empty() {
+                    if blank(line) < line.len() {
                         self.shown.write_event(line, &mut out)?;
                     }
                     self.held.clear();
@@ -104,7 +103,7 @@ impl Change for Projection {
                 self.held.extend_from_slice(rest);
             }
         }
-        if self.held.len() > MAX_OBJECT {
+        if self.held.len() > MAX_OBJECT && !matches!(self.reader, Reader::List(_)) {
             return Err(Misread::TooLarge(MAX_OBJECT));
         }
         if self.held.is_empty() {
@@ -117,15 +116,15 @@ impl Change for Projection {
     fn finish(&mut self) -> Result<Bytes, Misread> {
         let held = std::mem::take(&mut self.held);
         let mut out = Vec::new();
-        match &self.reader {
+        match &mut self.reader {
             Reader::Object => {
                 if !self.shown.write_object(&held, &mut out)? {
                     return Err(Misread::Shape);
                 }
             }
-            Reader::List(list) if held.is_empty() && list.is_whole() => {}
-            Reader::Watch if held.trim_ascii().is_empty() => {}
-            Reader::List(_) | Reader::Watch => return Err(Misread::Incomplete),
+            Reader::List(list) => list.finish(&held, &self.shown, &mut out)?,
+            Reader::Watch if blank(&held) == held.len() => {}
+            Reader::Watch => return Err(Misread::Incomplete),
         }
         Ok(out.into())
     }

@@ -37,6 +37,11 @@ impl Seen<'_> {
     }
 }
 
+/// How many bytes at the beginning of a text are JSON's blanks, which are fewer than ASCII's.
+pub(super) fn blank(text: &[u8]) -> usize {
+    text.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(text.len())
+}
+
 /// Writes what is shown of the object in `text`, which holds nothing else. `false`: it is not shown, and nothing is written.
 pub(super) fn write_object(
     text: &[u8],
@@ -44,20 +49,27 @@ pub(super) fn write_object(
     seen: Seen<'_>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Misread> {
-    if text.trim_ascii_start().first() != Some(&b'{') {
+    if text.get(blank(text)..).and_then(<[u8]>::first) != Some(&b'{') {
         return Err(Misread::Shape);
     }
-    write_value(text, Shape::Object(fields), seen, out)
+    whole(text, Projected { shape: Shape::Object(fields), seen, out })
 }
 
-/// The same of any value.
-pub(super) fn write_value(text: &[u8], shape: Shape, seen: Seen<'_>, out: &mut Vec<u8>) -> Result<bool, Misread> {
-    whole(text, Projected { shape, seen, out })
+/// The same of the value at the beginning of `text`, and its length.
+pub(super) fn write_first(
+    text: &[u8],
+    shape: Shape,
+    seen: Seen<'_>,
+    out: &mut Vec<u8>,
+) -> serde_json::Result<(bool, usize)> {
+    first(text, Projected { shape, seen, out })
 }
 
-/// Reads a value that is not shown.
-pub(super) fn skip_value(text: &[u8]) -> Result<(), Misread> {
-    Ok(serde_json::from_slice::<IgnoredAny>(text).map(drop)?)
+/// Reads the value at the beginning of `text`, and gives its length.
+pub(super) fn first<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> serde_json::Result<(S::Value, usize)> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = seed.deserialize(&mut reader)?;
+    Ok((value, reader.into_iter::<IgnoredAny>().byte_offset()))
 }
 
 /// Writes what is shown of an event of a watch, with a newline. `false`: its object is not shown, and nothing is written.

@@ -91,6 +91,15 @@ impl Visible {
         object::write_object(text, fields, self.seen(), out)
     }
 
+    /// The same of the object at the beginning of a text, and its length.
+    pub(super) fn write_first(&self, text: &[u8], out: &mut Vec<u8>) -> serde_json::Result<(bool, usize)> {
+        let before = out.len();
+        let (is_shown, length) = object::write_first(text, Shape::Object(self.fields), self.seen(), out)?;
+        let Some(fields) = self.otherwise.filter(|_| !is_shown) else { return Ok((is_shown, length)) };
+        out.truncate(before);
+        object::write_first(text, Shape::Object(fields), self.seen(), out)
+    }
+
     /// Writes what is shown of an event.
     pub(super) fn write_event(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Misread> {
         if object::write_event(text, self.fields, self.seen(), out)? {
