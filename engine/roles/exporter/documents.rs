@@ -219,6 +219,11 @@ impl Facts {
 }
 
 /// What the cluster's own CA revoked. A plugged-in CA may bring lists of peers, which are theirs to publish.
+///
+/// istiod takes `ca-crl.pem` only with a list of each CA of its chain, and Envoy refuses a chain of which one has none
+/// (istio.io/istio `security/pkg/pki/util/keycertbundle.go`, `Verify`). So with an intermediate CA the lists of the root are not
+/// all that a reader would need, and what rests on this has to learn the intermediates first: they are in Secret `cacerts`, with
+/// the CA's key, and in what istiod shows in a handshake.
 fn crl(facts: &Facts, roots: &[RootCertificate]) -> Option<String> {
     let text = facts.revoked.present()?.data.get(REVOKED.1)?;
     revocations_of(text, roots)
