@@ -330,7 +330,11 @@ fn a_stated_value_that_another_cluster_publishes_is_an_error() {
 #[test]
 fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
     for (from, to, words) in [
-        ("metadata: {name: shop}", "metadata: {name: bazaar}", "`metadata.name of the Mesh: shop`"),
+        (
+            "metadata: {name: shop}",
+            "metadata: {name: bazaar}",
+            "is joined in the mesh `shop`, and the Mesh is now named `bazaar`",
+        ),
         ("name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ", "`reconciler: rendered`"),
         (
             "name: west}\nspec: {",
@@ -468,7 +472,11 @@ fn another_cluster_id_leaves_and_joins_anew_and_never_in_place() {
     checkout.shows(
         &["plan"],
         4,
-        &["2 links leave and join anew", "`west` changes clusterID from `west` to `occident`", "they carry no traffic"],
+        &[
+            "2 links leave and join anew",
+            "`west` changes clusterID from `west` to `occident`",
+            "so they carry no traffic",
+        ],
     );
     for _ in 0..8 {
         checkout.engine(&["apply", "--allow-delete"]);

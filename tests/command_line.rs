@@ -328,6 +328,16 @@ fn what_this_version_lacks_is_refused_by_name() {
     }
     checkout.refuses(&["plna"], 64, &["did you mean `plan`?"]);
     checkout.refuses(&["plan", "--no-such-flag"], 64, &["--no-such-flag"]);
+    // whose flag it is, and no advice to pass it as a value
+    let stray =
+        checkout.refuses(&["apply", "--detailed-exitcode"], 64, &["`--detailed-exitcode` is a flag of `engine plan`"]);
+    assert!(!stray.stderr.contains("as a value"), "{stray}");
+    checkout.refuses(
+        &["watch", "--http", "8080"],
+        64,
+        &["expected an IP address and a port, such as `127.0.0.1:9090`"],
+    );
+    checkout.refuses(&["invite", "moon"], 64, &["no spec declares a cluster `moon`; specs/ declares `east`, `west`"]);
     checkout.refuses(&["plan", "--cluster", "wset"], 64, &["did you mean `west`?"]);
     checkout.refuses(&["apply", "--accept-trust", "all"], 64, &["needs a terminal"]);
     checkout.refuses(&["apply", "--accept-trust", "west@xyz"], 64, &["at least 8 hex digits"]);

@@ -52,7 +52,7 @@ fn the_tour_joins_three_clusters_and_takes_one_out_again() {
         "Deployment ×3",
         "+ ConfigMap isthmus-routes",
         "+ Secret istio-remote-secret-north",
-        "No changes. lock/, rendered/ and values/ are what the specs ask for",
+        "No changes. lock/, rendered/ and values/ match the specs",
         "east    north  joined  proven",
         "✗ fetch-ca/north  failed:",
         "(exit code 3)",
@@ -60,7 +60,7 @@ fn the_tour_joins_three_clusters_and_takes_one_out_again() {
         "(exit code 4)",
         "! trust change of `west`: accepted",
         "- Secret istio-remote-secret-north",
-        "No changes. lock/, rendered/ and values/ are what the specs ask for",
+        "No changes. lock/, rendered/ and values/ match the specs",
         "none of them holds a private key, a token or a credential",
     ] {
         let at = rest.find(line).unwrap_or_else(|| panic!("`{line}` is missing, or too early, in\n{text}"));

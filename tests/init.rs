@@ -333,7 +333,7 @@ fn a_context_that_cannot_be_reached_costs_only_itself() {
     let said = world.does(3, &["init", "--output", "json"]);
     let json: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(json["unreachable"][0]["context"], "gone");
-    assert!(said.stderr.contains("cannot survey the cluster of context `gone`"), "{}", said.stderr);
+    assert!(said.stderr.contains("cannot read the cluster of context `gone`"), "{}", said.stderr);
     assert_eq!(json["written"], json!(["specs/clusters/east.yaml", "specs/clusters/west.yaml", "specs/mesh.yaml"]));
     assert_eq!(json["clusters"][0]["clusterUUID"], EAST);
     assert_eq!(json["fillIn"].as_array().unwrap().len(), 5);

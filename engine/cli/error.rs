@@ -70,6 +70,7 @@ fn arguments(error: &clap::Error) -> Explanation {
     let message = if of.is_empty() { what.to_owned() } else { format!("{what}: {}", of.join(", ")) };
     let near = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
     let near = near.into_iter().find_map(said).map(|near| format!("did you mean `{near}`?"));
+    let near = near.or_else(|| said(ContextKind::Suggested));
     let hint = near.unwrap_or_else(|| "`--help` behind the command lists its arguments".to_owned());
     Explanation::new(Code::InvalidArguments, message).hint(hint)
 }

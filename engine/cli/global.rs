@@ -14,19 +14,19 @@ const GLOBAL: &str = "Global options";
 /// The flags that every command has.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Checkout to work in.
+    /// Checkout to work in: the folder with specs/, lock/ and rendered/.
     #[arg(short = 'C', value_name = "DIR", global = true, help_heading = GLOBAL, default_value = ".", env = "ISTHMUS_CHECKOUT")]
     pub(crate) directory: PathBuf,
     /// Output format.
     #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
-    /// Only this cluster.
+    /// Plan, write or show only what belongs to this cluster.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
     pub(crate) cluster: Option<ClusterName>,
-    /// Print data, warnings and errors alone.
+    /// Print only data, warnings and errors.
     #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Print every field of every object.
+    /// Print every field of every changed object.
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) verbose: bool,
 }

@@ -22,7 +22,7 @@ use self::commands::{
 };
 use self::error::UsageError;
 use self::global::Global;
-use self::unknown::unknown;
+use self::unknown::{unknown, unknown_flag};
 use crate::pipeline::plan::PLAN_VERSION;
 use crate::report::format::Output;
 use crate::report::markdown::findings_markdown;
@@ -32,15 +32,19 @@ use crate::session::exit::Exit;
 use crate::watch::{self, Watch};
 
 /// Joins Istio clusters that keep their own root CA into one mesh, from files in git.
+///
+/// A checkout is a folder in git: specs/ states which clusters are joined, lock/ holds what was learned from them and
+/// accepted, rendered/ the Kubernetes objects that `engine apply` writes. No run writes to a cluster; a GitOps tool
+/// applies rendered/. A link is one direction between two clusters: istiod of the reader reads the apiserver of the peer.
 #[derive(Debug, Parser)]
 #[command(name = "engine", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes:\n  \
-        0   done, or only waiting\n  \
-        1   failed: specs, lock or templates have findings\n  \
+        0   done, nothing to do, or only waiting\n  \
+        1   failed: errors in specs, lock or templates\n  \
         2   changes (plan --detailed-exitcode)\n  \
-        3   a cluster failed, or a step waits (--fail-on-wait)\n  \
-        4   held back or refused\n  \
-        5   another engine is at work\n  \
+        3   a cluster failed, the rest is done; or something still waits (--fail-on-wait)\n  \
+        4   held back or refused, until a person accepts, edits or restores something\n  \
+        5   another process of the engine works in this checkout\n  \
         6   files or network of this machine\n  \
         64  wrong usage")]
 struct Arguments {
@@ -55,36 +59,47 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show what a run would change.
+    ///
+    /// Reads the files, fetches what the exporter of each cluster publishes, and prints the steps of the run: + creates,
+    /// ~ updates, - deletes, … waits for an answer or a sync, ! is refused, ✗ failed. Nothing is written.
     Plan(plan::Plan),
-    /// Run once: write lock, rendered objects and values to the checkout.
+    /// Carry a run out: write lock, rendered objects and values to the checkout.
+    ///
+    /// Clusters are only read. Commit what was written, let a GitOps tool sync rendered/ into the clusters, and run again
+    /// until nothing waits: a new cluster takes three runs.
     Apply(apply::Apply),
-    /// Run whenever the checkout or the metadata of a cluster change, and at an interval.
+    /// Run on each change of the checkout or of a cluster's metadata, and at an interval.
     Watch(Watch),
-    /// Show the state of each link, from lock and tree.
+    /// Show the state of each link, from lock and rendered files.
+    ///
+    /// STAGE is joining, joined, leaving or leaving-trust. EVIDENCE is proven if evidence showed, when the link opened, that
+    /// all it needs was live. SECRET tells whether the file of the remote secret is in rendered/. PEER'S ROOT CA is when the
+    /// first of the peer's root CAs expires.
     Status,
-    /// Check that lock and rendered objects hold what the links need; contacts no cluster and writes nothing.
+    /// Judge lock and rendered objects by the law of safety: do they hold all that each link needs? Contacts no cluster and
+    /// writes nothing.
     Verify,
     /// Write the mesh as one HTML page.
     Report(report::Report),
-    /// Print the graph of steps.
+    /// Print the steps of a run and which of them needs which, as a graph.
     Graph {
         /// Graph format.
         #[arg(long, value_enum, default_value_t = graph::GraphFormat::Dot)]
         format: graph::GraphFormat,
     },
-    /// Manage the key pairs by which clusters read each other.
+    /// Make the engine's key, with which it reads metadata, or list all keys.
     Keys {
         /// What to do with them.
         #[command(subcommand)]
         command: keys::Keys,
     },
-    /// Write first specs from the clusters of a kubeconfig.
+    /// Write the first specs, from the clusters of a kubeconfig, which are only read.
     Init(init::Init),
     /// Print what another team needs to declare one of your clusters.
     Invite(invite::Invite),
-    /// Write a cluster's metadata as a signed bundle.
+    /// Write a cluster's metadata to a signed file, a bundle, for a checkout that cannot reach the cluster.
     Export(bundle::Export),
-    /// Check a bundle and put it where a `file://` endpoint reads.
+    /// Check a bundle, and write its documents to the folder of the cluster's `file://` endpoint.
     Import(bundle::Import),
     /// Render for Argo CD, as its config-management plugin.
     Argocd {
@@ -98,7 +113,7 @@ enum Command {
         #[command(subcommand)]
         command: manifests::Manifests,
     },
-    /// Work with `policy.yaml`.
+    /// Work with `policy.yaml`, which limits what specs may ask for.
     Policy {
         /// What to do with it.
         #[command(subcommand)]
@@ -106,7 +121,7 @@ enum Command {
     },
     /// Print a JSON Schema.
     Schema {
-        /// The format that it describes.
+        /// What the schema describes.
         #[arg(value_enum, default_value = "specs")]
         of: SchemaOf,
     },
@@ -117,7 +132,7 @@ enum Command {
     },
     /// Print the manual page, as roff.
     Man,
-    /// Run an in-cluster role.
+    /// Run one of the three servers that each cluster has: exporter, api-proxy or relay.
     Serve {
         /// Which.
         #[command(subcommand)]
@@ -158,7 +173,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // arguments of a script may be of somebody else, and the error repeats them
             let shown = given.iter().map(|word| crate::types::text::visible(&word.to_string_lossy()).into_owned());
-            let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
+            let error = unknown_flag(Arguments::try_parse_from(shown).err().unwrap_or(error), &command());
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
             if error.use_stderr() {
                 printer.warn(text.trim_end());

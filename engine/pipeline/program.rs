@@ -58,7 +58,7 @@ impl Explain for Vanished<'_> {
     fn explanation(&self) -> Explanation {
         let message = format!("cluster `{}` is in the lock and no spec declares it", self.cluster);
         Explanation::new(Code::ClusterVanished, message)
-            .hint("restore its document; to take it out of the mesh, set `state: leaving` and apply until it is gone")
+            .hint("restore its document from git; to take it out of the mesh, set `state: leaving` and apply until it is gone")
     }
 }
 
@@ -72,7 +72,11 @@ struct EditedWhileJoined<'a> {
 impl Explain for EditedWhileJoined<'_> {
     fn explanation(&self) -> Explanation {
         let Self { cluster, edit: Edit { field, joined, wanted } } = self;
-        let message = format!("`{cluster}` is joined with `{field}: {joined}`, and the spec says `{wanted}`");
+        let message = if *field == MESH_NAME {
+            format!("`{cluster}` is joined in the mesh `{joined}`, and the Mesh is now named `{wanted}`")
+        } else {
+            format!("`{cluster}` is joined with `{field}: {joined}`, and the spec has `{wanted}`")
+        };
         Explanation::new(Code::EditWhileJoined, message).hint(
             "take the edit back, set `state: leaving` and apply until its links are gone; then edit it and join again",
         )

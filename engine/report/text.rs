@@ -370,14 +370,15 @@ pub fn summary(plan: &Plan) -> String {
     }
     match &plan.compared {
         Compared::Asked => {
-            "No changes. lock/, rendered/ and values/ are what the specs ask for and the clusters show.".to_owned()
+            "No changes. lock/, rendered/ and values/ match the specs and what the clusters publish.".to_owned()
         }
         Compared::Locked => {
-            "No changes. rendered/ and values/ are what specs, templates and lock ask for; no cluster was asked."
+            "No changes. rendered/ and values/ match specs, templates and lock. No cluster was asked, so no link opens or closes; \
+             `engine plan --base REF` shows what an edit of specs will do to links."
                 .to_owned()
         }
         Compared::Revision(revision) => format!(
-            "No changes. Specs, templates, policy, lock, rendered/ and values/ ask for what those of {} ask for; no cluster was asked.",
+            "No changes. Specs, templates, policy, lock, rendered/ and values/ match those of {}; no cluster was asked.",
             quoted(revision, LONGEST_QUOTED)
         ),
     }

@@ -16,7 +16,7 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, InvalidName};
 use crate::types::time::Timestamp;
 
-/// Most differences of a plan that are named.
+/// Most clusters, or differences of a plan, that are named.
 const MOST_NAMED: usize = 5;
 
 /// A name of a cluster that no spec declares.
@@ -29,13 +29,18 @@ pub struct UnknownCluster {
     pub name: String,
     /// One that is declared and may be meant.
     pub near: Option<String>,
+    /// The first that are declared, quoted.
+    pub declared: Vec<String>,
+    /// How many are.
+    pub count: usize,
 }
 
 impl UnknownCluster {
     /// The name, and what may be meant by it.
     pub fn new(mesh: &Mesh, flag: Option<&'static str>, name: &str) -> Self {
         let near = did_you_mean(name, mesh.clusters.keys().map(ClusterName::as_str));
-        Self { flag, name: name.to_owned(), near: near.map(str::to_owned) }
+        let declared = mesh.clusters.keys().take(MOST_NAMED).map(|name| format!("`{name}`")).collect();
+        Self { flag, name: name.to_owned(), near: near.map(str::to_owned), declared, count: mesh.clusters.len() }
     }
 }
 
@@ -43,8 +48,15 @@ impl Explain for UnknownCluster {
     fn explanation(&self) -> Explanation {
         let flag = self.flag.map(|flag| format!("{flag}: ")).unwrap_or_default();
         let message = format!("{flag}no spec declares a cluster `{}`", self.name.escape_debug());
-        let hint = self.near.as_ref().map(|near| format!("did you mean `{near}`?"));
-        Explanation { code: Code::UnknownCluster, message, hint }
+        let more = match self.count.saturating_sub(self.declared.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let hint = match &self.near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("specs/ declares {}{more}", self.declared.join(", ")),
+        };
+        Explanation::new(Code::UnknownCluster, message).hint(hint)
     }
 }
 
@@ -102,6 +114,7 @@ impl Explain for BaseError {
             }
             Self::NoWorkTree { folder } => {
                 Explanation::new(Code::NotInGit, format!("--base: {} is in no git work tree", folder.display()))
+                    .hint("run it in a clone of the repository, or name one with -C")
             }
             Self::Findings { revision, .. } => {
                 Explanation::new(Code::CheckoutHasFindings, format!("--base: `{revision}` has findings"))
@@ -131,7 +144,7 @@ impl EndsCommand for BaseError {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanFault {
     /// It breaks the format.
-    #[error(transparent)]
+    #[error("expected what `engine plan --out` wrote, found JSON of another form or none ({0})")]
     Malformed(#[from] serde_json::Error),
     /// Another version.
     #[error("it has version {version}")]

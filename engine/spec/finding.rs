@@ -300,7 +300,7 @@ impl SpecFinding<'_> {
             Self::MergeConflict => "the file holds merge conflict markers".to_owned(),
             Self::Tab => "expected spaces to indent this line, found a tab".to_owned(),
             Self::TooDeep { most } => format!("the document is nested deeper than {most} levels"),
-            Self::NotYaml(kind) => format!("this is not YAML: {kind}"),
+            Self::NotYaml(kind) => format!("expected YAML: {kind}"),
             Self::Tag { tag } => format!("expected a value without a tag, found `{tag}`"),
             Self::AliasInside => "the alias is inside the value it names".to_owned(),
             Self::AliasUnknown { name } => format!("the alias `*{name}` names no anchor before it"),
@@ -430,7 +430,7 @@ fn of_yaml(kind: &ErrorKind) -> Option<&'static str> {
         | ErrorKind::ExpectedBlockSequenceEntry
         | ErrorKind::SimpleKeyExpected => Some("check the indentation, and that each key is followed by `: `"),
         ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => Some("close the quotes"),
-        _ => None,
+        _ => Some("look for an unclosed bracket or quote in the lines before, too"),
     }
 }
 

@@ -4,7 +4,7 @@
 //! receives tokens. Numeric look-alikes (`0x7f.1`), final dots and loopback names are no addresses here.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -355,17 +355,35 @@ impl FromStr for Endpoint {
                 Err(invalid("`file://` is followed by a folder below the checkout, without `.` and `..`"))
             };
         }
-        let rest = trimmed.strip_prefix("https://").ok_or_else(|| invalid(rule))?;
+        let Some(rest) = trimmed.strip_prefix("https://") else {
+            let has_scheme = trimmed.contains("://");
+            return Err(invalid(if has_scheme { "its scheme is neither `https://` nor `file://`" } else { rule }));
+        };
         let (authority, path) = match rest.split_once('/') {
             Some((authority, path)) => (authority, format!("/{path}")),
             None => (rest, String::new()),
         };
+        let is_port = |text: &str| text.parse().is_ok_and(|port: u16| port != 0);
+        let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        if port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && !is_port(port)) {
+            return Err(invalid("its port is no number from 1 to 65535"));
+        }
         let ApiHost { host, port } = authority.parse().map_err(|_| invalid(rule))?;
         if !path.is_empty() && !is_path(path.trim_start_matches('/')) || path.starts_with("//") {
             return Err(invalid(rule));
         }
         Ok(Self::Https { host, port: port.unwrap_or(443), path })
     }
+}
+
+/// A text that is no address to listen at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected an IP address and a port, such as `127.0.0.1:9090` or `[::]:9090`")]
+pub(crate) struct InvalidListenAddress;
+
+/// An address to listen at: `127.0.0.1:9090` or `[::]:9090`; port 0 takes a free one.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, InvalidListenAddress> {
+    text.parse().map_err(|_| InvalidListenAddress)
 }
 
 impl fmt::Display for Endpoint {

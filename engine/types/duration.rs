@@ -6,10 +6,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidDuration {
     /// Not a number and its unit.
-    #[error("a number and one of `s`, `m`, `h`")]
+    #[error("expected a number and one of `s`, `m`, `h`, such as `90s`")]
     Form,
     /// More seconds than can be counted.
-    #[error("too long")]
+    #[error("expected fewer seconds")]
     TooLong,
 }
 

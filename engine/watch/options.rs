@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::report::format::Output;
+use crate::types::address::listen_address;
 use crate::types::duration::duration;
 
 /// The flags that every command has, as far as a watch obeys them.
@@ -43,22 +44,22 @@ pub struct Watch {
     /// Commit to this branch instead of the one that is checked out, for a pull request.
     #[arg(long, value_name = "NAME", requires = "commit")]
     pub branch: Option<String>,
-    /// Pull the remote's commits this often: `30s`, `5m`.
+    /// Pull the remote's commits at this interval: `30s`, `5m`. Without it, only when a push is rejected.
     #[arg(long, value_name = "INTERVAL", value_parser = duration)]
     pub pull: Option<Duration>,
     /// Serve /healthz, /readyz, /metrics and the mesh as a page, in plain HTTP. The bound address is the first line on stdout.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub http: Option<SocketAddr>,
-    /// Run at least this often.
+    /// Run at this interval, even if nothing changed.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "15m")]
     pub every: Duration,
-    /// Read the metadata of each cluster this often.
+    /// Read the metadata of each cluster at this interval, and run if it changed.
     #[arg(long, value_name = "INTERVAL", value_parser = duration, default_value = "30s")]
     pub poll: Duration,
     /// End after one run, with the exit code of `apply`.
     #[arg(long)]
     pub once: bool,
-    /// With --once: run until nothing waits, or until this time is over.
+    /// With --once: run again while something waits, for this long at most, as `apply --wait` does.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "once")]
     pub limit: Option<Duration>,
 }

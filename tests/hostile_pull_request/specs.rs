@@ -158,7 +158,7 @@ fn a_cluster_that_is_new() {
     let text = std::fs::read_to_string(checkout.path(SPECS)).unwrap();
     let document = "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: north}\nspec: {metadata: {endpoint: \"https://evil.example.com/metadata\"}, reconciler: rendered, multicluster: {image: ghcr.io/x/engine:1, apiHost: a.example.com}}\n";
     checkout.write(SPECS, format!("{text}{document}").as_bytes());
-    let told = ["new cluster `north`", "the whole mesh", "4 links open"];
+    let told = ["new cluster `north`", "its peers (`east`, `west`) trust", "4 links open"];
     judged(&checkout, "spec_new_cluster", 0, &told, Merged::Followed);
 }
 

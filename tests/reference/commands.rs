@@ -73,7 +73,9 @@ fn is_help(argument: &Arg) -> bool {
 
 /// Arguments of a command itself.
 fn own(command: &Command) -> impl Iterator<Item = &Arg> {
-    command.get_arguments().filter(|argument| !argument.is_global_set() && !is_help(argument))
+    command
+        .get_arguments()
+        .filter(|argument| !argument.is_global_set() && !is_help(argument) && !argument.is_hide_set())
 }
 
 fn about(command: &Command) -> String {

@@ -31,27 +31,31 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
 #[command(arg(yes()))]
+#[command(after_long_help = "Examples:\n  \
+        engine apply --create-keys                the first run of a checkout\n  \
+        engine apply --wait 10m                   run again until what was synced has opened the links\n  \
+        engine apply --accept-trust west@cb4080f111b6    after comparing the fingerprint with the cluster")]
 #[allow(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(crate) struct Apply {
     /// A plan stored by `engine plan --out`.
     #[arg(value_name = "PLAN")]
     pub(crate) plan: Option<PathBuf>,
-    /// Contact no cluster; render the tree from the lock alone.
+    /// Contact no cluster, and render from specs, templates and lock alone. Links neither open nor close.
     #[arg(long)]
     pub(crate) locked: bool,
-    /// What is written.
-    #[arg(long, value_name = "WHERE", default_value = "tree")]
+    /// Where it is written. Hidden: there is one value.
+    #[arg(long, value_name = "WHERE", default_value = "tree", hide = true)]
     pub(crate) to: String,
-    /// Make the engine's key, where lock and spec know none.
+    /// Make the engine's key, by which exporters recognise the engine, unless spec or lock has one.
     #[arg(long)]
     pub(crate) create_keys: bool,
-    /// Run again until nothing waits, or until this time is over: `90s`, `10m`, `1h`.
+    /// Run again while something waits, for this long at most: `90s`, `10m`, `1h`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
     /// Exit with 3 when something still waits.
     #[arg(long)]
     pub(crate) fail_on_wait: bool,
-    /// Refuse a PLAN that is older; default 24h.
+    /// Refuse a PLAN that is older than this; default 24h.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
     #[command(flatten)]
@@ -64,7 +68,8 @@ fn yes() -> Arg {
     Arg::new("yes")
         .long("yes")
         .action(ArgAction::SetTrue)
-        .help("Do not ask before writing. Writing to the tree never asks")
+        .hide(true)
+        .help("Do not ask before writing, which `engine apply` never does")
 }
 
 impl Apply {
@@ -184,7 +189,12 @@ fn write(
     };
     let run = take(session, request, mode, Until::Written(&mut sink), printer)?;
     if run.written != Written::default() {
-        printer.status(&format!("Applied: {} files written, {} deleted.", run.written.written, run.written.deleted));
+        let (written, deleted) = (run.written.written, run.written.deleted);
+        let next = match run.plan.counts().waiting {
+            0 => "commit and sync them".to_owned(),
+            waiting => format!("commit and sync them, then run again for the {waiting} steps that wait"),
+        };
+        printer.status(&format!("Applied: {written} files written, {deleted} deleted; {next}."));
     }
     Ok((exit_of(&run.plan), run.plan.counts().waiting > 0, run.written))
 }

@@ -17,10 +17,12 @@ use crate::types::name::InvalidName;
 /// What is approved.
 #[derive(Debug, Args, Default)]
 pub(crate) struct Approvals {
-    /// Accept the trust change of a cluster: `NAME`, `NAME@DIGEST`, or `all` on a terminal or while no lock exists.
+    /// Accept a trust change: `NAME@DIGEST` as the plan prints it, which is exactly that one; `NAME`, whatever changed of
+    /// this cluster; or `all`, on a terminal or in a checkout without a lock.
     #[arg(long, value_name = "NAME[@DIGEST]", value_delimiter = ',')]
     pub(crate) accept_trust: Vec<String>,
-    /// Let more than 30 % of the links go although no cluster is `state: leaving`.
+    /// Allow a run that drops much although no cluster is `state: leaving`, such as more than 30 % of the mesh's remote
+    /// secrets, or all of a cluster's.
     #[arg(long)]
     pub(crate) allow_delete: bool,
 }

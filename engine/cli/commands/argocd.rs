@@ -37,8 +37,8 @@ use crate::types::step::StepId;
 pub(crate) enum Argocd {
     /// Print the objects of one cluster, from specs, templates and lock alone.
     ///
-    /// The cluster is named by --cluster or by the Application's parameter `cluster`. Nothing is asked, minted, encrypted or
-    /// decrypted. A failure ends with a code that is not 0 and nothing on stdout.
+    /// The cluster is named by --cluster or by the Application's parameter `cluster`. No cluster is contacted and no
+    /// key is read. A failure ends with a code that is not 0 and nothing on stdout.
     Generate,
     /// Print the parameters that an Application may set.
     Parameters,

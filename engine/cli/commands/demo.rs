@@ -51,7 +51,11 @@ pub(crate) fn run(keep: Option<&Path>, printer: &Printer, engine: Engine<'_>) ->
     if folder.temporary {
         printer.show(&format!("\n{DIM}The checkout was temporary; `--keep DIR` keeps it.{DIM:#}\n"));
     } else {
-        printer.show(&format!("\nThe checkout is in {}.\n", folder.path.display()));
+        let path = folder.path.display();
+        printer.show(&format!(
+            "\nThe checkout is in {path}. Its clusters ended with the tour, so a plan that asks them fails. What works without them:\n\n  \
+             engine -C {path} status\n  engine -C {path} plan --locked\n  engine -C {path} report --html mesh.html\n"
+        ));
     }
     Ok(Exit::Done)
 }
@@ -216,7 +220,7 @@ impl<'a> Tour<'a> {
         self.say("isthmus joins Istio clusters that each keep their own root CA into one mesh, from files in git.");
         self.say("Here are three of them, simulated on loopback, and a checkout whose specs/ declare them.");
 
-        self.chapter("Nothing is deployed yet: the first plan renders the components and waits");
+        self.chapter("Nothing is deployed yet: the first run renders the components and waits");
         self.command("apply --create-keys", &["apply", "--create-keys"])?;
 
         self.chapter("A GitOps tool syncs: exporter, api-proxy and relay start, and keys are exchanged");
@@ -244,6 +248,7 @@ impl<'a> Tour<'a> {
         self.chapter("A cluster changes its root CA: that is held back until it is accepted");
         self.replace_root("west")?;
         self.command("apply", &["apply"])?;
+        self.say("\nWest did it on purpose. The digest would accept exactly this change; the name accepts whatever changed of west.");
         self.command("apply --accept-trust west", &["apply", "--accept-trust", "west"])?;
         self.sync()?;
 

@@ -44,20 +44,23 @@ const GIT_FILES: [(&str, &str); 2] = [
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        engine init                                      all contexts of the kubeconfig\n  \
+        engine init --context east --context west        these two")]
 pub(crate) struct Init {
-    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are surveyed.
+    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are read.
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Vec<String>,
     /// The kubeconfig; without it, $KUBECONFIG or ~/.kube/config.
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Name of the mesh; without it, the meshId that the clusters agree on.
+    /// Name of the mesh; without it, the meshID that all clusters have.
     #[arg(long, value_name = "NAME")]
     pub(crate) mesh: Option<MeshName>,
-    /// Say in the spec that each cluster may trust the roots of the others.
+    /// Write `acceptForeignRoots: true` into the Mesh: each cluster trusts the root CAs of the others.
     #[arg(long)]
     pub(crate) accept_foreign_roots: bool,
-    /// Take over remote secrets that were made by hand, in the order that is printed.
+    /// Take over remote secrets that were made by hand, and print what to do in which order.
     #[arg(long)]
     pub(crate) adopt: bool,
 }
@@ -127,10 +130,17 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
         }
     }
     for (context, reason) in &seen.unreachable {
-        printer.error(&format!("cannot survey the cluster of context `{}`: {reason}", context.escape_debug()));
+        printer.error(&format!(
+            "cannot read the cluster of context `{}`: {reason}; `kubectl --context` with its name shows the same",
+            context.escape_debug()
+        ));
     }
     if !written {
-        printer.error("no context leads to a cluster with Istio; nothing was written");
+        printer.error(if seen.unreachable.is_empty() {
+            "no context leads to a cluster with Istio; nothing was written"
+        } else {
+            "no cluster with Istio could be read; nothing was written"
+        });
         return Ok(Exit::Failed);
     }
     Ok(if seen.unreachable.is_empty() { Exit::Done } else { Exit::Partial })

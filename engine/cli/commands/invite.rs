@@ -22,10 +22,10 @@ pub(crate) struct Invite {
     /// The cluster that they are to declare.
     #[arg(value_name = "CLUSTER")]
     pub(crate) name: ClusterName,
-    /// Who reads it: `deckhouse` gets only what its CRD knows.
+    /// What the other team uses.
     #[arg(long = "for", value_enum, default_value_t = Reader::Isthmus)]
     pub(crate) reader: Reader,
-    /// `IstioMulticluster`, or the `Cluster` of a checkout, with `reconciler: external`.
+    /// Kind of the document that is printed.
     #[arg(long = "as", value_enum, default_value_t = As::Multicluster)]
     pub(crate) form: As,
     /// Print only UUID and fingerprints, also of another team's cluster: what both sides compare.
@@ -36,9 +36,9 @@ pub(crate) struct Invite {
 /// Who reads an invitation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reader {
-    /// isthmus.
+    /// A checkout of isthmus.
     Isthmus,
-    /// Deckhouse's istio module.
+    /// Deckhouse's istio module, whose IstioMulticluster has fewer fields.
     Deckhouse,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Reader {
 pub(crate) enum As {
     /// `IstioMulticluster`.
     Multicluster,
-    /// `Cluster`.
+    /// `Cluster` with `reconciler: external`.
     Cluster,
 }
 

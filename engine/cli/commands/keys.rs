@@ -24,7 +24,7 @@ use crate::types::object::YamlError;
 pub(crate) enum Keys {
     /// Make the engine's key: its private half in keys/engine.key, its public half in lock/mesh.yaml.
     New,
-    /// List the keys that spec and lock know, and where their private halves are.
+    /// List the keys in specs and lock, and where the private half of each is.
     List,
     /// Commands that this version does not have.
     #[command(external_subcommand)]
@@ -93,7 +93,7 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
         let private = match &keyring.engine {
             Ok((found, _)) if *found == id => "present".to_owned(),
             Ok(_) => "another one is present".to_owned(),
-            Err(reason) => format!("missing: {reason}"),
+            Err(reason) => format!("missing; expected {reason}"),
         };
         rows.push(["engine".to_owned(), id.to_string(), key.fingerprint().to_string(), private]);
     }
@@ -103,7 +103,7 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
             (KeySource::Cluster, _) | (_, None) => "in the cluster".to_owned(),
             (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => "present".to_owned(),
             (_, Some(Ok(_))) => "another one is present".to_owned(),
-            (_, Some(Err(reason))) => format!("missing: {reason}"),
+            (_, Some(Err(reason))) => format!("missing; expected {reason}"),
         };
         let key = &locked.public.authn_key;
         rows.push([name.to_string(), key.id().to_string(), key.fingerprint().to_string(), private]);
@@ -165,7 +165,7 @@ impl Explain for KeysError {
         match self {
             Self::Known { id } => {
                 Explanation::new(Code::AlreadyExists, format!("spec or lock already know an engine key, `{id}`"))
-                    .hint("the lock is the authority and no run replaces a recorded key")
+                    .hint("no run replaces a recorded key; where its private half is lost, docs/disaster.md shows how to remove it first")
             }
             Self::NotMade(fault) => {
                 let code = match fault {

@@ -44,8 +44,8 @@ pub(crate) struct From {
     /// Folder of the checkout in the repository.
     #[arg(long, value_name = "FOLDER", default_value = "")]
     pub(crate) path: String,
-    /// Name of a cluster over there: in Argo CD the cluster's, by default the same, or the URL of its apiserver; in
-    /// Flux its Secret with a kubeconfig, by default `<cluster>-kubeconfig`.
+    /// What the GitOps tool knows a cluster by. Argo CD: its name there (by default the same) or the URL of its apiserver.
+    /// Flux: the Secret with its kubeconfig (by default `<cluster>-kubeconfig`).
     #[arg(long, value_name = "CLUSTER=NAME")]
     pub(crate) destination: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Argocd {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub(crate) from: From,
-    /// Only this part of it.
+    /// Print only this part.
     #[arg(long, value_enum)]
     pub(crate) part: Option<Part>,
     /// What is synced: the plugin's answer, or the folder `rendered/<cluster>/`.

@@ -20,23 +20,28 @@ use crate::session::stored_plan::Stored;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        engine plan                               what `engine apply` would write now\n  \
+        engine plan --base origin/main            what merging this branch would change; no key, no cluster\n  \
+        engine plan --out p && engine apply p     carry out exactly what was reviewed")]
 pub(crate) struct Plan {
-    /// Contact no cluster: a pure function of specs, templates, lock and tree.
+    /// Contact no cluster, and plan from specs, templates, lock and rendered files alone. Links neither open nor close.
     #[arg(long)]
     pub(crate) locked: bool,
-    /// What the mesh is compared with.
-    #[arg(long, value_name = "WHERE", default_value = "tree")]
+    /// What the mesh is compared with. Hidden: there is one value.
+    #[arg(long, value_name = "WHERE", default_value = "tree", hide = true)]
     pub(crate) to: String,
-    /// Store the plan for `engine apply FILE`.
+    /// Store the plan in this file, for `engine apply FILE`.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Exit with 2 when there are changes.
+    /// Exit with 2 when there are changes, as in Terraform.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
-    /// Plan the difference to what this revision renders; contacts no cluster, as with --locked.
+    /// Compare with this git revision, usually the target of a pull request: edits of specs, links that open and close,
+    /// objects. Contacts no cluster, as with --locked.
     #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
-    /// Name the objects that change without their fields.
+    /// Print only the names of changed objects, without their fields.
     #[arg(long, conflicts_with = "verbose")]
     pub(crate) summary: bool,
     #[command(flatten)]

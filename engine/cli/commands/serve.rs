@@ -22,7 +22,7 @@ use crate::server::log::{self, LogForm};
 use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::exit::Exit;
 use crate::session::facts;
-use crate::types::address::{ApiHost, Gateway};
+use crate::types::address::{ApiHost, Gateway, listen_address};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterUuid, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
@@ -31,9 +31,10 @@ use crate::types::name::{
 /// Roles.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Serve {
-    /// Publish the cluster's metadata: root CA and keys to everyone, addresses to admitted peers.
+    /// Publish the cluster's metadata: root CA and keys to everyone, addresses and evidence to those that
+    /// ConfigMap isthmus-peers admits.
     Exporter(Exporter),
-    /// Let admitted peers read what their istiod needs of this cluster's apiserver.
+    /// Let the peers that ConfigMap isthmus-peers admits read what their istiod needs of this cluster's apiserver.
     Proxy(Proxy),
     /// Hold the cluster's private key and connect its istiod to the api-proxies of peers.
     Relay(Relay),
@@ -52,10 +53,10 @@ pub(crate) struct Common {
     #[arg(long, default_value = "istio-system", env = "ISTHMUS_NAMESPACE")]
     pub(crate) namespace: Namespace,
     /// Where it serves, over TLS; port 0 takes a free one. The bound address is the first line on stdout.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8443", env = "ISTHMUS_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8443", value_parser = listen_address, env = "ISTHMUS_LISTEN")]
     pub(crate) listen: SocketAddr,
     /// Where /healthz, /readyz and /metrics are, in plain HTTP. The bound address is the second line on stdout.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:9090", env = "ISTHMUS_METRICS_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:9090", value_parser = listen_address, env = "ISTHMUS_METRICS_LISTEN")]
     pub(crate) metrics_listen: SocketAddr,
     /// The serving certificate's chain, PEM; read again when it changes.
     #[arg(long, value_name = "FILE", env = "ISTHMUS_TLS_CERT", requires = "tls_key")]
@@ -69,7 +70,8 @@ pub(crate) struct Common {
     /// Log filter, such as `info,isthmus=debug`.
     #[arg(long, value_name = "FILTER", env = "ISTHMUS_LOG_FILTER")]
     pub(crate) log_filter: Option<String>,
-    /// Sets a limit, such as `watch=10m` or `rate-per-peer=50/100`; may be given several times.
+    /// Set a limit, such as `watch=10m` or `rate-per-peer=50/100`; may be given several times. docs/reference/limits.md
+    /// lists them.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', env = "ISTHMUS_LIMIT")]
     pub(crate) limit: Vec<String>,
 }

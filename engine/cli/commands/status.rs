@@ -48,7 +48,10 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
         let roots: Vec<_> = roots.iter().map(Retiring::document).collect();
         printer.out(&format!("{}\n", json!({ "version": 1, "links": documents, "retiringRoots": roots })));
     } else if rows.is_empty() {
-        printer.status("no links yet; `engine apply` begins them");
+        printer.status(&match &arguments.cluster {
+            Some(cluster) => format!("no link reads from `{cluster}` in the lock"),
+            None => "no links yet; they begin with the run after the one whose exporters are synced".to_owned(),
+        });
     } else {
         printer.show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
         if !roots.is_empty() {

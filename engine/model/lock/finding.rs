@@ -122,7 +122,7 @@ impl LockFinding<'_> {
                 "the lock holds `mesh.yaml`, `clusters/<cluster>.yaml` and `links/<cluster>.yaml`; move the file elsewhere"
             }
             Self::MergeConflict => {
-                "take either side with `git checkout --theirs` or `--ours`, then run `engine apply` to make the lock anew"
+                "take one side whole with `git checkout --theirs` or `--ours`, or restore the file of before the merge"
             }
             Self::TooNew { .. } => "use the engine that wrote it, or a newer one",
             Self::CutShort
@@ -133,7 +133,7 @@ impl LockFinding<'_> {
             | Self::Root { .. }
             | Self::RootDiffers { .. }
             | Self::Malformed(_) => {
-                "the lock is written by `engine apply` alone; restore the file with `git checkout` and let trust changes come by `engine apply --accept-trust`"
+                "only `engine apply` writes the lock; restore the file from the last commit in which it was whole, and accept trust changes with `engine apply --accept-trust`"
             }
         }
     }

@@ -44,8 +44,8 @@ impl WaitReason {
         let message = match self {
             Self::Answer(failure) => return failure.waiting(),
             Self::Key(problem) => return problem.explanation(),
-            Self::PublicDocument => "its public document",
-            Self::PublicDocumentAccepted => "its public document to be accepted",
+            Self::PublicDocument => "the public document of its exporter",
+            Self::PublicDocumentAccepted => "the public document of its exporter to be accepted",
             Self::LinksToLeave => "its links to leave, before it joins as the new cluster it is",
         };
         Explanation::new(self.code(), message)

@@ -378,7 +378,7 @@ impl CompileFinding<'_> {
             Self::CaFileMissing { path } => format!("the CA file `{path}` is not in the checkout, or cannot be read"),
             Self::CaFileNotText { path } => format!("expected PEM in the CA file `{path}`, found no text"),
             Self::Ca(error) => format!("the CA is unusable: {error}"),
-            Self::NoSpecs => "no specification found below specs/".to_owned(),
+            Self::NoSpecs => "no spec found below specs/".to_owned(),
             Self::NoMesh => "no Mesh document found below specs/".to_owned(),
             Self::SecondMesh { name, first, at } => format!("a second Mesh `{name}` beside `{first}` at {at}"),
             Self::ClusterTwice { name, first } => format!("two clusters are named `{name}`, the other at {first}"),
@@ -461,7 +461,10 @@ impl CompileFinding<'_> {
             Self::Address { .. } => "add its range there, or correct it",
             Self::CaFileMissing { .. } => "the path is relative to the checkout",
             Self::CaFileNotText { .. } => "`openssl x509 -inform der -in FILE` prints it as PEM",
-            Self::NoSpecs | Self::NoMesh => {
+            Self::NoSpecs => {
+                "`engine init` writes them from a kubeconfig; where the checkout is another folder, name it with -C"
+            }
+            Self::NoMesh => {
                 "write a Mesh into specs/mesh.yaml and each Cluster into a file of its own below specs/clusters/"
             }
             Self::SecondMesh { .. } => {

@@ -189,6 +189,6 @@ impl Explain for Breach {
             }
         };
         Explanation::new(Code::Law, message)
-            .hint("nothing of it is written; restore `rendered/` and `lock/` from the last commit that was applied, and report a bug if they were not edited")
+            .hint("no run writes that; restore `rendered/` and `lock/` from the last commit that was applied, and report a bug if they were not edited")
     }
 }

@@ -125,18 +125,22 @@ impl Gathering<'_> {
 /// What a reviewer should know about the moves of a run, beside the objects.
 pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
     let rendered = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|c| c.reconciler == Reconciler::Rendered);
-    let mut notes = Vec::new();
+    let (mut opened, mut ended) = (BTreeMap::<_, Vec<String>>::new(), BTreeMap::<_, Vec<String>>::new());
     for (Link { reader, peer }, step) in moves {
         if step.to == Some(Stage::Joined) && rendered(reader) {
-            notes.push(format!(
-                "services of the same namespace and name in `{reader}` and `{peer}` merge for clients in `{reader}`"
-            ));
+            opened.entry(reader).or_default().push(format!("`{peer}`"));
         }
         if step.to.is_none() {
-            notes.push(format!(
-                "the roots of `{peer}` leave `{reader}`; connections that are pooled outlive a removed root until they close"
-            ));
+            ended.entry(reader).or_default().push(format!("`{peer}`"));
         }
     }
-    notes
+    let opened = opened.iter().map(|(reader, peers)| {
+        let peers = peers.join(", ");
+        format!("for clients in `{reader}`, services of {peers} merge with those of `{reader}` that have the same namespace and name")
+    });
+    let ended = ended.iter().map(|(reader, peers)| {
+        let peers = peers.join(", ");
+        format!("`{reader}` no longer trusts the root CAs of {peers}; open connections last until they close")
+    });
+    opened.chain(ended).collect()
 }

@@ -397,7 +397,7 @@ impl SecurityChange {
                 let by = match readers.as_slice() {
                     [] => "no cluster is linked with it yet".to_owned(),
                     readers => format!(
-                        "the whole mesh ({}) trusts {roots}, which can sign every identity of every accepted trust domain",
+                        "its peers ({}) trust {roots}, which can then sign every identity of every accepted trust domain",
                         named(readers.iter())
                     ),
                 };

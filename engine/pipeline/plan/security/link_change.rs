@@ -140,15 +140,15 @@ impl LinkChange {
                 "the next run takes the remote secret away, and traffic with it; network and route follow when the reader is seen to read it no more, then root CAs and keys"
             }
             LinkEffect::Reopens => {
-                "they carry no traffic from the next run, which takes the remote secret away, until what they need is live again"
+                "the next run takes the remote secret away, so they carry no traffic until all that they need is live again"
             }
             LinkEffect::Begins => {
-                "this run has them trust each other's root CAs, and writes networks and routes; the remote secret, which sends live traffic, waits until these are seen live"
+                "this run writes root CAs, networks and routes; the remote secret, which sends live traffic, waits until evidence shows that all of them are live"
             }
             LinkEffect::Joins => "this run writes the remote secret, which sends live traffic",
             LinkEffect::Leaves => "this run takes the remote secret away, and traffic with it",
             LinkEffect::DropsNetwork => "this run takes network and route away; the remote secret is gone",
-            LinkEffect::DropsTrust => "this run has them trust each other's root CAs no more",
+            LinkEffect::DropsTrust => "this run removes the root CAs, the last that is left of these links",
         };
         text.push_str(&format!("; {when}"));
         if !self.blind.is_empty() && !is_lost {
@@ -165,7 +165,7 @@ impl LinkChange {
             });
         }
         if self.is_guarded {
-            text.push_str("; more than a run closes at once: refused without `--allow-delete`");
+            text.push_str("; that is more than one run may close, so it is refused without `--allow-delete`");
         }
         text
     }

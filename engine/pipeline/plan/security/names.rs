@@ -10,8 +10,10 @@ const MOST_NAMED: usize = 5;
 /// Some names, and how many more there are.
 pub(super) fn named<T: Display>(names: impl Iterator<Item = T>) -> String {
     let all: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    let first = all.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
-    match all.len().saturating_sub(MOST_NAMED) {
+    // a single one takes no more room than its count
+    let shown = if all.len() == MOST_NAMED + 1 { all.len() } else { MOST_NAMED };
+    let first = all.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(shown) {
         0 => first,
         more => format!("{first} and {more} more"),
     }
