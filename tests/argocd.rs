@@ -107,9 +107,9 @@ fn the_cluster_is_a_parameter_a_variable_or_a_flag() {
     }
     let ran = checkout.engine(&["argocd", "generate", "--cluster", "east"]);
     assert_eq!((ran.code, ran.stdout, ran.stderr.as_str()), (0, wanted, ""));
-    fails(&checkout, &[], 64, "which cluster?");
+    fails(&checkout, &[], 64, "no cluster is named");
     fails(&checkout, &[("PARAM_CLUSTER", "esat")], 64, "did you mean `east`?");
-    fails(&checkout, &[("PARAM_CLUSTER", "east"), ("ARGOCD_ENV_CLUSTER", "west")], 64, "say it once");
+    fails(&checkout, &[("PARAM_CLUSTER", "east"), ("ARGOCD_ENV_CLUSTER", "west")], 64, "name it once");
     fails(&checkout, &[("PARAM_CLUSTER", "east"), ("PARAM_MESH", "bazaar")], 64, "this checkout holds `shop`");
     fails(
         &checkout,

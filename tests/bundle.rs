@@ -95,7 +95,7 @@ fn what_is_not_as_it_should_be_is_refused_with_nothing_written() {
     let signer = ["--signer", public.to_str().unwrap()];
     let good = signed(&bundle("west", 1000), 1);
     import(&good.replace("\"payload\": \"e", "\"payload\": \"f"), &signer, 1, &["signature"]);
-    import(&good.replace("vnd.isthmus.metadata+json", "json"), &signer, 1, &["only version 1"]);
+    import(&good.replace("vnd.isthmus.metadata+json", "json"), &signer, 1, &["expected version 1 of"]);
     import(&good.replacen('{', "{\"x\": 1,", 1), &signer, 1, &["`x`"]);
     import(&good.replacen('{', "{\"payload\": \"\",", 1), &signer, 1, &["duplicate"]);
     import("{", &signer, 1, &["not JSON"]);

@@ -142,7 +142,7 @@ fn the_engines_key_is_lost() {
     let before = fs::read_to_string(day.path("lock/mesh.yaml")).unwrap();
     fs::remove_file(day.path("keys/engine.key")).unwrap();
     let ran = day.run("engine keys new");
-    assert!(ran.code == 4 && ran.stderr.contains("already know an engine key"), "{ran}");
+    assert!(ran.code == 4 && ran.stderr.contains("already has an engine key"), "{ran}");
     let listed = day.shell("engine keys list");
     assert!(listed.contains("keys/engine.key or $ISTHMUS_ENGINE_KEY"), "{listed}");
     all_done(&day.follow("The engine's key is lost", &as_it_stands));

@@ -20,14 +20,14 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LW9mLWEtcmVtb3RlLWNsdXN0ZXI";
 const CA_KEY: &str = "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCnNlY3JldA==";
 
 /// Clusters, the kubeconfig that leads to them, and an empty checkout.
-struct World {
+pub(crate) struct World {
     runtime: tokio::runtime::Runtime,
-    environment: TestEnvironment,
+    pub(crate) environment: TestEnvironment,
     contexts: Vec<(String, String)>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut environment = TestEnvironment::new();
         environment.set("KUBECONFIG", environment.path("kubeconfig"));
@@ -35,7 +35,7 @@ impl World {
         Self { runtime, environment, contexts: Vec::new() }
     }
 
-    fn kube(&mut self, context: &str) -> Kube {
+    pub(crate) fn kube(&mut self, context: &str) -> Kube {
         let kube = self.runtime.block_on(Kube::start());
         self.contexts.push((context.to_owned(), format!("http://{}", kube.address)));
         kube
@@ -46,7 +46,7 @@ impl World {
         &self.contexts.iter().find(|(name, _)| name == context).unwrap().1
     }
 
-    fn path(&self, path: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, path: &str) -> std::path::PathBuf {
         self.environment.path("checkout").join(path)
     }
 
@@ -59,7 +59,7 @@ impl World {
         std::fs::write(self.path(path), text).unwrap();
     }
 
-    fn engine(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn engine(&self, arguments: &[&str]) -> Ran {
         let kubeconfig = self.environment.path("kubeconfig");
         let all = |what: &str, value: &dyn Fn(&(String, String)) -> Value| {
             let items = self.contexts.iter().map(|one| json!({ "name": one.0, what: value(one) }));
@@ -105,7 +105,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// What `istioctl create-remote-secret --name=ID` makes.
-fn remote_secret(name: &str, id: &str, server: &str) -> Value {
+pub(crate) fn remote_secret(name: &str, id: &str, server: &str) -> Value {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": id, "preferences": {},
         "clusters": [{ "name": id, "cluster": { "certificate-authority-data": "LS0t", "server": server } }],
@@ -122,7 +122,7 @@ fn remote_secret(name: &str, id: &str, server: &str) -> Value {
 }
 
 /// A cluster with Istio as its charts install it, and an east-west gateway.
-fn istio(kube: &Kube, id: &str, uuid: &str, root: &str, gateway: &str) {
+pub(crate) fn istio(kube: &Kube, id: &str, uuid: &str, root: &str, gateway: &str) {
     let network = format!("network-{id}");
     let own = if id == "Kubernetes" { json!({}) } else { json!({ "topology.istio.io/network": network }) };
     kube.put("namespaces", json!({ "metadata": { "name": "kube-system", "uid": uuid } }));
@@ -205,7 +205,7 @@ fn places(talk: &str) -> Vec<String> {
     places
 }
 
-fn two_clusters() -> (World, Kube, Kube) {
+pub(crate) fn two_clusters() -> (World, Kube, Kube) {
     let mut world = World::new();
     let east = world.kube("admin@east");
     let west = world.kube("gke_shop_europe-west1_west");
@@ -397,7 +397,7 @@ fn hand_made_secrets_keep_their_cluster_ids_and_are_taken_over_in_a_stated_order
         world.text("specs/clusters/east.yaml").contains("clusterID: east # data key of the remote secrets of gke_")
     );
     for words in [
-        "`east` reads `prod-west`: no hand is needed.",
+        "`east` reads `prod-west`: nothing to do by hand.",
         "kubectl --context gke_shop_europe-west1_west -n istio-system label secret reach-east istio/multiCluster-\n",
         "kubectl --context gke_shop_europe-west1_west -n istio-system delete secret reach-east",
         "note: remote secret `istio-remote-secret-far` of `east` stays as it is: it leads to `far`, which no context here does",

@@ -233,7 +233,7 @@ fn what_is_wrong_is_told_with_its_place_and_costs_its_context_alone() {
     // the file as a whole
     let deep = format!("a: {}{}", "[".repeat(70), "]".repeat(70));
     world.says(deep, &["line 1: more than 64 levels are nested"]);
-    world.says("# ".repeat(600_000), &["at most 1048576 are read"]);
+    world.says("# ".repeat(600_000), &["expected at most 1048576 bytes"]);
     world.says("[]", &["line 1: expected a mapping"]);
     world.says("clusters: {}\n", &["line 1: expected a list"]);
     // of two contexts the broken one costs itself

@@ -264,7 +264,7 @@ fn report_writes_the_page_and_changes_nothing() {
     assert!(json["clusters"]["east"]["readAt"].is_i64(), "{text}");
     assert!(before == checkout.output());
     checkout.refuses(&["report"], 64, &["--html FILE"]);
-    checkout.refuses(&["--output", "json", "report", "--html", "-"], 64, &["both want stdout"]);
+    checkout.refuses(&["--output", "json", "report", "--html", "-"], 64, &["both write to stdout"]);
     checkout.refuses(&["--cluster", "east", "report", "--html", "-"], 64, &["whole mesh"]);
-    checkout.refuses(&["report", "--html", "/nowhere/mesh.html"], 6, &["writing /nowhere/mesh.html"]);
+    checkout.refuses(&["report", "--html", "/nowhere/mesh.html"], 6, &["cannot write /nowhere/mesh.html"]);
 }

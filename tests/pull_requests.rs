@@ -150,7 +150,7 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     checkout.refuses(&["plan", "--base", "HEAD", "--out", "x"], 64, &["--out"]);
     checkout.refuses(&["status", "--output", "markdown"], 64, &["`engine plan`"]);
     let elsewhere = Checkout::joined();
-    elsewhere.refuses(&["plan", "--base", "HEAD"], 64, &["in no git work tree"]);
+    elsewhere.refuses(&["plan", "--base", "HEAD"], 64, &["is not in a git work tree"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 
 use clap::error::ContextKind;
 
+use crate::report::format::Output;
 use crate::session::command_error::EndsCommand;
 use crate::session::exit::Exit;
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -25,8 +26,13 @@ pub(crate) enum UsageError {
         /// One that there is and may be meant.
         near: Option<String>,
     },
-    /// Markdown of what has none.
-    Markdown,
+    /// A format that the command does not have.
+    Format {
+        /// It.
+        found: Output,
+        /// Those that it has.
+        expected: &'static [Output],
+    },
     /// Arguments that clap does not take.
     Arguments(#[source] clap::Error),
     /// The manual page was not written.
@@ -51,11 +57,17 @@ impl Explain for UsageError {
                     None => Explanation::new(Code::InvalidArguments, format!("{message} {list}")),
                 }
             }
-            Self::Markdown => Explanation::new(Code::InvalidArguments, "--output markdown is for `engine plan`")
-                .hint("this command has text and json"),
+            Self::Format { found, expected } => {
+                let quoted = expected.iter().map(|format| format!("`{}`", format.as_str())).collect::<Vec<_>>();
+                let (expected, found) = (quoted.join(" or "), found.as_str());
+                Explanation::new(
+                    Code::InvalidArguments,
+                    format!("--output: expected {expected} for this command, found `{found}`"),
+                )
+            }
             Self::Arguments(error) => arguments(error),
             Self::ManualPage(error) => {
-                Explanation::new(Code::SystemFailed, format!("writing the manual page: {error}"))
+                Explanation::new(Code::SystemFailed, format!("cannot write the manual page: {error}"))
             }
         }
     }
@@ -78,7 +90,9 @@ fn arguments(error: &clap::Error) -> Explanation {
 impl EndsCommand for UsageError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NotHere { .. } | Self::UnknownCommand { .. } | Self::Markdown | Self::Arguments(_) => Exit::Usage,
+            Self::NotHere { .. } | Self::UnknownCommand { .. } | Self::Format { .. } | Self::Arguments(_) => {
+                Exit::Usage
+            }
             Self::ManualPage(_) => Exit::Machine,
         }
     }

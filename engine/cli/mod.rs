@@ -149,6 +149,37 @@ enum Command {
     Other(Vec<String>),
 }
 
+impl Command {
+    /// The values of `--output` that it follows. What is a text of one form, such as a manual page, has that alone.
+    fn formats(&self) -> &'static [Output] {
+        match self {
+            Self::Plan(_) => &[Output::Text, Output::Json, Output::Markdown],
+            Self::Argocd { .. }
+            | Self::Manifests { .. }
+            | Self::Schema { .. }
+            | Self::Completions { .. }
+            | Self::Man
+            | Self::Demo { .. } => &[Output::Text],
+            // roles and bundles print the same, and failures as asked for
+            Self::Apply(_)
+            | Self::Watch(_)
+            | Self::Status
+            | Self::Verify
+            | Self::Report(_)
+            | Self::Graph { .. }
+            | Self::Keys { .. }
+            | Self::Init(_)
+            | Self::Invite(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Policy { .. }
+            | Self::Serve { .. }
+            // which is refused by its name
+            | Self::Other(_) => &[Output::Text, Output::Json],
+        }
+    }
+}
+
 /// What `engine schema` prints the JSON Schema of.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum SchemaOf {
@@ -188,7 +219,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let printer = Printer::new(arguments.global.quiet);
-    let exit = dispatch(&arguments, &printer).unwrap_or_else(|failure| report_failure(&arguments, &printer, &failure));
+    // `--output json` behind a command that is not there is a word of that command
+    let json = arguments.global.output == Output::Json || is_json_wanted(&given);
+    let exit = dispatch(&arguments, &printer);
+    let exit = exit.unwrap_or_else(|failure| report_failure(&arguments, json, &printer, &failure));
     let exit = match printer.failure() {
         Some(message) => {
             printer.error(&message);
@@ -213,13 +247,14 @@ fn run_on(checkout: &std::path::Path, given: &[&str], printer: &Printer) -> Resu
     let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
     let parsed = Arguments::try_parse_from(before.into_iter().chain(given.iter().map(OsString::from)));
     let arguments = parsed.map_err(UsageError::Arguments)?;
-    Ok(dispatch(&arguments, printer).unwrap_or_else(|failure| report_failure(&arguments, printer, &failure)))
+    let json = arguments.global.output == Output::Json;
+    Ok(dispatch(&arguments, printer).unwrap_or_else(|failure| report_failure(&arguments, json, printer, &failure)))
 }
 
-fn report_failure(arguments: &Arguments, printer: &Printer, failure: &CommandError) -> Exit {
+fn report_failure(arguments: &Arguments, json: bool, printer: &Printer, failure: &CommandError) -> Exit {
     failure.print(printer);
     // an empty stdout is what Argo CD's plugin promises of a failure
-    if arguments.global.output == Output::Json && !matches!(arguments.command, Command::Argocd { .. }) {
+    if json && !matches!(arguments.command, Command::Argocd { .. }) {
         printer.out(&format!("{}\n", failure.document(PLAN_VERSION)));
     }
     if arguments.global.output == Output::Markdown && failure.exit() != Exit::Usage {
@@ -230,8 +265,9 @@ fn report_failure(arguments: &Arguments, printer: &Printer, failure: &CommandErr
 
 fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandError> {
     let global = &arguments.global;
-    if global.output == Output::Markdown && !matches!(arguments.command, Command::Plan(_)) {
-        return Err(UsageError::Markdown.into());
+    let formats = arguments.command.formats();
+    if !formats.contains(&global.output) {
+        return Err(UsageError::Format { found: global.output, expected: formats }.into());
     }
     match &arguments.command {
         Command::Plan(plan) => plan::run(global, plan, printer),

@@ -22,7 +22,7 @@ pub enum AccessError {
     #[error("cannot find this cluster's apiserver: {0}; outside a pod, name a kubeconfig with --kubeconfig")]
     InCluster(#[source] InClusterError),
     /// Its TLS settings or credentials cannot be used.
-    #[error("cannot make a client for the apiserver {server}: {source}; mend the kubeconfig")]
+    #[error("cannot make a client for the apiserver {server}: {source}; correct the kubeconfig")]
     Client {
         /// The apiserver.
         server: String,

@@ -67,7 +67,7 @@ fn remedy(verdict: &TlsVerdict) -> &'static str {
         TlsVerdict::UnknownIssuer(_) => {
             "; correct `certificate-authority-data` of the kubeconfig, or add the CA of whatever opens TLS on the way"
         }
-        TlsVerdict::WrongName { .. } => "; correct `server` of the kubeconfig, or say `tls-server-name` beside it",
+        TlsVerdict::WrongName { .. } => "; correct `server` of the kubeconfig, or set `tls-server-name` beside it",
         TlsVerdict::Expired { .. } | TlsVerdict::NotYetValid { .. } => {
             "; renew it there, and check the clock of this machine"
         }

@@ -87,7 +87,7 @@ impl Explain for ParameterError {
             Self::Value { said_by, source } => of(format!("{said_by}: {source}")),
             Self::Disagree { parameter, one, one_source, other, other_source } => {
                 of(format!("the {parameter} is `{one}` by {one_source} and `{other}` by {other_source}"))
-                    .hint("say it once")
+                    .hint("name it once")
             }
         }
     }

@@ -310,7 +310,7 @@ impl TrustMeaning {
             Self::ContradictsPin { .. } => Some("if the new value is right, change the pin in a pull request"),
             Self::NotInPolicy { .. } => Some("nothing of this cluster is taken until the policy admits it"),
             Self::ClaimedByAnother { what: TrustField::Network, .. } => Some(
-                "nothing of this cluster is taken until they differ, or both specs say `flatNetwork: true`, which is for \
+                "nothing of this cluster is taken until they differ, or both specs set `flatNetwork: true`, which is for \
                  clusters whose pods reach each other without a gateway",
             ),
             Self::ClaimedByAnother { .. } => Some("nothing of this cluster is taken until they differ"),

@@ -210,7 +210,10 @@ fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options)
         Some(_) if ids.len() > 1 => {
             let all = ids.iter().map(|(id, names)| format!("`{id}` in {}", names.join(", ")));
             let all = all.collect::<Vec<_>>().join("; ");
-            page.comment(1, &format!("meshID: the clusters say different ones ({all}), which Istio does not compare."));
+            page.comment(
+                1,
+                &format!("meshID: the clusters have different ones ({all}), which Istio does not compare."),
+            );
             page.gap();
         }
         _ => {}
@@ -244,7 +247,7 @@ fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options)
     if options.accept_foreign_roots {
         page.line(1, "acceptForeignRoots: true # --accept-foreign-roots");
     } else {
-        let message = "`true` if that is wanted; only you can decide that";
+        let message = "`true` if you accept that; only you can decide it";
         page.line(1, &format!("acceptForeignRoots: false # fill in: {message}"));
         if clusters.len() > 1 {
             let line = page.text.lines().count();
@@ -451,7 +454,7 @@ fn network(page: &mut Page, cluster: &Named, all: &[Named]) -> Result<(), YamlEr
             page.line(1, &format!("flatNetwork: true # {} has the same network", others.join(", ")));
         }
     } else {
-        page.comment(1, "network: not found; say it here, or label Istio's namespace with it:");
+        page.comment(1, "network: not found; set it here, or label Istio's namespace with it:");
         let (context, name) = (quoted(&plain(&survey.context)), &cluster.name.value);
         let label = format!("topology.istio.io/network=network-{name}");
         page.line(1, &format!("#   kubectl --context {context} label namespace {namespace} {label}"));
@@ -473,7 +476,7 @@ fn network(page: &mut Page, cluster: &Named, all: &[Named]) -> Result<(), YamlEr
         ),
         Ok(_) => page.comment(
             1,
-            "gateways: none was found. Deploy an east-west gateway, or say `flatNetwork: true` where pods reach each other.",
+            "gateways: none was found. Deploy an east-west gateway, or set `flatNetwork: true` where pods reach each other.",
         ),
         Err(reason) => page.comment(1, &format!("gateways: not found: {reason}")),
     }

@@ -248,9 +248,7 @@ impl Invitation {
     pub fn document(&self, mesh: &MeshName, form: Form) -> Result<String, InviteError> {
         let mut text = format!("# Declares cluster `{}` of mesh `{mesh}` to another mesh.\n", self.name);
         text += match form {
-            Form::Multicluster => {
-                "# Put it below specs/ of the checkout that reads it, or into the cluster where an isthmus agent runs.\n"
-            }
+            Form::Multicluster => "# Put it below specs/ of the checkout that reads it.\n",
             Form::Deckhouse => {
                 "# Apply it to the Deckhouse cluster that reads it. Deckhouse pins nothing: look at status.metadataCache after first contact.\n"
             }
@@ -264,7 +262,7 @@ impl Invitation {
         text += match form {
             Form::Deckhouse => "# Here nothing happens until your cluster is declared in our checkout, too.\n",
             Form::Multicluster | Form::Cluster => {
-                "# Your own engine says the words with `engine invite NAME --fingerprint`, NAME being that of this document.\n\
+                "# Your own engine prints the words with `engine invite NAME --fingerprint`, NAME being that of this document.\n\
                  # Nothing happens until each side has declared the other: send yours back with `engine invite`.\n"
             }
         };

@@ -12,3 +12,14 @@ pub enum Output {
     /// For a comment on a pull request.
     Markdown,
 }
+
+impl Output {
+    /// The value of `--output`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+        }
+    }
+}

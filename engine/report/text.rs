@@ -73,7 +73,7 @@ impl Printer {
     /// Why data could not be written, if it could not. A reader that went away is no failure.
     pub fn failure(&self) -> Option<String> {
         let failed = self.data.lock().ok()?.take()?;
-        (failed.kind() != std::io::ErrorKind::BrokenPipe).then(|| format!("writing to standard output: {failed}"))
+        (failed.kind() != std::io::ErrorKind::BrokenPipe).then(|| format!("cannot write to standard output: {failed}"))
     }
 
     /// Talk, to stderr, unless quiet.

@@ -61,10 +61,10 @@ pub enum RoleError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// Neither files nor the role itself give it a certificate.
-    #[error("a serving certificate is wanted; name it with --tls-cert and --tls-key")]
+    #[error("there is no serving certificate; name it with --tls-cert and --tls-key")]
     NoCertificate,
     /// The exporter does not know where the api-proxy is.
-    #[error("peers have to know where the api-proxy is; say it with --api-host HOST[:PORT]")]
+    #[error("peers have to know where the api-proxy is; set --api-host HOST[:PORT]")]
     NoApiHost,
     /// A host that the relay is to issue a certificate for is none.
     #[error("--{flag}: {source}")]

@@ -58,7 +58,7 @@ pub struct RoleLimits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// No `=`.
-    #[error("--limit {0}: write NAME=VALUE, for example `watch=10m`")]
+    #[error("--limit: expected NAME=VALUE, for example `watch=10m`, found `{0}`")]
     Form(String),
     /// No such limit.
     #[error("--limit {name}: there is no such limit; {}", others(*.nearest))]
@@ -69,7 +69,7 @@ pub enum LimitError {
         nearest: Option<&'static str>,
     },
     /// A value that is none.
-    #[error("--limit {name}={value}: {wanted}")]
+    #[error("--limit {name}: expected {wanted}, found `{value}`")]
     Value {
         /// The limit.
         name: String,
@@ -84,13 +84,13 @@ pub enum LimitError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Wanted {
     /// A time.
-    #[error("a time above zero is wanted, such as `500ms`, `30s`, `10m` or `1h`")]
+    #[error("a time above zero, such as `500ms`, `30s`, `10m` or `1h`")]
     Time,
     /// A number.
-    #[error("a number from 1 to 10000000 is wanted")]
+    #[error("a number from 1 to 10000000")]
     Count,
     /// A rate.
-    #[error("two numbers above zero are wanted, requests a second and at once, such as `20/100`")]
+    #[error("two numbers above zero, requests a second and at once, such as `20/100`")]
     Rate,
 }
 

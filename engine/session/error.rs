@@ -73,7 +73,7 @@ pub struct RuntimeError(#[source] pub io::Error);
 
 impl Explain for RuntimeError {
     fn explanation(&self) -> Explanation {
-        Explanation::new(Code::SystemFailed, format!("starting the network runtime: {}", self.0))
+        Explanation::new(Code::SystemFailed, format!("cannot start the network runtime: {}", self.0))
     }
 }
 
@@ -113,7 +113,7 @@ impl Explain for BaseError {
                 Explanation { code, message: format!("--base: {message}"), hint }
             }
             Self::NoWorkTree { folder } => {
-                Explanation::new(Code::NotInGit, format!("--base: {} is in no git work tree", folder.display()))
+                Explanation::new(Code::NotInGit, format!("--base: {} is not in a git work tree", folder.display()))
                     .hint("run it in a clone of the repository, or name one with -C")
             }
             Self::Findings { revision, .. } => {
@@ -233,16 +233,16 @@ impl Explain for StoredPlanError {
         const AGAIN: &str = "make a new one with `engine plan --out`";
         match self {
             Self::NotWritable { path, source } => {
-                Explanation::new(Code::SystemFailed, format!("writing the plan to {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("cannot write the plan to {}: {source}", path.display()))
             }
             Self::Write { path, source } => {
-                Explanation::new(Code::SystemFailed, format!("writing the plan to {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("cannot write the plan to {}: {source}", path.display()))
             }
             Self::Read { path, source } => {
-                Explanation::new(Code::SystemFailed, format!("reading the plan {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("cannot read the plan {}: {source}", path.display()))
             }
             Self::NotPlan { path, source } => {
-                let message = format!("{} is no plan of this engine: {source}", path.display());
+                let message = format!("{} is not a plan of this engine: {source}", path.display());
                 Explanation::new(Code::PlanMalformed, message).hint(AGAIN)
             }
             Self::Stale(what) => {

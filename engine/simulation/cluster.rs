@@ -27,13 +27,13 @@ use crate::wire::routes::{ROUTES, ROUTES_FILE};
 #[derive(Debug, thiserror::Error)]
 pub enum SimulationError {
     /// A certificate.
-    #[error("making a certificate: {0}")]
+    #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     /// A name or address.
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// A key.
-    #[error("making a key: {0}")]
+    #[error("cannot make a key: {0}")]
     Key(#[from] crate::types::key::KeyError),
 }
 

@@ -126,13 +126,13 @@ pub enum RootRule {
     #[error("broken key usage: {0}")]
     KeyUsage(Cause<X509Error>),
     /// A key that is too short.
-    #[error("its RSA key has {bits} bits, and 2048 are the least")]
+    #[error("expected an RSA key of at least 2048 bits, found {bits}")]
     RsaTooShort {
         /// Its length.
         bits: usize,
     },
     /// A key that is too long.
-    #[error("its RSA key has {bits} bits, and {MAX_RSA_BITS} are the most")]
+    #[error("expected an RSA key of at most {MAX_RSA_BITS} bits, found {bits}")]
     RsaTooLong {
         /// Its length.
         bits: usize,
@@ -167,16 +167,16 @@ pub enum CertificateError {
         label: String,
     },
     /// A block that is no certificate.
-    #[error("the PEM holds a block `{label}`, and only `CERTIFICATE` is wanted")]
+    #[error("expected `CERTIFICATE` blocks alone in the PEM, found `{label}`")]
     Label {
         /// What it is called.
         label: String,
     },
     /// Too many, or none.
-    #[error("{0} certificates, and 1 to {MAX_ROOTS} are wanted")]
+    #[error("expected 1 to {MAX_ROOTS} certificates, found {0}")]
     Count(usize),
     /// Too large.
-    #[error("{0} bytes, and at most {MAX_BUNDLE} are read")]
+    #[error("expected at most {MAX_BUNDLE} bytes, found {0}")]
     Size(usize),
     /// Broken DER.
     #[error("certificate {0} is unreadable: {1}")]

@@ -289,7 +289,7 @@ codes! {
     OverrideNotAllowed = "override-not-allowed",
     /// What the policy of the checkout does not admit.
     PolicyViolated = "policy-violated",
-    /// What is wanted cannot be rendered: an object is too large, or is not read back as it was meant.
+    /// What the specs ask for cannot be rendered: an object is too large, or is not read back as it was meant.
     NotRendered = "not-rendered",
     /// The standard mesh networks cannot be read.
     StandardNetworksBroken = "standard-networks-broken",
@@ -327,7 +327,7 @@ codes! {
     GitFailed = "git-failed",
     /// Another process works in the repository.
     GitBusy = "git-busy",
-    /// The checkout lies in no git work tree.
+    /// The checkout is not in a git work tree.
     NotInGit = "not-in-git",
     /// No branch is checked out.
     NoBranch = "no-branch",

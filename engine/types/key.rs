@@ -53,15 +53,15 @@ pub enum KeyError {
     #[error("not a PEM block: {0}")]
     Pem(PemFault),
     /// More than one block, or text around it.
-    #[error("exactly one PEM block is wanted, with nothing around it")]
+    #[error("expected one PEM block and nothing around it")]
     NotAlone,
     /// A private key where a public one is wanted.
     #[error(
-        "this is a private key where a public one is wanted; replace the key pair, since the private half was put in the wrong place"
+        "expected a public key, found a private one; replace the key pair, since the private half was put in the wrong place"
     )]
     Private,
     /// A label of something else.
-    #[error("a PEM block `{0}` is no {1}")]
+    #[error("expected a {1}, found a PEM block `{0}`")]
     Label(String, &'static str),
     /// Another algorithm, or broken DER.
     #[error("not an Ed25519 key (RFC 8410)")]
@@ -374,7 +374,7 @@ mod tests {
         let read = PrivateKey::from_pem(&pem(&two)).unwrap();
         assert_eq!(read.public(), PrivateKey::generate(&[9; 32]).unwrap().public());
         let wrong = PrivateKey::from_pem(&key.public().to_pem()).unwrap_err();
-        assert_eq!(wrong.to_string(), "a PEM block `ED25519 PUBLIC KEY` is no private key");
+        assert_eq!(wrong.to_string(), "expected a private key, found a PEM block `ED25519 PUBLIC KEY`");
     }
 
     #[test]

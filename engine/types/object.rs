@@ -181,10 +181,10 @@ impl Serialize for Object {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
     /// The serializer does not take it.
-    #[error("writing YAML: {0}")]
+    #[error("cannot write YAML: {0}")]
     Write(Cause<serde_saphyr::ser::Error>),
     /// What was written before is no object any more.
-    #[error("writing YAML: {id} does not read back")]
+    #[error("cannot write YAML: {id} does not read back")]
     NotReadBack {
         /// The object.
         id: ObjectId,

@@ -23,7 +23,7 @@ const VALUES_PER_BYTE: usize = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum YamlFault {
     /// It is too long.
-    #[error("it has {bytes} bytes, and at most {most} are read")]
+    #[error("expected at most {most} bytes, found {bytes}")]
     TooLarge {
         /// Its bytes.
         bytes: usize,

@@ -51,10 +51,13 @@ pub(super) enum WatchError {
 impl Explain for WatchError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Narrowed => Explanation::new(Code::InvalidArguments, "--cluster: a watch reconciles the whole mesh")
-                .hint("leave it out"),
+            Self::Narrowed => Explanation::new(
+                Code::InvalidArguments,
+                "--cluster cannot be used here: a watch reconciles the whole mesh",
+            )
+            .hint("leave it out"),
             Self::NoWorkTree { flag, folder } => {
-                let message = format!("{flag}: {} is in no git work tree", folder.display());
+                let message = format!("{flag}: {} is not in a git work tree", folder.display());
                 Explanation::new(Code::NotInGit, message).hint("`git init` or clone one there")
             }
             Self::Author(error) => {

@@ -23,7 +23,7 @@ const MOST_LISTED: usize = 20;
 const TICK: Duration = Duration::from_secs(2);
 
 /// The history of a checkout, as far as a watch has to do with it.
-#[allow(clippy::struct_excessive_bools, reason = "what is wanted, and what is left to do")]
+#[allow(clippy::struct_excessive_bools, reason = "what was asked for, and what is left to do")]
 pub(super) struct History {
     repository: Repository,
     author: Author,

@@ -57,13 +57,13 @@ pub enum BundleError {
         field: String,
     },
     /// Another type.
-    #[error("it is `{kind}`, and only version {VERSION} of {PAYLOAD_TYPE} is read")]
+    #[error("expected version {VERSION} of {PAYLOAD_TYPE}, found `{kind}`")]
     OtherType {
         /// Which, cut short.
         kind: String,
     },
     /// Another version.
-    #[error("it is version {version}, and only version {VERSION} of {PAYLOAD_TYPE} is read")]
+    #[error("expected version {VERSION} of {PAYLOAD_TYPE}, found version {version}")]
     OtherVersion {
         /// Which.
         version: u64,

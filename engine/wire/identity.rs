@@ -56,7 +56,7 @@ pub enum IdentityError {
     #[error("cannot read `identity.json`: {0}; delete ConfigMap `isthmus-identity`, and its writer makes it again")]
     Field(Cause<serde_json::Error>),
     /// Written by a newer version.
-    #[error("`identity.json` has version {0}, and {IDENTITY_VERSION} is read; use a newer image here")]
+    #[error("`identity.json`: expected version {IDENTITY_VERSION}, found {0}; use a newer image here")]
     Version(u32),
 }
 

@@ -72,7 +72,7 @@ pub enum FieldFault {
     #[error("expected PEM certificates, found another text")]
     NotPem,
     /// A list with too many entries.
-    #[error("{count} entries, at most {most} are read")]
+    #[error("expected at most {most} entries, found {count}")]
     TooMany {
         /// How many there are.
         count: usize,

@@ -114,7 +114,7 @@ pub enum PeersError {
     #[error("cannot read `peers.json`: {0}; render ConfigMap `isthmus-peers` again with `engine apply`")]
     Field(Cause<serde_json::Error>),
     /// Written by a newer engine.
-    #[error("`peers.json` has version {0}, and {PEERS_VERSION} is read; use a newer image here")]
+    #[error("`peers.json`: expected version {PEERS_VERSION}, found {0}; use a newer image here")]
     Version(u32),
     /// A peer's tokens would live longer than any may.
     #[error(

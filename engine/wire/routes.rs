@@ -64,7 +64,7 @@ pub enum RoutesError {
     #[error("cannot read `routes.json`: {0}; render ConfigMap `isthmus-routes` again")]
     Field(Cause<serde_json::Error>),
     /// Written by a newer engine.
-    #[error("`routes.json` has version {0}, and {ROUTES_VERSION} is read; use a newer image here")]
+    #[error("`routes.json`: expected version {ROUTES_VERSION}, found {0}; use a newer image here")]
     Version(u32),
     /// Two routes for one ID.
     #[error("`routes.json` has two routes to cluster ID `{0}`; render ConfigMap `isthmus-routes` again")]

@@ -56,7 +56,7 @@ const HEAD: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {nam
 #[case::nested_lists("[".repeat(100_000).into_bytes(), "specs/a.yaml:1:65", "nested deeper than 64 levels")]
 #[case::nested_maps("{a: ".repeat(100_000).into_bytes(), "specs/a.yaml:1:", "nested deeper than 64 levels")]
 #[case::nested_blocks("- ".repeat(100_000).into_bytes(), "specs/a.yaml:1:", "nested deeper than 64 levels")]
-#[case::unclosed(b"a: 'b\n".to_vec(), "specs/a.yaml:1:4", "not YAML: ")]
+#[case::unclosed(b"a: 'b\n".to_vec(), "specs/a.yaml:1:4", "expected YAML: ")]
 #[case::tag(b"a: !!binary aGk=\n".to_vec(), "specs/a.yaml:1:", "specs have no tags")]
 #[case::list_as_key(b"[a, b]: c\n".to_vec(), "specs/a.yaml:1:1", "expected a text as key, found a list")]
 #[case::duplicate_key(
@@ -67,7 +67,7 @@ const HEAD: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {nam
 #[case::many_duplicates("a: 1\n".repeat(100_000).into_bytes(), "specs/a.yaml:2:1", "more than 100 findings")]
 #[case::many_unknown(many_unknown(), "specs/a.yaml:5:3", "more than 100 findings")]
 #[case::many_broken_documents("---\na: {\n".repeat(50_000).into_bytes(), "specs/a.yaml:", "more than 100 findings")]
-#[case::one_long_line(format!("{}: {{", "x".repeat(1 << 19)).into_bytes(), "specs/a.yaml:1:", "not YAML: ")]
+#[case::one_long_line(format!("{}: {{", "x".repeat(1 << 19)).into_bytes(), "specs/a.yaml:1:", "expected YAML: ")]
 #[case::list_document(b"[a, b]\n".to_vec(), "specs/a.yaml:1:1", "expected the document to be a mapping, found a list")]
 #[case::html(b"<html>\n<body>no</body>\n".to_vec(), "specs/a.yaml:1:1", "to be a mapping, found a single value")]
 fn a_broken_file_is_an_error_with_a_place(#[case] bytes: Vec<u8>, #[case] place: &str, #[case] words: &str) {

@@ -34,12 +34,19 @@ const WORDS: &[(&str, &str)] = &[
     ("what stands there", "its value, its content"),
     ("stands there", "is there"),
     ("stand there", "are there"),
+    ("is wanted", "expected X, found Y"),
+    ("are wanted", "expected X, found Y"),
+    ("mend", "correct, repair"),
+    ("mends", "corrects, repairs"),
+    ("surveyed into", "surveyed"),
+    ("surveying into", "surveying"),
+    ("belongs into", "belongs in"),
 ];
 
 /// A text, and where it is.
-struct Text {
-    at: String,
-    text: String,
+pub(crate) struct Text {
+    pub(crate) at: String,
+    pub(crate) text: String,
 }
 
 /// The words of the list in a text, case aside, as whole words.
@@ -95,7 +102,7 @@ fn strings(path: &str, stream: TokenStream, help: bool, found: &mut Vec<Text>) {
     }
 }
 
-fn strings_of(path: &str, text: &str) -> Vec<Text> {
+pub(crate) fn strings_of(path: &str, text: &str) -> Vec<Text> {
     let mut all = Vec::new();
     let help = path.starts_with("cli/") || path == "watch/options.rs";
     strings(&format!("engine/{path}"), text.parse().unwrap(), help, &mut all);

@@ -155,7 +155,7 @@ fn one_run(
         None => request.insert(approvals::request(arguments, &apply.approvals, !session.input.lock.is_empty())?),
     };
     if apply.create_keys && engine_keys(&session.program.mesh, &session.program.lock).is_empty() {
-        let id = keys::create(guard, &session.program.lock)?;
+        let id = keys::create(guard, &session.program.lock)?.id();
         printer.status(&format!(
             "made the engine's key `{id}`: private half in {}, public half in {}",
             ENGINE_KEY_PATH,

@@ -84,9 +84,10 @@ impl Explain for ApprovalError {
                 Explanation::new(Code::InvalidArguments, message).hint("name each cluster as the plan prints it")
             }
             Self::Name(error) => Explanation::new(Code::InvalidArguments, format!("--accept-trust: {error}")),
-            Self::Target { to } => {
-                Explanation::new(Code::InvalidArguments, format!("--to {}: only `tree` is known", to.escape_debug()))
-            }
+            Self::Target { to } => Explanation::new(
+                Code::InvalidArguments,
+                format!("--to: expected `tree`, found `{}`", to.escape_debug()),
+            ),
         }
     }
 }

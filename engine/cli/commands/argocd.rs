@@ -107,7 +107,7 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError>
         if !has_left(program, cluster) {
             return Err(ArgocdError::NothingRendered { cluster: name }.into());
         }
-        printer.status(&format!("`{name}` has left the mesh; nothing of ours belongs into it"));
+        printer.status(&format!("`{name}` has left the mesh; nothing of ours belongs in it"));
     }
     printer.out(&documents.join("---\n"));
     Ok(Exit::Done)
@@ -170,7 +170,7 @@ pub(crate) enum ArgocdError {
     Parameter(#[source] ParameterError),
     /// No cluster is named.
     NoCluster,
-    /// Another mesh is wanted.
+    /// Another mesh is asked for.
     OtherMesh {
         /// Which.
         asked: MeshName,
@@ -209,7 +209,7 @@ impl Explain for ArgocdError {
             Self::Parameter(error) => error.explanation(),
             Self::NoCluster => Explanation::new(
                 Code::InvalidArguments,
-                "which cluster? give the Application the parameter `cluster`, or use --cluster NAME",
+                "no cluster is named; give the Application the parameter `cluster`, or use --cluster NAME",
             ),
             Self::OtherMesh { asked, held } => Explanation::new(
                 Code::InvalidArguments,

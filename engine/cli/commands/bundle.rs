@@ -121,12 +121,15 @@ fn write_new(path: &Path, text: &str) -> Result<(), BundleError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    read_file(path).map_err(|source| BundleError::Read { path: path.to_owned(), source })
+}
+
+/// A file, up to the first byte that no bundle has.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let failed = |source| BundleError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX) + 1;
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -142,7 +145,8 @@ impl Signer {
             let digest = text.parse().map_err(BundleError::Fingerprint)?;
             return Ok(Self::Fingerprint(digest));
         }
-        let bytes = read(Path::new(text))?;
+        let failed = |source| BundleError::SignerFile { path: text.to_owned(), source };
+        let bytes = read_file(Path::new(text)).map_err(failed)?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
         key.map(Self::Key).map_err(|source| BundleError::SignerKey { path: text.to_owned(), source })
     }
@@ -389,6 +393,13 @@ pub(crate) enum BundleError {
     },
     /// --signer is no fingerprint.
     Fingerprint(#[source] InvalidName),
+    /// --signer names a file that cannot be read.
+    SignerFile {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// --signer names a file without a key.
     SignerKey {
         /// The file.
@@ -437,7 +448,9 @@ impl BundleError {
 impl Explain for BundleError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::NoKey { missing } => Explanation::new(missing.code(), format!("signing the bundle needs {missing}")),
+            Self::NoKey { missing } => {
+                Explanation::new(missing.code(), format!("cannot sign the bundle: it needs {missing}"))
+            }
             Self::NotAsked { cluster } => {
                 Explanation::new(Code::PublicDocumentNotRead, format!("`{cluster}` was not asked"))
             }
@@ -461,13 +474,17 @@ impl Explain for BundleError {
                     .hint("`engine plan` shows it")
             }
             Self::Write { path, source } => {
-                Explanation::new(Code::SystemFailed, format!("writing the bundle to {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("cannot write the bundle to {}: {source}", path.display()))
                     .hint("name a new file")
             }
             Self::Read { path, source } => {
-                Explanation::new(Code::SystemFailed, format!("reading the bundle {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("cannot read the bundle {}: {source}", path.display()))
             }
             Self::Fingerprint(error) => Explanation::new(Code::InvalidArguments, format!("--signer: {error}")),
+            Self::SignerFile { path, source } => {
+                Explanation::new(Code::SystemFailed, format!("--signer: cannot read {path}: {source}"))
+                    .hint("give a fingerprint, `sha256:…`, or a file with the public half")
+            }
             Self::SignerKey { path, source } => {
                 Explanation::new(Code::InvalidArguments, format!("--signer {path}: {source}"))
             }
@@ -502,7 +519,7 @@ impl EndsCommand for BundleError {
             | Self::Broken { .. } => Exit::Failed,
             Self::NotExported { .. } => Exit::Partial,
             Self::HeldBack { .. } | Self::Endpoint { .. } | Self::Unfit { .. } => Exit::Refused,
-            Self::Write { .. } | Self::Read { .. } => Exit::Machine,
+            Self::Write { .. } | Self::Read { .. } | Self::SignerFile { .. } => Exit::Machine,
             Self::Fingerprint(_) => Exit::Usage,
         }
     }

@@ -107,7 +107,7 @@ pub(crate) enum DemoError {
 impl Explain for DemoError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Fault(fault) => Explanation::new(Code::SystemFailed, format!("running the demo: {fault}")),
+            Self::Fault(fault) => Explanation::new(Code::SystemFailed, format!("the demo failed: {fault}")),
             Self::NotEmpty { folder } => {
                 Explanation::new(Code::AlreadyExists, format!("--keep {}: the folder is not empty", folder.display()))
             }

@@ -183,7 +183,7 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, InitError> {
 /// Looks through all contexts at once.
 fn survey(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, CommandError> {
     let now = crate::session::clock::now();
-    let progress = printer.progress("surveying into clusters", names.len());
+    let progress = printer.progress("surveying clusters", names.len());
     let runtime = facts::runtime()?;
     let surveying = futures_util::stream::iter(names.iter().map(|name| {
         let progress = &progress;
@@ -232,7 +232,9 @@ fn give(
                 continue;
             };
             if file == crate::model::layout::KUSTOMIZATION {
-                notes.push(format!("`{path}` is not ours; move it away before `engine apply`, which writes its own"));
+                notes.push(format!(
+                    "`{path}` is not ours; move it elsewhere before `engine apply`, which writes its own"
+                ));
             }
             if !object.is_remote_secret() {
                 continue;
@@ -272,7 +274,7 @@ fn hidden(entry: &Hidden) -> String {
     let Hidden { kind, name, path, by } = entry;
     let name = name.escape_debug();
     let what = match kind {
-        Kind::Context => "its cluster was not surveyed into",
+        Kind::Context => "its cluster was not surveyed",
         Kind::Cluster => "contexts of the former lead to the cluster of the latter",
         Kind::User => "contexts of the former log in as the user of the latter",
     };
@@ -398,7 +400,7 @@ fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
         let (secret, file) = (quoted(secret), format!("{}/{}", rendered_folder(reader), secret_file(peer)));
         let message = match way {
             Way::InPlace => format!(
-                "`{reader}` reads `{peer}`: no hand is needed. The run that joins the link writes {file} under the same name \
+                "`{reader}` reads `{peer}`: nothing to do by hand. The run that joins the link writes {file} under the same name \
                  and key, and the sync replaces the old secret in one write (without a GitOps tool: \
                  kubectl --context {} apply --server-side --force-conflicts -k rendered/{reader})",
                 quoted(context)

@@ -2,10 +2,12 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 use crate::checkout::{Checkout, FileChange, Guard};
 use crate::cli::global::Global;
 use crate::cli::unknown::unknown;
+use crate::model::keyring::KeyProblem;
 use crate::model::known::engine_keys;
 use crate::model::lock::Lock;
 use crate::model::mesh::KeySource;
@@ -16,7 +18,7 @@ use crate::session::exit::Exit;
 use crate::session::keys::ENGINE_KEY_PATH;
 use crate::session::session::Session;
 use crate::types::explanation::{Code, Explain, Explanation};
-use crate::types::key::{KeyError, KeyId, PrivateKey};
+use crate::types::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use crate::types::object::YamlError;
 
 /// Commands of `keys`.
@@ -48,7 +50,12 @@ fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     if let Some((id, _)) = engine_keys(&session.program.mesh, &session.program.lock).into_iter().next() {
         return Err(KeysError::Known { id }.into());
     }
-    let id = create(&guard, &session.program.lock)?;
+    let public = create(&guard, &session.program.lock)?;
+    let id = public.id();
+    if arguments.output == Output::Json {
+        let row = Row { owner: "engine".to_owned(), id: id.clone(), key: &public, private: Half::Present };
+        printer.out(&format!("{}\n", json!({ "version": 1, "keys": [row.document()] })));
+    }
     printer
         .status(&format!("made {ENGINE_KEY_PATH} (private, not for git) and {} (public half `{id}`)", Lock::MESH_PATH));
     printer.status("keep the private half where the job that runs `engine apply` finds it, and nowhere else");
@@ -56,7 +63,7 @@ fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
 }
 
 /// Makes the key and records it. A private half that is there already, from a run that was cut off, is taken up.
-pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, CommandError> {
+pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<PublicKey, CommandError> {
     let key = if let Some(found) = guard.read_private(ENGINE_KEY_PATH)? {
         let pem = std::str::from_utf8(&found.bytes).map_err(KeyFault::from)?;
         PrivateKey::from_pem(pem).map_err(KeyFault::from)?
@@ -71,15 +78,61 @@ pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<String, CommandEr
         key
     };
     let mut lock = lock.clone();
-    let id = key.public().id();
-    lock.engine_keys.insert(id.clone(), key.public().clone());
+    lock.engine_keys.insert(key.public().id(), key.public().clone());
     let files = lock.to_files().map_err(KeyFault::from)?;
     let text = files.get(Lock::MESH_PATH).cloned().unwrap_or_default();
     guard.commit(
         &[FileChange::Write { path: Lock::MESH_PATH.to_owned(), bytes: text.into_bytes(), mode: 0o644 }],
         &|_| (),
     )?;
-    Ok(id.to_string())
+    Ok(key.public().clone())
+}
+
+/// A key that spec or lock know.
+struct Row<'a> {
+    owner: String,
+    id: KeyId,
+    key: &'a PublicKey,
+    private: Half,
+}
+
+/// Where the private half of a key is.
+enum Half {
+    /// Where the spec says.
+    Present,
+    /// In the cluster whose key it is.
+    InCluster,
+    /// That of another key is there.
+    Another,
+    /// Not where the spec says.
+    Missing(KeyProblem),
+}
+
+impl Row<'_> {
+    fn cells(&self) -> [String; 4] {
+        let private = match &self.private {
+            Half::Present => "present".to_owned(),
+            Half::InCluster => "in the cluster".to_owned(),
+            Half::Another => "another one is present".to_owned(),
+            Half::Missing(reason) => format!("missing: {reason}"),
+        };
+        [self.owner.clone(), self.id.to_string(), self.key.fingerprint().to_string(), private]
+    }
+
+    fn document(&self) -> Value {
+        let (private, reason) = match &self.private {
+            Half::Present => ("present", None),
+            Half::InCluster => ("in-cluster", None),
+            Half::Another => ("another", None),
+            Half::Missing(reason) => ("missing", Some(reason.explanation())),
+        };
+        let reason =
+            reason.map(|Explanation { code, message, hint }| json!({ "code": code, "message": message, "hint": hint }));
+        json!({
+            "owner": self.owner, "id": self.id, "fingerprint": self.key.fingerprint(), "private": private,
+            "reason": reason,
+        })
+    }
 }
 
 /// Prints all keys and where their private halves are.
@@ -88,38 +141,37 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let lock = &session.program.lock;
     let keyring = session.keyring();
-    let mut rows = Vec::new();
-    for (id, key) in engine_keys(&session.program.mesh, lock) {
+    let mut rows: Vec<Row> = Vec::new();
+    let own = engine_keys(&session.program.mesh, lock);
+    for (id, key) in &own {
         let private = match &keyring.engine {
-            Ok((found, _)) if *found == id => "present".to_owned(),
-            Ok(_) => "another one is present".to_owned(),
-            Err(reason) => format!("missing; expected {reason}"),
+            Ok((found, _)) if found == id => Half::Present,
+            Ok(_) => Half::Another,
+            Err(reason) => Half::Missing(reason.clone()),
         };
-        rows.push(["engine".to_owned(), id.to_string(), key.fingerprint().to_string(), private]);
+        rows.push(Row { owner: "engine".to_owned(), id: id.clone(), key, private });
     }
     for (name, locked) in &lock.clusters {
         let Some(cluster) = session.program.mesh.clusters.get(name) else { continue };
         let private = match (&cluster.key, keyring.clusters.get(name)) {
-            (KeySource::Cluster, _) | (_, None) => "in the cluster".to_owned(),
-            (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => "present".to_owned(),
-            (_, Some(Ok(_))) => "another one is present".to_owned(),
-            (_, Some(Err(reason))) => format!("missing; expected {reason}"),
+            (KeySource::Cluster, _) | (_, None) => Half::InCluster,
+            (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => Half::Present,
+            (_, Some(Ok(_))) => Half::Another,
+            (_, Some(Err(reason))) => Half::Missing(reason.clone()),
         };
         let key = &locked.public.authn_key;
-        rows.push([name.to_string(), key.id().to_string(), key.fingerprint().to_string(), private]);
+        rows.push(Row { owner: name.to_string(), id: key.id(), key, private });
     }
     if arguments.output == Output::Json {
-        let keys: Vec<_> = rows
-            .iter()
-            .map(|[owner, id, fingerprint, private]| {
-                serde_json::json!({ "owner": owner, "id": id, "fingerprint": fingerprint, "private": private })
-            })
-            .collect();
-        printer.out(&format!("{}\n", serde_json::json!({ "version": 1, "keys": keys })));
+        let keys: Vec<_> = rows.iter().map(Row::document).collect();
+        printer.out(&format!("{}\n", json!({ "version": 1, "keys": keys })));
     } else if rows.is_empty() {
         printer.status("no keys yet; `engine keys new` makes the engine's");
     } else {
-        printer.show(&crate::report::text::table(&["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"], rows));
+        printer.show(&crate::report::text::table(
+            &["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"],
+            rows.iter().map(Row::cells).collect(),
+        ));
     }
     Ok(Exit::Done)
 }
@@ -164,7 +216,7 @@ impl Explain for KeysError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Known { id } => {
-                Explanation::new(Code::AlreadyExists, format!("spec or lock already know an engine key, `{id}`"))
+                Explanation::new(Code::AlreadyExists, format!("spec or lock already has an engine key, `{id}`"))
                     .hint("no run replaces a recorded key; where its private half is lost, docs/disaster.md shows how to remove it first")
             }
             Self::NotMade(fault) => {
@@ -172,7 +224,12 @@ impl Explain for KeysError {
                     KeyFault::NotText(_) | KeyFault::Key(_) => Code::KeyUnusable,
                     KeyFault::Random(_) | KeyFault::Yaml(_) => Code::SystemFailed,
                 };
-                Explanation::new(code, format!("making the engine's key: {fault}"))
+                let explanation = Explanation::new(code, format!("cannot make the engine's key: {fault}"));
+                match fault {
+                    KeyFault::NotText(_) | KeyFault::Key(_) => explanation
+                        .hint(format!("{ENGINE_KEY_PATH} is there and holds no such key; move it elsewhere first")),
+                    KeyFault::Random(_) | KeyFault::Yaml(_) => explanation,
+                }
             }
         }
     }

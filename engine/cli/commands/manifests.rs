@@ -11,7 +11,6 @@ use crate::gitops::manifests as gitops;
 use crate::gitops::manifests::{Destination, GitSource, Sync};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::pipeline::Stop;
-use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::error::UnknownCluster;
@@ -115,9 +114,6 @@ pub(crate) enum Synced {
 
 /// `engine manifests`.
 pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) -> Result<Exit, CommandError> {
-    if arguments.output != Output::Text {
-        return Err(ManifestsError::Output.into());
-    }
     let (objects, talk) = match manifests {
         Manifests::Argocd(argocd) => for_argocd(arguments, argocd, printer)?,
         Manifests::Flux(flux) => for_flux(arguments, flux, printer)?,
@@ -267,8 +263,6 @@ fn named(flag: &'static str, text: &str) -> Result<(), ManifestsError> {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.explanation())]
 pub(crate) enum ManifestsError {
-    /// Another form of output.
-    Output,
     /// No reference of an image.
     Image,
     /// An image where no plugin runs.
@@ -312,29 +306,37 @@ impl Explain for ManifestsError {
     fn explanation(&self) -> Explanation {
         let invalid = |message: &str| Explanation::new(Code::InvalidArguments, message);
         match self {
-            Self::Output => Explanation::new(Code::InvalidArguments, "manifests are YAML").hint("leave --output away"),
-            Self::Image => invalid("--image is the reference of an image, such as registry.example.com/isthmus:0.1.0"),
-            Self::ImageOfDirectory => {
-                Explanation::new(Code::InvalidArguments, "--sync directory needs no plugin, so leave --image away")
+            Self::Image => {
+                invalid("--image: expected the reference of an image, such as `registry.example.com/isthmus:0.1.0`")
             }
+            Self::ImageOfDirectory => Explanation::new(
+                Code::InvalidArguments,
+                "--image cannot be used with --sync directory, which needs no plugin",
+            ),
             Self::NothingWanted => Explanation::new(
                 Code::InvalidArguments,
-                "what is wanted? --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both",
+                "expected --image IMAGE for the plugin and its sidecar, --repo URL for the Applications, or both; found neither",
             ),
-            Self::DestinationForm => invalid("--destination is CLUSTER=NAME"),
-            Self::DestinationUnnamed { cluster } => invalid(&format!("--destination: `{cluster}` has no name")),
-            Self::DestinationTwice { cluster } => invalid(&format!("--destination names `{cluster}` twice")),
+            Self::DestinationForm => invalid("--destination: expected CLUSTER=NAME"),
+            Self::DestinationUnnamed { cluster } => {
+                invalid(&format!("--destination: expected a name for `{cluster}`, found none"))
+            }
+            Self::DestinationTwice { cluster } => {
+                invalid(&format!("--destination: expected one name for `{cluster}`, found two"))
+            }
             Self::External => Explanation::new(
                 Code::NotForCluster,
-                "nothing is rendered for it here: the cluster is `external`, its own team's checkout renders it",
+                "nothing is rendered here: each cluster that is asked for is `external`, and its own team's checkout renders it",
             ),
-            Self::Repository => invalid("--repo is the URL of a repository"),
-            Self::Password => invalid("--repo holds a password, which manifests do not keep secret")
+            Self::Repository => invalid("--repo: expected the URL of a repository"),
+            Self::Password => invalid("--repo: expected no password, which manifests would not keep secret")
                 .hint("give it to the GitOps tool"),
-            Self::NotForFlux => invalid("--repo: Flux takes URLs that begin with http://, https:// or ssh://")
-                .hint("`git@HOST:OWNER/REPO` is `ssh://git@HOST/OWNER/REPO`"),
-            Self::Revision => invalid("--revision is a branch, a tag or a commit"),
-            Self::Path => invalid("--path is a folder of the repository, relative to its root"),
+            Self::NotForFlux => {
+                invalid("--repo: expected a URL that begins with http://, https:// or ssh://, as Flux takes them")
+                    .hint("`git@HOST:OWNER/REPO` is `ssh://git@HOST/OWNER/REPO`")
+            }
+            Self::Revision => invalid("--revision: expected a branch, a tag or a commit"),
+            Self::Path => invalid("--path: expected a folder of the repository, relative to its root"),
             Self::Name { flag, source } => invalid(&format!("{flag}: {source}")),
         }
     }
@@ -344,8 +346,7 @@ impl EndsCommand for ManifestsError {
     fn exit(&self) -> Exit {
         match self {
             Self::External => Exit::Refused,
-            Self::Output
-            | Self::Image
+            Self::Image
             | Self::ImageOfDirectory
             | Self::NothingWanted
             | Self::DestinationForm

@@ -81,6 +81,10 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     let run = take(&session, &request, mode, Until::Planned, printer)?;
     let tree = base.as_ref().map_or(&session as &dyn Tree, BaseRevision::tree);
     let form = Form { output: arguments.output, verbose: arguments.verbose, brief: plan.summary };
+    // a plan that cannot be stored is not shown either: JSON is one document
+    if let Some(path) = &plan.out {
+        Stored::new(&session, &request, &run)?.write(path)?;
+    }
     printer.form(arguments.output, &shown(&session.program, &run, tree, &Replaced::new(), form));
     for warning in &run.plan.warnings {
         printer.status(&warning.text());
@@ -90,7 +94,6 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
         exit = exit.and(Exit::Changes);
     }
     if let Some(path) = &plan.out {
-        Stored::new(&session, &request, &run)?.write(path)?;
         printer.status(&format!("stored the plan; `engine apply {}` carries exactly this out", path.display()));
     }
     Ok(exit)

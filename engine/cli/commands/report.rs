@@ -72,6 +72,9 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
     if arguments.output == Output::Json {
         printer.out(&format!("{}\n", picture.json()));
     }
+    if exit != Exit::Done {
+        printer.status("something failed or is refused; the page shows where, and `engine plan` prints why");
+    }
     Ok(exit)
 }
 
@@ -103,17 +106,19 @@ impl Explain for ReportError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::BothToStdout => {
-                Explanation::new(Code::InvalidArguments, "--html - and --output json both want stdout")
+                Explanation::new(Code::InvalidArguments, "--html - and --output json both write to stdout")
                     .hint("name a file for the page")
             }
             Self::Nowhere => Explanation::new(
                 Code::InvalidArguments,
-                "say where the page goes: `--html FILE`, or `--html -` for stdout",
+                "expected --html FILE, or `--html -` for stdout; found neither",
             ),
-            Self::Narrowed => Explanation::new(Code::InvalidArguments, "--cluster: the picture is of the whole mesh")
-                .hint("filter in the page"),
+            Self::Narrowed => {
+                Explanation::new(Code::InvalidArguments, "--cluster cannot be used here: the page shows the whole mesh")
+                    .hint("filter in the page")
+            }
             Self::Write { path, source } => {
-                Explanation::new(Code::SystemFailed, format!("writing {}: {source}", path.display()))
+                Explanation::new(Code::SystemFailed, format!("cannot write {}: {source}", path.display()))
             }
         }
     }

@@ -187,7 +187,7 @@ impl UnseenReason {
             Self::Rebuilt => "another cluster answers in its place",
             Self::NoEvidence => {
                 let hint =
-                    "its exporter starts or is older than evidence; say `evidence: none` if it will never show any";
+                    "its exporter starts or is older than evidence; set `evidence: none` if it will never show any";
                 return ("its private document shows nothing of what is live".to_owned(), Some(hint.to_owned()));
             }
         };

@@ -116,7 +116,7 @@ pub fn notes(mesh: &Mesh, before: &Lock, lock: &Lock) -> Vec<String> {
         for (domain, peer) in domains(mesh, lock, &reader, |link| !link.merged && link.stage.has_network()) {
             if !merged.contains_key(&domain) {
                 notes.push(format!(
-                    "Istio {version} of `{name}` does not accept trust domain `{domain}` of `{peer}`; say `mergeTrustDomains: \
+                    "Istio {version} of `{name}` does not accept trust domain `{domain}` of `{peer}`; set `mergeTrustDomains: \
                      true`, or run 1.29 or newer"
                 ));
             }

@@ -264,9 +264,9 @@ impl LinkWait {
                 let what = format!("`{within}` to accept trust domain `{domain}` of `{of}`");
                 match lack {
                     DomainLack::Older { version } => explain(format!("{what}: expected Istio 1.29 or newer, found {version}"))
-                        .hint("say `mergeTrustDomains: true`, which makes identities of both domains one in every policy there"),
+                        .hint("set `mergeTrustDomains: true`, which makes identities of both domains one in every policy there"),
                     DomainLack::VersionUnknown => explain(format!("{what}: the version of its Istio is not known")).hint(
-                        "say `mergeTrustDomains: false` if every istiod there is 1.29 or newer, and otherwise `true`, which makes \
+                        "set `mergeTrustDomains: false` if every istiod there is 1.29 or newer, and otherwise `true`, which makes \
                          identities of both domains one in every policy there",
                     ),
                     DomainLack::AliasNotWritten => explain(format!("{what}: its alias is written in this run")),

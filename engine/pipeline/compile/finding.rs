@@ -455,7 +455,7 @@ impl CompileFinding<'_> {
             Self::ShareWithUnknown { near: None, .. } => "write a Cluster document of that name, or take it out",
             Self::NoRevisions => "leave it out for `default`, or name the revisions",
             Self::RevisionTwice { .. } => "take one out",
-            Self::NoGateway { .. } => "state its gateways, leave them out, or say `flatNetwork: true`",
+            Self::NoGateway { .. } => "state its gateways, leave them out, or set `flatNetwork: true`",
             Self::ApiHost { .. } => "add it there, or correct it",
             Self::Inward { .. } => "correct it, or name its range in `allow.addresses` if it is meant",
             Self::Address { .. } => "add its range there, or correct it",
@@ -473,7 +473,7 @@ impl CompileFinding<'_> {
             Self::ClusterTwice { .. } => "give one of them another name",
             Self::RequiredEngineFormat { .. } => "write major and minor, for example `\"0.1\"`",
             Self::ForeignRoots => {
-                "every root can sign every identity of every accepted trust domain; write `acceptForeignRoots: true` if that is wanted"
+                "every root can sign every identity of every accepted trust domain; write `acceptForeignRoots: true` if you accept that"
             }
             Self::EngineKey { .. } => "`engine keys list` prints the public half",
             Self::EngineKeyTwice { .. } => "take one of the two out",
@@ -483,13 +483,13 @@ impl CompileFinding<'_> {
             Self::PairOfOthers { .. } => "such clusters are never linked with each other from here; take the pair out",
             Self::PairUnknown { near: None, .. } => "write a Cluster document of that name, or take the pair out",
             Self::Shared { what: Unique::Network, .. } => {
-                "clusters in one network reach each other directly: say `flatNetwork: true` in both, or give each its own"
+                "clusters in one network reach each other directly: set `flatNetwork: true` in both, or give each its own"
             }
             Self::Shared { what: Unique::Endpoint, .. } => {
                 "two documents declare one cluster, or one endpoint is a slip"
             }
             Self::Shared { .. } => "each cluster has its own; correct one of the two",
-            Self::FlatBesideOwn { .. } => "say `flatNetwork: true` here too, or give each its own network",
+            Self::FlatBesideOwn { .. } => "set `flatNetwork: true` here too, or give each its own network",
             Self::ClusterDomains { .. } => "services only merge between clusters of one domain",
             Self::EndpointPort { .. } => {
                 "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443"

@@ -117,7 +117,7 @@ impl RenderFinding<'_> {
             Self::TooLarge { .. } => {
                 "link fewer clusters with each other (`topology: pairs`), or give the clusters EC roots"
             }
-            Self::StandardNetworks { .. } => "mend it where Istio was installed; istiod skips it too",
+            Self::StandardNetworks { .. } => "correct it where Istio was installed; istiod skips it too",
         };
         Some(hint.to_owned())
     }

@@ -69,7 +69,7 @@ impl RenderWait {
             Self::StandardNetworks { cluster } => explain(format!(
                 "evidence of `{cluster}` on `meshConfig`: which networks its standard configuration has, since ours replace them"
             ))
-            .hint("if it will not show that, say `istio.standardMeshNetworks: none`, or which it has"),
+            .hint("if it will not show that, set `istio.standardMeshNetworks` to `none`, or to those that it has"),
             Self::PrivateDocument { cluster } => {
                 explain(format!("api host, gateways and network of `{cluster}`, from its private document"))
             }

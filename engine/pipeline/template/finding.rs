@@ -58,7 +58,7 @@ impl TemplateFinding<'_> {
             Self::Unknown { name, .. } => format!("there is no component template `{name}`"),
             Self::NotUtf8 => "the template is not UTF-8".to_owned(),
             Self::TooLarge { bytes, most } => {
-                format!("the template has {bytes} bytes, and at most {most} are read")
+                format!("expected a template of at most {most} bytes, found {bytes}")
             }
             Self::Text { fault, .. } => format!("the template cannot be rendered: {fault}"),
             Self::NotYaml(fault) => format!("the template renders to no YAML: {fault}"),

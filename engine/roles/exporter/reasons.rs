@@ -75,7 +75,7 @@ pub enum DocumentError {
     #[error(transparent)]
     Gateways(#[from] GatewayError),
     /// There is no gateway.
-    #[error("no Service has the label {NETWORK_LABEL}: deploy an east-west gateway, or say --flat-network")]
+    #[error("no Service has the label {NETWORK_LABEL}: deploy an east-west gateway, or set --flat-network")]
     NoGateway,
     /// There is no istiod.
     #[error("there is no istiod: neither a Deployment nor a pod has the label app=istiod")]
@@ -84,7 +84,7 @@ pub enum DocumentError {
     #[error(transparent)]
     ClusterId(#[from] ClusterIdError),
     /// Nobody says where the api-proxy is.
-    #[error("the address of the api-proxy is not known: say --api-host")]
+    #[error("the address of the api-proxy is not known: set --api-host")]
     NoApiHost,
 }
 

@@ -102,13 +102,13 @@ enum UpkeepError {
     KeySecret(#[from] KeySecretError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("namespace `kube-system` has no UID, so this cluster's is not known; say --cluster-uuid")]
+    #[error("namespace `kube-system` has no UID, so this cluster's is not known; set --cluster-uuid")]
     NoUid,
-    #[error("namespace `kube-system`: {0}; say --cluster-uuid")]
+    #[error("namespace `kube-system`: {0}; set --cluster-uuid")]
     Uid(#[source] InvalidName),
     #[error("label `{NETWORK_LABEL}` of namespace `{namespace}`: {source}")]
     Network { namespace: Namespace, source: InvalidName },
-    #[error("ConfigMap `{config_map}`: {source}; mend it, or say --trust-domain")]
+    #[error("ConfigMap `{config_map}`: {source}; correct it, or set --trust-domain")]
     Mesh { config_map: String, source: MeshFault },
     #[error("{kind} `{name}` is not ours, and is left alone; delete it, or give it the labels of objects of isthmus")]
     Foreign { kind: &'static str, name: String },

@@ -366,7 +366,7 @@ impl SecurityChange {
                     Action::Delete => "deletes it",
                 };
                 new(format!(
-                    "the pull request {does}, and its specs, templates and lock do not ask for that; whatever syncs the folder takes it before a run mends it"
+                    "the pull request {does}, and its specs, templates and lock do not ask for that; whatever syncs the folder takes it before a run corrects it"
                 ))
                 .hint("take the edit back; where the base has moved on, merge it first")
             }

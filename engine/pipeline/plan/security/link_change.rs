@@ -110,7 +110,7 @@ impl LinkCause {
             Self::Edited { cluster, edits } => format!("`{cluster}` changes {edits}"),
             Self::New(cluster) => format!("`{cluster}` is new"),
             Self::Active(cluster) => format!("`{cluster}` is `state: active` again"),
-            Self::Topology => "`topology` and `pairs` say so".to_owned(),
+            Self::Topology => "`topology` and `pairs` ask for it".to_owned(),
             Self::Specs => return None,
         })
     }
