@@ -1,4 +1,4 @@
-//! The sealed environment itself, and whole outputs: exit code, data and messages as they are seen together.
+//! The sealed environment itself.
 
 use crate::support::checkout::Checkout;
 use crate::support::environment::{NOW, TestEnvironment};
@@ -64,38 +64,4 @@ fn a_debug_build_takes_the_time_of_a_test_and_a_release_build_does_not() {
     } else {
         assert_eq!(late.code, 0, "{late}");
     }
-}
-
-#[test]
-fn a_plan_of_what_is_new() {
-    insta::assert_snapshot!(Checkout::new().engine(&["plan"]));
-}
-
-#[test]
-fn a_run_and_the_next() {
-    let checkout = Checkout::new();
-    insta::assert_snapshot!("a_run", checkout.engine(&["apply"]));
-    insta::assert_snapshot!("the_next_turn", checkout.engine(&["apply"]));
-    insta::assert_snapshot!("the_state", checkout.engine(&["status"]));
-}
-
-#[test]
-fn a_trust_change_that_is_held_back() {
-    let checkout = Checkout::joined();
-    let path = "metadata/west/public/public.json";
-    let text = std::fs::read_to_string(checkout.path(path)).unwrap();
-    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
-    document["clusterUUID"] = "00000000-1111-4222-8333-444444444444".into();
-    checkout.write(path, document.to_string().as_bytes());
-    insta::assert_snapshot!(checkout.engine(&["apply"]));
-}
-
-#[test]
-fn runs_that_are_refused() {
-    let checkout = Checkout::joined();
-    insta::assert_snapshot!("no_such_command", checkout.engine(&["plna"]));
-    insta::assert_snapshot!("no_such_cluster", checkout.engine(&["plan", "--cluster", "wset"]));
-    checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRots");
-    insta::assert_snapshot!("a_slip_in_a_spec", checkout.engine(&["apply"]));
-    insta::assert_snapshot!("a_slip_in_a_spec_as_json", checkout.engine(&["apply", "--output", "json"]));
 }

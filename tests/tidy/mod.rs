@@ -12,7 +12,7 @@ mod layers;
 mod purity;
 mod resolve;
 mod source;
-mod vocabulary;
+pub(crate) mod vocabulary;
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn sources(root: &Path) -> Vec<(String, String)> {
 }
 
 /// The crate in `engine/`, or where `TIDY_ENGINE` says.
-fn engine() -> Vec<(String, String)> {
+pub(crate) fn engine() -> Vec<(String, String)> {
     let folder = std::env::var_os("TIDY_ENGINE").unwrap_or_else(|| "engine".into());
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
 }
