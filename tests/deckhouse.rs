@@ -154,6 +154,8 @@ async fn it_reads_our_exporter_each_minute() {
     // what is not complete is 503, which leaves what it has; it never sees an empty field
     let before = cache.clone();
     publish(&exporter, Published { private: Err(DocumentError::NoGateway), ..whole.clone() });
+    // its tokens have no id, and those of one second are the same
+    clock.fetch_add(1, Ordering::SeqCst);
     let token = deck.token(&east_uuid(), "private-multicluster");
     let (status, body) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(&token)).await;
     assert_eq!((status, cache.take_private((status, &body), true)), (503, Err("NonOKResponse")));

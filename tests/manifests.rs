@@ -1,5 +1,7 @@
 //! What `engine manifests` prints, and what it refuses.
 
+use isthmus::server::limits::RoleLimits;
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
@@ -118,4 +120,30 @@ fn what_cannot_be_meant_is_refused() {
     checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
     checkout.refuses(&["manifests", "argocd", "--repo", REPO, "--cluster", "west"], 4, &["its own team's checkout"]);
     assert!(!printed(&checkout, &["argocd", "--repo", REPO]).contains("west"));
+}
+
+/// What one of each costs at most, KiB; tests/proxy/floods.rs sees that of strangers.
+const OF_STRANGER: usize = 256;
+const OF_CONNECTION: usize = 64;
+const OF_WATCH: usize = 12;
+const OF_LIST: usize = 256;
+/// The program itself, its metrics and what it knows of its peers.
+const AT_REST: usize = 32 * 1024;
+
+#[rstest]
+#[case::exporter("exporter", RoleLimits::of_exporter(), false)]
+#[case::proxy("proxy", RoleLimits::of_proxy(), true)]
+#[case::relay("relay", RoleLimits::of_relay(), true)]
+fn what_clients_may_cost_together_fits_into_the_container(
+    #[case] role: &str,
+    #[case] limits: RoleLimits,
+    #[case] streams: bool,
+) {
+    let template = std::fs::read_to_string(format!("templates/{role}/deployment.yaml")).unwrap();
+    let limit = template.split_once("limits:").unwrap().1.split_once("memory: ").unwrap().1;
+    let limit: usize = limit.split_once("Mi").unwrap().0.parse().unwrap();
+    let streaming = if streams { limits.watches * OF_WATCH + limits.lists * OF_LIST } else { 0 };
+    let sum =
+        AT_REST + limits.unauthenticated_connections * OF_STRANGER + limits.connections * OF_CONNECTION + streaming;
+    assert!(sum < limit * 1024, "{role}: {sum} KiB of {limit} MiB");
 }

@@ -229,8 +229,11 @@ async fn a_token_is_minted_for_the_pinned_uuid_alone() {
         let requests = peer.requests();
         if is_east {
             assert!(matches!(east.private, Private::Read(_)), "{east:?}");
-            let (header, claims) = opened(token_of(&requests[1]).unwrap());
+            let (header, mut claims) = opened(token_of(&requests[1]).unwrap());
             assert_eq!(header, json!({ "alg": "EdDSA", "kid": "ci" }));
+            // another for each request, so that none is a replay of another's
+            let id = claims.as_object_mut().unwrap().remove("jti").unwrap();
+            assert_eq!(id.as_str().unwrap().len(), 32);
             let uuid = public(EAST).cluster_uuid.to_string();
             let expected = json!({ "aud": uuid, "exp": NOW + Duration::from_secs(55), "iss": "d8-istio", "nbf": NOW - Duration::from_secs(5),
                 "scope": "private-multicluster", "sub": uuid });

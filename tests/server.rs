@@ -186,18 +186,29 @@ async fn whoever_says_nothing_is_cut_off_at_each_stage() {
     assert!(served.get("/room").await.starts_with("HTTP/1.1 200 "));
 }
 
+/// Whether the other side ends a connection soon.
+async fn ends(stream: &mut TlsStream<TcpStream>) -> bool {
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.is_ok()
+}
+
 #[tokio::test]
-async fn one_address_has_a_limited_number_of_connections() {
-    let served = serve(ServerLimits { connections_of_one: 2, header: Duration::from_secs(5), ..limits() }).await;
-    let first = served.connect(&["http/1.1"]).await.unwrap();
-    let second = served.connect(&["http/1.1"]).await.unwrap();
-    assert!(served.connect(&["http/1.1"]).await.is_err());
-    drop((first, second));
-    let begun = Instant::now();
-    while served.connect(&["http/1.1"]).await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(5), "places are not given back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+async fn whoever_comes_takes_the_place_of_the_oldest_stranger_of_its_address() {
+    let patient = Duration::from_secs(60);
+    let served = serve(ServerLimits { connections_of_one: 2, header: patient, idle: patient, ..limits() }).await;
+    // those of this server have nothing to show, so a request makes a connection known
+    let mut known = served.connect(&["http/1.1"]).await.unwrap();
+    known.write_all(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 256];
+    assert!(known.read(&mut answer).await.unwrap() > 0);
+    let mut first = served.connect(&["http/1.1"]).await.unwrap();
+    let _second = served.connect(&["http/1.1"]).await.unwrap();
+    let _third = served.connect(&["http/1.1"]).await.unwrap();
+    assert!(ends(&mut first).await, "the oldest stranger keeps its place");
+    known.write_all(b"GET /second HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    known.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("/second\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use isthmus::types::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{
     Claims, Expectation, ISSUER, KeyLookup, MAX_API_LIFETIME, MAX_DECKHOUSE_API_LIFETIME, MAX_METADATA_LIFETIME,
-    MAX_TOKEN, Rejected, Scope, Verified, mint, verify,
+    MAX_TOKEN, Rejected, Scope, Verified, mint, mint_unique, verify,
 };
 use proptest::prelude::*;
 
@@ -587,6 +587,10 @@ fn a_minted_token_is_deckhouses_byte_for_byte() {
     );
     assert_eq!(read(mint(&key, &claims, Some(&kid("ci"))).expose(), 0), r#"{"alg":"EdDSA","kid":"ci"}"#);
     assert_eq!(plain, mint(&key, &claims, None));
+    let unique = mint_unique(&key, &claims, None, 7);
+    let payload = read(plain.expose(), 1);
+    let with_id = format!(r#"{},"jti":"{:032x}"}}"#, payload.trim_end_matches('}'), 7);
+    assert_eq!(read(unique.expose(), 1), with_id);
     assert_eq!(format!("{plain:?}"), "Token([redacted])");
 
     let verified = judge(Scope::PrivateMulticluster, &[&format!("Bearer {}", plain.expose())]).unwrap();

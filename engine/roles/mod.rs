@@ -7,4 +7,5 @@ pub mod exporter;
 pub mod proxy;
 pub mod relay;
 pub mod role;
+mod verdicts;
 mod watches;

@@ -1,4 +1,5 @@
-//! Places for watches. A watch is held for half an hour, so each role bounds how many are open: of one peer, and of all.
+//! Places for requests and for watches, by peer. A watch is held for half an hour, so each role bounds how many are open: of one
+//! peer, and of all.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -52,9 +53,62 @@ impl<K: Eq + Hash> Drop for WatchPlace<K> {
     }
 }
 
+/// Requests that are being answered, by peer, so that none takes what the others need.
+#[derive(Debug)]
+pub(crate) struct Shares<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
+
+/// The place of one of them, given back when dropped.
+pub(crate) struct Share<K: Eq + Hash> {
+    shares: Arc<Shares<K>>,
+    peer: K,
+}
+
+impl<K: Eq + Hash> Default for Shares<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Shares<K> {
+    /// A place for a request of a peer, which may have `of_peer`, of `of_all` that there are.
+    pub(crate) fn take(self: &Arc<Self>, peer: &K, of_peer: usize, of_all: usize) -> Option<Share<K>> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.get(peer).copied().unwrap_or_default();
+        if count >= of_peer || taken.values().sum::<usize>() >= of_all {
+            return None;
+        }
+        taken.insert(peer.clone(), count + 1);
+        Some(Share { shares: self.clone(), peer: peer.clone() })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut taken = self.shares.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.peer);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_has_its_share_of_requests_and_leaves_the_others_theirs() {
+        let shares = Arc::<Shares<u64>>::default();
+        let of_one = [1, 1, 1].map(|peer| shares.take(&peer, 2, 3));
+        assert_eq!(of_one.each_ref().map(Option::is_some), [true, true, false]);
+        let of_others = [2, 3].map(|peer| shares.take(&peer, 2, 3));
+        assert_eq!(of_others.each_ref().map(Option::is_some), [true, false]);
+        drop(of_others);
+        drop(of_one);
+        assert!(shares.0.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn a_place_is_of_its_peer_and_of_all_and_comes_back() {

@@ -47,8 +47,17 @@ pub struct RoleLimits {
     pub streams: u32,
     pub connections: usize,
     pub connections_per_address: usize,
+    pub connections_per_peer: usize,
+    pub unauthenticated_connections: usize,
+    pub unauthenticated_streams: u32,
+    pub refusals: u32,
+    pub list_rate: usize,
+    pub lists: usize,
+    pub lists_per_peer: usize,
+    pub rate_unauthenticated: Rate,
     pub rate_per_address: Rate,
     pub rate_per_peer: Rate,
+    pub requests_per_peer: usize,
     pub watches_per_peer: usize,
     pub watches: usize,
     pub upstream_connections: usize,
@@ -145,14 +154,22 @@ const fn limit(
 const ALL_ROLES: &[&str] = &["exporter", "proxy", "relay"];
 /// Those that pass on what an apiserver answers.
 const STREAMING: &[&str] = &["proxy", "relay"];
+/// That whose clients are peers.
+const PROXY: &[&str] = &["proxy"];
 /// Those whose clients show a token of a peer.
 const TOKENS: &[&str] = &["exporter", "proxy"];
 
 /// All limits, by name.
-pub const ALL: [Limit; 21] = [
+pub const ALL: [Limit; 30] = [
     limit("connections", ALL_ROLES, "connections at a time", |limits| Field::Number(&mut limits.connections)),
-    limit("connections-per-address", ALL_ROLES, "connections at a time from one address", |limits| {
-        Field::Number(&mut limits.connections_per_address)
+    limit(
+        "connections-per-address",
+        ALL_ROLES,
+        "connections at a time from one address that have shown no token; another takes the place of the oldest",
+        |limits| Field::Number(&mut limits.connections_per_address),
+    ),
+    limit("connections-per-peer", TOKENS, "connections at a time of one peer", |limits| {
+        Field::Number(&mut limits.connections_per_peer)
     }),
     limit("drain", ALL_ROLES, "what requests get to end, after the lame-duck time", |limits| {
         Field::Time(&mut limits.drain)
@@ -168,22 +185,51 @@ pub const ALL: [Limit; 21] = [
         Field::Time(&mut limits.lame_duck)
     }),
     limit("list", STREAMING, "a list", |limits| Field::Time(&mut limits.list)),
+    limit(
+        "list-rate",
+        STREAMING,
+        "bytes a second that a client has to take of a list, on average, after 10 seconds",
+        |limits| Field::Number(&mut limits.list_rate),
+    ),
+    limit("lists", PROXY, "lists at a time of more than 64 KiB", |limits| Field::Number(&mut limits.lists)),
+    limit("lists-per-peer", PROXY, "the same of one peer", |limits| Field::Number(&mut limits.lists_per_peer)),
     limit("path", STREAMING, "bytes of a request's path", |limits| Field::Number(&mut limits.path)),
     limit(
         "rate-per-address",
         TOKENS,
-        "requests a second from one address, and how many at once, before a token is looked at",
+        "requests a second from one address without a token that is known, and how many at once",
         |limits| Field::Rate(&mut limits.rate_per_address),
     ),
     limit("rate-per-peer", TOKENS, "requests a second of one peer, and how many at once", |limits| {
         Field::Rate(&mut limits.rate_per_peer)
     }),
+    limit(
+        "rate-unauthenticated",
+        TOKENS,
+        "requests a second from all addresses without a token that is known, and how many at once",
+        |limits| Field::Rate(&mut limits.rate_unauthenticated),
+    ),
+    limit("refusals", ALL_ROLES, "refused requests of a connection, before it is closed", |limits| {
+        Field::Count(&mut limits.refusals)
+    }),
     limit("request", ALL_ROLES, "a request that is neither a list nor a watch", |limits| {
         Field::Time(&mut limits.request)
     }),
-    limit("stall", STREAMING, "a client that takes nothing of a stream", |limits| Field::Time(&mut limits.stall)),
+    limit("requests-per-peer", PROXY, "requests at a time of one peer, watches included", |limits| {
+        Field::Number(&mut limits.requests_per_peer)
+    }),
+    limit("stall", ALL_ROLES, "a client that takes nothing of its answer", |limits| Field::Time(&mut limits.stall)),
     limit("streams", ALL_ROLES, "requests at a time on an HTTP/2 connection", |limits| {
         Field::Count(&mut limits.streams)
+    }),
+    limit(
+        "unauthenticated-connections",
+        ALL_ROLES,
+        "connections at a time that have shown no token; another takes the place of the oldest",
+        |limits| Field::Number(&mut limits.unauthenticated_connections),
+    ),
+    limit("unauthenticated-streams", ALL_ROLES, "requests at a time on such a connection over HTTP/2", |limits| {
+        Field::Count(&mut limits.unauthenticated_streams)
     }),
     limit(
         "upstream-connections",
@@ -225,7 +271,7 @@ impl RoleLimits {
             url: 1024,
             path: 1024,
             streams: 16,
-            connections: 1000,
+            connections: 500,
             connections_per_address: 32,
             rate_per_address: Rate { per_second: 5, burst: 10 },
             rate_per_peer: Rate { per_second: 2, burst: 10 },
@@ -233,27 +279,41 @@ impl RoleLimits {
         }
     }
 
-    /// Those of api-proxy and relay.
+    /// Those of the relay, whose lists wait for a peer that is away.
+    pub fn of_relay() -> Self {
+        Self { list: Duration::from_mins(5), ..Self::of_proxy() }
+    }
+
+    /// Those of the api-proxy.
     pub fn of_proxy() -> Self {
         Self {
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             request: Duration::from_mins(1),
-            list: Duration::from_mins(5),
+            list: Duration::from_mins(1),
             watch: Duration::from_mins(30),
             stall: Duration::from_secs(30),
             idle: Duration::from_mins(5),
             lame_duck: Duration::from_secs(5),
             drain: Duration::from_secs(15),
-            header_bytes: 16 * 1024,
+            header_bytes: 8 * 1024,
             header_fields: 64,
             url: 8 * 1024,
             path: 2 * 1024,
             streams: 250,
-            connections: 10_000,
+            connections: 1000,
             connections_per_address: 100,
+            connections_per_peer: 100,
+            unauthenticated_connections: 200,
+            unauthenticated_streams: 8,
+            refusals: 10,
+            list_rate: 4 * 1024,
+            lists: 128,
+            lists_per_peer: 32,
+            rate_unauthenticated: Rate { per_second: 200, burst: 500 },
             rate_per_address: Rate { per_second: 20, burst: 100 },
             rate_per_peer: Rate { per_second: 100, burst: 200 },
+            requests_per_peer: 256,
             watches_per_peer: 200,
             watches: 5000,
             upstream_connections: 64,
@@ -295,7 +355,13 @@ impl RoleLimits {
             request: (!streaming).then_some(self.request),
             idle: self.idle,
             drain: self.drain,
+            stall: self.stall,
+            longest: if streaming { self.watch.max(self.list) + Duration::from_mins(1) } else { self.request * 2 },
             connections: self.connections,
+            connections_of_peer: self.connections_per_peer,
+            unauthenticated_connections: self.unauthenticated_connections,
+            unauthenticated_streams: self.unauthenticated_streams,
+            refusals: self.refusals,
             connections_of_one: self.connections_per_address,
             header_fields: self.header_fields,
             header_bytes: self.header_bytes,
@@ -382,7 +448,7 @@ mod tests {
             let name = limit.name;
             let mut limits = RoleLimits::of_proxy();
             let value = match name {
-                "rate-per-address" | "rate-per-peer" => "3/7",
+                "rate-per-address" | "rate-per-peer" | "rate-unauthenticated" => "3/7",
                 "drain" | "handshake" | "header" | "idle" | "lame-duck" | "list" | "request" | "stall" | "watch" => {
                     "77s"
                 }

@@ -3,27 +3,37 @@
 //! It binds first and reports its address, then serves HTTP/1.1 and HTTP/2 over TLS 1.2 or newer with a certificate that
 //! can be exchanged while it runs. Everything that waits has a limit. The version of HTTP follows from ALPN alone, so that
 //! nobody can sit in the guessing of it. A handler's error becomes a 500, and dropping [`Running`] ends it gracefully.
+//!
+//! **Budget.** What a client may have held for it depends on whether a request of its connection has shown a token
+//! ([`Handler::admit`], before anything is awaited): `connection` says how much, `places` for how many connections, `answers`
+//! for how long, [`memory`] when nothing more is begun at all.
 #![deny(clippy::wildcard_enum_match_arm)]
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
+mod answers;
+mod connection;
+mod io;
 pub mod limits;
 pub mod log;
+pub mod memory;
+mod places;
 mod server_limits;
 pub mod stream;
 pub mod telemetry;
 mod tls;
 pub mod upstream;
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use futures_util::future::{self, Either};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -36,9 +46,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
+pub use crate::server::answers::Reader;
+use crate::server::answers::{Answers, Driven};
+use crate::server::connection::{Busy, Connection, Full as ConnectionFull};
+use crate::server::io::Gathering;
+use crate::server::memory::Memory;
+use crate::server::places::{Most, Place, Places};
 pub use crate::server::server_limits::ServerLimits;
 pub use crate::server::tls::{Certificates, TlsError};
 use crate::types::cause::Cause;
+use crate::types::name::ClusterUuid;
 
 /// A response's body, whole or streamed.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -73,12 +90,35 @@ pub(crate) fn nothing() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Who sends a request.
+pub enum Asker {
+    /// Whoever may connect; nothing has to be shown.
+    Anyone,
+    /// A peer, by its token.
+    Peer(ClusterUuid),
+    /// Somebody who has shown nothing and is answered all the same.
+    Stranger,
+    /// Somebody who is not answered.
+    Refused(Response<Body>),
+}
+
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Why a request is not answered; `Infallible` where every failure is an answer.
     type Error: Error + Send + Sync + 'static;
 
-    /// Answers one request. An error becomes a 500 without its message.
+    /// Says who sends a request, from its head alone. What it learns can go into the request's extensions.
+    fn admit(&self, request: &mut Request<Incoming>, from: SocketAddr) -> Asker {
+        let _ = (request, from);
+        Asker::Anyone
+    }
+
+    /// Hears of a request that the server itself refused, with this status.
+    fn refused(&self, from: SocketAddr, status: StatusCode) {
+        let _ = (from, status);
+    }
+
+    /// Answers one request, whose extensions have its [`Reader`]. An error becomes a 500 without its message.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -126,9 +166,16 @@ impl Bound {
     /// Begins to answer.
     pub fn serve<H: Handler>(self, certificates: &Certificates, limits: ServerLimits, handler: Arc<H>) -> Running {
         let (stop, stopped) = watch::channel(());
+        let most = Most {
+            all: limits.connections,
+            strangers: limits.unauthenticated_connections,
+            of_address: limits.connections_of_one,
+            of_peer: limits.connections_of_peer,
+        };
         let server = Server {
             acceptor: TlsAcceptor::from(certificates.server_config()),
-            places: Arc::new(Places { most: limits.connections_of_one, taken: Mutex::default() }),
+            places: Places::new(most),
+            memory: Memory::follow(),
             limits: Arc::new(limits),
             handler,
         };
@@ -154,14 +201,21 @@ impl Running {
 struct Server<H> {
     acceptor: TlsAcceptor,
     places: Arc<Places>,
+    memory: Memory,
     limits: Arc<ServerLimits>,
     handler: Arc<H>,
 }
 
 impl<H> Clone for Server<H> {
     fn clone(&self) -> Self {
-        let Self { acceptor, places, limits, handler } = self;
-        Self { acceptor: acceptor.clone(), places: places.clone(), limits: limits.clone(), handler: handler.clone() }
+        let Self { acceptor, places, memory, limits, handler } = self;
+        Self {
+            acceptor: acceptor.clone(),
+            places: places.clone(),
+            memory: memory.clone(),
+            limits: limits.clone(),
+            handler: handler.clone(),
+        }
     }
 }
 
@@ -169,18 +223,23 @@ impl<H: Handler> Server<H> {
     async fn accept(self, listener: TcpListener, mut stopped: watch::Receiver<()>) {
         let mut connections = JoinSet::new();
         let stop = stopped.clone();
+        // those who give way take a moment to go
+        let most = self.limits.connections + self.limits.unauthenticated_connections;
         loop {
+            let has_room = connections.len() < most && !self.places.are_full();
             tokio::select! {
                 _ = stopped.changed() => break,
                 Some(_ended) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < self.limits.connections => match accepted {
-                    Ok((stream, from)) => if let Some(place) = self.places.take(from.ip()) {
+                accepted = listener.accept(), if has_room => match accepted {
+                    Ok((stream, _)) if self.memory.is_short() => {
+                        self.places.shed();
+                        drop(stream);
+                    }
+                    Ok((stream, from)) => {
+                        let place = self.places.take(from.ip());
                         let (server, stop) = (self.clone(), stop.clone());
-                        connections.spawn(async move {
-                            let _place = place;
-                            server.connection(stream, from, stop).await;
-                        });
-                    },
+                        connections.spawn(async move { server.connection(stream, from, place, stop).await });
+                    }
                     // out of descriptors, most likely: others have to finish first
                     Err(_) => sleep(Duration::from_millis(50)).await,
                 },
@@ -190,7 +249,21 @@ impl<H: Handler> Server<H> {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn connection(&self, stream: TcpStream, from: SocketAddr, mut stopped: watch::Receiver<()>) {
+    async fn connection(&self, stream: TcpStream, from: SocketAddr, place: Place, stopped: watch::Receiver<()>) {
+        let connection = Connection::new(place);
+        tokio::select! {
+            () = connection.gives_way() => {}
+            () = self.serve(stream, from, &connection, stopped) => {}
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        state: &Arc<Connection>,
+        mut stopped: watch::Receiver<()>,
+    ) {
         let limits = &self.limits;
         let _best_effort = stream.set_nodelay(true);
         let stream = match timeout(limits.handshake, self.acceptor.accept(stream)).await {
@@ -198,65 +271,122 @@ impl<H: Handler> Server<H> {
             Ok(Err(error)) => return self.handler.problem(from, &error),
             Err(elapsed) => return self.handler.problem(from, &elapsed),
         };
-        let builder = limits.builder(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
-        let activity = Arc::new(Activity::new());
-        let (server, counter) = (self.clone(), activity.clone());
-        let service = service_fn(move |request| {
-            let (server, busy) = (server.clone(), counter.begin());
-            // boxed: hyper keeps the room of this future for as long as the answer's body lasts
-            Box::pin(async move { Ok::<_, std::convert::Infallible>(server.answer(request, from, busy).await) })
-        });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let answers = Answers::new(limits.stall);
+        let builder = limits.builder(stream.get_ref().1.alpn_protocol() == Some(b"h2"), answers.clone());
+        let stream = Gathering::new(stream, state.clone(), limits.stall);
+        let service = {
+            let (server, state, answers) = (self.clone(), state.clone(), answers.clone());
+            service_fn(move |request| {
+                let reader = Reader::default();
+                answers.begin(reader.clone());
+                server.begin(request, from, &state, reader)
+            })
+        };
+        let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+        let mut driven = Driven::new(connection, answers);
         let mut closing: Option<Instant> = None;
         loop {
-            let wake = closing.unwrap_or_else(|| activity.deadline(limits));
-            tokio::select! {
-                ended = connection.as_mut() => {
+            // looked at again all the time, since the end comes nearer when the last request ends
+            let wake = closing.unwrap_or_else(|| state.deadline(limits).min(Instant::now() + limits.idle));
+            let drain = tokio::select! {
+                ended = &mut driven => {
                     if let Err(error) = ended {
                         self.handler.problem(from, error.as_ref());
                     }
                     return;
                 }
-                _ = stopped.changed(), if closing.is_none() => {
-                    connection.as_mut().graceful_shutdown();
-                    closing = Some(Instant::now() + limits.drain);
-                }
+                _ = stopped.changed(), if closing.is_none() => limits.drain,
+                () = state.closes.notified(), if closing.is_none() => limits.drain.min(Duration::from_secs(1)),
                 () = sleep_until(wake) => {
                     if closing.is_some() {
                         return;
                     }
-                    if activity.deadline(limits) <= Instant::now() {
-                        connection.as_mut().graceful_shutdown();
-                        closing = Some(Instant::now() + limits.drain.min(Duration::from_secs(1)));
+                    if state.deadline(limits) > Instant::now() {
+                        continue;
                     }
+                    limits.drain.min(Duration::from_secs(1))
                 }
-            }
+            };
+            driven.connection.as_mut().graceful_shutdown();
+            closing = Some(Instant::now() + drain);
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, from: SocketAddr, busy: Busy) -> Response<Counted> {
+    /// Judges a request by its head, which is dropped at once where there is nothing to answer.
+    fn begin(
+        &self,
+        mut request: Request<Incoming>,
+        from: SocketAddr,
+        connection: &Arc<Connection>,
+        reader: Reader,
+    ) -> impl Future<Output = Result<Response<Counted>, Infallible>> + Send + 'static + use<H> {
+        let busy = connection.begin();
         let head_only = request.method() == Method::HEAD;
-        let response = if let Some(status) = self.limits.broken(&request) {
-            refusal(status)
-        } else {
-            let handling = self.handler.handle(request, from);
-            let handled = match self.limits.request {
-                Some(limit) => timeout(limit, handling).await,
-                None => Ok(handling.await),
-            };
-            let failed = |problem: &(dyn Error + 'static)| {
-                self.handler.problem(from, problem);
-                refusal(StatusCode::INTERNAL_SERVER_ERROR)
-            };
-            match handled {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => failed(&error),
-                Err(elapsed) => failed(&elapsed),
+        let refused = self.judge(&mut request, from, connection).err();
+        let counted = {
+            let reader = reader.clone();
+            move |response: Response<Body>| {
+                // over HTTP/2 a body after all would be sent, and be an error to whoever asked
+                let response = if head_only { response.map(|_| whole(Bytes::new())) } else { response };
+                Ok(response.map(|inner| Counted { inner, reader, _busy: busy }))
             }
         };
-        // over HTTP/2 a body after all would be sent, and be an error to whoever asked
-        let response = if head_only { response.map(|_| whole(Bytes::new())) } else { response };
-        response.map(|inner| Counted { inner, _busy: busy })
+        if let Some(response) = refused {
+            if response.status().is_client_error() {
+                connection.refused(&self.limits);
+            }
+            return Either::Left(future::ready(counted(response)));
+        }
+        request.extensions_mut().insert(reader);
+        let server = self.clone();
+        // boxed: hyper keeps the room of this future for as long as the answer's body lasts
+        Either::Right(Box::pin(async move { counted(server.answer(request, from).await) }))
+    }
+
+    fn judge(
+        &self,
+        request: &mut Request<Incoming>,
+        from: SocketAddr,
+        connection: &Arc<Connection>,
+    ) -> Result<(), Response<Body>> {
+        let refuse = |status| {
+            self.handler.refused(from, status);
+            refusal(status)
+        };
+        if let Some(status) = self.limits.broken(request) {
+            return Err(refuse(status));
+        }
+        if self.memory.is_short() {
+            let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            return Err(response);
+        }
+        let known = match self.handler.admit(request, from) {
+            Asker::Anyone => connection.known(None),
+            Asker::Peer(peer) => connection.known(Some(&peer)),
+            Asker::Stranger => connection.has_room(&self.limits),
+            Asker::Refused(response) => return Err(response),
+        };
+        known.map_err(|full| match full {
+            ConnectionFull::TooManyAtOnce | ConnectionFull::TooManyOfPeer => refuse(StatusCode::TOO_MANY_REQUESTS),
+        })
+    }
+
+    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<Body> {
+        let handling = self.handler.handle(request, from);
+        let handled = match self.limits.request {
+            Some(limit) => timeout(limit, handling).await,
+            None => Ok(handling.await),
+        };
+        let failed = |problem: &(dyn Error + 'static)| {
+            self.handler.problem(from, problem);
+            refusal(StatusCode::INTERNAL_SERVER_ERROR)
+        };
+        match handled {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => failed(&error),
+            Err(elapsed) => failed(&elapsed),
+        }
     }
 }
 
@@ -268,96 +398,10 @@ fn refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// How many connections each address has.
-struct Places {
-    most: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// One connection of an address.
-struct Place {
-    places: Arc<Places>,
-    of: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let of = limits::client_address(from);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(of).or_default();
-        if *count >= self.most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { places: self.clone(), of })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.of);
-            }
-        }
-    }
-}
-
-/// What a connection is doing.
-struct Activity(Mutex<Doing>);
-
-struct Doing {
-    requests: usize,
-    any_yet: bool,
-    since: Instant,
-}
-
-/// A request that is being answered, until its body is sent or dropped.
-struct Busy(Arc<Activity>);
-
-impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(Doing { requests: 0, any_yet: false, since: Instant::now() }))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Doing)) {
-        let mut doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut doing);
-        doing.since = Instant::now();
-    }
-
-    fn begin(self: &Arc<Self>) -> Busy {
-        self.change(|doing| {
-            doing.requests += 1;
-            doing.any_yet = true;
-        });
-        Busy(self.clone())
-    }
-
-    /// When the connection has lasted long enough, if nothing changes.
-    fn deadline(&self, limits: &ServerLimits) -> Instant {
-        let doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = match (doing.requests, limits.request) {
-            (0, _) if !doing.any_yet => limits.header,
-            (0, _) => limits.idle,
-            (_, Some(request)) => request * 2,
-            (_, None) => Duration::from_hours(24),
-        };
-        doing.since + limit
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.change(|doing| doing.requests -= 1);
-    }
-}
-
 /// A body that counts as a request being answered until it is dropped.
 struct Counted {
     inner: Body,
+    reader: Reader,
     _busy: Busy,
 }
 
@@ -369,7 +413,12 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+        self.reader.taken();
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            self.reader.offer();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper::body::Body as HttpBody;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
+
+use crate::server::answers::Answers;
 
 /// What a client may cost. The defaults are those of the metadata-exporter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +23,22 @@ pub struct ServerLimits {
     pub idle: Duration,
     /// What a closing connection gets to finish its answers.
     pub drain: Duration,
+    /// A client that takes nothing of what it asked for.
+    pub stall: Duration,
+    /// A connection whose requests are all older than this.
+    pub longest: Duration,
     /// Connections at a time.
     pub connections: usize,
-    /// Connections at a time from one IPv4 address or one IPv6 /64.
+    /// The same of one peer.
+    pub connections_of_peer: usize,
+    /// Connections at a time that have shown no token.
+    pub unauthenticated_connections: usize,
+    /// The same from one IPv4 address or one IPv6 /64.
     pub connections_of_one: usize,
+    /// Requests at a time on a connection that has shown no token.
+    pub unauthenticated_streams: u32,
+    /// Requests of a connection that are refused before it is closed.
+    pub refusals: u32,
     /// Header fields of a request.
     pub header_fields: usize,
     /// Bytes of a request's header; at least 8192.
@@ -45,8 +59,14 @@ impl Default for ServerLimits {
             request: Some(Duration::from_secs(10)),
             idle: Duration::from_mins(1),
             drain: Duration::from_secs(5),
+            stall: Duration::from_secs(30),
+            longest: Duration::from_mins(1),
             connections: 1000,
+            connections_of_peer: 100,
+            unauthenticated_connections: 200,
             connections_of_one: 32,
+            unauthenticated_streams: 8,
+            refusals: 10,
             header_fields: 64,
             header_bytes: 16 * 1024,
             url: 1024,
@@ -57,8 +77,8 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
-    pub(super) fn builder(&self, h2: bool) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+    pub(super) fn builder(&self, h2: bool, answers: Answers) -> auto::Builder<Answers> {
+        let mut builder = auto::Builder::new(answers);
         builder
             .http1()
             .timer(TokioTimer::new())

@@ -1,22 +1,26 @@
 //! Answers that stream for long: passed on piece by piece, with an end to each.
 //!
 //! At most one piece waits for the reader, so a slow one slows its own stream and nothing else; one that takes nothing for
-//! too long is cut off. A stream ends cleanly only where its last event is complete: a reader that takes a clean end for
+//! too long, or too little of a list, is cut off. A stream ends cleanly only where its last event is complete: a reader that takes a clean end for
 //! the whole answer never sees half an event. All other ends are errors, which the client sees as a reset.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame};
 use serde_json::error::Category;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::server::answers::Reader;
 use crate::server::{Body, BodyError};
+
+/// What is there at once goes on as one piece of about this many bytes.
+const TOGETHER: usize = 64 * 1024;
+/// How long a reader may take less than the rate that is asked of it.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,132 +187,182 @@ impl Change for AsIs {
 pub struct Bounds {
     /// When it ends at the latest.
     pub until: Instant,
-    /// How long a reader may take nothing.
-    pub stall: Duration,
+    /// Bytes a second that its reader has to take, on average, of what there is for it.
+    pub rate: Option<u64>,
     /// Where its events end.
     pub framing: Framing,
+    /// Who reads it.
+    pub reader: Reader,
 }
 
-/// Passes a body on. `due` ends it in good order, with the last event that it gives, `revoked` at once; `ended` hears how it
-/// went, after which everything that `ended` owns is dropped.
+/// How a stream ends before its origin ends it.
+pub struct Ends<D, R> {
+    /// Ends it in good order, with the last event that it gives.
+    pub due: D,
+    /// Ends it at once.
+    pub revoked: R,
+    /// The same, for a reader that takes nothing and so does not ask.
+    pub is_revoked: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Passes a body on. `ended` hears how it went, before the reader does, after which everything that `ended` owns is dropped.
 pub fn pass(
     body: Body,
-    mut change: impl Change,
+    change: impl Change + Unpin,
     bounds: Bounds,
-    due: impl Future<Output = Bytes> + Send + 'static,
-    revoked: impl Future<Output = ()> + Send + 'static,
-    ended: impl FnOnce(StreamOutcome) + Send + 'static,
+    ends: Ends<impl Future<Output = Bytes> + Send + 'static, impl Future<Output = ()> + Send + 'static>,
+    ended: impl FnOnce(StreamOutcome) + Send + Unpin + 'static,
 ) -> Body {
-    let (sender, receiver) = mpsc::channel(1);
-    let (end, begin) = (Arc::new(OnceLock::new()), Instant::now());
-    let receiving = Receiving { pieces: receiver, end: end.clone(), over: false };
-    tokio::spawn(async move {
-        let mut bytes = 0;
-        let outcome = run(body, &mut change, &bounds, due, revoked, &sender, &mut bytes).await;
-        let known = end.set(match &outcome {
-            Ended::Whole | Ended::Due | Ended::Left => Ok(()),
-            Ended::Stalled => Err(BodyError::Stalled),
-            Ended::Revoked => Err(BodyError::Revoked),
-            Ended::Broken(_) => Err(BodyError::BrokenOff),
-        });
-        debug_assert!(known.is_ok(), "a stream ends once");
-        ended(StreamOutcome { bytes, lasted: begin.elapsed(), ended: outcome });
-        // the reader learns of the end by this, when it is recorded already
-        drop(sender);
-    });
-    receiving.boxed_unsync()
+    let Ends { due, revoked, is_revoked } = ends;
+    let until = bounds.until;
+    bounds.reader.end_once(move || Instant::now() >= until || is_revoked());
+    let passing = Passing {
+        body,
+        change,
+        border: Border::new(bounds.framing),
+        rate: bounds.rate,
+        reader: bounds.reader,
+        waits: Box::pin(Waits { due, revoked, until: sleep_until(until) }),
+        last_event: None,
+        bytes: 0,
+        begun: Instant::now(),
+        ended: Some(ended),
+    };
+    passing.boxed_unsync()
 }
 
-async fn run(
-    mut body: Body,
-    change: &mut impl Change,
-    bounds: &Bounds,
-    due: impl Future<Output = Bytes>,
-    revoked: impl Future<Output = ()>,
-    sender: &mpsc::Sender<Bytes>,
-    bytes: &mut u64,
-) -> Ended {
-    let mut border = Border::new(bounds.framing.clone());
-    let (mut due, mut revoked) = (std::pin::pin!(due), std::pin::pin!(revoked));
-    let mut last_event = None;
-    loop {
-        if border.clean
-            && let Some(event) = last_event.take()
+pin_project_lite::pin_project! {
+    /// What a stream waits for beside its origin, in one piece of memory.
+    struct Waits<D, R> {
+        #[pin]
+        due: D,
+        #[pin]
+        revoked: R,
+        #[pin]
+        until: Sleep,
+    }
+}
+
+/// A body on its way.
+struct Passing<C, D, R, E: FnOnce(StreamOutcome)> {
+    body: Body,
+    change: C,
+    border: Border,
+    rate: Option<u64>,
+    reader: Reader,
+    waits: Pin<Box<Waits<D, R>>>,
+    last_event: Option<Bytes>,
+    bytes: u64,
+    begun: Instant,
+    /// Who hears of the end; gone when it has come.
+    ended: Option<E>,
+}
+
+/// What comes next of a stream.
+enum Next {
+    Piece(Bytes),
+    /// The last piece, and how it ends with it.
+    Last(Bytes, Ended),
+}
+
+impl<C: Change, D: Future<Output = Bytes>, R: Future<Output = ()>, E: FnOnce(StreamOutcome)> Passing<C, D, R, E> {
+    fn end(&mut self, how: Ended) {
+        if let Some(ended) = self.ended.take() {
+            ended(StreamOutcome { bytes: self.bytes, lasted: self.begun.elapsed(), ended: how });
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+        let last = |ended| Poll::Ready(Next::Last(Bytes::new(), ended));
+        let mut waits = self.waits.as_mut().project();
+        if waits.revoked.as_mut().poll(context).is_ready() {
+            return last(Ended::Revoked);
+        }
+        if self.last_event.is_none()
+            && let Poll::Ready(event) = waits.due.as_mut().poll(context)
         {
-            return send(event, bounds, revoked.as_mut(), sender, bytes).await.err().unwrap_or(Ended::Due);
+            self.last_event = Some(event);
         }
-        let frame = tokio::select! {
-            biased;
-            () = revoked.as_mut() => return Ended::Revoked,
-            () = sender.closed() => return Ended::Left,
-            event = due.as_mut(), if last_event.is_none() => {
-                last_event = Some(event);
-                continue;
-            }
+        if self.border.clean
+            && let Some(event) = self.last_event.take()
+        {
+            return Poll::Ready(Next::Last(event, Ended::Due));
+        }
+        if waits.until.as_mut().poll(context).is_ready() {
             // events that are not whole when the time is over would be half an answer
-            () = sleep_until(bounds.until) => {
-                return if border.clean { Ended::Due } else { Ended::Broken(BreakOff::Late) };
-            }
-            frame = body.frame() => frame,
-        };
-        let (changed, last) = match frame {
-            None => (change.finish(), true),
-            Some(Err(error)) => return Ended::Broken(error.into()),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => (change.push(data), false),
-                Err(_trailers) => continue,
-            },
-        };
-        let piece = match changed {
-            Ok(piece) => piece,
-            Err(misread) => return Ended::Broken(misread.into()),
-        };
-        border.pass(&piece);
-        if let Err(ended) = send(piece, bounds, revoked.as_mut(), sender, bytes).await {
-            return ended;
+            return last(if self.border.clean { Ended::Due } else { Ended::Broken(BreakOff::Late) });
         }
-        if last {
-            return if border.framing == Framing::Whole || border.clean {
-                Ended::Whole
-            } else {
-                Ended::Broken(BreakOff::WithinEvent)
+        if self.rate.is_some_and(|rate| self.bytes < rate * self.reader.waited().saturating_sub(GRACE).as_secs()) {
+            return last(Ended::Stalled);
+        }
+        let mut pieces = Pieces::default();
+        loop {
+            let frame = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending if pieces.length > 0 => return Poll::Ready(Next::Piece(pieces.together())),
+                Poll::Pending => return Poll::Pending,
             };
+            let (changed, is_last) = match frame {
+                None => (self.change.finish(), true),
+                Some(Err(error)) => return last(Ended::Broken(error.into())),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => (self.change.push(data), false),
+                    Err(_trailers) => continue,
+                },
+            };
+            let piece = match changed {
+                Ok(piece) => piece,
+                Err(misread) => return last(Ended::Broken(misread.into())),
+            };
+            self.border.pass(&piece);
+            pieces.push(piece);
+            if is_last {
+                let is_whole = self.border.framing == Framing::Whole || self.border.clean;
+                let how = if is_whole { Ended::Whole } else { Ended::Broken(BreakOff::WithinEvent) };
+                return Poll::Ready(Next::Last(pieces.together(), how));
+            }
+            // a watch's last event comes after a whole one, wherever that is
+            if pieces.length >= TOGETHER || (self.border.clean && self.last_event.is_some()) {
+                return Poll::Ready(Next::Piece(pieces.together()));
+            }
         }
     }
 }
 
-/// Hands a piece over to the reader.
-async fn send(
-    piece: Bytes,
-    bounds: &Bounds,
-    revoked: Pin<&mut impl Future<Output = ()>>,
-    sender: &mpsc::Sender<Bytes>,
-    bytes: &mut u64,
-) -> Result<(), Ended> {
-    if piece.is_empty() {
-        return Ok(());
+/// Pieces that are there at once and go on as one.
+#[derive(Default)]
+struct Pieces {
+    first: Bytes,
+    more: BytesMut,
+    length: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        if self.length == 0 {
+            self.first = piece;
+        } else if !piece.is_empty() {
+            if self.more.is_empty() {
+                self.more.reserve(TOGETHER);
+                self.more.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.more.extend_from_slice(&piece);
+        }
+        self.length = self.first.len() + self.more.len();
     }
-    *bytes += piece.len() as u64;
-    tokio::select! {
-        biased;
-        () = revoked => Err(Ended::Revoked),
-        sent = timeout(bounds.stall, sender.send(piece)) => match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_gone)) => Err(Ended::Left),
-            Err(_elapsed) => Err(Ended::Stalled),
-        },
+
+    fn together(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
     }
 }
 
-/// The reader's end.
-struct Receiving {
-    pieces: mpsc::Receiver<Bytes>,
-    /// How it ended; a stream that stops without a word was cut.
-    end: Arc<OnceLock<Result<(), BodyError>>>,
-    over: bool,
-}
-
-impl HttpBody for Receiving {
+impl<C, D, R, E> HttpBody for Passing<C, D, R, E>
+where
+    C: Change + Unpin,
+    D: Future<Output = Bytes>,
+    R: Future<Output = ()>,
+    E: FnOnce(StreamOutcome) + Unpin,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -316,21 +370,102 @@ impl HttpBody for Receiving {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let piece = std::task::ready!(self.pieces.poll_recv(context));
-        if self.over {
+        let this = &mut *self;
+        if this.ended.is_none() {
             return Poll::Ready(None);
         }
-        let wrong = match (self.end.get(), &piece) {
-            // what still waits for a reader that is not admitted any more, or was too slow, is not given either
-            (Some(Err(why)), _) => Some(why.clone()),
-            (None, None) => Some(BodyError::Cut),
-            (Some(Ok(())), _) | (None, Some(_)) => None,
+        let (piece, how) = match ready!(this.poll_next(context)) {
+            Next::Piece(piece) => (piece, None),
+            Next::Last(piece, how) => (piece, Some(how)),
         };
-        self.over = wrong.is_some() || piece.is_none();
-        Poll::Ready(match wrong {
+        this.bytes += piece.len() as u64;
+        let broken = match &how {
+            None | Some(Ended::Whole | Ended::Due | Ended::Left) => None,
+            Some(Ended::Stalled) => Some(BodyError::Stalled),
+            Some(Ended::Revoked) => Some(BodyError::Revoked),
+            Some(Ended::Broken(_)) => Some(BodyError::BrokenOff),
+        };
+        if let Some(how) = how {
+            this.end(how);
+        }
+        Poll::Ready(match broken {
             Some(why) => Some(Err(why)),
-            None => piece.map(|piece| Ok(Frame::data(piece))),
+            None if piece.is_empty() => None,
+            None => Some(Ok(Frame::data(piece))),
         })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended.is_none()
+    }
+}
+
+impl<C, D, R, E: FnOnce(StreamOutcome)> Drop for Passing<C, D, R, E> {
+    fn drop(&mut self) {
+        let how = if self.reader.has_stalled() {
+            Ended::Stalled
+        } else if self.reader.is_over() {
+            Ended::Revoked
+        } else {
+            Ended::Left
+        };
+        if let Some(ended) = self.ended.take() {
+            ended(StreamOutcome { bytes: self.bytes, lasted: self.begun.elapsed(), ended: how });
+        }
+    }
+}
+
+/// A body of which the beginning is there.
+pub enum Gathered {
+    /// All of it.
+    Whole(Bytes),
+    /// More than was asked for; the body begins at its beginning.
+    Begun(Body),
+}
+
+/// Reads the beginning of a body, up to `most` bytes, so that a small one goes on as a whole.
+pub async fn gather(mut body: Body, most: usize) -> Result<Gathered, BodyError> {
+    let mut pieces = Pieces::default();
+    while pieces.length <= most {
+        match body.frame().await {
+            None => return Ok(Gathered::Whole(pieces.together())),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    pieces.push(data);
+                }
+            }
+        }
+        if body.is_end_stream() {
+            return Ok(Gathered::Whole(pieces.together()));
+        }
+    }
+    let begun = Begun { first: Some(pieces.together()), rest: body };
+    Ok(Gathered::Begun(begun.boxed_unsync()))
+}
+
+/// A body whose beginning was read.
+struct Begun {
+    first: Option<Bytes>,
+    rest: Body,
+}
+
+impl HttpBody for Begun {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
     }
 }
 

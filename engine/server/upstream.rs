@@ -34,6 +34,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::server::io::{Gathering, Unlimited};
 use crate::server::{Body, BodyError};
 use crate::types::cause::Cause;
 use crate::types::tls_verdict::TlsVerdict;
@@ -368,10 +369,13 @@ impl Inner {
         let opened = Instant::now();
         let stream = self.connect().await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            let (sender, connection) = timeout(self.limits.handshake, self.http2().handshake(TokioIo::new(stream)))
-                .await
-                .map_err(|_| UpstreamError::Timeout(Awaited::Http2Handshake))?
-                .map_err(|error| UpstreamError::Handshake(error.into()))?;
+            let (sender, connection) = timeout(
+                self.limits.handshake,
+                self.http2().handshake(TokioIo::new(Gathering::new(stream, Unlimited, UNACKNOWLEDGED))),
+            )
+            .await
+            .map_err(|_| UpstreamError::Timeout(Awaited::Http2Handshake))?
+            .map_err(|error| UpstreamError::Handshake(error.into()))?;
             // how it ends shows in the requests that it carries
             tokio::spawn(async move { drop(connection.await) });
             let idle_since = Mutex::new(Instant::now());
@@ -379,10 +383,13 @@ impl Inner {
             self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(shard.clone());
             return Ok(Connection::Shard(shard.clone(), Place::Shard(shard)));
         }
-        let (sender, connection) = timeout(self.limits.handshake, http1::handshake(TokioIo::new(stream)))
-            .await
-            .map_err(|_| UpstreamError::Timeout(Awaited::Http1Handshake))?
-            .map_err(|error| UpstreamError::Handshake(error.into()))?;
+        let (sender, connection) = timeout(
+            self.limits.handshake,
+            http1::handshake(TokioIo::new(Gathering::new(stream, Unlimited, UNACKNOWLEDGED))),
+        )
+        .await
+        .map_err(|_| UpstreamError::Timeout(Awaited::Http1Handshake))?
+        .map_err(|error| UpstreamError::Handshake(error.into()))?;
         tokio::spawn(async move { drop(connection.await) });
         self.singles.fetch_add(1, Ordering::AcqRel);
         Ok(Connection::Single(sender, Place::Single(self.singles.clone())))

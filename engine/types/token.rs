@@ -133,13 +133,28 @@ impl fmt::Debug for Token {
 /// Makes a token. The same key, claims and id give the same bytes. The header names `EdDSA`, since Deckhouse answers the
 /// newer name `Ed25519` (RFC 9864) with 401; claims stand in Deckhouse's order.
 pub fn mint(key: &PrivateKey, claims: &Claims, kid: Option<&KeyId>) -> Token {
+    // Fields are written in the order they are declared; texts and integers cannot fail to be written.
+    sign(key, &serde_json::to_string(claims).unwrap_or_default(), kid)
+}
+
+/// The same with a `jti`, which makes it another token than any with the same claims: an exporter admits each one once.
+pub fn mint_unique(key: &PrivateKey, claims: &Claims, kid: Option<&KeyId>, id: u128) -> Token {
+    #[derive(Serialize)]
+    struct Unique<'a> {
+        #[serde(flatten)]
+        claims: &'a Claims,
+        jti: String,
+    }
+    let unique = Unique { claims, jti: format!("{id:032x}") };
+    sign(key, &serde_json::to_string(&unique).unwrap_or_default(), kid)
+}
+
+fn sign(key: &PrivateKey, payload: &str, kid: Option<&KeyId>) -> Token {
     let header = match kid {
         None => r#"{"alg":"EdDSA"}"#.to_owned(),
         // A key id has no quote and no backslash.
         Some(kid) => format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#),
     };
-    // Fields are written in the order they are declared; texts and integers cannot fail to be written.
-    let payload = serde_json::to_string(claims).unwrap_or_default();
     let mut token = Zeroizing::new(String::with_capacity(512));
     BASE64_URL_SAFE_NO_PAD.encode_string(header, &mut token);
     token.push('.');
@@ -267,6 +282,16 @@ pub enum Rejected {
     /// `exp` is in the past.
     #[error("expired")]
     Expired,
+    /// It was admitted before, and each may be shown once.
+    #[error("shown before")]
+    Replayed,
+}
+
+impl Verified {
+    /// Judges its times, as for a verdict that is kept.
+    pub fn is_valid_at(&self, now: Timestamp) -> Result<(), Rejected> {
+        in_time(self.claims.nbf, self.claims.exp, now)
+    }
 }
 
 /// Judges the `Authorization` values of one request. Pure: the clock is in `expected`, the peers are in `keys`.
@@ -295,7 +320,8 @@ pub fn verify(values: &[&str], expected: &Expectation<'_>, keys: &dyn KeyLookup)
     Ok(Verified { claims, kid, key })
 }
 
-fn bearer<'a>(values: &[&'a str]) -> Result<&'a str, Rejected> {
+/// The token of the `Authorization` values of one request.
+pub fn bearer<'a>(values: &[&'a str]) -> Result<&'a str, Rejected> {
     let value = match values {
         [] => return Err(Rejected::Missing),
         [value] => value,
@@ -378,11 +404,16 @@ fn claims_of(payload: &[u8], expected: &Expectation<'_>, max_lifetime: Duration)
     if exp.since(nbf) > max_lifetime {
         return Err(Rejected::Lifetime);
     }
-    if nbf > expected.now + LEEWAY {
-        return Err(Rejected::NotYet);
-    }
-    if exp < expected.now - LEEWAY {
-        return Err(Rejected::Expired);
-    }
+    in_time(nbf, exp, expected.now)?;
     Ok(Claims { aud: expected.audience.to_owned(), exp, iss: ISSUER.to_owned(), nbf, scope: expected.scope, sub })
+}
+
+fn in_time(nbf: Timestamp, exp: Timestamp, now: Timestamp) -> Result<(), Rejected> {
+    if nbf > now + LEEWAY {
+        Err(Rejected::NotYet)
+    } else if exp < now - LEEWAY {
+        Err(Rejected::Expired)
+    } else {
+        Ok(())
+    }
 }

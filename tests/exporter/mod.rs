@@ -340,7 +340,7 @@ fn every_refusal_looks_the_same() {
         let headers: Vec<_> = values.iter().map(|value| ("authorization", value.as_str())).collect();
         let response = get(PRIVATE, &headers);
         let audit = response.extensions().get::<Audit>().unwrap();
-        assert_eq!(audit, &Audit { subject: None, key: None, rejected: Some(reason) });
+        assert_eq!(audit, &Audit { subject: None, key: None, expires: None, rejected: Some(reason) });
         assert_eq!(header(&response, "www-authenticate"), "Bearer");
         answers.insert(format!("{:?} {:?} {:?}", response.status(), response.headers(), response.body()));
     }

@@ -22,7 +22,7 @@ use isthmus::server::{Bound, Running};
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterUuid;
 use isthmus::types::time::Timestamp;
-use isthmus::types::token::{Claims, ISSUER, Scope, mint};
+use isthmus::types::token::{Claims, ISSUER, Scope, mint, mint_unique};
 use isthmus::wire::metadata::{Evidence, PrivateDocument, ReadState, Reading, Reported, RouteState};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -186,6 +186,11 @@ impl World {
 }
 
 pub(super) fn bearer(seed: u8, kid: &str, sub: &str) -> String {
+    bearer_with(seed, kid, sub, None)
+}
+
+/// The same with a `jti`.
+fn bearer_with(seed: u8, kid: &str, sub: &str, id: Option<u128>) -> String {
     let now = Timestamp::from(jiff::Timestamp::now());
     let (aud, iss, sub) = (OWN.to_owned(), ISSUER.to_owned(), sub.to_owned());
     let claims = Claims {
@@ -196,7 +201,12 @@ pub(super) fn bearer(seed: u8, kid: &str, sub: &str) -> String {
         scope: Scope::PrivateMulticluster,
         sub,
     };
-    format!("Bearer {}", mint(&key(seed), &claims, Some(&kid.parse().unwrap())).expose())
+    let (key, kid) = (key(seed), kid.parse().unwrap());
+    let token = match id {
+        Some(id) => mint_unique(&key, &claims, Some(&kid), id),
+        None => mint(&key, &claims, Some(&kid)),
+    };
+    format!("Bearer {}", token.expose())
 }
 
 pub(super) const PRIVATE: &str = "private/multicluster.json";
@@ -231,6 +241,27 @@ async fn everything_that_is_found_is_published() {
     assert!(named("fieldSelector=metadata.name%3Disthmus-peers"), "rights cover single names alone");
     assert!(!named("/secrets"));
     assert!(world.metrics.text().contains(r#"isthmus_exporter_requests_total{path="private",code="401"} 1"#));
+    world.stop.request();
+}
+
+#[tokio::test]
+async fn a_token_opens_the_private_document_once() {
+    let world = World::started().await;
+    let token = bearer(2, "ci", OWN);
+    assert_eq!(world.get(PRIVATE, Some(token.clone())).await.status(), 200);
+    let again = world.get(PRIVATE, Some(token.clone())).await;
+    let refused = world.get(PRIVATE, Some(format!("{token}x"))).await;
+    let seen = |answer: &reqwest::Response| {
+        let mut headers = answer.headers().clone();
+        headers.remove("date");
+        (answer.status(), headers)
+    };
+    assert_eq!(seen(&again), seen(&refused), "a replay looks like any other refusal");
+    assert_eq!((again.status().as_u16(), again.text().await.unwrap()), (401, refused.text().await.unwrap()));
+    // claims of the same second in another token, as two runs of an engine make them
+    let other = bearer_with(2, "ci", OWN, Some(7));
+    assert_eq!(world.get(PRIVATE, Some(other.clone())).await.status(), 200);
+    assert_eq!(world.get(PRIVATE, Some(other)).await.status(), 401);
     world.stop.request();
 }
 

@@ -31,7 +31,8 @@ async fn a_request_goes_on_as_the_peers_user_and_with_nothing_else() {
         let response = client.whole(method.clone(), "/api/v1/pods?limit=5", &headers).await;
         assert_eq!((response.status(), response.body().as_ref()), (StatusCode::OK, body.as_bytes()));
         let names: Vec<&str> = response.headers().keys().map(http::HeaderName::as_str).collect();
-        assert_eq!(names, ["content-type", "audit-id", "date"]);
+        let length = (method == Method::GET).then_some("content-length");
+        assert_eq!(names, ["content-type", "audit-id", "date"].into_iter().chain(length).collect::<Vec<_>>());
         let asked = world.apiserver.asked().pop().unwrap();
         assert_eq!((&asked.method, asked.path.as_str()), (&method, "/api/v1/pods"));
         let mut sent: Vec<_> =
@@ -95,8 +96,11 @@ async fn every_bad_token_gets_the_same_answer_and_never_the_apiserver() {
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert!(world.apiserver.asked().is_empty());
+    // counted, in a line a second
+    let counted = |world: &World| world.sink.records().iter().filter_map(|one| one["requests"].as_u64()).sum::<u64>();
+    world.until(SOON, "the records", |world| counted(world) == tokens.len() as u64).await;
     let records = world.sink.records();
-    assert_eq!(records.len(), tokens.len());
+    assert!(records.len() < tokens.len());
     assert!(records.iter().all(|record| record["decision"] == "unauthorized" && record.get("peer").is_none()));
     // the old key is good under its own id
     let old = token(WEST_OLD, &good, Some("west-0"));
@@ -216,6 +220,53 @@ async fn addresses_and_peers_may_ask_so_often_and_no_more() {
         statuses.push(client.whole(Method::GET, PODS, &[]).await.status().as_u16());
     }
     assert_eq!(statuses, [401, 401, 401, 429]);
+    // a token that is known needs nothing of that, so nobody behind the same address keeps its peer out
+    let of_west = of_west();
+    let authorized = [("authorization", of_west.as_str())];
+    sleep(Duration::from_millis(1100)).await;
+    assert_eq!(client.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::NOT_FOUND);
+    for _ in 0..5 {
+        assert_eq!(client.whole(Method::GET, PODS, &[]).await.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(client.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::NOT_FOUND);
+    }
+}
+
+/// A list of pods, and no watch of them.
+fn is_pods(asked: &Asked) -> bool {
+    asked.path.starts_with("/api/v1/pods") && !asked.path.contains("watch=true")
+}
+
+#[tokio::test]
+async fn a_peer_has_its_share_of_requests_and_no_other_peers() {
+    let limits = RoleLimits { requests_per_peer: 3, ..limits() };
+    let world = world_with(limits, |asked| is_pods(asked).then(list)).await;
+    let client = world.client().await;
+    let (of_west, of_south) = (of_west(), of_south());
+    let watches = join_all((0..3).map(|_| client.watch(&of_west))).await;
+    assert!(watches.iter().all(|watch| watch.status() == StatusCode::OK));
+    let one_more = world.get(PODS, &of_west).await;
+    assert_eq!(one_more.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(one_more.headers().contains_key("retry-after"));
+    assert_eq!(world.get(PODS, &of_south).await.status(), StatusCode::OK);
+    drop(watches);
+    let begin = Instant::now();
+    while world.get(PODS, &of_west).await.status() != StatusCode::OK {
+        assert!(begin.elapsed() < SOON, "places are not given back");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_small_answer_has_its_length_and_comes_in_one_piece() {
+    let world = world_with(limits(), |asked| asked.path.contains("/pods").then(list)).await;
+    let client = world.client().await;
+    for path in [PODS, "/api/v1/secrets", "/api/v1/namespaces/a/secrets/b"] {
+        let mut answer = client.send(Method::GET, path, &[("authorization", &of_west())]).await;
+        let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        let piece = next(answer.body_mut()).await.unwrap().unwrap();
+        assert_eq!(piece.len(), length, "{path}");
+        assert!(hyper::body::Body::is_end_stream(answer.body()), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -278,11 +329,11 @@ async fn nothing_is_answered_that_is_not_recorded_first() {
     assert!(!String::from_utf8(world.sink.lines.lock().unwrap().clone()).unwrap().contains("Bearer"));
 
     world.sink.broken.store(true, Ordering::SeqCst);
-    for authorization in [of_west.as_str(), "Bearer x"] {
-        let response = world.get(PODS, authorization).await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(!String::from_utf8_lossy(response.body()).contains("PodList"));
-    }
+    let response = world.get(PODS, &of_west).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!String::from_utf8_lossy(response.body()).contains("PodList"));
+    // whoever shows no token is told nothing that would have to be recorded first
+    assert_eq!(world.get(PODS, "Bearer x").await.status(), StatusCode::UNAUTHORIZED);
     world.sink.broken.store(false, Ordering::SeqCst);
     assert_eq!(world.get(PODS, &of_west).await.status(), StatusCode::OK);
     let text = world.metrics.text();

@@ -1,6 +1,7 @@
 //! The api-proxy over the wire: real TLS on both sides, a scripted apiserver behind it, tokens of real keys.
 
 mod admission;
+mod floods;
 mod process;
 mod projected;
 mod share;
@@ -155,7 +156,9 @@ fn limits() -> RoleLimits {
     let fast = Rate { per_second: 100_000, burst: 100_000 };
     RoleLimits {
         rate_per_address: fast,
+        rate_unauthenticated: fast,
         rate_per_peer: fast,
+        refusals: 1000,
         lame_duck: Duration::from_millis(10),
         ..RoleLimits::of_proxy()
     }

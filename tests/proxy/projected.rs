@@ -174,18 +174,32 @@ async fn a_watch_is_given_event_by_event_and_ends_in_an_error_where_it_cannot_be
 
 #[tokio::test]
 async fn a_list_that_cannot_be_read_ends_in_an_error_and_is_recorded() {
-    let text = format!("{{\"items\":[{},{{\"metadata\":secret}}]}}", pod("a"));
+    let list = |count: usize| {
+        let pods = vec![pod("a").to_string(); count].join(",");
+        format!("{{\"items\":[{pods},{{\"metadata\":secret}}]}}")
+    };
+    let (short, long) = (list(1), list(500));
+    assert!(long.len() > 100_000);
     let script = move |asked: &Asked| {
-        asked.path.contains("/pods").then(|| answer(200, &[("content-type", "application/json")], whole(text.clone())))
+        let text = if asked.path.contains("/pods") { &short } else { &long };
+        let is_list = asked.path.contains("/pods") || asked.path.contains("/nodes");
+        is_list.then(|| answer(200, &[("content-type", "application/json")], whole(text.clone())))
     };
     let world = world_with(limits(), script).await;
+    let is_said = |record: &Value| record["reason"].as_str().is_some_and(|reason| reason.contains("expected JSON"));
+    // one that is there as a whole is not begun
+    let refused = world.get("/api/v1/pods", &of_west()).await;
+    assert_eq!(refused.status(), StatusCode::BAD_GATEWAY);
+    assert!(!String::from_utf8_lossy(refused.body()).contains("secret"));
+    assert_eq!(world.sink.records().iter().filter(|record| is_said(record)).count(), 1);
     let client = world.client().await;
-    let mut list = client.send(Method::GET, "/api/v1/pods", &[("authorization", &of_west())]).await;
+    let mut list = client.send(Method::GET, "/api/v1/nodes", &[("authorization", &of_west())]).await;
     while let Ok(piece) = next(list.body_mut()).await.expect("an end would look like an answer") {
         assert!(!String::from_utf8_lossy(&piece).contains("secret"));
     }
-    let is_said = |record: &Value| record["reason"].as_str().is_some_and(|reason| reason.contains("expected JSON"));
-    world.until(SOON, "the record", |world| world.sink.records().iter().any(is_said)).await;
+    world
+        .until(SOON, "the record", |world| world.sink.records().iter().filter(|record| is_said(record)).count() == 2)
+        .await;
 }
 
 #[tokio::test]

@@ -138,10 +138,14 @@ fn limits() {
          separated\nby commas). A rate such as `20/100` is requests a second, and how many at once. An address is an IPv4 \
          address or an IPv6 /64.",
     );
-    let (exporter, others) = (RoleLimits::of_exporter(), RoleLimits::of_proxy());
+    let (exporter, proxy, relay) = (RoleLimits::of_exporter(), RoleLimits::of_proxy(), RoleLimits::of_relay());
     let rows = ALL.iter().map(|limit| {
         let of = |role: &str| {
-            let limits = if role == "exporter" { &exporter } else { &others };
+            let limits = match role {
+                "exporter" => &exporter,
+                "proxy" => &proxy,
+                _ => &relay,
+            };
             if limit.roles.contains(&role) { code(&limit.value(limits)) } else { "–".to_owned() }
         };
         [code(limit.name), of("exporter"), of("proxy"), of("relay"), sentence(limit.meaning)]

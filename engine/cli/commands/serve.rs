@@ -210,7 +210,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
                 cluster_uuid: arguments.cluster_uuid.clone(),
                 require_token: arguments.require_token,
             };
-            role(&arguments.common, (RoleLimits::of_proxy(), true), printer, |role| relay::start(role, options))
+            role(&arguments.common, (RoleLimits::of_relay(), true), printer, |role| relay::start(role, options))
         }
         Serve::Other(given) => Err(unknown::<Serve>("serve ", given).into()),
     }

@@ -12,7 +12,7 @@ use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::types::key::{KeyId, PrivateKey};
 use crate::types::name::{ClusterName, ClusterUuid};
 use crate::types::time::Timestamp;
-use crate::types::token::{Claims, ISSUER, METADATA_LIFETIME, Scope, Token, mint};
+use crate::types::token::{Claims, ISSUER, METADATA_LIFETIME, Scope, Token, mint, mint_unique};
 
 /// By how much a token begins before now, so that a callee whose clock is slow admits it.
 const EARLY: Duration = Duration::from_secs(5);
@@ -92,6 +92,11 @@ impl EngineSigner<'_> {
             scope: Scope::PrivateMulticluster,
             sub: subject.to_string(),
         };
-        mint(key, &claims, id)
+        // two runs of one second would make the same token, and the second would be refused as a replay
+        let mut unique = [0; 16];
+        match aws_lc_rs::rand::fill(&mut unique) {
+            Ok(()) => mint_unique(key, &claims, id, u128::from_be_bytes(unique)),
+            Err(_) => mint(key, &claims, id),
+        }
     }
 }

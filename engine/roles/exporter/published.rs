@@ -9,7 +9,7 @@
 //!
 //! What is not known yet is 503 with Retry-After: a document that lacks a piece, and the private one until the first collection from
 //! everything that evidence rests on is over. A refused token is one uniform 401, whatever is wrong with it; the reason
-//! is in the response's [`Audit`] alone.
+//! is in the response's [`Audit`] alone. A token opens the private document once: shown again it is refused like any other.
 //!
 //! **Who sees which evidence.** The cluster's own engine (`self` keys) sees all of it. A peer sees `trusts`, which are
 //! digests of public certificates, and `prepared`; of `reads`, `routes`, `networks` and `credentials` the entries about
@@ -29,13 +29,14 @@ use http::header::{
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::roles::exporter::gathered::{CollectedEvidence, Gathered};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
+use crate::roles::verdicts::Shown;
 use crate::server::limits::{Buckets, Rate, client_address};
-use crate::server::{Body, Handler, whole};
+use crate::server::{Asker, Body, Handler, whole};
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterUuid, Digest};
 use crate::types::time::Timestamp;
@@ -84,6 +85,8 @@ pub struct Audit {
     pub subject: Option<String>,
     /// The key id of such a token.
     pub key: Option<String>,
+    /// When such a token ends.
+    pub expires: Option<Timestamp>,
     /// Why the token was refused.
     pub rejected: Option<Rejected>,
 }
@@ -190,16 +193,9 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
         Ok(peers) => peers,
         Err(reason) => return incomplete(reason),
     };
-    let (reader, audit) = match admit(peers, own, request, now.time) {
+    let (reader, audit) = match admit(peers, own, &request.headers, now.time) {
         Ok(admitted) => admitted,
-        Err(rejected) => {
-            let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized");
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            let audit = Audit { subject: None, key: None, rejected: Some(rejected) };
-            response.extensions_mut().insert(audit);
-            return response;
-        }
+        Err(rejected) => return unauthorized(rejected),
     };
     let with = |document: &PrivateDocument, evidence| {
         tagged(PrivateDocument { evidence, ..document.clone() }.to_json(), request)
@@ -217,16 +213,28 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
     response
 }
 
+/// The same answer whatever is wrong with a token; the reason is for the record alone.
+fn unauthorized(rejected: Rejected) -> Response<Bytes> {
+    let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized");
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(Audit { subject: None, key: None, expires: None, rejected: Some(rejected) });
+    response
+}
+
+/// The values of `Authorization`.
+fn authorization(headers: &HeaderMap) -> Vec<&str> {
+    headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().unwrap_or_default()).collect()
+}
+
 /// Who asks, when the token admits it.
 fn admit<'a>(
     peers: &'a PeersFile,
     own: &ClusterUuid,
-    request: &Parts,
+    headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<(Reader<'a>, Audit), Rejected> {
     const SCOPE: Scope = Scope::PrivateMulticluster;
-    let headers = request.headers.get_all(AUTHORIZATION).iter();
-    let authorization: Vec<&str> = headers.map(|value| value.to_str().unwrap_or_default()).collect();
     let expected = Expectation { audience: own.as_str(), scope: SCOPE, now, max_lifetime: MAX_METADATA_LIFETIME };
     let peer_of = |subject: &str| subject.parse().ok().and_then(|uuid: ClusterUuid| peers.peer(&uuid));
     let keys = |subject: &str, kid: Option<&str>| {
@@ -242,8 +250,8 @@ fn admit<'a>(
         };
         keys.into_iter().map(|key| key.pem.clone()).collect()
     };
-    let verified = verify(&authorization, &expected, &keys)?;
-    let subject = verified.claims.sub;
+    let verified = verify(&authorization(headers), &expected, &keys)?;
+    let (subject, expires) = (verified.claims.sub, Some(verified.claims.exp));
     let reader = if subject == own.as_str() {
         Reader::Own
     } else {
@@ -254,7 +262,7 @@ fn admit<'a>(
         readers.extend(asking);
         Reader::Peers(readers)
     };
-    Ok((reader, Audit { subject: Some(subject), key: verified.kid, rejected: None }))
+    Ok((reader, Audit { subject: Some(subject), key: verified.kid, expires, rejected: None }))
 }
 
 /// The part of the evidence that a reader may see.
@@ -305,12 +313,15 @@ pub struct Exporter {
     published: RwLock<Arc<Published>>,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     rates: Option<Rates>,
+    /// Tokens whose document was given.
+    shown: Shown,
     heard: Box<Listener>,
 }
 
 /// Requests a second, by who asks.
 struct Rates {
     addresses: Buckets<IpAddr>,
+    all: Buckets<()>,
     peers: Buckets<String>,
 }
 
@@ -338,6 +349,7 @@ impl Exporter {
             published: RwLock::new(Arc::new(published)),
             clock: Box::new(clock),
             rates: None,
+            shown: Shown::default(),
             heard: Box::new(|_| {}),
         }
     }
@@ -348,10 +360,12 @@ impl Exporter {
         Self { heard: Box::new(heard), ..self }
     }
 
-    /// The same with limits of requests: of each address before a token is looked at, then of whoever the token is of.
+    /// The same with limits of requests: of each address and of all together before a token is looked at, then of whoever the
+    /// token is of.
     #[must_use]
-    pub fn with_rates(self, address: Rate, peer: Rate) -> Self {
-        Self { rates: Some(Rates { addresses: Buckets::new(address), peers: Buckets::new(peer) }), ..self }
+    pub fn with_rates(self, address: Rate, all: Rate, peer: Rate) -> Self {
+        let (addresses, all, peers) = (Buckets::new(address), Buckets::new(all), Buckets::new(peer));
+        Self { rates: Some(Rates { addresses, all, peers }), ..self }
     }
 
     /// Changes what is published from now on; says whether that was a change.
@@ -371,22 +385,45 @@ impl Exporter {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn answer(&self, head: &Parts, what: &str, from: SocketAddr) -> Response<Bytes> {
-        let limited = |rates: &Rates| match what {
-            "other" => Ok(()),
-            _ => rates.addresses.take(client_address(from.ip()), Instant::now()),
-        };
-        if let Err(wait) = self.rates.as_ref().map_or(Ok(()), limited) {
-            return too_many(wait);
+    /// Which document a path is of.
+    fn what(&self, path: &str) -> &'static str {
+        match path.strip_prefix(&self.prefix).and_then(|path| path.strip_prefix('/')) {
+            Some(PUBLIC_PATH) => "public",
+            Some(BUNDLE_PATH) => "bundle",
+            Some(PRIVATE_PATH) => "private",
+            _ => "other",
         }
+    }
+
+    /// Who asks for the private document: nobody that is known while it is not known who may, and an error for a token that is
+    /// refused.
+    fn sender(&self, headers: &HeaderMap) -> Result<Option<ClusterUuid>, Rejected> {
+        let published = self.published();
+        let (Some(own), Ok(peers)) = (&published.cluster_uuid, &published.peers) else { return Ok(None) };
+        let (_, audit) = admit(peers, own, headers, (self.clock)())?;
+        if self.shown.has(&authorization(headers)) {
+            return Err(Rejected::Replayed);
+        }
+        Ok(audit.subject.and_then(|subject| subject.parse().ok()))
+    }
+
+    fn answer(&self, head: &Parts) -> Response<Bytes> {
         // the time after what is published, or something learned in between would have no age yet
         let published = self.published();
         let now = Moment { time: (self.clock)(), instant: Instant::now() };
         let response = respond(&published, &self.prefix, head, now);
-        let subject = response.extensions().get::<Audit>().and_then(|audit| audit.subject.clone());
-        match subject.zip(self.rates.as_ref()).map(|(subject, rates)| rates.peers.take(subject, Instant::now())) {
-            Some(Err(wait)) => too_many(wait),
-            _ => response,
+        let Some(audit) = response.extensions().get::<Audit>() else { return response };
+        let (Some(subject), Some(expires)) = (&audit.subject, audit.expires) else { return response };
+        if let Some(Err(wait)) = self.rates.as_ref().map(|rates| rates.peers.take(subject.clone(), Instant::now())) {
+            return too_many(wait);
+        }
+        // what was not given may be asked for again
+        if !response.status().is_success() && response.status() != StatusCode::NOT_MODIFIED {
+            return response;
+        }
+        match self.shown.once(&authorization(&head.headers), expires, now.time) {
+            Ok(()) => response,
+            Err(rejected) => unauthorized(rejected),
         }
     }
 }
@@ -407,18 +444,41 @@ fn too_many(wait: Duration) -> Response<Bytes> {
 impl Handler for Exporter {
     type Error = Infallible;
 
+    fn admit(&self, request: &mut Request<Incoming>, from: SocketAddr) -> Asker {
+        let what = self.what(request.uri().path());
+        let refused = |response: Response<Bytes>| {
+            let audit = response.extensions().get::<Audit>();
+            (self.heard)(&Answered { from, what, status: response.status(), audit });
+            Asker::Refused(response.map(whole))
+        };
+        // probes of a load balancer come as often as they come
+        let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+        if let Some(rates) = self.rates.as_ref().filter(|_| !is_probe) {
+            let now = Instant::now();
+            let taken = rates.addresses.take(client_address(from.ip()), now).and_then(|()| rates.all.take((), now));
+            if let Err(wait) = taken {
+                return refused(too_many(wait));
+            }
+        }
+        if what != "private" {
+            return Asker::Stranger;
+        }
+        match self.sender(request.headers()) {
+            Ok(Some(peer)) => Asker::Peer(peer),
+            Ok(None) => Asker::Stranger,
+            Err(rejected) => refused(unauthorized(rejected)),
+        }
+    }
+
+    fn refused(&self, from: SocketAddr, status: StatusCode) {
+        (self.heard)(&Answered { from, what: "other", status, audit: None });
+    }
+
     async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let (head, _body) = request.into_parts();
-        let below = head.uri.path().strip_prefix(&self.prefix).and_then(|path| path.strip_prefix('/'));
-        let what = match below {
-            Some(PUBLIC_PATH) => "public",
-            Some(BUNDLE_PATH) => "bundle",
-            Some(PRIVATE_PATH) => "private",
-            _ => "other",
-        };
-        let response = self.answer(&head, what, from);
+        let response = self.answer(&head);
         let audit = response.extensions().get::<Audit>();
-        (self.heard)(&Answered { from, what, status: response.status(), audit });
+        (self.heard)(&Answered { from, what: self.what(head.uri.path()), status: response.status(), audit });
         Ok(response.map(whole))
     }
 

@@ -120,7 +120,7 @@ pub async fn start_with_max_age(
         sequence: 0,
     };
     let exporter = Exporter::new(&options.path_prefix, published, now)
-        .with_rates(role.limits.rate_per_address, role.limits.rate_per_peer)
+        .with_rates(role.limits.rate_per_address, role.limits.rate_unauthenticated, role.limits.rate_per_peer)
         .with_listener(move |answered| {
             requests.get_or_create(&Request { path: answered.what, code: answered.status.as_u16() }).inc();
             record(answered);

@@ -21,33 +21,61 @@ use crate::roles::proxy::policy::{Admitted, Forward};
 use crate::roles::proxy::projection::{self, Form};
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
-use crate::server::stream::{AsIs, Bounds, BreakOff, Ended, Framing, StreamOutcome, pass};
+use crate::roles::watches::Share;
+use crate::server::stream::{
+    AsIs, Bounds, BreakOff, Change as _, Ended, Ends, Framing, Gathered, StreamOutcome, gather, pass,
+};
+use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{Body, nothing, whole};
 use crate::types::key::PublicKey;
 use crate::types::name::ClusterUuid;
 
 /// Most bytes of an answer that says why there is none.
 const MAX_STATUS: usize = 64 * 1024;
+/// An answer up to this many bytes goes on as a whole: its head says how long it is, and all of it is written at once.
+const SMALL: usize = 64 * 1024;
 /// How long the apiserver gets to end a watch by itself after its time.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// The answer to a request that was admitted.
+pub(super) enum Answer {
+    /// All of it is there.
+    Whole(Response<Body>),
+    /// Its body is still to come, and not bounded yet. A list has a place until its end.
+    Streams(Response<Body>, Option<Share<ClusterUuid>>),
+}
+
+impl Answer {
+    /// Its status.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Whole(response) | Self::Streams(response, _) => response.status(),
+        }
+    }
+}
+
 impl Proxy {
-    /// Answers a request that was admitted. The body is not bounded yet.
-    pub(super) async fn answer(&self, asked: &Asked) -> Result<Response<Body>, ProxyRefusal> {
+    /// Answers a request that was admitted.
+    pub(super) async fn answer(&self, asked: &Asked) -> Result<Answer, ProxyRefusal> {
         match &asked.admitted {
             Admitted::Synthetic(synthetic) => {
                 let answer = synthetic.answer(&asked.request);
-                let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
-                Ok(made_here(body))
+                Ok(if answer.idles {
+                    Answer::Streams(made_here(idling(answer.body)), None)
+                } else {
+                    Answer::Whole(made_here(whole(answer.body)))
+                })
             }
             Admitted::Forward(forward) => self.forward(asked, forward).await,
             // as an event, which every client takes for what it is; some take a status for a failure to ask
-            Admitted::Expired if asked.request.verb == request::Verb::Watch => Ok(made_here(whole(expired()))),
+            Admitted::Expired if asked.request.verb == request::Verb::Watch => {
+                Ok(Answer::Streams(made_here(whole(expired())), None))
+            }
             Admitted::Expired => Err(ProxyRefusal::Expired),
         }
     }
 
-    async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Response<Body>, ProxyRefusal> {
+    async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Answer, ProxyRefusal> {
         let mut headers = asked.headers.clone();
         if let Some(authorization) = self.credential.authorization()? {
             headers.insert(AUTHORIZATION, authorization);
@@ -72,16 +100,48 @@ impl Proxy {
             StatusCode::OK if is_json => body,
             StatusCode::OK => return Err(ProxyRefusal::NotJson),
             StatusCode::NOT_MODIFIED => nothing(),
-            status => return Ok(failed(status, &answered, body, asked.head_only, self.limits.request).await),
+            status => {
+                let failed = failed(status, &answered, body, asked.head_only, self.limits.request).await;
+                return Ok(Answer::Whole(failed));
+            }
         };
-        let mut response = Response::new(body);
-        *response.status_mut() = head.status;
-        *response.headers_mut() = answered;
-        Ok(response)
+        let with = |body| {
+            let mut response = Response::new(body);
+            *response.status_mut() = head.status;
+            *response.headers_mut() = answered;
+            response
+        };
+        if head.status != StatusCode::OK || asked.head_only {
+            return Ok(Answer::Whole(with(nothing())));
+        }
+        if forward.watch {
+            return Ok(Answer::Streams(with(body), None));
+        }
+        let gathered = timeout(patience, gather(body, SMALL)).await;
+        match gathered.map_err(|_| UpstreamError::Timeout(Awaited::Answer))?? {
+            Gathered::Begun(body) => {
+                let (of_peer, of_all) = (self.limits.lists_per_peer, self.limits.lists);
+                let place = self.lists.take(&asked.peer, of_peer, of_all);
+                let place = place.ok_or(ProxyRefusal::Limited { wait: Duration::from_secs(1) })?;
+                Ok(Answer::Streams(with(body), Some(place)))
+            }
+            Gathered::Whole(text) => {
+                let form = if forward.list { Form::List } else { Form::Object };
+                let mut projection = forward.shown.projection(form);
+                let (begin, end) = (projection.push(text)?, projection.finish()?);
+                let text = if end.is_empty() { begin } else { Bytes::from([begin, end].concat()) };
+                Ok(Answer::Whole(with(whole(text))))
+            }
+        }
     }
 
-    /// Bounds an answer's body.
-    pub(super) fn bound(&self, asked: Asked, response: Response<Body>, id: u64, record: Record) -> Response<Body> {
+    /// Bounds the body of an answer that is still to come.
+    pub(super) fn bound(
+        &self,
+        asked: Asked,
+        (response, list): (Response<Body>, Option<Share<ClusterUuid>>),
+        record: Record,
+    ) -> Response<Body> {
         let watch = asked.request.verb == request::Verb::Watch && response.status() == StatusCode::OK;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
@@ -90,9 +150,11 @@ impl Proxy {
             (_, true) => Duration::from_secs(asked.seconds) + GRACE,
             (_, false) => self.limits.list,
         };
-        let bounds = Bounds { until: Instant::now() + lasts, stall: self.limits.stall, framing };
+        let rate = (!watch).then_some(self.limits.list_rate as u64);
+        let bounds = Bounds { until: Instant::now() + lasts, rate, framing, reader: asked.reader.clone() };
         // watches that end together come back together, so they end one after the other
-        let (stopping, spread) = (self.stopping.clone(), self.limits.drain * u32::try_from(id % 16).unwrap_or(0) / 20);
+        let (stopping, spread) =
+            (self.stopping.clone(), self.limits.drain * u32::try_from(record.id % 16).unwrap_or(0) / 20);
         let (is_marked, changed) = (watch && asked.mark.is_some(), view_changed(self.admission.clone(), &asked));
         let due = async move {
             tokio::select! {
@@ -111,18 +173,23 @@ impl Proxy {
             }
             Admitted::Forward(_) | Admitted::Synthetic(_) | Admitted::Expired => None,
         };
+        let is_revoked = {
+            let (admission, peer, key) = (self.admission.clone(), asked.peer.clone(), asked.key.clone());
+            Box::new(move || !admission.borrow().admits(&peer, &key))
+        };
         let revoked = revoked(self.admission.clone(), asked.peer.clone(), asked.key.clone());
-        let (audit, clock, place) = (self.audit.clone(), self.clock.clone(), asked.place);
+        let ends = Ends { due, revoked, is_revoked };
+        let (audit, clock, places) = (self.audit.clone(), self.clock.clone(), (asked.places, list));
         let ended = move |outcome: StreamOutcome| {
-            drop(place);
+            drop(places);
             let misread = matches!(outcome.ended, Ended::Broken(BreakOff::Misread(_)));
             if watch || misread {
                 audit.note(&ended_record(record, &outcome, clock().to_string()));
             }
         };
         response.map(|body| match projection {
-            Some(projection) => pass(body, projection, bounds, due, revoked, ended),
-            None => pass(body, AsIs, bounds, due, revoked, ended),
+            Some(projection) => pass(body, projection, bounds, ends, ended),
+            None => pass(body, AsIs, bounds, ends, ended),
         })
     }
 }

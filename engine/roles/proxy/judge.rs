@@ -1,6 +1,7 @@
 //! Whether a request is answered: who asks, how often, and what.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -11,21 +12,32 @@ use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::proxy::audit::Record;
 use crate::roles::proxy::metrics::{OfPeer, Used};
+use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::Admitted;
 use crate::roles::proxy::projection::Mark;
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
-use crate::roles::watches::WatchPlace;
+use crate::roles::watches::{Share, WatchPlace};
+use crate::server::Reader;
 use crate::server::limits::client_address;
 use crate::types::key::PublicKey;
 use crate::types::name::ClusterUuid;
 use crate::types::time::Timestamp;
-use crate::types::token::{Expectation, Scope, verify};
+use crate::types::token::{Expectation, Scope, Verified};
+
+/// Whoever sends a request, by its token.
+#[derive(Clone)]
+pub(super) struct Sender {
+    pub(super) peer: ClusterUuid,
+    verified: Arc<Verified>,
+    /// The peers that it was judged by.
+    admission: Arc<Admission>,
+    now: Timestamp,
+}
 
 /// A request whose sender is known and may ask it.
 pub(super) struct Asked {
     pub(super) peer: ClusterUuid,
-    pub(super) name: String,
     pub(super) key: PublicKey,
     /// The answer's head alone is wanted.
     pub(super) head_only: bool,
@@ -34,33 +46,61 @@ pub(super) struct Asked {
     pub(super) headers: HeaderMap,
     /// How long a watch may last.
     pub(super) seconds: u64,
-    pub(super) place: Option<WatchPlace<ClusterUuid>>,
+    pub(super) places: Held,
     /// The mark of what the answer shows.
     pub(super) mark: Option<Mark>,
+    /// Whoever reads the answer.
+    pub(super) reader: Reader,
+}
+
+/// What a request holds of its peer's share until its answer has ended.
+pub(super) struct Held {
+    pub(super) _request: Share<ClusterUuid>,
+    pub(super) _watch: Option<WatchPlace<ClusterUuid>>,
 }
 
 impl Proxy {
-    /// Judges a request, and writes into the record what it learns on the way.
-    pub(super) fn judge(&self, head: &Parts, from: SocketAddr, record: &mut Record) -> Result<Asked, ProxyRefusal> {
-        let busy = |wait| ProxyRefusal::Limited { wait };
-        self.of_address.take(client_address(from.ip()), std::time::Instant::now()).map_err(busy)?;
+    /// Says who sends a request. Whoever shows a token that is known asks as often as its peer may; all others share what
+    /// their address has.
+    pub(super) fn sender(&self, headers: &HeaderMap, from: SocketAddr) -> Result<Sender, ProxyRefusal> {
         let admission = self.admission.borrow().clone();
+        let first = || {
+            let now = std::time::Instant::now();
+            let taken = self.of_address.take(client_address(from.ip()), now).and_then(|()| self.of_all.take((), now));
+            taken.map_err(|wait| ProxyRefusal::Limited { wait })
+        };
         let (Some(own), Some(_)) = (&admission.cluster_uuid, &admission.peers) else {
+            first()?;
             return Err(ProxyRefusal::NotReady);
         };
-        let values = head.headers.get_all(AUTHORIZATION).iter();
-        let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+        let values: Vec<&str> =
+            headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().unwrap_or_default()).collect();
         let now = Timestamp::from((self.clock)());
         let expected =
             Expectation { audience: own.as_str(), scope: Scope::Api, now, max_lifetime: Scope::Api.max_lifetime() };
-        let verified = verify(&values, &expected, &*admission)?;
+        let verified = self.verdicts.judge(&values, &expected, &admission, first)?;
         let peer: ClusterUuid = verified.claims.sub.parse().map_err(|_| ProxyRefusal::Subject)?;
+        Ok(Sender { peer, verified, admission, now })
+    }
+
+    /// Judges a request, and writes into the record what it learns on the way.
+    pub(super) fn judge(
+        &self,
+        head: &Parts,
+        sender: Sender,
+        reader: Reader,
+        record: &mut Record,
+    ) -> Result<Asked, ProxyRefusal> {
+        let busy = |wait| ProxyRefusal::Limited { wait };
+        let Sender { peer, verified, admission, now } = sender;
         let entry = admission.peer(&peer).ok_or(ProxyRefusal::PeerGone)?;
         let signed = entry.keys.iter().find(|key| key.pem == verified.key);
         record.peer = Some(entry.name.to_string());
         record.cluster_uuid = Some(peer.to_string());
         record.key_id = signed.map(|key| key.id.to_string());
         self.of_peer.take(peer.clone(), std::time::Instant::now()).map_err(busy)?;
+        let share = self.shares.take(&peer, self.limits.requests_per_peer, usize::MAX);
+        let share = share.ok_or_else(|| busy(Duration::from_secs(1)))?;
         if let Some(key_id) = record.key_id.clone() {
             self.counts.last_used.get_or_create(&Used { cluster_uuid: peer.to_string(), key_id }).set(now.as_seconds());
         }
@@ -85,15 +125,15 @@ impl Proxy {
         let seconds = self.limits.watch.as_secs().min(left).max(1);
         let admitted = admission.policy().admit(&request, entry, seconds)?;
         let headers = headers::upstream(&head.headers, Accept::Json)?;
-        let place = if request.verb == request::Verb::Watch {
+        let watch = if request.verb == request::Verb::Watch {
             let gauge = self.counts.watches.get_or_create(&OfPeer { peer: entry.name.to_string() }).clone();
             let taken = self.watches.take(&peer, &self.limits, gauge);
             Some(taken.ok_or_else(|| busy(Duration::from_secs(10)))?)
         } else {
             None
         };
-        let name = entry.name.to_string();
         let mark = request.resource().and_then(|resource| admission.mark(&peer, resource));
-        Ok(Asked { peer, name, key: verified.key, head_only, request, admitted, headers, seconds, place, mark })
+        let (key, places) = (verified.key.clone(), Held { _request: share, _watch: watch });
+        Ok(Asked { peer, key, head_only, request, admitted, headers, seconds, places, mark, reader })
     }
 }

@@ -38,10 +38,12 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn register(metrics: &Metrics) -> Self {
+    pub(super) fn register(metrics: &Metrics, not_recorded: &Counter) -> Self {
         let counts = Self::default();
         metrics.register("isthmus_proxy_requests", "Requests of peers", &counts.requests);
         metrics.register("isthmus_proxy_watches", "Watches that are open", &counts.watches);
+        let help = "Requests without a verified token that no record counts";
+        metrics.register("isthmus_proxy_audit_dropped", help, not_recorded);
         metrics.register(LAST_USED, "When a peer last used a key, seconds since 1970", &counts.last_used);
         counts
     }
@@ -50,6 +52,6 @@ impl Counts {
 /// All metrics of an api-proxy, before it has begun.
 pub fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    drop(Counts::register(&metrics));
+    drop(Counts::register(&metrics, &Counter::default()));
     metrics
 }

@@ -24,15 +24,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::roles::api::status::Refused;
 use crate::roles::proxy::audit::{AuditLog, Record};
+use crate::roles::proxy::forward::Answer;
+use crate::roles::proxy::judge::Sender;
 use crate::roles::proxy::metrics::Judged;
+use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::{Body, Handler};
+use crate::server::limits::client_address;
+use crate::server::{Asker, Body, Handler, Reader};
 
 /// Begins the role.
 #[allow(clippy::unused_async, reason = "as every role begins")]
@@ -54,34 +58,53 @@ impl Handler for Proxy {
         self.audit.flush().await;
     }
 
+    fn admit(&self, request: &mut Request<Incoming>, from: SocketAddr) -> Asker {
+        match self.sender(request.headers(), from) {
+            Ok(sender) => {
+                let peer = sender.peer.clone();
+                request.extensions_mut().insert(sender);
+                Asker::Peer(peer)
+            }
+            Err(refusal) => {
+                let answer = refusal.answer();
+                let reason = refusal.to_string();
+                self.count(from, request.method(), refusal.decision(), answer.status, reason);
+                Asker::Refused(answer.response())
+            }
+        }
+    }
+
+    fn refused(&self, from: SocketAddr, status: StatusCode) {
+        let reason = status.canonical_reason().unwrap_or_default().to_ascii_lowercase();
+        self.count(from, &Method::GET, "limited", status, reason);
+    }
+
     async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let begin = Instant::now();
-        let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let (head, _body) = request.into_parts();
-        let mut record = Record {
-            time: (self.clock)().to_string(),
-            event: "answered",
-            id,
-            source: from.ip().to_canonical().to_string(),
-            method: head.method.to_string(),
-            decision: "allowed",
-            ..Record::default()
+        let (mut head, _body) = request.into_parts();
+        let reader = head.extensions.remove::<Reader>().unwrap_or_default();
+        let mut record = self.record(from, &head.method);
+        let judged = match head.extensions.remove::<Sender>() {
+            Some(sender) => self.judge(&head, sender, reader, &mut record),
+            None => Err(ProxyRefusal::PeerGone),
         };
-        let outcome = match self.judge(&head, from, &mut record) {
-            Ok(asked) => self.answer(&asked).await.map(|response| (asked, response)),
+        let outcome = match judged {
+            Ok(asked) => {
+                // what was asked is understood, and nothing else of it is kept while the apiserver is waited for
+                drop(head);
+                self.answer(&asked).await.map(|answer| (asked, answer))
+            }
             Err(refusal) => Err(refusal),
         };
-        let (response, asked) = match outcome {
-            Ok((asked, response)) => (response, Some(asked)),
-            Err(refusal) => {
-                record.decision = refusal.decision();
-                record.reason = Some(refusal.to_string());
-                (refusal.answer().response(), None)
-            }
-        };
-        record.status = response.status().as_u16();
+        let outcome = outcome.map_err(|refusal| {
+            record.decision = refusal.decision();
+            record.reason = Some(refusal.to_string());
+            refusal.answer().response()
+        });
+        let status = outcome.as_ref().map_or_else(Response::status, |(_, answer)| answer.status());
+        record.status = status.as_u16();
         record.milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let peer = asked.as_ref().map(|asked| asked.name.clone()).or_else(|| record.peer.clone()).unwrap_or_default();
+        let peer = record.peer.clone().unwrap_or_default();
         let count = |decision, code| {
             self.counts.requests.get_or_create(&Judged { peer, decision, code }).inc();
         };
@@ -91,13 +114,36 @@ impl Handler for Proxy {
             return Ok(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message).response());
         }
         count(record.decision, record.status);
-        Ok(match asked {
-            Some(asked) => self.bound(asked, response, id, record),
-            None => response,
+        Ok(match outcome {
+            Ok((asked, Answer::Streams(response, list))) => self.bound(asked, (response, list), record),
+            Ok((_, Answer::Whole(response))) | Err(response) => response,
         })
     }
 
     fn problem(&self, from: SocketAddr, problem: &(dyn std::error::Error + 'static)) {
         tracing::debug!(source = %from.ip(), problem = %problem, "a connection failed");
+    }
+}
+
+impl Proxy {
+    /// The beginning of a record.
+    fn record(&self, from: SocketAddr, method: &Method) -> Record {
+        Record {
+            time: (self.clock)().to_string(),
+            event: "answered",
+            id: self.requests.fetch_add(1, Ordering::Relaxed),
+            source: from.ip().to_canonical().to_string(),
+            method: method.to_string(),
+            decision: "allowed",
+            ..Record::default()
+        }
+    }
+
+    /// Counts a request without a verified token.
+    fn count(&self, from: SocketAddr, method: &Method, decision: &'static str, status: StatusCode, reason: String) {
+        let code = status.as_u16();
+        self.counts.requests.get_or_create(&Judged { peer: String::new(), decision, code }).inc();
+        let record = Record { decision, status: code, reason: Some(reason), ..self.record(from, method) };
+        self.audit.count(client_address(from.ip()), record);
     }
 }

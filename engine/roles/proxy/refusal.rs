@@ -9,6 +9,8 @@ use crate::roles::api::request::RequestError;
 use crate::roles::api::status::Refused;
 use crate::roles::proxy::credential::TokenMissing;
 use crate::roles::proxy::policy::Denied;
+use crate::server::BodyError;
+use crate::server::stream::Misread;
 use crate::server::upstream::UpstreamError;
 use crate::types::token::Rejected;
 
@@ -63,6 +65,12 @@ pub(super) enum ProxyRefusal {
     /// The apiserver answers in another form, of which nothing can be taken out.
     #[error("the apiserver was asked for JSON and answered with something else")]
     NotJson,
+    /// The apiserver's answer breaks off before its end.
+    #[error("the apiserver broke off: {0}")]
+    BrokenOff(#[from] BodyError),
+    /// The apiserver's answer cannot be read.
+    #[error("the apiserver's answer cannot be read: {0}")]
+    Misread(#[from] Misread),
     /// The apiserver does not take the role's own token; passed on, it would read as if the peer's was refused.
     #[error("the apiserver refused the role's own credential")]
     OwnCredential,
@@ -81,6 +89,8 @@ impl ProxyRefusal {
             | Self::Upstream(_)
             | Self::Redirected(_)
             | Self::NotJson
+            | Self::BrokenOff(_)
+            | Self::Misread(_)
             | Self::OwnCredential => "failed",
         }
     }
@@ -116,7 +126,7 @@ impl ProxyRefusal {
             Self::Expired => Refused::new(StatusCode::GONE, "lists come in one piece; list it again"),
             Self::Unwritable(_) => Refused::new(StatusCode::BAD_REQUEST, "no such path"),
             Self::Upstream(UpstreamError::Timeout(_)) => Refused::new(StatusCode::GATEWAY_TIMEOUT, no_answer),
-            Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) | Self::NotJson => odd(),
+            Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) | Self::NotJson | Self::Misread(_) => odd(),
             Self::Upstream(
                 UpstreamError::Host { .. }
                 | UpstreamError::NoAddress
@@ -128,6 +138,7 @@ impl ProxyRefusal {
                 | UpstreamError::Request(_),
             )
             | Self::TokenMissing(_)
+            | Self::BrokenOff(_)
             | Self::OwnCredential => gone(),
         }
     }

@@ -18,7 +18,8 @@ use crate::roles::proxy::credential::{Credential, TokenMissing};
 use crate::roles::proxy::metrics::Counts;
 use crate::roles::proxy::peers::{Admission, follow};
 use crate::roles::role::{ApiserverError, Role, RoleError, Stopping};
-use crate::roles::watches::Watches;
+use crate::roles::verdicts::Verdicts;
+use crate::roles::watches::{Shares, Watches};
 use crate::server::limits::{Buckets, RoleLimits};
 use crate::server::nothing;
 use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits};
@@ -45,7 +46,12 @@ pub struct Proxy {
     pub(super) credential: Credential,
     pub(super) limits: RoleLimits,
     pub(super) of_address: Buckets<IpAddr>,
+    pub(super) of_all: Buckets<()>,
     pub(super) of_peer: Buckets<ClusterUuid>,
+    pub(super) verdicts: Verdicts<Admission>,
+    pub(super) shares: Arc<Shares<ClusterUuid>>,
+    /// Lists that are too long to go on as a whole.
+    pub(super) lists: Arc<Shares<ClusterUuid>>,
     pub(super) watches: Arc<Watches<ClusterUuid>>,
     pub(super) audit: AuditLog,
     pub(super) counts: Counts,
@@ -64,17 +70,23 @@ impl Proxy {
     ) -> Result<Self, RoleError> {
         role.health.fails("apiserver", "not asked yet");
         let credential = Credential::of(role)?;
-        let upstream = apiserver(role, upstream)?;
-        let counts = Counts::register(&role.metrics);
-        tokio::spawn(probe(upstream.clone(), credential.clone(), role.clone()));
+        // the probe has a connection of its own: peers that have all others do not make the role seem unready
+        let probed = apiserver(role, upstream, 1)?;
+        let upstream = apiserver(role, upstream, role.limits.upstream_connections)?;
+        let counts = Counts::register(&role.metrics, audit.dropped());
+        tokio::spawn(probe(probed, credential.clone(), role.clone()));
         let limits = role.limits.clone();
         Ok(Self {
             admission: follow(role),
             upstream,
             credential,
             of_address: Buckets::new(limits.rate_per_address),
+            of_all: Buckets::new(limits.rate_unauthenticated),
             of_peer: Buckets::new(limits.rate_per_peer),
             limits,
+            verdicts: Verdicts::default(),
+            shares: Arc::default(),
+            lists: Arc::default(),
             watches: Arc::default(),
             audit,
             counts,
@@ -86,7 +98,7 @@ impl Proxy {
 }
 
 /// Connections to the apiserver of a role's own cluster.
-fn apiserver(role: &Role, url: Option<&http::Uri>) -> Result<Upstream, RoleError> {
+fn apiserver(role: &Role, url: Option<&http::Uri>, connections: usize) -> Result<Upstream, RoleError> {
     let config = &role.access.config;
     let url = url.unwrap_or(&config.cluster_url);
     let broken = |source| RoleError::Apiserver { url: url.to_string(), source };
@@ -100,7 +112,7 @@ fn apiserver(role: &Role, url: Option<&http::Uri>) -> Result<Upstream, RoleError
     }
     let mut client = config.rustls_client_config().map_err(|error| broken(error.into()))?;
     client.alpn_protocols = tls::offered(tls::HTTP_2_OR_1);
-    let limits = UpstreamLimits { connections: role.limits.upstream_connections, ..UpstreamLimits::default() };
+    let limits = UpstreamLimits { connections, ..UpstreamLimits::default() };
     Ok(Upstream::new(origin, Arc::new(client), limits))
 }
 

@@ -26,10 +26,10 @@ use crate::roles::relay::peers::{Answered, Peer, Peers, Unreached};
 use crate::roles::relay::refusal::RelayRefusal;
 use crate::roles::role::Stopping;
 use crate::roles::watches::WatchPlace;
-use crate::server::Body;
 use crate::server::limits::RoleLimits;
-use crate::server::stream::{AsIs, Bounds, Ended, Framing, pass};
+use crate::server::stream::{AsIs, Bounds, Ended, Ends, Framing, pass};
 use crate::server::upstream::{Awaited, UpstreamError};
+use crate::server::{Body, Reader};
 use crate::server::{nothing, whole};
 
 /// How often a peer that is away is asked again.
@@ -56,13 +56,14 @@ struct Asked {
     list: bool,
     headers: HeaderMap,
     place: Option<WatchPlace<u64>>,
+    reader: Reader,
 }
 
 impl Forwarder {
     /// Answers a request.
-    pub(super) async fn answer(&self, head: &Parts) -> Response<Body> {
+    pub(super) async fn answer(&self, head: &Parts, reader: Reader) -> Response<Body> {
         let mut known = String::new();
-        let outcome = match self.judge(head, &mut known).await {
+        let outcome = match self.judge(head, reader, &mut known).await {
             Ok(asked) => self.forward(head, asked).await,
             Err(refusal) => Err(refusal),
         };
@@ -76,7 +77,7 @@ impl Forwarder {
         response
     }
 
-    async fn judge(&self, head: &Parts, known: &mut String) -> Result<Asked, RelayRefusal> {
+    async fn judge(&self, head: &Parts, reader: Reader, known: &mut String) -> Result<Asked, RelayRefusal> {
         if let Some(reviewer) = &self.reviewer {
             reviewer.admit(&head.headers).await.inspect_err(|not| {
                 if let NotAdmitted::Unknown(problem) = not {
@@ -109,7 +110,7 @@ impl Forwarder {
         let headers = headers::upstream(&incoming, Accept::AsAsked)?;
         let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let place = if watch { Some(self.peers.place(&peer).ok_or(RelayRefusal::Full)?) } else { None };
-        Ok(Asked { peer, path_and_query, api, watch, list, headers, place })
+        Ok(Asked { peer, path_and_query, api, watch, list, headers, place, reader })
     }
 
     /// Sends a request, and a list or a watch again while the peer is away.
@@ -211,7 +212,8 @@ impl Forwarder {
         let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
         let lasts = lasts.unwrap_or(if watch { self.limits.watch } else { self.limits.list });
         let grace = if watch { GRACE } else { Duration::ZERO };
-        let bounds = Bounds { until: Instant::now() + lasts + grace, stall: self.limits.stall, framing };
+        let rate = (!watch).then_some(self.limits.list_rate as u64);
+        let bounds = Bounds { until: Instant::now() + lasts + grace, rate, framing, reader: asked.reader };
         // watches that end together come back together, so they end one after the other
         let place = self.streams.fetch_add(1, Ordering::Relaxed) % 16;
         let spread = self.limits.drain * u32::try_from(place).unwrap_or(0) / 20;
@@ -236,7 +238,8 @@ impl Forwarder {
                 }
             }
         };
-        response.map(|body| pass(body, AsIs, bounds, due, std::future::pending(), ended))
+        let ends = Ends { due, revoked: std::future::pending(), is_revoked: Box::new(|| false) };
+        response.map(|body| pass(body, AsIs, bounds, ends, ended))
     }
 }
 

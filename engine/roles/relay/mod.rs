@@ -36,7 +36,7 @@ use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Counts, Peers};
 use crate::roles::relay::upkeep::Reconciler;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::{Body, Handler};
+use crate::server::{Body, Handler, Reader};
 use crate::types::address::Host;
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesError, RoutesFile};
 
@@ -58,8 +58,9 @@ impl Handler for Relay {
     type Error = Infallible;
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
-        let (head, _body) = request.into_parts();
-        Ok(self.forwarder.answer(&head).await)
+        let (mut head, _body) = request.into_parts();
+        let reader = head.extensions.remove::<Reader>().unwrap_or_default();
+        Ok(self.forwarder.answer(&head, reader).await)
     }
 
     fn problem(&self, from: SocketAddr, problem: &(dyn Error + 'static)) {
