@@ -1,0 +1,459 @@
+//! What a request costs the api-proxy: small ones a CPU second, long lists, idle watches; beside a bare hyper server that passes
+//! the same requests on without looking at them, which is the floor.
+//!
+//! `cargo bench --bench requests`. All measured programs take turns, and medians are printed, so that a busy machine weighs on
+//! all alike. `ISTHMUS_ENGINES=before=PATH,…` measures other builds beside this one, and `ISTHMUS_OTHERS=envoy=PID@HOST:PORT,…`
+//! proxies that run already and pass `/api/v1/services` on to the origin at `ISTHMUS_ORIGIN` (`127.0.0.1:0`), whose certificate,
+//! the CA of all of them, is written to `ISTHMUS_FOLDER`, as are `token` and `peer.pem`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a benchmark talks to a real process and stops at the first surprise"
+)]
+
+use std::convert::Infallible;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Empty, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use isthmus::server::limits::RoleLimits;
+use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
+use isthmus::types::key::PrivateKey;
+use isthmus::types::time::Timestamp;
+use isthmus::types::token::{Claims, ISSUER, Scope, mint};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+
+const OWN: &str = "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a1";
+const PEER: &str = "1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
+const SERVICE: &str = "/api/v1/namespaces/shop/services/orders";
+const LIST: &str = "/api/v1/services";
+const WATCH: &str = "/api/v1/pods?watch=true";
+const CONNECTIONS: usize = 32;
+const LIMITS: [&str; 6] = [
+    "rate-per-address=1000000/1000000",
+    "rate-per-peer=1000000/1000000",
+    "watches=100000",
+    "watches-per-peer=100000",
+    "connections-per-address=10000",
+    "lame-duck=1ms",
+];
+/// Those that older builds do not know.
+const LATER_LIMITS: [&str; 3] =
+    ["requests-per-peer=100000", "rate-unauthenticated=1000000/1000000", "connections-per-peer=10000"];
+
+/// A number of the environment, for shorter and longer runs.
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+fn service() -> Value {
+    json!({
+        "kind": "Service", "apiVersion": "v1",
+        "metadata": { "name": "orders", "namespace": "shop", "uid": OWN, "resourceVersion": "123456789",
+            "creationTimestamp": "2026-11-01T00:00:00Z", "labels": { "app": "orders", "team": "shop" },
+            "managedFields": [{ "manager": "helm", "operation": "Update", "apiVersion": "v1",
+                "fieldsV1": { "f:spec": { "f:ports": {}, "f:selector": {}, "f:type": {} } } }] },
+        "spec": { "clusterIP": "10.0.0.17", "clusterIPs": ["10.0.0.17"], "selector": { "app": "orders" },
+            "sessionAffinity": "None", "type": "ClusterIP", "internalTrafficPolicy": "Cluster",
+            "ports": [{ "name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080 },
+                { "name": "grpc", "port": 81, "protocol": "TCP", "targetPort": 8081 }] },
+        "status": { "loadBalancer": {} },
+    })
+}
+
+struct Origin {
+    identity: String,
+    peers: String,
+    service: Bytes,
+    list: Bytes,
+}
+
+impl Handler for Origin {
+    type Error = Infallible;
+
+    async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let map = |name: &str, data: Value| {
+            let metadata = json!({ "name": name, "namespace": "istio-system", "resourceVersion": "1" });
+            let items = json!([{ "metadata": metadata, "data": data }]);
+            let version = json!({ "resourceVersion": "1" });
+            whole(json!({ "kind": "List", "apiVersion": "v1", "metadata": version, "items": items }).to_string())
+        };
+        let body = if query.contains("watch=") {
+            StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>()).boxed_unsync()
+        } else if query.contains("isthmus-identity") {
+            map("isthmus-identity", json!({ "identity.json": self.identity }))
+        } else if query.contains("isthmus-peers") {
+            map("isthmus-peers", json!({ "peers.json": self.peers }))
+        } else if path == LIST {
+            // as an apiserver writes long answers: without a length
+            let pieces: Vec<_> = self.list.chunks(4096).map(|chunk| self.list.slice_ref(chunk)).collect();
+            let frames = stream::iter(pieces).map(|piece| Ok::<_, BodyError>(Frame::data(piece)));
+            StreamBody::new(frames).boxed_unsync()
+        } else {
+            whole(self.service.clone())
+        };
+        let mut response = Response::new(body);
+        response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+}
+
+fn tls(folder: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&fs::read(folder.join("tls.crt")).unwrap()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+async fn connect(folder: &Path, address: &str) -> SendRequest<Empty<Bytes>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = TlsConnector::from(tls(folder)).connect(name, stream).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    sender
+}
+
+/// The floor: passes requests on over a few connections, and answers back, and does nothing else.
+async fn floor(folder: &Path, origin: &str) {
+    struct Floor(Vec<SendRequest<Empty<Bytes>>>, std::sync::atomic::AtomicUsize, String);
+    let senders = join_all((0..4).map(|_| connect(folder, origin))).await;
+    let floor = Arc::new(Floor(senders, 0.into(), origin.to_owned()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    let chain = CertificateDer::from_pem_slice(&fs::read(folder.join("tls.crt")).unwrap()).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&fs::read(folder.join("tls.key")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![chain], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, floor) = (acceptor.clone(), floor.clone());
+        tokio::spawn(async move {
+            stream.set_nodelay(true).unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request: Request<Incoming>| {
+                let floor = floor.clone();
+                async move {
+                    let at = floor.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % floor.0.len();
+                    let path = request.uri().path_and_query().unwrap().as_str();
+                    let uri = format!("https://{}{path}", floor.2);
+                    let request = Request::get(uri).body(Empty::new()).unwrap();
+                    floor.0[at].clone().send_request(request).await
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            drop(builder.serve_connection(TokioIo::new(stream), service).await);
+        });
+    }
+}
+
+struct Measured {
+    name: String,
+    pid: u32,
+    address: String,
+    /// What is ended with the measurement.
+    child: Option<Child>,
+}
+
+impl Measured {
+    fn start(name: &str, mut command: Command, folder: &Path) -> Self {
+        let log = fs::File::create(folder.join(format!("{name}.log"))).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let address = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        Self { name: name.to_owned(), pid: child.id(), address, child: Some(child) }
+    }
+
+    fn engine(name: &str, program: &Path, folder: &Path) -> Self {
+        let mut command = Command::new(program);
+        command
+            .args(["serve", "proxy", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"])
+            .arg(format!("--audit-log={}", folder.join(format!("{name}.audit")).display()))
+            .args(LIMITS.map(|limit| format!("--limit={limit}")))
+            .arg(format!("--kubeconfig={}", folder.join("kubeconfig").display()))
+            .arg(format!("--tls-cert={}", folder.join("tls.crt").display()))
+            .arg(format!("--tls-key={}", folder.join("tls.key").display()));
+        if !name.starts_with("before") {
+            command.args(LATER_LIMITS.map(|limit| format!("--limit={limit}")));
+        }
+        Self::start(name, command, folder)
+    }
+
+    /// Time on a CPU so far; Linux counts in hundredths of a second.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+    }
+
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+async fn ask(sender: &mut SendRequest<Empty<Bytes>>, at: &str, path: &str, token: &str) -> (u16, usize) {
+    let request = Request::get(format!("https://{at}{path}"))
+        .header("authorization", token)
+        .header("accept", "application/json")
+        .header("user-agent", "pilot-discovery/1.29")
+        .body(Empty::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        bytes += frame.unwrap().into_data().map_or(0, |data| data.len());
+    }
+    (status, bytes)
+}
+
+/// Requests a CPU second of the measured program: `requests` of them over [`CONNECTIONS`] connections.
+async fn load(measured: &Measured, folder: &Path, token: &str, requests: usize, path: &str) -> (f64, Duration) {
+    let senders = join_all((0..CONNECTIONS).map(|_| connect(folder, &measured.address))).await;
+    let (before, begun) = (measured.cpu(), Instant::now());
+    let left = Arc::new(Mutex::new(requests));
+    let work = senders.into_iter().map(|mut sender| {
+        let (left, token, path, at) = (left.clone(), token.to_owned(), path.to_owned(), measured.address.clone());
+        tokio::spawn(async move {
+            loop {
+                {
+                    let mut left = left.lock().await;
+                    if *left == 0 {
+                        return;
+                    }
+                    *left -= 1;
+                }
+                let (status, _) = ask(&mut sender, &at, &path, &token).await;
+                assert_eq!(status, 200, "{path} at {at}");
+            }
+        })
+    });
+    for done in join_all(work).await {
+        done.unwrap();
+    }
+    let cpu = measured.cpu().saturating_sub(before);
+    (requests as f64 / cpu.as_secs_f64(), begun.elapsed())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// CPU and time of a long list.
+async fn lists(all: &[Measured], folder: &Path, token: &str, bytes: usize) {
+    println!("a list of {:.1} MB, until its last byte:", bytes as f64 / 1e6);
+    for measured in all {
+        let mut sender = connect(folder, &measured.address).await;
+        let (before, mut took) = (measured.cpu(), Vec::new());
+        let rounds = 20;
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            let (status, _) = ask(&mut sender, &measured.address, LIST, token).await;
+            assert_eq!(status, 200);
+            took.push(begun.elapsed().as_secs_f64() * 1000.0);
+        }
+        let cpu = measured.cpu().saturating_sub(before).as_secs_f64() * 1000.0 / f64::from(rounds);
+        println!("  {:10} {cpu:6.1} ms of CPU, {:6.1} ms in all", measured.name, median(&mut took));
+    }
+}
+
+/// Memory and CPU of watches that say nothing.
+async fn watches(all: &[Measured], folder: &Path, token: &str, count: usize) {
+    println!("{count} idle watches:");
+    for measured in all {
+        let before = measured.memory();
+        let mut open = Vec::new();
+        for _ in 0..count / 100 {
+            let mut sender = connect(folder, &measured.address).await;
+            for _ in 0..100 {
+                let uri = format!("https://{}{WATCH}", measured.address);
+                let request = Request::get(uri).header("authorization", token).body(Empty::new()).unwrap();
+                let response = sender.send_request(request).await.unwrap();
+                assert_eq!(response.status(), 200);
+                open.push(response);
+            }
+        }
+        sleep(Duration::from_secs(2)).await;
+        let each = measured.memory().saturating_sub(before) as f64 / 1024.0 / count as f64;
+        let cpu = measured.cpu();
+        sleep(Duration::from_secs(10)).await;
+        let idle = measured.cpu().saturating_sub(cpu).as_secs_f64() * 10.0;
+        println!("  {:10} {each:6.1} KiB each, {idle:.1} % of a core", measured.name);
+        drop(open);
+    }
+}
+
+fn kubeconfig(folder: &Path, server: &str) {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{ "name": "a", "cluster": { "server": server, "certificate-authority": folder.join("tls.crt") } }],
+        "users": [{ "name": "a", "user": { "token": "x" } }],
+        "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
+    });
+    fs::write(folder.join("kubeconfig"), config.to_string()).unwrap();
+}
+
+/// `NAME=VALUE` pairs of a variable.
+fn pairs(name: &str) -> Vec<(String, String)> {
+    let text = std::env::var(name).unwrap_or_default();
+    let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    text.split(',').filter(|text| !text.is_empty()).map(|text| pair(text).expect("NAME=VALUE")).collect()
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, role, folder, origin] = &arguments[..]
+        && role == "floor"
+    {
+        return floor(Path::new(folder), origin).await;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = std::env::var("ISTHMUS_FOLDER").map_or_else(|_| scratch.path().to_owned(), PathBuf::from);
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    fs::write(folder.join("tls.crt"), &certificate).unwrap();
+    fs::write(folder.join("tls.key"), &key).unwrap();
+
+    let signer = PrivateKey::generate(&[7; 32]).unwrap();
+    let pem = signer.public().to_pem();
+    let keys = json!([{ "id": "east", "pem": pem, "scopes": ["api"] }]);
+    let peers = json!([{ "name": "east", "clusterUUID": PEER, "namespaces": ["*"], "keys": keys }]);
+    let one = service().to_string();
+    let count = number("LIST_ITEMS", 10_000);
+    let list = format!(
+        r#"{{"kind":"ServiceList","apiVersion":"v1","metadata":{{"resourceVersion":"9"}},"items":[{}]}}"#,
+        vec![one.as_str(); count].join(",")
+    );
+    let bytes = list.len();
+    let origin = Origin {
+        identity: json!({ "version": 1, "clusterUUID": OWN }).to_string(),
+        peers: json!({ "version": 1, "peers": peers }).to_string(),
+        service: Bytes::from(one),
+        list: Bytes::from(list),
+    };
+    // an apiserver's own, but for connections
+    let limits = RoleLimits { streams: 100, connections: 100_000, ..RoleLimits::of_proxy() };
+    let listen = std::env::var("ISTHMUS_ORIGIN").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+    let bound = Bound::to(listen.parse().unwrap()).await.unwrap();
+    let address = bound.address().to_string();
+    let certificates = Certificates::from_pem(&certificate, &key).unwrap();
+    let running = bound.serve(&certificates, limits.server(true), Arc::new(origin));
+    kubeconfig(&folder, &format!("https://{address}"));
+
+    let now = Timestamp::from(jiff::Timestamp::now());
+    let claims = Claims {
+        aud: OWN.to_owned(),
+        exp: now + Duration::from_hours(2),
+        iss: ISSUER.to_owned(),
+        nbf: now,
+        scope: Scope::Api,
+        sub: PEER.to_owned(),
+    };
+    let token = format!("Bearer {}", mint(&signer, &claims, None).expose());
+    fs::write(folder.join("token"), &token).unwrap();
+    fs::write(folder.join("peer.pem"), &pem).unwrap();
+
+    let mut all = Vec::new();
+    let mut bare = Command::new(std::env::current_exe().unwrap());
+    bare.arg("floor").arg(&folder).arg(&address);
+    all.push(Measured::start("floor", bare, &folder));
+    for (name, path) in pairs("ISTHMUS_ENGINES") {
+        all.push(Measured::engine(&name, Path::new(&path), &folder));
+    }
+    all.push(Measured::engine("engine", Path::new(env!("CARGO_BIN_EXE_engine")), &folder));
+    for (name, at) in pairs("ISTHMUS_OTHERS") {
+        let (pid, address) = at.split_once('@').expect("NAME=PID@HOST:PORT");
+        all.push(Measured { name, pid: pid.parse().unwrap(), address: address.to_owned(), child: None });
+    }
+    for measured in &all {
+        let mut sender = connect(&folder, &measured.address).await;
+        for round in 0.. {
+            if ask(&mut sender, &measured.address, SERVICE, &token).await.0 == 200 {
+                break;
+            }
+            assert!(round < 100, "{} is not ready", measured.name);
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    sleep(Duration::from_secs(1)).await;
+    for measured in &all {
+        println!("at rest: {} {:.1} MiB", measured.name, measured.memory() as f64 / 1024.0 / 1024.0);
+    }
+
+    let (rounds, requests) = (number("ROUNDS", 7), number("REQUESTS", 10_000));
+    let mut figures = vec![Vec::new(); all.len()];
+    for _ in 0..rounds {
+        for (measured, figures) in all.iter().zip(&mut figures) {
+            figures.push(load(measured, &folder, &token, requests, SERVICE).await.0);
+        }
+    }
+    let of_floor = figures[0].clone();
+    println!("small GETs, {CONNECTIONS} connections, a CPU second (medians of {rounds} rounds):");
+    for (measured, figures) in all.iter().zip(&mut figures) {
+        let mut ratios: Vec<f64> = figures.iter().zip(&of_floor).map(|(one, floor)| one / floor).collect();
+        let each = median(figures);
+        println!(
+            "  {:10} {each:8.0} a CPU second, {:5.1} µs each, {:.2} of the floor",
+            measured.name,
+            1e6 / each,
+            median(&mut ratios)
+        );
+    }
+    lists(&all, &folder, &token, bytes).await;
+    watches(&all, &folder, &token, number("WATCHES", 5000)).await;
+    drop(all);
+    drop(running);
+}
