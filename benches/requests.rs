@@ -453,7 +453,8 @@ async fn main() {
         );
     }
     lists(&all, &folder, &token, bytes).await;
-    watches(&all, &folder, &token, number("WATCHES", 5000)).await;
+    // the floor has no connections for so many
+    watches(&all[1..], &folder, &token, number("WATCHES", 5000)).await;
     drop(all);
     drop(running);
 }
