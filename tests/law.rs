@@ -156,7 +156,7 @@ mod step {
     use std::collections::{BTreeMap, BTreeSet};
 
     use isthmus::model::lock::{Lock, Stage};
-    use isthmus::model::mesh::{EvidenceRule, Mesh};
+    use isthmus::model::mesh::{EvidenceRule, Mesh, MeshConfigTarget};
     use isthmus::model::needs::{Condition, Row};
     use isthmus::pipeline::law::{Breach, BreachKind, Published, Record, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
@@ -166,7 +166,7 @@ mod step {
     use isthmus::types::step::StepKind;
     use isthmus::types::time::Timestamp;
     use isthmus::wire::metadata::{
-        Evidence, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState, StandardMeshConfig,
+        EveryRevision, Evidence, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState, StandardMeshConfig,
     };
 
     use crate::support::checkout::Checkout;
@@ -229,7 +229,7 @@ mod step {
             routes: Reported::Seen(joined.iter().map(route).collect()),
             prepared: Reported::Seen(true),
             credentials: Reported::Unknown("not looked at".to_owned()),
-            mesh_config: Reported::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(7),
         }
     }
@@ -400,7 +400,7 @@ mod step {
                 Unseen::MeshConfig,
                 "east",
                 vec![|pair| {
-                    let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
+                    let hides = StandardMeshConfig { ca_certificates: true, ..StandardMeshConfig::default() };
                     pair.of("east").mesh_config = Reported::Seen(hides);
                 }],
             ),
@@ -458,6 +458,84 @@ mod step {
 
     fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {
         lock.clusters.get_mut(&name("west")).unwrap()
+    }
+
+    /// The standard configuration of `east` with all that our ConfigMap gives.
+    fn standard(lock: &Lock) -> StandardMeshConfig {
+        let west = &lock.clusters[&name("west")];
+        let joined = west.joined_with.as_ref().unwrap();
+        let domains = BTreeSet::from([joined.trust_domain.clone()]);
+        let networks = serde_json::json!({ "networks": { joined.network.as_str(): {
+            "endpoints": [{ "fromRegistry": joined.cluster_id }],
+            "gateways": joined.reach.gateways,
+        } } });
+        StandardMeshConfig {
+            ca_certificates: true,
+            mesh_networks: Some(networks.to_string()),
+            every_revision: Some(EveryRevision {
+                roots: west.public.roots.iter().map(|root| (root.digest, domains.clone())).collect(),
+                trust_domain_aliases: BTreeSet::new(),
+                same_networks: true,
+            }),
+        }
+    }
+
+    fn every(pair: &mut Pair) -> &mut EveryRevision {
+        let Reported::Seen(standard) = &mut pair.of("east").mesh_config else { panic!() };
+        standard.every_revision.as_mut().unwrap()
+    }
+
+    /// Where roots and networks are written changes only when what they are written to is in effect.
+    #[test]
+    fn our_config_map_goes_only_when_the_values_are_in_effect() {
+        let moves = |from, to| {
+            let mut pair = pair();
+            let set = |lock: &mut Lock, config| {
+                let east = lock.clusters.get_mut(&name("east")).unwrap();
+                east.joined_with.as_mut().unwrap().spec.istio_config = config;
+            };
+            (set(&mut pair.before, from), set(&mut pair.after, to));
+            pair.of("east").mesh_config = Reported::Seen(standard(&pair.before.clone()));
+            pair
+        };
+        use MeshConfigTarget::{HelmValues, IstioOperator, None as Nowhere, Sail, SharedMeshConfig};
+        let changed = BTreeSet::from([BreachKind::Changed(Record::JoinedWith, name("east"))]);
+        for to in [HelmValues, IstioOperator, Sail] {
+            assert_eq!(moves(SharedMeshConfig, to).breaches(), BTreeSet::new(), "{to:?}");
+            assert_eq!(moves(to, SharedMeshConfig).breaches(), changed, "{to:?}");
+        }
+        assert_eq!(moves(SharedMeshConfig, Nowhere).breaches(), changed);
+        assert_eq!(moves(HelmValues, Sail).breaches(), changed);
+        let mutations: [Mutation; 11] = [
+            |pair| drop(pair.shown.remove(&name("east"))),
+            |pair| drop(pair.shown.insert(name("east"), None)),
+            |pair| pair.of("east").mesh_config = unknown(),
+            |pair| pair.of("east").mesh_config = Reported::Seen(StandardMeshConfig::default()),
+            |pair| pair.of("east").trusts = unknown(),
+            |pair| pair.of("east").trusts = Reported::Seen(BTreeSet::new()),
+            |pair| every(pair).roots.clear(),
+            |pair| every(pair).roots.values_mut().for_each(BTreeSet::clear),
+            |pair| every(pair).same_networks = false,
+            |pair| {
+                let Reported::Seen(standard) = &mut pair.of("east").mesh_config else { return };
+                let text = standard.mesh_networks.take().unwrap().replace("15443", "15444");
+                standard.mesh_networks = Some(text);
+            },
+            |pair| {
+                for lock in [&mut pair.before, &mut pair.after] {
+                    lock.links.get_mut(&name("east")).unwrap().get_mut(&name("west")).unwrap().merged = true;
+                    let record = lock.clusters.get_mut(&name("west")).unwrap().joined_with.as_mut().unwrap();
+                    record.trust_domain = "other.example".parse().unwrap();
+                }
+                let domains = BTreeSet::from(["other.example".parse().unwrap()]);
+                every(pair).roots.values_mut().for_each(|known| known.clone_from(&domains));
+            },
+        ];
+        for (number, mutation) in mutations.into_iter().enumerate() {
+            let mut pair = moves(SharedMeshConfig, HelmValues);
+            mutation(&mut pair);
+            assert_eq!(pair.breaches(), changed, "{number}");
+        }
     }
 
     #[test]

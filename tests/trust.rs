@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use isthmus::model::known::KnownCluster;
+use isthmus::model::known::{KnownCluster, keep_what_links_rest_on};
 use isthmus::model::lock::{Lock, LockedLink, Stage};
-use isthmus::model::mesh::{EvidenceField, Mesh};
+use isthmus::model::mesh::{EvidenceField, Mesh, MeshConfigTarget};
 use isthmus::model::needs::{Condition, Row};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
 use isthmus::pipeline::accept::{
@@ -24,8 +24,8 @@ use isthmus::types::name::{ClusterName, Digest};
 use isthmus::types::step::{StepId, StepKind};
 use isthmus::types::time::{DAY, Timestamp};
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, Reported, RouteState,
-    StandardMeshConfig,
+    AuthnKey, EveryRevision, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, Reported,
+    RouteState, StandardMeshConfig,
 };
 
 use crate::support::environment::{Ran, TestEnvironment};
@@ -511,7 +511,7 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
             routes: Reported::Seen(vec![route]),
             prepared: Reported::Seen(true),
             credentials: Reported::Seen(Vec::new()),
-            mesh_config: Reported::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(0),
         };
         accepted.assessments.get_mut(own).unwrap().evidence = EvidenceState::Published(Box::new(evidence));
@@ -612,7 +612,7 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         };
         change(evidence);
     };
-    let hides = StandardMeshConfig { ca_certificates: true, mesh_networks: None };
+    let hides = StandardMeshConfig { ca_certificates: true, ..StandardMeshConfig::default() };
     let unseen = EvidenceState::Unseen(UnseenReason::PublicDocument);
     match condition {
         Condition::ReaderDocument
@@ -654,6 +654,104 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
         let waits = advanced.waits.get(&step).cloned().unwrap_or_default();
         assert_eq!(waits.len(), 1, "{condition:?}: {waits:?}");
         assert!(reasons.insert(waits[0].to_string()), "{condition:?} is told of as another: {waits:?}");
+    }
+}
+
+/// `alfa` reads `bravo`, its spec moves roots and networks to values, and these are in effect.
+fn moving(world: &World, mesh: &Mesh) -> Accepted {
+    let mut accepted = at_the_gate(world, mesh);
+    let (mut joined, mut back) = (LockedLink::new(Stage::Joined), LockedLink::new(Stage::Joined));
+    (joined.merged, back.merged) = (false, false);
+    accepted.lock.links.get_mut("alfa").unwrap().insert(name("bravo"), joined);
+    accepted.lock.links.entry(name("bravo")).or_default().insert(name("alfa"), back);
+    for own in ["alfa", "bravo"] {
+        let mut begun = KnownCluster::of(mesh, &accepted.lock, &name(own)).unwrap().joins_with(mesh).unwrap();
+        begun.spec.istio_config = MeshConfigTarget::SharedMeshConfig;
+        accepted.lock.clusters.get_mut(own).unwrap().joined_with = Some(begun);
+    }
+    let bravo = KnownCluster::of(mesh, &accepted.lock, &name("bravo")).unwrap();
+    let alfa = KnownCluster::of(mesh, &accepted.lock, &name("alfa")).unwrap();
+    let proxy = bravo.endpoint().unwrap();
+    let networks = serde_json::json!({ "networks": {
+        proxy.network.as_str(): { "endpoints": [{ "fromRegistry": bravo.cluster_id() }], "gateways": proxy.gateways },
+        alfa.network().unwrap().as_str(): { "endpoints": [{ "fromRegistry": alfa.own_cluster_id() }] },
+    } });
+    let domains = BTreeSet::from([bravo.trust_domain()]);
+    let every = EveryRevision {
+        roots: bravo.roots().map(|root| (root.digest, domains.clone())).collect(),
+        trust_domain_aliases: BTreeSet::new(),
+        same_networks: true,
+    };
+    let standard = StandardMeshConfig {
+        ca_certificates: true,
+        mesh_networks: Some(networks.to_string()),
+        every_revision: Some(every),
+    };
+    shown(&mut accepted).mesh_config = Reported::Seen(standard);
+    accepted
+}
+
+/// The evidence of `alfa`.
+fn shown(accepted: &mut Accepted) -> &mut Evidence {
+    let EvidenceState::Published(evidence) = &mut accepted.assessments.get_mut("alfa").unwrap().evidence else {
+        panic!()
+    };
+    evidence
+}
+
+/// Its standard configuration.
+fn standard(accepted: &mut Accepted) -> &mut StandardMeshConfig {
+    let Reported::Seen(standard) = &mut shown(accepted).mesh_config else { panic!() };
+    standard
+}
+
+#[test]
+fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
+    let mut world = World::known(&["alfa", "bravo"]);
+    world.says("alfa", "  istio: {config: helmValues}\n");
+    let mesh = |accepted: &Accepted| {
+        let mut mesh = world.compiled();
+        keep_what_links_rest_on(&mut mesh, &accepted.lock);
+        mesh
+    };
+    let advanced = |accepted: &Accepted| {
+        let mesh = mesh(accepted);
+        let advanced = advance(&mesh, accepted, &BTreeSet::new(), false, NOW);
+        let waits = advanced.waits.get(&StepId::of(StepKind::RenderTrust, &name("alfa"))).cloned().unwrap_or_default();
+        let config = advanced.lock.clusters["alfa"].joined_with.as_ref().unwrap().spec.istio_config;
+        (config, waits.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    let whole = moving(&world, &world.compiled());
+    assert!(!hides_our_roots(&mesh(&whole).clusters["alfa"], &whole.assessments["alfa"]), "it is to hide them");
+    assert_eq!(advanced(&whole), (MeshConfigTarget::HelmValues, String::new()));
+    type Change = fn(&mut Accepted);
+    let changes: [(Change, &str); 9] = [
+        (|it| shown(it).mesh_config = Reported::Unknown("no answer".to_owned()), "no answer"),
+        (|it| shown(it).trusts = Reported::Unknown("no answer".to_owned()), "no answer"),
+        (|it| shown(it).trusts = Reported::Seen(BTreeSet::new()), "the root CA of `bravo`"),
+        (|it| standard(it).every_revision = None, "of an older version"),
+        (|it| standard(it).every_revision.as_mut().unwrap().roots.clear(), "the root CA of `bravo`"),
+        (|it| standard(it).every_revision.as_mut().unwrap().same_networks = false, "the network of `bravo`"),
+        (|it| standard(it).mesh_networks = None, "the network of `bravo`"),
+        (
+            |it| {
+                let text = standard(it).mesh_networks.take().unwrap().replace("\"alfa\"", "\"other\"");
+                standard(it).mesh_networks = Some(text);
+            },
+            "the network of `alfa`",
+        ),
+        (
+            |it| {
+                it.assessments.get_mut("alfa").unwrap().evidence = EvidenceState::Unseen(UnseenReason::PrivateDocument);
+            },
+            "evidence of `alfa`",
+        ),
+    ];
+    for (change, said) in changes {
+        let mut accepted = whole.clone();
+        change(&mut accepted);
+        let (config, waits) = advanced(&accepted);
+        assert!(config == MeshConfigTarget::SharedMeshConfig && waits.contains(said), "{said}: {waits}");
     }
 }
 
@@ -1080,7 +1178,8 @@ fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
     let standard = |ca_certificates| {
         let networks = Some("networks: {}\n".to_owned());
         let mut evidence = Evidence::unknown("not asked");
-        evidence.mesh_config = Reported::Seen(StandardMeshConfig { ca_certificates, mesh_networks: networks });
+        evidence.mesh_config =
+            Reported::Seen(StandardMeshConfig { ca_certificates, mesh_networks: networks, every_revision: None });
         Some(evidence)
     };
     world.private("alfa").evidence = standard(false);

@@ -9,9 +9,9 @@ use crate::cluster::unread::Unread;
 use crate::cluster::watched::SourceState;
 use crate::istio::objects::{MeshMap, NotYaml};
 use crate::types::address::Gateway;
-use crate::types::name::Revision;
+use crate::types::name::{Revision, TrustDomain};
 use crate::types::yaml::{self, MAX_OBJECT};
-use crate::wire::metadata::StandardMeshConfig;
+use crate::wire::metadata::{EveryRevision, StandardMeshConfig};
 
 /// The ConfigMap that istiod merges into its mesh configuration.
 pub const SHARED_MESH_CONFIG: &str = "isthmus-mesh";
@@ -80,14 +80,41 @@ pub enum MeshConfigError {
 /// What the standard mesh configuration says, over the ConfigMaps of all revisions. The first one's networks count, which
 /// is that of the default revision where there is one.
 pub fn mesh_config(maps: &BTreeMap<String, SourceState<Arc<MeshMap>>>) -> Result<StandardMeshConfig, MeshConfigError> {
-    let mut all = StandardMeshConfig { ca_certificates: false, mesh_networks: None };
+    let mut all = StandardMeshConfig::default();
+    let mut every: Option<EveryRevision> = None;
+    let mut networks = BTreeSet::new();
     for (name, source) in maps {
-        let Some(map) = source.optional(format!("ConfigMap {name}"))? else { continue };
+        let Some(map) = source.optional(format!("ConfigMap {name}"))? else {
+            every = Some(EveryRevision::default());
+            networks.insert(None);
+            continue;
+        };
+        networks.insert(map.mesh_networks.as_ref());
+        every = Some(match every {
+            None => EveryRevision {
+                roots: map.roots.clone(),
+                trust_domain_aliases: map.trust_domain_aliases.clone(),
+                same_networks: true,
+            },
+            Some(every) => in_common(every, map),
+        });
         let not_yaml = |source| MeshConfigError::NotYaml { config_map: name.clone(), source };
         all.ca_certificates |= map.ca_certificates.map_err(not_yaml)?;
         if all.mesh_networks.is_none() {
             all.mesh_networks.clone_from(&map.mesh_networks);
         }
     }
+    all.every_revision = every.map(|every| EveryRevision { same_networks: networks.len() == 1, ..every });
     Ok(all)
+}
+
+/// What is said so far and by one more revision.
+fn in_common(every: EveryRevision, map: &MeshMap) -> EveryRevision {
+    let both = |one: &BTreeSet<TrustDomain>, other: &BTreeSet<TrustDomain>| one.intersection(other).cloned().collect();
+    let roots = every.roots.iter().filter_map(|(root, domains)| Some((*root, both(domains, map.roots.get(root)?))));
+    EveryRevision {
+        roots: roots.collect(),
+        trust_domain_aliases: both(&every.trust_domain_aliases, &map.trust_domain_aliases),
+        same_networks: every.same_networks,
+    }
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::cluster::watched::{Meta, Watchable};
 use crate::istio::gateways::{Condition, is_ready};
-use crate::types::name::Revision;
+use crate::types::certificate::parse_roots_any_time;
+use crate::types::name::{Digest, Revision, TrustDomain};
 use crate::types::time::Timestamp;
 use crate::types::yaml::{self, MAX_OBJECT, MAX_TEXT};
 use crate::wire::metadata::IstioMode;
@@ -68,6 +69,10 @@ pub struct MeshMap {
     pub mesh_id: Option<String>,
     /// `meshNetworks`.
     pub mesh_networks: Option<String>,
+    /// Trust domains of each root in its `caCertificates`, by the SHA-256 of its DER.
+    pub roots: BTreeMap<Digest, BTreeSet<TrustDomain>>,
+    /// `trustDomainAliases` of its `mesh`.
+    pub trust_domain_aliases: BTreeSet<TrustDomain>,
 }
 
 /// A mesh configuration that is no YAML.
@@ -89,20 +94,33 @@ impl Watchable for WireMeshMap {
     fn keep(self) -> Option<MeshMap> {
         let mut data = self.0.data.unwrap_or_default();
         let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
-        let mesh = data.remove("mesh").unwrap_or_default();
-        let (ca_certificates, trust_domain, mesh_id) = match yaml::value(&mesh, MAX_OBJECT) {
-            Ok(mesh) => {
-                let roots = mesh.get("caCertificates").and_then(Value::as_array);
-                (
-                    Ok(roots.is_some_and(|roots| !roots.is_empty())),
-                    text(&mesh, "trustDomain"),
-                    mesh.get("defaultConfig").and_then(|config| text(config, "meshId")),
-                )
-            }
-            Err(_) => (Err(NotYaml), None, None),
-        };
-        Some(MeshMap { ca_certificates, trust_domain, mesh_id, mesh_networks: data.remove("meshNetworks") })
+        let mesh = yaml::value(&data.remove("mesh").unwrap_or_default(), MAX_OBJECT).map_err(|_| NotYaml);
+        let ca_certificates =
+            mesh.as_ref().map(|mesh| !list(mesh, "caCertificates").is_empty()).map_err(|error| *error);
+        let mesh = mesh.unwrap_or_default();
+        Some(MeshMap {
+            ca_certificates,
+            trust_domain: text(&mesh, "trustDomain"),
+            mesh_id: mesh.get("defaultConfig").and_then(|config| text(config, "meshId")),
+            mesh_networks: data.remove("meshNetworks"),
+            roots: list(&mesh, "caCertificates").iter().filter_map(root).collect(),
+            trust_domain_aliases: domains(&mesh, "trustDomainAliases"),
+        })
     }
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn domains(value: &Value, key: &str) -> BTreeSet<TrustDomain> {
+    list(value, key).iter().filter_map(|domain| domain.as_str()?.parse().ok()).collect()
+}
+
+/// An entry of `caCertificates`, of whose PEM istiod reads the first block.
+fn root(entry: &Value) -> Option<(Digest, BTreeSet<TrustDomain>)> {
+    let root = parse_roots_any_time(entry.get("pem")?.as_str()?).ok()?.into_iter().next()?;
+    Some((root.digest, domains(entry, "trustDomains")))
 }
 
 /// What is kept of a namespace.

@@ -125,12 +125,25 @@ impl<'a> KnownCluster<'a> {
         stated.or_else(|| self.cluster_domain().as_str().parse().ok()).unwrap_or_default()
     }
 
+    /// Where its roots and networks are written. It stays while links name the cluster, until evidence shows that the values to
+    /// which it moves are in effect.
+    pub fn mesh_config(&self) -> MeshConfigTarget {
+        self.joined_with().map_or(self.cluster.istio.config, |joined| joined.spec.istio_config)
+    }
+
+    /// Where they are written as well, while they move there.
+    pub fn moves_mesh_config_to(&self) -> Option<MeshConfigTarget> {
+        let wanted = self.cluster.moves_mesh_config_to()?;
+        (self.mesh_config() == MeshConfigTarget::SharedMeshConfig).then_some(wanted)
+    }
+
     /// Whether nobody knows which networks its standard configuration has, and it is yet to show it.
     pub fn awaits_standard_networks(&self) -> bool {
         let Cluster { istio, evidence, endpoint, reconciler, .. } = self.cluster;
+        let is_merged = self.mesh_config() == MeshConfigTarget::SharedMeshConfig;
         self.locked.standard_mesh_networks.is_none()
             && istio.standard_mesh_networks.is_none()
-            && istio.config == MeshConfigTarget::SharedMeshConfig
+            && is_merged
             && *reconciler == Reconciler::Rendered
             && evidence.requires(EvidenceField::Networks)
             && !matches!(endpoint, Endpoint::File(_))
@@ -190,7 +203,7 @@ impl<'a> KnownCluster<'a> {
 
 /// Fields that the specs edit while links rest on them stay as they were until the last of these is gone; [`Cluster::stated`]
 /// holds what is wanted.
-pub(crate) fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
+pub fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
     for (name, cluster) in &mut mesh.clusters {
         let joined = lock.clusters.get(name).and_then(|locked| locked.joined_with.as_ref());
         let Some(joined) = joined.map(|joined| &joined.spec) else { continue };

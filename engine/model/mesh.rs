@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, values_file};
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::Location;
 use crate::types::key::{KeyId, PublicKey};
@@ -242,6 +243,19 @@ impl Cluster {
         })
     }
 
+    /// Where its mesh configuration moves to, from our ConfigMap that its links rest on.
+    pub fn moves_mesh_config_to(&self) -> Option<MeshConfigTarget> {
+        let is_ours =
+            self.reconciler == Reconciler::Rendered && self.istio.config == MeshConfigTarget::SharedMeshConfig;
+        Some(self.stated().istio_config).filter(|wanted| is_ours && wanted.is_values())
+    }
+
+    /// Whether it is to show which roots and networks its Istio has in effect.
+    pub fn shows_mesh_config(&self) -> bool {
+        let is_asked = !matches!(self.endpoint, Endpoint::File(_));
+        is_asked && self.evidence.requires(EvidenceField::Trusts) && self.evidence.requires(EvidenceField::Networks)
+    }
+
     /// Which of its namespaces a peer sees.
     pub fn shares_with(&self, peer: &ClusterName) -> &Share {
         self.share_with.get(peer).unwrap_or(&self.share)
@@ -359,6 +373,27 @@ pub enum MeshConfigTarget {
     Sail,
     /// Nowhere: somebody else does it.
     None,
+}
+
+impl MeshConfigTarget {
+    /// Whether it is a file with values for an installer of Istio.
+    pub fn is_values(self) -> bool {
+        match self {
+            Self::HelmValues | Self::IstioOperator | Self::Sail => true,
+            Self::SharedMeshConfig | Self::None => false,
+        }
+    }
+
+    /// The path of that file.
+    pub fn values_file_of(self, cluster: &ClusterName) -> Option<String> {
+        let file = match self {
+            Self::HelmValues => HELM_FILE,
+            Self::IstioOperator => ISTIO_OPERATOR_FILE,
+            Self::Sail => SAIL_FILE,
+            Self::SharedMeshConfig | Self::None => return None,
+        };
+        Some(values_file(cluster, file))
+    }
 }
 
 /// The api-proxy, as the spec states it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkout::CheckoutError;
 use crate::model::known::{KnownCluster, joined_spec, keep_what_links_rest_on};
 use crate::model::layout::POLICY;
-use crate::model::lock::{Edit, Lock, MESH_NAME, Unreadable};
+use crate::model::lock::{Edit, ISTIO_CONFIG, Lock, MESH_NAME, Unreadable};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::model::policy::Policy;
 use crate::pipeline::compile;
@@ -237,6 +237,9 @@ impl Program {
                 continue;
             };
             let mut edits = joined.spec.edits(&joined_spec(&self.mesh, cluster));
+            // both are written until the cluster shows that the values are in effect
+            let moves = cluster.moves_mesh_config_to().is_some() && cluster.shows_mesh_config();
+            edits.retain(|edit| edit.field != ISTIO_CONFIG || !moves);
             // links that never opened begin anew
             edits.retain(|edit| edit.field == MESH_NAME || !self.lock.only_joins(name));
             // without relay and api-proxy all of its links are cut at once

@@ -5,6 +5,7 @@ use anstyle::{AnsiColor, Style};
 use crate::pipeline::plan::Action;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::types::text::visible;
+use crate::wire::peers::JOINED_WITH;
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -50,6 +51,30 @@ pub(super) fn field_text(change: &FieldChange, indent: usize, out: &mut String) 
             }
         }
     }
+}
+
+/// The fields of a changed object, where with what links are begun is one line: it repeats specs and lock.
+pub(super) fn condensed(mut changes: Vec<FieldChange>) -> Vec<FieldChange> {
+    let mark = format!(".{JOINED_WITH}.");
+    let of = |change: &FieldChange| match (change.path.split_once(&mark), &change.change) {
+        (Some((_, field)), ValueChange::Added(value)) => Some((field.to_owned(), value.clone())),
+        _ => None,
+    };
+    let Some(at) = changes.iter().position(|change| of(change).is_some()) else { return changes };
+    let (of_spec, own): (Vec<_>, Vec<_>) =
+        changes.iter().filter_map(of).partition(|(field, _)| field.starts_with("spec."));
+    let mut values: Vec<String> = own.iter().map(|(field, value)| format!("{field} {value}")).collect();
+    match of_spec.len() {
+        0 => {}
+        1 => values.push("1 field of its spec".to_owned()),
+        many => values.push(format!("{many} fields of its spec")),
+    }
+    if let Some(first) = changes.get_mut(at) {
+        first.path = first.path.split(&mark).next().map(|file| format!("{file}.joined with")).unwrap_or_default();
+        first.change = ValueChange::Added(values.join(" · "));
+    }
+    changes.retain(|change| of(change).is_none());
+    changes
 }
 
 /// `peers.json › peers[west]` for a document inside a ConfigMap, else the path as it is.

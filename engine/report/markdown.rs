@@ -11,6 +11,7 @@ use crate::model::layout::KUSTOMIZATION;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, FileStep, ObjectChange, OverrideInForce, Plan, Step, StepState};
 use crate::pipeline::template::Overridden;
+use crate::report::fields::condensed;
 use crate::report::markdown_security::{
     is_held_back, most_of, security_in_short, security_item, trust_change, trust_change_in_short,
 };
@@ -356,7 +357,7 @@ fn cluster_block(
         let mut own = vec![format!("{} {}", object_sign(object.action), object.object)];
         let mut is_whole = brief || length < most;
         if length < most && !brief {
-            let mut changes = fields(cluster, &object.path);
+            let mut changes = condensed(fields(cluster, &object.path));
             changes.retain(|change| object.action != Action::Create || !is_of_every_object(change));
             let all: Vec<String> = changes.iter().flat_map(field_lines).collect();
             let more = all.len().saturating_sub(MOST_LINES);

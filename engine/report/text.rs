@@ -10,7 +10,7 @@ use crate::model::layout::KUSTOMIZATION;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::{Action, Compared, FileStep, ObjectChange, OverrideInForce, Plan, Step, StepState};
 use crate::pipeline::template::Overridden;
-use crate::report::fields::{BOLD, CYAN, DIM, GREEN, RED, YELLOW, field_text, sign};
+use crate::report::fields::{BOLD, CYAN, DIM, GREEN, RED, YELLOW, condensed, field_text, sign};
 use crate::report::format::Output;
 use crate::report::security;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -311,7 +311,8 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
     for object in listed {
         out.push_str(&format!("    {} {}\n", sign(object.action), visible(&object.object)));
         if let Some(fields) = fields.filter(|_| verbose || object.action != Action::Delete) {
-            for change in fields(&step.id.cluster, &object.path) {
+            let changes = fields(&step.id.cluster, &object.path);
+            for change in if verbose { changes } else { condensed(changes) } {
                 if verbose || is_told(&change) {
                     field_text(&change, 8, out);
                 }

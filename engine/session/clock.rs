@@ -6,10 +6,21 @@ use crate::types::time::Timestamp;
 #[cfg(debug_assertions)]
 const PINNED: &str = "ISTHMUS_TEST_NOW";
 
+/// How many seconds pass, for such a test, each time that the time is asked for.
+#[cfg(debug_assertions)]
+const STEP: &str = "ISTHMUS_TEST_CLOCK_STEP";
+
 /// The time that a command goes by.
 #[cfg(debug_assertions)]
 fn by_command() -> jiff::Timestamp {
-    std::env::var(PINNED).ok().and_then(|text| text.parse().ok()).unwrap_or_else(real)
+    use std::sync::atomic::{AtomicI64, Ordering};
+    static ASKED: AtomicI64 = AtomicI64::new(0);
+    let Some(pinned) = std::env::var(PINNED).ok().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
+        return real();
+    };
+    let step: i64 = std::env::var(STEP).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let passed = step.saturating_mul(ASKED.fetch_add(1, Ordering::Relaxed));
+    pinned.saturating_add(jiff::SignedDuration::from_secs(passed)).unwrap_or(pinned)
 }
 
 /// The time that a command goes by.

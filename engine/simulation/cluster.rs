@@ -281,7 +281,7 @@ impl SimulatedCluster {
             routes: Reported::Seen(self.routes().into_iter().map(route).collect()),
             prepared: Reported::Seen(true),
             credentials: Reported::Seen(Vec::new()),
-            mesh_config: Reported::Seen(StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(self.admitted().serial),
         }
     }

@@ -147,6 +147,8 @@ codes! {
     TrustDomainNotAccepted = "trust-domain-not-accepted",
     /// The standard mesh configuration hides root CAs.
     RootCasHidden = "root-cas-hidden",
+    /// The standard mesh configuration is to take the place of ConfigMap `isthmus-mesh` and does not hold all of it yet.
+    StandardConfigIncomplete = "standard-config-incomplete",
     /// An object that left the tree is still seen.
     WithdrawnObjectStillThere = "withdrawn-object-still-there",
     /// Whether an object that left the tree is still there is not known.

@@ -120,3 +120,44 @@ pub(super) fn marks(session: &Session<'_>, stamp: &dyn Fn(&str) -> u64) -> BTree
     let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state.is_asked());
     clusters.map(|cluster| (cluster.name.clone(), mark(cluster))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::cluster::{Fleet, SimulatedCluster};
+
+    /// A run has to ask again before it opens or closes a link.
+    #[test]
+    fn evidence_ages_and_what_shows_none_does_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (sender, _events) = std::sync::mpsc::channel();
+        let sender = EventSender(sender);
+        let mut contacts = Contacts::new(PathBuf::new(), sender, runtime.handle().clone());
+        let read = Timestamp::from_seconds(1_800_000_000);
+        let mut answers = Answers { whom: BTreeSet::new(), observed: Observed::default(), at: read };
+        for (name, seed, shows) in [("east", 1, true), ("west", 2, false)] {
+            let mut cluster = SimulatedCluster::new(name, &[seed; 32], "203.0.113.1").unwrap();
+            cluster.shows_evidence = shows;
+            let private = Private::Read(cluster.private(&Fleet::default()));
+            let observation = Observation { public: Ok(cluster.public()), private };
+            answers.observed.clusters.insert(cluster.name.clone(), observation);
+            answers.whom.insert(cluster.name);
+        }
+        contacts.take(answers);
+        let aged = |contacts: &Contacts, seconds| contacts.aged(read + std::time::Duration::from_secs(seconds));
+        assert_eq!(aged(&contacts, 600), BTreeSet::new());
+        assert_eq!(aged(&contacts, 601), BTreeSet::from(["east".parse().unwrap()]));
+        // an answer that failed makes nothing younger
+        let failed = crate::wire::failure::Failure::TimedOut { url: "https://east".to_owned(), seconds: 10 };
+        let mut observed = Observed::clone(&contacts.observed);
+        let east = observed.clusters.get_mut(&"east".parse::<ClusterName>().unwrap()).unwrap();
+        let shown = std::mem::replace(&mut east.public, Err(failed));
+        let whom = BTreeSet::from(["east".parse().unwrap()]);
+        let later = read + std::time::Duration::from_secs(601);
+        contacts.take(Answers { whom: whom.clone(), observed: observed.clone(), at: later });
+        assert_eq!(contacts.aged(later), whom);
+        observed.clusters.get_mut(&"east".parse::<ClusterName>().unwrap()).unwrap().public = shown;
+        contacts.take(Answers { whom, observed, at: later });
+        assert_eq!(contacts.aged(later), BTreeSet::new());
+    }
+}

@@ -329,13 +329,33 @@ pub struct CredentialUse {
 }
 
 /// The parts of Istio's standard mesh configuration that meet ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StandardMeshConfig {
     /// It has `caCertificates`, which hide ours.
     pub ca_certificates: bool,
     /// Its `meshNetworks`, which ours replace.
     pub mesh_networks: Option<String>,
+    /// What it says in every revision; `None`: its exporter does not publish that, or this engine does not understand it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_understood")]
+    pub every_revision: Option<EveryRevision>,
+}
+
+/// What the standard mesh configurations of all revisions have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EveryRevision {
+    /// Trust domains of each root in `caCertificates`, by the SHA-256 of its DER.
+    pub roots: BTreeMap<Digest, BTreeSet<TrustDomain>>,
+    /// `trustDomainAliases`.
+    pub trust_domain_aliases: BTreeSet<TrustDomain>,
+    /// Each has the same `meshNetworks`.
+    pub same_networks: bool,
+}
+
+/// A value that is absent or is not understood is not known.
+fn if_understood<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 #[derive(Deserialize, Serialize, Default)]

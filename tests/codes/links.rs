@@ -1,13 +1,16 @@
 //! What links and private documents wait for, from clusters behind TLS and from clusters that leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
+use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::explanation::Code;
 use isthmus::types::key::PrivateKey;
+use isthmus::types::name::Digest;
 use isthmus::wire::metadata::{
-    Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState, StandardMeshConfig,
+    Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState,
+    StandardMeshConfig,
 };
 use tokio::runtime::Handle;
 
@@ -83,7 +86,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             site.evidence("east", |evidence| {
                 evidence.prepared = Reported::Seen(false);
                 evidence.mesh_config =
-                    Reported::Seen(StandardMeshConfig { ca_certificates: true, mesh_networks: None });
+                    Reported::Seen(StandardMeshConfig { ca_certificates: true, ..StandardMeshConfig::default() });
                 evidence.routes = Reported::Seen(vec![LiveRoute {
                     cluster_id: "west".parse().unwrap(),
                     api_host: "api.west.example.com".parse().unwrap(),
@@ -92,6 +95,60 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 }]);
             });
             vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "mesh configuration that moves to values which nobody has applied",
+        codes: &[Code::StandardConfigIncomplete],
+        run: |peers| {
+            let site = Site::joining(peers);
+            site.live();
+            site.checkout.engine(&["apply"]).done();
+            site.checkout.edit("specs/mesh.yaml", "spec:\n  multi", "spec:\n  istio: {config: helmValues}\n  multi");
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "evidence that was received more than ten minutes before it opens a link",
+        codes: &[Code::EvidenceUnknown],
+        run: |peers| {
+            let mut site = Site::joining(peers);
+            site.live();
+            let opens = site.checkout.engine(&["plan", "--out", "stored", "--output", "json"]);
+            assert!(opens.says("istio-remote-secret-west"), "{opens}");
+            // so much time passes whenever the engine looks at the clock
+            site.checkout.environment.set("ISTHMUS_TEST_CLOCK_STEP", "601");
+            let late = site.checkout.engine(&["apply", "--output", "json"]);
+            assert!(late.code == 0 && late.says("received more than 10 minutes ago"), "{late}");
+            // a stored plan rests on what the clusters show now, not on what they showed
+            let stored = site.checkout.engine(&["apply", "stored", "--output", "json", "--max-age", "9999h"]);
+            assert!(stored.code == 4 && !stored.says("files written"), "{stored}");
+            assert!(!site.checkout.path(EAST_READS_WEST).exists());
+            site.checkout.environment.set("ISTHMUS_TEST_CLOCK_STEP", "0");
+            site.checkout.engine(&["apply"]).done();
+            assert!(site.checkout.path(EAST_READS_WEST).exists());
+            vec![late]
+        },
+    },
+    Scenario {
+        name: "an address that is published elsewhere, which peers do not see for a while",
+        codes: &[Code::SpecEdited],
+        run: |peers| {
+            let site = Site::joining(peers);
+            let edit = |from: &str, to: &str| site.checkout.edit("specs/mesh.yaml", from, to);
+            edit(
+                "{image: example.com/engine, apiHost: api.west",
+                "{expose: NodePort, image: example.com/engine, apiHost: second.west",
+            );
+            let plan = site.checkout.engine(PLAN);
+            for field in ["multicluster.expose of cluster `west`", "multicluster.apiHost of cluster `west`"] {
+                assert!(plan.says(field), "{field}: {plan}");
+            }
+            let text = site.checkout.engine(&["plan"]);
+            assert!(text.says("its peers see no change of its endpoints until"), "{text}");
+            site.checkout.engine(&["apply"]).done();
+            assert!(!site.checkout.engine(PLAN).says("multicluster.expose of"), "it is told once");
+            vec![plan]
         },
     },
     Scenario {
@@ -332,6 +389,22 @@ impl Site {
 
     fn change<T>(&self, cluster: &str, change: impl FnOnce(&mut Documents) -> T) -> T {
         change(self.shown.lock().unwrap().get_mut(cluster).unwrap())
+    }
+
+    /// All that the links need is live.
+    fn live(&self) {
+        let mut all = self.shown.lock().unwrap();
+        let roots = all.values().map(|shown| parse_roots_any_time(&shown.public.root_ca).unwrap().remove(0).digest);
+        let roots: BTreeSet<Digest> = roots.collect();
+        for (own, other) in [("east", "west"), ("west", "east")] {
+            let (id, private) = (other.parse().unwrap(), all[other].private.clone());
+            let route = LiveRoute { cluster_id: id, api_host: private.api_host, state: RouteState::Ok, reason: None };
+            let network = LiveNetwork { name: private.network_name, gateways: private.ingress_gateways };
+            let shown = all.get_mut(own).unwrap().private.evidence.as_mut().unwrap();
+            shown.trusts = Reported::Seen(roots.clone());
+            shown.networks = Reported::Seen(vec![network]);
+            shown.routes = Reported::Seen(vec![route]);
+        }
     }
 
     fn evidence(&self, cluster: &str, change: impl FnOnce(&mut Evidence)) {

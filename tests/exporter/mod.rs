@@ -88,6 +88,7 @@ fn evidence() -> Evidence {
         mesh_config: Reported::Seen(StandardMeshConfig {
             ca_certificates: false,
             mesh_networks: Some("all".to_owned()),
+            every_revision: None,
         }),
         serial: Reported::Seen(0),
     }

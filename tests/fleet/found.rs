@@ -164,7 +164,7 @@ fn edit(cluster: usize, field: &'static str, choice: usize) -> Step {
 fn what_no_edit_changes_while_joined_is_refused_and_has_a_way_out() {
     let fields = ["reconciler", "istio.config"];
     let of_mesh = ["metadata.name", "credentials.requireToken"];
-    let edits = fields.into_iter().map(|field| edit(0, field, 0));
+    let edits = fields.into_iter().zip([0, 1]).map(|(field, choice)| edit(0, field, choice));
     for edit in edits.chain(of_mesh.into_iter().map(|field| Step::Edit(Edit::Mesh(field, 0)))) {
         let mut walk = Walk::new(super::joined(2, false), &[]);
         walk.take(&edit).unwrap();
@@ -173,6 +173,57 @@ fn what_no_edit_changes_while_joined_is_refused_and_has_a_way_out() {
         assert!(before == walk.fleet.checkout, "{edit:?}");
         walk.end().unwrap();
     }
+}
+
+/// The ConfigMap stays until the values are in effect with all that it gives, whoever joins meanwhile.
+#[test]
+fn mesh_configuration_moves_to_values_while_joined() {
+    const CONFIG: &str = "rendered/ash/configmap-isthmus-mesh.yaml";
+    const VALUES: &str = "values/ash/helm-values.yaml";
+    let mut walk = Walk::new(super::joined(3, false), &[]);
+    let files = |walk: &Walk| [CONFIG, VALUES].map(|path| walk.fleet.checkout.contains_key(path));
+    let run = |walk: &mut Walk| {
+        walk.take(&Run(PLAIN)).unwrap();
+        files(walk)
+    };
+    assert_eq!(files(&walk), [true, false]);
+    walk.take(&edit(0, "istio.config", 0)).unwrap();
+    assert_eq!(run(&mut walk), [true, true]);
+    // the next run has nothing new to see
+    for step in [Step::Sync(0), Step::Sync(1), Step::Sync(2)] {
+        walk.take(&step).unwrap();
+    }
+    assert_eq!(run(&mut walk), [true, true]);
+    // a root that came after the values were taken is not in effect
+    for step in [Step::Install(0), Step::Happen(1, Happening::AddRoot), Run(ACCEPT), Step::Sync(0)] {
+        walk.take(&step).unwrap();
+    }
+    assert_eq!(run(&mut walk), [true, true]);
+    walk.take(&Step::Trouble(0, Trouble::Half(0b10_0000))).unwrap();
+    walk.take(&Step::Install(0)).unwrap();
+    assert_eq!(run(&mut walk), [true, true], "what is unknown takes nothing away");
+    walk.take(&Step::Mend(0)).unwrap();
+    assert_eq!(run(&mut walk), [false, true]);
+    walk.end().unwrap();
+    assert_eq!(files(&walk), [false, true]);
+}
+
+/// It is taken back while both are there, and where nothing will ever show that values are in effect it is refused.
+#[test]
+fn a_move_to_values_can_be_taken_back_and_needs_evidence() {
+    holds(&[
+        edit(0, "istio.config", 0),
+        Run(PLAIN),
+        Step::SyncAll,
+        edit(0, "istio.config", 4),
+        Run(PLAIN),
+        Step::SyncAll,
+    ]);
+    holds(&[edit(0, "evidence", 0), Run(PLAIN), edit(0, "istio.config", 0), Run(PLAIN)]);
+    let mut walk = Walk::new(super::joined(2, false), &[]);
+    walk.take(&edit(0, "evidence", 0)).unwrap();
+    walk.take(&edit(0, "istio.config", 0)).unwrap();
+    assert!(matches!(walk.fleet.run(PLAIN).unwrap(), Outcome::Refused(_)));
 }
 
 /// Its relay and its api-proxy would go before its secrets and those of its peers.

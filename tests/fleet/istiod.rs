@@ -108,6 +108,35 @@ impl Istiod {
         all
     }
 
+    /// The same where Istio was installed with such values: its own roots and aliases hide those of our ConfigMap, whose networks
+    /// hide its own.
+    pub(crate) fn under(mut self, values: Option<&[u8]>) -> Self {
+        let standard = Self::standard(values);
+        if !standard.roots.is_empty() {
+            (self.roots, self.domains) = (standard.roots, standard.domains);
+        }
+        if !standard.aliases.is_empty() {
+            self.aliases = standard.aliases;
+        }
+        if self.networks.is_empty() {
+            self.networks = standard.networks;
+        }
+        self
+    }
+
+    /// The standard mesh configuration that values make.
+    pub(crate) fn standard(values: Option<&[u8]>) -> Self {
+        let mut standard = Self::default();
+        let values: Value = values.and_then(|bytes| serde_yaml::from_slice(bytes).ok()).unwrap_or(Value::Null);
+        let spec = values.get("spec").unwrap_or(&values);
+        let inner = spec.get("values").unwrap_or(spec);
+        let config = spec.get("meshConfig").or_else(|| inner.get("meshConfig")).cloned().unwrap_or(Value::Null);
+        let networks = inner.get("global").and_then(|global| global.get("meshNetworks")).cloned();
+        standard.mesh_config(&config);
+        standard.mesh_networks(&networks.unwrap_or(Value::Null));
+        standard
+    }
+
     fn add(&mut self, one: &Self) {
         self.roots.extend(one.roots.iter().cloned());
         self.domains.extend(one.domains.clone());
@@ -172,7 +201,12 @@ impl Istiod {
     }
 
     fn mesh(&mut self, object: &Value) {
-        for root in items(&inner(object, "mesh"), "caCertificates") {
+        self.mesh_config(&inner(object, "mesh"));
+        self.mesh_networks(inner(object, "meshNetworks").get("networks").unwrap_or(&Value::Null));
+    }
+
+    fn mesh_config(&mut self, mesh: &Value) {
+        for root in items(mesh, "caCertificates") {
             let pem = text(&root, &["pem"]).unwrap();
             let domains = texts(&root, "trustDomains");
             let blocks = pem.split_inclusive("-----END CERTIFICATE-----").map(squeeze);
@@ -181,8 +215,13 @@ impl Istiod {
                 self.roots.insert(block);
             }
         }
-        self.aliases.extend(texts(&inner(object, "mesh"), "trustDomainAliases"));
-        for (name, network) in entries(&inner(object, "meshNetworks"), "networks") {
+        self.aliases.extend(texts(mesh, "trustDomainAliases"));
+    }
+
+    fn mesh_networks(&mut self, networks: &Value) {
+        let networks = networks.as_mapping().cloned().unwrap_or_default();
+        for (name, network) in networks.into_iter().map(|(name, network)| (name.as_str().unwrap().to_owned(), network))
+        {
             let mut read = Network::default();
             for gateway in items(&network, "gateways") {
                 let port = gateway.get("port").unwrap().as_u64().unwrap();

@@ -416,7 +416,7 @@ impl Fleet {
     /// What each cluster's folder would do.
     fn trees(&self) -> BTreeMap<&'static str, Istiod> {
         let built = self.names().into_iter().filter_map(|name| Some((name, self.built(name)?)));
-        built.map(|(name, files)| (name, Istiod::read(&files))).collect()
+        built.map(|(name, files)| (name, self.site(name).having(&files))).collect()
     }
 
     /// Files whose live objects differ from the tree.
@@ -431,8 +431,25 @@ impl Fleet {
     pub(crate) fn sync_file(&mut self, cluster: &'static str, file: &str) -> Result<(), Broken> {
         let Some(mut wanted) = self.built(cluster) else { return Ok(()) };
         let wanted = wanted.remove(file);
+        self.change_live(cluster, file, |site| site.put(file, wanted.as_ref()))
+    }
+
+    /// The values of the tree.
+    fn values(&self, cluster: &str) -> Option<Vec<u8>> {
+        let folder = format!("values/{cluster}/");
+        self.checkout.iter().find(|(path, _)| path.starts_with(&folder)).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Whoever installs Istio there takes the values of the tree.
+    pub(crate) fn install(&mut self, cluster: &'static str) -> Result<(), Broken> {
+        let values = self.values(cluster);
+        self.change_live(cluster, "its values", |site| site.install(values))
+    }
+
+    /// Something of a cluster becomes live, and takes nothing away from links.
+    fn change_live(&mut self, cluster: &'static str, file: &str, change: impl FnOnce(&mut Site)) -> Result<(), Broken> {
         let before = self.lacking();
-        self.sites.get_mut(cluster).unwrap().put(file, wanted.as_ref());
+        change(self.sites.get_mut(cluster).unwrap());
         let after = self.lacking();
         for (pair, lacks) in &after {
             let nothing = BTreeSet::new();
@@ -473,13 +490,15 @@ impl Fleet {
     pub(crate) fn sync_all(&mut self) -> Result<(), Broken> {
         for name in self.names() {
             self.sync(name)?;
+            self.install(name)?;
         }
         Ok(())
     }
 
     /// Whether everything in the tree is live, and nothing else.
     pub(crate) fn is_synced(&self) -> bool {
-        self.names().into_iter().all(|name| self.behind(name).is_empty())
+        let has_values = |name: &&str| self.values(name) == self.site(name).values;
+        self.names().into_iter().all(|name| self.behind(name).is_empty() && has_values(&name))
     }
 
     /// Something happens inside a cluster; what its links lack by it is nobody's fault.

@@ -13,11 +13,13 @@ use isthmus::types::name::Digest;
 use isthmus::types::token::Scope;
 use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported,
-    RouteState, StandardMeshConfig,
+    AuthnKey, EveryRevision, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read,
+    ReadState, Reported, RouteState, StandardMeshConfig,
 };
 
-use super::istiod::{ISTIO_NAMESPACE, Istiod};
+use serde_json::json;
+
+use super::istiod::{ISTIO_NAMESPACE, Istiod, Network};
 use crate::support::naive::{Files, squeeze};
 
 /// Names of clusters, of which a fleet takes the first.
@@ -145,6 +147,8 @@ pub(crate) struct Site {
     pub(crate) trouble: Option<Trouble>,
     /// Objects that are live, by file.
     pub(crate) live: Files,
+    /// The values that its Istio was installed with.
+    pub(crate) values: Option<Vec<u8>>,
     pub(crate) istiod: Istiod,
 }
 
@@ -186,6 +190,7 @@ impl Site {
             network_name: 0,
             trouble: None,
             live: Files::new(),
+            values: None,
             istiod: Istiod::default(),
         }
     }
@@ -231,7 +236,18 @@ impl Site {
             Some(bytes) => self.live.insert(file.to_owned(), bytes.clone()),
             None => self.live.remove(file),
         };
-        self.istiod = Istiod::read(&self.live);
+        self.istiod = self.having(&self.live);
+    }
+
+    /// What it does with these objects.
+    pub(crate) fn having(&self, objects: &Files) -> Istiod {
+        Istiod::read(objects).under(self.values.as_deref())
+    }
+
+    /// Its Istio is installed anew, with these values.
+    pub(crate) fn install(&mut self, values: Option<Vec<u8>>) {
+        self.values = values;
+        self.istiod = self.having(&self.live);
     }
 
     /// Something happens; roots that go are in use until then.
@@ -260,6 +276,7 @@ impl Site {
                 self.roots = vec![self.made];
                 self.retiring.clear();
                 self.live.clear();
+                self.values = None;
                 self.istiod = Istiod::default();
             }
             Happening::RenameNetwork => self.network_name += 1,
@@ -343,6 +360,36 @@ impl Site {
         })
     }
 
+    /// What the values say that its Istio was installed with.
+    fn standard(&self, fleet: &[&Self]) -> StandardMeshConfig {
+        let standard = Istiod::standard(self.values.as_deref());
+        let made = fleet.iter().flat_map(|site| (0..=site.made).chain([900]).map(|number| root(site.name, number)));
+        let domains = |root: &Root| {
+            let domains = standard.domains.get(&root.squeezed)?;
+            Some(domains.iter().map(|domain| domain.parse().unwrap()).collect())
+        };
+        let network = |(name, network): (&String, &Network)| {
+            let gateway = |gateway: &String| {
+                let (address, port) = gateway.rsplit_once(':').unwrap();
+                json!({ "address": address, "port": port.parse::<u16>().unwrap() })
+            };
+            let registry = |id: &String| json!({ "fromRegistry": id });
+            let gateways: Vec<_> = network.gateways.iter().map(gateway).collect();
+            let endpoints: Vec<_> = network.registries.iter().map(registry).collect();
+            (name.clone(), json!({ "gateways": gateways, "endpoints": endpoints }))
+        };
+        let networks: serde_json::Map<_, _> = standard.networks.iter().map(network).collect();
+        StandardMeshConfig {
+            ca_certificates: !standard.roots.is_empty(),
+            mesh_networks: (!networks.is_empty()).then(|| json!({ "networks": networks }).to_string()),
+            every_revision: Some(EveryRevision {
+                roots: made.filter_map(|root| Some((root.digest, domains(&root)?))).collect(),
+                trust_domain_aliases: standard.aliases.iter().map(|domain| domain.parse().unwrap()).collect(),
+                same_networks: true,
+            }),
+        }
+    }
+
     fn evidence(&self, fleet: &[&Self]) -> Evidence {
         fn shown<T>(unknown: u8, bit: u8, value: T) -> Reported<T> {
             if unknown & (1 << bit) == 0 {
@@ -385,7 +432,7 @@ impl Site {
             routes: shown(unknown, 3, routes.collect()),
             prepared: shown(unknown, 4, true),
             credentials: Reported::Seen(Vec::new()),
-            mesh_config: shown(unknown, 5, StandardMeshConfig { ca_certificates: false, mesh_networks: None }),
+            mesh_config: shown(unknown, 5, self.standard(fleet)),
             serial: shown(unknown, 6, live.serial),
         }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Step {
     Sync(usize),
     /// Files of these kinds, in this order.
     SyncPartly(usize, Vec<usize>),
+    /// Whoever installs Istio there takes the values of the tree.
+    Install(usize),
     SyncAll,
     Trouble(usize, Trouble),
     Mend(usize),
@@ -128,6 +130,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         12 => flags().prop_map(Step::Run),
         5 => cluster().prop_map(Step::Sync),
         4 => (cluster(), some_kinds()).prop_map(|(c, kinds)| Step::SyncPartly(c, kinds)),
+        2 => cluster().prop_map(Step::Install),
         3 => Just(Step::SyncAll),
         3 => (cluster(), trouble).prop_map(|(c, trouble)| Step::Trouble(c, trouble)),
         3 => cluster().prop_map(Step::Mend),
@@ -208,6 +211,10 @@ impl Walk {
                         fleet.sync_file(cluster, file)?;
                     }
                 }
+            }
+            Step::Install(cluster) => {
+                let cluster = fleet.name(*cluster);
+                fleet.install(cluster)?;
             }
             Step::SyncAll => fleet.sync_all()?,
             Step::Trouble(cluster, trouble) => {

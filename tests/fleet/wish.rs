@@ -331,7 +331,8 @@ impl Wish {
                     let roots: Vec<_> = site.published_roots().iter().map(|root| root.digest.to_string()).collect();
                     *value == json!(roots)
                 }
-                "reconciler" | "istio.config" | "istio.namespace" | "clusterDomain" | "flatNetwork" => false,
+                "istio.config" => *value == json!("helmValues"),
+                "reconciler" | "istio.namespace" | "clusterDomain" | "flatNetwork" => false,
                 _ => true,
             });
         }

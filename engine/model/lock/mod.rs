@@ -35,6 +35,8 @@ pub const LOCK_VERSION: u32 = 2;
 
 /// The field of an edit of the Mesh's name.
 pub(crate) const MESH_NAME: &str = "metadata.name of the Mesh";
+/// The field of an edit of where the mesh configuration is written.
+pub(crate) const ISTIO_CONFIG: &str = "istio.config";
 
 /// Everything that was learned and accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -385,7 +387,7 @@ impl JoinedSpec {
         };
         compare(MESH_NAME, text(&self.mesh), text(&wanted.mesh));
         compare("reconciler", text(&self.reconciler), text(&wanted.reconciler));
-        compare("istio.config", text(&self.istio_config), text(&wanted.istio_config));
+        compare(ISTIO_CONFIG, text(&self.istio_config), text(&wanted.istio_config));
         if wanted.require_token && !self.require_token {
             compare("credentials.requireToken", text(&false), text(&true));
         }
@@ -461,11 +463,16 @@ impl Lock {
         self.links.get(reader).into_iter().flatten()
     }
 
-    /// Takes the links of these readers, and the numbers of their last moves, as they were.
+    /// Takes the links of these readers, the numbers of their last moves, and where their roots are written, as they were.
     pub(crate) fn keep_links<'r>(&mut self, old: &Self, readers: impl IntoIterator<Item = &'r ClusterName>) {
         let mut any = false;
         for reader in readers {
             any = true;
+            let before = old.clusters.get(reader).and_then(|cluster| cluster.joined_with.as_ref());
+            let after = self.clusters.get_mut(reader).and_then(|cluster| cluster.joined_with.as_mut());
+            if let Some((before, after)) = before.zip(after) {
+                after.spec.istio_config = before.spec.istio_config;
+            }
             match old.links.get(reader) {
                 Some(links) => self.links.insert(reader.clone(), links.clone()),
                 None => self.links.remove(reader),

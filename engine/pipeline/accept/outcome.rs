@@ -122,9 +122,10 @@ impl Assessment {
     }
 }
 
-/// Whether the standard mesh configuration of the cluster hides what we write.
+/// Whether the standard mesh configuration of the cluster hides what we write, and is not to take its place.
 pub fn hides_our_roots(cluster: &Cluster, assessment: &Assessment) -> bool {
     let EvidenceState::Published(evidence) = &assessment.evidence else { return false };
     cluster.istio.config == MeshConfigTarget::SharedMeshConfig
+        && cluster.moves_mesh_config_to().is_none()
         && evidence.mesh_config.seen().is_some_and(|standard| standard.ca_certificates)
 }

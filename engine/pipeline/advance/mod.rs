@@ -12,6 +12,7 @@ mod join;
 mod joined_with;
 mod leave;
 mod links;
+mod mesh_config;
 mod reasons;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ use crate::types::time::Timestamp;
 pub use self::domains::notes as domain_notes;
 pub(crate) use self::guard::Closing;
 pub use self::links::{Advanced, Move};
-pub use self::reasons::{AdvanceRefusal, DomainLack, LinkWait, Unproven, Withdrawn};
+pub use self::reasons::{AdvanceRefusal, DomainLack, LinkWait, StandardLack, Unproven, Withdrawn};
 
 /// Moves every link at most one stage. `allow_delete` lifts the deletion guard; `now` counts how long a stage of leaving
 /// lasted that no evidence can show to be over.
@@ -86,5 +87,6 @@ pub fn advance<'a>(
     links.guard();
     links.number();
     joined_with::record(mesh, &mut links.advanced.lock);
+    links.move_mesh_config();
     links.advanced
 }

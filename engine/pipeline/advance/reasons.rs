@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::model::mesh::EvidenceField;
+use crate::model::mesh::{EvidenceField, MeshConfigTarget};
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::{ClusterName, TrustDomain};
@@ -103,6 +103,15 @@ pub enum LinkWait {
     HiddenRootCas {
         /// Whose.
         cluster: ClusterName,
+    },
+    /// A standard mesh configuration that is to take the place of ours and does not hold all of it yet.
+    StandardConfig {
+        /// Whose.
+        cluster: ClusterName,
+        /// What makes it.
+        target: MeshConfigTarget,
+        /// What it lacks.
+        lack: StandardLack,
     },
     /// A trust domain that a cluster does not accept yet.
     TrustDomain {
@@ -212,6 +221,7 @@ impl LinkWait {
             Self::Admission { .. } => Code::RelayNotAdmitted,
             Self::Preparation { .. } => Code::IstioNotPrepared,
             Self::HiddenRootCas { .. } => Code::RootCasHidden,
+            Self::StandardConfig { .. } => Code::StandardConfigIncomplete,
             Self::TrustDomain { .. } => Code::TrustDomainNotAccepted,
             Self::StillThere { .. } => Code::WithdrawnObjectStillThere,
             Self::MaybeThere { .. } => Code::WithdrawnObjectUnknown,
@@ -258,7 +268,13 @@ impl LinkWait {
             ),
             Self::HiddenRootCas { cluster } => {
                 explain(format!("the standard mesh configuration of `{cluster}` to give up its `caCertificates`"))
-                    .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values")
+                    .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and apply the values")
+            }
+            Self::StandardConfig { cluster, target, lack } => {
+                let file = target.values_file_of(cluster).unwrap_or_default();
+                explain(format!("the standard mesh configuration of `{cluster}`: {}", lack.what())).hint(format!(
+                    "apply {file} with what installs Istio there; ConfigMap isthmus-mesh stays until then"
+                ))
             }
             Self::TrustDomain { domain, of, within, lack } => {
                 let what = format!("`{within}` to accept trust domain `{domain}` of `{of}`");
@@ -296,6 +312,46 @@ impl LinkWait {
 impl fmt::Display for LinkWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.explanation().fmt(f)
+    }
+}
+
+/// What a standard mesh configuration lacks that is to take the place of our ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StandardLack {
+    /// Its cluster could not learn what it holds.
+    Unknown {
+        /// Why, in the cluster's own text.
+        reason: String,
+    },
+    /// The exporter is older and does not publish what it holds.
+    NotPublished,
+    /// A root CA of a peer, for its trust domain.
+    RootCa {
+        /// Whose.
+        of: ClusterName,
+    },
+    /// A network with its gateways.
+    Network {
+        /// Whose.
+        of: ClusterName,
+    },
+    /// An alias on which policies may rest.
+    Alias {
+        /// For this trust domain.
+        domain: TrustDomain,
+    },
+}
+
+impl StandardLack {
+    /// Reads on after "waits for the standard mesh configuration of `c`:".
+    fn what(&self) -> String {
+        match self {
+            Self::Unknown { reason } => format!("its content is not known: {reason}"),
+            Self::NotPublished => "its exporter is of an older version, which does not publish its content".to_owned(),
+            Self::RootCa { of } => format!("the root CA of `{of}` is not in effect from it"),
+            Self::Network { of } => format!("the network of `{of}` is not in it"),
+            Self::Alias { domain } => format!("the alias for trust domain `{domain}` is not in it"),
+        }
     }
 }
 
@@ -419,7 +475,7 @@ impl AdvanceRefusal {
                 self.code(),
                 "the standard mesh configuration has `caCertificates`, which hide ours",
             )
-            .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and merge the values"),
+            .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and apply the values"),
         }
     }
 }

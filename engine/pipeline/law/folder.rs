@@ -57,27 +57,27 @@ pub(super) struct Secret {
 }
 
 impl Folder {
-    /// Reads the files of `rendered/<cluster>/` by name, and the values file, where the mesh configuration goes there.
+    /// Reads the files of `rendered/<cluster>/` by name, and the values file, where the mesh configuration is there. A ConfigMap
+    /// beside that counts for nothing: Istio prefers the values.
     pub(super) fn read(
         mesh: &MeshName,
         files: &BTreeMap<Cow<'_, str>, Cow<'_, [u8]>>,
-        values: Option<(MeshConfigTarget, &[u8])>,
+        (target, values): (MeshConfigTarget, &[u8]),
     ) -> Self {
         let mut folder = Self { files: live(files), ..Self::default() };
         for (name, bytes) in files {
             if folder.files.contains(&**name) {
-                folder.take(mesh, &yaml(bytes));
+                folder.take(mesh, target, &yaml(bytes));
             }
         }
-        if let Some((target, bytes)) = values {
-            let values = yaml(bytes);
-            let (config, global) = match target {
-                MeshConfigTarget::IstioOperator => ("/spec/meshConfig", "/spec/values/global"),
-                MeshConfigTarget::Sail => ("/spec/values/meshConfig", "/spec/values/global"),
-                MeshConfigTarget::HelmValues | MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => {
-                    ("/meshConfig", "/global")
-                }
-            };
+        let paths = match target {
+            MeshConfigTarget::HelmValues => Some(("/meshConfig", "/global")),
+            MeshConfigTarget::IstioOperator => Some(("/spec/meshConfig", "/spec/values/global")),
+            MeshConfigTarget::Sail => Some(("/spec/values/meshConfig", "/spec/values/global")),
+            MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None => None,
+        };
+        if let Some((config, global)) = paths {
+            let values = yaml(values);
             folder.take_mesh_config(values.pointer(config).unwrap_or(&Value::Null));
             folder.networks = map(&values, &format!("{global}/meshNetworks"));
         }
@@ -91,7 +91,7 @@ impl Folder {
         folder
     }
 
-    fn take(&mut self, mesh: &MeshName, object: &Value) {
+    fn take(&mut self, mesh: &MeshName, target: MeshConfigTarget, object: &Value) {
         let label = |key: &str| object.get("metadata")?.get("labels")?.get(key)?.as_str();
         let (kind, name) = (text(object, "/kind"), text(object, "/metadata/name"));
         if label(MANAGED_BY) != Some(MANAGER) || label(MESH_LABEL) != Some(mesh.as_str()) {
@@ -104,7 +104,7 @@ impl Folder {
             }
             ("ConfigMap", PEERS) => self.entries = by(&json(PEERS_FILE), "/peers", "clusterUUID"),
             ("ConfigMap", ROUTES) => self.routes = by(&json(ROUTES_FILE), "/routes", "clusterID"),
-            ("ConfigMap", MESH_CONFIG) => {
+            ("ConfigMap", MESH_CONFIG) if target == MeshConfigTarget::SharedMeshConfig => {
                 self.take_mesh_config(&yaml(text(object, "/data/mesh").as_bytes()));
                 self.networks = map(&yaml(text(object, "/data/meshNetworks").as_bytes()), "/networks");
             }
@@ -157,7 +157,7 @@ fn digest_of_first_block(pem: &str) -> Option<Digest> {
     Some(Digest::of(&BASE64.decode(body).ok()?))
 }
 
-fn yaml(bytes: &[u8]) -> Value {
+pub(super) fn yaml(bytes: &[u8]) -> Value {
     value_of(bytes, MAX_FILE).unwrap_or_default()
 }
 
@@ -165,11 +165,11 @@ fn json(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }
 
-fn items<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
+pub(super) fn items<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn map(value: &Value, pointer: &str) -> BTreeMap<String, Value> {
+pub(super) fn map(value: &Value, pointer: &str) -> BTreeMap<String, Value> {
     let map = value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     map.map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -47,9 +47,15 @@ pub struct Files<'f> {
 /// Whether the lock has the links of a cluster.
 pub(crate) type IsKnown<'a> = &'a (dyn Fn(&ClusterName) -> bool + Sync);
 
+/// Where the roots and networks are that a cluster's links rest on: as recorded, and as stated where nothing is.
+fn config_in_use(lock: &Lock, cluster: &Cluster) -> MeshConfigTarget {
+    let joined = lock.clusters.get(&cluster.name).and_then(|entry| entry.joined_with.as_ref());
+    joined.map_or(cluster.istio.config, |joined| joined.spec.istio_config)
+}
+
 /// Where the mesh configuration of a cluster goes, when it goes into a values file.
-pub fn values_path(cluster: &Cluster) -> Option<String> {
-    let file = match cluster.istio.config {
+pub fn values_path(lock: &Lock, cluster: &Cluster) -> Option<String> {
+    let file = match config_in_use(lock, cluster) {
         MeshConfigTarget::HelmValues => HELM_FILE,
         MeshConfigTarget::IstioOperator => ISTIO_OPERATOR_FILE,
         MeshConfigTarget::Sail => SAIL_FILE,
@@ -71,11 +77,12 @@ pub fn state(
     let Some(cluster) = mesh.clusters.get(reader).filter(|cluster| cluster.reconciler == Reconciler::Rendered) else {
         return Vec::new();
     };
-    let values = after.values.as_deref().map(|bytes| (cluster.istio.config, bytes));
-    let folder = Folder::read(&mesh.name, &after.rendered, values);
+    let config = config_in_use(lock, cluster);
+    let folder = Folder::read(&mesh.name, &after.rendered, (config, after.values.as_deref().unwrap_or_default()));
     let mut gone = live(&before.rendered);
     gone.retain(|file| !folder.files.contains(file));
-    let judge = FolderState { mesh, lock, is_known, cluster, gone, after: folder };
+    let writes_config = config != MeshConfigTarget::None;
+    let judge = FolderState { mesh, lock, is_known, cluster, writes_config, gone, after: folder };
     let mut breaches = judge.secrets();
     for (peer, link) in lock.links_of(reader) {
         let lacks = judge.link(peer, link);
@@ -95,7 +102,7 @@ pub(crate) fn verify(
     let names: Vec<_> = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)).collect();
     let one = |name: &&ClusterName| {
         let files = tree.cluster_files(name.as_str())?;
-        let values = mesh.clusters.get(*name).and_then(values_path);
+        let values = mesh.clusters.get(*name).and_then(|cluster| values_path(lock, cluster));
         let values = values.map(|path| tree.file(&path)).transpose()?.flatten();
         if files.is_empty() {
             return Ok(Vec::new());
@@ -113,6 +120,8 @@ struct FolderState<'a> {
     lock: &'a Lock,
     is_known: IsKnown<'a>,
     cluster: &'a Cluster,
+    /// Roots and networks are written here.
+    writes_config: bool,
     /// Files that were there and go.
     gone: BTreeSet<String>,
     after: Folder,
@@ -170,14 +179,13 @@ impl FolderState<'_> {
         if !self.after.users.contains(&user_of(&locked.public.cluster_uuid)) {
             lacks.push(Need::Rights);
         }
-        let writes_config = self.cluster.istio.config != MeshConfigTarget::None;
-        if writes_config {
+        if self.writes_config {
             lacks.extend(self.roots(peer, locked));
             lacks.extend((link.merged && !self.has_alias(locked)).then_some(Need::Alias));
         }
         let is_live = matches!(stage, Stage::Joined | Stage::Leaving);
         // a link that leaves and never had a secret may have waited for its reader's standard networks
-        if is_live && !link.unopened && writes_config && !self.has_network(peer, locked) {
+        if is_live && !link.unopened && self.writes_config && !self.has_network(peer, locked) {
             lacks.push(Need::Network);
         }
         if is_live && !self.has_route(locked) {

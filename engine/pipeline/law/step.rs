@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::breach::{Breach, BreachKind, Record, Unseen, Used};
+use super::folder::{items, map, text, yaml};
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{JoinedWith, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, State};
 use crate::pipeline::observe::{Observation, Observed, Private};
-use crate::types::address::Endpoint;
+use crate::types::address::{Endpoint, Gateway};
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
 use crate::types::time::Timestamp;
 use crate::wire::metadata::{Evidence, IstioFacts, Reported, RouteState};
@@ -232,7 +235,9 @@ impl<'a> Step<'a> {
     }
 
     fn hides_nothing(&self, cluster: &Cluster) -> bool {
-        let is_merged = cluster.istio.config == MeshConfigTarget::SharedMeshConfig;
+        // where the values are to take its place, trusted roots say enough
+        let moves = cluster.stated().istio_config != cluster.istio.config;
+        let is_merged = cluster.istio.config == MeshConfigTarget::SharedMeshConfig && !moves;
         let standard =
             self.published(cluster).and_then(|published| published.evidence).map(|evidence| &evidence.mesh_config);
         !(is_merged && matches!(standard, Some(Reported::Seen(standard)) if standard.ca_certificates))
@@ -295,7 +300,12 @@ impl<'a> Step<'a> {
                     changed.push(Record::Uuid);
                 }
                 let same = |before: &JoinedWith, after: &JoinedWith| {
-                    JoinedWith { reach: after.reach.clone(), ..before.clone() } == *after
+                    let mut before = JoinedWith { reach: after.reach.clone(), ..before.clone() };
+                    if before.spec.istio_config != after.spec.istio_config && self.values_are_live(name, &before, after)
+                    {
+                        before.spec.istio_config = after.spec.istio_config;
+                    }
+                    before == *after
                 };
                 let joined = before.joined_with.as_ref().zip(after.joined_with.as_ref());
                 if before.joined_with.is_some() && joined.is_none_or(|(before, after)| !same(before, after)) {
@@ -315,6 +325,53 @@ impl<'a> Step<'a> {
         changed.into_iter().map(breach).collect()
     }
 
+    /// Whether a cluster shows that each of its istiods has from its own configuration all that our ConfigMap gives.
+    fn values_are_live(&self, name: &ClusterName, before: &JoinedWith, after: &JoinedWith) -> bool {
+        let is_move = before.spec.istio_config == MeshConfigTarget::SharedMeshConfig
+            && !matches!(after.spec.istio_config, MeshConfigTarget::SharedMeshConfig | MeshConfigTarget::None);
+        let evidence = self.mesh.clusters.get(name).and_then(|cluster| self.published(cluster)?.evidence);
+        let Some(evidence) = evidence.filter(|_| is_move) else { return false };
+        let (Reported::Seen(standard), Reported::Seen(trusted)) = (&evidence.mesh_config, &evidence.trusts) else {
+            return false;
+        };
+        let Some(every) = &standard.every_revision else { return false };
+        let networks = standard.mesh_networks.as_deref().filter(|_| every.same_networks).unwrap_or_default();
+        let networks = map(&yaml(networks.as_bytes()), "/networks");
+        let own: BTreeSet<Digest> = self.after.clusters.get(name).map(roots_of).unwrap_or_default();
+        let lists = |network: &Value, id: &str| {
+            items(network, "/endpoints").iter().any(|endpoint| text(endpoint, "/fromRegistry") == id)
+        };
+        self.after.links_of(name).all(|(peer, link)| {
+            let Some(entry) = self.after.clusters.get(peer) else { return false };
+            let Some(joined) = &entry.joined_with else { return false };
+            let distrust = self.mesh.clusters.get(peer).map(|peer| &peer.distrust);
+            let mut needed = roots_of(entry).into_iter();
+            let has_roots = needed.all(|root| {
+                let needs_none = own.contains(&root) || distrust.is_some_and(|distrust| distrust.contains(&root));
+                let is_there = every.roots.get(&root).is_some_and(|domains| domains.contains(&joined.trust_domain));
+                needs_none || (is_there && trusted.contains(&root))
+            });
+            let is_one = joined.trust_domain == after.trust_domain;
+            let has_alias = !link.merged || is_one || every.trust_domain_aliases.contains(&joined.trust_domain);
+            let listing: Vec<&String> = networks
+                .iter()
+                .filter(|(_, network)| lists(network, joined.cluster_id.as_str()))
+                .map(|(name, _)| name)
+                .collect();
+            let is_flat = joined.spec.flat_network || joined.network == after.network;
+            let gateways = networks.get(joined.network.as_str()).map(|network| items(network, "/gateways"));
+            let has = |gateway: &Gateway| {
+                gateways.unwrap_or_default().iter().any(|one| {
+                    let port = one.get("port").and_then(Value::as_u64);
+                    text(one, "/address") == gateway.address.to_string() && port == Some(gateway.port.into())
+                })
+            };
+            let has_network =
+                listing == [joined.network.as_str()] && (is_flat || joined.reach.gateways.iter().all(has));
+            has_roots && has_alias && (link.stage == Stage::LeavingTrust || has_network)
+        })
+    }
+
     /// Roots that were trusted and are no more, though neither distrusted nor trusted for as long as certificates may last.
     fn dropped_roots<'l>(
         &'l self,
@@ -331,6 +388,12 @@ impl<'a> Step<'a> {
         let all = before.public.roots.iter().map(|root| root.digest).chain(retiring);
         all.filter(move |root| !kept.contains(root) && cluster.is_none_or(|cluster| !cluster.distrust.contains(root)))
     }
+}
+
+/// All roots that are trusted for a cluster.
+fn roots_of(entry: &LockedCluster) -> BTreeSet<Digest> {
+    let retiring = entry.retiring.iter().map(|retiring| retiring.root.digest);
+    entry.public.roots.iter().map(|root| root.digest).chain(retiring).collect()
 }
 
 /// What was seen in a run. A folder of files shows nothing.

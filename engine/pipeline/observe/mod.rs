@@ -391,9 +391,31 @@ impl<'de> Deserialize<'de> for Private {
 mod tests {
     use super::*;
     use crate::model::keyring::KeyOwner;
+    use crate::wire::metadata::Reported;
 
     const EAST: &str = include_str!("../../../fixtures/real/east/metadata/public/public.json");
     const EAST_PRIVATE: &str = include_str!("../../../fixtures/real/east/metadata/private/multicluster.json");
+
+    /// What opens or closes a link was received at most ten minutes before.
+    #[test]
+    fn evidence_is_unknown_ten_minutes_after_it_was_received() {
+        let Reading::Complete(public) = PublicDocument::parse(EAST.as_bytes()).unwrap() else { panic!() };
+        let Reading::Complete(mut private) = PrivateDocument::parse(EAST_PRIVATE.as_bytes()).unwrap() else { panic!() };
+        let mut evidence = Evidence::unknown("a reason");
+        evidence.prepared = Reported::Seen(true);
+        private.evidence = Some(evidence);
+        let observation = Observation { public: Ok(public), private: Private::Read(private) };
+        let observed = Observed { clusters: BTreeMap::from([("east".parse().unwrap(), observation)]) };
+        let received = Timestamp::from_seconds(1_800_000_000);
+        let after = |seconds| observed.clone().at(received, received + Duration::from_secs(seconds));
+        assert_eq!(after(600), observed);
+        let late = after(601);
+        let Private::Read(document) = late.clusters.values().next().map(|one| &one.private).unwrap() else { panic!() };
+        let Some(Reported::Unknown(reason)) = document.evidence.as_ref().map(|evidence| &evidence.prepared) else {
+            panic!()
+        };
+        assert!(reason.contains("more than 10 minutes ago"), "{reason}");
+    }
 
     #[test]
     fn what_was_observed_is_stored_and_read_back_equal() {

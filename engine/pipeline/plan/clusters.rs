@@ -263,11 +263,13 @@ pub(crate) fn refuse_breaches(
         files.rendered.insert(Cow::Owned(object.id().file_name()), text);
     }
     let folder = format!("{}/", rendered_folder(name));
+    let values = program.mesh.clusters.get(name).and_then(|cluster| law::values_path(lock.0, cluster));
     for (path, file) in &rendered.extra {
         let text = Cow::Borrowed(file.text.as_bytes());
         match path.strip_prefix(folder.as_str()) {
             Some(name) => drop(files.rendered.insert(Cow::Borrowed(name), text)),
-            None => files.values = Some(text),
+            None if values.as_deref() == Some(path.as_str()) => files.values = Some(text),
+            None => {}
         }
     }
     let mut findings = Diagnostics::new();
@@ -305,7 +307,7 @@ fn judged(
             before.rendered.insert(Cow::Borrowed(file), bytes);
         }
     }
-    let values = program.mesh.clusters.get(name).and_then(law::values_path);
+    let values = program.mesh.clusters.get(name).and_then(|cluster| law::values_path(lock.0, cluster));
     if let Some(path) = &values {
         before.values = tree.file(path)?.map(Cow::Owned);
     }

@@ -150,7 +150,6 @@ pub(super) fn render(
     target: MeshConfigTarget,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
-    let mesh = mesh_config(reader, target);
     let mut ours = networks(reader);
     if !ours.is_empty() && reader.keeps_standard_networks() {
         ours.clear();
@@ -159,6 +158,7 @@ pub(super) fn render(
     }
     let steps = vec![reader.step(StepKind::RenderTrust), reader.step(StepKind::RenderNetworks)];
     if target == MeshConfigTarget::SharedMeshConfig {
+        let mesh = mesh_config(reader, target);
         let mut data = vec![("mesh", entries.mesh_config(&mesh)?)];
         if !ours.is_empty() {
             let networks = match standard(reader, &ours, out) {
@@ -167,8 +167,11 @@ pub(super) fn render(
             };
             data.push(("meshNetworks", networks));
         }
-        out.objects.push(reader.config_map(SHARED_MESH_CONFIG, steps, data));
-    } else {
+        out.objects.push(reader.config_map(SHARED_MESH_CONFIG, steps.clone(), data));
+    }
+    let moves_to = reader.known.and_then(|known| known.moves_mesh_config_to());
+    if let Some(target) = moves_to.or(Some(target)).filter(|target| target.is_values()) {
+        let mesh = mesh_config(reader, target);
         let (name, values) = values(reader, target, &mesh, &ours)?;
         let header = format!(
             "{}; the next apply overwrites what is changed here.\n",

@@ -190,7 +190,7 @@ impl<'a> RenderContext<'a> {
     fn rendered(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
         components::render(reader, self.templates, &self.components, out)?;
         peers::render(reader, out)?;
-        match reader.cluster.istio.config {
+        match reader.mesh_config() {
             MeshConfigTarget::None => {}
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }

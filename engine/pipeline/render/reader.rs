@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::lock::Stage;
-use crate::model::mesh::{Cluster, EngineKey, Mesh};
+use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget};
 use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
 use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
 use crate::pipeline::render::memo::Memo;
@@ -69,6 +69,11 @@ impl<'c> Reader<'c> {
     /// `global.meshID` of its Istio.
     pub(super) fn mesh_id(&self) -> &'c MeshId {
         self.known.map_or(&self.mesh.mesh_id, |known| known.mesh_id(self.mesh))
+    }
+
+    /// Where its roots and networks are written.
+    pub(super) fn mesh_config(&self) -> MeshConfigTarget {
+        self.known.map_or(self.cluster.istio.config, |known| known.mesh_config())
     }
 
     /// Whether its networks are not written yet: they would replace networks of which nobody knows. What may be live stays.

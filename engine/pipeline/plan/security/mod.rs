@@ -1,6 +1,7 @@
 //! What a reviewer has to see before any object: what is refused, whom the mesh comes to trust, which links open and close,
 //! and which edits decide over that. Built once as values; text, JSON and Markdown print the same.
 
+mod discovery;
 mod edits;
 mod item;
 mod link_change;

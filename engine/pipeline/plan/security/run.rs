@@ -6,7 +6,7 @@ use crate::model::layout::{peer_of_secret_file, rendered_folder};
 use crate::model::lock::{Lock, Stage};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
-use crate::pipeline::plan::security::{edits, links, policy, shares, specs};
+use crate::pipeline::plan::security::{discovery, edits, links, policy, shares, specs};
 use crate::pipeline::program::Program;
 use crate::pipeline::render::Given;
 use crate::pipeline::request::Base;
@@ -37,6 +37,7 @@ pub(crate) fn of_run(
         };
         found.extend(specs::new_clusters(mesh, &is_new, lock));
         found.extend(shares::written(mesh, plan, lock, tree)?);
+        found.extend(discovery::written(mesh, plan, lock, tree)?);
         return Ok(found);
     };
     found.extend(edits::lock_edits((base.lock, base.lock_files), (&program.lock, &program.lock_files)));

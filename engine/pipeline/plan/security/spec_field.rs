@@ -174,6 +174,11 @@ impl SpecField {
             }
             Self::Namespace => format!("our servers, their keys and roles are in this namespace{}", linked(ANEW)),
             Self::Revisions => "which control planes read the mesh configuration".to_owned(),
+            Self::Config if before == Some("sharedMeshConfig") && after != Some("none") && is_linked => {
+                "where root CAs and networks are written: in both places until the cluster shows that the values are in effect, \
+                 and then in these alone"
+                    .to_owned()
+            }
             Self::Config => format!("where root CAs and networks are written{}", linked(REFUSED)),
             Self::DnsCapture => "whether names of peers' services resolve in the cluster's proxies".to_owned(),
             Self::StandardMeshNetworks => "the networks that are written beside those of its peers".to_owned(),
