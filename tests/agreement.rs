@@ -431,6 +431,15 @@ fn other_edits_of_what_links_rest_on_make_them_leave_and_join_anew() {
     }
 }
 
+/// Its proxies stay in the network by which its peers know it.
+#[test]
+fn an_edited_network_reaches_no_proxy_before_the_links_are_gone() {
+    let checkout = Checkout::joined();
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {network: other, ");
+    let plan = checkout.shows(&["plan", "--locked"], 0, &["ISTIO_META_NETWORK: network-west"]);
+    assert!(!plan.stdout.contains("other"), "{plan}");
+}
+
 /// Nobody would reach it by a gateway that is not there.
 #[test]
 fn a_flat_network_ends_when_there_is_a_gateway() {
@@ -500,5 +509,115 @@ fn a_lock_that_was_cut_short_is_refused_wherever_it_was_cut() {
             assert_eq!(ran.code, 4, "{path} cut after {cut} of {} lines: {ran}", lines.len());
         }
         checkout.write(path, whole.as_bytes());
+    }
+}
+
+/// Only where git has no copy: the tree says which links there were.
+#[test]
+fn lost_links_are_taken_from_the_tree_when_that_is_asked_for() {
+    let checkout = Checkout::joined();
+    let (links, secret) = (fs::read(checkout.path(LINKS)).unwrap(), fs::read(checkout.path(SECRET)).unwrap());
+    fs::remove_file(checkout.path(LINKS)).unwrap();
+    checkout.shows(&["plan"], 4, &["only where git has no copy", "engine apply --restore-links"]);
+    checkout.engine(&["apply", "--restore-links"]).done();
+    assert_eq!(fs::read(checkout.path(LINKS)).unwrap(), links);
+    assert_eq!(fs::read(checkout.path(SECRET)).unwrap(), secret);
+    checkout.shows(&["apply"], 0, &["No changes."]);
+    checkout.engine(&["verify"]).done();
+    checkout.refuses(&["apply", "--locked", "--restore-links"], 64, &["--restore-links cannot be used with --locked"]);
+}
+
+/// Its entries are accepted by their digests, its links come from the tree.
+#[test]
+fn a_whole_lost_lock_is_made_from_the_tree_and_from_what_is_accepted() {
+    let checkout = Checkout::joined();
+    let secret = fs::read(checkout.path(SECRET)).unwrap();
+    fs::remove_dir_all(checkout.path("lock")).unwrap();
+    checkout.engine(&["apply", "--restore-links"]);
+    checkout.engine(&["apply", "--restore-links", "--accept-trust", "east,west"]);
+    checkout.engine(&["apply"]);
+    assert_eq!(fs::read(checkout.path(SECRET)).unwrap(), secret);
+    assert!(fs::read_to_string(checkout.path(LINKS)).unwrap().contains("stage: joined"));
+    checkout.engine(&["verify"]).done();
+    checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+/// No folder of its own says what its links rest on: those of its readers do.
+#[test]
+fn an_external_cluster_that_is_accepted_anew_keeps_what_its_readers_know_it_by() {
+    let checkout = Checkout::new();
+    let spec = "name: west}\nspec: {";
+    checkout.edit(
+        "specs/mesh.yaml",
+        spec,
+        &format!("{spec}reconciler: external, network: first, trustDomain: first.example, "),
+    );
+    checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {mergeTrustDomains: false, ");
+    checkout.engine(&["apply"]).done();
+    checkout.engine(&["apply"]).done();
+    let entry = || fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap_or_default();
+    assert!(entry().contains("network: first\n") && checkout.path(SECRET).exists(), "{}", entry());
+    fs::remove_file(checkout.path("lock/clusters/west.yaml")).unwrap();
+    checkout.edit(
+        "specs/mesh.yaml",
+        "network: first, trustDomain: first.example",
+        "network: second, trustDomain: second.example",
+    );
+    checkout.engine(&["apply", "--accept-trust", "west"]);
+    let entry = entry();
+    let (_, joined) = entry.split_once("joinedWith:").unwrap_or_else(|| panic!("{entry}"));
+    let joined = joined.split("\npublic:").next().unwrap();
+    assert!(joined.contains("network: first\n") && joined.contains("trustDomain: first.example\n"), "{joined}");
+}
+
+/// As version 0.1.0 wrote it: neither lock nor tree say with what links were begun.
+fn former(checkout: &Checkout) {
+    for (path, bytes) in checkout.output() {
+        let text = String::from_utf8(bytes).unwrap();
+        let path = path.to_string_lossy().into_owned();
+        let is_lock = path.contains("lock/");
+        let mut kept = String::new();
+        let mut skips = false;
+        for line in text.lines() {
+            let is_nested = line.starts_with(' ') || line.starts_with('-');
+            let newer = ["joinedWith:", "serial:", "metadata:", "complete:"];
+            skips = if is_lock && is_nested { skips } else { is_lock && newer.iter().any(|key| line.starts_with(key)) };
+            let in_peers = ["\"joinedWith\":", "\"serial\":", "\"entry\":"];
+            let is_carried = path.ends_with("configmap-isthmus-peers.yaml")
+                && in_peers.iter().any(|key| line.trim_start().starts_with(key));
+            if !skips && !is_carried {
+                kept += line;
+                kept += "\n";
+            }
+        }
+        if is_lock {
+            kept = kept.replace("version: 2\n", "version: 1\n");
+        }
+        let path = path.split_once("checkout/").map_or(path.as_str(), |(_, path)| path);
+        checkout.write(path, kept.as_bytes());
+    }
+}
+
+/// The first run of this version takes from the tree with what links were begun, so that no edit of the same commit is applied in place.
+#[test]
+fn a_lock_of_version_1_is_filled_in_from_the_tree_and_is_one_line_of_the_plan() {
+    for (edit, kept) in
+        [("clusterID: other, ", "clusterID: west\n"), ("istio: {namespace: other}, ", "istioNamespace: istio-system")]
+    {
+        let checkout = Checkout::joined();
+        checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
+        former(&checkout);
+        checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", &format!("name: west}}\nspec: {{{edit}"));
+        let before = checkout.output();
+        checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
+        let plan = checkout.shows(&["plan"], 4, &["lock/ from version 1 to 2, 4 files", "2 links leave and join anew"]);
+        assert!(!plan.stdout.contains("lock/clusters/"), "{plan}");
+        assert_eq!(checkout.output(), before);
+        checkout.engine(&["apply"]);
+        let entry = fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
+        assert!(entry.starts_with("version: 2\n") && entry.contains(kept), "{entry}");
+        assert!(checkout.path(SECRET).exists());
+        let plan = checkout.engine(&["plan", "--allow-delete"]);
+        assert!(!plan.stdout.contains("from version 1"), "{plan}");
     }
 }

@@ -19,6 +19,7 @@ const FAIL_ON_WAIT: Flag = Flag(&["--fail-on-wait"]);
 const MAX_AGE: Flag = Flag(&["--max-age", "1h"]);
 const ACCEPT_TRUST: Flag = Flag(&["--accept-trust", "west"]);
 const ALLOW_DELETE: Flag = Flag(&["--allow-delete"]);
+const RESTORE_LINKS: Flag = Flag(&["--restore-links"]);
 const OUT: Flag = Flag(&["--out", "new.json"]);
 const BASE: Flag = Flag(&["--base", "HEAD"]);
 const EXIT_CODE: Flag = Flag(&["--detailed-exitcode"]);
@@ -38,6 +39,7 @@ const OF_APPLY: &[Flag] = &[
     MAX_AGE,
     ACCEPT_TRUST,
     ALLOW_DELETE,
+    RESTORE_LINKS,
     CLUSTER,
     JSON,
     VERBOSE,
@@ -45,7 +47,7 @@ const OF_APPLY: &[Flag] = &[
 ];
 /// All flags of `plan`, but those.
 const OF_PLAN: &[Flag] =
-    &[LOCKED, OUT, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, CLUSTER, JSON, VERBOSE, QUIET, SUMMARY];
+    &[LOCKED, OUT, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, RESTORE_LINKS, CLUSTER, JSON, VERBOSE, QUIET, SUMMARY];
 
 /// Pairs that are refused, each with what the refusal has to say beside the names of the two.
 const REFUSED: &[(Flag, &[Flag], &str)] = &[
@@ -53,8 +55,14 @@ const REFUSED: &[(Flag, &[Flag], &str)] = &[
     (PLAN, &[LOCKED], "the clusters were asked again"),
     (PLAN, &[WAIT], "a stored plan is one run"),
     (PLAN, &[CREATE_KEYS], "is not what was planned with"),
-    (LOCKED, &[ACCEPT_TRUST, ALLOW_DELETE, CREATE_KEYS, WAIT, OUT], "asks no cluster and decides nothing"),
-    (BASE, &[ACCEPT_TRUST, ALLOW_DELETE, OUT], "asks no cluster and decides nothing"),
+    (PLAN, &[RESTORE_LINKS], "beside the lock as it is"),
+    (OUT, &[RESTORE_LINKS], "beside the lock as it is"),
+    (
+        LOCKED,
+        &[ACCEPT_TRUST, ALLOW_DELETE, RESTORE_LINKS, CREATE_KEYS, WAIT, OUT],
+        "asks no cluster and decides nothing",
+    ),
+    (BASE, &[ACCEPT_TRUST, ALLOW_DELETE, RESTORE_LINKS, OUT], "asks no cluster and decides nothing"),
     (CLUSTER, &[ACCEPT_TRUST], "concerns all its readers"),
     (VERBOSE, &[QUIET, SUMMARY], "cannot be used with"),
 ];
@@ -69,7 +77,7 @@ const SAY_THE_SAME: &[(&str, Flag, &[Flag])] = &[
     // nothing waits in the run in which links begin to go
     ("apply", ALLOW_DELETE, &[WAIT, FAIL_ON_WAIT]),
     // a plan talks of warnings and of its file alone, and here there are no warnings
-    ("plan", QUIET, &[LOCKED, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, CLUSTER, JSON, SUMMARY]),
+    ("plan", QUIET, &[LOCKED, BASE, EXIT_CODE, ACCEPT_TRUST, ALLOW_DELETE, RESTORE_LINKS, CLUSTER, JSON, SUMMARY]),
 ];
 
 /// What a run showed and left behind.
@@ -105,6 +113,9 @@ fn prepared(flags: &[Flag]) -> Checkout {
         let endpoint = format!("file://metadata/{cluster}\"}}");
         let stated = format!("{endpoint}, gateways: [{{address: {address}, port: 15443}}]");
         checkout.edit("specs/mesh.yaml", &endpoint, &stated);
+    }
+    if flags.contains(&RESTORE_LINKS) {
+        std::fs::remove_file(checkout.path("lock/links/east.yaml")).unwrap();
     }
     if flags.contains(&ALLOW_DELETE) {
         checkout.edit("specs/mesh.yaml", "{acceptForeignRoots", "{topology: pairs, pairs: [], acceptForeignRoots");

@@ -488,6 +488,7 @@ mod step {
     /// Where roots and networks are written changes only when what they are written to is in effect.
     #[test]
     fn our_config_map_goes_only_when_the_values_are_in_effect() {
+        use MeshConfigTarget::{HelmValues, IstioOperator, None as Nowhere, Sail, SharedMeshConfig};
         let moves = |from, to| {
             let mut pair = pair();
             let set = |lock: &mut Lock, config| {
@@ -498,7 +499,6 @@ mod step {
             pair.of("east").mesh_config = Reported::Seen(standard(&pair.before.clone()));
             pair
         };
-        use MeshConfigTarget::{HelmValues, IstioOperator, None as Nowhere, Sail, SharedMeshConfig};
         let changed = BTreeSet::from([BreachKind::Changed(Record::JoinedWith, name("east"))]);
         for to in [HelmValues, IstioOperator, Sail] {
             assert_eq!(moves(SharedMeshConfig, to).breaches(), BTreeSet::new(), "{to:?}");

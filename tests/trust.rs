@@ -707,6 +707,7 @@ fn standard(accepted: &mut Accepted) -> &mut StandardMeshConfig {
 
 #[test]
 fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
+    type Change = fn(&mut Accepted);
     let mut world = World::known(&["alfa", "bravo"]);
     world.says("alfa", "  istio: {config: helmValues}\n");
     let mesh = |accepted: &Accepted| {
@@ -724,7 +725,6 @@ fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
     let whole = moving(&world, &world.compiled());
     assert!(!hides_our_roots(&mesh(&whole).clusters["alfa"], &whole.assessments["alfa"]), "it is to hide them");
     assert_eq!(advanced(&whole), (MeshConfigTarget::HelmValues, String::new()));
-    type Change = fn(&mut Accepted);
     let changes: [(Change, &str); 9] = [
         (|it| shown(it).mesh_config = Reported::Unknown("no answer".to_owned()), "no answer"),
         (|it| shown(it).trusts = Reported::Unknown("no answer".to_owned()), "no answer"),
@@ -742,7 +742,7 @@ fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
         ),
         (
             |it| {
-                it.assessments.get_mut("alfa").unwrap().evidence = EvidenceState::Unseen(UnseenReason::PrivateDocument);
+                it.assessments.get_mut("alfa").unwrap().evidence = EvidenceState::Unseen(UnseenReason::PublicDocument);
             },
             "evidence of `alfa`",
         ),

@@ -103,10 +103,20 @@ impl Watchable for WireMeshMap {
             trust_domain: text(&mesh, "trustDomain"),
             mesh_id: mesh.get("defaultConfig").and_then(|config| text(config, "meshId")),
             mesh_networks: data.remove("meshNetworks"),
-            roots: list(&mesh, "caCertificates").iter().filter_map(root).collect(),
-            trust_domain_aliases: domains(&mesh, "trustDomainAliases"),
+            roots: roots_of_mesh(&mesh),
+            trust_domain_aliases: trust_domain_aliases(&mesh),
         })
     }
+}
+
+/// Trust domains of each root in `caCertificates` of a mesh configuration, by the SHA-256 of its DER.
+pub fn roots_of_mesh(mesh: &Value) -> BTreeMap<Digest, BTreeSet<TrustDomain>> {
+    list(mesh, "caCertificates").iter().filter_map(root).collect()
+}
+
+/// `trustDomainAliases` of a mesh configuration.
+pub fn trust_domain_aliases(mesh: &Value) -> BTreeSet<TrustDomain> {
+    domains(mesh, "trustDomainAliases")
 }
 
 fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {

@@ -134,7 +134,8 @@ impl<'a> KnownCluster<'a> {
     /// Where they are written as well, while they move there.
     pub fn moves_mesh_config_to(&self) -> Option<MeshConfigTarget> {
         let wanted = self.cluster.moves_mesh_config_to()?;
-        (self.mesh_config() == MeshConfigTarget::SharedMeshConfig).then_some(wanted)
+        let is_merged = self.mesh_config() == MeshConfigTarget::SharedMeshConfig;
+        (is_merged && self.joined_with().is_some()).then_some(wanted)
     }
 
     /// Whether nobody knows which networks its standard configuration has, and it is yet to show it.

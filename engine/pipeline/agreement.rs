@@ -11,16 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
 use crate::model::link::Link;
-use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRoot, Stage, Unreadable};
-use crate::model::mesh::{Mesh, Reconciler, State};
+use crate::model::lock::{Kept, Lock, RetiringRoot, Stage, Unreadable};
+use crate::model::mesh::{Mesh, State};
+use crate::pipeline::told::Told;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
-use crate::types::object::{CLUSTER_ANNOTATION, parse};
+use crate::types::object::parse;
 use crate::types::time::Timestamp;
-use crate::wire::names::EXPORTER;
 use crate::wire::peers::{JOINED_WITH, PEERS};
 
 /// What lock or tree lost of a cluster.
@@ -146,8 +146,13 @@ impl Explain for Lost {
             Self::Entry { .. } | Self::Link { .. } => "lost it",
             Self::Run { .. } | Self::Older { .. } | Self::Stage { .. } => "took it back",
         };
+        let else_from_tree = if matches!(self, Self::Link { .. }) {
+            "; only where git has no copy, `engine apply --restore-links` takes it from the tree"
+        } else {
+            ""
+        };
         Explanation::new(code, message).hint(format!(
-            "nothing is changed for it; `git log --oneline -- {file}` shows the commit that {verb}, and `git checkout COMMIT~1 -- {file}` brings it back"
+            "nothing is changed for it; `git log --oneline -- {file}` shows the commit that {verb}, and `git checkout COMMIT~1 -- {file}` brings it back{else_from_tree}"
         ))
     }
 }
@@ -190,16 +195,18 @@ impl Agreement {
             if kept.is_none() && !linked.contains(name) && !is_live(name) {
                 continue;
             }
-            let Some(mut entry) = lock.clusters.remove(name) else { continue };
+            let Some(mut entry) = lock.clusters.get(name).cloned() else { continue };
             let joined = match (entry.joined_with.take(), kept) {
                 (Some(anew), Some(kept)) => Some(anew.resting_on(kept)),
-                (Some(anew), None) => unsaid(mesh, tree, name, anew)?,
+                (Some(anew), None) => Told::read(mesh, tree)?.joined(lock, name, anew),
                 // its links are lost, too, or nobody knows how to reach it
                 (None, _) => None,
             };
             if joined.is_some() {
                 entry.joined_with = joined;
                 lock.clusters.insert(name.clone(), entry);
+            } else {
+                lock.clusters.remove(name);
             }
         }
         let found: Vec<ClusterName> =
@@ -239,7 +246,9 @@ impl Agreement {
             let old = before.clusters.get(name);
             if let Some(old) = old.filter(|_| self.older.contains(name)) {
                 entry.clone_from(old);
-            } else if old.is_none_or(|old| !old.serves_like(entry)) {
+            } else if old.is_none_or(|old| !old.serves_like(entry))
+                || (before.former.contains(name) && entry.joined_with.is_some())
+            {
                 let last = old.map(|old| old.serial).max(self.entries.get(name).copied());
                 entry.serial = last.unwrap_or_default() + 1;
             }
@@ -366,25 +375,6 @@ fn judge(
         found.add(reader, &Lost::Run { reader: reader.clone(), locked, tree });
     }
     Ok(())
-}
-
-/// With what the links of a cluster were begun whose tree does not say so; `None`: nobody knows. What another tool deploys has no
-/// such tree; its ID is that of its remote secrets.
-fn unsaid(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName, anew: JoinedWith) -> Result<Option<JoinedWith>, TreeError> {
-    let is_deployed_by_another = anew.spec.reconciler != Reconciler::Rendered
-        && tree.file(&format!("{}/serviceaccount-{EXPORTER}.yaml", rendered_folder(name)))?.is_none();
-    if !is_deployed_by_another {
-        return Ok(None);
-    }
-    for reader in mesh.clusters.keys() {
-        let path = format!("{}/{}", rendered_folder(reader), secret_file(name));
-        let secret = tree.file(&path)?.and_then(|bytes| parse(&bytes));
-        let secret = secret.filter(|secret| secret.is_owned_by_tree_of(&mesh.name));
-        if let Some(id) = secret.and_then(|secret| secret.annotation(CLUSTER_ANNOTATION)?.parse().ok()) {
-            return Ok(Some(JoinedWith { cluster_id: id, ..anew }));
-        }
-    }
-    Ok(Some(anew))
 }
 
 /// What a cluster's folder says that its links rest on; `None`: it does not say so, or nobody can read it.

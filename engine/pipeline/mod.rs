@@ -30,6 +30,7 @@ pub mod request;
 pub mod run;
 pub mod sink;
 pub mod template;
+mod told;
 pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,7 +13,8 @@ use crate::pipeline::plan::CompareError;
 use crate::pipeline::plan::graph::Cycle;
 use crate::pipeline::policy;
 use crate::pipeline::template::Templates;
-use crate::pipeline::tree::TreeError;
+use crate::pipeline::told;
+use crate::pipeline::tree::{Tree, TreeError};
 use crate::spec::{SourceFile, parse_policy};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -183,6 +184,20 @@ impl Program {
         program.refuse_edits()?;
         program.refuse_claims()?;
         Ok(program)
+    }
+
+    /// Takes from the tree what the lock does not say: with what links were begun, where its entries are of version 1, and links
+    /// that it lost, where `restores` says so.
+    pub fn take_from_tree(&mut self, tree: &dyn Tree, restores: bool) -> Result<(), Stop> {
+        if restores {
+            told::restore_links(&self.mesh, &mut self.lock, tree)?;
+        }
+        if told::fill_in(&self.mesh, &mut self.lock, tree)? {
+            keep_what_links_rest_on(&mut self.mesh, &self.lock);
+            self.refuse_edits()?;
+            self.refuse_claims()?;
+        }
+        Ok(())
     }
 
     /// Whether the checkout has a policy.

@@ -210,11 +210,18 @@ pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) ->
     if named_only > 0 {
         out.push_str(&format!("\n  {DIM}fields of {named_only} more objects are not shown (-v shows them){DIM:#}\n"));
     }
-    let (lock, more) = short_list(&plan.lock, verbose);
+    let is_upgrade = plan.former_lock > 0 && !verbose;
+    let (lock, more) = if is_upgrade { (&[][..], 0) } else { short_list(&plan.lock, verbose) };
     // that a new folder has a list of its files goes without saying
     let listed = |file: &&FileStep| verbose || file.action != Action::Create || !file.path.ends_with(KUSTOMIZATION);
     let files: Vec<&FileStep> = lock.iter().chain(plan.extra.iter().filter(listed)).collect();
-    out.push_str(if files.is_empty() { "" } else { "\n" });
+    out.push_str(if files.is_empty() && !is_upgrade { "" } else { "\n" });
+    if is_upgrade {
+        let (sign, count) = (sign(Action::Update), plan.lock.len());
+        out.push_str(&format!(
+            "  {sign} lock/ from version 1 to 2, {count} files: older engines refuse it (-v lists them)\n"
+        ));
+    }
     for file in files {
         out.push_str(&format!("  {} {}\n", sign(file.action), visible(&file.path)));
     }

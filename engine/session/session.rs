@@ -41,11 +41,12 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Reads and compiles the checkout. `narrow` leaves out the links of all readers but one; `before` is what was compiled
-    /// of it before.
+    /// of it before; `restores` says whether links that the lock lost are taken from the tree.
     pub fn load(
         checkout: &'a Checkout,
         narrow: Option<&ClusterName>,
         before: Option<&Program>,
+        restores: bool,
     ) -> Result<Self, CommandError> {
         let sources = |folder, filter: &dyn Fn(&str) -> bool| -> Result<Vec<SourceFile>, CheckoutError> {
             let files = checkout.read_tree(folder, filter, ReadLimits::SPECS)?;
@@ -63,11 +64,12 @@ impl<'a> Session<'a> {
         // a policy that cannot be read is not taken for none
         checkout.read(POLICY)?;
         let files = RefCell::new(BTreeMap::new());
-        let program = Program::load_after(before, &input, &|path| {
+        let mut program = Program::load_after(before, &input, &|path| {
             let read = checkout.read(path).ok().flatten();
             files.borrow_mut().insert(path.to_owned(), read.clone());
             read
         })?;
+        program.take_from_tree(checkout, restores)?;
         let now = crate::session::clock::now();
         Ok(Self {
             checkout,
@@ -112,7 +114,20 @@ impl<'a> Session<'a> {
         printer: &Printer,
         narrow: bool,
     ) -> Result<Self, CommandError> {
-        let session = Self::load(checkout, only.filter(|_| narrow), None)?;
+        Self::load(checkout, only.filter(|_| narrow), None, false)?.opened(only, printer)
+    }
+
+    /// The same, with links that the lock lost taken from the tree.
+    pub fn restored(
+        checkout: &'a Checkout,
+        only: Option<&ClusterName>,
+        printer: &Printer,
+    ) -> Result<Self, CommandError> {
+        Self::load(checkout, None, None, true)?.opened(only, printer)
+    }
+
+    fn opened(self, only: Option<&ClusterName>, printer: &Printer) -> Result<Self, CommandError> {
+        let session = self;
         printer.findings(&session.program.warnings);
         if let Some(name) = only
             && !session.program.mesh.clusters.contains_key(name)

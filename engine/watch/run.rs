@@ -200,7 +200,7 @@ impl<'a> Watcher<'a> {
             return Ok(program.clone());
         }
         let checkout = Checkout::open(&self.flags.directory)?;
-        let program = Session::load(&checkout, None, self.program.as_deref())?.program;
+        let program = Session::load(&checkout, None, self.program.as_deref(), false)?.program;
         self.program = Some(program.clone());
         Ok(program)
     }
@@ -314,7 +314,7 @@ impl<'a> Watcher<'a> {
         if let Some(history) = &mut self.history {
             history.ready()?;
         }
-        let mut session = Session::load(&guard, None, self.program.as_deref())?;
+        let mut session = Session::load(&guard, None, self.program.as_deref(), false)?;
         session.remember(&self.fingerprints);
         self.follow(&session);
         if let Some(history) = &self.history {

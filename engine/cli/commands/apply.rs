@@ -80,6 +80,7 @@ impl Apply {
             for (flag, given) in [("--cluster", only), ("--accept-trust", trust), ("--allow-delete", delete)] {
                 Contradiction::HeldByPlan { flag }.when(given)?;
             }
+            Contradiction::RestoredByPlan.when(self.approvals.restore_links)?;
             Contradiction::PlanAsks.when(self.locked)?;
             Contradiction::PlanIsOneRun.when(self.wait.is_some())?;
             Contradiction::KeyNotInPlan.when(self.create_keys)?;
@@ -87,8 +88,13 @@ impl Apply {
         Contradiction::AgeOfNothing.when(self.max_age.is_some() && self.plan.is_none())?;
         if self.locked {
             let (keys, wait) = (self.create_keys, self.wait.is_some());
-            let flags =
-                [("--accept-trust", trust), ("--allow-delete", delete), ("--create-keys", keys), ("--wait", wait)];
+            let flags = [
+                ("--accept-trust", trust),
+                ("--allow-delete", delete),
+                ("--create-keys", keys),
+                ("--wait", wait),
+                ("--restore-links", self.approvals.restore_links),
+            ];
             Contradiction::nothing_decided("--locked", &flags)?;
         }
         Contradiction::TrustOfAll.when(only && trust)
@@ -149,7 +155,13 @@ fn one_run(
     request: &mut Option<Request>,
     printer: &Printer,
 ) -> Result<(Exit, bool, Written), CommandError> {
-    let mut session = Session::open(guard, arguments.cluster.as_ref(), printer, apply.locked)?;
+    let open = || {
+        if apply.approvals.restore_links {
+            return Session::restored(guard, arguments.cluster.as_ref(), printer);
+        }
+        Session::open(guard, arguments.cluster.as_ref(), printer, apply.locked)
+    };
+    let mut session = open()?;
     let request = match request {
         Some(request) => request,
         None => request.insert(approvals::request(arguments, &apply.approvals, !session.input.lock.is_empty())?),
@@ -161,7 +173,7 @@ fn one_run(
             ENGINE_KEY_PATH,
             Lock::MESH_PATH
         ));
-        session = Session::open(guard, arguments.cluster.as_ref(), printer, false)?;
+        session = open()?;
     }
     let mode = if apply.locked { Mode::Locked } else { Mode::Fetch };
     write(arguments, &session, guard, request, mode, printer)

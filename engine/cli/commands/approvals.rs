@@ -25,6 +25,9 @@ pub(crate) struct Approvals {
     /// secrets, or all of a cluster's.
     #[arg(long)]
     pub(crate) allow_delete: bool,
+    /// Take links that the lock lost from the remote secrets in the tree, as joined: only where git has no copy of them.
+    #[arg(long)]
+    pub(crate) restore_links: bool,
 }
 
 impl Approvals {

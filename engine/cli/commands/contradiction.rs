@@ -31,6 +31,8 @@ pub(crate) enum Contradiction {
     },
     /// `--cluster --accept-trust`.
     TrustOfAll,
+    /// `--restore-links` with a stored plan.
+    RestoredByPlan,
 }
 
 impl Contradiction {
@@ -74,6 +76,11 @@ impl Explain for Contradiction {
             Self::NothingDecided { mode, flag } => (
                 format!("{flag} cannot be used with {mode}: such a run asks no cluster and decides nothing"),
                 "leave one of the two out".to_owned(),
+            ),
+            Self::RestoredByPlan => (
+                "--restore-links cannot be used with a stored plan, PLAN or --out: it is carried out beside the lock as it is"
+                    .to_owned(),
+                "run `engine apply --restore-links`".to_owned(),
             ),
             Self::TrustOfAll => (
                 "--accept-trust cannot be used with --cluster: what a cluster is trusted for concerns all its readers"

@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Global, keys: &Keys, printer: &Printer) -> Result<
 fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let checkout = Checkout::open(&arguments.directory)?;
     let guard = checkout.lock()?;
-    let session = Session::load(&checkout, None, None)?;
+    let session = Session::load(&checkout, None, None, false)?;
     if let Some((id, _)) = engine_keys(&session.program.mesh, &session.program.lock).into_iter().next() {
         return Err(KeysError::Known { id }.into());
     }

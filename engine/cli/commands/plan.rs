@@ -53,13 +53,18 @@ impl Plan {
     /// Refuses flags that would do nothing beside others.
     fn check(&self, only: bool) -> Result<(), CommandError> {
         let trust = !self.approvals.accept_trust.is_empty();
-        let flags =
-            [("--accept-trust", trust), ("--allow-delete", self.approvals.allow_delete), ("--out", self.out.is_some())];
+        let flags = [
+            ("--accept-trust", trust),
+            ("--allow-delete", self.approvals.allow_delete),
+            ("--out", self.out.is_some()),
+            ("--restore-links", self.approvals.restore_links),
+        ];
         for (mode, given) in [("--base", self.base.is_some()), ("--locked", self.locked)] {
             if given {
                 Contradiction::nothing_decided(mode, &flags)?;
             }
         }
+        Contradiction::RestoredByPlan.when(self.out.is_some() && self.approvals.restore_links)?;
         Contradiction::TrustOfAll.when(only && trust)
     }
 }
@@ -70,7 +75,11 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     plan.check(arguments.cluster.is_some())?;
     let checkout = Checkout::open(&arguments.directory)?;
     let locked = plan.locked || plan.base.is_some();
-    let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, locked && plan.base.is_none())?;
+    let session = if plan.approvals.restore_links {
+        Session::restored(&checkout, arguments.cluster.as_ref(), printer)?
+    } else {
+        Session::open(&checkout, arguments.cluster.as_ref(), printer, locked && plan.base.is_none())?
+    };
     let request = approvals::request(arguments, &plan.approvals, !session.input.lock.is_empty())?;
     let base = plan.base.as_ref().map(|revision| BaseRevision::read(&session, revision)).transpose()?;
     let mode = match &base {

@@ -50,6 +50,8 @@ pub struct Lock {
     /// Per reader, a number that rises whenever one of its links moves, or gets an alias or loses it. What is synced into the
     /// reader carries it, and its exporter repeats it: an absence that is older than the move proves nothing.
     pub serials: BTreeMap<ClusterName, u64>,
+    /// Clusters whose entries were read from version 1 of the format and not written since: they do not say what links rest on.
+    pub former: BTreeSet<ClusterName>,
 }
 
 /// Files of a lock that cannot be read, each with what is wrong with it.
@@ -536,6 +538,7 @@ impl Lock {
                     lock.links.extend(one.links);
                     lock.engine_keys.extend(one.engine_keys);
                     lock.serials.extend(one.serials);
+                    lock.former.extend(one.former);
                 }
                 Err(finding) => match (Self::cluster_of(path), Self::reader_of(path)) {
                     (Some(cluster), _) if concerns_one(&finding) => {
@@ -549,6 +552,11 @@ impl Lock {
             }
         }
         findings.ok_or(Some((lock, unreadable))).map(|(read, _)| read)
+    }
+
+    /// Whether a file is of version 1 of the format.
+    pub(crate) fn is_former(bytes: &[u8]) -> bool {
+        bytes.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_end() == b"version: 1")
     }
 
     /// Whose entry a file is.
@@ -576,6 +584,9 @@ impl Lock {
             let wire: WireCluster = read(path, text)?;
             is_complete(path, wire.version, wire.complete)?;
             same_name(path, &wire.cluster, &cluster)?;
+            if wire.version < 2 {
+                self.former.insert(cluster.clone());
+            }
             self.clusters.insert(cluster, wire.check(path)?);
         } else if let Some(reader) = Self::reader_of(path) {
             let wire: WireLinks = read(path, text)?;

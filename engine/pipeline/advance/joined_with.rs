@@ -23,6 +23,7 @@ pub(super) fn record(mesh: &Mesh, lock: &mut Lock) {
                 Some(JoinedWith { reach, ..joined.clone() })
             }
         };
+        lock.former.remove(name);
         if let Some(locked) = lock.clusters.get_mut(name) {
             locked.joined_with = record;
             locked.lost &= linked.contains(name);

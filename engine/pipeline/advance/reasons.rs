@@ -234,29 +234,37 @@ impl LinkWait {
     /// The reason for people and machines alike; it reads on after "waits for".
     pub fn explanation(&self) -> Explanation {
         let explain = |message: String| Explanation::new(self.code(), message);
+        let synced = |cluster: &ClusterName| format!("it is once what was written for `{cluster}` is synced into it");
         match self {
             Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached")),
-            Self::TrustChange { cluster } => explain(format!("the trust change of `{cluster}` to be accepted")),
+            Self::TrustChange { cluster } => explain(format!("the trust change of `{cluster}` to be accepted"))
+                .hint("it is listed on top, with the command that accepts it"),
             Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`"))
                 .hint("its links continue once its spec says `state: active`"),
             Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live")),
-            Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`")),
+            Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`"))
+                .hint(format!("step discover-proxy/{cluster} says why it is missing")),
             Self::Gateways { cluster } => explain(format!(
                 "a gateway of `{cluster}`, published or stated: its links rest on `flatNetwork: true` until there is one"
             )),
-            Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA")),
+            Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA"))
+                .hint("it makes one when it first runs in that cluster"),
             Self::Evidence { cluster, reason } => {
                 let (message, hint) = reason.message_and_hint();
                 Explanation { hint, ..explain(format!("evidence of `{cluster}`: {message}")) }
             }
             Self::Unknown { cluster, field, reason } => explain(format!("evidence of `{cluster}` on `{field}`: {reason}"))
                 .hint(attests(*field)),
-            Self::RootCa { of, within } => explain(format!("the root CA of `{of}` to be live in `{within}`")),
-            Self::Network { of, within } => explain(format!("the network of `{of}` to be live in `{within}`")),
-            Self::Route { to, within } => explain(format!("the route to `{to}` to be live in `{within}`")),
+            Self::RootCa { of, within } => explain(format!("the root CA of `{of}` to be live in `{within}`")).hint(synced(within)),
+            Self::Network { of, within } => {
+                explain(format!("the network of `{of}` to be live in `{within}`")).hint(synced(within))
+            }
+            Self::Route { to, within } => {
+                explain(format!("the route to `{to}` to be live in `{within}`")).hint(synced(within))
+            }
             Self::Admission { reader, peer, reason } => {
                 let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                explain(format!("the relay of `{reader}` to be admitted by `{peer}`{reason}"))
+                explain(format!("the relay of `{reader}` to be admitted by `{peer}`{reason}")).hint(synced(peer))
             }
             Self::Preparation { cluster } => explain(format!(
                 "istiod and proxies of `{cluster}` to be prepared (ISTIO_MULTIROOT_MESH, SHARED_MESH_CONFIG, \
@@ -290,6 +298,7 @@ impl LinkWait {
             }
             Self::StillThere { object, peer, reader } => {
                 explain(format!("{object} of `{peer}` to be gone from `{reader}`"))
+                    .hint("it is once its deletion is synced; the tool that syncs has to prune")
             }
             Self::MaybeThere { object, peer, reader, reason } => {
                 explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}")).hint(format!(
@@ -299,12 +308,14 @@ impl LinkWait {
             }
             Self::Sync { cluster, synced, wanted } => {
                 explain(format!("run {wanted} of `{cluster}` to be synced into it; run {synced} is"))
+                    .hint(format!("sync what was written for `{cluster}`"))
             }
             Self::Settle { reader, until } => {
                 explain(format!("{until}, since `{reader}` shows no evidence and `settle` is not over"))
                     .hint("`settle: 0s` in its Cluster continues at once")
             }
-            Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`")),
+            Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`"))
+                .hint(format!("step render-secret/{reader}/{peer} says what that waits for")),
         }
     }
 }

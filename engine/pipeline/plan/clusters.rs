@@ -153,6 +153,8 @@ pub(crate) fn plan(
         Some(kept) if decided.accepted.is_some() => self::lock_steps(program, kept, tree)?,
         _ => lock_steps?.unwrap_or_default(),
     };
+    let is_former = |step: &&FileStep| program.lock_files.get(&step.path).is_some_and(|bytes| Lock::is_former(bytes));
+    plan.former_lock = plan.lock.iter().filter(is_former).count();
     Ok(Planned { plan, lock: kept })
 }
 

@@ -53,6 +53,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Files of the lock that change.
     pub lock: Vec<FileStep>,
+    /// How many of these are of version 1 of the format, and are written anew for that alone if for nothing else.
+    pub former_lock: usize,
     /// Links that move.
     pub moves: BTreeMap<Link, Move>,
     /// Files beside the objects, such as Helm values.

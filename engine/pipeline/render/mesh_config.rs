@@ -219,7 +219,7 @@ fn proxy_metadata(reader: &Reader<'_>, target: MeshConfigTarget) -> BTreeMap<&'s
     if reader.cluster.istio.dns_capture {
         metadata.insert("ISTIO_META_DNS_CAPTURE", "true".to_owned());
     }
-    if let (MeshConfigTarget::SharedMeshConfig, Some(network)) = (target, &reader.cluster.network) {
+    if let (MeshConfigTarget::SharedMeshConfig, Some(network)) = (target, stated_network(reader)) {
         metadata.insert("ISTIO_META_NETWORK", network.to_string());
     }
     metadata
@@ -247,6 +247,11 @@ fn networks(reader: &Reader<'_>) -> BTreeMap<NetworkName, Network> {
         networks.entry(own).or_default().endpoints.insert(registry);
     }
     networks
+}
+
+/// The network that the spec states; while links rest on another one, that.
+fn stated_network(reader: &Reader<'_>) -> Option<NetworkName> {
+    own_network(reader).filter(|_| reader.cluster.network.is_some())
 }
 
 fn own_network(reader: &Reader<'_>) -> Option<NetworkName> {
@@ -331,10 +336,12 @@ fn values(
     let mesh = serde_json::to_value(mesh).map_err(internal)?;
     let mut global = Map::new();
     global.insert("meshID".to_owned(), reader.mesh_id().as_str().into());
-    if let Some(network) = &reader.cluster.network {
+    if let Some(network) = stated_network(reader) {
         global.insert("network".to_owned(), network.as_str().into());
     }
-    if let Some(id) = &reader.cluster.cluster_id {
+    // while links rest on another one, that
+    let stated_id = reader.cluster.cluster_id.clone();
+    if let Some(id) = stated_id.map(|stated| reader.known.map_or(stated, |known| known.cluster_id())) {
         global.insert("multiCluster".to_owned(), json!({ "clusterName": id }));
     }
     if !networks.is_empty() {

@@ -176,6 +176,7 @@ impl<'a> RenderContext<'a> {
         }
         let known = self.peers.get(&cluster.name).map(|own| own.known);
         let serial = self.lock.serials.get(&cluster.name).copied();
+        let is_former = self.lock.former.contains(&cluster.name);
         Reader {
             mesh: self.mesh,
             cluster,
@@ -184,6 +185,7 @@ impl<'a> RenderContext<'a> {
             entries: &self.peer_entries,
             links,
             serial,
+            is_former,
         }
     }
 

@@ -94,7 +94,8 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     let own_entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
     let serials = [line("serial", reader.serial), line("entry", own_entry)].into_iter().flatten();
     let serials: String = serials.collect();
-    let joined = reader.known.and_then(|known| known.joined_with()).map(|joined| serde_json::to_string(&joined.kept()));
+    let joined = reader.known.filter(|_| !reader.is_former).and_then(|known| known.joined_with());
+    let joined = joined.map(|joined| serde_json::to_string(&joined.kept()));
     let joined = joined.transpose().map_err(internal)?.map(|joined| format!("\"{JOINED_WITH}\":{joined},\n"));
     let joined = joined.unwrap_or_default();
     // what a WorkloadEntry of the cluster is shown with: reviewed, unlike a label of one of its namespaces

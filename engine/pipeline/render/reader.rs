@@ -53,6 +53,8 @@ pub(super) struct Reader<'c> {
     pub(super) links: Vec<Link<'c>>,
     /// The number of its links' last move.
     pub(super) serial: Option<u64>,
+    /// Its lock entry is of version 1: what its links rest on is written once `apply` writes it.
+    pub(super) is_former: bool,
 }
 
 impl<'c> Reader<'c> {

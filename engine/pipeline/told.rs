@@ -1,0 +1,272 @@
+//! What trees tell of the links that were made with them: where the lock lost what its links rest on, or was written before
+//! that was kept, and where git has no copy of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::istio::mesh_config::{SHARED_MESH_CONFIG, parse_mesh_networks};
+use crate::istio::objects::{roots_of_mesh, trust_domain_aliases};
+use crate::model::known::KnownCluster;
+use crate::model::layout::{peer_of_secret_file, values_mark};
+use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedLink, Stage};
+use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler, State};
+use crate::pipeline::tree::{Tree, TreeError};
+use crate::types::address::Gateway;
+use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, TrustDomain};
+use crate::types::object::{CLUSTER_ANNOTATION, Object, parse};
+use crate::types::yaml::{self, MAX_OBJECT};
+use crate::wire::names::{EXPORTER, RELAY};
+use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
+use crate::wire::routes::{ROUTES, ROUTES_FILE};
+
+/// Forms in which roots and networks are written as values.
+const VALUES: [MeshConfigTarget; 3] =
+    [MeshConfigTarget::HelmValues, MeshConfigTarget::IstioOperator, MeshConfigTarget::Sail];
+
+/// What all trees tell.
+pub(super) struct Told(BTreeMap<ClusterName, FolderTold>);
+
+/// What one cluster's files tell.
+#[derive(Default)]
+struct FolderTold {
+    /// IDs of peers, by their remote secrets.
+    secrets: BTreeMap<ClusterName, ClusterId>,
+    /// Networks with their gateways and registries.
+    networks: BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)>,
+    /// Trust domains of root CAs.
+    roots: BTreeMap<Digest, BTreeSet<TrustDomain>>,
+    /// Trust domains that are one with the own.
+    aliases: BTreeSet<TrustDomain>,
+    /// Who may read the cluster.
+    peers: BTreeSet<ClusterName>,
+    /// Whom the relay reaches under an ID.
+    routes: BTreeMap<ClusterId, ClusterUuid>,
+    /// The run that it is of.
+    serial: u64,
+    /// Where roots and networks are written.
+    config: Option<MeshConfigTarget>,
+    /// Where our objects are.
+    namespace: Option<Namespace>,
+    /// Arguments of the exporter; `None`: none is deployed from here.
+    exporter: Option<Vec<String>>,
+    /// Arguments of the relay.
+    relay: Vec<String>,
+}
+
+impl Told {
+    /// Reads the files of every cluster.
+    pub(super) fn read(mesh: &Mesh, tree: &dyn Tree) -> Result<Self, TreeError> {
+        let folder = |name: &ClusterName| Ok((name.clone(), FolderTold::read(mesh, tree, name)?));
+        mesh.clusters.keys().map(folder).collect::<Result<_, TreeError>>().map(Self)
+    }
+
+    /// With what the links of a cluster were begun, by what its own files and those of its readers tell; `anew` is what they would be
+    /// begun with now. `None`: the engine deploys it, and its files are gone.
+    pub(super) fn joined(&self, lock: &Lock, name: &ClusterName, anew: JoinedWith) -> Option<JoinedWith> {
+        let own = self.0.get(name).filter(|own| own.namespace.is_some());
+        if own.is_none() && anew.spec.reconciler == Reconciler::Rendered {
+            return None;
+        }
+        let readers = || self.0.iter().filter(|(reader, _)| *reader != name).map(|(_, folder)| folder);
+        let mut joined = anew;
+        if let Some(id) = readers().find_map(|folder| folder.secrets.get(name)) {
+            joined.cluster_id = id.clone();
+        }
+        let listing = readers().chain(own).find_map(|folder| folder.network_of(&joined.cluster_id));
+        if let Some(network) = listing {
+            joined.network = network;
+        }
+        if let Some(domain) = self.trust_domain(lock, name, &joined.trust_domain) {
+            joined.trust_domain = domain;
+        }
+        if let Some(own) = own {
+            own.spec(&mut joined.spec);
+        }
+        Some(joined)
+    }
+
+    /// The one trust domain for which readers accept all roots of a cluster; `None`: nobody says, or it is the one that is known.
+    fn trust_domain(&self, lock: &Lock, name: &ClusterName, known: &TrustDomain) -> Option<TrustDomain> {
+        let roots = lock.clusters.get(name)?.public.roots.iter().map(|root| root.digest);
+        let roots: Vec<Digest> = roots.collect();
+        let told = self.0.values().filter_map(|folder| {
+            let domains = roots.iter().filter_map(|root| folder.roots.get(root).cloned());
+            domains.reduce(|some, others| some.intersection(&others).cloned().collect())
+        });
+        let told: BTreeSet<TrustDomain> = told.flatten().collect();
+        let only = told.first().filter(|_| told.len() == 1 && !told.contains(known));
+        only.cloned()
+    }
+}
+
+impl FolderTold {
+    fn read(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName) -> Result<Self, TreeError> {
+        let mut told = Self::default();
+        for (file, bytes) in tree.cluster_files(name.as_str())? {
+            if let Some(object) = parse(&bytes).filter(|object| object.is_owned_by_tree_of(&mesh.name)) {
+                told.take(&file, &object);
+            }
+        }
+        let mark = values_mark(&mesh.name);
+        for target in VALUES {
+            let path = target.values_file_of(name).unwrap_or_default();
+            if let Some(bytes) = tree.file(&path)?.filter(|bytes| bytes.starts_with(mark.as_bytes())) {
+                told.take_values(target, &String::from_utf8_lossy(&bytes));
+            }
+        }
+        Ok(told)
+    }
+
+    fn take(&mut self, file: &str, object: &Object) {
+        let id = object.id();
+        let data = |key: &str| object.fields.get("data")?.get(key)?.as_str();
+        if matches!(id.name.as_str(), PEERS | SHARED_MESH_CONFIG | EXPORTER) && self.namespace.is_none() {
+            self.namespace = id.namespace.as_ref().and_then(|namespace| namespace.parse().ok());
+        }
+        match (id.kind.as_str(), id.name.as_str()) {
+            ("Secret", _) => {
+                let told = peer_of_secret_file(file).zip(object.annotation(CLUSTER_ANNOTATION));
+                if let Some((peer, Ok(id))) = told.map(|(peer, id)| (peer, id.parse())) {
+                    self.secrets.insert(peer, id);
+                }
+            }
+            ("ConfigMap", PEERS) => {
+                if let Some(Ok(peers)) = data(PEERS_FILE).map(|text| PeersFile::parse(text.as_bytes())) {
+                    self.serial = peers.serial;
+                    self.peers = peers.peers.into_iter().map(|peer| peer.name).collect();
+                }
+            }
+            ("ConfigMap", ROUTES) => {
+                let routes =
+                    data(ROUTES_FILE).and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or_default();
+                let routes = routes.get("routes").and_then(Value::as_array).cloned().unwrap_or_default();
+                let route = |route: &Value| {
+                    let text = |key: &str| route.get(key).and_then(Value::as_str);
+                    Some((text("clusterID")?.parse().ok()?, text("clusterUUID")?.parse().ok()?))
+                };
+                self.routes = routes.iter().filter_map(route).collect();
+            }
+            ("ConfigMap", SHARED_MESH_CONFIG) => {
+                self.config = Some(MeshConfigTarget::SharedMeshConfig);
+                self.take_mesh(&yaml::value(data("mesh").unwrap_or_default(), MAX_OBJECT).unwrap_or_default());
+                self.networks = parse_mesh_networks(data("meshNetworks").unwrap_or_default());
+            }
+            ("Deployment", EXPORTER) => self.exporter = Some(args(object)),
+            ("Deployment", RELAY) => self.relay = args(object),
+            _ => {}
+        }
+    }
+
+    /// What a values file says, unless our ConfigMap is there, on which links rest until it goes.
+    fn take_values(&mut self, target: MeshConfigTarget, text: &str) {
+        if self.config.is_some() {
+            return;
+        }
+        self.config = Some(target);
+        let values = yaml::value(text, MAX_OBJECT).unwrap_or_default();
+        let spec = values.get("spec").unwrap_or(&values);
+        let inner = spec.get("values").unwrap_or(spec);
+        self.take_mesh(spec.get("meshConfig").or_else(|| inner.get("meshConfig")).unwrap_or(&Value::Null));
+        let networks = inner.pointer("/global/meshNetworks").unwrap_or(&Value::Null);
+        self.networks = parse_mesh_networks(&json!({ "networks": networks }).to_string());
+    }
+
+    fn take_mesh(&mut self, mesh: &Value) {
+        (self.roots, self.aliases) = (roots_of_mesh(mesh), trust_domain_aliases(mesh));
+    }
+
+    /// The network that lists a cluster ID.
+    fn network_of(&self, id: &ClusterId) -> Option<NetworkName> {
+        let listing = self.networks.iter().find(|(_, (_, registries))| registries.contains(id.as_str()))?;
+        listing.0.parse().ok()
+    }
+
+    /// What the specs said when the files of a cluster were written that the engine renders.
+    fn spec(&self, spec: &mut JoinedSpec) {
+        spec.reconciler = Reconciler::Rendered;
+        if let Some(namespace) = &self.namespace {
+            spec.istio_namespace.clone_from(namespace);
+        }
+        spec.istio_config = self.config.unwrap_or(spec.istio_config);
+        let Some(args) = &self.exporter else { return };
+        let value = |flag: &str| args.iter().find_map(|arg| arg.strip_prefix(flag)?.strip_prefix('='));
+        spec.flat_network = args.iter().any(|arg| arg == "--flat-network");
+        spec.require_token = self.relay.iter().any(|arg| arg == "--require-token");
+        if let Some(domain) = value("--cluster-domain").and_then(|domain| domain.parse().ok()) {
+            spec.cluster_domain = domain;
+        }
+        if let Some(mesh_id) = value("--mesh-id").and_then(|mesh_id| mesh_id.parse().ok()) {
+            spec.mesh_id = mesh_id;
+        }
+    }
+
+    /// Links of a reader that the lock has none of: with a remote secret they are joined, and without one they may still be read.
+    fn links(&self, mesh: &Mesh, lock: &Lock) -> BTreeMap<ClusterName, LockedLink> {
+        let is_itself = |peer: &ClusterName| {
+            let told = self.secrets.get(peer).and_then(|id| self.routes.get(id));
+            let known = lock.clusters.get(peer).map(|entry| &entry.public.cluster_uuid);
+            told.zip(known).is_none_or(|(told, known)| told == known)
+        };
+        let names: BTreeSet<&ClusterName> = self.secrets.keys().chain(&self.peers).collect();
+        let names = names.into_iter().filter(|peer| mesh.clusters.contains_key(*peer) && is_itself(peer));
+        let link = |peer: &ClusterName| {
+            let is_joined = self.secrets.contains_key(peer);
+            let domain = KnownCluster::of(mesh, lock, peer).map(|known| known.trust_domain());
+            LockedLink {
+                unproven: is_joined,
+                closed: (!is_joined).then_some(self.serial),
+                merged: domain.map_or(!self.aliases.is_empty(), |domain| self.aliases.contains(&domain)),
+                ..LockedLink::new(if is_joined { Stage::Joined } else { Stage::Leaving })
+            }
+        };
+        names.map(|peer| (peer.clone(), link(peer))).collect()
+    }
+}
+
+/// Arguments of the containers of a Deployment.
+fn args(deployment: &Object) -> Vec<String> {
+    let fields = Value::Object(deployment.fields.clone());
+    let containers = fields.pointer("/spec/template/spec/containers").and_then(Value::as_array).cloned();
+    let args = containers.unwrap_or_default();
+    let args = args.iter().filter_map(|container| container.get("args")?.as_array()).flatten();
+    args.filter_map(|arg| arg.as_str().map(str::to_owned)).collect()
+}
+
+/// Fills in with what the links of clusters were begun whose entries are of version 1, which does not say so. Whether any was.
+pub(super) fn fill_in(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<bool, TreeError> {
+    let linked: BTreeSet<&ClusterName> = lock.linked().collect();
+    let lacks = |name: &&ClusterName| lock.clusters.get(*name).is_some_and(|entry| entry.joined_with.is_none());
+    let lacking: Vec<ClusterName> =
+        lock.former.iter().filter(|name| linked.contains(name)).filter(lacks).cloned().collect();
+    if lacking.is_empty() {
+        return Ok(false);
+    }
+    let told = Told::read(mesh, tree)?;
+    for name in lacking {
+        let anew = KnownCluster::of(mesh, lock, &name).and_then(|known| known.joins_with(mesh));
+        let joined = anew.map(|anew| told.joined(lock, &name, anew.clone()).unwrap_or(anew));
+        if let Some(entry) = lock.clusters.get_mut(&name) {
+            entry.joined_with = joined;
+        }
+    }
+    Ok(true)
+}
+
+/// Takes links from the trees of readers of which the lock has none.
+pub(super) fn restore_links(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<(), TreeError> {
+    let told = Told::read(mesh, tree)?;
+    let is_ours = |cluster: &&Cluster| cluster.reconciler == Reconciler::Rendered && cluster.state != State::Paused;
+    for Cluster { name: reader, .. } in mesh.clusters.values().filter(is_ours) {
+        if lock.links_of(reader).next().is_some() {
+            continue;
+        }
+        let Some(folder) = told.0.get(reader) else { continue };
+        let links = folder.links(mesh, lock);
+        if !links.is_empty() {
+            lock.links.insert(reader.clone(), links);
+            lock.serials.insert(reader.clone(), folder.serial);
+        }
+    }
+    Ok(())
+}
