@@ -452,7 +452,8 @@ mod tests {
             key-unusable key-not-known cluster-key-needed reader-not-known \
             cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
-            istio-not-prepared trust-domain-not-accepted root-cas-hidden withdrawn-object-still-there withdrawn-object-unknown \
+            istio-not-prepared trust-domain-not-accepted root-cas-hidden standard-config-incomplete \
+            withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
             lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours kustomization-not-ours folder-of-unknown-cluster \
             file-not-rendered lock-edited new-cluster secret-by-hand links-open links-close links-reopen links-cut \
