@@ -28,7 +28,7 @@ const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
 const CLUSTER: &str = "c0042";
 const TIMES: usize = 9;
 
-/// The lock of a checkout in which every cluster is joined with every other. A turn would write it together with a million
+/// The lock of a checkout in which every cluster is joined with every other. A run would write it together with a million
 /// files of the tree.
 fn lock(folder: &Path, count: usize) {
     let mut lock = Lock::default();

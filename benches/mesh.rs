@@ -10,7 +10,6 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
-    missing_docs,
     reason = "a benchmark"
 )]
 

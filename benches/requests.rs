@@ -88,14 +88,14 @@ fn service() -> Value {
     })
 }
 
-struct Origin {
+struct BenchOrigin {
     identity: String,
     peers: String,
     service: Bytes,
     list: Bytes,
 }
 
-impl Handler for Origin {
+impl Handler for BenchOrigin {
     type Error = Infallible;
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
@@ -114,8 +114,8 @@ impl Handler for Origin {
             map("isthmus-peers", json!({ "peers.json": self.peers }))
         } else if path == LIST {
             // as an apiserver writes long answers: without a length
-            let pieces: Vec<_> = self.list.chunks(4096).map(|chunk| self.list.slice_ref(chunk)).collect();
-            let frames = stream::iter(pieces).map(|piece| Ok::<_, BodyError>(Frame::data(piece)));
+            let chunks: Vec<_> = self.list.chunks(4096).map(|chunk| self.list.slice_ref(chunk)).collect();
+            let frames = stream::iter(chunks).map(|chunk| Ok::<_, BodyError>(Frame::data(chunk)));
             StreamBody::new(frames).boxed_unsync()
         } else {
             whole(self.service.clone())
@@ -378,7 +378,7 @@ async fn main() {
         vec![one.as_str(); count].join(",")
     );
     let bytes = list.len();
-    let origin = Origin {
+    let origin = BenchOrigin {
         identity: json!({ "version": 1, "clusterUUID": OWN }).to_string(),
         peers: json!({ "version": 1, "peers": peers }).to_string(),
         service: Bytes::from(one),

@@ -13,7 +13,6 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    missing_docs,
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
 
@@ -65,7 +64,7 @@ const LIMITS: [&str; 10] = [
 /// Events of a watch, and pods of a list.
 const PODS: usize = 10_000;
 
-struct Origin {
+struct BenchOrigin {
     identity: String,
     peers: String,
     pod: Bytes,
@@ -106,13 +105,13 @@ fn pod() -> Value {
 
 /// A text as an apiserver sends it, `PODS` times `each` between `first` and `last`.
 fn many(first: &'static str, each: &Bytes, last: &'static str) -> Body {
-    let pieces = stream::iter(std::iter::once(Bytes::from_static(first.as_bytes())))
+    let chunks = stream::iter(std::iter::once(Bytes::from_static(first.as_bytes())))
         .chain(stream::iter(std::iter::repeat_n(each.clone(), PODS)))
         .chain(stream::iter(std::iter::once(Bytes::from_static(last.as_bytes()))));
-    StreamBody::new(pieces.map(|piece| Ok::<_, BodyError>(Frame::data(piece)))).boxed_unsync()
+    StreamBody::new(chunks.map(|chunk| Ok::<_, BodyError>(Frame::data(chunk)))).boxed_unsync()
 }
 
-impl Handler for Origin {
+impl Handler for BenchOrigin {
     type Error = Infallible;
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
@@ -149,12 +148,12 @@ impl Handler for Origin {
     }
 }
 
-struct Role {
+struct BenchRole {
     child: Child,
     address: String,
 }
 
-impl Role {
+impl BenchRole {
     fn start(folder: &std::path::Path, role: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
         command
@@ -195,7 +194,7 @@ impl Role {
     }
 }
 
-impl Drop for Role {
+impl Drop for BenchRole {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -259,14 +258,14 @@ async fn read(client: &Client, url: &str, token: &str) -> (Duration, usize) {
     let mut answer = client.get(url).bearer_auth(token).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{url}");
     let mut bytes = 0;
-    while let Some(piece) = answer.chunk().await.unwrap() {
-        bytes += piece.len();
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        bytes += chunk.len();
     }
     (begin.elapsed(), bytes)
 }
 
 /// The api-proxy's projection against the relay, which passes the same bytes on as they are.
-async fn projection(client: impl Fn() -> Client, proxy: &Role, relay: &Role, token: &str) {
+async fn projection(client: impl Fn() -> Client, proxy: &BenchRole, relay: &BenchRole, token: &str) {
     let paths =
         [(proxy, format!("https://{}", proxy.address)), (relay, format!("https://{}/to/origin", relay.address))];
     let mut events = Vec::new();
@@ -317,12 +316,12 @@ async fn main() {
     fs::write(folder.path().join("tls.key"), &key).unwrap();
 
     // the relay makes its key in its own cluster, which stands beside
-    let own = objects::Apiserver::start().await;
+    let own = objects::ObjectServer::start().await;
     own.put("/api/v1/namespaces", json!({ "metadata": { "name": "kube-system", "uid": RELAY } }));
     own.put("/api/v1/namespaces", json!({ "metadata": { "name": "istio-system", "uid": OWN } }));
     own.put(MAPS, json!({ "metadata": { "name": "istio" }, "data": { "mesh": "trustDomain: cluster.local\n" } }));
     kubeconfig(folder.path(), "relay", &own.access().config.cluster_url.to_string());
-    let relay = Role::start(folder.path(), "relay");
+    let relay = BenchRole::start(folder.path(), "relay");
     let mut identity = None;
     for _ in 0..100 {
         sleep(Duration::from_millis(100)).await;
@@ -336,7 +335,7 @@ async fn main() {
 
     let pem = PrivateKey::generate(&[7; 32]).unwrap().public().to_pem();
     let peer = |name: &str, uuid: &str, keys: Value| json!({ "name": name, "clusterUUID": uuid, "namespaces": ["*"], "keys": keys });
-    let origin = Origin {
+    let origin = BenchOrigin {
         identity: json!({ "version": 1, "clusterUUID": OWN }).to_string(),
         peers: json!({ "version": 1, "peers": [
             peer("east", PEER, json!([{ "id": "east", "pem": pem, "scopes": ["api"] }])),
@@ -357,7 +356,7 @@ async fn main() {
     let running =
         bound.serve(&Certificates::from_pem(&certificate, &key).unwrap(), limits.server(true), Arc::new(origin));
     kubeconfig(folder.path(), "proxy", &format!("https://{origin_address}"));
-    let proxy = Role::start(folder.path(), "proxy");
+    let proxy = BenchRole::start(folder.path(), "proxy");
     let routes = json!({ "version": 1, "routes": [
         { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate },
         { "clusterID": "origin", "clusterUUID": OWN, "apiHost": origin_address.to_string(), "apiCA": certificate },

@@ -1,5 +1,5 @@
 //! What the verifier costs beside the signature alone: the target is 1.2 times the bare Ed25519 verification of aws-lc-rs.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ fn token(criterion: &mut Criterion) {
     println!("token verify {whole:?}, bare Ed25519 verify {bare:?}: {ratio:.3} times (target 1.2)");
 }
 
-/// Medians of both, measured in turns, so that a busy machine weighs on both alike.
+/// Medians of both, measured alternately, so that a busy machine weighs on both alike.
 fn side_by_side(whole: impl Fn(), bare: impl Fn()) -> (Duration, Duration) {
     const ROUNDS: usize = 301;
     const EACH: u32 = 50;

@@ -24,16 +24,16 @@ use std::time::{Duration, Instant, SystemTime};
 const DEBOUNCE: Duration = Duration::from_millis(500);
 
 /// Ends with its value.
-struct Watch(Child);
+struct WatchProcess(Child);
 
-impl Drop for Watch {
+impl Drop for WatchProcess {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-impl Watch {
+impl WatchProcess {
     /// Seconds of CPU so far, at 100 ticks a second.
     fn cpu(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
@@ -83,9 +83,9 @@ fn main() {
     let count: usize = std::env::var("CLUSTERS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     let folder = tempfile::tempdir().unwrap();
     support::checkout(folder.path(), count);
-    let engine = |words: &[&str]| {
+    let engine = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-        command.arg("-C").arg(folder.path()).args(words).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("-C").arg(folder.path()).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
     assert!(engine(&["apply"]).status().unwrap().success());
@@ -95,7 +95,7 @@ fn main() {
         begin.elapsed()
     });
     let floor = floor.min().unwrap().as_secs_f64();
-    let watch = Watch(engine(&["watch"]).spawn().unwrap());
+    let watch = WatchProcess(engine(&["watch"]).spawn().unwrap());
     std::thread::sleep(Duration::from_secs(5));
     println!("{count} clusters: a watch before any edit: {:.1} MiB resident", watch.resident());
     let text = std::fs::read_to_string(folder.path().join("specs/mesh.yaml")).unwrap();

@@ -1,13 +1,13 @@
 //! What the worst YAML costs: 1 MiB of each kind, through each reader of texts of others.
 //!
 //! `cargo bench --bench yaml` prints the slowest text of each reader; the target is 50 ms, or that it is refused.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use isthmus::cluster::kubeconfig as people;
-use isthmus::istio::kubeconfig::Kubeconfig;
+use isthmus::istio::kubeconfig::RemoteKubeconfig;
 use isthmus::model::lock::Lock;
 use isthmus::pipeline::template::Templates;
 use isthmus::spec::{SourceFile, parse};
@@ -20,20 +20,20 @@ mod worst_yaml;
 use worst_yaml::worst;
 
 /// A reader, and whether it takes a text.
-type Reader = (&'static str, fn(&str) -> bool);
+type YamlReader = (&'static str, fn(&str) -> bool);
 
 fn source(path: &str, text: &str) -> SourceFile {
     SourceFile { path: path.into(), bytes: text.as_bytes().to_vec() }
 }
 
 fn main() {
-    let readers: [Reader; 8] = [
+    let readers: [YamlReader; 8] = [
         ("specs", |text| parse(&[source("specs/a.yaml", text)]).is_ok()),
         ("lock", |text| Lock::parse([("lock/clusters/east.yaml", text.as_bytes())]).is_ok()),
         ("overrides of templates", |text| Templates::load(&[source("templates/relay/service.yaml", text)]).is_ok()),
         ("objects in rendered/", |text| object::parse(text.as_bytes()).is_some()),
         ("mesh configuration in a cluster", |text| value(text, MAX_OBJECT).is_ok()),
-        ("kubeconfigs of remote secrets", |text| Kubeconfig::read(text.as_bytes()).is_some()),
+        ("kubeconfigs of remote secrets", |text| RemoteKubeconfig::read(text.as_bytes()).is_some()),
         ("kubeconfigs of people", |text| {
             people::Kubeconfig::default().add(Path::new("config"), text.as_bytes()).is_ok()
         }),

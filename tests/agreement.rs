@@ -17,19 +17,19 @@ fn files(checkout: &Checkout, cluster: &str) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// What each command says of a loss, with nothing changed in that cluster's folder.
-fn is_told(checkout: &Checkout, cluster: &str, words: &[&str]) {
+fn is_reported(checkout: &Checkout, cluster: &str, expected: &[&str]) {
     let before = files(checkout, cluster);
     for arguments in [&["plan"][..], &["plan", "--locked"], &["apply"], &["apply", "--locked"]] {
         let ran = checkout.engine(arguments);
         assert_eq!(ran.code, 4, "{arguments:?}: {ran}");
-        for word in words {
+        for word in expected {
             assert!(ran.stdout.contains(word), "{arguments:?}: `{word}` is missing in {ran}");
         }
         assert_eq!(files(checkout, cluster), before, "{arguments:?}");
     }
     let ran = checkout.engine(&["argocd", "generate", "--cluster", cluster]);
     assert!(ran.code == 4 && ran.stdout.is_empty(), "{ran}");
-    for word in words {
+    for word in expected {
         assert!(ran.stderr.contains(word), "`{word}` is missing in {ran}");
     }
     assert_eq!(files(checkout, cluster), before);
@@ -40,19 +40,19 @@ fn a_lost_file_of_links_deletes_no_secret() {
     let checkout = Checkout::joined();
     let links = fs::read(checkout.path("lock/links/east.yaml")).unwrap();
     fs::remove_file(checkout.path("lock/links/east.yaml")).unwrap();
-    is_told(&checkout, "east", &[SECRET, "lock/links/east.yaml", "git checkout COMMIT~1 -- lock/links/east.yaml"]);
+    is_reported(&checkout, "east", &[SECRET, "lock/links/east.yaml", "git checkout COMMIT~1 -- lock/links/east.yaml"]);
     assert!(checkout.path(SECRET).exists());
     checkout.write("lock/links/east.yaml", &links);
     checkout.shows(&["apply"], 0, &["No changes."]);
 }
 
 #[test]
-fn a_lost_lock_deletes_nothing_and_takes_nobody_for_new() {
+fn a_lost_lock_deletes_nothing_and_takes_no_cluster_for_new() {
     let checkout = Checkout::joined();
     let before = checkout.output();
     fs::rename(checkout.path("lock"), checkout.path("away")).unwrap();
     for cluster in ["east", "west"] {
-        is_told(&checkout, cluster, &["is live, and lock/links/"]);
+        is_reported(&checkout, cluster, &["is live, and lock/links/"]);
     }
     checkout.shows(&["apply"], 4, &["the lock lost what was accepted of it", "restore its file below lock/clusters/"]);
     drop(fs::remove_dir_all(checkout.path("lock")));
@@ -66,10 +66,10 @@ fn a_lost_entry_keeps_all_that_rests_on_it_and_whoever_answers_is_no_first_conta
     let checkout = Checkout::joined();
     let entry = fs::read(checkout.path("lock/clusters/west.yaml")).unwrap();
     fs::remove_file(checkout.path("lock/clusters/west.yaml")).unwrap();
-    let words = ["no entry of `west`", "git checkout COMMIT~1 -- lock/clusters/west.yaml"];
-    is_told(&checkout, "east", &words);
-    let said = checkout.engine(&["plan"]).stdout;
-    assert!(said.contains("1 held back") || said.contains("held back"), "{said}");
+    let expected = ["no entry of `west`", "git checkout COMMIT~1 -- lock/clusters/west.yaml"];
+    is_reported(&checkout, "east", &expected);
+    let output = checkout.engine(&["plan"]).stdout;
+    assert!(output.contains("1 held back") || output.contains("held back"), "{output}");
     assert!(!checkout.path("lock/clusters/west.yaml").exists(), "nobody accepted it");
     checkout.write("lock/clusters/west.yaml", &entry);
     checkout.shows(&["apply"], 0, &["No changes."]);
@@ -95,7 +95,7 @@ fn leaving() -> (Checkout, Vec<u8>, Vec<u8>) {
 fn an_old_file_of_links_brings_no_secret_back() {
     let (checkout, joined, leaving) = leaving();
     checkout.write(LINKS, &joined);
-    is_told(&checkout, "east", &["configmap-isthmus-peers.yaml is of run 2", "lock/links/east.yaml of run 1"]);
+    is_reported(&checkout, "east", &["configmap-isthmus-peers.yaml is of run 2", "lock/links/east.yaml of run 1"]);
     assert!(!checkout.path(SECRET).exists());
     checkout.write(LINKS, &leaving);
     checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
@@ -115,9 +115,9 @@ fn an_old_entry_takes_no_root_back() {
     let new = fs::read(checkout.path(path)).unwrap();
     assert!(new != old);
     checkout.write(path, &old);
-    let words = ["carries serial 2 of `west`", "git checkout COMMIT~1 -- lock/clusters/west.yaml"];
+    let expected = ["carries serial 2 of `west`", "git checkout COMMIT~1 -- lock/clusters/west.yaml"];
     for cluster in ["east", "west"] {
-        is_told(&checkout, cluster, &words);
+        is_reported(&checkout, cluster, &expected);
     }
     assert_eq!(fs::read(checkout.path(path)).unwrap(), old, "nothing is accepted on top of it");
     checkout.write(path, &new);
@@ -134,8 +134,8 @@ fn an_old_file_of_links_deletes_no_secret() {
     checkout.engine(&["apply"]).done();
     let joined = fs::read(checkout.path(LINKS)).unwrap();
     checkout.write(LINKS, &leaving);
-    let words = [SECRET, "has the link to `west` as `leaving`", "git checkout COMMIT~1 -- lock/links/east.yaml"];
-    is_told(&checkout, "east", &words);
+    let expected = [SECRET, "has the link to `west` as `leaving`", "git checkout COMMIT~1 -- lock/links/east.yaml"];
+    is_reported(&checkout, "east", &expected);
     assert!(checkout.path(SECRET).exists());
     checkout.write(LINKS, &joined);
     checkout.shows(&["apply"], 0, &["No changes."]);
@@ -143,7 +143,7 @@ fn an_old_file_of_links_deletes_no_secret() {
 
 /// The lock is written before the tree: what a run that was cut short did not write, the next one does.
 #[test]
-fn a_run_that_was_cut_short_goes_on() {
+fn a_run_that_was_cut_short_continues() {
     // nothing of the tree was written, or all but what was to be deleted
     for is_half in [false, true] {
         let checkout = Checkout::joined();
@@ -166,7 +166,7 @@ fn a_run_that_was_cut_short_goes_on() {
 
 /// Files of the lock go after those of the tree: a tree without its lock is one that lost it.
 #[test]
-fn a_run_that_was_cut_short_while_it_forgot_a_cluster_goes_on() {
+fn a_run_that_was_cut_short_while_it_forgot_a_cluster_continues() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
     checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {state: leaving, ");
@@ -189,7 +189,7 @@ fn a_run_that_was_cut_short_while_it_forgot_a_cluster_goes_on() {
     assert_eq!(checkout.output(), after);
 }
 
-/// Its readers keep what they have of it, and nobody is taken for new.
+/// Its readers keep what they have of it, and no one is taken for new.
 #[test]
 fn an_unreadable_entry_keeps_all_that_rests_on_it() {
     let checkout = Checkout::joined();
@@ -197,12 +197,12 @@ fn an_unreadable_entry_keeps_all_that_rests_on_it() {
     let whole = fs::read(checkout.path(path)).unwrap();
     let conflict = [b"<<<<<<< HEAD\n", &whole[..]].concat();
     checkout.write(path, &conflict);
-    let words = [
+    let expected = [
         &format!("{path}:1: the file holds merge conflict markers"),
         "git checkout COMMIT~1 -- lock/clusters/west.yaml",
     ];
     for cluster in ["east", "west"] {
-        is_told(&checkout, cluster, &words);
+        is_reported(&checkout, cluster, &expected);
     }
     checkout.shows(&["plan"], 4, &["trust change of `west`: held back", "the lock lost what was accepted of it"]);
     assert_eq!(fs::read(checkout.path(path)).unwrap(), conflict, "it is neither written nor deleted");
@@ -216,7 +216,7 @@ fn an_unreadable_file_of_links_deletes_no_secret_and_refuses_no_other_cluster() 
     let whole = fs::read_to_string(checkout.path(LINKS)).unwrap();
     let broken = whole.replace("stage: joined", "stage: enjoyed");
     checkout.write(LINKS, broken.as_bytes());
-    is_told(
+    is_reported(
         &checkout,
         "east",
         &["lock/links/east.yaml:", "the lock cannot be read", "git checkout COMMIT~1 -- lock/links/east.yaml"],
@@ -235,7 +235,7 @@ fn an_unreadable_file_of_links_deletes_no_secret_and_refuses_no_other_cluster() 
     checkout.shows(&["apply"], 0, &["No changes."]);
 }
 
-/// A cluster of which nobody knows what its file said has not left, whatever its links say.
+/// A cluster of which no one knows what its file said has not left, whatever its links say.
 #[test]
 fn an_unreadable_file_of_a_cluster_that_leaves_is_not_forgotten() {
     for path in ["lock/clusters/west.yaml", "lock/links/west.yaml"] {
@@ -254,7 +254,7 @@ fn an_unreadable_file_of_a_cluster_that_leaves_is_not_forgotten() {
 
 /// Nothing rests on it, so whoever accepts what it publishes now has all of it.
 #[test]
-fn an_unreadable_entry_on_which_nobody_rests_is_accepted_anew() {
+fn an_unreadable_entry_on_which_nothing_rests_is_accepted_anew() {
     let checkout = Checkout::joined();
     checkout.edit(
         "specs/mesh.yaml",
@@ -299,7 +299,7 @@ fn a_secret_that_cannot_be_made_anew_stays_and_stays_listed() {
 
 /// Half of a cluster would be written, and the lock would say that the rest is, too.
 #[test]
-fn a_file_of_somebody_else_keeps_the_whole_cluster_as_it_is() {
+fn a_file_of_another_tool_keeps_the_whole_cluster_as_it_is() {
     let mine = b"apiVersion: v1\nkind: Secret\nmetadata: {name: istio-remote-secret-west}\n";
     for (path, bytes) in [(SECRET, &mine[..]), ("rendered/east/kustomization.yaml", b"resources: []\n")] {
         let checkout = Checkout::new();
@@ -329,7 +329,7 @@ fn a_stated_value_that_another_cluster_publishes_is_an_error() {
 
 #[test]
 fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
-    for (from, to, words) in [
+    for (from, to, expected) in [
         (
             "metadata: {name: shop}",
             "metadata: {name: bazaar}",
@@ -345,7 +345,7 @@ fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
         let checkout = Checkout::joined();
         checkout.edit("specs/mesh.yaml", from, to);
         for arguments in [&["apply"][..], &["plan", "--locked"], &["argocd", "generate", "--cluster", "east"]] {
-            checkout.refuses(arguments, 4, &[words, "set `state: leaving` and apply until its links are gone"]);
+            checkout.refuses(arguments, 4, &[expected, "set `state: leaving` and apply until its links are gone"]);
         }
     }
 }
@@ -440,7 +440,7 @@ fn an_edited_network_reaches_no_proxy_before_the_links_are_gone() {
     assert!(!plan.stdout.contains("other"), "{plan}");
 }
 
-/// Nobody would reach it by a gateway that is not there.
+/// No one would reach it by a gateway that is not there.
 #[test]
 fn a_flat_network_ends_when_there_is_a_gateway() {
     let checkout = Checkout::new();
@@ -600,7 +600,7 @@ fn former(checkout: &Checkout) {
 
 /// The first run of this version takes from the tree with what links were begun, so that no edit of the same commit is applied in place.
 #[test]
-fn a_lock_of_version_1_is_filled_in_from_the_tree_and_is_one_line_of_the_plan() {
+fn a_lock_of_version_1_is_completed_from_the_tree_and_is_one_line_of_the_plan() {
     for (edit, kept) in
         [("clusterID: other, ", "clusterID: west\n"), ("istio: {namespace: other}, ", "istioNamespace: istio-system")]
     {

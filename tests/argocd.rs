@@ -52,10 +52,10 @@ fn documents(stream: &str) -> Vec<Value> {
 }
 
 #[track_caller]
-fn fails(checkout: &Checkout, variables: &[(&str, &str)], exit: i32, words: &str) {
+fn fails(checkout: &Checkout, variables: &[(&str, &str)], exit: i32, expected: &str) {
     let ran = plugin(&checkout.path(""), "generate", variables);
     assert_eq!(ran.code, exit, "{ran}");
-    assert!(ran.stderr.contains(words), "{ran}");
+    assert!(ran.stderr.contains(expected), "{ran}");
     assert!(!ran.stderr.contains("panicked"), "{ran}");
     assert!(ran.stdout.is_empty(), "a failure printed {ran}");
 }
@@ -144,14 +144,14 @@ fn every_failure_prints_nothing() {
     fails(&checkout, &east, 1, "templates/exporter/deployment.yaml");
     std::fs::remove_dir_all(checkout.path("templates")).unwrap();
     let specs = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
-    for (broken, exit, words) in [
+    for (broken, exit, expected) in [
         (specs.replace("acceptForeignRoots: true", "acceptForeignRoots: false"), 1, "acceptForeignRoots"),
         (specs.replace("kind: Mesh", "kind: Mush"), 1, "Mesh"),
         (specs.split("---\n").take(2).collect::<Vec<_>>().join("---\n"), 4, "`west` is in the lock"),
         (specs.replace("spec: {acc", "spec: {requiredEngine: \"9.9\", acc"), 1, "9.9"),
     ] {
         checkout.write("specs/mesh.yaml", broken.as_bytes());
-        fails(&checkout, &east, exit, words);
+        fails(&checkout, &east, exit, expected);
     }
     std::fs::remove_file(checkout.path("specs/mesh.yaml")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", checkout.path("specs/mesh.yaml")).unwrap();
@@ -164,7 +164,7 @@ fn every_failure_prints_nothing() {
 }
 
 #[test]
-fn the_answer_is_the_same_everywhere_and_asks_nobody() {
+fn the_answer_is_the_same_everywhere_and_asks_no_cluster() {
     let checkout = Checkout::joined();
     let wanted = generated(&checkout, "east");
     let environment = TestEnvironment::new().with("LC_ALL", "tr_TR.UTF-8").with("TZ", "Pacific/Apia");
@@ -233,7 +233,7 @@ fn a_fault_of_the_machine_never_halves_an_answer() {
 }
 
 #[test]
-fn no_key_is_read_no_process_started_and_nobody_asked() {
+fn no_key_is_read_no_process_started_and_no_cluster_asked() {
     if !can_trace() {
         return;
     }
@@ -279,7 +279,7 @@ fn waiting_links_and_dead_peers_are_no_failure() {
     assert_eq!(generated(&checkout, "east"), two, "a peer that nobody reached changes nothing");
     checkout.engine(&["apply"]).done();
     assert_eq!(generated(&checkout, "east"), two);
-    // before the first turn there is what needs no peer
+    // before the first run there is what needs no peer
     let fresh = Checkout::new();
     let first = generated(&fresh, "east");
     fresh.engine(&["apply", "--locked"]).done();

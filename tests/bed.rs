@@ -2,7 +2,7 @@
 //!
 //! Two clusters run on loopback (tests/testbed); a checkout declares both with `file://` endpoints on metadata recorded from
 //! them; each cluster gets its folder by `kubectl apply --server-side -k`; then istiod is asked what it made of it.
-//! Where the bed is not built the test says so and passes, but in CI it fails. It ends whatever it started, also when it fails.
+//! Where the bed is not built the test prints it and passes, but in CI it fails. It ends whatever it started, also when it fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -52,8 +52,8 @@ use serde_json::Value;
 
 /// How long istiod may take to show a change; it takes about a second.
 const SETTLE: Duration = Duration::from_secs(30);
-/// A mesh of `file://` endpoints is done in two turns; more than this is a mesh that never settles.
-const MOST_TURNS: usize = 6;
+/// A mesh of `file://` endpoints is done in two runs; more than this is a mesh that never settles.
+const MOST_RUNS: usize = 6;
 /// Indexes of the bed: cluster I has the addresses 127.0.I.x and the ports of 127.0.0.1 from 20000 + 20 I on.
 const FIRST_PORT: u16 = 20_000;
 const PORTS_PER_INDEX: u16 = 20;
@@ -94,7 +94,7 @@ const SITES: [Site; 2] = [
 
 #[test]
 fn rendered_folders_join_two_real_clusters() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let Some(bed) = Bed::start() else { return };
     let checkout = tempfile::tempdir().unwrap();
     fs::create_dir(checkout.path().join("specs")).unwrap();
@@ -180,20 +180,20 @@ fn recorded_metadata_is_read_and_written_alike() {
     }
 }
 
-/// Turns until a turn leaves every file as it was.
+/// Runs until a run leaves every file as it was.
 fn apply_until_settled(checkout: &Path) {
     let environment = TestEnvironment::new().real_time();
     let mut before = files(checkout);
-    for _ in 0..MOST_TURNS {
-        let said = environment.run_on(checkout, &["apply", "--create-keys"]).done();
+    for _ in 0..MOST_RUNS {
+        let output = environment.run_on(checkout, &["apply", "--create-keys"]).done();
         let after = files(checkout);
         if before == after {
             return;
         }
-        eprintln!("bed: {said}");
+        eprintln!("bed: {output}");
         before = after;
     }
-    panic!("{MOST_TURNS} turns of `engine apply` did not settle the checkout");
+    panic!("{MOST_RUNS} runs of `engine apply` did not settle the checkout");
 }
 
 /// Every file below a folder and when it was written.
@@ -382,8 +382,8 @@ impl Drop for Bed {
 
 /// Beds run one after the other: two cores carry one well.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The first of so many neighbouring indexes whose addresses are free; where the search starts differs between processes.

@@ -1,6 +1,6 @@
 //! The page in a real headless Chromium, driven by tests/browser/check.mjs.
 //!
-//! Where Chromium, node or its two packages are not installed the test says so and passes, but in CI it fails.
+//! Where Chromium, node or its two packages are not installed the test prints it and passes, but in CI it fails.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::Command;
 use isthmus::report::picture::{Health, LinkPicture, Picture};
 
 use crate::picture::{joined, with_fault};
-use crate::support::world::Fault;
+use crate::support::world::ClusterFault;
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
@@ -82,7 +82,7 @@ fn the_page_works_in_a_real_browser() {
     let three = joined();
     write("three.html", &three.html());
     write("files.html", &Picture { asked: false, ..three.clone() }.html());
-    let broken = with_fault(Fault::Down);
+    let broken = with_fault(ClusterFault::Down);
     write("broken.html", &broken.html());
     let names = |count: usize| (1..=count).map(|at| format!("site-{at:03}")).collect::<Vec<_>>();
     let forty = crowd(&three, &names(40), |picture| {
@@ -117,6 +117,6 @@ fn the_page_works_in_a_real_browser() {
         .env("ISTHMUS_CHROMIUM", browser)
         .output()
         .unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains(" checks passed"), "{said}");
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && printed.contains(" checks passed"), "{printed}");
 }

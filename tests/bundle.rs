@@ -42,7 +42,7 @@ fn signed(bundle: &Bundle, by: u8) -> String {
     bundle.sign(&"ci".parse().unwrap(), &key(by))
 }
 
-/// Two checkouts: the one whose west is at hand, and one that gets west from bundles alone.
+/// Two checkouts: the one that reaches west, and one that gets west from bundles alone.
 fn sides() -> (Checkout, Checkout) {
     let (there, here) = (Checkout::new(), Checkout::new());
     fs::remove_dir_all(here.path("metadata/west")).unwrap();
@@ -61,20 +61,20 @@ fn metadata_crosses_the_gap_and_joins() {
     // it is never overwritten
     assert!(there.engine(&["export", "west", "--out", file]).code == 6);
     // before: west is waited for
-    let said = here.engine(&["apply"]).done();
-    assert!(said.contains("waits for"), "{said}");
-    // nobody said who signs
+    let output = here.engine(&["apply"]).done();
+    assert!(output.contains("waits for"), "{output}");
+    // no one said who signs
     here.refuses(&["import", file], 4, &["no signer of this cluster is known yet", &fingerprint]);
     here.refuses(&["import", file, "--signer", &format!("sha256:{}", "0".repeat(64))], 4, &["not what --signer names"]);
     assert!(!here.path("metadata/west").exists());
     here.engine(&["import", file, "--signer", &fingerprint]).done();
     here.engine(&["apply"]).done();
-    let said = here.engine(&["status"]).done();
-    assert!(said.matches("joined").count() == 2 && said.contains("unproven"), "{said}");
+    let output = here.engine(&["status"]).done();
+    assert!(output.matches("joined").count() == 2 && output.contains("unproven"), "{output}");
     // the same again changes nothing, and needs no word of the signer
     let before = here.output();
-    let said = here.engine(&["import", file, "--output", "json"]).done();
-    assert!(said.contains("\"written\":0"), "{said}");
+    let output = here.engine(&["import", file, "--output", "json"]).done();
+    assert!(output.contains("\"written\":0"), "{output}");
     assert!(before == here.output());
     // without evidence, whatever was there: a file cannot say what is live
     assert!(!fs::read_to_string(here.path("metadata/west/private/multicluster.json")).unwrap().contains("evidence"));
@@ -85,9 +85,9 @@ fn what_is_not_as_it_should_be_is_refused_with_nothing_written() {
     let (_, here) = sides();
     let file = here.path("bundle");
     let name = file.to_str().unwrap();
-    let import = |text: &str, words: &[&str], exit: i32, says: &[&str]| {
+    let import = |text: &str, flags: &[&str], exit: i32, says: &[&str]| {
         fs::write(&file, text).unwrap();
-        here.refuses(&[&["import", name], words].concat(), exit, says);
+        here.refuses(&[&["import", name], flags].concat(), exit, says);
         assert!(!here.path("metadata/west/bundle.json").exists() || exit == 0);
     };
     let public = here.path("signer.pem");
@@ -141,14 +141,14 @@ fn later_bundles_are_of_the_same_signer_and_not_older_and_trust_changes_are_held
     here.engine(&["import", name, "--allow-older"]).done();
     fs::write(&file, signed(&bundle("west", 2000), 2)).unwrap();
     here.refuses(&["import", name], 4, &[&fingerprint, &key(2).public().fingerprint().to_string()]);
-    // another root of the same cluster: taken as a file, held back by apply until somebody accepts it
+    // another root of the same cluster: taken as a file, held back by apply until someone accepts it
     let mut changed = bundle("west", 3000);
     changed.public.root_ca = isthmus::simulation::cluster::Authority::new("west's new root").unwrap().pem;
     fs::write(&file, signed(&changed, 1)).unwrap();
     let ran = here.engine(&["import", name]);
-    let said = &ran.stderr;
-    assert!(ran.code == 0 && said.contains("! root CA") && said.contains("--accept-trust west@"), "{ran}");
-    let approval = said.split("--accept-trust ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let output = &ran.stderr;
+    assert!(ran.code == 0 && output.contains("! root CA") && output.contains("--accept-trust west@"), "{ran}");
+    let approval = output.split("--accept-trust ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let before = here.output();
     assert_eq!(here.engine(&["apply"]).code, 4);
     assert!(before == here.output());

@@ -31,7 +31,7 @@ pub(crate) fn commit(root: &Path, changes: &[FileChange]) -> Result<Committed, C
     Checkout::open(root).unwrap().lock()?.commit(changes, &|_| {})
 }
 
-/// Every file and folder below a root, also hidden ones: the view of somebody else than the code under test.
+/// Every file and folder below a root, also hidden ones: the view of someone else than the code under test.
 pub(crate) fn tree(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     fn walk(root: &Path, at: &Path, found: &mut BTreeMap<String, Option<Vec<u8>>>) {
         for entry in fs::read_dir(at).unwrap() {
@@ -131,7 +131,7 @@ fn what_is_no_plain_file_is_named_and_not_read() {
 }
 
 #[test]
-fn single_reads_follow_no_link_and_wait_for_no_pipe() {
+fn single_reads_take_no_link_and_wait_for_no_pipe() {
     let root = folder();
     let outside = folder();
     fs::write(outside.path().join("secret"), "secret").unwrap();
@@ -247,7 +247,7 @@ fn left_overs_of_a_killed_engine_are_not_read_and_then_swept() {
     }
     let checkout = Checkout::open(root.path()).unwrap();
     assert!(checkout.read_tree("rendered", &all, ReadLimits::OUTPUT).unwrap().is_empty());
-    // That of `rendered` was seen while reading, that of `lock` is met while writing; nobody came by the third.
+    // That of `rendered` was seen while reading, that of `lock` is met while writing; no one came by the third.
     let done = checkout.lock().unwrap().commit(&[put("lock/a", "a")], &|_| {}).unwrap();
     assert_eq!(done, Committed { written: 1, swept: 2, ..Committed::default() });
     let paths: Vec<_> = tree(root.path()).into_keys().collect();
@@ -355,7 +355,7 @@ fn a_change_shows_no_content() {
 }
 
 #[test]
-fn the_second_engine_is_told_that_the_first_is_there() {
+fn the_second_engine_learns_that_the_first_is_there() {
     let root = folder();
     let (one, two) = (Checkout::open(root.path()).unwrap(), Checkout::open(root.path()).unwrap());
     let guard = one.lock().unwrap();
@@ -371,12 +371,12 @@ fn the_second_engine_is_told_that_the_first_is_there() {
 fn eight_engines_at_once_lose_no_update() {
     let root = folder();
     commit(root.path(), &[put("count", "0")]).unwrap();
-    let turns = 20;
+    let rounds = 20;
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 let checkout = Checkout::open(root.path()).unwrap();
-                for _ in 0..turns {
+                for _ in 0..rounds {
                     let guard = loop {
                         match checkout.lock() {
                             Ok(guard) => break guard,
@@ -390,7 +390,7 @@ fn eight_engines_at_once_lose_no_update() {
             });
         }
     });
-    assert_eq!(fs::read_to_string(root.path().join("count")).unwrap(), (8 * turns).to_string());
+    assert_eq!(fs::read_to_string(root.path().join("count")).unwrap(), (8 * rounds).to_string());
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn a_folder_swapped_for_a_link_never_leads_outside() {
     let over = AtomicBool::new(false);
     let (mut written, mut refused, mut read) = (0, 0, 0);
     std::thread::scope(|scope| {
-        // However the turns below end, the other thread ends with them.
+        // However the rounds below end, the other thread ends with them.
         let _end = Over(&over);
         scope.spawn(|| {
             let (dir, link) = (root.path().join("dir"), root.path().join("link"));
@@ -451,12 +451,12 @@ fn a_folder_swapped_for_a_link_never_leads_outside() {
                 renameat_with(CWD, &dir, CWD, &link, RenameFlags::EXCHANGE).unwrap();
             }
         });
-        for turn in 0.. {
-            if turn >= 3000 && written > 0 && refused > 0 && read > 0 {
+        for round in 0.. {
+            if round >= 3000 && written > 0 && refused > 0 && read > 0 {
                 break;
             }
-            assert!(turn < 1_000_000, "no race: {written} written, {refused} refused, {read} read");
-            match commit(root.path(), &[put("dir/file", &turn.to_string()), put("dir/sub/file", &turn.to_string())]) {
+            assert!(round < 1_000_000, "no race: {written} written, {refused} refused, {read} read");
+            match commit(root.path(), &[put("dir/file", &round.to_string()), put("dir/sub/file", &round.to_string())]) {
                 Ok(_) => written += 1,
                 Err(CheckoutError::Kind { .. } | CheckoutError::Io { .. }) => refused += 1,
                 Err(error) => panic!("{error}"),
@@ -485,10 +485,10 @@ proptest! {
 
     /// Commits one after the other give what a map gives, the same commit again nothing, and no empty folder is left.
     #[test]
-    fn commits_are_like_those_of_a_map(turns in prop::collection::vec(changes(), 1..6)) {
+    fn commits_are_like_those_of_a_map(rounds in prop::collection::vec(changes(), 1..6)) {
         let root = folder();
         let mut model: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for changes in turns {
+        for changes in rounds {
             let mut expected = Committed::default();
             for change in &changes {
                 match change {

@@ -20,11 +20,11 @@ fn script(path: &Path, text: &str) {
 }
 
 /// A place with a bare remote, a clone of it that is a checkout, and a code host's command that records its calls.
-struct Place {
+struct CodeHost {
     environment: TestEnvironment,
 }
 
-impl Place {
+impl CodeHost {
     fn new(checkout: &Checkout) -> Self {
         let place = Self { environment: TestEnvironment::new().with_tools() };
         place.git(".", &["init", "-q", "--bare", "-b", "main", "remote.git"]);
@@ -64,8 +64,8 @@ print(json.dumps(notes))' "$root/posted"
         self.environment.path(path)
     }
 
-    fn git(&self, at: &str, words: &[&str]) -> String {
-        self.environment.git(&self.path(at), words)
+    fn git(&self, at: &str, arguments: &[&str]) -> String {
+        self.environment.git(&self.path(at), arguments)
     }
 
     /// Runs a line of a template as a runner does.
@@ -103,7 +103,7 @@ const STATED: &str = "file://metadata/east\"}, gateways: [{address: 203.0.113.9,
 #[test]
 fn the_action_comments_once_and_again_in_place_without_any_key() {
     let checkout = Checkout::joined();
-    let place = Place::new(&checkout);
+    let place = CodeHost::new(&checkout);
     let (run, names) = &steps()["Plan"];
     assert!(!names.iter().any(|name| name.contains("KEY")), "{names:?}");
     let summary = place.path("summary");
@@ -158,7 +158,7 @@ fn the_action_comments_once_and_again_in_place_without_any_key() {
 
 #[test]
 fn the_action_applies_until_all_is_pushed() {
-    let place = Place::new(&Checkout::new());
+    let place = CodeHost::new(&Checkout::new());
     let (run, names) = &steps()["Apply"];
     let environment = [
         ("ENGINE", ENGINE),
@@ -177,7 +177,7 @@ fn the_action_applies_until_all_is_pushed() {
         "{log}"
     );
     assert!(place.git("clone", &["status", "--porcelain"]).is_empty());
-    // a second one has nothing to do; a runner that checked a commit out goes on top of the branch
+    // a second one has nothing to do; a runner that checked a commit out continues top of the branch
     let head = place.git("remote.git", &["rev-parse", "main"]);
     place.git("clone", &["checkout", "-q", "--detach", "HEAD~1"]);
     place.run(run, &environment).done();
@@ -196,7 +196,7 @@ fn the_gitlab_template_does_the_same() {
     let plan = template["isthmus-plan"]["variables"].as_object().unwrap();
     assert!(plan.keys().all(|name| !name.contains("KEY")));
     assert_eq!(template["isthmus-apply"]["resource_group"], "isthmus-apply");
-    let place = Place::new(&Checkout::joined());
+    let place = CodeHost::new(&Checkout::joined());
     let spec = place.path("clone/specs/mesh.yaml");
     let text = std::fs::read_to_string(&spec).unwrap();
     std::fs::write(&spec, text.replace("file://metadata/east\"}", STATED)).unwrap();
@@ -224,7 +224,7 @@ fn the_gitlab_template_does_the_same() {
     assert!(place.calls().contains("https://gitlab.example.com/api/v4/projects/3/merge_requests/7/notes/17"));
     assert!(!place.calls().contains("notes/16"), "the comment of somebody else stays theirs");
 
-    let place = Place::new(&Checkout::new());
+    let place = CodeHost::new(&Checkout::new());
     place.git("clone", &["checkout", "-q", "--detach"]);
     let remote = place.path("remote.git");
     let line = job("isthmus-apply");

@@ -12,7 +12,7 @@ fn copy(from: &Checkout, environment: &TestEnvironment) -> PathBuf {
 }
 
 #[test]
-fn a_locked_plan_is_the_same_everywhere_and_asks_nobody() {
+fn a_locked_plan_is_the_same_everywhere_and_asks_no_cluster() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {multicluster: {replicas: 3}, ");
     std::fs::remove_dir_all(checkout.path("metadata")).unwrap();
@@ -48,7 +48,7 @@ fn with_stored_plan() -> (Checkout, String) {
 }
 
 #[test]
-fn a_stored_plan_does_exactly_what_it_said_or_nothing() {
+fn a_stored_plan_does_exactly_what_it_showed_or_nothing() {
     let (checkout, file) = with_stored_plan();
     let environment = TestEnvironment::new();
     let kept = copy(&checkout, &environment);
@@ -142,7 +142,7 @@ fn a_stored_plan_has_an_age() {
 }
 
 #[test]
-fn the_second_engine_on_a_checkout_is_told_to_wait() {
+fn the_second_engine_on_a_checkout_has_to_wait() {
     let checkout = Checkout::joined();
     let held = isthmus::checkout::Checkout::open(&checkout.path("")).unwrap();
     let guard = held.lock().unwrap();
@@ -152,7 +152,7 @@ fn the_second_engine_on_a_checkout_is_told_to_wait() {
     checkout.engine(&["apply"]).done();
 }
 
-/// Late is safe, and somebody should see that no run comes.
+/// Late is safe, and someone should see that no run comes.
 #[test]
 fn status_shows_which_roots_retire_and_which_are_overdue() {
     let checkout = Checkout::joined();
@@ -162,15 +162,15 @@ fn status_shows_which_roots_retire_and_which_are_overdue() {
     checkout.write(path, document.to_string().as_bytes());
     assert!(!checkout.engine(&["status"]).done().contains("RETIRING"));
     checkout.engine(&["apply", "--accept-trust", "west"]).done();
-    let said = checkout.engine(&["status"]).done();
-    assert!(said.contains("RETIRING ROOT CA") && !said.contains("overdue"), "{said}");
+    let output = checkout.engine(&["status"]).done();
+    assert!(output.contains("RETIRING ROOT CA") && !output.contains("overdue"), "{output}");
     let entry = std::fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap();
     let since = entry.lines().find(|line| line.contains("since:")).unwrap();
     let (field, _) = since.split_once(": ").unwrap();
     let earlier = format!("{field}: 2026-01-01T00:00:00Z");
     checkout.write("lock/clusters/west.yaml", entry.replace(since, &earlier).as_bytes());
-    let said = checkout.engine(&["status"]).done();
-    assert!(said.contains("2026-01-02T01:00:00Z (overdue;"), "{said}");
+    let output = checkout.engine(&["status"]).done();
+    assert!(output.contains("2026-01-02T01:00:00Z (overdue;"), "{output}");
     let document: serde_json::Value =
         serde_json::from_str(&checkout.engine(&["status", "--output", "json"]).done()).unwrap();
     assert_eq!(document["retiringRoots"][0]["cluster"], "west");
@@ -178,7 +178,7 @@ fn status_shows_which_roots_retire_and_which_are_overdue() {
 }
 
 #[test]
-fn all_that_runs_in_a_cluster_goes_only_when_it_is_said() {
+fn all_that_runs_in_a_cluster_goes_only_when_allowed() {
     const WEST: &str = "name: west}\nspec: {";
     const RUNS: &str = "name: west}\nspec: {multicluster: {image: engine, apiHost: api.west.example.com}, ";
     for tool in ["external", "deckhouse"] {
@@ -190,8 +190,8 @@ fn all_that_runs_in_a_cluster_goes_only_when_it_is_said() {
         assert!(exporter.exists());
         checkout.edit("specs/mesh.yaml", RUNS, &format!("{WEST}reconciler: {tool}, "));
         for arguments in [&["apply"][..], &["plan", "--locked"]] {
-            let words = "exporter, api-proxy and relay of `west` would go from `rendered/west`";
-            checkout.shows(arguments, 4, &[words, "--allow-delete"]);
+            let expected = "exporter, api-proxy and relay of `west` would go from `rendered/west`";
+            checkout.shows(arguments, 4, &[expected, "--allow-delete"]);
         }
         checkout.engine(&["apply", "--allow-delete"]);
         assert!(!exporter.exists());
@@ -305,7 +305,7 @@ fn json_of_a_failure_has_code_message_hint_and_causes() {
     let absent = document(&["apply", "no-such-plan"]);
     assert_eq!((&absent["code"], &absent["exit"]), (&"system-failed".into(), &6.into()));
     assert_eq!(absent["causes"], serde_json::json!(["No such file or directory (os error 2)"]));
-    for (words, code) in [
+    for (arguments, code) in [
         (vec!["plan", "--to", "cluster"], "not-available"),
         (vec!["plna"], "invalid-arguments"),
         (vec!["export", "nrth"], "unknown-cluster"),
@@ -314,7 +314,7 @@ fn json_of_a_failure_has_code_message_hint_and_causes() {
         (vec!["watch", "--cluster", "west"], "invalid-arguments"),
         (vec!["plan", "--base", "HEAD"], "not-in-git"),
     ] {
-        assert_eq!(document(&words)["code"], code, "{words:?}");
+        assert_eq!(document(&arguments)["code"], code, "{arguments:?}");
     }
     checkout.engine(&["keys", "new"]).done();
     assert_eq!(document(&["keys", "new"])["code"], "already-exists");
@@ -323,8 +323,8 @@ fn json_of_a_failure_has_code_message_hint_and_causes() {
 #[test]
 fn what_this_version_lacks_is_refused_by_name() {
     let checkout = Checkout::joined();
-    for words in [vec!["serve", "agent"], vec!["doctor"], vec!["keys", "rotate"], vec!["plan", "--to", "cluster"]] {
-        checkout.refuses(&words, 64, &["is not part of this version"]);
+    for arguments in [vec!["serve", "agent"], vec!["doctor"], vec!["keys", "rotate"], vec!["plan", "--to", "cluster"]] {
+        checkout.refuses(&arguments, 64, &["is not part of this version"]);
     }
     checkout.refuses(&["plna"], 64, &["did you mean `plan`?"]);
     checkout.refuses(&["plan", "--no-such-flag"], 64, &["--no-such-flag"]);

@@ -13,8 +13,8 @@ use isthmus::model::lock::{Lock, Stage};
 use isthmus::model::trust::Approvals;
 use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::observe::signer::EngineSigner;
-use isthmus::pipeline::observe::{Ask, Observation, Observed, Private, everybody, publics};
-use isthmus::pipeline::{Facts, Input, Program, Request, Until};
+use isthmus::pipeline::observe::{Ask, Observation, Observed, PrivateReading, everybody, publics};
+use isthmus::pipeline::{FactSource, Input, Program, Request, Until};
 use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Exporter, Gathered, Published};
 use isthmus::roles::proxy::Proxy;
@@ -22,9 +22,9 @@ use isthmus::roles::proxy::audit::AuditLog;
 use isthmus::roles::proxy::audit::AuditTarget;
 use isthmus::roles::relay;
 use isthmus::roles::relay::RelayOptions;
-use isthmus::roles::role::{Role, Stop};
+use isthmus::roles::role::{Role, StopSignal};
 use isthmus::server::limits::RoleLimits;
-use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::telemetry::{Metrics, Readiness};
 use isthmus::server::{Bound, Certificates, Running, ServerLimits};
 use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::ClusterName;
@@ -39,9 +39,9 @@ use serde_json::{Value, json};
 use crate::bad::specs::source;
 use crate::support::apiserver::{Apiserver, Asked, json_answer};
 use crate::support::checkout::Checkout;
-use crate::support::deckhouse::{Cache, Deckhouse, NAMESPACE, Shows, get, serve};
+use crate::support::deckhouse::{Deckhouse, NAMESPACE, PeerCache, Shows, get, serve};
 use crate::support::environment::TestEnvironment;
-use crate::support::objects::Apiserver as Objects;
+use crate::support::objects::ObjectServer as Objects;
 use crate::support::peer::Ca;
 use crate::support::road;
 
@@ -137,7 +137,7 @@ async fn it_reads_our_exporter_each_minute() {
     let ca = Ca::new("east");
     let exporter = Arc::new(Exporter::new("/metadata", whole.clone(), now(&clock)));
     let (_running, address) = served(&ca, exporter.clone()).await;
-    let mut cache = Cache::default();
+    let mut cache = PeerCache::default();
     for minute in 0..5 {
         clock.store(NOW.as_seconds() + 60 * minute, Ordering::SeqCst);
         let (status, public) = get(address, &ca.pem, "/metadata/public/public.json", None).await;
@@ -164,7 +164,7 @@ async fn it_reads_our_exporter_each_minute() {
     assert_eq!((status, cache.take_public((status, &body))), (503, Err("NonOKResponse")));
     assert_eq!(cache, before);
 
-    // a flat network has no gateway, and says so with a list
+    // a flat network has no gateway, and shows it by an empty list
     let flat = PrivateDocument { ingress_gateways: vec![], ..east_private() };
     publish(&exporter, Published { private: Ok(flat), ..whole.clone() });
     let (status, body) = get(address, &ca.pem, "/metadata/private/multicluster.json", Some(&token)).await;
@@ -284,10 +284,10 @@ fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
     }
 }
 
-type DocumentState = Option<(Stage, bool)>;
+type LinkState = Option<(Stage, bool)>;
 
-/// Stages of `east/deck` and `deck/east`, turn by turn, while deck shows this.
-async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(DocumentState, DocumentState)> {
+/// Stages of `east/deck` and `deck/east`, run by run, while deck shows this.
+async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(LinkState, LinkState)> {
     let deck = deckhouse(|| NOW);
     let ca = Ca::new("deck");
     let exporter = serve(&ca, deck.exporter()).await;
@@ -308,16 +308,16 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(DocumentState, Docume
         // east is known by what it publishes, which is not fetched here
         let mut east = Observation {
             public: Ok(PublicDocument { relay_ca: Some(ca.pem.clone()), ..east_public() }),
-            private: Private::Read(PrivateDocument { evidence: None, ..east_private() }),
+            private: PrivateReading::Read(PrivateDocument { evidence: None, ..east_private() }),
         };
         let ours = |publics: &BTreeMap<ClusterName, _>| {
             let mut clusters: BTreeMap<ClusterName, Observation> = publics
                 .iter()
                 .map(|(name, public): (&ClusterName, &Result<PublicDocument, _>)| {
-                    (name.clone(), Observation { public: public.clone(), private: Private::NotAsked })
+                    (name.clone(), Observation { public: public.clone(), private: PrivateReading::NotAsked })
                 })
                 .collect();
-            clusters.insert(name("east"), Observation { private: Private::NotAsked, ..east.clone() });
+            clusters.insert(name("east"), Observation { private: PrivateReading::NotAsked, ..east.clone() });
             Observed { clusters }
         };
         let (whom, before) = (everybody(&program.mesh), Observed::default());
@@ -336,10 +336,10 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(DocumentState, Docume
         let known = program.lock.clusters.get(&name("deck")).is_some_and(|deck| deck.private.is_some());
         if evidence && known {
             let evidence = Some(east_shows(&deck, &program.lock));
-            east.private = Private::Read(PrivateDocument { evidence, ..east_private() });
+            east.private = PrivateReading::Read(PrivateDocument { evidence, ..east_private() });
         }
         observed.clusters.insert(name("east"), east);
-        let (request, facts) = (Request::default(), Facts::Stored(observed));
+        let (request, facts) = (Request::default(), FactSource::Stored(observed));
         let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
         let accepted = run.decided.accepted.as_ref().unwrap();
         assert!(
@@ -387,22 +387,22 @@ async fn a_link_with_it_waits_while_its_private_document_is_empty() {
 // ---------------------------------------------------------------- it asks our api-proxy, and our relay asks its
 
 /// A role in a cluster of ours.
-fn role(access: Access) -> (Role, Stop) {
+fn role(access: Access) -> (Role, StopSignal) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (stop, stopping) = Stop::new();
+    let (stop, stopping) = StopSignal::new();
     let role = Role {
         namespace: "istio-system".parse().unwrap(),
         limits: RoleLimits::of_proxy(),
         access,
         metrics: Metrics::new(),
-        health: Health::default(),
+        health: Readiness::default(),
         stopping,
         tls: None,
     };
     (role, stop)
 }
 
-async fn until_ready(health: &Health) {
+async fn until_ready(health: &Readiness) {
     for _ in 0..200 {
         if health.is_ready() {
             return;

@@ -1,4 +1,4 @@
-//! The bad days of `docs/disaster.md`: its own commands, run as they stand there.
+//! The bad days of `docs/disaster.md`: its own commands, run as they are there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ impl Day {
     }
 
     /// Runs the commands of a section; words in capitals come from `word`. Gives each command's end.
-    fn follow(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, Ran)> {
+    fn run_section(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, Ran)> {
         let mut last = String::new();
         let mut ends = Vec::new();
         for command in commands(section) {
@@ -103,15 +103,15 @@ fn commands(section: &str) -> Vec<String> {
 }
 
 /// What a plan prints for an approval.
-fn digest(said: &str) -> Option<String> {
-    Some(said.split("--accept-trust west@").nth(1)?.split_whitespace().next()?.to_owned())
+fn digest(output: &str) -> Option<String> {
+    Some(output.split("--accept-trust west@").nth(1)?.split_whitespace().next()?.to_owned())
 }
 
 fn with_digest(command: &str, digest: &str) -> String {
     command.replace("DIGEST", digest)
 }
 
-fn as_it_stands(command: &str, _: &str) -> String {
+fn unchanged(command: &str, _: &str) -> String {
     command.to_owned()
 }
 
@@ -145,7 +145,7 @@ fn the_engines_key_is_lost() {
     assert!(ran.code == 4 && ran.stderr.contains("already has an engine key"), "{ran}");
     let listed = day.shell("engine keys list");
     assert!(listed.contains("keys/engine.key or $ISTHMUS_ENGINE_KEY"), "{listed}");
-    all_done(&day.follow("The engine's key is lost", &as_it_stands));
+    all_done(&day.run_section("The engine's key is lost", &unchanged));
     let after = fs::read_to_string(day.path("lock/mesh.yaml")).unwrap();
     assert_ne!(before, after);
     let id =
@@ -160,7 +160,7 @@ fn the_engines_key_is_lost() {
 fn a_clusters_key_is_lost() {
     let day = Day::joined();
     change_west(&day, true, false);
-    let ends = day.follow("A cluster's key is lost", &with_digest);
+    let ends = day.run_section("A cluster's key is lost", &with_digest);
     let (_, held) = &ends[0];
     assert_eq!(held.code, 4, "{held}");
     assert!(held.stdout.contains("trust change of `west`: held back") && held.stdout.contains("authn key"), "{held}");
@@ -182,9 +182,11 @@ fn the_repository_was_reverted() {
     let tree = day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'");
     day.shell("git checkout -q HEAD~1 -- specs lock rendered && git commit -qm 'reverted'");
     assert_ne!(tree, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'"));
-    // what a turn on it shows: a trust change, since the cluster is of today
+    // what a run on it shows: a trust change, since the cluster is of today
     assert_eq!(day.run("engine plan").code, 4);
-    all_done(&day.follow("The repository was reverted to last month", &|command, _| command.replace("GOOD", &good)));
+    all_done(
+        &day.run_section("The repository was reverted to last month", &|command, _| command.replace("GOOD", &good)),
+    );
     assert_eq!(tree, day.shell("git rev-parse 'HEAD:rendered' 'HEAD:lock' 'HEAD:specs'"));
     day.shell("engine plan --detailed-exitcode");
 }
@@ -194,9 +196,9 @@ fn a_cluster_was_rebuilt() {
     let day = Day::joined();
     let before = fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();
     change_west(&day, true, true);
-    let ends = day.follow("A cluster was rebuilt under its name", &with_digest);
+    let ends = day.run_section("A cluster was rebuilt under its name", &with_digest);
     assert!(ends[0].1.code == 4 && ends[0].1.stdout.contains("cluster UUID"), "{}", ends[0].1);
-    // the first turn takes its secret away
+    // the first run takes its secret away
     assert!(ends[1].1.stdout.contains("- Secret istio-remote-secret-west"), "{}", ends[1].1);
     let status = &ends.last().unwrap().1.stdout;
     assert!(status.matches("joined").count() == 2, "{status}");
@@ -212,7 +214,7 @@ fn a_cluster_of_forty_is_dead() {
     day.begin();
     day.shell("engine apply");
     fs::remove_dir_all(day.path("metadata/c0007")).unwrap();
-    // the others go on
+    // the others continue
     day.edit(
         "specs/mesh.yaml",
         "file://metadata/c0001\"}",
@@ -225,7 +227,7 @@ fn a_cluster_of_forty_is_dead() {
     };
     assert!(mesh("c0039").contains("203.0.113.99") && mesh("c0007").contains("203.0.113.99"));
     assert!(day.path("rendered/c0039/secret-istio-remote-secret-c0007.yaml").exists());
-    let ends = day.follow("A cluster of forty is dead", &as_it_stands);
+    let ends = day.run_section("A cluster of forty is dead", &unchanged);
     all_done(&ends);
     assert!(!day.path("rendered/c0039/secret-istio-remote-secret-c0007.yaml").exists());
     assert!(!mesh("c0039").contains("c0007"));
@@ -238,7 +240,7 @@ fn a_cluster_of_forty_is_dead() {
 }
 
 #[test]
-fn two_turns_at_once() {
+fn two_runs_at_once() {
     let day = Day::joined();
     let held = isthmus::checkout::Checkout::open(&day.path("")).unwrap();
     let guard = held.lock().unwrap();
@@ -263,8 +265,8 @@ fn two_turns_at_once() {
     assert_eq!(day.run_in(&two, "git pull -q --rebase --autostash && git push -q").code, 0);
     for line in commands("Two runs at once") {
         let ran = day.run_in(&one, &line);
-        let said = &ran.stderr;
-        assert!(ran.code == 0 && said.contains("the push was rejected") && said.contains("pulled"), "{ran}");
+        let output = &ran.stderr;
+        assert!(ran.code == 0 && output.contains("the push was rejected") && output.contains("pulled"), "{ran}");
         day.run_in(&two, &line).done();
     }
     let show =
@@ -292,10 +294,10 @@ fn a_merge_conflict_in_the_lock() {
     fs::write(day.path("lock/clusters/east.yaml"), format!("<<<<<<< HEAD\n{lock}")).unwrap();
     let ran = day.run("engine plan --locked");
     assert_eq!(ran.code, 4, "{ran}");
-    let said = &ran.stdout;
-    assert!(said.contains("merge conflict markers") && said.contains("lock/clusters/east.yaml:1"), "{ran}");
+    let output = &ran.stdout;
+    assert!(output.contains("merge conflict markers") && output.contains("lock/clusters/east.yaml:1"), "{ran}");
     day.shell("git checkout main -- metadata");
-    all_done(&day.follow("A merge conflict in `lock/`", &as_it_stands));
+    all_done(&day.run_section("A merge conflict in `lock/`", &unchanged));
     assert!(day.shell("git status --porcelain").is_empty());
     assert!(day.shell("git show HEAD:lock/clusters/east.yaml").contains("15445"));
     day.shell("engine plan --detailed-exitcode");
@@ -309,7 +311,7 @@ fn a_file_of_the_lock_is_gone() {
     let held = day.run("engine apply");
     assert_eq!(held.code, 4, "{held}");
     assert!(day.path("rendered/east/secret-istio-remote-secret-west.yaml").exists(), "nothing is deleted for it");
-    let ends = day.follow("A file of the lock is gone", &as_it_stands);
+    let ends = day.run_section("A file of the lock is gone", &unchanged);
     let (_, held) = &ends[0];
     assert!(held.code == 4 && held.stdout.contains("git checkout COMMIT~1 -- lock/links/east.yaml"), "{held}");
     all_done(&ends[1..]);
@@ -330,7 +332,8 @@ fn a_root_ca_is_compromised() {
     let mut document: serde_json::Value = serde_json::from_slice(&fs::read(day.path(path)).unwrap()).unwrap();
     document["rootCA"] = Authority::new("west, new").unwrap().pem.into();
     fs::write(day.path(path), document.to_string()).unwrap();
-    let ends = day.follow("A root CA is compromised", &|command, last| with_digest(command, last).replace("OLD", &old));
+    let ends =
+        day.run_section("A root CA is compromised", &|command, last| with_digest(command, last).replace("OLD", &old));
     let (_, held) = &ends[0];
     assert!(held.code == 4 && held.stdout.contains(&old), "the trust change names the old root: {held}");
     all_done(&ends[1..]);

@@ -7,8 +7,8 @@ use isthmus::istio::gateways::GatewayError;
 use isthmus::istio::installed::ClusterIdError;
 use isthmus::istio::mesh_config::MeshConfigError;
 use isthmus::istio::objects::NotYaml;
-use isthmus::onboarding::draft::{Draft, Options, draft, quoted};
-use isthmus::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
+use isthmus::onboarding::draft::{Options, SpecDraft, draft, quoted};
+use isthmus::onboarding::survey::{FoundIn, Installed, Installer, RemoteSecret, Survey, adoptions, name_all};
 use isthmus::pipeline::compile;
 use isthmus::spec::SourceFile;
 use isthmus::types::address::Gateway;
@@ -43,7 +43,7 @@ prop_compose! {
         (uuid, namespace, network, mesh) in (0..6_u8, 0..3_usize, prop::option::of(0..3_u8), prop::option::of(id())),
         (cluster_id, secrets) in (prop::option::of(id()), prop::option::of(prop::collection::vec(secret(), 0..3))),
         (gateways, roots, own_roots) in (prop::option::of(0..3_u8), prop::option::of(text()), prop::option::of(any::<bool>())),
-        (installed, switched, own_networks, words) in (any::<bool>(), any::<bool>(), any::<bool>(), prop::collection::vec(text(), 0..3)),
+        (installed, switched, own_networks, phrase) in (any::<bool>(), any::<bool>(), any::<bool>(), prop::collection::vec(text(), 0..3)),
     ) -> Survey {
         let root = |subject: String| RootCertificate {
             pem: String::new(), digest: Digest::of(subject.as_bytes()), not_after: Timestamp::NO_END, not_before: Timestamp::EPOCH, subject, has_subject_key_id: true,
@@ -55,22 +55,22 @@ prop_compose! {
             server,
             uuid: if uuid == 0 { Err(unread(&reason).into()) } else { Ok(format!("00000000-0000-4000-8000-00000000000{uuid}").parse().unwrap()) },
             namespace: namespaces[namespace].parse::<Namespace>().unwrap(),
-            other_namespaces: words.clone(),
+            other_namespaces: phrase.clone(),
             revisions: ["default", "no", "1-31"][..namespace].iter().map(|one| one.parse().unwrap()).collect(),
             version,
             cluster_id: cluster_id.map_or_else(|| Err(ClusterIdError::Several([reason.clone()].into())), |id| Ok(id.parse().unwrap())),
             modes: std::collections::BTreeSet::new(),
             installer: if switched { Installer::Helm } else { Installer::IstioOperator },
             switched,
-            network: network.map(|number| Found::new(format!("network-{number}").parse().unwrap(), reason.clone())),
+            network: network.map(|number| FoundIn::new(format!("network-{number}").parse().unwrap(), reason.clone())),
             gateways: gateways.map_or_else(
                 || Err(GatewayError::NoAddress { service: reason.clone() }),
                 |count| Ok((0..count).map(|at| Gateway::new(&format!("203.0.113.{at}"), 15443).unwrap()).collect()),
             ),
-            gateway_services: words.clone(),
-            unlabelled: words,
-            roots: roots.map_or_else(|| Err(unread(&reason).into()), |subject| Ok(Found::new(vec![root(subject)], reason.clone()))),
-            trust_domain: own_networks.then(|| Found::new("cluster.local".parse().unwrap(), reason.clone())),
+            gateway_services: phrase.clone(),
+            unlabelled: phrase,
+            roots: roots.map_or_else(|| Err(unread(&reason).into()), |subject| Ok(FoundIn::new(vec![root(subject)], reason.clone()))),
+            trust_domain: own_networks.then(|| FoundIn::new("cluster.local".parse().unwrap(), reason.clone())),
             mesh_id: mesh.map(|id| id.parse().unwrap()),
             own_roots: own_roots.ok_or_else(|| {
                 MeshConfigError::NotYaml { config_map: reason.clone(), source: NotYaml }
@@ -88,7 +88,7 @@ prop_compose! {
     }
 }
 
-fn findings(draft: &Draft) -> BTreeSet<(String, usize, String)> {
+fn findings(draft: &SpecDraft) -> BTreeSet<(String, usize, String)> {
     let sources: Vec<SourceFile> = draft
         .files
         .iter()
@@ -131,7 +131,7 @@ proptest! {
             draft.fill_in.iter().map(|one| ((one.path.clone(), one.line), one.field.as_str())).collect();
         for (path, line, message) in findings(&draft) {
             // clusters may well contradict each other: that is said where it stands
-            let contradiction = ["has the ", "is flat", "flat"].iter().any(|words| message.contains(words));
+            let contradiction = ["has the ", "is flat", "flat"].iter().any(|phrase| message.contains(phrase));
             prop_assert!(
                 contradiction || asked.contains_key(&(path.clone(), line)),
                 "{}:{}: {}\n{}", path, line, message, draft.files[&path]

@@ -11,7 +11,7 @@ use isthmus::types::token::{Claims, ISSUER, Scope, Token, mint};
 use isthmus::wire::failure::{Failure, TlsFault};
 use rstest::rstest;
 
-use crate::support::peer::{Ca, Peer, Step, answer, json, send};
+use crate::support::peer::{Ca, Peer, PeerStep, answer, json, send};
 
 const DOCUMENT: &str = "public/public.json";
 
@@ -60,7 +60,7 @@ async fn get(peer: &Peer, ca: &Ca) -> Result<Vec<u8>, Failure> {
 }
 
 /// What comes of one answer.
-async fn fetch(steps: Vec<Step>) -> Result<Vec<u8>, Failure> {
+async fn fetch(steps: Vec<PeerStep>) -> Result<Vec<u8>, Failure> {
     let ca = Ca::new("east");
     let peer = Peer::start(&ca.serving(&["127.0.0.1"]), move |_| steps.clone()).await;
     get(&peer, &ca).await
@@ -152,7 +152,7 @@ async fn a_redirection_to_a_listening_peer_does_not_reach_it() {
 async fn a_body_without_end_is_cut_at_the_limit() {
     for head in ["HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
         let ca = Ca::new("east");
-        let steps = vec![Step::Send(head.into()), Step::Flood(vec![b' '; 64 * 1024])];
+        let steps = vec![PeerStep::Send(head.into()), PeerStep::Flood(vec![b' '; 64 * 1024])];
         let peer = Peer::start(&ca.serving(&["127.0.0.1"]), move |_| steps.clone()).await;
         let failure = get(&peer, &ca).await.unwrap_err();
         assert!(matches!(failure, Failure::TooLarge { limit: 1_048_576, .. }), "{failure:?}");
@@ -161,7 +161,7 @@ async fn a_body_without_end_is_cut_at_the_limit() {
     }
     let chunk = format!("{:x}\r\n{}\r\n", 65536, " ".repeat(65536));
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    let chunked = fetch(vec![Step::Send(head.into()), Step::Flood(chunk.into_bytes())]).await;
+    let chunked = fetch(vec![PeerStep::Send(head.into()), PeerStep::Flood(chunk.into_bytes())]).await;
     assert!(matches!(chunked, Err(Failure::TooLarge { .. })), "{chunked:?}");
 }
 
@@ -173,7 +173,7 @@ async fn the_limit_of_a_body_is_exact() {
             let ca = Ca::new("east");
             let mut bytes = format!("HTTP/1.1 200 OK\r\n{length}\r\n").into_bytes();
             bytes.extend(vec![b' '; size]);
-            let steps = vec![Step::Send(bytes), Step::End];
+            let steps = vec![PeerStep::Send(bytes), PeerStep::End];
             let peer = Peer::start(&ca.serving(&["127.0.0.1"]), move |_| steps.clone()).await;
             let fetcher = Fetcher::new(FetchLimits { body: limit, ..limits() });
             let client = fetcher.peer(&endpoint(&peer), Some(&ca.pem), &loopback()).unwrap();
@@ -192,9 +192,10 @@ async fn headers_are_bounded_in_number_and_size() {
     let long = format!("x-long: {}\r\n", "y".repeat(70_000));
     let large = fetch(answer("200 OK", &long, "{}")).await;
     assert!(matches!(large, Err(Failure::HeadersTooLarge { .. })), "{large:?}");
-    let huge = fetch(vec![Step::Send("HTTP/1.1 200 OK\r\nx-long: ".into()), Step::Flood(vec![b'y'; 65536])]).await;
+    let huge =
+        fetch(vec![PeerStep::Send("HTTP/1.1 200 OK\r\nx-long: ".into()), PeerStep::Flood(vec![b'y'; 65536])]).await;
     assert!(matches!(huge, Err(Failure::HeadersTooLarge { .. })), "{huge:?}");
-    let early = fetch(vec![Step::Flood(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]).await;
+    let early = fetch(vec![PeerStep::Flood(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]).await;
     assert!(early.is_err());
 }
 
@@ -202,14 +203,14 @@ async fn headers_are_bounded_in_number_and_size() {
 async fn slowness_is_cut_at_the_headers_at_the_body_and_at_the_rate() {
     let second = Duration::from_millis(100);
     let begun = Instant::now();
-    let silent = fetch(vec![Step::Hang]).await;
+    let silent = fetch(vec![PeerStep::Hang]).await;
     assert!(matches!(silent, Err(Failure::TimedOut { .. })), "{silent:?}");
-    let head = fetch(vec![Step::Trickle(b"HTTP/1.1 200 OK\r\n".to_vec(), second), Step::Hang]).await;
+    let head = fetch(vec![PeerStep::Trickle(b"HTTP/1.1 200 OK\r\n".to_vec(), second), PeerStep::Hang]).await;
     assert!(matches!(head, Err(Failure::TimedOut { .. })), "{head:?}");
-    let start = Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n".into());
-    let body = fetch(vec![start.clone(), Step::Trickle(vec![b' '; 9000], second)]).await;
+    let start = PeerStep::Send("HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n".into());
+    let body = fetch(vec![start.clone(), PeerStep::Trickle(vec![b' '; 9000], second)]).await;
     assert!(matches!(body, Err(Failure::TooSlow { .. })), "{body:?}");
-    let stuck = fetch(vec![start, Step::Hang]).await;
+    let stuck = fetch(vec![start, PeerStep::Hang]).await;
     assert!(matches!(stuck, Err(Failure::TooSlow { .. })), "{stuck:?}");
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     for failure in [silent, head] {
@@ -220,16 +221,16 @@ async fn slowness_is_cut_at_the_headers_at_the_body_and_at_the_rate() {
 
 #[tokio::test]
 async fn answers_that_break_off_or_are_no_http_are_broken() {
-    let start = || Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".into());
-    let short = fetch(vec![start(), Step::Close]).await;
+    let start = || PeerStep::Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".into());
+    let short = fetch(vec![start(), PeerStep::Close]).await;
     assert!(matches!(short, Err(Failure::Broken { .. })), "{short:?}");
     // without a length, only the end of TLS tells a whole body from a part of one
-    let cut = fetch(vec![Step::Send("HTTP/1.1 200 OK\r\n\r\n{}".into()), Step::Close]).await;
+    let cut = fetch(vec![PeerStep::Send("HTTP/1.1 200 OK\r\n\r\n{}".into()), PeerStep::Close]).await;
     assert!(matches!(cut, Err(Failure::Broken { .. })), "{cut:?}");
-    assert!(fetch(vec![Step::Send("HTTP/1.1 200 OK\r\n\r\n{}".into()), Step::End]).await.is_ok());
+    assert!(fetch(vec![PeerStep::Send("HTTP/1.1 200 OK\r\n\r\n{}".into()), PeerStep::End]).await.is_ok());
     let other = fetch(send("SSH-2.0-OpenSSH_9.9\r\n\r\n")).await;
     assert!(matches!(other, Err(Failure::Broken { .. })), "{other:?}");
-    let closed = fetch(vec![Step::Close]).await;
+    let closed = fetch(vec![PeerStep::Close]).await;
     assert!(matches!(closed, Err(Failure::NotReachable { .. })), "{closed:?}");
 }
 
@@ -293,7 +294,7 @@ async fn without_a_given_ca_an_unknown_issuer_is_waited_for() {
     let client = Fetcher::new(limits()).peer(&endpoint(&peer), None, &loopback());
     let failure = match client {
         Ok(client) => client.get(DOCUMENT, None).await.unwrap_err(),
-        // a machine without any root says so
+        // a machine without any root is an error
         Err(failure) => return assert!(failure.to_string().contains("no CA certificates"), "{failure}"),
     };
     assert!(
@@ -301,10 +302,10 @@ async fn without_a_given_ca_an_unknown_issuer_is_waited_for() {
         "{failure:?}"
     );
     assert!(failure.is_waiting_before_first_contact());
-    let said = failure.to_string();
+    let message = failure.to_string();
     assert!(
-        said.contains("metadata.ca") && said.contains("`CN=east` signed it for `CN=rcgen self signed cert`"),
-        "{said}"
+        message.contains("metadata.ca") && message.contains("`CN=east` signed it for `CN=rcgen self signed cert`"),
+        "{message}"
     );
 }
 
@@ -364,7 +365,8 @@ async fn a_name_is_judged_each_time_it_is_dialled_and_by_its_allowed_ranges() {
     let ca = Ca::new("east");
     let serving = ca.serving(&["m.east.example"]);
     let peer =
-        Peer::start(&serving, |_| [answer("200 OK", "connection: close\r\n", "{}"), vec![Step::Close]].concat()).await;
+        Peer::start(&serving, |_| [answer("200 OK", "connection: close\r\n", "{}"), vec![PeerStep::Close]].concat())
+            .await;
     let endpoint = format!("https://m.east.example:{}", peer.address.port()).parse().unwrap();
     // the first answer is allowed, the second points elsewhere
     let calls = std::sync::atomic::AtomicUsize::new(0);

@@ -72,7 +72,7 @@ const SAY_THE_SAME: &[(&str, Flag, &[Flag])] = &[
     // JSON has every field of every object
     ("apply", JSON, &[VERBOSE]),
     ("plan", JSON, &[VERBOSE]),
-    // a comparison with a revision asks nobody either, and says so
+    // a comparison with a revision asks no cluster either, and prints it
     ("plan", BASE, &[LOCKED]),
     // nothing waits in the run in which links begin to go
     ("apply", ALLOW_DELETE, &[WAIT, FAIL_ON_WAIT]),
@@ -82,7 +82,7 @@ const SAY_THE_SAME: &[(&str, Flag, &[Flag])] = &[
 
 /// What a run showed and left behind.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct FlagEffects {
     code: i32,
     stdout: String,
     stderr: String,
@@ -106,8 +106,8 @@ fn prepared(flags: &[Flag]) -> Checkout {
         let file = format!("rendered/{cluster}/clusterrole.rbac.authorization.k8s.io-isthmus-impersonate.yaml");
         std::fs::remove_file(checkout.path(&file)).unwrap();
     }
-    for words in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-qm", "one"]] {
-        checkout.git(words);
+    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-qm", "one"]] {
+        checkout.git(arguments);
     }
     for (cluster, address) in [("east", "203.0.113.1"), ("west", "203.0.113.2")] {
         let endpoint = format!("file://metadata/{cluster}\"}}");
@@ -136,7 +136,7 @@ fn prepared(flags: &[Flag]) -> Checkout {
 }
 
 /// Runs a command with some flags, where all of `among` have something to do.
-fn run(command: &str, flags: &[Flag], among: &[Flag]) -> Seen {
+fn run(command: &str, flags: &[Flag], among: &[Flag]) -> FlagEffects {
     let checkout = prepared(among);
     let folder = checkout.path("");
     let word = |word: &str| {
@@ -146,13 +146,13 @@ fn run(command: &str, flags: &[Flag], among: &[Flag]) -> Seen {
             word.to_owned()
         }
     };
-    let words: Vec<String> = flags.iter().flat_map(|flag| flag.0).map(|text| word(text)).collect();
-    let words: Vec<&str> = std::iter::once(command).chain(words.iter().map(String::as_str)).collect();
-    let ran = checkout.engine(&words);
+    let arguments: Vec<String> = flags.iter().flat_map(|flag| flag.0).map(|text| word(text)).collect();
+    let arguments: Vec<&str> = std::iter::once(command).chain(arguments.iter().map(String::as_str)).collect();
+    let ran = checkout.engine(&arguments);
     assert!(!ran.says("panicked"), "{ran}");
     let place = folder.to_str().unwrap();
     let output = checkout.output().into_iter();
-    Seen {
+    FlagEffects {
         code: ran.code,
         stdout: ran.stdout.replace(place, ""),
         stderr: ran.stderr.replace(place, ""),
@@ -256,10 +256,10 @@ fn all_flags_are_compared() {
     for (command, flags) in [("apply", OF_APPLY), ("plan", OF_PLAN)] {
         let help = checkout.engine(&[command, "--help"]).done();
         let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-        let words = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
-        let words: Vec<&str> = words.collect();
-        assert!(words.len() >= flags.len(), "{words:?}");
-        for word in words {
+        let arguments = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+        let arguments: Vec<&str> = arguments.collect();
+        assert!(arguments.len() >= flags.len(), "{arguments:?}");
+        for word in arguments {
             let is_known =
                 ["--help", "--version", "--to", "--yes"].contains(&word) || flags.iter().any(|flag| flag.0[0] == word);
             assert!(is_known, "{command} {word} is not compared:\n{help}");
@@ -275,6 +275,6 @@ fn all_is_accepted_for_each_run_of_a_command_that_waits() {
     let ran = checkout.engine(&["apply", "--accept-trust", "all", "--wait", "3s"]);
     assert_eq!(ran.code, 0, "{ran}");
     assert!(ran.stdout.matches("Plan: ").count() >= 2, "{ran}");
-    // beside the lock that it wrote, nobody looks any more
+    // beside the lock that it wrote, no one looks any more
     checkout.refuses(&["apply", "--accept-trust", "all"], 64, &["--accept-trust all needs a terminal"]);
 }

@@ -5,7 +5,7 @@ use crate::support::checkout::Checkout;
 const WAY_OUT: &str = "leave with the version before: ";
 
 /// Every command that plans, writes or generates stops with this code and says all of this.
-fn nothing_happens(checkout: &Checkout, exit: i32, words: &[&str]) {
+fn nothing_happens(checkout: &Checkout, exit: i32, expected: &[&str]) {
     for arguments in [
         &["plan"][..],
         &["plan", "--locked"],
@@ -18,7 +18,7 @@ fn nothing_happens(checkout: &Checkout, exit: i32, words: &[&str]) {
         &["argocd", "generate", "--cluster", "east"],
         &["manifests", "flux", "--repo", "https://git.example.com/mesh.git"],
     ] {
-        checkout.refuses(arguments, exit, words);
+        checkout.refuses(arguments, exit, expected);
     }
 }
 

@@ -6,23 +6,23 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use isthmus::git::{Author, GitError, Pull, Push, Repository, Target};
+use isthmus::git::{Author, CommitTarget, GitError, Pull, Push, Repository};
 use tempfile::TempDir;
 
 /// Runs git as a person would, without this machine's configuration.
 #[track_caller]
-pub(crate) fn git(dir: &Path, words: &[&str]) -> String {
-    let said = Command::new("git")
+pub(crate) fn git(dir: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
         .current_dir(dir)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")])
         .args(["-c", "user.name=person", "-c", "user.email=person@example.com"])
-        .args(words)
+        .args(arguments)
         .output()
         .unwrap();
-    assert!(said.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&said.stderr));
-    String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 fn write(dir: &Path, path: &str, text: &str) {
@@ -51,7 +51,7 @@ fn open(dir: &Path) -> Repository {
     Repository::discover(dir).unwrap().unwrap()
 }
 
-fn turn(dir: &Path, path: &str, target: &Target) -> Result<Option<String>, GitError> {
+fn commit_change(dir: &Path, path: &str, target: &CommitTarget) -> Result<Option<String>, GitError> {
     let author: Author = "isthmus <isthmus@example.com>".parse().unwrap();
     let made = open(dir).commit(&BTreeSet::from([path.to_owned()]), "turn\n", &author, target)?;
     Ok(made.map(|oid| oid.to_string()))
@@ -65,13 +65,13 @@ fn a_commit_takes_its_file_alone_and_leaves_what_is_staged() {
     write(&clone, "notes", "of a person\n");
     write(&clone, "lock/east.yaml", "two\r\n");
     git(&clone, &["config", "core.autocrlf", "true"]);
-    let made = turn(&clone, "lock/east.yaml", &Target::Head).unwrap().unwrap();
+    let made = commit_change(&clone, "lock/east.yaml", &CommitTarget::Head).unwrap().unwrap();
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), made);
     assert_eq!(git(&clone, &["show", "--format=", "--name-only", "HEAD"]), "lock/east.yaml");
     assert_eq!(files_at(&open(&clone), "HEAD", &["lock"]).unwrap()["lock/east.yaml"], b"two\r\n");
     git(&clone, &["config", "core.autocrlf", "false"]);
     assert_eq!(git(&clone, &["status", "--porcelain"]), "M  specs/mesh.yaml\n?? notes");
-    assert_eq!(turn(&clone, "lock/east.yaml", &Target::Head).unwrap(), None);
+    assert_eq!(commit_change(&clone, "lock/east.yaml", &CommitTarget::Head).unwrap(), None);
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn a_commit_waits_for_people_and_for_a_branch() {
     let head = git(&clone, &["rev-parse", "HEAD"]);
     write(&clone, "lock/east.yaml", "two\n");
     fs::write(clone.join(".git/MERGE_HEAD"), &head).unwrap();
-    assert!(matches!(turn(&clone, "lock/east.yaml", &Target::Head), Err(GitError::Busy(_))));
+    assert!(matches!(commit_change(&clone, "lock/east.yaml", &CommitTarget::Head), Err(GitError::Busy(_))));
     fs::remove_file(clone.join(".git/MERGE_HEAD")).unwrap();
     git(&clone, &["checkout", "-q", "--detach"]);
-    assert!(matches!(turn(&clone, "lock/east.yaml", &Target::Head), Err(GitError::Refused(_))));
+    assert!(matches!(commit_change(&clone, "lock/east.yaml", &CommitTarget::Head), Err(GitError::Refused(_))));
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), head);
-    let made = turn(&clone, "lock/east.yaml", &Target::Branch("turns".to_owned())).unwrap().unwrap();
+    let made = commit_change(&clone, "lock/east.yaml", &CommitTarget::Branch("turns".to_owned())).unwrap().unwrap();
     assert_eq!(git(&clone, &["rev-parse", "turns"]), made);
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), head);
 }
@@ -112,16 +112,16 @@ fn revisions_are_no_options_and_links_are_no_files() {
 }
 
 #[test]
-fn of_two_clones_the_slower_pulls_drops_its_own_turn_and_goes_on() {
+fn of_two_clones_the_slower_pulls_drops_its_own_run_and_continues() {
     let (home, clone) = pair();
     let url = format!("file://{}", home.path().join("remote.git").display());
     git(home.path(), &["clone", "-q", &url, "other"]);
     let other = home.path().join("other");
     write(&other, "lock/east.yaml", "theirs\n");
-    turn(&other, "lock/east.yaml", &Target::Head).unwrap().unwrap();
+    commit_change(&other, "lock/east.yaml", &CommitTarget::Head).unwrap().unwrap();
     assert_eq!(open(&other).push(None).unwrap(), Push::Done);
     write(&clone, "lock/east.yaml", "ours\n");
-    turn(&clone, "lock/east.yaml", &Target::Head).unwrap().unwrap();
+    commit_change(&clone, "lock/east.yaml", &CommitTarget::Head).unwrap().unwrap();
     assert!(matches!(open(&clone).push(None).unwrap(), Push::Rejected { .. }));
     assert!(matches!(open(&clone).pull(&["lock"]).unwrap(), Pull::Moved { dropped: 1, rewritten: false, .. }));
     assert_eq!(fs::read_to_string(clone.join("lock/east.yaml")).unwrap(), "theirs\n");
@@ -188,7 +188,7 @@ fn a_hostile_repository_starts_nothing() {
     let hashed = repository.hashed(&on_disk.iter().collect::<Vec<_>>()).unwrap();
     let committed = repository.committed(&["lock"]).unwrap();
     assert!(hashed.iter().all(|(path, oid)| committed.get(path) != Some(oid)) && hashed.len() == on_disk.len());
-    turn(&clone, "lock/east.yaml", &Target::Head).unwrap().unwrap();
+    commit_change(&clone, "lock/east.yaml", &CommitTarget::Head).unwrap().unwrap();
     assert_eq!(repository.push(None).unwrap(), Push::Done);
     assert_eq!(repository.pull(&["lock"]).unwrap(), Pull::Unchanged);
     // a fast-forward writes files, through filters if it were let

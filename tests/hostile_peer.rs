@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::checkout::Checkout;
-use crate::watch::Watch;
+use crate::watch::RunningWatch;
 
 /// Clears a screen, writes a clipboard, turns the order of writing, begins lines of a plan, a comment, a graph, a page and a commit.
 pub(crate) const EVIL: &str = "\u{1b}[2J\u{1b}]52;c;aGk=\u{7}\u{202e}\r\nPlan: 0 FORGED\n## FORGED\n```\n</code></details><script>FORGED()</script>\n\"]; FORGED -->\nSigned-off-by: FORGED\n@octocat";
@@ -41,7 +41,7 @@ fn outputs(checkout: &Checkout) -> Vec<(String, String)> {
     if let Ok(page) = std::fs::read_to_string(page) {
         outputs.push(("page".to_owned(), page));
     }
-    let watch = Watch::on(&checkout.path(""), &[]);
+    let watch = RunningWatch::on(&checkout.path(""), &[]);
     watch.until("its first run", |watch| watch.get("/metrics").contains("isthmus_last_reconcile_timestamp_seconds "));
     for page in ["/metrics", "/picture.json", "/readyz", "/healthz", "/"] {
         let answer = watch.get(page);
@@ -92,8 +92,8 @@ fn a_hostile_text_stays_in_its_place(#[case] file: &str, #[case] field: &str) {
 /// Nothing of the hostile text steers a terminal, begins a line, or is a tag.
 #[track_caller]
 pub(crate) fn stays_in_its_place(what: &str, output: &str) {
-    let turns = |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || matches!(c, '\u{2028}' | '\u{2029}');
-    let steers = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns(c);
+    let is_bidi = |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || matches!(c, '\u{2028}' | '\u{2029}');
+    let steers = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_bidi(c);
     assert!(!output.contains(steers), "{what}:\n{output:?}");
     let forged = |line: &str| {
         ["Plan: 0 FORGED", "## FORGED", "Signed-off-by: FORGED", "\"]; FORGED"].iter().any(|own| line.starts_with(own))
@@ -124,7 +124,7 @@ fn set(document: &mut Value, field: &str) {
 /// What a peer says in sentences of its own is one line that steers nothing, and not long; what is not understood takes nothing
 /// else away.
 #[test]
-fn what_a_peer_says_in_its_own_words_is_kept_as_one_line() {
+fn what_a_peer_writes_is_kept_as_one_line() {
     let long = EVIL.repeat(100);
     let document = json!({
         "ingressGateways": [{"address": EVIL, "port": 15443}, {"address": "203.0.113.9", "port": 15443}],

@@ -20,13 +20,13 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LW9mLWEtcmVtb3RlLWNsdXN0ZXI";
 const CA_KEY: &str = "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCnNlY3JldA==";
 
 /// Clusters, the kubeconfig that leads to them, and an empty checkout.
-pub(crate) struct World {
+pub(crate) struct InitWorld {
     runtime: tokio::runtime::Runtime,
     pub(crate) environment: TestEnvironment,
     contexts: Vec<(String, String)>,
 }
 
-impl World {
+impl InitWorld {
     pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut environment = TestEnvironment::new();
@@ -72,23 +72,23 @@ impl World {
             "contexts": all("context", &|(name, _)| json!({ "cluster": name, "user": name })),
         });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        let said = self.environment.run_on(&self.path(""), arguments);
+        let output = self.environment.run_on(&self.path(""), arguments);
         for secret in [TOKEN, CA_KEY, &BASE64.encode(TOKEN)] {
-            assert!(!said.says(secret), "{said}");
+            assert!(!output.says(secret), "{output}");
             for (path, bytes) in files(&self.path("")) {
                 // a file that was there before keeps what it holds
                 let held = String::from_utf8_lossy(&bytes).contains(secret);
                 assert!(!held || path.contains("rendered/"), "{path} holds a secret");
             }
         }
-        said
+        output
     }
 
     #[track_caller]
     fn does(&self, code: i32, arguments: &[&str]) -> Ran {
-        let said = self.engine(arguments);
-        assert_eq!(said.code, code, "{arguments:?}\n{said}");
-        said
+        let output = self.engine(arguments);
+        assert_eq!(output.code, code, "{arguments:?}\n{output}");
+        output
     }
 }
 
@@ -198,15 +198,15 @@ fn installed(kube: &Kube, uuid: &str, host: &str) {
 }
 
 /// Every place that a run's findings name, as `file:line`.
-fn places(talk: &str) -> Vec<String> {
-    let lines = talk.lines().filter_map(|line| line.trim_start().strip_prefix("--> "));
+fn places(stderr: &str) -> Vec<String> {
+    let lines = stderr.lines().filter_map(|line| line.trim_start().strip_prefix("--> "));
     let mut places: Vec<String> = lines.map(|place| place.rsplit_once(':').unwrap().0.to_owned()).collect();
     places.sort();
     places
 }
 
-pub(crate) fn two_clusters() -> (World, Kube, Kube) {
-    let mut world = World::new();
+pub(crate) fn two_clusters() -> (InitWorld, Kube, Kube) {
+    let mut world = InitWorld::new();
     let east = world.kube("admin@east");
     let west = world.kube("gke_shop_europe-west1_west");
     istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
@@ -240,10 +240,10 @@ fn editors_find_the_schema_of_each_document() {
     // one of another version is left alone, and said
     world.write("spec.schema.json", "{}");
     std::fs::remove_dir_all(world.path("specs")).unwrap();
-    let said = world.does(0, &["init"]);
+    let output = world.does(0, &["init"]);
     assert!(
-        said.stderr.contains("note: spec.schema.json is there already; `engine schema >spec.schema.json`"),
-        "{said}"
+        output.stderr.contains("note: spec.schema.json is there already; `engine schema >spec.schema.json`"),
+        "{output}"
     );
     assert_eq!(world.text("spec.schema.json"), "{}");
 }
@@ -251,10 +251,10 @@ fn editors_find_the_schema_of_each_document() {
 #[test]
 fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
     let (world, ..) = two_clusters();
-    let said = world.does(0, &["init"]);
+    let output = world.does(0, &["init"]);
     let servers = [world.server("admin@east"), world.server("gke_shop_europe-west1_west")];
     let stable = |text: &str| text.replace(servers[0], "http://EAST").replace(servers[1], "http://WEST");
-    insta::assert_snapshot!("said", format!("{}\n{}", said.stdout, said.stderr));
+    insta::assert_snapshot!("first_run", format!("{}\n{}", output.stdout, output.stderr));
     insta::assert_snapshot!("mesh", world.text("specs/mesh.yaml"));
     insta::assert_snapshot!("east", stable(&world.text("specs/clusters/east.yaml")));
     insta::assert_snapshot!("west", stable(&world.text("specs/clusters/west.yaml")));
@@ -269,8 +269,8 @@ fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
         })
         .collect();
     assert_eq!(fill_in.len(), 5, "endpoint and api host of both, and the consent");
-    let said = world.does(1, &["plan"]);
-    assert_eq!(places(&said.stderr), fill_in, "{}", said.stderr);
+    let output = world.does(1, &["plan"]);
+    assert_eq!(places(&output.stderr), fill_in, "{}", output.stderr);
 
     // filled in, it compiles, and nothing more is said
     for name in ["east", "west"] {
@@ -283,31 +283,31 @@ fn what_can_be_found_is_written_and_what_cannot_is_named_by_its_line() {
         );
     }
     world.write("specs/mesh.yaml", &world.text("specs/mesh.yaml").replace("Roots: false", "Roots: true"));
-    let said = world.does(0, &["plan"]);
+    let output = world.does(0, &["plan"]);
     assert!(
-        said.stdout.contains("render-components/east") && !said.stderr.contains("-->"),
+        output.stdout.contains("render-components/east") && !output.stderr.contains("-->"),
         "{}{}",
-        said.stdout,
-        said.stderr
+        output.stdout,
+        output.stderr
     );
 }
 
 #[test]
 fn where_isthmus_runs_already_nothing_is_left_to_fill_in() {
-    let mut world = World::new();
+    let mut world = InitWorld::new();
     let east = world.kube("east");
     istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
     installed(&east, EAST, "east.invalid");
-    let said = world.does(0, &["init", "--context", "east", "--mesh", "market", "--accept-foreign-roots"]);
-    assert!(!said.stderr.contains("fill in"), "{}", said.stderr);
+    let output = world.does(0, &["init", "--context", "east", "--mesh", "market", "--accept-foreign-roots"]);
+    assert!(!output.stderr.contains("fill in"), "{}", output.stderr);
     insta::assert_snapshot!(
         "installed",
         world.text("specs/clusters/east.yaml").replace(world.server("east"), "http://EAST")
     );
     let mesh = world.text("specs/mesh.yaml");
     assert!(mesh.contains("name: market # --mesh\n") && mesh.contains("meshID: shop # meshId of east\n"), "{mesh}");
-    let said = world.does(0, &["plan"]);
-    assert!(!said.stderr.contains("-->"), "{}", said.stderr);
+    let output = world.does(0, &["plan"]);
+    assert!(!output.stderr.contains("-->"), "{}", output.stderr);
 }
 
 #[test]
@@ -315,8 +315,8 @@ fn nothing_is_ever_overwritten() {
     let (world, ..) = two_clusters();
     world.write("specs/clusters/old.yaml", "# mine\n");
     let before = files(&world.path(""));
-    let said = world.does(4, &["init"]);
-    assert!(said.stderr.contains("specs/clusters/old.yaml; nothing was written"), "{}", said.stderr);
+    let output = world.does(4, &["init"]);
+    assert!(output.stderr.contains("specs/clusters/old.yaml; nothing was written"), "{}", output.stderr);
     assert_eq!(files(&world.path("")), before);
     std::fs::remove_file(world.path("specs/clusters/old.yaml")).unwrap();
     world.write(".gitignore", "target\n");
@@ -330,10 +330,10 @@ fn nothing_is_ever_overwritten() {
 fn a_context_that_cannot_be_reached_costs_only_itself() {
     let (mut world, east, west) = two_clusters();
     world.contexts.push(("gone".to_owned(), "http://127.0.0.1:1".to_owned()));
-    let said = world.does(3, &["init", "--output", "json"]);
-    let json: Value = serde_json::from_str(&said.stdout).unwrap();
+    let output = world.does(3, &["init", "--output", "json"]);
+    let json: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(json["unreachable"][0]["context"], "gone");
-    assert!(said.stderr.contains("cannot read the cluster of context `gone`"), "{}", said.stderr);
+    assert!(output.stderr.contains("cannot read the cluster of context `gone`"), "{}", output.stderr);
     assert_eq!(json["written"], json!(["specs/clusters/east.yaml", "specs/clusters/west.yaml", "specs/mesh.yaml"]));
     assert_eq!(json["clusters"][0]["clusterUUID"], EAST);
     assert_eq!(json["fillIn"].as_array().unwrap().len(), 5);
@@ -342,23 +342,23 @@ fn a_context_that_cannot_be_reached_costs_only_itself() {
     std::fs::remove_dir_all(world.path("specs")).unwrap();
     east.refuse("secrets");
     east.refuse("istio-ca-root-cert");
-    let said = world.does(0, &["init", "--context", "admin@east"]);
+    let output = world.does(0, &["init", "--context", "admin@east"]);
     let text = world.text("specs/clusters/east.yaml");
     assert!(text.contains("# rootCA: not found: 403 the fake says no"), "{text}");
-    assert!(said.stderr.contains("remote secrets of `east` could not be listed: 403"), "{}", said.stderr);
+    assert!(output.stderr.contains("remote secrets of `east` could not be listed: 403"), "{}", output.stderr);
 
-    // where nobody can be asked, nothing is written
+    // where no one can be asked, nothing is written
     std::fs::remove_dir_all(world.path("specs")).unwrap();
     west.refuse("deployments");
-    let said = world.does(1, &["init", "--context", "gone", "--context", "gke_shop_europe-west1_west"]);
+    let output = world.does(1, &["init", "--context", "gone", "--context", "gke_shop_europe-west1_west"]);
     assert!(
-        said.stderr.contains("403 the fake says no") && said.stderr.contains("nothing was written"),
+        output.stderr.contains("403 the fake says no") && output.stderr.contains("nothing was written"),
         "{}",
-        said.stderr
+        output.stderr
     );
     assert!(!world.path("specs").exists());
-    let said = world.does(64, &["init", "--context", "admin@eats"]);
-    assert!(said.stderr.contains("did you mean `admin@east`?"), "{}", said.stderr);
+    let output = world.does(64, &["init", "--context", "admin@eats"]);
+    assert!(output.stderr.contains("did you mean `admin@east`?"), "{}", output.stderr);
     world.does(6, &["init", "--kubeconfig", "/nowhere/at/all"]);
 }
 
@@ -368,9 +368,9 @@ fn an_empty_cluster_and_a_second_context_are_no_clusters() {
     world.kube("empty");
     let server = world.server("admin@east").to_owned();
     world.contexts.push(("viewer@east".to_owned(), server));
-    let said = world.does(0, &["init"]);
-    assert!(said.stderr.contains("context `empty`: no istiod there"), "{}", said.stderr);
-    assert!(said.stderr.contains("context `viewer@east` leads to the cluster of `admin@east`"), "{}", said.stderr);
+    let output = world.does(0, &["init"]);
+    assert!(output.stderr.contains("context `empty`: no istiod there"), "{}", output.stderr);
+    assert!(output.stderr.contains("context `viewer@east` leads to the cluster of `admin@east`"), "{}", output.stderr);
     assert_eq!(std::fs::read_dir(world.path("specs/clusters")).unwrap().count(), 2);
 }
 
@@ -378,14 +378,14 @@ fn an_empty_cluster_and_a_second_context_are_no_clusters() {
 fn hand_made_secrets_keep_their_cluster_ids_and_are_taken_over_in_a_stated_order() {
     let (world, east, west) = two_clusters();
     let server = |context: &str| world.server(context).to_owned();
-    // as istioctl names them, and under a name of somebody's own
+    // as istioctl names them, and under a name of their own
     east.put(
         "secrets",
         remote_secret("istio-remote-secret-prod-west", "prod-west", &server("gke_shop_europe-west1_west")),
     );
     west.put("secrets", remote_secret("reach-east", "east", "https://another.name.of.east:6443"));
     east.put("secrets", remote_secret("istio-remote-secret-far", "far", "https://far.example.com"));
-    let said = world.does(0, &["init", "--adopt", "--accept-foreign-roots"]);
+    let output = world.does(0, &["init", "--adopt", "--accept-foreign-roots"]);
     // west is called what east calls it
     let text = world.text("specs/clusters/prod-west.yaml");
     assert!(text.contains("  clusterID: prod-west # data key of the remote secrets of admin@east\n"), "{text}");
@@ -396,17 +396,17 @@ fn hand_made_secrets_keep_their_cluster_ids_and_are_taken_over_in_a_stated_order
     assert!(
         world.text("specs/clusters/east.yaml").contains("clusterID: east # data key of the remote secrets of gke_")
     );
-    for words in [
+    for arguments in [
         "`east` reads `prod-west`: nothing to do by hand.",
         "kubectl --context gke_shop_europe-west1_west -n istio-system label secret reach-east istio/multiCluster-\n",
         "kubectl --context gke_shop_europe-west1_west -n istio-system delete secret reach-east",
         "note: remote secret `istio-remote-secret-far` of `east` stays as it is: it leads to `far`, which no context here does",
     ] {
-        assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);
+        assert!(output.stderr.contains(arguments), "{arguments}\n{}", output.stderr);
     }
-    let label = said.stderr.find("label secret").unwrap();
-    assert!(label < said.stderr.find("delete secret").unwrap());
-    assert!(said.stderr.find("until nothing waits").unwrap() < label, "first all else is live");
+    let label = output.stderr.find("label secret").unwrap();
+    assert!(label < output.stderr.find("delete secret").unwrap());
+    assert!(output.stderr.find("until nothing waits").unwrap() < label, "first all else is live");
 }
 
 /// Links that exist are the links that are wanted, when not all do.
@@ -462,8 +462,8 @@ fn a_hand_made_secret_in_the_tree_stays_until_ours_takes_its_place() {
     assert_eq!(world.text("rendered/east/kustomization.yaml"), listed);
 
     world.write("specs/clusters/west.yaml", &world.text("later.txt"));
-    let said = world.does(0, &["plan"]);
-    assert!(said.stdout.contains("~ Secret istio-remote-secret-west"), "{}", said.stdout);
+    let output = world.does(0, &["plan"]);
+    assert!(output.stdout.contains("~ Secret istio-remote-secret-west"), "{}", output.stdout);
     world.does(0, &["apply"]);
     let ours = world.text(path);
     assert!(ours.contains("isthmus-relay.istio-system.svc") || ours.contains("managed-by: isthmus"), "{ours}");
@@ -474,7 +474,7 @@ fn a_hand_made_secret_in_the_tree_stays_until_ours_takes_its_place() {
 /// Where Deckhouse's own module acts, nothing of ours is deployed.
 #[test]
 fn a_deckhouse_cluster_stays_deckhouses() {
-    let mut world = World::new();
+    let mut world = InitWorld::new();
     let kube = world.kube("main");
     kube.put("namespaces", json!({ "metadata": { "name": "kube-system", "uid": EAST } }));
     let labels = json!({ "app": "istiod", "istio.io/rev": "v1x25" });
@@ -486,8 +486,8 @@ fn a_deckhouse_cluster_stays_deckhouses() {
     secret["metadata"]["namespace"] = json!("d8-istio");
     secret["metadata"]["labels"]["heritage"] = json!("deckhouse");
     kube.put("secrets", secret);
-    let said = world.does(0, &["init", "--adopt"]);
-    assert!(said.stderr.contains("stays as it is: it belongs to `deckhouse`"), "{}", said.stderr);
+    let output = world.does(0, &["init", "--adopt"]);
+    assert!(output.stderr.contains("stays as it is: it belongs to `deckhouse`"), "{}", output.stderr);
     let text = world.text("specs/clusters/main.yaml");
     insta::assert_snapshot!("deckhouse", text.replace(world.server("main"), "http://MAIN"));
     let text = text.replace("endpoint: #", "endpoint: https://istio-metadata.main.invalid/metadata #");
@@ -533,7 +533,7 @@ fn the_values_are_for_whoever_installed_istio() {
         (with(istioctl), "config: istioOperator"),
         (with(json!({ "managed-by": "sail-operator" })), "config: sail"),
     ] {
-        let mut world = World::new();
+        let mut world = InitWorld::new();
         let east = world.kube("east");
         istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
         labelled(&east, &labels);
@@ -545,7 +545,7 @@ fn the_values_are_for_whoever_installed_istio() {
 
 #[test]
 fn a_network_is_taken_from_the_gateway_or_from_what_is_injected() {
-    let mut world = World::new();
+    let mut world = InitWorld::new();
     let (east, west) = (world.kube("east"), world.kube("west"));
     istio(&east, "east", EAST, EAST_ROOT, "203.0.113.7");
     istio(&west, "west", WEST, WEST_ROOT, "");
@@ -572,15 +572,18 @@ fn a_secret_that_a_tool_keeps_is_not_taken_over() {
     let mut secret = remote_secret("west", "west", &server);
     secret["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"] = "mesh:/Secret:istio-system/west".into();
     east.put("secrets", secret);
-    let said = world.does(0, &["init"]);
-    assert!(said.stderr.contains("remote secret `west` of `east` stays as it is: it belongs to `Argo CD`"), "{said}");
+    let output = world.does(0, &["init"]);
+    assert!(
+        output.stderr.contains("remote secret `west` of `east` stays as it is: it belongs to `Argo CD`"),
+        "{output}"
+    );
 }
 
 #[test]
 fn every_clone_has_the_bytes_that_were_written() {
     let (world, ..) = two_clusters();
     world.does(0, &["init"]);
-    let git = |words: &[&str]| world.environment.git(&world.path(""), words);
+    let git = |arguments: &[&str]| world.environment.git(&world.path(""), arguments);
     git(&["init", "-q"]);
     for path in ["lock/mesh.yaml", "rendered/east/service-a.yaml", "values/east/helm-values.yaml"] {
         world.write(path, "a: 1\nb: 2\n");
@@ -628,15 +631,15 @@ fn a_hostile_cluster_writes_no_line_of_its_own() {
         }),
     );
     for arguments in [&["init"][..], &["init", "--output", "json"], &["init", "--adopt"]] {
-        let said = world.engine(arguments);
-        assert!(said.code == 0 || said.code == 3, "{said}");
+        let output = world.engine(arguments);
+        assert!(output.code == 0 || output.code == 3, "{output}");
         if arguments.contains(&"json") {
             // data for programs: what it says is what it is, as one value
-            let json: Value = serde_json::from_str(&said.stdout).unwrap();
+            let json: Value = serde_json::from_str(&output.stdout).unwrap();
             assert!(json["clusters"].as_array().unwrap().iter().any(|one| one["context"] == evil), "{json}");
-            stays_in_its_place("init", &said.stderr);
+            stays_in_its_place("init", &output.stderr);
         } else {
-            stays_in_its_place("init", &format!("{}{}", said.stdout, said.stderr));
+            stays_in_its_place("init", &format!("{}{}", output.stdout, output.stderr));
         }
         for (path, bytes) in files(&world.path("specs")) {
             let text = String::from_utf8(bytes).unwrap();
@@ -664,11 +667,11 @@ fn a_way_of_running_istio_that_cannot_be_joined_is_named() {
     let remote = world.kube("remote");
     let annotations = json!({ "topology.istio.io/controlPlaneClusters": "east" });
     remote.put("namespaces", json!({ "metadata": { "name": "istio-system", "uid": "r", "annotations": annotations } }));
-    let said = world.does(0, &["init"]);
+    let output = world.does(0, &["init"]);
     assert!(
-        said.says("`east`: Istio runs in ambient mode") && said.says("`root-cert.pem` of the Secret `cacerts`"),
-        "{said}"
+        output.says("`east`: Istio runs in ambient mode") && output.says("`root-cert.pem` of the Secret `cacerts`"),
+        "{output}"
     );
-    assert!(said.says("context `remote`: the istiod of `east` acts for this cluster"), "{said}");
+    assert!(output.says("context `remote`: the istiod of `east` acts for this cluster"), "{output}");
     assert!(world.text("specs/clusters/east.yaml").contains("# Istio runs in ambient mode"));
 }

@@ -14,8 +14,8 @@ use crate::support::checkout::Checkout;
 use crate::support::environment::{Ran, TestEnvironment};
 use isthmus::types::time::Timestamp;
 
-/// Turns, alternately, until both sides have nothing to do: each learns of the other one turn later.
-const MOST_TURNS: usize = 8;
+/// Runs, alternately, until both sides have nothing to do: each learns of the other one run later.
+const MOST_RUNS: usize = 8;
 
 /// A team with a checkout and a cluster of its own.
 struct Team {
@@ -106,29 +106,29 @@ fn two_teams_join_by_their_invitations_alone() {
         runtime.block_on(Exporters::new(fleet.clone(), || Timestamp::from(jiff::Timestamp::now()))).unwrap();
     let teams = [Team::new("east", "west", &exporters, &fleet), Team::new("west", "east", &exporters, &fleet)];
 
-    // nobody is invited to what nobody has seen
+    // no one is invited to what no one has seen
     for team in &teams {
-        let said = team.engine(&["invite", team.name]);
-        assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said}");
-        assert!(said.stderr.contains(&format!("`{}` was never reached", team.name)), "{}", said.stderr);
+        let output = team.engine(&["invite", team.name]);
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output}");
+        assert!(output.stderr.contains(&format!("`{}` was never reached", team.name)), "{}", output.stderr);
     }
     // each brings up its own cluster, and invites the other
     for _ in 0..2 {
         for team in &teams {
             team.does(&["apply", "--create-keys"]);
             team.sync(&fleet);
-            runtime.block_on(exporters.follow()).unwrap();
+            runtime.block_on(exporters.sync()).unwrap();
         }
     }
     let [east, west] = &teams;
-    let words: Vec<String> = teams.iter().map(|team| team.does(&["invite", team.name, "--fingerprint"])).collect();
+    let phrases: Vec<String> = teams.iter().map(|team| team.does(&["invite", team.name, "--fingerprint"])).collect();
     for (team, other) in [(east, west), (west, east)] {
         let document = team.does(&["invite", team.name, "--as", "cluster"]);
         other.write(&format!("specs/clusters/{}.yaml", team.name), &document);
     }
     // before anything is fetched, each says of the other what the other says of itself
-    assert_eq!(west.does(&["invite", "east", "--fingerprint"]), words[0]);
-    assert_eq!(east.does(&["invite", "west", "--fingerprint"]), words[1]);
+    assert_eq!(west.does(&["invite", "east", "--fingerprint"]), phrases[0]);
+    assert_eq!(east.does(&["invite", "west", "--fingerprint"]), phrases[1]);
 
     let mut taken = 0;
     loop {
@@ -140,13 +140,13 @@ fn two_teams_join_by_their_invitations_alone() {
             let joined = team.stage(team.name, team.peer).as_deref() == Some("joined");
             assert_eq!(joined, team.rendered().contains_key(&team.secret()), "{}", team.name);
             team.sync(&fleet);
-            runtime.block_on(exporters.follow()).unwrap();
+            runtime.block_on(exporters.sync()).unwrap();
         }
         taken += 1;
         if idle {
             break;
         }
-        assert!(taken < MOST_TURNS, "{}", east.engine(&["plan"]));
+        assert!(taken < MOST_RUNS, "{}", east.engine(&["plan"]));
     }
     for team in &teams {
         assert_eq!(team.stage(team.name, team.peer).as_deref(), Some("joined"));
@@ -163,10 +163,10 @@ fn two_teams_join_by_their_invitations_alone() {
     let engines: Vec<_> = teams.iter().map(|team| std::fs::read(team.path("lock/mesh.yaml"))).collect();
     assert_ne!(engines[0].as_ref().unwrap(), engines[1].as_ref().unwrap());
     // after first contact the lock says the same words as the invitation did
-    assert_eq!(west.does(&["invite", "east", "--fingerprint"]), words[0]);
-    let said = east.engine(&["invite", "west"]);
-    assert_eq!(said.code, 1);
-    assert!(said.stderr.contains("`west` belongs to another checkout"), "{}", said.stderr);
+    assert_eq!(west.does(&["invite", "east", "--fingerprint"]), phrases[0]);
+    let output = east.engine(&["invite", "west"]);
+    assert_eq!(output.code, 1);
+    assert!(output.stderr.contains("`west` belongs to another checkout"), "{}", output.stderr);
 }
 
 /// A checkout of recorded metadata that is reached over https, by its lock.
@@ -212,7 +212,7 @@ fn an_invitation_compiles_where_it_is_put() {
 }
 
 #[test]
-fn what_cannot_be_invited_to_is_said() {
+fn what_cannot_be_invited_to_is_reported() {
     let checkout = reached();
     checkout.refuses(&["invite", "west"], 1, &["files of this checkout", "engine export west"]);
     checkout.refuses(&["invite", "eats"], 64, &["no spec declares a cluster `eats`; did you mean `east`?"]);

@@ -27,7 +27,7 @@ const MUTATING: &str = "flock,openat,write,fchmod,mkdirat,renameat,renameat2,unl
 /// More opens and writes than the main thread of a child makes.
 const PADDING: usize = 12;
 
-type Files = BTreeMap<String, Vec<u8>>;
+type FileBytes = BTreeMap<String, Vec<u8>>;
 
 // The scenario: a killed engine's left-over, files to replace, to make, to keep and to delete, folders to make and to prune.
 
@@ -62,7 +62,7 @@ fn changes() -> Vec<FileChange> {
     ]
 }
 
-fn apply(files: &mut Files, change: &FileChange) {
+fn apply(files: &mut FileBytes, change: &FileChange) {
     match change {
         FileChange::Write { path, bytes, .. } => drop(files.insert(path.clone(), bytes.clone())),
         FileChange::Delete { path } => drop(files.remove(path)),
@@ -70,7 +70,7 @@ fn apply(files: &mut Files, change: &FileChange) {
 }
 
 /// The trees that a reader may find: none of the changes, the first one, the first two, …
-fn lawful() -> Vec<Files> {
+fn lawful() -> Vec<FileBytes> {
     let start = folder();
     before(start.path());
     let mut files = files(start.path());
@@ -83,7 +83,7 @@ fn lawful() -> Vec<Files> {
 }
 
 /// The plain files of a checkout, as git sees them: without empty folders, and without left-overs.
-fn files(root: &Path) -> Files {
+fn files(root: &Path) -> FileBytes {
     tree(root)
         .into_iter()
         .filter(|(path, _)| !path.contains(".isthmus-tmp-"))
@@ -120,10 +120,10 @@ fn root_of_child() -> Option<PathBuf> {
 
 fn child(test: &str, root: &Path, wrapper: &[&str]) -> Command {
     let exe = env::current_exe().unwrap();
-    let mut words: Vec<_> = wrapper.iter().map(Into::into).collect();
-    words.push(exe.into_os_string());
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).args([
+    let mut arguments: Vec<_> = wrapper.iter().map(Into::into).collect();
+    arguments.push(exe.into_os_string());
+    let mut command = Command::new(&arguments[0]);
+    command.args(&arguments[1..]).args([
         "--exact",
         &format!("kill::{test}"),
         "--ignored",
@@ -154,8 +154,9 @@ fn own_mounts() -> Option<&'static [&'static str]> {
     const ROOT: &[&str] = &["unshare", "-m"];
     const USER: &[&str] = &["unshare", "-r", "-m"];
     const SUDO: &[&str] = &["sudo", "-n", "-E", "unshare", "-m"];
-    let works =
-        |words: &[&str]| Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|s| s.success());
+    let works = |arguments: &[&str]| {
+        Command::new(arguments[0]).args(&arguments[1..]).arg("true").status().is_ok_and(|s| s.success())
+    };
     if !rustix::process::getuid().is_root() {
         if works(USER) {
             return Some(USER);
@@ -283,7 +284,7 @@ fn points() -> Vec<Point> {
 /// Runs the commit once for each point, with something injected there, and looks at the tree.
 ///
 /// strace stops at the wanted calls alone where it only changes their result; a signal needs a stop at every call.
-fn at_each(points: &[Point], what: &str, look: impl Fn(&Point, &Path, &Output) + Sync) {
+fn at_each(points: &[Point], what: &str, check: impl Fn(&Point, &Path, &Output) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -296,7 +297,7 @@ fn at_each(points: &[Point], what: &str, look: impl Fn(&Point, &Path, &Output) +
                     let fast = if what.starts_with("error") { "--seccomp-bpf" } else { "-f" };
                     let wrapper = ["strace", "-f", fast, "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
                     let output = run("commits", root.path(), &wrapper);
-                    look(point, root.path(), &output);
+                    check(point, root.path(), &output);
                 }
             });
         }
@@ -334,8 +335,8 @@ fn an_error_of_any_call_leaves_whole_files_and_says_which() {
     let (early, late) = points.split_at(staged);
     for error in ["ENOSPC", "EIO"] {
         at_each(early, &format!("error={error}"), |point, root, output| {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(!output.status.success() && said.contains("left: Untouched"), "{point:?}: {output:?}");
+            let printed = String::from_utf8_lossy(&output.stdout);
+            assert!(!output.status.success() && printed.contains("left: Untouched"), "{point:?}: {output:?}");
             assert_eq!(files(root), lawful[0], "{point:?}");
             // Where the left-over itself cannot be removed, it stays.
             let sweeping = point.name == "unlinkat" || !left_overs(root).is_empty();
@@ -350,20 +351,20 @@ fn an_error_of_any_call_leaves_whole_files_and_says_which() {
     // The changes made, without the one that is none.
     let made = |count: usize| lawful[if count < 3 { count } else { count + 1 }].clone();
     at_each(late, "error=EIO", |point, root, output| {
-        let said = String::from_utf8_lossy(&output.stdout);
+        let printed = String::from_utf8_lossy(&output.stdout);
         let found = files(root);
         if point.line.contains("AT_REMOVEDIR") {
             assert!(output.status.success(), "an empty folder that stays is no failure: {output:?}");
             assert_eq!(found, made(6));
         } else if point.name == "syncfs" {
-            assert!(said.contains(&format!("left: {:?}", Left::Unconfirmed)), "{output:?}");
+            assert!(printed.contains(&format!("left: {:?}", Left::Unconfirmed)), "{output:?}");
             assert_eq!(found, made(6));
         } else if let Some(count) =
-            (1..6).find(|done| said.contains(&format!("{:?}", Left::Partly { done: *done, of: 6 })))
+            (1..6).find(|done| printed.contains(&format!("{:?}", Left::Partly { done: *done, of: 6 })))
         {
             assert_eq!(found, made(count), "{point:?}");
         } else if point.name.starts_with("renameat") {
-            assert!(said.contains("left: Untouched"), "{point:?}: {output:?}");
+            assert!(printed.contains("left: Untouched"), "{point:?}: {output:?}");
             assert_eq!(found, made(0));
         }
         assert_eq!(left_overs(root), [""; 0], "{point:?}");
@@ -402,11 +403,11 @@ fn a_read_only_file_system_changes_nothing() {
     before(root.path());
     let mount = format!("mount --bind \"${ROOT}\" \"${ROOT}\" && mount -o remount,bind,ro \"${ROOT}\" && exec \"$@\"");
     let output = run("may_not_write", root.path(), &[own_mounts, &["sh", "-c", &mount, "sh"]].concat());
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     let wanted = "cannot write into the folder `lock`: Read-only file system (os error 30); nothing was changed: the file \
                   system is mounted read-only, mount it for writing or use another checkout";
-    assert!(said.contains(wanted), "{said}");
+    assert!(printed.contains(wanted), "{printed}");
 }
 
 #[test]
@@ -425,9 +426,9 @@ fn one_read_only_folder_changes_nothing() {
         let output = run("may_not_write", root.path(), drop_rights);
         mode(0o755);
         assert!(output.status.success(), "{read_only}: {output:?}");
-        let said = String::from_utf8_lossy(&output.stdout);
+        let printed = String::from_utf8_lossy(&output.stdout);
         let wanted = format!("cannot write into the folder `{read_only}`: Permission denied");
-        assert!(said.contains(&wanted), "{said}");
+        assert!(printed.contains(&wanted), "{printed}");
     }
 }
 

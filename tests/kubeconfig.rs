@@ -21,14 +21,14 @@ const UUID: &str = "0c8f3a52-6a5e-4f0f-9d8e-5b1f6d1f7a31";
 const TOKEN: &str = "a-token-that-nobody-may-see";
 
 /// A cluster behind TLS, and the folder with kubeconfigs.
-struct World {
+struct KubeconfigWorld {
     runtime: tokio::runtime::Runtime,
     environment: TestEnvironment,
     kube: Kube,
     ca: Ca,
 }
 
-impl World {
+impl KubeconfigWorld {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let environment = TestEnvironment::new().with_tools();
@@ -116,10 +116,10 @@ impl World {
     }
 
     #[track_caller]
-    fn says(&self, kubeconfig: impl AsRef<[u8]>, words: &[&str]) {
+    fn says(&self, kubeconfig: impl AsRef<[u8]>, expected: &[&str]) {
         let (ran, spec) = self.of(kubeconfig);
         assert!(spec.is_none(), "{ran}");
-        for word in words {
+        for word in expected {
             assert!(ran.stderr.contains(word), "`{word}` is missing in\n{ran}");
         }
     }
@@ -137,7 +137,7 @@ fn kubeconfig(cluster: &Value, user: &Value) -> Value {
 
 #[test]
 fn each_field_that_kubectl_follows_is_followed() {
-    let world = World::new();
+    let world = KubeconfigWorld::new();
     let port = world.serve(&world.ca.serving(&["127.0.0.1"]));
     let (server, ca) = (format!("https://127.0.0.1:{port}"), BASE64.encode(&world.ca.pem));
     let token = json!({ "token": TOKEN });
@@ -173,15 +173,15 @@ fn each_field_that_kubectl_follows_is_followed() {
     ] {
         world.finds(kubeconfig(&cluster, &user).to_string());
     }
-    // a user who is not there is nobody, and a server without a scheme is one without TLS
-    let mut nobody = kubeconfig(&json!({ "server": world.kube.address.to_string() }), &token);
-    nobody["users"] = Value::Null;
-    world.finds(nobody.to_string());
+    // a user who is not there is no one, and a server without a scheme is one without TLS
+    let mut without_user = kubeconfig(&json!({ "server": world.kube.address.to_string() }), &token);
+    without_user["users"] = Value::Null;
+    world.finds(without_user.to_string());
 }
 
 #[test]
 fn each_encoding_that_a_shell_writes_is_read() {
-    let world = World::new();
+    let world = KubeconfigWorld::new();
     let text = kubeconfig(&json!({ "server": format!("http://{}", world.kube.address) }), &json!({})).to_string();
     let yaml = format!("# made for Jürgen\r\n---\r\n{text}\r\n---\r\nanother: document\r\n");
     world.finds(&yaml);
@@ -193,8 +193,8 @@ fn each_encoding_that_a_shell_writes_is_read() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place_and_costs_its_context_alone() {
-    let world = World::new();
+fn what_is_wrong_is_reported_with_its_place_and_costs_its_context_alone() {
+    let world = KubeconfigWorld::new();
     let good = json!({ "server": format!("http://{}", world.kube.address) });
     let token = json!({ "token": TOKEN });
     let with =
@@ -245,8 +245,8 @@ fn what_is_wrong_is_told_with_its_place_and_costs_its_context_alone() {
 }
 
 #[test]
-fn of_a_list_what_is_there_counts_and_what_is_hidden_is_told() {
-    let world = World::new();
+fn of_a_list_what_is_there_counts_and_what_is_hidden_is_reported() {
+    let world = KubeconfigWorld::new();
     let good = json!({ "server": format!("http://{}", world.kube.address) });
     let path = |name: &str| world.environment.path("kube").join(name).display().to_string();
     world.file("one", kubeconfig(&good, &json!({})).to_string());
@@ -265,7 +265,7 @@ fn of_a_list_what_is_there_counts_and_what_is_hidden_is_told() {
 
 #[test]
 fn a_verdict_on_tls_names_the_certificate_and_the_setting() {
-    let world = World::new();
+    let world = KubeconfigWorld::new();
     let (ca, user) = (BASE64.encode(&world.ca.pem), json!({ "token": TOKEN }));
     let to = |port: u16, ca: &str| {
         kubeconfig(&json!({ "server": format!("https://127.0.0.1:{port}"), "certificate-authority-data": ca }), &user)
@@ -315,7 +315,7 @@ fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
 
 #[test]
 fn a_proxy_is_that_of_the_kubeconfig_or_of_the_environment() {
-    let world = World::new();
+    let world = KubeconfigWorld::new();
     let port = world.serve(&world.ca.serving(&["east.example.com"]));
     let server = format!("https://east.example.com:{port}");
     let cluster = |more: Value| {
@@ -346,7 +346,7 @@ fn a_proxy_is_that_of_the_kubeconfig_or_of_the_environment() {
 
 #[test]
 fn a_plugin_that_hangs_holds_up_no_other_context_and_is_ended_with_its_children() {
-    let world = World::new();
+    let world = KubeconfigWorld::new();
     let good = json!({ "server": format!("http://{}", world.kube.address) });
     world.script("hangs", "sleep 600 & echo $! > child; wait");
     let exec = json!({ "exec": { "apiVersion": "client.authentication.k8s.io/v1", "command": "./hangs", "env": [{ "name": "A", "value": "b" }] } });

@@ -33,7 +33,7 @@ fn empty(checkout: &Checkout, file: &str) {
 }
 
 /// What `verify` says of a checkout.
-fn told(checkout: &Checkout) -> Vec<String> {
+fn findings_of(checkout: &Checkout) -> Vec<String> {
     let ran = checkout.engine(&["verify", "--output", "json"]);
     let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     let findings = document["findings"].as_array().unwrap();
@@ -44,12 +44,12 @@ fn told(checkout: &Checkout) -> Vec<String> {
 #[test]
 fn a_joined_checkout_keeps_the_law() {
     let checkout = Checkout::joined();
-    assert_eq!(told(&checkout), Vec::<String>::new());
+    assert_eq!(findings_of(&checkout), Vec::<String>::new());
     checkout.shows(&["verify"], 0, &["2 clusters, 2 links: lock and files hold all that the links need"]);
 }
 
 #[test]
-fn what_is_dropped_emptied_or_unlisted_is_told() {
+fn what_is_dropped_emptied_or_unlisted_is_reported() {
     let needs = [
         ("configmap-isthmus-peers.yaml", "the entry of `west` in isthmus-peers"),
         ("clusterrole.rbac.authorization.k8s.io-isthmus-impersonate.yaml", "the right to act as `west`"),
@@ -62,15 +62,18 @@ fn what_is_dropped_emptied_or_unlisted_is_told() {
         for (how, broken) in breaks {
             let checkout = Checkout::joined();
             broken(&checkout, file);
-            let told = told(&checkout);
-            assert!(told.iter().any(|finding| finding.contains(what)), "{file} {how}: {told:?}");
-            assert!(told.iter().all(|finding| finding.starts_with("`rendered/east`")), "{file} {how}: {told:?}");
+            let findings_of = findings_of(&checkout);
+            assert!(findings_of.iter().any(|finding| finding.contains(what)), "{file} {how}: {findings_of:?}");
+            assert!(
+                findings_of.iter().all(|finding| finding.starts_with("`rendered/east`")),
+                "{file} {how}: {findings_of:?}"
+            );
         }
     }
 }
 
 #[test]
-fn what_is_replaced_is_told() {
+fn what_is_replaced_is_reported() {
     let replaced = [
         (
             "configmap-isthmus-peers.yaml",
@@ -95,20 +98,22 @@ fn what_is_replaced_is_told() {
         let text = fs::read_to_string(checkout.path(&path)).unwrap();
         assert!(text.contains(from), "{file} has no {from}");
         checkout.write(&path, text.replace(from, to).as_bytes());
-        let told = told(&checkout);
-        assert!(told.iter().any(|finding| finding.contains(what)), "{file} {to}: {told:?}");
+        let findings_of = findings_of(&checkout);
+        assert!(findings_of.iter().any(|finding| finding.contains(what)), "{file} {to}: {findings_of:?}");
     }
 }
 
 #[test]
-fn a_secret_of_another_server_or_id_is_told() {
+fn a_secret_of_another_server_or_id_is_reported() {
     let checkout = Checkout::joined();
     let text = fs::read_to_string(checkout.path(SECRET)).unwrap();
     let west = fs::read_to_string(checkout.path("rendered/west/secret-istio-remote-secret-east.yaml")).unwrap();
     let data = |text: &str| text.split_once("\ndata:").map(|(_, data)| data.to_owned()).unwrap();
     checkout.write(SECRET, text.replace(&data(&text), &data(&west)).as_bytes());
     assert!(
-        told(&checkout).iter().any(|finding| finding.contains("the cluster ID, server and CA recorded for `west`"))
+        findings_of(&checkout)
+            .iter()
+            .any(|finding| finding.contains("the cluster ID, server and CA recorded for `west`"))
     );
 }
 
@@ -133,7 +138,7 @@ fn a_secret_whose_other_direction_is_missing_is_withheld_by_every_command() {
     }
     checkout.write("lock/links/west.yaml", links.as_bytes());
     checkout.engine(&["apply"]).done();
-    assert_eq!(told(&checkout), Vec::<String>::new());
+    assert_eq!(findings_of(&checkout), Vec::<String>::new());
 }
 
 /// A key of the peer that an edit took out of the lock would leave a secret without what it needs; there is no file to keep.
@@ -157,8 +162,8 @@ mod step {
 
     use isthmus::model::lock::{Lock, Stage};
     use isthmus::model::mesh::{EvidenceRule, Mesh, MeshConfigTarget};
-    use isthmus::model::needs::{Condition, Row};
-    use isthmus::pipeline::law::{Breach, BreachKind, Published, Record, Unseen, Used, step};
+    use isthmus::model::needs::{Condition, NeedRow};
+    use isthmus::pipeline::law::{Breach, BreachKind, LockRecord, ShownEvidence, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
     use isthmus::spec::SourceFile;
     use isthmus::types::address::Endpoint;
@@ -173,7 +178,7 @@ mod step {
 
     /// Two clusters that are joined, and what both show.
     #[derive(Clone)]
-    struct Pair {
+    struct JoinedPair {
         mesh: Mesh,
         before: Lock,
         after: Lock,
@@ -184,7 +189,7 @@ mod step {
         name.parse().unwrap()
     }
 
-    fn pair() -> Pair {
+    fn pair() -> JoinedPair {
         let checkout = Checkout::joined();
         let file = |path: &str| std::fs::read(checkout.path(path)).unwrap();
         let lock = ["clusters/east", "clusters/west", "links/east", "links/west", "mesh"];
@@ -201,7 +206,7 @@ mod step {
             cluster.istio.prepared = false;
         }
         let shown = mesh.clusters.keys().map(|name| (name.clone(), Some(evidence(&lock, name)))).collect();
-        Pair { mesh, before: lock.clone(), after: lock, shown }
+        JoinedPair { mesh, before: lock.clone(), after: lock, shown }
     }
 
     /// All is live, and everything is read.
@@ -234,7 +239,7 @@ mod step {
         }
     }
 
-    impl Pair {
+    impl JoinedPair {
         fn stage(lock: &mut Lock, reader: &str, peer: &str, stage: Option<Stage>) {
             let links = lock.links.get_mut(&name(reader)).unwrap();
             match stage {
@@ -282,13 +287,14 @@ mod step {
         }
 
         fn breaches(&self) -> BTreeSet<BreachKind> {
-            let look = |(name, evidence): (&'_ ClusterName, &'_ Option<Evidence>)| {
+            let shown_by = |(name, evidence): (&'_ ClusterName, &'_ Option<Evidence>)| {
                 let uuid = &self.before.clusters[name].public.cluster_uuid;
                 (name.clone(), uuid.clone(), evidence.clone())
             };
-            let looks: Vec<_> = self.shown.iter().map(look).collect();
-            let seen =
-                looks.iter().map(|(name, uuid, evidence)| (name, Published { uuid, evidence: evidence.as_ref() }));
+            let shown_all: Vec<_> = self.shown.iter().map(shown_by).collect();
+            let seen = shown_all
+                .iter()
+                .map(|(name, uuid, evidence)| (name, ShownEvidence { uuid, evidence: evidence.as_ref() }));
             let found = step(&self.mesh, &self.before, &self.after, &seen.collect(), Timestamp::EPOCH);
             found.into_iter().map(|Breach { kind, .. }| kind).collect()
         }
@@ -304,12 +310,12 @@ mod step {
         Reported::Unknown("the port is closed".to_owned())
     }
 
-    type Mutation = fn(&mut Pair);
+    type PairMutation = fn(&mut JoinedPair);
 
     /// What the law calls a condition of the table, of which end, and how it comes to be lacking.
     #[allow(clippy::too_many_lines, reason = "a table")]
-    fn lacking(condition: Condition) -> Option<(Unseen, &'static str, Vec<Mutation>)> {
-        let row: (Unseen, &'static str, Vec<Mutation>) = match condition {
+    fn lacking(condition: Condition) -> Option<(Unseen, &'static str, Vec<PairMutation>)> {
+        let row: (Unseen, &'static str, Vec<PairMutation>) = match condition {
             Condition::ReaderDocument => {
                 (Unseen::Evidence, "east", vec![|pair| drop(pair.shown.remove(&name("east")))])
             }
@@ -411,10 +417,10 @@ mod step {
     /// What a link opens with is the table's, each stated anew.
     #[test]
     fn a_link_opens_only_with_everything_that_the_table_lists() {
-        assert_eq!(Pair::opens().breaches(), BTreeSet::new());
-        for (what, cluster, mutations) in Row::of(StepKind::RenderSecret).conditions().filter_map(lacking) {
+        assert_eq!(JoinedPair::opens().breaches(), BTreeSet::new());
+        for (what, cluster, mutations) in NeedRow::of(StepKind::RenderSecret).conditions().filter_map(lacking) {
             for mutation in mutations {
-                let mut pair = Pair::opens();
+                let mut pair = JoinedPair::opens();
                 mutation(&mut pair);
                 pair.lacks(what, cluster);
             }
@@ -423,35 +429,35 @@ mod step {
 
     #[test]
     fn evidence_of_another_cluster_opens_nothing() {
-        let mut pair = Pair::opens();
+        let mut pair = JoinedPair::opens();
         pair.after.clusters.get_mut(&name("west")).unwrap().public.cluster_uuid =
             "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse().unwrap();
         assert!(pair.breaches().contains(&BreachKind::Unseen(Unseen::Evidence, name("west"))));
-        assert!(pair.breaches().contains(&BreachKind::Changed(Record::Uuid, name("west"))));
+        assert!(pair.breaches().contains(&BreachKind::Changed(LockRecord::Uuid, name("west"))));
     }
 
     #[test]
-    fn a_link_closes_only_when_its_reader_shows_that_it_lets_go() {
+    fn a_link_closes_only_when_its_reader_shows_that_it_stopped_reading() {
         let still = |used| BTreeSet::from([BreachKind::StillUsed(used)]);
-        let leaving = || Pair::closes(Stage::Leaving, Some(Stage::LeavingTrust));
+        let leaving = || JoinedPair::closes(Stage::Leaving, Some(Stage::LeavingTrust));
         assert_eq!(leaving().breaches(), BTreeSet::new());
-        assert_eq!(Pair::closes(Stage::Joined, Some(Stage::LeavingTrust)).breaches(), still(Used::Secret));
-        assert_eq!(Pair::closes(Stage::Joined, None).breaches(), still(Used::Secret));
-        assert_eq!(Pair::closes(Stage::Leaving, None).breaches(), BTreeSet::new());
-        assert_eq!(Pair::closes(Stage::LeavingTrust, None).breaches(), BTreeSet::new());
+        assert_eq!(JoinedPair::closes(Stage::Joined, Some(Stage::LeavingTrust)).breaches(), still(Used::Secret));
+        assert_eq!(JoinedPair::closes(Stage::Joined, None).breaches(), still(Used::Secret));
+        assert_eq!(JoinedPair::closes(Stage::Leaving, None).breaches(), BTreeSet::new());
+        assert_eq!(JoinedPair::closes(Stage::LeavingTrust, None).breaches(), BTreeSet::new());
         for mutation in [
-            |pair: &mut Pair| pair.of("east").reads = unknown(),
-            |pair: &mut Pair| pair.of("east").reads = evidence(&pair.before, &name("east")).reads,
-            |pair: &mut Pair| pair.of("east").serial = Reported::Seen(6),
-            |pair: &mut Pair| pair.of("east").serial = unknown(),
-            |pair: &mut Pair| drop(pair.shown.remove(&name("east"))),
-            |pair: &mut Pair| drop(pair.shown.insert(name("east"), None)),
+            |pair: &mut JoinedPair| pair.of("east").reads = unknown(),
+            |pair: &mut JoinedPair| pair.of("east").reads = evidence(&pair.before, &name("east")).reads,
+            |pair: &mut JoinedPair| pair.of("east").serial = Reported::Seen(6),
+            |pair: &mut JoinedPair| pair.of("east").serial = unknown(),
+            |pair: &mut JoinedPair| drop(pair.shown.remove(&name("east"))),
+            |pair: &mut JoinedPair| drop(pair.shown.insert(name("east"), None)),
         ] {
             let mut pair = leaving();
             mutation(&mut pair);
             assert_eq!(pair.breaches(), still(Used::Secret));
         }
-        let mut pair = Pair::closes(Stage::LeavingTrust, None);
+        let mut pair = JoinedPair::closes(Stage::LeavingTrust, None);
         pair.of("west").routes = unknown();
         assert_eq!(pair.breaches(), still(Used::Route));
     }
@@ -480,7 +486,7 @@ mod step {
         }
     }
 
-    fn every(pair: &mut Pair) -> &mut EveryRevision {
+    fn every(pair: &mut JoinedPair) -> &mut EveryRevision {
         let Reported::Seen(standard) = &mut pair.of("east").mesh_config else { panic!() };
         standard.every_revision.as_mut().unwrap()
     }
@@ -495,18 +501,19 @@ mod step {
                 let east = lock.clusters.get_mut(&name("east")).unwrap();
                 east.joined_with.as_mut().unwrap().spec.istio_config = config;
             };
-            (set(&mut pair.before, from), set(&mut pair.after, to));
+            set(&mut pair.before, from);
+            set(&mut pair.after, to);
             pair.of("east").mesh_config = Reported::Seen(standard(&pair.before.clone()));
             pair
         };
-        let changed = BTreeSet::from([BreachKind::Changed(Record::JoinedWith, name("east"))]);
+        let changed = BTreeSet::from([BreachKind::Changed(LockRecord::JoinedWith, name("east"))]);
         for to in [HelmValues, IstioOperator, Sail] {
             assert_eq!(moves(SharedMeshConfig, to).breaches(), BTreeSet::new(), "{to:?}");
             assert_eq!(moves(to, SharedMeshConfig).breaches(), changed, "{to:?}");
         }
         assert_eq!(moves(SharedMeshConfig, Nowhere).breaches(), changed);
         assert_eq!(moves(HelmValues, Sail).breaches(), changed);
-        let mutations: [Mutation; 11] = [
+        let mutations: [PairMutation; 11] = [
             |pair| drop(pair.shown.remove(&name("east"))),
             |pair| drop(pair.shown.insert(name("east"), None)),
             |pair| pair.of("east").mesh_config = unknown(),
@@ -547,17 +554,17 @@ mod step {
             pair.breaches()
         };
         assert_eq!(with(|_| {}), BTreeSet::new());
-        assert_eq!(with(|lock| drop(lock.clusters.remove(&name("west")))), changed(Record::Entry));
-        assert_eq!(with(|lock| west(lock).joined_with = None), changed(Record::JoinedWith));
+        assert_eq!(with(|lock| drop(lock.clusters.remove(&name("west")))), changed(LockRecord::Entry));
+        assert_eq!(with(|lock| west(lock).joined_with = None), changed(LockRecord::JoinedWith));
         let rename = |lock: &mut Lock| west(lock).joined_with.as_mut().unwrap().cluster_id = "other".parse().unwrap();
-        assert_eq!(with(rename), changed(Record::JoinedWith));
+        assert_eq!(with(rename), changed(LockRecord::JoinedWith));
         let root = pair().before.clusters[&name("west")].public.roots[0].digest;
-        assert_eq!(with(|lock| west(lock).public.roots.clear()), changed(Record::Root(root)));
+        assert_eq!(with(|lock| west(lock).public.roots.clear()), changed(LockRecord::Root(root)));
         let moved = |lock: &mut Lock| west(lock).joined_with.as_mut().unwrap().reach.gateways.clear();
         assert_eq!(with(moved), BTreeSet::new());
         let mut pair = pair();
         pair.before.serials.insert(name("west"), 9);
         pair.after.serials.insert(name("west"), 8);
-        assert_eq!(pair.breaches(), changed(Record::Serial));
+        assert_eq!(pair.breaches(), changed(LockRecord::Serial));
     }
 }

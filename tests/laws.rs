@@ -1,27 +1,27 @@
-//! Laws of turns, over simulated clusters that sync in any order, partly, late or never, and lose objects.
+//! Laws of runs, over simulated clusters that sync in any order, partly, late or never, and lose objects.
 //!
 //! What is live is judged by a naive reader of the files that were synced, never by the engine's own code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::Stage;
-use isthmus::model::needs::{Row, Scope};
+use isthmus::model::needs::{NeedRow, NeedScope};
 use isthmus::pipeline::plan::Action;
-use isthmus::pipeline::{Facts, Request, Until};
+use isthmus::pipeline::{FactSource, Request, Until};
 use isthmus::types::step::{StepId, StepKind};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::support::law::cases;
 use crate::support::road;
-use crate::support::story::{Event, MOST_TURNS, Story, event, pairs_of, some_kinds, some_pairs};
-use crate::support::world::{Declared, FAULTS, Fault, NAMES, Pairs, Turned, World, name};
+use crate::support::story::{MOST_RUNS, Story, StoryEvent, event, pairs_of, some_kinds, some_pairs};
+use crate::support::world::{ClusterFault, DeclaredState, FAULTS, MemoryMesh, MeshRun, NAMES, Pairs, name};
 use isthmus::types::time::Timestamp;
 
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// Also: no turn puts a secret into the tree without evidence, and the mesh converges.
+    /// Also: no run puts a secret into the tree without evidence, and the mesh converges.
     #[test]
     fn no_secret_is_ever_live_without_all_that_it_needs(
         clusters in 2..=4_usize, joined: bool, pairs in some_pairs(), allow_delete: bool,
@@ -29,7 +29,7 @@ proptest! {
     ) {
         let mut story = Story::new(clusters, joined, pairs.as_deref(), allow_delete);
         for event in &events {
-            story.tell(event)?;
+            story.happen(event)?;
         }
         story.end()?;
     }
@@ -41,19 +41,19 @@ proptest! {
     ) {
         let mut story = Story::new(clusters, joined, pairs.as_deref(), allow_delete);
         for event in &events {
-            story.tell(event)?;
+            story.happen(event)?;
         }
         story.end()?;
     }
 }
 
 /// Where each step stands in the plan.
-fn places(turned: &Turned) -> BTreeMap<String, usize> {
-    turned.plan.steps.iter().enumerate().map(|(at, step)| (step.id.to_string(), at)).collect()
+fn places(ran: &MeshRun) -> BTreeMap<String, usize> {
+    ran.plan.steps.iter().enumerate().map(|(at, step)| (step.id.to_string(), at)).collect()
 }
 
 /// What stands before what, by the design's table of steps.
-fn needed(world: &World) -> Vec<(String, String)> {
+fn needed(world: &MemoryMesh) -> Vec<(String, String)> {
     let mut edges = Vec::new();
     for reader in world.names() {
         let own =
@@ -78,20 +78,26 @@ fn needed(world: &World) -> Vec<(String, String)> {
 }
 
 /// Files that a locked run would change, the lock's among them.
-fn locked_changes(world: &World) -> Vec<String> {
+fn locked_changes(world: &MemoryMesh) -> Vec<String> {
     let program = world.load();
-    let plan =
-        road::take(&program, &Request::default(), Facts::Locked, Until::Planned, &world.checkout, Timestamp::EPOCH)
-            .plan;
+    let plan = road::take(
+        &program,
+        &Request::default(),
+        FactSource::Locked,
+        Until::Planned,
+        &world.checkout,
+        Timestamp::EPOCH,
+    )
+    .plan;
     let objects = plan.steps.into_iter().flat_map(|step| step.objects).map(|object| object.path);
     objects.chain(plan.lock.into_iter().chain(plan.extra).map(|file| file.path)).collect()
 }
 
 /// Events, and a world that they happened to.
-fn after(clusters: usize, pairs: Option<&[(usize, usize)]>, events: &[Event]) -> Result<Story, TestCaseError> {
+fn after(clusters: usize, pairs: Option<&[(usize, usize)]>, events: &[StoryEvent]) -> Result<Story, TestCaseError> {
     let mut story = Story::new(clusters, false, pairs, true);
     for event in events {
-        story.tell(event)?;
+        story.happen(event)?;
     }
     Ok(story)
 }
@@ -107,17 +113,17 @@ proptest! {
     ) {
         let mut story = after(clusters, pairs.as_deref(), &events)?;
         for repeated in 0.. {
-            let turned = story.turn()?;
+            let ran = story.reconcile()?;
             prop_assert_eq!(locked_changes(&story.world), Vec::<String>::new());
-            if !turned.plan.changes_files() {
+            if !ran.plan.changes_files() {
                 break;
             }
             let comes_or_goes = |link: &isthmus::pipeline::advance::Move| {
                 link.from.is_some_and(Stage::is_leaving) || link.to.is_none_or(|stage| stage != Stage::Joining)
             };
-            prop_assert!(repeated == 0 || turned.plan.moves.values().all(comes_or_goes), "{:?}", turned.plan.moves);
-            prop_assert!(repeated == 0 || !turned.plan.moves.is_empty(), "nothing moved and files changed: {:#?}", turned.plan.steps);
-            prop_assert!(repeated < 4, "{:?}", turned.plan.moves);
+            prop_assert!(repeated == 0 || ran.plan.moves.values().all(comes_or_goes), "{:?}", ran.plan.moves);
+            prop_assert!(repeated == 0 || !ran.plan.moves.is_empty(), "nothing moved and files changed: {:#?}", ran.plan.steps);
+            prop_assert!(repeated < 4, "{:?}", ran.plan.moves);
         }
     }
 
@@ -126,15 +132,15 @@ proptest! {
         clusters in 2..=4_usize,
         events in prop::collection::vec(
             event(false).prop_filter("joins only", |event| {
-                !matches!(event, Event::Declare(_, Declared::Leaving) | Event::Pair(..))
+                !matches!(event, StoryEvent::Declare(_, DeclaredState::Leaving) | StoryEvent::Pair(..))
             }),
             0..16,
         ),
     ) {
         let mut story = after(clusters, None, &events)?;
-        story.turn()?;
+        story.reconcile()?;
         let lock = story.world.lock();
-        let again = story.turn()?;
+        let again = story.reconcile()?;
         prop_assert!(!again.plan.changes_files(), "{:#?}", again.plan.steps);
         prop_assert_eq!(story.world.lock(), lock);
     }
@@ -144,17 +150,17 @@ proptest! {
         clusters in 2..=4_usize, pairs in some_pairs(), events in prop::collection::vec(event(false), 0..10),
     ) {
         let mut story = after(clusters, pairs.as_deref(), &events)?;
-        let turned = story.turn()?;
-        let places = places(&turned);
-        prop_assert_eq!(places.len(), turned.plan.steps.len(), "no step stands twice");
-        let graph = isthmus::pipeline::plan::graph::Graph::build(&story.world.load().mesh, &turned.turn.advanced.lock, None).unwrap();
+        let ran = story.reconcile()?;
+        let places = places(&ran);
+        prop_assert_eq!(places.len(), ran.plan.steps.len(), "no step stands twice");
+        let graph = isthmus::pipeline::plan::graph::Graph::build(&story.world.load().mesh, &ran.decided.advanced.lock, None).unwrap();
         for (before, after) in graph.edges() {
             prop_assert!(places[&before.to_string()] < places[&after.to_string()], "{before} before {after}");
-            prop_assert!(Row::of(before.kind).wave <= Row::of(after.kind).wave, "{after} is synced before {before}");
+            prop_assert!(NeedRow::of(before.kind).wave <= NeedRow::of(after.kind).wave, "{after} is synced before {before}");
         }
         for secret in graph.order().filter(|step| step.kind == StepKind::RenderSecret) {
-            for need in Row::of(StepKind::RenderSecret).needs {
-                let cluster = if need.of == Scope::Own { Some(&secret.cluster) } else { secret.peer.as_ref() };
+            for need in NeedRow::of(StepKind::RenderSecret).needs {
+                let cluster = if need.of == NeedScope::Own { Some(&secret.cluster) } else { secret.peer.as_ref() };
                 let needed = StepId::of(need.step, cluster.unwrap());
                 let place = places.get(&needed.to_string());
                 prop_assert!(place.is_some_and(|place| *place < places[&secret.to_string()]), "{needed} before {secret}");
@@ -180,8 +186,8 @@ proptest! {
             }
         }
         let program = world.load();
-        let plan_of = |world: &World, program: &isthmus::pipeline::Program| {
-            let (run, files) = road::written(program, &Request::default(), Facts::Locked, &world.checkout, Timestamp::EPOCH);
+        let plan_of = |world: &MemoryMesh, program: &isthmus::pipeline::Program| {
+            let (run, files) = road::written(program, &Request::default(), FactSource::Locked, &world.checkout, Timestamp::EPOCH);
             let plan = run.plan;
             (format!("{:?}", plan.steps), plan.lock, plan.extra, files)
         };
@@ -193,7 +199,7 @@ proptest! {
         }
         let observed = world.observe(&program);
         let request = Request { approvals: world.approvals.clone(), allow_delete: true, only: None };
-        road::take(&program, &request, Facts::Stored(observed), Until::Planned, &world.checkout, Timestamp::EPOCH);
+        road::take(&program, &request, FactSource::Stored(observed), Until::Planned, &world.checkout, Timestamp::EPOCH);
         prop_assert!(first == plan_of(world, &program), "after something was observed");
         prop_assert!(first == plan_of(world, &world.load()), "loaded again");
     }
@@ -201,14 +207,14 @@ proptest! {
     #[test]
     fn a_failing_cluster_never_removes_or_empties_anything(
         clusters in 2..=4_usize, pairs in some_pairs(), before in 0..4_usize,
-        turns in prop::collection::vec((prop::collection::vec(prop::option::of(select(FAULTS.to_vec())), 4), any::<u8>()), 1..8),
+        runs in prop::collection::vec((prop::collection::vec(prop::option::of(select(FAULTS.to_vec())), 4), any::<u8>()), 1..8),
     ) {
         let mut story = Story::new(clusters, false, pairs.as_deref(), true);
         for _ in 0..before {
-            story.turn()?;
+            story.reconcile()?;
             story.world.sync_all();
         }
-        for (faults, synced) in turns {
+        for (faults, synced) in runs {
             let old = story.rendered();
             for (at, (name, fault)) in story.world.names().into_iter().zip(faults).enumerate() {
                 story.world.faults.remove(name);
@@ -217,11 +223,11 @@ proptest! {
                     story.world.sync(name);
                 }
             }
-            let turned = story.turn()?;
-            for change in turned.plan.steps.iter().flat_map(|step| &step.objects) {
+            let ran = story.reconcile()?;
+            for change in ran.plan.steps.iter().flat_map(|step| &step.objects) {
                 prop_assert_ne!(change.action, Action::Delete, "{}", change.path);
             }
-            prop_assert!(turned.plan.lock.iter().all(|file| file.action != Action::Delete));
+            prop_assert!(ran.plan.lock.iter().all(|file| file.action != Action::Delete));
             let new = story.rendered();
             for (cluster, old) in old {
                 let new = &new[cluster];
@@ -260,9 +266,9 @@ proptest! {
         let permuted = isthmus::pipeline::Program::load(&world.input_of(&files), &|_| None).unwrap();
         let observed = world.observe(&program);
         let checkout = world.checkout.clone();
-        let one = world.turn_on(&program, &observed);
+        let one = world.reconcile_on(&program, &observed);
         let one_bytes = std::mem::replace(&mut world.checkout, checkout);
-        let other = world.turn_on(&permuted, &observed);
+        let other = world.reconcile_on(&permuted, &observed);
         prop_assert_eq!(format!("{:?}", one.plan), format!("{:?}", other.plan));
         prop_assert!(one_bytes == world.checkout, "the same bytes");
     }
@@ -276,7 +282,7 @@ proptest! {
         let pairs = pairs.map(|pairs| pairs_of(clusters, &pairs));
         let stay: Vec<_> = NAMES[..clusters].iter().copied().filter(|name| *name != leaver).collect();
         let without = {
-            let mut world = World::of(&stay);
+            let mut world = MemoryMesh::of(&stay);
             world.wish.pairs = pairs.clone();
             if let Some(pairs) = &mut world.wish.pairs {
                 pairs.retain(|(a, b)| *a != leaver && *b != leaver);
@@ -287,27 +293,27 @@ proptest! {
         let mut story = Story::new(clusters, false, None, false);
         story.world.wish.pairs = pairs;
         story.world.settle();
-        story.world.wish.clusters.insert(leaver, if dead { Declared::Lost } else { Declared::Leaving });
+        story.world.wish.clusters.insert(leaver, if dead { DeclaredState::Lost } else { DeclaredState::Leaving });
         if dead {
-            story.world.faults.insert(leaver, Fault::Down);
+            story.world.faults.insert(leaver, ClusterFault::Down);
             story.forsaken.insert(leaver);
         }
         for (cluster, kinds) in order {
-            story.turn()?;
+            story.reconcile()?;
             check_order(&story, leaver, dead)?;
-            story.tell(&Event::SyncPartly(cluster, kinds))?;
+            story.happen(&StoryEvent::SyncPartly(cluster, kinds))?;
         }
-        for turn in 1.. {
-            let turned = story.turn()?;
+        for round in 1.. {
+            let ran = story.reconcile()?;
             check_order(&story, leaver, dead)?;
             let mut syncing = story.world.names().into_iter().filter(|name| !(dead && *name == leaver));
-            if !turned.plan.changes_files() && syncing.all(|name| story.world.behind(name).is_empty()) {
+            if !ran.plan.changes_files() && syncing.all(|name| story.world.behind(name).is_empty()) {
                 break;
             }
-            prop_assert!(turn < MOST_TURNS + 1, "{:#?}", turned.plan.steps);
+            prop_assert!(round < MOST_RUNS + 1, "{:#?}", ran.plan.steps);
             for cluster in 0..clusters {
                 if !(dead && story.name(cluster) == leaver) {
-                    story.tell(&Event::Sync(cluster))?;
+                    story.happen(&StoryEvent::Sync(cluster))?;
                 }
             }
         }
@@ -317,8 +323,8 @@ proptest! {
         if let Some(pairs) = &mut world.wish.pairs {
             pairs.retain(|(a, b)| *a != leaver && *b != leaver);
         }
-        let turned = world.turn();
-        prop_assert!(turned.plan.lock.is_empty());
+        let ran = world.reconcile();
+        prop_assert!(ran.plan.lock.is_empty());
         let (with, without) = (but_for_serials(&world.checkout), but_for_serials(&without));
         prop_assert_eq!(with.keys().collect::<Vec<_>>(), without.keys().collect::<Vec<_>>());
         for (path, text) in &with {
@@ -336,15 +342,15 @@ proptest! {
         let (reader, other) = (NAMES[reader % clusters], NAMES[other % clusters]);
         let linked = pairs.contains(&(reader, other)) || pairs.contains(&(other, reader));
         prop_assume!(reader != other && !linked);
-        let mut world = World::joined(clusters, Some(pairs));
+        let mut world = MemoryMesh::joined(clusters, Some(pairs));
         world.allow_delete = true;
         let links = format!("lock/links/{reader}.yaml");
         let before = (world.folder(reader), world.checkout.get(&links).cloned());
         for (kind, fault, sync) in events {
             match kind {
-                0 => { world.wish.clusters.insert(other, Declared::Leaving); }
-                1 => { world.wish.clusters.insert(other, Declared::Paused); }
-                2 => { world.wish.clusters.insert(other, Declared::Active); }
+                0 => { world.wish.clusters.insert(other, DeclaredState::Leaving); }
+                1 => { world.wish.clusters.insert(other, DeclaredState::Paused); }
+                2 => { world.wish.clusters.insert(other, DeclaredState::Active); }
                 3 => { world.faults.insert(other, fault); }
                 4 => { world.faults.remove(other); }
                 _ => {
@@ -357,7 +363,7 @@ proptest! {
                     }
                 }
             }
-            world.turn();
+            world.reconcile();
             if sync {
                 world.sync_all();
             }
@@ -382,16 +388,16 @@ proptest! {
 
     #[test]
     fn a_paused_cluster_keeps_every_byte(
-        clusters in 2..=4_usize, pairs in some_pairs(), paused in 0..4_usize, turns in 0..4_usize,
+        clusters in 2..=4_usize, pairs in some_pairs(), paused in 0..4_usize, rounds in 0..4_usize,
         events in prop::collection::vec(event(true), 1..12), moved: bool,
     ) {
         let mut story = Story::new(clusters, false, pairs.as_deref(), true);
-        for _ in 0..turns {
-            story.turn()?;
+        for _ in 0..rounds {
+            story.reconcile()?;
             story.world.sync_all();
         }
         let paused = NAMES[paused % clusters];
-        story.world.wish.clusters.insert(paused, Declared::Paused);
+        story.world.wish.clusters.insert(paused, DeclaredState::Paused);
         let state = |story: &Story| {
             let lock = story.world.lock();
             let links = lock.links.iter().flat_map(|(reader, links)| links.iter().map(move |(peer, link)| (reader, peer, link)));
@@ -407,8 +413,8 @@ proptest! {
             story.whole = false;
         }
         for event in events {
-            if !matches!(event, Event::Declare(cluster, _) if story.name(cluster) == paused) {
-                story.tell(&event)?;
+            if !matches!(event, StoryEvent::Declare(cluster, _) if story.name(cluster) == paused) {
+                story.happen(&event)?;
                 prop_assert!(before == state(&story));
             }
         }
@@ -416,7 +422,7 @@ proptest! {
 }
 
 /// What is synced, which pair is wished or no more, and how the victim fails, before each run.
-type Script = Vec<(Vec<usize>, Option<(usize, usize)>, Option<Fault>)>;
+type RunScript = Vec<(Vec<usize>, Option<(usize, usize)>, Option<ClusterFault>)>;
 
 /// Stages by reader and peer.
 type Stages = BTreeMap<(String, String), Stage>;
@@ -426,24 +432,24 @@ fn links_of_others(
     clusters: usize,
     joined: bool,
     pairs: Option<&[(usize, usize)]>,
-    script: &Script,
+    script: &RunScript,
     (victim, failing): (&str, bool),
 ) -> Result<Vec<Stages>, TestCaseError> {
     let mut story = Story::new(clusters, joined, pairs, true);
     let mut seen = Vec::new();
     for (synced, pair, fault) in script {
         for cluster in synced {
-            story.tell(&Event::Sync(*cluster))?;
+            story.happen(&StoryEvent::Sync(*cluster))?;
         }
         if let Some((a, b)) = pair {
-            story.tell(&Event::Pair(*a, *b))?;
+            story.happen(&StoryEvent::Pair(*a, *b))?;
         }
         story.world.faults.clear();
         if failing && let Some(fault) = fault {
             let victim = NAMES.into_iter().find(|name| *name == victim).unwrap();
             story.world.faults.insert(victim, *fault);
         }
-        story.turn()?;
+        story.reconcile()?;
         let links = story.world.lock().links.into_iter().flat_map(|(reader, links)| {
             links.into_iter().map(move |(peer, link)| ((reader.to_string(), peer.to_string()), link.stage))
         });
@@ -455,9 +461,9 @@ fn links_of_others(
 /// A link that left before it had a secret counted as live, so that networks were written before the standard ones were known.
 #[test]
 fn a_link_that_left_before_it_opened_moves_no_other() {
-    let script: Script = vec![
+    let script: RunScript = vec![
         (Vec::new(), None, None),
-        (Vec::new(), Some((2, 1)), Some(Fault::Stranger)),
+        (Vec::new(), Some((2, 1)), Some(ClusterFault::Stranger)),
         (vec![3], Some((1, 2)), None),
         (vec![1], None, None),
     ];
@@ -497,24 +503,24 @@ fn pair(one: &'static str, other: &'static str) -> Pairs {
 }
 
 #[test]
-fn too_many_links_that_nobody_explained_stay_until_it_is_said() {
+fn too_many_unexplained_links_stay_until_allowed() {
     let all = pairs_of(4, &[(0, 1), (1, 2), (2, 3), (0, 3)]);
-    let mut world = World::joined(4, Some(all.clone()));
+    let mut world = MemoryMesh::joined(4, Some(all.clone()));
     let before = world.checkout.clone();
     world.wish.pairs = Some(all.iter().copied().skip(2).collect());
-    let turned = world.turn();
-    assert!(turned.plan.is_refused() && !turned.plan.changes_files());
-    assert_eq!(turned.plan.counts().refused, 4);
+    let ran = world.reconcile();
+    assert!(ran.plan.is_refused() && !ran.plan.changes_files());
+    assert_eq!(ran.plan.counts().refused, 4);
     assert_eq!(world.checkout, before);
 
     world.wish.pairs = Some(all.iter().copied().skip(1).collect());
-    let turned = world.turn();
-    assert!(!turned.plan.is_refused(), "a quarter goes without a word");
+    let ran = world.reconcile();
+    assert!(!ran.plan.is_refused(), "a quarter goes without a word");
     assert_eq!(world.stage("ash", "birch"), Some(Stage::Leaving));
     world.settle();
 
     world.wish.pairs = Some(Pairs::new());
-    assert!(world.turn().plan.is_refused());
+    assert!(world.reconcile().plan.is_refused());
     world.allow_delete = true;
     world.settle();
     assert!(world.lock().links.is_empty());
@@ -524,22 +530,22 @@ fn too_many_links_that_nobody_explained_stay_until_it_is_said() {
 #[test]
 fn a_small_mesh_may_lose_one_pair_and_no_reader_its_last_root() {
     let all = pairs_of(3, &[(0, 1), (1, 2), (0, 2)]);
-    let mut world = World::joined(3, Some(all));
+    let mut world = MemoryMesh::joined(3, Some(all));
     let before = world.checkout.clone();
     world.wish.pairs = Some(pair("ash", "birch"));
-    let turned = world.turn();
-    assert!(turned.plan.is_refused() && world.checkout == before, "two pairs would go");
+    let ran = world.reconcile();
+    assert!(ran.plan.is_refused() && world.checkout == before, "two pairs would go");
     world.wish.pairs = Some(pairs_of(3, &[(1, 2), (0, 2)]));
-    assert!(!world.turn().plan.is_refused(), "one pair goes without a word");
+    assert!(!world.reconcile().plan.is_refused(), "one pair goes without a word");
     world.settle();
     assert_eq!(world.stage("ash", "birch"), None);
 
     let before = world.checkout.clone();
     world.wish.pairs = Some(pair("birch", "cedar"));
-    let turned = world.turn();
-    assert!(turned.plan.is_refused() && world.checkout == before, "it is all that ash has");
-    let said: Vec<_> = turned.plan.steps.iter().map(|step| step.state.line()).collect();
-    assert!(said.iter().any(|line| line.contains("all links of `ash` would go")), "{said:?}");
+    let ran = world.reconcile();
+    assert!(ran.plan.is_refused() && world.checkout == before, "it is all that ash has");
+    let lines: Vec<_> = ran.plan.steps.iter().map(|step| step.state.line()).collect();
+    assert!(lines.iter().any(|line| line.contains("all links of `ash` would go")), "{lines:?}");
     world.allow_delete = true;
     world.settle();
     assert_eq!(world.stage("ash", "cedar"), None);
@@ -547,15 +553,15 @@ fn a_small_mesh_may_lose_one_pair_and_no_reader_its_last_root() {
 
 /// A cluster that stands still must not make a removal look smaller than it is.
 #[test]
-fn the_deletion_guard_counts_links_that_stand_still() {
+fn the_deletion_guard_counts_links_that_do_not_move() {
     let all = pairs_of(4, &[(0, 1), (0, 2), (0, 3), (1, 2), (2, 3)]);
-    let mut world = World::joined(4, Some(all));
+    let mut world = MemoryMesh::joined(4, Some(all));
     world.wish.pairs = Some(pairs_of(4, &[(0, 1), (0, 2), (1, 2)]));
-    for fault in [None, Some(Fault::OtherRoot)] {
+    for fault in [None, Some(ClusterFault::OtherRoot)] {
         world.faults.extend(fault.map(|fault| ("ash", fault)));
-        let turned = world.turn();
+        let ran = world.reconcile();
         assert_eq!(world.stage("cedar", "dogwood"), Some(Stage::Joined), "{fault:?}: 40 % of the links would go");
-        assert!(turned.plan.is_refused());
+        assert!(ran.plan.is_refused());
     }
 }
 
@@ -574,25 +580,25 @@ fn but_for_serials(checkout: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Str
 
 #[test]
 fn a_dead_cluster_leaves() {
-    let mut world = World::joined(3, None);
-    world.faults.insert("cedar", Fault::Down);
-    assert!(!world.turn().plan.changes_files());
+    let mut world = MemoryMesh::joined(3, None);
+    world.faults.insert("cedar", ClusterFault::Down);
+    assert!(!world.reconcile().plan.changes_files());
     // silence closes nothing
-    world.wish.clusters.insert("cedar", Declared::Leaving);
-    for _ in 0..MOST_TURNS {
-        world.turn();
+    world.wish.clusters.insert("cedar", DeclaredState::Leaving);
+    for _ in 0..MOST_RUNS {
+        world.reconcile();
         world.sync("ash");
         world.sync("birch");
     }
     assert_eq!(world.stage("cedar", "ash"), Some(Stage::Leaving));
     assert!(world.naive["ash"].secrets == BTreeSet::from(["birch".to_owned()]));
-    world.wish.clusters.insert("cedar", Declared::Lost);
-    for turns in 0.. {
-        let turned = world.turn();
-        if !turned.plan.changes_files() {
+    world.wish.clusters.insert("cedar", DeclaredState::Lost);
+    for rounds in 0.. {
+        let ran = world.reconcile();
+        if !ran.plan.changes_files() {
             break;
         }
-        assert!(turns < MOST_TURNS);
+        assert!(rounds < MOST_RUNS);
         world.sync("ash");
         world.sync("birch");
     }
@@ -600,23 +606,23 @@ fn a_dead_cluster_leaves() {
     assert!(!world.checkout.contains_key("lock/clusters/cedar.yaml"));
     assert_eq!(world.naive["ash"].secrets, BTreeSet::from(["birch".to_owned()]));
     world.wish.clusters.remove("cedar");
-    world.turn();
+    world.reconcile();
     assert!(world.folder("cedar").is_empty());
 }
 
 #[test]
 fn a_pair_that_is_added_again_while_it_leaves_is_joined_again() {
-    for turns in 1..=3 {
-        let mut world = World::joined(2, Some(pair("ash", "birch")));
+    for rounds in 1..=3 {
+        let mut world = MemoryMesh::joined(2, Some(pair("ash", "birch")));
         world.allow_delete = true;
         world.wish.pairs = Some(Pairs::new());
-        for _ in 0..turns {
-            world.turn();
+        for _ in 0..rounds {
+            world.reconcile();
             world.sync_all();
         }
         assert!(world.naive["ash"].secrets.is_empty());
         world.wish.pairs = Some(pair("ash", "birch"));
-        assert!(world.settle() <= MOST_TURNS);
+        assert!(world.settle() <= MOST_RUNS);
         for (reader, peer) in [("ash", "birch"), ("birch", "ash")] {
             assert_eq!(world.stage(reader, peer), Some(Stage::Joined));
             assert!(world.naive[reader].secrets.contains(peer) && world.lacks(&world.naive, reader, peer).is_empty());
@@ -632,7 +638,7 @@ fn a_secret_waits_for_each_thing_that_it_needs() {
     story.world.settle();
     let old = story.world.live.clone();
     story.world.wish.pairs = Some(pair("ash", "birch"));
-    story.turn().unwrap();
+    story.reconcile().unwrap();
     let checkout = story.world.checkout.clone();
     let mesh = "configmap-isthmus-mesh.yaml";
     let files = ["configmap-isthmus-peers.yaml", "configmap-isthmus-routes.yaml"];
@@ -656,7 +662,7 @@ fn a_secret_waits_for_each_thing_that_it_needs() {
             let text = [None, Some(elsewhere), Some(whole)][digit(3)].clone();
             story.world.put(cluster, mesh, text.map(String::into_bytes));
         }
-        story.turn().unwrap();
+        story.reconcile().unwrap();
         for (reader, peer) in [("ash", "birch"), ("birch", "ash")] {
             let lacks = story.world.lacks(&story.world.naive, reader, peer);
             let stage = story.world.stage(reader, peer);

@@ -9,8 +9,8 @@ use crate::support::environment::TestEnvironment;
 
 const REPO: &str = "https://git.example.com/platform.git";
 
-fn printed(checkout: &Checkout, words: &[&str]) -> String {
-    let ran = checkout.engine(&[&["-q", "manifests"], words].concat());
+fn printed(checkout: &Checkout, arguments: &[&str]) -> String {
+    let ran = checkout.engine(&[&["-q", "manifests"], arguments].concat());
     assert_eq!(ran.stderr, "");
     ran.done()
 }
@@ -24,11 +24,11 @@ fn a_cluster_that_argo_cd_knows_by_its_url_is_no_name() {
     let checkout = Checkout::new();
     let url = "https://10.20.30.40:6443";
     let east = format!("east={url}");
-    let words = ["argocd", "--repo", REPO, "--sync", "directory", "--destination", &east];
-    let one = objects(&printed(&checkout, &[&words[..], &["--cluster", "east"]].concat()));
+    let arguments = ["argocd", "--repo", REPO, "--sync", "directory", "--destination", &east];
+    let one = objects(&printed(&checkout, &[&arguments[..], &["--cluster", "east"]].concat()));
     assert_eq!(one[0]["spec"]["destination"], serde_json::json!({ "server": url, "namespace": "istio-system" }));
     // of several, each by what it is known by; Argo CD takes an empty field for none
-    let set = objects(&printed(&checkout, &words));
+    let set = objects(&printed(&checkout, &arguments));
     let elements = &set[0]["spec"]["generators"][0]["list"]["elements"];
     assert_eq!((&elements[0]["destination"], &elements[0]["server"]), (&"".into(), &url.into()));
     assert_eq!((&elements[1]["destination"], &elements[1]["server"]), (&"west".into(), &"".into()));
@@ -84,11 +84,11 @@ fn each_part_is_to_be_had_alone() {
 }
 
 #[test]
-fn what_flux_is_told() {
+fn what_flux_gets() {
     let checkout = Checkout::new();
-    let words = ["flux", "--repo", REPO, "--revision", "refs/tags/v1", "--secret", "git"];
+    let arguments = ["flux", "--repo", REPO, "--revision", "refs/tags/v1", "--secret", "git"];
     // one Flux for all: each cluster by its kubeconfig
-    let all = objects(&printed(&checkout, &[&words[..], &["--destination", "west=west-admin"]].concat()));
+    let all = objects(&printed(&checkout, &[&arguments[..], &["--destination", "west=west-admin"]].concat()));
     let secrets: Vec<&str> =
         all[1..].iter().map(|object| object["spec"]["kubeConfig"]["secretRef"]["name"].as_str().unwrap()).collect();
     assert_eq!(secrets, [["east-kubeconfig"; 4], ["west-admin"; 4]].concat());
@@ -97,7 +97,7 @@ fn what_flux_is_told() {
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let checkout = Checkout::new();
-    for (words, exit, text) in [
+    for (arguments, exit, text) in [
         (&["argocd"][..], 64, "found neither"),
         (&["argocd", "--image", "a b"], 64, "--image"),
         (&["argocd", "--image", "a", "--sync", "directory"], 64, "needs no plugin"),
@@ -115,7 +115,7 @@ fn what_cannot_be_meant_is_refused() {
         (&["flux", "--repo", REPO, "--destination", "east=UPPER"], 64, "--destination"),
         (&["flux", "--repo", REPO, "--output", "json"], 64, "expected `text` for this command, found `json`"),
     ] {
-        checkout.refuses(&[&["manifests"], words].concat(), exit, &[text]);
+        checkout.refuses(&[&["manifests"], arguments].concat(), exit, &[text]);
     }
     checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
     checkout.refuses(&["manifests", "argocd", "--repo", REPO, "--cluster", "west"], 4, &["its own team's checkout"]);

@@ -1,4 +1,4 @@
-//! What a turn observes: in which order, of whom, with which token, and at what cost where peers are dead.
+//! What a run observes: in which order, of whom, with which token, and at what cost where peers are dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::compile::load;
 use isthmus::pipeline::observe::signer::{EngineSigner, Signer};
 use isthmus::pipeline::observe::{
-    Ask, Failure, Observation, Observed, Private, Progress, Publics, ReadFile, everybody, publics,
+    Ask, DocumentDone, Failure, Observation, Observed, PrivateReading, Publics, ReadFile, everybody, publics,
 };
 use isthmus::types::diagnostic::render;
 use isthmus::types::key::PrivateKey;
@@ -80,7 +80,7 @@ fn public(text: &str) -> PublicDocument {
 
 /// The lock after a first contact with these public documents.
 fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
-    let observation = |text| Observation { public: Ok(public(text)), private: Private::NotAsked };
+    let observation = |text| Observation { public: Ok(public(text)), private: PrivateReading::NotAsked };
     let clusters = documents.iter().map(|(cluster, text)| (name(cluster), observation(text))).collect();
     let accepted = accept(mesh, &Lock::default(), &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
     assert_eq!(accepted.lock.clusters.len(), documents.len(), "{:?}", accepted.assessments);
@@ -92,7 +92,7 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
     move |publics| {
         let observation = |public: &Result<PublicDocument, Failure>| Observation {
             public: public.clone(),
-            private: Private::NotAsked,
+            private: PrivateReading::NotAsked,
         };
         let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
         let accepted = accept(mesh, lock, &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
@@ -114,7 +114,7 @@ fn signer<'a>(mesh: &'a Mesh, lock: &Lock, clusters: &[&str], engine: bool) -> E
     EngineSigner { mesh, lock, keyring, clock: &|| NOW }
 }
 
-const QUIET: &(dyn Fn(Progress<'_>) + Sync) = &|_| {};
+const QUIET: &(dyn Fn(DocumentDone<'_>) + Sync) = &|_| {};
 const NO_FILES: ReadFile<'static> = &|path| panic!("{path}");
 
 /// Header and claims of a token, unverified.
@@ -129,7 +129,7 @@ fn token_of(head: &str) -> Option<&str> {
 }
 
 /// Answers with the two documents.
-fn documents(public: String, private: String) -> impl Fn(&str) -> Vec<peer::Step> + Send + Sync {
+fn documents(public: String, private: String) -> impl Fn(&str) -> Vec<peer::PeerStep> + Send + Sync {
     move |head| peer::json(if head.contains("public.json") { &public } else { &private })
 }
 
@@ -161,7 +161,7 @@ async fn a_hundred_healthy_clusters_do_not_wait_for_twenty_dead_ones_one_by_one(
     let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
     let all = |publics: &Publics| publics.keys().cloned().collect::<BTreeSet<_>>();
     let heard = Mutex::new(BTreeMap::<&str, usize>::new());
-    let progress = |progress: Progress<'_>| *heard.lock().unwrap().entry(progress.document).or_default() += 1;
+    let progress = |progress: DocumentDone<'_>| *heard.lock().unwrap().entry(progress.document).or_default() += 1;
     let signer = signer(&mesh, &lock, &[], true);
     let begun = Instant::now();
     let observed = observe(&mesh, &fetcher, &|_| Ok(None), &all, &signer, &progress).await;
@@ -172,10 +172,10 @@ async fn a_hundred_healthy_clusters_do_not_wait_for_twenty_dead_ones_one_by_one(
         if host.contains("healthy") {
             let number = host[1..4].parse::<u32>().unwrap();
             assert!(public.as_ref().unwrap().cluster_uuid.as_str().ends_with(&format!("{number:012}")));
-            assert!(matches!(private, Private::Read(_)), "{private:?}");
+            assert!(matches!(private, PrivateReading::Read(_)), "{private:?}");
         } else {
             assert!(matches!(public, Err(Failure::NotReachable { .. })), "{public:?}");
-            assert_eq!(private, &Private::NotAsked);
+            assert_eq!(private, &PrivateReading::NotAsked);
         }
     }
     // twenty time-outs in a row would be 14 s
@@ -193,7 +193,7 @@ async fn no_more_peers_than_the_limit_are_asked_at_a_time() {
     let ca = Ca::new("mesh");
     let peer = Peer::start(&ca.serving(&["*.peers.example"]), |_| {
         std::thread::sleep(Duration::from_millis(5));
-        peer::answer("404 Not Found", "connection: close\r\n", "").into_iter().chain([peer::Step::End]).collect()
+        peer::answer("404 Not Found", "connection: close\r\n", "").into_iter().chain([peer::PeerStep::End]).collect()
     })
     .await;
     let hosts: Vec<String> = (0..12).map(|n| format!("https://m{n}.peers.example:{}", peer.address.port())).collect();
@@ -228,7 +228,7 @@ async fn a_token_is_minted_for_the_pinned_uuid_alone() {
         let east = &observed.clusters["east"];
         let requests = peer.requests();
         if is_east {
-            assert!(matches!(east.private, Private::Read(_)), "{east:?}");
+            assert!(matches!(east.private, PrivateReading::Read(_)), "{east:?}");
             let (header, mut claims) = opened(token_of(&requests[1]).unwrap());
             assert_eq!(header, json!({ "alg": "EdDSA", "kid": "ci" }));
             // another for each request, so that none is a replay of another's
@@ -239,7 +239,7 @@ async fn a_token_is_minted_for_the_pinned_uuid_alone() {
                 "scope": "private-multicluster", "sub": uuid });
             assert_eq!(claims, expected);
         } else {
-            assert_eq!(east.private, Private::HeldBack);
+            assert_eq!(east.private, PrivateReading::HeldBack);
             assert_eq!(requests.len(), 1, "the private document was asked for");
             assert!(requests.iter().all(|head| token_of(head).is_none()));
         }
@@ -292,13 +292,13 @@ async fn each_cluster_keeps_its_own_failure() {
     let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
     let judge = judge_by(&mesh, &lock);
     let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], true), QUIET).await;
-    for (name, _, words) in &table {
+    for (name, _, expected) in &table {
         let one = &observed.clusters[*name];
         match &one.public {
-            Ok(_) => assert!(words.is_empty() && matches!(one.private, Private::Read(_)), "{name}: {one:?}"),
+            Ok(_) => assert!(expected.is_empty() && matches!(one.private, PrivateReading::Read(_)), "{name}: {one:?}"),
             Err(failure) => {
-                assert!(!words.is_empty() && failure.to_string().contains(words), "{name}: {failure}");
-                assert_eq!(failure.is_waiting_before_first_contact(), words.contains("lacks"), "{name}");
+                assert!(!expected.is_empty() && failure.to_string().contains(expected), "{name}: {failure}");
+                assert_eq!(failure.is_waiting_before_first_contact(), expected.contains("lacks"), "{name}");
             }
         }
     }
@@ -329,9 +329,9 @@ async fn a_folder_is_read_without_a_token_and_its_evidence_is_ignored() {
     let fetcher = Fetcher::new(limits());
     let observed = observe(&mesh, &fetcher, &files, &all, &signer(&mesh, &lock, &[], false), QUIET).await;
     private.evidence = None;
-    assert_eq!(observed.clusters["east"].private, Private::Read(private));
+    assert_eq!(observed.clusters["east"].private, PrivateReading::Read(private));
     let missing = Failure::FileMissing { path: "metadata/half/private/multicluster.json".to_owned() };
-    assert_eq!(observed.clusters["half"].private, Private::Failed(missing));
+    assert_eq!(observed.clusters["half"].private, PrivateReading::Failed(missing));
     assert!(matches!(observed.clusters["huge"].public, Err(Failure::TooLarge { .. })));
     let sick = observed.clusters["sick"].public.as_ref().unwrap_err().to_string();
     assert!(sick.contains("metadata/sick/public/public.json") && sick.contains("permission denied"), "{sick}");
@@ -353,7 +353,7 @@ async fn a_paused_cluster_is_not_contacted_and_a_leaving_one_is() {
     let judge = judge_by(&mesh, &lock);
     let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], false), QUIET).await;
     assert_eq!(observed.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), ["east"]);
-    assert_eq!(observed.clusters["east"].private, Private::NoKey(KeyProblem::NoEngineKey));
+    assert_eq!(observed.clusters["east"].private, PrivateReading::NoKey(KeyProblem::NoEngineKey));
     assert!(peer.requests().iter().all(|head| head.contains("host: east.peers.example")));
 }
 
@@ -413,7 +413,7 @@ fn observing_can_be_a_task_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_reader_that_was_accepted_in_this_turn_already_lends_its_name() {
+async fn a_reader_that_was_accepted_in_this_run_already_lends_its_name() {
     let ca = Ca::new("mesh");
     let peer = Peer::start(&ca.serving(&["*.peers.example"]), |head| {
         let public = if head.contains("host: east") { EAST } else { WEST };
@@ -430,7 +430,7 @@ async fn a_reader_that_was_accepted_in_this_turn_already_lends_its_name() {
     // what was accepted of the public documents is what the signer knows
     let judged = lock(&mesh, &[("east", EAST), ("other", WEST)]);
     let observed = asked.privates(&whom, &signer(&mesh, &judged, &[], true)).await;
-    assert!(matches!(observed.clusters["other"].private, Private::Read(_)), "{observed:?}");
+    assert!(matches!(observed.clusters["other"].private, PrivateReading::Read(_)), "{observed:?}");
     let heads = peer.requests();
     let to_other = heads.iter().filter(|head| head.contains("host: other")).find_map(|head| token_of(head)).unwrap();
     assert_eq!(opened(to_other).1["sub"], public(EAST).cluster_uuid.as_str());
@@ -494,8 +494,8 @@ fn networks_whose_gateways_are_at_one_address_are_warned_of() {
     }
     let warns = |arguments: &[&str]| {
         let ran = checkout.engine(arguments);
-        let words = "`east` and `west` have different networks and the same gateway 10.9.8.7:15443";
-        (ran.says(words) && ran.says("state in `gateways` of each Cluster"), ran)
+        let expected = "`east` and `west` have different networks and the same gateway 10.9.8.7:15443";
+        (ran.says(expected) && ran.says("state in `gateways` of each Cluster"), ran)
     };
     checkout.engine(&["apply"]).done();
     let (warned, ran) = warns(&["plan"]);
@@ -543,7 +543,7 @@ fn newer_fields_of_deckhouse_are_kept_where_they_are_understood_and_break_nothin
     with(public, "laterField", serde_json::json!(null));
     assert_eq!(locked(), (true, true, 1));
     checkout.shows(&["plan", "--detailed-exitcode"], 0, &["No changes"]);
-    // nobody uses them yet, so nothing else changes
+    // no one uses them yet, so nothing else changes
     assert_eq!(serials(), before);
     // what is not understood, or too long, is none
     for other in [

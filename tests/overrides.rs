@@ -42,7 +42,7 @@ fn overrides(checkout: &Checkout, name: &str, from: &str, to: &str) -> String {
     "  - ports",
     "spec.ingress[0].from"
 )]
-#[case::policy_of_nobody("proxy/networkpolicy.yaml", "  - Egress\n", "", "spec.policyTypes[1]")]
+#[case::policy_of_no_run("proxy/networkpolicy.yaml", "  - Egress\n", "", "spec.policyTypes[1]")]
 #[case::istio_ca_mounted(
     "proxy/deployment.yaml",
     "      volumes:\n",

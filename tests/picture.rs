@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use isthmus::pipeline::plan::Plan;
-use isthmus::report::health::{Judge, Row};
+use isthmus::report::health::{HealthJudge, StatusRow};
 use isthmus::report::picture::{Health, Picture};
 use isthmus::types::name::ClusterName;
 use serde_json::Value;
 
 use crate::support::checkout::Checkout;
-use crate::support::world::{Declared, FAULTS, Fault, NAMES, World};
+use crate::support::world::{ClusterFault, DeclaredState, FAULTS, MemoryMesh, NAMES};
 use isthmus::types::time::{DAY, Timestamp};
 
 /// A time at which all certificates are valid, seconds since 1970.
 const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
-/// The picture of a world, with what a turn found.
-pub(crate) fn drawn(world: &World, plan: Option<&Plan>, now: Timestamp) -> Picture {
+/// The picture of a world, with what a run found.
+pub(crate) fn drawn(world: &MemoryMesh, plan: Option<&Plan>, now: Timestamp) -> Picture {
     let files = |name: &ClusterName| world.folder(name.as_str()).into_keys().collect::<BTreeSet<_>>();
     let read_at: BTreeMap<ClusterName, Timestamp> =
         world.names().into_iter().map(|name| (name.parse().unwrap(), now - Duration::from_secs(90))).collect();
@@ -26,23 +26,23 @@ pub(crate) fn drawn(world: &World, plan: Option<&Plan>, now: Timestamp) -> Pictu
 
 /// Three clusters, all joined.
 pub(crate) fn joined() -> Picture {
-    let mut world = World::joined(3, None);
-    let turned = world.turn();
+    let mut world = MemoryMesh::joined(3, None);
+    let turned = world.reconcile();
     drawn(&world, Some(&turned.plan), NOW)
 }
 
 /// Three clusters, of which the last began to misbehave while all were joining.
-pub(crate) fn with_fault(fault: Fault) -> Picture {
-    let mut world = World::new(3);
-    world.turn();
+pub(crate) fn with_fault(fault: ClusterFault) -> Picture {
+    let mut world = MemoryMesh::new(3);
+    world.reconcile();
     world.sync_all();
     world.faults.insert(NAMES[2], fault);
     for _ in 0..4 {
-        world.turn();
+        world.reconcile();
         world.sync(NAMES[0]);
         world.sync(NAMES[1]);
     }
-    let turned = world.turn();
+    let turned = world.reconcile();
     drawn(&world, Some(&turned.plan), NOW)
 }
 
@@ -65,7 +65,7 @@ fn a_joined_mesh_is_all_joined_and_says_little_of_each_link() {
 
 #[test]
 fn a_cluster_that_does_not_answer_breaks_the_links_that_are_not_joined() {
-    let picture = with_fault(Fault::Down);
+    let picture = with_fault(ClusterFault::Down);
     assert_eq!(picture.clusters["cedar"].state, Health::Broken);
     assert!(picture.clusters["cedar"].reasons[0].contains("did not answer within 10 s"), "{:?}", picture.clusters);
     assert_eq!(link(&picture, "ash", "birch").state, Health::Joined);
@@ -78,18 +78,18 @@ fn a_cluster_that_does_not_answer_breaks_the_links_that_are_not_joined() {
 
 #[test]
 fn joined_links_of_a_cluster_that_does_not_answer_are_at_risk() {
-    let mut world = World::joined(3, None);
-    world.faults.insert("cedar", Fault::Down);
-    let turned = world.turn();
+    let mut world = MemoryMesh::joined(3, None);
+    world.faults.insert("cedar", ClusterFault::Down);
+    let turned = world.reconcile();
     let picture = drawn(&world, Some(&turned.plan), NOW);
     assert_eq!(picture.counts.links, BTreeMap::from([(Health::AtRisk, 4), (Health::Joined, 2)]));
 }
 
 #[test]
-fn a_trust_change_that_is_held_back_comes_with_the_words_that_accept_it() {
-    let mut world = World::joined(2, None);
-    world.faults.insert("birch", Fault::OtherRoot);
-    let turned = world.turn();
+fn a_trust_change_that_is_held_back_comes_with_the_command_that_accepts_it() {
+    let mut world = MemoryMesh::joined(2, None);
+    world.faults.insert("birch", ClusterFault::OtherRoot);
+    let turned = world.reconcile();
     let picture = drawn(&world, Some(&turned.plan), NOW);
     let birch = &picture.clusters["birch"];
     assert_eq!(birch.state, Health::Broken);
@@ -102,7 +102,7 @@ fn a_trust_change_that_is_held_back_comes_with_the_words_that_accept_it() {
 
 #[test]
 fn what_ends_is_at_risk_first_and_broken_then() {
-    let world = World::joined(2, None);
+    let world = MemoryMesh::joined(2, None);
     let end = world.lock().clusters[&"ash".parse::<ClusterName>().unwrap()].public.roots[0].not_after;
     for (now, health) in [(end - DAY * 31, Health::Joined), (end - DAY, Health::AtRisk), (end, Health::Broken)] {
         let picture = drawn(&world, None, now);
@@ -113,7 +113,7 @@ fn what_ends_is_at_risk_first_and_broken_then() {
 
 #[test]
 fn a_joined_link_without_its_secret_is_broken() {
-    let mut world = World::joined(2, None);
+    let mut world = MemoryMesh::joined(2, None);
     world.checkout.remove("rendered/ash/secret-istio-remote-secret-birch.yaml").unwrap();
     let picture = drawn(&world, None, NOW);
     assert_eq!(link(&picture, "ash", "birch").state, Health::Broken);
@@ -123,12 +123,12 @@ fn a_joined_link_without_its_secret_is_broken() {
 
 #[test]
 fn leaving_and_paused_clusters_are_what_they_are() {
-    let mut world = World::joined(3, None);
-    world.wish.clusters.insert("birch", Declared::Paused);
-    world.wish.clusters.insert("cedar", Declared::Leaving);
+    let mut world = MemoryMesh::joined(3, None);
+    world.wish.clusters.insert("birch", DeclaredState::Paused);
+    world.wish.clusters.insert("cedar", DeclaredState::Leaving);
     let before = drawn(&world, None, NOW);
     assert_eq!(link(&before, "ash", "cedar").state, Health::Leaving, "before any turn");
-    let turned = world.turn();
+    let turned = world.reconcile();
     let picture = drawn(&world, Some(&turned.plan), NOW);
     assert_eq!(picture.clusters["birch"].state, Health::Paused);
     assert_eq!(picture.clusters["cedar"].state, Health::Leaving);
@@ -137,13 +137,13 @@ fn leaving_and_paused_clusters_are_what_they_are() {
 }
 
 /// The rows of the table and the page of one moment, which have to say the same.
-fn rows_as_on_the_page(world: &World, plan: Option<&Plan>, now: Timestamp) -> Vec<Row> {
+fn rows_as_on_the_page(world: &MemoryMesh, plan: Option<&Plan>, now: Timestamp) -> Vec<StatusRow> {
     let (program, lock) = (world.load(), world.lock());
     let picture = drawn(world, plan, now);
     let in_tree = |reader: &ClusterName, peer: &ClusterName| {
         world.folder(reader.as_str()).contains_key(&isthmus::model::layout::secret_file(peer))
     };
-    let rows = Judge::new(&program.mesh, &lock, plan, now).rows(&in_tree);
+    let rows = HealthJudge::new(&program.mesh, &lock, plan, now).rows(&in_tree);
     assert_eq!(rows.len(), picture.clusters.len());
     for row in &rows {
         let cluster = &picture.clusters[row.name.as_str()];
@@ -154,9 +154,9 @@ fn rows_as_on_the_page(world: &World, plan: Option<&Plan>, now: Timestamp) -> Ve
         }
         // then it is one of its links, and the page does not think better of that one
         assert!(row.health < cluster.state, "{row:?}, {cluster:?}");
-        let told = |reason: &String| row.note.contains(reason.as_str());
+        let is_noted = |reason: &String| row.note.contains(reason.as_str());
         assert!(
-            links.values().any(|link| link.state <= row.health && link.reasons.iter().any(told)),
+            links.values().any(|link| link.state <= row.health && link.reasons.iter().any(is_noted)),
             "{row:?}, {links:?}"
         );
     }
@@ -167,21 +167,21 @@ fn rows_as_on_the_page(world: &World, plan: Option<&Plan>, now: Timestamp) -> Ve
 fn the_table_says_of_every_cluster_what_the_page_says() {
     for fault in FAULTS {
         for joined in [false, true] {
-            let mut world = if joined { World::joined(3, None) } else { World::new(3) };
+            let mut world = if joined { MemoryMesh::joined(3, None) } else { MemoryMesh::new(3) };
             world.faults.insert("cedar", fault);
             for _ in 0..3 {
-                let turned = world.turn();
+                let turned = world.reconcile();
                 rows_as_on_the_page(&world, Some(&turned.plan), NOW);
                 world.sync("ash");
                 world.sync("birch");
             }
         }
     }
-    let mut world = World::joined(4, None);
-    world.wish.clusters.insert("birch", Declared::Paused);
-    world.wish.clusters.insert("cedar", Declared::Leaving);
+    let mut world = MemoryMesh::joined(4, None);
+    world.wish.clusters.insert("birch", DeclaredState::Paused);
+    world.wish.clusters.insert("cedar", DeclaredState::Leaving);
     for _ in 0..3 {
-        let turned = world.turn();
+        let turned = world.reconcile();
         let rows = rows_as_on_the_page(&world, Some(&turned.plan), NOW);
         let state = |name: &str| rows.iter().find(|row| row.name.as_str() == name).unwrap().health;
         assert_eq!((state("ash"), state("birch"), state("cedar")), (Health::Joined, Health::Paused, Health::Leaving));
@@ -191,7 +191,7 @@ fn the_table_says_of_every_cluster_what_the_page_says() {
 
 #[test]
 fn the_table_too_says_that_a_root_ends_or_a_secret_is_missing() {
-    let mut world = World::joined(2, None);
+    let mut world = MemoryMesh::joined(2, None);
     let end = world.lock().clusters[&"ash".parse::<ClusterName>().unwrap()].public.roots[0].not_after;
     for (now, health) in [(end - DAY * 31, Health::Joined), (end - DAY, Health::AtRisk), (end, Health::Broken)] {
         let rows = rows_as_on_the_page(&world, None, now);
@@ -205,7 +205,7 @@ fn the_table_too_says_that_a_root_ends_or_a_secret_is_missing() {
 
 #[test]
 fn links_that_are_wanted_and_not_begun_are_drawn_too() {
-    let world = World::new(2);
+    let world = MemoryMesh::new(2);
     let picture = drawn(&world, None, NOW);
     assert_eq!(picture.counts.clusters, BTreeMap::from([(Health::Waiting, 2)]));
     assert_eq!(link(&picture, "ash", "birch").stage, Some("none"));

@@ -5,7 +5,7 @@ use isthmus::roles::api::headers;
 use isthmus::roles::api::headers::{Accept, HeaderRefused};
 use isthmus::roles::api::request::{ApiRequest, RequestError, Resource, Verb};
 use isthmus::roles::api::synthetic::Synthetic;
-use isthmus::roles::proxy::policy::{Admitted, Denied, Policy};
+use isthmus::roles::proxy::policy::{Admitted, Denied, PeerPolicy};
 use isthmus::wire::peers::PeerEntry;
 use isthmus::wire::shared::{SHARED, Shared};
 use proptest::prelude::*;
@@ -24,8 +24,8 @@ fn peer(namespaces: &[&str]) -> PeerEntry {
     }
 }
 
-fn policy() -> Policy {
-    Policy {
+fn policy() -> PeerPolicy {
+    PeerPolicy {
         trust_domain: "west.example".parse().unwrap(),
         istio_namespace: "istio-system".parse().unwrap(),
         network: Some("network-west".parse().unwrap()),
@@ -123,7 +123,7 @@ fn the_table_is_the_whole_of_what_is_passed_on() {
     admitted.sort();
     assert_eq!(admitted, wanted);
 
-    // nobody sees a namespace that is not shared, and any shared one is enough
+    // no one sees a namespace that is not shared, and any shared one is enough
     for path in paths.iter().filter(|path| path.contains("/namespaces/shop/")) {
         let judged = policy().admit(&parse(path).unwrap(), &peer(&["cart"]), 60);
         assert!(matches!(judged, Err(_) | Ok(Admitted::Synthetic(_))), "{path}");
@@ -161,7 +161,7 @@ fn what_is_asked_of_a_namespace_that_is_not_shared_is_answered_as_empty() {
         (&[], "/api/v1/namespaces/shop/pods", Ok("empty")),
         (&[], "/api/v1/pods", Ok("asked")),
         (&["*"], "/api/v1/namespaces/cart", Ok("asked")),
-        // versions and pages that were given by somebody who showed something else
+        // versions and pages that were given by someone who showed something else
         (&["shop"], "/api/v1/pods?watch=true&resourceVersion=7", Ok("expired")),
         (&["shop"], "/api/v1/pods?resourceVersion=7", Ok("asked")),
         (&["shop"], "/api/v1/nodes?watch=true&resourceVersion=7", Ok("asked")),
@@ -175,7 +175,7 @@ fn what_is_asked_of_a_namespace_that_is_not_shared_is_answered_as_empty() {
         });
         assert_eq!(judged, wanted, "{url} of {namespaces:?}");
     }
-    // what is the same for all peers goes on from where it was
+    // what is the same for all peers continues from where it was
     let nodes = parse("/api/v1/nodes?watch=true&resourceVersion=7").unwrap();
     let Ok(Admitted::Forward(forward)) = policy().admit(&nodes, &peer(&["shop"]), 60) else { panic!() };
     assert_eq!(forward.path_and_query, "/api/v1/nodes?resourceVersion=7&timeoutSeconds=60&watch=true");
@@ -264,7 +264,7 @@ fn only_reading_is_understood() {
 proptest! {
     /// Whatever is admitted is in the table, has one spelling, and is understood again as the same.
     #[test]
-    fn what_goes_on_was_understood(
+    fn what_continues_was_understood(
         path in prop_oneof![
             "/(api|apis)(/[a-z0-9./%;]{1,12}){0,6}",
             "/api/v1(/namespaces/[a-z-]{1,8})?/(pods|services|secrets|configmaps|nodes)(/[a-z.]{1,6}){0,3}",
@@ -336,7 +336,7 @@ proptest! {
     }
 
     #[test]
-    fn no_header_goes_on_but_the_allowed(
+    fn no_header_continues_but_the_allowed(
         names in proptest::collection::vec("[a-z_-]{1,20}|x-remote-[a-z]{1,8}|impersonate[-_]user|accept|user-agent", 0..12),
         value in "[ -~]{0,40}",
     ) {
@@ -440,7 +440,7 @@ fn headers_that_claim_or_change_anything_are_refused() {
 }
 
 #[test]
-fn exactly_these_headers_go_on_and_come_back() {
+fn exactly_these_headers_continue_and_come_back() {
     let incoming = header_map(&[
         ("accept", "application/vnd.kubernetes.protobuf,application/json"),
         ("accept-encoding", "gzip"),
@@ -504,7 +504,7 @@ fn a_watch_that_is_made_here_is_what_an_informer_waits_for() {
     let version = events[1]["object"]["metadata"]["resourceVersion"].as_str().unwrap();
     assert!(version.parse::<u64>().is_ok());
 
-    // resuming goes on; resuming from another trust domain's list is told to list again
+    // resuming continues; resuming from another trust domain's list is told to list again
     let resume = |version: &str| {
         let url = format!(
             "/api/v1/namespaces/d8-istio/configmaps?fieldSelector=metadata.name%3Distio&watch=true&resourceVersion={version}"
@@ -512,8 +512,8 @@ fn a_watch_that_is_made_here_is_what_an_informer_waits_for() {
         made.answer(&parse(&url).unwrap())
     };
     assert_eq!((resume(version).idles, resume(version).body.len()), (true, 0));
-    let told: Value = serde_json::from_slice(&resume("7").body).unwrap();
-    assert_eq!((resume("7").idles, &told["type"], &told["object"]["code"]), (false, &json!("ERROR"), &json!(410)));
+    let status: Value = serde_json::from_slice(&resume("7").body).unwrap();
+    assert_eq!((resume("7").idles, &status["type"], &status["object"]["code"]), (false, &json!("ERROR"), &json!(410)));
 
     // what a peer's older api-proxy refuses, a relay answers
     for (url, kind) in [

@@ -1,4 +1,4 @@
-//! `policy.yaml`, on the binary: each rule refuses what it does not admit, with its line, and everything else goes on.
+//! `policy.yaml`, on the binary: each rule refuses what it does not admit, with its line, and everything else continues.
 
 use rstest::rstest;
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn policy(checkout: &Checkout, spec: &str) {
 #[case::image_of_another_name("images: {allow: [ghcr.io/x/eng]}", IMAGE)]
 #[case::digest("images: {requireDigest: true}", "images.requireDigest")]
 #[case::uuid("clusters: {uuids: [00000000-0000-4000-8000-000000000000]}", "clusters.uuids")]
-#[case::nobody("clusters: {uuids: []}", "clusters.uuids")]
+#[case::no_uuid("clusters: {uuids: []}", "clusters.uuids")]
 #[case::host("clusters: {hosts: [\"*.west.example.com\"]}", "api.east.example.com")]
 #[case::trust_domain("clusters: {trustDomains: [other.example]}", "clusters.trustDomains")]
 #[case::root_ca(
@@ -80,7 +80,7 @@ fn evidence_is_done_without_by_those_who_may(#[case] endpoint: &str, #[case] sta
 }
 
 #[test]
-fn what_is_admitted_goes_on() {
+fn what_is_admitted_continues() {
     let checkout = checkout();
     policy(
         &checkout,
@@ -116,11 +116,11 @@ fn whoever_the_policy_does_not_admit_never_comes_into_the_lock_and_the_others_do
     "one policy",
     "policy.yaml:6:1"
 )]
-fn a_policy_that_is_none_stops_everything(#[case] rule: &str, #[case] words: &str, #[case] place: &str) {
+fn a_policy_that_is_none_stops_everything(#[case] rule: &str, #[case] expected: &str, #[case] place: &str) {
     let checkout = checkout();
     policy(&checkout, rule);
-    checkout.refuses(PLAN, 1, &[words, place]);
-    checkout.refuses(&["policy", "test"], 1, &[words, place]);
+    checkout.refuses(PLAN, 1, &[expected, place]);
+    checkout.refuses(&["policy", "test"], 1, &[expected, place]);
 }
 
 #[test]

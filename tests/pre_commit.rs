@@ -15,18 +15,18 @@ fn hook() -> Value {
 
 /// The words behind `engine`.
 fn entry(hook: &Value) -> Vec<String> {
-    let mut words = hook["entry"].as_str().unwrap().split(' ').map(str::to_owned);
-    assert_eq!(words.next().as_deref(), Some("engine"));
-    words.collect()
+    let mut arguments = hook["entry"].as_str().unwrap().split(' ').map(str::to_owned);
+    assert_eq!(arguments.next().as_deref(), Some("engine"));
+    arguments.collect()
 }
 
 #[test]
 fn the_hook_passes_what_is_in_order_and_refuses_findings() {
-    let words = entry(&hook());
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let arguments = entry(&hook());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let checkout = Checkout::joined();
     let before = checkout.output();
-    checkout.engine(&words).done();
+    checkout.engine(&arguments).done();
     assert_eq!(checkout.output(), before, "a hook changes nothing");
     // rendered files that are behind are refused where that is asked for
     checkout.edit(
@@ -34,9 +34,9 @@ fn the_hook_passes_what_is_in_order_and_refuses_findings() {
         "metadata: {name: west}\nspec: {",
         "metadata: {name: west}\nspec: {state: paused, ",
     );
-    checkout.engine(&words).done();
+    checkout.engine(&arguments).done();
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots", "acceptForeignRoot");
-    checkout.refuses(&words, 1, &["acceptForeignRoot", "did you mean `acceptForeignRoots`?"]);
+    checkout.refuses(&arguments, 1, &["acceptForeignRoot", "did you mean `acceptForeignRoots`?"]);
 }
 
 #[test]

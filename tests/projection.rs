@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use isthmus::roles::proxy::projection::{Field, Form, KINDS, Kind, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, Visible};
+use isthmus::roles::proxy::projection::{
+    AnswerForm, KINDS, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, ShownField, ShownKind, Visible,
+};
 use isthmus::server::stream::Misread;
 use isthmus::wire::share::Share;
 use isthmus::wire::shared::SHARED;
@@ -16,7 +18,7 @@ use crate::support::projected::{
 
 fn object(resource: &str, object: &Value) -> Result<Value, Misread> {
     let text = object.to_string();
-    projected(&shown(resource), Form::Object, [text.as_bytes()]).map(|text| serde_json::from_str(&text).unwrap())
+    projected(&shown(resource), AnswerForm::Object, [text.as_bytes()]).map(|text| serde_json::from_str(&text).unwrap())
 }
 
 #[test]
@@ -46,12 +48,12 @@ fn all_that_is_listed_is_shown_and_nothing_else() {
 }
 
 /// The rows of a table in the documentation: of each kind what reads which fields.
-fn rows(kind: &Kind) -> Vec<String> {
-    fn walk(fields: &[Field], path: &str, read_by: &str, found: &mut Vec<(String, String)>) {
+fn rows(kind: &ShownKind) -> Vec<String> {
+    fn walk(fields: &[ShownField], path: &str, read_by: &str, found: &mut Vec<(String, String)>) {
         for field in fields {
             let path = if path.is_empty() { field.name.to_owned() } else { format!("{path}.{}", field.name) };
             let of_all = OF_ALL.split(' ').any(|common| common == path) || path == "metadata.namespace";
-            let said = if field.read_by.is_empty() || field.read_by.starts_with("every client") {
+            let readers = if field.read_by.is_empty() || field.read_by.starts_with("every client") {
                 read_by
             } else {
                 field.read_by
@@ -59,11 +61,11 @@ fn rows(kind: &Kind) -> Vec<String> {
             let keys = |keys: &[&str]| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
             let text = match field.shape {
                 Shape::Object(fields) => {
-                    walk(fields, &path, said, found);
+                    walk(fields, &path, readers, found);
                     continue;
                 }
                 Shape::Each(fields) => {
-                    walk(fields, &format!("{path}[]"), said, found);
+                    walk(fields, &format!("{path}[]"), readers, found);
                     continue;
                 }
                 Shape::OneOf(values) => format!("`{path}` where it is {}", keys(values)),
@@ -80,9 +82,9 @@ fn rows(kind: &Kind) -> Vec<String> {
             if of_all && !matches!(field.shape, Shape::OneOf(_)) {
                 continue;
             }
-            match found.iter_mut().find(|(known, _)| known == said) {
+            match found.iter_mut().find(|(known, _)| known == readers) {
                 Some((_, fields)) => fields.push_str(&format!("; {text}")),
-                None => found.push((said.to_owned(), text)),
+                None => found.push((readers.to_owned(), text)),
             }
         }
     }
@@ -113,10 +115,10 @@ fn the_network_of_an_entry_is_the_clusters_own_whatever_the_entry_says() {
     assert_eq!(object("workloadentries", &json!({ "metadata": {} })).unwrap()["spec"], json!({ "network": NETWORK }));
     // other spellings are not known, and of two that are none counts
     let twice = r#"{"spec":{"network":"network-east","network":"network-east","Network":"x"},"metadata":{"name":"a"}}"#;
-    let text = projected(&shown("workloadentries"), Form::Object, [twice.as_bytes()]).unwrap();
+    let text = projected(&shown("workloadentries"), AnswerForm::Object, [twice.as_bytes()]).unwrap();
     assert_eq!(text, r#"{"spec":{"network":"network-west"},"metadata":{"name":"a"}}"#);
     let twice = r#"{"spec":{"address":"192.0.2.1"},"spec":{"network":"x"}}"#;
-    assert_eq!(projected(&shown("workloadentries"), Form::Object, [twice.as_bytes()]), Err(Misread::Shape));
+    assert_eq!(projected(&shown("workloadentries"), AnswerForm::Object, [twice.as_bytes()]), Err(Misread::Shape));
     assert_eq!(
         Visible::of("networking.istio.io", "workloadentries", &view(Share::everything(), None)),
         None,
@@ -128,7 +130,7 @@ fn the_network_of_an_entry_is_the_clusters_own_whatever_the_entry_says() {
 fn no_spelling_of_a_key_gets_past() {
     let pod = r#"{"metadata":{"labels":{"topology.istio.io\/network":"x","\u0074opology.istio.io/network":"y","a\"b\u00e9":"z"},
         "\u006dan\u0061gedFields":[1]},"\u0073pec":{"nodeName":"n\n\ud83d\ude00","env":[{}]}}"#;
-    let text = projected(&shown("pods"), Form::Object, [pod.as_bytes()]).unwrap();
+    let text = projected(&shown("pods"), AnswerForm::Object, [pod.as_bytes()]).unwrap();
     assert_eq!(text, "{\"metadata\":{\"labels\":{\"a\\\"b\u{e9}\":\"z\"}},\"spec\":{\"nodeName\":\"n\\n\u{1f600}\"}}");
 }
 
@@ -166,7 +168,7 @@ fn what_is_no_list_or_has_another_shape_does_not_pass() {
         ("{\u{c}\"items\":[]}", Misread::Syntax),
         ("{\"items\":[],\"other\":1\u{c}}", Misread::Syntax),
     ] {
-        assert_eq!(of(Form::List, text), Err(why), "{text}");
+        assert_eq!(of(AnswerForm::List, text), Err(why), "{text}");
     }
     for (text, why) in [
         ("{}\n", Misread::Shape),
@@ -181,21 +183,21 @@ fn what_is_no_list_or_has_another_shape_does_not_pass() {
         ("k8s\0\n", Misread::Syntax),
         ("\u{c}\n", Misread::Syntax),
     ] {
-        assert_eq!(of(Form::Watch, text), Err(why), "{text}");
+        assert_eq!(of(AnswerForm::Watch, text), Err(why), "{text}");
     }
-    assert_eq!(of(Form::Object, "[]"), Err(Misread::Shape));
-    assert_eq!(of(Form::Object, "{}{}"), Err(Misread::Syntax));
+    assert_eq!(of(AnswerForm::Object, "[]"), Err(Misread::Shape));
+    assert_eq!(of(AnswerForm::Object, "{}{}"), Err(Misread::Syntax));
     // what is right, in forms that an apiserver has
     assert_eq!(
-        of(Form::List, " { \"items\" : null , \"kind\" : \"PodList\" } \n").unwrap(),
+        of(AnswerForm::List, " { \"items\" : null , \"kind\" : \"PodList\" } \n").unwrap(),
         "{\"items\":[],\"kind\":\"PodList\"}"
     );
     assert_eq!(
-        of(Form::List, "{\"rows\":[{\"cells\":[\"secret\"]}],\"kind\":\"Table\"}").unwrap(),
+        of(AnswerForm::List, "{\"rows\":[{\"cells\":[\"secret\"]}],\"kind\":\"Table\"}").unwrap(),
         "{\"kind\":\"Table\"}"
     );
     let later = "{\"object\":{\"kind\":\"Pod\",\"secret\":1},\"type\":\"ADDED\"}\n\n";
-    assert_eq!(of(Form::Watch, later).unwrap(), "{\"type\":\"ADDED\",\"object\":{\"kind\":\"Pod\"}}\n");
+    assert_eq!(of(AnswerForm::Watch, later).unwrap(), "{\"type\":\"ADDED\",\"object\":{\"kind\":\"Pod\"}}\n");
 }
 
 #[test]
@@ -205,17 +207,17 @@ fn an_object_has_a_size_and_its_depth_costs_nothing() {
     let pods = shown("pods");
     for size in [MAX_OBJECT + 100, 10_000] {
         let of = |form, text: &str| projected(&pods, form, text.as_bytes().chunks(size));
-        assert!(of(Form::List, &format!("{{\"items\":[{fits}]}}")).is_ok());
-        assert_eq!(of(Form::List, &format!("{{\"items\":[{long}]}}")), Err(Misread::TooLarge(MAX_OBJECT)));
-        assert_eq!(of(Form::List, &format!("{{\"other\":{long}}}")), Err(Misread::TooLarge(MAX_OBJECT)));
+        assert!(of(AnswerForm::List, &format!("{{\"items\":[{fits}]}}")).is_ok());
+        assert_eq!(of(AnswerForm::List, &format!("{{\"items\":[{long}]}}")), Err(Misread::TooLarge(MAX_OBJECT)));
+        assert_eq!(of(AnswerForm::List, &format!("{{\"other\":{long}}}")), Err(Misread::TooLarge(MAX_OBJECT)));
         assert_eq!(
-            of(Form::Watch, &format!("{{\"type\":\"ADDED\",\"object\":{fits}}}\n")),
+            of(AnswerForm::Watch, &format!("{{\"type\":\"ADDED\",\"object\":{fits}}}\n")),
             Err(Misread::TooLarge(MAX_OBJECT))
         );
-        assert_eq!(of(Form::Object, &long), Err(Misread::TooLarge(MAX_OBJECT)));
+        assert_eq!(of(AnswerForm::Object, &long), Err(Misread::TooLarge(MAX_OBJECT)));
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        assert_eq!(of(Form::List, &format!("{{\"items\":[{deep}]}}")).unwrap(), "{\"items\":[{}]}");
-        assert_eq!(of(Form::Object, &deep.replace('x', "metadata")), Err(Misread::Shape));
+        assert_eq!(of(AnswerForm::List, &format!("{{\"items\":[{deep}]}}")).unwrap(), "{\"items\":[{}]}");
+        assert_eq!(of(AnswerForm::Object, &deep.replace('x', "metadata")), Err(Misread::Shape));
     }
 }
 
@@ -231,7 +233,7 @@ fn events_of_definitions_that_are_not_shown_are_none() {
         bookmark,
     ];
     let text = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
-    let text = projected(&shown("customresourcedefinitions"), Form::Watch, [text.as_bytes()]).unwrap();
+    let text = projected(&shown("customresourcedefinitions"), AnswerForm::Watch, [text.as_bytes()]).unwrap();
     let shown: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(shown.len(), 2);
     assert_eq!(shown[0], events[1]);
@@ -318,17 +320,17 @@ fn resources() -> impl Strategy<Value = &'static str> {
 fn cut(text: &str, cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
     cuts.sort_unstable();
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     let mut from = 0;
     for at in cuts.into_iter().chain([text.len()]) {
-        pieces.push(text.as_bytes()[from..at].to_vec());
+        chunks.push(text.as_bytes()[from..at].to_vec());
         from = at;
     }
-    pieces
+    chunks
 }
 
-fn slices(pieces: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
-    pieces.iter().map(Vec::as_slice)
+fn slices(chunks: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+    chunks.iter().map(Vec::as_slice)
 }
 
 proptest! {
@@ -346,10 +348,10 @@ proptest! {
             }
         }
         let shown = shown(resource);
-        if let Ok(text) = projected(&shown, Form::List, [list_of(&objects, items_first).as_bytes()]) {
+        if let Ok(text) = projected(&shown, AnswerForm::List, [list_of(&objects, items_first).as_bytes()]) {
             is_shown_list(resource, &serde_json::from_str(&text).unwrap());
         }
-        if let Ok(text) = projected(&shown, Form::Watch, [events_of(&objects).as_bytes()]) {
+        if let Ok(text) = projected(&shown, AnswerForm::Watch, [events_of(&objects).as_bytes()]) {
             for line in text.lines() {
                 is_shown_event(resource, &serde_json::from_str(line).unwrap());
             }
@@ -357,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn a_list_is_the_sum_of_its_objects_and_pieces_make_no_difference(
+    fn a_list_is_the_sum_of_its_objects_and_chunks_make_no_difference(
         (resource, objects) in resources().prop_flat_map(|resource| (Just(resource), proptest::collection::vec(nearly(resource), 0..4))),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
         items_first in any::<bool>(),
@@ -365,16 +367,16 @@ proptest! {
         // those that have another shape end the list, which another law holds; one that is not shown is left out
         let readable: Vec<Value> = objects.into_iter().filter(|one| {
             let list = list_of(std::slice::from_ref(one), false);
-            projected(&shown(resource), Form::List, [list.as_bytes()]).is_ok()
+            projected(&shown(resource), AnswerForm::List, [list.as_bytes()]).is_ok()
         }).collect();
         let (text, events) = (list_of(&readable, items_first), events_of(&readable));
-        let whole = projected(&shown(resource), Form::List, [text.as_bytes()]).unwrap();
-        prop_assert_eq!(&projected(&shown(resource), Form::List, slices(&cut(&text, &cuts))).unwrap(), &whole);
+        let whole = projected(&shown(resource), AnswerForm::List, [text.as_bytes()]).unwrap();
+        prop_assert_eq!(&projected(&shown(resource), AnswerForm::List, slices(&cut(&text, &cuts))).unwrap(), &whole);
         let each: Vec<Value> = readable.iter().filter_map(|one| object(resource, one).ok()).collect();
         prop_assert_eq!(is_shown_list(resource, &serde_json::from_str(&whole).unwrap()), each);
 
-        let whole = projected(&shown(resource), Form::Watch, [events.as_bytes()]);
-        prop_assert_eq!(projected(&shown(resource), Form::Watch, slices(&cut(&events, &cuts))), whole);
+        let whole = projected(&shown(resource), AnswerForm::Watch, [events.as_bytes()]);
+        prop_assert_eq!(projected(&shown(resource), AnswerForm::Watch, slices(&cut(&events, &cuts))), whole);
     }
 
     #[test]
@@ -385,17 +387,17 @@ proptest! {
         items_first in any::<bool>(),
     ) {
         let (text, events) = (list_of(&objects, items_first), events_of(&objects));
-        for (form, text) in [(Form::List, text), (Form::Watch, events)] {
+        for (form, text) in [(AnswerForm::List, text), (AnswerForm::Watch, events)] {
             // cut short; of a watch between two events it is an end
             let short = &text.as_bytes()[..at.index(text.trim_end().len())];
-            let is_end = form == Form::Watch && (short.is_empty() || short.ends_with(b"\n"));
+            let is_end = form == AnswerForm::Watch && (short.is_empty() || short.ends_with(b"\n"));
             prop_assert!(is_end || projected(&shown(resource), form, [short]).is_err());
             // one byte is another
             let mut other = text.clone().into_bytes();
             let at = at.index(other.len());
             other[at] = byte;
             let Ok(text) = projected(&shown(resource), form, [&other[..]]) else { continue };
-            if form == Form::List {
+            if form == AnswerForm::List {
                 is_shown_list(resource, &serde_json::from_str(&text).unwrap());
             } else {
                 for line in text.lines() {

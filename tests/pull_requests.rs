@@ -20,23 +20,23 @@ const STATED: &str = "file://metadata/east\"}, gateways: [{address: 203.0.113.9,
 #[test]
 fn a_change_of_specs_shows_what_it_will_change_and_nothing_else() {
     let checkout = committed();
-    let said = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]).done();
-    assert!(said.contains("No changes"), "{said}");
+    let printed = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]).done();
+    assert!(printed.contains("No changes"), "{printed}");
     checkout.edit("specs/mesh.yaml", "file://metadata/east\"}", STATED);
     let before = checkout.output();
     let ran = checkout.engine(&["plan", "--base", "main", "--detailed-exitcode"]);
     assert_eq!(ran.code, 2, "{ran}");
-    let said = &ran.stdout;
-    assert!(said.contains("203.0.113.9") && said.contains("render-trust/west"), "{said}");
-    assert!(!said.contains("render-secret"), "{said}");
+    let printed = &ran.stdout;
+    assert!(printed.contains("203.0.113.9") && printed.contains("render-trust/west"), "{printed}");
+    assert!(!printed.contains("render-secret"), "{printed}");
     assert!(before == checkout.output());
     let markdown = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
     insta::assert_snapshot!(markdown);
     let json = checkout.engine(&["plan", "--base", "main", "--output", "json"]).done();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["counts"]["update"], 1, "{json}");
-    let told: Vec<_> = json["securityRelevant"].as_array().unwrap().iter().map(|item| &item["code"]).collect();
-    assert_eq!(told, ["links-cut", "spec-edited"], "{json}");
+    let codes: Vec<_> = json["securityRelevant"].as_array().unwrap().iter().map(|item| &item["code"]).collect();
+    assert_eq!(codes, ["links-cut", "spec-edited"], "{json}");
     // what lies in the tree and is not what the specs ask for comes with a merge, whatever they say
     checkout.write("rendered/west/configmap-isthmus-mesh.yaml", b"by hand");
     checkout.shows(&["plan", "--base", "main"], 4, &["`rendered/west/configmap-isthmus-mesh.yaml` is not ours"]);
@@ -139,9 +139,9 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     assert_eq!(ran.code, 1, "{ran}");
     assert!(ran.stderr.contains("HEAD:lock/clusters/east.yaml:1"), "{ran}");
     let ran = checkout.engine(&["plan", "--base", "HEAD", "--output", "markdown"]);
-    let said = &ran.stdout;
+    let printed = &ran.stdout;
     assert!(
-        ran.code == 1 && said.contains("## :x: No plan") && said.contains("`HEAD:lock/clusters/east.yaml:1"),
+        ran.code == 1 && printed.contains("## :x: No plan") && printed.contains("`HEAD:lock/clusters/east.yaml:1"),
         "{ran}"
     );
     checkout.refuses(&["plan", "--base", "no-such"], 64, &["there is no revision `no-such`", "git fetch"]);
@@ -161,11 +161,11 @@ fn the_checkout_may_be_a_folder_of_the_repository() {
     let inner = outer.join("teams/mesh");
     std::fs::create_dir_all(inner.parent().unwrap()).unwrap();
     environment.end(environment.program("cp").arg("-a").arg(checkout.path("")).arg(&inner)).done();
-    let git = |words: &[&str]| environment.git(&outer, words);
+    let git = |arguments: &[&str]| environment.git(&outer, arguments);
     git(&["init", "-q", "-b", "main"]);
     git(&["add", "-A"]);
     git(&["commit", "-qm", "one"]);
-    let engine = |words: &[&str]| environment.run_on(&inner, words);
+    let engine = |arguments: &[&str]| environment.run_on(&inner, arguments);
     engine(&["plan", "--base", "main", "--detailed-exitcode"]).done();
     let spec = std::fs::read_to_string(inner.join("specs/mesh.yaml")).unwrap();
     std::fs::write(inner.join("specs/mesh.yaml"), spec.replace("file://metadata/east\"}", STATED)).unwrap();
@@ -174,7 +174,7 @@ fn the_checkout_may_be_a_folder_of_the_repository() {
 }
 
 #[test]
-fn a_pull_request_that_points_inside_makes_nobody_be_asked() {
+fn a_pull_request_that_points_inside_asks_no_cluster() {
     let inside = TcpListener::bind("127.0.0.1:0").unwrap();
     inside.set_nonblocking(true).unwrap();
     let address = inside.local_addr().unwrap();
@@ -183,7 +183,7 @@ fn a_pull_request_that_points_inside_makes_nobody_be_asked() {
         "https://{address}/metadata\"}}, multicluster: {{image: x/y:1, apiHost: a.example.com}}, allow: {{addresses: [127.0.0.0/8]}}"
     );
     checkout.edit("specs/mesh.yaml", "file://metadata/east\"}", &endpoint);
-    for words in [
+    for arguments in [
         &["plan", "--locked"][..],
         &["plan", "--base", "main"],
         &["plan", "--base", "main", "--output", "markdown"],
@@ -191,11 +191,11 @@ fn a_pull_request_that_points_inside_makes_nobody_be_asked() {
         &["apply", "--locked"],
         &["status"],
     ] {
-        let ran = checkout.engine(words);
-        assert!(ran.code == 0 && !ran.says("error"), "{words:?}: {ran}");
-        assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{words:?} asked somebody");
+        let ran = checkout.engine(arguments);
+        assert!(ran.code == 0 && !ran.says("error"), "{arguments:?}: {ran}");
+        assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{arguments:?} asked somebody");
     }
     // the same endpoint is asked as soon as a plan may ask: the listener would have noticed
-    let said = checkout.engine(&["plan"]);
-    assert!(inside.accept().is_ok(), "{said}");
+    let printed = checkout.engine(&["plan"]);
+    assert!(inside.accept().is_ok(), "{printed}");
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use isthmus::roles::relay::{Relay, RelayOptions, start_with};
-use isthmus::roles::role::{Role, RoleError, Service, Stop};
+use isthmus::roles::role::{Role, RoleError, Service, StopSignal};
 use isthmus::server::limits::RoleLimits;
-use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::telemetry::{Metrics, Readiness};
 use isthmus::server::{Bound, Running};
 use isthmus::types::key::PublicKey;
 use isthmus::types::name::Namespace;
@@ -19,8 +19,8 @@ use isthmus::wire::identity::Identity;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::support::objects::Apiserver;
-use crate::support::peer::{Ca, Peer, Step, answer, json as json_answer};
+use crate::support::objects::ObjectServer;
+use crate::support::peer::{Ca, Peer, PeerStep, answer, json as json_answer};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
@@ -29,8 +29,8 @@ const OWN: &str = "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
 const WEST: &str = "7c1de4a2-93b5-4b0c-8a53-5b2a4e0f7d10";
 const EVERY: Duration = Duration::from_millis(100);
 
-async fn apiserver() -> Apiserver {
-    let apiserver = Apiserver::start().await;
+async fn apiserver() -> ObjectServer {
+    let apiserver = ObjectServer::start().await;
     apiserver.put(NAMESPACES, json!({ "metadata": { "name": "kube-system", "uid": OWN } }));
     let labels = json!({ "topology.istio.io/network": "network-east" });
     apiserver.put(NAMESPACES, json!({ "metadata": { "name": "istio-system", "uid": WEST, "labels": labels } }));
@@ -40,18 +40,18 @@ async fn apiserver() -> Apiserver {
 }
 
 /// A relay that runs.
-struct Ran {
-    health: Health,
+struct RunningRelay {
+    health: Readiness,
     metrics: Metrics,
     address: SocketAddr,
     ca: String,
-    _stop: Stop,
+    _stop: StopSignal,
     _running: Running,
 }
 
-fn role(apiserver: &Apiserver) -> (Role, Stop) {
+fn role(apiserver: &ObjectServer) -> (Role, StopSignal) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (stop, stopping) = Stop::new();
+    let (stop, stopping) = StopSignal::new();
     let role = Role {
         namespace: Namespace::istio_system(),
         limits: RoleLimits {
@@ -62,7 +62,7 @@ fn role(apiserver: &Apiserver) -> (Role, Stop) {
         },
         access: apiserver.access(),
         metrics: Metrics::new(),
-        health: Health::default(),
+        health: Readiness::default(),
         stopping,
         tls: None,
     };
@@ -77,7 +77,7 @@ fn options() -> RelayOptions {
     }
 }
 
-async fn start(apiserver: &Apiserver, options: RelayOptions) -> Ran {
+async fn start(apiserver: &ObjectServer, options: RelayOptions) -> RunningRelay {
     let (role, stop) = role(apiserver);
     let (health, metrics, limits) = (role.health.clone(), role.metrics.clone(), role.limits.clone());
     let started: Result<Service<Relay>, RoleError> =
@@ -87,12 +87,12 @@ async fn start(apiserver: &Apiserver, options: RelayOptions) -> Ran {
     let address = bound.address();
     let running = bound.serve(&service.certificates, limits.server(true), service.handler);
     let ca = identity(apiserver).map(|identity| identity.relay_ca.unwrap()).unwrap_or_default();
-    let ran = Ran { health, metrics, address, ca, _stop: stop, _running: running };
+    let ran = RunningRelay { health, metrics, address, ca, _stop: stop, _running: running };
     until("the relay to be ready", || ran.health.is_ready()).await;
     ran
 }
 
-impl Ran {
+impl RunningRelay {
     fn client(&self) -> reqwest::Client {
         let ca = reqwest::Certificate::from_pem(self.ca.as_bytes()).unwrap();
         let name = "isthmus-relay.istio-system.svc";
@@ -117,7 +117,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn identity(apiserver: &Apiserver) -> Option<Identity> {
+fn identity(apiserver: &ObjectServer) -> Option<Identity> {
     let map = apiserver.get(MAPS, "isthmus-identity")?;
     Some(Identity::parse(map["data"]["identity.json"].as_str().unwrap().as_bytes()).unwrap())
 }
@@ -126,7 +126,7 @@ fn data(secret: &Value, field: &str) -> String {
     String::from_utf8(BASE64_STANDARD.decode(secret["data"][field].as_str().unwrap()).unwrap()).unwrap()
 }
 
-fn routes(apiserver: &Apiserver, routes: &[(&str, SocketAddr, &str)]) {
+fn routes(apiserver: &ObjectServer, routes: &[(&str, SocketAddr, &str)]) {
     let route = |(id, address, ca): &(&str, SocketAddr, &str)| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", address.port()), "apiCA": ca });
     let file = json!({ "version": 1, "routes": routes.iter().map(route).collect::<Vec<_>>() }).to_string();
     apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file } }));
@@ -154,7 +154,7 @@ fn path_of(head: &str) -> &str {
 const API_VERSIONS: &str = r#"{"kind":"APIVersions","versions":["v1"]}"#;
 
 /// A peer that answers `GET /api` as an apiserver, and all else by the script.
-async fn peer(ca: &Ca, script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Peer {
+async fn peer(ca: &Ca, script: impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static) -> Peer {
     let answers = move |head: &str| if path_of(head) == "/api" { json_answer(API_VERSIONS) } else { script(head) };
     Peer::start(&ca.serving(&["127.0.0.1"]), answers).await
 }
@@ -204,7 +204,7 @@ async fn two_relays_that_begin_together_have_one_key() {
 }
 
 #[tokio::test]
-async fn a_broken_secret_is_said_and_left_as_it_is() {
+async fn a_broken_secret_is_reported_and_left_as_it_is() {
     let apiserver = apiserver().await;
     let broken =
         json!({ "metadata": { "name": "isthmus-authn" }, "data": { "key.pem": BASE64_STANDARD.encode("c2VjcmV0") } });
@@ -212,11 +212,14 @@ async fn a_broken_secret_is_said_and_left_as_it_is() {
     let before = apiserver.get(SECRETS, "isthmus-authn");
     let (role, stop) = role(&apiserver);
     let (health, begun) = (role.health.clone(), tokio::spawn(start_with(role, options(), EVERY)));
-    let said = |health: &Health| health.failing().into_iter().find(|(name, _)| *name == "key").unwrap().1;
-    until("the words", || health.failing().len() == 3 && said(&health).contains("broken")).await;
-    let words = said(&health);
-    assert!(words.contains("Secret `isthmus-authn` is broken: `key.pem`") && words.contains("put it back"), "{words}");
-    assert!(!words.contains("c2VjcmV0"), "{words}");
+    let key_problem = |health: &Readiness| health.failing().into_iter().find(|(name, _)| *name == "key").unwrap().1;
+    until("the words", || health.failing().len() == 3 && key_problem(&health).contains("broken")).await;
+    let problem = key_problem(&health);
+    assert!(
+        problem.contains("Secret `isthmus-authn` is broken: `key.pem`") && problem.contains("put it back"),
+        "{problem}"
+    );
+    assert!(!problem.contains("c2VjcmV0"), "{problem}");
     assert_eq!(apiserver.get(SECRETS, "isthmus-authn"), before);
     assert!(apiserver.get(MAPS, "isthmus-identity").is_none());
     stop.request();
@@ -253,7 +256,7 @@ async fn what_others_change_is_put_right_and_what_is_not_ours_is_left_alone() {
     let before = writes(apiserver.requests());
     sleep(EVERY * 5).await;
     assert_eq!(writes(apiserver.requests()), before);
-    // a relay that has its key goes on while the apiserver fails
+    // a relay that has its key continues while the apiserver fails
     apiserver.break_down(Some("/api"));
     sleep(EVERY * 5).await;
     assert!(ran.health.is_ready(), "{:?}", ran.health.failing());
@@ -419,7 +422,7 @@ async fn a_watch_and_a_list_wait_for_a_peer_that_is_away_and_nothing_else_does()
         // a load balancer without a backend, a connection that breaks, and then the peer
         match *asked.lock().unwrap() % 3 {
             1 => answer("503 Service Unavailable", "", "no healthy upstream"),
-            2 => vec![Step::Close],
+            2 => vec![PeerStep::Close],
             _ => json_answer("{\"type\":\"ADDED\",\"object\":{}}\n"),
         }
     })
@@ -504,7 +507,7 @@ async fn watches_are_counted_and_end_when_their_route_changes() {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{event}\r\n",
         event.len()
     );
-    let watched = move |_: &str| vec![Step::Send(chunked.clone().into_bytes()), Step::Hang];
+    let watched = move |_: &str| vec![PeerStep::Send(chunked.clone().into_bytes()), PeerStep::Hang];
     let (first, second) = (peer(&ca, watched.clone()).await, peer(&ca, watched).await);
     routes(&apiserver, &[("west", first.address, &ca.pem), ("south", first.address, &ca.pem)]);
     let ran = start(&apiserver, options()).await;

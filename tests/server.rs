@@ -25,7 +25,7 @@ struct Rooms {
     asked: AtomicUsize,
 }
 
-/// What nobody outside may read.
+/// What no one outside may read.
 #[derive(Debug, thiserror::Error)]
 #[error("a secret detail")]
 struct SecretDetail;
@@ -127,7 +127,7 @@ async fn alpn_decides_between_the_versions_and_none_means_the_older() {
 }
 
 #[tokio::test]
-async fn an_error_is_a_500_without_its_words_and_a_panic_ends_one_connection() {
+async fn an_error_is_a_500_without_its_message_and_a_panic_ends_one_connection() {
     let served = serve(limits()).await;
     let failed = served.get("/fail").await;
     assert!(failed.starts_with("HTTP/1.1 500 ") && !failed.contains("secret"), "{failed}");
@@ -194,7 +194,7 @@ async fn ends(stream: &mut TlsStream<TcpStream>) -> bool {
 
 #[tokio::test]
 async fn whoever_comes_takes_the_place_of_the_oldest_stranger_of_its_address() {
-    let patient = Duration::from_secs(60);
+    let patient = Duration::from_mins(1);
     let served = serve(ServerLimits { connections_of_one: 2, header: patient, idle: patient, ..limits() }).await;
     // those of this server have nothing to show, so a request makes a connection known
     let mut known = served.connect(&["http/1.1"]).await.unwrap();

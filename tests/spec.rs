@@ -21,7 +21,7 @@ fn findings(sources: &[SourceFile]) -> String {
 }
 
 #[test]
-fn two_slips_in_one_document_and_one_in_the_next_are_said_at_once() {
+fn two_slips_in_one_document_and_one_in_the_next_are_reported_at_once() {
     let text = "\
 apiVersion: isthmus.dev/v1alpha1
 kind: Cluster
@@ -84,7 +84,7 @@ fn the_example_mesh_is_full_and_says_nothing_twice() {
 }
 
 #[test]
-fn a_strict_relay_is_said_in_the_mesh() {
+fn a_strict_relay_is_stated_in_the_mesh() {
     let mut sources = examples();
     let text = String::from_utf8(sources[0].bytes.clone()).unwrap();
     let strict = text.replacen("    mode: relay\n", "    mode: relay\n    requireToken: true\n", 1);
@@ -94,7 +94,7 @@ fn a_strict_relay_is_said_in_the_mesh() {
 }
 
 #[test]
-fn scalars_that_look_like_something_else_stay_texts() {
+fn scalars_that_resemble_something_else_stay_texts() {
     let text = "\
 apiVersion: isthmus.dev/v1alpha1
 kind: Mesh

@@ -70,7 +70,7 @@ fn steers_nothing(text: &str, terminal: bool) {
 }
 
 #[track_caller]
-fn is_shown_harmless(checkout: &Checkout, arguments: &[&str], exit: i32, words: &[&str]) {
+fn is_shown_harmless(checkout: &Checkout, arguments: &[&str], exit: i32, expected: &[&str]) {
     let (code, text) = on_a_terminal(checkout, arguments);
     assert_eq!(code, exit, "{text}");
     steers_nothing(&text, true);
@@ -78,7 +78,7 @@ fn is_shown_harmless(checkout: &Checkout, arguments: &[&str], exit: i32, words: 
     assert_eq!(piped.code, exit, "{piped}");
     let piped = [piped.stdout, piped.stderr].concat();
     steers_nothing(&piped, false);
-    for word in words {
+    for word in expected {
         assert!(text.contains(word) && piped.contains(word), "`{word}` is missing in\n{text}\n{piped}");
     }
 }
@@ -149,16 +149,16 @@ fn names_of_files() {
 #[case::no_yaml(&format!("a: {{{{ namespace }}}}: [{EVIL}\n"))]
 #[case::no_object(&format!("a: {QUOTED} # {EVIL}\n"))]
 fn a_template(#[case] text: &str) {
-    told_of_a_template(text, 1, "error");
+    shown_template(text, 1, "error");
 }
 
 #[test]
 fn an_override_that_is_refused() {
     let object = format!("apiVersion: v1\nkind: {QUOTED}\nmetadata: {{name: {QUOTED}, namespace: {QUOTED}}}\n");
-    told_of_a_template(&object, 4, "refused");
+    shown_template(&object, 4, "refused");
 }
 
-fn told_of_a_template(text: &str, exit: i32, severity: &str) {
+fn shown_template(text: &str, exit: i32, severity: &str) {
     let checkout = Checkout::joined();
     let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
     checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);

@@ -26,21 +26,21 @@ fn kid(text: &str) -> KeyId {
 
 /// East is asked. West may ask for everything with its own key; `ci`, the engine's key, in east's name and for metadata
 /// only; north, a Deckhouse peer, has a key of its own.
-struct Peers {
+struct TokenPeers {
     west: PrivateKey,
     north: PrivateKey,
     engine: PrivateKey,
     asked: Scope,
 }
 
-impl Peers {
+impl TokenPeers {
     fn new(asked: Scope) -> Self {
         let key = |seed| PrivateKey::generate(&[seed; 32]).unwrap();
         Self { west: key(1), north: key(2), engine: key(3), asked }
     }
 }
 
-impl KeyLookup for Peers {
+impl KeyLookup for TokenPeers {
     fn keys(&self, subject: &str, kid: Option<&str>) -> Vec<PublicKey> {
         let own = |key: &PrivateKey| match kid {
             Some(id) if id != key.public().id().as_str() => vec![],
@@ -62,7 +62,7 @@ impl KeyLookup for Peers {
 fn judge(scope: Scope, values: &[&str]) -> Result<Verified, Rejected> {
     let expected =
         Expectation { audience: EAST, scope, now: Timestamp::from_seconds(NOW), max_lifetime: scope.max_lifetime() };
-    verify(values, &expected, &Peers::new(scope))
+    verify(values, &expected, &TokenPeers::new(scope))
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -145,7 +145,7 @@ impl Table {
 
 #[test]
 fn each_token_gets_its_verdict() {
-    let peers = Peers::new(Scope::PrivateMulticluster);
+    let peers = TokenPeers::new(Scope::PrivateMulticluster);
     let good = forge(&peers.west, HEADER, with(&[]));
     let mut table = Table { rows: 0, names: BTreeSet::new(), failures: vec![] };
     headers_of_the_request(&mut table, &good);
@@ -184,7 +184,7 @@ fn headers_of_the_request(table: &mut Table, good: &str) {
     row("quoted", &[&format!("Bearer \"{good}\"")], Err(Rejected::Encoding));
 }
 
-fn shapes(table: &mut Table, peers: &Peers, good: &str) {
+fn shapes(table: &mut Table, peers: &TokenPeers, good: &str) {
     let parts: Vec<&str> = good.split('.').collect();
     let (header, payload, signature) = (parts[0], parts[1], parts[2]);
     let mut row = |name: &str, token: &str, wanted| table.token(name, token, Err(wanted));
@@ -243,7 +243,7 @@ fn shapes(table: &mut Table, peers: &Peers, good: &str) {
     table.token("8 KiB", &signed(limit - 1), Ok(()));
 }
 
-fn headers(table: &mut Table, peers: &Peers) {
+fn headers(table: &mut Table, peers: &TokenPeers) {
     let mut row = |header: &str, wanted: Result<(), Rejected>| {
         table.token(&format!("header {header}"), &forge(&peers.west, header, with(&[])), wanted);
     };
@@ -347,7 +347,7 @@ fn headers(table: &mut Table, peers: &Peers) {
     table.token("header of 129 levels", &forge(&peers.west, deep, with(&[])), Err(Rejected::Header));
 }
 
-fn senders(table: &mut Table, peers: &Peers) {
+fn senders(table: &mut Table, peers: &TokenPeers) {
     let mut row = |name: &str, header: &str, payload: &str, key: &PrivateKey, wanted| {
         table.token(name, &forge(key, header, payload), wanted);
     };
@@ -382,7 +382,7 @@ fn senders(table: &mut Table, peers: &Peers) {
     row("payload is an array", HEADER, &format!("[\"{WEST}\"]"), &peers.west, Err(Rejected::Claims));
 }
 
-fn signatures(table: &mut Table, peers: &Peers, good: &str) {
+fn signatures(table: &mut Table, peers: &TokenPeers, good: &str) {
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
     let mut row = |name: &str, signature: &[u8]| {
@@ -410,8 +410,12 @@ fn signatures(table: &mut Table, peers: &Peers, good: &str) {
     table.token("HS256 with the public PEM as secret", &format!("{hs256}.{}", encode(tag)), Err(Rejected::Algorithm));
     let none = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(with(&[])));
     table.token("alg none without signature", &none, Err(Rejected::Algorithm));
-    let retold = format!("{}.{}", encode(r#"{"alg":"Ed25519"}"#), signed.split_once('.').unwrap().1);
-    table.token("another header over the same signature", &format!("{retold}.{signature}"), Err(Rejected::Signature));
+    let reencoded = format!("{}.{}", encode(r#"{"alg":"Ed25519"}"#), signed.split_once('.').unwrap().1);
+    table.token(
+        "another header over the same signature",
+        &format!("{reencoded}.{signature}"),
+        Err(Rejected::Signature),
+    );
 }
 
 /// The same signature with the group order added to s, which RFC 8032 asks verifiers to refuse.
@@ -430,7 +434,7 @@ fn malleated(signature: &[u8]) -> Vec<u8> {
     out
 }
 
-fn claims(table: &mut Table, peers: &Peers) {
+fn claims(table: &mut Table, peers: &TokenPeers) {
     let mut row = |name: &str, payload: &str, wanted| table.token(name, &forge(&peers.west, HEADER, payload), wanted);
     let twin = format!("[\"{EAST}\"]");
     let upper = format!("\"{}\"", EAST.to_uppercase());
@@ -502,7 +506,7 @@ fn claims(table: &mut Table, peers: &Peers) {
     row("white space in the payload", &with(&[]).replace(',', " ,\n "), Ok(()));
 }
 
-fn times(table: &mut Table, peers: &Peers) {
+fn times(table: &mut Table, peers: &TokenPeers) {
     let longest = seconds(MAX_METADATA_LIFETIME);
     let mut row = |nbf: i64, exp: i64, wanted| {
         let payload = with(&[("nbf", &nbf.to_string()), ("exp", &exp.to_string())]);
@@ -529,7 +533,7 @@ fn times(table: &mut Table, peers: &Peers) {
     row(i64::MIN, i64::MIN, Err(Rejected::Expired));
 }
 
-fn scopes(table: &mut Table, peers: &Peers) {
+fn scopes(table: &mut Table, peers: &TokenPeers) {
     let claims = |sub: &str, scope, life| claims_for(sub, scope, NOW, NOW + life);
     let mut row = |name: &str, asked, key: &PrivateKey, claims: &Claims, kid: Option<&KeyId>, wanted| {
         let token = mint(key, claims, kid);
@@ -692,7 +696,7 @@ proptest! {
 
     #[test]
     fn no_mutated_token_is_accepted(mutations in mutations(), kid in any::<bool>()) {
-        let peers = Peers::new(Scope::PrivateMulticluster);
+        let peers = TokenPeers::new(Scope::PrivateMulticluster);
         let claims = claims_for(WEST, Scope::PrivateMulticluster, NOW, NOW + 60);
         let id = peers.west.public().id();
         let token = mint(&peers.west, &claims, kid.then_some(&id));
@@ -712,7 +716,7 @@ proptest! {
     fn what_is_minted_for_a_path_opens_it_while_it_lives(
         age in -200..200_i64, life in 0..400_i64, scope in proptest::sample::select(Scope::ALL.to_vec()),
     ) {
-        let peers = Peers::new(Scope::PrivateMulticluster);
+        let peers = TokenPeers::new(Scope::PrivateMulticluster);
         let claims = claims_for(WEST, scope, NOW - age, NOW - age + life);
         let token = mint(&peers.west, &claims, None);
         let lives = age >= -60 && age <= life + 60 && life <= seconds(scope.max_lifetime());

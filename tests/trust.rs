@@ -8,14 +8,14 @@ use std::time::Duration;
 use isthmus::model::known::{KnownCluster, keep_what_links_rest_on};
 use isthmus::model::lock::{Lock, LockedLink, Stage};
 use isthmus::model::mesh::{EvidenceField, Mesh, MeshConfigTarget};
-use isthmus::model::needs::{Condition, Row};
+use isthmus::model::needs::{Condition, NeedRow};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
 use isthmus::pipeline::accept::{
     Accepted, DocumentState, EvidenceState, UnseenReason, accept, equal_subjects, hides_our_roots,
 };
 use isthmus::pipeline::advance::advance;
 use isthmus::pipeline::compile;
-use isthmus::pipeline::observe::{Failure, Observation, Observed, Private};
+use isthmus::pipeline::observe::{Failure, Observation, Observed, PrivateReading};
 use isthmus::simulation::cluster::{Authority, Fleet, SimulatedCluster};
 use isthmus::spec::SourceFile;
 use isthmus::types::certificate::parse_roots_any_time;
@@ -29,8 +29,8 @@ use isthmus::wire::metadata::{
 };
 
 use crate::support::environment::{Ran, TestEnvironment};
-use crate::support::peer::{Ca, Peer, Step, json};
-use crate::support::world::Fault;
+use crate::support::peer::{Ca, Peer, PeerStep, json};
+use crate::support::world::ClusterFault;
 
 /// 2026-11-23.
 const NOW: Timestamp = Timestamp::from_seconds(1_795_392_000);
@@ -38,7 +38,7 @@ const NAMES: [&str; 5] = ["alfa", "bravo", "delta", "echo", "golf"];
 
 /// What clusters publish, and what the spec says of them.
 #[derive(Clone)]
-struct World {
+struct TrustWorld {
     documents: BTreeMap<ClusterName, (PublicDocument, PrivateDocument)>,
     spec: BTreeMap<ClusterName, String>,
     mesh: String,
@@ -55,8 +55,8 @@ fn simulated(of: &str, seed: u8) -> (PublicDocument, PrivateDocument) {
     (cluster.public(), cluster.private(&Fleet::default()))
 }
 
-impl World {
-    /// Clusters that nobody contacted yet.
+impl TrustWorld {
+    /// Clusters that no one contacted yet.
     fn new(names: &[&str]) -> Self {
         let seeds = 1u8..;
         let documents = names.iter().zip(seeds).map(|(own, seed)| (name(own), simulated(own, seed)));
@@ -114,21 +114,21 @@ impl World {
         mesh
     }
 
-    /// Both rounds of a turn: the private documents of those alone that may be asked.
-    fn turn(&self, approved: &[&str]) -> Accepted {
-        self.turn_with(approved, &BTreeMap::new())
+    /// Both rounds of a run: the private documents of those alone that may be asked.
+    fn reconcile(&self, approved: &[&str]) -> Accepted {
+        self.reconcile_with(approved, &BTreeMap::new())
     }
 
     /// The same where some observations are given.
-    fn turn_with(&self, approved: &[&str], given: &BTreeMap<ClusterName, Observation>) -> Accepted {
+    fn reconcile_with(&self, approved: &[&str], given: &BTreeMap<ClusterName, Observation>) -> Accepted {
         let mesh = self.compiled();
         let approvals = Approvals { all: false, named: approved.iter().map(|text| text.parse().unwrap()).collect() };
         let observe = |may_be_asked: &dyn Fn(&ClusterName) -> Option<bool>| {
             let own = self.documents.iter().map(|(own, (public, private))| {
                 let private = match may_be_asked(own) {
-                    None => Private::NotAsked,
-                    Some(true) => Private::Read(private.clone()),
-                    Some(false) => Private::HeldBack,
+                    None => PrivateReading::NotAsked,
+                    Some(true) => PrivateReading::Read(private.clone()),
+                    Some(false) => PrivateReading::HeldBack,
                 };
                 (own.clone(), given.get(own).cloned().unwrap_or(Observation { public: Ok(public.clone()), private }))
             });
@@ -139,9 +139,9 @@ impl World {
         accept(&mesh, &self.lock, &observed, &approvals, &BTreeSet::new(), NOW)
     }
 
-    /// A turn whose lock is kept.
+    /// A run whose lock is kept.
     fn take(&mut self, approved: &[&str]) -> Accepted {
-        let accepted = self.turn(approved);
+        let accepted = self.reconcile(approved);
         self.lock = accepted.lock.clone();
         accepted
     }
@@ -160,7 +160,7 @@ fn digest_of_root(pem: &str) -> String {
     parse_roots_any_time(pem).unwrap()[0].digest.to_string()
 }
 
-/// Asserts that all news of a cluster are set aside, and that its neighbour's are taken.
+/// Asserts that all changes of a cluster are set aside, and that its neighbour's are taken.
 fn assert_held_back(case: &str, before: &Lock, accepted: &Accepted) {
     let assessment = &accepted.assessments["alfa"];
     assert_eq!(change_of(accepted, "alfa").verdict, Verdict::HeldBack, "{case}");
@@ -171,8 +171,8 @@ fn assert_held_back(case: &str, before: &Lock, accepted: &Accepted) {
     assert_eq!(accepted.assessments["bravo"].public, DocumentState::Current, "{case}");
 }
 
-/// Harmless news of every cluster but the last, as they come along with anything else.
-fn harmless_news(world: &mut World) {
+/// Harmless changes of every cluster but the last, as they come along with anything else.
+fn harmless_change(world: &mut TrustWorld) {
     for own in ["alfa", "bravo"] {
         world.public(own).istio.as_mut().unwrap().version = Some("1.31.2".to_owned());
         world.private(own).network_name = format!("new-{own}").parse().unwrap();
@@ -181,22 +181,22 @@ fn harmless_news(world: &mut World) {
 
 #[test]
 fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
-    let world = World::new(&["alfa"]);
-    let accepted = world.turn(&[]);
+    let world = TrustWorld::new(&["alfa"]);
+    let accepted = world.reconcile(&[]);
     assert!(accepted.trust_changes.is_empty() && accepted.lock.clusters["alfa"].private.is_some());
 
     let mut asked = world.clone();
     asked.mesh = "  firstContact: approve\n".to_owned();
-    let held = asked.turn(&[]);
+    let held = asked.reconcile(&[]);
     assert_eq!(change_of(&held, "alfa").findings[0].what.as_str(), "first contact");
     assert_eq!(held.lock, Lock::default());
     assert!(!held.assessments["alfa"].may_be_asked());
     for approval in ["alfa".to_owned(), format!("alfa@{}", change_of(&held, "alfa").digest.short(12))] {
-        let accepted = asked.turn(&[&approval]);
+        let accepted = asked.reconcile(&[&approval]);
         assert!(accepted.lock.clusters["alfa"].private.is_some(), "{approval}");
         assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Approved);
     }
-    assert_eq!(asked.turn(&["bravo", "alfa@00000000"]).lock, Lock::default());
+    assert_eq!(asked.reconcile(&["bravo", "alfa@00000000"]).lock, Lock::default());
 
     let public = &world.documents["alfa"].0;
     let pins = [
@@ -205,14 +205,14 @@ fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
         format!("rootCA: [\"{}\"]", digest_of_root(&public.root_ca)),
     ];
     asked.says("alfa", &format!("  pin: {{{}}}\n", pins.join(", ")));
-    assert!(asked.turn(&[]).lock.clusters["alfa"].private.is_some(), "three pins are an approval");
+    assert!(asked.reconcile(&[]).lock.clusters["alfa"].private.is_some(), "three pins are an approval");
     asked.says("alfa", &format!("  pin: {{{}}}\n", pins[..2].join(", ")));
-    assert_eq!(asked.turn(&[]).lock, Lock::default(), "two are none");
+    assert_eq!(asked.reconcile(&[]).lock, Lock::default(), "two are none");
 
     let mut files = world.clone();
     files.says("alfa", "  metadata: {endpoint: \"file://metadata/alfa\"}\n");
     files.private("alfa").evidence = Some(Evidence::unknown("a file"));
-    let accepted = files.turn(&[]);
+    let accepted = files.reconcile(&[]);
     assert!(accepted.trust_changes.is_empty());
     assert_eq!(
         accepted.assessments["alfa"].evidence,
@@ -221,12 +221,12 @@ fn naming_an_endpoint_is_the_approval_unless_the_mesh_wants_to_be_asked() {
     );
 }
 
-type Change = fn(&mut World);
-type Case = (&'static str, &'static str, Change);
-type BoxedChange = Box<dyn Fn(&mut World)>;
+type WorldChange = fn(&mut TrustWorld);
+type TrustCase = (&'static str, &'static str, WorldChange);
+type BoxedChange = Box<dyn Fn(&mut TrustWorld)>;
 
 /// What is found, what the spec says of the cluster, and the change.
-const TRUST_CHANGES: [Case; 14] = [
+const TRUST_CHANGES: [TrustCase; 14] = [
     ("cluster UUID", "", |w| w.public("alfa").cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap()),
     ("authn key", "", |w| w.public("alfa").authn_key = PrivateKey::generate(&[99; 32]).unwrap().public().clone()),
     ("further authn key", "", |w| {
@@ -259,11 +259,11 @@ const TRUST_CHANGES: [Case; 14] = [
 /// Workloads show certificates of the old root for as long as those live.
 #[test]
 fn an_accepted_root_joins_the_old_one_which_goes_when_its_time_is_over_or_when_it_is_distrusted() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     let old = world.lock.clusters["alfa"].public.roots[0].digest;
     world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
     world.take(&["alfa"]);
-    let trusted = |world: &World| -> BTreeSet<Digest> {
+    let trusted = |world: &TrustWorld| -> BTreeSet<Digest> {
         let mesh = world.compiled();
         KnownCluster::of(&mesh, &world.lock, &name("alfa")).unwrap().trusted_roots().map(|root| root.digest).collect()
     };
@@ -285,28 +285,28 @@ fn an_accepted_root_joins_the_old_one_which_goes_when_its_time_is_over_or_when_i
     assert_eq!(trusted(&world), BTreeSet::from([new]));
 }
 
-/// An exporter that starts, or one whose sources fail, leaves fields out. That is no news, and nothing to approve.
+/// An exporter that starts, or one whose sources fail, leaves fields out. That is no change, and nothing to approve.
 #[test]
 fn what_a_cluster_no_longer_says_of_itself_keeps_its_last_value() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     let before = world.lock.clusters["alfa"].public.clone();
     let public = world.public("alfa");
     (public.relay_ca, public.trust_domain, public.istio) = (None, None, None);
     (public.mesh_id, public.cluster_domain, public.serving_ca) = (None, None, None);
-    let accepted = world.turn(&[]);
+    let accepted = world.reconcile(&[]);
     assert!(accepted.trust_changes.is_empty());
     assert_eq!(accepted.lock.clusters["alfa"].public, before);
 }
 
 #[test]
 fn a_first_trust_domain_is_a_trust_change_unless_it_is_the_one_that_was_taken_for_granted() {
-    let mut world = World::new(&["alfa", "bravo"]);
+    let mut world = TrustWorld::new(&["alfa", "bravo"]);
     world.public("alfa").trust_domain = None;
     world.take(&[]);
     world.public("alfa").trust_domain = Some("cluster.local".parse().unwrap());
-    assert!(world.turn(&[]).trust_changes.is_empty());
+    assert!(world.reconcile(&[]).trust_changes.is_empty());
     world.public("alfa").trust_domain = Some("bank.example".parse().unwrap());
-    let held = world.turn(&[]);
+    let held = world.reconcile(&[]);
     assert_eq!(change_of(&held, "alfa").findings[0].what.as_str(), "trust domain");
     assert_eq!(held.lock, world.lock);
 }
@@ -314,36 +314,36 @@ fn a_first_trust_domain_is_a_trust_change_unless_it_is_the_one_that_was_taken_fo
 #[test]
 fn each_trust_change_is_held_back_alone_until_it_is_approved() {
     for (what, spec, change) in TRUST_CHANGES {
-        let mut world = World::known(&["alfa", "bravo"]);
+        let mut world = TrustWorld::known(&["alfa", "bravo"]);
         world.says("alfa", spec);
         change(&mut world);
-        harmless_news(&mut world);
-        let held = world.turn(&[]);
+        harmless_change(&mut world);
+        let held = world.reconcile(&[]);
         assert_held_back(what, &world.lock, &held);
         let found = change_of(&held, "alfa");
         let named: Vec<_> = found.findings.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(named, [what]);
         assert_ne!(found.findings[0].before, found.findings[0].after, "{what}");
-        assert_eq!(found.digest, change_of(&world.turn(&[]), "alfa").digest, "{what}: the same on every run");
+        assert_eq!(found.digest, change_of(&world.reconcile(&[]), "alfa").digest, "{what}: the same on every run");
 
-        let wrong = world.turn(&["alfa@0123456789", "bravo"]);
+        let wrong = world.reconcile(&["alfa@0123456789", "bravo"]);
         assert_eq!(file(&world.lock, "alfa"), file(&wrong.lock, "alfa"), "{what}");
         for approval in ["alfa".to_owned(), format!("alfa@{}", found.digest.short(8))] {
-            let taken = world.turn(&[&approval]);
+            let taken = world.reconcile(&[&approval]);
             assert_eq!(change_of(&taken, "alfa").verdict, Verdict::Approved, "{what}");
             let entry = &taken.lock.clusters["alfa"];
             assert_eq!(entry.public.istio.as_ref().unwrap().version.as_deref(), Some("1.31.2"), "{what}");
             assert_eq!(entry.private.as_ref().unwrap().network.as_str(), "new-alfa", "{what}");
             let mut after = world.clone();
             after.lock = taken.lock;
-            assert!(after.turn(&[]).trust_changes.is_empty(), "{what}: approved once");
+            assert!(after.reconcile(&[]).trust_changes.is_empty(), "{what}: approved once");
         }
     }
 }
 
 #[test]
 fn a_root_that_goes_is_no_change_and_stays_for_a_time_and_a_key_that_takes_the_id_of_another_is_one() {
-    let mut world = World::new(&["alfa", "bravo"]);
+    let mut world = TrustWorld::new(&["alfa", "bravo"]);
     let one = Authority::new("one more").unwrap().pem;
     let alone = world.public("alfa").root_ca.clone();
     world.public("alfa").root_ca.push_str(&one);
@@ -364,21 +364,21 @@ fn a_root_that_goes_is_no_change_and_stays_for_a_time_and_a_key_that_takes_the_i
         (entry.retiring.len(), entry.retiring[0].root.digest.to_string(), entry.retiring[0].since),
         (1, one, NOW)
     );
-    // published again, it is no news: it was trusted all the time
-    let again = World { lock: shorter.lock.clone(), ..world.clone() }.turn(&[]);
+    // published again, it is no change: it was trusted all the time
+    let again = TrustWorld { lock: shorter.lock.clone(), ..world.clone() }.reconcile(&[]);
     assert!(again.trust_changes.is_empty() && again.lock.clusters["alfa"].retiring.is_empty());
     let mut swapped = world.clone();
     *swapped.public("alfa").authn_keys.last_mut().unwrap() = key(51);
-    assert_eq!(change_of(&swapped.turn(&[]), "alfa").findings[0].what.as_str(), "further authn key");
+    assert_eq!(change_of(&swapped.reconcile(&[]), "alfa").findings[0].what.as_str(), "further authn key");
     let mut fewer = world.clone();
     fewer.public("alfa").authn_keys.pop();
-    assert!(fewer.turn(&[]).trust_changes.is_empty(), "a key that goes is no loss");
+    assert!(fewer.reconcile(&[]).trust_changes.is_empty(), "a key that goes is no loss");
 }
 
 #[test]
-fn what_gives_nobody_more_power_is_taken_without_a_word() {
-    let changes: [(&str, Change); 8] = [
-        ("", harmless_news),
+fn what_gives_no_more_power_is_taken_without_a_word() {
+    let changes: [(&str, WorldChange); 8] = [
+        ("", harmless_change),
         ("", |w| w.public("alfa").serving_ca = Some(Authority::new("another").unwrap().pem)),
         ("", |w| w.public("alfa").mesh_id = Some("another".parse().unwrap())),
         ("", |w| w.private("alfa").network_name = "another".parse().unwrap()),
@@ -400,10 +400,10 @@ fn what_gives_nobody_more_power_is_taken_without_a_word() {
         }),
     ];
     for (at, (spec, change)) in changes.into_iter().enumerate() {
-        let mut world = World::known(&["alfa", "bravo"]);
+        let mut world = TrustWorld::known(&["alfa", "bravo"]);
         world.says("alfa", spec);
         change(&mut world);
-        let accepted = world.turn(&[]);
+        let accepted = world.reconcile(&[]);
         assert!(accepted.trust_changes.is_empty(), "{at}: {:?}", accepted.trust_changes);
         assert_eq!(accepted.assessments["alfa"].private, DocumentState::Current, "{at}");
         assert_ne!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{at}");
@@ -412,10 +412,10 @@ fn what_gives_nobody_more_power_is_taken_without_a_word() {
 
 #[test]
 fn changes_of_both_documents_are_approved_one_after_the_other() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
     world.private("alfa").api_host = "elsewhere.example.com".parse().unwrap();
-    let first = format!("alfa@{}", change_of(&world.turn(&[]), "alfa").digest.short(12));
+    let first = format!("alfa@{}", change_of(&world.reconcile(&[]), "alfa").digest.short(12));
     let half = world.take(&[&first]);
     let verdicts: Vec<_> = half.trust_changes.iter().map(|change| change.verdict).collect();
     assert_eq!(verdicts, [Verdict::Approved, Verdict::HeldBack]);
@@ -424,16 +424,16 @@ fn changes_of_both_documents_are_approved_one_after_the_other() {
     let second = format!("alfa@{}", change_of(&half, "alfa").digest.short(12));
     world.take(&[&second]);
     assert_eq!(world.lock.clusters["alfa"].private.as_ref().unwrap().api_host.to_string(), "elsewhere.example.com");
-    assert!(world.turn(&[]).trust_changes.is_empty());
+    assert!(world.reconcile(&[]).trust_changes.is_empty());
 }
 
 #[test]
 fn an_approval_by_digest_covers_what_was_shown_and_nothing_else() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
-    let shown = format!("alfa@{}", change_of(&world.turn(&[]), "alfa").digest.short(12));
+    let shown = format!("alfa@{}", change_of(&world.reconcile(&[]), "alfa").digest.short(12));
     world.public("alfa").root_ca = Authority::new("a third").unwrap().pem;
-    assert_eq!(change_of(&world.turn(&[&shown]), "alfa").verdict, Verdict::HeldBack);
+    assert_eq!(change_of(&world.reconcile(&[&shown]), "alfa").verdict, Verdict::HeldBack);
 }
 
 #[test]
@@ -463,11 +463,11 @@ fn changing_the_spec_in_a_pull_request_is_the_approval() {
         ),
     ];
     for (spec, change) in cases {
-        let mut world = World::known(&["alfa", "bravo"]);
+        let mut world = TrustWorld::known(&["alfa", "bravo"]);
         change(&mut world);
-        assert_eq!(change_of(&world.turn(&[]), "alfa").verdict, Verdict::HeldBack, "{spec}");
+        assert_eq!(change_of(&world.reconcile(&[]), "alfa").verdict, Verdict::HeldBack, "{spec}");
         world.says("alfa", &spec);
-        let accepted = world.turn(&[]);
+        let accepted = world.reconcile(&[]);
         assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Approved, "{spec}");
         assert_ne!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{spec}");
     }
@@ -481,21 +481,21 @@ fn no_approval_helps_against_a_pin() {
         format!("rootCA: [\"sha256:{}\"]", "ab".repeat(32)),
     ];
     for pin in pins {
-        for mut world in [World::known(&["alfa", "bravo"]), World::new(&["alfa", "bravo"])] {
+        for mut world in [TrustWorld::known(&["alfa", "bravo"]), TrustWorld::new(&["alfa", "bravo"])] {
             world.says("alfa", &format!("  pin: {{{pin}}}\n"));
-            harmless_news(&mut world);
-            let accepted = world.turn(&["alfa"]);
+            harmless_change(&mut world);
+            let accepted = world.reconcile(&["alfa"]);
             assert_eq!(change_of(&accepted, "alfa").verdict, Verdict::Refused, "{pin}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"), "{pin}");
-            let DocumentState::Refused(words) = &accepted.assessments["alfa"].public else { panic!("{pin}") };
-            assert!(words.to_string().contains("that the spec pins") && !accepted.assessments["alfa"].may_be_asked());
+            let DocumentState::Refused(message) = &accepted.assessments["alfa"].public else { panic!("{pin}") };
+            assert!(message.to_string().contains("that the spec pins") && !accepted.assessments["alfa"].may_be_asked());
         }
     }
 }
 
 /// A run in which `alfa` is about to read `bravo` and all that this needs is live.
-fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
-    let mut accepted = world.turn(&[]);
+fn at_the_gate(world: &TrustWorld, mesh: &Mesh) -> Accepted {
+    let mut accepted = world.reconcile(&[]);
     let link = LockedLink::new(Stage::Joining);
     accepted.lock.links.entry(name("alfa")).or_default().insert(name("bravo"), link);
     let roots = accepted.lock.clusters.values().flat_map(|locked| &locked.public.roots).map(|root| root.digest);
@@ -521,21 +521,21 @@ fn at_the_gate(world: &World, mesh: &Mesh) -> Accepted {
 
 #[test]
 fn what_is_not_published_is_unknown_unless_the_spec_says_that_nothing_will_come() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     world.private("alfa").evidence = None;
-    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, EvidenceState::Unseen(UnseenReason::NoEvidence));
+    assert_eq!(world.reconcile(&[]).assessments["alfa"].evidence, EvidenceState::Unseen(UnseenReason::NoEvidence));
     world.says("alfa", "  evidence: {attested: [reads]}\n");
-    assert_eq!(world.turn(&[]).assessments["alfa"].evidence, EvidenceState::Unseen(UnseenReason::NoEvidence));
+    assert_eq!(world.reconcile(&[]).assessments["alfa"].evidence, EvidenceState::Unseen(UnseenReason::NoEvidence));
     for rule in ["none", "{attested: [reads, trusts, networks, routes, prepared]}"] {
         world.says("alfa", &format!("  evidence: {rule}\n"));
-        assert_eq!(world.turn(&[]).assessments["alfa"].evidence, EvidenceState::NotPublished, "{rule}");
+        assert_eq!(world.reconcile(&[]).assessments["alfa"].evidence, EvidenceState::NotPublished, "{rule}");
     }
 }
 
 #[test]
 fn evidence_that_is_not_understood_is_unknown_and_freezes_nothing_else() {
     use serde_json::json;
-    let mut document = World::known(&["alfa"]).private("alfa").clone();
+    let mut document = TrustWorld::known(&["alfa"]).private("alfa").clone();
     document.evidence = Some(Evidence::unknown("closed"));
     let whole: serde_json::Value = serde_json::from_str(&document.to_json()).unwrap();
     let read = |evidence: serde_json::Value| {
@@ -564,7 +564,7 @@ type Hide = fn(&mut Evidence);
 
 #[test]
 fn an_attested_field_may_stay_unknown_and_no_other() {
-    let world = World::known(&["alfa", "bravo"]);
+    let world = TrustWorld::known(&["alfa", "bravo"]);
     let fields: [(EvidenceField, Hide); 4] = [
         (EvidenceField::Trusts, |it| it.trusts = Reported::Unknown("closed".to_owned())),
         (EvidenceField::Networks, |it| it.networks = Reported::Unknown("closed".to_owned())),
@@ -638,7 +638,7 @@ fn without(condition: Condition, accepted: &mut Accepted) {
 
 #[test]
 fn a_link_waits_for_each_condition_of_the_table_by_itself() {
-    let world = World::known(&["alfa", "bravo"]);
+    let world = TrustWorld::known(&["alfa", "bravo"]);
     let mesh = world.compiled();
     let (reader, peer) = (name("alfa"), name("bravo"));
     let step = StepId::secret(&reader, &peer);
@@ -646,7 +646,7 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
     let open = advance(&mesh, &at_the_gate(&world, &mesh), &BTreeSet::new(), false, NOW);
     assert_eq!((open.lock.link(&reader, &peer), open.waits.get(&step)), (Some(&joined), None));
     let mut reasons = BTreeSet::new();
-    for condition in Row::of(StepKind::RenderSecret).conditions() {
+    for condition in NeedRow::of(StepKind::RenderSecret).conditions() {
         let mut accepted = at_the_gate(&world, &mesh);
         without(condition, &mut accepted);
         let advanced = advance(&mesh, &accepted, &BTreeSet::new(), false, NOW);
@@ -658,7 +658,7 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
 }
 
 /// `alfa` reads `bravo`, its spec moves roots and networks to values, and these are in effect.
-fn moving(world: &World, mesh: &Mesh) -> Accepted {
+fn moving(world: &TrustWorld, mesh: &Mesh) -> Accepted {
     let mut accepted = at_the_gate(world, mesh);
     let (mut joined, mut back) = (LockedLink::new(Stage::Joined), LockedLink::new(Stage::Joined));
     (joined.merged, back.merged) = (false, false);
@@ -707,8 +707,8 @@ fn standard(accepted: &mut Accepted) -> &mut StandardMeshConfig {
 
 #[test]
 fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
-    type Change = fn(&mut Accepted);
-    let mut world = World::known(&["alfa", "bravo"]);
+    type AcceptedChange = fn(&mut Accepted);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     world.says("alfa", "  istio: {config: helmValues}\n");
     let mesh = |accepted: &Accepted| {
         let mut mesh = world.compiled();
@@ -725,7 +725,7 @@ fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
     let whole = moving(&world, &world.compiled());
     assert!(!hides_our_roots(&mesh(&whole).clusters["alfa"], &whole.assessments["alfa"]), "it is to hide them");
     assert_eq!(advanced(&whole), (MeshConfigTarget::HelmValues, String::new()));
-    let changes: [(Change, &str); 9] = [
+    let changes: [(AcceptedChange, &str); 9] = [
         (|it| shown(it).mesh_config = Reported::Unknown("no answer".to_owned()), "no answer"),
         (|it| shown(it).trusts = Reported::Unknown("no answer".to_owned()), "no answer"),
         (|it| shown(it).trusts = Reported::Seen(BTreeSet::new()), "the root CA of `bravo`"),
@@ -747,17 +747,17 @@ fn mesh_configuration_moves_to_values_once_these_hold_all_of_it() {
             "evidence of `alfa`",
         ),
     ];
-    for (change, said) in changes {
+    for (change, output) in changes {
         let mut accepted = whole.clone();
         change(&mut accepted);
         let (config, waits) = advanced(&accepted);
-        assert!(config == MeshConfigTarget::SharedMeshConfig && waits.contains(said), "{said}: {waits}");
+        assert!(config == MeshConfigTarget::SharedMeshConfig && waits.contains(output), "{output}: {waits}");
     }
 }
 
 /// Two clusters of different trust domains, of which `alfa` runs this Istio.
-fn of_two_domains(version: Option<&str>) -> World {
-    let mut world = World::new(&["alfa", "bravo"]);
+fn of_two_domains(version: Option<&str>) -> TrustWorld {
+    let mut world = TrustWorld::new(&["alfa", "bravo"]);
     world.public("bravo").trust_domain = "bravo.example".parse().ok();
     world.public("alfa").istio.as_mut().unwrap().version = version.map(str::to_owned);
     world.take(&[]);
@@ -805,7 +805,7 @@ fn trust_domains_that_are_merged_stay_so_until_the_spec_says_otherwise() {
         (Some("1.28.9"), None, true, true, false),
         (None, None, true, true, false),
         (Some("1.31.1"), Some(false), true, false, false),
-        // somebody vouches for the version
+        // someone vouches for the version
         (None, Some(false), true, false, false),
         (Some("1.28.9"), Some(false), true, true, true),
         (Some("1.31.1"), Some(true), false, true, false),
@@ -818,7 +818,7 @@ fn trust_domains_that_are_merged_stay_so_until_the_spec_says_otherwise() {
         if let Some(stated) = stated {
             world.says("alfa", &format!("  mergeTrustDomains: {stated}\n"));
         }
-        let advanced = advance(&world.compiled(), &world.turn(&[]), &BTreeSet::new(), false, NOW);
+        let advanced = advance(&world.compiled(), &world.reconcile(&[]), &BTreeSet::new(), false, NOW);
         let link = advanced.lock.link(&reader, &peer).unwrap();
         assert_eq!((link.stage, link.merged), (Stage::Joined, after), "{version:?} {stated:?}");
         let step = StepId::of(StepKind::RenderTrust, &reader);
@@ -828,18 +828,18 @@ fn trust_domains_that_are_merged_stay_so_until_the_spec_says_otherwise() {
 
 #[test]
 fn clusters_of_one_trust_domain_have_none_to_merge() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     world.says("alfa", "  mergeTrustDomains: true\n");
     let link = LockedLink { merged: true, ..LockedLink::new(Stage::Joined) };
     world.lock.links.entry(name("bravo")).or_default().insert(name("alfa"), link.clone());
     world.lock.links.entry(name("alfa")).or_default().insert(name("bravo"), link);
-    let lock = advance(&world.compiled(), &world.turn(&[]), &BTreeSet::new(), false, NOW).lock;
+    let lock = advance(&world.compiled(), &world.reconcile(&[]), &BTreeSet::new(), false, NOW).lock;
     assert!(lock.links.values().flat_map(|links| links.values()).all(|link| !link.merged), "{:?}", lock.links);
 }
 
 #[test]
 fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
-    let mut world = World::known(&["alfa", "bravo"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     for (reader, peer) in [("alfa", "bravo"), ("bravo", "alfa")] {
         let link = LockedLink { unproven: true, ..LockedLink::new(Stage::Joined) };
         world.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
@@ -852,7 +852,7 @@ fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
     let mut stages = Vec::new();
     for run in 0..5 {
         // one approval is enough: it holds until the links of the old cluster are gone
-        let accepted = world.turn(if run == 0 { &["alfa"] } else { &[] });
+        let accepted = world.reconcile(if run == 0 { &["alfa"] } else { &[] });
         let linked = !world.lock.links.is_empty();
         assert_eq!(accepted.assessments["alfa"].rebuilt, linked);
         assert_eq!(accepted.assessments["alfa"].may_be_asked(), !linked);
@@ -868,8 +868,8 @@ fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
 }
 
 /// Gives the second cluster a value of the first.
-type Claim = fn(&mut World, &str, &str);
-const CLAIMS: [(&str, Claim); 4] = [
+type ClaimOf = fn(&mut TrustWorld, &str, &str);
+const CLAIMS: [(&str, ClaimOf); 4] = [
     ("cluster UUID", |w, by, of| w.public(by).cluster_uuid = w.documents[of].0.cluster_uuid.clone()),
     ("authn key", |w, by, of| w.public(by).authn_key = w.documents[of].0.authn_key.clone()),
     ("cluster ID", |w, by, of| w.private(by).cluster_id = w.documents[of].1.cluster_id.clone()),
@@ -882,25 +882,25 @@ fn refused(accepted: &Accepted) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn nobody_takes_what_another_cluster_is_known_by() {
+fn no_cluster_takes_what_another_cluster_is_known_by() {
     for (what, claim) in CLAIMS {
-        let mut newcomer = World::known(&["bravo"]);
+        let mut newcomer = TrustWorld::known(&["bravo"]);
         newcomer.documents.insert(name("alfa"), simulated("alfa", 9));
         newcomer.says("alfa", "");
         claim(&mut newcomer, "alfa", "bravo");
-        let accepted = newcomer.turn(&["alfa", "bravo"]);
+        let accepted = newcomer.reconcile(&["alfa", "bravo"]);
         assert_eq!(refused(&accepted), [("alfa", what)], "a newcomer against a known cluster");
         assert_eq!(accepted.lock, newcomer.lock, "{what}");
 
-        let mut both = World::new(&["alfa", "bravo", "delta"]);
+        let mut both = TrustWorld::new(&["alfa", "bravo", "delta"]);
         claim(&mut both, "alfa", "bravo");
-        let accepted = both.turn(&["alfa", "bravo"]);
+        let accepted = both.reconcile(&["alfa", "bravo"]);
         assert_eq!(refused(&accepted), [("alfa", what), ("bravo", what)], "two newcomers");
         assert_eq!(accepted.lock.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), ["delta"]);
 
-        let mut turned = World::known(&["alfa", "bravo"]);
+        let mut turned = TrustWorld::known(&["alfa", "bravo"]);
         claim(&mut turned, "alfa", "bravo");
-        let accepted = turned.turn(&["alfa", "bravo"]);
+        let accepted = turned.reconcile(&["alfa", "bravo"]);
         assert_eq!(refused(&accepted), [("alfa", what)], "a known cluster that turns into another");
         assert_eq!(accepted.lock, turned.lock, "{what}");
         assert!(!accepted.assessments["alfa"].may_be_asked());
@@ -917,12 +917,12 @@ fn what_the_spec_states_of_a_cluster_is_taken_although_it_was_never_reached() {
         ("network", "  network: network-bravo\n".to_owned()),
     ];
     for ((what, lines), (_, claim)) in stated.into_iter().zip(CLAIMS) {
-        let mut world = World::new(&["alfa", "bravo"]);
+        let mut world = TrustWorld::new(&["alfa", "bravo"]);
         world.says("bravo", &lines);
         claim(&mut world, "alfa", "bravo");
         let failure = Failure::NotFound { url: "u".to_owned() };
-        let down = Observation { public: Err(failure), private: Private::NotAsked };
-        let accepted = world.turn_with(&[], &BTreeMap::from([(name("bravo"), down)]));
+        let down = Observation { public: Err(failure), private: PrivateReading::NotAsked };
+        let accepted = world.reconcile_with(&[], &BTreeMap::from([(name("bravo"), down)]));
         assert_eq!(refused(&accepted), [("alfa", what)]);
     }
 }
@@ -941,17 +941,17 @@ fn the_verdicts_do_not_depend_on_the_names_that_clusters_have() {
             .collect();
     }
     assert_eq!(orders.len(), 120);
-    let all = World::new(&NAMES);
+    let all = TrustWorld::new(&NAMES);
     for order in orders {
         let named: Vec<&str> = order.iter().map(|at| NAMES[*at]).collect();
         let mut world = all.clone();
         world.lock.clusters = BTreeMap::new();
         let mut alone = all.clone();
         alone.documents.retain(|own, _| own.as_str() == named[0]);
-        world.lock = alone.turn(&[]).lock;
+        world.lock = alone.reconcile(&[]).lock;
         CLAIMS[0].1(&mut world, named[1], named[0]);
         CLAIMS[3].1(&mut world, named[3], named[2]);
-        let accepted = world.turn(&[]);
+        let accepted = world.reconcile(&[]);
         let mut expected = vec![(named[1], "cluster UUID"), (named[2], "network"), (named[3], "network")];
         expected.sort_unstable();
         assert_eq!(refused(&accepted), expected, "{named:?}");
@@ -963,34 +963,34 @@ fn the_verdicts_do_not_depend_on_the_names_that_clusters_have() {
 
 #[test]
 fn what_clusters_may_share() {
-    let mut root = World::new(&["alfa", "bravo"]);
+    let mut root = TrustWorld::new(&["alfa", "bravo"]);
     root.public("bravo").root_ca = root.documents["alfa"].0.root_ca.clone();
-    assert!(root.turn(&[]).trust_changes.is_empty(), "one root for two clusters");
+    assert!(root.reconcile(&[]).trust_changes.is_empty(), "one root for two clusters");
 
-    let mut default = World::new(&["alfa", "bravo"]);
+    let mut default = TrustWorld::new(&["alfa", "bravo"]);
     for own in ["alfa", "bravo"] {
         default.private(own).cluster_id = Some("Kubernetes".parse().unwrap());
     }
-    assert!(default.turn(&[]).trust_changes.is_empty(), "Istio's default is nobody's; the names are used");
+    assert!(default.reconcile(&[]).trust_changes.is_empty(), "Istio's default is nobody's; the names are used");
     default.private("bravo").cluster_id = Some("alfa".parse().unwrap());
-    assert_eq!(refused(&default.turn(&[])), [("alfa", "cluster ID"), ("bravo", "cluster ID")]);
+    assert_eq!(refused(&default.reconcile(&[])), [("alfa", "cluster ID"), ("bravo", "cluster ID")]);
 
-    let mut flat = World::new(&["alfa", "bravo"]);
+    let mut flat = TrustWorld::new(&["alfa", "bravo"]);
     CLAIMS[3].1(&mut flat, "bravo", "alfa");
     for own in ["alfa", "bravo"] {
         flat.says(own, "  flatNetwork: true\n");
     }
-    assert!(flat.turn(&[]).trust_changes.is_empty(), "two flat clusters are in one network");
+    assert!(flat.reconcile(&[]).trust_changes.is_empty(), "two flat clusters are in one network");
     flat.says("alfa", "");
-    assert_eq!(refused(&flat.turn(&[])), [("alfa", "network"), ("bravo", "network")], "flat on one side only");
+    assert_eq!(refused(&flat.reconcile(&[])), [("alfa", "network"), ("bravo", "network")], "flat on one side only");
 }
 
 #[test]
 fn the_id_that_the_own_istiod_runs_with_is_no_peers() {
-    let mut world = World::new(&["alfa", "bravo"]);
+    let mut world = TrustWorld::new(&["alfa", "bravo"]);
     world.says("alfa", "  clusterID: renamed\n");
     world.private("alfa").cluster_id = Some("bravo".parse().unwrap());
-    assert_eq!(refused(&world.turn(&[])), [("alfa", "cluster ID"), ("bravo", "cluster ID")]);
+    assert_eq!(refused(&world.reconcile(&[])), [("alfa", "cluster ID"), ("bravo", "cluster ID")]);
 }
 
 #[test]
@@ -1001,12 +1001,12 @@ fn roots_and_domains_that_cannot_be_used_fail_and_change_nothing() {
         ("not PEM", Box::new(|w| w.public("alfa").root_ca = "<html>".to_owned())),
         ("cluster domain", Box::new(|w| w.public("alfa").cluster_domain = Some("other.local".parse().unwrap()))),
     ];
-    for (words, change) in cases {
-        for mut world in [World::known(&["alfa", "bravo"]), World::new(&["alfa", "bravo"])] {
+    for (message, change) in cases {
+        for mut world in [TrustWorld::known(&["alfa", "bravo"]), TrustWorld::new(&["alfa", "bravo"])] {
             change(&mut world);
-            let accepted = world.turn(&["alfa"]);
-            let DocumentState::Failed(reason) = &accepted.assessments["alfa"].public else { panic!("{words}") };
-            assert!(reason.to_string().contains(words), "{reason}");
+            let accepted = world.reconcile(&["alfa"]);
+            let DocumentState::Failed(reason) = &accepted.assessments["alfa"].public else { panic!("{message}") };
+            assert!(reason.to_string().contains(message), "{reason}");
             assert_eq!(file(&accepted.lock, "alfa"), file(&world.lock, "alfa"));
             assert!(!accepted.assessments["alfa"].may_be_asked());
         }
@@ -1015,12 +1015,12 @@ fn roots_and_domains_that_cannot_be_used_fail_and_change_nothing() {
 
 #[test]
 fn roots_that_end_are_warned_of_and_then_refused() {
-    let world = World::known(&["alfa"]);
+    let world = TrustWorld::known(&["alfa"]);
     let end = world.lock.clusters["alfa"].public.roots[0].not_after;
     let observed = Observed {
         clusters: BTreeMap::from([(
             name("alfa"),
-            Observation { public: Ok(world.documents["alfa"].0.clone()), private: Private::NotAsked },
+            Observation { public: Ok(world.documents["alfa"].0.clone()), private: PrivateReading::NotAsked },
         )]),
     };
     let at = |now| accept(&world.compiled(), &world.lock, &observed, &Approvals::default(), &BTreeSet::new(), now);
@@ -1045,7 +1045,7 @@ fn a_root_that_has_no_end_is_read_back_from_the_lock() {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     params.not_after = rcgen::date_time_ymd(9999, 12, 31) + Duration::from_secs(86_399);
-    let mut world = World::new(&["alfa"]);
+    let mut world = TrustWorld::new(&["alfa"]);
     world.public("alfa").root_ca = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
     world.take(&[]);
     assert_eq!(world.lock.clusters["alfa"].public.roots[0].not_after, Timestamp::NO_END);
@@ -1057,8 +1057,8 @@ fn a_root_that_has_no_end_is_read_back_from_the_lock() {
 
 #[test]
 fn roots_that_verifiers_may_confuse_are_warned_of() {
-    let mut world = World::known(&["alfa", "bravo", "delta"]);
-    let subject = |world: &mut World, of: &str, has_subject_key_id| {
+    let mut world = TrustWorld::known(&["alfa", "bravo", "delta"]);
+    let subject = |world: &mut TrustWorld, of: &str, has_subject_key_id| {
         let root = &mut world.lock.clusters.get_mut(of).unwrap().public.roots[0];
         root.subject = "O=cluster.local".to_owned();
         root.has_subject_key_id = has_subject_key_id;
@@ -1069,8 +1069,8 @@ fn roots_that_verifiers_may_confuse_are_warned_of() {
     subject(&mut world, "bravo", false);
     let warnings = equal_subjects(&world.lock);
     assert_eq!(warnings.len(), 1);
-    let words = &warnings[0].explanation.message;
-    assert!(["`alfa`", "`bravo`", "O=cluster.local"].iter().all(|part| words.contains(part)), "{words}");
+    let message = &warnings[0].explanation.message;
+    assert!(["`alfa`", "`bravo`", "O=cluster.local"].iter().all(|part| message.contains(part)), "{message}");
     let shared = world.lock.clusters["alfa"].public.roots.clone();
     world.lock.clusters.get_mut("bravo").unwrap().public.roots = shared;
     assert!(equal_subjects(&world.lock).is_empty(), "one root of two clusters is one root");
@@ -1102,13 +1102,14 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
     for (failure, waits) in failures() {
         let starting = matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
         for (known, deckhouse) in [(false, false), (true, false), (true, true)] {
-            let mut world = if known { World::known(&["alfa", "bravo"]) } else { World::new(&["alfa", "bravo"]) };
+            let mut world =
+                if known { TrustWorld::known(&["alfa", "bravo"]) } else { TrustWorld::new(&["alfa", "bravo"]) };
             if deckhouse {
                 world.says("alfa", "  reconciler: deckhouse\n");
             }
             let expected = if known { deckhouse && starting } else { waits };
-            let public = Observation { public: Err(failure.clone()), private: Private::NotAsked };
-            let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), public)]));
+            let public = Observation { public: Err(failure.clone()), private: PrivateReading::NotAsked };
+            let accepted = world.reconcile_with(&[], &BTreeMap::from([(name("alfa"), public)]));
             let state = &accepted.assessments["alfa"].public;
             assert_eq!(matches!(state, DocumentState::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
             assert_eq!(matches!(state, DocumentState::Failed(_)), !expected, "{failure:?} {known} {deckhouse}");
@@ -1116,8 +1117,8 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
             assert_eq!(accepted.assessments["bravo"].public, DocumentState::Current);
 
             let document = world.documents["alfa"].0.clone();
-            let private = Observation { public: Ok(document), private: Private::Failed(failure.clone()) };
-            let accepted = world.turn_with(&[], &BTreeMap::from([(name("alfa"), private)]));
+            let private = Observation { public: Ok(document), private: PrivateReading::Failed(failure.clone()) };
+            let accepted = world.reconcile_with(&[], &BTreeMap::from([(name("alfa"), private)]));
             let state = &accepted.assessments["alfa"].private;
             assert_eq!(matches!(state, DocumentState::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
             let kept = accepted.lock.clusters["alfa"].private.is_some();
@@ -1128,29 +1129,29 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
 
 #[test]
 fn a_peer_without_gateways_empties_nothing_unless_it_needs_none() {
-    let mut new = World::new(&["alfa"]);
+    let mut new = TrustWorld::new(&["alfa"]);
     new.private("alfa").ingress_gateways.clear();
-    let accepted = new.turn(&[]);
+    let accepted = new.reconcile(&[]);
     assert!(
         matches!(&accepted.assessments["alfa"].private, DocumentState::Waiting(reason) if reason.to_string().contains("ingressGateways"))
     );
     assert!(accepted.lock.clusters["alfa"].private.is_none());
     new.says("alfa", "  flatNetwork: true\n");
-    let accepted = new.turn(&[]);
+    let accepted = new.reconcile(&[]);
     assert_eq!(accepted.assessments["alfa"].private, DocumentState::Current);
     assert!(accepted.lock.clusters["alfa"].private.as_ref().unwrap().gateways.is_empty());
 
-    let mut known = World::known(&["alfa"]);
+    let mut known = TrustWorld::known(&["alfa"]);
     known.private("alfa").ingress_gateways.clear();
-    let accepted = known.turn(&[]);
+    let accepted = known.reconcile(&[]);
     assert!(matches!(accepted.assessments["alfa"].private, DocumentState::Failed(_)));
     assert_eq!(accepted.lock, known.lock);
 }
 
 /// Its links rest on the network that it had, and would begin anew with the other's.
 #[test]
-fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobody_else() {
-    let mut world = World::known(&["alfa", "bravo"]);
+fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_no_other() {
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
     let mesh = world.compiled();
     for own in ["alfa", "bravo"] {
         let joined = KnownCluster::of(&mesh, &world.lock, &name(own)).unwrap().joins_with(&mesh);
@@ -1158,7 +1159,7 @@ fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobod
     }
     let network = world.private("bravo").network_name.clone();
     world.private("alfa").network_name = network;
-    let accepted = world.turn(&[]);
+    let accepted = world.reconcile(&[]);
     assert!(
         matches!(accepted.assessments["alfa"].private, DocumentState::Refused(_)),
         "{:?}",
@@ -1168,13 +1169,13 @@ fn a_joined_cluster_that_publishes_the_network_of_another_is_held_back_and_nobod
     assert_eq!(accepted.lock.clusters["alfa"], world.lock.clusters["alfa"]);
     // a network that its spec states is used instead of the published one
     world.says("alfa", "  network: of-alfa\n");
-    let accepted = world.turn(&[]);
+    let accepted = world.reconcile(&[]);
     assert_eq!(accepted.assessments["alfa"].private, DocumentState::Current);
 }
 
 #[test]
-fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
-    let mut world = World::new(&["alfa", "bravo"]);
+fn the_standard_mesh_configuration_is_taken_up_or_is_in_the_way() {
+    let mut world = TrustWorld::new(&["alfa", "bravo"]);
     let standard = |ca_certificates| {
         let networks = Some("networks: {}\n".to_owned());
         let mut evidence = Evidence::unknown("not asked");
@@ -1187,25 +1188,25 @@ fn the_standard_mesh_configuration_is_taken_up_or_stands_in_the_way() {
     assert_eq!(accepted.lock.clusters["alfa"].standard_mesh_networks.as_deref(), Some("networks: {}\n"));
     assert!(!hides_our_roots(&world.compiled().clusters["alfa"], &accepted.assessments["alfa"]));
     world.private("alfa").evidence = Some(Evidence::unknown("the apiserver is away"));
-    assert_eq!(world.turn(&[]).lock, world.lock, "what is unknown changes nothing");
+    assert_eq!(world.reconcile(&[]).lock, world.lock, "what is unknown changes nothing");
     world.private("alfa").evidence = standard(true);
     let mesh = world.compiled();
-    let accepted = world.turn(&[]);
+    let accepted = world.reconcile(&[]);
     assert!(hides_our_roots(&mesh.clusters["alfa"], &accepted.assessments["alfa"]));
     let mut files = world.clone();
     files.says("alfa", "  metadata: {endpoint: \"file://metadata/alfa\"}\n");
-    let accepted = files.turn(&[]);
+    let accepted = files.reconcile(&[]);
     assert!(!hides_our_roots(&files.compiled().clusters["alfa"], &accepted.assessments["alfa"]));
 }
 
 #[test]
 fn a_reviewer_reads_what_changed_what_it_means_and_what_to_do() {
-    let mut world = World::known(&["alfa", "bravo", "delta"]);
+    let mut world = TrustWorld::known(&["alfa", "bravo", "delta"]);
     let public = world.public("alfa");
     public.cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap();
     world.private("bravo").api_host = "elsewhere.example.com".parse().unwrap();
     CLAIMS[0].1(&mut world, "delta", "bravo");
-    let accepted = world.turn(&[]);
+    let accepted = world.reconcile(&[]);
     let plan = isthmus::pipeline::plan::Plan {
         trust_changes: accepted.trust_changes,
         ..isthmus::pipeline::plan::Plan::default()
@@ -1221,11 +1222,11 @@ fn a_reviewer_reads_what_changed_what_it_means_and_what_to_do() {
 
 #[test]
 fn a_program_reads_reasons_by_their_codes() {
-    let mut world = crate::support::world::World::joined(3, None);
+    let mut world = crate::support::world::MemoryMesh::joined(3, None);
     let [first, second, ..] = world.names()[..] else { panic!("three clusters") };
-    world.faults.insert(first, Fault::Down);
-    world.faults.insert(second, Fault::OtherRoot);
-    let plan = world.turn().plan;
+    world.faults.insert(first, ClusterFault::Down);
+    world.faults.insert(second, ClusterFault::OtherRoot);
+    let plan = world.reconcile().plan;
     let json = isthmus::report::plan_json::plan_json(
         &plan,
         &isthmus::types::diagnostic::Diagnostics::new(),
@@ -1248,18 +1249,18 @@ fn a_program_reads_reasons_by_their_codes() {
 }
 
 /// A checkout with two clusters behind real TLS.
-struct Site {
+struct TlsCheckout {
     environment: TestEnvironment,
     documents: Arc<Mutex<BTreeMap<String, (PublicDocument, PrivateDocument)>>>,
     cas: BTreeMap<String, Ca>,
     peers: BTreeMap<String, Peer>,
 }
 
-impl Site {
+impl TlsCheckout {
     async fn new(names: &[&str]) -> Self {
         let environment = TestEnvironment::new();
         let folder = environment.path("checkout");
-        let world = World::new(names);
+        let world = TrustWorld::new(names);
         let documents: BTreeMap<_, _> =
             world.documents.into_iter().map(|(own, both)| (own.to_string(), both)).collect();
         let documents = Arc::new(Mutex::new(documents));
@@ -1286,7 +1287,7 @@ impl Site {
     /// What a cluster publishes, served under a CA.
     async fn serves(&self, of: &str, ca: &Ca) -> Peer {
         let (all, key) = (self.documents.clone(), of.to_owned());
-        let script = move |head: &str| -> Vec<Step> {
+        let script = move |head: &str| -> Vec<PeerStep> {
             let all = all.lock().unwrap();
             let (public, private) = &all[&key];
             json(if head.contains("/public/") { public.to_json() } else { private.to_json() })
@@ -1321,7 +1322,7 @@ impl Site {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
-    let site = Site::new(&["alfa", "bravo"]).await;
+    let site = TlsCheckout::new(&["alfa", "bravo"]).await;
     site.run(&["apply", "--create-keys"]).done();
     let (before, asked) = ((site.lock("alfa"), site.lock("bravo")), site.tokens("alfa"));
     assert_eq!(asked, 1, "the private document was read with a token");
@@ -1361,7 +1362,7 @@ async fn the_binary_holds_one_cluster_back_and_serves_the_other() {
 /// A pull request that moves `metadata.endpoint` and `metadata.ca` got a metadata token sent to whoever answers there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_goes_to_another_endpoint_unless_the_serving_ca_in_the_lock_vouches_for_it() {
-    let mut site = Site::new(&["alfa", "bravo"]).await;
+    let mut site = TlsCheckout::new(&["alfa", "bravo"]).await;
     let own_ca = site.cas["alfa"].pem.clone();
     site.documents.lock().unwrap().get_mut("alfa").unwrap().0.serving_ca = Some(own_ca);
     site.run(&["apply", "--create-keys"]).done();
@@ -1416,14 +1417,14 @@ fn where_documents_are_read_is_compared_with_the_lock() {
         (metadata("\"file://metadata/alfa\"", None), metadata(here, Some(&serving)), false),
     ];
     for (before, now, is_change) in cases {
-        let mut world = World::new(&["alfa", "bravo"]);
+        let mut world = TrustWorld::new(&["alfa", "bravo"]);
         world.public("alfa").serving_ca = Some(serving.clone());
         world.says("alfa", &before);
         world.take(&[]);
         world.says("alfa", &now);
         let locked = world.lock.clone();
-        harmless_news(&mut world);
-        let accepted = world.turn(&[]);
+        harmless_change(&mut world);
+        let accepted = world.reconcile(&[]);
         let case = format!("{before}→\n{now}");
         if !is_change {
             assert!(accepted.trust_changes.is_empty(), "{case}{:?}", accepted.trust_changes);
@@ -1435,11 +1436,11 @@ fn where_documents_are_read_is_compared_with_the_lock() {
         assert_eq!(change.findings[0].what.as_str(), "metadata source", "{case}");
         let approval = format!("alfa@{}", change.digest.short(12));
         world.take(&[&approval]);
-        assert!(world.turn(&[]).trust_changes.is_empty(), "{case}: accepted once");
+        assert!(world.reconcile(&[]).trust_changes.is_empty(), "{case}: accepted once");
 
-        // a lock of before knows not where its documents were read, and takes the place of today
+        // a lock of before does not know where its documents were read, and takes the place of today
         world.lock.clusters.get_mut("alfa").unwrap().source = None;
-        let accepted = world.turn(&[]);
+        let accepted = world.reconcile(&[]);
         assert!(accepted.trust_changes.is_empty() && accepted.lock.clusters["alfa"].source.is_some(), "{case}");
     }
 }

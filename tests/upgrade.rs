@@ -19,10 +19,10 @@ fn the_checkout_of_0_1_0_is_what_its_specs_ask_for() {
     let shares =
         ["\"kube-system\"", ""].map(|except| format!(",\"share\":{{\"namespaces\":[\"*\"],\"except\":[{except}]}}"));
     // the default of what is shared closes namespaces in the whole mesh, which is told once and with the way to keep them
-    let told = checkout.engine(&["plan", "--locked"]).done();
-    assert_eq!(told.matches("`share` is new in this version").count(), 1, "{told}");
-    assert_eq!(told.matches("share: * → * except kube-system").count(), 1, "{told}");
-    assert_eq!(told.matches("state `share: {except: []}`").count(), 1, "{told}");
+    let output = checkout.engine(&["plan", "--locked"]).done();
+    assert_eq!(output.matches("`share` is new in this version").count(), 1, "{output}");
+    assert_eq!(output.matches("share: * → * except kube-system").count(), 1, "{output}");
+    assert_eq!(output.matches("state `share: {except: []}`").count(), 1, "{output}");
     checkout.engine(&["apply", "--locked"]).done();
     let after = checkout.output();
     assert!(before.keys().eq(after.keys()), "apply --locked wrote or deleted a file");

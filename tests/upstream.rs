@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::apiserver::{Apiserver, answer, flood, streaming};
-use crate::support::peer::{Ca, Peer, Step};
+use crate::support::peer::{Ca, Peer, PeerStep};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,9 +45,9 @@ async fn text(response: Response<Body>) -> String {
 }
 
 #[tokio::test]
-async fn requests_are_spread_and_one_that_nobody_reads_holds_up_no_other() {
-    let (said, _) = tokio::sync::broadcast::channel::<()>(4);
-    let events = said.clone();
+async fn requests_are_spread_and_one_that_is_not_read_holds_up_no_other() {
+    let (event_sender, _) = tokio::sync::broadcast::channel::<()>(4);
+    let events = event_sender.clone();
     let apiserver = Apiserver::start(move |asked| {
         if asked.path == "/flood" {
             return Some(answer(200, &[], flood(Bytes::from_static(&[b'x'; 16 * 1024]))));
@@ -74,7 +74,7 @@ async fn requests_are_spread_and_one_that_nobody_reads_holds_up_no_other() {
     assert_eq!(counts, [90, 90, 70]);
     // the floods fill their windows
     sleep(Duration::from_millis(300)).await;
-    said.send(()).unwrap();
+    event_sender.send(()).unwrap();
     let frames = timeout(Duration::from_secs(5), join_all(bodies.iter_mut().map(|body| body.frame()))).await.unwrap();
     assert!(frames.into_iter().all(|frame| frame.unwrap().unwrap().into_data().unwrap() == "event\n"));
     drop(stalled);
@@ -135,7 +135,7 @@ async fn an_answer_under_way_survives_a_connection_that_takes_no_more() {
 #[tokio::test]
 async fn a_request_whose_head_went_out_is_not_sent_again() {
     let ca = Ca::new("breaks");
-    let breaking = Peer::start(&ca.serving(&["127.0.0.1"]), |_| vec![Step::Close]).await;
+    let breaking = Peer::start(&ca.serving(&["127.0.0.1"]), |_| vec![PeerStep::Close]).await;
     let upstream =
         Upstream::new(Origin::new("127.0.0.1", breaking.address.port()).unwrap(), tls(&ca), UpstreamLimits::default());
     let error = upstream.send(get("/"), PATIENCE).await.unwrap_err();
@@ -229,7 +229,7 @@ async fn an_origin_of_another_ca_or_name_is_not_talked_to() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_let_go_and_a_slow_answer_is_given_up() {
+async fn an_idle_connection_is_closed_and_a_slow_answer_is_given_up() {
     let apiserver = Apiserver::start(|asked| {
         let body = if asked.path == "/slow" { streaming(mpsc::unbounded_channel().1) } else { whole("ok") };
         Some(answer(200, &[], body))
@@ -243,7 +243,7 @@ async fn an_idle_connection_is_let_go_and_a_slow_answer_is_given_up() {
         sleep(Duration::from_millis(150)).await;
     }
     let ca = Ca::new("hangs");
-    let hanging = Peer::start(&ca.serving(&["127.0.0.1"]), |_| vec![Step::Hang]).await;
+    let hanging = Peer::start(&ca.serving(&["127.0.0.1"]), |_| vec![PeerStep::Hang]).await;
     let origin = Origin::new("127.0.0.1", hanging.address.port()).unwrap();
     let patient = Upstream::new(origin, tls(&ca), UpstreamLimits::default());
     let error = patient.send(get("/"), Duration::from_millis(200)).await.unwrap_err();

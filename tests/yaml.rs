@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use isthmus::cluster::kubeconfig as people;
-use isthmus::istio::kubeconfig::Kubeconfig;
+use isthmus::istio::kubeconfig::RemoteKubeconfig;
 use isthmus::model::lock::Lock;
 use isthmus::pipeline::template::Templates;
 use isthmus::spec::SourceFile;
@@ -42,7 +42,7 @@ fn the_worst_yaml_is_read_or_refused() {
         }
         assert!(object::parse(text.as_bytes()).is_none(), "{name}");
         assert!(Templates::load(&[source("templates/relay/service.yaml")]).is_err(), "{name}");
-        assert!(Kubeconfig::read(text.as_bytes()).is_none(), "{name}");
+        assert!(RemoteKubeconfig::read(text.as_bytes()).is_none(), "{name}");
         let _own = people::Kubeconfig::default().add(Path::new("config"), text.as_bytes());
         assert!(matches!(private(&text), Some(Reported::Unknown(_))), "{name}");
     }
@@ -80,7 +80,7 @@ fn what_is_read_is_within_the_budget() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_line() {
+fn what_is_wrong_is_reported_with_its_line() {
     for (text, fault) in [
         ("a: 1\nb: *c\n", YamlFault::Alias { line: 2 }),
         ("a: &a [*a]\n", YamlFault::Alias { line: 1 }),

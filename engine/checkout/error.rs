@@ -24,11 +24,9 @@ pub enum CheckoutError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Something else than a plain file or folder stands there, or one where the other is wanted.
+    /// Something else than a plain file or folder is there, or one where the other is wanted.
     Kind {
-        /// Where it stands.
         path: String,
-        /// What it is.
         found: &'static str,
         /// What it should be.
         wanted: &'static str,
@@ -37,7 +35,6 @@ pub enum CheckoutError {
     },
     /// A name that is not UTF-8.
     Name {
-        /// The folder it is in.
         folder: String,
         /// The name, its odd bytes escaped.
         name: String,
@@ -46,19 +43,13 @@ pub enum CheckoutError {
     Limit {
         /// The file or folder.
         path: String,
-        /// The limit.
         limit: u64,
-        /// What it counts.
         unit: &'static str,
         /// What to do next.
         advice: &'static str,
     },
     /// A file that must not be replaced is there already.
-    Exists {
-        /// Its path.
-        path: String,
-    },
-    /// The system refused.
+    Exists { path: String },
     Io {
         /// What was being done.
         action: &'static str,

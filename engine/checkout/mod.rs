@@ -6,7 +6,7 @@
 //! 3. `mutex`: one engine at a time.
 //! 4. `write`: many changes at once, each file whole or not at all.
 //! 5. `stamp`: whether a folder may have changed.
-//! 6. `private`: key files, which only their owner may read and nobody replaces.
+//! 6. `private`: key files, which only their owner may read and no one replaces.
 #![allow(clippy::disallowed_methods, reason = "this edge is where files are touched")]
 
 mod error;
@@ -22,7 +22,7 @@ mod write;
 pub use crate::checkout::error::{CheckoutError, Left};
 pub use crate::checkout::mutex::Guard;
 pub use crate::checkout::opened::Checkout;
-pub use crate::checkout::private::Private;
-pub use crate::checkout::read::{Found, OpenFile, ReadLimits};
+pub use crate::checkout::private::PrivateBytes;
+pub use crate::checkout::read::{FoundFile, OpenFile, ReadLimits};
 pub use crate::checkout::stamp::{FileStamp, Stamps};
 pub use crate::checkout::write::{Committed, FileChange};

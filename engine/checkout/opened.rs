@@ -17,12 +17,12 @@ pub struct Checkout {
     pub(super) dir: PathBuf,
     pub(super) root: Arc<OwnedFd>,
     /// What reading came across; the next commit removes what is left over.
-    pub(super) seen: Mutex<Seen>,
+    pub(super) seen: Mutex<ReadRecord>,
 }
 
 /// What reading came across.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct ReadRecord {
     /// Folders that were listed since the lock was taken.
     pub(super) folders: BTreeSet<String>,
     /// Temporary files of a killed engine in them.
@@ -59,7 +59,7 @@ impl Checkout {
     }
 
     /// What was remembered so far, which is then forgotten.
-    pub(super) fn take_seen(&self) -> Seen {
+    pub(super) fn take_seen(&self) -> ReadRecord {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn kind_at(folder: BorrowedFd<'_>, name: &str) -> Result<Option<FileT
     }
 }
 
-/// Opens one folder in another; None when nothing stands there.
+/// Opens one folder in another; None when nothing is there.
 pub(super) fn open_folder(parent: BorrowedFd<'_>, name: &str, path: &str) -> Result<Option<OwnedFd>, CheckoutError> {
     match openat(parent, name, FOLDER, Mode::empty()) {
         Ok(folder) => Ok(Some(folder)),

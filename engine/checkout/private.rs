@@ -20,14 +20,13 @@ const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
 /// What a key file holds; wiped from memory when it is dropped.
-pub struct Private {
-    /// The content.
+pub struct PrivateBytes {
     pub bytes: Zeroizing<Vec<u8>>,
     /// Others than the owner may read, change or run the file: worth a warning that names `chmod 600`.
     pub open_to_others: bool,
 }
 
-impl fmt::Debug for Private {
+impl fmt::Debug for PrivateBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Private").field("bytes", &"[redacted]").field("open_to_others", &self.open_to_others).finish()
     }
@@ -35,18 +34,20 @@ impl fmt::Debug for Private {
 
 impl Checkout {
     /// Reads a key file of up to 64 KiB; None when it is not there.
-    pub fn read_private(&self, path: &str) -> Result<Option<Private>, CheckoutError> {
+    pub fn read_private(&self, path: &str) -> Result<Option<PrivateBytes>, CheckoutError> {
         let (folder, name) = split(path)?;
         let Some(folder) = Folders::new(self).get(folder)? else { return Ok(None) };
         let found = read_file(folder.as_fd(), name, path, LONGEST)?;
-        Ok(found
-            .map(|(bytes, stat)| Private { bytes: Zeroizing::new(bytes), open_to_others: stat.st_mode & 0o077 != 0 }))
+        Ok(found.map(|(bytes, stat)| PrivateBytes {
+            bytes: Zeroizing::new(bytes),
+            open_to_others: stat.st_mode & 0o077 != 0,
+        }))
     }
 }
 
 impl Guard<'_> {
     /// Writes a new key file with mode 0600, whole or not at all; folders on its path are made with mode 0700. `Exists`
-    /// when anything stands there already.
+    /// when anything is there already.
     pub fn write_private(&self, path: &str, bytes: &[u8]) -> Result<(), CheckoutError> {
         let (folder, name) = split_for_writing(path)?;
         let fail = |cause| match cause {
@@ -55,7 +56,7 @@ impl Guard<'_> {
         };
         let open = private_folder(&mut Folders::new(self.checkout), folder)?;
         let temporary = temporary(0);
-        // One that a killed engine left; under the lock it is nobody's.
+        // One that a killed engine left; under the lock it is no one's.
         match unlinkat(&open, &temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(cause) => return Err(fail(cause)),

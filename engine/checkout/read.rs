@@ -47,9 +47,9 @@ impl ReadLimits {
 /// Whether the file of this path and stamp is known, so that it need not be read.
 pub(super) type Known<'a> = &'a (dyn Fn(&str, &FileStamp) -> bool + Sync);
 
-/// A file that was found.
+/// A file that was found: its stamp, and its bytes unless they were known before.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundFile {
     /// What the system says of it, from before it was read.
     pub stamp: FileStamp,
     /// Its bytes, unless it was known.
@@ -92,9 +92,9 @@ impl Checkout {
         filter: &dyn Fn(&str) -> bool,
         limits: ReadLimits,
         known: Option<Known<'_>>,
-    ) -> Result<BTreeMap<String, Found>, CheckoutError> {
+    ) -> Result<BTreeMap<String, FoundFile>, CheckoutError> {
         let Some(open) = self.folder(folder)? else { return Ok(BTreeMap::new()) };
-        let mut walk = Walk { checkout: self, top: folder, filter, limits, batches: Vec::new(), files: 0 };
+        let mut walk = FolderWalk { checkout: self, top: folder, filter, limits, batches: Vec::new(), files: 0 };
         walk.folder(open.as_fd(), folder, 0)?;
         let (batches, files) = (walk.batches, walk.files);
 
@@ -114,7 +114,8 @@ impl Checkout {
     /// [`read_tree`](Self::read_tree), names that begin with a dot are skipped and anything but plain files is an error.
     pub fn list_tree(&self, folder: &str, limits: ReadLimits) -> Result<Vec<String>, CheckoutError> {
         let Some(open) = self.folder(folder)? else { return Ok(Vec::new()) };
-        let mut walk = Walk { checkout: self, top: folder, filter: &|_| true, limits, batches: Vec::new(), files: 0 };
+        let mut walk =
+            FolderWalk { checkout: self, top: folder, filter: &|_| true, limits, batches: Vec::new(), files: 0 };
         walk.folder(open.as_fd(), folder, 0)?;
         let paths = walk.batches.iter().flat_map(|batch| batch.names.iter().map(|name| join(&batch.folder, name)));
         let mut paths: Vec<String> = paths.collect();
@@ -193,7 +194,7 @@ impl Checkout {
         limits: ReadLimits,
         total: &AtomicU64,
         known: Option<Known<'_>>,
-    ) -> Result<Vec<(String, Found)>, CheckoutError> {
+    ) -> Result<Vec<(String, FoundFile)>, CheckoutError> {
         let Some(folder) = self.folder(&batch.folder)? else { return Ok(Vec::new()) };
         let mut files = Vec::with_capacity(batch.names.len());
         for name in &batch.names {
@@ -201,7 +202,7 @@ impl Checkout {
             if let Some(known) = known
                 && let Some(stamp) = FileStamp::at(folder.as_fd(), name).filter(|stamp| known(&path, stamp))
             {
-                files.push((path, Found { stamp, bytes: None }));
+                files.push((path, FoundFile { stamp, bytes: None }));
                 continue;
             }
             let Some((bytes, stat)) = read_file(folder.as_fd(), name, &path, limits.file)? else { continue };
@@ -214,14 +215,14 @@ impl Checkout {
                     advice: "move what does not belong there away",
                 });
             }
-            files.push((path, Found { stamp: FileStamp::of(&stat), bytes: Some(bytes) }));
+            files.push((path, FoundFile { stamp: FileStamp::of(&stat), bytes: Some(bytes) }));
         }
         Ok(files)
     }
 }
 
 /// The way through a folder and those below it.
-struct Walk<'a> {
+struct FolderWalk<'a> {
     checkout: &'a Checkout,
     top: &'a str,
     filter: &'a dyn Fn(&str) -> bool,
@@ -230,7 +231,7 @@ struct Walk<'a> {
     files: usize,
 }
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     fn folder(&mut self, open: BorrowedFd<'_>, path: &str, depth: usize) -> Result<(), CheckoutError> {
         if depth > DEEPEST {
             return Err(self.over(DEEPEST, "folders in depth", "move the files up"));

@@ -8,7 +8,7 @@
 //!    sync confirms it.
 //!
 //! A failure in 1 to 3 leaves every file as it was. Killed at any point, each file is whole, old or new, and those that
-//! are new are the first ones of the order; the next commit goes on from there.
+//! are new are the first ones of the order; the next commit continues from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +22,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::checkout::flags::{FOLDER, TEMPORARY};
-use crate::checkout::opened::Seen;
+use crate::checkout::opened::ReadRecord;
 use crate::checkout::path::{Folders, join, kind_at, open_folder, shown, split, split_for_writing, wrong_kind};
 use crate::checkout::read::read_file;
 use crate::checkout::{Checkout, CheckoutError, Guard, Left};
@@ -40,7 +40,6 @@ pub enum FileChange {
     Write {
         /// Path from the checkout's root.
         path: String,
-        /// Its new content.
         bytes: Vec<u8>,
         /// Its permission bits, which no umask narrows. Not compared: a file with these bytes keeps the mode it has.
         mode: u32,
@@ -73,12 +72,11 @@ impl fmt::Debug for FileChange {
     }
 }
 
-/// What a commit did.
+/// How many files a commit wrote and deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Files made or replaced.
     pub written: usize,
-    /// Files deleted.
     pub deleted: usize,
     /// Changes that were no change, their files not touched.
     pub unchanged: usize,
@@ -243,9 +241,9 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    /// Removes the temporary files of killed engines: those seen while reading, and those in the folders at hand.
+    /// Removes the temporary files of killed engines: those seen while reading, and those in the folders of this commit.
     fn sweep(&mut self) -> Result<(), CheckoutError> {
-        let Seen { folders: seen, mut leftovers } = self.checkout.take_seen();
+        let ReadRecord { folders: seen, mut leftovers } = self.checkout.take_seen();
         for folder in self.touched.iter().filter(|folder| !seen.contains(**folder)) {
             if let Some(open) = self.folders.get(folder)? {
                 leftovers.extend(temporaries(open.as_fd(), folder)?);
@@ -356,7 +354,7 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    /// Removes the folders left empty, the deepest first. What cannot be removed stays: it harms nobody, and mostly it is
+    /// Removes the folders left empty, the deepest first. What cannot be removed stays: it harms no one, and mostly it is
     /// not empty.
     fn prune(&mut self) {
         while let Some(folder) = self.emptied.pop_last() {
@@ -427,7 +425,7 @@ fn temporaries(folder: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Checko
     Ok(found)
 }
 
-/// Whether a plain file with these bytes stands there; anything else but nothing is an error.
+/// Whether a plain file with these bytes is there; anything else but nothing is an error.
 fn is_there_with(folder: BorrowedFd<'_>, name: &str, path: &str, bytes: &[u8]) -> Result<bool, CheckoutError> {
     match kind_at(folder, name) {
         Ok(None) => Ok(false),

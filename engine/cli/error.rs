@@ -75,14 +75,14 @@ impl Explain for UsageError {
 
 /// What clap found, without its excerpt of the usage.
 fn arguments(error: &clap::Error) -> Explanation {
-    let said = |kind| error.get(kind).map(ToString::to_string);
+    let context = |kind| error.get(kind).map(ToString::to_string);
     let what = error.kind().as_str().unwrap_or("expected a command or an argument, found none");
     let of = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg, ContextKind::InvalidValue];
-    let of: Vec<String> = of.into_iter().filter_map(said).filter(|text| !text.is_empty()).collect();
+    let of: Vec<String> = of.into_iter().filter_map(context).filter(|text| !text.is_empty()).collect();
     let message = if of.is_empty() { what.to_owned() } else { format!("{what}: {}", of.join(", ")) };
     let near = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    let near = near.into_iter().find_map(said).map(|near| format!("did you mean `{near}`?"));
-    let near = near.or_else(|| said(ContextKind::Suggested));
+    let near = near.into_iter().find_map(context).map(|near| format!("did you mean `{near}`?"));
+    let near = near.or_else(|| context(ContextKind::Suggested));
     let hint = near.unwrap_or_else(|| "`--help` behind the command lists its arguments".to_owned());
     Explanation::new(Code::InvalidArguments, message).hint(hint)
 }

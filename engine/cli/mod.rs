@@ -62,7 +62,7 @@ enum Command {
     ///
     /// Reads the files, fetches what the exporter of each cluster publishes, and prints the steps of the run: + creates,
     /// ~ updates, - deletes, … waits for an answer or a sync, ! is refused, ✗ failed. Nothing is written.
-    Plan(plan::Plan),
+    Plan(plan::PlanArgs),
     /// Carry a run out: write lock, rendered objects and values to the checkout.
     ///
     /// Clusters are only read. Commit what was written, let a GitOps tool sync rendered/ into the clusters, and run again
@@ -105,7 +105,7 @@ enum Command {
     Argocd {
         /// What to do.
         #[command(subcommand)]
-        command: argocd::Argocd,
+        command: argocd::ArgocdCommand,
     },
     /// Print manifests that set up Argo CD or Flux.
     Manifests {
@@ -117,7 +117,7 @@ enum Command {
     Policy {
         /// What to do with it.
         #[command(subcommand)]
-        command: policy::Policy,
+        command: policy::PolicyCommand,
     },
     /// Print a JSON Schema.
     Schema {
@@ -202,7 +202,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // arguments of a script may be of somebody else, and the error repeats them
+            // arguments of a script may be of someone else, and the error repeats them
             let shown = given.iter().map(|word| crate::types::text::visible(&word.to_string_lossy()).into_owned());
             let error = unknown_flag(Arguments::try_parse_from(shown).err().unwrap_or(error), &command());
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());

@@ -23,12 +23,7 @@ pub enum AccessError {
     InCluster(#[source] InClusterError),
     /// Its TLS settings or credentials cannot be used.
     #[error("cannot make a client for the apiserver {server}: {source}; correct the kubeconfig")]
-    Client {
-        /// The apiserver.
-        server: String,
-        /// What is wrong.
-        source: kube::Error,
-    },
+    Client { server: String, source: kube::Error },
 }
 
 /// The apiserver of the role's own cluster, and the role's own identity there.
@@ -41,7 +36,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// From a kubeconfig, or, without one, from what every pod is given. Asks nobody yet.
+    /// From a kubeconfig, or, without one, from what every pod is given. Asks no one yet.
     pub fn open(kubeconfig: Option<&Path>) -> Result<Self, AccessError> {
         let mut config = match kubeconfig {
             Some(path) => {

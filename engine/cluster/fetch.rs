@@ -79,11 +79,11 @@ pub type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
 pub struct Fetcher {
     limits: FetchLimits,
     lookup: Lookup,
-    kept: Option<Kept>,
+    kept: Option<ClientCache>,
 }
 
 /// Clients that outlive a run, by all that makes them.
-type Kept = Arc<Mutex<BTreeMap<Digest, PeerClient>>>;
+type ClientCache = Arc<Mutex<BTreeMap<Digest, PeerClient>>>;
 
 /// A client for one cluster's metadata. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -109,10 +109,10 @@ impl Fetcher {
     /// A fetcher for many runs: connections stay open, and documents are asked for only as far as they changed.
     #[must_use]
     pub fn keeping(self) -> Self {
-        Self { kept: Some(Kept::default()), ..self }
+        Self { kept: Some(ClientCache::default()), ..self }
     }
 
-    /// Lets go of all kept clients but those of these endpoints.
+    /// Drops all kept clients but those of these endpoints.
     pub fn keep_only(&self, endpoints: &BTreeSet<String>) {
         if let Some(kept) = &self.kept {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +126,7 @@ impl Fetcher {
         Self { lookup, ..self }
     }
 
-    /// The limits.
+    /// Times and sizes that hold for each request.
     pub fn limits(&self) -> &FetchLimits {
         &self.limits
     }
@@ -193,14 +193,14 @@ impl std::fmt::Debug for Fetcher {
 /// Asks the system's resolver on a thread of its own: it cannot be cut short, and one on the runtime's threads would hold
 /// up the runtime's end for as long as a dead name server does.
 async fn ask_system(name: String) -> std::io::Result<Vec<IpAddr>> {
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     let ask = move || {
         let found = (name.as_str(), 0).to_socket_addrs();
-        // nobody listens any more once the time is over
-        drop(tell.send(found.map(|found| found.map(|address| address.ip()).collect())));
+        // no one listens any more once the time is over
+        drop(sender.send(found.map(|found| found.map(|address| address.ip()).collect())));
     };
     std::thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
-    told.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver gave up")))
+    receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver gave up")))
 }
 
 impl PeerClient {
@@ -218,8 +218,8 @@ impl PeerClient {
     ) -> Result<Option<Vec<u8>>, Failure> {
         let known = self.tags().get(document).cloned();
         match self.request(document, token.map(Token::expose), known).await? {
-            Answer::Unchanged => Ok(None),
-            Answer::Document(bytes, tag) => {
+            RequestOutcome::Unchanged => Ok(None),
+            RequestOutcome::Document(bytes, tag) => {
                 match tag.filter(|tag| tag.len() <= LONGEST_TAG) {
                     Some(tag) => self.tags().insert(document, tag),
                     None => self.tags().remove(document),
@@ -241,9 +241,9 @@ impl PeerClient {
     /// The same with the text of a token, as a kubeconfig holds it.
     pub async fn get_bearing(&self, document: &str, token: Option<&str>) -> Result<Vec<u8>, Failure> {
         match self.request(document, token, None).await? {
-            Answer::Document(bytes, _) => Ok(bytes),
-            // nobody said that anything was known
-            Answer::Unchanged => {
+            RequestOutcome::Document(bytes, _) => Ok(bytes),
+            // no one said that anything was known
+            RequestOutcome::Unchanged => {
                 Err(Failure::Status { url: self.endpoint.url(document), status: 304, retry_after: None })
             }
         }
@@ -254,7 +254,7 @@ impl PeerClient {
         document: &str,
         token: Option<&str>,
         known: Option<HeaderValue>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<RequestOutcome, Failure> {
         let url = self.endpoint.url(document);
         let limits = &self.limits;
         let begun = Instant::now();
@@ -281,11 +281,11 @@ impl PeerClient {
             Err(_) => return Err(Failure::TimedOut { url, seconds: seconds(header_end - begun) }),
         };
         if asked_for_changes && response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Answer::Unchanged);
+            return Ok(RequestOutcome::Unchanged);
         }
         self.judge_headers(&url, &response)?;
         let tag = response.headers().get(ETAG).cloned();
-        Ok(Answer::Document(self.body(url, response, end).await?, tag))
+        Ok(RequestOutcome::Document(self.body(url, response, end).await?, tag))
     }
 
     fn judge_headers(&self, url: &str, response: &Response) -> Result<(), Failure> {
@@ -373,7 +373,7 @@ impl PeerClient {
 }
 
 /// What came of a request.
-enum Answer {
+enum RequestOutcome {
     /// The document is the one whose tag was sent.
     Unchanged,
     /// The document and its tag.
@@ -421,17 +421,17 @@ enum NotDialled {
     #[error("the name has no address")]
     NoAddress,
     #[error("{0} is {1}")]
-    Outside(IpAddr, Rule),
+    Outside(IpAddr, DialRule),
 }
 
 /// Why an address may not be dialled.
 #[derive(Debug, Clone, Copy)]
-enum Rule {
+enum DialRule {
     NotAllowed,
     Inward,
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for DialRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAllowed => "outside `allow.addresses`",
@@ -457,9 +457,9 @@ fn vet(address: IpAddr, allow: &[Cidr]) -> Result<(), NotDialled> {
     if allow.iter().any(|range| range.contains(address)) {
         Ok(())
     } else if !allow.is_empty() {
-        Err(NotDialled::Outside(address, Rule::NotAllowed))
+        Err(NotDialled::Outside(address, DialRule::NotAllowed))
     } else if is_inward(address) {
-        Err(NotDialled::Outside(address, Rule::Inward))
+        Err(NotDialled::Outside(address, DialRule::Inward))
     } else {
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::cluster::plugin::Plugin;
 use crate::cluster::proxy::{Environment, HttpProxy, ProxyFault};
 use crate::cluster::tls::given_roots;
 use crate::types::encoding::{NotText, decoded};
-use crate::types::text::said;
+use crate::types::text::shown_text;
 use crate::types::yaml::{self, Node, YamlFault};
 
 /// Most bytes of a kubeconfig: about 200 clusters with their certificates.
@@ -36,155 +36,77 @@ pub enum KubeconfigFault {
     /// None of the files is there.
     #[error("there is no kubeconfig at {}; name one with --kubeconfig or in $KUBECONFIG", .0.join(" or "))]
     Absent(Vec<String>),
-    /// Nobody said where it is, and there is no home.
+    /// No one said where it is, and there is no home.
     #[error("neither --kubeconfig nor $KUBECONFIG names a kubeconfig, and $HOME is not set")]
     Nowhere,
     /// A file cannot be read.
     #[error("cannot read the kubeconfig {path}: {reason}; name another with --kubeconfig")]
     Unreadable {
-        /// Its path.
         path: String,
         /// The system's reason.
         reason: String,
     },
     /// A file is no text.
     #[error("the kubeconfig {path} is no text: {fault}")]
-    NotText {
-        /// Its path.
-        path: String,
-        /// Why.
-        fault: NotText,
-    },
+    NotText { path: String, fault: NotText },
     /// A file is no YAML, or more of it than is read.
     #[error("the kubeconfig {path} cannot be read: {fault}")]
-    Yaml {
-        /// Its path.
-        path: String,
-        /// Why.
-        fault: YamlFault,
-    },
+    Yaml { path: String, fault: YamlFault },
     /// A part of a file is of another form.
     #[error("the kubeconfig {path}, line {line}: expected {expected}")]
-    Form {
-        /// Its path.
-        path: String,
-        /// Where.
-        line: usize,
-        /// What belongs there.
-        expected: &'static str,
-    },
+    Form { path: String, line: usize, expected: &'static str },
     /// No context is current.
     #[error("the kubeconfig {0} has no current-context")]
     NoCurrent(String),
     /// An entry that another one names is not there.
     #[error("context `{context}` names the {kind} `{name}`, which its kubeconfig does not have")]
-    Missing {
-        /// The context.
-        context: String,
-        /// What it names.
-        kind: Kind,
-        /// The name.
-        name: String,
-    },
+    Missing { context: String, kind: EntryKind, name: String },
     /// A field that has to be there is empty or absent.
     #[error("the {kind} `{name}` of {path} has no `{field}`")]
-    Empty {
-        /// What it is.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Its file.
-        path: String,
-        /// The field.
-        field: &'static str,
-    },
+    Empty { kind: EntryKind, name: String, path: String, field: &'static str },
     /// A field has another form.
     #[error("`{field}` of the {kind} `{name}` in {path}: expected {expected}")]
-    Field {
-        /// What it is in.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Its file.
-        path: String,
-        /// The field.
-        field: &'static str,
-        /// What belongs there.
-        expected: &'static str,
-    },
+    Field { kind: EntryKind, name: String, path: String, field: &'static str, expected: &'static str },
     /// `kubectl config view` left a field out.
     #[error(
         "`{field}` of the {kind} `{name}` in {path} was left out by `kubectl config view`: write the file anew with \
          `kubectl config view --raw`"
     )]
-    LeftOut {
-        /// What it is in.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Its file.
-        path: String,
-        /// The field.
-        field: &'static str,
-    },
+    LeftOut { kind: EntryKind, name: String, path: String, field: &'static str },
     /// A file that a field names cannot be read.
     #[error("`{field}` of the {kind} `{name}` in {path} names the file {file}, which cannot be read: {reason}")]
     File {
-        /// What it is in.
-        kind: Kind,
-        /// Its name.
+        kind: EntryKind,
         name: String,
-        /// Its kubeconfig.
         path: String,
-        /// The field.
         field: &'static str,
-        /// The file.
         file: String,
         /// The system's reason.
         reason: String,
     },
     /// Two fields that exclude each other.
     #[error("the {kind} `{name}` in {path} has {fields}, of which only one may be there")]
-    Both {
-        /// What it is.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Its file.
-        path: String,
-        /// The fields.
-        fields: &'static str,
-    },
+    Both { kind: EntryKind, name: String, path: String, fields: &'static str },
     /// A way of logging in that no kubectl has any more.
     #[error(
         "the user `{name}` in {path} logs in by the auth-provider `{provider}`, which kubectl has no more: fetch the kubeconfig \
          anew, which then has a credential plugin"
     )]
-    Provider {
-        /// The user.
-        name: String,
-        /// Its file.
-        path: String,
-        /// The provider.
-        provider: String,
-    },
+    Provider { name: String, path: String, provider: String },
     /// The proxy cannot be used.
     #[error(transparent)]
     HttpProxy(#[from] ProxyFault),
 }
 
-/// Kinds of entries.
+/// Kinds of entries in a kubeconfig, each by its list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A cluster.
+pub enum EntryKind {
     Cluster,
-    /// A user.
     User,
-    /// A context.
     Context,
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for EntryKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Cluster => "cluster",
@@ -197,11 +119,8 @@ impl std::fmt::Display for Kind {
 /// An entry that is hidden by an earlier one of its name, as it is for kubectl.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hidden {
-    /// What it is.
-    pub kind: Kind,
-    /// Its name.
+    pub kind: EntryKind,
     pub name: String,
-    /// Its file.
     pub path: String,
     /// The file of the one that counts.
     pub by: String,
@@ -213,17 +132,17 @@ struct KubeconfigEntry {
     path: PathBuf,
 }
 
-/// Kubeconfigs, merged.
+/// Kubeconfigs merged as kubectl does: of entries with one name the first counts.
 #[derive(Default)]
 pub struct Kubeconfig {
-    entries: BTreeMap<Kind, BTreeMap<String, KubeconfigEntry>>,
+    entries: BTreeMap<EntryKind, BTreeMap<String, KubeconfigEntry>>,
     current: Option<String>,
     hidden: Vec<Hidden>,
     paths: Vec<PathBuf>,
 }
 
 /// What leads to the apiserver of a context.
-pub struct Way {
+pub struct ApiserverAccess {
     /// Address, TLS, credentials and proxy. What a plugin gives is not in it.
     pub config: Config,
     /// The plugin that has to be asked for credentials first.
@@ -282,9 +201,9 @@ impl Kubeconfig {
         let current = current.and_then(|name| name.as_str().map(str::to_owned)).filter(|name| !name.is_empty());
         self.current = self.current.take().or(current);
         for (kind, list, field) in [
-            (Kind::Cluster, "clusters", "cluster"),
-            (Kind::User, "users", "user"),
-            (Kind::Context, "contexts", "context"),
+            (EntryKind::Cluster, "clusters", "cluster"),
+            (EntryKind::User, "users", "user"),
+            (EntryKind::Context, "contexts", "context"),
         ] {
             let Some(list) = document.remove(list) else { continue };
             let items = match list.content {
@@ -321,7 +240,7 @@ impl Kubeconfig {
 
     /// The names of its contexts, sorted.
     pub fn contexts(&self) -> Vec<String> {
-        self.entries.get(&Kind::Context).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.entries.get(&EntryKind::Context).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// What stands in a file of the list and counts for nothing.
@@ -330,33 +249,34 @@ impl Kubeconfig {
     }
 
     /// What leads to the apiserver of a context; without one, of that which is current.
-    pub fn way(&self, context: Option<&str>, environment: &Environment) -> Result<Way, KubeconfigFault> {
+    pub fn way(&self, context: Option<&str>, environment: &Environment) -> Result<ApiserverAccess, KubeconfigFault> {
         let no_current =
             || KubeconfigFault::NoCurrent(self.paths.iter().map(|path| shown(path)).collect::<Vec<_>>().join(", "));
         let context = context.or(self.current.as_deref()).ok_or_else(no_current)?;
-        let missing = |kind, name: &str| KubeconfigFault::Missing { context: said(context), kind, name: said(name) };
-        let of = self.entry(Kind::Context, context).ok_or_else(|| missing(Kind::Context, context))?;
+        let missing =
+            |kind, name: &str| KubeconfigFault::Missing { context: shown_text(context), kind, name: shown_text(name) };
+        let of = self.entry(EntryKind::Context, context).ok_or_else(|| missing(EntryKind::Context, context))?;
         let name = of.text("cluster")?.ok_or_else(|| of.empty("cluster"))?;
-        let cluster = self.entry(Kind::Cluster, &name).ok_or_else(|| missing(Kind::Cluster, &name))?;
+        let cluster = self.entry(EntryKind::Cluster, &name).ok_or_else(|| missing(EntryKind::Cluster, &name))?;
         let mut config = cluster.config()?;
         let proxy = match cluster.text("proxy-url")? {
-            Some(url) => Some(HttpProxy::stated(&url, &said(&name))?),
+            Some(url) => Some(HttpProxy::stated(&url, &shown_text(&name))?),
             None => environment.proxy_of(&config.cluster_url)?,
         };
         config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
         let mut plugin = None;
-        // as for kubectl, a user who is not there is nobody
+        // as for kubectl, a user who is not there is no one
         if let Some(name) = of.text("user")?
-            && let Some(user) = self.entry(Kind::User, &name)
+            && let Some(user) = self.entry(EntryKind::User, &name)
         {
             (config.auth_info, plugin) = user.credentials(&cluster)?;
         }
-        Ok(Way { config, plugin, proxy })
+        Ok(ApiserverAccess { config, plugin, proxy })
     }
 
-    fn entry<'a>(&'a self, kind: Kind, name: &'a str) -> Option<Named<'a>> {
+    fn entry<'a>(&'a self, kind: EntryKind, name: &'a str) -> Option<NamedEntry<'a>> {
         let entry = self.entries.get(&kind)?.get(name)?;
-        Some(Named { kind, name, entry })
+        Some(NamedEntry { kind, name, entry })
     }
 }
 
@@ -372,24 +292,23 @@ fn is_of_itself(fields: &Map<String, Value>) -> bool {
     paths.iter().all(|field| fields.get(*field).is_none())
 }
 
-/// An entry with its name.
-struct Named<'a> {
-    kind: Kind,
+struct NamedEntry<'a> {
+    kind: EntryKind,
     name: &'a str,
     entry: &'a KubeconfigEntry,
 }
 
-impl Named<'_> {
+impl NamedEntry<'_> {
     fn path(&self) -> String {
         shown(&self.entry.path)
     }
 
     fn empty(&self, field: &'static str) -> KubeconfigFault {
-        KubeconfigFault::Empty { kind: self.kind, name: said(self.name), path: self.path(), field }
+        KubeconfigFault::Empty { kind: self.kind, name: shown_text(self.name), path: self.path(), field }
     }
 
     fn wrong(&self, field: &'static str, expected: &'static str) -> KubeconfigFault {
-        KubeconfigFault::Field { kind: self.kind, name: said(self.name), path: self.path(), field, expected }
+        KubeconfigFault::Field { kind: self.kind, name: shown_text(self.name), path: self.path(), field, expected }
     }
 
     /// A text that is not empty. What was left out is told, since its absence shows elsewhere as something else.
@@ -398,7 +317,7 @@ impl Named<'_> {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) if text.is_empty() => Ok(None),
             Some(Value::String(text)) if LEFT_OUT.contains(&text.trim()) => {
-                let name = said(self.name);
+                let name = shown_text(self.name);
                 Err(KubeconfigFault::LeftOut { kind: self.kind, name, path: self.path(), field })
             }
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -437,7 +356,7 @@ impl Named<'_> {
         };
         bytes.map(Some).map_err(|error| KubeconfigFault::File {
             kind: self.kind,
-            name: said(self.name),
+            name: shown_text(self.name),
             path: self.path(),
             field,
             file: shown(&path),
@@ -470,7 +389,7 @@ impl Named<'_> {
         let mut config = Config::new(url.ok_or_else(|| self.wrong("server", "an http:// or https:// URL"))?);
         if ca.is_some() && insecure {
             let fields = "a certificate authority and insecure-skip-tls-verify";
-            let name = said(self.name);
+            let name = shown_text(self.name);
             return Err(KubeconfigFault::Both { kind: self.kind, name, path: self.path(), fields });
         }
         if let Some(pem) = ca {
@@ -486,7 +405,7 @@ impl Named<'_> {
     }
 
     /// What the user shows: credentials, or the plugin that has them.
-    fn credentials(&self, cluster: &Named<'_>) -> Result<(AuthInfo, Option<Plugin>), KubeconfigFault> {
+    fn credentials(&self, cluster: &NamedEntry<'_>) -> Result<(AuthInfo, Option<Plugin>), KubeconfigFault> {
         let secret = |text: String| text.into();
         let mut info = AuthInfo {
             username: self.text("username")?,
@@ -525,7 +444,7 @@ impl Named<'_> {
             match (text("/name"), text("/config/id-token")) {
                 ("oidc", token) if !token.is_empty() => info.token = Some(secret(token.to_owned())),
                 (provider, _) => {
-                    let (name, provider) = (said(self.name), said(provider));
+                    let (name, provider) = (shown_text(self.name), shown_text(provider));
                     return Err(KubeconfigFault::Provider { name, path: self.path(), provider });
                 }
             }
@@ -537,7 +456,7 @@ impl Named<'_> {
         Ok((info, plugin.filter(|_| !is_known)))
     }
 
-    fn plugin(&self, exec: &Value, cluster: &Named<'_>) -> Result<Plugin, KubeconfigFault> {
+    fn plugin(&self, exec: &Value, cluster: &NamedEntry<'_>) -> Result<Plugin, KubeconfigFault> {
         let text =
             |field: &str| exec.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
         let command = text("command").ok_or_else(|| self.empty("exec.command"))?;
@@ -566,17 +485,17 @@ impl Named<'_> {
             variables,
             api_version: text("apiVersion").unwrap_or_else(|| "client.authentication.k8s.io/v1".to_owned()),
             wants_terminal: text("interactiveMode").as_deref() == Some("Always"),
-            install_hint: text("installHint").map(|hint| said(&hint)),
+            install_hint: text("installHint").map(|hint| shown_text(&hint)),
             cluster,
         })
     }
 
     /// What a plugin is told of the cluster.
     fn for_plugin(&self) -> Result<Value, KubeconfigFault> {
-        let mut told = Map::new();
+        let mut info = Map::new();
         let mut put = |field: &str, value: Option<Value>| {
             if let Some(value) = value {
-                told.insert(field.to_owned(), value);
+                info.insert(field.to_owned(), value);
             }
         };
         put("server", self.text("server")?.map(Value::from));
@@ -589,7 +508,7 @@ impl Named<'_> {
         let mut own = extensions
             .filter(|one| one.get("name").and_then(Value::as_str) == Some("client.authentication.k8s.io/exec"));
         put("config", own.next().and_then(|one| one.get("extension")).cloned());
-        Ok(told.into())
+        Ok(info.into())
     }
 }
 
@@ -622,5 +541,5 @@ fn bytes_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
 }
 
 fn shown(path: &Path) -> String {
-    said(&path.display().to_string())
+    shown_text(&path.display().to_string())
 }

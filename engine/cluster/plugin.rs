@@ -41,14 +41,11 @@ pub struct Plugin {
 /// Why a plugin gave no credentials. What it printed may be one, and is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginFault {
-    /// It is not there.
     #[error("the credential plugin `{command}` of its kubeconfig cannot be started: {reason}{}", hint(.install.as_deref()))]
     NotStarted {
-        /// Its command.
         command: String,
         /// The system's reason.
         reason: String,
-        /// How it is installed.
         install: Option<String>,
     },
     /// It asks questions, and several are asked at once.
@@ -56,38 +53,25 @@ pub enum PluginFault {
         "the credential plugin `{command}` of its kubeconfig wants a terminal (interactiveMode: Always); give the user of this \
          context a token"
     )]
-    WantsTerminal {
-        /// Its command.
-        command: String,
-    },
-    /// It did not end.
+    WantsTerminal { command: String },
     #[error(
         "the credential plugin `{command}` of its kubeconfig did not end within {} seconds; log in first, as with `kubectl get \
          namespaces` and this context", DEADLINE.as_secs()
     )]
-    Late {
-        /// Its command.
-        command: String,
-    },
-    /// It failed.
+    Late { command: String },
     #[error(
         "the credential plugin `{command}` of its kubeconfig ended with {status}; log in first, as with `kubectl get namespaces` and \
          this context"
     )]
     Failed {
-        /// Its command.
         command: String,
         /// How it ended.
         status: String,
     },
-    /// Its answer holds no credentials.
     #[error(
         "the answer of the credential plugin `{command}` of its kubeconfig holds neither a token nor a certificate with its key"
     )]
-    NoCredentials {
-        /// Its command.
-        command: String,
-    },
+    NoCredentials { command: String },
 }
 
 fn hint(install: Option<&str>) -> String {
@@ -98,7 +82,7 @@ impl Plugin {
     /// Asks it, and puts what it gives to what the kubeconfig states.
     pub async fn ask(&self, info: &mut AuthInfo) -> Result<(), PluginFault> {
         static ROOM: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(AT_ONCE));
-        let command = || crate::types::text::said(&self.command.display().to_string());
+        let command = || crate::types::text::shown_text(&self.command.display().to_string());
         if self.wants_terminal {
             return Err(PluginFault::WantsTerminal { command: command() });
         }
@@ -107,11 +91,11 @@ impl Plugin {
         if let (Some(cluster), Value::Object(spec)) = (&self.cluster, &mut spec) {
             spec.insert("cluster".to_owned(), cluster.clone());
         }
-        let told = json!({ "kind": "ExecCredential", "apiVersion": self.api_version, "spec": spec });
+        let request = json!({ "kind": "ExecCredential", "apiVersion": self.api_version, "spec": spec });
         let mut child = Command::new(&self.command)
             .args(&self.arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .env("KUBERNETES_EXEC_INFO", told.to_string())
+            .env("KUBERNETES_EXEC_INFO", request.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

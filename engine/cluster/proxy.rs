@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::Uri;
 
 use crate::types::address::Cidr;
-use crate::types::text::said;
+use crate::types::text::shown_text;
 
 /// Schemes of proxies.
 const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
@@ -56,7 +56,7 @@ impl HttpProxy {
     pub fn shown(&self) -> String {
         let host = self.url.host().unwrap_or_default();
         let port = self.url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{}{port}", self.url.scheme_str().unwrap_or("http"), said(host))
+        format!("{}://{}{port}", self.url.scheme_str().unwrap_or("http"), shown_text(host))
     }
 }
 
@@ -74,7 +74,6 @@ impl Environment {
         Self::of(&|name| std::env::var(name).ok())
     }
 
-    /// Reads variables.
     fn of(variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let first = |names: [&str; 2]| {
             names

@@ -31,7 +31,7 @@ pub(crate) fn client(roots: Arc<RootCertStore>, protocols: &[&[u8]]) -> Result<C
     Ok(tls)
 }
 
-/// The library's verifier. Where it trusts nobody that signed a certificate, the error also says whose it is.
+/// The library's verifier. Where it trusts no one that signed a certificate, the error also says whose it is.
 #[derive(Debug)]
 struct Naming(Arc<WebPkiServerVerifier>);
 
@@ -79,13 +79,11 @@ pub(crate) fn offered(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
 /// Why roots that were given cannot be trusted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum RootsError {
-    /// The text is no PEM.
     #[error(transparent)]
     Pem(Cause<pem::Error>),
     /// A certificate is none that chains are verified with.
     #[error(transparent)]
     Root(#[from] Error),
-    /// There is none.
     #[error("it holds no certificate")]
     Empty,
 }

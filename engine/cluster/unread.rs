@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::types::cause::{Cause, in_full};
-use crate::types::text::said;
+use crate::types::text::shown_text;
 use crate::types::tls_verdict::TlsVerdict;
 
 /// Why objects cannot be read at this moment.
@@ -14,31 +14,28 @@ pub enum ReadError {
     /// The apiserver answered with an error.
     #[error("{}", format!("{code} {message}").trim_end())]
     Status {
-        /// Its status.
         code: u16,
         /// What it says of it.
         message: String,
     },
     /// The apiserver took too long.
     #[error("the apiserver took too long {0}")]
-    Late(Asked),
-    /// No whole answer.
+    Late(ApiserverRequest),
     #[error("no answer in {} seconds", .0.as_secs())]
     NoAnswer(Duration),
     /// Pages of a list no longer belong together.
     #[error("the list changed too fast to be read")]
     ChangesTooFast,
     /// The request, the connection, or the form of the answer.
-    #[error("{}", said(&in_full(.0)))]
+    #[error("{}", shown_text(&in_full(.0)))]
     Client(Cause<kube::Error>),
     /// TLS was not agreed on.
     #[error("no TLS with the apiserver: {verdict}{}", remedy(.verdict))]
     Tls {
-        /// What is wrong.
         #[source]
         verdict: TlsVerdict,
     },
-    /// A place that nobody can be asked for.
+    /// A place that no one can be asked for.
     #[error(transparent)]
     Request(Cause<kube::core::request::Error>),
     /// Credentials of a kubeconfig are not to be had. What a credential plugin printed may be a token, and is not kept.
@@ -47,15 +44,11 @@ pub enum ReadError {
     /// More bytes than are read.
     #[error("its answer breaks off or is too long: length limit exceeded")]
     TooLong,
-    /// It broke off.
     #[error("its answer breaks off or is too long: {0}")]
     BrokenOff(#[source] Cause<kube::Error>),
     /// No list of such objects. Its text is not kept.
     #[error("its answer is no list (line {line})")]
-    NoList {
-        /// Where it is none.
-        line: usize,
-    },
+    NoList { line: usize },
     /// Pods of a Service that selects none.
     #[error("the Service has no selector")]
     NoSelector,
@@ -95,16 +88,15 @@ impl ReadError {
 
 /// What an apiserver was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum ApiserverRequest {
     /// A page of a list.
     List,
-    /// The beginning of a watch.
     WatchBegin,
     /// The end of a watch, which it was told.
     WatchEnd,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for ApiserverRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::List => "to list",
@@ -117,13 +109,12 @@ impl fmt::Display for Asked {
 /// Why there is nothing to go by; `what` names what was looked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
-    /// There is none.
     #[error("there is no {what}")]
     Absent {
         /// Such as `ConfigMap isthmus-peers`.
         what: Cow<'static, str>,
     },
-    /// Nobody has answered yet.
+    /// No one has answered yet.
     #[error("{what} was not read yet")]
     NotYet {
         /// Such as `ConfigMap isthmus-peers`.
@@ -134,7 +125,6 @@ pub enum Unread {
     Failed {
         /// Such as `ConfigMap isthmus-peers`.
         what: Cow<'static, str>,
-        /// Why.
         source: ReadError,
     },
 }
@@ -144,13 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_an_answer_and_says_what_the_apiserver_said() {
+    fn a_refusal_is_an_answer_and_repeats_the_apiserver() {
         let status = |code, message: &str| ReadError::Status { code, message: message.to_owned() };
         assert_eq!(status(403, "no rights").to_string(), "403 no rights");
         assert_eq!(status(500, "").to_string(), "500");
         assert!(status(403, "").is_refusal() && !status(500, "").is_refusal());
-        assert!(!ReadError::Late(Asked::List).is_refusal());
-        let unread = Unread::Failed { what: "ConfigMap a".into(), source: ReadError::Late(Asked::WatchBegin) };
+        assert!(!ReadError::Late(ApiserverRequest::List).is_refusal());
+        let unread =
+            Unread::Failed { what: "ConfigMap a".into(), source: ReadError::Late(ApiserverRequest::WatchBegin) };
         assert_eq!(unread.to_string(), "ConfigMap a cannot be read: the apiserver took too long to begin a watch");
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::unread::{Asked, ReadError, Unread};
+use crate::cluster::unread::{ApiserverRequest, ReadError, Unread};
 
 /// How long what was seen is held true while the apiserver cannot be asked.
 pub const GRACE: Duration = Duration::from_mins(10);
@@ -39,11 +39,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(400), Duration::fr
 /// What is known of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceState<T> {
-    /// Nobody has answered yet.
+    /// No one has answered yet.
     NotYet,
-    /// There is none.
     Absent,
-    /// This is it.
     Present(T),
     /// It cannot be looked up, for this reason.
     Failed(ReadError),
@@ -79,7 +77,7 @@ impl<T> SourceState<T> {
 
 /// Where objects are, and which of them are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct WatchScope {
     /// Path of the collection, such as `/api/v1/namespaces/istio-system/configmaps`.
     pub path: String,
     /// Field selector.
@@ -88,7 +86,7 @@ pub struct Place {
     pub labels: Option<String>,
 }
 
-impl Place {
+impl WatchScope {
     /// All objects of a collection.
     pub fn all(path: impl Into<String>) -> Self {
         Self { path: path.into(), fields: None, labels: None }
@@ -122,7 +120,7 @@ pub type Objects<T> = BTreeMap<(String, String), Arc<T>>;
 
 /// What a watch has seen.
 #[derive(Debug, Clone)]
-pub struct Seen<T> {
+pub struct WatchSnapshot<T> {
     objects: Option<Objects<T>>,
     problem: Option<(ReadError, Instant)>,
     /// When the apiserver last confirmed it.
@@ -132,7 +130,7 @@ pub struct Seen<T> {
 /// Objects under watch. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watched<T> {
-    seen: watch::Receiver<Seen<T>>,
+    seen: watch::Receiver<WatchSnapshot<T>>,
     task: JoinHandle<()>,
 }
 
@@ -182,21 +180,16 @@ impl<T> Watched<T> {
     }
 }
 
-/// Metadata of an object, as far as anybody here wants it.
+/// Metadata of an object, as far as anyone here wants it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Its namespace; empty where it has none.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Its UID.
     pub uid: String,
-    /// Its version.
     pub resource_version: String,
-    /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Who set what, and when.
     pub managed_fields: Vec<ManagedFields>,
@@ -210,9 +203,7 @@ pub struct Meta {
 pub struct OwnerReference {
     /// Its group and version.
     pub api_version: String,
-    /// Its kind.
     pub kind: String,
-    /// Its name.
     pub name: String,
 }
 
@@ -222,7 +213,6 @@ pub struct OwnerReference {
 pub struct ManagedFields {
     /// When it last changed something of it, RFC 3339.
     pub time: Option<String>,
-    /// The fields.
     #[serde(rename = "fieldsV1")]
     #[serde(deserialize_with = "names")]
     pub fields_v1: BTreeSet<String>,
@@ -236,24 +226,22 @@ fn names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<S
 
 /// An object as the apiserver sends it, in the part that is read.
 pub trait Watchable: DeserializeOwned + Clone + Send + Sync + 'static {
-    /// What is kept of it.
     type Kept: PartialEq + Send + Sync + 'static;
-    /// Its metadata.
     fn meta(&self) -> &Meta;
     /// What is kept of it; nothing, where it is of no interest.
     fn keep(self) -> Option<Self::Kept>;
 }
 
 #[derive(Deserialize)]
-struct List<T> {
-    metadata: ListMeta,
+struct WireList<T> {
+    metadata: WireListMeta,
     /// A server written in Go has null for an empty list.
     items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ListMeta {
+struct WireListMeta {
     #[serde(default)]
     resource_version: String,
     #[serde(default, rename = "continue")]
@@ -261,15 +249,14 @@ struct ListMeta {
 }
 
 /// Why a LIST or a WATCH ended.
-enum Ended {
-    /// What was seen so far is too old to go on from.
+enum WatchEnded {
+    /// What was seen so far is too old to continue from.
     Gone,
-    /// Something else.
     Failed(ReadError),
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "the client's errors are not ours")]
-impl From<kube::Error> for Ended {
+impl From<kube::Error> for WatchEnded {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.code == StatusCode::GONE.as_u16() => Self::Gone,
@@ -283,21 +270,29 @@ impl From<kube::Error> for Ended {
 }
 
 /// Each object of a place once, page by page; nothing of it is held. Gives the version at which they stood.
-pub async fn each<T: Watchable>(client: &Client, place: &Place, mut look: impl FnMut(T)) -> Result<String, ReadError> {
-    match pages(client, place, &mut look).await {
+pub async fn each<T: Watchable>(
+    client: &Client,
+    place: &WatchScope,
+    mut apply: impl FnMut(T),
+) -> Result<String, ReadError> {
+    match pages(client, place, &mut apply).await {
         Ok(version) => Ok(version),
-        Err(Ended::Failed(error)) => Err(error),
-        Err(Ended::Gone) => Err(ReadError::ChangesTooFast),
+        Err(WatchEnded::Failed(error)) => Err(error),
+        Err(WatchEnded::Gone) => Err(ReadError::ChangesTooFast),
     }
 }
 
-async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnMut(T)) -> Result<String, Ended> {
+async fn pages<T: Watchable>(
+    client: &Client,
+    place: &WatchScope,
+    apply: &mut impl FnMut(T),
+) -> Result<String, WatchEnded> {
     let mut next: Option<String> = None;
     loop {
-        let request = place.page(next.take()).map_err(Ended::Failed)?;
-        let page = timeout(PAGE_TIME, client.request::<List<T>>(request)).await;
-        let page = page.map_err(|_| Ended::Failed(ReadError::Late(Asked::List)))??;
-        page.items.into_iter().flatten().for_each(&mut *look);
+        let request = place.page(next.take()).map_err(WatchEnded::Failed)?;
+        let page = timeout(PAGE_TIME, client.request::<WireList<T>>(request)).await;
+        let page = page.map_err(|_| WatchEnded::Failed(ReadError::Late(ApiserverRequest::List)))??;
+        page.items.into_iter().flatten().for_each(&mut *apply);
         match page.metadata.next.filter(|next| !next.is_empty()) {
             Some(more) => next = Some(more),
             None => return Ok(page.metadata.resource_version),
@@ -306,58 +301,58 @@ async fn pages<T: Watchable>(client: &Client, place: &Place, look: &mut impl FnM
 }
 
 /// Watches a place from now on, until what is returned is dropped.
-/// `changed` rings after each change.
-pub fn watch_place<T: Watchable>(client: &Client, place: Place, changed: &Arc<Notify>) -> Watched<T::Kept> {
-    let (sender, seen) = watch::channel(Seen { objects: None, problem: None, confirmed: None });
-    let task = tokio::spawn(follow::<T>(client.clone(), place, Subscribers { sender, changed: changed.clone() }));
+/// `changed` is notified after each change.
+pub fn watch_place<T: Watchable>(client: &Client, place: WatchScope, changed: &Arc<Notify>) -> Watched<T::Kept> {
+    let (sender, seen) = watch::channel(WatchSnapshot { objects: None, problem: None, confirmed: None });
+    let task =
+        tokio::spawn(watch_objects::<T>(client.clone(), place, Subscribers { sender, changed: changed.clone() }));
     Watched { seen, task }
 }
 
 /// Watches one ConfigMap for its data.
-pub fn watch_config_map(client: &Client, namespace: &str, name: &str, changed: &Arc<Notify>) -> Watched<Data> {
+pub fn watch_config_map(client: &Client, namespace: &str, name: &str, changed: &Arc<Notify>) -> Watched<ConfigMapData> {
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
-    watch_place::<WireConfigMap>(client, Place::named(path, name), changed)
+    watch_place::<WireConfigMap>(client, WatchScope::named(path, name), changed)
 }
 
 /// Data of a ConfigMap.
-pub type Data = BTreeMap<String, String>;
+pub type ConfigMapData = BTreeMap<String, String>;
 
-/// A ConfigMap on the wire.
 #[derive(Clone, Deserialize)]
 struct WireConfigMap {
     metadata: Meta,
     #[serde(default)]
-    data: Option<Data>,
+    data: Option<ConfigMapData>,
 }
 
 impl Watchable for WireConfigMap {
-    type Kept = Data;
+    type Kept = ConfigMapData;
 
     fn meta(&self) -> &Meta {
         &self.metadata
     }
 
-    fn keep(self) -> Option<Data> {
+    fn keep(self) -> Option<ConfigMapData> {
         Some(self.data.unwrap_or_default())
     }
 }
 
 /// Who hears of changes.
 struct Subscribers<T> {
-    sender: watch::Sender<Seen<T>>,
+    sender: watch::Sender<WatchSnapshot<T>>,
     changed: Arc<Notify>,
 }
 
 impl<T> Subscribers<T> {
-    /// Changes what was seen; the closure says whether anybody should hear of it.
-    fn change(&self, change: impl FnOnce(&mut Seen<T>) -> bool) {
+    /// Changes what was seen; the closure says whether anyone should hear of it.
+    fn change(&self, change: impl FnOnce(&mut WatchSnapshot<T>) -> bool) {
         if self.sender.send_if_modified(change) {
             self.changed.notify_one();
         }
     }
 }
 
-async fn follow<T: Watchable>(client: Client, place: Place, subscribers: Subscribers<T::Kept>) {
+async fn watch_objects<T: Watchable>(client: Client, place: WatchScope, subscribers: Subscribers<T::Kept>) {
     let mut wait = BACK_OFF.0;
     let mut version: Option<String> = None;
     loop {
@@ -371,8 +366,8 @@ async fn follow<T: Watchable>(client: Client, place: Place, subscribers: Subscri
         match ended {
             Ok(()) => continue,
             // from the start, at once: what is known stays known until then
-            Err(Ended::Gone) => version = None,
-            Err(Ended::Failed(problem)) => {
+            Err(WatchEnded::Gone) => version = None,
+            Err(WatchEnded::Failed(problem)) => {
                 if problem.is_refusal() {
                     version = None;
                 }
@@ -392,16 +387,16 @@ async fn follow<T: Watchable>(client: Client, place: Place, subscribers: Subscri
 }
 
 /// A number from 0 to 1 of the place's own.
-fn spread(place: &Place) -> f64 {
+fn spread(place: &WatchScope) -> f64 {
     let text = format!("{place:?}");
     f64::from(text.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte))) / 255.0
 }
 
 async fn list<T: Watchable>(
     client: &Client,
-    place: &Place,
+    place: &WatchScope,
     subscribers: &Subscribers<T::Kept>,
-) -> Result<String, Ended> {
+) -> Result<String, WatchEnded> {
     let mut objects = Objects::new();
     let mut put = |object: T| {
         let key = key(&object);
@@ -428,11 +423,11 @@ fn key<T: Watchable>(object: &T) -> (String, String) {
 /// One WATCH, to its end. `version` and `wait` follow what is seen.
 async fn watch_on<T: Watchable>(
     client: &Client,
-    place: &Place,
+    place: &WatchScope,
     version: &mut String,
     subscribers: &Subscribers<T::Kept>,
     wait: &mut Duration,
-) -> Result<(), Ended> {
+) -> Result<(), WatchEnded> {
     let params = WatchParams {
         label_selector: place.labels.clone(),
         field_selector: place.fields.clone(),
@@ -442,13 +437,13 @@ async fn watch_on<T: Watchable>(
     };
     let request = Request::new(place.path.as_str())
         .watch(&params, version)
-        .map_err(|error| Ended::Failed(ReadError::Request(error.into())))?;
+        .map_err(|error| WatchEnded::Failed(ReadError::Request(error.into())))?;
     let stream = timeout(SLACK * 2, client.request_events::<T>(request))
         .await
-        .map_err(|_| Ended::Failed(ReadError::Late(Asked::WatchBegin)))??;
+        .map_err(|_| WatchEnded::Failed(ReadError::Late(ApiserverRequest::WatchBegin)))??;
     let mut stream = std::pin::pin!(stream);
     *wait = BACK_OFF.0;
-    let confirm = |seen: &mut Seen<T::Kept>| {
+    let confirm = |seen: &mut WatchSnapshot<T::Kept>| {
         seen.confirmed = Some(Instant::now());
         seen.problem.take().is_some()
     };
@@ -456,7 +451,7 @@ async fn watch_on<T: Watchable>(
     let until = Instant::now() + Duration::from_secs(WATCH_SECONDS.into()) + SLACK;
     loop {
         let event = tokio::time::timeout_at(until, stream.try_next()).await;
-        let event = event.map_err(|_| Ended::Failed(ReadError::Late(Asked::WatchEnd)))??;
+        let event = event.map_err(|_| WatchEnded::Failed(ReadError::Late(ApiserverRequest::WatchEnd)))??;
         let (object, deleted) = match event {
             None => return Ok(()),
             Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => (object, false),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::git::run::{Kind, git_words};
+use crate::git::run::{GitCommandKind, git_stderr};
 use crate::git::sign::Signing;
 use crate::git::{Busy, GitError, GitRefusal, Oid, Purpose, Repository, Unsigned, branch_name};
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -33,7 +33,6 @@ impl Author {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.explanation())]
 pub struct InvalidAuthor {
-    /// The text.
     pub text: String,
 }
 
@@ -62,14 +61,14 @@ impl std::str::FromStr for Author {
 
 /// Where a commit goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum CommitTarget {
     /// On top of what is checked out.
     Head,
     /// To a branch of its own, which always is what is checked out and one commit more.
     Branch(String),
 }
 
-/// How long to wait for somebody else's hold on the index.
+/// How long to wait for someone else's hold on the index.
 const INDEX_WAIT: Duration = Duration::from_secs(30);
 /// Mode of all files that are committed.
 const MODE: &str = "100644";
@@ -112,9 +111,9 @@ impl Repository {
         }
         let input: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([b'\n'])).collect();
         let args = ["hash-object", "--no-filters", "--stdin-paths"];
-        let kind = if write { Kind::Write } else { Kind::Read };
-        let said = self.git(kind, "hashing files").args(args).args(write.then_some("-w")).input(input).done()?;
-        let oids = said.text().lines().map(Oid::parse).collect::<Result<Vec<_>, _>>()?;
+        let kind = if write { GitCommandKind::Write } else { GitCommandKind::Read };
+        let result = self.git(kind, "hashing files").args(args).args(write.then_some("-w")).input(input).done()?;
+        let oids = result.text().lines().map(Oid::parse).collect::<Result<Vec<_>, _>>()?;
         if oids.len() != paths.len() {
             return Err(GitRefusal::Moving.into());
         }
@@ -128,13 +127,13 @@ impl Repository {
         paths: &BTreeSet<String>,
         message: &str,
         author: &Author,
-        target: &Target,
+        target: &CommitTarget,
     ) -> Result<Option<Oid>, GitError> {
         let state = self.state()?;
         if let Some(busy) = state.busy {
             return Err(GitError::Busy(busy));
         }
-        if *target == Target::Head && state.branch.is_none() {
+        if *target == CommitTarget::Head && state.branch.is_none() {
             return Err(GitRefusal::NoBranch(Purpose::Commit).into());
         }
         self.await_index()?;
@@ -153,26 +152,36 @@ impl Repository {
         let action = "moving the branch";
         let no_filters = self.no_filters()?;
         match target {
-            Target::Head => {
+            CommitTarget::Head => {
                 let old = state.head.as_ref().map_or_else(|| zero.clone(), Oid::to_string);
                 // First the index: whoever is killed in between leaves files staged that the next run commits. The other way
                 // round the index would hold the files from before, and a person's next commit would bring them back. git
                 // compares files that are as new as the index with what is in it, and would start filters for that.
-                let told = self.git(Kind::Write, "telling the index").args(no_filters);
-                told.args(["update-index", "-z", "--index-info"]).input(info).done()?;
-                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: apply", "HEAD", commit.as_str(), &old])?;
+                let writing = self.git(GitCommandKind::Write, "telling the index").args(no_filters);
+                writing.args(["update-index", "-z", "--index-info"]).input(info).done()?;
+                self.ok(
+                    GitCommandKind::Write,
+                    action,
+                    &["update-ref", "-m", "isthmus: apply", "HEAD", commit.as_str(), &old],
+                )?;
             }
-            Target::Branch(name) => {
+            CommitTarget::Branch(name) => {
                 let reference = format!("refs/heads/{}", branch_name(name)?);
                 if state.branch.as_deref() == Some(name.as_str()) {
                     return Err(GitRefusal::BranchCheckedOut { name: name.clone() }.into());
                 }
-                let before =
-                    self.git(Kind::Read, action).args(["rev-parse", "--verify", "--quiet", &reference]).outcome()?;
+                let before = self
+                    .git(GitCommandKind::Read, action)
+                    .args(["rev-parse", "--verify", "--quiet", &reference])
+                    .outcome()?;
                 if before.ok && self.is_like(before.text().trim(), &commit)? {
                     return Ok(None);
                 }
-                self.ok(Kind::Write, action, &["update-ref", "-m", "isthmus: apply", &reference, commit.as_str()])?;
+                self.ok(
+                    GitCommandKind::Write,
+                    action,
+                    &["update-ref", "-m", "isthmus: apply", &reference, commit.as_str()],
+                )?;
             }
         }
         Ok(Some(commit))
@@ -182,9 +191,9 @@ impl Repository {
     fn is_like(&self, one: &str, other: &Oid) -> Result<bool, GitError> {
         let of = |commit: &str| {
             let args = ["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")];
-            let tree = self.git(Kind::Read, "comparing commits").args(args).outcome()?;
+            let tree = self.git(GitCommandKind::Read, "comparing commits").args(args).outcome()?;
             let args = ["rev-parse", "--verify", "--quiet", &format!("{commit}^")];
-            let below = self.git(Kind::Read, "comparing commits").args(args).outcome()?;
+            let below = self.git(GitCommandKind::Read, "comparing commits").args(args).outcome()?;
             Ok::<_, GitError>((tree.text(), below.text()))
         };
         Ok(of(one)? == of(other.as_str())?)
@@ -200,8 +209,9 @@ impl Repository {
     ) -> Result<Option<Oid>, GitError> {
         let action = "making a commit";
         let index = OwnIndex(self.git_dir.join(format!("isthmus-index-{}", std::process::id())));
-        let with =
-            |args: &[&str]| self.git(Kind::Write, action).env("GIT_INDEX_FILE", &index.0).args(args.iter().copied());
+        let with = |args: &[&str]| {
+            self.git(GitCommandKind::Write, action).env("GIT_INDEX_FILE", &index.0).args(args.iter().copied())
+        };
         match below {
             Some(below) => with(&["read-tree", below.as_str()]).done()?,
             None => with(&["read-tree", "--empty"]).done()?,
@@ -210,18 +220,18 @@ impl Repository {
         let tree = Oid::parse(&with(&["write-tree"]).done()?.text())?;
         if let Some(below) = below {
             let args = ["rev-parse", "--verify", &format!("{below}^{{tree}}")];
-            if Oid::parse(&self.ok(Kind::Read, action, &args)?.text())? == tree {
+            if Oid::parse(&self.ok(GitCommandKind::Read, action, &args)?.text())? == tree {
                 return Ok(None);
             }
         }
         self.commit_tree(action, (&tree, below), message, author, None).map(Some)
     }
 
-    /// Signs a commit that nobody will see, so that a key that cannot be used is told before there is anything to commit.
+    /// Signs a commit that no one will see, so that a key that cannot be used is told before there is anything to commit.
     pub fn try_signing(&self, author: &Author) -> Result<(), GitError> {
         let action = "trying to sign";
         let args = ["hash-object", "-t", "tree", "-w", "--no-filters", "--stdin"];
-        let tree = Oid::parse(&self.git(Kind::Write, action).args(args).done()?.text())?;
+        let tree = Oid::parse(&self.git(GitCommandKind::Write, action).args(args).done()?.text())?;
         self.commit_tree(action, (&tree, None), TRIAL.0, author, Some(TRIAL.1)).map(|_| ())
     }
 
@@ -236,7 +246,7 @@ impl Repository {
     ) -> Result<Oid, GitError> {
         let (name, mail) = (author.name.as_str(), author.mail.as_str());
         let signing = author.signing.as_ref();
-        let mut git = self.git(if signing.is_some() { Kind::Sign } else { Kind::Write }, action);
+        let mut git = self.git(if signing.is_some() { GitCommandKind::Sign } else { GitCommandKind::Write }, action);
         for (role, value) in [("NAME", name), ("EMAIL", mail)].into_iter().chain(date.map(|date| ("DATE", date))) {
             git = git.env(&format!("GIT_AUTHOR_{role}"), value).env(&format!("GIT_COMMITTER_{role}"), value);
         }
@@ -251,7 +261,7 @@ impl Repository {
             .outcome()?;
         match (made.ok, signing) {
             (true, _) => Oid::parse(&made.text()),
-            (false, Some(_)) => Err(Unsigned::Failed { said: git_words(&made) }.into()),
+            (false, Some(_)) => Err(Unsigned::Failed { stderr: git_stderr(&made) }.into()),
             (false, None) => Err(made.failed(action)),
         }
     }
@@ -259,11 +269,11 @@ impl Repository {
     /// Whether the index says that the work tree goes without this file, as in a sparse checkout.
     pub fn is_left_out(&self, path: &str) -> bool {
         let args = ["--literal-pathspecs", "ls-files", "-t", "--", path];
-        let said = self.git(Kind::Read, "reading the index").args(args).outcome();
-        said.is_ok_and(|said| said.text().starts_with("S "))
+        let result = self.git(GitCommandKind::Read, "reading the index").args(args).outcome();
+        result.is_ok_and(|result| result.text().starts_with("S "))
     }
 
-    /// Waits until nobody holds the index. It is never taken away from anybody.
+    /// Waits until no one holds the index. It is never taken away from anyone.
     fn await_index(&self) -> Result<(), GitError> {
         let lock = self.git_dir.join("index.lock");
         let end = Instant::now() + INDEX_WAIT;

@@ -14,36 +14,30 @@ pub enum GitError {
     /// There is no git on this machine.
     Missing(#[source] io::Error),
     /// git does not trust the folder's owner.
-    Owner {
-        /// The folder.
-        folder: PathBuf,
-    },
+    Owner { folder: PathBuf },
     /// It took too long.
     TimedOut {
         /// What was being done.
         action: &'static str,
-        /// The limit.
         seconds: u64,
     },
     /// It gave more than is taken.
     TooMuch {
         /// What was being done.
         action: &'static str,
-        /// The limit.
         limit: usize,
     },
-    /// Somebody else is at work in the repository.
+    /// Someone else is at work in the repository.
     Busy(Busy),
     /// The repository is not in a state for it, or what is asked for is not in it.
     Refused(GitRefusal),
     /// A commit was to be signed, and is not made without.
     Unsigned(Unsigned),
-    /// git refused.
     Failed {
         /// What was being done.
         action: &'static str,
         /// The first lines of what it said, without passwords.
-        said: String,
+        stderr: String,
     },
 }
 
@@ -53,10 +47,7 @@ pub enum Unsigned {
     /// No key is named.
     NoKey,
     /// git did not sign.
-    Failed {
-        /// What it said.
-        said: String,
-    },
+    Failed { stderr: String },
 }
 
 impl Explain for Unsigned {
@@ -69,9 +60,9 @@ impl Explain for Unsigned {
                      repository's own configuration says does not count",
                 )
             }
-            Self::Failed { said } => {
+            Self::Failed { stderr } => {
                 let message = format!(
-                    "--sign: git cannot sign with the key of your configuration, so nothing is committed: {said}"
+                    "--sign: git cannot sign with the key of your configuration, so nothing is committed: {stderr}"
                 );
                 Explanation::new(Code::GitFailed, message)
                     .hint("see that `user.signingkey` is there, and that a key with a passphrase is in your ssh-agent")
@@ -86,22 +77,17 @@ impl From<Unsigned> for GitError {
     }
 }
 
-/// What somebody else is at in a repository.
+/// What someone else is at in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Busy {
-    /// A merge.
     Merge,
-    /// A rebase.
     Rebase,
-    /// A cherry-pick.
     CherryPick,
-    /// A revert.
     Revert,
-    /// A bisect.
     Bisect,
     /// Something that holds the index.
     Index {
-        /// The file that says so.
+        /// The file that shows it.
         lock: PathBuf,
         /// For how long it was waited.
         seconds: u64,
@@ -126,11 +112,9 @@ impl fmt::Display for Busy {
 /// What a branch is checked out for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To commit to it.
     Commit,
     /// To pull into it.
     Pull,
-    /// To push it.
     Push,
 }
 
@@ -139,7 +123,6 @@ pub enum Purpose {
 pub enum GitRefusal {
     /// A path that git cannot be told.
     LineBreak {
-        /// The path.
         path: String,
     },
     /// A file changed while it was read.
@@ -148,20 +131,14 @@ pub enum GitRefusal {
     NoBranch(Purpose),
     /// The branch for commits is the one that is checked out.
     BranchCheckedOut {
-        /// Its name.
         name: String,
     },
-    /// No name of an object.
     ObjectName {
-        /// What git said.
         text: String,
     },
-    /// No name of a branch.
     BranchName {
-        /// The name.
         name: String,
     },
-    /// A revision that is not here.
     NoRevision {
         /// As it was asked for.
         revision: String,
@@ -170,11 +147,9 @@ pub enum GitRefusal {
     },
     /// A file over the limit.
     TooLarge {
-        /// Its path.
         path: String,
         /// The commit that holds it, abbreviated.
         commit: String,
-        /// The limit.
         most: usize,
     },
     /// A name that is not UTF-8.
@@ -182,25 +157,19 @@ pub enum GitRefusal {
         /// The commit that holds it, abbreviated.
         commit: String,
     },
-    /// No plain file.
     NotPlain {
-        /// Its path.
         path: String,
         /// The commit that holds it, abbreviated.
         commit: String,
-        /// What it is.
         found: &'static str,
     },
     /// More files than are read.
     TooManyFiles {
         /// The commit that holds them, abbreviated.
         commit: String,
-        /// The limit.
         most: usize,
     },
-    /// No remote.
     Remote {
-        /// Its name.
         remote: String,
     },
     /// Here and there have no common past that tells what is whose.
@@ -212,8 +181,7 @@ pub enum GitRefusal {
     },
     /// Changes of a person's that were not committed.
     WorkTree {
-        /// What git said.
-        said: String,
+        stderr: String,
     },
 }
 
@@ -275,7 +243,7 @@ impl GitRefusal {
             Self::NoRevision { shallow: false, .. } => "`git fetch` it first",
             Self::NameNotUtf8 { .. } => "rename it",
             Self::Apart | Self::OwnCommits { .. } => "bring them together with `git rebase`, then continue",
-            Self::WorkTree { said } => return Some(format!("commit or stash them (git said: {said})")),
+            Self::WorkTree { stderr } => return Some(format!("commit or stash them (git said: {stderr})")),
             Self::LineBreak { .. }
             | Self::ObjectName { .. }
             | Self::BranchName { .. }
@@ -318,7 +286,9 @@ impl Explain for GitError {
                 Explanation { code: refusal.code(), message: refusal.message(), hint: refusal.hint() }
             }
             Self::Unsigned(unsigned) => unsigned.explanation(),
-            Self::Failed { action, said } => Explanation::new(Code::GitFailed, format!("{action}: git said: {said}")),
+            Self::Failed { action, stderr } => {
+                Explanation::new(Code::GitFailed, format!("{action}: git said: {stderr}"))
+            }
         }
     }
 }

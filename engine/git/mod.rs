@@ -18,11 +18,11 @@ mod sign;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use crate::git::commit::{Author, InvalidAuthor, Target};
+pub use crate::git::commit::{Author, CommitTarget, InvalidAuthor};
 pub use crate::git::error::{Busy, GitError, GitRefusal, Purpose, Unsigned};
 pub use crate::git::read::Uncommitted;
 pub use crate::git::remote::{Pull, Push};
-use crate::git::run::{Kind, Said, git};
+use crate::git::run::{GitCommandKind, GitOutput, git};
 pub use crate::git::sign::Signing;
 
 /// An object's name, in hex.
@@ -43,7 +43,7 @@ impl Oid {
         self.0.get(..10).unwrap_or(&self.0)
     }
 
-    /// All its digits.
+    /// All its hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -73,7 +73,7 @@ pub struct RepositoryState {
     pub head: Option<Oid>,
     /// The branch that is checked out; `None`: detached.
     pub branch: Option<String>,
-    /// What somebody is in the middle of.
+    /// What someone is in the middle of.
     pub busy: Option<Busy>,
 }
 
@@ -82,19 +82,19 @@ impl Repository {
     pub fn discover(checkout: &Path) -> Result<Option<Self>, GitError> {
         let action = "looking for the repository";
         let args = ["rev-parse", "--is-inside-work-tree", "--absolute-git-dir", "--show-prefix"];
-        let said = git(checkout, Kind::Read, action).args(args).outcome()?;
-        if !said.ok {
-            if said.errors.contains("dubious ownership") {
+        let result = git(checkout, GitCommandKind::Read, action).args(args).outcome()?;
+        if !result.ok {
+            if result.errors.contains("dubious ownership") {
                 return Err(GitError::Owner { folder: checkout.to_owned() });
             }
             let absent = ["not a git repository", "must be run in a work tree"];
-            return if absent.iter().any(|phrase| said.errors.contains(phrase)) {
+            return if absent.iter().any(|phrase| result.errors.contains(phrase)) {
                 Ok(None)
             } else {
-                Err(said.failed(action))
+                Err(result.failed(action))
             };
         }
-        let text = said.text();
+        let text = result.text();
         let mut lines = text.lines();
         if lines.next() != Some("true") {
             return Ok(None);
@@ -103,18 +103,20 @@ impl Repository {
         Ok(Some(Self { checkout: checkout.to_owned(), prefix: prefix.to_owned(), git_dir: PathBuf::from(git_dir) }))
     }
 
-    /// Where it stands.
+    /// Which branch and commit are checked out, and what is not finished.
     pub fn state(&self) -> Result<RepositoryState, GitError> {
         let action = "reading what is checked out";
-        let head =
-            self.git(Kind::Read, action).args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).outcome()?;
-        let branch = self.git(Kind::Read, action).args(["symbolic-ref", "--quiet", "HEAD"]).outcome()?;
+        let head = self
+            .git(GitCommandKind::Read, action)
+            .args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
+            .outcome()?;
+        let branch = self.git(GitCommandKind::Read, action).args(["symbolic-ref", "--quiet", "HEAD"]).outcome()?;
         let branch = branch.ok.then(|| branch.text().trim().strip_prefix("refs/heads/").map(str::to_owned)).flatten();
         let head = if head.ok { Some(Oid::parse(&head.text())?) } else { None };
         Ok(RepositoryState { head, branch, busy: self.busy() })
     }
 
-    /// What somebody is in the middle of.
+    /// What someone is in the middle of.
     fn busy(&self) -> Option<Busy> {
         const SIGNS: [(&str, Busy); 6] = [
             ("MERGE_HEAD", Busy::Merge),
@@ -132,7 +134,7 @@ impl Repository {
         &self.git_dir
     }
 
-    fn git(&self, kind: Kind, action: &'static str) -> run::Git {
+    fn git(&self, kind: GitCommandKind, action: &'static str) -> run::Git {
         git(&self.checkout, kind, action)
     }
 
@@ -141,9 +143,9 @@ impl Repository {
         format!("{}{path}", self.prefix)
     }
 
-    fn ok(&self, kind: Kind, action: &'static str, args: &[&str]) -> Result<Said, GitError> {
-        let said = self.git(kind, action).args(args.iter().copied()).outcome()?;
-        if said.ok { Ok(said) } else { Err(said.failed(action)) }
+    fn ok(&self, kind: GitCommandKind, action: &'static str, args: &[&str]) -> Result<GitOutput, GitError> {
+        let result = self.git(kind, action).args(args.iter().copied()).outcome()?;
+        if result.ok { Ok(result) } else { Err(result.failed(action)) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::git::run::Kind;
+use crate::git::run::GitCommandKind;
 use crate::git::{GitError, GitRefusal, Oid, Repository};
 use crate::types::text::same_lines;
 
@@ -43,9 +43,9 @@ impl Repository {
     pub fn resolve(&self, revision: &str) -> Result<Oid, GitError> {
         let args = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
         let commit = format!("{revision}^{{commit}}");
-        let said = self.git(Kind::Read, "finding a revision").args(args).args([&commit]).outcome()?;
-        if said.ok {
-            return Oid::parse(&said.text());
+        let result = self.git(GitCommandKind::Read, "finding a revision").args(args).args([&commit]).outcome()?;
+        if result.ok {
+            return Oid::parse(&result.text());
         }
         let shallow = self.git_dir.join("shallow").exists();
         Err(GitRefusal::NoRevision { revision: revision.to_owned(), shallow }.into())
@@ -102,9 +102,10 @@ impl Repository {
             input.push_str(oid.as_str());
             input.push('\n');
         }
-        let said = self.git(Kind::Read, action).args(["cat-file", "--batch"]).input(input.into_bytes()).done()?;
-        let broken = || GitError::Failed { action, said: "an object is missing or cut short".to_owned() };
-        let mut rest = said.output.as_slice();
+        let result =
+            self.git(GitCommandKind::Read, action).args(["cat-file", "--batch"]).input(input.into_bytes()).done()?;
+        let broken = || GitError::Failed { action, stderr: "an object is missing or cut short".to_owned() };
+        let mut rest = result.output.as_slice();
         let mut files = BTreeMap::new();
         for path in blobs.keys() {
             let line = rest.iter().position(|byte| *byte == b'\n').ok_or_else(broken)?;
@@ -133,9 +134,9 @@ impl Repository {
         let action = "listing files of a revision";
         let args = ["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"];
         let places: Vec<String> = places.iter().map(|place| self.below_top(place)).collect();
-        let said = self.git(Kind::Read, action).args(args).args(&places).done()?;
+        let result = self.git(GitCommandKind::Read, action).args(args).args(&places).done()?;
         let mut entries = BTreeMap::new();
-        for line in said.output.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+        for line in result.output.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let line =
                 std::str::from_utf8(line).map_err(|_| GitRefusal::NameNotUtf8 { commit: commit.short().to_owned() })?;
             let (head, path) = line.split_once('\t').unwrap_or((line, ""));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::git::run::Kind;
+use crate::git::run::GitCommandKind;
 use crate::git::{GitError, GitRefusal, Oid, Purpose, Repository, branch_name};
 
 /// What a remote runs when it is fetched from: git's own program, whatever `remote.*.uploadpack` names.
@@ -10,14 +10,12 @@ const UPLOAD: &str = "--upload-pack=git-upload-pack";
 /// What a remote runs when it is pushed to: git's own program, whatever `remote.*.receivepack` names.
 const RECEIVE: &str = "--receive-pack=git-receive-pack";
 
-/// What a pull did.
+/// What came of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pull {
     /// The remote has nothing that is not here.
     Unchanged,
-    /// The checkout moved.
     Moved {
-        /// From there.
         from: Oid,
         /// To the remote's commit.
         to: Oid,
@@ -28,20 +26,17 @@ pub enum Pull {
     },
 }
 
-/// What a push did.
+/// What came of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Push {
     /// The remote has it.
     Done,
     /// The remote has other commits.
-    Rejected {
-        /// What it said.
-        why: String,
-    },
+    Rejected { why: String },
 }
 
 /// A branch and its remote.
-struct Upstream {
+struct UpstreamBranch {
     remote: String,
     branch: String,
     /// The reference here that follows it.
@@ -49,11 +44,13 @@ struct Upstream {
 }
 
 impl Repository {
-    fn upstream(&self, branch: &str) -> Result<Upstream, GitError> {
+    fn upstream(&self, branch: &str) -> Result<UpstreamBranch, GitError> {
         let read = |name: String| {
-            let said =
-                self.git(Kind::Read, "reading the branch's remote").args(["config", "--get", &name]).outcome()?;
-            Ok::<_, GitError>(said.ok.then(|| said.text().trim().to_owned()).filter(|text| !text.is_empty()))
+            let result = self
+                .git(GitCommandKind::Read, "reading the branch's remote")
+                .args(["config", "--get", &name])
+                .outcome()?;
+            Ok::<_, GitError>(result.ok.then(|| result.text().trim().to_owned()).filter(|text| !text.is_empty()))
         };
         let remote = read(format!("branch.{branch}.remote"))?.unwrap_or_else(|| "origin".to_owned());
         let merge = read(format!("branch.{branch}.merge"))?;
@@ -63,20 +60,20 @@ impl Repository {
             return Err(GitRefusal::Remote { remote }.into());
         }
         let tracking = format!("refs/remotes/{remote}/{}", branch_name(&theirs)?);
-        Ok(Upstream { remote, branch: theirs, tracking })
+        Ok(UpstreamBranch { remote, branch: theirs, tracking })
     }
 
     fn known(&self, reference: &str) -> Result<Option<Oid>, GitError> {
         let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{reference}^{{commit}}")];
-        let said = self.git(Kind::Read, "reading a reference").args(args).outcome()?;
-        if said.ok { Oid::parse(&said.text()).map(Some) } else { Ok(None) }
+        let result = self.git(GitCommandKind::Read, "reading a reference").args(args).outcome()?;
+        if result.ok { Oid::parse(&result.text()).map(Some) } else { Ok(None) }
     }
 
     /// Fetches a branch of a remote to the reference here that follows it.
-    fn fetch(&self, upstream: &Upstream) -> crate::git::run::Git {
+    fn fetch(&self, upstream: &UpstreamBranch) -> crate::git::run::Git {
         let spec = format!("+refs/heads/{}:{}", upstream.branch, upstream.tracking);
         let args = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", UPLOAD];
-        self.git(Kind::Remote, "fetching").args(args).args(["--end-of-options", &upstream.remote, &spec])
+        self.git(GitCommandKind::Remote, "fetching").args(args).args(["--end-of-options", &upstream.remote, &spec])
     }
 
     /// Takes the remote's commits of the branch that is checked out. Files in `ours` are generated: they never stand in the
@@ -115,25 +112,27 @@ impl Repository {
 
     fn is_ancestor(&self, one: &Oid, other: &Oid) -> Result<bool, GitError> {
         let args = ["merge-base", "--is-ancestor", one.as_str(), other.as_str()];
-        Ok(self.git(Kind::Read, "comparing commits").args(args).outcome()?.ok)
+        Ok(self.git(GitCommandKind::Read, "comparing commits").args(args).outcome()?.ok)
     }
 
     fn merge_base(&self, one: &Oid, other: &Oid) -> Result<Option<Oid>, GitError> {
-        let said =
-            self.git(Kind::Read, "comparing commits").args(["merge-base", one.as_str(), other.as_str()]).outcome()?;
-        if said.ok { Oid::parse(said.text().lines().next().unwrap_or_default()).map(Some) } else { Ok(None) }
+        let result = self
+            .git(GitCommandKind::Read, "comparing commits")
+            .args(["merge-base", one.as_str(), other.as_str()])
+            .outcome()?;
+        if result.ok { Oid::parse(result.text().lines().next().unwrap_or_default()).map(Some) } else { Ok(None) }
     }
 
     /// Counts the commits on top of one; an error when any of them changes more than what is generated.
     fn own_commits(&self, base: &Oid, head: &Oid, ours: &[&str]) -> Result<usize, GitError> {
         let action = "looking at commits that were not pushed";
         let range = format!("{base}..{head}");
-        let count = self.ok(Kind::Read, action, &["rev-list", "--count", &range])?.text();
+        let count = self.ok(GitCommandKind::Read, action, &["rev-list", "--count", &range])?.text();
         let log = ["log", "-z", "--no-ext-diff", "--no-textconv", "--format=", "--name-only", "-m", &range];
-        let said = self.ok(Kind::Read, action, &log)?;
+        let result = self.ok(GitCommandKind::Read, action, &log)?;
         let prefixes: Vec<String> = ours.iter().map(|place| format!("{}/", self.below_top(place))).collect();
         if let Some(other) =
-            said.names().find(|path| !prefixes.iter().any(|prefix| path.trim_start().starts_with(prefix)))
+            result.names().find(|path| !prefixes.iter().any(|prefix| path.trim_start().starts_with(prefix)))
         {
             return Err(GitRefusal::OwnCommits { path: other.trim().to_owned() }.into());
         }
@@ -146,27 +145,27 @@ impl Repository {
         let no_filters = self.no_filters()?;
         let args =
             ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--no-ext-diff", from.as_str(), to.as_str()];
-        let moving: BTreeSet<String> = self.ok(Kind::Read, action, &args)?.names().collect();
+        let moving: BTreeSet<String> = self.ok(GitCommandKind::Read, action, &args)?.names().collect();
         let prefixes: Vec<String> = ours.iter().map(|place| format!("{}/", self.below_top(place))).collect();
         let ours: Vec<&String> =
             moving.iter().filter(|path| prefixes.iter().any(|prefix| path.starts_with(prefix))).collect();
         if !ours.is_empty() {
             self.put_back(from, &ours, &no_filters)?;
         }
-        let told = self.git(Kind::Write, action).args(&no_filters);
-        let said = told.args(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
-        if !said.ok {
-            return Err(GitRefusal::WorkTree { said: crate::git::run::git_words(&said) }.into());
+        let writing = self.git(GitCommandKind::Write, action).args(&no_filters);
+        let result = writing.args(["read-tree", "-m", "-u", from.as_str(), to.as_str()]).outcome()?;
+        if !result.ok {
+            return Err(GitRefusal::WorkTree { stderr: crate::git::run::git_stderr(&result) }.into());
         }
         let args = ["update-ref", "-m", "isthmus: pull", "HEAD", to.as_str(), from.as_str()];
-        self.ok(Kind::Write, action, &args).map(drop)
+        self.ok(GitCommandKind::Write, action, &args).map(drop)
     }
 
     /// Puts generated files back to what a commit holds, and removes those that it does not hold.
     fn put_back(&self, commit: &Oid, paths: &[&String], no_filters: &[String]) -> Result<(), GitError> {
         let action = "putting generated files back";
         let list: Vec<u8> = paths.iter().flat_map(|path| path.bytes().chain([0])).collect();
-        let top = self.ok(Kind::Read, action, &["rev-parse", "--show-toplevel"])?.text();
+        let top = self.ok(GitCommandKind::Read, action, &["rev-parse", "--show-toplevel"])?.text();
         let top = std::path::PathBuf::from(top.trim_end_matches('\n'));
         let mut args =
             vec!["--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", "--name-only", commit.as_str(), "--"];
@@ -175,7 +174,7 @@ impl Repository {
         for some in named.chunks(500) {
             args.truncate(8);
             args.extend(some);
-            held.extend(self.ok(Kind::Read, action, &args)?.names());
+            held.extend(self.ok(GitCommandKind::Read, action, &args)?.names());
         }
         for path in paths.iter().filter(|path| !held.contains(path.as_str())) {
             // one that is not there is as it should be
@@ -183,7 +182,7 @@ impl Repository {
         }
         let kept: Vec<u8> = held.iter().flat_map(|path| path.bytes().chain([0])).collect();
         // the index may have been told of something else
-        let reset = self.git(Kind::Write, action).args(no_filters);
+        let reset = self.git(GitCommandKind::Write, action).args(no_filters);
         let reset = reset.args(["--literal-pathspecs", "reset", "--quiet", commit.as_str()]);
         let reset = reset.args(["--pathspec-from-file=-", "--pathspec-file-nul"]).input(list).outcome()?;
         drop(reset);
@@ -203,9 +202,9 @@ impl Repository {
             "--get-regexp",
             r"^(filter|merge|diff)\..*\.(clean|smudge|process|required|driver|command|textconv)$",
         ];
-        let said = self.git(Kind::Write, "reading the configuration").args(args).outcome()?;
+        let result = self.git(GitCommandKind::Write, "reading the configuration").args(args).outcome()?;
         let mut settings = Vec::new();
-        for name in said.names() {
+        for name in result.names() {
             let off = if name.ends_with(".required") { "false" } else { "" };
             settings.extend(["-c".to_owned(), format!("{}={off}", name.trim())]);
         }
@@ -220,7 +219,7 @@ impl Repository {
                 let name = branch_name(name)?;
                 let remote = self.upstream(current.as_deref().unwrap_or(name))?.remote;
                 let tracking = format!("refs/remotes/{remote}/{name}");
-                (format!("refs/heads/{name}"), Upstream { remote, branch: name.to_owned(), tracking })
+                (format!("refs/heads/{name}"), UpstreamBranch { remote, branch: name.to_owned(), tracking })
             }
             (None, Some(current)) => ("HEAD".to_owned(), self.upstream(&current)?),
             (None, None) => return Err(GitRefusal::NoBranch(Purpose::Push).into()),
@@ -234,12 +233,12 @@ impl Repository {
             lease = Some(format!("--force-with-lease=refs/heads/{}:{before}", upstream.branch));
         }
         let args = ["push", "--porcelain", "--no-verify", "--no-signed", "--recurse-submodules=no", RECEIVE];
-        let pushing = self.git(Kind::Remote, "pushing").args(args).args(lease);
-        let said = pushing.args(["--end-of-options", &upstream.remote, &spec]).outcome()?;
-        if said.ok {
+        let pushing = self.git(GitCommandKind::Remote, "pushing").args(args).args(lease);
+        let result = pushing.args(["--end-of-options", &upstream.remote, &spec]).outcome()?;
+        if result.ok {
             return Ok(Push::Done);
         }
-        let text = said.text();
+        let text = result.text();
         let rejected = text.lines().find(|line| line.starts_with('!'));
         let raced = [
             "fetch first",
@@ -250,15 +249,15 @@ impl Repository {
             "incorrect old value",
         ];
         match rejected {
-            Some(line) if raced.iter().any(|phrase| line.contains(phrase) || said.errors.contains(phrase)) => {
+            Some(line) if raced.iter().any(|phrase| line.contains(phrase) || result.errors.contains(phrase)) => {
                 Ok(Push::Rejected { why: line.trim_start_matches('!').trim().replace('\t', " ") })
             }
-            Some(line) => Err(GitError::Failed { action: "pushing", said: line.replace('\t', " ") }),
-            None => Err(said.failed("pushing")),
+            Some(line) => Err(GitError::Failed { action: "pushing", stderr: line.replace('\t', " ") }),
+            None => Err(result.failed("pushing")),
         }
     }
 }
 
 fn git_at(folder: &std::path::Path, action: &'static str) -> crate::git::run::Git {
-    crate::git::run::git(folder, Kind::Write, action)
+    crate::git::run::git(folder, GitCommandKind::Write, action)
 }

@@ -23,7 +23,7 @@ const MOST_SHOWN: usize = 600;
 
 /// What a command does, which decides what it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum GitCommandKind {
     /// Reads; takes no lock. The user's own configuration is read, for `safe.directory` is believed from there alone.
     Read,
     /// Writes objects, the index or references.
@@ -37,20 +37,20 @@ pub(super) enum Kind {
 /// A command that is being put together.
 pub(super) struct Git {
     command: Command,
-    kind: Kind,
+    kind: GitCommandKind,
     action: &'static str,
     input: Vec<u8>,
 }
 
 /// What a command said.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct GitOutput {
     pub(super) ok: bool,
     pub(super) output: Vec<u8>,
     pub(super) errors: String,
 }
 
-impl Said {
+impl GitOutput {
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
     }
@@ -62,12 +62,12 @@ impl Said {
     }
 
     pub(super) fn failed(&self, action: &'static str) -> GitError {
-        GitError::Failed { action, said: shown(&self.errors) }
+        GitError::Failed { action, stderr: shown(&self.errors) }
     }
 }
 
 /// A command in a folder. `action` says in an error what was being done.
-pub(super) fn git(folder: &Path, kind: Kind, action: &'static str) -> Git {
+pub(super) fn git(folder: &Path, kind: GitCommandKind, action: &'static str) -> Git {
     let mut command = Command::new("git");
     // a group of its own, so that it can be ended with its children
     command
@@ -95,19 +95,19 @@ pub(super) fn git(folder: &Path, kind: Kind, action: &'static str) -> Git {
         .env("GIT_SEQUENCE_EDITOR", "false")
         .env("GIT_NO_REPLACE_OBJECTS", "1")
         .env("GIT_ALLOW_PROTOCOL", "https:ssh:file");
-    if kind != Kind::Remote {
-        // an object that is missing in a partial clone is an error, not a reason to talk to somebody
+    if kind != GitCommandKind::Remote {
+        // an object that is missing in a partial clone is an error, not a reason to talk to someone
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "");
     }
-    if kind == Kind::Read {
+    if kind == GitCommandKind::Read {
         command.env("GIT_OPTIONAL_LOCKS", "0");
     }
-    if kind == Kind::Sign {
+    if kind == GitCommandKind::Sign {
         keep(&mut command, &["SSH_AUTH_SOCK", "GNUPGHOME", "GPG_AGENT_INFO"]);
-        // nobody is there to type a passphrase
+        // no one is there to type a passphrase
         command.env("SSH_ASKPASS", "false").env("SSH_ASKPASS_REQUIRE", "force");
     }
-    if kind == Kind::Remote {
+    if kind == GitCommandKind::Remote {
         keep(&mut command, &["SSH_AUTH_SOCK", "GIT_ASKPASS", "SSH_ASKPASS", "SSL_CERT_FILE", "SSL_CERT_DIR"]);
         keep(&mut command, &["GIT_SSH_COMMAND", "GIT_SSH", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"]);
     }
@@ -155,8 +155,8 @@ impl Git {
     }
 
     /// Runs it within its limits.
-    pub(super) fn outcome(mut self) -> Result<Said, GitError> {
-        let limit = if self.kind == Kind::Remote { REMOTE } else { LOCAL };
+    pub(super) fn outcome(mut self) -> Result<GitOutput, GitError> {
+        let limit = if self.kind == GitCommandKind::Remote { REMOTE } else { LOCAL };
         let mut child = self.command.spawn().map_err(GitError::Missing)?;
         let stdin = child.stdin.take();
         let input = std::mem::take(&mut self.input);
@@ -179,14 +179,14 @@ impl Git {
         if output.len() > MOST {
             return Err(GitError::TooMuch { action: self.action, limit: MOST });
         }
-        Ok(Said { ok, output, errors: String::from_utf8_lossy(&errors).into_owned() })
+        Ok(GitOutput { ok, output, errors: String::from_utf8_lossy(&errors).into_owned() })
     }
 
     /// Runs it; a failure of git's is an error.
-    pub(super) fn done(self) -> Result<Said, GitError> {
+    pub(super) fn done(self) -> Result<GitOutput, GitError> {
         let action = self.action;
-        let said = self.outcome()?;
-        if said.ok { Ok(said) } else { Err(said.failed(action)) }
+        let result = self.outcome()?;
+        if result.ok { Ok(result) } else { Err(result.failed(action)) }
     }
 }
 
@@ -227,8 +227,8 @@ fn wait(child: &mut Child, limit: Duration) -> Option<bool> {
 }
 
 /// What a command complained of, as it may be shown.
-pub(super) fn git_words(said: &Said) -> String {
-    shown(&said.errors)
+pub(super) fn git_stderr(output: &GitOutput) -> String {
+    shown(&output.errors)
 }
 
 /// What git said, in few lines and without what stands before `@` in a URL.
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        let said = "fatal: unable to access 'https://user:s3cret@host.example/x.git/': no\nhint: x\n";
-        assert_eq!(shown(said), "fatal: unable to access 'https://host.example/x.git/': no");
+        let result = "fatal: unable to access 'https://user:s3cret@host.example/x.git/': no\nhint: x\n";
+        assert_eq!(shown(result), "fatal: unable to access 'https://host.example/x.git/': no");
         assert_eq!(shown("ssh://git@host https://a:b@c d@e"), "ssh://host https://c d@e");
         assert_eq!(shown(""), "nothing");
     }

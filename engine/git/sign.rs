@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::git::error::Unsigned;
-use crate::git::run::Kind;
+use crate::git::run::GitCommandKind;
 use crate::git::{GitError, Repository};
 
 /// Settings of signatures, and what git takes where the user says nothing.
@@ -35,10 +35,10 @@ impl Repository {
     pub fn signing(&self) -> Result<Signing, GitError> {
         let args = ["config", "--global", "--includes", "-z", "--get-regexp", r"^(gpg\..*|user\.signingkey)$"];
         // git ends with 1 where there is none
-        let said = self.git(Kind::Read, "reading your git configuration").args(args).outcome()?;
+        let result = self.git(GitCommandKind::Read, "reading your git configuration").args(args).outcome()?;
         let mut settings: BTreeMap<&'static str, String> =
             SETTINGS.iter().map(|(name, usual)| (*name, (*usual).to_owned())).collect();
-        for entry in said.names() {
+        for entry in result.names() {
             let (name, value) = entry.split_once('\n').unwrap_or((&entry, ""));
             if let Some(setting) = settings.get_mut(name) {
                 value.clone_into(setting);

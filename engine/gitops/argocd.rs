@@ -38,32 +38,20 @@ pub enum ParameterError {
     /// The JSON cannot be read.
     Json(#[source] serde_json::Error),
     /// A parameter that the plugin does not have.
-    Unknown {
-        /// Its name.
-        name: String,
-    },
+    Unknown { name: String },
     /// A parameter that stands twice in the list.
-    Twice {
-        /// Its name.
-        name: String,
-    },
+    Twice { name: String },
     /// A parameter that is a list or a map.
-    Shape {
-        /// Its name.
-        name: String,
-    },
-    /// A value that is no name.
+    Shape { name: String },
     Value {
         /// Where it was said.
-        said_by: String,
+        source_name: String,
         /// What is wrong with it.
         source: InvalidName,
     },
     /// Two sources that disagree.
     Disagree {
-        /// Which parameter.
         parameter: &'static str,
-        /// One value.
         one: String,
         /// Where it was said.
         one_source: String,
@@ -84,7 +72,7 @@ impl Explain for ParameterError {
             }
             Self::Twice { name } => of(format!("{PARAMETERS_VARIABLE} holds the parameter `{name}` twice")),
             Self::Shape { name } => of(format!("the parameter `{name}` is one text: give it as `string`")),
-            Self::Value { said_by, source } => of(format!("{said_by}: {source}")),
+            Self::Value { source_name, source } => of(format!("{source_name}: {source}")),
             Self::Disagree { parameter, one, one_source, other, other_source } => {
                 of(format!("the {parameter} is `{one}` by {one_source} and `{other}` by {other_source}"))
                     .hint("name it once")
@@ -111,19 +99,19 @@ impl Parameters {
             Some(text) => listed(&text)?,
             None => BTreeMap::new(),
         };
-        let said = |parameter: &'static str, flag: Option<String>| {
+        let given = |parameter: &'static str, flag: Option<String>| {
             let upper = parameter.to_ascii_uppercase();
-            let mut said = vec![
+            let mut given = vec![
                 (format!("--{parameter}"), flag),
                 (format!("the Application's parameter `{parameter}`"), listed.get(parameter).cloned()),
             ];
             for name in [format!("PARAM_{upper}"), format!("ARGOCD_ENV_{upper}")] {
                 let value = variable(&name);
-                said.push((format!("${name}"), value));
+                given.push((format!("${name}"), value));
             }
-            agreed(parameter, said)
+            agreed(parameter, given)
         };
-        Ok(Self { cluster: name(said("cluster", flag.map(ToString::to_string))?)?, mesh: name(said("mesh", None)?)? })
+        Ok(Self { cluster: name(given("cluster", flag.map(ToString::to_string))?)?, mesh: name(given("mesh", None)?)? })
     }
 }
 
@@ -150,10 +138,10 @@ fn listed(text: &str) -> Result<BTreeMap<String, String>, ParameterError> {
 /// The one value that all sources give, with the first that gave it.
 fn agreed(
     parameter: &'static str,
-    said: Vec<(String, Option<String>)>,
+    given: Vec<(String, Option<String>)>,
 ) -> Result<Option<(String, String)>, ParameterError> {
     let mut found: Option<(String, String)> = None;
-    for (source, value) in said {
+    for (source, value) in given {
         let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
         match &found {
             Some((one_source, one)) if *one != value => {
@@ -172,11 +160,11 @@ fn agreed(
     Ok(found)
 }
 
-fn name<T: std::str::FromStr<Err = InvalidName>>(said: Option<(String, String)>) -> Result<Option<T>, ParameterError> {
+fn name<T: std::str::FromStr<Err = InvalidName>>(given: Option<(String, String)>) -> Result<Option<T>, ParameterError> {
     let parse = |(source, value): (String, String)| {
-        value.parse().map_err(|error| ParameterError::Value { said_by: source, source: error })
+        value.parse().map_err(|error| ParameterError::Value { source_name: source, source: error })
     };
-    said.map(parse).transpose()
+    given.map(parse).transpose()
 }
 
 /// The parameters in the form in which a plugin announces them, as a JSON text of one line. `clusters` are those that an
@@ -235,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_said() {
+    fn what_cannot_be_followed_is_reported() {
         for (variables, message) in [
             (vec![(PARAMETERS_VARIABLE, "cluster=east")], "no list of parameters"),
             (vec![(PARAMETERS_VARIABLE, r#"[{"name":"clusters","string":"east"}]"#)], "no parameter `clusters`"),

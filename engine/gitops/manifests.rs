@@ -46,7 +46,6 @@ impl GitSource {
 /// What Argo CD syncs a cluster from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// The plugin's answer.
     Plugin,
     /// The folder `rendered/<cluster>/`.
     Directory,
@@ -55,7 +54,6 @@ pub enum Sync {
 /// A cluster and what Argo CD or Flux calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination<'a> {
-    /// The cluster.
     pub cluster: &'a Cluster,
     /// Argo CD: the cluster's name there, or the URL of its apiserver. Flux: the Secret with its kubeconfig; `None` is the cluster
     /// that Flux runs in.
@@ -130,12 +128,12 @@ pub fn sidecar(namespace: &str, image: &str) -> Result<Object, YamlError> {
 }
 
 /// What Argo CD knows a cluster by: its name there, or the URL of its apiserver. It takes one of the two.
-struct Place {
+struct ArgocdCluster {
     name: String,
     server: String,
 }
 
-impl Place {
+impl ArgocdCluster {
     /// The cluster's own name, unless Argo CD was told another, or has a URL for it.
     fn of(destination: &Destination<'_>) -> Self {
         match &destination.name {
@@ -161,7 +159,7 @@ impl Place {
 /// The Application of one cluster, or its template.
 struct Application<'a> {
     cluster: &'a str,
-    destination: Place,
+    destination: ArgocdCluster,
     namespace: &'a str,
 }
 
@@ -217,7 +215,7 @@ pub fn application(
 ) -> Object {
     let one = Application {
         cluster: destination.cluster.name.as_str(),
-        destination: Place::of(destination),
+        destination: ArgocdCluster::of(destination),
         namespace: destination.cluster.istio.namespace.as_str(),
     };
     let mut metadata = one.metadata(mesh);
@@ -233,10 +231,10 @@ pub fn application_set(
     (namespace, project): (&str, &str),
     destinations: &[Destination<'_>],
 ) -> Object {
-    let places: Vec<Place> = destinations.iter().map(Place::of).collect();
+    let places: Vec<ArgocdCluster> = destinations.iter().map(ArgocdCluster::of).collect();
     let some_by_name = places.iter().any(|place| !place.name.is_empty());
     let some_by_url = places.iter().any(|place| !place.server.is_empty());
-    let element = |(destination, place): (&Destination<'_>, &Place)| {
+    let element = |(destination, place): (&Destination<'_>, &ArgocdCluster)| {
         let cluster = destination.cluster;
         let mut fields = Map::new();
         fields.insert("cluster".to_owned(), cluster.name.as_str().into());
@@ -252,8 +250,10 @@ pub fn application_set(
     };
     let elements: Vec<Value> = destinations.iter().zip(&places).map(element).collect();
     let parameter = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
-    let destination =
-        Place { name: parameter(some_by_name, "{{.destination}}"), server: parameter(some_by_url, "{{.server}}") };
+    let destination = ArgocdCluster {
+        name: parameter(some_by_name, "{{.destination}}"),
+        server: parameter(some_by_url, "{{.server}}"),
+    };
     let each = Application { cluster: "{{.cluster}}", destination, namespace: "{{.namespace}}" };
     let spec = json!({
         "goTemplate": true,

@@ -12,7 +12,7 @@ use crate::types::name::{ClusterId, Digest, NetworkName};
 use crate::wire::metadata::ReadState;
 
 #[derive(Deserialize)]
-struct WireCluster {
+struct DebugCluster {
     id: String,
     #[serde(rename = "secretName", default)]
     secret: String,
@@ -23,16 +23,13 @@ struct WireCluster {
 /// Pages of istiod that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DebugPage {
-    /// Remote clusters.
     Clusterz,
-    /// The mesh configuration.
     Mesh,
-    /// Gateways of networks.
     Networkz,
 }
 
 impl DebugPage {
-    /// Its path.
+    /// Its path below istiod's debug port.
     pub fn path(self) -> &'static str {
         match self {
             Self::Clusterz => "/debug/clusterz",
@@ -54,7 +51,6 @@ impl DebugPage {
 /// A page that is not understood. Peers are shown this, so nothing of the page's text is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DebugError {
-    /// Which page.
     pub page: DebugPage,
     /// What of it is not understood.
     pub category: Category,
@@ -80,7 +76,7 @@ impl std::error::Error for DebugError {}
 
 /// Remote clusters from `/debug/clusterz`; the cluster's own entry has no secret.
 pub fn parse_clusterz(bytes: &[u8]) -> Result<BTreeMap<ClusterId, ReadState>, DebugError> {
-    let all: Vec<WireCluster> = DebugPage::Clusterz.read(bytes)?;
+    let all: Vec<DebugCluster> = DebugPage::Clusterz.read(bytes)?;
     let remote = all.into_iter().filter(|cluster| !cluster.secret.is_empty());
     // an ID that is none of ours comes from a secret of another's making
     let known = remote.filter_map(|cluster| {
@@ -110,21 +106,21 @@ pub(crate) fn worse(one: ReadState, other: ReadState) -> ReadState {
 }
 
 #[derive(Deserialize)]
-struct WireMesh {
+struct DebugMesh {
     #[serde(rename = "caCertificates", default)]
-    roots: Vec<WireRoot>,
+    roots: Vec<DebugRoot>,
 }
 
 #[derive(Deserialize)]
-struct WireRoot {
+struct DebugRoot {
     #[serde(default)]
     pem: String,
 }
 
 /// Digests of the foreign roots of `/debug/mesh`. Istio reads the first certificate of an entry, so an entry is one root.
 pub fn parse_mesh(bytes: &[u8]) -> Result<BTreeSet<Digest>, DebugError> {
-    let mesh: WireMesh = DebugPage::Mesh.read(bytes)?;
-    let first = |root: &WireRoot| pem::parse_many(&root.pem).ok()?.first().map(|block| Digest::of(block.contents()));
+    let mesh: DebugMesh = DebugPage::Mesh.read(bytes)?;
+    let first = |root: &DebugRoot| pem::parse_many(&root.pem).ok()?.first().map(|block| Digest::of(block.contents()));
     Ok(mesh.roots.iter().filter_map(first).collect())
 }
 
@@ -153,9 +149,7 @@ pub fn parse_networkz(bytes: &[u8]) -> Result<BTreeMap<NetworkName, BTreeSet<Gat
 /// A line of a metrics page: the value of a metric and its labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Value.
     pub value: f64,
 }
 

@@ -30,13 +30,10 @@ const PORT_NAME: &str = "tls";
 /// What is kept of a gateway's Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewayService {
-    /// Its type.
     pub kind: String,
     /// The port that is stated, if it is one.
     pub port_label: Option<String>,
-    /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// Its pods.
     pub selector: BTreeMap<String, String>,
     /// Addresses that were assigned by hand.
     pub external: Vec<String>,
@@ -178,11 +175,11 @@ pub fn behind_nodes(services: &Objects<GatewayService>) -> bool {
 #[derive(Debug, Default)]
 pub struct Settling {
     current: Option<FoundGateways>,
-    waiting: Option<Waiting>,
+    waiting: Option<PendingGateways>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingGateways {
     next: FoundGateways,
     since: Instant,
     first: Instant,
@@ -213,7 +210,7 @@ impl Settling {
             self.current = Some(found.clone());
             return found;
         }
-        self.waiting = Some(Waiting { next: found, since, first });
+        self.waiting = Some(PendingGateways { next: found, since, first });
         current
     }
 
@@ -307,7 +304,7 @@ struct WireNodeSpec {
 #[serde(default)]
 struct WireNodeStatus {
     addresses: Vec<WireNodeAddress>,
-    conditions: Vec<Condition>,
+    conditions: Vec<ObjectCondition>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -318,17 +315,16 @@ struct WireNodeAddress {
     address: String,
 }
 
-/// A condition of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Condition {
+pub(super) struct ObjectCondition {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) status: String,
 }
 
 /// Whether the condition `Ready` holds.
-pub(super) fn is_ready(conditions: &[Condition]) -> bool {
+pub(super) fn is_ready(conditions: &[ObjectCondition]) -> bool {
     conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
 }
 

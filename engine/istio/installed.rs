@@ -22,7 +22,7 @@ pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
         let parts = version.split(|c: char| !c.is_ascii_digit()).take(3);
         parts.map(|part| part.parse().unwrap_or(0)).collect()
     };
-    // the oldest: it has the bugs that somebody has to live with; one that does not tell may be older still
+    // the oldest: it has the bugs that someone has to live with; one that does not tell may be older still
     let versions: Option<Vec<String>> = istiods.iter().map(|istiod| istiod.version.clone()).collect();
     let version = versions.and_then(|all| all.into_iter().min_by_key(|version| numbers(version)));
     let modes = istiods.iter().flat_map(|istiod| istiod.modes.iter().copied()).collect();
@@ -32,7 +32,6 @@ pub fn istio(istiods: &[Istiod], namespace: &Namespace) -> IstioFacts {
 /// Why the cluster ID is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterIdError {
-    /// It is none.
     #[error("CLUSTER_ID of istiod: {0}")]
     Invalid(#[source] InvalidName),
     /// Not all istiods have the same.

@@ -1,7 +1,7 @@
-//! The kubeconfig of a remote secret: how ours is written, and how anybody's is read. Pure.
+//! The kubeconfig of a remote secret: how ours is written, and how anyone's is read. Pure.
 //!
 //! Ours has exactly one cluster, user and context, and no credential. What is read leaves out the users, whose credentials
-//! are nobody's business here.
+//! are no concern here.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,7 +14,7 @@ use crate::types::yaml::{MAX_TEXT, value_of};
 /// A kubeconfig, as far as a remote secret needs one. Fields are written in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Kubeconfig {
+pub struct RemoteKubeconfig {
     #[serde(rename = "apiVersion", default)]
     api_version: String,
     #[serde(default)]
@@ -33,12 +33,12 @@ pub struct Kubeconfig {
 struct NamedCluster {
     #[serde(default)]
     name: String,
-    cluster: Cluster,
+    cluster: KubeconfigCluster,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Cluster {
+struct KubeconfigCluster {
     #[serde(default)]
     server: String,
     /// PEM in base64.
@@ -71,12 +71,12 @@ struct Context {
     user: String,
 }
 
-impl Kubeconfig {
+impl RemoteKubeconfig {
     /// One for a peer of this cluster ID behind the URL of a server. `ca` is PEM; `token_file` is a file in istiod's pod,
     /// which client-go reads again each minute. Without one, whoever reaches the server is taken for istiod.
     pub fn of_peer(id: &str, server: &str, ca: &str, token_file: Option<&str>) -> Self {
         let name = || id.to_owned();
-        let cluster = Cluster { server: server.to_owned(), certificate_authority_data: BASE64.encode(ca) };
+        let cluster = KubeconfigCluster { server: server.to_owned(), certificate_authority_data: BASE64.encode(ca) };
         Self {
             api_version: "v1".to_owned(),
             kind: "Config".to_owned(),
@@ -112,20 +112,21 @@ mod tests {
     #[test]
     fn what_is_written_is_read_but_for_users_and_contexts() {
         let server = "https://relay.istio-system.svc:8443/to/west";
-        let written = Kubeconfig::of_peer("west", server, "a CA", Some("/var/token"));
+        let written = RemoteKubeconfig::of_peer("west", server, "a CA", Some("/var/token"));
         let text = written.to_yaml().unwrap();
         assert!(
             text.contains("tokenFile: /var/token") && text.contains("certificate-authority-data: YSBDQQ=="),
             "{text}"
         );
-        let read = Kubeconfig::read(text.as_bytes()).unwrap();
+        let read = RemoteKubeconfig::read(text.as_bytes()).unwrap();
         assert_eq!(read.server(), Some(server));
-        assert_eq!(read, Kubeconfig { users: vec![], contexts: vec![], ..written });
+        assert_eq!(read, RemoteKubeconfig { users: vec![], contexts: vec![], ..written });
     }
 
     #[test]
     fn what_others_write_is_read_as_far_as_it_goes() {
-        let server = |text: &str| Kubeconfig::read(text.as_bytes()).map(|read| read.server().map(ToOwned::to_owned));
+        let server =
+            |text: &str| RemoteKubeconfig::read(text.as_bytes()).map(|read| read.server().map(ToOwned::to_owned));
         let foreign =
             "clusters: [{cluster: {server: 'https://a', insecure-skip-tls-verify: true}}]\nusers: [{user: 7}]";
         assert_eq!(server(foreign), Some(Some("https://a".to_owned())));

@@ -70,7 +70,6 @@ pub enum MeshConfigError {
     /// A ConfigMap is not understood.
     #[error("ConfigMap {config_map}: {source}")]
     NotYaml {
-        /// Its name.
         config_map: String,
         /// What is wrong with it.
         source: NotYaml,
@@ -96,7 +95,7 @@ pub fn mesh_config(maps: &BTreeMap<String, SourceState<Arc<MeshMap>>>) -> Result
                 trust_domain_aliases: map.trust_domain_aliases.clone(),
                 same_networks: true,
             },
-            Some(every) => in_common(every, map),
+            Some(every) => in_common(&every, map),
         });
         let not_yaml = |source| MeshConfigError::NotYaml { config_map: name.clone(), source };
         all.ca_certificates |= map.ca_certificates.map_err(not_yaml)?;
@@ -109,7 +108,7 @@ pub fn mesh_config(maps: &BTreeMap<String, SourceState<Arc<MeshMap>>>) -> Result
 }
 
 /// What is said so far and by one more revision.
-fn in_common(every: EveryRevision, map: &MeshMap) -> EveryRevision {
+fn in_common(every: &EveryRevision, map: &MeshMap) -> EveryRevision {
     let both = |one: &BTreeSet<TrustDomain>, other: &BTreeSet<TrustDomain>| one.intersection(other).cloned().collect();
     let roots = every.roots.iter().filter_map(|(root, domains)| Some((*root, both(domains, map.roots.get(root)?))));
     EveryRevision {

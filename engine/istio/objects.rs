@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::watched::{Meta, Watchable};
-use crate::istio::gateways::{Condition, is_ready};
+use crate::istio::gateways::{ObjectCondition, is_ready};
 use crate::types::certificate::parse_roots_any_time;
 use crate::types::name::{Digest, Revision, TrustDomain};
 use crate::types::time::Timestamp;
@@ -16,7 +16,6 @@ use crate::wire::metadata::IstioMode;
 /// Label of a revision of istiod, and of a pod that is injected by one.
 const REVISION_LABEL: &str = "istio.io/rev";
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
-/// Container of a proxy.
 const PROXY_CONTAINER: &str = "istio-proxy";
 /// Variable of istiod that lets it take more than one root.
 pub const MULTIROOT: &str = "ISTIO_MULTIROOT_MESH";
@@ -28,8 +27,7 @@ const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
 
 /// A ConfigMap, and when its data was last written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Data {
-    /// Its data.
+pub struct DatedConfigMap {
     pub data: BTreeMap<String, String>,
     /// When one of its writers last changed it; `None` where the apiserver does not say.
     pub written: Option<Timestamp>,
@@ -37,24 +35,24 @@ pub struct Data {
 
 /// A ConfigMap on the wire.
 #[derive(Debug, Clone, Deserialize)]
-pub struct WireConfigMap {
+pub struct WireDatedConfigMap {
     metadata: Meta,
     #[serde(default)]
     data: Option<BTreeMap<String, String>>,
 }
 
-impl Watchable for WireConfigMap {
-    type Kept = Data;
+impl Watchable for WireDatedConfigMap {
+    type Kept = DatedConfigMap;
 
     fn meta(&self) -> &Meta {
         &self.metadata
     }
 
-    fn keep(self) -> Option<Data> {
+    fn keep(self) -> Option<DatedConfigMap> {
         let writers = self.metadata.managed_fields.iter().filter(|writer| writer.fields_v1.contains("f:data"));
         let times = writers.filter_map(|writer| writer.time.as_ref()?.parse::<Timestamp>().ok());
         let written = times.max();
-        Some(Data { data: self.data.unwrap_or_default(), written })
+        Some(DatedConfigMap { data: self.data.unwrap_or_default(), written })
     }
 }
 
@@ -82,7 +80,7 @@ pub struct NotYaml;
 
 /// Such a ConfigMap on the wire.
 #[derive(Debug, Clone, Deserialize)]
-pub struct WireMeshMap(WireConfigMap);
+pub struct WireMeshMap(WireDatedConfigMap);
 
 impl Watchable for WireMeshMap {
     type Kept = MeshMap;
@@ -136,9 +134,7 @@ fn root(entry: &Value) -> Option<(Digest, BTreeSet<TrustDomain>)> {
 /// What is kept of a namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamespaceFacts {
-    /// Its UID.
     pub uid: String,
-    /// Its network.
     pub network: Option<String>,
 }
 
@@ -282,7 +278,6 @@ impl Watchable for WireDeployment {
 /// A pod that is asked for evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodFacts {
-    /// Its address.
     pub address: String,
     /// Whether it is ready. One about which no kubelet says anything counts as ready while it runs.
     pub ready: bool,
@@ -306,13 +301,13 @@ struct PodStatus {
     phase: String,
     #[serde(rename = "podIP")]
     pod_ip: String,
-    conditions: Vec<Condition>,
+    conditions: Vec<ObjectCondition>,
 }
 
 impl WirePod {
     fn is_ready(&self) -> bool {
-        let told = self.status.conditions.iter().any(|condition| condition.kind == "Ready");
-        self.status.phase == "Running" && (!told || is_ready(&self.status.conditions))
+        let reported = self.status.conditions.iter().any(|condition| condition.kind == "Ready");
+        self.status.phase == "Running" && (!reported || is_ready(&self.status.conditions))
     }
 
     /// The node of a pod that is ready.

@@ -11,7 +11,7 @@ use crate::types::explanation::{Code, Explanation};
 use crate::types::key::{KeyId, PrivateKey};
 use crate::types::name::ClusterName;
 
-/// Private keys, each with the reason why it is not at hand.
+/// Private keys, each with the reason why it is missing.
 #[derive(Debug)]
 pub struct Keyring {
     /// The engine's own, when it is one that spec or lock know.
@@ -24,9 +24,7 @@ pub struct Keyring {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeyOwner {
-    /// The engine.
     Engine,
-    /// A cluster.
     Cluster(ClusterName),
 }
 
@@ -38,40 +36,25 @@ pub enum KeyProblem {
     NoEngineKey,
     /// No file and no variable holds the key.
     Missing {
-        /// Whose key.
         owner: KeyOwner,
         /// Where it should be, ready to be read in a sentence.
         source: String,
     },
     /// A file or a variable holds no usable key.
     Unusable {
-        /// Whose key.
         owner: KeyOwner,
-        /// Where it is.
         source: String,
         /// What is wrong with it.
         problem: String,
     },
     /// The engine's key is another one than spec and lock know.
-    Another {
-        /// Where it is.
-        source: String,
-    },
+    Another { source: String },
     /// The key never leaves its cluster.
-    StaysInCluster {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    StaysInCluster { cluster: ClusterName },
     /// The engine speaks in the name of a cluster that reads the peer, and no such cluster is known yet.
-    NoReader {
-        /// The peer.
-        peer: ClusterName,
-    },
-    /// The peer admits clusters' own keys alone, and none is at hand.
-    OnlyClusterKeys {
-        /// The peer.
-        peer: ClusterName,
-    },
+    NoReader { peer: ClusterName },
+    /// The peer admits clusters' own keys alone, and there is none.
+    OnlyClusterKeys { peer: ClusterName },
 }
 
 impl KeyProblem {

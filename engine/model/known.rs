@@ -29,7 +29,6 @@ pub struct PeerEndpoint {
     pub api_ca: Option<String>,
     /// East-west gateways, sorted; empty only with a flat network.
     pub gateways: Vec<Gateway>,
-    /// Network.
     pub network: NetworkName,
 }
 
@@ -39,7 +38,7 @@ impl<'a> KnownCluster<'a> {
         Some(Self { cluster: mesh.clusters.get(name)?, locked: lock.clusters.get(name)? })
     }
 
-    /// Its UUID.
+    /// UUID of its `kube-system` namespace, as it was accepted.
     pub fn uuid(&self) -> &'a ClusterUuid {
         &self.locked.public.cluster_uuid
     }
@@ -138,7 +137,7 @@ impl<'a> KnownCluster<'a> {
         (is_merged && self.joined_with().is_some()).then_some(wanted)
     }
 
-    /// Whether nobody knows which networks its standard configuration has, and it is yet to show it.
+    /// Whether no one knows which networks its standard configuration has, and it is yet to show it.
     pub fn awaits_standard_networks(&self) -> bool {
         let Cluster { istio, evidence, endpoint, reconciler, .. } = self.cluster;
         let is_merged = self.mesh_config() == MeshConfigTarget::SharedMeshConfig;
@@ -162,7 +161,7 @@ impl<'a> KnownCluster<'a> {
         self.joined_with().map_or(&mesh.mesh_id, |joined| &joined.spec.mesh_id)
     }
 
-    /// Its DNS domain.
+    /// Its DNS domain, `cluster.local` unless spec or metadata have another.
     pub fn cluster_domain(&self) -> &'a ClusterDomain {
         &self.cluster.cluster_domain
     }

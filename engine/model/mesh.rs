@@ -22,7 +22,6 @@ use crate::wire::share::Share;
 /// A mesh and its clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mesh {
-    /// Its name.
     pub name: MeshName,
     /// `global.meshID` of Istio.
     pub mesh_id: MeshId,
@@ -73,7 +72,6 @@ fn may_link(one: &Cluster, other: &Cluster) -> bool {
 /// Who is linked with whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topology {
-    /// All with all.
     Full,
     /// Each cluster's peers; symmetric.
     Pairs(BTreeMap<ClusterName, BTreeSet<ClusterName>>),
@@ -97,7 +95,7 @@ pub struct EngineKey {
     pub key: PublicKey,
 }
 
-/// A cluster.
+/// A cluster as its spec declares it, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Its name in the checkout.
@@ -126,7 +124,6 @@ pub struct Cluster {
     pub trust_domain: Option<TrustDomain>,
     /// Whether its policies take identities of its peers' trust domains for its own; `None`: as each link began.
     pub merge_trust_domains: Option<bool>,
-    /// Its Istio.
     pub istio: Istio,
     /// Gateways stated by the spec.
     pub gateways: Option<Vec<Gateway>>,
@@ -175,7 +172,7 @@ pub enum EvidenceRule {
     Required,
     /// It shows nothing; what it shows all the same is judged.
     None,
-    /// They do, but for these fields, of which somebody attests that they are as they should be.
+    /// They do, but for these fields, of which someone attests that they are as they should be.
     Attested(BTreeSet<EvidenceField>),
 }
 
@@ -195,7 +192,7 @@ pub enum EvidenceField {
 }
 
 impl EvidenceField {
-    /// All of them.
+    /// Every field that can be attested, in the order of the documentation.
     pub const ALL: [Self; 5] = [Self::Reads, Self::Trusts, Self::Networks, Self::Routes, Self::Prepared];
 
     /// Its name in documents and specs.
@@ -322,10 +319,8 @@ pub struct Components {
 /// How the Services of exporter and api-proxy are exposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Expose {
-    /// A load balancer each.
     #[default]
     LoadBalancer,
-    /// Node ports.
     NodePort,
     /// Cluster IPs, behind an ingress of the user's own that passes TLS through.
     ClusterIP,
@@ -334,7 +329,6 @@ pub enum Expose {
 /// Values that must be found, and that thereby approve themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pin {
-    /// The cluster's UUID.
     pub cluster_uuid: Option<ClusterUuid>,
     /// SHA-256 of the SubjectPublicKeyInfo of its authn key.
     pub authn_key: Option<Digest>,
@@ -353,7 +347,7 @@ pub struct Istio {
     pub config: MeshConfigTarget,
     /// Whether proxies capture DNS, so that services of peers resolve.
     pub dns_capture: bool,
-    /// Somebody attests that istiod and all proxies are prepared.
+    /// Someone attests that istiod and all proxies are prepared.
     pub prepared: bool,
     /// `meshNetworks` of the standard configuration by name, as the spec states them; `None`: it does not say.
     pub standard_mesh_networks: Option<Map<String, Value>>,
@@ -371,7 +365,7 @@ pub enum MeshConfigTarget {
     IstioOperator,
     /// A patch of Sail's Istio resource.
     Sail,
-    /// Nowhere: somebody else does it.
+    /// Nowhere: someone else does it.
     None,
 }
 
@@ -399,7 +393,6 @@ impl MeshConfigTarget {
 /// The api-proxy, as the spec states it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Api {
-    /// Its address.
     pub host: Option<ApiHost>,
     /// Its CA, PEM.
     pub ca: Option<String>,
@@ -422,6 +415,5 @@ pub enum KeySource {
     Cluster,
     /// A file below the checkout.
     File(String),
-    /// An environment variable.
     Environment(String),
 }

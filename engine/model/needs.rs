@@ -10,9 +10,9 @@ use crate::types::step::StepKind;
 
 /// One kind of step, with all that is said of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct NeedRow {
     /// Where there is such a step.
-    pub place: Place,
+    pub place: StepPlace,
     /// When its objects are synced.
     pub wave: Wave,
     /// What has to be there before it, in the order in which people are told of what is missing.
@@ -25,7 +25,7 @@ pub struct Need {
     /// The step that brings it about, or that shows it.
     pub step: StepKind,
     /// The cluster of that step.
-    pub of: Scope,
+    pub of: NeedScope,
     /// What has to be seen, for the steps of a link. The others begin by themselves with what is in the lock.
     pub condition: Option<Condition>,
     /// Whether the graph has an arrow for it. It has none where other arrows lead there anyway: a mesh of a thousand clusters
@@ -35,7 +35,7 @@ pub struct Need {
 
 /// Whose step is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
+pub enum NeedScope {
     /// The cluster's own; of a link, its reader's.
     Own,
     /// The peer's, for the steps of a link.
@@ -46,7 +46,7 @@ pub enum Scope {
 
 /// In which clusters there is a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum StepPlace {
     /// In all, also in those that are no longer declared and have links to lose.
     Everywhere,
     /// Where components are deployed.
@@ -57,7 +57,7 @@ pub enum Place {
     Rendered,
 }
 
-impl Place {
+impl StepPlace {
     /// Whether the cluster has such a step; `None`: it is not declared.
     pub fn holds(self, cluster: Option<&Cluster>) -> bool {
         match self {
@@ -76,7 +76,6 @@ pub enum Wave {
     Components,
     /// Roots, keys and rights of peers.
     Trust,
-    /// Networks and routes.
     Networks,
     /// What sends live traffic.
     Secrets,
@@ -118,7 +117,7 @@ impl fmt::Display for Wave {
 pub enum Condition {
     /// The reader's private document is known.
     ReaderDocument,
-    /// The peer's private document is known: without it nobody knows what to look for in the reader.
+    /// The peer's private document is known: without it no one knows what to look for in the reader.
     PeerDocument,
     /// The reader's relay published the CA by which istiod verifies it.
     RelayCa,
@@ -148,40 +147,42 @@ pub enum Condition {
     RootsNotHidden,
 }
 
-impl Row {
+impl NeedRow {
     /// The row of a kind.
     pub const fn of(kind: StepKind) -> Self {
-        use Scope::{EachPeer, Own};
+        use NeedScope::{EachPeer, Own};
         use StepKind::{DiscoverProxy, ExchangeKeys, FetchCa, RenderComponents};
         match kind {
-            RenderComponents => Self { place: Place::WithComponents, wave: Wave::Components, needs: &[] },
+            RenderComponents => Self { place: StepPlace::WithComponents, wave: Wave::Components, needs: &[] },
             FetchCa => Self {
-                place: Place::Everywhere,
+                place: StepPlace::Everywhere,
                 wave: Wave::Components,
                 needs: const { &[begins_with(RenderComponents, Own)] },
             },
             ExchangeKeys => {
-                Self { place: Place::Ours, wave: Wave::Trust, needs: const { &[begins_with(FetchCa, EachPeer)] } }
+                Self { place: StepPlace::Ours, wave: Wave::Trust, needs: const { &[begins_with(FetchCa, EachPeer)] } }
             }
             DiscoverProxy => Self {
-                place: Place::Everywhere,
+                place: StepPlace::Everywhere,
                 wave: Wave::Trust,
                 needs: const { &[begins_with(FetchCa, Own), begins_with(ExchangeKeys, Own)] },
             },
-            StepKind::RenderTrust => {
-                Self { place: Place::Rendered, wave: Wave::Trust, needs: const { &[begins_with(FetchCa, EachPeer)] } }
-            }
+            StepKind::RenderTrust => Self {
+                place: StepPlace::Rendered,
+                wave: Wave::Trust,
+                needs: const { &[begins_with(FetchCa, EachPeer)] },
+            },
             StepKind::RenderNetworks | StepKind::RenderRoutes => Self {
-                place: Place::Rendered,
+                place: StepPlace::Rendered,
                 wave: Wave::Networks,
                 needs: const { &[begins_with(DiscoverProxy, EachPeer)] },
             },
-            StepKind::RenderSecret => Self { place: Place::Rendered, wave: Wave::Secrets, needs: SECRET },
+            StepKind::RenderSecret => Self { place: StepPlace::Rendered, wave: Wave::Secrets, needs: SECRET },
         }
     }
 
     /// The steps that the graph draws before one of this kind, each once.
-    pub fn drawn(self) -> Vec<(StepKind, Scope)> {
+    pub fn drawn(self) -> Vec<(StepKind, NeedScope)> {
         let mut drawn: Vec<_> = self.needs.iter().filter(|need| need.drawn).map(|need| (need.step, need.of)).collect();
         drawn.sort_unstable();
         drawn.dedup();
@@ -196,7 +197,7 @@ impl Row {
 
 /// What a live secret needs. Whatever is added here has to be judged by the gate.
 const SECRET: &[Need] = {
-    use Scope::{Own, Peer};
+    use NeedScope::{Own, Peer};
     use StepKind::{DiscoverProxy, ExchangeKeys, FetchCa, RenderNetworks, RenderRoutes, RenderTrust};
     &[
         sees(Condition::ReaderDocument, DiscoverProxy, Own),
@@ -218,17 +219,17 @@ const SECRET: &[Need] = {
 };
 
 /// A step that begins with what another one gave.
-const fn begins_with(step: StepKind, of: Scope) -> Need {
+const fn begins_with(step: StepKind, of: NeedScope) -> Need {
     Need { step, of, condition: None, drawn: true }
 }
 
 /// A step that waits until something is seen.
-const fn sees(condition: Condition, step: StepKind, of: Scope) -> Need {
+const fn sees(condition: Condition, step: StepKind, of: NeedScope) -> Need {
     Need { step, of, condition: Some(condition), drawn: true }
 }
 
 /// The same, of a step to which other arrows lead.
-const fn sees_beyond(condition: Condition, step: StepKind, of: Scope) -> Need {
+const fn sees_beyond(condition: Condition, step: StepKind, of: NeedScope) -> Need {
     Need { step, of, condition: Some(condition), drawn: false }
 }
 
@@ -246,8 +247,8 @@ mod tests {
     #[test]
     fn a_wave_comes_after_the_waves_of_all_that_is_needed() {
         for kind in StepKind::ALL {
-            let row = Row::of(kind);
-            let needed = row.needs.iter().map(|need| Row::of(need.step).wave.number()).max();
+            let row = NeedRow::of(kind);
+            let needed = row.needs.iter().map(|need| NeedRow::of(need.step).wave.number()).max();
             let wave = match needed {
                 Some(needed) if !only_reads(kind) => needed + 1,
                 needed => needed.unwrap_or_default(),
@@ -260,32 +261,32 @@ mod tests {
     fn the_waves_are_numbered_in_their_order() {
         for (number, wave) in Wave::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(wave.number()), number, "{wave}");
-            assert!(StepKind::ALL.into_iter().any(|kind| Row::of(kind).wave == wave), "nothing is in wave {wave}");
+            assert!(StepKind::ALL.into_iter().any(|kind| NeedRow::of(kind).wave == wave), "nothing is in wave {wave}");
         }
     }
 
     #[test]
     fn steps_of_a_cluster_are_listed_after_what_they_need_of_it() {
         for kind in StepKind::ALL {
-            assert!(Row::of(kind).needs.iter().all(|need| need.of != Scope::Own || need.step < kind), "{kind}");
+            assert!(NeedRow::of(kind).needs.iter().all(|need| need.of != NeedScope::Own || need.step < kind), "{kind}");
         }
     }
 
     #[test]
     fn a_secret_waits_for_nothing_unseen_and_for_nothing_twice() {
         for kind in StepKind::ALL {
-            let row = Row::of(kind);
+            let row = NeedRow::of(kind);
             let is_of_a_link = kind == StepKind::RenderSecret;
             let seen: BTreeSet<Condition> = row.conditions().collect();
             assert_eq!(seen.len(), if is_of_a_link { row.needs.len() } else { 0 }, "{kind}");
-            assert!(row.needs.iter().all(|need| is_of_a_link || need.of != Scope::Peer), "{kind} has no peer");
+            assert!(row.needs.iter().all(|need| is_of_a_link || need.of != NeedScope::Peer), "{kind} has no peer");
         }
     }
 
     /// All steps before one, by the arrows that are drawn; `true` stands for the reader of a link, `false` for its peer.
     fn before(kind: StepKind, is_reader: bool, found: &mut BTreeSet<(StepKind, bool)>) {
-        for (step, of) in Row::of(kind).drawn() {
-            let side = if of == Scope::Own { is_reader } else { !is_reader };
+        for (step, of) in NeedRow::of(kind).drawn() {
+            let side = if of == NeedScope::Own { is_reader } else { !is_reader };
             if found.insert((step, side)) {
                 before(step, side, found);
             }
@@ -298,8 +299,8 @@ mod tests {
             let mut found = BTreeSet::new();
             before(kind, true, &mut found);
             assert!(!found.contains(&(kind, true)), "{kind} needs itself");
-            for need in Row::of(kind).needs {
-                assert!(found.contains(&(need.step, need.of == Scope::Own)), "{kind}: {need:?}");
+            for need in NeedRow::of(kind).needs {
+                assert!(found.contains(&(need.step, need.of == NeedScope::Own)), "{kind}: {need:?}");
             }
         }
     }

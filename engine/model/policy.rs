@@ -23,7 +23,6 @@ pub struct Policy {
     pub uuids: Option<Rule<BTreeSet<ClusterUuid>>>,
     /// Hosts of endpoints and api-proxies.
     pub hosts: Option<Rule<Vec<HostPattern>>>,
-    /// Trust domains.
     pub trust_domains: Option<Rule<BTreeSet<TrustDomain>>>,
     /// SHA-256 of the DER of root CAs.
     pub root_cas: Option<Rule<BTreeSet<Digest>>>,
@@ -44,7 +43,6 @@ pub struct Policy {
 /// A rule, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule<T> {
-    /// What it admits.
     pub value: T,
     /// Its place in the policy.
     pub at: Location,

@@ -20,7 +20,6 @@ pub struct Approvals {
 /// `NAME` or `NAME@DIGEST` of `--accept-trust`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// The cluster.
     pub cluster: ClusterName,
     /// At least eight hex digits of the trust change's digest.
     pub digest: Option<String>,
@@ -58,11 +57,9 @@ impl Approvals {
 /// A change of what a cluster is trusted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustChange {
-    /// The cluster.
     pub cluster: ClusterName,
     /// Names exactly this change; `--accept-trust NAME@DIGEST`.
     pub digest: Digest,
-    /// What changed.
     pub findings: Vec<TrustFinding>,
     /// What becomes of it.
     pub verdict: Verdict,
@@ -71,13 +68,11 @@ pub struct TrustChange {
 /// One thing that changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrustFinding {
-    /// What changed.
     pub what: TrustField,
     /// The value in the lock.
     pub before: Option<String>,
     /// The value published now.
     pub after: Option<String>,
-    /// What that means.
     pub meaning: TrustMeaning,
 }
 
@@ -92,7 +87,6 @@ pub enum TrustField {
     AuthnKey,
     /// The ID that istiod knows it by.
     ClusterId,
-    /// Its UUID.
     ClusterUuid,
     /// All of it, for the first time.
     FirstContact,
@@ -102,13 +96,9 @@ pub enum TrustField {
     Gateway,
     /// Where its documents are read.
     MetadataSource,
-    /// Its network.
     Network,
-    /// The CA of its relay.
     RelayCa,
-    /// Its root CAs.
     RootCa,
-    /// Its trust domain.
     TrustDomain,
 }
 
@@ -161,24 +151,19 @@ impl fmt::Display for TrustField {
 /// What a finding means.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TrustMeaning {
-    /// Nobody has approved the cluster yet.
+    /// No one has approved the cluster yet.
     FirstContact,
     /// A cluster on which others rest, and of which the lock lost what was accepted.
     EntryLost,
-    /// Another UUID.
     ClusterUuid,
-    /// Another key.
     AuthnKey,
     /// A further key that is new or another.
     FurtherAuthnKey {
-        /// Its ID.
         id: KeyId,
     },
-    /// Other roots.
     RootCa,
     /// Another CA of the relay.
     RelayCa,
-    /// Another trust domain.
     TrustDomain,
     /// An api host that the spec does not allow: another one than before, or the first.
     ApiHost {
@@ -187,7 +172,6 @@ pub enum TrustMeaning {
     },
     /// Another CA of the api-proxy.
     ApiCa,
-    /// Another cluster ID.
     ClusterId,
     /// A gateway at an address that the spec does not allow.
     Gateway,
@@ -197,16 +181,12 @@ pub enum TrustMeaning {
     ContradictsPin {
         /// What is pinned.
         what: TrustField,
-        /// To which value.
         pinned: String,
-        /// What is published.
         found: String,
     },
     /// A value that the policy of the checkout does not admit.
     NotInPolicy {
-        /// What it is.
         what: TrustField,
-        /// The value.
         found: String,
         /// The rule's place: file, line, column.
         rule: String,
@@ -215,9 +195,7 @@ pub enum TrustMeaning {
     ClaimedByAnother {
         /// What is claimed.
         what: TrustField,
-        /// The value.
         value: String,
-        /// The other cluster.
         other: ClusterName,
     },
 }

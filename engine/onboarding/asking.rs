@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Objects, Place, Watchable};
-use crate::types::text::said;
+use crate::cluster::watched::{Objects, WatchScope, Watchable};
+use crate::types::text::shown_text;
 
 /// One answer, to its last byte. Credential plugins that ask a cloud are part of the first one.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -31,15 +31,15 @@ pub(super) struct Asking {
 }
 
 #[derive(Deserialize)]
-struct List<T> {
+struct PartialList<T> {
     #[serde(default)]
-    metadata: ListMeta,
+    metadata: PartialListMeta,
     /// A server written in Go has null for an empty list.
     items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize, Default)]
-struct ListMeta {
+struct PartialListMeta {
     #[serde(default, rename = "continue")]
     next: Option<String>,
 }
@@ -57,7 +57,7 @@ impl Asking {
     }
 
     /// All objects of a place.
-    pub(super) async fn list<T: DeserializeOwned>(&self, place: &Place) -> Result<Vec<T>, ReadError> {
+    pub(super) async fn list<T: DeserializeOwned>(&self, place: &WatchScope) -> Result<Vec<T>, ReadError> {
         let (mut all, mut next) = (Vec::new(), None);
         loop {
             let page = timeout(ANSWER, self.page::<T>(place.page(next.take())?)).await;
@@ -70,7 +70,7 @@ impl Asking {
         }
     }
 
-    async fn page<T: DeserializeOwned>(&self, request: http::Request<Vec<u8>>) -> Result<List<T>, ReadError> {
+    async fn page<T: DeserializeOwned>(&self, request: http::Request<Vec<u8>>) -> Result<PartialList<T>, ReadError> {
         let response = self.client.send(request.map(Body::from)).await.map_err(ReadError::from)?;
         let status = response.status();
         let most = MOST.min(self.left.load(Ordering::Relaxed));
@@ -82,7 +82,7 @@ impl Asking {
         let body = body.map_err(ended)?.to_bytes();
         self.left.fetch_sub(body.len().min(most), Ordering::Relaxed);
         if !status.is_success() {
-            let message = serde_json::from_slice::<Status>(&body).map(|status| said(&status.message));
+            let message = serde_json::from_slice::<Status>(&body).map(|status| shown_text(&status.message));
             return Err(ReadError::Status { code: status.as_u16(), message: message.unwrap_or_default() });
         }
         // the text of an error may quote what was read
@@ -90,7 +90,7 @@ impl Asking {
     }
 
     /// Objects by namespace and name.
-    pub(super) async fn objects<T: Watchable>(&self, place: &Place) -> Result<Objects<T::Kept>, ReadError> {
+    pub(super) async fn objects<T: Watchable>(&self, place: &WatchScope) -> Result<Objects<T::Kept>, ReadError> {
         let mut objects = Objects::new();
         for object in self.list::<T>(place).await? {
             let key = (object.meta().namespace.clone(), object.meta().name.clone());
@@ -107,6 +107,6 @@ impl Asking {
         collection: &str,
         name: &str,
     ) -> Result<Option<Arc<T::Kept>>, ReadError> {
-        Ok(self.objects::<T>(&Place::named(collection, name)).await?.into_values().next())
+        Ok(self.objects::<T>(&WatchScope::named(collection, name)).await?.into_values().next())
     }
 }

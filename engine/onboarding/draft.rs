@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::istio::installed::ISTIOD;
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE};
-use crate::onboarding::survey::{Adoption, Installer, Named, Survey, Way};
+use crate::onboarding::survey::{Adoption, Installer, Survey, SurveyedCluster, Takeover};
 use crate::types::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::types::object::{YamlError, to_yaml};
 use crate::types::text::visible;
@@ -21,35 +21,29 @@ const IMAGE: &str = "ghcr.io/isthmus-mesh/engine";
 /// What is asked of a draft.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Name of the mesh.
     pub mesh: Option<MeshName>,
-    /// Somebody said that every root may sign every identity.
+    /// Someone said that every root may sign every identity.
     pub accept_foreign_roots: bool,
     /// Remote secrets that ours are to take over.
     pub adoptions: Vec<Adoption>,
 }
 
-/// A line that somebody has to fill in.
+/// A line that someone has to fill in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FillIn {
-    /// Its file.
     pub path: String,
     /// Its line, from 1.
     pub line: usize,
-    /// The field.
     pub field: String,
-    /// What belongs there.
     pub message: String,
 }
 
-/// The first spec.
+/// Documents for a first checkout, and what is left to be filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
-    /// Name of the mesh.
+pub struct SpecDraft {
     pub mesh: MeshName,
     /// Its files by path.
     pub files: BTreeMap<String, String>,
-    /// What is to be filled in.
     pub fill_in: Vec<FillIn>,
 }
 
@@ -63,10 +57,10 @@ pub const MESH_PATH: &str = "specs/mesh.yaml";
 /// Where the documents' JSON Schema lies, which editors complete and check them with.
 pub const SCHEMA_PATH: &str = "spec.schema.json";
 
-/// Writes the documents.
-pub fn draft(clusters: &[Named], options: &Options) -> Result<Draft, YamlError> {
+/// Writes a Mesh and one Cluster for each that runs Istio; fails where a value cannot be written as YAML.
+pub fn draft(clusters: &[SurveyedCluster], options: &Options) -> Result<SpecDraft, YamlError> {
     let (mesh, from) = mesh_name(clusters, options);
-    let mut draft = Draft { mesh: mesh.clone(), files: BTreeMap::new(), fill_in: Vec::new() };
+    let mut draft = SpecDraft { mesh: mesh.clone(), files: BTreeMap::new(), fill_in: Vec::new() };
     draft.add(MESH_PATH.to_owned(), mesh_page(&mesh, &from, clusters, options)?);
     for cluster in clusters {
         draft.add(cluster_path(&cluster.name.value), cluster_page(cluster, clusters, options)?);
@@ -74,8 +68,8 @@ pub fn draft(clusters: &[Named], options: &Options) -> Result<Draft, YamlError> 
     Ok(draft)
 }
 
-impl Draft {
-    fn add(&mut self, path: String, page: Page) {
+impl SpecDraft {
+    fn add(&mut self, path: String, page: DraftPage) {
         let fill_in = page.fill_in.into_iter();
         self.fill_in.extend(fill_in.map(|(line, field, message)| FillIn { path: path.clone(), line, field, message }));
         self.files.insert(path, page.text);
@@ -84,7 +78,7 @@ impl Draft {
 
 /// A document, line by line.
 #[derive(Default)]
-struct Page {
+struct DraftPage {
     text: String,
     fill_in: Vec<(usize, String, String)>,
 }
@@ -99,7 +93,7 @@ fn scalar(value: &str) -> Result<String, YamlError> {
     Ok(to_yaml(&value)?.trim_end().to_owned())
 }
 
-impl Page {
+impl DraftPage {
     /// The document at this path, which names its schema in a way that editors know.
     fn at(path: &str) -> Self {
         let mut page = Self::default();
@@ -167,7 +161,7 @@ pub fn quoted(word: &str) -> String {
 }
 
 /// What the clusters call their mesh, each name with those who say it.
-fn mesh_ids(clusters: &[Named]) -> BTreeMap<&str, Vec<&str>> {
+fn mesh_ids(clusters: &[SurveyedCluster]) -> BTreeMap<&str, Vec<&str>> {
     let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for cluster in clusters {
         if let Some(id) = &cluster.survey.mesh_id {
@@ -177,7 +171,7 @@ fn mesh_ids(clusters: &[Named]) -> BTreeMap<&str, Vec<&str>> {
     ids
 }
 
-fn mesh_name(clusters: &[Named], options: &Options) -> (MeshName, String) {
+fn mesh_name(clusters: &[SurveyedCluster], options: &Options) -> (MeshName, String) {
     if let Some(name) = &options.mesh {
         return (name.clone(), "--mesh".to_owned());
     }
@@ -190,8 +184,13 @@ fn mesh_name(clusters: &[Named], options: &Options) -> (MeshName, String) {
     (MeshName::unnamed(), "any name; `--mesh` sets another".to_owned())
 }
 
-fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options) -> Result<Page, YamlError> {
-    let mut page = Page::at(MESH_PATH);
+fn mesh_page(
+    mesh: &MeshName,
+    from: &str,
+    clusters: &[SurveyedCluster],
+    options: &Options,
+) -> Result<DraftPage, YamlError> {
+    let mut page = DraftPage::at(MESH_PATH);
     page.comment(
         0,
         "The mesh. `engine init` wrote this; it is yours to edit, and `engine schema` prints what it may hold.",
@@ -261,9 +260,9 @@ fn mesh_page(mesh: &MeshName, from: &str, clusters: &[Named], options: &Options)
     Ok(page)
 }
 
-fn cluster_page(cluster: &Named, all: &[Named], options: &Options) -> Result<Page, YamlError> {
-    let Named { name, cluster_id, survey } = cluster;
-    let mut page = Page::at(&cluster_path(&name.value));
+fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Options) -> Result<DraftPage, YamlError> {
+    let SurveyedCluster { name, cluster_id, survey } = cluster;
+    let mut page = DraftPage::at(&cluster_path(&name.value));
     page.comment(0, &format!("{}: context `{}`, {}", name.value, survey.context, survey.server));
     page.line(0, "apiVersion: isthmus.dev/v1alpha1");
     page.line(0, "kind: Cluster");
@@ -322,9 +321,9 @@ fn cluster_page(cluster: &Named, all: &[Named], options: &Options) -> Result<Pag
         );
         for one in own {
             let way = match one.way {
-                Way::InPlace => "in place, by the sync that brings ours",
-                Way::Switch => "it is taken from istiod just before ours comes",
-                Way::ByHand => "by hand: its key is not what ours will have, or it has several",
+                Takeover::InPlace => "in place, by the sync that brings ours",
+                Takeover::Switch => "it is taken from istiod just before ours comes",
+                Takeover::ByHand => "by hand: its key is not what ours will have, or it has several",
             };
             page.comment(
                 1,
@@ -336,7 +335,7 @@ fn cluster_page(cluster: &Named, all: &[Named], options: &Options) -> Result<Pag
 }
 
 /// What is deployed, and where it is reached.
-fn contact(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> {
+fn contact(page: &mut DraftPage, name: &str, survey: &Survey) -> Result<(), YamlError> {
     let (namespace, installed) = (&survey.namespace, &survey.installed);
     page.comment(1, "What is deployed into the cluster: exporter, api-proxy and relay.");
     page.line(1, "multicluster:");
@@ -391,7 +390,7 @@ fn contact(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError
     Ok(())
 }
 
-fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
+fn pins(page: &mut DraftPage, survey: &Survey) -> Result<(), YamlError> {
     page.comment(
         1,
         "What must be found there; anything else is refused. To change a pin here is to approve the new value.",
@@ -439,7 +438,7 @@ fn pins(page: &mut Page, survey: &Survey) -> Result<(), YamlError> {
     Ok(())
 }
 
-fn network(page: &mut Page, cluster: &Named, all: &[Named]) -> Result<(), YamlError> {
+fn network(page: &mut DraftPage, cluster: &SurveyedCluster, all: &[SurveyedCluster]) -> Result<(), YamlError> {
     let survey = &cluster.survey;
     let namespace = &survey.namespace;
     let shared = |network: &NetworkName| {
@@ -483,7 +482,7 @@ fn network(page: &mut Page, cluster: &Named, all: &[Named]) -> Result<(), YamlEr
     Ok(())
 }
 
-fn istio(page: &mut Page, name: &str, survey: &Survey) -> Result<(), YamlError> {
+fn istio(page: &mut DraftPage, name: &str, survey: &Survey) -> Result<(), YamlError> {
     let version = survey.version.as_deref().unwrap_or("of unknown version");
     page.gap();
     page.comment(1, &format!("Istio {version}"));

@@ -1,7 +1,7 @@
 //! An invitation: what another team needs to declare a cluster of ours, and fingerprints to compare by another channel.
 //!
 //! A document that travels by mail can be changed on the way, its comments too. So each side works the fingerprints out of
-//! what it holds itself, [`Invitation::words`] says them in words that a telephone carries, and people compare.
+//! what it holds itself, [`Invitation::phrase`] says them in words that a telephone carries, and people compare.
 
 use std::collections::BTreeSet;
 
@@ -14,18 +14,17 @@ use crate::types::address::{Cidr, Endpoint, HostPattern};
 use crate::types::name::{ClusterDomain, ClusterName, ClusterUuid, Digest, MeshName};
 use crate::types::object::{YamlError, to_yaml};
 
-/// Words of 16 bits each that say the fingerprint: nobody finds another invitation with the same ones.
-const WORDS: usize = 8;
+/// Words of 16 bits each that say the fingerprint: no one finds another invitation with the same ones.
+const PHRASE_LENGTH: usize = 8;
 
 /// Why a cluster cannot be invited for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InviteError {
-    /// Nobody has seen its documents.
+    /// No one has seen its documents.
     #[error(
         "`{0}` was never reached, so neither its UUID nor its key nor its roots are known; run `engine apply` until fetch-ca/{0} no longer waits"
     )]
     NeverReached(ClusterName),
-    /// It is another team's.
     #[error(
         "`{0}` belongs to another checkout, whose team invites for it; `--fingerprint` prints what is known of it here"
     )]
@@ -50,7 +49,7 @@ pub enum InviteError {
 
 /// The form of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum InvitationForm {
     /// `IstioMulticluster` of `isthmus.dev`.
     Multicluster,
     /// `IstioMulticluster` of `deckhouse.io`, with the fields that its CRD knows.
@@ -62,7 +61,6 @@ pub enum Form {
 /// What is said of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
-    /// Its name here.
     pub name: ClusterName,
     /// Where its metadata is.
     pub endpoint: Endpoint,
@@ -82,7 +80,7 @@ pub struct Invitation {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<S> {
+struct InvitationDocument<S> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Name,
@@ -95,7 +93,7 @@ struct Name {
 }
 
 #[derive(Serialize)]
-struct Pin {
+struct InvitationPin {
     #[serde(rename = "clusterUUID")]
     uuid: String,
     #[serde(rename = "authnKey")]
@@ -106,13 +104,13 @@ struct Pin {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MulticlusterSpec {
+struct InvitationMulticluster {
     metadata_endpoint: String,
     enable_ingress_gateway: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<PlainCa>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pin: Option<Pin>,
+    pin: Option<InvitationPin>,
 }
 
 #[derive(Serialize)]
@@ -125,12 +123,12 @@ struct PlainCa {
 struct ExternalSpec {
     reconciler: &'static str,
     metadata: ExternalMetadata,
-    pin: Pin,
+    pin: InvitationPin,
     cluster_domain: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     flat_network: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    allow: Option<Allow>,
+    allow: Option<InvitationAllow>,
 }
 
 #[derive(Serialize)]
@@ -147,7 +145,7 @@ struct Inline {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Allow {
+struct InvitationAllow {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     api_hosts: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -222,8 +220,8 @@ impl Invitation {
 
     /// The first 128 bits of [`Self::fingerprint`] as eight words that can be read aloud, 16 bits each: proquints, after
     /// D. S. Wilkerson, "A Proposal for Proquints" (arXiv:0901.4016).
-    pub fn words(&self) -> String {
-        let pairs = self.fingerprint().bytes().chunks_exact(2).take(WORDS).map(proquint).collect::<Vec<_>>();
+    pub fn phrase(&self) -> String {
+        let pairs = self.fingerprint().bytes().chunks_exact(2).take(PHRASE_LENGTH).map(proquint).collect::<Vec<_>>();
         pairs.join(" ")
     }
 
@@ -240,19 +238,21 @@ impl Invitation {
         if ca.is_empty() {
             facts.push(("endpoint's CA", "a public one".to_owned()));
         }
-        facts.push(("in words", self.words()));
+        facts.push(("in words", self.phrase()));
         facts
     }
 
     /// The document with comments.
-    pub fn document(&self, mesh: &MeshName, form: Form) -> Result<String, InviteError> {
+    pub fn document(&self, mesh: &MeshName, form: InvitationForm) -> Result<String, InviteError> {
         let mut text = format!("# Declares cluster `{}` of mesh `{mesh}` to another mesh.\n", self.name);
         text += match form {
-            Form::Multicluster => "# Put it below specs/ of the checkout that reads it.\n",
-            Form::Deckhouse => {
+            InvitationForm::Multicluster => "# Put it below specs/ of the checkout that reads it.\n",
+            InvitationForm::Deckhouse => {
                 "# Apply it to the Deckhouse cluster that reads it. Deckhouse pins nothing: look at status.metadataCache after first contact.\n"
             }
-            Form::Cluster => "# Put it below specs/ of the checkout that reads it; its own checkout renders it.\n",
+            InvitationForm::Cluster => {
+                "# Put it below specs/ of the checkout that reads it; its own checkout renders it.\n"
+            }
         };
         text += "#\n# Compare these by a channel that did not carry this document, for example by telephone:\n#\n";
         for (name, value) in self.facts() {
@@ -260,8 +260,10 @@ impl Invitation {
         }
         text += "#\n";
         text += match form {
-            Form::Deckhouse => "# Here nothing happens until your cluster is declared in our checkout, too.\n",
-            Form::Multicluster | Form::Cluster => {
+            InvitationForm::Deckhouse => {
+                "# Here nothing happens until your cluster is declared in our checkout, too.\n"
+            }
+            InvitationForm::Multicluster | InvitationForm::Cluster => {
                 "# Your own engine prints the words with `engine invite NAME --fingerprint`, NAME being that of this document.\n\
                  # Nothing happens until each side has declared the other: send yours back with `engine invite`.\n"
             }
@@ -270,18 +272,18 @@ impl Invitation {
         Ok(text)
     }
 
-    fn pin(&self) -> Pin {
-        Pin {
+    fn pin(&self) -> InvitationPin {
+        InvitationPin {
             uuid: self.uuid.to_string(),
             key: self.authn_key.to_string(),
             roots: self.roots.iter().map(ToString::to_string).collect(),
         }
     }
 
-    fn body(&self, form: Form) -> Result<String, InviteError> {
+    fn body(&self, form: InvitationForm) -> Result<String, InviteError> {
         let metadata = || Name { name: self.name.to_string() };
         let endpoint = self.endpoint.to_string();
-        if form == Form::Cluster {
+        if form == InvitationForm::Cluster {
             let api_hosts: Vec<_> = self.api_hosts.iter().map(ToString::to_string).collect();
             let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
             let stated = !(api_hosts.is_empty() && addresses.is_empty());
@@ -291,22 +293,27 @@ impl Invitation {
                 pin: self.pin(),
                 cluster_domain: self.domain.to_string(),
                 flat_network: self.flat,
-                allow: stated.then_some(Allow { api_hosts, addresses }),
+                allow: stated.then_some(InvitationAllow { api_hosts, addresses }),
             };
-            return Ok(to_yaml(&Document { api_version: API_VERSION, kind: "Cluster", metadata: metadata(), spec })?);
+            return Ok(to_yaml(&InvitationDocument {
+                api_version: API_VERSION,
+                kind: "Cluster",
+                metadata: metadata(),
+                spec,
+            })?);
         }
-        let deckhouse = form == Form::Deckhouse;
+        let deckhouse = form == InvitationForm::Deckhouse;
         if deckhouse && !self.endpoint.fits_deckhouse() {
             return Err(InviteError::DeckhouseEndpoint(self.name.clone(), self.endpoint.clone()));
         }
-        let spec = MulticlusterSpec {
+        let spec = InvitationMulticluster {
             metadata_endpoint: endpoint,
             enable_ingress_gateway: !self.flat,
             metadata: self.ca.clone().map(|ca| PlainCa { ca }),
             pin: (!deckhouse).then(|| self.pin()),
         };
         let api_version = if deckhouse { DECKHOUSE_API_VERSION } else { API_VERSION };
-        Ok(to_yaml(&Document { api_version, kind: "IstioMulticluster", metadata: metadata(), spec })?)
+        Ok(to_yaml(&InvitationDocument { api_version, kind: "IstioMulticluster", metadata: metadata(), spec })?)
     }
 }
 
@@ -327,9 +334,9 @@ mod tests {
 
     /// The examples of the paper: 127.0.0.1 and 63.84.220.193.
     #[test]
-    fn words_are_proquints() {
-        let words = |bytes: [u8; 4]| bytes.chunks(2).map(proquint).collect::<Vec<_>>().join("-");
-        assert_eq!(words([127, 0, 0, 1]), "lusab-babad");
-        assert_eq!(words([63, 84, 220, 193]), "gutih-tugad");
+    fn phrases_are_proquints() {
+        let phrase = |bytes: [u8; 4]| bytes.chunks(2).map(proquint).collect::<Vec<_>>().join("-");
+        assert_eq!(phrase([127, 0, 0, 1]), "lusab-babad");
+        assert_eq!(phrase([63, 84, 220, 193]), "gutih-tugad");
     }
 }

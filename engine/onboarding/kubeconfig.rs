@@ -26,12 +26,12 @@ pub struct Contexts {
 }
 
 impl Contexts {
-    /// Those of a file; else those of `$KUBECONFIG`, or of `~/.kube/config`. Nobody is asked yet.
+    /// Those of a file; else those of `$KUBECONFIG`, or of `~/.kube/config`. No one is asked yet.
     pub fn read(file: Option<&Path>) -> Result<Self, KubeconfigFault> {
         Ok(Self { kubeconfig: Kubeconfig::read(file)?, environment: Environment::read() })
     }
 
-    /// Their names, sorted.
+    /// Names of the contexts, sorted.
     pub fn names(&self) -> Vec<String> {
         self.kubeconfig.contexts()
     }
@@ -68,7 +68,7 @@ impl Contexts {
             })
         });
         match (asked.await, way.proxy) {
-            (Ok(Ok(looked)), _) => looked,
+            (Ok(Ok(surveyed)), _) => surveyed,
             (Ok(Err(source)), Some(proxy)) => {
                 Surveyed::Unreachable(Unreachable::ThroughProxy { source, proxy: proxy.shown(), from: proxy.from })
             }

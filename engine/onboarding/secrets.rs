@@ -9,10 +9,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::cluster::watched::Meta;
-use crate::istio::kubeconfig::Kubeconfig;
+use crate::istio::kubeconfig::RemoteKubeconfig;
 use crate::onboarding::marks::owner;
 use crate::onboarding::survey::RemoteSecret;
-use crate::types::text::said;
+use crate::types::text::shown_text;
 
 /// A Secret, in the part that is read. Data stays base64 until it is looked at.
 #[derive(Clone, Deserialize)]
@@ -35,12 +35,12 @@ impl From<String> for DataEntry {
 
 /// A Secret of which one public entry is read.
 #[derive(Clone, Deserialize)]
-pub(super) struct WireRoot {
+pub(super) struct WireRootSecret {
     #[serde(default)]
     data: RootEntry,
 }
 
-impl WireRoot {
+impl WireRootSecret {
     /// The entry, base64.
     pub(super) fn into_root(self) -> Option<String> {
         self.data.root
@@ -58,8 +58,8 @@ impl WireSecret {
     pub(super) fn keep(self) -> RemoteSecret {
         let server = |DataEntry(text): &DataEntry| {
             let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).ok()?);
-            let kubeconfig = Kubeconfig::read(&bytes)?;
-            kubeconfig.server().map(said).filter(|server| !server.is_empty())
+            let kubeconfig = RemoteKubeconfig::read(&bytes)?;
+            kubeconfig.server().map(shown_text).filter(|server| !server.is_empty())
         };
         let clusters = self.data.iter().map(|(id, text)| (id.clone(), server(text))).collect();
         let managed_by = owner(&self.metadata);

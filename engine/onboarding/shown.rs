@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Meta, Objects, Place, SourceState, Watchable as _};
+use crate::cluster::watched::{Meta, Objects, SourceState, WatchScope, Watchable as _};
 use crate::istio::gateways::{
     FoundGateways, GatewayError, GatewayService, Hosts, NETWORK_LABEL, WireNode, WireService, behind_nodes, gateways,
     network_of,
@@ -19,11 +19,11 @@ use crate::istio::installed::{ISTIOD, ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{
     SHARED_MESH_CONFIG, injector_config_map, mesh_config, parse_mesh_networks, standard_config_map,
 };
-use crate::istio::objects::{Istiod, MeshMap, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
+use crate::istio::objects::{Istiod, MeshMap, WireDatedConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
 use crate::onboarding::asking::Asking;
 use crate::onboarding::marks::installer;
-use crate::onboarding::secrets::{WireRoot, WireSecret};
-use crate::onboarding::survey::{Found, Installed, Installer, RemoteSecret, Survey, SurveyError};
+use crate::onboarding::secrets::{WireRootSecret, WireSecret};
+use crate::onboarding::survey::{FoundIn, Installed, Installer, RemoteSecret, Survey, SurveyError};
 use crate::types::address::{ApiHost, Host};
 use crate::types::certificate::{CertificateError, RootCertificate, parse_roots_any_time};
 use crate::types::name::Namespace;
@@ -43,7 +43,7 @@ impl Asking {
         server: &str,
         now: Timestamp,
     ) -> Result<Option<Survey>, ReadError> {
-        let istiods = self.list::<WireDeployment>(&Place::labelled("/apis/apps/v1/deployments", ISTIOD)).await?;
+        let istiods = self.list::<WireDeployment>(&WatchScope::labelled("/apis/apps/v1/deployments", ISTIOD)).await?;
         let mut planes: BTreeMap<String, Vec<(Istiod, Installer)>> = BTreeMap::new();
         for deployment in istiods {
             let meta = deployment.meta();
@@ -81,24 +81,24 @@ impl Asking {
         let own_cluster = cluster_id(&istiods);
         let label = || {
             let network = own.ok().flatten()?.network.as_ref()?.parse().ok()?;
-            Some(Found::new(network, format!("label {NETWORK_LABEL} of namespace {namespace}")))
+            Some(FoundIn::new(network, format!("label {NETWORK_LABEL} of namespace {namespace}")))
         };
         let meshes = says(|map| map.mesh_networks.as_ref());
         let configured = || {
             let (id, (map, text)) = (own_cluster.as_ref().ok()?, meshes.as_ref()?);
             let networks = parse_mesh_networks(text);
             let (name, _) = networks.iter().find(|(_, (_, registries))| registries.contains(id.as_str()))?;
-            Some(Found::new(name.parse().ok()?, format!("meshNetworks of ConfigMap {map}")))
+            Some(FoundIn::new(name.parse().ok()?, format!("meshNetworks of ConfigMap {map}")))
         };
         let trust_domain = says(|map| map.trust_domain.as_ref());
         let Gateways { found, services: gateway_services, network: of_gateways, unlabelled } = services;
         let by_gateways = || {
             let services = gateway_services.join(", ");
-            Some(Found::new(of_gateways?.parse().ok()?, format!("label {NETWORK_LABEL} of Service {services}")))
+            Some(FoundIn::new(of_gateways?.parse().ok()?, format!("label {NETWORK_LABEL} of Service {services}")))
         };
         let injected = || {
             let (map, network) = injected?;
-            Some(Found::new(network.parse().ok()?, format!("global.network of ConfigMap {map}")))
+            Some(FoundIn::new(network.parse().ok()?, format!("global.network of ConfigMap {map}")))
         };
         Ok(Some(Survey {
             context: context.to_owned(),
@@ -116,7 +116,7 @@ impl Asking {
             unlabelled,
             roots,
             trust_domain: trust_domain
-                .and_then(|(name, domain)| Some(Found::new(domain.parse().ok()?, format!("ConfigMap {name}")))),
+                .and_then(|(name, domain)| Some(FoundIn::new(domain.parse().ok()?, format!("ConfigMap {name}")))),
             mesh_id: says(|map| map.mesh_id.as_ref()).and_then(|(_, id)| id.parse().ok()),
             own_roots: mesh_config(&standard).map(|config| config.ca_certificates),
             own_networks: meshes.is_some_and(|(_, text)| !parse_mesh_networks(&text).is_empty()),
@@ -129,8 +129,8 @@ impl Asking {
 
     /// The namespace that says that another cluster's istiod acts for this one, and which.
     pub(super) async fn control_planes(&self) -> Option<(String, String)> {
-        let namespaces = self.list::<Named>(&Place::all("/api/v1/namespaces")).await.ok()?;
-        namespaces.into_iter().find_map(|Named { metadata }| {
+        let namespaces = self.list::<NamedObject>(&WatchScope::all("/api/v1/namespaces")).await.ok()?;
+        namespaces.into_iter().find_map(|NamedObject { metadata }| {
             let clusters = metadata.annotations.get(CONTROL_PLANES).filter(|clusters| !clusters.is_empty())?.clone();
             Some((metadata.name, clusters))
         })
@@ -142,18 +142,18 @@ impl Asking {
         namespace: &Namespace,
         maps: &str,
         now: Timestamp,
-    ) -> Result<Found<Vec<RootCertificate>>, SurveyError> {
+    ) -> Result<FoundIn<Vec<RootCertificate>>, SurveyError> {
         let (name, file) = ROOT_CA;
-        let map = self.one::<WireConfigMap>(maps, name).await?;
+        let map = self.one::<WireDatedConfigMap>(maps, name).await?;
         if let Some(text) = map.as_ref().and_then(|map| map.data.get(file)) {
-            return Ok(Found::new(valid(text, now)?, format!("ConfigMap {namespace}/{name}")));
+            return Ok(FoundIn::new(valid(text, now)?, format!("ConfigMap {namespace}/{name}")));
         }
-        let place = Place::named(format!("/api/v1/namespaces/{namespace}/secrets"), "cacerts");
-        let secret = self.list::<WireRoot>(&place).await?.into_iter().next();
-        let root = secret.and_then(WireRoot::into_root);
+        let place = WatchScope::named(format!("/api/v1/namespaces/{namespace}/secrets"), "cacerts");
+        let secret = self.list::<WireRootSecret>(&place).await?.into_iter().next();
+        let root = secret.and_then(WireRootSecret::into_root);
         let root = root.ok_or_else(|| SurveyError::NoRoot { namespace: namespace.clone() })?;
         let text = BASE64.decode(root).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-        Ok(Found::new(valid(&text, now)?, format!("Secret {namespace}/cacerts, root-cert.pem")))
+        Ok(FoundIn::new(valid(&text, now)?, format!("Secret {namespace}/cacerts, root-cert.pem")))
     }
 
     /// The standard mesh configuration of each revision.
@@ -175,10 +175,10 @@ impl Asking {
         all
     }
 
-    /// The network that is injected into proxies, and the ConfigMap that says so.
+    /// The network that is injected into proxies, and the ConfigMap that states it.
     async fn injected_network(&self, maps: &str, istiods: &[Istiod]) -> Option<(String, String)> {
         let name = injector_config_map(istiods.first()?.revision.as_str());
-        let map = self.one::<WireConfigMap>(maps, &name).await.ok().flatten()?;
+        let map = self.one::<WireDatedConfigMap>(maps, &name).await.ok().flatten()?;
         let values: serde_json::Value = serde_json::from_str(map.data.get("values")?).ok()?;
         let network = values.pointer("/global/network")?.as_str().filter(|network| !network.is_empty())?;
         Some((name, network.to_owned()))
@@ -186,8 +186,9 @@ impl Asking {
 
     /// East-west gateways.
     async fn gateways(&self) -> Gateways {
-        let services = self.objects::<WireService>(&Place::labelled("/api/v1/services", NETWORK_LABEL)).await;
-        let by_name = self.list::<Named>(&Place::labelled("/api/v1/services", "istio=eastwestgateway")).await;
+        let services = self.objects::<WireService>(&WatchScope::labelled("/api/v1/services", NETWORK_LABEL)).await;
+        let by_name =
+            self.list::<NamedObject>(&WatchScope::labelled("/api/v1/services", "istio=eastwestgateway")).await;
         let services = match services {
             Ok(services) => services,
             Err(error) => {
@@ -207,13 +208,13 @@ impl Asking {
     async fn addresses(&self, services: Objects<GatewayService>) -> FoundGateways {
         let (mut nodes, mut hosts) = (SourceState::NotYet, Hosts::new());
         if behind_nodes(&services) {
-            nodes = match self.objects::<WireNode>(&Place::all("/api/v1/nodes")).await {
+            nodes = match self.objects::<WireNode>(&WatchScope::all("/api/v1/nodes")).await {
                 Ok(found) => SourceState::Present(found),
                 Err(reason) => SourceState::Failed(reason),
             };
             for (key, service) in services.iter().filter(|(_, service)| service.is_behind_nodes()) {
                 let labels: Vec<_> = service.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &labels.join(","));
+                let place = WatchScope::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &labels.join(","));
                 let source = match self.list::<WirePod>(&place).await {
                     Ok(_) if labels.is_empty() => SourceState::Failed(ReadError::NoSelector),
                     Ok(pods) => {
@@ -228,18 +229,20 @@ impl Asking {
     }
 
     async fn secrets(&self, namespace: &Namespace) -> Result<Vec<RemoteSecret>, ReadError> {
-        let place =
-            Place::labelled(format!("/api/v1/namespaces/{namespace}/secrets"), &format!("{REMOTE_SECRET_LABEL}=true"));
+        let place = WatchScope::labelled(
+            format!("/api/v1/namespaces/{namespace}/secrets"),
+            &format!("{REMOTE_SECRET_LABEL}=true"),
+        );
         let mut secrets: Vec<_> = self.list::<WireSecret>(&place).await?.into_iter().map(WireSecret::keep).collect();
         secrets.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(secrets)
     }
 
     async fn installed(&self, namespace: &Namespace, maps: &str) -> Installed {
-        let identity = self.one::<WireConfigMap>(maps, IDENTITY).await.ok().flatten();
+        let identity = self.one::<WireDatedConfigMap>(maps, IDENTITY).await.ok().flatten();
         let identity = identity.and_then(|map| Identity::parse(map.data.get(IDENTITY_FILE)?.as_bytes()).ok());
         let services = format!("/api/v1/namespaces/{namespace}/services");
-        let place = Place::labelled(services, &format!("app.kubernetes.io/name in ({EXPORTER},{PROXY})"));
+        let place = WatchScope::labelled(services, &format!("app.kubernetes.io/name in ({EXPORTER},{PROXY})"));
         let services = self.list::<OurService>(&place).await.unwrap_or_default();
         let address = |name: &str| services.iter().find(|one| one.metadata.name == name)?.address();
         Installed {
@@ -286,7 +289,6 @@ fn certificates(text: &str) -> Option<String> {
 /// East-west gateways, as they were found.
 struct Gateways {
     found: FoundGateways,
-    /// Their Services.
     services: Vec<String>,
     /// The network that all of them lead into.
     network: Option<String>,
@@ -296,7 +298,7 @@ struct Gateways {
 
 /// An object of which only the name matters.
 #[derive(Deserialize)]
-struct Named {
+struct NamedObject {
     metadata: Meta,
 }
 

@@ -24,14 +24,12 @@ use crate::wire::metadata::IstioMode;
 
 /// What a value is, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found<T> {
-    /// The value.
+pub struct FoundIn<T> {
     pub value: T,
-    /// Where,.
     pub from: String,
 }
 
-impl<T> Found<T> {
+impl<T> FoundIn<T> {
     /// A value and its place.
     pub fn new(value: T, from: impl Into<String>) -> Self {
         Self { value, from: from.into() }
@@ -41,13 +39,11 @@ impl<T> Found<T> {
 /// What became of looking into the cluster of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Surveyed {
-    /// It runs Istio.
     Istio(Box<Survey>),
-    /// It runs none.
     NoIstio,
     /// It runs none of its own: another cluster's istiod acts for it.
     Remote {
-        /// The namespace that says so.
+        /// The namespace that states it.
         namespace: String,
         /// The clusters with its control planes, as the namespace has them.
         control_planes: String,
@@ -71,9 +67,7 @@ pub enum Unreachable {
     /// The first question was not answered, and a proxy stood between.
     #[error("{source}; it was asked through the proxy {proxy} of {from}, and $NO_PROXY names what is reached without")]
     ThroughProxy {
-        /// Why.
         source: ReadError,
-        /// The proxy.
         proxy: String,
         /// What names it.
         from: String,
@@ -101,14 +95,10 @@ pub enum SurveyError {
     /// That UID is no UUID.
     #[error("the UID of namespace kube-system: {0}")]
     Uid(#[source] InvalidName),
-    /// There is no root CA.
     #[error(
         "neither ConfigMap {namespace}/{} nor Secret {namespace}/cacerts holds a root certificate", ROOT_CA.0
     )]
-    NoRoot {
-        /// Istio's namespace.
-        namespace: Namespace,
-    },
+    NoRoot { namespace: Namespace },
     /// The root CAs are not understood.
     #[error(transparent)]
     Roots(#[from] CertificateError),
@@ -139,19 +129,15 @@ pub struct Survey {
     pub modes: BTreeSet<IstioMode>,
     /// istiod has both switches that our mesh configuration needs.
     pub switched: bool,
-    /// Its network.
-    pub network: Option<Found<NetworkName>>,
+    pub network: Option<FoundIn<NetworkName>>,
     /// East-west gateways; an empty list says that none is deployed.
     pub gateways: FoundGateways,
-    /// Their Services.
     pub gateway_services: Vec<String>,
     /// Services that are labelled as east-west gateways and lack the label of their network.
     pub unlabelled: Vec<String>,
     /// Its root CAs, public part.
-    pub roots: Result<Found<Vec<RootCertificate>>, SurveyError>,
-    /// Trust domain.
-    pub trust_domain: Option<Found<TrustDomain>>,
-    /// Mesh ID.
+    pub roots: Result<FoundIn<Vec<RootCertificate>>, SurveyError>,
+    pub trust_domain: Option<FoundIn<TrustDomain>>,
     pub mesh_id: Option<MeshId>,
     /// The standard mesh configuration has `caCertificates`, which would hide ours; or why that cannot be told.
     pub own_roots: Result<bool, MeshConfigError>,
@@ -190,7 +176,6 @@ pub struct Installed {
 /// A remote secret, without what is secret in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteSecret {
-    /// Its name.
     pub name: String,
     /// Its data keys, which are cluster IDs, and the server that the kubeconfig under each names.
     pub clusters: BTreeMap<String, Option<String>>,
@@ -200,16 +185,15 @@ pub struct RemoteSecret {
 
 /// A cluster with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct SurveyedCluster {
     /// Its name in the checkout.
-    pub name: Found<ClusterName>,
+    pub name: FoundIn<ClusterName>,
     /// The cluster ID by which others are to know it, where the spec has to say it.
-    pub cluster_id: Option<Found<ClusterId>>,
-    /// What it shows.
+    pub cluster_id: Option<FoundIn<ClusterId>>,
     pub survey: Survey,
 }
 
-impl Named {
+impl SurveyedCluster {
     /// The cluster ID by which others will know it.
     pub fn effective_id(&self) -> ClusterId {
         if let Some(id) = &self.cluster_id {
@@ -224,7 +208,7 @@ impl Named {
 ///
 /// A cluster is called what the others' remote secrets call it, else what its istiod does, else what its context says.
 /// Names that two would share are made from the contexts instead.
-pub fn name_all(surveys: Vec<Survey>) -> (Vec<Named>, Vec<(String, String)>) {
+pub fn name_all(surveys: Vec<Survey>) -> (Vec<SurveyedCluster>, Vec<(String, String)>) {
     let mut twice = Vec::new();
     let mut alone: Vec<Survey> = Vec::new();
     for survey in surveys {
@@ -235,10 +219,10 @@ pub fn name_all(surveys: Vec<Survey>) -> (Vec<Named>, Vec<(String, String)>) {
         }
     }
     let keys = keys_of(&alone);
-    let wanted: Vec<Found<ClusterName>> =
+    let wanted: Vec<FoundIn<ClusterName>> =
         alone.iter().zip(&keys).map(|(survey, keys)| wanted_name(survey, keys)).collect();
     let mut taken = BTreeSet::new();
-    let called: Vec<Found<ClusterName>> = alone
+    let called: Vec<FoundIn<ClusterName>> = alone
         .iter()
         .zip(&wanted)
         .map(|(survey, first)| {
@@ -260,7 +244,7 @@ pub fn name_all(surveys: Vec<Survey>) -> (Vec<Named>, Vec<(String, String)>) {
         .map(|((survey, name), keys)| cluster_id(survey, &name.value, keys, &ids))
         .collect();
     let named = alone.into_iter().zip(called).zip(stated);
-    (named.map(|((survey, name), cluster_id)| Named { name, cluster_id, survey }).collect(), twice)
+    (named.map(|((survey, name), cluster_id)| SurveyedCluster { name, cluster_id, survey }).collect(), twice)
 }
 
 /// For each cluster, the data keys under which the others' hand-made secrets have it, and who has it so.
@@ -308,17 +292,17 @@ fn same_server(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-fn wanted_name(survey: &Survey, keys: &BTreeMap<String, Vec<String>>) -> Found<ClusterName> {
-    // istioctl's default is the UID of kube-system, which nobody wants to read
+fn wanted_name(survey: &Survey, keys: &BTreeMap<String, Vec<String>>) -> FoundIn<ClusterName> {
+    // istioctl's default is the UID of kube-system, which no one wants to read
     if let Some((key, readers)) = most_used(keys)
         && key.parse::<ClusterUuid>().is_err()
         && let Ok(name) = key.parse()
     {
-        return Found::new(name, format!("what the remote secrets of {} call it", readers.join(", ")));
+        return FoundIn::new(name, format!("what the remote secrets of {} call it", readers.join(", ")));
     }
     let own = survey.cluster_id.as_ref().ok().filter(|id| !id.is_istio_default());
     match own.and_then(|id| id.as_str().parse().ok()) {
-        Some(name) => Found::new(name, "CLUSTER_ID of istiod"),
+        Some(name) => FoundIn::new(name, "CLUSTER_ID of istiod"),
         None => from_context(&survey.context),
     }
 }
@@ -334,22 +318,22 @@ fn cluster_id(
     name: &ClusterName,
     keys: &BTreeMap<String, Vec<String>>,
     ids: &BTreeMap<&str, usize>,
-) -> Option<Found<ClusterId>> {
+) -> Option<FoundIn<ClusterId>> {
     if let Some((key, readers)) = most_used(keys)
         && let Ok(id) = key.parse::<ClusterId>()
         && !id.is_istio_default()
     {
-        return Some(Found::new(id, format!("data key of the remote secrets of {}", readers.join(", "))));
+        return Some(FoundIn::new(id, format!("data key of the remote secrets of {}", readers.join(", "))));
     }
     let own = survey.cluster_id.as_ref().ok()?;
     let shared = ids.get(own.as_str()).is_some_and(|count| *count > 1);
     (shared && !own.is_istio_default())
-        .then(|| Found::new(ClusterId::from(name), format!("`{own}` is the CLUSTER_ID of several clusters here")))
+        .then(|| FoundIn::new(ClusterId::from(name), format!("`{own}` is the CLUSTER_ID of several clusters here")))
 }
 
 /// A name made of a context's: the last part of a path or of an ARN, the middle of `admin@east`, the host of `OpenShift`'s
 /// `project/host:port/user`, in lower case.
-pub fn from_context(context: &str) -> Found<ClusterName> {
+pub fn from_context(context: &str) -> FoundIn<ClusterName> {
     let parts: Vec<&str> = context.split('/').collect();
     let host = match parts.as_slice() {
         [_, host, _] => host.rsplit_once(':').map(|(host, _)| host),
@@ -361,11 +345,11 @@ pub fn from_context(context: &str) -> Found<ClusterName> {
     // Google's contexts are gke_PROJECT_ZONE_NAME
     let is_googles = part.starts_with("gke_") || part.starts_with("connectgateway_");
     let part = if is_googles { part.rsplit('_').next().unwrap_or(part) } else { part };
-    Found::new(ClusterName::near(part), format!("context `{}`", context.escape_debug()))
+    FoundIn::new(ClusterName::near(part), format!("context `{}`", context.escape_debug()))
 }
 
 /// The same with what tells a context from those that would be called alike, such as the region or the account.
-fn apart(context: &str, all: &[Survey]) -> Found<ClusterName> {
+fn apart(context: &str, all: &[Survey]) -> FoundIn<ClusterName> {
     let parts = |context: &str| -> Vec<String> {
         let parts = context.split(['/', ':', '@', '_', ' ']).filter(|part| !part.is_empty());
         parts.map(str::to_owned).collect()
@@ -376,76 +360,66 @@ fn apart(context: &str, all: &[Survey]) -> Found<ClusterName> {
     let own = parts(context);
     let telling = own.iter().rev().find(|part| alike.iter().all(|other| !other.contains(part)));
     match telling.filter(|_| !alike.is_empty()) {
-        Some(part) => Found::new(ClusterName::near(&format!("{}-{part}", name.value)), name.from),
+        Some(part) => FoundIn::new(ClusterName::near(&format!("{}-{part}", name.value)), name.from),
         None => name,
     }
 }
 
 /// The name, with a number where it is taken.
-fn unique(name: Found<ClusterName>, taken: &BTreeSet<ClusterName>) -> Found<ClusterName> {
+fn unique(name: FoundIn<ClusterName>, taken: &BTreeSet<ClusterName>) -> FoundIn<ClusterName> {
     if !taken.contains(&name.value) {
         return name;
     }
     let numbered = |number: usize| ClusterName::near(&format!("{}-{number}", name.value));
     let free = (2..=taken.len() + 2).map(numbered).find(|name| !taken.contains(name));
-    Found::new(free.unwrap_or_else(|| name.value.clone()), format!("{}, numbered since that was taken", name.from))
+    FoundIn::new(free.unwrap_or_else(|| name.value.clone()), format!("{}, numbered since that was taken", name.from))
 }
 
 /// What becomes of a hand-made remote secret when ours takes its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adoption {
-    /// The cluster that has it.
     pub reader: ClusterName,
     /// Context of that cluster.
     pub context: String,
-    /// Where it is.
     pub namespace: Namespace,
-    /// Its name.
     pub secret: String,
     /// The cluster that it leads to.
     pub peer: ClusterName,
     /// The cluster ID, its data key.
     pub id: String,
-    /// How.
-    pub way: Way,
+    pub way: Takeover,
 }
 
 /// Ways of taking a hand-made remote secret over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Takeover {
     /// It has the name and the key of ours: the sync that brings ours replaces it in one write.
     InPlace,
     /// It has another name: istiod must lose it just before ours comes, since it ignores the second of two secrets with
     /// one cluster ID, also after the first is gone.
     Switch,
-    /// Its key is none that ours will have, or it has several: somebody has to decide.
+    /// Its key is none that ours will have, or it has several: someone has to decide.
     ByHand,
 }
 
 /// A remote secret that stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
-    /// The cluster that has it.
     pub reader: ClusterName,
-    /// Its name.
     pub secret: String,
-    /// Why it stays.
     pub why: Stays,
 }
 
 /// Why a remote secret stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stays {
-    /// Somebody else manages it.
+    /// Someone else manages it.
     Managed {
         /// Who, by its label.
         by: String,
     },
     /// It leads to a cluster that was not looked into.
-    Elsewhere {
-        /// The cluster ID.
-        id: String,
-    },
+    Elsewhere { id: String },
 }
 
 impl fmt::Display for Stays {
@@ -460,7 +434,7 @@ impl fmt::Display for Stays {
 }
 
 /// Remote secrets that were made by hand and lead to clusters that were looked into; and those that stay.
-pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<Stranger>) {
+pub fn adoptions(clusters: &[SurveyedCluster]) -> (Vec<Adoption>, Vec<Stranger>) {
     let (mut found, mut strangers) = (Vec::new(), Vec::new());
     let surveys: Vec<Survey> = clusters.iter().map(|cluster| cluster.survey.clone()).collect();
     for (at, reader) in clusters.iter().enumerate() {
@@ -482,11 +456,11 @@ pub fn adoptions(clusters: &[Named]) -> (Vec<Adoption>, Vec<Stranger>) {
                 };
                 let same_name = secret.name == secret_name(&peer.name.value);
                 let way = if peer.effective_id().as_str() != id || secret.clusters.len() > 1 {
-                    Way::ByHand
+                    Takeover::ByHand
                 } else if same_name {
-                    Way::InPlace
+                    Takeover::InPlace
                 } else {
-                    Way::Switch
+                    Takeover::Switch
                 };
                 found.push(Adoption {
                     reader: reader.name.value.clone(),
@@ -571,7 +545,7 @@ mod tests {
         let east = survey("a", "east", &[("x", &[("prod-west", "https://b.example.com")])]);
         let west = survey("b", "west", &[]);
         assert_eq!(names(vec![east, west]), [pair("east", "east"), pair("prod-west", "prod-west")]);
-        // Istio's default names nobody, and neither does the UID that istioctl takes for a name
+        // Istio's default names no one, and neither does the UID that istioctl takes for a name
         let uid = "4a0283e9-7b05-4319-b3a1-22adee3e5bfb";
         let east = survey("a", "Kubernetes", &[("x", &[(uid, "https://b.example.com")])]);
         assert_eq!(names(vec![east, survey("b", "Kubernetes", &[])]), [pair("a", "a"), pair("b", uid)]);
@@ -616,12 +590,12 @@ mod tests {
         assert_eq!(
             ways,
             [
-                ("istio-remote-secret-west", "west", Way::InPlace),
-                ("all", "north", Way::ByHand),
-                ("mine", "south", Way::Switch),
+                ("istio-remote-secret-west", "west", Takeover::InPlace),
+                ("all", "north", Takeover::ByHand),
+                ("mine", "south", Takeover::Switch),
                 // east is known by two IDs, of which one stays
-                ("old", "east", Way::ByHand),
-                ("istio-remote-secret-east", "east", Way::InPlace),
+                ("old", "east", Takeover::ByHand),
+                ("istio-remote-secret-east", "east", Takeover::InPlace),
             ]
         );
         assert_eq!(strangers.len(), 1);

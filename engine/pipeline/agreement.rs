@@ -3,7 +3,7 @@
 //! A file that is missing says nothing of what is wanted: a bad merge, a sparse checkout or a hand took it. So a link whose
 //! cluster has no entry, and a remote secret of ours whose link is gone, stop the clusters concerned and no others. An older
 //! file says what is no longer so: each run that moves a link of a reader raises its serial, in the lock and in the tree. The
-//! lock is written first, so a tree that is behind it is that of a run that was cut short, and goes on from there; a lock that
+//! lock is written first, so a tree that is behind it is that of a run that was cut short, and continues from there; a lock that
 //! is behind its tree was taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, s
 use crate::model::link::Link;
 use crate::model::lock::{Kept, Lock, RetiringRoot, Stage, Unreadable};
 use crate::model::mesh::{Mesh, State};
-use crate::pipeline::told::Told;
+use crate::pipeline::recorded::RecordedByTrees;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
 use crate::types::diagnostic::Diagnostic;
@@ -28,7 +28,6 @@ use crate::wire::peers::{JOINED_WITH, PEERS};
 pub enum Lost {
     /// A file of the lock cannot be read.
     Unreadable {
-        /// Its path.
         file: String,
         /// The line that is wrong.
         line: usize,
@@ -48,12 +47,10 @@ pub enum Lost {
     Link {
         /// In whose folder.
         reader: ClusterName,
-        /// Of which peer.
         peer: ClusterName,
     },
     /// The links of a reader are those of an older run than its tree.
     Run {
-        /// The reader.
         reader: ClusterName,
         /// The serial of the lock; 0: it has none.
         locked: u64,
@@ -62,7 +59,6 @@ pub enum Lost {
     },
     /// The entry of a cluster is that of an older run than its tree.
     Older {
-        /// The cluster.
         cluster: ClusterName,
         /// The serial of its entry in the lock; 0: it has none.
         locked: u64,
@@ -73,7 +69,6 @@ pub enum Lost {
     Stage {
         /// In whose folder.
         reader: ClusterName,
-        /// Of which peer.
         peer: ClusterName,
         /// The stage in the lock.
         stage: Stage,
@@ -178,8 +173,8 @@ impl Agreement {
         self.lost.contains_key(cluster)
     }
 
-    /// What is accepted anew of a cluster whose entry was lost. It is taken only where its links go on resting on what they were
-    /// begun with, and it takes no root back: those that readers trust and nobody has any more go on being trusted, as roots do
+    /// What is accepted anew of a cluster whose entry was lost. It is taken only where its links keep resting on what they were
+    /// begun with, and it takes no root back: those that readers trust and no one has any more keep being trusted, as roots do
     /// that were published until now.
     pub(crate) fn accept_anew(
         &self,
@@ -198,8 +193,8 @@ impl Agreement {
             let Some(mut entry) = lock.clusters.get(name).cloned() else { continue };
             let joined = match (entry.joined_with.take(), kept) {
                 (Some(anew), Some(kept)) => Some(anew.resting_on(kept)),
-                (Some(anew), None) => Told::read(mesh, tree)?.joined(lock, name, anew),
-                // its links are lost, too, or nobody knows how to reach it
+                (Some(anew), None) => RecordedByTrees::read(mesh, tree)?.joined(lock, name, anew),
+                // its links are lost, too, or no one knows how to reach it
                 (None, _) => None,
             };
             if joined.is_some() {
@@ -353,7 +348,7 @@ fn judge(
     for file in names {
         let Some(peer) = peer_of_secret_file(&file) else { continue };
         let stage = lock.link(reader, &peer).map(|link| link.stage);
-        // what the lock no longer has joined goes once the tree is where the lock is; of a folder without a run nobody knows
+        // what the lock no longer has joined goes once the tree is where the lock is; of a folder without a run no one knows
         let is_behind = |stage: Stage| match tree_is_of {
             Some(tree) => tree < locked || (tree == locked && stage.is_leaving()),
             None => false,
@@ -377,7 +372,7 @@ fn judge(
     Ok(())
 }
 
-/// What a cluster's folder says that its links rest on; `None`: it does not say so, or nobody can read it.
+/// What a cluster's folder says that its links rest on; `None`: it does not state it, or cannot be read.
 fn kept(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<Kept>, TreeError> {
     let Some(bytes) = tree.file(&peers_path(cluster))? else { return Ok(None) };
     let field = format!("\"{JOINED_WITH}\":");

@@ -2,7 +2,7 @@
 
 /// Work that takes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum WorkStage {
     /// Clusters are asked; one step a document.
     Asking,
     /// Clusters are rendered and compared; one step a cluster.
@@ -14,7 +14,7 @@ pub enum Stage {
 /// Sees how far long work has come.
 pub trait Meter: Sync {
     /// A stage begins, of so many steps.
-    fn begin(&self, stage: Stage, total: usize);
+    fn begin(&self, stage: WorkStage, total: usize);
 
     /// One more step is done.
     fn step(&self);
@@ -23,12 +23,12 @@ pub trait Meter: Sync {
     fn end(&self);
 }
 
-/// Sees nothing.
+/// Measures nothing, for runs whose times are not shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unmetered;
 
 impl Meter for Unmetered {
-    fn begin(&self, _stage: Stage, _total: usize) {}
+    fn begin(&self, _stage: WorkStage, _total: usize) {}
 
     fn step(&self) {}
 

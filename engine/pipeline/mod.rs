@@ -24,13 +24,13 @@ pub mod observe;
 pub mod plan;
 mod policy;
 pub mod program;
+mod recorded;
 mod renamed;
 pub mod render;
 pub mod request;
 pub mod run;
 pub mod sink;
 pub mod template;
-mod told;
 pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 pub use self::program::{Input, Program, Stop};
-pub use self::request::{Base, Facts, Request, Until, World};
+pub use self::request::{Base, FactSource, Request, Until, World};
 pub use self::run::{Decided, Run, Written};
 
 use self::accept::Accepted;
@@ -56,15 +56,16 @@ use crate::types::name::ClusterName;
 pub fn run(
     program: &Program,
     request: &Request,
-    facts: Facts<'_>,
+    facts: FactSource<'_>,
     until: Until<'_>,
     world: &World<'_>,
 ) -> Result<Run, Stop> {
     let (mesh, only) = (&program.mesh, request.only.as_ref());
     let policy = world.base.as_ref().and_then(|base| base.policy).or(program.policy.as_ref());
     // who only looks at the state is shown that of any mesh
-    let only_looks = matches!((&facts, &until), (Facts::Locked, Until::Ordered | Until::Decided | Until::Compared));
-    if let Some(policy) = policy.filter(|_| !only_looks) {
+    let only_reads =
+        matches!((&facts, &until), (FactSource::Locked, Until::Ordered | Until::Decided | Until::Compared));
+    if let Some(policy) = policy.filter(|_| !only_reads) {
         policy::judge(policy, mesh, &program.lock).ok_or(Some(())).map_err(Stop::Findings)?;
     }
     let agreement = match until {
@@ -86,9 +87,9 @@ pub fn run(
         accepted
     };
     let observed = match facts {
-        Facts::Locked => None,
-        Facts::Stored(observed) => Some(observed),
-        Facts::Ask { ask, keyring, clock, runtime } => {
+        FactSource::Locked => None,
+        FactSource::Stored(observed) => Some(observed),
+        FactSource::Ask { ask, keyring, clock, runtime } => {
             let asked = runtime.block_on(observe::publics(mesh, ask));
             let judged = judge(&asked.observed());
             let admitted = judged.admitted();

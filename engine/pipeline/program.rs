@@ -12,8 +12,8 @@ use crate::pipeline::compile;
 use crate::pipeline::plan::CompareError;
 use crate::pipeline::plan::graph::Cycle;
 use crate::pipeline::policy;
+use crate::pipeline::recorded;
 use crate::pipeline::template::Templates;
-use crate::pipeline::told;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::spec::{SourceFile, parse_policy};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -128,10 +128,9 @@ impl Input {
     }
 }
 
-/// A compiled checkout.
+/// A compiled checkout: mesh, lock, policy and templates, without findings that stop a run.
 #[derive(Debug)]
 pub struct Program {
-    /// The mesh.
     pub mesh: Mesh,
     /// The lock as read.
     pub lock: Lock,
@@ -190,9 +189,9 @@ impl Program {
     /// that it lost, where `restores` says so.
     pub fn take_from_tree(&mut self, tree: &dyn Tree, restores: bool) -> Result<(), Stop> {
         if restores {
-            told::restore_links(&self.mesh, &mut self.lock, tree)?;
+            recorded::restore_links(&self.mesh, &mut self.lock, tree)?;
         }
-        if told::fill_in(&self.mesh, &mut self.lock, tree)? {
+        if recorded::fill_in(&self.mesh, &mut self.lock, tree)? {
             keep_what_links_rest_on(&mut self.mesh, &self.lock);
             self.refuse_edits()?;
             self.refuse_claims()?;

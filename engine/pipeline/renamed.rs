@@ -33,7 +33,7 @@ impl Explain for Renamed<'_> {
     }
 }
 
-/// Refuses a run whose mesh has another name than the tree: its own objects would count as somebody else's, and half of the
+/// Refuses a run whose mesh has another name than the tree: its own objects would count as someone else's, and half of the
 /// clusters would be rendered under the new name.
 ///
 /// # Errors

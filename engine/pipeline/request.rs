@@ -21,7 +21,6 @@ use crate::types::time::Timestamp;
 /// What is asked of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// Approved trust changes.
     pub approvals: Approvals,
     /// `--allow-delete`.
     pub allow_delete: bool,
@@ -30,12 +29,11 @@ pub struct Request {
 }
 
 /// Where a run's facts come from.
-pub enum Facts<'a> {
+pub enum FactSource<'a> {
     /// From the lock alone.
     Locked,
     /// They were observed before.
     Stored(Observed),
-    /// From the clusters.
     Ask {
         /// Whom, with what is known of them.
         ask: Ask<'a>,
@@ -60,7 +58,7 @@ pub enum Until<'a> {
     Ordered,
     /// Until the objects are there.
     Rendered,
-    /// The same, of a revision that a plan is compared with: nobody is given them, so the law is not asked.
+    /// The same, of a revision that a plan is compared with: no one is given them, so the law is not asked.
     Compared,
     /// Until the plan is there.
     Planned,
@@ -70,7 +68,6 @@ pub enum Until<'a> {
 
 /// What a run needs of the world.
 pub struct World<'a> {
-    /// The time.
     pub now: Timestamp,
     /// The rendered files of the checkout.
     pub tree: &'a dyn Tree,
@@ -96,7 +93,6 @@ pub struct Base<'a> {
     pub overrides: &'a [OverrideInForce],
     /// What it renders; where it has findings, the rendered files that it holds.
     pub tree: &'a dyn Tree,
-    /// Its lock.
     pub lock: &'a Lock,
     /// Its policy, which judges instead of the checkout's own.
     pub policy: Option<&'a Policy>,

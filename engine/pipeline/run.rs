@@ -27,9 +27,7 @@ pub struct Decided {
 /// What a run wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Files written.
     pub written: usize,
-    /// Files deleted.
     pub deleted: usize,
 }
 
@@ -40,7 +38,6 @@ pub struct Run {
     pub agreement: Agreement,
     /// What was observed; `None` in a locked run.
     pub observed: Option<Observed>,
-    /// What was decided of it.
     pub decided: Decided,
     /// The steps in their order, where the run ended with that.
     pub graph: Option<Graph>,
@@ -48,9 +45,7 @@ pub struct Run {
     pub given: Given,
     /// The objects of each cluster, where the run ended with them: a plan keeps only what differs.
     pub rendered: BTreeMap<ClusterName, RenderedCluster>,
-    /// The plan.
     pub plan: Plan,
-    /// What was written.
     pub written: Written,
     /// What the files of the checkout lack by the law, where the run ended with that.
     pub breaches: Vec<Breach>,

@@ -2,14 +2,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::pipeline::meter::{Meter, Stage};
-use crate::report::text::{Printer, Progress};
+use crate::pipeline::meter::{Meter, WorkStage};
+use crate::report::text::{Printer, WorkProgress};
 
 /// Shows how far a run has come.
 #[derive(Debug)]
 pub struct Bars<'a> {
     printer: &'a Printer,
-    shown: Mutex<Option<Progress>>,
+    shown: Mutex<Option<WorkProgress>>,
 }
 
 impl<'a> Bars<'a> {
@@ -20,11 +20,11 @@ impl<'a> Bars<'a> {
 }
 
 impl Meter for Bars<'_> {
-    fn begin(&self, stage: Stage, total: usize) {
+    fn begin(&self, stage: WorkStage, total: usize) {
         let title = match stage {
-            Stage::Asking => "asking clusters",
-            Stage::Comparing => "comparing",
-            Stage::Writing => "writing",
+            WorkStage::Asking => "asking clusters",
+            WorkStage::Comparing => "comparing",
+            WorkStage::Writing => "writing",
         };
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         // the one before is cleared first

@@ -1,6 +1,6 @@
 //! How clusters and links are: judged once, for the table of a watch and for the page alike.
 //!
-//! [`Judge::cluster`] and [`Judge::link`] are the only places that say of a cluster or a link how it is; [`Judge::rows`] puts
+//! [`HealthJudge::cluster`] and [`HealthJudge::link`] are the only places that say of a cluster or a link how it is; [`HealthJudge::rows`] puts
 //! a cluster and its links into one line.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use crate::types::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// Somebody has to do something: it fails, is refused, is held back, or lacks what it should have.
+    /// Someone has to do something: it fails, is refused, is held back, or lacks what it should have.
     Broken,
     /// It works and will not for long: what it rests on ends soon, or an end of the link is broken.
     AtRisk,
@@ -54,7 +54,6 @@ impl Health {
 /// How a cluster is, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterHealth {
-    /// How it is.
     pub health: Health,
     /// Why it is not well,, each with how bad it is by itself.
     pub reasons: Vec<(Health, String)>,
@@ -63,7 +62,6 @@ pub struct ClusterHealth {
 /// How a link is, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkHealth {
-    /// How it is.
     pub health: Health,
     /// How it is when nothing is held against it that its ends are blamed for already.
     pub own: Health,
@@ -73,8 +71,7 @@ pub struct LinkHealth {
 
 /// A cluster and its links in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The cluster.
+pub struct StatusRow {
     pub name: ClusterName,
     /// How it is; or the worst of its own links, where that is worse and it is no fault of the other end.
     pub health: Health,
@@ -87,18 +84,18 @@ pub struct Row {
 }
 
 /// Judges clusters and links by mesh, lock and what the last run found.
-pub struct Judge<'a> {
+pub struct HealthJudge<'a> {
     mesh: &'a Mesh,
     lock: &'a Lock,
-    found: Found<'a>,
+    found: PlanFindings<'a>,
     clusters: BTreeMap<&'a ClusterName, ClusterHealth>,
     now: Timestamp,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> HealthJudge<'a> {
     /// A judge of one moment. `plan` is what the last run found, `now` the time.
     pub fn new(mesh: &'a Mesh, lock: &'a Lock, plan: Option<&'a Plan>, now: Timestamp) -> Self {
-        let found = plan.map(Found::new).unwrap_or_default();
+        let found = plan.map(PlanFindings::new).unwrap_or_default();
         let judged = mesh.clusters.values().map(|cluster| (&cluster.name, found.cluster(lock, cluster, now)));
         let clusters = judged.collect();
         Self { mesh, lock, found, clusters, now }
@@ -181,9 +178,9 @@ impl<'a> Judge<'a> {
     }
 
     /// A line for each cluster, the worst first. `in_tree` says of reader and peer whether the remote secret is there.
-    pub fn rows(&self, in_tree: &dyn Fn(&ClusterName, &ClusterName) -> bool) -> Vec<Row> {
+    pub fn rows(&self, in_tree: &dyn Fn(&ClusterName, &ClusterName) -> bool) -> Vec<StatusRow> {
         let row = |(name, cluster): (&&ClusterName, &ClusterHealth)| self.row(name, cluster, in_tree);
-        let mut rows: Vec<Row> = self.clusters.iter().map(row).collect();
+        let mut rows: Vec<StatusRow> = self.clusters.iter().map(row).collect();
         rows.sort_by(|a, b| (a.health, &a.name).cmp(&(b.health, &b.name)));
         rows
     }
@@ -193,9 +190,9 @@ impl<'a> Judge<'a> {
         name: &ClusterName,
         cluster: &ClusterHealth,
         in_tree: &dyn Fn(&ClusterName, &ClusterName) -> bool,
-    ) -> Row {
+    ) -> StatusRow {
         let worst = cluster.reasons.iter().min_by_key(|(health, _)| *health);
-        let mut row = Row {
+        let mut row = StatusRow {
             name: name.clone(),
             health: cluster.health,
             joined: self.lock.links_of(name).filter(|(_, link)| link.stage == Stage::Joined).count(),
@@ -244,7 +241,7 @@ impl LinkHealth {
 
 /// What a plan found, by what it is about.
 #[derive(Default)]
-struct Found<'a> {
+struct PlanFindings<'a> {
     clusters: BTreeMap<&'a ClusterName, Vec<(Health, String)>>,
     links: BTreeMap<Link, (Health, Vec<String>)>,
     unproven: BTreeMap<Link, &'a [Unproven]>,
@@ -252,7 +249,7 @@ struct Found<'a> {
     distrusted: BTreeSet<&'a ClusterName>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> PlanFindings<'a> {
     fn new(plan: &'a Plan) -> Self {
         let mut found = Self::default();
         let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);

@@ -2,7 +2,7 @@
 //!
 //! What needs a person stands on top and is never folded: what is relevant to security, refusals, failures. Then the changes,
 //! folded by cluster. What does not fit is left out from the end, whole blocks at a time, and is counted; an object that is not
-//! shown whole is named on top. Every word that comes from elsewhere stands in code, so it can neither mention anybody, link
+//! shown whole is named on top. Every word that comes from elsewhere stands in code, so it can neither mention anyone, link
 //! anywhere nor close what it stands in.
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use crate::report::fields::condensed;
 use crate::report::markdown_security::{
     is_held_back, most_of, security_in_short, security_item, trust_change, trust_change_in_short,
 };
-use crate::report::security::is_told_by_files;
+use crate::report::security::is_shown_by_files;
 use crate::report::spans::{LONGEST_FIELD, MOST_LINES, code, fence, field_lines, fold, html_code, plural, short};
-use crate::report::text::{Fields, in_clusters, summary};
+use crate::report::text::{FieldDiffs, in_clusters, summary};
 use crate::types::diagnostic::{Diagnostic, Severity};
 use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
@@ -119,7 +119,7 @@ impl Comment {
 }
 
 /// The plan as Markdown of at most [`MOST`] characters. A `brief` one names objects and shows nothing of them.
-pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>, brief: bool) -> String {
+pub fn plan_markdown(plan: &Plan, title: &str, fields: FieldDiffs<'_>, brief: bool) -> String {
     let sign = match (plan.is_refused(), plan.security.is_empty() && plan.trust_changes.is_empty()) {
         (true, _) => ":no_entry: ",
         (false, false) => ":warning: ",
@@ -137,7 +137,7 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: Fields<'_>, brief: bool) 
         steps.map(|step| (step, step.state.line())).collect()
     };
     let mut refused = of(|state| matches!(state, StepState::Refused(_)));
-    refused.retain(|(step, _)| !is_told_by_files(step));
+    refused.retain(|(step, _)| !is_shown_by_files(step));
     let failed = of(|state| matches!(state, StepState::Failed(_)));
     let lists = [
         ("refused step", listed("### :no_entry: Refused", &refused)),
@@ -215,7 +215,7 @@ fn security_relevant(plan: &Plan, comment: &mut Comment) {
 }
 
 /// The objects that change, folded by cluster. Gives the paths of those that are not shown whole.
-fn changes(plan: &Plan, fields: Fields<'_>, brief: bool, comment: &mut Comment) -> Vec<String> {
+fn changes(plan: &Plan, fields: FieldDiffs<'_>, brief: bool, comment: &mut Comment) -> Vec<String> {
     let mut clusters: BTreeMap<&ClusterName, Vec<&ObjectChange>> = BTreeMap::new();
     for step in &plan.steps {
         clusters.entry(&step.id.cluster).or_default().extend(&step.objects);
@@ -346,7 +346,7 @@ fn listed(heading: &str, steps: &[(&Step, String)]) -> (Vec<String>, usize) {
 fn cluster_block(
     cluster: &ClusterName,
     objects: &[&ObjectChange],
-    fields: Fields<'_>,
+    fields: FieldDiffs<'_>,
     (most, brief): (usize, bool),
 ) -> (String, Vec<String>) {
     let mut lines = Vec::new();
@@ -536,7 +536,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_word_of_anybody_gets_out_of_its_code_and_all_fits(
+        fn no_foreign_text_gets_out_of_its_code_and_all_fits(
             message in "([`~<>@#\\[\\]()!*_\\\\\n\r a-z/:.-]|</details>|```|\u{202e}|https://|www\\.|#1){0,60}",
             clusters in 1_usize..60,
             objects in 0_usize..8,

@@ -95,7 +95,6 @@ fn subject(item: &SecurityItem) -> String {
     if is_ours { format!("**{}**", plain(&text)) } else { code(&short(&text)) }
 }
 
-/// What it means.
 fn meaning(item: &SecurityItem) -> String {
     let [_, is_ours] = is_ours(&item.change);
     let text = item.change.explanation().to_string();

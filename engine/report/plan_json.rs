@@ -6,12 +6,12 @@ use crate::model::trust::Verdict;
 use crate::pipeline::plan::{OverrideInForce, PLAN_VERSION, Plan, Step, StepState};
 use crate::pipeline::template::Overridden;
 use crate::report::security;
-use crate::report::text::{Fields, finding_json};
+use crate::report::text::{FieldDiffs, finding_json};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::explanation::Explanation;
 
 /// The JSON form of a plan.
-pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: Fields<'_>) -> Value {
+pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: FieldDiffs<'_>) -> Value {
     let state = |step: &Step| match &step.state {
         StepState::Ready => "ready",
         StepState::Waiting(_) => "waiting",

@@ -74,7 +74,7 @@ fn trust_change(change: &TrustChange, out: &mut String) {
 }
 
 /// Whether a step is refused for files alone, which stand in the block one by one.
-pub(super) fn is_told_by_files(step: &Step) -> bool {
+pub(super) fn is_shown_by_files(step: &Step) -> bool {
     let codes = [Code::FileNotOurs, Code::KustomizationNotOurs, Code::FolderOfUnknownCluster];
     let why = step.state.explanations();
     !why.is_empty() && why.iter().all(|why| codes.contains(&why.code))

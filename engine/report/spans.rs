@@ -1,4 +1,4 @@
-//! Texts of others in Markdown: in code, where they can neither mention anybody, link anywhere nor close what they stand in.
+//! Texts of others in Markdown: in code, where they can neither mention anyone, link anywhere nor close what they stand in.
 
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::types::name::ClusterName;
@@ -11,7 +11,7 @@ pub(super) const LONGEST_FIELD: usize = 1_000;
 /// Most lines that show one object.
 pub(super) const MOST_LINES: usize = 60;
 
-/// A text of somebody's within the limit of one value.
+/// A text of someone's within the limit of one value.
 pub(super) fn short(text: &str) -> String {
     cut(text, LONGEST_VALUE).into_owned()
 }

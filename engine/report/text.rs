@@ -89,7 +89,7 @@ impl Printer {
         let _written = writeln!(out, "{}", visible_but_styles(text));
     }
 
-    /// An error.
+    /// Prints an error to stderr, after `error: `.
     pub fn error(&self, text: &str) {
         self.warn(&Severity::Error.line(text));
     }
@@ -109,37 +109,37 @@ impl Printer {
     }
 
     /// A bar for work on `total` things, on a terminal alone.
-    pub fn progress(&self, message: &'static str, total: usize) -> Progress {
+    pub fn progress(&self, message: &'static str, total: usize) -> WorkProgress {
         if self.quiet || total < 2 || !std::io::stderr().is_terminal() {
-            return Progress(ProgressBar::hidden());
+            return WorkProgress(ProgressBar::hidden());
         }
         let bar = ProgressBar::with_draw_target(u64::try_from(total).ok(), ProgressDrawTarget::stderr_with_hz(15));
         if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24.cyan/dim} {pos}/{len}") {
             bar.set_style(style);
         }
         bar.set_message(message);
-        Progress(bar)
+        WorkProgress(bar)
     }
 }
 
 /// Progress of long work; gone from the terminal when dropped.
 #[derive(Debug)]
-pub struct Progress(ProgressBar);
+pub struct WorkProgress(ProgressBar);
 
-impl Progress {
+impl WorkProgress {
     /// One more is done.
     pub fn step(&self) {
         self.0.inc(1);
     }
 }
 
-impl Drop for Progress {
+impl Drop for WorkProgress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
 }
 
-/// A finding as JSON.
+/// A finding as the JSON of plans and errors has it.
 pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
     let (at, Explanation { code, message, hint }) = (finding.at.as_ref(), &finding.explanation);
     serde_json::json!({
@@ -149,7 +149,7 @@ pub fn finding_json(finding: &Diagnostic) -> serde_json::Value {
 }
 
 /// Field-level differences of an object of the plan, by cluster and path.
-pub type Fields<'a> = &'a dyn Fn(&ClusterName, &str) -> Vec<FieldChange>;
+pub type FieldDiffs<'a> = &'a dyn Fn(&ClusterName, &str) -> Vec<FieldChange>;
 
 /// The text form of a plan that names objects and shows nothing of them.
 pub fn plan_summary(plan: &Plan, title: &str) -> String {
@@ -167,7 +167,7 @@ pub fn plan_summary(plan: &Plan, title: &str) -> String {
 }
 
 /// The text form of a plan. `fields` renders an object again to show its differences.
-pub fn plan_text(plan: &Plan, title: &str, fields: Fields<'_>, verbose: bool) -> String {
+pub fn plan_text(plan: &Plan, title: &str, fields: FieldDiffs<'_>, verbose: bool) -> String {
     let mut out = format!("{BOLD}{}{BOLD:#}\n", visible(title));
     security::block(plan, verbose, &mut out);
     let mut shown = false;
@@ -274,7 +274,6 @@ fn overrides(plan: &Plan, verbose: bool, out: &mut String) {
     }
 }
 
-/// In which clusters something is so.
 pub(super) fn in_clusters(clusters: &[ClusterName]) -> String {
     match clusters {
         [one] => format!("in {one}"),
@@ -284,10 +283,10 @@ pub(super) fn in_clusters(clusters: &[ClusterName]) -> String {
     }
 }
 
-fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut String) {
+fn step_text(step: &Step, fields: Option<FieldDiffs<'_>>, verbose: bool, out: &mut String) {
     let strongest = step.objects.iter().map(|object| object.action).max();
     let (mark, message) = match (&step.state, strongest) {
-        (StepState::Refused(why), _) if security::is_told_by_files(step) => {
+        (StepState::Refused(why), _) if security::is_shown_by_files(step) => {
             let files = if why.len() == 1 { "the file" } else { "the files" };
             (format!("{RED}!{RED:#}"), format!("  {RED}refused{RED:#}: for {files} above"))
         }
@@ -297,8 +296,8 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
         (StepState::Failed(_), _) => {
             (format!("{RED}✗{RED:#}"), format!("  {RED}failed{RED:#}: {}", visible(&step.state.line())))
         }
-        (StepState::Waiting(_), None) => (format!("{DIM}…{DIM:#}"), wait_words(&step.state.sentences())),
-        (StepState::Waiting(_), Some(action)) => (sign(action), wait_words(&step.state.sentences())),
+        (StepState::Waiting(_), None) => (format!("{DIM}…{DIM:#}"), wait_message(&step.state.sentences())),
+        (StepState::Waiting(_), Some(action)) => (sign(action), wait_message(&step.state.sentences())),
         (StepState::Ready, Some(action)) => (sign(action), String::new()),
         (StepState::Ready, None) => (" ".to_owned(), String::new()),
     };
@@ -320,7 +319,7 @@ fn step_text(step: &Step, fields: Option<Fields<'_>>, verbose: bool, out: &mut S
         if let Some(fields) = fields.filter(|_| verbose || object.action != Action::Delete) {
             let changes = fields(&step.id.cluster, &object.path);
             for change in if verbose { changes } else { condensed(changes) } {
-                if verbose || is_told(&change) {
+                if verbose || is_reported(&change) {
                     field_text(&change, 8, out);
                 }
             }
@@ -345,7 +344,7 @@ fn count_by_kind<'a>(objects: impl Iterator<Item = &'a ObjectChange>) -> Vec<Str
     kinds.into_iter().map(line).collect()
 }
 
-fn wait_words(reasons: &[String]) -> String {
+fn wait_message(reasons: &[String]) -> String {
     format!("  {YELLOW}waits for{YELLOW:#} {}", visible(&reasons.join("; ")))
 }
 
@@ -355,7 +354,7 @@ fn is_reviewed(object: &str) -> bool {
 }
 
 /// Whether a field is shown without `-v`: not what every object of ours carries, nor what says nothing.
-fn is_told(change: &FieldChange) -> bool {
+fn is_reported(change: &FieldChange) -> bool {
     let bookkeeping = ["metadata.annotations", "metadata.labels", "metadata.name"];
     let is_empty = |value: &str| value == "[]" || change.path.ends_with(".json\"].version");
     let says_nothing = matches!(&change.change, ValueChange::Added(value) if is_empty(value));
@@ -372,8 +371,9 @@ pub fn summary(plan: &Plan) -> String {
     if counts.failed > 0 {
         text.push_str(&format!(" {} failed.", counts.failed));
     }
-    let is_told = counts.waiting + counts.refused + counts.failed + plan.trust_changes.len() + plan.security.len() > 0;
-    if plan.changes_files() || is_told {
+    let is_reported =
+        counts.waiting + counts.refused + counts.failed + plan.trust_changes.len() + plan.security.len() > 0;
+    if plan.changes_files() || is_reported {
         return text;
     }
     match &plan.compared {
@@ -416,8 +416,8 @@ mod tests {
     use crate::types::name::Digest;
     use crate::types::step::StepId;
 
-    /// A plan that has this text wherever it may repeat the text of somebody else.
-    fn told(message: &str) -> String {
+    /// A plan that has this text wherever it may repeat the text of someone else.
+    fn styled(message: &str) -> String {
         let name: ClusterName = "east".parse().unwrap();
         let message = || message.to_owned();
         let mut plan = Plan { notes: vec![message()], ..Plan::default() };
@@ -473,9 +473,9 @@ mod tests {
             let count = |c| text.matches(c).count();
             (text.lines().count(), count('\u{1b}'), count('\r'), count('\u{202e}'))
         };
-        let harmless = told("x");
+        let harmless = styled("x");
         assert!(harmless.matches('x').count() > 30, "{harmless}");
-        let evil = told("\u{1b}[31mx\u{1b}[2J\nerror: \r\u{202e}");
+        let evil = styled("\u{1b}[31mx\u{1b}[2J\nerror: \r\u{202e}");
         assert_eq!(shape(&evil), shape(&harmless), "{evil:?}");
         assert_eq!(visible_but_styles(&evil), evil);
     }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::cluster::access::{Access, AccessError};
 use crate::server::limits::RoleLimits;
 use crate::server::telemetry;
-use crate::server::telemetry::{Health, Metrics};
+use crate::server::telemetry::{Metrics, Readiness};
 use crate::server::upstream::UpstreamError;
 use crate::server::{Bound, Certificates, Handler, TlsError};
 use crate::types::name::InvalidName;
@@ -36,9 +36,7 @@ pub enum RoleError {
     Listen {
         /// The flag that says which.
         flag: &'static str,
-        /// The address.
         address: SocketAddr,
-        /// Why.
         source: io::Error,
     },
     /// The apiserver cannot be addressed.
@@ -52,12 +50,10 @@ pub enum RoleError {
     File {
         /// What the file holds.
         what: &'static str,
-        /// Where it is.
         path: String,
-        /// Why.
         source: io::Error,
     },
-    /// Signals of the system cannot be heard.
+    /// Signals of the system cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// Neither files nor the role itself give it a certificate.
@@ -71,7 +67,6 @@ pub enum RoleError {
     Host {
         /// The flag that names it.
         flag: &'static str,
-        /// Why it is none.
         source: InvalidName,
     },
     /// The process was to end before its start was through.
@@ -87,18 +82,12 @@ pub enum RoleError {
     Token(#[from] TokenFault),
     /// The apiserver cannot be used.
     #[error("cannot use the apiserver {url}: {source}")]
-    Apiserver {
-        /// Its address.
-        url: String,
-        /// Why.
-        source: ApiserverError,
-    },
+    Apiserver { url: String, source: ApiserverError },
 }
 
 /// Why a text is no token of a role's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenFault {
-    /// Nothing in it.
     #[error("the role's own token is empty")]
     Empty,
     /// No header can carry it.
@@ -129,20 +118,18 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// What every role is told.
+/// Options of every role.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Kubeconfig of its own cluster; without one, what a pod is given.
     pub kubeconfig: Option<PathBuf>,
     /// Namespace of Istio and of the role.
     pub namespace: Namespace,
-    /// Where it serves.
     pub listen: SocketAddr,
     /// Where probes and metrics are.
     pub metrics_listen: SocketAddr,
     /// Its serving certificate, where files hold it.
     pub tls: Option<TlsFiles>,
-    /// Its limits.
     pub limits: RoleLimits,
     /// Whether answers may take as long as they like.
     pub streaming: bool,
@@ -153,14 +140,12 @@ pub struct Settings {
 pub struct Role {
     /// Namespace of Istio and of the role.
     pub namespace: Namespace,
-    /// Its limits.
     pub limits: RoleLimits,
     /// Its own cluster's apiserver.
     pub access: Access,
-    /// What it counts.
     pub metrics: Metrics,
     /// Whether it is ready.
-    pub health: Health,
+    pub health: Readiness,
     /// Whether it is to end.
     pub stopping: Stopping,
     /// Its serving certificate, where files hold it.
@@ -170,7 +155,6 @@ pub struct Role {
 /// What a role's start gives.
 #[derive(Debug)]
 pub struct Service<H> {
-    /// Answers requests.
     pub handler: Arc<H>,
     /// What handshakes are shown.
     pub certificates: Certificates,
@@ -182,10 +166,10 @@ pub struct Stopping(watch::Receiver<bool>);
 
 /// Says that the process is to end.
 #[derive(Debug)]
-pub struct Stop(watch::Sender<bool>);
+pub struct StopSignal(watch::Sender<bool>);
 
-impl Stop {
-    /// A pair.
+impl StopSignal {
+    /// A signal, and its receiving end.
     pub fn new() -> (Self, Stopping) {
         let (stop, seen) = watch::channel(false);
         (Self(stop), Stopping(seen))
@@ -198,7 +182,7 @@ impl Stop {
 }
 
 impl Stopping {
-    /// Waits until the process is to end. A dropped [`Stop`] is one that was requested.
+    /// Waits until the process is to end. A dropped [`StopSignal`] is one that was requested.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
         drop(receiver.wait_for(|stop| *stop).await);
@@ -219,7 +203,7 @@ impl Role {
         let (chain, key) = read_pair(&files)?;
         let certificates = Certificates::from_pem(&chain, &key)?;
         let seen = digest(&chain, &key);
-        tokio::spawn(follow(files, certificates.clone(), seen, self.stopping.clone()));
+        tokio::spawn(watch_files(files, certificates.clone(), seen, self.stopping.clone()));
         Ok(certificates)
     }
 }
@@ -238,8 +222,8 @@ fn digest(chain: &str, key: &str) -> Digest {
 }
 
 /// Shows the certificate that is in the files. A pair that does not fit is one half of a change: the old one stays.
-async fn follow(files: TlsFiles, certificates: Certificates, mut seen: Digest, stopping: Stopping) {
-    let mut said = None;
+async fn watch_files(files: TlsFiles, certificates: Certificates, mut seen: Digest, stopping: Stopping) {
+    let mut last_error = None;
     while !stopping.is_requested() {
         sleep(CERTIFICATES_EVERY).await;
         let outcome = read_pair(&files).and_then(|(chain, key)| {
@@ -252,11 +236,11 @@ async fn follow(files: TlsFiles, certificates: Certificates, mut seen: Digest, s
             Ok(())
         });
         let problem = outcome.err().map(|error| error.to_string());
-        if problem != said {
+        if problem != last_error {
             if let Some(problem) = &problem {
                 tracing::warn!(problem, "the serving certificate stays as it was");
             }
-            said = problem;
+            last_error = problem;
         }
     }
 }
@@ -279,8 +263,8 @@ where
     let mut terminate = signal(SignalKind::terminate()).map_err(RoleError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RoleError::Signals)?;
 
-    let (end, stopping) = Stop::new();
-    let (metrics, health) = (Metrics::new(), Health::default());
+    let (end, stopping) = StopSignal::new();
+    let (metrics, health) = (Metrics::new(), Readiness::default());
     tokio::spawn(telemetry::serve(probes, metrics.clone(), health.clone()));
     let Settings { kubeconfig, namespace, limits, tls, streaming, .. } = settings;
     let access = Access::open(kubeconfig.as_deref())?;
@@ -315,7 +299,6 @@ where
     Ok(())
 }
 
-/// The time.
 pub(crate) fn now() -> Timestamp {
     jiff::Timestamp::now().into()
 }

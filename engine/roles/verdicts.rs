@@ -17,10 +17,10 @@ const MAX_SHOWN: usize = 100_000;
 
 /// Verdicts on tokens, under the peers `K` that they were judged by.
 #[derive(Debug)]
-pub(crate) struct Verdicts<K>(Mutex<Kept<K>>);
+pub(crate) struct Verdicts<K>(Mutex<KeptVerdicts<K>>);
 
 #[derive(Debug)]
-struct Kept<K> {
+struct KeptVerdicts<K> {
     /// The same peers, not equal ones.
     under: Option<Arc<K>>,
     by_digest: HashMap<Digest, Arc<Verified>>,
@@ -30,7 +30,7 @@ struct Kept<K> {
 
 impl<K> Default for Verdicts<K> {
     fn default() -> Self {
-        Self(Mutex::new(Kept { under: None, by_digest: HashMap::new(), of_peer: HashMap::new() }))
+        Self(Mutex::new(KeptVerdicts { under: None, by_digest: HashMap::new(), of_peer: HashMap::new() }))
     }
 }
 
@@ -60,7 +60,7 @@ impl<K: KeyLookup> Verdicts<K> {
     }
 
     /// Works on what is kept under these peers; under others everything is forgotten.
-    fn kept<T>(&self, peers: &Arc<K>, work: impl FnOnce(&mut Kept<K>) -> T) -> T {
+    fn kept<T>(&self, peers: &Arc<K>, work: impl FnOnce(&mut KeptVerdicts<K>) -> T) -> T {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !kept.under.as_ref().is_some_and(|under| Arc::ptr_eq(under, peers)) {
             kept.by_digest.clear();
@@ -71,7 +71,7 @@ impl<K: KeyLookup> Verdicts<K> {
     }
 }
 
-impl<K> Kept<K> {
+impl<K> KeptVerdicts<K> {
     fn keep(&mut self, digest: Digest, verified: Arc<Verified>) {
         if !self.of_peer.contains_key(&verified.claims.sub) {
             self.of_peer.insert(verified.claims.sub.clone(), VecDeque::new());
@@ -89,11 +89,11 @@ impl<K> Kept<K> {
     }
 }
 
-/// Tokens that were shown, each until nobody would admit it any more.
+/// Tokens that were shown, each until no one would admit it any more.
 #[derive(Debug, Default)]
-pub(crate) struct Shown(Mutex<HashMap<Digest, Timestamp>>);
+pub(crate) struct ShownTokens(Mutex<HashMap<Digest, Timestamp>>);
 
-impl Shown {
+impl ShownTokens {
     /// Whether a token was shown before.
     pub(crate) fn has(&self, values: &[&str]) -> bool {
         let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,7 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use crate::types::key::{PrivateKey, PublicKey};
@@ -135,18 +135,18 @@ mod tests {
     #[derive(Default)]
     struct Peers {
         keys: Vec<PublicKey>,
-        asked: Cell<usize>,
+        asked: AtomicUsize,
     }
 
     impl KeyLookup for Peers {
         fn keys(&self, _subject: &str, _kid: Option<&str>) -> Vec<PublicKey> {
-            self.asked.set(self.asked.get() + 1);
+            self.asked.fetch_add(1, Ordering::Relaxed);
             self.keys.clone()
         }
     }
 
     fn peers() -> Arc<Peers> {
-        Arc::new(Peers { keys: vec![key().public().clone()], asked: Cell::default() })
+        Arc::new(Peers { keys: vec![key().public().clone()], asked: AtomicUsize::default() })
     }
 
     fn token(sub: u32, exp: Timestamp) -> String {
@@ -182,13 +182,13 @@ mod tests {
         for _ in 0..3 {
             assert!(judge(&verdicts, &[&token], NOW, &peers).is_ok());
         }
-        assert_eq!(peers.asked.get(), 1);
+        assert_eq!(peers.asked.load(Ordering::Relaxed), 1);
         assert_eq!(judge(&verdicts, &[&token], NOW + minute * 3, &peers), Err(Rejected::Expired));
         assert_eq!(judge(&verdicts, &[&token], NOW - minute * 2, &peers), Err(Rejected::NotYet));
         assert_eq!(judge(&verdicts, &[&token, &token], NOW, &peers), Err(Rejected::SeveralHeaders));
         // one that differs in anything is another
         assert!(judge(&verdicts, &[&format!("{token}A")], NOW, &peers).is_err());
-        assert_eq!(peers.asked.get(), 2);
+        assert_eq!(peers.asked.load(Ordering::Relaxed), 2);
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         for values in [&[other.as_str()][..], &[], &["Basic x"]] {
             assert_eq!(hurried(values), Err(Rejected::Lifetime));
         }
-        assert_eq!(peers.asked.get(), 1);
+        assert_eq!(peers.asked.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -209,10 +209,10 @@ mod tests {
         let (verdicts, before) = (Verdicts::default(), peers());
         let token = token(1, NOW + Duration::from_mins(1));
         assert!(judge(&verdicts, &[&token], NOW, &before).is_ok());
-        let nobody = Arc::new(Peers::default());
-        assert_eq!(judge(&verdicts, &[&token], NOW, &nobody), Err(Rejected::UnknownKey));
+        let others = Arc::new(Peers::default());
+        assert_eq!(judge(&verdicts, &[&token], NOW, &others), Err(Rejected::UnknownKey));
         assert!(judge(&verdicts, &[&token], NOW, &before).is_ok());
-        assert_eq!(before.asked.get(), 2, "what was known of them is forgotten");
+        assert_eq!(before.asked.load(Ordering::Relaxed), 2, "what was known of them is forgotten");
     }
 
     #[test]
@@ -225,18 +225,18 @@ mod tests {
         for seconds in 0..200 {
             judge(&token(1, later(60 + seconds)));
         }
-        let asked = peers.asked.get();
+        let asked = peers.asked.load(Ordering::Relaxed);
         judge(&other);
         judge(&token(1, later(60 + 199)));
-        assert_eq!(peers.asked.get(), asked, "both are still known");
+        assert_eq!(peers.asked.load(Ordering::Relaxed), asked, "both are still known");
         judge(&token(1, later(60)));
-        assert_eq!(peers.asked.get(), asked + 1);
+        assert_eq!(peers.asked.load(Ordering::Relaxed), asked + 1);
         assert_eq!(verdicts.0.lock().unwrap().by_digest.len(), OF_ONE + 1);
     }
 
     #[test]
     fn a_token_may_be_shown_once() {
-        let (shown, peers) = (Shown::default(), peers());
+        let (shown, peers) = (ShownTokens::default(), peers());
         let [first, second] = [60, 61].map(|seconds| token(1, NOW + Duration::from_secs(seconds)));
         let show =
             |token: &str, now| shown.once(&[token], verify(&[token], &expected(now), &*peers).unwrap().claims.exp, now);
@@ -248,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_were_shown_are_forgotten_when_nobody_would_admit_them() {
-        let shown = Shown::default();
+    fn tokens_that_were_shown_are_forgotten_when_no_verifier_would_admit_them() {
+        let shown = ShownTokens::default();
         let until = |index: usize| NOW + Duration::from_secs(u64::from(index >= 10));
         shown.0.lock().unwrap().extend((0..MAX_SHOWN).map(|index| (Digest::of(&index.to_be_bytes()), until(index))));
         let peers = peers();

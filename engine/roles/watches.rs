@@ -58,7 +58,7 @@ impl<K: Eq + Hash> Drop for WatchPlace<K> {
 pub(crate) struct Shares<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
 
 /// The place of one of them, given back when dropped.
-pub(crate) struct Share<K: Eq + Hash> {
+pub(crate) struct PeerShare<K: Eq + Hash> {
     shares: Arc<Shares<K>>,
     peer: K,
 }
@@ -71,18 +71,18 @@ impl<K: Eq + Hash> Default for Shares<K> {
 
 impl<K: Eq + Hash + Clone> Shares<K> {
     /// A place for a request of a peer, which may have `of_peer`, of `of_all` that there are.
-    pub(crate) fn take(self: &Arc<Self>, peer: &K, of_peer: usize, of_all: usize) -> Option<Share<K>> {
+    pub(crate) fn take(self: &Arc<Self>, peer: &K, of_peer: usize, of_all: usize) -> Option<PeerShare<K>> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.get(peer).copied().unwrap_or_default();
         if count >= of_peer || taken.values().sum::<usize>() >= of_all {
             return None;
         }
         taken.insert(peer.clone(), count + 1);
-        Some(Share { shares: self.clone(), peer: peer.clone() })
+        Some(PeerShare { shares: self.clone(), peer: peer.clone() })
     }
 }
 
-impl<K: Eq + Hash> Drop for Share<K> {
+impl<K: Eq + Hash> Drop for PeerShare<K> {
     fn drop(&mut self) {
         let mut taken = self.shares.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.peer) {

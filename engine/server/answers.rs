@@ -14,10 +14,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Whoever reads one answer. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Reader(Arc<Reading>);
+pub struct Reader(Arc<ReaderState>);
 
 #[derive(Default)]
-struct Reading {
+struct ReaderState {
     waiting: Mutex<Waiting>,
     stalled: AtomicBool,
     over: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
@@ -84,16 +84,16 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes the answers of an HTTP/2 connection. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Answers(Arc<Inbox>);
+pub(super) struct ConnectionAnswers(Arc<Inbox>);
 
 struct Inbox {
     /// Whose answer comes next: hyper asks for an answer, and then for its work to be done, before it asks for another.
     reader: Mutex<Option<Reader>>,
-    fresh: Mutex<Vec<Answer>>,
+    fresh: Mutex<Vec<UpstreamAnswer>>,
     stall: Duration,
 }
 
-impl Answers {
+impl ConnectionAnswers {
     pub(super) fn new(stall: Duration) -> Self {
         Self(Arc::new(Inbox { reader: Mutex::default(), fresh: Mutex::default(), stall }))
     }
@@ -103,21 +103,21 @@ impl Answers {
         *self.0.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
     }
 
-    fn take(&self) -> Vec<Answer> {
+    fn take(&self) -> Vec<UpstreamAnswer> {
         std::mem::take(&mut *self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Answers {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for ConnectionAnswers {
     fn execute(&self, work: F) {
         let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let answer = Answer { work: Box::pin(work), reader, stall: self.0.stall, timer: None };
+        let answer = UpstreamAnswer { work: Box::pin(work), reader, stall: self.0.stall, timer: None };
         self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
     }
 }
 
 /// One answer on its way.
-struct Answer {
+struct UpstreamAnswer {
     work: Work,
     reader: Option<Reader>,
     stall: Duration,
@@ -125,7 +125,7 @@ struct Answer {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Future for Answer {
+impl Future for UpstreamAnswer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -158,12 +158,12 @@ impl Future for Answer {
 /// A connection together with its answers.
 pub(super) struct Driven<C> {
     pub(super) connection: C,
-    answers: Answers,
-    under_way: FuturesUnordered<Answer>,
+    answers: ConnectionAnswers,
+    under_way: FuturesUnordered<UpstreamAnswer>,
 }
 
 impl<C: Future + Unpin> Driven<C> {
-    pub(super) fn new(connection: C, answers: Answers) -> Self {
+    pub(super) fn new(connection: C, answers: ConnectionAnswers) -> Self {
         Self { connection, answers, under_way: FuturesUnordered::new() }
     }
 }

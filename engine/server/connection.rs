@@ -17,8 +17,7 @@ const BYTES: i64 = 256 * 1024;
 /// Bytes that were sent to a client allow one of its own in return, by which it says that it has read them.
 const IN_RETURN: i64 = 16;
 
-/// One connection.
-pub(super) struct Connection {
+pub(super) struct ServedConnection {
     place: Place,
     doing: Mutex<Doing>,
     /// What it may still send, bytes.
@@ -37,7 +36,7 @@ struct Doing {
 }
 
 /// A request that is being answered, until its body is sent or dropped.
-pub(super) struct Busy(Arc<Connection>);
+pub(super) struct BusyRequest(Arc<ServedConnection>);
 
 /// Why a connection takes no more requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub(super) enum Full {
     TooManyOfPeer,
 }
 
-impl Connection {
+impl ServedConnection {
     pub(super) fn new(place: Place) -> Arc<Self> {
         let now = Instant::now();
         let doing = Doing { requests: 0, any_yet: false, since: now, is_known: false, refused: 0 };
@@ -60,14 +59,13 @@ impl Connection {
         change(&mut self.doing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Begins a request.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    pub(super) fn begin(self: &Arc<Self>) -> BusyRequest {
         self.change(|doing| {
             doing.requests += 1;
             doing.any_yet = true;
             doing.since = Instant::now();
         });
-        Busy(self.clone())
+        BusyRequest(self.clone())
     }
 
     /// Whether a request of whoever has shown no token may wait for its answer.
@@ -96,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// Waits until somebody who comes later needs its place.
+    /// Waits until someone who comes later needs its place.
     pub(super) async fn gives_way(&self) {
         self.place.gives_way.notified().await;
     }
@@ -116,7 +114,7 @@ impl Connection {
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyRequest {
     fn drop(&mut self) {
         self.0.change(|doing| {
             doing.requests -= 1;
@@ -125,7 +123,7 @@ impl Drop for Busy {
     }
 }
 
-impl Allowance for Arc<Connection> {
+impl Allowance for Arc<ServedConnection> {
     fn read(&self, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let before = self.left.fetch_sub(bytes, Ordering::Relaxed);

@@ -22,24 +22,23 @@ pub(super) trait Allowance: Send + Sync {
 }
 
 /// A connection whose frames are written together, and whose writes end after a while. `A` counts its bytes.
-pub(super) struct Gathering<S, A> {
+pub(super) struct GatheringWriter<S, A> {
     inner: S,
     allowance: A,
     stall: Duration,
     gathered: Vec<u8>,
-    /// What of it is written.
     written: usize,
     /// Runs while the other side takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S, A> Gathering<S, A> {
+impl<S, A> GatheringWriter<S, A> {
     pub(super) fn new(inner: S, allowance: A, stall: Duration) -> Self {
         Self { inner, allowance, stall, gathered: Vec::new(), written: 0, waiting: None }
     }
 }
 
-impl<S: AsyncWrite + Unpin, A: Allowance> Gathering<S, A> {
+impl<S: AsyncWrite + Unpin, A: Allowance> GatheringWriter<S, A> {
     /// An end to waiting for the other side.
     fn bounded<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
@@ -73,7 +72,7 @@ impl<S: AsyncWrite + Unpin, A: Allowance> Gathering<S, A> {
     }
 }
 
-impl<S: AsyncRead + Unpin, A: Allowance + Unpin> AsyncRead for Gathering<S, A> {
+impl<S: AsyncRead + Unpin, A: Allowance + Unpin> AsyncRead for GatheringWriter<S, A> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, into))?;
@@ -87,7 +86,7 @@ impl<S: AsyncRead + Unpin, A: Allowance + Unpin> AsyncRead for Gathering<S, A> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, A: Allowance + Unpin> AsyncWrite for Gathering<S, A> {
+impl<S: AsyncWrite + Unpin, A: Allowance + Unpin> AsyncWrite for GatheringWriter<S, A> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }

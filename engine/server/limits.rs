@@ -69,7 +69,6 @@ pub enum LimitError {
     /// No `=`.
     #[error("--limit: expected NAME=VALUE, for example `watch=10m`, found `{0}`")]
     Form(String),
-    /// No such limit.
     #[error("--limit {name}: there is no such limit; {}", others(*.nearest))]
     Name {
         /// What was asked for.
@@ -79,26 +78,16 @@ pub enum LimitError {
     },
     /// A value that is none.
     #[error("--limit {name}: expected {wanted}, found `{value}`")]
-    Value {
-        /// The limit.
-        name: String,
-        /// What was given.
-        value: String,
-        /// What is wanted.
-        wanted: Wanted,
-    },
+    Value { name: String, value: String, wanted: Wanted },
 }
 
 /// Values that limits have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Wanted {
-    /// A time.
     #[error("a time above zero, such as `500ms`, `30s`, `10m` or `1h`")]
     Time,
-    /// A number.
     #[error("a number from 1 to 10000000")]
     Count,
-    /// A rate.
     #[error("two numbers above zero, requests a second and at once, such as `20/100`")]
     Rate,
 }
@@ -119,11 +108,11 @@ pub struct Limit {
     pub meaning: &'static str,
     /// Roles that have it, by their names on the command line.
     pub roles: &'static [&'static str],
-    field: fn(&mut RoleLimits) -> Field<'_>,
+    field: fn(&mut RoleLimits) -> LimitField<'_>,
 }
 
 /// The field of a limit, by the form of its values.
-enum Field<'l> {
+enum LimitField<'l> {
     Time(&'l mut Duration),
     Count(&'l mut u32),
     Number(&'l mut usize),
@@ -134,10 +123,10 @@ impl Limit {
     /// Its value, written as `--limit` takes it.
     pub fn value(&self, limits: &RoleLimits) -> String {
         match (self.field)(&mut limits.clone()) {
-            Field::Time(time) => shown(*time),
-            Field::Count(count) => count.to_string(),
-            Field::Number(number) => number.to_string(),
-            Field::Rate(rate) => rate.to_string(),
+            LimitField::Time(time) => shown(*time),
+            LimitField::Count(count) => count.to_string(),
+            LimitField::Number(number) => number.to_string(),
+            LimitField::Rate(rate) => rate.to_string(),
         }
     }
 }
@@ -146,7 +135,7 @@ const fn limit(
     name: &'static str,
     roles: &'static [&'static str],
     meaning: &'static str,
-    field: fn(&mut RoleLimits) -> Field<'_>,
+    field: fn(&mut RoleLimits) -> LimitField<'_>,
 ) -> Limit {
     Limit { name, meaning, roles, field }
 }
@@ -161,87 +150,93 @@ const TOKENS: &[&str] = &["exporter", "proxy"];
 
 /// All limits, by name.
 pub const ALL: [Limit; 30] = [
-    limit("connections", ALL_ROLES, "connections at a time", |limits| Field::Number(&mut limits.connections)),
+    limit("connections", ALL_ROLES, "connections at a time", |limits| LimitField::Number(&mut limits.connections)),
     limit(
         "connections-per-address",
         ALL_ROLES,
         "connections at a time from one address that have shown no token; another takes the place of the oldest",
-        |limits| Field::Number(&mut limits.connections_per_address),
+        |limits| LimitField::Number(&mut limits.connections_per_address),
     ),
     limit("connections-per-peer", TOKENS, "connections at a time of one peer", |limits| {
-        Field::Number(&mut limits.connections_per_peer)
+        LimitField::Number(&mut limits.connections_per_peer)
     }),
     limit("drain", ALL_ROLES, "what requests get to end, after the lame-duck time", |limits| {
-        Field::Time(&mut limits.drain)
+        LimitField::Time(&mut limits.drain)
     }),
-    limit("handshake", ALL_ROLES, "TLS handshake", |limits| Field::Time(&mut limits.handshake)),
+    limit("handshake", ALL_ROLES, "TLS handshake", |limits| LimitField::Time(&mut limits.handshake)),
     limit("header", ALL_ROLES, "from the connection, or the last answer, to the end of a request's header", |limits| {
-        Field::Time(&mut limits.header)
+        LimitField::Time(&mut limits.header)
     }),
-    limit("header-bytes", ALL_ROLES, "bytes of a request's header", |limits| Field::Count(&mut limits.header_bytes)),
-    limit("header-fields", ALL_ROLES, "header fields of a request", |limits| Field::Number(&mut limits.header_fields)),
-    limit("idle", ALL_ROLES, "a connection without a request", |limits| Field::Time(&mut limits.idle)),
+    limit("header-bytes", ALL_ROLES, "bytes of a request's header", |limits| {
+        LimitField::Count(&mut limits.header_bytes)
+    }),
+    limit("header-fields", ALL_ROLES, "header fields of a request", |limits| {
+        LimitField::Number(&mut limits.header_fields)
+    }),
+    limit("idle", ALL_ROLES, "a connection without a request", |limits| LimitField::Time(&mut limits.idle)),
     limit("lame-duck", ALL_ROLES, "still answering after SIGTERM, but not ready", |limits| {
-        Field::Time(&mut limits.lame_duck)
+        LimitField::Time(&mut limits.lame_duck)
     }),
-    limit("list", STREAMING, "a list", |limits| Field::Time(&mut limits.list)),
+    limit("list", STREAMING, "a list", |limits| LimitField::Time(&mut limits.list)),
     limit(
         "list-rate",
         STREAMING,
         "bytes a second that a client has to take of a list, on average, after 10 seconds",
-        |limits| Field::Number(&mut limits.list_rate),
+        |limits| LimitField::Number(&mut limits.list_rate),
     ),
-    limit("lists", PROXY, "lists at a time of more than 64 KiB", |limits| Field::Number(&mut limits.lists)),
-    limit("lists-per-peer", PROXY, "the same of one peer", |limits| Field::Number(&mut limits.lists_per_peer)),
-    limit("path", STREAMING, "bytes of a request's path", |limits| Field::Number(&mut limits.path)),
+    limit("lists", PROXY, "lists at a time of more than 64 KiB", |limits| LimitField::Number(&mut limits.lists)),
+    limit("lists-per-peer", PROXY, "the same of one peer", |limits| LimitField::Number(&mut limits.lists_per_peer)),
+    limit("path", STREAMING, "bytes of a request's path", |limits| LimitField::Number(&mut limits.path)),
     limit(
         "rate-per-address",
         TOKENS,
         "requests a second from one address without a token that is known, and how many at once",
-        |limits| Field::Rate(&mut limits.rate_per_address),
+        |limits| LimitField::Rate(&mut limits.rate_per_address),
     ),
     limit("rate-per-peer", TOKENS, "requests a second of one peer, and how many at once", |limits| {
-        Field::Rate(&mut limits.rate_per_peer)
+        LimitField::Rate(&mut limits.rate_per_peer)
     }),
     limit(
         "rate-unauthenticated",
         TOKENS,
         "requests a second from all addresses without a token that is known, and how many at once",
-        |limits| Field::Rate(&mut limits.rate_unauthenticated),
+        |limits| LimitField::Rate(&mut limits.rate_unauthenticated),
     ),
     limit("refusals", ALL_ROLES, "refused requests of a connection, before it is closed", |limits| {
-        Field::Count(&mut limits.refusals)
+        LimitField::Count(&mut limits.refusals)
     }),
     limit("request", ALL_ROLES, "a request that is neither a list nor a watch", |limits| {
-        Field::Time(&mut limits.request)
+        LimitField::Time(&mut limits.request)
     }),
     limit("requests-per-peer", PROXY, "requests at a time of one peer, watches included", |limits| {
-        Field::Number(&mut limits.requests_per_peer)
+        LimitField::Number(&mut limits.requests_per_peer)
     }),
-    limit("stall", ALL_ROLES, "a client that takes nothing of its answer", |limits| Field::Time(&mut limits.stall)),
+    limit("stall", ALL_ROLES, "a client that takes nothing of its answer", |limits| {
+        LimitField::Time(&mut limits.stall)
+    }),
     limit("streams", ALL_ROLES, "requests at a time on an HTTP/2 connection", |limits| {
-        Field::Count(&mut limits.streams)
+        LimitField::Count(&mut limits.streams)
     }),
     limit(
         "unauthenticated-connections",
         ALL_ROLES,
         "connections at a time that have shown no token; another takes the place of the oldest",
-        |limits| Field::Number(&mut limits.unauthenticated_connections),
+        |limits| LimitField::Number(&mut limits.unauthenticated_connections),
     ),
     limit("unauthenticated-streams", ALL_ROLES, "requests at a time on such a connection over HTTP/2", |limits| {
-        Field::Count(&mut limits.unauthenticated_streams)
+        LimitField::Count(&mut limits.unauthenticated_streams)
     }),
     limit(
         "upstream-connections",
         STREAMING,
         "connections to the apiserver, or to one peer, of 90 requests each",
-        |limits| Field::Number(&mut limits.upstream_connections),
+        |limits| LimitField::Number(&mut limits.upstream_connections),
     ),
-    limit("url", ALL_ROLES, "bytes of a request's URL", |limits| Field::Number(&mut limits.url)),
-    limit("watch", STREAMING, "a watch; never longer than its token", |limits| Field::Time(&mut limits.watch)),
-    limit("watches", STREAMING, "watches at a time", |limits| Field::Number(&mut limits.watches)),
+    limit("url", ALL_ROLES, "bytes of a request's URL", |limits| LimitField::Number(&mut limits.url)),
+    limit("watch", STREAMING, "a watch; never longer than its token", |limits| LimitField::Time(&mut limits.watch)),
+    limit("watches", STREAMING, "watches at a time", |limits| LimitField::Number(&mut limits.watches)),
     limit("watches-per-peer", STREAMING, "watches at a time of one peer", |limits| {
-        Field::Number(&mut limits.watches_per_peer)
+        LimitField::Number(&mut limits.watches_per_peer)
     }),
 ];
 
@@ -339,10 +334,10 @@ impl RoleLimits {
             return Err(LimitError::Name { name: name.to_owned(), nearest });
         };
         match (limit.field)(self) {
-            Field::Time(field) => *field = time()?,
-            Field::Count(field) => *field = count()?,
-            Field::Number(field) => *field = number()?,
-            Field::Rate(field) => *field = rate()?,
+            LimitField::Time(field) => *field = time()?,
+            LimitField::Count(field) => *field = count()?,
+            LimitField::Number(field) => *field = number()?,
+            LimitField::Rate(field) => *field = rate()?,
         }
         Ok(())
     }
@@ -400,7 +395,7 @@ const MAX_BUCKETS: usize = 10_000;
 #[derive(Debug)]
 pub struct Buckets<K> {
     rate: Rate,
-    filled: Mutex<HashMap<K, Bucket>>,
+    buckets: Mutex<HashMap<K, Bucket>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -412,7 +407,7 @@ struct Bucket {
 impl<K: Eq + Hash> Buckets<K> {
     /// Buckets that are full.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, filled: Mutex::default() }
+        Self { rate, buckets: Mutex::default() }
     }
 
     /// Takes one from the bucket of a key, or says how long to wait for it.
@@ -421,14 +416,14 @@ impl<K: Eq + Hash> Buckets<K> {
         let refilled = |bucket: &Bucket| {
             (now.saturating_duration_since(bucket.at).as_secs_f64().mul_add(each, bucket.left)).min(burst)
         };
-        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        if filled.len() >= MAX_BUCKETS && !filled.contains_key(&key) {
-            filled.retain(|_, bucket| refilled(bucket) < burst);
-            if filled.len() >= MAX_BUCKETS {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&key) {
+            buckets.retain(|_, bucket| refilled(bucket) < burst);
+            if buckets.len() >= MAX_BUCKETS {
                 return Err(Duration::from_secs(1));
             }
         }
-        let bucket = filled.entry(key).or_insert(Bucket { left: burst, at: now });
+        let bucket = buckets.entry(key).or_insert(Bucket { left: burst, at: now });
         let left = refilled(bucket);
         if left < 1.0 {
             return Err(Duration::from_secs_f64((1.0 - left) / each));
@@ -501,6 +496,6 @@ mod tests {
         assert!((0..MAX_BUCKETS).all(|key| buckets.take(key, start).is_ok()));
         assert!(buckets.take(MAX_BUCKETS, start).is_err());
         assert!(buckets.take(MAX_BUCKETS, start + Duration::from_secs(2)).is_ok());
-        assert_eq!(buckets.filled.lock().unwrap().len(), 1);
+        assert_eq!(buckets.buckets.lock().unwrap().len(), 1);
     }
 }

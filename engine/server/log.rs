@@ -2,10 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// Form of the logs.
+/// How lines of the log are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogForm {
-    /// For people.
     Text,
     /// One JSON object a line.
     Json,

@@ -23,15 +23,15 @@ impl Memory {
     }
 
     /// Follows the process's own cgroup for as long as it lives. Where there is none with a limit, memory is never short.
-    pub(super) fn follow() -> Self {
+    pub(super) fn watched() -> Self {
         let memory = Self::default();
         if let Some(group) = own_group() {
-            tokio::spawn(memory.clone().follow_group(group));
+            tokio::spawn(memory.clone().watch_group(group));
         }
         memory
     }
 
-    async fn follow_group(self, group: Group) {
+    async fn watch_group(self, group: Group) {
         while let Some((used, limit)) = group.read() {
             let is_short = used.saturating_mul(100) >= limit.saturating_mul(FULL);
             if self.0.swap(is_short, Ordering::Relaxed) != is_short {
@@ -112,7 +112,7 @@ mod tests {
         std::fs::write(&used, "899").unwrap();
         let memory = Memory::default();
         let group = Group { used: used.clone(), limit, stat, cache: "x " };
-        let following = tokio::spawn(memory.clone().follow_group(group));
+        let following = tokio::spawn(memory.clone().watch_group(group));
         for (bytes, short) in [("900", true), ("899", false)] {
             // at once, or a reader could find it empty
             std::fs::write(file("next"), bytes).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! It binds first and reports its address, then serves HTTP/1.1 and HTTP/2 over TLS 1.2 or newer with a certificate that
 //! can be exchanged while it runs. Everything that waits has a limit. The version of HTTP follows from ALPN alone, so that
-//! nobody can sit in the guessing of it. A handler's error becomes a 500, and dropping [`Running`] ends it gracefully.
+//! no one can sit in the guessing of it. A handler's error becomes a 500, and dropping [`Running`] ends it gracefully.
 //!
 //! **Budget.** What a client may have held for it depends on whether a request of its connection has shown a token
 //! ([`Handler::admit`], before anything is awaited): `connection` says how much, `places` for how many connections, `answers`
@@ -47,9 +47,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 pub use crate::server::answers::Reader;
-use crate::server::answers::{Answers, Driven};
-use crate::server::connection::{Busy, Connection, Full as ConnectionFull};
-use crate::server::io::Gathering;
+use crate::server::answers::{ConnectionAnswers, Driven};
+use crate::server::connection::{BusyRequest, Full as ConnectionFull, ServedConnection};
+use crate::server::io::GatheringWriter;
 use crate::server::memory::Memory;
 use crate::server::places::{Most, Place, Places};
 pub use crate::server::server_limits::ServerLimits;
@@ -85,7 +85,6 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body with nothing in it.
 pub(crate) fn nothing() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
@@ -96,13 +95,13 @@ pub enum Asker {
     Anyone,
     /// A peer, by its token.
     Peer(ClusterUuid),
-    /// Somebody who has shown nothing and is answered all the same.
+    /// Someone who has shown nothing and is answered all the same.
     Stranger,
-    /// Somebody who is not answered.
+    /// Someone who is not answered.
     Refused(Response<Body>),
 }
 
-/// Answers requests.
+/// Answers requests of a [`Server`].
 pub trait Handler: Send + Sync + 'static {
     /// Why a request is not answered; `Infallible` where every failure is an answer.
     type Error: Error + Send + Sync + 'static;
@@ -163,7 +162,7 @@ impl Bound {
         self.address
     }
 
-    /// Begins to answer.
+    /// Answers until what is returned is dropped, with the newest of `certificates`.
     pub fn serve<H: Handler>(self, certificates: &Certificates, limits: ServerLimits, handler: Arc<H>) -> Running {
         let (stop, stopped) = watch::channel(());
         let most = Most {
@@ -175,7 +174,7 @@ impl Bound {
         let server = Server {
             acceptor: TlsAcceptor::from(certificates.server_config()),
             places: Places::new(most),
-            memory: Memory::follow(),
+            memory: Memory::watched(),
             limits: Arc::new(limits),
             handler,
         };
@@ -250,7 +249,7 @@ impl<H: Handler> Server<H> {
     }
 
     async fn connection(&self, stream: TcpStream, from: SocketAddr, place: Place, stopped: watch::Receiver<()>) {
-        let connection = Connection::new(place);
+        let connection = ServedConnection::new(place);
         tokio::select! {
             () = connection.gives_way() => {}
             () = self.serve(stream, from, &connection, stopped) => {}
@@ -261,7 +260,7 @@ impl<H: Handler> Server<H> {
         &self,
         stream: TcpStream,
         from: SocketAddr,
-        state: &Arc<Connection>,
+        state: &Arc<ServedConnection>,
         mut stopped: watch::Receiver<()>,
     ) {
         let limits = &self.limits;
@@ -271,9 +270,9 @@ impl<H: Handler> Server<H> {
             Ok(Err(error)) => return self.handler.problem(from, &error),
             Err(elapsed) => return self.handler.problem(from, &elapsed),
         };
-        let answers = Answers::new(limits.stall);
+        let answers = ConnectionAnswers::new(limits.stall);
         let builder = limits.builder(stream.get_ref().1.alpn_protocol() == Some(b"h2"), answers.clone());
-        let stream = Gathering::new(stream, state.clone(), limits.stall);
+        let stream = GatheringWriter::new(stream, state.clone(), limits.stall);
         let service = {
             let (server, state, answers) = (self.clone(), state.clone(), answers.clone());
             service_fn(move |request| {
@@ -317,18 +316,18 @@ impl<H: Handler> Server<H> {
         &self,
         mut request: Request<Incoming>,
         from: SocketAddr,
-        connection: &Arc<Connection>,
+        connection: &Arc<ServedConnection>,
         reader: Reader,
-    ) -> impl Future<Output = Result<Response<Counted>, Infallible>> + Send + 'static + use<H> {
+    ) -> impl Future<Output = Result<Response<CountedBody>, Infallible>> + Send + 'static + use<H> {
         let busy = connection.begin();
         let head_only = request.method() == Method::HEAD;
-        let refused = self.judge(&mut request, from, connection).err();
+        let refused = self.judge(&mut request, from, connection);
         let counted = {
             let reader = reader.clone();
             move |response: Response<Body>| {
                 // over HTTP/2 a body after all would be sent, and be an error to whoever asked
                 let response = if head_only { response.map(|_| whole(Bytes::new())) } else { response };
-                Ok(response.map(|inner| Counted { inner, reader, _busy: busy }))
+                Ok(response.map(|inner| CountedBody { inner, reader, _busy: busy }))
             }
         };
         if let Some(response) = refused {
@@ -343,33 +342,37 @@ impl<H: Handler> Server<H> {
         Either::Right(Box::pin(async move { counted(server.answer(request, from).await) }))
     }
 
+    /// The refusal of a request whose head is enough to refuse it by.
     fn judge(
         &self,
         request: &mut Request<Incoming>,
         from: SocketAddr,
-        connection: &Arc<Connection>,
-    ) -> Result<(), Response<Body>> {
+        connection: &Arc<ServedConnection>,
+    ) -> Option<Response<Body>> {
         let refuse = |status| {
             self.handler.refused(from, status);
             refusal(status)
         };
         if let Some(status) = self.limits.broken(request) {
-            return Err(refuse(status));
+            return Some(refuse(status));
         }
         if self.memory.is_short() {
             let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            return Err(response);
+            return Some(response);
         }
         let known = match self.handler.admit(request, from) {
             Asker::Anyone => connection.known(None),
             Asker::Peer(peer) => connection.known(Some(&peer)),
             Asker::Stranger => connection.has_room(&self.limits),
-            Asker::Refused(response) => return Err(response),
+            Asker::Refused(response) => return Some(response),
         };
-        known.map_err(|full| match full {
-            ConnectionFull::TooManyAtOnce | ConnectionFull::TooManyOfPeer => refuse(StatusCode::TOO_MANY_REQUESTS),
-        })
+        match known {
+            Ok(()) => None,
+            Err(ConnectionFull::TooManyAtOnce | ConnectionFull::TooManyOfPeer) => {
+                Some(refuse(StatusCode::TOO_MANY_REQUESTS))
+            }
+        }
     }
 
     async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<Body> {
@@ -399,13 +402,13 @@ fn refusal(status: StatusCode) -> Response<Body> {
 }
 
 /// A body that counts as a request being answered until it is dropped.
-struct Counted {
+struct CountedBody {
     inner: Body,
     reader: Reader,
-    _busy: Busy,
+    _busy: BusyRequest,
 }
 
-impl HttpBody for Counted {
+impl HttpBody for CountedBody {
     type Data = Bytes;
     type Error = BodyError;
 

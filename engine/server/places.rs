@@ -1,10 +1,11 @@
 //! Places for connections: who has one, and who gives way.
 //!
 //! Whoever has shown no token has one of few places, and each address few of those. A connection that comes when they are taken
-//! takes the place of the oldest of them, so those who take places and do nothing with them keep nobody out. Whoever has shown
+//! takes the place of the oldest of them, so those who take places and do nothing with them keep no one out. Whoever has shown
 //! a token has a place that no stranger takes, and takes none but those of its own peer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem::take;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +17,6 @@ use crate::types::name::ClusterUuid;
 /// How many places there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Most {
-    /// In all.
     pub(super) all: usize,
     /// For those who have shown no token.
     pub(super) strangers: usize,
@@ -26,7 +26,7 @@ pub(super) struct Most {
     pub(super) of_peer: usize,
 }
 
-/// Who has a place.
+/// Places of connections, by how many of them are taken, and by whose.
 pub(super) struct Places {
     most: Most,
     taken: Mutex<Taken>,
@@ -36,13 +36,13 @@ pub(super) struct Places {
 struct Taken {
     next: u64,
     /// In the order in which they came.
-    strangers: BTreeMap<u64, Stranger>,
+    strangers: BTreeMap<u64, StrangerPlace>,
     of_address: HashMap<IpAddr, usize>,
     known: usize,
     of_peer: HashMap<ClusterUuid, usize>,
 }
 
-struct Stranger {
+struct StrangerPlace {
     of: IpAddr,
     gives_way: Arc<Notify>,
 }
@@ -53,8 +53,17 @@ pub(super) struct Place {
     number: u64,
     /// Wakes the connection when it has to go.
     pub(super) gives_way: Arc<Notify>,
-    /// Whoever has shown a token, and of which peer.
-    known: Mutex<Option<Option<ClusterUuid>>>,
+    shown: Mutex<ShownOnConnection>,
+}
+
+/// What whoever has the place has shown.
+#[derive(Default)]
+enum ShownOnConnection {
+    #[default]
+    Nothing,
+    /// A token of a client whose connections are not counted.
+    Token,
+    TokenOf(ClusterUuid),
 }
 
 impl Places {
@@ -78,12 +87,12 @@ impl Places {
         }
         let (number, gives_way) = (taken.next, Arc::<Notify>::default());
         taken.next += 1;
-        taken.strangers.insert(number, Stranger { of, gives_way: gives_way.clone() });
+        taken.strangers.insert(number, StrangerPlace { of, gives_way: gives_way.clone() });
         *taken.of_address.entry(of).or_default() += 1;
-        Place { places: self.clone(), number, gives_way, known: Mutex::default() }
+        Place { places: self.clone(), number, gives_way, shown: Mutex::default() }
     }
 
-    /// Whether nobody is left who would give way.
+    /// Whether no one is left who would give way.
     pub(super) fn are_full(&self) -> bool {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.strangers.is_empty() && taken.known >= self.most.all
@@ -105,7 +114,7 @@ impl Taken {
         }
     }
 
-    fn leave(&mut self, number: Option<u64>) -> Option<Stranger> {
+    fn leave(&mut self, number: Option<u64>) -> Option<StrangerPlace> {
         let stranger = self.strangers.remove(&number?)?;
         if let Some(count) = self.of_address.get_mut(&stranger.of) {
             *count -= 1;
@@ -120,8 +129,8 @@ impl Taken {
 impl Place {
     /// Whoever has the place has shown a token. False where its peer has no place left.
     pub(super) fn is_known(&self, peer: Option<&ClusterUuid>) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_some() {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*shown, ShownOnConnection::Nothing) {
             return true;
         }
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,18 +143,19 @@ impl Place {
         }
         drop(taken.leave(Some(self.number)));
         taken.known += 1;
-        *known = Some(peer.cloned());
+        *shown = peer.cloned().map_or(ShownOnConnection::Token, ShownOnConnection::TokenOf);
         true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let shown = take(self.shown.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(peer) = known else {
-            drop(taken.leave(Some(self.number)));
-            return;
+        let peer = match shown {
+            ShownOnConnection::Nothing => return drop(taken.leave(Some(self.number))),
+            ShownOnConnection::Token => None,
+            ShownOnConnection::TokenOf(peer) => Some(peer),
         };
         taken.known -= 1;
         let Some(peer) = peer else { return };

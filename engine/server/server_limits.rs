@@ -7,12 +7,11 @@ use hyper::body::Body as HttpBody;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 
-use crate::server::answers::Answers;
+use crate::server::answers::ConnectionAnswers;
 
 /// What a client may cost. The defaults are those of the metadata-exporter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// TLS handshake.
     pub handshake: Duration,
     /// From the connection, or the end of the last answer, to the end of a request's headers (HTTP/1.1); to the first
     /// request (HTTP/2).
@@ -77,7 +76,7 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
-    pub(super) fn builder(&self, h2: bool, answers: Answers) -> auto::Builder<Answers> {
+    pub(super) fn builder(&self, h2: bool, answers: ConnectionAnswers) -> auto::Builder<ConnectionAnswers> {
         let mut builder = auto::Builder::new(answers);
         builder
             .http1()

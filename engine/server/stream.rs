@@ -17,14 +17,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::server::answers::Reader;
 use crate::server::{Body, BodyError};
 
-/// What is there at once goes on as one piece of about this many bytes.
+/// What is there at once continues as one piece of about this many bytes.
 const TOGETHER: usize = 64 * 1024;
 /// How long a reader may take less than the rate that is asked of it.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum StreamEnd {
     /// The origin ended it.
     Whole,
     /// Its time was over, or the process ends.
@@ -48,7 +48,6 @@ pub enum BreakOff {
     /// It ended within an event.
     #[error("it ended within an event")]
     WithinEvent,
-    /// Its body did.
     #[error(transparent)]
     Body(#[from] BodyError),
     /// What it sent is not what it was asked for.
@@ -56,7 +55,7 @@ pub enum BreakOff {
     Misread(#[from] Misread),
 }
 
-/// Why bytes cannot be changed on their way. None says what was found: it may be what nobody is to see.
+/// Why bytes cannot be changed on their way. None says what was found: it may be what no one is to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Misread {
     /// Not JSON.
@@ -89,8 +88,7 @@ pub struct StreamOutcome {
     pub bytes: u64,
     /// How long it ran.
     pub lasted: Duration,
-    /// How it ended.
-    pub ended: Ended,
+    pub ended: StreamEnd,
 }
 
 /// Where the events of a watch end.
@@ -131,23 +129,23 @@ impl Border {
         Self { framing, left: 0, length: Vec::new(), clean }
     }
 
-    fn pass(&mut self, mut piece: &[u8]) {
+    fn pass(&mut self, mut chunk: &[u8]) {
         match self.framing {
             Framing::Whole => {}
             Framing::Lines => {
-                if let Some(last) = piece.last() {
+                if let Some(last) = chunk.last() {
                     self.clean = *last == b'\n';
                 }
             }
             Framing::Lengths => {
-                while let Some((first, rest)) = piece.split_first() {
+                while let Some((first, rest)) = chunk.split_first() {
                     if self.left > 0 {
-                        let taken = self.left.min(piece.len());
+                        let taken = self.left.min(chunk.len());
                         self.left -= taken;
-                        piece = piece.get(taken..).unwrap_or_default();
+                        chunk = chunk.get(taken..).unwrap_or_default();
                     } else {
                         self.length.push(*first);
-                        piece = rest;
+                        chunk = rest;
                         if let [a, b, c, d] = self.length[..] {
                             self.left = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
                             self.length.clear();
@@ -161,20 +159,20 @@ impl Border {
 }
 
 /// Changes bytes on their way.
-pub trait Change: Send + 'static {
-    /// The next piece as it goes on; what is held back comes with a later one.
-    fn push(&mut self, piece: Bytes) -> Result<Bytes, Misread>;
+pub trait StreamTransform: Send + 'static {
+    /// The next chunk as it is forwarded; what is held back comes with a later one.
+    fn push(&mut self, chunk: Bytes) -> Result<Bytes, Misread>;
     /// What was still held back.
     fn finish(&mut self) -> Result<Bytes, Misread>;
 }
 
-/// Changes nothing.
+/// Passes bytes on unchanged.
 #[derive(Debug, Clone, Copy)]
 pub struct AsIs;
 
-impl Change for AsIs {
-    fn push(&mut self, piece: Bytes) -> Result<Bytes, Misread> {
-        Ok(piece)
+impl StreamTransform for AsIs {
+    fn push(&mut self, chunk: Bytes) -> Result<Bytes, Misread> {
+        Ok(chunk)
     }
 
     fn finish(&mut self) -> Result<Bytes, Misread> {
@@ -191,7 +189,6 @@ pub struct Bounds {
     pub rate: Option<u64>,
     /// Where its events end.
     pub framing: Framing,
-    /// Who reads it.
     pub reader: Reader,
 }
 
@@ -208,7 +205,7 @@ pub struct Ends<D, R> {
 /// Passes a body on. `ended` hears how it went, before the reader does, after which everything that `ended` owns is dropped.
 pub fn pass(
     body: Body,
-    change: impl Change + Unpin,
+    change: impl StreamTransform + Unpin,
     bounds: Bounds,
     ends: Ends<impl Future<Output = Bytes> + Send + 'static, impl Future<Output = ()> + Send + 'static>,
     ended: impl FnOnce(StreamOutcome) + Send + Unpin + 'static,
@@ -259,24 +256,26 @@ struct Passing<C, D, R, E: FnOnce(StreamOutcome)> {
 }
 
 /// What comes next of a stream.
-enum Next {
-    Piece(Bytes),
+enum NextFrame {
+    Chunk(Bytes),
     /// The last piece, and how it ends with it.
-    Last(Bytes, Ended),
+    Last(Bytes, StreamEnd),
 }
 
-impl<C: Change, D: Future<Output = Bytes>, R: Future<Output = ()>, E: FnOnce(StreamOutcome)> Passing<C, D, R, E> {
-    fn end(&mut self, how: Ended) {
+impl<C: StreamTransform, D: Future<Output = Bytes>, R: Future<Output = ()>, E: FnOnce(StreamOutcome)>
+    Passing<C, D, R, E>
+{
+    fn end(&mut self, how: StreamEnd) {
         if let Some(ended) = self.ended.take() {
             ended(StreamOutcome { bytes: self.bytes, lasted: self.begun.elapsed(), ended: how });
         }
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
-        let last = |ended| Poll::Ready(Next::Last(Bytes::new(), ended));
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
+        let last = |ended| Poll::Ready(NextFrame::Last(Bytes::new(), ended));
         let mut waits = self.waits.as_mut().project();
         if waits.revoked.as_mut().poll(context).is_ready() {
-            return last(Ended::Revoked);
+            return last(StreamEnd::Revoked);
         }
         if self.last_event.is_none()
             && let Poll::Ready(event) = waits.due.as_mut().poll(context)
@@ -286,67 +285,67 @@ impl<C: Change, D: Future<Output = Bytes>, R: Future<Output = ()>, E: FnOnce(Str
         if self.border.clean
             && let Some(event) = self.last_event.take()
         {
-            return Poll::Ready(Next::Last(event, Ended::Due));
+            return Poll::Ready(NextFrame::Last(event, StreamEnd::Due));
         }
         if waits.until.as_mut().poll(context).is_ready() {
             // events that are not whole when the time is over would be half an answer
-            return last(if self.border.clean { Ended::Due } else { Ended::Broken(BreakOff::Late) });
+            return last(if self.border.clean { StreamEnd::Due } else { StreamEnd::Broken(BreakOff::Late) });
         }
         if self.rate.is_some_and(|rate| self.bytes < rate * self.reader.waited().saturating_sub(GRACE).as_secs()) {
-            return last(Ended::Stalled);
+            return last(StreamEnd::Stalled);
         }
-        let mut pieces = Pieces::default();
+        let mut chunks = Chunks::default();
         loop {
             let frame = match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(frame) => frame,
-                Poll::Pending if pieces.length > 0 => return Poll::Ready(Next::Piece(pieces.together())),
+                Poll::Pending if chunks.length > 0 => return Poll::Ready(NextFrame::Chunk(chunks.together())),
                 Poll::Pending => return Poll::Pending,
             };
             let (changed, is_last) = match frame {
                 None => (self.change.finish(), true),
-                Some(Err(error)) => return last(Ended::Broken(error.into())),
+                Some(Err(error)) => return last(StreamEnd::Broken(error.into())),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => (self.change.push(data), false),
                     Err(_trailers) => continue,
                 },
             };
-            let piece = match changed {
-                Ok(piece) => piece,
-                Err(misread) => return last(Ended::Broken(misread.into())),
+            let chunk = match changed {
+                Ok(chunk) => chunk,
+                Err(misread) => return last(StreamEnd::Broken(misread.into())),
             };
-            self.border.pass(&piece);
-            pieces.push(piece);
+            self.border.pass(&chunk);
+            chunks.push(chunk);
             if is_last {
                 let is_whole = self.border.framing == Framing::Whole || self.border.clean;
-                let how = if is_whole { Ended::Whole } else { Ended::Broken(BreakOff::WithinEvent) };
-                return Poll::Ready(Next::Last(pieces.together(), how));
+                let how = if is_whole { StreamEnd::Whole } else { StreamEnd::Broken(BreakOff::WithinEvent) };
+                return Poll::Ready(NextFrame::Last(chunks.together(), how));
             }
             // a watch's last event comes after a whole one, wherever that is
-            if pieces.length >= TOGETHER || (self.border.clean && self.last_event.is_some()) {
-                return Poll::Ready(Next::Piece(pieces.together()));
+            if chunks.length >= TOGETHER || (self.border.clean && self.last_event.is_some()) {
+                return Poll::Ready(NextFrame::Chunk(chunks.together()));
             }
         }
     }
 }
 
-/// Pieces that are there at once and go on as one.
+/// Pieces that are there at once and continue as one.
 #[derive(Default)]
-struct Pieces {
+struct Chunks {
     first: Bytes,
     more: BytesMut,
     length: usize,
 }
 
-impl Pieces {
-    fn push(&mut self, piece: Bytes) {
+impl Chunks {
+    fn push(&mut self, chunk: Bytes) {
         if self.length == 0 {
-            self.first = piece;
-        } else if !piece.is_empty() {
+            self.first = chunk;
+        } else if !chunk.is_empty() {
             if self.more.is_empty() {
                 self.more.reserve(TOGETHER);
                 self.more.extend_from_slice(&std::mem::take(&mut self.first));
             }
-            self.more.extend_from_slice(&piece);
+            self.more.extend_from_slice(&chunk);
         }
         self.length = self.first.len() + self.more.len();
     }
@@ -358,7 +357,7 @@ impl Pieces {
 
 impl<C, D, R, E> HttpBody for Passing<C, D, R, E>
 where
-    C: Change + Unpin,
+    C: StreamTransform + Unpin,
     D: Future<Output = Bytes>,
     R: Future<Output = ()>,
     E: FnOnce(StreamOutcome) + Unpin,
@@ -374,24 +373,24 @@ where
         if this.ended.is_none() {
             return Poll::Ready(None);
         }
-        let (piece, how) = match ready!(this.poll_next(context)) {
-            Next::Piece(piece) => (piece, None),
-            Next::Last(piece, how) => (piece, Some(how)),
+        let (chunk, how) = match ready!(this.poll_next(context)) {
+            NextFrame::Chunk(chunk) => (chunk, None),
+            NextFrame::Last(chunk, how) => (chunk, Some(how)),
         };
-        this.bytes += piece.len() as u64;
+        this.bytes += chunk.len() as u64;
         let broken = match &how {
-            None | Some(Ended::Whole | Ended::Due | Ended::Left) => None,
-            Some(Ended::Stalled) => Some(BodyError::Stalled),
-            Some(Ended::Revoked) => Some(BodyError::Revoked),
-            Some(Ended::Broken(_)) => Some(BodyError::BrokenOff),
+            None | Some(StreamEnd::Whole | StreamEnd::Due | StreamEnd::Left) => None,
+            Some(StreamEnd::Stalled) => Some(BodyError::Stalled),
+            Some(StreamEnd::Revoked) => Some(BodyError::Revoked),
+            Some(StreamEnd::Broken(_)) => Some(BodyError::BrokenOff),
         };
         if let Some(how) = how {
             this.end(how);
         }
         Poll::Ready(match broken {
             Some(why) => Some(Err(why)),
-            None if piece.is_empty() => None,
-            None => Some(Ok(Frame::data(piece))),
+            None if chunk.is_empty() => None,
+            None => Some(Ok(Frame::data(chunk))),
         })
     }
 
@@ -403,11 +402,11 @@ where
 impl<C, D, R, E: FnOnce(StreamOutcome)> Drop for Passing<C, D, R, E> {
     fn drop(&mut self) {
         let how = if self.reader.has_stalled() {
-            Ended::Stalled
+            StreamEnd::Stalled
         } else if self.reader.is_over() {
-            Ended::Revoked
+            StreamEnd::Revoked
         } else {
-            Ended::Left
+            StreamEnd::Left
         };
         if let Some(ended) = self.ended.take() {
             ended(StreamOutcome { bytes: self.bytes, lasted: self.begun.elapsed(), ended: how });
@@ -416,41 +415,40 @@ impl<C, D, R, E: FnOnce(StreamOutcome)> Drop for Passing<C, D, R, E> {
 }
 
 /// A body of which the beginning is there.
-pub enum Gathered {
-    /// All of it.
+pub enum GatheredBody {
     Whole(Bytes),
     /// More than was asked for; the body begins at its beginning.
     Begun(Body),
 }
 
-/// Reads the beginning of a body, up to `most` bytes, so that a small one goes on as a whole.
-pub async fn gather(mut body: Body, most: usize) -> Result<Gathered, BodyError> {
-    let mut pieces = Pieces::default();
-    while pieces.length <= most {
+/// Reads the beginning of a body, up to `most` bytes, so that a small one continues as a whole.
+pub async fn gather(mut body: Body, most: usize) -> Result<GatheredBody, BodyError> {
+    let mut chunks = Chunks::default();
+    while chunks.length <= most {
         match body.frame().await {
-            None => return Ok(Gathered::Whole(pieces.together())),
+            None => return Ok(GatheredBody::Whole(chunks.together())),
             Some(Err(error)) => return Err(error),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    pieces.push(data);
+                    chunks.push(data);
                 }
             }
         }
         if body.is_end_stream() {
-            return Ok(Gathered::Whole(pieces.together()));
+            return Ok(GatheredBody::Whole(chunks.together()));
         }
     }
-    let begun = Begun { first: Some(pieces.together()), rest: body };
-    Ok(Gathered::Begun(begun.boxed_unsync()))
+    let begun = ResumedBody { first: Some(chunks.together()), rest: body };
+    Ok(GatheredBody::Begun(begun.boxed_unsync()))
 }
 
 /// A body whose beginning was read.
-struct Begun {
+struct ResumedBody {
     first: Option<Bytes>,
     rest: Body,
 }
 
-impl HttpBody for Begun {
+impl HttpBody for ResumedBody {
     type Data = Bytes;
     type Error = BodyError;
 

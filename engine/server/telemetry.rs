@@ -116,25 +116,25 @@ impl Default for Metrics {
 
 /// Conditions of being ready, by name. Without any, a role is not ready.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, Condition>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, ReadyCondition>>>);
 
 /// A condition, as `/readyz` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Condition {
+enum ReadyCondition {
     Holds,
     /// It does not, and this is said of it.
     Fails(String),
 }
 
-impl Health {
-    /// A condition holds.
+impl Readiness {
+    /// Notes that a condition of being ready holds.
     pub fn holds(&self, condition: &'static str) {
-        self.put(condition, Condition::Holds);
+        self.put(condition, ReadyCondition::Holds);
     }
 
     /// A condition does not hold, for this reason.
     pub fn fails(&self, condition: &'static str, reason: impl Display) {
-        self.put(condition, Condition::Fails(reason.to_string()));
+        self.put(condition, ReadyCondition::Fails(reason.to_string()));
     }
 
     /// A condition holds where something came out well, and else fails for its error.
@@ -145,16 +145,18 @@ impl Health {
         }
     }
 
-    fn put(&self, condition: &'static str, state: Condition) {
+    fn put(&self, condition: &'static str, state: ReadyCondition) {
         let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = conditions.insert(condition, state.clone());
         drop(conditions);
         if before.as_ref() != Some(&state) {
             match state {
-                Condition::Holds => tracing::info!(condition, "holds"),
+                ReadyCondition::Holds => tracing::info!(condition, "holds"),
                 // how every role begins
-                Condition::Fails(reason) if before.is_none() => tracing::debug!(condition, reason, "does not hold yet"),
-                Condition::Fails(reason) => tracing::warn!(condition, reason, "does not hold"),
+                ReadyCondition::Fails(reason) if before.is_none() => {
+                    tracing::debug!(condition, reason, "does not hold yet");
+                }
+                ReadyCondition::Fails(reason) => tracing::warn!(condition, reason, "does not hold"),
             }
         }
     }
@@ -166,8 +168,8 @@ impl Health {
             return vec![("start", "nothing is known yet".to_owned())];
         }
         let failing = conditions.iter().filter_map(|(name, state)| match state {
-            Condition::Holds => None,
-            Condition::Fails(reason) => Some((*name, reason.clone())),
+            ReadyCondition::Holds => None,
+            ReadyCondition::Fails(reason) => Some((*name, reason.clone())),
         });
         failing.collect()
     }
@@ -182,22 +184,21 @@ impl Health {
 pub struct Page {
     /// Content type.
     pub kind: &'static str,
-    /// Body.
     pub body: Bytes,
     /// What the page may load.
     pub policy: Option<&'static str>,
 }
 
 /// Gives the page at a path.
-pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
+pub type PageSource = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 
 /// Answers on the second port for as long as the process lives.
-pub async fn serve(listener: TcpListener, metrics: Metrics, health: Health) {
+pub async fn serve(listener: TcpListener, metrics: Metrics, health: Readiness) {
     serve_with(listener, metrics, health, Arc::new(|_| None)).await;
 }
 
 /// The same with pages of one's own.
-pub async fn serve_with(listener: TcpListener, metrics: Metrics, health: Health, pages: Pages) {
+pub async fn serve_with(listener: TcpListener, metrics: Metrics, health: Readiness, pages: PageSource) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -215,7 +216,7 @@ pub async fn serve_with(listener: TcpListener, metrics: Metrics, health: Health,
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_buf_size(16 * 1024);
-            // a client that breaks off concerns nobody
+            // a client that breaks off concerns no one
             drop(timeout(LIFETIME, builder.serve_connection(TokioIo::new(stream), service)).await);
         });
     }
@@ -228,7 +229,13 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-fn answer(method: &Method, path: &str, metrics: &Metrics, health: &Health, pages: &Pages) -> Response<Full<Bytes>> {
+fn answer(
+    method: &Method,
+    path: &str,
+    metrics: &Metrics,
+    health: &Readiness,
+    pages: &PageSource,
+) -> Response<Full<Bytes>> {
     let text = |status: StatusCode, message: String| {
         let mut response = Response::new(Full::new(Bytes::from(message)));
         *response.status_mut() = status;
@@ -283,8 +290,8 @@ mod tests {
 
     #[test]
     fn ready_means_that_every_condition_holds() {
-        let (metrics, health) = (Metrics::new(), Health::default());
-        let pages: Pages = Arc::new(|_| None);
+        let (metrics, health) = (Metrics::new(), Readiness::default());
+        let pages: PageSource = Arc::new(|_| None);
         let status = |path| answer(&Method::GET, path, &metrics, &health, &pages).status();
         assert_eq!(status("/healthz"), StatusCode::OK);
         assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);

@@ -14,7 +14,6 @@ use crate::types::cause::Cause;
 /// A certificate that cannot be served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TlsError {
-    /// The chain is no PEM.
     #[error("cannot read the serving certificate: {0}; give PEM, the server's own certificate first")]
     Chain(#[source] Cause<pem::Error>),
     /// The chain is empty.
@@ -22,7 +21,6 @@ pub enum TlsError {
         "cannot read the serving certificate: no `CERTIFICATE` block; give PEM, the server's own certificate first"
     )]
     NoCertificate,
-    /// The key is no PEM.
     #[error("cannot read the serving key: {0}; give one PEM block with an ECDSA, Ed25519 or RSA key")]
     Key(#[source] Cause<pem::Error>),
     /// The key is of a kind we do not sign with.

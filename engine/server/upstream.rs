@@ -2,7 +2,7 @@
 //!
 //! HTTP/2 where the origin offers it. An apiserver admits 100 streams on a connection, and a watch occupies its stream for
 //! half an hour, so requests are spread over as many connections as they need. A connection's window is as large as those
-//! of all its streams together: a watch that nobody reads fills its own window and holds up no other. Origins without
+//! of all its streams together: a watch that no one reads fills its own window and holds up no other. Origins without
 //! HTTP/2 get a connection for each request.
 //!
 //! Nothing is retried but a request whose connection turned out to be closed before its head was sent; once, on a newer
@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::server::io::{Gathering, Unlimited};
+use crate::server::io::{GatheringWriter, Unlimited};
 use crate::server::{Body, BodyError};
 use crate::types::cause::Cause;
 use crate::types::tls_verdict::TlsVerdict;
@@ -48,12 +48,11 @@ const MAX_HEADER: u32 = 64 * 1024;
 /// How long sent bytes may stay without an acknowledgement, and a silent connection without an answer to probes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(50);
 
-/// Who is asked.
+/// Scheme, host and port that are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// Host name or address, without brackets.
     pub host: String,
-    /// Port.
     pub port: u16,
     /// What its certificate has to be for.
     pub server_name: ServerName<'static>,
@@ -106,12 +105,9 @@ impl Default for UpstreamLimits {
 /// Why an origin gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// Nobody can be dialled by its host.
+    /// No one can be dialled by its host.
     #[error("cannot connect: `{host}` is neither a DNS name nor an address")]
-    Host {
-        /// What stands there.
-        host: String,
-    },
+    Host { host: String },
     /// Its name leads nowhere.
     #[error("cannot connect: the name has no address")]
     NoAddress,
@@ -162,7 +158,6 @@ impl UpstreamError {
 pub enum Awaited {
     /// TCP.
     Connection,
-    /// TLS.
     TlsHandshake,
     /// The beginning of HTTP/2.
     Http2Handshake,
@@ -196,7 +191,7 @@ struct Inner {
     limits: UpstreamLimits,
     shards: Mutex<Vec<Arc<Shard>>>,
     /// One connection is opened at a time, so that a burst does not open more than it needs. When the last one failed, and
-    /// how: whoever waited for it fails with it, instead of trying in turn.
+    /// how: whoever waited for it fails with it, instead of trying one after another.
     opening: tokio::sync::Mutex<Option<(Instant, UpstreamError)>>,
     /// Connections of HTTP/1.1, one a request.
     singles: Arc<AtomicUsize>,
@@ -210,12 +205,12 @@ struct Shard {
 }
 
 /// A place on a connection, given back when dropped.
-enum Place {
+enum ConnectionSlot {
     Shard(Arc<Shard>),
     Single(Arc<AtomicUsize>),
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         match self {
             Self::Shard(shard) => {
@@ -229,13 +224,13 @@ impl Drop for Place {
     }
 }
 
-enum Connection {
-    Shard(Arc<Shard>, Place),
-    Single(http1::SendRequest<Body>, Place),
+enum UpstreamConnection {
+    Shard(Arc<Shard>, ConnectionSlot),
+    Single(http1::SendRequest<Body>, ConnectionSlot),
 }
 
 impl Upstream {
-    /// Connects to nobody yet. `tls` should offer `h2` and `http/1.1` by ALPN.
+    /// Connects to no one yet. `tls` should offer `h2` and `http/1.1` by ALPN.
     pub fn new(origin: Origin, tls: Arc<ClientConfig>, limits: UpstreamLimits) -> Self {
         let inner = Inner {
             origin,
@@ -248,7 +243,7 @@ impl Upstream {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Who is asked.
+    /// Scheme, host and port that are asked.
     pub fn origin(&self) -> &Origin {
         &self.inner.origin
     }
@@ -271,14 +266,14 @@ impl Upstream {
         Ok(response.map(|incoming| Placed { incoming, _place: place }.map_err(broken).boxed_unsync()))
     }
 
-    async fn exchange(&self, request: Request<Body>) -> Result<(Response<Incoming>, Place), UpstreamError> {
+    async fn exchange(&self, request: Request<Body>) -> Result<(Response<Incoming>, ConnectionSlot), UpstreamError> {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut request = Request::from_parts(head, body);
         let mut newer_than = None;
         loop {
             match self.inner.connection(newer_than).await? {
-                Connection::Shard(shard, place) => {
+                UpstreamConnection::Shard(shard, place) => {
                     *request.uri_mut() = self.inner.uri(path.clone())?;
                     match shard.sender.clone().try_send_request(request).await {
                         Ok(response) => return Ok((response, place)),
@@ -297,7 +292,7 @@ impl Upstream {
                         }
                     }
                 }
-                Connection::Single(mut sender, place) => {
+                UpstreamConnection::Single(mut sender, place) => {
                     *request.uri_mut() = Uri::from(path);
                     let host = HeaderValue::try_from(self.inner.origin.authority()).map_err(unwritable)?;
                     request.headers_mut().insert(HOST, host);
@@ -322,8 +317,8 @@ impl Inner {
         uri.build().map_err(unwritable)
     }
 
-    /// A place on a connection that is there, opened after a moment; connections that ended or idled too long are let go.
-    fn place(&self, newer_than: Option<Instant>) -> Option<Connection> {
+    /// A place on a connection that is there, opened after a moment; connections that ended or idled too long are closed.
+    fn place(&self, newer_than: Option<Instant>) -> Option<UpstreamConnection> {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         shards.retain(|shard| {
@@ -336,7 +331,7 @@ impl Inner {
         };
         let shard = shards.iter().find(free)?.clone();
         shard.used.fetch_add(1, Ordering::AcqRel);
-        Some(Connection::Shard(shard.clone(), Place::Shard(shard)))
+        Some(UpstreamConnection::Shard(shard.clone(), ConnectionSlot::Shard(shard)))
     }
 
     fn forget(&self, shard: &Arc<Shard>) {
@@ -344,7 +339,7 @@ impl Inner {
         shards.retain(|known| !Arc::ptr_eq(known, shard));
     }
 
-    async fn connection(&self, newer_than: Option<Instant>) -> Result<Connection, UpstreamError> {
+    async fn connection(&self, newer_than: Option<Instant>) -> Result<UpstreamConnection, UpstreamError> {
         if let Some(connection) = self.place(newer_than) {
             return Ok(connection);
         }
@@ -365,13 +360,13 @@ impl Inner {
         opened
     }
 
-    async fn open(&self) -> Result<Connection, UpstreamError> {
+    async fn open(&self) -> Result<UpstreamConnection, UpstreamError> {
         let opened = Instant::now();
         let stream = self.connect().await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = timeout(
                 self.limits.handshake,
-                self.http2().handshake(TokioIo::new(Gathering::new(stream, Unlimited, UNACKNOWLEDGED))),
+                self.http2().handshake(TokioIo::new(GatheringWriter::new(stream, Unlimited, UNACKNOWLEDGED))),
             )
             .await
             .map_err(|_| UpstreamError::Timeout(Awaited::Http2Handshake))?
@@ -381,18 +376,18 @@ impl Inner {
             let idle_since = Mutex::new(Instant::now());
             let shard = Arc::new(Shard { sender, used: AtomicUsize::new(1), opened, idle_since });
             self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(shard.clone());
-            return Ok(Connection::Shard(shard.clone(), Place::Shard(shard)));
+            return Ok(UpstreamConnection::Shard(shard.clone(), ConnectionSlot::Shard(shard)));
         }
         let (sender, connection) = timeout(
             self.limits.handshake,
-            http1::handshake(TokioIo::new(Gathering::new(stream, Unlimited, UNACKNOWLEDGED))),
+            http1::handshake(TokioIo::new(GatheringWriter::new(stream, Unlimited, UNACKNOWLEDGED))),
         )
         .await
         .map_err(|_| UpstreamError::Timeout(Awaited::Http1Handshake))?
         .map_err(|error| UpstreamError::Handshake(error.into()))?;
         tokio::spawn(async move { drop(connection.await) });
         self.singles.fetch_add(1, Ordering::AcqRel);
-        Ok(Connection::Single(sender, Place::Single(self.singles.clone())))
+        Ok(UpstreamConnection::Single(sender, ConnectionSlot::Single(self.singles.clone())))
     }
 
     fn http2(&self) -> http2::Builder<TokioExecutor> {
@@ -454,7 +449,7 @@ fn unwritable<E: Into<http::Error>>(error: E) -> UpstreamError {
 /// A body that holds its place on a connection.
 struct Placed {
     incoming: Incoming,
-    _place: Place,
+    _place: ConnectionSlot,
 }
 
 impl HttpBody for Placed {

@@ -1,6 +1,6 @@
 //! `engine plan --base REF`: what a revision renders, as the tree that the checkout is compared with.
 //!
-//! Both sides are locked runs: nobody is asked and no key is needed. What the checkout's specs, templates and lock render is
+//! Both sides are locked runs: no one is asked and no key is needed. What the checkout's specs, templates and lock render is
 //! compared with what those of the revision render, so a change of specs alone shows all that it will change. Where the
 //! revision's specs have findings, the change that mends them is compared with what was last rendered and committed there.
 //!
@@ -20,7 +20,7 @@ use crate::pipeline::meter::Unmetered;
 use crate::pipeline::plan::{Action, FileStep, OverrideInForce, Overrides, Plan, SecurityItem};
 use crate::pipeline::render::{Given, RenderedCluster};
 use crate::pipeline::tree::{File, Tree, TreeError};
-use crate::pipeline::{self, Facts, Input, Program, Request, Stop, Until, World, run};
+use crate::pipeline::{self, FactSource, Input, Program, Request, Stop, Until, World, run};
 use crate::session::command_error::CommandError;
 use crate::session::error::BaseError;
 use crate::session::session::Session;
@@ -47,7 +47,6 @@ pub struct BaseRevision {
     rendered: Rendered,
     lock: Lock,
     lock_files: BTreeMap<String, Vec<u8>>,
-    /// Its policy, and its text.
     policy: Option<(Policy, Vec<u8>)>,
     /// Why the revision cannot be rendered.
     unrendered: Option<Diagnostic>,
@@ -138,9 +137,9 @@ impl BaseRevision {
         program.unreadable.none().map_err(|findings| at_revision(Stop::Findings(findings), &self.revision))?;
         // what it renders is what it rendered, whatever its policy says of it today
         program.take_policy();
-        let tree = Committed::new(&self);
+        let tree = CommittedFiles::new(&self);
         let world = World { now: session.now, tree: &tree, base: None, narrow: None, meter: &Unmetered };
-        let ran = run(&program, &Request::default(), Facts::Locked, Until::Compared, &world);
+        let ran = run(&program, &Request::default(), FactSource::Locked, Until::Compared, &world);
         tree.failure().map_err(BaseError::Git)?;
         let run = match ran {
             Ok(run) => run,
@@ -340,14 +339,14 @@ impl Tree for Rendered {
 }
 
 /// The files of a commit below `rendered/` and `values/`, each read when it is asked for: few are.
-struct Committed<'a> {
+struct CommittedFiles<'a> {
     base: &'a BaseRevision,
     blobs: BTreeMap<String, Oid>,
     /// The first failure of git; what is asked for after it is not there.
     failed: Mutex<Option<GitError>>,
 }
 
-impl<'a> Committed<'a> {
+impl<'a> CommittedFiles<'a> {
     fn new(base: &'a BaseRevision) -> Self {
         Self { base, blobs: base.output().collect(), failed: Mutex::new(None) }
     }
@@ -371,7 +370,7 @@ impl<'a> Committed<'a> {
     }
 }
 
-impl Tree for Committed<'_> {
+impl Tree for CommittedFiles<'_> {
     fn clusters(&self) -> Result<Vec<String>, TreeError> {
         let folders = self.blobs.keys().filter_map(|path| object_path(path)).map(|(folder, _)| folder.to_owned());
         Ok(folders.collect::<BTreeSet<_>>().into_iter().collect())
@@ -420,7 +419,7 @@ impl Explain for NotRendered<'_> {
     }
 }
 
-/// Findings in a revision's files are not in the checkout's: their places say so.
+/// Findings in a revision's files are not in the checkout's: their places name the revision.
 fn at_revision(stop: Stop, revision: &str) -> CommandError {
     let Stop::Findings(findings) = stop else { return stop.into() };
     let mut moved = Diagnostics::new();

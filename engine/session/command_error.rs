@@ -1,4 +1,4 @@
-//! From the error of any command to what is said of it and how the engine ends.
+//! From the error of any command to what is printed of it and how the engine ends.
 //!
 //! Each error is a value of a closed enum, which stands where it arises and says its explanation and its exit code. Here it
 //! becomes one thing, whatever it was: a sentence for people, code, message and hint for machines, its causes, and findings.
@@ -31,11 +31,11 @@ pub trait EndsCommand: Error + Explain {
 
 /// Why a command ended early.
 #[derive(Debug)]
-pub struct CommandError(Box<Said>);
+pub struct CommandError(Box<ErrorReport>);
 
-/// What is said of an error.
+/// What is printed of an error.
 #[derive(Debug)]
-struct Said {
+struct ErrorReport {
     exit: Exit,
     sentence: String,
     explanation: Explanation,
@@ -54,26 +54,26 @@ impl CommandError {
         &self.0.findings
     }
 
-    /// Says it to people: the findings that it stands for, else its sentence and what it leaves out of the causes.
+    /// Prints it: the findings that it stands for, else its sentence and what it leaves out of the causes.
     pub fn print(&self, printer: &Printer) {
         if !self.0.findings.sorted().is_empty() {
             printer.findings(&self.0.findings);
             return;
         }
         printer.error(&self.0.sentence);
-        for cause in self.untold() {
+        for cause in self.unreported() {
             printer.warn(&format!("  caused by: {cause}"));
         }
     }
 
-    /// The causes of which the sentence says nothing.
-    fn untold(&self) -> impl Iterator<Item = &str> {
+    /// The causes that the sentence does not name.
+    fn unreported(&self) -> impl Iterator<Item = &str> {
         self.0.causes.iter().map(String::as_str).filter(|cause| !self.0.sentence.contains(cause))
     }
 
     /// As `--output json` prints it; `version` is that of the document.
     pub fn document(&self, version: u32) -> Value {
-        let Said { exit, sentence, explanation, causes, findings } = &*self.0;
+        let ErrorReport { exit, sentence, explanation, causes, findings } = &*self.0;
         let findings: Vec<Value> = findings.sorted().into_iter().map(finding_json).collect();
         let Explanation { code, message, hint } = explanation;
         json!({
@@ -91,7 +91,7 @@ impl fmt::Display for CommandError {
 
 impl<E: EndsCommand> From<E> for CommandError {
     fn from(error: E) -> Self {
-        Self(Box::new(Said {
+        Self(Box::new(ErrorReport {
             exit: error.exit(),
             sentence: error.to_string(),
             explanation: error.explanation(),
@@ -182,7 +182,7 @@ mod tests {
     fn code_hint_and_causes_are_kept() {
         let error = CommandError::from(Outer(std::io::Error::other("inner")));
         assert_eq!(error.to_string(), "outer");
-        assert_eq!(error.untold().collect::<Vec<_>>(), ["inner"]);
+        assert_eq!(error.unreported().collect::<Vec<_>>(), ["inner"]);
         let expected = json!({
             "version": 1, "exit": 6, "error": "outer", "findings": [], "code": "system-failed", "message": "outer",
             "hint": "look", "causes": ["inner"],

@@ -25,13 +25,11 @@ const MOST_NAMED: usize = 5;
 pub struct UnknownCluster {
     /// The flag that names it, if a flag does.
     pub flag: Option<&'static str>,
-    /// The name.
     pub name: String,
     /// One that is declared and may be meant.
     pub near: Option<String>,
     /// The first that are declared, quoted.
     pub declared: Vec<String>,
-    /// How many are.
     pub count: usize,
 }
 
@@ -92,13 +90,9 @@ pub enum BaseError {
     /// git does not know the revision.
     Revision(#[source] GitError),
     /// The checkout lies in no repository.
-    NoWorkTree {
-        /// Where it lies.
-        folder: PathBuf,
-    },
+    NoWorkTree { folder: PathBuf },
     /// Its files have findings.
     Findings {
-        /// The revision.
         revision: String,
         /// The findings, their places at the revision.
         findings: Diagnostics,
@@ -146,12 +140,8 @@ pub enum PlanFault {
     /// It breaks the format.
     #[error("expected what `engine plan --out` wrote, found JSON of another form or none ({0})")]
     Malformed(#[from] serde_json::Error),
-    /// Another version.
     #[error("it has version {version}")]
-    Version {
-        /// Which.
-        version: u32,
-    },
+    Version { version: u32 },
     /// The outcome in it is not the one that was stored.
     #[error("what it would change was edited")]
     OutcomeChanged,
@@ -160,16 +150,13 @@ pub enum PlanFault {
 /// What a stored plan rests on and has changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stale {
-    /// The engine.
     Engine,
     /// Specs, templates or lock.
     Input,
     /// A file that specs name, or a key.
     File {
-        /// Its path.
         path: String,
     },
-    /// The rendered files.
     Tree,
 }
 
@@ -178,52 +165,21 @@ pub enum Stale {
 #[error("{}", self.explanation())]
 pub enum StoredPlanError {
     /// It cannot be written.
-    NotWritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    NotWritable { path: PathBuf, source: serde_json::Error },
     /// The file cannot be written.
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// The file cannot be read.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// It is no plan of this engine.
-    NotPlan {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: PlanFault,
-    },
+    NotPlan { path: PathBuf, source: PlanFault },
     /// What it rests on changed.
     Stale(Stale),
     /// It was made too long ago.
-    TooOld {
-        /// How long ago.
-        age: Duration,
-        /// The limit.
-        max_age: Duration,
-    },
+    TooOld { age: Duration, max_age: Duration },
     /// It was made later than it is now.
-    FromFuture {
-        /// When.
-        time: Timestamp,
-    },
+    FromFuture { time: Timestamp },
     /// The clusters were asked again, and it would change something else by now.
-    Differs {
-        /// In what.
-        differences: Vec<Difference>,
-    },
+    Differs { differences: Vec<Difference> },
     /// An approval in it is none.
     Approval(#[source] InvalidName),
 }

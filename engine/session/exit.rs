@@ -17,7 +17,6 @@ pub enum Exit {
     Busy = 5,
     /// Files or network of this machine.
     Machine = 6,
-    /// Wrong usage.
     Usage = 64,
 }
 
@@ -32,7 +31,7 @@ impl Exit {
         Self::ORDER.into_iter().find(|exit| *exit == self || *exit == other).unwrap_or(self)
     }
 
-    /// The number.
+    /// The number that the process ends with.
     pub fn code(self) -> u8 {
         self as u8
     }

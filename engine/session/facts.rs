@@ -7,9 +7,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::checkout::Checkout;
 use crate::cluster::fetch::Fetcher;
 use crate::model::keyring::Keyring;
-use crate::pipeline::meter::{Meter, Stage, Unmetered};
+use crate::pipeline::meter::{Meter, Unmetered, WorkStage};
 use crate::pipeline::observe::{Ask, Observed};
-use crate::pipeline::{Facts, Program, Request, Stop, Until, World, run};
+use crate::pipeline::{FactSource, Program, Request, Stop, Until, World, run};
 use crate::session::clock;
 use crate::session::error::RuntimeError;
 use crate::types::name::ClusterName;
@@ -24,9 +24,7 @@ pub fn runtime() -> Result<Runtime, RuntimeError> {
 pub struct Contact<'a> {
     /// The checkout, whose folders some endpoints are.
     pub checkout: &'a Checkout,
-    /// Private keys.
     pub keyring: &'a Keyring,
-    /// Reads peers.
     pub fetcher: &'a Fetcher,
     /// Where the questions run.
     pub runtime: &'a Handle,
@@ -39,14 +37,14 @@ impl Contact<'_> {
         whom: &BTreeSet<ClusterName>,
         before: &Observed,
         meter: &dyn Meter,
-        work: impl FnOnce(Facts<'_>) -> T,
+        work: impl FnOnce(FactSource<'_>) -> T,
     ) -> T {
         let files = |path: &str| self.checkout.read(path);
-        let progress = |_: crate::pipeline::observe::Progress<'_>| meter.step();
+        let progress = |_: crate::pipeline::observe::DocumentDone<'_>| meter.step();
         let clock = clock::now;
-        meter.begin(Stage::Asking, whom.len() * 2);
+        meter.begin(WorkStage::Asking, whom.len() * 2);
         let ask = Ask { whom, before, fetcher: self.fetcher, files: &files, progress: &progress };
-        work(Facts::Ask { ask, keyring: self.keyring, clock: &clock, runtime: self.runtime })
+        work(FactSource::Ask { ask, keyring: self.keyring, clock: &clock, runtime: self.runtime })
     }
 
     /// What these clusters publish.
@@ -57,7 +55,7 @@ impl Contact<'_> {
         before: &Observed,
     ) -> Result<Observed, Stop> {
         let world = World { now: clock::now(), tree: self.checkout, base: None, narrow: None, meter: &Unmetered };
-        let asked = |facts: Facts<'_>| run(program, &Request::default(), facts, Until::Observed, &world);
+        let asked = |facts: FactSource<'_>| run(program, &Request::default(), facts, Until::Observed, &world);
         Ok(self.with(whom, before, &Unmetered, asked)?.observed.unwrap_or_default())
     }
 }

@@ -35,11 +35,11 @@ pub struct Fingerprints {
 struct Clusters {
     /// Whose files are ours.
     mesh: Option<MeshName>,
-    folders: BTreeMap<String, Folder>,
+    folders: BTreeMap<String, FolderMemory>,
 }
 
 /// By a hash of the file's name: there are tens of thousands of them.
-type Folder = HashMap<u64, Remembered>;
+type FolderMemory = HashMap<u64, Remembered>;
 
 /// What is remembered of a file.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,7 @@ impl Fingerprints {
         let filter = |path: &str| is_yaml_of(&folder, path);
         let found = checkout.read_unless(&folder, &filter, ReadLimits::OUTPUT, Some(&is_known))?;
         let mut files = BTreeMap::new();
-        let mut after = Folder::with_capacity(found.len());
+        let mut after = FolderMemory::with_capacity(found.len());
         for (path, found) in found {
             let known = before.get(&key(&path)).copied();
             let (remembered, file) = match (found.bytes, known) {
@@ -154,23 +154,23 @@ mod tests {
 
     /// What happens to a file between two runs.
     #[derive(Debug, Clone)]
-    enum Change {
+    enum FileEdit {
         /// We write it.
         Ours(usize, u8),
-        /// Somebody else does, at the same length.
+        /// Someone else does, at the same length.
         Foreign(usize, u8),
         Delete(usize),
         /// A run finds it to be ours.
         Noted(usize),
     }
 
-    fn change() -> impl Strategy<Value = Change> {
+    fn change() -> impl Strategy<Value = FileEdit> {
         let file = 0..3_usize;
         prop_oneof![
-            (file.clone(), 0..3_u8).prop_map(|(file, text)| Change::Ours(file, text)),
-            (file.clone(), 0..3_u8).prop_map(|(file, text)| Change::Foreign(file, text)),
-            file.clone().prop_map(Change::Delete),
-            file.prop_map(Change::Noted),
+            (file.clone(), 0..3_u8).prop_map(|(file, text)| FileEdit::Ours(file, text)),
+            (file.clone(), 0..3_u8).prop_map(|(file, text)| FileEdit::Foreign(file, text)),
+            file.clone().prop_map(FileEdit::Delete),
+            file.prop_map(FileEdit::Noted),
         ]
     }
 
@@ -179,9 +179,9 @@ mod tests {
     }
 
     proptest! {
-        /// However fast files change, what is kept is what stands there.
+        /// However fast files change, what is kept is what is there.
         #[test]
-        fn what_is_kept_is_what_stands_there(runs in prop::collection::vec(prop::collection::vec(change(), 0..4), 1..6)) {
+        fn what_is_kept_is_what_is_there(runs in prop::collection::vec(prop::collection::vec(change(), 0..4), 1..6)) {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join("rendered/east");
             fs::create_dir_all(&folder).unwrap();
@@ -192,13 +192,13 @@ mod tests {
                 for change in changes {
                     let name = |file: usize| format!("{file}.yaml");
                     match change {
-                        Change::Ours(file, text) => {
+                        FileEdit::Ours(file, text) => {
                             fs::write(folder.join(name(file)), [text]).unwrap();
                             kept.note_written(&format!("rendered/east/{}", name(file)), &[text]);
                         }
-                        Change::Foreign(file, text) => fs::write(folder.join(name(file)), [text]).unwrap(),
-                        Change::Delete(file) => drop(fs::remove_file(folder.join(name(file)))),
-                        Change::Noted(file) => kept.mark_owned("east", &name(file), None),
+                        FileEdit::Foreign(file, text) => fs::write(folder.join(name(file)), [text]).unwrap(),
+                        FileEdit::Delete(file) => drop(fs::remove_file(folder.join(name(file)))),
+                        FileEdit::Noted(file) => kept.mark_owned("east", &name(file), None),
                     }
                 }
                 let read = checkout.cluster_files("east").unwrap();
@@ -225,24 +225,24 @@ mod tests {
         let kept = Fingerprints::default();
         kept.belongs_to(&mesh());
         let inputs_digest = Some(Digest::of(b"inputs"));
-        let look = || kept.files(&checkout, "east").unwrap().remove("a.yaml").unwrap();
+        let read = || kept.files(&checkout, "east").unwrap().remove("a.yaml").unwrap();
         let counts = || kept.clusters().folders["east"].values().all(|known| known.stamp.is_some());
-        assert_eq!(look(), File::Read(b"one".to_vec()));
+        assert_eq!(read(), File::Read(b"one".to_vec()));
         kept.mark_owned("east", "a.yaml", inputs_digest);
         assert!(!counts(), "it may change within this tick and keep its stamp");
         let same = File::Kept { digest: Digest::of(b"one"), inputs_digest };
-        assert_eq!(look(), same, "its bytes are the same");
+        assert_eq!(read(), same, "its bytes are the same");
         std::thread::sleep(Duration::from_millis(2_100));
-        assert_eq!(look(), same);
+        assert_eq!(read(), same);
         assert!(counts());
-        assert_eq!(look(), same);
+        assert_eq!(read(), same);
         fs::write(&path, "two").unwrap();
-        assert_eq!(look(), File::Read(b"two".to_vec()));
+        assert_eq!(read(), File::Read(b"two".to_vec()));
         fs::write(&path, "one").unwrap();
-        assert_eq!(look(), File::Read(b"one".to_vec()), "whose it is has to be found out again");
+        assert_eq!(read(), File::Read(b"one".to_vec()), "whose it is has to be found out again");
         kept.mark_owned("east", "a.yaml", inputs_digest);
         kept.belongs_to(&"south".parse().unwrap());
-        assert_eq!(look(), File::Read(b"one".to_vec()), "another mesh's files are not ours");
+        assert_eq!(read(), File::Read(b"one".to_vec()), "another mesh's files are not ours");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
 /// Environment variable that may hold it instead, as PEM.
 pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
 
-/// All private keys that are at hand.
+/// All private keys that were read.
 pub fn keyring(checkout: &Checkout, program: &Program) -> Keyring {
     let clusters = program.mesh.clusters.values();
     Keyring {
@@ -36,7 +36,7 @@ pub(super) fn key_files(checkout: &Checkout, program: &Program) -> BTreeMap<Stri
     named.chain([ENGINE_KEY_PATH]).map(|path| (path.to_owned(), digest(path))).collect()
 }
 
-/// The engine's private key, when it is at hand and is one that spec or lock know; else where it should be.
+/// The engine's private key, when it was read and is one that spec or lock know; else where it should be.
 fn engine_key(checkout: &Checkout, program: &Program) -> Result<(KeyId, PrivateKey), KeyProblem> {
     let known = engine_keys(&program.mesh, &program.lock);
     if known.is_empty() {

@@ -1,4 +1,4 @@
-//! One run on one checkout: what was read, which keys are at hand, what is compared, how it ends.
+//! One run on one checkout: what was read, with which keys, what is compared, how it ends.
 #![allow(
     clippy::disallowed_methods,
     reason = "this edge reads the clock and the environment and hands them inwards as values"

@@ -16,7 +16,7 @@ use crate::types::name::Digest;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Outcome {
     /// `NAME@DIGEST` → what becomes of it.
-    trust_changes: BTreeMap<String, Judged>,
+    trust_changes: BTreeMap<String, TrustVerdict>,
     /// `READER/PEER` → from which stage to which; none stands for no link.
     moves: BTreeMap<String, (Option<String>, Option<String>)>,
     /// Path → digest of the new content; none where the file is deleted. In a file of the lock, times at which links began to
@@ -27,7 +27,7 @@ pub struct Outcome {
 /// What becomes of a trust change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Judged {
+enum TrustVerdict {
     HeldBack,
     Approved,
     Refused,
@@ -59,9 +59,9 @@ impl Outcome {
     pub fn of(run: &Run) -> Result<Self, Stop> {
         let plan = &run.plan;
         let judged = |verdict| match verdict {
-            Verdict::HeldBack | Verdict::Proposed => Judged::HeldBack,
-            Verdict::Approved => Judged::Approved,
-            Verdict::Refused => Judged::Refused,
+            Verdict::HeldBack | Verdict::Proposed => TrustVerdict::HeldBack,
+            Verdict::Approved => TrustVerdict::Approved,
+            Verdict::Refused => TrustVerdict::Refused,
         };
         let changes = plan.trust_changes.iter();
         let trust_changes =

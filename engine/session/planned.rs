@@ -8,14 +8,14 @@ use crate::checkout::{Checkout, FileChange, Guard, OpenFile};
 use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::model::lock::Lock;
 use crate::model::mesh::Mesh;
-use crate::pipeline::meter::{Meter, Stage};
+use crate::pipeline::meter::{Meter, WorkStage};
 use crate::pipeline::observe::{Observed, everybody};
 use crate::pipeline::plan::diff::{FieldChange, SHOWN_DIGITS, name_certificates};
 use crate::pipeline::plan::{Action, Plan, fields};
 use crate::pipeline::render::RenderedCluster;
 use crate::pipeline::sink::Sink;
 use crate::pipeline::tree::Tree;
-use crate::pipeline::{Facts, Program, Request, Run, Stop, Until, World, Written, run};
+use crate::pipeline::{FactSource, Program, Request, Run, Stop, Until, World, Written, run};
 use crate::report::bars::Bars;
 use crate::report::format::Output;
 use crate::report::markdown::plan_markdown;
@@ -36,7 +36,6 @@ const MOST_KEPT: usize = 100;
 pub enum Mode<'a> {
     /// From the lock alone.
     Locked,
-    /// From the clusters.
     Fetch,
     /// They were observed before.
     Stored(Observed),
@@ -62,10 +61,10 @@ pub fn take(
         narrow: session.narrow(),
         meter: &meter,
     };
-    let road = |facts: Facts<'_>| run(program, request, facts, until, &world);
+    let road = |facts: FactSource<'_>| run(program, request, facts, until, &world);
     let mut taken = match mode {
-        Mode::Locked | Mode::Base(_) => road(Facts::Locked),
-        Mode::Stored(observed) => road(Facts::Stored(observed)),
+        Mode::Locked | Mode::Base(_) => road(FactSource::Locked),
+        Mode::Stored(observed) => road(FactSource::Stored(observed)),
         Mode::Fetch => {
             let (keyring, runtime) = (session.keyring(), facts::runtime()?);
             let (checkout, fetcher) = (session.checkout, Fetcher::new(FetchLimits::default()));
@@ -108,7 +107,7 @@ pub fn shown(
     run: &Run,
     tree: &dyn Tree,
     replaced: &Replaced,
-    Form { output, verbose, brief }: Form,
+    PlanForm { output, verbose, brief }: PlanForm,
 ) -> String {
     let rendered: Mutex<Option<(ClusterName, RenderedCluster)>> = Mutex::new(None);
     let owners = root_owners(&[&program.lock, &run.decided.advanced.lock]);
@@ -145,7 +144,7 @@ pub fn shown(
 
 /// In which form a plan is shown.
 #[derive(Debug, Clone, Copy)]
-pub struct Form {
+pub struct PlanForm {
     /// As text, JSON or Markdown.
     pub output: Output,
     /// Every field of every object.
@@ -176,7 +175,6 @@ fn title(mesh: &Mesh) -> String {
 pub struct TreeSink<'a, F> {
     /// The session, which remembers what was written.
     pub session: &'a Session<'a>,
-    /// The checkout, locked.
     pub guard: &'a Guard<'a>,
     /// Sees the plan before it is written.
     pub planned: F,
@@ -188,7 +186,7 @@ impl<F: FnMut(&Program, &Run)> Sink for TreeSink<'_, F> {
     }
 
     fn write(&mut self, changes: &[FileChange], meter: &dyn Meter) -> Result<Written, Stop> {
-        meter.begin(Stage::Writing, changes.len());
+        meter.begin(WorkStage::Writing, changes.len());
         let committed = self.guard.commit(changes, &|_| meter.step())?;
         self.session.note_written(changes);
         Ok(Written { written: committed.written, deleted: committed.deleted })

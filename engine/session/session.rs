@@ -1,4 +1,4 @@
-//! One run on one checkout: what was read, which keys are at hand, what time it is.
+//! One run on one checkout: what was read, with which keys, what time it is.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,6 @@ use crate::types::time::Timestamp;
 /// One run on one checkout.
 #[derive(Debug)]
 pub struct Session<'a> {
-    /// The checkout.
     pub checkout: &'a Checkout,
     /// What was read of it.
     pub input: Input,
@@ -31,7 +30,6 @@ pub struct Session<'a> {
     /// Other files that the specs name and that were looked for, such as CA certificates, as they were read; none where there
     /// was nothing to read.
     pub files: BTreeMap<String, Option<Vec<u8>>>,
-    /// When it began.
     pub now: Timestamp,
     /// What is remembered of the tree.
     fingerprints: Option<Arc<Fingerprints>>,
@@ -93,7 +91,7 @@ impl<'a> Session<'a> {
         self.narrow.as_ref()
     }
 
-    /// The private keys that are at hand.
+    /// The private keys that were read.
     pub fn keyring(&self) -> Keyring {
         keyring(self.checkout, &self.program)
     }

@@ -26,13 +26,11 @@ use crate::wire::routes::{ROUTES, ROUTES_FILE};
 /// Something of a simulated cluster that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulationError {
-    /// A certificate.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     /// A name or address.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// A key.
     #[error("cannot make a key: {0}")]
     Key(#[from] crate::types::key::KeyError),
 }
@@ -40,7 +38,6 @@ pub enum SimulationError {
 /// A certificate authority with its key.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate.
     pub pem: String,
 }
 
@@ -75,7 +72,7 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// A simulated cluster.
+/// A cluster that holds what was synced to it and publishes what an exporter would.
 #[derive(Debug)]
 pub struct SimulatedCluster {
     /// Its name in the checkout.
@@ -86,7 +83,7 @@ pub struct SimulatedCluster {
     pub root: Authority,
     /// CA of its serving certificates.
     pub serving: Authority,
-    /// Whether anybody answers there.
+    /// Whether anyone answers there.
     pub up: bool,
     /// Whether it publishes evidence.
     pub shows_evidence: bool,
@@ -123,7 +120,7 @@ impl SimulatedCluster {
         ClusterId::from(&self.name)
     }
 
-    /// Its network.
+    /// The network that it publishes as its own.
     pub fn network(&self) -> &NetworkName {
         &self.network
     }
@@ -186,7 +183,7 @@ impl SimulatedCluster {
         pems.filter_map(|pem| parse_roots_any_time(pem).ok()).flatten().map(|root| root.digest).collect()
     }
 
-    /// Networks in effect.
+    /// Networks that its istiod would use, from the ConfigMap that was synced.
     pub fn networks(&self) -> Vec<LiveNetwork> {
         let document: Value = self
             .data(SHARED_MESH_CONFIG, "meshNetworks")
@@ -219,7 +216,7 @@ impl SimulatedCluster {
         keys.flatten().filter_map(|key| key.parse().ok()).collect()
     }
 
-    /// The public document.
+    /// `public/public.json` as its exporter would publish it.
     pub fn public(&self) -> PublicDocument {
         let mut authn_keys = vec![AuthnKey {
             id: self.key.id(),
@@ -287,9 +284,8 @@ impl SimulatedCluster {
     }
 }
 
-/// All simulated clusters.
+/// All simulated clusters, by name.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    /// By name.
     pub clusters: BTreeMap<ClusterName, SimulatedCluster>,
 }

@@ -65,7 +65,7 @@ impl Exporters {
     }
 
     /// Starts the servers of clusters that are up and have an exporter, and stops the others.
-    pub async fn follow(&mut self) -> Result<(), ExporterError> {
+    pub async fn sync(&mut self) -> Result<(), ExporterError> {
         for (name, address) in self.addresses.clone() {
             let wanted = locked(&self.fleet, |fleet| {
                 let cluster = fleet.clusters.get(&name).filter(|cluster| cluster.up && cluster.has_components())?;
@@ -129,14 +129,14 @@ fn published(own: &SimulatedCluster, fleet: &Fleet, at: Instant) -> Published {
     let private = own.private(fleet);
     let relation =
         |peer: &SimulatedCluster| Relation { cluster_id: peer.cluster_id(), network: Some(peer.network().clone()) };
-    let looked = |evidence| {
+    let collected = |evidence| {
         let relations = fleet.clusters.values().map(|peer| (peer.uuid.clone(), relation(peer))).collect();
         Gathered::Collected(Arc::new(CollectedEvidence::at(at, evidence, relations)))
     };
     Published {
         cluster_uuid: Some(own.uuid.clone()),
         public: Ok(own.public()),
-        evidence: private.evidence.clone().map_or(Gathered::Nothing, looked),
+        evidence: private.evidence.clone().map_or(Gathered::Nothing, collected),
         private: Ok(private),
         peers: Ok(own.admitted()),
         sequence: 1,

@@ -22,7 +22,6 @@ use crate::types::name::{
 pub struct SourceFile {
     /// Path relative to the checkout, for example `specs/mesh.yaml`.
     pub path: Arc<str>,
-    /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -84,7 +83,6 @@ pub struct MeshSpec {
 /// An entry of `spec.engineKeys`.
 #[derive(Debug, Clone)]
 pub struct EngineKeySpec {
-    /// Its id.
     pub id: At<KeyId>,
     /// Its public half, PEM.
     pub public_key: At<String>,
@@ -222,7 +220,6 @@ pub enum KeySpec {
     Cluster,
     /// A path below the checkout.
     File(String),
-    /// An environment variable.
     Environment(String),
 }
 

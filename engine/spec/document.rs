@@ -11,7 +11,7 @@ use crate::spec::declared::{
 };
 use crate::spec::finding::SpecFinding;
 use crate::spec::read::{At, FieldReader, Fields};
-use crate::spec::tree::{Findings, Node};
+use crate::spec::tree::{DocumentNode, FileFindings};
 use crate::types::address::Gateway;
 use crate::types::name::{ClusterName, InvalidName, NamespacePattern};
 
@@ -97,7 +97,7 @@ pub(super) const FIRST_CONTACTS: &[(&str, FirstContact)] =
     &[("tls", FirstContact::Tls), ("approve", FirstContact::Approve)];
 
 /// Reads one document into the spec.
-pub(super) fn read(document: &Node, findings: &mut Findings, spec: &mut Spec) {
+pub(super) fn read(document: &DocumentNode, findings: &mut FileFindings, spec: &mut Spec) {
     let mut reader = FieldReader { findings, lenient: false };
     let before = (spec.meshes.len(), spec.clusters.len(), spec.peers.len());
     let Some(fields) = reader.open_fields(document, "the document") else { return };
@@ -179,7 +179,7 @@ fn mesh(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<MeshSpec>
     Some(mesh)
 }
 
-fn pairs(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Pair>>>> {
+fn pairs(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<Vec<At<Pair>>>> {
     let items = reader.list(node)?;
     let mut pairs = Vec::new();
     for item in items.value {
@@ -194,7 +194,7 @@ fn pairs(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Ve
     Some(At { value: pairs, at: items.at })
 }
 
-fn reconciler(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Reconciler>> {
+fn reconciler(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<Reconciler>> {
     if let Some(node) = node.filter(|node| node.is_text("agent")) {
         reader.error(&node.at, &SpecFinding::Agent);
         return None;
@@ -202,7 +202,7 @@ fn reconciler(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<
     reader.choice(node, RECONCILERS)
 }
 
-fn engine_keys(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Vec<EngineKeySpec> {
+fn engine_keys(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Vec<EngineKeySpec> {
     let items = reader.list(node).map_or(&[][..], |items| items.value);
     let mut keys = Vec::new();
     for item in items {
@@ -276,7 +276,7 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
 }
 
 /// `90s`, `10m`, `1h`, or `0s`.
-fn duration(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Duration>> {
+fn duration(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<Duration>> {
     let text = reader.text(node)?;
     match crate::types::duration::duration(&text.value) {
         Ok(value) => Some(At { value, at: text.at }),
@@ -287,8 +287,8 @@ fn duration(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At
     }
 }
 
-/// `required`, `none`, or `{attested: […]}` with the fields that somebody attests.
-fn evidence(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<EvidenceRule>> {
+/// `required`, `none`, or `{attested: […]}` with the fields that someone attests.
+fn evidence(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<EvidenceRule>> {
     let node = node?;
     if !node.is_mapping() {
         let rule = reader.choice(Some(node), EVIDENCE)?;
@@ -317,7 +317,7 @@ fn multicluster(reader: &mut FieldReader<'_>, spec: &Fields<'_>) -> Option<At<Mu
 }
 
 /// A container image: no spaces and nothing that a manifest would have to quote twice.
-fn image(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<String>> {
+fn image(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<String>> {
     let image = reader.text(node)?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
     let fits = image.value.len() <= 512
@@ -329,7 +329,7 @@ fn image(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<St
     fits.then_some(image)
 }
 
-fn ca(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> {
+fn ca(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<CaSpec> {
     let node = node?;
     let fields = reader.fields(node, "ca", &["file", "inline"])?;
     match (fields.get("file"), fields.get("inline")) {
@@ -343,7 +343,7 @@ fn ca(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<CaSpec> 
 }
 
 /// A path that stays inside the checkout.
-fn path(reader: &mut FieldReader<'_>, node: &Arc<Node>) -> Option<At<String>> {
+fn path(reader: &mut FieldReader<'_>, node: &Arc<DocumentNode>) -> Option<At<String>> {
     let path = reader.text(Some(node))?;
     let inside = path.value.split('/').all(|part| !matches!(part, "" | "." | ".."))
         && !path.value.contains(|c: char| c == '\\' || c.is_control());
@@ -353,7 +353,7 @@ fn path(reader: &mut FieldReader<'_>, node: &Arc<Node>) -> Option<At<String>> {
     inside.then_some(path)
 }
 
-fn pin(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> PinSpec {
+fn pin(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> PinSpec {
     let Some(fields) = node.and_then(|node| reader.fields(node, "pin", PIN)) else { return PinSpec::default() };
     PinSpec {
         cluster_uuid: reader.name(fields.get("clusterUUID")),
@@ -362,7 +362,7 @@ fn pin(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> PinSpec {
     }
 }
 
-fn istio(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
+fn istio(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> IstioSpec {
     let Some(fields) = node.and_then(|node| reader.fields(node, "istio", ISTIO)) else { return IstioSpec::default() };
     IstioSpec {
         namespace: reader.name(fields.get("namespace")),
@@ -374,7 +374,7 @@ fn istio(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> IstioSpec {
     }
 }
 
-fn gateways(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<Vec<At<Gateway>>>> {
+fn gateways(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<Vec<At<Gateway>>>> {
     let items = reader.list(node)?;
     let mut gateways = Vec::new();
     for item in items.value {
@@ -393,7 +393,7 @@ fn gateways(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At
 }
 
 /// Which namespaces peers see.
-fn share(reader: &mut FieldReader<'_>, node: &Arc<Node>, what: &'static str) -> Option<ShareSpec> {
+fn share(reader: &mut FieldReader<'_>, node: &Arc<DocumentNode>, what: &'static str) -> Option<ShareSpec> {
     let fields = reader.fields(node, what, SHARE)?;
     Some(ShareSpec {
         namespaces: patterns(reader, fields.get("namespaces")),
@@ -401,7 +401,7 @@ fn share(reader: &mut FieldReader<'_>, node: &Arc<Node>, what: &'static str) -> 
     })
 }
 
-fn patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<BTreeSet<NamespacePattern>> {
+fn patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<BTreeSet<NamespacePattern>> {
     let patterns = reader.names(node)?;
     let (written, most) = (patterns.value.len(), NamespacePattern::MOST);
     if written > most {
@@ -412,7 +412,7 @@ fn patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<BT
 }
 
 /// The same for single peers.
-fn share_with(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<SharesWith>> {
+fn share_with(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<SharesWith>> {
     let node = node?;
     let fields = reader.open_fields(node, "shareWith")?;
     let mut shares = Vec::new();
@@ -423,7 +423,7 @@ fn share_with(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<
     Some(At { value: shares, at: node.at.clone() })
 }
 
-fn key(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<At<KeySpec>> {
+fn key(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<KeySpec>> {
     let node = node?;
     let fields = reader.fields(node, "key", &["cluster", "file", "env", "sops"])?;
     if let Some(at) = fields.key_at("sops") {

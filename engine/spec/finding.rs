@@ -16,14 +16,13 @@ use crate::types::text::{LONGEST_QUOTED, quoted};
 
 /// What stands where something else is wanted.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Found<'a> {
-    /// A text.
+pub(super) enum FoundValue<'a> {
     Text(&'a str),
     /// Something of this kind, such as `a list`.
     Kind(&'static str),
 }
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for FoundValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "`{}`", short(text)),
@@ -37,23 +36,18 @@ impl fmt::Display for Found<'_> {
 pub(super) enum SpecFinding<'a> {
     /// More findings than are listed.
     TooManyFindings {
-        /// The file.
         file: Option<&'a str>,
-        /// How many are.
         most: usize,
     },
     /// More bytes than are read.
     FileTooLarge {
-        /// How many.
         bytes: usize,
-        /// How many are.
         most: usize,
     },
     /// UTF-16.
     Utf16,
     /// Bytes that are no characters.
     NotUtf8,
-    /// A NUL byte.
     NulByte,
     /// Markers of a merge conflict.
     MergeConflict,
@@ -61,12 +55,10 @@ pub(super) enum SpecFinding<'a> {
     Tab,
     /// More levels than are read.
     TooDeep {
-        /// How many are.
         most: usize,
     },
     /// The parser found something wrong.
     NotYaml(&'a ErrorKind),
-    /// A tag.
     Tag {
         /// As it is written.
         tag: &'a str,
@@ -75,33 +67,25 @@ pub(super) enum SpecFinding<'a> {
     AliasInside,
     /// An alias of no anchor.
     AliasUnknown {
-        /// Its name.
         name: &'a str,
     },
     /// More values than are read.
     TooManyValues {
-        /// How many are.
         most: usize,
     },
-    /// A key that is no text.
     KeyNotText {
-        /// What it is.
-        found: Found<'a>,
+        found: FoundValue<'a>,
     },
     /// A key that stands twice.
     FieldTwice {
-        /// The key.
         key: &'a str,
         /// The line of the first.
         first: usize,
     },
     /// A field that is not known.
     UnknownField {
-        /// The field.
         field: &'a str,
-        /// In what.
         of: &'static str,
-        /// The known ones.
         known: &'a [&'a str],
     },
     /// What belongs to direct credentials.
@@ -109,79 +93,57 @@ pub(super) enum SpecFinding<'a> {
         /// As it is written.
         stated: &'a str,
     },
-    /// No mapping.
     NotMapping {
         /// What should be one.
         of: &'static str,
-        /// What it is.
-        found: Found<'a>,
+        found: FoundValue<'a>,
     },
-    /// A field that is not there.
     FieldMissing {
-        /// The field.
         field: &'a str,
-        /// In what.
         of: &'static str,
     },
     /// Nothing where a text is wanted.
     Empty,
-    /// No text.
     NotText {
-        /// What it is.
-        found: Found<'a>,
+        found: FoundValue<'a>,
     },
-    /// A private key.
     PrivateKey,
     /// A text that breaks a grammar.
     Invalid {
-        /// Which, and how.
         error: &'a InvalidName,
         /// What may be meant.
         near: Option<&'a str>,
     },
     /// Neither `none` nor a mapping.
     NotNoneOrMap {
-        /// What it is.
-        found: Found<'a>,
+        found: FoundValue<'a>,
     },
     /// Neither `true` nor `false`.
     NotFlag {
-        /// What it is.
-        found: Found<'a>,
+        found: FoundValue<'a>,
     },
     /// No whole number within limits.
     NotNumber {
-        /// What it is.
-        found: Found<'a>,
-        /// The limits.
+        found: FoundValue<'a>,
         range: RangeInclusive<u64>,
     },
     /// None of some values.
     NotChoice {
-        /// The text.
         text: &'a str,
-        /// The values.
         choices: &'a [&'a str],
     },
-    /// No list.
     NotList {
-        /// What it is.
-        found: Found<'a>,
+        found: FoundValue<'a>,
     },
     /// A kind that no spec has.
     UnknownKind {
-        /// The kind.
         kind: &'a str,
-        /// The known ones.
         known: &'a [&'a str],
     },
     /// An API version that is not read.
     UnknownVersion {
-        /// The version.
         version: &'a str,
-        /// Of which kind.
         kind: &'a str,
-        /// The one that is.
         wanted: &'static str,
     },
     /// A pair that has not two names.
@@ -191,16 +153,13 @@ pub(super) enum SpecFinding<'a> {
     },
     /// The reconciler of another version.
     Agent,
-    /// A text that is no duration.
     Duration {
-        /// The text.
         text: &'a str,
         /// What is wrong with it.
         problem: InvalidDuration,
     },
     /// No reference of an image.
     Image {
-        /// The text.
         text: &'a str,
     },
     /// Both sources of a CA.
@@ -209,30 +168,24 @@ pub(super) enum SpecFinding<'a> {
     CaNowhere,
     /// A path that leaves the checkout.
     Path {
-        /// The path.
         path: &'a str,
     },
     /// More patterns of namespaces than are read.
     TooManyPatterns {
         /// How many there are.
         written: usize,
-        /// How many are.
         most: usize,
     },
     /// A key in `sops`.
     KeyInSops,
-    /// No name of a variable.
     Variable {
-        /// The text.
         text: &'a str,
     },
     /// Several sources of a key, or none.
     KeySources,
     /// A second policy in the file.
     OnePolicy,
-    /// No pattern of images.
     ImagePattern {
-        /// The text.
         text: &'a str,
         /// What is wrong with it.
         error: InvalidImagePattern,
@@ -380,7 +333,7 @@ impl SpecFinding<'_> {
             Self::Tab => "replace the tabs by spaces",
             Self::Tag { .. } => "specs have no tags; write the value without it",
             Self::PrivateKey => "take it out, and replace the key: whoever reads the repository has it",
-            Self::NotYaml(kind) => return of_yaml(kind).map(str::to_owned),
+            Self::NotYaml(kind) => of_yaml(kind),
             Self::FieldTwice { .. } => "take one of the two out",
             Self::Direct { .. } => LEAVE_DIRECT,
             Self::Empty => "fill it in, or leave the field out",
@@ -418,19 +371,19 @@ impl SpecFinding<'_> {
     }
 }
 
-/// The usual cause of what the parser found, where there is one.
+/// The usual cause of what the parser found.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the parser's own list, which may grow")]
-fn of_yaml(kind: &ErrorKind) -> Option<&'static str> {
+fn of_yaml(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
-            Some("put quotes around a value that holds `: `, and check the indentation")
+            "put quotes around a value that holds `: `, and check the indentation"
         }
         ErrorKind::InvalidIndentation
         | ErrorKind::ExpectedBlockMappingKey
         | ErrorKind::ExpectedBlockSequenceEntry
-        | ErrorKind::SimpleKeyExpected => Some("check the indentation, and that each key is followed by `: `"),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => Some("close the quotes"),
-        _ => Some("look for an unclosed bracket or quote in the lines before, too"),
+        | ErrorKind::SimpleKeyExpected => "check the indentation, and that each key is followed by `: `",
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => "close the quotes",
+        _ => "look for an unclosed bracket or quote in the lines before, too",
     }
 }
 

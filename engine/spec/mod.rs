@@ -40,7 +40,7 @@ pub(crate) fn parse_all(sources: &[SourceFile]) -> Spec {
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
     let mut all = Diagnostics::new();
     for SourceFile { path, bytes } in sorted {
-        let mut findings = tree::Findings::new();
+        let mut findings = tree::FileFindings::new();
         match tree::text(path, bytes, &mut findings) {
             None => spec.partial = true,
             Some(text) => {

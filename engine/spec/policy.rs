@@ -9,7 +9,7 @@ use crate::spec::declared::SourceFile;
 use crate::spec::document::{API, FIRST_CONTACTS, RECONCILERS};
 use crate::spec::finding::SpecFinding;
 use crate::spec::read::{At, FieldReader, Fields};
-use crate::spec::tree::{self, Findings, Node};
+use crate::spec::tree::{self, DocumentNode, FileFindings};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::InvalidName;
 use crate::types::token::Scope;
@@ -17,8 +17,8 @@ use crate::types::token::Scope;
 const KIND: &str = "Policy";
 pub(super) const POLICY_DOCUMENT: &[&str] = &["apiVersion", "kind", "spec"];
 pub(super) const POLICY: &[&str] = &["images", "clusters", "engineKeys", "firstContact", "rootChanges"];
-/// What becomes of a root CA that a cluster publishes anew. Nothing is accepted unseen in this version, and a policy that says so
-/// goes on saying it when another one offers more.
+/// What becomes of a root CA that a cluster publishes anew. Nothing is accepted unseen in this version, and a policy that states it
+/// keeps saying it when another one offers more.
 pub(super) const ROOT_CHANGES: &[(&str, ())] = &[("review", ())];
 pub(super) const IMAGES: &[&str] = &["allow", "requireDigest"];
 pub(super) const CLUSTERS: &[&str] =
@@ -26,7 +26,7 @@ pub(super) const CLUSTERS: &[&str] =
 
 /// Reads a policy. Unknown fields are errors, as in specs; an empty list admits nothing.
 pub(crate) fn parse_policy(source: &SourceFile) -> Result<Policy, Diagnostics> {
-    let mut findings = Findings::new();
+    let mut findings = FileFindings::new();
     let mut policy = None;
     if let Some(text) = tree::text(&source.path, &source.bytes, &mut findings) {
         let (documents, _) = tree::documents(&source.path, text, &mut findings);
@@ -51,7 +51,7 @@ pub(crate) fn parse_policy(source: &SourceFile) -> Result<Policy, Diagnostics> {
     }
 }
 
-fn document(reader: &mut FieldReader<'_>, node: &Node) -> Option<Policy> {
+fn document(reader: &mut FieldReader<'_>, node: &DocumentNode) -> Option<Policy> {
     let fields = reader.fields(node, "the policy", POLICY_DOCUMENT)?;
     let version = reader.required(&fields, "apiVersion");
     reader.choice(version, &[(API, ())]);
@@ -91,7 +91,7 @@ fn values<T>(list: Vec<At<T>>) -> Vec<T> {
 
 fn set<T: FromStr<Err = InvalidName> + Ord>(
     reader: &mut FieldReader<'_>,
-    node: Option<&Arc<Node>>,
+    node: Option<&Arc<DocumentNode>>,
 ) -> Option<Rule<BTreeSet<T>>> {
     let names = reader.names(node)?;
     Some(rule(names.map(|names| values(names).into_iter().collect())))
@@ -99,7 +99,7 @@ fn set<T: FromStr<Err = InvalidName> + Ord>(
 
 fn choices<T: Copy + Ord>(
     reader: &mut FieldReader<'_>,
-    node: Option<&Arc<Node>>,
+    node: Option<&Arc<DocumentNode>>,
     known: &[(&str, T)],
 ) -> Option<Rule<BTreeSet<T>>> {
     let items = reader.list(node)?;
@@ -108,7 +108,7 @@ fn choices<T: Copy + Ord>(
     Some(Rule { value: choices, at: items.at })
 }
 
-fn image_patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<Node>>) -> Option<Rule<Vec<ImagePattern>>> {
+fn image_patterns(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<Rule<Vec<ImagePattern>>> {
     let items = reader.list(node)?;
     let mut patterns = Vec::new();
     for item in items.value {

@@ -1,4 +1,4 @@
-//! Trees → values with places. Each reading reports what is wrong and goes on with the next field.
+//! Trees → values with places. Each reading reports what is wrong and continues with the next field.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::spec::finding::{Found, SpecFinding};
-use crate::spec::tree::{Content, Findings, MapEntry, Node};
+use crate::spec::finding::{FoundValue, SpecFinding};
+use crate::spec::tree::{DocumentNode, FileFindings, MapEntry, NodeContent};
 use crate::types::diagnostic::{Diagnostic, Location};
 use crate::types::name::InvalidName;
 
 /// A value and the place it was written at.
 #[derive(Clone)]
 pub struct At<T> {
-    /// The value.
     pub value: T,
-    /// Its place.
     pub at: Location,
 }
 
@@ -36,7 +34,7 @@ impl<T> At<T> {
 
 /// Collects the findings while a document is read.
 pub(super) struct FieldReader<'f> {
-    pub(super) findings: &'f mut Findings,
+    pub(super) findings: &'f mut FileFindings,
     /// Unknown fields are warnings: the document belongs to an API of others that may be newer than this engine.
     pub(super) lenient: bool,
 }
@@ -51,12 +49,12 @@ pub(super) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// The value of a field; `None` when it is not there.
-    pub(super) fn get(&self, key: &str) -> Option<&'n Arc<Node>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n Arc<DocumentNode>> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
     /// All keys with their places, and their values.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (At<&'n str>, &'n Arc<Node>)> + use<'n> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (At<&'n str>, &'n Arc<DocumentNode>)> + use<'n> {
         let at = |entry: &'n MapEntry| At { value: entry.key.as_str(), at: entry.key_at.clone() };
         self.entries.iter().map(move |entry| (at(entry), &entry.value))
     }
@@ -73,14 +71,19 @@ impl FieldReader<'_> {
     }
 
     /// The fields of a mapping, each of which must be known.
-    pub(super) fn fields<'n>(&mut self, node: &'n Node, what: &'static str, known: &[&str]) -> Option<Fields<'n>> {
+    pub(super) fn fields<'n>(
+        &mut self,
+        node: &'n DocumentNode,
+        what: &'static str,
+        known: &[&str],
+    ) -> Option<Fields<'n>> {
         self.fields_after(node, what, known, &[])
     }
 
     /// The same for a mapping that had other fields in an earlier version: those are refused, with the way out.
     pub(super) fn fields_after<'n>(
         &mut self,
-        node: &'n Node,
+        node: &'n DocumentNode,
         what: &'static str,
         known: &[&str],
         former: &[&str],
@@ -108,18 +111,18 @@ impl FieldReader<'_> {
     }
 
     /// The fields of a mapping of which only some matter here.
-    pub(super) fn open_fields<'n>(&mut self, node: &'n Node, what: &'static str) -> Option<Fields<'n>> {
+    pub(super) fn open_fields<'n>(&mut self, node: &'n DocumentNode, what: &'static str) -> Option<Fields<'n>> {
         match &node.content {
-            Content::Map(entries) => Some(Fields { entries, at: node.at.clone(), what }),
-            Content::Null | Content::Scalar { .. } | Content::List(_) => {
-                self.error(&node.at, &SpecFinding::NotMapping { of: what, found: Found::Kind(node.kind()) });
+            NodeContent::Map(entries) => Some(Fields { entries, at: node.at.clone(), what }),
+            NodeContent::Null | NodeContent::Scalar { .. } | NodeContent::List(_) => {
+                self.error(&node.at, &SpecFinding::NotMapping { of: what, found: FoundValue::Kind(node.kind()) });
                 None
             }
         }
     }
 
     /// A field that must be there.
-    pub(super) fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Arc<Node>> {
+    pub(super) fn required<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<&'n Arc<DocumentNode>> {
         let found = fields.get(key);
         if found.is_none() {
             self.error(&fields.at, &SpecFinding::FieldMissing { field: key, of: fields.what });
@@ -128,15 +131,15 @@ impl FieldReader<'_> {
     }
 
     /// A text, taken literally: `no`, `012` and `1.10` stay what they are.
-    pub(super) fn text(&mut self, node: Option<&Arc<Node>>) -> Option<At<String>> {
+    pub(super) fn text(&mut self, node: Option<&Arc<DocumentNode>>) -> Option<At<String>> {
         let node = node?;
         match &node.content {
-            Content::Scalar { text, .. } => Some(At { value: text.clone(), at: node.at.clone() }),
-            Content::Null => {
+            NodeContent::Scalar { text, .. } => Some(At { value: text.clone(), at: node.at.clone() }),
+            NodeContent::Null => {
                 self.error(&node.at, &SpecFinding::Empty);
                 None
             }
-            Content::List(_) | Content::Map(_) => {
+            NodeContent::List(_) | NodeContent::Map(_) => {
                 self.error(&node.at, &SpecFinding::NotText { found: node.found() });
                 None
             }
@@ -144,7 +147,7 @@ impl FieldReader<'_> {
     }
 
     /// A text of a grammar.
-    pub(super) fn name<T>(&mut self, node: Option<&Arc<Node>>) -> Option<At<T>>
+    pub(super) fn name<T>(&mut self, node: Option<&Arc<DocumentNode>>) -> Option<At<T>>
     where
         T: FromStr<Err = InvalidName>,
     {
@@ -179,11 +182,11 @@ impl FieldReader<'_> {
     }
 
     /// `true` or `false`, without quotes.
-    pub(super) fn flag(&mut self, node: Option<&Arc<Node>>) -> Option<At<bool>> {
+    pub(super) fn flag(&mut self, node: Option<&Arc<DocumentNode>>) -> Option<At<bool>> {
         let node = node?;
         let value = match &node.content {
-            Content::Scalar { text, plain: true } if text == "true" => true,
-            Content::Scalar { text, plain: true } if text == "false" => false,
+            NodeContent::Scalar { text, plain: true } if text == "true" => true,
+            NodeContent::Scalar { text, plain: true } if text == "false" => false,
             _ => {
                 self.error(&node.at, &SpecFinding::NotFlag { found: node.found() });
                 return None;
@@ -192,11 +195,11 @@ impl FieldReader<'_> {
         Some(At { value, at: node.at.clone() })
     }
 
-    /// `none`, or a mapping as it stands, which belongs to somebody else's format.
-    pub(super) fn none_or_map(&mut self, node: Option<&Arc<Node>>) -> Option<At<Map<String, Value>>> {
+    /// `none`, or a mapping as it stands, which belongs to someone else's format.
+    pub(super) fn none_or_map(&mut self, node: Option<&Arc<DocumentNode>>) -> Option<At<Map<String, Value>>> {
         let node = node?;
         let value = match (&node.content, node.value()) {
-            (Content::Scalar { text, .. }, _) if text == "none" => Map::new(),
+            (NodeContent::Scalar { text, .. }, _) if text == "none" => Map::new(),
             (_, Value::Object(map)) => map,
             _ => {
                 self.error(&node.at, &SpecFinding::NotNoneOrMap { found: node.found() });
@@ -207,10 +210,10 @@ impl FieldReader<'_> {
     }
 
     /// A whole number in plain digits.
-    pub(super) fn number(&mut self, node: Option<&Arc<Node>>, range: RangeInclusive<u64>) -> Option<At<u64>> {
+    pub(super) fn number(&mut self, node: Option<&Arc<DocumentNode>>, range: RangeInclusive<u64>) -> Option<At<u64>> {
         let node = node?;
         let value = match &node.content {
-            Content::Scalar { text, plain: true }
+            NodeContent::Scalar { text, plain: true }
                 if text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0')) =>
             {
                 text.parse().ok().filter(|value| range.contains(value))
@@ -224,7 +227,7 @@ impl FieldReader<'_> {
     }
 
     /// One of some values.
-    pub(super) fn choice<T: Copy>(&mut self, node: Option<&Arc<Node>>, choices: &[(&str, T)]) -> Option<At<T>> {
+    pub(super) fn choice<T: Copy>(&mut self, node: Option<&Arc<DocumentNode>>, choices: &[(&str, T)]) -> Option<At<T>> {
         let At { value: text, at } = self.text(node)?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
             return Some(At { value: *value, at });
@@ -235,17 +238,17 @@ impl FieldReader<'_> {
     }
 
     /// The items of a list.
-    pub(super) fn list<'n>(&mut self, node: Option<&'n Arc<Node>>) -> Option<At<&'n [Arc<Node>]>> {
+    pub(super) fn list<'n>(&mut self, node: Option<&'n Arc<DocumentNode>>) -> Option<At<&'n [Arc<DocumentNode>]>> {
         let node = node?;
-        if let Content::List(items) = &node.content {
+        if let NodeContent::List(items) = &node.content {
             return Some(At { value: items, at: node.at.clone() });
         }
-        self.error(&node.at, &SpecFinding::NotList { found: Found::Kind(node.kind()) });
+        self.error(&node.at, &SpecFinding::NotList { found: FoundValue::Kind(node.kind()) });
         None
     }
 
     /// A list of texts of a grammar.
-    pub(super) fn names<T>(&mut self, node: Option<&Arc<Node>>) -> Option<At<Vec<At<T>>>>
+    pub(super) fn names<T>(&mut self, node: Option<&Arc<DocumentNode>>) -> Option<At<Vec<At<T>>>>
     where
         T: FromStr<Err = InvalidName>,
     {

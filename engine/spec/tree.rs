@@ -10,7 +10,7 @@ use std::sync::Arc;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
 use serde_json::{Map, Value};
 
-use crate::spec::finding::{Found, SpecFinding};
+use crate::spec::finding::{FoundValue, SpecFinding};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 
 /// Most bytes of one file.
@@ -19,30 +19,30 @@ pub const MAX_FILE: usize = 1 << 20;
 const MAX_NODES: usize = 200_000;
 /// Deepest nesting; a spec needs 6.
 const MAX_DEPTH: usize = 64;
-/// Most findings of one file; more help nobody.
+/// Most findings of one file; more help no one.
 const MAX_FINDINGS: usize = 100;
 
 /// A node of a document. Aliases share the node they name.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct DocumentNode {
     pub(super) at: Location,
-    pub(super) content: Content,
+    pub(super) content: NodeContent,
     /// Nodes in it, itself and every alias written out included.
     size: usize,
 }
 
-impl Node {
+impl DocumentNode {
     /// The node as JSON. A text without quotes is what YAML 1.2 takes it for.
     pub(super) fn value(&self) -> Value {
         match &self.content {
-            Content::Null => Value::Null,
-            Content::Scalar { text, plain: true } => match serde_json::from_str(text) {
+            NodeContent::Null => Value::Null,
+            NodeContent::Scalar { text, plain: true } => match serde_json::from_str(text) {
                 Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
                 Ok(_) | Err(_) => Value::String(text.clone()),
             },
-            Content::Scalar { text, plain: false } => Value::String(text.clone()),
-            Content::List(items) => items.iter().map(|item| item.value()).collect(),
-            Content::Map(entries) => {
+            NodeContent::Scalar { text, plain: false } => Value::String(text.clone()),
+            NodeContent::List(items) => items.iter().map(|item| item.value()).collect(),
+            NodeContent::Map(entries) => {
                 entries.iter().map(|entry| (entry.key.clone(), entry.value.value())).collect::<Map<_, _>>().into()
             }
         }
@@ -50,17 +50,17 @@ impl Node {
 
     /// Whether it has keys.
     pub(super) fn is_mapping(&self) -> bool {
-        matches!(self.content, Content::Map(_))
+        matches!(self.content, NodeContent::Map(_))
     }
 
     /// Whether it is this text.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
-        matches!(&self.content, Content::Scalar { text, .. } if text == wanted)
+        matches!(&self.content, NodeContent::Scalar { text, .. } if text == wanted)
     }
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum NodeContent {
     /// Nothing at all, `~` or `null`.
     Null,
     /// A text; `plain` when written without quotes.
@@ -68,7 +68,7 @@ pub(super) enum Content {
         text: String,
         plain: bool,
     },
-    List(Vec<Arc<Node>>),
+    List(Vec<Arc<DocumentNode>>),
     /// Entries in their order, keys unique.
     Map(Vec<MapEntry>),
 }
@@ -77,36 +77,36 @@ pub(super) enum Content {
 pub(super) struct MapEntry {
     pub(super) key: String,
     pub(super) key_at: Location,
-    pub(super) value: Arc<Node>,
+    pub(super) value: Arc<DocumentNode>,
 }
 
-impl Node {
+impl DocumentNode {
     /// What the node is, for a finding.
-    pub(super) fn found(&self) -> Found<'_> {
+    pub(super) fn found(&self) -> FoundValue<'_> {
         match &self.content {
-            Content::Scalar { text, .. } => Found::Text(text),
-            Content::Null | Content::List(_) | Content::Map(_) => Found::Kind(self.kind()),
+            NodeContent::Scalar { text, .. } => FoundValue::Text(text),
+            NodeContent::Null | NodeContent::List(_) | NodeContent::Map(_) => FoundValue::Kind(self.kind()),
         }
     }
 
     /// What kind of node it is.
     pub(super) fn kind(&self) -> &'static str {
         match self.content {
-            Content::Null => "nothing",
-            Content::Scalar { .. } => "a single value",
-            Content::List(_) => "a list",
-            Content::Map(_) => "a mapping",
+            NodeContent::Null => "nothing",
+            NodeContent::Scalar { .. } => "a single value",
+            NodeContent::List(_) => "a list",
+            NodeContent::Map(_) => "a mapping",
         }
     }
 }
 
 /// The findings of one file, with an end.
-pub(super) struct Findings {
+pub(super) struct FileFindings {
     findings: Diagnostics,
     count: usize,
 }
 
-impl Findings {
+impl FileFindings {
     pub(super) fn new() -> Self {
         Self { findings: Diagnostics::new(), count: 0 }
     }
@@ -133,7 +133,7 @@ impl Findings {
 }
 
 /// The text of a file, or the findings that forbid to read it as YAML.
-pub(super) fn text<'a>(path: &Arc<str>, bytes: &'a [u8], findings: &mut Findings) -> Option<&'a str> {
+pub(super) fn text<'a>(path: &Arc<str>, bytes: &'a [u8], findings: &mut FileFindings) -> Option<&'a str> {
     let place = |line, column| Location { file: path.clone(), line, column };
     let start = Some(place(1, 1));
     if bytes.len() > MAX_FILE {
@@ -185,7 +185,7 @@ fn end_of(text: &str) -> (usize, usize) {
 }
 
 /// The documents of a text, empty ones left out, and whether no broken one was.
-pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) -> (Vec<Arc<Node>>, bool) {
+pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut FileFindings) -> (Vec<Arc<DocumentNode>>, bool) {
     let options = granit_parser::options! {
         emit_comments: false,
         emit_unresolved_aliases: true,
@@ -194,29 +194,29 @@ pub(super) fn documents(path: &Arc<str>, text: &str, findings: &mut Findings) ->
     };
     let mut parser = Parser::new_from_str_with_options(text, options);
     let (mut documents, mut whole) = (Vec::new(), true);
-    let mut builder = Builder::new(path);
+    let mut builder = TreeBuilder::new(path);
     while let Some(next) = parser.next_event() {
         let step = match next {
             Ok((Event::DocumentEnd, _)) => {
                 documents.extend(builder.take_root());
-                builder = Builder::new(path);
+                builder = TreeBuilder::new(path);
                 continue;
             }
             Ok((event, span)) => builder.event(event, &span, findings),
             Err(error) => {
                 findings.push(of_parser(path, text, &error));
-                Err(Broken)
+                Err(UnreadableDocument)
             }
         };
         if step.is_err() {
             whole = false;
-            builder = Builder::new(path);
+            builder = TreeBuilder::new(path);
             if findings.is_full() || !matches!(parser.proceed_next_document(), Ok(true)) {
                 break;
             }
         }
     }
-    documents.retain(|node| !matches!(node.content, Content::Null));
+    documents.retain(|node| !matches!(node.content, NodeContent::Null));
     (documents, whole)
 }
 
@@ -240,39 +240,44 @@ fn place(path: &Arc<str>, mark: &Marker) -> Location {
 }
 
 /// The document cannot be read further.
-struct Broken;
+struct UnreadableDocument;
 
 /// Folds the events of one document into a tree, without recursion.
-struct Builder {
+struct TreeBuilder {
     path: Arc<str>,
-    open: Vec<Open>,
-    anchors: HashMap<usize, Arc<Node>>,
-    root: Option<Arc<Node>>,
+    open: Vec<OpenNode>,
+    anchors: HashMap<usize, Arc<DocumentNode>>,
+    root: Option<Arc<DocumentNode>>,
     size: usize,
 }
 
 /// A collection whose end has not come yet.
-struct Open {
+struct OpenNode {
     at: Location,
     anchor: usize,
-    kind: OpenKind,
+    kind: OpenNodeKind,
 }
 
-enum OpenKind {
-    List(Vec<Arc<Node>>),
+enum OpenNodeKind {
+    List(Vec<Arc<DocumentNode>>),
     Map { entries: Vec<MapEntry>, keys: BTreeMap<String, usize>, pending: Option<(String, Location, bool)> },
 }
 
-impl Builder {
+impl TreeBuilder {
     fn new(path: &Arc<str>) -> Self {
         Self { path: path.clone(), open: Vec::new(), anchors: HashMap::new(), root: None, size: 0 }
     }
 
-    fn take_root(&mut self) -> Option<Arc<Node>> {
+    fn take_root(&mut self) -> Option<Arc<DocumentNode>> {
         self.root.take()
     }
 
-    fn event(&mut self, event: Event<'_>, span: &granit_parser::Span, findings: &mut Findings) -> Result<(), Broken> {
+    fn event(
+        &mut self,
+        event: Event<'_>,
+        span: &granit_parser::Span,
+        findings: &mut FileFindings,
+    ) -> Result<(), UnreadableDocument> {
         let at = place(&self.path, &span.start);
         if let Some(tag) = event.tag()
             && !tag.is_yaml_core_schema_tag("str")
@@ -284,30 +289,33 @@ impl Builder {
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                let content = if null { Content::Null } else { Content::Scalar { text: text.into_owned(), plain } };
-                self.put(Node { at, content, size: 1 }, anchor, findings)
+                let content =
+                    if null { NodeContent::Null } else { NodeContent::Scalar { text: text.into_owned(), plain } };
+                self.put(DocumentNode { at, content, size: 1 }, anchor, findings)
             }
             Event::SequenceStart(_, anchor, _) => {
-                self.open.push(Open { at, anchor, kind: OpenKind::List(Vec::new()) });
+                self.open.push(OpenNode { at, anchor, kind: OpenNodeKind::List(Vec::new()) });
                 Ok(())
             }
             Event::MappingStart(_, anchor, _) => {
-                let kind = OpenKind::Map { entries: Vec::new(), keys: BTreeMap::new(), pending: None };
-                self.open.push(Open { at, anchor, kind });
+                let kind = OpenNodeKind::Map { entries: Vec::new(), keys: BTreeMap::new(), pending: None };
+                self.open.push(OpenNode { at, anchor, kind });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(open) = self.open.pop() else { return Ok(()) };
                 let content = match open.kind {
-                    OpenKind::List(items) => Content::List(items),
-                    OpenKind::Map { entries, .. } => Content::Map(entries),
+                    OpenNodeKind::List(items) => NodeContent::List(items),
+                    OpenNodeKind::Map { entries, .. } => NodeContent::Map(entries),
                 };
                 let size = match &content {
-                    Content::List(items) => items.iter().map(|item| item.size).fold(1, usize::saturating_add),
-                    Content::Map(entries) => entries.iter().map(|e| e.value.size + 1).fold(1, usize::saturating_add),
-                    Content::Null | Content::Scalar { .. } => 1,
+                    NodeContent::List(items) => items.iter().map(|item| item.size).fold(1, usize::saturating_add),
+                    NodeContent::Map(entries) => {
+                        entries.iter().map(|e| e.value.size + 1).fold(1, usize::saturating_add)
+                    }
+                    NodeContent::Null | NodeContent::Scalar { .. } => 1,
                 };
-                self.put(Node { at: open.at, content, size }, open.anchor, findings)
+                self.put(DocumentNode { at: open.at, content, size }, open.anchor, findings)
             }
             Event::Alias(id) => match self.anchors.get(&id).cloned() {
                 Some(node) => self.hang(node, &at, findings),
@@ -318,12 +326,22 @@ impl Builder {
         }
     }
 
-    fn no_alias(&mut self, at: &Location, why: &SpecFinding<'_>, findings: &mut Findings) -> Result<(), Broken> {
+    fn no_alias(
+        &mut self,
+        at: &Location,
+        why: &SpecFinding<'_>,
+        findings: &mut FileFindings,
+    ) -> Result<(), UnreadableDocument> {
         findings.push(Diagnostic::error(Some(at.clone()), why));
-        self.hang(Arc::new(Node { at: at.clone(), content: Content::Null, size: 1 }), at, findings)
+        self.hang(Arc::new(DocumentNode { at: at.clone(), content: NodeContent::Null, size: 1 }), at, findings)
     }
 
-    fn put(&mut self, node: Node, anchor: usize, findings: &mut Findings) -> Result<(), Broken> {
+    fn put(
+        &mut self,
+        node: DocumentNode,
+        anchor: usize,
+        findings: &mut FileFindings,
+    ) -> Result<(), UnreadableDocument> {
         let at = node.at.clone();
         let node = Arc::new(node);
         if anchor != 0 {
@@ -333,29 +351,34 @@ impl Builder {
     }
 
     /// Hangs a finished node where it belongs. `at` is where it was written: that of the alias, when it is one.
-    fn hang(&mut self, node: Arc<Node>, at: &Location, findings: &mut Findings) -> Result<(), Broken> {
-        if matches!(node.content, Content::Scalar { .. } | Content::Null) || node.at != *at {
+    fn hang(
+        &mut self,
+        node: Arc<DocumentNode>,
+        at: &Location,
+        findings: &mut FileFindings,
+    ) -> Result<(), UnreadableDocument> {
+        if matches!(node.content, NodeContent::Scalar { .. } | NodeContent::Null) || node.at != *at {
             self.size = self.size.saturating_add(node.size);
         }
         if self.size > MAX_NODES {
             findings.push(Diagnostic::error(Some(at.clone()), SpecFinding::TooManyValues { most: MAX_NODES }));
-            return Err(Broken);
+            return Err(UnreadableDocument);
         }
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return Ok(());
         };
         match &mut open.kind {
-            OpenKind::List(items) => items.push(node),
-            OpenKind::Map { entries, keys, pending } => match pending.take() {
+            OpenNodeKind::List(items) => items.push(node),
+            OpenNodeKind::Map { entries, keys, pending } => match pending.take() {
                 None => {
                     let (key, usable) = match &node.content {
-                        Content::Scalar { text, .. } => (text.clone(), true),
-                        Content::Null => ("null".to_owned(), true),
-                        Content::List(_) | Content::Map(_) => (String::new(), false),
+                        NodeContent::Scalar { text, .. } => (text.clone(), true),
+                        NodeContent::Null => ("null".to_owned(), true),
+                        NodeContent::List(_) | NodeContent::Map(_) => (String::new(), false),
                     };
                     if !usable {
-                        let found = Found::Kind(node.kind());
+                        let found = FoundValue::Kind(node.kind());
                         findings.push(Diagnostic::error(Some(at.clone()), SpecFinding::KeyNotText { found }));
                     }
                     *pending = Some((key, at.clone(), usable));

@@ -93,7 +93,6 @@ impl fmt::Display for Host {
 /// `host` or `host:port` of an api-proxy, without scheme and path; an IPv6 address stands in brackets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApiHost {
-    /// The host.
     pub host: Host,
     /// The port, when it is not 443.
     pub port: Option<u16>,
@@ -258,7 +257,6 @@ impl fmt::Debug for Cidr {
 /// A host name, or `*.` and a domain: any name below it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum HostPattern {
-    /// Exactly this host.
     Exact(Host),
     /// Any name that ends with `.` and this domain.
     Below(String),

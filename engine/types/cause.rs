@@ -60,13 +60,13 @@ pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> 
 /// What caused an error, the nearest first; what only repeats the one before is left out.
 pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
     let mut causes = Vec::new();
-    let mut said = error.to_string();
+    let mut last = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();
-        if text != said {
+        if text != last {
             causes.push(text.clone());
-            said = text;
+            last = text;
         }
         cause = inner.source();
     }

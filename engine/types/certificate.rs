@@ -51,8 +51,7 @@ impl RootCertificate {
 
 /// What is wrong with PEM blocks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PemFault {
-    /// None begins.
+pub enum CertificatePemFault {
     #[error("no BEGIN line")]
     NoBegin,
     /// Its content or its end.
@@ -94,26 +93,20 @@ impl From<x509_parser::nom::Err<X509Error>> for DerFault {
 pub enum RootRule {
     /// It has ended.
     #[error("expired at {not_after}")]
-    Expired {
-        /// When.
-        not_after: Timestamp,
-    },
+    Expired { not_after: Timestamp },
     /// It has not begun.
     #[error("not valid before {not_before}")]
     NotYetValid {
         /// When it begins.
         not_before: Timestamp,
     },
-    /// Another version.
     #[error("not an X.509 version 3 certificate")]
     NotVersion3,
     /// A serial number that Go does not read.
     #[error("its serial number is negative, which Go, and so istiod, does not read")]
     NegativeSerial,
-    /// An end before its beginning.
     #[error("it ends before it begins")]
     EndsBeforeItBegins,
-    /// No CA.
     #[error("not a CA certificate (CA:FALSE)")]
     NotCa,
     /// Basic constraints that cannot be read.
@@ -127,17 +120,10 @@ pub enum RootRule {
     KeyUsage(Cause<X509Error>),
     /// A key that is too short.
     #[error("expected an RSA key of at least 2048 bits, found {bits}")]
-    RsaTooShort {
-        /// Its length.
-        bits: usize,
-    },
+    RsaTooShort { bits: usize },
     /// A key that is too long.
     #[error("expected an RSA key of at most {MAX_RSA_BITS} bits, found {bits}")]
-    RsaTooLong {
-        /// Its length.
-        bits: usize,
-    },
-    /// Another curve.
+    RsaTooLong { bits: usize },
     #[error("its EC key is on another curve than P-256, P-384 and P-521")]
     Curve,
     /// Another form of a point.
@@ -159,7 +145,7 @@ pub enum RootRule {
 pub enum CertificateError {
     /// No PEM, or a broken block.
     #[error("not PEM certificates: {0}")]
-    Pem(PemFault),
+    Pem(CertificatePemFault),
     /// A private key beside the certificates.
     #[error("the PEM holds a private key (`{label}`); take it out and replace that key, since it was published")]
     PrivateKey {
@@ -175,7 +161,6 @@ pub enum CertificateError {
     /// Too many, or none.
     #[error("expected 1 to {MAX_ROOTS} certificates, found {0}")]
     Count(usize),
-    /// Too large.
     #[error("expected at most {MAX_BUNDLE} bytes, found {0}")]
     Size(usize),
     /// Broken DER.
@@ -186,7 +171,6 @@ pub enum CertificateError {
     Rule {
         /// Subject of the certificate.
         subject: String,
-        /// The broken rule.
         rule: RootRule,
     },
 }
@@ -217,13 +201,13 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
         return Err(CertificateError::PrivateKey { label: (*private).to_owned() });
     }
     if begins.is_empty() && !pem.trim().is_empty() {
-        return Err(CertificateError::Pem(PemFault::NoBegin));
+        return Err(CertificateError::Pem(CertificatePemFault::NoBegin));
     }
-    // The parser's own message may quote the text, and what stands there may be secret.
-    let broken = || CertificateError::Pem(PemFault::Broken);
+    // The parser's own message may quote the text, and what is there may be secret.
+    let broken = || CertificateError::Pem(CertificatePemFault::Broken);
     let blocks = pem::parse_many(pem).map_err(|_| broken())?;
     if begins.len() != blocks.len() {
-        return Err(CertificateError::Pem(PemFault::BrokenOff));
+        return Err(CertificateError::Pem(CertificatePemFault::BrokenOff));
     }
     if let Some(other) =
         blocks.iter().zip(begins).find_map(|(block, label)| (block.tag() != "CERTIFICATE").then_some(label))
@@ -236,7 +220,7 @@ pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, Certifica
     let mut roots = Vec::new();
     for (at, block) in blocks.iter().enumerate() {
         if block.headers().iter().next().is_some() {
-            return Err(CertificateError::Pem(PemFault::Headers));
+            return Err(CertificateError::Pem(CertificatePemFault::Headers));
         }
         roots.push(root(at + 1, block.contents())?);
     }

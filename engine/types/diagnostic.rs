@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anstyle::{AnsiColor, Style};
 
 use crate::types::explanation::{Explain, Explanation};
-use crate::types::text::{View, cut, visible};
+use crate::types::text::{LineView, cut, visible};
 
 /// A place in a file of the checkout. Lines and columns count from 1; columns count characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +33,12 @@ pub enum Severity {
     Error,
     /// The same, and it is no mistake: what is asked for is refused (exit code 4).
     Refusal,
-    /// It is said and the work goes on.
+    /// It is said and the work continues.
     Warning,
 }
 
 impl Severity {
-    /// Its word.
+    /// `error`, `refused` or `warning`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -61,10 +61,9 @@ impl Severity {
     }
 }
 
-/// One finding.
+/// One finding of files: how severe it is, where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Error or warning.
     pub severity: Severity,
     /// Where, when there is a place.
     pub at: Option<Location>,
@@ -102,12 +101,12 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// No finding yet.
+    /// A list without findings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a finding.
+    /// Adds a finding; [`Self::sorted`] gives them by place.
     pub fn push(&mut self, finding: Diagnostic) {
         self.findings.push(finding);
     }
@@ -164,7 +163,7 @@ impl From<Diagnostic> for Diagnostics {
 /// Columns of a line that an excerpt shows.
 const EXCERPT_WIDTH: usize = 120;
 /// Most characters of a message, a path or a hint.
-const LONGEST_WORDS: usize = 4_000;
+const LONGEST_MESSAGE: usize = 4_000;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -189,7 +188,7 @@ impl Diagnostic {
             let (file, line, column) = (one_line(&at.file), at.line, at.column);
             lines.push(format!("{margin}{DIM}-->{DIM:#} {file}:{line}:{column}"));
             if let Some(excerpt) = &self.excerpt {
-                let View { text, before } = View::new(excerpt, at.column.saturating_sub(1), EXCERPT_WIDTH);
+                let LineView { text, before } = LineView::new(excerpt, at.column.saturating_sub(1), EXCERPT_WIDTH);
                 let gap = if text.is_empty() { "" } else { " " };
                 lines.push(format!("{margin} {DIM}|{DIM:#}"));
                 lines.push(format!("{DIM}{number} |{DIM:#}{gap}{text}"));
@@ -205,7 +204,7 @@ impl Diagnostic {
 
 /// Words of a finding, in one line.
 fn one_line(text: &str) -> String {
-    cut(&visible(text), LONGEST_WORDS).into_owned()
+    cut(&visible(text), LONGEST_MESSAGE).into_owned()
 }
 
 /// The nearest of the candidates, if it is near enough to be what was meant: the text is its beginning, or at most a third
@@ -248,7 +247,7 @@ mod tests {
     use super::*;
     use crate::types::explanation::Code;
 
-    fn told(message: &str) -> Explanation {
+    fn explained(message: &str) -> Explanation {
         Explanation::new(Code::InvalidYaml, message)
     }
 
@@ -264,7 +263,7 @@ mod tests {
     #[test]
     fn a_finding_is_shown_with_its_line_and_cannot_steer_a_terminal() {
         let at = Location { file: "specs/\u{202e}a.yaml".into(), line: 12, column: 3 };
-        let what = told("unknown field `\u{1b}[2J`\nerror: x").hint("did you mean `b`?\r");
+        let what = explained("unknown field `\u{1b}[2J`\nerror: x").hint("did you mean `b`?\r");
         let mut finding = Diagnostic::error(Some(at), what);
         finding.excerpt = Some("\t a: 1\u{7} ".to_owned());
         let expected = r"error: unknown field `\u{1b}[2J`\nerror: x
@@ -291,7 +290,7 @@ mod tests {
             let at = (parts & 1 > 0).then(|| Location { file: file.into(), line: 7, column });
             let lines = [2, 5, 1, 1].map(|lines| lines + parts / 4);
             let lines = lines[usize::from(at.is_none()) * 2 + usize::from(parts & 2 > 0)];
-            let mut finding = Diagnostic::error(at, told(&message));
+            let mut finding = Diagnostic::error(at, explained(&message));
             finding.excerpt = (parts & 2 > 0).then_some(excerpt);
             finding.explanation.hint = (parts & 4 > 0).then_some(hint);
             let text = finding.text();
@@ -301,7 +300,7 @@ mod tests {
             prop_assert!(!plain.contains(odd), "{plain:?}");
             for line in plain.lines() {
                 let excerpt = line.starts_with("7 |") || line.starts_with("  |");
-                prop_assert!(line.chars().count() <= if excerpt { 2 * EXCERPT_WIDTH + 10 } else { LONGEST_WORDS + 20 }, "{line:?}");
+                prop_assert!(line.chars().count() <= if excerpt { 2 * EXCERPT_WIDTH + 10 } else { LONGEST_MESSAGE + 20 }, "{line:?}");
             }
         }
     }
@@ -310,9 +309,9 @@ mod tests {
     fn findings_come_by_place() {
         let at = |line| Some(Location { file: "specs/a.yaml".into(), line, column: 1 });
         let mut all = Diagnostics::new();
-        all.push(Diagnostic::error(at(9), told("late")));
-        all.push(Diagnostic::warning(at(2), told("early")));
-        all.push(Diagnostic::error(at(9), told("late")));
+        all.push(Diagnostic::error(at(9), explained("late")));
+        all.push(Diagnostic::warning(at(2), explained("early")));
+        all.push(Diagnostic::error(at(9), explained("late")));
         let order: Vec<_> = all.sorted().into_iter().map(|finding| finding.explanation.message.as_str()).collect();
         assert_eq!(order, ["early", "late"]);
         assert!(all.ok_or(Some(())).is_err());

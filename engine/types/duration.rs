@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-/// A text that is no duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidDuration {
     /// Not a number and its unit.

@@ -23,7 +23,7 @@ const UTF_8: &[u8] = b"\xef\xbb\xbf";
 const LITTLE: &[u8] = b"\xff\xfe";
 const BIG: &[u8] = b"\xfe\xff";
 
-/// The text of a file that somebody wrote: UTF-8 with or without its mark, or UTF-16 with its mark.
+/// The text of a file that someone wrote: UTF-8 with or without its mark, or UTF-16 with its mark.
 pub(crate) fn decoded(bytes: &[u8]) -> Result<Cow<'_, str>, NotText> {
     if let Some(units) = bytes.strip_prefix(LITTLE) {
         return utf_16(units, u16::from_le_bytes).map(Cow::Owned);

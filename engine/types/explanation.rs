@@ -22,7 +22,7 @@ macro_rules! codes {
             /// The same by subject: what is said of all codes of one, and those.
             pub const BY_SUBJECT: &'static [(&'static str, &'static [Self])] = &[$(($subject, &[$(Self::$name,)*]),)*];
 
-            /// Its spelling.
+            /// Its spelling in JSON and documentation, which no later version changes.
             pub const fn as_str(self) -> &'static str {
                 match self { $($(Self::$name => $text,)*)* }
             }
@@ -403,7 +403,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Without a hint.
+    /// A message with its code, without a hint of what to do next.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
     }

@@ -28,20 +28,16 @@ const PKCS8_PREFIX: [u8; 16] =
 
 /// What is wrong with a PEM block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PemFault {
-    /// It does not begin.
+pub enum KeyPemFault {
     #[error("no BEGIN line")]
     NoBegin,
-    /// It does not end.
     #[error("no END line")]
     NoEnd,
     /// Its content or its end.
     #[error("the base64 or the END line is broken")]
     Broken,
-    /// Its label.
     #[error("the BEGIN line is broken")]
     Begin,
-    /// Headers.
     #[error("it has headers; encrypted keys are not read")]
     Headers,
 }
@@ -51,7 +47,7 @@ pub enum PemFault {
 pub enum KeyError {
     /// No PEM block, or a broken one.
     #[error("not a PEM block: {0}")]
-    Pem(PemFault),
+    Pem(KeyPemFault),
     /// More than one block, or text around it.
     #[error("expected one PEM block and nothing around it")]
     NotAlone,
@@ -129,19 +125,19 @@ fn single_block(text: &str) -> Result<(String, Zeroizing<Vec<u8>>), KeyError> {
     let unescaped = Zeroizing::new(unescaped(text));
     let text = unescaped.trim_matches([' ', '\t', '\r', '\n']);
     if !text.contains("-----BEGIN ") {
-        return Err(KeyError::Pem(PemFault::NoBegin));
+        return Err(KeyError::Pem(KeyPemFault::NoBegin));
     }
     if text.matches("-----BEGIN ").count() != 1 || !text.starts_with("-----BEGIN ") {
         return Err(KeyError::NotAlone);
     }
-    let (_, end) = text.rsplit_once("-----END ").ok_or(KeyError::Pem(PemFault::NoEnd))?;
-    let block = pem::parse(text).map_err(|_| KeyError::Pem(PemFault::Broken))?;
+    let (_, end) = text.rsplit_once("-----END ").ok_or(KeyError::Pem(KeyPemFault::NoEnd))?;
+    let block = pem::parse(text).map_err(|_| KeyError::Pem(KeyPemFault::Broken))?;
     let label = block.tag().to_owned();
     if label.len() > 64 || !label.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b' ')) {
-        return Err(KeyError::Pem(PemFault::Begin));
+        return Err(KeyError::Pem(KeyPemFault::Begin));
     }
     if block.headers().iter().next().is_some() {
-        return Err(KeyError::Pem(PemFault::Headers));
+        return Err(KeyError::Pem(KeyPemFault::Headers));
     }
     if end.strip_suffix("-----") != Some(label.as_str()) {
         return Err(KeyError::NotAlone);
@@ -185,7 +181,7 @@ impl PublicKey {
 
     /// The key of test 1 in RFC 8032, section 7.1, whose private half is known to everybody. A verifier that knows no
     /// key for a token checks this one and ignores the outcome, so that an unknown sender waits as long as a known one.
-    pub(crate) fn of_nobody() -> Self {
+    pub(crate) fn unowned() -> Self {
         Self([
             0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1,
             0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
@@ -268,7 +264,7 @@ fn is_weak(point: &[u8; 32]) -> bool {
     not_canonical || SMALL_ORDER.contains(&y)
 }
 
-/// The private half of a key. It shows itself to nobody.
+/// The private half of a key. It shows itself to no one.
 pub struct PrivateKey {
     pair: Ed25519KeyPair,
     public: PublicKey,
@@ -302,7 +298,7 @@ impl PrivateKey {
         Ok(Zeroizing::new(encode(PRIVATE_LABEL, &der)))
     }
 
-    /// The public half.
+    /// The public half, which peers verify signatures with.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }

@@ -231,7 +231,7 @@ impl ClusterName {
 }
 
 impl MeshName {
-    /// A mesh that nobody has named.
+    /// A mesh that no one has named.
     pub fn unnamed() -> Self {
         Self("mesh".into())
     }
@@ -239,7 +239,7 @@ impl MeshName {
 
 /// Deckhouse's module of Istio: its namespace, and who its tokens say they are from.
 pub(crate) const DECKHOUSE_ISTIO: &str = "d8-istio";
-/// The domain of a cluster unless somebody chose another, in DNS and in identities.
+/// The domain of a cluster unless someone chose another, in DNS and in identities.
 const CLUSTER_LOCAL: &str = "cluster.local";
 
 impl ClusterId {
@@ -289,7 +289,7 @@ impl Revision {
 }
 
 impl ClusterDomain {
-    /// `cluster.local`, the domain of a Kubernetes cluster unless somebody chose another.
+    /// `cluster.local`, the domain of a Kubernetes cluster unless someone chose another.
     pub fn kubernetes_default() -> Self {
         Self(CLUSTER_LOCAL.into())
     }

@@ -46,7 +46,6 @@ pub struct ObjectId {
     pub kind: String,
     /// Namespace; `None` for cluster-scoped objects.
     pub namespace: Option<String>,
-    /// Name.
     pub name: String,
 }
 
@@ -68,7 +67,7 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// A Kubernetes object.
+/// A Kubernetes object as JSON, with at least `apiVersion`, `kind` and `metadata.name`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// `apiVersion`.
@@ -117,12 +116,12 @@ impl Object {
         self.fields.get("metadata")?.get(key)
     }
 
-    /// A label.
+    /// The value of a label; `None` where it is absent or no string.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.metadata("labels")?.get(key)?.as_str()
     }
 
-    /// An annotation.
+    /// The value of an annotation; `None` where it is absent or no string.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata("annotations")?.get(key)?.as_str()
     }
@@ -132,7 +131,7 @@ impl Object {
         self.mesh_of_tree() == Some(mesh.as_str())
     }
 
-    /// The mesh whose tree writer wrote the object; `None`: somebody else wrote it.
+    /// The mesh whose tree writer wrote the object; `None`: someone else wrote it.
     pub fn mesh_of_tree(&self) -> Option<&str> {
         let is_ours = self.label(MANAGED_BY) == Some(MANAGER) && self.label(OWNER_LABEL) == Some(OF_TREE);
         self.label(MESH_LABEL).filter(|_| is_ours)
@@ -143,7 +142,7 @@ impl Object {
         self.is_secret() && self.label(REMOTE_SECRET_LABEL) == Some("true")
     }
 
-    /// Whether it is a remote secret made by hand that somebody gave to this mesh.
+    /// Whether it is a remote secret made by hand that someone gave to this mesh.
     pub fn is_given_to(&self, mesh: &MeshName) -> bool {
         self.is_remote_secret() && self.annotation(ADOPT_ANNOTATION) == Some(mesh.as_str())
     }
@@ -185,10 +184,7 @@ pub enum YamlError {
     Write(Cause<serde_saphyr::ser::Error>),
     /// What was written before is no object any more.
     #[error("cannot write YAML: {id} does not read back")]
-    NotReadBack {
-        /// The object.
-        id: ObjectId,
-    },
+    NotReadBack { id: ObjectId },
 }
 
 /// Writes any value as YAML that YAML 1.1 and 1.2 readers take alike. Lines are never folded.
@@ -223,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_canonical_form_begins_with_what_a_reader_looks_for() {
+    fn the_canonical_form_begins_with_kind_and_name() {
         insta::assert_snapshot!(sample().to_yaml().unwrap());
     }
 

@@ -65,7 +65,6 @@ impl fmt::Display for StepKind {
 pub struct StepId {
     /// The cluster it is about.
     pub cluster: ClusterName,
-    /// What is done.
     pub kind: StepKind,
     /// The peer, for [`StepKind::RenderSecret`] alone.
     pub peer: Option<ClusterName>,

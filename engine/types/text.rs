@@ -89,7 +89,7 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
 const LONGEST_OF_APISERVER: usize = 240;
 
 /// What an apiserver, or a library on the way to it, says: cut short and with nothing in it that steers.
-pub(crate) fn said(text: &str) -> String {
+pub(crate) fn shown_text(text: &str) -> String {
     cut(&text.replace(steers, " "), LONGEST_OF_APISERVER).into_owned()
 }
 
@@ -125,14 +125,14 @@ const BEHIND: usize = 20;
 
 /// A view of a line of others around one of its characters.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct View {
+pub(crate) struct LineView {
     /// What is shown: at most the wanted columns, and a sign on each side that is cut.
     pub(crate) text: String,
     /// Columns before the character.
     pub(crate) before: usize,
 }
 
-impl View {
+impl LineView {
     /// A view of so many columns around the character with this number, from 0.
     pub(crate) fn new(line: &str, character: usize, columns: usize) -> Self {
         let line = line.trim_end();
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_view_keeps_the_place_in_sight_and_knows_its_column() {
         let view = |line: &str, character| {
-            let View { text, before } = View::new(line, character, 120);
+            let LineView { text, before } = LineView::new(line, character, 120);
             (text, before)
         };
         assert_eq!(view("a: b  ", 3), ("a: b".to_owned(), 3));
@@ -253,8 +253,8 @@ mod tests {
         #[test]
         fn nothing_that_steers_is_left(text in r"[\x00-\xa0\u{61c}\u{2000}-\u{206f}\u{e0000}-\u{e00ff}日\[m0-9]{0,60}", at in 0..80_usize) {
             prop_assert!(!visible(&text).contains(steers));
-            prop_assert!(!View::new(&text, at, 40).text.contains(steers));
-            prop_assert!(View::new(&text, at, 40).text.chars().count() <= 82);
+            prop_assert!(!LineView::new(&text, at, 40).text.contains(steers));
+            prop_assert!(LineView::new(&text, at, 40).text.chars().count() <= 82);
             prop_assert!(!visible_lines(&text).contains(|c| steers(c) && c != '\n' && c != '\t'));
             let shown = visible_but_styles(&text);
             let plain = STYLES.iter().fold(shown.into_owned(), |text, style| text.replace(&format!("\u{1b}[{style}m"), "style"));

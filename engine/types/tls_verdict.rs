@@ -23,17 +23,14 @@ const MOST_NAMES: usize = 8;
 pub enum TlsVerdict {
     /// Signed by none of the CAs that count: this one, where it was seen.
     UnknownIssuer(Option<Presented>),
-    /// Ended.
     Expired {
         /// When; `None`: TLS did not say.
         at: Option<Timestamp>,
     },
-    /// Not begun.
     NotYetValid {
         /// When; `None`: TLS did not say.
         at: Option<Timestamp>,
     },
-    /// For other names.
     WrongName {
         /// Names in the certificate.
         presented: Vec<String>,
@@ -64,7 +61,7 @@ impl fmt::Display for Presented {
     }
 }
 
-/// An error of a verifier who trusts nobody that signed the certificate.
+/// An error of a verifier who trusts no one that signed the certificate.
 #[derive(Debug)]
 struct NotTrusted(Presented);
 
@@ -76,19 +73,18 @@ impl fmt::Display for NotTrusted {
 
 impl std::error::Error for NotTrusted {}
 
-/// The error of a verifier, with the names in the certificate where nobody that is trusted signed it.
+/// The error of a verifier, with the names in the certificate where no one that is trusted signed it.
 pub(crate) fn unknown_issuer(error: Error, certificate: &[u8]) -> Error {
     let Error::InvalidCertificate(CertificateError::UnknownIssuer) = error else { return error };
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return error };
-    let told = |name: &X509Name<'_>| quoted(&name.to_string(), LONGEST_OF_PEER);
-    let presented = Presented { subject: told(certificate.subject()), issuer: told(certificate.issuer()) };
+    let shown = |name: &X509Name<'_>| quoted(&name.to_string(), LONGEST_OF_PEER);
+    let presented = Presented { subject: shown(certificate.subject()), issuer: shown(certificate.issuer()) };
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotTrusted(presented)))))
 }
 
 /// Flaws of a certificate, or of the chain to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// It is itself a CA.
     IsCa,
     /// What signed it is no CA.
     IssuerIsNoCa,
@@ -104,7 +100,6 @@ pub enum Flaw {
     Algorithm,
     /// An extension that is not understood, or is broken.
     Extension,
-    /// It was revoked.
     Revoked,
     /// No certificate can be read in it.
     Unreadable,
@@ -135,7 +130,6 @@ impl TlsVerdict {
         crate::types::cause::find::<Error>(error).map(Self::of_tls)
     }
 
-    /// The library's verdict.
     #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors are not ours, and not all known")]
     pub(crate) fn of_tls(error: &Error) -> Self {
         let trouble = match error {

@@ -6,7 +6,7 @@
 //! 1. one `Authorization` value, `Bearer ` exactly, at most [`MAX_TOKEN`] bytes, three segments of unpadded base64url;
 //! 2. the header: strict JSON, `alg` of Ed25519, nothing that brings its own key or changes what is signed;
 //! 3. the key, chosen by `sub` and `kid`, the only claim that is read before the signature is known to be good;
-//! 4. the signature; where no key is known, one is checked against a key of nobody, so that both take equally long;
+//! 4. the signature; where no key is known, one is checked against a key of no one, so that both take equally long;
 //! 5. the claims, each required and typed, and the times.
 //!
 //! [`Rejected`] is for the audit log alone: whoever asked sees the same 401 for every reason.
@@ -57,7 +57,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All scopes.
+    /// Every scope that a token may carry.
     pub const ALL: [Self; 3] = [Self::Api, Self::PrivateFederation, Self::PrivateMulticluster];
 
     /// The scope as it stands in a token.
@@ -107,7 +107,6 @@ pub struct Claims {
     pub iss: String,
     /// Valid from.
     pub nbf: Timestamp,
-    /// What for; one scope.
     pub scope: Scope,
     /// UUID of the cluster that asks.
     pub sub: String,
@@ -140,12 +139,12 @@ pub fn mint(key: &PrivateKey, claims: &Claims, kid: Option<&KeyId>) -> Token {
 /// The same with a `jti`, which makes it another token than any with the same claims: an exporter admits each one once.
 pub fn mint_unique(key: &PrivateKey, claims: &Claims, kid: Option<&KeyId>, id: u128) -> Token {
     #[derive(Serialize)]
-    struct Unique<'a> {
+    struct UniqueId<'a> {
         #[serde(flatten)]
         claims: &'a Claims,
         jti: String,
     }
-    let unique = Unique { claims, jti: format!("{id:032x}") };
+    let unique = UniqueId { claims, jti: format!("{id:032x}") };
     sign(key, &serde_json::to_string(&unique).unwrap_or_default(), kid)
 }
 
@@ -190,7 +189,6 @@ pub struct Expectation<'a> {
     pub audience: &'a str,
     /// What the asked path is about.
     pub scope: Scope,
-    /// Now.
     pub now: Timestamp,
     /// Longest `exp - nbf`: [`Scope::max_lifetime`], unless [`KeyLookup::max_lifetime`] says otherwise.
     pub max_lifetime: Duration,
@@ -213,7 +211,6 @@ pub enum Rejected {
     /// No `Authorization` header.
     #[error("no Authorization header")]
     Missing,
-    /// More than one.
     #[error("several Authorization headers")]
     SeveralHeaders,
     /// Not `Bearer `, byte for byte.
@@ -222,7 +219,6 @@ pub enum Rejected {
     /// More than [`MAX_TOKEN`] bytes.
     #[error("token longer than {MAX_TOKEN} bytes")]
     TooLong,
-    /// Not three segments.
     #[error("not three segments")]
     Segments,
     /// A segment is no unpadded base64url.
@@ -310,7 +306,7 @@ pub fn verify(values: &[&str], expected: &Expectation<'_>, keys: &dyn KeyLookup)
     let sub = subject_of(&payload)?;
     let candidates = keys.keys(&sub, kid.as_deref());
     if candidates.is_empty() {
-        let _ = PublicKey::of_nobody().verifies(signed.as_bytes(), &signature);
+        let _ = PublicKey::unowned().verifies(signed.as_bytes(), &signature);
         return Err(Rejected::UnknownKey);
     }
     let key =

@@ -25,7 +25,6 @@ pub enum YamlFault {
     /// It is too long.
     #[error("expected at most {most} bytes, found {bytes}")]
     TooLarge {
-        /// Its bytes.
         bytes: usize,
         /// How many it may have.
         most: usize,
@@ -35,36 +34,23 @@ pub enum YamlFault {
     NotText(#[from] NotText),
     /// It is nested too deeply.
     #[error("line {line}: more than {MAX_DEPTH} levels are nested")]
-    TooDeep {
-        /// Where.
-        line: usize,
-    },
+    TooDeep { line: usize },
     /// Its aliases make too much of it.
     #[error("line {line}: aliases make more than {most} values of it")]
     TooManyValues {
-        /// Where.
         line: usize,
         /// How many values there may be.
         most: usize,
     },
     /// An alias of nothing, or of what it stands in.
     #[error("line {line}: an alias names nothing that ends before it")]
-    Alias {
-        /// Where.
-        line: usize,
-    },
+    Alias { line: usize },
     /// A tag that is none of the core schema.
     #[error("line {line}: tags are not read")]
-    Tag {
-        /// Where.
-        line: usize,
-    },
+    Tag { line: usize },
     /// A key that is a list or a mapping.
     #[error("line {line}: expected a text as key, found a collection")]
-    Key {
-        /// Where.
-        line: usize,
-    },
+    Key { line: usize },
     /// More than one document.
     #[error("line {line}: expected one document, found several")]
     Several {
@@ -73,12 +59,7 @@ pub enum YamlFault {
     },
     /// The parser found something wrong.
     #[error("line {line}: {}", kind)]
-    Syntax {
-        /// Where.
-        line: usize,
-        /// What.
-        kind: ErrorKind,
-    },
+    Syntax { line: usize, kind: ErrorKind },
 }
 
 impl YamlFault {
@@ -112,19 +93,15 @@ pub(crate) struct Node {
     depth: usize,
 }
 
-/// What a value is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Content {
     /// Null, a flag, a number or a text.
     Scalar(Value),
-    /// A list.
     List(Vec<Node>),
-    /// A mapping.
     Map(BTreeMap<String, Node>),
 }
 
 impl Node {
-    /// The value alone.
     pub(crate) fn into_value(self) -> Value {
         match self.content {
             Content::Scalar(value) => value,
@@ -151,7 +128,6 @@ pub(crate) fn value_of(bytes: &[u8], most: usize) -> Result<Value, YamlFault> {
     value(&decoded(bytes)?, most)
 }
 
-/// The documents of a text.
 pub(crate) fn documents(text: &str, most: usize) -> Result<Vec<Node>, YamlFault> {
     if text.len() > most {
         return Err(YamlFault::TooLarge { bytes: text.len(), most });

@@ -9,16 +9,16 @@ use crate::checkout::Checkout;
 use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::model::mesh::{Cluster, State};
 use crate::pipeline::Program;
-use crate::pipeline::observe::{EVIDENCE_HOLDS, Observation, Observed, Private};
+use crate::pipeline::observe::{EVIDENCE_HOLDS, Observation, Observed, PrivateReading};
 use crate::session::facts::Contact;
 use crate::session::keys::keyring;
 use crate::session::session::Session;
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 use crate::watch::event::{Answers, EventSender, WatchEvent};
-use crate::watch::scheduler::Answer;
+use crate::watch::scheduler::FetchOutcome;
 
-/// The clusters as somebody to ask.
+/// The clusters as one to ask.
 pub(super) struct Contacts {
     dir: PathBuf,
     sender: EventSender,
@@ -50,21 +50,20 @@ impl Contacts {
                 contact.observe(&program, &whom, &before).ok()
             };
             let observed = Checkout::open(&dir).ok().and_then(asked);
-            // without the checkout there is nothing to ask for; the next scan says so
+            // without the checkout there is nothing to ask for; the next scan reports it
             let observed = observed.unwrap_or_else(|| Observed::clone(&before));
             sender.send(WatchEvent::Asked(Answers { whom, observed, at: now }));
         };
         self.runtime.spawn_blocking(asking);
     }
 
-    /// Takes answers in.
-    pub(super) fn take(&mut self, answers: Answers) -> BTreeMap<ClusterName, Answer> {
+    pub(super) fn take(&mut self, answers: Answers) -> BTreeMap<ClusterName, FetchOutcome> {
         let Answers { whom, mut observed, at } = answers;
         let mut known = Observed::clone(&self.observed);
         let mut found = BTreeMap::new();
         for name in whom {
             let Some(observation) = observed.clusters.remove(&name) else {
-                found.insert(name, Answer { changed: false, failed: false });
+                found.insert(name, FetchOutcome { changed: false, failed: false });
                 continue;
             };
             let failed = is_failure(&observation);
@@ -73,7 +72,7 @@ impl Contacts {
             }
             let before = known.clusters.insert(name.clone(), observation);
             let changed = before.as_ref() != known.clusters.get(&name);
-            found.insert(name, Answer { changed, failed });
+            found.insert(name, FetchOutcome { changed, failed });
         }
         self.observed = Arc::new(known);
         found
@@ -81,7 +80,7 @@ impl Contacts {
 
     /// Clusters whose evidence was received too long ago to open or close a link.
     pub(super) fn aged(&self, now: Timestamp) -> BTreeSet<ClusterName> {
-        let shows = |observation: &Observation| matches!(&observation.private, Private::Read(document) if document.evidence.is_some());
+        let shows = |observation: &Observation| matches!(&observation.private, PrivateReading::Read(document) if document.evidence.is_some());
         let is_old = |name: &ClusterName| self.read_at.get(name).is_none_or(|at| *at + EVIDENCE_HOLDS < now);
         let clusters = self.observed.clusters.iter().filter(|(name, one)| shows(one) && is_old(name));
         clusters.map(|(name, _)| name.clone()).collect()
@@ -99,7 +98,7 @@ impl Contacts {
 }
 
 fn is_failure(observation: &Observation) -> bool {
-    observation.public.is_err() || matches!(observation.private, Private::Failed(_))
+    observation.public.is_err() || matches!(observation.private, PrivateReading::Failed(_))
 }
 
 /// By cluster that takes part, a mark of all that decides how it is asked and judged.
@@ -138,7 +137,7 @@ mod tests {
         for (name, seed, shows) in [("east", 1, true), ("west", 2, false)] {
             let mut cluster = SimulatedCluster::new(name, &[seed; 32], "203.0.113.1").unwrap();
             cluster.shows_evidence = shows;
-            let private = Private::Read(cluster.private(&Fleet::default()));
+            let private = PrivateReading::Read(cluster.private(&Fleet::default()));
             let observation = Observation { public: Ok(cluster.public()), private };
             answers.observed.clusters.insert(cluster.name.clone(), observation);
             answers.whom.insert(cluster.name);

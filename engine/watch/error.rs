@@ -27,7 +27,6 @@ pub(super) enum WatchError {
         /// Where the checkout lies.
         folder: PathBuf,
     },
-    /// No author.
     Author(#[source] InvalidAuthor),
     /// What is declared is not committed: nothing is written or committed until it is.
     NotCommitted {
@@ -36,14 +35,11 @@ pub(super) enum WatchError {
     },
     /// The remote does not take commits, whatever is tried.
     PushRejected {
-        /// What it said.
         why: String,
     },
     /// Its pages cannot be served.
     Listen {
-        /// Where.
         address: SocketAddr,
-        /// Why.
         source: io::Error,
     },
 }

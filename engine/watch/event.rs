@@ -11,11 +11,8 @@ use crate::types::time::Timestamp;
 /// Something that happened outside.
 #[derive(Debug)]
 pub(super) enum WatchEvent {
-    /// Files changed.
     Files(Vec<PathBuf>),
-    /// Events were lost.
     Lost,
-    /// Clusters answered.
     Asked(Answers),
     /// The process is to end.
     Stop,
@@ -26,9 +23,7 @@ pub(super) enum WatchEvent {
 pub(super) struct Answers {
     /// Who was asked.
     pub(super) whom: BTreeSet<ClusterName>,
-    /// What was observed, of all.
     pub(super) observed: Observed,
-    /// When.
     pub(super) at: Timestamp,
 }
 
@@ -38,7 +33,7 @@ pub(super) struct EventSender(pub(super) mpsc::Sender<WatchEvent>);
 
 impl EventSender {
     pub(super) fn send(&self, event: WatchEvent) {
-        // nobody listens any more when the watch ends
+        // no one listens any more when the watch ends
         drop(self.0.send(event));
     }
 }

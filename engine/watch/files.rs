@@ -20,11 +20,10 @@ pub(super) const FOLDERS: [&str; 6] = [SPECS, TEMPLATES, KEYS, LOCK, RENDERED, V
 /// Folders that a run writes.
 pub(super) const OUTPUT: [&str; 3] = [LOCK, RENDERED, VALUES];
 /// Between two scans where no events come.
-const BLIND_LOOK: Duration = Duration::from_secs(2);
+const BLIND_SCAN: Duration = Duration::from_secs(2);
 /// Most paths that are remembered between two scans, to name them.
 const MOST_NAMED: usize = 64;
 
-/// The checkout's surroundings.
 pub(super) struct Surroundings {
     dir: PathBuf,
     sender: EventSender,
@@ -41,7 +40,6 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Begins to listen.
     pub(super) fn new(dir: &Path, sender: EventSender) -> Self {
         let listener = sender.clone();
         let made = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -64,7 +62,7 @@ impl Surroundings {
 
     /// Follows the folders as they are now. `others` are paths below the checkout that a run reads as well, `git` is git's
     /// own folder. Gives the message for a person when events cannot be had.
-    pub(super) fn follow(
+    pub(super) fn start(
         &mut self,
         checkout: &Checkout,
         others: BTreeSet<String>,
@@ -98,7 +96,7 @@ impl Surroundings {
             wanted.extend(folder.map(|folder| (folder.to_owned(), is_folder)));
         }
         wanted.extend(git.map(|git| (git.to_owned(), false)));
-        let Some(watcher) = &mut self.watcher else { return self.take_words() };
+        let Some(watcher) = &mut self.watcher else { return self.take_message() };
         for (gone, _) in self.watched.difference(&wanted) {
             // it may have gone by itself
             drop(watcher.unwatch(gone));
@@ -123,16 +121,16 @@ impl Surroundings {
                 }
             }
         }
-        self.take_words()
+        self.take_message()
     }
 
-    fn take_words(&self) -> Option<String> {
-        self.blind.as_ref().map(|why| format!("{why}; looking at the files every {} s instead", BLIND_LOOK.as_secs()))
+    fn take_message(&self) -> Option<String> {
+        self.blind.as_ref().map(|why| format!("{why}; looking at the files every {} s instead", BLIND_SCAN.as_secs()))
     }
 
     /// How often to scan without events.
     pub(super) fn scan_every(&self, usual: Duration, checkout: &Checkout) -> Duration {
-        if self.blind.is_some() || checkout.is_remote() { BLIND_LOOK.min(usual) } else { usual }
+        if self.blind.is_some() || checkout.is_remote() { BLIND_SCAN.min(usual) } else { usual }
     }
 
     /// Sorts paths of events. Gives whether any of them matters, and whether git's index lock is among them.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::checkout::{Guard, ReadLimits, Stamps};
-use crate::git::{Author, GitError, Oid, Pull, Push, Repository, Target, Uncommitted};
+use crate::git::{Author, CommitTarget, GitError, Oid, Pull, Push, Repository, Uncommitted};
 use crate::model::layout::{RENDERED, SPECS, TEMPLATES, is_below, is_yaml, is_yaml_of};
 use crate::model::link::Link;
 use crate::model::lock::Stage;
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_secs(2);
 pub(super) struct History {
     repository: Repository,
     author: Author,
-    target: Target,
+    target: CommitTarget,
     commit: bool,
     push: bool,
     pull: bool,
@@ -69,7 +69,7 @@ impl History {
             author = author.signs(repository.signing()?);
             repository.try_signing(&author)?;
         }
-        let target = watch.branch.clone().map_or(Target::Head, Target::Branch);
+        let target = watch.branch.clone().map_or(CommitTarget::Head, CommitTarget::Branch);
         let (commit, push, pull) = (watch.commit, watch.push, watch.pull.is_some());
         Ok(Some(Self {
             repository,
@@ -89,7 +89,7 @@ impl History {
         self.repository.index_folder().to_owned()
     }
 
-    /// Whether a run may begin: nobody is in the middle of a merge or a rebase.
+    /// Whether a run may begin: no one is in the middle of a merge or a rebase.
     pub(super) fn ready(&self) -> Result<(), CommandError> {
         match self.repository.state()?.busy {
             Some(busy) => Err(GitError::Busy(busy).into()),
@@ -136,26 +136,26 @@ impl History {
             self.causes.push(cause);
         }
         let paths = self.differing(guard)?;
-        let mut said = Vec::new();
+        let mut done = Vec::new();
         if !paths.is_empty() {
             let message = message(plan, &paths, &self.causes);
             if let Some(commit) = self.repository.commit(&paths, &message, &self.author, &self.target)? {
                 let title = message.lines().next().unwrap_or_default();
-                said.push(format!("committed {} {title}", commit.short()));
+                done.push(format!("committed {} {title}", commit.short()));
                 self.unpushed = self.push;
             }
         }
         self.causes.clear();
         if self.unpushed {
             let branch = match &self.target {
-                Target::Head => None,
-                Target::Branch(name) => Some(name.as_str()),
+                CommitTarget::Head => None,
+                CommitTarget::Branch(name) => Some(name.as_str()),
             };
             match self.repository.push(branch)? {
                 Push::Done => {
                     self.unpushed = false;
-                    if !said.is_empty() {
-                        said.push("pushed".to_owned());
+                    if !done.is_empty() {
+                        done.push("pushed".to_owned());
                     }
                 }
                 Push::Rejected { why } if again => {
@@ -168,10 +168,10 @@ impl History {
                 Push::Rejected { why } => return Err(WatchError::PushRejected { why }.into()),
             }
         }
-        Ok(if said.is_empty() { Recorded::Nothing } else { Recorded::Done(said.join(", ")) })
+        Ok(if done.is_empty() { Recorded::Nothing } else { Recorded::Done(done.join(", ")) })
     }
 
-    /// What a run would rest on and is not committed: specs, templates, and other files that specs name. Nothing where nobody
+    /// What a run would rest on and is not committed: specs, templates, and other files that specs name. Nothing where no one
     /// commits.
     pub(super) fn uncommitted(&self, session: &Session<'_>) -> Result<BTreeMap<String, Uncommitted>, CommandError> {
         if !self.commit {
@@ -185,7 +185,7 @@ impl History {
     }
 
     /// All files of ours that differ from what is checked out, whoever wrote or deleted them: a run, one whose commit failed,
-    /// an engine that was killed, or somebody by hand.
+    /// an engine that was killed, or someone by hand.
     fn differing(&mut self, guard: &Guard<'_>) -> Result<BTreeSet<String>, CommandError> {
         let mut stamps = Stamps::new();
         for folder in OUTPUT {
@@ -193,11 +193,11 @@ impl History {
         }
         self.scanned.retain(|folder, _| stamps.contains_key(folder));
         for (folder, stamp) in stamps {
-            let before = self.scanned.get(&folder).filter(|looked| looked.stamp == stamp);
-            if before.is_some_and(|looked| looked.settled) && !guard.is_remote() {
+            let before = self.scanned.get(&folder).filter(|scanned| scanned.stamp == stamp);
+            if before.is_some_and(|scanned| scanned.settled) && !guard.is_remote() {
                 continue;
             }
-            let since = before.map_or_else(Instant::now, |looked| looked.since);
+            let since = before.map_or_else(Instant::now, |scanned| scanned.since);
             let settled = since.elapsed() > TICK;
             let files = guard.read_tree(&folder, &|path| is_yaml_of(&folder, path), ReadLimits::OUTPUT)?;
             // no file of ours has such line breaks: git put them there, and a commit holds none
@@ -211,10 +211,10 @@ impl History {
         let committed = self.repository.committed(&OUTPUT)?;
         let on_disk = |path: &String| {
             let (folder, _) = path.rsplit_once('/')?;
-            let looked = self.scanned.get(folder)?;
-            (looked.blobs.contains_key(path) || looked.translated.contains(path)).then_some(())
+            let scanned = self.scanned.get(folder)?;
+            (scanned.blobs.contains_key(path) || scanned.translated.contains(path)).then_some(())
         };
-        let new = self.scanned.values().flat_map(|looked| &looked.blobs);
+        let new = self.scanned.values().flat_map(|scanned| &scanned.blobs);
         let new = new.filter(|(path, oid)| committed.get(*path) != Some(oid)).map(|(path, _)| path.clone());
         // a file that git is told to leave out, such as by a sparse checkout, was not deleted by us
         let gone = committed.keys().filter(|path| is_ours(path) && on_disk(path).is_none());
@@ -225,7 +225,6 @@ impl History {
 
 /// What the files of a folder were when it was last looked at.
 struct Scanned {
-    /// The folder's stamp.
     stamp: u64,
     /// When it had this stamp first.
     since: Instant,

@@ -1,4 +1,4 @@
-//! The table of a watch on a terminal: clusters and how their links are, what needs somebody first. Nothing of it in pipes.
+//! The table of a watch on a terminal: clusters and how their links are, what needs someone first. Nothing of it in pipes.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::pipeline::Program;
 use crate::pipeline::plan::Plan;
-use crate::report::health::{Health, Judge, Row};
+use crate::report::health::{Health, HealthJudge, StatusRow};
 use crate::report::text::table;
 use crate::types::name::ClusterName;
 use crate::types::text::{cut, visible_but_styles};
@@ -35,11 +35,10 @@ fn style(health: Health) -> Style {
     }
 }
 
-/// The table.
 pub(super) struct Live {
     bar: Option<ProgressBar>,
     title: String,
-    rows: Vec<Row>,
+    rows: Vec<StatusRow>,
     read_at: BTreeMap<ClusterName, Timestamp>,
     reconciled_at: Timestamp,
     /// What the next run waits for.
@@ -83,7 +82,6 @@ impl Live {
         }
     }
 
-    /// Clusters answered.
     pub(super) fn asked(&mut self, contacts: &Contacts) {
         self.read_at.clone_from(&contacts.read_at);
     }
@@ -106,7 +104,7 @@ impl Live {
         let clusters = program.mesh.clusters.len();
         self.title = format!("mesh {} · {clusters} cluster{}", program.mesh.name, if clusters == 1 { "" } else { "s" });
         // the run that has just been taken wrote the secrets that were missing, or its plan says why it did not
-        self.rows = Judge::new(&program.mesh, &program.lock, Some(plan), now).rows(&|_, _| true);
+        self.rows = HealthJudge::new(&program.mesh, &program.lock, Some(plan), now).rows(&|_, _| true);
         self.redraw(now);
     }
 
@@ -114,7 +112,7 @@ impl Live {
         let Some(bar) = &self.bar else { return };
         let height = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(USUAL_HEIGHT, |size| size.ws_row.into());
         let most = height.saturating_sub(KEPT_ROWS).max(1);
-        let ago = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| words_ago(now.since(at)));
+        let ago = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| ago_text(now.since(at)));
         let cells = self.rows.iter().take(most).map(|row| {
             [
                 row.name.to_string(),
@@ -129,7 +127,7 @@ impl Live {
         let mut drawn = format!(
             "\n{BOLD}{}{BOLD:#} {DIM}· last run {}{DIM:#}\n",
             self.title,
-            words_ago(now.since(self.reconciled_at))
+            ago_text(now.since(self.reconciled_at))
         );
         if let Some(waiting) = &self.waiting {
             let style = style(Health::Waiting);
@@ -152,7 +150,7 @@ impl Live {
     }
 }
 
-fn words_ago(ago: Duration) -> String {
+fn ago_text(ago: Duration) -> String {
     match ago.as_secs() {
         seconds @ 0..120 => format!("{seconds} s ago"),
         seconds @ 120..7200 => format!("{} min ago", seconds / 60),

@@ -18,7 +18,7 @@ use crate::model::lock::Stage;
 use crate::pipeline::Program;
 use crate::pipeline::plan::Plan;
 use crate::report::picture::Picture;
-use crate::server::telemetry::{self, Health, Metrics, Page};
+use crate::server::telemetry::{self, Metrics, Page, Readiness};
 use crate::session::exit::Exit;
 use crate::session::session::rendered_files;
 use crate::types::explanation::Explanation;
@@ -35,7 +35,7 @@ struct RunOutcome {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCluster {
+struct ClusterLabel {
     cluster: String,
 }
 
@@ -49,17 +49,16 @@ struct OfState {
     state: &'static str,
 }
 
-/// What is served.
 pub(super) struct Pages {
     metrics: Metrics,
-    health: Health,
+    health: Readiness,
     runs: Family<RunOutcome, Counter<u64, AtomicU64>>,
     seconds: Histogram,
     last_run: Gauge<i64, AtomicI64>,
     links: Labelled<OfStage>,
     steps: Labelled<OfState>,
-    read: Labelled<OfCluster>,
-    root_ends: Labelled<OfCluster>,
+    read: Labelled<ClusterLabel>,
+    root_ends: Labelled<ClusterLabel>,
     commits: Counter<u64, AtomicU64>,
     lost: Counter<u64, AtomicU64>,
     picture: Arc<Mutex<Option<Picture>>>,
@@ -95,7 +94,7 @@ impl Pages {
     pub(super) fn new() -> Self {
         let pages = Self {
             metrics: Metrics::new(),
-            health: Health::default(),
+            health: Readiness::default(),
             runs: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
             last_run: Gauge::default(),
@@ -137,7 +136,6 @@ impl Pages {
         Ok(bound)
     }
 
-    /// A run ended.
     pub(super) fn reconciled(&self, exit: Exit, took: Duration) {
         let outcome = match exit {
             Exit::Done | Exit::Changes => "done",
@@ -174,7 +172,6 @@ impl Pages {
         }
     }
 
-    /// A run failed.
     pub(super) fn fail(&self, message: &str) {
         self.health.fails("reconcile", message);
     }
@@ -219,12 +216,12 @@ impl Pages {
         }
         self.read.clear();
         for (name, at) in &contacts.read_at {
-            self.read.get_or_create(&OfCluster { cluster: name.to_string() }).set(at.as_seconds());
+            self.read.get_or_create(&ClusterLabel { cluster: name.to_string() }).set(at.as_seconds());
         }
         self.root_ends.clear();
         for (name, locked) in &program.lock.clusters {
             if let Some(end) = locked.public.roots.iter().map(|root| root.not_after).min() {
-                self.root_ends.get_or_create(&OfCluster { cluster: name.to_string() }).set(end.as_seconds());
+                self.root_ends.get_or_create(&ClusterLabel { cluster: name.to_string() }).set(end.as_seconds());
             }
         }
     }

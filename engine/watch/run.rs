@@ -15,7 +15,7 @@ use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::facts;
 use crate::session::fingerprints::Fingerprints;
-use crate::session::planned::{Form, Mode, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
+use crate::session::planned::{Mode, PlanForm, Replaced, TreeSink, exit_of, keep_replaced, shown, take};
 use crate::session::session::Session;
 use crate::types::explanation::Explain as _;
 use crate::types::name::{ClusterName, Digest};
@@ -34,7 +34,6 @@ const MOST_REJECTED: u32 = 8;
 /// How often the table on a terminal is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
 
-/// A watch.
 pub(super) struct Watcher<'a> {
     flags: &'a Flags,
     watch: &'a Watch,
@@ -51,7 +50,7 @@ pub(super) struct Watcher<'a> {
     /// The checkout as last compiled; gone once a run wrote another lock.
     program: Option<Arc<Program>>,
     /// What was said of the last run, so that the same is not said again.
-    said: Option<Digest>,
+    last_shown: Option<Digest>,
     /// Words that were said of what stands in the way, for the same reason.
     reported: Option<String>,
     rejected: u32,
@@ -60,8 +59,7 @@ pub(super) struct Watcher<'a> {
     exit: Exit,
 }
 
-/// How a run ended.
-enum Ended {
+enum RunEnd {
     /// It was taken; these clusters are waited for, and this was written.
     Reconciled(BTreeSet<ClusterName>),
     /// It waits for a commit.
@@ -106,7 +104,7 @@ impl<'a> Watcher<'a> {
             pages,
             fingerprints: Arc::default(),
             program: None,
-            said: None,
+            last_shown: None,
             reported: None,
             rejected: 0,
             record_failed: false,
@@ -185,11 +183,11 @@ impl<'a> Watcher<'a> {
         match self.program() {
             Ok(program) => self.contacts.ask(program, whom),
             Err(failure) => {
-                // nobody can be asked; what is known holds until the checkout compiles again
+                // no one can be asked; what is known holds until the checkout compiles again
                 self.report_once(&failure);
                 let same = whom
                     .into_iter()
-                    .map(|name| (name, crate::watch::scheduler::Answer { changed: false, failed: false }));
+                    .map(|name| (name, crate::watch::scheduler::FetchOutcome { changed: false, failed: false }));
                 self.scheduler.on_event(Event::Asked(same.collect()), self.begun.elapsed());
             }
         }
@@ -243,7 +241,7 @@ impl<'a> Watcher<'a> {
         let ended = self.try_reconcile(&causes);
         let now = self.begun.elapsed();
         match ended {
-            Ok(Ended::Reconciled(awaited)) => {
+            Ok(RunEnd::Reconciled(awaited)) => {
                 self.reported = None;
                 self.wait_no_more();
                 self.pages.reconciled(self.exit, begun.elapsed());
@@ -253,8 +251,8 @@ impl<'a> Watcher<'a> {
                 }
                 self.scheduler.on_event(Event::Reconciled { awaited }, now);
             }
-            Ok(Ended::Waits(reason)) => self.wait(reason, causes),
-            Ok(Ended::Postponed { at_once }) => self.scheduler.on_event(Event::Postponed { causes, at_once }, now),
+            Ok(RunEnd::Waits(reason)) => self.wait(reason, causes),
+            Ok(RunEnd::Postponed { at_once }) => self.scheduler.on_event(Event::Postponed { causes, at_once }, now),
             Err(failure) => {
                 self.exit = failure.exit();
                 self.wait_no_more();
@@ -277,7 +275,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Waits for a commit, and says so everywhere.
+    /// Waits for a commit, and shows it everywhere.
     fn wait(&mut self, reason: WatchError, causes: Causes) {
         let explanation = reason.explanation();
         let sentence = explanation.to_string();
@@ -307,7 +305,7 @@ impl<'a> Watcher<'a> {
         self.live.waits(None, crate::session::clock::now());
     }
 
-    fn try_reconcile(&mut self, causes: &Causes) -> Result<Ended, CommandError> {
+    fn try_reconcile(&mut self, causes: &Causes) -> Result<RunEnd, CommandError> {
         self.record_failed = false;
         let checkout = Checkout::open(&self.flags.directory)?;
         let guard = checkout.lock()?;
@@ -316,11 +314,11 @@ impl<'a> Watcher<'a> {
         }
         let mut session = Session::load(&guard, None, self.program.as_deref(), false)?;
         session.remember(&self.fingerprints);
-        self.follow(&session);
+        self.start(&session);
         if let Some(history) = &self.history {
             let files = history.uncommitted(&session)?;
             if !files.is_empty() {
-                return Ok(Ended::Waits(WatchError::NotCommitted { files }));
+                return Ok(RunEnd::Waits(WatchError::NotCommitted { files }));
             }
         }
         self.program = Some(session.program.clone());
@@ -330,7 +328,7 @@ impl<'a> Watcher<'a> {
         let aged = self.contacts.aged(session.now);
         self.scheduler.on_event(Event::Aged(aged), self.begun.elapsed());
         if self.scheduler.must_ask_first() {
-            return Ok(Ended::Postponed { at_once: true });
+            return Ok(RunEnd::Postponed { at_once: true });
         }
         let observed = Observed::clone(&self.contacts.observed);
         let quiet = Printer::new(true);
@@ -357,12 +355,12 @@ impl<'a> Watcher<'a> {
         self.live.reconciled(&program, &taken.plan, &self.contacts, now);
         self.pages.publish(&program, &taken.plan, &self.contacts, &guard, now);
         if !self.record(&guard, &taken.plan, causes)? {
-            return Ok(Ended::Postponed { at_once: true });
+            return Ok(RunEnd::Postponed { at_once: true });
         }
-        Ok(Ended::Reconciled(awaited(&taken.plan)))
+        Ok(RunEnd::Reconciled(awaited(&taken.plan)))
     }
 
-    fn follow(&mut self, session: &Session<'_>) {
+    fn start(&mut self, session: &Session<'_>) {
         let mut others: BTreeSet<String> = session.files.keys().cloned().collect();
         for cluster in session.program.mesh.clusters.values() {
             if let crate::types::address::Endpoint::File(folder) = &cluster.endpoint {
@@ -370,7 +368,7 @@ impl<'a> Watcher<'a> {
             }
         }
         let git = self.history.as_ref().map(History::index_folder);
-        if let Some(message) = self.surroundings.follow(session.checkout, others, git.as_deref()) {
+        if let Some(message) = self.surroundings.start(session.checkout, others, git.as_deref()) {
             self.scheduler.scan_every(self.surroundings.scan_every(Pace::default().scan, session.checkout));
             self.warn_once(&message);
         }
@@ -409,10 +407,10 @@ impl<'a> Watcher<'a> {
     /// Prints a run, unless the same was printed before.
     fn show(&mut self, session: &Session<'_>, taken: &Run, replaced: &Replaced, causes: &Causes) {
         let (plan, written) = (&taken.plan, taken.written);
-        let standings: Vec<_> = plan.steps.iter().filter(|step| step.state != StepState::Ready).collect();
-        let standings: Vec<_> = standings.iter().map(|step| (&step.id, &step.state)).collect();
-        let digest = Digest::of(format!("{standings:?} {:?}", plan.trust_changes).as_bytes());
-        let same = self.said.replace(digest) == Some(digest);
+        let states: Vec<_> = plan.steps.iter().filter(|step| step.state != StepState::Ready).collect();
+        let states: Vec<_> = states.iter().map(|step| (&step.id, &step.state)).collect();
+        let digest = Digest::of(format!("{states:?} {:?}", plan.trust_changes).as_bytes());
+        let same = self.last_shown.replace(digest) == Some(digest);
         if same && written == Written::default() && !self.flags.verbose {
             return;
         }
@@ -425,7 +423,7 @@ impl<'a> Watcher<'a> {
         self.live.hide(|| {
             self.printer.status(&message);
             if self.flags.output == Output::Json || written != Written::default() || !same {
-                let form = Form { output: self.flags.output, verbose: self.flags.verbose, brief: false };
+                let form = PlanForm { output: self.flags.output, verbose: self.flags.verbose, brief: false };
                 self.printer.form(self.flags.output, &shown(&session.program, taken, session, replaced, form));
             }
             for warning in &plan.warnings {

@@ -51,7 +51,7 @@ impl Default for Pace {
     }
 }
 
-/// Something that happened.
+/// What the scheduler is given: changes of files, answers of clusters, ends of runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Files changed, or events were lost.
@@ -85,8 +85,7 @@ pub enum Event {
     },
     /// What these clusters answered last is too old for a run.
     Aged(BTreeSet<ClusterName>),
-    /// Clusters were asked.
-    Asked(BTreeMap<ClusterName, Answer>),
+    Asked(BTreeMap<ClusterName, FetchOutcome>),
     /// The remote was asked for commits.
     Pulled,
     /// The watch is to end.
@@ -95,7 +94,7 @@ pub enum Event {
 
 /// How asking a cluster went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct FetchOutcome {
     /// Whether it differs from the one before.
     pub changed: bool,
     /// Whether it is a failure.
@@ -105,9 +104,7 @@ pub struct Answer {
 /// Why a run is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Causes {
-    /// The watch began.
     pub start: bool,
-    /// It was time.
     pub time: bool,
     /// What changed in the checkout.
     pub files: BTreeSet<String>,
@@ -151,10 +148,9 @@ impl std::fmt::Display for Causes {
     }
 }
 
-/// What to do next.
+/// What the watch does next, and until when it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Reconciles.
     Reconcile(Causes),
     /// Scan the checkout for changes.
     Scan,
@@ -164,11 +160,10 @@ pub enum Next {
     Pull,
     /// Nothing until this time, unless an event comes.
     Sleep(Duration),
-    /// End.
     Stop,
 }
 
-/// A cluster as somebody to ask.
+/// A cluster as one to ask.
 #[derive(Debug, Clone)]
 struct ContactPace {
     mark: u64,
@@ -179,7 +174,7 @@ struct ContactPace {
     fresh: bool,
 }
 
-/// The scheduler.
+/// Decides when to reconcile, poll, scan and pull. Pure: time comes in as a value.
 #[derive(Debug)]
 pub struct Scheduler {
     pace: Pace,
@@ -229,7 +224,7 @@ impl Scheduler {
             Event::Index { locked: false } => {
                 self.index_locked = None;
                 if self.waits {
-                    // half a commit is not seen: git lets go of its index last
+                    // half a commit is not seen: git releases its index last
                     self.not_before = now;
                 }
             }
@@ -308,7 +303,7 @@ impl Scheduler {
         }
     }
 
-    fn asked(&mut self, answers: BTreeMap<ClusterName, Answer>, now: Duration) {
+    fn asked(&mut self, answers: BTreeMap<ClusterName, FetchOutcome>, now: Duration) {
         let mut changed = BTreeSet::new();
         for (name, answer) in answers {
             let pause = if self.awaited.contains(&name) { self.pace.poll_waiting } else { self.pace.poll };
@@ -409,7 +404,7 @@ mod tests {
     }
 
     /// Runs a scheduler over events at their times, answering scans, questions and runs at once; gives the runs.
-    struct Run {
+    struct SimulatedRun {
         scheduler: Scheduler,
         /// What the next scan finds.
         changed: Vec<String>,
@@ -417,11 +412,11 @@ mod tests {
         scans: usize,
         asked: Vec<(Duration, BTreeSet<ClusterName>)>,
         pulls: Vec<Duration>,
-        answer: fn(&ClusterName, Duration) -> Answer,
+        answer: fn(&ClusterName, Duration) -> FetchOutcome,
         awaited: BTreeSet<ClusterName>,
     }
 
-    impl Run {
+    impl SimulatedRun {
         fn new(pace: Pace) -> Self {
             Self {
                 scheduler: Scheduler::new(pace),
@@ -430,7 +425,7 @@ mod tests {
                 scans: 0,
                 asked: Vec::new(),
                 pulls: Vec::new(),
-                answer: |_, _| Answer { changed: false, failed: false },
+                answer: |_, _| FetchOutcome { changed: false, failed: false },
                 awaited: BTreeSet::new(),
             }
         }
@@ -477,8 +472,8 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_of_events_is_a_look_after_quiet_or_after_five_seconds() {
-        let mut run = Run::new(Pace::default());
+    fn a_storm_of_events_is_a_scan_after_quiet_or_after_five_seconds() {
+        let mut run = SimulatedRun::new(Pace::default());
         run.until(at(0), at(0));
         assert_eq!(run.runs, [(at(0), "start".to_owned())]);
         // 2,000 files in 200 ms
@@ -488,7 +483,7 @@ mod tests {
         run.until(at(1200), at(10_000));
         assert_eq!(run.runs[1..], [(at(1699), "changed: specs".to_owned())]);
         // and one that never ends
-        let mut run = Run::new(Pace::default());
+        let mut run = SimulatedRun::new(Pace::default());
         run.until(at(0), at(0));
         for event in 0..600 {
             run.touch(at(1000 + event * 100), &["rendered/east"]);
@@ -501,7 +496,7 @@ mod tests {
 
     #[test]
     fn events_without_a_change_are_no_run() {
-        let mut run = Run::new(Pace::default());
+        let mut run = SimulatedRun::new(Pace::default());
         run.until(at(0), at(0));
         for second in 1..100 {
             run.touch(at(second * 1000), &[]);
@@ -513,7 +508,7 @@ mod tests {
 
     #[test]
     fn nothing_is_read_while_git_holds_its_index_unless_it_is_taken_for_dead() {
-        let mut run = Run::new(Pace::default());
+        let mut run = SimulatedRun::new(Pace::default());
         run.until(at(0), at(0));
         run.scheduler.on_event(Event::Index { locked: true }, at(1000));
         run.touch(at(1000), &["specs"]);
@@ -530,9 +525,12 @@ mod tests {
 
     #[test]
     fn new_clusters_are_asked_before_the_run_and_failing_ones_less_and_less() {
-        let mut run =
-            Run::new(Pace { every: Duration::from_hours(24), scan: Duration::from_hours(24), ..Pace::default() });
-        run.answer = |name, _| Answer { changed: false, failed: name.as_str() == "dead" };
+        let mut run = SimulatedRun::new(Pace {
+            every: Duration::from_hours(24),
+            scan: Duration::from_hours(24),
+            ..Pace::default()
+        });
+        run.answer = |name, _| FetchOutcome { changed: false, failed: name.as_str() == "dead" };
         let marks: BTreeMap<_, _> = [(name("dead"), 1), (name("well"), 1)].into();
         run.scheduler.on_event(Event::Known(marks.clone()), at(0));
         run.until(at(0), at(3_600_000));
@@ -544,7 +542,7 @@ mod tests {
         };
         assert_eq!(times("dead")[..6], [0, 30, 90, 210, 450, 750]);
         assert_eq!(times("well")[..4], [0, 30, 60, 90]);
-        // the same ones again ask nobody; another mark does, and holds the run up
+        // the same ones again ask no one; another mark does, and holds the run up
         let asked = run.asked.len();
         run.scheduler.on_event(Event::Known(marks), at(3_600_001));
         assert!(matches!(run.scheduler.next(at(3_600_001)), Next::Sleep(_)));
@@ -554,8 +552,10 @@ mod tests {
         assert_eq!(names, [name("well")].into());
         run.until(at(3_600_002), at(3_620_000));
         assert_eq!((run.runs.len(), run.asked.len()), (1, asked));
-        run.scheduler
-            .on_event(Event::Asked([(name("well"), Answer { changed: true, failed: false })].into()), at(3_620_001));
+        run.scheduler.on_event(
+            Event::Asked([(name("well"), FetchOutcome { changed: true, failed: false })].into()),
+            at(3_620_001),
+        );
         run.until(at(3_620_001), at(3_620_001));
         assert_eq!(run.runs[1].1, "changed: specs; metadata of well changed");
     }
@@ -563,7 +563,7 @@ mod tests {
     /// What it showed then opens and closes nothing now.
     #[test]
     fn a_cluster_that_answered_too_long_ago_is_asked_before_the_run() {
-        let mut run = Run::new(Pace { poll: Duration::from_hours(1), ..Pace::default() });
+        let mut run = SimulatedRun::new(Pace { poll: Duration::from_hours(1), ..Pace::default() });
         run.scheduler.on_event(Event::Known([(name("east"), 1), (name("west"), 1)].into()), at(0));
         run.until(at(0), at(1000));
         let (runs, asked) = (run.runs.len(), run.asked.len());
@@ -575,7 +575,7 @@ mod tests {
         assert_eq!(names, [name("west")].into());
         run.until(at(700_300), at(700_900));
         assert_eq!((run.runs.len(), run.asked.len()), (runs, asked), "it waits for the answer");
-        let answer = Answer { changed: false, failed: false };
+        let answer = FetchOutcome { changed: false, failed: false };
         run.scheduler.on_event(Event::Asked([(name("west"), answer)].into()), at(701_000));
         run.until(at(701_000), at(701_000));
         assert_eq!(run.runs.len(), runs + 1);
@@ -583,7 +583,7 @@ mod tests {
 
     #[test]
     fn clusters_that_links_wait_for_are_asked_more_often() {
-        let mut run = Run::new(Pace::default());
+        let mut run = SimulatedRun::new(Pace::default());
         run.awaited = [name("east")].into();
         run.scheduler.on_event(Event::Known([(name("east"), 1), (name("west"), 1)].into()), at(0));
         run.until(at(0), at(29_000));
@@ -594,7 +594,7 @@ mod tests {
     #[test]
     fn runs_and_pulls_come_on_time_and_a_run_that_cannot_begin_comes_again() {
         let pace = Pace { pull: Some(Duration::from_mins(1)), ..Pace::default() };
-        let mut run = Run::new(pace);
+        let mut run = SimulatedRun::new(pace);
         run.until(at(0), Duration::from_hours(1));
         assert_eq!(run.runs.len(), 5);
         assert_eq!(run.pulls.len(), 61);
@@ -620,7 +620,7 @@ mod tests {
 
     #[test]
     fn what_comes_during_a_run_makes_exactly_one_more() {
-        let mut run = Run::new(Pace::default());
+        let mut run = SimulatedRun::new(Pace::default());
         let Next::Reconcile(_) = run.scheduler.next(at(0)) else { panic!() };
         for event in 0..50 {
             run.touch(at(100 + event), &["specs"]);

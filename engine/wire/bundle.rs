@@ -16,7 +16,7 @@ use crate::types::time::Timestamp;
 use crate::wire::failure::shown;
 use crate::wire::metadata::{MetadataError, PrivateDocument, PublicDocument, Reading};
 
-/// Type of the payload.
+/// `payloadType` of the envelope.
 pub const PAYLOAD_TYPE: &str = "application/vnd.isthmus.metadata+json";
 /// Version of the payload.
 const VERSION: u64 = 1;
@@ -28,7 +28,6 @@ pub const LARGEST: usize = 6 << 20;
 pub struct Bundle {
     /// The mesh of the checkout that it was made in.
     pub mesh: MeshName,
-    /// The cluster's name there.
     pub cluster: ClusterName,
     /// When it was made.
     pub created: Timestamp,
@@ -41,7 +40,6 @@ pub struct Bundle {
 /// Why a bundle was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
-    /// Too large to be one.
     #[error("it has more than {LARGEST} bytes")]
     TooLarge,
     /// No strict JSON.
@@ -50,24 +48,19 @@ pub enum BundleError {
     /// A field is missing or of the wrong kind.
     #[error("`{0}` is missing or is not what it should be")]
     Field(&'static str),
-    /// A field that nobody knows.
+    /// A field that no one knows.
     #[error("it has a field `{field}` that no bundle of this version has")]
     Unknown {
         /// The field, cut short.
         field: String,
     },
-    /// Another type.
     #[error("expected version {VERSION} of {PAYLOAD_TYPE}, found `{kind}`")]
     OtherType {
         /// Which, cut short.
         kind: String,
     },
-    /// Another version.
     #[error("expected version {VERSION} of {PAYLOAD_TYPE}, found version {version}")]
-    OtherVersion {
-        /// Which.
-        version: u64,
-    },
+    OtherVersion { version: u64 },
     /// The signer's key is none.
     #[error("the signer's key is unusable: {0}")]
     Key(#[from] KeyError),
@@ -86,7 +79,7 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// The envelope, signed.
+    /// The signed envelope as JSON.
     pub fn sign(&self, id: &KeyId, key: &PrivateKey) -> String {
         let private = PrivateDocument { evidence: None, ..self.private.clone() };
         let payload = json!({

@@ -1,4 +1,4 @@
-//! Failures of reading a peer's metadata, as values: a stored plan carries them, and the acceptance of news decides by
+//! Failures of reading a peer's metadata, as values: a stored plan carries them, and the acceptance of changes decides by
 //! them whether one waits or has failed.
 //!
 //! Text of a peer (a content type, the host of a redirect) is shown short and escaped. No failure holds a token.
@@ -24,11 +24,9 @@ pub enum Failure {
         /// The resolver's message.
         problem: String,
     },
-    /// No connection.
     NotReachable {
         /// What was to be read.
         url: String,
-        /// What went wrong.
         problem: String,
     },
     /// Connected, and no complete response header within the limit.
@@ -58,7 +56,6 @@ pub enum Failure {
     Unauthorized {
         /// What was to be read.
         url: String,
-        /// The status.
         status: u16,
     },
     /// 404.
@@ -75,7 +72,6 @@ pub enum Failure {
     Status {
         /// What was to be read.
         url: String,
-        /// The status.
         status: u16,
         /// Seconds of its `Retry-After`.
         retry_after: Option<u64>,
@@ -116,7 +112,6 @@ pub enum Failure {
     Broken {
         /// What was to be read.
         url: String,
-        /// What went wrong.
         problem: String,
     },
     /// A compressed body, which was not asked for.
@@ -154,14 +149,12 @@ pub enum Failure {
     FileUnreadable {
         /// Its path below the checkout.
         path: String,
-        /// What went wrong.
         problem: String,
     },
     /// No client could be made, because of this machine or the spec's CA.
     Client {
         /// What was to be read.
         url: String,
-        /// What went wrong.
         problem: String,
     },
 }
@@ -180,22 +173,18 @@ pub enum TlsFault {
         /// The certificate, where it was seen.
         presented: Option<Presented>,
     },
-    /// Ended.
     Expired {
         /// When, RFC 3339; `an unknown time`, when TLS did not say.
         at: String,
     },
-    /// Not begun.
     NotYetValid {
         /// When, RFC 3339.
         at: String,
     },
-    /// For other names.
     WrongName {
         /// Names in the certificate.
         presented: Vec<String>,
     },
-    /// Anything else.
     Other {
         /// The library's message.
         problem: String,
@@ -408,7 +397,7 @@ impl Failure {
         Explanation { message: self.awaited(), ..self.explanation() }
     }
 
-    /// Whether this is what a peer looks like before it is set up: no DNS record, nobody listening, no answer in time,
+    /// Whether this is what a peer looks like before it is set up: no DNS record, no one listening, no answer in time,
     /// an unknown issuer, 401, 404, 503, empty fields, a file not there. Before first contact one waits for its end;
     /// a broken format or limit has failed from the first run.
     pub fn is_waiting_before_first_contact(&self) -> bool {

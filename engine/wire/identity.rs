@@ -29,13 +29,10 @@ pub struct Identity {
     /// The cluster's own keys; the first signs.
     #[serde(default)]
     pub keys: Vec<AuthnKey>,
-    /// Trust domain.
     #[serde(default)]
     pub trust_domain: Option<TrustDomain>,
-    /// Namespace of Istio.
     #[serde(default)]
     pub istio_namespace: Option<Namespace>,
-    /// Network.
     #[serde(default)]
     pub network: Option<NetworkName>,
     /// CA of the serving certificates of exporter and api-proxy, PEM.
@@ -61,7 +58,7 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads the file.
+    /// Reads `identity.json`. Fails on broken JSON, another version, and values that break their grammar or limit.
     pub fn parse(bytes: &[u8]) -> Result<Self, IdentityError> {
         let identity: Self =
             serde_json::from_value(parse_strict(bytes)?).map_err(|error| IdentityError::Field(error.into()))?;

@@ -53,13 +53,11 @@ pub enum FieldFault {
     /// It breaks the grammar of a name.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// It is no key.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It is of another type or form.
     #[error(transparent)]
     Json(Cause<serde_json::Error>),
-    /// It is no object.
     #[error("not an object")]
     NotObject,
     /// A text with too many bytes.
@@ -68,7 +66,6 @@ pub enum FieldFault {
         /// How many are read.
         most: usize,
     },
-    /// A text that is no PEM.
     #[error("expected PEM certificates, found another text")]
     NotPem,
     /// A list with too many entries.
@@ -106,9 +103,7 @@ pub struct PublicDocument {
     pub authn_key: PublicKey,
     /// Root CA certificates as published, PEM; not yet checked as certificates.
     pub root_ca: String,
-    /// Mesh ID.
     pub mesh_id: Option<MeshId>,
-    /// Trust domain.
     pub trust_domain: Option<TrustDomain>,
     /// DNS domain.
     pub cluster_domain: Option<ClusterDomain>,
@@ -120,7 +115,6 @@ pub struct PublicDocument {
     pub authn_keys: Vec<AuthnKey>,
     /// What the cluster's CA revoked, PEM; `None`: nothing, or it is not understood.
     pub crl: Option<String>,
-    /// Facts on Istio.
     pub istio: Option<IstioFacts>,
 }
 
@@ -142,10 +136,8 @@ pub struct IstioFacts {
     /// Version of the control plane, for example `1.31.1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Its revisions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
-    /// Its namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
     /// How it runs, where that keeps something of a join from working.
@@ -218,7 +210,6 @@ pub struct PrivateDocument {
     pub api_host: ApiHost,
     /// Cluster ID; older exporters omit it.
     pub cluster_id: Option<ClusterId>,
-    /// Network.
     pub network_name: NetworkName,
     /// CA of the api-proxy, PEM.
     pub api_ca: Option<String>,
@@ -229,7 +220,6 @@ pub struct PrivateDocument {
 /// A piece of evidence, or why the exporter could not learn it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reported<T> {
-    /// Seen.
     Seen(T),
     /// Not known, for this reason; whoever needs it waits.
     Unknown(String),
@@ -259,9 +249,7 @@ pub struct Evidence {
 /// A network in effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveNetwork {
-    /// Its name.
     pub name: NetworkName,
-    /// Its gateways.
     pub gateways: Vec<Gateway>,
 }
 
@@ -271,7 +259,6 @@ pub struct Read {
     /// Data key of the remote secret.
     #[serde(rename = "clusterID")]
     pub cluster_id: ClusterId,
-    /// Its state.
     pub state: ReadState,
 }
 
@@ -281,7 +268,6 @@ pub struct Read {
 pub enum ReadState {
     /// All informers are in step.
     Synced,
-    /// Not yet.
     Syncing,
     /// Given up for now.
     Timeout,
@@ -290,7 +276,6 @@ pub enum ReadState {
 /// A route of the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveRoute {
-    /// The peer.
     #[serde(rename = "clusterID")]
     pub cluster_id: ClusterId,
     /// Where it is sent.
@@ -298,7 +283,6 @@ pub struct LiveRoute {
     pub api_host: ApiHost,
     /// Whether `GET /api` was answered with 200.
     pub state: RouteState,
-    /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "sentence")]
     pub reason: Option<String>,
 }
@@ -313,17 +297,14 @@ fn sentence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
 pub enum RouteState {
     /// `GET /api` was answered with 200.
     Ok,
-    /// It was not.
     Failed,
 }
 
 /// The key a peer last used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialUse {
-    /// The peer.
     #[serde(rename = "clusterUUID")]
     pub cluster_uuid: ClusterUuid,
-    /// The key.
     #[serde(rename = "keyID")]
     pub key_id: KeyId,
 }
@@ -542,7 +523,7 @@ fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T,
 }
 
 impl PublicDocument {
-    /// Reads the document.
+    /// Reads the document. Without a required field it is [`Reading::Incomplete`]; a value that breaks its grammar is an error.
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
         const FIELDS: [&str; 11] = [
             "clusterUUID",
@@ -612,23 +593,21 @@ impl PublicDocument {
 
 /// What the reader states of a cluster by itself. It stands for what the cluster's document lacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stated<'a> {
-    /// Gateways.
+pub struct StatedByReader<'a> {
     pub gateways: Option<&'a [Gateway]>,
     /// Address of the api-proxy.
     pub api_host: Option<&'a ApiHost>,
-    /// Network.
     pub network: Option<&'a NetworkName>,
 }
 
 impl PrivateDocument {
-    /// Reads the document.
+    /// Reads the document. Without a required field it is [`Reading::Incomplete`]; a value that breaks its grammar is an error.
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
-        Self::parse_beside(bytes, Stated::default())
+        Self::parse_beside(bytes, StatedByReader::default())
     }
 
     /// The same, where the reader states values: it is incomplete only without what is not stated either.
-    pub fn parse_beside(bytes: &[u8], stated: Stated<'_>) -> Result<Reading<Self>, MetadataError> {
+    pub fn parse_beside(bytes: &[u8], stated: StatedByReader<'_>) -> Result<Reading<Self>, MetadataError> {
         const FIELDS: [&str; 7] =
             ["ingressGateways", "ambientGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
         let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
@@ -673,12 +652,12 @@ impl PrivateDocument {
 }
 
 /// The fields of evidence as they were published, and the reasons of what is unknown.
-struct Fields {
+struct EvidenceFields {
     map: serde_json::Map<String, Value>,
     reasons: BTreeMap<String, String>,
 }
 
-impl Fields {
+impl EvidenceFields {
     /// The value of a field, or why it is unknown. What is absent, null or said to be unknown is unknown.
     fn take(&mut self, key: &str) -> Reported<Value> {
         match (self.map.remove(key), self.reasons.get(key)) {
@@ -744,7 +723,7 @@ impl Evidence {
             Some(Value::Null) | None => BTreeMap::new(),
             Some(_) => return Self::unknown("published and not understood: expected reasons by field in `unknown`"),
         };
-        let mut fields = Fields { map, reasons };
+        let mut fields = EvidenceFields { map, reasons };
         Self {
             trusts: fields.list("trusts"),
             networks: fields.list("networks"),

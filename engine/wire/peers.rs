@@ -40,13 +40,12 @@ pub struct PeersFile {
     /// Rises with each run that changed what others use of the cluster itself; 0: none did since serials are written.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub entry: u64,
-    /// The cluster's own network, by which its peers know it; absent while it is not known, or since nobody wrote it.
+    /// The cluster's own network, by which its peers know it; absent while it is not known, or since no one wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkName>,
     /// Keys that read in the cluster's own name: the engine's.
     #[serde(rename = "self", default)]
     pub own: OwnKeys,
-    /// The peers.
     #[serde(default)]
     pub peers: Vec<PeerEntry>,
 }
@@ -54,12 +53,11 @@ pub struct PeersFile {
 /// Keys that read in the cluster's own name; its UUID need not be known to write them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OwnKeys {
-    /// The keys.
     #[serde(default)]
     pub keys: Vec<AuthnKey>,
 }
 
-/// A peer.
+/// A peer: who may ask, with which keys, and what it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerEntry {
@@ -76,10 +74,8 @@ pub struct PeerEntry {
     /// Which namespaces it sees; `None` where an engine wrote the file that knows names alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
-    /// Namespace of its istiod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub istio_namespace: Option<Namespace>,
-    /// Its revisions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
     /// Longest lifetime of its `api` tokens, in whole seconds, where it is not the usual one: Deckhouse signs for 366 days.
@@ -128,12 +124,12 @@ pub enum PeersError {
 }
 
 impl PeersFile {
-    /// A file that admits nobody.
+    /// A file that admits no one.
     pub fn empty() -> Self {
         Self { version: PEERS_VERSION, serial: 0, entry: 0, network: None, own: OwnKeys::default(), peers: Vec::new() }
     }
 
-    /// Reads the file.
+    /// Reads `peers.json`. Fails on broken JSON, another version, and values that break their grammar or limit.
     pub fn parse(bytes: &[u8]) -> Result<Self, PeersError> {
         let file: Self =
             serde_json::from_value(parse_strict(bytes)?).map_err(|error| PeersError::Field(error.into()))?;

@@ -24,7 +24,6 @@ pub const ROUTES_VERSION: u32 = 1;
 pub struct RoutesFile {
     /// [`ROUTES_VERSION`].
     pub version: u32,
-    /// The routes.
     #[serde(default)]
     pub routes: Vec<Route>,
 }
@@ -72,7 +71,7 @@ pub enum RoutesError {
 }
 
 impl RoutesFile {
-    /// Reads the file.
+    /// Reads `routes.json`. Fails on broken JSON, another version, and values that break their grammar or limit.
     pub fn parse(bytes: &[u8]) -> Result<Self, RoutesError> {
         let file: Self =
             serde_json::from_value(parse_strict(bytes)?).map_err(|error| RoutesError::Field(error.into()))?;

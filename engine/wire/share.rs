@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::name::{InvalidName, NamespacePattern};
 
-/// The namespace that no peer sees unless somebody says so.
+/// The namespace that no peer sees unless a spec shares it.
 const KUBE_SYSTEM: &str = "kube-system";
-/// All namespaces.
 const ALL: &str = "*";
 
 /// Which namespaces a peer sees, by their names alone. A field that is not known here would narrow it, so it is an error.
@@ -28,7 +27,7 @@ impl Share {
         Self { namespaces: patterns([ALL]), except: BTreeSet::new() }
     }
 
-    /// What is shared where nobody says otherwise: all namespaces but `kube-system`.
+    /// What is shared where no one says otherwise: all namespaces but `kube-system`.
     pub fn usual() -> Self {
         Self { namespaces: patterns([ALL]), except: patterns([KUBE_SYSTEM]) }
     }

@@ -9,7 +9,9 @@ use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
-use crate::types::certificate::{CertificateError, PemFault, RootCertificate, RootRule, parse_roots_any_time};
+use crate::types::certificate::{
+    CertificateError, CertificatePemFault, RootCertificate, RootRule, parse_roots_any_time,
+};
 
 /// Seconds after which a consumer should read the bundle again.
 pub const REFRESH_HINT: u64 = 300;
@@ -24,7 +26,8 @@ pub fn bundle(roots: &str, sequence: u64) -> Result<String, CertificateError> {
 
 fn key(root: &RootCertificate) -> Result<Value, CertificateError> {
     let unreadable = |rule| CertificateError::Rule { subject: root.subject.clone(), rule };
-    let block = pem::parse(&root.pem).map_err(|error| CertificateError::Pem(PemFault::Parser(error.into())))?;
+    let block =
+        pem::parse(&root.pem).map_err(|error| CertificateError::Pem(CertificatePemFault::Parser(error.into())))?;
     let der = block.contents();
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| unreadable(RootRule::Der(error.into())))?;
     let info = certificate.public_key();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::support::checkout::Checkout;
 
 #[test]
-fn lying_metadata_costs_its_own_cluster_and_changes_nothing_that_stands() {
+fn lying_metadata_costs_its_own_cluster_and_changes_nothing_that_is_there() {
     let public = "metadata/west/public/public.json";
     let private = "metadata/west/private/multicluster.json";
     let deep = format!("{{\"clusterUUID\":{}{}}}", "[".repeat(200), "]".repeat(200));
@@ -22,17 +22,17 @@ fn lying_metadata_costs_its_own_cluster_and_changes_nothing_that_stands() {
         ),
         (private, b"\xff\xfe{\x00}\x00", "not JSON"),
     ];
-    for (path, bytes, words) in whole {
+    for (path, bytes, expected) in whole {
         let checkout = Checkout::joined();
         checkout.write(path, bytes);
-        checkout.shows(&["apply"], 3, &[words, "failed"]);
+        checkout.shows(&["apply"], 3, &[expected, "failed"]);
     }
 }
 
 #[test]
 fn hostile_addresses_are_failures_of_their_cluster() {
     let private = "metadata/west/private/multicluster.json";
-    for (from, to, words) in [
+    for (from, to, expected) in [
         ("198.51.100.7", "169.254.169.254", "is an inside address"),
         ("198.51.100.7", "0x7f.1", "resolvers may read it as a number"),
         ("198.51.100.7", "localhost.", "expected a host"),
@@ -42,7 +42,7 @@ fn hostile_addresses_are_failures_of_their_cluster() {
     ] {
         let checkout = Checkout::joined();
         checkout.edit(private, from, to);
-        checkout.shows(&["apply"], 3, &[words, "failed"]);
+        checkout.shows(&["apply"], 3, &[expected, "failed"]);
     }
 }
 
@@ -82,15 +82,15 @@ fn edit(checkout: &Checkout, path: &str, from: &str, to: &str) {
 
 #[test]
 fn a_lock_that_was_touched_stops_the_run() {
-    for (path, from, to, exit, words) in [
+    for (path, from, to, exit, expected) in [
         ("lock/clusters/west.yaml", "version: 2", "version: 3", 1, "found version 3"),
         ("specs/mesh.yaml", "apiVersion", ">>>>>>> theirs\napiVersion", 1, "merge"),
         ("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}", 4, "cluster `west` is in the lock"),
     ] {
         let checkout = Checkout::joined();
         edit(&checkout, path, from, to);
-        checkout.refuses(&["apply"], exit, &[words]);
-        checkout.refuses(&["plan", "--locked"], exit, &[words]);
+        checkout.refuses(&["apply"], exit, &[expected]);
+        checkout.refuses(&["plan", "--locked"], exit, &[expected]);
     }
 }
 
@@ -106,7 +106,7 @@ fn unreadable_keys_of_the_engine_stop_the_run() {
 
 #[test]
 fn a_file_of_a_cluster_that_was_touched_stops_that_cluster() {
-    for (path, from, to, words) in [
+    for (path, from, to, expected) in [
         ("lock/clusters/west.yaml", "sha256: \"sha256:", "sha256: \"sha256:00", "lock/clusters/west.yaml:"),
         (
             "lock/clusters/west.yaml",
@@ -119,8 +119,8 @@ fn a_file_of_a_cluster_that_was_touched_stops_that_cluster() {
     ] {
         let checkout = Checkout::joined();
         edit(&checkout, path, from, to);
-        checkout.shows(&["apply"], 4, &[words, "nothing is changed for it"]);
-        checkout.shows(&["plan", "--locked"], 4, &[words, "nothing is changed for it"]);
+        checkout.shows(&["apply"], 4, &[expected, "nothing is changed for it"]);
+        checkout.shows(&["plan", "--locked"], 4, &[expected, "nothing is changed for it"]);
     }
 }
 
@@ -140,19 +140,19 @@ fn roots_that_must_not_be_trusted_are_failures() {
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
     });
     let (good, key) = make(&|_| ());
-    for (pem, words) in [(leaf, "CA:FALSE"), (expired, "expired at 2021"), (format!("{good}{key}"), "private key")] {
+    for (pem, expected) in [(leaf, "CA:FALSE"), (expired, "expired at 2021"), (format!("{good}{key}"), "private key")] {
         let checkout = Checkout::joined();
         let path = "metadata/west/public/public.json";
         let mut document: serde_json::Value =
             serde_json::from_slice(&std::fs::read(checkout.path(path)).unwrap()).unwrap();
         document["rootCA"] = pem.into();
         checkout.write(path, document.to_string().as_bytes());
-        checkout.shows(&["apply"], 3, &[words]);
+        checkout.shows(&["apply"], 3, &[expected]);
     }
 }
 
 #[test]
-fn a_foreign_file_is_refused_by_name_and_the_rest_goes_on() {
+fn a_foreign_file_is_refused_by_name_and_the_rest_continues() {
     let checkout = Checkout::new();
     let path = "rendered/east/configmap-isthmus-mesh.yaml";
     checkout.write(path, b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: isthmus-mesh}\n");

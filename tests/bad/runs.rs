@@ -2,14 +2,14 @@
 
 use crate::support::checkout::Checkout;
 use crate::support::environment::{ENGINE, Ran, TestEnvironment};
-use crate::support::peer::{Ca, Peer, Step, answer};
+use crate::support::peer::{Ca, Peer, PeerStep, answer};
 
 /// A joined checkout whose only spec file is replaced: `apply` ends with 1, says the words, and changes nothing.
 #[track_caller]
-fn spec_is_refused(spec: &[u8], words: &[&str]) {
+fn spec_is_refused(spec: &[u8], expected: &[&str]) {
     let checkout = Checkout::joined();
     checkout.write("specs/mesh.yaml", spec);
-    checkout.refuses(&["apply"], 1, words);
+    checkout.refuses(&["apply"], 1, expected);
 }
 
 const MESH: &str =
@@ -50,7 +50,7 @@ fn files_that_are_no_specs() {
 fn specs_that_contradict_themselves() {
     let both = format!("{MESH}{}{}", file_cluster("east"), file_cluster("west"));
     let with = |from: &str, to: &str| both.replacen(from, to, 1);
-    for (spec, words) in [
+    for (spec, expected) in [
         (with("acceptForeignRoots", "acceptForeignRots"), "did you mean `acceptForeignRoots`?"),
         (
             with("spec: {acceptForeignRoots: true}", "spec: {acceptForeignRoots: true, acceptForeignRoots: true}"),
@@ -82,7 +82,7 @@ fn specs_that_contradict_themselves() {
             "`reconciler: agent` is not part of this version",
         ),
     ] {
-        spec_is_refused(spec.as_bytes(), &["specs/mesh.yaml:", words]);
+        spec_is_refused(spec.as_bytes(), &["specs/mesh.yaml:", expected]);
     }
     let checkout = Checkout::joined();
     let key = isthmus::types::key::PrivateKey::generate(&[5; 32]).unwrap().to_pem().unwrap();
@@ -92,13 +92,13 @@ fn specs_that_contradict_themselves() {
 }
 
 #[test]
-fn servers_that_lie_are_failures_from_the_first_turn() {
+fn servers_that_lie_are_failures_from_the_first_run() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let flood = vec![
-        Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n".into()),
-        Step::Flood(vec![b' '; 64 * 1024]),
+        PeerStep::Send("HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n".into()),
+        PeerStep::Flood(vec![b' '; 64 * 1024]),
     ];
-    for (steps, words) in [
+    for (steps, expected) in [
         (answer("302 Found", "location: https://elsewhere.example.com/\r\n", ""), "elsewhere.example.com"),
         (answer("200 OK", "content-encoding: gzip\r\n", "x"), "gzip"),
         (answer("200 OK", "content-type: text/html\r\n", "<html>"), "text/html"),
@@ -115,7 +115,7 @@ fn servers_that_lie_are_failures_from_the_first_turn() {
         );
         let spec = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
         checkout.write("specs/mesh.yaml", format!("{spec}{}", cluster("north", &endpoint)).as_bytes());
-        checkout.shows(&["apply"], 3, &[words, "fetch-ca/north  failed"]);
+        checkout.shows(&["apply"], 3, &[expected, "fetch-ca/north  failed"]);
     }
 }
 
@@ -142,8 +142,8 @@ fn a_read_only_checkout_and_a_full_disk_leave_everything_as_it_was() {
         return;
     };
     assert_eq!(ran.code, 6, "{ran}");
-    let said = &ran.stderr;
-    assert!(said.contains("ead-only file system") && said.contains("nothing was changed"), "{ran}");
+    let stderr = &ran.stderr;
+    assert!(stderr.contains("ead-only file system") && stderr.contains("nothing was changed"), "{ran}");
     assert!(before == checkout.output());
 
     let full = format!(

@@ -70,14 +70,14 @@ const HEAD: &str = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {nam
 #[case::one_long_line(format!("{}: {{", "x".repeat(1 << 19)).into_bytes(), "specs/a.yaml:1:", "expected YAML: ")]
 #[case::list_document(b"[a, b]\n".to_vec(), "specs/a.yaml:1:1", "expected the document to be a mapping, found a list")]
 #[case::html(b"<html>\n<body>no</body>\n".to_vec(), "specs/a.yaml:1:1", "to be a mapping, found a single value")]
-fn a_broken_file_is_an_error_with_a_place(#[case] bytes: Vec<u8>, #[case] place: &str, #[case] words: &str) {
+fn a_broken_file_is_an_error_with_a_place(#[case] bytes: Vec<u8>, #[case] place: &str, #[case] expected: &str) {
     let begin = Instant::now();
     let text = match parse(&[source("specs/a.yaml", bytes)]) {
         Ok(spec) => panic!("accepted: {spec:?}"),
         Err(findings) => render(&findings),
     };
     let took = begin.elapsed();
-    assert!(text.contains(place) && text.contains(words), "{text}");
+    assert!(text.contains(place) && text.contains(expected), "{text}");
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert!(text.len() < 100_000, "{}", text.len());
 }
@@ -172,7 +172,7 @@ fn the_findings_of_reading_and_compiling_come_together() {
 }
 
 #[test]
-fn pairs_that_name_nobody_or_one_twice() {
+fn pairs_that_name_no_cluster_or_one_twice() {
     let long = "x".repeat(64);
     let pairs = format!("  topology: pairs\n  pairs: [[east, wset], [east, east], [east], [{long}, west]]\n");
     insta::assert_snapshot!(outcome(&checkout(&pairs, "", "")));

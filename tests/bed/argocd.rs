@@ -21,12 +21,12 @@ const FOLDER: &str = "mesh/shop";
 const AT_ONCE: &str = "20";
 
 /// A repository with a checkout in it, joined.
-struct Repository {
+struct BedRepository {
     dir: tempfile::TempDir,
     bin: PathBuf,
 }
 
-impl Repository {
+impl BedRepository {
     fn new() -> Option<Self> {
         let bin = files_of_bed()?;
         let repository = Self { dir: tempfile::tempdir().unwrap(), bin };
@@ -47,8 +47,8 @@ impl Repository {
         self.root().join(FOLDER)
     }
 
-    fn engine(&self, words: &[&str]) -> String {
-        TestEnvironment::new().real_time().run_on(&self.checkout(), words).done()
+    fn engine(&self, arguments: &[&str]) -> String {
+        TestEnvironment::new().real_time().run_on(&self.checkout(), arguments).done()
     }
 
     fn application(&self, cluster: &str) -> String {
@@ -56,9 +56,9 @@ impl Repository {
     }
 
     /// Asks Argo CD's code.
-    fn argo(&self, words: &[&str], input: &str) -> Output {
+    fn argo(&self, arguments: &[&str], input: &str) -> Output {
         let mut argo = Command::new(self.bin.join("argo"))
-            .args(words)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -68,9 +68,9 @@ impl Repository {
         argo.wait_with_output().unwrap()
     }
 
-    fn argo_says(&self, words: &[&str], input: &str) -> String {
-        let Output { status, stdout, stderr } = self.argo(words, input);
-        assert!(status.success(), "argo {words:?}: {}", String::from_utf8_lossy(&stderr));
+    fn argo_says(&self, arguments: &[&str], input: &str) -> String {
+        let Output { status, stdout, stderr } = self.argo(arguments, input);
+        assert!(status.success(), "argo {arguments:?}: {}", String::from_utf8_lossy(&stderr));
         String::from_utf8(stdout).unwrap()
     }
 
@@ -81,9 +81,9 @@ impl Repository {
             fs::write(&path, stream).unwrap();
             path.to_str().unwrap().to_owned()
         };
-        let told = self.argo_says(&[word, &file("live.yaml", live), &file("target.yaml", target)], "");
+        let report = self.argo_says(&[word, &file("live.yaml", live), &file("target.yaml", target)], "");
         let mut lines: Vec<String> = Vec::new();
-        for line in told.lines() {
+        for line in report.lines() {
             let (step, what) = line.split_once(": ").unwrap();
             let (verb, object) = what.split_once(' ').unwrap();
             let of_peers = ["ConfigMap/", "Gateway/", "Secret/"].iter().any(|kind| object.starts_with(kind));
@@ -103,14 +103,14 @@ impl Repository {
 }
 
 /// The real server, as in its sidecar: no variable but its own, and no network.
-struct Server {
+struct ArgocdServer {
     process: Child,
     sockets: PathBuf,
     log: PathBuf,
 }
 
-impl Server {
-    fn start(repository: &Repository) -> Self {
+impl ArgocdServer {
+    fn start(repository: &BedRepository) -> Self {
         let manifests = repository.engine(&["manifests", "argocd", "--image", "registry.example.com/isthmus:0.1.0"]);
         let config: Value = serde_yaml::from_str(manifests.split("\n---\n").next().unwrap()).unwrap();
         let folder = |name: &str| {
@@ -122,14 +122,14 @@ impl Server {
         fs::write(configs.join("plugin.yaml"), config["data"]["plugin.yaml"].as_str().unwrap()).unwrap();
         let log = repository.dir.path().join("server.log");
         let output = fs::File::create(&log).unwrap();
-        let mut words = vec!["-r", "-n"];
+        let mut arguments = vec!["-r", "-n"];
         if !succeeds(Command::new("unshare").args(["-r", "-n", "true"])) {
             assert!(std::env::var_os("CI").is_none(), "no network namespace to be had");
-            words.clear();
+            arguments.clear();
         }
-        let mut command = if words.is_empty() { Command::new("env") } else { Command::new("unshare") };
+        let mut command = if arguments.is_empty() { Command::new("env") } else { Command::new("unshare") };
         let process = command
-            .args(words)
+            .args(arguments)
             .arg(repository.bin.join("argocd-cmp-server"))
             .arg("--config-dir-path")
             .arg(&configs)
@@ -145,18 +145,18 @@ impl Server {
         let until = Instant::now() + Duration::from_secs(30);
         // the plugin's name is the socket's
         while !server.sockets.join("isthmus.sock").exists() {
-            assert!(Instant::now() < until, "no socket: {}", server.said());
+            assert!(Instant::now() < until, "no socket: {}", server.output());
             thread::sleep(Duration::from_millis(20));
         }
         server
     }
 
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 }
 
-impl Drop for Server {
+impl Drop for ArgocdServer {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
@@ -169,9 +169,9 @@ fn succeeds(command: &mut Command) -> bool {
 
 #[test]
 fn argo_cds_plugin_server_gives_what_is_rendered() {
-    let _turn = one_at_a_time();
-    let Some(repository) = Repository::new() else { return };
-    let server = Server::start(&repository);
+    let _guard = one_at_a_time();
+    let Some(repository) = BedRepository::new() else { return };
+    let server = ArgocdServer::start(&repository);
     let (sockets, root) = (server.sockets.to_str().unwrap(), repository.root());
     let root = root.to_str().unwrap();
     for cluster in ["east", "west"] {
@@ -200,14 +200,14 @@ fn argo_cds_plugin_server_gives_what_is_rendered() {
     // a checkout that fails: an error with our words, and no manifests
     let lock = repository.checkout().join("lock/links/east.yaml");
     let kept = fs::read(&lock).unwrap();
-    for (broken, words) in [(&b"<<<<<<< HEAD\n"[..], "merge conflict markers"), (b"version: 9\n", "version 9")] {
+    for (broken, arguments) in [(&b"<<<<<<< HEAD\n"[..], "merge conflict markers"), (b"version: 9\n", "version 9")] {
         fs::write(&lock, broken).unwrap();
         let failed = repository.argo(&["generate", sockets, root, "1"], &repository.application("west"));
         assert!(failed.status.success(), "the links of another reader are not read");
         let failed = repository.argo(&["generate", sockets, root, "1"], &application_of_east());
-        let said = String::from_utf8(failed.stderr).unwrap();
-        assert!(!failed.status.success() && failed.stdout.is_empty(), "{said}");
-        assert!(said.contains("argocd generate") && said.contains(words), "{said}");
+        let output = String::from_utf8(failed.stderr).unwrap();
+        assert!(!failed.status.success() && failed.stdout.is_empty(), "{output}");
+        assert!(output.contains("argocd generate") && output.contains(arguments), "{output}");
     }
     fs::write(&lock, kept).unwrap();
     let again = repository.argo(&["generate", sockets, root, "1"], &repository.application("east"));
@@ -225,13 +225,13 @@ fn application_of_east() -> String {
 
 #[test]
 fn argo_cd_reads_every_application() {
-    let _turn = one_at_a_time();
-    let Some(repository) = Repository::new() else { return };
+    let _guard = one_at_a_time();
+    let Some(repository) = BedRepository::new() else { return };
     for (sync, kind) in [("plugin", "Plugin"), ("directory", "Directory")] {
-        let words = ["manifests", "argocd", "--repo", REPOSITORY, "--sync", sync];
-        let set = repository.engine(&words);
+        let arguments = ["manifests", "argocd", "--repo", REPOSITORY, "--sync", sync];
+        let set = repository.engine(&arguments);
         assert_eq!(repository.argo_says(&["check"], &set), "ApplicationSet\n");
-        let one = repository.engine(&[&words[..], &["--cluster", "west"]].concat());
+        let one = repository.engine(&[&arguments[..], &["--cluster", "west"]].concat());
         assert_eq!(repository.argo_says(&["check"], &one), format!("Application isthmus-west {kind}\n"));
         // the check is strict
         let wrong = repository.argo(&["check"], &one.replace("project:", "projects:"));
@@ -242,8 +242,8 @@ fn argo_cd_reads_every_application() {
 /// The patch adds to the Deployment that is there, twice as once.
 #[test]
 fn the_sidecar_is_added_to_argo_cds_repo_server() {
-    let _turn = one_at_a_time();
-    let Some(repository) = Repository::new() else { return };
+    let _guard = one_at_a_time();
+    let Some(repository) = BedRepository::new() else { return };
     let own = serde_json::json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "argocd-repo-server", "namespace": "argocd"},
         "spec": {"template": {"spec": {
@@ -281,8 +281,8 @@ fn the_sidecar_is_added_to_argo_cds_repo_server() {
 /// Trust before networks before secrets, and back: by Argo CD's own sort of the waves that our objects carry.
 #[test]
 fn argo_cd_applies_and_prunes_in_the_order_of_trust() {
-    let _turn = one_at_a_time();
-    let Some(repository) = Repository::new() else { return };
+    let _guard = one_at_a_time();
+    let Some(repository) = BedRepository::new() else { return };
     let east = || repository.engine(&["argocd", "generate", "--cluster", "east"]);
     let joined = east();
     let specs = repository.checkout().join("specs/mesh.yaml");
@@ -296,23 +296,23 @@ fn argo_cd_applies_and_prunes_in_the_order_of_trust() {
         stages.push(east());
     }
     assert_eq!(stages.last().unwrap(), "", "east has not left");
-    let mut told = String::new();
-    let mut tell = |title: &str, lines: &[String]| told.push_str(&format!("{title}\n  {}\n", lines.join("\n  ")));
-    tell("joining", &repository.waves("waves", "", &joined));
+    let mut report = String::new();
+    let mut add = |title: &str, lines: &[String]| report.push_str(&format!("{title}\n  {}\n", lines.join("\n  ")));
+    add("joining", &repository.waves("waves", "", &joined));
     for (number, pair) in stages.windows(2).enumerate() {
-        tell(&format!("leaving, turn {}", number + 1), &repository.waves("waves", &pair[0], &pair[1]));
+        add(&format!("leaving, turn {}", number + 1), &repository.waves("waves", &pair[0], &pair[1]));
     }
-    tell("gone at once", &repository.waves("waves", &joined, ""));
-    tell("two turns in one sync", &repository.waves("waves", &joined, &stages[2]));
-    tell("gone at once with PruneLast, which is why it is not set", &repository.waves("order", &joined, ""));
-    insta::assert_snapshot!(told);
+    add("gone at once", &repository.waves("waves", &joined, ""));
+    add("two runs in one sync", &repository.waves("waves", &joined, &stages[2]));
+    add("gone at once with PruneLast, which is why it is not set", &repository.waves("order", &joined, ""));
+    insta::assert_snapshot!(report);
 }
 
 /// Flux knows no waves: each part of a cluster is the folder without the other parts.
 #[test]
 fn fluxs_parts_are_the_whole_in_order() {
-    let _turn = one_at_a_time();
-    let Some(repository) = Repository::new() else { return };
+    let _guard = one_at_a_time();
+    let Some(repository) = BedRepository::new() else { return };
     let kustomize = |folder: &Path| -> BTreeSet<String> {
         let path = format!("{}:{}", std::env::var("PATH").unwrap_or_default(), repository.bin.display());
         let built = succeed(Command::new("env").arg(format!("PATH={path}")).args(["kubectl", "kustomize"]).arg(folder));

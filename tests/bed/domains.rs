@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::mesh::{Cluster, Mesh};
+use super::mesh::{BedCluster, BedMesh};
 use super::{files, one_at_a_time, succeed};
 
 /// How long what is pushed to proxies may take, where nothing shows that it is over.
@@ -16,15 +16,15 @@ const PUSH: Duration = Duration::from_secs(3);
 /// unless the spec says that they are one; and what is merged can be taken apart again under traffic.
 #[test]
 fn clusters_of_different_trust_domains_are_joined_and_stay_apart() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "west.local")];
-    let Some(mesh) = Mesh::start(&of, &[]) else { return };
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     mesh.components();
     mesh.join();
     let lock = fs::read_to_string(mesh.checkout().join("lock/links/east.yaml")).unwrap();
     assert!(lock.contains("stage: joined") && !lock.contains("trustDomainMerged"), "{lock}");
-    let aliases = |cluster: Cluster| cluster.istiod("/debug/mesh").unwrap()["trustDomainAliases"].clone();
+    let aliases = |cluster: BedCluster| cluster.istiod("/debug/mesh").unwrap()["trustDomainAliases"].clone();
     assert_eq!((aliases(east), aliases(west)), (json!(null), json!(null)));
 
     // east's own client alone, by its principal; it has the namespace, name and service account of west's
@@ -43,8 +43,8 @@ fn clusters_of_different_trust_domains_are_joined_and_stay_apart() {
     succeed(mesh.kubectl(east).args(["delete", "authorizationpolicy", "clients-of-east", "--namespace=shop"]));
     status(&mesh, west, east, 200);
     as_of_0_1_0(&mesh);
-    let (code, said) = mesh.engine(&["apply", "--locked"]);
-    assert_eq!(code, 0, "{said}");
+    let (code, output) = mesh.engine(&["apply", "--locked"]);
+    assert_eq!(code, 0, "{output}");
     mesh.sync_all();
     for (cluster, other) in mesh.links() {
         mesh.until("the alias of the other to be there", || match aliases(cluster) {
@@ -54,8 +54,8 @@ fn clusters_of_different_trust_domains_are_joined_and_stay_apart() {
     }
     let one = "identities of trust domain `west.local` are one with those of `cluster.local` in every AuthorizationPolicy of `east`";
     mesh.loses_nothing_while("a checkout of version 0.1.0 is planned and applied", || {
-        let (code, said) = mesh.engine(&["plan"]);
-        assert!(code == 0 && said.contains(one), "{said}");
+        let (code, output) = mesh.engine(&["plan"]);
+        assert!(code == 0 && output.contains(one), "{output}");
         mesh.settle();
         thread::sleep(PUSH);
     });
@@ -69,13 +69,13 @@ fn clusters_of_different_trust_domains_are_joined_and_stay_apart() {
     let run_and_sync = |lines: &str| {
         mesh.says("east", lines);
         mesh.write_specs();
-        let said = mesh.turn();
+        let output = mesh.reconcile();
         mesh.sync_all();
-        said
+        output
     };
     mesh.loses_nothing_while("trust domains are taken apart", || {
-        let said = run_and_sync("  mergeTrustDomains: false\n");
-        assert!(said.contains("policies of `east`") && !said.contains(one), "{said}");
+        let output = run_and_sync("  mergeTrustDomains: false\n");
+        assert!(output.contains("policies of `east`") && !output.contains(one), "{output}");
         mesh.until("the alias to be gone from east's istiod", || match aliases(east) {
             Value::Null => Ok(()),
             some => Err(some.to_string()),
@@ -88,7 +88,7 @@ fn clusters_of_different_trust_domains_are_joined_and_stay_apart() {
 }
 
 /// Writes lock and tree as version 0.1.0 did: without what it did not know of.
-fn as_of_0_1_0(mesh: &Mesh) {
+fn as_of_0_1_0(mesh: &BedMesh) {
     for cluster in ["east", "west"] {
         let path = mesh.checkout().join(format!("rendered/{cluster}/configmap-isthmus-peers.yaml"));
         let text = fs::read_to_string(&path).unwrap();
@@ -108,8 +108,8 @@ fn as_of_0_1_0(mesh: &Mesh) {
     }
 }
 
-/// A request is answered so, and goes on being answered so.
-fn status(mesh: &Mesh, from: Cluster, of: Cluster, wanted: u16) {
+/// A request is answered so, and keeps being answered so.
+fn status(mesh: &BedMesh, from: BedCluster, of: BedCluster, wanted: u16) {
     let asked = || {
         let (status, body) = from.ask(&of)?;
         if status == wanted { Ok(()) } else { Err(format!("{status}: {body}")) }

@@ -106,14 +106,14 @@ impl Bed {
     }
 }
 
-/// The command that init printed, as it stands there.
-fn printed<'a>(talk: &'a str, words: &str) -> &'a str {
-    talk.lines().map(str::trim).find(|line| line.starts_with("kubectl") && line.contains(words)).unwrap()
+/// The command that init printed, as it is there.
+fn printed<'a>(stderr: &'a str, phrase: &str) -> &'a str {
+    stderr.lines().map(str::trim).find(|line| line.starts_with("kubectl") && line.contains(phrase)).unwrap()
 }
 
 #[test]
 fn init_finds_real_clusters_and_takes_over_their_secrets() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let Some(bed) = Bed::start() else { return };
     let [east, west] = &SITES;
     let kubeconfig = bed.kubeconfig();
@@ -135,7 +135,7 @@ fn init_finds_real_clusters_and_takes_over_their_secrets() {
     let ran = environment.run_on(checkout.path(), &["init", "--adopt", "--accept-foreign-roots"]);
     eprintln!("bed: looked into two clusters in {:?}", begun.elapsed());
     assert_eq!(ran.code, 0, "{ran}");
-    let (data, talk) = (&ran.stdout, &ran.stderr);
+    let (data, stderr) = (&ran.stdout, &ran.stderr);
     let token = of_west.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap();
     for site in &SITES {
         let path = checkout.path().join(format!("specs/clusters/{}.yaml", site.name));
@@ -157,7 +157,7 @@ fn init_finds_real_clusters_and_takes_over_their_secrets() {
         let endpoint = format!("endpoint: file://recorded/{}/metadata #", site.name);
         fs::write(&path, text.replace("endpoint: #", &endpoint)).unwrap();
     }
-    assert!(!data.contains(token) && !talk.contains(token));
+    assert!(!data.contains(token) && !stderr.contains(token));
     apply_until_settled(checkout.path());
     let lock = fs::read_to_string(checkout.path().join("lock/links/west.yaml")).unwrap();
     assert!(lock.contains("stage: joined"), "{lock}");
@@ -177,11 +177,11 @@ fn init_finds_real_clusters_and_takes_over_their_secrets() {
         let path = format!("{}:{}", std::env::var("PATH").unwrap_or_default(), bed.bin.display());
         succeed(Command::new("sh").env("PATH", path).env("KUBECONFIG", &kubeconfig).args(["-c", command]));
     };
-    run(printed(talk, "label secret reach-east"));
+    run(printed(stderr, "label secret reach-east"));
     bed.eventually(west, "debug/clusterz", "no remote cluster", |clusters| clusters.as_array().unwrap().len() == 1);
     bed.take_over(west, &rendered(west));
     bed.reads(west, "istio-remote-secret-east");
-    run(printed(talk, "delete secret reach-east"));
+    run(printed(stderr, "delete secret reach-east"));
     thread::sleep(NOTHING);
     bed.reads(west, "istio-remote-secret-east");
 }
@@ -189,7 +189,7 @@ fn init_finds_real_clusters_and_takes_over_their_secrets() {
 /// Why the order is as it is: istiod ignores the second secret of a cluster ID, also after the first one is gone.
 #[test]
 fn istiod_ignores_the_second_of_two_secrets_for_good() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let Some(bed) = Bed::start() else { return };
     let [east, west] = &SITES;
     let of_east = bed.remote_secret_of(east);

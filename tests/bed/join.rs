@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::mesh::{Load, MOST_TURNS, Mesh, PATIENCE, ROLES, get};
+use super::mesh::{BedMesh, Load, MOST_RUNS, PATIENCE, ROLES, get};
 use super::{one_at_a_time, succeed};
 
 /// How often an exporter is started again while a link waits.
@@ -17,9 +17,9 @@ const RESTARTS: usize = 20;
 
 #[test]
 fn two_real_istiods_join_carry_traffic_through_faults_and_part() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
-    let Some(mesh) = Mesh::start(&of, &["west"]) else { return };
+    let Some(mesh) = BedMesh::start(&of, &["west"]) else { return };
 
     mesh.components();
     the_gates_hold(&mesh);
@@ -35,9 +35,9 @@ fn two_real_istiods_join_carry_traffic_through_faults_and_part() {
 }
 
 /// Whatever is not live yet in either cluster keeps the secrets back; one that is forced shows what they prevent.
-fn the_gates_hold(mesh: &Mesh) {
+fn the_gates_hold(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
-    mesh.turn();
+    mesh.reconcile();
     mesh.sync(east, &[]);
     mesh.sync(west, &["isthmus-mesh"]);
     let old = json!({
@@ -117,7 +117,7 @@ fn the_gates_hold(mesh: &Mesh) {
 
 /// East's exporter starts again and again while the link waits for east alone: what it does not know yet is never taken for
 /// what is not there.
-fn a_restarted_exporter_opens_nothing(mesh: &Mesh) {
+fn a_restarted_exporter_opens_nothing(mesh: &BedMesh) {
     let east = mesh.cluster("east");
     let (mut runs, mut unanswered) = (0, 0);
     thread::scope(|scope| {
@@ -129,13 +129,13 @@ fn a_restarted_exporter_opens_nothing(mesh: &Mesh) {
             }
         });
         while !restarts.is_finished() {
-            let (code, said) = mesh.engine(&["apply"]);
-            assert!(code == 0 || code == 3, "{said}");
+            let (code, output) = mesh.engine(&["apply"]);
+            assert!(code == 0 || code == 3, "{output}");
             runs += 1;
             unanswered += usize::from(code == 3);
             let rendered = super::files(&mesh.checkout().join("rendered"));
             let secret = rendered.keys().find(|path| path.to_string_lossy().contains("istio-remote-secret"));
-            assert_eq!(secret, None, "{said}");
+            assert_eq!(secret, None, "{output}");
             mesh.sync_all();
         }
     });
@@ -145,8 +145,8 @@ fn a_restarted_exporter_opens_nothing(mesh: &Mesh) {
     assert!(runs > RESTARTS / 4, "{runs}");
 }
 
-/// Turns until nothing is left to do, as a pipeline takes them; then both istiods see each other, and applications too.
-fn join(mesh: &Mesh) {
+/// Runs until nothing is left to do, as a pipeline takes them; then both istiods see each other, and applications too.
+fn join(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     let first = thread::spawn(move || {
         let until = Instant::now() + 2 * PATIENCE;
@@ -210,7 +210,7 @@ fn join(mesh: &Mesh) {
 }
 
 /// The audit log of west's apiserver: east came as its own user, for what is in the table.
-fn west_saw_east_alone(mesh: &Mesh) {
+fn west_saw_east_alone(mesh: &BedMesh) {
     let user = format!("istio-peer:{}", mesh.identity(mesh.cluster("east"))["clusterUUID"].as_str().unwrap());
     let log = fs::read_to_string(mesh.folder(mesh.cluster("west")).join("audit.log")).unwrap();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
@@ -249,7 +249,7 @@ fn west_saw_east_alone(mesh: &Mesh) {
 }
 
 /// Things break and come back under 50 requests a second in both directions.
-fn traffic_outlives_faults(mesh: &Mesh) {
+fn traffic_outlives_faults(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     let loaded = |what: &str, fault: &dyn Fn()| {
         let loads = [Load::start(east, west, 50), Load::start(west, east, 50)];
@@ -296,7 +296,7 @@ fn traffic_outlives_faults(mesh: &Mesh) {
 }
 
 /// West leaves, stage by stage, while each cluster serves its own.
-fn part(mesh: &Mesh) {
+fn part(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     let loads = [Load::start(east, east, 20), Load::start(west, west, 20)];
     mesh.says("west", "  state: leaving\n");
@@ -306,8 +306,8 @@ fn part(mesh: &Mesh) {
     let holds = |part: &str| {
         fs::read_dir(&rendered).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains(part))
     };
-    for _ in 0..MOST_TURNS {
-        let said = mesh.turn();
+    for _ in 0..MOST_RUNS {
+        let output = mesh.reconcile();
         stages.push((holds("istio-remote-secret"), holds("isthmus-peers"), holds("deployment")));
         mesh.sync_all();
         if !holds("deployment") {
@@ -316,12 +316,12 @@ fn part(mesh: &Mesh) {
             }
             break;
         }
-        assert!(!said.contains("No changes"), "west does not leave: {said}");
+        assert!(!output.contains("No changes"), "west does not leave: {output}");
         thread::sleep(Duration::from_secs(3));
     }
-    eprintln!("bed: west left: (secret, peers, components) by turns: {stages:?}");
+    eprintln!("bed: west left: (secret, peers, components) by runs: {stages:?}");
     assert_eq!(stages.last(), Some(&(false, false, false)), "{stages:?}");
-    // the secret goes before the peers, and the components stay for as long as anybody is to be admitted
+    // the secret goes before the peers, and the components stay for as long as anyone is to be admitted
     for pair in stages.windows(2) {
         let ((secret, _, _), (_, peers_next, _)) = (pair[0], pair[1]);
         assert!(!secret || peers_next, "{stages:?}");

@@ -19,11 +19,11 @@ use super::environment::{ENGINE, TestEnvironment};
 use super::{files_of_bed, free_index, script, succeed};
 
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-pub(super) const MOST_TURNS: usize = 12;
+pub(super) const MOST_RUNS: usize = 12;
 pub(super) const ROLES: [(&str, u8); 3] = [("exporter", 20), ("proxy", 30), ("relay", 40)];
 
 #[derive(Clone, Copy)]
-pub(super) struct Cluster {
+pub(super) struct BedCluster {
     pub(super) name: &'static str,
     /// The service that runs here, its port, and where the clients of all clusters listen for it.
     pub(super) app: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Cluster {
     pub(super) domain: &'static str,
 }
 
-impl Cluster {
+impl BedCluster {
     pub(super) fn address(&self, host: u8, port: u16) -> SocketAddr {
         format!("127.0.{}.{host}:{port}", self.index).parse().unwrap()
     }
@@ -54,15 +54,15 @@ impl Cluster {
 
 /// A GET over plain HTTP: status and body.
 pub(super) fn get(address: SocketAddr, host: &str, path: &str) -> Result<(u16, String), String> {
-    let said = |error: std::io::Error| format!("{address}: {error}");
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(said)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(said)?;
+    let output = |error: std::io::Error| format!("{address}: {error}");
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(output)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(output)?;
     // Envoy wants 1.1; where a body might come in chunks, 1.0 keeps it whole
     let version = if host.contains('.') { "1.1" } else { "1.0" };
     let request = format!("GET {path} HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(said)?;
+    stream.write_all(request.as_bytes()).map_err(output)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(said)?;
+    stream.read_to_end(&mut answer).map_err(output)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{address}: no answer"))?;
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
@@ -76,7 +76,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start(from: Cluster, of: Cluster, rate: u32) -> Self {
+    pub(super) fn start(from: BedCluster, of: BedCluster, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
@@ -105,17 +105,17 @@ impl Load {
     }
 }
 
-pub(super) struct Mesh {
+pub(super) struct BedMesh {
     pub(super) dir: tempfile::TempDir,
     bin: PathBuf,
-    clusters: Vec<Cluster>,
+    clusters: Vec<BedCluster>,
     /// Lines of each cluster's spec beside those that all have, two spaces in.
-    said: Mutex<BTreeMap<&'static str, String>>,
+    output: Mutex<BTreeMap<&'static str, String>>,
     /// Clusters of which nothing runs any more.
     destroyed: Mutex<BTreeSet<&'static str>>,
 }
 
-impl Mesh {
+impl BedMesh {
     /// Starts clusters of these names, services and trust domains; istiods of `unprepared` ones begin without the switch for
     /// several roots.
     pub(super) fn start(of: &[(&'static str, &'static str, &'static str)], unprepared: &[&str]) -> Option<Self> {
@@ -135,10 +135,10 @@ impl Mesh {
         let cluster = |(index, &(name, app, domain)): (u16, &(&'static str, &'static str, &'static str))| {
             let ports = [("cart", 7001), ("orders", 7002), ("stock", 7003)];
             let port = ports.into_iter().find(|(known, _)| *known == app).unwrap().1;
-            Cluster { name, app, port, index, domain }
+            BedCluster { name, app, port, index, domain }
         };
         let clusters = (first..).zip(of).map(cluster).collect();
-        let mesh = Self { dir, bin, clusters, said: Mutex::default(), destroyed: Mutex::default() };
+        let mesh = Self { dir, bin, clusters, output: Mutex::default(), destroyed: Mutex::default() };
         fs::create_dir_all(mesh.checkout().join("specs")).unwrap();
         let starting = mesh.clusters().into_iter().map(|cluster| {
             let mut istiod = mesh.istiod_command(cluster, !unprepared.contains(&cluster.name));
@@ -157,29 +157,29 @@ impl Mesh {
         Some(mesh)
     }
 
-    pub(super) fn clusters(&self) -> Vec<Cluster> {
+    pub(super) fn clusters(&self) -> Vec<BedCluster> {
         self.clusters.clone()
     }
 
-    pub(super) fn cluster(&self, name: &str) -> Cluster {
+    pub(super) fn cluster(&self, name: &str) -> BedCluster {
         self.clusters().into_iter().find(|cluster| cluster.name == name).unwrap()
     }
 
     /// Those that were not destroyed.
-    fn running(&self) -> Vec<Cluster> {
+    fn running(&self) -> Vec<BedCluster> {
         let destroyed = self.destroyed.lock().unwrap();
         self.clusters().into_iter().filter(|cluster| !destroyed.contains(cluster.name)).collect()
     }
 
     /// Every reader with each of its peers.
-    pub(super) fn links(&self) -> Vec<(Cluster, Cluster)> {
+    pub(super) fn links(&self) -> Vec<(BedCluster, BedCluster)> {
         let running = self.running();
-        let of = |reader: &Cluster| running.iter().map(|peer| (*reader, *peer)).collect::<Vec<_>>();
+        let of = |reader: &BedCluster| running.iter().map(|peer| (*reader, *peer)).collect::<Vec<_>>();
         running.iter().flat_map(of).filter(|(reader, peer)| reader.name != peer.name).collect()
     }
 
     /// Stops all of a cluster, for good.
-    pub(super) fn destroy(&self, cluster: Cluster) {
+    pub(super) fn destroy(&self, cluster: BedCluster) {
         self.destroyed.lock().unwrap().insert(cluster.name);
         for (role, _) in ROLES {
             self.stop(role, cluster);
@@ -193,11 +193,11 @@ impl Mesh {
         self.dir.path().join("checkout")
     }
 
-    pub(super) fn folder(&self, cluster: Cluster) -> PathBuf {
+    pub(super) fn folder(&self, cluster: BedCluster) -> PathBuf {
         self.dir.path().join(cluster.name)
     }
 
-    fn bed_command(&self, command: &str, cluster: Cluster, environment: &[(&str, &str)]) -> Command {
+    fn bed_command(&self, command: &str, cluster: BedCluster, environment: &[(&str, &str)]) -> Command {
         let mut bed = script("bed");
         bed.env("ISTHMUS_TESTBED_OWNER", std::process::id().to_string())
             .envs(environment.iter().copied())
@@ -206,38 +206,38 @@ impl Mesh {
         bed
     }
 
-    pub(super) fn bed(&self, command: &str, cluster: Cluster, environment: &[(&str, &str)]) {
+    pub(super) fn bed(&self, command: &str, cluster: BedCluster, environment: &[(&str, &str)]) {
         succeed(&mut self.bed_command(command, cluster, environment));
     }
 
-    fn istiod_command(&self, cluster: Cluster, multiroot: bool) -> Command {
+    fn istiod_command(&self, cluster: BedCluster, multiroot: bool) -> Command {
         let multiroot = multiroot.to_string();
         let environment =
             [("ISTHMUS_TESTBED_MULTIROOT", multiroot.as_str()), ("ISTHMUS_TESTBED_TRUST_DOMAIN", cluster.domain)];
         self.bed_command("istiod", cluster, &environment)
     }
 
-    pub(super) fn istiod(&self, cluster: Cluster, multiroot: bool) {
+    pub(super) fn istiod(&self, cluster: BedCluster, multiroot: bool) {
         succeed(&mut self.istiod_command(cluster, multiroot));
     }
 
     /// Starts a proxy again.
-    pub(super) fn proxy(&self, role: &str, cluster: Cluster) {
+    pub(super) fn proxy(&self, role: &str, cluster: BedCluster) {
         let mut proxy = script("bed");
         proxy.args(["proxy", role, cluster.name, &cluster.index.to_string()]).arg(self.dir.path());
         succeed(&mut proxy);
     }
 
-    pub(super) fn stop(&self, process: &str, cluster: Cluster) {
+    pub(super) fn stop(&self, process: &str, cluster: BedCluster) {
         succeed(script("bed").args(["stop", process]).arg(self.folder(cluster)));
     }
 
-    pub(super) fn signal(&self, signal: &str, process: &str, cluster: Cluster) {
+    pub(super) fn signal(&self, signal: &str, process: &str, cluster: BedCluster) {
         let pid = fs::read_to_string(self.folder(cluster).join(format!("{process}.pid"))).unwrap();
         succeed(Command::new("kill").args([signal, pid.split_whitespace().next().unwrap()]));
     }
 
-    pub(super) fn kubectl(&self, cluster: Cluster) -> Command {
+    pub(super) fn kubectl(&self, cluster: BedCluster) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut kubectl = Command::new("env");
         kubectl
@@ -247,13 +247,13 @@ impl Mesh {
         kubectl
     }
 
-    pub(super) fn object(&self, cluster: Cluster, kind: &str, name: &str) -> Value {
+    pub(super) fn object(&self, cluster: BedCluster, kind: &str, name: &str) -> Value {
         let mut get = self.kubectl(cluster);
         get.args(["get", kind, name, "--namespace=istio-system", "--output=json"]);
         serde_json::from_str(&succeed(&mut get)).unwrap()
     }
 
-    pub(super) fn apply(&self, cluster: Cluster, object: &Value) {
+    pub(super) fn apply(&self, cluster: BedCluster, object: &Value) {
         let file = self.folder(cluster).join("object.json");
         fs::write(&file, object.to_string()).unwrap();
         succeed(self.kubectl(cluster).args(["apply", "--server-side", "--force-conflicts", "--filename"]).arg(file));
@@ -261,7 +261,7 @@ impl Mesh {
 
     /// Lines of a cluster's spec beside those that all have, two spaces in. They take effect with the next `write_specs`.
     pub(super) fn says(&self, cluster: &'static str, lines: &str) {
-        self.said.lock().unwrap().insert(cluster, lines.to_owned());
+        self.output.lock().unwrap().insert(cluster, lines.to_owned());
     }
 
     pub(super) fn write_specs(&self) {
@@ -269,48 +269,48 @@ impl Mesh {
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n"
                 .to_owned();
         for cluster in self.clusters() {
-            let Cluster { name, index, .. } = cluster;
+            let BedCluster { name, index, .. } = cluster;
             let ca = format!("specs/{name}-ca.pem");
             let ca = if self.checkout().join(&ca).exists() { format!(", ca: {{file: {ca}}}") } else { String::new() };
-            let said = self.said.lock().unwrap().get(name).cloned().unwrap_or_default();
+            let output = self.output.lock().unwrap().get(name).cloned().unwrap_or_default();
             text.push_str(&format!(
                 "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  \
                  multicluster: {{enabled: true, image: \"registry.example.com/isthmus:0.1.0\", apiHost: \"127.0.{index}.30:8443\"}}\n  \
-                 metadata: {{endpoint: \"https://127.0.{index}.20:8443/metadata\"{ca}}}\n  allow: {{addresses: [127.0.0.0/8]}}\n{said}"
+                 metadata: {{endpoint: \"https://127.0.{index}.20:8443/metadata\"{ca}}}\n  allow: {{addresses: [127.0.0.0/8]}}\n{output}"
             ));
         }
         fs::write(self.checkout().join("specs/mesh.yaml"), text).unwrap();
     }
 
-    pub(super) fn engine(&self, words: &[&str]) -> (i32, String) {
-        let ran = TestEnvironment::new().real_time().run_on(&self.checkout(), words);
+    pub(super) fn engine(&self, arguments: &[&str]) -> (i32, String) {
+        let ran = TestEnvironment::new().real_time().run_on(&self.checkout(), arguments);
         (ran.code, ran.stdout + &ran.stderr)
     }
 
-    pub(super) fn turn(&self) -> String {
+    pub(super) fn reconcile(&self) -> String {
         let (code, text) = self.engine(&["apply", "--create-keys"]);
         assert_eq!(code, 0, "{text}");
         text
     }
 
     /// Plans until the plan says all of this.
-    pub(super) fn plan_says(&self, words: &[String]) {
-        let mut said = String::new();
+    pub(super) fn plan_says(&self, arguments: &[String]) {
+        let mut output = String::new();
         self.until("the plan to say it", || {
             // slower than the exporter's limit of requests
             thread::sleep(Duration::from_secs(1));
             let (code, text) = self.engine(&["plan"]);
             assert_eq!(code, 0, "{text}");
-            said = text;
-            let missing = words.iter().find(|words| !said.contains(words.as_str()));
-            missing.map_or(Ok(()), |missing| Err(format!("the plan does not say `{missing}`:\n{said}")))
+            output = text;
+            let missing = arguments.iter().find(|arguments| !output.contains(arguments.as_str()));
+            missing.map_or(Ok(()), |missing| Err(format!("the plan does not say `{missing}`:\n{output}")))
         });
-        assert!(said.contains("… render-secret/"), "{said}");
+        assert!(output.contains("… render-secret/"), "{output}");
     }
 
     /// Brings a rendered folder into its cluster, but for the files that contain one of `without`, and prunes what is no
     /// longer in it.
-    pub(super) fn sync(&self, cluster: Cluster, without: &[&str]) {
+    pub(super) fn sync(&self, cluster: BedCluster, without: &[&str]) {
         let rendered = self.checkout().join("rendered").join(cluster.name);
         let synced = self.dir.path().join("synced").join(cluster.name);
         fs::create_dir_all(&synced).unwrap();
@@ -349,8 +349,8 @@ impl Mesh {
     }
 
     /// What a kubelet would do: a process with the arguments of the Deployment, the token of the ServiceAccount and the
-    /// files of the Secret; and the Pod that says so.
-    pub(super) fn run(&self, cluster: Cluster, role: &str, host: u8) {
+    /// files of the Secret; and the Pod that shows it.
+    pub(super) fn run(&self, cluster: BedCluster, role: &str, host: u8) {
         let files = self.folder(cluster).join(format!("{role}-files"));
         fs::create_dir_all(&files).unwrap();
         let account = format!("isthmus-{role}");
@@ -364,8 +364,8 @@ impl Mesh {
 
         let deployment = self.object(cluster, "deployment", &account);
         let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
-        let mut words: Vec<String> = args.iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();
-        words.extend([
+        let mut arguments: Vec<String> = args.iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();
+        arguments.extend([
             format!("--listen={}", cluster.address(host, 8443)),
             format!("--metrics-listen={}", cluster.address(host, 9090)),
             format!("--kubeconfig={}", files.join("kubeconfig").display()),
@@ -377,11 +377,11 @@ impl Mesh {
             for (file, flag) in [("tls.crt", "tls-cert"), ("tls.key", "tls-key")] {
                 let data = base64::prelude::BASE64_STANDARD.decode(secret["data"][file].as_str().unwrap()).unwrap();
                 fs::write(files.join(file), data).unwrap();
-                words.push(format!("--{flag}={}", files.join(file).display()));
+                arguments.push(format!("--{flag}={}", files.join(file).display()));
             }
         }
         if role == "proxy" {
-            words.push(format!("--audit-log={}", files.join("audit.log").display()));
+            arguments.push(format!("--audit-log={}", files.join("audit.log").display()));
         }
         let pod = format!("{account}-0");
         self.apply(cluster, &json!({
@@ -408,11 +408,11 @@ impl Mesh {
                 .args(["run", role, cluster.name, &cluster.index.to_string()])
                 .arg(self.dir.path())
                 .arg(ENGINE)
-                .args(&words),
+                .args(&arguments),
         );
     }
 
-    pub(super) fn ready(&self, cluster: Cluster, host: u8) {
+    pub(super) fn ready(&self, cluster: BedCluster, host: u8) {
         self.until(&format!("the role on 127.0.{}.{host} to be ready", cluster.index), || {
             match get(cluster.address(host, 9090), "role", "/readyz")? {
                 (200, _) => Ok(()),
@@ -455,7 +455,7 @@ impl Mesh {
         }
     }
 
-    pub(super) fn answers(&self, from: Cluster, of: Cluster) {
+    pub(super) fn answers(&self, from: BedCluster, of: BedCluster) {
         let mut last = String::new();
         self.until(&format!("{} to be answered from {}", from.name, of.name), || {
             let (status, body) = from.ask(&of)?;
@@ -468,7 +468,7 @@ impl Mesh {
     }
 
     /// When an object was last written, as the apiserver's audit log says.
-    pub(super) fn written(&self, cluster: Cluster, name: &str) -> jiff::Timestamp {
+    pub(super) fn written(&self, cluster: BedCluster, name: &str) -> jiff::Timestamp {
         let log = fs::read_to_string(self.folder(cluster).join("audit.log")).unwrap();
         let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let writes = events.filter(|event| {
@@ -480,7 +480,7 @@ impl Mesh {
     }
 
     /// A Service that is new in one cluster is seen by the other's istiod.
-    pub(super) fn a_service_arrives(&self, from: Cluster, to: Cluster, name: &str) {
+    pub(super) fn a_service_arrives(&self, from: BedCluster, to: BedCluster, name: &str) {
         let address = fs::read_to_string(self.folder(from).join("pod-address")).unwrap();
         self.apply(
             from,
@@ -506,8 +506,8 @@ impl Mesh {
     /// The first run: components. The relay makes keys and certificates, then the others begin.
     pub(super) fn components(&self) {
         self.write_specs();
-        let said = self.turn();
-        assert!(said.contains("waiting"), "{said}");
+        let output = self.reconcile();
+        assert!(output.contains("waiting"), "{output}");
         self.sync_all();
         for cluster in self.clusters() {
             self.run(cluster, "relay", 40);
@@ -539,16 +539,16 @@ impl Mesh {
     }
 
     /// What the relay of a cluster says of it.
-    pub(super) fn identity(&self, cluster: Cluster) -> Value {
+    pub(super) fn identity(&self, cluster: BedCluster) -> Value {
         let identity = self.object(cluster, "configmap", "isthmus-identity");
         serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap()
     }
 
     /// Runs until nothing is left to do, as a pipeline takes them.
     pub(super) fn settle(&self) {
-        for run in 1..=MOST_TURNS {
-            let said = self.turn();
-            if said.contains("No changes") && !said.contains("waiting") {
+        for run in 1..=MOST_RUNS {
+            let output = self.reconcile();
+            if output.contains("No changes") && !output.contains("waiting") {
                 eprintln!("bed: nothing left to do after {run} runs");
                 return;
             }
@@ -568,7 +568,7 @@ impl Mesh {
     }
 }
 
-impl Drop for Mesh {
+impl Drop for BedMesh {
     fn drop(&mut self) {
         if thread::panicking() && std::env::var_os("ISTHMUS_TESTBED_KEEP").is_some() {
             eprintln!("bed: logs are in {}", self.dir.path().display());

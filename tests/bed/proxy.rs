@@ -22,7 +22,7 @@ const EAST: &str = "1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
 const NORTH: &str = "3c1b88f1-6d70-4b76-8e32-1f7b2a9cad42";
 
 /// A cluster without istiod, and an api-proxy with the rights that the engine renders.
-struct Site {
+struct ProxySite {
     dir: tempfile::TempDir,
     bin: PathBuf,
     environment: TestEnvironment,
@@ -32,7 +32,7 @@ struct Site {
     client: Client,
 }
 
-impl Site {
+impl ProxySite {
     fn start() -> Option<Self> {
         let bin = files_of_bed()?;
         let dir = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for ProxySite {
     fn drop(&mut self) {
         if let Some(mut proxy) = self.proxy.take() {
             drop(proxy.kill());
@@ -222,7 +222,7 @@ fn signal(child: &Child, signal: &str) {
 }
 
 /// Every verb of every resource and subresource that the apiserver offers, asked for as a peer.
-async fn allowed(site: &Site) -> BTreeSet<String> {
+async fn allowed(site: &ProxySite) -> BTreeSet<String> {
     let discover =
         |path: &str| -> Value { serde_json::from_str(&succeed(site.kubectl().args(["get", "--raw", path]))).unwrap() };
     let mut versions = vec!["/api/v1".to_owned()];
@@ -283,8 +283,8 @@ async fn allowed(site: &Site) -> BTreeSet<String> {
 
 #[test]
 fn a_peer_reaches_what_is_in_the_table_and_nothing_else() {
-    let _turn = one_at_a_time();
-    let Some(mut site) = Site::start() else { return };
+    let _guard = one_at_a_time();
+    let Some(mut site) = ProxySite::start() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         site.ready(true, Duration::from_secs(30)).await;
@@ -330,13 +330,13 @@ fn a_peer_reaches_what_is_in_the_table_and_nothing_else() {
             "{services}"
         );
 
-        // claims of identity are refused before anybody hears them
+        // claims of identity are refused before anyone hears them
         let liar =
             site.client.get(format!("https://{}/api/v1/services", site.address)).bearer_auth(token_of(EAST, OWN));
         assert_eq!(liar.header("Impersonate-User", "admin").send().await.unwrap().status(), StatusCode::BAD_REQUEST);
     });
 
-    // the apiserver saw the peer's own user, and nobody's secrets
+    // the apiserver saw the peer's own user, and no one's secrets
     let audit = fs::read_to_string(site.dir.path().join("west/audit.log")).unwrap();
     let mut impersonated = 0;
     for line in audit.lines() {
@@ -385,7 +385,7 @@ fn a_peer_reaches_what_is_in_the_table_and_nothing_else() {
 }
 
 /// A watch as a client holds it open: whether it was told to end, and whether cleanly.
-async fn watch(site: &Site, peer: &str) -> tokio::task::JoinHandle<Result<usize, String>> {
+async fn watch(site: &ProxySite, peer: &str) -> tokio::task::JoinHandle<Result<usize, String>> {
     let path = "/api/v1/namespaces?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut answer = site.ask(peer, Method::GET, path).await;
     assert_eq!(answer.status(), StatusCode::OK, "{}", site.log());
@@ -402,9 +402,9 @@ async fn watch(site: &Site, peer: &str) -> tokio::task::JoinHandle<Result<usize,
 }
 
 #[test]
-fn a_peer_that_goes_takes_its_watches_along_and_nobody_elses() {
-    let _turn = one_at_a_time();
-    let Some(site) = Site::start() else { return };
+fn a_peer_that_goes_takes_its_watches_along_and_no_others() {
+    let _guard = one_at_a_time();
+    let Some(site) = ProxySite::start() else { return };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         site.ready(true, Duration::from_secs(30)).await;
         let (mut east, mut north) = (Vec::new(), Vec::new());

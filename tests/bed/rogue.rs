@@ -1,4 +1,4 @@
-//! What a peer puts into its own cluster directs nothing of its readers: whatever stands there, east's istiod knows the networks
+//! What a peer puts into its own cluster directs nothing of its readers: whatever is there, east's istiod knows the networks
 //! and gateways that were reviewed, and its client dials these and nothing else. And what is new in a peer is read soon.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::mesh::{Cluster, Mesh};
+use super::mesh::{BedCluster, BedMesh};
 use super::{FIRST_PORT, PORTS_PER_INDEX, one_at_a_time, succeed};
 
 /// How soon what is new in a peer is read.
@@ -21,9 +21,9 @@ const OF_NETWORK: &str = "topology.istio.io/network";
 
 #[test]
 fn what_a_peer_puts_into_its_cluster_directs_nothing_of_its_readers_and_is_read_soon() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
-    let Some(mesh) = Mesh::start(&of, &[]) else { return };
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     // west learns of this kind only after it was joined
     let definition = taken_out(&mesh, west);
@@ -60,18 +60,18 @@ fn what_a_peer_puts_into_its_cluster_directs_nothing_of_its_readers_and_is_read_
     a_peer_that_was_away_is_read_soon(&mesh);
 }
 
-fn rogue(west: Cluster, host: u8) -> String {
+fn rogue(west: BedCluster, host: u8) -> String {
     west.address(host, 0).ip().to_string()
 }
 
 /// Networks and their gateways as an istiod has them.
-fn networks(cluster: Cluster) -> BTreeSet<String> {
+fn networks(cluster: BedCluster) -> BTreeSet<String> {
     let networks = cluster.istiod("/debug/networkz").unwrap();
     networks.as_array().unwrap().iter().map(Value::to_string).collect()
 }
 
 /// Where the client of a cluster sends requests for west's service.
-fn dialled(cluster: Cluster) -> BTreeSet<String> {
+fn dialled(cluster: BedCluster) -> BTreeSet<String> {
     let admin = FIRST_PORT + PORTS_PER_INDEX * cluster.index + ADMIN_OF_CLIENT;
     let url = format!("http://127.0.0.1:{admin}/clusters?format=json");
     let text = succeed(Command::new("curl").args(["--fail", "--silent", "--max-time", "5", &url]));
@@ -90,7 +90,7 @@ fn dialled(cluster: Cluster) -> BTreeSet<String> {
 }
 
 /// Deletes the kind of entries from a cluster, and gives its definition.
-fn taken_out(mesh: &Mesh, cluster: Cluster) -> Value {
+fn taken_out(mesh: &BedMesh, cluster: BedCluster) -> Value {
     let mut of = mesh.kubectl(cluster);
     let mut definition: Value =
         serde_json::from_str(&succeed(of.args(["get", "crd", ENTRIES, "--output=json"]))).unwrap();
@@ -101,7 +101,7 @@ fn taken_out(mesh: &Mesh, cluster: Cluster) -> Value {
 }
 
 /// An entry beside west's service. `labels` also say whether it takes mutual TLS.
-fn entry(west: Cluster, name: &str, address: &str, labels: &Value, network: Option<&str>) -> Value {
+fn entry(west: BedCluster, name: &str, address: &str, labels: &Value, network: Option<&str>) -> Value {
     let mut spec = json!({ "address": address, "labels": labels, "ports": { "http": 7001 }, "serviceAccount": "cart" });
     if let Some(network) = network {
         spec["network"] = json!(network);
@@ -110,7 +110,7 @@ fn entry(west: Cluster, name: &str, address: &str, labels: &Value, network: Opti
         "metadata": { "name": name, "namespace": "shop", "labels": { "of": west.name } } })
 }
 
-fn a_new_kind_is_read_soon(mesh: &Mesh, definition: &Value) {
+fn a_new_kind_is_read_soon(mesh: &BedMesh, definition: &Value) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     let honest =
         entry(west, "honest", &rogue(west, 70), &json!({ "app": "cart", "security.istio.io/tlsMode": "istio" }), None);
@@ -137,7 +137,7 @@ fn a_new_kind_is_read_soon(mesh: &Mesh, definition: &Value) {
 }
 
 /// All that was seen to direct a reader's traffic, at once.
-fn rogue_objects(mesh: &Mesh) {
+fn rogue_objects(mesh: &BedMesh) {
     let west = mesh.cluster("west");
     let schema = json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
     mesh.apply(west, &json!({
@@ -188,7 +188,7 @@ fn rogue_objects(mesh: &Mesh) {
 }
 
 /// What east's own user of west's api-proxy is given now.
-fn nothing_else_was_sent(mesh: &Mesh) {
+fn nothing_else_was_sent(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     let ca = mesh.identity(east)["relayCA"].as_str().unwrap().to_owned();
     let certificate = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
@@ -228,7 +228,7 @@ fn nothing_else_was_sent(mesh: &Mesh) {
 }
 
 /// West's api-proxy is away for longer than istiod waits between two attempts at most.
-fn a_peer_that_was_away_is_read_soon(mesh: &Mesh) {
+fn a_peer_that_was_away_is_read_soon(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     mesh.stop("proxy", west);
     thread::sleep(Duration::from_secs(45));

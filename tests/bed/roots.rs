@@ -1,6 +1,6 @@
 //! Another root CA at one side, while requests cross in both directions: beside the old one, and once in its place.
 //!
-//! East's istiod has a CA that somebody gives it. Its proxies get their certificates anew when they start again, while nobody
+//! East's istiod has a CA that someone gives it. Its proxies get their certificates anew when they start again, while no one
 //! asks: there is one of each.
 
 use std::fs;
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::mesh::Mesh;
+use super::mesh::BedMesh;
 use super::{one_at_a_time, succeed};
 
 #[test]
 fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
     let given = |dir: &Path| {
         for root in ["first", "second", "third"] {
@@ -24,7 +24,7 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
         }
         give(dir, "first", &["first"]);
     };
-    let Some(mesh) = Mesh::start_after(&of, &[], given) else { return };
+    let Some(mesh) = BedMesh::start_after(&of, &[], given) else { return };
     mesh.says("east", "  rootOverlap: 1s\n");
     mesh.components();
     mesh.join();
@@ -45,7 +45,7 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
         mesh.until("east to publish the second root alone", || gone(&mesh, "first"));
     });
     // Istio's proxies ask for new certificates as soon as their istiod pushes other roots: before west can trust the third one,
-    // a new connection to them fails there, whatever anybody does. Those that are open go on
+    // a new connection to them fails there, whatever anyone does. Those that are open continue
     each_request_shakes_hands(&mesh, false);
     mesh.loses_nothing_while("the third root takes the place of the second", || {
         mesh.says("east", "  rootOverlap: 1h\n");
@@ -65,7 +65,7 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
     });
 }
 
-fn each_request_shakes_hands(mesh: &Mesh, each: bool) {
+fn each_request_shakes_hands(mesh: &BedMesh, each: bool) {
     let requests = if each { 1 } else { 1_000_000 };
     for (reader, peer) in mesh.links() {
         mesh.apply(
@@ -106,7 +106,7 @@ fn give(dir: &Path, signs: &str, roots: &[&str]) {
     write("root-cert.pem", roots.iter().map(|root| read(root, "pem")).collect());
 }
 
-fn restart(mesh: &Mesh, signs: &str, roots: &[&str]) {
+fn restart(mesh: &BedMesh, signs: &str, roots: &[&str]) {
     let east = mesh.cluster("east");
     give(mesh.dir.path(), signs, roots);
     mesh.stop("istiod", east);
@@ -128,17 +128,17 @@ fn restart(mesh: &Mesh, signs: &str, roots: &[&str]) {
 }
 
 /// A line of a root that no other has.
-fn line(mesh: &Mesh, root: &str) -> String {
+fn line(mesh: &BedMesh, root: &str) -> String {
     let pem = fs::read_to_string(mesh.dir.path().join(format!("{root}.pem"))).unwrap();
     pem.lines().nth(3).unwrap().to_owned()
 }
 
 /// The new root is a trust change; accepted, it is synced and live.
-fn accept(mesh: &Mesh) {
+fn accept(mesh: &BedMesh) {
     let mut held_back = String::new();
     mesh.until("the new root to be a trust change", || {
-        let (code, said) = mesh.engine(&["apply"]);
-        held_back = said;
+        let (code, output) = mesh.engine(&["apply"]);
+        held_back = output;
         if code == 4 {
             Ok(())
         } else {
@@ -147,13 +147,13 @@ fn accept(mesh: &Mesh) {
         }
     });
     assert!(held_back.contains("root"), "{held_back}");
-    let (code, said) = mesh.engine(&["apply", "--accept-trust", "east"]);
-    assert_eq!(code, 0, "{said}");
+    let (code, output) = mesh.engine(&["apply", "--accept-trust", "east"]);
+    assert_eq!(code, 0, "{output}");
     mesh.sync_all();
 }
 
 /// New certificates for east's workloads: each proxy starts again.
-fn renew(mesh: &Mesh) {
+fn renew(mesh: &BedMesh) {
     let east = mesh.cluster("east");
     for proxy in ["gateway", "server", "client"] {
         mesh.stop(proxy, east);
@@ -165,7 +165,7 @@ fn renew(mesh: &Mesh) {
 }
 
 /// Who signed the certificate that east's server shows to those who come through its gateway.
-fn issuer(mesh: &Mesh) -> String {
+fn issuer(mesh: &BedMesh) -> String {
     let gateway = mesh.cluster("east").address(50, 15443).to_string();
     let mut openssl = Command::new("openssl");
     openssl.args(["s_client", "-connect", &gateway, "-alpn", "istio", "-servername"]);
@@ -175,19 +175,19 @@ fn issuer(mesh: &Mesh) -> String {
     issuer.trim_start_matches(|c: char| c != '=').trim_start_matches('=').trim().to_owned()
 }
 
-fn trusts(mesh: &Mesh, root: &str) -> bool {
+fn trusts(mesh: &BedMesh, root: &str) -> bool {
     let mesh_config: Value = mesh.cluster("west").istiod("/debug/mesh").unwrap();
     mesh_config["caCertificates"].to_string().contains(&line(mesh, root))
 }
 
-fn both(mesh: &Mesh, roots: [&str; 2]) -> Result<(), String> {
+fn both(mesh: &BedMesh, roots: [&str; 2]) -> Result<(), String> {
     roots.into_iter().find(|root| !trusts(mesh, root)).map_or(Ok(()), |root| Err(format!("{root} is not trusted")))
 }
 
-/// Runs, syncs, and looks whether west let go of a root.
-fn gone(mesh: &Mesh, root: &str) -> Result<(), String> {
-    let said = mesh.turn();
+/// Runs, syncs, and checks whether west dropped a root.
+fn gone(mesh: &BedMesh, root: &str) -> Result<(), String> {
+    let output = mesh.reconcile();
     mesh.sync_all();
     thread::sleep(Duration::from_secs(1));
-    if trusts(mesh, root) { Err(said) } else { Ok(()) }
+    if trusts(mesh, root) { Err(output) } else { Ok(()) }
 }

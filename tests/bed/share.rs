@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::mesh::{Cluster, Mesh};
+use super::mesh::{BedCluster, BedMesh};
 use super::one_at_a_time;
 
 /// How soon an edit is known once it is synced. Each time within two minutes that it is told to list again, istiod waits about
@@ -17,9 +17,9 @@ const HIDDEN: &str = "hidden";
 
 #[test]
 fn a_reader_knows_the_services_that_are_shared_and_no_others() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
-    let Some(mesh) = Mesh::start(&of, &[]) else { return };
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     mesh.components();
     mesh.join();
@@ -49,7 +49,7 @@ fn a_reader_knows_the_services_that_are_shared_and_no_others() {
         if let Some(edit) = edit {
             mesh.says("west", &edit);
             mesh.write_specs();
-            mesh.turn();
+            mesh.reconcile();
             mesh.sync_all();
         }
         let begin = Instant::now();
@@ -65,7 +65,7 @@ fn a_reader_knows_the_services_that_are_shared_and_no_others() {
 }
 
 /// Of the namespaces that only west has, those of which a reader's istiod knows a service.
-fn foreign(reader: Cluster) -> Vec<&'static str> {
+fn foreign(reader: BedCluster) -> Vec<&'static str> {
     let services: Value = reader.istiod("/debug/registryz").unwrap();
     let text = services.to_string();
     [OPEN, HIDDEN]

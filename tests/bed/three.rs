@@ -5,15 +5,15 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::mesh::{Cluster, MOST_TURNS, Mesh, ROLES};
+use super::mesh::{BedCluster, BedMesh, MOST_RUNS, ROLES};
 use super::{files, one_at_a_time, succeed};
 
 #[test]
 fn two_of_three_clusters_lose_nothing_while_the_third_leaves_comes_back_and_is_lost() {
-    let _turn = one_at_a_time();
+    let _guard = one_at_a_time();
     let of =
         [("east", "orders", "cluster.local"), ("north", "stock", "cluster.local"), ("west", "cart", "cluster.local")];
-    let Some(mesh) = Mesh::start(&of, &[]) else { return };
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
     let north = mesh.cluster("north");
     mesh.components();
     mesh.join();
@@ -33,7 +33,7 @@ fn two_of_three_clusters_lose_nothing_while_the_third_leaves_comes_back_and_is_l
     mesh.loses_nothing_while("north comes back", || {
         mesh.says("north", "");
         mesh.write_specs();
-        mesh.turn();
+        mesh.reconcile();
         mesh.sync_all();
         for (role, host) in ROLES {
             mesh.run(north, role, host);
@@ -46,10 +46,10 @@ fn two_of_three_clusters_lose_nothing_while_the_third_leaves_comes_back_and_is_l
 
     mesh.loses_nothing_while("north is lost", || {
         mesh.destroy(north);
-        // until somebody says so, nothing that is live rests on a guess: its links stay
+        // until a spec states it, nothing that is live rests on a guess: its links stay
         let before = secrets(&mesh);
-        let (code, said) = mesh.engine(&["apply"]);
-        assert_eq!((code, secrets(&mesh)), (3, before), "{said}");
+        let (code, output) = mesh.engine(&["apply"]);
+        assert_eq!((code, secrets(&mesh)), (3, before), "{output}");
         mesh.says("north", "  state: lost\n");
         mesh.write_specs();
         goes(&mesh, north);
@@ -58,31 +58,31 @@ fn two_of_three_clusters_lose_nothing_while_the_third_leaves_comes_back_and_is_l
 }
 
 /// Remote secrets in the tree.
-fn secrets(mesh: &Mesh) -> Vec<String> {
+fn secrets(mesh: &BedMesh) -> Vec<String> {
     let rendered = mesh.checkout().join("rendered");
     let paths = files(&rendered).into_keys().map(|path| path.strip_prefix(&rendered).unwrap().display().to_string());
     paths.filter(|path| path.contains("istio-remote-secret")).collect()
 }
 
 /// Runs and syncs until nothing of a cluster is rendered any more.
-fn goes(mesh: &Mesh, gone: Cluster) {
+fn goes(mesh: &BedMesh, gone: BedCluster) {
     let rendered = mesh.checkout().join("rendered").join(gone.name);
-    for run in 1..=MOST_TURNS {
-        let said = mesh.turn();
+    for run in 1..=MOST_RUNS {
+        let output = mesh.reconcile();
         mesh.sync_all();
         let names = fs::read_dir(&rendered).into_iter().flatten().map(|entry| entry.unwrap().file_name());
         if names.into_iter().all(|name| name == "kustomization.yaml") {
             eprintln!("bed: nothing of {} is rendered after {run} runs", gone.name);
             return;
         }
-        assert!(!said.contains("No changes") || said.contains("waiting"), "{} does not go: {said}", gone.name);
+        assert!(!output.contains("No changes") || output.contains("waiting"), "{} does not go: {output}", gone.name);
         thread::sleep(Duration::from_secs(2));
     }
     panic!("{} does not go: {}", gone.name, mesh.engine(&["plan"]).1);
 }
 
 /// Neither of the two that stay reads the cluster, has its endpoints, or trusts its root.
-fn knows_nothing_of(mesh: &Mesh, gone: Cluster) {
+fn knows_nothing_of(mesh: &BedMesh, gone: BedCluster) {
     for cluster in mesh.clusters().into_iter().filter(|cluster| cluster.name != gone.name) {
         mesh.until(&format!("{} to be gone from {}", gone.name, cluster.name), || {
             let reads = cluster.istiod("/debug/clusterz")?.as_array().map_or(0, Vec::len);
@@ -97,7 +97,7 @@ fn knows_nothing_of(mesh: &Mesh, gone: Cluster) {
 }
 
 /// A checkout in git loses a link file, and then a cluster's entry: the engine stops there, and what it says brings them back.
-fn lock_files_are_restored(mesh: &Mesh) {
+fn lock_files_are_restored(mesh: &BedMesh) {
     let checkout = mesh.checkout();
     let sh = |command: &str| {
         let mut sh = Command::new("sh");
@@ -111,17 +111,17 @@ fn lock_files_are_restored(mesh: &Mesh) {
     for file in ["lock/links/east.yaml", "lock/clusters/north.yaml"] {
         sh(&format!("git rm --quiet {file} && git commit --quiet --message 'a bad merge'"));
         let before = secrets(mesh);
-        let (code, said) = mesh.engine(&["apply"]);
-        assert_eq!((code, secrets(mesh)), (4, before), "{said}");
+        let (code, output) = mesh.engine(&["apply"]);
+        assert_eq!((code, secrets(mesh)), (4, before), "{output}");
         mesh.sync_all();
         // the commands as they are printed
         let (log, back) = (format!("git log --oneline -- {file}"), format!("git checkout COMMIT~1 -- {file}"));
-        assert!(said.contains(&log) && said.contains(&back), "{said}");
+        assert!(output.contains(&log) && output.contains(&back), "{output}");
         let commit = sh(&log);
         let commit = commit.split_whitespace().next().unwrap();
         sh(&back.replace("COMMIT", commit));
-        let said = mesh.turn();
-        assert!(said.contains("No changes"), "{said}");
+        let output = mesh.reconcile();
+        assert!(output.contains("No changes"), "{output}");
         mesh.sync_all();
         sh("git add --all && git commit --quiet --message restored");
     }

@@ -28,7 +28,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 (&["plan", "--cluster", "wset"], Code::UnknownCluster),
                 (&["invite", "west"], Code::NotForCluster),
             ];
-            table.map(|(words, code)| fails(&checkout, words, code)).into()
+            table.map(|(arguments, code)| fails(&checkout, arguments, code)).into()
         },
     },
     Scenario {
@@ -119,10 +119,10 @@ const JSON_PLAN: &[&str] = &["plan", "--output", "json"];
 
 /// A run that ends with a code.
 #[track_caller]
-pub(super) fn fails(checkout: &Checkout, words: &[&str], code: Code) -> crate::support::environment::Ran {
-    let ran = checkout.engine(&[&["--output", "json"], words].concat());
+pub(super) fn fails(checkout: &Checkout, arguments: &[&str], code: Code) -> crate::support::environment::Ran {
+    let ran = checkout.engine(&[&["--output", "json"], arguments].concat());
     let document = ran.stdout.lines().next_back().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let document = document.unwrap_or_else(|| panic!("{words:?}: {ran}"));
-    assert_eq!(document["code"], code.as_str(), "{words:?}: {ran}");
+    let document = document.unwrap_or_else(|| panic!("{arguments:?}: {ran}"));
+    assert_eq!(document["code"], code.as_str(), "{arguments:?}: {ran}");
     ran
 }

@@ -40,7 +40,7 @@ pub(super) fn edit(checkout: &Checkout, cluster: &str, document: &str, change: i
     checkout.write(&path, value.to_string().as_bytes());
 }
 
-/// The first plan of two clusters that nobody contacted yet, of which one publishes another document.
+/// The first plan of two clusters that no one contacted yet, of which one publishes another document.
 fn changed(cluster: &str, document: &str, change: impl FnOnce(&mut Value)) -> Ran {
     let checkout = Checkout::new();
     edit(&checkout, cluster, document, change);

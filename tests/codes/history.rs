@@ -140,7 +140,7 @@ fn repository(checkout: &Checkout) {
     checkout.git(&["commit", "-qm", "first"]);
 }
 
-/// Somebody else's commit on the remote's branch.
+/// Someone else's commit on the remote's branch.
 fn another_commit(checkout: &Checkout, remote: &Path) {
     let clone = checkout.environment.path("clone");
     checkout.git(&["clone", "-q", remote.to_str().unwrap(), clone.to_str().unwrap()]);

@@ -23,13 +23,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "no key to ask with",
         codes: &[Code::KeyMissing],
-        run: |peers| vec![Site::new(peers).checkout.engine(PLAN)],
+        run: |peers| vec![LinksCheckout::new(peers).checkout.engine(PLAN)],
     },
     Scenario {
         name: "a key that is none, and one that nobody knows",
         codes: &[Code::KeyUnusable, Code::KeyNotKnown],
         run: |peers| {
-            let site = Site::new(peers);
+            let site = LinksCheckout::new(peers);
             site.checkout.engine(&["apply", "--create-keys"]).done();
             let key = |pem: &str| {
                 std::fs::write(site.checkout.path("keys/engine.key"), pem).unwrap();
@@ -42,7 +42,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "peers that ask for more than the engine's key",
         codes: &[Code::ClusterKeyNeeded, Code::ReaderNotKnown],
         run: |peers| {
-            let site = Site::new(peers);
+            let site = LinksCheckout::new(peers);
             alone(&site.checkout);
             for (name, reconciler) in [("east", "deckhouse"), ("west", "external")] {
                 let components =
@@ -56,7 +56,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "documents that are read elsewhere, under a CA that is not the cluster's own",
         codes: &[Code::MetadataSourceChanged],
         run: |peers| {
-            let site = Site::joining(peers);
+            let site = LinksCheckout::joining(peers);
             let path = site.checkout.path("specs/mesh.yaml");
             let text = std::fs::read_to_string(&path).unwrap();
             let moved = text.replacen("/metadata\", ca", "/elsewhere\", ca", 1);
@@ -68,7 +68,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a cluster that does not admit the engine",
         codes: &[Code::TokenNotAdmitted, Code::LinkBegins, Code::PrivateDocumentMissing],
         run: |peers| {
-            let site = Site::new(peers);
+            let site = LinksCheckout::new(peers);
             site.change("east", |shown| shown.admits = false);
             vec![site.checkout.engine(&["apply", "--create-keys", "--output", "json"]), site.checkout.engine(PLAN)]
         },
@@ -76,13 +76,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "links whose objects are not live",
         codes: &[Code::RootCaNotLive, Code::NetworkNotLive, Code::RouteNotLive],
-        run: |peers| vec![Site::joining(peers).checkout.engine(PLAN)],
+        run: |peers| vec![LinksCheckout::joining(peers).checkout.engine(PLAN)],
     },
     Scenario {
         name: "a relay that its peer does not admit, in an Istio that is not prepared",
         codes: &[Code::RelayNotAdmitted, Code::IstioNotPrepared, Code::RootCasHidden],
         run: |peers| {
-            let site = Site::joining(peers);
+            let site = LinksCheckout::joining(peers);
             site.evidence("east", |evidence| {
                 evidence.prepared = Reported::Seen(false);
                 evidence.mesh_config =
@@ -101,7 +101,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "mesh configuration that moves to values which nobody has applied",
         codes: &[Code::StandardConfigIncomplete],
         run: |peers| {
-            let site = Site::joining(peers);
+            let site = LinksCheckout::joining(peers);
             site.live();
             site.checkout.engine(&["apply"]).done();
             site.checkout.edit("specs/mesh.yaml", "spec:\n  multi", "spec:\n  istio: {config: helmValues}\n  multi");
@@ -112,7 +112,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "evidence that was received more than ten minutes before it opens a link",
         codes: &[Code::EvidenceUnknown],
         run: |peers| {
-            let mut site = Site::joining(peers);
+            let mut site = LinksCheckout::joining(peers);
             site.live();
             let opens = site.checkout.engine(&["plan", "--out", "stored", "--output", "json"]);
             assert!(opens.says("istio-remote-secret-west"), "{opens}");
@@ -134,7 +134,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "an address that is published elsewhere, which peers do not see for a while",
         codes: &[Code::SpecEdited],
         run: |peers| {
-            let site = Site::joining(peers);
+            let site = LinksCheckout::joining(peers);
             let edit = |from: &str, to: &str| site.checkout.edit("specs/mesh.yaml", from, to);
             edit(
                 "{image: example.com/engine, apiHost: api.west",
@@ -155,7 +155,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a trust domain that an older Istio accepts by an alias alone",
         codes: &[Code::TrustDomainNotAccepted],
         run: |peers| {
-            let site = Site::new(peers);
+            let site = LinksCheckout::new(peers);
             site.change("west", |shown| shown.public.trust_domain = "west.example".parse().ok());
             site.change("east", |shown| shown.public.istio.as_mut().unwrap().version = Some("1.28.4".to_owned()));
             site.checkout.engine(&["apply", "--create-keys"]).done();
@@ -166,7 +166,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "evidence that is unknown, and evidence that is missing",
         codes: &[Code::EvidenceUnknown, Code::EvidenceMissing],
         run: |peers| {
-            let site = Site::joining(peers);
+            let site = LinksCheckout::joining(peers);
             site.evidence("east", |evidence| *evidence = Evidence::unknown("the apiserver does not answer"));
             let unknown = site.checkout.engine(PLAN);
             site.change("west", |shown| shown.private.evidence = None);
@@ -177,7 +177,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a relay without a CA, and gateways that are gone before links join",
         codes: &[Code::RelayCaMissing, Code::EvidenceNotSeen],
         run: |peers| {
-            let site = Site::new(peers);
+            let site = LinksCheckout::new(peers);
             site.change("west", |shown| shown.public.relay_ca = None);
             site.checkout.engine(&["apply", "--create-keys"]).done();
             site.change("east", |shown| shown.private.ingress_gateways.clear());
@@ -193,7 +193,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Code::OtherDirectionStillThere,
         ],
         run: |peers| {
-            let site = Site::new(peers);
+            let site = LinksCheckout::new(peers);
             // where none is to come, links join unproven
             let (required, none) = ("  metadata: {endpoint", "  evidence: none\n  metadata: {endpoint");
             let spec = std::fs::read_to_string(site.checkout.path("specs/mesh.yaml")).unwrap();
@@ -337,13 +337,13 @@ struct Documents {
 }
 
 /// A checkout of two clusters behind TLS, `east` and `west`.
-struct Site {
+struct LinksCheckout {
     checkout: Checkout,
     shown: Arc<Mutex<BTreeMap<&'static str, Documents>>>,
     _peers: Vec<Peer>,
 }
 
-impl Site {
+impl LinksCheckout {
     fn new(peers: &Handle) -> Self {
         let checkout = Checkout::new();
         let shown = Arc::new(Mutex::new(BTreeMap::new()));

@@ -50,21 +50,21 @@ const SCENARIOS: &[&[Scenario]] = &[
 
 /// A reason as it was printed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Printed {
+struct PrintedReason {
     code: String,
     message: String,
     hint: Option<String>,
 }
 
 /// Every reason that stands in a document: each object with a code, a message and a hint.
-fn reasons(document: &Value, found: &mut Vec<Printed>) {
+fn reasons(document: &Value, found: &mut Vec<PrintedReason>) {
     match document {
         Value::Object(fields) => {
             if let (Some(code), Some(message), Some(hint)) =
                 (fields.get("code"), fields.get("message"), fields.get("hint"))
             {
                 let text = |value: &Value| value.as_str().map(str::to_owned);
-                let printed = Printed {
+                let printed = PrintedReason {
                     code: text(code).unwrap_or_else(|| panic!("a code is a text: {document}")),
                     message: text(message).unwrap_or_else(|| panic!("a message is a text: {document}")),
                     hint: text(hint),
@@ -85,7 +85,7 @@ fn reasons(document: &Value, found: &mut Vec<Printed>) {
     }
 }
 
-/// The documents of a run: one, or one a line from what goes on.
+/// The documents of a run: one, or one a line from what keeps running.
 fn documents(ran: &Ran) -> Vec<Value> {
     let lines = ran.stdout.lines().filter(|line| line.starts_with('{'));
     let all: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{ran}"))).collect();
@@ -95,8 +95,8 @@ fn documents(ran: &Ran) -> Vec<Value> {
 }
 
 /// What came of a scenario: its reasons, and all that was printed.
-struct Outcome {
-    reasons: Vec<Printed>,
+struct ScenarioOutcome {
+    reasons: Vec<PrintedReason>,
     printed: String,
 }
 
@@ -108,7 +108,7 @@ fn assert_fits(schema: &jsonschema::Validator, ran: &Ran) {
     }
 }
 
-fn outcome(scenario: &Scenario, peers: &Handle) -> Outcome {
+fn outcome(scenario: &Scenario, peers: &Handle) -> ScenarioOutcome {
     let runs = (scenario.run)(peers);
     let schema = jsonschema::draft202012::new(&isthmus::report::plan_schema::plan_schema()).unwrap();
     for ran in &runs {
@@ -116,16 +116,16 @@ fn outcome(scenario: &Scenario, peers: &Handle) -> Outcome {
     }
     let mut found = Vec::new();
     runs.iter().flat_map(documents).for_each(|document| reasons(&document, &mut found));
-    Outcome { reasons: found, printed: runs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") }
+    ScenarioOutcome { reasons: found, printed: runs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") }
 }
 
 /// What is wrong with the outcomes of scenarios; `None` is one that failed.
-fn faults(all: &[Code], outcomes: &[(&Scenario, Option<Outcome>)]) -> Vec<String> {
+fn faults(all: &[Code], outcomes: &[(&Scenario, Option<ScenarioOutcome>)]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut produced = BTreeSet::new();
     for (scenario, outcome) in outcomes {
         let name = scenario.name;
-        let Some(Outcome { reasons, printed }) = outcome else {
+        let Some(ScenarioOutcome { reasons, printed }) = outcome else {
             // its thread bears its name and has said why
             faults.push(format!("`{name}` failed"));
             continue;
@@ -150,7 +150,7 @@ fn each_code_is_produced_by_a_run_of_the_binary() {
     let scenarios: Vec<&'static Scenario> = SCENARIOS.iter().copied().flatten().collect();
     let names: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.name).collect();
     assert_eq!(names.len(), scenarios.len(), "two scenarios have one name");
-    let outcomes: Vec<(&Scenario, Option<Outcome>)> = thread::scope(|scope| {
+    let outcomes: Vec<(&Scenario, Option<ScenarioOutcome>)> = thread::scope(|scope| {
         let begin = |scenario: &'static Scenario| {
             let peers = peers.handle().clone();
             let thread = thread::Builder::new().name(scenario.name.to_owned());
@@ -161,7 +161,7 @@ fn each_code_is_produced_by_a_run_of_the_binary() {
     });
     if std::env::var_os("CODES").is_some_and(|how| how == "print") {
         let all = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref()).flat_map(|outcome| &outcome.reasons);
-        for Printed { code, message, hint } in all.collect::<BTreeSet<_>>() {
+        for PrintedReason { code, message, hint } in all.collect::<BTreeSet<_>>() {
             println!("{code}\n    {message}\n    {}", hint.as_deref().unwrap_or("-"));
         }
     }
@@ -174,8 +174,8 @@ fn what_is_missing_or_unknown_is_named() {
     const KEY: &[Code] = &[Code::KeyMissing];
     let scenario = |codes| Scenario { name: "one", codes, run: |_| Vec::new() };
     let outcome = |code: &str, printed: &str| {
-        let reason = Printed { code: code.to_owned(), message: "x".to_owned(), hint: None };
-        Some(Outcome { reasons: vec![reason], printed: printed.to_owned() })
+        let reason = PrintedReason { code: code.to_owned(), message: "x".to_owned(), hint: None };
+        Some(ScenarioOutcome { reasons: vec![reason], printed: printed.to_owned() })
     };
     let of = |codes, outcome| faults(KEY, &[(&scenario(codes), outcome)]);
     assert_eq!(of(KEY, outcome("key-missing", "")), [""; 0]);
@@ -189,7 +189,7 @@ fn what_is_missing_or_unknown_is_named() {
     let mut found = Vec::new();
     let document = serde_json::json!({ "a": [{ "code": "x", "message": "y", "hint": null, "b": { "code": 1 } }] });
     reasons(&document, &mut found);
-    assert_eq!(found, [Printed { code: "x".to_owned(), message: "y".to_owned(), hint: None }]);
+    assert_eq!(found, [PrintedReason { code: "x".to_owned(), message: "y".to_owned(), hint: None }]);
     for empty in ["", " ", "a full stop."] {
         let document = serde_json::json!({ "code": "x", "message": empty, "hint": null });
         assert!(std::panic::catch_unwind(|| reasons(&document, &mut Vec::new())).is_err(), "{empty:?}");

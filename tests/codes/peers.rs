@@ -8,10 +8,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Handle;
 
-use super::{Printed, Scenario, reasons};
+use super::{PrintedReason, Scenario, reasons};
 use crate::support::checkout::Checkout;
 use crate::support::environment::{Ran, TestEnvironment};
-use crate::support::peer::{Ca, Peer, Serving, Step, answer, json, send};
+use crate::support::peer::{Ca, Peer, PeerStep, Serving, answer, json, send};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -68,7 +68,7 @@ fn address(peer: &Peer) -> String {
     format!("https://127.0.0.1:{}/metadata", peer.address.port())
 }
 
-/// A port that is taken, so that nobody else listens there, and at which nobody listens.
+/// A port that is taken, so that no one else listens there, and at which no one listens.
 struct Deaf(socket2::Socket);
 
 impl Deaf {
@@ -83,7 +83,7 @@ impl Deaf {
     }
 }
 
-/// A name that leads to this machine without a name server and does not say so: `localhost` would be a finding of the spec.
+/// A name that leads to this machine without a name server and does not show it: `localhost` would be a finding of the spec.
 fn name_of_this_machine() -> String {
     let own = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     let names = [own.as_str(), "ip6-localhost", "ip6-loopback"];
@@ -113,21 +113,21 @@ fn peers_that_cannot_be_read(peers: &Handle) -> Vec<Ran> {
     let (ca, other) = (Ca::new("peers"), Ca::new("others"));
     let own = ["127.0.0.1"];
     let good = ca.serving(&own);
-    let head = |text: &str| Step::Send(text.as_bytes().to_vec());
+    let head = |text: &str| PeerStep::Send(text.as_bytes().to_vec());
     let with = |header: &str, body: &str| answer("200 OK", header, body);
-    let table: Vec<(Code, Serving, Vec<Step>)> = vec![
+    let table: Vec<(Code, Serving, Vec<PeerStep>)> = vec![
         (Code::CertificateNotByGivenCa, other.serving(&own), json("{}")),
         (Code::CertificateExpired, ca.serving_between(&own, 2001, 2002), json("{}")),
         (Code::CertificateNotYetValid, ca.serving_between(&own, 3999, 4000), json("{}")),
         (Code::CertificateWrongName, ca.serving(&["m.west.example"]), json("{}")),
-        (Code::PeerTimedOut, good.clone(), vec![Step::Hang]),
+        (Code::PeerTimedOut, good.clone(), vec![PeerStep::Hang]),
         (Code::DocumentNotFound, good.clone(), answer("404 Not Found", "", "")),
         (Code::PeerNotReady, good.clone(), answer("503 Service Unavailable", "", "")),
         (Code::UnexpectedStatus, good.clone(), answer("429 Too Many Requests", "retry-after: 30\r\n", "")),
         (Code::RedirectNotFollowed, good.clone(), answer("302 Found", "location: https://login.example/\r\n", "")),
         (Code::AnswerTooLarge, good.clone(), vec![head("HTTP/1.1 200 OK\r\ncontent-length: 2000000\r\n\r\n")]),
         (Code::HeadersTooLarge, good.clone(), with(&format!("x-long: {}\r\n", "y".repeat(70_000)), "{}")),
-        (Code::AnswerTooSlow, good.clone(), vec![head("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), Step::Hang]),
+        (Code::AnswerTooSlow, good.clone(), vec![head("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), PeerStep::Hang]),
         (Code::AnswerBroken, good.clone(), send("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
         (Code::AnswerEncoded, good.clone(), with("content-encoding: gzip\r\n", "{}")),
         (Code::AnswerNotJson, good.clone(), with("content-type: text/html\r\n", "<title>Log in</title>")),
@@ -168,7 +168,7 @@ fn peers_that_cannot_be_read(peers: &Handle) -> Vec<Ran> {
     for step in plan["steps"].as_array().unwrap_or_else(|| panic!("{ran}")) {
         let id = step["step"].as_str().unwrap_or_else(|| panic!("{step}"));
         if let Some(cluster) = id.strip_prefix("fetch-ca/") {
-            let mut found: Vec<Printed> = Vec::new();
+            let mut found: Vec<PrintedReason> = Vec::new();
             reasons(step, &mut found);
             let codes: Vec<&str> = found.iter().map(|reason| reason.code.as_str()).collect();
             assert_eq!(codes, [cluster], "each cluster fails in the way it is named by: {found:?}");

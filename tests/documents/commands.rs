@@ -30,7 +30,7 @@ const OF_OTHERS: &[&str] = &[
 
 /// How much of a command must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum QuotedForm {
     /// All of it, as it is typed.
     Whole,
     /// It is mentioned, so values and arguments may be missing.
@@ -51,7 +51,6 @@ pub(crate) fn split(line: &str) -> Vec<Vec<String>> {
     while let Some(c) = chars.next() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -64,28 +63,27 @@ pub(crate) fn split(line: &str) -> Vec<Vec<String>> {
                     all.push(Vec::new());
                 }
             }
-            (None, c) => word.get_or_insert_default().push(c),
+            (Some(_) | None, c) => word.get_or_insert_default().push(c),
         }
         before = c;
     }
     all.last_mut().unwrap().extend(word);
-    all.retain(|words| !words.is_empty());
+    all.retain(|arguments| !arguments.is_empty());
     all
 }
 
 /// The arguments of the engine, if this runs it: `engine …`, `A=b engine …`, `cargo run --release -- …`.
-fn of_engine(words: &[String]) -> Option<Vec<String>> {
+fn of_engine(arguments: &[String]) -> Option<Vec<String>> {
     let is_variable = |word: &&String| word.split_once('=').is_some_and(|(name, _)| name == name.to_uppercase());
-    let words: Vec<&str> = words.iter().skip_while(is_variable).map(String::as_str).collect();
-    let rest = match words.as_slice() {
-        ["engine", rest @ ..] | ["cargo", "run", "--release", "--", rest @ ..] => rest,
-        _ => return None,
+    let arguments: Vec<&str> = arguments.iter().skip_while(is_variable).map(String::as_str).collect();
+    let (["engine", rest @ ..] | ["cargo", "run", "--release", "--", rest @ ..]) = arguments.as_slice() else {
+        return None;
     };
     Some(rest.iter().map(|word| (*word).to_owned()).collect())
 }
 
 /// What is wrong with arguments of the engine.
-fn fault(arguments: &[String], form: Form) -> Option<String> {
+fn fault(arguments: &[String], form: QuotedForm) -> Option<String> {
     let root = isthmus::cli::command();
     let given = std::iter::once("engine").chain(arguments.iter().map(String::as_str));
     let error = match root.clone().try_get_matches_from(given) {
@@ -94,7 +92,7 @@ fn fault(arguments: &[String], form: Form) -> Option<String> {
             while let Some((name, inner)) = matches.subcommand() {
                 match command.find_subcommand(name) {
                     Some(found) => (matches, command) = (inner, found),
-                    None if form == Form::Mentioned && is_placeholder(name) => return None,
+                    None if form == QuotedForm::Mentioned && is_placeholder(name) => return None,
                     None => return Some(format!("there is no command `{name}`")),
                 }
             }
@@ -107,8 +105,8 @@ fn fault(arguments: &[String], form: Form) -> Option<String> {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
         ErrorKind::MissingRequiredArgument
         | ErrorKind::MissingSubcommand
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => form == Form::Mentioned,
-        ErrorKind::InvalidValue if value.is_empty() => form == Form::Mentioned,
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => form == QuotedForm::Mentioned,
+        ErrorKind::InvalidValue if value.is_empty() => form == QuotedForm::Mentioned,
         ErrorKind::InvalidValue | ErrorKind::ValueValidation if is_placeholder(&value) => {
             let tried = VALUES.iter().map(|other| {
                 let swap = |word: &String| if *word == value { (*other).to_owned() } else { word.clone() };
@@ -127,10 +125,10 @@ fn mentioned(span: &str, known: &BTreeSet<String>) -> Option<Vec<String>> {
     let span = span.split(" >").next().unwrap_or_default();
     let plain = span.replace(['[', ']', '<', '>'], "").replace("COMMAND", "plan");
     let first = plain.split('…').next().unwrap_or_default().split("...").next().unwrap_or_default();
-    let words: Vec<&str> = first.split_whitespace().collect();
-    let arguments = match words.as_slice() {
+    let arguments: Vec<&str> = first.split_whitespace().collect();
+    let arguments = match arguments.as_slice() {
         ["engine", rest @ ..] => rest,
-        [command, flag, ..] if known.contains(*command) && flag.starts_with('-') => words.as_slice(),
+        [command, flag, ..] if known.contains(*command) && flag.starts_with('-') => arguments.as_slice(),
         _ => return None,
     };
     // of `a|b` in a synopsis the first
@@ -175,7 +173,7 @@ fn commands_of_documents_are_parsed() {
     let (_, names) = known();
     let (mut faults, mut lines, mut mentions) = (Vec::new(), 0, 0);
     for document in documents().into_iter().filter(|document| document.path != "CHANGELOG.md") {
-        let mut hold = |line: usize, arguments: &[String], form: Form| {
+        let mut hold = |line: usize, arguments: &[String], form: QuotedForm| {
             if let Some(fault) = fault(arguments, form) {
                 faults.push(format!("{}:{line}: engine {}: {fault}", document.path, arguments.join(" ")));
             }
@@ -183,15 +181,16 @@ fn commands_of_documents_are_parsed() {
         for block in blocks(&document.text).iter().filter(|block| ["console", "sh", "bash"].contains(&block.language)) {
             for (number, line) in block.lines.iter().enumerate() {
                 let typed = line.trim_start().strip_prefix("$ ").or((block.language != "console").then_some(line));
-                for arguments in typed.iter().flat_map(|line| split(line)).filter_map(|words| of_engine(&words)) {
-                    hold(block.line + number, &arguments, Form::Whole);
+                for arguments in typed.iter().flat_map(|line| split(line)).filter_map(|arguments| of_engine(&arguments))
+                {
+                    hold(block.line + number, &arguments, QuotedForm::Whole);
                     lines += 1;
                 }
             }
         }
         for (line, span) in code_spans(&prose(&document.text)).0 {
             if let Some(arguments) = mentioned(&span, &names) {
-                hold(line, &arguments, Form::Mentioned);
+                hold(line, &arguments, QuotedForm::Mentioned);
                 mentions += 1;
             }
         }
@@ -218,7 +217,7 @@ fn commands_of_messages_are_parsed() {
             for (_, span) in code_spans(&plain).0 {
                 let Some(arguments) = mentioned(&span.replace(" \\ ", " "), &names) else { continue };
                 count += 1;
-                if let Some(fault) = fault(&arguments, Form::Mentioned) {
+                if let Some(fault) = fault(&arguments, QuotedForm::Mentioned) {
                     faults.push(format!("{}: engine {}: {fault}", text.at, arguments.join(" ")));
                 }
             }
@@ -258,11 +257,11 @@ fn flags_of_documents_and_messages_exist() {
 }
 
 #[test]
-fn what_does_not_parse_is_told() {
+fn what_does_not_parse_is_reported() {
     let whole = |line: &str| {
         let all = split(line);
-        let first = all.iter().find_map(|words| of_engine(words)).unwrap();
-        fault(&first, Form::Whole)
+        let first = all.iter().find_map(|arguments| of_engine(arguments)).unwrap();
+        fault(&first, QuotedForm::Whole)
     };
     for line in [
         "engine plan --base origin/main --output json | conftest test -",
@@ -287,7 +286,7 @@ fn what_does_not_parse_is_told() {
         assert!(whole(line).is_some(), "{line}");
     }
     let (_, names) = known();
-    let mention = |span: &str| mentioned(span, &names).map(|arguments| fault(&arguments, Form::Mentioned));
+    let mention = |span: &str| mentioned(span, &names).map(|arguments| fault(&arguments, QuotedForm::Mentioned));
     for span in
         ["engine invite", "apply --wait", "engine serve …", "engine [-C DIR] [-q|-v] COMMAND", "schema [specs|plan]"]
     {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Document, code_spans, documents, files, prose, root};
+use super::{TestedDocument, code_spans, documents, files, prose, root};
 
 /// Pages of other projects that sources name as where a fact is from.
 const OF_OTHERS: &[&str] = &["docs/operator-manual/config-management-plugins.md"];
@@ -87,7 +87,7 @@ fn fault(from: &str, target: &str) -> Option<String> {
     if path.extension().is_none_or(|end| end != "md") {
         return Some(format!("{} has no headings", path.display()));
     }
-    let known = anchors(&Document::read(path.to_str().unwrap()).text);
+    let known = anchors(&TestedDocument::read(path.to_str().unwrap()).text);
     (!known.contains(anchor)).then(|| format!("{} has no heading `#{anchor}`", path.display()))
 }
 
@@ -120,7 +120,7 @@ fn pages_that_are_named_elsewhere_are_there() {
     let (mut faults, mut count) = (Vec::new(), 0);
     let ends = [".rs", ".yaml", ".yml", ".md", ".html", ".js", ".rego", "justfile", "plan", "apply", "drill", "run"];
     for path in files("", &ends).into_iter().filter(|path| path != "tests/documents/links.rs") {
-        let text = Document::read(&path).text;
+        let text = TestedDocument::read(&path).text;
         for (at, _) in text.match_indices("docs/") {
             let is_part = text[..at].ends_with(|c: char| c.is_alphanumeric() || ['/', '.', '-', '_'].contains(&c));
             let is_of_name = |c: &char| c.is_ascii_alphanumeric() || ['/', '-', '_', '.', '#'].contains(c);
@@ -140,7 +140,7 @@ fn pages_that_are_named_elsewhere_are_there() {
 }
 
 #[test]
-fn what_leads_nowhere_is_told() {
+fn what_leads_nowhere_is_reported() {
     let text = "# A `b`: [c](d.md)\n## Two\n## Two\n[x](#two-1) `[y](z)` ![p](q.png)\n```\n[n](m)\n```\n[r]: s\n";
     assert_eq!(anchors(text), ["a-b-c", "two", "two-1"].map(str::to_owned).into());
     let found: Vec<String> = targets(text).into_iter().map(|(_, target)| target).collect();

@@ -7,13 +7,13 @@ mod outputs;
 use std::path::{Path, PathBuf};
 
 /// A file of the repository.
-struct Document {
+struct TestedDocument {
     /// Its path below the repository.
     path: String,
     text: String,
 }
 
-impl Document {
+impl TestedDocument {
     fn read(path: &str) -> Self {
         let text = std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         Self { path: path.to_owned(), text }
@@ -56,8 +56,8 @@ fn files(folder: &str, ends: &[&str]) -> Vec<String> {
 }
 
 /// All documents in Markdown.
-fn documents() -> Vec<Document> {
-    let all: Vec<Document> = files("", &[".md"]).iter().map(|path| Document::read(path)).collect();
+fn documents() -> Vec<TestedDocument> {
+    let all: Vec<TestedDocument> = files("", &[".md"]).iter().map(|path| TestedDocument::read(path)).collect();
     assert!(all.len() > 20, "{} documents", all.len());
     all
 }
@@ -112,8 +112,8 @@ fn code_spans(prose: &str) -> (Vec<(usize, String)>, String) {
             continue;
         };
         let line = prose[..begin].matches('\n').count() + 1;
-        let words: Vec<&str> = prose[inner..end].split_whitespace().collect();
-        spans.push((line, words.join(" ").replace("\\|", "|")));
+        let arguments: Vec<&str> = prose[inner..end].split_whitespace().collect();
+        spans.push((line, arguments.join(" ").replace("\\|", "|")));
         rest.push_str(&"\n".repeat(prose[inner..end].matches('\n').count()));
         rest.push('x');
         at = end + ticks;
@@ -123,7 +123,7 @@ fn code_spans(prose: &str) -> (Vec<(usize, String)>, String) {
 }
 
 #[test]
-fn blocks_prose_and_code_are_told_apart() {
+fn blocks_prose_and_code_are_distinct() {
     let text = "a `b c`, ``d ` e``\n```console\n$ f\n```\n`g\nh` i\n";
     let blocks = blocks(text);
     assert_eq!(

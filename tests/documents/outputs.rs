@@ -3,42 +3,42 @@
 //! Every block that shows what is printed is held here, or listed with the reason why it is not. Its lines are lines of the
 //! output, in their order; `…` stands for anything, and a line of `…` alone leaves lines out.
 
-use isthmus::roles::proxy::audit::Record;
+use isthmus::roles::proxy::audit::AuditRecord;
 
-use super::{Block, Document, blocks, documents};
-use crate::init::{World, istio, remote_secret};
+use super::{Block, TestedDocument, blocks, documents};
+use crate::init::{InitWorld, istio, remote_secret};
 use crate::invite::reached;
 use crate::outputs::{rebuild_west, with_key};
 use crate::support::checkout::Checkout;
 
 /// A block, by its document and its first line of output; and what prints it.
-struct Held {
+struct HeldOutput {
     document: &'static str,
     first: &'static str,
     printed: fn() -> String,
 }
 
-const HELD: &[Held] = &[
-    Held { document: "docs/air-gap.md", first: "signed by the engine's key", printed: exported },
-    Held { document: "docs/air-gap.md", first: "`west`: ", printed: imported },
-    Held {
+const HELD: &[HeldOutput] = &[
+    HeldOutput { document: "docs/air-gap.md", first: "signed by the engine's key", printed: exported },
+    HeldOutput { document: "docs/air-gap.md", first: "`west`: ", printed: imported },
+    HeldOutput {
         document: "docs/disaster.md",
         first: "! trust change of `west`: held back|    authn key",
         printed: another_key,
     },
-    Held {
+    HeldOutput {
         document: "docs/disaster.md",
         first: "! trust change of `west`: held back|    cluster UUID of",
         printed: rebuilt,
     },
-    Held { document: "docs/disaster.md", first: "✗ fetch-ca/c0007", printed: dead },
-    Held { document: "docs/onboarding.md", first: "CONTEXT", printed: surveyed },
-    Held { document: "docs/onboarding.md", first: "endpoint  ", printed: fingerprint },
-    Held { document: "docs/policy.md", first: "refused: cluster `east`", printed: not_admitted },
-    Held { document: "docs/safety.md", first: "git log", printed: lock_without_a_link },
-    Held { document: "docs/safety.md", first: "2 clusters, 2 links", printed: verified },
-    Held { document: "docs/templates.md", first: "refused: ", printed: overridden },
-    Held { document: "docs/roles.md", first: "{\"time\"", printed: recorded },
+    HeldOutput { document: "docs/disaster.md", first: "✗ fetch-ca/c0007", printed: dead },
+    HeldOutput { document: "docs/onboarding.md", first: "CONTEXT", printed: surveyed },
+    HeldOutput { document: "docs/onboarding.md", first: "endpoint  ", printed: fingerprint },
+    HeldOutput { document: "docs/policy.md", first: "refused: cluster `east`", printed: not_admitted },
+    HeldOutput { document: "docs/safety.md", first: "git log", printed: lock_without_a_link },
+    HeldOutput { document: "docs/safety.md", first: "2 clusters, 2 links", printed: verified },
+    HeldOutput { document: "docs/templates.md", first: "refused: ", printed: overridden },
+    HeldOutput { document: "docs/roles.md", first: "{\"time\"", printed: recorded },
 ];
 
 /// Blocks of text and of consoles that are held elsewhere, or that the program does not print.
@@ -96,7 +96,7 @@ fn overridden() -> String {
         "name: east}\nspec: {",
         "name: east}\nspec: {multicluster: {image: \"ghcr.io/isthmus-mesh/engine:0.1.0\", apiHost: api.east.example.com}, ",
     );
-    let template = Document::read("templates/relay/service.yaml").text;
+    let template = TestedDocument::read("templates/relay/service.yaml").text;
     let changed = template.replace("type: ClusterIP", "type: LoadBalancer");
     assert_ne!(changed, template);
     checkout.write("templates/relay/service.yaml", changed.as_bytes());
@@ -126,7 +126,7 @@ fn dead() -> String {
 }
 
 fn surveyed() -> String {
-    let mut world = World::new();
+    let mut world = InitWorld::new();
     let east = world.kube("admin@east");
     let west = world.kube("admin@west");
     let root = |name: &str| {
@@ -159,7 +159,7 @@ fn not_admitted() -> String {
 
 fn recorded() -> String {
     let text = |text: &str| Some(text.to_owned());
-    let record = Record {
+    let record = AuditRecord {
         time: "2026-11-23T11:31:07.482Z".to_owned(),
         event: "answered",
         id: 17,
@@ -175,7 +175,7 @@ fn recorded() -> String {
         decision: "allowed",
         status: 200,
         milliseconds: 3,
-        ..Record::default()
+        ..AuditRecord::default()
     };
     serde_json::to_string(&record).unwrap()
 }
@@ -227,7 +227,9 @@ fn begins(output: &[&str], first: &str) -> bool {
 fn quoted_outputs_are_what_is_printed() {
     let mut faults = Vec::new();
     let mut found = vec![0; HELD.len() + NOT_HELD.len()];
-    for Document { path, text } in documents().iter().filter(|document| !document.path.starts_with("docs/reference/")) {
+    for TestedDocument { path, text } in
+        documents().iter().filter(|document| !document.path.starts_with("docs/reference/"))
+    {
         for block in blocks(text).iter().filter(|block| block.language != "mermaid") {
             let quoted = output(block);
             if quoted.is_empty() {
@@ -259,7 +261,7 @@ fn quoted_outputs_are_what_is_printed() {
 }
 
 #[test]
-fn what_is_not_printed_is_told() {
+fn what_is_not_printed_is_reported() {
     let printed = "a 1\n… b  waits\n  c\nd\n";
     for quoted in [&["a 1", "d"][..], &["a …", "… b  waits"], &["…", "  c"], &["a 1", "…", "d"], &["… …ts"]]
     {

@@ -8,11 +8,11 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Evidence as a reader gets it so long after the exporter last did anything.
-fn after(look: &CollectedEvidence, seed: u8, sub: &str, age: Duration) -> Value {
-    let published = Published { evidence: Gathered::Collected(Arc::new(look.clone())), ..published() };
+fn after(collected: &CollectedEvidence, seed: u8, sub: &str, age: Duration) -> Value {
+    let published = Published { evidence: Gathered::Collected(Arc::new(collected.clone())), ..published() };
     let kid = (seed == ENGINE).then_some("ci");
     let request = Request::get(PRIVATE).header("authorization", bearer(seed, &claims(sub), kid));
-    let instant = look.confirmed.reads.at + age;
+    let instant = collected.confirmed.reads.at + age;
     let now = Moment { time: NOW, instant };
     let response = respond(&published, "/metadata", &request.body(()).unwrap().into_parts().0, now);
     assert_eq!(response.status(), StatusCode::OK, "what is old holds no document back");
@@ -34,23 +34,23 @@ const ALL: [&str; 8] = ["credentials", "meshConfig", "networks", "prepared", "re
 
 #[test]
 fn all_fields_are_unknown_when_the_loop_that_asks_hangs() {
-    let look = CollectedEvidence::at(Instant::now(), evidence(), relations());
+    let collected = CollectedEvidence::at(Instant::now(), evidence(), relations());
     let none: [&str; 0] = [];
     for age in [Duration::ZERO, SECOND, MAX_AGE] {
-        assert_eq!(unknown(&after(&look, ENGINE, &own(), age)), none, "{age:?}");
+        assert_eq!(unknown(&after(&collected, ENGINE, &own(), age)), none, "{age:?}");
     }
     // the clock of a request may have been read before the look was over
-    let published = Published { evidence: Gathered::Collected(Arc::new(look.clone())), ..published() };
+    let published = Published { evidence: Gathered::Collected(Arc::new(collected.clone())), ..published() };
     assert_eq!(shown_to(&published, ENGINE, &own(), Some("ci")), evidence());
-    let old = after(&look, ENGINE, &own(), MAX_AGE + SECOND);
+    let old = after(&collected, ENGINE, &own(), MAX_AGE + SECOND);
     assert_eq!(unknown(&old), ALL);
     let reason = "the cluster was last confirmed 2 minutes ago, expected at most 2 minutes";
     assert!(ALL.iter().all(|field| old["unknown"][field] == reason), "{old}");
-    let reason = |age| after(&look, ENGINE, &own(), age)["unknown"]["reads"].clone();
+    let reason = |age| after(&collected, ENGINE, &own(), age)["unknown"]["reads"].clone();
     assert_eq!(reason(SECOND * 3700), "the cluster was last confirmed 61 minutes ago, expected at most 2 minutes");
     assert_eq!(reason(SECOND * 185), reason(SECOND * 239), "a reason does not change each second");
     // a peer is told no less
-    let peers = unknown(&after(&look, WEST_KEY, WEST, MAX_AGE + SECOND));
+    let peers = unknown(&after(&collected, WEST_KEY, WEST, MAX_AGE + SECOND));
     assert_eq!(peers, ALL);
 }
 
@@ -70,10 +70,10 @@ fn one_source_that_stopped_takes_its_own_fields_alone() {
     ];
     for (name, field) in fields {
         // seen now, but for one
-        let mut look = CollectedEvidence::at(at, evidence(), relations());
-        look.confirmed = FieldTimes::all(Confirmed { at: at + MAX_AGE * 2, what: "the cluster" });
-        *field(&mut look.confirmed) = Confirmed { at, what: "list of istiod's pods" };
-        let published = Published { evidence: Gathered::Collected(Arc::new(look)), ..published() };
+        let mut collected = CollectedEvidence::at(at, evidence(), relations());
+        collected.confirmed = FieldTimes::all(Confirmed { at: at + MAX_AGE * 2, what: "the cluster" });
+        *field(&mut collected.confirmed) = Confirmed { at, what: "list of istiod's pods" };
+        let published = Published { evidence: Gathered::Collected(Arc::new(collected)), ..published() };
         let request = Request::get(PRIVATE).header("authorization", bearer(ENGINE, &claims(&own()), Some("ci")));
         let now = Moment { time: NOW, instant: at + MAX_AGE * 2 };
         let response = respond(&published, "/metadata", &request.body(()).unwrap().into_parts().0, now);
@@ -92,21 +92,21 @@ fn what_was_unknown_keeps_its_own_reason_when_it_grows_old() {
 }
 
 #[test]
-fn a_peer_is_named_as_when_the_look_began() {
+fn a_peer_is_named_as_when_collecting_began() {
     // a look that is fresh, of a cluster whose routes are no longer followed: the name that it goes by may be another one by now
     let at = Instant::now();
-    let mut look = CollectedEvidence::at(at + MAX_AGE * 2, evidence(), relations());
-    look.confirmed.relations = Confirmed { at, what: "ConfigMap isthmus-routes" };
-    let shown = after(&look, WEST_KEY, WEST, Duration::ZERO);
+    let mut collected = CollectedEvidence::at(at + MAX_AGE * 2, evidence(), relations());
+    collected.confirmed.relations = Confirmed { at, what: "ConfigMap isthmus-routes" };
+    let shown = after(&collected, WEST_KEY, WEST, Duration::ZERO);
     let expected = ["meshConfig", "networks", "reads", "routes", "serial"];
     assert_eq!(unknown(&shown), expected);
     let reason = "ConfigMap isthmus-routes was last confirmed 4 minutes ago, expected at most 2 minutes";
     assert_eq!(shown["unknown"]["reads"], reason);
-    assert_eq!(unknown(&after(&look, ENGINE, &own(), Duration::ZERO)), [""; 0], "the own engine needs no name");
+    assert_eq!(unknown(&after(&collected, ENGINE, &own(), Duration::ZERO)), [""; 0], "the own engine needs no name");
 }
 
 #[test]
-fn before_the_first_look_the_private_document_is_503_and_no_probe_calls_it_ready() {
+fn before_the_first_collection_the_private_document_is_503_and_no_probe_calls_it_ready() {
     let starting = Published { evidence: Gathered::NotYet, ..published() };
     let response = private_as(&starting, ENGINE, &own(), Some("ci"));
     assert_eq!((response.status(), header(&response, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));

@@ -12,10 +12,14 @@ use isthmus::istio::gateways::{
     GatewayError, GatewayNode, GatewayService, Hosts, Settling, WireNode, WireService, gateways,
 };
 use isthmus::istio::mesh_config::parse_mesh_networks;
-use isthmus::istio::objects::{Data, Istiod, NamespaceFacts, WireConfigMap, WireDeployment, WireMeshMap, WirePod};
+use isthmus::istio::objects::{
+    DatedConfigMap, Istiod, NamespaceFacts, WireDatedConfigMap, WireDeployment, WireMeshMap, WirePod,
+};
 use isthmus::roles::exporter::ExporterOptions;
-use isthmus::roles::exporter::documents::{Facts, compose};
-use isthmus::roles::exporter::evidence::{Answer, credentials, networks, own_roots, prepared, reads, routes, trusts};
+use isthmus::roles::exporter::documents::{ClusterFacts, compose};
+use isthmus::roles::exporter::evidence::{
+    PodAnswer, credentials, networks, own_roots, prepared, reads, routes, trusts,
+};
 use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use isthmus::types::address::Gateway;
 use isthmus::types::certificate::parse_roots_any_time;
@@ -142,7 +146,7 @@ fn a_list_that_flaps_is_held_back_but_not_for_ever() {
     assert!(published.iter().flatten().collect::<BTreeSet<_>>().len() <= 3);
 }
 
-fn answers<T, E: Into<AskError>>(all: Vec<Result<T, E>>) -> Vec<Answer<T>> {
+fn answers<T, E: Into<AskError>>(all: Vec<Result<T, E>>) -> Vec<PodAnswer<T>> {
     all.into_iter().enumerate().map(|(at, one)| (format!("istiod-{at}"), one.map_err(Into::into))).collect()
 }
 
@@ -168,12 +172,12 @@ fn a_remote_cluster_is_in_its_worst_state() {
     let one = one.map_err(AskError::Page);
     let silent = |error| reads(&answers(vec![one.clone(), Err(error)]));
     let (page, late) = (DebugPage::Clusterz, GetError::Late);
-    let words = "istiod-1: /debug/clusterz: port 15014: 404 Not Found, port 8080: no answer in time";
+    let message = "istiod-1: /debug/clusterz: port 15014: 404 Not Found, port 8080: no answer in time";
     let tried = vec![(15014, GetError::Status(StatusCode::NOT_FOUND)), (8080, late.clone())];
-    assert_eq!(silent(AskError::NoPort { page, tried }), Reported::Unknown(words.to_owned()));
-    let words = "istiod-1: /debug/clusterz on port 15014: 401 Unauthorized";
+    assert_eq!(silent(AskError::NoPort { page, tried }), Reported::Unknown(message.to_owned()));
+    let message = "istiod-1: /debug/clusterz on port 15014: 401 Unauthorized";
     let source = GetError::Status(StatusCode::UNAUTHORIZED);
-    assert_eq!(silent(AskError::Port { page, port: 15014, source }), Reported::Unknown(words.to_owned()));
+    assert_eq!(silent(AskError::Port { page, port: 15014, source }), Reported::Unknown(message.to_owned()));
     assert_eq!(silent(AskError::Metrics(late)), Reported::Unknown("istiod-1: /metrics: no answer in time".to_owned()));
     assert_eq!(reads(&[]), Reported::Unknown("no pod of istiod is running".to_owned()));
     let page = |bytes: &[u8]| parse_clusterz(bytes).unwrap_err().to_string();
@@ -203,8 +207,8 @@ fn a_root_is_trusted_when_every_istiod_has_it() {
     assert_eq!(count(vec![Ok(both), mesh(&[])]), Some(1));
     assert_eq!(mesh(&[]), parse_mesh(b"{}"));
     let unknown = Err(EvidenceError::Document(DocumentError::NotAsked));
-    let words = "the apiserver was not asked yet";
-    assert_eq!(trusts(&answers(vec![mesh(&[])]), &unknown), Reported::Unknown(words.to_owned()));
+    let message = "the apiserver was not asked yet";
+    assert_eq!(trusts(&answers(vec![mesh(&[])]), &unknown), Reported::Unknown(message.to_owned()));
 }
 
 #[test]
@@ -244,7 +248,7 @@ fn networks_are_what_all_agree_on_and_names_stand_for_their_addresses() {
 #[case::not_shared_and_not_wanted(true, false, Ok(false), Ok(0), Some(true))]
 #[case::not_counted(true, true, Ok(true), Err(EvidenceError::NotListed(refused())), None)]
 #[case::not_counted_and_no_matter(false, true, Ok(true), Err(EvidenceError::NotListed(refused())), Some(false))]
-#[case::not_looked_up(true, true, Err(Unread::Failed { what: "ConfigMap isthmus-mesh".into(), source: refused() }), Ok(0), None)]
+#[case::not_resolved(true, true, Err(Unread::Failed { what: "ConfigMap isthmus-mesh".into(), source: refused() }), Ok(0), None)]
 fn prepared_means_switches_and_restarts(
     #[case] multiroot: bool,
     #[case] named: bool,
@@ -262,9 +266,9 @@ fn prepared_means_switches_and_restarts(
     let folder = Istiod { modes: [IstioMode::KubeconfigFolder].into(), ..good.clone() };
     let of_folder = prepared(Ok(vec![&good]), Ok(vec![&folder]), shared.clone(), lacking.clone());
     let Reported::Unknown(reason) = of_folder else { panic!() };
-    let told =
+    let messages =
         ["PILOT_MULTICLUSTER_KUBECONFIG_PATH", "take the variable away"].iter().all(|word| reason.contains(word));
-    assert_eq!(told, shared.is_ok(), "{reason}");
+    assert_eq!(messages, shared.is_ok(), "{reason}");
     let ambient = Istiod { modes: [IstioMode::Ambient].into(), ..good.clone() };
     let of_one = |istiod: &Istiod| prepared(Ok(vec![&good]), Ok(vec![istiod]), shared.clone(), lacking.clone());
     assert_eq!(of_one(&ambient), of_one(&good));
@@ -355,7 +359,7 @@ fn objects_say_what_istio_reads_of_them() {
     let fields = |name: &str, time: &str| json!({"time": time, "fieldsV1": {name: {".": {}}}});
     let managed = json!([fields("f:data", "2026-01-01T00:00:00Z"), fields("f:metadata", "2026-06-01T00:00:00Z")]);
     let map = json!({"metadata": {"name": "m", "managedFields": managed}, "data": null});
-    assert_eq!(kept::<WireConfigMap>(&map).unwrap().written, Some(Timestamp::from_seconds(1_767_225_600)));
+    assert_eq!(kept::<WireDatedConfigMap>(&map).unwrap().written, Some(Timestamp::from_seconds(1_767_225_600)));
 }
 
 fn root(until: i32) -> String {
@@ -372,14 +376,14 @@ fn root_of(from: i32, until: i32) -> String {
     params.self_signed(&key).unwrap().pem()
 }
 
-fn facts(roots: &str, written: Option<Timestamp>) -> Facts {
+fn facts(roots: &str, written: Option<Timestamp>) -> ClusterFacts {
     let map = |file: &str, text: String, written| {
-        SourceState::Present(Arc::new(Data { data: BTreeMap::from([(file.to_owned(), text)]), written }))
+        SourceState::Present(Arc::new(DatedConfigMap { data: BTreeMap::from([(file.to_owned(), text)]), written }))
     };
     let pem = isthmus::types::key::PrivateKey::generate(&[1; 32]).unwrap().public().to_pem();
     let identity = json!({"version": 1, "keys": [{"id": "own", "pem": pem, "scopes": ["api"]}]}).to_string();
     let uid = "00000000-0000-4000-8000-0000000000aa".to_owned();
-    Facts {
+    ClusterFacts {
         roots: map("root-cert.pem", roots.to_owned(), written),
         revoked: SourceState::Absent,
         identity: map("identity.json", identity, None),
@@ -407,7 +411,7 @@ fn the_sequence_rises_when_the_roots_change_and_an_expired_root_goes() {
     let begin = Timestamp::from_seconds(1_790_000_000);
     let second = Duration::from_secs(1);
     let both = facts(&format!("{short}{long}{long}"), Some(begin));
-    let at = |facts: &Facts, now: Timestamp| {
+    let at = |facts: &ClusterFacts, now: Timestamp| {
         let published = compose(facts, &ExporterOptions::default(), &"istio-system".parse().unwrap(), now);
         let roots = published.public.map(|public| parse_roots_any_time(&public.root_ca).unwrap().len());
         (roots, published.sequence)
@@ -491,7 +495,7 @@ fn what_the_own_ca_revoked_is_published_and_no_list_of_another() {
         let mut facts = facts(&own, Some(Timestamp::EPOCH));
         if let Some(text) = text {
             let data = BTreeMap::from([("ca-crl.pem".to_owned(), text.to_owned())]);
-            facts.revoked = SourceState::Present(Arc::new(Data { data, written: None }));
+            facts.revoked = SourceState::Present(Arc::new(DatedConfigMap { data, written: None }));
         }
         let now = Timestamp::from_seconds(1_790_000_000);
         let public = compose(&facts, &ExporterOptions::default(), &"istio-system".parse().unwrap(), now).public;
@@ -511,7 +515,7 @@ fn what_the_own_ca_revoked_is_published_and_no_list_of_another() {
 
 #[test]
 fn what_contradicts_itself_is_not_published() {
-    let compose = |facts: &Facts, options: &ExporterOptions| {
+    let compose = |facts: &ClusterFacts, options: &ExporterOptions| {
         compose(facts, options, &"istio-system".parse().unwrap(), Timestamp::from_seconds(1_790_000_000))
     };
     let options = ExporterOptions {
@@ -522,7 +526,8 @@ fn what_contradicts_itself_is_not_published() {
     let good = facts(&root(2040), Some(Timestamp::EPOCH));
     let published = compose(&good, &options);
     assert_eq!(published.private.unwrap().cluster_id.unwrap().as_str(), "Kubernetes", "Istio's default");
-    let reason = |facts: &Facts, options: &ExporterOptions| compose(facts, options).private.unwrap_err().to_string();
+    let reason =
+        |facts: &ClusterFacts, options: &ExporterOptions| compose(facts, options).private.unwrap_err().to_string();
     assert!(reason(&good, &ExporterOptions { flat_network: false, ..options.clone() }).contains("--flat-network"));
     assert!(reason(&good, &ExporterOptions { api_host: None, ..options.clone() }).contains("--api-host"));
     let uuid = "00000000-0000-4000-8000-0000000000bb".parse().ok();
@@ -534,13 +539,14 @@ fn what_contradicts_itself_is_not_published() {
     }
     assert!(reason(&two, &options).contains("Kubernetes, east"));
     for (source, word) in [(SourceState::NotYet, "not read yet"), (SourceState::Failed(refused()), "403")] {
-        assert!(reason(&Facts { namespace: source.clone(), ..good.clone() }, &options).contains(word));
-        assert!(compose(&Facts { kube_system: source, ..good.clone() }, &options).cluster_uuid.is_none());
+        assert!(reason(&ClusterFacts { namespace: source.clone(), ..good.clone() }, &options).contains(word));
+        assert!(compose(&ClusterFacts { kube_system: source, ..good.clone() }, &options).cluster_uuid.is_none());
     }
-    // what Istio's own configuration says is waited for, and one that cannot be read says not that there is nothing
-    let mesh = |source| Facts { standard: BTreeMap::from([("istio".to_owned(), source)]), ..good.clone() };
-    let domain =
-        |facts: &Facts| compose(facts, &options).public.map(|public| public.trust_domain.map(|name| name.to_string()));
+    // what Istio's own configuration says is waited for, and one that cannot be read does not say that there is nothing
+    let mesh = |source| ClusterFacts { standard: BTreeMap::from([("istio".to_owned(), source)]), ..good.clone() };
+    let domain = |facts: &ClusterFacts| {
+        compose(facts, &options).public.map(|public| public.trust_domain.map(|name| name.to_string()))
+    };
     let says = kept::<WireMeshMap>(&json!({"metadata": {"name": "istio"}, "data": {"mesh": "trustDomain: a.example"}}));
     let says = SourceState::Present(Arc::new(says.unwrap()));
     assert_eq!(domain(&mesh(says.clone())), Ok(Some("a.example".to_owned())));
@@ -548,8 +554,8 @@ fn what_contradicts_itself_is_not_published() {
     assert!(domain(&mesh(SourceState::NotYet)).unwrap_err().to_string().contains("ConfigMap istio was not read yet"));
     assert!(domain(&mesh(SourceState::Failed(refused()))).unwrap_err().to_string().contains("403"));
     for facts in [
-        Facts { istiods: SourceState::NotYet, ..mesh(says.clone()) },
-        Facts { deployments: SourceState::NotYet, ..mesh(says.clone()) },
+        ClusterFacts { istiods: SourceState::NotYet, ..mesh(says.clone()) },
+        ClusterFacts { deployments: SourceState::NotYet, ..mesh(says.clone()) },
     ] {
         assert!(domain(&facts).unwrap_err().to_string().contains("not read yet"), "which revisions there are");
     }
@@ -558,7 +564,7 @@ fn what_contradicts_itself_is_not_published() {
     canary.standard.insert("istio-canary".to_owned(), SourceState::Failed(refused()));
     assert_eq!(domain(&canary), Ok(Some("a.example".to_owned())));
     assert!(canary.configured().unwrap_err().to_string().contains("ConfigMap istio-canary cannot be read: 403"));
-    // nobody is judged while it is not known who is admitted
-    assert!(compose(&Facts { peers: SourceState::NotYet, ..good.clone() }, &options).peers.is_err());
+    // no one is judged while it is not known who is admitted
+    assert!(compose(&ClusterFacts { peers: SourceState::NotYet, ..good.clone() }, &options).peers.is_err());
     assert!(compose(&good, &options).peers.unwrap().peers.is_empty());
 }

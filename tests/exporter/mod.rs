@@ -2,7 +2,7 @@
 
 mod ages;
 mod evidence;
-mod first_look;
+mod first_collection;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -311,7 +311,7 @@ fn who_may_read(#[case] seed: u8, #[case] sub: String, #[case] kid: Option<&str>
 }
 
 #[test]
-fn every_refusal_looks_the_same() {
+fn every_refusal_is_the_same() {
     let good = bearer(WEST_KEY, &claims(WEST), None);
     let at = |nbf: i64, exp: i64| {
         let [nbf, exp] = [nbf, exp].map(|seconds| Timestamp::from_seconds(NOW.as_seconds() + seconds));
@@ -376,7 +376,7 @@ fn the_own_engine_sees_all_evidence_and_a_peer_what_concerns_it() {
 }
 
 #[test]
-fn a_reader_that_evidence_cannot_name_is_told_nothing_rather_than_nothing_live() {
+fn a_reader_that_evidence_cannot_name_learns_nothing_rather_than_nothing_live() {
     let mut published = published();
     let mut relations = relations();
     relations.remove(&uuid(WEST));

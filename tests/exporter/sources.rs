@@ -15,9 +15,9 @@ use isthmus::cluster::unread::Unread;
 use isthmus::istio::gateways::GatewayError;
 use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Exporter, ExporterOptions, Gathered, MAX_AGE, Published, start, start_with_max_age};
-use isthmus::roles::role::{Role, Stop, TlsFiles};
+use isthmus::roles::role::{Role, StopSignal, TlsFiles};
 use isthmus::server::limits::RoleLimits;
-use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::telemetry::{Metrics, Readiness};
 use isthmus::server::{Bound, Running};
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterUuid;
@@ -83,17 +83,17 @@ fn namespace(name: &str, uid: &str, labels: &Value) -> Value {
     json!({"metadata": {"name": name, "uid": uid, "labels": labels}})
 }
 
-pub(super) struct World {
+pub(super) struct SourcesWorld {
     pub(super) kube: Kube,
     pub(super) ca: Ca,
     files: TempDir,
-    pub(super) health: Health,
+    pub(super) health: Readiness,
     metrics: Metrics,
-    stop: Stop,
+    stop: StopSignal,
     pub(super) exporter: Option<(Arc<Exporter>, Running)>,
 }
 
-impl World {
+impl SourcesWorld {
     /// A cluster in which everything is there.
     pub(super) async fn new() -> Self {
         let kube = Kube::start().await;
@@ -113,8 +113,8 @@ impl World {
             "spec": {"replicas": 1, "template": {"spec": istiod_spec()}}});
         kube.put("deployments", deployment);
         kube.put("services", gateway(&json!([{"ip": "203.0.113.7"}])));
-        let (stop, _) = Stop::new();
-        Self { kube, ca, files, health: Health::default(), metrics: Metrics::new(), stop, exporter: None }
+        let (stop, _) = StopSignal::new();
+        Self { kube, ca, files, health: Readiness::default(), metrics: Metrics::new(), stop, exporter: None }
     }
 
     pub(super) async fn begin(&mut self) {
@@ -122,7 +122,7 @@ impl World {
     }
 
     pub(super) async fn begin_with(&mut self, max_age: Duration) {
-        let (stop, stopping) = Stop::new();
+        let (stop, stopping) = StopSignal::new();
         self.stop = stop;
         let at = |name: &str| self.files.path().join(name);
         let role = Role {
@@ -215,7 +215,7 @@ const BUNDLE: &str = "public/spiffe-bundle-endpoint";
 
 #[tokio::test]
 async fn everything_that_is_found_is_published() {
-    let world = World::started().await;
+    let world = SourcesWorld::started().await;
     let public = world.published().public.clone().unwrap();
     assert_eq!(public.cluster_uuid.as_str(), OWN);
     assert_eq!(public.authn_key, *key(1).public());
@@ -246,7 +246,7 @@ async fn everything_that_is_found_is_published() {
 
 #[tokio::test]
 async fn a_token_opens_the_private_document_once() {
-    let world = World::started().await;
+    let world = SourcesWorld::started().await;
     let token = bearer(2, "ci", OWN);
     assert_eq!(world.get(PRIVATE, Some(token.clone())).await.status(), 200);
     let again = world.get(PRIVATE, Some(token.clone())).await;
@@ -289,7 +289,7 @@ async fn a_missing_or_broken_input_is_never_200(
         if (at > 0 && collection != "configmaps") || (at == 0 && name == "isthmus-peers") {
             continue;
         }
-        let mut world = World::new().await;
+        let mut world = SourcesWorld::new().await;
         world.kube.delete(collection, namespaced, name);
         if let Some(data) = form {
             world.kube.put(collection, config_map(name, &data));
@@ -297,10 +297,10 @@ async fn a_missing_or_broken_input_is_never_200(
         world.begin().await;
         world
             .until("everything was read", |world| {
-                let words = format!("{:?}", world.health.failing());
-                !words.contains("not read yet")
-                    && !words.contains("first collection")
-                    && !words.contains("nothing is known")
+                let message = format!("{:?}", world.health.failing());
+                !message.contains("not read yet")
+                    && !message.contains("first collection")
+                    && !message.contains("nothing is known")
                     && !world.health.is_ready()
             })
             .await;
@@ -315,7 +315,7 @@ async fn a_missing_or_broken_input_is_never_200(
 
 #[tokio::test]
 async fn a_change_is_published_within_a_second() {
-    let world = World::started().await;
+    let world = SourcesWorld::started().await;
     let second = Duration::from_secs(1);
     world.kube.put("services", gateway(&json!([{"hostname": "gw.east.example"}])));
     world
@@ -338,7 +338,7 @@ async fn a_change_is_published_within_a_second() {
 
 #[tokio::test]
 async fn an_apiserver_that_goes_away_takes_nothing_back() {
-    let world = World::started().await;
+    let world = SourcesWorld::started().await;
     let before = world.published();
     world.kube.set_up(false);
     world.within(Duration::from_secs(5), "not ready", |world| !world.health.is_ready()).await;
@@ -354,14 +354,14 @@ async fn an_apiserver_that_goes_away_takes_nothing_back() {
 }
 
 #[tokio::test]
-async fn a_refused_look_up_is_not_an_empty_one() {
-    let mut world = World::new().await;
+async fn a_refused_lookup_is_not_an_empty_one() {
+    let mut world = SourcesWorld::new().await;
     world.kube.refuse("/api/v1/services");
     world.begin().await;
     let refused = |error: &DocumentError| matches!(error, DocumentError::Gateways(GatewayError::Unread(Unread::Failed { source, .. })) if source.is_refusal());
     world.until("refused", |world| world.published().private.as_ref().is_err_and(refused)).await;
-    let words = world.published().private.as_ref().unwrap_err().to_string();
-    assert!(words.starts_with("list of gateway Services cannot be read: 403"), "{words}");
+    let message = world.published().private.as_ref().unwrap_err().to_string();
+    assert!(message.starts_with("list of gateway Services cannot be read: 403"), "{message}");
     // the two documents do not wait for each other
     world.until("public", |world| world.published().public.is_ok()).await;
     assert_eq!(world.get(PUBLIC, None).await.status(), 200);
@@ -370,7 +370,7 @@ async fn a_refused_look_up_is_not_an_empty_one() {
 
 #[tokio::test]
 async fn requests_have_limits_by_address_and_by_peer() {
-    let world = World::started().await;
+    let world = SourcesWorld::started().await;
     let token = bearer(2, "ci", OWN);
     let mut refused = None;
     for _ in 0..40 {
@@ -422,16 +422,16 @@ pub(super) fn address(last: u8) -> String {
     format!("127.{}.{low}.{last}", 128 + high % 100)
 }
 
-pub(super) fn seen(world: &World) -> Option<Evidence> {
+pub(super) fn seen(world: &SourcesWorld) -> Option<Evidence> {
     match &world.published().evidence {
-        Gathered::Collected(look) => Some(look.evidence.clone()),
+        Gathered::Collected(collected) => Some(collected.evidence.clone()),
         Gathered::NotYet | Gathered::Nothing => None,
     }
 }
 
 #[tokio::test]
 async fn evidence_is_the_worst_of_all_that_pods_say() {
-    let mut world = World::new().await;
+    let mut world = SourcesWorld::new().await;
     let labels = json!({"app": "istiod"});
     let (one, two) = (address(1), address(2));
     let foreign = Ca::new("foreign").pem;
@@ -508,13 +508,13 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
 
 #[tokio::test]
 async fn without_a_certificate_the_role_does_not_begin() {
-    let (_stop, stopping) = Stop::new();
+    let (_stop, stopping) = StopSignal::new();
     let role = Role {
         namespace: NS.parse().unwrap(),
         limits: RoleLimits::of_exporter(),
         access: Kube::start().await.access(),
         metrics: Metrics::new(),
-        health: Health::default(),
+        health: Readiness::default(),
         stopping,
         tls: Some(TlsFiles {
             certificate: Path::new("/nowhere/tls.crt").into(),
@@ -527,8 +527,8 @@ async fn without_a_certificate_the_role_does_not_begin() {
 }
 
 #[tokio::test]
-async fn behind_node_ports_nodes_and_pods_are_looked_up() {
-    let mut world = World::new().await;
+async fn behind_node_ports_nodes_and_pods_are_read() {
+    let mut world = SourcesWorld::new().await;
     let mut service = gateway(&json!([]));
     service["spec"] = json!({"type": "NodePort", "selector": {"istio": "eastwestgateway"},
         "ports": [{"name": "tls", "port": 15443, "nodePort": 31443}]});

@@ -1,17 +1,17 @@
 //! Walks that broke a law once, as short as they get.
 
-use super::mesh::{Flags, Outcome};
-use super::site::{Happening, Trouble};
-use super::walk::Step::{LoseLock, LoseWholeLock, OldLock, Run};
-use super::walk::{Step, Walk};
-use super::wish::Edit;
+use super::mesh::{FleetOutcome, RunFlags};
+use super::site::{ClusterTrouble, FleetEvent};
+use super::walk::WalkStep::{LoseLock, LoseWholeLock, OldLock, Run};
+use super::walk::{Walk, WalkStep};
+use super::wish::FieldEdit;
 
-const PLAIN: Flags = Flags { allow_delete: false, locked: false, accept: false, only: None };
-const ACCEPT: Flags = Flags { accept: true, ..PLAIN };
-const LOCKED: Flags = Flags { locked: true, ..PLAIN };
+const PLAIN: RunFlags = RunFlags { allow_delete: false, locked: false, accept: false, only: None };
+const ACCEPT: RunFlags = RunFlags { accept: true, ..PLAIN };
+const LOCKED: RunFlags = RunFlags { locked: true, ..PLAIN };
 
 /// Two clusters that are joined take these steps and come to rest.
-fn holds(steps: &[Step]) {
+fn holds(steps: &[WalkStep]) {
     for argo in [false, true] {
         let (_, taken) = super::walk(2, true, argo, steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
         if let Err(broken) = taken {
@@ -22,7 +22,7 @@ fn holds(steps: &[Step]) {
 
 #[test]
 fn an_exporter_that_publishes_less_than_it_did_cuts_no_link() {
-    holds(&[Step::Trouble(0, Trouble::Bare), Run(ACCEPT)]);
+    holds(&[WalkStep::Trouble(0, ClusterTrouble::Bare), Run(ACCEPT)]);
 }
 
 /// The path of its file is lost: `lock/clusters/ash.yaml`, `lock/clusters/birch.yaml`, `lock/links/ash.yaml`, …
@@ -39,8 +39,8 @@ fn a_lost_file_of_a_cluster_that_answers_cuts_no_link() {
 #[test]
 fn a_lost_file_of_a_cluster_cuts_no_link() {
     holds(&[LoseLock(0), Run(LOCKED)]);
-    holds(&[Step::Trouble(0, Trouble::Down), LoseLock(0), Run(PLAIN)]);
-    holds(&[LoseLock(0), Run(Flags { only: Some(1), ..PLAIN })]);
+    holds(&[WalkStep::Trouble(0, ClusterTrouble::Down), LoseLock(0), Run(PLAIN)]);
+    holds(&[LoseLock(0), Run(RunFlags { only: Some(1), ..PLAIN })]);
 }
 
 #[test]
@@ -57,10 +57,10 @@ fn an_old_file_of_links_cuts_no_link() {
 /// What is published now says nothing of the root before, of which workloads have certificates yet.
 #[test]
 fn a_lost_entry_that_is_accepted_anew_takes_no_root_back() {
-    holds(&[Step::Happen(0, Happening::ReplaceRoot), LoseWholeLock, Run(ACCEPT)]);
-    let renamed = Step::Edit(Edit::Mesh("metadata.name", 0));
-    holds(&[Step::Happen(0, Happening::ReplaceRoot), LoseWholeLock, renamed, Run(PLAIN)]);
-    holds(&[Step::Happen(0, Happening::ReplaceRoot), Run(ACCEPT), Step::SyncAll, LoseLock(0), Run(ACCEPT)]);
+    holds(&[WalkStep::Happen(0, FleetEvent::ReplaceRoot), LoseWholeLock, Run(ACCEPT)]);
+    let renamed = WalkStep::Edit(FieldEdit::Mesh("metadata.name", 0));
+    holds(&[WalkStep::Happen(0, FleetEvent::ReplaceRoot), LoseWholeLock, renamed, Run(PLAIN)]);
+    holds(&[WalkStep::Happen(0, FleetEvent::ReplaceRoot), Run(ACCEPT), WalkStep::SyncAll, LoseLock(0), Run(ACCEPT)]);
 }
 
 /// Its remote secrets have the ID that it was joined with.
@@ -75,7 +75,8 @@ fn a_lost_entry_that_is_accepted_anew_lets_no_edit_through() {
     let fields =
         ["istio.namespace", "network", "trustDomain", "clusterDomain", "flatNetwork", "reconciler", "istio.config"];
     let edits = fields.into_iter().map(|field| edit(0, field, 0));
-    let of_mesh = ["meshID", "credentials.requireToken"].into_iter().map(|field| Step::Edit(Edit::Mesh(field, 0)));
+    let of_mesh =
+        ["meshID", "credentials.requireToken"].into_iter().map(|field| WalkStep::Edit(FieldEdit::Mesh(field, 0)));
     for edit in edits.chain(of_mesh) {
         holds(&[edit, LoseLock(0), Run(ACCEPT)]);
     }
@@ -83,8 +84,8 @@ fn a_lost_entry_that_is_accepted_anew_lets_no_edit_through() {
 
 /// No link and no secret names a cluster whose links leave, and what is live rests on it yet.
 #[test]
-fn a_lost_entry_of_a_cluster_that_leaves_is_not_accepted_as_somebody_new() {
-    let leave = Run(Flags { allow_delete: true, ..PLAIN });
+fn a_lost_entry_of_a_cluster_that_leaves_is_not_accepted_as_a_newcomer() {
+    let leave = Run(RunFlags { allow_delete: true, ..PLAIN });
     holds(&[edit(0, "clusterID", 0), leave, edit(0, "clusterID", 2), LoseWholeLock, Run(ACCEPT)]);
 }
 
@@ -117,40 +118,44 @@ fn a_lost_entry_that_is_accepted_anew_rests_on_what_its_other_files_say() {
     }
 }
 
-/// Without its private document nobody could reach it.
+/// Without its private document no one could reach it.
 #[test]
 fn a_lost_entry_is_accepted_anew_as_a_whole_or_not_at_all() {
-    holds(&[Step::Trouble(0, Trouble::Starting), LoseLock(0), Run(ACCEPT)]);
-    holds(&[Step::Trouble(0, Trouble::Starting), LoseWholeLock, Run(ACCEPT)]);
+    holds(&[WalkStep::Trouble(0, ClusterTrouble::Starting), LoseLock(0), Run(ACCEPT)]);
+    holds(&[WalkStep::Trouble(0, ClusterTrouble::Starting), LoseWholeLock, Run(ACCEPT)]);
 }
 
 /// The lock says no more that links rest on what is edited.
 #[test]
 fn a_lost_lock_lets_no_edit_through() {
     holds(&[edit(0, "reconciler", 0), LoseWholeLock, Run(PLAIN)]);
-    holds(&[Step::Edit(Edit::Mesh("meshID", 0)), LoseWholeLock]);
-    let token = Step::Edit(Edit::Mesh("credentials.requireToken", 0));
+    holds(&[WalkStep::Edit(FieldEdit::Mesh("meshID", 0)), LoseWholeLock]);
+    let token = WalkStep::Edit(FieldEdit::Mesh("credentials.requireToken", 0));
     holds(&[edit(0, "state", 0), Run(PLAIN), LoseWholeLock]);
-    holds(&[LoseWholeLock, token, Step::Edit(Edit::Document(0))]);
+    holds(&[LoseWholeLock, token, WalkStep::Edit(FieldEdit::Document(0))]);
 }
 
 /// Its reader shows no secret any more and its peer still reads: the Gateway that lets the peer in has to stay.
 #[test]
-fn who_lets_go_first_still_lets_the_other_in() {
-    let leaving = Step::Edit(Edit::Cluster(0, "state", 0));
-    holds(&[leaving, Run(PLAIN), Step::Sync(0), Run(PLAIN), Run(PLAIN)]);
+fn who_drops_the_link_first_still_lets_the_other_in() {
+    let leaving = WalkStep::Edit(FieldEdit::Cluster(0, "state", 0));
+    holds(&[leaving, Run(PLAIN), WalkStep::Sync(0), Run(PLAIN), Run(PLAIN)]);
 }
 
 #[test]
 fn a_rebuilt_cluster_whose_document_goes_can_be_declared_lost() {
-    holds(&[Step::Happen(1, Happening::Rebuild), Step::Edit(Edit::Document(1))]);
+    holds(&[WalkStep::Happen(1, FleetEvent::Rebuild), WalkStep::Edit(FieldEdit::Document(1))]);
 }
 
 /// A run of one cluster began links with peers that the lock did not know, and a peer that left then was never read.
 #[test]
 fn a_run_of_one_cluster_begins_no_link_with_a_peer_that_the_lock_does_not_know() {
-    let steps =
-        [Run(PLAIN), Step::SyncAll, Run(Flags { only: Some(0), ..PLAIN }), Step::Edit(Edit::Cluster(1, "state", 0))];
+    let steps = [
+        Run(PLAIN),
+        WalkStep::SyncAll,
+        Run(RunFlags { only: Some(0), ..PLAIN }),
+        WalkStep::Edit(FieldEdit::Cluster(1, "state", 0)),
+    ];
     let (_, taken) = super::walk(2, false, false, &steps, &[], false);
     taken.unwrap();
 }
@@ -159,14 +164,14 @@ fn a_run_of_one_cluster_begins_no_link_with_a_peer_that_the_lock_does_not_know()
 #[test]
 fn a_root_that_is_replaced_is_trusted_until_no_certificate_of_it_is_left() {
     let mut walk = Walk::new(super::joined(2, false), &[]);
-    for step in [Step::Happen(0, Happening::ReplaceRoot), Run(ACCEPT), Step::SyncAll] {
+    for step in [WalkStep::Happen(0, FleetEvent::ReplaceRoot), Run(ACCEPT), WalkStep::SyncAll] {
         walk.take(&step).unwrap();
     }
     walk.end().unwrap();
 }
 
-fn edit(cluster: usize, field: &'static str, choice: usize) -> Step {
-    Step::Edit(Edit::Cluster(cluster, field, choice))
+fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {
+    WalkStep::Edit(FieldEdit::Cluster(cluster, field, choice))
 }
 
 /// The value stays out of effect, the links flow, and there is a way to it.
@@ -175,11 +180,11 @@ fn what_no_edit_changes_while_joined_is_refused_and_has_a_way_out() {
     let fields = ["reconciler", "istio.config"];
     let of_mesh = ["metadata.name", "credentials.requireToken"];
     let edits = fields.into_iter().zip([0, 1]).map(|(field, choice)| edit(0, field, choice));
-    for edit in edits.chain(of_mesh.into_iter().map(|field| Step::Edit(Edit::Mesh(field, 0)))) {
+    for edit in edits.chain(of_mesh.into_iter().map(|field| WalkStep::Edit(FieldEdit::Mesh(field, 0)))) {
         let mut walk = Walk::new(super::joined(2, false), &[]);
         walk.take(&edit).unwrap();
         let before = walk.fleet.checkout.clone();
-        assert!(matches!(walk.fleet.run(PLAIN).unwrap(), Outcome::Refused(_)), "{edit:?}");
+        assert!(matches!(walk.fleet.run(PLAIN).unwrap(), FleetOutcome::Refused(_)), "{edit:?}");
         assert!(before == walk.fleet.checkout, "{edit:?}");
         walk.end().unwrap();
     }
@@ -200,19 +205,19 @@ fn mesh_configuration_moves_to_values_while_joined() {
     walk.take(&edit(0, "istio.config", 0)).unwrap();
     assert_eq!(run(&mut walk), [true, true]);
     // the next run has nothing new to see
-    for step in [Step::Sync(0), Step::Sync(1), Step::Sync(2)] {
+    for step in [WalkStep::Sync(0), WalkStep::Sync(1), WalkStep::Sync(2)] {
         walk.take(&step).unwrap();
     }
     assert_eq!(run(&mut walk), [true, true]);
     // a root that came after the values were taken is not in effect
-    for step in [Step::Install(0), Step::Happen(1, Happening::AddRoot), Run(ACCEPT), Step::Sync(0)] {
+    for step in [WalkStep::Install(0), WalkStep::Happen(1, FleetEvent::AddRoot), Run(ACCEPT), WalkStep::Sync(0)] {
         walk.take(&step).unwrap();
     }
     assert_eq!(run(&mut walk), [true, true]);
-    walk.take(&Step::Trouble(0, Trouble::Half(0b10_0000))).unwrap();
-    walk.take(&Step::Install(0)).unwrap();
+    walk.take(&WalkStep::Trouble(0, ClusterTrouble::Half(0b10_0000))).unwrap();
+    walk.take(&WalkStep::Install(0)).unwrap();
     assert_eq!(run(&mut walk), [true, true], "what is unknown takes nothing away");
-    walk.take(&Step::Mend(0)).unwrap();
+    walk.take(&WalkStep::Mend(0)).unwrap();
     assert_eq!(run(&mut walk), [false, true]);
     walk.end().unwrap();
     assert_eq!(files(&walk), [false, true]);
@@ -224,35 +229,37 @@ fn a_move_to_values_can_be_taken_back_and_needs_evidence() {
     holds(&[
         edit(0, "istio.config", 0),
         Run(PLAIN),
-        Step::SyncAll,
+        WalkStep::SyncAll,
         edit(0, "istio.config", 4),
         Run(PLAIN),
-        Step::SyncAll,
+        WalkStep::SyncAll,
     ]);
     holds(&[edit(0, "evidence", 0), Run(PLAIN), edit(0, "istio.config", 0), Run(PLAIN)]);
     let mut walk = Walk::new(super::joined(2, false), &[]);
     walk.take(&edit(0, "evidence", 0)).unwrap();
     walk.take(&edit(0, "istio.config", 0)).unwrap();
-    assert!(matches!(walk.fleet.run(PLAIN).unwrap(), Outcome::Refused(_)));
+    assert!(matches!(walk.fleet.run(PLAIN).unwrap(), FleetOutcome::Refused(_)));
 }
 
 /// Its relay and its api-proxy would go before its secrets and those of its peers.
 #[test]
 fn components_stay_until_the_last_link_is_gone() {
     holds(&[edit(0, "state", 0), edit(0, "multicluster.enabled", 0), Run(PLAIN)]);
-    holds(&[Step::Edit(Edit::Pair(1, 0)), edit(0, "multicluster.enabled", 0), Run(PLAIN)]);
+    holds(&[WalkStep::Edit(FieldEdit::Pair(1, 0)), edit(0, "multicluster.enabled", 0), Run(PLAIN)]);
 }
 
-/// Nobody answers there, so that what flowed does not flow any more.
+/// No one answers there, so that what flowed does not flow any more.
 #[test]
-fn a_stated_address_that_nobody_publishes_is_listed_as_a_cut() {
+fn a_stated_address_that_is_not_published_is_listed_as_a_cut() {
     for (field, wrong) in [("gateways", 1), ("api.host", 1)] {
         let mut walk = Walk::new(super::joined(2, false), &[]);
         walk.take(&edit(0, field, wrong)).unwrap();
-        let Outcome::Done(plan) = walk.fleet.run(PLAIN).unwrap() else { panic!("{field} is refused") };
-        let said = plan.security.iter().map(|item| item.change.explanation());
-        let is_said = said.into_iter().any(|said| said.message.contains("`ash`") && said.message.contains("`birch`"));
-        assert!(is_said || !plan.moves.is_empty(), "{field}: {:?}", plan.security);
+        let FleetOutcome::Done(plan) = walk.fleet.run(PLAIN).unwrap() else { panic!("{field} is refused") };
+        let messages = plan.security.iter().map(|item| item.change.explanation());
+        let is_reported = messages
+            .into_iter()
+            .any(|messages| messages.message.contains("`ash`") && messages.message.contains("`birch`"));
+        assert!(is_reported || !plan.moves.is_empty(), "{field}: {:?}", plan.security);
     }
 }
 
@@ -261,17 +268,17 @@ fn a_stated_address_that_nobody_publishes_is_listed_as_a_cut() {
 fn a_secret_that_waits_stays_listed() {
     holds(&[
         edit(0, "gateways", 0),
-        Step::Trouble(0, Trouble::NoGateway),
+        WalkStep::Trouble(0, ClusterTrouble::NoGateway),
         Run(PLAIN),
         edit(0, "gateways", 4),
         Run(PLAIN),
     ]);
 }
 
-/// The tree is refused as that of another mesh, and the lock must not go on without it: neither name led out of there.
+/// The tree is refused as that of another mesh, and the lock must not continue without it: neither name led out of there.
 #[test]
-fn a_mesh_that_is_renamed_before_anybody_joined_can_be_named_back() {
-    let steps = [Run(PLAIN), Step::Edit(Edit::Mesh("metadata.name", 0)), Step::SyncAll, Run(PLAIN)];
+fn a_mesh_that_is_renamed_before_any_cluster_joined_can_be_named_back() {
+    let steps = [Run(PLAIN), WalkStep::Edit(FieldEdit::Mesh("metadata.name", 0)), WalkStep::SyncAll, Run(PLAIN)];
     let (_, taken) = super::walk(2, false, false, &steps, &[], false);
     taken.unwrap();
 }
@@ -281,10 +288,10 @@ fn a_mesh_that_is_renamed_before_anybody_joined_can_be_named_back() {
 fn a_claim_that_is_taken_back_frees_the_cluster_whose_it_is() {
     let steps = [
         Run(PLAIN),
-        Step::Trouble(0, Trouble::Forbidden),
-        Step::Trouble(2, Trouble::OtherNetwork),
-        Step::Sync(0),
-        Step::Sync(2),
+        WalkStep::Trouble(0, ClusterTrouble::Forbidden),
+        WalkStep::Trouble(2, ClusterTrouble::OtherNetwork),
+        WalkStep::Sync(0),
+        WalkStep::Sync(2),
         Run(PLAIN),
     ];
     let (_, taken) = super::walk(3, false, false, &steps, &[], false);
@@ -294,23 +301,24 @@ fn a_claim_that_is_taken_back_frees_the_cluster_whose_it_is() {
 /// The message that says to declare it lost comes only once its entry is back.
 #[test]
 fn a_rebuilt_cluster_whose_lock_and_document_are_lost_can_be_declared_lost() {
-    holds(&[Step::Happen(0, Happening::Rebuild), LoseWholeLock, Step::Edit(Edit::Document(0))]);
+    holds(&[WalkStep::Happen(0, FleetEvent::Rebuild), LoseWholeLock, WalkStep::Edit(FieldEdit::Document(0))]);
 }
 
 /// Its own network was taken for that of its peer, and the gateways went from under the link.
 #[test]
 fn a_cluster_that_publishes_the_network_of_its_peer_keeps_the_gateways_of_that_peer() {
     holds(&[
-        Step::Trouble(0, Trouble::OtherNetwork),
+        WalkStep::Trouble(0, ClusterTrouble::OtherNetwork),
         Run(PLAIN),
-        Step::Edit(Edit::Mesh("credentials.requireToken", 0)),
+        WalkStep::Edit(FieldEdit::Mesh("credentials.requireToken", 0)),
     ]);
 }
 
 /// One cluster was written under the new name, while the files of the other still carried the old one: neither name led out.
 #[test]
 fn a_mesh_is_not_renamed_by_halves() {
-    let steps = [Run(Flags { only: Some(0), ..PLAIN }), Step::Edit(Edit::Mesh("metadata.name", 0)), Run(PLAIN)];
+    let steps =
+        [Run(RunFlags { only: Some(0), ..PLAIN }), WalkStep::Edit(FieldEdit::Mesh("metadata.name", 0)), Run(PLAIN)];
     let (_, taken) = super::walk(2, false, false, &steps, &[], false);
     taken.unwrap();
 }
@@ -323,7 +331,7 @@ fn a_file_that_is_to_be_brought_back_is_not_written() {
         walk.take(&step).unwrap();
     }
     let before = walk.fleet.lock_files();
-    assert!(matches!(walk.fleet.run(PLAIN).unwrap(), Outcome::Done(plan) if plan.is_refused()));
+    assert!(matches!(walk.fleet.run(PLAIN).unwrap(), FleetOutcome::Done(plan) if plan.is_refused()));
     assert_eq!(before["lock/links/ash.yaml"], walk.fleet.lock_files()["lock/links/ash.yaml"]);
     walk.end().unwrap();
 }
@@ -337,18 +345,18 @@ fn a_stated_gateway_that_is_taken_back_is_no_breach() {
 /// The folders of others are not compared in a run of one cluster, nor is that of who is paused, and the checker was the first to
 /// miss the file.
 #[test]
-fn a_lost_file_of_links_is_told_where_its_folder_is_not_compared() {
+fn a_lost_file_of_links_is_reported_where_its_folder_is_not_compared() {
     holds(&[edit(0, "state", 1), LoseLock(2), Run(PLAIN)]);
-    holds(&[LoseLock(2), edit(1, "multicluster.apiHost", 0), Run(Flags { only: Some(1), ..PLAIN })]);
+    holds(&[LoseLock(2), edit(1, "multicluster.apiHost", 0), Run(RunFlags { only: Some(1), ..PLAIN })]);
 }
 
 /// Nothing goes, and the checker said that network and route would.
 #[test]
 fn a_link_that_is_wanted_again_before_its_secret_is_gone_is_no_breach() {
-    holds(&[Step::Edit(Edit::Pair(1, 0)), Run(PLAIN), Step::Edit(Edit::Pair(1, 0)), Run(PLAIN)]);
+    holds(&[WalkStep::Edit(FieldEdit::Pair(1, 0)), Run(PLAIN), WalkStep::Edit(FieldEdit::Pair(1, 0)), Run(PLAIN)]);
 }
 
-/// No link moved in the run that wrote the alias, so that nobody saw that the file is older than the tree.
+/// No link moved in the run that wrote the alias, so that no one saw that the file is older than the tree.
 #[test]
 fn an_old_file_of_links_takes_no_alias_back() {
     let merge = edit(0, "mergeTrustDomains", 0);
@@ -366,14 +374,14 @@ fn a_cluster_that_was_declared_lost_for_a_while_is_no_breach() {
 #[test]
 fn links_that_go_in_a_run_of_one_cluster_leave_its_entry_to_others() {
     for only in [0, 1] {
-        holds(&[edit(0, "state", 2), Run(PLAIN), Run(PLAIN), Run(Flags { only: Some(only), ..PLAIN })]);
+        holds(&[edit(0, "state", 2), Run(PLAIN), Run(PLAIN), Run(RunFlags { only: Some(only), ..PLAIN })]);
     }
 }
 
 /// Its values are left behind, and what is refused names them, too.
 #[test]
 fn a_cluster_of_which_only_files_are_left_goes_by_hand_as_its_refusal_says() {
-    let steps = [edit(0, "istio.config", 2), Run(PLAIN), Step::Edit(Edit::Document(0))];
+    let steps = [edit(0, "istio.config", 2), Run(PLAIN), WalkStep::Edit(FieldEdit::Document(0))];
     let (_, taken) = super::walk(3, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
 }
@@ -381,9 +389,10 @@ fn a_cluster_of_which_only_files_are_left_goes_by_hand_as_its_refusal_says() {
 /// The lock was merged with a tree of before the join: its links were opened by a run that saw that nothing they need is live.
 #[test]
 fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {
-    let only = Step::OtherEngine(3, Flags { only: Some(0), ..PLAIN });
-    let all = Step::OtherEngine(3, PLAIN);
-    for steps in [vec![only, OldLock(1, 1)], vec![Step::Trouble(1, Trouble::Forbidden), all, OldLock(6, 1)]] {
+    let only = WalkStep::OtherEngine(3, RunFlags { only: Some(0), ..PLAIN });
+    let all = WalkStep::OtherEngine(3, PLAIN);
+    for steps in [vec![only, OldLock(1, 1)], vec![WalkStep::Trouble(1, ClusterTrouble::Forbidden), all, OldLock(6, 1)]]
+    {
         let (_, taken) = super::walk(2, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
         taken.unwrap();
     }
@@ -392,7 +401,7 @@ fn a_lock_that_is_ahead_of_its_tree_opens_nothing_unseen() {
 /// The tree was taken back to before the join while its secrets were live, and a link that the lock had as begun went at once.
 #[test]
 fn a_link_that_its_reader_shows_does_not_go_as_one_that_never_opened() {
-    let steps = [Step::Happen(0, Happening::RenameNetwork), Step::OtherEngine(2, PLAIN), edit(0, "state", 0)];
+    let steps = [WalkStep::Happen(0, FleetEvent::RenameNetwork), WalkStep::OtherEngine(2, PLAIN), edit(0, "state", 0)];
     holds(&steps);
 }
 
@@ -400,8 +409,12 @@ fn a_link_that_its_reader_shows_does_not_go_as_one_that_never_opened() {
 #[test]
 fn where_roots_are_written_stays_until_the_links_that_rest_on_it_are_gone() {
     for config in 0..3 {
-        let steps =
-            [Step::Trouble(0, Trouble::Down), Step::OtherEngine(2, PLAIN), edit(0, "istio.config", config), Run(PLAIN)];
+        let steps = [
+            WalkStep::Trouble(0, ClusterTrouble::Down),
+            WalkStep::OtherEngine(2, PLAIN),
+            edit(0, "istio.config", config),
+            Run(PLAIN),
+        ];
         holds(&steps);
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use base64::Engine as _;
 use serde_yaml::Value;
 
-use crate::support::naive::{Files, squeeze};
+use crate::support::naive::{NaiveFiles, squeeze};
 
 /// Where istiod of all clusters runs.
 pub(crate) const ISTIO_NAMESPACE: &str = "istio-system";
@@ -23,21 +23,21 @@ pub(crate) struct RelayRoute {
 
 /// A network with its gateways, `address:port`, and the registries whose pods are in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Network {
+pub(crate) struct SimulatedNetwork {
     pub(crate) gateways: BTreeSet<String>,
     pub(crate) registries: BTreeSet<String>,
 }
 
 /// What a cluster does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Istiod {
+pub(crate) struct SimulatedIstiod {
     /// Foreign roots, PEM without white space.
     pub(crate) roots: BTreeSet<String>,
     /// Trust domains that are accepted of a root, beside the own one.
     pub(crate) domains: BTreeMap<String, BTreeSet<String>>,
     /// Trust domains whose identities policies take for the own ones.
     pub(crate) aliases: BTreeSet<String>,
-    pub(crate) networks: BTreeMap<String, Network>,
+    pub(crate) networks: BTreeMap<String, SimulatedNetwork>,
     pub(crate) routes: Vec<RelayRoute>,
     /// Keys of the api scope by UUID.
     pub(crate) admits: BTreeMap<String, BTreeSet<String>>,
@@ -55,7 +55,7 @@ pub(crate) struct Istiod {
 
 thread_local! {
     /// What each text says; the same objects come again and again.
-    static READ: RefCell<HashMap<Vec<u8>, Rc<Istiod>>> = RefCell::default();
+    static READ: RefCell<HashMap<Vec<u8>, Rc<SimulatedIstiod>>> = RefCell::default();
 }
 
 fn text(value: &Value, path: &[&str]) -> Option<String> {
@@ -79,7 +79,7 @@ fn inner(value: &Value, key: &str) -> Value {
     text(value, &["data", key]).and_then(|text| serde_yaml::from_str(&text).ok()).unwrap_or(Value::Null)
 }
 
-impl Istiod {
+impl SimulatedIstiod {
     /// Whether identities of a trust domain are accepted where these roots are known; what is not known is another matter.
     pub(crate) fn accepts(&self, domain: &str, roots: &BTreeSet<String>) -> bool {
         let known = roots.iter().filter_map(|root| self.domains.get(root));
@@ -87,7 +87,7 @@ impl Istiod {
     }
 
     /// Reads all objects that are live.
-    pub(crate) fn read(files: &Files) -> Self {
+    pub(crate) fn read(files: &NaiveFiles) -> Self {
         let mut all = Self::default();
         for bytes in files.values() {
             let known = READ.with_borrow(|read| read.get(bytes).cloned());
@@ -222,7 +222,7 @@ impl Istiod {
         let networks = networks.as_mapping().cloned().unwrap_or_default();
         for (name, network) in networks.into_iter().map(|(name, network)| (name.as_str().unwrap().to_owned(), network))
         {
-            let mut read = Network::default();
+            let mut read = SimulatedNetwork::default();
             for gateway in items(&network, "gateways") {
                 let port = gateway.get("port").unwrap().as_u64().unwrap();
                 read.gateways.insert(format!("{}:{port}", text(&gateway, &["address"]).unwrap()));

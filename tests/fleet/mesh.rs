@@ -8,16 +8,16 @@ use isthmus::model::lock::{Lock, Stage};
 use isthmus::model::trust::{Approvals, Verdict};
 use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::meter::Unmetered;
-use isthmus::pipeline::observe::{Observation, Observed, Private};
+use isthmus::pipeline::observe::{Observation, Observed, PrivateReading};
 use isthmus::pipeline::plan::Plan;
-use isthmus::pipeline::{Facts, Input, Program, Request, Stop, Until, World, run};
+use isthmus::pipeline::{FactSource, Input, Program, Request, Stop, Until, World, run};
 use isthmus::types::explanation::Code;
 use isthmus::types::time::Timestamp;
 
-use super::istiod::Istiod;
-use super::site::{Happening, NAMES, Site, Trouble};
-use super::wish::{Fields, Wish};
-use crate::support::naive::Files;
+use super::istiod::SimulatedIstiod;
+use super::site::{ClusterTrouble, FleetCluster, FleetEvent, NAMES};
+use super::wish::{FieldValues, WantedSpecs};
+use crate::support::naive::NaiveFiles;
 use crate::support::road::{self, Changes};
 use crate::support::world::{name, name as cluster_name, sources};
 
@@ -32,7 +32,7 @@ const JOINED_WITH: [&str; 5] =
 
 /// What a link needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Need {
+pub(crate) enum LinkNeed {
     RootsOfPeer,
     RootsOfReader,
     DomainOfPeer,
@@ -44,23 +44,23 @@ pub(crate) enum Need {
     OneId,
 }
 
-const ALL_NEEDS: [Need; 9] = [
-    Need::RootsOfPeer,
-    Need::RootsOfReader,
-    Need::DomainOfPeer,
-    Need::DomainOfReader,
-    Need::Network,
-    Need::CrossNetwork,
-    Need::Route,
-    Need::Admission,
-    Need::OneId,
+const ALL_NEEDS: [LinkNeed; 9] = [
+    LinkNeed::RootsOfPeer,
+    LinkNeed::RootsOfReader,
+    LinkNeed::DomainOfPeer,
+    LinkNeed::DomainOfReader,
+    LinkNeed::Network,
+    LinkNeed::CrossNetwork,
+    LinkNeed::Route,
+    LinkNeed::Admission,
+    LinkNeed::OneId,
 ];
 
 /// Something that a link lacks, and which value of it.
-pub(crate) type Lack = (Need, String);
+pub(crate) type MissingNeed = (LinkNeed, String);
 
 /// Reader and peer.
-pub(crate) type Pair = (&'static str, &'static str);
+pub(crate) type ReaderAndPeer = (&'static str, &'static str);
 
 /// Which law is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,11 +73,11 @@ pub(crate) enum Law {
     Closing,
     /// A sync took away what a live secret needs.
     LiveClosing,
-    /// A run takes a secret away and its plan does not say so.
+    /// A run takes a secret away and its plan does not show it.
     SilentCut,
-    /// A secret went away and no plan said so.
+    /// A secret went away and no plan showed it.
     LiveSilentCut,
-    /// Policies take identities of a trust domain for the own ones and nobody said so, or no more although nobody took it back.
+    /// Policies take identities of a trust domain for the own ones and no spec states it, or no more although no spec took it back.
     Merged,
     /// The checker found something that a stage before it should have seen.
     Withheld,
@@ -106,7 +106,7 @@ fn broken<T>(law: Law, what: impl Into<String>) -> Result<T, Broken> {
 
 /// Flags of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Flags {
+pub(crate) struct RunFlags {
     pub(crate) allow_delete: bool,
     pub(crate) locked: bool,
     pub(crate) accept: bool,
@@ -116,14 +116,14 @@ pub(crate) struct Flags {
 
 /// What a run came to.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum FleetOutcome {
     /// Nothing was written, for these reasons.
     Refused(Vec<(Code, String)>),
     /// The plan was carried out.
     Done(Box<Plan>),
 }
 
-impl Outcome {
+impl FleetOutcome {
     /// Nothing was written and nothing is waited for.
     pub(crate) fn is_idle(&self) -> bool {
         let Self::Done(plan) = self else { return false };
@@ -150,61 +150,61 @@ impl Outcome {
 
 /// A state of the checkout that was committed.
 #[derive(Debug, Clone)]
-pub(crate) struct Commit {
-    pub(crate) wish: Wish,
-    pub(crate) checkout: Files,
+pub(crate) struct CommittedTree {
+    pub(crate) wish: WantedSpecs,
+    pub(crate) checkout: NaiveFiles,
 }
 
 /// All of it.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub(crate) struct Fleet {
-    pub(crate) sites: BTreeMap<&'static str, Site>,
-    pub(crate) wish: Wish,
+pub(crate) struct FleetMesh {
+    pub(crate) sites: BTreeMap<&'static str, FleetCluster>,
+    pub(crate) wish: WantedSpecs,
     /// `lock/`, `rendered/` and `values/`.
-    pub(crate) checkout: Files,
-    pub(crate) commits: Vec<Commit>,
+    pub(crate) checkout: NaiveFiles,
+    pub(crate) commits: Vec<CommittedTree>,
     pub(crate) now: i64,
     /// All files of a folder are synced, not those that its kustomization lists.
     pub(crate) argo: bool,
     /// Links of which a plan said that they leave.
-    said: BTreeSet<Pair>,
+    stated: BTreeSet<ReaderAndPeer>,
     /// What a link lacks by an event inside a cluster, until it has it.
-    excused: BTreeSet<(Pair, Lack)>,
-    /// What nobody can promise of links of a cluster, since its spec or its exporter says what is not so.
-    misled: BTreeMap<&'static str, BTreeSet<Need>>,
-    /// Somebody changed the tree by hand since the last run.
+    excused: BTreeSet<(ReaderAndPeer, MissingNeed)>,
+    /// What no one can promise of links of a cluster, since its spec or its exporter says what is not so.
+    misled: BTreeMap<&'static str, BTreeSet<LinkNeed>>,
+    /// Someone changed the tree by hand since the last run.
     tree_by_hand: bool,
     /// The tree became that of an older commit, and did not come to rest since.
     reverted: bool,
     /// How long workloads use certificates of a root that was replaced, in seconds.
     pub(crate) certificates_last: i64,
     /// What the specs said in the last run that was taken.
-    taken: Wish,
+    taken: WantedSpecs,
     /// Prints what happens.
-    pub(crate) tells: bool,
+    pub(crate) prints: bool,
 }
 
-impl Fleet {
+impl FleetMesh {
     /// The first clusters of [`NAMES`], which know nothing of each other.
     pub(crate) fn new(clusters: usize, argo: bool) -> Self {
         let names = &NAMES[..clusters];
-        let wish = Wish::of(names);
+        let wish = WantedSpecs::of(names);
         let mut fleet = Self {
-            sites: names.iter().map(|name| (*name, Site::new(name))).collect(),
+            sites: names.iter().map(|name| (*name, FleetCluster::new(name))).collect(),
             taken: wish.clone(),
             wish,
-            checkout: Files::new(),
+            checkout: NaiveFiles::new(),
             commits: Vec::new(),
             now: START,
             argo,
-            said: BTreeSet::new(),
+            stated: BTreeSet::new(),
             excused: BTreeSet::new(),
             misled: BTreeMap::new(),
             tree_by_hand: false,
             reverted: false,
             certificates_last: 24 * HOUR,
-            tells: false,
+            prints: false,
         };
         fleet.commit();
         fleet
@@ -225,11 +225,11 @@ impl Fleet {
         self.names()[number % self.sites.len()]
     }
 
-    pub(crate) fn site(&self, name: &str) -> &Site {
+    pub(crate) fn site(&self, name: &str) -> &FleetCluster {
         &self.sites[name]
     }
 
-    fn pairs(&self) -> Vec<Pair> {
+    fn pairs(&self) -> Vec<ReaderAndPeer> {
         let names = self.names();
         let pairs = names.iter().flat_map(|reader| names.iter().map(move |peer| (*reader, *peer)));
         pairs.filter(|(reader, peer)| reader != peer).collect()
@@ -237,11 +237,11 @@ impl Fleet {
 
     /// Remembers the checkout as it is.
     pub(crate) fn commit(&mut self) {
-        self.commits.push(Commit { wish: self.wish.clone(), checkout: self.checkout.clone() });
+        self.commits.push(CommittedTree { wish: self.wish.clone(), checkout: self.checkout.clone() });
     }
 
     /// The commit so many before the last one.
-    pub(crate) fn earlier(&self, back: usize) -> &Commit {
+    pub(crate) fn earlier(&self, back: usize) -> &CommittedTree {
         let last = self.commits.len() - 1;
         &self.commits[last - back % self.commits.len()]
     }
@@ -252,7 +252,7 @@ impl Fleet {
         parsed.map_err(|findings| format!("{findings:?}"))
     }
 
-    pub(crate) fn lock_files(&self) -> Files {
+    pub(crate) fn lock_files(&self) -> NaiveFiles {
         let lock = self.checkout.iter().filter(|(path, _)| path.starts_with("lock/"));
         lock.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
     }
@@ -265,9 +265,14 @@ impl Fleet {
     // ---------------------------------------------------------------- what a link lacks
 
     /// What a link lacks, its secret having this data key; one cluster may be thought to hold other objects than it does.
-    fn lacks(&self, (reader, peer): Pair, id: &str, thought: Option<(&str, &Istiod)>) -> BTreeSet<Lack> {
+    fn lacks(
+        &self,
+        (reader, peer): ReaderAndPeer,
+        id: &str,
+        thought: Option<(&str, &SimulatedIstiod)>,
+    ) -> BTreeSet<MissingNeed> {
         let (from, to) = (self.site(reader), self.site(peer));
-        let istiod = |site: &'_ Site| match thought {
+        let istiod = |site: &'_ FleetCluster| match thought {
             Some((name, istiod)) if name == site.name => istiod.clone(),
             _ => site.istiod.clone(),
         };
@@ -279,61 +284,65 @@ impl Fleet {
             }
         };
         for root in to.used_roots(self.now) {
-            need(Need::RootsOfPeer, reading.roots.contains(&root), root);
+            need(LinkNeed::RootsOfPeer, reading.roots.contains(&root), root);
         }
         for root in from.used_roots(self.now) {
-            need(Need::RootsOfReader, read.roots.contains(&root), root);
+            need(LinkNeed::RootsOfReader, read.roots.contains(&root), root);
         }
         let is_one = from.domain() == to.domain();
         let accepts = is_one || reading.accepts(&to.domain(), &to.used_roots(self.now));
-        need(Need::DomainOfPeer, accepts, to.domain());
+        need(LinkNeed::DomainOfPeer, accepts, to.domain());
         let accepts = is_one || read.accepts(&from.domain(), &from.used_roots(self.now));
-        need(Need::DomainOfReader, accepts, from.domain());
+        need(LinkNeed::DomainOfReader, accepts, from.domain());
         let network = reading.networks.get(&to.network());
         let gateways = BTreeSet::from([format!("{}:15443", to.gateway())]);
         let registered = network.is_some_and(|network| network.registries.contains(id));
-        need(Need::Network, network.is_some_and(|network| network.gateways == gateways) && registered, to.network());
-        need(Need::CrossNetwork, read.lets_in, String::new());
+        need(
+            LinkNeed::Network,
+            network.is_some_and(|network| network.gateways == gateways) && registered,
+            to.network(),
+        );
+        need(LinkNeed::CrossNetwork, read.lets_in, String::new());
         let is_way = |route: &&super::istiod::RelayRoute| {
             route.id == id && route.uuid == to.uuid() && route.host == to.api_host()
         };
         let relays = reading.deployments.contains("isthmus-relay");
-        need(Need::Route, relays && reading.routes.iter().any(|route| is_way(&route)), to.api_host());
+        need(LinkNeed::Route, relays && reading.routes.iter().any(|route| is_way(&route)), to.api_host());
         let mut admitting = to.clone();
         admitting.istiod = read;
-        need(Need::Admission, admitting.admits(from), from.uuid());
+        need(LinkNeed::Admission, admitting.admits(from), from.uuid());
         let ids: BTreeSet<&str> = reading.routes.iter().map(|route| route.id.as_str()).collect();
         let same = reading.secrets.iter().filter(|(other, (known, _))| *other != peer && known == id).count();
-        need(Need::OneId, ids.len() == reading.routes.len() && same == 0, id.to_owned());
+        need(LinkNeed::OneId, ids.len() == reading.routes.len() && same == 0, id.to_owned());
         lacks
     }
 
     /// The live secret of a link: its data key.
-    fn live_id(&self, (reader, peer): Pair) -> Option<String> {
+    fn live_id(&self, (reader, peer): ReaderAndPeer) -> Option<String> {
         self.site(reader).istiod.secrets.get(peer).map(|(id, _)| id.clone())
     }
 
     /// What each live link lacks.
-    fn lacking(&self) -> BTreeMap<Pair, BTreeSet<Lack>> {
+    fn lacking(&self) -> BTreeMap<ReaderAndPeer, BTreeSet<MissingNeed>> {
         let live = self.pairs().into_iter().filter_map(|pair| Some((pair, self.live_id(pair)?)));
         live.map(|(pair, id)| (pair, self.lacks(pair, &id, None))).collect()
     }
 
-    /// Lacks that are somebody's fault.
-    fn judged<'l>(&self, pair: Pair, lacks: impl IntoIterator<Item = &'l Lack>) -> Vec<Lack> {
-        let misled = |need: Need| {
+    /// Lacks that are someone's fault.
+    fn judged<'l>(&self, pair: ReaderAndPeer, lacks: impl IntoIterator<Item = &'l MissingNeed>) -> Vec<MissingNeed> {
+        let misled = |need: LinkNeed| {
             [pair.0, pair.1].iter().any(|name| self.misled.get(name).is_some_and(|needs| needs.contains(&need)))
         };
         let lacks = lacks.into_iter().filter(|(need, _)| !misled(*need)).cloned();
         lacks.filter(|lack| !self.excused.contains(&(pair, lack.clone()))).collect()
     }
 
-    /// Excuses end when the link has what it lacked, or is in nobody's hands any more.
+    /// Excuses end when the link has what it lacked, or is in no one's hands any more.
     fn tidy_excuses(&mut self) {
-        let of = |fleet: &Self, pair: Pair| {
+        let of = |fleet: &Self, pair: ReaderAndPeer| {
             Some(fleet.lacks(pair, &fleet.live_id(pair).or_else(|| fleet.id_in_tree(pair))?, None))
         };
-        let lacks: BTreeMap<Pair, BTreeSet<Lack>> =
+        let lacks: BTreeMap<ReaderAndPeer, BTreeSet<MissingNeed>> =
             self.pairs().into_iter().filter_map(|pair| Some((pair, of(self, pair)?))).collect();
         self.excused.retain(|(pair, lack)| lacks.get(pair).is_some_and(|lacks| lacks.contains(lack)));
     }
@@ -341,36 +350,36 @@ impl Fleet {
     /// At rest nothing is left of what was untrue, unless it is still said.
     fn forget_untruths(&mut self) {
         self.reverted = false;
-        let said = self.misleading(&self.wish);
+        let stated = self.misleading(&self.wish);
         let lacking = self.lacking();
         self.misled.retain(|name, needs| {
-            let touches = |pair: &Pair| pair.0 == *name || pair.1 == *name;
-            let lacks = |lacks: &BTreeSet<Lack>| lacks.iter().any(|(need, _)| needs.contains(need));
-            said.contains_key(name) || lacking.iter().any(|(pair, lacking)| touches(pair) && lacks(lacking))
+            let touches = |pair: &ReaderAndPeer| pair.0 == *name || pair.1 == *name;
+            let lacks = |lacks: &BTreeSet<MissingNeed>| lacks.iter().any(|(need, _)| needs.contains(need));
+            stated.contains_key(name) || lacking.iter().any(|(pair, lacking)| touches(pair) && lacks(lacking))
         });
     }
 
     /// What specs and exporters say that is not so, by cluster.
-    fn misleading(&self, wish: &Wish) -> BTreeMap<&'static str, BTreeSet<Need>> {
-        let mut untrue: BTreeMap<&'static str, BTreeSet<Need>> = BTreeMap::new();
+    fn misleading(&self, wish: &WantedSpecs) -> BTreeMap<&'static str, BTreeSet<LinkNeed>> {
+        let mut untrue: BTreeMap<&'static str, BTreeSet<LinkNeed>> = BTreeMap::new();
         for (name, fields) in &wish.clusters {
             let Some(site) = self.sites.get(name) else { continue };
-            let mut mislead = |needs: &[Need]| untrue.entry(*name).or_default().extend(needs.iter().copied());
+            let mut mislead = |needs: &[LinkNeed]| untrue.entry(*name).or_default().extend(needs.iter().copied());
             let says = |field: &str| fields.get(field);
             if says("network").is_some_and(|network| *network != site.network()) {
-                mislead(&[Need::Network]);
+                mislead(&[LinkNeed::Network]);
             }
             if says("trustDomain").is_some_and(|domain| *domain != site.domain()) {
-                mislead(&[Need::DomainOfPeer, Need::DomainOfReader]);
+                mislead(&[LinkNeed::DomainOfPeer, LinkNeed::DomainOfReader]);
             }
             if says("flatNetwork").is_some_and(|flat| *flat == true) {
-                mislead(&[Need::Network, Need::CrossNetwork]);
+                mislead(&[LinkNeed::Network, LinkNeed::CrossNetwork]);
             }
             if says("gateways").is_some_and(|all| !(all.to_string().contains(&format!("\"{}\"", site.gateway())))) {
-                mislead(&[Need::Network, Need::CrossNetwork]);
+                mislead(&[LinkNeed::Network, LinkNeed::CrossNetwork]);
             }
             if says("api.host").is_some_and(|host| *host != site.api_host()) {
-                mislead(&[Need::Route, Need::Admission]);
+                mislead(&[LinkNeed::Route, LinkNeed::Admission]);
             }
             if says("evidence").is_some_and(|rule| *rule != "required")
                 || says("state").is_some_and(|state| *state == "lost")
@@ -380,12 +389,12 @@ impl Fleet {
             }
         }
         for site in self.sites.values() {
-            let mut mislead = |needs: &[Need]| untrue.entry(site.name).or_default().extend(needs.iter().copied());
+            let mut mislead = |needs: &[LinkNeed]| untrue.entry(site.name).or_default().extend(needs.iter().copied());
             match site.trouble {
-                Some(Trouble::OtherNetwork) => mislead(&[Need::Network]),
+                Some(ClusterTrouble::OtherNetwork) => mislead(&[LinkNeed::Network]),
                 // who never said another one is taken to be in the domain that all have
-                Some(Trouble::Bare) => mislead(&[Need::DomainOfPeer, Need::DomainOfReader]),
-                Some(Trouble::OtherHost) => mislead(&[Need::Route, Need::Admission]),
+                Some(ClusterTrouble::Bare) => mislead(&[LinkNeed::DomainOfPeer, LinkNeed::DomainOfReader]),
+                Some(ClusterTrouble::OtherHost) => mislead(&[LinkNeed::Route, LinkNeed::Admission]),
                 _ => {}
             }
         }
@@ -395,14 +404,14 @@ impl Fleet {
     // ---------------------------------------------------------------- trees and syncs
 
     /// All files of a cluster's folder.
-    pub(crate) fn folder(&self, cluster: &str) -> Files {
+    pub(crate) fn folder(&self, cluster: &str) -> NaiveFiles {
         let prefix = format!("rendered/{cluster}/");
         let file = |(path, bytes): (&String, &Vec<u8>)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone()));
         self.checkout.iter().filter_map(file).collect()
     }
 
     /// What the `GitOps` tool makes of a cluster's folder; `None`: it fails, and changes nothing.
-    pub(crate) fn built(&self, cluster: &str) -> Option<Files> {
+    pub(crate) fn built(&self, cluster: &str) -> Option<NaiveFiles> {
         let mut files = self.folder(cluster);
         let kustomization = files.remove(KUSTOMIZATION);
         if self.argo {
@@ -414,7 +423,7 @@ impl Fleet {
     }
 
     /// What each cluster's folder would do.
-    fn trees(&self) -> BTreeMap<&'static str, Istiod> {
+    fn trees(&self) -> BTreeMap<&'static str, SimulatedIstiod> {
         let built = self.names().into_iter().filter_map(|name| Some((name, self.built(name)?)));
         built.map(|(name, files)| (name, self.site(name).having(&files))).collect()
     }
@@ -447,20 +456,25 @@ impl Fleet {
     }
 
     /// Something of a cluster becomes live, and takes nothing away from links.
-    fn change_live(&mut self, cluster: &'static str, file: &str, change: impl FnOnce(&mut Site)) -> Result<(), Broken> {
+    fn change_live(
+        &mut self,
+        cluster: &'static str,
+        file: &str,
+        change: impl FnOnce(&mut FleetCluster),
+    ) -> Result<(), Broken> {
         let before = self.lacking();
         change(self.sites.get_mut(cluster).unwrap());
         let after = self.lacking();
         for (pair, lacks) in &after {
             let nothing = BTreeSet::new();
             let new = lacks.difference(before.get(pair).unwrap_or(&nothing));
-            let new: Vec<Lack> = new.cloned().collect();
+            let new: Vec<MissingNeed> = new.cloned().collect();
             if self.tree_by_hand || self.reverted {
                 self.excused.extend(new.iter().map(|lack| (*pair, lack.clone())));
             }
             let law = if before.contains_key(pair) { Law::LiveClosing } else { Law::LiveOpening };
             // no evidence shows it, and no gate waits for it
-            let new = new.iter().filter(|(need, _)| law != Law::LiveOpening || *need != Need::CrossNetwork);
+            let new = new.iter().filter(|(need, _)| law != Law::LiveOpening || *need != LinkNeed::CrossNetwork);
             let new = self.judged(*pair, new);
             if !new.is_empty() {
                 return broken(law, format!("{}/{} by {file} in {cluster}: {}", pair.0, pair.1, short(&new)));
@@ -469,7 +483,7 @@ impl Fleet {
         for (pair, lacks) in before {
             if !after.contains_key(&pair)
                 && lacks.is_empty()
-                && !self.said.contains(&pair)
+                && !self.stated.contains(&pair)
                 && !self.tree_by_hand
                 && !self.reverted
             {
@@ -501,32 +515,32 @@ impl Fleet {
         self.names().into_iter().all(|name| self.behind(name).is_empty() && has_values(&name))
     }
 
-    /// Something happens inside a cluster; what its links lack by it is nobody's fault.
-    pub(crate) fn happen(&mut self, cluster: &'static str, happening: Happening) {
+    /// Something happens inside a cluster; what its links lack by it is no one's fault.
+    pub(crate) fn happen(&mut self, cluster: &'static str, event: FleetEvent) {
         let ids = self.ids();
-        let before: BTreeMap<Pair, BTreeSet<Lack>> =
+        let before: BTreeMap<ReaderAndPeer, BTreeSet<MissingNeed>> =
             ids.iter().map(|(pair, id)| (*pair, self.lacks(*pair, id, None))).collect();
         let until = self.now + self.certificates_last;
-        self.sites.get_mut(cluster).unwrap().happen(happening, until);
+        self.sites.get_mut(cluster).unwrap().happen(event, until);
         for (pair, id) in ids {
             let lacks = self.lacks(pair, &id, None);
             let new = lacks.difference(&before[&pair]).map(|lack| (pair, lack.clone()));
             self.excused.extend(new.collect::<Vec<_>>());
         }
-        if happening == Happening::Rebuild {
+        if event == FleetEvent::Rebuild {
             // its folder still has the secrets of the one before
             self.misled.entry(cluster).or_default().extend(ALL_NEEDS);
         }
     }
 
     /// The data key of each link whose secret is live or in the tree.
-    fn ids(&self) -> BTreeMap<Pair, String> {
-        let id = |pair: Pair| self.live_id(pair).or_else(|| self.id_in_tree(pair));
+    fn ids(&self) -> BTreeMap<ReaderAndPeer, String> {
+        let id = |pair: ReaderAndPeer| self.live_id(pair).or_else(|| self.id_in_tree(pair));
         self.pairs().into_iter().filter_map(|pair| Some((pair, id(pair)?))).collect()
     }
 
     /// The data key of a secret in the tree, also where the folder cannot be built because another file is lost.
-    fn id_in_tree(&self, (reader, peer): Pair) -> Option<String> {
+    fn id_in_tree(&self, (reader, peer): ReaderAndPeer) -> Option<String> {
         let file = self.checkout.get(&format!("rendered/{reader}/secret-istio-remote-secret-{peer}.yaml"))?;
         let text = String::from_utf8_lossy(file);
         let line = text.lines().find_map(|line| line.trim().strip_prefix("networking.istio.io/cluster: "))?;
@@ -534,21 +548,21 @@ impl Fleet {
     }
 
     /// The checkout becomes that of a commit, as by `git revert`: secrets and trust may go in one sync.
-    pub(crate) fn check_out(&mut self, commit: Commit) {
+    pub(crate) fn check_out(&mut self, commit: CommittedTree) {
         self.wish = commit.wish;
         self.change_tree(|files| *files = commit.checkout);
         self.reverted = true;
     }
 
-    /// Somebody changes the tree by hand.
-    pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut Files)) {
+    /// Someone changes the tree by hand.
+    pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut NaiveFiles)) {
         change(&mut self.checkout);
         self.tree_by_hand = true;
         let trees = self.trees();
         for pair in self.pairs() {
             let is_in_tree = trees.get(pair.0).is_some_and(|tree| tree.secrets.contains_key(pair.1));
             if !is_in_tree && self.live_id(pair).is_some() {
-                self.said.insert(pair);
+                self.stated.insert(pair);
             }
         }
     }
@@ -556,8 +570,8 @@ impl Fleet {
     // ---------------------------------------------------------------- runs
 
     fn observe(&self, program: &Program, approvals: &Approvals) -> Observed {
-        let all: Vec<&Site> = self.sites.values().collect();
-        let url = |cluster: &Site| {
+        let all: Vec<&FleetCluster> = self.sites.values().collect();
+        let url = |cluster: &FleetCluster| {
             let stated = self.wish.says(cluster.name, "metadata.endpoint");
             stated.and_then(|url| url.as_str()).is_some_and(|url| url.contains("nobody"))
         };
@@ -565,16 +579,16 @@ impl Fleet {
             matches!(self.wish.state(site.name), Some("active" | "leaving"))
                 && program.mesh.clusters.contains_key(&name(site.name))
         });
-        let public = |site: &&&Site| {
+        let public = |site: &&&FleetCluster| {
             let public = if url(site) {
                 let url = "https://nobody.example.com/metadata/public/public.json".to_owned();
                 Err(isthmus::wire::failure::Failure::TimedOut { url, seconds: 10 })
             } else {
                 site.public()
             };
-            (name(site.name), Observation { public, private: Private::NotAsked })
+            (name(site.name), Observation { public, private: PrivateReading::NotAsked })
         };
-        let asked: Vec<&&Site> = asked.collect();
+        let asked: Vec<&&FleetCluster> = asked.collect();
         let mut observed = Observed { clusters: asked.iter().map(public).collect() };
         let now = Timestamp::from_seconds(self.now);
         let judged = accept(&program.mesh, &program.lock, &observed, approvals, &BTreeSet::new(), now);
@@ -582,14 +596,15 @@ impl Fleet {
             if observation.public.is_ok() {
                 let site = &self.sites[cluster.as_str()];
                 let may = judged.assessments[cluster].may_be_asked();
-                observation.private = if may { site.private(&self.wish.keys(), &all) } else { Private::HeldBack };
+                observation.private =
+                    if may { site.private(&self.wish.keys(), &all) } else { PrivateReading::HeldBack };
             }
         }
         observed
     }
 
     /// A run on the checkout, and what it does to live links.
-    pub(crate) fn run(&mut self, flags: Flags) -> Result<Outcome, Broken> {
+    pub(crate) fn run(&mut self, flags: RunFlags) -> Result<FleetOutcome, Broken> {
         self.now += 60;
         let program = match Program::load(&self.input(), &|_| None) {
             Ok(program) => program,
@@ -605,12 +620,15 @@ impl Fleet {
             .into_iter()
             .filter(|name| observed.as_ref().is_some_and(|all| shows_reads(all, name)))
             .collect();
-        let facts = observed.map_or(Facts::Locked, Facts::Stored);
+        let facts = observed.map_or(FactSource::Locked, FactSource::Stored);
         for (name, needs) in self.misleading(&self.wish) {
             self.misled.entry(name).or_default().extend(needs);
         }
         for site in self.sites.values().filter(|_| flags.accept) {
-            if matches!(site.trouble, Some(Trouble::OtherUuid | Trouble::OtherRoot | Trouble::OtherKey)) {
+            if matches!(
+                site.trouble,
+                Some(ClusterTrouble::OtherUuid | ClusterTrouble::OtherRoot | ClusterTrouble::OtherKey)
+            ) {
                 self.misled.entry(site.name).or_default().extend(ALL_NEEDS);
             }
         }
@@ -638,17 +656,17 @@ impl Fleet {
             let known = |name: &str| NAMES.into_iter().find(|known| *known == name).unwrap();
             let pair = (known(link.reader.as_str()), known(link.peer.as_str()));
             if step.to == Some(Stage::Joined) {
-                self.said.remove(&pair);
+                self.stated.remove(&pair);
             } else if step.to != Some(Stage::Joining) || step.from == Some(Stage::Joined) {
-                self.said.insert(pair);
+                self.stated.insert(pair);
             }
         }
-        if self.tells {
+        if self.prints {
             println!(
                 "    run {flags:?}: {:?}",
                 plan.moves.iter().map(|(l, m)| format!("{l}:{:?}", m.to)).collect::<Vec<_>>()
             );
-            for line in Outcome::Done(Box::new(plan.clone())).open().lines().take(12) {
+            for line in FleetOutcome::Done(Box::new(plan.clone())).open().lines().take(12) {
                 println!("        {line}");
             }
         }
@@ -660,7 +678,7 @@ impl Fleet {
         self.tree_by_hand &= flags.locked || flags.only.is_some() || keeps;
         self.tidy_excuses();
         self.commit();
-        let outcome = Outcome::Done(Box::new(plan));
+        let outcome = FleetOutcome::Done(Box::new(plan));
         if outcome.is_idle() && !flags.locked && flags.only.is_none() && self.is_synced() {
             self.forget_untruths();
         }
@@ -672,7 +690,7 @@ impl Fleet {
         self.wish = self.taken.clone();
     }
 
-    fn refused(&self, stop: Stop) -> Outcome {
+    fn refused(&self, stop: Stop) -> FleetOutcome {
         let reasons = match stop {
             Stop::Findings(findings) => {
                 let sorted = findings.sorted();
@@ -681,14 +699,17 @@ impl Fleet {
             }
             other => panic!("{other:?}"),
         };
-        if self.tells {
+        if self.prints {
             println!("    refused: {reasons:?}");
         }
-        Outcome::Refused(reasons)
+        FleetOutcome::Refused(reasons)
     }
 
     /// What each live link would lack if one of its ends were synced, but for its remote secrets.
-    fn hypotheses(&self, trees: &BTreeMap<&'static str, Istiod>) -> BTreeMap<(Pair, &'static str), BTreeSet<Lack>> {
+    fn hypotheses(
+        &self,
+        trees: &BTreeMap<&'static str, SimulatedIstiod>,
+    ) -> BTreeMap<(ReaderAndPeer, &'static str), BTreeSet<MissingNeed>> {
         let mut found = BTreeMap::new();
         for pair in self.pairs() {
             let Some(id) = self.live_id(pair) else { continue };
@@ -704,23 +725,24 @@ impl Fleet {
     /// `shows` are clusters that showed the run what their istiod reads.
     fn judge_run(
         &self,
-        (before, after): (&BTreeMap<&'static str, Istiod>, &BTreeMap<&'static str, Istiod>),
-        nearly: &BTreeMap<(Pair, &'static str), BTreeSet<Lack>>,
+        (before, after): (&BTreeMap<&'static str, SimulatedIstiod>, &BTreeMap<&'static str, SimulatedIstiod>),
+        nearly: &BTreeMap<(ReaderAndPeer, &'static str), BTreeSet<MissingNeed>>,
         shows: &BTreeSet<&'static str>,
     ) -> Result<(), Broken> {
         for pair @ (reader, peer) in self.pairs() {
-            let secret = |trees: &BTreeMap<&'static str, Istiod>| trees.get(reader)?.secrets.get(peer).cloned();
+            let secret =
+                |trees: &BTreeMap<&'static str, SimulatedIstiod>| trees.get(reader)?.secrets.get(peer).cloned();
             let live = self.site(reader).istiod.secrets.get(peer);
             match (secret(before), secret(after)) {
                 (old, Some(new)) if old.as_ref() != Some(&new) && live != Some(&new) => {
                     let lacks = self.lacks(pair, &new.0, None);
-                    let lacks = lacks.iter().filter(|(need, _)| *need != Need::CrossNetwork);
+                    let lacks = lacks.iter().filter(|(need, _)| *need != LinkNeed::CrossNetwork);
                     let lacks = self.judged(pair, lacks);
                     if !lacks.is_empty() {
                         return broken(Law::Opening, format!("{reader}/{peer}: {}", short(&lacks)));
                     }
                 }
-                (Some(_), None) if live.is_some() && !self.said.contains(&pair) => {
+                (Some(_), None) if live.is_some() && !self.stated.contains(&pair) => {
                     return broken(Law::SilentCut, format!("{reader}/{peer}"));
                 }
                 _ => {}
@@ -731,7 +753,7 @@ impl Fleet {
             let mut known = self.lacks(pair, &id, None);
             known.extend(nearly.get(&(pair, end)).cloned().unwrap_or_default());
             let new = self.judged(pair, lacks.difference(&known));
-            // the revert of a join took its secret out of the tree, and nobody showed the run that it is live
+            // the revert of a join took its secret out of the tree, and no one showed the run that it is live
             let is_unseen = self.reverted && !shows.contains(pair.0) && self.id_in_tree(pair).is_none();
             if !new.is_empty() && !is_unseen {
                 return broken(Law::Closing, format!("{}/{} when {end} is synced: {}", pair.0, pair.1, short(&new)));
@@ -743,20 +765,20 @@ impl Fleet {
     /// An alias comes when it is said, and goes when it is said or its peers go.
     fn judge_merged(
         &self,
-        before: &BTreeMap<&'static str, Istiod>,
-        after: &BTreeMap<&'static str, Istiod>,
+        before: &BTreeMap<&'static str, SimulatedIstiod>,
+        after: &BTreeMap<&'static str, SimulatedIstiod>,
     ) -> Result<(), Broken> {
         for (name, now) in after {
-            let said = self.wish.says(name, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
+            let stated = self.wish.says(name, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
             let nothing = BTreeSet::new();
             let old = before.get(name).map_or(&nothing, |old| &old.aliases);
-            if let Some(domain) = now.aliases.difference(old).next().filter(|_| said != Some(true)) {
-                return broken(Law::Merged, format!("{name} with {domain}, and {said:?} is said"));
+            if let Some(domain) = now.aliases.difference(old).next().filter(|_| stated != Some(true)) {
+                return broken(Law::Merged, format!("{name} with {domain}, and {stated:?} is said"));
             }
             let is_read = |domain: &String| now.secrets.keys().any(|peer| self.site(peer).domain() == *domain);
             let gone = old.difference(&now.aliases).find(|domain| is_read(domain));
-            if let Some(domain) = gone.filter(|_| said != Some(false)) {
-                return broken(Law::Merged, format!("{name} no more with {domain}, and {said:?} is said"));
+            if let Some(domain) = gone.filter(|_| stated != Some(false)) {
+                return broken(Law::Merged, format!("{name} no more with {domain}, and {stated:?} is said"));
             }
         }
         Ok(())
@@ -785,7 +807,7 @@ impl Fleet {
         let files: BTreeSet<String> = hints.filter_map(file).collect();
         for file in &files {
             let touched = named.entry(file.clone()).or_default();
-            let of = |commit: &Commit| commit.checkout.get(file).cloned();
+            let of = |commit: &CommittedTree| commit.checkout.get(file).cloned();
             let commits = self.commits.windows(2).rev().filter(|two| of(&two[0]) != of(&two[1]));
             let before = commits.map(|two| of(&two[0])).skip(2 * *touched).find(Option::is_some).flatten();
             *touched += 1;
@@ -814,8 +836,8 @@ impl Fleet {
         let mut named = BTreeMap::new();
         for _ in 0..8 {
             self.wish = target.clone();
-            let outcome = self.run(Flags { locked: true, ..Flags::default() })?;
-            let Outcome::Done(plan) = outcome else { break };
+            let outcome = self.run(RunFlags { locked: true, ..RunFlags::default() })?;
+            let FleetOutcome::Done(plan) = outcome else { break };
             if !self.restore(&plan, &mut named) {
                 break;
             }
@@ -826,13 +848,13 @@ impl Fleet {
         for attempt in 0.. {
             let outcome = self.settle()?;
             match outcome {
-                Outcome::Done(_) => break,
-                Outcome::Refused(reasons) if attempt < 3 => self.way_out(&reasons, 3)?,
-                Outcome::Refused(reasons) => return broken(Law::Unrest, format!("no way out of {reasons:?}")),
+                FleetOutcome::Done(_) => break,
+                FleetOutcome::Refused(reasons) if attempt < 3 => self.way_out(&reasons, 3)?,
+                FleetOutcome::Refused(reasons) => return broken(Law::Unrest, format!("no way out of {reasons:?}")),
             }
             self.wish = target.clone();
         }
-        // nobody syncs a cluster that no document declares
+        // no one syncs a cluster that no document declares
         let declared = self.pairs().into_iter().filter(|(reader, _)| self.wish.clusters.contains_key(reader));
         for pair @ (reader, peer) in declared.collect::<Vec<_>>() {
             let wanted = self.wish.links(reader, peer);
@@ -840,10 +862,10 @@ impl Fleet {
                 return broken(Law::Wrong, format!("{reader}/{peer} is wanted: {wanted}"));
             }
             if let Some(id) = self.live_id(pair) {
-                let said = self.wish.says(reader, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
+                let stated = self.wish.says(reader, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
                 let (from, to) = (self.site(reader), self.site(peer));
                 let is_merged = from.istiod.aliases.contains(&to.domain());
-                if from.domain() != to.domain() && said.is_some_and(|said| said != is_merged) {
+                if from.domain() != to.domain() && stated.is_some_and(|stated| stated != is_merged) {
                     return broken(Law::Wrong, format!("{reader} is merged with {}: {is_merged}", to.domain()));
                 }
                 let lacks = self.lacks(pair, &id, None);
@@ -856,7 +878,7 @@ impl Fleet {
     }
 
     /// A cluster that leaves and was made anew meanwhile cannot show what the old one holds.
-    fn declare_lost(&self, wish: &mut Wish) {
+    fn declare_lost(&self, wish: &mut WantedSpecs) {
         let lock = self.lock().unwrap_or_default();
         for (name, fields) in &mut wish.clusters {
             let locked = lock.clusters.get(&cluster_name(name));
@@ -878,7 +900,7 @@ impl Fleet {
     }
 
     /// Files of clusters that neither specs nor lock know go by hand, as their refusal says.
-    fn sweep(&mut self, wish: &Wish) {
+    fn sweep(&mut self, wish: &WantedSpecs) {
         let lock = self.lock().unwrap_or_default();
         for cluster in self.names() {
             let is_known = |known: &isthmus::types::name::ClusterName| known.as_str() == cluster;
@@ -890,16 +912,16 @@ impl Fleet {
     }
 
     /// Runs and syncs until nothing changes and nothing waits, or a run is refused.
-    fn settle(&mut self) -> Result<Outcome, Broken> {
+    fn settle(&mut self) -> Result<FleetOutcome, Broken> {
         let mut named = BTreeMap::new();
         for _ in 0..16 {
             self.sync_all()?;
             self.now += 30 * HOUR;
-            let outcome = self.run(Flags { allow_delete: true, accept: true, ..Flags::default() })?;
-            if (outcome.is_idle() && self.is_synced()) || matches!(outcome, Outcome::Refused(_)) {
+            let outcome = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
+            if (outcome.is_idle() && self.is_synced()) || matches!(outcome, FleetOutcome::Refused(_)) {
                 return Ok(outcome);
             }
-            if let Outcome::Done(plan) = &outcome
+            if let FleetOutcome::Done(plan) = &outcome
                 && self.restore(plan, &mut named)
             {
                 let mut wish = self.wish.clone();
@@ -907,8 +929,8 @@ impl Fleet {
                 self.wish = wish;
             }
         }
-        self.tells = true;
-        let last = self.run(Flags { allow_delete: true, accept: true, ..Flags::default() })?;
+        self.prints = true;
+        let last = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
         broken(Law::Unrest, last.open())
     }
 
@@ -949,16 +971,16 @@ impl Fleet {
             if reasons.iter().any(|(_, reason)| reason.contains(&format!("`{name}`"))) {
                 let locked = lock.clusters.get(&cluster_name(name));
                 let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
-                // what another tool deploys is not simulated: nobody answers there
+                // what another tool deploys is not simulated: no one answers there
                 let answers = is_itself && fields.get("reconciler").is_none_or(|who| *who == "rendered");
                 fields.insert("state", if answers { "leaving" } else { "lost" }.into());
             }
         }
         match self.settle()? {
-            Outcome::Done(_) => Ok(()),
+            FleetOutcome::Done(_) => Ok(()),
             // one refusal hid another
-            Outcome::Refused(others) if hidden > 0 => self.way_out(&others, hidden - 1),
-            Outcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
+            FleetOutcome::Refused(others) if hidden > 0 => self.way_out(&others, hidden - 1),
+            FleetOutcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
         }
     }
 }
@@ -967,20 +989,22 @@ impl Fleet {
 fn shows_reads(observed: &Observed, cluster: &str) -> bool {
     let observation = observed.clusters.get(&cluster_name(cluster));
     observation.is_some_and(|observation| match &observation.private {
-        Private::Read(document) => document.evidence.as_ref().is_some_and(|evidence| evidence.reads.seen().is_some()),
+        PrivateReading::Read(document) => {
+            document.evidence.as_ref().is_some_and(|evidence| evidence.reads.seen().is_some())
+        }
         _ => false,
     })
 }
 
 /// Fields that rest on links say again what they said.
-fn take_back(fields: &mut Fields, taken: &Fields) {
+fn take_back(fields: &mut FieldValues, taken: &FieldValues) {
     fields.retain(|field, _| !JOINED_WITH.contains(field));
     let before = taken.iter().filter(|(field, _)| JOINED_WITH.contains(field));
     fields.extend(before.map(|(field, value)| (*field, value.clone())));
 }
 
-fn short(lacks: &[Lack]) -> String {
-    let one = |(need, value): &Lack| {
+fn short(lacks: &[MissingNeed]) -> String {
+    let one = |(need, value): &MissingNeed| {
         let tail: String = value.chars().rev().skip(27).take(12).collect::<Vec<_>>().into_iter().rev().collect();
         let value = if value.len() > 60 { tail } else { value.clone() };
         format!("{need:?} {value}")

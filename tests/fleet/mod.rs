@@ -20,20 +20,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use self::mesh::Fleet;
-use self::walk::{Coverage, Step, Walk, step};
+use self::mesh::FleetMesh;
+use self::walk::{Coverage, Walk, WalkStep, step};
 
 /// Walks in an ordinary run of the tests.
 const WALKS: u32 = 500;
 
 thread_local! {
-    static JOINED: RefCell<BTreeMap<(usize, bool), Fleet>> = RefCell::default();
+    static JOINED: RefCell<BTreeMap<(usize, bool), FleetMesh>> = RefCell::default();
 }
 
 /// A fleet that is joined, made once.
-fn joined(clusters: usize, argo: bool) -> Fleet {
+fn joined(clusters: usize, argo: bool) -> FleetMesh {
     JOINED.with_borrow_mut(|joined| {
-        joined.entry((clusters, argo)).or_insert_with(|| Fleet::joined(clusters, argo)).clone()
+        joined.entry((clusters, argo)).or_insert_with(|| FleetMesh::joined(clusters, argo)).clone()
     })
 }
 
@@ -53,12 +53,12 @@ pub(crate) fn walk(
     clusters: usize,
     is_joined: bool,
     argo: bool,
-    steps: &[Step],
+    steps: &[WalkStep],
     without: &[&str],
-    tells: bool,
+    prints: bool,
 ) -> (Walk, Result<(), mesh::Broken>) {
-    let mut fleet = if is_joined { joined(clusters, argo) } else { Fleet::new(clusters, argo) };
-    fleet.tells = tells;
+    let mut fleet = if is_joined { joined(clusters, argo) } else { FleetMesh::new(clusters, argo) };
+    fleet.prints = prints;
     let mut walk = Walk::new(fleet, without);
     let taken = steps.iter().try_for_each(|step| walk.take(step)).and_then(|()| walk.end());
     (walk, taken)
@@ -70,7 +70,7 @@ struct Shortest {
     clusters: usize,
     is_joined: bool,
     argo: bool,
-    steps: Vec<Step>,
+    steps: Vec<WalkStep>,
     why: String,
 }
 
@@ -103,7 +103,7 @@ fn walks(count: u32, seed: u64, coverage: &RefCell<Coverage>, runs: &Cell<[usize
 fn an_edited_fleet_keeps_the_law() {
     let count = u32::try_from(number("ISTHMUS_WALKS", u64::from(WALKS))).unwrap();
     let chance = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // what runs on every machine is the same everywhere; who asks for more gets walks that nobody took before
+    // what runs on every machine is the same everywhere; who asks for more gets walks that no one took before
     let first = number("ISTHMUS_SEED", if count > WALKS { chance } else { 13 });
     let seeds = number("ISTHMUS_SEEDS", 1);
     let next = AtomicU64::new(first);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use base64::Engine as _;
-use isthmus::pipeline::observe::Private;
+use isthmus::pipeline::observe::PrivateReading;
 use isthmus::simulation::cluster::Authority;
 use isthmus::types::address::Gateway;
 use isthmus::types::key::{PrivateKey, PublicKey};
@@ -19,8 +19,8 @@ use isthmus::wire::metadata::{
 
 use serde_json::json;
 
-use super::istiod::{ISTIO_NAMESPACE, Istiod, Network};
-use crate::support::naive::{Files, squeeze};
+use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork};
+use crate::support::naive::{NaiveFiles, squeeze};
 
 /// Names of clusters, of which a fleet takes the first.
 pub(crate) const NAMES: [&str; 4] = ["ash", "birch", "cedar", "dogwood"];
@@ -52,8 +52,8 @@ fn root(name: &'static str, number: usize) -> Rc<Root> {
 
 /// How a cluster's documents or evidence misbehave, until it is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Trouble {
-    /// Nobody answers.
+pub(crate) enum ClusterTrouble {
+    /// No one answers.
     Down,
     /// Its exporter restarts: 503 for the private document.
     Starting,
@@ -84,26 +84,26 @@ pub(crate) enum Trouble {
 }
 
 /// Each kind once.
-pub(crate) const TROUBLES: [Trouble; 14] = [
-    Trouble::Down,
-    Trouble::Starting,
-    Trouble::NoEvidence,
-    Trouble::Half(0b101),
-    Trouble::Garbage,
-    Trouble::Forbidden,
-    Trouble::NoGateway,
-    Trouble::Bare,
-    Trouble::OtherUuid,
-    Trouble::OtherRoot,
-    Trouble::OtherKey,
-    Trouble::OtherNetwork,
-    Trouble::OtherId,
-    Trouble::OtherHost,
+pub(crate) const TROUBLES: [ClusterTrouble; 14] = [
+    ClusterTrouble::Down,
+    ClusterTrouble::Starting,
+    ClusterTrouble::NoEvidence,
+    ClusterTrouble::Half(0b101),
+    ClusterTrouble::Garbage,
+    ClusterTrouble::Forbidden,
+    ClusterTrouble::NoGateway,
+    ClusterTrouble::Bare,
+    ClusterTrouble::OtherUuid,
+    ClusterTrouble::OtherRoot,
+    ClusterTrouble::OtherKey,
+    ClusterTrouble::OtherNetwork,
+    ClusterTrouble::OtherId,
+    ClusterTrouble::OtherHost,
 ];
 
 /// What happens inside a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Happening {
+pub(crate) enum FleetEvent {
     /// Its root is replaced at once.
     ReplaceRoot,
     /// A second root beside the first.
@@ -121,19 +121,19 @@ pub(crate) enum Happening {
 }
 
 /// All of them.
-pub(crate) const HAPPENINGS: [Happening; 7] = [
-    Happening::ReplaceRoot,
-    Happening::AddRoot,
-    Happening::DropRoot,
-    Happening::MoveGateway,
-    Happening::MoveApi,
-    Happening::Rebuild,
-    Happening::RenameNetwork,
+pub(crate) const FLEET_EVENTS: [FleetEvent; 7] = [
+    FleetEvent::ReplaceRoot,
+    FleetEvent::AddRoot,
+    FleetEvent::DropRoot,
+    FleetEvent::MoveGateway,
+    FleetEvent::MoveApi,
+    FleetEvent::Rebuild,
+    FleetEvent::RenameNetwork,
 ];
 
 /// A cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct Site {
+pub(crate) struct FleetCluster {
     pub(crate) name: &'static str,
     at: u8,
     generation: u8,
@@ -144,38 +144,38 @@ pub(crate) struct Site {
     gateway: u8,
     host: u8,
     network_name: u8,
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) trouble: Option<ClusterTrouble>,
     /// Objects that are live, by file.
-    pub(crate) live: Files,
+    pub(crate) live: NaiveFiles,
     /// The values that its Istio was installed with.
     pub(crate) values: Option<Vec<u8>>,
-    pub(crate) istiod: Istiod,
+    pub(crate) istiod: SimulatedIstiod,
 }
 
 thread_local! {
     /// By seed: keys are made once a thread.
-    static KEYS: RefCell<BTreeMap<u8, Rc<Key>>> = RefCell::default();
+    static KEYS: RefCell<BTreeMap<u8, Rc<ComparedKey>>> = RefCell::default();
 }
 
 /// A public key, and its text as it is compared.
 #[derive(Debug)]
-struct Key {
+struct ComparedKey {
     public: PublicKey,
     squeezed: String,
 }
 
-fn key(at: u8, generation: u8) -> Rc<Key> {
+fn key(at: u8, generation: u8) -> Rc<ComparedKey> {
     let seed = at * 16 + generation + 1;
     KEYS.with_borrow_mut(|keys| {
         let made = keys.entry(seed).or_insert_with(|| {
             let public = PrivateKey::generate(&[seed; 32]).unwrap().public().clone();
-            Rc::new(Key { squeezed: squeeze(&public.to_pem()), public })
+            Rc::new(ComparedKey { squeezed: squeeze(&public.to_pem()), public })
         });
         made.clone()
     })
 }
 
-impl Site {
+impl FleetCluster {
     pub(crate) fn new(name: &'static str) -> Self {
         let at = NAMES.iter().position(|known| *known == name).unwrap();
         Self {
@@ -189,9 +189,9 @@ impl Site {
             host: 0,
             network_name: 0,
             trouble: None,
-            live: Files::new(),
+            live: NaiveFiles::new(),
             values: None,
-            istiod: Istiod::default(),
+            istiod: SimulatedIstiod::default(),
         }
     }
 
@@ -199,7 +199,7 @@ impl Site {
         format!("{:08}-0000-4000-8000-00000000000{}", self.at + 1, self.generation)
     }
 
-    fn key(&self) -> Rc<Key> {
+    fn key(&self) -> Rc<ComparedKey> {
         key(self.at, self.generation)
     }
 
@@ -240,8 +240,8 @@ impl Site {
     }
 
     /// What it does with these objects.
-    pub(crate) fn having(&self, objects: &Files) -> Istiod {
-        Istiod::read(objects).under(self.values.as_deref())
+    pub(crate) fn having(&self, objects: &NaiveFiles) -> SimulatedIstiod {
+        SimulatedIstiod::read(objects).under(self.values.as_deref())
     }
 
     /// Its Istio is installed anew, with these values.
@@ -251,35 +251,35 @@ impl Site {
     }
 
     /// Something happens; roots that go are in use until then.
-    pub(crate) fn happen(&mut self, happening: Happening, until: i64) {
-        match happening {
-            Happening::ReplaceRoot => {
+    pub(crate) fn happen(&mut self, event: FleetEvent, until: i64) {
+        match event {
+            FleetEvent::ReplaceRoot => {
                 self.retiring.extend(self.roots.drain(..).map(|number| (number, until)));
                 self.made += 1;
                 self.roots.push(self.made);
             }
-            Happening::AddRoot => {
+            FleetEvent::AddRoot => {
                 self.made += 1;
                 self.roots.push(self.made);
             }
-            Happening::DropRoot => {
+            FleetEvent::DropRoot => {
                 if self.roots.len() > 1 {
                     let number = self.roots.remove(0);
                     self.retiring.push((number, until));
                 }
             }
-            Happening::MoveGateway => self.gateway += 1,
-            Happening::MoveApi => self.host += 1,
-            Happening::Rebuild => {
+            FleetEvent::MoveGateway => self.gateway += 1,
+            FleetEvent::MoveApi => self.host += 1,
+            FleetEvent::Rebuild => {
                 self.generation += 1;
                 self.made += 1;
                 self.roots = vec![self.made];
                 self.retiring.clear();
                 self.live.clear();
                 self.values = None;
-                self.istiod = Istiod::default();
+                self.istiod = SimulatedIstiod::default();
             }
-            Happening::RenameNetwork => self.network_name += 1,
+            FleetEvent::RenameNetwork => self.network_name += 1,
         }
     }
 
@@ -294,21 +294,21 @@ impl Site {
     pub(crate) fn public(&self) -> Result<PublicDocument, Failure> {
         let url = format!("https://metadata.{}.example.com/metadata/public/public.json", self.name);
         match self.trouble {
-            Some(Trouble::Down) => return Err(Failure::TimedOut { url, seconds: 10 }),
-            Some(Trouble::Garbage) => return Err(Failure::Format { url, problem: "not JSON".to_owned() }),
+            Some(ClusterTrouble::Down) => return Err(Failure::TimedOut { url, seconds: 10 }),
+            Some(ClusterTrouble::Garbage) => return Err(Failure::Format { url, problem: "not JSON".to_owned() }),
             _ if !self.istiod.deployments.contains("isthmus-exporter") => return Err(Failure::NotFound { url }),
             _ => {}
         }
-        let key = if self.trouble == Some(Trouble::OtherKey) { key(self.at, 14) } else { self.key() };
-        let bare = self.trouble == Some(Trouble::Bare);
+        let key = if self.trouble == Some(ClusterTrouble::OtherKey) { key(self.at, 14) } else { self.key() };
+        let bare = self.trouble == Some(ClusterTrouble::Bare);
         let roots = match self.trouble {
-            Some(Trouble::OtherRoot) => vec![root(self.name, 900)],
+            Some(ClusterTrouble::OtherRoot) => vec![root(self.name, 900)],
             _ => self.published_roots(),
         };
         let ca = root(self.name, 1000).pem.clone();
         Ok(PublicDocument {
             cluster_uuid: match self.trouble {
-                Some(Trouble::OtherUuid) => "00000000-0000-4000-8000-000000000000".parse().unwrap(),
+                Some(ClusterTrouble::OtherUuid) => "00000000-0000-4000-8000-000000000000".parse().unwrap(),
                 _ => self.uuid().parse().unwrap(),
             },
             authn_key: key.public.clone(),
@@ -334,41 +334,41 @@ impl Site {
     }
 
     /// The private document, asked for with any of these keys.
-    pub(crate) fn private(&self, engine: &[String], fleet: &[&Self]) -> Private {
+    pub(crate) fn private(&self, engine: &[String], fleet: &[&Self]) -> PrivateReading {
         let url = format!("https://metadata.{}.example.com/metadata/private/multicluster.json", self.name);
-        if self.trouble == Some(Trouble::Starting) {
-            return Private::Failed(Failure::Unavailable { url });
+        if self.trouble == Some(ClusterTrouble::Starting) {
+            return PrivateReading::Failed(Failure::Unavailable { url });
         }
         let admitted = engine.iter().any(|key| self.istiod.engine.contains(key));
-        if self.trouble == Some(Trouble::Forbidden) || !admitted {
-            return Private::Failed(Failure::Unauthorized { url, status: 401 });
+        if self.trouble == Some(ClusterTrouble::Forbidden) || !admitted {
+            return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 });
         }
         let other = fleet.iter().find(|site| site.name != self.name);
         let of_other = |trouble, of: &dyn Fn(&Self) -> String| {
             other.filter(|_| self.trouble == Some(trouble)).map_or_else(|| of(self), |other| of(other))
         };
         let gateway = Gateway::new(&self.gateway(), 15443).unwrap();
-        let lacks_gateway = self.trouble == Some(Trouble::NoGateway);
-        Private::Read(PrivateDocument {
+        let lacks_gateway = self.trouble == Some(ClusterTrouble::NoGateway);
+        PrivateReading::Read(PrivateDocument {
             ambient_gateways: Vec::new(),
             ingress_gateways: if lacks_gateway { Vec::new() } else { vec![gateway] },
-            api_host: of_other(Trouble::OtherHost, &Self::api_host).parse().unwrap(),
-            cluster_id: Some(of_other(Trouble::OtherId, &|site| site.name.to_owned()).parse().unwrap()),
-            network_name: of_other(Trouble::OtherNetwork, &Self::network).parse().unwrap(),
+            api_host: of_other(ClusterTrouble::OtherHost, &Self::api_host).parse().unwrap(),
+            cluster_id: Some(of_other(ClusterTrouble::OtherId, &|site| site.name.to_owned()).parse().unwrap()),
+            network_name: of_other(ClusterTrouble::OtherNetwork, &Self::network).parse().unwrap(),
             api_ca: Some(root(self.name, 1000).pem.clone()),
-            evidence: (self.trouble != Some(Trouble::NoEvidence)).then(|| self.evidence(fleet)),
+            evidence: (self.trouble != Some(ClusterTrouble::NoEvidence)).then(|| self.evidence(fleet)),
         })
     }
 
     /// What the values say that its Istio was installed with.
     fn standard(&self, fleet: &[&Self]) -> StandardMeshConfig {
-        let standard = Istiod::standard(self.values.as_deref());
+        let standard = SimulatedIstiod::standard(self.values.as_deref());
         let made = fleet.iter().flat_map(|site| (0..=site.made).chain([900]).map(|number| root(site.name, number)));
         let domains = |root: &Root| {
             let domains = standard.domains.get(&root.squeezed)?;
             Some(domains.iter().map(|domain| domain.parse().unwrap()).collect())
         };
-        let network = |(name, network): (&String, &Network)| {
+        let network = |(name, network): (&String, &SimulatedNetwork)| {
             let gateway = |gateway: &String| {
                 let (address, port) = gateway.rsplit_once(':').unwrap();
                 json!({ "address": address, "port": port.parse::<u16>().unwrap() })
@@ -398,7 +398,7 @@ impl Site {
                 Reported::Unknown("not synced yet".to_owned())
             }
         }
-        let unknown = if let Some(Trouble::Half(bits)) = self.trouble { bits } else { 0 };
+        let unknown = if let Some(ClusterTrouble::Half(bits)) = self.trouble { bits } else { 0 };
         let live = &self.istiod;
         let own = self.published_roots();
         let mut trusts: BTreeSet<Digest> = own.iter().map(|root| root.digest).collect();
@@ -417,7 +417,7 @@ impl Site {
         let runs = live.deployments.contains("isthmus-relay");
         let routes = live.routes.iter().filter(|_| runs).map(|route| {
             let peer = fleet.iter().find(|site| site.uuid() == route.uuid && site.api_host() == route.host);
-            let works = peer.is_some_and(|peer| peer.trouble != Some(Trouble::Down) && peer.admits(self));
+            let works = peer.is_some_and(|peer| peer.trouble != Some(ClusterTrouble::Down) && peer.admits(self));
             LiveRoute {
                 cluster_id: route.id.parse().unwrap(),
                 api_host: route.host.parse().unwrap(),

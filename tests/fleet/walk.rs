@@ -5,27 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::mesh::{Broken, Flags, Fleet, Outcome};
-use super::site::{HAPPENINGS, Happening, Site, TROUBLES, Trouble};
-use super::wish::{CLUSTER_FIELDS, Edit, MESH_FIELDS};
-use crate::support::naive::Files;
+use super::mesh::{Broken, FleetMesh, FleetOutcome, RunFlags};
+use super::site::{ClusterTrouble, FLEET_EVENTS, FleetCluster, FleetEvent, TROUBLES};
+use super::wish::{CLUSTER_FIELDS, FieldEdit, MESH_FIELDS};
+use crate::support::naive::NaiveFiles;
 
 /// Something that happens. Numbers name clusters, files and commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    Edit(Edit),
+pub(crate) enum WalkStep {
+    Edit(FieldEdit),
     /// The specs become what they were so many commits ago.
     Revert(usize),
-    Run(Flags),
+    Run(RunFlags),
     Sync(usize),
     /// Files of these kinds, in this order.
     SyncPartly(usize, Vec<usize>),
     /// Whoever installs Istio there takes the values of the tree.
     Install(usize),
     SyncAll,
-    Trouble(usize, Trouble),
+    Trouble(usize, ClusterTrouble),
     Mend(usize),
-    Happen(usize, Happening),
+    Happen(usize, FleetEvent),
     /// So many hours.
     Pass(u8),
     LoseLock(usize),
@@ -36,29 +36,29 @@ pub(crate) enum Step {
     MergedLock(u8, usize),
     LoseRendered(usize, usize),
     /// Another engine takes a run on an older commit, and its checkout becomes ours.
-    OtherEngine(usize, Flags),
+    OtherEngine(usize, RunFlags),
 }
 
 /// Beginnings of file names. The last is all files.
 const KINDS: [&str; 6] =
     ["configmap-isthmus-peers", "configmap-isthmus-mesh", "configmap-isthmus-routes", "secret-", "clusterrole", ""];
 
-impl Step {
+impl WalkStep {
     /// What it is called in the table of what was covered.
     fn kind(&self) -> String {
         match self {
-            Self::Edit(Edit::Cluster(_, field, _) | Edit::Mesh(field, _)) => (*field).to_owned(),
+            Self::Edit(FieldEdit::Cluster(_, field, _) | FieldEdit::Mesh(field, _)) => (*field).to_owned(),
             Self::Edit(edit) => format!("{edit:?}").split('(').next().unwrap_or_default().to_owned(),
-            Self::Trouble(_, Trouble::Half(_)) => "Half".to_owned(),
+            Self::Trouble(_, ClusterTrouble::Half(_)) => "Half".to_owned(),
             Self::Trouble(_, trouble) => format!("{trouble:?}"),
-            Self::Happen(_, happening) => format!("{happening:?}"),
+            Self::Happen(_, event) => format!("{event:?}"),
             Self::Run(flags) => flags_kind("Run", *flags),
             other => format!("{other:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
         }
     }
 }
 
-fn flags_kind(what: &str, flags: Flags) -> String {
+fn flags_kind(what: &str, flags: RunFlags) -> String {
     let flag = |is, text: &str| if is { format!(" {text}") } else { String::new() };
     format!(
         "{what}{}{}{}{}",
@@ -69,16 +69,16 @@ fn flags_kind(what: &str, flags: Flags) -> String {
     )
 }
 
-/// Files of the lock are lost or become older ones, by a merge that nobody looked at.
-fn lose(fleet: &mut Fleet, step: &Step) {
+/// Files of the lock are lost or become older ones, by a merge that no one looked at.
+fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
     let files: Vec<String> = fleet.lock_files().into_keys().collect();
     let then = |back: usize| fleet.earlier(back).checkout.clone();
     let one = |pick: usize| files.get(pick % files.len().max(1)).cloned();
-    let (gone, old): (Vec<String>, Files) = match step {
-        Step::LoseLock(pick) => (one(*pick).into_iter().collect(), Files::new()),
-        Step::LoseWholeLock => (files, Files::new()),
-        Step::OldLock(pick, back) => (one(*pick).into_iter().collect(), then(*back)),
-        Step::MergedLock(bits, back) => {
+    let (gone, old): (Vec<String>, NaiveFiles) = match step {
+        WalkStep::LoseLock(pick) => (one(*pick).into_iter().collect(), NaiveFiles::new()),
+        WalkStep::LoseWholeLock => (files, NaiveFiles::new()),
+        WalkStep::OldLock(pick, back) => (one(*pick).into_iter().collect(), then(*back)),
+        WalkStep::MergedLock(bits, back) => {
             let old = then(*back);
             let chosen = files.into_iter().enumerate().filter(|(at, _)| bits & (1 << (at % 8)) != 0);
             (chosen.map(|(_, file)| file).filter(|file| old.contains_key(file)).collect(), old)
@@ -94,22 +94,22 @@ fn lose(fleet: &mut Fleet, step: &Step) {
     fleet.commit();
 }
 
-fn flags() -> impl Strategy<Value = Flags> {
+fn flags() -> impl Strategy<Value = RunFlags> {
     let weighted = |one: u32| prop_oneof![9 => Just(false), one => Just(true)];
     (weighted(3), weighted(1), weighted(4), prop_oneof![9 => Just(None), 1 => (0..4_usize).prop_map(Some)])
-        .prop_map(|(allow_delete, locked, accept, only)| Flags { allow_delete, locked, accept, only })
+        .prop_map(|(allow_delete, locked, accept, only)| RunFlags { allow_delete, locked, accept, only })
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+fn edit() -> impl Strategy<Value = FieldEdit> {
     let cluster = || 0..4_usize;
     prop_oneof![
-        14 => (cluster(), select(CLUSTER_FIELDS.to_vec()), 0..6_usize).prop_map(|(c, f, n)| Edit::Cluster(c, f, n)),
-        3 => (cluster(), 0..4_usize).prop_map(|(c, n)| Edit::Cluster(c, "state", n)),
-        3 => (select(MESH_FIELDS.to_vec()), 0..3_usize).prop_map(|(f, n)| Edit::Mesh(f, n)),
-        2 => (cluster(), cluster()).prop_map(|(a, b)| Edit::Pair(a, b)),
-        1 => Just(Edit::Full),
-        1 => (0..4_u8).prop_map(Edit::EngineKeys),
-        1 => cluster().prop_map(Edit::Document),
+        14 => (cluster(), select(CLUSTER_FIELDS.to_vec()), 0..6_usize).prop_map(|(c, f, n)| FieldEdit::Cluster(c, f, n)),
+        3 => (cluster(), 0..4_usize).prop_map(|(c, n)| FieldEdit::Cluster(c, "state", n)),
+        3 => (select(MESH_FIELDS.to_vec()), 0..3_usize).prop_map(|(f, n)| FieldEdit::Mesh(f, n)),
+        2 => (cluster(), cluster()).prop_map(|(a, b)| FieldEdit::Pair(a, b)),
+        1 => Just(FieldEdit::Full),
+        1 => (0..4_u8).prop_map(FieldEdit::EngineKeys),
+        1 => cluster().prop_map(FieldEdit::Document),
     ]
 }
 
@@ -118,30 +118,30 @@ fn some_kinds() -> impl Strategy<Value = Vec<usize>> {
 }
 
 /// Any step.
-pub(crate) fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = WalkStep> {
     let cluster = || 0..4_usize;
     let trouble = prop_oneof![
         3 => select(TROUBLES.to_vec()),
-        1 => any::<u8>().prop_map(|bits| Trouble::Half(bits & 0x7f)),
+        1 => any::<u8>().prop_map(|bits| ClusterTrouble::Half(bits & 0x7f)),
     ];
     prop_oneof![
-        16 => edit().prop_map(Step::Edit),
-        2 => (0..6_usize).prop_map(Step::Revert),
-        12 => flags().prop_map(Step::Run),
-        5 => cluster().prop_map(Step::Sync),
-        4 => (cluster(), some_kinds()).prop_map(|(c, kinds)| Step::SyncPartly(c, kinds)),
-        2 => cluster().prop_map(Step::Install),
-        3 => Just(Step::SyncAll),
-        3 => (cluster(), trouble).prop_map(|(c, trouble)| Step::Trouble(c, trouble)),
-        3 => cluster().prop_map(Step::Mend),
-        3 => (cluster(), select(HAPPENINGS.to_vec())).prop_map(|(c, happening)| Step::Happen(c, happening)),
-        1 => (1..40_u8).prop_map(Step::Pass),
-        1 => (0..8_usize).prop_map(Step::LoseLock),
-        1 => Just(Step::LoseWholeLock),
-        1 => (0..8_usize, 1..6_usize).prop_map(|(file, back)| Step::OldLock(file, back)),
-        1 => (any::<u8>(), 1..6_usize).prop_map(|(bits, back)| Step::MergedLock(bits, back)),
-        1 => (cluster(), any::<usize>()).prop_map(|(c, file)| Step::LoseRendered(c, file)),
-        1 => (1..6_usize, flags()).prop_map(|(back, flags)| Step::OtherEngine(back, flags)),
+        16 => edit().prop_map(WalkStep::Edit),
+        2 => (0..6_usize).prop_map(WalkStep::Revert),
+        12 => flags().prop_map(WalkStep::Run),
+        5 => cluster().prop_map(WalkStep::Sync),
+        4 => (cluster(), some_kinds()).prop_map(|(c, kinds)| WalkStep::SyncPartly(c, kinds)),
+        2 => cluster().prop_map(WalkStep::Install),
+        3 => Just(WalkStep::SyncAll),
+        3 => (cluster(), trouble).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)),
+        3 => cluster().prop_map(WalkStep::Mend),
+        3 => (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)),
+        1 => (1..40_u8).prop_map(WalkStep::Pass),
+        1 => (0..8_usize).prop_map(WalkStep::LoseLock),
+        1 => Just(WalkStep::LoseWholeLock),
+        1 => (0..8_usize, 1..6_usize).prop_map(|(file, back)| WalkStep::OldLock(file, back)),
+        1 => (any::<u8>(), 1..6_usize).prop_map(|(bits, back)| WalkStep::MergedLock(bits, back)),
+        1 => (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)),
+        1 => (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)),
     ]
 }
 
@@ -150,7 +150,7 @@ pub(crate) type Coverage = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// A fleet and the edits that were made.
 pub(crate) struct Walk {
-    pub(crate) fleet: Fleet,
+    pub(crate) fleet: FleetMesh,
     without: BTreeSet<String>,
     edits: Vec<String>,
     pub(crate) coverage: Coverage,
@@ -159,7 +159,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn new(fleet: Fleet, without: &[&str]) -> Self {
+    pub(crate) fn new(fleet: FleetMesh, without: &[&str]) -> Self {
         let without = without.iter().map(|kind| (*kind).to_owned()).collect();
         Self { fleet, without, edits: Vec::new(), coverage: Coverage::new(), runs: (0, 0) }
     }
@@ -171,40 +171,40 @@ impl Walk {
     }
 
     /// The step happens, unless it is of a kind that is left out.
-    pub(crate) fn take(&mut self, step: &Step) -> Result<(), Broken> {
+    pub(crate) fn take(&mut self, step: &WalkStep) -> Result<(), Broken> {
         if self.without.contains(&step.kind()) {
             return Ok(());
         }
-        if self.fleet.tells {
+        if self.fleet.prints {
             println!("{step:?}");
         }
-        if !matches!(step, Step::Edit(_)) {
+        if !matches!(step, WalkStep::Edit(_)) {
             self.count(&step.kind());
         }
         let fleet = &mut self.fleet;
         match step {
-            Step::Edit(edit) => {
-                let sites: Vec<Site> = fleet.sites.values().cloned().collect();
-                let sites: Vec<&Site> = sites.iter().collect();
+            WalkStep::Edit(edit) => {
+                let sites: Vec<FleetCluster> = fleet.sites.values().cloned().collect();
+                let sites: Vec<&FleetCluster> = sites.iter().collect();
                 if let Some(what) = fleet.wish.edit(*edit, &sites) {
                     fleet.commit();
                     self.edits.push(what);
                 }
             }
-            Step::Revert(back) => fleet.wish = fleet.earlier(*back).wish.clone(),
-            Step::Run(flags) => {
+            WalkStep::Revert(back) => fleet.wish = fleet.earlier(*back).wish.clone(),
+            WalkStep::Run(flags) => {
                 self.runs.0 += 1;
-                if let Outcome::Refused(_) = fleet.run(*flags)? {
+                if let FleetOutcome::Refused(_) = fleet.run(*flags)? {
                     // what is not taken is taken back, lest the rest of the walk be one refusal
                     self.runs.1 += 1;
                     fleet.take_back();
                 }
             }
-            Step::Sync(cluster) => {
+            WalkStep::Sync(cluster) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync(cluster)?;
             }
-            Step::SyncPartly(cluster, kinds) => {
+            WalkStep::SyncPartly(cluster, kinds) => {
                 let cluster = fleet.name(*cluster);
                 for kind in kinds {
                     for file in fleet.behind(cluster).iter().filter(|file| file.starts_with(KINDS[*kind])) {
@@ -212,28 +212,28 @@ impl Walk {
                     }
                 }
             }
-            Step::Install(cluster) => {
+            WalkStep::Install(cluster) => {
                 let cluster = fleet.name(*cluster);
                 fleet.install(cluster)?;
             }
-            Step::SyncAll => fleet.sync_all()?,
-            Step::Trouble(cluster, trouble) => {
+            WalkStep::SyncAll => fleet.sync_all()?,
+            WalkStep::Trouble(cluster, trouble) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sites.get_mut(cluster).unwrap().trouble = Some(*trouble);
             }
-            Step::Mend(cluster) => {
+            WalkStep::Mend(cluster) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sites.get_mut(cluster).unwrap().trouble = None;
             }
-            Step::Happen(cluster, happening) => {
+            WalkStep::Happen(cluster, event) => {
                 let cluster = fleet.name(*cluster);
-                fleet.happen(cluster, *happening);
+                fleet.happen(cluster, *event);
             }
-            Step::Pass(hours) => fleet.now += i64::from(*hours) * 3600,
-            Step::LoseLock(_) | Step::LoseWholeLock | Step::OldLock(..) | Step::MergedLock(..) => {
+            WalkStep::Pass(hours) => fleet.now += i64::from(*hours) * 3600,
+            WalkStep::LoseLock(_) | WalkStep::LoseWholeLock | WalkStep::OldLock(..) | WalkStep::MergedLock(..) => {
                 lose(fleet, step);
             }
-            Step::LoseRendered(cluster, pick) => {
+            WalkStep::LoseRendered(cluster, pick) => {
                 let cluster = fleet.name(*cluster);
                 let files: Vec<String> = fleet.folder(cluster).into_keys().collect();
                 if !files.is_empty() {
@@ -243,7 +243,7 @@ impl Walk {
                     });
                 }
             }
-            Step::OtherEngine(back, flags) => {
+            WalkStep::OtherEngine(back, flags) => {
                 fleet.check_out(fleet.earlier(*back).clone());
                 fleet.run(*flags)?;
             }

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use isthmus::types::key::PrivateKey;
 use serde_json::{Map, Value, json};
 
-use super::site::{NAMES, Site};
+use super::site::{FleetCluster, NAMES};
 use crate::support::naive::squeeze;
 
 /// Values by the path of their field.
-pub(crate) type Fields = BTreeMap<&'static str, Value>;
+pub(crate) type FieldValues = BTreeMap<&'static str, Value>;
 
 /// What the specs say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
-    pub(crate) mesh: Fields,
-    pub(crate) clusters: BTreeMap<&'static str, Fields>,
+pub(crate) struct WantedSpecs {
+    pub(crate) mesh: FieldValues,
+    pub(crate) clusters: BTreeMap<&'static str, FieldValues>,
     /// Who is linked with whom; `None`: all with all.
     pub(crate) pairs: Option<BTreeSet<(&'static str, &'static str)>>,
     /// Which of the engine's keys the Mesh lists.
@@ -24,7 +24,7 @@ pub(crate) struct Wish {
 
 /// An edit of a field: which choice of the catalogue, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Edit {
+pub(crate) enum FieldEdit {
     /// A field of a cluster gets a value of the catalogue; the last but one choice takes it out.
     Cluster(usize, &'static str, usize),
     /// A field of the Mesh.
@@ -87,7 +87,7 @@ pub(crate) fn engine_key(number: u8) -> String {
 }
 
 /// A value that a field of a cluster may get; `None` takes it out.
-fn choices(field: &str, site: &Site, other: &Site) -> Vec<Option<Value>> {
+fn choices(field: &str, site: &FleetCluster, other: &FleetCluster) -> Vec<Option<Value>> {
     let name = site.name;
     let values = match field {
         "state" => vec![json!("leaving"), json!("paused"), json!("lost"), json!("active")],
@@ -161,12 +161,12 @@ fn put(root: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-impl Wish {
+impl WantedSpecs {
     /// All clusters active, all with all.
     pub(crate) fn of(names: &[&'static str]) -> Self {
         Self {
-            mesh: Fields::new(),
-            clusters: names.iter().map(|name| (*name, Fields::new())).collect(),
+            mesh: FieldValues::new(),
+            clusters: names.iter().map(|name| (*name, FieldValues::new())).collect(),
             pairs: None,
             engine_keys: vec![0],
         }
@@ -191,11 +191,11 @@ impl Wish {
     }
 
     /// Edits; says what was edited, or nothing where the edit changes nothing.
-    pub(crate) fn edit(&mut self, edit: Edit, sites: &[&Site]) -> Option<String> {
+    pub(crate) fn edit(&mut self, edit: FieldEdit, sites: &[&FleetCluster]) -> Option<String> {
         let before = self.clone();
         let name = |number: usize| sites[number % sites.len()].name;
         let what = match edit {
-            Edit::Cluster(cluster, field, choice) => {
+            FieldEdit::Cluster(cluster, field, choice) => {
                 let (site, other) = (sites[cluster % sites.len()], sites[(cluster + 1) % sites.len()]);
                 let mut choices = choices(field, site, other);
                 let value = choices.swap_remove(choice % choices.len());
@@ -206,7 +206,7 @@ impl Wish {
                 };
                 field.to_owned()
             }
-            Edit::Mesh(field, choice) => {
+            FieldEdit::Mesh(field, choice) => {
                 let mut choices = mesh_choices(field);
                 match choices.swap_remove(choice % choices.len()) {
                     Some(value) => self.mesh.insert(field, value),
@@ -214,7 +214,7 @@ impl Wish {
                 };
                 format!("Mesh {field}")
             }
-            Edit::Pair(one, other) => {
+            FieldEdit::Pair(one, other) => {
                 let (one, other) = (name(one), name(other));
                 let pair = (one.min(other), one.max(other));
                 if one == other {
@@ -231,18 +231,18 @@ impl Wish {
                 }
                 "Mesh pairs".to_owned()
             }
-            Edit::Full => {
+            FieldEdit::Full => {
                 self.pairs = None;
                 "Mesh topology".to_owned()
             }
-            Edit::EngineKeys(bits) => {
+            FieldEdit::EngineKeys(bits) => {
                 self.engine_keys = (0..2).filter(|number| bits & (1 << number) != 0).collect();
                 "Mesh engineKeys".to_owned()
             }
-            Edit::Document(cluster) => {
+            FieldEdit::Document(cluster) => {
                 let name = name(cluster);
                 if self.clusters.remove(name).is_none() {
-                    self.clusters.insert(name, Fields::new());
+                    self.clusters.insert(name, FieldValues::new());
                 }
                 "document".to_owned()
             }
@@ -270,7 +270,7 @@ impl Wish {
             let path = if field.starts_with("metadata.") { (*field).to_owned() } else { format!("spec.{field}") };
             put(&mut mesh, &path, value.clone());
         }
-        let cluster = |(name, fields): (&&str, &Fields)| {
+        let cluster = |(name, fields): (&&str, &FieldValues)| {
             let mut document = json!({
                 "apiVersion": "isthmus.dev/v1alpha1",
                 "kind": "Cluster",
@@ -297,7 +297,7 @@ impl Wish {
     }
 
     /// Without what is not so, and with everybody taking part.
-    pub(crate) fn mended(&self, sites: &BTreeMap<&'static str, Site>) -> Self {
+    pub(crate) fn mended(&self, sites: &BTreeMap<&'static str, FleetCluster>) -> Self {
         let mut mended = self.clone();
         for field in ["acceptForeignRoots", "requiredEngine"] {
             mended.mesh.remove(field);
@@ -311,7 +311,7 @@ impl Wish {
         }
         let last = mended.clusters.is_empty();
         if last {
-            mended.clusters.insert(NAMES[0], Fields::new());
+            mended.clusters.insert(NAMES[0], FieldValues::new());
         }
         for (name, fields) in &mut mended.clusters {
             let site = &sites[name];

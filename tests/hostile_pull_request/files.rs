@@ -17,23 +17,23 @@ fn listed(checkout: &Checkout, entry: &str) {
 }
 
 #[test]
-fn an_object_of_somebody_else_that_is_listed() {
+fn an_object_of_another_tool_that_is_listed() {
     let checkout = main();
     checkout.write(&format!("rendered/east/{BINDING}"), ADMIN.as_bytes());
     listed(&checkout, BINDING);
-    let told =
+    let reported =
         [&*format!("rendered/east/{BINDING}"), "is not ours: `ClusterRoleBinding evil`", "kustomization.yaml` lists"];
-    judged(&checkout, "foreign_object_listed", 4, &told, Merged::Kept);
+    judged(&checkout, "foreign_object_listed", 4, &reported, Merged::Kept);
 }
 
 #[rstest]
 #[case::beside_ours("foreign_object", "rendered/east/", Merged::Kept)]
 #[case::deeper("foreign_object_deeper", "rendered/east/more/", Merged::Kept)]
 #[case::above("foreign_object_above", "rendered/", Merged::Kept)]
-#[case::of_nobody("foreign_object_of_nobody", "rendered/evil/", Merged::Kept)]
+#[case::of_no_cluster("foreign_object_of_nobody", "rendered/evil/", Merged::Kept)]
 #[case::in_values("foreign_object_in_values", "values/west/", Merged::Kept)]
-#[case::in_values_of_nobody("foreign_object_in_values_of_nobody", "values/evil/", Merged::Kept)]
-fn an_object_of_somebody_else(#[case] name: &str, #[case] folder: &str, #[case] merged: Merged) {
+#[case::in_values_of_no_cluster("foreign_object_in_values_of_nobody", "values/evil/", Merged::Kept)]
+fn an_object_of_another_tool(#[case] name: &str, #[case] folder: &str, #[case] merged: Merged) {
     let checkout = main();
     checkout.write(&format!("{folder}{BINDING}"), ADMIN.as_bytes());
     judged(&checkout, name, 4, &[&format!("{folder}{BINDING}"), "is not ours"], merged);
@@ -93,11 +93,11 @@ fn a_rendered_object_that_is_deleted() {
     "images: [{name: ghcr.io/x/engine, newName: evil.example.com/engine}]\n",
     "has the field `images`"
 )]
-fn our_list_of_files(#[case] name: &str, #[case] line: &str, #[case] told: &str) {
+fn our_list_of_files(#[case] name: &str, #[case] line: &str, #[case] reported: &str) {
     let checkout = main();
     let text = std::fs::read_to_string(checkout.path(LIST)).unwrap();
     checkout.write(LIST, format!("{text}{line}").as_bytes());
-    judged(&checkout, name, 4, &[LIST, told], Merged::Kept);
+    judged(&checkout, name, 4, &[LIST, reported], Merged::Kept);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn values_that_are_changed() {
 }
 
 #[test]
-fn values_of_somebody_else() {
+fn values_of_another_tool() {
     let checkout = main();
     let path = "values/east/helm-values.yaml";
     checkout.write(path, b"global: {hub: evil.example.com}\n");
@@ -131,8 +131,8 @@ fn sixty_annotations_around_an_image() {
     let many = (0..60).map(|at| format!("    a{at:02}.example.com/note: n\n")).collect::<Vec<_>>().concat();
     checkout.edit(DEPLOYMENT, "  annotations:\n", &format!("  annotations:\n{many}"));
     checkout.edit(DEPLOYMENT, IMAGE, "evil.example.com/engine:1");
-    let told = [DEPLOYMENT, "evil.example.com/engine:1", "more fields"];
-    judged(&checkout, "padded_object", 4, &told, Merged::Mended);
+    let reported = [DEPLOYMENT, "evil.example.com/engine:1", "more fields"];
+    judged(&checkout, "padded_object", 4, &reported, Merged::Mended);
 }
 
 /// The same by ways that are allowed: an override with annotations, beside an image that the policy admits.
@@ -164,7 +164,7 @@ fn what_a_comment_cuts_is_named_on_top() {
 
 /// Names of files, texts of objects and of specs stay in their place.
 #[test]
-fn a_text_that_looks_like_one_of_ours() {
+fn a_text_that_resembles_one_of_ours() {
     let checkout = main();
     let name = "rendered/east/`</details>@octocat Plan: 0 to create, 0 refused.yaml";
     checkout
@@ -172,7 +172,7 @@ fn a_text_that_looks_like_one_of_ours() {
     judged(&checkout, "hostile_text", 4, &["is not ours"], Merged::Kept);
 }
 
-/// What main itself has not rendered yet is nobody's edit.
+/// What main itself has not rendered yet is no one's edit.
 #[test]
 fn a_tree_that_is_behind_its_specs_is_no_edit() {
     let checkout = main();
@@ -180,8 +180,8 @@ fn a_tree_that_is_behind_its_specs_is_no_edit() {
     checkout.edit(super::SPECS, IMAGE, "ghcr.io/x/engine:2");
     super::commit(&checkout, &["status", "-s"], "not applied yet");
     checkout.git(&["switch", "-q", "-C", "pull"]);
-    let said = checkout.engine(super::BASE).done();
-    assert!(said.contains("No changes. Specs, templates, policy, lock, rendered/ and values/"), "{said}");
+    let output = checkout.engine(super::BASE).done();
+    assert!(output.contains("No changes. Specs, templates, policy, lock, rendered/ and values/"), "{output}");
     // what a pull request renders by itself is what it asks for
     checkout.edit(super::SPECS, "ghcr.io/x/engine:2", "ghcr.io/x/engine:3");
     checkout.engine(&["apply", "--locked"]).done();

@@ -15,7 +15,7 @@ fn root(checkout: &Checkout, cluster: &str) -> String {
     document["rootCA"].as_str().unwrap().to_owned()
 }
 
-/// The root CAs in an entry of the lock, as they stand there.
+/// The root CAs in an entry of the lock, as they are there.
 fn roots(entry: &str) -> String {
     let lines = entry.lines().skip_while(|line| *line != "  rootCA:").enumerate();
     let own = lines.take_while(|(at, line)| *at == 0 || line.starts_with("  - ") || line.starts_with("    "));
@@ -43,8 +43,8 @@ fn a_link_that_is_joined_by_hand() {
 fn another_root_ca() {
     let checkout = main();
     another_root(&checkout);
-    let told = ["trust change of `west`: not accepted yet", "root CA", WEST];
-    judged(&checkout, "lock_root", 4, &told, Merged::Followed);
+    let reported = ["trust change of `west`: not accepted yet", "root CA", WEST];
+    judged(&checkout, "lock_root", 4, &reported, Merged::Followed);
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn another_uuid() {
     let lock = std::fs::read_to_string(checkout.path(WEST)).unwrap();
     let uuid = lock.split("clusterUUID: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     checkout.write(WEST, lock.replace(&uuid, "00000000-1111-4222-8333-444444444444").as_bytes());
-    let told = ["trust change of `west`: not accepted yet", "cluster UUID", &uuid];
-    judged(&checkout, "lock_uuid", 4, &told, Merged::Followed);
+    let reported = ["trust change of `west`: not accepted yet", "cluster UUID", &uuid];
+    judged(&checkout, "lock_uuid", 4, &reported, Merged::Followed);
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn another_api_host_and_another_gateway() {
     let lock = lock.replace(&host, "evil.example.com");
     let gateway = lock.split("address: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     checkout.write(WEST, lock.replace(&gateway, "203.0.113.66").as_bytes());
-    let told = ["trust change of `west`: not accepted yet", "api host", "evil.example.com", "203.0.113.66"];
-    judged(&checkout, "lock_addresses", 4, &told, Merged::Followed);
+    let reported = ["trust change of `west`: not accepted yet", "api host", "evil.example.com", "203.0.113.66"];
+    judged(&checkout, "lock_addresses", 4, &reported, Merged::Followed);
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn one_change_has_one_digest_wherever_it_is_shown() {
         };
         published[field] = value;
         checkout.write(&path, published.to_string().as_bytes());
-        let json = |words: &[&str]| -> Value {
-            let ran = checkout.engine(&[words, &["--output", "json"]].concat());
+        let json = |arguments: &[&str]| -> Value {
+            let ran = checkout.engine(&[arguments, &["--output", "json"]].concat());
             serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran}"))
         };
         let seen = json(&["plan"]);

@@ -3,8 +3,8 @@
 
 mod files;
 mod lock;
+mod reports;
 mod specs;
-mod told;
 
 use std::path::PathBuf;
 
@@ -79,23 +79,23 @@ fn apart(checkout: &Checkout) {
 
 /// Judges a pull request: what its plan says on top, in text, Markdown and JSON, and what becomes of it when it is merged.
 #[track_caller]
-fn judged(checkout: &Checkout, name: &str, exit: i32, told: &[&str], merged: Merged) {
+fn judged(checkout: &Checkout, name: &str, exit: i32, reported: &[&str], merged: Merged) {
     commit(checkout, &["status", "-s"], name);
     let text = checkout.engine(BASE);
     assert_eq!(text.code, exit, "{text}");
     let markdown = checkout.engine(&[BASE, &["--output", "markdown"]].concat());
     assert_eq!(markdown.code, exit, "{markdown}");
-    for words in told {
+    for expected in reported {
         if is_error(&text) {
             assert!(
-                text.stderr.contains(words) && markdown.stdout.contains(words),
-                "`{words}` is not in {text}\n{markdown}"
+                text.stderr.contains(expected) && markdown.stdout.contains(expected),
+                "`{expected}` is not in {text}\n{markdown}"
             );
             continue;
         }
-        for said in [&text, &markdown] {
-            let top = on_top(&said.stdout).to_lowercase();
-            assert!(top.contains(&words.to_lowercase()), "`{words}` is not on top of {said}");
+        for output in [&text, &markdown] {
+            let top = on_top(&output.stdout).to_lowercase();
+            assert!(top.contains(&expected.to_lowercase()), "`{expected}` is not on top of {output}");
         }
     }
     let json = checkout.engine(&[BASE, &["--output", "json"]].concat());
@@ -160,11 +160,11 @@ fn is_error(ran: &Ran) -> bool {
 }
 
 /// What stands before any object.
-fn on_top(said: &str) -> String {
+fn on_top(output: &str) -> String {
     let is_step = |line: &&str| {
         let rest = line.trim_start_matches(['+', '~', '-', '!', '…', '✗', ' ']);
         rest.starts_with("render-") || rest.starts_with("exchange-keys/") || rest.starts_with("### Changes")
     };
-    let top: Vec<&str> = said.lines().take_while(|line| !is_step(line)).collect();
+    let top: Vec<&str> = output.lines().take_while(|line| !is_step(line)).collect();
     top.join("\n")
 }

@@ -97,7 +97,7 @@ fn a_field_of_a_spec(
     #[case] from: &str,
     #[case] to: &str,
     #[case] exit: i32,
-    #[case] told: &str,
+    #[case] reported: &str,
     #[case] merged: Merged,
 ) {
     let checkout = main();
@@ -126,10 +126,10 @@ fn a_field_of_a_spec(
         other => other.to_owned(),
     };
     checkout.edit(SPECS, from, &to);
-    judged(&checkout, &format!("spec_{name}"), exit, &[told], merged);
+    judged(&checkout, &format!("spec_{name}"), exit, &[reported], merged);
 }
 
-/// A public key that somebody has the private half of.
+/// A public key that someone has the private half of.
 const KEY: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\\n-----END PUBLIC KEY-----\\n";
 
 /// Certificates in a file beside the specs: the file is edited, and no spec.
@@ -158,8 +158,8 @@ fn a_cluster_that_is_new() {
     let text = std::fs::read_to_string(checkout.path(SPECS)).unwrap();
     let document = "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: north}\nspec: {metadata: {endpoint: \"https://evil.example.com/metadata\"}, reconciler: rendered, multicluster: {image: ghcr.io/x/engine:1, apiHost: a.example.com}}\n";
     checkout.write(SPECS, format!("{text}{document}").as_bytes());
-    let told = ["new cluster `north`", "its peers (`east`, `west`) trust", "4 links open"];
-    judged(&checkout, "spec_new_cluster", 0, &told, Merged::Followed);
+    let reported = ["new cluster `north`", "its peers (`east`, `west`) trust", "4 links open"];
+    judged(&checkout, "spec_new_cluster", 0, &reported, Merged::Followed);
 }
 
 #[test]
@@ -210,10 +210,10 @@ fn a_document_of_an_endpoint_of_files() {
     "      imagePullSecrets: [{name: evil}]\n      containers:",
     "imagePullSecrets"
 )]
-fn a_field_of_a_template(#[case] name: &str, #[case] from: &str, #[case] to: &str, #[case] told: &str) {
+fn a_field_of_a_template(#[case] name: &str, #[case] from: &str, #[case] to: &str, #[case] reported: &str) {
     let checkout = main();
     overrides(&checkout, "relay/deployment.yaml", from, to);
-    judged(&checkout, &format!("template_{name}"), 0, &["templates/relay/deployment.yaml", told], Merged::Followed);
+    judged(&checkout, &format!("template_{name}"), 0, &["templates/relay/deployment.yaml", reported], Merged::Followed);
 }
 
 #[rstest]
@@ -225,10 +225,10 @@ fn a_field_of_a_template(#[case] name: &str, #[case] from: &str, #[case] to: &st
     "metadata:\n  annotations: {service.beta.kubernetes.io/evil: \"0.0.0.0/0\"}\n",
     "service.beta.kubernetes.io/evil"
 )]
-fn a_field_of_a_services_template(#[case] name: &str, #[case] from: &str, #[case] to: &str, #[case] told: &str) {
+fn a_field_of_a_services_template(#[case] name: &str, #[case] from: &str, #[case] to: &str, #[case] reported: &str) {
     let checkout = main();
     overrides(&checkout, "proxy/service.yaml", from, to);
-    judged(&checkout, &format!("template_{name}"), 0, &["templates/proxy/service.yaml", told], Merged::Followed);
+    judged(&checkout, &format!("template_{name}"), 0, &["templates/proxy/service.yaml", reported], Merged::Followed);
 }
 
 #[test]
@@ -248,18 +248,18 @@ fn a_template_that_changes_what_it_may_not() {
 #[rstest]
 #[case::looser("policy_looser", "[ghcr.io/x/engine]", "[ghcr.io/x/engine, evil.example.com/*]", "evil.example.com/*")]
 #[case::rule_gone("policy_rule_gone", "  images: {allow: [ghcr.io/x/engine]}\n", "", "nothing limits that any more")]
-fn a_rule_of_the_policy(#[case] name: &str, #[case] from: &str, #[case] to: &str, #[case] told: &str) {
+fn a_rule_of_the_policy(#[case] name: &str, #[case] from: &str, #[case] to: &str, #[case] reported: &str) {
     let checkout = main();
     checkout.edit("policy.yaml", from, to);
-    judged(&checkout, name, 0, &["policy.yaml: images.allow", told], Merged::Followed);
+    judged(&checkout, name, 0, &["policy.yaml: images.allow", reported], Merged::Followed);
 }
 
 #[test]
 fn a_policy_that_is_deleted() {
     let checkout = main();
     std::fs::remove_file(checkout.path("policy.yaml")).unwrap();
-    let told = ["policy.yaml: images.allow", "policy.yaml: clusters.reconcilers", "nothing limits that any more"];
-    judged(&checkout, "policy_gone", 0, &told, Merged::Followed);
+    let reported = ["policy.yaml: images.allow", "policy.yaml: clusters.reconcilers", "nothing limits that any more"];
+    judged(&checkout, "policy_gone", 0, &reported, Merged::Followed);
 }
 
 /// A remote secret made by hand is listed for whatever syncs the folder, so that it is seen.
@@ -279,6 +279,6 @@ fn comments_and_order_are_no_change() {
     let checkout = main();
     let text = std::fs::read_to_string(checkout.path(SPECS)).unwrap();
     checkout.write(SPECS, format!("# nothing to see\n{text}").as_bytes());
-    let said = checkout.engine(&[BASE, &["--detailed-exitcode"]].concat()).done();
-    assert!(said.contains("No changes."), "{said}");
+    let output = checkout.engine(&[BASE, &["--detailed-exitcode"]].concat()).done();
+    assert!(output.contains("No changes."), "{output}");
 }

@@ -1,19 +1,19 @@
 //! Commands about keys, other teams, and clusters that were not declared yet: keys, init, invite, export, import.
 
-use super::{Page, give_key, rebuild_west, with_a_slip, with_key};
-use crate::init::{World, two_clusters};
+use super::{OutputPage, give_key, rebuild_west, with_a_slip, with_key};
+use crate::init::{InitWorld, two_clusters};
 use crate::invite::reached;
 use crate::support::checkout::Checkout;
 
 const JSON: [&str; 2] = ["--output", "json"];
 
-fn json<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    [words, &JSON].concat()
+fn json<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [arguments, &JSON].concat()
 }
 
 #[test]
 fn keys() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::new();
     page.run("no keys yet", &checkout, &["keys", "list"]);
     page.run("the same as JSON", &checkout, &json(&["keys", "list"]));
@@ -44,14 +44,14 @@ fn keys() {
 }
 
 /// Runs it where the clusters of a kubeconfig are.
-fn of_world(page: &mut Page, about: &str, world: &World, words: &[&str]) {
-    let ran = world.engine(words);
-    page.ran(about, &world.environment, words, &ran);
+fn of_world(page: &mut OutputPage, about: &str, world: &InitWorld, arguments: &[&str]) {
+    let ran = world.engine(arguments);
+    page.ran(about, &world.environment, arguments, &ran);
 }
 
 #[test]
 fn init() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let (world, ..) = two_clusters();
     of_world(&mut page, "one context of two", &world, &["init", "--context", "admin@east"]);
     of_world(&mut page, "specs are there", &world, &["init"]);
@@ -83,7 +83,7 @@ fn init() {
 
 #[test]
 fn invite() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = reached();
     page.run("for another checkout", &checkout, &["invite", "east"]);
     page.run("for Deckhouse", &checkout, &["invite", "east", "--for", "deckhouse"]);
@@ -109,7 +109,7 @@ fn invite() {
 
 #[test]
 fn bundles() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let there = with_key();
     let path = there.environment.path("west.bundle");
     let file = path.to_str().unwrap();
@@ -128,7 +128,7 @@ fn bundles() {
     page.run("a cluster that is held back", &rebuilt, &["export", "west"]);
     page.hold("export");
 
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let here = Checkout::new();
     std::fs::remove_dir_all(here.path("metadata/west")).unwrap();
     let arrived = here.environment.path("west.bundle");

@@ -21,9 +21,9 @@ use crate::support::environment::{Ran, TestEnvironment};
 
 /// What a command prints, run by run.
 #[derive(Default)]
-struct Page(String);
+struct OutputPage(String);
 
-impl Page {
+impl OutputPage {
     /// Runs the engine on a checkout; `about` says what is particular of it.
     #[track_caller]
     fn run(&mut self, about: &str, checkout: &Checkout, arguments: &[&str]) -> Ran {
@@ -85,8 +85,8 @@ fn first_lines(ran: &mut Ran, lines: usize) {
 
 /// Arguments as they are typed into a shell, the same in every environment.
 fn line(environment: &TestEnvironment, arguments: &[&str]) -> String {
-    let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
-    words.join(" ").replace(environment.path("").to_str().unwrap().trim_end_matches('/'), "[ROOT]")
+    let arguments: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+    arguments.join(" ").replace(environment.path("").to_str().unwrap().trim_end_matches('/'), "[ROOT]")
 }
 
 /// A word as it is typed into a shell.
@@ -216,9 +216,9 @@ fn lacks(environment: &TestEnvironment, command: &str, format: &str) -> Option<R
         _ => &[],
     };
     // where there is no checkout, so that whatever has the format ends soon
-    let words = command.split(' ').chain(arguments.iter().copied()).chain(["-C", "nowhere", "--output", format]);
-    let words: Vec<&str> = words.collect();
-    let ran = environment.run(&words);
+    let arguments = command.split(' ').chain(arguments.iter().copied()).chain(["-C", "nowhere", "--output", format]);
+    let arguments: Vec<&str> = arguments.collect();
+    let ran = environment.run(&arguments);
     (ran.code == 64 && ran.stderr.starts_with("error: --output: ")).then_some(ran)
 }
 
@@ -260,7 +260,5 @@ fn what_a_command_lacks_is_refused_alike() {
         }
     }
     let shown: Vec<String> = refusals.iter().map(|(text, lines)| format!("{text}  {}", lines.join("\n  "))).collect();
-    let mut page = Page::default();
-    page.0 = shown.join("\n\n");
-    page.hold("formats-that-a-command-does-not-have");
+    OutputPage(shown.join("\n\n")).hold("formats-that-a-command-does-not-have");
 }

@@ -1,18 +1,18 @@
 //! Commands that take a run: plan, apply, watch, status, verify, report, graph.
 
-use super::{Page, commit, first_lines, give_key, rebuild_west, state_a_gateway, with_a_slip};
+use super::{OutputPage, commit, first_lines, give_key, rebuild_west, state_a_gateway, with_a_slip};
 use crate::support::checkout::Checkout;
 
 const JSON: [&str; 2] = ["--output", "json"];
 const MARKDOWN: [&str; 2] = ["--output", "markdown"];
 
-fn with<'a>(words: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    [words, more].concat()
+fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [arguments, more].concat()
 }
 
 #[test]
 fn plan() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     page.run("two new clusters", &Checkout::new(), &["plan"]);
 
     let joined = Checkout::joined();
@@ -52,7 +52,7 @@ fn plan() {
 
     let gone = Checkout::joined();
     let spec = std::fs::read_to_string(gone.path("specs/mesh.yaml")).unwrap();
-    gone.write("specs/mesh.yaml", spec[..spec.rfind("---\n").unwrap()].as_bytes());
+    gone.write("specs/mesh.yaml", &spec.as_bytes()[..spec.rfind("---\n").unwrap()]);
     page.run("a document that was deleted", &gone, &["plan"]);
 
     let slip = Checkout::joined();
@@ -81,7 +81,7 @@ fn plan() {
 
 #[test]
 fn apply() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::new();
     page.run("two new clusters", &checkout, &["apply"]);
     page.run("again", &checkout, &["apply"]);
@@ -143,7 +143,7 @@ fn apply() {
     page.run("the same as JSON", &checkout, &with(&["apply"], &JSON));
     drop(folder);
 
-    for words in [
+    for arguments in [
         &["apply", "plan.json", "--cluster", "east"][..],
         &["apply", "plan.json", "--accept-trust", "west"],
         &["apply", "plan.json", "--locked"],
@@ -152,7 +152,7 @@ fn apply() {
         &["apply", "--max-age", "1h"],
         &["apply", "--locked", "--wait", "1m"],
     ] {
-        page.run("flags that exclude each other", &checkout, words);
+        page.run("flags that exclude each other", &checkout, arguments);
     }
     page.run("a duration that is none", &checkout, &["apply", "--wait", "soon"]);
     page.run("a folder that is not there", &checkout, &["apply", "-C", "nowhere"]);
@@ -163,7 +163,7 @@ fn apply() {
 
 #[test]
 fn watch() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::new();
     page.run("one run", &checkout, &["watch", "--once"]);
     page.run("again", &checkout, &["watch", "--once"]);
@@ -190,7 +190,7 @@ fn watch() {
 
 #[test]
 fn status() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::new();
     page.run("no link yet", &checkout, &["status"]);
     page.run("the same as JSON", &checkout, &with(&["status"], &JSON));
@@ -208,7 +208,7 @@ fn status() {
 
 #[test]
 fn verify() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::joined();
     page.run("all is there", &checkout, &["verify"]);
     page.run("the same as JSON", &checkout, &with(&["verify"], &JSON));
@@ -223,7 +223,7 @@ fn verify() {
 
 #[test]
 fn report() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::joined();
     let file = checkout.environment.path("mesh.html");
     page.run("a page", &checkout, &["report", "--html", file.to_str().unwrap()]);
@@ -244,7 +244,7 @@ fn report() {
 
 #[test]
 fn graph() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::joined();
     page.run("for Graphviz", &checkout, &["graph", "--cluster", "east"]);
     page.run("for Mermaid", &checkout, &["graph", "--cluster", "east", "--format", "mermaid"]);

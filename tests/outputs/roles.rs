@@ -1,6 +1,6 @@
 //! Roles, which run until they are asked to end: what they begin with, and why they do not begin.
 
-use super::Page;
+use super::OutputPage;
 use crate::support::environment::TestEnvironment;
 use crate::support::kube::Kube;
 use crate::support::peer::Ca;
@@ -18,7 +18,7 @@ fn without_times(text: &str) -> String {
 
 #[test]
 fn roles() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let kube = runtime.block_on(Kube::start());
     kube.put(
@@ -41,21 +41,21 @@ fn roles() {
     let files = ["--kubeconfig", &kubeconfig, "--tls-cert", &chain, "--tls-key", &key];
     for role in ROLES {
         for form in [&[][..], &["--output", "json"]] {
-            let words = [&["serve", role, "--limit", "lame-duck=1ms"][..], &LISTEN, &files, form].concat();
-            let running = environment.spawn(environment.command().args(&words));
+            let arguments = [&["serve", role, "--limit", "lame-duck=1ms"][..], &LISTEN, &files, form].concat();
+            let running = environment.spawn(environment.command().args(&arguments));
             // the ports are free ones
             let begun = [running.line(0), running.line(1)].map(|line| {
                 let (host, port) = line.rsplit_once(':').unwrap();
                 assert!(port.parse::<u16>().is_ok(), "{line}");
                 format!("{host}:[PORT]\n")
             });
-            page.running("it begins", &environment, &words, &begun.concat());
+            page.running("it begins", &environment, &arguments, &begun.concat());
         }
-        let mut refused = |about: &str, words: &[&str]| {
-            let words = [&["serve", role][..], words].concat();
-            let mut ran = environment.run(&words);
+        let mut refused = |about: &str, arguments: &[&str]| {
+            let arguments = [&["serve", role][..], arguments].concat();
+            let mut ran = environment.run(&arguments);
             ran.stderr = without_times(&ran.stderr);
-            page.ran(about, &environment, &words, &ran);
+            page.ran(about, &environment, &arguments, &ran);
         };
         refused("no cluster", &LISTEN);
         refused("the same as JSON", &[&LISTEN[..], &["--output", "json"]].concat());

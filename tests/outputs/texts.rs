@@ -1,21 +1,21 @@
 //! The command line itself, and commands that print texts for others: Argo CD, Flux, policy, schemas, shells, people.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use super::{Page, commands, first_lines, with_a_slip};
+use super::{OutputPage, commands, first_lines, with_a_slip};
 use crate::support::checkout::Checkout;
 use crate::support::environment::TestEnvironment;
 
 const JSON: [&str; 2] = ["--output", "json"];
 const REPO: &str = "https://git.example.com/platform.git";
 
-fn json<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    [words, &JSON].concat()
+fn json<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [arguments, &JSON].concat()
 }
 
 #[test]
 fn command_line() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let environment = TestEnvironment::new();
     page.run_in("nothing is asked", &environment, &[]);
     page.run_in("the version", &environment, &["--version"]);
@@ -31,30 +31,30 @@ fn command_line() {
 
 #[test]
 fn help() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let environment = TestEnvironment::new();
     page.run_in("the program", &environment, &["--help"]);
     let mut known = Vec::new();
     commands(&isthmus::cli::command(), "", &mut known);
-    let mut groups = BTreeMap::new();
+    let mut groups = BTreeSet::new();
     for command in &known {
         if let Some((group, _)) = command.split_once(' ') {
-            groups.entry(group).or_insert(());
+            groups.insert(group);
         }
     }
-    for group in groups.keys() {
+    for group in groups {
         page.run_in("a group", &environment, &[group, "--help"]);
     }
     for command in &known {
-        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
-        page.run_in("a command", &environment, &words);
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        page.run_in("a command", &environment, &arguments);
     }
     page.hold("help");
 }
 
 #[test]
 fn argocd() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::joined();
     page.run("the objects of a cluster", &checkout, &["argocd", "generate", "--cluster", "east"]);
     page.run("its parameters", &checkout, &["argocd", "parameters"]);
@@ -76,12 +76,12 @@ fn argocd() {
 
 #[test]
 fn manifests() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::new();
     let image = "registry.example.com/isthmus:0.1.0";
     let argocd = ["manifests", "argocd", "--repo", REPO];
-    let words = ["--image", image, "--path", "mesh/shop", "--destination", "west=west-prod"];
-    page.run("the plugin and its Applications", &checkout, &[&argocd[..], &words].concat());
+    let arguments = ["--image", image, "--path", "mesh/shop", "--destination", "west=west-prod"];
+    page.run("the plugin and its Applications", &checkout, &[&argocd[..], &arguments].concat());
     page.run(
         "the folder of one cluster",
         &checkout,
@@ -122,7 +122,7 @@ fn manifests() {
 
 #[test]
 fn policy() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let checkout = Checkout::joined();
     page.run("no policy", &checkout, &["policy", "test"]);
     let policy = |rules: &str| format!("apiVersion: isthmus.dev/v1alpha1\nkind: Policy\nspec:\n{rules}");
@@ -142,7 +142,7 @@ fn policy() {
 
 #[test]
 fn generated() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let environment = TestEnvironment::new();
     // whole in docs/reference and by its own parsers
     page.head("of specs", &environment, &["schema"], 6);
@@ -171,7 +171,7 @@ fn without_digests(text: &str) -> String {
 
 #[test]
 fn demo() {
-    let mut page = Page::default();
+    let mut page = OutputPage::default();
     let environment = TestEnvironment::new();
     let mut ran = environment.run(&["demo"]);
     ran.stdout = without_digests(&ran.stdout);
@@ -179,9 +179,9 @@ fn demo() {
     page.ran("the tour", &environment, &["demo"], &ran);
     let folder = environment.path("home");
     std::fs::write(folder.join("there"), "").unwrap();
-    let words = ["demo", "--keep", folder.to_str().unwrap()];
-    let mut ran = environment.run(&words);
+    let arguments = ["demo", "--keep", folder.to_str().unwrap()];
+    let mut ran = environment.run(&arguments);
     first_lines(&mut ran, 3);
-    page.ran("a folder that is not empty", &environment, &words, &ran);
+    page.ran("a folder that is not empty", &environment, &arguments, &ran);
     page.hold("demo");
 }

@@ -1,9 +1,9 @@
-//! Who gets which answer, as what it goes on, and what is recorded of it.
+//! Who gets which answer, as what it is forwarded, and what is recorded of it.
 
 use super::*;
 
 #[tokio::test]
-async fn a_request_goes_on_as_the_peers_user_and_with_nothing_else() {
+async fn a_request_continues_as_the_peers_user_and_with_nothing_else() {
     let script = |asked: &Asked| {
         let headers = [
             ("content-type", "application/json"),
@@ -97,7 +97,8 @@ async fn every_bad_token_gets_the_same_answer_and_never_the_apiserver() {
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert!(world.apiserver.asked().is_empty());
     // counted, in a line a second
-    let counted = |world: &World| world.sink.records().iter().filter_map(|one| one["requests"].as_u64()).sum::<u64>();
+    let counted =
+        |world: &ProxyWorld| world.sink.records().iter().filter_map(|one| one["requests"].as_u64()).sum::<u64>();
     world.until(SOON, "the records", |world| counted(world) == tokens.len() as u64).await;
     let records = world.sink.records();
     assert!(records.len() < tokens.len());
@@ -120,14 +121,14 @@ async fn a_cluster_that_names_itself_as_a_peer_admits_itself_all_the_same_not() 
 }
 
 /// Method, path, headers, status.
-type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16);
+type AdmissionCase<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16);
 
 #[tokio::test]
 async fn what_is_not_shared_never_reaches_the_apiserver() {
     let world = world().await;
     let client = world.client().await;
     let of_west = of_west();
-    let cases: [Case<'_>; 14] = [
+    let cases: [AdmissionCase<'_>; 14] = [
         (Method::POST, "/api/v1/pods", &[], 405),
         (Method::DELETE, "/api/v1/namespaces/a/pods/b", &[], 405),
         (Method::HEAD, "/api/v1/pods?watch=true", &[], 405),
@@ -220,7 +221,7 @@ async fn addresses_and_peers_may_ask_so_often_and_no_more() {
         statuses.push(client.whole(Method::GET, PODS, &[]).await.status().as_u16());
     }
     assert_eq!(statuses, [401, 401, 401, 429]);
-    // a token that is known needs nothing of that, so nobody behind the same address keeps its peer out
+    // a token that is known needs nothing of that, so no one behind the same address keeps its peer out
     let of_west = of_west();
     let authorized = [("authorization", of_west.as_str())];
     sleep(Duration::from_millis(1100)).await;
@@ -257,14 +258,14 @@ async fn a_peer_has_its_share_of_requests_and_no_other_peers() {
 }
 
 #[tokio::test]
-async fn a_small_answer_has_its_length_and_comes_in_one_piece() {
+async fn a_small_answer_has_its_length_and_comes_whole() {
     let world = world_with(limits(), |asked| asked.path.contains("/pods").then(list)).await;
     let client = world.client().await;
     for path in [PODS, "/api/v1/secrets", "/api/v1/namespaces/a/secrets/b"] {
         let mut answer = client.send(Method::GET, path, &[("authorization", &of_west())]).await;
         let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
-        let piece = next(answer.body_mut()).await.unwrap().unwrap();
-        assert_eq!(piece.len(), length, "{path}");
+        let chunk = next(answer.body_mut()).await.unwrap().unwrap();
+        assert_eq!(chunk.len(), length, "{path}");
         assert!(hyper::body::Body::is_end_stream(answer.body()), "{path}");
     }
 }
@@ -347,7 +348,7 @@ async fn nothing_is_answered_that_is_not_recorded_first() {
 }
 
 #[tokio::test]
-async fn until_the_cluster_is_known_nobody_is_judged_and_a_broken_file_changes_nothing() {
+async fn until_the_cluster_is_known_no_request_is_judged_and_a_broken_file_changes_nothing() {
     let world = unknowing(limits(), |asked| asked.path.contains("/pods").then(list)).await;
     let of_west = of_west();
     let response = world.get(PODS, &of_west).await;
@@ -355,7 +356,7 @@ async fn until_the_cluster_is_known_nobody_is_judged_and_a_broken_file_changes_n
     assert!(response.headers().contains_key("retry-after"));
     assert!(!world.health.is_ready());
     world.identity();
-    // a cluster without peers is ready and admits nobody
+    // a cluster without peers is ready and admits no one
     world.ready(Duration::from_secs(10)).await;
     assert_eq!(world.get(PODS, &of_west).await.status(), StatusCode::UNAUTHORIZED);
     world.peers(&peers(&[west(&west_keys())]));

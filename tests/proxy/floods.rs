@@ -95,7 +95,7 @@ async fn open(process: &Process, settings: &[u8]) -> Option<TlsStream<TcpStream>
 
 /// Sends pieces one after the other, again and again where a connection is ended, and reads whatever comes; gives how many
 /// connections were ended.
-async fn flood(process: &Process, first: Vec<u8>, mut pieces: impl FnMut() -> Vec<u8>) -> usize {
+async fn flood(process: &Process, first: Vec<u8>, mut chunks: impl FnMut() -> Vec<u8>) -> usize {
     let until = Instant::now() + how_long();
     let mut ended = 0;
     while Instant::now() < until {
@@ -114,7 +114,7 @@ async fn flood(process: &Process, first: Vec<u8>, mut pieces: impl FnMut() -> Ve
             while reading.read(&mut into).await.is_ok_and(|bytes| bytes > 0) {}
         });
         loop {
-            if over.is_finished() || writing.write_all(&pieces()).await.is_err() {
+            if over.is_finished() || writing.write_all(&chunks()).await.is_err() {
                 ended += 1;
                 break;
             }
@@ -154,34 +154,37 @@ async fn started_with(
         }
         asked.path.starts_with("/api/v1/nodes").then(|| answer(200, &json, whole(long.clone())))
     };
-    let said = broadcast::channel(4).0;
-    let apiserver = apiserver(&said, script).await;
+    let event_sender = broadcast::channel(4).0;
+    let apiserver = apiserver(&event_sender, script).await;
     Process::start(LIMITS, audit, &peers(&[west(&west_keys()), south()]), apiserver).await
 }
 
 /// Runs a flood while a good peer asks.
-async fn while_a_peer_asks<T>(process: &Process, flood: impl Future<Output = T>) -> T {
-    let by_south = by_south();
-    let authorized = [("authorization", by_south.as_str())];
-    // it has shown its token before the flood comes
-    let client = Client::new(process.listening, &process.ca).await;
-    assert_eq!(client.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::OK);
-    let peer = async {
-        loop {
-            assert_eq!(client.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::OK);
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let outcome = tokio::select! {
-        outcome = flood => outcome,
-        () = peer => unreachable!("a peer asks for ever"),
-    };
-    // and one that comes now
-    let newcomer = Client::new(process.listening, &process.ca).await;
-    assert_eq!(newcomer.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::OK);
-    let memory = resident(&process.engine);
-    assert!(memory <= MOST_MEMORY, "{} MiB", memory / 1024 / 1024);
-    outcome
+fn while_a_peer_asks<T>(process: &Process, flood: impl Future<Output = T>) -> impl Future<Output = T> {
+    let flood = Box::pin(flood);
+    async move {
+        let by_south = by_south();
+        let authorized = [("authorization", by_south.as_str())];
+        // it has shown its token before the flood comes
+        let client = Client::new(process.listening, &process.ca).await;
+        assert_eq!(client.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::OK);
+        let peer = async {
+            loop {
+                assert_eq!(client.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::OK);
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = flood => outcome,
+            () = peer => unreachable!("a peer asks for ever"),
+        };
+        // and one that comes now
+        let newcomer = Client::new(process.listening, &process.ca).await;
+        assert_eq!(newcomer.whole(Method::GET, PODS, &authorized).await.status(), StatusCode::OK);
+        let memory = resident(&process.engine);
+        assert!(memory <= MOST_MEMORY, "{} MiB", memory / 1024 / 1024);
+        outcome
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,7 +281,7 @@ async fn strangers_cost_what_was_computed_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_that_nobody_reads_end_and_hold_up_nobody() {
+async fn lists_that_are_not_read_end_and_hold_up_no_other() {
     let process = started().await;
     let by_west = by_west();
     while_a_peer_asks(&process, async {
@@ -292,7 +295,7 @@ async fn lists_that_nobody_reads_end_and_hold_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_log_is_not_filled_by_strangers() {
+async fn a_slow_log_has_room_beside_strangers() {
     let fifo = |environment: &crate::support::environment::TestEnvironment| {
         let path = environment.path("audit");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;

@@ -22,9 +22,9 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use isthmus::roles::proxy::Proxy;
 use isthmus::roles::proxy::audit::AuditLog;
-use isthmus::roles::role::{Role, Stop};
+use isthmus::roles::role::{Role, StopSignal};
 use isthmus::server::limits::{Rate, RoleLimits};
-use isthmus::server::telemetry::{Health, Metrics};
+use isthmus::server::telemetry::{Metrics, Readiness};
 use isthmus::server::{Body, Bound, Certificates, Running, whole};
 use isthmus::types::key::{KeyId, PrivateKey};
 use isthmus::types::time::Timestamp;
@@ -112,12 +112,12 @@ fn of_south() -> String {
 
 /// Keeps the records, until it is broken.
 #[derive(Clone, Default)]
-struct Sink {
+struct RecordSink {
     lines: Arc<Mutex<Vec<u8>>>,
     broken: Arc<AtomicBool>,
 }
 
-impl Write for Sink {
+impl Write for RecordSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(std::io::Error::other("the disk is full"));
@@ -131,25 +131,25 @@ impl Write for Sink {
     }
 }
 
-impl Sink {
+impl RecordSink {
     fn records(&self) -> Vec<Value> {
         let lines = String::from_utf8(self.lines.lock().unwrap().clone()).unwrap();
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-struct World {
+struct ProxyWorld {
     apiserver: Apiserver,
     ca: Ca,
     running: Running,
-    health: Health,
+    health: Readiness,
     metrics: Metrics,
-    sink: Sink,
+    sink: RecordSink,
     token_file: std::path::PathBuf,
     /// Says events to all watches that were opened by [`watches`].
-    said: broadcast::Sender<Result<Bytes, &'static str>>,
+    event_sender: broadcast::Sender<Result<Bytes, &'static str>>,
     _folder: tempfile::TempDir,
-    _stop: Stop,
+    _stop: StopSignal,
 }
 
 fn limits() -> RoleLimits {
@@ -166,10 +166,10 @@ fn limits() -> RoleLimits {
 
 /// An apiserver whose watches give what is said.
 async fn apiserver(
-    said: &broadcast::Sender<Result<Bytes, &'static str>>,
+    event_sender: &broadcast::Sender<Result<Bytes, &'static str>>,
     script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
 ) -> Apiserver {
-    let said = said.clone();
+    let event_sender = event_sender.clone();
     Apiserver::start(move |asked| {
         if let Some(response) = script(asked) {
             return Some(response);
@@ -178,7 +178,7 @@ async fn apiserver(
             return None;
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        let mut events = said.subscribe();
+        let mut events = event_sender.subscribe();
         tokio::spawn(async move {
             while let Ok(event) = events.recv().await {
                 if sender.send(event).is_err() {
@@ -191,19 +191,19 @@ async fn apiserver(
     .await
 }
 
-/// An api-proxy that knows nobody yet.
+/// An api-proxy that knows no one yet.
 async fn unknowing(
     limits: RoleLimits,
     script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
-) -> World {
-    let said = broadcast::channel(64).0;
-    let apiserver = apiserver(&said, script).await;
+) -> ProxyWorld {
+    let event_sender = broadcast::channel(64).0;
+    let apiserver = apiserver(&event_sender, script).await;
     let folder = tempfile::tempdir().unwrap();
     let token_file = folder.path().join("token");
     std::fs::write(&token_file, "of-the-role-0").unwrap();
-    let (sink, ca) = (Sink::default(), Ca::new("proxy"));
+    let (sink, ca) = (RecordSink::default(), Ca::new("proxy"));
     let (running, Role { health, metrics, .. }, stop) = serve(&apiserver, &token_file, limits, &sink, &ca).await;
-    World { apiserver, ca, running, health, metrics, sink, token_file, said, _folder: folder, _stop: stop }
+    ProxyWorld { apiserver, ca, running, health, metrics, sink, token_file, event_sender, _folder: folder, _stop: stop }
 }
 
 /// Begins a proxy.
@@ -211,16 +211,16 @@ async fn serve(
     apiserver: &Apiserver,
     token_file: &std::path::Path,
     limits: RoleLimits,
-    sink: &Sink,
+    sink: &RecordSink,
     ca: &Ca,
-) -> (Running, Role, Stop) {
-    let (stop, stopping) = Stop::new();
+) -> (Running, Role, StopSignal) {
+    let (stop, stopping) = StopSignal::new();
     let role = Role {
         namespace: NAMESPACE.parse().unwrap(),
         limits: limits.clone(),
         access: apiserver.access(token_file),
         metrics: Metrics::new(),
-        health: Health::default(),
+        health: Readiness::default(),
         stopping,
         tls: None,
     };
@@ -236,7 +236,7 @@ async fn serve(
 async fn world_with(
     limits: RoleLimits,
     script: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
-) -> World {
+) -> ProxyWorld {
     let world = unknowing(limits, script).await;
     world.identity();
     world.peers(&peers(&[west(&west_keys()), south()]));
@@ -244,7 +244,7 @@ async fn world_with(
     world
 }
 
-async fn world() -> World {
+async fn world() -> ProxyWorld {
     world_with(limits(), |_| None).await
 }
 
@@ -254,7 +254,7 @@ fn identity(apiserver: &Apiserver) {
     apiserver.config_map(NAMESPACE, "isthmus-identity", Some(("identity.json", &identity)));
 }
 
-impl World {
+impl ProxyWorld {
     fn identity(&self) {
         identity(&self.apiserver);
     }
@@ -292,7 +292,7 @@ impl Client {
         Self::connect(address, ca).await.expect("a connection")
     }
 
-    /// The same where nobody may listen.
+    /// The same where no one may listen.
     async fn connect(address: SocketAddr, ca: &Ca) -> Option<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
@@ -345,7 +345,7 @@ async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
         let frame = timeout(SOON, body.frame()).await.expect("a frame in time")?;
         match frame.map(|frame| frame.into_data().unwrap()) {
             // HTTP/2 may end with a piece of nothing
-            Ok(piece) if piece.is_empty() => {}
+            Ok(chunk) if chunk.is_empty() => {}
             other => return Some(other),
         }
     }
@@ -376,7 +376,7 @@ fn unmarked(mut value: Value) -> (Value, String) {
 
 const EVENT: &[u8] = b"{\"type\":\"ADDED\",\"object\":{}}\n";
 
-const EVENT_SAID: Result<Bytes, &str> = Ok(Bytes::from_static(EVENT));
+const SENT_EVENT: Result<Bytes, &str> = Ok(Bytes::from_static(EVENT));
 
 const PODS: &str = "/api/v1/pods?limit=500&resourceVersion=0";
 

@@ -4,14 +4,14 @@ use base64::Engine as _;
 use tokio::task::{block_in_place, spawn_blocking};
 
 use super::*;
-use crate::support::environment::{Running, TestEnvironment};
+use crate::support::environment::{RunningProcess, TestEnvironment};
 use isthmus::types::time::Timestamp;
 
 /// Watches that are opened.
 const WATCHES: usize = 1000;
 
 /// Bytes that are resident.
-pub(super) fn resident(engine: &Running) -> usize {
+pub(super) fn resident(engine: &RunningProcess) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", engine.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
@@ -19,7 +19,7 @@ pub(super) fn resident(engine: &Running) -> usize {
 
 /// A proxy in a process of its own, and what it needs.
 pub(super) struct Process {
-    pub(super) engine: Running,
+    pub(super) engine: RunningProcess,
     pub(super) listening: SocketAddr,
     pub(super) ca: Ca,
     pub(super) environment: TestEnvironment,
@@ -97,8 +97,8 @@ pub(super) fn by_west() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_idle_watches_cost_little_and_all_end_in_order() {
-    let said = broadcast::channel(4).0;
-    let apiserver = apiserver(&said, |_| None).await;
+    let event_sender = broadcast::channel(4).0;
+    let apiserver = apiserver(&event_sender, |_| None).await;
     let limits =
         "watches-per-peer=2000,requests-per-peer=2000,rate-per-peer=9000/9000,lame-duck=100ms,drain=5s,refusals=1000";
     let audit = |environment: &TestEnvironment| environment.path("audit");
@@ -118,7 +118,7 @@ async fn a_thousand_idle_watches_cost_little_and_all_end_in_order() {
         watches.extend(join_all((0..WATCHES / clients.len()).map(|_| client.watch(&by_south))).await);
     }
     assert!(watches.iter().all(|watch| watch.status() == StatusCode::OK));
-    said.send(EVENT_SAID).unwrap();
+    event_sender.send(SENT_EVENT).unwrap();
     for watch in &mut watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }

@@ -152,8 +152,8 @@ async fn a_watch_is_given_event_by_event_and_ends_in_an_error_where_it_cannot_be
     let text = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
     // an event is given when its last byte has come
     let (first, rest) = text.split_at(text.find('\n').unwrap());
-    world.said.send(Ok(Bytes::copy_from_slice(first.as_bytes()))).unwrap();
-    world.said.send(Ok(Bytes::copy_from_slice(rest.as_bytes()))).unwrap();
+    world.event_sender.send(Ok(Bytes::copy_from_slice(first.as_bytes()))).unwrap();
+    world.event_sender.send(Ok(Bytes::copy_from_slice(rest.as_bytes()))).unwrap();
     let mut given = Vec::new();
     while given.len() < 3 {
         given.extend(lines(&next(watch.body_mut()).await.unwrap().unwrap()));
@@ -161,9 +161,12 @@ async fn a_watch_is_given_event_by_event_and_ends_in_an_error_where_it_cannot_be
     let of = |kind: &str, name: &str| json!({ "type": kind, "object": shown(name) });
     assert_eq!(given, [of("ADDED", "a"), of("DELETED", "b"), bookmark]);
 
-    world.said.send(Ok(Bytes::from_static(b"{\"type\":\"ADDED\",\"object\":{\"spec\":[\"secret\"]}}\n"))).unwrap();
+    world
+        .event_sender
+        .send(Ok(Bytes::from_static(b"{\"type\":\"ADDED\",\"object\":{\"spec\":[\"secret\"]}}\n")))
+        .unwrap();
     assert!(next(watch.body_mut()).await.unwrap().is_err());
-    let ended = |world: &World| world.sink.records().into_iter().find(|record| record["event"] == "ended");
+    let ended = |world: &ProxyWorld| world.sink.records().into_iter().find(|record| record["event"] == "ended");
     world.until(SOON, "the record", |world| ended(world).is_some()).await;
     let reason = ended(&world).unwrap()["reason"].as_str().unwrap().to_owned();
     assert_eq!(
@@ -186,19 +189,19 @@ async fn a_list_that_cannot_be_read_ends_in_an_error_and_is_recorded() {
         is_list.then(|| answer(200, &[("content-type", "application/json")], whole(text.clone())))
     };
     let world = world_with(limits(), script).await;
-    let is_said = |record: &Value| record["reason"].as_str().is_some_and(|reason| reason.contains("expected JSON"));
+    let is_logged = |record: &Value| record["reason"].as_str().is_some_and(|reason| reason.contains("expected JSON"));
     // one that is there as a whole is not begun
     let refused = world.get("/api/v1/pods", &of_west()).await;
     assert_eq!(refused.status(), StatusCode::BAD_GATEWAY);
     assert!(!String::from_utf8_lossy(refused.body()).contains("secret"));
-    assert_eq!(world.sink.records().iter().filter(|record| is_said(record)).count(), 1);
+    assert_eq!(world.sink.records().iter().filter(|record| is_logged(record)).count(), 1);
     let client = world.client().await;
     let mut list = client.send(Method::GET, "/api/v1/nodes", &[("authorization", &of_west())]).await;
-    while let Ok(piece) = next(list.body_mut()).await.expect("an end would look like an answer") {
-        assert!(!String::from_utf8_lossy(&piece).contains("secret"));
+    while let Ok(chunk) = next(list.body_mut()).await.expect("an end would look like an answer") {
+        assert!(!String::from_utf8_lossy(&chunk).contains("secret"));
     }
     world
-        .until(SOON, "the record", |world| world.sink.records().iter().filter(|record| is_said(record)).count() == 2)
+        .until(SOON, "the record", |world| world.sink.records().iter().filter(|record| is_logged(record)).count() == 2)
         .await;
 }
 
@@ -230,26 +233,26 @@ async fn entries_are_of_the_own_network_and_none_are_shown_while_it_is_not_known
     assert_eq!(world.get(&format!("{ENTRIES}/a"), &of_west).await.status(), StatusCode::FORBIDDEN);
 
     // whoever watched is told to list again, each time that it changes
-    let told = async |watch: &mut Response<Incoming>| {
+    let received = async |watch: &mut Response<Incoming>| {
         let last = next(watch.body_mut()).await.unwrap().unwrap();
         assert_eq!((&lines(&last)[0]["type"], &lines(&last)[0]["object"]["code"]), (&json!("ERROR"), &json!(410)));
         let end = next(watch.body_mut()).await;
         assert!(end.is_none(), "{end:?}");
     };
     in_network(Some("network-west"));
-    told(&mut idle).await;
+    received(&mut idle).await;
     assert_eq!(networks().await, ["network-west", "network-west"]);
     let mut live = client.send(Method::GET, &watch, &authorized).await;
     let mut pods = client.watch(&of_west).await;
     let event = format!("{}\n", json!({ "type": "ADDED", "object": entry("network-east") }));
-    world.said.send(Ok(Bytes::from(event))).unwrap();
+    world.event_sender.send(Ok(Bytes::from(event))).unwrap();
     let event = next(live.body_mut()).await.unwrap().unwrap();
     assert_eq!(lines(&event)[0]["object"]["spec"], json!({ "address": "192.0.2.7", "network": "network-west" }));
     in_network(Some("network-new"));
-    told(&mut live).await;
+    received(&mut live).await;
     assert_eq!(networks().await, ["network-new", "network-new"]);
     // no other watch ends for that
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     let mut given = Vec::new();
     while !given.ends_with(EVENT) {
         given.extend(next(pods.body_mut()).await.unwrap().unwrap());

@@ -24,21 +24,21 @@ fn shared(share: &Share) -> Value {
 }
 
 /// An apiserver's store: each change has a version, and old ones may be forgotten.
-struct Store {
-    state: Mutex<State>,
+struct VersionedStore {
+    state: Mutex<StoreState>,
     version: watch::Sender<u64>,
     /// Ends all watches, cleanly or not.
     ends: broadcast::Sender<bool>,
 }
 
 #[derive(Default)]
-struct State {
+struct StoreState {
     objects: BTreeMap<(&'static str, String), Value>,
     log: Vec<(&'static str, Value)>,
     oldest: u64,
 }
 
-impl State {
+impl StoreState {
     fn version(&self) -> u64 {
         100 + u64::try_from(self.log.len()).unwrap()
     }
@@ -49,7 +49,7 @@ fn line(event: &Value) -> Result<Bytes, &'static str> {
     Ok(Bytes::from(format!("{event}\n")))
 }
 
-impl Store {
+impl VersionedStore {
     fn new() -> Arc<Self> {
         let (version, ends) = (watch::Sender::new(0), broadcast::channel(16).0);
         Arc::new(Self { state: Mutex::default(), version, ends })
@@ -185,17 +185,17 @@ fn shown(path: &str, object: &Value, share: &Share) -> Option<Value> {
 
 /// What a client holds.
 #[derive(Default)]
-struct Held(Mutex<BTreeMap<String, Value>>);
+struct HeldObjects(Mutex<BTreeMap<String, Value>>);
 
 /// Where the api-proxy is, which may be another one at any time.
 #[derive(Clone)]
-struct Place {
+struct ProxyTarget {
     address: Arc<Mutex<SocketAddr>>,
     ca: Arc<Ca>,
 }
 
-/// Lists and watches as client-go does: it goes on where a watch ended, and lists again where it is told that this is expired.
-async fn reflect(held: Arc<Held>, path: &'static str, lists_by_watch: bool, place: Place) {
+/// Lists and watches as client-go does: it continues where a watch ended, and lists again where it is told that this is expired.
+async fn reflect(held: Arc<HeldObjects>, path: &'static str, lists_by_watch: bool, place: ProxyTarget) {
     let mut version: Option<String> = None;
     loop {
         sleep(Duration::from_millis(2)).await;
@@ -223,11 +223,11 @@ async fn reflect(held: Arc<Held>, path: &'static str, lists_by_watch: bool, plac
             }
         };
         let Some(watch) = ask(query).await else { continue };
-        follow(&held, watch.into_body(), initial, &mut version).await;
+        apply_events(&held, watch.into_body(), initial, &mut version).await;
     }
 }
 
-async fn follow(held: &Held, mut watch: Incoming, initial: bool, version: &mut Option<String>) {
+async fn apply_events(held: &HeldObjects, mut watch: Incoming, initial: bool, version: &mut Option<String>) {
     let (mut first, mut text) = (initial.then(BTreeMap::new), Vec::new());
     while let Some(Ok(frame)) = watch.frame().await {
         text.extend(frame.into_data().unwrap());
@@ -263,7 +263,7 @@ fn key(object: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-async fn end(proxy: Option<(Running, Stop)>) {
+async fn end(proxy: Option<(Running, StopSignal)>) {
     if let Some((running, stop)) = proxy {
         stop.request();
         running.stop().await;
@@ -271,31 +271,31 @@ async fn end(proxy: Option<(Running, Stop)>) {
 }
 
 /// An api-proxy, and clients of it.
-struct Bed {
-    store: Arc<Store>,
+struct ShareBed {
+    store: Arc<VersionedStore>,
     apiserver: Apiserver,
     token_file: tempfile::NamedTempFile,
-    place: Place,
+    place: ProxyTarget,
     /// The process; none while there is none.
-    proxy: Option<(Running, Stop)>,
-    clients: Vec<(&'static str, Arc<Held>)>,
+    proxy: Option<(Running, StopSignal)>,
+    clients: Vec<(&'static str, Arc<HeldObjects>)>,
     _reflecting: JoinSet<()>,
 }
 
-impl Bed {
+impl ShareBed {
     async fn new(share: &Share) -> Self {
-        let (store, token_file) = (Store::new(), tempfile::NamedTempFile::new().unwrap());
+        let (store, token_file) = (VersionedStore::new(), tempfile::NamedTempFile::new().unwrap());
         std::fs::write(token_file.path(), "of-the-role").unwrap();
         let of_store = store.clone();
         let apiserver = Apiserver::start(move |asked| of_store.answer(asked)).await;
         identity(&apiserver);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let place = Place { address: Arc::new(Mutex::new(nowhere)), ca: Arc::new(Ca::new("proxy")) };
+        let place = ProxyTarget { address: Arc::new(Mutex::new(nowhere)), ca: Arc::new(Ca::new("proxy")) };
         let (mut reflecting, mut clients) = (JoinSet::new(), Vec::new());
         for (path, lists_by_watch) in
             [(PODS_PATH, false), (PODS_PATH, true), (NAMESPACES_PATH, false), (NAMESPACES_PATH, true)]
         {
-            let held = Arc::new(Held::default());
+            let held = Arc::new(HeldObjects::default());
             clients.push((path, held.clone()));
             reflecting.spawn(reflect(held, path, lists_by_watch, place.clone()));
         }
@@ -313,7 +313,7 @@ impl Bed {
     async fn begin(&mut self) {
         let limits = RoleLimits { drain: Duration::from_millis(20), ..limits() };
         let (running, role, stop) =
-            serve(&self.apiserver, self.token_file.path(), limits, &Sink::default(), &self.place.ca).await;
+            serve(&self.apiserver, self.token_file.path(), limits, &RecordSink::default(), &self.place.ca).await;
         while !role.health.is_ready() {
             sleep(Duration::from_millis(2)).await;
         }
@@ -342,7 +342,7 @@ impl Bed {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum ShareStep {
     Pod(&'static str, u8, Option<u8>),
     Namespace(&'static str, Option<u8>),
     Share(usize),
@@ -367,42 +367,42 @@ fn shares() -> [Share; 6] {
     ]
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ShareStep>> {
     let name = || proptest::sample::select(NAMES.to_vec());
     let step = prop_oneof![
-        6 => (name(), 0..3_u8, proptest::option::weighted(0.7, 0..9_u8)).prop_map(|(name, number, label)| Step::Pod(name, number, label)),
-        3 => (name(), proptest::option::weighted(0.7, 0..9_u8)).prop_map(|(name, label)| Step::Namespace(name, label)),
-        3 => (0..6_usize).prop_map(Step::Share),
-        1 => Just(Step::Cut),
-        1 => Just(Step::End),
-        1 => Just(Step::Forget),
-        1 => Just(Step::Restart),
-        2 => (0..20_u64).prop_map(Step::Wait),
-        2 => Just(Step::Converge),
+        6 => (name(), 0..3_u8, proptest::option::weighted(0.7, 0..9_u8)).prop_map(|(name, number, label)| ShareStep::Pod(name, number, label)),
+        3 => (name(), proptest::option::weighted(0.7, 0..9_u8)).prop_map(|(name, label)| ShareStep::Namespace(name, label)),
+        3 => (0..6_usize).prop_map(ShareStep::Share),
+        1 => Just(ShareStep::Cut),
+        1 => Just(ShareStep::End),
+        1 => Just(ShareStep::Forget),
+        1 => Just(ShareStep::Restart),
+        2 => (0..20_u64).prop_map(ShareStep::Wait),
+        2 => Just(ShareStep::Converge),
     ];
     proptest::collection::vec(step, 1..30)
 }
 
-async fn runs(steps: Vec<Step>) -> Result<(), TestCaseError> {
+async fn runs(steps: Vec<ShareStep>) -> Result<(), TestCaseError> {
     let shares = shares();
     let mut share = &shares[0];
-    let mut bed = Bed::new(share).await;
+    let mut bed = ShareBed::new(share).await;
     for step in steps {
         match step {
-            Step::Pod(namespace, number, label) => {
+            ShareStep::Pod(namespace, number, label) => {
                 bed.store.put(PODS_PATH, Some(namespace), &format!("pod-{number}"), label);
             }
-            Step::Namespace(name, label) => bed.store.put(NAMESPACES_PATH, None, name, label),
-            Step::Share(at) => {
+            ShareStep::Namespace(name, label) => bed.store.put(NAMESPACES_PATH, None, name, label),
+            ShareStep::Share(at) => {
                 share = &shares[at];
                 bed.share(share);
             }
-            Step::Cut => drop(bed.store.ends.send(false)),
-            Step::End => drop(bed.store.ends.send(true)),
-            Step::Forget => bed.store.compact(),
-            Step::Restart => bed.begin().await,
-            Step::Wait(time) => sleep(Duration::from_millis(time)).await,
-            Step::Converge => bed.converges(share).await?,
+            ShareStep::Cut => drop(bed.store.ends.send(false)),
+            ShareStep::End => drop(bed.store.ends.send(true)),
+            ShareStep::Forget => bed.store.compact(),
+            ShareStep::Restart => bed.begin().await,
+            ShareStep::Wait(time) => sleep(Duration::from_millis(time)).await,
+            ShareStep::Converge => bed.converges(share).await?,
         }
     }
     bed.converges(share).await
@@ -419,9 +419,9 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_share_that_is_edited_while_nobody_watches_is_noticed_all_the_same() {
+async fn a_share_that_is_edited_while_no_watch_runs_is_noticed_all_the_same() {
     let (all, some) = (Share::everything(), share(&["shop"], &[]));
-    let mut bed = Bed::new(&all).await;
+    let mut bed = ShareBed::new(&all).await;
     for namespace in NAMES {
         bed.store.put(PODS_PATH, Some(namespace), "a", Some(1));
         bed.store.put(NAMESPACES_PATH, None, namespace, Some(1));
@@ -449,7 +449,7 @@ async fn an_edit_of_a_share_ends_the_watches_of_that_peer_and_of_no_other() {
     let mut kept = [watch(PODS_PATH, &of_south).await, watch("/api/v1/nodes", &of_west).await];
     let begin = Instant::now();
     world.peers(&peers(&[shared(&share(&["shop"], &[])), south()]));
-    let told = async |watch: &mut Response<Incoming>| {
+    let received = async |watch: &mut Response<Incoming>| {
         let last: Value = serde_json::from_slice(&next(watch.body_mut()).await.unwrap().unwrap()).unwrap();
         assert_eq!(
             (&last["type"], &last["object"]["code"], &last["object"]["reason"]),
@@ -458,10 +458,10 @@ async fn an_edit_of_a_share_ends_the_watches_of_that_peer_and_of_no_other() {
         assert!(next(watch.body_mut()).await.is_none());
     };
     for watch in &mut ended {
-        told(watch).await;
+        received(watch).await;
     }
     assert!(begin.elapsed() < SOON);
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     for watch in &mut kept {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -474,5 +474,5 @@ async fn an_edit_of_a_share_ends_the_watches_of_that_peer_and_of_no_other() {
     assert_eq!((&bookmark["type"], &bookmark["object"]["kind"]), (&json!("BOOKMARK"), &json!("Service")));
     assert_eq!(world.apiserver.asked().len(), before);
     world.peers(&peers(&[shared(&share(&["cart"], &[])), south()]));
-    told(&mut idle).await;
+    received(&mut idle).await;
 }

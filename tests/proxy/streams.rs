@@ -19,7 +19,7 @@ async fn a_peer_that_goes_loses_its_watches_and_no_other_does() {
         assert!(next(watch.body_mut()).await.unwrap().is_err(), "an end would look like an answer");
     }
     assert!(begin.elapsed() < SOON);
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     for watch in new.iter_mut().chain(&mut south_watches) {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -33,7 +33,7 @@ async fn a_peer_that_goes_loses_its_watches_and_no_other_does() {
     world.peers(&peers(&[west(&[authn("west-1", WEST_OLD, &["api"])]), south()]));
     sleep(Duration::from_millis(300)).await;
     assert_eq!(world.get(PODS, &by_west).await.status(), StatusCode::UNAUTHORIZED);
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     for watch in &mut south_watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -58,14 +58,14 @@ async fn a_watch_that_breaks_is_an_error_and_one_that_ends_is_an_end() {
     let half = || Ok(Bytes::from_static(&EVENT[..10]));
 
     let mut broken = client.watch(&of_west).await;
-    world.said.send(EVENT_SAID).unwrap();
-    world.said.send(half()).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
+    world.event_sender.send(half()).unwrap();
     assert_eq!(next(broken.body_mut()).await.unwrap().unwrap(), EVENT);
-    world.said.send(Err("reset")).unwrap();
+    world.event_sender.send(Err("reset")).unwrap();
     assert!(next(broken.body_mut()).await.unwrap().is_err());
 
     let mut killed = client.watch(&of_west).await;
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     assert_eq!(next(killed.body_mut()).await.unwrap().unwrap(), EVENT);
     world.apiserver.kill().await;
     assert!(next(killed.body_mut()).await.unwrap().is_err());
@@ -77,7 +77,7 @@ async fn a_watch_that_breaks_is_an_error_and_one_that_ends_is_an_end() {
     world.apiserver.revive().await;
     world.ready(Duration::from_secs(10)).await;
     let mut again = client.watch(&of_west).await;
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     assert_eq!(next(again.body_mut()).await.unwrap().unwrap(), EVENT);
 }
 
@@ -117,7 +117,7 @@ async fn a_watch_lasts_no_longer_than_its_limit_and_its_token() {
 }
 
 #[tokio::test]
-async fn many_watches_are_spread_and_readers_that_take_nothing_hold_up_nobody() {
+async fn many_watches_are_spread_and_readers_that_take_nothing_hold_up_no_other() {
     let script = |asked: &Asked| {
         let floods = asked.path.starts_with("/api/v1/nodes");
         let line = format!("{{\"type\":\"ADDED\",\"object\":{{\"kind\":\"{}\"}}}}\n", "x".repeat(8000));
@@ -141,7 +141,7 @@ async fn many_watches_are_spread_and_readers_that_take_nothing_hold_up_nobody() 
 
     sleep(Duration::from_millis(300)).await;
     let begin = Instant::now();
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     for watch in &mut watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
@@ -169,11 +169,11 @@ async fn a_proxy_that_ends_lets_its_watches_end_in_good_order() {
     let client = world.client().await;
     let of_west = of_west();
     let mut watches = join_all((0..20).map(|_| client.watch(&of_west))).await;
-    world.said.send(EVENT_SAID).unwrap();
+    world.event_sender.send(SENT_EVENT).unwrap();
     for watch in &mut watches {
         assert_eq!(next(watch.body_mut()).await.unwrap().unwrap(), EVENT);
     }
-    let World { running, _stop: stop, apiserver, .. } = world;
+    let ProxyWorld { running, _stop: stop, apiserver, .. } = world;
     let begin = Instant::now();
     stop.request();
     let stopped = tokio::spawn(running.stop());

@@ -2,11 +2,11 @@
 
 use isthmus::types::explanation::Code;
 
-use super::{Page, code, hold, link};
+use super::{ReferencePage, code, hold, link};
 
 #[test]
 fn codes() {
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Reason codes",
         "Whatever the program reports in JSON, a step that waits, a finding in a file, a command that failed, has three fields: \
          `code`,\n`message` and `hint`. Compare the code: a spelling that was once released does not change, while messages get \

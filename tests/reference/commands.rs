@@ -3,13 +3,13 @@
 use clap::{Arg, Command};
 use isthmus::session::keys::ENGINE_KEY_VARIABLE;
 
-use super::{Page, cell, code, hold, sentence};
+use super::{ReferencePage, cell, code, hold, sentence};
 
 #[test]
 fn commands() {
     let mut root = isthmus::cli::command();
     root.build();
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Commands",
         "The same as `engine COMMAND --help`. Flags that [every command has](#flags-of-every-command) are listed once.",
     );
@@ -82,7 +82,7 @@ fn about(command: &Command) -> String {
     command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
-fn arguments(page: &mut Page, arguments: &[&Arg]) {
+fn arguments(page: &mut ReferencePage, arguments: &[&Arg]) {
     let rows = arguments.iter().map(|argument| [code(&spelling(argument)), values(argument), meaning(argument)]);
     page.table(["flag", "default", "meaning"], &rows.collect::<Vec<_>>());
 }

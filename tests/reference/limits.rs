@@ -7,7 +7,7 @@ use isthmus::cluster::fetch::FetchLimits;
 use isthmus::server::limits::{ALL, RoleLimits};
 
 use super::constants::{Value, constant, constants, files};
-use super::{Page, code, hold, sentence};
+use super::{ReferencePage, code, hold, sentence};
 
 /// How a number is read.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ const PUBLISHED: &[Row] = &[
 const WRITTEN: &[Row] = &[
     ("watch/run.rs", "MOST_REJECTED", Number, "runs in a row that `engine watch` makes for rejected pushes"),
     ("pipeline/render/sizes.rs", "MAX_CONFIG_MAP", Bytes, "data of a ConfigMap"),
-    ("pipeline/template/text.rs", "MAX_FILLED", Bytes, "what a template gives"),
+    ("pipeline/template/text.rs", "MAX_RENDERED", Bytes, "what a template gives"),
     ("report/markdown.rs", "MOST", Number, "characters of a plan as Markdown"),
     ("pipeline/plan/graph.rs", "MAX_DRAWN_CLUSTERS", Number, "clusters of which `engine graph` draws every step"),
     (
@@ -113,7 +113,7 @@ const NOT_LISTED: &[(&str, &str)] = &[
     ("git/run.rs", "MOST_ERRORS"),
     ("session/error.rs", "MOST_NAMED"),
     ("session/planned.rs", "MOST_KEPT"),
-    ("types/diagnostic.rs", "LONGEST_WORDS"),
+    ("types/diagnostic.rs", "LONGEST_MESSAGE"),
     ("types/text.rs", "LONGEST_OF_APISERVER"),
     ("types/text.rs", "LONGEST_OF_PEER"),
     ("types/text.rs", "LONGEST_QUOTED"),
@@ -126,7 +126,7 @@ const FOLDERS: &[&str] = &["types", "wire", "spec", "cluster", "checkout", "git"
 
 #[test]
 fn limits() {
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Limits",
         "* [What servers admit](#what-servers-admit), which `--limit` sets\n* [What is asked of a peer](#what-is-asked-of-a-peer)\n\
          * [What is read at most](#what-is-read-at-most)\n* [What a cluster may publish](#what-a-cluster-may-publish)\n\
@@ -237,7 +237,7 @@ fn time(value: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Whoever adds a limit to a reader puts it on the page, or says that nobody meets it.
+/// Whoever adds a limit to a reader puts it on the page, or says that no one meets it.
 #[test]
 fn every_limit_of_a_reader_is_listed() {
     let listed: Vec<_> =

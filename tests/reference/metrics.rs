@@ -6,11 +6,11 @@ use isthmus::roles::{exporter, proxy, relay};
 use isthmus::server::telemetry::Metrics;
 use isthmus::watch;
 
-use super::{Page, code, hold, link};
+use super::{ReferencePage, code, hold, link};
 
 #[test]
 fn metrics() {
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Metrics",
         "Roles serve `/metrics` in the text of OpenMetrics on the port of `--metrics-listen` (9090), `engine watch` on that of \
          `--http`.\nA metric with labels appears with its first series.",
@@ -37,11 +37,11 @@ fn metrics() {
 /// Name, type, labels and help of each metric, from the text that is served.
 fn rows(metrics: &Metrics) -> Vec<[String; 4]> {
     let text = metrics.text_with_examples();
-    let (mut help, mut kinds) = (BTreeMap::new(), BTreeMap::new());
+    let (mut helps, mut kinds) = (BTreeMap::new(), BTreeMap::new());
     let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in text.lines() {
-        if let Some((name, words)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            help.insert(name, words.trim_end_matches('.'));
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            helps.insert(name, help.trim_end_matches('.'));
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             kinds.insert(name, kind);
         } else if !line.starts_with('#') {
@@ -61,7 +61,7 @@ fn rows(metrics: &Metrics) -> Vec<[String; 4]> {
             _ => "",
         };
         let labels: Vec<_> = labels[name].iter().map(|label| code(label)).collect();
-        [code(&format!("{name}{suffix}")), (*kind).to_owned(), labels.join(", "), help[name].to_owned()]
+        [code(&format!("{name}{suffix}")), (*kind).to_owned(), labels.join(", "), helps[name].to_owned()]
     };
     kinds.iter().map(row).collect()
 }

@@ -54,9 +54,9 @@ fn lines<'a>(a: &'a str, b: &'a str) -> impl Iterator<Item = (&'a str, &'a str)>
 }
 
 /// A page that is written line by line.
-struct Page(String);
+struct ReferencePage(String);
 
-impl Page {
+impl ReferencePage {
     /// A page with its title, and what it is about.
     fn new(title: &str, about: &str) -> Self {
         Self(format!("<!-- Generated from the program by `just reference`; do not edit. -->\n\n# {title}\n\n{about}\n"))
@@ -120,7 +120,7 @@ fn link(heading: &str) -> String {
 
 #[test]
 fn the_index_names_every_page() {
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Reference",
         "What the program says of itself. Each page is generated from its source code and checked in CI, so it is as the\n\
          program of this revision is.",

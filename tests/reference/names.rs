@@ -21,9 +21,9 @@ use isthmus::wire::peers::{PEERS, PEERS_GROUP};
 use isthmus::wire::routes::ROUTES;
 use serde_json::Value;
 
-use super::{Page, code, constants, hold, sentence};
+use super::{ReferencePage, code, constants, hold, sentence};
 use crate::init::written;
-use crate::render::world::{World, files};
+use crate::render::world::{RenderWorld, files};
 use crate::support::checkout::Checkout;
 
 /// A file of a checkout: its path, who writes it, what it holds. `<…>` stands for what differs.
@@ -138,7 +138,7 @@ const ANNOTATIONS: &[(&str, &str, &str)] = &[
 
 #[test]
 fn names() {
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Names",
         "* [Files of a checkout](#files-of-a-checkout)\n* [Objects in a cluster](#objects-in-a-cluster)\n\
          * [Objects that roles write](#objects-that-roles-write)\n* [Objects for GitOps tools](#objects-for-gitops-tools)\n\
@@ -232,7 +232,7 @@ fn names() {
 
 /// All files of clusters in all ways of joining them.
 fn rendered() -> BTreeMap<String, String> {
-    let mut world = World::joined(&["east", "north", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "west"]);
     world.cluster("north").reconciler = Reconciler::Deckhouse;
     world.cluster("north").components = None;
     let mut all = files("east", &world.render("east"));
@@ -287,11 +287,11 @@ fn printed(checkout: &Checkout) -> Vec<Value> {
         [&["manifests", "argocd", "--cluster", "east"][..], &repository].concat(),
         [&["manifests", "flux"][..], &repository].concat(),
     ];
-    let texts = all.map(|words| checkout.engine(&words).done());
+    let texts = all.map(|arguments| checkout.engine(&arguments).done());
     texts.iter().flat_map(|text| text.split("\n---\n")).map(|text| serde_yaml::from_str(text).unwrap()).collect()
 }
 
-/// A row for each name: which kinds have it, and what it is for. Fails for a name that nobody has, or that is not described.
+/// A row for each name: which kinds have it, and what it is for. Fails for a name that no one has, or that is not described.
 fn kinds(objects: &[Value], described: &[(String, &'static str)]) -> Vec<[String; 3]> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for object in objects {

@@ -4,7 +4,7 @@ use isthmus::pipeline::plan::PLAN_VERSION;
 use isthmus::report::plan_schema::plan_schema;
 
 use super::schemas::Tables;
-use super::{Page, hold, link};
+use super::{ReferencePage, hold, link};
 
 /// Definitions that are objects, in reading order, by their headings.
 const DEFINITIONS: &[&str] = &["plan", "failure", "reason", "finding", "object", "fieldChange", "file"];
@@ -12,7 +12,7 @@ const DEFINITIONS: &[&str] = &["plan", "failure", "reason", "finding", "object",
 #[test]
 fn plan_json() {
     let schema = plan_schema();
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Plan JSON",
         "What `engine plan --output json` prints: a plan, or why there is none. `engine schema plan` prints the same as JSON \
          Schema.",

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
-use super::{Page, anchor, code, sentence};
+use super::{ReferencePage, anchor, code, sentence};
 
 /// A schema and how its objects are headed.
 pub(super) struct Tables<'a> {
@@ -23,7 +23,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The tables of an object and of all objects in it.
-    pub(super) fn write(&mut self, page: &mut Page, heading: &str, schema: &Value) {
+    pub(super) fn write(&mut self, page: &mut ReferencePage, heading: &str, schema: &Value) {
         self.waiting.push_back((heading.to_owned(), schema.clone()));
         while let Some((heading, schema)) = self.waiting.pop_front() {
             page.heading(self.level, &heading);
@@ -31,7 +31,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn table(&mut self, page: &mut Page, heading: &str, schema: &Value) {
+    fn table(&mut self, page: &mut ReferencePage, heading: &str, schema: &Value) {
         if let Some(about) = text(schema, "description") {
             page.text(&format!("{}.", sentence(about)));
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::schemas::Tables;
-use super::{Page, hold, link};
+use super::{ReferencePage, hold, link};
 
 /// Each kind of a document below `specs/`, with what it declares.
 const KINDS: &[(&str, &str, &str)] = &[
@@ -33,7 +33,7 @@ fn title(kind: &str, api: &str) -> String {
 fn spec_fields() {
     let schema = isthmus::spec::schema();
     let policy = isthmus::spec::policy_schema();
-    let mut page = Page::new(
+    let mut page = ReferencePage::new(
         "Spec fields",
         "Documents below `specs/`, and `policy.yaml`. A field that is not listed is an error. Patterns of names and addresses \
          are in\n[spec.schema.json](spec.schema.json), which editors complete and check with; the first line of what `engine \
@@ -58,7 +58,7 @@ fn spec_fields() {
     hold("spec.md", &page.0);
 }
 
-fn write(page: &mut Page, root: &Value, title: &str, api: &str, about: &str, document: &Value) {
+fn write(page: &mut ReferencePage, root: &Value, title: &str, api: &str, about: &str, document: &Value) {
     let kind = document["properties"]["kind"]["const"].as_str().unwrap();
     page.heading(2, title);
     page.text(about);

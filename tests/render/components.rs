@@ -9,7 +9,7 @@ use isthmus::spec::SourceFile;
 use isthmus::types::diagnostic::{Diagnostic, Diagnostics};
 use serde_json::Value;
 
-use super::world::{World, files, name, page};
+use super::world::{RenderWorld, files, name, page};
 
 fn source(path: &str, text: &str) -> SourceFile {
     SourceFile { path: path.into(), bytes: text.as_bytes().to_vec() }
@@ -19,7 +19,7 @@ fn builtin(name: &str) -> String {
     std::fs::read_to_string(format!("{}/templates/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn words(findings: &Diagnostics) -> String {
+fn messages(findings: &Diagnostics) -> String {
     let line = |finding: &&Diagnostic| {
         let at = finding.at.as_ref().map(ToString::to_string).unwrap_or_default();
         let hint = finding.explanation.hint.as_deref().unwrap_or_default();
@@ -36,14 +36,14 @@ fn words(findings: &Diagnostics) -> String {
 fn overridden(name_of: &str, text: &str) -> Option<String> {
     let templates = match Templates::load(&[source(&format!("templates/{name_of}"), text)]) {
         Ok(templates) => templates,
-        Err(findings) => return Some(words(&findings)),
+        Err(findings) => return Some(messages(&findings)),
     };
-    let world = World::joined(&["east", "west"]);
+    let world = RenderWorld::joined(&["east", "west"]);
     let rendered = render_cluster(&world.mesh, &world.lock, &templates, &name("east"));
-    rendered.err().map(|findings| words(&findings))
+    rendered.err().map(|findings| messages(&findings))
 }
 
-fn component_files(world: &World, cluster: &str, role: &str) -> String {
+fn component_files(world: &RenderWorld, cluster: &str, role: &str) -> String {
     let mut files = files(cluster, &world.render(cluster));
     let own = format!("isthmus-{role}");
     files.retain(|path, text| {
@@ -54,7 +54,7 @@ fn component_files(world: &World, cluster: &str, role: &str) -> String {
 
 #[test]
 fn components_of_a_rendered_cluster() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.cluster("east").gateways = Some(vec![isthmus::types::address::Gateway::new("2001:db8::1", 15443).unwrap()]);
     world.cluster("east").network = Some("network-1".parse().unwrap());
     for role in ["exporter", "proxy", "relay"] {
@@ -64,7 +64,7 @@ fn components_of_a_rendered_cluster() {
 
 #[test]
 fn a_strict_relay_asks_whose_token_it_is() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     let plain = component_files(&world, "east", "relay");
     world.strict();
     let strict = component_files(&world, "east", "relay");
@@ -74,12 +74,12 @@ fn a_strict_relay_asks_whose_token_it_is() {
 
 #[test]
 fn the_relay_issues_leaves_for_what_peers_ask_for() {
-    let hosts = |world: &World| {
+    let hosts = |world: &RenderWorld| {
         let text = component_files(world, "east", "relay");
         let lines = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
         lines.filter(|line| line.contains("-host=")).map(str::to_owned).collect::<Vec<_>>()
     };
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.cluster("east").endpoint = "https://[2001:db8::7]:8443/metadata".parse().unwrap();
     world.cluster("east").components.as_mut().unwrap().api_host = Some("203.0.113.8:6443".parse().unwrap());
     assert_eq!(
@@ -97,7 +97,7 @@ fn the_relay_issues_leaves_for_what_peers_ask_for() {
 
 #[test]
 fn settings_reach_the_objects() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     let components = world.cluster("east").components.as_mut().unwrap();
     components.replicas = 5;
     components.expose = Expose::ClusterIP;
@@ -121,7 +121,7 @@ fn settings_reach_the_objects() {
 /// Pod Security Standard `restricted`, as far as our pods touch it.
 #[test]
 fn every_pod_is_confined() {
-    let world = World::joined(&["east", "west"]);
+    let world = RenderWorld::joined(&["east", "west"]);
     let mut pods = 0;
     for cluster in ["east", "west"] {
         for rendered in world.render(cluster).objects.iter().filter(|rendered| rendered.id().kind == "Deployment") {
@@ -144,7 +144,7 @@ fn every_pod_is_confined() {
 /// What each account may do, as `verb group/resource[names]`.
 #[test]
 fn rights_are_these_and_no_others() {
-    let world = World::joined(&["east", "west"]);
+    let world = RenderWorld::joined(&["east", "west"]);
     let mut rights = Vec::new();
     for cluster in ["east", "west"] {
         let all = world.render(cluster);
@@ -154,8 +154,8 @@ fn rights_are_these_and_no_others() {
             }
             for rule in object.fields["rules"].as_array().unwrap() {
                 let list = |key: &str| {
-                    let words = rule.get(key).and_then(Value::as_array).into_iter().flatten();
-                    words.map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(",")
+                    let messages = rule.get(key).and_then(Value::as_array).into_iter().flatten();
+                    messages.map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(",")
                 };
                 let what = format!("{}{}/{}", list("nonResourceURLs"), list("apiGroups"), list("resources"));
                 rights.push(format!(
@@ -177,7 +177,7 @@ fn rights_are_these_and_no_others() {
 /// So a right that is no longer rendered is there until the pods of the version before, which may use it, are gone.
 #[test]
 fn rights_of_peers_change_after_the_api_proxy_was_rolled() {
-    let world = World::joined(&["east", "west"]);
+    let world = RenderWorld::joined(&["east", "west"]);
     let all = world.render("east");
     let wave = |kind: &str, name: &str| -> u8 {
         let objects = all.objects.iter().map(|rendered| rendered.object().unwrap());
@@ -192,7 +192,7 @@ fn an_override_may_change_resources() {
     let text = builtin("exporter/deployment.yaml").replace("memory: 128Mi", "memory: 512Mi");
     assert_eq!(overridden("exporter/deployment.yaml", &text), None);
     let templates = Templates::load(&[source("templates/exporter/deployment.yaml", &text)]).unwrap();
-    let world = World::joined(&["east", "west"]);
+    let world = RenderWorld::joined(&["east", "west"]);
     let rendered = render_cluster(&world.mesh, &world.lock, &templates, &name("east")).unwrap();
     assert!(page(&files("east", &rendered)).contains("512Mi"));
 }

@@ -4,10 +4,10 @@ use isthmus::model::lock::Stage;
 use isthmus::model::mesh::{MeshConfigTarget, Reconciler, State};
 use isthmus::pipeline::render::RenderedCluster;
 
-use super::world::{World, file, files, kubeconfig, page, root};
+use super::world::{RenderWorld, file, files, kubeconfig, page, root};
 
 /// Files of components are looked at on their own.
-fn without_components(world: &World, cluster: &str) -> String {
+fn without_components(world: &RenderWorld, cluster: &str) -> String {
     let mut rendered = world.render(cluster);
     rendered.objects.retain(|rendered| {
         !rendered.steps.iter().any(|step| step.kind == isthmus::types::step::StepKind::RenderComponents)
@@ -19,14 +19,14 @@ fn without_components(world: &World, cluster: &str) -> String {
 
 #[test]
 fn two_clusters_in_relay_mode() {
-    let world = World::joined(&["east", "west"]);
+    let world = RenderWorld::joined(&["east", "west"]);
     insta::assert_snapshot!(without_components(&world, "east"));
     insta::assert_snapshot!("kubeconfig_of_a_relay", kubeconfig(&world.render("east"), "west"));
 }
 
 #[test]
 fn each_reconciler_of_three_clusters() {
-    let mut world = World::joined(&["east", "north", "south", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "south", "west"]);
     world.cluster("south").reconciler = Reconciler::External;
     world.cluster("south").endpoint_ca = Some("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned());
     world.cluster("west").reconciler = Reconciler::Deckhouse;
@@ -39,7 +39,7 @@ fn each_reconciler_of_three_clusters() {
 
 #[test]
 fn each_configuration_target() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.cluster("east").network = Some("network-1".parse().unwrap());
     world.cluster("east").cluster_id = Some("east-1".parse().unwrap());
     insta::assert_snapshot!("shared_mesh_config", file(&world.render("east"), "configmap-isthmus-mesh.yaml"));
@@ -65,7 +65,7 @@ fn each_configuration_target() {
 
 #[test]
 fn a_strict_relay_wants_a_token_of_istiod() {
-    let mut world = World::joined(&["east", "north", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "west"]);
     let plain = secret_inputs(&world.render("east"));
     world.strict();
     let rendered = world.render("east");
@@ -83,7 +83,7 @@ fn secret_inputs(rendered: &RenderedCluster) -> String {
 
 #[test]
 fn deckhouse_peers_may_sign_for_a_year() {
-    let mut world = World::joined(&["east", "north", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "west"]);
     world.cluster("west").reconciler = Reconciler::Deckhouse;
     let peers = file(&world.render("east"), "configmap-isthmus-peers.yaml");
     let lines: Vec<_> = peers.lines().filter(|line| line.contains("maxTokenLifetime")).collect();
@@ -96,19 +96,19 @@ fn deckhouse_peers_may_sign_for_a_year() {
 }
 
 #[test]
-fn the_first_turn_knows_nobody() {
-    let mut world = World::joined(&["east", "west"]);
+fn the_first_run_knows_no_peer() {
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.lock = isthmus::model::lock::Lock::default();
-    insta::assert_snapshot!("first_turn", without_components(&world, "east"));
+    insta::assert_snapshot!("first_run", without_components(&world, "east"));
     world.mesh.engine_keys.clear();
     let rendered = world.render("east");
     let waiting: Vec<_> = rendered.waiting.iter().map(|(step, reason)| format!("{step}: {reason}")).collect();
-    insta::assert_snapshot!("first_turn_without_a_key", waiting.join("\n"));
+    insta::assert_snapshot!("first_run_without_a_key", waiting.join("\n"));
 }
 
 #[test]
 fn a_relay_without_a_ca_waits() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.locked("east").public.relay_ca = None;
     let rendered = world.render("east");
     let (step, reason) = &rendered.waiting[0];
@@ -136,7 +136,7 @@ fn every_cluster_id_makes_the_kubeconfig_that_a_serializer_makes() {
         "0b1",
         "12e03",
     ] {
-        let mut world = World::joined(&["east", "west"]);
+        let mut world = RenderWorld::joined(&["east", "west"]);
         world.private("west").cluster_id = Some(id.parse().unwrap());
         let text = kubeconfig(&world.render("east"), "west");
         let read: serde_json::Value = serde_yaml::from_str(&text).unwrap();
@@ -163,7 +163,7 @@ fn each_stage_renders_its_part() {
         (Stage::LeavingTrust, false, false),
     ];
     for (stage, network, secret) in stages {
-        let mut world = World::joined(&["east", "west"]);
+        let mut world = RenderWorld::joined(&["east", "west"]);
         world.link("east", "west", stage);
         let text = page(&files("east", &world.render("east")));
         let root_line = root("west").pem.lines().nth(1).unwrap().to_owned();
@@ -179,7 +179,7 @@ fn each_stage_renders_its_part() {
 
 #[test]
 fn a_cluster_that_left_keeps_an_empty_kustomization() {
-    let mut world = World::joined(&["east", "north", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "west"]);
     world.cluster("east").state = State::Leaving;
     world.lock.links.remove("east");
     assert!(!world.render("east").objects.is_empty(), "others still read it");
@@ -191,7 +191,7 @@ fn a_cluster_that_left_keeps_an_empty_kustomization() {
 
 #[test]
 fn one_root_for_both_renders_no_root() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.locked("west").public.roots = vec![root("east")];
     let mesh = file(&world.render("east"), "configmap-isthmus-mesh.yaml");
     assert!(!mesh.contains("caCertificates"), "{mesh}");
@@ -203,13 +203,13 @@ fn one_root_for_both_renders_no_root() {
 
 #[test]
 fn a_root_of_two_peers_is_one_entry_with_both_trust_domains() {
-    let mut world = World::joined(&["east", "north", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "west"]);
     world.locked("west").public.roots = vec![root("north")];
     world.locked("west").public.trust_domain = Some("west.example.com".parse().unwrap());
     let apart = file(&world.render("east"), "configmap-isthmus-mesh.yaml");
     insta::assert_snapshot!("one_root_of_two_peers", apart);
 
-    // a trust domain is an alias where its link says so, and for nobody else
+    // a trust domain is an alias where its link states it, and for no other
     let links = world.lock.links.get_mut("east").unwrap();
     for link in links.values_mut() {
         link.merged = true;
@@ -223,7 +223,7 @@ fn a_root_of_two_peers_is_one_entry_with_both_trust_domains() {
 
 #[test]
 fn clusters_of_one_flat_network_share_it_without_gateways() {
-    let mut world = World::joined(&["east", "north", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "west"]);
     for name in ["east", "north"] {
         world.cluster(name).flat_network = true;
         world.cluster(name).network = Some("flat".parse().unwrap());
@@ -235,7 +235,7 @@ fn clusters_of_one_flat_network_share_it_without_gateways() {
 
 #[test]
 fn istios_default_cluster_id_is_only_used_at_home() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.private("east").cluster_id = Some("Kubernetes".parse().unwrap());
     let home = file(&world.render("east"), "configmap-isthmus-mesh.yaml");
     let abroad = file(&world.render("west"), "configmap-isthmus-mesh.yaml");
@@ -248,7 +248,7 @@ fn istios_default_cluster_id_is_only_used_at_home() {
 
 #[test]
 fn standard_networks_are_taken_up_and_ours_win() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.locked("east").standard_mesh_networks = Some(
         "networks:\n  vm: {endpoints: [{fromCidr: 10.0.0.0/8}], gateways: [{registryServiceName: gw.vm.svc.cluster.local, port: 443}]}\n  \
          old-west: {endpoints: [{fromRegistry: west}, {fromRegistry: other}]}\n  network-west: {endpoints: []}\n"
@@ -266,21 +266,21 @@ fn standard_networks_are_taken_up_and_ours_win() {
 /// Ours would replace them: an exporter that has just started knows as little of them as one that will never show any.
 #[test]
 fn networks_are_not_written_before_the_standard_ones_are_known() {
-    let written = |world: &World| {
+    let written = |world: &RenderWorld| {
         let rendered = world.render("east");
         let waits = rendered.waiting.iter().any(|(step, _)| step.to_string() == "render-networks/east");
         let networks = file(&rendered, "configmap-isthmus-mesh.yaml").contains("meshNetworks:");
         assert_ne!(waits, networks, "{:?}", rendered.waiting);
         networks
     };
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     world.locked("east").standard_mesh_networks = None;
     assert!(written(&world), "a joined one keeps what the tree has");
     for link in world.lock.links.values_mut().flat_map(|links| links.values_mut()) {
         link.stage = Stage::Joining;
     }
     assert!(!written(&world));
-    let stated = |world: &World, stated: serde_json::Value| {
+    let stated = |world: &RenderWorld, stated: serde_json::Value| {
         let mut world = world.clone();
         let istio = &mut world.mesh.clusters.get_mut("east").unwrap().istio;
         istio.standard_mesh_networks = Some(stated.as_object().unwrap().clone());
@@ -302,7 +302,7 @@ fn networks_are_not_written_before_the_standard_ones_are_known() {
 
 #[test]
 fn too_many_roots_are_an_error_that_names_the_limit() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     let big = |n: usize| {
         let mut root = root(&n.to_string());
         root.pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", "A".repeat(1200));

@@ -7,7 +7,7 @@ use isthmus::types::token::Scope;
 use isthmus::wire::peers::PeersFile;
 use proptest::prelude::*;
 
-use super::world::{World, files, key, name, page};
+use super::world::{RenderWorld, files, key, name, page};
 
 const NAMES: [&str; 4] = ["east", "north", "south", "west"];
 
@@ -17,7 +17,7 @@ fn stage() -> impl Strategy<Value = Option<Stage>> {
 }
 
 /// A world in which each cluster's links are somewhere on their way.
-fn world() -> impl Strategy<Value = World> {
+fn world() -> impl Strategy<Value = RenderWorld> {
     let stages = prop::collection::vec(stage(), 16);
     let reconcilers = prop::collection::vec(
         prop::sample::select(vec![
@@ -37,7 +37,7 @@ fn world() -> impl Strategy<Value = World> {
         4,
     );
     (stages, reconcilers, targets, any::<bool>()).prop_map(|(stages, reconcilers, targets, strict)| {
-        let mut world = World::joined(&NAMES);
+        let mut world = RenderWorld::joined(&NAMES);
         if strict {
             world.strict();
         }
@@ -56,7 +56,7 @@ fn world() -> impl Strategy<Value = World> {
     })
 }
 
-fn text(world: &World, cluster: &str) -> String {
+fn text(world: &RenderWorld, cluster: &str) -> String {
     page(&files(cluster, &world.render(cluster)))
 }
 
@@ -66,7 +66,7 @@ proptest! {
     /// Rendering is a function: the same world gives the same bytes, in whatever order it was put together.
     #[test]
     fn equal_worlds_give_equal_bytes(world in world()) {
-        let mut again = World::joined(&["west", "south", "north", "east"]);
+        let mut again = RenderWorld::joined(&["west", "south", "north", "east"]);
         again.mesh.require_token = world.mesh.require_token;
         for name in NAMES.iter().rev() {
             *again.cluster(name) = world.mesh.clusters[*name].clone();
@@ -80,7 +80,7 @@ proptest! {
         }
     }
 
-    /// A cluster's tree follows its own links alone: what becomes of anybody else does not reach it.
+    /// A cluster's tree follows its own links alone: what becomes of anyone else does not reach it.
     #[test]
     fn readers_never_mix(world in world(), reader in 0..4usize, other in 0..4usize) {
         let (reader, other) = (NAMES[reader], NAMES[other]);
@@ -101,7 +101,7 @@ proptest! {
 
     /// No secret without the peer's root, entry, network and route beside it.
     #[test]
-    fn a_secret_never_stands_alone(world in world(), reader in 0..4usize) {
+    fn a_secret_is_never_alone(world in world(), reader in 0..4usize) {
         let reader = NAMES[reader];
         prop_assume!(world.mesh.clusters[reader].reconciler == Reconciler::Rendered);
         let text = text(&world, reader);
@@ -147,7 +147,7 @@ proptest! {
 
 #[test]
 fn peers_json_is_what_the_exporter_reads() {
-    let mut world = World::joined(&NAMES);
+    let mut world = RenderWorld::joined(&NAMES);
     let rendered = world.render("east");
     let map = rendered.objects.iter().find(|rendered| rendered.id().name == "isthmus-peers").unwrap();
     let text =
@@ -171,7 +171,7 @@ fn peers_json_is_what_the_exporter_reads() {
 /// The kubeconfig of relay mode changes with the reader's relay and the peer's ID, and with nothing else.
 #[test]
 fn a_relay_secret_outlives_what_its_peer_changes() {
-    let inputs = |world: &World| {
+    let inputs = |world: &RenderWorld| {
         let rendered = world.render("east");
         let secret = rendered
             .objects
@@ -183,7 +183,7 @@ fn a_relay_secret_outlives_what_its_peer_changes() {
             .into_owned();
         (Digest::of(secret.to_yaml().unwrap().as_bytes()), secret.annotation("isthmus.dev/inputs").unwrap().to_owned())
     };
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     let before = inputs(&world);
     world.private("west").api_host = "elsewhere.example.com".parse().unwrap();
     world.private("west").api_ca = Some("another".to_owned());

@@ -15,13 +15,13 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::world::{World, files, kubeconfig};
+use super::world::{RenderWorld, files, kubeconfig};
 
 /// Worlds per run.
 const CASES: usize = 120;
 
 /// Words that some parser takes for something else, and pieces of them.
-const WORDS: &[&str] = &[
+const HOSTILE: &[&str] = &[
     "no",
     "Yes",
     "on",
@@ -101,14 +101,14 @@ const WORDS: &[&str] = &[
 ];
 
 fn hostile() -> impl Strategy<Value = String> {
-    let words = prop::collection::vec(prop::sample::select(WORDS), 1..6).prop_map(|words| words.concat());
-    prop_oneof![4 => words, 1 => any::<String>()]
+    let texts = prop::collection::vec(prop::sample::select(HOSTILE), 1..6).prop_map(|texts| texts.concat());
+    prop_oneof![4 => texts, 1 => any::<String>()]
 }
 
 /// Puts hostile words wherever a peer, or the user of a peer, can say something. What a grammar refuses stays as it was.
-fn poison(world: &mut World, words: &[String]) {
-    let mut words = words.iter().map(String::as_str).cycle();
-    let mut next = || words.next().unwrap_or_default();
+fn poison(world: &mut RenderWorld, texts: &[String]) {
+    let mut texts = texts.iter().map(String::as_str).cycle();
+    let mut next = || texts.next().unwrap_or_default();
     for name in ["east", "west"] {
         let private = world.private(name);
         private.network = next().parse().unwrap_or_else(|_| private.network.clone());
@@ -135,10 +135,10 @@ fn poison(world: &mut World, words: &[String]) {
 
 /// Texts by file name, and what each must be read as.
 #[derive(Default)]
-struct Files(BTreeMap<String, (String, Value)>);
+struct ParsedFiles(BTreeMap<String, (String, Value)>);
 
-impl Files {
-    fn add(&mut self, case: usize, world: &World, cluster: &str) {
+impl ParsedFiles {
+    fn add(&mut self, case: usize, world: &RenderWorld, cluster: &str) {
         let all = world.render(cluster);
         for rendered in &all.objects {
             let object = rendered.object().unwrap();
@@ -185,9 +185,9 @@ fn run(command: &mut Command) -> Option<String> {
     match command.output() {
         Ok(output) if output.status.success() => Some(String::from_utf8(output.stdout).unwrap()),
         Ok(output) => {
-            let words = String::from_utf8_lossy(&output.stderr).into_owned();
-            let absent = words.contains("No module named 'yaml'") && std::env::var_os("CI").is_none();
-            assert!(absent, "{command:?}: {words}");
+            let texts = String::from_utf8_lossy(&output.stderr).into_owned();
+            let absent = texts.contains("No module named 'yaml'") && std::env::var_os("CI").is_none();
+            assert!(absent, "{command:?}: {texts}");
             None
         }
         Err(error) => {
@@ -207,21 +207,21 @@ fn without_mark(mut value: Value) -> Value {
     value
 }
 
-fn write(folder: &Path, files: &Files) {
+fn write(folder: &Path, files: &ParsedFiles) {
     for (name, (text, _)) in &files.0 {
         std::fs::write(folder.join(name), text).unwrap();
     }
 }
 
 #[test]
-fn three_parsers_agree_on_hostile_words() {
+fn three_parsers_agree_on_hostile_texts() {
     let mut runner = TestRunner::deterministic();
     let strategy = prop::collection::vec(hostile(), 24);
-    let mut all = Files::default();
+    let mut all = ParsedFiles::default();
     for case in 0..CASES {
-        let words = strategy.new_tree(&mut runner).unwrap().current();
-        let mut world = World::joined(&["east", "west"]);
-        poison(&mut world, &words);
+        let texts = strategy.new_tree(&mut runner).unwrap().current();
+        let mut world = RenderWorld::joined(&["east", "west"]);
+        poison(&mut world, &texts);
         match case % 4 {
             0 => world.strict(),
             1 => world.cluster("east").reconciler = Reconciler::Deckhouse,
@@ -258,7 +258,7 @@ fn three_parsers_agree_on_hostile_words() {
 
 #[test]
 fn kustomize_takes_every_folder() {
-    let mut world = World::joined(&["east", "north", "south", "west"]);
+    let mut world = RenderWorld::joined(&["east", "north", "south", "west"]);
     world.cluster("south").reconciler = Reconciler::Deckhouse;
     world.cluster("south").components = None;
     world.cluster("west").state = isthmus::model::mesh::State::Leaving;
@@ -283,7 +283,7 @@ fn kustomize_takes_every_folder() {
 /// The kubeconfig in a secret, as the Go client reads it.
 #[test]
 fn kubectl_takes_the_kubeconfig() {
-    let mut world = World::joined(&["east", "west"]);
+    let mut world = RenderWorld::joined(&["east", "west"]);
     for id in ["west", "123", "no", "0x1F"] {
         world.private("west").cluster_id = Some(id.parse().unwrap());
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -18,7 +18,7 @@ use isthmus::types::token::Scope;
 use isthmus::wire::share::Share;
 
 #[derive(Debug, Clone)]
-pub(crate) struct World {
+pub(crate) struct RenderWorld {
     pub(crate) mesh: Mesh,
     pub(crate) lock: Lock,
 }
@@ -31,8 +31,8 @@ pub(crate) fn key(seed: u8) -> PublicKey {
     PrivateKey::generate(&[seed; 32]).unwrap().public().clone()
 }
 
-pub(crate) fn pem(words: &str) -> String {
-    let body = Digest::of(words.as_bytes()).hex();
+pub(crate) fn pem(text: &str) -> String {
+    let body = Digest::of(text.as_bytes()).hex();
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
     }
 }
 
-impl World {
+impl RenderWorld {
     /// Clusters of these names, all joined with all.
     pub(crate) fn joined(names: &[&str]) -> Self {
         let mut world = Self {
@@ -190,12 +190,12 @@ impl World {
 
     pub(crate) fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
         let templates = Templates::builtin();
-        let words = |findings: isthmus::types::diagnostic::Diagnostics| {
+        let text = |findings: isthmus::types::diagnostic::Diagnostics| {
             findings.sorted().iter().map(|finding| finding.explanation.message.clone()).collect::<Vec<_>>().join("\n")
         };
         let given = Given::new();
-        let context = RenderContext::new(&self.mesh, &self.lock, &templates, &given).map_err(words)?;
-        context.render(&name(cluster)).map_err(words)
+        let context = RenderContext::new(&self.mesh, &self.lock, &templates, &given).map_err(text)?;
+        context.render(&name(cluster)).map_err(text)
     }
 }
 

@@ -43,19 +43,19 @@ type Script = dyn Fn(&Asked) -> Option<Response<Body>> + Send + Sync;
 
 /// One change of a `ConfigMap`.
 #[derive(Clone)]
-struct Change {
+struct ConfigMapChange {
     kind: &'static str,
     name: String,
     object: Value,
 }
 
-struct Shared {
+struct ApiserverShared {
     script: Box<Script>,
     tls: ServerConfig,
     asked: Mutex<Vec<Asked>>,
     connections: AtomicUsize,
     /// All changes of `ConfigMap`s; the resource version is how many there were.
-    changes: Mutex<Vec<Change>>,
+    changes: Mutex<Vec<ConfigMapChange>>,
     version: watch::Sender<usize>,
     goaway: watch::Sender<usize>,
 }
@@ -64,22 +64,22 @@ struct Shared {
 pub(crate) struct Apiserver {
     pub(crate) address: SocketAddr,
     pub(crate) ca: Ca,
-    shared: Arc<Shared>,
+    shared: Arc<ApiserverShared>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A body that is what a channel brings; an error breaks it off.
-pub(crate) fn streaming(pieces: mpsc::UnboundedReceiver<Result<Bytes, &'static str>>) -> Body {
-    let frames = stream::unfold(pieces, |mut pieces| async move {
-        let piece = pieces.recv().await?;
-        Some((piece.map(Frame::data).map_err(|_| BodyError::BrokenOff), pieces))
+pub(crate) fn streaming(chunks: mpsc::UnboundedReceiver<Result<Bytes, &'static str>>) -> Body {
+    let frames = stream::unfold(chunks, |mut chunks| async move {
+        let chunk = chunks.recv().await?;
+        Some((chunk.map(Frame::data).map_err(|_| BodyError::BrokenOff), chunks))
     });
     StreamBody::new(frames).boxed_unsync()
 }
 
 /// The same bytes over and over, as fast as they are taken.
-pub(crate) fn flood(piece: Bytes) -> Body {
-    let frames = stream::repeat_with(move || Ok::<_, BodyError>(Frame::data(piece.clone())));
+pub(crate) fn flood(chunk: Bytes) -> Body {
+    let frames = stream::repeat_with(move || Ok::<_, BodyError>(Frame::data(chunk.clone())));
     StreamBody::new(frames).boxed_unsync()
 }
 
@@ -118,7 +118,7 @@ impl Apiserver {
             .with_single_cert(chain, key)
             .unwrap();
         tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ApiserverShared {
             script: Box::new(script),
             tls,
             asked: Mutex::default(),
@@ -180,7 +180,7 @@ impl Apiserver {
             "apiVersion": "v1", "kind": "ConfigMap", "data": data,
             "metadata": {"name": name, "namespace": namespace, "resourceVersion": version.to_string()},
         });
-        changes.push(Change { kind, name: name.to_owned(), object });
+        changes.push(ConfigMapChange { kind, name: name.to_owned(), object });
         self.shared.version.send_replace(version);
     }
 
@@ -203,7 +203,7 @@ impl Drop for Apiserver {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<ApiserverShared>) {
     let acceptor = TlsAcceptor::from(Arc::new(shared.tls.clone()));
     // dropped with this task, and all connections with it
     let mut connections = JoinSet::new();
@@ -237,7 +237,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn respond(shared: &Arc<Shared>, request: &Request<Incoming>, connection: usize) -> Response<Body> {
+fn respond(shared: &Arc<ApiserverShared>, request: &Request<Incoming>, connection: usize) -> Response<Body> {
     let path = request.uri().path_and_query().unwrap().to_string();
     let asked = Asked { method: request.method().clone(), path, headers: request.headers().clone(), connection };
     shared.asked.lock().unwrap().push(asked.clone());
@@ -250,7 +250,7 @@ fn respond(shared: &Arc<Shared>, request: &Request<Incoming>, connection: usize)
     if asked.path.contains("/configmaps?") { config_maps(shared, &asked.path) } else { answer(404, &[], whole("no\n")) }
 }
 
-fn config_maps(shared: &Arc<Shared>, path: &str) -> Response<Body> {
+fn config_maps(shared: &Arc<ApiserverShared>, path: &str) -> Response<Body> {
     let query: BTreeMap<String, String> = path
         .split_once('?')
         .map(|(_, query)| query.split('&').filter_map(|pair| pair.split_once('=')))
@@ -268,8 +268,8 @@ fn config_maps(shared: &Arc<Shared>, path: &str) -> Response<Body> {
         return json_answer(200, &list);
     }
     let from: usize = query["resourceVersion"].parse().unwrap();
-    let follow = (from, shared.version.subscribe(), shared.clone());
-    let frames = stream::unfold(follow, move |(mut from, mut version, shared)| {
+    let subscription = (from, shared.version.subscribe(), shared.clone());
+    let frames = stream::unfold(subscription, move |(mut from, mut version, shared)| {
         let name = name.clone();
         async move {
             loop {

@@ -104,8 +104,8 @@ impl Checkout {
 
     /// Runs git in it.
     #[track_caller]
-    pub(crate) fn git(&self, words: &[&str]) -> String {
-        self.environment.git(&self.path(""), words)
+    pub(crate) fn git(&self, expected: &[&str]) -> String {
+        self.environment.git(&self.path(""), expected)
     }
 
     /// Path → content, of lock and tree.
@@ -129,9 +129,9 @@ impl Checkout {
 
     /// A run that says these words on stderr, and changes nothing.
     #[track_caller]
-    pub(crate) fn refuses(&self, arguments: &[&str], exit: i32, words: &[&str]) -> Ran {
+    pub(crate) fn refuses(&self, arguments: &[&str], exit: i32, expected: &[&str]) -> Ran {
         let ran = self.changes_nothing(arguments, exit);
-        for word in words {
+        for word in expected {
             assert!(ran.stderr.contains(word), "`{word}` is missing on stderr in\n{ran}");
         }
         ran
@@ -139,9 +139,9 @@ impl Checkout {
 
     /// A run that shows these words on stdout, as a plan does, and changes nothing.
     #[track_caller]
-    pub(crate) fn shows(&self, arguments: &[&str], exit: i32, words: &[&str]) -> Ran {
+    pub(crate) fn shows(&self, arguments: &[&str], exit: i32, expected: &[&str]) -> Ran {
         let ran = self.changes_nothing(arguments, exit);
-        for word in words {
+        for word in expected {
             assert!(ran.stdout.contains(word), "`{word}` is missing on stdout in\n{ran}");
         }
         ran

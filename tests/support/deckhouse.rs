@@ -19,7 +19,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-use super::peer::{self, Step, answer};
+use super::peer::{self, PeerStep, answer};
 
 /// Lifetime of its tokens for private metadata, seconds.
 pub(crate) const METADATA_LIFETIME: Duration = Duration::from_mins(1);
@@ -127,7 +127,7 @@ impl Deckhouse {
     }
 
     /// Its exporter, behind its ingress.
-    pub(crate) fn exporter(self: &Arc<Self>) -> impl Fn(&str) -> Vec<Step> + Send + Sync + 'static {
+    pub(crate) fn exporter(self: &Arc<Self>) -> impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static {
         let own = self.clone();
         move |head| {
             if *own.shows.lock().unwrap() == Shows::Starting {
@@ -138,8 +138,8 @@ impl Deckhouse {
                 "/metadata/private/multicluster.json" => match own.verdict(bearer(head), "private-multicluster") {
                     Ok(_) => answer("200 OK", TEXT, own.private()),
                     Err(why) => {
-                        let words = format!("Authentication error: {why}, this is cluster {}\n", own.uuid);
-                        answer("401 Unauthorized", TEXT, words)
+                        let text = format!("Authentication error: {why}, this is cluster {}\n", own.uuid);
+                        answer("401 Unauthorized", TEXT, text)
                     }
                 },
                 _ => answer("404 Not Found", TEXT, "404 page not found\n"),
@@ -148,7 +148,7 @@ impl Deckhouse {
     }
 
     /// Its api-proxy: what RBAC lets through, and 403 for secrets, mesh configuration and gateways.
-    pub(crate) fn api_proxy(self: &Arc<Self>) -> impl Fn(&str) -> Vec<Step> + Send + Sync + 'static {
+    pub(crate) fn api_proxy(self: &Arc<Self>) -> impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static {
         let own = self.clone();
         move |head| {
             if let Err(why) = own.verdict(bearer(head), "api") {
@@ -163,11 +163,11 @@ impl Deckhouse {
                 return answer("200 OK", JSON, versions.to_string());
             }
             if let Some(name) = refused {
-                let words = format!(
+                let text = format!(
                     "{name} is forbidden: User \"system:serviceaccount:{NAMESPACE}:multicluster-api-proxy\" cannot list resource"
                 );
                 let status = json!({
-                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": words,
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": text,
                     "reason": "Forbidden", "code": 403,
                 });
                 return answer("403 Forbidden", JSON, status.to_string());
@@ -194,17 +194,17 @@ fn bearer(head: &str) -> Option<&str> {
 
 /// What it keeps of a peer in the status of its `IstioMulticluster`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Cache {
+pub(crate) struct PeerCache {
     pub(crate) public: Option<Value>,
     pub(crate) private: Option<Value>,
 }
 
-impl Cache {
+impl PeerCache {
     /// Takes a public document, or says the reason that its condition shows.
     pub(crate) fn take_public(&mut self, (status, body): (u16, &[u8])) -> Result<(), &'static str> {
         let document = document(status, body)?;
-        let filled = |field: &str| document[field].as_str().is_some_and(|text| !text.is_empty());
-        if !["clusterUUID", "authnKeyPub", "rootCA"].into_iter().all(filled) {
+        let is_set = |field: &str| document[field].as_str().is_some_and(|text| !text.is_empty());
+        if !["clusterUUID", "authnKeyPub", "rootCA"].into_iter().all(is_set) {
             return Err("InvalidPublicMetadata");
         }
         // its api-proxy refuses a key with anything behind the block
@@ -222,9 +222,9 @@ impl Cache {
     /// Takes a private document.
     pub(crate) fn take_private(&mut self, (status, body): (u16, &[u8]), gateway: bool) -> Result<(), &'static str> {
         let document = document(status, body)?;
-        let filled = |field: &str| document[field].as_str().is_some_and(|text| !text.is_empty());
+        let is_set = |field: &str| document[field].as_str().is_some_and(|text| !text.is_empty());
         let gateways = document["ingressGateways"].as_array();
-        if !filled("networkName") || !filled("apiHost") || gateways.is_none() {
+        if !is_set("networkName") || !is_set("apiHost") || gateways.is_none() {
             return Err("InvalidPrivateMetadata");
         }
         if gateway && gateways.is_none_or(Vec::is_empty) {
@@ -259,6 +259,6 @@ pub(crate) async fn get(address: SocketAddr, ca: &str, path: &str, token: Option
 }
 
 /// Serves one of its scripts.
-pub(crate) async fn serve(ca: &peer::Ca, script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> peer::Peer {
+pub(crate) async fn serve(ca: &peer::Ca, script: impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static) -> peer::Peer {
     peer::Peer::start(&ca.serving(&["127.0.0.1"]), script).await
 }

@@ -120,9 +120,9 @@ impl TestEnvironment {
 
     /// The engine behind a wrapper such as strace, both sealed.
     pub(crate) fn wrapped(&self, wrapper: &[&str]) -> Command {
-        let (program, words) = wrapper.split_first().unwrap();
+        let (program, arguments) = wrapper.split_first().unwrap();
         let mut command = self.program(program);
-        command.args(words).arg(ENGINE);
+        command.args(arguments).arg(ENGINE);
         command
     }
 
@@ -147,25 +147,25 @@ impl TestEnvironment {
 
     /// Runs git as a person whose name and time are always the same; what it printed, without the last end of line.
     #[track_caller]
-    pub(crate) fn git(&self, folder: &Path, words: &[&str]) -> String {
+    pub(crate) fn git(&self, folder: &Path, arguments: &[&str]) -> String {
         let mut git = self.program("git");
         for who in ["AUTHOR", "COMMITTER"] {
             git.env(format!("GIT_{who}_NAME"), "a").env(format!("GIT_{who}_EMAIL"), "a@example.com");
             git.env(format!("GIT_{who}_DATE"), NOW);
         }
-        let ran = self.end(git.current_dir(folder).args(words));
-        assert_eq!(ran.code, 0, "git {words:?}: {ran}");
+        let ran = self.end(git.current_dir(folder).args(arguments));
+        assert_eq!(ran.code, 0, "git {arguments:?}: {ran}");
         ran.stdout.trim_end().to_owned()
     }
 
     /// Starts a command and reads what it prints as it comes.
     #[track_caller]
-    pub(crate) fn spawn(&self, command: &mut Command) -> Running {
+    pub(crate) fn spawn(&self, command: &mut Command) -> RunningProcess {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = Printed::read(child.stdout.take().unwrap());
-        let stderr = Printed::read(child.stderr.take().unwrap());
-        Running { child, stdout, stderr, root: self.root() }
+        let stdout = StreamReader::read(child.stdout.take().unwrap());
+        let stderr = StreamReader::read(child.stderr.take().unwrap());
+        RunningProcess { child, stdout, stderr, root: self.root() }
     }
 }
 
@@ -263,12 +263,12 @@ fn after(text: &str, marks: &[&str], word: &str) -> String {
 }
 
 /// One stream of a running process, read as it comes, so that the process never waits for us.
-struct Printed {
+struct StreamReader {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
-impl Printed {
+impl StreamReader {
     fn read(stream: impl Read + Send + 'static) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let sink = text.clone();
@@ -295,15 +295,15 @@ impl Printed {
     }
 }
 
-/// A process that goes on until it is told to end, or until its value is gone.
-pub(crate) struct Running {
+/// A process that continues until it is told to end, or until its value is gone.
+pub(crate) struct RunningProcess {
     child: Child,
-    stdout: Printed,
-    stderr: Printed,
+    stdout: StreamReader,
+    stderr: StreamReader,
     root: PathBuf,
 }
 
-impl Running {
+impl RunningProcess {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -357,7 +357,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
         self.kill();
     }

@@ -21,13 +21,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-type Key = (String, String, String);
+type ObjectKey = (String, String, String);
 
 #[derive(Default)]
-struct Store {
-    objects: BTreeMap<Key, Value>,
+struct KubeStore {
+    objects: BTreeMap<ObjectKey, Value>,
     /// Every change; the resource version is how many there were.
-    changes: Vec<(&'static str, Key, Value)>,
+    changes: Vec<(&'static str, ObjectKey, Value)>,
     refused: BTreeSet<String>,
     /// Requests whose path and query hold this are answered this much later.
     late: Vec<(String, Duration)>,
@@ -39,7 +39,7 @@ struct Store {
 #[derive(Clone)]
 pub(crate) struct Kube {
     pub(crate) address: SocketAddr,
-    store: Arc<Mutex<Store>>,
+    store: Arc<Mutex<KubeStore>>,
     version: Arc<watch::Sender<usize>>,
     up: Arc<watch::Sender<bool>>,
 }
@@ -172,7 +172,7 @@ impl Kube {
             [kind] => ((*kind).to_owned(), None),
             other => panic!("{other:?}"),
         };
-        let selected = move |key: &Key, object: &Value, query: &BTreeMap<String, String>| {
+        let selected = move |key: &ObjectKey, object: &Value, query: &BTreeMap<String, String>| {
             key.0 == collection
                 && namespace.as_ref().is_none_or(|namespace| *namespace == key.1)
                 && selects(query, key, object)
@@ -201,7 +201,7 @@ impl Kube {
         &self,
         from: usize,
         bookmarks: Option<Duration>,
-        selected: impl Fn(&Key, &Value) -> bool + Send + 'static,
+        selected: impl Fn(&ObjectKey, &Value) -> bool + Send + 'static,
     ) -> Response<Body> {
         let (store, version) = (self.store.clone(), self.version.subscribe());
         let frames = stream::unfold((from, version, selected), move |(mut at, mut version, selected)| {
@@ -253,7 +253,7 @@ fn unescape(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn selects(query: &BTreeMap<String, String>, key: &Key, object: &Value) -> bool {
+fn selects(query: &BTreeMap<String, String>, key: &ObjectKey, object: &Value) -> bool {
     let by_field = query.get("fieldSelector").is_none_or(|fields| {
         fields.split(',').all(|field| match field.split_once("!=") {
             Some(("status.phase", phase)) => object["status"]["phase"] != phase,

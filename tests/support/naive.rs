@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_yaml::Value;
 
 /// Files by name.
-pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type NaiveFiles = BTreeMap<String, Vec<u8>>;
 
 /// What a cluster does by its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ fn entries(value: &Value, key: &str) -> Vec<(String, Value)> {
 
 impl Naive {
     /// Reads all files.
-    pub(crate) fn read(files: &Files) -> Self {
+    pub(crate) fn read(files: &NaiveFiles) -> Self {
         let mut naive = Self::default();
         for (name, bytes) in
             files.iter().filter(|(name, _)| name.starts_with("configmap-") || name.starts_with("secret-"))

@@ -25,20 +25,20 @@ type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 type Reviewer = Box<dyn Fn(&str) -> Value + Send + Sync>;
 
 /// The apiserver.
-pub(crate) struct Apiserver {
+pub(crate) struct ObjectServer {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ObjectServerState>,
     accepting: JoinHandle<()>,
 }
 
-struct State {
-    inner: Mutex<Inner>,
+struct ObjectServerState {
+    inner: Mutex<ObjectServerInner>,
     changes: broadcast::Sender<(String, Value)>,
     reviewer: Mutex<Reviewer>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct ObjectServerInner {
     version: u64,
     /// By path of the list, and name.
     objects: BTreeMap<(String, String), Value>,
@@ -48,13 +48,13 @@ struct Inner {
     broken: Vec<String>,
 }
 
-impl Apiserver {
+impl ObjectServer {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let reviewer: Reviewer = Box::new(|_| json!({ "authenticated": false }));
         let (changes, _) = broadcast::channel(64);
-        let state = Arc::new(State { inner: Mutex::default(), changes, reviewer: Mutex::new(reviewer) });
+        let state = Arc::new(ObjectServerState { inner: Mutex::default(), changes, reviewer: Mutex::new(reviewer) });
         let shared = state.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -111,7 +111,7 @@ impl Apiserver {
     }
 }
 
-impl Drop for Apiserver {
+impl Drop for ObjectServer {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -131,7 +131,7 @@ fn refused(status: StatusCode, reason: &str) -> Reply {
     )
 }
 
-impl State {
+impl ObjectServerState {
     fn store(&self, list: &str, mut object: Value) -> Value {
         let mut inner = self.inner.lock().unwrap();
         inner.version += 1;

@@ -56,7 +56,7 @@ impl Ca {
 
 /// One thing a peer does.
 #[derive(Clone)]
-pub(crate) enum Step {
+pub(crate) enum PeerStep {
     /// Sends bytes.
     Send(Vec<u8>),
     /// Sends bytes one by one, with a pause after each.
@@ -71,31 +71,31 @@ pub(crate) enum Step {
     Close,
 }
 
-pub(crate) fn send(text: impl Into<Vec<u8>>) -> Vec<Step> {
-    vec![Step::Send(text.into())]
+pub(crate) fn send(text: impl Into<Vec<u8>>) -> Vec<PeerStep> {
+    vec![PeerStep::Send(text.into())]
 }
 
 /// A whole answer with a body, its length, and further header lines.
-pub(crate) fn answer(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<Step> {
+pub(crate) fn answer(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<PeerStep> {
     let body = body.as_ref();
     let mut bytes = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
     bytes.extend_from_slice(body);
     send(bytes)
 }
 
-pub(crate) fn json(body: impl AsRef<[u8]>) -> Vec<Step> {
+pub(crate) fn json(body: impl AsRef<[u8]>) -> Vec<PeerStep> {
     answer("200 OK", "content-type: application/json\r\n", body)
 }
 
 /// The peer.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    seen: Arc<Seen>,
+    seen: Arc<PeerSeen>,
     accepting: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct PeerSeen {
     requests: Mutex<Vec<String>>,
     connections: AtomicUsize,
     open: AtomicUsize,
@@ -105,7 +105,10 @@ struct Seen {
 
 impl Peer {
     /// Answers each request, given its head, with the steps of the script.
-    pub(crate) async fn start(serving: &Serving, script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        serving: &Serving,
+        script: impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static,
+    ) -> Self {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(serving.chain.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -117,7 +120,7 @@ impl Peer {
             .unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, script) = (Arc::new(Seen::default()), Arc::new(script));
+        let (seen, script) = (Arc::new(PeerSeen::default()), Arc::new(script));
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let shared = seen.clone();
         let accepting = async move {
@@ -165,8 +168,8 @@ impl Drop for Peer {
 
 async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     mut stream: S,
-    seen: &Seen,
-    script: &(dyn Fn(&str) -> Vec<Step> + Send + Sync),
+    seen: &PeerSeen,
+    script: &(dyn Fn(&str) -> Vec<PeerStep> + Send + Sync),
 ) {
     loop {
         let mut head = Vec::new();
@@ -180,8 +183,8 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
         seen.requests.lock().unwrap().push(head.clone());
         for step in script(&head) {
             let done = match step {
-                Step::Send(bytes) => write(&mut stream, seen, &bytes).await,
-                Step::Trickle(bytes, pause) => {
+                PeerStep::Send(bytes) => write(&mut stream, seen, &bytes).await,
+                PeerStep::Trickle(bytes, pause) => {
                     let mut done = Ok(());
                     for byte in bytes {
                         done = write(&mut stream, seen, &[byte]).await;
@@ -192,14 +195,14 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
                     }
                     done
                 }
-                Step::Flood(bytes) => loop {
+                PeerStep::Flood(bytes) => loop {
                     if let Err(error) = write(&mut stream, seen, &bytes).await {
                         break Err(error);
                     }
                 },
-                Step::Hang => std::future::pending().await,
-                Step::End => return stream.shutdown().await.unwrap_or_default(),
-                Step::Close => return,
+                PeerStep::Hang => std::future::pending().await,
+                PeerStep::End => return stream.shutdown().await.unwrap_or_default(),
+                PeerStep::Close => return,
             };
             if done.is_err() {
                 return;
@@ -208,7 +211,7 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     }
 }
 
-async fn write<S: AsyncWriteExt + Unpin>(stream: &mut S, seen: &Seen, bytes: &[u8]) -> std::io::Result<()> {
+async fn write<S: AsyncWriteExt + Unpin>(stream: &mut S, seen: &PeerSeen, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await?;
     seen.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);

@@ -2,8 +2,8 @@
 //! with all of it. The tests of the projection and its fuzz target judge by it.
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{Form, KINDS, SHOWN_DEFINITIONS, View, Visible};
-use isthmus::server::stream::{Change as _, Misread};
+use isthmus::roles::proxy::projection::{AnswerForm, KINDS, SHOWN_DEFINITIONS, View, Visible};
+use isthmus::server::stream::{Misread, StreamTransform as _};
 use isthmus::wire::share::Share;
 use serde_json::{Value, json};
 
@@ -77,16 +77,16 @@ pub(crate) fn shown(resource: &str) -> Visible {
     Visible::of(kind.group, kind.resource, &view(Share::everything(), Some(NETWORK))).unwrap()
 }
 
-/// What becomes of an answer that comes in these pieces.
+/// What becomes of an answer that comes in these chunks.
 pub(crate) fn projected<'a>(
     shown: &Visible,
-    form: Form,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
+    form: AnswerForm,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<String, Misread> {
     let mut projection = shown.projection(form);
     let mut out = Vec::new();
-    for piece in pieces {
-        out.extend(projection.push(Bytes::copy_from_slice(piece))?);
+    for chunk in chunks {
+        out.extend(projection.push(Bytes::copy_from_slice(chunk))?);
     }
     out.extend(projection.finish()?);
     Ok(String::from_utf8(out).unwrap())
@@ -165,7 +165,9 @@ pub(crate) fn is_shown_list(resource: &str, list: &Value) -> Vec<Value> {
     let items = head.as_object_mut().unwrap().remove("items");
     has_only(&head, &[OF_LIST]);
     let Value::Array(items) = items.unwrap_or(json!([])) else { panic!("{list}") };
-    items.iter().for_each(|item| is_shown(resource, item));
+    for item in &items {
+        is_shown(resource, item);
+    }
     items
 }
 

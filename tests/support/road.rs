@@ -7,12 +7,12 @@ use isthmus::cluster::fetch::Fetcher;
 use isthmus::model::mesh::Mesh;
 use isthmus::pipeline::meter::{Meter, Unmetered};
 use isthmus::pipeline::observe::signer::Signer;
-use isthmus::pipeline::observe::{Ask, Observed, Progress, Publics, ReadFile, everybody, publics};
+use isthmus::pipeline::observe::{Ask, DocumentDone, Observed, Publics, ReadFile, everybody, publics};
 use isthmus::pipeline::sink::Sink;
-use isthmus::pipeline::{Facts, Program, Request, Run, Stop, Until, World, Written, run};
+use isthmus::pipeline::{FactSource, Program, Request, Run, Stop, Until, World, Written, run};
 use isthmus::types::time::Timestamp;
 
-use super::naive::Files;
+use super::naive::NaiveFiles;
 
 /// What a run would write.
 #[derive(Default)]
@@ -31,9 +31,9 @@ impl Sink for Changes {
 pub(crate) fn take(
     program: &Program,
     request: &Request,
-    facts: Facts<'_>,
+    facts: FactSource<'_>,
     until: Until<'_>,
-    tree: &Files,
+    tree: &NaiveFiles,
     now: Timestamp,
 ) -> Run {
     run(program, request, facts, until, &World { now, tree, base: None, narrow: None, meter: &Unmetered }).unwrap()
@@ -43,8 +43,8 @@ pub(crate) fn take(
 pub(crate) fn written(
     program: &Program,
     request: &Request,
-    facts: Facts<'_>,
-    tree: &Files,
+    facts: FactSource<'_>,
+    tree: &NaiveFiles,
     now: Timestamp,
 ) -> (Run, Vec<FileChange>) {
     let mut changes = Changes::default();
@@ -69,7 +69,7 @@ pub(crate) async fn observe(
     files: ReadFile<'_>,
     judge: &(dyn Fn(&Publics) -> BTreeSet<isthmus::types::name::ClusterName> + Sync),
     signer: &(dyn Signer + Sync),
-    progress: &(dyn Fn(Progress<'_>) + Sync),
+    progress: &(dyn Fn(DocumentDone<'_>) + Sync),
 ) -> Observed {
     let (whom, before) = (everybody(mesh), Observed::default());
     let asked = publics(mesh, Ask { whom: &whom, before: &before, fetcher, files, progress }).await;

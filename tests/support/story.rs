@@ -8,25 +8,25 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::naive::Naive;
-use super::world::{Declared, FAULTS, Fault, NAMES, Pairs, Turned, World};
+use super::world::{ClusterFault, DeclaredState, FAULTS, MemoryMesh, MeshRun, NAMES, Pairs};
 
-/// Most turns, each followed by a full sync, from anything to a turn that changes nothing while nothing waits; that last
-/// turn is counted. A newcomer takes three and so does a link that goes: components and keys, networks, secrets; secret,
+/// Most runs, each followed by a full sync, from anything to a run that changes nothing while nothing waits; that last
+/// run is counted. A newcomer takes three and so does a link that goes: components and keys, networks, secrets; secret,
 /// network, trust. One more for what the others learn of it, and the idle one.
-pub(crate) const MOST_TURNS: usize = 5;
+pub(crate) const MOST_RUNS: usize = 5;
 
 /// Something that happens. Numbers name clusters.
 #[derive(Debug, Clone)]
-pub(crate) enum Event {
-    Turn,
+pub(crate) enum StoryEvent {
+    Reconcile,
     Sync(usize),
     /// Files of these kinds, in this order; see [`KINDS`].
     SyncPartly(usize, Vec<usize>),
-    Fault(usize, Fault),
+    Fault(usize, ClusterFault),
     Mend(usize),
     Lose(usize, Index),
     Restore(usize),
-    Declare(usize, Declared),
+    Declare(usize, DeclaredState),
     Pair(usize, usize),
 }
 
@@ -39,20 +39,20 @@ pub(crate) fn some_kinds() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![20 => 0..KINDS.len() - 1, 1 => Just(KINDS.len() - 1)], 1..4)
 }
 
-pub(crate) fn event(lossy: bool) -> impl Strategy<Value = Event> {
+pub(crate) fn event(lossy: bool) -> impl Strategy<Value = StoryEvent> {
     let cluster = || 0..NAMES.len();
     let losses = u32::from(lossy) * 2;
     prop_oneof![
-            8 => Just(Event::Turn),
-            6 => cluster().prop_map(Event::Sync),
-    8 => (cluster(), some_kinds()).prop_map(|(c, kinds)| Event::SyncPartly(c, kinds)),
-            2 => (cluster(), select(FAULTS.to_vec())).prop_map(|(c, fault)| Event::Fault(c, fault)),
-            2 => cluster().prop_map(Event::Mend),
-            losses => (cluster(), any::<Index>()).prop_map(|(c, pick)| Event::Lose(c, pick)),
-            losses => cluster().prop_map(Event::Restore),
-            3 => (cluster(), select(vec![Declared::Active, Declared::Active, Declared::Paused, Declared::Leaving]))
-                .prop_map(|(c, state)| Event::Declare(c, state)),
-            3 => (cluster(), cluster()).prop_map(|(a, b)| Event::Pair(a, b)),
+            8 => Just(StoryEvent::Reconcile),
+            6 => cluster().prop_map(StoryEvent::Sync),
+    8 => (cluster(), some_kinds()).prop_map(|(c, kinds)| StoryEvent::SyncPartly(c, kinds)),
+            2 => (cluster(), select(FAULTS.to_vec())).prop_map(|(c, fault)| StoryEvent::Fault(c, fault)),
+            2 => cluster().prop_map(StoryEvent::Mend),
+            losses => (cluster(), any::<Index>()).prop_map(|(c, pick)| StoryEvent::Lose(c, pick)),
+            losses => cluster().prop_map(StoryEvent::Restore),
+            3 => (cluster(), select(vec![DeclaredState::Active, DeclaredState::Active, DeclaredState::Paused, DeclaredState::Leaving]))
+                .prop_map(|(c, state)| StoryEvent::Declare(c, state)),
+            3 => (cluster(), cluster()).prop_map(|(a, b)| StoryEvent::Pair(a, b)),
         ]
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn pairs_of(clusters: usize, pairs: &[(usize, usize)]) -> Pairs {
 
 /// A world and what happened to it.
 pub(crate) struct Story {
-    pub(crate) world: World,
+    pub(crate) world: MemoryMesh,
     lost: Vec<(&'static str, String, Vec<u8>)>,
     /// Nothing was lost so far.
     pub(crate) whole: bool,
@@ -79,9 +79,9 @@ impl Story {
     pub(crate) fn new(clusters: usize, joined: bool, pairs: Option<&[(usize, usize)]>, allow_delete: bool) -> Self {
         let pairs = pairs.map(|pairs| pairs_of(clusters, pairs));
         let mut world = if joined {
-            World::joined(clusters, pairs)
+            MemoryMesh::joined(clusters, pairs)
         } else {
-            let mut world = World::new(clusters);
+            let mut world = MemoryMesh::new(clusters);
             world.wish.pairs = pairs;
             world
         };
@@ -93,12 +93,12 @@ impl Story {
         NAMES[number % self.world.live.len()]
     }
 
-    pub(crate) fn tell(&mut self, event: &Event) -> Result<(), TestCaseError> {
+    pub(crate) fn happen(&mut self, event: &StoryEvent) -> Result<(), TestCaseError> {
         match event {
-            Event::Turn => {
-                self.turn()?;
+            StoryEvent::Reconcile => {
+                self.reconcile()?;
             }
-            Event::Sync(cluster) => {
+            StoryEvent::Sync(cluster) => {
                 let cluster = self.name(*cluster);
                 for file in self.world.behind(cluster) {
                     self.world.sync_file(cluster, &file);
@@ -106,7 +106,7 @@ impl Story {
                 }
                 self.forsaken.remove(cluster);
             }
-            Event::SyncPartly(cluster, kinds) => {
+            StoryEvent::SyncPartly(cluster, kinds) => {
                 let cluster = self.name(*cluster);
                 for kind in kinds {
                     for file in self.world.behind(cluster).iter().filter(|file| file.starts_with(KINDS[*kind])) {
@@ -115,15 +115,15 @@ impl Story {
                     }
                 }
             }
-            Event::Fault(cluster, fault) => {
+            StoryEvent::Fault(cluster, fault) => {
                 let cluster = self.name(*cluster);
                 self.world.faults.insert(cluster, *fault);
             }
-            Event::Mend(cluster) => {
+            StoryEvent::Mend(cluster) => {
                 let cluster = self.name(*cluster);
                 self.world.faults.remove(cluster);
             }
-            Event::Lose(cluster, pick) => {
+            StoryEvent::Lose(cluster, pick) => {
                 let cluster = self.name(*cluster);
                 let files: Vec<String> = self.world.live[cluster].keys().cloned().collect();
                 if !files.is_empty() {
@@ -134,17 +134,17 @@ impl Story {
                     self.whole = false;
                 }
             }
-            Event::Restore(number) => {
+            StoryEvent::Restore(number) => {
                 if !self.lost.is_empty() {
                     let (cluster, file, bytes) = self.lost.remove(number % self.lost.len());
                     self.world.put(cluster, &file, Some(bytes));
                 }
             }
-            Event::Declare(cluster, state) => {
+            StoryEvent::Declare(cluster, state) => {
                 let cluster = self.name(*cluster);
                 self.world.wish.clusters.insert(cluster, *state);
             }
-            Event::Pair(one, other) => {
+            StoryEvent::Pair(one, other) => {
                 let clusters = self.world.live.len();
                 if let Some(pairs) = &mut self.world.wish.pairs {
                     for pair in pairs_of(clusters, &[(*one, *other)]) {
@@ -158,33 +158,33 @@ impl Story {
         Ok(())
     }
 
-    pub(crate) fn turn(&mut self) -> Result<Turned, TestCaseError> {
+    pub(crate) fn reconcile(&mut self) -> Result<MeshRun, TestCaseError> {
         let (before, lock) = (self.secrets(), self.world.lock());
-        let turned = self.world.turn();
-        self.check_moves(&lock, &turned)?;
+        let ran = self.world.reconcile();
+        self.check_moves(&lock, &ran)?;
         for (reader, secrets) in self.secrets() {
             for peer in secrets.difference(&before[reader]) {
-                let lacks = self.world.lacks(&turned.live, reader, peer);
+                let lacks = self.world.lacks(&ran.live, reader, peer);
                 prop_assert!(lacks.is_empty(), "secret {reader}/{peer} was put into the tree without {lacks:?}");
                 for end in [reader, peer.as_str()] {
                     prop_assert!(
-                        turned.shown.contains(end),
+                        ran.shown.contains(end),
                         "{end} did not show its evidence, and {reader}/{peer} joined"
                     );
                 }
             }
         }
         for (cluster, state) in &self.world.wish.clusters {
-            if *state == Declared::Lost {
+            if *state == DeclaredState::Lost {
                 self.forsaken.insert(cluster);
             }
         }
-        Ok(turned)
+        Ok(ran)
     }
 
-    /// Links move one stage a turn; trust goes when both directions have let go.
-    fn check_moves(&self, before: &Lock, turned: &Turned) -> Result<(), TestCaseError> {
-        for (Link { reader, peer }, step) in &turned.plan.moves {
+    /// Links move one stage a run; trust goes when both directions have closed.
+    fn check_moves(&self, before: &Lock, ran: &MeshRun) -> Result<(), TestCaseError> {
+        for (Link { reader, peer }, step) in &ran.plan.moves {
             use Stage::{Joined, Joining, Leaving, LeavingTrust};
             let may = match step.from {
                 None => step.to == Some(Joining),
@@ -233,27 +233,27 @@ impl Story {
     }
 
     /// All is well again and everybody syncs: the mesh becomes what the spec says, soon.
-    pub(crate) fn end(mut self) -> Result<World, TestCaseError> {
+    pub(crate) fn end(mut self) -> Result<MemoryMesh, TestCaseError> {
         self.world.faults.clear();
         self.world.allow_delete = true;
-        for state in self.world.wish.clusters.values_mut().filter(|state| **state == Declared::Paused) {
-            *state = Declared::Active;
+        for state in self.world.wish.clusters.values_mut().filter(|state| **state == DeclaredState::Paused) {
+            *state = DeclaredState::Active;
         }
-        for turn in 1.. {
+        for round in 1.. {
             for cluster in 0..self.world.live.len() {
-                self.tell(&Event::Sync(cluster))?;
+                self.happen(&StoryEvent::Sync(cluster))?;
             }
-            let turned = self.turn()?;
-            if turned.is_idle() {
+            let ran = self.reconcile()?;
+            if ran.is_idle() {
                 break;
             }
-            let steps = turned.plan.steps.iter().map(|step| (step.id.to_string(), &step.state, &step.objects));
+            let steps = ran.plan.steps.iter().map(|step| (step.id.to_string(), &step.state, &step.objects));
             let steps: Vec<_> = steps
-                .filter(|(_, standing, objects)| {
-                    !objects.is_empty() || **standing != isthmus::pipeline::plan::StepState::Ready
+                .filter(|(_, state, objects)| {
+                    !objects.is_empty() || **state != isthmus::pipeline::plan::StepState::Ready
                 })
                 .collect();
-            prop_assert!(turn < MOST_TURNS, "turn {turn} is not idle: {steps:#?} {:?}", turned.plan.lock);
+            prop_assert!(round < MOST_RUNS, "run {round} is not idle: {steps:#?} {:?}", ran.plan.lock);
         }
         let world = self.world;
         for reader in world.names() {
@@ -265,7 +265,7 @@ impl Story {
             for peer in &wanted {
                 prop_assert_eq!(world.lacks(&world.naive, reader, peer), Vec::<&str>::new());
             }
-            if world.wish.clusters[reader] == Declared::Leaving {
+            if world.wish.clusters[reader] == DeclaredState::Leaving {
                 prop_assert_eq!(world.live[reader].len(), 0);
             }
         }

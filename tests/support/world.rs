@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use isthmus::model::lock::{Lock, Stage};
 use isthmus::model::trust::Approvals;
 use isthmus::pipeline::accept::accept;
-use isthmus::pipeline::observe::{Observation, Observed, Private};
+use isthmus::pipeline::observe::{Observation, Observed, PrivateReading};
 use isthmus::pipeline::plan::Plan;
 use isthmus::pipeline::{self, Decided, Input, Program, Request};
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
@@ -17,7 +17,7 @@ use isthmus::types::time::Timestamp;
 use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reported};
 
-use super::naive::{Files, Naive, squeeze};
+use super::naive::{Naive, NaiveFiles, squeeze};
 use super::road;
 
 /// Names of clusters, of which a world takes the first.
@@ -33,8 +33,8 @@ thread_local! {
 
 /// How a cluster misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Nobody answers.
+pub(crate) enum ClusterFault {
+    /// No one answers.
     Down,
     /// An answer that is no document.
     Garbage,
@@ -53,20 +53,20 @@ pub(crate) enum Fault {
 }
 
 /// All faults.
-pub(crate) const FAULTS: [Fault; 8] = [
-    Fault::Down,
-    Fault::Garbage,
-    Fault::Stranger,
-    Fault::OtherRoot,
-    Fault::Forbidden,
-    Fault::Starting,
-    Fault::NoGateway,
-    Fault::Blind,
+pub(crate) const FAULTS: [ClusterFault; 8] = [
+    ClusterFault::Down,
+    ClusterFault::Garbage,
+    ClusterFault::Stranger,
+    ClusterFault::OtherRoot,
+    ClusterFault::Forbidden,
+    ClusterFault::Starting,
+    ClusterFault::NoGateway,
+    ClusterFault::Blind,
 ];
 
 /// State of a cluster in the spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Declared {
+pub(crate) enum DeclaredState {
     Active,
     Paused,
     Leaving,
@@ -78,18 +78,19 @@ pub(crate) type Pairs = BTreeSet<(&'static str, &'static str)>;
 
 /// What the spec says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct WantedSpec {
     /// The clusters.
-    pub(crate) clusters: BTreeMap<&'static str, Declared>,
+    pub(crate) clusters: BTreeMap<&'static str, DeclaredState>,
     /// Who is linked with whom; `None`: all with all.
     pub(crate) pairs: Option<Pairs>,
 }
 
-impl Wish {
+impl WantedSpec {
     /// Whether the two are to be linked.
     pub(crate) fn links(&self, one: &str, other: &str) -> bool {
-        let stays =
-            |name| self.clusters.get(name).is_some_and(|state| !matches!(state, Declared::Leaving | Declared::Lost));
+        let stays = |name| {
+            self.clusters.get(name).is_some_and(|state| !matches!(state, DeclaredState::Leaving | DeclaredState::Lost))
+        };
         let paired = |pairs: &BTreeSet<(&str, &str)>| pairs.contains(&(one, other)) || pairs.contains(&(other, one));
         one != other && stays(one) && stays(other) && self.pairs.as_ref().is_none_or(paired)
     }
@@ -108,12 +109,12 @@ impl Wish {
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec:\n  acceptForeignRoots: true\n  topology: {topology}\n  engineKeys:\n    - id: ci\n      publicKey: |\n        {}\n",
             key.trim_end()
         );
-        let cluster = |(name, state): (&&str, &Declared)| {
+        let cluster = |(name, state): (&&str, &DeclaredState)| {
             let state = match state {
-                Declared::Active => "active",
-                Declared::Paused => "paused",
-                Declared::Leaving => "leaving",
-                Declared::Lost => "lost",
+                DeclaredState::Active => "active",
+                DeclaredState::Paused => "paused",
+                DeclaredState::Leaving => "leaving",
+                DeclaredState::Lost => "lost",
             };
             format!(
                 "apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  state: {state}\n  multicluster: {{image: \"ghcr.io/isthmus-mesh/engine:0.1.0\", apiHost: api.{name}.example.com}}\n  metadata:\n    endpoint: https://metadata.{name}.example.com/metadata\n"
@@ -136,17 +137,17 @@ pub(crate) fn sources(files: &[(String, Vec<String>)]) -> Vec<SourceFile> {
     files.iter().map(source).collect()
 }
 
-/// A turn that was taken.
+/// A run that was taken.
 #[derive(Debug)]
-pub(crate) struct Turned {
-    pub(crate) turn: Decided,
+pub(crate) struct MeshRun {
+    pub(crate) decided: Decided,
     pub(crate) plan: Plan,
     /// What was live when the clusters were asked, and which of them showed all of it.
     pub(crate) live: BTreeMap<&'static str, Naive>,
     pub(crate) shown: BTreeSet<&'static str>,
 }
 
-impl Turned {
+impl MeshRun {
     /// Nothing was written and nothing is waited for.
     pub(crate) fn is_idle(&self) -> bool {
         let counts = self.plan.counts();
@@ -175,28 +176,28 @@ impl Facts {
 }
 
 /// A mesh in memory.
-pub(crate) struct World {
+pub(crate) struct MemoryMesh {
     pub(crate) fleet: Fleet,
     facts: BTreeMap<&'static str, Facts>,
-    pub(crate) wish: Wish,
+    pub(crate) wish: WantedSpec,
     /// `lock/` and `rendered/`.
-    pub(crate) checkout: Files,
+    pub(crate) checkout: NaiveFiles,
     /// Objects of ours that are live, by cluster and file.
-    pub(crate) live: BTreeMap<&'static str, Files>,
+    pub(crate) live: BTreeMap<&'static str, NaiveFiles>,
     /// What the clusters do by them.
     pub(crate) naive: BTreeMap<&'static str, Naive>,
-    pub(crate) faults: BTreeMap<&'static str, Fault>,
+    pub(crate) faults: BTreeMap<&'static str, ClusterFault>,
     /// Gateways that clusters have instead of their first ones.
     pub(crate) gateways: BTreeMap<&'static str, String>,
     pub(crate) allow_delete: bool,
     pub(crate) approvals: Approvals,
 }
 
-impl Drop for World {
+impl Drop for MemoryMesh {
     fn drop(&mut self) {
         IDLE.with_borrow_mut(|idle| {
             for (_, mut cluster) in std::mem::take(&mut self.fleet.clusters) {
-                cluster.sync(&Files::new());
+                cluster.sync(&NaiveFiles::new());
                 cluster.up = true;
                 let name = NAMES.into_iter().find(|name| *name == cluster.name.as_str()).unwrap();
                 idle.insert(name, cluster);
@@ -209,7 +210,7 @@ pub(crate) fn name(name: &str) -> ClusterName {
     name.parse().unwrap()
 }
 
-impl World {
+impl MemoryMesh {
     /// Clusters that know nothing of each other; all are to be linked.
     pub(crate) fn of(names: &[&'static str]) -> Self {
         let mut fleet = Fleet::default();
@@ -225,9 +226,12 @@ impl World {
         Self {
             fleet,
             facts,
-            wish: Wish { clusters: names.iter().map(|name| (*name, Declared::Active)).collect(), pairs: None },
-            checkout: Files::new(),
-            live: names.iter().map(|name| (*name, Files::new())).collect(),
+            wish: WantedSpec {
+                clusters: names.iter().map(|name| (*name, DeclaredState::Active)).collect(),
+                pairs: None,
+            },
+            checkout: NaiveFiles::new(),
+            live: names.iter().map(|name| (*name, NaiveFiles::new())).collect(),
             naive: names.iter().map(|name| (*name, Naive::default())).collect(),
             faults: BTreeMap::new(),
             gateways: BTreeMap::new(),
@@ -288,7 +292,7 @@ impl World {
         self.lock().link(&name(reader), &name(peer)).map(|link| link.stage)
     }
 
-    pub(crate) fn fault(&self, cluster: &str) -> Option<Fault> {
+    pub(crate) fn fault(&self, cluster: &str) -> Option<ClusterFault> {
         self.faults.get(cluster).copied()
     }
 
@@ -298,33 +302,35 @@ impl World {
         let known = self.checkout.contains_key(&format!("lock/clusters/{}.yaml", cluster.name));
         match self.fault(cluster.name.as_str()) {
             // at first contact there is nothing that it could contradict
-            Some(Fault::Stranger | Fault::OtherRoot) if !known => {}
-            Some(Fault::Down) => return Err(Failure::TimedOut { url, seconds: 10 }),
-            Some(Fault::Garbage) => return Err(Failure::Format { url, problem: "not JSON".to_owned() }),
-            Some(Fault::Stranger) => document.cluster_uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap(),
-            Some(Fault::OtherRoot) => document.root_ca.clone_from(&cluster.serving.pem),
+            Some(ClusterFault::Stranger | ClusterFault::OtherRoot) if !known => {}
+            Some(ClusterFault::Down) => return Err(Failure::TimedOut { url, seconds: 10 }),
+            Some(ClusterFault::Garbage) => return Err(Failure::Format { url, problem: "not JSON".to_owned() }),
+            Some(ClusterFault::Stranger) => {
+                document.cluster_uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+            }
+            Some(ClusterFault::OtherRoot) => document.root_ca.clone_from(&cluster.serving.pem),
             _ => {}
         }
         Ok(document)
     }
 
-    fn private(&self, cluster: &SimulatedCluster) -> Private {
+    fn private(&self, cluster: &SimulatedCluster) -> PrivateReading {
         let url = format!("https://metadata.{}.example.com/metadata/private/multicluster.json", cluster.name);
         let key = squeeze(&engine_key().public().to_pem());
         let fault = self.fault(cluster.name.as_str());
-        if fault == Some(Fault::Starting) {
-            return Private::Failed(Failure::Unavailable { url });
+        if fault == Some(ClusterFault::Starting) {
+            return PrivateReading::Failed(Failure::Unavailable { url });
         }
-        if fault == Some(Fault::Forbidden) || !self.naive[cluster.name.as_str()].engine.contains(&key) {
-            return Private::Failed(Failure::Unauthorized { url, status: 401 });
+        if fault == Some(ClusterFault::Forbidden) || !self.naive[cluster.name.as_str()].engine.contains(&key) {
+            return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 });
         }
         let mut document = self.document(cluster);
         match fault {
-            Some(Fault::NoGateway) => document.ingress_gateways.clear(),
-            Some(Fault::Blind) => document.evidence = Some(Evidence::unknown("the apiserver does not answer")),
+            Some(ClusterFault::NoGateway) => document.ingress_gateways.clear(),
+            Some(ClusterFault::Blind) => document.evidence = Some(Evidence::unknown("the apiserver does not answer")),
             _ => {}
         }
-        Private::Read(document)
+        PrivateReading::Read(document)
     }
 
     /// The private document of a cluster that is well.
@@ -338,16 +344,17 @@ impl World {
 
     /// What a run sees: public documents first, then the private ones of those that the engine may ask.
     pub(crate) fn observe(&mut self, program: &Program) -> Observed {
-        let down: Vec<_> = self.names().into_iter().map(|name| (name, self.fault(name) == Some(Fault::Down))).collect();
+        let down: Vec<_> =
+            self.names().into_iter().map(|name| (name, self.fault(name) == Some(ClusterFault::Down))).collect();
         for (cluster, is_down) in down {
             self.fleet.clusters.get_mut(&name(cluster)).unwrap().up = !is_down;
         }
         let asked = self.fleet.clusters.values().filter(|cluster| {
             let state = self.wish.clusters.get(cluster.name.as_str());
-            state.is_some_and(|state| *state != Declared::Paused)
+            state.is_some_and(|state| *state != DeclaredState::Paused)
         });
         let public = |cluster: &SimulatedCluster| {
-            (cluster.name.clone(), Observation { public: self.public(cluster), private: Private::NotAsked })
+            (cluster.name.clone(), Observation { public: self.public(cluster), private: PrivateReading::NotAsked })
         };
         let mut observed = Observed { clusters: asked.map(public).collect() };
         let judged =
@@ -355,25 +362,28 @@ impl World {
         for (name, observation) in &mut observed.clusters {
             if observation.public.is_ok() {
                 let cluster = &self.fleet.clusters[name];
-                observation.private =
-                    if judged.assessments[name].may_be_asked() { self.private(cluster) } else { Private::HeldBack };
+                observation.private = if judged.assessments[name].may_be_asked() {
+                    self.private(cluster)
+                } else {
+                    PrivateReading::HeldBack
+                };
             }
         }
         observed
     }
 
-    /// A turn: observed, planned, and written into the checkout.
-    pub(crate) fn turn(&mut self) -> Turned {
+    /// A run: observed, planned, and written into the checkout.
+    pub(crate) fn reconcile(&mut self) -> MeshRun {
         let program = self.load();
         let observed = self.observe(&program);
-        self.turn_on(&program, &observed)
+        self.reconcile_on(&program, &observed)
     }
 
-    pub(crate) fn turn_on(&mut self, program: &Program, observed: &Observed) -> Turned {
+    pub(crate) fn reconcile_on(&mut self, program: &Program, observed: &Observed) -> MeshRun {
         let is_seen = |cluster: &&'static str| {
             let seen = observed.clusters.get(&name(cluster));
             seen.is_some_and(|seen| match &seen.private {
-                Private::Read(document) => {
+                PrivateReading::Read(document) => {
                     document.evidence.as_ref().is_some_and(|evidence| matches!(evidence.trusts, Reported::Seen(_)))
                 }
                 _ => false,
@@ -382,14 +392,14 @@ impl World {
         let shown = self.names().into_iter().filter(is_seen).collect();
         let live = self.naive.clone();
         let request = Request { approvals: self.approvals.clone(), allow_delete: self.allow_delete, only: None };
-        let facts = pipeline::Facts::Stored(observed.clone());
+        let facts = pipeline::FactSource::Stored(observed.clone());
         let (run, changes) = road::written(program, &request, facts, &self.checkout, CERTIFICATES_ARE_VALID);
         road::apply(&mut self.checkout, changes);
-        Turned { turn: run.decided, plan: run.plan, live, shown }
+        MeshRun { decided: run.decided, plan: run.plan, live, shown }
     }
 
     /// What kustomize makes of a cluster's folder: the files that its kustomization lists.
-    pub(crate) fn rendered(&self, cluster: &str) -> Files {
+    pub(crate) fn rendered(&self, cluster: &str) -> NaiveFiles {
         let mut files = self.folder(cluster);
         let Some(kustomization) = files.remove(KUSTOMIZATION) else {
             assert!(files.is_empty(), "objects of {cluster} without a kustomization");
@@ -404,7 +414,7 @@ impl World {
     }
 
     /// All files of a cluster's folder.
-    pub(crate) fn folder(&self, cluster: &str) -> Files {
+    pub(crate) fn folder(&self, cluster: &str) -> NaiveFiles {
         let prefix = format!("rendered/{cluster}/");
         let file = |(path, bytes): (&String, &Vec<u8>)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone()));
         self.checkout.iter().filter_map(file).collect()
@@ -447,15 +457,15 @@ impl World {
         }
     }
 
-    /// Turns and syncs until nothing changes and nothing waits; the number of turns, the idle one included.
+    /// Runs and syncs until nothing changes and nothing waits; the number of runs, the idle one included.
     pub(crate) fn settle(&mut self) -> usize {
-        for turns in 1..=12 {
+        for rounds in 1..=12 {
             self.sync_all();
-            if self.turn().is_idle() && self.names().into_iter().all(|name| self.behind(name).is_empty()) {
-                return turns;
+            if self.reconcile().is_idle() && self.names().into_iter().all(|name| self.behind(name).is_empty()) {
+                return rounds;
             }
         }
-        panic!("never idle: {:#?}", self.turn().plan.steps);
+        panic!("never idle: {:#?}", self.reconcile().plan.steps);
     }
 
     /// What secret `reader`/`peer` needs to be live and is not, by the given state of all clusters.

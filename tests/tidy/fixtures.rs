@@ -1,8 +1,8 @@
 //! Each check is shown to be red: small crates with one thing wrong, and what is said of it.
 
-use super::{Findings, check};
+use super::{TidyFindings, check};
 
-fn found(files: &[(&str, &str)]) -> Findings {
+fn found(files: &[(&str, &str)]) -> TidyFindings {
     let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
     check(files, &[]).unwrap()
 }
@@ -131,9 +131,9 @@ fn each_form_of_a_path_is_an_import() {
         "#[cfg(not(test))] use crate::model::lock::Lock;",
         "#[cfg(any(test, unix))] use crate::model::lock::Lock;",
     ] {
-        let said = found(&[("types/a.rs", text), lock]).layers;
+        let reported = found(&[("types/a.rs", text), lock]).layers;
         let beginning = "types/a.rs:1 imports model/lock.rs: upward, from types (1) to model (3): ";
-        assert!(matches!(said.as_slice(), [one] if one.starts_with(beginning)), "{text}\n{said:?}");
+        assert!(matches!(reported.as_slice(), [one] if one.starts_with(beginning)), "{text}\n{reported:?}");
     }
 }
 
@@ -258,7 +258,7 @@ fn a_circle_of_three_across_folders() {
 
 #[test]
 fn each_word_of_the_world() {
-    for (text, said) in [
+    for (text, reported) in [
         ("use std::fs;", "std::fs"),
         ("use std::{io, fs::File};", "std::fs::File"),
         ("use std::*;", "std::*"),
@@ -283,7 +283,7 @@ fn each_word_of_the_world() {
         ("fn f() { select!(x.await); }", ".await"),
         ("trait T { async fn f(); }", "async"),
     ] {
-        purity(text, &[&format!("types/a.rs:1 is pure and speaks of `{said}`")]);
+        purity(text, &[&format!("types/a.rs:1 is pure and speaks of `{reported}`")]);
     }
     purity(
         "async fn f() {\n x.await\n}",

@@ -9,7 +9,7 @@ use petgraph::graph::DiGraph;
 use super::resolve::{Crate, Target};
 
 /// What one file has of another.
-pub(super) struct Import {
+pub(super) struct FileImport {
     pub(super) from: String,
     pub(super) to: String,
     /// The first line that speaks of it.
@@ -18,14 +18,14 @@ pub(super) struct Import {
     pub(super) names: BTreeSet<String>,
 }
 
-impl Import {
+impl FileImport {
     pub(super) fn names(&self) -> String {
         self.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// All imports, by file.
-pub(super) fn imports(of: &Crate) -> Vec<Import> {
+pub(super) fn imports(of: &Crate) -> Vec<FileImport> {
     let mut found: BTreeMap<(&str, &str), (usize, BTreeSet<String>)> = BTreeMap::new();
     for (file, source) in of.sources.iter().enumerate() {
         for mention in &source.mentions {
@@ -47,7 +47,7 @@ pub(super) fn imports(of: &Crate) -> Vec<Import> {
         }
     }
     let import =
-        |((from, to), (line, names)): ((&str, &str), _)| Import { from: from.into(), to: to.into(), line, names };
+        |((from, to), (line, names)): ((&str, &str), _)| FileImport { from: from.into(), to: to.into(), line, names };
     found.into_iter().map(import).collect()
 }
 
@@ -56,7 +56,7 @@ fn name(path: &[String]) -> &str {
 }
 
 /// Each set of files that import each other in a circle, with the imports that close it.
-pub(super) fn circles(imports: &[Import]) -> Vec<String> {
+pub(super) fn circles(imports: &[FileImport]) -> Vec<String> {
     let mut graph = DiGraph::<&str, ()>::new();
     let mut nodes = BTreeMap::new();
     for import in imports {

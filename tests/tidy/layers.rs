@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::graph::Import;
+use super::graph::FileImport;
 
 /// A folder of the crate, its layer from the ground up, and the folders it may import.
 type Layer = (&'static str, u8, &'static [&'static [&'static str]]);
@@ -41,7 +41,7 @@ const ROLES: [&str; 3] = ["roles/exporter", "roles/proxy", "roles/relay"];
 const TOP: [&str; 2] = ["lib.rs", "main.rs"];
 
 /// Every import that the layers do not allow, and every file in no layer.
-pub(super) fn breaches<'a>(files: impl Iterator<Item = &'a str>, imports: &[Import]) -> Vec<String> {
+pub(super) fn breaches<'a>(files: impl Iterator<Item = &'a str>, imports: &[FileImport]) -> Vec<String> {
     let strangers: BTreeSet<&str> =
         files.filter(|path| !TOP.contains(path)).map(top).filter(|top| layer(top).is_none()).collect();
     let mut found: Vec<String> =
@@ -113,7 +113,7 @@ const STAGES: [&str; 8] = [
 const NO_STAGE: [&str; 3] = ["everybody", "fields", "name_certificates"];
 
 /// Calls of stages from outside of `pipeline/`: `pipeline/mod.rs` alone calls them.
-pub(super) fn stage_calls(imports: &[Import]) -> Vec<String> {
+pub(super) fn stage_calls(imports: &[FileImport]) -> Vec<String> {
     let from_outside = imports
         .iter()
         .filter(|import| top(&import.from) != "pipeline" && STAGES.into_iter().any(|stage| is_in(&import.to, stage)));

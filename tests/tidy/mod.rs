@@ -6,9 +6,11 @@
 //! What is not seen: calls of methods, which name no file, and names that come out of another file's macro.
 #![allow(clippy::print_stdout, reason = "the list of work is to be read")]
 
+mod documentation;
 mod fixtures;
 mod graph;
 mod layers;
+mod names;
 mod purity;
 mod resolve;
 mod source;
@@ -19,7 +21,7 @@ use std::path::Path;
 use resolve::Crate;
 
 /// What is wrong with a crate, by check.
-struct Findings {
+struct TidyFindings {
     circles: Vec<String>,
     layers: Vec<String>,
     purity: Vec<String>,
@@ -27,10 +29,10 @@ struct Findings {
 }
 
 /// Checks files, given as path below the crate's folder and text.
-fn check(files: Vec<(String, String)>, admitted: &[(&str, &str, &str)]) -> Result<Findings, String> {
+fn check(files: Vec<(String, String)>, admitted: &[(&str, &str, &str)]) -> Result<TidyFindings, String> {
     let read = Crate::new(files)?;
     let imports = graph::imports(&read);
-    Ok(Findings {
+    Ok(TidyFindings {
         circles: graph::circles(&imports),
         layers: layers::breaches(read.paths.iter().map(String::as_str), &imports),
         purity: purity::breaches(&read, admitted),
@@ -131,7 +133,7 @@ fn no_error_is_text() {
     }
 }
 
-/// A file of a target that no `mod` of the files above it names is compiled by nobody.
+/// A file of a target that no `mod` of the files above it names is compiled by no one.
 #[test]
 fn every_test_file_is_wired_in() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

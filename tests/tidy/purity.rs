@@ -24,7 +24,7 @@ pub(super) const PURE: &[&str] = &[
     "watch/scheduler",
 ];
 
-/// The world: files, the environment, other processes, the network, the clock and chance. A star ends a word that may go on.
+/// The world: files, the environment, other processes, the network, the clock and chance. A star ends a word that may continue.
 const WORLD: &[&str] = &[
     "std::fs",
     "std::env",
@@ -73,21 +73,23 @@ pub(super) fn breaches(of: &Crate, admitted: &[(&str, &str, &str)]) -> Vec<Strin
         if !PURE.iter().any(|place| is_in(path, place)) {
             continue;
         }
-        let mut said: Vec<(usize, String)> =
+        let mut mentioned: Vec<(usize, String)> =
             source.waits.iter().map(|(line, word)| (*line, (*word).to_owned())).collect();
         for mention in &source.mentions {
             for target in of.targets(file, mention) {
-                let Target::Outside(words) = target else { continue };
-                let Some(world) = WORLD.iter().find(|world| speaks_of(&words, world, mention.glob)) else { continue };
+                let Target::Outside(segments) = target else { continue };
+                let Some(world) = WORLD.iter().find(|world| speaks_of(&segments, world, mention.glob)) else {
+                    continue;
+                };
                 match admitted.iter().position(|(file, word, _)| file == path && word == world) {
                     Some(place) => asked[place] = true,
-                    None => said.push((mention.line, words.join("::") + if mention.glob { "::*" } else { "" })),
+                    None => mentioned.push((mention.line, segments.join("::") + if mention.glob { "::*" } else { "" })),
                 }
             }
         }
-        said.sort();
-        said.dedup();
-        found.extend(said.into_iter().map(|(line, word)| format!("{path}:{line} is pure and speaks of `{word}`")));
+        mentioned.sort();
+        mentioned.dedup();
+        found.extend(mentioned.into_iter().map(|(line, word)| format!("{path}:{line} is pure and speaks of `{word}`")));
     }
     for ((file, word, _), asked) in admitted.iter().zip(asked) {
         if !asked {

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{self, Mention, Name, Scope, Source, Words};
+use super::source::{self, Mention, ModuleName, ModuleScope, Segments, Source};
 
 /// What a path leads to.
 pub(super) enum Target {
     /// Something in a file, with its variants where it has such.
     Item(usize, BTreeSet<String>),
     /// A module as such.
-    Module(Place),
+    Module(ModulePlace),
     /// Something of another crate, by its whole path.
-    Outside(Words),
+    Outside(Segments),
 }
 
 /// A module, by its file and its place among the file's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct ModulePlace {
     pub(super) file: usize,
     pub(super) scope: usize,
 }
@@ -26,11 +26,11 @@ pub(super) struct Crate {
     /// Paths from the crate's folder.
     pub(super) paths: Vec<String>,
     pub(super) sources: Vec<Source>,
-    modules: BTreeMap<Words, Place>,
+    modules: BTreeMap<Segments, ModulePlace>,
 }
 
 /// What is being followed, so that names which lead to each other end somewhere.
-type Trail = Vec<(Place, String)>;
+type Trail = Vec<(ModulePlace, String)>;
 
 impl Crate {
     /// Reads files, given as path and text. A `lib.rs` or `mod.rs` that is not given is taken for an empty one.
@@ -50,15 +50,15 @@ impl Crate {
             this.sources.push(source::read(module, &text).map_err(|error| format!("{path}: {error}"))?);
             this.paths.push(path);
         }
-        let for_tests: Vec<Words> = this.sources.iter().flat_map(|source| source.test_modules.clone()).collect();
+        let for_tests: Vec<Segments> = this.sources.iter().flat_map(|source| source.test_modules.clone()).collect();
         for (file, source) in this.sources.iter_mut().enumerate() {
             if for_tests.iter().any(|module| source.scopes[0].module.starts_with(module)) {
                 source.mentions.clear();
                 source.waits.clear();
                 continue;
             }
-            for (scope, Scope { module, .. }) in source.scopes.iter().enumerate() {
-                this.modules.insert(module.clone(), Place { file, scope });
+            for (scope, ModuleScope { module, .. }) in source.scopes.iter().enumerate() {
+                this.modules.insert(module.clone(), ModulePlace { file, scope });
             }
         }
         Ok(this)
@@ -66,18 +66,18 @@ impl Crate {
 
     /// Where a path leads; several ways where a name stands for several things.
     pub(super) fn targets(&self, file: usize, mention: &Mention) -> Vec<Target> {
-        self.resolve(Place { file, scope: mention.scope }, &mention.path, &mut Trail::new())
+        self.resolve(ModulePlace { file, scope: mention.scope }, &mention.path, &mut Trail::new())
     }
 
-    fn scope(&self, place: Place) -> &Scope {
+    fn scope(&self, place: ModulePlace) -> &ModuleScope {
         &self.sources[place.file].scopes[place.scope]
     }
 
-    fn root(&self) -> Place {
-        self.modules.get([].as_slice()).copied().unwrap_or(Place { file: 0, scope: 0 })
+    fn root(&self) -> ModulePlace {
+        self.modules.get([].as_slice()).copied().unwrap_or(ModulePlace { file: 0, scope: 0 })
     }
 
-    fn resolve(&self, from: Place, path: &[String], trail: &mut Trail) -> Vec<Target> {
+    fn resolve(&self, from: ModulePlace, path: &[String], trail: &mut Trail) -> Vec<Target> {
         let Some((first, rest)) = path.split_first() else { return vec![Target::Module(self.root())] };
         match first.as_str() {
             "crate" => self.within(self.root(), rest, trail),
@@ -115,26 +115,26 @@ impl Crate {
     }
 
     /// A path from a module on. What the module does not know by name, a macro may have made there.
-    fn within(&self, module: Place, path: &[String], trail: &mut Trail) -> Vec<Target> {
+    fn within(&self, module: ModulePlace, path: &[String], trail: &mut Trail) -> Vec<Target> {
         let found = self.find(module, path, trail);
         if found.is_empty() { vec![Target::Item(module.file, BTreeSet::new())] } else { found }
     }
 
-    fn find(&self, module: Place, path: &[String], trail: &mut Trail) -> Vec<Target> {
+    fn find(&self, module: ModulePlace, path: &[String], trail: &mut Trail) -> Vec<Target> {
         let Some((first, rest)) = path.split_first() else { return vec![Target::Module(module)] };
         let scope = self.scope(module);
         let mut found = Vec::new();
-        let child: Words = scope.module.iter().chain([first]).cloned().collect();
+        let child: Segments = scope.module.iter().chain([first]).cloned().collect();
         if let Some(child) = self.modules.get(&child) {
             found.extend(self.within(*child, rest, trail));
         }
         for name in scope.names.get(first).into_iter().flatten() {
             match name {
-                Name::Item { is_type, variants } if *is_type || rest.is_empty() => {
+                ModuleName::Item { is_type, variants } if *is_type || rest.is_empty() => {
                     found.push(Target::Item(module.file, variants.clone()));
                 }
-                Name::Item { .. } => {}
-                Name::Import(path) => found.extend(self.follow(module, first, path, rest, trail)),
+                ModuleName::Item { .. } => {}
+                ModuleName::Import(path) => found.extend(self.import(module, first, path, rest, trail)),
             }
         }
         if found.is_empty() {
@@ -149,7 +149,7 @@ impl Crate {
     }
 
     /// What a module finds of a path in what it has by `use …::*`.
-    fn through(&self, module: Place, glob: &[String], path: &[String], trail: &mut Trail) -> Vec<Target> {
+    fn through(&self, module: ModulePlace, glob: &[String], path: &[String], trail: &mut Trail) -> Vec<Target> {
         let step = (module, format!("{}::*", glob.join("::")));
         if trail.contains(&step) {
             return Vec::new();
@@ -169,7 +169,7 @@ impl Crate {
         found
     }
 
-    fn follow(&self, at: Place, name: &str, path: &[String], rest: &[String], trail: &mut Trail) -> Vec<Target> {
+    fn import(&self, at: ModulePlace, name: &str, path: &[String], rest: &[String], trail: &mut Trail) -> Vec<Target> {
         let step = (at, name.to_owned());
         if trail.contains(&step) {
             return Vec::new();
@@ -179,7 +179,7 @@ impl Crate {
         for target in self.resolve(at, path, trail) {
             match target {
                 Target::Module(module) => found.extend(self.within(module, rest, trail)),
-                Target::Outside(words) => found.push(Target::Outside([&words, rest].concat())),
+                Target::Outside(segments) => found.push(Target::Outside([&segments, rest].concat())),
                 item @ Target::Item(..) => found.push(item),
             }
         }
@@ -193,12 +193,12 @@ fn is_own(path: &[String]) -> bool {
 }
 
 /// The module of a file: `a/b.rs` and `a/b/mod.rs` are `a::b`; the binary's stands aside.
-fn module_of(path: &str) -> Words {
-    let mut words: Words = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-    match words.last().map(String::as_str) {
-        Some("mod") => drop(words.pop()),
-        Some("lib") if words.len() == 1 => words.clear(),
+fn module_of(path: &str) -> Segments {
+    let mut segments: Segments = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    match segments.last().map(String::as_str) {
+        Some("mod") => drop(segments.pop()),
+        Some("lib") if segments.len() == 1 => segments.clear(),
         _ => {}
     }
-    words
+    segments
 }

@@ -9,24 +9,24 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, ImplItem, Item, Meta, Token, TraitItem, UseTree, Visibility};
 
 /// A path as it is written, `["crate", "types", "name"]`.
-pub(super) type Words = Vec<String>;
+pub(super) type Segments = Vec<String>;
 
 /// A name in a module.
-pub(super) enum Name {
+pub(super) enum ModuleName {
     /// Something defined here; what is not a type has no paths into it.
     Item { is_type: bool, variants: BTreeSet<String> },
     /// Brought here by `use`, public or not.
-    Import(Words),
+    Import(Segments),
 }
 
 /// A module: a file's own, or one written out inside it.
 #[derive(Default)]
-pub(super) struct Scope {
+pub(super) struct ModuleScope {
     /// Its path from the crate's root.
-    pub(super) module: Words,
-    pub(super) names: BTreeMap<String, Vec<Name>>,
+    pub(super) module: Segments,
+    pub(super) names: BTreeMap<String, Vec<ModuleName>>,
     /// What `use …::*` names.
-    pub(super) globs: Vec<Words>,
+    pub(super) globs: Vec<Segments>,
     /// Words in macros called here: what they define is not seen, so a name that is found nowhere else may be one of them.
     pub(super) spoken: BTreeSet<String>,
 }
@@ -35,7 +35,7 @@ pub(super) struct Scope {
 pub(super) struct Mention {
     /// The module it is spoken of in, by its place in [`Source::scopes`].
     pub(super) scope: usize,
-    pub(super) path: Words,
+    pub(super) path: Segments,
     pub(super) line: usize,
     /// A `use …::*`, of which `path` is what stands before the star.
     pub(super) glob: bool,
@@ -43,20 +43,20 @@ pub(super) struct Mention {
 
 /// One file, read.
 pub(super) struct Source {
-    pub(super) scopes: Vec<Scope>,
+    pub(super) scopes: Vec<ModuleScope>,
     pub(super) mentions: Vec<Mention>,
     /// `async` and `.await`, by line.
     pub(super) waits: Vec<(usize, &'static str)>,
     /// Modules of other files that are declared here for tests alone.
-    pub(super) test_modules: Vec<Words>,
+    pub(super) test_modules: Vec<Segments>,
 }
 
 /// Reads the file of `module`.
-pub(super) fn read(module: Words, text: &str) -> Result<Source, syn::Error> {
+pub(super) fn read(module: Segments, text: &str) -> Result<Source, syn::Error> {
     let file = syn::parse_file(text)?;
-    let mut reader = Reader {
+    let mut reader = SourceReader {
         source: Source {
-            scopes: vec![Scope { module, ..Scope::default() }],
+            scopes: vec![ModuleScope { module, ..ModuleScope::default() }],
             mentions: Vec::new(),
             waits: Vec::new(),
             test_modules: Vec::new(),
@@ -68,7 +68,7 @@ pub(super) fn read(module: Words, text: &str) -> Result<Source, syn::Error> {
     Ok(reader.source)
 }
 
-struct Reader {
+struct SourceReader {
     source: Source,
     /// The module being read.
     scope: usize,
@@ -76,17 +76,17 @@ struct Reader {
     in_attribute: bool,
 }
 
-impl Reader {
-    fn here(&mut self) -> &mut Scope {
+impl SourceReader {
+    fn here(&mut self) -> &mut ModuleScope {
         &mut self.source.scopes[self.scope]
     }
 
-    fn mention(&mut self, path: Words, line: usize, glob: bool) {
+    fn mention(&mut self, path: Segments, line: usize, glob: bool) {
         self.source.mentions.push(Mention { scope: self.scope, path, line, glob });
     }
 
     fn define(&mut self, ident: &Ident, is_type: bool, variants: BTreeSet<String>) {
-        self.here().names.entry(text(ident)).or_default().push(Name::Item { is_type, variants });
+        self.here().names.entry(text(ident)).or_default().push(ModuleName::Item { is_type, variants });
     }
 
     /// A `use` and its branches. Passing a name on is no use of it.
@@ -114,7 +114,7 @@ impl Reader {
         };
         let name = name.or_else(|| path.last().cloned()).unwrap_or_default();
         if name != "_" {
-            self.here().names.entry(name).or_default().push(Name::Import(path.clone()));
+            self.here().names.entry(name).or_default().push(ModuleName::Import(path.clone()));
         }
         if !passes_on {
             self.mention(path, line, false);
@@ -175,20 +175,20 @@ impl Reader {
     fn end_of(&mut self, path: &mut Vec<Ident>) {
         if let Some(first) = path.first() {
             let line = line(first);
-            let words = path.drain(..).map(|ident| text(&ident)).collect();
-            self.mention(words, line, false);
+            let segments = path.drain(..).map(|ident| text(&ident)).collect();
+            self.mention(segments, line, false);
         }
     }
 
     fn path_in_string(&mut self, literal: &str, line: usize) {
-        let words: Words = literal.trim_matches('"').split("::").map(str::to_owned).collect();
-        if words.len() > 1 && words.iter().all(|word| syn::parse_str::<syn::PathSegment>(word).is_ok()) {
-            self.mention(words, line, false);
+        let segments: Segments = literal.trim_matches('"').split("::").map(str::to_owned).collect();
+        if segments.len() > 1 && segments.iter().all(|word| syn::parse_str::<syn::PathSegment>(word).is_ok()) {
+            self.mention(segments, line, false);
         }
     }
 }
 
-impl<'ast> Visit<'ast> for Reader {
+impl<'ast> Visit<'ast> for SourceReader {
     fn visit_item(&mut self, item: &'ast Item) {
         if for_tests(of_item(item)) {
             if let Item::Mod(module) = item {
@@ -227,7 +227,7 @@ impl<'ast> Visit<'ast> for Reader {
         let mut module = self.here().module.clone();
         module.push(text(&item.ident));
         self.scope = self.source.scopes.len();
-        self.source.scopes.push(Scope { module, ..Scope::default() });
+        self.source.scopes.push(ModuleScope { module, ..ModuleScope::default() });
         for item in items {
             self.visit_item(item);
         }
@@ -297,8 +297,8 @@ impl<'ast> Visit<'ast> for Reader {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         if let Some(first) = path.segments.first() {
-            let words = path.segments.iter().map(|segment| text(&segment.ident)).collect();
-            self.mention(words, line(&first.ident), false);
+            let segments = path.segments.iter().map(|segment| text(&segment.ident)).collect();
+            self.mention(segments, line(&first.ident), false);
         }
         visit::visit_path(self, path);
     }

@@ -1,14 +1,15 @@
 //! Words that no message, help text, metric or document uses, each with the better one. The list grows when a reader stumbles.
 //!
 //! Of the engine's sources every string counts that holds a space, and of the command line's also the documentation, which
-//! is its help. Code that is compiled for tests alone does not count.
+//! is its help. Code that is compiled for tests alone does not count. Two shorter lists hold for names and comments, those of
+//! tests and benchmarks included.
 
 use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// A word or a phrase, and what to write instead.
-const WORDS: &[(&str, &str)] = &[
+const PHRASES: &[(&str, &str)] = &[
     ("turn", "run"),
     ("turns", "runs"),
     ("news", "changes, or what changed"),
@@ -43,6 +44,70 @@ const WORDS: &[(&str, &str)] = &[
     ("belongs into", "belongs in"),
 ];
 
+/// Words that no name in code has as a part, and what to write instead.
+const PARTS: &[(&str, &str)] = &[
+    ("turn", "run"),
+    ("turns", "runs"),
+    ("words", "message, arguments, expected"),
+    ("news", "change"),
+    ("said", "output, error, or what it is"),
+    ("unsaid", "not stated"),
+    ("tell", "report, or what is sent"),
+    ("tells", "reports"),
+    ("told", "reported, shown"),
+    ("untold", "not reported"),
+    ("talk", "stderr, notes"),
+    ("standing", "state"),
+    ("standings", "states"),
+    ("stands", "is, state"),
+    ("born", "created"),
+    ("birth", "creation, key secret"),
+    ("door", "the name of what is asked"),
+    ("keeper", "reconciler"),
+    ("happening", "event"),
+    ("happenings", "events"),
+    ("complain", "report"),
+    ("piece", "chunk, fragment"),
+    ("pieces", "chunks, fragments"),
+    ("stencil", "template"),
+    ("filled", "rendered"),
+    ("bell", "changed"),
+    ("hearer", "subscriber"),
+    ("hearers", "subscribers"),
+    ("follow", "watch, sync, run"),
+    ("alarm", "warning"),
+    ("look", "collect, read, scan"),
+    ("looks", "collections, scans"),
+    ("looked", "collected, scanned"),
+    ("nobody", "no_..., none"),
+    ("somebody", "another, or what it is"),
+    ("anybody", "any"),
+];
+
+/// What no comment uses, and what to write instead.
+const IDIOMS: &[(&str, &str)] = &[
+    ("nobody", "no cluster, nothing, no one"),
+    ("somebody", "someone, another tool, or what it is"),
+    ("anybody", "anyone"),
+    ("at hand", "present, known, read"),
+    ("goes on", "continues, is forwarded"),
+    ("go on", "continue"),
+    ("going on", "continuing"),
+    ("stands there", "is there"),
+    ("stand there", "are there"),
+    ("let go of", "drop, release"),
+    ("lets go of", "drops, releases"),
+    ("says so", "states it, names it"),
+    ("say so", "state it"),
+    ("said so", "stated it"),
+    ("says not", "does not say"),
+    ("knows not", "does not know"),
+    ("turn", "run"),
+    ("news", "changes"),
+    ("stencil", "template"),
+    ("happening", "event"),
+];
+
 /// A text, and where it is.
 pub(crate) struct Text {
     pub(crate) at: String,
@@ -51,10 +116,15 @@ pub(crate) struct Text {
 
 /// The words of the list in a text, case aside, as whole words.
 fn found(text: &Text) -> Vec<String> {
+    phrases(PHRASES, text)
+}
+
+/// The same of any list.
+fn phrases(list: &[(&str, &str)], text: &Text) -> Vec<String> {
     let plain: String = text.text.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { ' ' }).collect();
     let plain = format!(" {} ", plain.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
     let is_there = |word: &str| plain.contains(&format!(" {word} "));
-    let wrong = WORDS.iter().filter(|(word, _)| is_there(word));
+    let wrong = list.iter().filter(|(word, _)| is_there(word));
     wrong.map(|(word, better)| format!("{}: `{word}`; write {better}", text.at)).collect()
 }
 
@@ -138,8 +208,103 @@ fn documents() -> Vec<Text> {
     texts.collect()
 }
 
+/// Names and comments of a source.
+#[derive(Default)]
+struct CodeTexts {
+    names: Vec<Text>,
+    comments: Vec<Text>,
+}
+
+impl CodeTexts {
+    fn of(path: &str, text: &str) -> Self {
+        let mut code = Self::default();
+        // a `//` in a literal begins no comment; documentation is a literal, too
+        let mut plain = text.as_bytes().to_vec();
+        code.read(path, text.parse().unwrap(), &mut plain);
+        let comment = |(number, line): (usize, &[u8])| {
+            let begin = line.windows(2).position(|two| two == b"//")?;
+            let text = String::from_utf8_lossy(&line[begin..]).into_owned();
+            Some(Text { at: format!("{path}:{}", number + 1), text })
+        };
+        code.comments = plain.split(|byte| *byte == b'\n').enumerate().filter_map(comment).collect();
+        code
+    }
+
+    fn read(&mut self, path: &str, stream: TokenStream, plain: &mut [u8]) {
+        for token in stream {
+            match token {
+                TokenTree::Group(group) => self.read(path, group.stream(), plain),
+                TokenTree::Ident(name) => {
+                    self.names
+                        .push(Text { at: format!("{path}:{}", name.span().start().line), text: name.to_string() });
+                }
+                TokenTree::Literal(literal) => {
+                    let literal = &mut plain[literal.span().byte_range()];
+                    if !literal.starts_with(b"//") && !literal.starts_with(b"/*") {
+                        literal.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+                    }
+                }
+                TokenTree::Punct(_) => {}
+            }
+        }
+    }
+}
+
+/// The parts of a name that are on the list: of `snake_case`, `SCREAMING_CASE` and `CamelCase`.
+fn parts(name: &Text) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut before = '_';
+    for character in name.text.chars() {
+        if character == '_' || (character.is_uppercase() && !before.is_uppercase()) {
+            parts.push(String::new());
+        }
+        parts.last_mut().unwrap().extend(character.to_lowercase().filter(|character| *character != '_'));
+        before = character;
+    }
+    let wrong = PARTS.iter().filter(|(word, _)| parts.iter().any(|part| part == word));
+    wrong.map(|(word, better)| format!("{}: `{}` has `{word}`; write {better}", name.at, name.text)).collect()
+}
+
 #[test]
-fn texts_for_people_use_the_words_of_the_field() {
+fn names_and_comments_use_the_terms_of_the_field() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    for folder in ["engine", "tests", "benches"] {
+        for (path, text) in super::sources(&root.join(folder)) {
+            let code = CodeTexts::of(&format!("{folder}/{path}"), &text);
+            wrong.extend(code.names.iter().flat_map(parts));
+            wrong.extend(code.comments.iter().flat_map(|comment| phrases(IDIOMS, comment)));
+            wrong.extend(parts(&Text { at: format!("{folder}/{path}"), text: path.replace(['/', '.'], "_") }));
+        }
+    }
+    wrong.sort();
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{} words of the lists in tests/tidy/vocabulary.rs:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_counts_as_a_name_and_as_a_comment() {
+    let names = |text: &str| CodeTexts::of("a.rs", text).names.iter().flat_map(parts).collect::<Vec<_>>();
+    assert_eq!(names("fn next_turn() {}"), ["a.rs:1: `next_turn` has `turn`; write run"]);
+    assert_eq!(names("const MOST_TURNS: u8 = 1;"), ["a.rs:1: `MOST_TURNS` has `turns`; write runs"]);
+    assert_eq!(names("\nstruct NextTurn;"), ["a.rs:2: `NextTurn` has `turn`; write run"]);
+    assert_eq!(names("fn f() { assert!(a.turn == 1); }"), ["a.rs:1: `turn` has `turn`; write run"]);
+    assert_eq!(names("fn returns() { return \"turn\"; } // turn\nstruct Turnip;"), [""; 0]);
+
+    let comments = |text: &str| {
+        let comments = CodeTexts::of("a.rs", text).comments;
+        comments.iter().flat_map(|comment| phrases(IDIOMS, comment)).collect::<Vec<_>>()
+    };
+    let expected = "a.rs:1: `goes on`; write continues, is forwarded";
+    for text in ["// it goes on", "/// It goes on.\nfn f() {}", "//! It goes, on.", "fn f() {} // \"goes on\""] {
+        assert_eq!(comments(text), [expected], "{text}");
+    }
+    assert_eq!(comments("const A: &str = \"// goes on\";"), [""; 0]);
+    assert_eq!(comments("const A: &str = r#\"\n// goes on\n\"#; // so"), [""; 0]);
+}
+
+#[test]
+fn texts_for_people_use_the_terms_of_the_field() {
     let sources = super::engine();
     let strings = sources.iter().flat_map(|(path, text)| strings_of(path, text));
     let wrong: Vec<String> = strings.chain(documents()).flat_map(|text| found(&text)).collect();
@@ -149,14 +314,14 @@ fn texts_for_people_use_the_words_of_the_field() {
 #[test]
 fn what_counts_as_a_text_for_people() {
     let wrong = |path: &str, text: &str| strings_of(path, text).iter().flat_map(found).collect::<Vec<_>>();
-    let said = "engine/a.rs:1: `turn`; write run";
+    let expected = "engine/a.rs:1: `turn`; write run";
     for text in [
         "const A: &str = \"the next turn\";",
         "fn f() { format!(\"a {x} of the TURN.\"); }",
         "#[error(\"the turn ended\")] struct S;",
         "enum E { #[error(r\"a `turn`, so\")] A }",
     ] {
-        assert_eq!(wrong("a.rs", text), [said], "{text}");
+        assert_eq!(wrong("a.rs", text), [expected], "{text}");
     }
     for text in [
         "const A: &str = \"to return a turned turnip\";",

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use serde_json::Value;
 
 use super::git::{environment, state_gateway};
-use super::{QUIET, Watch};
+use super::{QUIET, RunningWatch};
 use crate::git::git;
 use crate::support::checkout::Checkout;
 
@@ -46,14 +46,17 @@ fn with_untracked_west() -> Checkout {
 }
 
 #[test]
-fn an_untracked_cluster_is_nobodys_until_it_is_committed() {
+fn an_untracked_cluster_belongs_to_none_until_it_is_committed() {
     let checkout = with_untracked_west();
     let dir = checkout.path("");
     let (before, tree) = (head(&dir), checkout.output());
-    let watch = Watch::on(&dir, &["--commit", "--output", "json"]);
+    let watch = RunningWatch::on(&dir, &["--commit", "--output", "json"]);
     watch.until("word of the file", |watch| watch.get("/readyz").contains("specs/west.yaml"));
-    let said = watch.get("/readyz");
-    assert!(said.starts_with("HTTP/1.1 503") && said.contains("is untracked") && said.contains("git commit"), "{said}");
+    let answer = watch.get("/readyz");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("is untracked") && answer.contains("git commit"),
+        "{answer}"
+    );
     assert!(watch.get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(watch.get("/").contains("/readyz says why"));
     sleep(QUIET);
@@ -109,7 +112,7 @@ fn whatever_a_run_would_rest_on_is_committed_first() {
     let waits = |what: &str| {
         checkout.refuses(&once, 4, &[what, "waiting for a commit of what is declared"]);
         assert_eq!(head(&dir), before);
-        // nobody who does not commit waits
+        // no one who does not commit waits
         checkout.engine(&["plan"]);
         git(&dir, &["checkout", "-q", "--", "."]);
         git(&dir, &["clean", "-qfdx"]);
@@ -162,8 +165,8 @@ fn a_failed_commit_is_made_by_the_next_run() {
     );
     fs::write(&shim, script).unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
-    let watch = Watch::in_environment(environment, &dir, &["--commit"]);
-    watch.until("the first run", |watch| watch.turns() > 0);
+    let watch = RunningWatch::in_environment(environment, &dir, &["--commit"]);
+    watch.until("the first run", |watch| watch.runs() > 0);
     state_gateway(&dir, "east", "203.0.113.1");
     git(&dir, &["commit", "-qam", "a gateway"]);
     watch.until("the failure", |_| failed.exists());
@@ -176,11 +179,11 @@ fn a_failed_commit_is_made_by_the_next_run() {
 }
 
 #[test]
-fn what_somebody_applied_by_hand_is_committed_by_the_next_run() {
+fn what_was_applied_by_hand_is_committed_by_the_next_run() {
     let checkout = Checkout::joined();
     let dir = committed(&checkout);
-    let watch = Watch::on(&dir, &["--commit", "--poll", "1s"]);
-    watch.until("the first run", |watch| watch.turns() > 0);
+    let watch = RunningWatch::on(&dir, &["--commit", "--poll", "1s"]);
+    watch.until("the first run", |watch| watch.runs() > 0);
     let before = head(&dir);
     let document = checkout.path("metadata/west/public/public.json");
     let mut public: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
@@ -201,7 +204,7 @@ fn what_somebody_applied_by_hand_is_committed_by_the_next_run() {
     let before = head(&dir);
     fs::remove_file(dir.join("rendered/west/configmap-isthmus-mesh.yaml")).unwrap();
     watch.until("the file", |_| dir.join("rendered/west/configmap-isthmus-mesh.yaml").exists());
-    // what is not ours is nobody's to commit
+    // what is not ours is no one's to commit
     fs::write(dir.join("rendered/west/notes.txt"), "words").unwrap();
     sleep(QUIET);
     assert_eq!(head(&dir), before);

@@ -11,15 +11,15 @@ use tempfile::TempDir;
 use crate::git::git;
 use crate::support::checkout::Checkout;
 use crate::support::environment::{Ran, TestEnvironment};
-use crate::watch::Watch;
+use crate::watch::RunningWatch;
 
 /// An environment in which hooks and filters of a repository would find whatever they need.
 pub(super) fn environment() -> TestEnvironment {
     TestEnvironment::new().real_time().with_tools()
 }
 
-fn engine(dir: &Path, words: &[&str]) -> Ran {
-    environment().run_on(dir, words)
+fn engine(dir: &Path, arguments: &[&str]) -> Ran {
+    environment().run_on(dir, arguments)
 }
 
 /// A bare remote whose main is a checkout, and clones of it.
@@ -66,14 +66,14 @@ pub(super) fn state_gateway(dir: &Path, cluster: &str, address: &str) {
 }
 
 /// Whether git ends well.
-fn runs(dir: &Path, words: &[&str]) -> bool {
+fn runs(dir: &Path, arguments: &[&str]) -> bool {
     let environment = environment();
-    environment.end(environment.program("git").current_dir(dir).args(words)).code == 0
+    environment.end(environment.program("git").current_dir(dir).args(arguments)).code == 0
 }
 
 const ONCE: [&str; 4] = ["watch", "--once", "--commit", "--push"];
 
-/// The turn is on the remote's main, whole.
+/// The run is on the remote's main, whole.
 #[track_caller]
 fn is_pushed(remote: &Remote, dir: &Path, address: &str) {
     let shown = git(&remote.path("remote.git"), &["grep", "-l", address, "main", "--", "rendered"]);
@@ -144,7 +144,7 @@ fn a_linked_work_tree_commits_to_its_own_branch() {
 }
 
 #[test]
-fn a_detached_head_is_said_and_a_branch_of_its_own_is_taken() {
+fn a_detached_head_is_reported_and_a_branch_of_its_own_is_taken() {
     let remote = Remote::of(&Checkout::joined());
     let clone = remote.clone("clone", &[]);
     git(&clone, &["checkout", "-q", "--detach"]);
@@ -153,8 +153,8 @@ fn a_detached_head_is_said_and_a_branch_of_its_own_is_taken() {
     let before = git(&clone, &["rev-parse", "HEAD"]);
     let main = remote.main();
     let ran = engine(&clone, &ONCE);
-    let said = &ran.stderr;
-    assert!(ran.code == 1 && said.contains("no branch is checked out") && said.contains("--branch"), "{ran}");
+    let stderr = &ran.stderr;
+    assert!(ran.code == 1 && stderr.contains("no branch is checked out") && stderr.contains("--branch"), "{ran}");
     assert_eq!(git(&clone, &["rev-parse", "HEAD"]), before);
     let branch = [&ONCE[..], &["--branch", "isthmus/turn"]].concat();
     engine(&clone, &branch).done();
@@ -162,7 +162,7 @@ fn a_detached_head_is_said_and_a_branch_of_its_own_is_taken() {
     let on_branch = || git(&remote.path("remote.git"), &["rev-parse", "isthmus/turn"]);
     let first = on_branch();
     assert_eq!(git(&remote.path("remote.git"), &["rev-parse", "isthmus/turn^"]), before);
-    // once more: nothing new, so nothing moves; another turn takes the branch's place
+    // once more: nothing new, so nothing moves; another run takes the branch's place
     assert_eq!(engine(&clone, &branch).code, 0);
     assert_eq!(on_branch(), first);
     let spec = clone.join("specs/mesh.yaml");
@@ -184,7 +184,7 @@ fn a_branch_that_was_rewritten_under_us_is_followed_and_a_persons_commits_are_ke
     let ran = engine(&ours, &[&ONCE[..], &["--pull", "1h"]].concat());
     assert!(ran.code == 0 && ran.stderr.contains("which replaces what the remote had"), "{ran}");
     is_pushed(&remote, &ours, "203.0.113.6");
-    // a person's own commit here is nobody's to drop
+    // a person's own commit here is no one's to drop
     fs::write(ours.join("notes.md"), "mine").unwrap();
     git(&ours, &["add", "notes.md"]);
     git(&ours, &["commit", "-qm", "mine"]);
@@ -254,9 +254,9 @@ fn a_git_folder_that_cannot_be_written_costs_the_commit_alone() {
 fn two_watchers_on_one_repository_come_to_one_history() {
     let remote = Remote::of(&Checkout::joined());
     let clones = ["one", "two"].map(|name| remote.clone(name, &[]));
-    let watches = clones.each_ref().map(|dir| Watch::on(dir, &["--commit", "--push", "--pull", "1s"]));
+    let watches = clones.each_ref().map(|dir| RunningWatch::on(dir, &["--commit", "--push", "--pull", "1s"]));
     for watch in &watches {
-        watch.until("the first turn", |watch| watch.turns() > 0);
+        watch.until("the first turn", |watch| watch.runs() > 0);
     }
     let person = remote.clone("person", &[]);
     for (cluster, address) in [("east", "203.0.113.10"), ("west", "203.0.113.11")] {

@@ -1,6 +1,6 @@
 //! `engine watch` as a process: what wakes it, what it writes, what it leaves alone.
 //!
-//! Turns are counted by the watch's own metric, so "one turn" is what the watch itself says it took.
+//! Runs are counted by the watch's own metric, so "one run" is what the watch itself says it took.
 
 mod commits;
 mod git;
@@ -14,21 +14,21 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::support::checkout::Checkout;
-use crate::support::environment::{Ran, Running, TestEnvironment};
+use crate::support::environment::{Ran, RunningProcess, TestEnvironment};
 
-/// Longer than the quiet that follows the last event, so that a turn that was to come has come.
+/// Longer than the quiet that follows the last event, so that a run that was to come has come.
 const QUIET: Duration = Duration::from_millis(1500);
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A watch that ends with its value.
-pub(crate) struct Watch {
-    running: Running,
+pub(crate) struct RunningWatch {
+    running: RunningProcess,
     http: String,
     _environment: TestEnvironment,
 }
 
-impl Watch {
+impl RunningWatch {
     pub(crate) fn on(dir: &Path, arguments: &[&str]) -> Self {
         // hooks and filters of a repository would find whatever they need
         Self::in_environment(TestEnvironment::new().real_time().with_tools(), dir, arguments)
@@ -62,7 +62,7 @@ impl Watch {
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    pub(crate) fn turns(&self) -> u64 {
+    pub(crate) fn runs(&self) -> u64 {
         self.count("isthmus_reconcile_total")
     }
 
@@ -76,15 +76,15 @@ impl Watch {
         }
     }
 
-    /// The turns that something makes, once all is quiet again.
+    /// The runs that something makes, once all is quiet again.
     #[track_caller]
-    fn turns_of(&self, work: impl FnOnce()) -> u64 {
+    fn runs_of(&self, work: impl FnOnce()) -> u64 {
         sleep(QUIET);
-        let before = self.turns();
+        let before = self.runs();
         work();
-        self.until("a turn", |watch| watch.turns() > before);
+        self.until("a turn", |watch| watch.runs() > before);
         sleep(QUIET);
-        self.turns() - before
+        self.runs() - before
     }
 
     /// Ends it as a service manager does.
@@ -94,10 +94,10 @@ impl Watch {
     }
 }
 
-/// Watches a checkout and waits for its first turn.
-pub(crate) fn watch(checkout: &Checkout, arguments: &[&str]) -> Watch {
-    let watch = Watch::on(&checkout.path(""), arguments);
-    watch.until("the first turn", |watch| watch.turns() > 0);
+/// Watches a checkout and waits for its first run.
+pub(crate) fn watch(checkout: &Checkout, arguments: &[&str]) -> RunningWatch {
+    let watch = RunningWatch::on(&checkout.path(""), arguments);
+    watch.until("the first turn", |watch| watch.runs() > 0);
     watch
 }
 
@@ -123,12 +123,12 @@ fn mesh(checkout: &Checkout) -> String {
 }
 
 #[test]
-fn a_watch_makes_what_apply_makes_and_its_own_writes_make_no_turn() {
+fn a_watch_makes_what_apply_makes_and_its_own_writes_make_no_run() {
     let applied = Checkout::joined();
     let checkout = Checkout::new();
     let watch = watch(&checkout, &[]);
     sleep(QUIET);
-    assert_eq!(watch.turns(), 1);
+    assert_eq!(watch.runs(), 1);
     let relative = |checkout: &Checkout| -> Vec<(PathBuf, Vec<u8>)> {
         let root = checkout.path("");
         checkout
@@ -152,7 +152,7 @@ fn a_watch_makes_what_apply_makes_and_its_own_writes_make_no_turn() {
 }
 
 #[test]
-fn each_way_of_writing_a_file_is_one_turn() {
+fn each_way_of_writing_a_file_is_one_run() {
     let checkout = Checkout::joined();
     let watch = watch(&checkout, &[]);
     let spec = checkout.path("specs/mesh.yaml");
@@ -160,48 +160,48 @@ fn each_way_of_writing_a_file_is_one_turn() {
     let gateway = |address: &str| with_gateway(&text, address);
     let west = || fs::read_to_string(checkout.path("rendered/west/configmap-isthmus-mesh.yaml")).unwrap();
     // in place
-    assert_eq!(watch.turns_of(|| fs::write(&spec, gateway("203.0.113.1")).unwrap()), 1);
+    assert_eq!(watch.runs_of(|| fs::write(&spec, gateway("203.0.113.1")).unwrap()), 1);
     assert!(west().contains("203.0.113.1"));
     // as editors do: beside it, then renamed over it
-    let turns = watch.turns_of(|| {
+    let runs = watch.runs_of(|| {
         fs::write(checkout.path("specs/.mesh.yaml.swp"), "swap").unwrap();
         fs::write(checkout.path("specs/mesh.yaml~"), gateway("203.0.113.2")).unwrap();
         fs::rename(checkout.path("specs/mesh.yaml~"), &spec).unwrap();
         fs::remove_file(checkout.path("specs/.mesh.yaml.swp")).unwrap();
     });
-    assert_eq!(turns, 1);
+    assert_eq!(runs, 1);
     assert!(west().contains("203.0.113.2"));
     // drift of what was written
-    assert_eq!(watch.turns_of(|| fs::write(tree(&checkout), mesh(&checkout) + "# by hand\n").unwrap()), 1);
+    assert_eq!(watch.runs_of(|| fs::write(tree(&checkout), mesh(&checkout) + "# by hand\n").unwrap()), 1);
     assert!(!mesh(&checkout).contains("by hand"));
     // what a file:// endpoint reads
     let documents = checkout.path("metadata/east/private/multicluster.json");
     let changed = fs::read_to_string(&documents).unwrap().replace("15443", "15444");
-    assert_eq!(watch.turns_of(|| fs::write(&documents, changed).unwrap()), 1);
-    // nothing that a turn reads
+    assert_eq!(watch.runs_of(|| fs::write(&documents, changed).unwrap()), 1);
+    // nothing that a run reads
     sleep(QUIET);
-    let before = watch.turns();
+    let before = watch.runs();
     fs::write(checkout.path("README.md"), "words").unwrap();
     fs::write(checkout.path("specs/notes.txt"), "words").unwrap();
     fs::read(&spec).unwrap();
     sleep(QUIET);
-    assert!(watch.turns() - before <= 1);
+    assert!(watch.runs() - before <= 1);
 }
 
 #[test]
-fn findings_are_said_once_the_tree_stays_and_a_repaired_file_is_taken() {
+fn findings_are_reported_once_the_tree_stays_and_a_repaired_file_is_taken() {
     let checkout = Checkout::joined();
     let watch = watch(&checkout, &[]);
     let before = checkout.output();
     let spec = checkout.path("specs/mesh.yaml");
     let text = fs::read_to_string(&spec).unwrap();
-    let turns = watch.turns_of(|| fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap());
-    assert_eq!(turns, 1);
+    let runs = watch.runs_of(|| fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap());
+    assert_eq!(runs, 1);
     assert!(watch.get("/readyz").starts_with("HTTP/1.1 503"));
     assert!(checkout.output() == before);
     // the same again, from a file that was written anew, is not said again
-    watch.turns_of(|| fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap());
-    assert_eq!(watch.turns_of(|| fs::write(&spec, &text).unwrap()), 1);
+    watch.runs_of(|| fs::write(&spec, text.replace("acceptForeignRoots", "acceptForeignRots")).unwrap());
+    assert_eq!(watch.runs_of(|| fs::write(&spec, &text).unwrap()), 1);
     assert!(watch.get("/readyz").starts_with("HTTP/1.1 200"));
     let ran = watch.end();
     assert_eq!(ran.code, 0);
@@ -209,7 +209,7 @@ fn findings_are_said_once_the_tree_stays_and_a_repaired_file_is_taken() {
 }
 
 #[test]
-fn a_pods_volumes_are_read_and_their_swap_is_one_turn() {
+fn a_pods_volumes_are_read_and_their_swap_is_one_run() {
     let checkout = Checkout::joined();
     let text = fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
     fs::remove_file(checkout.path("specs/mesh.yaml")).unwrap();
@@ -222,12 +222,12 @@ fn a_pods_volumes_are_read_and_their_swap_is_one_turn() {
     publish("..2026_11_23_10_00_00.1", &text);
     symlink("..data/mesh.yaml", checkout.path("specs/mesh.yaml")).unwrap();
     let watch = watch(&checkout, &[]);
-    let turns = watch.turns_of(|| {
+    let runs = watch.runs_of(|| {
         publish("..2026_11_23_10_05_00.2", &text);
         publish("..2026_11_23_10_06_00.3", &with_gateway(&text, "203.0.113.9"));
         fs::remove_dir_all(checkout.path("specs/..2026_11_23_10_00_00.1")).unwrap();
     });
-    assert_eq!(turns, 1);
+    assert_eq!(runs, 1);
     assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
     // any other link is refused as ever
     symlink("/etc/hostname", checkout.path("specs/x.yaml")).unwrap();
@@ -239,27 +239,27 @@ fn a_pods_volumes_are_read_and_their_swap_is_one_turn() {
 }
 
 #[test]
-fn a_checkout_that_is_swapped_as_a_whole_is_one_turn() {
+fn a_checkout_that_is_swapped_as_a_whole_is_one_run() {
     // as git-sync publishes: each commit a folder, and a link to the newest
     let (one, two) = (Checkout::joined(), Checkout::joined());
     state_gateway(&two, "203.0.113.9");
     let place = tempfile::tempdir().unwrap();
     let current = place.path().join("current");
     symlink(one.path(""), &current).unwrap();
-    let watch = Watch::on(&current, &[]);
-    watch.until("the first turn", |watch| watch.turns() > 0);
-    let turns = watch.turns_of(|| {
+    let watch = RunningWatch::on(&current, &[]);
+    watch.until("the first turn", |watch| watch.runs() > 0);
+    let runs = watch.runs_of(|| {
         symlink(two.path(""), place.path().join("next")).unwrap();
         fs::rename(place.path().join("next"), &current).unwrap();
     });
-    assert_eq!(turns, 1);
+    assert_eq!(runs, 1);
     assert_eq!(two.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
 }
 
 #[test]
-fn two_thousand_files_of_a_checkout_by_git_are_one_turn() {
+fn two_thousand_files_of_a_checkout_by_git_are_one_run() {
     let checkout = Checkout::joined();
-    let git = |words: &[&str]| drop(checkout.git(words));
+    let git = |arguments: &[&str]| drop(checkout.git(arguments));
     git(&["init", "-q", "-b", "main"]);
     git(&["add", "-A"]);
     git(&["commit", "-qm", "one"]);
@@ -272,7 +272,7 @@ fn two_thousand_files_of_a_checkout_by_git_are_one_turn() {
     git(&["commit", "-qm", "two"]);
     git(&["switch", "-q", "main"]);
     let watch = watch(&checkout, &["--commit"]);
-    assert_eq!(watch.turns_of(|| git(&["switch", "-q", "other"])), 1);
+    assert_eq!(watch.runs_of(|| git(&["switch", "-q", "other"])), 1);
     assert!(fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap().contains("203.0.113.9"));
 }
 
@@ -280,11 +280,11 @@ fn two_thousand_files_of_a_checkout_by_git_are_one_turn() {
 fn a_watch_prints_what_differed_though_it_is_written_by_then() {
     let checkout = Checkout::joined();
     let watch = watch(&checkout, &[]);
-    assert_eq!(watch.turns_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
+    assert_eq!(watch.runs_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
     let before = watch.printed().len();
     let spec = checkout.path("specs/mesh.yaml");
     let text = fs::read_to_string(&spec).unwrap().replace("203.0.113.1", "203.0.113.2");
-    assert_eq!(watch.turns_of(|| fs::write(&spec, text).unwrap()), 1);
+    assert_eq!(watch.runs_of(|| fs::write(&spec, text).unwrap()), 1);
     let printed = watch.printed().split_off(before);
     for line in ["-     - address: \"203.0.113.1\"", "+     - address: \"203.0.113.2\""] {
         assert!(printed.contains(line), "{line} in {printed}");
@@ -300,21 +300,21 @@ fn a_watch_that_remembers_the_tree_mends_it_all_the_same() {
     sleep(Duration::from_millis(2_500));
     let secret = checkout.path("rendered/east/secret-istio-remote-secret-west.yaml");
     let peers = checkout.path("rendered/east/configmap-isthmus-peers.yaml");
-    assert_eq!(watch.turns_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
+    assert_eq!(watch.runs_of(|| state_gateway(&checkout, "203.0.113.1")), 1);
     let files = checkout.output();
     // a byte for another, as a slip of an editor would
     let text = fs::read_to_string(&secret).unwrap();
-    watch.turns_of(|| fs::write(&secret, text.replacen("\"3\"", "\"4\"", 1)).unwrap());
+    watch.runs_of(|| fs::write(&secret, text.replacen("\"3\"", "\"4\"", 1)).unwrap());
     assert_eq!(fs::read_to_string(&secret).unwrap(), text);
     // a text that belongs to another file of ours
-    watch.turns_of(|| fs::copy(&secret, &peers).map(drop).unwrap());
+    watch.runs_of(|| fs::copy(&secret, &peers).map(drop).unwrap());
     assert_eq!(fs::read(&peers).unwrap(), files[&peers]);
-    watch.turns_of(|| fs::remove_file(&peers).unwrap());
+    watch.runs_of(|| fs::remove_file(&peers).unwrap());
     assert_eq!(fs::read(&peers).unwrap(), files[&peers]);
     let lock = checkout.path("lock/clusters/east.yaml");
     let whole = fs::read_to_string(&lock).unwrap();
     for _ in 0..2 {
-        watch.turns_of(|| fs::write(&lock, format!("# by hand\n{}", fs::read_to_string(&lock).unwrap())).unwrap());
+        watch.runs_of(|| fs::write(&lock, format!("# by hand\n{}", fs::read_to_string(&lock).unwrap())).unwrap());
         assert_eq!(fs::read_to_string(&lock).unwrap(), whole, "the same lock in other words");
     }
     // what was read long ago is still known to be ours when it goes
@@ -322,14 +322,14 @@ fn a_watch_that_remembers_the_tree_mends_it_all_the_same() {
     let text = fs::read_to_string(&spec).unwrap();
     let leaving = text.replacen("file://metadata/west\"}", "file://metadata/west\"}, state: leaving", 1);
     assert_ne!(leaving, text);
-    watch.turns_of(|| fs::write(&spec, leaving).unwrap());
+    watch.runs_of(|| fs::write(&spec, leaving).unwrap());
     watch.until("the secret to go", |_| !secret.exists());
     sleep(QUIET);
     assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
 }
 
-/// strace and the watch in it, which would go on without it.
-struct Traced(Running);
+/// strace and the watch in it, which would continue without it.
+struct Traced(RunningProcess);
 
 impl Drop for Traced {
     fn drop(&mut self) {
@@ -348,7 +348,7 @@ impl Drop for Traced {
 }
 
 #[test]
-fn where_no_events_can_be_had_looks_find_what_changed() {
+fn where_no_events_can_be_had_scans_find_what_changed() {
     let checkout = Checkout::joined();
     let environment = TestEnvironment::new().real_time().with_tools();
     let trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=inotify_init1"];
@@ -362,8 +362,8 @@ fn where_no_events_can_be_had_looks_find_what_changed() {
         assert!(begin.elapsed() < PATIENCE, "nobody looked");
         sleep(Duration::from_millis(200));
     }
-    let said = watch.0.stderr();
-    assert!(said.contains("looking at the files every 2 s instead"), "{said}");
+    let stderr = watch.0.stderr();
+    assert!(stderr.contains("looking at the files every 2 s instead"), "{stderr}");
 }
 
 #[test]
@@ -381,11 +381,11 @@ fn another_engine_is_waited_for() {
 }
 
 #[test]
-fn once_is_one_turn_with_the_code_of_apply() {
+fn once_is_one_run_with_the_code_of_apply() {
     let checkout = Checkout::new();
     checkout.engine(&["watch", "--once"]).done();
     assert_eq!(checkout.engine(&["plan", "--locked", "--detailed-exitcode"]).code, 0);
-    // a trust change is held back, the other cluster goes on
+    // a trust change is held back, the other cluster continues
     let documents = checkout.path("metadata/west/public/public.json");
     let other = fs::read_to_string(&documents).unwrap();
     let uuid = other.split("clusterUUID\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();

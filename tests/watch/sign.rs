@@ -10,12 +10,12 @@ use crate::support::environment::{Ran, TestEnvironment};
 const ONCE: [&str; 6] = ["watch", "--once", "--commit", "--sign", "--author", "mesh <mesh@example.com>"];
 
 /// A repository with something to commit, and the folder with keys of its environment's user.
-struct World {
+struct SigningWorld {
     checkout: Checkout,
     keys: PathBuf,
 }
 
-impl World {
+impl SigningWorld {
     fn new() -> Self {
         let checkout = Checkout::in_environment(environment());
         checkout.engine(&["apply"]).done();
@@ -68,7 +68,7 @@ impl World {
 
 #[test]
 fn a_commit_has_the_signature_of_the_users_key() {
-    let world = World::new();
+    let world = SigningWorld::new();
     let (key, other) = (world.key("mine", ""), world.key("other", ""));
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
     let signers = world.keys.join("signers");
@@ -103,13 +103,13 @@ fn a_commit_has_the_signature_of_the_users_key() {
 
 #[test]
 fn nothing_is_committed_without_a_usable_key() {
-    let world = World::new();
+    let world = SigningWorld::new();
     world.edit("203.0.113.70");
     let before = world.head();
-    let refused = |words: &[&str]| {
+    let refused = |arguments: &[&str]| {
         let ran = world.checkout.engine(&ONCE);
         assert_eq!(ran.code, 6, "{ran}");
-        for word in words {
+        for word in arguments {
             assert!(ran.stderr.contains(word), "`{word}` is missing in\n{ran}");
         }
         assert_eq!(world.head(), before);
@@ -122,7 +122,7 @@ fn nothing_is_committed_without_a_usable_key() {
     world.set("gpg.format", Path::new("ssh"));
     world.set("user.signingKey", &world.keys.join("gone.pub"));
     refused(&["cannot sign with the key of your configuration", "user.signingkey"]);
-    // nobody is asked for a passphrase
+    // no one is asked for a passphrase
     let locked = world.key("locked", "a long passphrase");
     world.set("user.signingKey", &locked);
     refused(&["cannot sign", "ssh-agent"]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, Args};
 
-use super::approvals::{self, Approvals};
+use super::approvals::{self, ApprovalArgs};
 use super::contradiction::Contradiction;
 use super::keys;
 use crate::checkout::{Checkout, Guard};
@@ -17,7 +17,7 @@ use crate::report::text::Printer;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
 use crate::session::keys::ENGINE_KEY_PATH;
-use crate::session::planned::{Form, Mode, Replaced, TreeSink, exit_of, shown, take};
+use crate::session::planned::{Mode, PlanForm, Replaced, TreeSink, exit_of, shown, take};
 use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 use crate::types::duration::duration;
@@ -59,8 +59,7 @@ pub(crate) struct Apply {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
-    pub(crate) approvals: Approvals,
+    pub(crate) approvals: ApprovalArgs,
 }
 
 /// `--yes`, which scripts say; nothing reads it, since writing to the tree never asks.
@@ -188,7 +187,7 @@ fn write(
     mode: Mode<'_>,
     printer: &Printer,
 ) -> Result<(Exit, bool, Written), CommandError> {
-    let form = Form { output: arguments.output, verbose: arguments.verbose, brief: false };
+    let form = PlanForm { output: arguments.output, verbose: arguments.verbose, brief: false };
     let mut sink = TreeSink {
         session,
         guard,

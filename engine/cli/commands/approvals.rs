@@ -16,7 +16,7 @@ use crate::types::name::InvalidName;
 
 /// What is approved.
 #[derive(Debug, Args, Default)]
-pub(crate) struct Approvals {
+pub(crate) struct ApprovalArgs {
     /// Accept a trust change: `NAME@DIGEST` as the plan prints it, which is exactly that one; `NAME`, whatever changed of
     /// this cluster; or `all`, on a terminal or in a checkout without a lock.
     #[arg(long, value_name = "NAME[@DIGEST]", value_delimiter = ',')]
@@ -30,7 +30,7 @@ pub(crate) struct Approvals {
     pub(crate) restore_links: bool,
 }
 
-impl Approvals {
+impl ApprovalArgs {
     /// The approvals as values. `all` needs a terminal or a checkout without a lock.
     pub(crate) fn parse(&self, all_is_allowed: bool) -> Result<crate::model::trust::Approvals, ApprovalError> {
         let mut approvals = crate::model::trust::Approvals::default();
@@ -58,7 +58,7 @@ pub(super) fn target(to: &str) -> Result<(), CommandError> {
 }
 
 /// What is asked of a run.
-pub(super) fn request(arguments: &Global, approvals: &Approvals, has_lock: bool) -> Result<Request, CommandError> {
+pub(super) fn request(arguments: &Global, approvals: &ApprovalArgs, has_lock: bool) -> Result<Request, CommandError> {
     let all = !has_lock || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
     let parsed = approvals.parse(all)?;
     Ok(Request { approvals: parsed, allow_delete: approvals.allow_delete, only: arguments.cluster.clone() })

@@ -34,7 +34,7 @@ use crate::types::step::StepId;
 
 /// Commands of `argocd`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Argocd {
+pub(crate) enum ArgocdCommand {
     /// Print the objects of one cluster, from specs, templates and lock alone.
     ///
     /// The cluster is named by --cluster or by the Application's parameter `cluster`. No cluster is contacted and no
@@ -45,13 +45,13 @@ pub(crate) enum Argocd {
 }
 
 /// `engine argocd`.
-pub(crate) fn run(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Exit, CommandError> {
+pub(crate) fn run(arguments: &Global, argocd: &ArgocdCommand, printer: &Printer) -> Result<Exit, CommandError> {
     if arguments.output != Output::Text {
         return Err(ArgocdError::Output.into());
     }
     match argocd {
-        Argocd::Generate => generate(arguments, printer),
-        Argocd::Parameters => {
+        ArgocdCommand::Generate => generate(arguments, printer),
+        ArgocdCommand::Parameters => {
             printer.out(&format!("{}\n", parameters(arguments)));
             Ok(Exit::Done)
         }
@@ -139,7 +139,7 @@ fn kept(checkout: &Checkout, mesh: &Mesh, name: &ClusterName) -> Result<Vec<Stri
     Ok(texts)
 }
 
-/// A link that was joined has its secret. A lock that says so and does not hold what the secret is made of was edited or cut
+/// A link that was joined has its secret. A lock that has it as joined and does not hold what the secret is made of was edited or cut
 /// short, and what is missing from the answer would be deleted.
 fn refuse_lost(program: &Program, cluster: &Cluster, rendered: &RenderedCluster) -> Result<(), ArgocdError> {
     if cluster.reconciler != Reconciler::Rendered {

@@ -14,7 +14,7 @@ use crate::model::keyring::KeyProblem;
 use crate::model::mesh::Cluster;
 use crate::model::trust::Verdict;
 use crate::pipeline::accept::{DocumentState, FailReason, Refusals};
-use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::pipeline::observe::{Observation, Observed, PrivateReading};
 use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
@@ -76,25 +76,26 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let name = &cluster(&session, &export.name)?.name;
     let keyring = session.keyring();
-    let (id, key) = keyring.engine.as_ref().map_err(|missing| BundleError::NoKey { missing: missing.clone() })?;
+    let (id, key) =
+        keyring.engine.as_ref().map_err(|missing| BundleCommandError::NoKey { missing: missing.clone() })?;
     let (fetcher, runtime) = (Fetcher::new(FetchLimits::default()), facts::runtime()?);
     let contact = Contact { checkout: &checkout, keyring: &keyring, fetcher: &fetcher, runtime: runtime.handle() };
     let mut observed = contact.observe(&session.program, &[name.clone()].into(), &Observed::default())?;
     let Some(observation) = observed.clusters.remove(name) else {
-        return Err(BundleError::NotAsked { cluster: name.clone() }.into());
+        return Err(BundleCommandError::NotAsked { cluster: name.clone() }.into());
     };
-    let failed = |document, why| BundleError::NotExported { document, cluster: name.clone(), why };
+    let failed = |document, why| BundleCommandError::NotExported { document, cluster: name.clone(), why };
     let public = observation.public.map_err(|failure| failed("public", NotExported::Read(failure)))?;
     let private = match observation.private {
-        Private::Read(document) => document,
-        Private::Failed(failure) => return Err(failed("private", NotExported::Read(failure)).into()),
-        Private::NoKey(source) => {
+        PrivateReading::Read(document) => document,
+        PrivateReading::Failed(failure) => return Err(failed("private", NotExported::Read(failure)).into()),
+        PrivateReading::NoKey(source) => {
             return Err(failed("private", NotExported::NoKey { missing: source.clone() }).into());
         }
-        Private::HeldBack => {
-            return Err(BundleError::HeldBack { cluster: name.clone() }.into());
+        PrivateReading::HeldBack => {
+            return Err(BundleCommandError::HeldBack { cluster: name.clone() }.into());
         }
-        Private::NotAsked => return Err(failed("private", NotExported::NotAsked).into()),
+        PrivateReading::NotAsked => return Err(failed("private", NotExported::NotAsked).into()),
     };
     let mesh = session.program.mesh.name.clone();
     let bundle = Bundle { mesh, cluster: name.clone(), created: session.now, public, private };
@@ -111,17 +112,17 @@ pub(crate) fn export(arguments: &Global, export: &Export, printer: &Printer) -> 
     Ok(Exit::Done)
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), BundleError> {
+fn write_new(path: &Path, text: &str) -> Result<(), BundleCommandError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = |source| BundleError::Write { path: path.to_owned(), source };
+    let failed = |source| BundleCommandError::Write { path: path.to_owned(), source };
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
-    read_file(path).map_err(|source| BundleError::Read { path: path.to_owned(), source })
+fn read(path: &Path) -> Result<Vec<u8>, BundleCommandError> {
+    read_file(path).map_err(|source| BundleCommandError::Read { path: path.to_owned(), source })
 }
 
 /// A file, up to the first byte that no bundle has.
@@ -134,21 +135,21 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Who must have signed.
-enum Signer {
+enum RequiredSigner {
     Key(PublicKey),
     Fingerprint(Digest),
 }
 
-impl Signer {
-    fn named(text: &str) -> Result<Self, BundleError> {
+impl RequiredSigner {
+    fn named(text: &str) -> Result<Self, BundleCommandError> {
         if text.starts_with("sha256:") {
-            let digest = text.parse().map_err(BundleError::Fingerprint)?;
+            let digest = text.parse().map_err(BundleCommandError::Fingerprint)?;
             return Ok(Self::Fingerprint(digest));
         }
-        let failed = |source| BundleError::SignerFile { path: text.to_owned(), source };
+        let failed = |source| BundleCommandError::SignerFile { path: text.to_owned(), source };
         let bytes = read_file(Path::new(text)).map_err(failed)?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
-        key.map(Self::Key).map_err(|source| BundleError::SignerKey { path: text.to_owned(), source })
+        key.map(Self::Key).map_err(|source| BundleCommandError::SignerKey { path: text.to_owned(), source })
     }
 
     fn is(&self, key: &PublicKey) -> bool {
@@ -163,11 +164,15 @@ impl Signer {
 fn taken(checkout: &Checkout, path: &str) -> Result<Option<(PublicKey, Bundle)>, CommandError> {
     let Some(bytes) = checkout.read(path)? else { return Ok(None) };
     let read = Sealed::read(&bytes).and_then(|sealed| Ok((sealed.signer.clone(), sealed.open()?)));
-    read.map(Some).map_err(|error| BundleError::TakenRefused { path: path.to_owned(), source: error }.into())
+    read.map(Some).map_err(|error| BundleCommandError::TakenRefused { path: path.to_owned(), source: error }.into())
 }
 
 /// Whether a signer is the one that was named, or else the one of the bundle before. If not, what to do.
-fn is_by_whom_it_should(signer: &PublicKey, named: Option<&Signer>, before: Option<&PublicKey>) -> Result<(), Unfit> {
+fn is_by_whom_it_should(
+    signer: &PublicKey,
+    named: Option<&RequiredSigner>,
+    before: Option<&PublicKey>,
+) -> Result<(), Unfit> {
     let fingerprint = signer.fingerprint();
     match (named, before) {
         (Some(named), _) if named.is(signer) => Ok(()),
@@ -181,7 +186,7 @@ fn is_by_whom_it_should(signer: &PublicKey, named: Option<&Signer>, before: Opti
 /// `engine import`.
 pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> Result<Exit, CommandError> {
     let bytes = read(&import.file)?;
-    let broken = |source| BundleError::Broken { path: import.file.clone(), source };
+    let broken = |source| BundleCommandError::Broken { path: import.file.clone(), source };
     let sealed = Sealed::read(&bytes).map_err(broken)?;
     let root = Checkout::open(&arguments.directory)?;
     let guard = root.lock()?;
@@ -189,16 +194,16 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
     let fingerprint = sealed.signer.fingerprint();
 
     // who signed is settled before a word of the bundle is believed, but for the name of the cluster it is about
-    let named = import.signer.as_deref().map(Signer::named).transpose()?;
+    let named = import.signer.as_deref().map(RequiredSigner::named).transpose()?;
     let bundle = sealed.open().map_err(broken)?;
     let name = import.name.as_ref().unwrap_or(&bundle.cluster);
     let cluster = cluster(&session, name)?;
     let Endpoint::File(folder) = &cluster.endpoint else {
-        return Err(BundleError::Endpoint { cluster: name.clone(), endpoint: cluster.endpoint.clone() }.into());
+        return Err(BundleCommandError::Endpoint { cluster: name.clone(), endpoint: cluster.endpoint.clone() }.into());
     };
     let path = |file: &str| format!("{folder}/{file}");
     let taken = taken(&guard, &path(TAKEN))?;
-    let refuse = |why| BundleError::Unfit { path: import.file.clone(), why };
+    let refuse = |why| BundleCommandError::Unfit { path: import.file.clone(), why };
     is_by_whom_it_should(&sealed.signer, named.as_ref(), taken.as_ref().map(|(signer, _)| signer)).map_err(refuse)?;
     if let Some((_, before)) = &taken
         && bundle.created < before.created
@@ -207,7 +212,8 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
         return Err(refuse(Unfit::Older { seconds: before.created.since(bundle.created).as_secs() }).into());
     }
 
-    let observation = Observation { public: Ok(bundle.public.clone()), private: Private::Read(bundle.private.clone()) };
+    let observation =
+        Observation { public: Ok(bundle.public.clone()), private: PrivateReading::Read(bundle.private.clone()) };
     let observed = Observed { clusters: [(name.clone(), observation)].into() };
     let decided = take(&session, &Request::default(), Mode::Stored(observed), Until::Decided, printer)?.decided;
     let accepted = decided.accepted.unwrap_or_default();
@@ -352,7 +358,7 @@ impl Explain for Unfit {
 /// Why a bundle was not made or not taken.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.sentence())]
-pub(crate) enum BundleError {
+pub(crate) enum BundleCommandError {
     /// There is no key to sign with.
     NoKey {
         /// Where it should be.
@@ -437,7 +443,7 @@ pub(crate) enum BundleError {
     },
 }
 
-impl BundleError {
+impl BundleCommandError {
     /// Message and hint, and for a bundle that is not taken that nothing was written.
     fn sentence(&self) -> String {
         let sentence = self.explanation().to_string();
@@ -445,7 +451,7 @@ impl BundleError {
     }
 }
 
-impl Explain for BundleError {
+impl Explain for BundleCommandError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::NoKey { missing } => {
@@ -509,7 +515,7 @@ impl Explain for BundleError {
     }
 }
 
-impl EndsCommand for BundleError {
+impl EndsCommand for BundleCommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoKey { .. }

@@ -299,7 +299,7 @@ impl<'a> Tour<'a> {
             });
             parts.extend(changed.filter(|changed| *changed > 0).map(|changed| format!("{name} ({changed} objects)")));
         }
-        self.runtime.block_on(self.exporters.follow()).map_err(broken)?;
+        self.runtime.block_on(self.exporters.sync()).map_err(broken)?;
         let message = if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") };
         self.printer.show(&format!("{DIM}synced: {message}{DIM:#}\n"));
         Ok(())
@@ -312,7 +312,7 @@ impl<'a> Tour<'a> {
                 change(cluster);
             }
         });
-        self.runtime.block_on(self.exporters.follow()).map_err(broken)
+        self.runtime.block_on(self.exporters.sync()).map_err(broken)
     }
 
     fn replace_root(&mut self, name: &str) -> Result<(), DemoError> {

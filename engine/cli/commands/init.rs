@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 
 use crate::checkout::{Checkout, FileChange, ReadLimits};
 use crate::cli::global::Global;
-use crate::cluster::kubeconfig::{Hidden, Kind, KubeconfigFault};
+use crate::cluster::kubeconfig::{EntryKind, Hidden, KubeconfigFault};
 use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
-use crate::onboarding::draft::{Draft, Options, SCHEMA_PATH, draft, quoted};
+use crate::onboarding::draft::{Options, SCHEMA_PATH, SpecDraft, draft, quoted};
 use crate::onboarding::kubeconfig::Contexts;
-use crate::onboarding::survey::{Adoption, Named, Stranger, Survey, Surveyed, Unreachable, Way, adoptions, name_all};
+use crate::onboarding::survey::{
+    Adoption, Stranger, Survey, Surveyed, SurveyedCluster, Takeover, Unreachable, adoptions, name_all,
+};
 use crate::pipeline::Stop;
 use crate::report::format::Output;
 use crate::report::text::Printer;
@@ -66,11 +68,11 @@ pub(crate) struct Init {
 }
 
 /// What was seen through all contexts.
-struct Seen {
-    clusters: Vec<Named>,
+struct SeenContexts {
+    clusters: Vec<SurveyedCluster>,
     /// Contexts without Istio.
     without: Vec<String>,
-    /// Contexts of clusters for which another one's istiod acts; the namespace that says so, and whose.
+    /// Contexts of clusters for which another one's istiod acts; the namespace that shows it, and whose istiod.
     remote: Vec<(String, String, String)>,
     /// Contexts that could not be asked, and why.
     unreachable: Vec<(String, Unreachable)>,
@@ -181,7 +183,7 @@ fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, InitError> {
 }
 
 /// Looks through all contexts at once.
-fn survey(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Seen, CommandError> {
+fn survey(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<SeenContexts, CommandError> {
     let now = crate::session::clock::now();
     let progress = printer.progress("surveying clusters", names.len());
     let runtime = facts::runtime()?;
@@ -209,7 +211,7 @@ fn survey(contexts: &Contexts, names: &[String], printer: &Printer) -> Result<Se
         }
     }
     let (clusters, twice) = name_all(surveys);
-    Ok(Seen { clusters, without, remote, unreachable, twice })
+    Ok(SeenContexts { clusters, without, remote, unreachable, twice })
 }
 
 /// Gives remote secrets made by hand that lie in the tree to this mesh: an annotation, under the name that ours will have.
@@ -241,7 +243,7 @@ fn give(
             }
             let name = object.id().name;
             let known = adoptions.iter().find(|one| one.reader == *reader && one.secret == name);
-            if known.is_none_or(|one| one.way != Way::InPlace) {
+            if known.is_none_or(|one| one.way != Takeover::InPlace) {
                 notes.push(format!(
                     "`{path}` holds a remote secret under another name or key than ours; it stays as it is"
                 ));
@@ -274,20 +276,20 @@ fn hidden(entry: &Hidden) -> String {
     let Hidden { kind, name, path, by } = entry;
     let name = name.escape_debug();
     let what = match kind {
-        Kind::Context => "its cluster was not surveyed",
-        Kind::Cluster => "contexts of the former lead to the cluster of the latter",
-        Kind::User => "contexts of the former log in as the user of the latter",
+        EntryKind::Context => "its cluster was not surveyed",
+        EntryKind::Cluster => "contexts of the former lead to the cluster of the latter",
+        EntryKind::User => "contexts of the former log in as the user of the latter",
     };
     let rename = match kind {
-        Kind::Context => {
+        EntryKind::Context => {
             format!("; `kubectl --kubeconfig {} config rename-context` gives it another name", quoted(path))
         }
-        Kind::Cluster | Kind::User => "; give it another name there, also where contexts name it".to_owned(),
+        EntryKind::Cluster | EntryKind::User => "; give it another name there, also where contexts name it".to_owned(),
     };
     format!("the {kind} `{name}` of {path} is hidden by that of {by}: {what}{rename}")
 }
 
-fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool) -> Vec<String> {
+fn notes(seen: &SeenContexts, secrets: &[Adoption], strangers: &[Stranger], adopt: bool) -> Vec<String> {
     let mut notes = Vec::new();
     for (context, first) in &seen.twice {
         notes.push(format!("context `{}` leads to the cluster of `{}`", context.escape_debug(), first.escape_debug()));
@@ -330,8 +332,8 @@ fn notes(seen: &Seen, secrets: &[Adoption], strangers: &[Stranger], adopt: bool)
     notes
 }
 
-fn cells(cluster: &Named) -> [String; 7] {
-    let Named { name, survey, .. } = cluster;
+fn cells(cluster: &SurveyedCluster) -> [String; 7] {
+    let SurveyedCluster { name, survey, .. } = cluster;
     let revisions: Vec<&str> = survey.revisions.iter().map(crate::types::name::Revision::as_str).collect();
     let or = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     let gateways = match &survey.gateways {
@@ -359,7 +361,7 @@ fn cells(cluster: &Named) -> [String; 7] {
     ]
 }
 
-fn overview(seen: &Seen) -> String {
+fn overview(seen: &SeenContexts) -> String {
     let rows: Vec<_> = seen.clusters.iter().map(cells).collect();
     if rows.is_empty() {
         return String::new();
@@ -367,7 +369,7 @@ fn overview(seen: &Seen) -> String {
     table(&["CONTEXT", "CLUSTER", "ISTIO", "NETWORK", "GATEWAYS", "ROOT CA", "REMOTE SECRETS"], rows)
 }
 
-fn next_steps(draft: &Draft, adoptions: &[Adoption]) -> String {
+fn next_steps(draft: &SpecDraft, adoptions: &[Adoption]) -> String {
     let mut text = format!("wrote {}\n\nnext:\n", draft.files.keys().cloned().collect::<Vec<_>>().join(", "));
     let mut step = 0;
     let mut say = |message: &str| {
@@ -399,18 +401,18 @@ fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
         let kubectl = format!("kubectl --context {} -n {namespace}", quoted(context));
         let (secret, file) = (quoted(secret), format!("{}/{}", rendered_folder(reader), secret_file(peer)));
         let message = match way {
-            Way::InPlace => format!(
+            Takeover::InPlace => format!(
                 "`{reader}` reads `{peer}`: nothing to do by hand. The run that joins the link writes {file} under the same name \
                  and key, and the sync replaces the old secret in one write (without a GitOps tool: \
                  kubectl --context {} apply --server-side --force-conflicts -k rendered/{reader})",
                 quoted(context)
             ),
-            Way::Switch => format!(
+            Takeover::Switch => format!(
                 "`{reader}` reads `{peer}`: when a run has written {file}, and directly before it is synced:\n       \
                  {kubectl} label secret {secret} istio/multiCluster-\n     sync; when istiod has read ours:\n       \
                  {kubectl} delete secret {secret}"
             ),
-            Way::ByHand => format!(
+            Takeover::ByHand => format!(
                 "`{reader}` reads `{peer}` as `{}`, in secret {secret} with another or a further key: make one secret of each key, or \
                  take that key out directly before {file} is synced; two secrets for one cluster make istiod count its endpoints twice",
                 id.escape_debug()
@@ -421,7 +423,7 @@ fn steps_of(adoptions: &[Adoption]) -> Vec<(String, String)> {
     steps
 }
 
-fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], written: bool) -> Value {
+fn document(seen: &SeenContexts, draft: &SpecDraft, secrets: &[Adoption], notes: &[String], written: bool) -> Value {
     let clusters = seen.clusters.iter().map(|cluster| {
         let Survey { context, server, version, revisions, namespace, network, gateways, .. } = &cluster.survey;
         let roots = cluster
@@ -447,9 +449,9 @@ fn document(seen: &Seen, draft: &Draft, secrets: &[Adoption], notes: &[String], 
     let steps = steps_of(secrets);
     let taken = secrets.iter().zip(&steps).map(|(one, (_, message))| {
         let way = match one.way {
-            Way::InPlace => "inPlace",
-            Way::Switch => "switch",
-            Way::ByHand => "byHand",
+            Takeover::InPlace => "inPlace",
+            Takeover::Switch => "switch",
+            Takeover::ByHand => "byHand",
         };
         json!({
             "reader": one.reader, "peer": one.peer, "secret": one.secret, "clusterID": one.id, "way": way, "step": message,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
-use crate::onboarding::invite::{Form, Invitation, InviteError};
+use crate::onboarding::invite::{Invitation, InvitationForm, InviteError};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::command_error::{CommandError, EndsCommand};
@@ -23,8 +23,8 @@ pub(crate) struct Invite {
     #[arg(value_name = "CLUSTER")]
     pub(crate) name: ClusterName,
     /// What the other team uses.
-    #[arg(long = "for", value_enum, default_value_t = Reader::Isthmus)]
-    pub(crate) reader: Reader,
+    #[arg(long = "for", value_enum, default_value_t = InvitationReader::Isthmus)]
+    pub(crate) reader: InvitationReader,
     /// Kind of the document that is printed.
     #[arg(long = "as", value_enum, default_value_t = As::Multicluster)]
     pub(crate) form: As,
@@ -35,7 +35,7 @@ pub(crate) struct Invite {
 
 /// Who reads an invitation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Reader {
+pub(crate) enum InvitationReader {
     /// A checkout of isthmus.
     Isthmus,
     /// Deckhouse's istio module, whose IstioMulticluster has fewer fields.
@@ -54,10 +54,10 @@ pub(crate) enum As {
 /// `engine invite`.
 pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Result<Exit, CommandError> {
     let form = match (invite.reader, invite.form) {
-        (Reader::Isthmus, As::Multicluster) => Form::Multicluster,
-        (Reader::Isthmus, As::Cluster) => Form::Cluster,
-        (Reader::Deckhouse, As::Multicluster) => Form::Deckhouse,
-        (Reader::Deckhouse, As::Cluster) => {
+        (InvitationReader::Isthmus, As::Multicluster) => InvitationForm::Multicluster,
+        (InvitationReader::Isthmus, As::Cluster) => InvitationForm::Cluster,
+        (InvitationReader::Deckhouse, As::Multicluster) => InvitationForm::Deckhouse,
+        (InvitationReader::Deckhouse, As::Cluster) => {
             return Err(InvitationError::ForDeckhouse.into());
         }
     };
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Res
         let json = json!({
             "version": 1, "cluster": invitation.name, "endpoint": invitation.endpoint.to_string(),
             "clusterUUID": invitation.uuid, "authnKey": invitation.authn_key, "rootCA": invitation.roots,
-            "endpointCA": invitation.ca_digests(), "fingerprint": invitation.fingerprint(), "words": invitation.words(),
+            "endpointCA": invitation.ca_digests(), "fingerprint": invitation.fingerprint(), "words": invitation.phrase(),
             "document": document,
         });
         printer.out(&format!("{json}\n"));
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Global, invite: &Invite, printer: &Printer) -> Res
         printer.out(&document);
         printer.status(&format!(
             "compare by telephone, after they have it: {} (`engine invite {} --fingerprint`)",
-            invitation.words(),
+            invitation.phrase(),
             invitation.name
         ));
     } else {

@@ -53,7 +53,7 @@ fn new(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let public = create(&guard, &session.program.lock)?;
     let id = public.id();
     if arguments.output == Output::Json {
-        let row = Row { owner: "engine".to_owned(), id: id.clone(), key: &public, private: Half::Present };
+        let row = KeyRow { owner: "engine".to_owned(), id: id.clone(), key: &public, private: Half::Present };
         printer.out(&format!("{}\n", json!({ "version": 1, "keys": [row.document()] })));
     }
     printer
@@ -89,7 +89,7 @@ pub(crate) fn create(guard: &Guard<'_>, lock: &Lock) -> Result<PublicKey, Comman
 }
 
 /// A key that spec or lock know.
-struct Row<'a> {
+struct KeyRow<'a> {
     owner: String,
     id: KeyId,
     key: &'a PublicKey,
@@ -108,7 +108,7 @@ enum Half {
     Missing(KeyProblem),
 }
 
-impl Row<'_> {
+impl KeyRow<'_> {
     fn cells(&self) -> [String; 4] {
         let private = match &self.private {
             Half::Present => "present".to_owned(),
@@ -141,7 +141,7 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
     let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, false)?;
     let lock = &session.program.lock;
     let keyring = session.keyring();
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<KeyRow> = Vec::new();
     let own = engine_keys(&session.program.mesh, lock);
     for (id, key) in &own {
         let private = match &keyring.engine {
@@ -149,7 +149,7 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
             Ok(_) => Half::Another,
             Err(reason) => Half::Missing(reason.clone()),
         };
-        rows.push(Row { owner: "engine".to_owned(), id: id.clone(), key, private });
+        rows.push(KeyRow { owner: "engine".to_owned(), id: id.clone(), key, private });
     }
     for (name, locked) in &lock.clusters {
         let Some(cluster) = session.program.mesh.clusters.get(name) else { continue };
@@ -160,17 +160,17 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
             (_, Some(Err(reason))) => Half::Missing(reason.clone()),
         };
         let key = &locked.public.authn_key;
-        rows.push(Row { owner: name.to_string(), id: key.id(), key, private });
+        rows.push(KeyRow { owner: name.to_string(), id: key.id(), key, private });
     }
     if arguments.output == Output::Json {
-        let keys: Vec<_> = rows.iter().map(Row::document).collect();
+        let keys: Vec<_> = rows.iter().map(KeyRow::document).collect();
         printer.out(&format!("{}\n", json!({ "version": 1, "keys": keys })));
     } else if rows.is_empty() {
         printer.status("no keys yet; `engine keys new` makes the engine's");
     } else {
         printer.show(&crate::report::text::table(
             &["OWNER", "KEY", "FINGERPRINT", "PRIVATE HALF"],
-            rows.iter().map(Row::cells).collect(),
+            rows.iter().map(KeyRow::cells).collect(),
         ));
     }
     Ok(Exit::Done)

@@ -27,7 +27,7 @@ pub(crate) enum Manifests {
     ///
     /// With --image: the plugin's configuration, and the sidecar as a patch of the Deployment argocd-repo-server.
     /// With --repo: one `ApplicationSet` for all clusters, or with --cluster the Application of one.
-    Argocd(Argocd),
+    Argocd(ArgocdArgs),
     /// Print `GitRepository` and `Kustomization` objects.
     ///
     /// With --cluster: for the Flux that runs in that cluster. Else for one Flux that reaches all clusters.
@@ -51,7 +51,7 @@ pub(crate) struct From {
 
 /// Arguments of `manifests argocd`.
 #[derive(Debug, Args)]
-pub(crate) struct Argocd {
+pub(crate) struct ArgocdArgs {
     /// Image with `engine` on its PATH, for the sidecar.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
@@ -59,11 +59,10 @@ pub(crate) struct Argocd {
     #[arg(long, value_name = "URL")]
     pub(crate) repo: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
     pub(crate) from: From,
     /// Print only this part.
     #[arg(long, value_enum)]
-    pub(crate) part: Option<Part>,
+    pub(crate) part: Option<ArgocdPart>,
     /// What is synced: the plugin's answer, or the folder `rendered/<cluster>/`.
     #[arg(long, value_enum, default_value_t = Synced::Plugin)]
     pub(crate) sync: Synced,
@@ -77,7 +76,7 @@ pub(crate) struct Argocd {
 
 /// A part of what Argo CD is installed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
+pub(crate) enum ArgocdPart {
     /// The `ConfigMap` with the plugin's configuration.
     Config,
     /// The patch of argocd-repo-server.
@@ -93,7 +92,6 @@ pub(crate) struct Flux {
     #[arg(long, value_name = "URL")]
     pub(crate) repo: String,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
     pub(crate) from: From,
     /// Secret with credentials for the repository.
     #[arg(long, value_name = "SECRET")]
@@ -114,27 +112,27 @@ pub(crate) enum Synced {
 
 /// `engine manifests`.
 pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) -> Result<Exit, CommandError> {
-    let (objects, talk) = match manifests {
+    let (objects, notes) = match manifests {
         Manifests::Argocd(argocd) => for_argocd(arguments, argocd, printer)?,
         Manifests::Flux(flux) => for_flux(arguments, flux, printer)?,
     };
     let texts: Result<Vec<String>, _> = objects.iter().map(Object::to_yaml).collect();
     printer.out(&texts.map_err(Stop::Yaml)?.join("---\n"));
-    for line in talk {
+    for line in notes {
         printer.status(&line);
     }
     Ok(Exit::Done)
 }
 
-type Made = (Vec<Object>, Vec<String>);
+type ManifestOutput = (Vec<Object>, Vec<String>);
 
-fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<Made, CommandError> {
-    let Argocd { image, repo, from, part, sync, namespace, project } = argocd;
+fn for_argocd(arguments: &Global, argocd: &ArgocdArgs, printer: &Printer) -> Result<ManifestOutput, CommandError> {
+    let ArgocdArgs { image, repo, from, part, sync, namespace, project } = argocd;
     named("--namespace", namespace)?;
     named("--project", project)?;
     let mut objects = Vec::new();
-    let mut talk = Vec::new();
-    let wanted = |this: Part| part.is_none_or(|part| part == this);
+    let mut notes = Vec::new();
+    let wanted = |this: ArgocdPart| part.is_none_or(|part| part == this);
     if let Some(image) = image {
         if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(ManifestsError::Image.into());
@@ -142,20 +140,20 @@ fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<
         if *sync == Synced::Directory {
             return Err(ManifestsError::ImageOfDirectory.into());
         }
-        if wanted(Part::Config) {
+        if wanted(ArgocdPart::Config) {
             objects.push(gitops::plugin_config(namespace).map_err(Stop::Yaml)?);
         }
-        if wanted(Part::Sidecar) {
+        if wanted(ArgocdPart::Sidecar) {
             objects.push(gitops::sidecar(namespace, image).map_err(Stop::Yaml)?);
         }
         if part.is_none() {
-            talk.push(format!(
+            notes.push(format!(
                 "the Deployment is a patch, not to be applied: --part sidecar prints it alone, for `kubectl --namespace \
                  {namespace} patch deployment argocd-repo-server --patch-file FILE`"
             ));
         }
     }
-    if let Some(repo) = repo.as_ref().filter(|_| wanted(Part::Applications)) {
+    if let Some(repo) = repo.as_ref().filter(|_| wanted(ArgocdPart::Applications)) {
         let checkout = Checkout::open(&arguments.directory)?;
         let session = Session::open(&checkout, arguments.cluster.as_ref(), printer, true)?;
         let mesh = &session.program.mesh;
@@ -174,10 +172,10 @@ fn for_argocd(arguments: &Global, argocd: &Argocd, printer: &Printer) -> Result<
     if objects.is_empty() {
         return Err(ManifestsError::NothingWanted.into());
     }
-    Ok((objects, talk))
+    Ok((objects, notes))
 }
 
-fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Made, CommandError> {
+fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<ManifestOutput, CommandError> {
     let Flux { repo, from, secret, namespace } = flux;
     named("--namespace", namespace)?;
     if let Some(secret) = secret {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::approvals::{self, Approvals};
+use super::approvals::{self, ApprovalArgs};
 use super::contradiction::Contradiction;
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
@@ -14,7 +14,7 @@ use crate::report::text::Printer;
 use crate::session::base::BaseRevision;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
-use crate::session::planned::{Form, Mode, Replaced, exit_of, shown, take};
+use crate::session::planned::{Mode, PlanForm, Replaced, exit_of, shown, take};
 use crate::session::session::Session;
 use crate::session::stored_plan::Stored;
 
@@ -24,7 +24,7 @@ use crate::session::stored_plan::Stored;
         engine plan                               what `engine apply` would write now\n  \
         engine plan --base origin/main            what merging this branch would change; no key, no cluster\n  \
         engine plan --out p && engine apply p     carry out exactly what was reviewed")]
-pub(crate) struct Plan {
+pub(crate) struct PlanArgs {
     /// Contact no cluster, and plan from specs, templates, lock and rendered files alone. Links neither open nor close.
     #[arg(long)]
     pub(crate) locked: bool,
@@ -45,11 +45,10 @@ pub(crate) struct Plan {
     #[arg(long, conflicts_with = "verbose")]
     pub(crate) summary: bool,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
-    pub(crate) approvals: Approvals,
+    pub(crate) approvals: ApprovalArgs,
 }
 
-impl Plan {
+impl PlanArgs {
     /// Refuses flags that would do nothing beside others.
     fn check(&self, only: bool) -> Result<(), CommandError> {
         let trust = !self.approvals.accept_trust.is_empty();
@@ -70,7 +69,7 @@ impl Plan {
 }
 
 /// `engine plan`.
-pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<Exit, CommandError> {
+pub(crate) fn run(arguments: &Global, plan: &PlanArgs, printer: &Printer) -> Result<Exit, CommandError> {
     approvals::target(&plan.to)?;
     plan.check(arguments.cluster.is_some())?;
     let checkout = Checkout::open(&arguments.directory)?;
@@ -89,7 +88,7 @@ pub(crate) fn run(arguments: &Global, plan: &Plan, printer: &Printer) -> Result<
     };
     let run = take(&session, &request, mode, Until::Planned, printer)?;
     let tree = base.as_ref().map_or(&session as &dyn Tree, BaseRevision::tree);
-    let form = Form { output: arguments.output, verbose: arguments.verbose, brief: plan.summary };
+    let form = PlanForm { output: arguments.output, verbose: arguments.verbose, brief: plan.summary };
     // a plan that cannot be stored is not shown either: JSON is one document
     if let Some(path) = &plan.out {
         Stored::new(&session, &request, &run)?.write(path)?;

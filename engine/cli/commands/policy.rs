@@ -15,14 +15,14 @@ use crate::session::session::Session;
 
 /// What to do with the policy.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
+pub(crate) enum PolicyCommand {
     /// Check specs and lock against `policy.yaml`; contacts no cluster.
     Test,
 }
 
 /// `engine policy test`.
-pub(crate) fn run(arguments: &Global, command: &Policy, printer: &Printer) -> Result<Exit, CommandError> {
-    let Policy::Test = command;
+pub(crate) fn run(arguments: &Global, command: &PolicyCommand, printer: &Printer) -> Result<Exit, CommandError> {
+    let PolicyCommand::Test = command;
     let checkout = Checkout::open(&arguments.directory)?;
     let session = Session::open(&checkout, None, printer, false)?;
     let program = &session.program;

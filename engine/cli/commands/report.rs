@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
-use crate::pipeline::observe::{Observation, Private};
+use crate::pipeline::observe::{Observation, PrivateReading};
 use crate::pipeline::{Request, Until};
 use crate::report::format::Output;
 use crate::report::picture::Picture;
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Global, report: &Report, printer: &Printer) -> Res
 
 /// Both documents were read.
 fn is_whole(observation: &Observation) -> bool {
-    observation.public.is_ok() && matches!(observation.private, Private::Read(_))
+    observation.public.is_ok() && matches!(observation.private, PrivateReading::Read(_))
 }
 
 /// Why there is no report.

@@ -33,17 +33,17 @@ use crate::types::name::{
 pub(crate) enum Serve {
     /// Publish the cluster's metadata: root CA and keys to everyone, addresses and evidence to those that
     /// ConfigMap isthmus-peers admits.
-    Exporter(Exporter),
+    Exporter(ExporterArgs),
     /// Let the peers that ConfigMap isthmus-peers admits read what their istiod needs of this cluster's apiserver.
-    Proxy(Proxy),
+    Proxy(ProxyArgs),
     /// Hold the cluster's private key and connect its istiod to the api-proxies of peers.
-    Relay(Relay),
+    Relay(RelayArgs),
     /// Roles that this version does not have.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
-/// What every role is told.
+/// Options of every role.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Kubeconfig of the role's own cluster; in a pod, what the pod is given.
@@ -88,9 +88,8 @@ pub(crate) enum Log {
 /// Arguments of `serve exporter`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-pub(crate) struct Exporter {
+pub(crate) struct ExporterArgs {
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
     pub(crate) common: Common,
     /// Path before `public/` and `private/`; `/` for none.
     #[arg(long, value_name = "PATH", default_value = "/metadata", env = "ISTHMUS_PATH_PREFIX")]
@@ -124,9 +123,8 @@ pub(crate) struct Exporter {
 /// Arguments of `serve proxy`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-pub(crate) struct Proxy {
+pub(crate) struct ProxyArgs {
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
     pub(crate) common: Common,
     /// Where each request is recorded before it is answered; `-` is stdout.
     #[arg(long, value_name = "FILE", default_value = "-", env = "ISTHMUS_AUDIT_LOG")]
@@ -139,9 +137,8 @@ pub(crate) struct Proxy {
 /// Arguments of `serve relay`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-pub(crate) struct Relay {
+pub(crate) struct RelayArgs {
     #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened")]
     pub(crate) common: Common,
     /// A name or address that the exporter's certificate is for; may be given several times.
     #[arg(long, value_name = "HOST", value_delimiter = ',', env = "ISTHMUS_EXPORTER_HOST")]
@@ -166,8 +163,8 @@ pub(crate) struct Relay {
     pub(crate) require_token: bool,
 }
 
-fn gateway(text: &str) -> Result<Gateway, GatewayError> {
-    let rule = || GatewayError::Form { text: text.to_owned() };
+fn gateway(text: &str) -> Result<Gateway, InvalidGateway> {
+    let rule = || InvalidGateway::Form { text: text.to_owned() };
     let (address, port) = text.rsplit_once(':').ok_or_else(rule)?;
     let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
     let port = port.parse().map_err(|_| rule())?;
@@ -252,7 +249,7 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
 
 /// A text that is no gateway.
 #[derive(Debug, Clone, thiserror::Error)]
-enum GatewayError {
+enum InvalidGateway {
     /// Not an address and a port.
     #[error("expected a gateway, found `{text}`; write ADDRESS:PORT, IPv6 in brackets")]
     Form {

@@ -16,7 +16,6 @@ pub(super) enum LockFinding<'a> {
     Direct {
         /// Who reads.
         reader: &'a ClusterName,
-        /// Whom.
         peer: &'a ClusterName,
     },
     /// A file that no lock has.
@@ -31,26 +30,16 @@ pub(super) enum LockFinding<'a> {
     Name {
         /// Whom it speaks of.
         inside: &'a ClusterName,
-        /// Whom its name names.
         outside: &'a ClusterName,
     },
     /// A key that cannot be read.
-    Key {
-        /// Its id.
-        id: &'a KeyId,
-        /// Why.
-        error: &'a KeyError,
-    },
+    Key { id: &'a KeyId, error: &'a KeyError },
     /// A key that is not the one its digest names.
-    KeyDiffers {
-        /// Its id.
-        id: &'a KeyId,
-    },
+    KeyDiffers { id: &'a KeyId },
     /// A root CA that cannot be read.
     Root {
         /// The digest that stands beside it.
         digest: Digest,
-        /// Why.
         error: &'a CertificateError,
     },
     /// A root CA that is not the one its digest names.
@@ -62,7 +51,6 @@ pub(super) enum LockFinding<'a> {
     Malformed(&'a serde_saphyr::Error),
     /// A newer engine wrote it.
     TooNew {
-        /// Its version.
         version: u32,
         /// The newest that is read.
         newest: u32,

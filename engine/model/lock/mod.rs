@@ -163,7 +163,6 @@ impl fmt::Display for MetadataSource {
 /// A root CA that its cluster no longer publishes: workloads still show certificates that it signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetiringRoot {
-    /// The root.
     pub root: RootCertificate,
     /// When it was first seen to be published no more.
     pub since: Timestamp,
@@ -176,9 +175,7 @@ pub struct JoinedWith {
     /// Data key of remote secrets, `fromRegistry`, path of the relay.
     #[serde(rename = "clusterID")]
     pub cluster_id: ClusterId,
-    /// Its network.
     pub network: NetworkName,
-    /// Its trust domain.
     pub trust_domain: TrustDomain,
     /// How it was last reached: what neither spec nor documents say any more stays as it was.
     pub reach: Reach,
@@ -194,9 +191,7 @@ pub struct Kept {
     /// Data key of remote secrets, `fromRegistry`, path of the relay.
     #[serde(rename = "clusterID")]
     pub cluster_id: ClusterId,
-    /// Its network.
     pub network: NetworkName,
-    /// Its trust domain.
     pub trust_domain: TrustDomain,
     /// What its specs said.
     pub spec: JoinedSpec,
@@ -220,7 +215,6 @@ pub struct Reach {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JoinedSpec {
-    /// Name of the Mesh.
     pub mesh: MeshName,
     /// `meshID` of the Mesh.
     #[serde(rename = "meshID")]
@@ -250,9 +244,7 @@ pub struct LockedPublic {
     pub authn_keys: BTreeMap<KeyId, LockedKey>,
     /// Root CAs, sorted by digest.
     pub roots: Vec<RootCertificate>,
-    /// Mesh ID.
     pub mesh_id: Option<MeshId>,
-    /// Trust domain.
     pub trust_domain: Option<TrustDomain>,
     /// DNS domain.
     pub cluster_domain: Option<ClusterDomain>,
@@ -262,7 +254,6 @@ pub struct LockedPublic {
     pub relay_ca: Option<String>,
     /// What its CA revoked, PEM; nothing rests on it yet.
     pub crl: Option<String>,
-    /// Facts on Istio.
     pub istio: Option<IstioFacts>,
 }
 
@@ -280,7 +271,6 @@ pub struct LockedKey {
 pub struct LockedPrivate {
     /// Cluster ID as published.
     pub cluster_id: Option<ClusterId>,
-    /// Network.
     pub network: NetworkName,
     /// Address of the api-proxy.
     pub api_host: ApiHost,
@@ -295,13 +285,12 @@ pub struct LockedPrivate {
 /// A link: how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedLink {
-    /// The stage.
     pub stage: Stage,
     /// Its last move was made without evidence.
     pub unproven: bool,
     /// When the stage began, of a link that leaves without evidence: its next move waits for `settle`.
     pub since: Option<Timestamp>,
-    /// The reader's serial at which it began to leave, or went on leaving; it stays while the link is begun again.
+    /// The reader's serial at which it began to leave, or continued leaving; it stays while the link is begun again.
     pub closed: Option<u64>,
     /// It leaves, or was begun again, and never had a secret. Locks from before this field know it of no link.
     pub unopened: bool,
@@ -411,7 +400,7 @@ impl JoinedWith {
         Self { cluster_id, network, trust_domain, reach: self.reach, spec }
     }
 
-    /// What keeps links that were begun with one from going on with the other: istiod, relays and peers know the cluster by it.
+    /// What keeps links that were begun with one from continuing with the other: istiod, relays and peers know the cluster by it.
     pub fn renamed(&self, wanted: &Self) -> Vec<Edit> {
         let fields = [
             ("clusterID", self.cluster_id.to_string(), wanted.cluster_id.to_string()),
@@ -736,9 +725,9 @@ struct WireCluster {
     metadata: Option<MetadataSource>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring: Vec<WireRetiring>,
-    public: WirePublic,
+    public: WireLockPublic,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    private: Option<WirePrivate>,
+    private: Option<WireLockPrivate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     standard_mesh_networks: Option<String>,
     /// The last line, without which the file was cut short; version 1 has none.
@@ -748,7 +737,7 @@ struct WireCluster {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WirePublic {
+struct WireLockPublic {
     #[serde(rename = "clusterUUID")]
     cluster_uuid: ClusterUuid,
     #[serde(rename = "authnKey")]
@@ -775,7 +764,7 @@ struct WirePublic {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WirePrivate {
+struct WireLockPrivate {
     #[serde(rename = "clusterID", default, skip_serializing_if = "Option::is_none")]
     cluster_id: Option<ClusterId>,
     network: NetworkName,
@@ -822,7 +811,7 @@ impl WireCluster {
             version: LOCK_VERSION,
             cluster: name.clone(),
             serial: Some(cluster.serial).filter(|serial| *serial > 0),
-            public: WirePublic {
+            public: WireLockPublic {
                 cluster_uuid: public.cluster_uuid.clone(),
                 authn_key: WireKey::new(&public.authn_key.id(), &public.authn_key, &BTreeSet::new()),
                 authn_keys: public.authn_keys.iter().map(|(id, key)| WireKey::new(id, &key.key, &key.scopes)).collect(),
@@ -835,7 +824,7 @@ impl WireCluster {
                 crl: public.crl.clone(),
                 istio: public.istio.clone(),
             },
-            private: cluster.private.as_ref().map(|private| WirePrivate {
+            private: cluster.private.as_ref().map(|private| WireLockPrivate {
                 cluster_id: private.cluster_id.clone(),
                 network: private.network.clone(),
                 api_host: private.api_host.clone(),

@@ -7,7 +7,7 @@ use super::reasons::{FailReason, UnseenReason, WaitReason};
 use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRoot};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
-use crate::pipeline::observe::{Failure, Observation, Private};
+use crate::pipeline::observe::{Failure, Observation, PrivateReading};
 use crate::types::address::{Endpoint, Gateway, Host};
 use crate::types::certificate::{RootCertificate, certificates, digest_of_pem, parse_roots};
 use crate::types::key::{KeyId, PublicKey};
@@ -19,27 +19,27 @@ use crate::wire::metadata::{PrivateDocument, PublicDocument};
 pub(super) struct Candidate {
     pub(super) assessment: Assessment,
     pub(super) entry: Option<LockedCluster>,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<CandidateChange>,
     pub(super) refusals: Vec<TrustFinding>,
 }
 
 /// One of a cluster's two documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Document {
+pub(super) enum CandidateDocument {
     Public,
     Private,
 }
 
 /// A finding, where it was found, and whether the spec states the new value and so approves it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Change {
-    pub(super) document: Document,
+pub(super) struct CandidateChange {
+    pub(super) document: CandidateDocument,
     pub(super) finding: TrustFinding,
     pub(super) stated: bool,
 }
 
 /// What all candidates of a run are judged by.
-pub(super) struct Judge<'a> {
+pub(super) struct TrustJudge<'a> {
     pub(super) first_contact: FirstContact,
     pub(super) engine_keys: &'a BTreeMap<KeyId, PublicKey>,
     /// Clusters without an entry on which others rest.
@@ -47,7 +47,7 @@ pub(super) struct Judge<'a> {
     pub(super) now: Timestamp,
 }
 
-impl Judge<'_> {
+impl TrustJudge<'_> {
     /// Roots that were published and are no more. They count from the first run that sees it, so a late run is a safe one.
     fn retiring(&self, cluster: &Cluster, known: &LockedCluster, new: &LockedPublic) -> Vec<RetiringRoot> {
         let published: BTreeSet<Digest> = new.roots.iter().map(|root| root.digest).collect();
@@ -91,7 +91,7 @@ impl Judge<'_> {
         }
         let mut public = locked_public(document, roots);
         if let Some(known) = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid) {
-            keep_unsaid(&mut public, &known.public);
+            keep_unpublished(&mut public, &known.public);
         }
         candidate.assessment.public = DocumentState::Current;
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
@@ -114,16 +114,16 @@ impl Judge<'_> {
             serial: known.map(|known| known.serial).unwrap_or_default(),
         };
         match &observation.private {
-            Private::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
-            Private::Failed(failure) => {
+            PrivateReading::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
+            PrivateReading::Failed(failure) => {
                 candidate.assessment.private = state_of(failure, entry.private.is_some(), cluster);
                 candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
-            Private::NoKey(problem) => {
+            PrivateReading::NoKey(problem) => {
                 candidate.assessment.private = DocumentState::Waiting(WaitReason::Key(problem.clone()));
                 candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::Key(problem.clone()));
             }
-            Private::HeldBack | Private::NotAsked => {
+            PrivateReading::HeldBack | PrivateReading::NotAsked => {
                 candidate.assessment.private = DocumentState::NotAsked;
                 candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocumentNotAsked);
             }
@@ -142,7 +142,7 @@ impl Candidate {
 
     pub(super) fn judge_public(
         &mut self,
-        judge: &Judge<'_>,
+        judge: &TrustJudge<'_>,
         cluster: &Cluster,
         (known, retiring): (Option<&LockedPublic>, &[RetiringRoot]),
         new: &LockedPublic,
@@ -167,17 +167,17 @@ impl Candidate {
                     after.push_str(&format!(", further key `{id}` {}", further.key.fingerprint()));
                 }
                 let meaning = if is_lost { TrustMeaning::EntryLost } else { TrustMeaning::FirstContact };
-                self.change(Document::Public, (None, Some(after)), meaning, false);
+                self.change(CandidateDocument::Public, (None, Some(after)), meaning, false);
             }
             return;
         };
         if known.cluster_uuid != new.cluster_uuid {
             let values = (Some(known.cluster_uuid.to_string()), Some(uuid));
-            self.change(Document::Public, values, TrustMeaning::ClusterUuid, pinned_uuid);
+            self.change(CandidateDocument::Public, values, TrustMeaning::ClusterUuid, pinned_uuid);
         }
         if known.authn_key != new.authn_key {
             let values = (Some(known.authn_key.fingerprint().to_string()), Some(key));
-            self.change(Document::Public, values, TrustMeaning::AuthnKey, pinned_key);
+            self.change(CandidateDocument::Public, values, TrustMeaning::AuthnKey, pinned_key);
         }
         for (id, added) in &new.authn_keys {
             let before = known.authn_keys.get(id);
@@ -186,19 +186,24 @@ impl Candidate {
                 let before = before.map(|before| before.key.fingerprint().to_string());
                 let values = (before, Some(added.key.fingerprint().to_string()));
                 let meaning = TrustMeaning::FurtherAuthnKey { id: id.clone() };
-                self.change(Document::Public, values, meaning, false);
+                self.change(CandidateDocument::Public, values, meaning, false);
             }
         }
         let old: BTreeSet<Digest> = known.roots.iter().map(|root| root.digest).collect();
         let trusted = retiring.iter().map(|retiring| retiring.root.digest).chain(old.iter().copied());
         let trusted: BTreeSet<Digest> = trusted.collect();
-        // what goes is trusted for a while yet, and nobody has to agree to trust less
+        // what goes is trusted for a while yet, and no one has to agree to trust less
         if !digests.is_subset(&trusted) {
-            self.change(Document::Public, (Some(list(&old)), Some(list(&digests))), TrustMeaning::RootCa, pinned_roots);
+            self.change(
+                CandidateDocument::Public,
+                (Some(list(&old)), Some(list(&digests))),
+                TrustMeaning::RootCa,
+                pinned_roots,
+            );
         }
         let relay = (fingerprint(known.relay_ca.as_ref()), fingerprint(new.relay_ca.as_ref()));
         if relay.0.is_some() && relay.0 != relay.1 {
-            self.change(Document::Public, relay, TrustMeaning::RelayCa, false);
+            self.change(CandidateDocument::Public, relay, TrustMeaning::RelayCa, false);
         }
         // without a word of its own a cluster is in the trust domain of its DNS domain, so a first word can change it, too
         let domain_of = |public: &LockedPublic| {
@@ -208,7 +213,7 @@ impl Candidate {
         let (before, after) = (domain_of(known), domain_of(new));
         if before != after {
             let stated = cluster.trust_domain.as_ref().is_some_and(|stated| stated.as_str() == after);
-            self.change(Document::Public, (Some(before), Some(after)), TrustMeaning::TrustDomain, stated);
+            self.change(CandidateDocument::Public, (Some(before), Some(after)), TrustMeaning::TrustDomain, stated);
         }
     }
 
@@ -223,7 +228,7 @@ impl Candidate {
         let stated = ca.and_then(certificates).unwrap_or_default();
         if stated.is_empty() || !stated.is_subset(&locked) {
             let values = (Some(before.to_string()), Some(new.to_string()));
-            self.change(Document::Public, values, TrustMeaning::MetadataSource, false);
+            self.change(CandidateDocument::Public, values, TrustMeaning::MetadataSource, false);
         }
     }
 
@@ -243,13 +248,13 @@ impl Candidate {
 
     fn change(
         &mut self,
-        document: Document,
+        document: CandidateDocument,
         (before, after): (Option<String>, Option<String>),
         meaning: TrustMeaning,
         stated: bool,
     ) {
         let finding = TrustFinding { what: meaning.field(), before, after, meaning };
-        self.changes.push(Change { document, finding, stated });
+        self.changes.push(CandidateChange { document, finding, stated });
     }
 
     fn take_private(
@@ -295,15 +300,15 @@ impl Candidate {
     pub(super) fn judge_private(&mut self, cluster: &Cluster, known: Option<&LockedPrivate>, new: &LockedPrivate) {
         let stated = cluster.api.host.as_ref();
         let allowed = cluster.allow.api_hosts.iter().any(|pattern| pattern.matches(&new.api_host.host));
-        let host_is_news = match known {
+        let host_changed = match known {
             Some(known) => known.api_host != new.api_host && !allowed,
             // the spec's own word is used instead, when there is one
             None => !cluster.allow.api_hosts.is_empty() && !allowed && stated.is_none(),
         };
-        if host_is_news {
+        if host_changed {
             let values = (known.map(|known| known.api_host.to_string()), Some(new.api_host.to_string()));
             self.change(
-                Document::Private,
+                CandidateDocument::Private,
                 values,
                 TrustMeaning::ApiHost { known: known.is_some() },
                 stated == Some(&new.api_host),
@@ -313,20 +318,20 @@ impl Candidate {
             let values = (fingerprint(known.api_ca.as_ref()), fingerprint(new.api_ca.as_ref()));
             if values.0 != values.1 {
                 let stated = cluster.api.ca.is_some() && fingerprint(cluster.api.ca.as_ref()) == values.1;
-                self.change(Document::Private, values, TrustMeaning::ApiCa, stated);
+                self.change(CandidateDocument::Private, values, TrustMeaning::ApiCa, stated);
             }
             if known.cluster_id != new.cluster_id {
                 let text = |id: &Option<crate::types::name::ClusterId>| id.as_ref().map(ToString::to_string);
                 let stated = cluster.cluster_id.is_some() && cluster.cluster_id == new.cluster_id;
                 let values = (text(&known.cluster_id), text(&new.cluster_id));
-                self.change(Document::Private, values, TrustMeaning::ClusterId, stated);
+                self.change(CandidateDocument::Private, values, TrustMeaning::ClusterId, stated);
             }
         }
         let before: BTreeSet<&Gateway> = known.into_iter().flat_map(|known| &known.gateways).collect();
         for gateway in
             new.gateways.iter().filter(|gateway| !before.contains(gateway) && is_outside(cluster, &gateway.address))
         {
-            self.change(Document::Private, (None, Some(gateway.to_string())), TrustMeaning::Gateway, false);
+            self.change(CandidateDocument::Private, (None, Some(gateway.to_string())), TrustMeaning::Gateway, false);
         }
     }
 }
@@ -376,7 +381,7 @@ fn locked_public(document: &PublicDocument, roots: Vec<RootCertificate>) -> Lock
 
 /// What a cluster no longer says of itself is unknown and not gone: it keeps its last value. Of revocations there are none
 /// where none are published.
-fn keep_unsaid(public: &mut LockedPublic, known: &LockedPublic) {
+fn keep_unpublished(public: &mut LockedPublic, known: &LockedPublic) {
     fn keep<T: Clone>(new: &mut Option<T>, old: Option<&T>) {
         *new = new.take().or_else(|| old.cloned());
     }

@@ -1,4 +1,4 @@
-//! Candidates against each other: nobody takes what another cluster is known by.
+//! Candidates against each other: no one takes what another cluster is known by.
 
 use std::collections::{BTreeMap, BTreeSet};
 

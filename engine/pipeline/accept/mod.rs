@@ -6,8 +6,8 @@
 //! 1. Each cluster's documents become a candidate for its lock entry, or a reason to wait or to fail.
 //! 2. The candidate is compared with the entry and the pins: a changed identity, key, root or address is a trust change,
 //!    held back for that cluster alone until it is approved; a contradicted pin is refused. The two documents are approved
-//!    one by one: the private one is read only when the public one is approved, so nobody can have seen both before.
-//! 3. Candidates are compared with each other: nobody takes what another cluster is known by.
+//!    one by one: the private one is read only when the public one is approved, so no one can have seen both before.
+//! 3. Candidates are compared with each other: no one takes what another cluster is known by.
 
 mod candidate;
 mod clashes;
@@ -26,10 +26,12 @@ use crate::model::known::engine_keys;
 use crate::model::lock::{Lock, LockedCluster};
 use crate::model::mesh::{Cluster, FirstContact, Mesh, State};
 use crate::model::trust::{Approvals, TrustChange, TrustFinding, Verdict};
-use crate::pipeline::accept::candidate::{Candidate, Change, Document, Judge, evidence_state, fingerprint};
+use crate::pipeline::accept::candidate::{
+    Candidate, CandidateChange, CandidateDocument, TrustJudge, evidence_state, fingerprint,
+};
 use crate::pipeline::accept::clashes::refuse_clashes;
 use crate::pipeline::accept::warnings::ending_roots;
-use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::pipeline::observe::{Observation, Observed, PrivateReading};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
@@ -47,7 +49,7 @@ pub fn accept(
 ) -> Accepted {
     let mut accepted = Accepted { lock: lock.clone(), ..Accepted::default() };
     let engine_keys = engine_keys(mesh, lock);
-    let judge = Judge { first_contact: mesh.first_contact, engine_keys: &engine_keys, named, now };
+    let judge = TrustJudge { first_contact: mesh.first_contact, engine_keys: &engine_keys, named, now };
     let mut candidates = BTreeMap::new();
     for cluster in mesh.clusters.values() {
         let observation = observed.clusters.get(&cluster.name);
@@ -81,7 +83,7 @@ fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Obse
     let mut assessment = Assessment::silent(UnseenReason::Leaving);
     if itself {
         assessment.public = DocumentState::Current;
-        if let Private::Read(document) = &observation.private {
+        if let PrivateReading::Read(document) = &observation.private {
             assessment.private = DocumentState::Current;
             assessment.evidence = evidence_state(cluster, document);
         }
@@ -113,7 +115,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     let mut named = false;
     let mut held = None;
     let mut approved_identity = None;
-    for document in [Document::Public, Document::Private] {
+    for document in [CandidateDocument::Public, CandidateDocument::Private] {
         let change = change_of(name, document, &changes, &entry).filter(|_| held.is_none());
         let Some(DocumentChange { digest, findings, is_stated }) = change else { continue };
         // an approval holds until the links of the cluster that was there before are gone
@@ -124,13 +126,13 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
         if !approved {
             held = Some(document);
-        } else if document == Document::Public {
+        } else if document == CandidateDocument::Public {
             approved_identity = Some(digest);
         }
     }
     let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
     match held {
-        Some(Document::Public) => assessment = Assessment::set_aside(&DocumentState::HeldBack),
+        Some(CandidateDocument::Public) => assessment = Assessment::set_aside(&DocumentState::HeldBack),
         _ if rebuilt && linked => {
             let wait = DocumentState::Waiting(WaitReason::LinksToLeave);
             assessment = Assessment::set_aside(&wait);
@@ -140,7 +142,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
                 known.approved = approved_identity;
             }
         }
-        Some(Document::Private) => {
+        Some(CandidateDocument::Private) => {
             let public = assessment.public;
             assessment = Assessment::set_aside(&DocumentState::HeldBack);
             // what the public document changes was approved by itself, and is not asked for again
@@ -163,8 +165,12 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
 pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
     let engine_keys = engine_keys(mesh, before);
     let named = BTreeSet::new();
-    let judge =
-        Judge { first_contact: FirstContact::Approve, engine_keys: &engine_keys, named: &named, now: Timestamp::EPOCH };
+    let judge = TrustJudge {
+        first_contact: FirstContact::Approve,
+        engine_keys: &engine_keys,
+        named: &named,
+        now: Timestamp::EPOCH,
+    };
     let mut changes = Vec::new();
     for (name, entry) in &after.clusters {
         let Some(cluster) = mesh.clusters.get(name) else { continue };
@@ -187,7 +193,7 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
             continue;
         }
         candidate.changes.sort();
-        for document in [Document::Public, Document::Private] {
+        for document in [CandidateDocument::Public, CandidateDocument::Private] {
             if let Some(change) = change_of(name, document, &candidate.changes, entry) {
                 let verdict = if change.is_stated { Verdict::Approved } else { Verdict::Proposed };
                 let (digest, findings) = (change.digest, change.findings);
@@ -209,12 +215,12 @@ struct DocumentChange {
 /// The change of a document, named by its digest: the same, whoever shows it.
 fn change_of(
     cluster: &ClusterName,
-    document: Document,
-    changes: &[Change],
+    document: CandidateDocument,
+    changes: &[CandidateChange],
     entry: &LockedCluster,
 ) -> Option<DocumentChange> {
     let of_document = changes.iter().filter(|change| change.document == document);
-    let (stated, open): (Vec<&Change>, Vec<&Change>) = of_document.partition(|change| change.stated);
+    let (stated, open): (Vec<&CandidateChange>, Vec<&CandidateChange>) = of_document.partition(|change| change.stated);
     let findings: Vec<TrustFinding> = stated.iter().chain(&open).map(|change| change.finding.clone()).collect();
     let digest = digest_of(cluster, &findings, &trusted_values(entry, document));
     (!findings.is_empty()).then_some(DocumentChange { digest, findings, is_stated: open.is_empty() })
@@ -229,10 +235,10 @@ pub(super) fn digest_of(cluster: &ClusterName, findings: &[TrustFinding], truste
 }
 
 /// What an approval of a document lets in.
-fn trusted_values(entry: &LockedCluster, document: Document) -> Vec<String> {
+fn trusted_values(entry: &LockedCluster, document: CandidateDocument) -> Vec<String> {
     let pem = |pem: &Option<String>| fingerprint(pem.as_ref()).unwrap_or_default();
     match document {
-        Document::Public => {
+        CandidateDocument::Public => {
             let public = &entry.public;
             let digests = public.roots.iter().map(|root| root.digest.to_string());
             let own = [
@@ -243,7 +249,7 @@ fn trusted_values(entry: &LockedCluster, document: Document) -> Vec<String> {
             ];
             own.into_iter().chain(digests).collect()
         }
-        Document::Private => entry.private.iter().fold(Vec::new(), |_, private| {
+        CandidateDocument::Private => entry.private.iter().fold(Vec::new(), |_, private| {
             let id = private.cluster_id.as_ref().map(ToString::to_string).unwrap_or_default();
             vec![id, private.api_host.to_string(), pem(&private.api_ca)]
         }),

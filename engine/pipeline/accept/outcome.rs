@@ -27,9 +27,7 @@ pub struct Accepted {
 /// What a run learned of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assessment {
-    /// Of its public document.
     pub public: DocumentState,
-    /// Of its private document.
     pub private: DocumentState,
     /// What it shows to be live.
     pub evidence: EvidenceState,
@@ -40,7 +38,6 @@ pub struct Assessment {
 /// How a document fared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocumentState {
-    /// Read and accepted.
     Current,
     /// Not there yet, and never was: one waits for this.
     Waiting(WaitReason),
@@ -50,16 +47,15 @@ pub enum DocumentState {
     HeldBack,
     /// It contradicts a pin, or claims what is another's.
     Refused(Refusals),
-    /// Nobody asked: the cluster is paused, or the run is locked.
+    /// No one asked: the cluster is paused, or the run is locked.
     NotAsked,
 }
 
 /// Evidence as far as it was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvidenceState {
-    /// This run's evidence.
     Published(Box<Evidence>),
-    /// The document was read and shows nothing, as the spec says: moves go on, unproven.
+    /// The document was read and shows nothing, as the spec says: moves continue, unproven.
     NotPublished,
     /// No document was read this run, for this reason: moves wait.
     Unseen(UnseenReason),
@@ -74,7 +70,7 @@ impl Accepted {
 }
 
 impl DocumentState {
-    /// Why the document is not accepted, for people and machines alike; nothing, where it is or nobody asked.
+    /// Why the document is not accepted, for people and machines alike; nothing, where it is or no one asked.
     pub fn explanations(&self) -> Vec<Explanation> {
         match self {
             Self::Current | Self::NotAsked => Vec::new(),

@@ -61,20 +61,16 @@ impl fmt::Display for WaitReason {
 /// Why a document was not taken although nothing of it is a trust change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailReason {
-    /// It was not read.
     NotRead(Failure),
     /// Its root CA cannot be trusted.
     RootCa(CertificateError),
     /// It publishes another cluster domain than the spec says.
     ClusterDomain {
-        /// The one it publishes.
         published: ClusterDomain,
-        /// The spec's.
         stated: ClusterDomain,
     },
     /// A gateway at an inside address that the spec does not name.
     GatewayInside {
-        /// The gateway.
         gateway: Gateway,
     },
 }
@@ -165,7 +161,7 @@ pub enum UnseenReason {
 }
 
 impl UnseenReason {
-    /// What is the matter and what to do about it. It has no code: whoever waits for evidence says so with its own.
+    /// What is the matter and what to do about it. It has no code: whoever waits for evidence reports it under its own.
     pub fn message_and_hint(&self) -> (String, Option<String>) {
         let parts = |Explanation { message, hint, .. }: Explanation| (message, hint);
         let message = match self {

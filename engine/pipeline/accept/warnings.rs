@@ -22,22 +22,14 @@ pub const ROOT_WARNING: Duration = Duration::from_hours(30 * 24);
 enum RootWarning<'a> {
     /// One ends soon, or has ended.
     Ending {
-        /// Of which cluster.
         cluster: &'a ClusterName,
-        /// Its digest.
         digest: Digest,
-        /// Its subject.
         subject: &'a str,
         /// Whole days until it ends; negative when it has ended.
         days: i64,
     },
     /// Different ones have one subject.
-    EqualSubjects {
-        /// Of which clusters.
-        clusters: BTreeSet<&'a ClusterName>,
-        /// The subject.
-        subject: &'a str,
-    },
+    EqualSubjects { clusters: BTreeSet<&'a ClusterName>, subject: &'a str },
 }
 
 impl Explain for RootWarning<'_> {

@@ -1,6 +1,6 @@
 //! Trust domains of peers. Where every istiod of a reader reads the trust domains that stand beside a root, that is enough.
 //! Older ones need an alias, which makes identities of two domains one in every policy of the reader: it is written only where
-//! the spec says so, and one that is there stays until the spec says otherwise.
+//! the spec states it, and one that is there stays until the spec says otherwise.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn is_written_here(cluster: &Cluster) -> bool {
     cluster.reconciler == Reconciler::Rendered && cluster.istio.config != MeshConfigTarget::None
 }
 
-/// The version of an Istio that accepts another trust domain by an alias alone; `None`: a newer one, or nobody knows.
+/// The version of an Istio that accepts another trust domain by an alias alone; `None`: a newer one, or no one knows.
 fn older_version<'a>(known: &KnownCluster<'a>) -> Option<&'a str> {
     let istio = known.locked.public.istio.as_ref()?;
     let is_older = istio.release()? < ACCEPTS_DOMAINS_OF_ROOTS;

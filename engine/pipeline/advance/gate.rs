@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::mesh::{EvidenceField, Reconciler};
-use crate::model::needs::{Condition, Row};
+use crate::model::needs::{Condition, NeedRow};
 use crate::pipeline::accept::UnseenReason;
 use crate::pipeline::advance::domains;
 use crate::pipeline::advance::reasons::{LinkWait, Unproven};
@@ -16,7 +16,6 @@ use crate::wire::metadata::{Evidence, Reported, RouteState};
 
 /// One end of a link.
 pub(super) struct End<'a> {
-    /// What is known of the cluster.
     pub(super) known: KnownCluster<'a>,
     /// This run's evidence; `None`: it publishes none; an error says why it was not seen.
     pub(super) showing: Result<Option<&'a Evidence>, &'a UnseenReason>,
@@ -36,7 +35,7 @@ pub(super) struct Gate<'a> {
 
 /// What the gate found.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(super) struct GateFindings {
     /// What the link waits for; it may pass when this is empty.
     pub(super) waits: Vec<LinkWait>,
     /// What could not be proven because a cluster publishes no evidence.
@@ -45,24 +44,24 @@ pub(super) struct Findings {
 
 /// What a condition lacks.
 enum Lack {
-    /// It is not so yet, or nobody knows.
+    /// It is not so yet, or no one knows.
     Wait(LinkWait),
-    /// Nobody can show it.
+    /// No one can show it.
     Unproven(Unproven),
 }
 
-type Judged = Result<(), Lack>;
+type GateResult = Result<(), Lack>;
 
-fn wait(reason: LinkWait) -> Judged {
+fn wait(reason: LinkWait) -> GateResult {
     Err(Lack::Wait(reason))
 }
 
 impl Gate<'_> {
     /// Judges every condition of the table, in its order.
-    pub(super) fn judge(&self) -> Findings {
+    pub(super) fn judge(&self) -> GateFindings {
         let proxy = self.peer.known.endpoint();
-        let mut findings = Findings::default();
-        for condition in Row::of(StepKind::RenderSecret).conditions() {
+        let mut findings = GateFindings::default();
+        for condition in NeedRow::of(StepKind::RenderSecret).conditions() {
             match self.meets(condition, proxy.as_ref()) {
                 Ok(()) => {}
                 Err(Lack::Wait(reason)) => findings.waits.push(reason),
@@ -72,13 +71,13 @@ impl Gate<'_> {
         findings
     }
 
-    fn meets(&self, condition: Condition, proxy: Option<&PeerEndpoint>) -> Judged {
+    fn meets(&self, condition: Condition, proxy: Option<&PeerEndpoint>) -> GateResult {
         let Self { reader, peer, .. } = self;
         match (condition, proxy) {
             (Condition::ReaderDocument, _) => reader.document(),
             (Condition::PeerDocument, _) => peer.document(),
             (Condition::RelayCa, _) => reader.relay_ca(),
-            // nobody knows yet what would have to be seen
+            // no one knows yet what would have to be seen
             (_, None) => Ok(()),
             (Condition::ReaderEvidence, Some(_)) => reader.evidence(),
             (Condition::PeerRootsInReader, Some(_)) => reader.trusts(peer),
@@ -99,7 +98,7 @@ impl Gate<'_> {
         }
     }
 
-    fn roots_not_hidden(&self) -> Judged {
+    fn roots_not_hidden(&self) -> GateResult {
         if !self.hides_our_roots {
             return Ok(());
         }
@@ -117,21 +116,21 @@ impl End<'_> {
         self.showing.as_ref().ok().copied().flatten()
     }
 
-    fn document(&self) -> Judged {
+    fn document(&self) -> GateResult {
         if self.known.endpoint().is_some() {
             return Ok(());
         }
         wait(LinkWait::PrivateDocument { cluster: self.name() })
     }
 
-    fn relay_ca(&self) -> Judged {
+    fn relay_ca(&self) -> GateResult {
         if self.known.locked.public.relay_ca.is_some() {
             return Ok(());
         }
         wait(LinkWait::RelayCa { cluster: self.name() })
     }
 
-    fn evidence(&self) -> Judged {
+    fn evidence(&self) -> GateResult {
         match &self.showing {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Lack::Unproven(Unproven::NoEvidence { cluster: self.name() })),
@@ -139,7 +138,7 @@ impl End<'_> {
         }
     }
 
-    fn evidence_if_any(&self) -> Judged {
+    fn evidence_if_any(&self) -> GateResult {
         match &self.showing {
             Ok(None) => Ok(()),
             Ok(Some(_)) | Err(_) => self.evidence(),
@@ -147,7 +146,7 @@ impl End<'_> {
     }
 
     /// It trusts all roots of the other, unless both are in one root.
-    fn trusts(&self, other: &Self) -> Judged {
+    fn trusts(&self, other: &Self) -> GateResult {
         let Some(evidence) = self.shown().filter(|_| !self.known.shares_roots_with(&other.known)) else {
             return Ok(());
         };
@@ -159,12 +158,12 @@ impl End<'_> {
     }
 
     /// It accepts identities of the other's trust domain.
-    fn accepts(&self, other: &Self) -> Judged {
+    fn accepts(&self, other: &Self) -> GateResult {
         let Some(lack) = domains::lack(&self.known, &other.known, self.merged) else { return Ok(()) };
         wait(LinkWait::TrustDomain { domain: other.known.trust_domain(), of: other.name(), within: self.name(), lack })
     }
 
-    fn network(&self, peer: &Self, proxy: &PeerEndpoint) -> Judged {
+    fn network(&self, peer: &Self, proxy: &PeerEndpoint) -> GateResult {
         let own = self.known.endpoint().map(|own| own.network);
         let Some(evidence) = self.shown() else { return Ok(()) };
         if peer.known.cluster.flat_network || own.as_ref() == Some(&proxy.network) {
@@ -183,7 +182,7 @@ impl End<'_> {
         }
     }
 
-    fn route(&self, peer: &Self, proxy: &PeerEndpoint) -> Judged {
+    fn route(&self, peer: &Self, proxy: &PeerEndpoint) -> GateResult {
         let Some(evidence) = self.shown() else { return Ok(()) };
         match self.field(EvidenceField::Routes, &evidence.routes) {
             Ok(_) if self.state_of_route(peer, proxy).is_some() => Ok(()),
@@ -193,7 +192,7 @@ impl End<'_> {
     }
 
     /// The peer answers what comes over the route; without the route there is nothing to say of it.
-    fn admission(&self, peer: &Self, proxy: &PeerEndpoint) -> Judged {
+    fn admission(&self, peer: &Self, proxy: &PeerEndpoint) -> GateResult {
         match self.state_of_route(peer, proxy) {
             Some((RouteState::Ok, _)) | None => Ok(()),
             Some((_, reason)) => {
@@ -211,7 +210,7 @@ impl End<'_> {
         Some((route.state, route.reason.as_deref()))
     }
 
-    fn prepared(&self) -> Judged {
+    fn prepared(&self) -> GateResult {
         let Some(evidence) = self.shown().filter(|_| !self.known.cluster.istio.prepared) else { return Ok(()) };
         match self.field(EvidenceField::Prepared, &evidence.prepared) {
             Ok(true) => Ok(()),

@@ -1,4 +1,4 @@
-//! The guard against deletions that nobody declared.
+//! The guard against deletions that no one declared.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ impl Closing {
 }
 
 impl Links<'_> {
-    /// Links that nobody declared to be leaving stay as they are until `--allow-delete`, where too many of them would go, or all
+    /// Links that no one declared to be leaving stay as they are until `--allow-delete`, where too many of them would go, or all
     /// that a reader has.
     pub(super) fn guard(&mut self) {
         let closing = self.closing();

@@ -3,7 +3,7 @@
 use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::State;
-use crate::model::needs::Row;
+use crate::model::needs::NeedRow;
 use crate::pipeline::accept::{Assessment, hides_our_roots};
 use crate::pipeline::advance::gate::{End, Gate};
 use crate::pipeline::advance::links::Links;
@@ -43,7 +43,7 @@ impl<'a> Links<'a> {
         if self.renders_secret(&link.reader) {
             let is_held_back = |name: &&ClusterName| self.assessment(name).is_some_and(Assessment::is_held_back);
             let held = link.ends().into_iter().find(is_held_back).cloned();
-            // what lock or tree lost of a cluster is told at its own step
+            // what lock or tree lost of a cluster is shown at its own step
             let is_paused = |name: &&ClusterName| {
                 self.mesh.clusters.get(*name).is_some_and(|cluster| cluster.state == State::Paused)
             };
@@ -57,7 +57,7 @@ impl<'a> Links<'a> {
     }
 
     fn renders_secret(&self, reader: &ClusterName) -> bool {
-        Row::of(StepKind::RenderSecret).place.holds(self.mesh.clusters.get(reader))
+        NeedRow::of(StepKind::RenderSecret).place.holds(self.mesh.clusters.get(reader))
     }
 
     fn begin(&mut self, link: &Link) {
@@ -100,7 +100,6 @@ impl<'a> Links<'a> {
         self.set(link, Stage::Joined, findings.unproven);
     }
 
-    /// The reader's end of a link.
     fn end(&self, Link { reader, peer }: &Link) -> Option<End<'a>> {
         let merged = self.accepted.lock.link(reader, peer).map(|link| link.merged);
         Some(End { known: self.known(reader)?, showing: self.showing(reader), merged })

@@ -15,7 +15,7 @@ use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
 use crate::wire::metadata::Evidence;
 
 impl Links<'_> {
-    /// Links that nobody wants, and those that have to begin anew.
+    /// Links that no one wants, and those that have to begin anew.
     pub(super) fn leave(&mut self) {
         let accepted = self.accepted;
         let links = accepted.lock.links.iter().flat_map(|(reader, links)| links.iter().map(move |link| (reader, link)));

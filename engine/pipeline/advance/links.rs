@@ -18,17 +18,14 @@ use crate::wire::metadata::Evidence;
 pub struct Advanced {
     /// The lock with the new stages.
     pub lock: Lock,
-    /// What each step waits for.
     pub waits: BTreeMap<StepId, Vec<LinkWait>>,
-    /// What is refused, by step.
     pub refusals: BTreeMap<StepId, AdvanceRefusal>,
-    /// Links that moved.
     pub moves: BTreeMap<Link, Move>,
     /// Clusters whose links leave and join anew, with what is changed of them.
     pub renamed: BTreeMap<ClusterName, Vec<Edit>>,
 }
 
-/// A link's move.
+/// The stages of a link before and after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// Where it was; `None`: there was no link.

@@ -20,7 +20,6 @@ use crate::wire::metadata::{EveryRevision, Evidence};
 /// What a cluster shows of its standard configuration.
 struct Shown<'e> {
     every: &'e EveryRevision,
-    /// Roots in effect.
     trusts: &'e BTreeSet<Digest>,
     /// Networks, with their gateways and registries.
     networks: BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)>,

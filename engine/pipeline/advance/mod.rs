@@ -2,7 +2,7 @@
 //!
 //! A secret sends live traffic the moment istiod reads it. So the move from joining to joined waits until both roots, the
 //! peer's network, the route and the peer's admission are seen live, and leaving goes the same way back, one stage a run.
-//! The stage is pure: it sees the mesh, the lock and what [`accept`](mod@crate::pipeline::accept) took, and never asks anybody.
+//! The stage is pure: it sees the mesh, the lock and what [`accept`](mod@crate::pipeline::accept) took, and never asks anyone.
 
 mod domains;
 mod gate;

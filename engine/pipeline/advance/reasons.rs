@@ -14,35 +14,17 @@ use crate::types::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkWait {
     /// A cluster that the lock does not know yet.
-    NotReached {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    NotReached { cluster: ClusterName },
     /// A cluster whose trust change is not accepted.
-    TrustChange {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    TrustChange { cluster: ClusterName },
     /// A cluster that is `state: paused`.
-    Paused {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    Paused { cluster: ClusterName },
     /// The link begins: what it needs is written in this run and can be live only after it.
-    FirstEvidence {
-        /// The peer.
-        peer: ClusterName,
-    },
+    FirstEvidence { peer: ClusterName },
     /// A private document that was never accepted.
-    PrivateDocument {
-        /// Whose.
-        cluster: ClusterName,
-    },
+    PrivateDocument { cluster: ClusterName },
     /// Gateways of a cluster that says `flatNetwork: false` while its links rest on the opposite.
-    Gateways {
-        /// Whose.
-        cluster: ClusterName,
-    },
+    Gateways { cluster: ClusterName },
     /// The reader's relay has no CA yet.
     RelayCa {
         /// The reader.
@@ -50,16 +32,13 @@ pub enum LinkWait {
     },
     /// Evidence that was not seen in this run.
     Evidence {
-        /// Whose.
         cluster: ClusterName,
         /// Why it was not seen.
         reason: UnseenReason,
     },
     /// A field of evidence that its cluster could not learn.
     Unknown {
-        /// Whose.
         cluster: ClusterName,
-        /// Which.
         field: EvidenceField,
         /// Why, in the cluster's own text.
         reason: String,
@@ -95,58 +74,31 @@ pub enum LinkWait {
         reason: Option<String>,
     },
     /// An Istio without the settings that a mesh of several roots needs.
-    Preparation {
-        /// Whose.
-        cluster: ClusterName,
-    },
+    Preparation { cluster: ClusterName },
     /// A standard mesh configuration that hides the root CAs written for it.
-    HiddenRootCas {
-        /// Whose.
-        cluster: ClusterName,
-    },
+    HiddenRootCas { cluster: ClusterName },
     /// A standard mesh configuration that is to take the place of ours and does not hold all of it yet.
-    StandardConfig {
-        /// Whose.
-        cluster: ClusterName,
-        /// What makes it.
-        target: MeshConfigTarget,
-        /// What it lacks.
-        lack: StandardLack,
-    },
+    StandardConfig { cluster: ClusterName, target: MeshConfigTarget, lack: StandardLack },
     /// A trust domain that a cluster does not accept yet.
     TrustDomain {
-        /// The trust domain.
         domain: TrustDomain,
-        /// Whose.
         of: ClusterName,
         /// Where it is not accepted.
         within: ClusterName,
-        /// Why not.
         lack: DomainLack,
     },
     /// An object that left the tree and is still seen.
-    StillThere {
-        /// Which.
-        object: Withdrawn,
-        /// Of which peer.
-        peer: ClusterName,
-        /// In which cluster.
-        reader: ClusterName,
-    },
+    StillThere { object: Withdrawn, peer: ClusterName, reader: ClusterName },
     /// An object that left the tree, of which its cluster cannot say whether it is there.
     MaybeThere {
-        /// Which.
         object: Withdrawn,
-        /// Of which peer.
         peer: ClusterName,
-        /// In which cluster.
         reader: ClusterName,
         /// Why, in the cluster's own text.
         reason: String,
     },
     /// A cluster into which the run that dropped an object is not synced.
     Sync {
-        /// The cluster.
         cluster: ClusterName,
         /// The serial that is synced.
         synced: u64,
@@ -172,7 +124,6 @@ pub enum LinkWait {
 /// An object that a leaving link takes out of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withdrawn {
-    /// The remote secret.
     Secret,
     /// The route of the relay.
     Route,
@@ -197,7 +148,7 @@ impl fmt::Display for Withdrawn {
     }
 }
 
-/// What somebody writes who vouches for a field that a cluster will never show.
+/// What someone writes who vouches for a field that a cluster will never show.
 fn attests(field: EvidenceField) -> String {
     format!("where it will never show that, `evidence: {{attested: [{field}]}}` in its Cluster vouches for it")
 }
@@ -337,20 +288,11 @@ pub enum StandardLack {
     /// The exporter is older and does not publish what it holds.
     NotPublished,
     /// A root CA of a peer, for its trust domain.
-    RootCa {
-        /// Whose.
-        of: ClusterName,
-    },
+    RootCa { of: ClusterName },
     /// A network with its gateways.
-    Network {
-        /// Whose.
-        of: ClusterName,
-    },
+    Network { of: ClusterName },
     /// An alias on which policies may rest.
-    Alias {
-        /// For this trust domain.
-        domain: TrustDomain,
-    },
+    Alias { domain: TrustDomain },
 }
 
 impl StandardLack {
@@ -384,27 +326,13 @@ pub enum DomainLack {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unproven {
     /// A cluster publishes no evidence.
-    NoEvidence {
-        /// The cluster.
-        cluster: ClusterName,
-    },
-    /// A cluster cannot show a field, and somebody attests it.
-    Attested {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The field.
-        field: EvidenceField,
-    },
+    NoEvidence { cluster: ClusterName },
+    /// A cluster cannot show a field, and someone attests it.
+    Attested { cluster: ClusterName, field: EvidenceField },
     /// The cluster is gone: an accepted other one answers in its place.
-    Rebuilt {
-        /// The cluster.
-        cluster: ClusterName,
-    },
-    /// The cluster is gone: its spec says so.
-    Lost {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    Rebuilt { cluster: ClusterName },
+    /// The cluster is gone, by its spec.
+    Lost { cluster: ClusterName },
 }
 
 impl fmt::Display for Unproven {
@@ -433,10 +361,7 @@ pub enum AdvanceRefusal {
         of: usize,
     },
     /// All links of a reader would go, and with them the last root CA of another cluster that it trusts.
-    LastRoot {
-        /// The reader.
-        reader: ClusterName,
-    },
+    LastRoot { reader: ClusterName },
     /// The standard mesh configuration hides the root CAs written for it.
     HiddenRootCas,
     /// An alias is to go without which istiod would not accept the trust domain.

@@ -11,7 +11,7 @@ use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec, ShareSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
-use crate::types::certificate::{CertificateError, DerFault, MAX_BUNDLE, PemFault};
+use crate::types::certificate::{CertificateError, CertificatePemFault, DerFault, MAX_BUNDLE};
 use crate::types::diagnostic::{Location, did_you_mean};
 use crate::types::name::{ClusterDomain, ClusterName, Namespace, Revision};
 use crate::wire::share::Share;
@@ -336,9 +336,10 @@ fn certificates(text: &str) -> Result<String, CertificateError> {
     }) {
         return Err(CertificateError::PrivateKey { label: label.to_owned() });
     }
-    let blocks = pem::parse_many(text).map_err(|error| CertificateError::Pem(PemFault::Parser(error.into())))?;
+    let blocks =
+        pem::parse_many(text).map_err(|error| CertificateError::Pem(CertificatePemFault::Parser(error.into())))?;
     if blocks.is_empty() || text.matches("-----BEGIN ").count() != blocks.len() {
-        return Err(CertificateError::Pem(PemFault::NoBlock));
+        return Err(CertificateError::Pem(CertificatePemFault::NoBlock));
     }
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     let mut written = String::new();

@@ -15,13 +15,10 @@ use crate::types::name::{ClusterDomain, ClusterId, ClusterName, MeshName, Networ
 pub(super) enum Unique {
     /// Where its metadata is read.
     Endpoint,
-    /// Its cluster ID.
     ClusterId,
     /// Its network, where that is not flat.
     Network,
-    /// Its UUID.
     ClusterUuid,
-    /// Its key.
     AuthnKey,
     /// The file with its private key.
     KeyFile,
@@ -46,9 +43,7 @@ impl fmt::Display for Unique {
 /// What an address is the address of.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AddressOf {
-    /// A gateway.
     Gateway,
-    /// The metadata.
     Endpoint,
 }
 
@@ -66,45 +61,36 @@ impl fmt::Display for AddressOf {
 pub(super) enum CompileFinding<'a> {
     /// The cluster ID that every Istio begins with.
     DefaultClusterId {
-        /// The ID.
         id: &'a ClusterId,
-        /// The cluster.
         cluster: &'a ClusterName,
     },
     /// Components for a cluster into which none are rendered.
     NothingDeployed {
-        /// The cluster.
         cluster: &'a ClusterName,
     },
     /// A field without which components cannot be rendered.
     ComponentField {
         /// The field of `multicluster`.
         field: &'static str,
-        /// The cluster.
         cluster: &'a ClusterName,
-        /// What could stand there.
+        /// An example of its value.
         example: &'static str,
     },
     /// A key of a cluster of another checkout.
     KeyOfAnother {
-        /// The cluster.
         cluster: &'a ClusterName,
     },
     /// A share of a cluster whose api-proxy is not ours.
     ShareOfAnother {
-        /// The field.
         field: &'static str,
-        /// The cluster.
         cluster: &'a ClusterName,
     },
     /// A share with the cluster itself.
     ShareWithItself {
-        /// The cluster.
         cluster: &'a ClusterName,
     },
     /// A share with a name that no cluster has.
     ShareWithUnknown {
-        /// The name.
         name: &'a ClusterName,
         /// One that is declared and may be meant.
         near: Option<&'a str>,
@@ -113,87 +99,64 @@ pub(super) enum CompileFinding<'a> {
     NoRevisions,
     /// A revision that stands twice.
     RevisionTwice {
-        /// The revision.
         revision: &'a Revision,
     },
     /// An empty list of gateways.
     NoGateway {
-        /// The cluster.
         cluster: &'a ClusterName,
     },
     /// An api host that is not allowed.
     ApiHost {
-        /// The host.
         host: &'a ApiHost,
     },
     /// An address that each machine takes for itself.
     Inward {
-        /// Of what.
         of: AddressOf,
-        /// The address.
         host: &'a Host,
     },
     /// An address that is not allowed.
     Address {
-        /// Of what.
         of: AddressOf,
-        /// The address.
         host: &'a Host,
     },
     /// A CA file that cannot be read.
     CaFileMissing {
-        /// Its path.
         path: &'a str,
     },
     /// A CA file that is no text.
     CaFileNotText {
-        /// Its path.
         path: &'a str,
     },
     /// A CA that cannot be used.
     Ca(&'a CertificateError),
-    /// No spec at all.
     NoSpecs,
-    /// No Mesh.
     NoMesh,
-    /// A second Mesh.
     SecondMesh {
-        /// Its name.
         name: &'a MeshName,
-        /// The name of the first.
         first: &'a MeshName,
-        /// Where that stands.
         at: &'a Location,
     },
     /// Two clusters of one name.
     ClusterTwice {
-        /// The name.
         name: &'a ClusterName,
         /// Where the other stands.
         first: &'a Location,
     },
     /// One of several meshes has to be named.
-    MeshNotSaid {
-        /// The cluster.
+    MeshNotStated {
         cluster: &'a ClusterName,
-        /// One of the meshes.
         mesh: &'a MeshName,
     },
     /// A mesh that is not declared.
     UnknownMesh {
-        /// Its name.
         name: &'a MeshName,
-        /// One that is.
         near: &'a str,
     },
-    /// No minor version.
     RequiredEngineFormat {
-        /// The text.
         text: &'a str,
     },
     /// Another engine is required.
     RequiredEngine {
-        /// Which.
         required: &'a str,
         /// The version of this one.
         own: &'a str,
@@ -202,14 +165,11 @@ pub(super) enum CompileFinding<'a> {
     ForeignRoots,
     /// A key of the engine that cannot be used.
     EngineKey {
-        /// Its id.
         id: &'a KeyId,
-        /// Why.
         error: &'a KeyError,
     },
     /// Two keys of the engine that are alike.
     EngineKeyTwice {
-        /// The id of one.
         id: &'a KeyId,
         /// Where the other stands.
         first: &'a Location,
@@ -220,50 +180,38 @@ pub(super) enum CompileFinding<'a> {
     TopologyWithoutPairs,
     /// A cluster paired with itself.
     PairWithItself {
-        /// The cluster.
         name: &'a ClusterName,
     },
     /// Both clusters of a pair are of other checkouts.
     PairOfOthers {
-        /// One.
         one: &'a ClusterName,
-        /// The other.
         other: &'a ClusterName,
     },
     /// A pair names a cluster that is not declared.
     PairUnknown {
-        /// The name.
         name: &'a ClusterName,
         /// One that is declared and may be meant.
         near: Option<&'a str>,
     },
     /// A value of another cluster.
     Shared {
-        /// What it is.
         what: Unique,
-        /// The value.
         value: &'a str,
-        /// The cluster.
         cluster: &'a ClusterName,
-        /// The other cluster.
         first: &'a ClusterName,
         /// Where that states it.
         at: &'a Location,
     },
     /// A network of its own that another calls flat.
     FlatBesideOwn {
-        /// The network.
         network: &'a NetworkName,
         /// The cluster whose own it is.
         cluster: &'a ClusterName,
-        /// The other cluster.
         other: &'a ClusterName,
         /// Where that states it.
         at: &'a Location,
     },
-    /// Two cluster domains.
     ClusterDomains {
-        /// A cluster and its domain.
         one: (&'a ClusterName, &'a ClusterDomain),
         /// Another cluster and its domain.
         other: (&'a ClusterName, &'a ClusterDomain),
@@ -272,7 +220,6 @@ pub(super) enum CompileFinding<'a> {
     },
     /// A port that a Deckhouse cluster cannot read.
     EndpointPort {
-        /// The port.
         port: u16,
         /// The cluster that has to read it.
         reader: &'a ClusterName,
@@ -290,13 +237,12 @@ pub(super) enum CompileFinding<'a> {
         reader: &'a ClusterName,
     },
     /// A peer where no cluster is of this checkout.
-    PeerOfNobody {
+    PeerOfNoCluster {
         /// The peer.
         cluster: &'a ClusterName,
     },
     /// Links of a cluster without components.
     NoComponents {
-        /// The cluster.
         cluster: &'a ClusterName,
         /// A cluster that it is linked with.
         peer: &'a ClusterName,
@@ -329,10 +275,10 @@ impl CompileFinding<'_> {
             | Self::EndpointPort { .. }
             | Self::EndpointHost { .. }
             | Self::EndpointFolder { .. }
-            | Self::PeerOfNobody { .. }
+            | Self::PeerOfNoCluster { .. }
             | Self::NoComponents { .. }
             | Self::EvidenceOfFile => Code::ContradictorySpecs,
-            Self::ComponentField { .. } | Self::MeshNotSaid { .. } | Self::TopologyWithoutPairs => Code::FieldMissing,
+            Self::ComponentField { .. } | Self::MeshNotStated { .. } | Self::TopologyWithoutPairs => Code::FieldMissing,
             Self::CaFileMissing { .. } | Self::CaFileNotText { .. } | Self::Ca(_) => Code::CaUnusable,
             Self::NoSpecs | Self::NoMesh => Code::NoMesh,
             Self::SecondMesh { .. }
@@ -382,7 +328,7 @@ impl CompileFinding<'_> {
             Self::NoMesh => "no Mesh document found below specs/".to_owned(),
             Self::SecondMesh { name, first, at } => format!("a second Mesh `{name}` beside `{first}` at {at}"),
             Self::ClusterTwice { name, first } => format!("two clusters are named `{name}`, the other at {first}"),
-            Self::MeshNotSaid { cluster, .. } => {
+            Self::MeshNotStated { cluster, .. } => {
                 format!("`{cluster}` does not say which of several meshes it is in")
             }
             Self::UnknownMesh { name, .. } => format!("no Mesh is named `{name}`"),
@@ -423,7 +369,7 @@ impl CompileFinding<'_> {
             Self::EndpointFolder { reader } => {
                 format!("the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it")
             }
-            Self::PeerOfNobody { cluster } => {
+            Self::PeerOfNoCluster { cluster } => {
                 format!("`{cluster}` has no cluster to be a peer of: the checkout has no cluster of its own")
             }
             Self::NoComponents { cluster, peer } => {
@@ -440,7 +386,7 @@ impl CompileFinding<'_> {
                 return Some(format!("leave clusterID out; peers then know it as `{cluster}`"));
             }
             Self::ComponentField { example, .. } => return Some(format!("write for example {example}")),
-            Self::MeshNotSaid { mesh, .. } => return Some(format!("write `mesh: {mesh}` into its spec")),
+            Self::MeshNotStated { mesh, .. } => return Some(format!("write `mesh: {mesh}` into its spec")),
             Self::UnknownMesh { near, .. }
             | Self::PairUnknown { near: Some(near), .. }
             | Self::ShareWithUnknown { near: Some(near), .. } => {
@@ -498,7 +444,7 @@ impl CompileFinding<'_> {
                 "the metadataEndpoint of a Deckhouse IstioMulticluster holds letters, digits, `.`, `_`, `-` and `/`; give it a name"
             }
             Self::EndpointFolder { .. } => "publish the metadata under https://, or do not link the two",
-            Self::PeerOfNobody { .. } => "declare the own cluster by a Cluster document",
+            Self::PeerOfNoCluster { .. } => "declare the own cluster by a Cluster document",
             Self::NoComponents { .. } => "leave `enabled` out, or link no cluster with it",
             Self::EvidenceOfFile => "leave `evidence` out, or read the metadata over https://",
         };

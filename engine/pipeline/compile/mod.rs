@@ -34,20 +34,24 @@ struct Times {
 }
 
 /// A file of the checkout by its path below it; `None` when there is none.
-pub type Files<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+pub type CheckoutFiles<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 
 /// Reads and compiles in one go, so that the findings of both come at once. `engine_version` is that of the running
 /// engine, for `requiredEngine`. The mesh comes with warnings.
 pub fn load(
     sources: &[SourceFile],
     engine_version: &str,
-    files: Files<'_>,
+    files: CheckoutFiles<'_>,
 ) -> Result<(Mesh, Diagnostics), Diagnostics> {
     compile(&parse_all(sources), engine_version, files)
 }
 
 /// Compiles documents that were read. The warnings of the reading are among those of the result.
-pub fn compile(spec: &Spec, engine_version: &str, files: Files<'_>) -> Result<(Mesh, Diagnostics), Diagnostics> {
+pub fn compile(
+    spec: &Spec,
+    engine_version: &str,
+    files: CheckoutFiles<'_>,
+) -> Result<(Mesh, Diagnostics), Diagnostics> {
     let mut compiler = Compiler { spec, files, findings: spec.findings.clone() };
     let mesh = compiler.mesh(engine_version);
     let mut findings = compiler.findings;
@@ -57,7 +61,7 @@ pub fn compile(spec: &Spec, engine_version: &str, files: Files<'_>) -> Result<(M
 
 struct Compiler<'a> {
     spec: &'a Spec,
-    files: Files<'a>,
+    files: CheckoutFiles<'a>,
     findings: Diagnostics,
 }
 
@@ -162,7 +166,7 @@ impl<'a> Compiler<'a> {
         match &cluster.mesh {
             None if names.len() > 1 => {
                 let (cluster, mesh) = (&cluster.name, &mesh.name.value);
-                self.error(&cluster.at, &CompileFinding::MeshNotSaid { cluster: &cluster.value, mesh });
+                self.error(&cluster.at, &CompileFinding::MeshNotStated { cluster: &cluster.value, mesh });
             }
             Some(stated) if !names.contains(&stated.value.as_str()) && !self.spec.partial => {
                 let near = did_you_mean(stated.value.as_str(), names.iter().copied());
@@ -257,7 +261,7 @@ impl<'a> Compiler<'a> {
             drafts.iter().filter(|draft| !own(draft)).map(|draft| &draft.cluster.name).collect();
         for pair in &pairs.value {
             let [one, other] = &pair.value;
-            let known = self.names_somebody(one, &names) & self.names_somebody(other, &names);
+            let known = self.names_a_cluster(one, &names) & self.names_a_cluster(other, &names);
             if one.value == other.value {
                 self.error(&pair.at, &CompileFinding::PairWithItself { name: &one.value });
             } else if external.contains(&one.value) && external.contains(&other.value) {
@@ -269,7 +273,7 @@ impl<'a> Compiler<'a> {
         Topology::Pairs(linked)
     }
 
-    fn names_somebody(&mut self, name: &At<ClusterName>, names: &BTreeSet<&str>) -> bool {
+    fn names_a_cluster(&mut self, name: &At<ClusterName>, names: &BTreeSet<&str>) -> bool {
         let known = names.contains(name.value.as_str());
         if !known && !self.spec.partial {
             let near = did_you_mean(name.value.as_str(), names.iter().copied());

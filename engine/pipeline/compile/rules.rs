@@ -87,7 +87,7 @@ impl Compiler<'_> {
             all.map(|draft| &draft.cluster.name).collect()
         };
         let deckhouses = of(Reconciler::Deckhouse);
-        let nobody_ours = !drafts.iter().any(|draft| draft.cluster.is_ours());
+        let none_is_ours = !drafts.iter().any(|draft| draft.cluster.is_ours());
         for draft in drafts {
             let cluster = &draft.cluster;
             self.enabled(mesh, draft);
@@ -109,9 +109,9 @@ impl Compiler<'_> {
                     }
                 }
             }
-            if draft.spec.is_none() && nobody_ours {
-                let of_nobody = CompileFinding::PeerOfNobody { cluster: &cluster.name };
-                self.findings.push(Diagnostic::warning(Some(cluster.at.clone()), of_nobody));
+            if draft.spec.is_none() && none_is_ours {
+                let finding = CompileFinding::PeerOfNoCluster { cluster: &cluster.name };
+                self.findings.push(Diagnostic::warning(Some(cluster.at.clone()), finding));
             }
         }
     }

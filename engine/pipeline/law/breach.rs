@@ -8,7 +8,7 @@ use crate::types::step::{StepId, StepKind};
 
 /// Something that a live link needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Need {
+pub enum LiveNeed {
     /// The remote secret of a joined link.
     Secret,
     /// A joined link, for a remote secret.
@@ -36,9 +36,7 @@ pub enum Need {
 /// What a run would do to a link, or what a checkout does to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Breach {
-    /// Whose.
     pub link: Link,
-    /// What is lacking.
     pub kind: BreachKind,
 }
 
@@ -46,13 +44,13 @@ pub struct Breach {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BreachKind {
     /// The files of the reader lack it.
-    Lacks(Need),
+    Lacks(LiveNeed),
     /// The link would open, and this run did not see it live.
     Unseen(Unseen, ClusterName),
     /// The link would give up what the reader may still use.
     StillUsed(Used),
     /// What the links of a cluster rest on would change under them.
-    Changed(Record, ClusterName),
+    Changed(LockRecord, ClusterName),
 }
 
 /// What has to be seen before a link opens.
@@ -64,7 +62,6 @@ pub enum Unseen {
     Trusts,
     /// The trust domain of the other end, accepted in the cluster.
     Domain,
-    /// The peer's network.
     Networks,
     /// The route to the peer, answered by it.
     Routes,
@@ -87,20 +84,17 @@ pub enum Used {
 
 /// A part of the lock on which links rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Record {
-    /// The cluster's entry.
+pub enum LockRecord {
     Entry,
-    /// Its UUID.
     Uuid,
     /// With what its links were begun.
     JoinedWith,
-    /// A root CA.
     Root(Digest),
     /// The number of its last move.
     Serial,
 }
 
-impl Need {
+impl LiveNeed {
     fn what(self, Link { reader, peer }: &Link) -> String {
         match self {
             Self::Secret => format!("the remote secret for `{peer}`"),
@@ -133,7 +127,7 @@ impl Unseen {
     }
 }
 
-impl Record {
+impl LockRecord {
     fn what(self, cluster: &ClusterName) -> String {
         match self {
             Self::Entry => format!("the lock entry of `{cluster}`"),
@@ -149,12 +143,16 @@ impl Breach {
     /// The step at which it is told.
     pub fn step(&self) -> StepId {
         match &self.kind {
-            BreachKind::Lacks(Need::Entry | Need::Rights) => StepId::of(StepKind::ExchangeKeys, &self.link.reader),
-            BreachKind::Lacks(Need::Root(_) | Need::Alias) => StepId::of(StepKind::RenderTrust, &self.link.reader),
-            BreachKind::Lacks(Need::Network) => StepId::of(StepKind::RenderNetworks, &self.link.reader),
-            BreachKind::Lacks(Need::Route) => StepId::of(StepKind::RenderRoutes, &self.link.reader),
-            BreachKind::Lacks(Need::Components) => StepId::of(StepKind::RenderComponents, &self.link.reader),
-            BreachKind::Lacks(Need::Secret | Need::Link | Need::OtherDirection | Need::Values)
+            BreachKind::Lacks(LiveNeed::Entry | LiveNeed::Rights) => {
+                StepId::of(StepKind::ExchangeKeys, &self.link.reader)
+            }
+            BreachKind::Lacks(LiveNeed::Root(_) | LiveNeed::Alias) => {
+                StepId::of(StepKind::RenderTrust, &self.link.reader)
+            }
+            BreachKind::Lacks(LiveNeed::Network) => StepId::of(StepKind::RenderNetworks, &self.link.reader),
+            BreachKind::Lacks(LiveNeed::Route) => StepId::of(StepKind::RenderRoutes, &self.link.reader),
+            BreachKind::Lacks(LiveNeed::Components) => StepId::of(StepKind::RenderComponents, &self.link.reader),
+            BreachKind::Lacks(LiveNeed::Secret | LiveNeed::Link | LiveNeed::OtherDirection | LiveNeed::Values)
             | BreachKind::Unseen(..)
             | BreachKind::StillUsed(_) => self.link.secret(),
             BreachKind::Changed(_, cluster) => StepId::of(StepKind::FetchCa, cluster),

@@ -24,7 +24,7 @@ const MESH_CONFIG: &str = "isthmus-mesh";
 
 /// What a cluster's folder says.
 #[derive(Debug, Default)]
-pub(super) struct Folder {
+pub(super) struct ClusterFolder {
     /// Names of the files that are listed.
     pub(super) files: BTreeSet<String>,
     /// Remote secrets of ours, by name.
@@ -39,13 +39,11 @@ pub(super) struct Folder {
     pub(super) roots: BTreeMap<Digest, BTreeSet<String>>,
     /// Trust domains that are one with the own.
     pub(super) aliases: BTreeSet<String>,
-    /// Networks, by name.
     pub(super) networks: BTreeMap<String, Value>,
     /// Names of the networks that list a cluster ID, by that ID.
     pub(super) registries: BTreeMap<String, Vec<String>>,
 }
 
-/// A remote secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Secret {
     /// Its data keys: the cluster IDs that istiod reads by it.
@@ -56,7 +54,7 @@ pub(super) struct Secret {
     pub(super) ca: String,
 }
 
-impl Folder {
+impl ClusterFolder {
     /// Reads the files of `rendered/<cluster>/` by name, and the values file, where the mesh configuration is there. A ConfigMap
     /// beside that counts for nothing: Istio prefers the values.
     pub(super) fn read(
@@ -182,7 +180,7 @@ fn holds(value: &Value, pointer: &str, wanted: &str) -> bool {
     items(value, pointer).iter().any(|item| item.as_str() == Some(wanted))
 }
 
-/// The items of a list by one of their fields. Of two with one key the first counts for neither: nobody knows which is read.
+/// The items of a list by one of their fields. Of two with one key the first counts for neither: no one knows which is read.
 fn by(value: &Value, pointer: &str, key: &str) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for item in items(value, pointer) {

@@ -23,9 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 use serde_json::Value;
 
-pub use self::breach::{Breach, BreachKind, Need, Record, Unseen, Used};
-use self::folder::{Folder, Secret, live, text};
-pub use self::step::{Published, Seen, step};
+pub use self::breach::{Breach, BreachKind, LiveNeed, LockRecord, Unseen, Used};
+use self::folder::{ClusterFolder, Secret, live, text};
+pub use self::step::{ShownByCluster, ShownEvidence, step};
 pub(crate) use self::step::{seen, withhold};
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, peer_of_secret, secret_file, values_file};
 use crate::model::link::Link;
@@ -37,8 +37,7 @@ use crate::wire::peers::user_of;
 
 /// The files of a cluster, by name below `rendered/<cluster>/`, and its values file.
 #[derive(Debug, Clone, Default)]
-pub struct Files<'f> {
-    /// By name.
+pub struct ClusterFiles<'f> {
     pub rendered: BTreeMap<Cow<'f, str>, Cow<'f, [u8]>>,
     /// The file at [`values_path`].
     pub values: Option<Cow<'f, [u8]>>,
@@ -64,21 +63,22 @@ pub fn values_path(lock: &Lock, cluster: &Cluster) -> Option<String> {
     Some(values_file(&cluster.name, file))
 }
 
-/// What the files of a reader lack for its links. `before` is what was there: a component or a secret that nobody rendered is
+/// What the files of a reader lack for its links. `before` is what was there: a component or a secret that no one rendered is
 /// no loss, and one that was there and goes is. `is_known` says of which clusters the lock has the links: not of others in a run of
 /// one cluster, nor of one whose links are lost and whose files therefore stay.
 pub fn state(
     mesh: &Mesh,
     (lock, is_known): (&Lock, IsKnown<'_>),
     reader: &ClusterName,
-    before: &Files<'_>,
-    after: &Files<'_>,
+    before: &ClusterFiles<'_>,
+    after: &ClusterFiles<'_>,
 ) -> Vec<Breach> {
     let Some(cluster) = mesh.clusters.get(reader).filter(|cluster| cluster.reconciler == Reconciler::Rendered) else {
         return Vec::new();
     };
     let config = config_in_use(lock, cluster);
-    let folder = Folder::read(&mesh.name, &after.rendered, (config, after.values.as_deref().unwrap_or_default()));
+    let folder =
+        ClusterFolder::read(&mesh.name, &after.rendered, (config, after.values.as_deref().unwrap_or_default()));
     let mut gone = live(&before.rendered);
     gone.retain(|file| !folder.files.contains(file));
     let writes_config = config != MeshConfigTarget::None;
@@ -108,7 +108,7 @@ pub(crate) fn verify(
             return Ok(Vec::new());
         }
         let rendered = files.into_iter().map(|(file, bytes)| (file.into(), bytes.into())).collect();
-        let files = Files { rendered, values: values.map(Cow::Owned) };
+        let files = ClusterFiles { rendered, values: values.map(Cow::Owned) };
         Ok(state(mesh, (lock, is_known), name, &files, &files))
     };
     let judged: Result<Vec<Vec<Breach>>, TreeError> = names.par_iter().map(one).collect();
@@ -124,11 +124,11 @@ struct FolderState<'a> {
     writes_config: bool,
     /// Files that were there and go.
     gone: BTreeSet<String>,
-    after: Folder,
+    after: ClusterFolder,
 }
 
 impl FolderState<'_> {
-    fn breach(&self, peer: &ClusterName, need: Need) -> Breach {
+    fn breach(&self, peer: &ClusterName, need: LiveNeed) -> Breach {
         Breach { link: Link::new(&self.cluster.name, peer), kind: BreachKind::Lacks(need) }
     }
 
@@ -137,18 +137,18 @@ impl FolderState<'_> {
         let mut breaches = Vec::new();
         for (name, secret) in &self.after.secrets {
             let Some(peer) = peer_of_secret(name) else {
-                breaches.push(self.breach(&self.cluster.name, Need::Link));
+                breaches.push(self.breach(&self.cluster.name, LiveNeed::Link));
                 continue;
             };
             let reader = &self.cluster.name;
             if self.lock.link(reader, &peer).map(|link| link.stage) != Some(Stage::Joined) {
-                breaches.push(self.breach(&peer, Need::Link));
+                breaches.push(self.breach(&peer, LiveNeed::Link));
             }
             if (self.is_known)(&peer) && self.lock.link(&peer, reader).is_none() {
-                breaches.push(self.breach(&peer, Need::OtherDirection));
+                breaches.push(self.breach(&peer, LiveNeed::OtherDirection));
             }
             if !self.has_values(&peer, secret) {
-                breaches.push(self.breach(&peer, Need::Values));
+                breaches.push(self.breach(&peer, LiveNeed::Values));
             }
         }
         breaches
@@ -163,9 +163,9 @@ impl FolderState<'_> {
             && relay_ca.is_none_or(|ca| *ca == secret.ca)
     }
 
-    fn link(&self, peer: &ClusterName, link: &LockedLink) -> Vec<Need> {
+    fn link(&self, peer: &ClusterName, link: &LockedLink) -> Vec<LiveNeed> {
         let stage = link.stage;
-        let Some(locked) = self.lock.clusters.get(peer) else { return vec![Need::Entry] };
+        let Some(locked) = self.lock.clusters.get(peer) else { return vec![LiveNeed::Entry] };
         let (mut lacks, uuid) = (Vec::new(), locked.public.cluster_uuid.as_str());
         let entry = self.after.entries.get(uuid);
         let key = locked.public.authn_key.to_pem();
@@ -174,34 +174,34 @@ impl FolderState<'_> {
             keys.into_iter().any(|of| text(of, "/pem").trim() == key.trim())
         };
         if !entry.is_some_and(has_key) {
-            lacks.push(Need::Entry);
+            lacks.push(LiveNeed::Entry);
         }
         if !self.after.users.contains(&user_of(&locked.public.cluster_uuid)) {
-            lacks.push(Need::Rights);
+            lacks.push(LiveNeed::Rights);
         }
         if self.writes_config {
             lacks.extend(self.roots(peer, locked));
-            lacks.extend((link.merged && !self.has_alias(locked)).then_some(Need::Alias));
+            lacks.extend((link.merged && !self.has_alias(locked)).then_some(LiveNeed::Alias));
         }
         let is_live = matches!(stage, Stage::Joined | Stage::Leaving);
         // a link that leaves and never had a secret may have waited for its reader's standard networks
         if is_live && !link.unopened && self.writes_config && !self.has_network(peer, locked) {
-            lacks.push(Need::Network);
+            lacks.push(LiveNeed::Network);
         }
         if is_live && !self.has_route(locked) {
-            lacks.push(Need::Route);
+            lacks.push(LiveNeed::Route);
         }
         if is_live && self.gone.iter().any(|file| is_component(file)) {
-            lacks.push(Need::Components);
+            lacks.push(LiveNeed::Components);
         }
         if stage == Stage::Joined && self.gone.contains(&secret_file(peer)) {
-            lacks.push(Need::Secret);
+            lacks.push(LiveNeed::Secret);
         }
         lacks
     }
 
     /// Roots of the peer that are not trusted. One that is the reader's own needs no entry.
-    fn roots(&self, peer: &ClusterName, locked: &LockedCluster) -> Vec<Need> {
+    fn roots(&self, peer: &ClusterName, locked: &LockedCluster) -> Vec<LiveNeed> {
         let own = self.lock.clusters.get(&self.cluster.name);
         let own: BTreeSet<_> = own.into_iter().flat_map(|own| &own.public.roots).map(|root| root.digest).collect();
         let distrust = self.mesh.clusters.get(peer).map(|peer| &peer.distrust);
@@ -210,7 +210,7 @@ impl FolderState<'_> {
         let needed = needed.filter(|root| distrust.is_none_or(|distrust| !distrust.contains(root)));
         let domain = locked.joined_with.as_ref().map(|joined| joined.trust_domain.as_str());
         let is_trusted = |domains: &BTreeSet<String>| domain.is_none_or(|domain| domains.contains(domain));
-        needed.filter(|root| !self.after.roots.get(root).is_some_and(is_trusted)).map(Need::Root).collect()
+        needed.filter(|root| !self.after.roots.get(root).is_some_and(is_trusted)).map(LiveNeed::Root).collect()
     }
 
     fn has_alias(&self, locked: &LockedCluster) -> bool {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::breach::{Breach, BreachKind, Record, Unseen, Used};
+use super::breach::{Breach, BreachKind, LockRecord, Unseen, Used};
 use super::folder::{items, map, text, yaml};
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{JoinedWith, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, State};
-use crate::pipeline::observe::{Observation, Observed, Private};
+use crate::pipeline::observe::{Observation, Observed, PrivateReading};
 use crate::types::address::{Endpoint, Gateway};
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
 use crate::types::time::Timestamp;
@@ -18,7 +18,7 @@ use crate::wire::metadata::{Evidence, IstioFacts, Reported, RouteState};
 
 /// What a cluster showed in this run.
 #[derive(Debug, Clone)]
-pub struct Published<'e> {
+pub struct ShownEvidence<'e> {
     /// The UUID of who showed it.
     pub uuid: &'e ClusterUuid,
     /// Its private document's evidence; `None`: the document was read and has none.
@@ -26,11 +26,11 @@ pub struct Published<'e> {
 }
 
 /// What was seen in a run, by cluster; one whose private document was not read is not in it.
-pub type Seen<'e> = BTreeMap<&'e ClusterName, Published<'e>>;
+pub type ShownByCluster<'e> = BTreeMap<&'e ClusterName, ShownEvidence<'e>>;
 
 /// What of the step from one lock to the next breaks the law.
-pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &Seen<'_>, now: Timestamp) -> Vec<Breach> {
-    let step = Step { mesh, before, after, seen, now };
+pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &ShownByCluster<'_>, now: Timestamp) -> Vec<Breach> {
+    let step = JudgedStep { mesh, before, after, seen, now };
     let mut breaches = Vec::new();
     let links = before
         .links
@@ -67,25 +67,23 @@ pub(crate) fn withhold(before: &Lock, after: &mut Lock, breaches: &[Breach]) -> 
     readers
 }
 
-struct Step<'a> {
+struct JudgedStep<'a> {
     mesh: &'a Mesh,
     before: &'a Lock,
     after: &'a Lock,
-    seen: &'a Seen<'a>,
+    seen: &'a ShownByCluster<'a>,
     now: Timestamp,
 }
 
 /// What a cluster shows of one thing.
 enum Sight<'e, T> {
-    /// This.
     Seen(&'e T),
     /// Nothing, and its spec says that nothing will come.
     NotToCome,
-    /// Nothing yet.
     Unknown,
 }
 
-impl<'a> Step<'a> {
+impl<'a> JudgedStep<'a> {
     fn link(&self, link: &Link) -> Option<BreachKind> {
         let reader = self.mesh.clusters.get(&link.reader)?;
         let stage = |lock: &'a Lock| lock.link(&link.reader, &link.peer).map(|link| link.stage);
@@ -158,11 +156,11 @@ impl<'a> Step<'a> {
     }
 
     /// What a cluster showed, if it is the one that the new lock knows.
-    fn published(&self, cluster: &Cluster) -> Option<&Published<'_>> {
+    fn published(&self, cluster: &Cluster) -> Option<&ShownEvidence<'_>> {
         self.published_of(self.after, cluster)
     }
 
-    fn published_of(&self, lock: &Lock, cluster: &Cluster) -> Option<&Published<'_>> {
+    fn published_of(&self, lock: &Lock, cluster: &Cluster) -> Option<&ShownEvidence<'_>> {
         let known = &lock.clusters.get(&cluster.name)?.public.cluster_uuid;
         self.seen.get(&cluster.name).filter(|published| published.uuid == known)
     }
@@ -243,15 +241,15 @@ impl<'a> Step<'a> {
         !(is_merged && matches!(standard, Some(Reported::Seen(standard)) if standard.ca_certificates))
     }
 
-    /// Whether a reader shows, since the run that dropped it, that it no longer uses something of a peer; or whether nobody will
+    /// Whether a reader shows, since the run that dropped it, that it no longer uses something of a peer; or whether no one will
     /// ever show it and its time is over.
     fn is_closed(&self, link: &Link, used: Used) -> bool {
         let is_gone = |name: &ClusterName| {
             let is_declared = self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Lost);
             let entries = [self.before, self.after].map(|lock| lock.clusters.get(name));
             // the entry forgets it with the last link
-            let is_said = entries.iter().flatten().any(|locked| locked.lost || locked.approved.is_some());
-            is_declared || is_said || entries.iter().all(Option::is_none)
+            let is_stated = entries.iter().flatten().any(|locked| locked.lost || locked.approved.is_some());
+            is_declared || is_stated || entries.iter().all(Option::is_none)
         };
         if is_gone(&link.reader) || is_gone(&link.peer) {
             return true;
@@ -294,10 +292,10 @@ impl<'a> Step<'a> {
         let Some(before) = self.before.clusters.get(name) else { return Vec::new() };
         let mut changed = Vec::new();
         match self.after.clusters.get(name) {
-            None => changed.push(Record::Entry),
+            None => changed.push(LockRecord::Entry),
             Some(after) => {
                 if before.public.cluster_uuid != after.public.cluster_uuid {
-                    changed.push(Record::Uuid);
+                    changed.push(LockRecord::Uuid);
                 }
                 let same = |before: &JoinedWith, after: &JoinedWith| {
                     let mut before = JoinedWith { reach: after.reach.clone(), ..before.clone() };
@@ -309,14 +307,14 @@ impl<'a> Step<'a> {
                 };
                 let joined = before.joined_with.as_ref().zip(after.joined_with.as_ref());
                 if before.joined_with.is_some() && joined.is_none_or(|(before, after)| !same(before, after)) {
-                    changed.push(Record::JoinedWith);
+                    changed.push(LockRecord::JoinedWith);
                 }
-                changed.extend(self.dropped_roots(name, before, after).map(Record::Root));
+                changed.extend(self.dropped_roots(name, before, after).map(LockRecord::Root));
             }
         }
         let serial = |lock: &Lock| lock.serials.get(name).copied().unwrap_or_default();
         if serial(self.after) < serial(self.before) {
-            changed.push(Record::Serial);
+            changed.push(LockRecord::Serial);
         }
         let breach = |record| {
             let link = Link::new(name, name);
@@ -397,13 +395,15 @@ fn roots_of(entry: &LockedCluster) -> BTreeSet<Digest> {
 }
 
 /// What was seen in a run. A folder of files shows nothing.
-pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> Seen<'e> {
+pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> ShownByCluster<'e> {
     let published = |(name, observation): (&'e ClusterName, &'e Observation)| {
         let cluster = mesh.clusters.get(name)?;
-        let (Ok(public), Private::Read(private)) = (&observation.public, &observation.private) else { return None };
+        let (Ok(public), PrivateReading::Read(private)) = (&observation.public, &observation.private) else {
+            return None;
+        };
         let is_file = matches!(cluster.endpoint, Endpoint::File(_));
         let evidence = private.evidence.as_ref().filter(|_| !is_file);
-        Some((name, Published { uuid: &public.cluster_uuid, evidence }))
+        Some((name, ShownEvidence { uuid: &public.cluster_uuid, evidence }))
     };
     observed.clusters.iter().filter_map(published).collect()
 }

@@ -27,7 +27,7 @@ use crate::types::time::Timestamp;
 use crate::types::token::Token;
 pub use crate::wire::failure::{Failure, TlsFault};
 use crate::wire::metadata::{
-    Evidence, MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading, Stated,
+    Evidence, MetadataError, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reading, StatedByReader,
 };
 
 /// How long evidence may open or close a link after it was received.
@@ -36,7 +36,7 @@ pub const EVIDENCE_HOLDS: Duration = Duration::from_mins(10);
 /// What was observed in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Observed {
-    /// By cluster; a cluster that nobody asked is not in it.
+    /// By cluster; a cluster that no one asked is not in it.
     pub clusters: BTreeMap<ClusterName, Observation>,
 }
 
@@ -48,7 +48,7 @@ impl Observed {
             return self;
         }
         for observation in self.clusters.values_mut() {
-            if let Private::Read(PrivateDocument { evidence: Some(evidence), .. }) = &mut observation.private {
+            if let PrivateReading::Read(PrivateDocument { evidence: Some(evidence), .. }) = &mut observation.private {
                 *evidence = Evidence::unknown("it was received more than 10 minutes ago, and is asked for again");
             }
         }
@@ -59,18 +59,15 @@ impl Observed {
 /// What was observed of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Its public document.
     #[serde(with = "public")]
     pub public: Result<PublicDocument, Failure>,
-    /// Its private document.
-    pub private: Private,
+    pub private: PrivateReading,
 }
 
 /// How reading a private document went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "one a cluster, and most are `Read`")]
-pub enum Private {
-    /// Read.
+pub enum PrivateReading {
     Read(PrivateDocument),
     /// Asked for, and not read.
     Failed(Failure),
@@ -88,8 +85,7 @@ pub type Publics = BTreeMap<ClusterName, Result<PublicDocument, Failure>>;
 pub type ReadFile<'a> = &'a (dyn Fn(&str) -> Result<Option<Vec<u8>>, CheckoutError> + Sync);
 /// One document done, for whoever shows progress.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
-    /// Whose it is.
+pub struct DocumentDone<'a> {
     pub cluster: &'a ClusterName,
     /// [`PUBLIC_PATH`] or [`PRIVATE_PATH`].
     pub document: &'static str,
@@ -100,16 +96,14 @@ pub struct Progress<'a> {
 /// Whom to ask, by what, and what is known.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
-    /// Only these.
     pub whom: &'a BTreeSet<ClusterName>,
     /// What was observed before, of them and of all others: it holds for documents that did not change, and for all others.
     pub before: &'a Observed,
-    /// Reads peers.
     pub fetcher: &'a Fetcher,
     /// Reads folders of the checkout.
     pub files: ReadFile<'a>,
     /// Sees each document that is done.
-    pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    pub progress: &'a (dyn Fn(DocumentDone<'_>) + Sync),
 }
 
 /// Everybody that takes part in a mesh: all clusters but those that are paused.
@@ -119,7 +113,7 @@ pub fn everybody(mesh: &Mesh) -> BTreeSet<ClusterName> {
 }
 
 /// Public documents that were read, and what leads to the private ones.
-pub struct Asked<'a> {
+pub struct PublicObserved<'a> {
     ask: Ask<'a>,
     sources: Vec<(&'a Cluster, Option<DocumentSource>)>,
     documents: Publics,
@@ -127,7 +121,7 @@ pub struct Asked<'a> {
 }
 
 /// Reads the public documents. Never fails as a whole.
-pub async fn publics<'a>(mesh: &'a Mesh, ask: Ask<'a>) -> Asked<'a> {
+pub async fn publics<'a>(mesh: &'a Mesh, ask: Ask<'a>) -> PublicObserved<'a> {
     let at_once = ask.fetcher.limits().at_once.max(1);
     // boxed one by one: a closure given to the stream itself would not be general enough in its lifetimes for `Send`
     let clusters = ask.whom.iter().filter_map(|name| mesh.clusters.get(name));
@@ -142,10 +136,10 @@ pub async fn publics<'a>(mesh: &'a Mesh, ask: Ask<'a>) -> Asked<'a> {
         sources.push((cluster, source));
         documents.insert(cluster.name.clone(), document);
     }
-    Asked { ask, sources, documents, others }
+    PublicObserved { ask, sources, documents, others }
 }
 
-impl Asked<'_> {
+impl PublicObserved<'_> {
     /// The public documents of all clusters, those that were not asked again among them.
     pub fn publics(&self) -> &Publics {
         &self.documents
@@ -153,7 +147,8 @@ impl Asked<'_> {
 
     /// The same as if nothing but public documents were known.
     pub fn observed(&self) -> Observed {
-        let observation = |public: &Result<_, _>| Observation { public: public.clone(), private: Private::NotAsked };
+        let observation =
+            |public: &Result<_, _>| Observation { public: public.clone(), private: PrivateReading::NotAsked };
         let clusters = self.documents.iter().map(|(name, public)| (name.clone(), observation(public)));
         Observed { clusters: clusters.collect() }
     }
@@ -170,7 +165,7 @@ impl Asked<'_> {
         let mut privates: BTreeMap<_, _> = stream::iter(privates).buffer_unordered(at_once).collect().await;
         let asked = documents.into_iter().filter(|(name, _)| ask.whom.contains(name));
         observed.extend(asked.map(|(name, public)| {
-            let private = privates.remove(&name).unwrap_or(Private::NotAsked);
+            let private = privates.remove(&name).unwrap_or(PrivateReading::NotAsked);
             (name, Observation { public, private })
         }));
         Observed { clusters: observed }
@@ -223,39 +218,39 @@ impl Ask<'_> {
         source: Option<DocumentSource>,
         public: Option<&PublicDocument>,
         signer: Option<&(dyn Signer + Sync)>,
-    ) -> (ClusterName, Private) {
+    ) -> (ClusterName, PrivateReading) {
         let private = match (source, public, signer) {
-            (None, _, _) | (_, None, _) => Private::NotAsked,
-            (_, _, None) => Private::HeldBack,
+            (None, _, _) | (_, None, _) => PrivateReading::NotAsked,
+            (_, _, None) => PrivateReading::HeldBack,
             (Some(DocumentSource::Folder(folder)), _, _) => {
                 let url = cluster.endpoint.url(PRIVATE_PATH);
                 let bytes = self.file(&folder, PRIVATE_PATH);
                 match bytes.and_then(|bytes| whole(&url, PrivateDocument::parse_beside(&bytes, stated(cluster)))) {
                     // a file says nothing of what is live now
-                    Ok(document) => Private::Read(PrivateDocument { evidence: None, ..document }),
-                    Err(failure) => Private::Failed(failure),
+                    Ok(document) => PrivateReading::Read(PrivateDocument { evidence: None, ..document }),
+                    Err(failure) => PrivateReading::Failed(failure),
                 }
             }
             (Some(DocumentSource::Peer(peer)), Some(public), Some(signer)) => match signer
                 .token(cluster, &public.cluster_uuid)
             {
-                Err(problem) => Private::NoKey(problem),
+                Err(problem) => PrivateReading::NoKey(problem),
                 Ok(token) => {
                     let url = cluster.endpoint.url(PRIVATE_PATH);
                     let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse_beside(&bytes, stated(cluster)));
                     let known = match self.before.clusters.get(&cluster.name).map(|before| &before.private) {
-                        Some(Private::Read(document)) => Some(document),
+                        Some(PrivateReading::Read(document)) => Some(document),
                         _ => None,
                     };
                     match read(&peer, PRIVATE_PATH, Some(&token), known, &parsed).await {
-                        Ok(document) => Private::Read(document),
-                        Err(failure) => Private::Failed(failure),
+                        Ok(document) => PrivateReading::Read(document),
+                        Err(failure) => PrivateReading::Failed(failure),
                     }
                 }
             },
         };
-        let failure = if let Private::Failed(failure) = &private { Some(failure) } else { None };
-        if failure.is_some() || matches!(private, Private::Read(_)) {
+        let failure = if let PrivateReading::Failed(failure) = &private { Some(failure) } else { None };
+        if failure.is_some() || matches!(private, PrivateReading::Read(_)) {
             self.report(cluster, PRIVATE_PATH, failure);
         }
         (cluster.name.clone(), private)
@@ -273,7 +268,7 @@ impl Ask<'_> {
     }
 
     fn report(&self, cluster: &Cluster, document: &'static str, failure: Option<&Failure>) {
-        (self.progress)(Progress { cluster: &cluster.name, document, failure });
+        (self.progress)(DocumentDone { cluster: &cluster.name, document, failure });
     }
 }
 
@@ -297,9 +292,9 @@ async fn read<T: Clone>(
 }
 
 /// What the spec states of a cluster, which its document may lack.
-fn stated(cluster: &Cluster) -> Stated<'_> {
+fn stated(cluster: &Cluster) -> StatedByReader<'_> {
     let (gateways, network) = (cluster.gateways.as_deref(), cluster.network.as_ref());
-    Stated { gateways, api_host: cluster.api.host.as_ref(), network }
+    StatedByReader { gateways, api_host: cluster.api.host.as_ref(), network }
 }
 
 fn whole<T>(url: &str, reading: Result<Reading<T>, MetadataError>) -> Result<T, Failure> {
@@ -318,7 +313,7 @@ mod public {
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
-    enum Stored {
+    enum StoredPublic {
         Read(String),
         Failed(Failure),
     }
@@ -328,8 +323,8 @@ mod public {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let stored = match public {
-            Ok(document) => Stored::Read(document.to_json()),
-            Err(failure) => Stored::Failed(failure.clone()),
+            Ok(document) => StoredPublic::Read(document.to_json()),
+            Err(failure) => StoredPublic::Failed(failure.clone()),
         };
         stored.serialize(serializer)
     }
@@ -337,9 +332,9 @@ mod public {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Result<PublicDocument, Failure>, D::Error> {
-        Ok(match Stored::deserialize(deserializer)? {
-            Stored::Read(text) => Ok(complete(PublicDocument::parse(text.as_bytes()))?),
-            Stored::Failed(failure) => Err(failure),
+        Ok(match StoredPublic::deserialize(deserializer)? {
+            StoredPublic::Read(text) => Ok(complete(PublicDocument::parse(text.as_bytes()))?),
+            StoredPublic::Failed(failure) => Err(failure),
         })
     }
 }
@@ -362,7 +357,7 @@ enum StoredPrivate {
     NotAsked,
 }
 
-impl Serialize for Private {
+impl Serialize for PrivateReading {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let stored = match self {
             Self::Read(document) => StoredPrivate::Read(document.to_json()),
@@ -375,7 +370,7 @@ impl Serialize for Private {
     }
 }
 
-impl<'de> Deserialize<'de> for Private {
+impl<'de> Deserialize<'de> for PrivateReading {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match StoredPrivate::deserialize(deserializer)? {
             StoredPrivate::Read(text) => Self::Read(complete(PrivateDocument::parse(text.as_bytes()))?),
@@ -404,13 +399,15 @@ mod tests {
         let mut evidence = Evidence::unknown("a reason");
         evidence.prepared = Reported::Seen(true);
         private.evidence = Some(evidence);
-        let observation = Observation { public: Ok(public), private: Private::Read(private) };
+        let observation = Observation { public: Ok(public), private: PrivateReading::Read(private) };
         let observed = Observed { clusters: BTreeMap::from([("east".parse().unwrap(), observation)]) };
         let received = Timestamp::from_seconds(1_800_000_000);
         let after = |seconds| observed.clone().at(received, received + Duration::from_secs(seconds));
         assert_eq!(after(600), observed);
         let late = after(601);
-        let Private::Read(document) = late.clusters.values().next().map(|one| &one.private).unwrap() else { panic!() };
+        let PrivateReading::Read(document) = late.clusters.values().next().map(|one| &one.private).unwrap() else {
+            panic!()
+        };
         let Some(Reported::Unknown(reason)) = document.evidence.as_ref().map(|evidence| &evidence.prepared) else {
             panic!()
         };
@@ -425,15 +422,15 @@ mod tests {
         let failure = Failure::NotFound { url: "https://m.example/private/multicluster.json".to_owned() };
         let ok = |private| Observation { public: Ok(public.clone()), private };
         let all = [
-            ok(Private::Read(private)),
-            ok(Private::Failed(failure.clone())),
-            ok(Private::NoKey(KeyProblem::NoEngineKey)),
-            ok(Private::NoKey(KeyProblem::Missing {
+            ok(PrivateReading::Read(private)),
+            ok(PrivateReading::Failed(failure.clone())),
+            ok(PrivateReading::NoKey(KeyProblem::NoEngineKey)),
+            ok(PrivateReading::NoKey(KeyProblem::Missing {
                 owner: KeyOwner::Cluster("east".parse().unwrap()),
                 source: "$KEY".to_owned(),
             })),
-            ok(Private::HeldBack),
-            Observation { public: Err(failure), private: Private::NotAsked },
+            ok(PrivateReading::HeldBack),
+            Observation { public: Err(failure), private: PrivateReading::NotAsked },
         ];
         let clusters = all.into_iter().enumerate().map(|(at, one)| (format!("c{at}").parse().unwrap(), one));
         let observed = Observed { clusters: clusters.collect() };

@@ -25,11 +25,9 @@ pub trait Signer {
 
 /// The engine as a signer. Its keys were read by whoever began the run, who also gives the clock.
 pub struct EngineSigner<'a> {
-    /// The mesh.
     pub mesh: &'a Mesh,
     /// What is accepted: readers are those it knows.
     pub lock: &'a Lock,
-    /// Private keys.
     pub keyring: &'a Keyring,
     /// The time, asked for each token: many slow peers can outlast a token.
     pub clock: &'a (dyn Fn() -> Timestamp + Sync),

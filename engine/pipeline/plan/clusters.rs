@@ -14,8 +14,8 @@ use crate::model::mesh::{Mesh, State};
 use crate::pipeline::accept::of_lock;
 use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
-use crate::pipeline::law::{self, Breach, Files, IsKnown};
-use crate::pipeline::meter::Stage;
+use crate::pipeline::law::{self, Breach, ClusterFiles, IsKnown};
+use crate::pipeline::meter::WorkStage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::plan::{
@@ -45,7 +45,7 @@ pub(crate) struct Planned {
 }
 
 /// Renders and compares every cluster, or `only` one, with the files of the checkout or with what a base renders. A cluster in
-/// whose folder a file of somebody else lies keeps all its files and its links' stages: half of it would be written, and the lock
+/// whose folder a file of someone else lies keeps all its files and its links' stages: half of it would be written, and the lock
 /// would say that the rest is, too.
 pub(crate) fn plan(
     program: &Program,
@@ -60,10 +60,9 @@ pub(crate) fn plan(
     let context = RenderContext::new(&program.mesh, lock, &program.templates, given).map_err(Stop::Findings)?;
     // a paused cluster keeps its tree byte for byte, whatever its peers do
     let clusters = program.mesh.clusters.values().filter(|cluster| cluster.state != State::Paused);
-    let names: Vec<&ClusterName> =
-        clusters.map(|cluster| &cluster.name).filter(|name| only.is_none_or(|only| only == *name)).collect();
-    let names: Vec<&ClusterName> = names.into_iter().filter(|name| !agreement.holds_back(name)).collect();
-    meter.begin(Stage::Comparing, names.len());
+    let is_planned = |name: &&ClusterName| only.is_none_or(|only| only == *name) && !agreement.holds_back(name);
+    let names: Vec<&ClusterName> = clusters.map(|cluster| &cluster.name).filter(is_planned).collect();
+    meter.begin(WorkStage::Comparing, names.len());
     let budget = TextBudget(AtomicUsize::new(MAX_KEPT_TEXT));
     let one = |name: &&ClusterName| {
         let mut one = of_cluster(program, (&context, lock), name, (request, agreement), world)?;
@@ -191,7 +190,7 @@ fn of_cluster(
     name: &ClusterName,
     (request, agreement): (&Request, &Agreement),
     world: &World<'_>,
-) -> Result<OfCluster, Stop> {
+) -> Result<ClusterOutcome, Stop> {
     let (mesh, tree) = (&program.mesh, world.base.as_ref().map_or(world.tree, |base| base.tree));
     let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     let rendered = context.render(name).map_err(Stop::Findings)?;
@@ -220,7 +219,7 @@ fn of_cluster(
         Vec::new()
     };
     let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
-    Ok(OfCluster { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches })
+    Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches })
 }
 
 /// Every file of the checkout that is not ours, whether a step of a cluster says it or not.
@@ -256,7 +255,7 @@ pub(crate) fn refuse_breaches(
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         return Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()));
     }
-    let mut files = Files::default();
+    let mut files = ClusterFiles::default();
     for object in &rendered.objects {
         let text = match object.to_yaml()? {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -275,14 +274,14 @@ pub(crate) fn refuse_breaches(
         }
     }
     let mut findings = Diagnostics::new();
-    for breach in law::state(&program.mesh, lock, name, &Files::default(), &files) {
+    for breach in law::state(&program.mesh, lock, name, &ClusterFiles::default(), &files) {
         findings.push(Diagnostic::refusal(None, breach));
     }
     if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
 }
 
 /// What became of one cluster.
-struct OfCluster {
+struct ClusterOutcome {
     changes: ClusterChanges,
     extra: Vec<FileStep>,
     /// Files of the checkout that are not as they are rendered, where something else is compared.
@@ -303,7 +302,7 @@ fn judged(
     (objects, extra): (&[(StepId, ObjectChange)], &[FileStep]),
 ) -> Result<Vec<Breach>, TreeError> {
     let folder = rendered_folder(name);
-    let mut before = Files::default();
+    let mut before = ClusterFiles::default();
     for (file, content) in files {
         if let Some(bytes) = bytes_of(tree, &folder, file, content)? {
             before.rendered.insert(Cow::Borrowed(file), bytes);

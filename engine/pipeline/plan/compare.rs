@@ -57,13 +57,13 @@ pub fn compare(
             _ => None,
         };
         let found = compare_object(mesh, rendered, made.as_ref().or(files.get(&name)), &note_same)?;
-        if found != Found::Same {
+        if found != FileComparison::Same {
             let step = first_step(&rendered.steps).unwrap_or_else(|| fallback.clone());
             let path = format!("{folder}/{name}");
             match found {
-                Found::Same => {}
-                Found::Foreign(owner) => changes.refused.push((step, CompareRefusal::Foreign { path, owner })),
-                Found::Changes { action, reason, digest, text } => {
+                FileComparison::Same => {}
+                FileComparison::Foreign(owner) => changes.refused.push((step, CompareRefusal::Foreign { path, owner })),
+                FileComparison::Changes { action, reason, digest, text } => {
                     let (object, text) = (rendered.id().to_string(), Some(NewText(text)));
                     changes.objects.push((step, ObjectChange { path, object, action, reason, digest, text }));
                 }
@@ -156,7 +156,7 @@ fn faults_of_kustomization(path: &str, bytes: &[u8], is_ours: &dyn Fn(&str) -> b
 
 /// How an object compares with its file.
 #[derive(PartialEq)]
-enum Found {
+enum FileComparison {
     Same,
     Changes {
         action: Action,
@@ -164,7 +164,7 @@ enum Found {
         digest: Digest,
         text: String,
     },
-    /// Somebody else's file is in the way.
+    /// Someone else's file is in the way.
     Foreign(Foreigner),
 }
 
@@ -174,12 +174,12 @@ fn compare_object(
     rendered: &RenderedObject,
     file: Option<&File>,
     note_same: &dyn Fn(),
-) -> Result<Found, YamlError> {
+) -> Result<FileComparison, YamlError> {
     match file {
         Some(File::Kept { inputs_digest: inputs_digest @ Some(_), .. }) if *inputs_digest == rendered.inputs() => {
-            return Ok(Found::Same);
+            return Ok(FileComparison::Same);
         }
-        Some(File::Made { .. }) => return Ok(Found::Same),
+        Some(File::Made { .. }) => return Ok(FileComparison::Same),
         Some(File::Kept { .. } | File::Read(_)) | None => {}
     }
     let text = rendered.to_yaml()?;
@@ -187,25 +187,25 @@ fn compare_object(
     let (action, reason, digest) = match file {
         Some(File::Read(bytes)) if bytes == text.as_bytes() => {
             note_same();
-            return Ok(Found::Same);
+            return Ok(FileComparison::Same);
         }
         // git translated them
-        Some(File::Read(bytes)) if same_lines(bytes, text.as_bytes()) => return Ok(Found::Same),
+        Some(File::Read(bytes)) if same_lines(bytes, text.as_bytes()) => return Ok(FileComparison::Same),
         Some(File::Read(bytes)) => match owner(mesh, bytes) {
             Owner::Us => (Action::Update, Reason::Differs, digest()),
-            Owner::Other(who) => return Ok(Found::Foreign(who)),
+            Owner::Other(who) => return Ok(FileComparison::Foreign(who)),
         },
         Some(File::Kept { digest: kept, .. }) => match digest() {
             same if same == *kept => {
                 note_same();
-                return Ok(Found::Same);
+                return Ok(FileComparison::Same);
             }
             digest => (Action::Update, Reason::Differs, digest),
         },
-        Some(File::Made { .. }) => return Ok(Found::Same),
+        Some(File::Made { .. }) => return Ok(FileComparison::Same),
         None => (Action::Create, Reason::Missing, digest()),
     };
-    Ok(Found::Changes { action, reason, digest, text: text.into_owned() })
+    Ok(FileComparison::Changes { action, reason, digest, text: text.into_owned() })
 }
 
 /// The bytes of a file of a cluster's folder; `None` when it is gone by now.

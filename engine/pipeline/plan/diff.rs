@@ -33,9 +33,7 @@ pub struct FieldChange {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ValueChange {
-    /// It appears.
     Added(String),
-    /// It goes.
     Removed(String),
     /// It has another value.
     Changed(String, String),
@@ -82,7 +80,7 @@ pub fn diff(before: Option<&Object>, after: Option<&Object>) -> Vec<FieldChange>
     let secret = before.or(after).is_some_and(Object::is_secret);
     let mut changes = Vec::new();
     let value = |object: Option<&Object>| object.map(|object| Value::Object(object.fields.clone()));
-    let mut walk = Walk { secret, changes: &mut changes };
+    let mut walk = DiffWalk { secret, changes: &mut changes };
     walk.compare("", value(before).as_ref(), value(after).as_ref());
     changes.sort_by_key(|change| rank(&change.path));
     changes
@@ -94,17 +92,17 @@ pub(crate) fn diff_files(before: Option<&[u8]>, after: Option<&[u8]>) -> Vec<Fie
     let value = |bytes: Option<&[u8]>| bytes.and_then(|bytes| value_of(bytes, MAX_OBJECT).ok());
     let secret = [before, after].into_iter().flatten().filter_map(parse).any(|object| object.is_secret());
     let mut changes = Vec::new();
-    Walk { secret, changes: &mut changes }.compare("", value(before).as_ref(), value(after).as_ref());
+    DiffWalk { secret, changes: &mut changes }.compare("", value(before).as_ref(), value(after).as_ref());
     changes.sort_by_key(|change| rank(&change.path));
     changes
 }
 
-struct Walk<'a> {
+struct DiffWalk<'a> {
     secret: bool,
     changes: &'a mut Vec<FieldChange>,
 }
 
-impl Walk<'_> {
+impl DiffWalk<'_> {
     fn compare(&mut self, path: &str, before: Option<&Value>, after: Option<&Value>) {
         match (before, after) {
             (Some(before), Some(after)) if before == after => {}

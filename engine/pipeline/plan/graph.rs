@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, Mesh};
-use crate::model::needs::{Row, Scope};
+use crate::model::needs::{NeedRow, NeedScope};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 
@@ -39,14 +39,14 @@ impl Graph {
     /// The steps of a mesh, as the table of [`needs`](crate::model::needs) has them: of the links that the spec wants, and of
     /// those that the lock still has. With `only`, the steps of one cluster and those they need.
     pub fn build(mesh: &Mesh, lock: &Lock, only: Option<&ClusterName>) -> Result<Self, Cycle> {
-        let drawn = StepKind::ALL.map(|kind| (kind, Row::of(kind).drawn()));
+        let drawn = StepKind::ALL.map(|kind| (kind, NeedRow::of(kind).drawn()));
         let mut edges = Edges::default();
         for (name, cluster) in mesh.clusters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
             let wanted = mesh.peers_of(name).map(|peer| (&peer.name, Some(peer)));
             let leaving = lock.links.get(name).into_iter().flat_map(|links| links.keys());
             let peers = wanted.chain(leaving.map(|peer| (peer, mesh.clusters.get(peer))));
-            let here = Surroundings { own: (name, Some(cluster)), peers: &peers.collect() };
-            for (kind, needs) in drawn.iter().filter(|(kind, _)| Row::of(*kind).place.holds(Some(cluster))) {
+            let here = Neighbours { own: (name, Some(cluster)), peers: &peers.collect() };
+            for (kind, needs) in drawn.iter().filter(|(kind, _)| NeedRow::of(*kind).place.holds(Some(cluster))) {
                 if *kind == StepKind::RenderSecret {
                     for (peer, declared) in here.peers {
                         here.draw(&StepId::secret(name, peer), Some((peer, *declared)), needs, &mut edges);
@@ -118,7 +118,7 @@ impl Graph {
         drawing
     }
 
-    /// Graphviz.
+    /// The graph in Graphviz's language, DOT.
     pub fn to_dot(&self) -> String {
         let drawing = self.drawing();
         let mut out = String::from(
@@ -183,25 +183,25 @@ impl Graph {
 type Declared<'a> = (&'a ClusterName, Option<&'a Cluster>);
 
 /// A cluster and its peers.
-struct Surroundings<'a> {
+struct Neighbours<'a> {
     own: Declared<'a>,
     peers: &'a BTreeMap<&'a ClusterName, Option<&'a Cluster>>,
 }
 
-impl Surroundings<'_> {
+impl Neighbours<'_> {
     /// The edges to one step from all that it needs, as far as there are such steps.
-    fn draw(&self, step: &StepId, peer: Option<Declared<'_>>, needs: &[(StepKind, Scope)], edges: &mut Edges) {
+    fn draw(&self, step: &StepId, peer: Option<Declared<'_>>, needs: &[(StepKind, NeedScope)], edges: &mut Edges) {
         for (needed, of) in needs {
-            let place = Row::of(*needed).place;
+            let place = NeedRow::of(*needed).place;
             let mut from = |(name, declared): Declared<'_>| {
                 if place.holds(declared) {
                     edges.add(StepId::of(*needed, name), step.clone());
                 }
             };
             match of {
-                Scope::Own => from(self.own),
-                Scope::Peer => peer.into_iter().for_each(from),
-                Scope::EachPeer => self.peers.iter().for_each(|(name, declared)| from((name, *declared))),
+                NeedScope::Own => from(self.own),
+                NeedScope::Peer => peer.into_iter().for_each(from),
+                NeedScope::EachPeer => self.peers.iter().for_each(|(name, declared)| from((name, *declared))),
             }
         }
     }

@@ -41,7 +41,6 @@ pub const PLAN_VERSION: u32 = 2;
 /// What a run would change.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// What it was compared with.
     pub compared: Compared,
     /// Trust changes, approved or not.
     pub trust_changes: Vec<TrustChange>,
@@ -55,7 +54,6 @@ pub struct Plan {
     pub lock: Vec<FileStep>,
     /// How many of these are of version 1 of the format, and are written anew for that alone if for nothing else.
     pub former_lock: usize,
-    /// Links that move.
     pub moves: BTreeMap<Link, Move>,
     /// Files beside the objects, such as Helm values.
     pub extra: Vec<FileStep>,
@@ -89,7 +87,7 @@ pub struct FileStep {
     /// SHA-256 of its new content; `None` where it goes, and where only its name was compared.
     #[serde(skip)]
     pub digest: Option<Digest>,
-    /// Its new content, where that is at hand.
+    /// Its new content, where that is known.
     #[serde(skip)]
     pub text: Option<NewText>,
 }
@@ -107,9 +105,7 @@ impl fmt::Debug for NewText {
 /// One step of a plan.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Which.
     pub id: StepId,
-    /// Objects that change with it.
     pub objects: Vec<ObjectChange>,
     /// Whether it can be done.
     pub state: StepState,
@@ -122,9 +118,7 @@ pub struct Step {
 pub enum StepState {
     /// All it needs is there.
     Ready,
-    /// It waits for these.
     Waiting(Vec<Explanation>),
-    /// Its cluster fails.
     Failed(Vec<Explanation>),
     /// It is held back or refused.
     Refused(Vec<Explanation>),
@@ -150,16 +144,14 @@ impl StepState {
     }
 }
 
-/// An object that changes.
+/// An object that a run creates, updates or deletes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectChange {
     /// Path of its file below the checkout.
     pub path: String,
-    /// Kind and name.
     pub object: String,
     /// What becomes of it.
     pub action: Action,
-    /// Why.
     pub reason: Reason,
     /// SHA-256 of the file as it will be; of the old one for a deletion.
     pub digest: Digest,
@@ -173,7 +165,6 @@ pub struct ObjectChange {
 pub enum Reason {
     /// It is declared and not there.
     Missing,
-    /// It is there and differs.
     Differs,
     /// It is there and no longer declared.
     NoLongerDeclared,
@@ -181,14 +172,10 @@ pub enum Reason {
 
 /// Counts of a plan, objects each once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Objects to create.
+pub struct PlanCounts {
     pub create: usize,
-    /// Objects to update.
     pub update: usize,
-    /// Objects to delete.
     pub delete: usize,
-    /// Steps that wait.
     pub waiting: usize,
     /// Steps that are held back or refused.
     pub refused: usize,
@@ -197,9 +184,9 @@ pub struct Counts {
 }
 
 impl Plan {
-    /// The counts.
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+    /// Objects to create, update and delete, each once, and steps that wait, fail or are refused.
+    pub fn counts(&self) -> PlanCounts {
+        let mut counts = PlanCounts::default();
         for step in &self.steps {
             for object in &step.objects {
                 match object.action {

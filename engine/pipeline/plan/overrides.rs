@@ -14,7 +14,6 @@ pub struct OverrideInForce {
     pub path: Arc<str>,
     /// What it changes; `None` for an override that renders what the built-in template renders.
     pub overridden: Option<Overridden>,
-    /// In which clusters.
     pub clusters: Vec<ClusterName>,
 }
 

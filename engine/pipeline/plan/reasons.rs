@@ -1,4 +1,4 @@
-//! Files of the checkout that are not ours, and what our own lists and nobody should.
+//! Files of the checkout that are not ours, and what our own lists and no one should.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -15,11 +15,10 @@ const LONGEST_NAME: usize = 100;
 /// Why a file is neither replaced nor deleted, nor left where it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompareRefusal {
-    /// An object of somebody else stands in a cluster's folder.
+    /// An object of someone else stands in a cluster's folder.
     Foreign {
         /// Path below the checkout.
         path: String,
-        /// Whose it is.
         owner: Foreigner,
     },
     /// A values file without our first line stands where ours would.
@@ -36,7 +35,6 @@ pub enum CompareRefusal {
     ListedByKustomization {
         /// Path of the list below the checkout.
         path: String,
-        /// What it names.
         entry: String,
     },
     /// Our own list of files does more than list.
@@ -47,15 +45,9 @@ pub enum CompareRefusal {
         field: String,
     },
     /// All that runs in a cluster would go, and its spec does not say that it leaves.
-    WholeFolder {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    WholeFolder { cluster: ClusterName },
     /// A folder with objects of ours, of a cluster that is neither declared nor in the lock.
-    UnknownCluster {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    UnknownCluster { cluster: ClusterName },
 }
 
 /// Whose an object is that is not ours.
@@ -64,13 +56,9 @@ pub enum Foreigner {
     /// It is no Kubernetes object.
     NoObject,
     /// It carries no owner's label.
-    Unlabelled {
-        /// Kind and name.
-        object: String,
-    },
+    Unlabelled { object: String },
     /// It carries the label of a tool.
     Tool {
-        /// Kind and name.
         object: String,
         /// Value of `app.kubernetes.io/managed-by`.
         tool: String,

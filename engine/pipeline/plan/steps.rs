@@ -19,7 +19,6 @@ use crate::types::step::{StepId, StepKind};
 
 /// Gathers steps: the graph's order, each with its objects and its state.
 pub struct Gathering<'a> {
-    /// The mesh.
     pub mesh: &'a Mesh,
     /// States of the clusters' documents; `None` in a locked run.
     pub assessments: Option<&'a BTreeMap<ClusterName, Assessment>>,
@@ -31,9 +30,8 @@ pub struct Gathering<'a> {
     pub refused: BTreeMap<StepId, Vec<CompareRefusal>>,
     /// What the law of safety withholds, by step.
     pub withheld: BTreeMap<StepId, Vec<Breach>>,
-    /// What lock or tree lost, told at the first step that every cluster has.
+    /// What lock or tree lost, shown at the first step that every cluster has.
     pub lost: &'a Agreement,
-    /// Objects that change, by step.
     pub objects: BTreeMap<StepId, Vec<ObjectChange>>,
 }
 

@@ -1,4 +1,4 @@
-//! Files of the checkout in places where no run writes one, and files of somebody else in folders that are not compared.
+//! Files of the checkout in places where no run writes one, and files of someone else in folders that are not compared.
 
 use std::collections::BTreeSet;
 

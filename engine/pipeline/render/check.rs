@@ -1,4 +1,4 @@
-//! What is checked of rendered texts before anybody sees them.
+//! What is checked of rendered texts before anyone sees them.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -12,7 +12,7 @@ use crate::pipeline::render::check::internal;
 use crate::pipeline::render::draft::{ownership, step_annotations};
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::text_template::{NAME, TextTemplate};
 use crate::pipeline::template::{Overridden, Rendition, Templates};
@@ -37,21 +37,21 @@ const FILES: [&str; 6] = [
 const TLS: &str = "/etc/isthmus/tls";
 
 /// A template's name and the values it got, as JSON.
-type Key = (String, String);
+type TemplateKey = (String, String);
 
 /// Objects by template and values.
-pub(super) type Cache = Memo<Key, Arc<Templated>>;
+pub(super) type Cache = Memo<TemplateKey, Arc<Templated>>;
 
 /// What a template renders for all clusters with the same values.
 #[derive(Debug)]
 pub(super) struct Templated {
-    made: Vec<Made>,
+    made: Vec<TemplateObject>,
     overridden: Option<(Arc<str>, Vec<Overridden>)>,
 }
 
 /// An object of a template, and its text but for the cluster's name.
 #[derive(Debug)]
-struct Made {
+struct TemplateObject {
     object: Object,
     yaml: Option<TextTemplate>,
 }
@@ -71,7 +71,7 @@ fn templated(
         let mut made = Vec::new();
         for object in objects {
             let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
-            made.push(Made { object, yaml: TextTemplate::cut(&text, &[(NAME, 1)]) });
+            made.push(TemplateObject { object, yaml: TextTemplate::cut(&text, &[(NAME, 1)]) });
         }
         Ok(Arc::new(Templated { made, overridden }))
     })
@@ -79,7 +79,7 @@ fn templated(
 
 /// Renders the components of a cluster that has them. Without an image there is nothing to run.
 pub(super) fn render(
-    reader: &Reader<'_>,
+    reader: &ReaderView<'_>,
     templates: &Templates,
     cache: &Cache,
     out: &mut RenderedCluster,
@@ -115,7 +115,7 @@ pub(super) fn render(
     findings.ok_or(Some(())).map(|_| ())
 }
 
-fn values(reader: &Reader<'_>, components: &Components, image: &str, service: &str) -> Map<String, Value> {
+fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service: &str) -> Map<String, Value> {
     let issued = || tls_secret(service);
     let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
     let name = |revision: &Revision| standard_config_map(revision.as_str());
@@ -135,8 +135,8 @@ fn values(reader: &Reader<'_>, components: &Components, image: &str, service: &s
     }
 }
 
-/// The command line of a role; what is not said here the role finds out by itself.
-fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String> {
+/// The command line of a role; what is not given here the role finds out by itself.
+fn args(reader: &ReaderView<'_>, components: &Components, role: &str) -> Vec<String> {
     let cluster = reader.cluster;
     let mut args = vec!["serve".to_owned(), role.to_owned()];
     let mut flag = |name: &str, value: String| args.push(format!("--{name}={value}"));
@@ -195,7 +195,7 @@ fn args(reader: &Reader<'_>, components: &Components, role: &str) -> Vec<String>
 }
 
 /// Names and addresses that the leaves are for which the relay issues: what peers ask for, and the Services.
-fn leaf_hosts(reader: &Reader<'_>, components: &Components) -> Vec<(&'static str, String)> {
+fn leaf_hosts(reader: &ReaderView<'_>, components: &Components) -> Vec<(&'static str, String)> {
     let cluster = reader.cluster;
     let endpoint = match &cluster.endpoint {
         Endpoint::Https { host, .. } => Some(host),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::needs::{Row, Wave};
+use crate::model::needs::{NeedRow, Wave};
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::MeshName;
 use crate::types::object::{
@@ -11,7 +11,7 @@ use crate::types::object::{
 use crate::types::step::StepId;
 
 /// An object in the making.
-pub(super) struct Draft {
+pub(super) struct ObjectDraft {
     pub(super) api_version: String,
     pub(super) kind: String,
     pub(super) metadata: Map<String, Value>,
@@ -21,7 +21,7 @@ pub(super) struct Draft {
     pub(super) steps: Vec<StepId>,
 }
 
-impl Draft {
+impl ObjectDraft {
     pub(super) fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.into());
         self
@@ -59,7 +59,7 @@ pub(super) fn ownership(mesh: &MeshName) -> Map<String, Value> {
 /// The steps of an object and the wave in which Argo CD syncs it: that of its first step.
 pub(super) fn step_annotations(steps: &[StepId]) -> Map<String, Value> {
     let list: Vec<_> = steps.iter().map(ToString::to_string).collect();
-    let wave = steps.iter().map(|step| Row::of(step.kind).wave).min().unwrap_or(Wave::Components);
+    let wave = steps.iter().map(|step| NeedRow::of(step.kind).wave).min().unwrap_or(Wave::Components);
     let mut annotations = Map::new();
     annotations.insert(STEPS_ANNOTATION.to_owned(), list.join(",").into());
     annotations.insert(SYNC_WAVE.to_owned(), wave.number().to_string().into());

@@ -7,7 +7,7 @@ use crate::types::object::YamlError;
 use crate::types::text::quoted;
 use crate::types::yaml::YamlFault;
 
-/// Most characters of why somebody else's text cannot be read.
+/// Most characters of why someone else's text cannot be read.
 const LONGEST_REASON: usize = 200;
 
 /// What is wrong with what is rendered.
@@ -16,13 +16,9 @@ pub(super) enum RenderFinding<'a> {
     /// A value that cannot be written.
     NotWritable(&'a NotWritable),
     /// A text that another parser reads as something else.
-    ReadsOtherwise {
-        /// What it is.
-        what: &'static str,
-    },
+    ReadsOtherwise { what: &'static str },
     /// A text that another parser does not read.
     Unreadable {
-        /// What it is.
         what: &'static str,
         /// What the parser found.
         error: &'a serde_yaml::Error,
@@ -31,7 +27,6 @@ pub(super) enum RenderFinding<'a> {
     TooLarge {
         /// The object or file.
         what: &'a str,
-        /// Whose it is.
         cluster: &'a ClusterName,
         /// How many it would have.
         bytes: usize,
@@ -39,41 +34,28 @@ pub(super) enum RenderFinding<'a> {
         most: usize,
     },
     /// The standard mesh networks cannot be read.
-    StandardNetworks {
-        /// Of which cluster.
-        cluster: &'a ClusterName,
-        /// Why.
-        fault: &'a StandardFault,
-    },
+    StandardNetworks { cluster: &'a ClusterName, fault: &'a StandardFault },
 }
 
 /// Why the standard mesh networks cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StandardFault {
-    /// They are no YAML.
     #[error(transparent)]
     NotYaml(#[from] YamlFault),
     /// The document is no mapping.
     #[error("it is no mapping")]
     NotMapping,
-    /// Its networks are no mapping.
     #[error("`networks` is no mapping")]
     NetworksNotMapping,
-    /// A network is no mapping.
     #[error("network `{name}` is no mapping")]
-    NetworkNotMapping {
-        /// The network.
-        name: String,
-    },
+    NetworkNotMapping { name: String },
 }
 
 /// Why a value of ours cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotWritable {
-    /// Not as YAML.
     #[error(transparent)]
     Yaml(#[from] YamlError),
-    /// Not as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// A name of our own making is none.

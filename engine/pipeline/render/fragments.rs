@@ -1,7 +1,7 @@
 //! ConfigMaps of long texts, put together from fragments that readers share.
 //!
-//! Such a text differs from reader to reader and from run to run in few fragments. It is made only when somebody reads it,
-//! and then without a serializer: YAML writes a long text as it is but for the indentation, which each fragment has at hand.
+//! Such a text differs from reader to reader and from run to run in few fragments. It is made only when someone reads it,
+//! and then without a serializer: YAML writes a long text as it is but for the indentation, which each fragment keeps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ const BLOCK: &str = "|\n    ";
 
 /// A part of a text, made once for all readers. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Fragment(Arc<Part>);
+pub(super) struct Fragment(Arc<FragmentPart>);
 
 #[derive(Debug, PartialEq)]
-struct Part {
+struct FragmentPart {
     text: String,
     /// The same with the indentation behind each line's end; `None` where YAML would write it in another way.
     indented: Option<String>,
@@ -37,7 +37,7 @@ impl Fragment {
             && !text.contains(" \n");
         let indented = is_plain.then(|| text.replace('\n', &format!("\n{INDENTATION}")));
         let digest = Digest::of(text.as_bytes());
-        Self(Arc::new(Part { text, indented, digest }))
+        Self(Arc::new(FragmentPart { text, indented, digest }))
     }
 
     /// A JSON object that ends with a list of one entry a line: what comes before the list, and the entries.
@@ -88,11 +88,11 @@ impl FragmentedConfigMap {
 
     /// The canonical text.
     pub(super) fn yaml(&self) -> Result<String, YamlError> {
-        self.filled().map_or_else(|| self.object().to_yaml(), Ok)
+        self.by_template().map_or_else(|| self.object().to_yaml(), Ok)
     }
 
     /// The canonical text, its blocks put into that of stand-ins. `None` where YAML would write a text in another way.
-    fn filled(&self) -> Option<String> {
+    fn by_template(&self) -> Option<String> {
         let blocks: Option<Vec<String>> = self.data.values().map(|fragments| block(fragments)).collect();
         let blocks = blocks?;
         let text = self.with_texts((0..blocks.len()).map(stand_in)).to_yaml().ok()?;
@@ -131,7 +131,6 @@ fn block(fragments: &[Fragment]) -> Option<String> {
     Some(block)
 }
 
-/// Stands for a text.
 fn stand_in(at: usize) -> String {
     format!("stand-in-{at}-for-a-text-xq7v3k9w2m5r8t4z\n")
 }
@@ -166,7 +165,7 @@ mod tests {
             "%",
             "stand-in-0",
         ]);
-        prop::collection::vec(word, 0..4).prop_map(|words| words.concat())
+        prop::collection::vec(word, 0..4).prop_map(|parts| parts.concat())
     }
 
     fn texts() -> impl Strategy<Value = Vec<String>> {
@@ -203,6 +202,6 @@ mod tests {
         let texts: Vec<String> = list.iter().map(|fragment| fragment.0.text.clone()).collect();
         assert_eq!(texts.concat(), "{\"a\":1,\n\"b\":[\n{\"c\": 1},\n{}]}\n");
         let config_map = config_map(&[("k", texts)]);
-        assert_eq!(config_map.filled(), Some(config_map.object().to_yaml().unwrap()));
+        assert_eq!(config_map.by_template(), Some(config_map.object().to_yaml().unwrap()));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::draft::ownership;
 use crate::pipeline::render::output::{ExtraFile, Given, RenderedCluster};
-use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reader::ReaderView;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::object::to_yaml;
 
@@ -21,7 +21,7 @@ struct Kustomization<'a> {
 }
 
 pub(super) fn kustomization(
-    reader: &Reader<'_>,
+    reader: &ReaderView<'_>,
     given: &Given,
     out: &RenderedCluster,
 ) -> Result<ExtraFile, Diagnostics> {

@@ -23,7 +23,7 @@ use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::kubeconfig::RELAY_TOKEN;
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::{ExtraFile, RenderedCluster};
-use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Gateway;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -145,7 +145,7 @@ impl Entries {
 
 /// Renders mesh configuration to its target, and the cross-network Gateway.
 pub(super) fn render(
-    reader: &Reader<'_>,
+    reader: &ReaderView<'_>,
     entries: &Entries,
     target: MeshConfigTarget,
     out: &mut RenderedCluster,
@@ -190,7 +190,7 @@ fn checked<T: Serialize>(model: &T, what: &'static str) -> Result<String, Diagno
     Ok(text)
 }
 
-fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConfig<'r> {
+fn mesh_config<'r>(reader: &'r ReaderView<'_>, target: MeshConfigTarget) -> MeshConfig<'r> {
     let own_roots = reader.known.map_or(&[][..], |known| known.locked.public.roots.as_slice());
     let own: BTreeSet<_> = own_roots.iter().map(|root| root.digest).collect();
     let mut roots = BTreeMap::new();
@@ -214,7 +214,7 @@ fn mesh_config<'r>(reader: &'r Reader<'_>, target: MeshConfigTarget) -> MeshConf
 /// What every proxy needs. `ISTIO_META_NETWORK` is set only where the spec states the network: an install that knows its
 /// network (`global.network`) sets it in every proxy by itself, and what the cluster publishes may come from there. The
 /// values files set `global.network` instead.
-fn proxy_metadata(reader: &Reader<'_>, target: MeshConfigTarget) -> BTreeMap<&'static str, String> {
+fn proxy_metadata(reader: &ReaderView<'_>, target: MeshConfigTarget) -> BTreeMap<&'static str, String> {
     let mut metadata = BTreeMap::from([(XDS_AGENT, "true".to_owned())]);
     if reader.cluster.istio.dns_capture {
         metadata.insert("ISTIO_META_DNS_CAPTURE", "true".to_owned());
@@ -229,7 +229,7 @@ fn proxy_metadata(reader: &Reader<'_>, target: MeshConfigTarget) -> BTreeMap<&'s
 ///
 /// The own network has no gateways: a proxy that does not know its network would be sent through them to its neighbours
 /// (Istio 1.30, pull request 58613). Neither have networks that are reached without.
-fn networks(reader: &Reader<'_>) -> BTreeMap<NetworkName, Network> {
+fn networks(reader: &ReaderView<'_>) -> BTreeMap<NetworkName, Network> {
     let own = own_network(reader);
     let mut networks: BTreeMap<NetworkName, Network> = BTreeMap::new();
     for (link, proxy) in reader.reachable() {
@@ -250,18 +250,18 @@ fn networks(reader: &Reader<'_>) -> BTreeMap<NetworkName, Network> {
 }
 
 /// The network that the spec states; while links rest on another one, that.
-fn stated_network(reader: &Reader<'_>) -> Option<NetworkName> {
+fn stated_network(reader: &ReaderView<'_>) -> Option<NetworkName> {
     own_network(reader).filter(|_| reader.cluster.network.is_some())
 }
 
-fn own_network(reader: &Reader<'_>) -> Option<NetworkName> {
+fn own_network(reader: &ReaderView<'_>) -> Option<NetworkName> {
     reader.known.map_or_else(|| reader.cluster.network.clone(), |known| known.network())
 }
 
 /// Ours and, since our document replaces the standard one, the networks of that, if there are any. Ours win by name, and a
 /// registry of ours is in no other network.
 fn standard(
-    reader: &Reader<'_>,
+    reader: &ReaderView<'_>,
     ours: &BTreeMap<NetworkName, Network>,
     out: &mut RenderedCluster,
 ) -> Option<MeshNetworks> {
@@ -320,7 +320,7 @@ fn by_name(networks: Map<String, Value>) -> Result<BTreeMap<String, Map<String, 
     networks.into_iter().map(network).collect()
 }
 
-fn broken_standard(reader: &Reader<'_>, fault: &StandardFault) -> Diagnostic {
+fn broken_standard(reader: &ReaderView<'_>, fault: &StandardFault) -> Diagnostic {
     let cluster = &reader.cluster.name;
     let at = Location { file: Lock::cluster_path(cluster).into(), line: 1, column: 1 };
     Diagnostic::warning(Some(at), RenderFinding::StandardNetworks { cluster, fault })
@@ -328,7 +328,7 @@ fn broken_standard(reader: &Reader<'_>, fault: &StandardFault) -> Diagnostic {
 
 /// The values file of a target: its name and its content.
 fn values(
-    reader: &Reader<'_>,
+    reader: &ReaderView<'_>,
     target: MeshConfigTarget,
     mesh: &MeshConfig<'_>,
     networks: &BTreeMap<NetworkName, Network>,
@@ -393,7 +393,7 @@ fn volume_of_relay_token() -> [(String, Value); 2] {
 }
 
 /// The Gateway that passes the TLS of peers through to services of the cluster, where the cluster has gateways.
-fn gateway(reader: &Reader<'_>, out: &mut RenderedCluster) {
+fn gateway(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let cluster = reader.cluster;
     // also those of which neither spec nor document speaks any more: peers were told of them
     let known = reader.known.and_then(|known| known.endpoint()).map(|proxy| proxy.gateways);

@@ -40,7 +40,7 @@ pub use self::sizes::MAX_CONFIG_MAP;
 use self::check::internal;
 use self::fragments::Fragment;
 use self::kustomization::kustomization;
-use self::reader::{Link, Peer, PeerEntries, Reader};
+use self::reader::{PeerEntries, PeerView, ReaderLink, ReaderView};
 use self::sizes::check_sizes;
 use crate::model::known::KnownCluster;
 use crate::model::layout::rendered_folder;
@@ -70,7 +70,7 @@ pub struct RenderContext<'a> {
     templates: &'a Templates,
     given: &'a Given,
     engine_keys: Vec<EngineKey>,
-    peers: BTreeMap<&'a ClusterName, Peer<'a>>,
+    peers: BTreeMap<&'a ClusterName, PeerView<'a>>,
     peer_entries: PeerEntries,
     components: components::Cache,
     entries: mesh_config::Entries,
@@ -98,7 +98,7 @@ impl<'a> RenderContext<'a> {
             let cluster_id = known.cluster_id();
             let proxy = known.endpoint();
             let route = proxy.as_ref().map(|proxy| peers::route(&known, &cluster_id, proxy));
-            let peer = Peer {
+            let peer = PeerView {
                 route: route.transpose().map_err(internal)?.map(Fragment::new),
                 trust_domain: known.trust_domain(),
                 plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
@@ -163,12 +163,12 @@ impl<'a> RenderContext<'a> {
         cluster.state.is_going() && !reads && !is_read()
     }
 
-    fn reader<'c>(&'c self, cluster: &'c Cluster, out: &mut RenderedCluster) -> Reader<'c> {
+    fn reader<'c>(&'c self, cluster: &'c Cluster, out: &mut RenderedCluster) -> ReaderView<'c> {
         let mut links = Vec::new();
         for (name, link) in self.lock.links_of(&cluster.name) {
             if let Some(peer) = self.peers.get(name) {
                 let (stage, may_be_live) = (link.stage, link.may_be_live());
-                links.push(Link { name, peer, stage, may_be_live, merged: link.merged });
+                links.push(ReaderLink { name, peer, stage, may_be_live, merged: link.merged });
             } else {
                 let reason = RenderWait::NotInLock { cluster: name.clone() };
                 out.waiting.push((StepId::of(StepKind::FetchCa, name), reason));
@@ -177,7 +177,7 @@ impl<'a> RenderContext<'a> {
         let known = self.peers.get(&cluster.name).map(|own| own.known);
         let serial = self.lock.serials.get(&cluster.name).copied();
         let is_former = self.lock.former.contains(&cluster.name);
-        Reader {
+        ReaderView {
             mesh: self.mesh,
             cluster,
             known,
@@ -189,7 +189,7 @@ impl<'a> RenderContext<'a> {
         }
     }
 
-    fn rendered(&self, reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
+    fn rendered(&self, reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
         components::render(reader, self.templates, &self.components, out)?;
         peers::render(reader, out)?;
         match reader.mesh_config() {

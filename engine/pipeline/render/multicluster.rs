@@ -1,18 +1,17 @@
-//! Clusters in which somebody else acts: the engine only tells it who the peers are.
+//! Clusters in which someone else acts: the engine only tells it who the peers are.
 
 use serde_json::{Value, json};
 
 use crate::model::lock::Stage;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::reasons::RenderWait;
 use crate::types::step::StepKind;
 
 /// API version of Deckhouse's IstioMulticluster.
 const API_VERSION: &str = "deckhouse.io/v1alpha1";
 
-/// IstioMulticluster objects.
-pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) {
+pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let step = reader.step(StepKind::ExchangeKeys);
     let name = &reader.cluster.name;
     if reader.known.is_none() {

@@ -10,7 +10,7 @@ use crate::model::mesh::Reconciler;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::{Link, Reader};
+use crate::pipeline::render::reader::{ReaderLink, ReaderView};
 use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::Diagnostics;
@@ -37,7 +37,7 @@ fn key(id: &KeyId, key: &PublicKey, scopes: &[Scope]) -> AuthnKey {
 }
 
 /// The engine's keys, which open private metadata and nothing else.
-pub(super) fn engine_keys(reader: &Reader<'_>) -> Vec<AuthnKey> {
+pub(super) fn engine_keys(reader: &ReaderView<'_>) -> Vec<AuthnKey> {
     let engine = reader.engine_keys.iter();
     engine.map(|engine| key(&engine.id, &engine.key, &[Scope::PrivateMulticluster])).collect()
 }
@@ -79,7 +79,7 @@ pub(super) fn route(
 }
 
 /// `isthmus-peers` and the RBAC of impersonation.
-pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
+pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
     let step = reader.step(StepKind::ExchangeKeys);
     if reader.engine_keys.is_empty() && reader.links.is_empty() {
         // files are read without a token
@@ -103,7 +103,7 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
     let network = network.map(|network| serde_json::to_string(&network)).transpose().map_err(internal)?;
     let network = network.map(|network| format!("\"network\":{network},\n")).unwrap_or_default();
     let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}{network}\"self\":{own},\n\"peers\":");
-    let fragment = |link: &Link<'_>| {
+    let fragment = |link: &ReaderLink<'_>| {
         let share = reader.cluster.shares_with(link.name);
         let make = |(name, share): &(ClusterName, Share)| {
             Ok(Fragment::new(entry(name, &link.peer.known, share).map_err(internal)?))
@@ -119,7 +119,7 @@ pub(super) fn render(reader: &Reader<'_>, out: &mut RenderedCluster) -> Result<(
 }
 
 /// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
-fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
+fn impersonation(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let users: Vec<_> = reader.links.iter().map(|link| user_of(link.peer.known.uuid())).collect();
     let rules = json!([
         { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
@@ -132,7 +132,7 @@ fn impersonation(reader: &Reader<'_>, out: &mut RenderedCluster) {
 }
 
 /// The apiserver gives each peer a queue of its own at a low priority: none starves another, or the cluster itself.
-fn flow_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
+fn flow_of_peers(reader: &ReaderView<'_>, step: &StepId, out: &mut RenderedCluster) {
     let every = json!(["*"]);
     let spec = json!({
         "distinguisherMethod": { "type": "ByUser" },
@@ -148,7 +148,7 @@ fn flow_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) 
     out.objects.push(flow.field("spec", spec).done());
 }
 
-fn rights_of_peers(reader: &Reader<'_>, step: &StepId, out: &mut RenderedCluster) {
+fn rights_of_peers(reader: &ReaderView<'_>, step: &StepId, out: &mut RenderedCluster) {
     let object = |kind, name| reader.cluster_object(RBAC_VERSION, kind, name, vec![step.clone()]);
     out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());
     flow_of_peers(reader, step, out);
@@ -179,7 +179,7 @@ pub(super) fn peer_rules() -> Value {
 }
 
 /// `isthmus-routes`, as soon as there is one.
-pub(super) fn render_routes(reader: &Reader<'_>, out: &mut RenderedCluster) {
+pub(super) fn render_routes(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).peekable();
     if routes.peek().is_some() {
         let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");

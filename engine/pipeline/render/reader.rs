@@ -1,11 +1,11 @@
-//! The reader at hand, its links, and its peers as all readers see them.
+//! The reader whose tree is rendered, its links, and its peers as all readers see them.
 
 use serde_json::Map;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::lock::Stage;
 use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget};
-use crate::pipeline::render::draft::{Draft, ownership, step_annotations};
+use crate::pipeline::render::draft::{ObjectDraft, ownership, step_annotations};
 use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::rendered::RenderedObject;
@@ -18,7 +18,7 @@ pub(super) type PeerEntries = Memo<(ClusterName, Share), Fragment>;
 
 /// A cluster as its readers see it.
 #[derive(Debug)]
-pub(super) struct Peer<'a> {
+pub(super) struct PeerView<'a> {
     pub(super) known: KnownCluster<'a>,
     pub(super) cluster_id: ClusterId,
     /// YAML takes the cluster ID for a text without quotes.
@@ -29,11 +29,11 @@ pub(super) struct Peer<'a> {
     pub(super) route: Option<Fragment>,
 }
 
-/// A link of the reader at hand, its peer known.
+/// A link of the reader whose tree is rendered, its peer known.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link<'c> {
+pub(super) struct ReaderLink<'c> {
     pub(super) name: &'c ClusterName,
-    pub(super) peer: &'c Peer<'c>,
+    pub(super) peer: &'c PeerView<'c>,
     pub(super) stage: Stage,
     /// Its secret may be live.
     pub(super) may_be_live: bool,
@@ -41,29 +41,31 @@ pub(super) struct Link<'c> {
     pub(super) merged: bool,
 }
 
-/// The reader at hand.
+/// The reader whose tree is rendered.
 #[derive(Debug)]
-pub(super) struct Reader<'c> {
+pub(super) struct ReaderView<'c> {
     pub(super) mesh: &'c Mesh,
     pub(super) cluster: &'c Cluster,
     pub(super) known: Option<KnownCluster<'c>>,
     pub(super) engine_keys: &'c [EngineKey],
     /// Entries of `peers.json` that were made.
     pub(super) entries: &'c PeerEntries,
-    pub(super) links: Vec<Link<'c>>,
+    pub(super) links: Vec<ReaderLink<'c>>,
     /// The number of its links' last move.
     pub(super) serial: Option<u64>,
     /// Its lock entry is of version 1: what its links rest on is written once `apply` writes it.
     pub(super) is_former: bool,
 }
 
-impl<'c> Reader<'c> {
+impl<'c> ReaderView<'c> {
     pub(super) fn step(&self, kind: StepKind) -> StepId {
         StepId::of(kind, &self.cluster.name)
     }
 
     /// Links whose network and route are rendered, with what is needed to reach the peer.
-    pub(super) fn reachable<'r>(&'r self) -> impl Iterator<Item = (&'r Link<'c>, &'c PeerEndpoint)> + use<'r, 'c> {
+    pub(super) fn reachable<'r>(
+        &'r self,
+    ) -> impl Iterator<Item = (&'r ReaderLink<'c>, &'c PeerEndpoint)> + use<'r, 'c> {
         let live = self.links.iter().filter(|link| link.stage.has_network());
         live.filter_map(|link| Some((link, link.peer.proxy.as_ref()?)))
     }
@@ -78,14 +80,14 @@ impl<'c> Reader<'c> {
         self.known.map_or(self.cluster.istio.config, |known| known.mesh_config())
     }
 
-    /// Whether its networks are not written yet: they would replace networks of which nobody knows. What may be live stays.
+    /// Whether its networks are not written yet: they would replace networks of which no one knows. What may be live stays.
     pub(super) fn keeps_standard_networks(&self) -> bool {
         let awaits = self.known.is_some_and(|known| known.awaits_standard_networks());
         awaits && !self.links.iter().any(|link| link.may_be_live)
     }
 
     /// An object of ours in the namespace of the cluster's istiod.
-    pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> Draft {
+    pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
         let mut draft = self.cluster_object(api_version, kind, name, steps);
         let namespace = self.cluster.istio.namespace.as_str().into();
         draft.metadata.insert("namespace".to_owned(), namespace);
@@ -93,10 +95,10 @@ impl<'c> Reader<'c> {
     }
 
     /// A cluster-scoped object of ours.
-    pub(super) fn cluster_object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> Draft {
+    pub(super) fn cluster_object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
         let mut metadata = Map::new();
         metadata.insert("name".to_owned(), name.into());
-        Draft {
+        ObjectDraft {
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),
             metadata,

@@ -11,15 +11,9 @@ use crate::types::name::ClusterName;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenderWait {
     /// A link names a cluster of which the lock holds nothing.
-    NotInLock {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    NotInLock { cluster: ClusterName },
     /// A cluster for which another tool acts was never reached.
-    NotReached {
-        /// The cluster.
-        cluster: ClusterName,
-    },
+    NotReached { cluster: ClusterName },
     /// There is no key of the engine's own.
     EngineKey,
     /// The reader's relay has no CA yet.

@@ -1,4 +1,4 @@
-//! One rendered object: made whole, or a text that is filled in only when somebody wants to read it.
+//! One rendered object: made whole, or a text that is filled in only when someone wants to read it.
 
 use std::borrow::Cow;
 
@@ -15,11 +15,11 @@ pub struct RenderedObject {
     id: ObjectId,
     /// Its steps, in order.
     pub steps: Vec<StepId>,
-    content: Content,
+    content: RenderedContent,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Content {
+enum RenderedContent {
     /// The object, and its canonical text where that was cheaper to make in another way.
     Whole { object: Object, yaml: Option<String> },
     /// A remote secret of relay mode. A mesh of a thousand clusters has a million of them.
@@ -30,23 +30,23 @@ enum Content {
 
 impl RenderedObject {
     pub(super) fn new(object: Object, steps: Vec<StepId>) -> Self {
-        Self { id: object.id(), steps, content: Content::Whole { object, yaml: None } }
+        Self { id: object.id(), steps, content: RenderedContent::Whole { object, yaml: None } }
     }
 
     /// With its canonical text.
     pub(super) fn with_yaml(mut self, text: Option<String>) -> Self {
-        if let Content::Whole { yaml, .. } = &mut self.content {
+        if let RenderedContent::Whole { yaml, .. } = &mut self.content {
             *yaml = text;
         }
         self
     }
 
-    pub(super) fn secret(id: ObjectId, step: StepId, filled: SecretText) -> Self {
-        Self { id, steps: vec![step], content: Content::Secret(filled) }
+    pub(super) fn secret(id: ObjectId, step: StepId, secret_text: SecretText) -> Self {
+        Self { id, steps: vec![step], content: RenderedContent::Secret(secret_text) }
     }
 
     pub(super) fn pieced(id: ObjectId, steps: Vec<StepId>, config_map: FragmentedConfigMap) -> Self {
-        Self { id, steps, content: Content::Fragmented(config_map) }
+        Self { id, steps, content: RenderedContent::Fragmented(config_map) }
     }
 
     /// Which object it is.
@@ -54,32 +54,32 @@ impl RenderedObject {
         &self.id
     }
 
-    /// The object itself.
+    /// The object, parsed from its text where it was made as text.
     pub fn object(&self) -> Result<Cow<'_, Object>, YamlError> {
         match &self.content {
-            Content::Whole { object, .. } => Ok(Cow::Borrowed(object)),
-            Content::Secret(filled) => {
-                let object = parse(filled.text().as_bytes());
+            RenderedContent::Whole { object, .. } => Ok(Cow::Borrowed(object)),
+            RenderedContent::Secret(secret_text) => {
+                let object = parse(secret_text.text().as_bytes());
                 object.map(Cow::Owned).ok_or_else(|| YamlError::NotReadBack { id: self.id.clone() })
             }
-            Content::Fragmented(config_map) => Ok(Cow::Owned(config_map.object())),
+            RenderedContent::Fragmented(config_map) => Ok(Cow::Owned(config_map.object())),
         }
     }
 
     /// The canonical text, equal to that of [`Object::to_yaml`].
     pub fn to_yaml(&self) -> Result<Cow<'_, str>, YamlError> {
         match &self.content {
-            Content::Whole { yaml: Some(text), .. } => Ok(Cow::Borrowed(text)),
-            Content::Whole { object, yaml: None } => object.to_yaml().map(Cow::Owned),
-            Content::Secret(filled) => Ok(Cow::Owned(filled.text())),
-            Content::Fragmented(config_map) => config_map.yaml().map(Cow::Owned),
+            RenderedContent::Whole { yaml: Some(text), .. } => Ok(Cow::Borrowed(text)),
+            RenderedContent::Whole { object, yaml: None } => object.to_yaml().map(Cow::Owned),
+            RenderedContent::Secret(secret_text) => Ok(Cow::Owned(secret_text.text())),
+            RenderedContent::Fragmented(config_map) => config_map.yaml().map(Cow::Owned),
         }
     }
 
     /// The canonical text, equal to that of [`Object::to_yaml`].
     pub fn into_yaml(self) -> Result<String, YamlError> {
         match self.content {
-            Content::Whole { yaml: Some(text), .. } => Ok(text),
+            RenderedContent::Whole { yaml: Some(text), .. } => Ok(text),
             _ => self.to_yaml().map(Cow::into_owned),
         }
     }
@@ -88,19 +88,21 @@ impl RenderedObject {
     /// have equal texts. `None` where the text is there already, or cannot be made.
     pub fn inputs(&self) -> Option<Digest> {
         match &self.content {
-            Content::Whole { yaml: Some(_), .. } => None,
-            Content::Whole { object, yaml: None } => serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes)),
-            Content::Secret(filled) => Some(filled.inputs()),
-            Content::Fragmented(config_map) => Some(config_map.inputs()),
+            RenderedContent::Whole { yaml: Some(_), .. } => None,
+            RenderedContent::Whole { object, yaml: None } => {
+                serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes))
+            }
+            RenderedContent::Secret(secret_text) => Some(secret_text.inputs()),
+            RenderedContent::Fragmented(config_map) => Some(config_map.inputs()),
         }
     }
 
     /// Bytes of the data of a ConfigMap.
     pub(super) fn config_map_bytes(&self) -> Option<usize> {
         let object = match &self.content {
-            Content::Whole { object, .. } => object,
-            Content::Secret(_) => return None,
-            Content::Fragmented(config_map) => return Some(config_map.bytes()),
+            RenderedContent::Whole { object, .. } => object,
+            RenderedContent::Secret(_) => return None,
+            RenderedContent::Fragmented(config_map) => return Some(config_map.bytes()),
         };
         let data = object.fields.get("data").filter(|_| object.kind == "ConfigMap")?.as_object();
         Some(data.into_iter().flatten().map(|(key, text)| key.len() + text.as_str().map_or(0, str::len)).sum())

@@ -15,10 +15,10 @@ use crate::model::lock::Stage;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::kubeconfig::{RELAY_TOKEN, kubeconfig};
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::{Link, Reader};
+use crate::pipeline::render::reader::{ReaderLink, ReaderView};
 use crate::pipeline::render::reasons::RenderWait;
 use crate::pipeline::render::rendered::RenderedObject;
-use crate::pipeline::render::secret_text::{ID, Kubeconfigs, Place, SecretText, Shared};
+use crate::pipeline::render::secret_text::{ID, Kubeconfigs, RelayAddress, SecretText, SecretTexts};
 use crate::pipeline::render::text_template::{NAME, TextTemplate};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
@@ -35,7 +35,7 @@ const DATA: &str = "YXBpVmVyc2lvstandinfordataxq7v3k9w2m5r8t4z";
 
 /// The remote secrets of all links that are joined.
 pub(super) fn render(
-    reader: &Reader<'_>,
+    reader: &ReaderView<'_>,
     kubeconfigs: &Kubeconfigs,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
@@ -54,11 +54,11 @@ pub(super) fn render(
     Ok(())
 }
 
-fn step(reader: &Reader<'_>, link: &Link<'_>) -> StepId {
+fn step(reader: &ReaderView<'_>, link: &ReaderLink<'_>) -> StepId {
     StepId::secret(&reader.cluster.name, link.name)
 }
 
-fn object_id(reader: &Reader<'_>, peer: &ClusterName) -> ObjectId {
+fn object_id(reader: &ReaderView<'_>, peer: &ClusterName) -> ObjectId {
     ObjectId {
         group: String::new(),
         kind: "Secret".to_owned(),
@@ -67,7 +67,7 @@ fn object_id(reader: &Reader<'_>, peer: &ClusterName) -> ObjectId {
     }
 }
 
-fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, inputs: String) -> RenderedObject {
+fn secret(reader: &ReaderView<'_>, peer: &ClusterName, id: &str, data: String, inputs: String) -> RenderedObject {
     let steps = vec![StepId::secret(&reader.cluster.name, peer)];
     reader
         .object("v1", "Secret", &secret_name(peer), steps)
@@ -80,36 +80,39 @@ fn secret(reader: &Reader<'_>, peer: &ClusterName, id: &str, data: String, input
 
 /// How a reader reaches its peers: what their secrets share.
 struct RelayTarget<'c> {
-    place: Place,
+    place: RelayAddress,
     ca: &'c str,
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SecretTexts>>,
 }
 
 impl<'c> RelayTarget<'c> {
     /// `None` while the cluster did not publish its relay's CA.
-    fn of(reader: &Reader<'c>, kubeconfigs: &Kubeconfigs) -> Result<Option<Self>, Diagnostics> {
+    fn of(reader: &ReaderView<'c>, kubeconfigs: &Kubeconfigs) -> Result<Option<Self>, Diagnostics> {
         let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
         let base = format!("https://{}:{RELAY_PORT}/to/", service_host(RELAY, namespace));
-        let place =
-            Place { base, ca: Digest::of(ca.as_bytes()), token_file: reader.mesh.require_token.then_some(RELAY_TOKEN) };
+        let place = RelayAddress {
+            base,
+            ca: Digest::of(ca.as_bytes()),
+            token_file: reader.mesh.require_token.then_some(RELAY_TOKEN),
+        };
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
         let secret = TextTemplate::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
         let shared = place.kubeconfig(kubeconfigs)?.zip(secret).map(|(kubeconfig, secret)| {
             let inputs = Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes());
-            Arc::new(Shared { place: place.clone(), ca: BASE64.encode(ca), kubeconfig, secret, inputs })
+            Arc::new(SecretTexts { place: place.clone(), ca: BASE64.encode(ca), kubeconfig, secret, inputs })
         });
         Ok(Some(Self { place, ca, shared }))
     }
 
-    fn secret(&self, reader: &Reader<'_>, link: &Link<'_>) -> Result<RenderedObject, Diagnostics> {
+    fn secret(&self, reader: &ReaderView<'_>, link: &ReaderLink<'_>) -> Result<RenderedObject, Diagnostics> {
         let id = &link.peer.cluster_id;
         if let Some(shared) = self.shared.as_ref().filter(|_| link.peer.plain_id) {
-            let filled = SecretText { shared: shared.clone(), id: id.clone(), peer: link.name.clone() };
-            return Ok(RenderedObject::secret(object_id(reader, link.name), step(reader, link), filled));
+            let secret_text = SecretText { shared: shared.clone(), id: id.clone(), peer: link.name.clone() };
+            return Ok(RenderedObject::secret(object_id(reader, link.name), step(reader, link), secret_text));
         }
         let server = format!("{}{id}", self.place.base);
         let text = kubeconfig(id.as_str(), &server, self.ca, self.place.token_file)?;

@@ -28,14 +28,14 @@ pub(super) type Kubeconfigs = Memo<(String, Option<&'static str>), Option<Arc<Te
 
 /// Where the relay is and what it asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Place {
+pub(super) struct RelayAddress {
     pub(super) base: String,
     pub(super) ca: Digest,
     /// File of the token that istiod shows.
     pub(super) token_file: Option<&'static str>,
 }
 
-impl Place {
+impl RelayAddress {
     pub(super) fn inputs(&self, id: &ClusterId) -> Digest {
         let (server, ca) = (format!("{}{id}", self.base), &self.ca);
         inputs(&match self.token_file {
@@ -55,8 +55,8 @@ impl Place {
 
 /// The texts that the secrets of one reader are filled into.
 #[derive(Debug, PartialEq)]
-pub(super) struct Shared {
-    pub(super) place: Place,
+pub(super) struct SecretTexts {
+    pub(super) place: RelayAddress,
     /// The relay's CA in base64.
     pub(super) ca: String,
     pub(super) kubeconfig: Arc<TextTemplate>,
@@ -68,7 +68,7 @@ pub(super) struct Shared {
 /// A remote secret: texts of its reader, and what is filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SecretText {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SecretTexts>,
     pub(super) id: ClusterId,
     pub(super) peer: ClusterName,
 }

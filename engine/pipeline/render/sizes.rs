@@ -2,13 +2,13 @@
 
 use crate::pipeline::render::finding::RenderFinding;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::Reader;
+use crate::pipeline::render::reader::ReaderView;
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
 
 /// Most bytes of the data of a ConfigMap; Kubernetes refuses more than 1 MiB.
 pub const MAX_CONFIG_MAP: usize = 1_000_000;
 
-pub(super) fn check_sizes(reader: &Reader<'_>, out: &RenderedCluster, findings: &mut Diagnostics) {
+pub(super) fn check_sizes(reader: &ReaderView<'_>, out: &RenderedCluster, findings: &mut Diagnostics) {
     for rendered in &out.objects {
         if let Some(bytes) = rendered.config_map_bytes() {
             check_size(reader, &rendered.id().to_string(), bytes, findings);
@@ -19,7 +19,7 @@ pub(super) fn check_sizes(reader: &Reader<'_>, out: &RenderedCluster, findings: 
     }
 }
 
-fn check_size(reader: &Reader<'_>, what: &str, bytes: usize, findings: &mut Diagnostics) {
+fn check_size(reader: &ReaderView<'_>, what: &str, bytes: usize, findings: &mut Diagnostics) {
     if bytes <= MAX_CONFIG_MAP {
         return;
     }

@@ -30,20 +30,20 @@ impl TextTemplate {
             *counts.get_mut(place)? += 1;
         }
         parts.push((rest.to_owned(), None));
-        let as_said = stand_ins.iter().zip(&counts).all(|((_, wanted), count)| wanted == count);
-        as_said.then_some(Self { parts })
+        let as_stated = stand_ins.iter().zip(&counts).all(|((_, wanted), count)| wanted == count);
+        as_stated.then_some(Self { parts })
     }
 
     /// The text with these values in its places.
     pub(super) fn fill(&self, values: &[&str]) -> String {
         let value = |place: &Option<usize>| place.and_then(|place| values.get(place)).copied().unwrap_or_default();
         let length = self.parts.iter().map(|(text, place)| text.len() + value(place).len()).sum();
-        let mut filled = String::with_capacity(length);
+        let mut text_of = String::with_capacity(length);
         for (text, place) in &self.parts {
-            filled.push_str(text);
-            filled.push_str(value(place));
+            text_of.push_str(text);
+            text_of.push_str(value(place));
         }
-        filled
+        text_of
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stencil_is_filled_in_its_places() {
+    fn a_template_takes_values_in_its_places() {
         let template = TextTemplate::cut("a=X b=Y c=X", &[("X", 2), ("Y", 1)]).unwrap();
         assert_eq!(template.fill(&["1", "two"]), "a=1 b=two c=1");
         assert_eq!(template.fill(&["Y", "X"]), "a=Y b=X c=Y", "values are not looked into");

@@ -4,9 +4,7 @@
 /// What may be changed at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum May {
-    /// All of it.
     Change,
-    /// The number that stands there.
     Number,
     /// Entries may be added whose keys are, or begin with, one of these; those of the built-in template stay.
     Add(&'static [&'static str]),
@@ -17,7 +15,7 @@ const EXPORTER: &str = "Service isthmus-exporter";
 const PROXY: &str = "Service isthmus-proxy";
 
 /// Of which objects (a kind, a kind and a name, or all), where, and what.
-struct Rule(&'static str, &'static str, May);
+struct OverrideRule(&'static str, &'static str, May);
 
 /// Keys of labels. A label on a pod can put it behind a Service, or let it through a `NetworkPolicy`, so a key without a prefix,
 /// such as `app`, is none of them.
@@ -60,30 +58,30 @@ const SERVICE_ANNOTATIONS: &[&str] = &[
     "yandex.cloud/",
 ];
 
-const RULES: [Rule; 23] = [
-    Rule("", "metadata.labels", May::Add(LABELS)),
-    Rule(EXPORTER, "metadata.annotations", May::Add(SERVICE_ANNOTATIONS)),
-    Rule(PROXY, "metadata.annotations", May::Add(SERVICE_ANNOTATIONS)),
-    Rule("", "metadata.annotations", May::Add(ANNOTATIONS)),
-    Rule(EXPORTER, "spec.externalTrafficPolicy", May::Change),
-    Rule(EXPORTER, "spec.loadBalancerClass", May::Change),
-    Rule(PROXY, "spec.externalTrafficPolicy", May::Change),
-    Rule(PROXY, "spec.loadBalancerClass", May::Change),
-    Rule("ServiceAccount", "imagePullSecrets", May::Change),
-    Rule("Deployment", "spec.replicas", May::Number),
-    Rule("Deployment", "spec.strategy", May::Change),
-    Rule("Deployment", "spec.template.metadata.labels", May::Add(LABELS)),
-    Rule("Deployment", "spec.template.metadata.annotations", May::Add(ANNOTATIONS)),
-    Rule("Deployment", "spec.template.spec.affinity", May::Change),
-    Rule("Deployment", "spec.template.spec.imagePullSecrets", May::Change),
-    Rule("Deployment", "spec.template.spec.nodeSelector", May::Change),
-    Rule("Deployment", "spec.template.spec.priorityClassName", May::Change),
-    Rule("Deployment", "spec.template.spec.tolerations", May::Change),
-    Rule("Deployment", "spec.template.spec.topologySpreadConstraints", May::Change),
-    Rule("Deployment", "spec.template.spec.containers.[].resources.limits", May::Change),
-    Rule("Deployment", "spec.template.spec.containers.[].resources.requests", May::Change),
-    Rule("Deployment", "spec.template.spec.containers.[].livenessProbe.*", May::Number),
-    Rule("Deployment", "spec.template.spec.containers.[].readinessProbe.*", May::Number),
+const RULES: [OverrideRule; 23] = [
+    OverrideRule("", "metadata.labels", May::Add(LABELS)),
+    OverrideRule(EXPORTER, "metadata.annotations", May::Add(SERVICE_ANNOTATIONS)),
+    OverrideRule(PROXY, "metadata.annotations", May::Add(SERVICE_ANNOTATIONS)),
+    OverrideRule("", "metadata.annotations", May::Add(ANNOTATIONS)),
+    OverrideRule(EXPORTER, "spec.externalTrafficPolicy", May::Change),
+    OverrideRule(EXPORTER, "spec.loadBalancerClass", May::Change),
+    OverrideRule(PROXY, "spec.externalTrafficPolicy", May::Change),
+    OverrideRule(PROXY, "spec.loadBalancerClass", May::Change),
+    OverrideRule("ServiceAccount", "imagePullSecrets", May::Change),
+    OverrideRule("Deployment", "spec.replicas", May::Number),
+    OverrideRule("Deployment", "spec.strategy", May::Change),
+    OverrideRule("Deployment", "spec.template.metadata.labels", May::Add(LABELS)),
+    OverrideRule("Deployment", "spec.template.metadata.annotations", May::Add(ANNOTATIONS)),
+    OverrideRule("Deployment", "spec.template.spec.affinity", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.imagePullSecrets", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.nodeSelector", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.priorityClassName", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.tolerations", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.topologySpreadConstraints", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.containers.[].resources.limits", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.containers.[].resources.requests", May::Change),
+    OverrideRule("Deployment", "spec.template.spec.containers.[].livenessProbe.*", May::Number),
+    OverrideRule("Deployment", "spec.template.spec.containers.[].readinessProbe.*", May::Number),
 ];
 
 /// The numbers of a probe, which `*` stands for.
@@ -103,8 +101,8 @@ pub(super) fn may(object: &str, path: &[&str]) -> Option<May> {
         let same = |(wanted, found): (&str, &&str)| wanted == *found || (wanted == "*" && NUMBERS.contains(found));
         at.split('.').count() == path.len() && at.split('.').zip(path).all(same)
     };
-    let rule = RULES.iter().find(|Rule(of, at, _)| ["", kind, object].contains(of) && is_at(at));
-    rule.map(|Rule(_, _, may)| *may)
+    let rule = RULES.iter().find(|OverrideRule(of, at, _)| ["", kind, object].contains(of) && is_at(at));
+    rule.map(|OverrideRule(_, _, may)| *may)
 }
 
 impl May {

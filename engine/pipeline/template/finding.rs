@@ -1,7 +1,7 @@
 //! What can be wrong with a component template.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::model::Broken;
+use super::model::OverrideFault;
 use super::text::TextFault;
 use crate::types::diagnostic::did_you_mean;
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -12,35 +12,23 @@ use crate::types::yaml::YamlFault;
 pub(super) enum TemplateFinding<'a> {
     /// There is no template of this name to override.
     Unknown {
-        /// The name.
         name: &'a str,
         /// The names that there are.
         known: &'a [&'a str],
-        /// One of them.
         example: &'a str,
     },
     /// Bytes that are no characters.
     NotUtf8,
     /// More bytes than are read.
-    TooLarge {
-        /// How many.
-        bytes: usize,
-        /// How many are.
-        most: usize,
-    },
+    TooLarge { bytes: usize, most: usize },
     /// Its values cannot be filled in.
-    Text {
-        /// Why.
-        fault: &'a TextFault,
-        /// The values that there are.
-        values: &'a [&'a str],
-    },
+    Text { fault: &'a TextFault, values: &'a [&'a str] },
     /// What it renders to is no YAML.
     NotYaml(&'a YamlFault),
     /// What it renders to is no object.
     NotObject,
     /// It changes what an override may not.
-    NotAllowed(&'a Broken),
+    NotAllowed(&'a OverrideFault),
 }
 
 impl TemplateFinding<'_> {

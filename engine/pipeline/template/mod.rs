@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use self::finding::TemplateFinding;
-use self::text::{FilledTemplate, MAX_FILLED, fill};
+use self::text::{MAX_RENDERED, RenderedTemplate, fill};
 use crate::model::layout::TEMPLATES;
 use crate::spec::SourceFile;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -56,7 +56,7 @@ const BUILTIN: [(&str, &str); 18] = builtin![
 const VALUES: [&str; 8] =
     ["args", "expose", "image", "mesh_config_maps", "namespace", "replicas", "require_token", "tls_secret"];
 
-/// All component templates.
+/// Overrides of component templates; a component without one is rendered from its built-in template.
 #[derive(Debug, Clone)]
 pub struct Templates {
     overrides: BTreeMap<&'static str, SourceFile>,
@@ -65,7 +65,6 @@ pub struct Templates {
 /// What a template renders.
 #[derive(Debug, Default)]
 pub(crate) struct Rendition {
-    /// Its objects.
     pub(crate) objects: Vec<Object>,
     /// The override that is in force, if one is: its path, and the fields in which its objects are others.
     pub(crate) overridden: Option<(Arc<str>, Vec<Overridden>)>,
@@ -105,7 +104,7 @@ impl Templates {
         let text = std::str::from_utf8(&file.bytes).map_err(|_| wrong(TemplateFinding::NotUtf8))?;
         // also where no cluster has components yet
         let values: Map<String, Value> = VALUES.iter().map(|name| ((*name).to_owned(), true.into())).collect();
-        Template { path: &file.path, text }.filled(&values)?;
+        Template { path: &file.path, text }.rendered(&values)?;
         if file.bytes != builtin.as_bytes() {
             self.overrides.insert(name, file.clone());
         }
@@ -122,7 +121,7 @@ impl Templates {
             return Ok(Rendition { objects: wanted, overridden: None });
         };
         let template = Template { path: &own.path, text: std::str::from_utf8(&own.bytes).unwrap_or_default() };
-        let (objects, filled) = template.objects(values)?;
+        let (objects, rendered) = template.objects(values)?;
         match model::compare(&wanted, &objects) {
             Ok(overridden) => {
                 let objects = objects.into_iter().map(|(object, _)| object).collect();
@@ -131,7 +130,7 @@ impl Templates {
             Err(broken) => {
                 let mut findings = Diagnostics::new();
                 for (line, broken) in &broken {
-                    let at = Some(place(&own.path, filled.line(*line)));
+                    let at = Some(place(&own.path, rendered.line(*line)));
                     let finding = Diagnostic::refusal(at, TemplateFinding::NotAllowed(broken));
                     findings.push(template.excerpt(finding));
                 }
@@ -149,27 +148,27 @@ struct Template<'t> {
 }
 
 impl Template<'_> {
-    fn filled(self, values: &Map<String, Value>) -> Result<FilledTemplate, Diagnostic> {
+    fn rendered(self, values: &Map<String, Value>) -> Result<RenderedTemplate, Diagnostic> {
         fill(self.text, values).map_err(|(line, fault)| {
             let values: Vec<&str> = values.keys().map(String::as_str).collect();
             self.wrong(line, &TemplateFinding::Text { fault: &fault, values: &values })
         })
     }
 
-    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, FilledTemplate), Diagnostic> {
-        let filled = self.filled(values)?;
-        let documents = yaml::documents(&filled.text, MAX_FILLED)
-            .map_err(|fault| self.wrong(filled.line(fault.line()), &TemplateFinding::NotYaml(&fault)))?;
+    fn objects(self, values: &Map<String, Value>) -> Result<(Vec<(Object, Node)>, RenderedTemplate), Diagnostic> {
+        let rendered = self.rendered(values)?;
+        let documents = yaml::documents(&rendered.text, MAX_RENDERED)
+            .map_err(|fault| self.wrong(rendered.line(fault.line()), &TemplateFinding::NotYaml(&fault)))?;
         let mut objects = Vec::new();
         for node in documents {
             let value = node.clone().into_value();
             if value.is_null() {
                 continue;
             }
-            let stranger = || self.wrong(filled.line(node.line), &TemplateFinding::NotObject);
+            let stranger = || self.wrong(rendered.line(node.line), &TemplateFinding::NotObject);
             objects.push((Object::from_value(value).ok_or_else(stranger)?, node));
         }
-        Ok((objects, filled))
+        Ok((objects, rendered))
     }
 
     fn wrong(self, line: usize, what: &TemplateFinding<'_>) -> Diagnostic {
@@ -183,7 +182,7 @@ impl Template<'_> {
     }
 }
 
-impl FilledTemplate {
+impl RenderedTemplate {
     /// The line of the template that a line of the text comes from.
     fn line(&self, line: usize) -> usize {
         self.lines.get(line.saturating_sub(1)).or(self.lines.last()).copied().unwrap_or(1)

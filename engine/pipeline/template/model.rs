@@ -16,7 +16,6 @@ const LONGEST_VALUE: usize = 120;
 /// A field of an object that an override changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Overridden {
-    /// Kind and name.
     pub object: String,
     /// Path of the field, such as `spec.replicas`.
     pub field: String,
@@ -28,50 +27,31 @@ pub struct Overridden {
 
 /// Where an override changes what it may not.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum OverrideFault {
     /// It renders an object that the built-in template does not.
     #[error("the override renders `{id}`, which the built-in template does not")]
-    Stranger {
-        /// The object.
-        id: ObjectId,
-    },
+    Stranger { id: ObjectId },
     /// It does not render an object.
     #[error("the override does not render `{id}`")]
-    Missing {
-        /// The object.
-        id: ObjectId,
-    },
+    Missing { id: ObjectId },
     /// It renders an object twice.
     #[error("the override renders `{id}` twice")]
-    Twice {
-        /// The object.
-        id: ObjectId,
-    },
+    Twice { id: ObjectId },
     /// A field that is not as it was.
     #[error(
         "`{}` of `{id}` cannot be overridden: expected {}, found {}",
         cut(.path, LONGEST_VALUE), shown(.wanted.as_ref()), shown(.found.as_ref())
     )]
     Field {
-        /// In which object.
         id: ObjectId,
-        /// The field.
         path: String,
         /// Its value in the built-in template, when it has one.
         wanted: Option<Value>,
         /// Its value in the override, when it has one.
         found: Option<Value>,
     },
-    /// A value that is no number.
     #[error("`{path}` of `{id}` cannot be overridden: expected a whole number, found {}", shown(Some(.found)))]
-    NotNumber {
-        /// In which object.
-        id: ObjectId,
-        /// The field.
-        path: String,
-        /// What it is.
-        found: Value,
-    },
+    NotNumber { id: ObjectId, path: String, found: Value },
 }
 
 /// A value, fit for a message.
@@ -81,14 +61,14 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Where an override changes what it may not, and the line of what it renders.
-pub(super) type At = (usize, Broken);
+pub(super) type OverrideFaultAt = (usize, OverrideFault);
 
 /// Compares what an override renders with what the built-in template renders. Gives the fields in which they differ.
-pub(super) fn compare(wanted: &[Object], objects: &[(Object, Node)]) -> Result<Vec<Overridden>, Vec<At>> {
+pub(super) fn compare(wanted: &[Object], objects: &[(Object, Node)]) -> Result<Vec<Overridden>, Vec<OverrideFaultAt>> {
     let mut found = Comparison::default();
     for (object, node) in objects {
         if !wanted.iter().any(|wanted| wanted.id() == object.id()) {
-            found.broken.push((node.line, Broken::Stranger { id: object.id() }));
+            found.broken.push((node.line, OverrideFault::Stranger { id: object.id() }));
         }
     }
     for wanted in wanted {
@@ -96,8 +76,8 @@ pub(super) fn compare(wanted: &[Object], objects: &[(Object, Node)]) -> Result<V
         let mut same = objects.iter().filter(|(object, _)| object.id() == id);
         match (same.next(), same.next()) {
             (Some((_, node)), None) => found.object(wanted, node),
-            (None, _) => found.broken.push((1, Broken::Missing { id })),
-            (Some(_), Some((_, second))) => found.broken.push((second.line, Broken::Twice { id })),
+            (None, _) => found.broken.push((1, OverrideFault::Missing { id })),
+            (Some(_), Some((_, second))) => found.broken.push((second.line, OverrideFault::Twice { id })),
         }
     }
     if found.broken.is_empty() { Ok(found.overridden) } else { Err(found.broken) }
@@ -106,12 +86,12 @@ pub(super) fn compare(wanted: &[Object], objects: &[(Object, Node)]) -> Result<V
 #[derive(Default)]
 struct Comparison {
     overridden: Vec<Overridden>,
-    broken: Vec<At>,
+    broken: Vec<OverrideFaultAt>,
 }
 
 /// A field on the way down: keys, and places in lists.
 #[derive(Clone, Copy)]
-enum Part<'a> {
+enum PathPart<'a> {
     Key(&'a str),
     Place(usize),
 }
@@ -125,7 +105,7 @@ impl Comparison {
     fn field<'a>(
         &mut self,
         id: &ObjectId,
-        path: &mut Vec<Part<'a>>,
+        path: &mut Vec<PathPart<'a>>,
         wanted: Option<&'a Value>,
         found: Option<&'a Node>,
         line: usize,
@@ -141,7 +121,7 @@ impl Comparison {
             Some(May::Change) => self.differs(id, path, wanted, value),
             Some(May::Number) => match value {
                 Some(found) if !found.is_u64() => {
-                    self.broken.push((line, Broken::NotNumber { id: id.clone(), path: written(path), found }));
+                    self.broken.push((line, OverrideFault::NotNumber { id: id.clone(), path: written(path), found }));
                 }
                 value => self.differs(id, path, wanted, value),
             },
@@ -154,7 +134,7 @@ impl Comparison {
     fn entries<'a>(
         &mut self,
         id: &ObjectId,
-        path: &mut Vec<Part<'a>>,
+        path: &mut Vec<PathPart<'a>>,
         (wanted, found): (Option<&'a Value>, Option<&'a Node>),
         (rule, line): (May, usize),
     ) {
@@ -171,7 +151,7 @@ impl Comparison {
         for key in keys.into_iter().chain(added).collect::<BTreeSet<_>>() {
             let wanted = before.and_then(|map| map.get(key));
             let found = fields.and_then(|fields| fields.get(key));
-            path.push(Part::Key(key));
+            path.push(PathPart::Key(key));
             match found.cloned().map(Node::into_value) {
                 value if value.as_ref() == wanted => {}
                 value @ Some(Value::String(_)) if wanted.is_none() && rule.add(key) => {
@@ -187,7 +167,7 @@ impl Comparison {
     fn below<'a>(
         &mut self,
         id: &ObjectId,
-        path: &mut Vec<Part<'a>>,
+        path: &mut Vec<PathPart<'a>>,
         (wanted, found): (Option<&'a Value>, Option<&'a Node>),
         line: usize,
     ) {
@@ -195,7 +175,7 @@ impl Comparison {
             (Some(Value::Object(before)), Some(Content::Map(after))) => {
                 let keys: BTreeSet<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
                 for key in keys {
-                    path.push(Part::Key(key));
+                    path.push(PathPart::Key(key));
                     self.field(id, path, before.get(key), after.get(key), line);
                     path.pop();
                 }
@@ -207,7 +187,7 @@ impl Comparison {
                     if before.len() != after.len() && self.broken.len() > found {
                         break;
                     }
-                    path.push(Part::Place(place));
+                    path.push(PathPart::Place(place));
                     self.field(id, path, before.get(place), after.get(place), line);
                     path.pop();
                 }
@@ -216,20 +196,27 @@ impl Comparison {
         }
     }
 
-    fn broken(&mut self, id: &ObjectId, path: &[Part<'_>], wanted: Option<&Value>, found: Option<&Node>, line: usize) {
+    fn broken(
+        &mut self,
+        id: &ObjectId,
+        path: &[PathPart<'_>],
+        wanted: Option<&Value>,
+        found: Option<&Node>,
+        line: usize,
+    ) {
         let line = found.map_or(line, |found| found.line);
         let (wanted, found) = (wanted.cloned(), found.cloned().map(Node::into_value));
-        self.broken.push((line, Broken::Field { id: id.clone(), path: written(path), wanted, found }));
+        self.broken.push((line, OverrideFault::Field { id: id.clone(), path: written(path), wanted, found }));
     }
 
-    fn differs(&mut self, id: &ObjectId, path: &[Part<'_>], before: Option<&Value>, after: Option<Value>) {
+    fn differs(&mut self, id: &ObjectId, path: &[PathPart<'_>], before: Option<&Value>, after: Option<Value>) {
         let (object, field) = (id.to_string(), written(path));
         let (before, after) = (before.map(Value::to_string), after.map(|value| value.to_string()));
         self.overridden.push(Overridden { object, field, before, after });
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> PathPart<'a> {
     fn segment(self) -> &'a str {
         match self {
             Self::Key(key) => key,
@@ -239,16 +226,16 @@ impl<'a> Part<'a> {
 }
 
 /// A path as people write it: `spec.containers[0].image`, `metadata.labels["a/b"]`.
-fn written(path: &[Part<'_>]) -> String {
+fn written(path: &[PathPart<'_>]) -> String {
     let mut text = String::new();
     for part in path {
         match part {
-            Part::Place(place) => text.push_str(&format!("[{place}]")),
-            Part::Key(key) if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            PathPart::Place(place) => text.push_str(&format!("[{place}]")),
+            PathPart::Key(key) if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 text.push_str(if text.is_empty() { "" } else { "." });
                 text.push_str(key);
             }
-            Part::Key(key) => text.push_str(&format!("[{key:?}]")),
+            PathPart::Key(key) => text.push_str(&format!("[{key:?}]")),
         }
     }
     text

@@ -10,12 +10,11 @@ use serde_json::{Map, Value};
 use crate::types::text::{LONGEST_QUOTED, quoted};
 
 /// Most bytes that a template may give.
-pub(super) const MAX_FILLED: usize = 256 << 10;
+pub(super) const MAX_RENDERED: usize = 256 << 10;
 
 /// What a template gives.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct FilledTemplate {
-    /// Its text.
+pub(super) struct RenderedTemplate {
     pub(super) text: String,
     /// For each line of the text the line of the template that it comes from, from 1.
     pub(super) lines: Vec<usize>,
@@ -24,77 +23,66 @@ pub(super) struct FilledTemplate {
 /// What is wrong with the text of a template.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TextFault {
-    /// A value that there is not.
     #[error("expected the name of a value, found `{}`", quoted(.name, LONGEST_QUOTED))]
-    UnknownValue {
-        /// Its name.
-        name: String,
-    },
+    UnknownValue { name: String },
     /// Braces with something else in them.
     #[error("expected `{{{{ name|tojson }}}}`, found `{}`", quoted(.found, LONGEST_QUOTED))]
-    NotValue {
-        /// What stands there.
-        found: String,
-    },
+    NotValue { found: String },
     /// A line of a condition that is none.
     #[error(
         "expected `{{% if name %}}` or `{{% endif %}}` in a line of its own, found `{}`",
         quoted(.found, LONGEST_QUOTED)
     )]
-    NotCondition {
-        /// What stands there.
-        found: String,
-    },
+    NotCondition { found: String },
     /// An end without its beginning, or a beginning without its end.
     #[error("each `{{% if name %}}` has one `{{% endif %}}` after it")]
     Unpaired,
     /// It gives too much.
-    #[error("it gives more than {MAX_FILLED} bytes")]
+    #[error("it gives more than {MAX_RENDERED} bytes")]
     TooLong,
 }
 
 /// Fills in the values; a fault comes with its line.
-pub(super) fn fill(template: &str, values: &Map<String, Value>) -> Result<FilledTemplate, (usize, TextFault)> {
-    let mut filled = FilledTemplate::default();
+pub(super) fn fill(template: &str, values: &Map<String, Value>) -> Result<RenderedTemplate, (usize, TextFault)> {
+    let mut rendered = RenderedTemplate::default();
     // the conditions that are open: their lines, and whether all of them hold
     let mut open: Vec<(usize, bool)> = Vec::new();
     for (line, number) in template.lines().zip(1..) {
         let at = |fault| (number, fault);
-        let stands = open.last().is_none_or(|(_, holds)| *holds);
+        let is_kept = open.last().is_none_or(|(_, holds)| *holds);
         if let Some(condition) = condition(line).map_err(at)? {
             match condition {
-                Condition::If(name) => open.push((number, is_true(value(values, name).map_err(at)?) && stands)),
-                Condition::End => drop(open.pop().ok_or((number, TextFault::Unpaired))?),
+                ConditionLine::If(name) => open.push((number, is_true(value(values, name).map_err(at)?) && is_kept)),
+                ConditionLine::End => drop(open.pop().ok_or((number, TextFault::Unpaired))?),
             }
             continue;
         }
         // also what does not stand has to be right
         let line = fill_line(line, values).map_err(at)?;
-        if stands {
-            filled.text.push_str(&line);
-            filled.text.push('\n');
-            filled.lines.push(number);
-            if filled.text.len() > MAX_FILLED {
+        if is_kept {
+            rendered.text.push_str(&line);
+            rendered.text.push('\n');
+            rendered.lines.push(number);
+            if rendered.text.len() > MAX_RENDERED {
                 return Err(at(TextFault::TooLong));
             }
         }
     }
     match open.pop() {
         Some((line, _)) => Err((line, TextFault::Unpaired)),
-        None => Ok(filled),
+        None => Ok(rendered),
     }
 }
 
 /// What a line of a condition says.
-enum Condition<'t> {
+enum ConditionLine<'t> {
     /// It begins, with the name of its value.
     If(&'t str),
-    /// It ends.
     End,
 }
 
 /// The condition in a line; `None` for any other line.
-fn condition(line: &str) -> Result<Option<Condition<'_>>, TextFault> {
+fn condition(line: &str) -> Result<Option<ConditionLine<'_>>, TextFault> {
     if !line.contains("{%") {
         return Ok(None);
     }
@@ -102,14 +90,14 @@ fn condition(line: &str) -> Result<Option<Condition<'_>>, TextFault> {
     let inside = line.trim().strip_prefix("{%").and_then(|line| line.strip_suffix("%}")).ok_or_else(wrong)?;
     let mut parts = inside.split_whitespace();
     match (parts.next(), parts.next(), parts.next()) {
-        (Some("if"), Some(name), None) => Ok(Some(Condition::If(name))),
-        (Some("endif"), None, None) => Ok(Some(Condition::End)),
+        (Some("if"), Some(name), None) => Ok(Some(ConditionLine::If(name))),
+        (Some("endif"), None, None) => Ok(Some(ConditionLine::End)),
         _ => Err(wrong()),
     }
 }
 
 fn fill_line(line: &str, values: &Map<String, Value>) -> Result<String, TextFault> {
-    let mut filled = String::new();
+    let mut rendered = String::new();
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("{{") {
         let wrong = || TextFault::NotValue { found: format!("{{{{{after}") };
@@ -118,15 +106,15 @@ fn fill_line(line: &str, values: &Map<String, Value>) -> Result<String, TextFaul
         if filter.trim() != "tojson" {
             return Err(wrong());
         }
-        filled.push_str(before);
-        filled.push_str(&value(values, name.trim())?.to_string());
-        if filled.len() > MAX_FILLED {
+        rendered.push_str(before);
+        rendered.push_str(&value(values, name.trim())?.to_string());
+        if rendered.len() > MAX_RENDERED {
             return Err(TextFault::TooLong);
         }
         rest = after;
     }
-    filled.push_str(rest);
-    Ok(filled)
+    rendered.push_str(rest);
+    Ok(rendered)
 }
 
 fn value<'v>(values: &'v Map<String, Value>, name: &str) -> Result<&'v Value, TextFault> {
@@ -143,20 +131,20 @@ mod tests {
 
     use super::*;
 
-    fn filled(template: &str) -> Result<(String, Vec<usize>), (usize, TextFault)> {
+    fn rendered(template: &str) -> Result<(String, Vec<usize>), (usize, TextFault)> {
         let values = json!({ "name": "a\n\"b\": {{ x }}", "list": [1, {"a": "b"}], "yes": true, "no": false });
-        fill(template, values.as_object().unwrap()).map(|filled| (filled.text, filled.lines))
+        fill(template, values.as_object().unwrap()).map(|rendered| (rendered.text, rendered.lines))
     }
 
     #[test]
     fn values_are_json_in_one_line_and_conditions_take_lines_out() {
         let text = "a: {{ name|tojson }}\n{% if yes %}\nb: {{list | tojson}} # {{ yes|tojson }}\n{% if no %}\nc: 1\n{% endif %}\n  {% endif %}\nd: 2";
         let wanted = "a: \"a\\n\\\"b\\\": {{ x }}\"\nb: [1,{\"a\":\"b\"}] # true\nd: 2\n";
-        assert_eq!(filled(text), Ok((wanted.to_owned(), vec![1, 3, 8])));
+        assert_eq!(rendered(text), Ok((wanted.to_owned(), vec![1, 3, 8])));
     }
 
     #[test]
-    fn whatever_else_stands_in_braces_is_wrong() {
+    fn whatever_else_is_in_braces_is_wrong() {
         let not_value = |found: &str| TextFault::NotValue { found: found.to_owned() };
         let not_condition = |found: &str| TextFault::NotCondition { found: found.to_owned() };
         for (text, line, fault) in [
@@ -177,7 +165,7 @@ mod tests {
             ),
             (&"{{ name|tojson }}\n".repeat(20_000), 13_108, TextFault::TooLong),
         ] {
-            assert_eq!(filled(text), Err((line, fault)), "{text:.60}");
+            assert_eq!(rendered(text), Err((line, fault)), "{text:.60}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The mesh as a picture: what specs and lock say, and what the last run made of it, as a value that is drawn.
 //!
-//! The stage is pure. [`Picture::new`] draws each cluster and each link as [`Judge`] judges it; [`Picture::json`] is the
-//! value for programs, [`Picture::html`] one self-contained page that asks nobody for anything, and [`Picture::live_html`]
+//! The stage is pure. [`Picture::new`] draws each cluster and each link as [`HealthJudge`] judges it; [`Picture::json`] is the
+//! value for programs, [`Picture::html`] one self-contained page that asks no one for anything, and [`Picture::live_html`]
 //! the same page that looks for a newer `picture.json` beside it.
 
 mod page;
@@ -20,7 +20,7 @@ use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::model::trust::Verdict;
 use crate::pipeline::plan::{Plan, SecurityItem};
-use crate::report::health::Judge;
+use crate::report::health::HealthJudge;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
@@ -36,15 +36,13 @@ pub struct Picture {
     pub version: u32,
     /// Version of the engine that made it.
     pub engine: &'static str,
-    /// Name of the mesh.
     pub mesh: String,
     /// When it was made, seconds since 1970.
     pub generated_at: Timestamp,
     /// A run was taken for it. Without one it knows specs, lock and tree alone, and no cluster was asked.
     pub asked: bool,
     /// How many there are of each state.
-    pub counts: Counts,
-    /// All clusters, by name.
+    pub counts: StateCounts,
     pub clusters: BTreeMap<String, ClusterPicture>,
     /// Reader → peer → the link between them: all that are wanted, and all that are not yet gone.
     pub links: BTreeMap<String, BTreeMap<String, LinkPicture>>,
@@ -58,8 +56,7 @@ pub struct Picture {
 
 /// How many there are of each state, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Counts {
-    /// Of clusters.
+pub struct StateCounts {
     pub clusters: BTreeMap<Health, usize>,
     /// Of links; each direction is one.
     pub links: BTreeMap<Health, usize>,
@@ -69,7 +66,6 @@ pub struct Counts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterPicture {
-    /// How it is.
     pub state: Health,
     /// Who acts in it: `rendered`, `deckhouse` or `external`.
     pub reconciler: &'static str,
@@ -87,10 +83,8 @@ pub struct ClusterPicture {
     /// The ID it is known by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
-    /// Network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// Trust domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<String>,
     /// Version of Istio.
@@ -102,7 +96,6 @@ pub struct ClusterPicture {
     /// Address of the api-proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_host: Option<String>,
-    /// Root CAs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<RootPicture>,
     /// When its metadata was last read whole, seconds since 1970.
@@ -110,11 +103,10 @@ pub struct ClusterPicture {
     pub read_at: Option<Timestamp>,
 }
 
-/// A root CA.
+/// A root CA as the page shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RootPicture {
-    /// Subject.
     pub subject: String,
     /// SHA-256 of its DER, hex.
     pub sha256: String,
@@ -128,14 +120,12 @@ pub struct TrustPicture {
     /// `NAME@DIGEST` for `engine apply --accept-trust`; absent when no approval can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accept: Option<String>,
-    /// What changed.
     pub findings: Vec<FindingPicture>,
 }
 
 /// One thing that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FindingPicture {
-    /// What.
     pub what: &'static str,
     /// The value in the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,7 +133,6 @@ pub struct FindingPicture {
     /// The value published now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// What it means.
     pub meaning: String,
 }
 
@@ -151,7 +140,6 @@ pub struct FindingPicture {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkPicture {
-    /// How it is.
     pub state: Health,
     /// Stage in the lock; absent: `joined`. `none`: there is no link yet.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,12 +160,12 @@ pub struct LinkPicture {
 
 /// What a plan notes, and what of the block on top of it no step says.
 fn notes(plan: &Plan) -> Vec<String> {
-    let is_said = |item: &&SecurityItem| {
+    let is_counted = |item: &&SecurityItem| {
         let is_cut = matches!(item.change.code(), Code::LinksCut | Code::LinksReopen);
         is_cut || (item.refused && !item.is_step)
     };
-    let told = plan.security.iter().filter(is_said).map(|item| item.change.explanation().to_string());
-    told.chain(plan.notes.iter().cloned()).collect()
+    let messages = plan.security.iter().filter(is_counted).map(|item| item.change.explanation().to_string());
+    messages.chain(plan.notes.iter().cloned()).collect()
 }
 
 impl Picture {
@@ -191,9 +179,9 @@ impl Picture {
         read_at: &BTreeMap<ClusterName, Timestamp>,
         now: Timestamp,
     ) -> Self {
-        let judge = Judge::new(mesh, lock, plan, now);
+        let judge = HealthJudge::new(mesh, lock, plan, now);
         let mut trust = plan.map(drawn_trust).unwrap_or_default();
-        let mut counts = Counts::default();
+        let mut counts = StateCounts::default();
         let mut clusters = BTreeMap::new();
         for (name, cluster) in &mesh.clusters {
             let mut drawn = drawn_cluster(mesh, lock, cluster, &judge);
@@ -232,12 +220,12 @@ impl Picture {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// One self-contained page.
+    /// The page as one HTML file that loads nothing else.
     pub fn html(&self) -> String {
         page::html(&self.json(), false)
     }
 
-    /// The same page, for a server that gives [`Picture::json`] as `picture.json` beside it: it looks for news every 5 s.
+    /// The same page, for a server that gives [`Picture::json`] as `picture.json` beside it: it is read again every 5 s.
     pub fn live_html(&self) -> String {
         page::html(&self.json(), true)
     }
@@ -262,7 +250,7 @@ fn drawn_trust(plan: &Plan) -> BTreeMap<&ClusterName, TrustPicture> {
     found
 }
 
-fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &Judge<'_>) -> ClusterPicture {
+fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &HealthJudge<'_>) -> ClusterPicture {
     let name = &cluster.name;
     let known = KnownCluster::of(mesh, lock, name);
     let proxy = known.as_ref().and_then(KnownCluster::endpoint);
@@ -296,7 +284,7 @@ fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &Judge<'_>)
     }
 }
 
-fn drawn_link(mesh: &Mesh, lock: &Lock, judge: &Judge<'_>, link: &Link, in_tree: bool) -> LinkPicture {
+fn drawn_link(mesh: &Mesh, lock: &Lock, judge: &HealthJudge<'_>, link: &Link, in_tree: bool) -> LinkPicture {
     let judged = judge.link(link, in_tree);
     let drawn = LinkPicture {
         state: judged.health,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::types::name::ClusterUuid;
 use crate::wire::peers::{PEERS_GROUP, user_of};
 
-/// Most bytes of a User-Agent that go on.
+/// Most bytes of a User-Agent that are forwarded.
 const MAX_USER_AGENT: usize = 200;
 /// Most bytes of an Accept.
 const MAX_ACCEPT: usize = 1024;
@@ -49,7 +49,7 @@ pub enum Accept {
     Json,
 }
 
-/// The headers of a request as they go on, without who asks.
+/// The headers of a request as they are forwarded, without who asks.
 pub fn upstream(incoming: &HeaderMap, form: Accept) -> Result<HeaderMap, HeaderRefused> {
     for (name, value) in incoming {
         judge(name, value)?;

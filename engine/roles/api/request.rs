@@ -34,14 +34,11 @@ pub enum RequestError {
     Value(&'static str),
 }
 
-/// What is done.
+/// What a request does, by Kubernetes' verbs for reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
-    /// One object.
     Get,
-    /// All objects.
     List,
-    /// All changes.
     Watch,
 }
 
@@ -58,10 +55,9 @@ impl Verb {
 
 /// What it is done to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum RequestTarget {
     /// `/api`, by which peers probe.
     ApiVersions,
-    /// A resource.
     Resource(Resource),
 }
 
@@ -76,7 +72,6 @@ pub struct Resource {
     pub namespace: Option<String>,
     /// Resource, in the plural.
     pub resource: String,
-    /// Object.
     pub name: Option<String>,
     /// Subresource, with all that follows it.
     pub subresource: Option<String>,
@@ -100,14 +95,11 @@ pub struct Query {
     pub timeout: Option<String>,
 }
 
-/// A request, understood.
+/// A request for a resource, by its parsed path and query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiRequest {
-    /// What is done.
     pub verb: Verb,
-    /// To what.
-    pub target: Target,
-    /// Which of it.
+    pub target: RequestTarget,
     pub query: Query,
 }
 
@@ -117,14 +109,15 @@ impl ApiRequest {
         if method != Method::GET && method != Method::HEAD {
             return Err(RequestError::Method);
         }
-        let target = Target::parse(path, max_path.min(MAX_PATH))?;
+        let target = RequestTarget::parse(path, max_path.min(MAX_PATH))?;
         let query = Query::parse(query.unwrap_or_default())?;
-        let named = matches!(&target, Target::Resource(Resource { name: Some(_), .. }) | Target::ApiVersions);
+        let named =
+            matches!(&target, RequestTarget::Resource(Resource { name: Some(_), .. }) | RequestTarget::ApiVersions);
         let verb = match (named, query.watch == Some(true)) {
             (false, false) => Verb::List,
             (false, true) => Verb::Watch,
             (true, false) => Verb::Get,
-            // long deprecated, and nobody asks
+            // long deprecated, and no one asks
             (true, true) => return Err(RequestError::Value("watch")),
         };
         Ok(Self { verb, target, query })
@@ -133,8 +126,8 @@ impl ApiRequest {
     /// The resource that is asked for.
     pub fn resource(&self) -> Option<&Resource> {
         match &self.target {
-            Target::ApiVersions => None,
-            Target::Resource(resource) => Some(resource),
+            RequestTarget::ApiVersions => None,
+            RequestTarget::Resource(resource) => Some(resource),
         }
     }
 
@@ -142,8 +135,8 @@ impl ApiRequest {
     /// counts.
     pub fn path_and_query(&self, seconds: u64) -> String {
         let mut text = match &self.target {
-            Target::ApiVersions => "/api".to_owned(),
-            Target::Resource(resource) => resource.path(),
+            RequestTarget::ApiVersions => "/api".to_owned(),
+            RequestTarget::Resource(resource) => resource.path(),
         };
         let mut query = self.query.clone();
         query.timeout = None;
@@ -167,7 +160,7 @@ fn is_segment(segment: &str) -> bool {
         && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
 }
 
-impl Target {
+impl RequestTarget {
     fn parse(path: &str, max: usize) -> Result<Self, RequestError> {
         if path.len() > max {
             return Err(RequestError::Path);
@@ -271,7 +264,7 @@ fn put<T>(place: &mut Option<T>, key: &'static str, value: Option<T>) -> Result<
 }
 
 impl Query {
-    /// Whether it goes on from a version that is none of an apiserver's: one that an api-proxy marked with what a peer sees.
+    /// Whether it continues from a version that is none of an apiserver's: one that an api-proxy marked with what a peer sees.
     pub fn names_marked_version(&self) -> bool {
         self.resource_version.as_ref().is_some_and(|version| !version.is_empty() && version.parse::<u64>().is_err())
     }

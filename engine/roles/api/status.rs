@@ -26,7 +26,6 @@ fn failure(status: StatusCode, message: &str) -> Value {
 pub(crate) struct Refused {
     /// Status of the answer, from which its reason follows.
     pub(crate) status: StatusCode,
-    /// Why.
     pub(crate) message: Cow<'static, str>,
     /// When asking again makes sense.
     pub(crate) retry_after: Option<Duration>,
@@ -43,7 +42,6 @@ impl Refused {
         Self { retry_after: Some(after), ..self }
     }
 
-    /// The answer.
     pub(crate) fn response(&self) -> Response<Body> {
         let mut response = Response::new(whole(format!("{}\n", failure(self.status, &self.message))));
         *response.status_mut() = self.status;

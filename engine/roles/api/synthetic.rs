@@ -23,9 +23,9 @@ pub struct Synthetic {
     object: Option<Value>,
 }
 
-/// How to answer.
+/// An answer that is made here instead of by the apiserver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct SyntheticResponse {
     /// JSON; of a watch the first events, a line each.
     pub body: Bytes,
     /// After that the answer stays open and says nothing.
@@ -75,7 +75,7 @@ impl Synthetic {
     }
 
     /// The answer to a list or a watch.
-    pub fn answer(&self, request: &ApiRequest) -> Answer {
+    pub fn answer(&self, request: &ApiRequest) -> SyntheticResponse {
         let version = self.resource_version.to_string();
         if request.verb != Verb::Watch {
             let list = json!({
@@ -84,12 +84,12 @@ impl Synthetic {
                 "metadata": { "resourceVersion": version },
                 "items": self.object.iter().collect::<Vec<_>>(),
             });
-            return Answer { body: Bytes::from(format!("{list}\n")), idles: false };
+            return SyntheticResponse { body: Bytes::from(format!("{list}\n")), idles: false };
         }
         let from = request.query.resource_version.as_deref().unwrap_or_default();
         let initial = request.query.send_initial_events == Some(true);
         if !initial && !from.is_empty() && from != "0" && from != version {
-            return Answer { body: expired(), idles: false };
+            return SyntheticResponse { body: expired(), idles: false };
         }
         let mut lines = String::new();
         if (initial || from != version)
@@ -109,6 +109,6 @@ impl Synthetic {
             } });
             lines.push_str(&format!("{bookmark}\n"));
         }
-        Answer { body: Bytes::from(lines), idles: true }
+        SyntheticResponse { body: Bytes::from(lines), idles: true }
     }
 }

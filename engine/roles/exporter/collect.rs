@@ -25,7 +25,7 @@ use crate::istio::debug::{DebugPage, Sample, parse_clusterz, parse_mesh, parse_n
 use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
 use crate::roles::exporter::documents::{
-    DEPLOYMENTS, Facts, ISTIODS, PEERS_MAP, ROOTS, ROUTES_MAP, SHARED, STANDARD, peers, relations, shared,
+    ClusterFacts, DEPLOYMENTS, ISTIODS, PEERS_MAP, ROOTS, ROUTES_MAP, SHARED, STANDARD, peers, relations, shared,
 };
 use crate::roles::exporter::evidence;
 use crate::roles::exporter::evidence::shown;
@@ -53,9 +53,9 @@ const COUNTED: &str = "count of proxies that await a restart";
 
 /// What a collection begins with, all of one moment before it.
 #[derive(Debug, Clone)]
-pub(super) struct Begun {
+pub(super) struct BegunCollection {
     /// Objects of the cluster.
-    pub(super) facts: Facts,
+    pub(super) facts: ClusterFacts,
     /// Pods of the api-proxy.
     pub(super) proxies: SourceState<Objects<PodFacts>>,
     /// Pods of the relay or agent.
@@ -85,7 +85,7 @@ pub(super) struct SourceTimes {
     pub(super) counted: Option<Instant>,
 }
 
-impl Begun {
+impl BegunCollection {
     /// Whether everything that a collection rests on was read, or could not be.
     pub(super) fn is_complete(&self) -> bool {
         self.facts.not_yet().is_none()
@@ -180,7 +180,7 @@ async fn ask<T, E: Into<AskError>, F: Future<Output = Result<Bytes, AskError>>>(
     pods: &Objects<PodFacts>,
     question: impl Fn(String) -> F,
     read: impl Fn(&[u8]) -> Result<T, E>,
-) -> Vec<evidence::Answer<T>> {
+) -> Vec<evidence::PodAnswer<T>> {
     let asking = pods.iter().map(|((_, name), pod)| {
         let answer = question(pod.address.clone());
         let read = &read;
@@ -195,7 +195,11 @@ async fn ask<T, E: Into<AskError>, F: Future<Output = Result<Bytes, AskError>>>(
 }
 
 /// Collects everything once. All of what is found is of one collection: nothing that changes meanwhile, the serial above all, is in it.
-pub(super) async fn collect_evidence(begun: &Begun, istio_token: &Path, max_age: Duration) -> CollectedEvidence {
+pub(super) async fn collect_evidence(
+    begun: &BegunCollection,
+    istio_token: &Path,
+    max_age: Duration,
+) -> CollectedEvidence {
     let (facts, at) = (&begun.facts, Instant::now());
     let own = match &begun.own {
         Ok(pem) => evidence::own_roots(pem).map_err(EvidenceError::Roots),
@@ -219,7 +223,11 @@ pub(super) async fn collect_evidence(begun: &Begun, istio_token: &Path, max_age:
 
 type OfIstiods = (Reported<BTreeSet<Digest>>, Reported<Vec<LiveNetwork>>, Reported<Vec<Read>>);
 
-async fn of_istiods(facts: &Facts, own: &Result<BTreeSet<Digest>, EvidenceError>, istio_token: &Path) -> OfIstiods {
+async fn of_istiods(
+    facts: &ClusterFacts,
+    own: &Result<BTreeSet<Digest>, EvidenceError>,
+    istio_token: &Path,
+) -> OfIstiods {
     let istiods = match facts.istiods.required(ISTIODS) {
         Ok(istiods) => istiods,
         Err(unread) => return (unknown(&unread), unknown(&unread), unknown(&unread)),
@@ -238,14 +246,14 @@ async fn of_istiods(facts: &Facts, own: &Result<BTreeSet<Digest>, EvidenceError>
     (evidence::trusts(&roots, own), networks, evidence::reads(&remote))
 }
 
-async fn of_proxies(begun: &Begun) -> Reported<Vec<CredentialUse>> {
+async fn of_proxies(begun: &BegunCollection) -> Reported<Vec<CredentialUse>> {
     match ready(&begun.proxies, PROXIES) {
         Ok(proxies) => evidence::credentials(&ask(&proxies, metrics, samples(LAST_USED)).await),
         Err(unread) => unknown(&unread),
     }
 }
 
-async fn of_relays(begun: &Begun) -> Reported<Vec<LiveRoute>> {
+async fn of_relays(begun: &BegunCollection) -> Reported<Vec<LiveRoute>> {
     match ready(&begun.relays, RELAYS) {
         // no relay is deployed yet, and there is nothing that it could route
         Ok(relays) if relays.is_empty() && begun.facts.routes == SourceState::Absent => Reported::Seen(Vec::new()),
@@ -262,7 +270,7 @@ fn unknown<T>(unread: &Unread) -> Reported<T> {
     shown(Err(unread.clone().into()))
 }
 
-/// Pods that are ready: others serve nobody.
+/// Pods that are ready: others serve no one.
 fn ready(pods: &SourceState<Objects<PodFacts>>, what: &'static str) -> Result<Objects<PodFacts>, Unread> {
     let pods = pods.required(what)?;
     Ok(pods.iter().filter(|(_, pod)| pod.ready).map(|(key, pod)| (key.clone(), pod.clone())).collect())

@@ -11,7 +11,7 @@ use crate::cluster::watched::{Objects, SourceState};
 use crate::istio::gateways::FoundGateways;
 use crate::istio::installed::{REVOKED, ROOT_CA, cluster_id, istio};
 use crate::istio::mesh_config::{Configured, parse_mesh_networks};
-use crate::istio::objects::{Data, Istiod, MeshMap, NamespaceFacts, PodFacts};
+use crate::istio::objects::{DatedConfigMap, Istiod, MeshMap, NamespaceFacts, PodFacts};
 use crate::roles::exporter::gathered::{Gathered, Relation};
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::Published;
@@ -36,30 +36,27 @@ pub(super) const ISTIODS: &str = "list of istiod's pods";
 
 /// All that was found in the cluster.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct ClusterFacts {
     /// `istio-ca-root-cert`.
-    pub roots: SourceState<Arc<Data>>,
+    pub roots: SourceState<Arc<DatedConfigMap>>,
     /// `istio-ca-crl`.
-    pub revoked: SourceState<Arc<Data>>,
+    pub revoked: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-identity`.
-    pub identity: SourceState<Arc<Data>>,
+    pub identity: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-peers`.
-    pub peers: SourceState<Arc<Data>>,
+    pub peers: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-routes`.
-    pub routes: SourceState<Arc<Data>>,
+    pub routes: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-mesh`.
     pub shared: SourceState<Arc<MeshMap>>,
     /// `istio` and those of other revisions.
     pub standard: BTreeMap<String, SourceState<Arc<MeshMap>>>,
-    /// Deployments of istiod.
     pub deployments: SourceState<Objects<Istiod>>,
     /// Pods of istiod that run.
     pub istiods: SourceState<Objects<PodFacts>>,
     /// Namespace `kube-system`.
     pub kube_system: SourceState<Arc<NamespaceFacts>>,
-    /// Istio's namespace.
     pub namespace: SourceState<Arc<NamespaceFacts>>,
-    /// Gateways.
     pub gateways: FoundGateways,
     /// The network that their Services lead into, where it is one.
     pub gateway_network: Option<String>,
@@ -68,7 +65,7 @@ pub struct Facts {
 }
 
 /// What is published of it at a time.
-pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, now: Timestamp) -> Published {
+pub fn compose(facts: &ClusterFacts, options: &ExporterOptions, namespace: &Namespace, now: Timestamp) -> Published {
     let cluster_uuid = uuid(facts, options);
     let peers = peers(facts);
     let roots = roots(facts, now);
@@ -130,7 +127,7 @@ pub fn compose(facts: &Facts, options: &ExporterOptions, namespace: &Namespace, 
     }
 }
 
-impl Facts {
+impl ClusterFacts {
     /// Every istiod that there is to be: those of Deployments, else of pods.
     fn istiods(&self) -> Result<Vec<Istiod>, DocumentError> {
         let deployments = self.deployments.required(DEPLOYMENTS)?;
@@ -224,7 +221,7 @@ impl Facts {
 /// (istio.io/istio `security/pkg/pki/util/keycertbundle.go`, `Verify`). So with an intermediate CA the lists of the root are not
 /// all that a reader would need, and what rests on this has to learn the intermediates first: they are in Secret `cacerts`, with
 /// the CA's key, and in what istiod shows in a handshake.
-fn crl(facts: &Facts, roots: &[RootCertificate]) -> Option<String> {
+fn crl(facts: &ClusterFacts, roots: &[RootCertificate]) -> Option<String> {
     let text = facts.revoked.present()?.data.get(REVOKED.1)?;
     revocations_of(text, roots)
 }
@@ -234,7 +231,7 @@ fn with_newline(pem: &str) -> String {
 }
 
 fn file<'a>(
-    source: &'a SourceState<Arc<Data>>,
+    source: &'a SourceState<Arc<DatedConfigMap>>,
     config_map: &'static str,
     file: &'static str,
 ) -> Result<&'a str, DocumentError> {
@@ -242,7 +239,7 @@ fn file<'a>(
     data.data.get(file).map(String::as_str).ok_or(DocumentError::NoFile { config_map, file })
 }
 
-fn uuid(facts: &Facts, options: &ExporterOptions) -> Result<ClusterUuid, DocumentError> {
+fn uuid(facts: &ClusterFacts, options: &ExporterOptions) -> Result<ClusterUuid, DocumentError> {
     if let Some(uuid) = &options.cluster_uuid {
         return Ok(uuid.clone());
     }
@@ -252,7 +249,7 @@ fn uuid(facts: &Facts, options: &ExporterOptions) -> Result<ClusterUuid, Documen
 
 /// The identity, which must be this cluster's, and its keys.
 fn identity(
-    facts: &Facts,
+    facts: &ClusterFacts,
     own: &Result<ClusterUuid, DocumentError>,
 ) -> Result<(Identity, Vec<AuthnKey>), DocumentError> {
     let text = file(&facts.identity, IDENTITY, IDENTITY_FILE)?;
@@ -266,8 +263,8 @@ fn identity(
     }
 }
 
-/// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-pub(super) fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
+/// No ConfigMap means that no one is admitted yet: a new cluster becomes ready before it has peers.
+pub(super) fn peers(facts: &ClusterFacts) -> Result<PeersFile, DocumentError> {
     if facts.peers == SourceState::Absent {
         return Ok(PeersFile::empty());
     }
@@ -279,7 +276,7 @@ pub(super) fn peers(facts: &Facts) -> Result<PeersFile, DocumentError> {
 /// All that are valid, in the order of their digests; one that has expired, or is not valid yet, is left out while another is
 /// valid. The sequence is the time, in seconds, of the last change: when the ConfigMap's data was last written, a root that is
 /// left out expired, or one became valid. All replicas say the same, also after a restart, and it does not fall.
-fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), DocumentError> {
+fn roots(facts: &ClusterFacts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), DocumentError> {
     let text = file(&facts.roots, ROOT_CA.0, ROOT_CA.1)?;
     let all = parse_roots_any_time(text).map_err(DocumentError::Roots)?;
     let sequence = |time: Option<Timestamp>| time.and_then(|time| u64::try_from(time.as_seconds()).ok()).unwrap_or(0);
@@ -293,7 +290,7 @@ fn roots(facts: &Facts, now: Timestamp) -> Result<(Vec<RootCertificate>, u64), D
     Ok((published, sequence(written.max(begun).max(left))))
 }
 
-fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, DocumentError> {
+fn network(facts: &ClusterFacts, options: &ExporterOptions, identity: &Identity) -> Result<NetworkName, DocumentError> {
     if let Some(network) = &options.network {
         return Ok(network.clone());
     }
@@ -308,7 +305,7 @@ fn network(facts: &Facts, options: &ExporterOptions, identity: &Identity) -> Res
     }
 }
 
-fn ingress(facts: &Facts, options: &ExporterOptions) -> Result<Vec<Gateway>, DocumentError> {
+fn ingress(facts: &ClusterFacts, options: &ExporterOptions) -> Result<Vec<Gateway>, DocumentError> {
     let mut stated = options.gateways.clone();
     if !stated.is_empty() {
         stated.sort();
@@ -323,7 +320,7 @@ fn ingress(facts: &Facts, options: &ExporterOptions) -> Result<Vec<Gateway>, Doc
 }
 
 /// The serving CA, where it made what is served: who brings another certificate brings another CA, too.
-fn serving_ca(facts: &Facts, identity: &Identity) -> Option<String> {
+fn serving_ca(facts: &ClusterFacts, identity: &Identity) -> Option<String> {
     let ca = identity.serving_ca.as_ref().filter(|pem| !pem.is_empty())?;
     match &facts.serving {
         Some(chain) if !made_by(ca, chain) => None,
@@ -343,7 +340,7 @@ fn made_by(bundle: &str, chain: &str) -> bool {
 }
 
 /// How evidence names each peer.
-pub(super) fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
+pub(super) fn relations(facts: &ClusterFacts) -> BTreeMap<ClusterUuid, Relation> {
     let routes = file(&facts.routes, ROUTES, ROUTES_FILE).ok();
     let routes = routes.and_then(|text| RoutesFile::parse(text.as_bytes()).ok()).map(|file| file.routes);
     let texts = [facts.shared.present().and_then(|map| map.mesh_networks.as_deref())].into_iter();
@@ -360,6 +357,6 @@ pub(super) fn relations(facts: &Facts) -> BTreeMap<ClusterUuid, Relation> {
 }
 
 /// Whether our ConfigMap is there, which istiod has to be told of.
-pub fn shared(facts: &Facts) -> Result<bool, Unread> {
+pub fn shared(facts: &ClusterFacts) -> Result<bool, Unread> {
     facts.shared.optional(SHARED).map(|map| map.is_some())
 }

@@ -16,10 +16,10 @@ use crate::types::name::{ClusterId, Digest, NetworkName};
 use crate::wire::metadata::{CredentialUse, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState};
 
 /// What one pod answered, or why it did not.
-pub type Answer<T> = (String, Result<T, AskError>);
+pub type PodAnswer<T> = (String, Result<T, AskError>);
 
 /// All answers, or who did not give one.
-fn every<T>(of: Component, answers: &[Answer<T>]) -> Result<Vec<&T>, EvidenceError> {
+fn every<T>(of: Component, answers: &[PodAnswer<T>]) -> Result<Vec<&T>, EvidenceError> {
     if answers.is_empty() {
         return Err(EvidenceError::NoPod { of });
     }
@@ -29,7 +29,7 @@ fn every<T>(of: Component, answers: &[Answer<T>]) -> Result<Vec<&T>, EvidenceErr
     answers.collect()
 }
 
-/// A piece as the document has it, with its reason as text.
+/// A part of the evidence as the document has it, with its reason as text.
 pub(super) fn shown<T>(value: Result<T, EvidenceError>) -> Reported<T> {
     match value {
         Ok(value) => Reported::Seen(value),
@@ -38,7 +38,7 @@ pub(super) fn shown<T>(value: Result<T, EvidenceError>) -> Reported<T> {
 }
 
 /// Remote clusters, each in the worst state of all istiods; one that another istiod has not taken up is not in step.
-pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Reported<Vec<Read>> {
+pub fn reads(answers: &[PodAnswer<BTreeMap<ClusterId, ReadState>>]) -> Reported<Vec<Read>> {
     shown(every(Component::Istiod, answers).map(|all| {
         let ids: BTreeSet<&ClusterId> = all.iter().flat_map(|one| one.keys()).collect();
         let state = |id: &ClusterId| {
@@ -51,7 +51,7 @@ pub fn reads(answers: &[Answer<BTreeMap<ClusterId, ReadState>>]) -> Reported<Vec
 
 /// Roots that every istiod has in effect; its own ones it always has.
 pub fn trusts(
-    answers: &[Answer<BTreeSet<Digest>>],
+    answers: &[PodAnswer<BTreeSet<Digest>>],
     own: &Result<BTreeSet<Digest>, EvidenceError>,
 ) -> Reported<BTreeSet<Digest>> {
     shown(every(Component::Istiod, answers).and_then(|all| {
@@ -67,7 +67,7 @@ pub fn trusts(
 /// Networks in effect in every istiod. Where names are configured, istiod shows the addresses behind them: the names count as
 /// live as soon as there are such addresses.
 pub fn networks(
-    answers: &[Answer<BTreeMap<NetworkName, BTreeSet<Gateway>>>],
+    answers: &[PodAnswer<BTreeMap<NetworkName, BTreeSet<Gateway>>>],
     configured: &Result<Configured, EvidenceError>,
 ) -> Reported<Vec<LiveNetwork>> {
     shown(every(Component::Istiod, answers).and_then(|all| {
@@ -127,7 +127,7 @@ pub fn prepared(
 }
 
 /// The key that each peer used last, at any api-proxy.
-pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Reported<Vec<CredentialUse>> {
+pub fn credentials(answers: &[PodAnswer<Vec<Sample>>]) -> Reported<Vec<CredentialUse>> {
     shown(every(Component::Proxy, answers).map(|all| {
         let mut newest: BTreeMap<_, (f64, CredentialUse)> = BTreeMap::new();
         for sample in all.into_iter().flatten() {
@@ -143,20 +143,21 @@ pub fn credentials(answers: &[Answer<Vec<Sample>>]) -> Reported<Vec<CredentialUs
     }))
 }
 
-/// Routes: one works when every relay says so.
-pub fn routes(answers: &[Answer<Vec<Sample>>]) -> Reported<Vec<LiveRoute>> {
+/// Routes: one works when every relay reports that it does.
+pub fn routes(answers: &[PodAnswer<Vec<Sample>>]) -> Reported<Vec<LiveRoute>> {
     shown(every(Component::Relay, answers).map(|all| {
         let relays = all.len();
         let mut found: BTreeMap<_, Vec<(bool, String)>> = BTreeMap::new();
         for sample in all.into_iter().flatten() {
             let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
             let (Ok(id), Ok(host)) = (label("cluster_id").parse(), label("api_host").parse()) else { continue };
-            let said: (ClusterId, crate::types::address::ApiHost) = (id, host);
-            found.entry(said).or_default().push((sample.value > 0.0, label("reason")));
+            let samples: (ClusterId, crate::types::address::ApiHost) = (id, host);
+            found.entry(samples).or_default().push((sample.value > 0.0, label("reason")));
         }
-        let route = |((cluster_id, api_host), said): ((ClusterId, _), Vec<(bool, String)>)| {
-            let refused = said.iter().find(|(up, _)| !up).map(|(_, reason)| reason.clone());
-            let reason = refused.or_else(|| (said.len() < relays).then(|| "a relay does not have it yet".to_owned()));
+        let route = |((cluster_id, api_host), samples): ((ClusterId, _), Vec<(bool, String)>)| {
+            let refused = samples.iter().find(|(up, _)| !up).map(|(_, reason)| reason.clone());
+            let reason =
+                refused.or_else(|| (samples.len() < relays).then(|| "a relay does not have it yet".to_owned()));
             let state = if reason.is_some() { RouteState::Failed } else { RouteState::Ok };
             LiveRoute { cluster_id, api_host, state, reason: reason.filter(|reason| !reason.is_empty()) }
         };

@@ -20,7 +20,6 @@ pub enum Gathered {
     NotYet,
     /// This exporter shows no evidence, as other implementations do.
     Nothing,
-    /// The newest collection.
     Collected(Arc<CollectedEvidence>),
 }
 
@@ -28,7 +27,6 @@ pub enum Gathered {
 /// began, and the relations are those that held then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectedEvidence {
-    /// What was seen.
     pub evidence: Evidence,
     /// How it names each peer, as ConfigMap `isthmus-routes` and the mesh configuration told.
     pub relations: BTreeMap<ClusterUuid, Relation>,
@@ -41,7 +39,6 @@ pub struct CollectedEvidence {
 /// A peer as evidence names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
-    /// Its cluster ID.
     pub cluster_id: ClusterId,
     /// Its network, when the mesh configuration has one for it.
     pub network: Option<NetworkName>,

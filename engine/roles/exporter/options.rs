@@ -1,9 +1,9 @@
-//! What the exporter is told on its command line.
+//! Options of the exporter, from its command line.
 
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::name::{ClusterDomain, ClusterId, ClusterUuid, MeshId, NetworkName};
 
-/// What the exporter is told; all else it finds in its cluster.
+/// Options of the exporter; all else it finds in its cluster.
 #[derive(Debug, Clone, Default)]
 pub struct ExporterOptions {
     /// Path before `public/` and `private/`; `/` for none.
@@ -20,7 +20,6 @@ pub struct ExporterOptions {
     pub cluster_id: Option<ClusterId>,
     /// Network; else the label of Istio's namespace.
     pub network: Option<NetworkName>,
-    /// Mesh ID.
     pub mesh_id: Option<MeshId>,
     /// UUID; else the UID of `kube-system`.
     pub cluster_uuid: Option<ClusterUuid>,

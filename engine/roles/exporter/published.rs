@@ -7,7 +7,7 @@
 //! | `<prefix>/private/multicluster.json` | the private document, with a token |
 //! | `/healthz`, `/readyz` | for probes |
 //!
-//! What is not known yet is 503 with Retry-After: a document that lacks a piece, and the private one until the first collection from
+//! What is not known yet is 503 with Retry-After: a document that lacks a part, and the private one until the first collection from
 //! everything that evidence rests on is over. A refused token is one uniform 401, whatever is wrong with it; the reason
 //! is in the response's [`Audit`] alone. A token opens the private document once: shown again it is refused like any other.
 //!
@@ -34,7 +34,7 @@ use hyper::body::Incoming;
 
 use crate::roles::exporter::gathered::{CollectedEvidence, Gathered};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
-use crate::roles::verdicts::Shown;
+use crate::roles::verdicts::ShownTokens;
 use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Asker, Body, Handler, whole};
 use crate::types::key::KeyId;
@@ -61,9 +61,8 @@ pub struct Published {
     pub public: Result<PublicDocument, DocumentError>,
     /// The private document, or why it is not complete. Its evidence comes from [`evidence`](Self::evidence).
     pub private: Result<PrivateDocument, DocumentError>,
-    /// What is live.
     pub evidence: Gathered,
-    /// Who may read, or why that is not known; until then nobody is judged.
+    /// Who may read, or why that is not known; until then no one is judged.
     pub peers: Result<PeersFile, DocumentError>,
     /// Rises with each change of the root CAs.
     pub sequence: u64,
@@ -92,7 +91,7 @@ pub struct Audit {
 }
 
 /// Whose evidence is wanted.
-enum Reader<'a> {
+enum EvidenceReader<'a> {
     Own,
     Peers(Vec<&'a PeerEntry>),
 }
@@ -144,7 +143,7 @@ fn incomplete(reason: impl Display) -> Response<Bytes> {
 
 fn ready(published: &Published) -> Response<Bytes> {
     match (&published.public, &published.private, &published.cluster_uuid) {
-        (Ok(_), Ok(_), Some(_)) if published.evidence == Gathered::NotYet => incomplete(DocumentError::FirstLook),
+        (Ok(_), Ok(_), Some(_)) if published.evidence == Gathered::NotYet => incomplete(DocumentError::FirstCollection),
         (Ok(_), Ok(_), Some(_)) => text(StatusCode::OK, "ready"),
         (Err(_), ..) => incomplete("the public document is not complete"),
         _ => incomplete("the private document is not complete"),
@@ -202,7 +201,7 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
     };
     let mut response = match (&published.private, &published.evidence) {
         (Err(reason), _) => incomplete(reason),
-        (Ok(_), Gathered::NotYet) => incomplete(DocumentError::FirstLook),
+        (Ok(_), Gathered::NotYet) => incomplete(DocumentError::FirstCollection),
         (Ok(document), Gathered::Nothing) => with(document, None),
         (Ok(document), Gathered::Collected(collected)) => {
             with(document, Some(visible(collected, &reader, now.instant)))
@@ -233,7 +232,7 @@ fn admit<'a>(
     own: &ClusterUuid,
     headers: &HeaderMap,
     now: Timestamp,
-) -> Result<(Reader<'a>, Audit), Rejected> {
+) -> Result<(EvidenceReader<'a>, Audit), Rejected> {
     const SCOPE: Scope = Scope::PrivateMulticluster;
     let expected = Expectation { audience: own.as_str(), scope: SCOPE, now, max_lifetime: MAX_METADATA_LIFETIME };
     let peer_of = |subject: &str| subject.parse().ok().and_then(|uuid: ClusterUuid| peers.peer(&uuid));
@@ -253,22 +252,22 @@ fn admit<'a>(
     let verified = verify(&authorization(headers), &expected, &keys)?;
     let (subject, expires) = (verified.claims.sub, Some(verified.claims.exp));
     let reader = if subject == own.as_str() {
-        Reader::Own
+        EvidenceReader::Own
     } else {
         let asking = peer_of(&subject);
         let id: Option<KeyId> = verified.kid.as_ref().and_then(|kid| kid.parse().ok());
         let mut readers = id.map(|id| peers.publishers_of(&id, &verified.key, SCOPE)).unwrap_or_default();
         readers.retain(|peer| peer.cluster_uuid.as_str() != subject);
         readers.extend(asking);
-        Reader::Peers(readers)
+        EvidenceReader::Peers(readers)
     };
     Ok((reader, Audit { subject: Some(subject), key: verified.kid, expires, rejected: None }))
 }
 
 /// The part of the evidence that a reader may see.
-fn visible(collected: &CollectedEvidence, reader: &Reader<'_>, now: Instant) -> Evidence {
+fn visible(collected: &CollectedEvidence, reader: &EvidenceReader<'_>, now: Instant) -> Evidence {
     let evidence = collected.evidence_at(now);
-    let Reader::Peers(readers) = reader else { return evidence };
+    let EvidenceReader::Peers(readers) = reader else { return evidence };
     let related = collected.relations_at(now).and_then(|relations| {
         let related = readers.iter().map(|peer| relations.get(&peer.cluster_uuid)).collect::<Option<Vec<_>>>();
         related.ok_or(EvidenceError::ReaderNotKnown)
@@ -292,7 +291,7 @@ fn visible(collected: &CollectedEvidence, reader: &Reader<'_>, now: Instant) -> 
 }
 
 /// Entries about the readers. Where it is not known how evidence names a reader, an empty list would claim that nothing
-/// about it is live, so nothing is said at all.
+/// about it is live, so nothing is published at all.
 fn about<T, N: Ord>(
     shown: Reported<Vec<T>>,
     names: Result<&BTreeSet<&N>, &EvidenceError>,
@@ -314,7 +313,7 @@ pub struct Exporter {
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     rates: Option<Rates>,
     /// Tokens whose document was given.
-    shown: Shown,
+    shown: ShownTokens,
     heard: Box<Listener>,
 }
 
@@ -327,19 +326,18 @@ struct Rates {
 
 /// A request and how it was answered.
 #[derive(Debug)]
-pub struct Answered<'a> {
+pub struct AnsweredRequest<'a> {
     /// Who asked.
     pub from: SocketAddr,
     /// Which document: `public`, `bundle`, `private`, or `other`.
     pub what: &'static str,
-    /// The status.
     pub status: StatusCode,
     /// How a token was judged.
     pub audit: Option<&'a Audit>,
 }
 
 /// Hears of each answer.
-type Listener = dyn Fn(&Answered<'_>) + Send + Sync;
+type Listener = dyn Fn(&AnsweredRequest<'_>) + Send + Sync;
 
 impl Exporter {
     /// An exporter below a path prefix. `clock` gives the time.
@@ -349,14 +347,14 @@ impl Exporter {
             published: RwLock::new(Arc::new(published)),
             clock: Box::new(clock),
             rates: None,
-            shown: Shown::default(),
+            shown: ShownTokens::default(),
             heard: Box::new(|_| {}),
         }
     }
 
     /// The same with a listener for each answer.
     #[must_use]
-    pub fn with_listener(self, heard: impl Fn(&Answered<'_>) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(self, heard: impl Fn(&AnsweredRequest<'_>) + Send + Sync + 'static) -> Self {
         Self { heard: Box::new(heard), ..self }
     }
 
@@ -380,7 +378,7 @@ impl Exporter {
         differs
     }
 
-    /// What is published.
+    /// What is published now; later changes do not reach the value.
     pub fn published(&self) -> Arc<Published> {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -395,7 +393,7 @@ impl Exporter {
         }
     }
 
-    /// Who asks for the private document: nobody that is known while it is not known who may, and an error for a token that is
+    /// Who asks for the private document: no one that is known while it is not known who may, and an error for a token that is
     /// refused.
     fn sender(&self, headers: &HeaderMap) -> Result<Option<ClusterUuid>, Rejected> {
         let published = self.published();
@@ -448,7 +446,7 @@ impl Handler for Exporter {
         let what = self.what(request.uri().path());
         let refused = |response: Response<Bytes>| {
             let audit = response.extensions().get::<Audit>();
-            (self.heard)(&Answered { from, what, status: response.status(), audit });
+            (self.heard)(&AnsweredRequest { from, what, status: response.status(), audit });
             Asker::Refused(response.map(whole))
         };
         // probes of a load balancer come as often as they come
@@ -471,14 +469,14 @@ impl Handler for Exporter {
     }
 
     fn refused(&self, from: SocketAddr, status: StatusCode) {
-        (self.heard)(&Answered { from, what: "other", status, audit: None });
+        (self.heard)(&AnsweredRequest { from, what: "other", status, audit: None });
     }
 
     async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let (head, _body) = request.into_parts();
         let response = self.answer(&head);
         let audit = response.extensions().get::<Audit>();
-        (self.heard)(&Answered { from, what: self.what(head.uri.path()), status: response.status(), audit });
+        (self.heard)(&AnsweredRequest { from, what: self.what(head.uri.path()), status: response.status(), audit });
         Ok(response.map(whole))
     }
 

@@ -25,18 +25,13 @@ pub enum DocumentError {
     NotAsked,
     /// Pods and objects that evidence rests on were not all asked yet.
     #[error("the first collection of evidence from istiod, the api-proxy and the relay is not over")]
-    FirstLook,
+    FirstCollection,
     /// An object was not read.
     #[error(transparent)]
     Unread(#[from] Unread),
     /// A ConfigMap lacks its file.
     #[error("ConfigMap {config_map} has no {file}")]
-    NoFile {
-        /// Its name.
-        config_map: &'static str,
-        /// The file.
-        file: &'static str,
-    },
+    NoFile { config_map: &'static str, file: &'static str },
     /// The UID of `kube-system` is no UUID.
     #[error("the UID of namespace kube-system: {0}")]
     Uid(#[source] InvalidName),
@@ -45,12 +40,7 @@ pub enum DocumentError {
     Identity(#[from] IdentityError),
     /// The identity is another cluster's.
     #[error("ConfigMap {IDENTITY} is that of cluster {named}, and this is {own}")]
-    OtherCluster {
-        /// The cluster that it names.
-        named: ClusterUuid,
-        /// This cluster.
-        own: ClusterUuid,
-    },
+    OtherCluster { named: ClusterUuid, own: ClusterUuid },
     /// The identity has no key.
     #[error("ConfigMap {IDENTITY} names no key")]
     NoKey,
@@ -66,7 +56,7 @@ pub enum DocumentError {
     /// The network's label on gateways holds none.
     #[error("label {NETWORK_LABEL} of the gateway Services: {0}")]
     GatewayNetwork(#[source] InvalidName),
-    /// Nobody says what the network is.
+    /// No one says what the network is.
     #[error(
         "the network is not known: state `network` in its Cluster, or label Istio's namespace with {NETWORK_LABEL}"
     )]
@@ -74,24 +64,22 @@ pub enum DocumentError {
     /// Gateways are not known.
     #[error(transparent)]
     Gateways(#[from] GatewayError),
-    /// There is no gateway.
     #[error("no Service has the label {NETWORK_LABEL}: deploy an east-west gateway, or set --flat-network")]
     NoGateway,
-    /// There is no istiod.
     #[error("there is no istiod: neither a Deployment nor a pod has the label app=istiod")]
     NoIstiod,
     /// The cluster ID is not known.
     #[error(transparent)]
     ClusterId(#[from] ClusterIdError),
-    /// Nobody says where the api-proxy is.
+    /// No one says where the api-proxy is.
     #[error("the address of the api-proxy is not known: set --api-host")]
     NoApiHost,
 }
 
-/// Why a piece of evidence cannot be had.
+/// Why a field of evidence cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvidenceError {
-    /// Nobody can be asked.
+    /// No one can be asked.
     #[error("no pod of {of} is running")]
     NoPod {
         /// Whose pod is wanted.
@@ -99,12 +87,7 @@ pub enum EvidenceError {
     },
     /// A pod did not say.
     #[error("{pod}: {source}")]
-    Pod {
-        /// Its name.
-        pod: String,
-        /// Why.
-        source: AskError,
-    },
+    Pod { pod: String, source: AskError },
     /// Objects were not read.
     #[error(transparent)]
     Unread(#[from] Unread),
@@ -135,10 +118,7 @@ pub enum EvidenceError {
     },
     /// Istio runs in a way in which no link can work.
     #[error("{mode}: {}", .mode.remedy())]
-    Mode {
-        /// Which.
-        mode: IstioMode,
-    },
+    Mode { mode: IstioMode },
     /// Proxies that await a restart were not counted yet.
     #[error("pods were not counted yet")]
     NotCounted,
@@ -159,9 +139,7 @@ fn length(time: Duration) -> String {
 /// Whose pods are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Component {
-    /// istiod.
     Istiod,
-    /// The api-proxy.
     Proxy,
     /// The relay, or an agent.
     Relay,
@@ -182,18 +160,10 @@ impl std::fmt::Display for Component {
 pub enum AskError {
     /// A debug page on the port that has it.
     #[error("{} on port {port}: {source}", page.path())]
-    Port {
-        /// The page.
-        page: DebugPage,
-        /// The port.
-        port: u16,
-        /// Why.
-        source: GetError,
-    },
+    Port { page: DebugPage, port: u16, source: GetError },
     /// A debug page on none of the ports that may have it.
     #[error("{}: {}", page.path(), each_port(tried))]
     NoPort {
-        /// The page.
         page: DebugPage,
         /// The ports, and why not there.
         tried: Vec<(u16, GetError)>,

@@ -14,19 +14,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Objects, Place, SourceState, Watched, each};
+use crate::cluster::watched::{Objects, SourceState, WatchScope, Watched, each};
 use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways, network_of};
 use crate::istio::objects::WirePod;
-use crate::roles::exporter::collect::{Begun, ISTIO_TOKEN, collect_evidence};
-use crate::roles::exporter::documents::{Facts, compose};
+use crate::roles::exporter::collect::{BegunCollection, ISTIO_TOKEN, collect_evidence};
+use crate::roles::exporter::documents::{ClusterFacts, compose};
 use crate::roles::exporter::gathered::{Gathered, MAX_AGE};
 use crate::roles::exporter::options::ExporterOptions;
-use crate::roles::exporter::published::{Answered, Exporter, Published};
+use crate::roles::exporter::published::{AnsweredRequest, Exporter, Published};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::roles::exporter::sources::Sources;
 use crate::roles::role::now;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::telemetry::{Health, Metrics};
+use crate::server::telemetry::{Metrics, Readiness};
 use crate::types::certificate::parse_roots_any_time;
 use crate::wire::metadata::Evidence;
 
@@ -41,11 +41,11 @@ const COUNT: Duration = Duration::from_secs(10);
 /// How often the nodes of gateways behind node ports are looked up.
 const HOSTS: Duration = Duration::from_secs(5);
 
-/// The condition that everything was looked at once.
-const LOOKED: &str = "evidence";
+/// The condition that everything was collected once.
+const COLLECTED: &str = "evidence";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
+struct RequestLabels {
     path: &'static str,
     code: u16,
 }
@@ -56,15 +56,15 @@ struct OfSource {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Counts {
-    requests: Family<Request, Counter>,
+struct ExporterMetrics {
+    requests: Family<RequestLabels, Counter>,
     ages: Family<OfSource, Gauge>,
     changed: Gauge,
     root_days: Gauge,
     lacking: Gauge,
 }
 
-impl Counts {
+impl ExporterMetrics {
     fn register(metrics: &Metrics) -> Self {
         let counts = Self::default();
         metrics.register("isthmus_exporter_requests", "Requests by document and status", &counts.requests);
@@ -82,7 +82,7 @@ impl Counts {
 /// All metrics of an exporter, before it has begun.
 pub fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    drop(Counts::register(&metrics));
+    drop(ExporterMetrics::register(&metrics));
     metrics
 }
 
@@ -109,7 +109,7 @@ pub async fn start_with_max_age(
         return Err(RoleError::NoApiHost);
     }
     let certificates = role.certificates_from_files()?;
-    let counts = Counts::register(&role.metrics);
+    let counts = ExporterMetrics::register(&role.metrics);
     let requests = counts.requests.clone();
     let published = Published {
         cluster_uuid: None,
@@ -122,7 +122,7 @@ pub async fn start_with_max_age(
     let exporter = Exporter::new(&options.path_prefix, published, now)
         .with_rates(role.limits.rate_per_address, role.limits.rate_unauthenticated, role.limits.rate_per_peer)
         .with_listener(move |answered| {
-            requests.get_or_create(&Request { path: answered.what, code: answered.status.as_u16() }).inc();
+            requests.get_or_create(&RequestLabels { path: answered.what, code: answered.status.as_u16() }).inc();
             record(answered);
         });
     let exporter = Arc::new(exporter);
@@ -131,7 +131,7 @@ pub async fn start_with_max_age(
 }
 
 /// Who was admitted or refused. Nothing of a token is in it but the name of its key.
-fn record(answered: &Answered<'_>) {
+fn record(answered: &AnsweredRequest<'_>) {
     let Some(audit) = answered.audit else { return };
     let (from, status) = (answered.from.to_string(), answered.status.as_u16());
     match audit.rejected {
@@ -144,16 +144,22 @@ fn record(answered: &Answered<'_>) {
 
 /// Proxies that await their restart.
 #[derive(Clone, PartialEq)]
-struct Counted {
+struct AwaitingRestart {
     lacking: Result<usize, EvidenceError>,
     /// When the count began.
     at: Option<std::time::Instant>,
 }
 
-async fn work(role: Role, options: ExporterOptions, exporter: Arc<Exporter>, counts: Counts, max_age: Duration) {
+async fn work(
+    role: Role,
+    options: ExporterOptions,
+    exporter: Arc<Exporter>,
+    counts: ExporterMetrics,
+    max_age: Duration,
+) {
     let client = role.access.client.clone();
-    role.health.fails(LOOKED, &DocumentError::FirstLook);
-    let (lacking, lacking_seen) = watch::channel(Counted { lacking: Err(EvidenceError::NotCounted), at: None });
+    role.health.fails(COLLECTED, &DocumentError::FirstCollection);
+    let (lacking, lacking_seen) = watch::channel(AwaitingRestart { lacking: Err(EvidenceError::NotCounted), at: None });
     let (hosts, hosts_seen) = watch::channel(Hosts::new());
     let (ask, asked) = watch::channel(None);
     let (by_nodes, by_nodes_seen) = watch::channel(None);
@@ -161,7 +167,7 @@ async fn work(role: Role, options: ExporterOptions, exporter: Arc<Exporter>, cou
         () = role.stopping.requested() => {}
         () = publish(&role, (&options, max_age), &exporter, &counts, (lacking_seen, hosts_seen), (ask, by_nodes)) => {}
         () = count(client.clone(), lacking, &counts, max_age) => {}
-        () = follow_hosts(client, by_nodes_seen, hosts) => {}
+        () = watch_hosts(client, by_nodes_seen, hosts) => {}
         () = ask_for_evidence(asked, &exporter, &role.health, max_age) => {}
     }
 }
@@ -173,9 +179,9 @@ async fn publish(
     role: &Role,
     (options, max_age): (&ExporterOptions, Duration),
     exporter: &Exporter,
-    counts: &Counts,
-    (mut lacking, mut hosts): (watch::Receiver<Counted>, watch::Receiver<Hosts>),
-    (ask, by_nodes): (watch::Sender<Option<Begun>>, watch::Sender<Services>),
+    counts: &ExporterMetrics,
+    (mut lacking, mut hosts): (watch::Receiver<AwaitingRestart>, watch::Receiver<Hosts>),
+    (ask, by_nodes): (watch::Sender<Option<BegunCollection>>, watch::Sender<Services>),
 ) {
     let mut sources = Sources::open(role);
     let source_changed = sources.changed.clone();
@@ -186,7 +192,7 @@ async fn publish(
         let confirmed = sources.times(counted.at);
         let (deployments, istiods) = (sources.deployments.all(), sources.istiods.all());
         let services = sources.services.all();
-        sources.follow_on(&deployments, &istiods, &services);
+        sources.watch_nodes(&deployments, &istiods, &services);
         let through_nodes = services.present().is_some_and(behind_nodes);
         by_nodes.send_if_modified(|current| {
             let next = services.present().filter(|_| through_nodes).cloned();
@@ -198,7 +204,7 @@ async fn publish(
         let found = gateways(&services, &nodes, &hosts.borrow_and_update());
         let at = Instant::now();
         let gateways = if through_nodes { settling.settle(found, at.into_std()) } else { found };
-        let facts = Facts {
+        let facts = ClusterFacts {
             roots: sources.roots.one(),
             revoked: sources.revoked.one(),
             identity: sources.identity.one(),
@@ -226,7 +232,7 @@ async fn publish(
             tracing::info!("what is published has changed");
         }
         let (proxies, relays) = (sources.proxies.all(), sources.relays.all());
-        ask.send_replace(Some(Begun { facts, proxies, relays, lacking: counted.lacking, own, confirmed }));
+        ask.send_replace(Some(BegunCollection { facts, proxies, relays, lacking: counted.lacking, own, confirmed }));
         let again = at + AGAIN.min(max_age / 8);
         let again = settling.due().map_or(again, |due| Instant::from_std(due).min(again));
         tokio::select! {
@@ -247,7 +253,7 @@ enum SourceError {
     NotYet { name: &'static str },
 }
 
-fn report(role: &Role, counts: &Counts, sources: &Sources, published: &Published) {
+fn report(role: &Role, counts: &ExporterMetrics, sources: &Sources, published: &Published) {
     let required = sources.required();
     for (source, _, age) in &required {
         let age = age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
@@ -267,14 +273,14 @@ fn report(role: &Role, counts: &Counts, sources: &Sources, published: &Published
 
 /// Asks every pod, again and again, from when everything that this rests on was read.
 async fn ask_for_evidence(
-    mut begun: watch::Receiver<Option<Begun>>,
+    mut begun: watch::Receiver<Option<BegunCollection>>,
     exporter: &Exporter,
-    health: &Health,
+    health: &Readiness,
     max_age: Duration,
 ) {
     let token = PathBuf::from(ISTIO_TOKEN);
     let mut lively = Instant::now() + LIVELY;
-    let mut before: Option<(Facts, Evidence)> = None;
+    let mut before: Option<(ClusterFacts, Evidence)> = None;
     loop {
         let current = begun.borrow_and_update().clone();
         let Some(current) = current.filter(|begun| before.is_some() || begun.is_complete()) else {
@@ -293,11 +299,11 @@ async fn ask_for_evidence(
         }
         before = Some((current.facts, found.evidence.clone()));
         exporter.change(|current| current.evidence = Gathered::Collected(Arc::new(found)));
-        health.holds(LOOKED);
+        health.holds(COLLECTED);
         let wait = if Instant::now() < lively { ASK.0 } else { ASK.1.min(max_age / 8) }.saturating_sub(ASK.0 / 4);
         // a change is asked about at once, but not more often than once in a while
         sleep(ASK.0 / 4).await;
-        let differs = |next: &Option<Begun>| match (next, &before) {
+        let differs = |next: &Option<BegunCollection>| match (next, &before) {
             (Some(next), Some((old, _))) => differ(old, &next.facts),
             (next, _) => next.is_some(),
         };
@@ -306,7 +312,7 @@ async fn ask_for_evidence(
 }
 
 /// Whether what evidence rests on has changed.
-fn differ(old: &Facts, new: &Facts) -> bool {
+fn differ(old: &ClusterFacts, new: &ClusterFacts) -> bool {
     old.istiods != new.istiods
         || old.deployments != new.deployments
         || old.shared != new.shared
@@ -316,10 +322,12 @@ fn differ(old: &Facts, new: &Facts) -> bool {
         || old.peers != new.peers
 }
 
-/// Counts proxies that await their restart. Pods are looked at and let go, page by page.
-async fn count(client: Client, lacking: watch::Sender<Counted>, counts: &Counts, max_age: Duration) {
-    let place =
-        Place { fields: Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()), ..Place::all("/api/v1/pods") };
+/// Counts proxies that await their restart. Pods are read and dropped, page by page.
+async fn count(client: Client, lacking: watch::Sender<AwaitingRestart>, counts: &ExporterMetrics, max_age: Duration) {
+    let place = WatchScope {
+        fields: Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()),
+        ..WatchScope::all("/api/v1/pods")
+    };
     loop {
         let begun = Instant::now();
         let (mut found, mut example) = (0_usize, None);
@@ -336,10 +344,12 @@ async fn count(client: Client, lacking: watch::Sender<Counted>, counts: &Counts,
         let changed = lacking.send_if_modified(|current| {
             let before = current.lacking.clone();
             match result {
-                Ok(found) => *current = Counted { lacking: Ok(found), at: Some(begun.into_std()) },
+                Ok(found) => *current = AwaitingRestart { lacking: Ok(found), at: Some(begun.into_std()) },
                 // what was counted grows old while the apiserver is away
                 Err(problem) if !problem.is_refusal() && before.is_ok() => {}
-                Err(problem) => *current = Counted { lacking: Err(EvidenceError::NotListed(problem)), at: None },
+                Err(problem) => {
+                    *current = AwaitingRestart { lacking: Err(EvidenceError::NotListed(problem)), at: None }
+                }
             }
             before != current.lacking
         });
@@ -357,7 +367,7 @@ fn until_next_count(took: Duration, max_age: Duration) -> Duration {
 }
 
 /// Looks up which nodes run the pods of gateways, while there are gateways behind node ports.
-async fn follow_hosts(client: Client, mut services: watch::Receiver<Services>, hosts: watch::Sender<Hosts>) {
+async fn watch_hosts(client: Client, mut services: watch::Receiver<Services>, hosts: watch::Sender<Hosts>) {
     loop {
         let current = services.borrow_and_update().clone();
         let mut found = Hosts::new();
@@ -367,7 +377,7 @@ async fn follow_hosts(client: Client, mut services: watch::Receiver<Services>, h
                 found.insert(key.clone(), SourceState::Failed(ReadError::NoSelector));
                 continue;
             }
-            let place = Place::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &selector.join(","));
+            let place = WatchScope::labelled(format!("/api/v1/namespaces/{}/pods", key.0), &selector.join(","));
             let mut nodes = BTreeSet::new();
             let listed = each::<WirePod>(&client, &place, |pod| nodes.extend(pod.ready_on().map(ToOwned::to_owned)));
             let source = match listed.await {

@@ -8,11 +8,13 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use crate::cluster::unread::ReadError;
-use crate::cluster::watched::{Objects, Place, SourceState, Watchable, Watched, watch_place};
+use crate::cluster::watched::{Objects, SourceState, WatchScope, Watchable, Watched, watch_place};
 use crate::istio::gateways::{GatewayService, NETWORK_LABEL, WireNode, WireService, behind_nodes};
 use crate::istio::installed::{ISTIOD, REVOKED, ROOT_CA};
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, standard_config_map};
-use crate::istio::objects::{Istiod, PodFacts, WireConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod};
+use crate::istio::objects::{
+    Istiod, PodFacts, WireDatedConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod,
+};
 use crate::roles::exporter::collect::SourceTimes;
 use crate::roles::role::Role;
 use crate::wire::identity::IDENTITY;
@@ -20,13 +22,12 @@ use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
 use crate::wire::peers::PEERS;
 use crate::wire::routes::ROUTES;
 
-/// Everything under watch.
 pub(super) struct Sources {
-    pub(super) roots: Watched<<WireConfigMap as Watchable>::Kept>,
-    pub(super) revoked: Watched<<WireConfigMap as Watchable>::Kept>,
-    pub(super) identity: Watched<<WireConfigMap as Watchable>::Kept>,
-    pub(super) peers: Watched<<WireConfigMap as Watchable>::Kept>,
-    pub(super) routes: Watched<<WireConfigMap as Watchable>::Kept>,
+    pub(super) roots: Watched<<WireDatedConfigMap as Watchable>::Kept>,
+    pub(super) revoked: Watched<<WireDatedConfigMap as Watchable>::Kept>,
+    pub(super) identity: Watched<<WireDatedConfigMap as Watchable>::Kept>,
+    pub(super) peers: Watched<<WireDatedConfigMap as Watchable>::Kept>,
+    pub(super) routes: Watched<<WireDatedConfigMap as Watchable>::Kept>,
     pub(super) shared: Watched<<WireMeshMap as Watchable>::Kept>,
     pub(super) standard: BTreeMap<String, Watched<<WireMeshMap as Watchable>::Kept>>,
     pub(super) deployments: Watched<<WireDeployment as Watchable>::Kept>,
@@ -53,10 +54,12 @@ impl Sources {
         let (client, changed) = (role.access.client.clone(), Arc::new(Notify::new()));
         let in_namespace = |kind: &str| format!("/api/v1/namespaces/{}/{kind}", role.namespace);
         let paths = Paths { config_maps: in_namespace("configmaps"), pods: in_namespace("pods") };
-        let map = |name: &str| watch_place::<WireConfigMap>(&client, Place::named(&paths.config_maps, name), &changed);
-        let pods = |labels: &str| watch_place::<WirePod>(&client, Place::labelled(&paths.pods, labels), &changed);
+        let map = |name: &str| {
+            watch_place::<WireDatedConfigMap>(&client, WatchScope::named(&paths.config_maps, name), &changed)
+        };
+        let pods = |labels: &str| watch_place::<WirePod>(&client, WatchScope::labelled(&paths.pods, labels), &changed);
         let namespace =
-            |name: &str| watch_place::<WireNamespace>(&client, Place::named("/api/v1/namespaces", name), &changed);
+            |name: &str| watch_place::<WireNamespace>(&client, WatchScope::named("/api/v1/namespaces", name), &changed);
         let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", role.namespace);
         Self {
             roots: map(ROOT_CA.0),
@@ -64,15 +67,23 @@ impl Sources {
             identity: map(IDENTITY),
             peers: map(PEERS),
             routes: map(ROUTES),
-            shared: watch_place::<WireMeshMap>(&client, Place::named(&paths.config_maps, SHARED_MESH_CONFIG), &changed),
+            shared: watch_place::<WireMeshMap>(
+                &client,
+                WatchScope::named(&paths.config_maps, SHARED_MESH_CONFIG),
+                &changed,
+            ),
             standard: BTreeMap::new(),
-            deployments: watch_place::<WireDeployment>(&client, Place::labelled(deployments, ISTIOD), &changed),
+            deployments: watch_place::<WireDeployment>(&client, WatchScope::labelled(deployments, ISTIOD), &changed),
             istiods: pods(ISTIOD),
             proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
             relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
             kube_system: namespace(UUID_NAMESPACE),
             namespace: namespace(role.namespace.as_str()),
-            services: watch_place::<WireService>(&client, Place::labelled("/api/v1/services", NETWORK_LABEL), &changed),
+            services: watch_place::<WireService>(
+                &client,
+                WatchScope::labelled("/api/v1/services", NETWORK_LABEL),
+                &changed,
+            ),
             nodes: None,
             paths,
             client,
@@ -81,7 +92,7 @@ impl Sources {
     }
 
     /// Follows what depends on other sources: the mesh configuration of each revision, and nodes where they matter.
-    pub(super) fn follow_on(
+    pub(super) fn watch_nodes(
         &mut self,
         deployments: &SourceState<Objects<Istiod>>,
         istiods: &SourceState<Objects<PodFacts>>,
@@ -99,13 +110,13 @@ impl Sources {
             self.standard.retain(|name, _| wanted.contains(name));
         }
         for name in wanted {
-            let place = Place::named(&self.paths.config_maps, &name);
+            let place = WatchScope::named(&self.paths.config_maps, &name);
             let (client, changed) = (&self.client, &self.changed);
             self.standard.entry(name).or_insert_with(|| watch_place::<WireMeshMap>(client, place, changed));
         }
         let by_nodes = services.present().is_some_and(behind_nodes);
         if by_nodes && self.nodes.is_none() {
-            self.nodes = Some(watch_place::<WireNode>(&self.client, Place::all("/api/v1/nodes"), &self.changed));
+            self.nodes = Some(watch_place::<WireNode>(&self.client, WatchScope::all("/api/v1/nodes"), &self.changed));
         }
     }
 

@@ -22,7 +22,6 @@ use tokio::time::timeout;
 /// Where requests are recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditTarget {
-    /// Standard output.
     Stdout,
     /// A file, appended to.
     File(PathBuf),
@@ -47,7 +46,7 @@ const AT_ONCE: usize = 4096;
 #[derive(Debug, Clone, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "named as they are written")]
-pub struct Record {
+pub struct AuditRecord {
     pub time: String,
     pub event: &'static str,
     pub id: u64,
@@ -83,16 +82,15 @@ pub struct Record {
     pub requests: Option<u64>,
 }
 
-/// Where lines go.
-trait Sink: Write + Send {
+trait AuditSink: Write + Send {
     /// Whether it takes a line at once.
     fn is_ready(&self) -> bool;
 }
 
 /// What has a file descriptor can be asked.
-struct File<F>(F);
+struct AuditFile<F>(F);
 
-impl<F: Write> Write for File<F> {
+impl<F: Write> Write for AuditFile<F> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.write(bytes)
     }
@@ -102,7 +100,7 @@ impl<F: Write> Write for File<F> {
     }
 }
 
-impl<F: Write + AsFd + Send> Sink for File<F> {
+impl<F: Write + AsFd + Send> AuditSink for AuditFile<F> {
     fn is_ready(&self) -> bool {
         is_ready(self.0.as_fd())
     }
@@ -127,13 +125,13 @@ impl<W: Write> Write for Other<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Other<W> {
+impl<W: Write + Send> AuditSink for Other<W> {
     fn is_ready(&self) -> bool {
         false
     }
 }
 
-struct Waiting {
+struct QueuedRecord {
     line: Vec<u8>,
     peer: String,
     written: Option<oneshot::Sender<bool>>,
@@ -141,7 +139,7 @@ struct Waiting {
 
 #[derive(Default)]
 struct Queue {
-    peers: VecDeque<Waiting>,
+    peers: VecDeque<QueuedRecord>,
     of_peer: HashMap<String, usize>,
     strangers: VecDeque<Vec<u8>>,
     counted: HashMap<IpAddr, Counted>,
@@ -154,29 +152,29 @@ struct Queue {
 struct Counted {
     last_line: Instant,
     /// Those since then, and the newest of them.
-    since: Option<(u64, Record)>,
+    since: Option<(u64, AuditRecord)>,
 }
 
-struct Log {
-    sink: Mutex<Box<dyn Sink>>,
+struct AuditLogState {
+    sink: Mutex<Box<dyn AuditSink>>,
     queue: Mutex<Queue>,
-    filled: Condvar,
+    queued: Condvar,
     dropped: Counter,
 }
 
 /// Ends the writer with the last user of the log.
-struct Used(Arc<Log>);
+struct LastUser(Arc<AuditLogState>);
 
-impl Drop for Used {
+impl Drop for LastUser {
     fn drop(&mut self) {
         self.0.queue().closed = true;
-        self.0.filled.notify_all();
+        self.0.queued.notify_all();
     }
 }
 
 /// Writes records. Cheap to clone.
 #[derive(Clone)]
-pub struct AuditLog(Arc<Used>);
+pub struct AuditLog(Arc<LastUser>);
 
 impl std::fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -188,31 +186,31 @@ impl AuditLog {
     /// Opens the target; a file is appended to and readable by its owner alone.
     pub fn open(target: &AuditTarget) -> std::io::Result<Self> {
         Ok(match target {
-            AuditTarget::Stdout => Self::with(Box::new(File(std::io::stdout()))),
+            AuditTarget::Stdout => Self::with(Box::new(AuditFile(std::io::stdout()))),
             AuditTarget::File(path) => {
                 use std::os::unix::fs::OpenOptionsExt as _;
                 let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-                Self::with(Box::new(File(file)))
+                Self::with(Box::new(AuditFile(file)))
             }
         })
     }
 
-    /// Writes to anything.
+    /// Writes one line of JSON for each record to `sink`, from a thread of its own.
     pub fn to(sink: impl Write + Send + 'static) -> Self {
         Self::with(Box::new(Other(sink)))
     }
 
-    fn with(sink: Box<dyn Sink>) -> Self {
-        let log = Arc::new(Log {
+    fn with(sink: Box<dyn AuditSink>) -> Self {
+        let log = Arc::new(AuditLogState {
             sink: Mutex::new(sink),
             queue: Mutex::default(),
-            filled: Condvar::new(),
+            queued: Condvar::new(),
             dropped: Counter::default(),
         });
         // writing may block, so whatever is not taken at once has a thread of its own
         let writer = log.clone();
         std::thread::spawn(move || writer.write());
-        Self(Arc::new(Used(log)))
+        Self(Arc::new(LastUser(log)))
     }
 
     /// Requests without a verified token that no line counts.
@@ -221,7 +219,7 @@ impl AuditLog {
     }
 
     /// Writes the record of a peer's request; false when that failed, after which nothing may be answered.
-    pub async fn record(&self, record: &Record) -> bool {
+    pub async fn record(&self, record: &AuditRecord) -> bool {
         let Some(line) = line(record) else { return false };
         let line = match self.0.0.write_at_once(line) {
             Ok(written) => return written,
@@ -229,23 +227,23 @@ impl AuditLog {
         };
         let (written, outcome) = oneshot::channel();
         let peer = record.peer.clone().unwrap_or_default();
-        if !self.0.0.enqueue(Waiting { line, peer, written: Some(written) }) {
+        if !self.0.0.enqueue(QueuedRecord { line, peer, written: Some(written) }) {
             return false;
         }
         matches!(timeout(PATIENCE, outcome).await, Ok(Ok(true)))
     }
 
-    /// Writes a record of what is over already; nobody waits for it.
-    pub fn note(&self, record: &Record) {
+    /// Writes a record of what is over already; no one waits for it.
+    pub fn note(&self, record: &AuditRecord) {
         let peer = record.peer.clone().unwrap_or_default();
-        let noted = line(record).is_some_and(|line| self.0.0.enqueue(Waiting { line, peer, written: None }));
+        let noted = line(record).is_some_and(|line| self.0.0.enqueue(QueuedRecord { line, peer, written: None }));
         if !noted {
             tracing::warn!("an audit record of a stream's end was lost: the audit log cannot keep up");
         }
     }
 
     /// Counts a request without a verified token, and writes a line where its address had none for a while.
-    pub fn count(&self, from: IpAddr, record: Record) {
+    pub fn count(&self, from: IpAddr, record: AuditRecord) {
         let log = &self.0.0;
         let now = Instant::now();
         let mut queue = log.queue();
@@ -265,7 +263,7 @@ impl AuditLog {
                 queue.counted.insert(from, Counted { last_line: now, since: None });
                 log.enqueue_counted(&mut queue, 1, record);
                 drop(queue);
-                log.filled.notify_one();
+                log.queued.notify_one();
             }
         }
     }
@@ -285,19 +283,19 @@ impl AuditLog {
     }
 }
 
-fn line(record: &Record) -> Option<Vec<u8>> {
+fn line(record: &AuditRecord) -> Option<Vec<u8>> {
     let mut line = Vec::with_capacity(512);
     serde_json::to_writer(&mut line, record).ok()?;
     line.push(b'\n');
     Some(line)
 }
 
-impl Log {
+impl AuditLogState {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a line where that makes nobody wait; otherwise gives it back.
+    /// Writes a line where that makes no one wait; otherwise gives it back.
     fn write_at_once(&self, line: Vec<u8>) -> Result<bool, Vec<u8>> {
         let Ok(mut sink) = self.sink.try_lock() else { return Err(line) };
         if line.len() > AT_ONCE || !self.queue().peers.is_empty() || !sink.is_ready() {
@@ -310,7 +308,7 @@ impl Log {
         Ok(outcome.is_ok())
     }
 
-    fn enqueue(&self, waiting: Waiting) -> bool {
+    fn enqueue(&self, waiting: QueuedRecord) -> bool {
         let mut queue = self.queue();
         let of_peer = queue.of_peer.get(&waiting.peer).copied().unwrap_or_default();
         if queue.peers.len() >= QUEUE || of_peer >= SHARE {
@@ -319,12 +317,12 @@ impl Log {
         queue.of_peer.insert(waiting.peer.clone(), of_peer + 1);
         queue.peers.push_back(waiting);
         drop(queue);
-        self.filled.notify_one();
+        self.queued.notify_one();
         true
     }
 
-    fn enqueue_counted(&self, queue: &mut Queue, requests: u64, record: Record) {
-        let counted = Record { requests: Some(requests), ..record };
+    fn enqueue_counted(&self, queue: &mut Queue, requests: u64, record: AuditRecord) {
+        let counted = AuditRecord { requests: Some(requests), ..record };
         match line(&counted).filter(|_| queue.strangers.len() < STRANGERS) {
             Some(line) => queue.strangers.push_back(line),
             None => drop(self.dropped.inc_by(requests)),
@@ -332,7 +330,7 @@ impl Log {
     }
 
     /// Lines for addresses whose requests were only counted for a while.
-    fn tell_counted(&self, queue: &mut Queue) {
+    fn write_counted(&self, queue: &mut Queue) {
         let now = Instant::now();
         let mut due = Vec::new();
         queue.counted.retain(|_, counted| {
@@ -361,19 +359,19 @@ impl Log {
                 }
                 if told.elapsed() >= EVERY / 4 {
                     told = Instant::now();
-                    self.tell_counted(&mut queue);
+                    self.write_counted(&mut queue);
                     continue;
                 }
                 let waited = if queue.counted.is_empty() {
-                    self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                    self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner)
                 } else {
-                    self.filled.wait_timeout(queue, EVERY / 4).unwrap_or_else(PoisonError::into_inner).0
+                    self.queued.wait_timeout(queue, EVERY / 4).unwrap_or_else(PoisonError::into_inner).0
                 };
                 queue = waited;
             }
             queue.busy = true;
             let count = queue.peers.len().min(256);
-            let peers: Vec<Waiting> = queue.peers.drain(..count).collect();
+            let peers: Vec<QueuedRecord> = queue.peers.drain(..count).collect();
             // peers come first
             let count = if queue.peers.is_empty() { queue.strangers.len().min(256) } else { 0 };
             let strangers: Vec<Vec<u8>> = queue.strangers.drain(..count).collect();
@@ -388,7 +386,7 @@ impl Log {
                 tracing::error!(%error, "cannot write the audit log, so nothing is answered");
             }
             let mut queue = self.queue();
-            for Waiting { peer, written, .. } in peers {
+            for QueuedRecord { peer, written, .. } in peers {
                 if let Some(count) = queue.of_peer.get_mut(&peer) {
                     *count -= 1;
                     if *count == 0 {

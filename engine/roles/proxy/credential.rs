@@ -1,4 +1,4 @@
-//! The role's own identity towards its apiserver, which lends itself to nobody: it may impersonate the peers' users, and
+//! The role's own identity towards its apiserver, which lends itself to no one: it may impersonate the peers' users, and
 //! nothing else. A token from a file is read again all the time, since kubelets replace it; without one nothing is sent.
 
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ pub struct TokenMissing;
 
 /// What requests are authorized with.
 #[derive(Clone)]
-pub enum Credential {
+pub enum ProxyCredential {
     /// A client certificate, which TLS has shown already.
     Certificate,
     /// A token, while there is one.
     Token(watch::Receiver<Option<HeaderValue>>),
 }
 
-impl Credential {
+impl ProxyCredential {
     /// That of the role's kubeconfig, or of its pod.
     pub fn of(role: &Role) -> Result<Self, RoleError> {
         let auth: &AuthInfo = &role.access.config.auth_info;
@@ -40,7 +40,7 @@ impl Credential {
             let first = read(&path);
             role.health.set("credential", &first);
             let (sender, receiver) = watch::channel(first.ok());
-            tokio::spawn(follow(path, sender, role.clone()));
+            tokio::spawn(watch_token(path, sender, role.clone()));
             return Ok(Self::Token(receiver));
         }
         if let Some(token) = &auth.token {
@@ -65,7 +65,7 @@ impl Credential {
 }
 
 /// Reads the file over and over. A token that is missing twice in a row is gone, and the old one is no longer used.
-async fn follow(path: PathBuf, sender: watch::Sender<Option<HeaderValue>>, role: Role) {
+async fn watch_token(path: PathBuf, sender: watch::Sender<Option<HeaderValue>>, role: Role) {
     let mut missing = sender.borrow().is_none();
     while !role.stopping.is_requested() && !sender.is_closed() {
         sleep(if missing { AGAIN } else { EVERY }).await;

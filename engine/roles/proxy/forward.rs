@@ -14,16 +14,16 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::roles::api::headers;
 use crate::roles::api::request;
 use crate::roles::api::status::{Refused, expired, idling};
-use crate::roles::proxy::audit::Record;
-use crate::roles::proxy::judge::Asked;
+use crate::roles::proxy::audit::AuditRecord;
+use crate::roles::proxy::judge::AdmittedRequest;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
-use crate::roles::proxy::projection::{self, Form};
+use crate::roles::proxy::projection::{self, AnswerForm};
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
-use crate::roles::watches::Share;
+use crate::roles::watches::PeerShare;
 use crate::server::stream::{
-    AsIs, Bounds, BreakOff, Change as _, Ended, Ends, Framing, Gathered, StreamOutcome, gather, pass,
+    AsIs, Bounds, BreakOff, Ends, Framing, GatheredBody, StreamEnd, StreamOutcome, StreamTransform as _, gather, pass,
 };
 use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{Body, nothing, whole};
@@ -32,21 +32,19 @@ use crate::types::name::ClusterUuid;
 
 /// Most bytes of an answer that says why there is none.
 const MAX_STATUS: usize = 64 * 1024;
-/// An answer up to this many bytes goes on as a whole: its head says how long it is, and all of it is written at once.
+/// An answer up to this many bytes continues as a whole: its head says how long it is, and all of it is written at once.
 const SMALL: usize = 64 * 1024;
 /// How long the apiserver gets to end a watch by itself after its time.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The answer to a request that was admitted.
-pub(super) enum Answer {
-    /// All of it is there.
+pub(super) enum ForwardedAnswer {
     Whole(Response<Body>),
     /// Its body is still to come, and not bounded yet. A list has a place until its end.
-    Streams(Response<Body>, Option<Share<ClusterUuid>>),
+    Streams(Response<Body>, Option<PeerShare<ClusterUuid>>),
 }
 
-impl Answer {
-    /// Its status.
+impl ForwardedAnswer {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Whole(response) | Self::Streams(response, _) => response.status(),
@@ -55,27 +53,26 @@ impl Answer {
 }
 
 impl Proxy {
-    /// Answers a request that was admitted.
-    pub(super) async fn answer(&self, asked: &Asked) -> Result<Answer, ProxyRefusal> {
+    pub(super) async fn answer(&self, asked: &AdmittedRequest) -> Result<ForwardedAnswer, ProxyRefusal> {
         match &asked.admitted {
             Admitted::Synthetic(synthetic) => {
                 let answer = synthetic.answer(&asked.request);
                 Ok(if answer.idles {
-                    Answer::Streams(made_here(idling(answer.body)), None)
+                    ForwardedAnswer::Streams(made_here(idling(answer.body)), None)
                 } else {
-                    Answer::Whole(made_here(whole(answer.body)))
+                    ForwardedAnswer::Whole(made_here(whole(answer.body)))
                 })
             }
             Admitted::Forward(forward) => self.forward(asked, forward).await,
             // as an event, which every client takes for what it is; some take a status for a failure to ask
             Admitted::Expired if asked.request.verb == request::Verb::Watch => {
-                Ok(Answer::Streams(made_here(whole(expired())), None))
+                Ok(ForwardedAnswer::Streams(made_here(whole(expired())), None))
             }
             Admitted::Expired => Err(ProxyRefusal::Expired),
         }
     }
 
-    async fn forward(&self, asked: &Asked, forward: &Forward) -> Result<Answer, ProxyRefusal> {
+    async fn forward(&self, asked: &AdmittedRequest, forward: &Forward) -> Result<ForwardedAnswer, ProxyRefusal> {
         let mut headers = asked.headers.clone();
         if let Some(authorization) = self.credential.authorization()? {
             headers.insert(AUTHORIZATION, authorization);
@@ -102,7 +99,7 @@ impl Proxy {
             StatusCode::NOT_MODIFIED => nothing(),
             status => {
                 let failed = failed(status, &answered, body, asked.head_only, self.limits.request).await;
-                return Ok(Answer::Whole(failed));
+                return Ok(ForwardedAnswer::Whole(failed));
             }
         };
         let with = |body| {
@@ -112,25 +109,25 @@ impl Proxy {
             response
         };
         if head.status != StatusCode::OK || asked.head_only {
-            return Ok(Answer::Whole(with(nothing())));
+            return Ok(ForwardedAnswer::Whole(with(nothing())));
         }
         if forward.watch {
-            return Ok(Answer::Streams(with(body), None));
+            return Ok(ForwardedAnswer::Streams(with(body), None));
         }
         let gathered = timeout(patience, gather(body, SMALL)).await;
         match gathered.map_err(|_| UpstreamError::Timeout(Awaited::Answer))?? {
-            Gathered::Begun(body) => {
+            GatheredBody::Begun(body) => {
                 let (of_peer, of_all) = (self.limits.lists_per_peer, self.limits.lists);
                 let place = self.lists.take(&asked.peer, of_peer, of_all);
                 let place = place.ok_or(ProxyRefusal::Limited { wait: Duration::from_secs(1) })?;
-                Ok(Answer::Streams(with(body), Some(place)))
+                Ok(ForwardedAnswer::Streams(with(body), Some(place)))
             }
-            Gathered::Whole(text) => {
-                let form = if forward.list { Form::List } else { Form::Object };
+            GatheredBody::Whole(text) => {
+                let form = if forward.list { AnswerForm::List } else { AnswerForm::Object };
                 let mut projection = forward.shown.projection(form);
                 let (begin, end) = (projection.push(text)?, projection.finish()?);
                 let text = if end.is_empty() { begin } else { Bytes::from([begin, end].concat()) };
-                Ok(Answer::Whole(with(whole(text))))
+                Ok(ForwardedAnswer::Whole(with(whole(text))))
             }
         }
     }
@@ -138,9 +135,9 @@ impl Proxy {
     /// Bounds the body of an answer that is still to come.
     pub(super) fn bound(
         &self,
-        asked: Asked,
-        (response, list): (Response<Body>, Option<Share<ClusterUuid>>),
-        record: Record,
+        asked: AdmittedRequest,
+        (response, list): (Response<Body>, Option<PeerShare<ClusterUuid>>),
+        record: AuditRecord,
     ) -> Response<Body> {
         let watch = asked.request.verb == request::Verb::Watch && response.status() == StatusCode::OK;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -165,9 +162,9 @@ impl Proxy {
         let projection = match &asked.admitted {
             Admitted::Forward(Forward { shown, .. }) if response.status() == StatusCode::OK && !asked.head_only => {
                 let form = match asked.request.verb {
-                    request::Verb::Get => Form::Object,
-                    request::Verb::List => Form::List,
-                    request::Verb::Watch => Form::Watch,
+                    request::Verb::Get => AnswerForm::Object,
+                    request::Verb::List => AnswerForm::List,
+                    request::Verb::Watch => AnswerForm::Watch,
                 };
                 Some(shown.projection(form))
             }
@@ -182,7 +179,7 @@ impl Proxy {
         let (audit, clock, places) = (self.audit.clone(), self.clock.clone(), (asked.places, list));
         let ended = move |outcome: StreamOutcome| {
             drop(places);
-            let misread = matches!(outcome.ended, Ended::Broken(BreakOff::Misread(_)));
+            let misread = matches!(outcome.ended, StreamEnd::Broken(BreakOff::Misread(_)));
             if watch || misread {
                 audit.note(&ended_record(record, &outcome, clock().to_string()));
             }
@@ -208,10 +205,10 @@ async fn failed(
     head_only: bool,
     patience: Duration,
 ) -> Response<Body> {
-    let said = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;
-    let said = said.ok().and_then(Result::ok).map(Collected::to_bytes).filter(|_| is_json(answered));
-    let said = said.and_then(|text| projection::status(&text).ok());
-    let mut response = match said {
+    let text = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;
+    let text = text.ok().and_then(Result::ok).map(Collected::to_bytes).filter(|_| is_json(answered));
+    let text = text.and_then(|text| projection::status(&text).ok());
+    let mut response = match text {
         Some(text) => Response::new(whole(text)),
         None => Refused::new(status, format!("the apiserver answered {}", status.as_u16())).response(),
     };
@@ -229,7 +226,7 @@ async fn failed(
 /// Waits until the peer sees something else of what it asked for than its answer shows.
 fn view_changed(
     mut admission: watch::Receiver<Arc<Admission>>,
-    asked: &Asked,
+    asked: &AdmittedRequest,
 ) -> impl Future<Output = ()> + Send + use<> {
     let (peer, resource, mark) = (asked.peer.clone(), asked.request.resource().cloned(), asked.mark.clone());
     async move {
@@ -251,18 +248,18 @@ fn made_here(body: Body) -> Response<Body> {
     response
 }
 
-fn ended_record(record: Record, outcome: &StreamOutcome, time: String) -> Record {
+fn ended_record(record: AuditRecord, outcome: &StreamOutcome, time: String) -> AuditRecord {
     let reason = match &outcome.ended {
-        Ended::Whole => "the apiserver ended it".to_owned(),
-        Ended::Due => "its time was over".to_owned(),
-        Ended::Left => "the peer ended it".to_owned(),
-        Ended::Stalled => "the peer took nothing for too long".to_owned(),
-        Ended::Revoked => "the peer or its key is no longer admitted".to_owned(),
-        Ended::Broken(BreakOff::Misread(why)) => format!("the apiserver's answer cannot be read: {why}"),
-        Ended::Broken(why) => format!("the apiserver broke off: {why}"),
+        StreamEnd::Whole => "the apiserver ended it".to_owned(),
+        StreamEnd::Due => "its time was over".to_owned(),
+        StreamEnd::Left => "the peer ended it".to_owned(),
+        StreamEnd::Stalled => "the peer took nothing for too long".to_owned(),
+        StreamEnd::Revoked => "the peer or its key is no longer admitted".to_owned(),
+        StreamEnd::Broken(BreakOff::Misread(why)) => format!("the apiserver's answer cannot be read: {why}"),
+        StreamEnd::Broken(why) => format!("the apiserver broke off: {why}"),
     };
     let milliseconds = u64::try_from(outcome.lasted.as_millis()).unwrap_or(u64::MAX);
-    Record { time, event: "ended", reason: Some(reason), milliseconds, bytes: Some(outcome.bytes), ..record }
+    AuditRecord { time, event: "ended", reason: Some(reason), milliseconds, bytes: Some(outcome.bytes), ..record }
 }
 
 /// Waits until a key is no longer one of a peer that is admitted.

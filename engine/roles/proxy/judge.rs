@@ -10,14 +10,14 @@ use http::{HeaderMap, Method};
 
 use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{self, ApiRequest};
-use crate::roles::proxy::audit::Record;
-use crate::roles::proxy::metrics::{OfPeer, Used};
+use crate::roles::proxy::audit::AuditRecord;
+use crate::roles::proxy::metrics::{KeyUseLabels, PeerLabel};
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::Admitted;
 use crate::roles::proxy::projection::Mark;
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
-use crate::roles::watches::{Share, WatchPlace};
+use crate::roles::watches::{PeerShare, WatchPlace};
 use crate::server::Reader;
 use crate::server::limits::client_address;
 use crate::types::key::PublicKey;
@@ -36,7 +36,7 @@ pub(super) struct Sender {
 }
 
 /// A request whose sender is known and may ask it.
-pub(super) struct Asked {
+pub(super) struct AdmittedRequest {
     pub(super) peer: ClusterUuid,
     pub(super) key: PublicKey,
     /// The answer's head alone is wanted.
@@ -46,7 +46,7 @@ pub(super) struct Asked {
     pub(super) headers: HeaderMap,
     /// How long a watch may last.
     pub(super) seconds: u64,
-    pub(super) places: Held,
+    pub(super) places: HeldPlaces,
     /// The mark of what the answer shows.
     pub(super) mark: Option<Mark>,
     /// Whoever reads the answer.
@@ -54,8 +54,8 @@ pub(super) struct Asked {
 }
 
 /// What a request holds of its peer's share until its answer has ended.
-pub(super) struct Held {
-    pub(super) _request: Share<ClusterUuid>,
+pub(super) struct HeldPlaces {
+    pub(super) _request: PeerShare<ClusterUuid>,
     pub(super) _watch: Option<WatchPlace<ClusterUuid>>,
 }
 
@@ -89,8 +89,8 @@ impl Proxy {
         head: &Parts,
         sender: Sender,
         reader: Reader,
-        record: &mut Record,
-    ) -> Result<Asked, ProxyRefusal> {
+        record: &mut AuditRecord,
+    ) -> Result<AdmittedRequest, ProxyRefusal> {
         let busy = |wait| ProxyRefusal::Limited { wait };
         let Sender { peer, verified, admission, now } = sender;
         let entry = admission.peer(&peer).ok_or(ProxyRefusal::PeerGone)?;
@@ -102,7 +102,10 @@ impl Proxy {
         let share = self.shares.take(&peer, self.limits.requests_per_peer, usize::MAX);
         let share = share.ok_or_else(|| busy(Duration::from_secs(1)))?;
         if let Some(key_id) = record.key_id.clone() {
-            self.counts.last_used.get_or_create(&Used { cluster_uuid: peer.to_string(), key_id }).set(now.as_seconds());
+            self.counts
+                .last_used
+                .get_or_create(&KeyUseLabels { cluster_uuid: peer.to_string(), key_id })
+                .set(now.as_seconds());
         }
 
         let request = ApiRequest::parse(&head.method, head.uri.path(), head.uri.query(), self.limits.path)?;
@@ -126,14 +129,14 @@ impl Proxy {
         let admitted = admission.policy().admit(&request, entry, seconds)?;
         let headers = headers::upstream(&head.headers, Accept::Json)?;
         let watch = if request.verb == request::Verb::Watch {
-            let gauge = self.counts.watches.get_or_create(&OfPeer { peer: entry.name.to_string() }).clone();
+            let gauge = self.counts.watches.get_or_create(&PeerLabel { peer: entry.name.to_string() }).clone();
             let taken = self.watches.take(&peer, &self.limits, gauge);
             Some(taken.ok_or_else(|| busy(Duration::from_secs(10)))?)
         } else {
             None
         };
         let mark = request.resource().and_then(|resource| admission.mark(&peer, resource));
-        let (key, places) = (verified.key.clone(), Held { _request: share, _watch: watch });
-        Ok(Asked { peer, key, head_only, request, admitted, headers, seconds, places, mark, reader })
+        let (key, places) = (verified.key.clone(), HeldPlaces { _request: share, _watch: watch });
+        Ok(AdmittedRequest { peer, key, head_only, request, admitted, headers, seconds, places, mark, reader })
     }
 }

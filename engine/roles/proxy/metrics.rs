@@ -10,7 +10,7 @@ use crate::wire::names::LAST_USED;
 
 /// Labels of the count of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Judged {
+pub(super) struct JudgedLabels {
     pub(super) peer: String,
     pub(super) decision: &'static str,
     pub(super) code: u16,
@@ -18,26 +18,26 @@ pub(super) struct Judged {
 
 /// A label that names a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfPeer {
+pub(super) struct PeerLabel {
     pub(super) peer: String,
 }
 
 /// Labels of when a key was last used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Used {
+pub(super) struct KeyUseLabels {
     pub(super) cluster_uuid: String,
     pub(super) key_id: String,
 }
 
 /// What the api-proxy counts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counts {
-    pub(super) requests: Family<Judged, Counter>,
-    pub(super) watches: Family<OfPeer, Gauge>,
-    pub(super) last_used: Family<Used, Gauge>,
+pub(super) struct ProxyMetrics {
+    pub(super) requests: Family<JudgedLabels, Counter>,
+    pub(super) watches: Family<PeerLabel, Gauge>,
+    pub(super) last_used: Family<KeyUseLabels, Gauge>,
 }
 
-impl Counts {
+impl ProxyMetrics {
     pub(super) fn register(metrics: &Metrics, not_recorded: &Counter) -> Self {
         let counts = Self::default();
         metrics.register("isthmus_proxy_requests", "Requests of peers", &counts.requests);
@@ -52,6 +52,6 @@ impl Counts {
 /// All metrics of an api-proxy, before it has begun.
 pub fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    drop(Counts::register(&metrics, &Counter::default()));
+    drop(ProxyMetrics::register(&metrics, &Counter::default()));
     metrics
 }

@@ -29,16 +29,16 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::roles::api::status::Refused;
-use crate::roles::proxy::audit::{AuditLog, Record};
-use crate::roles::proxy::forward::Answer;
+use crate::roles::proxy::audit::{AuditLog, AuditRecord};
+use crate::roles::proxy::forward::ForwardedAnswer;
 use crate::roles::proxy::judge::Sender;
-use crate::roles::proxy::metrics::Judged;
+use crate::roles::proxy::metrics::JudgedLabels;
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::limits::client_address;
 use crate::server::{Asker, Body, Handler, Reader};
 
-/// Begins the role.
+/// Starts the role. Fails where its audit log cannot be opened, or its certificate not be read.
 #[allow(clippy::unused_async, reason = "as every role begins")]
 pub async fn start(role: Role, options: ProxyOptions) -> Result<Service<Proxy>, RoleError> {
     let audit = AuditLog::open(&options.audit_log).map_err(|source| RoleError::File {
@@ -106,7 +106,7 @@ impl Handler for Proxy {
         record.milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let peer = record.peer.clone().unwrap_or_default();
         let count = |decision, code| {
-            self.counts.requests.get_or_create(&Judged { peer, decision, code }).inc();
+            self.counts.requests.get_or_create(&JudgedLabels { peer, decision, code }).inc();
         };
         if !self.audit.record(&record).await {
             count("not recorded", StatusCode::SERVICE_UNAVAILABLE.as_u16());
@@ -115,8 +115,8 @@ impl Handler for Proxy {
         }
         count(record.decision, record.status);
         Ok(match outcome {
-            Ok((asked, Answer::Streams(response, list))) => self.bound(asked, (response, list), record),
-            Ok((_, Answer::Whole(response))) | Err(response) => response,
+            Ok((asked, ForwardedAnswer::Streams(response, list))) => self.bound(asked, (response, list), record),
+            Ok((_, ForwardedAnswer::Whole(response))) | Err(response) => response,
         })
     }
 
@@ -127,23 +127,23 @@ impl Handler for Proxy {
 
 impl Proxy {
     /// The beginning of a record.
-    fn record(&self, from: SocketAddr, method: &Method) -> Record {
-        Record {
+    fn record(&self, from: SocketAddr, method: &Method) -> AuditRecord {
+        AuditRecord {
             time: (self.clock)().to_string(),
             event: "answered",
             id: self.requests.fetch_add(1, Ordering::Relaxed),
             source: from.ip().to_canonical().to_string(),
             method: method.to_string(),
             decision: "allowed",
-            ..Record::default()
+            ..AuditRecord::default()
         }
     }
 
     /// Counts a request without a verified token.
     fn count(&self, from: SocketAddr, method: &Method, decision: &'static str, status: StatusCode, reason: String) {
         let code = status.as_u16();
-        self.counts.requests.get_or_create(&Judged { peer: String::new(), decision, code }).inc();
-        let record = Record { decision, status: code, reason: Some(reason), ..self.record(from, method) };
+        self.counts.requests.get_or_create(&JudgedLabels { peer: String::new(), decision, code }).inc();
+        let record = AuditRecord { decision, status: code, reason: Some(reason), ..self.record(from, method) };
         self.audit.count(client_address(from.ip()), record);
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::{Data, SourceState, watch_config_map};
+use crate::cluster::watched::{ConfigMapData, SourceState, watch_config_map};
 use crate::roles::api::request::Resource;
-use crate::roles::proxy::policy::Policy;
+use crate::roles::proxy::policy::PeerPolicy;
 use crate::roles::proxy::projection::Mark;
 use crate::roles::role::Role;
 use crate::types::key::PublicKey;
@@ -20,7 +20,7 @@ use crate::wire::peers::{PEERS, PEERS_FILE, PeerEntry, PeersError, PeersFile};
 /// Who is served, and whom they serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// The cluster's own UUID, the audience of tokens; while it is unknown nobody is judged.
+    /// The cluster's own UUID, the audience of tokens; while it is unknown no one is judged.
     pub cluster_uuid: Option<ClusterUuid>,
     /// The cluster's trust domain.
     pub trust_domain: TrustDomain,
@@ -43,8 +43,8 @@ impl Admission {
     }
 
     /// What a cluster lets its peers see.
-    pub fn policy(&self) -> Policy {
-        Policy {
+    pub fn policy(&self) -> PeerPolicy {
+        PeerPolicy {
             trust_domain: self.trust_domain.clone(),
             istio_namespace: self.istio_namespace.clone(),
             network: self.network().cloned(),
@@ -85,7 +85,7 @@ impl KeyLookup for Admission {
 }
 
 /// Follows both ConfigMaps. What cannot be read leaves what was read before, and the role is not ready.
-pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
+pub fn watch_peers(role: &Role) -> watch::Receiver<Arc<Admission>> {
     let namespace = role.namespace.as_str();
     let changed = Arc::new(Notify::new());
     let identity = watch_config_map(&role.access.client, namespace, IDENTITY, &changed);
@@ -114,7 +114,7 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
             if let Ok(file) = read {
                 let before = admission.peers.replace(file).map(|file| file.network);
                 if before.as_ref() != Some(&admission.network().cloned()) {
-                    tell_network(admission.network());
+                    log_network(admission.network());
                 }
             }
             sender.send_if_modified(|current| {
@@ -133,7 +133,7 @@ pub fn follow(role: &Role) -> watch::Receiver<Arc<Admission>> {
     receiver
 }
 
-fn tell_network(network: Option<&NetworkName>) {
+fn log_network(network: Option<&NetworkName>) {
     if let Some(network) = network {
         tracing::info!(%network, "peers see WorkloadEntries in this network");
     } else {
@@ -159,18 +159,18 @@ enum AdmissionError {
     Peers(#[from] PeersError),
 }
 
-fn file<'a>(data: &'a Data, config_map: &'static str, file: &'static str) -> Result<&'a str, AdmissionError> {
+fn file<'a>(data: &'a ConfigMapData, config_map: &'static str, file: &'static str) -> Result<&'a str, AdmissionError> {
     data.get(file).map(String::as_str).ok_or(AdmissionError::NoFile { config_map, file })
 }
 
-fn read_identity(source: &SourceState<Arc<Data>>) -> Result<Identity, AdmissionError> {
+fn read_identity(source: &SourceState<Arc<ConfigMapData>>) -> Result<Identity, AdmissionError> {
     let data = source.required(format!("ConfigMap {IDENTITY}, which the relay writes"))?;
     let identity = Identity::parse(file(data, IDENTITY, IDENTITY_FILE)?.as_bytes())?;
     if identity.cluster_uuid.is_some() { Ok(identity) } else { Err(AdmissionError::NoUuid) }
 }
 
-/// No ConfigMap means that nobody is admitted yet: a new cluster becomes ready before it has peers.
-fn read_peers(source: &SourceState<Arc<Data>>) -> Result<PeersFile, AdmissionError> {
+/// No ConfigMap means that no one is admitted yet: a new cluster becomes ready before it has peers.
+fn read_peers(source: &SourceState<Arc<ConfigMapData>>) -> Result<PeersFile, AdmissionError> {
     let Some(data) = source.optional(format!("ConfigMap {PEERS}"))? else { return Ok(PeersFile::empty()) };
     Ok(PeersFile::parse(file(data, PEERS, PEERS_FILE)?.as_bytes())?)
 }

@@ -15,7 +15,7 @@
 //! Any version of a group, for `get`, `list` and `watch`. No subresource, no object of a namespace that is not shared, no
 //! other verb. This is what an istiod asks a remote cluster of a multi-primary mesh for (istio.io/istio
 //! `pkg/kube/multicluster`, seen in the audit log of a real apiserver). It waits for every list that it begins: one that is
-//! refused keeps the whole cluster from syncing. So lists that nobody should see are answered as empty. For the same reason
+//! refused keeps the whole cluster from syncing. So lists that no one should see are answered as empty. For the same reason
 //! any revision's mesh configuration is answered, also of one that the peer began to run since it was last read: it is made
 //! here and says nothing but the trust domain, which the public document says too.
 //!
@@ -23,14 +23,14 @@
 //! namespaces is answered without the others, and what is asked of another by itself as empty. The namespace of its own
 //! istiod it sees in any case, but for a shared one nothing of it but its name.
 //!
-//! A list comes in one piece: a token for its next page names an object, which may be one that is not shared.
+//! A list comes whole: a token for its next page names an object, which may be one that is not shared.
 //!
 //! Of each object a peer is given what [`projection`](super::projection) lists. Neither does it learn the rest by asking for
 //! objects that have it: a selector may name what is shown, and nothing else. A Gateway of a peer would stand beside the
 //! reviewed one, or in its place (istio.io/istio `pilot/pkg/xds/endpoints/ep_filters.go`).
 
 use crate::istio::mesh_config::is_standard_config_map;
-use crate::roles::api::request::{ApiRequest, Resource, Target, Verb};
+use crate::roles::api::request::{ApiRequest, RequestTarget, Resource, Verb};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::proxy::projection::{View, Visible};
 use crate::types::name::{Namespace, NetworkName, TrustDomain};
@@ -39,7 +39,7 @@ use crate::wire::shared::Shared;
 
 /// What a cluster lets its peers see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
+pub struct PeerPolicy {
     /// Its trust domain, for the mesh configuration that is made here.
     pub trust_domain: TrustDomain,
     /// Where a peer is taken to have its istiod while it does not say.
@@ -59,7 +59,7 @@ pub enum Admitted {
     Expired,
 }
 
-/// How a request goes on.
+/// How a request is forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
     /// Path and query, written anew from what was understood.
@@ -95,12 +95,12 @@ pub enum Denied {
     Private,
 }
 
-impl Policy {
+impl PeerPolicy {
     /// Judges a request of a peer. `seconds`: how long a watch of it may last.
     pub fn admit(&self, request: &ApiRequest, peer: &PeerEntry, seconds: u64) -> Result<Admitted, Denied> {
         let resource = match &request.target {
-            Target::ApiVersions => return Ok(forward(request, Visible::of_api_versions(), seconds)),
-            Target::Resource(resource) => resource,
+            RequestTarget::ApiVersions => return Ok(forward(request, Visible::of_api_versions(), seconds)),
+            RequestTarget::Resource(resource) => resource,
         };
         if resource.subresource.is_some() {
             return Err(Denied::Subresource);

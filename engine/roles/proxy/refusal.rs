@@ -26,7 +26,6 @@ pub(super) enum ProxyRefusal {
     /// It is not known who may ask.
     #[error("identity or peers are not known")]
     NotReady,
-    /// The token.
     #[error(transparent)]
     Token(#[from] Rejected),
     /// A token that names no cluster.
@@ -38,7 +37,6 @@ pub(super) enum ProxyRefusal {
     /// What is asked is not understood.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The head of a watch.
     #[error("a watch has to be asked with GET")]
     HeadOfWatch,
     /// What is asked is not shared.
@@ -47,7 +45,6 @@ pub(super) enum ProxyRefusal {
     /// A page of a list that this role did not begin.
     #[error("a list is continued that was begun elsewhere")]
     Expired,
-    /// The headers.
     #[error(transparent)]
     Headers(#[from] HeaderRefused),
     /// The role itself has no token.

@@ -1,4 +1,4 @@
-//! The api-proxy as it stands: what it is told, what it keeps, and its connections to the apiserver.
+//! State of the api-proxy: its options, what it keeps, and its connections to the apiserver.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::tls;
 use crate::roles::proxy::audit::{AuditLog, AuditTarget};
-use crate::roles::proxy::credential::{Credential, TokenMissing};
-use crate::roles::proxy::metrics::Counts;
-use crate::roles::proxy::peers::{Admission, follow};
+use crate::roles::proxy::credential::{ProxyCredential, TokenMissing};
+use crate::roles::proxy::metrics::ProxyMetrics;
+use crate::roles::proxy::peers::{Admission, watch_peers};
 use crate::roles::role::{ApiserverError, Role, RoleError, Stopping};
 use crate::roles::verdicts::Verdicts;
 use crate::roles::watches::{Shares, Watches};
@@ -27,10 +27,10 @@ use crate::types::name::ClusterUuid;
 
 /// How often the apiserver is asked whether it is ready.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// How long it gets to say so.
+/// How long it gets to answer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the api-proxy is told.
+/// Options of the api-proxy.
 #[derive(Debug, Clone)]
 pub struct ProxyOptions {
     /// Where each request is recorded before it is answered.
@@ -39,22 +39,22 @@ pub struct ProxyOptions {
     pub upstream: Option<http::Uri>,
 }
 
-/// The role.
+/// The api-proxy: whom it admits, what they see, and where requests go.
 pub struct Proxy {
     pub(super) admission: watch::Receiver<Arc<Admission>>,
     pub(super) upstream: Upstream,
-    pub(super) credential: Credential,
+    pub(super) credential: ProxyCredential,
     pub(super) limits: RoleLimits,
     pub(super) of_address: Buckets<IpAddr>,
     pub(super) of_all: Buckets<()>,
     pub(super) of_peer: Buckets<ClusterUuid>,
     pub(super) verdicts: Verdicts<Admission>,
     pub(super) shares: Arc<Shares<ClusterUuid>>,
-    /// Lists that are too long to go on as a whole.
+    /// Lists that are too long to continue as a whole.
     pub(super) lists: Arc<Shares<ClusterUuid>>,
     pub(super) watches: Arc<Watches<ClusterUuid>>,
     pub(super) audit: AuditLog,
-    pub(super) counts: Counts,
+    pub(super) counts: ProxyMetrics,
     pub(super) stopping: Stopping,
     pub(super) clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     pub(super) requests: AtomicU64,
@@ -69,15 +69,15 @@ impl Proxy {
         clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     ) -> Result<Self, RoleError> {
         role.health.fails("apiserver", "not asked yet");
-        let credential = Credential::of(role)?;
+        let credential = ProxyCredential::of(role)?;
         // the probe has a connection of its own: peers that have all others do not make the role seem unready
         let probed = apiserver(role, upstream, 1)?;
         let upstream = apiserver(role, upstream, role.limits.upstream_connections)?;
-        let counts = Counts::register(&role.metrics, audit.dropped());
+        let counts = ProxyMetrics::register(&role.metrics, audit.dropped());
         tokio::spawn(probe(probed, credential.clone(), role.clone()));
         let limits = role.limits.clone();
         Ok(Self {
-            admission: follow(role),
+            admission: watch_peers(role),
             upstream,
             credential,
             of_address: Buckets::new(limits.rate_per_address),
@@ -130,7 +130,7 @@ enum ProbeError {
 }
 
 /// Asks the apiserver whether it is ready, for as long as the role lives.
-async fn probe(upstream: Upstream, credential: Credential, role: Role) {
+async fn probe(upstream: Upstream, credential: ProxyCredential, role: Role) {
     while !role.stopping.is_requested() {
         let request = Request::builder().uri("/readyz").body(nothing());
         let outcome = match (request, credential.authorization()) {

@@ -29,10 +29,10 @@ const MAX_KEPT: usize = 1000;
 /// Most bytes of a token.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// Why somebody is not let in.
+/// Why someone is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotAdmitted {
-    /// The token is missing, or bad, or somebody else's.
+    /// The token is missing, or bad, or someone else's.
     #[error("Unauthorized")]
     Refused,
     /// The apiserver did not say.

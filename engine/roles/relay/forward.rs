@@ -1,7 +1,7 @@
 //! One request: `/to/<cluster ID>/…` of istiod becomes `/…` of the peer's api-proxy, with a token of this cluster.
 //!
 //! A list that a peer refuses although istiod waits for it (an older api-proxy's 403 on secrets, mesh configuration, gateways
-//! and the like) is answered empty here. A 404 goes on: it says that a CRD is not served yet, and istiod asks again.
+//! and the like) is answered empty here. A 404 is passed on: it says that a CRD is not served yet, and istiod asks again.
 //!
 //! While a peer is away, a list or a watch waits here for it, for as long as it may last, and is sent again each second. A
 //! refusal would cost more: each one makes istiod wait longer before it asks again, up to 30 s (k8s.io/client-go
@@ -22,12 +22,12 @@ use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::relay::admit::{NotAdmitted, TokenReviewer};
-use crate::roles::relay::peers::{Answered, Peer, Peers, Unreached};
+use crate::roles::relay::peers::{Peers, RelayPeer, ResponseLabels, Unreached};
 use crate::roles::relay::refusal::RelayRefusal;
 use crate::roles::role::Stopping;
 use crate::roles::watches::WatchPlace;
 use crate::server::limits::RoleLimits;
-use crate::server::stream::{AsIs, Bounds, Ended, Ends, Framing, pass};
+use crate::server::stream::{AsIs, Bounds, Ends, Framing, StreamEnd, pass};
 use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{Body, Reader};
 use crate::server::{nothing, whole};
@@ -47,10 +47,10 @@ pub(super) struct Forwarder {
 }
 
 /// What is asked of a peer.
-struct Asked {
-    peer: Arc<Peer>,
+struct PeerRequest {
+    peer: Arc<RelayPeer>,
     path_and_query: String,
-    /// `None`: a path that is no resource; it goes on as it is.
+    /// `None`: a path that is no resource; it is forwarded as it is.
     api: Option<ApiRequest>,
     watch: bool,
     list: bool,
@@ -60,7 +60,6 @@ struct Asked {
 }
 
 impl Forwarder {
-    /// Answers a request.
     pub(super) async fn answer(&self, head: &Parts, reader: Reader) -> Response<Body> {
         let mut known = String::new();
         let outcome = match self.judge(head, reader, &mut known).await {
@@ -72,12 +71,12 @@ impl Forwarder {
             tracing::debug!(peer = known, status = answer.status.as_u16(), reason = %answer.message, "not answered");
             answer.response()
         });
-        let answered = Answered { cluster_id: known, code: response.status().as_u16() };
+        let answered = ResponseLabels { cluster_id: known, code: response.status().as_u16() };
         self.peers.counts.requests.get_or_create(&answered).inc();
         response
     }
 
-    async fn judge(&self, head: &Parts, reader: Reader, known: &mut String) -> Result<Asked, RelayRefusal> {
+    async fn judge(&self, head: &Parts, reader: Reader, known: &mut String) -> Result<PeerRequest, RelayRefusal> {
         if let Some(reviewer) = &self.reviewer {
             reviewer.admit(&head.headers).await.inspect_err(|not| {
                 if let NotAdmitted::Unknown(problem) = not {
@@ -110,11 +109,11 @@ impl Forwarder {
         let headers = headers::upstream(&incoming, Accept::AsAsked)?;
         let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let place = if watch { Some(self.peers.place(&peer).ok_or(RelayRefusal::Full)?) } else { None };
-        Ok(Asked { peer, path_and_query, api, watch, list, headers, place, reader })
+        Ok(PeerRequest { peer, path_and_query, api, watch, list, headers, place, reader })
     }
 
     /// Sends a request, and a list or a watch again while the peer is away.
-    async fn reach(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, RelayRefusal> {
+    async fn reach(&self, head: &Parts, asked: &PeerRequest) -> Result<Response<Body>, RelayRefusal> {
         let waits = match &asked.api {
             Some(api) if api.verb == Verb::Watch => self.lasts(api),
             Some(api) if api.verb == Verb::List => self.limits.list,
@@ -139,7 +138,7 @@ impl Forwarder {
         api.query.timeout_seconds.map_or(self.limits.watch, Duration::from_secs).min(self.limits.watch)
     }
 
-    async fn send(&self, head: &Parts, asked: &Asked) -> Result<Response<Body>, RelayRefusal> {
+    async fn send(&self, head: &Parts, asked: &PeerRequest) -> Result<Response<Body>, RelayRefusal> {
         let id = &asked.peer.route.cluster_id;
         let cluster = || id.clone();
         let not_reached = |source| RelayRefusal::NotReached { cluster: cluster(), source };
@@ -162,11 +161,11 @@ impl Forwarder {
         })
     }
 
-    async fn forward(&self, head: &Parts, asked: Asked) -> Result<Response<Body>, RelayRefusal> {
+    async fn forward(&self, head: &Parts, asked: PeerRequest) -> Result<Response<Body>, RelayRefusal> {
         let response = self.reach(head, &asked).await?;
         let id = &asked.peer.route.cluster_id;
         let status = response.status();
-        // nobody follows a peer to another place with istiod's requests
+        // no one follows a peer to another place with istiod's requests
         if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED) {
             return Err(RelayRefusal::Redirected { cluster: id.clone(), status });
         }
@@ -206,7 +205,7 @@ impl Forwarder {
     }
 
     /// Gives an answer's body its bounds.
-    fn bound(&self, response: Response<Body>, asked: Asked, lasts: Option<Duration>) -> Response<Body> {
+    fn bound(&self, response: Response<Body>, asked: PeerRequest, lasts: Option<Duration>) -> Response<Body> {
         let watch = asked.watch && response.status() == StatusCode::OK;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
@@ -230,10 +229,10 @@ impl Forwarder {
         let ended = move |outcome: crate::server::stream::StreamOutcome| {
             drop(place);
             match outcome.ended {
-                Ended::Stalled | Ended::Broken(_) => {
+                StreamEnd::Stalled | StreamEnd::Broken(_) => {
                     tracing::info!(%peer, watch, ended = ?outcome.ended, bytes = outcome.bytes, "a stream broke off");
                 }
-                Ended::Whole | Ended::Due | Ended::Left | Ended::Revoked => {
+                StreamEnd::Whole | StreamEnd::Due | StreamEnd::Left | StreamEnd::Revoked => {
                     tracing::debug!(%peer, watch, ended = ?outcome.ended, bytes = outcome.bytes, "a stream ended");
                 }
             }
@@ -243,7 +242,7 @@ impl Forwarder {
     }
 }
 
-/// Whether a peer is away: it is not reached, or whatever stands before it says so.
+/// Whether a peer is away: it is not reached, or whatever is in front of it answers that.
 fn is_away(outcome: &Result<Response<Body>, RelayRefusal>) -> bool {
     match outcome {
         Ok(response) => matches!(

@@ -23,7 +23,6 @@ use crate::server::Certificates;
 use crate::types::certificate::{CertificateError, parse_roots_any_time};
 use crate::types::time::Timestamp;
 
-/// Life of a CA.
 pub(super) const CA_LIFE: Duration = Duration::from_hours(3650 * 24);
 /// Life of a certificate.
 pub(super) const LEAF_LIFE: Duration = Duration::from_hours(90 * 24);
@@ -33,13 +32,11 @@ const BACKDATE: Duration = Duration::from_hours(1);
 /// What cannot be issued, or issued with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum IssueError {
-    /// The CA certificate.
     #[error("the CA certificate cannot be used: {0}")]
     Certificate(#[from] CaFault),
     /// The CA's key.
     #[error("the CA's key cannot be used: {0}")]
     Key(#[from] CaKeyFault),
-    /// The library.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[source] rcgen::Error),
 }
@@ -70,7 +67,7 @@ pub(super) enum CaKeyFault {
 
 /// Why a certificate is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stale {
+pub(super) enum IssueReason {
     Missing,
     Incomplete,
     NotServable,
@@ -81,7 +78,7 @@ pub(super) enum Stale {
     Old,
 }
 
-impl fmt::Display for Stale {
+impl fmt::Display for IssueReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "there was none",
@@ -96,15 +93,14 @@ impl fmt::Display for Stale {
     }
 }
 
-/// A CA.
-pub(super) struct Authority {
+pub(super) struct IssuingCa {
     pem: String,
     key: Zeroizing<String>,
     issuer: Issuer<'static, KeyPair>,
     not_after: Timestamp,
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for IssuingCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authority([redacted])")
     }
@@ -143,8 +139,7 @@ fn der_of(pem: &str) -> Option<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok()
 }
 
-impl Authority {
-    /// A new one.
+impl IssuingCa {
     pub(super) fn new(name: &str, now: Timestamp) -> Result<Self, IssueError> {
         let key = new_key()?;
         let mut params = CertificateParams::default();
@@ -171,12 +166,10 @@ impl Authority {
         Ok(Self { pem: root.pem.clone(), key, issuer, not_after: root.not_after })
     }
 
-    /// The certificate.
     pub(super) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The key.
     pub(super) fn key_pem(&self) -> &str {
         &self.key
     }
@@ -199,26 +192,26 @@ impl Authority {
     }
 
     /// Why a certificate has to be issued again; `None` while it is good.
-    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: Timestamp) -> Option<Stale> {
+    pub(super) fn stale(&self, leaf: &Leaf, hosts: &BTreeSet<String>, now: Timestamp) -> Option<IssueReason> {
         if Certificates::from_pem(&leaf.chain, &leaf.key).is_err() {
-            return Some(Stale::NotServable);
+            return Some(IssueReason::NotServable);
         }
-        let (Some(der), Some(ca)) = (der_of(&leaf.chain), der_of(&self.pem)) else { return Some(Stale::NotPem) };
+        let (Some(der), Some(ca)) = (der_of(&leaf.chain), der_of(&self.pem)) else { return Some(IssueReason::NotPem) };
         let (Ok((_, certificate)), Ok((_, ca))) = (X509Certificate::from_der(&der), X509Certificate::from_der(&ca))
         else {
-            return Some(Stale::Unreadable);
+            return Some(IssueReason::Unreadable);
         };
         if certificate.verify_signature(Some(ca.public_key())).is_err() {
-            return Some(Stale::OtherCa);
+            return Some(IssueReason::OtherCa);
         }
         if hosts_of(&certificate) != *hosts {
-            return Some(Stale::OtherHosts);
+            return Some(IssueReason::OtherHosts);
         }
         let validity = certificate.validity();
         let [from, to] =
             [validity.not_before, validity.not_after].map(|time| Timestamp::from_seconds(time.timestamp()));
         if now < from || now >= from + to.since(from) / 3 * 2 {
-            return Some(Stale::Old);
+            return Some(IssueReason::Old);
         }
         None
     }
@@ -252,33 +245,33 @@ mod tests {
 
     #[test]
     fn a_certificate_is_issued_again_for_a_reason_only() {
-        let ca = Authority::new("isthmus test", NOW).unwrap();
+        let ca = IssuingCa::new("isthmus test", NOW).unwrap();
         let wanted = hosts(&["api.east.example.com", "203.0.113.7", "2001:db8::1"]);
         let leaf = ca.issue("isthmus-proxy", &wanted, NOW).unwrap();
         assert_eq!(ca.stale(&leaf, &wanted, NOW), None);
         assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 59), None);
-        assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 60), Some(Stale::Old));
-        assert_eq!(ca.stale(&leaf, &wanted, NOW - DAY), Some(Stale::Old));
-        assert_eq!(ca.stale(&leaf, &hosts(&["api.east.example.com"]), NOW), Some(Stale::OtherHosts));
+        assert_eq!(ca.stale(&leaf, &wanted, NOW + DAY * 60), Some(IssueReason::Old));
+        assert_eq!(ca.stale(&leaf, &wanted, NOW - DAY), Some(IssueReason::Old));
+        assert_eq!(ca.stale(&leaf, &hosts(&["api.east.example.com"]), NOW), Some(IssueReason::OtherHosts));
         // a CA of the same name is another
-        let other = Authority::new("isthmus test", NOW).unwrap();
-        assert_eq!(other.stale(&leaf, &wanted, NOW), Some(Stale::OtherCa));
-        let again = Authority::read(ca.pem(), Zeroizing::new(ca.key_pem().to_owned())).unwrap();
+        let other = IssuingCa::new("isthmus test", NOW).unwrap();
+        assert_eq!(other.stale(&leaf, &wanted, NOW), Some(IssueReason::OtherCa));
+        let again = IssuingCa::read(ca.pem(), Zeroizing::new(ca.key_pem().to_owned())).unwrap();
         assert_eq!(again.stale(&leaf, &wanted, NOW), None);
         let second = again.issue("isthmus-proxy", &wanted, NOW).unwrap();
         assert_eq!(ca.stale(&second, &wanted, NOW), None);
         let mixed = Leaf { chain: leaf.chain, key: second.key };
-        assert_eq!(ca.stale(&mixed, &wanted, NOW), Some(Stale::NotServable));
+        assert_eq!(ca.stale(&mixed, &wanted, NOW), Some(IssueReason::NotServable));
     }
 
     #[test]
     fn a_ca_is_read_with_its_own_key_only_and_shows_nothing() {
-        let (one, two) = (Authority::new("one", NOW).unwrap(), Authority::new("two", NOW).unwrap());
-        let mixed = Authority::read(one.pem(), Zeroizing::new(two.key_pem().to_owned())).unwrap_err();
+        let (one, two) = (IssuingCa::new("one", NOW).unwrap(), IssuingCa::new("two", NOW).unwrap());
+        let mixed = IssuingCa::read(one.pem(), Zeroizing::new(two.key_pem().to_owned())).unwrap_err();
         assert!(matches!(mixed, IssueError::Key(_)), "{mixed}");
         let secret = "MIGHAgEAMBMGByqGSM49";
         let broken = format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n");
-        let error = Authority::read(one.pem(), Zeroizing::new(broken)).unwrap_err();
+        let error = IssuingCa::read(one.pem(), Zeroizing::new(broken)).unwrap_err();
         assert!(!format!("{error} {error:?} {one:?}").contains(secret));
         assert!(matches!(one.issue("late", &hosts(&["a"]), NOW + CA_LIFE), Err(IssueError::Certificate(_))));
         let last = one.issue("last", &hosts(&["a"]), NOW + CA_LIFE - DAY).unwrap();

@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::Secret;
 use rustls::crypto::SecureRandom;
 use zeroize::Zeroizing;
 
-use crate::roles::relay::issue::{Authority, IssueError};
+use crate::roles::relay::issue::{IssueError, IssuingCa};
 use crate::roles::relay::store;
-use crate::roles::relay::store::{Store, StoreError, Written};
+use crate::roles::relay::store::{Store, StoreError, WriteOutcome};
 use crate::types::key::{KeyError, PrivateKey};
 use crate::types::name::ClusterUuid;
 use crate::types::time::Timestamp;
@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 /// The cluster's key and its serving CA.
 pub(super) struct Authn {
     pub(super) key: PrivateKey,
-    pub(super) authority: Authority,
+    pub(super) authority: IssuingCa,
 }
 
 impl fmt::Debug for Authn {
@@ -39,7 +39,6 @@ impl fmt::Debug for Authn {
     }
 }
 
-/// Why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KeySecretError {
     #[error(transparent)]
@@ -48,7 +47,7 @@ pub(super) enum KeySecretError {
         "Secret `{AUTHN}` is broken: `{field}`: {source}; put it back as it was, since peers know this cluster by its key; \
          only if it is lost for good, delete it, and every peer has to accept the new key"
     )]
-    Broken { field: &'static str, source: FieldFault },
+    Broken { field: &'static str, source: SecretFieldFault },
     #[error("cannot make a key: the system gives no random bytes")]
     NoRandom,
     #[error("cannot make a key: {0}")]
@@ -61,7 +60,7 @@ pub(super) enum KeySecretError {
 
 /// What is wrong with a field of the Secret. Nothing of its value is in here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FieldFault {
+pub(super) enum SecretFieldFault {
     #[error("it is missing")]
     Missing,
     #[error("it is no text")]
@@ -90,7 +89,7 @@ pub(super) async fn ensure(
             made = make(uuid, now)?;
             &made
         };
-        if store::create(&store.secrets, AUTHN, &secret(store, authn)?).await? == Written::Done {
+        if store::create(&store.secrets, AUTHN, &secret(store, authn)?).await? == WriteOutcome::Done {
             tracing::info!(key = %authn.key.public().id(), again = held.is_some(), "wrote Secret {AUTHN}");
         }
         // read in any case: what counts is what the apiserver holds
@@ -103,7 +102,7 @@ fn make(uuid: &ClusterUuid, now: Timestamp) -> Result<Authn, KeySecretError> {
     let random: &dyn SecureRandom = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     random.fill(seed.as_mut_slice()).map_err(|_| KeySecretError::NoRandom)?;
     let key = PrivateKey::generate(&seed).map_err(KeySecretError::Key)?;
-    let authority = Authority::new(&format!("isthmus {uuid}"), now).map_err(KeySecretError::Authority)?;
+    let authority = IssuingCa::new(&format!("isthmus {uuid}"), now).map_err(KeySecretError::Authority)?;
     Ok(Authn { key, authority })
 }
 
@@ -122,14 +121,14 @@ fn secret(store: &Store, authn: &Authn) -> Result<Secret, KeySecretError> {
 fn parse(secret: &Secret) -> Result<Authn, KeySecretError> {
     let text = |field: &'static str| {
         let value = secret.data.as_ref().and_then(|data| data.get(field));
-        let value = value.ok_or(KeySecretError::Broken { field, source: FieldFault::Missing })?;
-        let text =
-            std::str::from_utf8(&value.0).map_err(|_| KeySecretError::Broken { field, source: FieldFault::NotText });
+        let value = value.ok_or(KeySecretError::Broken { field, source: SecretFieldFault::Missing })?;
+        let text = std::str::from_utf8(&value.0)
+            .map_err(|_| KeySecretError::Broken { field, source: SecretFieldFault::NotText });
         text.map(|text| Zeroizing::new(text.to_owned()))
     };
     let key = PrivateKey::from_pem(&text(KEY)?);
     let key = key.map_err(|error| KeySecretError::Broken { field: KEY, source: error.into() })?;
-    let authority = Authority::read(&text(CA)?, text(CA_KEY)?).map_err(|error| {
+    let authority = IssuingCa::read(&text(CA)?, text(CA_KEY)?).map_err(|error| {
         let field = match error {
             IssueError::Key(_) => CA_KEY,
             IssueError::Certificate(_) | IssueError::Issue(_) => CA,

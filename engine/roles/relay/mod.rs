@@ -1,7 +1,7 @@
 //! The relay: holds the cluster's private key and takes its istiod to the peers' api-proxies.
 //!
 //! Its two halves share the key alone. One keeps the cluster's own objects in order (`upkeep`: the key is born here, the
-//! identity written, certificates issued). The other answers istiod: a request below `/to/<cluster ID>/` goes on to that
+//! identity written, certificates issued). The other answers istiod: a request below `/to/<cluster ID>/` is forwarded to that
 //! peer (`peers`, `forward`) with a token that istiod never sees. Whoever reaches the relay speaks for the cluster, so
 //! only istiod may: by NetworkPolicy, and strictly by its token (`admit`).
 
@@ -30,11 +30,11 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 
 use crate::cluster::unread::Unread;
-use crate::cluster::watched::{Data, SourceState, Watched, watch_config_map};
+use crate::cluster::watched::{ConfigMapData, SourceState, Watched, watch_config_map};
 use crate::roles::relay::admit::TokenReviewer;
 use crate::roles::relay::forward::Forwarder;
-use crate::roles::relay::peers::{Counts, Peers};
-use crate::roles::relay::upkeep::Reconciler;
+use crate::roles::relay::peers::{Peers, RelayMetrics};
+use crate::roles::relay::upkeep::Upkeep;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::{Body, Handler, Reader};
 use crate::types::address::Host;
@@ -43,7 +43,7 @@ use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesError, Rout
 /// How often the objects of the own cluster are looked after.
 const UPKEEP: Duration = Duration::from_mins(1);
 
-/// The role.
+/// The relay: its peers by cluster ID, and who may ask for them.
 pub struct Relay {
     forwarder: Forwarder,
 }
@@ -73,7 +73,7 @@ pub async fn start(role: Role, options: RelayOptions) -> Result<Service<Relay>, 
     start_with(role, options, UPKEEP).await
 }
 
-/// The same with another time between two looks at the own cluster's objects.
+/// The same with another time between two reads of the own cluster's objects.
 pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> Result<Service<Relay>, RoleError> {
     for (flag, hosts) in [("exporter-host", &options.exporter_hosts), ("proxy-host", &options.proxy_hosts)] {
         if let Some(source) = hosts.iter().find_map(|host| host.parse::<Host>().err()) {
@@ -86,19 +86,19 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         role.health.fails(condition, reason);
     }
     let reviewer = options.require_token.then(|| TokenReviewer::new(&role.access.client, &role.namespace));
-    let (mut reconciler, credential) = Reconciler::new(role.clone(), options);
+    let (mut reconciler, credential) = Upkeep::new(role.clone(), options);
     if role.tls.is_some() {
         reconciler.serve_from(role.certificates_from_files()?);
     }
     let Some(certificates) = reconciler.start().await else {
         return Err(RoleError::Ended);
     };
-    let counts = Counts::register(&role.metrics);
+    let counts = RelayMetrics::register(&role.metrics);
     let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts));
     let changed = Arc::new(Notify::new());
     let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &changed);
     tokio::spawn(reconciler.run(every));
-    tokio::spawn(follow_routes(role.clone(), routes, changed, peers.clone()));
+    tokio::spawn(watch_routes(role.clone(), routes, changed, peers.clone()));
     let forwarder = Forwarder { peers, reviewer, limits: role.limits, stopping: role.stopping, streams: 0.into() };
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
 }
@@ -115,7 +115,7 @@ enum RoutesProblem {
 }
 
 /// No ConfigMap means that there is no route yet.
-fn read_routes(source: &SourceState<Arc<Data>>) -> Result<RoutesFile, RoutesProblem> {
+fn read_routes(source: &SourceState<Arc<ConfigMapData>>) -> Result<RoutesFile, RoutesProblem> {
     let Some(data) = source.optional(format!("ConfigMap `{ROUTES}`"))? else {
         return Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() });
     };
@@ -123,29 +123,29 @@ fn read_routes(source: &SourceState<Arc<Data>>) -> Result<RoutesFile, RoutesProb
 }
 
 /// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
-async fn follow_routes(role: Role, routes: Watched<Data>, changed: Arc<Notify>, peers: Arc<Peers>) {
+async fn watch_routes(role: Role, routes: Watched<ConfigMapData>, changed: Arc<Notify>, peers: Arc<Peers>) {
     let mut known = false;
-    let mut said = None;
+    let mut last_error = None;
     loop {
         let source = routes.one();
         match read_routes(&source) {
             Ok(file) => {
                 known = true;
-                said = None;
+                last_error = None;
                 for peer in peers.update(file) {
-                    tokio::spawn(reach::follow(peers.clone(), peer, role.stopping.clone()));
+                    tokio::spawn(reach::keep_reaching(peers.clone(), peer, role.stopping.clone()));
                 }
                 role.health.holds("routes");
             }
             Err(problem) => {
                 let begins = source == SourceState::NotYet;
-                if !begins && said.as_ref() != Some(&problem) {
+                if !begins && last_error.as_ref() != Some(&problem) {
                     tracing::warn!(problem = problem.to_string(), "the routes stay as they were");
                 }
                 if !known {
                     role.health.fails("routes", &problem);
                 }
-                said = Some(problem);
+                last_error = Some(problem);
             }
         }
         tokio::select! {

@@ -1,8 +1,8 @@
-//! What the relay is told on its command line.
+//! Options of the relay, from its command line.
 
 use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 
-/// What the relay is told; all else it finds in its cluster.
+/// Options of the relay; all else it finds in its cluster.
 #[derive(Debug, Clone, Default)]
 pub struct RelayOptions {
     /// Names and addresses that the exporter's certificate is for.

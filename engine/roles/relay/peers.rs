@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use crate::cluster::tls::{self, RootsError};
-use crate::roles::relay::upkeep::Credential;
+use crate::roles::relay::upkeep::RelayIdentity;
 use crate::roles::role::now;
 use crate::roles::watches::{WatchPlace, Watches};
 use crate::server::limits::RoleLimits;
@@ -46,29 +46,27 @@ pub(super) struct RouteUp {
     pub(super) reason: String,
 }
 
-/// Labels of a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfPeer {
+pub(super) struct RelayPeerLabel {
     pub(super) cluster_id: String,
 }
 
 /// Labels of answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Answered {
+pub(super) struct ResponseLabels {
     pub(super) cluster_id: String,
     pub(super) code: u16,
 }
 
-/// What is counted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counts {
+pub(super) struct RelayMetrics {
     pub(super) route_up: Family<RouteUp, Gauge>,
-    pub(super) requests: Family<Answered, Counter>,
-    pub(super) watches: Family<OfPeer, Gauge>,
-    pub(super) token_age: Family<OfPeer, Gauge>,
+    pub(super) requests: Family<ResponseLabels, Counter>,
+    pub(super) watches: Family<RelayPeerLabel, Gauge>,
+    pub(super) token_age: Family<RelayPeerLabel, Gauge>,
 }
 
-impl Counts {
+impl RelayMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let counts = Self::default();
         let up = "Whether the peer answers GET /api as an apiserver does";
@@ -84,7 +82,7 @@ impl Counts {
 /// All metrics of a relay, before it has begun.
 pub fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    drop(Counts::register(&metrics));
+    drop(RelayMetrics::register(&metrics));
     metrics
 }
 
@@ -96,14 +94,12 @@ struct Minted {
     own: ClusterUuid,
 }
 
-/// A peer.
-pub(super) struct Peer {
+pub(super) struct RelayPeer {
     pub(super) route: Route,
     /// Connections, or why there can be none.
     pub(super) upstream: Result<Upstream, Unreached>,
     token: Mutex<Option<Minted>>,
     gone: watch::Sender<bool>,
-    /// What is shown of it.
     shown: Mutex<Option<RouteUp>>,
     /// A number of its own: when a route changes, the watches of the old one end beside those of the new one, and count
     /// apart.
@@ -147,22 +143,21 @@ pub(super) enum Unreached {
     NotAnApiserver,
 }
 
-/// All peers.
 pub(super) struct Peers {
-    table: RwLock<BTreeMap<ClusterId, Arc<Peer>>>,
-    credential: watch::Receiver<Option<Arc<Credential>>>,
+    table: RwLock<BTreeMap<ClusterId, Arc<RelayPeer>>>,
+    credential: watch::Receiver<Option<Arc<RelayIdentity>>>,
     watches: Arc<Watches<u64>>,
     /// How many peers there were so far.
     numbers: AtomicU64,
     limits: RoleLimits,
-    pub(super) counts: Counts,
+    pub(super) counts: RelayMetrics,
 }
 
 impl Peers {
     pub(super) fn new(
-        credential: watch::Receiver<Option<Arc<Credential>>>,
+        credential: watch::Receiver<Option<Arc<RelayIdentity>>>,
         limits: RoleLimits,
-        counts: Counts,
+        counts: RelayMetrics,
     ) -> Self {
         Self {
             table: RwLock::default(),
@@ -174,14 +169,13 @@ impl Peers {
         }
     }
 
-    /// The peer of an ID.
-    pub(super) fn get(&self, id: &str) -> Option<Arc<Peer>> {
+    pub(super) fn get(&self, id: &str) -> Option<Arc<RelayPeer>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// Takes over these routes, and gives the peers that are new. What is the same stays, with its connections.
     #[must_use]
-    pub(super) fn update(&self, file: RoutesFile) -> Vec<Arc<Peer>> {
+    pub(super) fn update(&self, file: RoutesFile) -> Vec<Arc<RelayPeer>> {
         let mut fresh = Vec::new();
         {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -212,7 +206,7 @@ impl Peers {
         fresh
     }
 
-    fn leave(&self, peer: &Peer) {
+    fn leave(&self, peer: &RelayPeer) {
         tracing::info!(peer = %peer.route.cluster_id, api_host = %peer.route.api_host, "a route has gone or changed");
         peer.gone.send_replace(true);
         if let Some(shown) = peer.shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -220,8 +214,8 @@ impl Peers {
         }
     }
 
-    /// Shows whether a peer is up, and says whether that is news.
-    pub(super) fn show(&self, peer: &Peer, outcome: &Result<(), Unreached>) -> bool {
+    /// Shows whether a peer is up, and whether that changed.
+    pub(super) fn show(&self, peer: &RelayPeer, outcome: &Result<(), Unreached>) -> bool {
         let fresh = RouteUp {
             cluster_id: peer.route.cluster_id.to_string(),
             api_host: peer.route.api_host.to_string(),
@@ -241,19 +235,19 @@ impl Peers {
     }
 
     /// What is counted of a peer goes with it.
-    fn forget(&self, peer: &Peer) {
-        let of_peer = OfPeer { cluster_id: peer.route.cluster_id.to_string() };
+    fn forget(&self, peer: &RelayPeer) {
+        let of_peer = RelayPeerLabel { cluster_id: peer.route.cluster_id.to_string() };
         self.counts.watches.remove(&of_peer);
         self.counts.token_age.remove(&of_peer);
     }
 
-    fn peer(&self, route: Route) -> Peer {
-        let of_peer = OfPeer { cluster_id: route.cluster_id.to_string() };
+    fn peer(&self, route: Route) -> RelayPeer {
+        let of_peer = RelayPeerLabel { cluster_id: route.cluster_id.to_string() };
         let upstream = connect(&route, &self.limits);
         if let Err(reason) = &upstream {
             tracing::warn!(peer = %route.cluster_id, reason = reason.to_string(), "this route cannot be used");
         }
-        Peer {
+        RelayPeer {
             upstream,
             token: Mutex::default(),
             gone: watch::channel(false).0,
@@ -266,7 +260,7 @@ impl Peers {
     }
 
     /// The `Authorization` for a peer.
-    pub(super) fn authorization(&self, peer: &Peer) -> Result<HeaderValue, NoKey> {
+    pub(super) fn authorization(&self, peer: &RelayPeer) -> Result<HeaderValue, NoKey> {
         let credential = self.credential.borrow().clone().ok_or(NoKey)?;
         let (now, key) = (now(), credential.authn.key.public().id());
         let mut token = peer.token.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,12 +288,12 @@ impl Peers {
     }
 
     /// A place for a watch, while there is one.
-    pub(super) fn place(&self, peer: &Peer) -> Option<WatchPlace<u64>> {
+    pub(super) fn place(&self, peer: &RelayPeer) -> Option<WatchPlace<u64>> {
         self.watches.take(&peer.number, &self.limits, peer.gauge.clone())
     }
 }
 
-impl Peer {
+impl RelayPeer {
     /// Waits until the route has changed or gone.
     pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut gone = self.gone.subscribe();

@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::{sleep, timeout};
 
-use crate::roles::relay::peers::{Peer, Peers, Unreached};
+use crate::roles::relay::peers::{Peers, RelayPeer, Unreached};
 use crate::roles::role::Stopping;
 use crate::server::{Body, whole};
 use crate::wire::routes::Route;
@@ -26,7 +26,7 @@ const WHILE_DOWN: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// Looks at a peer again and again until its route has gone.
-pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stopping) {
+pub(super) async fn keep_reaching(peers: Arc<Peers>, peer: Arc<RelayPeer>, stopping: Stopping) {
     loop {
         let outcome = tokio::select! {
             outcome = probe(&peers, &peer) => outcome,
@@ -53,7 +53,7 @@ pub(super) async fn follow(peers: Arc<Peers>, peer: Arc<Peer>, stopping: Stoppin
     }
 }
 
-async fn probe(peers: &Peers, peer: &Peer) -> Result<(), Unreached> {
+async fn probe(peers: &Peers, peer: &RelayPeer) -> Result<(), Unreached> {
     let upstream = peer.upstream.as_ref().map_err(Clone::clone)?;
     let authorization = peers.authorization(peer).map_err(|_| Unreached::NoKey)?;
     let request = Request::get("/api")

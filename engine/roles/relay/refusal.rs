@@ -16,19 +16,16 @@ pub(super) enum RelayRefusal {
     /// Whoever asks is not istiod, or it is not known.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
-    /// Anything but reading.
     #[error("peers are only read")]
     Method,
     /// No path to a peer.
     #[error("there is /to/<cluster ID>/… here")]
     NoTarget,
-    /// No such peer.
     #[error("no route to a cluster of this ID")]
     NoRoute,
     /// A path that could be read in two ways.
     #[error("the path is not in its normal form")]
     Path,
-    /// The headers.
     #[error(transparent)]
     Headers(#[from] HeaderRefused),
     /// No room for another watch.
@@ -36,40 +33,19 @@ pub(super) enum RelayRefusal {
     Full,
     /// The peer is not reached.
     #[error("cluster `{cluster}` is not reached: {source}")]
-    NotReached {
-        /// The peer.
-        cluster: ClusterId,
-        /// Why.
-        source: Unreached,
-    },
+    NotReached { cluster: ClusterId, source: Unreached },
     /// There is nothing to sign a token with.
     #[error("cluster `{cluster}` is not reached: this cluster has no key yet")]
-    NoKey {
-        /// The peer.
-        cluster: ClusterId,
-    },
+    NoKey { cluster: ClusterId },
     /// The request cannot be written.
     #[error("cluster `{cluster}` is not reached: the request cannot be written")]
-    Unwritable {
-        /// The peer.
-        cluster: ClusterId,
-        /// Why.
-        source: http::Error,
-    },
+    Unwritable { cluster: ClusterId, source: http::Error },
     /// The peer took too long.
     #[error("cluster `{cluster}` did not answer in time")]
-    Late {
-        /// The peer.
-        cluster: ClusterId,
-    },
-    /// The peer points elsewhere, where nobody follows it.
+    Late { cluster: ClusterId },
+    /// The peer points elsewhere, where no one follows it.
     #[error("cluster `{cluster}` answered {}", status.as_u16())]
-    Redirected {
-        /// The peer.
-        cluster: ClusterId,
-        /// Its status.
-        status: StatusCode,
-    },
+    Redirected { cluster: ClusterId, status: StatusCode },
 }
 
 impl RelayRefusal {

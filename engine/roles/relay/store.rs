@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {verb} {kind} `{name}`: {source}")]
 pub(super) struct StoreError {
-    verb: Verb,
+    verb: StoreVerb,
     kind: Cow<'static, str>,
     name: String,
     source: Fault,
@@ -33,13 +33,13 @@ pub(super) struct StoreError {
 
 /// What is done with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
+enum StoreVerb {
     Read,
     Create,
     Update,
 }
 
-impl fmt::Display for Verb {
+impl fmt::Display for StoreVerb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Read => "read",
@@ -51,14 +51,12 @@ impl fmt::Display for Verb {
 
 /// How a write went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    /// As wanted.
+pub(super) enum WriteOutcome {
     Done,
-    /// Somebody else was first; what is there has to be read again.
+    /// Someone else was first; what is there has to be read again.
     TooLate,
 }
 
-/// The objects.
 #[derive(Clone)]
 pub(super) struct Store {
     pub(super) secrets: Api<Secret>,
@@ -101,23 +99,22 @@ pub(super) async fn read<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Store
 where
     K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()>,
 {
-    waited(PATIENCE, api.get_opt(name)).await.map_err(|error| failed::<K>(Verb::Read, name, error))
+    waited(PATIENCE, api.get_opt(name)).await.map_err(|error| failed::<K>(StoreVerb::Read, name, error))
 }
 
-/// Creates an object.
-pub(super) async fn create<K>(api: &Api<K>, name: &str, object: &K) -> Result<Written, StoreError>
+pub(super) async fn create<K>(api: &Api<K>, name: &str, object: &K) -> Result<WriteOutcome, StoreError>
 where
     K: Clone + DeserializeOwned + Debug + Serialize + Resource<DynamicType = ()>,
 {
-    written::<K>(Verb::Create, name, waited(PATIENCE, api.create(&PostParams::default(), object)).await)
+    written::<K>(StoreVerb::Create, name, waited(PATIENCE, api.create(&PostParams::default(), object)).await)
 }
 
 /// Writes over an object, if it is still the one that was read.
-pub(super) async fn replace<K>(api: &Api<K>, name: &str, object: &K) -> Result<Written, StoreError>
+pub(super) async fn replace<K>(api: &Api<K>, name: &str, object: &K) -> Result<WriteOutcome, StoreError>
 where
     K: Clone + DeserializeOwned + Debug + Serialize + Resource<DynamicType = ()>,
 {
-    written::<K>(Verb::Update, name, waited(PATIENCE, api.replace(name, &PostParams::default(), object)).await)
+    written::<K>(StoreVerb::Update, name, waited(PATIENCE, api.replace(name, &PostParams::default(), object)).await)
 }
 
 /// What a call to the apiserver came to, without any of the object's text.
@@ -132,7 +129,6 @@ pub(super) enum Fault {
     /// The answer is another object, or none. The parser's own message may quote it, and it may be secret.
     #[error("the apiserver's answer is not such an object")]
     Object,
-    /// No answer.
     #[error("{}", innermost(.0))]
     Client(Cause<kube::Error>),
 }
@@ -166,18 +162,18 @@ pub(super) async fn waited<T>(
 }
 
 fn written<K: Resource<DynamicType = ()>>(
-    verb: Verb,
+    verb: StoreVerb,
     name: &str,
     outcome: Result<K, Fault>,
-) -> Result<Written, StoreError> {
+) -> Result<WriteOutcome, StoreError> {
     match outcome {
-        Ok(_) => Ok(Written::Done),
+        Ok(_) => Ok(WriteOutcome::Done),
         // 404: it was deleted between reading and writing
-        Err(Fault::Status { code: 404 | 409, .. }) => Ok(Written::TooLate),
+        Err(Fault::Status { code: 404 | 409, .. }) => Ok(WriteOutcome::TooLate),
         Err(fault) => Err(failed::<K>(verb, name, fault)),
     }
 }
 
-fn failed<K: Resource<DynamicType = ()>>(verb: Verb, name: &str, source: Fault) -> StoreError {
+fn failed<K: Resource<DynamicType = ()>>(verb: StoreVerb, name: &str, source: Fault) -> StoreError {
     StoreError { verb, kind: K::kind(&()), name: name.to_owned(), source }
 }

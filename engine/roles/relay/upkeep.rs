@@ -4,8 +4,8 @@
 //! 2. ConfigMap `isthmus-identity`, by which exporter and api-proxy know whom they serve;
 //! 3. the serving certificates of exporter, api-proxy and of the relay itself ([`issue`](super::issue)).
 //!
-//! An object of that name that is not ours is left alone and said. What was once in order stays in use while the apiserver
-//! fails: a relay that has its key goes on working.
+//! An object of that name that is not ours is left alone and reported. What was once in order stays in use while the apiserver
+//! fails: a relay that has its key keeps working.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use serde_json::Value;
 use crate::istio::gateways::NETWORK_LABEL;
 use crate::istio::mesh_config::standard_config_map;
 use crate::roles::relay::RelayOptions;
-use crate::roles::relay::issue::{IssueError, Leaf, Stale};
+use crate::roles::relay::issue::{IssueError, IssueReason, Leaf};
 use crate::roles::relay::key_secret;
 use crate::roles::relay::key_secret::{Authn, KeySecretError};
 use crate::roles::relay::store;
-use crate::roles::relay::store::{Store, StoreError, Written};
+use crate::roles::relay::store::{Store, StoreError, WriteOutcome};
 use crate::roles::role::Role;
 use crate::roles::role::now;
 use crate::server::{Certificates, TlsError};
@@ -44,29 +44,29 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// Who this cluster is to its peers.
 #[derive(Debug)]
-pub(super) struct Credential {
+pub(super) struct RelayIdentity {
     pub(super) uuid: ClusterUuid,
     pub(super) authn: Authn,
 }
 
 /// Keeps things in order.
-pub(super) struct Reconciler {
+pub(super) struct Upkeep {
     role: Role,
     store: Store,
     options: RelayOptions,
-    credential: watch::Sender<Option<Arc<Credential>>>,
+    credential: watch::Sender<Option<Arc<RelayIdentity>>>,
     certificates: Option<Certificates>,
     /// Digest of what is served, so that a change is seen.
     served: Option<crate::types::name::Digest>,
     /// What went wrong last, by what it is about.
-    said: BTreeMap<Part, UpkeepError>,
+    errors: BTreeMap<UpkeepPart, UpkeepError>,
     /// Conditions that held once.
     held: BTreeSet<&'static str>,
 }
 
 /// What is kept in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum UpkeepPart {
     Key,
     Identity,
     ExporterCertificate,
@@ -74,7 +74,7 @@ enum Part {
     OwnCertificate,
 }
 
-impl Part {
+impl UpkeepPart {
     /// What logs call it.
     fn as_str(self) -> &'static str {
         match self {
@@ -131,12 +131,12 @@ enum MeshFault {
     TrustDomain(#[source] InvalidName),
 }
 
-impl Reconciler {
-    pub(super) fn new(role: Role, options: RelayOptions) -> (Self, watch::Receiver<Option<Arc<Credential>>>) {
+impl Upkeep {
+    pub(super) fn new(role: Role, options: RelayOptions) -> (Self, watch::Receiver<Option<Arc<RelayIdentity>>>) {
         let store = Store::new(&role.access.client, &role.namespace);
         let (credential, seen) = watch::channel(None);
-        let (said, held) = (BTreeMap::new(), BTreeSet::new());
-        (Self { role, store, options, credential, certificates: None, served: None, said, held }, seen)
+        let (errors, held) = (BTreeMap::new(), BTreeSet::new());
+        (Self { role, store, options, credential, certificates: None, served: None, errors, held }, seen)
     }
 
     /// Works until there is a certificate to serve with; `None` when the process is to end before.
@@ -155,33 +155,33 @@ impl Reconciler {
         }
     }
 
-    /// Goes on for as long as the process lives.
+    /// Runs for as long as the process lives.
     pub(super) async fn run(mut self, every: Duration) {
         let mut pause = RETRY.0;
         loop {
-            let wait = if self.said.is_empty() { every } else { pause };
+            let wait = if self.errors.is_empty() { every } else { pause };
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.role.stopping.requested() => return,
             }
             self.reconcile().await;
-            pause = if self.said.is_empty() { RETRY.0 } else { (pause * 2).min(RETRY.1.max(every)) };
+            pause = if self.errors.is_empty() { RETRY.0 } else { (pause * 2).min(RETRY.1.max(every)) };
         }
     }
 
     async fn reconcile(&mut self) {
         let ensured = self.ensure_key().await;
-        self.note(Part::Key, ensured);
+        self.note(UpkeepPart::Key, ensured);
         let Some(credential) = self.credential.borrow().clone() else { return };
         let identity = self.identity(&credential).await;
-        self.note(Part::Identity, identity);
+        self.note(UpkeepPart::Identity, identity);
         for (part, name, hosts) in self.leaves() {
             let issued = self.leaf(&credential.authn, &name, &hosts).await;
             let outcome = match issued {
-                Ok(leaf) if part == Part::OwnCertificate => self.serve(&leaf),
+                Ok(leaf) if part == UpkeepPart::OwnCertificate => self.serve(&leaf),
                 Ok(_) => Ok(()),
                 Err(problem) => {
-                    if part == Part::OwnCertificate && self.certificates.is_none() {
+                    if part == UpkeepPart::OwnCertificate && self.certificates.is_none() {
                         // peers of this cluster's istiod are reached with a certificate that only this process knows
                         let own = credential.authn.authority.issue(&name, &hosts, now());
                         drop(own.map(|leaf| self.serve(&leaf)));
@@ -194,10 +194,10 @@ impl Reconciler {
     }
 
     /// Says what goes wrong and what is well again, each once. What held once is still in use, so it stays a condition met.
-    fn note(&mut self, part: Part, outcome: Result<(), UpkeepError>) {
+    fn note(&mut self, part: UpkeepPart, outcome: Result<(), UpkeepError>) {
         match outcome {
             Ok(()) => {
-                if self.said.remove(&part).is_some() {
+                if self.errors.remove(&part).is_some() {
                     tracing::info!(about = part.as_str(), "in order again");
                 }
                 if let Some(condition) = part.condition() {
@@ -206,7 +206,7 @@ impl Reconciler {
                 }
             }
             Err(problem) => {
-                if self.said.get(&part) != Some(&problem) {
+                if self.errors.get(&part) != Some(&problem) {
                     tracing::warn!(about = part.as_str(), problem = problem.to_string(), "not in order");
                 }
                 if let Some(condition) = part.condition()
@@ -214,7 +214,7 @@ impl Reconciler {
                 {
                     self.role.health.fails(condition, &problem);
                 }
-                self.said.insert(part, problem);
+                self.errors.insert(part, problem);
             }
         }
     }
@@ -238,7 +238,7 @@ impl Reconciler {
             } else {
                 tracing::info!(%key, cluster = %uuid, "the cluster's key is known");
             }
-            self.credential.send_replace(Some(Arc::new(Credential { uuid, authn })));
+            self.credential.send_replace(Some(Arc::new(RelayIdentity { uuid, authn })));
         }
         Ok(())
     }
@@ -278,7 +278,7 @@ impl Reconciler {
         Ok(TrustDomain::default())
     }
 
-    async fn identity(&self, credential: &Credential) -> Result<(), UpkeepError> {
+    async fn identity(&self, credential: &RelayIdentity) -> Result<(), UpkeepError> {
         let public = credential.authn.key.public();
         let scopes = [Scope::Api, Scope::PrivateMulticluster].into();
         let ca = credential.authn.authority.pem().to_owned();
@@ -311,7 +311,7 @@ impl Reconciler {
                     store::replace(&self.store.config_maps, IDENTITY, &found).await
                 }
             };
-            if written? == Written::Done {
+            if written? == WriteOutcome::Done {
                 tracing::info!("wrote ConfigMap {IDENTITY}");
                 return Ok(());
             }
@@ -320,7 +320,7 @@ impl Reconciler {
     }
 
     /// The certificates, the Secret of each, and its hosts.
-    fn leaves(&self) -> Vec<(Part, String, BTreeSet<String>)> {
+    fn leaves(&self) -> Vec<(UpkeepPart, String, BTreeSet<String>)> {
         let hosts = |service: &str, more: &[String]| -> BTreeSet<String> {
             let name = service_host(service, &self.store.namespace);
             let canonical =
@@ -331,11 +331,11 @@ impl Reconciler {
                 .collect()
         };
         let mut leaves = vec![
-            (Part::ExporterCertificate, tls_secret(EXPORTER), hosts(EXPORTER, &self.options.exporter_hosts)),
-            (Part::ProxyCertificate, tls_secret(PROXY), hosts(PROXY, &self.options.proxy_hosts)),
+            (UpkeepPart::ExporterCertificate, tls_secret(EXPORTER), hosts(EXPORTER, &self.options.exporter_hosts)),
+            (UpkeepPart::ProxyCertificate, tls_secret(PROXY), hosts(PROXY, &self.options.proxy_hosts)),
         ];
         if self.role.tls.is_none() {
-            leaves.push((Part::OwnCertificate, tls_secret(RELAY), hosts(RELAY, &[])));
+            leaves.push((UpkeepPart::OwnCertificate, tls_secret(RELAY), hosts(RELAY, &[])));
         }
         leaves
     }
@@ -346,12 +346,12 @@ impl Reconciler {
         for _ in 0..ATTEMPTS {
             let found: Option<Secret> = store::read(&self.store.secrets, name).await?;
             let why = match &found {
-                None => Stale::Missing,
+                None => IssueReason::Missing,
                 Some(found) if !store::is_own(&found.metadata) => {
                     return Err(UpkeepError::Foreign { kind: "Secret", name: name.to_owned() });
                 }
                 Some(found) => match leaf_of(found) {
-                    None => Stale::Incomplete,
+                    None => IssueReason::Incomplete,
                     Some(leaf) => match authority.stale(&leaf, hosts, now()) {
                         None => return Ok(leaf),
                         Some(why) => why,
@@ -378,7 +378,7 @@ impl Reconciler {
                     store::replace(&self.store.secrets, name, &found).await
                 }
             };
-            if written? == Written::Done {
+            if written? == WriteOutcome::Done {
                 tracing::info!(secret = name, why = why.to_string(), "issued a certificate");
                 return Ok(leaf);
             }

@@ -18,6 +18,9 @@ use crate::wire::names::{EXPORTER, PROXY};
 /// The argument by which an exporter is told its api host.
 const API_HOST: &str = "--api-host=";
 
+/// What of an object is compared.
+type ValueOf = fn(&Object) -> Option<String>;
+
 /// What this run writes otherwise than the tree has it, of clusters that links name. A base shows the edits of the specs instead.
 pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) -> Result<Vec<SecurityItem>, TreeError> {
     let linked: BTreeSet<&ClusterName> = lock.linked().collect();
@@ -25,12 +28,12 @@ pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) ->
     let changes: BTreeMap<&str, &ObjectChange> = objects.map(|change| (change.path.as_str(), change)).collect();
     let mut edits: BTreeMap<(SpecField, Option<String>, Option<String>), BTreeSet<ClusterName>> = BTreeMap::new();
     for name in mesh.clusters.keys().filter(|name| linked.contains(name)) {
-        let looks: [(SpecField, String, fn(&Object) -> Option<String>); 3] = [
+        let values: [(_, _, ValueOf); 3] = [
             (SpecField::Expose, format!("service-{EXPORTER}.yaml"), service_type),
             (SpecField::Expose, format!("service-{PROXY}.yaml"), service_type),
             (SpecField::PublishedApiHost, format!("deployment.apps-{EXPORTER}.yaml"), api_host),
         ];
-        for (field, file, of) in looks {
+        for (field, file, of) in values {
             let path = format!("{}/{file}", rendered_folder(name));
             let Some(change) = changes.get(path.as_str()) else { continue };
             let (Some(text), Some(before)) = (&change.text, tree.file(&path)?) else { continue };

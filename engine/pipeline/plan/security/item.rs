@@ -17,12 +17,11 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::text::quoted;
 
-/// Most characters of somebody's text in a sentence.
+/// Most characters of someone's text in a sentence.
 const LONGEST: usize = 100;
 /// Something that a reviewer has to see before any object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecurityItem {
-    /// What.
     pub change: SecurityChange,
     /// Whether it keeps the plan from being carried out, or the pull request from being merged as it is: exit code 4.
     pub refused: bool,
@@ -35,9 +34,9 @@ pub struct SecurityItem {
 pub enum Admittance {
     /// This run takes it.
     Taken,
-    /// At its first contact, and nobody is asked.
+    /// At its first contact, and no one is asked.
     Unasked,
-    /// When somebody accepts its first contact.
+    /// When someone accepts its first contact.
     Approved,
 }
 
@@ -47,7 +46,6 @@ impl SecurityItem {
         Self { change, refused: false, is_step: false }
     }
 
-    /// What is refused.
     pub(crate) fn refused(change: SecurityChange) -> Self {
         Self { change, refused: true, is_step: false }
     }
@@ -82,25 +80,20 @@ pub enum SecurityChange {
     TreeEdit {
         /// Path below the checkout.
         path: String,
-        /// How.
         action: Action,
-        /// Which of its fields.
         fields: Vec<FieldChange>,
     },
     /// A pull request changes a file of the lock, which only runs write.
     LockEdit {
         /// Path below the checkout.
         path: String,
-        /// How.
         action: Action,
-        /// Which of its fields.
         fields: Vec<FieldChange>,
         /// Links that it has as `joined` and the base has not.
         opened: Vec<Link>,
     },
     /// A cluster comes into the mesh.
     NewCluster {
-        /// Which.
         cluster: ClusterName,
         /// What is stated of it.
         fields: Vec<FieldChange>,
@@ -124,18 +117,14 @@ pub enum SecurityChange {
     Share(ShareChange),
     /// A stated address that its cluster does not publish.
     Cut {
-        /// Whose.
         cluster: ClusterName,
-        /// The addresses.
         stated: Vec<String>,
         /// Readers whose links use it.
         readers: Vec<ClusterName>,
     },
-    /// A field of a spec.
     Spec {
         /// Of which clusters; none: of the Mesh.
         clusters: Vec<ClusterName>,
-        /// Which field.
         field: SpecField,
         /// Its value at the base.
         before: Option<String>,
@@ -154,12 +143,10 @@ pub enum SecurityChange {
         before: Option<String>,
         /// Its value now.
         after: Option<String>,
-        /// In which clusters.
         clusters: Vec<ClusterName>,
     },
     /// A rule of the policy.
     Policy {
-        /// Which.
         rule: PolicyRule,
         /// What it admits at the base; `None`: everything.
         before: Option<String>,
@@ -168,20 +155,14 @@ pub enum SecurityChange {
     },
     /// A document of a `file://` endpoint, which the next run reads as what the cluster publishes.
     Document {
-        /// Whose.
         cluster: ClusterName,
         /// Path below the checkout.
         path: String,
-        /// How.
         action: Action,
-        /// Which of its fields.
         fields: Vec<FieldChange>,
     },
     /// The specs of the base have findings: what is edited in them cannot be told.
-    BaseNotCompared {
-        /// The revision.
-        revision: String,
-    },
+    BaseNotCompared { revision: String },
 }
 
 impl SecurityChange {
@@ -465,7 +446,7 @@ fn overridden_field(field: &str) -> &'static str {
 
 #[cfg(test)]
 impl SecurityItem {
-    /// One of each kind that may repeat the text of somebody else, with this text wherever it may.
+    /// One of each kind that may repeat the text of someone else, with this text wherever it may.
     pub(crate) fn all_saying(message: &str) -> Vec<Self> {
         use crate::pipeline::plan::reasons::Foreigner;
         let message = || message.to_owned();

@@ -13,7 +13,6 @@ use crate::types::name::ClusterName;
 pub struct LinkChange {
     /// What becomes of them.
     pub effect: LinkEffect,
-    /// Why.
     pub cause: LinkCause,
     /// Which, in order.
     pub links: Vec<Link>,
@@ -51,16 +50,12 @@ pub enum LinkCause {
     Leaving(ClusterName),
     /// A cluster is `state: lost`.
     Lost(ClusterName),
-    /// A cluster was rebuilt.
     Rebuilt(ClusterName),
     /// What its links rest on is edited.
     Edited {
-        /// Whose.
         cluster: ClusterName,
-        /// What, from which value to which.
         edits: String,
     },
-    /// A cluster is new.
     New(ClusterName),
     /// A cluster takes part again.
     Active(ClusterName),

@@ -17,9 +17,9 @@ use crate::types::name::ClusterName;
 
 /// Links by what becomes of them and why.
 #[derive(Default)]
-struct Groups(BTreeMap<(LinkEffect, LinkCause), Vec<Link>>);
+struct LinkGroups(BTreeMap<(LinkEffect, LinkCause), Vec<Link>>);
 
-impl Groups {
+impl LinkGroups {
     fn add(&mut self, effect: LinkEffect, cause: LinkCause, link: Link) {
         self.0.entry((effect, cause)).or_default().push(link);
     }
@@ -82,7 +82,7 @@ pub(super) fn intended(before: &Mesh, after: &Mesh, lock: &Lock) -> Vec<Security
         let edits = new_edits.get(name).filter(|edits| old_edits.get(name) != Some(*edits))?;
         Some(LinkCause::Edited { cluster: name.clone(), edits: edits_text(edits) })
     };
-    let mut groups = Groups::default();
+    let mut groups = LinkGroups::default();
     for reader in &names {
         for peer in names.iter().filter(|peer| *peer != reader) {
             let (was, is) = (before.links(reader, peer), after.links(reader, peer));
@@ -143,7 +143,7 @@ pub(super) fn moved(
         let edits = renamed.get(name)?;
         Some(LinkCause::Edited { cluster: name.clone(), edits: edits_text(edits) })
     };
-    let mut groups = Groups::default();
+    let mut groups = LinkGroups::default();
     for (link, step) in moves {
         let effect = match step.to {
             Some(Stage::Joining) => LinkEffect::Begins,
@@ -163,7 +163,7 @@ pub(super) fn moved(
 
 /// Links that leave and join anew, since what they rest on was edited.
 pub(super) fn reopening(mesh: &Mesh, lock: &Lock, renamed: &BTreeMap<ClusterName, Vec<Edit>>) -> Vec<SecurityItem> {
-    let mut groups = Groups::default();
+    let mut groups = LinkGroups::default();
     for (cluster, edits) in renamed {
         let cause = || LinkCause::Edited { cluster: cluster.clone(), edits: edits_text(edits) };
         for (reader, links) in &lock.links {
@@ -176,7 +176,7 @@ pub(super) fn reopening(mesh: &Mesh, lock: &Lock, renamed: &BTreeMap<ClusterName
 }
 
 /// Addresses that specs state anew, that links use from this run on, and that their cluster publishes otherwise: most likely
-/// nobody answers there.
+/// no one answers there.
 pub(super) fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<SecurityItem> {
     let of_cluster = |(name, old): (&ClusterName, &LockedCluster)| {
         let last = &old.joined_with.as_ref()?.reach;

@@ -14,11 +14,9 @@ use crate::wire::share::Share;
 pub struct ShareChange {
     /// Whose; at least one.
     pub clusters: Vec<ClusterName>,
-    /// Links by which they are read; none: nobody reads the cluster yet.
+    /// Links by which they are read; none: no one reads the cluster yet.
     pub links: Vec<Link>,
-    /// What was shared.
     pub before: Share,
-    /// What is.
     pub after: Share,
     /// No spec was edited for it: the version that wrote the entries had no `share`.
     pub by_upgrade: bool,

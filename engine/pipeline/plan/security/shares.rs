@@ -16,24 +16,25 @@ use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::share::Share;
 
 /// What becomes of a share: before, after, and whether the version before had none.
-type Edit = (Share, Share, bool);
+type EditedShare = (Share, Share, bool);
 
 /// What is edited alike: in which clusters, and for which links.
 #[derive(Default)]
-struct Groups(BTreeMap<Edit, (BTreeSet<ClusterName>, Vec<Link>)>);
+struct ShareGroups(BTreeMap<EditedShare, (BTreeSet<ClusterName>, Vec<Link>)>);
 
-impl Groups {
-    fn add(&mut self, edit: Edit, cluster: &ClusterName, link: Option<Link>) {
+impl ShareGroups {
+    fn add(&mut self, edit: EditedShare, cluster: &ClusterName, link: Option<Link>) {
         let (clusters, links) = self.0.entry(edit).or_default();
         clusters.insert(cluster.clone());
         links.extend(link);
     }
 
     fn items(self) -> Vec<SecurityItem> {
-        let item = |((before, after, by_upgrade), (clusters, links)): (Edit, (BTreeSet<ClusterName>, Vec<Link>))| {
-            let clusters = clusters.into_iter().collect();
-            SecurityItem::listed(SecurityChange::Share(ShareChange { clusters, links, before, after, by_upgrade }))
-        };
+        let item =
+            |((before, after, by_upgrade), (clusters, links)): (EditedShare, (BTreeSet<ClusterName>, Vec<Link>))| {
+                let clusters = clusters.into_iter().collect();
+                SecurityItem::listed(SecurityChange::Share(ShareChange { clusters, links, before, after, by_upgrade }))
+            };
         self.0.into_iter().map(item).collect()
     }
 }
@@ -41,23 +42,23 @@ impl Groups {
 /// What a pull request edits.
 pub(super) fn edited(before: &Mesh, after: &Mesh) -> Vec<SecurityItem> {
     // an edit without links is of what joins from now on, and told apart from one of who reads already
-    let (mut of_links, mut of_others) = (Groups::default(), Groups::default());
+    let (mut of_links, mut of_others) = (ShareGroups::default(), ShareGroups::default());
     for (name, new) in &after.clusters {
         let Some(old) = before.clusters.get(name) else { continue };
         if (&old.share, &old.share_with) == (&new.share, &new.share_with) {
             continue;
         }
         let edit = |old: &Share, new: &Share| (old.clone(), new.clone(), false);
-        let mut is_told = old.share == new.share;
+        let mut is_reported = old.share == new.share;
         for peer in after.peers_of(name) {
             let (old_of, new_of) = (old.shares_with(&peer.name), new.shares_with(&peer.name));
             if old_of != new_of {
-                is_told |= (old_of, new_of) == (&old.share, &new.share);
+                is_reported |= (old_of, new_of) == (&old.share, &new.share);
                 of_links.add(edit(old_of, new_of), name, Some(Link::new(&peer.name, name)));
             }
         }
         // also whoever joins from now on sees it
-        if !is_told {
+        if !is_reported {
             of_others.add(edit(&old.share, &new.share), name, None);
         }
     }
@@ -66,7 +67,7 @@ pub(super) fn edited(before: &Mesh, after: &Mesh) -> Vec<SecurityItem> {
 
 /// What a run writes otherwise than it was written before.
 pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) -> Result<Vec<SecurityItem>, TreeError> {
-    let mut groups = Groups::default();
+    let mut groups = ShareGroups::default();
     let changes: BTreeSet<&str> =
         plan.steps.iter().flat_map(|step| &step.objects).map(|change| change.path.as_str()).collect();
     for cluster in mesh.clusters.values() {
@@ -80,7 +81,7 @@ pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) ->
     Ok(groups.items())
 }
 
-fn of_cluster(cluster: &Cluster, before: &PeersFile, lock: &Lock, groups: &mut Groups) {
+fn of_cluster(cluster: &Cluster, before: &PeersFile, lock: &Lock, groups: &mut ShareGroups) {
     for entry in &before.peers {
         let is_admitted = lock.link(&cluster.name, &entry.name).is_some();
         let (old, new) = (entry.sees(), cluster.shares_with(&entry.name));

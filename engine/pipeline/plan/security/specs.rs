@@ -173,11 +173,11 @@ fn of_cluster(cluster: &Cluster) -> Values {
 }
 
 /// Every field of the specs that differs, but for clusters that the base does not declare. Clusters of which the same is edited
-/// alike are told together.
+/// alike are shown together.
 pub(super) fn spec_edits(before: &Mesh, after: &Mesh, lock: &Lock) -> Vec<SecurityItem> {
-    type Edit = (SpecField, Option<String>, Option<String>, bool);
+    type ComparedField = (SpecField, Option<String>, Option<String>, bool);
     let linked: BTreeSet<&ClusterName> = lock.linked().collect();
-    let mut edits: BTreeMap<Edit, Vec<ClusterName>> = BTreeMap::new();
+    let mut edits: BTreeMap<ComparedField, Vec<ClusterName>> = BTreeMap::new();
     let mut compare = |cluster: Option<&ClusterName>, before: &Values, after: &Values| {
         let fields: BTreeSet<&SpecField> = before.keys().chain(after.keys()).collect();
         for field in fields {
@@ -197,7 +197,7 @@ pub(super) fn spec_edits(before: &Mesh, after: &Mesh, lock: &Lock) -> Vec<Securi
             compare(Some(name), &gone, &Values::new());
         }
     }
-    let item = |((field, before, after, is_linked), clusters): (Edit, Vec<ClusterName>)| {
+    let item = |((field, before, after, is_linked), clusters): (ComparedField, Vec<ClusterName>)| {
         SecurityItem::listed(SecurityChange::Spec { clusters, field, before, after, is_linked })
     };
     edits.into_iter().map(item).collect()

@@ -5,36 +5,36 @@
 //! reader's clusters, listeners, routes and endpoints are the same.
 //!
 //! What of an object could direct the traffic of a reader is not in the list: a Gateway, and the label
-//! [`NETWORK_LABEL`] on a Pod, a Namespace, a Service or a `WorkloadEntry`, by which a reader would dial addresses that nobody
-//! reviewed; and `alpha.istio.io/*-serviceaccounts` on a Service, by which it would accept identities that nobody listed.
+//! [`NETWORK_LABEL`] on a Pod, a Namespace, a Service or a `WorkloadEntry`, by which a reader would dial addresses that no one
+//! reviewed; and `alpha.istio.io/*-serviceaccounts` on a Service, by which it would accept identities that no one listed.
 //! The network of a `WorkloadEntry` is not what it says but the cluster's own, since an empty one counts as the reader's.
 
 use super::shape::Shape::{
     Each, Entries, EntriesOf, Network, Object, OneOf, ResourceVersion, SharedNamespace, SystemNamespace, Value, Values,
 };
-use super::shape::{Field, Kind, Shape};
+use super::shape::{Shape, ShownField, ShownKind};
 use crate::istio::gateways::NETWORK_LABEL;
 
-const fn field(name: &'static str, shape: Shape, read_by: &'static str) -> Field {
-    Field { name, shape, read_by }
+const fn field(name: &'static str, shape: Shape, read_by: &'static str) -> ShownField {
+    ShownField { name, shape, read_by }
 }
 
 /// Labels that direct traffic.
 const DIRECTING: &[&str] = &[NETWORK_LABEL, "networking.istio.io/gatewayPort"];
 
-const API_VERSION: Field = field("apiVersion", Value, "every client");
-const KIND: Field = field("kind", Value, "every client");
-const NAME: Field = field("name", Value, "every client");
-const NAMESPACE: Field = field("namespace", SharedNamespace, "every client");
-const UID: Field = field("uid", Value, "every client: the same name may be another object");
-const RESOURCE_VERSION: Field = field("resourceVersion", ResourceVersion, "every client: where a watch continues");
+const API_VERSION: ShownField = field("apiVersion", Value, "every client");
+const KIND: ShownField = field("kind", Value, "every client");
+const NAME: ShownField = field("name", Value, "every client");
+const NAMESPACE: ShownField = field("namespace", SharedNamespace, "every client");
+const UID: ShownField = field("uid", Value, "every client: the same name may be another object");
+const RESOURCE_VERSION: ShownField = field("resourceVersion", ResourceVersion, "every client: where a watch continues");
 
-const fn kind(group: &'static str, resource: &'static str, fields: &'static [Field]) -> Kind {
-    Kind { group, resource, fields }
+const fn kind(group: &'static str, resource: &'static str, fields: &'static [ShownField]) -> ShownKind {
+    ShownKind { group, resource, fields }
 }
 
 /// All kinds that the apiserver answers for.
-pub const KINDS: &[Kind] = &[
+pub const KINDS: &[ShownKind] = &[
     kind("", "pods", POD),
     kind("", "nodes", NODE),
     kind("", "namespaces", NAMESPACE_OBJECT),
@@ -46,7 +46,7 @@ pub const KINDS: &[Kind] = &[
     kind("multicluster.x-k8s.io", "serviceimports", SERVICE_IMPORT),
 ];
 
-const POD: &[Field] = &[
+const POD: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -101,7 +101,7 @@ const POD: &[Field] = &[
 
 const READY: &str = "whether it takes requests: K/controller/pod.go";
 
-const PORTS: Field = field(
+const PORTS: ShownField = field(
     "ports",
     Each(&[
         field("name", Value, OF_SERVICE_ENTRY),
@@ -113,7 +113,7 @@ const PORTS: Field = field(
 
 const OF_SERVICE_ENTRY: &str = "ports of a ServiceEntry that selects it: K/controller/pod.go";
 
-const NODE: &[Field] = &[
+const NODE: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -138,7 +138,7 @@ const NODE: &[Field] = &[
     ),
 ];
 
-const NAMESPACE_OBJECT: &[Field] = &[
+const NAMESPACE_OBJECT: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -155,7 +155,7 @@ const NAMESPACE_OBJECT: &[Field] = &[
 ];
 
 /// What is shown of the namespace of the peer's istiod where it is not shared: that there is one.
-pub(super) const SYSTEM_NAMESPACE: &[Field] = &[
+pub(super) const SYSTEM_NAMESPACE: &[ShownField] = &[
     API_VERSION,
     KIND,
     field("metadata", Object(&[field("name", SystemNamespace, "K/controller/network.go"), UID, RESOURCE_VERSION]), ""),
@@ -163,7 +163,7 @@ pub(super) const SYSTEM_NAMESPACE: &[Field] = &[
 
 const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
-const SERVICE: &[Field] = &[
+const SERVICE: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -206,7 +206,7 @@ const SERVICE: &[Field] = &[
     ),
 ];
 
-const ENDPOINT_SLICE: &[Field] = &[
+const ENDPOINT_SLICE: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -249,7 +249,7 @@ const SLICE: &str = "K/controller/endpointslice.go";
 
 /// Those of what a peer may read; of any other the peer learns nothing, not even that there is one. Gateways are not among
 /// them: a peer's istiod does not ask for what it takes to be unknown.
-const CUSTOM_RESOURCE_DEFINITION: &[Field] = &[
+const CUSTOM_RESOURCE_DEFINITION: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -272,7 +272,7 @@ pub const SHOWN_DEFINITIONS: &[&str] = &[
 
 const ENTRY: &str = "pilot/pkg/serviceregistry/serviceentry/conversion.go";
 
-const WORKLOAD_ENTRY: &[Field] = &[
+const WORKLOAD_ENTRY: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -311,22 +311,22 @@ const WORKLOAD_ENTRY: &[Field] = &[
     ),
 ];
 
-const SERVICE_EXPORT: &[Field] =
+const SERVICE_EXPORT: &[ShownField] =
     &[API_VERSION, KIND, field("metadata", Object(&[NAME, NAMESPACE, UID, RESOURCE_VERSION]), "")];
 
-const SERVICE_IMPORT: &[Field] = &[
+const SERVICE_IMPORT: &[ShownField] = &[
     API_VERSION,
     KIND,
     field("metadata", Object(&[NAME, NAMESPACE, UID, RESOURCE_VERSION]), ""),
     field("spec", Object(&[field("ips", Values, "K/controller/serviceimportcache.go")]), ""),
 ];
 
-/// The head of a list. It comes in one piece: where the next page goes on, and how much is left, would tell of what is not
+/// The head of a list. It comes whole: where the next page continues, and how much is left, would tell of what is not
 /// shown.
-pub(super) const LIST_METADATA: &[Field] = &[RESOURCE_VERSION];
+pub(super) const LIST_METADATA: &[ShownField] = &[RESOURCE_VERSION];
 
 /// An event that says how far a watch has come.
-pub(super) const BOOKMARK: &[Field] = &[
+pub(super) const BOOKMARK: &[ShownField] = &[
     API_VERSION,
     KIND,
     field(
@@ -340,7 +340,7 @@ pub(super) const BOOKMARK: &[Field] = &[
 ];
 
 /// Why the apiserver does not answer, or ends a watch.
-pub(super) const STATUS: &[Field] = &[
+pub(super) const STATUS: &[ShownField] = &[
     API_VERSION,
     KIND,
     field("metadata", Object(&[]), ""),
@@ -352,4 +352,4 @@ pub(super) const STATUS: &[Field] = &[
 ];
 
 /// What `/api` says; peers probe with it.
-pub(super) const API_VERSIONS: &[Field] = &[KIND, API_VERSION, field("versions", Values, "every client")];
+pub(super) const API_VERSIONS: &[ShownField] = &[KIND, API_VERSION, field("versions", Values, "every client")];

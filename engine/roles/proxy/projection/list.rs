@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::IgnoredAny;
 
 use super::fields::LIST_METADATA;
-use super::object::{MAX_OBJECT, Seen, blank, first, write_first};
+use super::object::{MAX_OBJECT, PeerVisibility, blank, first, write_first};
 use super::shape::Shape;
 use super::shown::Visible;
 use crate::server::stream::Misread;
@@ -19,9 +19,9 @@ const BATCH: usize = 64 * 1024;
 
 /// A list on its way.
 #[derive(Debug)]
-pub(super) struct List {
-    at: At,
-    key: Key,
+pub(super) struct ListProjection {
+    at: ListPosition,
+    key: ListKey,
     /// Keys that came, a bit each.
     seen: u8,
     /// A field was written already.
@@ -33,15 +33,14 @@ pub(super) struct List {
 }
 
 /// Why a value is not passed on.
-enum Unread {
+enum UnreadList {
     /// Its end has not come.
     Incomplete,
     Misread(Misread),
 }
 
-/// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum ListPosition {
     Begin,
     KeyOrEnd,
     Key,
@@ -55,9 +54,8 @@ enum At {
     End,
 }
 
-/// The keys of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum ListKey {
     Kind,
     ApiVersion,
     Metadata,
@@ -65,13 +63,13 @@ enum Key {
     Other,
 }
 
-impl Default for List {
+impl Default for ListProjection {
     fn default() -> Self {
-        Self { at: At::Begin, key: Key::Other, seen: 0, begun: false, has_items: false, wanted: BATCH }
+        Self { at: ListPosition::Begin, key: ListKey::Other, seen: 0, begun: false, has_items: false, wanted: BATCH }
     }
 }
 
-impl List {
+impl ListProjection {
     /// Takes from the beginning of `held`, which no part is missing of, what is complete, and writes what is shown of it.
     pub(super) fn push(&mut self, held: &mut Vec<u8>, shown: &Visible, out: &mut Vec<u8>) -> Result<(), Misread> {
         if held.len() < self.wanted {
@@ -89,7 +87,7 @@ impl List {
     /// The same of all that is left.
     pub(super) fn finish(&mut self, held: &[u8], shown: &Visible, out: &mut Vec<u8>) -> Result<(), Misread> {
         let taken = self.take(held, shown, out, true)?;
-        if taken == held.len() && self.at == At::End { Ok(()) } else { Err(Misread::Incomplete) }
+        if taken == held.len() && self.at == ListPosition::End { Ok(()) } else { Err(Misread::Incomplete) }
     }
 
     /// Gives how many bytes were taken. `is_all`: nothing comes after `text`.
@@ -99,45 +97,48 @@ impl List {
             from += blank(text.get(from..).unwrap_or_default());
             let rest = text.get(from..).unwrap_or_default();
             let Some(&next) = rest.first() else { return Ok(from) };
-            let is_value =
-                matches!((self.at, next), (At::Key | At::KeyOrEnd, b'"') | (At::Value, _) | (At::Items, b'n'))
-                    || (matches!(self.at, At::Item | At::ItemOrEnd) && next == b'{');
+            let is_value = matches!(
+                (self.at, next),
+                (ListPosition::Key | ListPosition::KeyOrEnd, b'"')
+                    | (ListPosition::Value, _)
+                    | (ListPosition::Items, b'n')
+            ) || (matches!(self.at, ListPosition::Item | ListPosition::ItemOrEnd) && next == b'{');
             if is_value {
                 let (before, begun) = (out.len(), self.begun);
                 match self.pass(rest, shown, out, is_all) {
                     Ok(length) if length > MAX_OBJECT => return Err(Misread::TooLarge(MAX_OBJECT)),
                     Ok(length) => from += length,
-                    Err(Unread::Incomplete) => {
+                    Err(UnreadList::Incomplete) => {
                         out.truncate(before);
                         self.begun = begun;
                         return Ok(from);
                     }
-                    Err(Unread::Misread(misread)) => return Err(misread),
+                    Err(UnreadList::Misread(misread)) => return Err(misread),
                 }
                 continue;
             }
             from += 1;
             self.at = match (self.at, next) {
-                (At::Begin, b'{') => {
+                (ListPosition::Begin, b'{') => {
                     out.push(b'{');
-                    At::KeyOrEnd
+                    ListPosition::KeyOrEnd
                 }
-                (At::Colon, b':') if self.key == Key::Items => At::Items,
-                (At::Colon, b':') => At::Value,
-                (At::Items, b'[') => {
+                (ListPosition::Colon, b':') if self.key == ListKey::Items => ListPosition::Items,
+                (ListPosition::Colon, b':') => ListPosition::Value,
+                (ListPosition::Items, b'[') => {
                     self.name("items", out);
                     out.push(b'[');
-                    At::ItemOrEnd
+                    ListPosition::ItemOrEnd
                 }
-                (At::AfterItem, b',') => At::Item,
-                (At::AfterItem | At::ItemOrEnd, b']') => {
+                (ListPosition::AfterItem, b',') => ListPosition::Item,
+                (ListPosition::AfterItem | ListPosition::ItemOrEnd, b']') => {
                     out.push(b']');
-                    At::AfterValue
+                    ListPosition::AfterValue
                 }
-                (At::AfterValue, b',') => At::Key,
-                (At::AfterValue | At::KeyOrEnd, b'}') => {
+                (ListPosition::AfterValue, b',') => ListPosition::Key,
+                (ListPosition::AfterValue | ListPosition::KeyOrEnd, b'}') => {
                     out.push(b'}');
-                    At::End
+                    ListPosition::End
                 }
                 _ => return Err(Misread::Syntax),
             };
@@ -145,37 +146,37 @@ impl List {
     }
 
     /// Passes on the value at the beginning of a text; gives its length.
-    fn pass(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>, is_all: bool) -> Result<usize, Unread> {
+    fn pass(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>, is_all: bool) -> Result<usize, UnreadList> {
         let unread = |error: serde_json::Error| {
             // a number that is cut off is no number to the reader
             let is_cut = error.is_eof() || matches!(text.last(), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
             if is_cut && !is_all {
-                Unread::Incomplete
+                UnreadList::Incomplete
             } else if error.is_eof() {
-                Unread::Misread(Misread::Incomplete)
+                UnreadList::Misread(Misread::Incomplete)
             } else {
-                Unread::Misread(error.into())
+                UnreadList::Misread(error.into())
             }
         };
         let length = match (self.at, self.key) {
-            (At::Key | At::KeyOrEnd, _) => {
+            (ListPosition::Key | ListPosition::KeyOrEnd, _) => {
                 let (key, length) = first(text, PhantomData::<String>).map_err(unread)?;
                 self.key = match key.as_str() {
-                    "kind" => Key::Kind,
-                    "apiVersion" => Key::ApiVersion,
-                    "metadata" => Key::Metadata,
-                    "items" => Key::Items,
-                    _ => Key::Other,
+                    "kind" => ListKey::Kind,
+                    "apiVersion" => ListKey::ApiVersion,
+                    "metadata" => ListKey::Metadata,
+                    "items" => ListKey::Items,
+                    _ => ListKey::Other,
                 };
                 let bit = 1 << self.key as u8;
-                if self.key != Key::Other && self.seen & bit != 0 {
-                    return Err(Unread::Misread(Misread::Shape));
+                if self.key != ListKey::Other && self.seen & bit != 0 {
+                    return Err(UnreadList::Misread(Misread::Shape));
                 }
                 self.seen |= bit;
-                self.at = At::Colon;
+                self.at = ListPosition::Colon;
                 return Ok(length);
             }
-            (At::Item | At::ItemOrEnd, _) => {
+            (ListPosition::Item | ListPosition::ItemOrEnd, _) => {
                 let before = out.len();
                 if self.has_items {
                     out.push(b',');
@@ -186,31 +187,33 @@ impl List {
                 } else {
                     out.truncate(before);
                 }
-                self.at = At::AfterItem;
+                self.at = ListPosition::AfterItem;
                 return Ok(length);
             }
             // a list without objects may be written so
-            (At::Items, _) => {
+            (ListPosition::Items, _) => {
                 let ((), length) = first(text, PhantomData::<()>).map_err(unread)?;
                 self.name("items", out);
                 out.extend_from_slice(b"[]");
                 length
             }
-            (_, Key::Kind) => self.head("kind", text, Shape::Value, Seen::default(), out).map_err(unread)?,
-            (_, Key::ApiVersion) => {
-                self.head("apiVersion", text, Shape::Value, Seen::default(), out).map_err(unread)?
+            (_, ListKey::Kind) => {
+                self.head("kind", text, Shape::Value, PeerVisibility::default(), out).map_err(unread)?
             }
-            (_, Key::Metadata) => {
+            (_, ListKey::ApiVersion) => {
+                self.head("apiVersion", text, Shape::Value, PeerVisibility::default(), out).map_err(unread)?
+            }
+            (_, ListKey::Metadata) => {
                 let shape = Shape::Object(LIST_METADATA);
                 self.head("metadata", text, shape, shown.seen(), out).map_err(unread)?
             }
-            (_, Key::Items | Key::Other) => first(text, PhantomData::<IgnoredAny>).map_err(unread)?.1,
+            (_, ListKey::Items | ListKey::Other) => first(text, PhantomData::<IgnoredAny>).map_err(unread)?.1,
         };
-        // a number may go on
+        // a number may continue
         if length == text.len() && !is_all && text.last().is_some_and(u8::is_ascii_digit) {
-            return Err(Unread::Incomplete);
+            return Err(UnreadList::Incomplete);
         }
-        self.at = At::AfterValue;
+        self.at = ListPosition::AfterValue;
         Ok(length)
     }
 
@@ -219,7 +222,7 @@ impl List {
         name: &str,
         text: &[u8],
         shape: Shape,
-        seen: Seen<'_>,
+        seen: PeerVisibility<'_>,
         out: &mut Vec<u8>,
     ) -> serde_json::Result<usize> {
         self.name(name, out);

@@ -14,21 +14,20 @@ mod view;
 
 pub use fields::{KINDS, SHOWN_DEFINITIONS};
 pub use object::MAX_OBJECT;
-pub use shape::{Field, Kind, Shape};
+pub use shape::{Shape, ShownField, ShownKind};
 pub use shown::Visible;
 pub use view::{Mark, View};
 
 use bytes::Bytes;
 use memchr::memchr;
 
-use crate::server::stream::{Change, Misread};
-use list::List;
-use object::{Seen, blank};
+use crate::server::stream::{Misread, StreamTransform};
+use list::ListProjection;
+use object::{PeerVisibility, blank};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// One object.
+pub enum AnswerForm {
     Object,
     /// A list of objects.
     List,
@@ -38,11 +37,11 @@ pub enum Form {
 
 impl Visible {
     /// The projection of one answer.
-    pub fn projection(&self, form: Form) -> Projection {
+    pub fn projection(&self, form: AnswerForm) -> Projection {
         let reader = match form {
-            Form::Object => Reader::Object,
-            Form::List => Reader::List(List::default()),
-            Form::Watch => Reader::Watch,
+            AnswerForm::Object => ProjectionReader::Object,
+            AnswerForm::List => ProjectionReader::List(ListProjection::default()),
+            AnswerForm::Watch => ProjectionReader::Watch,
         };
         Projection { shown: self.clone(), reader, held: Vec::new() }
     }
@@ -51,7 +50,7 @@ impl Visible {
 /// What is shown of a `Status`, by which the apiserver says why it does not answer.
 pub(super) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
     let mut out = Vec::new();
-    object::write_object(text, fields::STATUS, Seen::default(), &mut out)?;
+    object::write_object(text, fields::STATUS, PeerVisibility::default(), &mut out)?;
     Ok(out)
 }
 
@@ -59,29 +58,29 @@ pub(super) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
 #[derive(Debug)]
 pub struct Projection {
     shown: Visible,
-    reader: Reader,
+    reader: ProjectionReader,
     /// The beginning of what has not come whole.
     held: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Reader {
+enum ProjectionReader {
     Object,
-    List(List),
+    List(ListProjection),
     Watch,
 }
 
-impl Change for Projection {
-    fn push(&mut self, piece: Bytes) -> Result<Bytes, Misread> {
+impl StreamTransform for Projection {
+    fn push(&mut self, chunk: Bytes) -> Result<Bytes, Misread> {
         let mut out = Vec::new();
         match &mut self.reader {
-            Reader::Object => self.held.extend_from_slice(&piece),
-            Reader::List(list) => {
-                self.held.extend_from_slice(&piece);
+            ProjectionReader::Object => self.held.extend_from_slice(&chunk),
+            ProjectionReader::List(list) => {
+                self.held.extend_from_slice(&chunk);
                 list.push(&mut self.held, &self.shown, &mut out)?;
             }
-            Reader::Watch => {
-                let mut rest: &[u8] = &piece;
+            ProjectionReader::Watch => {
+                let mut rest: &[u8] = &chunk;
                 while let Some(end) = memchr(b'\n', rest) {
                     let (line, after) = rest.split_at_checked(end + 1).unwrap_or((rest, &[]));
                     let length = self.held.len() + line.len();
@@ -103,7 +102,7 @@ impl Change for Projection {
                 self.held.extend_from_slice(rest);
             }
         }
-        if self.held.len() > MAX_OBJECT && !matches!(self.reader, Reader::List(_)) {
+        if self.held.len() > MAX_OBJECT && !matches!(self.reader, ProjectionReader::List(_)) {
             return Err(Misread::TooLarge(MAX_OBJECT));
         }
         if self.held.is_empty() {
@@ -117,14 +116,14 @@ impl Change for Projection {
         let held = std::mem::take(&mut self.held);
         let mut out = Vec::new();
         match &mut self.reader {
-            Reader::Object => {
+            ProjectionReader::Object => {
                 if !self.shown.write_object(&held, &mut out)? {
                     return Err(Misread::Shape);
                 }
             }
-            Reader::List(list) => list.finish(&held, &self.shown, &mut out)?,
-            Reader::Watch if blank(&held) == held.len() => {}
-            Reader::Watch => return Err(Misread::Incomplete),
+            ProjectionReader::List(list) => list.finish(&held, &self.shown, &mut out)?,
+            ProjectionReader::Watch if blank(&held) == held.len() => {}
+            ProjectionReader::Watch => return Err(Misread::Incomplete),
         }
         Ok(out.into())
     }

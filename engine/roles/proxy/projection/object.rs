@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::fields::{BOOKMARK, STATUS};
-use super::shape::{Field, Shape};
+use super::shape::{Shape, ShownField};
 use crate::server::stream::Misread;
 use crate::wire::share::Share;
 
@@ -19,7 +19,7 @@ pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
 
 /// What the peer sees, beside the fields of each object.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen<'a> {
+pub(super) struct PeerVisibility<'a> {
     /// Namespaces; `None`: none are looked at.
     pub(super) share: Option<&'a Share>,
     /// Namespace of its istiod.
@@ -30,9 +30,9 @@ pub(super) struct Seen<'a> {
     pub(super) mark: Option<&'a str>,
 }
 
-impl Seen<'_> {
+impl PeerVisibility<'_> {
     /// Whether an object may be shown whose namespace is not said.
-    fn shows_unsaid(self) -> bool {
+    fn shows_unstated(self) -> bool {
         self.share.is_none_or(Share::is_everything)
     }
 }
@@ -45,8 +45,8 @@ pub(super) fn blank(text: &[u8]) -> usize {
 /// Writes what is shown of the object in `text`, which holds nothing else. `false`: it is not shown, and nothing is written.
 pub(super) fn write_object(
     text: &[u8],
-    fields: &'static [Field],
-    seen: Seen<'_>,
+    fields: &'static [ShownField],
+    seen: PeerVisibility<'_>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Misread> {
     if text.get(blank(text)..).and_then(<[u8]>::first) != Some(&b'{') {
@@ -59,7 +59,7 @@ pub(super) fn write_object(
 pub(super) fn write_first(
     text: &[u8],
     shape: Shape,
-    seen: Seen<'_>,
+    seen: PeerVisibility<'_>,
     out: &mut Vec<u8>,
 ) -> serde_json::Result<(bool, usize)> {
     first(text, Projected { shape, seen, out })
@@ -75,11 +75,11 @@ pub(super) fn first<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> s
 /// Writes what is shown of an event of a watch, with a newline. `false`: its object is not shown, and nothing is written.
 pub(super) fn write_event(
     text: &[u8],
-    fields: &'static [Field],
-    seen: Seen<'_>,
+    fields: &'static [ShownField],
+    seen: PeerVisibility<'_>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Misread> {
-    whole(text, Event { fields, seen, out })
+    whole(text, ProjectedEvent { fields, seen, out })
 }
 
 fn whole<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> Result<S::Value, Misread> {
@@ -111,7 +111,7 @@ fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
 /// A value of which what is shown is written; gives whether the object in which it stands may be shown.
 struct Projected<'a> {
     shape: Shape,
-    seen: Seen<'a>,
+    seen: PeerVisibility<'a>,
     out: &'a mut Vec<u8>,
 }
 
@@ -155,7 +155,7 @@ impl Projected<'_> {
             map.next_key_seed(EntryName { is_shown: &is_shown, begun: &mut begun, out: self.out })?
         {
             if shown {
-                map.next_value_seed(Projected { shape: Shape::Value, seen: Seen::default(), out: self.out })?;
+                map.next_value_seed(Projected { shape: Shape::Value, seen: PeerVisibility::default(), out: self.out })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -164,7 +164,7 @@ impl Projected<'_> {
         Ok(true)
     }
 
-    fn object<'de, A: MapAccess<'de>>(self, mut map: A, fields: &'static [Field]) -> Result<bool, A::Error> {
+    fn object<'de, A: MapAccess<'de>>(self, mut map: A, fields: &'static [ShownField]) -> Result<bool, A::Error> {
         self.out.push(b'{');
         let (mut begun, mut shown, mut seen) = (false, true, 0_u32);
         while let Some(known) = map.next_key_seed(FieldName(fields))? {
@@ -188,7 +188,7 @@ impl Projected<'_> {
 }
 
 /// Writes what is shown of a field that is not there; gives whether the object that lacks it may be shown.
-fn absent(field: &Field, seen: Seen<'_>, begun: &mut bool, out: &mut Vec<u8>) -> bool {
+fn absent(field: &ShownField, seen: PeerVisibility<'_>, begun: &mut bool, out: &mut Vec<u8>) -> bool {
     if let Shape::Object(fields) = field.shape
         && fields.iter().any(|field| decides(field.shape, seen))
     {
@@ -203,10 +203,10 @@ fn absent(field: &Field, seen: Seen<'_>, begun: &mut bool, out: &mut Vec<u8>) ->
 }
 
 /// Whether an object may be shown that has no value where one of this shape stands, or null.
-fn is_shown_without(shape: Shape, seen: Seen<'_>) -> bool {
+fn is_shown_without(shape: Shape, seen: PeerVisibility<'_>) -> bool {
     match shape {
         Shape::OneOf(_) | Shape::SystemNamespace => false,
-        Shape::SharedNamespace => seen.shows_unsaid(),
+        Shape::SharedNamespace => seen.shows_unstated(),
         Shape::Network => seen.network.is_some(),
         Shape::Value
         | Shape::Values
@@ -219,12 +219,12 @@ fn is_shown_without(shape: Shape, seen: Seen<'_>) -> bool {
 }
 
 /// Whether it matters that a field of this shape is not there.
-fn decides(shape: Shape, seen: Seen<'_>) -> bool {
+fn decides(shape: Shape, seen: PeerVisibility<'_>) -> bool {
     shape == Shape::Network || !is_shown_without(shape, seen)
 }
 
 /// Writes what is shown of an object that has nothing in it.
-fn empty_object(fields: &'static [Field], seen: Seen<'_>, out: &mut Vec<u8>) -> bool {
+fn empty_object(fields: &'static [ShownField], seen: PeerVisibility<'_>, out: &mut Vec<u8>) -> bool {
     out.push(b'{');
     let mut begun = false;
     let mut shown = true;
@@ -273,15 +273,15 @@ impl<'de> Visitor<'de> for Projected<'_> {
 
     fn visit_str<E: Error>(self, value: &str) -> Result<bool, E> {
         match (self.shape, self.seen) {
-            (Shape::SharedNamespace, Seen { share, .. }) => {
+            (Shape::SharedNamespace, PeerVisibility { share, .. }) => {
                 write(self.out, value);
                 Ok(share.is_none_or(|share| share.shows(value)))
             }
-            (Shape::SystemNamespace, Seen { system, .. }) => {
+            (Shape::SystemNamespace, PeerVisibility { system, .. }) => {
                 write(self.out, value);
                 Ok(system == Some(value))
             }
-            (Shape::ResourceVersion, Seen { mark: Some(mark), .. }) if !matches!(value, "" | "0") => {
+            (Shape::ResourceVersion, PeerVisibility { mark: Some(mark), .. }) if !matches!(value, "" | "0") => {
                 write(self.out, &format!("{value}{mark}"));
                 Ok(true)
             }
@@ -346,10 +346,10 @@ impl<'de> Visitor<'de> for Projected<'_> {
 }
 
 /// Finds a key among fields.
-struct FieldName(&'static [Field]);
+struct FieldName(&'static [ShownField]);
 
 impl<'de> DeserializeSeed<'de> for FieldName {
-    type Value = Option<(usize, &'static Field)>;
+    type Value = Option<(usize, &'static ShownField)>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
         reader.deserialize_str(self)
@@ -357,7 +357,7 @@ impl<'de> DeserializeSeed<'de> for FieldName {
 }
 
 impl Visitor<'_> for FieldName {
-    type Value = Option<(usize, &'static Field)>;
+    type Value = Option<(usize, &'static ShownField)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
@@ -411,13 +411,12 @@ enum EventType {
 }
 
 /// An event of a watch.
-struct Event<'a> {
-    fields: &'static [Field],
-    seen: Seen<'a>,
+struct ProjectedEvent<'a> {
+    fields: &'static [ShownField],
+    seen: PeerVisibility<'a>,
     out: &'a mut Vec<u8>,
 }
 
-/// Keys of an event.
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
 enum EventKey {
@@ -427,7 +426,7 @@ enum EventKey {
     Other,
 }
 
-impl Event<'_> {
+impl ProjectedEvent<'_> {
     /// Writes an event up to its object, and gives what is shown of that.
     fn begin(&mut self, event: EventType) -> Projected<'_> {
         self.out.extend_from_slice(b"{\"type\":");
@@ -442,7 +441,7 @@ impl Event<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Event<'_> {
+impl<'de> DeserializeSeed<'de> for ProjectedEvent<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
@@ -450,7 +449,7 @@ impl<'de> DeserializeSeed<'de> for Event<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Event<'_> {
+impl<'de> Visitor<'de> for ProjectedEvent<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
 //! What a selector may name. Whoever may select by a field learns its value by asking often enough, so a selector names what
 //! is shown, and nothing else.
 
-use super::shape::{Field, Shape, shape_of};
+use super::shape::{Shape, ShownField, shape_of};
 
 /// Whether all fields of a field selector are shown.
-pub(super) fn fields_are_shown(selector: &str, fields: &'static [Field]) -> bool {
+pub(super) fn fields_are_shown(selector: &str, fields: &'static [ShownField]) -> bool {
     selector.split(',').all(|part| {
         let path = part.split(['=', '!']).next().unwrap_or_default();
         let found = path.split('.').try_fold(Shape::Object(fields), |shape, name| {
@@ -15,7 +15,7 @@ pub(super) fn fields_are_shown(selector: &str, fields: &'static [Field]) -> bool
 }
 
 /// Whether all labels of a label selector are shown.
-pub(super) fn labels_are_shown(selector: &str, fields: &'static [Field]) -> bool {
+pub(super) fn labels_are_shown(selector: &str, fields: &'static [ShownField]) -> bool {
     let metadata = shape_of(fields, "metadata");
     let labels = match metadata {
         Some(Shape::Object(fields)) => shape_of(fields, "labels"),
@@ -51,7 +51,7 @@ mod tests {
     use super::super::fields::KINDS;
     use super::*;
 
-    fn of(resource: &str) -> &'static [Field] {
+    fn of(resource: &str) -> &'static [ShownField] {
         KINDS.iter().find(|kind| kind.resource == resource).unwrap().fields
     }
 

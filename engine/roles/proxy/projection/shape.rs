@@ -2,23 +2,23 @@
 
 /// A kind of object.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct ShownKind {
     /// API group; empty for core.
     pub group: &'static str,
     /// The resource, as in a path.
     pub resource: &'static str,
     /// What is shown of each object.
-    pub fields: &'static [Field],
+    pub fields: &'static [ShownField],
 }
 
 /// A field that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
+pub struct ShownField {
     /// Its key in JSON.
     pub name: &'static str,
     /// What is shown of its value.
     pub shape: Shape,
-    /// What reads it and for what; empty where those within it say so.
+    /// What reads it and for what; empty where the fields within it state it.
     pub read_by: &'static str,
 }
 
@@ -39,10 +39,10 @@ pub enum Shape {
     /// A map of texts or numbers: these keys alone.
     EntriesOf(&'static [&'static str]),
     /// An object: these fields alone.
-    Object(&'static [Field]),
+    Object(&'static [ShownField]),
     /// A list of objects: these fields of each.
-    Each(&'static [Field]),
-    /// The cluster's own network, whatever stands there and if nothing does. While it is not known, the object is not shown.
+    Each(&'static [ShownField]),
+    /// The cluster's own network, whatever is there, and also if nothing is. While it is not known, the object is not shown.
     Network,
     /// A namespace that the peer is shared; else the object is not shown in which it stands, or does not stand.
     SharedNamespace,
@@ -53,7 +53,7 @@ pub enum Shape {
 }
 
 /// Whether a field of this shape is among these, or within them.
-pub(super) fn has(fields: &[Field], wanted: Shape) -> bool {
+pub(super) fn has(fields: &[ShownField], wanted: Shape) -> bool {
     fields.iter().any(|field| match field.shape {
         Shape::Object(fields) | Shape::Each(fields) => has(fields, wanted),
         Shape::Value
@@ -69,12 +69,12 @@ pub(super) fn has(fields: &[Field], wanted: Shape) -> bool {
 }
 
 /// What is shown of a field; `None`: nothing.
-pub(super) fn shape_of(fields: &[Field], name: &str) -> Option<Shape> {
+pub(super) fn shape_of(fields: &[ShownField], name: &str) -> Option<Shape> {
     fields.iter().find(|field| field.name == name).map(|field| field.shape)
 }
 
 /// Whether an object of this name may be shown.
-pub(super) fn may_be_named(fields: &[Field], name: &str) -> bool {
+pub(super) fn may_be_named(fields: &[ShownField], name: &str) -> bool {
     let Some(Shape::Object(metadata)) = shape_of(fields, "metadata") else { return false };
     match shape_of(metadata, "name") {
         Some(Shape::OneOf(names)) => names.contains(&name),

@@ -1,9 +1,9 @@
 //! What of an answer is shown.
 
 use super::fields::{API_VERSIONS, KINDS, SYSTEM_NAMESPACE};
-use super::object::{self, Seen};
+use super::object::{self, PeerVisibility};
 use super::selector;
-use super::shape::{self, Field, Kind, Shape};
+use super::shape::{self, Shape, ShownField, ShownKind};
 use super::view::{Mark, View, resumed};
 use crate::roles::api::request::{ApiRequest, Query};
 use crate::server::stream::Misread;
@@ -13,9 +13,9 @@ use crate::wire::share::Share;
 /// What of an answer is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visible {
-    fields: &'static [Field],
+    fields: &'static [ShownField],
     /// What is shown of an object of which `fields` show nothing.
-    otherwise: Option<&'static [Field]>,
+    otherwise: Option<&'static [ShownField]>,
     share: Option<Share>,
     system: Option<Namespace>,
     network: Option<NetworkName>,
@@ -43,7 +43,7 @@ impl Visible {
         Self::whole(API_VERSIONS)
     }
 
-    fn whole(fields: &'static [Field]) -> Self {
+    fn whole(fields: &'static [ShownField]) -> Self {
         Self { fields, otherwise: None, share: None, system: None, network: None, mark: None }
     }
 
@@ -61,7 +61,7 @@ impl Visible {
             && query.label_selector.as_ref().filter(given).is_none_or(by_label)
     }
 
-    /// The request as it goes on to the apiserver; `None` where the client has to list again.
+    /// The request as it is forwarded to the apiserver; `None` where the client has to list again.
     pub(in crate::roles::proxy) fn resumed(&mut self, request: &ApiRequest) -> Option<ApiRequest> {
         // by its labels an object is chosen of which none are shown
         if request.query.label_selector.as_ref().is_some_and(|selector| !selector.is_empty()) {
@@ -71,8 +71,8 @@ impl Visible {
         Some(ApiRequest { query, ..request.clone() })
     }
 
-    pub(super) fn seen(&self) -> Seen<'_> {
-        Seen {
+    pub(super) fn seen(&self) -> PeerVisibility<'_> {
+        PeerVisibility {
             share: self.share.as_ref(),
             system: self.system.as_ref().map(Namespace::as_str),
             network: self.network.as_ref().map(NetworkName::as_str),
@@ -123,10 +123,10 @@ impl View {
     }
 }
 
-fn kind(group: &str, resource: &str) -> Option<&'static Kind> {
+fn kind(group: &str, resource: &str) -> Option<&'static ShownKind> {
     KINDS.iter().find(|kind| kind.group == group && kind.resource == resource)
 }
 
-fn is_namespaces(kind: &Kind) -> bool {
+fn is_namespaces(kind: &ShownKind) -> bool {
     kind.group.is_empty() && kind.resource == "namespaces"
 }

@@ -1,8 +1,8 @@
-//! What of a cluster a peer sees, and how a client that goes on after that has changed is told to list again.
+//! What of a cluster a peer sees, and how a client that continues after that has changed is told to list again.
 //!
 //! A client lists and then watches from the version that its list has. Between the two, or while its watch is cut off, what it
 //! is shared may change: the watch would then tell it of what comes and goes, and never of what it has and is not to have, or
-//! lacks. So each version that a peer is given carries a mark, made of what it sees. A watch that goes on from a version with
+//! lacks. So each version that a peer is given carries a mark, made of what it sees. A watch that continues from a version with
 //! another mark, or with none, ends at once with `410 Expired`, by whichever replica it is answered, and after a restart alike.
 //!
 //! Marks are digits, since clients may compare versions (KEP-5504), and so many that an apiserver takes none for a version of
@@ -19,7 +19,6 @@ const DIGITS: usize = 20;
 /// What of a cluster a peer sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// Namespaces.
     pub share: Share,
     /// Namespace of the peer's istiod, of which it sees the name in any case.
     pub system: Namespace,
@@ -52,9 +51,9 @@ fn unmarked(version: &str) -> (&str, Option<&str>) {
     parts.filter(|(_, mark)| mark.starts_with('9')).map_or((version, None), |(version, mark)| (version, Some(mark)))
 }
 
-/// What goes on to the apiserver of a query about what has this mark; `None` where the client has to list again.
+/// What is forwarded to the apiserver of a query about what has this mark; `None` where the client has to list again.
 pub(super) fn resumed(query: &Query, verb: Verb, mark: Option<&Mark>) -> Option<Query> {
-    // a page that goes on, which an api-proxy that knew no marks began
+    // a page that continues, which an api-proxy that knew no marks began
     if query.continue_token.as_ref().is_some_and(|token| !token.is_empty()) {
         return None;
     }
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_goes_on_only_from_what_is_still_seen() {
+    fn a_watch_continues_only_from_what_is_still_seen() {
         let (mark, other) = (Mark::of(&"one"), Mark::of(&"other"));
         assert_eq!((mark.0.len(), mark == other), (DIGITS, false));
         let marked = |mark: &Mark| format!("7{}", mark.as_str());

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::sources::{
-    NS, OWN, PRIVATE, PUBLIC, World, address, bearer, config_map, identity, istiod_spec, page_after, peers_of, pod,
-    seen,
+    NS, OWN, PRIVATE, PUBLIC, SourcesWorld, address, bearer, config_map, identity, istiod_spec, page_after, peers_of,
+    pod, seen,
 };
 
 fn milliseconds(count: u64) -> Duration {
@@ -34,12 +34,12 @@ fn istiod(path: &str) -> (u16, String) {
     (200, value.to_string())
 }
 
-fn put_istiod(world: &World, name: &str, ip: &str) {
+fn put_istiod(world: &SourcesWorld, name: &str, ip: &str) {
     world.kube.put("pods", pod(name, &json!({"app": "istiod"}), &istiod_spec(), ip));
 }
 
 /// What the role answers at this moment, without a connection.
-fn answer(world: &World, path: &str) -> (StatusCode, Vec<u8>) {
+fn answer(world: &SourcesWorld, path: &str) -> (StatusCode, Vec<u8>) {
     let request = Request::get(path).header("authorization", bearer(2, "ci", OWN));
     let now = Moment { time: Timestamp::from(jiff::Timestamp::now()), instant: Instant::now() };
     let response = respond(&world.published(), "/metadata", &request.body(()).unwrap().into_parts().0, now);
@@ -67,7 +67,7 @@ async fn first_answers(number: usize, istiod_ip: &str) -> (Evidence, PublicDocum
         "/api/v1/services",
         "istio-ca-root-cert",
     ];
-    let mut world = World::new().await;
+    let mut world = SourcesWorld::new().await;
     // the trust domain is what Istio's own configuration says
     let stated = identity(OWN, &world.ca.pem)["data"]["identity.json"].as_str().unwrap().to_owned();
     let mut unstated: Value = serde_json::from_str(&stated).unwrap();
@@ -110,7 +110,7 @@ async fn first_answers(number: usize, istiod_ip: &str) -> (Evidence, PublicDocum
 }
 
 #[tokio::test]
-async fn no_start_ever_answers_before_its_first_look_is_over() {
+async fn no_start_ever_answers_before_its_first_collection_is_over() {
     let ip = address(21);
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
@@ -130,7 +130,7 @@ async fn no_start_ever_answers_before_its_first_look_is_over() {
 
 #[tokio::test]
 async fn what_cannot_be_read_when_it_begins_is_unknown_by_name() {
-    let mut world = World::new().await;
+    let mut world = SourcesWorld::new().await;
     let ip = address(22);
     page_after(format!("{ip}:15014").parse().unwrap(), |_| std::future::ready(()), |path, _| istiod(path)).await;
     put_istiod(&world, "istiod-0", &ip);
@@ -153,13 +153,13 @@ async fn what_cannot_be_read_when_it_begins_is_unknown_by_name() {
 
 #[tokio::test]
 async fn while_the_apiserver_is_away_evidence_grows_old_and_the_documents_stay() {
-    let mut world = World::new().await;
+    let mut world = SourcesWorld::new().await;
     let ip = address(23);
     page_after(format!("{ip}:15014").parse().unwrap(), |_| std::future::ready(()), |path, _| istiod(path)).await;
     put_istiod(&world, "istiod-0", &ip);
     world.kube.bookmark_each(milliseconds(200));
     world.begin_with(Duration::from_secs(6)).await;
-    let evidence = |world: &World| {
+    let evidence = |world: &SourcesWorld| {
         let (status, body) = answer(world, &format!("/metadata/{PRIVATE}"));
         (status == StatusCode::OK).then(|| private(&body).evidence.unwrap())
     };
@@ -179,7 +179,7 @@ async fn while_the_apiserver_is_away_evidence_grows_old_and_the_documents_stay()
     let away = Instant::now();
     sleep(milliseconds(300)).await;
     assert_eq!(fields(&evidence(&world).unwrap()), [true; 4], "what was seen counts for a while");
-    // pods go on answering, but whether they are all that there are is not known
+    // pods keep answering, but whether they are all that there are is not known
     world.until("old", |world| fields(&evidence(world).unwrap()) == [false; 4]).await;
     assert!(away.elapsed() < Duration::from_secs(12), "{:?}", away.elapsed());
     let shown = evidence(&world).unwrap();
@@ -192,16 +192,16 @@ async fn while_the_apiserver_is_away_evidence_grows_old_and_the_documents_stay()
 }
 
 /// The newest collection.
-fn look(world: &World) -> Option<Arc<CollectedEvidence>> {
+fn collected(world: &SourcesWorld) -> Option<Arc<CollectedEvidence>> {
     match &world.published().evidence {
-        Gathered::Collected(look) => Some(look.clone()),
+        Gathered::Collected(collected) => Some(collected.clone()),
         Gathered::NotYet | Gathered::Nothing => None,
     }
 }
 
 #[tokio::test]
-async fn a_look_that_began_before_a_change_does_not_claim_the_newer_serial() {
-    let mut world = World::new().await;
+async fn a_collection_that_began_before_a_change_does_not_claim_the_newer_serial() {
+    let mut world = SourcesWorld::new().await;
     let ip = address(24);
     let (open, gate) = watch::channel(false);
     let asked = Arc::new(AtomicUsize::new(0));
@@ -234,21 +234,22 @@ async fn a_look_that_began_before_a_change_does_not_claim_the_newer_serial() {
     world
         .until("the newer serial", |world| world.published().peers.as_ref().is_ok_and(|peers| peers.serial == 8))
         .await;
-    assert_eq!(look(&world), None);
+    assert_eq!(collected(&world), None);
     open.send_replace(true);
-    world.until("the first collection", |world| look(world).is_some()).await;
-    let first = look(&world).unwrap();
+    world.until("the first collection", |world| collected(world).is_some()).await;
+    let first = collected(&world).unwrap();
     assert_eq!(first.evidence.serial, Reported::Seen(7));
     assert_eq!(first.evidence.reads.seen().map(Vec::len), Some(1));
-    let names =
-        |look: &CollectedEvidence| look.relations.values().map(|one| one.cluster_id.to_string()).collect::<Vec<_>>();
+    let names = |collected: &CollectedEvidence| {
+        collected.relations.values().map(|one| one.cluster_id.to_string()).collect::<Vec<_>>()
+    };
     assert_eq!(
         names(&first),
         ["west"],
         "a peer that is filtered by its newer name would see that nothing of it is read"
     );
     world.until("the next look", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(8))).await;
-    assert_eq!(names(&look(&world).unwrap()), ["west-2"]);
+    assert_eq!(names(&collected(&world).unwrap()), ["west-2"]);
     // without the file there is no serial to claim: absence proves nothing
     world.kube.delete("configmaps", NS, "isthmus-peers");
     world.until("no peers", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(0))).await;

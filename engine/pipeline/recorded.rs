@@ -25,11 +25,11 @@ const VALUES: [MeshConfigTarget; 3] =
     [MeshConfigTarget::HelmValues, MeshConfigTarget::IstioOperator, MeshConfigTarget::Sail];
 
 /// What all trees tell.
-pub(super) struct Told(BTreeMap<ClusterName, FolderTold>);
+pub(super) struct RecordedByTrees(BTreeMap<ClusterName, RecordedByFolder>);
 
 /// What one cluster's files tell.
 #[derive(Default)]
-struct FolderTold {
+struct RecordedByFolder {
     /// IDs of peers, by their remote secrets.
     secrets: BTreeMap<ClusterName, ClusterId>,
     /// Networks with their gateways and registries.
@@ -54,10 +54,10 @@ struct FolderTold {
     relay: Vec<String>,
 }
 
-impl Told {
+impl RecordedByTrees {
     /// Reads the files of every cluster.
     pub(super) fn read(mesh: &Mesh, tree: &dyn Tree) -> Result<Self, TreeError> {
-        let folder = |name: &ClusterName| Ok((name.clone(), FolderTold::read(mesh, tree, name)?));
+        let folder = |name: &ClusterName| Ok((name.clone(), RecordedByFolder::read(mesh, tree, name)?));
         mesh.clusters.keys().map(folder).collect::<Result<_, TreeError>>().map(Self)
     }
 
@@ -86,36 +86,36 @@ impl Told {
         Some(joined)
     }
 
-    /// The one trust domain for which readers accept all roots of a cluster; `None`: nobody says, or it is the one that is known.
+    /// The one trust domain for which readers accept all roots of a cluster; `None`: no one says, or it is the one that is known.
     fn trust_domain(&self, lock: &Lock, name: &ClusterName, known: &TrustDomain) -> Option<TrustDomain> {
         let roots = lock.clusters.get(name)?.public.roots.iter().map(|root| root.digest);
         let roots: Vec<Digest> = roots.collect();
-        let told = self.0.values().filter_map(|folder| {
+        let recorded = self.0.values().filter_map(|folder| {
             let domains = roots.iter().filter_map(|root| folder.roots.get(root).cloned());
             domains.reduce(|some, others| some.intersection(&others).cloned().collect())
         });
-        let told: BTreeSet<TrustDomain> = told.flatten().collect();
-        let only = told.first().filter(|_| told.len() == 1 && !told.contains(known));
+        let recorded: BTreeSet<TrustDomain> = recorded.flatten().collect();
+        let only = recorded.first().filter(|_| recorded.len() == 1 && !recorded.contains(known));
         only.cloned()
     }
 }
 
-impl FolderTold {
+impl RecordedByFolder {
     fn read(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName) -> Result<Self, TreeError> {
-        let mut told = Self::default();
+        let mut recorded = Self::default();
         for (file, bytes) in tree.cluster_files(name.as_str())? {
             if let Some(object) = parse(&bytes).filter(|object| object.is_owned_by_tree_of(&mesh.name)) {
-                told.take(&file, &object);
+                recorded.take(&file, &object);
             }
         }
         let mark = values_mark(&mesh.name);
         for target in VALUES {
             let path = target.values_file_of(name).unwrap_or_default();
             if let Some(bytes) = tree.file(&path)?.filter(|bytes| bytes.starts_with(mark.as_bytes())) {
-                told.take_values(target, &String::from_utf8_lossy(&bytes));
+                recorded.take_values(target, &String::from_utf8_lossy(&bytes));
             }
         }
-        Ok(told)
+        Ok(recorded)
     }
 
     fn take(&mut self, file: &str, object: &Object) {
@@ -126,8 +126,8 @@ impl FolderTold {
         }
         match (id.kind.as_str(), id.name.as_str()) {
             ("Secret", _) => {
-                let told = peer_of_secret_file(file).zip(object.annotation(CLUSTER_ANNOTATION));
-                if let Some((peer, Ok(id))) = told.map(|(peer, id)| (peer, id.parse())) {
+                let recorded = peer_of_secret_file(file).zip(object.annotation(CLUSTER_ANNOTATION));
+                if let Some((peer, Ok(id))) = recorded.map(|(peer, id)| (peer, id.parse())) {
                     self.secrets.insert(peer, id);
                 }
             }
@@ -204,9 +204,9 @@ impl FolderTold {
     /// Links of a reader that the lock has none of: with a remote secret they are joined, and without one they may still be read.
     fn links(&self, mesh: &Mesh, lock: &Lock) -> BTreeMap<ClusterName, LockedLink> {
         let is_itself = |peer: &ClusterName| {
-            let told = self.secrets.get(peer).and_then(|id| self.routes.get(id));
+            let recorded = self.secrets.get(peer).and_then(|id| self.routes.get(id));
             let known = lock.clusters.get(peer).map(|entry| &entry.public.cluster_uuid);
-            told.zip(known).is_none_or(|(told, known)| told == known)
+            recorded.zip(known).is_none_or(|(recorded, known)| recorded == known)
         };
         let names: BTreeSet<&ClusterName> = self.secrets.keys().chain(&self.peers).collect();
         let names = names.into_iter().filter(|peer| mesh.clusters.contains_key(*peer) && is_itself(peer));
@@ -242,10 +242,10 @@ pub(super) fn fill_in(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<b
     if lacking.is_empty() {
         return Ok(false);
     }
-    let told = Told::read(mesh, tree)?;
+    let recorded = RecordedByTrees::read(mesh, tree)?;
     for name in lacking {
         let anew = KnownCluster::of(mesh, lock, &name).and_then(|known| known.joins_with(mesh));
-        let joined = anew.map(|anew| told.joined(lock, &name, anew.clone()).unwrap_or(anew));
+        let joined = anew.map(|anew| recorded.joined(lock, &name, anew.clone()).unwrap_or(anew));
         if let Some(entry) = lock.clusters.get_mut(&name) {
             entry.joined_with = joined;
         }
@@ -255,13 +255,13 @@ pub(super) fn fill_in(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<b
 
 /// Takes links from the trees of readers of which the lock has none.
 pub(super) fn restore_links(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<(), TreeError> {
-    let told = Told::read(mesh, tree)?;
+    let recorded = RecordedByTrees::read(mesh, tree)?;
     let is_ours = |cluster: &&Cluster| cluster.reconciler == Reconciler::Rendered && cluster.state != State::Paused;
     for Cluster { name: reader, .. } in mesh.clusters.values().filter(is_ours) {
         if lock.links_of(reader).next().is_some() {
             continue;
         }
-        let Some(folder) = told.0.get(reader) else { continue };
+        let Some(folder) = recorded.0.get(reader) else { continue };
         let links = folder.links(mesh, lock);
         if !links.is_empty() {
             lock.links.insert(reader.clone(), links);

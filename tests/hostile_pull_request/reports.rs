@@ -9,11 +9,11 @@ fn a_run_refuses_what_is_not_ours_and_touches_nothing_of_that_cluster() {
     let path = "rendered/east/configmap-evil.yaml";
     checkout.write(path, b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: evil}\n");
     checkout.edit(SPECS, IMAGE, "ghcr.io/x/engine:2");
-    for words in [&["plan"][..], &["plan", "--locked"], &["apply"], &["apply", "--locked"], &["watch", "--once"]] {
-        let ran = checkout.shows(words, 4, &["Security-relevant", path, "is not ours"]);
+    for arguments in [&["plan"][..], &["plan", "--locked"], &["apply"], &["apply", "--locked"], &["watch", "--once"]] {
+        let ran = checkout.shows(arguments, 4, &["Security-relevant", path, "is not ours"]);
         assert!(!ran.stdout.contains("engine:2"), "{ran}");
     }
-    // its files are those of somebody who knows nothing of it
+    // its files are those of someone who knows nothing of it
     let generated = checkout.engine(&["argocd", "generate", "--cluster", "east"]).done();
     assert!(!generated.contains("evil") && generated.contains("engine:2"), "{generated}");
     std::fs::remove_file(checkout.path(path)).unwrap();
@@ -34,7 +34,7 @@ fn files_of_an_old_run_are_ours_and_go() {
 }
 
 #[test]
-fn a_paused_cluster_is_looked_at_too() {
+fn a_paused_cluster_is_judged_too() {
     let checkout = main();
     checkout.edit(SPECS, super::EAST, &format!("{}, state: paused", super::EAST));
     checkout.write("rendered/east/configmap-evil.yaml", b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: evil}\n");
@@ -42,7 +42,7 @@ fn a_paused_cluster_is_looked_at_too() {
 }
 
 #[test]
-fn one_cluster_by_itself_is_told_of_its_own_folders() {
+fn one_cluster_by_itself_shows_its_own_folders() {
     let checkout = main();
     checkout.write("rendered/west/configmap-evil.yaml", b"a: 1");
     checkout.write("values/west/evil", b"a: 1");
@@ -54,8 +54,8 @@ fn one_cluster_by_itself_is_told_of_its_own_folders() {
 fn a_summary_names_objects_and_shows_the_block_whole() {
     let checkout = main();
     checkout.edit(SPECS, IMAGE, "ghcr.io/x/engine:2");
-    let said = checkout.engine(&[BASE, &["--summary"]].concat()).done();
-    insta::assert_snapshot!("summary_text", said);
+    let output = checkout.engine(&[BASE, &["--summary"]].concat()).done();
+    insta::assert_snapshot!("summary_text", output);
     let comment = checkout.engine(&[BASE, &["--summary", "--output", "markdown"]].concat()).done();
     insta::assert_snapshot!("summary_markdown", comment);
     assert!(!comment.contains("not shown whole"), "{comment}");
@@ -66,7 +66,7 @@ fn a_summary_names_objects_and_shows_the_block_whole() {
 }
 
 #[test]
-fn a_base_with_findings_is_said_on_top() {
+fn a_base_with_findings_is_shown_on_top() {
     let checkout = main();
     checkout.git(&["switch", "-q", "main"]);
     checkout.edit(SPECS, "acceptForeignRoots", "acceptForeignRots");
