@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
+use crate::model::known::KnownCluster;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
 use crate::model::link::Link;
-use crate::model::lock::{Kept, Lock, RetiringRoot, Stage, Unreadable};
-use crate::model::mesh::{Mesh, State};
+use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRoot, Stage, Unreadable};
+use crate::model::mesh::{Cluster, Mesh, State};
 use crate::pipeline::recorded::RecordedByTrees;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::certificate::{RootCertificate, parse_roots_any_time};
@@ -197,8 +198,14 @@ impl Agreement {
                 // its links are lost, too, or no one knows how to reach it
                 (None, _) => None,
             };
-            if joined.is_some() {
-                entry.joined_with = joined;
+            // ours would take the places of networks that are not known yet
+            let is_whole = |(joined, cluster): &(JoinedWith, &Cluster)| {
+                let mut cluster = (*cluster).clone();
+                cluster.istio.config = joined.spec.istio_config;
+                !KnownCluster { cluster: &cluster, locked: &entry }.awaits_standard_networks()
+            };
+            if let Some((joined, _)) = joined.zip(mesh.clusters.get(name)).filter(is_whole) {
+                entry.joined_with = Some(joined);
                 lock.clusters.insert(name.clone(), entry);
             } else {
                 lock.clusters.remove(name);

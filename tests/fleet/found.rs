@@ -418,3 +418,12 @@ fn where_roots_are_written_stays_until_the_links_that_rest_on_it_are_gone() {
         holds(&steps);
     }
 }
+
+/// Which networks its own configuration has was not seen when its entry was accepted anew, and ours were written without them.
+#[test]
+fn a_lost_entry_is_not_accepted_anew_before_its_own_networks_are_seen() {
+    for steps in [vec![Run(ACCEPT), Run(PLAIN)], vec![edit(1, "istio.config", 0), Run(ACCEPT), Run(PLAIN)]] {
+        let unseen = [WalkStep::Trouble(1, ClusterTrouble::Half(1 << 5)), LoseLock(1)];
+        holds(&[unseen.to_vec(), steps].concat());
+    }
+}
