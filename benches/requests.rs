@@ -88,14 +88,14 @@ fn service() -> Value {
     })
 }
 
-struct BenchOrigin {
+struct RequestsOrigin {
     identity: String,
     peers: String,
     service: Bytes,
     list: Bytes,
 }
 
-impl Handler for BenchOrigin {
+impl Handler for RequestsOrigin {
     type Error = Infallible;
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
@@ -378,7 +378,7 @@ async fn main() {
         vec![one.as_str(); count].join(",")
     );
     let bytes = list.len();
-    let origin = BenchOrigin {
+    let origin = RequestsOrigin {
         identity: json!({ "version": 1, "clusterUUID": OWN }).to_string(),
         peers: json!({ "version": 1, "peers": peers }).to_string(),
         service: Bytes::from(one),

@@ -148,7 +148,7 @@ fn files_that_specs_name_and_findings_come_from_the_revision() {
     checkout.refuses(&["plan", "--base", "--output"], 64, &["--base"]);
     checkout.refuses(&["plan", "--base=--all"], 64, &["there is no revision"]);
     checkout.refuses(&["plan", "--base", "HEAD", "--out", "x"], 64, &["--out"]);
-    checkout.refuses(&["status", "--output", "markdown"], 64, &["`engine plan`"]);
+    checkout.refuses(&["status", "--output", "markdown"], 64, &["expected `text` or `json`", "found `markdown`"]);
     let elsewhere = Checkout::joined();
     elsewhere.refuses(&["plan", "--base", "HEAD"], 64, &["is not in a git work tree"]);
 }

@@ -107,7 +107,7 @@ pub fn mesh_config(maps: &BTreeMap<String, SourceState<Arc<MeshMap>>>) -> Result
     Ok(all)
 }
 
-/// What is said so far and by one more revision.
+/// What all revisions so far and one more have in common.
 fn in_common(every: &EveryRevision, map: &MeshMap) -> EveryRevision {
     let both = |one: &BTreeSet<TrustDomain>, other: &BTreeSet<TrustDomain>| one.intersection(other).cloned().collect();
     let roots = every.roots.iter().filter_map(|(root, domains)| Some((*root, both(domains, map.roots.get(root)?))));

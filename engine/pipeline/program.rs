@@ -186,7 +186,7 @@ impl Program {
     }
 
     /// Takes from the tree what the lock does not say: with what links were begun, where its entries are of version 1, and links
-    /// that it lost, where `restores` says so.
+    /// that it lost, if `restores` is set.
     pub fn take_from_tree(&mut self, tree: &dyn Tree, restores: bool) -> Result<(), Stop> {
         if restores {
             recorded::restore_links(&self.mesh, &mut self.lock, tree)?;

@@ -233,7 +233,7 @@ fn args(deployment: &Object) -> Vec<String> {
     args.filter_map(|arg| arg.as_str().map(str::to_owned)).collect()
 }
 
-/// Fills in with what the links of clusters were begun whose entries are of version 1, which does not say so. Whether any was.
+/// Fills in with what the links of clusters were begun whose entries are of version 1, which lacks that. Whether any was.
 pub(super) fn fill_in(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<bool, TreeError> {
     let linked: BTreeSet<&ClusterName> = lock.linked().collect();
     let lacks = |name: &&ClusterName| lock.clusters.get(*name).is_some_and(|entry| entry.joined_with.is_none());

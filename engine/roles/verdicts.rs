@@ -133,20 +133,20 @@ mod tests {
 
     /// How often keys were looked up, which is as often as a signature was checked.
     #[derive(Default)]
-    struct Peers {
+    struct CountingPeers {
         keys: Vec<PublicKey>,
         asked: AtomicUsize,
     }
 
-    impl KeyLookup for Peers {
+    impl KeyLookup for CountingPeers {
         fn keys(&self, _subject: &str, _kid: Option<&str>) -> Vec<PublicKey> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             self.keys.clone()
         }
     }
 
-    fn peers() -> Arc<Peers> {
-        Arc::new(Peers { keys: vec![key().public().clone()], asked: AtomicUsize::default() })
+    fn peers() -> Arc<CountingPeers> {
+        Arc::new(CountingPeers { keys: vec![key().public().clone()], asked: AtomicUsize::default() })
     }
 
     fn token(sub: u32, exp: Timestamp) -> String {
@@ -167,10 +167,10 @@ mod tests {
 
     /// Judged with nothing before.
     fn judge(
-        verdicts: &Verdicts<Peers>,
+        verdicts: &Verdicts<CountingPeers>,
         values: &[&str],
         now: Timestamp,
-        peers: &Arc<Peers>,
+        peers: &Arc<CountingPeers>,
     ) -> Result<Arc<Verified>, Rejected> {
         verdicts.judge(values, &expected(now), peers, || Ok(()))
     }
@@ -209,7 +209,7 @@ mod tests {
         let (verdicts, before) = (Verdicts::default(), peers());
         let token = token(1, NOW + Duration::from_mins(1));
         assert!(judge(&verdicts, &[&token], NOW, &before).is_ok());
-        let others = Arc::new(Peers::default());
+        let others = Arc::new(CountingPeers::default());
         assert_eq!(judge(&verdicts, &[&token], NOW, &others), Err(Rejected::UnknownKey));
         assert!(judge(&verdicts, &[&token], NOW, &before).is_ok());
         assert_eq!(before.asked.load(Ordering::Relaxed), 2, "what was known of them is forgotten");

@@ -85,7 +85,12 @@ fn first_lines(ran: &mut Ran, lines: usize) {
 
 /// Arguments as they are typed into a shell, the same in every environment.
 fn line(environment: &TestEnvironment, arguments: &[&str]) -> String {
-    let arguments: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+    // a port that the system gave
+    let is_given = |port: &str| port != "0" && port.parse::<u16>().is_ok();
+    let known = |word: &&str| {
+        word.strip_prefix("127.0.0.1:").filter(|port| is_given(port)).map(|_| "127.0.0.1:[PORT]".to_owned())
+    };
+    let arguments: Vec<String> = arguments.iter().map(|word| known(word).unwrap_or_else(|| quoted(word))).collect();
     arguments.join(" ").replace(environment.path("").to_str().unwrap().trim_end_matches('/'), "[ROOT]")
 }
 

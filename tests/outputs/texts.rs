@@ -62,11 +62,11 @@ fn argocd() {
     page.run("no such cluster", &checkout, &["argocd", "generate", "--cluster", "wset"]);
     page.run("no checkout", &checkout, &["argocd", "parameters", "-C", "nowhere"]);
     page.run("more than there is", &checkout, &["argocd", "parameters", "east"]);
-    let mut told = Checkout::joined();
-    told.environment.set("ARGOCD_APP_PARAMETERS", "[{\"name\":\"clusters\",\"string\":\"east\"}]");
-    page.run("a parameter that is not there", &told, &["argocd", "generate"]);
-    told.environment.set("ARGOCD_APP_PARAMETERS", "[{\"name\":\"cluster\",\"string\":\"west\"}]");
-    page.run("two names", &told, &["argocd", "generate", "--cluster", "east"]);
+    let mut given = Checkout::joined();
+    given.environment.set("ARGOCD_APP_PARAMETERS", "[{\"name\":\"clusters\",\"string\":\"east\"}]");
+    page.run("a parameter that is not there", &given, &["argocd", "generate"]);
+    given.environment.set("ARGOCD_APP_PARAMETERS", "[{\"name\":\"cluster\",\"string\":\"west\"}]");
+    page.run("two names", &given, &["argocd", "generate", "--cluster", "east"]);
     let new = Checkout::new();
     page.run("a cluster that has no lock entry", &new, &["argocd", "generate", "--cluster", "east"]);
     with_a_slip(&checkout);
@@ -169,13 +169,19 @@ fn without_digests(text: &str) -> String {
     out
 }
 
+/// A tour without what each has its own of: digests, and the lines of objects, which are in the order of the digests of root CAs.
+fn without_chance(tour: &str) -> String {
+    let lines = tour.split('\n').filter(|line| !line.starts_with("        "));
+    without_digests(&lines.collect::<Vec<_>>().join("\n"))
+}
+
 #[test]
 fn demo() {
     let mut page = OutputPage::default();
     let environment = TestEnvironment::new();
     let mut ran = environment.run(&["demo"]);
-    ran.stdout = without_digests(&ran.stdout);
-    ran.stderr = without_digests(&ran.stderr);
+    ran.stdout = without_chance(&ran.stdout);
+    ran.stderr = without_chance(&ran.stderr);
     page.ran("the tour", &environment, &["demo"], &ran);
     let folder = environment.path("home");
     std::fs::write(folder.join("there"), "").unwrap();

@@ -190,7 +190,7 @@ fn while_a_peer_asks<T>(process: &Process, flood: impl Future<Output = T>) -> im
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_that_are_no_requests_end_their_connection() {
     let process = started().await;
-    // each in turn
+    // one after the other
     let mut numbers = streams();
     let rapid_reset = move || {
         let pairs = numbers.by_ref().take(50);

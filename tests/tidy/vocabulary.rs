@@ -70,7 +70,6 @@ const PARTS: &[(&str, &str)] = &[
     ("piece", "chunk, fragment"),
     ("pieces", "chunks, fragments"),
     ("stencil", "template"),
-    ("filled", "rendered"),
     ("bell", "changed"),
     ("hearer", "subscriber"),
     ("hearers", "subscribers"),

@@ -349,7 +349,7 @@ impl AuditLogState {
     }
 
     fn write(&self) {
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         loop {
             let mut queue = self.queue();
             queue.busy = false;
@@ -357,8 +357,8 @@ impl AuditLogState {
                 if queue.closed {
                     return;
                 }
-                if told.elapsed() >= EVERY / 4 {
-                    told = Instant::now();
+                if reported.elapsed() >= EVERY / 4 {
+                    reported = Instant::now();
                     self.write_counted(&mut queue);
                     continue;
                 }
