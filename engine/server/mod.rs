@@ -101,7 +101,7 @@ pub enum Asker {
     Refused(Response<Body>),
 }
 
-/// Answers requests of a [`Server`].
+/// Answers requests of a server.
 pub trait Handler: Send + Sync + 'static {
     /// Why a request is not answered; `Infallible` where every failure is an answer.
     type Error: Error + Send + Sync + 'static;
