@@ -1,61 +1,17 @@
 //! Places for requests and for watches, by peer. A watch is held for half an hour, so each role bounds how many are open: of one
 //! peer, and of all.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::server::limits::RoleLimits;
+use crate::types::tally::Tally;
 
-/// Watches that are open, by peer.
+/// What is being answered, by peer, so that none takes what the others need.
 #[derive(Debug)]
-pub(crate) struct Watches<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
-
-/// A place for one of them, given back when dropped.
-pub(crate) struct WatchPlace<K: Eq + Hash> {
-    watches: Arc<Watches<K>>,
-    peer: K,
-    gauge: Gauge,
-}
-
-impl<K: Eq + Hash> Default for Watches<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Eq + Hash + Clone> Watches<K> {
-    /// A place for a watch of a peer, while there is one. `gauge` shows how many the peer has.
-    pub(crate) fn take(self: &Arc<Self>, peer: &K, limits: &RoleLimits, gauge: Gauge) -> Option<WatchPlace<K>> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = open.get(peer).copied().unwrap_or_default();
-        if of_peer >= limits.watches_per_peer || open.values().sum::<usize>() >= limits.watches {
-            return None;
-        }
-        open.insert(peer.clone(), of_peer + 1);
-        gauge.inc();
-        Some(WatchPlace { watches: self.clone(), peer: peer.clone(), gauge })
-    }
-}
-
-impl<K: Eq + Hash> Drop for WatchPlace<K> {
-    fn drop(&mut self) {
-        let mut open = self.watches.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.peer);
-            }
-        }
-        self.gauge.dec();
-    }
-}
-
-/// Requests that are being answered, by peer, so that none takes what the others need.
-#[derive(Debug)]
-pub(crate) struct Shares<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
+pub(crate) struct Shares<K>(Mutex<Tally<K>>);
 
 /// The place of one of them, given back when dropped.
 pub(crate) struct PeerShare<K: Eq + Hash> {
@@ -63,7 +19,7 @@ pub(crate) struct PeerShare<K: Eq + Hash> {
     peer: K,
 }
 
-impl<K: Eq + Hash> Default for Shares<K> {
+impl<K> Default for Shares<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
@@ -73,24 +29,48 @@ impl<K: Eq + Hash + Clone> Shares<K> {
     /// A place for a request of a peer, which may have `of_peer`, of `of_all` that there are.
     pub(crate) fn take(self: &Arc<Self>, peer: &K, of_peer: usize, of_all: usize) -> Option<PeerShare<K>> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.get(peer).copied().unwrap_or_default();
-        if count >= of_peer || taken.values().sum::<usize>() >= of_all {
+        if taken.of(peer) >= of_peer || taken.total() >= of_all {
             return None;
         }
-        taken.insert(peer.clone(), count + 1);
+        taken.add(peer.clone());
         Some(PeerShare { shares: self.clone(), peer: peer.clone() })
     }
 }
 
 impl<K: Eq + Hash> Drop for PeerShare<K> {
     fn drop(&mut self) {
-        let mut taken = self.shares.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.peer);
-            }
-        }
+        self.shares.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.peer);
+    }
+}
+
+/// Watches that are open, by peer.
+#[derive(Debug)]
+pub(crate) struct Watches<K>(Arc<Shares<K>>);
+
+/// A place for one of them, given back when dropped.
+pub(crate) struct WatchPlace<K: Eq + Hash> {
+    _share: PeerShare<K>,
+    gauge: Gauge,
+}
+
+impl<K> Default for Watches<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Watches<K> {
+    /// A place for a watch of a peer, while there is one. `gauge` shows how many the peer has.
+    pub(crate) fn take(&self, peer: &K, limits: &RoleLimits, gauge: Gauge) -> Option<WatchPlace<K>> {
+        let share = self.0.take(peer, limits.watches_per_peer, limits.watches)?;
+        gauge.inc();
+        Some(WatchPlace { _share: share, gauge })
+    }
+}
+
+impl<K: Eq + Hash> Drop for WatchPlace<K> {
+    fn drop(&mut self) {
+        self.gauge.dec();
     }
 }
 
@@ -113,7 +93,7 @@ mod tests {
     #[test]
     fn a_place_is_of_its_peer_and_of_all_and_comes_back() {
         let limits = RoleLimits { watches_per_peer: 2, watches: 3, ..RoleLimits::of_proxy() };
-        let (watches, gauge) = (Arc::<Watches<u64>>::default(), Gauge::default());
+        let (watches, gauge) = (Watches::<u64>::default(), Gauge::default());
         let take = |peer: u64| watches.take(&peer, &limits, gauge.clone());
         let (first, second) = (take(1).unwrap(), take(1).unwrap());
         assert!(take(1).is_none(), "the peer has all of its own");
@@ -124,6 +104,6 @@ mod tests {
         assert!(take(1).is_some() && take(2).is_some(), "dropped at once, and taken again");
         drop((second, other));
         assert_eq!(gauge.get(), 0);
-        assert!(watches.0.lock().unwrap().is_empty(), "nothing is kept of who has none");
+        assert!(watches.0.0.lock().unwrap().is_empty(), "nothing is kept of who has none");
     }
 }

@@ -29,7 +29,6 @@ impl fmt::Display for Rate {
 
 /// All limits of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "`ALL` describes each")]
 pub struct RoleLimits {
     pub handshake: Duration,
     pub header: Duration,

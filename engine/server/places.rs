@@ -4,7 +4,7 @@
 //! takes the place of the oldest of them, so those who take places and do nothing with them keep no one out. Whoever has shown
 //! a token has a place that no stranger takes, and takes none but those of its own peer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem::take;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::server::limits::client_address;
 use crate::types::name::ClusterUuid;
+use crate::types::tally::Tally;
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,9 @@ struct Taken {
     next: u64,
     /// In the order in which they came.
     strangers: BTreeMap<u64, StrangerPlace>,
-    of_address: HashMap<IpAddr, usize>,
+    of_address: Tally<IpAddr>,
     known: usize,
-    of_peer: HashMap<ClusterUuid, usize>,
+    of_peer: Tally<ClusterUuid>,
 }
 
 struct StrangerPlace {
@@ -75,7 +76,7 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Place {
         let of = client_address(from);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.of_address.get(&of).is_some_and(|count| *count >= self.most.of_address) {
+        if taken.of_address.of(&of) >= self.most.of_address {
             let oldest = taken.strangers.iter().find(|(_, stranger)| stranger.of == of).map(|(number, _)| *number);
             taken.evict(oldest);
         }
@@ -88,7 +89,7 @@ impl Places {
         let (number, gives_way) = (taken.next, Arc::<Notify>::default());
         taken.next += 1;
         taken.strangers.insert(number, StrangerPlace { of, gives_way: gives_way.clone() });
-        *taken.of_address.entry(of).or_default() += 1;
+        taken.of_address.add(of);
         Place { places: self.clone(), number, gives_way, shown: Mutex::default() }
     }
 
@@ -116,12 +117,7 @@ impl Taken {
 
     fn leave(&mut self, number: Option<u64>) -> Option<StrangerPlace> {
         let stranger = self.strangers.remove(&number?)?;
-        if let Some(count) = self.of_address.get_mut(&stranger.of) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_address.remove(&stranger.of);
-            }
-        }
+        self.of_address.remove(&stranger.of);
         Some(stranger)
     }
 }
@@ -135,11 +131,10 @@ impl Place {
         }
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peer {
-            let count = taken.of_peer.get(peer).copied().unwrap_or_default();
-            if count >= self.places.most.of_peer {
+            if taken.of_peer.of(peer) >= self.places.most.of_peer {
                 return false;
             }
-            taken.of_peer.insert(peer.clone(), count + 1);
+            taken.of_peer.add(peer.clone());
         }
         drop(taken.leave(Some(self.number)));
         taken.known += 1;
@@ -158,12 +153,8 @@ impl Drop for Place {
             ShownOnConnection::TokenOf(peer) => Some(peer),
         };
         taken.known -= 1;
-        let Some(peer) = peer else { return };
-        if let Some(count) = taken.of_peer.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                taken.of_peer.remove(&peer);
-            }
+        if let Some(peer) = peer {
+            taken.of_peer.remove(&peer);
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod key;
 pub mod name;
 pub mod object;
 pub mod step;
+pub(crate) mod tally;
 pub mod text;
 pub mod time;
 pub mod tls_verdict;

@@ -79,7 +79,6 @@ pub struct Resource {
 
 /// The query of a list or a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "named as in Kubernetes' ListOptions")]
 pub struct Query {
     pub watch: Option<bool>,
     pub allow_watch_bookmarks: Option<bool>,

@@ -63,7 +63,6 @@ impl Confirmed {
 
 /// When each field of a collection was last known to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named as the fields of Evidence and CollectedEvidence")]
 pub struct FieldTimes {
     pub trusts: Confirmed,
     pub networks: Confirmed,

@@ -45,7 +45,6 @@ const AT_ONCE: usize = 4096;
 /// A request and what became of it. Times are RFC 3339.
 #[derive(Debug, Clone, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs, reason = "named as they are written")]
 pub struct AuditRecord {
     pub time: String,
     pub event: &'static str,

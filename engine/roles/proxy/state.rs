@@ -52,7 +52,7 @@ pub struct Proxy {
     pub(super) shares: Arc<Shares<ClusterUuid>>,
     /// Lists that are too long to continue as a whole.
     pub(super) lists: Arc<Shares<ClusterUuid>>,
-    pub(super) watches: Arc<Watches<ClusterUuid>>,
+    pub(super) watches: Watches<ClusterUuid>,
     pub(super) audit: AuditLog,
     pub(super) counts: ProxyMetrics,
     pub(super) stopping: Stopping,
@@ -87,7 +87,7 @@ impl Proxy {
             verdicts: Verdicts::default(),
             shares: Arc::default(),
             lists: Arc::default(),
-            watches: Arc::default(),
+            watches: Watches::default(),
             audit,
             counts,
             stopping: role.stopping.clone(),

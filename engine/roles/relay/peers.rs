@@ -146,7 +146,7 @@ pub(super) enum Unreached {
 pub(super) struct Peers {
     table: RwLock<BTreeMap<ClusterId, Arc<RelayPeer>>>,
     credential: watch::Receiver<Option<Arc<RelayIdentity>>>,
-    watches: Arc<Watches<u64>>,
+    watches: Watches<u64>,
     /// How many peers there were so far.
     numbers: AtomicU64,
     limits: RoleLimits,
@@ -162,7 +162,7 @@ impl Peers {
         Self {
             table: RwLock::default(),
             credential,
-            watches: Arc::default(),
+            watches: Watches::default(),
             numbers: AtomicU64::default(),
             limits,
             counts,
