@@ -14,16 +14,17 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    missing_docs,
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::convert::Infallible;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,9 +39,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use isthmus::server::limits::RoleLimits;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
-use isthmus::types::key::PrivateKey;
-use isthmus::types::time::Timestamp;
-use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -50,8 +48,8 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
-const OWN: &str = "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a1";
-const PEER: &str = "1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
+use process::{OWN, PEER, kubeconfig, signer, token};
+
 const SERVICE: &str = "/api/v1/namespaces/shop/services/orders";
 const LIST: &str = "/api/v1/services";
 const WATCH: &str = "/api/v1/pods?watch=true";
@@ -196,10 +194,8 @@ struct Measured {
 }
 
 impl Measured {
-    fn start(name: &str, mut command: Command, folder: &Path) -> Self {
-        let log = fs::File::create(folder.join(format!("{name}.log"))).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let address = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    fn start(name: &str, command: Command, folder: &Path) -> Self {
+        let (child, address) = process::start(command, &folder.join(format!("{name}.log")));
         Self { name: name.to_owned(), pid: child.id(), address, child: Some(child) }
     }
 
@@ -218,17 +214,12 @@ impl Measured {
         Self::start(name, command, folder)
     }
 
-    /// Time on a CPU so far; Linux counts in hundredths of a second.
     fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+        process::cpu(self.pid)
     }
 
     fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+        process::memory(self.pid, "VmRSS:")
     }
 }
 
@@ -335,16 +326,6 @@ async fn watches(all: &[Measured], folder: &Path, token: &str, count: usize) {
     }
 }
 
-fn kubeconfig(folder: &Path, server: &str) {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "a",
-        "clusters": [{ "name": "a", "cluster": { "server": server, "certificate-authority": folder.join("tls.crt") } }],
-        "users": [{ "name": "a", "user": { "token": "x" } }],
-        "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
-    });
-    fs::write(folder.join("kubeconfig"), config.to_string()).unwrap();
-}
-
 /// `NAME=VALUE` pairs of a variable.
 fn pairs(name: &str) -> Vec<(String, String)> {
     let text = std::env::var(name).unwrap_or_default();
@@ -362,13 +343,9 @@ async fn main() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let folder = std::env::var("ISTHMUS_FOLDER").map_or_else(|_| scratch.path().to_owned(), PathBuf::from);
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    fs::write(folder.join("tls.crt"), &certificate).unwrap();
-    fs::write(folder.join("tls.key"), &key).unwrap();
+    let (certificate, key) = process::certificate(&folder);
 
-    let signer = PrivateKey::generate(&[7; 32]).unwrap();
-    let pem = signer.public().to_pem();
+    let pem = signer().public().to_pem();
     let keys = json!([{ "id": "east", "pem": pem, "scopes": ["api"] }]);
     let peers = json!([{ "name": "east", "clusterUUID": PEER, "namespaces": ["*"], "keys": keys }]);
     let one = service().to_string();
@@ -391,18 +368,9 @@ async fn main() {
     let address = bound.address().to_string();
     let certificates = Certificates::from_pem(&certificate, &key).unwrap();
     let running = bound.serve(&certificates, limits.server(true), Arc::new(origin));
-    kubeconfig(&folder, &format!("https://{address}"));
+    kubeconfig(&folder, "kubeconfig", &format!("https://{address}"));
 
-    let now = Timestamp::from(jiff::Timestamp::now());
-    let claims = Claims {
-        aud: OWN.to_owned(),
-        exp: now + Duration::from_hours(2),
-        iss: ISSUER.to_owned(),
-        nbf: now,
-        scope: Scope::Api,
-        sub: PEER.to_owned(),
-    };
-    let token = format!("Bearer {}", mint(&signer, &claims, None).expose());
+    let token = format!("Bearer {}", token(Duration::from_hours(2)));
     fs::write(folder.join("token"), &token).unwrap();
     fs::write(folder.join("peer.pem"), &pem).unwrap();
 

@@ -19,12 +19,13 @@
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/objects.rs"]
 mod objects;
+#[path = "support/process.rs"]
+mod process;
 
 use std::convert::Infallible;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,15 +36,12 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use isthmus::server::limits::RoleLimits;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
-use isthmus::types::key::PrivateKey;
-use isthmus::types::time::Timestamp;
-use isthmus::types::token::{Claims, ISSUER, Scope, mint};
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
-const OWN: &str = "7d0c6f0a-8f59-4c4c-9a86-54b5c1a6e5a1";
-const PEER: &str = "1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
+use process::{OWN, PEER, kubeconfig, signer, token};
+
 const RELAY: &str = "5e3d9a13-8f92-4d98-a054-3a9d4c2bcf64";
 const RATE: u32 = 500;
 const SECONDS: u32 = 10;
@@ -162,23 +160,14 @@ impl BenchRole {
             .args(LIMITS.map(|limit| format!("--limit={limit}")))
             .arg(format!("--kubeconfig={}", folder.join(format!("{role}.kubeconfig")).display()))
             .arg(format!("--tls-cert={}", folder.join("tls.crt").display()))
-            .arg(format!("--tls-key={}", folder.join("tls.key").display()))
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(folder.join(format!("{role}.log"))).unwrap());
-        let mut child = command.spawn().unwrap();
-        let address = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+            .arg(format!("--tls-key={}", folder.join("tls.key").display()));
+        let (child, address) = process::start(command, &folder.join(format!("{role}.log")));
         Self { child, address }
     }
 
     /// Resident memory, bytes.
     fn memory(&self) -> u64 {
-        self.status("VmRSS:")
-    }
-
-    fn status(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+        process::memory(self.child.id(), "VmRSS:")
     }
 
     /// From now on the peak of its memory is counted anew.
@@ -186,11 +175,8 @@ impl BenchRole {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
-    /// Time on a CPU so far, of programs and kernel; Linux counts in hundredths of a second.
     fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+        process::cpu(self.child.id())
     }
 }
 
@@ -199,19 +185,6 @@ impl Drop for BenchRole {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-fn token() -> String {
-    let now = Timestamp::from(jiff::Timestamp::now());
-    let claims = Claims {
-        aud: OWN.to_owned(),
-        exp: now + Duration::from_mins(40),
-        iss: ISSUER.to_owned(),
-        nbf: now,
-        scope: Scope::Api,
-        sub: PEER.to_owned(),
-    };
-    mint(&PrivateKey::generate(&[7; 32]).unwrap(), &claims, None).expose().to_owned()
 }
 
 /// Times of requests that begin at a fixed rate, sorted.
@@ -240,16 +213,6 @@ async fn times(client: &Client, url: &str, token: &str) -> Vec<Duration> {
 fn quantile(times: &[Duration], q: f64) -> Duration {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
     times[((times.len() - 1) as f64 * q) as usize]
-}
-
-fn kubeconfig(folder: &std::path::Path, role: &str, server: &str) {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "a",
-        "clusters": [{ "name": "a", "cluster": { "server": server, "certificate-authority": folder.join("tls.crt") } }],
-        "users": [{ "name": "a", "user": { "token": "x" } }],
-        "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
-    });
-    fs::write(folder.join(format!("{role}.kubeconfig")), config.to_string()).unwrap();
 }
 
 /// How long an answer took until its last byte, and how many bytes it had.
@@ -282,7 +245,7 @@ async fn projection(client: impl Fn() -> Client, proxy: &BenchRole, relay: &Benc
             role.forget_peak();
             let one = read(&client(), &url, token).await;
             best = best.into_iter().chain([one]).min();
-            peak = peak.max(role.status("VmHWM:"));
+            peak = peak.max(process::memory(role.child.id(), "VmHWM:"));
         }
         let (took, bytes) = best.unwrap();
         lists.push((took, bytes, peak.saturating_sub(resting)));
@@ -310,17 +273,14 @@ const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    fs::write(folder.path().join("tls.crt"), &certificate).unwrap();
-    fs::write(folder.path().join("tls.key"), &key).unwrap();
+    let (certificate, key) = process::certificate(folder.path());
 
     // the relay makes its key in its own cluster, which stands beside
     let own = objects::ObjectServer::start().await;
     own.put("/api/v1/namespaces", json!({ "metadata": { "name": "kube-system", "uid": RELAY } }));
     own.put("/api/v1/namespaces", json!({ "metadata": { "name": "istio-system", "uid": OWN } }));
     own.put(MAPS, json!({ "metadata": { "name": "istio" }, "data": { "mesh": "trustDomain: cluster.local\n" } }));
-    kubeconfig(folder.path(), "relay", &own.access().config.cluster_url.to_string());
+    kubeconfig(folder.path(), "relay.kubeconfig", &own.access().config.cluster_url.to_string());
     let relay = BenchRole::start(folder.path(), "relay");
     let mut identity = None;
     for _ in 0..100 {
@@ -333,7 +293,7 @@ async fn main() {
     let identity = identity.expect("the relay writes its identity");
     let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
 
-    let pem = PrivateKey::generate(&[7; 32]).unwrap().public().to_pem();
+    let pem = signer().public().to_pem();
     let peer = |name: &str, uuid: &str, keys: Value| json!({ "name": name, "clusterUUID": uuid, "namespaces": ["*"], "keys": keys });
     let origin = BenchOrigin {
         identity: json!({ "version": 1, "clusterUUID": OWN }).to_string(),
@@ -355,7 +315,7 @@ async fn main() {
     let origin_address = bound.address();
     let running =
         bound.serve(&Certificates::from_pem(&certificate, &key).unwrap(), limits.server(true), Arc::new(origin));
-    kubeconfig(folder.path(), "proxy", &format!("https://{origin_address}"));
+    kubeconfig(folder.path(), "proxy.kubeconfig", &format!("https://{origin_address}"));
     let proxy = BenchRole::start(folder.path(), "proxy");
     let routes = json!({ "version": 1, "routes": [
         { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate },
@@ -367,7 +327,7 @@ async fn main() {
         let ca = Certificate::from_pem(certificate.as_bytes()).unwrap();
         Client::builder().tls_certs_only([ca]).build().unwrap()
     };
-    let token = token();
+    let token = token(Duration::from_mins(40));
     let direct = format!("https://{origin_address}/api/v1/services");
     let through_proxy = format!("https://{}/api/v1/services", proxy.address);
     let through_both = format!("https://{}/to/west/api/v1/services", relay.address);
