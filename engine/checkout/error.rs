@@ -24,7 +24,7 @@ pub enum CheckoutError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Something else than a plain file or folder is there, or one where the other is wanted.
+    /// Expected a plain file, or a folder, and found something else.
     Kind {
         path: String,
         found: &'static str,
