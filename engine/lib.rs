@@ -23,7 +23,7 @@ pub mod spec;
 // the road from specs to files
 pub mod pipeline;
 
-// what stands on it
+// what rests on it
 pub mod gitops;
 pub mod onboarding;
 pub mod report;

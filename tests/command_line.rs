@@ -170,7 +170,7 @@ fn status_shows_which_roots_retire_and_which_are_overdue() {
     let earlier = format!("{field}: 2026-01-01T00:00:00Z");
     checkout.write("lock/clusters/west.yaml", entry.replace(since, &earlier).as_bytes());
     let output = checkout.engine(&["status"]).done();
-    assert!(output.contains("2026-01-02T01:00:00Z (overdue;"), "{output}");
+    assert!(output.contains("2026-01-02T01:00:00Z (overdue)"), "{output}");
     let document: serde_json::Value =
         serde_json::from_str(&checkout.engine(&["status", "--output", "json"]).done()).unwrap();
     assert_eq!(document["retiringRoots"][0]["cluster"], "west");
@@ -339,7 +339,7 @@ fn what_this_version_lacks_is_refused_by_name() {
     );
     checkout.refuses(&["invite", "moon"], 64, &["no spec declares a cluster `moon`; specs/ declares `east`, `west`"]);
     checkout.refuses(&["plan", "--cluster", "wset"], 64, &["did you mean `west`?"]);
-    checkout.refuses(&["apply", "--accept-trust", "all"], 64, &["needs a terminal"]);
+    checkout.refuses(&["apply", "--accept-trust", "all"], 64, &["expected a terminal"]);
     checkout.refuses(&["apply", "--accept-trust", "west@xyz"], 64, &["at least 8 hex digits"]);
 }
 

@@ -276,5 +276,9 @@ fn all_is_accepted_for_each_run_of_a_command_that_waits() {
     assert_eq!(ran.code, 0, "{ran}");
     assert!(ran.stdout.matches("Plan: ").count() >= 2, "{ran}");
     // beside the lock that it wrote, no one looks any more
-    checkout.refuses(&["apply", "--accept-trust", "all"], 64, &["--accept-trust all needs a terminal"]);
+    checkout.refuses(
+        &["apply", "--accept-trust", "all"],
+        64,
+        &["--accept-trust all is not for scripts: expected a terminal"],
+    );
 }

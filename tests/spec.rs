@@ -130,9 +130,11 @@ status: {}
 
 /// The mesh without the places, which do depend on the order.
 fn placeless(mut mesh: Mesh) -> Mesh {
+    let nowhere = Location { file: "".into(), line: 1, column: 1 };
     for cluster in mesh.clusters.values_mut() {
-        cluster.at = Location { file: "".into(), line: 1, column: 1 };
+        cluster.at = nowhere.clone();
     }
+    mesh.at = nowhere;
     mesh
 }
 

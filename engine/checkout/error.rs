@@ -151,7 +151,7 @@ impl CheckoutError {
         }
     }
 
-    /// Message and hint in one line. What became of the changes stands before the advice, so a colon parts the two.
+    /// Message and hint in one line. What became of the changes comes before the advice, so a colon parts the two.
     fn sentence(&self) -> String {
         match (self, self.hint()) {
             (Self::Io { .. }, Some(hint)) => format!("{}: {hint}", self.message()),

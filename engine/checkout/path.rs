@@ -77,7 +77,7 @@ pub(super) fn shown(folder: &str) -> &str {
     if folder.is_empty() { "." } else { folder }
 }
 
-/// What stands at `name`, as the error for where something else is wanted.
+/// What is at `name`, as the error for where something else is wanted.
 pub(super) fn wrong_kind(kind: FileType, path: &str, wanted: &'static str) -> CheckoutError {
     let found = match kind {
         FileType::Symlink => "symbolic link",
@@ -95,7 +95,7 @@ pub(super) fn wrong_kind(kind: FileType, path: &str, wanted: &'static str) -> Ch
     CheckoutError::Kind { path: path.to_owned(), found, wanted, advice }
 }
 
-/// What stands at `name` in an open folder; a link is not followed. None when nothing does.
+/// What is at `name` in an open folder; a link is not followed. None when nothing does.
 pub(super) fn kind_at(folder: BorrowedFd<'_>, name: &str) -> Result<Option<FileType>, Errno> {
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),

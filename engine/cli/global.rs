@@ -1,8 +1,9 @@
-//! The flags that every command has.
+//! The flags that every command has, and those of them that do nothing beside some.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
 
 use crate::report::format::Output;
 use crate::types::name::ClusterName;
@@ -31,6 +32,86 @@ pub(crate) struct Global {
     pub(crate) verbose: bool,
 }
 
+/// Of which command each flag is that not all have: what is not in the list does nothing there. It is left out of the help, and
+/// refused where ignoring it would hide that a run is not what was asked for.
+const ONLY_OF: &[OnlyOf] = &[
+    OnlyOf { flag: "verbose", is_refused: true, commands: &["plan", "apply", "watch"] },
+    OnlyOf {
+        flag: "cluster",
+        is_refused: true,
+        // watch and report refuse it in a sentence of their own
+        commands: &["plan", "apply", "watch", "status", "verify", "report", "graph", "argocd", "manifests"],
+    },
+    OnlyOf {
+        flag: "directory",
+        is_refused: false,
+        commands: &[
+            "plan",
+            "apply",
+            "watch",
+            "status",
+            "verify",
+            "report",
+            "graph",
+            "keys",
+            "init",
+            "invite",
+            "export",
+            "import",
+            "argocd",
+            "manifests",
+            "policy",
+        ],
+    },
+    OnlyOf {
+        flag: "output",
+        // by the command, which knows its formats
+        is_refused: false,
+        commands: &[
+            "plan", "apply", "watch", "status", "verify", "report", "graph", "keys", "init", "invite", "export",
+            "import", "policy", "serve",
+        ],
+    },
+];
+
+/// A flag, and the commands on which it has an effect.
+struct OnlyOf {
+    /// Its ID.
+    flag: &'static str,
+    is_refused: bool,
+    commands: &'static [&'static str],
+}
+
+/// The arguments of the program, where the help of a command has those flags alone that do something there.
+pub(super) fn without_idle_flags(mut root: Command) -> Command {
+    let names: Vec<String> = root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for OnlyOf { flag, commands, .. } in ONLY_OF {
+        let Some(hidden) = root.get_arguments().find(|argument| argument.get_id() == flag) else { continue };
+        let hidden = hidden.clone().hide(true);
+        for name in names.iter().filter(|name| !commands.contains(&name.as_str())) {
+            root = root.mut_subcommand(name, |command| command.arg(hidden.clone()));
+        }
+    }
+    root
+}
+
+/// A flag that was given to a command on which it has no effect, by its ID, and the command.
+pub(super) fn idle_flag(matches: &ArgMatches) -> Option<(&'static str, &str)> {
+    let (name, inner) = matches.subcommand()?;
+    let given = |flag: &str| {
+        let mut matches = Some(inner);
+        while let Some(inner) = matches {
+            if inner.value_source(flag) == Some(ValueSource::CommandLine) {
+                return true;
+            }
+            matches = inner.subcommand().map(|(_, next)| next);
+        }
+        false
+    };
+    let idle = ONLY_OF.iter().find(|only| only.is_refused && !only.commands.contains(&name) && given(only.flag))?;
+    Some((idle.flag, name))
+}
+
 impl Global {
     /// As far as a watch obeys them.
     pub(super) fn watched(&self) -> watch::Flags {
@@ -42,4 +123,10 @@ impl Global {
             verbose: self.verbose,
         }
     }
+}
+
+/// The commands that the lists of flags name.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ONLY_OF.iter().flat_map(|only| only.commands).copied()
 }

@@ -8,6 +8,7 @@
 
 mod commands;
 mod error;
+mod examples;
 mod global;
 mod unknown;
 
@@ -15,13 +16,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::commands::{
     apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, policy, report, serve, status, verify,
 };
 use self::error::UsageError;
-use self::global::Global;
+use self::examples::with_examples;
+use self::global::{Global, idle_flag, without_idle_flags};
 use self::unknown::{unknown, unknown_flag};
 use crate::pipeline::plan::PLAN_VERSION;
 use crate::report::format::Output;
@@ -193,18 +196,29 @@ enum SchemaOf {
 
 /// All commands with their flags, as the arguments are parsed: for completions, the manual page and the reference.
 pub fn command() -> clap::Command {
-    Arguments::command()
+    with_examples(without_idle_flags(Arguments::command()))
+}
+
+/// The arguments, the first being the program's name.
+fn parse(given: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(given)?;
+    if let Some((flag, name)) = idle_flag(&matches) {
+        let message = format!("--{flag} has no effect on `engine {name}`; leave it out");
+        return Err(command.error(ErrorKind::ArgumentConflict, message));
+    }
+    Arguments::from_arg_matches(&matches)
 }
 
 /// Runs the engine with these arguments, the first being its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match Arguments::try_parse_from(&given) {
+    let arguments = match parse(given.iter().cloned()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // arguments of a script may be of someone else, and the error repeats them
             let shown = given.iter().map(|word| crate::types::text::visible(&word.to_string_lossy()).into_owned());
-            let error = unknown_flag(Arguments::try_parse_from(shown).err().unwrap_or(error), &command());
+            let error = unknown_flag(parse(shown.map(OsString::from)).err().unwrap_or(error), &command());
             let (printer, text) = (Printer::new(false), error.render().ansi().to_string());
             if error.use_stderr() {
                 printer.warn(text.trim_end());
@@ -245,7 +259,7 @@ fn is_json_wanted(given: &[OsString]) -> bool {
 /// Runs one command on a checkout, with the caller's printer.
 fn run_on(checkout: &std::path::Path, given: &[&str], printer: &Printer) -> Result<Exit, CommandError> {
     let before = [OsString::from("engine"), OsString::from("-C"), checkout.as_os_str().to_owned()];
-    let parsed = Arguments::try_parse_from(before.into_iter().chain(given.iter().map(OsString::from)));
+    let parsed = parse(before.into_iter().chain(given.iter().map(OsString::from)));
     let arguments = parsed.map_err(UsageError::Arguments)?;
     let json = arguments.global.output == Output::Json;
     Ok(dispatch(&arguments, printer).unwrap_or_else(|failure| report_failure(&arguments, json, printer, &failure)))
@@ -316,6 +330,14 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_of_some_commands_name_commands_that_exist() {
+        let root = command();
+        for name in global::names() {
+            assert!(root.find_subcommand(name).is_some(), "`engine {name}` does not exist");
+        }
+    }
 
     #[test]
     fn what_is_refused_by_name_does_not_exist() {

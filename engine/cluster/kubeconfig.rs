@@ -53,8 +53,8 @@ pub enum KubeconfigFault {
     #[error("the kubeconfig {path} cannot be read: {fault}")]
     Yaml { path: String, fault: YamlFault },
     /// A part of a file is of another form.
-    #[error("the kubeconfig {path}, line {line}: expected {expected}")]
-    Form { path: String, line: usize, expected: &'static str },
+    #[error("the kubeconfig {path}, line {line}: expected {expected}, found {found}")]
+    Form { path: String, line: usize, expected: &'static str, found: &'static str },
     /// No context is current.
     #[error("the kubeconfig {0} has no current-context")]
     NoCurrent(String),
@@ -190,12 +190,16 @@ impl Kubeconfig {
         let documents = documents.map_err(|fault| KubeconfigFault::Yaml { path: shown(path), fault })?;
         // kubectl reads the first document, and takes an empty file for an empty kubeconfig
         let Some(document) = documents.into_iter().next() else { return Ok(()) };
-        let form = |line: usize, expected: &'static str| KubeconfigFault::Form { path: shown(path), line, expected };
-        let yaml::Content::Map(mut document) = document.content else {
-            if matches!(document.content, yaml::Content::Scalar(Value::Null)) {
-                return Ok(());
-            }
-            return Err(form(document.line, "a mapping"));
+        let form = |line: usize, expected: &'static str, found: Option<&Value>| {
+            let found = found.map_or("nothing", kind_of);
+            KubeconfigFault::Form { path: shown(path), line, expected, found }
+        };
+        let line = document.line;
+        let mut document = match document.content {
+            yaml::Content::Map(document) => document,
+            yaml::Content::Scalar(Value::Null) => return Ok(()),
+            yaml::Content::Scalar(value) => return Err(form(line, "a mapping", Some(&value))),
+            yaml::Content::List(_) => return Err(form(line, "a mapping", Some(&Value::Array(Vec::new())))),
         };
         let current = document.remove("current-context").map(Node::into_value);
         let current = current.and_then(|name| name.as_str().map(str::to_owned)).filter(|name| !name.is_empty());
@@ -209,18 +213,23 @@ impl Kubeconfig {
             let items = match list.content {
                 yaml::Content::List(items) => items,
                 yaml::Content::Scalar(Value::Null) => continue,
-                yaml::Content::Scalar(_) | yaml::Content::Map(_) => return Err(form(list.line, "a list")),
+                yaml::Content::Scalar(value) => return Err(form(list.line, "a list", Some(&value))),
+                yaml::Content::Map(_) => return Err(form(list.line, "a list", Some(&Value::Object(Map::new())))),
             };
             for item in items {
                 let line = item.line;
-                let Value::Object(mut item) = item.into_value() else {
-                    return Err(form(line, "a mapping with a name"));
+                let mut item = match item.into_value() {
+                    Value::Object(item) => item,
+                    value => return Err(form(line, "a mapping with a name", Some(&value))),
                 };
-                let Some(Value::String(name)) = item.remove("name") else { return Err(form(line, "a name")) };
+                let name = match item.remove("name") {
+                    Some(Value::String(name)) => name,
+                    value => return Err(form(line, "a name", value.as_ref())),
+                };
                 let fields = match item.remove(field) {
                     Some(Value::Object(fields)) => fields,
                     Some(Value::Null) | None => Map::new(),
-                    Some(_) => return Err(form(line, "a mapping below the name")),
+                    Some(value) => return Err(form(line, "a mapping below the name", Some(&value))),
                 };
                 let entries = self.entries.entry(kind).or_default();
                 match entries.get(&name) {
@@ -243,7 +252,7 @@ impl Kubeconfig {
         self.entries.get(&EntryKind::Context).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
-    /// What stands in a file of the list and counts for nothing.
+    /// What is in a file of the list and counts for nothing.
     pub fn hidden(&self) -> &[Hidden] {
         &self.hidden
     }
@@ -311,7 +320,7 @@ impl NamedEntry<'_> {
         KubeconfigFault::Field { kind: self.kind, name: shown_text(self.name), path: self.path(), field, expected }
     }
 
-    /// A text that is not empty. What was left out is told, since its absence shows elsewhere as something else.
+    /// A text that is not empty. What was left out is reported, since its absence shows elsewhere as something else.
     fn text(&self, field: &'static str) -> Result<Option<String>, KubeconfigFault> {
         match self.entry.fields.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -542,4 +551,16 @@ fn bytes_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
 
 fn shown(path: &Path) -> String {
     shown_text(&path.display().to_string())
+}
+
+/// What a value is, for messages.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
 }

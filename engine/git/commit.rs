@@ -227,7 +227,7 @@ impl Repository {
         self.commit_tree(action, (&tree, below), message, author, None).map(Some)
     }
 
-    /// Signs a commit that no one will see, so that a key that cannot be used is told before there is anything to commit.
+    /// Signs a commit that no one will see, so that a key that cannot be used is reported before there is anything to commit.
     pub fn try_signing(&self, author: &Author) -> Result<(), GitError> {
         let action = "trying to sign";
         let args = ["hash-object", "-t", "tree", "-w", "--no-filters", "--stdin"];

@@ -121,7 +121,7 @@ pub enum Purpose {
 /// Why a repository does not give or take what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitRefusal {
-    /// A path that git cannot be told.
+    /// A path that git cannot take.
     LineBreak {
         path: String,
     },

@@ -66,7 +66,7 @@ pub struct Repository {
     git_dir: PathBuf,
 }
 
-/// Where a repository stands.
+/// The state of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryState {
     /// The commit that is checked out; `None` before the first one.

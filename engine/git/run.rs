@@ -231,7 +231,7 @@ pub(super) fn git_stderr(output: &GitOutput) -> String {
     shown(&output.errors)
 }
 
-/// What git said, in few lines and without what stands before `@` in a URL.
+/// What git said, in few lines and without what comes before `@` in a URL.
 fn shown(text: &str) -> String {
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:")).collect();

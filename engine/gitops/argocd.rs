@@ -39,7 +39,7 @@ pub enum ParameterError {
     Json(#[source] serde_json::Error),
     /// A parameter that the plugin does not have.
     Unknown { name: String },
-    /// A parameter that stands twice in the list.
+    /// A parameter that occurs twice in the list.
     Twice { name: String },
     /// A parameter that is a list or a map.
     Shape { name: String },

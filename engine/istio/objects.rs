@@ -59,7 +59,7 @@ impl Watchable for WireDatedConfigMap {
 /// What is kept of a ConfigMap with Istio's mesh configuration, which may hold a thousand roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshMap {
-    /// Whether its `mesh` has `caCertificates`; or why that cannot be told.
+    /// Whether its `mesh` has `caCertificates`; or why that cannot be determined.
     pub ca_certificates: Result<bool, NotYaml>,
     /// `trustDomain` of its `mesh`.
     pub trust_domain: Option<String>,

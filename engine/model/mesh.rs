@@ -23,6 +23,8 @@ use crate::wire::share::Share;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mesh {
     pub name: MeshName,
+    /// Where its name is stated.
+    pub at: Location,
     /// `global.meshID` of Istio.
     pub mesh_id: MeshId,
     /// How first contact is approved.

@@ -15,7 +15,7 @@ pub struct NeedRow {
     pub place: StepPlace,
     /// When its objects are synced.
     pub wave: Wave,
-    /// What has to be there before it, in the order in which people are told of what is missing.
+    /// What has to be there before it, in the order in which people read of what is missing.
     pub needs: &'static [Need],
 }
 

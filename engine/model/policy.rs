@@ -1,4 +1,4 @@
-//! `policy.yaml`: what the specs of a checkout may ask for, and which clusters may be in its mesh. It stands apart from the specs so
+//! `policy.yaml`: what the specs of a checkout may ask for, and which clusters may be in its mesh. It is apart from the specs so
 //! that other people own it.
 
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ pub struct Policy {
     pub first_contact: Option<Rule<FirstContact>>,
 }
 
-/// A rule, and where it stands.
+/// A rule, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule<T> {
     pub value: T,

@@ -65,6 +65,13 @@ pub struct TrustChange {
     pub verdict: Verdict,
 }
 
+impl TrustChange {
+    /// As `--accept-trust` takes exactly this change: `NAME@DIGEST`, with the first 12 digits of the digest.
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.cluster, self.digest.short(12))
+    }
+}
+
 /// One thing that changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrustFinding {
@@ -323,7 +330,7 @@ impl fmt::Display for TrustMeaning {
 pub enum Verdict {
     /// It waits for `--accept-trust`.
     HeldBack,
-    /// It stands in the lock that a pull request changes: merging it accepts it.
+    /// It is in the lock that a pull request changes: merging it accepts it.
     Proposed,
     /// It is approved in this run, by `--accept-trust` or by a pin.
     Approved,

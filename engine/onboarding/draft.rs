@@ -13,7 +13,7 @@ use crate::types::object::{YamlError, to_yaml};
 use crate::types::text::visible;
 use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
 
-/// Longest line of a comment that stands alone.
+/// Longest line of a comment on a line of its own.
 const WIDTH: usize = 118;
 /// Where images of the engine are.
 const IMAGE: &str = "ghcr.io/isthmus-mesh/engine";

@@ -36,7 +36,7 @@ impl Contexts {
         self.kubeconfig.contexts()
     }
 
-    /// What stands in a file of the list and counts for nothing.
+    /// What is in a file of the list and counts for nothing.
     pub fn hidden(&self) -> &[Hidden] {
         self.kubeconfig.hidden()
     }

@@ -277,7 +277,7 @@ fn valid(text: &str, now: Timestamp) -> Result<Vec<RootCertificate>, Certificate
     Ok(roots)
 }
 
-/// Certificates, each block written anew; nothing, where anything else stands among them.
+/// Certificates, each block written anew; nothing, where anything else is among them.
 fn certificates(text: &str) -> Option<String> {
     let blocks = pem::parse_many(text).ok()?;
     let all = !blocks.is_empty() && blocks.iter().all(|block| block.tag() == "CERTIFICATE");

@@ -139,7 +139,7 @@ pub struct Survey {
     pub roots: Result<FoundIn<Vec<RootCertificate>>, SurveyError>,
     pub trust_domain: Option<FoundIn<TrustDomain>>,
     pub mesh_id: Option<MeshId>,
-    /// The standard mesh configuration has `caCertificates`, which would hide ours; or why that cannot be told.
+    /// The standard mesh configuration has `caCertificates`, which would hide ours; or why that cannot be determined.
     pub own_roots: Result<bool, MeshConfigError>,
     /// It has `meshNetworks`.
     pub own_networks: bool,

@@ -327,7 +327,7 @@ pub(crate) fn agreement(
             }
         }
     }
-    // their files stay, and the lock as it is, lest the commit before the last one be no longer the one that brings it back
+    // their files stay, and the lock as it is, so that the commit before the last one stays the one that brings it back
     let Agreement { lost, ahead, .. } = &mut found;
     ahead.retain(|link, _| !lost.contains_key(&link.reader));
     Ok(found)

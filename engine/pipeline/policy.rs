@@ -17,7 +17,7 @@ use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 
-/// What a rule speaks of.
+/// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
     Image,

@@ -18,7 +18,7 @@ use crate::pipeline::tree::{Tree, TreeError};
 use crate::spec::{SourceFile, parse_policy};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::types::explanation::{Code, Explain, Explanation};
-use crate::types::name::{ClusterName, Digest};
+use crate::types::name::{ClusterName, Digest, MeshName};
 use crate::types::object::YamlError;
 
 /// Why a run ends before its end.
@@ -73,13 +73,28 @@ struct EditedWhileJoined<'a> {
 impl Explain for EditedWhileJoined<'_> {
     fn explanation(&self) -> Explanation {
         let Self { cluster, edit: Edit { field, joined, wanted } } = self;
-        let message = if *field == MESH_NAME {
-            format!("`{cluster}` is joined in the mesh `{joined}`, and the Mesh is now named `{wanted}`")
-        } else {
-            format!("`{cluster}` is joined with `{field}: {joined}`, and the spec has `{wanted}`")
-        };
+        let message = format!("`{cluster}` is joined with `{field}: {joined}`, and the spec has `{wanted}`");
         Explanation::new(Code::EditWhileJoined, message).hint(
             "take the edit back, set `state: leaving` and apply until its links are gone; then edit it and join again",
+        )
+    }
+}
+
+/// The Mesh was renamed although links rest on its name.
+#[derive(Debug)]
+struct RenamedWhileJoined<'a> {
+    wanted: &'a MeshName,
+    /// The name of the mesh in which clusters are joined, and how many.
+    joined: (&'a str, usize),
+}
+
+impl Explain for RenamedWhileJoined<'_> {
+    fn explanation(&self) -> Explanation {
+        let Self { wanted, joined: (before, count) } = self;
+        let are = if *count == 1 { "cluster is" } else { "clusters are" };
+        let message = format!("{count} {are} joined in the mesh `{before}`, and the Mesh is now named `{wanted}`");
+        Explanation::new(Code::EditWhileJoined, message).hint(
+            "take the edit back; a mesh gets another name only when no cluster is joined: set `state: leaving` for each and apply until its links are gone",
         )
     }
 }
@@ -243,9 +258,10 @@ impl Program {
         if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
     }
 
-    /// What no edit changes while a link names the cluster. It stands in the lock as it was when the first one began.
+    /// What no edit changes while a link names the cluster. It is in the lock as it was when the first one began.
     fn refuse_edits(&self) -> Result<(), Stop> {
         let mut findings = Diagnostics::new();
+        let mut renamed: BTreeMap<String, usize> = BTreeMap::new();
         for (name, locked) in &self.lock.clusters {
             let Some((joined, cluster)) = locked.joined_with.as_ref().zip(self.mesh.clusters.get(name)) else {
                 continue;
@@ -262,9 +278,17 @@ impl Program {
                 edits.push(Edit { field, joined, wanted });
             }
             for edit in edits {
+                if edit.field == MESH_NAME {
+                    *renamed.entry(edit.joined).or_default() += 1;
+                    continue;
+                }
                 let finding = EditedWhileJoined { cluster: name, edit };
                 findings.push(Diagnostic::refusal(Some(cluster.at.clone()), finding));
             }
+        }
+        for (before, count) in &renamed {
+            let finding = RenamedWhileJoined { wanted: &self.mesh.name, joined: (before, *count) };
+            findings.push(Diagnostic::refusal(Some(self.mesh.at.clone()), finding));
         }
         if findings.has_errors() { Err(Stop::Findings(findings)) } else { Ok(()) }
     }

@@ -85,7 +85,7 @@ pub struct Base<'a> {
     pub revision: &'a str,
     /// Its specs, templates and lock; `None` where it has no specs, or has findings.
     pub program: Option<&'a Program>,
-    /// Whether it has findings, so that what is edited in its specs cannot be told.
+    /// Whether it has findings, so that what is edited in its specs cannot be determined.
     pub has_findings: bool,
     /// Its remote secrets that were made by hand.
     pub given: &'a Given,

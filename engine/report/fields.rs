@@ -5,7 +5,7 @@ use anstyle::{AnsiColor, Style};
 use crate::pipeline::plan::Action;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::types::text::visible;
-use crate::wire::peers::JOINED_WITH;
+use crate::wire::peers::{JOINED_WITH, PEERS_FILE};
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -82,7 +82,15 @@ fn short_path(path: &str) -> String {
     let inside = path.strip_prefix("data[\"").and_then(|rest| rest.split_once("\"]"));
     match inside {
         Some((file, "")) => file.to_owned(),
-        Some((file, rest)) => format!("{file} › {}", rest.trim_start_matches('.')),
+        Some((file, rest)) => {
+            let field = rest.trim_start_matches('.');
+            let meaning = match (file, field) {
+                (PEERS_FILE, "serial") => " (counts openings and closings)",
+                (PEERS_FILE, "entry") => " (counts changes of what is accepted of the cluster)",
+                _ => "",
+            };
+            format!("{file} › {field}{meaning}")
+        }
         None => path.to_owned(),
     }
 }

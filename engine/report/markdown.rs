@@ -1,9 +1,9 @@
 //! A plan as a comment on a pull request.
 //!
-//! What needs a person stands on top and is never folded: what is relevant to security, refusals, failures. Then the changes,
+//! What needs a person is on top and is never folded: what is relevant to security, refusals, failures. Then the changes,
 //! folded by cluster. What does not fit is left out from the end, whole blocks at a time, and is counted; an object that is not
-//! shown whole is named on top. Every word that comes from elsewhere stands in code, so it can neither mention anyone, link
-//! anywhere nor close what it stands in.
+//! shown whole is named on top. Every word that comes from elsewhere is in code spans, so it can neither mention anyone, link
+//! anywhere nor close what holds it.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,10 @@ const LARGEST_FOLD: usize = 16_000;
 const MOST_LISTED: usize = 25;
 /// Kept free for the names of objects that are not shown whole.
 const RESERVED_FOR_CUT: usize = 3_000;
+
+/// Heading of what failed, and what becomes of it.
+const FAILED: &str =
+    "### :x: Failed\n\nThe last good state of these clusters stays: no file and no link of them changes for this.";
 
 /// Blocks within a budget.
 #[derive(Default)]
@@ -101,7 +105,7 @@ impl Comment {
             after -= line.chars().count();
             self.kept_free = kept_free + after;
             let budget = self.left();
-            // what cannot even be named does not keep the first ones from being told
+            // what cannot even be named does not keep the first ones from being shown
             let in_full = full(thing, budget);
             let is_whole = self.add(&in_full);
             are_whole.push(is_whole);
@@ -139,10 +143,8 @@ pub fn plan_markdown(plan: &Plan, title: &str, fields: FieldDiffs<'_>, brief: bo
     let mut refused = of(|state| matches!(state, StepState::Refused(_)));
     refused.retain(|(step, _)| !is_shown_by_files(step));
     let failed = of(|state| matches!(state, StepState::Failed(_)));
-    let lists = [
-        ("refused step", listed("### :no_entry: Refused", &refused)),
-        ("failed step", listed("### :x: Failed", &failed)),
-    ];
+    let lists =
+        [("refused step", listed("### :no_entry: Refused", &refused)), ("failed step", listed(FAILED, &failed))];
     comment.kept_free = lists.iter().flat_map(|(_, (lines, _))| lines).map(|line| line.chars().count()).sum();
     security_relevant(plan, &mut comment);
     comment.kept_free = 0;
@@ -180,7 +182,7 @@ fn security_relevant(plan: &Plan, comment: &mut Comment) {
     if plan.trust_changes.is_empty() && plan.security.is_empty() {
         return;
     }
-    comment.block("the heading of what is relevant to security", "\n### Security-relevant\n\n");
+    comment.block("the heading of what is to be reviewed first", "\n### Review first\n\n");
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut items = Vec::new();
     for item in &plan.security {
@@ -575,7 +577,7 @@ mod tests {
         }
     }
 
-    /// What a code host makes a link of, wherever it stands outside code.
+    /// What a code host makes a link of, wherever it is outside code.
     fn links(outside: &str) -> Option<&'static str> {
         ["@", "http", "www.", "#1", "](", "!["].into_iter().find(|link| outside.contains(link))
     }

@@ -107,7 +107,7 @@ pub(super) fn is_held_back(change: &TrustChange) -> bool {
 
 /// The sign of a verdict, its word, and what to do about it.
 fn verdict(change: &TrustChange) -> (&'static str, &'static str, String) {
-    let name = format!("{}@{}", change.cluster, change.digest.short(12));
+    let name = change.name();
     match change.verdict {
         Verdict::HeldBack => {
             let command = code(&format!("engine apply --accept-trust {name}"));

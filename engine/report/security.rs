@@ -16,7 +16,7 @@ pub(super) fn block(plan: &Plan, verbose: bool, out: &mut String) {
     if plan.trust_changes.is_empty() && plan.security.is_empty() {
         return;
     }
-    out.push_str(&format!("\n{BOLD}Security-relevant{BOLD:#}\n"));
+    out.push_str(&format!("\n{BOLD}Review first{BOLD:#}\n"));
     for change in &plan.trust_changes {
         trust_change(change, out);
     }
@@ -63,7 +63,7 @@ fn trust_change(change: &TrustChange, out: &mut String) {
         }
         out.push_str(&format!("      {}\n", visible(&finding.meaning.to_string())));
     }
-    let name = format!("{}@{}", change.cluster, change.digest.short(12));
+    let name = change.name();
     match change.verdict {
         Verdict::HeldBack => {
             out.push_str(&format!("    if it is meant: {CYAN}engine apply --accept-trust {name}{CYAN:#}\n"));

@@ -1,6 +1,7 @@
 //! What people and scripts read: plans as text and JSON, findings, progress. The only place that prints.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
@@ -8,7 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::layout::KUSTOMIZATION;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
-use crate::pipeline::plan::{Action, Compared, FileStep, ObjectChange, OverrideInForce, Plan, Step, StepState};
+use crate::pipeline::plan::{
+    Action, Compared, FileStep, LinkEffect, ObjectChange, OverrideInForce, Plan, SecurityChange, Step, StepState,
+};
 use crate::pipeline::template::Overridden;
 use crate::report::fields::{BOLD, CYAN, DIM, GREEN, RED, YELLOW, condensed, field_text, sign};
 use crate::report::format::Output;
@@ -18,6 +21,9 @@ use crate::types::explanation::Explanation;
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
 use crate::types::text::{LONGEST_QUOTED, cut, quoted, visible, visible_but_styles, visible_lines};
+
+/// What becomes of a cluster that fails.
+const STAYS: &str = "its last good state stays: no file and no link of it changes for this";
 
 /// Most steps of one kind that are listed one by one without `-v` when they only wait.
 const MAX_WAITING_LISTED: usize = 12;
@@ -29,7 +35,7 @@ const LONGEST_OVERRIDDEN: usize = 200;
 /// Most steps that write secrets which are listed one by one without `-v`.
 const MAX_SECRETS_LISTED: usize = 40;
 
-/// Writes data to stdout and talk to stderr.
+/// Writes data to stdout and messages to stderr.
 #[derive(Debug)]
 pub struct Printer {
     quiet: bool,
@@ -76,14 +82,14 @@ impl Printer {
         (failed.kind() != std::io::ErrorKind::BrokenPipe).then(|| format!("cannot write to standard output: {failed}"))
     }
 
-    /// Talk, to stderr, unless quiet.
+    /// A message, to stderr, unless quiet.
     pub fn status(&self, text: &str) {
         if !self.quiet {
             self.warn(text);
         }
     }
 
-    /// Talk that is also for the quiet.
+    /// A message that also a quiet printer prints.
     pub fn warn(&self, text: &str) {
         let mut out = anstream::stderr().lock();
         let _written = writeln!(out, "{}", visible_but_styles(text));
@@ -174,7 +180,11 @@ pub fn plan_text(plan: &Plan, title: &str, fields: FieldDiffs<'_>, verbose: bool
     let mut named_only = 0;
     for kind in StepKind::ALL {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
-        let busy = steps.iter().filter(|step| !step.objects.is_empty() || step.state != StepState::Ready);
+        let is_shown = |step: &Step| {
+            let is_above = step.objects.is_empty() && security::is_shown_by_files(step);
+            !is_above && (!step.objects.is_empty() || step.state != StepState::Ready)
+        };
+        let busy = steps.iter().filter(|step| is_shown(step));
         let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.state, StepState::Waiting(_));
         let (idle, busy): (Vec<&&Step>, Vec<&&Step>) = busy.partition(|step| only_waits(step));
         let listed = if verbose { idle.len() } else { idle.len().min(MAX_WAITING_LISTED) };
@@ -215,7 +225,8 @@ pub fn plan_text(plan: &Plan, title: &str, fields: FieldDiffs<'_>, verbose: bool
     // that a new folder has a list of its files goes without saying
     let listed = |file: &&FileStep| verbose || file.action != Action::Create || !file.path.ends_with(KUSTOMIZATION);
     let files: Vec<&FileStep> = lock.iter().chain(plan.extra.iter().filter(listed)).collect();
-    out.push_str(if files.is_empty() && !is_upgrade { "" } else { "\n" });
+    let heading = if plan.steps.iter().any(|step| !step.objects.is_empty()) { "other files" } else { "files" };
+    out.push_str(&if files.is_empty() && !is_upgrade { String::new() } else { format!("\n  {DIM}{heading}{DIM:#}\n") });
     if is_upgrade {
         let (sign, count) = (sign(Action::Update), plan.lock.len());
         out.push_str(&format!(
@@ -302,6 +313,9 @@ fn step_text(step: &Step, fields: Option<FieldDiffs<'_>>, verbose: bool, out: &m
         (StepState::Ready, None) => (" ".to_owned(), String::new()),
     };
     out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{message}\n", step.id));
+    if matches!(step.state, StepState::Failed(_)) {
+        out.push_str(&format!("    {DIM}{STAYS}{DIM:#}\n"));
+    }
     for reason in &step.unproven {
         out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(&reason.to_string())));
     }
@@ -361,16 +375,24 @@ fn is_reported(change: &FieldChange) -> bool {
     !says_nothing && !bookkeeping.iter().any(|path| change.path.starts_with(path))
 }
 
-/// The last line: objects, each once.
+/// The last line: objects, each once, steps that wait or cannot be done, and links that open or close.
 pub fn summary(plan: &Plan) -> String {
     let counts = plan.counts();
     let mut text = format!(
-        "Plan: {} to create, {} to update, {} to delete, {} waiting, {} refused.",
+        "Plan: {} to create, {} to update, {} to delete, {} waiting, {} refused",
         counts.create, counts.update, counts.delete, counts.waiting, counts.refused
     );
     if counts.failed > 0 {
-        text.push_str(&format!(" {} failed.", counts.failed));
+        text.push_str(&format!(", {} failed", counts.failed));
     }
+    let mut links: BTreeMap<LinkEffect, usize> = BTreeMap::new();
+    for item in &plan.security {
+        if let SecurityChange::Links(change) = &item.change {
+            *links.entry(change.effect).or_default() += change.links.len();
+        }
+    }
+    let links: Vec<String> = links.into_iter().map(|(effect, count)| effect.phrase(count)).collect();
+    text.push_str(&if links.is_empty() { ".".to_owned() } else { format!("; {}.", links.join(", ")) });
     let is_reported =
         counts.waiting + counts.refused + counts.failed + plan.trust_changes.len() + plan.security.len() > 0;
     if plan.changes_files() || is_reported {

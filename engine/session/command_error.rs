@@ -1,6 +1,6 @@
 //! From the error of any command to what is printed of it and how the engine ends.
 //!
-//! Each error is a value of a closed enum, which stands where it arises and says its explanation and its exit code. Here it
+//! Each error is a value of a closed enum, which is defined where it arises and says its explanation and its exit code. Here it
 //! becomes one thing, whatever it was: a sentence for people, code, message and hint for machines, its causes, and findings.
 #![deny(clippy::wildcard_enum_match_arm)]
 

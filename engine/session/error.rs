@@ -196,6 +196,7 @@ impl Explain for StoredPlanError {
             }
             Self::Read { path, source } => {
                 Explanation::new(Code::SystemFailed, format!("cannot read the plan {}: {source}", path.display()))
+                    .hint("`engine plan --out FILE` writes one; to apply without one, leave it out")
             }
             Self::NotPlan { path, source } => {
                 let message = format!("{} is not a plan of this engine: {source}", path.display());

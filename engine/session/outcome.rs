@@ -64,8 +64,7 @@ impl Outcome {
             Verdict::Refused => TrustVerdict::Refused,
         };
         let changes = plan.trust_changes.iter();
-        let trust_changes =
-            changes.map(|change| (format!("{}@{}", change.cluster, change.digest.short(12)), judged(change.verdict)));
+        let trust_changes = changes.map(|change| (change.name(), judged(change.verdict)));
         let stage = |stage: Option<Stage>| stage.map(|stage| stage.as_str().to_owned());
         let moves = plan.moves.iter().map(|(link, one)| (link.to_string(), (stage(one.from), stage(one.to))));
 

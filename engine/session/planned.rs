@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crate::checkout::{Checkout, FileChange, Guard, OpenFile};
 use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::model::lock::Lock;
-use crate::model::mesh::Mesh;
+use crate::model::mesh::{Mesh, State};
 use crate::pipeline::meter::{Meter, WorkStage};
 use crate::pipeline::observe::{Observed, everybody};
 use crate::pipeline::plan::diff::{FieldChange, SHOWN_DIGITS, name_certificates};
@@ -168,7 +168,14 @@ fn root_owners(locks: &[&Lock]) -> BTreeMap<String, String> {
 
 fn title(mesh: &Mesh) -> String {
     let clusters = mesh.clusters.len();
-    format!("mesh {} · {clusters} cluster{}", mesh.name, if clusters == 1 { "" } else { "s" })
+    let mut text = format!("mesh {} · {clusters} cluster{}", mesh.name, if clusters == 1 { "" } else { "s" });
+    for (state, name) in [(State::Paused, "paused"), (State::Leaving, "leaving"), (State::Lost, "lost")] {
+        let count = mesh.clusters.values().filter(|cluster| cluster.state == state).count();
+        if count > 0 {
+            text.push_str(&format!(", {count} {name}"));
+        }
+    }
+    text
 }
 
 /// The checkout as a sink.

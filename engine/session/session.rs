@@ -62,11 +62,20 @@ impl<'a> Session<'a> {
         // a policy that cannot be read is not taken for none
         checkout.read(POLICY)?;
         let files = RefCell::new(BTreeMap::new());
-        let mut program = Program::load_after(before, &input, &|path| {
-            let read = checkout.read(path).ok().flatten();
+        let unread = RefCell::new(None);
+        let program = Program::load_after(before, &input, &|path| {
+            let read = checkout.read(path).unwrap_or_else(|error| {
+                unread.borrow_mut().get_or_insert(error);
+                None
+            });
             files.borrow_mut().insert(path.to_owned(), read.clone());
             read
-        })?;
+        });
+        // nor is any other file that cannot be read taken for a missing one
+        if let Some(error) = unread.into_inner() {
+            return Err(error.into());
+        }
+        let mut program = program?;
         program.take_from_tree(checkout, restores)?;
         let now = crate::session::clock::now();
         Ok(Self {

@@ -244,7 +244,7 @@ impl SimulatedCluster {
         }
     }
 
-    /// The private document, with what is live; `fleet` are all clusters, which routes and admissions speak of.
+    /// The private document, with what is live; `fleet` are all clusters, which routes and admissions name.
     pub fn private(&self, fleet: &Fleet) -> PrivateDocument {
         PrivateDocument {
             ingress_gateways: self.gateways.clone(),

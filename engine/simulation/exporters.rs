@@ -106,7 +106,7 @@ struct SimulatedExporter {
     name: ClusterName,
 }
 
-/// The cluster that an exporter speaks of is no longer there.
+/// The cluster that an exporter names is no longer there.
 #[derive(Debug, thiserror::Error)]
 #[error("the cluster is gone")]
 struct ClusterGone;

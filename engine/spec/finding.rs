@@ -14,7 +14,7 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::InvalidName;
 use crate::types::text::{LONGEST_QUOTED, quoted};
 
-/// What stands where something else is wanted.
+/// What is found where something else is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FoundValue<'a> {
     Text(&'a str),
@@ -76,7 +76,7 @@ pub(super) enum SpecFinding<'a> {
     KeyNotText {
         found: FoundValue<'a>,
     },
-    /// A key that stands twice.
+    /// A key that occurs twice.
     FieldTwice {
         key: &'a str,
         /// The line of the first.
@@ -97,6 +97,8 @@ pub(super) enum SpecFinding<'a> {
         /// What should be one.
         of: &'static str,
         found: FoundValue<'a>,
+        /// The fields that it may have; none where it has fields that are not ours.
+        known: &'a [&'a str],
     },
     FieldMissing {
         field: &'a str,
@@ -266,7 +268,7 @@ impl SpecFinding<'_> {
             Self::Direct { stated } => {
                 format!("`{stated}` belongs to direct credentials, which this version does not have")
             }
-            Self::NotMapping { of, found } => format!("expected {of} to be a mapping, found {found}"),
+            Self::NotMapping { of, found, .. } => format!("expected {of} to be a mapping, found {found}"),
             Self::FieldMissing { field, of } => format!("`{field}` is missing in {of}"),
             Self::Empty => "expected a text, found nothing".to_owned(),
             Self::NotText { found } => format!("expected a text, found {found}"),
@@ -318,6 +320,9 @@ impl SpecFinding<'_> {
                     None => format!("known are {}", list(known)),
                 });
             }
+            Self::NotMapping { known, .. } => {
+                return (!known.is_empty()).then(|| format!("its fields are {}", list(known)));
+            }
             Self::Invalid { near, .. } => return near.map(did),
             Self::NotChoice { text, choices } => return did_you_mean(text, choices.iter().copied()).map(did),
             Self::UnknownKind { kind, known } => {
@@ -356,7 +361,6 @@ impl SpecFinding<'_> {
             | Self::AliasUnknown { .. }
             | Self::TooManyValues { .. }
             | Self::KeyNotText { .. }
-            | Self::NotMapping { .. }
             | Self::FieldMissing { .. }
             | Self::NotText { .. }
             | Self::NotNumber { .. }

@@ -42,7 +42,7 @@ pub(super) struct FieldReader<'f> {
 /// The fields of a mapping.
 pub(super) struct Fields<'n> {
     entries: &'n [MapEntry],
-    /// Where the mapping stands, for what is missing in it.
+    /// Where the mapping is, for what is missing in it.
     pub(super) at: Location,
     what: &'static str,
 }
@@ -59,7 +59,7 @@ impl<'n> Fields<'n> {
         self.entries.iter().map(move |entry| (at(entry), &entry.value))
     }
 
-    /// Where the key of a field stands.
+    /// Where the key of a field is.
     pub(super) fn key_at(&self, key: &str) -> Option<&'n Location> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.key_at)
     }
@@ -88,7 +88,7 @@ impl FieldReader<'_> {
         known: &[&str],
         former: &[&str],
     ) -> Option<Fields<'n>> {
-        let fields = self.open_fields(node, what)?;
+        let fields = self.mapping(node, what, known)?;
         for entry in fields.entries {
             if known.contains(&entry.key.as_str()) || self.findings.is_full() {
                 continue;
@@ -112,10 +112,17 @@ impl FieldReader<'_> {
 
     /// The fields of a mapping of which only some matter here.
     pub(super) fn open_fields<'n>(&mut self, node: &'n DocumentNode, what: &'static str) -> Option<Fields<'n>> {
+        self.mapping(node, what, &[])
+    }
+
+    fn mapping<'n>(&mut self, node: &'n DocumentNode, what: &'static str, known: &[&str]) -> Option<Fields<'n>> {
         match &node.content {
             NodeContent::Map(entries) => Some(Fields { entries, at: node.at.clone(), what }),
             NodeContent::Null | NodeContent::Scalar { .. } | NodeContent::List(_) => {
-                self.error(&node.at, &SpecFinding::NotMapping { of: what, found: FoundValue::Kind(node.kind()) });
+                self.error(
+                    &node.at,
+                    &SpecFinding::NotMapping { of: what, found: FoundValue::Kind(node.kind()), known },
+                );
                 None
             }
         }
@@ -195,7 +202,7 @@ impl FieldReader<'_> {
         Some(At { value, at: node.at.clone() })
     }
 
-    /// `none`, or a mapping as it stands, which belongs to someone else's format.
+    /// `none`, or a mapping as it is, which belongs to someone else's format.
     pub(super) fn none_or_map(&mut self, node: Option<&Arc<DocumentNode>>) -> Option<At<Map<String, Value>>> {
         let node = node?;
         let value = match (&node.content, node.value()) {

@@ -90,7 +90,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// `host` or `host:port` of an api-proxy, without scheme and path; an IPv6 address stands in brackets.
+/// `host` or `host:port` of an api-proxy, without scheme and path; an IPv6 address is in brackets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApiHost {
     pub host: Host,

@@ -1,4 +1,4 @@
-//! Bytes of files as text: what editors and shells write beside plain UTF-8 is read, or told by its name.
+//! Bytes of files as text: what editors and shells write beside plain UTF-8 is read, or named.
 
 use std::borrow::Cow;
 

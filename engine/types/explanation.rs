@@ -371,7 +371,7 @@ impl Serialize for Code {
     }
 }
 
-/// A reason that can be told to people and machines alike: a value of a closed enum.
+/// A reason that can be shown to people and machines alike: a value of a closed enum.
 pub trait Explain {
     /// Its code, its sentence, and what to do about it.
     fn explanation(&self) -> Explanation;

@@ -1,4 +1,4 @@
-//! Values that everything speaks of: one type for each kind of name, key, address and object. They know nothing of ours.
+//! Values that every layer uses: one type for each kind of name, key, address and object. They know nothing of ours.
 
 pub mod address;
 pub mod cause;

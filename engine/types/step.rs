@@ -1,4 +1,4 @@
-//! Steps: what joining the clusters takes, by name. A plan and the graph speak of steps; objects carry them.
+//! Steps: what joining the clusters takes, by name. A plan and the graph name steps; objects carry them.
 
 use std::fmt;
 use std::str::FromStr;

@@ -15,7 +15,7 @@ use x509_parser::x509::X509Name;
 use crate::types::text::{LONGEST_OF_PEER, quoted};
 use crate::types::time::Timestamp;
 
-/// Most names of a certificate that are told.
+/// Most names of a certificate that are shown.
 const MOST_NAMES: usize = 8;
 
 /// What is wrong with a server's certificate, or with its TLS.
@@ -41,7 +41,7 @@ pub enum TlsVerdict {
     Handshake(Trouble),
 }
 
-/// Names in a certificate that was presented, as RFC 4514 writes them, cut to what is told of a peer.
+/// Names in a certificate that was presented, as RFC 4514 writes them, cut to what is shown of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Presented {

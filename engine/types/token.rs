@@ -60,7 +60,7 @@ impl Scope {
     /// Every scope that a token may carry.
     pub const ALL: [Self; 3] = [Self::Api, Self::PrivateFederation, Self::PrivateMulticluster];
 
-    /// The scope as it stands in a token.
+    /// The scope as it is in a token.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",

@@ -1,7 +1,7 @@
 //! YAML of others, within a budget: bytes, levels and values are counted while it is read, and reading takes time in proportion to
 //! its length.
 //!
-//! Scalars are read by YAML's core schema, as Kubernetes' clients take them: `012` and `yes` are texts. A key that stands
+//! Scalars are read by YAML's core schema, as Kubernetes' clients take them: `012` and `yes` are texts. A key that occurs
 //! twice has its last value, as for istiod and kubectl.
 
 use std::collections::{BTreeMap, HashMap};
@@ -42,7 +42,7 @@ pub enum YamlFault {
         /// How many values there may be.
         most: usize,
     },
-    /// An alias of nothing, or of what it stands in.
+    /// An alias of nothing, or of what holds it.
     #[error("line {line}: an alias names nothing that ends before it")]
     Alias { line: usize },
     /// A tag that is none of the core schema.
@@ -83,7 +83,7 @@ impl YamlFault {
     }
 }
 
-/// A value, and the line it stands in.
+/// A value, and its line.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     /// From 1. For the value of a key, the key's.

@@ -276,8 +276,7 @@ fn message(plan: &Plan, paths: &BTreeSet<String>, causes: &[String]) -> String {
     text.push('\n');
     section(&mut text, "Why:", &causes.iter().map(|cause| format!("* {cause}")).collect::<Vec<_>>());
     let approved = plan.trust_changes.iter().filter(|change| change.verdict == crate::model::trust::Verdict::Approved);
-    let approved: Vec<String> =
-        approved.map(|change| format!("* {}@{}", change.cluster, change.digest.short(12))).collect();
+    let approved: Vec<String> = approved.map(|change| format!("* {}", change.name())).collect();
     section(&mut text, "Trust changes accepted:", &approved);
     section(&mut text, "Links:", &moves);
     text

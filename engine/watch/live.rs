@@ -135,7 +135,7 @@ impl Live {
         }
         drawn.push_str(&format!("{DIM}{}{DIM:#}\n", lines.next().unwrap_or_default()));
         for (row, line) in self.rows.iter().zip(lines) {
-            // the word is coloured where it stands, so that the columns stay aligned
+            // the word is coloured in its place, so that the columns stay aligned
             let (word, style) = (row.health.word(), style(row.health));
             drawn.push_str(&line.replacen(word, &format!("{style}{word}{style:#}"), 1));
             drawn.push('\n');

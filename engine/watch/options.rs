@@ -60,6 +60,6 @@ pub struct Watch {
     #[arg(long)]
     pub once: bool,
     /// With --once: run again while something waits, for this long at most, as `apply --wait` does.
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "once")]
+    #[arg(long = "wait", alias = "for", value_name = "DURATION", value_parser = duration, requires = "once")]
     pub limit: Option<Duration>,
 }

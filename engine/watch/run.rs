@@ -51,7 +51,7 @@ pub(super) struct Watcher<'a> {
     program: Option<Arc<Program>>,
     /// What was said of the last run, so that the same is not said again.
     last_shown: Option<Digest>,
-    /// Words that were said of what stands in the way, for the same reason.
+    /// Messages on what is in the way, for the same reason.
     reported: Option<String>,
     rejected: u32,
     /// The last run was taken and its commit failed.

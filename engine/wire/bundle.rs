@@ -2,7 +2,7 @@
 //!
 //! A bundle is an envelope of DSSE v1 (Dead Simple Signing Envelope, secure-systems-lab/dsse): the signature is over the
 //! payload's type and bytes as they lie in the envelope, so nothing has to be written alike twice to be verified. One
-//! signature, Ed25519. Beside it stands the signer's public key, which proves nothing by itself: the reader compares its
+//! signature, Ed25519. Beside it is the signer's public key, which proves nothing by itself: the reader compares its
 //! fingerprint with one that came another way.
 
 use base64::Engine as _;

@@ -431,7 +431,7 @@ fn understood(value: Option<Value>) -> Vec<Gateway> {
     gateways.into_iter().collect()
 }
 
-/// The blocks of this label of a PEM text without what stands between them; as it was, where nothing does. `None` where there
+/// The blocks of this label of a PEM text without what is between them; as it was, where nothing does. `None` where there
 /// is no block, or something else in one.
 fn pem_alone(text: String, label: &str) -> Option<String> {
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));

@@ -46,7 +46,7 @@ const NOT_HELD: &[(&str, &str, &str)] = &[
     ("README.md", "mesh shop · 3 clusters", "tests/demo.rs holds the tour"),
     ("README.md", "~ render-trust/east", "tests/demo.rs holds the tour"),
     ("README.md", "+ render-secret/east/west", "tests/demo.rs holds the tour"),
-    ("README.md", "Security-relevant", "tests/demo.rs holds the tour"),
+    ("README.md", "Review first", "tests/demo.rs holds the tour"),
     ("README.md", "specs/**/*.yaml", "a drawing of folders"),
     ("ARCHITECTURE.md", "specs ─", "a drawing"),
     (

@@ -156,7 +156,7 @@ fn what_a_comment_cuts_is_named_on_top() {
         overrides(&checkout, &template, "metadata:\n", &format!("metadata:\n  annotations:\n{many}"));
     }
     let comment = checkout.engine(&["plan", "--base", "main", "--output", "markdown"]).done();
-    let (top, _) = comment.split_once("### Security-relevant").unwrap();
+    let (top, _) = comment.split_once("### Review first").unwrap();
     assert!(top.contains(":no_entry: **3 changed objects are not shown whole here"), "{top}");
     assert!(top.contains("`rendered/east/deployment.apps-isthmus-relay.yaml`"), "{top}");
     assert!(comment.chars().count() <= 65_000);

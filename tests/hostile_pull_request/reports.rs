@@ -10,7 +10,7 @@ fn a_run_refuses_what_is_not_ours_and_touches_nothing_of_that_cluster() {
     checkout.write(path, b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: evil}\n");
     checkout.edit(SPECS, IMAGE, "ghcr.io/x/engine:2");
     for arguments in [&["plan"][..], &["plan", "--locked"], &["apply"], &["apply", "--locked"], &["watch", "--once"]] {
-        let ran = checkout.shows(arguments, 4, &["Security-relevant", path, "is not ours"]);
+        let ran = checkout.shows(arguments, 4, &["Review first", path, "is not ours"]);
         assert!(!ran.stdout.contains("engine:2"), "{ran}");
     }
     // its files are those of someone who knows nothing of it

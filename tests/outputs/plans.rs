@@ -177,7 +177,7 @@ fn watch() {
     page.run("no repository", &checkout, &["watch", "--once", "--commit"]);
     page.run("one cluster", &checkout, &["watch", "--cluster", "west"]);
     page.run("a flag without the one that it needs", &checkout, &["watch", "--push"]);
-    page.run("the same", &checkout, &["watch", "--for", "10m"]);
+    page.run("the same", &checkout, &["watch", "--wait", "10m"]);
     page.run("an interval that is none", &checkout, &["watch", "--poll", "soon"]);
     page.run("an address that is none", &checkout, &["watch", "--http", "8080"]);
     page.run("an author that is none", &checkout, &["watch", "--once", "--commit", "--author", "me"]);

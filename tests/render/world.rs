@@ -144,6 +144,7 @@ impl RenderWorld {
         let mut world = Self {
             mesh: Mesh {
                 name: "shop".parse().unwrap(),
+                at: Location { file: "specs/mesh.yaml".into(), line: 1, column: 1 },
                 mesh_id: "shop".parse().unwrap(),
                 first_contact: FirstContact::Tls,
                 require_token: false,

@@ -209,7 +209,7 @@ fn a_merge_is_not_disturbed_and_an_index_lock_is_waited_for() {
     git(&clone, &["merge", "-q", "--no-ff", "--no-commit", "other"]);
     state_gateway(&clone, "east", "203.0.113.7");
     let before = git(&clone, &["status", "--porcelain"]);
-    let ran = engine(&clone, &["watch", "--once", "--commit", "--for", "1s"]);
+    let ran = engine(&clone, &["watch", "--once", "--commit", "--wait", "1s"]);
     assert!(ran.code == 5 && ran.stderr.contains("a merge is under way"), "{ran}");
     assert_eq!(git(&clone, &["status", "--porcelain"]), before);
     git(&clone, &["commit", "-qam", "merged"]);

@@ -13,6 +13,7 @@ use crate::cli::global::Global;
 use crate::model::known::engine_keys;
 use crate::model::lock::Lock;
 use crate::pipeline::{Program, Request, Run, Until, Written};
+use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::command_error::CommandError;
 use crate::session::exit::Exit;
@@ -31,10 +32,6 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
 #[command(arg(yes()))]
-#[command(after_long_help = "Examples:\n  \
-        engine apply --create-keys                the first run of a checkout\n  \
-        engine apply --wait 10m                   run again until what was synced has opened the links\n  \
-        engine apply --accept-trust west@cb4080f111b6    after comparing the fingerprint with the cluster")]
 #[allow(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(crate) struct Apply {
     /// A plan stored by `engine plan --out`.
@@ -113,20 +110,35 @@ pub(crate) fn run(arguments: &Global, apply: &Apply, printer: &Printer) -> Resul
     // what is approved is approved for all runs of one command: the first one writes a lock, beside which `all` is none
     let mut request = None;
     loop {
-        let (exit, waits, written) = one_run(arguments, apply, &guard, &mut request, printer)?;
+        let outcome = one_run(arguments, apply, &guard, &mut request, printer)?;
         let over = deadline.is_none_or(|deadline| Instant::now() + PAUSE >= deadline);
-        if !waits || over {
-            return Ok(ended(apply, exit, waits));
+        if !outcome.waits || over {
+            return Ok(outcome.end(apply, printer));
         }
-        if written == Written::default() {
+        if outcome.written == Written::default() {
             std::thread::sleep(PAUSE);
         }
     }
 }
 
-/// How the command ends.
-fn ended(apply: &Apply, exit: Exit, waits: bool) -> Exit {
-    if waits && apply.fail_on_wait { exit.and(Exit::Partial) } else { exit }
+/// How a run ended.
+struct AppliedRun {
+    exit: Exit,
+    /// Something still waits.
+    waits: bool,
+    written: Written,
+    /// The plan as JSON, where that is asked for.
+    document: Option<String>,
+}
+
+impl AppliedRun {
+    /// Ends the command: with JSON one document, that of the last run, which comes when nothing can fail any more.
+    fn end(self, apply: &Apply, printer: &Printer) -> Exit {
+        if let Some(document) = &self.document {
+            printer.out(document);
+        }
+        if self.waits && apply.fail_on_wait { self.exit.and(Exit::Partial) } else { self.exit }
+    }
 }
 
 /// Carries a stored plan out, if what the clusters publish now leads to the same.
@@ -143,8 +155,7 @@ fn carry_out(
     let planned = take(&session, &request, Mode::Fetch, Until::Planned, printer)?;
     stored.check(&planned)?;
     let mode = Mode::Stored(planned.observed.unwrap_or_default());
-    let (exit, waits, _) = write(arguments, &session, guard, &request, mode, printer)?;
-    Ok(ended(apply, exit, waits))
+    Ok(write(arguments, &session, guard, &request, mode, printer)?.end(apply, printer))
 }
 
 fn one_run(
@@ -153,7 +164,7 @@ fn one_run(
     guard: &Guard<'_>,
     request: &mut Option<Request>,
     printer: &Printer,
-) -> Result<(Exit, bool, Written), CommandError> {
+) -> Result<AppliedRun, CommandError> {
     let open = || {
         if apply.approvals.restore_links {
             return Session::restored(guard, arguments.cluster.as_ref(), printer);
@@ -178,7 +189,7 @@ fn one_run(
     write(arguments, &session, guard, request, mode, printer)
 }
 
-/// Takes a run to its end. Gives how it ends, whether something waits, and what was written.
+/// Takes a run to its end.
 fn write(
     arguments: &Global,
     session: &Session<'_>,
@@ -186,13 +197,19 @@ fn write(
     request: &Request,
     mode: Mode<'_>,
     printer: &Printer,
-) -> Result<(Exit, bool, Written), CommandError> {
+) -> Result<AppliedRun, CommandError> {
+    let mut document = None;
     let form = PlanForm { output: arguments.output, verbose: arguments.verbose, brief: false };
     let mut sink = TreeSink {
         session,
         guard,
         planned: |program: &Program, run: &Run| {
-            printer.form(arguments.output, &shown(program, run, session, &Replaced::new(), form));
+            let text = shown(program, run, session, &Replaced::new(), form);
+            if arguments.output == Output::Json {
+                document = Some(text);
+            } else {
+                printer.form(arguments.output, &text);
+            }
             for warning in &run.plan.warnings {
                 printer.status(&warning.text());
             }
@@ -203,9 +220,13 @@ fn write(
         let (written, deleted) = (run.written.written, run.written.deleted);
         let next = match run.plan.counts().waiting {
             0 => "commit and sync them".to_owned(),
+            1 => "commit and sync them, then run again for the step that waits".to_owned(),
             waiting => format!("commit and sync them, then run again for the {waiting} steps that wait"),
         };
-        printer.status(&format!("Applied: {written} files written, {deleted} deleted; {next}."));
+        let files = if written == 1 { "file" } else { "files" };
+        printer.status(&format!(
+            "Applied: {written} {files} written (objects, lock/, kustomization.yaml), {deleted} deleted; {next}."
+        ));
     }
-    Ok((exit_of(&run.plan), run.plan.counts().waiting > 0, run.written))
+    Ok(AppliedRun { exit: exit_of(&run.plan), waits: run.plan.counts().waiting > 0, written: run.written, document })
 }

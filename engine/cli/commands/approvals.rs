@@ -83,7 +83,8 @@ impl Explain for ApprovalError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::All => {
-                let message = "--accept-trust all needs a terminal, or a checkout without a lock";
+                let message =
+                    "--accept-trust all is not for scripts: expected a terminal, or a checkout without a lock";
                 Explanation::new(Code::InvalidArguments, message).hint("name each cluster as the plan prints it")
             }
             Self::Name(error) => Explanation::new(Code::InvalidArguments, format!("--accept-trust: {error}")),

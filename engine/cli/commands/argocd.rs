@@ -84,7 +84,7 @@ fn generate(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError>
     let mut session = Session::load(&checkout, Some(&name), None, false)?;
     let state = session.program.mesh.clusters.get(&name).map(|cluster| cluster.state);
     if state.is_some_and(State::is_going) {
-        // whether it has left is told by the links of all readers
+        // whether it has left is known by the links of all readers
         session = Session::load(&checkout, None, None, false)?;
     }
     let program = &session.program;

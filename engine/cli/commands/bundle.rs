@@ -485,6 +485,7 @@ impl Explain for BundleCommandError {
             }
             Self::Read { path, source } => {
                 Explanation::new(Code::SystemFailed, format!("cannot read the bundle {}: {source}", path.display()))
+                    .hint("`engine export` writes one, in the checkout of the team that runs the cluster")
             }
             Self::Fingerprint(error) => Explanation::new(Code::InvalidArguments, format!("--signer: {error}")),
             Self::SignerFile { path, source } => {

@@ -14,11 +14,14 @@ use anstyle::{AnsiColor, Style};
 
 use crate::checkout::{Checkout, FileChange, ReadLimits};
 use crate::pipeline::tree::{Tree, TreeError};
+use crate::pipeline::{Request, Until};
 use crate::report::text::Printer;
 use crate::session::clock;
 use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::exit::Exit;
 use crate::session::facts;
+use crate::session::planned::{Mode, take};
+use crate::session::session::Session;
 use crate::simulation::cluster::{Fleet, SimulatedCluster, SimulationError};
 use crate::simulation::exporters::{ExporterError, Exporters, SharedFleet, locked};
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -81,6 +84,9 @@ pub(crate) enum DemoFault {
     /// An exporter without an address.
     #[error("no address")]
     NoAddress,
+    /// No trust change is held back where the tour has one.
+    #[error("expected a trust change that is held back, found none")]
+    NoTrustChange,
     /// The checkout cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -248,8 +254,9 @@ impl<'a> Tour<'a> {
         self.chapter("A cluster changes its root CA: that is held back until it is accepted");
         self.replace_root("west")?;
         self.command("apply", &["apply"])?;
-        self.say("\nWest did it on purpose. The digest would accept exactly this change; the name accepts whatever changed of west.");
-        self.command("apply --accept-trust west", &["apply", "--accept-trust", "west"])?;
+        let change = self.trust_change()?;
+        self.say("\nWest did it on purpose: its new fingerprint was compared with the cluster, and exactly this change is accepted.");
+        self.command(&format!("apply --accept-trust {change}"), &["apply", "--accept-trust", &change])?;
         self.sync()?;
 
         self.chapter("A cluster leaves: secrets first, then networks, then trust, each when the last is seen gone");
@@ -267,6 +274,15 @@ impl<'a> Tour<'a> {
         self.command("status", &["status"])?;
 
         self.prove_that_nothing_is_secret()
+    }
+
+    /// The trust change that is held back, as `--accept-trust` takes it.
+    fn trust_change(&self) -> Result<String, CommandError> {
+        let quiet = Printer::new(true);
+        let session = Session::open(&self.checkout, None, &quiet, false)?;
+        let run = take(&session, &Request::default(), Mode::Fetch, Until::Planned, &quiet)?;
+        let change = run.plan.trust_changes.first().ok_or(DemoFault::NoTrustChange).map_err(broken)?;
+        Ok(change.name())
     }
 
     fn say(&self, message: &str) {

@@ -46,9 +46,6 @@ const GIT_FILES: [(&str, &str); 2] = [
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  \
-        engine init                                      all contexts of the kubeconfig\n  \
-        engine init --context east --context west        these two")]
 pub(crate) struct Init {
     /// A context of the kubeconfig; repeat it for more. Without one, all contexts are read.
     #[arg(long, value_name = "NAME")]

@@ -20,10 +20,6 @@ use crate::session::stored_plan::Stored;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  \
-        engine plan                               what `engine apply` would write now\n  \
-        engine plan --base origin/main            what merging this branch would change; no key, no cluster\n  \
-        engine plan --out p && engine apply p     carry out exactly what was reviewed")]
 pub(crate) struct PlanArgs {
     /// Contact no cluster, and plan from specs, templates, lock and rendered files alone. Links neither open nor close.
     #[arg(long)]

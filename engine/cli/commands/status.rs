@@ -56,7 +56,10 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
         printer.show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
         if !roots.is_empty() {
             let rows = roots.iter().map(Retiring::cells).collect();
-            printer.show(&format!("\n{}", table(&["CLUSTER", "RETIRING ROOT CA", "TRUSTED UNTIL"], rows)));
+            let roots = table(&["CLUSTER", "RETIRING ROOT CA", "TRUSTED UNTIL"], rows);
+            printer.show(&format!(
+                "\n{roots}\nA retiring root CA is dropped by the first `engine apply` after that time that reads its cluster.\n"
+            ));
         }
     }
     Ok(Exit::Done)
@@ -90,8 +93,7 @@ impl Retiring<'_> {
     }
 
     fn cells(&self) -> [String; 3] {
-        let overdue =
-            if self.is_overdue { " (overdue; the next `engine apply` that reads its cluster drops it)" } else { "" };
+        let overdue = if self.is_overdue { " (overdue)" } else { "" };
         [self.cluster.to_string(), self.root.to_string(), format!("{}{overdue}", self.until)]
     }
 }

@@ -4,7 +4,10 @@ use serde_json::json;
 
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
-use crate::pipeline::{Request, Until};
+use crate::model::layout::{KUSTOMIZATION, rendered_folder};
+use crate::pipeline::law::listed;
+use crate::pipeline::tree::Tree;
+use crate::pipeline::{Request, Stop, Until};
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::command_error::CommandError;
@@ -12,6 +15,7 @@ use crate::session::exit::Exit;
 use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::types::explanation::{Explain, Explanation};
+use crate::types::name::ClusterName;
 
 /// Judges lock, `rendered/` and `values/` as they are. Nothing is asked, and nothing is written.
 pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
@@ -23,19 +27,53 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
     let lost = lost.map(|(cluster, lost)| (cluster.to_string(), lost.explanation()));
     let breaches = run.breaches.iter().map(|breach| (breach.step().to_string(), breach.explanation()));
     let findings: Vec<(String, Explanation)> = lost.chain(breaches).collect();
+    let missing = missing(&session, arguments.cluster.as_ref())?;
     let links: usize = session.program.lock.links.values().map(std::collections::BTreeMap::len).sum();
     let clusters = session.program.mesh.clusters.len();
     if arguments.output == Output::Json {
         let findings: Vec<_> =
             findings.iter().map(|(step, finding)| json!({ "at": step, "finding": finding })).collect();
-        let document = json!({ "version": 1, "clusters": clusters, "links": links, "findings": findings });
+        let document = json!({
+            "version": 1, "clusters": clusters, "links": links, "missingFiles": missing, "findings": findings,
+        });
         printer.out(&format!("{document:#}\n"));
-    } else if findings.is_empty() {
-        printer.show(&format!("{clusters} clusters, {links} links: lock and files hold all that the links need\n"));
+    } else if findings.is_empty() && missing.is_empty() {
+        let count = |count: usize, of: &str| format!("{count} {of}{}", if count == 1 { "" } else { "s" });
+        let (clusters, links) = (count(clusters, "cluster"), count(links, "link"));
+        printer.show(&format!("{clusters}, {links}: lock and files hold all that the links need\n"));
     } else {
-        for (step, finding) in &findings {
-            printer.show(&format!("{step}  refused: {finding}\n"));
+        printer.show(&text(&findings, &missing));
+    }
+    Ok(if findings.is_empty() && missing.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// Paths of the files that the kustomization of their folder lists and that are not there: a build of it fails.
+fn missing(session: &Session<'_>, only: Option<&ClusterName>) -> Result<Vec<String>, CommandError> {
+    let mut missing = Vec::new();
+    for name in session.program.mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)) {
+        let files = session.checkout.cluster_files(name.as_str()).map_err(Stop::Tree)?;
+        let listed = files.get(KUSTOMIZATION).map(|bytes| listed(bytes)).unwrap_or_default();
+        let gone = listed.into_iter().filter(|file| !files.contains_key(file));
+        missing.extend(gone.map(|file| format!("{}/{file}", rendered_folder(name))));
+    }
+    Ok(missing)
+}
+
+/// Files first, since they are the cause of what follows; a next step that several findings share is said once, after them.
+fn text(findings: &[(String, Explanation)], missing: &[String]) -> String {
+    let mut text = String::new();
+    for path in missing {
+        text.push_str(&format!(
+            "{path} is missing, and the {KUSTOMIZATION} beside it lists it; `git checkout -- {path}` restores it\n"
+        ));
+    }
+    let mut findings = findings.iter().peekable();
+    while let Some((step, finding)) = findings.next() {
+        text.push_str(&format!("{step}  refused: {}\n", finding.message));
+        let is_last = findings.peek().is_none_or(|(_, next)| next.hint != finding.hint);
+        if let Some(hint) = finding.hint.as_ref().filter(|_| is_last) {
+            text.push_str(&format!("  {hint}\n"));
         }
     }
-    Ok(if findings.is_empty() { Exit::Done } else { Exit::Refused })
+    text
 }

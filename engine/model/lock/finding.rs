@@ -26,25 +26,21 @@ pub(super) enum LockFinding<'a> {
     NotUtf8,
     /// Markers of a merge conflict.
     MergeConflict,
-    /// A file that speaks of another cluster than its name.
-    Name {
-        /// Whom it speaks of.
-        inside: &'a ClusterName,
-        outside: &'a ClusterName,
-    },
+    /// A file that names another cluster than its name.
+    Name { inside: &'a ClusterName, outside: &'a ClusterName },
     /// A key that cannot be read.
     Key { id: &'a KeyId, error: &'a KeyError },
     /// A key that is not the one its digest names.
     KeyDiffers { id: &'a KeyId },
     /// A root CA that cannot be read.
     Root {
-        /// The digest that stands beside it.
+        /// The digest beside it.
         digest: Digest,
         error: &'a CertificateError,
     },
     /// A root CA that is not the one its digest names.
     RootDiffers {
-        /// The digest that stands beside it.
+        /// The digest beside it.
         digest: Digest,
     },
     /// It breaks the format.
@@ -94,8 +90,7 @@ impl LockFinding<'_> {
             Self::Malformed(error) => {
                 // the parser's first line says what, the rest shows where
                 let text = error.to_string();
-                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                format!("the lock cannot be read: {first}")
+                expected_found(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
             }
             Self::TooNew { version, newest } => {
                 format!("expected a lock of version {newest} or older, found version {version}")
@@ -130,5 +125,28 @@ impl LockFinding<'_> {
 impl Explain for LockFinding<'_> {
     fn explanation(&self) -> Explanation {
         Explanation { code: self.code(), message: self.message(), hint: Some(self.hint().to_owned()) }
+    }
+}
+
+/// What a deserializer says, as `expected X, found Y`; what is of no known form as it is.
+fn expected_found(message: &str) -> String {
+    // the parser may say first where it is, which the finding does by itself
+    let known = ["unknown variant `", "unknown field `", "missing field `", "invalid type: ", "invalid value: "];
+    let from = known.iter().filter_map(|form| message.find(form)).min().unwrap_or(0);
+    let fault = message.get(from..).unwrap_or(message);
+    let quoted = |form: &str| fault.strip_prefix(form).and_then(|rest| rest.split_once('`'));
+    if let Some((found, rest)) = quoted("unknown variant `") {
+        return format!("{}, found `{found}`", rest.trim_start_matches(", "));
+    }
+    if let Some((found, _)) = quoted("unknown field `") {
+        return format!("unknown field `{found}`");
+    }
+    if let Some((field, _)) = quoted("missing field `") {
+        return format!("`{field}` is missing");
+    }
+    let value = fault.strip_prefix("invalid type: ").or_else(|| fault.strip_prefix("invalid value: "));
+    match value.and_then(|value| value.split_once(", expected ")) {
+        Some((found, expected)) => format!("expected {expected}, found {found}"),
+        None => format!("the lock cannot be read: {message}"),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It is to the mesh what `Cargo.lock` is to a build. `lock/clusters/<cluster>.yaml` holds a cluster's documents without
 //! evidence and without times; `lock/links/<reader>.yaml` holds the stages of that reader's links; `lock/mesh.yaml` holds
-//! public halves of the engine's keys. Only `apply` writes it. Each certificate and key stands beside its SHA-256, so that
+//! public halves of the engine's keys. Only `apply` writes it. Each certificate and key is beside its SHA-256, so that
 //! an edit by hand that changes one of them is found.
 
 mod finding;

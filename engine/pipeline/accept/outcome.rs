@@ -77,7 +77,10 @@ impl DocumentState {
             Self::Waiting(reason) => vec![reason.explanation()],
             Self::Failed(reason) => vec![reason.explanation()],
             Self::HeldBack => {
-                vec![Explanation::new(Code::TrustChangeHeldBack, "its trust change is held back until it is accepted")]
+                vec![Explanation::new(
+                    Code::TrustChangeHeldBack,
+                    "its trust change is held back: it is not accepted yet",
+                )]
             }
             Self::Refused(refusals) => refusals.explanations(),
         }

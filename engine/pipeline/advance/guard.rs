@@ -26,7 +26,7 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    /// Whether more would go than a run of a mesh of so many clusters may take without being told.
+    /// Whether more would go than a run of a mesh of so many clusters may take without being shown.
     pub(crate) fn is_too_much(&self, clusters: usize) -> bool {
         if clusters >= SMALL_MESH {
             return self.going.len() * 100 > self.all * DELETION_GUARD_PERCENT;

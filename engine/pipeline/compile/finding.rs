@@ -97,7 +97,7 @@ pub(super) enum CompileFinding<'a> {
     },
     /// An empty list of revisions.
     NoRevisions,
-    /// A revision that stands twice.
+    /// A revision that occurs twice.
     RevisionTwice {
         revision: &'a Revision,
     },
@@ -139,7 +139,7 @@ pub(super) enum CompileFinding<'a> {
     /// Two clusters of one name.
     ClusterTwice {
         name: &'a ClusterName,
-        /// Where the other stands.
+        /// Where the other is.
         first: &'a Location,
     },
     /// One of several meshes has to be named.
@@ -171,7 +171,7 @@ pub(super) enum CompileFinding<'a> {
     /// Two keys of the engine that are alike.
     EngineKeyTwice {
         id: &'a KeyId,
-        /// Where the other stands.
+        /// Where the other is.
         first: &'a Location,
     },
     /// Pairs where all are linked.
@@ -215,7 +215,7 @@ pub(super) enum CompileFinding<'a> {
         one: (&'a ClusterName, &'a ClusterDomain),
         /// Another cluster and its domain.
         other: (&'a ClusterName, &'a ClusterDomain),
-        /// Where that one stands.
+        /// Where its document is.
         at: &'a Location,
     },
     /// A port that a Deckhouse cluster cannot read.
@@ -321,7 +321,7 @@ impl CompileFinding<'_> {
                 format!("{of} `{host}` is an inward address, which each machine takes for itself")
             }
             Self::Address { of, host } => format!("{of} `{host}` lies in no range of `allow.addresses`"),
-            Self::CaFileMissing { path } => format!("the CA file `{path}` is not in the checkout, or cannot be read"),
+            Self::CaFileMissing { path } => format!("expected the CA file `{path}` in the checkout, found none"),
             Self::CaFileNotText { path } => format!("expected PEM in the CA file `{path}`, found no text"),
             Self::Ca(error) => format!("the CA is unusable: {error}"),
             Self::NoSpecs => "no spec found below specs/".to_owned(),
@@ -405,7 +405,7 @@ impl CompileFinding<'_> {
             Self::ApiHost { .. } => "add it there, or correct it",
             Self::Inward { .. } => "correct it, or name its range in `allow.addresses` if it is meant",
             Self::Address { .. } => "add its range there, or correct it",
-            Self::CaFileMissing { .. } => "the path is relative to the checkout",
+            Self::CaFileMissing { .. } => "the path is relative to the checkout, not to the spec",
             Self::CaFileNotText { .. } => "`openssl x509 -inform der -in FILE` prints it as PEM",
             Self::NoSpecs => {
                 "`engine init` writes them from a kubeconfig; where the checkout is another folder, name it with -C"

@@ -78,7 +78,7 @@ impl<'a> Compiler<'a> {
         self.findings.push(Diagnostic::error(Some(at.clone()), what));
     }
 
-    /// The mesh, as far as it can be told; the findings say whether it holds.
+    /// The mesh, as far as it can be determined; the findings say whether it holds.
     fn mesh(&mut self, engine_version: &str) -> Option<Mesh> {
         let mesh = self.the_mesh();
         let drafts = self.drafts(mesh);
@@ -89,6 +89,7 @@ impl<'a> Compiler<'a> {
         self.foreign_roots(mesh);
         let result = Mesh {
             name: mesh.name.value.clone(),
+            at: mesh.name.at.clone(),
             mesh_id: mesh.mesh_id.as_ref().map_or_else(|| MeshId::from(&mesh.name.value), |id| id.value.clone()),
             first_contact: mesh.first_contact.as_ref().map_or(FirstContact::Tls, |first| first.value),
             require_token: mesh.require_token.as_ref().is_some_and(|required| required.value),

@@ -1,4 +1,4 @@
-//! What breaks the law of safety, and how it is told.
+//! What breaks the law of safety, and how it is reported.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::model::link::Link;
@@ -140,7 +140,7 @@ impl LockRecord {
 }
 
 impl Breach {
-    /// The step at which it is told.
+    /// The step at which it is reported.
     pub fn step(&self) -> StepId {
         match &self.kind {
             BreachKind::Lacks(LiveNeed::Entry | LiveNeed::Rights) => {

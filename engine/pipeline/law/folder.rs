@@ -130,9 +130,13 @@ impl ClusterFolder {
 
 /// Names of the files that are there and that the kustomization lists.
 pub(super) fn live(files: &BTreeMap<Cow<'_, str>, Cow<'_, [u8]>>) -> BTreeSet<String> {
-    let list = files.get(KUSTOMIZATION).map(|bytes| yaml(bytes)).unwrap_or_default();
-    let listed = items(&list, "/resources").iter().filter_map(Value::as_str);
-    listed.filter(|name| files.contains_key(*name)).map(str::to_owned).collect()
+    let listed = files.get(KUSTOMIZATION).map(|bytes| listed(bytes)).unwrap_or_default();
+    listed.into_iter().filter(|name| files.contains_key(name.as_str())).collect()
+}
+
+/// Names of the files that a kustomization lists.
+pub(crate) fn listed(kustomization: &[u8]) -> BTreeSet<String> {
+    items(&yaml(kustomization), "/resources").iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn secret(object: &Value) -> Secret {

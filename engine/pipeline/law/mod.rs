@@ -24,6 +24,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 pub use self::breach::{Breach, BreachKind, LiveNeed, LockRecord, Unseen, Used};
+pub(crate) use self::folder::listed;
 use self::folder::{ClusterFolder, Secret, live, text};
 pub use self::step::{ShownByCluster, ShownEvidence, step};
 pub(crate) use self::step::{seen, withhold};

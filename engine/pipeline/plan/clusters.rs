@@ -292,7 +292,7 @@ struct ClusterOutcome {
     breaches: Vec<Breach>,
 }
 
-/// What the files of a cluster would lack by the law, told at the steps of its links.
+/// What the files of a cluster would lack by the law, reported at the steps of its links.
 fn judged(
     program: &Program,
     lock: (&Lock, IsKnown<'_>),
@@ -383,7 +383,7 @@ fn lock_steps(program: &Program, lock: &Lock, tree: &dyn Tree) -> Result<Vec<Fil
     Ok(steps)
 }
 
-/// Which files of the lock differ between a base and what stands now.
+/// Which files of the lock differ between a base and what is there now.
 pub(crate) fn changed_lock_files(base: &BTreeMap<String, Vec<u8>>, now: &BTreeMap<String, Vec<u8>>) -> Vec<FileStep> {
     let step = |path: &String, action| FileStep { path: path.clone(), action, digest: None, text: None };
     let changed = now.iter().filter_map(|(path, bytes)| match base.get(path) {

@@ -62,7 +62,7 @@ const DANGEROUS: [&str; 17] = [
     "selector",
 ];
 
-/// Where a field stands in the list of a changed object: what is dangerous first, labels and annotations last, so that no
+/// The place of a field in the list of a changed object: what is dangerous first, labels and annotations last, so that no
 /// number of harmless fields pushes a dangerous one out of what a reviewer sees.
 fn rank(path: &str) -> u8 {
     let meta = ["metadata.annotations", "metadata.labels"];

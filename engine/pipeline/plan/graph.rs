@@ -24,7 +24,7 @@ pub const MAX_DRAWN_CLUSTERS: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("steps need each other in a circle: {}", path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → "))]
 pub struct Cycle {
-    /// The circle; its first step stands again at its end.
+    /// The circle; its first step is repeated at its end.
     pub path: Vec<StepId>,
 }
 

@@ -32,7 +32,7 @@ pub use self::compare::{ClusterChanges, CompareError, compare, fields};
 pub use self::overrides::OverrideInForce;
 pub(crate) use self::overrides::Overrides;
 pub use self::reasons::{CompareRefusal, Foreigner};
-pub use self::security::{SecurityChange, SecurityItem};
+pub use self::security::{LinkEffect, SecurityChange, SecurityItem};
 pub use self::steps::{Gathering, notes};
 
 /// Version of the plan's JSON form.

@@ -15,13 +15,13 @@ const LONGEST_NAME: usize = 100;
 /// Why a file is neither replaced nor deleted, nor left where it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompareRefusal {
-    /// An object of someone else stands in a cluster's folder.
+    /// An object of someone else lies in a cluster's folder.
     Foreign {
         /// Path below the checkout.
         path: String,
         owner: Foreigner,
     },
-    /// A values file without our first line stands where ours would.
+    /// A values file without our first line lies where ours would.
     ForeignValues {
         /// Path below the checkout.
         path: String,

@@ -236,7 +236,7 @@ fn drawn_trust(plan: &Plan) -> BTreeMap<&ClusterName, TrustPicture> {
     let mut found: BTreeMap<&ClusterName, TrustPicture> = BTreeMap::new();
     for change in plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved) {
         let held_back = change.verdict == Verdict::HeldBack;
-        let accept = held_back.then(|| format!("{}@{}", change.cluster, change.digest.short(12)));
+        let accept = held_back.then(|| change.name());
         let findings = change.findings.iter().map(|finding| FindingPicture {
             what: finding.what.as_str(),
             before: finding.before.clone(),

@@ -241,7 +241,7 @@ fn admit<'a>(
         let keys: Vec<&AuthnKey> = match kid {
             _ if subject == own.as_str() => peers.own.keys.iter().filter(named).collect(),
             Some(_) => peer_of(subject).into_iter().flat_map(|peer| &peer.keys).filter(named).collect(),
-            // without a key id only the peer's own key signs, which stands first
+            // without a key id only the peer's own key signs, which is first
             None => {
                 let first = peer_of(subject).and_then(|peer| peer.keys.first());
                 first.into_iter().filter(|key| key.scopes.contains(&SCOPE)).collect()

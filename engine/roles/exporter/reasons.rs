@@ -103,7 +103,7 @@ pub enum EvidenceError {
     /// It names other peers, too.
     #[error("shown to the cluster's own engine alone")]
     OwnEngineAlone,
-    /// It cannot be told which part of it is about the reader.
+    /// It cannot be determined which part of it is about the reader.
     #[error("this cluster does not know the reader's cluster ID or network yet")]
     ReaderNotKnown,
     /// It was learned too long ago.

@@ -71,7 +71,7 @@ impl KeyLookup for Admission {
         let Some(entry) = entry else { return Vec::new() };
         let mut keys: Vec<_> = match kid {
             Some(kid) => entry.keys.iter().filter(|key| key.id.as_str() == kid).collect(),
-            // without a key id only the peer's own key signs, which stands first
+            // without a key id only the peer's own key signs, which is first
             None => entry.keys.first().into_iter().collect(),
         };
         keys.retain(|key| key.scopes.contains(&Scope::Api));

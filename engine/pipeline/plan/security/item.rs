@@ -161,12 +161,12 @@ pub enum SecurityChange {
         action: Action,
         fields: Vec<FieldChange>,
     },
-    /// The specs of the base have findings: what is edited in them cannot be told.
+    /// The specs of the base have findings: what is edited in them cannot be determined.
     BaseNotCompared { revision: String },
 }
 
 impl SecurityChange {
-    /// Where it stands in the block: what is refused and what opens first; edits of one document beside each other.
+    /// Its place in the block: what is refused and what opens first; edits of one document beside each other.
     pub(crate) fn order(&self) -> (u8, Option<ClusterName>, Option<SpecField>) {
         let rank = match self {
             Self::File(_) => 0,

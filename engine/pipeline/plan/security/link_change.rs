@@ -82,8 +82,9 @@ impl LinkEffect {
         }
     }
 
-    fn verb(self) -> [&'static str; 2] {
-        match self {
+    /// So many links and what becomes of them: `2 links close`.
+    pub(crate) fn phrase(self, count: usize) -> String {
+        let [one, many] = match self {
             Self::Opens => ["opens", "open"],
             Self::Closes => ["closes", "close"],
             Self::Reopens => ["leaves and joins anew", "leave and join anew"],
@@ -92,7 +93,8 @@ impl LinkEffect {
             Self::Leaves => ["closes now", "close now"],
             Self::DropsNetwork => ["loses network and route", "lose network and route"],
             Self::DropsTrust => ["ends", "end"],
-        }
+        };
+        if count == 1 { format!("1 link {one}") } else { format!("{count} links {many}") }
     }
 }
 
@@ -113,9 +115,7 @@ impl LinkCause {
 
 impl LinkChange {
     pub(super) fn subject(&self) -> String {
-        let count = self.links.len();
-        let [one, many] = self.effect.verb();
-        if count == 1 { format!("1 link {one}") } else { format!("{count} links {many}") }
+        self.effect.phrase(self.links.len())
     }
 
     pub(super) fn message(&self) -> String {

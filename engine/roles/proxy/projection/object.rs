@@ -108,7 +108,7 @@ fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
     out.push(b':');
 }
 
-/// A value of which what is shown is written; gives whether the object in which it stands may be shown.
+/// A value of which what is shown is written; gives whether the object that holds it may be shown.
 struct Projected<'a> {
     shape: Shape,
     seen: PeerVisibility<'a>,
@@ -202,7 +202,7 @@ fn absent(field: &ShownField, seen: PeerVisibility<'_>, begun: &mut bool, out: &
     is_shown_without(field.shape, seen)
 }
 
-/// Whether an object may be shown that has no value where one of this shape stands, or null.
+/// Whether an object may be shown that has no value where one of this shape is expected, or null.
 fn is_shown_without(shape: Shape, seen: PeerVisibility<'_>) -> bool {
     match shape {
         Shape::OneOf(_) | Shape::SystemNamespace => false,

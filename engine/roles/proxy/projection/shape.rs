@@ -22,12 +22,12 @@ pub struct ShownField {
     pub read_by: &'static str,
 }
 
-/// What is shown of a value. Where `null` stands, `null` is shown; any other value of another type is an error.
+/// What is shown of a value. Where there is `null`, `null` is shown; any other value of another type is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// A text, a number, or true or false.
     Value,
-    /// The same, where it is one of these; else the object is not shown in which it stands, or does not stand.
+    /// The same, where it is one of these; else the object that has it, or lacks it, is not shown.
     OneOf(&'static [&'static str]),
     /// A list of texts, numbers, or true or false.
     Values,
@@ -44,9 +44,9 @@ pub enum Shape {
     Each(&'static [ShownField]),
     /// The cluster's own network, whatever is there, and also if nothing is. While it is not known, the object is not shown.
     Network,
-    /// A namespace that the peer is shared; else the object is not shown in which it stands, or does not stand.
+    /// A namespace that the peer is shared; else the object that has it, or lacks it, is not shown.
     SharedNamespace,
-    /// The namespace of the peer's own istiod; else the object is not shown in which it stands, or does not stand.
+    /// The namespace of the peer's own istiod; else the object that has it, or lacks it, is not shown.
     SystemNamespace,
     /// A version of the apiserver's, marked with [what the peer sees](super::View).
     ResourceVersion,
