@@ -218,9 +218,9 @@ impl Kubeconfig {
             };
             for item in items {
                 let line = item.line;
-                let mut item = match item.into_value() {
-                    Value::Object(item) => item,
-                    value => return Err(form(line, "a mapping with a name", Some(&value))),
+                let item = item.into_value();
+                let Value::Object(mut item) = item else {
+                    return Err(form(line, "a mapping with a name", Some(&item)));
                 };
                 let name = match item.remove("name") {
                     Some(Value::String(name)) => name,
