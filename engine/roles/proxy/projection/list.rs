@@ -4,18 +4,16 @@
 //! grow first, so that little is read twice. Whatever comes in whatever order is passed on in that order: the apiserver writes
 //! `items` last for its own kinds, and first of all for those of custom resources.
 
-use std::marker::PhantomData;
-
-use serde::de::IgnoredAny;
-
 use super::fields::LIST_METADATA;
-use super::object::{MAX_OBJECT, PeerVisibility, blank, first, write_first};
+use super::object::{MAX_OBJECT, PeerVisibility, SHOWN_PART, write_next};
+use super::scan::{Scanner, UnreadJson};
 use super::shape::Shape;
 use super::shown::Visible;
 use crate::server::stream::Misread;
 
-/// How much of a list is left to come before it is read.
-const BATCH: usize = 64 * 1024;
+/// Most objects, and most bytes, that are waited for before a list is read on.
+const BATCH: usize = 4;
+const MAX_BATCH: usize = 64 * 1024;
 
 /// A list on its way.
 #[derive(Debug)]
@@ -28,15 +26,10 @@ pub(super) struct ListProjection {
     begun: bool,
     /// An object of this list was written already.
     has_items: bool,
+    /// Bytes of its longest object.
+    longest: usize,
     /// So much has to come before it is worth while to read on.
     wanted: usize,
-}
-
-/// Why a value is not passed on.
-enum UnreadList {
-    /// Its end has not come.
-    Incomplete,
-    Misread(Misread),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +58,15 @@ enum ListKey {
 
 impl Default for ListProjection {
     fn default() -> Self {
-        Self { at: ListPosition::Begin, key: ListKey::Other, seen: 0, begun: false, has_items: false, wanted: BATCH }
+        Self {
+            at: ListPosition::Begin,
+            key: ListKey::Other,
+            seen: 0,
+            begun: false,
+            has_items: false,
+            longest: 0,
+            wanted: 0,
+        }
     }
 }
 
@@ -75,12 +76,14 @@ impl ListProjection {
         if held.len() < self.wanted {
             return Ok(());
         }
+        out.reserve(held.len() / SHOWN_PART);
         let taken = self.take(held, shown, out, false)?;
         held.drain(..taken);
         if held.len() > MAX_OBJECT {
             return Err(Misread::TooLarge(MAX_OBJECT));
         }
-        self.wanted = (2 * held.len()).clamp(BATCH, MAX_OBJECT + 1);
+        let batch = (BATCH * self.longest).min(MAX_BATCH);
+        self.wanted = (2 * held.len()).clamp(batch, MAX_OBJECT + 1);
         Ok(())
     }
 
@@ -92,11 +95,9 @@ impl ListProjection {
 
     /// Gives how many bytes were taken. `is_all`: nothing comes after `text`.
     fn take(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>, is_all: bool) -> Result<usize, Misread> {
-        let mut from = 0;
+        let mut scan = Scanner::new(text);
         loop {
-            from += blank(text.get(from..).unwrap_or_default());
-            let rest = text.get(from..).unwrap_or_default();
-            let Some(&next) = rest.first() else { return Ok(from) };
+            let Ok(next) = scan.peek() else { return Ok(scan.taken()) };
             let is_value = matches!(
                 (self.at, next),
                 (ListPosition::Key | ListPosition::KeyOrEnd, b'"')
@@ -104,20 +105,21 @@ impl ListProjection {
                     | (ListPosition::Items, b'n')
             ) || (matches!(self.at, ListPosition::Item | ListPosition::ItemOrEnd) && next == b'{');
             if is_value {
-                let (before, begun) = (out.len(), self.begun);
-                match self.pass(rest, shown, out, is_all) {
-                    Ok(length) if length > MAX_OBJECT => return Err(Misread::TooLarge(MAX_OBJECT)),
-                    Ok(length) => from += length,
-                    Err(UnreadList::Incomplete) => {
+                let (from, before, begun) = (scan.taken(), out.len(), self.begun);
+                match self.pass(&mut scan, shown, out) {
+                    Ok(()) if scan.taken() - from > MAX_OBJECT => return Err(Misread::TooLarge(MAX_OBJECT)),
+                    Ok(()) => {}
+                    Err(UnreadJson::End) if is_all => return Err(Misread::Incomplete),
+                    Err(UnreadJson::End) => {
                         out.truncate(before);
                         self.begun = begun;
                         return Ok(from);
                     }
-                    Err(UnreadList::Misread(misread)) => return Err(misread),
+                    Err(unread) => return Err(unread.into()),
                 }
                 continue;
             }
-            from += 1;
+            scan.expect(next)?;
             self.at = match (self.at, next) {
                 (ListPosition::Begin, b'{') => {
                     out.push(b'{');
@@ -145,88 +147,64 @@ impl ListProjection {
         }
     }
 
-    /// Passes on the value at the beginning of a text; gives its length.
-    fn pass(&mut self, text: &[u8], shown: &Visible, out: &mut Vec<u8>, is_all: bool) -> Result<usize, UnreadList> {
-        let unread = |error: serde_json::Error| {
-            // a number that is cut off is no number to the reader
-            let is_cut = error.is_eof() || matches!(text.last(), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
-            if is_cut && !is_all {
-                UnreadList::Incomplete
-            } else if error.is_eof() {
-                UnreadList::Misread(Misread::Incomplete)
-            } else {
-                UnreadList::Misread(error.into())
-            }
-        };
-        let length = match (self.at, self.key) {
+    /// Passes on the next value.
+    fn pass(&mut self, scan: &mut Scanner<'_>, shown: &Visible, out: &mut Vec<u8>) -> Result<(), UnreadJson> {
+        match (self.at, self.key) {
             (ListPosition::Key | ListPosition::KeyOrEnd, _) => {
-                let (key, length) = first(text, PhantomData::<String>).map_err(unread)?;
-                self.key = match key.as_str() {
-                    "kind" => ListKey::Kind,
-                    "apiVersion" => ListKey::ApiVersion,
-                    "metadata" => ListKey::Metadata,
-                    "items" => ListKey::Items,
+                self.key = scan.text()?.with(|key| match key {
+                    b"kind" => ListKey::Kind,
+                    b"apiVersion" => ListKey::ApiVersion,
+                    b"metadata" => ListKey::Metadata,
+                    b"items" => ListKey::Items,
                     _ => ListKey::Other,
-                };
+                })?;
                 let bit = 1 << self.key as u8;
                 if self.key != ListKey::Other && self.seen & bit != 0 {
-                    return Err(UnreadList::Misread(Misread::Shape));
+                    return Err(UnreadJson::Shape);
                 }
                 self.seen |= bit;
                 self.at = ListPosition::Colon;
-                return Ok(length);
+                return Ok(());
             }
             (ListPosition::Item | ListPosition::ItemOrEnd, _) => {
-                let before = out.len();
+                let (before, from) = (out.len(), scan.taken());
                 if self.has_items {
                     out.push(b',');
                 }
-                let (is_shown, length) = shown.write_first(text, out).map_err(unread)?;
-                if is_shown {
+                if shown.write_next(scan, out)? {
                     self.has_items = true;
                 } else {
                     out.truncate(before);
                 }
+                self.longest = self.longest.max(scan.taken() - from);
                 self.at = ListPosition::AfterItem;
-                return Ok(length);
+                return Ok(());
             }
             // a list without objects may be written so
             (ListPosition::Items, _) => {
-                let ((), length) = first(text, PhantomData::<()>).map_err(unread)?;
+                scan.literal(b"null")?;
                 self.name("items", out);
                 out.extend_from_slice(b"[]");
-                length
             }
-            (_, ListKey::Kind) => {
-                self.head("kind", text, Shape::Value, PeerVisibility::default(), out).map_err(unread)?
-            }
-            (_, ListKey::ApiVersion) => {
-                self.head("apiVersion", text, Shape::Value, PeerVisibility::default(), out).map_err(unread)?
-            }
-            (_, ListKey::Metadata) => {
-                let shape = Shape::Object(LIST_METADATA);
-                self.head("metadata", text, shape, shown.seen(), out).map_err(unread)?
-            }
-            (_, ListKey::Items | ListKey::Other) => first(text, PhantomData::<IgnoredAny>).map_err(unread)?.1,
-        };
-        // a number may continue
-        if length == text.len() && !is_all && text.last().is_some_and(u8::is_ascii_digit) {
-            return Err(UnreadList::Incomplete);
+            (_, ListKey::Kind) => self.head("kind", scan, Shape::Value, PeerVisibility::default(), out)?,
+            (_, ListKey::ApiVersion) => self.head("apiVersion", scan, Shape::Value, PeerVisibility::default(), out)?,
+            (_, ListKey::Metadata) => self.head("metadata", scan, Shape::Object(LIST_METADATA), shown.seen(), out)?,
+            (_, ListKey::Items | ListKey::Other) => scan.skip()?,
         }
         self.at = ListPosition::AfterValue;
-        Ok(length)
+        Ok(())
     }
 
     fn head(
         &mut self,
         name: &str,
-        text: &[u8],
+        scan: &mut Scanner<'_>,
         shape: Shape,
         seen: PeerVisibility<'_>,
         out: &mut Vec<u8>,
-    ) -> serde_json::Result<usize> {
+    ) -> Result<(), UnreadJson> {
         self.name(name, out);
-        write_first(text, shape, seen, out).map(|(_, length)| length)
+        write_next(scan, shape, seen, out).map(drop)
     }
 
     fn name(&mut self, name: &str, out: &mut Vec<u8>) {

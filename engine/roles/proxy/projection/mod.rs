@@ -7,6 +7,7 @@
 mod fields;
 mod list;
 mod object;
+mod scan;
 mod selector;
 mod shape;
 mod shown;
@@ -23,7 +24,7 @@ use memchr::memchr;
 
 use crate::server::stream::{Misread, StreamTransform};
 use list::ListProjection;
-use object::{PeerVisibility, blank};
+use object::{PeerVisibility, SHOWN_PART, blank};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl StreamTransform for Projection {
                         &self.held
                     };
                     if blank(line) < line.len() {
+                        out.reserve(line.len() / SHOWN_PART);
                         self.shown.write_event(line, &mut out)?;
                     }
                     self.held.clear();

@@ -1,21 +1,22 @@
 //! One object, event or part of them: read once, and what is shown of it written as it is read.
 //!
-//! Nothing is kept but what is written. Depth costs nothing: what is not shown is skipped without recursion, and what is
-//! shown is as deep as its table. Texts are decoded and written anew, so no key hides behind another spelling.
+//! Nothing is kept but what is written: what is shown is copied as it came, without making values of it, and what is not shown
+//! is skipped. Depth costs no stack: what is shown is as deep as its table. Keys and texts with escapes are decoded and
+//! written anew, so no key hides behind another spelling.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::cell::RefCell;
 
 use super::fields::{BOOKMARK, STATUS};
+use super::scan::{JsonText, Scanner, SkippedValues, UnreadJson, write, write_number};
 use super::shape::{Shape, ShownField};
 use crate::server::stream::Misread;
 use crate::wire::share::Share;
 
 /// Most bytes of an object. The apiserver's store takes no more than 1.5 MiB of one, in a shorter form.
 pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
+
+/// Of an object about one part in so many is shown: what is written has room for it from the beginning.
+pub(super) const SHOWN_PART: usize = 8;
 
 /// What the peer sees, beside the fields of each object.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,56 +43,51 @@ pub(super) fn blank(text: &[u8]) -> usize {
     text.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(text.len())
 }
 
-/// Writes what is shown of the object in `text`, which holds nothing else. `false`: it is not shown, and nothing is written.
+thread_local! {
+    /// Of one thread, so that a watch that waits for events holds nothing.
+    static SKIPPED: RefCell<SkippedValues> = RefCell::default();
+}
+
+impl From<UnreadJson> for Misread {
+    fn from(unread: UnreadJson) -> Self {
+        match unread {
+            UnreadJson::End | UnreadJson::Syntax => Self::Syntax,
+            UnreadJson::Shape => Self::Shape,
+        }
+    }
+}
+
+/// Writes what is shown of the object in `text`, which holds nothing else. `false`: it is not shown, and what was written is
+/// to be taken back.
 pub(super) fn write_object(
     text: &[u8],
     fields: &'static [ShownField],
     seen: PeerVisibility<'_>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Misread> {
-    if text.get(blank(text)..).and_then(<[u8]>::first) != Some(&b'{') {
+    let mut scan = Scanner::new(text);
+    if scan.peek() != Ok(b'{') {
         return Err(Misread::Shape);
     }
-    whole(text, Projected { shape: Shape::Object(fields), seen, out })
+    let shown = write_next(&mut scan, Shape::Object(fields), seen, out)?;
+    is_all(&mut scan)?;
+    Ok(shown)
 }
 
-/// The same of the value at the beginning of `text`, and its length.
-pub(super) fn write_first(
-    text: &[u8],
+/// The same of the value that is next.
+pub(super) fn write_next(
+    scan: &mut Scanner<'_>,
     shape: Shape,
     seen: PeerVisibility<'_>,
     out: &mut Vec<u8>,
-) -> serde_json::Result<(bool, usize)> {
-    first(text, Projected { shape, seen, out })
+) -> Result<bool, UnreadJson> {
+    SKIPPED.with_borrow_mut(SkippedValues::begin);
+    Projected { seen, out }.value(scan, shape)
 }
 
-/// Reads the value at the beginning of `text`, and gives its length.
-pub(super) fn first<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> serde_json::Result<(S::Value, usize)> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = seed.deserialize(&mut reader)?;
-    Ok((value, reader.into_iter::<IgnoredAny>().byte_offset()))
-}
-
-/// Writes what is shown of an event of a watch, with a newline. `false`: its object is not shown, and nothing is written.
-pub(super) fn write_event(
-    text: &[u8],
-    fields: &'static [ShownField],
-    seen: PeerVisibility<'_>,
-    out: &mut Vec<u8>,
-) -> Result<bool, Misread> {
-    whole(text, ProjectedEvent { fields, seen, out })
-}
-
-fn whole<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> Result<S::Value, Misread> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = seed.deserialize(&mut reader)?;
-    reader.end()?;
-    Ok(value)
-}
-
-fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    // numbers and texts cannot fail to be written into memory
-    let _written = serde_json::to_writer(out, value);
+/// Asserts that nothing but blanks is left.
+fn is_all(scan: &mut Scanner<'_>) -> Result<(), UnreadJson> {
+    if scan.peek() == Err(UnreadJson::End) { Ok(()) } else { Err(UnreadJson::Syntax) }
 }
 
 /// Begins an entry of an object or a list of which `begun` says whether it has entries already.
@@ -102,88 +98,193 @@ fn separate(out: &mut Vec<u8>, begun: &mut bool) {
     *begun = true;
 }
 
+/// Names of fields need no escapes.
 fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
-    separate(out, begun);
-    write(out, name);
-    out.push(b':');
+    out.extend_from_slice(if *begun { b",\"" } else { b"\"" });
+    *begun = true;
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }
 
-/// A value of which what is shown is written; gives whether the object that holds it may be shown.
+/// Where what is shown of values is written.
 struct Projected<'a> {
-    shape: Shape,
     seen: PeerVisibility<'a>,
     out: &'a mut Vec<u8>,
 }
 
-impl<'de> DeserializeSeed<'de> for Projected<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
 impl Projected<'_> {
-    /// Writes a text, a number, or true or false.
-    fn value<E: Error>(
-        self,
-        value: impl Serialize,
-        found: Unexpected<'_>,
-        is: impl Fn(&str) -> bool,
-    ) -> Result<bool, E> {
-        let shown = match self.shape {
-            Shape::Value => true,
-            Shape::OneOf(values) => values.iter().any(|one| is(one)),
+    /// Writes what is shown of the next value; gives whether the object that holds it may be shown.
+    fn value(&mut self, scan: &mut Scanner<'_>, shape: Shape) -> Result<bool, UnreadJson> {
+        match scan.peek()? {
+            b'"' => self.text(scan.text()?, shape),
+            b'{' => self.map(scan, shape),
+            b'[' => self.list(scan, shape),
+            b'n' => {
+                scan.literal(b"null")?;
+                Ok(self.null(shape))
+            }
+            b't' => {
+                scan.literal(b"true")?;
+                self.out.extend_from_slice(b"true");
+                is_plain(shape, "true")
+            }
+            b'f' => {
+                scan.literal(b"false")?;
+                self.out.extend_from_slice(b"false");
+                is_plain(shape, "false")
+            }
+            b'-' | b'0'..=b'9' => {
+                write_number(scan.number()?, self.out)?;
+                // no number is among the values of a table
+                is_plain(shape, "")
+            }
+            _ => Err(UnreadJson::Syntax),
+        }
+    }
+
+    fn null(&mut self, shape: Shape) -> bool {
+        if let Shape::Object(fields) = shape {
+            return empty_object(fields, self.seen, self.out);
+        }
+        self.out.extend_from_slice(b"null");
+        is_shown_without(shape, self.seen)
+    }
+
+    fn text(&mut self, text: JsonText<'_>, shape: Shape) -> Result<bool, UnreadJson> {
+        let shown = match shape {
+            Shape::Value | Shape::ResourceVersion => true,
+            Shape::OneOf(values) => text.with(|text| values.iter().any(|one| one.as_bytes() == text))?,
+            Shape::SharedNamespace => match self.seen.share {
+                None => true,
+                Some(namespaces) => {
+                    text.with(|name| std::str::from_utf8(name).is_ok_and(|name| namespaces.shows(name)))?
+                }
+            },
+            Shape::SystemNamespace => text.with(|text| self.seen.system.map(str::as_bytes) == Some(text))?,
             Shape::Values
             | Shape::Entries { .. }
             | Shape::EntriesOf(_)
             | Shape::Object(_)
             | Shape::Each(_)
-            | Shape::Network
-            | Shape::SharedNamespace
-            | Shape::SystemNamespace
-            | Shape::ResourceVersion => return Err(E::invalid_type(found, &self)),
+            | Shape::Network => return Err(UnreadJson::Shape),
         };
-        write(self.out, &value);
+        text.write(self.out)?;
+        if let (Shape::ResourceVersion, Some(mark)) = (shape, self.seen.mark)
+            && !text.with(|text| matches!(text, b"" | b"0"))?
+        {
+            // within the quotes
+            self.out.pop();
+            self.out.extend_from_slice(mark.as_bytes());
+            self.out.push(b'"');
+        }
         Ok(shown)
     }
 
-    fn entries<'de, A: MapAccess<'de>>(self, mut map: A, is_shown: impl Fn(&str) -> bool) -> Result<bool, A::Error> {
+    fn list(&mut self, scan: &mut Scanner<'_>, shape: Shape) -> Result<bool, UnreadJson> {
+        let shape = match shape {
+            Shape::Values => Shape::Value,
+            Shape::Each(fields) => Shape::Object(fields),
+            Shape::Value
+            | Shape::OneOf(_)
+            | Shape::Entries { .. }
+            | Shape::EntriesOf(_)
+            | Shape::Object(_)
+            | Shape::Network
+            | Shape::SharedNamespace
+            | Shape::SystemNamespace
+            | Shape::ResourceVersion => return Err(UnreadJson::Shape),
+        };
+        scan.expect(b'[')?;
+        self.out.push(b'[');
+        let (mut begun, mut is_first) = (false, true);
+        while scan.element(&mut is_first)? {
+            // one that is not shown is taken back
+            let (before, was_begun) = (self.out.len(), begun);
+            separate(self.out, &mut begun);
+            if !self.value(scan, shape)? {
+                self.out.truncate(before);
+                begun = was_begun;
+            }
+        }
+        self.out.push(b']');
+        Ok(true)
+    }
+
+    fn map(&mut self, scan: &mut Scanner<'_>, shape: Shape) -> Result<bool, UnreadJson> {
+        match shape {
+            Shape::Entries { but } => self.entries(scan, |key| !but.iter().any(|one| one.as_bytes() == key)),
+            Shape::EntriesOf(keys) => self.entries(scan, |key| keys.iter().any(|one| one.as_bytes() == key)),
+            Shape::Object(fields) => self.object(scan, fields),
+            Shape::Value
+            | Shape::OneOf(_)
+            | Shape::Values
+            | Shape::Each(_)
+            | Shape::Network
+            | Shape::SharedNamespace
+            | Shape::SystemNamespace
+            | Shape::ResourceVersion => Err(UnreadJson::Shape),
+        }
+    }
+
+    fn entries(&mut self, scan: &mut Scanner<'_>, is_shown: impl Fn(&[u8]) -> bool) -> Result<bool, UnreadJson> {
+        scan.expect(b'{')?;
         self.out.push(b'{');
-        let mut begun = false;
-        while let Some(shown) =
-            map.next_key_seed(EntryName { is_shown: &is_shown, begun: &mut begun, out: self.out })?
-        {
-            if shown {
-                map.next_value_seed(Projected { shape: Shape::Value, seen: PeerVisibility::default(), out: self.out })?;
+        let (mut begun, mut is_first) = (false, true);
+        while let Some(key) = scan.key(&mut is_first)? {
+            if key.with(&is_shown)? {
+                separate(self.out, &mut begun);
+                key.write(self.out)?;
+                self.out.push(b':');
+                self.value(scan, Shape::Value)?;
             } else {
-                map.next_value::<IgnoredAny>()?;
+                scan.skip()?;
             }
         }
         self.out.push(b'}');
         Ok(true)
     }
 
-    fn object<'de, A: MapAccess<'de>>(self, mut map: A, fields: &'static [ShownField]) -> Result<bool, A::Error> {
+    fn object(&mut self, scan: &mut Scanner<'_>, fields: &'static [ShownField]) -> Result<bool, UnreadJson> {
+        scan.expect(b'{')?;
         self.out.push(b'{');
         let (mut begun, mut shown, mut seen) = (false, true, 0_u32);
-        while let Some(known) = map.next_key_seed(FieldName(fields))? {
+        let mut is_first = true;
+        while let Some(key) = scan.key(&mut is_first)? {
+            let known = key.with(|key| fields.iter().enumerate().find(|(_, field)| field.name.as_bytes() == key))?;
             let Some((at, field)) = known.filter(|(_, field)| field.shape != Shape::Network) else {
-                map.next_value::<IgnoredAny>()?;
+                SKIPPED.with_borrow_mut(|skipped| skipped.skip(scan))?;
                 continue;
             };
             if seen >> at & 1 == 1 {
-                return Err(A::Error::duplicate_field(field.name));
+                return Err(UnreadJson::Shape);
             }
             seen |= 1 << at;
             write_name(self.out, &mut begun, field.name);
-            shown &= map.next_value_seed(Projected { shape: field.shape, seen: self.seen, out: self.out })?;
+            shown &= self.value(scan, field.shape)?;
         }
         for (_, field) in fields.iter().enumerate().filter(|(at, _)| seen >> at & 1 == 0) {
             shown &= absent(field, self.seen, &mut begun, self.out);
         }
         self.out.push(b'}');
         Ok(shown)
+    }
+}
+
+/// Whether the object may be shown in which there is this number, or true or false. An error where there is to be something
+/// else.
+fn is_plain(shape: Shape, value: &str) -> Result<bool, UnreadJson> {
+    match shape {
+        Shape::Value => Ok(true),
+        Shape::OneOf(values) => Ok(values.contains(&value)),
+        Shape::Values
+        | Shape::Entries { .. }
+        | Shape::EntriesOf(_)
+        | Shape::Object(_)
+        | Shape::Each(_)
+        | Shape::Network
+        | Shape::SharedNamespace
+        | Shape::SystemNamespace
+        | Shape::ResourceVersion => Err(UnreadJson::Shape),
     }
 }
 
@@ -235,173 +336,8 @@ fn empty_object(fields: &'static [ShownField], seen: PeerVisibility<'_>, out: &m
     shown
 }
 
-impl<'de> Visitor<'de> for Projected<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.shape {
-            Shape::Value | Shape::OneOf(_) | Shape::Network => "a text, a number, or true or false",
-            Shape::SharedNamespace | Shape::SystemNamespace | Shape::ResourceVersion => "a text",
-            Shape::Values | Shape::Each(_) => "a list",
-            Shape::Entries { .. } | Shape::EntriesOf(_) | Shape::Object(_) => "an object",
-        })
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<bool, E> {
-        if let Shape::Object(fields) = self.shape {
-            return Ok(empty_object(fields, self.seen, self.out));
-        }
-        self.out.extend_from_slice(b"null");
-        Ok(is_shown_without(self.shape, self.seen))
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<bool, E> {
-        self.value(value, Unexpected::Bool(value), |one| one == if value { "true" } else { "false" })
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<bool, E> {
-        self.value(value, Unexpected::Signed(value), |_| false)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<bool, E> {
-        self.value(value, Unexpected::Unsigned(value), |_| false)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<bool, E> {
-        self.value(value, Unexpected::Float(value), |_| false)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<bool, E> {
-        match (self.shape, self.seen) {
-            (Shape::SharedNamespace, PeerVisibility { share, .. }) => {
-                write(self.out, value);
-                Ok(share.is_none_or(|share| share.shows(value)))
-            }
-            (Shape::SystemNamespace, PeerVisibility { system, .. }) => {
-                write(self.out, value);
-                Ok(system == Some(value))
-            }
-            (Shape::ResourceVersion, PeerVisibility { mark: Some(mark), .. }) if !matches!(value, "" | "0") => {
-                write(self.out, &format!("{value}{mark}"));
-                Ok(true)
-            }
-            (Shape::ResourceVersion, _) => {
-                write(self.out, value);
-                Ok(true)
-            }
-            _ => self.value(value, Unexpected::Other("a text"), |one| one == value),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
-        let shape = match self.shape {
-            Shape::Values => Shape::Value,
-            Shape::Each(fields) => Shape::Object(fields),
-            Shape::Value
-            | Shape::OneOf(_)
-            | Shape::Entries { .. }
-            | Shape::EntriesOf(_)
-            | Shape::Object(_)
-            | Shape::Network
-            | Shape::SharedNamespace
-            | Shape::SystemNamespace
-            | Shape::ResourceVersion => return Err(A::Error::invalid_type(Unexpected::Seq, &self)),
-        };
-        self.out.push(b'[');
-        let mut begun = false;
-        loop {
-            // one that is not shown is taken back
-            let (before, first) = (self.out.len(), !begun);
-            separate(self.out, &mut begun);
-            match list.next_element_seed(Projected { shape, seen: self.seen, out: self.out })? {
-                Some(true) => {}
-                unshown => {
-                    self.out.truncate(before);
-                    begun = !first;
-                    if unshown.is_none() {
-                        break;
-                    }
-                }
-            }
-        }
-        self.out.push(b']');
-        Ok(true)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<bool, A::Error> {
-        match self.shape {
-            Shape::Entries { but } => self.entries(map, |key| !but.contains(&key)),
-            Shape::EntriesOf(keys) => self.entries(map, |key| keys.contains(&key)),
-            Shape::Object(fields) => self.object(map, fields),
-            Shape::Value
-            | Shape::OneOf(_)
-            | Shape::Values
-            | Shape::Each(_)
-            | Shape::Network
-            | Shape::SharedNamespace
-            | Shape::SystemNamespace
-            | Shape::ResourceVersion => Err(A::Error::invalid_type(Unexpected::Map, &self)),
-        }
-    }
-}
-
-/// Finds a key among fields.
-struct FieldName(&'static [ShownField]);
-
-impl<'de> DeserializeSeed<'de> for FieldName {
-    type Value = Option<(usize, &'static ShownField)>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for FieldName {
-    type Value = Option<(usize, &'static ShownField)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().enumerate().find(|(_, field)| field.name == key))
-    }
-}
-
-/// Writes a key of a map where it is shown, and says whether it is.
-struct EntryName<'a, F> {
-    is_shown: &'a F,
-    begun: &'a mut bool,
-    out: &'a mut Vec<u8>,
-}
-
-impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for EntryName<'_, F> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl<F: Fn(&str) -> bool> Visitor<'_> for EntryName<'_, F> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
-        let shown = (self.is_shown)(key);
-        if shown {
-            write_name(self.out, self.begun, key);
-        }
-        Ok(shown)
-    }
-}
-
 /// What an event of a watch says of its object.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventType {
     Added,
     Modified,
@@ -410,79 +346,84 @@ enum EventType {
     Error,
 }
 
-/// An event of a watch.
-struct ProjectedEvent<'a> {
+impl EventType {
+    const ALL: [Self; 5] = [Self::Added, Self::Modified, Self::Deleted, Self::Bookmark, Self::Error];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Error => "ERROR",
+        }
+    }
+
+    fn read(scan: &mut Scanner<'_>) -> Result<Self, UnreadJson> {
+        if scan.peek()? != b'"' {
+            return Err(UnreadJson::Shape);
+        }
+        scan.text()?
+            .with(|text| Self::ALL.into_iter().find(|one| one.name().as_bytes() == text))?
+            .ok_or(UnreadJson::Shape)
+    }
+}
+
+/// Writes what is shown of an event of a watch, with a newline. `false`: its object is not shown, and nothing is written.
+pub(super) fn write_event(
+    text: &[u8],
     fields: &'static [ShownField],
-    seen: PeerVisibility<'a>,
-    out: &'a mut Vec<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum EventKey {
-    Type,
-    Object,
-    #[serde(other)]
-    Other,
-}
-
-impl ProjectedEvent<'_> {
-    /// Writes an event up to its object, and gives what is shown of that.
-    fn begin(&mut self, event: EventType) -> Projected<'_> {
-        self.out.extend_from_slice(b"{\"type\":");
-        write(self.out, &event);
-        self.out.extend_from_slice(b",\"object\":");
+    seen: PeerVisibility<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, Misread> {
+    let before = out.len();
+    let mut scan = Scanner::new(text);
+    if scan.peek()? != b'{' {
+        scan.skip()?;
+        return Err(Misread::Shape);
+    }
+    scan.expect(b'{')?;
+    let (mut event, mut shown, mut is_first) = (None, None, true);
+    // an apiserver writes the type first; where it does not, the object waits for it
+    let mut waiting: Option<&[u8]> = None;
+    let mut write_object = |event: EventType, scan: &mut Scanner<'_>| {
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(event.name().as_bytes());
+        out.extend_from_slice(b"\",\"object\":");
         let fields = match event {
-            EventType::Added | EventType::Modified | EventType::Deleted => self.fields,
+            EventType::Added | EventType::Modified | EventType::Deleted => fields,
             EventType::Bookmark => BOOKMARK,
             EventType::Error => STATUS,
         };
-        Projected { shape: Shape::Object(fields), seen: self.seen, out: self.out }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for ProjectedEvent<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ProjectedEvent<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an event of a watch")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<bool, A::Error> {
-        let before = self.out.len();
-        let (mut event, mut shown) = (None, None);
-        // an apiserver writes the type first; where it does not, the object waits for it
-        let mut waiting: Option<&RawValue> = None;
-        while let Some(key) = map.next_key::<EventKey>()? {
-            match (key, event) {
-                (EventKey::Type, None) => event = Some(map.next_value::<EventType>()?),
-                (EventKey::Type, Some(_)) => return Err(A::Error::duplicate_field("type")),
-                (EventKey::Object, _) if shown.is_some() || waiting.is_some() => {
-                    return Err(A::Error::duplicate_field("object"));
+        write_next(scan, Shape::Object(fields), seen, out)
+    };
+    while let Some(key) = scan.key(&mut is_first)? {
+        match key.with(|key| (key == b"type", key == b"object"))? {
+            (true, _) if event.is_some() => return Err(Misread::Shape),
+            (true, _) => event = Some(EventType::read(&mut scan)?),
+            (_, true) if shown.is_some() || waiting.is_some() => return Err(Misread::Shape),
+            (_, true) => {
+                if let Some(event) = event {
+                    shown = Some(write_object(event, &mut scan)?);
+                } else {
+                    let from = scan.taken();
+                    scan.skip()?;
+                    waiting = Some(scan.since(from));
                 }
-                (EventKey::Object, Some(event)) => shown = Some(map.next_value_seed(self.begin(event))?),
-                (EventKey::Object, None) => waiting = Some(map.next_value()?),
-                (EventKey::Other, _) => drop(map.next_value::<IgnoredAny>()?),
             }
+            _ => scan.skip()?,
         }
-        let event = event.ok_or_else(|| A::Error::missing_field("type"))?;
-        if let Some(object) = waiting {
-            shown = Some(self.begin(event).deserialize(object).map_err(A::Error::custom)?);
-        }
-        let shown = shown.ok_or_else(|| A::Error::missing_field("object"))?;
-        if shown {
-            self.out.extend_from_slice(b"}\n");
-        } else {
-            self.out.truncate(before);
-        }
-        Ok(shown)
     }
+    is_all(&mut scan)?;
+    let event = event.ok_or(Misread::Shape)?;
+    if let Some(object) = waiting {
+        shown = Some(write_object(event, &mut Scanner::new(object))?);
+    }
+    let shown = shown.ok_or(Misread::Shape)?;
+    if shown {
+        out.extend_from_slice(b"}\n");
+    } else {
+        out.truncate(before);
+    }
+    Ok(shown)
 }

@@ -2,6 +2,7 @@
 
 use super::fields::{API_VERSIONS, KINDS, SYSTEM_NAMESPACE};
 use super::object::{self, PeerVisibility};
+use super::scan::{Scanner, UnreadJson};
 use super::selector;
 use super::shape::{self, Shape, ShownField, ShownKind};
 use super::view::{Mark, View, resumed};
@@ -91,13 +92,15 @@ impl Visible {
         object::write_object(text, fields, self.seen(), out)
     }
 
-    /// The same of the object at the beginning of a text, and its length.
-    pub(super) fn write_first(&self, text: &[u8], out: &mut Vec<u8>) -> serde_json::Result<(bool, usize)> {
-        let before = out.len();
-        let (is_shown, length) = object::write_first(text, Shape::Object(self.fields), self.seen(), out)?;
-        let Some(fields) = self.otherwise.filter(|_| !is_shown) else { return Ok((is_shown, length)) };
+    /// The same of the object that is next.
+    pub(super) fn write_next(&self, scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<bool, UnreadJson> {
+        let (before, from) = (out.len(), scan.taken());
+        if object::write_next(scan, Shape::Object(self.fields), self.seen(), out)? {
+            return Ok(true);
+        }
+        let Some(fields) = self.otherwise else { return Ok(false) };
         out.truncate(before);
-        object::write_first(text, Shape::Object(fields), self.seen(), out)
+        object::write_next(&mut Scanner::new(scan.since(from)), Shape::Object(fields), self.seen(), out)
     }
 
     /// Writes what is shown of an event.
