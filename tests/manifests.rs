@@ -126,7 +126,8 @@ fn what_cannot_be_meant_is_refused() {
 const OF_STRANGER: usize = 256;
 const OF_CONNECTION: usize = 64;
 const OF_WATCH: usize = 12;
-const OF_LIST: usize = 256;
+/// What the apiserver sends ahead, and what is projected together.
+const OF_LIST: usize = 256 + 128;
 /// The program itself, its metrics and what it knows of its peers.
 const AT_REST: usize = 32 * 1024;
 

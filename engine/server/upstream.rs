@@ -41,8 +41,6 @@ use crate::types::tls_verdict::TlsVerdict;
 
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
-/// Window of one stream, bytes.
-const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes of a response's header.
 const MAX_HEADER: u32 = 64 * 1024;
 /// How long sent bytes may stay without an acknowledgement, and a silent connection without an answer to probes.
@@ -88,6 +86,8 @@ pub struct UpstreamLimits {
     pub handshake: Duration,
     /// A connection without a request, before it is closed.
     pub idle: Duration,
+    /// Bytes of an answer over HTTP/2 that may come before the reader takes them: so much memory may each request need.
+    pub window: u32,
 }
 
 impl Default for UpstreamLimits {
@@ -98,6 +98,7 @@ impl Default for UpstreamLimits {
             connect: Duration::from_secs(3),
             handshake: Duration::from_secs(5),
             idle: Duration::from_mins(5),
+            window: 64 * 1024,
         }
     }
 }
@@ -391,13 +392,14 @@ impl Inner {
     }
 
     fn http2(&self) -> http2::Builder<TokioExecutor> {
-        let streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX / STREAM_WINDOW);
+        let streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX);
+        let window = self.limits.window;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_stream_window_size(window)
             .initial_connection_window_size(
-                STREAM_WINDOW.saturating_mul(streams.saturating_add(1)).min(i32::MAX.unsigned_abs()),
+                window.saturating_mul(streams.saturating_add(1)).min(i32::MAX.unsigned_abs()),
             )
             .max_header_list_size(MAX_HEADER)
             .keep_alive_interval(Duration::from_secs(20))

@@ -196,9 +196,11 @@ async fn a_list_that_cannot_be_read_ends_in_an_error_and_is_recorded() {
     assert!(!String::from_utf8_lossy(refused.body()).contains("secret"));
     assert_eq!(world.sink.records().iter().filter(|record| is_logged(record)).count(), 1);
     let client = world.client().await;
-    let mut list = client.send(Method::GET, "/api/v1/nodes", &[("authorization", &of_west())]).await;
-    while let Ok(chunk) = next(list.body_mut()).await.expect("an end would look like an answer") {
-        assert!(!String::from_utf8_lossy(&chunk).contains("secret"));
+    // where all of it has come at once, the reset takes back what was not sent yet, with the head
+    if let Some(mut list) = client.try_send(Method::GET, "/api/v1/nodes", &[("authorization", &of_west())]).await {
+        while let Ok(chunk) = next(list.body_mut()).await.expect("an end would look like an answer") {
+            assert!(!String::from_utf8_lossy(&chunk).contains("secret"));
+        }
     }
     world
         .until(SOON, "the record", |world| world.sink.records().iter().filter(|record| is_logged(record)).count() == 2)

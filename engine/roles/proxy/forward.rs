@@ -82,8 +82,9 @@ impl Proxy {
         let request = Request::builder().method(method).uri(forward.path_and_query.as_str()).body(nothing());
         let mut request = request?;
         *request.headers_mut() = headers;
-        let patience = if forward.list { self.limits.list } else { self.limits.request };
-        let response = self.upstream.send(request, patience).await?;
+        let (upstream, patience) =
+            if forward.list { (&self.lists_upstream, self.limits.list) } else { (&self.upstream, self.limits.request) };
+        let response = upstream.send(request, patience).await?;
         if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
             return Err(ProxyRefusal::Redirected(response.status()));
         }

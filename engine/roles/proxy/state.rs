@@ -29,6 +29,9 @@ use crate::types::name::ClusterUuid;
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long it gets to answer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a list that the apiserver may send ahead: a list that its peer does not read holds so much. Watches, of which there
+/// are thousands, have less; with more for lists, as many as the limit `lists` says would not fit into the container.
+const LIST_WINDOW: u32 = 256 * 1024;
 
 /// Options of the api-proxy.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub struct ProxyOptions {
 pub struct Proxy {
     pub(super) admission: watch::Receiver<Arc<Admission>>,
     pub(super) upstream: Upstream,
+    /// Connections for lists.
+    pub(super) lists_upstream: Upstream,
     pub(super) credential: ProxyCredential,
     pub(super) limits: RoleLimits,
     pub(super) of_address: Buckets<IpAddr>,
@@ -71,14 +76,19 @@ impl Proxy {
         role.health.fails("apiserver", "not asked yet");
         let credential = ProxyCredential::of(role)?;
         // the probe has a connection of its own: peers that have all others do not make the role seem unready
-        let probed = apiserver(role, upstream, 1)?;
-        let upstream = apiserver(role, upstream, role.limits.upstream_connections)?;
+        let connections = role.limits.upstream_connections;
+        let usual = UpstreamLimits::default();
+        let probed = apiserver(role, upstream, UpstreamLimits { connections: 1, ..usual.clone() })?;
+        let lists = UpstreamLimits { connections, window: LIST_WINDOW, ..usual.clone() };
+        let lists_upstream = apiserver(role, upstream, lists)?;
+        let upstream = apiserver(role, upstream, UpstreamLimits { connections, ..usual })?;
         let counts = ProxyMetrics::register(&role.metrics, audit.dropped());
         tokio::spawn(probe(probed, credential.clone(), role.clone()));
         let limits = role.limits.clone();
         Ok(Self {
             admission: watch_peers(role),
             upstream,
+            lists_upstream,
             credential,
             of_address: Buckets::new(limits.rate_per_address),
             of_all: Buckets::new(limits.rate_unauthenticated),
@@ -98,7 +108,7 @@ impl Proxy {
 }
 
 /// Connections to the apiserver of a role's own cluster.
-fn apiserver(role: &Role, url: Option<&http::Uri>, connections: usize) -> Result<Upstream, RoleError> {
+fn apiserver(role: &Role, url: Option<&http::Uri>, limits: UpstreamLimits) -> Result<Upstream, RoleError> {
     let config = &role.access.config;
     let url = url.unwrap_or(&config.cluster_url);
     let broken = |source| RoleError::Apiserver { url: url.to_string(), source };
@@ -112,7 +122,6 @@ fn apiserver(role: &Role, url: Option<&http::Uri>, connections: usize) -> Result
     }
     let mut client = config.rustls_client_config().map_err(|error| broken(error.into()))?;
     client.alpn_protocols = tls::offered(tls::HTTP_2_OR_1);
-    let limits = UpstreamLimits { connections, ..UpstreamLimits::default() };
     Ok(Upstream::new(origin, Arc::new(client), limits))
 }
 
