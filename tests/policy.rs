@@ -136,6 +136,7 @@ fn what_is_asked_of_a_namespace_that_is_not_shared_is_answered_as_empty() {
     for (namespaces, url, wanted) in [
         (&["shop"][..], "/api/v1/pods", Ok("asked")),
         (&["shop"], "/api/v1/services?watch=true", Ok("asked")),
+        (&["shop"], "/api/v1/services?&limit=500&&resourceVersion=0&", Ok("asked")),
         (&["shop"], "/apis/networking.istio.io/v1/workloadentries", Ok("asked")),
         (&["shop"], "/api/v1/namespaces", Ok("asked")),
         (&["shop"], "/api/v1/namespaces?watch=true&fieldSelector=metadata.name%3Dshop", Ok("asked")),

@@ -270,7 +270,8 @@ impl Query {
 
     fn parse(text: &str) -> Result<Self, RequestError> {
         let mut query = Self::default();
-        for pair in text.split('&').filter(|_| !text.is_empty()) {
+        // kube-rs begins each query with `&`, and an apiserver takes what is empty for nothing, too
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let text = || decode(value).filter(|value| value.len() <= MAX_VALUE);
             let yes_or_no = || match value {
