@@ -33,6 +33,14 @@ reference:
 dead-code:
     ci/dead-code
 
+# The image as an OCI archive, without a daemon, the same bytes each time (needs buildah).
+image:
+    ci/image
+
+# All of a release but its signatures: built here, and judged.
+release-check:
+    ci/release-check
+
 # Licences, banned crates and sources of all dependencies.
 deny:
     ci/deny
