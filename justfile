@@ -65,6 +65,10 @@ e2e:
 drill:
     ci/drill
 
+# What peers are given of an apiserver's answers, by libFuzzer, for so many SECONDS.
+fuzz SECONDS="600":
+    ci/fuzz {{SECONDS}}
+
 # Everything that CI runs.
 ci:
     .ci/run
