@@ -24,6 +24,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 #[path = "bed/argocd.rs"]
 mod argocd;
+#[path = "bed/crowd.rs"]
+mod crowd;
+#[path = "bed/direct.rs"]
+mod direct;
 #[path = "bed/domains.rs"]
 mod domains;
 #[path = "support/environment.rs"]
@@ -35,6 +39,8 @@ mod init;
 mod join;
 #[path = "bed/mesh.rs"]
 mod mesh;
+#[path = "bed/observer.rs"]
+mod observer;
 #[path = "bed/proxy.rs"]
 mod proxy;
 #[path = "bed/rogue.rs"]
@@ -45,6 +51,8 @@ mod roots;
 mod share;
 #[path = "bed/three.rs"]
 mod three;
+#[path = "bed/varied.rs"]
+mod varied;
 
 use environment::TestEnvironment;
 use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
