@@ -24,6 +24,7 @@ const OF_OTHERS: &[&str] = &[
     "--profile",
     "--prune",
     "--raw",
+    "--remote-contexts",
     "--server-side",
     "--theirs",
 ];
