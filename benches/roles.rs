@@ -40,6 +40,8 @@ use isthmus::server::stream::StreamTransform as _;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
 use isthmus::wire::share::Share;
 use reqwest::{Certificate, Client};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
@@ -326,7 +328,32 @@ fn alone(pods: &[String]) {
 
 const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
 
+/// Serves over TLS what a plain server answers, since a role asks no other apiserver.
+async fn over_tls(plain: http::Uri, (certificate, key): (&str, &str)) -> String {
+    let plain = plain.authority().unwrap().to_string();
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, plain) = (acceptor.clone(), plain.clone());
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut server = tokio::net::TcpStream::connect(plain).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut stream, &mut server).await);
+            });
+        }
+    });
+    format!("https://{address}")
+}
+
 #[tokio::main]
+#[allow(clippy::too_many_lines, reason = "one measurement after the other")]
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = process::certificate(folder.path());
@@ -336,7 +363,11 @@ async fn main() {
     own.put("/api/v1/namespaces", json!({ "metadata": { "name": "kube-system", "uid": RELAY } }));
     own.put("/api/v1/namespaces", json!({ "metadata": { "name": "istio-system", "uid": OWN } }));
     own.put(MAPS, json!({ "metadata": { "name": "istio" }, "data": { "mesh": "trustDomain: cluster.local\n" } }));
-    kubeconfig(folder.path(), "relay.kubeconfig", &own.access().config.cluster_url.to_string());
+    kubeconfig(
+        folder.path(),
+        "relay.kubeconfig",
+        &over_tls(own.access().config.cluster_url, (&certificate, &key)).await,
+    );
     let relay = BenchRole::start(folder.path(), "relay");
     let mut identity = None;
     for _ in 0..100 {
@@ -377,8 +408,8 @@ async fn main() {
     kubeconfig(folder.path(), "proxy.kubeconfig", &format!("https://{origin_address}"));
     let proxy = BenchRole::start(folder.path(), "proxy");
     let routes = json!({ "version": 1, "routes": [
-        { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate },
-        { "clusterID": "origin", "clusterUUID": OWN, "apiHost": origin_address.to_string(), "apiCA": certificate },
+        { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate, "allow": ["127.0.0.0/8"] },
+        { "clusterID": "origin", "clusterUUID": OWN, "apiHost": origin_address.to_string(), "apiCA": certificate, "allow": ["127.0.0.0/8"] },
     ] });
     own.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": routes.to_string() } }));
 

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Uri;
 use kube::Config;
-use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
+use kube::config::AuthInfo;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
@@ -149,6 +149,8 @@ pub struct ApiserverAccess {
     pub plugin: Option<Plugin>,
     /// The proxy that is used.
     pub proxy: Option<HttpProxy>,
+    /// Its user has an `auth-provider`, of which at most a token is read.
+    pub has_auth_provider: bool,
 }
 
 impl Kubeconfig {
@@ -273,14 +275,15 @@ impl Kubeconfig {
             None => environment.proxy_of(&config.cluster_url)?,
         };
         config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
-        let mut plugin = None;
+        let (mut plugin, mut has_auth_provider) = (None, false);
         // as for kubectl, a user who is not there is no one
         if let Some(name) = of.text("user")?
             && let Some(user) = self.entry(EntryKind::User, &name)
         {
             (config.auth_info, plugin) = user.credentials(&cluster)?;
+            has_auth_provider = user.entry.fields.get("auth-provider").is_some_and(Value::is_object);
         }
-        Ok(ApiserverAccess { config, plugin, proxy })
+        Ok(ApiserverAccess { config, plugin, proxy, has_auth_provider })
     }
 
     fn entry<'a>(&'a self, kind: EntryKind, name: &'a str) -> Option<NamedEntry<'a>> {
@@ -518,27 +521,6 @@ impl NamedEntry<'_> {
             .filter(|one| one.get("name").and_then(Value::as_str) == Some("client.authentication.k8s.io/exec"));
         put("config", own.next().and_then(|one| one.get("extension")).cloned());
         Ok(info.into())
-    }
-}
-
-impl Plugin {
-    /// As the client's own library asks it, again and again.
-    pub(super) fn lasting(&self) -> ExecConfig {
-        let variables = self.variables.iter();
-        let variables = variables.map(|(name, value)| {
-            [("name".to_owned(), name.clone()), ("value".to_owned(), value.clone())].into_iter().collect()
-        });
-        ExecConfig {
-            api_version: Some(self.api_version.clone()),
-            command: Some(self.command.display().to_string()),
-            args: Some(self.arguments.clone()),
-            env: Some(variables.collect()),
-            drop_env: None,
-            interactive_mode: Some(ExecInteractiveMode::Never),
-            provide_cluster_info: self.cluster.is_some(),
-            cluster: self.cluster.as_ref().and_then(|cluster| serde_json::from_value(cluster.clone()).ok()),
-            ..ExecConfig::default()
-        }
     }
 }
 

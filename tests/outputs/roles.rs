@@ -28,12 +28,15 @@ fn roles() {
     let environment = TestEnvironment::new();
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "a",
-        "clusters": [{ "name": "a", "cluster": { "server": format!("http://{}", kube.address) } }],
+        "clusters": [{ "name": "a", "cluster": { "server": format!("https://{}", kube.address) } }],
         "users": [{ "name": "a", "user": {} }],
         "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
     });
     let path = |name: &str| environment.path(name).to_str().unwrap().to_owned();
     std::fs::write(path("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let mut plugin = kubeconfig.clone();
+    plugin["users"][0]["user"] = serde_json::json!({ "exec": { "command": "aws" } });
+    std::fs::write(path("with-plugin"), plugin.to_string()).unwrap();
     let serving = Ca::new("role").serving(&["127.0.0.1"]);
     std::fs::write(path("chain.pem"), serving.chain).unwrap();
     std::fs::write(path("key.pem"), serving.key).unwrap();
@@ -60,6 +63,7 @@ fn roles() {
         refused("no cluster", &LISTEN);
         refused("the same as JSON", &[&LISTEN[..], &["--output", "json"]].concat());
         refused("a kubeconfig that is not there", &[&LISTEN[..], &["--kubeconfig", "nowhere"]].concat());
+        refused("a kubeconfig that runs a program", &[&LISTEN[..], &["--kubeconfig", "with-plugin"]].concat());
         refused("half of a certificate", &["--tls-cert", "chain.pem"]);
         refused("a limit that is not there", &["--limit", "wacht=10m"]);
         refused("a limit that is none", &["--limit", "watch=soon"]);
