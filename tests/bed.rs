@@ -15,9 +15,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -56,7 +57,7 @@ mod varied;
 
 use environment::TestEnvironment;
 use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long istiod may take to show a change; it takes about a second.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -136,6 +137,7 @@ fn rendered_folders_join_two_real_clusters() {
         succeed(Command::new(bed.bin.join("istioctl")).args(["validate", "-f"]).arg(gateway));
     }
     let peer: Value = read_json(&checkout.path().join("recorded/west/metadata/public/public.json"));
+    bed.the_relay_makes_nothing_else(&SITES[0]);
     bed.roles_allow_no_more_than_they_must(&SITES[0], peer["clusterUUID"].as_str().unwrap());
 
     for site in &SITES {
@@ -321,6 +323,52 @@ impl Bed {
             }
             let answer = String::from_utf8(ask.output().unwrap().stdout).unwrap();
             assert_eq!(answer.trim(), if allowed { "yes" } else { "no" }, "{who:?}: {verb} {what}");
+        }
+    }
+
+    /// The apiserver's own admission holds the relay to the objects that it makes.
+    fn the_relay_makes_nothing_else(&self, site: &Site) {
+        let create = |object: &Value| {
+            let mut kubectl = self.kubectl(site);
+            kubectl.args([
+                "create",
+                "--dry-run=server",
+                "--as=system:serviceaccount:istio-system:isthmus-relay",
+                "-f",
+                "-",
+            ]);
+            let mut child = kubectl.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
+            String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+        };
+        let object = |kind: &str, name: &str, of: &str, labels: Value| {
+            json!({
+                "apiVersion": "v1", "kind": kind, "type": of,
+                "metadata": { "name": name, "namespace": "istio-system", "labels": labels },
+                "data": if of == "kubernetes.io/tls" { json!({ "tls.crt": "", "tls.key": "" }) } else { json!({}) },
+            })
+        };
+        let remote = json!({ "istio/multiCluster": "true" });
+        let refused = [
+            (object("Secret", "istio-remote-secret-evil", "Opaque", json!({})), "the relay makes no other objects"),
+            (object("Secret", "isthmus-authn2", "Opaque", json!({})), "the relay makes no other objects"),
+            (object("Secret", "isthmus-authn", "Opaque", remote.clone()), "the relay makes no remote secrets"),
+            (object("Secret", "isthmus-relay-tls", "Opaque", json!({})), "the relay makes no Secrets of another type"),
+            (object("Secret", "isthmus-relay-tls", "kubernetes.io/tls", remote), "the relay makes no remote secrets"),
+        ];
+        for (object, message) in refused {
+            // a policy is in force a moment after it is there
+            let until = Instant::now() + SETTLE;
+            let mut answer = create(&object);
+            while !answer.contains(message) {
+                assert!(Instant::now() < until, "{object}: {answer}");
+                std::thread::sleep(Duration::from_millis(500));
+                answer = create(&object);
+            }
+        }
+        for (name, of) in [("isthmus-authn", "Opaque"), ("isthmus-relay-tls", "kubernetes.io/tls")] {
+            let answer = create(&object("Secret", name, of, json!({})));
+            assert!(!answer.contains("denied request"), "{name}: {answer}");
         }
     }
 

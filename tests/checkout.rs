@@ -402,7 +402,7 @@ fn keys_are_their_owners_alone_and_never_replaced() {
     guard.write_private("keys/engine.key", b"private").unwrap();
     guard.write_private("there/engine.key", b"private").unwrap();
     let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
-    assert_eq!([mode("keys"), mode("keys/engine.key")], [0o700, 0o600]);
+    assert_eq!([mode("keys"), mode("keys/engine.key")], [0o700, 0o400]);
     assert_eq!(
         guard.write_private("keys/engine.key", b"other").unwrap_err().to_string(),
         "`keys/engine.key` exists and is never overwritten; choose another name, or move it away first"

@@ -255,7 +255,7 @@ fn keys_are_made_once_and_only_when_asked_for() {
     assert!(!checkout.path("keys").exists() && !checkout.path("lock/mesh.yaml").exists());
     checkout.engine(&["keys", "new"]).done();
     let mode = |path: &str| std::fs::metadata(checkout.path(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("keys"), mode("keys/engine.key")), (0o700, 0o600));
+    assert_eq!((mode("keys"), mode("keys/engine.key")), (0o700, 0o400));
     assert_eq!(std::fs::read(checkout.path("keys/.gitignore")).unwrap(), b"*\n");
     checkout.refuses(&["keys", "new"], 4, &["no run replaces a recorded key"]);
     let text = checkout.engine(&["keys", "list"]).done();

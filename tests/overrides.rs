@@ -191,7 +191,8 @@ fn what_is_overridden_is_listed_whenever_it_is_in_force() {
         "  annotations: {service.beta.kubernetes.io/aws-load-balancer-type: nlb}\n  labels:",
     );
     let service = std::fs::read_to_string(checkout.path("templates/proxy/service.yaml")).unwrap();
-    let service = format!("{service}  externalTrafficPolicy: Local\n  loadBalancerClass: example.com/nlb\n");
+    let service = service.replace("{{ external_traffic_policy|tojson }}", "Cluster");
+    let service = format!("{service}  loadBalancerClass: example.com/nlb\n");
     checkout.write("templates/proxy/service.yaml", service.as_bytes());
     let policy = format!("# as it is\n{}", builtin("proxy/networkpolicy.yaml"));
     checkout.write("templates/proxy/networkpolicy.yaml", policy.as_bytes());

@@ -16,6 +16,7 @@ use isthmus::types::name::Namespace;
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Expectation, Scope, Verified, verify};
 use isthmus::wire::identity::Identity;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -58,7 +59,7 @@ fn role(apiserver: &ObjectServer) -> (Role, StopSignal) {
             watches_per_peer: 2,
             drain: Duration::from_millis(100),
             list: Duration::from_secs(3),
-            ..RoleLimits::of_proxy()
+            ..RoleLimits::of_relay()
         },
         access: apiserver.access(),
         metrics: Metrics::new(),
@@ -78,7 +79,16 @@ fn options() -> RelayOptions {
 }
 
 async fn start(apiserver: &ObjectServer, options: RelayOptions) -> RunningRelay {
-    let (role, stop) = role(apiserver);
+    start_limited(apiserver, options, |limits| limits).await
+}
+
+async fn start_limited(
+    apiserver: &ObjectServer,
+    options: RelayOptions,
+    limit: impl FnOnce(RoleLimits) -> RoleLimits,
+) -> RunningRelay {
+    let (mut role, stop) = role(apiserver);
+    role.limits = limit(role.limits);
     let (health, metrics, limits) = (role.health.clone(), role.metrics.clone(), role.limits.clone());
     let started: Result<Service<Relay>, RoleError> =
         timeout(Duration::from_secs(20), start_with(role, options, EVERY)).await.unwrap();
@@ -127,7 +137,7 @@ fn data(secret: &Value, field: &str) -> String {
 }
 
 fn routes(apiserver: &ObjectServer, routes: &[(&str, SocketAddr, &str)]) {
-    let route = |(id, address, ca): &(&str, SocketAddr, &str)| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", address.port()), "apiCA": ca });
+    let route = |(id, address, ca): &(&str, SocketAddr, &str)| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", address.port()), "apiCA": ca, "allow": ["127.0.0.0/8"] });
     let file = json!({ "version": 1, "routes": routes.iter().map(route).collect::<Vec<_>>() }).to_string();
     apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file } }));
 }
@@ -274,7 +284,7 @@ async fn a_request_reaches_its_peer_with_our_token_and_nothing_else_of_istiod() 
     let (apiserver, ca) = (apiserver().await, Ca::new("west"));
     let west = peer(&ca, |head| match path_of(head) {
         "/api/v1/pods?limit=500" => json_answer(r#"{"kind":"PodList","items":[]}"#),
-        "/elsewhere" => answer("302 Found", "location: https://127.0.0.1/\r\n", ""),
+        "/api/v1/services" => answer("302 Found", "location: https://127.0.0.1/\r\n", ""),
         _ => answer("401 Unauthorized", "set-cookie: a=b\r\ncontent-type: application/json\r\n", "{}"),
     })
     .await;
@@ -301,7 +311,7 @@ async fn a_request_reaches_its_peer_with_our_token_and_nothing_else_of_istiod() 
 
     let (status, _) = ran.get("/to/west/api/v1/nodes").await;
     assert_eq!(status, 401);
-    assert_eq!(ran.get("/to/west/elsewhere").await.0, 502);
+    assert_eq!(ran.get("/to/west/api/v1/services").await.0, 502);
     let seen = west.requests().len();
     for (path, status) in [
         ("/to/nowhere/api", 404),
@@ -535,7 +545,7 @@ async fn watches_are_counted_and_end_when_their_route_changes() {
     until("the count", || ran.metrics.text().contains("isthmus_relay_watches{cluster_id=\"west\"} 1")).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn strictly_only_istiod_is_let_in() {
     let (apiserver, ca) = (apiserver().await, Ca::new("west"));
     let west = peer(&ca, |_| json_answer(r#"{"kind":"PodList"}"#)).await;
@@ -544,6 +554,7 @@ async fn strictly_only_istiod_is_let_in() {
     let seen = asked.clone();
     apiserver.review(move |token| {
         seen.lock().unwrap().push(token.to_owned());
+        std::thread::sleep(Duration::from_millis(100));
         let user = |name: &str| json!({ "username": format!("system:serviceaccount:istio-system:{name}") });
         match token {
             "istiod" => json!({ "authenticated": true, "audiences": ["isthmus-relay"], "user": user("istiod-canary") }),
@@ -563,6 +574,10 @@ async fn strictly_only_istiod_is_let_in() {
         request.send().await.unwrap().status().as_u16()
     };
     until("the route", || up(&ran.metrics, "west").is_some()).await;
+    // one review, however many show the same token at once
+    let at_once = futures_util::future::join_all((0..20).map(|_| get(Some("forged")))).await;
+    assert!(at_once.iter().all(|status| *status == 401), "{at_once:?}");
+    assert_eq!(asked.lock().unwrap().iter().filter(|token| *token == "forged").count(), 1);
     for token in [None, Some("other-audience"), Some("no-audience"), Some("gateway"), Some("forged")] {
         assert_eq!(get(token).await, 401, "{token:?}");
     }
@@ -575,4 +590,147 @@ async fn strictly_only_istiod_is_let_in() {
     assert_eq!(get(Some("istiod")).await, 200);
     assert_eq!(get(Some("unheard-of")).await, 503);
     assert!(west.requests().iter().all(|head| !head.contains("Bearer istiod")));
+}
+
+#[tokio::test]
+async fn a_peer_is_asked_for_nothing_that_no_peer_answers() {
+    const EVENT: &str = "{\"type\":\"ADDED\",\"object\":{}}\n";
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    // one that answers whatever it is asked, as Deckhouse's does
+    let west = peer(&ca, |head| {
+        let is_watch = path_of(head).contains("watch=true");
+        json_answer(if is_watch { EVENT } else { r#"{"kind":"Secret","data":{"key":"c2VjcmV0"}}"# })
+    })
+    .await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    for (path, status) in [
+        ("/api/v1/namespaces/istio-system/secrets/istio-ca-secret", 403),
+        ("/api/v1/secrets/a", 403),
+        ("/api/v1/namespaces/istio-system/configmaps", 403),
+        ("/api/v1/namespaces/istio-system/configmaps/istio", 403),
+        ("/api/v1/configmaps?fieldSelector=metadata.name%3Distio", 403),
+        ("/api/v1/namespaces/a/pods/b/log", 403),
+        ("/api/v1/namespaces/a/pods/b/exec", 403),
+        ("/api/v1/nodes/a/proxy/pods", 403),
+        ("/api/v1/watch/pods", 403),
+        ("/apis/rbac.authorization.k8s.io/v1/clusterroles", 403),
+        ("/apis/apps/v1/deployments", 403),
+        ("/apis", 403),
+        ("/version", 403),
+        ("/metrics", 403),
+        ("/openapi/v3", 403),
+        ("/", 400),
+        ("/api/", 400),
+        ("/api/v1/pods/../secrets", 400),
+        ("/api/v1/pods?watch=true&watch=false", 400),
+        ("/api/v1/pods?dryRun=All", 400),
+    ] {
+        // as it is written: a client of HTTP would resolve the dots
+        let url = format!("/to/west{path}");
+        let (found, body) = if path.contains("..") { raw(&ran, &url).await } else { ran.get(&url).await };
+        assert_eq!(found, status, "{path}");
+        assert!(!body.contains("c2VjcmV0"), "{path}: {body}");
+    }
+    let (status, list) = ran.get("/to/west/api/v1/secrets").await;
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!((status, &list["kind"], &list["items"]), (200, &json!("SecretList"), &json!([])));
+    assert!(west.requests().iter().all(|head| path_of(head) == "/api"), "{:?}", west.requests());
+
+    // what is asked is written anew, in its one spelling
+    assert_eq!(ran.get("/to/west/api/v1/pods?watch=1&timeoutSeconds=99999&timeout=30s").await.0, 200);
+    let heads = west.requests();
+    let asked = heads.iter().map(|head| path_of(head)).find(|path| *path != "/api").unwrap();
+    assert_eq!(asked, "/api/v1/pods?timeoutSeconds=1800&watch=true");
+}
+
+/// A request over HTTP/1.1 whose target is sent as it is.
+async fn raw(ran: &RunningRelay, target: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_pki_types::CertificateDer::pem_slice_iter(ran.ca.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(ran.address).await.unwrap();
+    let name = "isthmus-relay.istio-system.svc";
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    let mut stream = connector.connect(name.try_into().unwrap(), stream).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // a server may end TLS without a word
+    drop(stream.read_to_end(&mut answer).await);
+    let answer = String::from_utf8(answer).unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+#[tokio::test]
+async fn an_inside_address_is_dialled_only_where_a_spec_names_it() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |_| json_answer("{}")).await;
+    let route = |id: &str, host: &str, allow: Value| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("{host}:{}", west.address.port()), "apiCA": ca.pem, "allow": allow });
+    let file = json!({ "version": 1, "routes": [
+        route("named", "127.0.0.1", json!(["127.0.0.0/8"])),
+        route("literal", "127.0.0.1", json!([])),
+        route("by-name", "localhost", json!([])),
+        route("other-range", "127.0.0.1", json!(["10.0.0.0/8", "::1"])),
+        route("metadata", "169.254.169.254", json!([])),
+        route("own", "10.96.0.1", json!([])),
+    ] });
+    apiserver
+        .put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file.to_string() } }));
+    let ran =
+        start(&apiserver, RelayOptions { cluster_cidrs: vec!["10.96.0.0/12".parse().unwrap()], ..options() }).await;
+    until("the route", || up(&ran.metrics, "named").is_some_and(|shown| shown.ends_with("reason=\"\"} 1"))).await;
+    let before = west.requests().len();
+    for id in ["literal", "by-name", "other-range", "metadata", "own"] {
+        until(id, || up(&ran.metrics, id).is_some()).await;
+        let shown = up(&ran.metrics, id).unwrap();
+        assert!(shown.ends_with("reason=\"its address is an inside one\"} 0"), "{id}: {shown}");
+        // what waits for a peer that is away does not wait for one that is never dialled
+        assert_eq!(ran.get(&format!("/to/{id}/api/v1/pods?watch=true")).await.0, 503, "{id}");
+    }
+    assert_eq!(west.requests().len(), before);
+    assert_eq!(ran.get("/to/named/api/v1/pods").await.0, 200);
+}
+
+#[tokio::test]
+async fn who_shows_no_token_that_is_known_asks_as_often_as_its_address_may() {
+    use isthmus::server::limits::Rate;
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |_| json_answer("{}")).await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let reviews = Arc::new(Mutex::new(0));
+    let counted = reviews.clone();
+    apiserver.review(move |token| {
+        *counted.lock().unwrap() += 1;
+        let user = json!({ "username": "system:serviceaccount:istio-system:istiod" });
+        json!({ "authenticated": token == "istiod", "audiences": ["isthmus-relay"], "user": user })
+    });
+    let few = |limits| RoleLimits { rate_per_address: Rate { per_second: 1, burst: 6 }, ..limits };
+    let ran = start_limited(&apiserver, RelayOptions { require_token: true, ..options() }, few).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let get = async |token: String| {
+        let request =
+            ran.client().get(ran.url("/to/west/api/v1/pods")).header("authorization", format!("Bearer {token}"));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(get("istiod".to_owned()).await, 200);
+    let mut refused = Vec::new();
+    for number in 0..20 {
+        refused.push(get(format!("forged-{number}")).await);
+    }
+    let limited = refused.iter().filter(|status| **status == 429).count();
+    assert_eq!(
+        (refused.iter().filter(|status| **status == 401).count() + limited, limited > 10),
+        (20, true),
+        "{refused:?}"
+    );
+    assert!(*reviews.lock().unwrap() < 10, "{}", reviews.lock().unwrap());
+    // whoever is known is not held up by those who are not
+    for _ in 0..10 {
+        assert_eq!(get("istiod".to_owned()).await, 200);
+    }
 }

@@ -33,10 +33,11 @@ struct SecretDetail;
 impl Handler for Rooms {
     type Error = SecretDetail;
 
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Result<Response<Body>, SecretDetail> {
+    async fn handle(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Body>, SecretDetail> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         match request.uri().path() {
             "/wait" => tokio::time::sleep(Duration::from_millis(400)).await,
+            "/from" => return Ok(Response::new(whole(format!("from {}\n", from.ip())))),
             "/hang" => std::future::pending().await,
             "/fail" => return Err(SecretDetail),
             "/panic" => panic!("a handler panics"),
@@ -80,13 +81,19 @@ async fn serve(limits: ServerLimits) -> Served {
 
 impl Served {
     async fn connect(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_after(b"", alpn).await
+    }
+
+    /// The same with something in front of TLS.
+    async fn connect_after(&self, header: &[u8], alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(self.running.address()).await?;
+        let mut stream = TcpStream::connect(self.running.address()).await?;
+        stream.write_all(header).await?;
         let name = ServerName::try_from("127.0.0.1").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
@@ -247,4 +254,59 @@ async fn stopping_lets_answers_finish_and_takes_no_more() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("/wait\n"), "{answer}");
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn only_a_trusted_load_balancer_says_whose_connection_it_passes_on() {
+    const V1: &[u8] = b"PROXY TCP4 198.51.100.7 203.0.113.1 40000 443\r\n";
+    const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc6\x33\x64\x08\xcb\0\x71\x01\x9c\x40\x01\xbb";
+    const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    let ask = async |served: &Served, header: &[u8]| -> std::io::Result<String> {
+        let mut stream = served.connect_after(header, &["http/1.1"]).await?;
+        stream.write_all(b"GET /from HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer.lines().last().unwrap_or_default().to_owned())
+    };
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let behind = serve(ServerLimits { trusted_proxies, ..limits() }).await;
+    for (header, from) in [(V1, "from 198.51.100.7"), (V2, "from 198.51.100.8"), (LOCAL, "from 127.0.0.1")] {
+        assert_eq!(ask(&behind, header).await.unwrap(), from);
+    }
+    // a trusted source has to say whose connection it is, once
+    assert!(ask(&behind, b"").await.is_err());
+    assert!(ask(&behind, &[V1, V1].concat()).await.is_err());
+    assert!(ask(&behind, b"PROXY TCP4 x\r\n").await.is_err());
+    // half a header ends with the time for a handshake
+    assert!(ask(&behind, &V2[..13]).await.is_err());
+    // from anywhere else a header is no beginning of TLS
+    let elsewhere = vec!["192.0.2.0/24".parse().unwrap()];
+    let open = serve(ServerLimits { trusted_proxies: elsewhere, ..limits() }).await;
+    assert_eq!(ask(&open, b"").await.unwrap(), "from 127.0.0.1");
+    for header in [V1, V2, LOCAL] {
+        assert!(ask(&open, header).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn limits_count_by_the_address_that_a_load_balancer_states() {
+    let patient = Duration::from_secs(20);
+    let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let limits = ServerLimits { connections_of_one: 1, header: patient, idle: patient, trusted_proxies, ..limits() };
+    let served = serve(limits).await;
+    let connect = async |client: u8| {
+        let header = format!("PROXY TCP4 198.51.100.{client} 203.0.113.1 40000 443\r\n");
+        served.connect_after(header.as_bytes(), &["http/1.1"]).await.unwrap()
+    };
+    let (mut first, mut other) = (connect(1).await, connect(2).await);
+    let mut second = connect(1).await;
+    // the second of one client takes the place of its first, and of no other's
+    let mut nothing = [0; 1];
+    assert!(!matches!(first.read(&mut nothing).await, Ok(1..)));
+    for stream in [&mut second, &mut other] {
+        stream.write_all(b"GET /from HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    }
 }

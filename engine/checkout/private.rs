@@ -15,8 +15,8 @@ use crate::checkout::{Checkout, CheckoutError, Guard, Left};
 
 /// Bytes of a key file at most.
 const LONGEST: u64 = 64 * 1024;
-/// Permission bits of the owner's alone: files and folders.
-const FILE_MODE: u32 = 0o600;
+/// Permission bits of the owner's alone: files, which are never written again, and folders.
+const FILE_MODE: u32 = 0o400;
 const FOLDER_MODE: u32 = 0o700;
 
 /// What a key file holds; wiped from memory when it is dropped.
@@ -46,7 +46,7 @@ impl Checkout {
 }
 
 impl Guard<'_> {
-    /// Writes a new key file with mode 0600, whole or not at all; folders on its path are made with mode 0700. `Exists`
+    /// Writes a new key file with mode 0400, whole or not at all; folders on its path are made with mode 0700. `Exists`
     /// when anything is there already.
     pub fn write_private(&self, path: &str, bytes: &[u8]) -> Result<(), CheckoutError> {
         let (folder, name) = split_for_writing(path)?;

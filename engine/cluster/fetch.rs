@@ -435,7 +435,7 @@ impl fmt::Display for DialRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAllowed => "outside `allow.addresses`",
-            Self::Inward => "an inside address (loopback, link-local, multicast or unspecified)",
+            Self::Inward => "an inside address (loopback, link-local, multicast, unspecified, or a metadata service)",
         })
     }
 }

@@ -312,6 +312,14 @@ pub struct Components {
     pub replicas: u16,
     /// How exporter and api-proxy are reached from outside.
     pub expose: Expose,
+    /// What their Services do with connections that arrive at a node without a pod of theirs.
+    pub external_traffic_policy: ExternalTrafficPolicy,
+    /// Sources that say in a PROXY header whose connection they pass on; empty: none does.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Pod and service ranges of the cluster, which its relay never dials.
+    pub cluster_cidrs: Vec<Cidr>,
+    /// An admission policy holds the relay's account to the objects that it makes.
+    pub admission_policy: bool,
     /// The api-proxy's public address.
     pub api_host: Option<ApiHost>,
     /// Secret with the serving certificate; else the cluster's own serving CA issues one.
@@ -326,6 +334,16 @@ pub enum Expose {
     NodePort,
     /// Cluster IPs, behind an ingress of the user's own that passes TLS through.
     ClusterIP,
+}
+
+/// `externalTrafficPolicy` of a Service (Kubernetes, core/v1 `ServiceSpec`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ExternalTrafficPolicy {
+    /// Any node passes a connection on, from an address of its own: all clients look alike.
+    Cluster,
+    /// Nodes with a pod take connections, and the pod sees the client's address.
+    #[default]
+    Local,
 }
 
 /// Values that must be found, and that thereby approve themselves.

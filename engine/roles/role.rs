@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -20,7 +21,8 @@ use crate::server::limits::RoleLimits;
 use crate::server::telemetry;
 use crate::server::telemetry::{Metrics, Readiness};
 use crate::server::upstream::UpstreamError;
-use crate::server::{Bound, Certificates, Handler, TlsError};
+use crate::server::{Bound, Certificates, Handler, ServerLimits, TlsError};
+use crate::types::address::Cidr;
 use crate::types::name::InvalidName;
 use crate::types::name::{Digest, Namespace};
 use crate::types::time::Timestamp;
@@ -131,6 +133,8 @@ pub struct Settings {
     /// Its serving certificate, where files hold it.
     pub tls: Option<TlsFiles>,
     pub limits: RoleLimits,
+    /// Load balancers, whose connections begin with a PROXY header.
+    pub trusted_proxies: Vec<Cidr>,
     /// Whether answers may take as long as they like.
     pub streaming: bool,
 }
@@ -245,6 +249,15 @@ async fn watch_files(files: TlsFiles, certificates: Certificates, mut seen: Dige
     }
 }
 
+/// Keeps private keys and tokens out of core dumps, and other processes of its user out of its memory.
+fn protect_memory() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // where the system has no such limit there is nothing to keep the role from serving
+    let _best_effort = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let _best_effort = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Runs a role until SIGTERM or SIGINT. `announce` gets the two bound addresses, one a line.
 pub async fn run<H, F>(
     settings: Settings,
@@ -255,6 +268,7 @@ where
     H: Handler,
     F: Future<Output = Result<Service<H>, RoleError>>,
 {
+    protect_memory();
     let listen = |flag, address| move |source| RoleError::Listen { flag, address, source };
     let bound = Bound::to(settings.listen).await.map_err(listen("listen", settings.listen))?;
     let (probes, second) =
@@ -266,9 +280,9 @@ where
     let (end, stopping) = StopSignal::new();
     let (metrics, health) = (Metrics::new(), Readiness::default());
     tokio::spawn(telemetry::serve(probes, metrics.clone(), health.clone()));
-    let Settings { kubeconfig, namespace, limits, tls, streaming, .. } = settings;
+    let Settings { kubeconfig, namespace, limits, tls, trusted_proxies, streaming, .. } = settings;
     let access = Access::open(kubeconfig.as_deref())?;
-    let (lame_duck, server_limits) = (limits.lame_duck, limits.server(streaming));
+    let (lame_duck, server_limits) = (limits.lame_duck, ServerLimits { trusted_proxies, ..limits.server(streaming) });
     let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls };
     let service = tokio::select! {
         started = start(role) => started?,

@@ -188,7 +188,7 @@ pub const ALL: [Limit; 30] = [
     limit("path", STREAMING, "bytes of a request's path", |limits| LimitField::Number(&mut limits.path)),
     limit(
         "rate-per-address",
-        TOKENS,
+        ALL_ROLES,
         "requests a second from one address without a token that is known, and how many at once",
         |limits| LimitField::Rate(&mut limits.rate_per_address),
     ),
@@ -197,7 +197,7 @@ pub const ALL: [Limit; 30] = [
     }),
     limit(
         "rate-unauthenticated",
-        TOKENS,
+        ALL_ROLES,
         "requests a second from all addresses without a token that is known, and how many at once",
         |limits| LimitField::Rate(&mut limits.rate_unauthenticated),
     ),
@@ -273,9 +273,16 @@ impl RoleLimits {
         }
     }
 
-    /// Those of the relay, whose lists wait for a peer that is away.
+    /// Those of the relay, whose lists wait for a peer that is away, and whose one client begins with many requests at once: a
+    /// dozen for each peer.
     pub fn of_relay() -> Self {
-        Self { list: Duration::from_mins(5), ..Self::of_proxy() }
+        Self {
+            list: Duration::from_mins(5),
+            unauthenticated_streams: 64,
+            rate_per_address: Rate { per_second: 500, burst: 5000 },
+            rate_unauthenticated: Rate { per_second: 500, burst: 5000 },
+            ..Self::of_proxy()
+        }
     }
 
     /// Those of the api-proxy.
@@ -362,6 +369,7 @@ impl RoleLimits {
             url: self.url,
             body: false,
             streams: self.streams,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod log;
 pub mod memory;
 mod places;
+mod proxy_header;
 mod server_limits;
 pub mod stream;
 pub mod telemetry;
@@ -95,10 +96,22 @@ pub enum Asker {
     Anyone,
     /// A peer, by its token.
     Peer(ClusterUuid),
-    /// Someone who has shown nothing and is answered all the same.
+    /// Someone who has shown nothing and is answered all the same; the request's extensions have an [`Introduction`].
     Stranger,
     /// Someone who is not answered.
     Refused(Response<Body>),
+}
+
+/// By which a handler says that a stranger has shown a token after all, which could only be judged with time.
+#[derive(Clone)]
+pub struct Introduction(Arc<ServedConnection>);
+
+impl Introduction {
+    /// From now on the connection is that of someone who is known.
+    pub fn is_known(&self) {
+        // of no peer, so there is none that could have too many connections
+        let _of_no_peer = self.0.known(None);
+    }
 }
 
 /// Answers requests of a server.
@@ -234,6 +247,10 @@ impl<H: Handler> Server<H> {
                         self.places.shed();
                         drop(stream);
                     }
+                    Ok((stream, from)) if self.limits.trusts(from.ip()) => {
+                        let (server, stop) = (self.clone(), stop.clone());
+                        connections.spawn(async move { server.passed_on(stream, from, stop).await });
+                    }
                     Ok((stream, from)) => {
                         let place = self.places.take(from.ip());
                         let (server, stop) = (self.clone(), stop.clone());
@@ -246,6 +263,18 @@ impl<H: Handler> Server<H> {
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// A connection that a load balancer passes on, which says whose it is.
+    async fn passed_on(&self, mut stream: TcpStream, balancer: SocketAddr, stopped: watch::Receiver<()>) {
+        let header = timeout(self.limits.handshake, proxy_header::read(&mut stream));
+        let from = match header.await {
+            Ok(Ok(from)) => from.unwrap_or(balancer),
+            Ok(Err(error)) => return self.handler.problem(balancer, &error),
+            Err(elapsed) => return self.handler.problem(balancer, &elapsed),
+        };
+        let place = self.places.take(from.ip());
+        self.connection(stream, from, place, stopped).await;
     }
 
     async fn connection(&self, stream: TcpStream, from: SocketAddr, place: Place, stopped: watch::Receiver<()>) {
@@ -364,7 +393,10 @@ impl<H: Handler> Server<H> {
         let known = match self.handler.admit(request, from) {
             Asker::Anyone => connection.known(None),
             Asker::Peer(peer) => connection.known(Some(&peer)),
-            Asker::Stranger => connection.has_room(&self.limits),
+            Asker::Stranger => {
+                request.extensions_mut().insert(Introduction(connection.clone()));
+                connection.has_room(&self.limits)
+            }
             Asker::Refused(response) => return Some(response),
         };
         match known {

@@ -1,5 +1,6 @@
 //! What one server admits.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -8,6 +9,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 
 use crate::server::answers::ConnectionAnswers;
+use crate::types::address::Cidr;
 
 /// What a client may cost. The defaults are those of the metadata-exporter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct ServerLimits {
     pub body: bool,
     /// Requests at a time on an HTTP/2 connection.
     pub streams: u32,
+    /// Load balancers, whose connections begin with a PROXY header.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 impl Default for ServerLimits {
@@ -71,6 +75,7 @@ impl Default for ServerLimits {
             url: 1024,
             body: false,
             streams: 16,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -96,6 +101,11 @@ impl ServerLimits {
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(64);
         if h2 { builder.http2_only() } else { builder.http1_only() }
+    }
+
+    /// Whether a connection from there says in a PROXY header whose it is.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|range| range.contains(address))
     }
 
     /// The status for a request that is over a limit.

@@ -36,6 +36,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::server::io::{GatheringWriter, Unlimited};
 use crate::server::{Body, BodyError};
+use crate::types::address::{DialPolicy, NotDialable};
 use crate::types::cause::Cause;
 use crate::types::tls_verdict::TlsVerdict;
 
@@ -88,6 +89,8 @@ pub struct UpstreamLimits {
     pub idle: Duration,
     /// Bytes of an answer over HTTP/2 that may come before the reader takes them: so much memory may each request need.
     pub window: u32,
+    /// Which addresses of its name are dialled; `None`: all, since the own cluster's apiserver may be anywhere.
+    pub dial: Option<DialPolicy>,
 }
 
 impl Default for UpstreamLimits {
@@ -99,6 +102,7 @@ impl Default for UpstreamLimits {
             handshake: Duration::from_secs(5),
             idle: Duration::from_mins(5),
             window: 64 * 1024,
+            dial: None,
         }
     }
 }
@@ -112,6 +116,9 @@ pub enum UpstreamError {
     /// Its name leads nowhere.
     #[error("cannot connect: the name has no address")]
     NoAddress,
+    /// Its name leads to addresses alone that are not dialled.
+    #[error("cannot connect: {0}")]
+    Refused(#[from] NotDialable),
     /// No connection came about.
     #[error("cannot connect: {0}")]
     Connect(#[source] Cause<io::Error>),
@@ -149,7 +156,7 @@ impl UpstreamError {
             | Self::Full(_)
             | Self::Broken(_)
             | Self::Timeout(_) => true,
-            Self::Host { .. } | Self::Upgrade | Self::Request(_) => false,
+            Self::Host { .. } | Self::Refused(_) | Self::Upgrade | Self::Request(_) => false,
         }
     }
 }
@@ -427,9 +434,14 @@ impl Inner {
     async fn tcp(&self) -> Result<TcpStream, UpstreamError> {
         let failed = |error: io::Error| UpstreamError::Connect(error.into());
         let found = lookup_host((self.origin.host.as_str(), self.origin.port)).await.map_err(failed)?;
+        // judged after the name was resolved, so that a name cannot lead inside by changing its answer
         let addresses: Vec<SocketAddr> = found.take(MAX_ADDRESSES).collect();
         let mut last = UpstreamError::NoAddress;
         for address in addresses {
+            if let Some(refused) = self.limits.dial.as_ref().and_then(|dial| dial.judge(address.ip()).err()) {
+                last = refused.into();
+                continue;
+            }
             match TcpStream::connect(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = failed(error),
@@ -481,6 +493,7 @@ pub(crate) fn reason(error: &UpstreamError) -> &'static str {
         | UpstreamError::NoAddress
         | UpstreamError::Connect(_)
         | UpstreamError::Handshake(_) => "cannot connect",
+        UpstreamError::Refused(_) => "its address is an inside one",
         UpstreamError::Tls(_) => "TLS failed",
         UpstreamError::Full(_) => "all connections are in use",
         UpstreamError::Broken(_) => "the connection broke",

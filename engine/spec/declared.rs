@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::mesh::{EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::model::mesh::{
+    EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget, Reconciler, State,
+};
 use crate::spec::read::At;
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
 use crate::types::diagnostic::{Diagnostics, Location};
@@ -158,6 +160,14 @@ pub struct MulticlusterSpec {
     pub replicas: Option<At<u16>>,
     /// `expose`.
     pub expose: Option<At<Expose>>,
+    /// `externalTrafficPolicy`.
+    pub external_traffic_policy: Option<At<ExternalTrafficPolicy>>,
+    /// `trustedProxies`.
+    pub trusted_proxies: Vec<At<Cidr>>,
+    /// `clusterCIDRs`.
+    pub cluster_cidrs: Vec<At<Cidr>>,
+    /// `admissionPolicy`.
+    pub admission_policy: Option<At<bool>>,
     /// `apiHost`.
     pub api_host: Option<At<ApiHost>>,
     /// `tlsSecret`.

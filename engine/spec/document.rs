@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::mesh::{EvidenceField, EvidenceRule, Expose, FirstContact, MeshConfigTarget, Reconciler, State};
+use crate::model::mesh::{
+    EvidenceField, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget, Reconciler, State,
+};
 use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
     ShareSpec, SharesWith, Spec,
@@ -62,7 +64,18 @@ pub(super) const CLUSTER: &[&str] = &[
     "rootOverlap",
     "distrust",
 ];
-pub(super) const MULTICLUSTER: &[&str] = &["enabled", "image", "replicas", "expose", "apiHost", "tlsSecret"];
+pub(super) const MULTICLUSTER: &[&str] = &[
+    "enabled",
+    "image",
+    "replicas",
+    "expose",
+    "externalTrafficPolicy",
+    "trustedProxies",
+    "clusterCIDRs",
+    "admissionPolicy",
+    "apiHost",
+    "tlsSecret",
+];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
 pub(super) const SHARE: &[&str] = &["namespaces", "except"];
 pub(super) const ISTIO: &[&str] =
@@ -77,6 +90,8 @@ pub(super) const STATES: &[(&str, State)] =
     &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving), ("lost", State::Lost)];
 pub(super) const EXPOSES: &[(&str, Expose)] =
     &[("LoadBalancer", Expose::LoadBalancer), ("NodePort", Expose::NodePort), ("ClusterIP", Expose::ClusterIP)];
+pub(super) const TRAFFIC_POLICIES: &[(&str, ExternalTrafficPolicy)] =
+    &[("Local", ExternalTrafficPolicy::Local), ("Cluster", ExternalTrafficPolicy::Cluster)];
 pub(super) const CONFIGS: &[(&str, MeshConfigTarget)] = &[
     ("sharedMeshConfig", MeshConfigTarget::SharedMeshConfig),
     ("helmValues", MeshConfigTarget::HelmValues),
@@ -310,6 +325,10 @@ fn multicluster(reader: &mut FieldReader<'_>, spec: &Fields<'_>) -> Option<At<Mu
         image: image(reader, fields.get("image")),
         replicas: replicas.map(|all| all.map(|count| u16::try_from(count).unwrap_or(u16::MAX))),
         expose: reader.choice(fields.get("expose"), EXPOSES),
+        external_traffic_policy: reader.choice(fields.get("externalTrafficPolicy"), TRAFFIC_POLICIES),
+        trusted_proxies: reader.names(fields.get("trustedProxies")).map_or_else(Vec::new, |all| all.value),
+        cluster_cidrs: reader.names(fields.get("clusterCIDRs")).map_or_else(Vec::new, |all| all.value),
+        admission_policy: reader.flag(fields.get("admissionPolicy")),
         api_host: reader.name(fields.get("apiHost")),
         tls_secret: reader.name(fields.get("tlsSecret")),
     };

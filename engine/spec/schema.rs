@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::spec::document::{
     API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES, FIRST_CONTACTS,
-    ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES,
+    ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES, TRAFFIC_POLICIES,
 };
 use crate::spec::policy::{CLUSTERS, IMAGES, POLICY, POLICY_DOCUMENT, ROOT_CHANGES};
 use crate::types::name::NamespacePattern;
@@ -188,6 +188,10 @@ fn cluster() -> Value {
         "image": plain("image of the engine"),
         "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2, "description": "replicas of each of them" },
         "expose": one_of(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
+        "externalTrafficPolicy": one_of(TRAFFIC_POLICIES, "Local", "of their Services: with Local they see their clients' addresses, by which limits count; default: Local behind a load balancer, Cluster at node ports"),
+        "trustedProxies": many(plain("an address, or a range in CIDR notation"), "load balancers that send a PROXY header (version 1 or 2) in front of TLS; their connections without one are closed"),
+        "clusterCIDRs": many(plain("an address, or a range in CIDR notation"), "pod and service ranges of the cluster, which its relay never dials"),
+        "admissionPolicy": flag(true, "a ValidatingAdmissionPolicy (Kubernetes 1.30) holds the relay's account to the Secrets and the ConfigMap that it makes"),
         "apiHost": plain("the api-proxy's public address, `host` or `host:port`"),
         "tlsSecret": text(DNS_NAME, "Secret with the serving certificate; else the cluster's own serving CA issues one"),
     });

@@ -40,13 +40,81 @@ pub fn is_inward(address: IpAddr) -> bool {
                 || v6.is_unspecified()
                 || v6.is_multicast()
                 || (v6.segments()[0] & 0xffc0) == 0xfe80
+                || METADATA_V6.contains(&v6)
                 || embedded_v4(v6).is_some_and(is_inward_v4)
         }
     }
 }
 
 fn is_inward_v4(v4: Ipv4Addr) -> bool {
-    v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0
+    v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || v4.is_broadcast()
+        || v4.octets()[0] == 0
+        || METADATA_V4.contains(&v4)
+}
+
+/// Metadata services of clouds that are not link-local: Azure (wire server), Alibaba, Oracle.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+
+/// The same over IPv6: AWS, Google Cloud.
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+
+/// Ranges that hold the inward addresses of each kind.
+const INWARD: [(IpAddr, u8); 14] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
+    (IpAddr::V4(METADATA_V4[0]), 32),
+    (IpAddr::V4(METADATA_V4[1]), 32),
+    (IpAddr::V4(METADATA_V4[2]), 32),
+    // unspecified, loopback, and IPv4 in disguise
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 96),
+    (IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)), 96),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+    (IpAddr::V6(METADATA_V6[0]), 128),
+    (IpAddr::V6(METADATA_V6[1]), 128),
+];
+
+/// Which addresses a relay dials: outward ones, those of no range of its own cluster, and whatever a spec allows by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DialPolicy {
+    /// Ranges that a spec allows, whatever they are.
+    pub allow: Vec<Cidr>,
+    /// Pod and service ranges of the own cluster.
+    pub own: Vec<Cidr>,
+}
+
+/// An address that is not dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDialable {
+    /// Loopback, link-local, multicast, unspecified, or a cloud's metadata service.
+    #[error("{0} is an inside address")]
+    Inward(IpAddr),
+    #[error("{0} is an address of this cluster")]
+    OwnCluster(IpAddr),
+}
+
+impl DialPolicy {
+    /// Whether an address that a name was resolved to may be dialled.
+    pub fn judge(&self, address: IpAddr) -> Result<(), NotDialable> {
+        let is_in = |ranges: &[Cidr]| ranges.iter().any(|range| range.contains(address));
+        if is_in(&self.allow) {
+            Ok(())
+        } else if is_inward(address) {
+            Err(NotDialable::Inward(address))
+        } else if is_in(&self.own) {
+            Err(NotDialable::OwnCluster(address))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// The IPv4 address inside a mapped (`::ffff:0:0/96`), compatible (`::/96`), NAT64 (`64:ff9b::/96`, RFC 6052) or 6to4
@@ -219,6 +287,20 @@ impl Cidr {
         };
         let shift = bits - u32::from(self.prefix);
         own.checked_shr(shift) == other.checked_shr(shift)
+    }
+
+    /// The range of one address.
+    pub fn of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Whether any address of the range is [inward](is_inward), so that naming it allows what is refused otherwise.
+    pub fn holds_inward(&self) -> bool {
+        is_inward(self.address)
+            || INWARD
+                .iter()
+                .any(|&(address, prefix)| self.contains(address) || Self { address, prefix }.contains(self.address))
     }
 }
 
@@ -467,6 +549,11 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
             "::127.0.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "::ffff:192.0.0.192",
+            "fd00:ec2::254",
+            "fd20:ce::254",
             "localhost",
             "a.localhost",
         ] {
@@ -474,6 +561,35 @@ mod tests {
         }
         for outward in ["203.0.113.7", "10.0.0.1", "2001:db8::1", "64:ff9b::cb00:7107", "localhost.example.com"] {
             assert!(!outward.parse::<Host>().unwrap().is_inward(), "{outward}");
+        }
+    }
+
+    #[test]
+    fn a_range_says_whether_it_holds_what_is_refused_otherwise() {
+        for holds in
+            ["127.0.0.0/8", "127.0.0.1", "0.0.0.0/0", "168.63.0.0/16", "::1", "::/0", "fe80::1/128", "fd00::/8"]
+        {
+            assert!(holds.parse::<Cidr>().unwrap().holds_inward(), "{holds}");
+        }
+        for outward in ["10.0.0.0/8", "203.0.113.7", "192.168.0.0/16", "2001:db8::/32", "fd00:1::/32"] {
+            assert!(!outward.parse::<Cidr>().unwrap().holds_inward(), "{outward}");
+        }
+    }
+
+    #[test]
+    fn what_is_inside_is_dialled_only_where_a_spec_names_it() {
+        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cidr>>();
+        let policy =
+            DialPolicy { allow: ranges(&["127.0.0.0/8", "10.96.1.0/24"]), own: ranges(&["10.96.0.0/12", "fd01::/64"]) };
+        let judge = |text: &str| policy.judge(text.parse().unwrap());
+        for dialled in ["127.0.0.1", "10.96.1.9", "10.1.2.3", "203.0.113.7", "2001:db8::1"] {
+            assert_eq!(judge(dialled), Ok(()), "{dialled}");
+        }
+        for refused in ["169.254.169.254", "::1", "100.100.100.200", "0.0.0.0", "fe80::1"] {
+            assert!(matches!(judge(refused), Err(NotDialable::Inward(_))), "{refused}");
+        }
+        for refused in ["10.96.0.1", "::ffff:10.96.0.1", "fd01::7"] {
+            assert!(matches!(judge(refused), Err(NotDialable::OwnCluster(_))), "{refused}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::types::address::ApiHost;
+use crate::types::address::{ApiHost, Cidr};
 use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::name::{ClusterId, ClusterUuid};
@@ -43,6 +43,9 @@ pub struct Route {
     /// CA of its api-proxy, PEM; `None` is a public one.
     #[serde(rename = "apiCA", default)]
     pub api_ca: Option<String>,
+    /// Inside addresses that the peer's spec allows by name; no others are dialled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Cidr>,
 }
 
 fn to_text<S: Serializer>(host: &ApiHost, serializer: S) -> Result<S::Ok, S::Error> {

@@ -32,7 +32,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let site = LinksCheckout::new(peers);
             site.checkout.engine(&["apply", "--create-keys"]).done();
             let key = |pem: &str| {
-                std::fs::write(site.checkout.path("keys/engine.key"), pem).unwrap();
+                let path = site.checkout.path("keys/engine.key");
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(path, pem).unwrap();
                 site.checkout.engine(PLAN)
             };
             vec![key("no key"), key(&PrivateKey::generate(&[9; 32]).unwrap().to_pem().unwrap())]

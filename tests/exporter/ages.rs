@@ -111,7 +111,7 @@ fn before_the_first_collection_the_private_document_is_503_and_no_probe_calls_it
     let response = private_as(&starting, ENGINE, &own(), Some("ci"));
     assert_eq!((response.status(), header(&response, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
     assert_eq!(header(&response, "cache-control"), "no-store");
-    let text = "not ready: the first collection of evidence from istiod, the api-proxy and the relay is not over\n";
+    let text = "not ready\n";
     assert_eq!(response.body(), text);
     let ready = |published: &Published| ask(published, Method::GET, "/readyz", &[]).status();
     assert_eq!(ready(&starting), StatusCode::SERVICE_UNAVAILABLE);

@@ -39,6 +39,22 @@ const DIGEST: &str = "sha256:000000000000000000000000000000000000000000000000000
     "multicluster.expose",
     Merged::Followed
 )]
+#[case::trusted_proxies(
+    "trusted_proxies",
+    "apiHost: api",
+    "trustedProxies: [0.0.0.0/0], apiHost: api",
+    0,
+    "multicluster.trustedProxies",
+    Merged::Followed
+)]
+#[case::admission_policy(
+    "admission_policy",
+    "apiHost: api",
+    "admissionPolicy: false, apiHost: api",
+    0,
+    "multicluster.admissionPolicy",
+    Merged::Followed
+)]
 #[case::tls_secret(
     "tls_secret",
     "apiHost: api",

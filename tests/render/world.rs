@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
 use isthmus::model::mesh::{
-    Allow, Api, Cluster, Components, EngineKey, EvidenceRule, Expose, FirstContact, Istio, KeySource, Mesh,
-    MeshConfigTarget, Pin, Reconciler, State, Topology,
+    Allow, Api, Cluster, Components, EngineKey, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, Istio,
+    KeySource, Mesh, MeshConfigTarget, Pin, Reconciler, State, Topology,
 };
 use isthmus::pipeline::render::{Given, RenderContext, RenderedCluster};
 use isthmus::pipeline::template::Templates;
@@ -60,6 +60,10 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
             image: Some("registry.example.com/isthmus:0.1.0".to_owned()),
             replicas: 2,
             expose: Expose::LoadBalancer,
+            external_traffic_policy: ExternalTrafficPolicy::Local,
+            trusted_proxies: Vec::new(),
+            cluster_cidrs: Vec::new(),
+            admission_policy: true,
             api_host: Some(format!("api.{text}.example.com").parse().unwrap()),
             tls_secret: None,
         }),

@@ -22,7 +22,7 @@ use crate::server::log::{self, LogForm};
 use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::exit::Exit;
 use crate::session::facts;
-use crate::types::address::{ApiHost, Gateway, listen_address};
+use crate::types::address::{ApiHost, Cidr, Gateway, listen_address};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterUuid, InvalidName, MeshId, Namespace, NetworkName, Revision, TrustDomain,
@@ -64,6 +64,10 @@ pub(crate) struct Common {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", env = "ISTHMUS_TLS_KEY", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// A load balancer, or a range of them, whose connections begin with a PROXY header (version 1 or 2), in front of TLS; one
+    /// without it is closed. May be given several times.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "ISTHMUS_TRUSTED_PROXY")]
+    pub(crate) trusted_proxy: Vec<Cidr>,
     /// Log format; logs go to stderr.
     #[arg(long, value_enum, default_value_t = Log::Text, env = "ISTHMUS_LOG")]
     pub(crate) log: Log,
@@ -158,6 +162,9 @@ pub(crate) struct RelayArgs {
     /// UUID; else the UID of kube-system.
     #[arg(long, value_name = "UUID", env = "ISTHMUS_CLUSTER_UUID")]
     pub(crate) cluster_uuid: Option<ClusterUuid>,
+    /// A pod or service range of the cluster, in which no peer is looked for; may be given several times.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "ISTHMUS_CLUSTER_CIDR")]
+    pub(crate) cluster_cidr: Vec<Cidr>,
     /// Require a ServiceAccount's token of audience `isthmus-relay`.
     #[arg(long, env = "ISTHMUS_REQUIRE_TOKEN")]
     pub(crate) require_token: bool,
@@ -205,6 +212,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
                 trust_domain: arguments.trust_domain.clone(),
                 network: arguments.network.clone(),
                 cluster_uuid: arguments.cluster_uuid.clone(),
+                cluster_cidrs: arguments.cluster_cidr.clone(),
                 require_token: arguments.require_token,
             };
             role(&arguments.common, (RoleLimits::of_relay(), true), printer, |role| relay::start(role, options))
@@ -236,6 +244,7 @@ fn role<H: Handler, F: Future<Output = Result<Service<H>, RoleError>>>(
         metrics_listen: common.metrics_listen,
         tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
         limits,
+        trusted_proxies: common.trusted_proxy.clone(),
         streaming,
     };
     // a second provider may have come with a dependency; ours is the one

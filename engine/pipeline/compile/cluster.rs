@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::mesh::{
-    Allow, Api, Cluster, Components, EvidenceRule, Expose, Istio, KeySource, MeshConfigTarget, Pin, Reconciler, State,
+    Allow, Api, Cluster, Components, EvidenceRule, Expose, ExternalTrafficPolicy, Istio, KeySource, MeshConfigTarget,
+    Pin, Reconciler, State,
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
@@ -192,10 +193,23 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
+        let expose = wanted.expose.as_ref().map_or(Expose::LoadBalancer, |expose| expose.value);
         Some(Components {
             image: wanted.image.as_ref().map(|image| image.value.clone()),
             replicas: wanted.replicas.as_ref().map_or(DEFAULT_REPLICAS, |replicas| replicas.value),
-            expose: wanted.expose.as_ref().map_or(Expose::LoadBalancer, |expose| expose.value),
+            expose,
+            external_traffic_policy: wanted.external_traffic_policy.as_ref().map_or(
+                // at node ports clients may come to any node
+                if expose == Expose::LoadBalancer {
+                    ExternalTrafficPolicy::Local
+                } else {
+                    ExternalTrafficPolicy::Cluster
+                },
+                |policy| policy.value,
+            ),
+            trusted_proxies: wanted.trusted_proxies.iter().map(|range| range.value).collect(),
+            cluster_cidrs: wanted.cluster_cidrs.iter().map(|range| range.value).collect(),
+            admission_policy: wanted.admission_policy.as_ref().is_none_or(|wanted| wanted.value),
             api_host: wanted.api_host.as_ref().map(|host| host.value.clone()),
             tls_secret: wanted.tls_secret.as_ref().map(|secret| secret.value.clone()),
         })

@@ -132,6 +132,14 @@ pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
             ended.entry(reader).or_default().push(format!("`{peer}`"));
         }
     }
+    let readers: Vec<String> = opened.keys().map(|reader| format!("`{reader}`")).collect();
+    let open_relays = (!mesh.require_token && !readers.is_empty()).then(|| {
+        let readers = readers.join(", ");
+        format!(
+            "only a NetworkPolicy keeps other pods of {readers} from reading its peers through its relay; \
+             `credentials.requireToken` of the Mesh has it ask istiod for a token"
+        )
+    });
     let opened = opened.iter().map(|(reader, peers)| {
         let peers = peers.join(", ");
         format!("for clients in `{reader}`, services of {peers} merge with those of `{reader}` that have the same namespace and name")
@@ -140,5 +148,5 @@ pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
         let peers = peers.join(", ");
         format!("`{reader}` no longer trusts the root CAs of {peers}; open connections last until they close")
     });
-    opened.chain(ended).collect()
+    opened.chain(ended).chain(open_relays).collect()
 }

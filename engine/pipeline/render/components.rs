@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::istio::mesh_config::standard_config_map;
-use crate::model::mesh::Components;
+use crate::model::mesh::{Components, Expose};
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::draft::{ownership, step_annotations};
 use crate::pipeline::render::memo::Memo;
@@ -21,7 +21,7 @@ use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, MeshName, Revision};
 use crate::types::object::Object;
 use crate::types::step::{StepId, StepKind};
-use crate::wire::names::{EXPORTER, PROXY, ROLES, service_host, tls_secret};
+use crate::wire::names::{EXPORTER, PROXY, RELAY, ROLES, service_host, tls_secret};
 
 /// Files of every component, below its folder.
 const FILES: [&str; 6] = [
@@ -119,12 +119,18 @@ fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service
     let issued = || tls_secret(service);
     let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
     let name = |revision: &Revision| standard_config_map(revision.as_str());
-    let istio = &reader.cluster.istio;
+    let cluster = reader.cluster;
+    let istio = &cluster.istio;
     let values = json!({
         "namespace": istio.namespace,
         "image": image,
+        "relay_account": format!("system:serviceaccount:{}:{RELAY}", istio.namespace),
         "replicas": components.replicas,
         "expose": components.expose,
+        "exposed": components.expose != Expose::ClusterIP,
+        "external_traffic_policy": components.external_traffic_policy,
+        "admission_policy": components.admission_policy,
+        "finds_gateways": cluster.gateways.is_none() || cluster.network.is_none(),
         "tls_secret": tls_secret,
         "require_token": reader.mesh.require_token,
         "mesh_config_maps": istio.revisions.iter().map(name).collect::<Vec<_>>(),
@@ -145,6 +151,9 @@ fn args(reader: &ReaderView<'_>, components: &Components, role: &str) -> Vec<Str
     if matches!(role, "exporter" | "proxy") {
         flag("tls-cert", format!("{TLS}/tls.crt"));
         flag("tls-key", format!("{TLS}/tls.key"));
+    }
+    if role != "relay" {
+        components.trusted_proxies.iter().for_each(|range| flag("trusted-proxy", range.to_string()));
     }
     if role == "proxy" {
         flag("audit-log", "-".to_owned());
@@ -167,6 +176,7 @@ fn args(reader: &ReaderView<'_>, components: &Components, role: &str) -> Vec<Str
         if let Some(domain) = &cluster.trust_domain {
             flag("trust-domain", domain.to_string());
         }
+        components.cluster_cidrs.iter().for_each(|range| flag("cluster-cidr", range.to_string()));
         if reader.mesh.require_token {
             args.push("--require-token".to_owned());
         }

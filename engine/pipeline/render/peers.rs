@@ -75,6 +75,7 @@ pub(super) fn route(
         cluster_uuid: known.uuid().clone(),
         api_host: proxy.api_host.clone(),
         api_ca: proxy.api_ca.clone(),
+        allow: known.cluster.allow.addresses.iter().filter(|range| range.holds_inward()).copied().collect(),
     })
 }
 
@@ -128,7 +129,7 @@ fn impersonation(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let step = reader.step(StepKind::ExchangeKeys);
     let role = reader.cluster_object(RBAC_VERSION, "ClusterRole", IMPERSONATE, vec![step.clone()]);
     out.objects.push(role.field("rules", rules).done());
-    rights_of_peers(reader, &step, out);
+    rights_of_peers(reader, &step, &users, out);
 }
 
 /// The apiserver gives each peer a queue of its own at a low priority: none starves another, or the cluster itself.
@@ -148,17 +149,18 @@ fn flow_of_peers(reader: &ReaderView<'_>, step: &StepId, out: &mut RenderedClust
     out.objects.push(flow.field("spec", spec).done());
 }
 
-fn rights_of_peers(reader: &ReaderView<'_>, step: &StepId, out: &mut RenderedCluster) {
+/// The rights are those of the users, not of their group: another way of logging in to the cluster may have a group of any name.
+fn rights_of_peers(reader: &ReaderView<'_>, step: &StepId, users: &[String], out: &mut RenderedCluster) {
     let object = |kind, name| reader.cluster_object(RBAC_VERSION, kind, name, vec![step.clone()]);
     out.objects.push(object("ClusterRole", PEERS).field("rules", peer_rules()).done());
     flow_of_peers(reader, step, out);
     let namespace = &reader.cluster.istio.namespace;
     let account = json!({ "kind": "ServiceAccount", "name": PROXY, "namespace": namespace });
-    let group = json!({ "apiGroup": RBAC, "kind": "Group", "name": PEERS_GROUP });
-    for (name, subject) in [(IMPERSONATE, account), (PEERS, group)] {
+    let users = users.iter().map(|user| json!({ "apiGroup": RBAC, "kind": "User", "name": user })).collect();
+    for (name, subjects) in [(IMPERSONATE, vec![account]), (PEERS, users)] {
         let role = json!({ "apiGroup": RBAC, "kind": "ClusterRole", "name": name });
         let binding = object("ClusterRoleBinding", name).field("roleRef", role);
-        out.objects.push(binding.field("subjects", json!([subject])).done());
+        out.objects.push(binding.field("subjects", json!(subjects)).done());
     }
 }
 

@@ -53,8 +53,21 @@ const BUILTIN: [(&str, &str); 18] = builtin![
 ];
 
 /// The values that templates have; `args` only Deployments.
-const VALUES: [&str; 8] =
-    ["args", "expose", "image", "mesh_config_maps", "namespace", "replicas", "require_token", "tls_secret"];
+const VALUES: [&str; 13] = [
+    "admission_policy",
+    "args",
+    "expose",
+    "exposed",
+    "external_traffic_policy",
+    "finds_gateways",
+    "image",
+    "mesh_config_maps",
+    "namespace",
+    "relay_account",
+    "replicas",
+    "require_token",
+    "tls_secret",
+];
 
 /// Overrides of component templates; a component without one is rendered from its built-in template.
 #[derive(Debug, Clone)]

@@ -4,3 +4,4 @@ pub mod headers;
 pub mod request;
 pub mod status;
 pub mod synthetic;
+pub mod table;

@@ -177,8 +177,8 @@ impl RequestTarget {
         };
         let (namespace, rest) = match *rest {
             ["namespaces", namespace, _, ..] => {
-                // `status` and `finalize` are of the namespace itself
-                if matches!(rest.get(2), Some(&("status" | "finalize"))) && group.is_empty() {
+                // `status` and `finalize` are of the namespace itself, in whatever group
+                if matches!(rest.get(2), Some(&("status" | "finalize"))) {
                     (None, rest)
                 } else {
                     (Some(namespace), rest.get(2..).unwrap_or_default())

@@ -41,7 +41,9 @@ use crate::types::key::KeyId;
 use crate::types::name::{ClusterUuid, Digest};
 use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
-use crate::wire::metadata::{AuthnKey, Evidence, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reported};
+use crate::wire::metadata::{
+    AuthnKey, Evidence, LiveRoute, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reported,
+};
 use crate::wire::peers::{PeerEntry, PeersFile};
 use crate::wire::spiffe::bundle;
 
@@ -133,9 +135,10 @@ fn text(status: StatusCode, message: &str) -> Response<Bytes> {
     response
 }
 
-/// 503: not known yet.
+/// 503: not known yet. Everyone may ask, so the answer does not say what is missing; the log and the probes' port do.
 fn incomplete(reason: impl Display) -> Response<Bytes> {
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {reason}"));
+    tracing::debug!(%reason, "a document is not complete");
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "not ready");
     response.headers_mut().insert(RETRY_AFTER, RETRY);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -281,12 +284,24 @@ fn visible(collected: &CollectedEvidence, reader: &EvidenceReader<'_>, now: Inst
     Evidence {
         networks: about(evidence.networks, networks.as_ref(), |network| &network.name),
         reads: about(evidence.reads, ids.as_ref().map_err(|error| *error), |read| &read.cluster_id),
-        routes: about(evidence.routes, ids.as_ref().map_err(|error| *error), |route| &route.cluster_id),
+        routes: without_reasons(about(evidence.routes, ids.as_ref().map_err(|error| *error), |route| {
+            &route.cluster_id
+        })),
         credentials: about(evidence.credentials, Ok(&uuids), |used| &used.cluster_uuid),
         mesh_config: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
         serial: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
         trusts: evidence.trusts,
         prepared: evidence.prepared,
+    }
+}
+
+/// Routes with whether they work, and not why: what a connection from inside met is for the own engine alone.
+fn without_reasons(routes: Reported<Vec<LiveRoute>>) -> Reported<Vec<LiveRoute>> {
+    match routes {
+        Reported::Seen(routes) => {
+            Reported::Seen(routes.into_iter().map(|route| LiveRoute { reason: None, ..route }).collect())
+        }
+        unknown @ Reported::Unknown(_) => unknown,
     }
 }
 

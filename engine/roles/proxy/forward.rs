@@ -206,12 +206,17 @@ async fn failed(
     head_only: bool,
     patience: Duration,
 ) -> Response<Body> {
-    let text = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;
-    let text = text.ok().and_then(Result::ok).map(Collected::to_bytes).filter(|_| is_json(answered));
-    let text = text.and_then(|text| projection::status(&text).ok());
-    let mut response = match text {
-        Some(text) => Response::new(whole(text)),
-        None => Refused::new(status, format!("the apiserver answered {}", status.as_u16())).response(),
+    let mut response = if status.is_server_error() {
+        // what goes wrong inside the cluster is told in words of ours
+        Refused::new(status, "the apiserver cannot answer this now").response()
+    } else {
+        let text = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;
+        let text = text.ok().and_then(Result::ok).map(Collected::to_bytes).filter(|_| is_json(answered));
+        let text = text.and_then(|text| projection::status(&text).ok());
+        match text {
+            Some(text) => Response::new(whole(text)),
+            None => Refused::new(status, format!("the apiserver answered {}", status.as_u16())).response(),
+        }
     };
     if head_only {
         *response.body_mut() = nothing();

@@ -29,9 +29,9 @@
 //! objects that have it: a selector may name what is shown, and nothing else. A Gateway of a peer would stand beside the
 //! reviewed one, or in its place (istio.io/istio `pilot/pkg/xds/endpoints/ep_filters.go`).
 
-use crate::istio::mesh_config::is_standard_config_map;
-use crate::roles::api::request::{ApiRequest, RequestTarget, Resource, Verb};
+use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::synthetic::Synthetic;
+use crate::roles::api::table::{Denied, TableEntry};
 use crate::roles::proxy::projection::{View, Visible};
 use crate::types::name::{Namespace, NetworkName, TrustDomain};
 use crate::wire::peers::PeerEntry;
@@ -72,52 +72,19 @@ pub struct Forward {
     pub shown: Visible,
 }
 
-/// Why a request may not be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum Denied {
-    /// Not in the table.
-    #[error("this resource is not shared with peers")]
-    Resource,
-    /// A part or an action of an object.
-    #[error("subresources are not shared with peers")]
-    Subresource,
-    /// No version, or not of this form.
-    #[error("this is no version of an API")]
-    Version,
-    /// An object of a namespace that the peer may not see.
-    #[error("this namespace is not shared with this peer")]
-    Namespace,
-    /// Objects that have something which is not shown of them.
-    #[error("a selector names what is not shared with peers")]
-    Selector,
-    /// Secrets by name, or ConfigMaps that are not the reader's mesh configuration.
-    #[error("secrets and configuration are not shared with peers")]
-    Private,
-}
-
 impl PeerPolicy {
     /// Judges a request of a peer. `seconds`: how long a watch of it may last.
     pub fn admit(&self, request: &ApiRequest, peer: &PeerEntry, seconds: u64) -> Result<Admitted, Denied> {
-        let resource = match &request.target {
-            RequestTarget::ApiVersions => return Ok(forward(request, Visible::of_api_versions(), seconds)),
-            RequestTarget::Resource(resource) => resource,
-        };
-        if resource.subresource.is_some() {
-            return Err(Denied::Subresource);
-        }
-        if !is_version(&resource.version) {
-            return Err(Denied::Version);
-        }
-        match (resource.group.as_str(), resource.resource.as_str()) {
-            ("", "secrets" | "configmaps") if resource.version != "v1" => Err(Denied::Version),
-            ("", "secrets") if request.verb != Verb::Get => Ok(Admitted::Synthetic(Synthetic::empty_list(resource))),
-            ("", "configmaps") => self.mesh_config(request, resource, peer).map(Admitted::Synthetic),
-            ("", "secrets") => Err(Denied::Private),
-            (group, name) => {
-                let Shared { namespaced, may_be_empty, .. } = *Shared::of(group, name).ok_or(Denied::Resource)?;
-                if !namespaced && resource.namespace.is_some() {
-                    return Err(Denied::Resource);
-                }
+        match TableEntry::of(request)? {
+            TableEntry::ApiVersions => Ok(forward(request, Visible::of_api_versions(), seconds)),
+            TableEntry::Secrets(resource) => Ok(Admitted::Synthetic(Synthetic::empty_list(resource))),
+            // any revision's, in the namespace of the peer's own istiod
+            TableEntry::MeshConfig { namespace, name } if namespace == self.system_namespace(peer).as_str() => {
+                Ok(Admitted::Synthetic(Synthetic::mesh_config(namespace, name, &self.trust_domain)))
+            }
+            TableEntry::MeshConfig { .. } => Err(Denied::Private),
+            TableEntry::Shared(resource, &Shared { may_be_empty, .. }) => {
+                let (group, name) = (resource.group.as_str(), resource.resource.as_str());
                 let view = self.view(peer);
                 let empty = || match request.verb {
                     Verb::Get => Err(Denied::Namespace),
@@ -154,32 +121,10 @@ impl PeerPolicy {
     fn system_namespace<'a>(&'a self, peer: &'a PeerEntry) -> &'a Namespace {
         peer.istio_namespace.as_ref().unwrap_or(&self.istio_namespace)
     }
-
-    /// istiod watches ConfigMap `istio` or `istio-<revision>` of its own namespace by a field selector.
-    fn mesh_config(&self, request: &ApiRequest, resource: &Resource, peer: &PeerEntry) -> Result<Synthetic, Denied> {
-        let selected = request.query.field_selector.as_deref().and_then(|text| text.strip_prefix("metadata.name="));
-        let name = selected.filter(|name| is_standard_config_map(name));
-        let own = self.system_namespace(peer);
-        match (&resource.namespace, name, request.verb) {
-            (Some(namespace), Some(name), Verb::List | Verb::Watch) if namespace == own.as_str() => {
-                Ok(Synthetic::mesh_config(namespace, name, &self.trust_domain))
-            }
-            _ => Err(Denied::Private),
-        }
-    }
 }
 
 fn forward(request: &ApiRequest, shown: Visible, seconds: u64) -> Admitted {
     let path_and_query = request.path_and_query(seconds);
     let (watch, list) = (request.verb == Verb::Watch, request.verb == Verb::List);
     Admitted::Forward(Forward { path_and_query, watch, list, shown })
-}
-
-/// `v1`, `v1beta1`, `v1alpha3`.
-fn is_version(text: &str) -> bool {
-    let digits = |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.strip_prefix('v').is_some_and(|rest| {
-        let parts = ["alpha", "beta"].iter().find_map(|stage| rest.split_once(stage));
-        parts.map_or_else(|| digits(rest), |(major, minor)| digits(major) && digits(minor))
-    })
 }

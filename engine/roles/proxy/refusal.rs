@@ -7,8 +7,8 @@ use http::StatusCode;
 use crate::roles::api::headers::HeaderRefused;
 use crate::roles::api::request::RequestError;
 use crate::roles::api::status::Refused;
+use crate::roles::api::table::Denied;
 use crate::roles::proxy::credential::TokenMissing;
-use crate::roles::proxy::policy::Denied;
 use crate::server::BodyError;
 use crate::server::stream::Misread;
 use crate::server::upstream::UpstreamError;
@@ -126,6 +126,7 @@ impl ProxyRefusal {
             Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) | Self::NotJson | Self::Misread(_) => odd(),
             Self::Upstream(
                 UpstreamError::Host { .. }
+                | UpstreamError::Refused(_)
                 | UpstreamError::NoAddress
                 | UpstreamError::Connect(_)
                 | UpstreamError::Handshake(_)

@@ -2,17 +2,21 @@
 //!
 //! Any pod may have a token of any audience projected for its own account, so the audience alone says nothing: the account
 //! has to be an istiod's (`istiod`, or `istiod-<revision>`) of the relay's namespace. A token of another audience is never
-//! taken, so istiod's own token for the apiserver does not have to be shown here. Judgements are kept for a minute at most.
+//! taken, so istiod's own token for the apiserver does not have to be shown here. Judgements are kept for a
+//! minute at most, and the apiserver is asked about a token once at a time, and about few at a time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use zeroize::Zeroizing;
 
 use crate::roles::relay::store::{self, Fault};
 use crate::types::name::{Digest, Namespace};
@@ -26,6 +30,8 @@ const BAD_FOR: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most judgements that are kept.
 const MAX_KEPT: usize = 1000;
+/// Most tokens that the apiserver is asked about at a time.
+const MAX_ASKING: usize = 8;
 /// Most bytes of a token.
 const MAX_TOKEN: usize = 8 * 1024;
 
@@ -35,37 +41,78 @@ pub(super) enum NotAdmitted {
     /// The token is missing, or bad, or someone else's.
     #[error("Unauthorized")]
     Refused,
+    /// Too many tokens are being judged.
+    #[error("too many tokens are being judged")]
+    Busy,
     /// The apiserver did not say.
     #[error("the apiserver cannot be asked about the token")]
     Unknown(#[source] Fault),
 }
+
+/// A review that is under way, for all who showed the token.
+type Review = Shared<BoxFuture<'static, Result<bool, Fault>>>;
 
 /// Judges tokens.
 pub(super) struct TokenReviewer {
     reviews: Api<TokenReview>,
     namespace: Namespace,
     kept: Mutex<HashMap<Digest, (bool, Instant)>>,
+    asking: Mutex<HashMap<Digest, Review>>,
 }
 
-impl TokenReviewer {
-    pub(super) fn new(client: &Client, namespace: &Namespace) -> Self {
-        Self { reviews: Api::all(client.clone()), namespace: namespace.clone(), kept: Mutex::default() }
-    }
+/// A token that someone shows.
+#[derive(Clone)]
+pub(super) struct ShownToken {
+    text: Zeroizing<String>,
+    digest: Digest,
+}
 
-    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<(), NotAdmitted> {
+impl ShownToken {
+    /// The one token of a request.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, NotAdmitted> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(NotAdmitted::Refused) };
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let token = token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN).ok_or(NotAdmitted::Refused)?;
-        let digest = Digest::of(token.as_bytes());
-        let good = if let Some(good) = self.kept(&digest) {
-            good
-        } else {
-            let good = self.ask(token).await.map_err(NotAdmitted::Unknown)?;
-            self.keep(digest, good);
-            good
+        Ok(Self { text: Zeroizing::new(token.to_owned()), digest: Digest::of(token.as_bytes()) })
+    }
+}
+
+impl TokenReviewer {
+    pub(super) fn new(client: &Client, namespace: &Namespace) -> Self {
+        let (reviews, namespace) = (Api::all(client.clone()), namespace.clone());
+        Self { reviews, namespace, kept: Mutex::default(), asking: Mutex::default() }
+    }
+
+    /// What is known of a token without asking anyone.
+    pub(super) fn known(&self, token: &ShownToken) -> Option<bool> {
+        self.kept(&token.digest)
+    }
+
+    /// Judges a token. Whoever shows one that is being judged waits for the same answer.
+    pub(super) async fn admit(&self, token: &ShownToken) -> Result<(), NotAdmitted> {
+        let good = match self.kept(&token.digest) {
+            Some(good) => good,
+            None => self.review(token)?.await.map_err(NotAdmitted::Unknown).inspect(|good| {
+                self.keep(token.digest, *good);
+            })?,
         };
         if good { Ok(()) } else { Err(NotAdmitted::Refused) }
+    }
+
+    fn review(&self, token: &ShownToken) -> Result<Review, NotAdmitted> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        // those that ended, and those that no one waits for any more
+        asking.retain(|_, review| review.peek().is_none() && review.strong_count().is_some_and(|count| count > 1));
+        if let Some(review) = asking.get(&token.digest) {
+            return Ok(review.clone());
+        }
+        if asking.len() >= MAX_ASKING {
+            return Err(NotAdmitted::Busy);
+        }
+        let review = ask(self.reviews.clone(), self.namespace.clone(), token.text.clone()).boxed().shared();
+        asking.insert(token.digest, review.clone());
+        Ok(review)
     }
 
     fn kept(&self, digest: &Digest) -> Option<bool> {
@@ -83,14 +130,14 @@ impl TokenReviewer {
             kept.insert(digest, (good, now + if good { GOOD_FOR } else { BAD_FOR }));
         }
     }
+}
 
-    async fn ask(&self, token: &str) -> Result<bool, Fault> {
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![RELAY_AUDIENCE.to_owned()]) };
-        let review = TokenReview { spec, ..TokenReview::default() };
-        let params = PostParams::default();
-        let answer = store::waited(PATIENCE, self.reviews.create(&params, &review)).await?;
-        Ok(answer.status.is_some_and(|status| is_istiod(&status, &self.namespace)))
-    }
+async fn ask(reviews: Api<TokenReview>, namespace: Namespace, token: Zeroizing<String>) -> Result<bool, Fault> {
+    let spec = TokenReviewSpec { token: Some(token.to_string()), audiences: Some(vec![RELAY_AUDIENCE.to_owned()]) };
+    let review = TokenReview { spec, ..TokenReview::default() };
+    let params = PostParams::default();
+    let answer = store::waited(PATIENCE, reviews.create(&params, &review)).await?;
+    Ok(answer.status.is_some_and(|status| is_istiod(&status, &namespace)))
 }
 
 /// Whether a review says that this is an istiod of the namespace. An apiserver that knows no audiences leaves them out, and

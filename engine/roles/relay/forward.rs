@@ -1,12 +1,16 @@
 //! One request: `/to/<cluster ID>/…` of istiod becomes `/…` of the peer's api-proxy, with a token of this cluster.
 //!
-//! A list that a peer refuses although istiod waits for it (an older api-proxy's 403 on secrets, mesh configuration, gateways
-//! and the like) is answered empty here. A 404 is passed on: it says that a CRD is not served yet, and istiod asks again.
+//! What may be asked is in the [table](crate::roles::api::table) by which an api-proxy answers: a peer may run another one,
+//! which answers more. Secrets are asked of no peer.
+//!
+//! A list that a peer refuses although istiod waits for it (an older api-proxy's 403 on mesh configuration, gateways and the
+//! like) is answered empty here. A 404 is passed on: it says that a CRD is not served yet, and istiod asks again.
 //!
 //! While a peer is away, a list or a watch waits here for it, for as long as it may last, and is sent again each second. A
 //! refusal would cost more: each one makes istiod wait longer before it asks again, up to 30 s (k8s.io/client-go
 //! `tools/cache/reflector.go`). Nothing else is sent twice.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,22 +19,23 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
 use crate::roles::api::headers::{self, Accept};
 use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::status::{Refused, expired, idling};
-use crate::roles::api::synthetic::Synthetic;
-use crate::roles::relay::admit::{NotAdmitted, TokenReviewer};
+use crate::roles::api::synthetic::{Synthetic, SyntheticResponse};
+use crate::roles::api::table::TableEntry;
+use crate::roles::relay::admit::{NotAdmitted, ShownToken, TokenReviewer};
 use crate::roles::relay::peers::{Peers, RelayPeer, ResponseLabels, Unreached};
 use crate::roles::relay::refusal::RelayRefusal;
 use crate::roles::role::Stopping;
 use crate::roles::watches::WatchPlace;
-use crate::server::limits::RoleLimits;
+use crate::server::limits::{Buckets, RoleLimits, client_address};
 use crate::server::stream::{AsIs, Bounds, Ends, Framing, StreamEnd, pass};
 use crate::server::upstream::{Awaited, UpstreamError};
-use crate::server::{Body, Reader};
-use crate::server::{nothing, whole};
+use crate::server::{Asker, Body, Introduction, Reader, nothing, whole};
 
 /// How often a peer that is away is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -44,26 +49,31 @@ pub(super) struct Forwarder {
     pub(super) limits: RoleLimits,
     pub(super) stopping: Stopping,
     pub(super) streams: AtomicU64,
+    pub(super) of_address: Buckets<IpAddr>,
+    pub(super) of_all: Buckets<()>,
 }
 
 /// What is asked of a peer.
 struct PeerRequest {
     peer: Arc<RelayPeer>,
-    path_and_query: String,
-    /// `None`: a path that is no resource; it is forwarded as it is.
-    api: Option<ApiRequest>,
-    watch: bool,
-    list: bool,
+    api: ApiRequest,
+    /// The answer's head alone is wanted.
+    head_only: bool,
+    /// The answer, where no peer is asked for it.
+    synthetic: Option<Synthetic>,
     headers: HeaderMap,
     place: Option<WatchPlace<u64>>,
     reader: Reader,
 }
 
 impl Forwarder {
-    pub(super) async fn answer(&self, head: &Parts, reader: Reader) -> Response<Body> {
+    pub(super) async fn answer(&self, mut head: Parts, reader: Reader) -> Response<Body> {
         let mut known = String::new();
-        let outcome = match self.judge(head, reader, &mut known).await {
-            Ok(asked) => self.forward(head, asked).await,
+        let outcome = match self.judge(&mut head, reader, &mut known).await {
+            Ok(asked) => {
+                drop(head);
+                self.forward(asked).await
+            }
             Err(refusal) => Err(refusal),
         };
         let response = outcome.unwrap_or_else(|refusal| {
@@ -71,21 +81,56 @@ impl Forwarder {
             tracing::debug!(peer = known, status = answer.status.as_u16(), reason = %answer.message, "not answered");
             answer.response()
         });
-        let answered = ResponseLabels { cluster_id: known, code: response.status().as_u16() };
-        self.peers.counts.requests.get_or_create(&answered).inc();
+        self.count(known, response.status());
         response
     }
 
-    async fn judge(&self, head: &Parts, reader: Reader, known: &mut String) -> Result<PeerRequest, RelayRefusal> {
-        if let Some(reviewer) = &self.reviewer {
-            reviewer.admit(&head.headers).await.inspect_err(|not| {
+    /// Says who sends a request, from its head alone. Whoever has shown no token that is known asks as often as its address may.
+    pub(super) fn sender(&self, request: &mut Request<Incoming>, from: SocketAddr) -> Asker {
+        let refused = |refusal: RelayRefusal| {
+            let answer = refusal.answer();
+            self.count(String::new(), answer.status);
+            Asker::Refused(answer.response())
+        };
+        let token = self.reviewer.as_ref().map(|reviewer| {
+            let token = ShownToken::of(request.headers());
+            let known = token.as_ref().ok().and_then(|token| reviewer.known(token));
+            (token, known)
+        });
+        if let Some((_, Some(true))) = token {
+            return Asker::Anyone;
+        }
+        let now = std::time::Instant::now();
+        let room = self.of_address.take(client_address(from.ip()), now).and_then(|()| self.of_all.take((), now));
+        if let Err(wait) = room {
+            return refused(RelayRefusal::Limited { wait });
+        }
+        match token {
+            None => Asker::Anyone,
+            Some((Err(not), _)) => refused(not.into()),
+            Some((Ok(_), Some(_))) => refused(NotAdmitted::Refused.into()),
+            Some((Ok(token), None)) => {
+                request.extensions_mut().insert(token);
+                Asker::Stranger
+            }
+        }
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(&self, cluster_id: String, status: StatusCode) {
+        self.peers.counts.requests.get_or_create(&ResponseLabels { cluster_id, code: status.as_u16() }).inc();
+    }
+
+    async fn judge(&self, head: &mut Parts, reader: Reader, known: &mut String) -> Result<PeerRequest, RelayRefusal> {
+        if let (Some(reviewer), Some(token)) = (&self.reviewer, head.extensions.remove::<ShownToken>()) {
+            reviewer.admit(&token).await.inspect_err(|not| {
                 if let NotAdmitted::Unknown(problem) = not {
                     tracing::warn!(problem = problem.to_string(), "cannot judge a token");
                 }
             })?;
-        }
-        if head.method != Method::GET && head.method != Method::HEAD {
-            return Err(RelayRefusal::Method);
+            if let Some(introduction) = head.extensions.remove::<Introduction>() {
+                introduction.is_known();
+            }
         }
         let path = head.uri.path();
         let target = path.strip_prefix("/to/").and_then(|rest| rest.split_once('/').map(|(id, _)| id));
@@ -94,34 +139,35 @@ impl Forwarder {
         peer.route.cluster_id.as_str().clone_into(known);
 
         let path = path.get("/to/".len() + id.len()..).unwrap_or_default();
-        if !is_plain(path, self.limits.path) {
-            return Err(RelayRefusal::Path);
+        let api = ApiRequest::parse(&head.method, path, head.uri.query(), self.limits.path)?;
+        let head_only = head.method == Method::HEAD;
+        if head_only && api.verb == Verb::Watch {
+            return Err(RelayRefusal::HeadOfWatch);
         }
-        let query = head.uri.query();
-        let api = ApiRequest::parse(&head.method, path, query, self.limits.path).ok();
-        let watch = match &api {
-            Some(api) => api.verb == Verb::Watch,
-            None => query.is_some_and(|query| query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1")),
+        let synthetic = match TableEntry::of(&api)? {
+            TableEntry::Secrets(resource) => Some(Synthetic::empty_list(resource)),
+            TableEntry::ApiVersions | TableEntry::Shared(..) | TableEntry::MeshConfig { .. } => None,
         };
-        let list = api.as_ref().is_some_and(|api| api.verb == Verb::List);
         let mut incoming = head.headers.clone();
         incoming.remove(AUTHORIZATION);
         let headers = headers::upstream(&incoming, Accept::AsAsked)?;
-        let path_and_query = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        let place = if watch { Some(self.peers.place(&peer).ok_or(RelayRefusal::Full)?) } else { None };
-        Ok(PeerRequest { peer, path_and_query, api, watch, list, headers, place, reader })
+        let place = match api.verb {
+            Verb::Watch => Some(self.peers.place(&peer).ok_or(RelayRefusal::Full)?),
+            Verb::Get | Verb::List => None,
+        };
+        Ok(PeerRequest { peer, api, head_only, synthetic, headers, place, reader })
     }
 
     /// Sends a request, and a list or a watch again while the peer is away.
-    async fn reach(&self, head: &Parts, asked: &PeerRequest) -> Result<Response<Body>, RelayRefusal> {
-        let waits = match &asked.api {
-            Some(api) if api.verb == Verb::Watch => self.lasts(api),
-            Some(api) if api.verb == Verb::List => self.limits.list,
-            _ => Duration::ZERO,
+    async fn reach(&self, asked: &PeerRequest) -> Result<Response<Body>, RelayRefusal> {
+        let waits = match asked.api.verb {
+            Verb::Watch => self.lasts(&asked.api),
+            Verb::List => self.limits.list,
+            Verb::Get => Duration::ZERO,
         };
         let until = Instant::now() + waits;
         loop {
-            let outcome = self.send(head, asked).await;
+            let outcome = self.send(asked).await;
             if !is_away(&outcome) || Instant::now() + AGAIN > until {
                 return outcome;
             }
@@ -138,19 +184,20 @@ impl Forwarder {
         api.query.timeout_seconds.map_or(self.limits.watch, Duration::from_secs).min(self.limits.watch)
     }
 
-    async fn send(&self, head: &Parts, asked: &PeerRequest) -> Result<Response<Body>, RelayRefusal> {
+    async fn send(&self, asked: &PeerRequest) -> Result<Response<Body>, RelayRefusal> {
         let id = &asked.peer.route.cluster_id;
         let cluster = || id.clone();
         let not_reached = |source| RelayRefusal::NotReached { cluster: cluster(), source };
         let upstream = asked.peer.upstream.as_ref().map_err(|reason| not_reached(reason.clone()))?;
         let authorization = self.peers.authorization(&asked.peer);
         let authorization = authorization.map_err(|_| RelayRefusal::NoKey { cluster: cluster() })?;
-        let request = Request::builder().method(head.method.clone()).uri(asked.path_and_query.as_str());
+        let method = if asked.head_only { Method::HEAD } else { Method::GET };
+        let request = Request::builder().method(method).uri(asked.api.path_and_query(self.limits.watch.as_secs()));
         let request = request.body(nothing());
         let mut request = request.map_err(|source| RelayRefusal::Unwritable { cluster: cluster(), source })?;
         request.headers_mut().clone_from(&asked.headers);
         request.headers_mut().insert(AUTHORIZATION, authorization);
-        let patience = if asked.list { self.limits.list } else { self.limits.request };
+        let patience = if asked.api.verb == Verb::List { self.limits.list } else { self.limits.request };
         upstream.send(request, patience).await.map_err(|error| {
             tracing::debug!(peer = %id, problem = %error, "no answer");
             if error == UpstreamError::Timeout(Awaited::Answer) {
@@ -161,8 +208,12 @@ impl Forwarder {
         })
     }
 
-    async fn forward(&self, head: &Parts, asked: PeerRequest) -> Result<Response<Body>, RelayRefusal> {
-        let response = self.reach(head, &asked).await?;
+    async fn forward(&self, asked: PeerRequest) -> Result<Response<Body>, RelayRefusal> {
+        if let Some(synthetic) = &asked.synthetic {
+            let answer = synthetic.answer(&asked.api);
+            return Ok(self.made_here(asked, answer));
+        }
+        let response = self.reach(&asked).await?;
         let id = &asked.peer.route.cluster_id;
         let status = response.status();
         // no one follows a peer to another place with istiod's requests
@@ -173,22 +224,17 @@ impl Forwarder {
             asked.peer.forget_token();
         }
         if status == StatusCode::FORBIDDEN
-            && let Some(api) = &asked.api
-            && let Some(synthetic) = Synthetic::for_refused(api)
+            && let Some(synthetic) = Synthetic::for_refused(&asked.api)
         {
-            tracing::debug!(peer = %id, path = asked.path_and_query, "refused; answered empty");
-            let answer = synthetic.answer(api);
-            let idles = answer.idles.then(|| self.lasts(api));
-            let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
-            let mut response = Response::new(body);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            return Ok(self.bound(response, asked, idles));
+            tracing::debug!(peer = %id, asked = ?asked.api.target, "refused; answered empty");
+            let answer = synthetic.answer(&asked.api);
+            return Ok(self.made_here(asked, answer));
         }
         if matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
-            && asked.api.as_ref().is_some_and(|api| api.query.names_marked_version())
+            && asked.api.query.names_marked_version()
         {
             // the peer went back to an api-proxy that knows no marks: istiod would ask for the same for ever
-            let response = if asked.watch {
+            let response = if asked.api.verb == Verb::Watch {
                 let mut response = Response::new(whole(expired()));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
@@ -204,9 +250,18 @@ impl Forwarder {
         Ok(self.bound(response, asked, None))
     }
 
+    /// An answer that is none of the peer's.
+    fn made_here(&self, asked: PeerRequest, answer: SyntheticResponse) -> Response<Body> {
+        let idles = answer.idles.then(|| self.lasts(&asked.api));
+        let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.bound(response, asked, idles)
+    }
+
     /// Gives an answer's body its bounds.
     fn bound(&self, response: Response<Body>, asked: PeerRequest, lasts: Option<Duration>) -> Response<Body> {
-        let watch = asked.watch && response.status() == StatusCode::OK;
+        let watch = asked.api.verb == Verb::Watch && response.status() == StatusCode::OK;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let framing = if watch { Framing::of_watch(kind) } else { Framing::Whole };
         let lasts = lasts.unwrap_or(if watch { self.limits.watch } else { self.limits.list });
@@ -251,30 +306,5 @@ fn is_away(outcome: &Result<Response<Body>, RelayRefusal>) -> bool {
         ),
         Err(RelayRefusal::NotReached { source: Unreached::Upstream(error), .. }) => error.may_pass(),
         Err(_) => false,
-    }
-}
-
-/// Whether a path can be read in one way only: nothing escaped, nothing empty but its end, no dot segments.
-fn is_plain(path: &str, max: usize) -> bool {
-    let segment = |segment: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'~');
-        segment != "." && segment != ".." && segment.bytes().all(plain)
-    };
-    path.len() <= max && !path.contains("//") && path.split('/').all(segment)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_has_one_spelling() {
-        for plain in ["/", "/api", "/api/v1/namespaces/istio-system/configmaps", "/openapi/v3/", "/apis/a.b/v1/x:y"] {
-            assert!(is_plain(plain, 2048), "{plain}");
-        }
-        let long = format!("/{}", "a".repeat(2048));
-        for other in ["//api", "/api/../secret", "/api/./v1", "/a%2fb", "/a\\b", "/a;b", "/é", &long] {
-            assert!(!is_plain(other, 2048), "{other}");
-        }
     }
 }

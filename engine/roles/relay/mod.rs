@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
@@ -36,8 +36,9 @@ use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Peers, RelayMetrics};
 use crate::roles::relay::upkeep::Upkeep;
 use crate::roles::role::{Role, RoleError, Service};
-use crate::server::{Body, Handler, Reader};
-use crate::types::address::Host;
+use crate::server::limits::Buckets;
+use crate::server::{Asker, Body, Handler, Reader};
+use crate::types::address::{Cidr, Host};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesError, RoutesFile};
 
 /// How often the objects of the own cluster are looked after.
@@ -57,10 +58,18 @@ impl std::fmt::Debug for Relay {
 impl Handler for Relay {
     type Error = Infallible;
 
+    fn admit(&self, request: &mut Request<Incoming>, from: SocketAddr) -> Asker {
+        self.forwarder.sender(request, from)
+    }
+
+    fn refused(&self, _from: SocketAddr, status: StatusCode) {
+        self.forwarder.count(String::new(), status);
+    }
+
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let (mut head, _body) = request.into_parts();
         let reader = head.extensions.remove::<Reader>().unwrap_or_default();
-        Ok(self.forwarder.answer(&head, reader).await)
+        Ok(self.forwarder.answer(head, reader).await)
     }
 
     fn problem(&self, from: SocketAddr, problem: &(dyn Error + 'static)) {
@@ -86,6 +95,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         role.health.fails(condition, reason);
     }
     let reviewer = options.require_token.then(|| TokenReviewer::new(&role.access.client, &role.namespace));
+    let own = own_ranges(&role, &options);
     let (mut reconciler, credential) = Upkeep::new(role.clone(), options);
     if role.tls.is_some() {
         reconciler.serve_from(role.certificates_from_files()?);
@@ -94,13 +104,23 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         return Err(RoleError::Ended);
     };
     let counts = RelayMetrics::register(&role.metrics);
-    let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts));
+    let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts, own));
     let changed = Arc::new(Notify::new());
     let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &changed);
     tokio::spawn(reconciler.run(every));
     tokio::spawn(watch_routes(role.clone(), routes, changed, peers.clone()));
-    let forwarder = Forwarder { peers, reviewer, limits: role.limits, stopping: role.stopping, streams: 0.into() };
+    let Role { limits, stopping, .. } = role;
+    let of_address = Buckets::new(limits.rate_per_address);
+    let of_all = Buckets::new(limits.rate_unauthenticated);
+    let forwarder = Forwarder { peers, reviewer, limits, stopping, streams: 0.into(), of_address, of_all };
     Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
+}
+
+/// Ranges that no peer is in: what the command line says, and the address by which the own apiserver is reached.
+fn own_ranges(role: &Role, options: &RelayOptions) -> Vec<Cidr> {
+    let host = role.access.config.cluster_url.host().unwrap_or_default();
+    let apiserver = host.trim_start_matches('[').trim_end_matches(']').parse().ok().map(Cidr::of);
+    options.cluster_cidrs.iter().copied().chain(apiserver).collect()
 }
 
 /// Why the routes are not known.

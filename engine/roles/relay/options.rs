@@ -1,5 +1,6 @@
 //! Options of the relay, from its command line.
 
+use crate::types::address::Cidr;
 use crate::types::name::{ClusterUuid, NetworkName, Revision, TrustDomain};
 
 /// Options of the relay; all else it finds in its cluster.
@@ -17,6 +18,8 @@ pub struct RelayOptions {
     pub network: Option<NetworkName>,
     /// UUID; else the UID of `kube-system`.
     pub cluster_uuid: Option<ClusterUuid>,
+    /// Pod and service ranges of the cluster, in which no peer is looked for.
+    pub cluster_cidrs: Vec<Cidr>,
     /// Whoever asks must show a ServiceAccount's token of audience `isthmus-relay`.
     pub require_token: bool,
 }

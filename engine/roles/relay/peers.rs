@@ -22,6 +22,7 @@ use crate::roles::watches::{WatchPlace, Watches};
 use crate::server::limits::RoleLimits;
 use crate::server::telemetry::Metrics;
 use crate::server::upstream::{Origin, Upstream, UpstreamError, UpstreamLimits, reason};
+use crate::types::address::{Cidr, DialPolicy};
 use crate::types::cause::Cause;
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterUuid};
@@ -150,6 +151,8 @@ pub(super) struct Peers {
     /// How many peers there were so far.
     numbers: AtomicU64,
     limits: RoleLimits,
+    /// Ranges of the own cluster, in which no peer is.
+    own: Vec<Cidr>,
     pub(super) counts: RelayMetrics,
 }
 
@@ -158,6 +161,7 @@ impl Peers {
         credential: watch::Receiver<Option<Arc<RelayIdentity>>>,
         limits: RoleLimits,
         counts: RelayMetrics,
+        own: Vec<Cidr>,
     ) -> Self {
         Self {
             table: RwLock::default(),
@@ -165,6 +169,7 @@ impl Peers {
             watches: Watches::default(),
             numbers: AtomicU64::default(),
             limits,
+            own,
             counts,
         }
     }
@@ -243,7 +248,7 @@ impl Peers {
 
     fn peer(&self, route: Route) -> RelayPeer {
         let of_peer = RelayPeerLabel { cluster_id: route.cluster_id.to_string() };
-        let upstream = connect(&route, &self.limits);
+        let upstream = connect(&route, &self.limits, &self.own);
         if let Err(reason) = &upstream {
             tracing::warn!(peer = %route.cluster_id, reason = reason.to_string(), "this route cannot be used");
         }
@@ -317,7 +322,7 @@ impl RelayPeer {
 }
 
 /// Connections of a route, which come about later.
-fn connect(route: &Route, limits: &RoleLimits) -> Result<Upstream, Unreached> {
+fn connect(route: &Route, limits: &RoleLimits, own: &[Cidr]) -> Result<Upstream, Unreached> {
     let roots = match &route.api_ca {
         None => tls::system_roots().ok_or(Unreached::NoPublicCa)?,
         Some(pem) => Arc::new(tls::given_roots(pem).map_err(Unreached::Ca)?),
@@ -325,6 +330,8 @@ fn connect(route: &Route, limits: &RoleLimits) -> Result<Upstream, Unreached> {
     let tls = tls::client(roots, tls::HTTP_2_OR_1).map_err(Unreached::Tls)?;
     let port = route.api_host.port.unwrap_or(443);
     let origin = Origin::new(&route.api_host.host.to_string(), port).map_err(Unreached::Host)?;
-    let limits = UpstreamLimits { connections: limits.upstream_connections, ..UpstreamLimits::default() };
+    let dial = DialPolicy { allow: route.allow.clone(), own: own.to_vec() };
+    let limits =
+        UpstreamLimits { connections: limits.upstream_connections, dial: Some(dial), ..UpstreamLimits::default() };
     Ok(Upstream::new(origin, Arc::new(tls), limits))
 }

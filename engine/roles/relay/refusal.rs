@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::roles::api::headers::HeaderRefused;
+use crate::roles::api::request::RequestError;
 use crate::roles::api::status::Refused;
+use crate::roles::api::table::Denied;
 use crate::roles::relay::admit::NotAdmitted;
 use crate::roles::relay::peers::Unreached;
 use crate::types::name::ClusterId;
@@ -16,16 +18,25 @@ pub(super) enum RelayRefusal {
     /// Whoever asks is not istiod, or it is not known.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
-    #[error("peers are only read")]
-    Method,
+    /// Too many requests of one address, or of all.
+    #[error("too many requests")]
+    Limited {
+        /// When there is room again.
+        wait: Duration,
+    },
+    /// What is asked is not understood.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("a watch has to be asked with GET")]
+    HeadOfWatch,
+    /// What no peer is asked for.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// No path to a peer.
     #[error("there is /to/<cluster ID>/… here")]
     NoTarget,
     #[error("no route to a cluster of this ID")]
     NoRoute,
-    /// A path that could be read in two ways.
-    #[error("the path is not in its normal form")]
-    Path,
     #[error(transparent)]
     Headers(#[from] HeaderRefused),
     /// No room for another watch.
@@ -53,10 +64,14 @@ impl RelayRefusal {
     pub(super) fn answer(&self) -> Refused {
         let status = match self {
             Self::NotAdmitted(NotAdmitted::Refused) => StatusCode::UNAUTHORIZED,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Request(RequestError::Method) | Self::HeadOfWatch => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoTarget | Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Path | Self::Headers(_) => StatusCode::BAD_REQUEST,
-            Self::Full => StatusCode::TOO_MANY_REQUESTS,
+            Self::Request(RequestError::NoSuchPath) | Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Request(
+                RequestError::Path | RequestError::Key(_) | RequestError::Twice(_) | RequestError::Value(_),
+            )
+            | Self::Headers(_) => StatusCode::BAD_REQUEST,
+            Self::Full | Self::Limited { .. } | Self::NotAdmitted(NotAdmitted::Busy) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAdmitted(NotAdmitted::Unknown(_))
             | Self::NotReached { .. }
             | Self::NoKey { .. }
@@ -65,6 +80,14 @@ impl RelayRefusal {
             Self::Redirected { .. } => StatusCode::BAD_GATEWAY,
         };
         let answer = Refused::new(status, self.to_string());
-        if matches!(self, Self::Full) { answer.later(Duration::from_secs(10)) } else { answer }
+        if let Self::Limited { wait } = self {
+            answer.later(*wait)
+        } else if matches!(self, Self::Full) {
+            answer.later(Duration::from_secs(10))
+        } else if matches!(self, Self::NotAdmitted(NotAdmitted::Busy)) {
+            answer.later(Duration::from_secs(1))
+        } else {
+            answer
+        }
     }
 }

@@ -52,6 +52,14 @@ fields! {
     Replicas = "multicluster.replicas", 2,
     /// `multicluster.expose`.
     Expose = "multicluster.expose", 1,
+    /// `multicluster.externalTrafficPolicy`.
+    TrafficPolicy = "multicluster.externalTrafficPolicy", 1,
+    /// `multicluster.trustedProxies`.
+    TrustedProxies = "multicluster.trustedProxies", 0,
+    /// `multicluster.clusterCIDRs`.
+    ClusterCidrs = "multicluster.clusterCIDRs", 0,
+    /// `multicluster.admissionPolicy`.
+    AdmissionPolicy = "multicluster.admissionPolicy", 0,
     /// `multicluster.apiHost`.
     PublishedApiHost = "multicluster.apiHost", 1,
     /// `multicluster.tlsSecret`.
@@ -114,6 +122,7 @@ fields! {
 
 impl SpecField {
     /// What an edit of it allows, in one sentence.
+    #[allow(clippy::too_many_lines, reason = "a sentence for each field")]
     pub(super) fn message(self, before: Option<&str>, after: Option<&str>, is_linked: bool) -> String {
         const REFUSED: &str = "; while links name the cluster it is refused";
         const UNSEEN: &str = "; its peers see no change of its endpoints until their relays have the new address";
@@ -146,6 +155,23 @@ impl SpecField {
             Self::Image => "this image runs in the cluster, and gets its private key and what its ServiceAccounts may do".to_owned(),
             Self::Replicas => "how many of each server run".to_owned(),
             Self::Expose => format!("how exporter and api-proxy are reached from outside the cluster{}", linked(UNSEEN)),
+            Self::TrafficPolicy if after == Some("Local") => {
+                "exporter and api-proxy are reached at nodes with a pod of theirs alone, and see their clients' addresses".to_owned()
+            }
+            Self::TrafficPolicy => {
+                "exporter and api-proxy see addresses of nodes in the place of their clients', by which limits count".to_owned()
+            }
+            Self::TrustedProxies if after.is_none() => {
+                "no one says in a PROXY header any more whose connection it passes on".to_owned()
+            }
+            Self::TrustedProxies => {
+                "whoever connects from there states the address of its client, by which limits count and records name it; without a PROXY header it is refused".to_owned()
+            }
+            Self::ClusterCidrs => "the relay never dials an address of these ranges".to_owned(),
+            Self::AdmissionPolicy if after == Some("true") => {
+                "the relay's account may create the objects that it makes, and no other".to_owned()
+            }
+            Self::AdmissionPolicy => "the relay's account may create any Secret and ConfigMap in its namespace".to_owned(),
             Self::PublishedApiHost => {
                 format!("the cluster tells its peers to send requests for its apiserver there{}", linked(UNSEEN))
             }
@@ -199,7 +225,7 @@ impl SpecField {
                 "its gateways may be at any public address, without review".to_owned()
             }
             Self::AllowAddresses => {
-                "endpoint and gateways may be at any of these addresses, also inside ones, without review".to_owned()
+                "endpoint, api-proxy and gateways may be at any of these addresses, also inside ones, without review".to_owned()
             }
             Self::Key => "which private key speaks for the cluster, and who may read it".to_owned(),
             Self::Evidence if after == Some("required") => {

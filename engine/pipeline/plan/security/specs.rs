@@ -160,11 +160,26 @@ fn of_cluster(cluster: &Cluster) -> Values {
         (SpecField::RootOverlap, Some(exact(*root_overlap))),
         (SpecField::Distrust, join(distrust)),
     ];
-    if let Some(Components { image, replicas, expose, api_host, tls_secret }) = components {
+    if let Some(components) = components {
+        let Components {
+            image,
+            replicas,
+            expose,
+            external_traffic_policy,
+            trusted_proxies,
+            cluster_cidrs,
+            admission_policy,
+            api_host,
+            tls_secret,
+        } = components;
         stated.extend([
             (SpecField::Image, image.clone()),
             (SpecField::Replicas, Some(replicas.to_string())),
             (SpecField::Expose, Some(spelt(expose))),
+            (SpecField::TrafficPolicy, Some(spelt(external_traffic_policy))),
+            (SpecField::TrustedProxies, join(trusted_proxies)),
+            (SpecField::ClusterCidrs, join(cluster_cidrs)),
+            (SpecField::AdmissionPolicy, Some(admission_policy.to_string())),
             (SpecField::PublishedApiHost, api_host.as_ref().map(ToString::to_string)),
             (SpecField::TlsSecret, tls_secret.as_ref().map(ToString::to_string)),
         ]);
