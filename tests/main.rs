@@ -26,7 +26,6 @@ mod draft;
 mod exporter;
 mod fetch;
 mod flags;
-mod fleet;
 mod former;
 mod git;
 mod hostile_peer;

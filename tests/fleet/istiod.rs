@@ -8,6 +8,7 @@ use std::rc::Rc;
 use base64::Engine as _;
 use serde_yaml::Value;
 
+use super::site::Root;
 use crate::support::naive::{NaiveFiles, squeeze};
 
 /// Where istiod of all clusters runs.
@@ -81,8 +82,8 @@ fn inner(value: &Value, key: &str) -> Value {
 
 impl SimulatedIstiod {
     /// Whether identities of a trust domain are accepted where these roots are known; what is not known is another matter.
-    pub(crate) fn accepts(&self, domain: &str, roots: &BTreeSet<String>) -> bool {
-        let known = roots.iter().filter_map(|root| self.domains.get(root));
+    pub(crate) fn accepts(&self, domain: &str, roots: &[Rc<Root>]) -> bool {
+        let known = roots.iter().filter_map(|root| self.domains.get(&root.squeezed));
         self.aliases.contains(domain) || known.into_iter().all(|domains| domains.contains(domain))
     }
 

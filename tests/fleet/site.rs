@@ -212,6 +212,11 @@ impl FleetCluster {
         format!("network-{}{}", self.name, ["", "-b", "-c"][usize::from(self.network_name % 3)])
     }
 
+    /// A network of its own standard configuration, which ours replaces; every second cluster has one.
+    pub(crate) fn standard_network(&self) -> Option<String> {
+        (!self.at.is_multiple_of(2)).then(|| format!("vm-{}", self.name))
+    }
+
     pub(crate) fn gateway(&self) -> String {
         format!("203.0.113.{}", self.at * 16 + self.gateway % 8 + 1)
     }
@@ -226,28 +231,45 @@ impl FleetCluster {
     }
 
     /// Roots that certificates of workloads come from.
-    pub(crate) fn used_roots(&self, now: i64) -> BTreeSet<String> {
+    pub(crate) fn used_roots(&self, now: i64) -> Vec<Rc<Root>> {
         let retiring = self.retiring.iter().filter(|(_, until)| *until > now).map(|(number, _)| number);
-        self.roots.iter().chain(retiring).map(|number| root(self.name, *number).squeezed.clone()).collect()
+        self.roots.iter().chain(retiring).map(|number| root(self.name, *number)).collect()
     }
 
-    pub(crate) fn put(&mut self, file: &str, bytes: Option<&Vec<u8>>) {
+    /// A file becomes live, or its object goes; whether the cluster does anything else since.
+    pub(crate) fn put(&mut self, file: &str, bytes: Option<&Vec<u8>>) -> bool {
         match bytes {
             Some(bytes) => self.live.insert(file.to_owned(), bytes.clone()),
             None => self.live.remove(file),
         };
-        self.istiod = self.having(&self.live);
+        self.read()
     }
 
-    /// What it does with these objects.
+    /// Whether it does anything else since what is live in it changed.
+    fn read(&mut self) -> bool {
+        let now = self.having(&self.live);
+        let before = std::mem::replace(&mut self.istiod, now);
+        before != self.istiod
+    }
+
+    /// What it does with these objects. Networks of ours hide those of its own configuration.
     pub(crate) fn having(&self, objects: &NaiveFiles) -> SimulatedIstiod {
-        SimulatedIstiod::read(objects).under(self.values.as_deref())
+        let ours = SimulatedIstiod::read(objects);
+        let is_hidden = !ours.networks.is_empty();
+        let mut all = ours.under(self.values.as_deref());
+        if let Some(name) = self.standard_network().filter(|_| !is_hidden) {
+            all.networks.insert(
+                name,
+                SimulatedNetwork { gateways: ["192.0.2.1:15443".to_owned()].into(), registries: BTreeSet::new() },
+            );
+        }
+        all
     }
 
-    /// Its Istio is installed anew, with these values.
-    pub(crate) fn install(&mut self, values: Option<Vec<u8>>) {
+    /// Its Istio is installed anew, with these values; whether it does anything else since.
+    pub(crate) fn install(&mut self, values: Option<Vec<u8>>) -> bool {
         self.values = values;
-        self.istiod = self.having(&self.live);
+        self.read()
     }
 
     /// Something happens; roots that go are in use until then.
@@ -283,12 +305,12 @@ impl FleetCluster {
         }
     }
 
-    /// Whether the relay of a peer is let through to the apiserver.
-    pub(crate) fn admits(&self, peer: &Self) -> bool {
-        let keys = self.istiod.admits.get(&peer.uuid());
-        keys.is_some_and(|keys| keys.contains(&peer.key().squeezed))
-            && self.istiod.impersonates.contains(&peer.uuid())
-            && self.istiod.deployments.contains("isthmus-proxy")
+    /// Whether its relay is let through to the apiserver of a peer that does this.
+    pub(crate) fn is_admitted(&self, peer: &SimulatedIstiod) -> bool {
+        let keys = peer.admits.get(&self.uuid());
+        keys.is_some_and(|keys| keys.contains(&self.key().squeezed))
+            && peer.impersonates.contains(&self.uuid())
+            && peer.deployments.contains("isthmus-proxy")
     }
 
     pub(crate) fn public(&self) -> Result<PublicDocument, Failure> {
@@ -378,7 +400,11 @@ impl FleetCluster {
             let endpoints: Vec<_> = network.registries.iter().map(registry).collect();
             (name.clone(), json!({ "gateways": gateways, "endpoints": endpoints }))
         };
-        let networks: serde_json::Map<_, _> = standard.networks.iter().map(network).collect();
+        let mut networks: serde_json::Map<_, _> = standard.networks.iter().map(network).collect();
+        if let Some(name) = self.standard_network() {
+            let gateways = json!([{ "address": "192.0.2.1", "port": 15443 }]);
+            networks.insert(name, json!({ "gateways": gateways, "endpoints": [{ "fromCidr": "10.0.0.0/8" }] }));
+        }
         StandardMeshConfig {
             ca_certificates: !standard.roots.is_empty(),
             mesh_networks: (!networks.is_empty()).then(|| json!({ "networks": networks }).to_string()),
@@ -417,7 +443,8 @@ impl FleetCluster {
         let runs = live.deployments.contains("isthmus-relay");
         let routes = live.routes.iter().filter(|_| runs).map(|route| {
             let peer = fleet.iter().find(|site| site.uuid() == route.uuid && site.api_host() == route.host);
-            let works = peer.is_some_and(|peer| peer.trouble != Some(ClusterTrouble::Down) && peer.admits(self));
+            let works =
+                peer.is_some_and(|peer| peer.trouble != Some(ClusterTrouble::Down) && self.is_admitted(&peer.istiod));
             LiveRoute {
                 cluster_id: route.id.parse().unwrap(),
                 api_host: route.host.parse().unwrap(),

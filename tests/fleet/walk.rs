@@ -35,6 +35,8 @@ pub(crate) enum WalkStep {
     /// Files of the lock of now and of then, by bit.
     MergedLock(u8, usize),
     LoseRendered(usize, usize),
+    /// A file of someone else.
+    Foreign(usize, usize),
     /// Another engine takes a run on an older commit, and its checkout becomes ours.
     OtherEngine(usize, RunFlags),
 }
@@ -141,6 +143,7 @@ pub(crate) fn step() -> impl Strategy<Value = WalkStep> {
         1 => (0..8_usize, 1..6_usize).prop_map(|(file, back)| WalkStep::OldLock(file, back)),
         1 => (any::<u8>(), 1..6_usize).prop_map(|(bits, back)| WalkStep::MergedLock(bits, back)),
         1 => (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)),
+        1 => (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)),
         1 => (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)),
     ]
 }
@@ -207,9 +210,9 @@ impl Walk {
             WalkStep::SyncPartly(cluster, kinds) => {
                 let cluster = fleet.name(*cluster);
                 for kind in kinds {
-                    for file in fleet.behind(cluster).iter().filter(|file| file.starts_with(KINDS[*kind])) {
-                        fleet.sync_file(cluster, file)?;
-                    }
+                    let mut files = fleet.behind(cluster);
+                    files.retain(|file| file.starts_with(KINDS[*kind]));
+                    fleet.sync_files(cluster, &files)?;
                 }
             }
             WalkStep::Install(cluster) => {
@@ -224,6 +227,11 @@ impl Walk {
             WalkStep::Mend(cluster) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sites.get_mut(cluster).unwrap().trouble = None;
+                fleet.take_foreign(cluster);
+            }
+            WalkStep::Foreign(cluster, kind) => {
+                let cluster = fleet.name(*cluster);
+                fleet.put_foreign(cluster, *kind);
             }
             WalkStep::Happen(cluster, event) => {
                 let cluster = fleet.name(*cluster);

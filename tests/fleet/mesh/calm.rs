@@ -1,0 +1,216 @@
+//! The end of a walk: all is well again, and the fleet becomes what the specs say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus::pipeline::plan::Plan;
+use isthmus::types::explanation::Code;
+use isthmus::types::name::ClusterName;
+
+use super::law::{Broken, Law, broken, short};
+use super::{CommittedTree, FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
+use crate::site::NAMES;
+use crate::wish::{FieldValues, WantedSpecs};
+
+/// Fields that no edit changes while links rest on them.
+const JOINED_WITH: [&str; 5] =
+    ["metadata.name", "credentials.requireToken", "reconciler", "istio.config", "multicluster.enabled"];
+
+impl FleetMesh {
+    /// Brings back what a plan says was lost, by the command that it names: each file as it was before the last commit that
+    /// touched it, or the one before, if that was named already. Whether anything was brought back.
+    fn restore(&mut self, plan: &Plan, named: &mut BTreeMap<String, usize>) -> bool {
+        let hints = plan.steps.iter().flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
+        let file = |hint: &String| {
+            let (_, rest) = hint.split_once("`git checkout COMMIT~1 -- ")?;
+            Some(rest.split_once('`').unwrap().0.to_owned())
+        };
+        let files: BTreeSet<String> = hints.filter_map(file).collect();
+        for file in &files {
+            let touched = named.entry(file.clone()).or_default();
+            let of = |commit: &CommittedTree| commit.checkout.get(file).cloned();
+            let commits = self.commits.windows(2).rev().filter(|two| of(&two[0]) != of(&two[1]));
+            let before = commits.map(|two| of(&two[0])).skip(2 * *touched).find(Option::is_some).flatten();
+            *touched += 1;
+            if let Some(bytes) = before {
+                self.checkout.insert(file.clone(), bytes);
+            }
+        }
+        if !files.is_empty() {
+            self.commit();
+        }
+        !files.is_empty()
+    }
+
+    /// All is well again, everybody syncs, nothing untrue is stated: the fleet becomes what the specs say, soon.
+    pub(crate) fn calm(&mut self) -> Result<(), Broken> {
+        for site in self.sites.values_mut() {
+            site.trouble = None;
+        }
+        for name in NAMES {
+            self.take_foreign(name);
+        }
+        let mut target = self.wish.mended(&self.sites);
+        if let Some(mesh) = self.mesh_of_tree() {
+            target.mesh.remove("metadata.name");
+            if mesh != "shop" {
+                target.mesh.insert("metadata.name", mesh.into());
+            }
+        }
+        let mut named = BTreeMap::new();
+        for _ in 0..8 {
+            self.wish = target.clone();
+            let outcome = self.run(RunFlags { locked: true, ..RunFlags::default() })?;
+            let FleetOutcome::Done(plan) = outcome else { break };
+            if !self.restore(&plan, &mut named) {
+                break;
+            }
+        }
+        self.sweep(&target);
+        self.declare_lost(&mut target);
+        self.wish = target.clone();
+        for attempt in 0.. {
+            let outcome = self.settle()?;
+            match outcome {
+                FleetOutcome::Done(_) => break,
+                FleetOutcome::Refused(reasons) if attempt < 3 => self.way_out(&reasons, 3)?,
+                FleetOutcome::Refused(reasons) => return broken(Law::Unrest, format!("no way out of {reasons:?}")),
+            }
+            self.wish = target.clone();
+        }
+        // no one syncs a cluster that no document declares
+        let declared = self.pairs().into_iter().filter(|(reader, _)| self.wish.clusters.contains_key(reader));
+        for pair @ (reader, peer) in declared.collect::<Vec<_>>() {
+            let wanted = self.wish.links(reader, peer);
+            if wanted != self.live_id(pair).is_some() {
+                return broken(Law::Wrong, format!("{reader}/{peer} is wanted: {wanted}"));
+            }
+            if let Some(id) = self.live_id(pair) {
+                let stated = self.wish.says(reader, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
+                let (from, to) = (self.site(reader), self.site(peer));
+                let is_merged = from.istiod.aliases.contains(&to.domain());
+                if from.domain() != to.domain() && stated.is_some_and(|stated| stated != is_merged) {
+                    return broken(Law::Wrong, format!("{reader} is merged with {}: {is_merged}", to.domain()));
+                }
+                let lacks = self.lacks(pair, &id, None);
+                if !lacks.is_empty() {
+                    return broken(Law::Wrong, format!("{reader}/{peer} at rest: {}", short(&Vec::from_iter(lacks))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A cluster that leaves and was made anew meanwhile cannot show what the old one holds.
+    fn declare_lost(&self, wish: &mut WantedSpecs) {
+        let lock = self.lock().unwrap_or_default();
+        for (name, fields) in &mut wish.clusters {
+            let locked = lock.clusters.get(&cluster_name(name));
+            let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
+            if !is_itself && fields.get("state").is_some_and(|state| *state == "leaving") {
+                fields.insert("state", "lost".into());
+            }
+        }
+    }
+
+    /// Whose the tree is.
+    fn mesh_of_tree(&self) -> Option<String> {
+        let mut texts = self.checkout.iter().filter(|(path, _)| path.starts_with("rendered/"));
+        texts.find_map(|(_, bytes)| {
+            let text = String::from_utf8_lossy(bytes);
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("isthmus.dev/mesh: "))?;
+            Some(line.to_owned())
+        })
+    }
+
+    /// Files of clusters that neither specs nor lock know go by hand, as their refusal says.
+    fn sweep(&mut self, wish: &WantedSpecs) {
+        let lock = self.lock().unwrap_or_default();
+        for cluster in self.names() {
+            let is_known = |known: &ClusterName| known.as_str() == cluster;
+            if !wish.clusters.contains_key(cluster) && !lock.clusters.keys().chain(lock.linked()).any(is_known) {
+                let folders = ["rendered", "values"].map(|folder| format!("{folder}/{cluster}/"));
+                self.checkout.retain(|path, _| !folders.iter().any(|folder| path.starts_with(folder)));
+            }
+        }
+    }
+
+    /// Runs and syncs until nothing changes and nothing waits, or a run is refused.
+    fn settle(&mut self) -> Result<FleetOutcome, Broken> {
+        let mut named = BTreeMap::new();
+        for _ in 0..16 {
+            self.sync_all()?;
+            self.now += 30 * HOUR;
+            let outcome = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
+            if (outcome.is_idle() && self.is_synced()) || matches!(outcome, FleetOutcome::Refused(_)) {
+                return Ok(outcome);
+            }
+            if let FleetOutcome::Done(plan) = &outcome
+                && self.restore(plan, &mut named)
+            {
+                let mut wish = self.wish.clone();
+                self.declare_lost(&mut wish);
+                self.wish = wish;
+            }
+        }
+        self.prints = true;
+        let last = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
+        broken(Law::Unrest, last.open())
+    }
+
+    /// Takes an edit back that a refusal names with the value that links rest on.
+    fn say_as_joined(&mut self, reason: &str) {
+        let Some((cluster, rest)) = reason.strip_prefix('`').and_then(|rest| rest.split_once("` is joined with `"))
+        else {
+            return;
+        };
+        let (field, value) = rest.split_once('`').unwrap().0.split_once(": ").unwrap();
+        let field = field.trim_end_matches(" of the Mesh");
+        let field = JOINED_WITH.into_iter().find(|known| *known == field).unwrap();
+        let value = serde_json::from_str::<bool>(value).map_or_else(|_| value.into(), serde_json::Value::from);
+        let of_mesh = ["metadata.name", "credentials.requireToken"].contains(&field);
+        let fields = if of_mesh { Some(&mut self.wish.mesh) } else { self.wish.clusters.get_mut(cluster) };
+        if let Some(fields) = fields {
+            fields.insert(field, value);
+        }
+    }
+
+    /// What a refusal tells to do: take the edit back, let the clusters leave, and edit then. It may hide so many others.
+    fn way_out(&mut self, reasons: &[(Code, String)], hidden: usize) -> Result<(), Broken> {
+        let lock = match self.lock() {
+            Ok(lock) => lock,
+            Err(problem) => return broken(Law::Unrest, problem),
+        };
+        let known: BTreeSet<String> = lock.clusters.keys().chain(lock.linked()).map(ToString::to_string).collect();
+        take_back(&mut self.wish.mesh, &self.taken.mesh);
+        for name in NAMES.into_iter().filter(|name| known.contains(*name)) {
+            let fields = self.wish.clusters.entry(name).or_default();
+            if let Some(taken) = self.taken.clusters.get(name) {
+                take_back(fields, taken);
+            }
+            for (_, reason) in reasons {
+                self.say_as_joined(reason);
+            }
+            let fields = self.wish.clusters.entry(name).or_default();
+            if reasons.iter().any(|(_, reason)| reason.contains(&format!("`{name}`"))) {
+                let locked = lock.clusters.get(&cluster_name(name));
+                let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
+                // what another tool deploys is not simulated: no one answers there
+                let answers = is_itself && fields.get("reconciler").is_none_or(|who| *who == "rendered");
+                fields.insert("state", if answers { "leaving" } else { "lost" }.into());
+            }
+        }
+        match self.settle()? {
+            FleetOutcome::Done(_) => Ok(()),
+            // one refusal hid another
+            FleetOutcome::Refused(others) if hidden > 0 => self.way_out(&others, hidden - 1),
+            FleetOutcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
+        }
+    }
+}
+
+/// Fields that rest on links say again what they said.
+fn take_back(fields: &mut FieldValues, taken: &FieldValues) {
+    fields.retain(|field, _| !JOINED_WITH.contains(field));
+    let before = taken.iter().filter(|(field, _)| JOINED_WITH.contains(field));
+    fields.extend(before.map(|(field, value)| (*field, value.clone())));
+}

@@ -1,0 +1,8 @@
+//! What walks share with other tests.
+
+#[path = "../support/naive.rs"]
+#[allow(dead_code, reason = "walks need less of it than the other tests")]
+pub(crate) mod naive;
+#[path = "../support/road.rs"]
+#[allow(dead_code, reason = "walks need less of it than the other tests")]
+pub(crate) mod road;
