@@ -13,6 +13,7 @@ use crate::pipeline::plan::CompareError;
 use crate::pipeline::plan::graph::Cycle;
 use crate::pipeline::policy;
 use crate::pipeline::recorded;
+use crate::pipeline::render::ComponentTemplates;
 use crate::pipeline::template::Templates;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::spec::{SourceFile, parse_policy};
@@ -153,7 +154,7 @@ pub struct Program {
     pub unreadable: Unreadable,
     /// Findings that do not stop the run.
     pub warnings: Diagnostics,
-    pub(super) templates: Templates,
+    pub(super) templates: ComponentTemplates,
     pub(super) policy: Option<Policy>,
     pub(super) lock_files: BTreeMap<String, Vec<u8>>,
 }
@@ -164,7 +165,7 @@ impl Program {
         Self::load_after(None, input, file)
     }
 
-    /// The same, with the lock of what was compiled before where its files are the same.
+    /// The same, with the lock and the rendered templates of what was compiled before where their files are the same.
     pub fn load_after(
         before: Option<&Self>,
         input: &Input,
@@ -188,6 +189,7 @@ impl Program {
         else {
             return Err(Stop::Findings(findings));
         };
+        let templates = ComponentTemplates::after(before.map(|before| &before.templates), templates);
         for finding in unreadable.findings() {
             warnings.push(Diagnostic { severity: Severity::Warning, ..finding.clone() });
         }

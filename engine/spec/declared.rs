@@ -20,7 +20,7 @@ use crate::types::name::{
 };
 
 /// A spec file as it was read.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SourceFile {
     /// Path relative to the checkout, for example `specs/mesh.yaml`.
     pub path: Arc<str>,

@@ -194,7 +194,7 @@ impl RenderWorld {
     }
 
     pub(crate) fn try_render(&self, cluster: &str) -> Result<RenderedCluster, String> {
-        let templates = Templates::builtin();
+        let templates = Templates::builtin().into();
         let text = |findings: isthmus::types::diagnostic::Diagnostics| {
             findings.sorted().iter().map(|finding| finding.explanation.message.clone()).collect::<Vec<_>>().join("\n")
         };

@@ -19,6 +19,8 @@ use crate::wire::routes::{ROUTES, ROUTES_FILE};
 
 /// Most bytes of a file: values files hold what no ConfigMap could.
 const MAX_FILE: usize = 16 << 20;
+/// The kinds of objects that count.
+const KINDS: [&str; 3] = ["Secret", "ConfigMap", "ClusterRole"];
 /// Name of the ConfigMap with our part of the mesh configuration.
 const MESH_CONFIG: &str = "isthmus-mesh";
 
@@ -64,7 +66,7 @@ impl ClusterFolder {
     ) -> Self {
         let mut folder = Self { files: live(files), ..Self::default() };
         for (name, bytes) in files {
-            if folder.files.contains(&**name) {
+            if folder.files.contains(&**name) && may_count(bytes) {
                 folder.take(mesh, target, &yaml(bytes));
             }
         }
@@ -126,6 +128,12 @@ impl ClusterFolder {
             }
         }
     }
+}
+
+/// Whether a file may hold an object that counts. Its kind is in the text as it is, unless it is escaped or encoded otherwise.
+fn may_count(bytes: &[u8]) -> bool {
+    let is_plain = |text: &str| !text.contains(['\\', '\0']);
+    std::str::from_utf8(bytes).map_or(true, |text| !is_plain(text) || KINDS.iter().any(|kind| text.contains(kind)))
 }
 
 /// Names of the files that are there and that the kustomization lists.
@@ -195,4 +203,17 @@ fn by(value: &Value, pointer: &str, key: &str) -> BTreeMap<String, Value> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_counts_however_it_is_written() {
+        let utf16: Vec<u8> = "kind: Secret\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let texts: [&[u8]; 4] = [b"kind: Secret\n", b"kind: \"\\x53ecret\"\n", b"{kind: 'ClusterRole'}", &utf16];
+        assert!(texts.into_iter().all(may_count));
+        assert!(!may_count(b"kind: Deployment\nspec: {}\n"));
+    }
 }

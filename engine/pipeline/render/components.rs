@@ -1,6 +1,7 @@
 //! Exporter, api-proxy and relay: component templates with the values of one cluster.
 //!
-//! Most templates depend on few values, so their objects are made once for all clusters that agree on them.
+//! Most templates depend on few values, so their objects are made once for all clusters that agree on them, and for all runs of a
+//! process while the templates are the same.
 
 use std::sync::Arc;
 
@@ -36,11 +37,33 @@ const FILES: [&str; 6] = [
 /// Where the serving certificate is mounted.
 const TLS: &str = "/etc/isthmus/tls";
 
-/// A template's name and the values it got, as JSON.
-type TemplateKey = (String, String);
+/// Most renditions that are kept for the next run: some megabytes.
+const MAX_KEPT: usize = 1024;
 
-/// Objects by template and values.
-pub(super) type Cache = Memo<TemplateKey, Arc<Templated>>;
+/// The mesh, a template's name and the values it got, as JSON.
+type TemplateKey = (MeshName, String, String);
+
+/// Templates of components, and what they rendered so far.
+#[derive(Debug)]
+pub struct ComponentTemplates {
+    templates: Templates,
+    rendered: Arc<Memo<TemplateKey, Arc<Templated>>>,
+}
+
+impl From<Templates> for ComponentTemplates {
+    fn from(templates: Templates) -> Self {
+        Self { templates, rendered: Arc::default() }
+    }
+}
+
+impl ComponentTemplates {
+    /// Templates that know what those of the run before rendered, if they are the same and that is not too much to keep.
+    pub(crate) fn after(before: Option<&Self>, templates: Templates) -> Self {
+        let same = before.filter(|before| before.templates == templates && before.rendered.len() <= MAX_KEPT);
+        let rendered = same.map(|before| before.rendered.clone()).unwrap_or_default();
+        Self { templates, rendered }
+    }
+}
 
 /// What a template renders for all clusters with the same values.
 #[derive(Debug)]
@@ -58,16 +81,15 @@ struct TemplateObject {
 
 /// What a template renders with these values.
 fn templated(
-    cache: &Cache,
+    templates: &ComponentTemplates,
     mesh: &MeshName,
-    templates: &Templates,
     name: String,
     values: &Map<String, Value>,
 ) -> Result<Arc<Templated>, Diagnostics> {
     let key = Value::Object(values.clone()).to_string();
-    cache.get((name, key), |(name, _)| {
+    templates.rendered.get((mesh.clone(), name, key), |(_, name, _)| {
         let stand_in = NAME.parse().map_err(internal)?;
-        let Rendition { objects, overridden } = templates.render(name, values)?;
+        let Rendition { objects, overridden } = templates.templates.render(name, values)?;
         let mut made = Vec::new();
         for object in objects {
             let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
@@ -80,8 +102,7 @@ fn templated(
 /// Renders the components of a cluster that has them. Without an image there is nothing to run.
 pub(super) fn render(
     reader: &ReaderView<'_>,
-    templates: &Templates,
-    cache: &Cache,
+    templates: &ComponentTemplates,
     out: &mut RenderedCluster,
 ) -> Result<(), Diagnostics> {
     let Some(components) = &reader.cluster.components else {
@@ -100,7 +121,7 @@ pub(super) fn render(
                 context.remove("args");
             }
             let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
-            match templated(cache, mesh, templates, format!("{role}/{file}"), &context) {
+            match templated(templates, mesh, format!("{role}/{file}"), &context) {
                 Ok(of_role) => {
                     out.objects.extend(of_role.made.iter().map(|made| {
                         let yaml = made.yaml.as_ref().map(|template| template.fill(&[name.as_str()]));
@@ -235,4 +256,23 @@ fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object) -> Rendered
         }
     }
     RenderedObject::new(object, steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::SourceFile;
+
+    #[test]
+    fn what_was_rendered_is_kept_while_the_templates_are_the_same() {
+        let before = ComponentTemplates::from(Templates::builtin());
+        let values = json!({ "namespace": "istio-system", "expose": "LoadBalancer" });
+        let file = "relay/service.yaml";
+        templated(&before, &"shop".parse().unwrap(), file.to_owned(), values.as_object().unwrap()).unwrap();
+        let kept = |templates| ComponentTemplates::after(Some(&before), templates).rendered.len();
+        assert_eq!(kept(Templates::builtin()), 1);
+        let text = include_str!("../../../templates/relay/service.yaml");
+        let own = SourceFile { path: format!("templates/{file}").into(), bytes: format!("{text}# own\n").into() };
+        assert_eq!(kept(Templates::load(&[own]).unwrap()), 0);
+    }
 }

@@ -23,6 +23,11 @@ impl<K, V> fmt::Debug for Memo<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Memo<K, V> {
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The value of this key, made if it is not there yet. A failure is not kept.
     pub(super) fn get(&self, key: K, make: impl FnOnce(&K) -> Result<V, Diagnostics>) -> Result<V, Diagnostics> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);

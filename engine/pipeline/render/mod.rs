@@ -31,6 +31,7 @@ mod text_template;
 
 use std::collections::BTreeMap;
 
+pub use self::components::ComponentTemplates;
 pub(crate) use self::given::given;
 pub use self::output::{ExtraFile, Given, RenderedCluster};
 pub use self::reasons::RenderWait;
@@ -59,7 +60,7 @@ pub fn render_cluster(
     templates: &Templates,
     cluster: &ClusterName,
 ) -> Result<RenderedCluster, Diagnostics> {
-    RenderContext::new(mesh, lock, templates, &Given::new())?.render(cluster)
+    RenderContext::new(mesh, lock, &templates.clone().into(), &Given::new())?.render(cluster)
 }
 
 /// What all readers of a mesh share. Cheap to use from several threads.
@@ -67,12 +68,11 @@ pub fn render_cluster(
 pub struct RenderContext<'a> {
     mesh: &'a Mesh,
     lock: &'a Lock,
-    templates: &'a Templates,
+    templates: &'a ComponentTemplates,
     given: &'a Given,
     engine_keys: Vec<EngineKey>,
     peers: BTreeMap<&'a ClusterName, PeerView<'a>>,
     peer_entries: PeerEntries,
-    components: components::Cache,
     entries: mesh_config::Entries,
     kubeconfigs: secret_text::Kubeconfigs,
 }
@@ -82,7 +82,7 @@ impl<'a> RenderContext<'a> {
     pub fn new(
         mesh: &'a Mesh,
         lock: &'a Lock,
-        templates: &'a Templates,
+        templates: &'a ComponentTemplates,
         given: &'a Given,
     ) -> Result<Self, Diagnostics> {
         let stated = mesh.engine_keys.iter().cloned();
@@ -116,7 +116,6 @@ impl<'a> RenderContext<'a> {
             engine_keys,
             peers,
             peer_entries: PeerEntries::default(),
-            components: components::Cache::default(),
             entries: mesh_config::Entries::default(),
             kubeconfigs: secret_text::Kubeconfigs::default(),
         })
@@ -190,7 +189,7 @@ impl<'a> RenderContext<'a> {
     }
 
     fn rendered(&self, reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
-        components::render(reader, self.templates, &self.components, out)?;
+        components::render(reader, self.templates, out)?;
         peers::render(reader, out)?;
         match reader.mesh_config() {
             MeshConfigTarget::None => {}

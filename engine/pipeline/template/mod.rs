@@ -70,7 +70,7 @@ const VALUES: [&str; 13] = [
 ];
 
 /// Overrides of component templates; a component without one is rendered from its built-in template.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Templates {
     overrides: BTreeMap<&'static str, SourceFile>,
 }
