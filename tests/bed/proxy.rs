@@ -88,7 +88,13 @@ impl ProxySite {
                 let text = fs::read_to_string(entry.path()).unwrap();
                 let public: Value = super::read_json(&checkout.join("recorded/east/metadata/public/public.json"));
                 let theirs = format!("istio-peer:{}", public["clusterUUID"].as_str().unwrap());
-                let ours = format!("istio-peer:{EAST}\n  - istio-peer:{NORTH}");
+                // an item of a list of users, or a subject of a binding
+                let next = if name.starts_with("clusterrolebinding") {
+                    "- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: "
+                } else {
+                    "  - "
+                };
+                let ours = format!("istio-peer:{EAST}\n{next}istio-peer:{NORTH}");
                 let file = self.dir.path().join(&name);
                 fs::write(&file, text.replace(&theirs, &ours)).unwrap();
                 succeed(self.kubectl().args(["apply", "--server-side", "-f"]).arg(file));
