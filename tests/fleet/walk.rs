@@ -252,8 +252,13 @@ impl Walk {
                 }
             }
             WalkStep::OtherEngine(back, flags) => {
-                fleet.check_out(fleet.earlier(*back).clone());
-                fleet.run(*flags)?;
+                let earlier = fleet.earlier(*back).clone();
+                // a commit of before a cluster was accepted has none of its roots, and nothing in it tells that it had others
+                let mut entries = fleet.checkout.keys().filter(|path| path.starts_with("lock/clusters/"));
+                if entries.all(|path| earlier.checkout.contains_key(path)) {
+                    fleet.check_out(earlier);
+                    fleet.run(*flags)?;
+                }
             }
         }
         Ok(())
