@@ -137,8 +137,14 @@ fn data(secret: &Value, field: &str) -> String {
 }
 
 fn routes(apiserver: &ObjectServer, routes: &[(&str, SocketAddr, &str)]) {
+    routes_of(OWN, apiserver, routes);
+}
+
+/// Routes that were rendered for the cluster of this UUID.
+fn routes_of(cluster: &str, apiserver: &ObjectServer, routes: &[(&str, SocketAddr, &str)]) {
     let route = |(id, address, ca): &(&str, SocketAddr, &str)| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", address.port()), "apiCA": ca, "allow": ["127.0.0.0/8"] });
-    let file = json!({ "version": 1, "routes": routes.iter().map(route).collect::<Vec<_>>() }).to_string();
+    let file = json!({ "version": 1, "clusterUUID": cluster, "routes": routes.iter().map(route).collect::<Vec<_>>() })
+        .to_string();
     apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file } }));
 }
 
@@ -507,6 +513,24 @@ async fn a_peer_that_is_down_is_a_503_and_a_metric() {
     sleep(Duration::from_millis(200)).await;
     assert_eq!(ran.get("/to/down/api/v1/pods").await.0, 404);
     assert!(ran.health.is_ready());
+}
+
+/// A rebuilt cluster into which its old folder is synced: the old remote secrets lead nowhere.
+#[tokio::test]
+async fn routes_that_were_rendered_for_another_cluster_are_refused() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |_| answer("404 Not Found", "", "")).await;
+    let ran = start(&apiserver, options()).await;
+    routes_of(WEST, &apiserver, &[("west", west.address, &ca.pem)]);
+    sleep(Duration::from_millis(300)).await;
+    assert!(up(&ran.metrics, "west").is_none());
+    assert!(west.requests().is_empty(), "{:?}", west.requests());
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    // a folder that is synced into the wrong cluster takes nothing away
+    routes_of(WEST, &apiserver, &[]);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(ran.get("/to/west/api/v1/pods").await.0, 404);
 }
 
 #[tokio::test]

@@ -58,6 +58,9 @@ fn the_checkout_of_0_1_0_is_what_its_specs_ask_for() {
             assert!(old == new && subjects.contains("kind: User") && !subjects.contains("kind: Group"), "{subjects}");
             continue;
         }
+        // and the relay is told whose routes it reads
+        let is_own = |line: &&str| !line.trim_start().starts_with("\"clusterUUID\":");
+        let new: String = new.split_inclusive('\n').filter(is_own).collect();
         let kept: Vec<&str> = new.lines().filter(|line| !line.contains("\"network\":\"network-")).collect();
         let added = new.lines().count() - kept.len();
         networks += added;
@@ -66,4 +69,21 @@ fn the_checkout_of_0_1_0_is_what_its_specs_ask_for() {
     assert_eq!(networks, 15, "one for each cluster that has peers of ours");
     let plan = checkout.engine(&["plan", "--locked", "--detailed-exitcode"]);
     assert_eq!((plan.code, plan.stdout.contains("\nNo changes.")), (0, true), "{plan}");
+}
+
+/// Version 0.1.0 takes a file's version from the first line that begins with `version:` and, where that is above 1, ends with
+/// exit code 1 before it reads anything else of the checkout's state or writes. So each file of the lock has such a line.
+#[test]
+fn the_lock_is_refused_by_0_1_0_whichever_of_its_files_that_reads() {
+    let checkout = Checkout::new();
+    checkout.engine(&["apply", "--create-keys"]).done();
+    let lock: Vec<_> =
+        checkout.output().into_iter().filter(|(path, _)| path.to_string_lossy().contains("/lock/")).collect();
+    assert_eq!(lock.len(), 5, "clusters, links and the mesh");
+    for (path, bytes) in lock {
+        let text = String::from_utf8(bytes).unwrap();
+        let version = text.lines().find_map(|line| line.strip_prefix("version:"));
+        let version: u32 = version.unwrap_or_else(|| panic!("{}", path.display())).trim().parse().unwrap();
+        assert!(version > 1 && text.starts_with("version:"), "{}:\n{text}", path.display());
+    }
 }

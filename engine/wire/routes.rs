@@ -24,6 +24,9 @@ pub const ROUTES_VERSION: u32 = 1;
 pub struct RoutesFile {
     /// [`ROUTES_VERSION`].
     pub version: u32,
+    /// The cluster whose relay may take these routes; `None`: written by an older engine, for whoever reads it.
+    #[serde(rename = "clusterUUID", default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<ClusterUuid>,
     #[serde(default)]
     pub routes: Vec<Route>,
 }
@@ -68,6 +71,16 @@ pub enum RoutesError {
     /// Written by a newer engine.
     #[error("`routes.json`: expected version {ROUTES_VERSION}, found {0}; use a newer image here")]
     Version(u32),
+    /// Synced into another cluster than it was rendered for, such as one that was rebuilt.
+    #[error(
+        "`routes.json` is for the cluster `{of}`, and this one is `{own}`; accept the rebuilt cluster, and sync what is rendered then"
+    )]
+    OfAnother {
+        /// Whose routes they are.
+        of: ClusterUuid,
+        /// The cluster that read them.
+        own: ClusterUuid,
+    },
     /// Two routes for one ID.
     #[error("`routes.json` has two routes to cluster ID `{0}`; render ConfigMap `isthmus-routes` again")]
     Twice(ClusterId),
@@ -87,6 +100,14 @@ impl RoutesFile {
             None => Ok(file),
         }
     }
+
+    /// The routes, if they are those of this cluster.
+    pub fn taken_by(self, own: &ClusterUuid) -> Result<Self, RoutesError> {
+        match self.of {
+            Some(of) if of != *own => Err(RoutesError::OfAnother { of, own: own.clone() }),
+            Some(_) | None => Ok(self),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +125,14 @@ mod tests {
         let written = serde_json::to_vec(&routes).unwrap();
         assert_eq!(RoutesFile::parse(&written).unwrap(), routes);
         assert!(RoutesFile::parse(b"{\"version\":1}").unwrap().routes.is_empty());
+
+        let own = "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse().unwrap();
+        let rebuilt = "1f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse().unwrap();
+        let of = format!("{{\"version\":1,\"clusterUUID\":\"{own}\"}}");
+        assert!(RoutesFile::parse(of.as_bytes()).unwrap().taken_by(&own).is_ok());
+        let refused = RoutesFile::parse(of.as_bytes()).unwrap().taken_by(&rebuilt);
+        assert_eq!(refused, Err(RoutesError::OfAnother { of: own, own: rebuilt.clone() }));
+        assert!(routes.clone().taken_by(&rebuilt).is_ok(), "an older engine names no cluster");
 
         let twice = RoutesFile::parse(file(&format!("{EAST},{EAST}")).as_bytes()).unwrap_err();
         assert!(twice.to_string().contains("two routes to cluster ID `east`"), "{twice}");

@@ -184,7 +184,8 @@ pub(super) fn peer_rules() -> Value {
 pub(super) fn render_routes(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).peekable();
     if routes.peek().is_some() {
-        let head = format!("{{\"version\":{ROUTES_VERSION},\n\"routes\":");
+        let of = reader.known.map(|known| format!("\n\"clusterUUID\":\"{}\",", known.uuid())).unwrap_or_default();
+        let head = format!("{{\"version\":{ROUTES_VERSION},{of}\n\"routes\":");
         let step = reader.step(StepKind::RenderRoutes);
         out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Fragment::list(head, routes))]));
     }

@@ -39,6 +39,7 @@ use crate::roles::role::{Role, RoleError, Service};
 use crate::server::limits::Buckets;
 use crate::server::{Asker, Body, Handler, Reader};
 use crate::types::address::{Cidr, Host};
+use crate::types::name::ClusterUuid;
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesError, RoutesFile};
 
 /// How often the objects of the own cluster are looked after.
@@ -135,11 +136,18 @@ enum RoutesProblem {
 }
 
 /// No ConfigMap means that there is no route yet.
-fn read_routes(source: &SourceState<Arc<ConfigMapData>>) -> Result<RoutesFile, RoutesProblem> {
+fn read_routes(
+    source: &SourceState<Arc<ConfigMapData>>,
+    own: Option<&ClusterUuid>,
+) -> Result<RoutesFile, RoutesProblem> {
     let Some(data) = source.optional(format!("ConfigMap `{ROUTES}`"))? else {
-        return Ok(RoutesFile { version: ROUTES_VERSION, routes: Vec::new() });
+        return Ok(RoutesFile { version: ROUTES_VERSION, of: None, routes: Vec::new() });
     };
-    Ok(RoutesFile::parse(data.get(ROUTES_FILE).ok_or(RoutesProblem::NoFile)?.as_bytes())?)
+    let file = RoutesFile::parse(data.get(ROUTES_FILE).ok_or(RoutesProblem::NoFile)?.as_bytes())?;
+    Ok(match own {
+        Some(own) => file.taken_by(own)?,
+        None => file,
+    })
 }
 
 /// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
@@ -148,7 +156,7 @@ async fn watch_routes(role: Role, routes: Watched<ConfigMapData>, changed: Arc<N
     let mut last_error = None;
     loop {
         let source = routes.one();
-        match read_routes(&source) {
+        match read_routes(&source, peers.own().as_ref()) {
             Ok(file) => {
                 known = true;
                 last_error = None;

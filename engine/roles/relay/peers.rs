@@ -174,6 +174,11 @@ impl Peers {
         }
     }
 
+    /// The UUID of the relay's cluster; `None`: it is not known yet.
+    pub(super) fn own(&self) -> Option<ClusterUuid> {
+        self.credential.borrow().as_ref().map(|credential| credential.uuid.clone())
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<Arc<RelayPeer>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
