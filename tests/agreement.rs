@@ -46,6 +46,33 @@ fn a_lost_file_of_links_deletes_no_secret() {
     checkout.shows(&["apply"], 0, &["No changes."]);
 }
 
+/// What links were begun with is in the entries, which no link names any more: it stays, so that no edit is applied in place.
+#[test]
+fn where_all_files_of_links_are_lost_no_entry_forgets_what_they_rest_on() {
+    let checkout = Checkout::joined();
+    let links = ["lock/links/east.yaml", "lock/links/west.yaml"];
+    let before = checkout.output();
+    let kept = links.map(|path| fs::read(checkout.path(path)).unwrap());
+    for path in links {
+        fs::remove_file(checkout.path(path)).unwrap();
+    }
+    let lost = checkout.output();
+    let spec = "name: west}\nspec: {";
+    for edit in ["", "clusterID: other, ", "trustDomain: other.example, ", "state: leaving, "] {
+        checkout.edit("specs/mesh.yaml", spec, &format!("{spec}{edit}"));
+        for arguments in [&["apply"][..], &["apply", "--allow-delete"], &["apply", "--cluster", "west"]] {
+            checkout.shows(arguments, 4, &["has no link to"]);
+            assert_eq!(checkout.output(), lost, "{edit}{arguments:?}");
+        }
+        checkout.edit("specs/mesh.yaml", &format!("{spec}{edit}"), spec);
+    }
+    for (path, bytes) in links.into_iter().zip(&kept) {
+        checkout.write(path, bytes);
+    }
+    checkout.shows(&["apply"], 0, &["No changes."]);
+    assert_eq!(checkout.output(), before);
+}
+
 #[test]
 fn a_lost_lock_deletes_nothing_and_takes_no_cluster_for_new() {
     let checkout = Checkout::joined();
@@ -342,8 +369,8 @@ fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
         ),
         ("name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ", "`reconciler: rendered`"),
         (
-            "name: west}\nspec: {",
-            "name: west}\nspec: {istio: {config: helmValues}, ",
+            "name: west}\nspec: {istio: {",
+            "name: west}\nspec: {istio: {config: helmValues, ",
             "`istio.config: sharedMeshConfig`",
         ),
     ] {
@@ -381,7 +408,7 @@ fn a_silent_cluster_of_which_no_evidence_will_come_leaves_when_it_has_settled() 
 #[test]
 fn an_edit_of_what_links_rest_on_is_taken_while_they_are_joining() {
     let checkout = Checkout::new();
-    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {istio: {prepared: true}, ");
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {istio: {", "name: west}\nspec: {istio: {prepared: true, ");
     let relay_ca = |cluster: &str| {
         let path = format!("metadata/{cluster}/public/public.json");
         let document = fs::read_to_string(checkout.path(&path)).unwrap();
@@ -393,7 +420,7 @@ fn an_edit_of_what_links_rest_on_is_taken_while_they_are_joining() {
     relay_ca("west");
     checkout.engine(&["apply"]).done();
     assert!(fs::read_to_string(checkout.path(LINKS)).unwrap().contains("stage: joining"));
-    checkout.edit("specs/mesh.yaml", "istio: {prepared: true}", "istio: {prepared: true, config: helmValues}");
+    checkout.edit("specs/mesh.yaml", "istio: {prepared: true", "istio: {prepared: true, config: helmValues");
     checkout.engine(&["apply"]).done();
     checkout.engine(&["apply"]).done();
     assert!(fs::read_to_string(checkout.path("lock/clusters/west.yaml")).unwrap().contains("istioConfig: helmValues"));
@@ -407,8 +434,8 @@ fn other_edits_of_what_links_rest_on_make_them_leave_and_join_anew() {
     for (from, to, field, joined, wanted) in [
         ("name: shop}\nspec: {", "name: shop}\nspec: {meshID: bazaar, ", "meshID", "shop", "bazaar"),
         (
-            "name: west}\nspec: {",
-            "name: west}\nspec: {istio: {namespace: istio}, ",
+            "name: west}\nspec: {istio: {",
+            "name: west}\nspec: {istio: {namespace: istio, ",
             "istio.namespace",
             "istio-system",
             "istio",
@@ -606,13 +633,14 @@ fn former(checkout: &Checkout) {
 /// The first run of this version takes from the tree with what links were begun, so that no edit of the same commit is applied in place.
 #[test]
 fn a_lock_of_version_1_is_completed_from_the_tree_and_is_one_line_of_the_plan() {
-    for (edit, kept) in
-        [("clusterID: other, ", "clusterID: west\n"), ("istio: {namespace: other}, ", "istioNamespace: istio-system")]
-    {
+    for (edit, kept) in [
+        ("clusterID: other, istio: {", "clusterID: west\n"),
+        ("istio: {namespace: other, ", "istioNamespace: istio-system"),
+    ] {
         let checkout = Checkout::joined();
         checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, settle: 0s");
         former(&checkout);
-        checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", &format!("name: west}}\nspec: {{{edit}"));
+        checkout.edit("specs/mesh.yaml", "name: west}\nspec: {istio: {", &format!("name: west}}\nspec: {{{edit}"));
         let before = checkout.output();
         checkout.shows(&["plan", "--locked"], 0, &["No changes."]);
         let plan = checkout.shows(&["plan"], 4, &["lock/ from version 1 to 2, 4 files", "2 links leave and join anew"]);

@@ -78,6 +78,7 @@ kind: Cluster
 metadata: {name: east}
 spec:
   multicluster: {enabled: true, image: "registry.example.com/isthmus:0.1.0", apiHost: "api.east.example.com"}
+  istio: {standardMeshNetworks: none}
   metadata: {endpoint: "file://recorded/east/metadata"}
 ---
 apiVersion: isthmus.dev/v1alpha1
@@ -85,6 +86,7 @@ kind: Cluster
 metadata: {name: west}
 spec:
   multicluster: {enabled: true, image: "registry.example.com/isthmus:0.1.0", apiHost: "api.west.example.com"}
+  istio: {standardMeshNetworks: none}
   metadata: {endpoint: "file://recorded/west/metadata"}
 "#;
 

@@ -202,6 +202,7 @@ kind: Cluster
 metadata: {{name: east}}
 spec:
   multicluster: {{image: \"example.com/isthmus:0.1.0\", apiHost: api.east.example.com}}
+  istio: {{standardMeshNetworks: none}}
   metadata: {{endpoint: \"https://127.0.0.9/metadata\"}}
   allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}
   key: {{file: keys/east.key}}

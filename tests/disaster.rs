@@ -320,6 +320,53 @@ fn a_file_of_the_lock_is_gone() {
 }
 
 #[test]
+fn git_has_no_copy_of_the_lock() {
+    let day = Day::joined();
+    let before = day.shell("git rev-parse 'HEAD:rendered'");
+    // as if it had never been committed
+    day.shell("git rm -rq lock/links && git commit -q --amend -m first");
+    assert_eq!(day.run("engine apply").code, 4);
+    let ends = day.run_section("Git has no copy of the lock", &unchanged);
+    all_done(&ends);
+    let plan = &ends[0].1.stdout;
+    assert!(plan.contains("2 links are restored as joined") && plan.contains("`east → west`"), "{plan}");
+    assert_eq!(before, day.shell("git rev-parse 'HEAD:rendered'"));
+    assert!(day.shell("git status --porcelain").is_empty());
+}
+
+#[test]
+fn a_run_would_delete_too_much() {
+    let day = Day::joined();
+    day.edit("specs/mesh.yaml", "acceptForeignRoots: true", "acceptForeignRoots: true, topology: pairs, pairs: []");
+    let before = day.shell("git status --porcelain");
+    assert_eq!(day.run("engine apply").code, 4);
+    assert_eq!(day.shell("git status --porcelain"), before);
+    let ends = day.run_section("A run would delete too much", &unchanged);
+    assert!(ends[0].1.code == 4 && ends[0].1.stdout.contains("apply with --allow-delete"), "{}", ends[0].1);
+    all_done(&ends[1..]);
+    assert!(!day.path("rendered/east/secret-istio-remote-secret-west.yaml").exists());
+    assert!(day.path("rendered/east/configmap-isthmus-routes.yaml").exists(), "stage by stage");
+}
+
+#[test]
+fn a_link_waits_for_what_no_cluster_shows() {
+    let checkout = Checkout::new();
+    let stated = "istio: {standardMeshNetworks: none}, metadata: {endpoint: \"file://metadata/west";
+    checkout.edit("specs/mesh.yaml", stated, &stated.replace("istio: {standardMeshNetworks: none}, ", ""));
+    checkout.engine(&["apply", "--create-keys"]).done();
+    let day = Day::new();
+    day.environment.end(day.environment.program("cp").arg("-a").arg(checkout.path(".")).arg(day.path(""))).done();
+    day.begin();
+    let ends = day.run_section("A link waits for what no cluster shows", &unchanged);
+    all_done(&ends);
+    let (page, plan) = (include_str!("../docs/disaster.md"), &ends[0].1.stdout);
+    let quoted = page.split("… render-networks/west  waits for ").nth(1).unwrap().split("; set").next().unwrap();
+    let quoted = quoted.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plan.split_whitespace().collect::<Vec<_>>().join(" ").contains(&quoted), "{quoted}\n{plan}");
+    assert!(day.path("rendered/west/secret-istio-remote-secret-east.yaml").exists());
+}
+
+#[test]
 fn a_root_ca_is_compromised() {
     let day = Day::joined();
     let mesh = || fs::read_to_string(day.path("rendered/east/configmap-isthmus-mesh.yaml")).unwrap();

@@ -64,6 +64,7 @@ const REFUSED: &[(Flag, &[Flag], &str)] = &[
     ),
     (BASE, &[ACCEPT_TRUST, ALLOW_DELETE, RESTORE_LINKS, OUT], "asks no cluster and decides nothing"),
     (CLUSTER, &[ACCEPT_TRUST], "concerns all its readers"),
+    (CLUSTER, &[RESTORE_LINKS], "rests on the files of both its clusters"),
     (VERBOSE, &[QUIET, SUMMARY], "cannot be used with"),
 ];
 

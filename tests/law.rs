@@ -342,6 +342,14 @@ mod step {
             Condition::ReaderDomainInPeer => {
                 (Unseen::Domain, "west", vec![|pair| pair.in_other_domain("east", "west")])
             }
+            Condition::StandardNetworks => (
+                Unseen::StandardNetworks,
+                "east",
+                vec![|pair| {
+                    pair.mesh.clusters.get_mut(&name("east")).unwrap().istio.standard_mesh_networks = None;
+                    pair.after.clusters.get_mut(&name("east")).unwrap().standard_mesh_networks = None;
+                }],
+            ),
             Condition::PeerNetwork => (
                 Unseen::Networks,
                 "east",

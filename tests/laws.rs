@@ -198,7 +198,7 @@ proptest! {
             world.faults.insert(name, fault);
         }
         let observed = world.observe(&program);
-        let request = Request { approvals: world.approvals.clone(), allow_delete: true, only: None };
+        let request = Request { approvals: world.approvals.clone(), allow_delete: true, ..Request::default() };
         road::take(&program, &request, FactSource::Stored(observed), Until::Planned, &world.checkout, Timestamp::EPOCH);
         prop_assert!(first == plan_of(world, &program), "after something was observed");
         prop_assert!(first == plan_of(world, &world.load()), "loaded again");

@@ -12,9 +12,9 @@ const IMAGE: &str = "ghcr.io/x/engine:1";
 fn checkout() -> Checkout {
     let checkout = Checkout::joined();
     let components = format!(
-        "{{metadata: {{endpoint: \"file://metadata/east\"}}, multicluster: {{image: {IMAGE}, apiHost: api.east.example.com}}}}"
+        "metadata: {{endpoint: \"file://metadata/east\"}}, multicluster: {{image: {IMAGE}, apiHost: api.east.example.com}}}}"
     );
-    checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", &components);
+    checkout.edit("specs/mesh.yaml", "metadata: {endpoint: \"file://metadata/east\"}}", &components);
     checkout.engine(&["apply"]).done();
     checkout
 }
@@ -71,6 +71,7 @@ fn what_a_rule_does_not_admit_is_refused(#[case] rule: &str, #[case] named: &str
 #[case::file("file://metadata/east", "istio: {}", "`metadata.endpoint: file://metadata/east`")]
 fn evidence_is_done_without_by_those_who_may(#[case] endpoint: &str, #[case] stated: &str, #[case] named: &str) {
     let checkout = Checkout::new();
+    checkout.edit("specs/mesh.yaml", "istio: {standardMeshNetworks: none}, ", "");
     let spec = format!("{endpoint}\"}}, multicluster: {{image: {IMAGE}, apiHost: api.east.example.com}}, {stated}}}");
     checkout.edit("specs/mesh.yaml", "file://metadata/east\"}}", &spec);
     policy(&checkout, "clusters: {withoutEvidence: [west]}");

@@ -160,8 +160,8 @@ fn an_override_that_is_refused() {
 
 fn shown_template(text: &str, exit: i32, severity: &str) {
     let checkout = Checkout::joined();
-    let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
-    checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);
+    let components = "metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
+    checkout.edit("specs/mesh.yaml", "metadata: {endpoint: \"file://metadata/east\"}}", components);
     checkout.write("templates/exporter/service.yaml", text.as_bytes());
     is_shown_harmless(&checkout, &["plan"], exit, &[severity, "templates/exporter/service.yaml:"]);
 }

@@ -602,6 +602,9 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         Condition::ReaderDocument => return accepted.lock.clusters.get_mut("alfa").unwrap().private = None,
         Condition::PeerDocument => return accepted.lock.clusters.get_mut("bravo").unwrap().private = None,
         Condition::RelayCa => return accepted.lock.clusters.get_mut("alfa").unwrap().public.relay_ca = None,
+        Condition::StandardNetworks => {
+            return accepted.lock.clusters.get_mut("alfa").unwrap().standard_mesh_networks = None;
+        }
         Condition::PeerDomainInReader => return is_older(accepted, "alfa"),
         Condition::ReaderDomainInPeer => return is_older(accepted, "bravo"),
         _ => ("alfa", "bravo"),
@@ -618,6 +621,7 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         Condition::ReaderDocument
         | Condition::PeerDocument
         | Condition::RelayCa
+        | Condition::StandardNetworks
         | Condition::PeerDomainInReader
         | Condition::ReaderDomainInPeer => {}
         Condition::ReaderEvidence => accepted.assessments.get_mut(reader).unwrap().evidence = unseen,
@@ -845,7 +849,7 @@ fn a_rebuilt_cluster_leaves_before_it_joins_anew() {
         world.lock.links.entry(name(reader)).or_default().insert(name(peer), link);
     }
     for own in ["alfa", "bravo"] {
-        world.says(own, "  evidence: none\n  settle: 0s\n");
+        world.says(own, "  evidence: none\n  istio: {standardMeshNetworks: none}\n  settle: 0s\n");
     }
     world.public("alfa").cluster_uuid = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10".parse().unwrap();
     let before = world.lock.clusters["alfa"].public.clone();

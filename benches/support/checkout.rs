@@ -49,7 +49,7 @@ pub(crate) fn checkout(folder: &Path, count: usize) {
         std::fs::write(metadata.join("private/multicluster.json"), private.to_json()).unwrap();
         write!(
             specs,
-            "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  metadata: {{endpoint: \"file://metadata/{name}\"}}\n"
+            "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  istio: {{standardMeshNetworks: none}}\n  metadata: {{endpoint: \"file://metadata/{name}\"}}\n"
         )
         .unwrap();
     }

@@ -74,28 +74,35 @@ impl KeyProblem {
         let explain = |message: String| Explanation::new(self.code(), message);
         match self {
             Self::NoEngineKey => {
-                explain("a key of the engine's own: `engine keys new`, or `engine apply --create-keys`".to_owned())
+                explain("a key of the engine's own".to_owned())
+                    .hint("`engine keys new` makes one, and so does `engine apply --create-keys`")
             }
             Self::Missing { owner: KeyOwner::Engine, source } => {
                 explain(format!("the engine's private key, in {source}"))
+                    .hint("put the private half there that belongs to the public one in spec or lock")
             }
             Self::Missing { owner: KeyOwner::Cluster(name), source } => {
-                explain(format!("the private key of `{name}`, in {source}"))
+                explain(format!("the private key of `{name}`, in {source}")).hint("put it there")
             }
             Self::Unusable { owner: KeyOwner::Engine, source, problem } => {
                 explain(format!("a usable private key of the engine in {source}: {problem}"))
+                    .hint("put the key there that `engine keys new` made")
             }
             Self::Unusable { owner: KeyOwner::Cluster(name), source, problem } => {
                 explain(format!("a usable private key of `{name}` in {source}: {problem}"))
+                    .hint("put the cluster's own Ed25519 key there, as PEM")
             }
             Self::Another { source } => {
                 explain(format!("the engine's key: {source} holds another one than spec and lock know"))
+                    .hint("put the private half there that belongs to the public one in spec or lock")
             }
             Self::StaysInCluster { cluster } => {
                 explain(format!("the key of `{cluster}`, which never leaves the cluster"))
+                    .hint("where its peers admit no other, state `key: {file: …}` or `key: {env: …}` for a cluster that reads them")
             }
             Self::NoReader { peer } => {
-                explain(format!("a cluster of this checkout that reads `{peer}`; none is known yet"))
+                explain(format!("a cluster of this checkout that reads `{peer}`, of which none is known yet"))
+                    .hint("its document is asked for once such a cluster was reached")
             }
             Self::OnlyClusterKeys { peer } => {
                 explain(format!("the own key of a cluster that reads `{peer}`, since Deckhouse admits no other"))

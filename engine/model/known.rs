@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, Reach};
-use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, Stated};
-use crate::types::address::{ApiHost, Endpoint, Gateway};
+use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler, Stated};
+use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::RootCertificate;
 use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
@@ -137,16 +137,14 @@ impl<'a> KnownCluster<'a> {
         (is_merged && self.joined_with().is_some()).then_some(wanted)
     }
 
-    /// Whether no one knows which networks its standard configuration has, and it is yet to show it.
+    /// Whether no one knows which networks its standard configuration has, which ours take the places of: it is yet to show it or,
+    /// where it shows no evidence, its spec is yet to state it.
     pub fn awaits_standard_networks(&self) -> bool {
-        let Cluster { istio, evidence, endpoint, reconciler, .. } = self.cluster;
         let is_merged = self.mesh_config() == MeshConfigTarget::SharedMeshConfig;
         self.locked.standard_mesh_networks.is_none()
-            && istio.standard_mesh_networks.is_none()
+            && self.cluster.istio.standard_mesh_networks.is_none()
             && is_merged
-            && *reconciler == Reconciler::Rendered
-            && evidence.requires(EvidenceField::Networks)
-            && !matches!(endpoint, Endpoint::File(_))
+            && self.cluster.reconciler == Reconciler::Rendered
     }
 
     /// Whether it is to be reached by gateways, and none is known yet.

@@ -255,6 +255,11 @@ impl Cluster {
         is_asked && self.evidence.requires(EvidenceField::Trusts) && self.evidence.requires(EvidenceField::Networks)
     }
 
+    /// Whether it is to show which networks its Istio's standard configuration has; else its spec states them.
+    pub fn shows_mesh_networks(&self) -> bool {
+        !matches!(self.endpoint, Endpoint::File(_)) && self.evidence.requires(EvidenceField::Networks)
+    }
+
     /// Which of its namespaces a peer sees.
     pub fn shares_with(&self, peer: &ClusterName) -> &Share {
         self.share_with.get(peer).unwrap_or(&self.share)

@@ -127,6 +127,8 @@ pub enum Condition {
     PeerRootsInReader,
     /// The reader accepts identities of the peer's trust domain.
     PeerDomainInReader,
+    /// Which networks the reader's standard configuration has, which ours replace, is known, or they were replaced long ago.
+    StandardNetworks,
     /// The reader knows the peer's network, with its gateways.
     PeerNetwork,
     /// The reader's relay has the route to the peer.
@@ -206,6 +208,7 @@ const SECRET: &[Need] = {
         sees(Condition::ReaderEvidence, DiscoverProxy, Own),
         sees(Condition::PeerRootsInReader, RenderTrust, Own),
         sees(Condition::PeerDomainInReader, RenderTrust, Own),
+        sees(Condition::StandardNetworks, RenderNetworks, Own),
         sees(Condition::PeerNetwork, RenderNetworks, Own),
         sees(Condition::Route, RenderRoutes, Own),
         sees(Condition::Admission, ExchangeKeys, Peer),

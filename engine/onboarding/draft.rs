@@ -521,7 +521,13 @@ fn istio(page: &mut DraftPage, name: &str, survey: &Survey) -> Result<(), YamlEr
         Err(reason) => page.comment(2, &format!("config: the standard mesh configuration could not be read: {reason}")),
     }
     if survey.own_networks {
-        page.comment(2, "The standard meshNetworks are taken up into ours, which replace them.");
+        page.comment(
+            2,
+            "The standard meshNetworks are taken up into ours, which replace them. If this cluster is to publish no evidence, \
+             list them here as standardMeshNetworks.",
+        );
+    } else if survey.own_roots == Ok(false) {
+        page.comment(2, "If this cluster is to publish no evidence: standardMeshNetworks: none");
     }
     if !survey.switched && survey.own_roots == Ok(false) {
         page.comment(

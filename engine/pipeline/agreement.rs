@@ -241,6 +241,26 @@ impl Agreement {
         Ok(())
     }
 
+    /// While links may be lost, no cluster forgets what its links were begun with: none in the lock names it, and it may have some.
+    pub(crate) fn keep_records(&self, before: &Lock, after: &mut Lock) {
+        if self.lost.is_empty() {
+            return;
+        }
+        for (name, old) in &before.clusters {
+            let Some(entry) = after.clusters.get_mut(name) else { continue };
+            if entry.joined_with.is_none() && entry.public.cluster_uuid == old.public.cluster_uuid {
+                entry.joined_with.clone_from(&old.joined_with);
+                entry.lost |= old.lost;
+            }
+        }
+    }
+
+    /// Puts back the links of these readers, and what they rest on.
+    pub(crate) fn keep_links(&self, before: &Lock, after: &mut Lock, readers: &BTreeSet<&ClusterName>) {
+        after.keep_links(before, readers.iter().copied());
+        self.keep_records(before, after);
+    }
+
     /// Raises the serial of each entry of which others use something else than before. An entry that is older than its tree
     /// stays as it is.
     pub(crate) fn number_entries(&self, before: &Lock, after: &mut Lock) {

@@ -25,14 +25,23 @@ pub(super) fn unjoin(mesh: &Mesh, ahead: &BTreeMap<Link, bool>, accepted: &mut A
     }
 }
 
-/// The lock that a run begins with: its own, with the links that it is ahead with as they were accepted.
-pub(super) fn before<'l>(lock: &'l Lock, ahead: &BTreeMap<Link, bool>, accepted: &Accepted) -> Cow<'l, Lock> {
+/// The lock that a run begins with: its own, with links that it is ahead with, or that it lost and that were found again, as they
+/// were accepted.
+pub(super) fn before<'l, 'f>(
+    lock: &'l Lock,
+    found: impl Iterator<Item = &'f Link>,
+    accepted: &Accepted,
+) -> Cow<'l, Lock> {
     let mut before = Cow::Borrowed(lock);
-    for Link { reader, peer } in ahead.keys() {
-        if let Some(locked) = accepted.lock.link(reader, peer)
-            && let Some(links) = before.to_mut().links.get_mut(reader)
-        {
-            links.insert(peer.clone(), locked.clone());
+    for link @ Link { reader, peer } in found {
+        let Some(locked) = accepted.lock.link(reader, peer) else { continue };
+        let lock = before.to_mut();
+        lock.links.entry(reader.clone()).or_default().insert(peer.clone(), locked.clone());
+        for end in link.ends() {
+            let joined = accepted.lock.clusters.get(end).and_then(|entry| entry.joined_with.as_ref());
+            if let Some(entry) = lock.clusters.get_mut(end).filter(|entry| entry.joined_with.is_none()) {
+                entry.joined_with = joined.cloned();
+            }
         }
     }
     before

@@ -38,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 pub use self::program::{Input, Program, Stop};
+pub use self::recorded::{RestoredFrom, RestoredLinks};
 pub use self::request::{Base, FactSource, Request, Until, World};
 pub use self::run::{Decided, Run, Written};
 
@@ -47,6 +48,7 @@ use self::agreement::Agreement;
 use self::law::Breach;
 use self::observe::Observed;
 use self::observe::signer::EngineSigner;
+use self::plan::Plan;
 use self::plan::graph::Graph;
 use crate::model::lock::Lock;
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
@@ -108,9 +110,11 @@ pub fn run(
     }
 
     run.decided.accepted = run.observed.as_ref().map(judge);
+    restore(program, request, world, &agreement, &mut run.decided)?;
     match (&run.observed, &run.decided.accepted) {
         (Some(observed), Some(accepted)) => {
-            let (advanced, withheld) = advanced(program, request, world, &agreement, (observed, accepted))?;
+            let facts = (observed, accepted, &run.decided.restored);
+            let (advanced, withheld) = advanced(program, request, world, &agreement, facts)?;
             (run.decided.advanced, run.decided.withheld) = (advanced, withheld);
         }
         _ => run.decided.advanced.lock = program.lock.clone(),
@@ -153,10 +157,7 @@ pub fn run(
         run.decided.advanced.lock = lock;
     }
     world.meter.end();
-    if let Some(base) = &world.base {
-        run.plan.trust_changes = accept::between(mesh, base.lock, &program.lock);
-        run.plan.lock = plan::clusters::changed_lock_files(base.lock_files, &program.lock_files);
-    }
+    compare_locks(program, world, &mut run.plan);
     if let Until::Written(sink) = until {
         sink.planned(program, &run);
         if run.plan.changes_files() {
@@ -165,6 +166,30 @@ pub fn run(
         }
     }
     Ok(run)
+}
+
+/// Takes the links that the lock lost from the tree and, if that is asked for, from what clusters show.
+fn restore(
+    program: &Program,
+    request: &Request,
+    world: &World<'_>,
+    agreement: &Agreement,
+    decided: &mut Decided,
+) -> Result<(), Stop> {
+    decided.restored.clone_from(&program.restored);
+    if let (Some(accepted), true) = (&mut decided.accepted, request.restore_links) {
+        let is_lost = |name: &ClusterName| agreement.holds_back(name);
+        recorded::restore_read(&program.mesh, &is_lost, world.tree, accepted, &mut decided.restored)?;
+    }
+    Ok(())
+}
+
+/// What a pull request changes of the lock, which no run decides.
+fn compare_locks(program: &Program, world: &World<'_>, plan: &mut Plan) {
+    if let Some(base) = &world.base {
+        plan.trust_changes = accept::between(&program.mesh, base.lock, &program.lock);
+        plan.lock = plan::clusters::changed_lock_files(base.lock_files, &program.lock_files);
+    }
 }
 
 /// The objects of all clusters.
@@ -182,7 +207,7 @@ fn advanced(
     request: &Request,
     world: &World<'_>,
     agreement: &Agreement,
-    (observed, accepted): (&Observed, &Accepted),
+    (observed, accepted, restored): (&Observed, &Accepted, &RestoredLinks),
 ) -> Result<(Advanced, Vec<Breach>), Stop> {
     let mesh = &program.mesh;
     let held_back: BTreeSet<&ClusterName> = agreement.lost.keys().collect();
@@ -193,10 +218,13 @@ fn advanced(
         advanced.lock = narrowed(&program.lock, &advanced.lock, only);
     }
     agreement.accept_anew(mesh, world.tree, &mut advanced.lock, world.now)?;
+    agreement.keep_records(&program.lock, &mut advanced.lock);
     agreement.number_entries(&program.lock, &mut advanced.lock);
-    let before = ahead::before(&program.lock, &agreement.ahead, accepted);
+    let found = agreement.ahead.keys().chain(restored.keys());
+    let before = ahead::before(&program.lock, found, accepted);
     let breaches = law::step(mesh, &before, &advanced.lock, &law::seen(mesh, observed), world.now);
     let kept = law::withhold(&before, &mut advanced.lock, &breaches);
+    agreement.keep_records(&program.lock, &mut advanced.lock);
     advanced.moves.retain(|link, _| !kept.contains(&link.reader));
     Ok((advanced, breaches))
 }

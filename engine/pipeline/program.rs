@@ -12,7 +12,7 @@ use crate::pipeline::compile;
 use crate::pipeline::plan::CompareError;
 use crate::pipeline::plan::graph::Cycle;
 use crate::pipeline::policy;
-use crate::pipeline::recorded;
+use crate::pipeline::recorded::{self, RestoredLinks};
 use crate::pipeline::render::ComponentTemplates;
 use crate::pipeline::template::Templates;
 use crate::pipeline::tree::{Tree, TreeError};
@@ -152,6 +152,8 @@ pub struct Program {
     pub lock: Lock,
     /// Files of the lock that could not be read: nothing is written or deleted for their clusters.
     pub unreadable: Unreadable,
+    /// Links that the lock lost and that were taken from the tree, since that was asked for.
+    pub restored: RestoredLinks,
     /// Findings that do not stop the run.
     pub warnings: Diagnostics,
     pub(super) templates: ComponentTemplates,
@@ -195,7 +197,8 @@ impl Program {
         }
         let lock_files = input.lock.clone();
         keep_what_links_rest_on(&mut mesh, &lock);
-        let program = Self { mesh, lock, unreadable, warnings, templates, policy, lock_files };
+        let restored = RestoredLinks::new();
+        let program = Self { mesh, lock, unreadable, restored, warnings, templates, policy, lock_files };
         program.refuse_vanished()?;
         program.refuse_edits()?;
         program.refuse_claims()?;
@@ -206,7 +209,7 @@ impl Program {
     /// that it lost, if `restores` is set.
     pub fn take_from_tree(&mut self, tree: &dyn Tree, restores: bool) -> Result<(), Stop> {
         if restores {
-            recorded::restore_links(&self.mesh, &mut self.lock, tree)?;
+            self.restored = recorded::restore_links(&self.mesh, &mut self.lock, tree)?;
         }
         if recorded::fill_in(&self.mesh, &mut self.lock, tree)? {
             keep_what_links_rest_on(&mut self.mesh, &self.lock);

@@ -1,5 +1,5 @@
-//! What trees tell of the links that were made with them: where the lock lost what its links rest on, or was written before
-//! that was kept, and where git has no copy of it.
+//! What trees and evidence tell of the links that were made with them: where the lock lost what its links rest on, or was
+//! written before that was kept, and where git has no copy of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,10 @@ use crate::istio::mesh_config::{SHARED_MESH_CONFIG, parse_mesh_networks};
 use crate::istio::objects::{roots_of_mesh, trust_domain_aliases};
 use crate::model::known::KnownCluster;
 use crate::model::layout::{peer_of_secret_file, values_mark};
+use crate::model::link::Link;
 use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler, State};
+use crate::pipeline::accept::{Accepted, Assessment, EvidenceState};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::address::Gateway;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, TrustDomain};
@@ -84,6 +86,36 @@ impl RecordedByTrees {
             own.spec(&mut joined.spec);
         }
         Some(joined)
+    }
+
+    /// The cluster that a reader knows by an ID: by that with which its links were begun or, where no lock says that any more, by
+    /// that of secrets, by that of its istiod, and by that which its specs ask for.
+    fn known_by(&self, mesh: &Mesh, lock: &Lock, reader: &ClusterName, id: &ClusterId) -> Option<ClusterName> {
+        let is_it = |name: &&ClusterName| {
+            let Some(known) = KnownCluster::of(mesh, lock, name) else { return false };
+            let in_trees = || self.0.values().filter_map(|folder| folder.secrets.get(*name)).any(|of| of == id);
+            known.cluster_id() == *id
+                || (known.joined_with().is_none() && (known.own_cluster_id() == *id || in_trees()))
+        };
+        mesh.clusters.keys().filter(|name| *name != reader).find(is_it).cloned()
+    }
+
+    /// Records with what the links of both ends of a restored link were begun, where no lock says it any more: what the trees
+    /// tell, and the ID by which the peer is read.
+    fn rest_on(&self, mesh: &Mesh, lock: &mut Lock, link: &Link, id: &ClusterId) {
+        for name in link.ends() {
+            let Some(known) = KnownCluster::of(mesh, lock, name).filter(|known| known.joined_with().is_none()) else {
+                continue;
+            };
+            let Some(anew) = known.joins_with(mesh) else { continue };
+            let mut joined = self.joined(lock, name, anew.clone()).unwrap_or(anew);
+            if *name == link.peer {
+                joined.cluster_id.clone_from(id);
+            }
+            if let Some(entry) = lock.clusters.get_mut(name) {
+                entry.joined_with = Some(joined);
+            }
+        }
     }
 
     /// The one trust domain for which readers accept all roots of a cluster; `None`: no one says, or it is the one that is known.
@@ -253,20 +285,99 @@ pub(super) fn fill_in(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<b
     Ok(true)
 }
 
-/// Takes links from the trees of readers of which the lock has none.
-pub(super) fn restore_links(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<(), TreeError> {
+/// Where a link was found that the lock lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RestoredFrom {
+    /// Its remote secret is in the tree: it is joined.
+    Secret,
+    /// Evidence of the reader shows that its istiod reads the peer: it is joined.
+    Reads,
+    /// The tree admits the peer and has no secret for it, which may be live all the same: it leaves.
+    Peers,
+    /// The other direction is restored, and rests on this one: it leaves.
+    OtherDirection,
+}
+
+/// Links that the lock lost, and where they were found.
+pub type RestoredLinks = BTreeMap<Link, RestoredFrom>;
+
+/// Takes links from the trees of readers that the lock does not have.
+pub(super) fn restore_links(mesh: &Mesh, lock: &mut Lock, tree: &dyn Tree) -> Result<RestoredLinks, TreeError> {
     let recorded = RecordedByTrees::read(mesh, tree)?;
-    let is_ours = |cluster: &&Cluster| cluster.reconciler == Reconciler::Rendered && cluster.state != State::Paused;
-    for Cluster { name: reader, .. } in mesh.clusters.values().filter(is_ours) {
-        if lock.links_of(reader).next().is_some() {
-            continue;
-        }
+    let mut restored = RestoredLinks::new();
+    for Cluster { name: reader, .. } in mesh.clusters.values().filter(|cluster| may_be_restored(cluster)) {
         let Some(folder) = recorded.0.get(reader) else { continue };
-        let links = folder.links(mesh, lock);
-        if !links.is_empty() {
-            lock.links.insert(reader.clone(), links);
-            lock.serials.insert(reader.clone(), folder.serial);
+        let locked = lock.serials.get(reader).copied().unwrap_or_default();
+        let is_whole = lock.links_of(reader).next().is_none();
+        for (peer, link) in folder.links(mesh, lock) {
+            let from = if folder.secrets.contains_key(&peer) { RestoredFrom::Secret } else { RestoredFrom::Peers };
+            // a tree that is behind its lock still admits peers whose links are gone
+            let is_over = from == RestoredFrom::Peers && folder.serial < locked;
+            if lock.link(reader, &peer).is_none() && !is_over {
+                restored.insert(Link::new(reader, &peer), from);
+                lock.links.entry(reader.clone()).or_default().insert(peer, link);
+            }
+        }
+        if is_whole && lock.links_of(reader).next().is_some() {
+            lock.serials.insert(reader.clone(), folder.serial.max(locked));
         }
     }
+    Ok(restored)
+}
+
+/// Takes links from what clusters show that their istiod reads, where neither lock nor tree has them. What is read is live, so
+/// it is joined, whatever the specs want; from there it leaves as any other. The other direction, by which the peer trusts and
+/// admits the reader, is taken for one that may be read as well. `is_lost` names clusters of which lock or tree lost something.
+pub(super) fn restore_read(
+    mesh: &Mesh,
+    is_lost: &dyn Fn(&ClusterName) -> bool,
+    tree: &dyn Tree,
+    accepted: &mut Accepted,
+    restored: &mut RestoredLinks,
+) -> Result<(), TreeError> {
+    let recorded = RecordedByTrees::read(mesh, tree)?;
+    let is_held_back =
+        |name: &ClusterName| is_lost(name) || accepted.assessments.get(name).is_some_and(Assessment::is_held_back);
+    let readers = mesh.clusters.values().filter(|cluster| may_be_restored(cluster) && !is_held_back(&cluster.name));
+    let mut found = Vec::new();
+    for Cluster { name: reader, .. } in readers {
+        let evidence = accepted.assessments.get(reader).map(|assessment| &assessment.evidence);
+        let Some(EvidenceState::Published(evidence)) = evidence else { continue };
+        let Some(reads) = evidence.reads.seen() else { continue };
+        for read in reads {
+            let Some(peer) = recorded.known_by(mesh, &accepted.lock, reader, &read.cluster_id) else { continue };
+            let link = Link::new(reader, &peer);
+            let lost = restored.get(&link).is_none_or(|from| *from == RestoredFrom::Peers);
+            if lost && (restored.contains_key(&link) || accepted.lock.link(reader, &peer).is_none()) {
+                found.push((link, read.cluster_id.clone(), evidence.serial.seen().copied().unwrap_or_default()));
+            }
+        }
+    }
+    for (link, id, serial) in found {
+        recorded.rest_on(mesh, &mut accepted.lock, &link, &id);
+        let lock = &mut accepted.lock;
+        let known = KnownCluster::of(mesh, lock, &link.peer).map(|known| known.trust_domain());
+        let aliases = recorded.0.get(&link.reader).map(|folder| &folder.aliases);
+        let merged = known.zip(aliases).is_some_and(|(domain, aliases)| aliases.contains(&domain));
+        let joined = LockedLink { unproven: true, merged, ..LockedLink::new(Stage::Joined) };
+        lock.links.entry(link.reader.clone()).or_default().insert(link.peer.clone(), joined);
+        // an absence is proven by a run that is not older than what is live now
+        let last = recorded.0.get(&link.reader).map(|folder| folder.serial).unwrap_or_default().max(serial);
+        let locked = lock.serials.entry(link.reader.clone()).or_default();
+        *locked = last.max(*locked);
+        let back = link.back();
+        if lock.link(&back.reader, &back.peer).is_none() {
+            let closed = lock.serials.get(&back.reader).copied().unwrap_or_default();
+            let leaving = LockedLink { closed: Some(closed), merged, ..LockedLink::new(Stage::Leaving) };
+            lock.links.entry(back.reader.clone()).or_default().insert(back.peer.clone(), leaving);
+            restored.insert(back, RestoredFrom::OtherDirection);
+        }
+        restored.insert(link, RestoredFrom::Reads);
+    }
     Ok(())
+}
+
+/// Whether links of a reader are its tree's and its evidence's to tell.
+fn may_be_restored(cluster: &Cluster) -> bool {
+    cluster.reconciler == Reconciler::Rendered && cluster.state != State::Paused
 }

@@ -24,6 +24,8 @@ pub struct Request {
     pub approvals: Approvals,
     /// `--allow-delete`.
     pub allow_delete: bool,
+    /// `--restore-links`: links that lock and tree lost are taken from evidence, too.
+    pub restore_links: bool,
     /// Only this cluster's files.
     pub only: Option<ClusterName>,
 }

@@ -10,6 +10,7 @@ use crate::pipeline::observe::Observed;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::plan::graph::Graph;
 use crate::pipeline::program::{Program, Stop};
+use crate::pipeline::recorded::RestoredLinks;
 use crate::pipeline::render::{Given, RenderContext, RenderedCluster};
 use crate::types::name::ClusterName;
 
@@ -20,6 +21,8 @@ pub struct Decided {
     pub accepted: Option<Accepted>,
     /// The lock as it will be, with the links' new stages.
     pub advanced: Advanced,
+    /// Links that the lock lost and that are restored.
+    pub restored: RestoredLinks,
     /// What of it broke the law of safety, and stays as it was.
     pub withheld: Vec<Breach>,
 }

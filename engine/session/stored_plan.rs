@@ -138,7 +138,7 @@ impl Stored {
         let named: Result<Vec<Approval>, _> = self.accept.iter().map(|text| text.parse()).collect();
         let named = named.map_err(StoredPlanError::Approval)?;
         let approvals = Approvals { all: self.accept_all, named };
-        Ok(Request { approvals, allow_delete: self.allow_delete, only: self.cluster.clone() })
+        Ok(Request { approvals, allow_delete: self.allow_delete, restore_links: false, only: self.cluster.clone() })
     }
 
     /// Whether a run on what the clusters publish now would change just what this plan said; else in what they differ.

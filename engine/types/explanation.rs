@@ -193,6 +193,8 @@ codes! {
     LinksClose = "links-close",
     /// Links leave and join anew.
     LinksReopen = "links-reopen",
+    /// Links that the lock lost are taken from the tree or from evidence.
+    LinksRestored = "links-restored",
     /// A stated address is not one that its cluster publishes.
     LinksCut = "links-cut",
     /// Peers come to see namespaces.
@@ -456,7 +458,7 @@ mod tests {
             withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
             lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours kustomization-not-ours folder-of-unknown-cluster \
-            file-not-rendered lock-edited new-cluster secret-by-hand links-open links-close links-reopen links-cut \
+            file-not-rendered lock-edited new-cluster secret-by-hand links-open links-close links-reopen links-restored links-cut \
             share-opens share-closes spec-edited override-edited policy-edited document-edited \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \
             relay-ca-changed trust-domain-changed api-host-changed api-host-not-allowed api-ca-changed \

@@ -382,7 +382,8 @@ impl Failure {
                 });
             }
             Self::FileMissing { .. } => "put the peer's document there",
-            Self::FileUnreadable { .. } | Self::Client { .. } => return None,
+            Self::FileUnreadable { .. } => "check that it is a file and that the engine may read it",
+            Self::Client { .. } => "check `metadata.endpoint` and `metadata.ca`",
         };
         Some(hint.to_owned())
     }

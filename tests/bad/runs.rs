@@ -20,7 +20,10 @@ fn cluster(name: &str, spec: &str) -> String {
 }
 
 fn file_cluster(name: &str) -> String {
-    cluster(name, &format!("  metadata: {{endpoint: \"file://metadata/{name}\"}}"))
+    cluster(
+        name,
+        &format!("  istio: {{standardMeshNetworks: none}}\n  metadata: {{endpoint: \"file://metadata/{name}\"}}"),
+    )
 }
 
 #[test]

@@ -127,8 +127,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// Two joined clusters, of which east runs components of ours.
 fn with_components() -> Checkout {
     let checkout = Checkout::new();
-    let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
-    checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);
+    let components = "metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
+    checkout.edit("specs/mesh.yaml", "metadata: {endpoint: \"file://metadata/east\"}}", components);
     checkout.engine(&["apply"]).done();
     checkout
 }

@@ -1,23 +1,13 @@
 //! What links and private documents wait for, from clusters behind TLS and from clusters that leave.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
-
-use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
-use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::explanation::Code;
 use isthmus::types::key::PrivateKey;
-use isthmus::types::name::Digest;
-use isthmus::wire::metadata::{
-    Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState,
-    StandardMeshConfig,
-};
-use tokio::runtime::Handle;
+use isthmus::wire::metadata::{Evidence, LiveRoute, Read, ReadState, Reported, RouteState, StandardMeshConfig};
 
 use super::Scenario;
 use super::documents::{PLAN, PUBLIC, edit};
 use crate::support::checkout::Checkout;
-use crate::support::peer::{Ca, Peer, answer, json};
+use crate::support::links::LinksCheckout;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -197,7 +187,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: |peers| {
             let site = LinksCheckout::new(peers);
             // where none is to come, links join unproven
-            let (required, none) = ("  metadata: {endpoint", "  evidence: none\n  metadata: {endpoint");
+            let (required, none) = (
+                "  metadata: {endpoint",
+                "  evidence: none\n  istio: {standardMeshNetworks: none}\n  metadata: {endpoint",
+            );
             let spec = std::fs::read_to_string(site.checkout.path("specs/mesh.yaml")).unwrap();
             site.checkout.write("specs/mesh.yaml", spec.replace(required, none).as_bytes());
             let evidence =
@@ -255,7 +248,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let checkout = Checkout::new();
             std::fs::remove_dir_all(checkout.path("metadata/west")).unwrap();
             let unreached = checkout.engine(PLAN);
-            checkout.edit("specs/mesh.yaml", "spec: {metadata", "spec: {state: paused, metadata");
+            checkout.edit("specs/mesh.yaml", "spec: {istio", "spec: {state: paused, istio");
             vec![unreached, checkout.engine(PLAN)]
         },
     },
@@ -329,87 +322,4 @@ const EAST_READS_WEST: &str = "rendered/east/secret-istio-remote-secret-west.yam
 fn alone(checkout: &Checkout) {
     let alone = "acceptForeignRoots: true, topology: pairs, pairs: []";
     checkout.edit("specs/mesh.yaml", "acceptForeignRoots: true", alone);
-}
-
-/// What a cluster shows at the moment.
-struct Documents {
-    public: PublicDocument,
-    private: PrivateDocument,
-    admits: bool,
-}
-
-/// A checkout of two clusters behind TLS, `east` and `west`.
-struct LinksCheckout {
-    checkout: Checkout,
-    shown: Arc<Mutex<BTreeMap<&'static str, Documents>>>,
-    _peers: Vec<Peer>,
-}
-
-impl LinksCheckout {
-    fn new(peers: &Handle) -> Self {
-        let checkout = Checkout::new();
-        let shown = Arc::new(Mutex::new(BTreeMap::new()));
-        let mut spec =
-            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n"
-                .to_owned();
-        let ca = Ca::new("site");
-        checkout.write("ca.pem", ca.pem.as_bytes());
-        let mut running = Vec::new();
-        for (name, seed) in [("east", 1), ("west", 2)] {
-            let cluster = SimulatedCluster::new(name, &[seed; 32], &format!("203.0.113.{seed}")).unwrap();
-            let (public, private) = (cluster.public(), cluster.private(&Fleet::default()));
-            shown.lock().unwrap().insert(name, Documents { public, private, admits: true });
-            let all = shown.clone();
-            let script = move |head: &str| {
-                let shown = &all.lock().unwrap()[name];
-                match (head.contains(PUBLIC), shown.admits) {
-                    (true, _) => json(shown.public.to_json()),
-                    (false, true) => json(shown.private.to_json()),
-                    (false, false) => answer("401 Unauthorized", "", ""),
-                }
-            };
-            let peer = peers.block_on(Peer::start(&ca.serving(&["127.0.0.1"]), script));
-            let port = peer.address.port();
-            running.push(peer);
-            spec += &format!(
-                "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  \
-                 multicluster: {{image: example.com/engine, apiHost: api.{name}.example.com}}\n  \
-                 metadata: {{endpoint: \"https://127.0.0.1:{port}/metadata\", ca: {{file: ca.pem}}}}\n  \
-                 allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n"
-            );
-        }
-        checkout.write("specs/mesh.yaml", spec.as_bytes());
-        Self { checkout, shown, _peers: running }
-    }
-
-    /// The same after its first run: links wait for what is live, and nothing is.
-    fn joining(peers: &Handle) -> Self {
-        let site = Self::new(peers);
-        site.checkout.engine(&["apply", "--create-keys"]).done();
-        site
-    }
-
-    fn change<T>(&self, cluster: &str, change: impl FnOnce(&mut Documents) -> T) -> T {
-        change(self.shown.lock().unwrap().get_mut(cluster).unwrap())
-    }
-
-    /// All that the links need is live.
-    fn live(&self) {
-        let mut all = self.shown.lock().unwrap();
-        let roots = all.values().map(|shown| parse_roots_any_time(&shown.public.root_ca).unwrap().remove(0).digest);
-        let roots: BTreeSet<Digest> = roots.collect();
-        for (own, other) in [("east", "west"), ("west", "east")] {
-            let (id, private) = (other.parse().unwrap(), all[other].private.clone());
-            let route = LiveRoute { cluster_id: id, api_host: private.api_host, state: RouteState::Ok, reason: None };
-            let network = LiveNetwork { name: private.network_name, gateways: private.ingress_gateways };
-            let shown = all.get_mut(own).unwrap().private.evidence.as_mut().unwrap();
-            shown.trusts = Reported::Seen(roots.clone());
-            shown.networks = Reported::Seen(vec![network]);
-            shown.routes = Reported::Seen(vec![route]);
-        }
-    }
-
-    fn evidence(&self, cluster: &str, change: impl FnOnce(&mut Evidence)) {
-        self.change(cluster, |shown| change(shown.private.evidence.as_mut().unwrap()));
-    }
 }

@@ -35,6 +35,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a lost file of links that is taken from the tree",
+        codes: &[Code::LinksRestored],
+        run: |_| {
+            let checkout = Checkout::joined();
+            std::fs::remove_file(checkout.path("lock/links/east.yaml")).unwrap();
+            vec![checkout.engine(&["plan", "--restore-links", "--output", "json"])]
+        },
+    },
+    Scenario {
         name: "standard mesh networks that are none",
         codes: &[Code::StandardNetworksBroken],
         run: |_| vec![with_standard_networks("networks: none")],
@@ -81,6 +90,7 @@ fn with_standard_networks(networks: &str) -> crate::support::environment::Ran {
     let checkout = Checkout::joined();
     let networks = format!("standardMeshNetworks: \"{networks}\"\npublic:\n");
     checkout.edit("lock/clusters/east.yaml", "public:\n", &networks);
+    checkout.edit("specs/mesh.yaml", "istio: {standardMeshNetworks: none}, ", "");
     checkout.engine(LOCKED)
 }
 

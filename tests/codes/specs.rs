@@ -73,7 +73,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             checkout.edit("specs/mesh.yaml", "metadata: {name: west}", "metadata: {name: north}");
             let vanished = checkout.engine(PLAN);
             checkout.edit("specs/mesh.yaml", "metadata: {name: north}", "metadata: {name: west}");
-            checkout.edit("specs/mesh.yaml", "spec: {metadata", "spec: {istio: {config: helmValues}, metadata");
+            checkout.edit("specs/mesh.yaml", "spec: {istio: {", "spec: {istio: {config: helmValues, ");
             let edited = checkout.engine(PLAN);
             assert_eq!((vanished.code, edited.code), (4, 4), "{vanished}\n{edited}");
             vec![vanished, edited]
@@ -119,8 +119,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         codes: &[Code::OverrideNotAllowed],
         run: |_| {
             let checkout = Checkout::new();
-            let components = "{metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
-            checkout.edit("specs/mesh.yaml", "{metadata: {endpoint: \"file://metadata/east\"}}", components);
+            let components = "metadata: {endpoint: \"file://metadata/east\"}, multicluster: {image: ghcr.io/x/engine:1, apiHost: api.east.example.com}}";
+            checkout.edit("specs/mesh.yaml", "metadata: {endpoint: \"file://metadata/east\"}}", components);
             checkout.write(
                 "templates/relay/serviceaccount.yaml",
                 b"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: other}\n",

@@ -11,7 +11,7 @@ use crate::support::environment::Ran;
 use crate::support::peer::Ca;
 
 const UUID: &str = "0e9c1f7a-3c5e-4a43-8b1c-6d2f9a7e5b10";
-const EAST: &str = "spec: {metadata: {endpoint: \"file://metadata/east\"}}";
+const EAST: &str = "metadata: {endpoint: \"file://metadata/east\"}}";
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -53,7 +53,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a private document with all that is trusted changed",
         codes: &[Code::ApiHostChanged, Code::ApiCaChanged, Code::ClusterIdChanged, Code::GatewayNotAllowed],
         run: |_| {
-            let spec = "spec: {metadata: {endpoint: \"file://metadata/east\"}, allow: {addresses: [203.0.113.0/24]}}";
+            let spec = "metadata: {endpoint: \"file://metadata/east\"}, allow: {addresses: [203.0.113.0/24]}}";
             vec![changed(spec, PRIVATE, |document| {
                 document["apiHost"] = "api.elsewhere.example.com".into();
                 document["apiCA"] = Ca::new("another CA of the api-proxy").pem.into();
@@ -66,7 +66,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a first api host that is not allowed",
         codes: &[Code::ApiHostNotAllowed],
         run: |_| {
-            let spec = "spec: {metadata: {endpoint: \"file://metadata/east\"}, allow: {apiHosts: [\"*.example.org\"]}}";
+            let spec = "metadata: {endpoint: \"file://metadata/east\"}, allow: {apiHosts: [\"*.example.org\"]}}";
             vec![first(spec, |_| ())]
         },
     },
@@ -75,7 +75,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         codes: &[Code::ContradictsPin],
         run: |_| {
             let pin = format!("pin: {{clusterUUID: {UUID}}}");
-            vec![first(&format!("spec: {{metadata: {{endpoint: \"file://metadata/east\"}}, {pin}}}"), |_| ())]
+            vec![first(&format!("metadata: {{endpoint: \"file://metadata/east\"}}, {pin}}}"), |_| ())]
         },
     },
     Scenario {

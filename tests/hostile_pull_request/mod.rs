@@ -17,6 +17,8 @@ const BASE: &[&str] = &["plan", "--base", "main"];
 const IMAGE: &str = "ghcr.io/x/engine:1";
 const SPECS: &str = "specs/mesh.yaml";
 /// The document of `east` in the specs of the base.
+/// What a cluster that publishes no evidence states of its Istio.
+const STATED: &str = "istio: {standardMeshNetworks: none}";
 const EAST: &str = "metadata: {endpoint: \"file://metadata/east\"}";
 
 /// Two joined clusters, committed as main: east with our components, an override and a policy, west with Helm values.
@@ -24,7 +26,12 @@ fn main() -> Checkout {
     let checkout = Checkout::new();
     let east = format!("{EAST}, multicluster: {{image: \"{IMAGE}\", apiHost: api.east.example.com}}");
     checkout.edit(SPECS, EAST, &east);
-    checkout.edit(SPECS, "\"file://metadata/west\"}", "\"file://metadata/west\"}, istio: {config: helmValues}");
+    let values = "istio: {config: helmValues}";
+    checkout.edit(
+        SPECS,
+        &format!("{STATED}, metadata: {{endpoint: \"file://metadata/west"),
+        &format!("{values}, metadata: {{endpoint: \"file://metadata/west"),
+    );
     let policy = "apiVersion: isthmus.dev/v1alpha1\nkind: Policy\nspec:\n  images: {allow: [ghcr.io/x/engine]}\n  clusters: {reconcilers: [rendered]}\n";
     checkout.write("policy.yaml", policy.as_bytes());
     overrides(&checkout, "exporter/deployment.yaml", "replicas: {{ replicas|tojson }}", "replicas: 3");

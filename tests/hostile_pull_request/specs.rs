@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::{BASE, EAST, IMAGE, Merged, SPECS, judged, main, overrides};
+use super::{BASE, EAST, IMAGE, Merged, SPECS, STATED, judged, main, overrides};
 
 const UUID: &str = "00000000-1111-4222-8333-444444444444";
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -71,14 +71,14 @@ const DIGEST: &str = "sha256:000000000000000000000000000000000000000000000000000
     "reconciler",
     Merged::Stopped(4)
 )]
-#[case::namespace("namespace", EAST, "NAMESPACE", 0, "links leave and join anew", Merged::Kept)]
+#[case::namespace("namespace", STATED, "NAMESPACE", 0, "links leave and join anew", Merged::Kept)]
 #[case::merged_domains("merged_domains", EAST, "MERGED", 0, "mergeTrustDomains", Merged::Followed)]
 #[case::cluster_id("cluster_id", EAST, "CLUSTER_ID", 0, "links leave and join anew", Merged::Followed)]
 #[case::network("network", EAST, "NETWORK", 0, "links leave and join anew", Merged::Followed)]
 #[case::trust_domain("trust_domain", EAST, "TRUST_DOMAIN", 0, "links leave and join anew", Merged::Followed)]
 #[case::settle("settle", EAST, "SETTLE", 0, "settle", Merged::Followed)]
 #[case::distrust("distrust", EAST, "DISTRUST", 0, "distrust", Merged::Followed)]
-#[case::prepared("prepared", EAST, "PREPARED", 0, "istio.prepared", Merged::Followed)]
+#[case::prepared("prepared", STATED, "PREPARED", 0, "istio.prepared", Merged::Followed)]
 #[case::paused("paused", EAST, "PAUSED", 0, "state of cluster `east`", Merged::Followed)]
 #[case::leaving("leaving", EAST, "LEAVING", 0, "2 links close", Merged::Followed)]
 #[case::lost("lost", EAST, "LOST", 0, "2 links close", Merged::Followed)]
@@ -124,14 +124,14 @@ fn a_field_of_a_spec(
         "ALLOW_ADDRESSES" => format!("{EAST}, allow: {{addresses: [0.0.0.0/0]}}"),
         "GATEWAYS" => format!("{EAST}, gateways: [{{address: 203.0.113.66, port: 15443}}]"),
         "API_HOST" => format!("{EAST}, api: {{host: evil.example.com}}"),
-        "NAMESPACE" => format!("{EAST}, istio: {{namespace: evil}}"),
+        "NAMESPACE" => STATED.replace('}', ", namespace: evil}"),
         "MERGED" => format!("{EAST}, mergeTrustDomains: true"),
         "CLUSTER_ID" => format!("{EAST}, clusterID: orient"),
         "NETWORK" => format!("{EAST}, network: orient"),
         "TRUST_DOMAIN" => format!("{EAST}, trustDomain: orient.example"),
         "SETTLE" => format!("{EAST}, settle: 0s"),
         "DISTRUST" => format!("{EAST}, distrust: [\"{DIGEST}\"]"),
-        "PREPARED" => format!("{EAST}, istio: {{prepared: true}}"),
+        "PREPARED" => STATED.replace('}', ", prepared: true}"),
         "PAUSED" => format!("{EAST}, state: paused"),
         "LEAVING" => format!("{EAST}, state: leaving"),
         "LOST" => format!("{EAST}, state: lost"),

@@ -112,7 +112,10 @@ fn a_relay_without_a_ca_waits() {
     world.locked("east").public.relay_ca = None;
     let rendered = world.render("east");
     let (step, reason) = &rendered.waiting[0];
-    assert_eq!(format!("{step}: {reason}"), "render-secret/east/west: the relay of `east` to publish its CA");
+    assert_eq!(
+        format!("{step}: {reason}"),
+        "render-secret/east/west: the relay of `east` to publish its CA; it makes one when it first runs in that cluster"
+    );
     assert!(rendered.objects.iter().all(|rendered| !rendered.object().unwrap().is_secret()));
 }
 

@@ -22,12 +22,12 @@ spec: {acceptForeignRoots: true}
 apiVersion: isthmus.dev/v1alpha1
 kind: Cluster
 metadata: {name: east}
-spec: {metadata: {endpoint: \"file://metadata/east\"}}
+spec: {istio: {standardMeshNetworks: none}, metadata: {endpoint: \"file://metadata/east\"}}
 ---
 apiVersion: isthmus.dev/v1alpha1
 kind: Cluster
 metadata: {name: west}
-spec: {metadata: {endpoint: \"file://metadata/west\"}}
+spec: {istio: {standardMeshNetworks: none}, metadata: {endpoint: \"file://metadata/west\"}}
 ";
 
 impl Checkout {

@@ -391,7 +391,8 @@ impl MemoryMesh {
         };
         let shown = self.names().into_iter().filter(is_seen).collect();
         let live = self.naive.clone();
-        let request = Request { approvals: self.approvals.clone(), allow_delete: self.allow_delete, only: None };
+        let request =
+            Request { approvals: self.approvals.clone(), allow_delete: self.allow_delete, ..Request::default() };
         let facts = pipeline::FactSource::Stored(observed.clone());
         let (run, changes) = road::written(program, &request, facts, &self.checkout, CERTIFICATES_ARE_VALID);
         road::apply(&mut self.checkout, changes);

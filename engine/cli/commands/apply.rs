@@ -93,6 +93,7 @@ impl Apply {
             ];
             Contradiction::nothing_decided("--locked", &flags)?;
         }
+        Contradiction::RestoredOfOne.when(only && self.approvals.restore_links)?;
         Contradiction::TrustOfAll.when(only && trust)
     }
 }

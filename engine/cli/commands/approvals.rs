@@ -25,7 +25,8 @@ pub(crate) struct ApprovalArgs {
     /// secrets, or all of a cluster's.
     #[arg(long)]
     pub(crate) allow_delete: bool,
-    /// Take links that the lock lost from the remote secrets in the tree, as joined: only where git has no copy of them.
+    /// Take links that the lock lost from the tree and from evidence of what istiod reads: only where git has no copy of them.
+    /// The plan lists each of them.
     #[arg(long)]
     pub(crate) restore_links: bool,
 }
@@ -61,7 +62,12 @@ pub(super) fn target(to: &str) -> Result<(), CommandError> {
 pub(super) fn request(arguments: &Global, approvals: &ApprovalArgs, has_lock: bool) -> Result<Request, CommandError> {
     let all = !has_lock || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
     let parsed = approvals.parse(all)?;
-    Ok(Request { approvals: parsed, allow_delete: approvals.allow_delete, only: arguments.cluster.clone() })
+    Ok(Request {
+        approvals: parsed,
+        allow_delete: approvals.allow_delete,
+        restore_links: approvals.restore_links,
+        only: arguments.cluster.clone(),
+    })
 }
 
 /// What is wrong with what is approved, or with where a plan leads.

@@ -31,6 +31,8 @@ pub(crate) enum Contradiction {
     },
     /// `--cluster --accept-trust`.
     TrustOfAll,
+    /// `--cluster --restore-links`.
+    RestoredOfOne,
     /// `--restore-links` with a stored plan.
     RestoredByPlan,
 }
@@ -81,6 +83,11 @@ impl Explain for Contradiction {
                 "--restore-links cannot be used with a stored plan, PLAN or --out: it is carried out beside the lock as it is"
                     .to_owned(),
                 "run `engine apply --restore-links`".to_owned(),
+            ),
+            Self::RestoredOfOne => (
+                "--restore-links cannot be used with --cluster: a link rests on the files of both its clusters"
+                    .to_owned(),
+                "leave --cluster out".to_owned(),
             ),
             Self::TrustOfAll => (
                 "--accept-trust cannot be used with --cluster: what a cluster is trusted for concerns all its readers"

@@ -60,6 +60,7 @@ impl PlanArgs {
             }
         }
         Contradiction::RestoredByPlan.when(self.out.is_some() && self.approvals.restore_links)?;
+        Contradiction::RestoredOfOne.when(only && self.approvals.restore_links)?;
         Contradiction::TrustOfAll.when(only && trust)
     }
 }

@@ -105,7 +105,7 @@ impl TrustJudge<'_> {
         let mut entry = LockedCluster {
             public,
             private: same.and_then(|known| known.private.clone()),
-            standard_mesh_networks: same.and_then(|known| known.standard_mesh_networks.clone()),
+            standard_mesh_networks: standard_networks(cluster, same),
             joined_with: same.and_then(|known| known.joined_with.clone()),
             retiring,
             lost: same.is_some_and(|known| known.lost),
@@ -415,5 +415,16 @@ pub(super) fn evidence_state(cluster: &Cluster, document: &PrivateDocument) -> E
         Some(evidence) => EvidenceState::Published(Box::new(evidence.clone())),
         None if cluster.evidence.requires_any() => EvidenceState::Unseen(UnseenReason::NoEvidence),
         None => EvidenceState::NotPublished,
+    }
+}
+
+/// The standard networks of a cluster as far as they are known before it shows them. Those that its spec states stay in use when
+/// the statement goes: ours replace them.
+fn standard_networks(cluster: &Cluster, known: Option<&LockedCluster>) -> Option<String> {
+    let last = known.and_then(|known| known.standard_mesh_networks.clone());
+    match cluster.istio.standard_mesh_networks.as_ref().filter(|_| !cluster.shows_mesh_networks()) {
+        Some(stated) if !stated.is_empty() => Some(serde_json::json!({ "networks": stated }).to_string()),
+        Some(_) => last.map(|_| String::new()),
+        None => last,
     }
 }

@@ -77,10 +77,11 @@ impl DocumentState {
             Self::Waiting(reason) => vec![reason.explanation()],
             Self::Failed(reason) => vec![reason.explanation()],
             Self::HeldBack => {
-                vec![Explanation::new(
+                let held = Explanation::new(
                     Code::TrustChangeHeldBack,
                     "its trust change is held back: it is not accepted yet",
-                )]
+                );
+                vec![held.hint("it is listed on top, with the command that accepts it")]
             }
             Self::Refused(refusals) => refusals.explanations(),
         }

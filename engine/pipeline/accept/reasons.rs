@@ -41,14 +41,22 @@ impl WaitReason {
 
     /// The reason for people and machines alike.
     pub fn explanation(&self) -> Explanation {
-        let message = match self {
+        let (message, hint) = match self {
             Self::Answer(failure) => return failure.waiting(),
             Self::Key(problem) => return problem.explanation(),
-            Self::PublicDocument => "the public document of its exporter",
-            Self::PublicDocumentAccepted => "the public document of its exporter to be accepted",
-            Self::LinksToLeave => "its links to leave, before it joins as the new cluster it is",
+            Self::PublicDocument => {
+                ("the public document of its exporter", "its step fetch-ca says why it was not read")
+            }
+            Self::PublicDocumentAccepted => (
+                "the public document of its exporter to be accepted",
+                "its trust change is listed on top, with the command that accepts it",
+            ),
+            Self::LinksToLeave => (
+                "its links to leave, before it joins as the new cluster it is",
+                "sync what is written for its peers, then run again",
+            ),
         };
-        Explanation::new(self.code(), message)
+        Explanation::new(self.code(), message).hint(hint)
     }
 }
 
@@ -90,7 +98,8 @@ impl FailReason {
     pub fn explanation(&self) -> Explanation {
         match self {
             Self::NotRead(failure) => failure.explanation(),
-            Self::RootCa(error) => Explanation::new(self.code(), format!("its root CA is refused: {error}")),
+            Self::RootCa(error) => Explanation::new(self.code(), format!("its root CA is refused: {error}"))
+                .hint("correct the root CA of its Istio; what the lock has of it stays in use until then"),
             Self::ClusterDomain { published, stated } => Explanation::new(
                 self.code(),
                 format!("expected the cluster domain `{stated}`, as the spec says, found `{published}`"),
@@ -164,29 +173,35 @@ impl UnseenReason {
     /// What is the matter and what to do about it. It has no code: whoever waits for evidence reports it under its own.
     pub fn message_and_hint(&self) -> (String, Option<String>) {
         let parts = |Explanation { message, hint, .. }: Explanation| (message, hint);
-        let message = match self {
+        let (message, hint) = match self {
             Self::PrivateDocument(failure) => return parts(failure.explanation()),
             Self::Refused(reason) => return parts(reason.explanation()),
             Self::Key(problem) => {
                 let (message, hint) = parts(problem.explanation());
                 return (format!("it could not be asked without {message}"), hint);
             }
-            Self::NotAsked => "it was not asked in this run",
-            Self::Leaving => {
-                let hint = "if it is gone for good, or was made anew, set `state: lost`";
-                return ("it is leaving and does not answer as itself".to_owned(), Some(hint.to_owned()));
+            Self::NotAsked => ("it was not asked in this run", "it is once its spec says `state: active`"),
+            Self::Leaving => (
+                "it is leaving and does not answer as itself",
+                "if it is gone for good, or was made anew, set `state: lost`",
+            ),
+            Self::PublicDocument => ("its public document was not read", "its step fetch-ca says why"),
+            Self::PrivateDocumentNotAsked => {
+                ("its private document was not asked for", "its step discover-proxy says why")
             }
-            Self::PublicDocument => "its public document was not read",
-            Self::PrivateDocumentNotAsked => "its private document was not asked for",
-            Self::NoGateway => "it publishes no ingress gateway",
-            Self::HeldBack => "its trust change is held back",
-            Self::Rebuilt => "another cluster answers in its place",
-            Self::NoEvidence => {
-                let hint =
-                    "its exporter starts or is older than evidence; set `evidence: none` if it will never show any";
-                return ("its private document shows nothing of what is live".to_owned(), Some(hint.to_owned()));
+            Self::NoGateway => (
+                "it publishes no ingress gateway",
+                "deploy an east-west gateway there, or state `gateways` in its Cluster",
+            ),
+            Self::HeldBack => {
+                ("its trust change is held back", "it is listed on top, with the command that accepts it")
             }
+            Self::Rebuilt => ("another cluster answers in its place", "its links leave first, and then it joins anew"),
+            Self::NoEvidence => (
+                "its private document shows nothing of what is live",
+                "its exporter starts or is older than evidence; set `evidence: none` if it will never show any",
+            ),
         };
-        (message.to_owned(), None)
+        (message.to_owned(), Some(hint.to_owned()))
     }
 }

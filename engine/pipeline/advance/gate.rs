@@ -21,6 +21,8 @@ pub(super) struct End<'a> {
     pub(super) showing: Result<Option<&'a Evidence>, &'a UnseenReason>,
     /// Whether its link to the other end has an alias for the other's trust domain; `None`: it has no such link.
     pub(super) merged: Option<bool>,
+    /// Whether one of its links may be live, so that its standard networks are replaced already.
+    pub(super) has_live_links: bool,
 }
 
 /// A link at the gate.
@@ -82,6 +84,7 @@ impl Gate<'_> {
             (Condition::ReaderEvidence, Some(_)) => reader.evidence(),
             (Condition::PeerRootsInReader, Some(_)) => reader.trusts(peer),
             (Condition::PeerDomainInReader, Some(_)) => reader.accepts(peer),
+            (Condition::StandardNetworks, Some(_)) => reader.standard_networks(),
             (Condition::PeerNetwork, Some(proxy)) => reader.network(peer, proxy),
             (Condition::Route, Some(proxy)) => reader.route(peer, proxy),
             (Condition::Admission, Some(proxy)) => reader.admission(peer, proxy),
@@ -161,6 +164,14 @@ impl End<'_> {
     fn accepts(&self, other: &Self) -> GateResult {
         let Some(lack) = domains::lack(&self.known, &other.known, self.merged) else { return Ok(()) };
         wait(LinkWait::TrustDomain { domain: other.known.trust_domain(), of: other.name(), within: self.name(), lack })
+    }
+
+    fn standard_networks(&self) -> GateResult {
+        if self.has_live_links || !self.known.awaits_standard_networks() {
+            return Ok(());
+        }
+        let is_shown = self.known.cluster.shows_mesh_networks();
+        wait(LinkWait::StandardNetworks { cluster: self.name(), is_shown })
     }
 
     fn network(&self, peer: &Self, proxy: &PeerEndpoint) -> GateResult {

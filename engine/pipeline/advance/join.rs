@@ -101,7 +101,9 @@ impl<'a> Links<'a> {
     }
 
     fn end(&self, Link { reader, peer }: &Link) -> Option<End<'a>> {
-        let merged = self.accepted.lock.link(reader, peer).map(|link| link.merged);
-        Some(End { known: self.known(reader)?, showing: self.showing(reader), merged })
+        let lock = &self.accepted.lock;
+        let merged = lock.link(reader, peer).map(|link| link.merged);
+        let has_live_links = lock.links_of(reader).any(|(_, link)| link.may_be_live());
+        Some(End { known: self.known(reader)?, showing: self.showing(reader), merged, has_live_links })
     }
 }

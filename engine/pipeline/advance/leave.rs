@@ -7,11 +7,12 @@
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
-use crate::model::mesh::EvidenceField;
+use crate::model::mesh::{EvidenceField, Reconciler, State};
 use crate::pipeline::accept::Assessment;
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
+use crate::types::name::ClusterName;
 use crate::wire::metadata::Evidence;
 
 impl Links<'_> {
@@ -36,6 +37,45 @@ impl Links<'_> {
                 Stage::Joining | Stage::Joined => self.go(&link, Stage::Leaving, Vec::new()),
                 Stage::Leaving => self.drop_network(&link),
                 Stage::LeavingTrust => self.drop_trust(&link),
+            }
+        }
+    }
+
+    /// A leaving cluster that is read, or reads, without a link in the lock: what a live secret needs goes as that of any other link
+    /// does, once it is seen to be read no more.
+    pub(super) fn leave_what_is_read(&mut self) {
+        let leaves = |name: &ClusterName| {
+            self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Leaving) && !self.is_gone(name)
+        };
+        let known: Vec<&ClusterName> = self.mesh.clusters.keys().filter(|name| self.known(name).is_some()).collect();
+        let leaving: Vec<&ClusterName> = known.iter().copied().filter(|name| leaves(name)).collect();
+        let pairs = leaving
+            .iter()
+            .flat_map(|one| known.iter().filter(move |other| *other != one).map(move |other| (*one, *other)));
+        let mut found = Vec::new();
+        for (one, other) in pairs {
+            for link in [Link::new(one, other), Link::new(other, one)] {
+                let Link { reader, peer } = &link;
+                let is_lost = self.accepted.lock.link(reader, peer).is_none();
+                let id = self.known(peer).map(|known| known.cluster_id());
+                let is_read = || self.assessment(reader)?.reads(&id?);
+                let is_ours =
+                    || self.mesh.clusters.get(reader).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered);
+                if is_lost
+                    && !self.keeps_stages(reader)
+                    && !self.keeps_stages(peer)
+                    && is_ours()
+                    && is_read() == Some(true)
+                {
+                    found.push(link);
+                }
+            }
+        }
+        for link in found {
+            for direction in [link.back(), link] {
+                if self.accepted.lock.link(&direction.reader, &direction.peer).is_none() {
+                    self.go(&direction, Stage::Leaving, Vec::new());
+                }
             }
         }
     }

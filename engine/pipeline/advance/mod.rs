@@ -28,6 +28,7 @@ use crate::types::time::Timestamp;
 pub use self::domains::notes as domain_notes;
 pub(crate) use self::guard::Closing;
 pub use self::links::{Advanced, Move};
+pub(crate) use self::reasons::standard_networks;
 pub use self::reasons::{AdvanceRefusal, DomainLack, LinkWait, StandardLack, Unproven, Withdrawn};
 
 /// Moves every link at most one stage. `allow_delete` lifts the deletion guard; `now` counts how long a stage of leaving
@@ -83,6 +84,7 @@ pub fn advance<'a>(
     links.wait_for_gateways();
     links.join();
     links.leave();
+    links.leave_what_is_read();
     links.merge_domains();
     links.guard();
     links.number();

@@ -57,6 +57,12 @@ pub enum LinkWait {
         /// Where it is not live.
         within: ClusterName,
     },
+    /// Which networks the standard configuration of a reader has, which ours replace, and which it does not show.
+    StandardNetworks {
+        cluster: ClusterName,
+        /// Whether it is to show it; else its spec states it.
+        is_shown: bool,
+    },
     /// A route of the relay that is not live.
     Route {
         /// Where it leads.
@@ -153,6 +159,26 @@ fn attests(field: EvidenceField) -> String {
     format!("where it will never show that, `evidence: {{attested: [{field}]}}` in its Cluster vouches for it")
 }
 
+/// What is waited for of a reader whose standard networks ours would replace; it reads on after "waits for".
+pub(crate) fn standard_networks(cluster: &ClusterName, is_shown: bool) -> Explanation {
+    let (message, hint) = if is_shown {
+        (
+            format!(
+                "evidence of `{cluster}` on `meshConfig`: which networks its standard configuration has, since ours replace them"
+            ),
+            "if it will not show that, set `istio.standardMeshNetworks` to `none`, or to those that it has",
+        )
+    } else {
+        (
+            format!(
+                "the spec of `{cluster}`, which shows no evidence, to state which `meshNetworks` its standard configuration has, since ours replace them"
+            ),
+            "set `istio.standardMeshNetworks` of its Cluster to `none`, or to those that its Istio was installed with",
+        )
+    };
+    Explanation::new(Code::EvidenceUnknown, message).hint(hint)
+}
+
 impl LinkWait {
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
@@ -165,7 +191,7 @@ impl LinkWait {
             Self::RelayCa { .. } => Code::RelayCaMissing,
             Self::Evidence { reason: UnseenReason::NoEvidence, .. } => Code::EvidenceMissing,
             Self::Evidence { .. } => Code::EvidenceNotSeen,
-            Self::Unknown { .. } => Code::EvidenceUnknown,
+            Self::Unknown { .. } | Self::StandardNetworks { .. } => Code::EvidenceUnknown,
             Self::RootCa { .. } => Code::RootCaNotLive,
             Self::Network { .. } => Code::NetworkNotLive,
             Self::Route { .. } => Code::RouteNotLive,
@@ -187,17 +213,20 @@ impl LinkWait {
         let explain = |message: String| Explanation::new(self.code(), message);
         let synced = |cluster: &ClusterName| format!("it is once what was written for `{cluster}` is synced into it");
         match self {
-            Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached")),
+            Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached"))
+                .hint(format!("step fetch-ca/{cluster} says why it was not")),
             Self::TrustChange { cluster } => explain(format!("the trust change of `{cluster}` to be accepted"))
                 .hint("it is listed on top, with the command that accepts it"),
             Self::Paused { cluster } => explain(format!("`{cluster}`, which is `state: paused`"))
                 .hint("its links continue once its spec says `state: active`"),
-            Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live")),
+            Self::FirstEvidence { peer } => explain(format!("roots, network and route of `{peer}` to be live"))
+                .hint("sync what this run writes into both clusters, then run again"),
             Self::PrivateDocument { cluster } => explain(format!("the private document of `{cluster}`"))
                 .hint(format!("step discover-proxy/{cluster} says why it is missing")),
             Self::Gateways { cluster } => explain(format!(
                 "a gateway of `{cluster}`, published or stated: its links rest on `flatNetwork: true` until there is one"
-            )),
+            ))
+            .hint("deploy an east-west gateway there, or state `gateways` in its Cluster"),
             Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA"))
                 .hint("it makes one when it first runs in that cluster"),
             Self::Evidence { cluster, reason } => {
@@ -210,6 +239,7 @@ impl LinkWait {
             Self::Network { of, within } => {
                 explain(format!("the network of `{of}` to be live in `{within}`")).hint(synced(within))
             }
+            Self::StandardNetworks { cluster, is_shown } => standard_networks(cluster, *is_shown),
             Self::Route { to, within } => {
                 explain(format!("the route to `{to}` to be live in `{within}`")).hint(synced(within))
             }
@@ -244,7 +274,8 @@ impl LinkWait {
                         "set `mergeTrustDomains: false` if every istiod there is 1.29 or newer, and otherwise `true`, which makes \
                          identities of both domains one in every policy there",
                     ),
-                    DomainLack::AliasNotWritten => explain(format!("{what}: its alias is written in this run")),
+                    DomainLack::AliasNotWritten => explain(format!("{what}: its alias is written in this run"))
+                        .hint("sync it, then run again"),
                 }
             }
             Self::StillThere { object, peer, reader } => {

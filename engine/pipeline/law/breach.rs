@@ -62,6 +62,8 @@ pub enum Unseen {
     Trusts,
     /// The trust domain of the other end, accepted in the cluster.
     Domain,
+    /// Which networks the standard mesh configuration has, which ours replace.
+    StandardNetworks,
     Networks,
     /// The route to the peer, answered by it.
     Routes,
@@ -118,6 +120,9 @@ impl Unseen {
             Self::Evidence => format!("evidence of `{cluster}`"),
             Self::Trusts => format!("that `{cluster}` trusts the root CAs of the other end"),
             Self::Domain => format!("that `{cluster}` accepts the trust domain of the other end"),
+            Self::StandardNetworks => {
+                format!("which networks the standard mesh configuration of `{cluster}` has, which ours replace")
+            }
             Self::Networks => format!("the peer's network live in `{cluster}`"),
             Self::Routes => format!("the route to the peer answered in `{cluster}`"),
             Self::Prepared => format!("that istiod and the proxies of `{cluster}` are prepared"),

@@ -133,6 +133,7 @@ impl<'a> JudgedStep<'a> {
             (Unseen::Evidence, reader, self.is_published(reader)),
             (Unseen::Evidence, peer, self.is_published(peer)),
             (Unseen::Trusts, reader, c_trusts),
+            (Unseen::StandardNetworks, reader, self.keeps_standard_networks(reader, own, own_record)),
             (Unseen::Networks, reader, is_own_network || self.knows_network(reader, record)),
             (Unseen::Routes, reader, self.reaches(reader, record)),
             (Unseen::Prepared, reader, self.is_prepared(reader)),
@@ -200,6 +201,15 @@ impl<'a> JudgedStep<'a> {
         }
         let istio = self.after.clusters.get(&cluster.name).and_then(|locked| locked.public.istio.as_ref());
         istio.and_then(IstioFacts::release).map_or(stated == Some(false), |release| release >= (1, 29))
+    }
+
+    /// The networks of its standard configuration are known, and ours take them up; or they were replaced before.
+    fn keeps_standard_networks(&self, reader: &Cluster, own: &LockedCluster, record: &JoinedWith) -> bool {
+        let is_live = |link: &LockedLink| !link.unopened && (link.stage != Stage::Joining || link.closed.is_some());
+        record.spec.istio_config != MeshConfigTarget::SharedMeshConfig
+            || own.standard_mesh_networks.is_some()
+            || reader.istio.standard_mesh_networks.is_some()
+            || self.before.links_of(&reader.name).any(|(_, link)| is_live(link))
     }
 
     fn knows_network(&self, reader: &Cluster, peer: &JoinedWith) -> bool {

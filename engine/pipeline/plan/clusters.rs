@@ -136,7 +136,7 @@ pub(crate) fn plan(
     plan.moves.retain(|link, _| !refused.contains(&link.reader));
     let mut kept = (!refused.is_empty()).then(|| lock.clone());
     if let Some(kept) = &mut kept {
-        kept.keep_links(&program.lock, refused.iter().copied());
+        agreement.keep_links(&program.lock, kept, &refused);
     }
     plan.security.extend(security::of_run(
         program,

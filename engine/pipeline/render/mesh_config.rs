@@ -153,7 +153,8 @@ pub(super) fn render(
     let mut ours = networks(reader);
     if !ours.is_empty() && reader.keeps_standard_networks() {
         ours.clear();
-        let reason = RenderWait::StandardNetworks { cluster: reader.cluster.name.clone() };
+        let is_shown = reader.cluster.shows_mesh_networks();
+        let reason = RenderWait::StandardNetworks { cluster: reader.cluster.name.clone(), is_shown };
         out.waiting.push((reader.step(StepKind::RenderNetworks), reason));
     }
     let steps = vec![reader.step(StepKind::RenderTrust), reader.step(StepKind::RenderNetworks)];
@@ -267,7 +268,9 @@ fn standard(
 ) -> Option<MeshNetworks> {
     let seen = reader.known?.locked.standard_mesh_networks.as_deref();
     let stated = reader.cluster.istio.standard_mesh_networks.clone();
+    let is_shown = reader.cluster.shows_mesh_networks();
     let networks = match (seen, stated) {
+        (_, Some(stated)) if !is_shown => by_name(stated),
         (Some(text), _) => parse_standard(text),
         (None, Some(stated)) => by_name(stated),
         (None, None) => return None,

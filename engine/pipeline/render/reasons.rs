@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::pipeline::advance::standard_networks;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 
@@ -25,6 +26,8 @@ pub enum RenderWait {
     StandardNetworks {
         /// The reader.
         cluster: ClusterName,
+        /// Whether it is to show it; else its spec states it.
+        is_shown: bool,
     },
     /// The private document of a peer was never accepted.
     PrivateDocument {
@@ -51,21 +54,21 @@ impl RenderWait {
         let explain = |message: String| Explanation::new(self.code(), message);
         match self {
             Self::NotInLock { cluster } => {
-                explain(format!("`{cluster}` to be read again; the lock holds nothing of it"))
+                explain(format!("`{cluster}` to be read again, since the lock holds nothing of it"))
+                    .hint("run `engine apply`, which asks it")
             }
             Self::NotReached { cluster } => {
-                explain(format!("`{cluster}` to be reached; its IstioMulticluster objects follow then"))
+                explain(format!("`{cluster}` to be reached, before its IstioMulticluster objects are written"))
+                    .hint(format!("step fetch-ca/{cluster} says why it was not"))
             }
-            Self::EngineKey => {
-                explain("a key of the engine's own: `engine keys new`, or `engine apply --create-keys`".to_owned())
-            }
-            Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA")),
-            Self::StandardNetworks { cluster } => explain(format!(
-                "evidence of `{cluster}` on `meshConfig`: which networks its standard configuration has, since ours replace them"
-            ))
-            .hint("if it will not show that, set `istio.standardMeshNetworks` to `none`, or to those that it has"),
+            Self::EngineKey => explain("a key of the engine's own".to_owned())
+                .hint("`engine keys new` makes one, and so does `engine apply --create-keys`"),
+            Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA"))
+                .hint("it makes one when it first runs in that cluster"),
+            Self::StandardNetworks { cluster, is_shown } => standard_networks(cluster, *is_shown),
             Self::PrivateDocument { cluster } => {
                 explain(format!("api host, gateways and network of `{cluster}`, from its private document"))
+                    .hint(format!("step discover-proxy/{cluster} says why it is missing"))
             }
         }
     }

@@ -407,7 +407,8 @@ impl FleetMesh {
         let approvals = Approvals { all: flags.accept, named: Vec::new() };
         let only = flags.only.map(|number| cluster_name(self.name(number)));
         let only = only.filter(|name| program.mesh.clusters.contains_key(name));
-        let request = Request { approvals: approvals.clone(), allow_delete: flags.allow_delete, only };
+        let request =
+            Request { approvals: approvals.clone(), allow_delete: flags.allow_delete, only, ..Request::default() };
         let observed = (!flags.locked).then(|| self.observe(&program, &approvals));
         let mut shows: BTreeSet<&'static str> = self
             .names()

@@ -5,6 +5,7 @@
 use crate::model::link::Link;
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::security::names::{link_text, named};
+use crate::pipeline::recorded::RestoredFrom;
 use crate::types::explanation::Code;
 use crate::types::name::ClusterName;
 
@@ -25,6 +26,10 @@ pub struct LinkChange {
 /// What becomes of links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkEffect {
+    /// The lock lost them and takes them as joined.
+    Restores,
+    /// The lock lost them and takes them as leaving.
+    RestoresToLeave,
     /// They are wanted from the merge on.
     Opens,
     /// They are wanted no more from the merge on.
@@ -63,12 +68,14 @@ pub enum LinkCause {
     Topology,
     /// The specs, as before.
     Specs,
+    /// Where links were found that the lock lost.
+    Found(RestoredFrom),
 }
 
 impl LinkEffect {
     pub(super) fn action(self) -> Action {
         match self {
-            Self::Opens | Self::Begins | Self::Joins => Action::Create,
+            Self::Restores | Self::RestoresToLeave | Self::Opens | Self::Begins | Self::Joins => Action::Create,
             Self::Closes | Self::Leaves | Self::DropsNetwork | Self::DropsTrust => Action::Delete,
             Self::Reopens => Action::Update,
         }
@@ -76,6 +83,7 @@ impl LinkEffect {
 
     pub(super) fn code(self) -> Code {
         match self {
+            Self::Restores | Self::RestoresToLeave => Code::LinksRestored,
             Self::Opens | Self::Begins | Self::Joins => Code::LinksOpen,
             Self::Closes | Self::Leaves | Self::DropsNetwork | Self::DropsTrust => Code::LinksClose,
             Self::Reopens => Code::LinksReopen,
@@ -85,6 +93,8 @@ impl LinkEffect {
     /// So many links and what becomes of them: `2 links close`.
     pub(crate) fn phrase(self, count: usize) -> String {
         let [one, many] = match self {
+            Self::Restores => ["is restored as joined", "are restored as joined"],
+            Self::RestoresToLeave => ["is restored as leaving", "are restored as leaving"],
             Self::Opens => ["opens", "open"],
             Self::Closes => ["closes", "close"],
             Self::Reopens => ["leaves and joins anew", "leave and join anew"],
@@ -109,6 +119,10 @@ impl LinkCause {
             Self::Active(cluster) => format!("`{cluster}` is `state: active` again"),
             Self::Topology => "`topology` and `pairs` ask for it".to_owned(),
             Self::Specs => return None,
+            Self::Found(RestoredFrom::Secret) => "the remote secret is in the tree".to_owned(),
+            Self::Found(RestoredFrom::Reads) => "istiod of the reader shows that it reads the peer".to_owned(),
+            Self::Found(RestoredFrom::Peers) => "the tree admits the peer and has no remote secret for it".to_owned(),
+            Self::Found(RestoredFrom::OtherDirection) => "the other direction is live and rests on it".to_owned(),
         })
     }
 }
@@ -125,6 +139,12 @@ impl LinkChange {
         }
         let is_lost = matches!(self.cause, LinkCause::Lost(_));
         let when = match self.effect {
+            LinkEffect::Restores => {
+                "neither lock nor git says how it was proven, so it counts as unproven; all that it needs is written, and its remote secret with it; compare with the history of `lock/links/` first"
+            }
+            LinkEffect::RestoresToLeave => {
+                "it may still be read, so all that it needs stays until evidence shows that it is not; where the specs want it, it opens again by evidence"
+            }
             LinkEffect::Closes if is_lost => {
                 "each run takes one stage away and waits for no evidence: the remote secret, and traffic with it, then network and route, then root CAs and keys"
             }
@@ -156,7 +176,7 @@ impl LinkChange {
                     format!("; the specs expect no evidence of {blind}, so each stage lasts for `settle`")
                 }
                 LinkEffect::Joins => format!("; unproven, since the specs expect no evidence of {blind}"),
-                LinkEffect::DropsTrust => String::new(),
+                LinkEffect::DropsTrust | LinkEffect::Restores | LinkEffect::RestoresToLeave => String::new(),
             });
         }
         if self.is_guarded {

@@ -12,6 +12,7 @@ use crate::pipeline::advance::{Closing, Move};
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::link_change::{LinkCause, LinkChange, LinkEffect};
+use crate::pipeline::recorded::{RestoredFrom, RestoredLinks};
 use crate::types::address::Gateway;
 use crate::types::name::ClusterName;
 
@@ -157,6 +158,19 @@ pub(super) fn moved(
             Action::Delete | Action::Update => link.ends().into_iter().find_map(cause).unwrap_or(LinkCause::Topology),
         };
         groups.add(effect, cause, link.clone());
+    }
+    groups.items(mesh, &|_, _| false)
+}
+
+/// Links that the lock lost and that this run takes from tree and evidence.
+pub(super) fn restored(mesh: &Mesh, restored: &RestoredLinks) -> Vec<SecurityItem> {
+    let mut groups = LinkGroups::default();
+    for (link, from) in restored {
+        let effect = match from {
+            RestoredFrom::Secret | RestoredFrom::Reads => LinkEffect::Restores,
+            RestoredFrom::Peers | RestoredFrom::OtherDirection => LinkEffect::RestoresToLeave,
+        };
+        groups.add(effect, LinkCause::Found(*from), link.clone());
     }
     groups.items(mesh, &|_, _| false)
 }

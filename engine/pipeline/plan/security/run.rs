@@ -28,6 +28,7 @@ pub(crate) fn of_run(
         assessment.is_some_and(|assessment| assessment.rebuilt)
     };
     let mut found = links::moved(mesh, &plan.moves, &decided.advanced.renamed, &is_rebuilt);
+    found.extend(links::restored(mesh, &decided.restored));
     found.extend(links::reopening(mesh, &program.lock, &decided.advanced.renamed));
     found.extend(links::cuts(mesh, &program.lock, lock));
     let Some(base) = base else {
