@@ -233,7 +233,7 @@ fn a_field_of_a_template(#[case] name: &str, #[case] from: &str, #[case] to: &st
 }
 
 #[rstest]
-#[case::traffic_policy("traffic_policy", "spec:\n", "spec:\n  externalTrafficPolicy: Local\n", "externalTrafficPolicy")]
+#[case::traffic_policy("traffic_policy", "{{ external_traffic_policy|tojson }}", "Cluster", "externalTrafficPolicy")]
 #[case::load_balancer("load_balancer", "spec:\n", "spec:\n  loadBalancerClass: evil\n", "loadBalancerClass")]
 #[case::annotation(
     "service_annotation",
