@@ -515,6 +515,7 @@ fn at_the_gate(world: &TrustWorld, mesh: &Mesh) -> Accepted {
             serial: Reported::Seen(0),
         };
         accepted.assessments.get_mut(own).unwrap().evidence = EvidenceState::Published(Box::new(evidence));
+        accepted.lock.clusters.get_mut(own).unwrap().standard_mesh_networks = Some("{}".to_owned());
     }
     accepted
 }
