@@ -77,7 +77,7 @@ pub(super) fn shown(folder: &str) -> &str {
     if folder.is_empty() { "." } else { folder }
 }
 
-/// What is at `name`, as the error for where something else is wanted.
+/// What is at `name`, as the error for where something else is expected.
 pub(super) fn wrong_kind(kind: FileType, path: &str, wanted: &'static str) -> CheckoutError {
     let found = match kind {
         FileType::Symlink => "symbolic link",

@@ -14,7 +14,7 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::InvalidName;
 use crate::types::text::{LONGEST_QUOTED, quoted};
 
-/// What is found where something else is wanted.
+/// What is found where something else is expected.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FoundValue<'a> {
     Text(&'a str),

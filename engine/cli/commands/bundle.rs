@@ -250,9 +250,9 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
             printer.warn(&format!("! {}: {} -> {}", finding.what, value(&finding.before), value(&finding.after)));
         }
-        let digest = change.digest.short(12);
         printer.warn(&format!(
-            "this is a trust change: `engine apply` holds `{name}` back until --accept-trust {name}@{digest}"
+            "this is a trust change: `engine apply` holds `{name}` back until --accept-trust {}",
+            change.name()
         ));
     }
     if committed.written > 0 {

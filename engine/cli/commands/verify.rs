@@ -51,10 +51,13 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
 fn missing(session: &Session<'_>, only: Option<&ClusterName>) -> Result<Vec<String>, CommandError> {
     let mut missing = Vec::new();
     for name in session.program.mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)) {
-        let files = session.checkout.cluster_files(name.as_str()).map_err(Stop::Tree)?;
-        let listed = files.get(KUSTOMIZATION).map(|bytes| listed(bytes)).unwrap_or_default();
-        let gone = listed.into_iter().filter(|file| !files.contains_key(file));
-        missing.extend(gone.map(|file| format!("{}/{file}", rendered_folder(name))));
+        let folder = rendered_folder(name);
+        let Some(list) = session.checkout.file(&format!("{folder}/{KUSTOMIZATION}")).map_err(Stop::Tree)? else {
+            continue;
+        };
+        let there = session.checkout.names(name.as_str()).map_err(Stop::Tree)?;
+        let gone = listed(&list).into_iter().filter(|file| !there.contains(file));
+        missing.extend(gone.map(|file| format!("{folder}/{file}")));
     }
     Ok(missing)
 }

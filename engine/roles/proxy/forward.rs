@@ -207,7 +207,7 @@ async fn failed(
     patience: Duration,
 ) -> Response<Body> {
     let mut response = if status.is_server_error() {
-        // what goes wrong inside the cluster is told in words of ours
+        // for what goes wrong inside the cluster peers get a fixed message
         Refused::new(status, "the apiserver cannot answer this now").response()
     } else {
         let text = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;

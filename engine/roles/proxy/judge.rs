@@ -39,7 +39,7 @@ pub(super) struct Sender {
 pub(super) struct AdmittedRequest {
     pub(super) peer: ClusterUuid,
     pub(super) key: PublicKey,
-    /// The answer's head alone is wanted.
+    /// The request asks for the answer's head alone.
     pub(super) head_only: bool,
     pub(super) request: ApiRequest,
     pub(super) admitted: Admitted,

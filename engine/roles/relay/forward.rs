@@ -57,7 +57,7 @@ pub(super) struct Forwarder {
 struct PeerRequest {
     peer: Arc<RelayPeer>,
     api: ApiRequest,
-    /// The answer's head alone is wanted.
+    /// The request asks for the answer's head alone.
     head_only: bool,
     /// The answer, where no peer is asked for it.
     synthetic: Option<Synthetic>,
