@@ -614,7 +614,7 @@ fn former(checkout: &Checkout) {
             let is_nested = line.starts_with(' ') || line.starts_with('-');
             let newer = ["joinedWith:", "serial:", "metadata:", "complete:"];
             skips = if is_lock && is_nested { skips } else { is_lock && newer.iter().any(|key| line.starts_with(key)) };
-            let in_peers = ["\"joinedWith\":", "\"serial\":", "\"entry\":"];
+            let in_peers = ["\"joinedLinks\":", "\"joinedWith\":", "\"serial\":", "\"entry\":"];
             let is_carried = path.ends_with("configmap-isthmus-peers.yaml")
                 && in_peers.iter().any(|key| line.trim_start().starts_with(key));
             if !skips && !is_carried {

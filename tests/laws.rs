@@ -571,7 +571,7 @@ fn but_for_serials(checkout: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Str
         let lines = std::str::from_utf8(bytes)
             .unwrap()
             .lines()
-            .filter(|line| !line.contains("serial") && !line.contains("\"entry\":"));
+            .filter(|line| !line.contains("serial") && !line.contains("joinedLinks") && !line.contains("\"entry\":"));
         lines.collect::<Vec<_>>().join("\n")
     };
     let texts = checkout.iter().map(|(path, bytes)| (path.clone(), text(bytes)));

@@ -22,7 +22,7 @@ use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
 use crate::types::object::parse;
 use crate::types::time::Timestamp;
-use crate::wire::peers::{JOINED_WITH, PEERS};
+use crate::wire::peers::{JOINED_LINKS, JOINED_WITH, PEERS};
 
 /// What lock or tree lost of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -317,25 +317,25 @@ pub(crate) fn agreement(
     for name in mesh.clusters.keys().filter(|name| is_asked(name)) {
         let Some(carried) = Serials::of(tree, name)? else { continue };
         found.entries.insert(name.clone(), carried.entry);
+        let of_tree = carried.entry;
         serials.insert(name, carried);
-        if carried.entry > 0 && !lock.clusters.contains_key(name) {
+        if of_tree > 0 && !lock.clusters.contains_key(name) {
             // its own tree is of a run that knew it
             found.named.insert(name.clone());
         }
-        let Some(locked) = lock.clusters.get(name).map(|entry| entry.serial).filter(|locked| *locked < carried.entry)
-        else {
+        let Some(locked) = lock.clusters.get(name).map(|entry| entry.serial).filter(|locked| *locked < of_tree) else {
             continue;
         };
         found.older.insert(name.clone());
         let readers = lock.links.iter().filter(|(_, links)| links.contains_key(name)).map(|(reader, _)| reader);
         for cluster in readers.chain([name]) {
-            found.add(cluster, &Lost::Older { cluster: name.clone(), locked, tree: carried.entry });
+            found.add(cluster, &Lost::Older { cluster: name.clone(), locked, tree: of_tree });
         }
     }
     let is_paused = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|cluster| cluster.state == State::Paused);
     for reader in mesh.clusters.keys().filter(|name| !is_paused(name)) {
         if only.is_none_or(|only| only == reader) && !unreadable.links.contains_key(reader) {
-            judge(mesh, lock, tree, (reader, serials.get(reader).copied()), &mut found)?;
+            judge(mesh, lock, tree, (reader, serials.get(reader).cloned()), &mut found)?;
         }
     }
     // the folders of others, and of who is paused, are not compared; what they read shows in the links of those that are
@@ -364,13 +364,16 @@ fn judge(
 ) -> Result<(), TreeError> {
     let names = tree.names(reader.as_str())?;
     let locked = lock.serials.get(reader).copied().unwrap_or_default();
-    let tree_is_of = carried.map(|carried| carried.links);
+    let tree_is_of = carried.as_ref().map(|carried| carried.links);
     // a folder that no run wrote shows nothing: it may be left to another place
     if let Some(tree) = tree_is_of {
         let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
         let in_tree: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let ahead = joined.filter(|peer| !in_tree.contains(secret_file(peer).as_str()));
-        found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), tree < locked)));
+        // a run of another branch can have the same serial
+        let joined = carried.and_then(|carried| carried.joined);
+        let is_older = tree < locked || joined.is_some_and(|joined| joined != lock.joined_links(reader));
+        found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), is_older)));
     }
     for file in names {
         let Some(peer) = peer_of_secret_file(&file) else { continue };
@@ -430,10 +433,12 @@ fn peers_path(reader: &ClusterName) -> String {
 }
 
 /// What a cluster's folder says of the run that it is of; 0: from before there were serials.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Serials {
     /// The serial of its links.
     links: u64,
+    /// The name of those that were joined; `None`: from before it was written.
+    joined: Option<String>,
     /// The serial of its own entry.
     entry: u64,
 }
@@ -443,10 +448,14 @@ impl Serials {
     fn of(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<Self>, TreeError> {
         let Some(bytes) = tree.file(&peers_path(cluster))? else { return Ok(None) };
         let number = |line: &[u8]| std::str::from_utf8(line).ok()?.trim_end_matches(',').parse().ok();
+        let text = |value: &[u8]| serde_json::from_slice(value.strip_suffix(b",")?).ok();
+        let joined_links = format!("\"{JOINED_LINKS}\":");
         let mut serials = Self::default();
         for line in head_of_peers(&bytes) {
             if let Some(serial) = line.strip_prefix(b"\"serial\":").and_then(number) {
                 serials.links = serial;
+            } else if let Some(joined) = line.strip_prefix(joined_links.as_bytes()) {
+                serials.joined = text(joined);
             } else if let Some(entry) = line.strip_prefix(b"\"entry\":").and_then(number) {
                 serials.entry = entry;
             }

@@ -5,7 +5,7 @@ use anstyle::{AnsiColor, Style};
 use crate::pipeline::plan::Action;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::types::text::visible;
-use crate::wire::peers::{JOINED_WITH, PEERS_FILE};
+use crate::wire::peers::{JOINED_LINKS, JOINED_WITH, PEERS_FILE};
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -86,6 +86,7 @@ fn short_path(path: &str) -> String {
             let field = rest.trim_start_matches('.');
             let meaning = match (file, field) {
                 (PEERS_FILE, "serial") => " (counts openings and closings)",
+                (PEERS_FILE, JOINED_LINKS) => " (changes with the links that are joined)",
                 (PEERS_FILE, "entry") => " (counts changes of what is accepted of the cluster)",
                 _ => "",
             };

@@ -26,6 +26,9 @@ pub const PEERS_FILE: &str = "peers.json";
 /// Field of the file, in a line of its own before `self`, that says what the links of the cluster rest on. The next run reads it
 /// where the lock lost its entry; roles do not look at it.
 pub const JOINED_WITH: &str = "joinedWith";
+/// Field of the file, in a line of its own before `self`: 16 hex digits that name which links of the cluster were joined when it was
+/// written. Two branches can give one serial to different runs; the next run tells these apart by it. Roles do not look at it.
+pub const JOINED_LINKS: &str = "joinedLinks";
 /// The version that is written and read.
 pub const PEERS_VERSION: u32 = 1;
 

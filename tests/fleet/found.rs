@@ -427,3 +427,21 @@ fn a_lost_entry_is_not_accepted_anew_before_its_own_networks_are_seen() {
         holds(&[unseen.to_vec(), steps].concat());
     }
 }
+
+/// Its lock and its tree were taken back to before the join, and a file of links was merged into them.
+#[test]
+fn a_root_that_was_replaced_is_trusted_by_links_that_come_back_with_an_old_commit() {
+    let steps = [
+        Run(PLAIN),
+        WalkStep::Happen(1, FleetEvent::ReplaceRoot),
+        Run(PLAIN),
+        Run(PLAIN),
+        WalkStep::OtherEngine(5, PLAIN),
+        OldLock(3, 1),
+        WalkStep::Edit(FieldEdit::EngineKeys(2)),
+        WalkStep::Sync(0),
+        Run(PLAIN),
+    ];
+    let (_, taken) = super::walk(3, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+    taken.unwrap();
+}

@@ -454,6 +454,13 @@ impl Lock {
         self.links.get(reader).into_iter().flatten()
     }
 
+    /// Names which links of a reader are joined: 16 hex digits.
+    pub(crate) fn joined_links(&self, reader: &ClusterName) -> String {
+        let joined = self.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined);
+        let names: String = joined.flat_map(|(peer, _)| [peer.as_str(), "\n"]).collect();
+        Digest::of(names.as_bytes()).short(16)
+    }
+
     /// Takes the links of these readers, the numbers of their last moves, and where their roots are written, as they were.
     pub(crate) fn keep_links<'r>(&mut self, old: &Self, readers: impl IntoIterator<Item = &'r ClusterName>) {
         let mut any = false;

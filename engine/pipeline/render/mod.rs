@@ -174,7 +174,8 @@ impl<'a> RenderContext<'a> {
             }
         }
         let known = self.peers.get(&cluster.name).map(|own| own.known);
-        let serial = self.lock.serials.get(&cluster.name).copied();
+        let serial = self.lock.serials.get(&cluster.name);
+        let serial = serial.map(|serial| (*serial, self.lock.joined_links(&cluster.name)));
         let is_former = self.lock.former.contains(&cluster.name);
         ReaderView {
             mesh: self.mesh,

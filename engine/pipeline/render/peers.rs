@@ -20,7 +20,9 @@ use crate::types::step::{StepId, StepKind};
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
-use crate::wire::peers::{JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of};
+use crate::wire::peers::{
+    JOINED_LINKS, JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of,
+};
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
 use crate::wire::share::Share;
 use crate::wire::shared::{SHARED, Shared};
@@ -91,10 +93,11 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
         return Ok(());
     }
     let own = serde_json::to_string(&json!({ "keys": engine_keys(reader) })).map_err(internal)?;
-    let line = |field: &str, serial: Option<u64>| serial.map(|serial| format!("\"{field}\":{serial},\n"));
+    let links = reader.serial.as_ref();
+    let links = links.map(|(serial, joined)| format!("\"serial\":{serial},\n\"{JOINED_LINKS}\":\"{joined}\",\n"));
     let own_entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
-    let serials = [line("serial", reader.serial), line("entry", own_entry)].into_iter().flatten();
-    let serials: String = serials.collect();
+    let own_entry = own_entry.map(|serial| format!("\"entry\":{serial},\n"));
+    let serials: String = [links, own_entry].into_iter().flatten().collect();
     let joined = reader.known.filter(|_| !reader.is_former).and_then(|known| known.joined_with());
     let joined = joined.map(|joined| serde_json::to_string(&joined.kept()));
     let joined = joined.transpose().map_err(internal)?.map(|joined| format!("\"{JOINED_WITH}\":{joined},\n"));

@@ -51,8 +51,8 @@ pub(super) struct ReaderView<'c> {
     /// Entries of `peers.json` that were made.
     pub(super) entries: &'c PeerEntries,
     pub(super) links: Vec<ReaderLink<'c>>,
-    /// The number of its links' last move.
-    pub(super) serial: Option<u64>,
+    /// The number of its links' last move, and the name of those that are joined since.
+    pub(super) serial: Option<(u64, String)>,
     /// Its lock entry is of version 1: what its links rest on is written once `apply` writes it.
     pub(super) is_former: bool,
 }
