@@ -67,6 +67,7 @@ fn lock(folder: &Path, count: usize) {
                 private: Some(private),
                 standard_mesh_networks: None,
                 retiring: Vec::new(),
+                retiring_relay_cas: Vec::new(),
                 joined_with: None,
                 lost: false,
                 approved: None,

@@ -319,7 +319,7 @@ async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(LinkState, LinkState)
                 })
                 .collect();
             clusters.insert(name("east"), Observation { private: PrivateReading::NotAsked, ..east.clone() });
-            Observed { clusters }
+            Observed { clusters, ..Observed::default() }
         };
         let (whom, before) = (everybody(&program.mesh), Observed::default());
         let ask = Ask { whom: &whom, before: &before, fetcher: &fetcher, files: &|_| Ok(None), progress: &|_| {} };

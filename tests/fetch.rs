@@ -90,6 +90,23 @@ async fn json_plain_text_and_no_content_type_are_taken() {
     assert_eq!(fetch(send(chunked)).await.unwrap(), b"{}");
 }
 
+/// A `Date` that cannot be read is none: it is not one that was read before.
+#[tokio::test]
+async fn each_answer_tells_the_time_that_it_is_there() {
+    let ca = Ca::new("east");
+    let dates = ["date: Mon, 30 Nov 2026 00:00:00 GMT\r\n", "date: now\r\n", ""];
+    let answers = std::sync::Mutex::new(dates.into_iter());
+    let next = move |_: &_| answer("200 OK", answers.lock().unwrap().next().unwrap(), "{}");
+    let peer = Peer::start(&ca.serving(&["127.0.0.1"]), next).await;
+    let client = Fetcher::new(limits()).peer(&endpoint(&peer), Some(&ca.pem), &loopback()).unwrap();
+    let mut seen = Vec::new();
+    for _ in dates {
+        client.get(DOCUMENT, None).await.unwrap();
+        seen.push(client.date().map(|date| date.to_string()));
+    }
+    assert_eq!(seen, [Some("2026-11-30T00:00:00Z".to_owned()), None, None]);
+}
+
 #[rstest]
 #[case::html("200 OK", "content-type: text/html\r\n", "ContentType")]
 #[case::unauthorized("401 Unauthorized", "", "Unauthorized { 401")]

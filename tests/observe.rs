@@ -82,7 +82,14 @@ fn public(text: &str) -> PublicDocument {
 fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
     let observation = |text| Observation { public: Ok(public(text)), private: PrivateReading::NotAsked };
     let clusters = documents.iter().map(|(cluster, text)| (name(cluster), observation(text))).collect();
-    let accepted = accept(mesh, &Lock::default(), &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
+    let accepted = accept(
+        mesh,
+        &Lock::default(),
+        &Observed { clusters, ..Observed::default() },
+        &Approvals::default(),
+        &BTreeSet::new(),
+        NOW,
+    );
     assert_eq!(accepted.lock.clusters.len(), documents.len(), "{:?}", accepted.assessments);
     accepted.lock
 }
@@ -95,7 +102,14 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
             private: PrivateReading::NotAsked,
         };
         let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
-        let accepted = accept(mesh, lock, &Observed { clusters }, &Approvals::default(), &BTreeSet::new(), NOW);
+        let accepted = accept(
+            mesh,
+            lock,
+            &Observed { clusters, ..Observed::default() },
+            &Approvals::default(),
+            &BTreeSet::new(),
+            NOW,
+        );
         accepted
             .assessments
             .into_iter()

@@ -43,6 +43,8 @@ struct TrustWorld {
     spec: BTreeMap<ClusterName, String>,
     mesh: String,
     lock: Lock,
+    /// Seconds by which clocks of clusters are ahead of ours.
+    clocks: BTreeMap<ClusterName, i64>,
 }
 
 fn name(text: &str) -> ClusterName {
@@ -61,7 +63,13 @@ impl TrustWorld {
         let seeds = 1u8..;
         let documents = names.iter().zip(seeds).map(|(own, seed)| (name(own), simulated(own, seed)));
         let spec = names.iter().map(|own| (name(own), String::new()));
-        Self { documents: documents.collect(), spec: spec.collect(), mesh: String::new(), lock: Lock::default() }
+        Self {
+            documents: documents.collect(),
+            spec: spec.collect(),
+            mesh: String::new(),
+            lock: Lock::default(),
+            clocks: BTreeMap::new(),
+        }
     }
 
     /// Clusters that are known.
@@ -132,7 +140,7 @@ impl TrustWorld {
                 };
                 (own.clone(), given.get(own).cloned().unwrap_or(Observation { public: Ok(public.clone()), private }))
             });
-            Observed { clusters: own.collect() }
+            Observed { clusters: own.collect(), clocks: self.clocks.clone() }
         };
         let first = accept(&mesh, &self.lock, &observe(&|_| None), &approvals, &BTreeSet::new(), NOW);
         let observed = observe(&|own| Some(first.assessments[own].may_be_asked()));
@@ -283,6 +291,46 @@ fn an_accepted_root_joins_the_old_one_which_goes_when_its_time_is_over_or_when_i
     world.lock.clusters.get_mut("alfa").unwrap().retiring[0].since = NOW - Duration::from_hours(25);
     world.take(&[]);
     assert_eq!(trusted(&world), BTreeSet::from([new]));
+}
+
+/// Whichever of the two clocks is wrong, a root is trusted for as long as it would be by the other one.
+#[test]
+fn a_clock_that_is_wrong_drops_no_root_early() {
+    let day = 24 * 3600;
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
+    world.public("alfa").root_ca = Authority::new("another").unwrap().pem;
+    world.clocks.insert(name("alfa"), day);
+    world.take(&["alfa"]);
+    let since = |world: &TrustWorld| world.lock.clusters["alfa"].retiring[0].since;
+    assert_eq!(since(&world), NOW + DAY, "ours was behind");
+    world.clocks.clear();
+    world.lock.clusters.get_mut("alfa").unwrap().retiring[0].since = NOW - Duration::from_hours(30);
+    let mut ahead = world.clone();
+    ahead.clocks.insert(name("alfa"), -day);
+    ahead.take(&[]);
+    assert_eq!(since(&ahead), since(&world), "ours is ahead");
+    world.take(&[]);
+    assert!(world.lock.clusters["alfa"].retiring.is_empty());
+}
+
+/// A replica of the relay may serve the certificate that it has until it is started anew.
+#[test]
+fn an_accepted_relay_ca_joins_the_old_one_in_the_secrets_until_its_time_is_over() {
+    let mut world = TrustWorld::known(&["alfa", "bravo"]);
+    let of = |world: &TrustWorld| world.lock.clusters["alfa"].relay_cas().unwrap();
+    let old = of(&world);
+    let new = Authority::new("another").unwrap().pem;
+    world.public("alfa").relay_ca = Some(new.clone());
+    world.take(&[]);
+    assert_eq!(of(&world), old, "it is not accepted yet");
+    world.take(&["alfa"]);
+    assert_eq!(of(&world), format!("{}\n{}\n", new.trim_end(), old.trim_end()));
+    let files = world.lock.to_files().unwrap();
+    let read = Lock::parse(files.iter().map(|(path, text)| (path.as_str(), text.as_bytes()))).unwrap();
+    assert_eq!(read, world.lock, "it is read back");
+    world.lock.clusters.get_mut("alfa").unwrap().retiring_relay_cas[0].since = NOW - Duration::from_hours(25);
+    world.take(&[]);
+    assert_eq!(of(&world), new);
 }
 
 /// An exporter that starts, or one whose sources fail, leaves fields out. That is no change, and nothing to approve.
@@ -1027,6 +1075,7 @@ fn roots_that_end_are_warned_of_and_then_refused() {
             name("alfa"),
             Observation { public: Ok(world.documents["alfa"].0.clone()), private: PrivateReading::NotAsked },
         )]),
+        ..Observed::default()
     };
     let at = |now| accept(&world.compiled(), &world.lock, &observed, &Approvals::default(), &BTreeSet::new(), now);
     assert!(at(end - DAY * 31).warnings.is_empty());

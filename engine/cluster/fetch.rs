@@ -12,9 +12,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::fmt::rfc2822;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
@@ -94,6 +95,8 @@ pub struct PeerClient {
     given_ca: bool,
     /// Entity tags of the documents as last read (RFC 9110, section 8.8.3).
     tags: Arc<Mutex<BTreeMap<&'static str, HeaderValue>>>,
+    /// What the peer's clock last said (`Date`, RFC 9110, section 6.6.1).
+    date: Arc<Mutex<Option<Timestamp>>>,
 }
 
 /// Longest entity tag that is kept, in bytes.
@@ -180,7 +183,14 @@ impl Fetcher {
             .build()
             .map_err(|error| client(innermost(&error).to_string()))?;
         let limits = self.limits.clone();
-        Ok(PeerClient { client, endpoint: endpoint.clone(), limits, given_ca: ca.is_some(), tags: Arc::default() })
+        Ok(PeerClient {
+            client,
+            endpoint: endpoint.clone(),
+            limits,
+            given_ca: ca.is_some(),
+            tags: Arc::default(),
+            date: Arc::default(),
+        })
     }
 }
 
@@ -227,6 +237,11 @@ impl PeerClient {
                 Ok(Some(bytes))
             }
         }
+    }
+
+    /// What the peer's clock said when it last answered; `None`: nothing that could be read.
+    pub fn date(&self) -> Option<Timestamp> {
+        *self.date.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets that a document was read, so that the next time all of it comes.
@@ -280,6 +295,9 @@ impl PeerClient {
             Ok(Err(error)) => return Err(self.request_failure(url, &error)),
             Err(_) => return Err(Failure::TimedOut { url, seconds: seconds(header_end - begun) }),
         };
+        let date =
+            text(response.headers(), &DATE).and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(&date).ok());
+        *self.date.lock().unwrap_or_else(PoisonError::into_inner) = date.map(Timestamp::from);
         if asked_for_changes && response.status() == StatusCode::NOT_MODIFIED {
             return Ok(RequestOutcome::Unchanged);
         }

@@ -97,7 +97,9 @@ pub fn run(
             let admitted = judged.admitted();
             let signer = EngineSigner { mesh, lock: &judged.lock, keyring, clock };
             let begun = clock();
-            Some(runtime.block_on(asked.privates(&admitted, &signer)).at(begun, clock()))
+            let clocks = asked.clocks(begun);
+            let observed = runtime.block_on(asked.privates(&admitted, &signer)).at(begun, clock());
+            Some(Observed { clocks, ..observed })
         }
     };
     let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };

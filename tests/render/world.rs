@@ -134,6 +134,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
         }),
         standard_mesh_networks: Some(String::new()),
         retiring: Vec::new(),
+        retiring_relay_cas: Vec::new(),
         joined_with: None,
         lost: false,
         approved: None,

@@ -356,7 +356,7 @@ impl MemoryMesh {
         let public = |cluster: &SimulatedCluster| {
             (cluster.name.clone(), Observation { public: self.public(cluster), private: PrivateReading::NotAsked })
         };
-        let mut observed = Observed { clusters: asked.map(public).collect() };
+        let mut observed = Observed { clusters: asked.map(public).collect(), ..Observed::default() };
         let judged =
             accept(&program.mesh, &program.lock, &observed, &self.approvals, &BTreeSet::new(), CERTIFICATES_ARE_VALID);
         for (name, observation) in &mut observed.clusters {

@@ -214,7 +214,7 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
 
     let observation =
         Observation { public: Ok(bundle.public.clone()), private: PrivateReading::Read(bundle.private.clone()) };
-    let observed = Observed { clusters: [(name.clone(), observation)].into() };
+    let observed = Observed { clusters: [(name.clone(), observation)].into(), ..Observed::default() };
     let decided = take(&session, &Request::default(), Mode::Stored(observed), Until::Decided, printer)?.decided;
     let accepted = decided.accepted.unwrap_or_default();
     let assessment = accepted.assessments.get(name);

@@ -99,6 +99,8 @@ pub struct LockedCluster {
     pub standard_mesh_networks: Option<String>,
     /// Root CAs that it no longer publishes and that stay trusted for a time, sorted by digest.
     pub retiring: Vec<RetiringRoot>,
+    /// CAs of its relay that it no longer publishes and that its remote secrets keep for a time, the latest first.
+    pub retiring_relay_cas: Vec<RetiringRelayCa>,
     /// With what its links were begun; `None` while no link names it. A lock of version 1 has none.
     pub joined_with: Option<JoinedWith>,
     /// It was declared lost while links named it, and stays so until the last of them is gone.
@@ -113,12 +115,23 @@ pub struct LockedCluster {
 }
 
 impl LockedCluster {
+    /// CAs of its relay, those that retire among them: PEM; `None`: it never published one.
+    pub fn relay_cas(&self) -> Option<String> {
+        let retiring = self.retiring_relay_cas.iter().map(|retiring| retiring.pem.trim_end());
+        let first = self.public.relay_ca.as_deref()?;
+        if self.retiring_relay_cas.is_empty() {
+            return Some(first.to_owned());
+        }
+        Some(std::iter::once(first.trim_end()).chain(retiring).flat_map(|pem| [pem, "\n"]).collect())
+    }
+
     /// Whether others use both alike: they know nothing of what only the cluster itself and the next run look at, and addresses
     /// that specs state are not the lock's.
     pub fn serves_like(&self, other: &Self) -> bool {
         let of_others = |entry: &Self| {
             let mut entry =
                 Self { serial: 0, approved: None, source: None, standard_mesh_networks: None, ..entry.clone() };
+            entry.retiring_relay_cas.clear();
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
             entry.public.crl = None;
             if let Some(private) = &mut entry.private {
@@ -166,6 +179,16 @@ pub struct RetiringRoot {
     pub root: RootCertificate,
     /// When it was first seen to be published no more.
     pub since: Timestamp,
+}
+
+/// A CA of a relay that its cluster no longer publishes: a replica of the relay may still serve a certificate of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetiringRelayCa {
+    /// When it was first seen to be published no more.
+    #[serde(with = "rfc3339")]
+    pub since: Timestamp,
+    pub pem: String,
 }
 
 /// What the links of a cluster rest on. It stays as it is until the last of them is gone, whatever is edited or published.
@@ -732,6 +755,8 @@ struct WireCluster {
     metadata: Option<MetadataSource>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring: Vec<WireRetiring>,
+    #[serde(rename = "retiringRelayCA", default, skip_serializing_if = "Vec::is_empty")]
+    retiring_relay_cas: Vec<RetiringRelayCa>,
     public: WireLockPublic,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     private: Option<WireLockPrivate>,
@@ -849,6 +874,7 @@ impl WireCluster {
                 .iter()
                 .map(|retiring| WireRetiring { since: retiring.since, root: root(&retiring.root) })
                 .collect(),
+            retiring_relay_cas: cluster.retiring_relay_cas.clone(),
             complete: true,
         }
     }
@@ -893,6 +919,7 @@ impl WireCluster {
             approved: self.approved,
             source: self.metadata,
             retiring,
+            retiring_relay_cas: self.retiring_relay_cas,
             serial: self.serial.unwrap_or_default(),
         })
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{Assessment, DocumentState, EvidenceState};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
-use crate::model::lock::{LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRoot};
+use crate::model::lock::{
+    LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRelayCa, RetiringRoot,
+};
 use crate::model::mesh::{Cluster, FirstContact, Reconciler};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, PrivateReading};
@@ -39,24 +41,36 @@ pub(super) struct CandidateChange {
 }
 
 /// What all candidates of a run are judged by.
+#[derive(Clone, Copy)]
 pub(super) struct TrustJudge<'a> {
     pub(super) first_contact: FirstContact,
     pub(super) engine_keys: &'a BTreeMap<KeyId, PublicKey>,
     /// Clusters without an entry on which others rest.
     pub(super) named: &'a BTreeSet<ClusterName>,
     pub(super) now: Timestamp,
+    /// The earlier and the later of what our clock and the cluster's say: what retires goes late where they differ.
+    pub(super) clocks: (Timestamp, Timestamp),
 }
 
 impl TrustJudge<'_> {
     /// Roots that were published and are no more. They count from the first run that sees it, so a late run is a safe one.
     fn retiring(&self, cluster: &Cluster, known: &LockedCluster, new: &LockedPublic) -> Vec<RetiringRoot> {
         let published: BTreeSet<Digest> = new.roots.iter().map(|root| root.digest).collect();
-        let gone = known.public.roots.iter().map(|root| RetiringRoot { root: root.clone(), since: self.now });
-        let before = known.retiring.iter().filter(|old| self.now < old.since + cluster.root_overlap).cloned();
+        let gone = known.public.roots.iter().map(|root| RetiringRoot { root: root.clone(), since: self.clocks.1 });
+        let before = known.retiring.iter().filter(|old| self.clocks.0 < old.since + cluster.root_overlap).cloned();
         let all = gone.chain(before).filter(|retiring| !published.contains(&retiring.root.digest));
         let mut all: Vec<_> = all.filter(|retiring| !cluster.distrust.contains(&retiring.root.digest)).collect();
         all.sort_by_key(|retiring| retiring.root.digest);
         all
+    }
+
+    /// The same of CAs of its relay, which its remote secrets hold.
+    fn retiring_relay_cas(&self, cluster: &Cluster, known: &LockedCluster, new: &LockedPublic) -> Vec<RetiringRelayCa> {
+        let gone = known.public.relay_ca.iter().map(|pem| RetiringRelayCa { since: self.clocks.1, pem: pem.clone() });
+        let before = known.retiring_relay_cas.iter();
+        let before = before.filter(|old| self.clocks.0 < old.since + cluster.root_overlap).cloned();
+        let published = fingerprint(new.relay_ca.as_ref());
+        gone.chain(before).filter(|retiring| fingerprint(Some(&retiring.pem)) != published).collect()
     }
 
     pub(super) fn candidate(
@@ -102,12 +116,14 @@ impl TrustJudge<'_> {
         }
         let same = known.filter(|known| known.public.cluster_uuid == public.cluster_uuid);
         let retiring = same.map(|known| self.retiring(cluster, known, &public)).unwrap_or_default();
+        let relay_cas = same.map(|known| self.retiring_relay_cas(cluster, known, &public)).unwrap_or_default();
         let mut entry = LockedCluster {
             public,
             private: same.and_then(|known| known.private.clone()),
             standard_mesh_networks: standard_networks(cluster, same),
             joined_with: same.and_then(|known| known.joined_with.clone()),
             retiring,
+            retiring_relay_cas: relay_cas,
             lost: same.is_some_and(|known| known.lost),
             approved: None,
             source: Some(source),

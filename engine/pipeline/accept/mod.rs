@@ -49,7 +49,9 @@ pub fn accept(
 ) -> Accepted {
     let mut accepted = Accepted { lock: lock.clone(), ..Accepted::default() };
     let engine_keys = engine_keys(mesh, lock);
-    let judge = TrustJudge { first_contact: mesh.first_contact, engine_keys: &engine_keys, named, now };
+    let judge =
+        TrustJudge { first_contact: mesh.first_contact, engine_keys: &engine_keys, named, now, clocks: (now, now) };
+    let judge_of = |name: &ClusterName| TrustJudge { clocks: observed.clocks_of(name, now), ..judge };
     let mut candidates = BTreeMap::new();
     for cluster in mesh.clusters.values() {
         let observation = observed.clusters.get(&cluster.name);
@@ -57,7 +59,7 @@ pub fn accept(
             (State::Paused | State::Lost, _) | (_, None) => Assessment::silent(UnseenReason::NotAsked),
             (State::Leaving, Some(observation)) => farewell(cluster, lock.clusters.get(&cluster.name), observation),
             (State::Active, Some(observation)) => {
-                let judged = judge.candidate(cluster, lock.clusters.get(&cluster.name), observation);
+                let judged = judge_of(&cluster.name).candidate(cluster, lock.clusters.get(&cluster.name), observation);
                 let assessment = judged.assessment.clone();
                 candidates.insert(cluster.name.clone(), judged);
                 assessment
@@ -170,6 +172,7 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
         engine_keys: &engine_keys,
         named: &named,
         now: Timestamp::EPOCH,
+        clocks: (Timestamp::EPOCH, Timestamp::EPOCH),
     };
     let mut changes = Vec::new();
     for (name, entry) in &after.clusters {

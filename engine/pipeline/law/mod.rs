@@ -158,10 +158,13 @@ impl FolderState<'_> {
     fn has_values(&self, peer: &ClusterName, secret: &Secret) -> bool {
         let [id] = secret.ids.as_slice() else { return false };
         let recorded = self.lock.clusters.get(peer).and_then(|peer| peer.joined_with.as_ref());
-        let relay_ca = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.public.relay_ca.as_ref());
+        let own = self.lock.clusters.get(&self.cluster.name);
+        let retiring = own.into_iter().flat_map(|own| own.retiring_relay_cas.iter().map(|retiring| &retiring.pem));
+        let relay_ca = own.and_then(|own| own.public.relay_ca.as_ref());
+        let relay_cas: BTreeSet<String> = relay_ca.into_iter().chain(retiring).flat_map(|pem| blocks(pem)).collect();
         recorded.is_none_or(|recorded| recorded.cluster_id.as_str() == id)
             && secret.server.ends_with(&format!("/to/{id}"))
-            && relay_ca.is_none_or(|ca| *ca == secret.ca)
+            && (relay_ca.is_none() || relay_cas == blocks(&secret.ca).collect())
     }
 
     fn link(&self, peer: &ClusterName, link: &LockedLink) -> Vec<LiveNeed> {
@@ -255,4 +258,10 @@ fn is_component(file: &str) -> bool {
     ["deployment.apps-isthmus-", "service-isthmus-", "serviceaccount-isthmus-"]
         .iter()
         .any(|kind| file.starts_with(kind))
+}
+
+/// The certificates of a PEM file, without white space.
+fn blocks(pem: &str) -> impl Iterator<Item = String> {
+    let blocks = pem.split_inclusive("-----END CERTIFICATE-----").map(|block| block.split_whitespace().collect());
+    blocks.filter(|block: &String| !block.is_empty())
 }

@@ -38,9 +38,23 @@ pub const EVIDENCE_HOLDS: Duration = Duration::from_mins(10);
 pub struct Observed {
     /// By cluster; a cluster that no one asked is not in it.
     pub clusters: BTreeMap<ClusterName, Observation>,
+    /// How many seconds a cluster's clock is ahead of ours, or behind it where that is negative; those that differ by less than
+    /// [`CLOCKS_AGREE`], or that said no time, are not in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clocks: BTreeMap<ClusterName, i64>,
 }
 
+/// Clocks that differ by less are taken for one.
+pub const CLOCKS_AGREE: Duration = Duration::from_mins(5);
+
 impl Observed {
+    /// The earlier and the later of what our clock and that of a cluster say.
+    pub(crate) fn clocks_of(&self, cluster: &ClusterName, now: Timestamp) -> (Timestamp, Timestamp) {
+        let offset = self.clocks.get(cluster).copied().unwrap_or_default();
+        let theirs = Timestamp::from_seconds(now.as_seconds().saturating_add(offset));
+        (now.min(theirs), now.max(theirs).min(Timestamp::NO_END))
+    }
+
     /// What it is worth when it is used: evidence that was received too long ago is unknown.
     #[must_use]
     pub(crate) fn at(mut self, received: Timestamp, now: Timestamp) -> Self {
@@ -150,7 +164,17 @@ impl PublicObserved<'_> {
         let observation =
             |public: &Result<_, _>| Observation { public: public.clone(), private: PrivateReading::NotAsked };
         let clusters = self.documents.iter().map(|(name, public)| (name.clone(), observation(public)));
-        Observed { clusters: clusters.collect() }
+        Observed { clusters: clusters.collect(), ..Observed::default() }
+    }
+
+    /// Clocks of clusters that differ from ours, as in [`Observed::clocks`]. `now` is when the documents had been read.
+    pub fn clocks(&self, now: Timestamp) -> BTreeMap<ClusterName, i64> {
+        let offset = |(cluster, source): &(&Cluster, Option<DocumentSource>)| {
+            let Some(DocumentSource::Peer(peer)) = source else { return None };
+            let offset = peer.date()?.as_seconds() - now.as_seconds();
+            (offset.unsigned_abs() >= CLOCKS_AGREE.as_secs()).then(|| (cluster.name.clone(), offset))
+        };
+        self.sources.iter().filter_map(offset).collect()
     }
 
     /// Reads the private documents of those that are admitted. Never fails as a whole.
@@ -168,7 +192,7 @@ impl PublicObserved<'_> {
             let private = privates.remove(&name).unwrap_or(PrivateReading::NotAsked);
             (name, Observation { public, private })
         }));
-        Observed { clusters: observed }
+        Observed { clusters: observed, ..Observed::default() }
     }
 }
 
@@ -400,7 +424,8 @@ mod tests {
         evidence.prepared = Reported::Seen(true);
         private.evidence = Some(evidence);
         let observation = Observation { public: Ok(public), private: PrivateReading::Read(private) };
-        let observed = Observed { clusters: BTreeMap::from([("east".parse().unwrap(), observation)]) };
+        let clusters = BTreeMap::from([("east".parse().unwrap(), observation)]);
+        let observed = Observed { clusters, ..Observed::default() };
         let received = Timestamp::from_seconds(1_800_000_000);
         let after = |seconds| observed.clone().at(received, received + Duration::from_secs(seconds));
         assert_eq!(after(600), observed);
@@ -433,7 +458,8 @@ mod tests {
             Observation { public: Err(failure), private: PrivateReading::NotAsked },
         ];
         let clusters = all.into_iter().enumerate().map(|(at, one)| (format!("c{at}").parse().unwrap(), one));
-        let observed = Observed { clusters: clusters.collect() };
+        let clocks = BTreeMap::from([("c0".parse().unwrap(), -7200)]);
+        let observed = Observed { clusters: clusters.collect(), clocks };
         let text = serde_json::to_string(&observed).unwrap();
         assert_eq!(serde_json::from_str::<Observed>(&text).unwrap(), observed);
         assert!(serde_json::from_str::<Observed>(&text.replace("clusterUUID", "clusterUUIDs")).is_err());

@@ -79,16 +79,16 @@ fn secret(reader: &ReaderView<'_>, peer: &ClusterName, id: &str, data: String, i
 }
 
 /// How a reader reaches its peers: what their secrets share.
-struct RelayTarget<'c> {
+struct RelayTarget {
     place: RelayAddress,
-    ca: &'c str,
+    ca: String,
     shared: Option<Arc<SecretTexts>>,
 }
 
-impl<'c> RelayTarget<'c> {
+impl RelayTarget {
     /// `None` while the cluster did not publish its relay's CA.
-    fn of(reader: &ReaderView<'c>, kubeconfigs: &Kubeconfigs) -> Result<Option<Self>, Diagnostics> {
-        let Some(ca) = reader.known.and_then(|known| known.locked.public.relay_ca.as_deref()) else {
+    fn of(reader: &ReaderView<'_>, kubeconfigs: &Kubeconfigs) -> Result<Option<Self>, Diagnostics> {
+        let Some(ca) = reader.known.and_then(|known| known.locked.relay_cas()) else {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
@@ -103,7 +103,7 @@ impl<'c> RelayTarget<'c> {
         let secret = TextTemplate::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
         let shared = place.kubeconfig(kubeconfigs)?.zip(secret).map(|(kubeconfig, secret)| {
             let inputs = Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes());
-            Arc::new(SecretTexts { place: place.clone(), ca: BASE64.encode(ca), kubeconfig, secret, inputs })
+            Arc::new(SecretTexts { place: place.clone(), ca: BASE64.encode(&ca), kubeconfig, secret, inputs })
         });
         Ok(Some(Self { place, ca, shared }))
     }
@@ -115,7 +115,7 @@ impl<'c> RelayTarget<'c> {
             return Ok(RenderedObject::secret(object_id(reader, link.name), step(reader, link), secret_text));
         }
         let server = format!("{}{id}", self.place.base);
-        let text = kubeconfig(id.as_str(), &server, self.ca, self.place.token_file)?;
+        let text = kubeconfig(id.as_str(), &server, &self.ca, self.place.token_file)?;
         let inputs = self.place.inputs(id).to_string();
         Ok(secret(reader, link.name, id.as_str(), BASE64.encode(text), inputs))
     }
