@@ -6,7 +6,7 @@ use super::walk::WalkStep::{LoseLock, LoseWholeLock, OldLock, Run};
 use super::walk::{Walk, WalkStep};
 use super::wish::FieldEdit;
 
-const PLAIN: RunFlags = RunFlags { allow_delete: false, locked: false, accept: false, only: None };
+const PLAIN: RunFlags = RunFlags { allow_delete: false, locked: false, accept: false, only: None, restore: false };
 const ACCEPT: RunFlags = RunFlags { accept: true, ..PLAIN };
 const LOCKED: RunFlags = RunFlags { locked: true, ..PLAIN };
 
@@ -168,6 +168,12 @@ fn a_root_that_is_replaced_is_trusted_until_no_certificate_of_it_is_left() {
         walk.take(&step).unwrap();
     }
     walk.end().unwrap();
+}
+
+/// Its replicas take certificates of the new CA one after the other.
+#[test]
+fn a_relay_ca_that_is_replaced_is_known_until_no_replica_serves_the_old_one() {
+    holds(&[WalkStep::Happen(0, FleetEvent::ReplaceRelayCa), Run(ACCEPT), WalkStep::SyncAll, Run(PLAIN)]);
 }
 
 fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {

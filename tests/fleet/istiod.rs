@@ -49,6 +49,8 @@ pub(crate) struct SimulatedIstiod {
     pub(crate) serial: u64,
     /// Remote secrets: by the peer that they are for, the data key and the kubeconfig.
     pub(crate) secrets: BTreeMap<String, (String, String)>,
+    /// CAs by which istiod knows its relay, by the peer that a secret is for.
+    pub(crate) relay_cas: BTreeMap<String, BTreeSet<String>>,
     pub(crate) deployments: BTreeSet<String>,
     /// The gateway object that lets other networks in.
     pub(crate) lets_in: bool,
@@ -78,6 +80,15 @@ fn entries(value: &Value, key: &str) -> Vec<(String, Value)> {
 
 fn inner(value: &Value, key: &str) -> Value {
     text(value, &["data", key]).and_then(|text| serde_yaml::from_str(&text).ok()).unwrap_or(Value::Null)
+}
+
+fn decoded(base64: &str) -> String {
+    String::from_utf8(base64::engine::general_purpose::STANDARD.decode(base64).unwrap()).unwrap()
+}
+
+/// Certificates of a PEM file, without white space.
+fn blocks(pem: &str) -> impl Iterator<Item = String> {
+    pem.split_inclusive("-----END CERTIFICATE-----").map(squeeze).filter(|block| !block.is_empty())
 }
 
 impl SimulatedIstiod {
@@ -149,6 +160,7 @@ impl SimulatedIstiod {
         self.engine.extend(one.engine.iter().cloned());
         self.serial = self.serial.max(one.serial);
         self.secrets.extend(one.secrets.clone());
+        self.relay_cas.extend(one.relay_cas.clone());
         self.deployments.extend(one.deployments.iter().cloned());
         self.lets_in |= one.lets_in;
     }
@@ -194,8 +206,13 @@ impl SimulatedIstiod {
             {
                 let peer = name.strip_prefix("istio-remote-secret-").unwrap().to_owned();
                 let (id, data) = entries(object, "data").into_iter().next().unwrap();
-                let bytes = base64::engine::general_purpose::STANDARD.decode(data.as_str().unwrap()).unwrap();
-                self.secrets.insert(peer, (id, String::from_utf8(bytes).unwrap()));
+                let kubeconfig = decoded(data.as_str().unwrap());
+                let mut lines = kubeconfig.lines().map(str::trim);
+                let ca =
+                    lines.find_map(|line| line.trim_start_matches("- ").strip_prefix("certificate-authority-data: "));
+                let ca = decoded(ca.unwrap_or_default().trim_matches('"'));
+                self.relay_cas.insert(peer.clone(), blocks(&ca).collect());
+                self.secrets.insert(peer, (id, kubeconfig));
             }
             _ => {}
         }
@@ -210,8 +227,7 @@ impl SimulatedIstiod {
         for root in items(mesh, "caCertificates") {
             let pem = text(&root, &["pem"]).unwrap();
             let domains = texts(&root, "trustDomains");
-            let blocks = pem.split_inclusive("-----END CERTIFICATE-----").map(squeeze);
-            for block in blocks.filter(|block| !block.is_empty()) {
+            for block in blocks(&pem) {
                 self.domains.entry(block.clone()).or_default().extend(domains.iter().cloned());
                 self.roots.insert(block);
             }

@@ -114,6 +114,8 @@ pub(crate) enum FleetEvent {
     MoveGateway,
     /// Another address of the api-proxy.
     MoveApi,
+    /// Another CA of its relay, whose replicas follow one after the other.
+    ReplaceRelayCa,
     /// Made anew: UUID, key, root; nothing is live in it.
     Rebuild,
     /// Its pods are in a network of another name.
@@ -121,12 +123,13 @@ pub(crate) enum FleetEvent {
 }
 
 /// All of them.
-pub(crate) const FLEET_EVENTS: [FleetEvent; 7] = [
+pub(crate) const FLEET_EVENTS: [FleetEvent; 8] = [
     FleetEvent::ReplaceRoot,
     FleetEvent::AddRoot,
     FleetEvent::DropRoot,
     FleetEvent::MoveGateway,
     FleetEvent::MoveApi,
+    FleetEvent::ReplaceRelayCa,
     FleetEvent::Rebuild,
     FleetEvent::RenameNetwork,
 ];
@@ -141,6 +144,9 @@ pub(crate) struct FleetCluster {
     made: usize,
     /// Roots that workloads still have certificates of, and until when.
     retiring: Vec<(usize, i64)>,
+    relay_ca: usize,
+    /// CAs of which a replica of its relay still has a certificate, and until when.
+    retiring_relay_cas: Vec<(usize, i64)>,
     gateway: u8,
     host: u8,
     network_name: u8,
@@ -185,6 +191,8 @@ impl FleetCluster {
             roots: vec![0],
             made: 0,
             retiring: Vec::new(),
+            relay_ca: 0,
+            retiring_relay_cas: Vec::new(),
             gateway: 0,
             host: 0,
             network_name: 0,
@@ -234,6 +242,12 @@ impl FleetCluster {
     pub(crate) fn used_roots(&self, now: i64) -> Vec<Rc<Root>> {
         let retiring = self.retiring.iter().filter(|(_, until)| *until > now).map(|(number, _)| number);
         self.roots.iter().chain(retiring).map(|number| root(self.name, *number)).collect()
+    }
+
+    /// CAs of certificates that its relay serves.
+    pub(crate) fn used_relay_cas(&self, now: i64) -> Vec<Rc<Root>> {
+        let retiring = self.retiring_relay_cas.iter().filter(|(_, until)| *until > now).map(|(number, _)| *number);
+        retiring.chain([self.relay_ca]).map(|number| root(self.name, 1000 + number)).collect()
     }
 
     /// A file becomes live, or its object goes; whether the cluster does anything else since.
@@ -292,11 +306,17 @@ impl FleetCluster {
             }
             FleetEvent::MoveGateway => self.gateway += 1,
             FleetEvent::MoveApi => self.host += 1,
+            FleetEvent::ReplaceRelayCa => {
+                self.retiring_relay_cas.push((self.relay_ca, until));
+                self.relay_ca += 1;
+            }
             FleetEvent::Rebuild => {
                 self.generation += 1;
                 self.made += 1;
                 self.roots = vec![self.made];
                 self.retiring.clear();
+                self.retiring_relay_cas.clear();
+                self.relay_ca += 1;
                 self.live.clear();
                 self.values = None;
                 self.istiod = SimulatedIstiod::default();
@@ -339,7 +359,7 @@ impl FleetCluster {
             trust_domain: (!bare).then(|| self.domain().parse().unwrap()),
             cluster_domain: (!bare).then(|| "cluster.local".parse().unwrap()),
             serving_ca: (!bare).then(|| ca.clone()),
-            relay_ca: (!bare).then(|| ca.clone()),
+            relay_ca: (!bare).then(|| root(self.name, 1000 + self.relay_ca).pem.clone()),
             crl: None,
             authn_keys: vec![AuthnKey {
                 id: key.public.id(),

@@ -23,6 +23,8 @@ pub(crate) enum WalkStep {
     /// Whoever installs Istio there takes the values of the tree.
     Install(usize),
     SyncAll,
+    /// With a commit that is not the last one.
+    SyncLate(usize, usize),
     Trouble(usize, ClusterTrouble),
     Mend(usize),
     Happen(usize, FleetEvent),
@@ -67,7 +69,7 @@ fn flags_kind(what: &str, flags: RunFlags) -> String {
         flag(flags.locked, "locked"),
         flag(flags.accept, "accept"),
         flag(flags.allow_delete, "delete"),
-        flag(flags.only.is_some(), "cluster")
+        flag(flags.only.is_some(), "cluster") + &flag(flags.restore, "restore")
     )
 }
 
@@ -98,8 +100,17 @@ fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
 
 fn flags() -> impl Strategy<Value = RunFlags> {
     let weighted = |one: u32| prop_oneof![9 => Just(false), one => Just(true)];
-    (weighted(3), weighted(1), weighted(4), prop_oneof![9 => Just(None), 1 => (0..4_usize).prop_map(Some)])
-        .prop_map(|(allow_delete, locked, accept, only)| RunFlags { allow_delete, locked, accept, only })
+    let one = prop_oneof![9 => Just(None), 1 => (0..4_usize).prop_map(Some)];
+    (weighted(3), weighted(1), weighted(4), one, weighted(1)).prop_map(
+        // what restores links asks, and is of all clusters
+        |(allow_delete, locked, accept, only, restore)| RunFlags {
+            allow_delete,
+            locked,
+            accept,
+            only,
+            restore: restore && !locked && only.is_none(),
+        },
+    )
 }
 
 fn edit() -> impl Strategy<Value = FieldEdit> {
@@ -134,6 +145,7 @@ pub(crate) fn step() -> impl Strategy<Value = WalkStep> {
         4 => (cluster(), some_kinds()).prop_map(|(c, kinds)| WalkStep::SyncPartly(c, kinds)),
         2 => cluster().prop_map(WalkStep::Install),
         3 => Just(WalkStep::SyncAll),
+        3 => (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)),
         3 => (cluster(), trouble).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)),
         3 => cluster().prop_map(WalkStep::Mend),
         3 => (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)),
@@ -220,6 +232,10 @@ impl Walk {
                 fleet.install(cluster)?;
             }
             WalkStep::SyncAll => fleet.sync_all()?,
+            WalkStep::SyncLate(cluster, ahead) => {
+                let cluster = fleet.name(*cluster);
+                fleet.sync_late(cluster, *ahead)?;
+            }
             WalkStep::Trouble(cluster, trouble) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sites.get_mut(cluster).unwrap().trouble = Some(*trouble);

@@ -55,6 +55,12 @@ impl FleetMesh {
         let is_way = |route: &RelayRoute| route.id == id && route.uuid == to.uuid() && route.host == to.api_host();
         let relays = reading.deployments.contains("isthmus-relay");
         need(LinkNeed::Route, relays && reading.routes.iter().any(is_way), &|| to.api_host());
+        // of a secret that is live; each of its relay's replicas serves a certificate of one of them
+        if let Some(known) = reading.relay_cas.get(peer) {
+            for ca in from.used_relay_cas(self.now) {
+                need(LinkNeed::RelayCa, known.contains(&ca.squeezed), &|| ca.squeezed.clone());
+            }
+        }
         need(LinkNeed::Admission, from.is_admitted(read), &|| from.uuid());
         let ids: BTreeSet<&str> = reading.routes.iter().map(|route| route.id.as_str()).collect();
         let same = reading.secrets.iter().filter(|(other, (known, _))| *other != peer && known == id).count();
@@ -224,8 +230,8 @@ impl FleetMesh {
     ) -> BTreeMap<(ReaderAndPeer, &'static str), BTreeSet<MissingNeed>> {
         let mut found = BTreeMap::new();
         let synced = |name: &'static str| {
-            let secrets = self.site(name).istiod.secrets.clone();
-            (name, SimulatedIstiod { secrets, ..trees.get(name).cloned().unwrap_or_default() })
+            let SimulatedIstiod { secrets, relay_cas, .. } = self.site(name).istiod.clone();
+            (name, SimulatedIstiod { secrets, relay_cas, ..trees.get(name).cloned().unwrap_or_default() })
         };
         let synced: BTreeMap<&'static str, SimulatedIstiod> = self.names().into_iter().map(synced).collect();
         for pair in self.pairs() {

@@ -12,11 +12,12 @@ pub(crate) enum LinkNeed {
     Network,
     CrossNetwork,
     Route,
+    RelayCa,
     Admission,
     OneId,
 }
 
-pub(super) const ALL_NEEDS: [LinkNeed; 9] = [
+pub(super) const ALL_NEEDS: [LinkNeed; 10] = [
     LinkNeed::RootsOfPeer,
     LinkNeed::RootsOfReader,
     LinkNeed::DomainOfPeer,
@@ -24,6 +25,7 @@ pub(super) const ALL_NEEDS: [LinkNeed; 9] = [
     LinkNeed::Network,
     LinkNeed::CrossNetwork,
     LinkNeed::Route,
+    LinkNeed::RelayCa,
     LinkNeed::Admission,
     LinkNeed::OneId,
 ];

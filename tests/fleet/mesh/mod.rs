@@ -48,6 +48,8 @@ pub(crate) struct RunFlags {
     pub(crate) accept: bool,
     /// `--cluster`.
     pub(crate) only: Option<usize>,
+    /// `--restore-links`.
+    pub(crate) restore: bool,
 }
 
 /// What a run came to.
@@ -90,6 +92,10 @@ pub(crate) struct CommittedTree {
     pub(crate) wish: WantedSpecs,
     pub(crate) checkout: NaiveFiles,
     foreign: BTreeMap<String, (Vec<u8>, Option<Vec<u8>>)>,
+    /// Links of which plans said until then that they leave.
+    stated: BTreeSet<ReaderAndPeer>,
+    /// Someone had changed its tree by hand, or taken it back.
+    by_hand: bool,
 }
 
 /// All of it.
@@ -101,6 +107,8 @@ pub(crate) struct FleetMesh {
     /// `lock/`, `rendered/` and `values/`.
     pub(crate) checkout: NaiveFiles,
     pub(crate) commits: Vec<CommittedTree>,
+    /// The commit that each cluster was last synced with.
+    synced: BTreeMap<&'static str, usize>,
     pub(crate) now: i64,
     /// All files of a folder are synced, not those that its kustomization lists.
     pub(crate) argo: bool,
@@ -139,6 +147,7 @@ impl FleetMesh {
             wish,
             checkout: NaiveFiles::new(),
             commits: Vec::new(),
+            synced: BTreeMap::new(),
             now: START,
             argo,
             stated: BTreeSet::new(),
@@ -184,8 +193,13 @@ impl FleetMesh {
     /// Remembers the checkout as it is.
     pub(crate) fn commit(&mut self) {
         self.last_ids.extend(self.ids());
-        let (wish, checkout, foreign) = (self.wish.clone(), self.checkout.clone(), self.foreign.clone());
-        self.commits.push(CommittedTree { wish, checkout, foreign });
+        self.commits.push(CommittedTree {
+            wish: self.wish.clone(),
+            checkout: self.checkout.clone(),
+            foreign: self.foreign.clone(),
+            stated: self.stated.clone(),
+            by_hand: self.tree_by_hand || self.reverted,
+        });
     }
 
     /// The commit so many before the last one.
@@ -215,14 +229,16 @@ impl FleetMesh {
 
     /// All files of a cluster's folder.
     pub(crate) fn folder(&self, cluster: &str) -> NaiveFiles {
-        let prefix = format!("rendered/{cluster}/");
-        let file = |(path, bytes): (&String, &Vec<u8>)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone()));
-        self.checkout.iter().filter_map(file).collect()
+        folder_of(&self.checkout, cluster)
     }
 
     /// What the `GitOps` tool makes of a cluster's folder; `None`: it fails, and changes nothing.
     pub(crate) fn built(&self, cluster: &str) -> Option<NaiveFiles> {
-        let mut files = self.folder(cluster);
+        self.built_of(&self.checkout, cluster)
+    }
+
+    fn built_of(&self, checkout: &NaiveFiles, cluster: &str) -> Option<NaiveFiles> {
+        let mut files = folder_of(checkout, cluster);
         let kustomization = files.remove(KUSTOMIZATION);
         if self.argo {
             return Some(files);
@@ -285,7 +301,33 @@ impl FleetMesh {
     }
 
     pub(crate) fn sync(&mut self, cluster: &'static str) -> Result<(), Broken> {
+        self.synced.insert(cluster, self.commits.len() - 1);
         self.sync_files(cluster, &self.behind(cluster))
+    }
+
+    /// The `GitOps` tool comes as far as a commit that is not the last one, and not before the one that it came to last.
+    pub(crate) fn sync_late(&mut self, cluster: &'static str, ahead: usize) -> Result<(), Broken> {
+        let (from, last) = (self.synced.get(cluster).copied().unwrap_or_default(), self.commits.len() - 1);
+        if from >= last {
+            return Ok(());
+        }
+        let to = from + 1 + ahead % (last - from);
+        self.synced.insert(cluster, to);
+        let CommittedTree { checkout, stated, by_hand, .. } = self.commits[to].clone();
+        let Some(wanted) = self.built_of(&checkout, cluster) else { return Ok(()) };
+        let live = &self.site(cluster).live;
+        let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
+        let files: Vec<String> =
+            names.into_iter().filter(|name| wanted.get(*name) != live.get(*name)).cloned().collect();
+        let (reverted, now) = (self.reverted, self.stated.clone());
+        self.reverted |= by_hand;
+        self.stated.extend(stated);
+        let mut before = self.lacking();
+        for file in &files {
+            self.change_live((cluster, file), &mut before, |site| site.put(file, wanted.get(file)))?;
+        }
+        (self.reverted, self.stated) = (reverted, now);
+        Ok(())
     }
 
     pub(crate) fn sync_all(&mut self) -> Result<(), Broken> {
@@ -377,7 +419,7 @@ impl FleetMesh {
             (cluster_name(site.name), Observation { public, private: PrivateReading::NotAsked })
         };
         let asked: Vec<&&FleetCluster> = asked.collect();
-        let mut observed = Observed { clusters: asked.iter().map(public).collect() };
+        let mut observed = Observed { clusters: asked.iter().map(public).collect(), ..Observed::default() };
         let now = Timestamp::from_seconds(self.now);
         let judged = accept(&program.mesh, &program.lock, &observed, approvals, &BTreeSet::new(), now);
         for (cluster, observation) in &mut observed.clusters {
@@ -400,15 +442,19 @@ impl FleetMesh {
         self.now += 60;
         let before = BEFORE.with_borrow(Clone::clone);
         let program = match Program::load_after(before.as_deref(), &self.input(), &|_| None) {
-            Ok(program) => Rc::new(program),
+            Ok(mut program) => match flags.restore.then(|| program.take_from_tree(&self.checkout, true)) {
+                Some(Err(stop)) => return Ok(self.refused(stop)),
+                _ => Rc::new(program),
+            },
             Err(stop) => return Ok(self.refused(stop)),
         };
-        BEFORE.replace(Some(program.clone()));
+        // a watch restores no links
+        BEFORE.replace((!flags.restore).then(|| program.clone()));
         let approvals = Approvals { all: flags.accept, named: Vec::new() };
         let only = flags.only.map(|number| cluster_name(self.name(number)));
         let only = only.filter(|name| program.mesh.clusters.contains_key(name));
-        let request =
-            Request { approvals: approvals.clone(), allow_delete: flags.allow_delete, only, ..Request::default() };
+        let (allow_delete, restore_links) = (flags.allow_delete, flags.restore);
+        let request = Request { approvals: approvals.clone(), allow_delete, only, restore_links, ..Request::default() };
         let observed = (!flags.locked).then(|| self.observe(&program, &approvals));
         let mut shows: BTreeSet<&'static str> = self
             .names()
@@ -455,7 +501,9 @@ impl FleetMesh {
             let pair = (known(link.reader.as_str()), known(link.peer.as_str()));
             if step.to == Some(Stage::Joined) {
                 self.stated.remove(&pair);
-            } else if step.to != Some(Stage::Joining) || step.from == Some(Stage::Joined) {
+            } else if (step.to != Some(Stage::Joining) || step.from == Some(Stage::Joined))
+                && plan.security.iter().any(|item| item.change.links().contains(link))
+            {
                 self.stated.insert(pair);
             }
         }
@@ -550,6 +598,12 @@ impl FleetMesh {
             }
         }
     }
+}
+
+fn folder_of(checkout: &NaiveFiles, cluster: &str) -> NaiveFiles {
+    let prefix = format!("rendered/{cluster}/");
+    let file = |(path, bytes): (&String, &Vec<u8>)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone()));
+    checkout.iter().filter_map(file).collect()
 }
 
 fn cluster_name(name: &str) -> ClusterName {
