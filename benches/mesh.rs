@@ -81,6 +81,8 @@ fn hundred() {
     row("100 clusters: locked plan that changes nothing", locked, "≤ 0.2 s");
     let one = best(5, || run(folder.path(), &["plan", "--locked", "--cluster", "c0042"]));
     row("100 clusters: locked plan of one cluster", one, "");
+    let verify = best(5, || run(folder.path(), &["verify"]));
+    row("100 clusters: verify, all of them judged", verify, "≤ 1 s");
     let ratio = base(folder.path()).as_secs_f64() / locked.as_secs_f64();
     println!("100 clusters: `plan --base` against the locked plan: {ratio:.2} × (target ≤ 2)");
     let objects = 100 * 99;

@@ -103,6 +103,12 @@ impl RemoteKubeconfig {
         let server = self.clusters.first()?.cluster.server.as_str();
         (!server.is_empty()).then_some(server)
     }
+
+    /// The CAs by which its first cluster's server is known: PEM.
+    pub fn ca(&self) -> Option<String> {
+        let ca = BASE64.decode(&self.clusters.first()?.cluster.certificate_authority_data).ok()?;
+        String::from_utf8(ca).ok().filter(|ca| !ca.is_empty())
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +119,7 @@ mod tests {
     fn what_is_written_is_read_but_for_users_and_contexts() {
         let server = "https://relay.istio-system.svc:8443/to/west";
         let written = RemoteKubeconfig::of_peer("west", server, "a CA", Some("/var/token"));
+        assert_eq!(written.ca().as_deref(), Some("a CA"));
         let text = written.to_yaml().unwrap();
         assert!(
             text.contains("tokenFile: /var/token") && text.contains("certificate-authority-data: YSBDQQ=="),

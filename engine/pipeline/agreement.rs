@@ -12,11 +12,11 @@ use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::known::KnownCluster;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
 use crate::model::link::Link;
-use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRoot, Stage, Unreadable};
+use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRelayCa, RetiringRoot, Stage, Unreadable};
 use crate::model::mesh::{Cluster, Mesh, State};
-use crate::pipeline::recorded::RecordedByTrees;
+use crate::pipeline::recorded::{RecordedByTrees, relay_cas};
 use crate::pipeline::tree::{Tree, TreeError};
-use crate::types::certificate::{RootCertificate, parse_roots_any_time};
+use crate::types::certificate::{RootCertificate, certificate_blocks, parse_roots_any_time};
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
@@ -232,7 +232,11 @@ impl Agreement {
             }
         }
         for name in found {
+            let relay_cas = relay_cas(mesh, tree, &name)?;
             let Some(entry) = lock.clusters.get_mut(&name) else { continue };
+            let published: BTreeSet<String> = certificate_blocks(&entry.relay_cas().unwrap_or_default()).collect();
+            let gone = relay_cas.difference(&published);
+            entry.retiring_relay_cas.extend(gone.map(|pem| RetiringRelayCa { since: now, pem: pem.clone() }));
             let distrust = mesh.clusters.get(&name).map(|cluster| &cluster.distrust);
             let kept = roots.values().filter(|root| distrust.is_none_or(|distrust| !distrust.contains(&root.digest)));
             entry.retiring.extend(kept.map(|root| RetiringRoot { root: root.clone(), since: now }));

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::istio::kubeconfig::RemoteKubeconfig;
 use crate::istio::mesh_config::{SHARED_MESH_CONFIG, parse_mesh_networks};
 use crate::istio::objects::{roots_of_mesh, trust_domain_aliases};
 use crate::model::known::KnownCluster;
@@ -15,6 +18,7 @@ use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler, State};
 use crate::pipeline::accept::{Accepted, Assessment, EvidenceState};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::address::Gateway;
+use crate::types::certificate::certificate_blocks;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, TrustDomain};
 use crate::types::object::{CLUSTER_ANNOTATION, Object, parse};
 use crate::types::yaml::{self, MAX_OBJECT};
@@ -34,6 +38,8 @@ pub(super) struct RecordedByTrees(BTreeMap<ClusterName, RecordedByFolder>);
 struct RecordedByFolder {
     /// IDs of peers, by their remote secrets.
     secrets: BTreeMap<ClusterName, ClusterId>,
+    /// Certificates by which these know the relay: PEM.
+    relay_cas: BTreeSet<String>,
     /// Networks with their gateways and registries.
     networks: BTreeMap<String, (BTreeSet<Gateway>, BTreeSet<String>)>,
     /// Trust domains of root CAs.
@@ -132,6 +138,11 @@ impl RecordedByTrees {
     }
 }
 
+/// Certificates by which the remote secrets in a cluster's folder know its relay: PEM.
+pub(super) fn relay_cas(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName) -> Result<BTreeSet<String>, TreeError> {
+    Ok(RecordedByFolder::read(mesh, tree, name)?.relay_cas)
+}
+
 impl RecordedByFolder {
     fn read(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName) -> Result<Self, TreeError> {
         let mut recorded = Self::default();
@@ -162,6 +173,10 @@ impl RecordedByFolder {
                 if let Some((peer, Ok(id))) = recorded.map(|(peer, id)| (peer, id.parse())) {
                     self.secrets.insert(peer, id);
                 }
+                let data = object.fields.get("data").and_then(Value::as_object);
+                let data = data.and_then(|data| BASE64.decode(data.values().next()?.as_str()?).ok());
+                let ca = data.and_then(|data| RemoteKubeconfig::read(&data)?.ca()).unwrap_or_default();
+                self.relay_cas.extend(certificate_blocks(&ca));
             }
             ("ConfigMap", PEERS) => {
                 if let Some(Ok(peers)) = data(PEERS_FILE).map(|text| PeersFile::parse(text.as_bytes())) {

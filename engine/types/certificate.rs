@@ -266,6 +266,13 @@ pub(crate) fn certificates(bundle: &str) -> Option<BTreeSet<Digest>> {
     blocks.iter().map(|block| (block.tag() == "CERTIFICATE").then(|| Digest::of(block.contents()))).collect()
 }
 
+/// The certificates of a bundle one by one, PEM with LF; none where it cannot be read.
+pub(crate) fn certificate_blocks(bundle: &str) -> impl Iterator<Item = String> + use<> {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let blocks = pem::parse_many(bundle).unwrap_or_default().into_iter().filter(|block| block.tag() == "CERTIFICATE");
+    blocks.map(move |block| pem::encode_config(&block, config))
+}
+
 /// The label that follows `-----BEGIN `, as far as it looks like one.
 fn label(text: &str) -> &str {
     let end = text.bytes().take(64).take_while(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b' ')).count();

@@ -8,6 +8,7 @@ use super::wish::FieldEdit;
 
 const PLAIN: RunFlags = RunFlags { allow_delete: false, locked: false, accept: false, only: None, restore: false };
 const ACCEPT: RunFlags = RunFlags { accept: true, ..PLAIN };
+const RESTORE: RunFlags = RunFlags { restore: true, ..PLAIN };
 const LOCKED: RunFlags = RunFlags { locked: true, ..PLAIN };
 
 /// Two clusters that are joined take these steps and come to rest.
@@ -174,6 +175,13 @@ fn a_root_that_is_replaced_is_trusted_until_no_certificate_of_it_is_left() {
 #[test]
 fn a_relay_ca_that_is_replaced_is_known_until_no_replica_serves_the_old_one() {
     holds(&[WalkStep::Happen(0, FleetEvent::ReplaceRelayCa), Run(ACCEPT), WalkStep::SyncAll, Run(PLAIN)]);
+}
+
+/// What is published now says nothing of the one before, of which the tree's secrets know.
+#[test]
+fn a_lost_entry_that_is_accepted_anew_takes_no_relay_ca_back() {
+    holds(&[LoseWholeLock, Run(RESTORE), WalkStep::Happen(0, FleetEvent::ReplaceRelayCa), Run(ACCEPT)]);
+    holds(&[LoseLock(0), WalkStep::Happen(0, FleetEvent::ReplaceRelayCa), Run(ACCEPT)]);
 }
 
 fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {

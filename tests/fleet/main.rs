@@ -33,6 +33,11 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use self::mesh::{FleetMesh, Law, Why};
 use self::walk::{Coverage, Walk, WalkStep, step};
 
+/// A quarter of a walk is spent on memory.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Walks in an ordinary run of the tests.
 const WALKS: u32 = 500;
 

@@ -381,14 +381,16 @@ impl FleetMesh {
     }
 
     /// A cluster with a file of someone else keeps all files and all stages.
-    pub(super) fn judge_foreign(&self, before: &NaiveFiles) -> Result<(), Broken> {
+    pub(super) fn judge_foreign(&self, before: &NaiveFiles, restores: bool) -> Result<(), Broken> {
         let is_there = |(path, (bytes, _)): &(&String, &(Vec<u8>, Option<Vec<u8>>))| before.get(*path) == Some(bytes);
         for (path, _) in self.foreign.iter().filter(is_there) {
             let cluster = path.split('/').nth(1).unwrap();
             let is_its = |path: &String| {
                 path.starts_with(&format!("rendered/{cluster}/")) || *path == format!("lock/links/{cluster}.yaml")
             };
-            let mut paths = before.keys().chain(self.checkout.keys()).filter(|path| is_its(path));
+            // links that the lock lost are taken from the tree, which stays as it is
+            let is_restored = |path: &String| restores && path.starts_with("lock/") && !before.contains_key(path);
+            let mut paths = before.keys().chain(self.checkout.keys()).filter(|path| is_its(path) && !is_restored(path));
             if let Some(written) = paths.find(|path| before.get(*path) != self.checkout.get(*path)) {
                 return broken(Law::Halved, format!("{written} beside {path}"));
             }

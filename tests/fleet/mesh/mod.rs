@@ -519,7 +519,7 @@ impl FleetMesh {
         self.judge_run((&before, &after), &nearly, (&held, asks.then_some(&shows)))?;
         self.judge_standard(&before, &after)?;
         self.judge_trust(&files, &plan)?;
-        self.judge_foreign(&files)?;
+        self.judge_foreign(&files, flags.restore)?;
         self.judge_lock(&files)?;
         self.judge_merged(&before, &after)?;
         self.judge_checker(&plan)?;
