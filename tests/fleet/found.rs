@@ -459,3 +459,12 @@ fn a_root_that_was_replaced_is_trusted_by_links_that_come_back_with_an_old_commi
     let (_, taken) = super::walk(3, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
 }
+
+/// Its name is that of a secret which waits: such files were taken for ours.
+#[test]
+fn a_file_of_someone_else_keeps_a_cluster_whose_links_begin() {
+    let keys = WalkStep::Edit(FieldEdit::EngineKeys(2));
+    let steps = [Run(PLAIN), WalkStep::Foreign(0, 0), WalkStep::SyncAll, keys, Run(PLAIN)];
+    let (_, taken) = super::walk(2, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+    taken.unwrap();
+}

@@ -81,14 +81,16 @@ pub fn compare(
         }
         declared.insert(name.to_owned());
     }
-    for (step, _) in &rendered.waiting {
-        declared.extend(step.peer.as_ref().map(secret_file));
-    }
+    let waiting: BTreeSet<String> =
+        rendered.waiting.iter().filter_map(|(step, _)| step.peer.as_ref().map(secret_file)).collect();
     let mut strangers = BTreeSet::new();
     for (name, file) in files.iter().filter(|(name, _)| !declared.contains(*name)) {
         let Some(bytes) = bytes_of(tree, &folder, name, file)? else { continue };
         let object = parse(&bytes);
         if let Some(object) = object.as_ref().filter(|object| object.is_owned_by_tree_of(mesh)) {
+            if waiting.contains(name) {
+                continue;
+            }
             let change = ObjectChange {
                 path: format!("{folder}/{name}"),
                 object: object.id().to_string(),

@@ -257,7 +257,13 @@ impl FleetMesh {
             let live = self.site(reader).istiod.secrets.get(peer);
             match (secret(before), secret(after)) {
                 (old, Some(new)) if old.as_ref() != Some(&new) && live != Some(&new) => {
-                    let lacks = self.lacks(pair, &new.0, None);
+                    let mut lacks = self.lacks(pair, &new.0, None);
+                    // those of the secret that is written, not of the one that is live
+                    lacks.retain(|(need, _)| *need != LinkNeed::RelayCa);
+                    let known = after.get(reader).and_then(|tree| tree.relay_cas.get(peer));
+                    let used = self.site(reader).used_relay_cas(self.now).into_iter().map(|ca| ca.squeezed.clone());
+                    let unknown = used.filter(|ca| known.is_none_or(|known| !known.contains(ca)));
+                    lacks.extend(unknown.map(|ca| (LinkNeed::RelayCa, ca)));
                     let lacks = lacks.iter().filter(|(need, _)| *need != LinkNeed::CrossNetwork);
                     let lacks = self.judged((opening, held), pair, lacks);
                     if !lacks.is_empty() {
