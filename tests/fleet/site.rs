@@ -307,7 +307,10 @@ impl FleetCluster {
             FleetEvent::MoveGateway => self.gateway += 1,
             FleetEvent::MoveApi => self.host += 1,
             FleetEvent::ReplaceRelayCa => {
-                self.retiring_relay_cas.push((self.relay_ca, until));
+                // a relay that does not run yet has no certificate
+                if self.istiod.deployments.contains("isthmus-relay") {
+                    self.retiring_relay_cas.push((self.relay_ca, until));
+                }
                 self.relay_ca += 1;
             }
             FleetEvent::Rebuild => {

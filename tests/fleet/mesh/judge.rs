@@ -55,11 +55,11 @@ impl FleetMesh {
         let is_way = |route: &RelayRoute| route.id == id && route.uuid == to.uuid() && route.host == to.api_host();
         let relays = reading.deployments.contains("isthmus-relay");
         need(LinkNeed::Route, relays && reading.routes.iter().any(is_way), &|| to.api_host());
-        // of a secret that is live; each of its relay's replicas serves a certificate of one of them
-        if let Some(known) = reading.relay_cas.get(peer) {
-            for ca in from.used_relay_cas(self.now) {
-                need(LinkNeed::RelayCa, known.contains(&ca.squeezed), &|| ca.squeezed.clone());
-            }
+        // each of its relay's replicas serves a certificate of one of them
+        let known = reading.relay_cas.get(peer);
+        for ca in from.used_relay_cas(self.now) {
+            let is_known = known.is_some_and(|known| known.contains(&ca.squeezed));
+            need(LinkNeed::RelayCa, is_known, &|| ca.squeezed.clone());
         }
         need(LinkNeed::Admission, from.is_admitted(read), &|| from.uuid());
         let ids: BTreeSet<&str> = reading.routes.iter().map(|route| route.id.as_str()).collect();
