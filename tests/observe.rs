@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use isthmus::checkout::{CheckoutError, Left};
 use isthmus::cluster::fetch::{FetchLimits, Fetcher};
 use isthmus::model::keyring::{KeyProblem, Keyring};
-use isthmus::model::lock::Lock;
+use isthmus::model::lock::{Lock, LockedPublic};
 use isthmus::model::mesh::Mesh;
 use isthmus::model::trust::Approvals;
 use isthmus::pipeline::accept::accept;
@@ -80,7 +80,7 @@ fn public(text: &str) -> PublicDocument {
 
 /// The lock after a first contact with these public documents.
 fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
-    let observation = |text| Observation { public: Ok(public(text)), private: PrivateReading::NotAsked };
+    let observation = |text| Observation::own(Ok(public(text)), PrivateReading::NotAsked);
     let clusters = documents.iter().map(|(cluster, text)| (name(cluster), observation(text))).collect();
     let accepted = accept(
         mesh,
@@ -97,10 +97,8 @@ fn lock(mesh: &Mesh, documents: &[(&str, &str)]) -> Lock {
 /// The judge that the pipeline uses.
 fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet<ClusterName> + Sync + 'a {
     move |publics| {
-        let observation = |public: &Result<PublicDocument, Failure>| Observation {
-            public: public.clone(),
-            private: PrivateReading::NotAsked,
-        };
+        let observation =
+            |public: &Result<PublicDocument, Failure>| Observation::own(public.clone(), PrivateReading::NotAsked);
         let clusters = publics.iter().map(|(name, public)| (name.clone(), observation(public))).collect();
         let accepted = accept(
             mesh,
@@ -119,12 +117,11 @@ fn judge_by<'a>(mesh: &'a Mesh, lock: &'a Lock) -> impl Fn(&Publics) -> BTreeSet
     }
 }
 
-fn signer<'a>(mesh: &'a Mesh, lock: &Lock, clusters: &[&str], engine: bool) -> EngineSigner<'a> {
+fn signer<'a>(mesh: &'a Mesh, lock: &Lock, engine: bool) -> EngineSigner<'a> {
     let lock: &'static Lock = Box::leak(Box::new(lock.clone()));
     let key = |seed| PrivateKey::generate(&[seed; 32]).unwrap();
-    let clusters = clusters.iter().zip(100..).map(|(cluster, seed)| (name(cluster), Ok(key(seed)))).collect();
     let engine = engine.then(|| ("ci".parse().unwrap(), key(1))).ok_or(KeyProblem::NoEngineKey);
-    let keyring: &'static Keyring = Box::leak(Box::new(Keyring { engine, clusters }));
+    let keyring: &'static Keyring = Box::leak(Box::new(Keyring { engine }));
     EngineSigner { mesh, lock, keyring, clock: &|| NOW }
 }
 
@@ -176,13 +173,13 @@ async fn a_hundred_healthy_clusters_do_not_wait_for_twenty_dead_ones_one_by_one(
     let all = |publics: &Publics| publics.keys().cloned().collect::<BTreeSet<_>>();
     let heard = Mutex::new(BTreeMap::<&str, usize>::new());
     let progress = |progress: DocumentDone<'_>| *heard.lock().unwrap().entry(progress.document).or_default() += 1;
-    let signer = signer(&mesh, &lock, &[], true);
+    let signer = signer(&mesh, &lock, true);
     let begun = Instant::now();
     let observed = observe(&mesh, &fetcher, &|_| Ok(None), &all, &signer, &progress).await;
     let took = begun.elapsed();
     assert_eq!(observed.clusters.len(), 121);
     for (name, host) in &names {
-        let Observation { public, private } = &observed.clusters[name.as_str()];
+        let Observation { public, private, .. } = &observed.clusters[name.as_str()];
         if host.contains("healthy") {
             let number = host[1..4].parse::<u32>().unwrap();
             assert!(public.as_ref().unwrap().cluster_uuid.as_str().ends_with(&format!("{number:012}")));
@@ -217,8 +214,7 @@ async fn no_more_peers_than_the_limit_are_asked_at_a_time() {
     let mesh = mesh(&clusters, &ca.pem);
     let fetcher = Fetcher::new(FetchLimits { at_once: 3, ..limits() }).with_lookup(to(&["127.0.0.1"]));
     let lock = Lock::default();
-    let observed =
-        observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer(&mesh, &lock, &[], true), QUIET).await;
+    let observed = observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer(&mesh, &lock, true), QUIET).await;
     assert!(observed.clusters.values().all(|one| matches!(one.public, Err(Failure::NotFound { .. }))), "{observed:?}");
     assert!((2..=3).contains(&peer.most_open()), "{}", peer.most_open());
 }
@@ -235,7 +231,7 @@ async fn a_token_is_minted_for_the_pinned_uuid_alone() {
         let endpoint = format!("https://127.0.0.1:{}/metadata", peer.address.port());
         let mesh = mesh(&[("east", spec("rendered", &endpoint, ""))], &ca.pem);
         let lock = lock(&mesh, &[("east", EAST)]);
-        let signer = signer(&mesh, &lock, &[], true);
+        let signer = signer(&mesh, &lock, true);
         let fetcher = Fetcher::new(limits());
         let judge = judge_by(&mesh, &lock);
         let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer, QUIET).await;
@@ -305,7 +301,7 @@ async fn each_cluster_keeps_its_own_failure() {
     let lock = Lock::default();
     let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
     let judge = judge_by(&mesh, &lock);
-    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], true), QUIET).await;
+    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, true), QUIET).await;
     for (name, _, expected) in &table {
         let one = &observed.clusters[*name];
         match &one.public {
@@ -341,7 +337,7 @@ async fn a_folder_is_read_without_a_token_and_its_evidence_is_ignored() {
     let lock = Lock::default();
     let all = |publics: &Publics| publics.keys().cloned().collect::<BTreeSet<_>>();
     let fetcher = Fetcher::new(limits());
-    let observed = observe(&mesh, &fetcher, &files, &all, &signer(&mesh, &lock, &[], false), QUIET).await;
+    let observed = observe(&mesh, &fetcher, &files, &all, &signer(&mesh, &lock, false), QUIET).await;
     private.evidence = None;
     assert_eq!(observed.clusters["east"].private, PrivateReading::Read(private));
     let missing = Failure::FileMissing { path: "metadata/half/private/multicluster.json".to_owned() };
@@ -365,7 +361,7 @@ async fn a_paused_cluster_is_not_contacted_and_a_leaving_one_is() {
     let lock = lock_of_east(&ca);
     let fetcher = Fetcher::new(limits()).with_lookup(to(&["127.0.0.1"]));
     let judge = judge_by(&mesh, &lock);
-    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, &[], false), QUIET).await;
+    let observed = observe(&mesh, &fetcher, NO_FILES, &judge, &signer(&mesh, &lock, false), QUIET).await;
     assert_eq!(observed.clusters.keys().map(ClusterName::as_str).collect::<Vec<_>>(), ["east"]);
     assert_eq!(observed.clusters["east"].private, PrivateReading::NoKey(KeyProblem::NoEngineKey));
     assert!(peer.requests().iter().all(|head| head.contains("host: east.peers.example")));
@@ -388,13 +384,8 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
     ];
     let mesh = mesh(&clusters, &Ca::new("mesh").pem);
     // `aaa` is not known yet, so `east` is the first reader
-    let mut lock = lock(&mesh, &[("east", EAST), ("west", WEST)]);
-    // another private half than the recorded one signs nothing
-    let deck = signer(&mesh, &lock, &["west"], true).token(&mesh.clusters["deck"], &public(WEST).cluster_uuid);
-    assert_eq!(deck.unwrap_err(), KeyProblem::OnlyClusterKeys { peer: name("deck") });
-    let own = PrivateKey::generate(&[100; 32]).unwrap().public().clone();
-    lock.clusters.get_mut("west").unwrap().public.authn_key = own;
-    let (east, west) = (public(EAST).cluster_uuid, public(WEST).cluster_uuid);
+    let lock = lock(&mesh, &[("east", EAST), ("west", WEST)]);
+    let east = public(EAST).cluster_uuid;
     let callee: ClusterUuid = "00000000-0000-4000-8000-0000000000ff".parse().unwrap();
     let who = |signer: &EngineSigner<'_>, name: &str| {
         let token: Result<Token, KeyProblem> = signer.token(&mesh.clusters[name], &callee);
@@ -405,15 +396,31 @@ fn the_engine_speaks_in_the_name_that_the_callee_knows() {
         })
     };
     let with = |name: &ClusterUuid, kid: Option<&str>| Ok((name.to_string(), kid.map(str::to_owned)));
-    let full = signer(&mesh, &lock, &["west"], true);
+    let full = signer(&mesh, &lock, true);
     assert_eq!(who(&full, "aaa"), with(&callee, Some("ci")));
     assert_eq!(who(&full, "other"), with(&east, Some("ci")));
-    assert_eq!(who(&full, "deck"), with(&west, None));
-    let keyless = signer(&mesh, &lock, &[], false);
+    // no key of the engine opens it, whoever declares it how
+    assert_eq!(who(&full, "deck"), Err(KeyProblem::OnlyClusterKeys { peer: name("deck") }));
+    let mut shown = lock.clusters["west"].clone();
+    shown.public = LockedPublic {
+        authn_keys: BTreeMap::new(),
+        mesh_id: None,
+        trust_domain: None,
+        cluster_domain: None,
+        serving_ca: None,
+        relay_ca: None,
+        istio: None,
+        ..shown.public
+    };
+    let mut like_deckhouse = lock.clone();
+    like_deckhouse.clusters.insert(name("other"), shown);
+    let other = who(&signer(&mesh, &like_deckhouse, true), "other");
+    assert_eq!(other, Err(KeyProblem::OnlyClusterKeys { peer: name("other") }));
+    let keyless = signer(&mesh, &lock, false);
     assert_eq!(who(&keyless, "aaa"), Err(KeyProblem::NoEngineKey));
     assert_eq!(who(&keyless, "deck"), Err(KeyProblem::OnlyClusterKeys { peer: name("deck") }));
     let empty = Lock::default();
-    let unread = who(&signer(&mesh, &empty, &["west"], true), "other");
+    let unread = who(&signer(&mesh, &empty, true), "other");
     assert_eq!(unread, Err(KeyProblem::NoReader { peer: name("other") }));
 }
 
@@ -422,7 +429,7 @@ fn observing_can_be_a_task_of_its_own() {
     fn sent<T: Send>(_: &T) {}
     let mesh = mesh(&[("east", spec("external", "file://metadata/east", ""))], "");
     let (lock, fetcher) = (Lock::default(), Fetcher::new(limits()));
-    let signer = signer(&mesh, &lock, &[], false);
+    let signer = signer(&mesh, &lock, false);
     sent(&observe(&mesh, &fetcher, NO_FILES, &|_| BTreeSet::new(), &signer, QUIET));
 }
 
@@ -443,7 +450,7 @@ async fn a_reader_that_was_accepted_in_this_run_already_lends_its_name() {
     let asked = publics(&mesh, ask).await;
     // what was accepted of the public documents is what the signer knows
     let judged = lock(&mesh, &[("east", EAST), ("other", WEST)]);
-    let observed = asked.privates(&whom, &signer(&mesh, &judged, &[], true)).await;
+    let observed = asked.privates(&whom, &signer(&mesh, &judged, true)).await;
     assert!(matches!(observed.clusters["other"].private, PrivateReading::Read(_)), "{observed:?}");
     let heads = peer.requests();
     let to_other = heads.iter().filter(|head| head.contains("host: other")).find_map(|head| token_of(head)).unwrap();

@@ -66,6 +66,7 @@ fn role(apiserver: &ObjectServer) -> (Role, StopSignal) {
         health: Readiness::default(),
         stopping,
         tls: None,
+        pages: isthmus::roles::role::RolePages::default(),
     };
     (role, stop)
 }

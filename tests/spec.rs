@@ -215,8 +215,6 @@ fn the_schema_admits_the_examples() {
 #[case("namespaces: [\"*\"]", "namespaces: front")]
 #[case("except: []", "except: [Front]")]
 #[case("shareWith: {west:", "shareWith: {West:")]
-#[case("file: keys/east.key", "file: ../east.key")]
-#[case("file: keys/east.key", "file: keys/east.key, env: KEY")]
 #[case("file: east-ca.pem", "file: /east-ca.pem")]
 #[case("enableIngressGateway: false", "enableIngressGateway: 0")]
 #[case("insecureSkipVerify: false", "insecureSkipVerify: true")]

@@ -138,7 +138,7 @@ impl TrustWorld {
                     Some(true) => PrivateReading::Read(private.clone()),
                     Some(false) => PrivateReading::HeldBack,
                 };
-                (own.clone(), given.get(own).cloned().unwrap_or(Observation { public: Ok(public.clone()), private }))
+                (own.clone(), given.get(own).cloned().unwrap_or(Observation::own(Ok(public.clone()), private)))
             });
             Observed { clusters: own.collect(), clocks: self.clocks.clone() }
         };
@@ -974,7 +974,7 @@ fn what_the_spec_states_of_a_cluster_is_taken_although_it_was_never_reached() {
         world.says("bravo", &lines);
         claim(&mut world, "alfa", "bravo");
         let failure = Failure::NotFound { url: "u".to_owned() };
-        let down = Observation { public: Err(failure), private: PrivateReading::NotAsked };
+        let down = Observation::own(Err(failure), PrivateReading::NotAsked);
         let accepted = world.reconcile_with(&[], &BTreeMap::from([(name("bravo"), down)]));
         assert_eq!(refused(&accepted), [("alfa", what)]);
     }
@@ -1073,7 +1073,7 @@ fn roots_that_end_are_warned_of_and_then_refused() {
     let observed = Observed {
         clusters: BTreeMap::from([(
             name("alfa"),
-            Observation { public: Ok(world.documents["alfa"].0.clone()), private: PrivateReading::NotAsked },
+            Observation::own(Ok(world.documents["alfa"].0.clone()), PrivateReading::NotAsked),
         )]),
         ..Observed::default()
     };
@@ -1162,7 +1162,7 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
                 world.says("alfa", "  reconciler: deckhouse\n");
             }
             let expected = if known { deckhouse && starting } else { waits };
-            let public = Observation { public: Err(failure.clone()), private: PrivateReading::NotAsked };
+            let public = Observation::own(Err(failure.clone()), PrivateReading::NotAsked);
             let accepted = world.reconcile_with(&[], &BTreeMap::from([(name("alfa"), public)]));
             let state = &accepted.assessments["alfa"].public;
             assert_eq!(matches!(state, DocumentState::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");
@@ -1171,7 +1171,7 @@ fn before_first_contact_one_waits_and_afterwards_it_is_a_failure() {
             assert_eq!(accepted.assessments["bravo"].public, DocumentState::Current);
 
             let document = world.documents["alfa"].0.clone();
-            let private = Observation { public: Ok(document), private: PrivateReading::Failed(failure.clone()) };
+            let private = Observation::own(Ok(document), PrivateReading::Failed(failure.clone()));
             let accepted = world.reconcile_with(&[], &BTreeMap::from([(name("alfa"), private)]));
             let state = &accepted.assessments["alfa"].private;
             assert_eq!(matches!(state, DocumentState::Waiting(_)), expected, "{failure:?} {known} {deckhouse}");

@@ -41,6 +41,7 @@ pub(crate) fn checkout(folder: &Path, count: usize) {
             network_name: format!("network-{name}").parse().unwrap(),
             api_ca: Some(api_ca.clone()),
             evidence: None,
+            peers_seen: Vec::new(),
         };
         let metadata = folder.join("metadata").join(&name);
         std::fs::create_dir_all(metadata.join("public")).unwrap();

@@ -81,6 +81,8 @@ pub struct Fetcher {
     limits: FetchLimits,
     lookup: Lookup,
     kept: Option<ClientCache>,
+    /// Ranges of the cluster that it runs in, in which no peer is.
+    own: Arc<[Cidr]>,
 }
 
 /// Clients that outlive a run, by all that makes them.
@@ -106,7 +108,13 @@ impl Fetcher {
     /// A fetcher that asks the system's resolver.
     pub fn new(limits: FetchLimits) -> Self {
         let lookup: Lookup = Arc::new(|name| Box::pin(ask_system(name)));
-        Self { limits, lookup, kept: None }
+        Self { limits, lookup, kept: None, own: Arc::default() }
+    }
+
+    /// The same inside a cluster with these ranges, which are dialled only where an inside address is allowed by name.
+    #[must_use]
+    pub fn within(self, own: &[Cidr]) -> Self {
+        Self { own: own.into(), ..self }
     }
 
     /// A fetcher for many runs: connections stay open, and documents are asked for only as far as they changed.
@@ -154,7 +162,7 @@ impl Fetcher {
             return Err(client("it is a folder, and is read from the checkout".to_owned()));
         };
         if let Host::Address(address) = host {
-            vet(*address, allow).map_err(|error| error.failure(&url))?;
+            vet(*address, allow, &self.own).map_err(|error| error.failure(&url))?;
         }
         let roots = match ca {
             Some(pem) => {
@@ -166,7 +174,12 @@ impl Fetcher {
             })?,
         };
         let tls = tls::client(roots, tls::HTTP_1).map_err(|error| client(error.to_string()))?;
-        let vetted = Vetted { lookup: self.lookup.clone(), allow: allow.into(), most: self.limits.addresses };
+        let vetted = Vetted {
+            lookup: self.lookup.clone(),
+            allow: allow.into(),
+            own: self.own.clone(),
+            most: self.limits.addresses,
+        };
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(vetted)
@@ -447,6 +460,7 @@ enum NotDialled {
 enum DialRule {
     NotAllowed,
     Inward,
+    OwnCluster,
 }
 
 impl fmt::Display for DialRule {
@@ -454,6 +468,7 @@ impl fmt::Display for DialRule {
         f.write_str(match self {
             Self::NotAllowed => "outside `allow.addresses`",
             Self::Inward => "an inside address (loopback, link-local, multicast, unspecified, or a metadata service)",
+            Self::OwnCluster => "an address of the cluster that reads it",
         })
     }
 }
@@ -470,36 +485,39 @@ impl NotDialled {
     }
 }
 
-/// Whether an address may be dialled: inside `allow`, or outward where `allow` is empty.
-fn vet(address: IpAddr, allow: &[Cidr]) -> Result<(), NotDialled> {
-    if allow.iter().any(|range| range.contains(address)) {
-        Ok(())
-    } else if !allow.is_empty() {
-        Err(NotDialled::Outside(address, DialRule::NotAllowed))
-    } else if is_inward(address) {
-        Err(NotDialled::Outside(address, DialRule::Inward))
-    } else {
-        Ok(())
-    }
+/// Whether an address may be dialled: inside `allow`, or outward where `allow` is empty; and not among the `own`, which a wide
+/// range may cover, unless a range that is there for inside addresses has it.
+fn vet(address: IpAddr, allow: &[Cidr], own: &[Cidr]) -> Result<(), NotDialled> {
+    let mut allowing = allow.iter().filter(|range| range.contains(address)).peekable();
+    let is_allowed = allowing.peek().is_some();
+    let is_own = own.iter().any(|range| range.contains(address)) && !allowing.any(Cidr::holds_inward);
+    let rule = match (is_allowed, allow.is_empty()) {
+        (false, false) => DialRule::NotAllowed,
+        (false, true) if is_inward(address) => DialRule::Inward,
+        _ if is_own => DialRule::OwnCluster,
+        _ => return Ok(()),
+    };
+    Err(NotDialled::Outside(address, rule))
 }
 
 /// A resolver that yields admitted addresses alone.
 struct Vetted {
     lookup: Lookup,
     allow: Arc<[Cidr]>,
+    own: Arc<[Cidr]>,
     most: usize,
 }
 
 impl Resolve for Vetted {
     fn resolve(&self, name: Name) -> Resolving {
-        let (allow, most) = (self.allow.clone(), self.most);
+        let (allow, own, most) = (self.allow.clone(), self.own.clone(), self.most);
         let looking = (self.lookup)(name.as_str().to_owned());
         Box::pin(async move {
             let found = looking.await.map_err(NotDialled::Lookup)?;
             let mut refused = NotDialled::NoAddress;
             let mut admitted = Vec::new();
             for address in found {
-                match vet(address, &allow) {
+                match vet(address, &allow, &own) {
                     Ok(()) => admitted.push(SocketAddr::new(address, 0)),
                     Err(error) => refused = error,
                 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, Reach};
-use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler, Stated};
+use crate::model::lock::{JoinedSpec, JoinedWith, Lock, LockedCluster, LockedPublic, Reach};
+use crate::model::mesh::{Cluster, EvidenceOrigin, EvidenceRule, Mesh, MeshConfigTarget, Reconciler, Stated};
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::certificate::RootCertificate;
 use crate::types::key::{KeyId, PublicKey};
@@ -38,6 +38,11 @@ impl<'a> KnownCluster<'a> {
         Some(Self { cluster: mesh.clusters.get(name)?, locked: lock.clusters.get(name)? })
     }
 
+    /// Whether Deckhouse's own istio module acts there, as its spec says or its entry shows.
+    pub fn is_deckhouse(&self) -> bool {
+        is_deckhouse(self.cluster, Some(&self.locked.public))
+    }
+
     /// UUID of its `kube-system` namespace, as it was accepted.
     pub fn uuid(&self) -> &'a ClusterUuid {
         &self.locked.public.cluster_uuid
@@ -70,9 +75,18 @@ impl<'a> KnownCluster<'a> {
 
     /// The ID that spec and lock ask for. `Kubernetes`, Istio's default on every install, is never used; the name is.
     fn wanted_cluster_id(&self) -> ClusterId {
-        let published = self.locked.private.as_ref().and_then(|private| private.cluster_id.clone());
+        let private = self.locked.private.as_ref();
+        let published = private.and_then(|private| private.cluster_id.clone());
         let stated = self.cluster.cluster_id.clone();
-        stated.or(published).filter(|id| !id.is_istio_default()).unwrap_or_else(|| ClusterId::from(&self.cluster.name))
+        // a Deckhouse that does not publish it yet: links that rest on another stay with it until it does
+        let last = || self.joined_with().map(|joined| joined.cluster_id.clone());
+        let implied = || last().or_else(|| implied_cluster_id(&private?.network));
+        let of_deckhouse = || self.is_deckhouse().then(implied).flatten();
+        stated
+            .or(published)
+            .or_else(of_deckhouse)
+            .filter(|id| !id.is_istio_default())
+            .unwrap_or_else(|| ClusterId::from(&self.cluster.name))
     }
 
     /// The ID its own istiod runs with.
@@ -164,10 +178,13 @@ impl<'a> KnownCluster<'a> {
         &self.cluster.cluster_domain
     }
 
-    /// The namespace of its istiod: published, else the spec's.
-    pub fn istio_namespace(&self) -> &'a Namespace {
+    /// The namespace of its istiod: published, else the spec's, else Deckhouse's where that acts there.
+    pub fn istio_namespace(&self) -> Namespace {
         let published = self.locked.public.istio.as_ref().and_then(|istio| istio.namespace.as_ref());
-        published.unwrap_or(&self.cluster.istio.namespace)
+        let stated = published.unwrap_or(&self.cluster.istio.namespace);
+        // no Deckhouse runs Istio where everyone else does
+        let is_default = *stated == Namespace::istio_system();
+        if is_default && self.is_deckhouse() { Namespace::of_deckhouse() } else { stated.clone() }
     }
 
     /// Its revisions: published, else the spec's.
@@ -212,6 +229,36 @@ pub fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
         cluster.flat_network = joined.flat_network;
         let in_use = cluster.stated();
         cluster.stated = (stated != in_use).then_some(stated);
+    }
+}
+
+/// Whether Deckhouse's own istio module acts in a cluster, by its spec or, of another team's, by what is known of it.
+pub fn is_deckhouse(cluster: &Cluster, public: Option<&LockedPublic>) -> bool {
+    match cluster.reconciler {
+        Reconciler::Deckhouse => true,
+        Reconciler::External => public.is_some_and(LockedPublic::is_of_deckhouse),
+        Reconciler::Rendered => false,
+    }
+}
+
+/// The cluster ID of a Deckhouse by the name of its network: both are made from one text, and older ones publish the network
+/// alone (`modules/110-istio/templates/_helpers.tpl`).
+pub fn implied_cluster_id(network: &NetworkName) -> Option<ClusterId> {
+    let id = network.as_str().strip_prefix("network-")?;
+    let (_, number) = id.rsplit_once('-')?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.parse().ok()).flatten()
+}
+
+/// Clusters that show nothing of what is live, as their entries say, although no spec does: no one waits for it.
+pub fn expect_no_evidence_of_deckhouse(mesh: &mut Mesh, lock: &Lock) {
+    for (name, cluster) in &mut mesh.clusters {
+        let is_unstated =
+            cluster.evidence_origin == EvidenceOrigin::Default && cluster.evidence == EvidenceRule::Required;
+        let public = lock.clusters.get(name).map(|locked| &locked.public);
+        if is_unstated && public.is_some() && is_deckhouse(cluster, public) {
+            cluster.evidence = EvidenceRule::None;
+            cluster.evidence_origin = EvidenceOrigin::Exporter;
+        }
     }
 }
 

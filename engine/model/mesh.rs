@@ -139,10 +139,10 @@ pub struct Cluster {
     pub share: Share,
     /// The same for single peers.
     pub share_with: BTreeMap<ClusterName, Share>,
-    /// Where the private half of its key is.
-    pub key: KeySource,
     /// Whether its links wait for what it shows to be live.
     pub evidence: EvidenceRule,
+    /// What that rests on.
+    pub evidence_origin: EvidenceOrigin,
     /// How long each stage of leaving takes where no evidence shows that it is over.
     pub settle: Duration,
     /// How long a root CA stays trusted after the cluster published it last.
@@ -176,6 +176,23 @@ pub enum EvidenceRule {
     None,
     /// They do, but for these fields, of which someone attests that they are as they should be.
     Attested(BTreeSet<EvidenceField>),
+}
+
+/// Who says whether the links of a cluster wait for what it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvidenceOrigin {
+    /// No one: it is the default of its kind.
+    Default,
+    Spec,
+    /// Its lock entry: what it publishes is what Deckhouse's exporter does, which shows nothing of what is live.
+    Exporter,
+}
+
+impl EvidenceOrigin {
+    /// Who says it after its documents were read: its spec, where that states it.
+    pub fn of(is_stated: bool) -> Self {
+        if is_stated { Self::Spec } else { Self::Default }
+    }
 }
 
 /// A field of evidence that decides over a link.
@@ -431,14 +448,4 @@ pub struct Allow {
     /// Ranges its gateways and endpoint must lie in; also lifts the ban on inward addresses for them. Empty: any
     /// outward address.
     pub addresses: Vec<Cidr>,
-}
-
-/// Where the private half of a cluster's key is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySource {
-    /// Born in the cluster, never leaves it.
-    Cluster,
-    /// A file below the checkout.
-    File(String),
-    Environment(String),
 }

@@ -276,7 +276,7 @@ fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Op
             1,
             &format!(
                 "Deckhouse's own istio module acts in this cluster: the engine renders IstioMulticluster objects below {folder}/. \
-                 Deckhouse admits only the own keys of clusters that read it: one of those has to state `key: {{file: …}}`."
+                 Deckhouse admits only the own keys of clusters that read it, so the relays of these read it for the engine."
             ),
         );
         page.line(1, "reconciler: deckhouse");

@@ -3,6 +3,7 @@
 //! 0. `policy`: what specs and lock may hold; and, after 2, what of it that clusters publish.
 //!    `renamed`: the tree is one of this mesh. `agreement`: lock and tree name each other, or the cluster stays as it is.
 //! 1. `observe`: clusters publish; their public documents are judged before a token is minted for a private one.
+//!    `seen`: what the engine could not read itself, relays of its clusters may have read.
 //! 2. `accept`: what is harmless goes into the lock, trust changes are held back.
 //! 3. `advance`: each link moves as far as what is live allows.
 //! 4. `render`: objects of each cluster, from mesh and lock alone.
@@ -29,6 +30,7 @@ mod renamed;
 pub mod render;
 pub mod request;
 pub mod run;
+pub mod seen;
 pub mod sink;
 pub mod template;
 pub mod tree;
@@ -98,7 +100,8 @@ pub fn run(
             let signer = EngineSigner { mesh, lock: &judged.lock, keyring, clock };
             let begun = clock();
             let clocks = asked.clocks(begun);
-            let observed = runtime.block_on(asked.privates(&admitted, &signer)).at(begun, clock());
+            let observed = runtime.block_on(asked.privates(&admitted, &signer));
+            let observed = seen::take(mesh, observed).at(begun, clock());
             Some(Observed { clocks, ..observed })
         }
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
-use crate::model::known::{KnownCluster, joined_spec, keep_what_links_rest_on};
+use crate::model::known::{KnownCluster, expect_no_evidence_of_deckhouse, joined_spec, keep_what_links_rest_on};
 use crate::model::layout::POLICY;
 use crate::model::lock::{Edit, ISTIO_CONFIG, Lock, MESH_NAME, Unreadable};
 use crate::model::mesh::{Mesh, Reconciler};
@@ -197,6 +197,7 @@ impl Program {
         }
         let lock_files = input.lock.clone();
         keep_what_links_rest_on(&mut mesh, &lock);
+        expect_no_evidence_of_deckhouse(&mut mesh, &lock);
         let restored = RestoredLinks::new();
         let program = Self { mesh, lock, unreadable, restored, warnings, templates, policy, lock_files };
         program.refuse_vanished()?;

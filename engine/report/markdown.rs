@@ -510,6 +510,7 @@ mod tests {
             };
             let why = || vec![Explanation::new(Code::KeyMissing, message)];
             let step = |kind, state| Step {
+                read_by: None,
                 id: StepId::of(kind, &name(at)),
                 objects: (0..objects).map(object).collect(),
                 state,

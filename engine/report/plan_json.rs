@@ -35,10 +35,14 @@ pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: FieldDiff
                 })
             });
             let unproven: Vec<String> = step.unproven.iter().map(ToString::to_string).collect();
-            json!({
+            let mut document = json!({
                 "step": step.id, "state": state(step), "reasons": step.state.explanations(), "unproven": unproven,
                 "objects": objects.collect::<Vec<_>>(),
-            })
+            });
+            if let (Some(reader), Value::Object(fields)) = (&step.read_by, &mut document) {
+                fields.insert("readBy".to_owned(), json!(reader));
+            }
+            document
         })
         .collect();
     let trust: Vec<_> = plan

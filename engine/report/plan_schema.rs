@@ -158,13 +158,18 @@ fn changed_object() -> Value {
 }
 
 fn step() -> Value {
-    object(json!({
+    let mut schema = object(json!({
         "step": text("what is done, of which cluster, such as render-secret/east/west"),
         "state": { "enum": ["ready", "waiting", "failed", "refused"], "description": "whether it can be done now" },
         "reasons": many(of("reason"), "why it is not ready"),
         "unproven": many(text("a sentence"), "what was not shown before the link opened"),
         "objects": many(of("object"), "what changes"),
-    }))
+        "readBy": text("the cluster whose relay read the document; without it, the engine did"),
+    }));
+    if let Some(required) = schema.get_mut("required") {
+        *required = json!(["step", "state", "reasons", "unproven", "objects"]);
+    }
+    schema
 }
 
 fn trust_change() -> Value {

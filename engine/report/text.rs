@@ -182,7 +182,7 @@ pub fn plan_text(plan: &Plan, title: &str, fields: FieldDiffs<'_>, verbose: bool
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.id.kind == kind).collect();
         let is_shown = |step: &Step| {
             let is_above = step.objects.is_empty() && security::is_shown_by_files(step);
-            !is_above && (!step.objects.is_empty() || step.state != StepState::Ready)
+            !is_above && (!step.objects.is_empty() || step.state != StepState::Ready || step.read_by.is_some())
         };
         let busy = steps.iter().filter(|step| is_shown(step));
         let only_waits = |step: &Step| step.objects.is_empty() && matches!(step.state, StepState::Waiting(_));
@@ -315,6 +315,9 @@ fn step_text(step: &Step, fields: Option<FieldDiffs<'_>>, verbose: bool, out: &m
     out.push_str(&format!("{mark} {BOLD}{}{BOLD:#}{message}\n", step.id));
     if matches!(step.state, StepState::Failed(_)) {
         out.push_str(&format!("    {DIM}{STAYS}{DIM:#}\n"));
+    }
+    if let Some(reader) = &step.read_by {
+        out.push_str(&format!("    {DIM}read by {reader}{DIM:#}\n"));
     }
     for reason in &step.unproven {
         out.push_str(&format!("    {YELLOW}unproven{YELLOW:#}: {}\n", visible(&reason.to_string())));
@@ -471,6 +474,7 @@ mod tests {
             let id = StepId::of(StepKind::RenderTrust, &name);
             let objects = vec![object.clone()];
             plan.steps.push(Step {
+                read_by: None,
                 id,
                 objects,
                 state,

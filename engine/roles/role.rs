@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::cluster::access::{Access, AccessError};
 use crate::server::limits::RoleLimits;
 use crate::server::telemetry;
-use crate::server::telemetry::{Metrics, Readiness};
+use crate::server::telemetry::{Metrics, Page, PageSource, Readiness};
 use crate::server::upstream::UpstreamError;
 use crate::server::{Bound, Certificates, Handler, ServerLimits, TlsError};
 use crate::types::address::Cidr;
@@ -154,6 +154,30 @@ pub struct Role {
     pub stopping: Stopping,
     /// Its serving certificate, where files hold it.
     pub tls: Option<TlsFiles>,
+    /// What it shows beside its metrics to other roles of its cluster.
+    pub pages: RolePages,
+}
+
+/// Pages of a role on its second port, once it has any.
+#[derive(Clone, Default)]
+pub struct RolePages(Arc<OnceLock<PageSource>>);
+
+impl RolePages {
+    /// Shows these pages from now on; those that are shown first stay.
+    pub(crate) fn show(&self, pages: PageSource) {
+        drop(self.0.set(pages));
+    }
+
+    /// The page at a path.
+    pub fn at(&self, path: &str) -> Option<Page> {
+        self.0.get()?(path)
+    }
+}
+
+impl std::fmt::Debug for RolePages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RolePages").finish_non_exhaustive()
+    }
 }
 
 /// What a role's start gives.
@@ -279,11 +303,14 @@ where
 
     let (end, stopping) = StopSignal::new();
     let (metrics, health) = (Metrics::new(), Readiness::default());
-    tokio::spawn(telemetry::serve(probes, metrics.clone(), health.clone()));
+    let pages = RolePages::default();
+    let shown = pages.clone();
+    let source: PageSource = Arc::new(move |path| shown.at(path));
+    tokio::spawn(telemetry::serve_with(probes, metrics.clone(), health.clone(), source));
     let Settings { kubeconfig, namespace, limits, tls, trusted_proxies, streaming, .. } = settings;
     let access = Access::open(kubeconfig.as_deref())?;
     let (lame_duck, server_limits) = (limits.lame_duck, ServerLimits { trusted_proxies, ..limits.server(streaming) });
-    let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls };
+    let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls, pages };
     let service = tokio::select! {
         started = start(role) => started?,
         _ = terminate.recv() => return Ok(()),

@@ -1,13 +1,14 @@
-//! Private keys, from files of the checkout and from the environment: the only place that reads them for a run.
+//! The engine's private key, from a file of the checkout or from the environment: the only place that reads it for a run.
+//!
+//! No private key of a cluster is ever read: it never leaves its cluster.
 
 use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
 use crate::checkout::Checkout;
-use crate::model::keyring::{KeyOwner, KeyProblem, Keyring};
+use crate::model::keyring::{KeyProblem, Keyring};
 use crate::model::known::engine_keys;
-use crate::model::mesh::{Cluster, KeySource};
 use crate::pipeline::Program;
 use crate::types::key::{KeyId, PrivateKey};
 use crate::types::name::Digest;
@@ -17,23 +18,15 @@ pub const ENGINE_KEY_PATH: &str = "keys/engine.key";
 /// Environment variable that may hold it instead, as PEM.
 pub const ENGINE_KEY_VARIABLE: &str = "ISTHMUS_ENGINE_KEY";
 
-/// All private keys that were read.
+/// The private keys that a run may sign with.
 pub fn keyring(checkout: &Checkout, program: &Program) -> Keyring {
-    let clusters = program.mesh.clusters.values();
-    Keyring {
-        engine: engine_key(checkout, program),
-        clusters: clusters.map(|cluster| (cluster.name.clone(), cluster_key(checkout, cluster))).collect(),
-    }
+    Keyring { engine: engine_key(checkout, program) }
 }
 
 /// Digests of the key files that a run looks for; none where there is no file, or none that can be read.
-pub(super) fn key_files(checkout: &Checkout, program: &Program) -> BTreeMap<String, Option<Digest>> {
-    let named = program.mesh.clusters.values().filter_map(|cluster| match &cluster.key {
-        KeySource::File(path) => Some(path.as_str()),
-        KeySource::Cluster | KeySource::Environment(_) => None,
-    });
+pub(super) fn key_files(checkout: &Checkout) -> BTreeMap<String, Option<Digest>> {
     let digest = |path| Some(Digest::of(&checkout.read_private(path).ok().flatten()?.bytes));
-    named.chain([ENGINE_KEY_PATH]).map(|path| (path.to_owned(), digest(path))).collect()
+    BTreeMap::from([(ENGINE_KEY_PATH.to_owned(), digest(ENGINE_KEY_PATH))])
 }
 
 /// The engine's private key, when it was read and is one that spec or lock know; else where it should be.
@@ -43,7 +36,7 @@ fn engine_key(checkout: &Checkout, program: &Program) -> Result<(KeyId, PrivateK
         return Err(KeyProblem::NoEngineKey);
     }
     let (source, pem) = engine_key_pem(checkout)?;
-    let key = usable(KeyOwner::Engine, &source, &pem)?;
+    let key = usable(&source, &pem)?;
     match known.into_iter().find(|(_, public)| public == key.public()) {
         Some((id, _)) => Ok((id, key)),
         None => Err(KeyProblem::Another { source }),
@@ -54,14 +47,14 @@ fn engine_key_pem(checkout: &Checkout) -> Result<(String, Zeroizing<String>), Ke
     if let Ok(pem) = std::env::var(ENGINE_KEY_VARIABLE) {
         return Ok((format!("${ENGINE_KEY_VARIABLE}"), Zeroizing::new(pem)));
     }
-    let pem = private_file(checkout, KeyOwner::Engine, ENGINE_KEY_PATH)?;
+    let pem = private_file(checkout, ENGINE_KEY_PATH)?;
     let source = || format!("{ENGINE_KEY_PATH} or ${ENGINE_KEY_VARIABLE}");
-    let missing = || KeyProblem::Missing { owner: KeyOwner::Engine, source: source() };
+    let missing = || KeyProblem::Missing { source: source() };
     pem.map(|pem| (ENGINE_KEY_PATH.to_owned(), pem)).ok_or_else(missing)
 }
 
-fn private_file(checkout: &Checkout, owner: KeyOwner, path: &str) -> Result<Option<Zeroizing<String>>, KeyProblem> {
-    let unusable = |problem: String| KeyProblem::Unusable { owner, source: path.to_owned(), problem };
+fn private_file(checkout: &Checkout, path: &str) -> Result<Option<Zeroizing<String>>, KeyProblem> {
+    let unusable = |problem: String| KeyProblem::Unusable { source: path.to_owned(), problem };
     match checkout.read_private(path) {
         Ok(None) => Ok(None),
         Ok(Some(found)) => match String::from_utf8(found.bytes.to_vec()) {
@@ -72,26 +65,7 @@ fn private_file(checkout: &Checkout, owner: KeyOwner, path: &str) -> Result<Opti
     }
 }
 
-fn usable(owner: KeyOwner, source: &str, pem: &str) -> Result<PrivateKey, KeyProblem> {
-    PrivateKey::from_pem(pem).map_err(|error| KeyProblem::Unusable {
-        owner,
-        source: source.to_owned(),
-        problem: error.to_string(),
-    })
-}
-
-/// The private key of a cluster, where the engine may hold it.
-fn cluster_key(checkout: &Checkout, cluster: &Cluster) -> Result<PrivateKey, KeyProblem> {
-    let owner = || KeyOwner::Cluster(cluster.name.clone());
-    let (source, pem) = match &cluster.key {
-        KeySource::Cluster => {
-            return Err(KeyProblem::StaysInCluster { cluster: cluster.name.clone() });
-        }
-        KeySource::File(path) => (path.clone(), private_file(checkout, owner(), path)?),
-        KeySource::Environment(variable) => (format!("${variable}"), std::env::var(variable).ok().map(Zeroizing::new)),
-    };
-    match pem {
-        Some(pem) => usable(owner(), &source, &pem),
-        None => Err(KeyProblem::Missing { owner: owner(), source }),
-    }
+fn usable(source: &str, pem: &str) -> Result<PrivateKey, KeyProblem> {
+    PrivateKey::from_pem(pem)
+        .map_err(|error| KeyProblem::Unusable { source: source.to_owned(), problem: error.to_string() })
 }

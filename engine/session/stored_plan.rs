@@ -54,7 +54,7 @@ struct Versioned {
 /// Digests of the files that a run reads beside specs, templates, lock and tree.
 fn files(session: &Session<'_>) -> BTreeMap<String, Option<Digest>> {
     let named = session.files.iter().map(|(path, bytes)| (path.clone(), bytes.as_ref().map(|bytes| Digest::of(bytes))));
-    named.chain(key_files(session.checkout, &session.program)).collect()
+    named.chain(key_files(session.checkout)).collect()
 }
 
 impl Stored {

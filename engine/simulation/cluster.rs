@@ -254,6 +254,7 @@ impl SimulatedCluster {
             network_name: self.network.clone(),
             api_ca: Some(self.serving.pem.clone()),
             evidence: self.shows_evidence.then(|| self.evidence(fleet)),
+            peers_seen: Vec::new(),
         }
     }
 

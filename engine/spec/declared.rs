@@ -137,8 +137,6 @@ pub struct ClusterSpec {
     pub share: Option<At<ShareSpec>>,
     /// `spec.shareWith`, by peer.
     pub share_with: Option<At<SharesWith>>,
-    /// `spec.key`.
-    pub key: Option<At<KeySpec>>,
     /// `spec.evidence`.
     pub evidence: Option<At<EvidenceRule>>,
     /// `spec.settle`.
@@ -221,16 +219,6 @@ pub enum CaSpec {
     File(At<String>),
     /// PEM.
     Inline(At<String>),
-}
-
-/// `spec.key` of a `Cluster`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySpec {
-    /// Born in the cluster.
-    Cluster,
-    /// A path below the checkout.
-    File(String),
-    Environment(String),
 }
 
 /// An `IstioMulticluster` document, of either API group: a peer of the clusters of this checkout.

@@ -8,11 +8,11 @@ use crate::model::mesh::{
     EvidenceField, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget, Reconciler, State,
 };
 use crate::spec::declared::{
-    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, KeySpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
-    ShareSpec, SharesWith, Spec,
+    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, ShareSpec,
+    SharesWith, Spec,
 };
 use crate::spec::finding::SpecFinding;
-use crate::spec::read::{At, FieldReader, Fields};
+use crate::spec::read::{At, FORMER_KEY, FieldReader, Fields};
 use crate::spec::tree::{DocumentNode, FileFindings};
 use crate::types::address::Gateway;
 use crate::types::name::{ClusterName, InvalidName, NamespacePattern};
@@ -58,7 +58,6 @@ pub(super) const CLUSTER: &[&str] = &[
     "share",
     "shareWith",
     "allow",
-    "key",
     "evidence",
     "settle",
     "rootOverlap",
@@ -233,7 +232,7 @@ fn engine_keys(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -
 fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<ClusterSpec> {
     let name = name(reader, document, &["name"]);
     let spec = reader.required(document, "spec")?;
-    let fields = reader.fields(spec, "the spec of a Cluster", CLUSTER)?;
+    let fields = reader.fields_after(spec, "the spec of a Cluster", CLUSTER, &[FORMER_KEY])?;
     let (mut endpoint, mut endpoint_ca) = (None, None);
     if let Some(node) = reader.required(&fields, "metadata")
         && let Some(fields) = reader.fields(node, "spec.metadata", &["endpoint", "ca"])
@@ -280,7 +279,6 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         allow_addresses,
         share: stated,
         share_with: share_with(reader, fields.get("shareWith")),
-        key: key(reader, fields.get("key")),
         evidence: evidence(reader, fields.get("evidence")),
         settle: duration(reader, fields.get("settle")),
         root_overlap: duration(reader, fields.get("rootOverlap")),
@@ -440,36 +438,6 @@ fn share_with(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) ->
         shares.extend(peer.zip(share));
     }
     Some(At { value: shares, at: node.at.clone() })
-}
-
-fn key(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<KeySpec>> {
-    let node = node?;
-    let fields = reader.fields(node, "key", &["cluster", "file", "env", "sops"])?;
-    if let Some(at) = fields.key_at("sops") {
-        reader.error(at, &SpecFinding::KeyInSops);
-        return None;
-    }
-    match (fields.get("cluster"), fields.get("file"), fields.get("env")) {
-        (Some(cluster), None, None) => {
-            reader.fields(cluster, "key.cluster", &[])?;
-            Some(At { value: KeySpec::Cluster, at: node.at.clone() })
-        }
-        (None, Some(file), None) => path(reader, file).map(|path| path.map(KeySpec::File)),
-        (None, None, Some(variable)) => {
-            let variable = reader.text(Some(variable))?;
-            let fits = variable.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                && variable.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if !fits {
-                reader.error(&variable.at, &SpecFinding::Variable { text: &variable.value });
-                return None;
-            }
-            Some(variable.map(KeySpec::Environment))
-        }
-        _ => {
-            reader.error(&node.at, &SpecFinding::KeySources);
-            None
-        }
-    }
 }
 
 fn peer(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<PeerSpec> {

@@ -178,13 +178,8 @@ pub(super) enum SpecFinding<'a> {
         written: usize,
         most: usize,
     },
-    /// A key in `sops`.
-    KeyInSops,
-    Variable {
-        text: &'a str,
-    },
-    /// Several sources of a key, or none.
-    KeySources,
+    /// The private key of a cluster, which the engine has no use for any more.
+    ClusterKey,
     /// A second policy in the file.
     OnePolicy,
     ImagePattern {
@@ -228,15 +223,13 @@ impl SpecFinding<'_> {
             | Self::CaTwice
             | Self::CaNowhere
             | Self::Path { .. }
-            | Self::Variable { .. }
-            | Self::KeySources
             | Self::OnePolicy
             | Self::ImagePattern { .. }
             | Self::InsecureSkipVerify => Code::InvalidValue,
             Self::FieldMissing { .. } => Code::FieldMissing,
             Self::PrivateKey => Code::SecretInFile,
             Self::UnknownKind { .. } | Self::UnknownVersion { .. } => Code::UnknownKind,
-            Self::Agent | Self::KeyInSops => Code::NotAvailable,
+            Self::Agent | Self::ClusterKey => Code::NotAvailable,
         }
     }
 
@@ -301,9 +294,7 @@ impl SpecFinding<'_> {
             Self::CaNowhere => "expected one of `file` and `inline` in ca, found neither".to_owned(),
             Self::Path { path } => format!("expected a path below the checkout, found `{}`", short(path)),
             Self::TooManyPatterns { written, most } => format!("expected at most {most} patterns, found {written}"),
-            Self::KeyInSops => "a key in `sops` is not available in this version".to_owned(),
-            Self::Variable { text } => format!("expected the name of an environment variable, found `{}`", short(text)),
-            Self::KeySources => "expected exactly one source of the key: `file`, `env` or `cluster: {}`".to_owned(),
+            Self::ClusterKey => "`key` is not read any more: no private key of a cluster leaves it".to_owned(),
             Self::InsecureSkipVerify => {
                 "`insecureSkipVerify: true` is refused: roots would be taken from any server".to_owned()
             }
@@ -352,7 +343,9 @@ impl SpecFinding<'_> {
             Self::CaTwice | Self::CaNowhere => "write `{file: east-ca.pem}` or `inline: |` and the PEM",
             Self::Path { .. } => "write it relative to the checkout, without `.` and `..`",
             Self::TooManyPatterns { .. } => "let a pattern with `*` stand for several namespaces",
-            Self::KeyInSops => "write `file`, `env` or `cluster: {}`",
+            Self::ClusterKey => {
+                "take it out, and delete the file: the relay of a cluster reads the peers that admit its own key alone"
+            }
             Self::InsecureSkipVerify => "state the endpoint's CA in `metadata.ca`",
             Self::TooManyFindings { .. }
             | Self::NulByte
@@ -366,8 +359,6 @@ impl SpecFinding<'_> {
             | Self::NotNumber { .. }
             | Self::NotList { .. }
             | Self::PairSize { .. }
-            | Self::Variable { .. }
-            | Self::KeySources
             | Self::OnePolicy
             | Self::ImagePattern { .. } => return None,
         };

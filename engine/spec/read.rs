@@ -12,6 +12,9 @@ use crate::spec::tree::{DocumentNode, FileFindings, MapEntry, NodeContent};
 use crate::types::diagnostic::{Diagnostic, Location};
 use crate::types::name::InvalidName;
 
+/// Field of a Cluster that older versions read.
+pub(super) const FORMER_KEY: &str = "key";
+
 /// A value and the place it was written at.
 #[derive(Clone)]
 pub struct At<T> {
@@ -94,7 +97,7 @@ impl FieldReader<'_> {
                 continue;
             }
             if former.contains(&entry.key.as_str()) {
-                self.refuse_direct(&entry.key_at, &entry.key);
+                self.former(&entry.key_at, &entry.key);
                 continue;
             }
             let unknown = SpecFinding::UnknownField { field: &entry.key, of: what, known };
@@ -103,6 +106,15 @@ impl FieldReader<'_> {
             self.findings.push(finding);
         }
         Some(fields)
+    }
+
+    /// A field that an older version had. A cluster's key was read here, and is read by no one any more; what is else there
+    /// belongs to direct credentials.
+    fn former(&mut self, at: &Location, field: &str) {
+        match field {
+            FORMER_KEY => self.findings.push(Diagnostic::warning(Some(at.clone()), SpecFinding::ClusterKey)),
+            direct => self.refuse_direct(at, direct),
+        }
     }
 
     /// Refuses what belongs to direct credentials.

@@ -125,10 +125,6 @@ fn many(item: Value, description: &str) -> Value {
     json!({ "type": "array", "items": item, "description": description })
 }
 
-fn nothing() -> Value {
-    json!({ "type": "object", "maxProperties": 0 })
-}
-
 fn document(kind: &str, api: Value, metadata: Value, spec: Value) -> Value {
     object(
         DOCUMENT,
@@ -255,18 +251,6 @@ fn cluster() -> Value {
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over; default: that of the Mesh"),
             "rootOverlap": duration("25h", "how long a root CA stays trusted after the cluster published it last; default: that of the Mesh"),
             "distrust": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that are trusted no longer, at once and whatever the cluster publishes"),
-            "key": {
-                "description": "where the private half of the cluster's key is; default: made in the cluster, never leaves it",
-                "type": "object",
-                "additionalProperties": false,
-                "minProperties": 1,
-                "maxProperties": 1,
-                "properties": {
-                    "cluster": described(nothing(), "made by the relay; the default"),
-                    "file": text(PATH, "path below the checkout"),
-                    "env": text("^[A-Za-z_][A-Za-z0-9_]*$", "name of an environment variable"),
-                },
-            },
         }),
     )
 }

@@ -111,7 +111,7 @@ codes! {
     KeyUnusable = "key-unusable",
     /// The engine's private key is another one than spec and lock know.
     KeyNotKnown = "key-not-known",
-    /// The peer admits the own keys of clusters alone.
+    /// The relay of a cluster that reads the peer has to read its private document, with that cluster's own key.
     ClusterKeyNeeded = "cluster-key-needed",
     /// No cluster is known in whose name the engine could ask.
     ReaderNotKnown = "reader-not-known",

@@ -60,7 +60,7 @@ impl Contacts {
     pub(super) fn take(&mut self, answers: Answers) -> BTreeMap<ClusterName, FetchOutcome> {
         let Answers { whom, mut observed, at } = answers;
         let mut known = Observed::clone(&self.observed);
-        let mut found = BTreeMap::new();
+        let (mut found, asked) = (BTreeMap::new(), whom.clone());
         for name in whom {
             let Some(observation) = observed.clusters.remove(&name) else {
                 found.insert(name, FetchOutcome { changed: false, failed: false });
@@ -68,6 +68,9 @@ impl Contacts {
             };
             let failed = is_failure(&observation);
             if !failed {
+                // what a relay read is as old as what its cluster showed of it
+                let reader = observation.read_by.private.as_ref().filter(|reader| !asked.contains(*reader));
+                let at = reader.and_then(|reader| self.read_at.get(reader)).copied().unwrap_or(at);
                 self.read_at.insert(name.clone(), at);
             }
             let before = known.clusters.insert(name.clone(), observation);
@@ -108,8 +111,7 @@ pub(super) fn marks(session: &Session<'_>, stamp: &dyn Fn(&str) -> u64) -> BTree
     let mark = |cluster: &Cluster| {
         let mut hasher = DefaultHasher::new();
         let locked = program.lock.clusters.get(&cluster.name).map(|locked| &locked.public);
-        let asked =
-            (&cluster.endpoint, &cluster.endpoint_ca, &cluster.allow, &cluster.pin, &cluster.key, cluster.reconciler);
+        let asked = (&cluster.endpoint, &cluster.endpoint_ca, &cluster.allow, &cluster.pin, cluster.reconciler);
         format!("{asked:?} {:?} {locked:?} {key:?}", cluster.state == State::Leaving).hash(&mut hasher);
         if let crate::types::address::Endpoint::File(folder) = &cluster.endpoint {
             stamp(folder).hash(&mut hasher);
@@ -138,7 +140,7 @@ mod tests {
             let mut cluster = SimulatedCluster::new(name, &[seed; 32], "203.0.113.1").unwrap();
             cluster.shows_evidence = shows;
             let private = PrivateReading::Read(cluster.private(&Fleet::default()));
-            let observation = Observation { public: Ok(cluster.public()), private };
+            let observation = Observation::own(Ok(cluster.public()), private);
             answers.observed.clusters.insert(cluster.name.clone(), observation);
             answers.whom.insert(cluster.name);
         }

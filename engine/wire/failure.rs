@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::types::explanation::{Code, Explanation};
+use crate::types::name::ClusterName;
 use crate::types::text::{LONGEST_OF_PEER, quoted};
 use crate::types::tls_verdict::Presented;
 
@@ -157,6 +158,12 @@ pub enum Failure {
         url: String,
         problem: String,
     },
+    /// The relay of a cluster that reads the peer could not read it, either.
+    Through {
+        reader: ClusterName,
+        /// Why its relay could not.
+        failure: Box<Self>,
+    },
 }
 
 /// What is wrong with a server's certificate or its TLS.
@@ -289,6 +296,7 @@ impl Failure {
             Self::FileMissing { .. } => Code::FileMissing,
             Self::FileUnreadable { .. } => Code::FileUnreadable,
             Self::Client { .. } => Code::RequestNotPrepared,
+            Self::Through { failure, .. } => failure.code(),
         }
     }
 
@@ -329,11 +337,32 @@ impl Failure {
             Self::FileMissing { path } => format!("the file {path} is not there"),
             Self::FileUnreadable { path, problem } => format!("cannot read the file {path}: {problem}"),
             Self::Client { url, problem } => format!("cannot prepare the request for {url}: {problem}"),
+            Self::Through { reader, failure } => {
+                if let Self::Unauthorized { url, status } = &**failure {
+                    return format!(
+                        "{url} does not admit the key of `{reader}`, with which its relay reads it (status {status})"
+                    );
+                }
+                format!("the relay of `{reader}` could not read it: {}", failure.message())
+            }
         }
+    }
+
+    /// Whether the peer is up and says that it is not ready, or says nothing yet.
+    pub fn is_starting(&self) -> bool {
+        if let Self::Through { failure, .. } = self {
+            return failure.is_starting();
+        }
+        matches!(self, Self::Unavailable { .. } | Self::Incomplete { .. })
     }
 
     /// What is waited for, where it is waited for.
     fn awaited(&self) -> String {
+        if let Self::Through { reader, failure } = self
+            && matches!(**failure, Self::Incomplete { .. })
+        {
+            return format!("{}, which the relay of `{reader}` reads", failure.awaited());
+        }
         if let Self::Incomplete { fields } = self {
             return format!("{} in its document", list(fields));
         }
@@ -384,6 +413,15 @@ impl Failure {
             Self::FileMissing { .. } => "put the peer's document there",
             Self::FileUnreadable { .. } => "check that it is a file and that the engine may read it",
             Self::Client { .. } => "check `metadata.endpoint` and `metadata.ca`",
+            Self::Through { reader, failure } => {
+                if matches!(**failure, Self::Unauthorized { .. }) {
+                    return Some(format!("declare `{reader}` on its side; `engine invite` prints what that takes"));
+                }
+                if matches!(**failure, Self::NotReachable { .. } | Self::TimedOut { .. }) {
+                    return Some(format!("check that the metadata-exporter runs and that `{reader}` may reach it"));
+                }
+                return failure.hint();
+            }
         };
         Some(hint.to_owned())
     }
@@ -403,6 +441,7 @@ impl Failure {
     /// a broken format or limit has failed from the first run.
     pub fn is_waiting_before_first_contact(&self) -> bool {
         match self {
+            Self::Through { failure, .. } => failure.is_waiting_before_first_contact(),
             Self::NotResolved { .. }
             | Self::NotReachable { .. }
             | Self::TimedOut { .. }
@@ -438,6 +477,24 @@ mod tests {
         "https://m.example/public/public.json".to_owned()
     }
 
+    fn through(failure: Failure) -> Failure {
+        Failure::Through { reader: "east".parse().unwrap(), failure: Box::new(failure) }
+    }
+
+    #[test]
+    fn what_a_relay_could_not_read_names_its_cluster() {
+        let unauthorized = through(Failure::Unauthorized { url: url(), status: 401 });
+        let message = "https://m.example/public/public.json does not admit the key of `east`, with which its relay reads it \
+            (status 401); declare `east` on its side; `engine invite` prints what that takes";
+        assert_eq!((unauthorized.to_string().as_str(), unauthorized.code()), (message, Code::TokenNotAdmitted));
+        assert!(unauthorized.is_waiting_before_first_contact() && !unauthorized.is_starting());
+        let fields = vec!["apiHost".to_owned()];
+        let incomplete = through(Failure::Incomplete { fields });
+        assert!(incomplete.is_starting());
+        let waits = incomplete.waiting().to_string();
+        assert!(waits.starts_with("`apiHost` in its document, which the relay of `east` reads; "), "{waits}");
+    }
+
     #[test]
     fn a_failure_reads_what_it_writes_and_names_the_next_step() {
         for failure in [
@@ -445,6 +502,7 @@ mod tests {
             Failure::Status { url: url(), status: 429, retry_after: Some(30) },
             Failure::Incomplete { fields: vec!["rootCA".to_owned(), "apiHost".to_owned()] },
             Failure::Unauthorized { url: url(), status: 401 },
+            through(Failure::Unauthorized { url: url(), status: 401 }),
         ] {
             let text = serde_json::to_string(&failure).unwrap();
             assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), failure);

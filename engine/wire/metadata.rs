@@ -215,6 +215,8 @@ pub struct PrivateDocument {
     pub api_ca: Option<String>,
     /// What is live in the cluster; absent from older exporters and other implementations.
     pub evidence: Option<Evidence>,
+    /// What its relay read of its peers, as [`PeerSeen`](crate::wire::seen::PeerSeen) is published; shown to its own engine alone.
+    pub peers_seen: Vec<Value>,
 }
 
 /// A piece of evidence, or why the exporter could not learn it.
@@ -381,6 +383,8 @@ struct WirePrivate {
     api_ca: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evidence: Option<Value>,
+    #[serde(rename = "peersSeen", default, skip_serializing_if = "Option::is_none")]
+    peers_seen: Option<Value>,
 }
 
 fn field_error(field: &'static str) -> impl Fn(FieldFault) -> MetadataError {
@@ -525,6 +529,11 @@ fn wire<T: DeserializeOwned>(value: Value, fields: &[&'static str]) -> Result<T,
 impl PublicDocument {
     /// Reads the document. Without a required field it is [`Reading::Incomplete`]; a value that breaks its grammar is an error.
     pub fn parse(bytes: &[u8]) -> Result<Reading<Self>, MetadataError> {
+        Self::from_value(parse_strict(bytes)?)
+    }
+
+    /// The same from JSON that was parsed strictly.
+    pub fn from_value(value: Value) -> Result<Reading<Self>, MetadataError> {
         const FIELDS: [&str; 11] = [
             "clusterUUID",
             "authnKeyPub",
@@ -538,7 +547,7 @@ impl PublicDocument {
             "authnKeys",
             "istio",
         ];
-        let wire: WirePublic<Value> = wire(parse_strict(bytes)?, &FIELDS)?;
+        let wire: WirePublic<Value> = wire(value, &FIELDS)?;
         let cluster_uuid = parsed("clusterUUID", wire.cluster_uuid)?;
         let authn_key = match wire.authn_key_pub.filter(|pem| !pem.is_empty()) {
             Some(pem) => Some(PublicKey::from_pem(&pem).map_err(|error| field_error("authnKeyPub")(error.into()))?),
@@ -608,9 +617,22 @@ impl PrivateDocument {
 
     /// The same, where the reader states values: it is incomplete only without what is not stated either.
     pub fn parse_beside(bytes: &[u8], stated: StatedByReader<'_>) -> Result<Reading<Self>, MetadataError> {
-        const FIELDS: [&str; 7] =
-            ["ingressGateways", "ambientGateways", "apiHost", "clusterID", "networkName", "apiCA", "evidence"];
-        let wire: WirePrivate = wire(parse_strict(bytes)?, &FIELDS)?;
+        Self::from_value(parse_strict(bytes)?, stated)
+    }
+
+    /// The same from JSON that was parsed strictly.
+    pub fn from_value(value: Value, stated: StatedByReader<'_>) -> Result<Reading<Self>, MetadataError> {
+        const FIELDS: [&str; 8] = [
+            "ingressGateways",
+            "ambientGateways",
+            "apiHost",
+            "clusterID",
+            "networkName",
+            "apiCA",
+            "evidence",
+            "peersSeen",
+        ];
+        let wire: WirePrivate = wire(value, &FIELDS)?;
         let gateways = wire.ingress_gateways.map(|list| elements::<Gateway>("ingressGateways", list, MAX_GATEWAYS));
         let gateways = gateways.transpose()?.or_else(|| stated.gateways.map(<[Gateway]>::to_vec));
         let api_host = parsed("apiHost", wire.api_host)?.or_else(|| stated.api_host.cloned());
@@ -633,6 +655,10 @@ impl PrivateDocument {
             network_name,
             api_ca: pem_field("apiCA", wire.api_ca)?,
             evidence: wire.evidence.map(Evidence::parse),
+            peers_seen: match wire.peers_seen {
+                Some(Value::Array(seen)) => seen,
+                _ => Vec::new(),
+            },
         }))
     }
 
@@ -646,6 +672,7 @@ impl PrivateDocument {
             network_name: Some(self.network_name.to_string()),
             api_ca: self.api_ca.clone(),
             evidence: self.evidence.as_ref().map(Evidence::to_value),
+            peers_seen: (!self.peers_seen.is_empty()).then(|| Value::Array(self.peers_seen.clone())),
         };
         serde_json::to_string_pretty(&wire).unwrap_or_default()
     }

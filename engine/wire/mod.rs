@@ -7,6 +7,7 @@ pub mod metadata;
 pub mod names;
 pub mod peers;
 pub mod routes;
+pub mod seen;
 pub mod share;
 pub mod shared;
 pub mod spiffe;

@@ -1,13 +1,15 @@
-//! `routes.json` of ConfigMap `isthmus-routes`: which peers a relay reaches, where, and whom it takes for them.
+//! `routes.json` of ConfigMap `isthmus-routes`: which peers a relay reaches, where, and whom it takes for them; and whose metadata
+//! it reads for the engine.
 //!
 //! The engine renders it, the relay reads it. It holds nothing secret. Unknown fields are ignored, so that a newer engine
 //! may serve an older relay; an unknown version, and a cluster ID that comes twice, are errors.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::types::address::{ApiHost, Cidr};
+use crate::types::address::{ApiHost, Cidr, Endpoint};
 use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::name::{ClusterId, ClusterUuid};
@@ -29,6 +31,26 @@ pub struct RoutesFile {
     pub of: Option<ClusterUuid>,
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// Peers whose metadata the relay reads with the cluster's own key, so that the engine needs none of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<WantedMetadata>,
+}
+
+/// A peer whose metadata a relay reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedMetadata {
+    /// Where it is; `https://` alone.
+    #[serde(serialize_with = "to_text", deserialize_with = "https")]
+    pub endpoint: Endpoint,
+    /// Its UUID as it was accepted, for which tokens are made; `None`: not known yet, and only the public document is read.
+    #[serde(rename = "clusterUUID", default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// The only roots trusted for the endpoint, PEM; `None`: public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Ranges that its addresses have to be in; empty: any outward one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Cidr>,
 }
 
 /// The way to a peer's api-proxy.
@@ -51,8 +73,17 @@ pub struct Route {
     pub allow: Vec<Cidr>,
 }
 
-fn to_text<S: Serializer>(host: &ApiHost, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(host)
+fn to_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn https<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Endpoint, D::Error> {
+    match String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)? {
+        Endpoint::File(_) => {
+            Err(serde::de::Error::custom("expected a metadata endpoint with `https://`, found a folder"))
+        }
+        endpoint @ Endpoint::Https { .. } => Ok(endpoint),
+    }
 }
 
 fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ApiHost, D::Error> {
@@ -84,6 +115,9 @@ pub enum RoutesError {
     /// Two routes for one ID.
     #[error("`routes.json` has two routes to cluster ID `{0}`; render ConfigMap `isthmus-routes` again")]
     Twice(ClusterId),
+    /// Two peers at one metadata endpoint.
+    #[error("`routes.json` has the metadata endpoint {0} twice; render ConfigMap `isthmus-routes` again")]
+    EndpointTwice(Endpoint),
 }
 
 impl RoutesFile {
@@ -95,8 +129,12 @@ impl RoutesFile {
             return Err(RoutesError::Version(file.version));
         }
         let mut seen = BTreeSet::new();
-        match file.routes.iter().find(|route| !seen.insert(&route.cluster_id)) {
-            Some(twice) => Err(RoutesError::Twice(twice.cluster_id.clone())),
+        if let Some(twice) = file.routes.iter().find(|route| !seen.insert(&route.cluster_id)) {
+            return Err(RoutesError::Twice(twice.cluster_id.clone()));
+        }
+        let mut seen = BTreeSet::new();
+        match file.metadata.iter().find(|wanted| !seen.insert(&wanted.endpoint)) {
+            Some(twice) => Err(RoutesError::EndpointTwice(twice.endpoint.clone())),
             None => Ok(file),
         }
     }
@@ -136,6 +174,13 @@ mod tests {
 
         let twice = RoutesFile::parse(file(&format!("{EAST},{EAST}")).as_bytes()).unwrap_err();
         assert!(twice.to_string().contains("two routes to cluster ID `east`"), "{twice}");
+        let wanted = r#"{"endpoint":"https://istio-metadata.deck.example.com/metadata"}"#;
+        let wants = |all: &str| RoutesFile::parse(format!("{{\"version\":1,\"metadata\":[{all}]}}").as_bytes());
+        let read = wants(wanted).unwrap();
+        assert_eq!((read.metadata.len(), &read.metadata[0].cluster_uuid, &read.metadata[0].ca), (1, &None, &None));
+        assert_eq!(RoutesFile::parse(&serde_json::to_vec(&read).unwrap()).unwrap(), read);
+        assert!(matches!(wants(&format!("{wanted},{wanted}")), Err(RoutesError::EndpointTwice(_))));
+        assert!(matches!(wants(r#"{"endpoint":"file://metadata/deck"}"#), Err(RoutesError::Field(_))));
         assert_eq!(RoutesFile::parse(b"{\"version\":2}"), Err(RoutesError::Version(2)));
         for (from, to) in [("api.east", "https://api"), ("\"east\"", "\"ea/st\""), ("2f0a", "2F0A")] {
             assert!(matches!(RoutesFile::parse(file(&EAST.replace(from, to)).as_bytes()), Err(RoutesError::Field(_))));

@@ -118,6 +118,9 @@ fn servers_that_lie_are_failures_from_the_first_run() {
         );
         let spec = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
         checkout.write("specs/mesh.yaml", format!("{spec}{}", cluster("north", &endpoint)).as_bytes());
+        // what the relays of its readers are to read is written once, whatever it answers
+        let first = checkout.engine(&["apply"]);
+        assert!(first.code == 3 && first.says("2 to update"), "{first}");
         checkout.shows(&["apply"], 3, &[expected, "fetch-ca/north  failed"]);
     }
 }

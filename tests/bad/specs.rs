@@ -192,9 +192,8 @@ fn names_in_upper_case_or_too_long() {
 fn what_two_clusters_must_not_share() {
     let uuid = "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
     let digest = "a".repeat(64);
-    let same = format!(
-        "  clusterID: one\n  network: net\n  pin: {{clusterUUID: {uuid}, authnKey: \"sha256:{digest}\"}}\n  key: {{file: keys/a.key}}\n"
-    );
+    let same =
+        format!("  clusterID: one\n  network: net\n  pin: {{clusterUUID: {uuid}, authnKey: \"sha256:{digest}\"}}\n");
     let mut sources = checkout("", &same, &same);
     let west = sources[2].bytes.clone();
     let west = String::from_utf8(west).unwrap().replace("istio-metadata.west", "istio-metadata.east");
@@ -232,8 +231,8 @@ fn credentials() {
     insta::assert_snapshot!(outcome(&checkout("  credentials: {mode: direct, requireToken: true}\n", "", "")));
     insta::assert_snapshot!(outcome(&checkout(
         "  credentials: {lifetime: 15d, acceptRotationGap: true}\n  encryption: {sops: {age: [age1xyz]}}\n",
-        "  key: {sops: east.key}\n",
-        "  key: {file: ../west.key}\n"
+        "  key: {file: east.key}\n",
+        "  key: {cluster: {}}\n"
     )));
     insta::assert_snapshot!(outcome(&checkout(
         "  credentials: {mode: direkt, lifetime: two weeks}\n  encryption: {externalSecrets: {store: vault}}\n",

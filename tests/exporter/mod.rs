@@ -23,6 +23,7 @@ use isthmus::wire::metadata::{
     Reading, Reported, RouteState, StandardMeshConfig,
 };
 use isthmus::wire::peers::{OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
+use isthmus::wire::seen::{PeerSeen, SeenDocument};
 use rstest::rstest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -183,6 +184,34 @@ fn shown_to(published: &Published, seed: u8, sub: &str, kid: Option<&str>) -> Ev
 
 fn header<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// What the relay read of peers is for the own engine, for as long as it may still be so.
+#[test]
+fn peers_that_the_relay_read_are_shown_to_the_own_engine_alone() {
+    let seen = |age| PeerSeen {
+        endpoint: format!("https://m{age}.deck.example/metadata").parse().unwrap(),
+        cluster_uuid: None,
+        public: SeenDocument::of(b"{}").unwrap(),
+        private: SeenDocument::NotAsked,
+        age,
+    };
+    let mut published = published();
+    let mut collected = CollectedEvidence::at(Instant::now(), evidence(), relations());
+    collected.peers_seen = vec![seen(10), seen(121)];
+    published.evidence = Gathered::Collected(Arc::new(collected));
+    let shown = |seed, sub: &str, kid| {
+        let response = private_as(&published, seed, sub, Some(kid));
+        let Reading::Complete(document) = PrivateDocument::parse(response.body()).unwrap() else { panic!() };
+        PeerSeen::list(&document.peers_seen)
+    };
+    let own = shown(ENGINE, &own(), "ci");
+    assert_eq!(own, [seen(10)], "two minutes old, it may no longer be so");
+    for (seed, sub, kid) in [(WEST_KEY, WEST, "west-1"), (THEIR_ENGINE, WEST, "theirs"), (NORTH_KEY, NORTH, "north-1")]
+    {
+        let body = private_as(&published, seed, sub, Some(kid)).into_body();
+        assert!(!String::from_utf8_lossy(&body).contains("peersSeen"), "{kid}");
+    }
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl SourcesWorld {
         self.stop = stop;
         let at = |name: &str| self.files.path().join(name);
         let role = Role {
+            pages: isthmus::roles::role::RolePages::default(),
             namespace: NS.parse().unwrap(),
             limits: RoleLimits::of_exporter(),
             access: self.kube.access(),
@@ -456,7 +457,13 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
     let spec = json!({"containers": []});
     let relay = address(3);
     world.kube.put("pods", pod("relay-0", &json!({"app.kubernetes.io/name": "isthmus-relay"}), &spec, &relay));
-    page(format!("{relay}:9090").parse().unwrap(), move |_, _| (200, metric.to_owned())).await;
+    let endpoint = "https://istio-metadata.deck.example/metadata";
+    let read = json!({"version": 1, "peersSeen": [{"endpoint": endpoint, "public": {"clusterUUID": "a"}, "private": null, "age": 7,
+        "state": {"public": {"kind": "read"}, "private": {"kind": "notAsked"}}}]});
+    page(format!("{relay}:9090").parse().unwrap(), move |path, _| {
+        (200, if path == "/peers-seen" { read.to_string() } else { metric.to_owned() })
+    })
+    .await;
     let used = |key: &str, at: u32| {
         format!("isthmus_proxy_credential_last_used_seconds{{cluster_uuid=\"{WEST}\",key_id=\"{key}\"}} {at}\n")
     };
@@ -492,6 +499,8 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
         (1, &WEST.parse::<ClusterUuid>().unwrap(), "new")
     );
     assert_eq!(evidence.mesh_config.seen().map(|config| config.ca_certificates), Some(false));
+    let Gathered::Collected(collected) = &world.published().evidence else { panic!() };
+    assert_eq!((collected.peers_seen.len(), collected.peers_seen[0].endpoint.to_string()), (1, endpoint.to_owned()));
 
     // an istiod that does not answer: its fields are unknown, the others stay
     world.kube.put("pods", pod("istiod-2", &labels, &istiod_spec(), &address(9)));
@@ -510,6 +519,7 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
 async fn without_a_certificate_the_role_does_not_begin() {
     let (_stop, stopping) = StopSignal::new();
     let role = Role {
+        pages: isthmus::roles::role::RolePages::default(),
         namespace: NS.parse().unwrap(),
         limits: RoleLimits::of_exporter(),
         access: Kube::start().await.access(),

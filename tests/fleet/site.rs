@@ -402,6 +402,7 @@ impl FleetCluster {
             network_name: of_other(ClusterTrouble::OtherNetwork, &Self::network).parse().unwrap(),
             api_ca: Some(root(self.name, 1000).pem.clone()),
             evidence: (self.trouble != Some(ClusterTrouble::NoEvidence)).then(|| self.evidence(fleet)),
+            peers_seen: Vec::new(),
         })
     }
 

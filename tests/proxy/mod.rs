@@ -225,6 +225,7 @@ async fn serve(
         health: Readiness::default(),
         stopping,
         tls: None,
+        pages: isthmus::roles::role::RolePages::default(),
     };
     let clock = || jiff::Timestamp::from_second(NOW.as_seconds()).unwrap();
     let proxy = Proxy::new(&role, AuditLog::to(sink.clone()), None, Arc::new(clock)).unwrap();

@@ -54,6 +54,8 @@ const PUBLISHED: &[Row] = &[
     ("types/yaml.rs", "MAX_OBJECT", Bytes, "an object of Kubernetes"),
     ("types/yaml.rs", "MAX_DEPTH", Number, "levels of nesting in one"),
     ("types/token.rs", "MAX_TOKEN", Bytes, "a token"),
+    ("wire/seen.rs", "MAX_PEERS", Number, "peers that a relay reads for the engine"),
+    ("wire/seen.rs", "MAX_PEERS_SEEN", Bytes, "their documents together, as an exporter shows them"),
 ];
 
 const WRITTEN: &[Row] = &[

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::model::lock::{Lock, LockedCluster, LockedKey, LockedLink, LockedPrivate, LockedPublic, Stage};
 use isthmus::model::mesh::{
-    Allow, Api, Cluster, Components, EngineKey, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, Istio,
-    KeySource, Mesh, MeshConfigTarget, Pin, Reconciler, State, Topology,
+    Allow, Api, Cluster, Components, EngineKey, EvidenceOrigin, EvidenceRule, Expose, ExternalTrafficPolicy,
+    FirstContact, Istio, Mesh, MeshConfigTarget, Pin, Reconciler, State, Topology,
 };
 use isthmus::pipeline::render::{Given, RenderContext, RenderedCluster};
 use isthmus::pipeline::template::Templates;
@@ -90,8 +90,8 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         allow: Allow::default(),
         share: Share::usual(),
         share_with: BTreeMap::new(),
-        key: KeySource::Cluster,
         evidence: EvidenceRule::Required,
+        evidence_origin: EvidenceOrigin::Default,
         settle: std::time::Duration::ZERO,
         root_overlap: std::time::Duration::ZERO,
         distrust: BTreeSet::new(),

@@ -90,12 +90,12 @@ pub(crate) fn json(body: impl AsRef<[u8]>) -> Vec<PeerStep> {
 /// The peer.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    seen: Arc<PeerSeen>,
+    seen: Arc<PeerRecord>,
     accepting: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct PeerSeen {
+struct PeerRecord {
     requests: Mutex<Vec<String>>,
     connections: AtomicUsize,
     open: AtomicUsize,
@@ -120,7 +120,7 @@ impl Peer {
             .unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, script) = (Arc::new(PeerSeen::default()), Arc::new(script));
+        let (seen, script) = (Arc::new(PeerRecord::default()), Arc::new(script));
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let shared = seen.clone();
         let accepting = async move {
@@ -168,7 +168,7 @@ impl Drop for Peer {
 
 async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     mut stream: S,
-    seen: &PeerSeen,
+    seen: &PeerRecord,
     script: &(dyn Fn(&str) -> Vec<PeerStep> + Send + Sync),
 ) {
     loop {
@@ -211,7 +211,7 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     }
 }
 
-async fn write<S: AsyncWriteExt + Unpin>(stream: &mut S, seen: &PeerSeen, bytes: &[u8]) -> std::io::Result<()> {
+async fn write<S: AsyncWriteExt + Unpin>(stream: &mut S, seen: &PeerRecord, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await?;
     seen.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);

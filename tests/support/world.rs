@@ -354,7 +354,7 @@ impl MemoryMesh {
             state.is_some_and(|state| *state != DeclaredState::Paused)
         });
         let public = |cluster: &SimulatedCluster| {
-            (cluster.name.clone(), Observation { public: self.public(cluster), private: PrivateReading::NotAsked })
+            (cluster.name.clone(), Observation::own(self.public(cluster), PrivateReading::NotAsked))
         };
         let mut observed = Observed { clusters: asked.map(public).collect(), ..Observed::default() };
         let judged =

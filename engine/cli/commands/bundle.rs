@@ -212,8 +212,7 @@ pub(crate) fn import(arguments: &Global, import: &Import, printer: &Printer) -> 
         return Err(refuse(Unfit::Older { seconds: before.created.since(bundle.created).as_secs() }).into());
     }
 
-    let observation =
-        Observation { public: Ok(bundle.public.clone()), private: PrivateReading::Read(bundle.private.clone()) };
+    let observation = Observation::own(Ok(bundle.public.clone()), PrivateReading::Read(bundle.private.clone()));
     let observed = Observed { clusters: [(name.clone(), observation)].into(), ..Observed::default() };
     let decided = take(&session, &Request::default(), Mode::Stored(observed), Until::Decided, printer)?.decided;
     let accepted = decided.accepted.unwrap_or_default();

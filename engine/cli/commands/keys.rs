@@ -10,7 +10,6 @@ use crate::cli::unknown::unknown;
 use crate::model::keyring::KeyProblem;
 use crate::model::known::engine_keys;
 use crate::model::lock::Lock;
-use crate::model::mesh::KeySource;
 use crate::report::format::Output;
 use crate::report::text::Printer;
 use crate::session::command_error::{CommandError, EndsCommand};
@@ -152,15 +151,11 @@ fn list(arguments: &Global, printer: &Printer) -> Result<Exit, CommandError> {
         rows.push(KeyRow { owner: "engine".to_owned(), id: id.clone(), key, private });
     }
     for (name, locked) in &lock.clusters {
-        let Some(cluster) = session.program.mesh.clusters.get(name) else { continue };
-        let private = match (&cluster.key, keyring.clusters.get(name)) {
-            (KeySource::Cluster, _) | (_, None) => Half::InCluster,
-            (_, Some(Ok(key))) if *key.public() == locked.public.authn_key => Half::Present,
-            (_, Some(Ok(_))) => Half::Another,
-            (_, Some(Err(reason))) => Half::Missing(reason.clone()),
-        };
+        if !session.program.mesh.clusters.contains_key(name) {
+            continue;
+        }
         let key = &locked.public.authn_key;
-        rows.push(KeyRow { owner: name.to_string(), id: key.id(), key, private });
+        rows.push(KeyRow { owner: name.to_string(), id: key.id(), key, private: Half::InCluster });
     }
     if arguments.output == Output::Json {
         let keys: Vec<_> = rows.iter().map(KeyRow::document).collect();

@@ -280,6 +280,22 @@ pub struct LockedPublic {
     pub istio: Option<IstioFacts>,
 }
 
+impl LockedPublic {
+    /// Whether it has nothing that an exporter of ours always publishes: it is what Deckhouse's exporter knows, which shows no
+    /// evidence, admits clusters' own keys alone and signs tokens for a year. What was published once stays in the entry, so
+    /// an exporter of ours never looks like that again.
+    pub fn is_of_deckhouse(&self) -> bool {
+        let Self { authn_keys, mesh_id, trust_domain, cluster_domain, serving_ca, relay_ca, istio, .. } = self;
+        let texts = [serving_ca, relay_ca];
+        authn_keys.is_empty()
+            && mesh_id.is_none()
+            && trust_domain.is_none()
+            && cluster_domain.is_none()
+            && istio.is_none()
+            && texts.into_iter().all(Option::is_none)
+    }
+}
+
 /// A key and its scopes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedKey {

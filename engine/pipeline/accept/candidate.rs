@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{Assessment, DocumentState, EvidenceState};
 use super::reasons::{FailReason, UnseenReason, WaitReason};
+use crate::model::known::{implied_cluster_id, is_deckhouse};
 use crate::model::lock::{
     LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRelayCa, RetiringRoot,
 };
-use crate::model::mesh::{Cluster, FirstContact, Reconciler};
+use crate::model::mesh::{Cluster, FirstContact};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, PrivateReading};
 use crate::types::address::{Endpoint, Gateway, Host};
@@ -88,7 +89,8 @@ impl TrustJudge<'_> {
         let document = match &observation.public {
             Ok(document) => document,
             Err(failure) => {
-                candidate.assessment.public = state_of(failure, known.is_some(), cluster);
+                let starts_empty = is_deckhouse(cluster, known.map(|known| &known.public));
+                candidate.assessment.public = state_of(failure, known.is_some(), starts_empty);
                 candidate.assessment.private = DocumentState::Waiting(WaitReason::PublicDocument);
                 return candidate;
             }
@@ -108,6 +110,7 @@ impl TrustJudge<'_> {
             keep_unpublished(&mut public, &known.public);
         }
         candidate.assessment.public = DocumentState::Current;
+        candidate.assessment.read_by = observation.read_by.clone();
         let retiring = known.map(|known| known.retiring.as_slice()).unwrap_or_default();
         candidate.judge_public(self, cluster, (known.map(|known| &known.public), retiring), &public);
         let source = MetadataSource::of(cluster);
@@ -132,7 +135,8 @@ impl TrustJudge<'_> {
         match &observation.private {
             PrivateReading::Read(document) => candidate.take_private(cluster, same, document, &mut entry),
             PrivateReading::Failed(failure) => {
-                candidate.assessment.private = state_of(failure, entry.private.is_some(), cluster);
+                let starts_empty = is_deckhouse(cluster, Some(&entry.public));
+                candidate.assessment.private = state_of(failure, entry.private.is_some(), starts_empty);
                 candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocument(failure.clone()));
             }
             PrivateReading::NoKey(problem) => {
@@ -290,7 +294,8 @@ impl Candidate {
         }
         if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
-            self.assessment.private = state_of(&failure, known_private.is_some(), cluster);
+            let starts_empty = is_deckhouse(cluster, Some(&entry.public));
+            self.assessment.private = state_of(&failure, known_private.is_some(), starts_empty);
             self.assessment.evidence = EvidenceState::Unseen(UnseenReason::NoGateway);
             return;
         }
@@ -302,7 +307,7 @@ impl Candidate {
             gateways: document.ingress_gateways.clone(),
             ambient_gateways: document.ambient_gateways.clone(),
         };
-        self.judge_private(cluster, known_private, &new);
+        self.judge_private(cluster, &entry.public, (known_private, &new));
         self.assessment.private = DocumentState::Current;
         self.assessment.evidence = evidence_state(cluster, document);
         if let EvidenceState::Published(evidence) = &self.assessment.evidence
@@ -313,7 +318,13 @@ impl Candidate {
         entry.private = Some(new);
     }
 
-    pub(super) fn judge_private(&mut self, cluster: &Cluster, known: Option<&LockedPrivate>, new: &LockedPrivate) {
+    /// What changes of a private document; `public` is the one beside it.
+    pub(super) fn judge_private(
+        &mut self,
+        cluster: &Cluster,
+        public: &LockedPublic,
+        (known, new): (Option<&LockedPrivate>, &LockedPrivate),
+    ) {
         let stated = cluster.api.host.as_ref();
         let allowed = cluster.allow.api_hosts.iter().any(|pattern| pattern.matches(&new.api_host.host));
         let host_changed = match known {
@@ -336,10 +347,16 @@ impl Candidate {
                 let stated = cluster.api.ca.is_some() && fingerprint(cluster.api.ca.as_ref()) == values.1;
                 self.change(CandidateDocument::Private, values, TrustMeaning::ApiCa, stated);
             }
-            if known.cluster_id != new.cluster_id {
-                let text = |id: &Option<crate::types::name::ClusterId>| id.as_ref().map(ToString::to_string);
-                let stated = cluster.cluster_id.is_some() && cluster.cluster_id == new.cluster_id;
-                let values = (text(&known.cluster_id), text(&new.cluster_id));
+            // a Deckhouse that begins to publish its ID has had it all along
+            let is_deckhouse = is_deckhouse(cluster, Some(public));
+            let id_of = |private: &LockedPrivate| {
+                let implied = || is_deckhouse.then(|| implied_cluster_id(&private.network)).flatten();
+                private.cluster_id.clone().or_else(implied)
+            };
+            let (before, after) = (id_of(known), id_of(new));
+            if before != after {
+                let stated = cluster.cluster_id.is_some() && cluster.cluster_id == after;
+                let values = (before.map(|id| id.to_string()), after.map(|id| id.to_string()));
                 self.change(CandidateDocument::Private, values, TrustMeaning::ClusterId, stated);
             }
         }
@@ -411,10 +428,8 @@ fn keep_unpublished(public: &mut LockedPublic, known: &LockedPublic) {
 
 /// Before first contact most failures mean that the cluster is still being set up; afterwards they are failures, except that
 /// a Deckhouse exporter serves empty fields and 503 while it starts.
-fn state_of(failure: &Failure, reached: bool, cluster: &Cluster) -> DocumentState {
-    let starting = cluster.reconciler == Reconciler::Deckhouse
-        && matches!(failure, Failure::Unavailable { .. } | Failure::Incomplete { .. });
-    if starting || (!reached && failure.is_waiting_before_first_contact()) {
+fn state_of(failure: &Failure, reached: bool, starts_empty: bool) -> DocumentState {
+    if (starts_empty && failure.is_starting()) || (!reached && failure.is_waiting_before_first_contact()) {
         DocumentState::Waiting(WaitReason::Answer(failure.clone()))
     } else {
         DocumentState::Failed(FailReason::NotRead(failure.clone()))

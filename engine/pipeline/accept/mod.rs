@@ -85,6 +85,7 @@ fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Obse
     let mut assessment = Assessment::silent(UnseenReason::Leaving);
     if itself {
         assessment.public = DocumentState::Current;
+        assessment.read_by = observation.read_by.clone();
         if let PrivateReading::Read(document) = &observation.private {
             assessment.private = DocumentState::Current;
             assessment.evidence = evidence_state(cluster, document);
@@ -102,7 +103,8 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         let findings = refusals.clone();
         let change = TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused };
         accepted.trust_changes.push(change);
-        accepted.assessments.insert(name.clone(), Assessment::set_aside(&DocumentState::Refused(Refusals(refusals))));
+        let refused = Assessment::set_aside(&DocumentState::Refused(Refusals(refusals)));
+        accepted.assessments.insert(name.clone(), Assessment { read_by: assessment.read_by, ..refused });
         return;
     }
     let Some(mut entry) = entry else {
@@ -133,6 +135,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         }
     }
     let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
+    let read_by = assessment.read_by.clone();
     match held {
         Some(CandidateDocument::Public) => assessment = Assessment::set_aside(&DocumentState::HeldBack),
         _ if rebuilt && linked => {
@@ -159,7 +162,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
             accepted.lock.clusters.insert(name.clone(), entry);
         }
     }
-    accepted.assessments.insert(name.clone(), assessment);
+    accepted.assessments.insert(name.clone(), Assessment { read_by, ..assessment });
 }
 
 /// The trust changes that lie between two locks: what a pull request that changes the lock itself asks a reviewer to accept.
@@ -187,7 +190,8 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
         }
         let same = known.filter(|known| known.public.cluster_uuid == entry.public.cluster_uuid);
         if let Some(new) = &entry.private {
-            candidate.judge_private(cluster, same.and_then(|known| known.private.as_ref()), new);
+            let before = same.and_then(|known| known.private.as_ref());
+            candidate.judge_private(cluster, &entry.public, (before, new));
         }
         if !candidate.refusals.is_empty() && known.is_none_or(|known| known.public != entry.public) {
             let findings = candidate.refusals;

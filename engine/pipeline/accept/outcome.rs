@@ -6,6 +6,7 @@ use super::reasons::{FailReason, Refusals, UnseenReason, WaitReason};
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, MeshConfigTarget};
 use crate::model::trust::TrustChange;
+use crate::pipeline::observe::ReadBy;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explanation};
 use crate::types::name::{ClusterId, ClusterName};
@@ -33,6 +34,8 @@ pub struct Assessment {
     pub evidence: EvidenceState,
     /// An approved new identity: its links leave before the new one joins.
     pub rebuilt: bool,
+    /// Who read its documents.
+    pub read_by: ReadBy,
 }
 
 /// How a document fared.
@@ -95,13 +98,14 @@ impl Assessment {
             private: DocumentState::NotAsked,
             evidence: EvidenceState::Unseen(reason),
             rebuilt: false,
+            read_by: ReadBy::default(),
         }
     }
 
     /// All of it set aside for one reason.
     pub(crate) fn set_aside(state: &DocumentState) -> Self {
         let evidence = EvidenceState::Unseen(UnseenReason::HeldBack);
-        Self { public: state.clone(), private: state.clone(), evidence, rebuilt: false }
+        Self { public: state.clone(), private: state.clone(), evidence, rebuilt: false, read_by: ReadBy::default() }
     }
 
     /// Whether the cluster's links must keep their stage.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
-use crate::model::mesh::{EvidenceField, Reconciler};
+use crate::model::mesh::EvidenceField;
 use crate::model::needs::{Condition, NeedRow};
 use crate::pipeline::accept::UnseenReason;
 use crate::pipeline::advance::domains;
@@ -89,10 +89,6 @@ impl Gate<'_> {
             (Condition::Route, Some(proxy)) => reader.route(peer, proxy),
             (Condition::Admission, Some(proxy)) => reader.admission(peer, proxy),
             (Condition::ReaderPrepared, Some(_)) => reader.prepared(),
-            // a Deckhouse that answers for its private document trusts and is prepared: its own module sees to both
-            (Condition::PeerEvidence, Some(_)) if peer.known.cluster.reconciler == Reconciler::Deckhouse => {
-                peer.evidence_if_any()
-            }
             (Condition::PeerEvidence, Some(_)) => peer.evidence(),
             (Condition::ReaderRootsInPeer, Some(_)) => peer.trusts(reader),
             (Condition::ReaderDomainInPeer, Some(_)) => peer.accepts(reader),
@@ -138,13 +134,6 @@ impl End<'_> {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Lack::Unproven(Unproven::NoEvidence { cluster: self.name() })),
             Err(reason) => wait(LinkWait::Evidence { cluster: self.name(), reason: (*reason).clone() }),
-        }
-    }
-
-    fn evidence_if_any(&self) -> GateResult {
-        match &self.showing {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) | Err(_) => self.evidence(),
         }
     }
 

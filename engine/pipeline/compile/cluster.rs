@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::mesh::{
-    Allow, Api, Cluster, Components, EvidenceRule, Expose, ExternalTrafficPolicy, Istio, KeySource, MeshConfigTarget,
-    Pin, Reconciler, State,
+    Allow, Api, Cluster, Components, EvidenceOrigin, EvidenceRule, Expose, ExternalTrafficPolicy, Istio,
+    MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
-use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, KeySpec, MulticlusterSpec, PeerSpec, PinSpec, ShareSpec};
+use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, MulticlusterSpec, PeerSpec, PinSpec, ShareSpec};
 use crate::types::address::{Cidr, Endpoint, Host};
 use crate::types::certificate::{CertificateError, CertificatePemFault, DerFault, MAX_BUNDLE};
 use crate::types::diagnostic::{Location, did_you_mean};
@@ -27,7 +27,6 @@ impl<'a> Compiler<'a> {
         let components = self.components(spec, reconciler);
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.certificates(ca));
         let api_ca = spec.api_ca.as_ref().and_then(|ca| self.certificates(ca));
-        let key = self.key(spec, reconciler);
         let istio = self.istio(&spec.istio, reconciler);
         self.addresses(spec);
         let (share, share_with) = self.shares(spec, reconciler);
@@ -69,8 +68,8 @@ impl<'a> Compiler<'a> {
             },
             share,
             share_with,
-            key,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, reconciler == Reconciler::Deckhouse),
+            evidence_origin: EvidenceOrigin::of(spec.evidence.is_some()),
             settle: spec.settle.as_ref().map_or(times.settle, |settle| settle.value),
             root_overlap: spec.root_overlap.as_ref().map_or(times.root_overlap, |overlap| overlap.value),
             distrust: spec.distrust.iter().map(|digest| digest.value).collect(),
@@ -110,8 +109,8 @@ impl<'a> Compiler<'a> {
             allow: Allow::default(),
             share: Share::usual(),
             share_with: BTreeMap::new(),
-            key: KeySource::Cluster,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, spec.of_deckhouse),
+            evidence_origin: EvidenceOrigin::of(spec.evidence.is_some()),
             settle: times.settle,
             root_overlap: times.root_overlap,
             distrust: BTreeSet::new(),
@@ -213,19 +212,6 @@ impl<'a> Compiler<'a> {
             api_host: wanted.api_host.as_ref().map(|host| host.value.clone()),
             tls_secret: wanted.tls_secret.as_ref().map(|secret| secret.value.clone()),
         })
-    }
-
-    fn key(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> KeySource {
-        let source = spec.key.as_ref().map_or(&KeySpec::Cluster, |key| &key.value);
-        let at = spec.key.as_ref().map_or(&spec.name.at, |key| &key.at);
-        if spec.key.is_some() && reconciler == Reconciler::External {
-            self.error(at, &CompileFinding::KeyOfAnother { cluster: &spec.name.value });
-        }
-        match source {
-            KeySpec::Cluster => KeySource::Cluster,
-            KeySpec::File(path) => KeySource::File(path.clone()),
-            KeySpec::Environment(variable) => KeySource::Environment(variable.clone()),
-        }
     }
 
     fn istio(&mut self, spec: &IstioSpec, reconciler: Reconciler) -> Istio {

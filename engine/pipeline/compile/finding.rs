@@ -20,10 +20,6 @@ pub(super) enum Unique {
     Network,
     ClusterUuid,
     AuthnKey,
-    /// The file with its private key.
-    KeyFile,
-    /// The variable with its private key.
-    KeyVariable,
 }
 
 impl fmt::Display for Unique {
@@ -34,8 +30,6 @@ impl fmt::Display for Unique {
             Self::Network => "network",
             Self::ClusterUuid => "cluster UUID",
             Self::AuthnKey => "authn key",
-            Self::KeyFile => "key file",
-            Self::KeyVariable => "key variable",
         })
     }
 }
@@ -75,10 +69,6 @@ pub(super) enum CompileFinding<'a> {
         cluster: &'a ClusterName,
         /// An example of its value.
         example: &'static str,
-    },
-    /// A key of a cluster of another checkout.
-    KeyOfAnother {
-        cluster: &'a ClusterName,
     },
     /// A share of a cluster whose api-proxy is not ours.
     ShareOfAnother {
@@ -262,7 +252,6 @@ impl CompileFinding<'_> {
             | Self::RequiredEngineFormat { .. }
             | Self::EngineKey { .. } => Code::InvalidValue,
             Self::NothingDeployed { .. }
-            | Self::KeyOfAnother { .. }
             | Self::ShareOfAnother { .. }
             | Self::ShareWithItself { .. }
             | Self::NoGateway { .. }
@@ -302,9 +291,6 @@ impl CompileFinding<'_> {
             }
             Self::ComponentField { field, cluster, .. } => {
                 format!("`multicluster.{field}` is missing in `{cluster}`, into which components are rendered")
-            }
-            Self::KeyOfAnother { cluster } => {
-                format!("`key` is set, and the key of `{cluster}` belongs to another checkout")
             }
             Self::ShareOfAnother { field, cluster } => {
                 format!("`{field}` is set, and the api-proxy of `{cluster}` is not ours: nothing would hold it")
@@ -396,7 +382,7 @@ impl CompileFinding<'_> {
                 return Some(format!("use an engine {required}, or change requiredEngine"));
             }
             Self::NothingDeployed { .. } => "take it out, or let the reconciler be `rendered`",
-            Self::KeyOfAnother { .. } | Self::ShareWithItself { .. } => "take it out",
+            Self::ShareWithItself { .. } => "take it out",
             Self::ShareOfAnother { .. } => "take it out, and limit there what peers may read",
             Self::ShareWithUnknown { near: None, .. } => "write a Cluster document of that name, or take it out",
             Self::NoRevisions => "leave it out for `default`, or name the revisions",

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::compile::finding::{CompileFinding, Unique};
 use crate::pipeline::compile::{ClusterDraft, Compiler};
-use crate::spec::KeySpec;
 use crate::types::address::Endpoint;
 use crate::types::diagnostic::{Diagnostic, Location};
 use crate::types::name::{ClusterName, NetworkName};
@@ -32,11 +31,6 @@ impl Compiler<'_> {
             }
             if let Some(key) = &spec.pin.authn_key {
                 state(Unique::AuthnKey, key.value.to_string(), &key.at);
-            }
-            match spec.key.as_ref().map(|key| (&key.value, &key.at)) {
-                Some((KeySpec::File(path), at)) => state(Unique::KeyFile, path.clone(), at),
-                Some((KeySpec::Environment(variable), at)) => state(Unique::KeyVariable, variable.clone(), at),
-                Some((KeySpec::Cluster, _)) | None => {}
             }
         }
         for ((what, value), mut who) in stated {

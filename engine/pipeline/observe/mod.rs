@@ -76,6 +76,30 @@ pub struct Observation {
     #[serde(with = "public")]
     pub public: Result<PublicDocument, Failure>,
     pub private: PrivateReading,
+    #[serde(default, skip_serializing_if = "ReadBy::is_own")]
+    pub read_by: ReadBy,
+}
+
+/// Who read a cluster's documents: another cluster's relay, by its key; `None`: the engine itself, or no one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReadBy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<ClusterName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<ClusterName>,
+}
+
+impl ReadBy {
+    fn is_own(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Observation {
+    /// What the engine itself read.
+    pub fn own(public: Result<PublicDocument, Failure>, private: PrivateReading) -> Self {
+        Self { public, private, read_by: ReadBy::default() }
+    }
 }
 
 /// How reading a private document went.
@@ -161,8 +185,7 @@ impl PublicObserved<'_> {
 
     /// The same as if nothing but public documents were known.
     pub fn observed(&self) -> Observed {
-        let observation =
-            |public: &Result<_, _>| Observation { public: public.clone(), private: PrivateReading::NotAsked };
+        let observation = |public: &Result<_, _>| Observation::own(public.clone(), PrivateReading::NotAsked);
         let clusters = self.documents.iter().map(|(name, public)| (name.clone(), observation(public)));
         Observed { clusters: clusters.collect(), ..Observed::default() }
     }
@@ -190,7 +213,7 @@ impl PublicObserved<'_> {
         let asked = documents.into_iter().filter(|(name, _)| ask.whom.contains(name));
         observed.extend(asked.map(|(name, public)| {
             let private = privates.remove(&name).unwrap_or(PrivateReading::NotAsked);
-            (name, Observation { public, private })
+            (name, Observation::own(public, private))
         }));
         Observed { clusters: observed, ..Observed::default() }
     }
@@ -222,7 +245,8 @@ impl Ask<'_> {
         let parsed = |bytes: Vec<u8>| whole(&url, PublicDocument::parse(&bytes));
         let (source, document) = match self.source(cluster) {
             Ok(DocumentSource::Peer(peer)) => {
-                let known = self.before.clusters.get(&cluster.name).and_then(|before| before.public.as_ref().ok());
+                let known = self.before(cluster).filter(|before| before.read_by.public.is_none());
+                let known = known.and_then(|before| before.public.as_ref().ok());
                 let document = read(&peer, PUBLIC_PATH, None, known, &parsed).await;
                 (Some(DocumentSource::Peer(peer)), document)
             }
@@ -262,7 +286,8 @@ impl Ask<'_> {
                 Ok(token) => {
                     let url = cluster.endpoint.url(PRIVATE_PATH);
                     let parsed = |bytes: Vec<u8>| whole(&url, PrivateDocument::parse_beside(&bytes, stated(cluster)));
-                    let known = match self.before.clusters.get(&cluster.name).map(|before| &before.private) {
+                    let known = self.before(cluster).filter(|before| before.read_by.private.is_none());
+                    let known = match known.map(|before| &before.private) {
                         Some(PrivateReading::Read(document)) => Some(document),
                         _ => None,
                     };
@@ -278,6 +303,10 @@ impl Ask<'_> {
             self.report(cluster, PRIVATE_PATH, failure);
         }
         (cluster.name.clone(), private)
+    }
+
+    fn before(&self, cluster: &Cluster) -> Option<&Observation> {
+        self.before.clusters.get(&cluster.name)
     }
 
     fn file(&self, folder: &str, document: &str) -> Result<Vec<u8>, Failure> {
@@ -316,12 +345,12 @@ async fn read<T: Clone>(
 }
 
 /// What the spec states of a cluster, which its document may lack.
-fn stated(cluster: &Cluster) -> StatedByReader<'_> {
+pub(super) fn stated(cluster: &Cluster) -> StatedByReader<'_> {
     let (gateways, network) = (cluster.gateways.as_deref(), cluster.network.as_ref());
     StatedByReader { gateways, api_host: cluster.api.host.as_ref(), network }
 }
 
-fn whole<T>(url: &str, reading: Result<Reading<T>, MetadataError>) -> Result<T, Failure> {
+pub(super) fn whole<T>(url: &str, reading: Result<Reading<T>, MetadataError>) -> Result<T, Failure> {
     match reading {
         Ok(Reading::Complete(document)) => Ok(document),
         Ok(Reading::Incomplete(fields)) => {
@@ -409,7 +438,6 @@ impl<'de> Deserialize<'de> for PrivateReading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::keyring::KeyOwner;
     use crate::wire::metadata::Reported;
 
     const EAST: &str = include_str!("../../../fixtures/real/east/metadata/public/public.json");
@@ -423,7 +451,7 @@ mod tests {
         let mut evidence = Evidence::unknown("a reason");
         evidence.prepared = Reported::Seen(true);
         private.evidence = Some(evidence);
-        let observation = Observation { public: Ok(public), private: PrivateReading::Read(private) };
+        let observation = Observation::own(Ok(public), PrivateReading::Read(private));
         let clusters = BTreeMap::from([("east".parse().unwrap(), observation)]);
         let observed = Observed { clusters, ..Observed::default() };
         let received = Timestamp::from_seconds(1_800_000_000);
@@ -445,17 +473,18 @@ mod tests {
         let Reading::Complete(mut private) = PrivateDocument::parse(EAST_PRIVATE.as_bytes()).unwrap() else { panic!() };
         private.evidence = Some(crate::wire::metadata::Evidence::unknown("a reason"));
         let failure = Failure::NotFound { url: "https://m.example/private/multicluster.json".to_owned() };
-        let ok = |private| Observation { public: Ok(public.clone()), private };
+        let ok = |private| Observation::own(Ok(public.clone()), private);
         let all = [
             ok(PrivateReading::Read(private)),
             ok(PrivateReading::Failed(failure.clone())),
             ok(PrivateReading::NoKey(KeyProblem::NoEngineKey)),
-            ok(PrivateReading::NoKey(KeyProblem::Missing {
-                owner: KeyOwner::Cluster("east".parse().unwrap()),
-                source: "$KEY".to_owned(),
-            })),
+            ok(PrivateReading::NoKey(KeyProblem::Missing { source: "$KEY".to_owned() })),
             ok(PrivateReading::HeldBack),
-            Observation { public: Err(failure), private: PrivateReading::NotAsked },
+            Observation::own(Err(failure), PrivateReading::NotAsked),
+            Observation {
+                read_by: ReadBy { public: "west".parse().ok(), private: None },
+                ..ok(PrivateReading::HeldBack)
+            },
         ];
         let clusters = all.into_iter().enumerate().map(|(at, one)| (format!("c{at}").parse().unwrap(), one));
         let clocks = BTreeMap::from([("c0".parse().unwrap(), -7200)]);

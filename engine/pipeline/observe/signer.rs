@@ -2,11 +2,12 @@
 //!
 //! A cluster of the checkout knows the engine's key as one of its own, so the engine speaks there in the cluster's own name.
 //! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
-//! beside its own. Deckhouse knows nothing but `authnKeyPub`, so there the reader's own key has to sign.
+//! beside its own. Deckhouse knows nothing but `authnKeyPub`, whose private half never leaves the reader: its relay reads there.
 
 use std::time::Duration;
 
 use crate::model::keyring::{KeyProblem, Keyring};
+use crate::model::known::is_deckhouse;
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::types::key::{KeyId, PrivateKey};
@@ -35,49 +36,29 @@ pub struct EngineSigner<'a> {
 
 impl Signer for EngineSigner<'_> {
     fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, KeyProblem> {
-        let reader = || {
-            self.readers(&cluster.name)
-                .into_iter()
-                .next()
-                .map(|(_, reader)| reader)
-                .ok_or_else(|| KeyProblem::NoReader { peer: cluster.name.clone() })
-        };
-        match cluster.reconciler {
-            Reconciler::Rendered => {
-                let (id, key) = self.keyring.engine.as_ref().map_err(Clone::clone)?;
-                Ok(self.mint(uuid, uuid, key, Some(id)))
-            }
-            Reconciler::External => match &self.keyring.engine {
-                Ok((id, key)) => Ok(self.mint(uuid, &reader()?, key, Some(id))),
-                Err(missing) => self.as_reader(cluster, uuid).ok_or_else(|| missing.clone()),
-            },
-            Reconciler::Deckhouse => {
-                self.as_reader(cluster, uuid).ok_or_else(|| KeyProblem::OnlyClusterKeys { peer: cluster.name.clone() })
-            }
+        let locked = self.lock.clusters.get(&cluster.name).map(|locked| &locked.public);
+        if is_deckhouse(cluster, locked) {
+            return Err(KeyProblem::OnlyClusterKeys { peer: cluster.name.clone() });
         }
+        let (id, key) = self.keyring.engine.as_ref().map_err(Clone::clone)?;
+        let subject = match cluster.reconciler {
+            Reconciler::Rendered => uuid,
+            Reconciler::External | Reconciler::Deckhouse => {
+                self.reader_of(&cluster.name).ok_or_else(|| KeyProblem::NoReader { peer: cluster.name.clone() })?
+            }
+        };
+        Ok(self.mint(uuid, subject, key, Some(id)))
     }
 }
 
 impl EngineSigner<'_> {
-    /// Known clusters of this checkout that read the cluster, in order of their names.
-    fn readers(&self, cluster: &ClusterName) -> Vec<(ClusterName, ClusterUuid)> {
-        let known = self.lock.clusters.iter().filter(|(name, _)| {
+    /// The first known cluster of this checkout that reads the cluster.
+    fn reader_of(&self, cluster: &ClusterName) -> Option<&ClusterUuid> {
+        let mut known = self.lock.clusters.iter().filter(|(name, _)| {
             let ours = self.mesh.clusters.get(*name).is_some_and(Cluster::is_ours);
             ours && (self.mesh.links(name, cluster) || self.lock.link(name, cluster).is_some())
         });
-        known.map(|(name, locked)| (name.clone(), locked.public.cluster_uuid.clone())).collect()
-    }
-
-    /// A token in the name of the first reader whose own key is here, which every kind of peer understands.
-    fn as_reader(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Option<Token> {
-        let mut readers = self.readers(&cluster.name).into_iter();
-        readers.find_map(|(name, reader)| Some(self.mint(uuid, &reader, self.own_key(&name)?, None)))
-    }
-
-    /// The private half of the key that a cluster is recorded with: another would sign what every peer refuses.
-    fn own_key(&self, reader: &ClusterName) -> Option<&PrivateKey> {
-        let recorded = &self.lock.clusters.get(reader)?.public.authn_key;
-        self.keyring.clusters.get(reader)?.as_ref().ok().filter(|key| key.public() == recorded)
+        known.next().map(|(_, locked)| &locked.public.cluster_uuid)
     }
 
     fn mint(&self, audience: &ClusterUuid, subject: &ClusterUuid, key: &PrivateKey, id: Option<&KeyId>) -> Token {

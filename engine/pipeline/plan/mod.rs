@@ -24,7 +24,7 @@ use crate::model::trust::{TrustChange, Verdict};
 use crate::pipeline::advance::{Move, Unproven};
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::Explanation;
-use crate::types::name::Digest;
+use crate::types::name::{ClusterName, Digest};
 use crate::types::step::StepId;
 
 pub use self::action::Action;
@@ -111,6 +111,8 @@ pub struct Step {
     pub state: StepState,
     /// What could not be proven.
     pub unproven: Vec<Unproven>,
+    /// The cluster whose relay read what the step is about; `None`: the engine itself, or no one.
+    pub read_by: Option<ClusterName>,
 }
 
 /// Whether a step can be done.

@@ -69,7 +69,22 @@ impl Gathering<'_> {
     fn step(&self, id: &StepId, objects: Vec<ObjectChange>) -> Step {
         let step = Link::of(id).and_then(|link| self.advanced.moves.get(&link));
         let unproven = step.map(|step| step.unproven.clone()).unwrap_or_default();
-        Step { id: id.clone(), objects, state: self.state(id), unproven }
+        Step { id: id.clone(), objects, state: self.state(id), unproven, read_by: self.read_by(id) }
+    }
+
+    /// The cluster whose relay read a document.
+    fn read_by(&self, id: &StepId) -> Option<ClusterName> {
+        let read_by = &self.assessments?.get(&id.cluster)?.read_by;
+        match id.kind {
+            StepKind::FetchCa => read_by.public.clone(),
+            StepKind::DiscoverProxy => read_by.private.clone(),
+            StepKind::RenderComponents
+            | StepKind::ExchangeKeys
+            | StepKind::RenderTrust
+            | StepKind::RenderNetworks
+            | StepKind::RenderRoutes
+            | StepKind::RenderSecret => None,
+        }
     }
 
     fn state(&self, id: &StepId) -> StepState {

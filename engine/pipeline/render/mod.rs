@@ -179,6 +179,7 @@ impl<'a> RenderContext<'a> {
         let is_former = self.lock.former.contains(&cluster.name);
         ReaderView {
             mesh: self.mesh,
+            lock: self.lock,
             cluster,
             known,
             engine_keys: &self.engine_keys,
@@ -196,7 +197,7 @@ impl<'a> RenderContext<'a> {
             MeshConfigTarget::None => {}
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }
-        peers::render_routes(reader, out);
+        peers::render_routes(reader, out)?;
         secret::render(reader, &self.kubeconfigs, out)
     }
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
-use crate::model::mesh::Reconciler;
+use crate::model::mesh::{Cluster, Reconciler};
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::output::RenderedCluster;
@@ -23,7 +23,7 @@ use crate::wire::names::PROXY;
 use crate::wire::peers::{
     JOINED_LINKS, JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of,
 };
-use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route};
+use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route, WantedMetadata};
 use crate::wire::share::Share;
 use crate::wire::shared::{SHARED, Shared};
 
@@ -60,9 +60,9 @@ fn entry(name: &ClusterName, known: &KnownCluster<'_>, share: &Share) -> Result<
         keys,
         namespaces: share.names(),
         share: Some(share.clone()),
-        istio_namespace: Some(known.istio_namespace().clone()),
+        istio_namespace: Some(known.istio_namespace()),
         revisions: known.revisions().to_vec(),
-        max_token_lifetime: (known.cluster.reconciler == Reconciler::Deckhouse).then_some(MAX_DECKHOUSE_API_LIFETIME),
+        max_token_lifetime: known.is_deckhouse().then_some(MAX_DECKHOUSE_API_LIFETIME),
     })
 }
 
@@ -183,13 +183,40 @@ pub(super) fn peer_rules() -> Value {
     rules.chain([json!({ "nonResourceURLs": ["/api"], "verbs": ["get"] })]).collect()
 }
 
-/// `isthmus-routes`, as soon as there is one.
-pub(super) fn render_routes(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
+/// Whose metadata the relay reads: peers in which others act, which admit the cluster's own key alone or are out of the engine's
+/// reach. Of one that is not accepted yet, no UUID is named, and so no token is made for it.
+fn wanted_metadata(reader: &ReaderView<'_>) -> Vec<WantedMetadata> {
+    let Some(own) = reader.known else { return Vec::new() };
+    let leaving = reader.links.iter().map(|link| link.peer.known.cluster);
+    let mut peers: Vec<&Cluster> = reader.mesh.peers_of(&own.cluster.name).chain(leaving).collect();
+    peers.retain(|peer| {
+        let is_read = peer.reconciler != Reconciler::Rendered && peer.state.is_asked();
+        is_read && matches!(peer.endpoint, Endpoint::Https { .. })
+    });
+    peers.sort_by(|one, other| one.name.cmp(&other.name));
+    peers.dedup_by(|one, other| one.name == other.name);
+    let wanted = |peer: &Cluster| WantedMetadata {
+        endpoint: peer.endpoint.clone(),
+        cluster_uuid: reader.lock.clusters.get(&peer.name).map(|locked| locked.public.cluster_uuid.clone()),
+        ca: peer.endpoint_ca.clone(),
+        allow: peer.allow.addresses.clone(),
+    };
+    peers.into_iter().map(wanted).collect()
+}
+
+/// `isthmus-routes`, as soon as there is a route, or a peer whose metadata is to be read.
+pub(super) fn render_routes(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
     let mut routes = reader.reachable().filter_map(|(link, _)| link.peer.route.clone()).peekable();
-    if routes.peek().is_some() {
-        let of = reader.known.map(|known| format!("\n\"clusterUUID\":\"{}\",", known.uuid())).unwrap_or_default();
-        let head = format!("{{\"version\":{ROUTES_VERSION},{of}\n\"routes\":");
-        let step = reader.step(StepKind::RenderRoutes);
-        out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Fragment::list(head, routes))]));
+    let wanted = wanted_metadata(reader);
+    if routes.peek().is_none() && wanted.is_empty() {
+        return Ok(());
     }
+    let of = reader.known.map(|known| format!("\n\"clusterUUID\":\"{}\",", known.uuid())).unwrap_or_default();
+    let lines: Result<Vec<_>, _> = wanted.iter().map(serde_json::to_string).collect();
+    let lines = lines.map_err(internal)?.join(",\n");
+    let metadata = if lines.is_empty() { lines } else { format!("\n\"metadata\":[\n{lines}\n],") };
+    let head = format!("{{\"version\":{ROUTES_VERSION},{of}{metadata}\n\"routes\":");
+    let step = reader.step(StepKind::RenderRoutes);
+    out.objects.push(reader.config_map(ROUTES, vec![step], [(ROUTES_FILE, Fragment::list(head, routes))]));
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
-use crate::model::lock::Stage;
+use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget};
 use crate::pipeline::render::draft::{ObjectDraft, ownership, step_annotations};
 use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
@@ -45,6 +45,7 @@ pub(super) struct ReaderLink<'c> {
 #[derive(Debug)]
 pub(super) struct ReaderView<'c> {
     pub(super) mesh: &'c Mesh,
+    pub(super) lock: &'c Lock,
     pub(super) cluster: &'c Cluster,
     pub(super) known: Option<KnownCluster<'c>>,
     pub(super) engine_keys: &'c [EngineKey],

@@ -1,7 +1,7 @@
 //! Asks the pods of istiod, api-proxy and relay what is live. They are asked all at once, for a short time, for a bounded
 //! answer, and never follow anywhere else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::IpAddr;
@@ -31,9 +31,11 @@ use crate::roles::exporter::evidence;
 use crate::roles::exporter::evidence::shown;
 use crate::roles::exporter::gathered::{CollectedEvidence, Confirmed, FieldTimes};
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
+use crate::types::address::Endpoint;
 use crate::types::name::Digest;
 use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Reported};
 use crate::wire::names::{LAST_USED, ROUTE_UP};
+use crate::wire::seen::{PEERS_SEEN_PATH, PeerSeen};
 
 /// Where a pod finds the token of audience `istio-ca` that istiod takes.
 pub(super) const ISTIO_TOKEN: &str = "/var/run/secrets/isthmus/istio-token";
@@ -207,8 +209,8 @@ pub(super) async fn collect_evidence(
     };
     let mesh_config = facts.standard().and_then(|maps| mesh_config(maps).map_err(EvidenceError::MeshConfig));
     let serial = peers(facts).map(|peers| peers.serial).map_err(EvidenceError::Document);
-    let ((trusts, networks, reads), credentials, routes) =
-        tokio::join!(of_istiods(facts, &own, istio_token), of_proxies(begun), of_relays(begun));
+    let ((trusts, networks, reads), credentials, routes, peers_seen) =
+        tokio::join!(of_istiods(facts, &own, istio_token), of_proxies(begun), of_relays(begun), seen_by_relays(begun));
     let deployments = facts.deployments.required(DEPLOYMENTS);
     let prepared = evidence::prepared(
         deployments.map(|all| all.values().map(|one| &**one).collect()),
@@ -218,7 +220,8 @@ pub(super) async fn collect_evidence(
     );
     let (mesh_config, serial) = (shown(mesh_config), shown(serial));
     let evidence = Evidence { trusts, networks, reads, routes, prepared, credentials, mesh_config, serial };
-    CollectedEvidence { evidence, relations: relations(facts), confirmed: begun.field_times(at), max_age }
+    let confirmed = begun.field_times(at);
+    CollectedEvidence { evidence, relations: relations(facts), peers_seen, confirmed, max_age }
 }
 
 type OfIstiods = (Reported<BTreeSet<Digest>>, Reported<Vec<LiveNetwork>>, Reported<Vec<Read>>);
@@ -260,6 +263,25 @@ async fn of_relays(begun: &BegunCollection) -> Reported<Vec<LiveRoute>> {
         Ok(relays) => evidence::routes(&ask(&relays, metrics, samples(ROUTE_UP)).await),
         Err(unread) => unknown(&unread),
     }
+}
+
+/// What the relays read of peers, of each peer the best. A relay that is older, or does not answer, says nothing.
+async fn seen_by_relays(begun: &BegunCollection) -> Vec<PeerSeen> {
+    let Ok(relays) = ready(&begun.relays, RELAYS) else { return Vec::new() };
+    let page = |address: String| async move {
+        get(&address, METRICS_PORT, PEERS_SEEN_PATH, None).await.map_err(AskError::Metrics)
+    };
+    // what is no such page is a page without peers
+    let read = |bytes: &[u8]| Ok::<_, Infallible>(PeerSeen::answer(bytes).unwrap_or_default());
+    let mut best = BTreeMap::<Endpoint, PeerSeen>::new();
+    for seen in ask(&relays, page, read).await.into_iter().flat_map(|(_, answer)| answer.unwrap_or_default()) {
+        let seen = match best.remove(&seen.endpoint) {
+            Some(before) => before.better(seen),
+            None => seen,
+        };
+        best.insert(seen.endpoint.clone(), seen);
+    }
+    best.into_values().collect()
 }
 
 fn samples(metric: &'static str) -> impl Fn(&[u8]) -> Result<Vec<Sample>, Infallible> {

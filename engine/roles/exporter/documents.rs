@@ -115,6 +115,7 @@ pub fn compose(facts: &ClusterFacts, options: &ExporterOptions, namespace: &Name
             network_name: network(facts, options, &identity)?,
             api_ca: serving_ca(facts, &identity),
             evidence: None,
+            peers_seen: Vec::new(),
         })
     };
     Published {

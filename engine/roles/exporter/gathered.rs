@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::roles::exporter::reasons::EvidenceError;
 use crate::types::name::{ClusterId, ClusterUuid, NetworkName};
 use crate::wire::metadata::{Evidence, Reported};
+use crate::wire::seen::PeerSeen;
 
 /// How old a field of evidence may be. A healthy one has at most 75 s: a watch is confirmed each minute, and pods are asked
 /// every few seconds.
@@ -30,6 +33,8 @@ pub struct CollectedEvidence {
     pub evidence: Evidence,
     /// How it names each peer, as ConfigMap `isthmus-routes` and the mesh configuration told.
     pub relations: BTreeMap<ClusterUuid, Relation>,
+    /// What the relay read of peers, for the own engine.
+    pub peers_seen: Vec<PeerSeen>,
     /// When each field was last known to hold.
     pub confirmed: FieldTimes,
     /// How old a field may be.
@@ -96,7 +101,7 @@ impl CollectedEvidence {
     /// A collection in which everything was confirmed at one time.
     pub fn at(at: Instant, evidence: Evidence, relations: BTreeMap<ClusterUuid, Relation>) -> Self {
         let confirmed = FieldTimes::all(Confirmed { at, what: "the cluster" });
-        Self { evidence, relations, confirmed, max_age: MAX_AGE }
+        Self { evidence, relations, peers_seen: Vec::new(), confirmed, max_age: MAX_AGE }
     }
 
     /// The evidence as it counts at a time: fields that are too old then are unknown.
@@ -123,6 +128,14 @@ impl CollectedEvidence {
     /// How evidence names each peer, while that is known.
     pub(super) fn relations_at(&self, now: Instant) -> Result<&BTreeMap<ClusterUuid, Relation>, EvidenceError> {
         self.judge(self.confirmed.relations, now).map(|()| &self.relations)
+    }
+
+    /// What the relay read of peers, as it is published. What was read too long ago is not shown: it may no longer be so.
+    pub(super) fn peers_seen_at(&self, now: Instant) -> Vec<Value> {
+        let since = now.saturating_duration_since(self.confirmed.routes.at).as_secs();
+        let aged = |seen: &PeerSeen| PeerSeen { age: seen.age.saturating_add(since), ..seen.clone() };
+        let fresh = self.peers_seen.iter().map(aged).filter(|seen| seen.age <= self.max_age.as_secs());
+        PeerSeen::within_limit(fresh)
     }
 
     fn judge(&self, confirmed: Confirmed, now: Instant) -> Result<(), EvidenceError> {

@@ -1,4 +1,5 @@
-//! The relay: holds the cluster's private key and takes its istiod to the peers' api-proxies.
+//! The relay: holds the cluster's private key, takes its istiod to the peers' api-proxies, and reads for the engine what only
+//! that key opens (`seen`).
 //!
 //! Its two halves share the key alone. One keeps the cluster's own objects in order (`upkeep`: the key is born here, the
 //! identity written, certificates issued). The other answers istiod: a request below `/to/<cluster ID>/` is forwarded to that
@@ -13,6 +14,7 @@ mod options;
 mod peers;
 mod reach;
 mod refusal;
+mod seen;
 mod store;
 mod upkeep;
 
@@ -34,6 +36,7 @@ use crate::cluster::watched::{ConfigMapData, SourceState, Watched, watch_config_
 use crate::roles::relay::admit::TokenReviewer;
 use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Peers, RelayMetrics};
+use crate::roles::relay::seen::PeerReader;
 use crate::roles::relay::upkeep::Upkeep;
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::limits::Buckets;
@@ -105,11 +108,14 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
         return Err(RoleError::Ended);
     };
     let counts = RelayMetrics::register(&role.metrics);
+    let reader = Arc::new(PeerReader::new(credential.clone(), &own));
+    role.pages.show(reader.pages());
+    tokio::spawn(reader.clone().run(role.stopping.clone()));
     let peers = Arc::new(Peers::new(credential, role.limits.clone(), counts, own));
     let changed = Arc::new(Notify::new());
     let routes = watch_config_map(&role.access.client, role.namespace.as_str(), ROUTES, &changed);
     tokio::spawn(reconciler.run(every));
-    tokio::spawn(watch_routes(role.clone(), routes, changed, peers.clone()));
+    tokio::spawn(watch_routes(role.clone(), routes, changed, (peers.clone(), reader)));
     let Role { limits, stopping, .. } = role;
     let of_address = Buckets::new(limits.rate_per_address);
     let of_all = Buckets::new(limits.rate_unauthenticated);
@@ -141,7 +147,7 @@ fn read_routes(
     own: Option<&ClusterUuid>,
 ) -> Result<RoutesFile, RoutesProblem> {
     let Some(data) = source.optional(format!("ConfigMap `{ROUTES}`"))? else {
-        return Ok(RoutesFile { version: ROUTES_VERSION, of: None, routes: Vec::new() });
+        return Ok(RoutesFile { version: ROUTES_VERSION, of: None, routes: Vec::new(), metadata: Vec::new() });
     };
     let file = RoutesFile::parse(data.get(ROUTES_FILE).ok_or(RoutesProblem::NoFile)?.as_bytes())?;
     Ok(match own {
@@ -151,15 +157,21 @@ fn read_routes(
 }
 
 /// Takes over the routes whenever they change. Routes that cannot be read leave those that are known as they are.
-async fn watch_routes(role: Role, routes: Watched<ConfigMapData>, changed: Arc<Notify>, peers: Arc<Peers>) {
+async fn watch_routes(
+    role: Role,
+    routes: Watched<ConfigMapData>,
+    changed: Arc<Notify>,
+    (peers, reader): (Arc<Peers>, Arc<PeerReader>),
+) {
     let mut known = false;
     let mut last_error = None;
     loop {
         let source = routes.one();
         match read_routes(&source, peers.own().as_ref()) {
-            Ok(file) => {
+            Ok(mut file) => {
                 known = true;
                 last_error = None;
+                reader.read(std::mem::take(&mut file.metadata));
                 for peer in peers.update(file) {
                     tokio::spawn(reach::keep_reaching(peers.clone(), peer, role.stopping.clone()));
                 }

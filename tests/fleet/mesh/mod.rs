@@ -416,7 +416,7 @@ impl FleetMesh {
             } else {
                 site.public()
             };
-            (cluster_name(site.name), Observation { public, private: PrivateReading::NotAsked })
+            (cluster_name(site.name), Observation::own(public, PrivateReading::NotAsked))
         };
         let asked: Vec<&&FleetCluster> = asked.collect();
         let mut observed = Observed { clusters: asked.iter().map(public).collect(), ..Observed::default() };

@@ -108,8 +108,6 @@ fields! {
     AllowHosts = "allow.apiHosts", 0,
     /// `allow.addresses`.
     AllowAddresses = "allow.addresses", 0,
-    /// `key`.
-    Key = "key", 0,
     /// `evidence`.
     Evidence = "evidence", 0,
     /// `settle`.
@@ -227,7 +225,6 @@ impl SpecField {
             Self::AllowAddresses => {
                 "endpoint, api-proxy and gateways may be at any of these addresses, also inside ones, without review".to_owned()
             }
-            Self::Key => "which private key speaks for the cluster, and who may read it".to_owned(),
             Self::Evidence if after == Some("required") => {
                 "its links wait until the cluster shows that what they need is live".to_owned()
             }

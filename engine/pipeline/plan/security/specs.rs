@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::model::lock::Lock;
 use crate::model::mesh::{
-    Cluster, Components, EvidenceRule, FirstContact, Istio, KeySource, Mesh, State, Stated, Topology,
+    Cluster, Components, EvidenceOrigin, EvidenceRule, FirstContact, Istio, Mesh, State, Stated, Topology,
 };
 use crate::pipeline::plan::diff::{FieldChange, ValueChange};
 use crate::pipeline::plan::security::item::{Admittance, SecurityChange, SecurityItem};
@@ -107,8 +107,8 @@ fn of_cluster(cluster: &Cluster) -> Values {
         // listed peer by peer
         share: _,
         share_with: _,
-        key,
         evidence,
+        evidence_origin,
         settle,
         root_overlap,
         distrust,
@@ -118,13 +118,10 @@ fn of_cluster(cluster: &Cluster) -> Values {
     let standard = standard_mesh_networks.as_ref().map(|networks| {
         if networks.is_empty() { "none".to_owned() } else { Value::Object(networks.clone()).to_string() }
     });
-    let key = match key {
-        KeySource::Cluster => None,
-        KeySource::File(path) => Some(format!("file {path}")),
-        KeySource::Environment(name) => Some(format!("environment {name}")),
-    };
     let evidence = match evidence {
         EvidenceRule::Required => "required".to_owned(),
+        // what its exporter is like is no edit
+        EvidenceRule::None if *evidence_origin == EvidenceOrigin::Exporter => "required".to_owned(),
         EvidenceRule::None => "none".to_owned(),
         EvidenceRule::Attested(fields) => format!("attested: {}", join(fields).unwrap_or_default()),
     };
@@ -154,7 +151,6 @@ fn of_cluster(cluster: &Cluster) -> Values {
         (SpecField::ApiCa, api.ca.as_deref().map(certificates)),
         (SpecField::AllowHosts, join(&allow.api_hosts)),
         (SpecField::AllowAddresses, join(&allow.addresses)),
-        (SpecField::Key, key),
         (SpecField::Evidence, Some(evidence)),
         (SpecField::Settle, Some(exact(*settle))),
         (SpecField::RootOverlap, Some(exact(*root_overlap))),

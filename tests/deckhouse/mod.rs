@@ -1,20 +1,16 @@
 //! Living with Deckhouse: both directions against a scripted peer that behaves as its binaries do.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod reader;
+mod stages;
+mod through;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use isthmus::cluster::access::Access;
-use isthmus::cluster::fetch::{FetchLimits, Fetcher};
-use isthmus::model::keyring::{KeyProblem, Keyring};
-use isthmus::model::lock::{Lock, Stage};
-use isthmus::model::trust::Approvals;
-use isthmus::pipeline::accept::accept;
-use isthmus::pipeline::observe::signer::EngineSigner;
-use isthmus::pipeline::observe::{Ask, Observation, Observed, PrivateReading, everybody, publics};
-use isthmus::pipeline::{FactSource, Input, Program, Request, Until};
 use isthmus::roles::exporter::reasons::DocumentError;
 use isthmus::roles::exporter::{Exporter, Gathered, Published};
 use isthmus::roles::proxy::Proxy;
@@ -29,27 +25,23 @@ use isthmus::server::{Bound, Certificates, Running, ServerLimits};
 use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
-use isthmus::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
-use isthmus::wire::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reading, Reported, RouteState,
-};
+use isthmus::types::token::{self, Claims, ISSUER, MAX_DECKHOUSE_API_LIFETIME, Scope};
+use isthmus::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument, Reading};
 use isthmus::wire::peers::{PEERS_VERSION, PeerEntry, PeersFile};
 use serde_json::{Value, json};
 
-use crate::bad::specs::source;
 use crate::support::apiserver::{Apiserver, Asked, json_answer};
 use crate::support::checkout::Checkout;
 use crate::support::deckhouse::{Deckhouse, NAMESPACE, PeerCache, Shows, get, serve};
 use crate::support::environment::TestEnvironment;
 use crate::support::objects::ObjectServer as Objects;
 use crate::support::peer::Ca;
-use crate::support::road;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-const EAST: &str = include_str!("../fixtures/real/east/metadata/public/public.json");
-const EAST_PRIVATE: &str = include_str!("../fixtures/real/east/metadata/private/multicluster.json");
-const DECK_ROOT: &str = include_str!("../fixtures/real/west/root-cert.pem");
-const OTHER_ROOT: &str = include_str!("../fixtures/real/east/root-cert.pem");
+const EAST: &str = include_str!("../../fixtures/real/east/metadata/public/public.json");
+const EAST_PRIVATE: &str = include_str!("../../fixtures/real/east/metadata/private/multicluster.json");
+const DECK_ROOT: &str = include_str!("../../fixtures/real/west/root-cert.pem");
+const OTHER_ROOT: &str = include_str!("../../fixtures/real/east/root-cert.pem");
 const CONFIG_MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
 const DECK: &str = "7d1f0c52-3a1e-4a43-8f0e-55d2f0c9b7aa";
 
@@ -188,9 +180,67 @@ async fn it_reads_our_exporter_each_minute() {
 
 // ---------------------------------------------------------------- the engine reads it
 
-/// The spec of `east`, which Deckhouse reads, and of `deck`.
-fn spec(deck: SocketAddr, ca: &str) -> String {
-    let ca = ca.trim_end().replace('\n', "\n        ");
+/// How the checkout declares deck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeclaredAs {
+    /// A Cluster with `reconciler: deckhouse`.
+    Deckhouse,
+    /// A Cluster with `reconciler: external`.
+    External,
+    /// An IstioMulticluster of ours.
+    Multicluster,
+    /// An IstioMulticluster as Deckhouse's own users have it.
+    OfDeckhouse,
+}
+
+impl DeclaredAs {
+    const ALL: [Self; 4] = [Self::Deckhouse, Self::External, Self::Multicluster, Self::OfDeckhouse];
+
+    /// Its document, with nothing in it that says what it publishes.
+    pub(super) fn document(self, endpoint: &str, ca: &str) -> String {
+        let indented = |by: usize| ca.trim_end().replace('\n', &format!("\n{}", " ".repeat(by)));
+        let cluster = |reconciler: &str| {
+            format!(
+                "apiVersion: isthmus.dev/v1alpha1
+kind: Cluster
+metadata: {{name: deck}}
+spec:
+  reconciler: {reconciler}
+  metadata:
+    endpoint: \"{endpoint}\"
+    ca:
+      inline: |
+        {}
+  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}
+",
+                indented(8)
+            )
+        };
+        let multicluster = |group: &str| {
+            format!(
+                "apiVersion: {group}/v1alpha1
+kind: IstioMulticluster
+metadata: {{name: deck}}
+spec:
+  metadataEndpoint: \"{endpoint}\"
+  metadata:
+    ca: |
+      {}
+",
+                indented(6)
+            )
+        };
+        match self {
+            Self::Deckhouse => cluster("deckhouse"),
+            Self::External => cluster("external"),
+            Self::Multicluster => multicluster("isthmus.dev"),
+            Self::OfDeckhouse => multicluster("deckhouse.io"),
+        }
+    }
+}
+
+/// The spec of `east`, a cluster of ours, and of `deck`.
+fn spec(deck: &str) -> String {
     format!(
         "apiVersion: isthmus.dev/v1alpha1
 kind: Mesh
@@ -205,21 +255,20 @@ spec:
   istio: {{standardMeshNetworks: none}}
   metadata: {{endpoint: \"https://127.0.0.9/metadata\"}}
   allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}
-  key: {{file: keys/east.key}}
 ---
-apiVersion: isthmus.dev/v1alpha1
-kind: Cluster
-metadata: {{name: deck}}
-spec:
-  reconciler: deckhouse
-  metadata:
-    endpoint: \"https://{deck}/metadata\"
-    ca:
-      inline: |
-        {ca}
-  allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}
-"
+{deck}"
     )
+}
+
+/// A token of ours, as the relay makes it.
+fn mint(key: &PrivateKey, subject: &str, audience: &str, scope: Scope) -> String {
+    let (aud, sub, iss) = (audience.to_owned(), subject.to_owned(), ISSUER.to_owned());
+    let claims = Claims { aud, exp: NOW + Duration::from_mins(1), iss, nbf: NOW, scope, sub };
+    token::mint(key, &claims, Some(&key.public().id())).expose().to_owned()
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
 }
 
 fn unix_time() -> Timestamp {
@@ -233,8 +282,8 @@ async fn the_engine_waits_for_it_and_takes_nothing_empty_for_a_change() {
     let exporter = serve(&ca, deck.exporter()).await;
     // Deckhouse judges tokens by the real clock
     let checkout = Checkout::in_environment(TestEnvironment::new().real_time());
-    checkout.write("specs/mesh.yaml", spec(exporter.address, &ca.pem).as_bytes());
-    checkout.write("keys/east.key", east_key().to_pem().unwrap().as_bytes());
+    let deck_document = DeclaredAs::Deckhouse.document(&format!("https://{}/metadata", exporter.address), &ca.pem);
+    checkout.write("specs/mesh.yaml", spec(&deck_document).as_bytes());
     let lock = checkout.path("lock/clusters/deck.yaml");
     let apply = |shows| {
         *deck.shows.lock().unwrap() = shows;
@@ -260,131 +309,6 @@ async fn the_engine_waits_for_it_and_takes_nothing_empty_for_a_change() {
     assert_eq!(std::fs::read_to_string(&lock).unwrap(), known);
 }
 
-fn name(text: &str) -> ClusterName {
-    text.parse().unwrap()
-}
-
-/// What east shows once everything of deck is live in it.
-fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
-    let roots = |name: &str| lock.clusters[&self::name(name)].public.roots.iter().map(|root| root.digest);
-    let private = lock.clusters[&name("deck")].private.clone().unwrap();
-    let cluster_id = "deck".parse().unwrap();
-    let route = LiveRoute { cluster_id, api_host: deck.api_host.parse().unwrap(), state: RouteState::Ok, reason: None };
-    Evidence {
-        trusts: Reported::Seen(roots("east").chain(roots("deck")).collect()),
-        networks: Reported::Seen(vec![LiveNetwork {
-            name: private.network.clone(),
-            gateways: private.gateways.clone(),
-        }]),
-        reads: Reported::Seen(vec![]),
-        routes: Reported::Seen(vec![route]),
-        prepared: Reported::Seen(true),
-        credentials: Reported::Seen(vec![]),
-        mesh_config: Reported::Unknown("not looked at".to_owned()),
-        serial: Reported::Seen(0),
-    }
-}
-
-type LinkState = Option<(Stage, bool)>;
-
-/// Stages of `east/deck` and `deck/east`, run by run, while deck shows this.
-async fn stages(evidence: bool, shows: [Shows; 4]) -> Vec<(LinkState, LinkState)> {
-    let deck = deckhouse(|| NOW);
-    let ca = Ca::new("deck");
-    let exporter = serve(&ca, deck.exporter()).await;
-    let mut text = spec(exporter.address, &ca.pem);
-    if !evidence {
-        text = text.replace("  key: {file", "  evidence: none\n  key: {file");
-    }
-    let mut lock = BTreeMap::new();
-    let mut stages = Vec::new();
-    let limits = FetchLimits { connect: Duration::from_millis(500), ..FetchLimits::default() };
-    let fetcher = Fetcher::new(limits);
-    for shows in shows {
-        *deck.shows.lock().unwrap() = shows;
-        let input =
-            Input { specs: vec![source("specs/mesh.yaml", text.clone())], templates: vec![], lock: lock.clone() };
-        let program = Program::load(&input, &|_| None).unwrap();
-        assert_eq!(program.mesh.clusters[&name("deck")].istio.namespace.as_str(), NAMESPACE);
-        // east is known by what it publishes, which is not fetched here
-        let mut east = Observation {
-            public: Ok(PublicDocument { relay_ca: Some(ca.pem.clone()), ..east_public() }),
-            private: PrivateReading::Read(PrivateDocument { evidence: None, ..east_private() }),
-        };
-        let ours = |publics: &BTreeMap<ClusterName, _>| {
-            let mut clusters: BTreeMap<ClusterName, Observation> = publics
-                .iter()
-                .map(|(name, public): (&ClusterName, &Result<PublicDocument, _>)| {
-                    (name.clone(), Observation { public: public.clone(), private: PrivateReading::NotAsked })
-                })
-                .collect();
-            clusters.insert(name("east"), Observation { private: PrivateReading::NotAsked, ..east.clone() });
-            Observed { clusters, ..Observed::default() }
-        };
-        let (whom, before) = (everybody(&program.mesh), Observed::default());
-        let ask = Ask { whom: &whom, before: &before, fetcher: &fetcher, files: &|_| Ok(None), progress: &|_| {} };
-        let asked = publics(&program.mesh, ask).await;
-        let judged =
-            accept(&program.mesh, &program.lock, &ours(asked.publics()), &Approvals::default(), &BTreeSet::new(), NOW);
-        let admitted =
-            judged.assessments.iter().filter(|(_, assessment)| assessment.may_be_asked()).map(|(name, _)| name.clone());
-        let keyring = Keyring {
-            engine: Err(KeyProblem::NoEngineKey),
-            clusters: BTreeMap::from([(name("east"), Ok(east_key()))]),
-        };
-        let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| NOW };
-        let mut observed = asked.privates(&admitted.collect(), &signer).await;
-        let known = program.lock.clusters.get(&name("deck")).is_some_and(|deck| deck.private.is_some());
-        if evidence && known {
-            let evidence = Some(east_shows(&deck, &program.lock));
-            east.private = PrivateReading::Read(PrivateDocument { evidence, ..east_private() });
-        }
-        observed.clusters.insert(name("east"), east);
-        let (request, facts) = (Request::default(), FactSource::Stored(observed));
-        let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
-        let accepted = run.decided.accepted.as_ref().unwrap();
-        assert!(
-            accepted.assessments.values().all(|assessment| !assessment.is_held_back()),
-            "{shows:?}: {:?}",
-            accepted.assessments
-        );
-        let after = &run.decided.advanced.lock;
-        let stage =
-            |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
-        stages.push((stage("east", "deck"), stage("deck", "east")));
-        let secret =
-            run.rendered["east"].objects.iter().any(|rendered| rendered.id().name == "istio-remote-secret-deck");
-        assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
-        lock = after.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
-    }
-    let heads = exporter.requests();
-    let asked = heads.iter().filter(|head| head.contains("multicluster.json")).count();
-    assert_eq!(
-        asked,
-        shows.iter().filter(|shows| matches!(shows, Shows::Whole | Shows::Absent)).count(),
-        "with a token each time"
-    );
-    stages
-}
-
-#[tokio::test]
-async fn links_with_it_join_and_stay_joined_when_it_falls_silent() {
-    let (joining, joined) = (Some((Stage::Joining, false)), Some((Stage::Joined, false)));
-    let quiet = [Shows::Whole, Shows::Whole, Shows::Absent, Shows::Starting];
-    // its own links are not ours to prove: the cluster itself writes their secrets
-    let proven = [(joining, joining), (joined, joined), (joined, joined), (joined, joined)];
-    assert_eq!(stages(true, quiet).await, proven);
-    let unproven = stages(false, quiet).await;
-    assert_eq!(unproven.last(), Some(&(Some((Stage::Joined, true)), joined)), "{unproven:?}");
-}
-
-#[tokio::test]
-async fn a_link_with_it_waits_while_its_private_document_is_empty() {
-    let stages = stages(true, [Shows::Whole, Shows::Absent, Shows::Empty, Shows::Whole]).await;
-    assert_eq!(stages[0].0, Some((Stage::Joining, false)));
-    assert_eq!(stages[3].0, Some((Stage::Joined, false)), "{stages:?}");
-}
-
 // ---------------------------------------------------------------- it asks our api-proxy, and our relay asks its
 
 /// A role in a cluster of ours.
@@ -399,6 +323,7 @@ fn role(access: Access) -> (Role, StopSignal) {
         health: Readiness::default(),
         stopping,
         tls: None,
+        pages: isthmus::roles::role::RolePages::default(),
     };
     (role, stop)
 }

@@ -1,0 +1,233 @@
+//! The links with a Deckhouse, run by run, however it is declared: what it publishes comes through a relay alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use isthmus::cluster::fetch::{FetchLimits, Fetcher};
+use isthmus::model::keyring::{KeyProblem, Keyring};
+use isthmus::model::lock::{Lock, Stage};
+use isthmus::model::trust::Approvals;
+use isthmus::pipeline::accept::accept;
+use isthmus::pipeline::observe::signer::EngineSigner;
+use isthmus::pipeline::observe::{Ask, Observation, Observed, PrivateReading, publics};
+use isthmus::pipeline::seen;
+use isthmus::pipeline::{FactSource, Input, Program, Request, Run, Until};
+use isthmus::types::name::ClusterName;
+use isthmus::types::token::Scope;
+use isthmus::wire::failure::Failure;
+use isthmus::wire::metadata::{
+    Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reported, RouteState,
+};
+use isthmus::wire::peers::PeersFile;
+use isthmus::wire::routes::{RoutesFile, WantedMetadata};
+use isthmus::wire::seen::{PeerSeen, SeenDocument};
+
+use super::{DECK, DeclaredAs, NOW, deckhouse, east_key, east_private, east_public, east_uuid, name, spec};
+use crate::bad::specs::source;
+use crate::support::deckhouse::{Deckhouse, Shows};
+use crate::support::peer::Ca;
+use crate::support::road;
+
+/// Of no use to the engine, which does not reach it.
+const ENDPOINT: &str = "https://istio-metadata.deck.invalid/metadata";
+/// What its network's name implies.
+const DECK_ID: &str = "cluster-local-3413411223";
+
+/// What the relay of east reads of deck with this key, for the UUID that `routes.json` names.
+fn read_by_east(deck: &Deckhouse, named: Option<&str>) -> PeerSeen {
+    let shows = *deck.shows.lock().unwrap();
+    let failed = |path: &str| SeenDocument::Failed(Failure::Unavailable { url: format!("{ENDPOINT}/{path}") });
+    let read = |text: String| SeenDocument::of(text.as_bytes()).unwrap();
+    let token = super::mint(&east_key(), &east_uuid(), DECK, Scope::PrivateMulticluster);
+    let private = match (named, deck.verdict(Some(&format!("Bearer {token}")), "private-multicluster")) {
+        (Some(DECK), Ok(_)) => read(deck.private()),
+        _ => SeenDocument::NotAsked,
+    };
+    let is_starting = shows == Shows::Starting;
+    PeerSeen {
+        endpoint: ENDPOINT.parse().unwrap(),
+        cluster_uuid: named.map(|uuid| uuid.parse().unwrap()),
+        public: if is_starting { failed("public/public.json") } else { read(deck.public()) },
+        private: if is_starting { SeenDocument::NotAsked } else { private },
+        age: 3,
+    }
+}
+
+/// What east shows once everything of deck is live in it.
+fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
+    let roots = |name: &str| lock.clusters[&super::name(name)].public.roots.iter().map(|root| root.digest);
+    let private = lock.clusters[&name("deck")].private.clone().unwrap();
+    let cluster_id = DECK_ID.parse().unwrap();
+    let route = LiveRoute { cluster_id, api_host: deck.api_host.parse().unwrap(), state: RouteState::Ok, reason: None };
+    Evidence {
+        trusts: Reported::Seen(roots("east").chain(roots("deck")).collect()),
+        networks: Reported::Seen(vec![LiveNetwork {
+            name: private.network.clone(),
+            gateways: private.gateways.clone(),
+        }]),
+        reads: Reported::Seen(vec![]),
+        routes: Reported::Seen(vec![route]),
+        prepared: Reported::Seen(true),
+        credentials: Reported::Seen(vec![]),
+        mesh_config: Reported::Unknown("not looked at".to_owned()),
+        serial: Reported::Seen(0),
+    }
+}
+
+/// A checkout of which every run is one step of the test.
+pub(super) struct Runs {
+    pub(super) deck: Arc<Deckhouse>,
+    ca: Ca,
+    text: String,
+    lock: BTreeMap<String, Vec<u8>>,
+    /// Whose metadata the routes of the last run name.
+    named: Option<WantedMetadata>,
+    /// Whether east shows what is live in it.
+    evidence: bool,
+}
+
+impl Runs {
+    pub(super) fn new(declared: DeclaredAs, evidence: bool) -> Self {
+        let ca = Ca::new("deck");
+        let mut text = spec(&declared.document(ENDPOINT, &ca.pem));
+        if !evidence {
+            text = text.replace("  istio: {standard", "  evidence: none\n  istio: {standard");
+        }
+        Self { deck: deckhouse(|| NOW), ca, text, lock: BTreeMap::new(), named: None, evidence }
+    }
+
+    /// A run while deck shows this.
+    pub(super) async fn run(&mut self, shows: Shows) -> Run {
+        *self.deck.shows.lock().unwrap() = shows;
+        let input = Input {
+            specs: vec![source("specs/mesh.yaml", self.text.clone())],
+            templates: vec![],
+            lock: self.lock.clone(),
+        };
+        let program = Program::load(&input, &|_| None).unwrap();
+        // east is known by what it publishes, which is not fetched here
+        let known = program.lock.clusters.get(&name("deck")).is_some_and(|deck| deck.private.is_some());
+        let evidence = (self.evidence && known).then(|| east_shows(&self.deck, &program.lock));
+        let uuid = |named: &WantedMetadata| named.cluster_uuid.as_ref().map(ToString::to_string);
+        let seen = self.named.as_ref().map(|named| read_by_east(&self.deck, uuid(named).as_deref()).to_value());
+        let private = PrivateDocument { evidence, peers_seen: seen.into_iter().collect(), ..east_private() };
+        let public = PublicDocument { relay_ca: Some(self.ca.pem.clone()), ..east_public() };
+        let east = Observation::own(Ok(public), PrivateReading::Read(private));
+        let before = Observed { clusters: BTreeMap::from([(name("east"), east)]), ..Observed::default() };
+        let (whom, fetcher) = (BTreeSet::from([name("deck")]), Fetcher::new(FetchLimits::default()));
+        let fetcher = fetcher.with_lookup(Arc::new(|_| Box::pin(async { Ok(Vec::new()) })));
+        let ask = Ask { whom: &whom, before: &before, fetcher: &fetcher, files: &|_| Ok(None), progress: &|_| {} };
+        let asked = publics(&program.mesh, ask).await;
+        let keyring = Keyring { engine: Err(KeyProblem::NoEngineKey) };
+        let judged =
+            accept(&program.mesh, &program.lock, &asked.observed(), &Approvals::default(), &BTreeSet::new(), NOW);
+        let admitted =
+            judged.assessments.iter().filter(|(_, assessment)| assessment.may_be_asked()).map(|(name, _)| name.clone());
+        let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| NOW };
+        let observed = seen::take(&program.mesh, asked.privates(&admitted.collect(), &signer).await);
+        let (request, facts) = (Request::default(), FactSource::Stored(observed));
+        let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
+        let accepted = run.decided.accepted.as_ref().unwrap();
+        assert!(accepted.assessments.values().all(|one| !one.is_held_back()), "{shows:?}: {:?}", accepted.assessments);
+        let files = run.decided.advanced.lock.to_files().unwrap();
+        self.lock = files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+        self.named = data(&run, "isthmus-routes", "routes.json").map(|text| {
+            let routes = RoutesFile::parse(text.as_bytes()).unwrap();
+            assert_eq!(routes.of.as_ref().map(ToString::to_string), Some(east_uuid()));
+            let [wanted] = &routes.metadata[..] else { panic!("{text}") };
+            assert_eq!((wanted.endpoint.to_string(), wanted.ca.is_some()), (ENDPOINT.to_owned(), true));
+            wanted.clone()
+        });
+        run
+    }
+}
+
+/// A text of a ConfigMap of east.
+pub(super) fn data(run: &Run, map: &str, key: &str) -> Option<String> {
+    let objects = &run.rendered[&name("east")].objects;
+    let object = objects.iter().find(|rendered| rendered.id().name == map && rendered.id().kind == "ConfigMap")?;
+    Some(object.object().unwrap().fields["data"][key].as_str().unwrap().to_owned())
+}
+
+type LinkState = Option<(Stage, bool)>;
+
+/// Stages of `east/deck` and `deck/east`, run by run, while deck shows this.
+async fn stages(declared: DeclaredAs, evidence: bool, shows: [Shows; 6]) -> Vec<(LinkState, LinkState)> {
+    let mut runs = Runs::new(declared, evidence);
+    let mut stages = Vec::new();
+    for shows in shows {
+        let run = runs.run(shows).await;
+        let after = &run.decided.advanced.lock;
+        let stage =
+            |reader: &str, peer: &str| after.link(&name(reader), &name(peer)).map(|link| (link.stage, link.unproven));
+        stages.push((stage("east", "deck"), stage("deck", "east")));
+        let secret = run.rendered[&name("east")].objects.iter().any(|one| one.id().name == "istio-remote-secret-deck");
+        assert_eq!(secret, stages.last().unwrap().0.is_some_and(|(stage, _)| stage == Stage::Joined));
+    }
+    stages
+}
+
+#[tokio::test]
+async fn links_with_it_join_however_it_is_declared_and_stay_joined_when_it_falls_silent() {
+    let whole = [Shows::Whole, Shows::Whole, Shows::Whole, Shows::Whole, Shows::Absent, Shows::Starting];
+    let joining = Some((Stage::Joining, false));
+    for declared in DeclaredAs::ALL {
+        for evidence in [true, false] {
+            let stages = stages(declared, evidence, whole).await;
+            let ours: Vec<LinkState> = stages.iter().map(|(ours, _)| *ours).collect();
+            // nothing is known; its public document; its private one; and what it shows to be live, which is nothing
+            let joined = Some((Stage::Joined, true));
+            let third = if evidence { joining } else { joined };
+            assert_eq!(ours, [None, joining, third, joined, joined, joined], "{declared:?} {evidence}");
+            // its own links are not ours to prove: the cluster itself writes their secrets
+            assert_eq!(stages[5].1, Some((Stage::Joined, false)), "{declared:?} {evidence}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_with_it_waits_while_its_documents_are_empty_or_its_side_does_not_know_us() {
+    let shows = [Shows::Starting, Shows::Empty, Shows::Whole, Shows::Absent, Shows::Empty, Shows::Whole];
+    let stages = stages(DeclaredAs::External, true, shows).await;
+    assert_eq!((stages[1].0, stages[2].0.map(|(stage, _)| stage)), (None, Some(Stage::Joining)));
+    assert_eq!(stages[4].0, Some((Stage::Joining, false)));
+
+    let mut runs = Runs::new(DeclaredAs::External, true);
+    runs.deck.known.lock().unwrap().clear();
+    for _ in 0..4 {
+        let run = runs.run(Shows::Whole).await;
+        assert!(run.decided.advanced.lock.clusters.get(&name("deck")).is_none_or(|deck| deck.private.is_none()));
+    }
+}
+
+/// What its module takes for granted of everyone that reads it.
+#[tokio::test]
+async fn its_entry_admits_its_long_tokens_and_names_its_namespace_without_a_word_in_the_spec() {
+    for declared in DeclaredAs::ALL {
+        let mut runs = Runs::new(declared, true);
+        runs.run(Shows::Whole).await;
+        let run = runs.run(Shows::Whole).await;
+        let peers = PeersFile::parse(data(&run, "isthmus-peers", "peers.json").unwrap().as_bytes()).unwrap();
+        let deck = &peers.peers[0];
+        let namespace = deck.istio_namespace.as_ref().map(ToString::to_string);
+        assert_eq!(namespace.as_deref(), Some("d8-istio"), "{declared:?}");
+        let lifetime = isthmus::types::token::MAX_DECKHOUSE_API_LIFETIME;
+        assert_eq!(deck.max_token_lifetime, Some(lifetime), "{declared:?}");
+    }
+}
+
+/// A token is made only for a UUID that was accepted and that whoever answers shows.
+#[tokio::test]
+async fn the_routes_name_its_uuid_when_its_public_document_is_accepted() {
+    let mut runs = Runs::new(DeclaredAs::OfDeckhouse, true);
+    runs.run(Shows::Whole).await;
+    assert_eq!(runs.named.as_ref().unwrap().cluster_uuid, None, "known by its endpoint alone");
+    let run = runs.run(Shows::Whole).await;
+    assert_eq!(runs.named.as_ref().unwrap().cluster_uuid.as_ref().unwrap().as_str(), DECK);
+    let assessment = &run.decided.accepted.as_ref().unwrap().assessments[&name("deck")];
+    assert_eq!(assessment.read_by.public.as_ref().map(ClusterName::as_str), Some("east"));
+    assert_eq!(assessment.read_by.private, None);
+    let run = runs.run(Shows::Whole).await;
+    let assessment = &run.decided.accepted.as_ref().unwrap().assessments[&name("deck")];
+    assert_eq!(assessment.read_by.private.as_ref().map(ClusterName::as_str), Some("east"));
+}

@@ -1,0 +1,233 @@
+//! A checkout without keys of clusters joins a Deckhouse: the relay of east reads it, east's exporter shows it, the binary judges it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use isthmus::roles::exporter::{CollectedEvidence, Exporter, Gathered, Published};
+use isthmus::roles::relay::{self, RelayOptions};
+use isthmus::roles::role::{RolePages, StopSignal};
+use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::types::key::PublicKey;
+use isthmus::wire::metadata::{
+    AuthnKey, Evidence, LiveNetwork, LiveRoute, PublicDocument, Reported, RouteState, StandardMeshConfig,
+};
+use isthmus::wire::peers::PeersFile;
+use isthmus::wire::seen::{PEERS_SEEN_PATH, PeerSeen};
+use serde_json::{Value, json};
+
+use super::{
+    CONFIG_MAPS, DECK, DeclaredAs, deckhouse, east_private, east_public, east_uuid, role, served, spec, unix_time,
+    until_ready,
+};
+use crate::support::checkout::Checkout;
+use crate::support::deckhouse::{Deckhouse, serve};
+use crate::support::environment::TestEnvironment;
+use crate::support::objects::ObjectServer;
+use crate::support::peer::{Ca, Peer};
+
+/// East as it runs, and deck, which only east can open.
+struct ThroughWorld {
+    checkout: Checkout,
+    apiserver: ObjectServer,
+    pages: RolePages,
+    exporter: Arc<Exporter>,
+    deck: Arc<Deckhouse>,
+    deck_exporter: Peer,
+    relay_ca: String,
+    relay_key: PublicKey,
+    _running: Box<dyn Send>,
+    _stop: StopSignal,
+}
+
+impl ThroughWorld {
+    async fn new() -> Self {
+        let deck = deckhouse(unix_time);
+        let deck_ca = Ca::new("deck");
+        let deck_exporter = serve(&deck_ca, deck.exporter()).await;
+        let apiserver = ObjectServer::start().await;
+        for name in ["kube-system", "istio-system"] {
+            apiserver.put("/api/v1/namespaces", json!({ "metadata": { "name": name, "uid": east_uuid() } }));
+        }
+        let (role, stop) = role(apiserver.access());
+        let (health, pages) = (role.health.clone(), role.pages.clone());
+        let service = relay::start(role, RelayOptions::default()).await.unwrap();
+        until_ready(&health).await;
+        let identity = apiserver.get(CONFIG_MAPS, "isthmus-identity").unwrap();
+        let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
+        let relay_key = PublicKey::from_pem(identity["keys"][0]["pem"].as_str().unwrap()).unwrap();
+        let relay_ca = identity["relayCA"].as_str().unwrap().to_owned();
+        deck.known.lock().unwrap().clear();
+        let nothing = Published {
+            cluster_uuid: Some(east_public().cluster_uuid),
+            public: Ok(PublicDocument {
+                authn_key: relay_key.clone(),
+                authn_keys: vec![AuthnKey {
+                    id: relay_key.id(),
+                    pem: relay_key.clone(),
+                    scopes: isthmus::types::token::Scope::ALL.into(),
+                }],
+                relay_ca: Some(relay_ca.clone()),
+                ..east_public()
+            }),
+            private: Ok(east_private()),
+            evidence: Gathered::NotYet,
+            peers: Ok(PeersFile::empty()),
+            sequence: 1,
+        };
+        let exporter = Arc::new(Exporter::new("/metadata", nothing, unix_time));
+        let ca = Ca::new("east");
+        let (running, address) = served(&ca, exporter.clone()).await;
+        let checkout = Checkout::in_environment(TestEnvironment::new().real_time());
+        let endpoint = format!("https://{}/metadata", deck_exporter.address);
+        let text = spec(&DeclaredAs::External.document(&endpoint, &deck_ca.pem));
+        let ca = ca.pem.trim_end().replace('\n', "\n        ");
+        let own =
+            format!("metadata:\n    endpoint: https://{address}/metadata\n    ca:\n      inline: |\n        {ca}");
+        checkout.write(
+            "specs/mesh.yaml",
+            text.replace("metadata: {endpoint: \"https://127.0.0.9/metadata\"}", &own).as_bytes(),
+        );
+        let running: Box<dyn Send> = Box::new((running, Mutex::new(service)));
+        Self {
+            checkout,
+            apiserver,
+            pages,
+            exporter,
+            deck,
+            deck_exporter,
+            relay_ca,
+            relay_key,
+            _running: running,
+            _stop: stop,
+        }
+    }
+
+    /// Takes what is rendered for east into it, and waits until its relay and its exporter follow.
+    async fn sync(&self) {
+        let file = |name: &str, key: &str| -> Option<String> {
+            let text =
+                std::fs::read_to_string(self.checkout.path(&format!("rendered/east/configmap-{name}.yaml"))).ok()?;
+            let object: Value = serde_saphyr::from_str(&text).unwrap();
+            Some(object["data"][key].as_str().unwrap().to_owned())
+        };
+        let routes = file("isthmus-routes", "routes.json");
+        if let Some(routes) = &routes {
+            let data = json!({ "routes.json": routes });
+            self.apiserver.put(CONFIG_MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": data }));
+        }
+        let wanted: Value = routes.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let wanted = wanted["metadata"][0].clone();
+        let begun = Instant::now();
+        let is_admitted = self.deck.known.lock().unwrap().contains_key(&east_uuid());
+        while !wanted.is_null() && begun.elapsed() < Duration::from_secs(30) {
+            let seen = self.seen();
+            let is_there = |one: &PeerSeen| {
+                let is_named = one.cluster_uuid.as_ref().map(ToString::to_string)
+                    == wanted["clusterUUID"].as_str().map(str::to_owned);
+                is_named && (wanted["clusterUUID"].is_null() || !is_admitted || one.private.read().is_some())
+            };
+            if seen.iter().any(is_there) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let peers = file("isthmus-peers", "peers.json").map(|text| PeersFile::parse(text.as_bytes()).unwrap());
+        let serial = peers.as_ref().map(|peers| peers.serial).unwrap_or_default();
+        let mut collected = CollectedEvidence::at(Instant::now(), self.evidence(serial), BTreeMap::new());
+        collected.peers_seen = self.seen();
+        self.exporter.change(|current| {
+            current.evidence = Gathered::Collected(Arc::new(collected));
+            current.peers = Ok(peers.unwrap_or_else(PeersFile::empty));
+        });
+    }
+
+    fn seen(&self) -> Vec<PeerSeen> {
+        PeerSeen::answer(&self.pages.at(PEERS_SEEN_PATH).unwrap().body).unwrap()
+    }
+
+    /// Everything that is rendered is live.
+    fn evidence(&self, serial: u64) -> Evidence {
+        let roots = [east_public().root_ca, self.deck.root.clone()];
+        let roots = roots.iter().flat_map(|pem| parse_roots_any_time(pem).unwrap()).map(|root| root.digest);
+        let route = LiveRoute {
+            cluster_id: "cluster-local-3413411223".parse().unwrap(),
+            api_host: self.deck.api_host.parse().unwrap(),
+            state: RouteState::Ok,
+            reason: None,
+        };
+        let gateway = isthmus::types::address::Gateway::new("203.0.113.40", 15443).unwrap();
+        let network = "network-cluster-local-3413411223".parse().unwrap();
+        Evidence {
+            trusts: Reported::Seen(roots.collect::<BTreeSet<_>>()),
+            networks: Reported::Seen(vec![LiveNetwork { name: network, gateways: vec![gateway] }]),
+            reads: Reported::Seen(Vec::new()),
+            routes: Reported::Seen(vec![route]),
+            prepared: Reported::Seen(true),
+            credentials: Reported::Seen(Vec::new()),
+            mesh_config: Reported::Seen(StandardMeshConfig::default()),
+            serial: Reported::Seen(serial),
+        }
+    }
+
+    async fn apply(&self) -> String {
+        let ran = tokio::task::block_in_place(|| self.checkout.engine(&["apply", "--yes", "--create-keys"]));
+        assert_eq!(ran.code, 0, "{ran}");
+        self.sync().await;
+        ran.stdout
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.checkout.path(file).exists()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_without_keys_of_clusters_joins_it() {
+    let world = ThroughWorld::new().await;
+    let mut texts = Vec::new();
+    for _ in 0..3 {
+        texts.push(world.apply().await);
+    }
+    let routes = std::fs::read_to_string(world.checkout.path("rendered/east/configmap-isthmus-routes.yaml")).unwrap();
+    assert!(routes.contains(&format!("\"clusterUUID\":\"{DECK}\"")), "{routes}");
+    // its side has not declared east yet
+    let waits = world.apply().await;
+    let refused =
+        "does not admit the key of `east`, with which its relay reads it (status 401); declare `east` on its side";
+    assert!(waits.contains(refused), "{waits}");
+    world.deck.known.lock().unwrap().insert(east_uuid(), world.relay_key.clone());
+    world.sync().await;
+    let mut all = String::new();
+    for _ in 0..4 {
+        all.push_str(&world.apply().await);
+    }
+    assert!(world.has("rendered/east/secret-istio-remote-secret-deck.yaml"), "{all}");
+    assert!(all.contains("read by east"), "{all}");
+    assert!(all.contains("unproven"), "{all}");
+    let plan = tokio::task::block_in_place(|| world.checkout.engine(&["plan", "--output", "json"])).done();
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let step = |name: &str| plan["steps"].as_array().unwrap().iter().find(|one| one["step"] == name).unwrap().clone();
+    assert_eq!(step("discover-proxy/deck")["readBy"], "east");
+    assert_eq!(step("fetch-ca/deck").get("readBy"), None, "the engine reaches that itself");
+    let keys = std::fs::read_dir(world.checkout.path("keys")).unwrap().map(|file| file.unwrap().file_name());
+    assert_eq!(keys.filter(|file| file != ".gitignore").collect::<Vec<_>>(), ["engine.key"]);
+    // no key of the engine was shown to it, and every private reading was opened by east's
+    let heads = world.deck_exporter.requests();
+    let private = heads.iter().filter(|head| head.contains("multicluster.json"));
+    assert!(
+        private.clone().count() > 0 && private.clone().all(|head| head.contains("authorization: Bearer ")),
+        "{heads:?}"
+    );
+    let kid = world.relay_key.id().to_string();
+    assert!(private.clone().all(|head| header_of(head).contains(&kid)), "{heads:?}");
+    drop(world.relay_ca);
+}
+
+/// The header of a request's token.
+fn header_of(head: &str) -> String {
+    use base64::Engine as _;
+    let token = head.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap();
+    let header = token.split('.').next().unwrap();
+    String::from_utf8(base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
+}
