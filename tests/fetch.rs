@@ -92,7 +92,7 @@ async fn json_plain_text_and_no_content_type_are_taken() {
 
 /// A `Date` that cannot be read is none: it is not one that was read before.
 #[tokio::test]
-async fn each_answer_tells_the_time_that_it_is_there() {
+async fn each_answer_says_what_time_it_is_there() {
     let ca = Ca::new("east");
     let dates = ["date: Mon, 30 Nov 2026 00:00:00 GMT\r\n", "date: now\r\n", ""];
     let answers = std::sync::Mutex::new(dates.into_iter());

@@ -31,7 +31,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use self::mesh::{FleetMesh, Law, Why};
-use self::walk::{Coverage, Walk, WalkStep, step};
+use self::walk::{Coverage, Walk, WalkStep, WalkTheme};
 
 /// A quarter of a walk is spent on memory.
 #[cfg(target_os = "linux")]
@@ -138,7 +138,7 @@ fn walks(count: u32, seed: u64, met: &RefCell<Met>) -> Option<Shortest> {
     let config = Config { cases: count, failure_persistence: None, max_shrink_iters: shrinks, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let longest = usize::try_from(number("ISTHMUS_STEPS", 18)).unwrap();
-    let steps = prop::collection::vec(step(), 1..longest);
+    let steps = WalkTheme::any().prop_flat_map(move |theme| prop::collection::vec(theme.step(), 1..longest));
     let walks = (2..=3_usize, prop_oneof![3 => Just(true), 1 => Just(false)], any::<bool>(), steps);
     let after = Cell::new(None);
     let result = runner.run(&walks, |(clusters, is_joined, argo, steps)| {

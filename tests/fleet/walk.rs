@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Union;
 
 use super::mesh::{Broken, FleetMesh, FleetOutcome, RunFlags};
 use super::site::{ClusterTrouble, FLEET_EVENTS, FleetCluster, FleetEvent, TROUBLES};
@@ -113,51 +114,78 @@ fn flags() -> impl Strategy<Value = RunFlags> {
     )
 }
 
-fn edit() -> impl Strategy<Value = FieldEdit> {
-    let cluster = || 0..4_usize;
-    prop_oneof![
-        14 => (cluster(), select(CLUSTER_FIELDS.to_vec()), 0..6_usize).prop_map(|(c, f, n)| FieldEdit::Cluster(c, f, n)),
-        3 => (cluster(), 0..4_usize).prop_map(|(c, n)| FieldEdit::Cluster(c, "state", n)),
-        3 => (select(MESH_FIELDS.to_vec()), 0..3_usize).prop_map(|(f, n)| FieldEdit::Mesh(f, n)),
-        2 => (cluster(), cluster()).prop_map(|(a, b)| FieldEdit::Pair(a, b)),
-        1 => Just(FieldEdit::Full),
-        1 => (0..4_u8).prop_map(FieldEdit::EngineKeys),
-        1 => cluster().prop_map(FieldEdit::Document),
-    ]
-}
-
 fn some_kinds() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![20 => 0..KINDS.len() - 1, 1 => Just(KINDS.len() - 1)], 1..4)
 }
 
-/// Any step.
-pub(crate) fn step() -> impl Strategy<Value = WalkStep> {
-    let cluster = || 0..4_usize;
-    let trouble = prop_oneof![
-        3 => select(TROUBLES.to_vec()),
-        1 => any::<u8>().prop_map(|bits| ClusterTrouble::Half(bits & 0x7f)),
-    ];
-    prop_oneof![
-        16 => edit().prop_map(WalkStep::Edit),
-        2 => (0..6_usize).prop_map(WalkStep::Revert),
-        12 => flags().prop_map(WalkStep::Run),
-        5 => cluster().prop_map(WalkStep::Sync),
-        4 => (cluster(), some_kinds()).prop_map(|(c, kinds)| WalkStep::SyncPartly(c, kinds)),
-        2 => cluster().prop_map(WalkStep::Install),
-        3 => Just(WalkStep::SyncAll),
-        3 => (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)),
-        3 => (cluster(), trouble).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)),
-        3 => cluster().prop_map(WalkStep::Mend),
-        3 => (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)),
-        1 => (1..40_u8).prop_map(WalkStep::Pass),
-        1 => (0..8_usize).prop_map(WalkStep::LoseLock),
-        1 => Just(WalkStep::LoseWholeLock),
-        1 => (0..8_usize, 1..6_usize).prop_map(|(file, back)| WalkStep::OldLock(file, back)),
-        1 => (any::<u8>(), 1..6_usize).prop_map(|(bits, back)| WalkStep::MergedLock(bits, back)),
-        1 => (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)),
-        1 => (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)),
-        1 => (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)),
-    ]
+/// What a walk is about. One that is about everything seldom does the same thing twice, or takes an edit back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalkTheme {
+    /// The kinds of steps that it has beside edits and runs, by bit.
+    kinds: u32,
+    /// The cluster and the field that most of its edits are of, if there are such.
+    edits: Option<(usize, &'static str)>,
+}
+
+impl WalkTheme {
+    /// Any theme.
+    pub(crate) fn any() -> impl Strategy<Value = Self> {
+        let kinds = prop_oneof![1 => Just(u32::MAX), 2 => any::<u32>()];
+        let edits = (0..4_usize, select(CLUSTER_FIELDS.to_vec()));
+        (kinds, prop::option::of(edits)).prop_map(|(kinds, edits)| Self { kinds, edits })
+    }
+
+    fn edit(self) -> BoxedStrategy<FieldEdit> {
+        let cluster = || 0..4_usize;
+        let any = prop_oneof![
+            14 => (cluster(), select(CLUSTER_FIELDS.to_vec()), 0..6_usize).prop_map(|(c, f, n)| FieldEdit::Cluster(c, f, n)),
+            3 => (cluster(), 0..4_usize).prop_map(|(c, n)| FieldEdit::Cluster(c, "state", n)),
+            3 => (select(MESH_FIELDS.to_vec()), 0..3_usize).prop_map(|(f, n)| FieldEdit::Mesh(f, n)),
+            2 => (cluster(), cluster()).prop_map(|(a, b)| FieldEdit::Pair(a, b)),
+            1 => Just(FieldEdit::Full),
+            1 => (0..4_u8).prop_map(FieldEdit::EngineKeys),
+            1 => cluster().prop_map(FieldEdit::Document),
+        ];
+        match self.edits {
+            None => any.boxed(),
+            Some((cluster, field)) => {
+                prop_oneof![2 => (0..6_usize).prop_map(move |n| FieldEdit::Cluster(cluster, field, n)), 1 => any]
+                    .boxed()
+            }
+        }
+    }
+
+    /// A step of such a walk.
+    pub(crate) fn step(self) -> impl Strategy<Value = WalkStep> + use<> {
+        let cluster = || 0..4_usize;
+        let trouble = prop_oneof![
+            3 => select(TROUBLES.to_vec()),
+            1 => any::<u8>().prop_map(|bits| ClusterTrouble::Half(bits & 0x7f)),
+        ];
+        let kinds: Vec<(u32, BoxedStrategy<WalkStep>)> = vec![
+            (2, (0..6_usize).prop_map(WalkStep::Revert).boxed()),
+            (5, cluster().prop_map(WalkStep::Sync).boxed()),
+            (4, (cluster(), some_kinds()).prop_map(|(c, kinds)| WalkStep::SyncPartly(c, kinds)).boxed()),
+            (2, cluster().prop_map(WalkStep::Install).boxed()),
+            (3, Just(WalkStep::SyncAll).boxed()),
+            (3, (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)).boxed()),
+            (3, (cluster(), trouble).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)).boxed()),
+            (3, cluster().prop_map(WalkStep::Mend).boxed()),
+            (3, (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)).boxed()),
+            (1, (1..40_u8).prop_map(WalkStep::Pass).boxed()),
+            (1, (0..8_usize).prop_map(WalkStep::LoseLock).boxed()),
+            (1, Just(WalkStep::LoseWholeLock).boxed()),
+            (1, (0..8_usize, 1..6_usize).prop_map(|(file, back)| WalkStep::OldLock(file, back)).boxed()),
+            (1, (any::<u8>(), 1..6_usize).prop_map(|(bits, back)| WalkStep::MergedLock(bits, back)).boxed()),
+            (1, (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)).boxed()),
+            (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
+            (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
+        ];
+        let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
+        let always =
+            [(16, self.edit().prop_map(WalkStep::Edit).boxed()), (12, flags().prop_map(WalkStep::Run).boxed())];
+        Union::new_weighted(always.into_iter().chain(chosen.map(|(_, kind)| kind)).collect())
+    }
 }
 
 /// How often an event followed an edit in a walk.
