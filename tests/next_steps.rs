@@ -196,6 +196,7 @@ fn what_a_document_waits_for_names_its_next_step() {
         WaitReason::PublicDocument,
         WaitReason::PublicDocumentAccepted,
         WaitReason::LinksToLeave,
+        WaitReason::Sidecars,
     ];
     all.extend(keys().into_iter().map(WaitReason::Key));
     for wait in all {
@@ -204,7 +205,8 @@ fn what_a_document_waits_for_names_its_next_step() {
             | WaitReason::PublicDocument
             | WaitReason::PublicDocumentAccepted
             | WaitReason::Key(_)
-            | WaitReason::LinksToLeave => {}
+            | WaitReason::LinksToLeave
+            | WaitReason::Sidecars => {}
         }
         // "its" is that of the cluster of the step
         let explanation = wait.explanation();

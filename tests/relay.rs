@@ -67,6 +67,7 @@ fn role(apiserver: &ObjectServer) -> (Role, StopSignal) {
         stopping,
         tls: None,
         pages: isthmus::roles::role::RolePages::default(),
+        behind_proxy: false,
     };
     (role, stop)
 }

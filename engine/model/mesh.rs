@@ -114,6 +114,8 @@ pub struct Cluster {
     pub endpoint: Endpoint,
     /// The only roots trusted for its endpoint; PEM, one or more certificates.
     pub endpoint_ca: Option<String>,
+    /// What Deckhouse's CRD is like there.
+    pub crd: DeckhouseCrd,
     /// What must be found there.
     pub pin: Pin,
     /// DNS domain.
@@ -298,6 +300,16 @@ pub enum Reconciler {
     Deckhouse,
     /// Another team's checkout.
     External,
+}
+
+/// Revisions of Deckhouse's CRD `IstioMulticluster` (`ee/modules/110-istio/crds/istiomulticluster.yaml`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeckhouseCrd {
+    /// The endpoint is `spec.metadataEndpoint`.
+    #[default]
+    Current,
+    /// It is `spec.metadata.endpoint`.
+    EndpointInMetadata,
 }
 
 /// Whether a cluster takes part.

@@ -11,6 +11,7 @@ use crate::model::lock::LockedCluster;
 use crate::model::mesh::{Cluster, Reconciler};
 use crate::spec::{API_VERSION, DECKHOUSE_API_VERSION};
 use crate::types::address::{Cidr, Endpoint, HostPattern};
+use crate::types::certificate::both;
 use crate::types::name::{ClusterDomain, ClusterName, ClusterUuid, Digest, MeshName};
 use crate::types::object::{YamlError, to_yaml};
 
@@ -72,6 +73,8 @@ pub struct Invitation {
     pub authn_key: Digest,
     /// SHA-256 of its root CAs.
     pub roots: BTreeSet<Digest>,
+    /// CA of the api-proxy, PEM.
+    api_ca: Option<String>,
     flat: bool,
     domain: ClusterDomain,
     api_hosts: Vec<HostPattern>,
@@ -173,6 +176,7 @@ impl Invitation {
             name: cluster.name.clone(),
             endpoint: cluster.endpoint.clone(),
             ca: cluster.endpoint_ca.clone(),
+            api_ca: cluster.api.ca.clone().or_else(|| locked?.private.as_ref()?.api_ca.clone()),
             uuid,
             authn_key,
             roots,
@@ -309,7 +313,8 @@ impl Invitation {
         let spec = InvitationMulticluster {
             metadata_endpoint: endpoint,
             enable_ingress_gateway: !self.flat,
-            metadata: self.ca.clone().map(|ca| PlainCa { ca }),
+            // Deckhouse trusts this for the api-proxy, too, and nothing else but public CAs
+            metadata: both(self.ca.as_deref(), self.api_ca.as_deref().filter(|_| deckhouse)).map(|ca| PlainCa { ca }),
             pin: (!deckhouse).then(|| self.pin()),
         };
         let api_version = if deckhouse { DECKHOUSE_API_VERSION } else { API_VERSION };

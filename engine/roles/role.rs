@@ -156,6 +156,8 @@ pub struct Role {
     pub tls: Option<TlsFiles>,
     /// What it shows beside its metrics to other roles of its cluster.
     pub pages: RolePages,
+    /// Connections come through a trusted proxy, which may say for whom.
+    pub behind_proxy: bool,
 }
 
 /// Pages of a role on its second port, once it has any.
@@ -309,8 +311,9 @@ where
     tokio::spawn(telemetry::serve_with(probes, metrics.clone(), health.clone(), source));
     let Settings { kubeconfig, namespace, limits, tls, trusted_proxies, streaming, .. } = settings;
     let access = Access::open(kubeconfig.as_deref())?;
+    let behind_proxy = !trusted_proxies.is_empty();
     let (lame_duck, server_limits) = (limits.lame_duck, ServerLimits { trusted_proxies, ..limits.server(streaming) });
-    let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls, pages };
+    let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls, pages, behind_proxy };
     let service = tokio::select! {
         started = start(role) => started?,
         _ = terminate.recv() => return Ok(()),

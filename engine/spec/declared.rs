@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::mesh::{
-    EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget, Reconciler, State,
+    DeckhouseCrd, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget, Reconciler, State,
 };
 use crate::spec::read::At;
 use crate::types::address::{ApiHost, Cidr, Endpoint, Gateway, HostPattern};
@@ -107,6 +107,8 @@ pub struct ClusterSpec {
     pub endpoint: Option<At<Endpoint>>,
     /// `spec.metadata.ca`.
     pub endpoint_ca: Option<CaSpec>,
+    /// `spec.metadata.crd`.
+    pub crd: Option<At<DeckhouseCrd>>,
     /// `spec.pin`.
     pub pin: PinSpec,
     /// `spec.clusterDomain`.

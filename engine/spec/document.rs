@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::mesh::{
-    EvidenceField, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget, Reconciler, State,
+    DeckhouseCrd, EvidenceField, EvidenceRule, Expose, ExternalTrafficPolicy, FirstContact, MeshConfigTarget,
+    Reconciler, State,
 };
 use crate::spec::declared::{
     CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, ShareSpec,
@@ -75,6 +76,7 @@ pub(super) const MULTICLUSTER: &[&str] = &[
     "apiHost",
     "tlsSecret",
 ];
+pub(super) const METADATA: &[&str] = &["endpoint", "ca", "crd"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
 pub(super) const SHARE: &[&str] = &["namespaces", "except"];
 pub(super) const ISTIO: &[&str] =
@@ -85,6 +87,8 @@ const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "m
 
 pub(super) const RECONCILERS: &[(&str, Reconciler)] =
     &[("rendered", Reconciler::Rendered), ("deckhouse", Reconciler::Deckhouse), ("external", Reconciler::External)];
+pub(super) const CRDS: &[(&str, DeckhouseCrd)] =
+    &[("v1alpha1", DeckhouseCrd::Current), ("v1alpha1-old", DeckhouseCrd::EndpointInMetadata)];
 pub(super) const STATES: &[(&str, State)] =
     &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving), ("lost", State::Lost)];
 pub(super) const EXPOSES: &[(&str, Expose)] =
@@ -233,13 +237,14 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
     let name = name(reader, document, &["name"]);
     let spec = reader.required(document, "spec")?;
     let fields = reader.fields_after(spec, "the spec of a Cluster", CLUSTER, &[FORMER_KEY])?;
-    let (mut endpoint, mut endpoint_ca) = (None, None);
+    let (mut endpoint, mut endpoint_ca, mut crd) = (None, None, None);
     if let Some(node) = reader.required(&fields, "metadata")
-        && let Some(fields) = reader.fields(node, "spec.metadata", &["endpoint", "ca"])
+        && let Some(fields) = reader.fields(node, "spec.metadata", METADATA)
     {
         let node = reader.required(&fields, "endpoint");
         endpoint = reader.name(node);
         endpoint_ca = ca(reader, fields.get("ca"));
+        crd = reader.choice(fields.get("crd"), CRDS);
     }
     let (mut api_host, mut api_ca) = (None, None);
     if let Some(node) = fields.get("api")
@@ -264,6 +269,7 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         multicluster: multicluster(reader, &fields),
         endpoint,
         endpoint_ca,
+        crd,
         pin: pin(reader, fields.get("pin")),
         cluster_domain: reader.name(fields.get("clusterDomain")),
         cluster_id: reader.name(fields.get("clusterID")),
@@ -446,16 +452,23 @@ fn peer(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<PeerSpec>
     let spec = reader.required(document, "spec")?;
     let known = if reader.lenient { DECKHOUSE_PEER } else { PEER };
     let fields = reader.fields(spec, "the spec of an IstioMulticluster", known)?;
-    let mut endpoint_ca = None;
+    // revisions of Deckhouse's CRD have the endpoint in one place or the other
+    let known_metadata: &[&str] =
+        if reader.lenient { &["endpoint", "ca", "insecureSkipVerify"] } else { &["ca", "insecureSkipVerify"] };
+    let (mut endpoint_ca, mut within) = (None, None);
     if let Some(node) = fields.get("metadata")
-        && let Some(fields) = reader.fields(node, "spec.metadata", &["ca", "insecureSkipVerify"])
+        && let Some(fields) = reader.fields(node, "spec.metadata", known_metadata)
     {
+        within = fields.get("endpoint").cloned();
         endpoint_ca = reader.text(fields.get("ca")).filter(|ca| !ca.value.is_empty());
         if let Some(At { value: true, at }) = reader.flag(fields.get("insecureSkipVerify")) {
             reader.error(&at, &SpecFinding::InsecureSkipVerify);
         }
     }
-    let endpoint = reader.required(&fields, "metadataEndpoint");
+    let endpoint = match (fields.get("metadataEndpoint"), &within) {
+        (None, Some(within)) => Some(within),
+        _ => reader.required(&fields, "metadataEndpoint"),
+    };
     let peer = PeerSpec {
         endpoint: reader.name(endpoint),
         endpoint_ca,

@@ -6,8 +6,8 @@
 use serde_json::{Value, json};
 
 use crate::spec::document::{
-    API, CLUSTER, CONFIGS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES, FIRST_CONTACTS,
-    ISTIO, MESH, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES, TRAFFIC_POLICIES,
+    API, CLUSTER, CONFIGS, CRDS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES,
+    FIRST_CONTACTS, ISTIO, MESH, METADATA, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES, TRAFFIC_POLICIES,
 };
 use crate::spec::policy::{CLUSTERS, IMAGES, POLICY, POLICY_DOCUMENT, ROOT_CHANGES};
 use crate::types::name::NamespacePattern;
@@ -222,7 +222,11 @@ fn cluster() -> Value {
             "reconciler": one_of(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
             "state": one_of(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed"),
             "multicluster": described(object(MULTICLUSTER, &[], multicluster), "exporter, api-proxy and relay of the cluster"),
-            "metadata": described(object(&["endpoint", "ca"], &["endpoint"], json!({ "endpoint": endpoint, "ca": ca("the only roots trusted for the endpoint") })), "where the cluster publishes its metadata"),
+            "metadata": described(object(METADATA, &["endpoint"], json!({
+                "endpoint": endpoint,
+                "ca": ca("the only roots trusted for the endpoint"),
+                "crd": one_of(CRDS, "v1alpha1", "which IstioMulticluster a deckhouse cluster reads: v1alpha1 has spec.metadataEndpoint, v1alpha1-old spec.metadata.endpoint"),
+            })), "where the cluster publishes its metadata"),
             "pin": pin(),
             "clusterDomain": { "type": "string", "pattern": DNS_NAME, "default": "cluster.local", "description": "DNS domain of the cluster" },
             "clusterID": {
@@ -325,6 +329,19 @@ fn peer(strict: bool) -> Value {
     for value in [&mut metadata, &mut spec] {
         if let Some(all) = value.as_object_mut().filter(|_| !strict) {
             all.remove("additionalProperties");
+        }
+    }
+    if !strict {
+        // revisions of Deckhouse's CRD have the endpoint in one place or the other
+        if let Some(fields) = metadata.pointer_mut("/properties").and_then(Value::as_object_mut) {
+            fields
+                .insert("endpoint".to_owned(), text("^(https|file)://.+$", "the same, in other revisions of the CRD"));
+        }
+        if let Some(fields) = spec.as_object_mut() {
+            let within =
+                json!({ "required": ["metadata"], "properties": { "metadata": { "required": ["endpoint"] } } });
+            fields.insert("required".to_owned(), json!([]));
+            fields.insert("anyOf".to_owned(), json!([{ "required": ["metadataEndpoint"] }, within]));
         }
     }
     if let Some(slot) = spec.pointer_mut("/properties/metadata") {

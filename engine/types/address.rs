@@ -265,8 +265,10 @@ impl Serialize for Gateway {
 
 impl<'de> Deserialize<'de> for Gateway {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = WireGateway::deserialize(deserializer)?;
-        Self::new(&wire.address, wire.port).map_err(serde::de::Error::custom)
+        let WireGateway { address, port } = WireGateway::deserialize(deserializer)?;
+        // names as DNS takes them: in any case, and rooted by a final dot
+        let address = address.strip_suffix('.').unwrap_or(&address).to_ascii_lowercase();
+        Self::new(&address, port).map_err(serde::de::Error::custom)
     }
 }
 

@@ -191,6 +191,13 @@ pub fn parse_roots(pem: &str, now: Timestamp) -> Result<Vec<RootCertificate>, Ce
     Ok(roots)
 }
 
+/// The certificates of two texts in one, PEM; those of the first first, and none twice where the other has no new one.
+pub fn both(one: Option<&str>, other: Option<&str>) -> Option<String> {
+    let (Some(one), Some(other)) = (one, other) else { return one.or(other).map(ToOwned::to_owned) };
+    let is_new = certificates(other).is_none_or(|new| !new.is_subset(&certificates(one).unwrap_or_default()));
+    Some(if is_new { format!("{}\n{other}", one.trim_end()) } else { one.to_owned() })
+}
+
 /// The same without the clock, for runs that must not know one.
 pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, CertificateError> {
     if pem.len() > MAX_BUNDLE {

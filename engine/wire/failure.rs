@@ -394,6 +394,9 @@ impl Failure {
             Self::Broken { .. } => "check proxies and firewalls between it and this machine",
             Self::Encoded { .. } => "switch compression off for this path there",
             Self::ContentType { .. } => "check that `metadata.endpoint` is reachable without a browser log-in",
+            Self::Format { problem, .. } if problem.starts_with("networkName: ") => {
+                "state `network` in its Cluster, which counts in its place"
+            }
             Self::Format { .. } => "check that a metadata-exporter answers there, and its version",
             Self::Incomplete { fields } => {
                 let stated = |field: &String| match field.as_str() {

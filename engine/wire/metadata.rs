@@ -29,6 +29,8 @@ use crate::types::yaml::{self, MAX_TEXT};
 pub const PUBLIC_PATH: &str = "public/public.json";
 /// Path of the private document below an endpoint.
 pub const PRIVATE_PATH: &str = "private/multicluster.json";
+/// Path of the document of single services below an endpoint (Deckhouse's `IstioFederation`).
+pub const FEDERATION_PATH: &str = "private/federation.json";
 /// Most gateways a peer may publish.
 pub const MAX_GATEWAYS: usize = 64;
 /// Most authn keys a peer may publish.
@@ -309,6 +311,9 @@ pub struct CredentialUse {
     pub cluster_uuid: ClusterUuid,
     #[serde(rename = "keyID")]
     pub key_id: KeyId,
+    /// When, seconds since 1970; older exporters omit it.
+    #[serde(rename = "lastUsed", default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<i64>,
 }
 
 /// The parts of Istio's standard mesh configuration that meet ours.
@@ -636,7 +641,11 @@ impl PrivateDocument {
         let gateways = wire.ingress_gateways.map(|list| elements::<Gateway>("ingressGateways", list, MAX_GATEWAYS));
         let gateways = gateways.transpose()?.or_else(|| stated.gateways.map(<[Gateway]>::to_vec));
         let api_host = parsed("apiHost", wire.api_host)?.or_else(|| stated.api_host.cloned());
-        let network_name = parsed("networkName", wire.network_name)?.or_else(|| stated.network.cloned());
+        // a stated one stands for one that is none to us, too: Deckhouse's may be too long for a label
+        let network_name = match (parsed("networkName", wire.network_name), stated.network) {
+            (Ok(None) | Err(_), Some(stated)) => Some(stated.clone()),
+            (published, _) => published?,
+        };
         let mut missing = Vec::new();
         missing.extend(gateways.is_none().then_some("ingressGateways"));
         missing.extend(api_host.is_none().then_some("apiHost"));
@@ -676,6 +685,19 @@ impl PrivateDocument {
         };
         serde_json::to_string_pretty(&wire).unwrap_or_default()
     }
+}
+
+/// `private/federation.json`, in which a cluster shares no service by itself: what the clusters of a mesh share, their istiods
+/// read.
+pub fn federation_json(gateways: &[Gateway]) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct WireFederation<'a> {
+        ingress_gateways: &'a [Gateway],
+        public_services: [(); 0],
+    }
+    let wire = WireFederation { ingress_gateways: gateways, public_services: [] };
+    serde_json::to_string_pretty(&wire).unwrap_or_default()
 }
 
 /// The fields of evidence as they were published, and the reasons of what is unknown.

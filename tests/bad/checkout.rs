@@ -35,7 +35,8 @@ fn hostile_addresses_are_failures_of_their_cluster() {
     for (from, to, expected) in [
         ("198.51.100.7", "169.254.169.254", "is an inside address"),
         ("198.51.100.7", "0x7f.1", "resolvers may read it as a number"),
-        ("198.51.100.7", "localhost.", "expected a host"),
+        ("198.51.100.7", "LOCALHOST.", "is an inside address"),
+        ("198.51.100.7", "gateway..", "expected a host"),
         ("15443", "0", "a number from 1 to 65535"),
         ("api.west.example.com", "api.west.example.com/exec", "without scheme and path"),
         ("api.west.example.com", "api.west.example.com\\nproxy-url: x", "without scheme and path"),

@@ -324,6 +324,7 @@ fn role(access: Access) -> (Role, StopSignal) {
         stopping,
         tls: None,
         pages: isthmus::roles::role::RolePages::default(),
+        behind_proxy: false,
     };
     (role, stop)
 }
@@ -450,4 +451,47 @@ async fn our_relay_answers_empty_where_its_api_proxy_refuses() {
     }
     let (status, _) = ask("/api/v1/namespaces/istio-system/secrets/one").await;
     assert_eq!(status, 403, "deck is not asked for it");
+}
+
+/// An ingress in front of our api-proxy says for whom it asks; where none is stated, whoever adds it claims to be someone.
+#[tokio::test]
+async fn what_a_trusted_proxy_adds_is_dropped_and_refused_from_anyone_else() {
+    let deck = deckhouse(|| NOW);
+    for behind_proxy in [false, true] {
+        let apiserver = Apiserver::start(|asked| {
+            assert!(!asked.headers.contains_key("x-forwarded-for"));
+            let own = asked.headers.get("impersonate-user").is_none();
+            (!own).then(|| json_answer(200, &json!({ "kind": "APIVersions" })))
+        })
+        .await;
+        let identity = json!({ "version": 1, "clusterUUID": east_uuid(), "keys": [], "trustDomain": "cluster.local" });
+        apiserver.config_map("istio-system", "isthmus-identity", Some(("identity.json", &identity.to_string())));
+        let peers = serde_json::to_string(&peers(&deck, Some(MAX_DECKHOUSE_API_LIFETIME))).unwrap();
+        apiserver.config_map("istio-system", "isthmus-peers", Some(("peers.json", &peers)));
+        let folder = tempfile::tempdir().unwrap();
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, "the role's own").unwrap();
+        let (role, _stop) = role(apiserver.access(&token_file));
+        let role = Role { behind_proxy, ..role };
+        let audit = AuditLog::open(&AuditTarget::File(folder.path().join("audit.log"))).unwrap();
+        let clock = Arc::new(|| jiff::Timestamp::from_second(NOW.as_seconds()).unwrap());
+        let proxy = Arc::new(Proxy::new(&role, audit, None, clock).unwrap());
+        until_ready(&role.health).await;
+        let ca = Ca::new("east");
+        let (_proxy, address) = served(&ca, proxy).await;
+        let token = deck.token(&east_uuid(), "api");
+        let certificate = reqwest::Certificate::from_pem(ca.pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap();
+        let ask = async |header: &str| {
+            let request = client.get(format!("https://{address}/api")).bearer_auth(&token).header(header, "192.0.2.1");
+            request.send().await.unwrap().status().as_u16()
+        };
+        let expected = if behind_proxy { 200 } else { 400 };
+        for header in ["x-forwarded-for", "x-real-ip", "forwarded", "x-forwarded-proto"] {
+            assert_eq!(ask(header).await, expected, "{header} {behind_proxy}");
+        }
+        for header in ["x_forwarded_for", "x-forwarded-client-cert", "x-remote-user", "impersonate-user"] {
+            assert_eq!(ask(header).await, 400, "{header} {behind_proxy}");
+        }
+    }
 }

@@ -16,11 +16,12 @@ use isthmus::types::name::ClusterName;
 use isthmus::types::token::Scope;
 use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{
-    Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reported, RouteState,
+    CredentialUse, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Reported, RouteState,
 };
 use isthmus::wire::peers::PeersFile;
 use isthmus::wire::routes::{RoutesFile, WantedMetadata};
 use isthmus::wire::seen::{PeerSeen, SeenDocument};
+use serde_json::Value;
 
 use super::{DECK, DeclaredAs, NOW, deckhouse, east_key, east_private, east_public, east_uuid, name, spec};
 use crate::bad::specs::source;
@@ -84,6 +85,8 @@ pub(super) struct Runs {
     named: Option<WantedMetadata>,
     /// Whether east shows what is live in it.
     evidence: bool,
+    /// When the api-proxy of east last saw a token of deck, seconds.
+    used: Option<i64>,
 }
 
 impl Runs {
@@ -93,7 +96,7 @@ impl Runs {
         if !evidence {
             text = text.replace("  istio: {standard", "  evidence: none\n  istio: {standard");
         }
-        Self { deck: deckhouse(|| NOW), ca, text, lock: BTreeMap::new(), named: None, evidence }
+        Self { deck: deckhouse(|| NOW), ca, text, lock: BTreeMap::new(), named: None, evidence, used: None }
     }
 
     /// A run while deck shows this.
@@ -107,7 +110,12 @@ impl Runs {
         let program = Program::load(&input, &|_| None).unwrap();
         // east is known by what it publishes, which is not fetched here
         let known = program.lock.clusters.get(&name("deck")).is_some_and(|deck| deck.private.is_some());
-        let evidence = (self.evidence && known).then(|| east_shows(&self.deck, &program.lock));
+        let mut evidence = (self.evidence && known).then(|| east_shows(&self.deck, &program.lock));
+        if let (Some(evidence), Some(_)) = (&mut evidence, self.used) {
+            let key_id = self.deck.key.public().id();
+            let used = CredentialUse { cluster_uuid: DECK.parse().unwrap(), key_id, last_used: self.used };
+            evidence.credentials = Reported::Seen(vec![used]);
+        }
         let uuid = |named: &WantedMetadata| named.cluster_uuid.as_ref().map(ToString::to_string);
         let seen = self.named.as_ref().map(|named| read_by_east(&self.deck, uuid(named).as_deref()).to_value());
         let private = PrivateDocument { evidence, peers_seen: seen.into_iter().collect(), ..east_private() };
@@ -230,4 +238,97 @@ async fn the_routes_name_its_uuid_when_its_public_document_is_accepted() {
     let run = runs.run(Shows::Whole).await;
     let assessment = &run.decided.accepted.as_ref().unwrap().assessments[&name("deck")];
     assert_eq!(assessment.read_by.private.as_ref().map(ClusterName::as_str), Some("east"));
+}
+
+/// An upgrade that publishes the ID which its network's name implies changes nothing; one that publishes another is asked about.
+#[tokio::test]
+async fn a_cluster_id_that_it_begins_to_publish_is_the_one_that_was_implied() {
+    let mut runs = Runs::new(DeclaredAs::External, true);
+    for shows in [Shows::Whole; 4] {
+        runs.run(shows).await;
+    }
+    let run = runs.run(Shows::Upgraded).await;
+    let deck = &run.decided.advanced.lock.clusters[&name("deck")];
+    assert_eq!(deck.private.as_ref().unwrap().cluster_id.as_ref().unwrap().as_str(), DECK_ID);
+    assert!(run.decided.accepted.as_ref().unwrap().trust_changes.is_empty());
+    let link = run.decided.advanced.lock.link(&name("east"), &name("deck")).unwrap();
+    assert_eq!(link.stage, Stage::Joined);
+}
+
+/// Its ambient mode, which publishes no gateway that a sidecar reaches.
+#[tokio::test]
+async fn its_ambient_mode_is_named_and_waited_for() {
+    let mut runs = Runs::new(DeclaredAs::External, true);
+    for shows in [Shows::Ambient; 2] {
+        runs.run(shows).await;
+    }
+    let run = runs.run(Shows::Ambient).await;
+    let state = &run.decided.accepted.as_ref().unwrap().assessments[&name("deck")].private;
+    let message = state.explanations().remove(0).to_string();
+    assert!(message.starts_with("an east-west gateway: it publishes those of ambient mode alone"), "{message}");
+}
+
+/// What its module reads of us: the CA of our api-proxy, too, where a public one vouches for the exporter, in the fields of its CRD.
+#[tokio::test]
+async fn what_is_rendered_for_it_has_the_ca_of_the_api_proxy_in_the_fields_of_its_crd() {
+    let spec_of = async |edit: &dyn Fn(String) -> String| -> Value {
+        let mut runs = Runs::new(DeclaredAs::Deckhouse, true);
+        runs.text = edit(runs.text);
+        runs.run(Shows::Whole).await;
+        let run = runs.run(Shows::Whole).await;
+        let objects = &run.rendered[&name("deck")].objects;
+        let object = objects.iter().find(|one| one.id().kind == "IstioMulticluster").unwrap();
+        object.object().unwrap().fields["spec"].clone()
+    };
+    let current = spec_of(&|text| text).await;
+    assert_eq!(current["metadataEndpoint"], "https://127.0.0.9/metadata");
+    // the exporter's own CA is a public one, and the lock knows the other
+    let ca = current["metadata"]["ca"].as_str().unwrap();
+    assert_eq!(Some(ca), east_private().api_ca.as_deref());
+    assert_eq!(current["metadata"].get("endpoint"), None);
+    let old = |text: String| text.replace("    ca:\n      inline", "    crd: v1alpha1-old\n    ca:\n      inline");
+    let old = spec_of(&old).await;
+    assert_eq!((&old["metadata"]["endpoint"], old.get("metadataEndpoint")), (&current["metadataEndpoint"], None));
+    assert_eq!(old["metadata"]["ca"], current["metadata"]["ca"]);
+}
+
+/// Documents as its users have stored them, by any revision of its CRD.
+#[test]
+fn its_stored_documents_are_read_by_every_shape_of_its_crd() {
+    let ca = Ca::new("deck").pem.trim_end().replace('\n', "\n      ");
+    let head = "apiVersion: deckhouse.io/v1alpha1\nkind: IstioMulticluster\nmetadata:\n  name: deck\n  labels: {heritage: x}\n";
+    for shape in [
+        format!("  metadataEndpoint: {ENDPOINT}/\n"),
+        format!(
+            "  metadataEndpoint: {ENDPOINT}\n  enableIngressGateway: true\n  metadata:\n    insecureSkipVerify: false\n"
+        ),
+        format!("  metadata:\n    endpoint: {ENDPOINT}\n    ca: |\n      {ca}\n"),
+    ] {
+        let text = spec(&format!("{head}spec:\n{shape}"));
+        let input = Input { specs: vec![source("specs/mesh.yaml", text)], ..Input::default() };
+        let program = Program::load(&input, &|_| None).unwrap();
+        assert_eq!(program.mesh.clusters[&name("deck")].endpoint.to_string(), ENDPOINT, "{shape}");
+    }
+}
+
+/// A token of its that our api-proxy saw a short while ago: its istiod reads us still, whatever `settle` says.
+#[tokio::test]
+async fn trust_stays_while_it_is_seen_to_ask() {
+    let mut runs = Runs::new(DeclaredAs::Deckhouse, true);
+    for shows in [Shows::Whole; 4] {
+        runs.run(shows).await;
+    }
+    runs.text = runs.text.replace(
+        "kind: Cluster\nmetadata: {name: deck}\nspec:\n",
+        "kind: Cluster\nmetadata: {name: deck}\nspec:\n  state: leaving\n  settle: 0s\n",
+    );
+    let stage = |run: &Run| run.decided.advanced.lock.link(&name("deck"), &name("east")).map(|link| link.stage);
+    runs.used = Some(NOW.as_seconds() - 60);
+    for _ in 0..4 {
+        let run = runs.run(Shows::Whole).await;
+        assert_eq!(stage(&run), Some(Stage::Leaving));
+    }
+    runs.used = Some(NOW.as_seconds() - 3600);
+    let run = runs.run(Shows::Whole).await;
+    assert_eq!(stage(&run), Some(Stage::LeavingTrust));
 }

@@ -224,6 +224,66 @@ async fn a_checkout_without_keys_of_clusters_joins_it() {
     drop(world.relay_ca);
 }
 
+/// Each command of docs/deckhouse.md, in its order, with what the page says beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_on_deckhouse_is_what_happens() {
+    let world = ThroughWorld::new().await;
+    let page = include_str!("../../docs/deckhouse.md");
+    let commands: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("$ engine ")).collect();
+    let run = |arguments: &[&str]| {
+        let ran = tokio::task::block_in_place(|| world.checkout.engine(arguments));
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran}");
+        ran.stdout
+    };
+    let mut last = String::new();
+    for command in commands {
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        match arguments[0] {
+            "apply" if arguments.len() > 1 => {
+                for _ in 0..4 {
+                    last = run(&arguments);
+                    world.sync().await;
+                }
+                assert!(last.contains("does not admit the key of `east`") && last.contains("(status 401)"), "{last}");
+            }
+            "apply" => {
+                last.push_str(&run(&arguments));
+                world.sync().await;
+            }
+            "invite" => {
+                // its CRD admits no port
+                let spec = std::fs::read_to_string(world.checkout.path("specs/mesh.yaml")).unwrap();
+                let own = spec.lines().find(|line| line.contains("endpoint: https://127")).unwrap().trim().to_owned();
+                world.checkout.edit(
+                    "specs/mesh.yaml",
+                    &own,
+                    "endpoint: https://istio-metadata.east.example.com/metadata",
+                );
+                let document = run(&arguments);
+                world.checkout.edit(
+                    "specs/mesh.yaml",
+                    "endpoint: https://istio-metadata.east.example.com/metadata",
+                    &own,
+                );
+                assert!(document.contains("apiVersion: deckhouse.io/v1alpha1\nkind: IstioMulticluster"), "{document}");
+                let api_ca = east_private().api_ca.unwrap();
+                let line = api_ca.lines().nth(1).unwrap();
+                assert!(document.contains(line), "the CA of the api-proxy: {document}");
+                // its user applies it, and its exporter knows east within a minute
+                world.deck.known.lock().unwrap().insert(east_uuid(), world.relay_key.clone());
+                world.sync().await;
+            }
+            "status" => {
+                let status = run(&arguments);
+                assert!(status.contains("joined") && status.contains("unproven"), "{status}");
+                assert!(last.contains("read by east"), "{last}");
+            }
+            other => panic!("no one tries `engine {other}`"),
+        }
+    }
+    assert!(world.has("rendered/east/secret-istio-remote-secret-deck.yaml"), "{last}");
+}
+
 /// The header of a request's token.
 fn header_of(head: &str) -> String {
     use base64::Engine as _;

@@ -77,7 +77,7 @@ fn evidence() -> Evidence {
         reason: None,
     };
     let network = |name: &str| LiveNetwork { name: format!("network-{name}").parse().unwrap(), gateways: vec![] };
-    let used = |id: &str| CredentialUse { cluster_uuid: uuid(id), key_id: "k".parse().unwrap() };
+    let used = |id: &str| CredentialUse { cluster_uuid: uuid(id), key_id: "k".parse().unwrap(), last_used: None };
     let names = ["north", "south", "west"];
     Evidence {
         trusts: Reported::Seen(BTreeSet::from([Digest::of(b"own"), Digest::of(b"west")])),
@@ -186,6 +186,24 @@ fn header<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
+/// What an `IstioFederation` of Deckhouse reads: valid, and without services. Its tokens open nothing else, and others not it.
+#[test]
+fn a_federation_is_given_gateways_and_no_services() {
+    let federation = "/metadata/private/federation.json";
+    let token = |scope| bearer(WEST_KEY, &Claims { scope, ..claims(WEST) }, Some("west-1"));
+    let status = |path: &str, token: &str| get(path, &[("authorization", token)]).status();
+    let (of_federation, of_multicluster) = (token(Scope::PrivateFederation), token(SCOPE));
+    assert_eq!(status(federation, &of_multicluster), StatusCode::UNAUTHORIZED);
+    assert_eq!(status(PRIVATE, &of_federation), StatusCode::UNAUTHORIZED);
+    assert_eq!(status(federation, &bearer(9, &claims(WEST), Some("west-1"))), StatusCode::UNAUTHORIZED);
+    let response = get(federation, &[("authorization", &of_federation)]);
+    let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    let expected = serde_json::json!({
+        "ingressGateways": [{ "address": "203.0.113.7", "port": 15443 }], "publicServices": [],
+    });
+    assert_eq!((response.status(), document), (StatusCode::OK, expected));
+}
+
 /// What the relay read of peers is for the own engine, for as long as it may still be so.
 #[test]
 fn peers_that_the_relay_read_are_shown_to_the_own_engine_alone() {
@@ -261,7 +279,8 @@ fn the_bundle_has_one_key_a_root() {
 #[case("/metadata/public/../private/multicluster.json", StatusCode::NOT_FOUND)]
 #[case("/public/public.json", StatusCode::NOT_FOUND)]
 #[case("/metadatapublic/public.json", StatusCode::NOT_FOUND)]
-#[case("/metadata/private/federation.json", StatusCode::NOT_FOUND)]
+#[case("/metadata/private/federation.json", StatusCode::UNAUTHORIZED)]
+#[case("/metadata/private/federation", StatusCode::NOT_FOUND)]
 #[case("/metadata/private/multicluster%2Ejson", StatusCode::NOT_FOUND)]
 fn only_the_paths_of_the_protocol_are_there(#[case] path: &str, #[case] status: StatusCode) {
     let response = get(path, &[]);

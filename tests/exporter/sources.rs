@@ -127,6 +127,7 @@ impl SourcesWorld {
         let at = |name: &str| self.files.path().join(name);
         let role = Role {
             pages: isthmus::roles::role::RolePages::default(),
+            behind_proxy: false,
             namespace: NS.parse().unwrap(),
             limits: RoleLimits::of_exporter(),
             access: self.kube.access(),
@@ -520,6 +521,7 @@ async fn without_a_certificate_the_role_does_not_begin() {
     let (_stop, stopping) = StopSignal::new();
     let role = Role {
         pages: isthmus::roles::role::RolePages::default(),
+        behind_proxy: false,
         namespace: NS.parse().unwrap(),
         limits: RoleLimits::of_exporter(),
         access: Kube::start().await.access(),

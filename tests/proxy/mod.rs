@@ -226,6 +226,7 @@ async fn serve(
         stopping,
         tls: None,
         pages: isthmus::roles::role::RolePages::default(),
+        behind_proxy: false,
     };
     let clock = || jiff::Timestamp::from_second(NOW.as_seconds()).unwrap();
     let proxy = Proxy::new(&role, AuditLog::to(sink.clone()), None, Arc::new(clock)).unwrap();

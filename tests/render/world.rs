@@ -69,6 +69,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
         }),
         endpoint: format!("https://istio-metadata.{text}.example.com/metadata").parse().unwrap(),
         endpoint_ca: None,
+        crd: isthmus::model::mesh::DeckhouseCrd::default(),
         pin: Pin::default(),
         cluster_domain: "cluster.local".parse().unwrap(),
         cluster_id: None,

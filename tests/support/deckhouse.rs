@@ -43,6 +43,10 @@ pub(crate) enum Shows {
     Absent,
     /// Another root CA.
     OtherRoot,
+    /// Everything, and its cluster ID, as newer ones publish it.
+    Upgraded,
+    /// Gateways of ambient mode alone.
+    Ambient,
 }
 
 /// The cluster.
@@ -74,6 +78,18 @@ impl Deckhouse {
     pub(crate) fn private(&self) -> String {
         match *self.shows.lock().unwrap() {
             Shows::Empty => indented(&json!({ "ingressGateways": [], "apiHost": "", "networkName": "" })),
+            Shows::Ambient => indented(&json!({
+                "ingressGateways": [],
+                "ambientGateways": [{ "address": "203.0.113.41", "port": 15008 }],
+                "apiHost": self.api_host,
+                "networkName": "network-cluster-local-3413411223",
+            })),
+            Shows::Upgraded => indented(&json!({
+                "ingressGateways": [{ "address": "203.0.113.40", "port": 15443 }],
+                "apiHost": self.api_host,
+                "clusterID": "cluster-local-3413411223",
+                "networkName": "network-cluster-local-3413411223",
+            })),
             Shows::Absent => indented(&json!({ "apiHost": self.api_host, "networkName": "" })),
             _ => indented(&json!({
                 "ingressGateways": [{ "address": "203.0.113.40", "port": 15443 }],

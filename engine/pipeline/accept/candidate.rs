@@ -295,7 +295,11 @@ impl Candidate {
         if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
             let starts_empty = is_deckhouse(cluster, Some(&entry.public));
-            self.assessment.private = state_of(&failure, known_private.is_some(), starts_empty);
+            self.assessment.private = if document.ambient_gateways.is_empty() || known_private.is_some() {
+                state_of(&failure, known_private.is_some(), starts_empty)
+            } else {
+                DocumentState::Waiting(WaitReason::Sidecars)
+            };
             self.assessment.evidence = EvidenceState::Unseen(UnseenReason::NoGateway);
             return;
         }

@@ -25,6 +25,8 @@ pub enum WaitReason {
     Key(KeyProblem),
     /// The links of the cluster that was there before.
     LinksToLeave,
+    /// A private document: gateways of another kind than those of ambient mode.
+    Sidecars,
 }
 
 impl WaitReason {
@@ -36,6 +38,7 @@ impl WaitReason {
             Self::PublicDocumentAccepted => Code::PublicDocumentNotAccepted,
             Self::Key(problem) => problem.code(),
             Self::LinksToLeave => Code::LinksStillLeaving,
+            Self::Sidecars => Code::IstioModeUnsuited,
         }
     }
 
@@ -50,6 +53,10 @@ impl WaitReason {
             Self::PublicDocumentAccepted => (
                 "the public document of its exporter to be accepted",
                 "its trust change is listed on top, with the command that accepts it",
+            ),
+            Self::Sidecars => (
+                "an east-west gateway: it publishes those of ambient mode alone, in which ztunnel trusts no root of a peer (istio/istio#61719)",
+                "switch its multicluster mode to sidecars; or state `gateways` in its Cluster",
             ),
             Self::LinksToLeave => (
                 "its links to leave, before it joins as the new cluster it is",

@@ -4,6 +4,8 @@
 //! run that dropped it: before that run is synced, an absence says nothing. Silence is no evidence. Where the spec says that
 //! none will come, each stage lasts for `settle`.
 
+use std::time::Duration;
+
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
@@ -13,7 +15,11 @@ use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
 use crate::types::name::ClusterName;
+use crate::types::time::Timestamp;
 use crate::wire::metadata::Evidence;
+
+/// How long no one asks an api-proxy before it counts as read no more: watches end and begin again within half an hour.
+const QUIET: Duration = Duration::from_mins(35);
 
 impl Links<'_> {
     /// Links that no one wants, and those that have to begin anew.
@@ -146,6 +152,10 @@ impl Links<'_> {
         };
         let evidence = match self.showing(reader) {
             Ok(Some(evidence)) => evidence,
+            // what it shows nothing of may be seen where it reads
+            Ok(None) if object == Withdrawn::Secret && self.still_asks(link) => {
+                return Err(LinkWait::StillThere { object, peer: peer.clone(), reader: cluster });
+            }
             Ok(None) => return self.settled(link).map(|()| vec![Unproven::NoEvidence { cluster }]),
             Err(reason) if required => return Err(LinkWait::Evidence { cluster, reason: reason.clone() }),
             // nothing was to come of it, whether it answers or not
@@ -170,6 +180,15 @@ impl Links<'_> {
             Err(reason) if required => Err(still(reason)),
             Err(_) => self.settled(link).map(|()| vec![Unproven::Attested { cluster, field: object.field() }]),
         }
+    }
+
+    /// Whether the peer's api-proxy was asked with a key of the reader a short while ago.
+    fn still_asks(&self, link: &Link) -> bool {
+        let Some(reader) = self.known(&link.reader) else { return false };
+        let Ok(Some(evidence)) = self.showing(&link.peer) else { return false };
+        let used = evidence.credentials.seen().into_iter().flatten().find(|used| used.cluster_uuid == *reader.uuid());
+        let last = used.and_then(|used| used.last_used).map(Timestamp::from_seconds);
+        last.is_some_and(|last| self.now < last + QUIET)
     }
 
     /// Whether a stage that no evidence shows to be over has lasted long enough.

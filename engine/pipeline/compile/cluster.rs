@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::mesh::{
-    Allow, Api, Cluster, Components, EvidenceOrigin, EvidenceRule, Expose, ExternalTrafficPolicy, Istio,
+    Allow, Api, Cluster, Components, DeckhouseCrd, EvidenceOrigin, EvidenceRule, Expose, ExternalTrafficPolicy, Istio,
     MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
@@ -43,6 +43,7 @@ impl<'a> Compiler<'a> {
             components,
             endpoint: endpoint.value.clone(),
             endpoint_ca,
+            crd: self.crd(spec, reconciler),
             pin: pin(&spec.pin),
             cluster_domain: spec
                 .cluster_domain
@@ -95,6 +96,7 @@ impl<'a> Compiler<'a> {
             components: None,
             endpoint: endpoint.value.clone(),
             endpoint_ca,
+            crd: DeckhouseCrd::default(),
             pin: pin(&spec.pin),
             cluster_domain: domain.map_or_else(ClusterDomain::kubernetes_default, Clone::clone),
             cluster_id: None,
@@ -212,6 +214,15 @@ impl<'a> Compiler<'a> {
             api_host: wanted.api_host.as_ref().map(|host| host.value.clone()),
             tls_secret: wanted.tls_secret.as_ref().map(|secret| secret.value.clone()),
         })
+    }
+
+    /// Which CRD the objects are for that are rendered for a Deckhouse.
+    fn crd(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> DeckhouseCrd {
+        let Some(crd) = &spec.crd else { return DeckhouseCrd::default() };
+        if reconciler != Reconciler::Deckhouse {
+            self.error(&crd.at, &CompileFinding::CrdOfAnother { cluster: &spec.name.value });
+        }
+        crd.value
     }
 
     fn istio(&mut self, spec: &IstioSpec, reconciler: Reconciler) -> Istio {

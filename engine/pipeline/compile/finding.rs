@@ -70,6 +70,10 @@ pub(super) enum CompileFinding<'a> {
         /// An example of its value.
         example: &'static str,
     },
+    /// The CRD of a cluster for which no IstioMulticluster is rendered.
+    CrdOfAnother {
+        cluster: &'a ClusterName,
+    },
     /// A share of a cluster whose api-proxy is not ours.
     ShareOfAnother {
         field: &'static str,
@@ -252,6 +256,7 @@ impl CompileFinding<'_> {
             | Self::RequiredEngineFormat { .. }
             | Self::EngineKey { .. } => Code::InvalidValue,
             Self::NothingDeployed { .. }
+            | Self::CrdOfAnother { .. }
             | Self::ShareOfAnother { .. }
             | Self::ShareWithItself { .. }
             | Self::NoGateway { .. }
@@ -291,6 +296,9 @@ impl CompileFinding<'_> {
             }
             Self::ComponentField { field, cluster, .. } => {
                 format!("`multicluster.{field}` is missing in `{cluster}`, into which components are rendered")
+            }
+            Self::CrdOfAnother { cluster } => {
+                format!("`metadata.crd` is set, and no IstioMulticluster is rendered for `{cluster}`")
             }
             Self::ShareOfAnother { field, cluster } => {
                 format!("`{field}` is set, and the api-proxy of `{cluster}` is not ours: nothing would hold it")
@@ -382,7 +390,7 @@ impl CompileFinding<'_> {
                 return Some(format!("use an engine {required}, or change requiredEngine"));
             }
             Self::NothingDeployed { .. } => "take it out, or let the reconciler be `rendered`",
-            Self::ShareWithItself { .. } => "take it out",
+            Self::CrdOfAnother { .. } | Self::ShareWithItself { .. } => "take it out",
             Self::ShareOfAnother { .. } => "take it out, and limit there what peers may read",
             Self::ShareWithUnknown { near: None, .. } => "write a Cluster document of that name, or take it out",
             Self::NoRevisions => "leave it out for `default`, or name the revisions",

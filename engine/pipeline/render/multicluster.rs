@@ -1,11 +1,13 @@
 //! Clusters in which someone else acts: the engine only tells it who the peers are.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::model::lock::Stage;
+use crate::model::mesh::DeckhouseCrd;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::reasons::RenderWait;
+use crate::types::certificate::both;
 use crate::types::step::StepKind;
 
 /// API version of Deckhouse's IstioMulticluster.
@@ -21,13 +23,21 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let declared = reader.links.iter().filter(|link| matches!(link.stage, Stage::Joining | Stage::Joined));
     for link in declared {
         let peer = link.peer.known.cluster;
-        let mut spec = json!({
-            "metadataEndpoint": peer.endpoint.to_string(),
-            "enableIngressGateway": !peer.flat_network,
-        });
-        if let (Some(ca), Value::Object(spec)) = (&peer.endpoint_ca, &mut spec) {
-            spec.insert("metadata".to_owned(), json!({ "ca": ca }));
+        // its istiod trusts this for the api-proxy, too, and nothing else but public CAs
+        let api_ca = link.peer.proxy.as_ref().and_then(|proxy| proxy.api_ca.as_deref());
+        let ca = both(peer.endpoint_ca.as_deref(), api_ca);
+        let (mut spec, mut metadata) = (Map::new(), Map::new());
+        let within = match reader.cluster.crd {
+            DeckhouseCrd::Current => (&mut spec, "metadataEndpoint"),
+            DeckhouseCrd::EndpointInMetadata => (&mut metadata, "endpoint"),
+        };
+        within.0.insert(within.1.to_owned(), peer.endpoint.to_string().into());
+        metadata.extend(ca.map(|ca| ("ca".to_owned(), ca.into())));
+        spec.insert("enableIngressGateway".to_owned(), (!peer.flat_network).into());
+        if !metadata.is_empty() {
+            spec.insert("metadata".to_owned(), Value::Object(metadata));
         }
+        let spec = Value::Object(spec);
         let draft = reader.cluster_object(API_VERSION, "IstioMulticluster", link.name.as_str(), vec![step.clone()]);
         out.objects.push(draft.field("spec", spec).done());
     }

@@ -17,6 +17,17 @@ const MAX_USER_AGENT: usize = 200;
 /// Most bytes of an Accept.
 const MAX_ACCEPT: usize = 1024;
 
+/// What proxies add of whom they ask for.
+const FORWARDED: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-real-ip",
+];
+
 /// Why a request is refused for its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HeaderRefused {
@@ -47,6 +58,14 @@ pub enum Accept {
     AsAsked,
     /// JSON, of whole objects or of their metadata, whichever the request names first.
     Json,
+}
+
+/// Takes out what a trusted proxy says of whom it asks for. With an underscore, or with a client's certificate in it, no proxy of
+/// ours adds such a header, and it is refused.
+pub(crate) fn drop_forwarded(headers: &mut HeaderMap) {
+    for name in FORWARDED {
+        headers.remove(name);
+    }
 }
 
 /// The headers of a request as they are forwarded, without who asks.

@@ -133,7 +133,10 @@ pub fn credentials(answers: &[PodAnswer<Vec<Sample>>]) -> Reported<Vec<Credentia
         for sample in all.into_iter().flatten() {
             let label = |name: &str| sample.labels.get(name).map(String::as_str).unwrap_or_default();
             let (Ok(uuid), Ok(key_id)) = (label("cluster_uuid").parse(), label("key_id").parse()) else { continue };
-            let used = CredentialUse { cluster_uuid: uuid, key_id };
+            // seconds, which a float holds exactly for as long as it matters
+            #[allow(clippy::cast_possible_truncation, reason = "casts of floats saturate")]
+            let last_used = Some(sample.value as i64).filter(|seconds| *seconds > 0);
+            let used = CredentialUse { cluster_uuid: uuid, key_id, last_used };
             let entry = newest.entry(used.cluster_uuid.clone()).or_insert((f64::MIN, used.clone()));
             if sample.value > entry.0 {
                 *entry = (sample.value, used);

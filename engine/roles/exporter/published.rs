@@ -5,6 +5,7 @@
 //! | `<prefix>/public/public.json` | the public document, with an ETag |
 //! | `<prefix>/public/spiffe-bundle-endpoint` | its root CAs as a SPIFFE bundle |
 //! | `<prefix>/private/multicluster.json` | the private document, with a token |
+//! | `<prefix>/private/federation.json` | the same gateways and no services, with a token of that scope |
 //! | `/healthz`, `/readyz` | for probes |
 //!
 //! What is not known yet is 503 with Retry-After: a document that lacks a part, and the private one until the first collection from
@@ -43,7 +44,8 @@ use crate::types::name::{ClusterUuid, Digest};
 use crate::types::time::Timestamp;
 use crate::types::token::{Expectation, MAX_METADATA_LIFETIME, Rejected, Scope, verify};
 use crate::wire::metadata::{
-    AuthnKey, Evidence, LiveRoute, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument, Reported,
+    AuthnKey, Evidence, FEDERATION_PATH, LiveRoute, PRIVATE_PATH, PUBLIC_PATH, PrivateDocument, PublicDocument,
+    Reported, federation_json,
 };
 use crate::wire::peers::{PeerEntry, PeersFile};
 use crate::wire::spiffe::bundle;
@@ -109,6 +111,7 @@ pub fn respond(published: &Published, prefix: &str, request: &Parts, now: Moment
         (_, Some(PUBLIC_PATH)) => |published, request, _| public(published, request),
         (_, Some(BUNDLE_PATH)) => |published, request, _| spiffe_bundle(published, request),
         (_, Some(PRIVATE_PATH)) => private,
+        (_, Some(FEDERATION_PATH)) => federation,
         _ => |_, _, _| text(StatusCode::NOT_FOUND, "not found"),
     };
     let mut response = if request.method == Method::GET || request.method == Method::HEAD {
@@ -196,7 +199,7 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
         Ok(peers) => peers,
         Err(reason) => return incomplete(reason),
     };
-    let (reader, audit) = match admit(peers, own, &request.headers, now.time) {
+    let (reader, audit) = match admit(peers, own, Scope::PrivateMulticluster, &request.headers, now.time) {
         Ok(admitted) => admitted,
         Err(rejected) => return unauthorized(rejected),
     };
@@ -220,6 +223,26 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
     response
 }
 
+/// What a Deckhouse asks for that declares this cluster by an `IstioFederation`: a document that is valid, and shares nothing.
+fn federation(published: &Published, request: &Parts, now: Moment) -> Response<Bytes> {
+    let Some(own) = &published.cluster_uuid else { return incomplete("the cluster's UUID is not known yet") };
+    let peers = match &published.peers {
+        Ok(peers) => peers,
+        Err(reason) => return incomplete(reason),
+    };
+    let audit = match admit(peers, own, Scope::PrivateFederation, &request.headers, now.time) {
+        Ok((_, audit)) => audit,
+        Err(rejected) => return unauthorized(rejected),
+    };
+    let mut response = match &published.private {
+        Ok(document) => tagged(federation_json(&document.ingress_gateways), request),
+        Err(reason) => incomplete(reason),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(audit);
+    response
+}
+
 /// The same answer whatever is wrong with a token; the reason is for the record alone.
 fn unauthorized(rejected: Rejected) -> Response<Bytes> {
     let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized");
@@ -234,15 +257,16 @@ fn authorization(headers: &HeaderMap) -> Vec<&str> {
     headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().unwrap_or_default()).collect()
 }
 
-/// Who asks, when the token admits it.
+/// Who asks, when the token admits it for this scope. Whoever may read private metadata may read both documents.
 fn admit<'a>(
     peers: &'a PeersFile,
     own: &ClusterUuid,
+    scope: Scope,
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<(EvidenceReader<'a>, Audit), Rejected> {
     const SCOPE: Scope = Scope::PrivateMulticluster;
-    let expected = Expectation { audience: own.as_str(), scope: SCOPE, now, max_lifetime: MAX_METADATA_LIFETIME };
+    let expected = Expectation { audience: own.as_str(), scope, now, max_lifetime: MAX_METADATA_LIFETIME };
     let peer_of = |subject: &str| subject.parse().ok().and_then(|uuid: ClusterUuid| peers.peer(&uuid));
     let keys = |subject: &str, kid: Option<&str>| {
         let named = |key: &&AuthnKey| kid == Some(key.id.as_str()) && key.scopes.contains(&SCOPE);
@@ -349,7 +373,7 @@ struct Rates {
 pub struct AnsweredRequest<'a> {
     /// Who asked.
     pub from: SocketAddr,
-    /// Which document: `public`, `bundle`, `private`, or `other`.
+    /// Which document: `public`, `bundle`, `private`, `federation`, or `other`.
     pub what: &'static str,
     pub status: StatusCode,
     /// How a token was judged.
@@ -409,16 +433,17 @@ impl Exporter {
             Some(PUBLIC_PATH) => "public",
             Some(BUNDLE_PATH) => "bundle",
             Some(PRIVATE_PATH) => "private",
+            Some(FEDERATION_PATH) => "federation",
             _ => "other",
         }
     }
 
     /// Who asks for the private document: no one that is known while it is not known who may, and an error for a token that is
     /// refused.
-    fn sender(&self, headers: &HeaderMap) -> Result<Option<ClusterUuid>, Rejected> {
+    fn sender(&self, scope: Scope, headers: &HeaderMap) -> Result<Option<ClusterUuid>, Rejected> {
         let published = self.published();
         let (Some(own), Ok(peers)) = (&published.cluster_uuid, &published.peers) else { return Ok(None) };
-        let (_, audit) = admit(peers, own, headers, (self.clock)())?;
+        let (_, audit) = admit(peers, own, scope, headers, (self.clock)())?;
         if self.shown.has(&authorization(headers)) {
             return Err(Rejected::Replayed);
         }
@@ -478,10 +503,12 @@ impl Handler for Exporter {
                 return refused(too_many(wait));
             }
         }
-        if what != "private" {
-            return Asker::Stranger;
-        }
-        match self.sender(request.headers()) {
+        let scope = match what {
+            "private" => Scope::PrivateMulticluster,
+            "federation" => Scope::PrivateFederation,
+            _ => return Asker::Stranger,
+        };
+        match self.sender(scope, request.headers()) {
             Ok(Some(peer)) => Asker::Peer(peer),
             Ok(None) => Asker::Stranger,
             Err(rejected) => refused(unauthorized(rejected)),

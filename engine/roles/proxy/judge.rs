@@ -127,7 +127,11 @@ impl Proxy {
         let left = verified.claims.exp.since(now).as_secs().max(1);
         let seconds = self.limits.watch.as_secs().min(left).max(1);
         let admitted = admission.policy().admit(&request, entry, seconds)?;
-        let headers = headers::upstream(&head.headers, Accept::Json)?;
+        let mut incoming = head.headers.clone();
+        if self.behind_proxy {
+            headers::drop_forwarded(&mut incoming);
+        }
+        let headers = headers::upstream(&incoming, Accept::Json)?;
         let watch = if request.verb == request::Verb::Watch {
             let gauge = self.counts.watches.get_or_create(&PeerLabel { peer: entry.name.to_string() }).clone();
             let taken = self.watches.take(&peer, &self.limits, gauge);

@@ -63,6 +63,8 @@ pub struct Proxy {
     pub(super) stopping: Stopping,
     pub(super) clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     pub(super) requests: AtomicU64,
+    /// Requests come through a trusted proxy.
+    pub(super) behind_proxy: bool,
 }
 
 impl Proxy {
@@ -103,6 +105,7 @@ impl Proxy {
             stopping: role.stopping.clone(),
             clock,
             requests: AtomicU64::new(0),
+            behind_proxy: role.behind_proxy,
         })
     }
 }

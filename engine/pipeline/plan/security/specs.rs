@@ -93,6 +93,8 @@ fn of_cluster(cluster: &Cluster) -> Values {
         components,
         endpoint,
         endpoint_ca,
+        // says where a value is written, and not which
+        crd: _,
         pin,
         cluster_domain: _,
         cluster_id,
