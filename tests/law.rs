@@ -233,6 +233,7 @@ mod step {
             reads: Reported::Seen(joined.iter().map(read).collect()),
             routes: Reported::Seen(joined.iter().map(route).collect()),
             prepared: Reported::Seen(true),
+            relay_token: Reported::Seen(false),
             credentials: Reported::Unknown("not looked at".to_owned()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(7),

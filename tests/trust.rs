@@ -558,6 +558,7 @@ fn at_the_gate(world: &TrustWorld, mesh: &Mesh) -> Accepted {
             reads: Reported::Seen(Vec::new()),
             routes: Reported::Seen(vec![route]),
             prepared: Reported::Seen(true),
+            relay_token: Reported::Seen(false),
             credentials: Reported::Seen(Vec::new()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(0),

@@ -84,12 +84,14 @@ pub struct WatchScope {
     pub fields: Option<String>,
     /// Label selector.
     pub labels: Option<String>,
+    /// Whether objects are asked for without all but their metadata.
+    pub metadata_alone: bool,
 }
 
 impl WatchScope {
     /// All objects of a collection.
     pub fn all(path: impl Into<String>) -> Self {
-        Self { path: path.into(), fields: None, labels: None }
+        Self { path: path.into(), fields: None, labels: None, metadata_alone: false }
     }
 
     /// The object of a name. The selector is what a right on that name alone covers.
@@ -111,7 +113,9 @@ impl WatchScope {
             continue_token: after,
             ..ListParams::default()
         };
-        Request::new(self.path.as_str()).list(&params).map_err(|error| ReadError::Request(error.into()))
+        let request = Request::new(self.path.as_str());
+        let listed = if self.metadata_alone { request.list_metadata(&params) } else { request.list(&params) };
+        listed.map_err(|error| ReadError::Request(error.into()))
     }
 }
 
@@ -435,9 +439,10 @@ async fn watch_on<T: Watchable>(
         bookmarks: true,
         send_initial_events: false,
     };
-    let request = Request::new(place.path.as_str())
-        .watch(&params, version)
-        .map_err(|error| WatchEnded::Failed(ReadError::Request(error.into())))?;
+    let request = Request::new(place.path.as_str());
+    let watched =
+        if place.metadata_alone { request.watch_metadata(&params, version) } else { request.watch(&params, version) };
+    let request = watched.map_err(|error| WatchEnded::Failed(ReadError::Request(error.into())))?;
     let stream = timeout(SLACK * 2, client.request_events::<T>(request))
         .await
         .map_err(|_| WatchEnded::Failed(ReadError::Late(ApiserverRequest::WatchBegin)))??;

@@ -38,6 +38,11 @@ impl DebugPage {
         }
     }
 
+    /// Its name, as it is asked for on a stream of discovery.
+    pub(crate) fn name(self) -> &'static str {
+        self.path().trim_start_matches("/debug/")
+    }
+
     fn read<'a, T: Deserialize<'a>>(self, bytes: &'a [u8]) -> Result<T, DebugError> {
         serde_json::from_slice(bytes).map_err(|error| DebugError {
             page: self,

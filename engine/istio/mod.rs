@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod debug;
+pub mod discovery;
 pub mod gateways;
 pub mod installed;
 pub mod kubeconfig;

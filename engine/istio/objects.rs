@@ -12,6 +12,7 @@ use crate::types::name::{Digest, Revision, TrustDomain};
 use crate::types::time::Timestamp;
 use crate::types::yaml::{self, MAX_OBJECT, MAX_TEXT};
 use crate::wire::metadata::IstioMode;
+use crate::wire::names::{RELAY_AUDIENCE, RELAY_TOKEN};
 
 /// Label of a revision of istiod, and of a pod that is injected by one.
 const REVISION_LABEL: &str = "istio.io/rev";
@@ -19,6 +20,8 @@ const VERSION_LABEL: &str = "app.kubernetes.io/version";
 const PROXY_CONTAINER: &str = "istio-proxy";
 /// Variable of istiod that lets it take more than one root.
 pub const MULTIROOT: &str = "ISTIO_MULTIROOT_MESH";
+/// Variable of istiod that lists what kubeconfigs of remote secrets may have (istio.io/istio `pkg/kube/multicluster/secretcontroller.go`).
+pub const KUBECONFIG_OPTIONS: &str = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS";
 /// Variable of a proxy that lets it take foreign roots while it runs.
 pub const XDS_AGENT: &str = "PROXY_CONFIG_XDS_AGENT";
 /// The whole configuration of a proxy, as injection writes it.
@@ -170,6 +173,8 @@ pub struct Istiod {
     pub shared_mesh_config: Option<String>,
     /// `ISTIO_MULTIROOT_MESH`.
     pub multiroot: bool,
+    /// It has the token that a strict relay asks for, and reads kubeconfigs that name its file.
+    pub relay_token: bool,
     /// How it runs, where that keeps something of a join from working.
     pub modes: BTreeSet<IstioMode>,
 }
@@ -180,6 +185,7 @@ struct PodSpec {
     containers: Vec<Container>,
     init_containers: Vec<Container>,
     node_name: String,
+    volumes: Vec<Volume>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -188,6 +194,41 @@ struct Container {
     name: String,
     image: String,
     env: Vec<Variable>,
+    #[serde(rename = "volumeMounts")]
+    mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Mount {
+    name: String,
+    mount_path: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Volume {
+    name: String,
+    projected: ProjectedVolume,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ProjectedVolume {
+    sources: Vec<VolumeSource>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeSource {
+    service_account_token: Option<ProjectedToken>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ProjectedToken {
+    audience: String,
+    path: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -207,6 +248,18 @@ impl Container {
 /// Whether Go's `strconv.ParseBool` reads it as true, which is how Istio reads its switches.
 fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// Whether a container has the token that a strict relay asks for, where remote secrets say that it is.
+fn has_relay_token(container: &Container, volumes: &[Volume]) -> bool {
+    let is_token = |source: &VolumeSource, mount: &Mount| {
+        let token = source.service_account_token.as_ref().filter(|token| token.audience == RELAY_AUDIENCE);
+        token.is_some_and(|token| format!("{}/{}", mount.mount_path.trim_end_matches('/'), token.path) == RELAY_TOKEN)
+    };
+    container.mounts.iter().any(|mount| {
+        let mut of_mount = volumes.iter().filter(|volume| volume.name == mount.name);
+        of_mount.any(|volume| volume.projected.sources.iter().any(|source| is_token(source, mount)))
+    })
 }
 
 fn istiod(labels: &BTreeMap<String, String>, spec: &PodSpec) -> Istiod {
@@ -229,6 +282,9 @@ fn istiod(labels: &BTreeMap<String, String>, spec: &PodSpec) -> Istiod {
         cluster_id: variable("CLUSTER_ID"),
         shared_mesh_config: variable("SHARED_MESH_CONFIG"),
         multiroot: variable(MULTIROOT).is_some_and(|value| is_true(&value)),
+        relay_token: variable(KUBECONFIG_OPTIONS)
+            .is_some_and(|options| options.split(',').any(|one| one == "tokenFile"))
+            && container.is_some_and(|container| has_relay_token(container, &spec.volumes)),
         modes: {
             let is_on = |name: &str| variable(name).is_some_and(|value| is_true(&value));
             let modes = [
@@ -333,9 +389,9 @@ impl WirePod {
         stated != Some(true)
     }
 
-    /// Its namespace and name.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.metadata.namespace, self.metadata.name)
+    /// What it is known by as long as it is there: another pod of its name has another.
+    pub fn uid(&self) -> &str {
+        &self.metadata.uid
     }
 }
 

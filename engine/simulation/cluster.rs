@@ -278,6 +278,7 @@ impl SimulatedCluster {
             reads: Reported::Seen(self.reads().into_iter().map(read).collect()),
             routes: Reported::Seen(self.routes().into_iter().map(route).collect()),
             prepared: Reported::Seen(true),
+            relay_token: Reported::Seen(false),
             credentials: Reported::Seen(Vec::new()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(self.admitted().serial),

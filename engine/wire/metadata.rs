@@ -242,6 +242,9 @@ pub struct Evidence {
     pub routes: Reported<Vec<LiveRoute>>,
     /// istiod has both switches and no injected proxy lacks `PROXY_CONFIG_XDS_AGENT`.
     pub prepared: Reported<bool>,
+    /// Every istiod, and the Deployments that make the next ones, has the token that a strict relay asks for. Absent from older
+    /// exporters.
+    pub relay_token: Reported<bool>,
     /// Key id each peer last used at the api-proxy.
     pub credentials: Reported<Vec<CredentialUse>>,
     /// What the standard mesh configuration says.
@@ -751,6 +754,7 @@ impl Evidence {
             reads: unknown(reason),
             routes: unknown(reason),
             prepared: unknown(reason),
+            relay_token: unknown(reason),
             credentials: unknown(reason),
             mesh_config: unknown(reason),
             serial: unknown(reason),
@@ -779,6 +783,7 @@ impl Evidence {
             reads: fields.list("reads"),
             routes: fields.list("routes"),
             prepared: fields.shown("prepared"),
+            relay_token: fields.shown("relayToken"),
             credentials: fields.list("credentials"),
             mesh_config: within_budget(fields.shown("meshConfig")),
             serial: fields.shown("serial"),
@@ -802,6 +807,7 @@ impl Evidence {
         put("reads", self.reads.wire());
         put("routes", self.routes.wire());
         put("prepared", self.prepared.wire());
+        put("relayToken", self.relay_token.wire());
         put("credentials", self.credentials.wire());
         put("meshConfig", self.mesh_config.wire());
         put("serial", self.serial.wire());

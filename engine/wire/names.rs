@@ -12,6 +12,8 @@ pub const RELAY: &str = "isthmus-relay";
 pub const ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PROXY), ("relay", RELAY)];
 /// Audience of the tokens that istiod shows a strict relay.
 pub const RELAY_AUDIENCE: &str = "isthmus-relay";
+/// Where istiod finds the token that it shows a strict relay: a projected volume of its pod.
+pub const RELAY_TOKEN: &str = "/var/run/secrets/isthmus-relay/token";
 /// Metric of the api-proxy: when a peer last used a key. The exporter reads it.
 pub const LAST_USED: &str = "isthmus_proxy_credential_last_used_seconds";
 /// Metric of the relay: whether a route works. The exporter reads it.

@@ -383,6 +383,19 @@ impl BedMesh {
         if role == "proxy" {
             arguments.push(format!("--audit-log={}", files.join("audit.log").display()));
         }
+        if role == "exporter" {
+            let mut token = self.kubectl(cluster);
+            token.args([
+                "create",
+                "token",
+                &account,
+                "--namespace=istio-system",
+                "--audience=istio-ca",
+                "--duration=10h",
+            ]);
+            fs::write(files.join("istio-token"), succeed(&mut token).trim()).unwrap();
+            arguments.push(format!("--istio-token={}", files.join("istio-token").display()));
+        }
         let pod = format!("{account}-0");
         self.apply(cluster, &json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -477,6 +490,18 @@ impl BedMesh {
         });
         let times = writes.map(|event| event["stageTimestamp"].as_str().unwrap().parse().unwrap());
         times.max().unwrap_or_else(|| panic!("{name} was never written in {}", cluster.name))
+    }
+
+    /// Exporters ask istiod over its secure port, which knows them by the token that they show.
+    pub(super) fn exporters_ask_over_tls(&self) {
+        for cluster in self.clusters() {
+            let log = fs::read_to_string(self.folder(cluster).join("istiod.log")).unwrap();
+            let asked =
+                log.lines().filter(|line| line.contains("new connection for node:isthmus-exporter.istio-system"));
+            let asked = asked.count();
+            assert!(asked > 0, "istiod of {} was not asked over TLS", cluster.name);
+            eprintln!("bed: istiod of {} was asked over TLS {asked} times", cluster.name);
+        }
     }
 
     /// A Service that is new in one cluster is seen by the other's istiod.

@@ -24,6 +24,7 @@ fn a_reader_knows_the_services_that_are_shared_and_no_others() {
     mesh.components();
     mesh.join();
     mesh.answers(east, west);
+    mesh.exporters_ask_over_tls();
     for namespace in [OPEN, HIDDEN] {
         mesh.apply(west, &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }));
         mesh.apply(

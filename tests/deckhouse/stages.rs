@@ -69,6 +69,7 @@ fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
         reads: Reported::Seen(vec![]),
         routes: Reported::Seen(vec![route]),
         prepared: Reported::Seen(true),
+        relay_token: Reported::Seen(false),
         credentials: Reported::Seen(vec![]),
         mesh_config: Reported::Unknown("not looked at".to_owned()),
         serial: Reported::Seen(0),

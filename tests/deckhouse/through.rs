@@ -164,6 +164,7 @@ impl ThroughWorld {
             reads: Reported::Seen(Vec::new()),
             routes: Reported::Seen(vec![route]),
             prepared: Reported::Seen(true),
+            relay_token: Reported::Seen(false),
             credentials: Reported::Seen(Vec::new()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(serial),

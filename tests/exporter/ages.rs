@@ -30,7 +30,8 @@ fn unknown(evidence: &Value) -> Vec<String> {
     unknown.keys().cloned().collect()
 }
 
-const ALL: [&str; 8] = ["credentials", "meshConfig", "networks", "prepared", "reads", "routes", "serial", "trusts"];
+const ALL: [&str; 9] =
+    ["credentials", "meshConfig", "networks", "prepared", "reads", "relayToken", "routes", "serial", "trusts"];
 
 #[test]
 fn all_fields_are_unknown_when_the_loop_that_asks_hangs() {
@@ -58,12 +59,13 @@ fn all_fields_are_unknown_when_the_loop_that_asks_hangs() {
 fn one_source_that_stopped_takes_its_own_fields_alone() {
     type Field = fn(&mut FieldTimes) -> &mut Confirmed;
     let at = Instant::now();
-    let fields: [(&str, Field); 8] = [
+    let fields: [(&str, Field); 9] = [
         ("credentials", |times| &mut times.credentials),
         ("meshConfig", |times| &mut times.mesh_config),
         ("networks", |times| &mut times.networks),
         ("prepared", |times| &mut times.prepared),
         ("reads", |times| &mut times.reads),
+        ("relayToken", |times| &mut times.relay_token),
         ("routes", |times| &mut times.routes),
         ("serial", |times| &mut times.serial),
         ("trusts", |times| &mut times.trusts),
@@ -98,7 +100,7 @@ fn a_peer_is_named_as_when_collecting_began() {
     let mut collected = CollectedEvidence::at(at + MAX_AGE * 2, evidence(), relations());
     collected.confirmed.relations = Confirmed { at, what: "ConfigMap isthmus-routes" };
     let shown = after(&collected, WEST_KEY, WEST, Duration::ZERO);
-    let expected = ["meshConfig", "networks", "reads", "routes", "serial"];
+    let expected = ["meshConfig", "networks", "reads", "relayToken", "routes", "serial"];
     assert_eq!(unknown(&shown), expected);
     let reason = "ConfigMap isthmus-routes was last confirmed 4 minutes ago, expected at most 2 minutes";
     assert_eq!(shown["unknown"]["reads"], reason);

@@ -18,7 +18,7 @@ use isthmus::istio::objects::{
 use isthmus::roles::exporter::ExporterOptions;
 use isthmus::roles::exporter::documents::{ClusterFacts, compose};
 use isthmus::roles::exporter::evidence::{
-    PodAnswer, credentials, networks, own_roots, prepared, reads, routes, trusts,
+    PodAnswer, credentials, networks, own_roots, prepared, reads, relay_token, routes, trusts,
 };
 use isthmus::roles::exporter::reasons::{AskError, DocumentError, EvidenceError, GetError};
 use isthmus::types::address::Gateway;
@@ -325,6 +325,41 @@ fn a_route_works_when_every_relay_says_so() {
     assert_eq!(found, expected);
     assert_eq!(routes(&[]).seen(), None);
     assert_eq!(credentials(&[]).seen(), None);
+}
+
+/// An istiod whose kubeconfigs may name files, with a token in a volume.
+fn with_token(options: &str, audience: &str, at: &str) -> Istiod {
+    let env = json!([{"name": "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS", "value": options}]);
+    let mounts = json!([{"name": "other", "mountPath": "/etc/other"}, {"name": "relay", "mountPath": at}]);
+    let token = json!({"audience": audience, "expirationSeconds": 3600, "path": "token"});
+    let volumes = json!([{"name": "other", "configMap": {"name": "other"}},
+        {"name": "relay", "projected": {"sources": [{"configMap": {"name": "x"}}, {"serviceAccountToken": token}]}}]);
+    let container = json!({"name": "discovery", "image": "pilot", "env": env, "volumeMounts": mounts});
+    let spec = json!({"containers": [container], "volumes": volumes});
+    let deployment = json!({"metadata": {"name": "istiod"}, "spec": {"template": {"spec": spec}}});
+    kept::<WireDeployment>(&deployment).unwrap()
+}
+
+#[test]
+fn istiod_has_the_token_where_secrets_name_it_or_it_has_none() {
+    let (good, at) = ("isthmus-relay", "/var/run/secrets/isthmus-relay");
+    let has = with_token("tokenFile", good, at);
+    assert!(has.relay_token && with_token("exec,tokenFile", good, "/var/run/secrets/isthmus-relay/").relay_token);
+    let lacks = [
+        with_token("", good, at),
+        with_token("exec", good, at),
+        with_token("tokenFile", "istio-ca", at),
+        with_token("tokenFile", good, "/var/run/secrets/other"),
+        Istiod::default(),
+    ];
+    assert!(lacks.iter().all(|istiod| !istiod.relay_token));
+    assert_eq!(relay_token(Ok(vec![&has]), Ok(vec![&has])), Reported::Seen(true));
+    for lacks in &lacks {
+        assert_eq!(relay_token(Ok(vec![&has]), Ok(vec![&has, lacks])), Reported::Seen(false));
+        assert_eq!(relay_token(Ok(vec![lacks]), Ok(vec![&has])), Reported::Seen(false), "the next one has none");
+    }
+    assert_eq!(relay_token(Ok(vec![&has]), Ok(Vec::new())).seen(), None);
+    assert_eq!(relay_token(Err(Unread::NotYet { what: "x".into() }), Ok(vec![&has])).seen(), None);
 }
 
 #[test]

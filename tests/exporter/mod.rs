@@ -1,8 +1,10 @@
 //! What the metadata-exporter answers: complete or 503, uniform 401, and to each reader the evidence about itself.
 
 mod ages;
+mod asked;
 mod evidence;
 mod first_collection;
+mod secure;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +87,7 @@ fn evidence() -> Evidence {
         reads: Reported::Seen(names.map(read).to_vec()),
         routes: Reported::Seen(names.map(route).to_vec()),
         prepared: Reported::Seen(true),
+        relay_token: Reported::Seen(false),
         credentials: Reported::Seen([NORTH, SOUTH, WEST].map(used).to_vec()),
         mesh_config: Reported::Seen(StandardMeshConfig {
             ca_certificates: false,

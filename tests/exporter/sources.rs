@@ -122,6 +122,11 @@ impl SourcesWorld {
     }
 
     pub(super) async fn begin_with(&mut self, max_age: Duration) {
+        self.begin_as(max_age, ExporterOptions::default()).await;
+    }
+
+    /// The same with what these options state beside the address of the api-proxy.
+    pub(super) async fn begin_as(&mut self, max_age: Duration, options: ExporterOptions) {
         let (stop, stopping) = StopSignal::new();
         self.stop = stop;
         let at = |name: &str| self.files.path().join(name);
@@ -139,7 +144,7 @@ impl SourcesWorld {
         let options = ExporterOptions {
             path_prefix: "/metadata".to_owned(),
             api_host: Some("api.east.example".parse().unwrap()),
-            ..ExporterOptions::default()
+            ..options
         };
         let service = start_with_max_age(role, options, max_age).await.unwrap();
         let bound = Bound::to("127.0.0.1:0".parse::<SocketAddr>().unwrap()).await.unwrap();
@@ -159,7 +164,7 @@ impl SourcesWorld {
         self.exporter.as_ref().unwrap().0.published()
     }
 
-    fn private(&self) -> PrivateDocument {
+    pub(super) fn private(&self) -> PrivateDocument {
         self.published().private.clone().unwrap()
     }
 

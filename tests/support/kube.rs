@@ -21,6 +21,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// Ends what is kept of a request for metadata alone.
+pub(crate) const METADATA_ALONE: &str = " (metadata alone)";
+
 type ObjectKey = (String, String, String);
 
 #[derive(Default)]
@@ -96,7 +99,12 @@ impl Kube {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let key = (collection.to_owned(), text("namespace"), text("name"));
         let mut store = self.store.lock().unwrap();
-        object["metadata"]["resourceVersion"] = json!((store.changes.len() + 1).to_string());
+        let version = (store.changes.len() + 1).to_string();
+        object["metadata"]["resourceVersion"] = json!(version);
+        if object["metadata"]["uid"].is_null() {
+            let known = store.objects.get(&key).map(|known| known["metadata"]["uid"].clone());
+            object["metadata"]["uid"] = known.unwrap_or_else(|| json!(format!("uid-{version}")));
+        }
         let kind = if store.objects.insert(key.clone(), object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
         store.changes.push((kind, key, object));
         self.version.send_replace(store.changes.len());
@@ -149,6 +157,8 @@ impl Kube {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let accepts = request.headers().get("accept").map_or("", |accepts| accepts.to_str().unwrap());
+        let metadata_alone = accepts == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         let uri = request.uri().to_string();
         let query: BTreeMap<String, String> = request
             .uri()
@@ -159,7 +169,7 @@ impl Kube {
             .map(|(name, value)| (name.to_owned(), unescape(value)))
             .collect();
         let mut store = self.store.lock().unwrap();
-        store.asked.push(uri.clone());
+        store.asked.push(format!("{uri}{}", if metadata_alone { METADATA_ALONE } else { "" }));
         if store.refused.iter().any(|part| uri.contains(part.as_str())) {
             let status = json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
                 "message": "the fake says no"});
@@ -191,7 +201,8 @@ impl Kube {
         let limit: usize = query.get("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
         let items: Vec<_> = all.map(|(_, object)| object.clone()).skip(from).collect();
         let next = (items.len() > limit).then(|| (from + limit).to_string());
-        let items: Vec<_> = items.into_iter().take(limit).collect();
+        let in_form = |object: Value| if metadata_alone { json!({"metadata": object["metadata"]}) } else { object };
+        let items: Vec<_> = items.into_iter().take(limit).map(in_form).collect();
         let metadata =
             json!({"resourceVersion": store.changes.len().to_string(), "continue": next.unwrap_or_default()});
         json_of(StatusCode::OK, &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}))

@@ -122,6 +122,9 @@ pub(crate) struct ExporterArgs {
     /// UUID; else the UID of kube-system.
     #[arg(long, value_name = "UUID", env = "ISTHMUS_CLUSTER_UUID")]
     pub(crate) cluster_uuid: Option<ClusterUuid>,
+    /// A token of audience `istio-ca`, which is shown to istiod over TLS alone; else where the manifests mount it.
+    #[arg(long, value_name = "FILE", env = "ISTHMUS_ISTIO_TOKEN")]
+    pub(crate) istio_token: Option<PathBuf>,
 }
 
 /// Arguments of `serve proxy`.
@@ -192,6 +195,7 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
                 network: arguments.network.clone(),
                 mesh_id: arguments.mesh_id.clone(),
                 cluster_uuid: arguments.cluster_uuid.clone(),
+                istio_token: arguments.istio_token.clone(),
             };
             let limits = (RoleLimits::of_exporter(), false);
             role(&arguments.common, limits, printer, |role| exporter::start(role, options))

@@ -126,6 +126,18 @@ pub fn prepared(
     shown(judge())
 }
 
+/// Every istiod, and the Deployments that make the next ones, has the token that a strict relay asks for.
+pub fn relay_token(deployments: Result<Vec<&Istiod>, Unread>, pods: Result<Vec<&Istiod>, Unread>) -> Reported<bool> {
+    let judge = || {
+        let (deployments, pods) = (deployments?, pods?);
+        if pods.is_empty() {
+            return Err(EvidenceError::NoPod { of: Component::Istiod });
+        }
+        Ok(deployments.iter().chain(&pods).all(|istiod| istiod.relay_token))
+    };
+    shown(judge())
+}
+
 /// The key that each peer used last, at any api-proxy.
 pub fn credentials(answers: &[PodAnswer<Vec<Sample>>]) -> Reported<Vec<CredentialUse>> {
     shown(every(Component::Proxy, answers).map(|all| {

@@ -7,9 +7,11 @@ mod collect;
 pub mod documents;
 pub mod evidence;
 mod gathered;
+mod istiod;
 mod options;
 mod published;
 pub mod reasons;
+mod restarts;
 mod run;
 mod sources;
 

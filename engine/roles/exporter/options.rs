@@ -1,5 +1,7 @@
 //! Options of the exporter, from its command line.
 
+use std::path::PathBuf;
+
 use crate::types::address::{ApiHost, Gateway};
 use crate::types::name::{ClusterDomain, ClusterId, ClusterUuid, MeshId, NetworkName};
 
@@ -23,4 +25,13 @@ pub struct ExporterOptions {
     pub mesh_id: Option<MeshId>,
     /// UUID; else the UID of `kube-system`.
     pub cluster_uuid: Option<ClusterUuid>,
+    /// File of the token of audience `istio-ca` that istiod is shown; `None`: where the manifests mount it.
+    pub istio_token: Option<PathBuf>,
+}
+
+impl ExporterOptions {
+    /// Whether gateways, or the network that they are of, have to be looked for.
+    pub(super) fn finds_gateways(&self) -> bool {
+        self.gateways.is_empty() || self.network.is_none()
+    }
 }

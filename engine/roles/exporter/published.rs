@@ -321,6 +321,7 @@ fn visible(collected: &CollectedEvidence, reader: &EvidenceReader<'_>, now: Inst
         serial: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
         trusts: evidence.trusts,
         prepared: evidence.prepared,
+        relay_token: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
     }
 }
 

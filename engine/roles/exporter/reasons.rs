@@ -7,12 +7,14 @@ use http::StatusCode;
 
 use crate::cluster::unread::{ReadError, Unread};
 use crate::istio::debug::{DebugError, DebugPage};
+use crate::istio::discovery::DiscoveryError;
 use crate::istio::gateways::{GatewayError, NETWORK_LABEL};
 use crate::istio::installed::{ClusterIdError, ROOT_CA};
 use crate::istio::mesh_config::MeshConfigError;
 use crate::types::cause::Cause;
 use crate::types::certificate::CertificateError;
 use crate::types::name::{ClusterUuid, InvalidName};
+use crate::types::tls_verdict::TlsVerdict;
 use crate::wire::identity::{IDENTITY, IdentityError};
 use crate::wire::metadata::IstioMode;
 use crate::wire::peers::PeersError;
@@ -201,9 +203,21 @@ pub enum GetError {
     /// A request that cannot be written.
     #[error(transparent)]
     Request(Cause<http::Error>),
+    /// TLS was not agreed on.
+    #[error("{0}")]
+    Tls(TlsVerdict),
     /// Another status than 200.
     #[error("{0}")]
     Status(StatusCode),
+    /// A stream of gRPC that istiod ended with an error; 7 and 16 are its refusals.
+    #[error("gRPC status {0}")]
+    Grpc(u32),
+    /// A stream that is not understood.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// A stream that ended before all was said.
+    #[error("its answer breaks off")]
+    Ended,
     /// More bytes than are read.
     #[error("length limit exceeded")]
     TooLong,
@@ -217,7 +231,15 @@ impl GetError {
     pub(super) fn is_elsewhere(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Late | Self::Status(StatusCode::NOT_FOUND) => true,
-            Self::Address | Self::Http(_) | Self::Request(_) | Self::Status(_) | Self::TooLong => false,
+            Self::Address
+            | Self::Http(_)
+            | Self::Request(_)
+            | Self::Tls(_)
+            | Self::Status(_)
+            | Self::Grpc(_)
+            | Self::Discovery(_)
+            | Self::Ended
+            | Self::TooLong => false,
         }
     }
 }

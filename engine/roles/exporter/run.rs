@@ -1,7 +1,6 @@
 //! The role at work: follows its sources, asks for evidence, publishes each change.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +16,14 @@ use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{Objects, SourceState, WatchScope, Watched, each};
 use crate::istio::gateways::{GatewayService, Hosts, Settling, behind_nodes, gateways, network_of};
 use crate::istio::objects::WirePod;
-use crate::roles::exporter::collect::{BegunCollection, ISTIO_TOKEN, collect_evidence};
+use crate::roles::exporter::collect::{BegunCollection, collect_evidence};
 use crate::roles::exporter::documents::{ClusterFacts, compose};
 use crate::roles::exporter::gathered::{Gathered, MAX_AGE};
+use crate::roles::exporter::istiod::IstiodClient;
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::exporter::published::{AnsweredRequest, Exporter, Published};
 use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
+use crate::roles::exporter::restarts::{AwaitingRestart, count};
 use crate::roles::exporter::sources::Sources;
 use crate::roles::role::now;
 use crate::roles::role::{Role, RoleError, Service};
@@ -36,8 +37,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 const ASK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How long something changes after its last change.
 const LIVELY: Duration = Duration::from_secs(30);
-/// How often all pods are counted, at most, but where evidence ages faster.
-const COUNT: Duration = Duration::from_secs(10);
 /// How often the nodes of gateways behind node ports are looked up.
 const HOSTS: Duration = Duration::from_secs(5);
 
@@ -142,14 +141,6 @@ fn record(answered: &AnsweredRequest<'_>) {
     }
 }
 
-/// Proxies that await their restart.
-#[derive(Clone, PartialEq)]
-struct AwaitingRestart {
-    lacking: Result<usize, EvidenceError>,
-    /// When the count began.
-    at: Option<std::time::Instant>,
-}
-
 async fn work(
     role: Role,
     options: ExporterOptions,
@@ -158,6 +149,7 @@ async fn work(
     max_age: Duration,
 ) {
     let client = role.access.client.clone();
+    let istiods = IstiodClient::new(options.istio_token.as_deref(), &role.namespace);
     role.health.fails(COLLECTED, &DocumentError::FirstCollection);
     let (lacking, lacking_seen) = watch::channel(AwaitingRestart { lacking: Err(EvidenceError::NotCounted), at: None });
     let (hosts, hosts_seen) = watch::channel(Hosts::new());
@@ -166,9 +158,9 @@ async fn work(
     tokio::select! {
         () = role.stopping.requested() => {}
         () = publish(&role, (&options, max_age), &exporter, &counts, (lacking_seen, hosts_seen), (ask, by_nodes)) => {}
-        () = count(client.clone(), lacking, &counts, max_age) => {}
-        () = watch_hosts(client, by_nodes_seen, hosts) => {}
-        () = ask_for_evidence(asked, &exporter, &role.health, max_age) => {}
+        () = count(&client, &lacking, &counts.lacking, max_age) => {}
+        () = watch_hosts(client.clone(), by_nodes_seen, hosts) => {}
+        () = ask_for_evidence(asked, (&exporter, &istiods), &role.health, max_age) => {}
     }
 }
 
@@ -183,7 +175,7 @@ async fn publish(
     (mut lacking, mut hosts): (watch::Receiver<AwaitingRestart>, watch::Receiver<Hosts>),
     (ask, by_nodes): (watch::Sender<Option<BegunCollection>>, watch::Sender<Services>),
 ) {
-    let mut sources = Sources::open(role);
+    let mut sources = Sources::open(role, options);
     let source_changed = sources.changed.clone();
     let mut settling = Settling::default();
     loop {
@@ -191,7 +183,7 @@ async fn publish(
         // before what they are the times of, which may be newer but never older
         let confirmed = sources.times(counted.at);
         let (deployments, istiods) = (sources.deployments.all(), sources.istiods.all());
-        let services = sources.services.all();
+        let services = sources.services();
         sources.watch_nodes(&deployments, &istiods, &services);
         let through_nodes = services.present().is_some_and(behind_nodes);
         by_nodes.send_if_modified(|current| {
@@ -274,11 +266,10 @@ fn report(role: &Role, counts: &ExporterMetrics, sources: &Sources, published: &
 /// Asks every pod, again and again, from when everything that this rests on was read.
 async fn ask_for_evidence(
     mut begun: watch::Receiver<Option<BegunCollection>>,
-    exporter: &Exporter,
+    (exporter, istiods): (&Exporter, &IstiodClient),
     health: &Readiness,
     max_age: Duration,
 ) {
-    let token = PathBuf::from(ISTIO_TOKEN);
     let mut lively = Instant::now() + LIVELY;
     let mut before: Option<(ClusterFacts, Evidence)> = None;
     loop {
@@ -289,7 +280,7 @@ async fn ask_for_evidence(
             }
             continue;
         };
-        let found = collect_evidence(&current, &token, max_age).await;
+        let found = collect_evidence(&current, istiods, max_age).await;
         let is_new = before.as_ref().is_none_or(|(_, old)| *old != found.evidence);
         if is_new || before.as_ref().is_none_or(|(old, _)| differ(old, &current.facts)) {
             lively = Instant::now() + LIVELY;
@@ -322,50 +313,6 @@ fn differ(old: &ClusterFacts, new: &ClusterFacts) -> bool {
         || old.peers != new.peers
 }
 
-/// Counts proxies that await their restart. Pods are read and dropped, page by page.
-async fn count(client: Client, lacking: watch::Sender<AwaitingRestart>, counts: &ExporterMetrics, max_age: Duration) {
-    let place = WatchScope {
-        fields: Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()),
-        ..WatchScope::all("/api/v1/pods")
-    };
-    loop {
-        let begun = Instant::now();
-        let (mut found, mut example) = (0_usize, None);
-        let listed = each::<WirePod>(&client, &place, |pod| {
-            if pod.lacks_xds_agent() {
-                found += 1;
-                example.get_or_insert_with(|| pod.name());
-            }
-        });
-        let result = listed.await.map(|_| found);
-        if let Ok(found) = &result {
-            counts.lacking.set(i64::try_from(*found).unwrap_or(i64::MAX));
-        }
-        let changed = lacking.send_if_modified(|current| {
-            let before = current.lacking.clone();
-            match result {
-                Ok(found) => *current = AwaitingRestart { lacking: Ok(found), at: Some(begun.into_std()) },
-                // what was counted grows old while the apiserver is away
-                Err(problem) if !problem.is_refusal() && before.is_ok() => {}
-                Err(problem) => {
-                    *current = AwaitingRestart { lacking: Err(EvidenceError::NotListed(problem)), at: None }
-                }
-            }
-            before != current.lacking
-        });
-        if changed && let Some(example) = example {
-            tracing::info!(found, example, "proxies await a restart before they can take foreign roots");
-        }
-        sleep(until_next_count(begun.elapsed(), max_age)).await;
-    }
-}
-
-/// A count that takes long is made less often, but never so seldom that it is too old when the next one is over.
-fn until_next_count(took: Duration, max_age: Duration) -> Duration {
-    let longest = (max_age / 2).saturating_sub(took * 2);
-    (took * 20).max(COUNT).min(longest).max(took)
-}
-
 /// Looks up which nodes run the pods of gateways, while there are gateways behind node ports.
 async fn watch_hosts(client: Client, mut services: watch::Receiver<Services>, hosts: watch::Sender<Hosts>) {
     loop {
@@ -396,23 +343,5 @@ async fn watch_hosts(client: Client, mut services: watch::Receiver<Services>, ho
             differs
         });
         drop(timeout(if current.is_some() { HOSTS } else { Duration::from_hours(1) }, services.changed()).await);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_count_is_never_so_seldom_that_it_is_too_old_before_the_next_one() {
-        let seconds = Duration::from_secs;
-        assert_eq!(until_next_count(Duration::from_millis(20), MAX_AGE), COUNT);
-        assert_eq!(until_next_count(seconds(1), MAX_AGE), seconds(20));
-        for took in 0..=40 {
-            let took = seconds(took);
-            let oldest = took + until_next_count(took, MAX_AGE) + took;
-            assert!(oldest < MAX_AGE || took == seconds(40), "{took:?}: {oldest:?}");
-            assert!(until_next_count(took, MAX_AGE) >= took, "at most half of the time is spent counting");
-        }
     }
 }

@@ -16,6 +16,7 @@ use crate::istio::objects::{
     Istiod, PodFacts, WireDatedConfigMap, WireDeployment, WireMeshMap, WireNamespace, WirePod,
 };
 use crate::roles::exporter::collect::SourceTimes;
+use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::role::Role;
 use crate::wire::identity::IDENTITY;
 use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
@@ -36,7 +37,8 @@ pub(super) struct Sources {
     pub(super) relays: Watched<<WirePod as Watchable>::Kept>,
     pub(super) kube_system: Watched<<WireNamespace as Watchable>::Kept>,
     pub(super) namespace: Watched<<WireNamespace as Watchable>::Kept>,
-    pub(super) services: Watched<<WireService as Watchable>::Kept>,
+    /// Services with gateways; `None` where gateways and network are stated.
+    services: Option<Watched<<WireService as Watchable>::Kept>>,
     pub(super) nodes: Option<Watched<<WireNode as Watchable>::Kept>>,
     client: Client,
     paths: Paths,
@@ -50,7 +52,8 @@ struct Paths {
 }
 
 impl Sources {
-    pub(super) fn open(role: &Role) -> Self {
+    /// Begins to watch. What `options` state is not looked for, and there may be no right to.
+    pub(super) fn open(role: &Role, options: &ExporterOptions) -> Self {
         let (client, changed) = (role.access.client.clone(), Arc::new(Notify::new()));
         let in_namespace = |kind: &str| format!("/api/v1/namespaces/{}/{kind}", role.namespace);
         let paths = Paths { config_maps: in_namespace("configmaps"), pods: in_namespace("pods") };
@@ -79,11 +82,10 @@ impl Sources {
             relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
             kube_system: namespace(UUID_NAMESPACE),
             namespace: namespace(role.namespace.as_str()),
-            services: watch_place::<WireService>(
-                &client,
-                WatchScope::labelled("/api/v1/services", NETWORK_LABEL),
-                &changed,
-            ),
+            services: options.finds_gateways().then(|| {
+                let place = WatchScope::labelled("/api/v1/services", NETWORK_LABEL);
+                watch_place::<WireService>(&client, place, &changed)
+            }),
             nodes: None,
             paths,
             client,
@@ -120,14 +122,20 @@ impl Sources {
         }
     }
 
+    /// Services with gateways; none where they are not looked for.
+    pub(super) fn services(&self) -> SourceState<Objects<GatewayService>> {
+        self.services.as_ref().map_or_else(|| SourceState::Present(Objects::new()), Watched::all)
+    }
+
     /// Those without which nothing can be published, by name: what is wrong with each, and its age.
-    pub(super) fn required(&self) -> [(&'static str, Option<ReadError>, Option<Duration>); 8] {
+    pub(super) fn required(&self) -> Vec<(&'static str, Option<ReadError>, Option<Duration>)> {
         macro_rules! state {
             ($name:literal, $source:ident) => {
                 ($name, self.$source.problem(), self.$source.age())
             };
         }
-        [
+        let services = self.services.as_ref().map(|services| ("services", services.problem(), services.age()));
+        let required = [
             state!("root-ca", roots),
             state!("identity", identity),
             state!("peers", peers),
@@ -135,8 +143,8 @@ impl Sources {
             state!("istiod-pods", istiods),
             state!("kube-system", kube_system),
             state!("namespace", namespace),
-            state!("services", services),
-        ]
+        ];
+        required.into_iter().chain(services).collect()
     }
 
     /// When each was confirmed, of those that evidence rests on.
