@@ -273,6 +273,14 @@ mod step {
             self.shown.get_mut(&name(cluster)).unwrap().as_mut().unwrap()
         }
 
+        /// The relay of `east` asks for a token, which its istiod does not have.
+        fn requires_token(&mut self) {
+            for lock in [&mut self.before, &mut self.after] {
+                let record = lock.clusters.get_mut(&name("east")).unwrap().joined_with.as_mut().unwrap();
+                record.spec.require_token = true;
+            }
+        }
+
         /// One end is in another trust domain, and the other end runs an Istio that needs an alias.
         fn in_other_domain(&mut self, one: &str, other: &str) {
             for lock in [&mut self.before, &mut self.after] {
@@ -390,6 +398,14 @@ mod step {
                     pair.of("east").prepared = Reported::Seen(false);
                 }],
             ),
+            Condition::RelayToken => (
+                Unseen::RelayToken,
+                "east",
+                vec![JoinedPair::requires_token, |pair| {
+                    pair.requires_token();
+                    pair.of("east").relay_token = unknown();
+                }],
+            ),
             Condition::PeerEvidence => (
                 Unseen::Evidence,
                 "west",
@@ -434,6 +450,47 @@ mod step {
                 pair.lacks(what, cluster);
             }
         }
+    }
+
+    /// A token is asked for from when the first link opens, and no longer where the Mesh states that: else relay and secret would
+    /// part ways.
+    #[test]
+    fn whether_a_token_is_asked_for_changes_only_while_nothing_reads() {
+        let asks = |lock: &mut Lock, asks| {
+            lock.clusters.get_mut(&name("east")).unwrap().joined_with.as_mut().unwrap().spec.require_token = asks;
+        };
+        let changed = BTreeSet::from([BreachKind::Changed(LockRecord::JoinedWith, name("east"))]);
+        for (before, after, stated, breaks) in [
+            (false, true, None, true),
+            (false, true, Some(true), true),
+            (true, false, None, true),
+            (true, false, Some(true), true),
+            (true, false, Some(false), false),
+        ] {
+            let mut joined = pair();
+            joined.mesh.require_token = stated;
+            asks(&mut joined.before, before);
+            asks(&mut joined.after, after);
+            let expected = if breaks { changed.clone() } else { BTreeSet::new() };
+            assert_eq!(joined.breaches(), expected, "{before} to {after}, stated {stated:?}");
+            joined = JoinedPair::opens();
+            asks(&mut joined.before, before);
+            asks(&mut joined.after, after);
+            joined.of("east").relay_token = Reported::Seen(true);
+            assert_eq!(joined.breaches(), BTreeSet::new(), "the first link opens: {before} to {after}");
+        }
+    }
+
+    /// The Mesh vouches for an istiod whose exporter is too old to show the token.
+    #[test]
+    fn a_token_that_no_one_shows_is_vouched_for_by_the_mesh_alone() {
+        let mut pair = JoinedPair::opens();
+        pair.requires_token();
+        pair.of("east").relay_token = unknown();
+        pair.mesh.require_token = Some(true);
+        assert_eq!(pair.breaches(), BTreeSet::new());
+        pair.of("east").relay_token = Reported::Seen(false);
+        pair.lacks(Unseen::RelayToken, "east");
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn waits() -> Vec<LinkWait> {
         LinkWait::Route { to: west(), within: cluster() },
         LinkWait::Admission { reader: cluster(), peer: west(), reason: Some(reason()) },
         LinkWait::Preparation { cluster: cluster() },
+        LinkWait::RelayToken { cluster: cluster() },
         LinkWait::HiddenRootCas { cluster: cluster() },
         LinkWait::Sync { cluster: cluster(), synced: 3, wanted: 4 },
         LinkWait::Settle { reader: cluster(), until: Timestamp::EPOCH },
@@ -169,6 +170,7 @@ fn waits() -> Vec<LinkWait> {
             | LinkWait::Route { .. }
             | LinkWait::Admission { .. }
             | LinkWait::Preparation { .. }
+            | LinkWait::RelayToken { .. }
             | LinkWait::HiddenRootCas { .. }
             | LinkWait::StandardConfig { .. }
             | LinkWait::TrustDomain { .. }
@@ -325,6 +327,7 @@ fn what_breaks_the_law_names_its_next_step() {
         Unseen::Networks,
         Unseen::Routes,
         Unseen::Prepared,
+        Unseen::RelayToken,
         Unseen::MeshConfig,
         Unseen::Address,
     ];
@@ -357,6 +360,7 @@ fn what_breaks_the_law_names_its_next_step() {
                 | Unseen::Networks
                 | Unseen::Routes
                 | Unseen::Prepared
+                | Unseen::RelayToken
                 | Unseen::MeshConfig
                 | Unseen::Address,
                 _,

@@ -79,7 +79,7 @@ fn the_example_mesh_is_full_and_says_nothing_twice() {
     for name in example.clusters.keys() {
         assert_eq!(example.peers_of(name).count(), 2);
     }
-    assert!(!example.require_token);
+    assert_eq!(example.require_token, None);
     insta::assert_snapshot!(format!("{:#?}", example.clusters["north"]));
 }
 
@@ -90,7 +90,7 @@ fn a_strict_relay_is_stated_in_the_mesh() {
     let strict = text.replacen("    mode: relay\n", "    mode: relay\n    requireToken: true\n", 1);
     assert_ne!(strict, text);
     sources[0].bytes = strict.into_bytes();
-    assert!(mesh(&sources).require_token);
+    assert_eq!(mesh(&sources).require_token, Some(true));
 }
 
 #[test]

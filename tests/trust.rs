@@ -647,13 +647,20 @@ fn is_older(accepted: &mut Accepted, cluster: &str) {
 }
 
 /// Takes one condition away.
-fn without(condition: Condition, accepted: &mut Accepted) {
+fn without(condition: Condition, mesh: &Mesh, accepted: &mut Accepted) {
     let (reader, peer) = match condition {
         Condition::ReaderDocument => return accepted.lock.clusters.get_mut("alfa").unwrap().private = None,
         Condition::PeerDocument => return accepted.lock.clusters.get_mut("bravo").unwrap().private = None,
         Condition::RelayCa => return accepted.lock.clusters.get_mut("alfa").unwrap().public.relay_ca = None,
         Condition::StandardNetworks => {
             return accepted.lock.clusters.get_mut("alfa").unwrap().standard_mesh_networks = None;
+        }
+        // its links were begun with a token, of which no one knows any more
+        Condition::RelayToken => {
+            let mut begun = KnownCluster::of(mesh, &accepted.lock, &name("alfa")).unwrap().joins_with(mesh).unwrap();
+            begun.spec.require_token = true;
+            accepted.lock.clusters.get_mut("alfa").unwrap().joined_with = Some(begun);
+            return shown(accepted).relay_token = Reported::Unknown("closed".to_owned());
         }
         Condition::PeerDomainInReader => return is_older(accepted, "alfa"),
         Condition::ReaderDomainInPeer => return is_older(accepted, "bravo"),
@@ -672,6 +679,7 @@ fn without(condition: Condition, accepted: &mut Accepted) {
         | Condition::PeerDocument
         | Condition::RelayCa
         | Condition::StandardNetworks
+        | Condition::RelayToken
         | Condition::PeerDomainInReader
         | Condition::ReaderDomainInPeer => {}
         Condition::ReaderEvidence => accepted.assessments.get_mut(reader).unwrap().evidence = unseen,
@@ -702,12 +710,49 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
     let mut reasons = BTreeSet::new();
     for condition in NeedRow::of(StepKind::RenderSecret).conditions() {
         let mut accepted = at_the_gate(&world, &mesh);
-        without(condition, &mut accepted);
+        without(condition, &mesh, &mut accepted);
         let advanced = advance(&mesh, &accepted, &BTreeSet::new(), false, NOW);
         assert_eq!(advanced.lock.link(&reader, &peer).unwrap().stage, Stage::Joining, "{condition:?}");
         let waits = advanced.waits.get(&step).cloned().unwrap_or_default();
         assert_eq!(waits.len(), 1, "{condition:?}: {waits:?}");
         assert!(reasons.insert(waits[0].to_string()), "{condition:?} is told of as another: {waits:?}");
+    }
+}
+
+/// Whether the relay of `alfa` asks for a token is decided when the first of its links opens: as the Mesh states, and else by what
+/// its istiod shows. From then on it stays, until the Mesh states that none is asked for.
+#[test]
+fn a_token_is_asked_for_where_istiod_shows_one_when_the_first_link_opens() {
+    let world = TrustWorld::known(&["alfa", "bravo"]);
+    let (alfa, bravo) = (name("alfa"), name("bravo"));
+    let asks = |stated: Option<bool>, shows: Reported<bool>, accepted: &mut Accepted| {
+        let mesh = Mesh { require_token: stated, ..world.compiled() };
+        shown(accepted).relay_token = shows;
+        let advanced = advance(&mesh, accepted, &BTreeSet::new(), false, NOW);
+        let stage = advanced.lock.link(&alfa, &bravo).map(|link| link.stage);
+        let asks = advanced.lock.clusters["alfa"].joined_with.as_ref().map(|joined| joined.spec.require_token);
+        accepted.lock = advanced.lock;
+        (stage, asks)
+    };
+    let closed = || Reported::Unknown("closed".to_owned());
+    let first = |stated, shows| asks(stated, shows, &mut at_the_gate(&world, &world.compiled()));
+    assert_eq!(first(None, Reported::Seen(true)), (Some(Stage::Joined), Some(true)));
+    assert_eq!(first(None, Reported::Seen(false)), (Some(Stage::Joined), Some(false)));
+    assert_eq!(first(None, closed()), (Some(Stage::Joined), Some(false)));
+    assert_eq!(first(Some(false), Reported::Seen(true)), (Some(Stage::Joined), Some(false)));
+    assert_eq!(first(Some(true), closed()), (Some(Stage::Joined), Some(true)), "an older exporter");
+    assert_eq!(first(Some(true), Reported::Seen(false)), (Some(Stage::Joining), Some(true)), "istiod would refuse it");
+    for (begun, then) in [(true, false), (false, true)] {
+        let mut accepted = at_the_gate(&world, &world.compiled());
+        assert_eq!(asks(None, Reported::Seen(begun), &mut accepted), (Some(Stage::Joined), Some(begun)));
+        assert_eq!(asks(None, Reported::Seen(then), &mut accepted), (Some(Stage::Joined), Some(begun)));
+        assert_eq!(asks(None, closed(), &mut accepted), (Some(Stage::Joined), Some(begun)));
+        assert_eq!(asks(Some(false), closed(), &mut accepted), (Some(Stage::Joined), Some(false)));
+        assert_eq!(
+            asks(None, Reported::Seen(true), &mut accepted),
+            (Some(Stage::Joined), Some(false)),
+            "as it was used"
+        );
     }
 }
 

@@ -69,7 +69,7 @@ impl<'a> KnownCluster<'a> {
             network: self.cluster.network.clone().or(published).or_else(last)?,
             trust_domain: self.wanted_trust_domain(),
             reach: Reach { api_host, api_ca, gateways },
-            spec: joined_spec(mesh, self.cluster),
+            spec: joined_spec(mesh, self.cluster, self.joined_with().map(|joined| &joined.spec)),
         })
     }
 
@@ -173,6 +173,12 @@ impl<'a> KnownCluster<'a> {
         self.joined_with().map_or(&mesh.mesh_id, |joined| &joined.spec.mesh_id)
     }
 
+    /// Whether its relay asks istiod for a token. While links name the cluster, it is not asked for where it was not before.
+    pub fn requires_token(&self, mesh: &Mesh) -> bool {
+        let stated = mesh.require_token;
+        self.joined_with().map_or(stated == Some(true), |joined| joined.spec.require_token && stated != Some(false))
+    }
+
     /// Its DNS domain, `cluster.local` unless spec or metadata have another.
     pub fn cluster_domain(&self) -> &'a ClusterDomain {
         &self.cluster.cluster_domain
@@ -262,13 +268,13 @@ pub fn expect_no_evidence_of_deckhouse(mesh: &mut Mesh, lock: &Lock) {
     }
 }
 
-/// What specs say of a cluster that no edit changes while a link names it.
-pub fn joined_spec(mesh: &Mesh, cluster: &Cluster) -> JoinedSpec {
+/// What specs say of a cluster that no edit changes while a link names it; where they say nothing, what its links rest on.
+pub fn joined_spec(mesh: &Mesh, cluster: &Cluster, recorded: Option<&JoinedSpec>) -> JoinedSpec {
     let Stated { cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
     JoinedSpec {
         mesh: mesh.name.clone(),
         mesh_id: mesh.mesh_id.clone(),
-        require_token: mesh.require_token,
+        require_token: mesh.require_token.unwrap_or(recorded.is_some_and(|recorded| recorded.require_token)),
         reconciler: cluster.reconciler,
         cluster_domain,
         istio_namespace,

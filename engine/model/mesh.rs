@@ -29,8 +29,9 @@ pub struct Mesh {
     pub mesh_id: MeshId,
     /// How first contact is approved.
     pub first_contact: FirstContact,
-    /// istiod shows the relay a token of its `ServiceAccount`, which it reads from a projected volume.
-    pub require_token: bool,
+    /// Whether istiod shows the relay a token of its `ServiceAccount`, which it reads from a projected volume; `None`: in each
+    /// cluster that shows such a token in its istiod when its first link opens.
+    pub require_token: Option<bool>,
     /// The engine's keys that the spec states; empty: those of `lock/mesh.yaml`.
     pub engine_keys: Vec<EngineKey>,
     /// All clusters, also those that are paused or leaving.

@@ -137,6 +137,8 @@ pub enum Condition {
     Admission,
     /// istiod and proxies of the reader are prepared.
     ReaderPrepared,
+    /// istiod of the reader has the token that its secrets name, where its relay asks for one.
+    RelayToken,
     /// The peer showed what is live in it, or its specs say that it shows nothing.
     PeerEvidence,
     /// The peer trusts the reader's roots: trust on one side alone is a 503.
@@ -213,6 +215,7 @@ const SECRET: &[Need] = {
         sees(Condition::Route, RenderRoutes, Own),
         sees(Condition::Admission, ExchangeKeys, Peer),
         sees(Condition::ReaderPrepared, DiscoverProxy, Own),
+        sees(Condition::RelayToken, DiscoverProxy, Own),
         sees_beyond(Condition::PeerEvidence, DiscoverProxy, Peer),
         sees(Condition::ReaderRootsInPeer, RenderTrust, Peer),
         sees(Condition::ReaderDomainInPeer, RenderTrust, Peer),

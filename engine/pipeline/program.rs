@@ -272,7 +272,7 @@ impl Program {
             let Some((joined, cluster)) = locked.joined_with.as_ref().zip(self.mesh.clusters.get(name)) else {
                 continue;
             };
-            let mut edits = joined.spec.edits(&joined_spec(&self.mesh, cluster));
+            let mut edits = joined.spec.edits(&joined_spec(&self.mesh, cluster, Some(&joined.spec)));
             // both are written until the cluster shows that the values are in effect
             let moves = cluster.moves_mesh_config_to().is_some() && cluster.shows_mesh_config();
             edits.retain(|edit| edit.field != ISTIO_CONFIG || !moves);

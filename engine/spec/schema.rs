@@ -149,7 +149,7 @@ fn mesh() -> Value {
             "default": "relay",
             "description": "through the cluster's own relay; nothing in git is secret",
         },
-        "requireToken": flag(false, "istiod shows the relay a token of its ServiceAccount, from a volume that istiod must be given"),
+        "requireToken": json!({ "type": "boolean", "description": "istiod shows the relay a token of its ServiceAccount, from a volume that istiod must be given; default: where istiod has it when the cluster's first link opens" }),
     });
     let engine_key = json!({
         "id": text("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$", "the key's id"),

@@ -153,7 +153,7 @@ impl RenderWorld {
                 at: Location { file: "specs/mesh.yaml".into(), line: 1, column: 1 },
                 mesh_id: "shop".parse().unwrap(),
                 first_contact: FirstContact::Tls,
-                require_token: false,
+                require_token: None,
                 engine_keys: vec![EngineKey { id: "ci".parse().unwrap(), key: key(200) }],
                 clusters: BTreeMap::new(),
                 topology: Topology::Full,
@@ -188,7 +188,7 @@ impl RenderWorld {
     }
 
     pub(crate) fn strict(&mut self) {
-        self.mesh.require_token = true;
+        self.mesh.require_token = Some(true);
     }
 
     pub(crate) fn render(&self, cluster: &str) -> RenderedCluster {

@@ -242,7 +242,8 @@ pub struct JoinedSpec {
     /// `meshID` of the Mesh.
     #[serde(rename = "meshID")]
     pub mesh_id: MeshId,
-    /// `credentials.requireToken` of the Mesh.
+    /// Whether its relay asks istiod for a token: `credentials.requireToken` of the Mesh or, where that says nothing, what the
+    /// cluster showed when its first link opened.
     pub require_token: bool,
     /// `reconciler`.
     pub reconciler: Reconciler,

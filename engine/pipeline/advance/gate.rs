@@ -23,6 +23,10 @@ pub(super) struct End<'a> {
     pub(super) merged: Option<bool>,
     /// Whether one of its links may be live, so that its standard networks are replaced already.
     pub(super) has_live_links: bool,
+    /// Whether its relay asks istiod for a token.
+    pub(super) requires_token: bool,
+    /// `credentials.requireToken` of the Mesh.
+    pub(super) states_token: bool,
 }
 
 /// A link at the gate.
@@ -89,6 +93,7 @@ impl Gate<'_> {
             (Condition::Route, Some(proxy)) => reader.route(peer, proxy),
             (Condition::Admission, Some(proxy)) => reader.admission(peer, proxy),
             (Condition::ReaderPrepared, Some(_)) => reader.prepared(),
+            (Condition::RelayToken, Some(_)) => reader.relay_token(),
             (Condition::PeerEvidence, Some(_)) => peer.evidence(),
             (Condition::ReaderRootsInPeer, Some(_)) => peer.trusts(reader),
             (Condition::ReaderDomainInPeer, Some(_)) => peer.accepts(reader),
@@ -216,6 +221,16 @@ impl End<'_> {
             Ok(true) => Ok(()),
             Ok(false) => wait(LinkWait::Preparation { cluster: self.name() }),
             Err(lack) => Err(lack),
+        }
+    }
+
+    /// Older exporters do not show the token: there the Mesh vouches for it, which states that it is required.
+    fn relay_token(&self) -> GateResult {
+        let Some(evidence) = self.shown().filter(|_| self.requires_token) else { return Ok(()) };
+        match seen(&evidence.relay_token) {
+            Ok(true) => Ok(()),
+            Err(_) if self.states_token => Ok(()),
+            Ok(false) | Err(_) => wait(LinkWait::RelayToken { cluster: self.name() }),
         }
     }
 

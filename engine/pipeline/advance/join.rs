@@ -6,6 +6,7 @@ use crate::model::mesh::State;
 use crate::model::needs::NeedRow;
 use crate::pipeline::accept::{Assessment, hides_our_roots};
 use crate::pipeline::advance::gate::{End, Gate};
+use crate::pipeline::advance::joined_with;
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::LinkWait;
 use crate::types::address::Endpoint;
@@ -104,6 +105,13 @@ impl<'a> Links<'a> {
         let lock = &self.accepted.lock;
         let merged = lock.link(reader, peer).map(|link| link.merged);
         let has_live_links = lock.links_of(reader).any(|(_, link)| link.may_be_live());
-        Some(End { known: self.known(reader)?, showing: self.showing(reader), merged, has_live_links })
+        Some(End {
+            known: self.known(reader)?,
+            showing: self.showing(reader),
+            merged,
+            has_live_links,
+            requires_token: joined_with::requires_token(self, reader),
+            states_token: self.mesh.require_token == Some(true),
+        })
     }
 }

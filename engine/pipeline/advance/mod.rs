@@ -88,7 +88,7 @@ pub fn advance<'a>(
     links.merge_domains();
     links.guard();
     links.number();
-    joined_with::record(mesh, &mut links.advanced.lock);
+    joined_with::record(&mut links);
     links.move_mesh_config();
     links.advanced
 }

@@ -81,6 +81,8 @@ pub enum LinkWait {
     },
     /// An Istio without the settings that a mesh of several roots needs.
     Preparation { cluster: ClusterName },
+    /// An istiod that does not show the token for which its relay asks.
+    RelayToken { cluster: ClusterName },
     /// A standard mesh configuration that hides the root CAs written for it.
     HiddenRootCas { cluster: ClusterName },
     /// A standard mesh configuration that is to take the place of ours and does not hold all of it yet.
@@ -196,7 +198,7 @@ impl LinkWait {
             Self::Network { .. } => Code::NetworkNotLive,
             Self::Route { .. } => Code::RouteNotLive,
             Self::Admission { .. } => Code::RelayNotAdmitted,
-            Self::Preparation { .. } => Code::IstioNotPrepared,
+            Self::Preparation { .. } | Self::RelayToken { .. } => Code::IstioNotPrepared,
             Self::HiddenRootCas { .. } => Code::RootCasHidden,
             Self::StandardConfig { .. } => Code::StandardConfigIncomplete,
             Self::TrustDomain { .. } => Code::TrustDomainNotAccepted,
@@ -255,6 +257,11 @@ impl LinkWait {
                 "set the two variables of istiod where Istio is installed, and restart the workloads once; `istio.prepared: true` says \
                  that all of that is done",
             ),
+            Self::RelayToken { cluster } => explain(format!(
+                "every istiod of `{cluster}` to have the token for which its relay asks (PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS, \
+                 volume isthmus-relay)"
+            ))
+            .hint("give it both where Istio is installed, or set `credentials.requireToken: false` in the Mesh"),
             Self::HiddenRootCas { cluster } => {
                 explain(format!("the standard mesh configuration of `{cluster}` to give up its `caCertificates`"))
                     .hint("take them out, or set `istio.config` to helmValues, istioOperator or sail and apply the values")

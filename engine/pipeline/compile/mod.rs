@@ -92,7 +92,7 @@ impl<'a> Compiler<'a> {
             at: mesh.name.at.clone(),
             mesh_id: mesh.mesh_id.as_ref().map_or_else(|| MeshId::from(&mesh.name.value), |id| id.value.clone()),
             first_contact: mesh.first_contact.as_ref().map_or(FirstContact::Tls, |first| first.value),
-            require_token: mesh.require_token.as_ref().is_some_and(|required| required.value),
+            require_token: mesh.require_token.as_ref().map(|required| required.value),
             engine_keys: self.engine_keys(mesh),
             topology: self.topology(mesh, &drafts),
             clusters: drafts.iter().map(|draft| (draft.cluster.name.clone(), draft.cluster.clone())).collect(),

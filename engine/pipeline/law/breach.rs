@@ -69,6 +69,8 @@ pub enum Unseen {
     Routes,
     /// istiod and its proxies, prepared.
     Prepared,
+    /// The token of istiod that its secrets name.
+    RelayToken,
     /// No standard mesh configuration that hides ours.
     MeshConfig,
     /// Where the peer is.
@@ -126,6 +128,7 @@ impl Unseen {
             Self::Networks => format!("the peer's network live in `{cluster}`"),
             Self::Routes => format!("the route to the peer answered in `{cluster}`"),
             Self::Prepared => format!("that istiod and the proxies of `{cluster}` are prepared"),
+            Self::RelayToken => format!("that istiod of `{cluster}` has the token for which its relay asks"),
             Self::MeshConfig => format!("that no standard mesh configuration of `{cluster}` hides ours"),
             Self::Address => format!("where `{cluster}` is reached"),
         }

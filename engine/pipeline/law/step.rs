@@ -137,6 +137,7 @@ impl<'a> JudgedStep<'a> {
             (Unseen::Networks, reader, is_own_network || self.knows_network(reader, record)),
             (Unseen::Routes, reader, self.reaches(reader, record)),
             (Unseen::Prepared, reader, self.is_prepared(reader)),
+            (Unseen::RelayToken, reader, self.has_token(reader, own_record)),
             (Unseen::MeshConfig, reader, self.hides_nothing(reader)),
             (Unseen::Trusts, peer, p_trusts),
             (Unseen::Domain, reader, self.accepts(reader, own_record, record, link)),
@@ -242,6 +243,16 @@ impl<'a> JudgedStep<'a> {
         }
     }
 
+    /// istiod has the token that secrets name, or the Mesh states that they do and no one shows otherwise.
+    fn has_token(&self, reader: &Cluster, own: &JoinedWith) -> bool {
+        let shown = self.published(reader).and_then(|published| published.evidence).map(|shown| &shown.relay_token);
+        match shown {
+            _ if !own.spec.require_token => true,
+            Some(Reported::Seen(has_token)) => *has_token,
+            Some(Reported::Unknown(_)) | None => self.mesh.require_token == Some(true),
+        }
+    }
+
     fn hides_nothing(&self, cluster: &Cluster) -> bool {
         // where the values are to take its place, trusted roots say enough
         let moves = cluster.stated().istio_config != cluster.istio.config;
@@ -297,6 +308,13 @@ impl<'a> JudgedStep<'a> {
         KnownCluster::of(self.mesh, self.before, peer).map(|known| known.cluster_id())
     }
 
+    /// Whether a token may be asked for from now on, or no longer: while nothing reads, and no longer where that is stated.
+    fn may_change_token(&self, reader: &ClusterName, after: &JoinedWith) -> bool {
+        let is_live = |link: &LockedLink| !link.unopened && (link.stage != Stage::Joining || link.closed.is_some());
+        let reads = self.before.links_of(reader).any(|(_, link)| is_live(link));
+        !reads || (!after.spec.require_token && self.mesh.require_token == Some(false))
+    }
+
     /// What links of a cluster rest on stays while there is one, before and after.
     fn records(&self, name: &ClusterName) -> Vec<Breach> {
         let Some(before) = self.before.clusters.get(name) else { return Vec::new() };
@@ -312,6 +330,9 @@ impl<'a> JudgedStep<'a> {
                     if before.spec.istio_config != after.spec.istio_config && self.values_are_live(name, &before, after)
                     {
                         before.spec.istio_config = after.spec.istio_config;
+                    }
+                    if self.may_change_token(name, after) {
+                        before.spec.require_token = after.spec.require_token;
                     }
                     before == *after
                 };

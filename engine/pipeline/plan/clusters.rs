@@ -147,7 +147,7 @@ pub(crate) fn plan(
     )?);
     plan.sort_security();
     plan.notes.extend(domain_notes(&program.mesh, &program.lock, kept.as_ref().unwrap_or(lock)));
-    plan.notes.extend(notes(&program.mesh, &plan.moves));
+    plan.notes.extend(notes(&program.mesh, kept.as_ref().unwrap_or(lock), &plan.moves));
     plan.lock = match &kept {
         Some(kept) if decided.accepted.is_some() => self::lock_steps(program, kept, tree)?,
         _ => lock_steps?.unwrap_or_default(),

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::known::KnownCluster;
 use crate::model::link::Link;
-use crate::model::lock::Stage;
+use crate::model::lock::{Lock, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{Assessment, DocumentState};
 use crate::pipeline::advance::{Advanced, LinkWait, Move};
@@ -136,7 +137,7 @@ impl Gathering<'_> {
 }
 
 /// What a reviewer should know about the moves of a run, beside the objects.
-pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
+pub fn notes(mesh: &Mesh, lock: &Lock, moves: &BTreeMap<Link, Move>) -> Vec<String> {
     let rendered = |name: &ClusterName| mesh.clusters.get(name).is_some_and(|c| c.reconciler == Reconciler::Rendered);
     let (mut opened, mut ended) = (BTreeMap::<_, Vec<String>>::new(), BTreeMap::<_, Vec<String>>::new());
     for (Link { reader, peer }, step) in moves {
@@ -147,8 +148,11 @@ pub fn notes(mesh: &Mesh, moves: &BTreeMap<Link, Move>) -> Vec<String> {
             ended.entry(reader).or_default().push(format!("`{peer}`"));
         }
     }
-    let readers: Vec<String> = opened.keys().map(|reader| format!("`{reader}`")).collect();
-    let open_relays = (!mesh.require_token && !readers.is_empty()).then(|| {
+    let asks =
+        |reader: &ClusterName| KnownCluster::of(mesh, lock, reader).is_some_and(|known| known.requires_token(mesh));
+    let readers = opened.keys().filter(|reader| !asks(reader));
+    let readers: Vec<String> = readers.map(|reader| format!("`{reader}`")).collect();
+    let open_relays = (!readers.is_empty()).then(|| {
         let readers = readers.join(", ");
         format!(
             "only a NetworkPolicy keeps other pods of {readers} from reading its peers through its relay; \

@@ -153,7 +153,7 @@ fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service
         "admission_policy": components.admission_policy,
         "finds_gateways": cluster.gateways.is_none() || cluster.network.is_none(),
         "tls_secret": tls_secret,
-        "require_token": reader.mesh.require_token,
+        "require_token": reader.requires_token(),
         "mesh_config_maps": istio.revisions.iter().map(name).collect::<Vec<_>>(),
     });
     match values {
@@ -198,7 +198,7 @@ fn args(reader: &ReaderView<'_>, components: &Components, role: &str) -> Vec<Str
             flag("trust-domain", domain.to_string());
         }
         components.cluster_cidrs.iter().for_each(|range| flag("cluster-cidr", range.to_string()));
-        if reader.mesh.require_token {
+        if reader.requires_token() {
             args.push("--require-token".to_owned());
         }
         return args;

@@ -4,9 +4,6 @@ use crate::istio::kubeconfig::RemoteKubeconfig;
 use crate::pipeline::render::check::{check_reads_back, internal};
 use crate::types::diagnostic::Diagnostics;
 
-/// Where istiod finds the token that it shows the relay, when the spec asks for one: a projected volume of its pod.
-pub(super) const RELAY_TOKEN: &str = "/var/run/secrets/isthmus-relay/token";
-
 /// A kubeconfig for one peer, read back before it is used. `ca` is PEM.
 pub(super) fn kubeconfig(id: &str, server: &str, ca: &str, token_file: Option<&str>) -> Result<String, Diagnostics> {
     let model = RemoteKubeconfig::of_peer(id, server, ca, token_file);

@@ -13,14 +13,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
-use crate::istio::objects::{MULTIROOT, XDS_AGENT};
+use crate::istio::objects::{KUBECONFIG_OPTIONS, MULTIROOT, XDS_AGENT};
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, values_file};
 use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
 use crate::pipeline::render::check::{check_reads_back, internal};
 use crate::pipeline::render::finding::{RenderFinding, StandardFault};
 use crate::pipeline::render::fragments::Fragment;
-use crate::pipeline::render::kubeconfig::RELAY_TOKEN;
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::output::{ExtraFile, RenderedCluster};
 use crate::pipeline::render::reader::ReaderView;
@@ -31,7 +30,7 @@ use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
 use crate::types::yaml::{self, MAX_OBJECT};
-use crate::wire::names::RELAY_AUDIENCE;
+use crate::wire::names::{RELAY_AUDIENCE, RELAY_TOKEN};
 
 /// Name of the Gateway through which peers reach services of the cluster.
 const GATEWAY: &str = "isthmus-cross-network";
@@ -352,8 +351,8 @@ fn values(
     }
     let mut switches = json!({ MULTIROOT: "true" });
     let mut pilot = Map::new();
-    if reader.mesh.require_token {
-        switches = json!({ MULTIROOT: "true", "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "tokenFile" });
+    if reader.carries_token() {
+        switches = json!({ MULTIROOT: "true", KUBECONFIG_OPTIONS: "tokenFile" });
         pilot.extend(volume_of_relay_token());
     }
     pilot.insert("env".to_owned(), switches);

@@ -81,6 +81,21 @@ impl<'c> ReaderView<'c> {
         self.known.map_or(self.cluster.istio.config, |known| known.mesh_config())
     }
 
+    /// Whether its relay asks istiod for a token, and its remote secrets say where istiod has it.
+    pub(super) fn requires_token(&self) -> bool {
+        let stated = || self.mesh.require_token.unwrap_or(false);
+        self.known.map_or_else(stated, |known| known.requires_token(self.mesh))
+    }
+
+    /// Whether its istiod is given the token. Where nothing is stated it is, before the first link opens: whether a token is
+    /// required is decided then, by what istiod has.
+    pub(super) fn carries_token(&self) -> bool {
+        let nothing_opened = || self.links.iter().all(|link| link.stage == Stage::Joining);
+        self.mesh
+            .require_token
+            .unwrap_or_else(|| self.requires_token() || (!self.cluster.state.is_going() && nothing_opened()))
+    }
+
     /// Whether its networks are not written yet: they would replace networks of which no one knows. What may be live stays.
     pub(super) fn keeps_standard_networks(&self) -> bool {
         let awaits = self.known.is_some_and(|known| known.awaits_standard_networks());

@@ -13,7 +13,7 @@ use serde_json::Map;
 use crate::model::layout::secret_name;
 use crate::model::lock::Stage;
 use crate::pipeline::render::check::internal;
-use crate::pipeline::render::kubeconfig::{RELAY_TOKEN, kubeconfig};
+use crate::pipeline::render::kubeconfig::kubeconfig;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::{ReaderLink, ReaderView};
 use crate::pipeline::render::reasons::RenderWait;
@@ -24,7 +24,7 @@ use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::{CLUSTER_ANNOTATION, INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
 use crate::types::step::StepId;
-use crate::wire::names::{RELAY, service_host};
+use crate::wire::names::{RELAY, RELAY_TOKEN, service_host};
 
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
@@ -96,7 +96,7 @@ impl RelayTarget {
         let place = RelayAddress {
             base,
             ca: Digest::of(ca.as_bytes()),
-            token_file: reader.mesh.require_token.then_some(RELAY_TOKEN),
+            token_file: reader.requires_token().then_some(RELAY_TOKEN),
         };
         let peer = NAME.parse().map_err(internal)?;
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;

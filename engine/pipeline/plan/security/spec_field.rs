@@ -137,6 +137,10 @@ impl SpecField {
             Self::RequireToken if after == Some("true") => {
                 format!("relays ask istiod for a token; without it they refuse every request{}", linked(REFUSED))
             }
+            Self::RequireToken if after.is_none() => {
+                "a cluster whose first link opens from now on has its relay ask istiod for a token where istiod shows one; others stay as they are"
+                    .to_owned()
+            }
             Self::RequireToken => "whoever reaches a relay in its cluster speaks for that cluster, without any token".to_owned(),
             Self::EngineKeys => {
                 "whoever holds one of these keys reads the private metadata of every cluster: addresses and evidence".to_owned()

@@ -76,7 +76,7 @@ fn of_mesh(mesh: &Mesh) -> Values {
         (SpecField::MeshName, Some(name.to_string())),
         (SpecField::MeshId, Some(mesh_id.to_string())),
         (SpecField::FirstContact, Some(contact.to_owned())),
-        (SpecField::RequireToken, Some(require_token.to_string())),
+        (SpecField::RequireToken, require_token.map(|required| required.to_string())),
         (SpecField::EngineKeys, keys),
         (SpecField::Topology, Some(topology.to_owned())),
         (SpecField::Pairs, pairs),
