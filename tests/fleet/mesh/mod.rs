@@ -264,6 +264,8 @@ impl FleetMesh {
 
     /// Makes files of the tree live one after the other, or takes their objects away.
     pub(crate) fn sync_files(&mut self, cluster: &'static str, files: &[String]) -> Result<(), Broken> {
+        // whoever took part of a commit takes no older one
+        self.synced.insert(cluster, self.commits.len() - 1);
         let Some(wanted) = self.built(cluster) else { return Ok(()) };
         let mut before = self.lacking();
         for file in files {
@@ -301,7 +303,6 @@ impl FleetMesh {
     }
 
     pub(crate) fn sync(&mut self, cluster: &'static str) -> Result<(), Broken> {
-        self.synced.insert(cluster, self.commits.len() - 1);
         self.sync_files(cluster, &self.behind(cluster))
     }
 
