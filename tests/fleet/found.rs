@@ -468,3 +468,20 @@ fn a_file_of_someone_else_keeps_a_cluster_whose_links_begin() {
     let (_, taken) = super::walk(2, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
 }
+
+/// What was written for it opened its links anew, and went as that of another tool while they were live.
+#[test]
+fn what_is_left_to_another_tool_stays_while_links_rest_on_it() {
+    let steps = [
+        Run(PLAIN),
+        WalkStep::SyncAll,
+        Run(PLAIN),
+        edit(0, "reconciler", 0),
+        Run(PLAIN),
+        Run(PLAIN),
+        WalkStep::SyncAll,
+        Run(PLAIN),
+    ];
+    let (_, taken) = super::walk(3, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+    taken.unwrap();
+}

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::model::layout::{KUSTOMIZATION, VALUES, VALUES_FILES, is_below, rendered_folder, values_file, values_mark};
 use crate::model::lock::Lock;
-use crate::model::mesh::{Mesh, State};
+use crate::model::mesh::{Mesh, Reconciler, State};
 use crate::pipeline::accept::of_lock;
 use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
@@ -169,6 +169,17 @@ fn takes_components<'f>(
     stays && files.any(|file| is_component(file)) && !is_rendered()
 }
 
+/// Whether another tool is to deploy a cluster while links name it: what was written for it before stays for these.
+fn is_left_to_others<'f>(
+    mesh: &Mesh,
+    lock: &Lock,
+    name: &ClusterName,
+    mut files: impl Iterator<Item = &'f String>,
+) -> bool {
+    let is_of_others = mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler != Reconciler::Rendered);
+    is_of_others && files.any(|file| is_component(file)) && lock.linked().any(|linked| linked == name)
+}
+
 /// A file of what runs in a cluster.
 fn is_component(file: &str) -> bool {
     file.starts_with("deployment.apps-isthmus-")
@@ -193,10 +204,20 @@ fn of_cluster(
 ) -> Result<ClusterOutcome, Stop> {
     let (mesh, tree) = (&program.mesh, world.base.as_ref().map_or(world.tree, |base| base.tree));
     let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
-    let rendered = context.render(name).map_err(Stop::Findings)?;
+    let mut rendered = context.render(name).map_err(Stop::Findings)?;
     let files = tree.files_to_compare(name.as_str())?;
     let mut changes = compare(&mesh.name, name, &rendered, tree, &files)?;
     let mut extra = extra_steps(mesh, name, &rendered, tree, &files)?;
+    if is_left_to_others(mesh, lock, name, files.keys()) {
+        let keeps = |action: Action| action != Action::Delete;
+        let before = changes.objects.len() + extra.steps.len();
+        changes.objects.retain(|(_, change)| keeps(change.action));
+        extra.steps.retain(|step| keeps(step.action));
+        if changes.objects.len() + extra.steps.len() < before {
+            let wait = RenderWait::LinksOfFolder { cluster: name.clone() };
+            rendered.waiting.push((StepId::of(StepKind::RenderComponents, name), wait));
+        }
+    }
     let mut differing = Vec::new();
     if world.base.is_some() {
         // what lies in the checkout is judged by itself: a merge brings it, whatever the specs say
@@ -208,7 +229,8 @@ fn of_cluster(
         differing.extend(found_extra.steps.into_iter().map(|step| step.path));
     }
     changes.refused.extend(extra.refused);
-    if !request.allow_delete && takes_components(mesh, name, &rendered, files.keys()) {
+    let is_kept = rendered.waiting.iter().any(|(_, wait)| matches!(wait, RenderWait::LinksOfFolder { .. }));
+    if !request.allow_delete && !is_kept && takes_components(mesh, name, &rendered, files.keys()) {
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
     }
@@ -251,7 +273,10 @@ pub(crate) fn refuse_breaches(
     name: &ClusterName,
     rendered: &RenderedCluster,
 ) -> Result<(), Stop> {
-    if takes_components(&program.mesh, name, rendered, tree.names(name.as_str())?.iter()) {
+    let names = tree.names(name.as_str())?;
+    if is_left_to_others(&program.mesh, lock.0, name, names.iter())
+        || takes_components(&program.mesh, name, rendered, names.iter())
+    {
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         return Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()));
     }

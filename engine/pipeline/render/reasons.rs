@@ -29,6 +29,8 @@ pub enum RenderWait {
         /// Whether it is to show it; else its spec states it.
         is_shown: bool,
     },
+    /// Another tool is to deploy the cluster, and links that name it rest on what was written for it before.
+    LinksOfFolder { cluster: ClusterName },
     /// The private document of a peer was never accepted.
     PrivateDocument {
         /// The peer.
@@ -45,6 +47,7 @@ impl RenderWait {
             Self::EngineKey => Code::KeyMissing,
             Self::RelayCa { .. } => Code::RelayCaMissing,
             Self::StandardNetworks { .. } => Code::EvidenceUnknown,
+            Self::LinksOfFolder { .. } => Code::LinksStillLeaving,
             Self::PrivateDocument { .. } => Code::PrivateDocumentMissing,
         }
     }
@@ -66,6 +69,10 @@ impl RenderWait {
             Self::RelayCa { cluster } => explain(format!("the relay of `{cluster}` to publish its CA"))
                 .hint("it makes one when it first runs in that cluster"),
             Self::StandardNetworks { cluster, is_shown } => standard_networks(cluster, *is_shown),
+            Self::LinksOfFolder { cluster } => explain(format!(
+                "the links of `{cluster}` to be gone: they rest on what `rendered/{cluster}` still holds, though another tool is to deploy it"
+            ))
+            .hint("take the edit of `reconciler` back, or set `state: leaving` and apply until its links are gone"),
             Self::PrivateDocument { cluster } => {
                 explain(format!("api host, gateways and network of `{cluster}`, from its private document"))
                     .hint(format!("step discover-proxy/{cluster} says why it is missing"))
