@@ -24,6 +24,7 @@ pub mod spec;
 pub mod pipeline;
 
 // what rests on it
+pub mod conformance;
 pub mod gitops;
 pub mod onboarding;
 pub mod report;

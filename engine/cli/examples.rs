@@ -106,6 +106,20 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ("engine manifests flux --repo URL --cluster east", "for the Flux in east"),
         ],
     ),
+    (
+        "conformance exporter",
+        &[
+            ("engine conformance exporter https://istio-metadata.east.example.com/metadata", "what everyone may read"),
+            (
+                "engine conformance exporter https://istio-metadata.east.example.com/metadata --key west.key --as UUID --junit report.xml",
+                "all rules, as a cluster that it admits",
+            ),
+        ],
+    ),
+    (
+        "conformance proxy",
+        &[("engine conformance proxy https://api.east.example.com --of UUID --key west.key --as UUID", "all rules")],
+    ),
     ("policy test", &[("engine policy test", "in CI, beside `engine plan --base`")]),
     (
         "schema",

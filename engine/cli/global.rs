@@ -68,8 +68,21 @@ const ONLY_OF: &[OnlyOf] = &[
         // by the command, which knows its formats
         is_refused: false,
         commands: &[
-            "plan", "apply", "watch", "status", "verify", "report", "graph", "keys", "init", "invite", "export",
-            "import", "policy", "serve",
+            "plan",
+            "apply",
+            "watch",
+            "status",
+            "verify",
+            "report",
+            "graph",
+            "keys",
+            "init",
+            "invite",
+            "export",
+            "import",
+            "policy",
+            "conformance",
+            "serve",
         ],
     },
 ];

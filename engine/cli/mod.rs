@@ -20,7 +20,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::commands::{
-    apply, argocd, bundle, demo, graph, init, invite, keys, manifests, plan, policy, report, serve, status, verify,
+    apply, argocd, bundle, conformance, demo, graph, init, invite, keys, manifests, plan, policy, report, serve,
+    status, verify,
 };
 use self::error::UsageError;
 use self::examples::with_examples;
@@ -122,6 +123,12 @@ enum Command {
         #[command(subcommand)]
         command: policy::PolicyCommand,
     },
+    /// Try whether an exporter or an api-proxy of any make keeps to the wire protocol.
+    Conformance {
+        /// Which server.
+        #[command(subcommand)]
+        command: conformance::Conformance,
+    },
     /// Print a JSON Schema.
     Schema {
         /// What the schema describes.
@@ -176,6 +183,7 @@ impl Command {
             | Self::Export(_)
             | Self::Import(_)
             | Self::Policy { .. }
+            | Self::Conformance { .. }
             | Self::Serve { .. }
             // which is refused by its name
             | Self::Other(_) => &[Output::Text, Output::Json],
@@ -299,6 +307,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
         Command::Argocd { command } => argocd::run(global, command, printer),
         Command::Manifests { command } => manifests::run(global, command, printer),
         Command::Policy { command } => policy::run(global, command, printer),
+        Command::Conformance { command } => conformance::run(global, command, printer),
         Command::Schema { of } => {
             let schema = match of {
                 SchemaOf::Specs => crate::spec::schema(),

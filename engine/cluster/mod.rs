@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is an edge")]
 
 pub mod access;
+pub mod bare;
 pub mod fetch;
 pub mod kubeconfig;
 pub mod plugin;

@@ -96,13 +96,11 @@ pub fn run(
         FactSource::Ask { ask, keyring, clock, runtime } => {
             let asked = runtime.block_on(observe::publics(mesh, ask));
             let judged = judge(&asked.observed());
-            let admitted = judged.admitted();
             let signer = EngineSigner { mesh, lock: &judged.lock, keyring, clock };
             let begun = clock();
             let clocks = asked.clocks(begun);
-            let observed = runtime.block_on(asked.privates(&admitted, &signer));
-            let observed = seen::take(mesh, observed).at(begun, clock());
-            Some(Observed { clocks, ..observed })
+            let own = runtime.block_on(asked.privates(&judged.admitted(), &signer));
+            Some(Observed { clocks, ..seen::take(mesh, own).at(begun, clock()) })
         }
     };
     let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };

@@ -1,5 +1,6 @@
 //! Living with Deckhouse: both directions against a scripted peer that behaves as its binaries do.
 
+mod conformance;
 mod reader;
 mod stages;
 mod through;

@@ -5,6 +5,7 @@
 //! generated and checked elsewhere is shown by its first lines alone.
 
 mod clusters;
+mod conformance;
 mod plans;
 mod roles;
 mod texts;
@@ -216,6 +217,7 @@ fn lacks(environment: &TestEnvironment, command: &str, format: &str) -> Option<R
         "invite" | "export" => &["east"],
         "import" => &["east.bundle"],
         "completions" => &["bash"],
+        "conformance exporter" | "conformance proxy" => &["https://127.0.0.1:1"],
         "manifests flux" => &["--repo", "https://git.example.com/mesh.git"],
         role if role.starts_with("serve ") => &["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"],
         _ => &[],

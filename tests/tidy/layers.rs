@@ -11,7 +11,7 @@ const PIPELINE_AND_BELOW: &[&str] =
     &["types", "checkout", "git", "wire", "server", "model", "cluster", "spec", "istio", "pipeline"];
 
 /// Roles and what lies beside them.
-const ROLES_AND_BESIDE: &[&str] = &["roles", "onboarding", "gitops", "report"];
+const ROLES_AND_BESIDE: &[&str] = &["roles", "onboarding", "gitops", "conformance", "report"];
 
 pub(super) const LAYERS: &[Layer] = &[
     ("types", 1, &[]),
@@ -27,6 +27,7 @@ pub(super) const LAYERS: &[Layer] = &[
     ("roles", 6, &[PIPELINE_AND_BELOW]),
     ("onboarding", 6, &[PIPELINE_AND_BELOW]),
     ("gitops", 6, &[PIPELINE_AND_BELOW]),
+    ("conformance", 6, &[PIPELINE_AND_BELOW]),
     ("report", 6, &[PIPELINE_AND_BELOW]),
     ("session", 7, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE]),
     ("simulation", 7, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE]),

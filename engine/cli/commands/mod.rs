@@ -4,6 +4,7 @@ pub(super) mod apply;
 mod approvals;
 pub(super) mod argocd;
 pub(super) mod bundle;
+pub(super) mod conformance;
 mod contradiction;
 pub(super) mod demo;
 pub(super) mod graph;

@@ -128,7 +128,7 @@ impl Proxy {
         let seconds = self.limits.watch.as_secs().min(left).max(1);
         let admitted = admission.policy().admit(&request, entry, seconds)?;
         let mut incoming = head.headers.clone();
-        if self.behind_proxy {
+        if self.drops_forwarded {
             headers::drop_forwarded(&mut incoming);
         }
         let headers = headers::upstream(&incoming, Accept::Json)?;

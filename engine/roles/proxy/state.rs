@@ -64,7 +64,7 @@ pub struct Proxy {
     pub(super) clock: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     pub(super) requests: AtomicU64,
     /// Requests come through a trusted proxy.
-    pub(super) behind_proxy: bool,
+    pub(super) drops_forwarded: bool,
 }
 
 impl Proxy {
@@ -105,7 +105,7 @@ impl Proxy {
             stopping: role.stopping.clone(),
             clock,
             requests: AtomicU64::new(0),
-            behind_proxy: role.behind_proxy,
+            drops_forwarded: role.behind_proxy,
         })
     }
 }
