@@ -227,6 +227,7 @@ fn what_is_rendered_later_names_its_next_step() {
         RenderWait::RelayCa { cluster: cluster() },
         RenderWait::StandardNetworks { cluster: cluster(), is_shown: true },
         RenderWait::StandardNetworks { cluster: cluster(), is_shown: false },
+        RenderWait::LinksOfFolder { cluster: cluster() },
         RenderWait::PrivateDocument { cluster: cluster() },
     ] {
         match &wait {
@@ -235,6 +236,7 @@ fn what_is_rendered_later_names_its_next_step() {
             | RenderWait::EngineKey
             | RenderWait::RelayCa { .. }
             | RenderWait::StandardNetworks { .. }
+            | RenderWait::LinksOfFolder { .. }
             | RenderWait::PrivateDocument { .. } => {}
         }
         reads_on(&wait.explanation(), "waits for");
