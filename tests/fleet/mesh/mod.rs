@@ -41,6 +41,7 @@ thread_local! {
 }
 
 /// Flags of a run.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RunFlags {
     pub(crate) allow_delete: bool,
@@ -455,7 +456,7 @@ impl FleetMesh {
         let only = flags.only.map(|number| cluster_name(self.name(number)));
         let only = only.filter(|name| program.mesh.clusters.contains_key(name));
         let (allow_delete, restore_links) = (flags.allow_delete, flags.restore);
-        let request = Request { approvals: approvals.clone(), allow_delete, only, restore_links, ..Request::default() };
+        let request = Request { approvals: approvals.clone(), allow_delete, only, restore_links };
         let observed = (!flags.locked).then(|| self.observe(&program, &approvals));
         let mut shows: BTreeSet<&'static str> = self
             .names()
