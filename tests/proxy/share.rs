@@ -1,9 +1,15 @@
-//! What a peer holds of a cluster of which it is shared a part: with a client that does as client-go's reflector.
+//! What a peer holds of a cluster of which it is shared a part: with a client that does as client-go's reflector, and with that of
+//! kube-rs.
 
 use std::collections::BTreeMap;
 
+use futures_util::StreamExt as _;
 use isthmus::wire::share::Share;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher;
 use proptest::prelude::*;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -69,7 +75,7 @@ impl VersionedStore {
             object["metadata"]["namespace"] = json!(namespace);
         }
         let before = state.objects.remove(&key);
-        object["metadata"]["labels"] = json!({ "version": label });
+        object["metadata"]["labels"] = json!({ "version": label.map(|label| label.to_string()) });
         let kind = match (label, before) {
             (None, None) => return,
             (None, Some(last)) => {
@@ -102,7 +108,10 @@ impl VersionedStore {
         let state = self.state.lock().unwrap();
         let items: Vec<&Value> = state.objects.iter().filter(|((of, _), _)| *of == path).map(|(_, one)| one).collect();
         let version = state.version().to_string();
-        Some(json_answer(200, &json!({ "kind": "List", "metadata": { "resourceVersion": version }, "items": items })))
+        Some(json_answer(
+            200,
+            &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
+        ))
     }
 
     fn watch(self: &Arc<Self>, path: &'static str, from: &str, initial: bool) -> Response<Body> {
@@ -110,7 +119,7 @@ impl VersionedStore {
         let (store, mut version, mut ends) = (self.clone(), self.version.subscribe(), self.ends.subscribe());
         let bookmark = |version: u64, annotations: &Value| {
             let metadata = json!({ "resourceVersion": version.to_string(), "annotations": annotations });
-            line(&json!({ "type": "BOOKMARK", "object": { "kind": "Any", "metadata": metadata } }))
+            line(&json!({ "type": "BOOKMARK", "object": { "kind": "Any", "apiVersion": "v1", "metadata": metadata } }))
         };
         let mut at = from.parse().expect("a version of this apiserver");
         let state = self.state.lock().unwrap();
@@ -183,9 +192,9 @@ fn shown(path: &str, object: &Value, share: &Share) -> Option<Value> {
     Some(shown)
 }
 
-/// What a client holds.
+/// What a client holds, and the last error that it met.
 #[derive(Default)]
-struct HeldObjects(Mutex<BTreeMap<String, Value>>);
+struct HeldObjects(Mutex<BTreeMap<String, Value>>, Mutex<Option<String>>);
 
 /// Where the api-proxy is, which may be another one at any time.
 #[derive(Clone)]
@@ -263,6 +272,53 @@ fn key(object: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
+/// A port that leads to the api-proxy, wherever that is.
+async fn front(place: ProxyTarget) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let place = place.clone();
+            connections.spawn(async move {
+                let proxy = *place.address.lock().unwrap();
+                let Ok(mut proxy) = TcpStream::connect(proxy).await else { return };
+                drop(tokio::io::copy_bidirectional(&mut client, &mut proxy).await);
+            });
+        }
+    });
+    address
+}
+
+/// What the reflector of kube-rs holds, which lists and watches by itself.
+async fn reflect_by_kube(held: Arc<HeldObjects>, path: &'static str, lists_by_watch: bool, place: ProxyTarget) {
+    let mut config = kube::Config::new(format!("https://{}", front(place.clone()).await).parse().unwrap());
+    config.root_cert = Some(vec![CertificateDer::from_pem_slice(place.ca.pem.as_bytes()).unwrap().to_vec()]);
+    config.auth_info.token = Some(of_west().strip_prefix("Bearer ").unwrap().to_owned().into());
+    let client = kube::Client::try_from(config).unwrap();
+    let (kind, plural) = if path == PODS_PATH { ("Pod", "pods") } else { ("Namespace", "namespaces") };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural);
+    let watched = watcher::Config::default();
+    let watched = if lists_by_watch { watched.streaming_lists() } else { watched };
+    let mut writer = Writer::<DynamicObject>::new(resource.clone());
+    let store = writer.as_reader();
+    let mut events = std::pin::pin!(watcher(Api::<DynamicObject>::all_with(client, &resource), watched));
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            // it begins again, as often as it is asked
+            Err(error) => {
+                *held.1.lock().unwrap() = Some(format!("{error:?}"));
+                sleep(Duration::from_millis(5)).await;
+                continue;
+            }
+        };
+        writer.apply_watcher_event(&event);
+        let objects = store.state().into_iter().map(|object| serde_json::to_value(&*object).unwrap());
+        *held.0.lock().unwrap() = objects.map(|object| (key(&object), object)).collect();
+    }
+}
+
 async fn end(proxy: Option<(Running, StopSignal)>) {
     if let Some((running, stop)) = proxy {
         stop.request();
@@ -298,6 +354,9 @@ impl ShareBed {
             let held = Arc::new(HeldObjects::default());
             clients.push((path, held.clone()));
             reflecting.spawn(reflect(held, path, lists_by_watch, place.clone()));
+            let held = Arc::new(HeldObjects::default());
+            clients.push((path, held.clone()));
+            reflecting.spawn(reflect_by_kube(held, path, lists_by_watch, place.clone()));
         }
         let mut bed = Self { store, apiserver, token_file, place, proxy: None, clients, _reflecting: reflecting };
         bed.share(share);
@@ -333,7 +392,11 @@ impl ShareBed {
                 if holds == wanted {
                     break;
                 }
-                prop_assert!(begin.elapsed() < SOON, "{path}: holds {holds:#?}, and is shared {wanted:#?}");
+                let error = held.1.lock().unwrap().clone();
+                prop_assert!(
+                    begin.elapsed() < SOON,
+                    "{path}: holds {holds:#?}, and is shared {wanted:#?}; its last error was {error:?}"
+                );
                 sleep(Duration::from_millis(5)).await;
             }
         }
