@@ -10,6 +10,8 @@ use crate::istio::debug::DebugPage;
 /// Path of the stream.
 pub const STREAM: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DEBUG: &str = "istio.io/debug";
+/// A version of Istio; nothing of what is asked for depends on it.
+const VERSION: &str = "1.26.0";
 /// A message's length, and whether it is compressed.
 const HEAD: usize = 5;
 
@@ -17,6 +19,7 @@ const HEAD: usize = 5;
 pub fn request(page: DebugPage, node: &str) -> Bytes {
     let mut of_node = BytesMut::new();
     put(&mut of_node, 1, node.as_bytes());
+    put(&mut of_node, 3, &metadata());
     let mut request = BytesMut::new();
     put(&mut request, 2, &of_node);
     put(&mut request, 3, page.name().as_bytes());
@@ -26,6 +29,17 @@ pub fn request(page: DebugPage, node: &str) -> Bytes {
     message.put_u32(u32::try_from(request.len()).unwrap_or(u32::MAX));
     message.put(request);
     message.freeze()
+}
+
+/// Metadata of a node: the version of a proxy, without which istiod writes a warning for each stream.
+fn metadata() -> BytesMut {
+    let (mut version, mut field, mut metadata) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+    // a `Value` that is a string, in a field of a `Struct`
+    put(&mut version, 3, VERSION.as_bytes());
+    put(&mut field, 1, b"ISTIO_VERSION");
+    put(&mut field, 2, &version);
+    put(&mut metadata, 1, &field);
+    metadata
 }
 
 /// Writes a field of bytes.
@@ -167,8 +181,12 @@ mod tests {
         let node = "sidecar~0.0.0.0~isthmus.istio-system~x";
         let sent = request(DebugPage::Clusterz, node);
         let expected = [
-            &[0, 0, 0, 0, 68, 2 << 3 | 2, 40, 1 << 3 | 2, 38][..],
+            &[0, 0, 0, 0, 97, 2 << 3 | 2, 69, 1 << 3 | 2, 38][..],
             node.as_bytes(),
+            &[3 << 3 | 2, 27, 1 << 3 | 2, 25, 1 << 3 | 2, 13],
+            b"ISTIO_VERSION",
+            &[2 << 3 | 2, 8, 3 << 3 | 2, 6],
+            b"1.26.0",
             &[3 << 3 | 2, 8],
             b"clusterz",
             &[4 << 3 | 2, 14],
