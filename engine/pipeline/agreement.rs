@@ -313,6 +313,10 @@ pub(crate) fn agreement(
                 let lost = unread.map_or(lost, |finding| broken(Lock::cluster_path(cluster), finding));
                 found.named.insert(cluster.clone());
                 found.add(reader, &lost);
+                // links of its own may be lost with it, and without them its files would admit no one
+                if mesh.clusters.contains_key(cluster) {
+                    found.add(cluster, &lost);
+                }
             }
         }
     }

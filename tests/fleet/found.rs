@@ -485,3 +485,11 @@ fn what_is_left_to_another_tool_stays_while_links_rest_on_it() {
     let (_, taken) = super::walk(3, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
 }
+
+/// Its own links were lost with it, and its folder by a hand: what was written anew admitted none of those that read it.
+#[test]
+fn a_cluster_whose_entry_and_links_are_lost_is_not_written_anew() {
+    let document = |cluster| WalkStep::Edit(FieldEdit::Document(cluster));
+    let (_, taken) = super::walk(3, true, false, &[document(2), LoseWholeLock, Run(RESTORE), document(0)], &[], false);
+    taken.unwrap();
+}
