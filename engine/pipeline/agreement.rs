@@ -313,8 +313,8 @@ pub(crate) fn agreement(
                 let lost = unread.map_or(lost, |finding| broken(Lock::cluster_path(cluster), finding));
                 found.named.insert(cluster.clone());
                 found.add(reader, &lost);
-                // links of its own may be lost with it, and without them its files would admit no one
-                if mesh.clusters.contains_key(cluster) {
+                // its own links are lost with it, and without them its files would admit no one
+                if mesh.clusters.contains_key(cluster) && lock.links_of(cluster).next().is_none() {
                     found.add(cluster, &lost);
                 }
             }
