@@ -6,6 +6,7 @@ pub mod access;
 pub mod bare;
 pub mod fetch;
 pub mod kubeconfig;
+pub(crate) mod metadata_token;
 pub mod plugin;
 pub mod proxy;
 pub(crate) mod tls;

@@ -4,8 +4,7 @@
 //! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
 //! beside its own. Deckhouse knows nothing but `authnKeyPub`, whose private half never leaves the reader: its relay reads there.
 
-use std::time::Duration;
-
+use crate::cluster::metadata_token::metadata_token;
 use crate::model::keyring::{KeyProblem, Keyring};
 use crate::model::known::is_deckhouse;
 use crate::model::lock::Lock;
@@ -13,10 +12,7 @@ use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::types::key::{KeyId, PrivateKey};
 use crate::types::name::{ClusterName, ClusterUuid};
 use crate::types::time::Timestamp;
-use crate::types::token::{Claims, ISSUER, METADATA_LIFETIME, Scope, Token, mint, mint_unique};
-
-/// By how much a token begins before now, so that a callee whose clock is slow admits it.
-const EARLY: Duration = Duration::from_secs(5);
+use crate::types::token::Token;
 
 /// Signs tokens that open private metadata.
 pub trait Signer {
@@ -62,20 +58,6 @@ impl EngineSigner<'_> {
     }
 
     fn mint(&self, audience: &ClusterUuid, subject: &ClusterUuid, key: &PrivateKey, id: Option<&KeyId>) -> Token {
-        let begin = (self.clock)() - EARLY;
-        let claims = Claims {
-            aud: audience.to_string(),
-            exp: begin + METADATA_LIFETIME,
-            iss: ISSUER.to_owned(),
-            nbf: begin,
-            scope: Scope::PrivateMulticluster,
-            sub: subject.to_string(),
-        };
-        // two runs of one second would make the same token, and the second would be refused as a replay
-        let mut unique = [0; 16];
-        match aws_lc_rs::rand::fill(&mut unique) {
-            Ok(()) => mint_unique(key, &claims, id, u128::from_be_bytes(unique)),
-            Err(_) => mint(key, &claims, id),
-        }
+        metadata_token(key, audience, subject, id, (self.clock)())
     }
 }

@@ -14,13 +14,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::cluster::fetch::{FetchLimits, Fetcher, PeerClient};
+use crate::cluster::metadata_token::metadata_token;
 use crate::roles::relay::upkeep::RelayIdentity;
 use crate::roles::role::{Stopping, now};
 use crate::server::telemetry::{Page, PageSource};
 use crate::types::address::{Cidr, Endpoint};
 use crate::types::json::JsonError;
 use crate::types::name::ClusterUuid;
-use crate::types::token::{Claims, ISSUER, METADATA_LIFETIME, Scope, Token, mint, mint_unique};
+use crate::types::token::Token;
 use crate::wire::failure::Failure;
 use crate::wire::metadata::{PRIVATE_PATH, PUBLIC_PATH, PublicDocument, Reading};
 use crate::wire::routes::WantedMetadata;
@@ -32,8 +33,6 @@ const AGAIN: Duration = Duration::from_secs(30);
 const WHILE_FAILING: Duration = Duration::from_secs(10);
 /// Peers that are read at a time.
 const AT_ONCE: usize = 8;
-/// By how much a token begins before now, so that a peer whose clock is slow admits it.
-const EARLY: Duration = Duration::from_secs(5);
 
 /// Reads peers again and again, and shows what it read.
 pub(super) struct PeerReader {
@@ -152,22 +151,8 @@ impl PeerReader {
     /// A token of the cluster's own; none before there is a key.
     fn token(&self, audience: &ClusterUuid) -> Option<Token> {
         let credential = self.credential.borrow().clone()?;
-        let (begin, key) = (now() - EARLY, &credential.authn.key);
-        let claims = Claims {
-            aud: audience.to_string(),
-            exp: begin + METADATA_LIFETIME,
-            iss: ISSUER.to_owned(),
-            nbf: begin,
-            scope: Scope::PrivateMulticluster,
-            sub: credential.uuid.to_string(),
-        };
-        let id = key.public().id();
-        // an exporter of ours takes each token once
-        let mut unique = [0; 16];
-        Some(match aws_lc_rs::rand::fill(&mut unique) {
-            Ok(()) => mint_unique(key, &claims, Some(&id), u128::from_be_bytes(unique)),
-            Err(_) => mint(key, &claims, Some(&id)),
-        })
+        let key = &credential.authn.key;
+        Some(metadata_token(key, audience, &credential.uuid, Some(&key.public().id()), now()))
     }
 }
 
