@@ -40,7 +40,7 @@ pub(super) fn differs(expected: &str, found: &str) -> RuleResult {
     Err((expected.to_owned(), found.to_owned()))
 }
 
-/// An answer in a few words.
+/// An answer, short.
 pub(super) fn shown(answer: &Result<BareAnswer, BareError>) -> String {
     match answer {
         Ok(answer) => format!("status {}", answer.status),

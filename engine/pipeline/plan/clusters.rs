@@ -180,6 +180,14 @@ fn is_left_to_others<'f>(
     is_of_others && files.any(|file| is_component(file)) && lock.linked().any(|linked| linked == name)
 }
 
+/// Keeps what would go. Whether anything would.
+fn drop_deletions(changes: &mut ClusterChanges, extra: &mut ExtraChanges) -> bool {
+    let before = changes.objects.len() + extra.steps.len();
+    changes.objects.retain(|(_, change)| change.action != Action::Delete);
+    extra.steps.retain(|step| step.action != Action::Delete);
+    changes.objects.len() + extra.steps.len() < before
+}
+
 /// A file of what runs in a cluster.
 fn is_component(file: &str) -> bool {
     file.starts_with("deployment.apps-isthmus-")
@@ -208,15 +216,10 @@ fn of_cluster(
     let files = tree.files_to_compare(name.as_str())?;
     let mut changes = compare(&mesh.name, name, &rendered, tree, &files)?;
     let mut extra = extra_steps(mesh, name, &rendered, tree, &files)?;
-    if is_left_to_others(mesh, lock, name, files.keys()) {
-        let keeps = |action: Action| action != Action::Delete;
-        let before = changes.objects.len() + extra.steps.len();
-        changes.objects.retain(|(_, change)| keeps(change.action));
-        extra.steps.retain(|step| keeps(step.action));
-        if changes.objects.len() + extra.steps.len() < before {
-            let wait = RenderWait::LinksOfFolder { cluster: name.clone() };
-            rendered.waiting.push((StepId::of(StepKind::RenderComponents, name), wait));
-        }
+    let is_kept = is_left_to_others(mesh, lock, name, files.keys()) && drop_deletions(&mut changes, &mut extra);
+    if is_kept {
+        let wait = RenderWait::LinksOfFolder { cluster: name.clone() };
+        rendered.waiting.push((StepId::of(StepKind::RenderComponents, name), wait));
     }
     let mut differing = Vec::new();
     if world.base.is_some() {
@@ -229,7 +232,6 @@ fn of_cluster(
         differing.extend(found_extra.steps.into_iter().map(|step| step.path));
     }
     changes.refused.extend(extra.refused);
-    let is_kept = rendered.waiting.iter().any(|(_, wait)| matches!(wait, RenderWait::LinksOfFolder { .. }));
     if !request.allow_delete && !is_kept && takes_components(mesh, name, &rendered, files.keys()) {
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
